@@ -1,0 +1,55 @@
+"""Every error a user can meet, each with the exit code its process ends with.
+
+A ``LeewayError`` is printed as one line, without a stack trace: it says what is wrong, where, and what would be right.
+Anything else that escapes is a defect of ours and keeps its trace.
+"""
+
+
+class LeewayError(Exception):
+    """A failure the user can act on."""
+
+    exit_code = 1
+
+
+class ConfigError(LeewayError):
+    """A wrong key or value in a preset, a ``--set``, or an impossible combination of values."""
+
+    exit_code = 2
+
+
+class DataError(LeewayError):
+    """A prompt file, model folder or ledger that cannot be used as it is."""
+
+    exit_code = 3
+
+
+class BrokerError(LeewayError):
+    """Redis cannot be reached, refuses us, or does not hold the run."""
+
+    exit_code = 4
+
+
+class RunExistsError(LeewayError):
+    """The run id is taken."""
+
+    exit_code = 5
+
+
+class AuditError(LeewayError):
+    """The ledger does not prove what it must prove."""
+
+    exit_code = 6
+
+
+class RoleDiedError(LeewayError):
+    """A supervised role ended before its work was done."""
+
+    exit_code = 7
+
+
+class DecodeError(LeewayError):
+    """A message that is not what it says it is; it goes to the dead letters and work goes on."""
+
+
+class WeightsError(LeewayError):
+    """A published version that cannot be read back whole (checksum, missing base, missing chunk)."""

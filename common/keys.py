@@ -1,0 +1,99 @@
+"""Every Redis key of a run, in one place. The hash tag ``{RUN}`` keeps a run on one slot of a Redis Cluster."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .errors import ConfigError
+
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The names of one run's keys."""
+
+    run: str
+
+    def __post_init__(self) -> None:
+        if not RUN_ID.fullmatch(self.run):
+            raise ConfigError(
+                f"run id {self.run!r}: use 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit"
+            )
+
+    @property
+    def prefix(self) -> str:
+        return f"leeway:{{{self.run}}}:"
+
+    @property
+    def config(self) -> str:
+        """String: the run's resolved configuration (TOML)."""
+        return self.prefix + "config"
+
+    @property
+    def incarnation(self) -> str:
+        """Counter: raised by every start of the learner."""
+        return self.prefix + "incarnation"
+
+    @property
+    def prompts(self) -> str:
+        """Work stream learner -> rollout."""
+        return self.prefix + "prompts"
+
+    @property
+    def responses(self) -> str:
+        """Work stream rollout -> verifier."""
+        return self.prefix + "responses"
+
+    @property
+    def scored(self) -> str:
+        """Work stream verifier -> learner."""
+        return self.prefix + "scored"
+
+    @property
+    def weights(self) -> str:
+        """Broadcast stream of manifests."""
+        return self.prefix + "weights"
+
+    @property
+    def weight_leases(self) -> str:
+        """Sorted set: ``version|worker`` scored by the unix time its lease ends."""
+        return self.prefix + "weights:leases"
+
+    @property
+    def metrics(self) -> str:
+        """Stream: what the roles measure; one sink reads it."""
+        return self.prefix + "metrics"
+
+    @property
+    def controls(self) -> str:
+        """Hash: live controls as the operator last set them."""
+        return self.prefix + "controls"
+
+    @property
+    def state(self) -> str:
+        """Hash: what the learner says of the run (version, step, live, waiting on)."""
+        return self.prefix + "state"
+
+    @property
+    def workers(self) -> str:
+        """Sorted set: ``role/worker`` scored by the unix time its heartbeat ends."""
+        return self.prefix + "workers"
+
+    @property
+    def dead_letters(self) -> str:
+        """Stream: messages that did not decode or kept failing, with the reason."""
+        return self.prefix + "dead"
+
+    def group(self, group_id: str) -> str:
+        """Hash: one group's ticket, responses and scores."""
+        return f"{self.prefix}group:{group_id}"
+
+    def weight_chunk(self, version: int, incarnation: int, index: int) -> str:
+        """String: one piece of a version's payload."""
+        return f"{self.prefix}weights:{incarnation}:{version}:{index}"
+
+    def heartbeat(self, role: str, worker: str) -> str:
+        """String with a time to live: the worker's last heartbeat."""
+        return f"{self.prefix}heartbeat:{role}/{worker}"

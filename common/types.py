@@ -1,0 +1,172 @@
+"""The wire types: what the roles say to each other. This file is the protocol's dictionary.
+
+A group lives in one Redis hash with three fields, each written once by one role::
+
+    ticket     learner  -> rollout    Ticket
+    responses  rollout  -> verifier   Responses
+    scores     verifier -> learner    Scores
+
+Work streams carry only the group's id (claim check). Shape suffixes: ``_P`` prompt tokens, ``_S`` the G responses
+of one group, ``_T`` the tokens of all responses one after the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+
+class VerdictKind(StrEnum):
+    """What a grader found. Only ``CORRECT`` is rewarded; ``ERROR`` is nobody's fault but ours and never trains."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    NO_ANSWER = "no_answer"
+    """There is no answer to grade: truncated, no box, reasoning never closed."""
+    TIMEOUT = "timeout"
+    """The grading itself overran its clock."""
+    ERROR = "error"
+    """The verifier failed (crash, lost process). Retried, then the group is refunded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """One group to be generated: a prompt, how many responses, and how to sample them."""
+
+    ticket: int
+    """The group's number in issue order. With the run's seed it decides the prompt and every sampling seed."""
+    incarnation: int
+    """Which start of the learner issued it; work of an older one is recognised and refused."""
+    min_version: int
+    """The version at issue. A worker must hold at least this version before it samples the first token."""
+    stage: int
+    """Index of the training stage the ticket belongs to."""
+    prompt_id: str
+    """Where the prompt came from: ``<source>:<row>``."""
+    prompt_tokens_P: np.ndarray
+    """The prompt after the chat template. Unsigned integers, shape [P]."""
+    group_size: int
+    """G, responses to sample."""
+    max_new_tokens: int
+    """The longest a response may be, in tokens; reaching it without an end token is truncation."""
+    temperature: float
+    """Sampling temperature τ; behaviour log-probabilities are of logits/τ."""
+    seed: int
+    """Sampling seed of the group; response j uses ``seed + j`` where an engine samples responses one by one."""
+    ability: str
+    """Which grader judges it: ``math`` (``code`` follows)."""
+    ground_truth: tuple[str, ...]
+    """What the grader compares with; several golds are alternatives."""
+
+    @property
+    def group_id(self) -> str:
+        """The group's name on the wire: a ticket issued again by a later incarnation is another group."""
+        return f"{self.ticket}-{self.incarnation}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Responses:
+    """The G responses of one group as sampled, responses one after the other in flat arrays."""
+
+    group_id: str
+    tokens_T: np.ndarray
+    """Sampled tokens, end token included. uint16 where the vocabulary fits, else uint32; shape [T]."""
+    logprobs_T: np.ndarray
+    """Behaviour log-probabilities log μ of the sampled tokens under logits/τ. float32, nats, shape [T]."""
+    lengths_S: np.ndarray
+    """Tokens of each response. uint32, shape [G]; sums to T."""
+    finished_S: np.ndarray
+    """1 where the response ended by an end token, 0 where it was truncated. uint8, shape [G]."""
+    spans: np.ndarray
+    """Which version sampled which tokens: rows (response, version, start, end), ``end`` exclusive, token positions
+    within the response. uint32, shape [n, 4]; the rows of a response cover 0..length without gap or overlap, in
+    order, versions never falling."""
+    worker: str
+    """Who generated it."""
+    seconds: float
+    """Wall time from the start of generation to its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One response's grade."""
+
+    kind: VerdictKind
+    reason: str
+    """One short sentence for people; empty where the kind says it all."""
+    seconds: float
+    """Wall time spent grading."""
+
+    @property
+    def reward(self) -> float:
+        """r in {0, 1} (report 2.2). Meaningless for ``ERROR``, which must never reach the learner's batch."""
+        assert self.kind is not VerdictKind.ERROR
+        return 1.0 if self.kind is VerdictKind.CORRECT else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """The verdicts of one group, in response order."""
+
+    group_id: str
+    verdicts: tuple[Verdict, ...]
+    worker: str
+    """Who graded it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorInfo:
+    """One tensor inside a published version."""
+
+    name: str
+    dtype: str
+    """torch name without the prefix: ``bfloat16``, ``float32``."""
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Announces one whole version of the weights. Readers trust the payload only after its checksum matches."""
+
+    version: int
+    incarnation: int
+    transport: str
+    """``redis`` or ``file``."""
+    base: int | None
+    """The version this delta is against; ``None`` is a keyframe."""
+    tensors: tuple[TensorInfo, ...]
+    """In the order of their bytes in the flat buffer."""
+    chunks: int
+    """How many pieces the payload is stored in."""
+    payload_bytes: int
+    """Bytes stored, after compression."""
+    full_bytes: int
+    """Bytes of the flat, uncompressed weights."""
+    checksum: str
+    """sha256 (hex) of the flat, uncompressed weights of this version: the same whether read as keyframe or delta."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """What a worker says about itself every few seconds; its key expires when it stops saying so."""
+
+    role: str
+    """``rollout``, ``verifier`` or ``learner``."""
+    worker: str
+    """Unique name: host, process id, start."""
+    version: int
+    """Version of the weights in use; -1 where none is loaded or the role has none."""
+    activity: str
+    """One short phrase: what it does or what it waits for."""
+    since: float
+    """Unix time at which that activity began."""
+    done: int
+    """Groups (learner: training steps) finished since the worker started."""
+    tokens: int
+    """Tokens generated or trained since the worker started (verifier: 0)."""
+    busy_s: float
+    """Seconds spent working, as opposed to waiting, since the worker started."""
+    started: float
+    """Unix time of the start."""

@@ -1,0 +1,1 @@
+"""Learner role: issues tickets, collects scored groups, trains, publishes versions, checkpoints."""

@@ -1,0 +1,1 @@
+"""What is trained, and when: prompts, admission, staleness, collection in ticket order."""

@@ -1,0 +1,1 @@
+"""The MAGIC objective as pure functions: advantages, loss, entropy control."""

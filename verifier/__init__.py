@@ -1,0 +1,1 @@
+"""Verifier role: takes responses, gives each a verdict, hands the group to the learner."""
