@@ -1,0 +1,359 @@
+"""The run's configuration: every key, its default and its meaning, in this one file.
+
+Presets (TOML) are composed left to right, then single keys are set; what comes later wins. Unknown keys are refused
+with a suggestion, and an error names the key, the value, where it stands and what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import ConfigError
+
+PRESETS = Path(__file__).resolve().parent.parent / "presets"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Model(_Section):
+    path: str
+    """Folder in Hugging Face layout, or a hub name. ``{presets}`` stands for the presets folder of this install."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Arithmetic of the learner's forward and backward pass: float32, or bfloat16 by autocast over float32 weights."""
+
+
+class Data(_Section):
+    source: Literal["file", "hub", "reasoning_gym"] = "file"
+    """``file``: JSONL or Parquet; ``hub``: a Hugging Face dataset; ``reasoning_gym``: generated problems."""
+    path: str
+    """The file, the dataset's hub name, or the reasoning-gym generator's name. ``{presets}`` as in ``model.path``."""
+    split: str = "train"
+    """Split of a hub dataset."""
+    size: int = Field(default=10_000, ge=1)
+    """Rows to generate (reasoning_gym only)."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the reasoning-gym generator, by its own names."""
+    system: str | None = None
+    """System message put before prompts that have none; none by default."""
+    suffix: str = ""
+    """Text put after a plain prompt, for instance the demand for a boxed answer."""
+    max_prompt_tokens: int = Field(default=2048, ge=1)
+    """Longer prompts are dropped, with a count (report 3.2: 2048)."""
+
+
+class Train(_Section):
+    steps: int = Field(ge=1)
+    """Training steps to make."""
+    groups_per_step: int = Field(ge=1)
+    """D_R of the report: groups (prompts with a signal) in a training step's batch."""
+    group_size: int = Field(ge=2)
+    """G of the report: responses a prompt."""
+    max_response_tokens: int = Field(ge=1)
+    """T: longest response in tokens; one that reaches it without an end token is truncated and scores 0."""
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """AdamW, constant (report: 1e-6)."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's moment decays."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's decoupled weight decay."""
+    grad_clip: float = Field(default=1.0, ge=0)
+    """Largest global L2 norm of the gradient; 0 turns clipping off."""
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """DeepSpeed's ZeRO stage."""
+    micro_batch_tokens: int = Field(default=16384, ge=1)
+    """Token budget of one forward and backward pass, prompts included. The step's result does not depend on it."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    checkpoint_every: int = Field(default=20, ge=1)
+    """Steps between checkpoints; the last step always makes one."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Newest checkpoints to keep."""
+    ranks: int = Field(default=1, ge=1)
+    """Learner processes that ``leeway up`` starts on this machine."""
+    threads: int = Field(default=1, ge=1)
+    """CPU threads a learner process."""
+
+
+class Objective(_Section):
+    clip_low: float = Field(default=0.2, ge=0, le=1)
+    """ε_low of the clipped ratio."""
+    clip_high: float = Field(default=0.2, ge=0)
+    """ε_high; above clip_low it is clip-higher."""
+    advantage_std: Literal["unbiased", "biased"] = "unbiased"
+    """Standard deviation of the group's rewards: divided by G-1 (released code) or by G."""
+    advantage_eps: float = Field(default=1e-6, ge=0)
+    """Added to the standard deviation (released code: 1e-6)."""
+
+
+class Entropy(_Section):
+    control: Literal["none", "adaptive"] = "adaptive"
+    """``adaptive``: the report's controller (3.2). ``none``: α = 0; the entropy is measured all the same."""
+    target: float = Field(default=0.2, ge=0)
+    """tgt in nats a token (report: 0.2). A live control: ``leeway set target-entropy``."""
+    delta: float = Field(default=0.005, ge=0)
+    """Δ, the step of the coefficient (report: 0.005)."""
+    estimate: Literal["exact", "sampled"] = "exact"
+    """e_k: full-vocabulary entropy of the policy on the batch, or -mean log π_old of the sampled tokens."""
+
+
+class Flow(_Section):
+    max_staleness: int = Field(default=0, ge=0)
+    """η: 0 is strictly on-policy. A live control: ``leeway set max-staleness``."""
+    overflow: Literal["wait"] = "wait"
+    """What gives way when a group is late: ``wait`` trains the oldest live groups, in ticket order."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature τ; the learner's logits are divided by it too."""
+    seed: int = Field(default=0, ge=0)
+    """The run's seed: with a ticket's number it decides the prompt and every sampling seed."""
+
+
+class Weights(_Section):
+    transport: Literal["redis", "file"] = "redis"
+    """Where payloads go; manifests always go through Redis."""
+    folder: str | None = None
+    """Shared folder of the ``file`` transport."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """What is published: bfloat16 halves the bytes; float32 is exact for a float32 sampler."""
+    keyframe_every: int = Field(default=20, ge=1)
+    """Every N-th version is published whole; the others are deltas."""
+
+
+class Rollout(_Section):
+    engine: Literal["torch", "vllm"] = "vllm"
+    """``vllm`` for real models; ``torch`` for small ones and for bit-for-bit proofs."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Arithmetic of the sampler."""
+    workers: int = Field(default=1, ge=1)
+    """Workers that ``leeway up`` starts on this machine."""
+    concurrency: int = Field(default=8, ge=1)
+    """Groups one vLLM worker generates side by side; the torch engine takes one at a time."""
+    threads: int = Field(default=1, ge=1)
+    """CPU threads a worker."""
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    """Share of the GPU that vLLM may use."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs a vLLM worker spreads the model over."""
+
+
+class Verifier(_Section):
+    workers: int = Field(default=1, ge=1)
+    """Workers that ``leeway up`` starts on this machine."""
+    jobs: int = Field(default=1, ge=1)
+    """Grading processes a worker."""
+    timeout_s: float = Field(default=10.0, gt=0)
+    """Wall seconds one response may be graded for."""
+    require_boxed: bool = True
+    r"""Only an answer in ``\boxed{}`` counts."""
+
+
+class Broker(_Section):
+    lease_s: float = Field(default=30.0, gt=0)
+    """Seconds after which a silent worker's entry is given to another. Live workers renew at a quarter of it."""
+    heartbeat_s: float = Field(default=2.0, gt=0)
+    """Seconds between heartbeats; a worker is gone after five without one."""
+    max_attempts: int = Field(default=3, ge=1)
+    """Deliveries of a group before it is a dead letter and its ticket is refunded as ``poison``."""
+
+
+class Config(_Section):
+    model: Model
+    data: Data
+    train: Train
+    objective: Objective = Objective()
+    entropy: Entropy = Entropy()
+    flow: Flow = Flow()
+    weights: Weights = Weights()
+    rollout: Rollout = Rollout()
+    verifier: Verifier = Verifier()
+    broker: Broker = Broker()
+
+
+# --- composing -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One source of keys: a preset file or one ``--set``."""
+
+    name: str
+    text: str
+    values: dict[str, Any]
+
+
+def compose(presets: list[str], settings: list[str]) -> Config:
+    """The configuration of ``presets`` (names or paths, left to right) and then ``settings`` (``section.key=value``).
+
+    Raises ``ConfigError`` naming source, key, value and what would be right.
+    """
+    layers = [_preset_layer(name) for name in presets] + [_setting_layer(text) for text in settings]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _refuse_unknown(layer, Config, layer.values, ())
+        _merge(merged, layer.values)
+    return _validated(merged, layers)
+
+
+def parse(text: str, name: str = "the run's stored configuration") -> Config:
+    """The configuration in one TOML text."""
+    layer = Layer(name, text, _toml(text, name))
+    _refuse_unknown(layer, Config, layer.values, ())
+    return _validated(layer.values, [layer])
+
+
+def dump(config: Config) -> str:
+    """``config`` as TOML, every key spelled out; ``parse`` gives the same configuration back."""
+    return tomlkit.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def expand(path: str) -> str:
+    """``path`` with ``{presets}`` filled in for this machine."""
+    return path.replace("{presets}", str(PRESETS))
+
+
+def schema() -> list[tuple[str, str, str, str]]:
+    """(section.key, type, default, meaning) of every key, for ``--help`` and the docs."""
+    rows = []
+    for section, section_field in Config.model_fields.items():
+        model: type[BaseModel] = section_field.annotation  # type: ignore[assignment]
+        for key, field in model.model_fields.items():
+            default = "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
+            kind = str(field.annotation).replace("typing.", "")
+            if isinstance(field.annotation, type) and "[" not in kind:
+                kind = field.annotation.__name__
+            rows.append((f"{section}.{key}", kind, default, " ".join((field.description or "").split())))
+    return rows
+
+
+def preset_names() -> list[str]:
+    """Names of the presets shipped with this install."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def _preset_layer(name: str) -> Layer:
+    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ConfigError(
+            f"preset {name!r}: cannot read {path} ({error.strerror}); shipped presets: {', '.join(preset_names())}"
+        ) from error
+    return Layer(str(path), text, _toml(text, str(path)))
+
+
+def _setting_layer(text: str) -> Layer:
+    key, equals, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or len(parts) < 2 or not all(parts):
+        raise ConfigError(f"--set {text!r}: write section.key=value, for instance flow.max_staleness=2")
+    try:
+        parsed: Any = tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()  # a bare word is a string
+    for part in reversed(parts):
+        parsed = {part: parsed}
+    return Layer(f"--set {text}", "", parsed)
+
+
+def _toml(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not TOML: {error}") from error
+
+
+def _merge(into: dict[str, Any], values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _refuse_unknown(layer: Layer, model: type[BaseModel], values: dict[str, Any], at: tuple[str, ...]) -> None:
+    for key, value in values.items():
+        here = (*at, key)
+        if key not in model.model_fields:
+            raise ConfigError(f"{_where(layer, here)}: unknown key {'.'.join(here)!r}{_suggestion(here)}")
+        kind = model.model_fields[key].annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{_where(layer, here)}: {'.'.join(here)} = {value!r}: a table of keys is due")
+            _refuse_unknown(layer, kind, value, here)
+
+
+def _suggestion(path: tuple[str, ...]) -> str:
+    known = [row[0] for row in schema()]
+    dotted = ".".join(path)
+    same_name = [key for key in known if key.split(".")[-1] == path[-1]]
+    close = same_name or difflib.get_close_matches(dotted, known, n=1, cutoff=0.5)
+    if not close and len(path) == 1:
+        close = difflib.get_close_matches(dotted, list(Config.model_fields), n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    siblings = [key for key in known if key.startswith(path[0] + ".")] or list(Config.model_fields)
+    return f"; known here: {', '.join(siblings)}"
+
+
+def _validated(values: dict[str, Any], layers: list[Layer]) -> Config:
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = tuple(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise ConfigError(f"{layers[-1].name}: {'.'.join(path)} is required and no preset gives it") from error
+        layer = next((layer for layer in reversed(layers) if _has(layer.values, path)), layers[-1])
+        message = f"{_where(layer, path)}: {'.'.join(path)} = {first['input']!r}: {first['msg']}"
+        raise ConfigError(message) from error
+    _refuse_impossible(config)
+    return config
+
+
+def _refuse_impossible(config: Config) -> None:
+    if config.weights.transport == "file" and config.weights.folder is None:
+        raise ConfigError("weights.transport = 'file' needs weights.folder, a folder every node sees")
+    longest = config.data.max_prompt_tokens + config.train.max_response_tokens
+    if config.train.micro_batch_tokens < longest:
+        raise ConfigError(
+            f"train.micro_batch_tokens = {config.train.micro_batch_tokens} cannot hold one longest response: "
+            f"data.max_prompt_tokens {config.data.max_prompt_tokens} + train.max_response_tokens "
+            f"{config.train.max_response_tokens} = {longest}"
+        )
+    if config.train.ranks > config.train.groups_per_step * config.train.group_size:
+        raise ConfigError(
+            f"train.ranks = {config.train.ranks} is more than the {config.train.groups_per_step} x "
+            f"{config.train.group_size} responses of a step (train.groups_per_step x train.group_size)"
+        )
+    if config.rollout.engine == "torch" and config.rollout.tensor_parallel != 1:
+        raise ConfigError("rollout.tensor_parallel needs rollout.engine = 'vllm'; the torch engine uses one device")
+
+
+def _has(values: dict[str, Any], path: tuple[str, ...]) -> bool:
+    for part in path:
+        if not isinstance(values, dict) or part not in values:
+            return False
+        values = values[part]
+    return True
+
+
+def _where(layer: Layer, path: tuple[str, ...]) -> str:
+    """``file:line`` of a key; a plain scan of the text, because TOML parsers keep no positions."""
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(layer.text.splitlines(), start=1):
+        text = line.split("#")[0].strip()
+        if text.startswith("["):
+            table = tuple(part.strip() for part in text.strip("[]").split("."))
+            if table == path:
+                return f"{layer.name}:{number}"
+        elif (*table, *(part.strip() for part in text.split("=")[0].split("."))) == path:
+            return f"{layer.name}:{number}"
+    return layer.name

@@ -1,0 +1,110 @@
+"""The ledger: one JSON line for everything that happens to a ticket, chained so that no line can be changed unseen.
+
+Every line carries ``line`` (its number, from 1) and ``chain`` (sha256 over the line before and this one's content).
+Events, with what they carry beside that::
+
+    run        run, seed, groups_per_step, group_size, steps, max_staleness, overflow, config (sha256)
+    started    incarnation, version                       a learner starts (or starts again)
+    rolled_back  to_line                                  everything after that line is undone: a resume
+    issued     ticket, incarnation, version, stage, prompt, reissued
+    refunded   ticket, version, reason, head_staleness?
+    trained    ticket, step, spans, verdicts, lengths, head_staleness
+    step       step, version, tickets, max_staleness, overflow
+    control    name, value, previous, version             a live control was turned
+    checkpoint step
+    end        version                                    the run is complete; nothing is live
+
+Spans in the ledger are per response ``[[version, start, end], …]``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import AuditError, DataError
+
+_GENESIS = "0" * 16
+
+
+def _chain(previous: str, line: int, body: dict[str, Any]) -> str:
+    content = json.dumps([previous, line, body], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+class Ledger:
+    """The learner's pen. Appends; never rewrites a line."""
+
+    def __init__(self, path: Path) -> None:
+        """Open for appending. A torn last line (the writer was killed) is cut off; it was never acted on."""
+        self.path = path
+        self.line = 0
+        """Lines written so far."""
+        self._previous = _GENESIS
+        if path.exists():
+            self._continue()
+        self._file = path.open("a", encoding="utf-8")
+
+    def _continue(self) -> None:
+        whole = self.path.read_bytes()
+        end = whole.rfind(b"\n") + 1
+        if end < len(whole):
+            with self.path.open("r+b") as file:
+                file.truncate(end)
+        for body in read(self.path):
+            self.line, self._previous = body["line"], body["chain"]
+
+    def write(self, event: str, **values: Any) -> None:
+        """Append one event. It is in the operating system's hands when this returns; ``sync`` puts it on disk."""
+        body = {"event": event, **values}
+        self.line += 1
+        self._previous = _chain(self._previous, self.line, body)
+        text = json.dumps({"line": self.line, **body, "chain": self._previous}, separators=(",", ":"))
+        self._file.write(text + "\n")
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Put everything written so far on disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Sync and close."""
+        if not self._file.closed:
+            self.sync()
+            self._file.close()
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The ledger's lines in order, each checked against the chain. ``AuditError`` names the first line that is not
+    the one that was written there."""
+    previous, number = _GENESIS, 0
+    try:
+        file = path.open(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: no ledger there ({error.strerror})") from error
+    with file:
+        for text in file:
+            number += 1
+            body = _parsed(path, number, text)
+            line, chain = body.pop("line"), body.pop("chain")
+            if line != number:
+                what = "is missing" if line > number else "stands twice or out of order"
+                raise AuditError(f"{path}:{number}: line {min(line, number)} {what} (found line {line} here)")
+            if chain != _chain(previous, number, body):
+                raise AuditError(f"{path}:{number}: line {number} was changed after it was written ({body.get('event')})")
+            previous = chain
+            yield {"line": line, **body, "chain": chain}
+
+
+def _parsed(path: Path, number: int, text: str) -> dict[str, Any]:
+    try:
+        body = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise AuditError(f"{path}:{number}: line {number} is not JSON: {error}") from error
+    if not isinstance(body, dict) or not isinstance(body.get("line"), int) or not isinstance(body.get("chain"), str):
+        raise AuditError(f"{path}:{number}: line {number} has no line number and chain")
+    return body

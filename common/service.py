@@ -1,0 +1,149 @@
+"""What every role does beside its work: heartbeats, lease renewal, an orderly stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .streams import Bus, Job, RedisError
+from .types import Heartbeat
+
+log = logging.getLogger(__name__)
+
+BEATS_TO_LIVE = 5  # heartbeats a worker may miss before it counts as gone
+
+
+def worker_name() -> str:
+    """A name no other process has: host, process id, and a bit of the start time (process ids come again)."""
+    return f"{socket.gethostname()}-{os.getpid()}-{time.time_ns() // 1_000_000 % 100_000:05d}"
+
+
+class Service:
+    """A running role. Use as a context: entering starts the heartbeat, leaving says goodbye.
+
+    Safe to use from several threads of one worker.
+    """
+
+    def __init__(self, bus: Bus, role: str, *, lease_s: float, heartbeat_s: float) -> None:
+        self.bus, self.role = bus, role
+        self.stopping = threading.Event()
+        """Set when the worker should finish what it holds and leave."""
+        self.version = -1
+        """Version of the weights in use, for the heartbeat."""
+        self.failure: BaseException | None = None
+        """What ended one of the worker's threads, for the main thread to raise."""
+        self._period_s = min(heartbeat_s, lease_s / 4)
+        self._ttl_s = BEATS_TO_LIVE * heartbeat_s
+        self._lock = threading.Lock()
+        self._held: dict[str, Job] = {}
+        self._done = self._tokens = self._working = 0
+        self._busy_s = 0.0
+        self._busy_since = 0.0
+        self._started = time.time()
+        self._activity, self._since = "starting", time.time()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat_loop, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Service:
+        self._beat()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        try:
+            self.bus.leave(self.role, self.bus.worker)
+        except RedisError as error:
+            log.warning("could not say goodbye: %s", error)
+
+    def stop_on_signals(self) -> None:
+        """SIGTERM and SIGINT ask for an orderly stop; the second one leaves at once."""
+
+        def ask(signum: int, _frame: object) -> None:
+            if self.stopping.is_set():
+                os._exit(128 + signum)
+            self.stopping.set()
+
+        signal.signal(signal.SIGTERM, ask)
+        signal.signal(signal.SIGINT, ask)
+
+    def doing(self, activity: str) -> None:
+        """Say what the worker does or waits for now."""
+        with self._lock:
+            if activity != self._activity:
+                self._activity, self._since = activity, time.time()
+
+    @contextmanager
+    def holding(self, job: Job) -> Iterator[None]:
+        """Keep ``job``'s lease alive inside."""
+        with self._lock:
+            self._held[job.entry_id] = job
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.pop(job.entry_id, None)
+
+    @contextmanager
+    def working(self, activity: str) -> Iterator[None]:
+        """Count the time inside as busy; threads that work side by side count once."""
+        self.doing(activity)
+        with self._lock:
+            if self._working == 0:
+                self._busy_since = time.monotonic()
+            self._working += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._working -= 1
+                if self._working == 0:
+                    self._busy_s += time.monotonic() - self._busy_since
+
+    def count(self, *, done: int = 0, tokens: int = 0) -> None:
+        """Add to what the worker has finished."""
+        with self._lock:
+            self._done += done
+            self._tokens += tokens
+
+    def fail(self, error: BaseException) -> None:
+        """End the worker because one of its threads cannot go on."""
+        self.failure = error
+        self.stopping.set()
+
+    def run_finished(self) -> bool:
+        """Whether the learner has said that the run is over."""
+        return self.bus.state().get("phase") == "finished"
+
+    def _beat_loop(self) -> None:
+        """Renews leases and beats until the service ends; a Redis that is away for a while only delays it."""
+        while not self._ended.wait(self._period_s):
+            try:
+                self._beat()
+            except RedisError as error:
+                log.warning("heartbeat failed: %s", error)
+
+    def _beat(self) -> None:
+        with self._lock:
+            held = list(self._held.values())
+            busy_s = self._busy_s + (time.monotonic() - self._busy_since if self._working else 0.0)
+            heartbeat = Heartbeat(
+                role=self.role,
+                worker=self.bus.worker,
+                version=self.version,
+                activity=self._activity,
+                since=self._since,
+                done=self._done,
+                tokens=self._tokens,
+                busy_s=busy_s,
+                started=self._started,
+            )
+        self.bus.renew(held)
+        self.bus.beat(heartbeat, self._ttl_s)

@@ -1,0 +1,546 @@
+"""The one module that speaks to Redis: work streams with leases, atomic hand-over, weights, metrics, heartbeats.
+
+A work stream carries group ids. Taking an entry leases it: the entry stays pending under the taker's name, and an
+entry whose taker has been silent for the lease is given to another. Handing over is one atomic step (a Lua script):
+write the payload if nobody has, announce it on the next stream, acknowledge and delete the entry. So a stream's length
+is what is queued or under way there, and every step may be repeated without harm. Only Redis 7.0 commands.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgpack
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from .codec import decode, encode
+from .errors import BrokerError, DecodeError
+from .keys import Keys
+from .types import Heartbeat, Manifest, Responses, Scores, Ticket
+
+RedisError = redis.exceptions.RedisError
+
+GROUP = "workers"  # consumer group of every work stream
+RETRY_S = 60.0  # how long a role outlives a vanished Redis before it gives up
+METRICS_KEPT = 100_000  # entries; metrics are a view, never the truth
+
+# KEYS: group hash, work stream. ARGV: ticket bytes, group id.
+_ISSUE = """
+if redis.call('HSETNX', KEYS[1], 'ticket', ARGV[1]) == 1 then
+  redis.call('XADD', KEYS[2], '*', 'g', ARGV[2])
+  return 1
+end
+return 0
+"""
+
+# KEYS: group hash, this stream, next stream. ARGV: consumer group, entry id, field, payload, group id.
+_HAND_OVER = """
+local outcome = 'gone'
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  outcome = 'duplicate'
+  if redis.call('HSETNX', KEYS[1], ARGV[3], ARGV[4]) == 1 then
+    redis.call('XADD', KEYS[3], '*', 'g', ARGV[5])
+    outcome = 'handed'
+  end
+end
+redis.call('XACK', KEYS[2], ARGV[1], ARGV[2])
+redis.call('XDEL', KEYS[2], ARGV[2])
+return outcome
+"""
+
+# KEYS: group hash, this stream, scored stream, dead letters. ARGV: consumer group, entry id, group id, reason, stage.
+_GIVE_UP = """
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', '10000', '*', 'where', ARGV[5], 'g', ARGV[3], 'reason', ARGV[4])
+  redis.call('XADD', KEYS[3], '*', 'g', ARGV[3], 'failed', ARGV[4])
+end
+redis.call('XACK', KEYS[2], ARGV[1], ARGV[2])
+redis.call('XDEL', KEYS[2], ARGV[2])
+"""
+
+# KEYS: stream. ARGV: consumer group, consumer, entry ids…  Renews only what is still ours: claiming blindly would
+# take back an entry that was given to another worker while we were silent.
+_RENEW = """
+local kept = {}
+for i = 3, #ARGV do
+  if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) > 0 then
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
+    kept[#kept + 1] = ARGV[i]
+  end
+end
+return kept
+"""
+
+
+class WorkStream(StrEnum):
+    """The three work streams, by the role that takes from them."""
+
+    PROMPTS = "prompts"
+    RESPONSES = "responses"
+    SCORED = "scored"
+
+
+class HandOver(StrEnum):
+    """What became of a hand-over."""
+
+    HANDED = "handed"
+    DUPLICATE = "duplicate"
+    """Another worker had already written this field; ours is dropped."""
+    GONE = "gone"
+    """The learner no longer wants the group (refunded, or issued by an older incarnation)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One leased entry of a work stream."""
+
+    stream: WorkStream
+    entry_id: str
+    group_id: str
+    attempt: int
+    """1 at the first delivery."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredEntry:
+    """What the learner reads: a group that is scored, or one that somebody gave up on."""
+
+    entry_id: str
+    group_id: str
+    failed: str | None
+    """The reason, where the group was given up."""
+
+
+class Bus:
+    """One process's connection to one run."""
+
+    def __init__(self, url: str, run: str, *, worker: str = "desk", connect_s: float = 5.0) -> None:
+        """Connect, or raise ``BrokerError`` within about ``connect_s`` seconds."""
+        self.url, self.run, self.worker = url, run, worker
+        self.keys = Keys(run)
+        self.bytes_out = 0
+        """Payload bytes written by this process (groups and weights)."""
+        self.bytes_in = 0
+        """Payload bytes read by this process."""
+        self._reclaimed_at = 0.0
+        self._check_reachable(connect_s)
+        backoff = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
+        try:
+            self._redis = redis.Redis.from_url(
+                url,
+                protocol=2,
+                retry=Retry(backoff, retries=int(RETRY_S)),
+                retry_on_error=[redis.exceptions.ConnectionError, redis.exceptions.TimeoutError],
+                socket_timeout=30.0,
+                socket_connect_timeout=connect_s,
+                health_check_interval=15,
+            )
+        except ValueError as error:
+            raise BrokerError(f"--redis-url {_public(url)!r}: {error}") from error
+        self._issue = self._redis.register_script(_ISSUE)
+        self._hand_over = self._redis.register_script(_HAND_OVER)
+        self._give_up = self._redis.register_script(_GIVE_UP)
+        self._renew = self._redis.register_script(_RENEW)
+
+    def _check_reachable(self, connect_s: float) -> None:
+        try:
+            probe = redis.Redis.from_url(
+                self.url, protocol=2, socket_timeout=connect_s, socket_connect_timeout=connect_s, retry=None
+            )
+            try:
+                probe.ping()
+            finally:
+                probe.close()
+        except (redis.exceptions.RedisError, ValueError, OSError) as error:
+            raise BrokerError(
+                f"no Redis at {_public(self.url)}: {error}; start one, or name another with --redis-url"
+            ) from error
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._redis.close()
+
+    # --- the run ------------------------------------------------------------------------------------------------------
+
+    def store_config(self, text: str) -> None:
+        """Keep the run's resolved configuration where every role finds it."""
+        self._redis.set(self.keys.config, text)
+
+    def load_config(self) -> str:
+        """The run's configuration text; ``BrokerError`` where this Redis does not hold the run."""
+        text = self._redis.get(self.keys.config)
+        if text is None:
+            raise BrokerError(f"run {self.run!r} is not known to the Redis at {_public(self.url)}")
+        return text.decode()
+
+    def has_run(self) -> bool:
+        """Whether this Redis holds the run's configuration."""
+        return bool(self._redis.exists(self.keys.config))
+
+    def raise_incarnation(self, at_least: int) -> int:
+        """A new fencing number, above every earlier one this Redis or the caller's checkpoint knows."""
+        number = int(self._redis.incr(self.keys.incarnation))
+        if number < at_least:  # Redis came back empty; the checkpoint remembers
+            number = at_least
+            self._redis.set(self.keys.incarnation, number)
+        return number
+
+    def incarnation(self) -> int:
+        """The newest learner's fencing number; 0 before the first start."""
+        return int(self._redis.get(self.keys.incarnation) or 0)
+
+    def ensure_groups(self) -> None:
+        """Create the consumer groups that are missing."""
+        for stream in WorkStream:
+            try:
+                self._redis.xgroup_create(self._stream(stream), GROUP, id="0", mkstream=True)
+            except redis.exceptions.ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    def clear_work(self) -> int:
+        """Forget every group on the work streams; returns how many. For a learner that starts: it issues anew."""
+        group_ids: set[str] = set()
+        for stream in WorkStream:
+            for _, fields in self._redis.xrange(self._stream(stream)):
+                group_ids.add(fields[b"g"].decode())
+        pipe = self._redis.pipeline(transaction=True)
+        for group_id in group_ids:
+            pipe.delete(self.keys.group(group_id))
+        for stream in WorkStream:
+            pipe.delete(self._stream(stream))
+        pipe.execute()
+        self.ensure_groups()
+        return len(group_ids)
+
+    # --- work ---------------------------------------------------------------------------------------------------------
+
+    def issue(self, ticket: Ticket) -> None:
+        """Put a group's ticket on the prompts stream; repeating it changes nothing."""
+        body = encode(ticket)
+        self.bytes_out += len(body)
+        keys = [self.keys.group(ticket.group_id), self.keys.prompts]
+        self._issue(keys=keys, args=[body, ticket.group_id])
+
+    def take(self, stream: WorkStream, *, count: int, block_s: float, lease_s: float) -> list[Job]:
+        """Lease up to ``count`` entries: first those whose taker has gone silent, then new ones, waiting ``block_s``."""
+        jobs = self._reclaim(stream, count, lease_s)
+        if len(jobs) == count:
+            return jobs
+        block_ms = None if jobs else max(1, int(block_s * 1000))
+        entries = self._read(stream, count - len(jobs), block_ms)
+        fresh = [
+            Job(stream=stream, entry_id=entry_id, group_id=fields[b"g"].decode(), attempt=1)
+            for entry_id, fields in entries
+        ]
+        return jobs + fresh
+
+    def _read(self, stream: WorkStream, count: int, block_ms: int | None) -> list[tuple[str, dict[bytes, bytes]]]:
+        try:
+            reply = self._redis.xreadgroup(
+                GROUP, self.worker, {self._stream(stream): ">"}, count=count, block=block_ms
+            )
+        except redis.exceptions.ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            self.ensure_groups()  # Redis lost its data, or the learner has just started over
+            return []
+        return [(entry_id.decode(), fields) for _, entries in reply for entry_id, fields in entries]
+
+    def _reclaim(self, stream: WorkStream, count: int, lease_s: float) -> list[Job]:
+        now = time.monotonic()
+        if now - self._reclaimed_at < lease_s / 4:
+            return []
+        self._reclaimed_at = now
+        key = self._stream(stream)
+        try:
+            reply = self._redis.xautoclaim(key, GROUP, self.worker, min_idle_time=int(lease_s * 1000), count=count)
+        except redis.exceptions.ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            self.ensure_groups()
+            return []
+        jobs = []
+        for entry_id, fields in reply[1]:
+            (pending,) = self._redis.xpending_range(key, GROUP, entry_id, entry_id, 1)
+            jobs.append(
+                Job(
+                    stream=stream,
+                    entry_id=entry_id.decode(),
+                    group_id=fields[b"g"].decode(),
+                    attempt=int(pending["times_delivered"]),
+                )
+            )
+        return jobs
+
+    def renew(self, jobs: Sequence[Job]) -> set[str]:
+        """Renew the leases of ``jobs`` (one stream); returns the entry ids that are still ours."""
+        if not jobs:
+            return set()
+        ids = [job.entry_id for job in jobs]
+        try:
+            kept = self._renew(keys=[self._stream(jobs[0].stream)], args=[GROUP, self.worker, *ids])
+        except redis.exceptions.ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            return set()
+        return {entry_id.decode() for entry_id in kept}
+
+    def ticket(self, group_id: str) -> Ticket | None:
+        """The group's ticket; None where the learner no longer wants the group. ``DecodeError`` if it is broken."""
+        (body,) = self._fields(group_id, "ticket")
+        return None if body is None else decode(Ticket, body)
+
+    def responses(self, group_id: str) -> tuple[Ticket, Responses] | None:
+        """The group's ticket and responses, or None where it is no longer wanted."""
+        ticket, responses = self._fields(group_id, "ticket", "responses")
+        if ticket is None or responses is None:
+            return None
+        return decode(Ticket, ticket), decode(Responses, responses)
+
+    def scored_group(self, group_id: str) -> tuple[Ticket, Responses, Scores] | None:
+        """All three fields of a scored group, or None where it is no longer there."""
+        ticket, responses, scores = self._fields(group_id, "ticket", "responses", "scores")
+        if ticket is None or responses is None or scores is None:
+            return None
+        return decode(Ticket, ticket), decode(Responses, responses), decode(Scores, scores)
+
+    def _fields(self, group_id: str, *names: str) -> list[bytes | None]:
+        bodies = self._redis.hmget(self.keys.group(group_id), list(names))
+        self.bytes_in += sum(len(body) for body in bodies if body is not None)
+        return bodies
+
+    def hand_over_responses(self, job: Job, responses: Responses) -> HandOver:
+        """Rollout's hand-over to the verifiers."""
+        return self._pass_on(job, "responses", encode(responses), WorkStream.RESPONSES)
+
+    def hand_over_scores(self, job: Job, scores: Scores) -> HandOver:
+        """The verifier's hand-over to the learner."""
+        return self._pass_on(job, "scores", encode(scores), WorkStream.SCORED)
+
+    def _pass_on(self, job: Job, field: str, body: bytes, onward: WorkStream) -> HandOver:
+        self.bytes_out += len(body)
+        outcome = self._hand_over(
+            keys=[self.keys.group(job.group_id), self._stream(job.stream), self._stream(onward)],
+            args=[GROUP, job.entry_id, field, body, job.group_id],
+        )
+        return HandOver(outcome.decode())
+
+    def give_up(self, job: Job, reason: str) -> None:
+        """Send the group to the dead letters and tell the learner, which refunds the ticket as ``poison``."""
+        self._give_up(
+            keys=[self.keys.group(job.group_id), self._stream(job.stream), self.keys.scored, self.keys.dead_letters],
+            args=[GROUP, job.entry_id, job.group_id, reason[:2000], job.stream.value],
+        )
+
+    def drop(self, job: Job) -> None:
+        """Acknowledge an entry whose group nobody wants any more."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.xack(self._stream(job.stream), GROUP, job.entry_id)
+        pipe.xdel(self._stream(job.stream), job.entry_id)
+        pipe.execute()
+
+    # --- the learner's end --------------------------------------------------------------------------------------------
+
+    def scored(self, *, count: int, block_s: float) -> list[ScoredEntry]:
+        """Newly scored or given-up groups. They stay pending until ``settle``."""
+        entries = self._read(WorkStream.SCORED, count, max(1, int(block_s * 1000)))
+        return [
+            ScoredEntry(
+                entry_id=entry_id,
+                group_id=fields[b"g"].decode(),
+                failed=fields[b"failed"].decode(errors="replace") if b"failed" in fields else None,
+            )
+            for entry_id, fields in entries
+        ]
+
+    def settle(self, entries: Iterable[ScoredEntry]) -> None:
+        """Acknowledge groups that a checkpoint covers (or that are refunded) and forget their payloads."""
+        pipe = self._redis.pipeline(transaction=True)
+        for entry in entries:
+            pipe.xack(self.keys.scored, GROUP, entry.entry_id)
+            pipe.xdel(self.keys.scored, entry.entry_id)
+            pipe.delete(self.keys.group(entry.group_id))
+        pipe.execute()
+
+    # --- weights ------------------------------------------------------------------------------------------------------
+
+    def publish_manifest(self, manifest: Manifest) -> None:
+        """Announce a version whose payload is already whole."""
+        self._redis.xadd(self.keys.weights, {"m": encode(manifest)})
+
+    def manifests(self) -> list[Manifest]:
+        """Every manifest still on the stream, oldest first; broken ones go to the dead letters."""
+        return [manifest for _, manifest in self._manifest_entries()]
+
+    def _manifest_entries(self) -> list[tuple[bytes, Manifest]]:
+        found = []
+        for entry_id, fields in self._redis.xrange(self.keys.weights):
+            try:
+                found.append((entry_id, decode(Manifest, fields[b"m"])))
+            except (DecodeError, KeyError) as error:
+                self.dead_letter("weights", "", str(error))
+                self._redis.xdel(self.keys.weights, entry_id)
+        return found
+
+    def wait_for_manifest(self, after: tuple[int, int], timeout_s: float) -> bool:
+        """Wait until the newest manifest is later than ``after`` = (incarnation, version).
+
+        The incarnation comes first: a learner that went back to a checkpoint publishes smaller versions again.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            entries = self._manifest_entries()
+            if entries and (entries[-1][1].incarnation, entries[-1][1].version) > after:
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            last_id = entries[-1][0] if entries else b"0"
+            self._redis.xread({self.keys.weights: last_id}, count=1, block=max(1, int(min(left, 5.0) * 1000)))
+
+    def put_chunk(self, version: int, incarnation: int, index: int, data: bytes) -> None:
+        """Store one piece of a version's payload."""
+        self.bytes_out += len(data)
+        self._redis.set(self.keys.weight_chunk(version, incarnation, index), data)
+
+    def get_chunk(self, version: int, incarnation: int, index: int) -> bytes | None:
+        """One piece of a version's payload, or None where it is gone."""
+        data = self._redis.get(self.keys.weight_chunk(version, incarnation, index))
+        self.bytes_in += len(data or b"")
+        return data
+
+    def delete_version(self, manifest: Manifest) -> None:
+        """Forget a version: its manifest first, so that nobody starts on a payload that is going."""
+        for entry_id, found in self._manifest_entries():
+            if (found.version, found.incarnation) == (manifest.version, manifest.incarnation):
+                self._redis.xdel(self.keys.weights, entry_id)
+        for index in range(manifest.chunks):
+            self._redis.delete(self.keys.weight_chunk(manifest.version, manifest.incarnation, index))
+
+    def lease_version(self, worker: str, version: int, seconds: float) -> None:
+        """Keep a version from being deleted while ``worker`` loads it."""
+        self._redis.zadd(self.keys.weight_leases, {f"{version}|{worker}": time.time() + seconds})
+
+    def release_version(self, worker: str, version: int) -> None:
+        """End that lease."""
+        self._redis.zrem(self.keys.weight_leases, f"{version}|{worker}")
+
+    def leased_versions(self) -> set[int]:
+        """Versions that somebody is loading."""
+        now = time.time()
+        self._redis.zremrangebyscore(self.keys.weight_leases, 0, now)
+        members = self._redis.zrangebyscore(self.keys.weight_leases, now, "+inf")
+        return {int(member.split(b"|")[0]) for member in members}
+
+    # --- what the roles say of themselves -----------------------------------------------------------------------------
+
+    def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
+        """Say that this worker lives; the word holds for ``ttl_s``."""
+        key = self.keys.heartbeat(heartbeat.role, heartbeat.worker)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.set(key, encode(heartbeat), px=int(ttl_s * 1000))
+        pipe.zadd(self.keys.workers, {f"{heartbeat.role}/{heartbeat.worker}": time.time() + ttl_s})
+        pipe.execute()
+
+    def leave(self, role: str, worker: str) -> None:
+        """Say goodbye, so that nobody waits for the heartbeat to expire."""
+        self._redis.delete(self.keys.heartbeat(role, worker))
+        self._redis.zrem(self.keys.workers, f"{role}/{worker}")
+
+    def workers(self) -> tuple[list[Heartbeat], dict[str, float]]:
+        """Living workers' heartbeats, and the lost ones (``role/worker``) with the unix time they were last due."""
+        alive, lost = [], {}
+        for member, due in self._redis.zrange(self.keys.workers, 0, -1, withscores=True):
+            role, _, worker = member.decode().partition("/")
+            body = self._redis.get(self.keys.heartbeat(role, worker))
+            if body is None:
+                lost[member.decode()] = due
+            else:
+                alive.append(decode(Heartbeat, body))
+        return alive, lost
+
+    def set_state(self, **values: str | int | float) -> None:
+        """The learner's word on the run, for the desk."""
+        self._redis.hset(self.keys.state, mapping={key: str(value) for key, value in values.items()})
+
+    def state(self) -> dict[str, str]:
+        """What the learner last said of the run; empty before its first word."""
+        return {key.decode(): value.decode() for key, value in self._redis.hgetall(self.keys.state).items()}
+
+    def depths(self) -> dict[str, int]:
+        """Entries queued or under way on each work stream, and the dead letters."""
+        pipe = self._redis.pipeline(transaction=False)
+        for stream in WorkStream:
+            pipe.xlen(self._stream(stream))
+        pipe.xlen(self.keys.dead_letters)
+        return dict(zip([*(stream.value for stream in WorkStream), "dead_letters"], pipe.execute(), strict=True))
+
+    def under_way(self, stream: WorkStream) -> dict[str, int]:
+        """Leased entries of a work stream, by worker."""
+        try:
+            summary = self._redis.xpending(self._stream(stream), GROUP)
+        except redis.exceptions.ResponseError:
+            return {}
+        return {row["name"].decode(): int(row["pending"]) for row in summary["consumers"] or ()}
+
+    def set_control(self, name: str, value: str) -> None:
+        """Turn a live control; the learner takes it up at its next admission."""
+        self._redis.hset(self.keys.controls, name, value)
+
+    def controls(self) -> dict[str, str]:
+        """Live controls as last set by an operator."""
+        return {key.decode(): value.decode() for key, value in self._redis.hgetall(self.keys.controls).items()}
+
+    def emit(self, record: dict[str, Any]) -> None:
+        """Send a record of measurements to the sink."""
+        self._redis.xadd(self.keys.metrics, {"m": msgpack.packb(record)}, maxlen=METRICS_KEPT, approximate=True)
+
+    def metrics_after(self, last_id: str, block_s: float = 0.0) -> list[tuple[str, dict[str, Any]]]:
+        """Records after ``last_id`` (``0`` for all), oldest first."""
+        block = max(1, int(block_s * 1000)) if block_s else None
+        reply = self._redis.xread({self.keys.metrics: last_id}, count=1000, block=block)
+        found = []
+        for _, entries in reply or ():
+            for entry_id, fields in entries:
+                try:
+                    found.append((entry_id.decode(), msgpack.unpackb(fields[b"m"])))
+                except (ValueError, KeyError, msgpack.exceptions.UnpackException) as error:
+                    self.dead_letter("metrics", "", str(error))
+        return found
+
+    def dead_letter(self, where: str, group_id: str, reason: str) -> None:
+        """Keep the record of something that could not be used."""
+        fields = {"where": where, "g": group_id, "reason": reason[:2000]}
+        self._redis.xadd(self.keys.dead_letters, fields, maxlen=10_000, approximate=True)
+
+    def dead_letters(self) -> list[dict[str, str]]:
+        """Every dead letter: ``where``, ``g`` (the group) and ``reason``, oldest first."""
+        return [
+            {"id": entry_id.decode()} | {key.decode(): value.decode(errors="replace") for key, value in fields.items()}
+            for entry_id, fields in self._redis.xrange(self.keys.dead_letters)
+        ]
+
+    def memory_bytes(self) -> int:
+        """Memory the server uses."""
+        return int(self._redis.info("memory")["used_memory"])
+
+    def _stream(self, stream: WorkStream) -> str:
+        return self.keys.prefix + stream.value
+
+
+def _public(url: str) -> str:
+    """``url`` without its password."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+    except ValueError:
+        return "the given --redis-url"

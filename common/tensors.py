@@ -1,0 +1,42 @@
+"""Flat weights from torch tensors and back. Kept apart so that ``weights`` needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+import numpy as np
+import torch
+
+from .types import TensorInfo
+from .weights import DTYPE_BYTES, FlatWeights, flat_bytes
+
+
+def flatten(named: Mapping[str, torch.Tensor], dtype: str) -> FlatWeights:
+    """Copies ``named`` (any float dtype, device and strides) into one new buffer, cast to ``dtype``, sorted by name.
+
+    ``dtype`` is a torch name without the prefix, ``bfloat16`` for one. Tied tensors under two names are stored twice:
+    pass one. Raises ``ValueError`` for another dtype or a tensor that is not of floats.
+    """
+    if dtype not in DTYPE_BYTES:
+        raise ValueError(f"dtype {dtype!r}: publish weights as one of {', '.join(DTYPE_BYTES)}")
+    for name, tensor in named.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"tensor {name} is {tensor.dtype}: only floats are published")
+    infos = tuple(TensorInfo(name=n, dtype=dtype, shape=tuple(t.shape)) for n, t in sorted(named.items()))
+    weights = FlatWeights(infos, np.empty(flat_bytes(infos), np.uint8))
+    for name, view in tensors_of(weights).items():
+        # Casts, gathers strides and moves off the device in one go, straight into its place.
+        view.copy_(named[name].detach())
+    return weights
+
+
+def tensors_of(weights: FlatWeights) -> dict[str, torch.Tensor]:
+    """The tensors by name, on the CPU, as views of ``weights.buffer``: no copy, so do not write into them."""
+    flat = torch.from_numpy(weights.buffer)
+    tensors, start = {}, 0
+    for info in weights.infos:
+        end = start + DTYPE_BYTES[info.dtype] * prod(info.shape)
+        tensors[info.name] = flat[start:end].view(getattr(torch, info.dtype)).reshape(info.shape)
+        start = end
+    return tensors

@@ -1,0 +1,323 @@
+"""The learner's hands on the streams: issues tickets as there is room, takes in scored groups, keeps the ledger.
+
+::
+
+    prompts ◀── issue ── book ◀── take in ◀── scored
+                          │
+                          └──▶ next_batch (the training loop takes it)
+
+One thread pumps while the training loop trains, so that a refund's place is filled at once and no worker waits for an
+optimizer step. Everything the two threads share is behind one lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from ...common.config import Config
+from ...common.errors import DecodeError
+from ...common.ledger import Ledger
+from ...common.service import Service
+from ...common.streams import Bus, ScoredEntry
+from ...common.types import Responses, Scores, Ticket, VerdictKind
+from ..objective.advantage import has_signal
+from ..packing import ScoredGroup
+from .prompts import PromptSource, sampling_seed
+from .staleness import check_spans, head_staleness
+from .tickets import TicketBook
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.5
+
+REFUNDS = ("zero_advantage", "poison", "expired", "run_ended")
+"""Why a ticket may leave untrained: no response differs from the others in reward; generation, grading or decoding
+kept failing; it was staler than the bound just before the forward pass (η was turned down); no step was left for it."""
+
+
+class Intake:
+    """Issues and collects for one learner incarnation."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        service: Service,
+        book: TicketBook,
+        prompts: PromptSource,
+        ledger: Ledger,
+        config: Config,
+        *,
+        incarnation: int,
+    ) -> None:
+        self.bus, self.service, self.book, self.prompts, self.ledger = bus, service, book, prompts, ledger
+        self.config, self.incarnation = config, incarnation
+        self.entropy_target = config.entropy.target
+        """Live control, read by the training loop at every step."""
+        self.refunds: Counter[str] = Counter({reason: 0 for reason in REFUNDS})
+        """Refunds so far, by reason."""
+        self.orphaned = 0
+        """Groups of an older incarnation that arrived and were turned away."""
+        self.tokens_in = 0
+        """Response tokens of every group that arrived, refunded ones included."""
+        self._lock = threading.Condition()
+        self._groups: dict[int, ScoredGroup] = {}
+        self._verdicts: dict[int, list[str]] = {}
+        self._entries: dict[int, ScoredEntry] = {}
+        self._settled: list[ScoredEntry] = []
+        self._paused = False
+        self._thread = threading.Thread(target=self._guarded_loop, name="intake", daemon=True)
+        self._ended = threading.Event()
+
+    # --- the training loop's side ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Issue again what was live at the checkpoint, then pump."""
+        for number in self.book.live:
+            self.book.live[number] = False
+            self._issue(number, reissued=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop pumping. What is live stays live: a resume issues it again."""
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def next_batch(self, timeout_s: float) -> list[ScoredGroup] | None:
+        """The next training step's groups in ticket order, or None after ``timeout_s``. The bound is checked here for
+        the last time before the forward pass."""
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            while not self.service.stopping.is_set():
+                numbers = self.book.batch()
+                if numbers is not None and not self._refund_expired(numbers):
+                    return [self._groups[number] for number in numbers]
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                self._lock.wait(min(left, POLL_S))
+        return None
+
+    def waiting_for(self) -> str:
+        """One sentence on what the next batch lacks."""
+        with self._lock:
+            missing = self.book.waiting_for()
+            lacking = self.book.groups_per_step - min(len(self.book.live), self.book.groups_per_step)
+            total = len(missing) + lacking
+            first = f", ticket {missing[0]} the oldest" if missing else ""
+            return f"waiting for {total} of {self.book.groups_per_step} groups{first}"
+
+    def trained(self, groups: list[ScoredGroup]) -> None:
+        """Close the books on a training step whose new version is published."""
+        with self._lock:
+            step, numbers = self.book.version, [group.ticket.ticket for group in groups]
+            for group in groups:
+                self._write_trained(group, step)
+                del self._groups[group.ticket.ticket]
+                self._settled.append(self._entries.pop(group.ticket.ticket))
+            self.ledger.write(
+                "step",
+                step=step,
+                version=step + 1,
+                tickets=numbers,
+                max_staleness=self.book.max_staleness,
+                overflow=self.config.flow.overflow,
+            )
+            self.book.trained(numbers)
+            self._issue_while_room()
+
+    def checkpointed(self) -> None:
+        """A checkpoint covers everything trained so far: acknowledge it and forget the payloads."""
+        with self._lock:
+            settled, self._settled = self._settled, []
+        self.bus.settle(settled)
+
+    def close_books(self) -> None:
+        """The run is complete: refund what no step will train and write the ledger's last line."""
+        with self._lock:
+            for number in list(self.book.live):
+                self._refund(number, "run_ended")
+            self.ledger.write("end", version=self.book.version)
+            self.ledger.sync()
+
+    def snapshot(self) -> dict[str, Any]:
+        """The state a checkpoint keeps."""
+        with self._lock:
+            return {
+                "version": self.book.version,
+                "next_ticket": self.book.next_ticket,
+                "live": list(self.book.live),
+                "max_staleness": self.book.max_staleness,
+                "entropy_target": self.entropy_target,
+                "refunds": dict(self.refunds),
+                "ledger_line": self.ledger.line,
+                "incarnation": self.incarnation,
+            }
+
+    def depth(self) -> tuple[int, int]:
+        """(live, ready) groups."""
+        with self._lock:
+            return len(self.book.live), sum(self.book.live.values())
+
+    # --- the pump --------------------------------------------------------------------------------------------------------
+
+    def _guarded_loop(self) -> None:
+        try:
+            self._intake_loop()
+        except BaseException as error:
+            self.service.fail(error)
+
+    def _intake_loop(self) -> None:
+        """Consumes scored, produces prompts. Acknowledged by ``checkpointed`` (trained) or at once (refunded). Dying
+        here loses nothing: the next incarnation goes back to the checkpoint and issues again what was live."""
+        while not self._ended.is_set():
+            with self._lock:
+                self._take_up_controls()
+                self._issue_while_room()
+            for entry in self.bus.scored(count=64, block_s=POLL_S):
+                with self._lock:
+                    self._take_in(entry)
+                    self._issue_while_room()
+                    self._lock.notify_all()
+
+    def _issue_while_room(self) -> None:
+        while not self._paused and self.book.room() > 0:
+            self._issue(self.book.issue(), reissued=False)
+
+    def _issue(self, number: int, *, reissued: bool) -> None:
+        prompt, train = self.prompts.prompt(number), self.config.train
+        ticket = Ticket(
+            ticket=number,
+            incarnation=self.incarnation,
+            min_version=self.book.version,
+            stage=0,
+            prompt_id=prompt.prompt_id,
+            prompt_tokens_P=prompt.tokens_P,
+            group_size=train.group_size,
+            max_new_tokens=train.max_response_tokens,
+            temperature=self.config.flow.temperature,
+            seed=sampling_seed(self.config.flow.seed, number),
+            ability=prompt.ability,
+            ground_truth=prompt.ground_truth,
+        )
+        # The ledger first: a ticket that workers know and the ledger does not could never be accounted for.
+        self.ledger.write(
+            "issued",
+            ticket=number,
+            incarnation=self.incarnation,
+            version=ticket.min_version,
+            stage=ticket.stage,
+            prompt=ticket.prompt_id,
+            reissued=reissued,
+        )
+        self.bus.issue(ticket)
+
+    def _take_in(self, entry: ScoredEntry) -> None:
+        number, incarnation = (int(part) for part in entry.group_id.split("-"))
+        if incarnation != self.incarnation or number not in self.book.live or self.book.live[number]:
+            self.orphaned += 1
+            self.bus.settle([entry])
+            return
+        self._entries[number] = entry
+        if entry.failed is not None:
+            log.warning("ticket %d given up: %s", number, entry.failed)
+            self._refund(number, "poison")
+            return
+        try:
+            found = self.bus.scored_group(entry.group_id)
+            if found is None:
+                raise DecodeError("its payload is gone")
+            group = self._checked(*found)
+            self._verdicts[number] = [verdict.kind.value for verdict in found[2].verdicts]
+        except DecodeError as error:
+            self.bus.dead_letter("scored", entry.group_id, str(error))
+            log.warning("ticket %d cannot be used: %s", number, error)
+            self._refund(number, "poison")
+            return
+        self.tokens_in += int(group.responses.lengths_S.sum())
+        if has_signal(group.rewards_S):
+            self._groups[number] = group
+            self.book.ready(number)
+        else:
+            self._refund(number, "zero_advantage")
+
+    def _checked(self, ticket: Ticket, responses: Responses, scores: Scores) -> ScoredGroup:
+        size, total = ticket.group_size, len(responses.tokens_T)
+        lengths = responses.lengths_S.astype(np.int64)
+        if not len(lengths) == len(responses.finished_S) == len(scores.verdicts) == size:
+            raise DecodeError(f"{len(lengths)} responses, {len(scores.verdicts)} verdicts where {size} are due")
+        if lengths.sum() != total or len(responses.logprobs_T) != total or lengths.min() < 1:
+            raise DecodeError(f"lengths {lengths.tolist()} do not add up to {total} tokens")
+        if lengths.max() > ticket.max_new_tokens:
+            raise DecodeError(f"a response of {lengths.max()} tokens where {ticket.max_new_tokens} is the limit")
+        if not np.isfinite(responses.logprobs_T).all() or responses.logprobs_T.max() > 1e-3:
+            raise DecodeError("a behaviour log-probability that is not finite and at most 0")
+        # One above the book's version: the new weights are published just before the step is closed here.
+        wrong = check_spans(
+            responses.spans, lengths, min_version=ticket.min_version, newest_version=self.book.version + 1
+        )
+        if wrong is not None:
+            raise DecodeError(wrong)
+        if any(verdict.kind is VerdictKind.ERROR for verdict in scores.verdicts):
+            raise DecodeError("a verdict 'error' cannot be trained on")
+        rewards = np.asarray([verdict.reward for verdict in scores.verdicts], dtype=np.float32)
+        return ScoredGroup(ticket=ticket, responses=responses, rewards_S=rewards)
+
+    def _refund(self, number: int, reason: str, **why: Any) -> None:
+        self.ledger.write("refunded", ticket=number, version=self.book.version, reason=reason, **why)
+        self.refunds[reason] += 1
+        self.book.refund(number)
+        self._groups.pop(number, None)
+        self._verdicts.pop(number, None)
+        if number in self._entries:
+            self.bus.settle([self._entries.pop(number)])
+
+    def _refund_expired(self, numbers: list[int]) -> bool:
+        expired = {}
+        for number in numbers:
+            staleness = head_staleness(self._groups[number].responses.spans, self.book.version)
+            if staleness > self.book.max_staleness:
+                expired[number] = staleness
+        for number, staleness in expired.items():
+            self._refund(number, "expired", head_staleness=staleness)
+        if expired:
+            self._issue_while_room()
+        return bool(expired)
+
+    def _write_trained(self, group: ScoredGroup, step: int) -> None:
+        responses = group.responses
+        spans: list[list[list[int]]] = [[] for _ in responses.lengths_S]
+        for owner, version, start, end in responses.spans.tolist():
+            spans[owner].append([version, start, end])
+        self.ledger.write(
+            "trained",
+            ticket=group.ticket.ticket,
+            step=step,
+            spans=spans,
+            verdicts=self._verdicts.pop(group.ticket.ticket),
+            lengths=responses.lengths_S.tolist(),
+            head_staleness=head_staleness(responses.spans, step),
+        )
+
+    def _take_up_controls(self) -> None:
+        controls = self.bus.controls()
+        if "max_staleness" in controls and int(controls["max_staleness"]) != self.book.max_staleness:
+            self._record("max_staleness", self.book.max_staleness, int(controls["max_staleness"]))
+            self.book.max_staleness = int(controls["max_staleness"])
+        if "target_entropy" in controls and float(controls["target_entropy"]) != self.entropy_target:
+            self._record("target_entropy", self.entropy_target, float(controls["target_entropy"]))
+            self.entropy_target = float(controls["target_entropy"])
+        paused = controls.get("paused") == "1"
+        if paused != self._paused:
+            self._record("paused", self._paused, paused)
+            self._paused = paused
+
+    def _record(self, name: str, previous: float, value: float) -> None:
+        log.info("%s: %s -> %s", name, previous, value)
+        self.ledger.write("control", name=name, value=value, previous=previous, version=self.book.version)

@@ -1,0 +1,231 @@
+"""Prompts: rows in, tokens out, and which ticket gets which. The choice depends on (run seed, ticket) alone.
+
+Rows are the Skywork-OR1-RL-Data schema (``prompt`` a list of messages, ``reward_model.ground_truth`` a JSON list of
+golds) or plain ``{"prompt": "…", "answer": "…"}``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...common.config import Data, expand
+from ...common.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One problem, ready to be issued."""
+
+    prompt_id: str
+    """``<source>:<row>``."""
+    tokens_P: np.ndarray
+    """After the chat template, generation prompt included; uint32 [P]."""
+    ability: str
+    ground_truth: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One problem as read, before tokens."""
+
+    prompt_id: str
+    messages: tuple[dict[str, str], ...]
+    ability: str
+    ground_truth: tuple[str, ...]
+
+
+class PromptSource:
+    """Every usable prompt of a run, and the ticket's choice among them."""
+
+    def __init__(self, prompts: list[Prompt], *, seed: int, too_long: int = 0) -> None:
+        self.prompts, self.seed = prompts, seed
+        self.too_long = too_long
+        """Rows dropped because their prompt was longer than ``data.max_prompt_tokens``."""
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def prompt(self, ticket: int) -> Prompt:
+        """Ticket t's prompt: each pass over the prompts is its own permutation, seeded by (run seed, pass)."""
+        epoch, position = divmod(ticket, len(self.prompts))
+        return self.prompts[_permutation(self.seed, epoch, len(self.prompts))[position]]
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(size)
+
+
+def sampling_seed(run_seed: int, ticket: int) -> int:
+    """The group's sampling seed, 62 bits, from (run seed, ticket) alone."""
+    return int(np.random.SeedSequence([run_seed, ticket]).generate_state(1, np.uint64)[0]) >> 2
+
+
+def load_prompts(data: Data, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> PromptSource:
+    """Read, check and tokenize every row. ``DataError`` names the row and what it lacks; too long prompts are dropped
+    and counted."""
+    prompts, too_long = [], 0
+    for row in _rows(data, seed):
+        tokens = np.asarray(_tokenize(row, data, tokenizer), dtype=np.uint32)
+        if len(tokens) > data.max_prompt_tokens:
+            too_long += 1
+            continue
+        prompts.append(
+            Prompt(prompt_id=row.prompt_id, tokens_P=tokens, ability=row.ability, ground_truth=row.ground_truth)
+        )
+    if too_long:
+        log.warning("%d prompts are longer than data.max_prompt_tokens = %d: dropped", too_long, data.max_prompt_tokens)
+    if not prompts:
+        raise DataError(
+            f"{expand(data.path)}: no prompt is left ({too_long} longer than data.max_prompt_tokens = "
+            f"{data.max_prompt_tokens}); give rows, or raise the limit"
+        )
+    return PromptSource(prompts, seed=seed, too_long=too_long)
+
+
+def _tokenize(row: Row, data: Data, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    messages = list(row.messages)
+    if data.suffix:
+        last = messages[-1]
+        messages[-1] = {**last, "content": last["content"] + data.suffix}
+    if data.system is not None and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": data.system})
+    if tokenizer.chat_template is None:
+        return tokenizer("\n".join(message["content"] for message in messages))["input_ids"]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _rows(data: Data, seed: int) -> Iterator[Row]:
+    match data.source:
+        case "file":
+            return _file_rows(Path(expand(data.path)))
+        case "hub":
+            return _hub_rows(data)
+        case "reasoning_gym":
+            return _generated_rows(data, seed)
+
+
+def _file_rows(path: Path) -> Iterator[Row]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; data.path names a .jsonl or .parquet file of prompts")
+    match path.suffix:
+        case ".jsonl":
+            raw = _jsonl(path)
+        case ".parquet":
+            raw = _parquet(path)
+        case other:
+            raise DataError(f"{path}: {other or 'no'} ending; data.path takes .jsonl or .parquet")
+    for number, values in raw:
+        yield _row(values, f"{path.name}:{number}", f"{path}:{number}")
+
+
+def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield number, json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{path}:{number}: not JSON: {error}") from error
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a Parquet file: {error}") from error
+    number = 0
+    for batch in file.iter_batches(batch_size=1024):
+        for values in batch.to_pylist():
+            number += 1
+            yield number, values
+
+
+def _hub_rows(data: Data) -> Iterator[Row]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError("data.source = 'hub' needs the datasets package: pip install 'leeway-rl[learner]'") from error
+    try:
+        loaded = datasets.load_dataset(data.path, split=data.split)
+    except Exception as error:  # the library's own errors are many; the user needs the name and the cause
+        raise DataError(f"data.path = {data.path!r}, split {data.split!r}: cannot be loaded: {error}") from error
+    for number, values in enumerate(loaded, start=1):
+        yield _row(values, f"{data.path}:{number}", f"{data.path} row {number}")
+
+
+def _generated_rows(data: Data, seed: int) -> Iterator[Row]:
+    try:
+        import reasoning_gym
+    except ImportError as error:
+        raise DataError(
+            "data.source = 'reasoning_gym' needs its package: pip install 'leeway-rl[learner]'"
+        ) from error
+    try:
+        problems = reasoning_gym.create_dataset(data.path, seed=seed, size=data.size, **data.options)
+    except (ValueError, TypeError, AssertionError) as error:
+        raise DataError(f"data.path = {data.path!r} with data.options {data.options}: {error}") from error
+    for number, problem in enumerate(problems):
+        values = {"prompt": problem["question"], "answer": str(problem["answer"])}
+        yield _row(values, f"{data.path}:{number}", f"{data.path} problem {number}")
+
+
+def _row(values: Any, prompt_id: str, where: str) -> Row:
+    if not isinstance(values, dict):
+        raise DataError(f"{where}: a row is an object with prompt and answer, found {type(values).__name__}")
+    if "prompt" not in values:
+        raise DataError(f"{where}: key 'prompt' is missing; keys found: {', '.join(map(str, values)) or 'none'}")
+    return Row(
+        prompt_id=prompt_id,
+        messages=_messages(values["prompt"], where),
+        ability=str(values["ability"]) if "ability" in values else "math",
+        ground_truth=_golds(values, where),
+    )
+
+
+def _messages(prompt: Any, where: str) -> tuple[dict[str, str], ...]:
+    if isinstance(prompt, str) and prompt:
+        return ({"role": "user", "content": prompt},)
+    if isinstance(prompt, (list, tuple)) and prompt:
+        if all(isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in prompt):
+            return tuple({"role": m["role"], "content": m["content"]} for m in prompt)
+    raise DataError(f"{where}: prompt is a text or a list of {{role, content}} messages, found {str(prompt)[:80]!r}")
+
+
+def _golds(values: dict[str, Any], where: str) -> tuple[str, ...]:
+    if "reward_model" in values:
+        model = values["reward_model"]
+        text = model.get("ground_truth") if isinstance(model, dict) else None
+        if not isinstance(text, str) or not text:
+            raise DataError(f"{where}: reward_model.ground_truth is a JSON text, found {str(text)[:80]!r}")
+        try:
+            parsed = json.loads(text)
+        except json.JSONDecodeError:
+            parsed = text  # a bare gold, as some published rows have it
+        answer = parsed if isinstance(parsed, (list, str)) else text  # not through float: 0.50 stays 0.50
+    elif "answer" in values:
+        answer = values["answer"]
+    else:
+        raise DataError(f"{where}: a row without an answer; give 'answer' or 'reward_model.ground_truth'")
+    golds = answer if isinstance(answer, list) else [answer]
+    if not golds or not all(isinstance(gold, (str, int, float)) and str(gold).strip() for gold in golds):
+        raise DataError(f"{where}: answer is a text or a list of texts, found {str(answer)[:80]!r}")
+    return tuple(str(gold) for gold in golds)

@@ -1,0 +1,247 @@
+"""Log-probability of the taken token and full-vocabulary entropy, straight from hidden states and the head's weight.
+
+The [T, V] logits never exist: tokens pass in chunks. Because the loss is a sum over tokens of a function of that
+token's log-probability and entropy alone, a chunk's gradient is known as soon as its logits are, so it is taken right
+there: three matrix products in all, as many as the plain version, where recomputing logits in the backward pass would
+take four. What is kept for the backward pass is the gradient of hidden states [T, H] and weight [V, H].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+LossOf = Callable[[Tensor, Tensor, slice], Tensor]
+"""``loss_of(logprobs_C, entropy_C, chunk) -> loss_C``: the loss of the tokens ``chunk`` (a slice of 0..T), each token's
+a differentiable function of its own log-probability and entropy and of nothing else that needs a gradient."""
+
+CHUNK_ELEMENTS = 1 << 25
+"""Logits held at a time: 128 MiB in float32, and as much again for their exponentials."""
+
+
+class TokenOutput(NamedTuple):
+    loss_sum: Tensor | None
+    """Sum of the loss over the tokens; scalar, differentiable. ``None`` where no loss was asked for."""
+    logprobs_T: Tensor
+    """log π(taken) under softmax(logits/τ), nats, float32 (float64 for float64 inputs). Carries no gradient."""
+    entropy_T: Tensor
+    """H(π) over the whole vocabulary, nats, same dtype. Carries no gradient."""
+
+
+def token_op(
+    hidden_TH: Tensor,
+    weight_VH: Tensor,
+    taken_T: Tensor,
+    *,
+    bias_V: Tensor | None = None,
+    temperature: float = 1.0,
+    loss_of: LossOf | None = None,
+    chunk_elements: int = CHUNK_ELEMENTS,
+) -> TokenOutput:
+    """Log-probability and entropy of T tokens under softmax((hidden·weightᵀ + bias)/τ), and the sum of their loss.
+
+    ``hidden_TH``: float [T, H]; ``weight_VH``: float [V, H]; ``taken_T``: int64 [T] in 0..V-1. Under autocast the
+    matrix products run in its dtype and everything else in float32. Exact and deterministic on one device; T = 0 is
+    allowed and gives zeros. The gradient can be taken once.
+    """
+    device = hidden_TH.device.type
+    half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    rows = max(1, chunk_elements // weight_VH.shape[0])
+    if loss_of is not None and torch.is_grad_enabled():
+        return TokenOutput(*_TokenLoss.apply(hidden_TH, weight_VH, bias_V, taken_T, temperature, loss_of, half, rows))
+    with torch.no_grad(), torch.autocast(device, enabled=False):
+        return _measure(hidden_TH, weight_VH, bias_V, taken_T, temperature, loss_of, half, rows)
+
+
+def _measure(
+    hidden_TH: Tensor,
+    weight_VH: Tensor,
+    bias_V: Tensor | None,
+    taken_T: Tensor,
+    temperature: float,
+    loss_of: LossOf | None,
+    half: torch.dtype | None,
+    rows: int,
+) -> TokenOutput:
+    product = _Product(hidden_TH, weight_VH, half)
+    logprobs_T, entropy_T = product.new(len(taken_T)), product.new(len(taken_T))
+    loss_sum = None if loss_of is None else torch.zeros((), dtype=torch.float64, device=hidden_TH.device)
+    for chunk in _chunks(len(taken_T), rows):
+        softmax = _softmax(product.logits(hidden_TH[chunk], bias_V, temperature), taken_T[chunk])
+        logprobs_T[chunk], entropy_T[chunk] = softmax.logprobs_C, softmax.entropy_C
+        if loss_of is not None:
+            loss_sum += loss_of(softmax.logprobs_C, softmax.entropy_C, chunk).sum(dtype=torch.float64)
+    return TokenOutput(None if loss_sum is None else loss_sum.to(product.dtype), logprobs_T, entropy_T)
+
+
+class _TokenLoss(torch.autograd.Function):
+    """Forward and gradient in one pass over the chunks; ``backward`` only scales what ``forward`` has found."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_TH: Tensor,
+        weight_VH: Tensor,
+        bias_V: Tensor | None,
+        taken_T: Tensor,
+        temperature: float,
+        loss_of: LossOf,
+        half: torch.dtype | None,
+        rows: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.autocast(hidden_TH.device.type, enabled=False):
+            product = _Product(hidden_TH, weight_VH, half)
+            logprobs_T, entropy_T = product.new(len(taken_T)), product.new(len(taken_T))
+            needed = (needed for needed in ctx.needs_input_grad[:3])
+            grad_hidden_TH = torch.empty_like(hidden_TH) if next(needed) else None
+            grad_weight_VH = torch.zeros_like(weight_VH, dtype=product.dtype) if next(needed) else None
+            grad_bias_V = torch.zeros_like(bias_V, dtype=product.dtype) if next(needed) else None
+            loss_sum = torch.zeros((), dtype=torch.float64, device=hidden_TH.device)
+            for chunk in _chunks(len(taken_T), rows):
+                hidden_CH = hidden_TH[chunk]
+                softmax = _softmax(product.logits(hidden_CH, bias_V, temperature), taken_T[chunk])
+                logprobs_T[chunk], entropy_T[chunk] = softmax.logprobs_C, softmax.entropy_C
+                loss_C, by_logprob_C, by_entropy_C = _loss_and_slopes(loss_of, softmax, chunk)
+                loss_sum += loss_C.sum(dtype=torch.float64)
+                grad_logits_CV = _logits_gradient(softmax, taken_T[chunk], by_logprob_C, by_entropy_C, temperature)
+                if grad_hidden_TH is not None:
+                    grad_hidden_TH[chunk] = product.to_hidden(grad_logits_CV)
+                if grad_weight_VH is not None:
+                    product.add_to_weight(grad_weight_VH, grad_logits_CV, hidden_CH)
+                if grad_bias_V is not None:
+                    grad_bias_V += grad_logits_CV.sum(0)
+        ctx.gradients = (grad_hidden_TH, grad_weight_VH, grad_bias_V)
+        ctx.dtypes = (hidden_TH.dtype, weight_VH.dtype, None if bias_V is None else bias_V.dtype)
+        ctx.mark_non_differentiable(logprobs_T, entropy_T)
+        return loss_sum.to(product.dtype), logprobs_T, entropy_T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        gradients, ctx.gradients = ctx.gradients, None  # scaled in place, so they can be given out only once
+        assert gradients is not None, "the token op's gradient was taken a second time"
+        scaled = (
+            None if gradient is None else gradient.mul_(grad_loss).to(dtype)
+            for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
+        )
+        return (*scaled, None, None, None, None, None)
+
+
+class _Softmax(NamedTuple):
+    shifted_CV: Tensor
+    """logits/τ minus the row's largest."""
+    exp_CV: Tensor
+    sum_C1: Tensor
+    """Sum of ``exp_CV`` over the row: probabilities are exp/sum."""
+    logprobs_C: Tensor
+    entropy_C: Tensor
+
+
+def _softmax(logits_CV: Tensor, taken_C: Tensor) -> _Softmax:
+    """Consumes ``logits_CV``: two [C, V] buffers live at a time, its own and the exponentials'."""
+    shifted_CV = logits_CV.sub_(logits_CV.amax(-1, keepdim=True))
+    exp_CV = shifted_CV.exp()
+    sum_C1 = exp_CV.sum(-1, keepdim=True)
+    log_sum_C1 = sum_C1.log()
+    logprobs_C = (shifted_CV.gather(-1, taken_C[:, None]) - log_sum_C1).squeeze(-1)
+    # H = log Σexp - Σ p·shifted. Row by row as a batched dot product: exp·shifted would be a third buffer.
+    mean_C = torch.bmm(exp_CV[:, None, :], shifted_CV[:, :, None]).view(-1) / sum_C1.squeeze(-1)
+    return _Softmax(shifted_CV, exp_CV, sum_C1, logprobs_C, log_sum_C1.squeeze(-1) - mean_C)
+
+
+def _loss_and_slopes(loss_of: LossOf, softmax: _Softmax, chunk: slice) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The chunk's loss and its slope by each token's log-probability and entropy (``None``: does not depend on it)."""
+    with torch.enable_grad():
+        logprobs_C = softmax.logprobs_C.detach().requires_grad_()
+        entropy_C = softmax.entropy_C.detach().requires_grad_()
+        loss_C = loss_of(logprobs_C, entropy_C, chunk)
+        slopes = torch.autograd.grad(loss_C.sum(), (logprobs_C, entropy_C), allow_unused=True)
+    return loss_C.detach(), *slopes
+
+
+def _logits_gradient(
+    softmax: _Softmax, taken_C: Tensor, by_logprob_C: Tensor | None, by_entropy_C: Tensor | None, temperature: float
+) -> Tensor:
+    """Gradient by the logits before τ: g·(onehot - p) - h·p·(log p + H), over τ. Overwrites ``softmax``'s buffers."""
+    shifted_CV, exp_CV, sum_C1, _, entropy_C = softmax
+    gradient_CV = shifted_CV
+    if by_entropy_C is None:
+        gradient_CV = exp_CV
+    else:
+        # log p + H = shifted - log Σexp + H
+        gradient_CV.add_(entropy_C[:, None] - sum_C1.log()).mul_(by_entropy_C[:, None])
+        if by_logprob_C is not None:
+            gradient_CV.add_(by_logprob_C[:, None])
+        gradient_CV.mul_(exp_CV)
+    scale_C1 = -1.0 / (sum_C1 * temperature)
+    if by_entropy_C is None:
+        assert by_logprob_C is not None
+        scale_C1 = scale_C1 * by_logprob_C[:, None]
+    gradient_CV.mul_(scale_C1)
+    if by_logprob_C is not None:
+        gradient_CV.scatter_add_(1, taken_C[:, None], (by_logprob_C / temperature)[:, None])
+    return gradient_CV
+
+
+class _Product:
+    """The three matrix products, in float32 or with autocast's dtype inside and float32 outside.
+
+    Logits rounded to bfloat16 would be off by up to 0.06 at a size of 20, so results leave in float32: on CUDA by the
+    product's ``out_dtype``, on the CPU by letting oneDNN round the factors of a float32 product itself.
+    """
+
+    def __init__(self, hidden_TH: Tensor, weight_VH: Tensor, half: torch.dtype | None) -> None:
+        self.device = hidden_TH.device
+        self.dtype = torch.promote_types(hidden_TH.dtype, torch.float32)
+        self.half = half
+        self.cast = half if half is not None and self.device.type == "cuda" else self.dtype
+        self.weight_VH = weight_VH.detach().to(self.cast)
+
+    def new(self, tokens: int) -> Tensor:
+        return torch.empty(tokens, dtype=self.dtype, device=self.device)
+
+    def logits(self, hidden_CH: Tensor, bias_V: Tensor | None, temperature: float) -> Tensor:
+        logits_CV = self._mm(hidden_CH, self.weight_VH.t())
+        if bias_V is not None:
+            logits_CV.add_(bias_V)
+        return logits_CV if temperature == 1.0 else logits_CV.div_(temperature)
+
+    def to_hidden(self, grad_logits_CV: Tensor) -> Tensor:
+        return self._mm(grad_logits_CV, self.weight_VH)
+
+    def add_to_weight(self, grad_weight_VH: Tensor, grad_logits_CV: Tensor, hidden_CH: Tensor) -> None:
+        if self.cast != self.dtype:
+            grad_weight_VH.add_(self._mm(grad_logits_CV.t(), hidden_CH))
+            return
+        with _cpu_products_in(self.half):
+            grad_weight_VH.addmm_(grad_logits_CV.t(), hidden_CH.to(self.dtype))
+
+    def _mm(self, left: Tensor, right: Tensor) -> Tensor:
+        if self.cast != self.dtype:
+            return torch.mm(left.to(self.cast), right.to(self.cast), out_dtype=self.dtype)
+        with _cpu_products_in(self.half):
+            return torch.mm(left.to(self.dtype), right.to(self.dtype))
+
+
+@contextmanager
+def _cpu_products_in(half: torch.dtype | None) -> Iterator[None]:
+    """Lets oneDNN multiply float32 matrices in bfloat16 with float32 sums; no effect where ``half`` is not bfloat16."""
+    if half != torch.bfloat16:
+        yield
+        return
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
+
+
+def _chunks(tokens: int, rows: int) -> Iterator[slice]:
+    for start in range(0, tokens, rows):
+        yield slice(start, min(start + rows, tokens))

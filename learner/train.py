@@ -1,0 +1,320 @@
+"""The learner's loop.
+
+::
+
+    next batch ──▶ train step ──▶ publish version v+1 ──▶ close the books ──▶ (checkpoint)
+
+Rank 0 decides and speaks to Redis; every rank trains its share of the groups. The checkpoint is the truth: a learner
+that dies anywhere in this loop goes back to its newest checkpoint and issues again what was live there.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..common.config import Config, expand
+from ..common.ledger import Ledger
+from ..common.metrics import MetricsSink
+from ..common.service import Service
+from ..common.streams import Bus
+from ..common.tensors import flatten
+from ..common.types import VerdictKind
+from ..common.weights import WeightPublisher
+from . import checkpoint
+from .flow.intake import Intake
+from .flow.prompts import load_prompts
+from .flow.tickets import TicketBook
+from .model import Policy
+from .objective.entropy import ControllerState
+from .packing import ScoredGroup
+from .ranks import broadcast_plan, shares
+from .step import StepResult, train_step
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 20.0  # how long rank 0 waits for a batch before it tells the other ranks that it still waits
+
+
+def learn(bus: Bus, service: Service, config: Config, folder: Path) -> bool:
+    """Train from the newest checkpoint in ``folder`` (or from the start) to the last step.
+
+    Returns whether the run is complete; False means that it was asked to stop and has left a checkpoint.
+    """
+    service.doing("loading the model")
+    policy = Policy(config)
+    found = checkpoint.newest(folder / "checkpoints")
+    state = checkpoint.load(policy, found) if found is not None else None
+    if policy.rank != 0:
+        return _follow(bus, policy, config, state)
+    desk = _Desk(bus, service, config, folder, policy, state)
+    try:
+        return _lead(desk, policy, config, state)
+    finally:
+        desk.close()
+
+
+class _Desk:
+    """Everything that only rank 0 has: the intake, the publisher, the ledger and the metrics."""
+
+    def __init__(
+        self, bus: Bus, service: Service, config: Config, folder: Path, policy: Policy, state: dict[str, Any] | None
+    ) -> None:
+        from transformers import AutoTokenizer
+
+        self.bus, self.service, self.config, self.folder, self.policy = bus, service, config, folder, policy
+        service.doing("reading the prompts")
+        tokenizer = AutoTokenizer.from_pretrained(expand(config.model.path))
+        prompts = load_prompts(config.data, tokenizer, seed=config.flow.seed)
+        book = _book(config, state)
+        self.incarnation = bus.raise_incarnation(at_least=state["incarnation"] + 1 if state else 1)
+        self.ledger = Ledger(folder / "ledger.jsonl")
+        _open_ledger(self.ledger, bus, config, book, state, self.incarnation)
+        bus.clear_work()
+        self.sink = MetricsSink(bus, folder, from_step=book.version)
+        self.publisher = WeightPublisher(
+            bus,
+            incarnation=self.incarnation,
+            transport=config.weights.transport,
+            folder=config.weights.folder,
+            keyframe_every=config.weights.keyframe_every,
+        )
+        self.intake = Intake(bus, service, book, prompts, self.ledger, config, incarnation=self.incarnation)
+        if state is not None:
+            self.intake.entropy_target = state["entropy_target"]
+            self.intake.refunds.update(state["refunds"])
+        self.tokens_before, self.time_before = 0, time.monotonic()
+        self.refunds_before = dict(self.intake.refunds)
+
+    def publish(self, version: int) -> float:
+        """Publish the policy's weights; returns the seconds it took. Collective: every rank calls ``named_weights``."""
+        started = time.monotonic()
+        manifest = self.publisher.publish(version, flatten(self.policy.named_weights(), self.config.weights.dtype))
+        self.service.version = version
+        log.info("version %d published: %d of %d bytes", version, manifest.payload_bytes, manifest.full_bytes)
+        self.published_bytes, self.full_bytes = manifest.payload_bytes, manifest.full_bytes
+        return time.monotonic() - started
+
+    def say(self, phase: str, waiting: str) -> None:
+        """Tell the desk how the run stands."""
+        live, ready = self.intake.depth()
+        self.service.doing(waiting)
+        self.bus.set_state(
+            phase=phase,
+            step=self.intake.book.version,
+            steps=self.config.train.steps,
+            version=self.intake.book.version,
+            live=live,
+            ready=ready,
+            incarnation=self.incarnation,
+            max_staleness=self.intake.book.max_staleness,
+            waiting=waiting,
+            at=time.time(),
+        )
+
+    def measure(self, step: int, groups: list[ScoredGroup], metrics: dict[str, float], times: dict[str, float]) -> None:
+        """Send the training step's line."""
+        now = time.monotonic()
+        step_s = now - self.time_before
+        tokens_in = self.intake.tokens_in
+        refunds = {
+            f"refunds/{reason}": self.intake.refunds[reason] - self.refunds_before.get(reason, 0)
+            for reason in self.intake.refunds
+        }
+        live, ready = self.intake.depth()
+        self.bus.emit(
+            {
+                "role": "learner",
+                "step": step,
+                "version": step + 1,
+                "at": time.time(),
+                **metrics,
+                **refunds,
+                "refunds/orphaned": self.intake.orphaned,
+                **{f"staleness/head_count_{age}": count for age, count in _ages(groups, step).items()},
+                "flow/max_staleness": self.intake.book.max_staleness,
+                "flow/live": live,
+                "flow/ready": ready,
+                "weights/payload_bytes": self.published_bytes,
+                "weights/full_bytes": self.full_bytes,
+                "time/step_s": step_s,
+                **times,
+                "throughput/rollout_tokens_per_s": (tokens_in - self.tokens_before) / step_s,
+                "throughput/learner_tokens_per_s": metrics["batch/tokens"] / step_s,
+            }
+        )
+        self.tokens_before, self.time_before, self.refunds_before = tokens_in, now, dict(self.intake.refunds)
+
+    def close(self) -> None:
+        """Stop pumping, write what is left, close the files."""
+        self.intake.stop()
+        self.sink.close()
+        self.ledger.close()
+
+
+def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | None) -> bool:
+    """Rank 0. Consumes batches; produces versions, ledger lines, metrics, checkpoints. What dies with it is made again
+    from the newest checkpoint."""
+    intake, controller = desk.intake, _controller(state)
+    broadcast_plan({"do": "publish"})
+    desk.publish(intake.book.version)
+    _forget_older_versions(desk.bus, desk.incarnation)
+    intake.start()
+    saved_at = intake.book.version if state else -1
+    while intake.book.version < config.train.steps and not desk.service.stopping.is_set():
+        step, wait_started = intake.book.version, time.monotonic()
+        desk.say("training", intake.waiting_for())
+        groups = intake.next_batch(WAIT_S)
+        while groups is None and not desk.service.stopping.is_set():
+            desk.say("training", intake.waiting_for())
+            broadcast_plan({"do": "wait"})
+            groups = intake.next_batch(WAIT_S)
+        if groups is None:
+            break
+        wait_s = time.monotonic() - wait_started
+        desk.say("training", f"training step {step}")
+        with desk.service.working(f"training step {step}"):
+            result = _train(desk, policy, config, controller, groups, step)
+            controller = result.controller
+            publish_s = desk.publish(step + 1)
+        intake.trained(groups)
+        desk.service.count(done=1, tokens=int(result.metrics["batch/tokens"]))
+        checkpoint_s = 0.0
+        if (step + 1) % config.train.checkpoint_every == 0 or step + 1 == config.train.steps:
+            checkpoint_s = _save(desk, policy, controller, step + 1)
+            saved_at = step + 1
+        times = {
+            "time/wait_for_batch_s": wait_s,
+            "time/train_s": result.seconds,
+            "time/publish_s": publish_s,
+            "time/checkpoint_s": checkpoint_s,
+        }
+        desk.measure(step, groups, result.metrics, times)
+    if desk.service.failure is not None:
+        raise desk.service.failure
+    complete = intake.book.version == config.train.steps
+    if not complete and saved_at != intake.book.version:
+        _save(desk, policy, controller, intake.book.version)
+    broadcast_plan({"do": "stop"})
+    intake.stop()
+    if complete:
+        intake.close_books()
+    desk.say("finished" if complete else "stopped", "done" if complete else "stopped on request; resume goes on")
+    return complete
+
+
+def _train(
+    desk: _Desk, policy: Policy, config: Config, controller: ControllerState, groups: list[ScoredGroup], step: int
+) -> StepResult:
+    split = shares([int(group.responses.lengths_S.sum()) for group in groups], policy.world_size)
+    target = desk.intake.entropy_target
+    broadcast_plan(
+        {
+            "do": "train",
+            "step": step,
+            "target": target,
+            "groups": [[groups[index].ticket.group_id for index in share] for share in split],
+        }
+    )
+    mine = [groups[index] for index in split[0]]
+    return train_step(policy, mine, version=step, controller=controller, config=_with_target(config, target))
+
+
+def _follow(bus: Bus, policy: Policy, config: Config, state: dict[str, Any] | None) -> bool:
+    """Every other rank. Consumes rank 0's plan; fetches and trains its own share of the groups."""
+    controller = _controller(state)
+    while True:
+        plan = broadcast_plan(None)
+        match plan["do"]:
+            case "train":
+                mine = [_fetched(bus, group_id) for group_id in plan["groups"][policy.rank]]
+                settings = _with_target(config, plan["target"])
+                result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
+                controller = result.controller
+                policy.named_weights()
+            case "publish":
+                policy.named_weights()
+            case "save":
+                checkpoint.save(policy, Path(plan["folder"]), plan["step"], None, keep=config.train.keep_checkpoints)
+            case "wait":
+                continue
+            case "stop":
+                return plan.get("complete", True)
+
+
+def _fetched(bus: Bus, group_id: str) -> ScoredGroup:
+    found = bus.scored_group(group_id)
+    assert found is not None, f"group {group_id} vanished between rank 0's plan and this rank's fetch"
+    ticket, responses, scores = found
+    assert all(verdict.kind is not VerdictKind.ERROR for verdict in scores.verdicts)
+    rewards = np.asarray([verdict.reward for verdict in scores.verdicts], dtype=np.float32)
+    return ScoredGroup(ticket=ticket, responses=responses, rewards_S=rewards)
+
+
+def _save(desk: _Desk, policy: Policy, controller: ControllerState, step: int) -> float:
+    started = time.monotonic()
+    state = desk.intake.snapshot() | {"controller": {"coefficient": controller.coefficient}}
+    desk.ledger.sync()
+    folder = desk.folder / "checkpoints"
+    desk.service.doing(f"writing checkpoint {step}")
+    broadcast_plan({"do": "save", "step": step, "folder": str(folder)})
+    checkpoint.save(policy, folder, step, state, keep=desk.config.train.keep_checkpoints)
+    desk.ledger.write("checkpoint", step=step)
+    desk.intake.checkpointed()
+    return time.monotonic() - started
+
+
+def _controller(state: dict[str, Any] | None) -> ControllerState:
+    return ControllerState(coefficient=state["controller"]["coefficient"]) if state else ControllerState()
+
+
+def _with_target(config: Config, target: float) -> Config:
+    return config.model_copy(update={"entropy": config.entropy.model_copy(update={"target": target})})
+
+
+def _book(config: Config, state: dict[str, Any] | None) -> TicketBook:
+    train = config.train
+    book = TicketBook(
+        groups_per_step=train.groups_per_step, steps=train.steps, max_staleness=config.flow.max_staleness
+    )
+    if state is not None:
+        book.version, book.next_ticket = state["version"], state["next_ticket"]
+        book.live = dict.fromkeys(state["live"], False)
+        book.max_staleness = state["max_staleness"]
+    return book
+
+
+def _open_ledger(
+    ledger: Ledger, bus: Bus, config: Config, book: TicketBook, state: dict[str, Any] | None, incarnation: int
+) -> None:
+    if ledger.line == 0:
+        ledger.write(
+            "run",
+            run=bus.run,
+            seed=config.flow.seed,
+            groups_per_step=config.train.groups_per_step,
+            group_size=config.train.group_size,
+            steps=config.train.steps,
+            max_staleness=config.flow.max_staleness,
+            overflow=config.flow.overflow,
+        )
+    else:
+        ledger.write("rolled_back", to_line=state["ledger_line"] if state is not None else 1)
+    ledger.write("started", incarnation=incarnation, version=book.version)
+
+
+def _forget_older_versions(bus: Bus, incarnation: int) -> None:
+    for manifest in bus.manifests():
+        if manifest.incarnation < incarnation:
+            bus.delete_version(manifest)
+
+
+def _ages(groups: list[ScoredGroup], step: int) -> dict[int, int]:
+    heads = [step - int(group.responses.spans[:, 1].min()) for group in groups]
+    return {age: heads.count(age) for age in sorted(set(heads))}
+
+

@@ -1,0 +1,37 @@
+"""What the rollout worker asks of an engine, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..common.types import Responses, Ticket
+
+
+class Engine(Protocol):
+    """A sampler that holds one version of the weights at a time.
+
+    ``generate`` blocks and is called from up to ``concurrency`` threads; ``load`` is called from one other thread.
+    """
+
+    concurrency: int
+    """Groups it takes side by side."""
+    version: int
+    """Version of the weights it samples with; -1 before the first ``load``."""
+
+    def load(self, version: int, tensors: Mapping[str, torch.Tensor]) -> float:
+        """Take new weights and return the seconds in which no token could be sampled.
+
+        ``tensors`` are CPU tensors under the model's Hugging Face names. Returns only when every token sampled from
+        now on comes from ``version``.
+        """
+
+    def generate(self, ticket: Ticket) -> Responses:
+        """Sample the ticket's G responses at its temperature (top_p 1, top_k off), ended by an end token or by
+        ``max_new_tokens``. Log-probabilities are of logits/τ; the spans name the version of every token."""
+
+    def close(self) -> None:
+        """Give back processes and memory. Safe to call twice."""

@@ -1,0 +1,170 @@
+"""The reference engine: transformers on the CPU, one group at a time, bit for bit reproducible.
+
+It is slower than vLLM and worth it where an equality is to be proved: the same weights and the same ticket give the
+same ``Responses``, whatever else runs on the machine. Three things make that so: a group is generated as one batch
+that never changes shape, the uniforms come from ``ticket.seed`` alone, and the number of threads is pinned.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, GenerationConfig, PreTrainedModel
+
+from ..common.errors import DataError, WeightsError
+from ..common.types import Responses, Ticket
+
+
+def end_tokens(model_path: str | Path) -> frozenset[int]:
+    """The tokens that end a response: whatever config, generation config or tokenizer of the folder calls eos."""
+    path = Path(model_path)
+    found = [_config(path).eos_token_id, AutoTokenizer.from_pretrained(path).eos_token_id]
+    if (path / "generation_config.json").exists():
+        found.append(GenerationConfig.from_pretrained(path).eos_token_id)
+    ends = frozenset(e for entry in found if entry is not None for e in (entry if isinstance(entry, list) else [entry]))
+    if not ends:
+        raise DataError(f"{path} names no end token: set eos_token_id in its generation_config.json")
+    return ends
+
+
+@torch.inference_mode()
+def sample_group(
+    model: PreTrainedModel, ticket: Ticket, ends: Collection[int]
+) -> tuple[list[np.ndarray], list[np.ndarray], list[bool]]:
+    """Sample the G responses of a ticket as one batch; a pure function of the weights and the ticket.
+
+    Returns, response by response: its tokens (int64, [length], end token included), their log-probabilities under
+    logits/τ (float32, nats, [length]), and whether it ended by one of ``ends``.
+    """
+    G, prompt_length = ticket.group_size, len(ticket.prompt_tokens_P)
+    end_ids = torch.tensor(sorted(ends))
+    generator = torch.Generator().manual_seed(ticket.seed)
+    cache = DynamicCache(config=model.config)
+    input_ids = torch.from_numpy(ticket.prompt_tokens_P.astype(np.int64))[None]
+    logits_SV = model(input_ids=input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+    cache.batch_repeat_interleave(G)  # the prompt is read once, then shared by the G rows
+    logits_SV = logits_SV.expand(G, -1)
+
+    steps: list[torch.Tensor] = []
+    logprob_steps: list[torch.Tensor] = []
+    lengths_S = torch.zeros(G, dtype=torch.int64)
+    running_S = torch.ones(G, dtype=torch.bool)
+    for t in range(ticket.max_new_tokens):
+        # A finished row stays in the batch and its tokens are thrown away: with fewer rows the matrix products of
+        # the others would round differently, and their tokens would depend on their neighbours' lengths.
+        logprobs_SV = torch.log_softmax(logits_SV.float() / ticket.temperature, dim=-1)
+        cdf_SV = logprobs_SV.exp().cumsum(dim=-1)
+        uniform_S1 = torch.rand(G, 1, generator=generator)
+        # right=True: the first token whose cdf exceeds u, so a token of probability 0 is never drawn. u < 1 keeps
+        # u·total below the last entry, so the index stays inside the vocabulary.
+        token_S1 = torch.searchsorted(cdf_SV, uniform_S1 * cdf_SV[:, -1:], right=True)
+        steps.append(token_S1)
+        logprob_steps.append(logprobs_SV.gather(-1, token_S1))
+        lengths_S += running_S
+        running_S &= ~torch.isin(token_S1[:, 0], end_ids)
+        if not running_S.any() or t + 1 == ticket.max_new_tokens:
+            break
+        position_ids = torch.tensor([[prompt_length + t]])
+        logits_SV = model(
+            input_ids=token_S1, past_key_values=cache, position_ids=position_ids, use_cache=True
+        ).logits[:, -1]
+
+    tokens_ST = torch.cat(steps, dim=1).numpy()
+    logprobs_ST = torch.cat(logprob_steps, dim=1).numpy()
+    lengths = lengths_S.tolist()
+    tokens = [tokens_ST[j, :n] for j, n in enumerate(lengths)]
+    logprobs = [logprobs_ST[j, :n] for j, n in enumerate(lengths)]
+    return tokens, logprobs, [not still for still in running_S.tolist()]
+
+
+class TorchEngine:
+    """The ``Engine`` around one transformers model on the CPU. The whole group comes from one version: ``load`` waits
+    until the group under way is finished."""
+
+    concurrency = 1
+
+    def __init__(self, model_path: str | Path, *, dtype: str = "float32", worker: str, threads: int = 1) -> None:
+        """``model_path`` is a Hugging Face folder, of which config and tokenizer are used: the weights come by
+        ``load``. ``dtype`` is the torch name of the type to compute in. ``threads`` is set for the whole process,
+        since results depend on it."""
+        torch.set_num_threads(threads)
+        path = Path(model_path)
+        self.version = -1
+        self._worker = worker
+        self._ends = end_tokens(path)
+        self._model = AutoModelForCausalLM.from_config(
+            _config(path), dtype=getattr(torch, dtype), attn_implementation="sdpa"
+        ).eval()
+        self._token_dtype = np.uint16 if self._model.config.vocab_size <= 1 << 16 else np.uint32
+        self._busy = threading.Lock()
+        # Locks are not fair: without a queue, a worker that generates group after group could keep ``load`` out.
+        self._queue = threading.Lock()
+
+    def load(self, version: int, tensors: Mapping[str, torch.Tensor]) -> float:
+        """Take new weights, all or none, once no group is under way; returns the seconds in which none could start.
+
+        ``tensors`` are CPU tensors of any float dtype under the Hugging Face names. Of tied names one is enough.
+        """
+        with self._queue, self._busy:
+            start = time.perf_counter()
+            targets = _match(self._model, tensors)
+            with torch.no_grad():
+                for name, target in targets.items():
+                    target.copy_(tensors[name])
+            self.version = version
+            return time.perf_counter() - start
+
+    def generate(self, ticket: Ticket) -> Responses:
+        """Sample the ticket's G responses as one batch, all from the version now loaded."""
+        with self._queue:
+            self._busy.acquire()
+        try:
+            assert self.version >= 0, "generate before the first load"
+            start = time.perf_counter()
+            version = self.version
+            tokens, logprobs, finished = sample_group(self._model, ticket, self._ends)
+            seconds = time.perf_counter() - start
+        finally:
+            self._busy.release()
+        return Responses(
+            group_id=ticket.group_id,
+            tokens_T=np.concatenate(tokens).astype(self._token_dtype),
+            logprobs_T=np.concatenate(logprobs),
+            lengths_S=np.array([len(t) for t in tokens], dtype=np.uint32),
+            finished_S=np.array(finished, dtype=np.uint8),
+            spans=np.array([(j, version, 0, len(t)) for j, t in enumerate(tokens)], dtype=np.uint32),
+            worker=self._worker,
+            seconds=seconds,
+        )
+
+    def close(self) -> None:
+        """Nothing to give back but memory, which goes with the object."""
+
+
+def _config(path: Path):
+    if not (path / "config.json").is_file():
+        raise DataError(f"{path} is not a Hugging Face model folder: it has no config.json")
+    return AutoConfig.from_pretrained(path)
+
+
+def _match(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Pair every given name with the model's tensor, or say what does not fit. Nothing is written yet, so a refused
+    version leaves the old one whole."""
+    targets = model.state_dict()
+    unknown = sorted(tensors.keys() - targets.keys())
+    if unknown:
+        raise WeightsError(f"weights name {len(unknown)} tensors the model does not have: {', '.join(unknown[:5])}")
+    # Tied tensors share storage under several names (lm_head and the embedding); any of them fills all.
+    given = {targets[name].data_ptr() for name in tensors}
+    missing = sorted(name for name, target in targets.items() if target.data_ptr() not in given)
+    if missing:
+        raise WeightsError(f"weights lack {len(missing)} tensors of the model: {', '.join(missing[:5])}")
+    for name, tensor in tensors.items():
+        if tensor.shape != targets[name].shape:
+            raise WeightsError(f"{name} has shape {tuple(tensor.shape)}, the model wants {tuple(targets[name].shape)}")
+    return {name: targets[name] for name in tensors}

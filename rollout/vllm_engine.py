@@ -1,0 +1,420 @@
+"""Sampling with vLLM: the fast engine, on GPU nodes and (slowly) on CPUs, through the same code.
+
+vLLM's asynchronous engine lives on an event loop in a thread of its own and does its work in child processes. Many
+groups share its batch; weights change under running requests without losing a token (``pause_generation`` with
+``keep``), and vLLM itself says which version sampled which tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import itertools
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Coroutine, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from ..common.errors import DataError, LeewayError, RoleDiedError, WeightsError
+from ..common.types import Responses
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig
+    from vllm import SamplingParams
+    from vllm.outputs import CompletionOutput
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    from ..common.types import Ticket
+
+Result = TypeVar("Result")
+
+ABORTED = "abort"
+"""vLLM's finish reason of a request that was taken back before its end."""
+ENDED = "stop"
+"""vLLM's finish reason of a response that sampled an end token."""
+CPU_BLOCK = 32
+"""Tokens in a block of the CPU's KV cache. vLLM's own choice, 128, is longer than many prompts: the responses of a
+group could then share no whole block of their prompt, and each would compute it again."""
+
+
+class VllmEngine:
+    """The ``Engine`` protocol on vLLM.
+
+    Weights come only through ``load``: ``model_path`` gives config and tokenizer, and the engine starts with dummy
+    weights, which it refuses to sample from.
+    """
+
+    def __init__(
+        self,
+        model_path: str,
+        *,
+        dtype: str,
+        worker: str,
+        max_model_len: int,
+        max_num_seqs: int,
+        gpu_memory_utilization: float = 0.9,
+        tensor_parallel_size: int = 1,
+        concurrency: int = 4,
+        threads: int = 1,
+        cpu_core: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Start vLLM's processes: half a minute on the CPU, minutes for a large model on GPUs.
+
+        ``max_model_len``: tokens of prompt and response together. ``max_num_seqs``: responses (not groups) sampled
+        side by side. ``gpu_memory_utilization``: share of each GPU's memory, on the CPU the share of free memory that
+        the KV cache may take at most. ``threads`` and ``cpu_core`` matter on the CPU only: compute threads, and the
+        first of the cores to bind vLLM's processes to (``None``: wherever the system puts them).
+        """
+        _check_model(model_path)
+        _quiet_environment(model_path)
+        self._end_tokens = _end_tokens(model_path)
+        self._token_dtype = np.uint16 if _config(model_path).vocab_size <= 2**16 else np.uint32
+        self.version = -1
+        self.concurrency = concurrency
+        self._worker = worker
+        self._max_model_len = max_model_len
+        self._numbers = itertools.count()
+        self._broken: str | None = None
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-loop", daemon=True)
+        self._thread.start()
+        arguments: dict[str, Any] = {
+            "dtype": dtype,
+            "max_model_len": max_model_len,
+            "max_num_seqs": max_num_seqs,
+            "tensor_parallel_size": tensor_parallel_size,
+            "gpu_memory_utilization": gpu_memory_utilization,
+            "seed": seed,
+        }
+        try:
+            self._llm: AsyncLLM | None = self._run(_start(model_path, arguments, threads=threads, cpu_core=cpu_core))
+        except BaseException:
+            self._stop_loop()
+            raise
+
+    def load(self, version: int, tensors: Mapping[str, torch.Tensor]) -> float:
+        """Take new weights and return the seconds in which no token could be sampled.
+
+        ``tensors``: CPU tensors under the model's Hugging Face names, of any float dtype; vLLM casts to its own. The
+        file that carries them is written before sampling pauses. Running responses go on under the new weights, their
+        keys and values computed anew; no cache entry outlives the version it was computed with. A version below the
+        present one (the learner fell back to a checkpoint) starts the running responses over instead, since versions
+        never fall within a response.
+        """
+        folder = _transfer_folder(sum(t.numel() * t.element_size() for t in tensors.values()))
+        try:
+            path = os.path.join(folder, f"{version}.safetensors")
+            _write(path, tensors)
+            return self._run(self._swap(version, path))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def generate(self, ticket: Ticket) -> Responses:
+        """Sample the ticket's G responses; response j has the seed ``ticket.seed + j``.
+
+        A fixed seed does not fix the tokens: floating-point results depend on what shares the batch.
+        """
+        if self.version < 0:
+            raise WeightsError("generate was called before the first load: there is no version to sample from")
+        if ticket.prompt_tokens_P.size + ticket.max_new_tokens > self._max_model_len:
+            raise DataError(
+                f"group {ticket.group_id}: {ticket.prompt_tokens_P.size} prompt tokens and {ticket.max_new_tokens} new "
+                f"ones exceed max_model_len = {self._max_model_len}"
+            )
+        started = time.monotonic()
+        outputs = self._run(self._sample(ticket))
+        seconds = time.monotonic() - started
+        return _responses(ticket, outputs, dtype=self._token_dtype, worker=self._worker, seconds=seconds)
+
+    def close(self) -> None:
+        """End vLLM's processes and the loop. Waiting ``generate`` calls raise. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._llm is not None:
+            with contextlib.suppress(Exception):
+                asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result(timeout=10)
+            # Not on the loop: it joins processes, and only the loop could tell them that nobody reads any more.
+            self._llm.shutdown(timeout=10)
+            self._llm = None
+        self._stop_loop()
+
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Do ``work`` on the loop and wait for it; the engine's death and its closing become errors of ours."""
+        if self._closed or self._broken:
+            work.close()
+            raise RoleDiedError(f"the vLLM engine of {self._worker} is {self._broken or 'closed'}")
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        except concurrent.futures.CancelledError:
+            raise RoleDiedError(f"the vLLM engine of {self._worker} is {self._broken or 'closed'}") from None
+
+    def _stop_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _swap(self, version: int, path: str) -> float:
+        """Pause, replace the weights by the file's, name the version, resume. Returns the seconds paused."""
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        llm = self._llm
+        assert llm is not None
+        started = time.monotonic()
+        try:
+            await llm.pause_generation(mode="keep" if version >= self.version else "abort", clear_cache=True)
+            await llm.start_weight_update()
+            await llm.update_weights(WeightTransferUpdateRequest(update_info={"path": path}))
+            await llm.finish_weight_update(weight_version=str(version))
+            # Before sampling resumes, so that nobody sees a token of a version we do not own up to.
+            self.version = version
+            await llm.resume_generation()
+        except Exception as error:
+            # The layers are half old and half new (or still unallocated): nothing may be sampled from them again, so
+            # sampling stays paused and whoever waits for a response is told.
+            self._broken = f"unusable since version {version} failed to load"
+            await _cancel_others()
+            raise WeightsError(f"version {version} failed to load into vLLM: {_last_line(error)}") from error
+        return time.monotonic() - started
+
+    async def _sample(self, ticket: Ticket) -> list[CompletionOutput]:
+        """The ticket's G finished outputs, in response order; started over where a fall of the version aborted them."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        assert self._llm is not None
+        prompt = {"prompt_token_ids": ticket.prompt_tokens_P.tolist()}
+        while True:
+            name = f"{ticket.group_id}-{next(self._numbers)}"
+            outputs: list[CompletionOutput] = []
+            try:
+                async for result in self._llm.generate(prompt, _sampling(ticket, self._end_tokens), name):
+                    outputs = result.outputs
+            except EngineDeadError as error:
+                self._broken = "dead"
+                raise RoleDiedError(f"the vLLM engine of {self._worker} died; its last words are above") from error
+            if all(output.finish_reason != ABORTED for output in outputs):
+                return outputs
+
+
+async def _start(model_path: str, arguments: dict[str, Any], *, threads: int, cpu_core: int | None) -> AsyncLLM:
+    """Build the engine inside the running loop, as vLLM wants it."""
+    from vllm.config import WeightTransferConfig
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.platforms import current_platform
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    from .vllm_weights import BACKEND
+
+    _check_plugin(BACKEND)
+    environment: dict[str, str] = {}
+    if current_platform.is_cpu():
+        environment = _cpu_environment(threads, cpu_core)
+        arguments |= _cpu_arguments(model_path, arguments)
+    try:
+        config = AsyncEngineArgs(
+            model=model_path,
+            load_format="dummy",  # every weight comes through load()
+            weight_transfer_config=WeightTransferConfig(backend=BACKEND),
+            logprobs_mode="processed_logprobs",  # of logits/τ; vLLM's default is before the temperature
+            generation_config="vllm",  # the ticket says how to sample, not the model folder
+            enable_prefix_caching=True,  # the G responses share their prompt; cleared at every load
+            disable_log_stats=True,
+            **arguments,
+        ).create_engine_config()
+    except (OSError, ValueError) as error:
+        raise DataError(f"vLLM cannot use the model {model_path}: {_last_line(error)}") from error
+    with _environment(environment):
+        try:
+            return AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+        except RuntimeError as error:
+            raise LeewayError(f"vLLM did not start with the model {model_path}; the reason is above") from error
+
+
+def _cpu_arguments(model_path: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What vLLM needs to be told on a CPU: no compilation, and a KV cache of the size that can be used."""
+    import psutil
+
+    need = arguments["max_num_seqs"] * (arguments["max_model_len"] + CPU_BLOCK) * _kv_bytes_per_token(model_path)
+    allowed = int(psutil.virtual_memory().available * arguments["gpu_memory_utilization"])
+    return {
+        "enforce_eager": True,  # compiling takes minutes and a C++ compiler
+        "block_size": CPU_BLOCK,
+        "kv_cache_memory_bytes": min(need, allowed),
+    }
+
+
+def _kv_bytes_per_token(model_path: str) -> int:
+    """Bytes of keys and values one token takes, in 4-byte floats to be on the safe side."""
+    config = _config(model_path)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * head_dim * 4
+
+
+def _cpu_environment(threads: int, cpu_core: int | None) -> dict[str, str]:
+    """Variables that vLLM's CPU processes inherit: how many compute threads, on which cores. Without a core of our own
+    what the operator has set stays."""
+    if cpu_core is None:
+        wanted = {"OMP_NUM_THREADS": str(threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        return {name: value for name, value in wanted.items() if name not in os.environ}
+    last = cpu_core + threads - 1
+    return {"OMP_NUM_THREADS": str(threads), "VLLM_CPU_OMP_THREADS_BIND": f"{cpu_core}-{last}"}
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the processes started inside, and for them only."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _quiet_environment(model_path: str) -> None:
+    """Before vLLM is imported: warnings only, no usage report, and no network where the model is a folder."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if os.path.isdir(model_path):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def _check_model(model_path: str) -> None:
+    """``model_path`` is a folder with a model's config, or at least looks like a name on the Hugging Face hub."""
+    if os.path.isdir(model_path):
+        if not os.path.isfile(os.path.join(model_path, "config.json")):
+            raise DataError(f"{model_path} is not a model folder: it has no config.json")
+    elif not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", model_path):
+        raise DataError(f"there is no model folder {model_path}")
+
+
+def _check_plugin(name: str) -> None:
+    """vLLM loads ``rollout/vllm_weights.py`` by its entry point, which only an installed package has."""
+    from importlib.metadata import entry_points
+
+    if name not in entry_points(group="vllm.general_plugins").names:
+        raise LeewayError("vLLM does not find Leeway's plugin: install the package again (pip install -e .)")
+    allowed = os.environ.get("VLLM_PLUGINS")
+    if allowed is not None and name not in allowed.split(","):
+        raise LeewayError(f"VLLM_PLUGINS={allowed!r} shuts out Leeway's plugin: add {name} to it")
+
+
+def _config(model_path: str) -> PretrainedConfig:
+    """The language model's config."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(model_path).get_text_config()
+    except (OSError, ValueError) as error:
+        raise DataError(f"the config of the model {model_path} cannot be read: {_last_line(error)}") from error
+
+
+def _end_tokens(model_path: str) -> list[int]:
+    """Tokens that end a response: those of the generation config where there is one, else of the model's config."""
+    from transformers import GenerationConfig
+
+    try:
+        end = GenerationConfig.from_pretrained(model_path).eos_token_id
+    except OSError:
+        end = None
+    if end is None:
+        end = _config(model_path).eos_token_id
+    if end is None:
+        raise DataError(f"{model_path} names no end token (eos_token_id) in its config")
+    return [end] if isinstance(end, int) else list(end)
+
+
+def _sampling(ticket: Ticket, end_tokens: list[int]) -> SamplingParams:
+    """The ticket in vLLM's words. ``n`` requests of one prompt get the seeds seed, seed + 1, … from vLLM."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        n=ticket.group_size,
+        seed=ticket.seed,
+        temperature=ticket.temperature,
+        top_p=1.0,
+        top_k=0,
+        max_tokens=ticket.max_new_tokens,
+        ignore_eos=True,  # we name the end tokens ourselves, so that every engine has the same ones
+        stop_token_ids=end_tokens,
+        logprobs=0,  # of the sampled token and no other
+        flat_logprobs=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _responses(
+    ticket: Ticket, outputs: list[CompletionOutput], *, dtype: type[np.integer], worker: str, seconds: float
+) -> Responses:
+    """vLLM's outputs of one group as flat arrays."""
+    assert len(outputs) == ticket.group_size
+    tokens = [np.asarray(output.token_ids, dtype=dtype) for output in outputs]
+    logprobs = [np.asarray(output.logprobs.logprobs, dtype=np.float32) for output in outputs]
+    assert all(len(t) == len(p) for t, p in zip(tokens, logprobs, strict=True))
+    spans = [
+        (j, int(span.version), span.start, span.end)
+        for j, output in enumerate(outputs)
+        for span in output.weight_versions
+    ]
+    return Responses(
+        group_id=ticket.group_id,
+        tokens_T=np.concatenate(tokens),
+        logprobs_T=np.concatenate(logprobs),
+        lengths_S=np.array([len(t) for t in tokens], dtype=np.uint32),
+        finished_S=np.array([output.finish_reason == ENDED for output in outputs], dtype=np.uint8),
+        spans=np.array(spans, dtype=np.uint32).reshape(-1, 4),
+        worker=worker,
+        seconds=seconds,
+    )
+
+
+def _transfer_folder(size: int) -> str:
+    """A private folder with room for ``size`` bytes: in shared memory, or on disk where that is too small."""
+    shared = Path("/dev/shm")
+    # Containers often give /dev/shm 64 MB; leave a tenth free for vLLM's own queues.
+    roomy = shared.is_dir() and shutil.disk_usage(shared).free > 1.1 * size
+    return tempfile.mkdtemp(prefix="leeway-weights-", dir=shared if roomy else None)
+
+
+def _write(path: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    """One safetensors file; tied tensors, which the format refuses, are written twice."""
+    from safetensors.torch import save_file
+
+    seen: set[int] = set()
+    plain: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().contiguous()
+        plain[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    save_file(plain, path)
+
+
+async def _cancel_others() -> None:
+    """Cancel every other task on the loop that waits for a response, so that its caller does not wait for ever."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+
+
+def _last_line(error: BaseException) -> str:
+    """What an error of vLLM says, without the trace that remote errors carry in their text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,135 @@
+"""The rollout loop: prompts in, responses out, always with the newest weights it can have.
+
+::
+
+    prompts ──▶ group loop (one thread a concurrent group) ──▶ responses
+                     ▲ waits for the ticket's version
+    weights ──▶ weights loop
+
+Stateless: a worker may start, stop or die at any time. What it held is given to another after its lease.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from ..common.config import Config
+from ..common.errors import DecodeError, WeightsError
+from ..common.service import Service
+from ..common.streams import Bus, HandOver, Job, WorkStream
+from ..common.tensors import tensors_of
+from ..common.types import Ticket
+from ..common.weights import WeightReader
+from .engine import Engine
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0  # how often an idle loop looks whether it should stop
+
+
+class RolloutWorker:
+    """One engine, its group threads and its weights thread."""
+
+    def __init__(self, bus: Bus, service: Service, engine: Engine, config: Config) -> None:
+        self.bus, self.service, self.engine, self.config = bus, service, engine, config
+        folder = config.weights.folder
+        self.reader = WeightReader(bus, worker=bus.worker, folder=folder, lease_s=config.broker.lease_s)
+        self._loaded = threading.Condition()
+        self._stamp = (0, -1)  # (incarnation, version) the engine samples with
+
+    def run(self) -> None:
+        """Work until asked to stop, until the run is finished, or until a loop cannot go on (raised here)."""
+        loops = [threading.Thread(target=self._guarded, args=(self._weights_loop,), name="weights")]
+        loops += [
+            threading.Thread(target=self._guarded, args=(self._group_loop,), name=f"group-{i}")
+            for i in range(self.engine.concurrency)
+        ]
+        for loop in loops:
+            loop.start()
+        for loop in loops:
+            loop.join()
+        if self.service.failure is not None:
+            raise self.service.failure
+
+    def _guarded(self, loop: object) -> None:
+        try:
+            loop()  # type: ignore[operator]
+        except BaseException as error:
+            self.service.fail(error)
+
+    def _weights_loop(self) -> None:
+        """Consumes the weights stream; produces a loaded engine. Dying here loses nothing: the version is leased, and
+        a new worker reads the newest one."""
+        while not self.service.stopping.is_set():
+            if not self.bus.wait_for_manifest(self._stamp, POLL_S):
+                continue
+            try:
+                version, weights = self.reader.fetch()
+            except WeightsError as error:
+                log.warning("no usable weights yet: %s", error)
+                time.sleep(POLL_S)
+                continue
+            started = time.monotonic()
+            paused_s = self.engine.load(version, tensors_of(weights))
+            with self._loaded:
+                self._stamp = self.reader.stamp
+                self.service.version = version
+                self._loaded.notify_all()
+            log.info("version %d loaded in %.3f s, paused %.3f s", version, time.monotonic() - started, paused_s)
+            self.bus.emit(
+                {
+                    "role": "rollout",
+                    "worker": self.bus.worker,
+                    "version": version,
+                    "weights/load_s": time.monotonic() - started,
+                    "weights/paused_s": paused_s,
+                }
+            )
+
+    def _group_loop(self) -> None:
+        """Consumes prompts, produces responses; acknowledged by the hand-over itself. Dying here leaves the entry
+        pending, and another worker takes it when the lease is over."""
+        broker = self.config.broker
+        while not self.service.stopping.is_set():
+            self.service.doing("waiting for prompts")
+            jobs = self.bus.take(WorkStream.PROMPTS, count=1, block_s=POLL_S, lease_s=broker.lease_s)
+            if not jobs and self.service.run_finished():
+                self.service.stopping.set()
+            for job in jobs:
+                if job.attempt > broker.max_attempts:
+                    self.bus.give_up(job, f"generation failed {job.attempt - 1} times")
+                    continue
+                try:
+                    with self.service.holding(job):
+                        self._generate(job)
+                except DecodeError as error:
+                    self.bus.give_up(job, f"ticket: {error}")
+                except Exception:
+                    # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
+                    log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
+
+    def _generate(self, job: Job) -> None:
+        ticket = self.bus.ticket(job.group_id)
+        if ticket is None:
+            self.bus.drop(job)
+            return
+        if not self._wait_for_version(ticket):
+            return
+        with self.service.working("generating"):
+            responses = self.engine.generate(ticket)
+        outcome = self.bus.hand_over_responses(job, responses)
+        log.debug("group %s: %s", job.group_id, outcome)
+        if outcome is HandOver.HANDED:
+            self.service.count(done=1, tokens=int(responses.lengths_S.sum()))
+
+    def _wait_for_version(self, ticket: Ticket) -> bool:
+        """Whether the engine holds what the ticket asks for; False if the worker is to stop first."""
+        with self._loaded:
+            while self._stamp < (ticket.incarnation, ticket.min_version):
+                self.service.doing(f"waiting for version {ticket.min_version}")
+                if self.service.stopping.is_set():
+                    return False
+                self._loaded.wait(POLL_S)
+        return True

@@ -1,0 +1,233 @@
+"""Children are killed, die and leave; the verdicts stay right and in order."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+
+from leeway_rl.common.errors import ConfigError
+from leeway_rl.common.types import Verdict, VerdictKind
+from leeway_rl.verifier.pool import GradeItem, GraderPool
+
+CORRECT, WRONG, TIMEOUT, ERROR = VerdictKind.CORRECT, VerdictKind.WRONG, VerdictKind.TIMEOUT, VerdictKind.ERROR
+ENDLESS = r"9^{9^{9^9}}"
+
+
+def item(answer: str, *golds: str, finished: bool = True) -> GradeItem:
+    return GradeItem(ability="math", response=rf"\boxed{{{answer}}}", golds=golds or ("5",), finished=finished)
+
+
+def kinds(verdicts: list[Verdict]) -> list[VerdictKind]:
+    return [verdict.kind for verdict in verdicts]
+
+
+def wait_until(true: Callable[[], object], within_s: float = 30.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, "it never became true"
+        time.sleep(0.01)
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[GraderPool]:
+    """A patient pool with warm children, for tests that leave them alive."""
+    with GraderPool(2, timeout_s=30) as pool:
+        pool.grade([item("5"), item("5")])
+        yield pool
+
+
+@pytest.fixture
+def hasty() -> Iterator[GraderPool]:
+    with GraderPool(1, timeout_s=1.0) as pool:
+        pool.grade([item("5")])
+        yield pool
+
+
+def test_verdicts_keep_the_order_of_the_items(pool: GraderPool) -> None:
+    answers = ["5", "6", r"\frac{10}{2}", r"\sqrt{25}", "7", ""] * 8
+    expected = [CORRECT, WRONG, CORRECT, CORRECT, WRONG, VerdictKind.NO_ANSWER] * 8
+    assert kinds(pool.grade([item(answer) for answer in answers])) == expected
+
+
+def test_an_empty_group_is_graded_at_once(pool: GraderPool) -> None:
+    assert pool.grade([]) == []
+
+
+def test_grading_works_from_any_thread_and_several_at_once(pool: GraderPool) -> None:
+    assert threading.current_thread() is threading.main_thread()
+    with ThreadPoolExecutor(4) as threads:
+        groups = threads.map(pool.grade, [[item("5"), item(str(n))] for n in range(20)])
+    assert [kinds(group)[1] for group in groups] == [CORRECT if n == 5 else WRONG for n in range(20)]
+
+
+def test_children_outlive_the_thread_that_made_the_pool() -> None:
+    made: list[GraderPool] = []
+    maker = threading.Thread(target=lambda: made.append(GraderPool(1)))
+    maker.start()
+    maker.join()
+    with made[0] as pool:
+        before = pool.pids()
+        assert kinds(pool.grade([item("5")])) == [CORRECT]
+        assert pool.pids() == before
+
+
+def test_any_text_travels_to_a_child_and_back(pool: GraderPool) -> None:
+    odd = GradeItem(ability="math", response="\n\ud800\0é" * 50_000 + r"\boxed{5}", golds=("5",), finished=True)
+    assert kinds(pool.grade([odd])) == [CORRECT]
+    assert pool.grade([item("\ud800\n")])[0].kind is WRONG
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ENDLESS,
+        r"\binom{10^9}{5\cdot 10^8}",
+        r"\prod_{k=1}^{10^8} k",
+        r"\sqrt{2+" * 1000 + "2" + "}" * 1000,
+        "{" * 4000 + "}" * 4000,
+    ],
+    ids=["power tower", "binomial", "product", "nested radicals", "nested braces"],
+)
+def test_a_trap_costs_its_own_clock_and_nothing_more(hasty: GraderPool, answer: str) -> None:
+    trapped, after = hasty.grade([item(answer), item("5")])
+    assert trapped.kind in (TIMEOUT, WRONG), "where gmpy2 or the memory limit answers first, it is wrong"
+    assert trapped.seconds < 3
+    assert after.kind is CORRECT
+
+
+def test_a_slow_response_does_not_hold_up_the_others(pool: GraderPool) -> None:
+    with GraderPool(2, timeout_s=2.0) as pool:
+        pool.grade([item("5")] * 4)
+        verdicts = pool.grade([item(ENDLESS), *[item("5")] * 50])
+    assert kinds(verdicts) == [TIMEOUT] + [CORRECT] * 50
+    assert max(verdict.seconds for verdict in verdicts[1:]) < 1
+    assert verdicts[0].reason == "killed after 2 s"
+
+
+def test_the_start_of_a_child_is_not_on_the_clock_of_a_response() -> None:
+    with GraderPool(1, timeout_s=0.2) as pool:  # an import takes longer
+        assert kinds(pool.grade([item("5")])) == [CORRECT]
+
+
+def test_a_response_whose_child_dies_is_graded_again_by_another(hasty: GraderPool) -> None:
+    (child,) = hasty.pids()
+    os.kill(child, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as thread:
+        verdicts = thread.submit(hasty.grade, [item("5")])
+        os.kill(child, signal.SIGKILL)
+        assert kinds(verdicts.result()) == [CORRECT]
+    assert hasty.pids() != [child]
+
+
+def test_an_idle_child_may_die_too(hasty: GraderPool) -> None:
+    for pid in hasty.pids():
+        os.kill(pid, signal.SIGKILL)
+    assert kinds(hasty.grade([item("5")])) == [CORRECT]
+
+
+def test_a_response_whose_children_keep_dying_is_an_error_and_never_wrong() -> None:
+    with GraderPool(1, timeout_s=60) as pool, ThreadPoolExecutor(1) as thread:
+        pool.grade([item("5")])
+        verdicts = thread.submit(pool.grade, [item(ENDLESS)])
+        for _ in range(2):
+            (child,) = pool.pids()
+            os.kill(child, signal.SIGKILL)
+            wait_until(lambda dead=child: verdicts.done() or pool.pids() not in ([], [dead]))
+        (verdict,) = verdicts.result()
+        assert verdict.kind is ERROR
+        assert "signal 9" in verdict.reason
+        assert kinds(pool.grade([item("5")])) == [CORRECT]
+
+
+def test_a_failure_in_our_code_is_an_error_that_says_what_failed(pool: GraderPool) -> None:
+    (verdict,) = pool.grade([item("5", " ")])
+    assert verdict.kind is ERROR
+    assert verdict.reason == "ValueError: there is no gold to compare with"
+
+
+def test_children_that_cannot_start_are_errors_not_a_hang() -> None:
+    with GraderPool(1, memory_bytes=1 << 24) as pool:
+        (verdict,) = pool.grade([item("5")])
+    assert verdict.kind is ERROR
+    assert "did not start" in verdict.reason
+
+
+def test_a_child_that_grew_past_half_its_memory_is_replaced() -> None:
+    with GraderPool(1, memory_bytes=220 << 20) as pool:  # warm, it already has more than half of that
+        assert kinds(pool.grade([item("5")])) == [CORRECT]
+        first = pool.pids()
+        assert kinds(pool.grade([item("5"), item("6")])) == [CORRECT, WRONG]
+        assert pool.pids() != first
+
+
+def test_an_unknown_ability_is_refused_before_any_work(pool: GraderPool) -> None:
+    stranger = GradeItem(ability="poetry", response="", golds=("5",), finished=True)
+    with pytest.raises(ConfigError, match="poetry"):
+        pool.grade([item("5"), stranger])
+
+
+def test_close_leaves_no_process_and_no_thread_behind() -> None:
+    threads = threading.active_count()
+    with GraderPool(2) as pool:
+        pool.grade([item("5")] * 10)
+        children = pool.pids()
+    assert len(children) == 2
+    assert all(gone(pid) for pid in children)
+    assert pool.pids() == []
+    assert threading.active_count() == threads
+    pool.close()
+    with pytest.raises(ValueError, match="closed"):
+        pool.grade([item("5")])
+
+
+def test_close_ends_what_is_being_graded() -> None:
+    with ThreadPoolExecutor(1) as thread:
+        with GraderPool(1, timeout_s=60) as pool:
+            pool.grade([item("5")])
+            verdicts = thread.submit(pool.grade, [item(ENDLESS), item("5")])
+            wait_until(lambda: psutil.Process(pool.pids()[0]).status() == psutil.STATUS_RUNNING)
+        assert kinds(verdicts.result(timeout=10)) == [ERROR, ERROR]
+
+
+def test_busy_children_die_with_a_killed_parent() -> None:
+    script = """
+import sys
+from leeway_rl.verifier.pool import GradeItem, GraderPool
+pool = GraderPool(2, timeout_s=60)
+item = lambda a: GradeItem(ability="math", response=a, golds=("5",), finished=True)
+pool.grade([item("")] * 20)
+print(*pool.pids(), flush=True)
+pool.grade([item(r"\\boxed{9^{9^{9^9}}}")])
+"""
+    with subprocess.Popen([sys.executable, "-P", "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        children = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(children) == 2
+        wait_until(lambda: any(psutil.Process(pid).status() == psutil.STATUS_RUNNING for pid in children))
+        parent.kill()
+    wait_until(lambda: all(gone(pid) for pid in children), within_s=5)
+
+
+def test_a_terminals_interrupt_does_not_reach_the_children(pool: GraderPool) -> None:
+    before = pool.pids()
+    for pid in before:
+        assert os.getpgid(pid) != os.getpgid(0)
+        os.kill(pid, signal.SIGINT)
+    assert kinds(pool.grade([item("5")] * 4)) == [CORRECT] * 4
+    assert pool.pids() == before
+
+
+def test_a_pool_without_jobs_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one job"):
+        GraderPool(0)

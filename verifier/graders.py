@@ -1,0 +1,35 @@
+"""Which grader judges which ability. A new ability is one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ..common.errors import ConfigError
+from ..common.types import VerdictKind
+from . import math_answer
+
+
+class Grader(Protocol):
+    """Judges one response. Raises only when it is itself at fault: that becomes an ``error``, never a reward of 0."""
+
+    def __call__(
+        self, response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool, clock_s: float | None
+    ) -> tuple[VerdictKind, str]: ...
+
+
+GRADERS: Mapping[str, Grader] = {"math": math_answer.grade_math}
+
+
+def grader_for(ability: str) -> Grader:
+    """The grader of an ability; a ``ConfigError`` names the known ones."""
+    try:
+        return GRADERS[ability]
+    except KeyError:
+        known = ", ".join(sorted(GRADERS))
+        raise ConfigError(f'no grader for ability "{ability}"; known abilities: {known}') from None
+
+
+def warm_up() -> None:
+    """Pay every grader's start-up cost now. Called in the processes that grade, before they say they are ready."""
+    math_answer.warm_up()

@@ -1,0 +1,80 @@
+"""The process that grades: one response at a time, one JSON line in, one JSON line out, until the parent is gone.
+
+Started by ``pool`` as ``python -m leeway_rl.verifier.grading_child SOCKET_FD PARENT_PID MEMORY_BYTES``. It keeps no
+clock: whatever takes too long is killed from outside, with all that it holds. Answers are somebody else's text, so
+what comes back is JSON, never a pickle.
+
+Consumes a line ``{ability, response, golds, finished, reasoning_open}``; produces ``{kind, reason, last}``, where
+``last`` says that it ends after this one. If it dies, the parent notices the closed socket and starts another.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from typing import Any
+
+from ..common.types import VerdictKind
+from .graders import grader_for, warm_up
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(socket_fd: int, parent: int, memory_bytes: int) -> None:
+    """Serve the parent at the other end of ``socket_fd``; 0 bytes of memory means no limit."""
+    _die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    if memory_bytes:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.dup2(2, 1)  # a library that prints must not print into the parent's output
+    warm_up()
+    with socket.socket(fileno=socket_fd) as link, link.makefile("rb") as requests:
+        link.sendall(b"ready\n")
+        for line in requests:
+            reply = _grade(json.loads(line))
+            # Caches grow. Near the limit a MemoryError would pass for "wrong" inside Math-Verify, so end well before.
+            reply["last"] = bool(memory_bytes) and _address_space() > memory_bytes // 2
+            link.sendall(json.dumps(reply).encode() + b"\n")
+            if reply["last"]:
+                return
+
+
+def _grade(item: dict[str, Any]) -> dict[str, Any]:
+    try:
+        kind, reason = grader_for(item["ability"])(
+            item["response"],
+            tuple(item["golds"]),
+            item["finished"],
+            reasoning_open=item["reasoning_open"],
+            clock_s=None,
+        )
+    except MemoryError:
+        kind, reason = VerdictKind.TIMEOUT, "grading ran out of memory"
+    except Exception as error:  # the per-item boundary: one item's failure is one verdict
+        kind, reason = VerdictKind.ERROR, f"{type(error).__name__}: {error}"[:200]
+    return {"kind": kind.value, "reason": reason}
+
+
+def _die_with_parent(parent: int) -> None:
+    """Ask the kernel for SIGKILL at the parent's death; elsewhere than on Linux the closed socket has to do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        sys.exit(1)
+
+
+def _address_space() -> int:
+    if sys.platform != "linux":
+        return 0
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[0]) * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
