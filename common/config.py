@@ -151,8 +151,6 @@ class Verifier(_Section):
     """Grading processes a worker."""
     timeout_s: float = Field(default=10.0, gt=0)
     """Wall seconds one response may be graded for."""
-    require_boxed: bool = True
-    r"""Only an answer in ``\boxed{}`` counts."""
 
 
 class Broker(_Section):

@@ -93,9 +93,10 @@ def decode_pieces(pieces: Iterable[bytes], out: np.ndarray, base: np.ndarray | N
 
 
 def _slices(pieces: Iterable[bytes]) -> Iterator[memoryview]:
-    for piece in map(memoryview, pieces):
-        for start in range(0, len(piece), _FEED_BYTES):
-            yield piece[start : start + _FEED_BYTES]
+    for piece in pieces:
+        view = memoryview(piece)
+        for start in range(0, len(view), _FEED_BYTES):
+            yield view[start : start + _FEED_BYTES]
 
 
 def _block(item_size: int) -> int:
@@ -105,7 +106,9 @@ def _block(item_size: int) -> int:
 def _check(base: np.ndarray | None, new: np.ndarray, item_size: int) -> None:
     assert item_size >= 1
     for buffer in (new,) if base is None else (new, base):
-        assert buffer.dtype == np.uint8 and buffer.ndim == 1 and buffer.flags.c_contiguous
+        assert buffer.dtype == np.uint8
+        assert buffer.ndim == 1
+        assert buffer.flags.c_contiguous
     if len(new) % item_size:
         raise ValueError(f"{len(new)} bytes are no whole number of items of {item_size}")
     if base is not None and len(base) != len(new):

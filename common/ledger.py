@@ -3,13 +3,13 @@
 Every line carries ``line`` (its number, from 1) and ``chain`` (sha256 over the line before and this one's content).
 Events, with what they carry beside that::
 
-    run        run, seed, groups_per_step, group_size, steps, max_staleness, overflow, config (sha256)
+    run        run, seed, groups_per_step, group_size, steps, max_staleness, overflow
     started    incarnation, version                       a learner starts (or starts again)
     rolled_back  to_line                                  everything after that line is undone: a resume
     issued     ticket, incarnation, version, stage, prompt, reissued
     refunded   ticket, version, reason, head_staleness?
     trained    ticket, step, spans, verdicts, lengths, head_staleness
-    step       step, version, tickets, max_staleness, overflow
+    step       step, version, tickets, max_staleness, overflow, checksum (sha256 of the published weights)
     control    name, value, previous, version             a live control was turned
     checkpoint step
     end        version                                    the run is complete; nothing is live

@@ -10,7 +10,7 @@ the same version number may stand for other weights.
 from __future__ import annotations
 
 import hashlib
-import itertools
+import io
 import json
 import os
 import re
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -58,10 +58,11 @@ class FlatWeights:
     write into it."""
 
     def __post_init__(self) -> None:
-        assert self.buffer.dtype == np.uint8 and self.buffer.shape == (flat_bytes(self.infos),)
+        assert self.buffer.dtype == np.uint8
+        assert self.buffer.shape == (flat_bytes(self.infos),)
 
 
-class Bus(Protocol):
+class WeightBus(Protocol):
     """The part of ``streams.Bus`` that moves weights."""
 
     def publish_manifest(self, manifest: Manifest) -> None: ...
@@ -87,7 +88,7 @@ def checksum(buffer: np.ndarray, tick: Callable[[], None] = lambda: None) -> str
     """sha256 (hex) of a flat uint8 buffer; ``tick`` is called every few megabytes."""
     digest = hashlib.sha256()
     for start in range(0, len(buffer), _IO_BYTES):
-        digest.update(buffer[start : start + _IO_BYTES])
+        digest.update(buffer[start : start + _IO_BYTES].data)
         tick()
     return digest.hexdigest()
 
@@ -120,7 +121,7 @@ def needed(manifests: Iterable[Manifest], leased: Iterable[int], keep: int) -> s
         return set()
     leased = set(leased)
     incarnation = max(manifest.incarnation for manifest in manifests)
-    newest = sorted(stamp_of(m) for m in manifests if m.incarnation == incarnation)[-keep:]
+    newest = sorted({stamp_of(m) for m in manifests if m.incarnation == incarnation})[-keep:]
     # A lease names a version without its incarnation, so it protects that version of each.
     roots = [m for m in manifests if m.version in leased or stamp_of(m) in newest]
     return {stamp_of(link) for root in roots for link in chain_to(root, manifests) or [root]}
@@ -131,7 +132,7 @@ class WeightPublisher:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: WeightBus,
         *,
         incarnation: int,
         transport: str,
@@ -144,7 +145,7 @@ class WeightPublisher:
         workers can read. Every ``keyframe_every``-th version is stored whole. The ``keep`` newest versions (at least
         1) always stay readable: at 2 a reader that has just chosen the last version finds it when the next comes.
         """
-        assert keyframe_every >= 1 and keep >= 1 and chunk_bytes >= 1
+        assert min(keyframe_every, keep, chunk_bytes) >= 1
         self._bus = bus
         self._incarnation = incarnation
         self._keyframe_every = keyframe_every
@@ -215,9 +216,8 @@ class WeightPublisher:
         return manifest
 
     def _retain(self) -> None:
-        # Leases before manifests would miss a lease taken on a version that is published in between; that one is
-        # among the newest and stays anyway. A lease taken after this look meets its versions gone and the reader
-        # looks again.
+        # A reader looks, then leases. Where this falls in between, the version it chose is one of the ``keep`` newest;
+        # where it was slower than ``keep`` publications, it finds the payload gone and looks again.
         manifests = self._bus.manifests()
         stay = needed(manifests, self._bus.leased_versions(), self._keep)
         for manifest in manifests:
@@ -233,7 +233,7 @@ class WeightReader:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: WeightBus,
         *,
         worker: str,
         folder: Path | None = None,
@@ -336,10 +336,10 @@ def _check_manifest(manifest: Manifest, target: Manifest) -> None:
 class _Lease:
     """Keeps a version from being deleted while it loads."""
 
-    def __init__(self, bus: Bus, worker: str, version: int, seconds: float) -> None:
+    def __init__(self, bus: WeightBus, worker: str, version: int, seconds: float) -> None:
         self._bus, self._worker, self._version, self._seconds = bus, worker, version, seconds
 
-    def __enter__(self) -> _Lease:
+    def __enter__(self) -> Self:
         self._take()
         return self
 
@@ -361,7 +361,7 @@ class _RedisStore:
 
     transport = "redis"
 
-    def __init__(self, bus: Bus, chunk_bytes: int) -> None:
+    def __init__(self, bus: WeightBus, chunk_bytes: int) -> None:
         self._bus = bus
         self._chunk_bytes = chunk_bytes
 
@@ -404,18 +404,17 @@ class _FileStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         for path in self._folder.iterdir():
             payload = self._PAYLOAD.fullmatch(path.name)
-            orphaned = payload is not None and Stamp(int(payload[1]), int(payload[2])) not in announced
-            if self._TEMPORARY.fullmatch(path.name) or (orphaned and int(payload[1]) < incarnation):
+            stamp = None if payload is None else Stamp(int(payload[1]), int(payload[2]))
+            orphaned = stamp is not None and stamp.incarnation < incarnation and stamp not in announced
+            if orphaned or self._TEMPORARY.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
     def write(self, stamp: Stamp, weights: FlatWeights, base: np.ndarray | None) -> tuple[int, int]:
         """Returns (1, bytes stored)."""
         if base is None:
-            body = (weights.buffer[at : at + _IO_BYTES] for at in range(0, len(weights.buffer), _IO_BYTES))
-            pieces = itertools.chain([_safetensors_header(weights.infos)], body)
-        else:
-            pieces = encode_pieces(base, weights.buffer, _item_size(weights.infos))
-        return 1, _write_durably(self._path(stamp, base is None), pieces)
+            return 1, _write_durably(self._path(stamp, True), [_safetensors_header(weights.infos), weights.buffer.data])
+        pieces = encode_pieces(base, weights.buffer, _item_size(weights.infos))
+        return 1, _write_durably(self._path(stamp, False), pieces)
 
     def read(self, manifest: Manifest, out: np.ndarray, base: np.ndarray | None, tick: Callable[[], None]) -> None:
         path = self._path(stamp_of(manifest), base is None)
@@ -438,7 +437,7 @@ class _FileStore:
         return self._folder / f"weights-{stamp.incarnation}-{stamp.version:08d}.{kind}"
 
 
-def _store(transport: str, bus: Bus, folder: Path | None, chunk_bytes: int) -> _RedisStore | _FileStore:
+def _store(transport: str, bus: WeightBus, folder: Path | None, chunk_bytes: int) -> _RedisStore | _FileStore:
     if transport == "redis":
         return _RedisStore(bus, chunk_bytes)
     if transport != "file":
@@ -460,7 +459,7 @@ def _regroup(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
         yield bytes(pending)
 
 
-def _write_durably(path: Path, pieces: Iterable[bytes | np.ndarray]) -> int:
+def _write_durably(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
     """Writes a file so that its name appears only with all its bytes, even across a power cut; returns its size."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
@@ -479,7 +478,7 @@ def _write_durably(path: Path, pieces: Iterable[bytes | np.ndarray]) -> int:
     return size
 
 
-def _file_pieces(file, tick: Callable[[], None]) -> Iterator[bytes]:
+def _file_pieces(file: io.BufferedReader, tick: Callable[[], None]) -> Iterator[bytes]:
     while piece := file.read(_IO_BYTES):
         tick()
         yield piece
@@ -498,13 +497,15 @@ def _safetensors_header(infos: Iterable[TensorInfo]) -> bytes:
     return len(header).to_bytes(8, "little") + header
 
 
-def _read_safetensors(file, infos: tuple[TensorInfo, ...], out: np.ndarray, tick: Callable[[], None]) -> None:
+def _read_safetensors(
+    file: io.BufferedReader, infos: tuple[TensorInfo, ...], out: np.ndarray, tick: Callable[[], None]
+) -> None:
     header = _safetensors_header(infos)
     if file.read(len(header)) != header:
         raise WeightsError("the file's header is not that of the announced tensors")
     for start in range(0, len(out), _IO_BYTES):
         piece = out[start : start + _IO_BYTES]
-        if file.readinto(piece) != len(piece):
+        if file.readinto(piece.data) != len(piece):
             raise WeightsError("the file ends too early")
         tick()
     if file.read(1):

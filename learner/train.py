@@ -80,7 +80,7 @@ class _Desk:
             bus,
             incarnation=self.incarnation,
             transport=config.weights.transport,
-            folder=config.weights.folder,
+            folder=_weights_folder(config),
             keyframe_every=config.weights.keyframe_every,
         )
         self.intake = Intake(bus, service, book, prompts, self.ledger, config, incarnation=self.incarnation)
@@ -96,6 +96,7 @@ class _Desk:
         manifest = self.publisher.publish(version, flatten(self.policy.named_weights(), self.config.weights.dtype))
         self.service.version = version
         log.info("version %d published: %d of %d bytes", version, manifest.payload_bytes, manifest.full_bytes)
+        self.checksum = manifest.checksum
         self.published_bytes, self.full_bytes = manifest.payload_bytes, manifest.full_bytes
         return time.monotonic() - started
 
@@ -178,10 +179,12 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
         wait_s = time.monotonic() - wait_started
         desk.say("training", f"training step {step}")
         with desk.service.working(f"training step {step}"):
+            train_started = time.monotonic()
             result = _train(desk, policy, config, controller, groups, step)
+            train_s = time.monotonic() - train_started
             controller = result.controller
             publish_s = desk.publish(step + 1)
-        intake.trained(groups)
+        intake.trained(groups, desk.checksum)
         desk.service.count(done=1, tokens=int(result.metrics["batch/tokens"]))
         checkpoint_s = 0.0
         if (step + 1) % config.train.checkpoint_every == 0 or step + 1 == config.train.steps:
@@ -189,7 +192,7 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
             saved_at = step + 1
         times = {
             "time/wait_for_batch_s": wait_s,
-            "time/train_s": result.seconds,
+            "time/train_s": train_s,
             "time/publish_s": publish_s,
             "time/checkpoint_s": checkpoint_s,
         }
@@ -210,7 +213,7 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
 def _train(
     desk: _Desk, policy: Policy, config: Config, controller: ControllerState, groups: list[ScoredGroup], step: int
 ) -> StepResult:
-    split = shares([int(group.responses.lengths_S.sum()) for group in groups], policy.world_size)
+    split = shares([int(group.responses.lengths_S.sum()) for group in groups], policy.world)
     target = desk.intake.entropy_target
     broadcast_plan(
         {
@@ -239,7 +242,7 @@ def _follow(bus: Bus, policy: Policy, config: Config, state: dict[str, Any] | No
             case "publish":
                 policy.named_weights()
             case "save":
-                checkpoint.save(policy, Path(plan["folder"]), plan["step"], None, keep=config.train.keep_checkpoints)
+                checkpoint.save(policy, Path(plan["folder"]), plan["step"], {}, keep=config.train.keep_checkpoints)
             case "wait":
                 continue
             case "stop":
@@ -266,6 +269,10 @@ def _save(desk: _Desk, policy: Policy, controller: ControllerState, step: int) -
     desk.ledger.write("checkpoint", step=step)
     desk.intake.checkpointed()
     return time.monotonic() - started
+
+
+def _weights_folder(config: Config) -> Path | None:
+    return Path(config.weights.folder) if config.weights.folder is not None else None
 
 
 def _controller(state: dict[str, Any] | None) -> ControllerState:

@@ -1,0 +1,1 @@
+"""The presets as they ship: TOML files, and the small model and prompts of ``tiny``."""

@@ -44,6 +44,8 @@ ENDED = "stop"
 CPU_BLOCK = 32
 """Tokens in a block of the CPU's KV cache. vLLM's own choice, 128, is longer than many prompts: the responses of a
 group could then share no whole block of their prompt, and each would compute it again."""
+CPU_STEP_TOKENS = 2048
+"""Prompt tokens that the CPU takes in one step at least."""
 
 
 class VllmEngine:
@@ -70,14 +72,17 @@ class VllmEngine:
     ) -> None:
         """Start vLLM's processes: half a minute on the CPU, minutes for a large model on GPUs.
 
+        ``model_path``: a Hugging Face folder, or a name on the hub. ``dtype``: torch name of the type to compute in.
         ``max_model_len``: tokens of prompt and response together. ``max_num_seqs``: responses (not groups) sampled
         side by side. ``gpu_memory_utilization``: share of each GPU's memory, on the CPU the share of free memory that
         the KV cache may take at most. ``threads`` and ``cpu_core`` matter on the CPU only: compute threads, and the
         first of the cores to bind vLLM's processes to (``None``: wherever the system puts them).
         """
-        _check_model(model_path)
+        from .torch_engine import end_tokens  # every engine ends responses by the same rule
+
         _quiet_environment(model_path)
-        self._end_tokens = _end_tokens(model_path)
+        model_path = _model_folder(model_path)
+        self._end_tokens = sorted(end_tokens(model_path))
         self._token_dtype = np.uint16 if _config(model_path).vocab_size <= 2**16 else np.uint32
         self.version = -1
         self.concurrency = concurrency
@@ -190,19 +195,21 @@ class VllmEngine:
 
     async def _sample(self, ticket: Ticket) -> list[CompletionOutput]:
         """The ticket's G finished outputs, in response order; started over where a fall of the version aborted them."""
+        from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
         assert self._llm is not None
-        prompt = {"prompt_token_ids": ticket.prompt_tokens_P.tolist()}
+        prompt = tokens_input(ticket.prompt_tokens_P.tolist())
         while True:
             name = f"{ticket.group_id}-{next(self._numbers)}"
             outputs: list[CompletionOutput] = []
             try:
                 async for result in self._llm.generate(prompt, _sampling(ticket, self._end_tokens), name):
                     outputs = result.outputs
-            except EngineDeadError as error:
+            except EngineDeadError:
                 self._broken = "dead"
-                raise RoleDiedError(f"the vLLM engine of {self._worker} died; its last words are above") from error
+                # Not chained: all callers share one exception object, and its trace grows with every one of them.
+                raise RoleDiedError(f"the vLLM engine of {self._worker} died; its last words are above") from None
             if all(output.finish_reason != ABORTED for output in outputs):
                 return outputs
 
@@ -242,7 +249,7 @@ async def _start(model_path: str, arguments: dict[str, Any], *, threads: int, cp
 
 
 def _cpu_arguments(model_path: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """What vLLM needs to be told on a CPU: no compilation, and a KV cache of the size that can be used."""
+    """What vLLM needs to be told on a CPU: no compilation, a KV cache of the size that can be used, whole prompts."""
     import psutil
 
     need = arguments["max_num_seqs"] * (arguments["max_model_len"] + CPU_BLOCK) * _kv_bytes_per_token(model_path)
@@ -250,6 +257,10 @@ def _cpu_arguments(model_path: str, arguments: dict[str, Any]) -> dict[str, Any]
     return {
         "enforce_eager": True,  # compiling takes minutes and a C++ compiler
         "block_size": CPU_BLOCK,
+        # A seeded request whose prompt is cut in two kills the engine: after the first piece vLLM turns the request's
+        # generator back, which a CPU generator cannot do. So prompts are never cut, and the longest fits in a step.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(arguments["max_model_len"], arguments["max_num_seqs"], CPU_STEP_TOKENS),
         "kv_cache_memory_bytes": min(need, allowed),
     }
 
@@ -265,11 +276,12 @@ def _kv_bytes_per_token(model_path: str) -> int:
 def _cpu_environment(threads: int, cpu_core: int | None) -> dict[str, str]:
     """Variables that vLLM's CPU processes inherit: how many compute threads, on which cores. Without a core of our own
     what the operator has set stays."""
-    if cpu_core is None:
-        wanted = {"OMP_NUM_THREADS": str(threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-        return {name: value for name, value in wanted.items() if name not in os.environ}
-    last = cpu_core + threads - 1
-    return {"OMP_NUM_THREADS": str(threads), "VLLM_CPU_OMP_THREADS_BIND": f"{cpu_core}-{last}"}
+    # A few small functions would be compiled at the first call even under enforce_eager: 12 s for nothing measurable.
+    wanted = {"TORCH_COMPILE_DISABLE": "1", "OMP_NUM_THREADS": str(threads)}
+    if cpu_core is not None:
+        return wanted | {"VLLM_CPU_OMP_THREADS_BIND": f"{cpu_core}-{cpu_core + threads - 1}"}
+    wanted["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
 @contextlib.contextmanager
@@ -296,13 +308,21 @@ def _quiet_environment(model_path: str) -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
-def _check_model(model_path: str) -> None:
-    """``model_path`` is a folder with a model's config, or at least looks like a name on the Hugging Face hub."""
+def _model_folder(model_path: str) -> str:
+    """The folder with the model's config and tokenizer; a name on the Hugging Face hub is fetched, weights excepted."""
+    if os.path.isfile(os.path.join(model_path, "config.json")):
+        return model_path
     if os.path.isdir(model_path):
-        if not os.path.isfile(os.path.join(model_path, "config.json")):
-            raise DataError(f"{model_path} is not a model folder: it has no config.json")
-    elif not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", model_path):
+        raise DataError(f"{model_path} is not a model folder: it has no config.json")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", model_path):
         raise DataError(f"there is no model folder {model_path}")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return snapshot_download(model_path, allow_patterns=["*.json", "*.jinja", "*.txt", "*.model"])
+    except (OSError, ValueError) as error:
+        message = f"{model_path} is neither a folder nor a model to be had from the hub: {_last_line(error)}"
+        raise DataError(message) from error
 
 
 def _check_plugin(name: str) -> None:
@@ -324,21 +344,6 @@ def _config(model_path: str) -> PretrainedConfig:
         return AutoConfig.from_pretrained(model_path).get_text_config()
     except (OSError, ValueError) as error:
         raise DataError(f"the config of the model {model_path} cannot be read: {_last_line(error)}") from error
-
-
-def _end_tokens(model_path: str) -> list[int]:
-    """Tokens that end a response: those of the generation config where there is one, else of the model's config."""
-    from transformers import GenerationConfig
-
-    try:
-        end = GenerationConfig.from_pretrained(model_path).eos_token_id
-    except OSError:
-        end = None
-    if end is None:
-        end = _config(model_path).eos_token_id
-    if end is None:
-        raise DataError(f"{model_path} names no end token (eos_token_id) in its config")
-    return [end] if isinstance(end, int) else list(end)
 
 
 def _sampling(ticket: Ticket, end_tokens: list[int]) -> SamplingParams:

@@ -21,16 +21,22 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 
+NOT_A_GRADE = frozenset({VerdictKind.ERROR, VerdictKind.TIMEOUT})
+"""Verdicts on us rather than on the response: tried once more, then the group is given up."""
+
 
 def grade_items(ticket: Ticket, responses: Responses, decode: Callable[[list[int]], str]) -> list[GradeItem]:
     """What the graders see of each response: its text (special tokens removed), the golds, whether it ended."""
     ends = np.cumsum(responses.lengths_S)
+    # Some chat templates open the reasoning inside the prompt; the response then begins in the middle of it.
+    reasoning_open = decode(ticket.prompt_tokens_P[-16:].tolist()).rstrip().endswith("<think>")
     return [
         GradeItem(
             ability=ticket.ability,
             response=decode(responses.tokens_T[end - length : end].tolist()),
             golds=ticket.ground_truth,
             finished=bool(finished),
+            reasoning_open=reasoning_open,
         )
         for end, length, finished in zip(ends, responses.lengths_S, responses.finished_S, strict=True)
     ]
@@ -71,10 +77,14 @@ class VerifierWorker:
         if found is None:
             self.bus.drop(job)
             return
-        verdicts = self.pool.grade(grade_items(*found, self.decode))
-        failed = [verdict for verdict in verdicts if verdict.kind is VerdictKind.ERROR]
-        if failed:  # our failure, never a reward of 0: the pool has retried, so the group is refunded
-            self.bus.give_up(job, f"verifier error: {failed[0].reason}")
+        items = grade_items(*found, self.decode)
+        verdicts = self.pool.grade(items)
+        for index, verdict in enumerate(verdicts):
+            if verdict.kind in NOT_A_GRADE:
+                (verdicts[index],) = self.pool.grade([items[index]])
+        failed = [verdict for verdict in verdicts if verdict.kind in NOT_A_GRADE]
+        if failed:  # the verifier's own failure is never a reward of 0: the group is refunded
+            self.bus.give_up(job, f"verifier {failed[0].kind}: {failed[0].reason}")
             return
         scores = Scores(group_id=job.group_id, verdicts=tuple(verdicts), worker=self.bus.worker)
         if self.bus.hand_over_scores(job, scores) is HandOver.HANDED:

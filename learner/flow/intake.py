@@ -113,8 +113,8 @@ class Intake:
             first = f", ticket {missing[0]} the oldest" if missing else ""
             return f"waiting for {total} of {self.book.groups_per_step} groups{first}"
 
-    def trained(self, groups: list[ScoredGroup]) -> None:
-        """Close the books on a training step whose new version is published."""
+    def trained(self, groups: list[ScoredGroup], checksum: str) -> None:
+        """Close the books on a training step whose new version (sha256 ``checksum``) is published."""
         with self._lock:
             step, numbers = self.book.version, [group.ticket.ticket for group in groups]
             for group in groups:
@@ -128,6 +128,7 @@ class Intake:
                 tickets=numbers,
                 max_staleness=self.book.max_staleness,
                 overflow=self.config.flow.overflow,
+                checksum=checksum,
             )
             self.book.trained(numbers)
             self._issue_while_room()

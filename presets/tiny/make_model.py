@@ -1,6 +1,6 @@
-"""Make the tiny preset: a Qwen2 model of 0.4M parameters that adds two-digit numbers, and is right a bit more than half the time.
+"""Make the tiny preset: a Qwen2 model of 0.4M parameters that adds two-digit numbers and is right over half the time.
 
-    python presets/tiny/make_model.py            # about two minutes on one core, the same bytes every time
+    python presets/tiny/make_model.py            # a few minutes on one core, the same bytes every time
 
 Writes, beside this script, ``model/`` (a Hugging Face folder: config, weights, tokenizer with chat template) and
 ``addition.jsonl`` (the prompts, rows ``{"prompt": "47+85", "answer": "132"}``).
@@ -45,6 +45,14 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         model_max_length=512,
     )
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Under the class name that transformers 4 and 5 both know; 5 writes one that 4 does not."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps({**written, "tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n")
 
 
 def make_model() -> Qwen2ForCausalLM:
@@ -151,10 +159,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder for model/ and addition.jsonl")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1500, help="training steps")
+    parser.add_argument("--steps", type=int, default=500, help="training steps")
     parser.add_argument("--batch", type=int, default=128, help="demonstrations a step")
     parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate")
-    parser.add_argument("--wrong", type=float, default=0.4, help="share of demonstrations with a wrong digit")
+    parser.add_argument("--wrong", type=float, default=0.45, help="share of demonstrations with a wrong digit")
     parser.add_argument("--rows", type=int, default=4000, help="prompts written")
     args = parser.parse_args()
 
@@ -167,7 +175,7 @@ def main() -> None:
     reward, entropy = measure(model, tokenizer)
     print(f"at temperature 1: reward {reward:.3f}, entropy {entropy:.3f} nats")
     model.save_pretrained(args.out / "model")
-    tokenizer.save_pretrained(args.out / "model")
+    save_tokenizer(tokenizer, args.out / "model")
     write_prompts(args.out / "addition.jsonl", args.seed, args.rows)
     print(f"wrote {args.out / 'model'} and {args.out / 'addition.jsonl'}")
 

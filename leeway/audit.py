@@ -1,0 +1,219 @@
+"""``leeway audit``: replay the ledger and prove what it promises, from the ledger alone.
+
+Checked, line by line: the chain is whole; every ticket is issued once (again only after a rollback), in order, while
+there was room under the bound then in force; every ticket ends exactly once, trained or refunded with a reason; a
+step trains exactly the groups it names; no trained token was staler than the bound; at the end nothing is live.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import AuditError
+from ..common.ledger import read
+
+REASONS = frozenset({"zero_advantage", "poison", "expired", "run_ended"})
+
+
+@dataclass(slots=True)
+class Account:
+    """What the ledger adds up to, as far as it has been read."""
+
+    groups_per_step: int = 0
+    group_size: int = 0
+    max_staleness: int = 0
+    version: int = 0
+    incarnation: int = 0
+    next_ticket: int = 0
+    live: dict[int, int] = field(default_factory=dict)
+    """Live tickets with the version at their issue."""
+    step_tickets: list[int] = field(default_factory=list)
+    """Trained since the last step line."""
+    trained: set[int] = field(default_factory=set)
+    refunded: Counter[str] = field(default_factory=Counter)
+    worst_staleness: int = 0
+    staleness_sum: int = 0
+    awaiting_reissue: set[int] = field(default_factory=set)
+    ended: bool = False
+    lines: int = 0
+    undone: int = 0
+    """Lines that a resume rolled back."""
+
+    def describe(self) -> str:
+        """The proof in words."""
+        refunds = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refunded.items())) or "none"
+        mean = self.staleness_sum / max(1, len(self.trained))
+        return (
+            f"audit passed: {self.lines} lines, chain whole\n"
+            f"  tickets issued   {self.next_ticket}\n"
+            f"  trained          {len(self.trained)} in {self.version} steps of {self.groups_per_step}, each once\n"
+            f"  refunded         {sum(self.refunded.values())} ({refunds})\n"
+            f"  live             {len(self.live)}\n"
+            f"  head staleness   mean {mean:.2f}, worst {self.worst_staleness}; the bound held at every step\n"
+            f"  incarnations     {self.incarnation}, {self.undone} lines rolled back"
+        )
+
+
+def audit(path: Path, *, unfinished: bool = False) -> Account:
+    """Replay the ledger at ``path``. ``AuditError`` names the first line that does not hold; with ``unfinished`` a
+    ledger without its last line is accepted and what is live is told."""
+    lines = list(read(path))
+    if not lines:
+        raise AuditError(f"{path}: the ledger is empty")
+    account = _replay(path, lines)
+    account.lines = len(lines)
+    if not account.ended and not unfinished:
+        raise AuditError(
+            f"{path}:{len(lines) + 1}: line {len(lines) + 1} is missing: the ledger has no end; if the run is still "
+            "going or was killed, audit it with --unfinished"
+        )
+    return account
+
+
+def _replay(path: Path, lines: list[dict[str, Any]]) -> Account:
+    kept_states = {line["to_line"] for line in lines if line["event"] == "rolled_back"}
+    states: dict[int, Account] = {}
+    account = Account()
+    for line in lines:
+        if line["event"] == "rolled_back":
+            undone = account.undone + line["line"] - 1 - line["to_line"]
+            account = deepcopy(states[line["to_line"]])
+            account.undone, account.awaiting_reissue = undone, set(account.live)
+        else:
+            wrong = _apply(account, line)
+            if wrong is not None:
+                raise AuditError(f"{path}:{line['line']}: line {line['line']} ({line['event']}): {wrong}")
+        if line["line"] in kept_states:
+            states[line["line"]] = deepcopy(account)
+    return account
+
+
+def _apply(account: Account, line: dict[str, Any]) -> str | None:
+    """Take one line into account; what is wrong with it, or None."""
+    if account.ended:
+        return "stands after the end"
+    match line["event"]:
+        case "run":
+            account.groups_per_step, account.group_size = line["groups_per_step"], line["group_size"]
+            account.max_staleness = line["max_staleness"]
+            return None if line["line"] == 1 else "a run begins twice"
+        case "started":
+            return _started(account, line)
+        case "issued":
+            return _issued(account, line)
+        case "refunded":
+            return _refunded(account, line)
+        case "trained":
+            return _trained(account, line)
+        case "step":
+            return _step(account, line)
+        case "control":
+            if line["name"] == "max_staleness":
+                account.max_staleness = line["value"]
+            return None if line["version"] == account.version else f"at version {account.version}"
+        case "checkpoint":
+            return None if line["step"] == account.version else f"covers step {line['step']} of {account.version}"
+        case "end":
+            account.ended = True
+            if account.live or account.step_tickets:
+                return f"tickets {sorted(account.live)[:5]} are unaccounted for"
+            return None if line["version"] == account.version else f"after {account.version} steps"
+        case other:
+            return f"unknown event {other!r}"
+
+
+def _started(account: Account, line: dict[str, Any]) -> str | None:
+    if line["incarnation"] <= account.incarnation:
+        return f"incarnation {line['incarnation']} after {account.incarnation}"
+    if line["version"] != account.version:
+        return f"starts at version {line['version']}, the books stand at {account.version}"
+    account.incarnation = line["incarnation"]
+    return None
+
+
+def _issued(account: Account, line: dict[str, Any]) -> str | None:
+    ticket = line["ticket"]
+    if line["incarnation"] != account.incarnation:
+        return f"issued by incarnation {line['incarnation']}, now {account.incarnation}"
+    if line["version"] != account.version:
+        return f"issued at version {line['version']}, the books stand at {account.version}"
+    if line["reissued"]:
+        if ticket not in account.awaiting_reissue:
+            return f"ticket {ticket} is issued again without a rollback"
+        account.awaiting_reissue.discard(ticket)
+        account.live[ticket] = line["version"]
+        return None
+    if ticket != account.next_ticket:
+        return f"ticket {ticket} out of order, {account.next_ticket} is next"
+    room = (account.max_staleness + 1) * account.groups_per_step
+    if len(account.live) >= room:
+        return f"ticket {ticket} issued while {len(account.live)} are live, the bound allows {room}"
+    account.next_ticket += 1
+    account.live[ticket] = line["version"]
+    return None
+
+
+def _refunded(account: Account, line: dict[str, Any]) -> str | None:
+    if line["reason"] not in REASONS:
+        return f"unknown reason {line['reason']!r}"
+    if line["version"] != account.version:
+        return f"refunded at version {line['version']}, the books stand at {account.version}"
+    if account.live.pop(line["ticket"], None) is None:
+        return f"ticket {line['ticket']} is refunded but not live"
+    account.refunded[line["reason"]] += 1
+    return None
+
+
+def _trained(account: Account, line: dict[str, Any]) -> str | None:
+    ticket, step = line["ticket"], line["step"]
+    if ticket in account.trained:
+        return f"ticket {ticket} is trained twice"
+    issued_at = account.live.pop(ticket, None)
+    if issued_at is None:
+        return f"ticket {ticket} is trained but not live"
+    if step != account.version:
+        return f"trained at step {step}, the books stand at {account.version}"
+    if len(line["spans"]) != account.group_size or len(line["verdicts"]) != account.group_size:
+        return f"{len(line['spans'])} responses and {len(line['verdicts'])} verdicts in a group of {account.group_size}"
+    wrong = _spans(line, issued_at)
+    if wrong is not None:
+        return wrong
+    staleness = step - min(span[0] for spans in line["spans"] for span in spans)
+    if staleness != line["head_staleness"]:
+        return f"head staleness {line['head_staleness']}, its spans say {staleness}"
+    if staleness > account.max_staleness:
+        return f"ticket {ticket} is {staleness} versions stale, the bound is {account.max_staleness}"
+    account.trained.add(ticket)
+    account.step_tickets.append(ticket)
+    account.staleness_sum += staleness
+    account.worst_staleness = max(account.worst_staleness, staleness)
+    return None
+
+
+def _spans(line: dict[str, Any], issued_at: int) -> str | None:
+    for response, (spans, length) in enumerate(zip(line["spans"], line["lengths"], strict=True)):
+        position = 0
+        for version, start, end in spans:
+            if start != position or end <= start:
+                return f"spans of response {response} leave a gap at token {position}"
+            if not issued_at <= version <= line["step"]:
+                return f"version {version} of response {response} outside {issued_at}..{line['step']}"
+            position = end
+        if position != length:
+            return f"spans of response {response} cover {position} of {length} tokens"
+    return None
+
+
+def _step(account: Account, line: dict[str, Any]) -> str | None:
+    if line["step"] != account.version or line["version"] != account.version + 1:
+        return f"step {line['step']} makes version {line['version']}, the books stand at {account.version}"
+    if line["tickets"] != account.step_tickets or len(line["tickets"]) != account.groups_per_step:
+        return f"names tickets {line['tickets'][:5]}…, {len(account.step_tickets)} were trained"
+    if line["max_staleness"] != account.max_staleness:
+        return f"bound {line['max_staleness']}, the controls say {account.max_staleness}"
+    account.version, account.step_tickets = account.version + 1, []
+    return None

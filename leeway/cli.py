@@ -1,0 +1,223 @@
+"""The ``leeway`` command. Only argument parsing here; every command's work is in the module it names, imported late so
+that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Leeway: asynchronous RL post-training with a staleness bound you can turn. Start with: leeway up --preset tiny",
+)
+prove_app = typer.Typer(no_args_is_help=True, help="Prove a promise by running it.")
+app.add_typer(prove_app, name="prove")
+
+Presets = Annotated[
+    list[str] | None,
+    typer.Option("--preset", help="Preset name or .toml file; give several to compose them, later ones win."),
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="section.key=value, after the presets. Keys: leeway config.")
+]
+RunId = Annotated[str, typer.Option("--run", help="The run's id.")]
+AnyRun = Annotated[str | None, typer.Option("--run", help="The run's id; the newest under --runs-dir by default.")]
+RedisUrl = Annotated[
+    str | None,
+    typer.Option("--redis-url", envvar="LEEWAY_REDIS_URL", help="redis://[user:password@]host:port/db"),
+]
+RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs/ID/ folders are.")]
+
+LOCAL_REDIS = "redis://127.0.0.1:6379/0"
+
+
+@app.command()
+def up(
+    run: Annotated[str | None, typer.Option("--run", help="The run's id; preset and time by default.")] = None,
+    preset: Presets = None,
+    settings: Settings = None,
+    redis_url: RedisUrl = None,
+    runs_dir: RunsDir = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and its arithmetic.")] = False,
+) -> None:
+    """Run everything on this machine: server, learner, rollout and verifier workers, with a live view."""
+    from . import up as desk
+
+    desk.up(run, preset or [], settings or [], redis_url, runs_dir, resume=resume, dry_run=dry_run)
+
+
+@app.command()
+def create(
+    run: RunId, preset: Presets = None, settings: Settings = None, redis_url: RedisUrl = None
+) -> None:
+    """Store a run's configuration in Redis, for roles on cluster nodes to find."""
+    from . import up as desk
+
+    desk.create(run, preset or [], settings or [], redis_url or LOCAL_REDIS)
+
+
+@app.command()
+def rollout(run: RunId, redis_url: RedisUrl = None) -> None:
+    """One rollout worker: takes prompts, generates responses. Start as many as you like, anywhere, at any time."""
+    _become("rollout", run, redis_url)
+
+
+@app.command()
+def verifier(run: RunId, redis_url: RedisUrl = None) -> None:
+    """One verifier worker: takes responses, gives verdicts. Start as many as you like, anywhere, at any time."""
+    _become("verifier", run, redis_url)
+
+
+@app.command()
+def learner(
+    run: RunId,
+    redis_url: RedisUrl = None,
+    runs_dir: RunsDir = Path("runs"),
+    preset: Presets = None,
+    settings: Settings = None,
+) -> None:
+    """The learner: issues, trains, publishes, checkpoints; goes on from its newest checkpoint if there is one.
+
+    With --preset it creates the run first. For several ranks: leeway create, then
+    torchrun --nproc-per-node N -m leeway_rl.learner --run ID --redis-url URL.
+    """
+    if preset or settings:
+        from . import up as desk
+
+        desk.create(run, preset or [], settings or [], redis_url or LOCAL_REDIS, same_is_fine=True)
+    _become("learner", run, redis_url, "--runs-dir", str(runs_dir))
+
+
+@app.command()
+def status(
+    run: AnyRun = None,
+    redis_url: RedisUrl = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Who waits for whom, and since when. Exit code 0: the run moves or is done; 8: it is stalled."""
+    from . import status as desk
+
+    raise typer.Exit(desk.show(*_found(run, redis_url, runs_dir), as_json=as_json))
+
+
+@app.command("set")
+def set_control(
+    name: Annotated[str, typer.Argument(help="max-staleness or target-entropy.")],
+    value: Annotated[str, typer.Argument(help="The new value.")],
+    run: AnyRun = None,
+    redis_url: RedisUrl = None,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Turn a live control of a running run; it holds from the next admission and stands in the ledger."""
+    from . import controls
+
+    controls.turn(*_found(run, redis_url, runs_dir), name, value)
+
+
+@app.command()
+def pause(run: AnyRun = None, redis_url: RedisUrl = None, runs_dir: RunsDir = Path("runs")) -> None:
+    """Issue no further tickets; what is live goes on."""
+    from . import controls
+
+    controls.turn(*_found(run, redis_url, runs_dir), "paused", "1")
+
+
+@app.command()
+def resume(run: AnyRun = None, redis_url: RedisUrl = None, runs_dir: RunsDir = Path("runs")) -> None:
+    """Issue tickets again after a pause."""
+    from . import controls
+
+    controls.turn(*_found(run, redis_url, runs_dir), "paused", "0")
+
+
+@app.command()
+def audit(
+    run: Annotated[str, typer.Argument(help="The run's id, or the path of a ledger.jsonl.")],
+    runs_dir: RunsDir = Path("runs"),
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="The run is still going, or was killed.")] = False,
+) -> None:
+    """Prove from the ledger alone: no group trained twice, none unaccounted for, the bound held."""
+    from . import audit as desk
+
+    typer.echo(desk.audit(_ledger_path(run, runs_dir), unfinished=unfinished).describe())
+
+
+@app.command()
+def report(run: Annotated[str, typer.Argument(help="The run's id.")], runs_dir: RunsDir = Path("runs")) -> None:
+    """Write report.html and report.png from the run's folder, finished or not."""
+    from .report import write_report
+
+    typer.echo(str(write_report(runs_dir / run)))
+
+
+@app.command()
+def config() -> None:
+    """Every configuration key with its type, default and meaning."""
+    from ..common.config import schema
+
+    for key, kind, default, meaning in schema():
+        typer.echo(f"{key}  ({kind}, default {default})\n    {meaning}")
+
+
+@prove_app.command("on-policy")
+def prove_on_policy(
+    steps: Annotated[int, typer.Option(help="Training steps.", min=1)] = 5,
+    rollout_workers: Annotated[int, typer.Option(help="Rollout workers.", min=1)] = 2,
+    verifier_workers: Annotated[int, typer.Option(help="Verifier workers.", min=1)] = 2,
+    preset: Presets = None,
+    settings: Settings = None,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """At max_staleness 0 the asynchronous run ends with the weights of a plain loop in one process, bit for bit."""
+    from .prove import on_policy
+
+    on_policy(steps, rollout_workers, verifier_workers, preset or ["tiny"], settings or [], runs_dir)
+
+
+def _become(role: str, run: str, redis_url: str | None, *more: str) -> None:
+    """Replace this process by the role's own; no role is imported at the desk."""
+    command = [sys.executable, "-m", f"leeway_rl.{role}", "--run", run, "--redis-url", redis_url or LOCAL_REDIS, *more]
+    sys.stdout.flush()
+    os.execv(command[0], command)
+
+
+def _found(run: str | None, redis_url: str | None, runs_dir: Path) -> tuple[str, str]:
+    """(redis url, run id), from what was given, the run's folder, or the newest run."""
+    from ..common.errors import DataError
+
+    if run is None:
+        folders = sorted(runs_dir.glob("*/config.toml"), key=lambda path: path.stat().st_mtime)
+        if not folders:
+            raise DataError(f"no run under {runs_dir}/; name one with --run, and --redis-url if it is elsewhere")
+        run = folders[-1].parent.name
+    noted = runs_dir / run / "redis-url"
+    if redis_url is None and noted.exists():
+        redis_url = noted.read_text().strip()
+    return redis_url or LOCAL_REDIS, run
+
+
+def _ledger_path(run: str, runs_dir: Path) -> Path:
+    return Path(run) if run.endswith(".jsonl") else runs_dir / run / "ledger.jsonl"
+
+
+def main() -> None:
+    """The console script: a ``LeewayError`` is one line and its exit code."""
+    from ..common.errors import LeewayError
+
+    try:
+        app()
+    except LeewayError as error:
+        typer.echo(f"leeway: {error}", err=True)
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()

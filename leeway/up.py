@@ -1,0 +1,311 @@
+"""``leeway up``: a whole run on this machine, every role its own supervised process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import typer
+
+from ..common.config import Config, compose, dump, expand, parse
+from ..common.errors import BrokerError, ConfigError, DataError, RoleDiedError, RunExistsError
+from ..common.keys import Keys
+from ..common.metrics import read_steps
+from ..common.streams import Bus, RedisError
+from . import status
+from .server import EmbeddedServer
+
+STOP_S = 60.0  # how long the roles have to leave after SIGTERM
+QUICK_DEATHS = 5  # restarts in a row of a worker that dies within a minute before the run is given up
+
+
+@dataclass(slots=True)
+class Role:
+    """One supervised process."""
+
+    name: str
+    command: list[str]
+    log: Path
+    threads: int
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    quick_deaths: int = field(default=0)
+
+    def start(self) -> None:
+        """Start it with its own log and its own share of the cores."""
+        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
+        with self.log.open("ab") as output:
+            # Its own session: Ctrl-C reaches the supervisor alone, which then asks every role to leave.
+            self.process = subprocess.Popen(
+                self.command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment,
+                start_new_session=True,
+            )
+        self.started = time.monotonic()
+
+    def ask_to_leave(self) -> None:
+        """SIGTERM, if it is still there."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-12:])
+
+
+def up(
+    run: str | None,
+    presets: list[str],
+    settings: list[str],
+    redis_url: str | None,
+    runs_dir: Path,
+    *,
+    resume: bool,
+    dry_run: bool,
+) -> None:
+    """Run everything to the end, show it, and write the report."""
+    if resume:
+        if run is None or presets or settings:
+            raise ConfigError("--resume takes --run alone: the run's own configuration goes on")
+        config = _stored(runs_dir / run)
+    else:
+        if not presets:
+            raise ConfigError("name a --preset, for instance --preset tiny")
+        config = compose(presets, settings)
+        run = run or f"{Path(presets[-1]).stem}-{time.strftime('%m%d-%H%M%S')}"
+    Keys(run)  # refuses an unusable id before anything is written
+    if dry_run:
+        typer.echo(dump(config) + "\n" + arithmetic(config))
+        return
+    _refuse_missing_inputs(config)
+    folder = runs_dir / run
+    if folder.exists() and not resume:
+        raise RunExistsError(f"run {run!r} exists ({folder}); choose another --run, or go on with --resume")
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    (folder / "config.toml").write_text(dump(config))
+    with ExitStack() as stack:
+        if redis_url is None:
+            redis_url = stack.enter_context(EmbeddedServer(folder / "redis")).url
+        (folder / "redis-url").write_text(redis_url + "\n")
+        bus = Bus(redis_url, run)
+        stack.callback(bus.close)
+        bus.store_config(dump(config))
+        bus.set_state(phase="starting", step=0)
+        roles = _roles(config, run, redis_url, runs_dir)
+        with _supervised(roles):
+            _watch(bus, roles, folder, config)
+    from .report import write_report
+
+    typer.echo(f"report: {write_report(folder)}")
+
+
+def create(
+    run: str, presets: list[str], settings: list[str], redis_url: str, *, same_is_fine: bool = False
+) -> None:
+    """Store a run's configuration in Redis. ``RunExistsError`` where another one is stored there."""
+    text = dump(compose(presets, settings))
+    bus = Bus(redis_url, run)
+    if bus.has_run():
+        if not (same_is_fine and bus.load_config() == text):
+            raise RunExistsError(f"run {run!r} is already in this Redis with its own configuration; choose another --run")
+    else:
+        bus.store_config(text)
+    bus.close()
+
+
+def arithmetic(config: Config) -> str:
+    """What the configuration means in numbers."""
+    train, bound = config.train, config.flow.max_staleness
+    responses = train.groups_per_step * train.group_size
+    longest = train.max_response_tokens
+    live = (bound + 1) * train.groups_per_step
+    rows = [
+        ("responses a training step", f"{train.groups_per_step} x {train.group_size} = {responses}"),
+        ("tokens a training step, at most", f"{responses} x {longest} = {responses * longest:,}"),
+        ("groups live, at most", f"({bound} + 1) x {train.groups_per_step} = {live}"),
+        ("payload bytes live, at most", f"{live * train.group_size * longest * 8:,} (8 a token)"),
+        ("training steps", f"{train.steps:,}"),
+        ("responses trained", f"{train.steps} x {responses} = {train.steps * responses:,}"),
+        (
+            "processes of leeway up",
+            f"{train.ranks} learner, {config.rollout.workers} rollout, {config.verifier.workers} verifier "
+            f"({config.verifier.jobs} grading processes each)",
+        ),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"# {name:<{width}}  {value}" for name, value in rows)
+
+
+def _stored(folder: Path) -> Config:
+    path = folder / "config.toml"
+    if not path.exists():
+        raise DataError(f"{path}: no such run; runs are under --runs-dir")
+    return parse(path.read_text(), str(path))
+
+
+def _refuse_missing_inputs(config: Config) -> None:
+    """Find what is missing before any process is started."""
+    model = expand(config.model.path)
+    looks_like_folder = model.startswith((".", "/", "~")) or "{presets}" in config.model.path or model.count("/") != 1
+    if looks_like_folder and not (Path(model) / "config.json").is_file():
+        raise DataError(
+            f"model.path = {config.model.path!r}: no Hugging Face model folder at {model} (config.json is not there)"
+        )
+    if config.data.source == "file" and not Path(expand(config.data.path)).is_file():
+        raise DataError(f"data.path = {config.data.path!r}: no such file: {expand(config.data.path)}")
+
+
+def _roles(config: Config, run: str, redis_url: str, runs_dir: Path) -> list[Role]:
+    logs = runs_dir / run / "logs"
+
+    def command(module: str) -> list[str]:
+        return [sys.executable, "-m", f"leeway_rl.{module}", "--run", run, "--redis-url", redis_url]
+
+    learner = [*command("learner"), "--runs-dir", str(runs_dir)]
+    if config.train.ranks > 1:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        learner = [*launcher, "--nproc-per-node", str(config.train.ranks), *learner[1:]]
+    roles = [Role("learner", learner, logs / "learner.log", config.train.threads)]
+    for index in range(config.rollout.workers):
+        roles.append(Role(f"rollout-{index}", command("rollout"), logs / f"rollout-{index}.log", config.rollout.threads))
+    for index in range(config.verifier.workers):
+        roles.append(Role(f"verifier-{index}", command("verifier"), logs / f"verifier-{index}.log", 1))
+    return roles
+
+
+@contextmanager
+def _supervised(roles: list[Role]) -> Iterator[None]:
+    """Start the roles; whatever happens, leave none behind. SIGTERM to us is passed on as a wish to stop."""
+
+    def ask_all(_signum: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, ask_all)
+    try:
+        for role in roles:
+            role.start()
+        yield
+    except KeyboardInterrupt:
+        typer.echo("stopping: the learner finishes its step and writes a checkpoint (again to leave at once)", err=True)
+        roles[0].ask_to_leave()
+        _wait_for(roles[:1])
+        raise SystemExit(130) from None
+    finally:
+        for role in roles:
+            role.ask_to_leave()
+        _wait_for(roles)
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _wait_for(roles: list[Role]) -> None:
+    deadline = time.monotonic() + STOP_S
+    for role in roles:
+        if role.process is None:
+            continue
+        try:
+            role.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(role.process.pid, signal.SIGKILL)
+            role.process.wait()
+
+
+def _watch(bus: Bus, roles: list[Role], folder: Path, config: Config) -> None:
+    """Show the run until the learner ends, and mend what dies."""
+    view = _Screen(config.train.steps) if sys.stdout.isatty() else _Lines()
+    with view:
+        while True:
+            learner = roles[0].process
+            assert learner is not None
+            if learner.poll() is not None and not _again(roles[0], learner.returncode):
+                break
+            for role in roles[1:]:
+                assert role.process is not None
+                if role.process.poll() is not None:
+                    _again(role, role.process.returncode)
+            try:
+                view.show(status.look(bus), read_steps(folder))
+            except RedisError as error:
+                raise BrokerError(f"Redis was lost and did not come back: {error}") from error
+            time.sleep(0.5)
+        view.show(status.look(bus), read_steps(folder))
+
+
+def _again(role: Role, code: int) -> bool:
+    """Start a dead role again, or tell that it is done (False). ``RoleDiedError`` where it makes no sense."""
+    if code == 0:
+        return False
+    words = f"{role.name} ended with code {code}; {role.log} ends with:\n{role.last_words()}"
+    if 2 <= code <= 6:  # a LeewayError: the same start would meet the same mistake
+        raise RoleDiedError(words)
+    role.quick_deaths = role.quick_deaths + 1 if time.monotonic() - role.started < 60 else 1
+    if role.quick_deaths > QUICK_DEATHS:
+        raise RoleDiedError(f"it died {role.quick_deaths} times in a row: {words}")
+    typer.echo(f"{role.name} ended with code {code}; started again (see {role.log})", err=True)
+    role.start()
+    return True
+
+
+class _Screen:
+    """The live view of a terminal: a progress bar over the status screen."""
+
+    def __init__(self, steps: int) -> None:
+        from rich.live import Live
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn()
+        )
+        self._bar = self._progress.add_task("steps", total=steps)
+        self._live = Live(refresh_per_second=4)
+
+    def __enter__(self) -> _Screen:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.__exit__(*error)  # type: ignore[arg-type]
+
+    def show(self, now: status.Snapshot, steps: list[dict[str, float]]) -> None:
+        """Draw one look."""
+        from rich.console import Group
+
+        self._progress.update(self._bar, completed=len(steps))
+        self._live.update(Group(self._progress, status.render(now, steps[-1] if steps else None)))
+
+
+class _Lines:
+    """The view of a pipe or a log: one line every few training steps, and one whenever nothing has moved for long."""
+
+    EVERY_S = 5.0
+    QUIET_S = 30.0
+
+    def __init__(self) -> None:
+        self._shown, self._at, self._spoke = -1, 0.0, time.monotonic()
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def show(self, now: status.Snapshot, steps: list[dict[str, float]]) -> None:
+        """Print what is new."""
+        at = time.monotonic()
+        finished = now.state.get("phase") == "finished"
+        if steps and steps[-1]["step"] != self._shown and (at - self._at >= self.EVERY_S or finished):
+            self._shown, self._at, self._spoke = int(steps[-1]["step"]), at, at
+            last = steps[-1]
+            typer.echo(
+                f"step {last['version']:>4}/{now.state.get('steps', '?')}  reward {last['reward/mean']:.3f}  "
+                f"entropy {last['entropy/policy']:.3f} (target {last['entropy/target']:.2f})  "
+                f"staleness {last['staleness/head_mean']:.2f}  {last['time/step_s']:.1f} s/step"
+            )
+        elif at - self._spoke >= self.QUIET_S:
+            self._spoke = at
+            typer.echo(status.diagnose(now).sentence)

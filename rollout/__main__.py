@@ -1,0 +1,65 @@
+"""``leeway rollout``: one rollout worker. Arguments first, heavy imports after."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from ..common.config import Config, expand
+from ..common.role import run_role
+from ..common.service import Service
+from ..common.streams import Bus
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+
+def make_engine(config: Config, worker: str) -> Engine:
+    """The engine the configuration names."""
+    rollout = config.rollout
+    path = expand(config.model.path)
+    if rollout.engine == "torch":
+        from .torch_engine import TorchEngine
+
+        return TorchEngine(path, dtype=rollout.dtype, worker=worker, threads=rollout.threads)
+    from .vllm_engine import VllmEngine
+
+    return VllmEngine(
+        path,
+        dtype=rollout.dtype,
+        worker=worker,
+        max_model_len=config.data.max_prompt_tokens + config.train.max_response_tokens,
+        max_num_seqs=rollout.concurrency * config.train.group_size,
+        gpu_memory_utilization=rollout.gpu_memory_utilization,
+        tensor_parallel_size=rollout.tensor_parallel,
+        concurrency=rollout.concurrency,
+        threads=rollout.threads,
+    )
+
+
+def work(bus: Bus, service: Service, config: Config) -> None:
+    """Load the engine and generate until the run is over."""
+    from .worker import RolloutWorker
+
+    service.doing("starting the engine")
+    engine = make_engine(config, bus.worker)
+    try:
+        RolloutWorker(bus, service, engine, config).run()
+    finally:
+        engine.close()
+
+
+def main() -> int:
+    """Parse the arguments and run."""
+    parser = argparse.ArgumentParser(prog="leeway rollout", description=__doc__)
+    parser.add_argument("--redis-url", default=os.environ.get("LEEWAY_REDIS_URL", "redis://127.0.0.1:6379/0"))
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--wait-s", type=float, default=120.0, help="how long to wait for the run to be created")
+    arguments = parser.parse_args()
+    return run_role("rollout", arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Messages survive the wire, and nothing else gets through."""
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leeway_rl.common.codec import SCHEMA, decode, encode
+from leeway_rl.common.errors import DecodeError
+from leeway_rl.common.types import Responses, Scores, Ticket
+from tests.samples import a_ticket, some_responses, some_scores
+
+
+def test_every_group_message_comes_back_as_it_was():
+    ticket = a_ticket()
+    for message in (ticket, some_responses(ticket), some_scores(ticket)):
+        back = decode(type(message), encode(message))
+        for name in message.__slots__:
+            sent, got = getattr(message, name), getattr(back, name)
+            if isinstance(sent, np.ndarray):
+                assert got.dtype == sent.dtype
+                np.testing.assert_array_equal(got, sent)
+            else:
+                assert got == sent
+
+
+def test_a_token_costs_six_bytes_for_a_small_vocabulary():
+    ticket, tokens = a_ticket(group_size=1), 10_000
+    responses = some_responses(
+        ticket,
+        tokens_T=np.zeros(tokens, np.uint16),
+        logprobs_T=np.zeros(tokens, np.float32),
+        lengths_S=np.array([tokens], np.uint32),
+    )
+    assert len(encode(responses)) < 6.1 * tokens
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused_and_never_crashes(noise):
+    with pytest.raises(DecodeError):
+        decode(Ticket, noise)
+
+
+@given(st.data())
+def test_a_damaged_message_decodes_to_its_own_type_or_is_refused(data):
+    body = bytearray(encode(some_responses(a_ticket())))
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        assert isinstance(decode(Responses, bytes(body)), Responses)
+    except DecodeError as error:
+        assert str(error)
+
+
+def test_another_schema_another_type_and_another_shape_are_named():
+    good = encode(some_scores(a_ticket()))
+    with pytest.raises(DecodeError, match="expected a Ticket, found a Scores"):
+        decode(Ticket, good)
+    newer = msgpack.packb([SCHEMA + 1, "Scores", []])
+    with pytest.raises(DecodeError, match=f"schema {SCHEMA + 1}"):
+        decode(Scores, newer)
+    array = msgpack.ExtType(1, msgpack.packb(["<f4", [1000], b"1234"]))
+    with pytest.raises(DecodeError, match="needs 4000"):
+        decode(Scores, msgpack.packb([SCHEMA, "Scores", [array]]))
+
+
+def test_a_huge_declared_shape_allocates_nothing():
+    array = msgpack.ExtType(1, msgpack.packb(["<f8", [2**39, 2**39], b""]))
+    with pytest.raises(DecodeError, match="an array of 0 bytes"):
+        decode(Scores, msgpack.packb([SCHEMA, "Scores", [array]]))
+
+
+def test_a_wrong_field_is_named_with_its_path():
+    raw = msgpack.unpackb(encode(some_scores(a_ticket())), strict_map_key=False)
+    raw[2][1][0][0] = "perhaps"
+    with pytest.raises(DecodeError, match=r"Scores.verdicts\[0\].kind: 'perhaps' is not a VerdictKind"):
+        decode(Scores, msgpack.packb(raw))

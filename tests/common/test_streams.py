@@ -1,0 +1,145 @@
+"""Work passes from role to role exactly once, on a real server, whoever dies."""
+
+import pytest
+
+from leeway_rl.common.codec import encode
+from leeway_rl.common.errors import BrokerError, DecodeError
+from leeway_rl.common.streams import Bus, HandOver, WorkStream
+from leeway_rl.common.types import Heartbeat
+from tests.samples import a_ticket, some_responses, some_scores
+
+LEASE_S = 0.2
+
+
+def take(bus, stream=WorkStream.PROMPTS, count=1):
+    return bus.take(stream, count=count, block_s=0.05, lease_s=LEASE_S)
+
+
+def test_a_group_flows_from_ticket_to_settled_and_leaves_nothing(bus):
+    ticket = a_ticket()
+    bus.issue(ticket)
+    (job,) = take(bus)
+    assert bus.ticket(job.group_id).prompt_id == ticket.prompt_id
+    assert bus.hand_over_responses(job, some_responses(ticket)) is HandOver.HANDED
+    (job,) = take(bus, WorkStream.RESPONSES)
+    assert bus.hand_over_scores(job, some_scores(ticket)) is HandOver.HANDED
+    (entry,) = bus.scored(count=10, block_s=0.05)
+    found, responses, scores = bus.scored_group(entry.group_id)
+    assert (found.ticket, responses.worker, len(scores.verdicts)) == (7, "tester", 2)
+    bus.settle([entry])
+    assert bus.depths() == {"prompts": 0, "responses": 0, "scored": 0, "dead_letters": 0}
+    assert bus.scored_group(entry.group_id) is None
+
+
+def test_issuing_the_same_ticket_again_changes_nothing(bus):
+    bus.issue(a_ticket())
+    bus.issue(a_ticket())
+    assert bus.depths()["prompts"] == 1
+
+
+def test_a_dead_workers_entry_is_given_to_another(make_bus, wait_until):
+    dead, alive = make_bus("dead"), make_bus("alive")
+    dead.issue(a_ticket())
+    (held,) = take(dead)
+    assert take(alive) == []
+    taken = []
+    wait_until(lambda: bool(taken.extend(take(alive)) or taken), "the lease ends")
+    assert (taken[0].entry_id, taken[0].attempt) == (held.entry_id, 2)
+    assert alive.hand_over_responses(taken[0], some_responses(a_ticket())) is HandOver.HANDED
+
+
+def test_a_live_workers_entry_is_never_taken(make_bus, wait_until):
+    import time
+
+    slow, greedy = make_bus("slow"), make_bus("greedy")
+    slow.issue(a_ticket())
+    (held,) = take(slow)
+    deadline = time.monotonic() + 4 * LEASE_S
+    while time.monotonic() < deadline:
+        assert slow.renew([held]) == {held.entry_id}
+        assert take(greedy) == []
+
+
+def test_renewing_does_not_take_back_what_was_given_away(make_bus, wait_until):
+    silent, other = make_bus("silent"), make_bus("other")
+    silent.issue(a_ticket())
+    (held,) = take(silent)
+    wait_until(lambda: bool(take(other)), "the lease ends")
+    assert silent.renew([held]) == set()
+
+
+def test_the_second_of_two_workers_hands_over_nothing(make_bus, wait_until):
+    first, second = make_bus("first"), make_bus("second")
+    first.issue(a_ticket())
+    (held,) = take(first)
+    taken = []
+    wait_until(lambda: bool(taken.extend(take(second)) or taken), "the lease ends")
+    assert first.hand_over_responses(held, some_responses(a_ticket())) is HandOver.HANDED
+    assert second.hand_over_responses(taken[0], some_responses(a_ticket())) is HandOver.DUPLICATE
+    assert first.depths()["responses"] == 1
+
+
+def test_work_of_an_older_incarnation_is_turned_away(bus):
+    bus.issue(a_ticket(incarnation=1))
+    (job,) = take(bus)
+    assert bus.clear_work() == 1
+    bus.issue(a_ticket(incarnation=2))
+    assert bus.hand_over_responses(job, some_responses(a_ticket())) is HandOver.GONE
+    assert bus.depths()["responses"] == 0
+    assert bus.depths()["prompts"] == 1
+
+
+def test_a_group_given_up_reaches_the_learner_and_the_dead_letters(bus):
+    bus.issue(a_ticket())
+    (job,) = take(bus)
+    bus.give_up(job, "the engine burnt down")
+    (entry,) = bus.scored(count=10, block_s=0.05)
+    assert (entry.group_id, entry.failed) == ("7-1", "the engine burnt down")
+    (letter,) = bus.dead_letters()
+    assert (letter["where"], letter["reason"]) == ("prompts", "the engine burnt down")
+
+
+def test_a_broken_ticket_says_so(bus):
+    bus.issue(a_ticket())
+    bus._redis.hset(bus.keys.group("7-1"), "ticket", b"\x00garbage")
+    with pytest.raises(DecodeError):
+        bus.ticket("7-1")
+
+
+def test_a_server_that_lost_everything_gets_its_groups_back(bus):
+    bus._redis.delete(bus.keys.prompts)
+    assert take(bus) == []
+    bus.issue(a_ticket())
+    assert len(take(bus)) == 1
+
+
+def test_a_heartbeat_lives_as_long_as_it_says(bus, wait_until):
+    beat = Heartbeat(
+        role="rollout", worker="w", version=3, activity="", since=0.0, done=1, tokens=2, busy_s=0.0, started=0.0
+    )
+    bus.beat(beat, ttl_s=0.3)
+    assert bus.workers() == ([beat], {})
+    wait_until(lambda: bus.workers()[0] == [] and "rollout/w" in bus.workers()[1], "the heartbeat expires")
+
+
+def test_an_unreachable_server_is_named_without_its_password():
+    with pytest.raises(BrokerError, match=r"no Redis at redis://127.0.0.1:1/0") as caught:
+        Bus("redis://user:secret@127.0.0.1:1/0", "r", connect_s=0.5)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_url_that_is_none_is_named():
+    with pytest.raises(BrokerError, match="no Redis at"):
+        Bus("http://127.0.0.1", "r")
+
+
+def test_an_unknown_run_is_named(bus):
+    with pytest.raises(BrokerError, match="is not known"):
+        bus.load_config()
+
+
+def test_payloads_are_counted(bus):
+    ticket = a_ticket()
+    before = bus.bytes_out
+    bus.issue(ticket)
+    assert bus.bytes_out - before == len(encode(ticket))

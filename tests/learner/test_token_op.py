@@ -1,0 +1,108 @@
+import pytest
+import torch
+from leeway_rl.learner.objective.token_op import token_op
+
+
+def _plain(hidden_TH, weight_VH, taken_T, bias_V, temperature):
+    logits_TV = hidden_TH @ weight_VH.t() + (0 if bias_V is None else bias_V)
+    log_softmax_TV = torch.log_softmax(logits_TV / temperature, -1)
+    entropy_T = -(log_softmax_TV.exp() * log_softmax_TV).sum(-1)
+    return log_softmax_TV.gather(-1, taken_T[:, None]).squeeze(-1), entropy_T
+
+
+def _inputs(dtype, tokens=37, hidden=24, vocabulary=211, bias=True):
+    torch.manual_seed(1)
+    return (
+        torch.randn(tokens, hidden, dtype=dtype, requires_grad=True),
+        torch.randn(vocabulary, hidden, dtype=dtype, requires_grad=True),
+        torch.randint(0, vocabulary, (tokens,)),
+        torch.randn(vocabulary, dtype=dtype, requires_grad=True) if bias else None,
+    )
+
+
+def _losses(tokens, dtype):
+    by_logprob_T, by_entropy_T = torch.randn(tokens, dtype=dtype), torch.randn(tokens, dtype=dtype)
+    return {
+        "both": lambda logprobs, entropy, at: by_logprob_T[at] * logprobs.exp() + by_entropy_T[at] * entropy**2,
+        "logprob": lambda logprobs, entropy, at: by_logprob_T[at] * logprobs.exp(),
+        "entropy": lambda logprobs, entropy, at: by_entropy_T[at] * entropy**2,
+    }
+
+
+@pytest.mark.parametrize("loss", ["both", "logprob", "entropy"])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_values_and_gradients_equal_those_of_whole_logits(dtype, tolerance, bias, temperature, loss):
+    hidden_TH, weight_VH, taken_T, bias_V = _inputs(dtype, bias=bias)
+    loss_of = _losses(len(taken_T), dtype)[loss]
+    leaves = [leaf for leaf in (hidden_TH, weight_VH, bias_V) if leaf is not None]
+
+    logprobs_T, entropy_T = _plain(hidden_TH, weight_VH, taken_T, bias_V, temperature)
+    expected = torch.autograd.grad(3.0 * loss_of(logprobs_T, entropy_T, slice(None)).sum(), leaves)
+    output = token_op(
+        hidden_TH, weight_VH, taken_T, bias_V=bias_V, temperature=temperature, loss_of=loss_of, chunk_elements=5 * 211
+    )
+    gradients = torch.autograd.grad(3.0 * output.loss_sum, leaves)
+
+    close = {"rtol": tolerance, "atol": tolerance * 10}
+    torch.testing.assert_close(output.logprobs_T, logprobs_T.detach(), **close)
+    torch.testing.assert_close(output.entropy_T, entropy_T.detach(), **close)
+    for gradient, reference in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, reference, **close)
+
+
+def test_measuring_without_a_gradient_gives_the_same_values():
+    hidden_TH, weight_VH, taken_T, bias_V = _inputs(torch.float32)
+    loss_of = _losses(len(taken_T), torch.float32)["both"]
+    trained = token_op(hidden_TH, weight_VH, taken_T, bias_V=bias_V, loss_of=loss_of)
+    with torch.no_grad():
+        measured = token_op(hidden_TH, weight_VH, taken_T, bias_V=bias_V, loss_of=loss_of)
+    assert all(torch.equal(a, b) for a, b in zip(trained, measured, strict=True))
+    assert token_op(hidden_TH, weight_VH, taken_T).loss_sum is None
+
+
+def test_the_size_of_the_chunks_changes_nothing_but_rounding():
+    hidden_TH, weight_VH, taken_T, _ = _inputs(torch.float32)
+    loss_of = _losses(len(taken_T), torch.float32)["both"]
+    gradients = [
+        torch.autograd.grad(
+            token_op(hidden_TH, weight_VH, taken_T, loss_of=loss_of, chunk_elements=size).loss_sum, weight_VH
+        )[0]
+        for size in (1, 211 * 7, 211 * 1000)
+    ]
+    torch.testing.assert_close(gradients[0], gradients[2], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradients[1], gradients[2], rtol=1e-5, atol=1e-5)
+
+
+def test_no_tokens_give_zero_loss_and_zero_gradients():
+    hidden_TH, weight_VH, taken_T, _ = _inputs(torch.float32, tokens=0)
+    output = token_op(hidden_TH, weight_VH, taken_T, loss_of=lambda logprobs, entropy, at: logprobs)
+    output.loss_sum.backward()
+    assert output.loss_sum == 0
+    assert hidden_TH.grad.shape == (0, 24)
+    assert (weight_VH.grad == 0).all()
+
+
+def test_a_certain_token_has_no_entropy_and_no_infinities():
+    hidden_TH = torch.tensor([[1.0]], requires_grad=True)
+    weight_VH = torch.tensor([[500.0], [-500.0], [0.0]], requires_grad=True)
+    output = token_op(
+        hidden_TH, weight_VH, torch.tensor([1]), loss_of=lambda logprobs, entropy, at: 1e-3 * logprobs + entropy
+    )
+    output.loss_sum.backward()
+    assert output.logprobs_T.item() == -1000.0
+    assert output.entropy_T.item() == 0.0
+    assert torch.isfinite(weight_VH.grad).all()
+
+
+def test_under_autocast_values_stay_near_those_in_float32_and_come_back_in_float32():
+    hidden_TH, weight_VH, taken_T, _ = _inputs(torch.float32)
+    loss_of = _losses(len(taken_T), torch.float32)["both"]
+    exact = token_op(hidden_TH, weight_VH, taken_T, loss_of=loss_of)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = token_op(hidden_TH, weight_VH, taken_T, loss_of=loss_of)
+    (gradient,) = torch.autograd.grad(rough.loss_sum, weight_VH)
+    assert rough.logprobs_T.dtype == gradient.dtype == torch.float32
+    torch.testing.assert_close(rough.logprobs_T, exact.logprobs_T, rtol=0.02, atol=0.1)
+    assert torch.backends.mkldnn.matmul.fp32_precision != "bf16"

@@ -1,0 +1,50 @@
+"""Run under torchrun by ``test_ranks.py``: trains on every ZeRO stage and leaves rank 0's weights and metrics.
+
+Arguments: model folder, output folder, stages.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from leeway_rl.common.config import Config
+from leeway_rl.learner.model import Policy
+from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.step import train_step
+from tiny_policy import make_config, make_groups
+
+STEPS = 3
+
+
+def config_of(model_path: str, stage: int) -> Config:
+    return make_config(model_path, train__zero_stage=stage, entropy__target=10.0, entropy__delta=0.1)
+
+
+def run(policy: Policy, config: Config, steps: range, controller: ControllerState) -> tuple[dict, ControllerState]:
+    """Train on this rank's share, an uneven one: of three groups, rank 0 of two ranks takes one."""
+    metrics = {}
+    for step in steps:
+        groups = make_groups(3, version=step, seed=step)
+        share = groups if policy.world == 1 else (groups[:1], groups[1:])[policy.rank]
+        result = train_step(policy, share, version=step, controller=controller, config=config)
+        metrics, controller = result.metrics, result.controller
+    return metrics, controller
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    model_path, out = sys.argv[1], Path(sys.argv[2])
+    for stage in map(int, sys.argv[3:]):
+        policy = Policy(config_of(model_path, stage))
+        metrics, _ = run(policy, policy.config, range(STEPS), ControllerState())
+        weights = policy.named_weights()
+        if policy.rank == 0:
+            torch.save(weights, out / f"zero{stage}.pt")
+            (out / f"zero{stage}.json").write_text(json.dumps(metrics))
+
+
+if __name__ == "__main__":
+    main()

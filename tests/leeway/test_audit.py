@@ -1,0 +1,179 @@
+"""An audit passes on an honest ledger and names the line of any other."""
+
+import json
+
+import pytest
+
+from leeway_rl.common.errors import AuditError, DataError
+from leeway_rl.common.ledger import Ledger, read
+from leeway_rl.leeway.audit import audit
+
+
+def issue(ledger, ticket, version, *, incarnation=1, reissued=False):
+    ledger.write(
+        "issued", ticket=ticket, incarnation=incarnation, version=version, stage=0, prompt="p:1", reissued=reissued
+    )
+
+
+def train(ledger, ticket, step, version):
+    ledger.write(
+        "trained",
+        ticket=ticket,
+        step=step,
+        spans=[[[version, 0, 3]], [[version, 0, 2]]],
+        verdicts=["correct", "wrong"],
+        lengths=[3, 2],
+        head_staleness=step - version,
+    )
+
+
+def step(ledger, number, tickets, bound=1):
+    ledger.write(
+        "step", step=number, version=number + 1, tickets=tickets, max_staleness=bound, overflow="wait", checksum="0"
+    )
+
+
+def begin(path, bound=1):
+    ledger = Ledger(path)
+    ledger.write(
+        "run", run="r", seed=0, groups_per_step=2, group_size=2, steps=2, max_staleness=bound, overflow="wait"
+    )
+    ledger.write("started", incarnation=1, version=0)
+    return ledger
+
+
+@pytest.fixture
+def honest(tmp_path):
+    """Two steps at bound 1, one refund, one rollback of the second step."""
+    ledger = begin(tmp_path / "ledger.jsonl")
+    for ticket in range(4):
+        issue(ledger, ticket, 0)
+    ledger.write("refunded", ticket=1, version=0, reason="zero_advantage")
+    issue(ledger, 4, 0)
+    train(ledger, 0, 0, 0)
+    train(ledger, 2, 0, 0)
+    step(ledger, 0, [0, 2])
+    kept = ledger.line
+    ledger.write("checkpoint", step=1)
+    train(ledger, 3, 1, 0)
+    train(ledger, 4, 1, 0)
+    step(ledger, 1, [3, 4])
+    ledger.write("rolled_back", to_line=kept)
+    ledger.write("started", incarnation=2, version=1)
+    issue(ledger, 3, 1, incarnation=2, reissued=True)
+    issue(ledger, 4, 1, incarnation=2, reissued=True)
+    train(ledger, 3, 1, 1)
+    train(ledger, 4, 1, 1)
+    step(ledger, 1, [3, 4])
+    ledger.write("end", version=2)
+    ledger.close()
+    return ledger.path
+
+
+def test_an_honest_ledger_passes(honest):
+    account = audit(honest)
+    assert (len(account.trained), account.refunded["zero_advantage"], account.version) == (4, 1, 2)
+    assert account.undone == 4
+    assert "audit passed" in account.describe()
+
+
+def test_any_line_removed_is_named(honest):
+    lines = honest.read_text().splitlines(keepends=True)
+    for number in range(1, len(lines) + 1):
+        honest.write_text("".join(lines[: number - 1] + lines[number:]))
+        with pytest.raises(AuditError, match=rf"line {number} is missing"):
+            audit(honest)
+
+
+def test_any_line_duplicated_is_named(honest):
+    lines = honest.read_text().splitlines(keepends=True)
+    for number in range(1, len(lines) + 1):
+        honest.write_text("".join(lines[:number] + lines[number - 1 :]))
+        with pytest.raises(AuditError, match=rf":{number + 1}: line {number} stands twice"):
+            audit(honest)
+
+
+def test_any_version_changed_is_named(honest):
+    lines = honest.read_text().splitlines()
+    changed = 0
+    for number, text in enumerate(lines, start=1):
+        body = json.loads(text)
+        if "version" not in body:
+            continue
+        body["version"] += 1
+        honest.write_text("\n".join([*lines[: number - 1], json.dumps(body), *lines[number:]]) + "\n")
+        with pytest.raises(AuditError, match=rf"line {number} was changed"):
+            audit(honest)
+        changed += 1
+    assert changed > 5
+
+
+def forged(path, write):
+    """A ledger whose chain is whole but whose story is not."""
+    ledger = begin(path)
+    for ticket in range(4):
+        issue(ledger, ticket, 0)
+    write(ledger)
+    ledger.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("write", "complaint"),
+    [
+        (lambda ledger: issue(ledger, 4, 0), "issued while 4 are live"),
+        (lambda ledger: issue(ledger, 9, 0), "out of order"),
+        (lambda ledger: (train(ledger, 0, 0, 0), train(ledger, 0, 0, 0)), "trained twice"),
+        (lambda ledger: train(ledger, 7, 0, 0), "not live"),
+        (lambda ledger: train(ledger, 0, 1, 0), "the books stand at 0"),
+        (lambda ledger: (train(ledger, 0, 0, 0), step(ledger, 0, [0])), "names tickets"),
+        (lambda ledger: ledger.write("refunded", ticket=0, version=0, reason="mood"), "unknown reason"),
+        (lambda ledger: ledger.write("end", version=0), "unaccounted for"),
+        (lambda ledger: ledger.write("surprise"), "unknown event"),
+        (lambda ledger: issue(ledger, 0, 0, reissued=True), "without a rollback"),
+    ],
+)
+def test_a_whole_chain_with_a_false_story_is_named(tmp_path, write, complaint):
+    with pytest.raises(AuditError, match=complaint):
+        audit(forged(tmp_path / "ledger.jsonl", write))
+
+
+def test_a_group_past_the_bound_is_named(tmp_path):
+    ledger = begin(tmp_path / "ledger.jsonl", bound=0)
+    for ticket in range(2):
+        issue(ledger, ticket, 0)
+    train(ledger, 0, 0, 0)
+    train(ledger, 1, 0, 0)
+    step(ledger, 0, [0, 1], bound=0)
+    issue(ledger, 2, 1)
+    ledger.write(
+        "trained", ticket=2, step=1, spans=[[[0, 0, 3]], [[1, 0, 2]]], verdicts=["wrong"] * 2, lengths=[3, 2],
+        head_staleness=1,
+    )
+    ledger.close()
+    with pytest.raises(AuditError, match=r"version 0 of response 0 outside 1..1"):
+        audit(ledger.path)
+
+
+def test_a_ledger_without_its_end_is_told_apart(honest):
+    lines = honest.read_text().splitlines(keepends=True)
+    honest.write_text("".join(lines[:-1]))
+    with pytest.raises(AuditError, match="--unfinished"):
+        audit(honest)
+    assert audit(honest, unfinished=True).version == 2
+
+
+def test_a_torn_last_line_is_cut_and_the_chain_goes_on(tmp_path):
+    ledger = begin(tmp_path / "ledger.jsonl")
+    ledger.close()
+    with ledger.path.open("a") as file:
+        file.write('{"line": 3, "event": "iss')
+    again = Ledger(ledger.path)
+    issue(again, 0, 0)
+    again.close()
+    assert [line["event"] for line in read(ledger.path)] == ["run", "started", "issued"]
+
+
+def test_a_missing_ledger_is_named(tmp_path):
+    with pytest.raises(DataError, match="no ledger there"):
+        audit(tmp_path / "none.jsonl")

@@ -1,0 +1,195 @@
+"""The torch engine against a random model small enough to build in the test."""
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
+
+from leeway_rl.common.errors import DataError, WeightsError
+from leeway_rl.common.types import Responses, Ticket
+from leeway_rl.rollout.torch_engine import TorchEngine, end_tokens, sample_group
+
+VOCABULARY = 12
+END, OTHER_END = 1, 2
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+        initializer_range=0.3,  # far from uniform, or a wrong logit would hardly show
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=END,
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    model.generation_config.eos_token_id = [END, OTHER_END]
+    model.save_pretrained(path)
+    words = {f"t{i}": i for i in range(VOCABULARY)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="t0"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=f"t{END}", unk_token="t0").save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(model_path):
+    return AutoModelForCausalLM.from_pretrained(model_path, attn_implementation="sdpa").eval()
+
+
+@pytest.fixture
+def engine(model_path, model):
+    engine = TorchEngine(model_path, worker="test")
+    engine.load(3, model.state_dict())
+    return engine
+
+
+def ticket(seed: int = 7, *, group_size: int = 8, max_new_tokens: int = 20, temperature: float = 1.0) -> Ticket:
+    return Ticket(
+        ticket=5,
+        incarnation=2,
+        min_version=0,
+        stage=0,
+        prompt_id="test:0",
+        prompt_tokens_P=np.array([3, 4, 5], dtype=np.uint16),
+        group_size=group_size,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+        ability="math",
+        ground_truth=("1",),
+    )
+
+
+def split(responses: Responses) -> list[np.ndarray]:
+    return np.split(responses.tokens_T, np.cumsum(responses.lengths_S)[:-1])
+
+
+def same(a: Responses, b: Responses) -> bool:
+    fields = ("tokens_T", "logprobs_T", "lengths_S", "finished_S", "spans")
+    return all(getattr(a, f).tobytes() == getattr(b, f).tobytes() for f in fields)
+
+
+def test_the_same_ticket_gives_the_same_bits_whatever_ran_before(engine, model_path, model):
+    first = engine.generate(ticket())
+    engine.generate(ticket(seed=8))
+    torch.manual_seed(99)
+    assert same(first, engine.generate(ticket()))
+    other = TorchEngine(model_path, worker="other")
+    other.load(3, model.state_dict())
+    assert same(first, other.generate(ticket()))
+
+
+def test_another_seed_gives_other_responses(engine):
+    assert not same(engine.generate(ticket(seed=7)), engine.generate(ticket(seed=8)))
+
+
+def test_spans_cover_every_token_and_name_the_version(engine):
+    responses = engine.generate(ticket())
+    assert responses.group_id == "5-2"
+    assert responses.lengths_S.sum() == len(responses.tokens_T) == len(responses.logprobs_T)
+    assert responses.spans.tolist() == [[j, 3, 0, n] for j, n in enumerate(responses.lengths_S)]
+
+
+def test_arrays_have_the_dtypes_of_the_wire(engine):
+    responses = engine.generate(ticket())
+    assert responses.tokens_T.dtype == np.uint16
+    assert responses.logprobs_T.dtype == np.float32
+    assert responses.lengths_S.dtype == responses.spans.dtype == np.uint32
+    assert responses.finished_S.dtype == np.uint8
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_logprobs_are_those_of_a_full_forward_under_the_temperature(engine, model, temperature):
+    responses = engine.generate(ticket(temperature=temperature))
+    logprobs = np.split(responses.logprobs_T, np.cumsum(responses.lengths_S)[:-1])
+    for tokens, given in zip(split(responses), logprobs, strict=True):
+        row = torch.tensor([[3, 4, 5, *tokens.tolist()]])
+        with torch.no_grad():
+            full = torch.log_softmax(model(input_ids=row).logits[0, 2:-1] / temperature, dim=-1)
+        expected = full.gather(-1, row[0, 3:, None])[:, 0].numpy()
+        np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5)
+
+
+def test_a_finished_response_holds_its_end_token_once_and_last(engine):
+    responses = engine.generate(ticket(group_size=32))
+    ended = [tokens for tokens, done in zip(split(responses), responses.finished_S, strict=True) if done]
+    assert {int(tokens[-1]) for tokens in ended} == {END, OTHER_END}
+    assert all(not np.isin(tokens[:-1], [END, OTHER_END]).any() for tokens in split(responses))
+
+
+def test_a_response_without_end_token_is_cut_at_max_new_tokens(engine):
+    responses = engine.generate(ticket(group_size=32, max_new_tokens=3))
+    cut = responses.finished_S == 0
+    assert cut.any()
+    assert (responses.lengths_S[cut] == 3).all()
+    assert (responses.lengths_S <= 3).all()
+
+
+def test_a_longer_limit_only_appends(engine):
+    short, long = engine.generate(ticket(max_new_tokens=3)), engine.generate(ticket(max_new_tokens=20))
+    for a, b in zip(split(short), split(long), strict=True):
+        assert a.tolist() == b[: len(a)].tolist()
+
+
+def test_samples_follow_the_models_distribution(model):
+    (tokens, _, _) = sample_group(model, ticket(group_size=4000, max_new_tokens=1), {END})
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor([[3, 4, 5]])).logits[0, -1].softmax(-1).numpy()
+    drawn = np.bincount(np.concatenate(tokens), minlength=VOCABULARY) / 4000
+    np.testing.assert_allclose(drawn, expected, atol=4 * np.sqrt(0.25 / 4000))
+
+
+def test_the_pure_function_samples_what_the_engine_samples(engine, model, model_path):
+    tokens, logprobs, finished = sample_group(model, ticket(), end_tokens(model_path))
+    responses = engine.generate(ticket())
+    assert np.concatenate(tokens).tolist() == responses.tokens_T.tolist()
+    assert np.concatenate(logprobs).tobytes() == responses.logprobs_T.tobytes()
+    assert finished == responses.finished_S.astype(bool).tolist()
+
+
+def test_end_tokens_are_gathered_from_the_whole_folder(model_path):
+    assert end_tokens(model_path) == {END, OTHER_END}
+
+
+def test_a_folder_without_config_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"config\.json"):
+        TorchEngine(tmp_path, worker="test")
+
+
+def test_either_name_of_tied_weights_is_enough(engine, model):
+    first = engine.generate(ticket())
+    tensors = model.state_dict()
+    for tied in ("lm_head.weight", "model.embed_tokens.weight"):
+        engine.load(3, {name: t for name, t in tensors.items() if name != tied})
+        assert same(first, engine.generate(ticket()))
+
+
+def test_weights_that_do_not_fit_are_refused_and_the_old_ones_stay(engine, model):
+    first = engine.generate(ticket())
+    zeros = {name: torch.zeros_like(t) for name, t in model.state_dict().items()}
+    norm = "model.norm.weight"
+    with pytest.raises(WeightsError, match="lack 1 tensors.*model.norm.weight"):
+        engine.load(4, {name: t for name, t in zeros.items() if name != norm})
+    with pytest.raises(WeightsError, match="does not have: model.nrom.weight"):
+        engine.load(4, {**zeros, "model.nrom.weight": torch.zeros(32)})
+    with pytest.raises(WeightsError, match=r"model.norm.weight has shape \(1,\), the model wants \(32,\)"):
+        engine.load(4, {**zeros, norm: torch.zeros(1)})
+    assert engine.version == 3
+    assert same(first, engine.generate(ticket()))
+
+
+def test_new_weights_change_version_and_samples(engine, model):
+    first = engine.generate(ticket())
+    engine.load(4, {name: 0.5 * t for name, t in model.state_dict().items()})
+    second = engine.generate(ticket())
+    assert set(second.spans[:, 1]) == {4}
+    assert not same(first, second)

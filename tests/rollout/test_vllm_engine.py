@@ -1,0 +1,219 @@
+"""The vLLM engine against transformers, on a tiny random model. Start-up costs most of a minute, so it is paid once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+pytest.importorskip("vllm")
+
+from leeway_rl.common.errors import DataError, WeightsError
+from leeway_rl.common.types import Responses, Ticket
+from leeway_rl.rollout.vllm_engine import VllmEngine
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.timeout(300),
+    # vLLM's and torch's own, at import
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
+
+VOCABULARY = 64
+PROMPT = np.array([5, 6, 7, 8], dtype=np.uint16)
+
+
+def model(seed: int) -> Qwen2ForCausalLM:
+    """A Qwen2 of 0.9M random parameters, wide enough in its logits that weights tell each other apart."""
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    return Qwen2ForCausalLM(config).float().eval()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("model")
+    model(0).save_pretrained(path)
+    words = Tokenizer(models.WordLevel({f"t{i}": i for i in range(VOCABULARY)}, unk_token="t2"))
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="t1", pad_token="t0").save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def engine(folder: str) -> Iterator[VllmEngine]:
+    engine = VllmEngine(folder, dtype="float32", worker="w", max_model_len=320, max_num_seqs=64)
+    with pytest.raises(WeightsError, match="before the first load"):
+        engine.generate(ticket(0))
+    engine.load(0, model(0).state_dict())
+    yield engine
+    engine.close()
+
+
+def ticket(number: int, *, G: int = 4, new: int = 24, temperature: float = 1.0) -> Ticket:
+    return Ticket(
+        ticket=number,
+        incarnation=1,
+        min_version=0,
+        stage=0,
+        prompt_id=f"test:{number}",
+        prompt_tokens_P=PROMPT,
+        group_size=G,
+        max_new_tokens=new,
+        temperature=temperature,
+        seed=1000 * number,
+        ability="math",
+        ground_truth=("1",),
+    )
+
+
+def split(responses: Responses, flat_T: np.ndarray) -> list[np.ndarray]:
+    return np.split(flat_T, np.cumsum(responses.lengths_S)[:-1])
+
+
+def recompute(weights: Qwen2ForCausalLM, tokens: np.ndarray, temperature: float) -> np.ndarray:
+    """log-probabilities of ``tokens`` after the prompt under logits/τ, float32 [length]."""
+    ids = torch.tensor([[*PROMPT.tolist(), *tokens.tolist()]])
+    with torch.inference_mode():
+        logprobs = (weights(ids).logits[0] / temperature).log_softmax(-1)
+    return logprobs[len(PROMPT) - 1 : -1].gather(1, ids[0, len(PROMPT) :, None])[:, 0].numpy()
+
+
+def assert_spans_cover_every_token(responses: Responses) -> None:
+    for j, length in enumerate(responses.lengths_S):
+        rows = responses.spans[responses.spans[:, 0] == j]
+        assert rows[0, 2] == 0
+        assert rows[-1, 3] == length
+        assert (rows[1:, 2] == rows[:-1, 3]).all()
+        assert (np.diff(rows[:, 1].astype(int)) >= 0).all()
+
+
+def test_generates_a_group_whose_spans_cover_its_tokens_exactly(engine: VllmEngine) -> None:
+    responses = engine.generate(ticket(1, G=8))
+    assert responses.group_id == "1-1"
+    assert responses.worker == "w"
+    assert responses.tokens_T.dtype == np.uint16
+    assert responses.logprobs_T.dtype == np.float32
+    assert responses.lengths_S.sum() == len(responses.tokens_T) == len(responses.logprobs_T)
+    assert_spans_cover_every_token(responses)
+    for tokens, finished in zip(split(responses, responses.tokens_T), responses.finished_S, strict=True):
+        assert (tokens[:-1] != 1).all()
+        assert finished == (tokens[-1] == 1)
+        assert finished or len(tokens) == 24
+
+
+def test_logprobs_are_those_of_the_loaded_weights_after_temperature(engine: VllmEngine) -> None:
+    for version, seed, temperature in ((1, 1, 1.0), (2, 2, 0.7)):
+        weights = model(seed)
+        assert engine.load(version, weights.state_dict()) > 0
+        assert engine.version == version
+        responses = engine.generate(ticket(version, temperature=temperature))
+        assert (responses.spans[:, 1] == version).all()
+        for tokens, logprobs in zip(
+            split(responses, responses.tokens_T), split(responses, responses.logprobs_T), strict=True
+        ):
+            np.testing.assert_allclose(logprobs, recompute(weights, tokens, temperature), atol=1e-4)
+
+
+def test_samples_follow_the_distribution_they_report(engine: VllmEngine) -> None:
+    weights = model(3)
+    engine.load(3, weights.state_dict())
+    with ThreadPoolExecutor(4) as pool:
+        groups = list(pool.map(lambda i: engine.generate(ticket(i, G=64, new=1)), range(100, 132)))
+    counts = np.bincount(np.concatenate([group.tokens_T for group in groups]), minlength=VOCABULARY)
+    n = counts.sum()
+    with torch.inference_mode():
+        probabilities = weights(torch.tensor([PROMPT.tolist()])).logits[0, -1].softmax(-1).double().numpy()
+    # Rare tokens are pooled so that chi-squared holds; 5 standard deviations, so the test does not cry wolf.
+    common = probabilities * n >= 5
+    observed = np.append(counts[common], counts[~common].sum())
+    expected = np.append(probabilities[common], probabilities[~common].sum()) * n
+    chi2 = ((observed - expected) ** 2 / np.maximum(expected, 1e-9)).sum()
+    degrees = len(observed) - 1
+    assert chi2 < degrees + 5 * (2 * degrees) ** 0.5
+
+
+def test_many_groups_at_once_cut_no_prompt_in_two(engine: VllmEngine) -> None:
+    """More prompt tokens than one step takes: where vLLM cut a prompt, the CPU engine would die of it."""
+    long = np.arange(200, dtype=np.uint16) % 50 + 2
+    tickets = [
+        Ticket(**{name: getattr(ticket(i, G=8, new=4), name) for name in Ticket.__slots__} | {"prompt_tokens_P": p})
+        for i, p in enumerate(np.roll(long, i) for i in range(16))
+    ]
+    with ThreadPoolExecutor(16) as pool:
+        for responses in pool.map(engine.generate, tickets):
+            assert_spans_cover_every_token(responses)
+
+
+def test_loads_during_generation_give_spans_with_rising_versions(engine: VllmEngine) -> None:
+    weights = {version: model(version) for version in range(4, 10)}
+    states = {version: weights[version].state_dict() for version in weights}
+    engine.load(4, states[4])
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(engine.generate, ticket(40, G=16, new=200))
+        # Load after load while it runs: whichever comes first, some of them fall between two tokens.
+        for version in range(5, 10):
+            engine.load(version, states[version])
+        responses = waiting.result()
+    assert_spans_cover_every_token(responses)
+    assert len(responses.spans) > 16
+    tokens, logprobs = split(responses, responses.tokens_T), split(responses, responses.logprobs_T)
+    for j, version, start, end in responses.spans.tolist():
+        # The whole prefix counts as the newest version's: its keys and values are computed again after a load.
+        expected = recompute(weights[version], tokens[j], 1.0)[start:end]
+        np.testing.assert_allclose(logprobs[j][start:end], expected, atol=1e-4)
+
+
+def test_a_fall_of_the_version_starts_running_responses_over(engine: VllmEngine) -> None:
+    state = model(6).state_dict()
+    engine.load(9, state)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(engine.generate, ticket(90, G=16, new=200))
+        for version in (8, 7, 6):
+            engine.load(version, state)
+        responses = waiting.result()
+    assert_spans_cover_every_token(responses)
+    assert len(responses.spans) == 16
+
+
+def test_a_ticket_longer_than_the_engine_allows_is_refused(engine: VllmEngine) -> None:
+    with pytest.raises(DataError, match="max_model_len"):
+        engine.generate(ticket(2, new=320))
+
+
+def test_a_missing_model_folder_is_a_data_error(tmp_path: object) -> None:
+    with pytest.raises(DataError, match="no model folder"):
+        VllmEngine(f"{tmp_path}/absent", dtype="float32", worker="w", max_model_len=64, max_num_seqs=4)
+
+
+def test_incomplete_weights_are_refused_and_closing_leaves_no_process(engine: VllmEngine) -> None:
+    """The last test: it uses the module's engine up."""
+    part = {name: tensor for name, tensor in model(0).state_dict().items() if "layers.2" not in name}
+    with pytest.raises(WeightsError, match="lack 7"):
+        engine.load(20, part)
+    with pytest.raises(Exception, match="unusable"):
+        engine.generate(ticket(3))
+    children = [child for child in psutil.Process().children(recursive=True) if child.name().startswith("VLLM")]
+    assert children
+    engine.close()
+    engine.close()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive

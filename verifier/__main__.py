@@ -1,0 +1,47 @@
+"""``leeway verifier``: one verifier worker and its grading processes. Arguments first, heavy imports after."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from ..common.config import Config, expand
+from ..common.role import run_role
+from ..common.service import Service
+from ..common.streams import Bus
+
+
+def work(bus: Bus, service: Service, config: Config) -> None:
+    """Grade until the run is over."""
+    from transformers import AutoTokenizer
+
+    from .pool import GraderPool
+    from .worker import VerifierWorker
+
+    service.doing("starting the graders")
+    tokenizer = AutoTokenizer.from_pretrained(expand(config.model.path))
+    settings = config.verifier
+    pool = GraderPool(settings.jobs, timeout_s=settings.timeout_s)
+    try:
+
+        def decode(tokens: list[int]) -> str:
+            return tokenizer.decode(tokens, skip_special_tokens=True)
+
+        VerifierWorker(bus, service, pool, decode, config).run()
+    finally:
+        pool.close()
+
+
+def main() -> int:
+    """Parse the arguments and run."""
+    parser = argparse.ArgumentParser(prog="leeway verifier", description=__doc__)
+    parser.add_argument("--redis-url", default=os.environ.get("LEEWAY_REDIS_URL", "redis://127.0.0.1:6379/0"))
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--wait-s", type=float, default=120.0, help="how long to wait for the run to be created")
+    arguments = parser.parse_args()
+    return run_role("verifier", arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
