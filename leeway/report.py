@@ -264,8 +264,11 @@ def _length_arrived(run: _Run) -> float:
     return _tokens_arrived(run) / ((run.total("batch/groups") + graded + ready) * group_size)
 
 
-TIMES = {"waiting": "time/wait_for_batch_s", "training": "time/train_s", "publishing": "time/publish_s"} | {
-    "checkpoint": "time/checkpoint_s"
+TIMES = {
+    "wait": "time/wait_for_batch_s",
+    "train": "time/train_s",
+    "publish": "time/publish_s",
+    "checkpoint": "time/checkpoint_s",
 }
 
 
@@ -294,7 +297,7 @@ STYLE = {
     "lines.solid_capstyle": "round", "figure.facecolor": "white", "savefig.facecolor": "white",
 }  # fmt: skip
 
-DRAWN_BARS = 80  # more steps than this are drawn as means over neighbours
+DRAWN_BARS = 120  # more steps than this are drawn as means over neighbours
 
 
 def _picture(run: _Run) -> bytes:
@@ -308,7 +311,7 @@ def _picture(run: _Run) -> bytes:
         FigureCanvasAgg(figure)
         axes = figure.subplots(math.ceil(len(PANELS) / 2), 2)
         high = figure.get_figheight()
-        figure.subplots_adjust(0.065, 0.5 / high, 0.91, 1 - 1.35 / high, hspace=0.56, wspace=0.42)
+        figure.subplots_adjust(0.065, 0.5 / high, 0.91, 1 - 1.35 / high, hspace=0.54, wspace=0.42)
         figure.text(0.065, 1 - 0.32 / high, run.name, size=15, weight="bold", va="center")
         figure.text(0.065, 1 - 0.60 / high, _headline(run), size=9.5, color=SOFT, va="center")
         for ax, panel in zip(axes.flat, PANELS, strict=True):
@@ -338,7 +341,9 @@ def _draw_reward(ax: Axes, run: _Run) -> None:
         for mean, steps in ((first, x[:count]), (last, x[-count:])):
             ax.plot([steps[0] - 0.4, steps[-1] + 0.4], [mean, mean], color=INK, lw=1.4, solid_capstyle="butt", zorder=4)
     _over_steps(ax, run, 0)
-    _end_labels(ax, [(last, f"{last:.2f}", INK)])
+    for version in run.resumed_at():
+        ax.annotate("resumed", (version - 0.5, 0.03), (3, 0), ax.get_xaxis_transform(), "offset points", color=SOFT)
+    _end_labels(ax, [(last, f"{last:.3f}", INK)])
 
 
 def _draw_entropy(ax: Axes, run: _Run) -> None:
@@ -348,7 +353,7 @@ def _draw_entropy(ax: Axes, run: _Run) -> None:
     _line(ax, run, entropy, BLUE)
     count, first, last = _ends(entropy)
     _subtitle(ax, _from_to(count, first, last, len(x)) + ", nats a token" + _smoothing(x))
-    labels = [(_smooth(entropy)[-1], "policy", BLUE)]
+    labels = [(last, f"policy {last:.3f}", BLUE)]
     if run.has("entropy/target"):
         ax.step(x, target, where="post", color=RED, lw=1.3, ls=(0, (4, 2)))
         labels.append((target[-1], f"target {target[-1]:.3g}", RED))
@@ -361,8 +366,8 @@ def _draw_controller(ax: Axes, run: _Run) -> None:
         return _empty(ax, "entropy/coefficient and entropy/alpha are not recorded")
     coefficient, alpha, x = run.series("entropy/coefficient"), run.series("entropy/alpha"), run.x()
     applied = [value > 0 for value in alpha if math.isfinite(value)]
-    ax.plot(x, coefficient, color=GREEN, lw=1.6, marker="o" if len(x) < 10 else "", ms=4)
-    ax.scatter(x, alpha, s=13 if len(x) < 150 else 6, color=RED, zorder=3, linewidths=0)
+    ax.plot(x, coefficient, color=GREEN, lw=1.4, zorder=3)
+    ax.scatter(x, alpha, s=14 if len(x) < 150 else 8, color=RED, zorder=2, linewidths=0, clip_on=False)
     _subtitle(ax, f"applied (α > 0) in {_percent(sum(applied) / len(applied))} of the steps")
     top = max(_finite([*coefficient, *alpha]))
     ax.set_ylim(0, 1.12 * top if top > 0 else 0.01)
@@ -396,13 +401,14 @@ def _draw_staleness(ax: Axes, run: _Run) -> None:
     if not total:
         return _empty(ax, "staleness/head_count_N is not recorded")
     ages = range(max([*within, *past, *map(int, _finite(_bounds(run)))]) + 1)
-    for counts, colour in ((within, BLUE), (past, RED)):
-        ax.bar(ages, [counts[age] / total for age in ages], width=0.72, color=colour, bottom=None)
+    allowed = [within[age] / total for age in ages]
+    ax.bar(ages, allowed, width=0.72, color=BLUE)
+    ax.bar(ages, [past[age] / total for age in ages], width=0.72, bottom=allowed, color=RED)
     for age in ages if len(ages) <= 12 else ():
         share = (within[age] + past[age]) / total
         ax.annotate(_percent(share), (age, share), (0, 3), textcoords="offset points", ha="center", size=8.5)
     ax.set_ylim(0, 1.15 * max((within[age] + past[age]) / total for age in ages))
-    ax.set_xlim(-0.6, max(3.0, ages[-1] + 1.0))
+    ax.set_xlim(-0.6, max(2.6, ages[-1] + 1.0))
     _draw_bounds(ax, run)
     mean = math.fsum(age * (within[age] + past[age]) for age in ages) / total
     worst = max([*within.keys(), *past.keys()])
@@ -426,7 +432,7 @@ def _shares_and_whole_ages(ax: Axes) -> None:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     ax.set_xlabel("head staleness (versions)")
     ax.set_ylabel("groups trained")
 
@@ -436,6 +442,7 @@ def _draw_drift(ax: Axes, run: _Run) -> None:
         return _empty(ax, "logprob/abs_diff_mean is not recorded")
     drift = run.series("logprob/abs_diff_mean")
     _line(ax, run, drift, PURPLE)
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     text = f"mean over the run {_mean(drift):.2g}"
     if run.has("logprob/abs_diff_max"):
         text += f", largest of one token {max(_finite(run.series('logprob/abs_diff_max'))):.2g}"
@@ -453,7 +460,7 @@ def _draw_throughput(ax: Axes, run: _Run) -> None:
     if not labels:
         return _empty(ax, "throughput/* is not recorded")
     rates = [f"{who} {rate:,.0f}" for who, rate in _rates(run).items() if not math.isnan(rate)]
-    _subtitle(ax, f"over the run: {', '.join(rates)} response tokens a second{_smoothing(run.x())}")
+    _subtitle(ax, f"over the run: {', '.join(rates)} tokens/s{_smoothing(run.x())}")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     _over_steps(ax, run, 0)
     _end_labels(ax, labels)
@@ -470,10 +477,12 @@ def _draw_time(ax: Axes, run: _Run) -> None:
     parts = _time_parts(run)
     if not parts:
         return _empty(ax, "time/wait_for_batch_s, time/train_s, … are not recorded")
-    colours = {"waiting": ORANGE, "training": BLUE, "publishing": GREEN, "checkpoint": PURPLE, "other": GREY}
+    colours = {"wait": ORANGE, "train": BLUE, "publish": GREEN, "checkpoint": PURPLE, "other": GREY}
     total = math.fsum(map(math.fsum, parts.values()))
     named = {
-        f"{name} {_percent(math.fsum(values) / total)}": (values, colours[name]) for name, values in parts.items()
+        f"{name} {_percent(math.fsum(values) / total)}": (values, colours[name])
+        for name, values in parts.items()
+        if any(values)
     }
     _stacked(ax, run, named, digits=1)
     _over_steps(ax, run, None)
@@ -511,11 +520,10 @@ def _stacked(ax: Axes, run: _Run, parts: dict[str, tuple[list[float], str]], *, 
                 text = f"{height:,.{digits}f} ↑"
                 ax.annotate(text, (at, 0.99), (4, 0), ax.get_xaxis_transform(), "offset points", va="top", size=8)
     ax.legend(
-        loc="lower left", bbox_to_anchor=(-0.008, 0.985), ncols=len(parts), borderpad=0, columnspacing=1.3,
+        loc="lower left", bbox_to_anchor=(-0.008, 0.985), ncols=len(parts), borderpad=0, columnspacing=1.0,
         handlelength=0.8, handleheight=0.8, handletextpad=0.4,
     )  # fmt: skip
-    if size > 1:
-        ax.text(1, 1.03, f"bars: means over {size} steps", transform=ax.transAxes, ha="right", size=8, color=SOFT)
+    ax.set_xlabel("training step" + (f" (a bar is the mean of {size})" if size > 1 else ""))
 
 
 def _over_steps(ax: Axes, run: _Run, at_least: float | None) -> None:
@@ -525,23 +533,26 @@ def _over_steps(ax: Axes, run: _Run, at_least: float | None) -> None:
     first, last = run.x()[0], run.x()[-1]
     margin = max(0.6, 0.015 * (last - first))
     ax.set_xlim(first - margin, last + margin)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
-    ax.set_xlabel("training step")
-    if at_least is not None:
-        low, high = ax.get_ylim()
-        ax.set_ylim(min(low, at_least) if low < 0 else at_least, high + 0.04 * (high - low))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=7, steps=[1, 2, 5, 10]))
+    if not ax.get_xlabel():
+        ax.set_xlabel("training step")
+    if at_least is not None and ax.dataLim.y0 >= at_least:
+        ax.set_ylim(bottom=at_least)
     for version in run.resumed_at():
         ax.axvline(version - 0.5, color=SOFT, lw=0.9, ls=":")
 
 
 def _end_labels(ax: Axes, labels: list[tuple[float, str, str]]) -> None:
     """Names right of the lines' ends, pushed apart where they would overlap."""
-    low, high = ax.get_ylim()
-    taken = -1.0
-    for value, text, colour in sorted(labels):
-        if not math.isnan(value):
-            taken = max((value - low) / (high - low), taken + 0.085)
-            ax.annotate(text, (1, taken), (5, 0), "axes fraction", "offset points", color=colour, va="center")
+    (low, high), gap = ax.get_ylim(), 0.085
+    known = sorted(label for label in labels if math.isfinite(label[0]))
+    at = [(value - low) / (high - low) for value, _, _ in known]
+    for place in range(1, len(at)):
+        at[place] = max(at[place], at[place - 1] + gap)
+    for place in reversed(range(len(at))):
+        at[place] = min(at[place], 1.0 - gap * (len(at) - 1 - place))
+    for height, (_, text, colour) in zip(at, known, strict=True):
+        ax.annotate(text, (1, height), (5, 0), "axes fraction", "offset points", color=colour, va="center")
 
 
 def _subtitle(ax: Axes, text: str) -> None:
@@ -555,8 +566,8 @@ def _empty(ax: Axes, why: str) -> None:
 
 def _from_to(count: int, first: float, last: float, steps: int) -> str:
     if steps == 1:
-        return f"{first:.3g} in the only step"
-    return f"first {count}: {first:.3g} → last {count}: {last:.3g}"
+        return f"{first:.3f} in the only step"
+    return f"mean of the first {count}: {first:.3f}, of the last {count}: {last:.3f}"
 
 
 def _smoothing(x: Sequence[int]) -> str:
@@ -694,7 +705,7 @@ def _learning_rows(run: _Run) -> Rows:
         if run.has(key):
             count, first, last = _ends(run.series(key))
             steps = f"first and last {count} steps" if count > 1 else "first and last step"
-            rows.append((f"{label}, {steps}", f"{first:.4g} → {last:.4g}"))
+            rows.append((f"{label}, {steps}", f"{first:.3f} → {last:.3f}"))
     targets = [f"{target:.4g}" for _, target in _turns(run.series("entropy/target"), run.x())]
     if targets:
         rows.append(("entropy target", " → ".join(targets)))
@@ -725,9 +736,9 @@ def _speed_rows(run: _Run) -> Rows:
     rows = [(f"{who}, tokens a second", f"{rate:,.0f}") for who, rate in _rates(run).items() if not math.isnan(rate)]
     rows.append(("seconds a step, median", f"{median(run.series('time/step_s')):.3g}"))
     parts = _time_parts(run)
-    if "waiting" in parts:
+    if "wait" in parts:
         total = math.fsum(map(math.fsum, parts.values()))
-        rows.append(("learner's time spent waiting", _percent(math.fsum(parts["waiting"]) / total) if total else "0 %"))
+        rows.append(("learner's time spent waiting", _percent(math.fsum(parts["wait"]) / total) if total else "0 %"))
     if run.has("weights/payload_bytes", "weights/full_bytes"):
         pairs = zip(run.series("weights/payload_bytes"), run.series("weights/full_bytes"), strict=True)
         shares = _finite(payload / full for payload, full in pairs if full)

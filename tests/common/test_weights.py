@@ -13,7 +13,6 @@ import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
-
 from leeway_rl.common.errors import ConfigError, WeightsError
 from leeway_rl.common.streams import Bus
 from leeway_rl.common.tensors import flatten, tensors_of
@@ -176,15 +175,18 @@ def test_a_version_comes_back_bit_for_bit(at):
     reader = at.reader()
     assert reader.newest() == 0
     version, weights = reader.fetch()
-    assert version == 0 and same(weights, weights_of(0))
+    assert version == 0
+    assert same(weights, weights_of(0))
     assert reader.stamp == (1, 0)
-    assert manifest.base is None and manifest.full_bytes == len(weights.buffer)
+    assert manifest.base is None
+    assert manifest.full_bytes == len(weights.buffer)
     assert manifest.payload_bytes == len(at.payload(manifest))
 
 
 def test_before_the_first_version_there_is_nothing(at):
     reader = at.reader()
-    assert reader.newest() == -1 and reader.stamp == NOTHING == reader.newest_stamp()
+    assert reader.newest() == -1
+    assert reader.stamp == NOTHING == reader.newest_stamp()
     with pytest.raises(WeightsError, match="no version is published"):
         reader.fetch()
 
@@ -204,9 +206,11 @@ def test_a_reader_follows_by_deltas_alone(at):
     at.lose(keyframe)
     for version in range(1, 4):
         manifest = publisher.publish(version, weights_of(version))
-        assert manifest.base == version - 1 and manifest.payload_bytes < manifest.full_bytes / 10
+        assert manifest.base == version - 1
+        assert manifest.payload_bytes < manifest.full_bytes / 10
         got, weights = reader.fetch()
-        assert got == version and same(weights, weights_of(version))
+        assert got == version
+        assert same(weights, weights_of(version))
 
 
 def test_a_reader_skips_to_the_newest_version(at):
@@ -217,7 +221,8 @@ def test_a_reader_skips_to_the_newest_version(at):
     for version in range(1, 6):
         publisher.publish(version, weights_of(version))
     got, weights = reader.fetch()
-    assert got == 5 and same(weights, weights_of(5))
+    assert got == 5
+    assert same(weights, weights_of(5))
 
 
 def test_fetching_again_reads_nothing(at):
@@ -240,7 +245,8 @@ def test_a_late_joiner_takes_the_newest_keyframe_and_its_deltas(at):
         publisher.publish(version, weights_of(version))
     assert versions(at.bus) == [4, 5, 6]
     got, weights = at.reader().fetch()
-    assert got == 6 and same(weights, weights_of(6))
+    assert got == 6
+    assert same(weights, weights_of(6))
 
 
 def test_what_nobody_needs_is_deleted(at):
@@ -280,7 +286,8 @@ def test_a_load_leases_its_version_renews_and_releases(tmp_path):
     at = Setting(MemoryBus(), "redis", tmp_path)
     manifest = at.publisher(chunk_bytes=1000).publish(0, weights_of(0))
     at.reader(lease_s=0.0).fetch()
-    assert len(at.bus.leased) > manifest.chunks and set(at.bus.leased) == {0}
+    assert len(at.bus.leased) > manifest.chunks
+    assert set(at.bus.leased) == {0}
     assert at.bus.leases == {}
     at.bus.leased.clear()
     at.reader(lease_s=60.0).fetch()
@@ -302,7 +309,8 @@ def test_a_spoiled_base_is_noticed_and_the_keyframe_taken(at):
     held.buffer[7] ^= 1
     publisher.publish(1, weights_of(1))
     version, weights = reader.fetch()
-    assert version == 1 and same(weights, weights_of(1))
+    assert version == 1
+    assert same(weights, weights_of(1))
 
 
 @pytest.mark.parametrize("harm", ["lose", "damage"])
@@ -313,12 +321,14 @@ def test_a_spoiled_delta_serves_nothing_until_the_next_keyframe(at, harm):
     getattr(at, harm)(publisher.publish(1, weights_of(1)))
     with pytest.raises(WeightsError, match="version 1 of incarnation 1"):
         reader.fetch()
-    assert reader.stamp == (1, 0) and same(held, weights_of(0))
+    assert reader.stamp == (1, 0)
+    assert same(held, weights_of(0))
     with pytest.raises(WeightsError):
         at.reader("late").fetch()
     publisher.publish(2, weights_of(2))
     version, weights = reader.fetch()
-    assert version == 2 and same(weights, weights_of(2))
+    assert version == 2
+    assert same(weights, weights_of(2))
 
 
 def test_a_spoiled_link_between_is_passed_by_the_keyframe(at):
@@ -330,7 +340,8 @@ def test_a_spoiled_link_between_is_passed_by_the_keyframe(at):
     publisher.publish(3, weights_of(3))
     publisher.publish(4, weights_of(4))
     version, weights = reader.fetch()
-    assert version == 4 and same(weights, weights_of(4))
+    assert version == 4
+    assert same(weights, weights_of(4))
 
 
 def test_a_damaged_keyframe_is_never_served(at):
@@ -353,7 +364,8 @@ def test_a_version_deleted_while_it_loads_gives_way_to_the_newest(tmp_path):
     publisher = at.publisher(keyframe_every=1)
     publisher.publish(0, weights_of(0))
     version, weights = at.reader().fetch()
-    assert version == 1 and same(weights, weights_of(1))
+    assert version == 1
+    assert same(weights, weights_of(1))
     assert at.bus.leases == {}
 
 
@@ -369,7 +381,8 @@ def test_a_publisher_that_dies_before_its_manifest_shows_nothing(at, monkeypatch
         patch.setattr(at.bus, "publish_manifest", die)
         with pytest.raises(KeyboardInterrupt):
             publisher.publish(1, weights_of(1))
-    assert reader.newest() == 0 and reader.fetch()[0] == 0
+    assert reader.newest() == 0
+    assert reader.fetch()[0] == 0
     # The same process may try again, and the next incarnation may publish the same version with other weights.
     publisher.publish(1, weights_of(1))
     assert same(reader.fetch()[1], weights_of(1))
@@ -381,12 +394,16 @@ def test_a_restarted_learner_replaces_versions_of_the_same_number(at):
     first, reader = at.publisher(incarnation=1), at.reader()
     for version in range(4):
         first.publish(version, weights_of(version))
-    assert reader.fetch()[0] == 3 and reader.stamp == (1, 3)
+    assert reader.fetch()[0] == 3
+    assert reader.stamp == (1, 3)
     second = at.publisher(incarnation=2)
     second.publish(2, weights_of(12))
-    assert reader.newest() == 2 and reader.stamp < reader.newest_stamp()
+    assert reader.newest() == 2
+    assert reader.stamp < reader.newest_stamp()
     version, weights = reader.fetch()
-    assert version == 2 and reader.stamp == (2, 2) and same(weights, weights_of(12))
+    assert version == 2
+    assert reader.stamp == (2, 2)
+    assert same(weights, weights_of(12))
     manifest = second.publish(3, weights_of(13))
     assert manifest.base == 2
     assert same(reader.fetch()[1], weights_of(13))
@@ -405,10 +422,12 @@ def test_a_superseded_learner_cannot_publish_and_is_not_read(at):
     # Had it passed the check a moment earlier, its manifest would come after ours in the stream.
     late = dataclasses.replace(at.bus.manifests()[-1], incarnation=1, version=6)
     at.bus.publish_manifest(late)
-    assert reader.newest() == 3 and reader.fetch()[0] == 3
+    assert reader.newest() == 3
+    assert reader.fetch()[0] == 3
     at.forget_everything()
     at.bus.publish_manifest(late)
-    assert reader.newest() == 3 and reader.fetch()[0] == 3
+    assert reader.newest() == 3
+    assert reader.fetch()[0] == 3
 
 
 def test_publishing_again_repairs_a_server_that_came_back_empty(at):
@@ -503,7 +522,8 @@ def test_a_keyframe_file_is_a_safetensors_file(tmp_path):
     loaded = safetensors.torch.load_file(path)
     assert loaded.keys() == named.keys()
     for name, tensor in named.items():
-        assert loaded[name].dtype == torch.bfloat16 and torch.equal(loaded[name], tensor.bfloat16())
+        assert loaded[name].dtype == torch.bfloat16
+        assert torch.equal(loaded[name], tensor.bfloat16())
     # safetensors.numpy gives bf16 by way of ml_dtypes, where that is installed; float32 needs nothing.
     WeightPublisher(MemoryBus(), incarnation=2, transport="file", folder=tmp_path / "f").publish(
         0, flatten(named, "float32")
@@ -568,7 +588,8 @@ def test_flatten_sorts_casts_and_gathers():
         ("z", "bfloat16", (3, 2)),
     ]
     tensors = tensors_of(weights)
-    assert torch.equal(tensors["z"], named["z"].bfloat16()) and torch.equal(tensors["a"], named["a"].bfloat16())
+    assert torch.equal(tensors["z"], named["z"].bfloat16())
+    assert torch.equal(tensors["a"], named["a"].bfloat16())
     assert same(flatten(dict(reversed(named.items())), "bfloat16"), weights)
 
 
@@ -576,7 +597,8 @@ def test_tensors_are_views_of_the_flat_buffer():
     weights = flatten({"a": torch.zeros(3), "b": torch.zeros(())}, "float32")
     tensors = tensors_of(weights)
     weights.buffer.view(np.float32)[:] = [1, 2, 3, 4]
-    assert tensors["a"].tolist() == [1, 2, 3] and tensors["b"].item() == 4
+    assert tensors["a"].tolist() == [1, 2, 3]
+    assert tensors["b"].item() == 4
 
 
 def test_flatten_refuses_what_cannot_be_published():
