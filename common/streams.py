@@ -398,7 +398,8 @@ class Bus:
         deadline = time.monotonic() + timeout_s
         while True:
             entries = self._manifest_entries()
-            if entries and (entries[-1][1].incarnation, entries[-1][1].version) > after:
+            # The highest, not the last: a superseded learner's late manifest may stand behind a newer one.
+            if max(((found.incarnation, found.version) for _, found in entries), default=after) > after:
                 return True
             left = deadline - time.monotonic()
             if left <= 0:

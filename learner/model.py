@@ -7,6 +7,7 @@ is imported late because that takes seconds.
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -261,9 +262,16 @@ def _name_accelerator() -> None:
 def _deepspeed() -> Any:
     _name_accelerator()
     import deepspeed
+    import deepspeed.ops
     from deepspeed.utils import logger
 
     logger.setLevel("ERROR")
+    if not torch.cuda.is_available():
+        # Left alone, it compiles a C++ extension for shared-memory inference at the first start: minutes, a compiler
+        # in every image, and nothing here calls it.
+        deepspeed.ops.__compatible_ops__ = {}
+    # DeepSpeed 0.19 calls torch 2.13's collectives, and what it imports calls torch.jit, by their former names.
+    warnings.filterwarnings("ignore", r"`torch\.(distributed|jit)\.\w+` is deprecated", Warning)
     return deepspeed
 
 

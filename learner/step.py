@@ -219,7 +219,7 @@ def _batch_metrics(policy: Policy, groups: Sequence[ScoredGroup], version: int) 
     return {
         "batch/groups": count,
         "batch/responses": responses,
-        "reward/mean": rewards / responses,
+        "reward/trained_mean": rewards / responses,
         "response/length_mean": length / responses,
         "response/length_max": longest,
         "response/truncated_share": truncated / responses,

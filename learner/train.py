@@ -184,7 +184,7 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
             train_s = time.monotonic() - train_started
             controller = result.controller
             publish_s = desk.publish(step + 1)
-        intake.trained(groups, desk.checksum)
+        generated = intake.trained(groups, desk.checksum)
         desk.service.count(done=1, tokens=int(result.metrics["batch/tokens"]))
         checkpoint_s = 0.0
         if (step + 1) % config.train.checkpoint_every == 0 or step + 1 == config.train.steps:
@@ -196,7 +196,7 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
             "time/publish_s": publish_s,
             "time/checkpoint_s": checkpoint_s,
         }
-        desk.measure(step, groups, result.metrics, times)
+        desk.measure(step, groups, result.metrics | generated, times)
     if desk.service.failure is not None:
         raise desk.service.failure
     complete = intake.book.version == config.train.steps

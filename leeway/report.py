@@ -4,8 +4,8 @@
 
     config.toml  metrics.jsonl  ledger.jsonl  workers.jsonl ──▶ report.png  report.html
 
-``metrics.jsonl`` is required, and in each of its lines the keys in ``REQUIRED``. Whatever else is missing (a key that an
-older version did not write, the ledger, the workers' records) leaves its place empty and is said on the page.
+``metrics.jsonl`` is required, and in each of its lines the keys in ``REQUIRED``. Whatever else is missing (a key that
+an older version did not write, the ledger, the workers' records) leaves its place empty and is said on the page.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from ..common.config import Config, parse
-from ..common.errors import AuditError, ConfigError, DataError
+from ..common.errors import AuditError, ConfigError, DataError, LeewayError
 from ..common.ledger import read
 from ..common.metrics import read_steps
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 REQUIRED = ("step", "reward/mean", "batch/groups", "batch/tokens", "time/step_s")
 """Keys that every line of ``metrics.jsonl`` must have; all others are optional."""
+
+EVENTS = ("run", "started", "refunded", "control", "end")
+"""What is kept of the ledger; a line for every group trained would be gigabytes in a long run."""
 
 NAN = math.nan
 
@@ -42,6 +45,11 @@ def write_report(folder: Path) -> Path:
     Raises ``DataError`` where the folder has no usable ``metrics.jsonl``.
     """
     run = _load(folder)
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise LeewayError(f"the report needs {error.name}: pip install 'leeway-rl[report]'") from error
     picture = _picture(run)
     (folder / "report.png").write_bytes(picture)
     page = folder / "report.html"
@@ -58,7 +66,7 @@ class _Run:
     steps: list[dict[str, Any]]
     """The lines of ``metrics.jsonl``: one a training step, by step, each step once."""
     ledger: list[dict[str, Any]]
-    """The ledger's lines without those that a resume undid; empty where there is none."""
+    """The ledger's lines of the kinds in ``EVENTS``, without those that a resume undid; empty where there is none."""
     loads: list[dict[str, Any]]
     """The workers' records of weights they loaded."""
     config_text: str
@@ -128,21 +136,25 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         lacking = [key for key in REQUIRED if not isinstance(line, dict) or not isinstance(line.get(key), int | float)]
         if lacking:
-            raise DataError(f"{path}:{number}: no number for {', '.join(lacking)}; every line needs {', '.join(REQUIRED)}")
+            needed = ", ".join(REQUIRED)
+            raise DataError(f"{path}:{number}: no number for {', '.join(lacking)}; every line needs {needed}")
     by_step = {line["step"]: line for line in lines}
     return [by_step[step] for step in sorted(by_step)]
 
 
 def _ledger(path: Path, missing: list[str]) -> list[dict[str, Any]]:
     kept: list[dict[str, Any]] = []
+    good = 0
     try:
         for line in read(path):
+            good = line["line"]
             if line["event"] == "rolled_back":
                 while kept and kept[-1]["line"] > line["to_line"]:
                     kept.pop()
-            kept.append(line)
+            elif line["event"] in EVENTS:
+                kept.append(line)
     except (AuditError, DataError) as error:  # judging the ledger is the audit's work; here it is a source like others
-        missing.append(f"The ledger is used up to line {len(kept)}: {error}.")
+        missing.append(f"The ledger is used up to line {good}: {error}.")
     return kept
 
 
@@ -181,7 +193,7 @@ def _ends(values: Sequence[float]) -> tuple[int, float, float]:
 
 def _window(count: int) -> int:
     """Steps a smoothed point is the mean of: odd, about a twentieth of the run; 1 (none) in a short one."""
-    return 1 if count < 10 else max(3, count // 20 | 1)
+    return 1 if count < 10 else min(21, max(3, count // 20 | 1))
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
@@ -223,7 +235,7 @@ def _refunds(run: _Run) -> dict[str, int]:
     if run.ledger:
         counts = Counter(line["reason"] for line in run.events("refunded"))
     else:
-        counts = Counter({reason: int(math.fsum(_finite(by_step))) for reason, by_step in _refunds_by_step(run).items()})
+        counts = Counter({reason: int(sum(_finite(values))) for reason, values in _refunds_by_step(run).items()})
     return {reason: count for reason, count in counts.most_common() if count}
 
 
@@ -249,21 +261,6 @@ def _tokens_arrived(run: _Run) -> float:
     return math.fsum(_finite(rate * line["time/step_s"] for rate, line in zip(rates, run.steps, strict=True)))
 
 
-def _length_arrived(run: _Run) -> float:
-    """Mean length of all responses that came in; NaN where the lines do not tell.
-
-    Counted as arrived: trained, refunded after grading, and ready at the end or when a learner was replaced (a resume
-    generates those again).
-    """
-    if not run.has("throughput/rollout_tokens_per_s", "flow/ready", "batch/responses"):
-        return NAN
-    graded = sum(count for reason, count in _refunds(run).items() if reason not in ("poison", "run_ended"))
-    last = {run.x()[-1], *(version - 1 for version in run.resumed_at())}
-    ready = math.fsum(_finite(line.get("flow/ready", NAN) for line in run.steps if line["step"] in last))
-    group_size = run.total("batch/responses") / run.total("batch/groups")
-    return _tokens_arrived(run) / ((run.total("batch/groups") + graded + ready) * group_size)
-
-
 TIMES = {
     "wait": "time/wait_for_batch_s",
     "train": "time/train_s",
@@ -274,7 +271,8 @@ TIMES = {
 
 def _time_parts(run: _Run) -> dict[str, list[float]]:
     """Seconds by step of each part of the learner's time; ``other`` is what is left of ``time/step_s``."""
-    parts = {name: [0.0 if math.isnan(s) else s for s in run.series(key)] for name, key in TIMES.items() if run.has(key)}
+    recorded = {name: run.series(key) for name, key in TIMES.items() if run.has(key)}
+    parts = {name: [0.0 if math.isnan(s) else s for s in seconds] for name, seconds in recorded.items()}
     if parts:
         known = [math.fsum(values) for values in zip(*parts.values(), strict=True)]
         parts["other"] = [max(0.0, line["time/step_s"] - s) for line, s in zip(run.steps, known, strict=True)]
@@ -288,7 +286,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#0072b2", "#e69f00", "#009e73", "#d55e00", "#a8558a", "#56b4e9", "#b8bec6",
 )  # fmt: skip  # Okabe and Ito's palette: told apart by colour-blind readers too
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.labelcolor": SOFT, "axes.edgecolor": GREY,
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "axes.axisbelow": True,
     "axes.grid": True, "axes.grid.axis": "y", "grid.color": FAINT, "grid.linewidth": 0.8,
@@ -334,8 +332,13 @@ def _headline(run: _Run) -> str:
 
 def _draw_reward(ax: Axes, run: _Run) -> None:
     rewards, x = run.series("reward/mean"), run.x()
-    _line(ax, run, rewards, BLUE)
     count, first, last = _ends(rewards)
+    labels = [(last, f"all {last:.3f}", BLUE)]
+    if run.has("reward/trained_mean"):
+        trained = _smooth(run.series("reward/trained_mean"))
+        ax.plot(x, trained, color=SOFT, lw=1.2, marker="o" if len(x) < 10 else "", ms=3)
+        labels.append((trained[-1], "trained on", SOFT))
+    _line(ax, run, rewards, BLUE)
     _subtitle(ax, _from_to(count, first, last, len(x)) + _smoothing(x))
     if len(x) > 1:
         for mean, steps in ((first, x[:count]), (last, x[-count:])):
@@ -343,16 +346,18 @@ def _draw_reward(ax: Axes, run: _Run) -> None:
     _over_steps(ax, run, 0)
     for version in run.resumed_at():
         ax.annotate("resumed", (version - 0.5, 0.03), (3, 0), ax.get_xaxis_transform(), "offset points", color=SOFT)
-    _end_labels(ax, [(last, f"{last:.3f}", INK)])
+    _end_labels(ax, labels)
 
 
 def _draw_entropy(ax: Axes, run: _Run) -> None:
     if not run.has("entropy/policy"):
-        return _empty(ax, "entropy/policy is not recorded")
+        _empty(ax, "entropy/policy is not recorded")
+        return
     entropy, target, x = run.series("entropy/policy"), run.series("entropy/target"), run.x()
     _line(ax, run, entropy, BLUE)
     count, first, last = _ends(entropy)
-    _subtitle(ax, _from_to(count, first, last, len(x)) + ", nats a token" + _smoothing(x))
+    _subtitle(ax, _from_to(count, first, last, len(x)) + _smoothing(x))
+    ax.set_ylabel("nats a token")
     labels = [(last, f"policy {last:.3f}", BLUE)]
     if run.has("entropy/target"):
         ax.step(x, target, where="post", color=RED, lw=1.3, ls=(0, (4, 2)))
@@ -363,10 +368,11 @@ def _draw_entropy(ax: Axes, run: _Run) -> None:
 
 def _draw_controller(ax: Axes, run: _Run) -> None:
     if not run.has("entropy/coefficient", "entropy/alpha"):
-        return _empty(ax, "entropy/coefficient and entropy/alpha are not recorded")
+        _empty(ax, "entropy/coefficient and entropy/alpha are not recorded")
+        return
     coefficient, alpha, x = run.series("entropy/coefficient"), run.series("entropy/alpha"), run.x()
     applied = [value > 0 for value in alpha if math.isfinite(value)]
-    ax.plot(x, coefficient, color=GREEN, lw=1.4, zorder=3)
+    ax.plot(x, coefficient, color=GREEN, lw=1.4 if len(x) < 150 else 0.8, zorder=3)
     ax.scatter(x, alpha, s=14 if len(x) < 150 else 8, color=RED, zorder=2, linewidths=0, clip_on=False)
     _subtitle(ax, f"applied (α > 0) in {_percent(sum(applied) / len(applied))} of the steps")
     top = max(_finite([*coefficient, *alpha]))
@@ -376,10 +382,13 @@ def _draw_controller(ax: Axes, run: _Run) -> None:
 
 
 def _draw_refunds(ax: Axes, run: _Run) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     by_step = {reason: values for reason, values in _refunds_by_step(run).items() if sum(_finite(values))}
     if not by_step:
         known = any(key.startswith("refunds/") for line in run.steps for key in line)
-        return _empty(ax, "no group was refunded" if known else "refunds are not recorded")
+        _empty(ax, "no group was refunded" if known else "refunds are not recorded")
+        return
     reasons = sorted(by_step, key=lambda reason: -sum(_finite(by_step[reason])))
     colours = [ORANGE, RED, PURPLE, SKY, GREEN, BLUE]
     parts = {
@@ -392,6 +401,7 @@ def _draw_refunds(ax: Axes, run: _Run) -> None:
     ax.set_ylim(0, max(ax.get_ylim()[1], 1.15 * trained))
     _over_steps(ax, run, None)
     ax.set_ylabel("groups a step")
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     _end_labels(ax, [(trained, f"trained: {trained:.0f}", INK)])
 
 
@@ -399,7 +409,8 @@ def _draw_staleness(ax: Axes, run: _Run) -> None:
     within, past = _ages(run)
     total = within.total() + past.total()
     if not total:
-        return _empty(ax, "staleness/head_count_N is not recorded")
+        _empty(ax, "staleness/head_count_N is not recorded")
+        return
     ages = range(max([*within, *past, *map(int, _finite(_bounds(run)))]) + 1)
     allowed = [within[age] / total for age in ages]
     ax.bar(ages, allowed, width=0.72, color=BLUE)
@@ -408,7 +419,7 @@ def _draw_staleness(ax: Axes, run: _Run) -> None:
         share = (within[age] + past[age]) / total
         ax.annotate(_percent(share), (age, share), (0, 3), textcoords="offset points", ha="center", size=8.5)
     ax.set_ylim(0, 1.15 * max((within[age] + past[age]) / total for age in ages))
-    ax.set_xlim(-0.6, max(2.6, ages[-1] + 1.0))
+    ax.set_xlim(-0.6, max(2.6, ages[-1] + 0.95))
     _draw_bounds(ax, run)
     mean = math.fsum(age * (within[age] + past[age]) for age in ages) / total
     worst = max([*within.keys(), *past.keys()])
@@ -425,7 +436,8 @@ def _draw_bounds(ax: Axes, run: _Run) -> None:
     for place, (bound, since) in enumerate(sorted(texts.items())):
         ax.axvline(bound + 0.5, color=INK, lw=1.1, ls=(0, (4, 2)))
         text = f"bound η = {bound:.0f}" + (f"\n{', '.join(since)}" if len(turns) > 1 else "")
-        ax.annotate(text, (bound + 0.5, 0.97 - 0.2 * place), (5, 0), ax.get_xaxis_transform(), "offset points", va="top")
+        at = (bound + 0.5, 0.97 - 0.2 * place)
+        ax.annotate(text, at, (5, 0), ax.get_xaxis_transform(), "offset points", va="top")
 
 
 def _shares_and_whole_ages(ax: Axes) -> None:
@@ -439,7 +451,8 @@ def _shares_and_whole_ages(ax: Axes) -> None:
 
 def _draw_drift(ax: Axes, run: _Run) -> None:
     if not run.has("logprob/abs_diff_mean"):
-        return _empty(ax, "logprob/abs_diff_mean is not recorded")
+        _empty(ax, "logprob/abs_diff_mean is not recorded")
+        return
     drift = run.series("logprob/abs_diff_mean")
     _line(ax, run, drift, PURPLE)
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -458,7 +471,8 @@ def _draw_throughput(ax: Axes, run: _Run) -> None:
             _line(ax, run, run.series(key), colour)
             labels.append((_smooth(run.series(key))[-1], who, colour))
     if not labels:
-        return _empty(ax, "throughput/* is not recorded")
+        _empty(ax, "throughput/* is not recorded")
+        return
     rates = [f"{who} {rate:,.0f}" for who, rate in _rates(run).items() if not math.isnan(rate)]
     _subtitle(ax, f"over the run: {', '.join(rates)} tokens/s{_smoothing(run.x())}")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -476,7 +490,8 @@ def _rates(run: _Run) -> dict[str, float]:
 def _draw_time(ax: Axes, run: _Run) -> None:
     parts = _time_parts(run)
     if not parts:
-        return _empty(ax, "time/wait_for_batch_s, time/train_s, … are not recorded")
+        _empty(ax, "time/wait_for_batch_s, time/train_s, … are not recorded")
+        return
     colours = {"wait": ORANGE, "train": BLUE, "publish": GREEN, "checkpoint": PURPLE, "other": GREY}
     total = math.fsum(map(math.fsum, parts.values()))
     named = {
@@ -523,7 +538,7 @@ def _stacked(ax: Axes, run: _Run, parts: dict[str, tuple[list[float], str]], *, 
         loc="lower left", bbox_to_anchor=(-0.008, 0.985), ncols=len(parts), borderpad=0, columnspacing=1.0,
         handlelength=0.8, handleheight=0.8, handletextpad=0.4,
     )  # fmt: skip
-    ax.set_xlabel("training step" + (f" (a bar is the mean of {size})" if size > 1 else ""))
+    ax.set_xlabel("training step" + (f" (a bar is the mean of {size} steps)" if size > 1 else ""))
 
 
 def _over_steps(ax: Axes, run: _Run, at_least: float | None) -> None:
@@ -537,7 +552,7 @@ def _over_steps(ax: Axes, run: _Run, at_least: float | None) -> None:
     if not ax.get_xlabel():
         ax.set_xlabel("training step")
     if at_least is not None and ax.dataLim.y0 >= at_least:
-        ax.set_ylim(bottom=at_least)
+        ax.set_ylim(at_least, at_least + 1.06 * (ax.dataLim.y1 - at_least) or None)
     for version in run.resumed_at():
         ax.axvline(version - 0.5, color=SOFT, lw=0.9, ls=":")
 
@@ -561,17 +576,18 @@ def _subtitle(ax: Axes, text: str) -> None:
 
 def _empty(ax: Axes, why: str) -> None:
     ax.set_axis_off()
-    ax.text(0, 0.9, why, transform=ax.transAxes, color=SOFT)
+    _subtitle(ax, why)
 
 
 def _from_to(count: int, first: float, last: float, steps: int) -> str:
     if steps == 1:
         return f"{first:.3f} in the only step"
-    return f"mean of the first {count}: {first:.3f}, of the last {count}: {last:.3f}"
+    which = f"{count} steps" if count > 1 else "step"
+    return f"first {which} {first:.3f} → last {which} {last:.3f}"
 
 
 def _smoothing(x: Sequence[int]) -> str:
-    return "" if _window(len(x)) == 1 else f"; line: mean over {_window(len(x))} steps"
+    return "" if _window(len(x)) == 1 else f"; line: mean over {_window(len(x))}"
 
 
 def _percent(share: float) -> str:
@@ -595,9 +611,10 @@ class Panel:
 
 PANELS = (
     Panel(
-        "Reward of the trained groups",
-        "Up is better; groups whose responses all score alike teach nothing and are left out, so this is not the"
-        " accuracy over all prompts. The black bars are the averages of the first and the last steps.",
+        "Reward",
+        "Blue is the mean over every graded response, which is what should rise; grey is the mean over the groups that"
+        " were trained on, where those all right or all wrong are left out; the black bars are the averages of the first"
+        " and the last steps, and a dotted line marks a resume.",
         _draw_reward,
     ),
     Panel(
@@ -691,17 +708,23 @@ def _group_rows(run: _Run) -> Rows:
     size = f", {run.total('batch/responses'):,.0f} responses" if run.has("batch/responses") else ""
     rows = [("groups trained", f"{run.total('batch/groups'):,.0f}{size}, {run.total('batch/tokens'):,.0f} tokens")]
     refunds = _refunds(run)
-    rows += [(f"refunded: {reason}", f"{count:,}") for reason, count in refunds.items()]
+    all_groups = run.total("batch/groups") + sum(refunds.values())
+    for reason, count in refunds.items():
+        rows.append((f"refunded: {reason}", f"{count:,} ({_percent(count / all_groups)} of all)"))
     if not refunds:
         rows.append(("refunded", "none"))
     if _orphaned(run):
-        rows.append(("turned away: orphaned", f"{_orphaned(run):,} (of a learner before; their tickets were issued again)"))
+        rows.append(("orphaned", f"{_orphaned(run):,} (made for an earlier learner; their tickets were issued again)"))
     return rows
 
 
 def _learning_rows(run: _Run) -> Rows:
     rows = []
-    for label, key in (("reward", "reward/mean"), ("entropy (nats a token)", "entropy/policy")):
+    for label, key in (
+        ("reward", "reward/mean"),
+        ("reward of the trained groups", "reward/trained_mean"),
+        ("entropy (nats a token)", "entropy/policy"),
+    ):
         if run.has(key):
             count, first, last = _ends(run.series(key))
             steps = f"first and last {count} steps" if count > 1 else "first and last step"
@@ -750,7 +773,7 @@ def _speed_rows(run: _Run) -> Rows:
         rows.append(("weight loads by workers", f"{len(loads):,}, median {median(loads):.3g} s"))
         pauses = [record["weights/paused_s"] for record in run.loads if "weights/paused_s" in record]
         if pauses:
-            rows.append(("generation paused a load, median and longest", f"{median(pauses):.3g} s, {max(pauses):.3g} s"))
+            rows.append(("pause for a load, median and longest", f"{median(pauses):.3g} s, {max(pauses):.3g} s"))
     return rows
 
 
@@ -758,9 +781,11 @@ def _length_rows(run: _Run) -> Rows:
     if not run.has("batch/responses"):
         return []
     rows = [("trained, mean tokens", f"{run.total('batch/tokens') / run.total('batch/responses'):.4g}")]
-    arrived = _length_arrived(run)
-    if not math.isnan(arrived):
-        rows.append(("all that arrived, mean tokens", f"{arrived:.4g} (refunded groups included)"))
+    if run.has("generated/groups", "generated/length_mean"):
+        pairs = zip(run.series("generated/groups"), run.series("generated/length_mean"), strict=True)
+        weighted = math.fsum(_finite(groups * length for groups, length in pairs))
+        length = weighted / run.total("generated/groups")
+        rows.append(("all generated, mean tokens", f"{length:.4g} (groups graded and then refunded included)"))
     if run.has("response/length_max"):
         limit = f" of {run.config.train.max_response_tokens:,} allowed" if run.config is not None else ""
         rows.append(("longest trained", f"{max(_finite(run.series('response/length_max'))):,.0f}{limit}"))
@@ -805,7 +830,8 @@ TEMPLATE = """\
   th[scope=row] { font-weight: normal; color: #57606a; width: 45%; }
   dt { font-weight: 600; margin-top: .7rem; }
   dd { margin: 0; max-width: 48rem; }
-  pre { background: #f6f8fa; padding: 1rem; overflow-x: auto; font: 13px/1.45 ui-monospace, Menlo, Consolas, monospace; }
+  pre { background: #f6f8fa; padding: 1rem; overflow-x: auto;
+        font: 13px/1.45 ui-monospace, Menlo, Consolas, monospace; }
   .missing { border-left: 4px solid #d55e00; padding: .1rem 1rem; }
 </style>
 </head>

@@ -14,7 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, GenerationConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    GenerationConfig,
+    PreTrainedModel,
+)
 
 from ..common.errors import DataError, WeightsError
 from ..common.types import Responses, Ticket
@@ -70,9 +77,9 @@ def sample_group(
         if not running_S.any() or t + 1 == ticket.max_new_tokens:
             break
         position_ids = torch.tensor([[prompt_length + t]])
-        logits_SV = model(
-            input_ids=token_S1, past_key_values=cache, position_ids=position_ids, use_cache=True
-        ).logits[:, -1]
+        logits_SV = model(input_ids=token_S1, past_key_values=cache, position_ids=position_ids, use_cache=True).logits[
+            :, -1
+        ]
 
     tokens_ST = torch.cat(steps, dim=1).numpy()
     logprobs_ST = torch.cat(logprob_steps, dim=1).numpy()

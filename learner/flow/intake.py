@@ -68,6 +68,7 @@ class Intake:
         self._lock = threading.Condition()
         self._groups: dict[int, ScoredGroup] = {}
         self._verdicts: dict[int, list[str]] = {}
+        self._graded: dict[int, tuple[float, int, int]] = {}
         self._entries: dict[int, ScoredEntry] = {}
         self._settled: list[ScoredEntry] = []
         self._paused = False
@@ -113,8 +114,13 @@ class Intake:
             first = f", ticket {missing[0]} the oldest" if missing else ""
             return f"waiting for {total} of {self.book.groups_per_step} groups{first}"
 
-    def trained(self, groups: list[ScoredGroup], checksum: str) -> None:
-        """Close the books on a training step whose new version (sha256 ``checksum``) is published."""
+    def trained(self, groups: list[ScoredGroup], checksum: str) -> dict[str, float]:
+        """Close the books on a training step whose new version (sha256 ``checksum``) is published.
+
+        Returns what the policy was like before rejection sampling: over every graded group that the step's tickets
+        reach back to, refunded ones included. Rejected groups are all right or all wrong, so the mean reward of the
+        trained ones alone says little about the policy.
+        """
         with self._lock:
             step, numbers = self.book.version, [group.ticket.ticket for group in groups]
             for group in groups:
@@ -132,6 +138,13 @@ class Intake:
             )
             self.book.trained(numbers)
             self._issue_while_room()
+            graded = [self._graded.pop(number) for number in list(self._graded) if number <= max(numbers)]
+        rewards, responses, tokens = (sum(column) for column in zip(*graded, strict=True))
+        return {
+            "reward/mean": rewards / responses,
+            "generated/groups": len(graded),
+            "generated/length_mean": tokens / responses,
+        }
 
     def checkpointed(self) -> None:
         """A checkpoint covers everything trained so far: acknowledge it and forget the payloads."""
@@ -241,7 +254,9 @@ class Intake:
             log.warning("ticket %d cannot be used: %s", number, error)
             self._refund(number, "poison")
             return
-        self.tokens_in += int(group.responses.lengths_S.sum())
+        tokens = int(group.responses.lengths_S.sum())
+        self.tokens_in += tokens
+        self._graded[number] = (float(group.rewards_S.sum()), len(group.rewards_S), tokens)
         if has_signal(group.rewards_S):
             self._groups[number] = group
             self.book.ready(number)

@@ -34,7 +34,9 @@ CHAT_TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """One token a character, but for ``\\boxed{``, which is one."""
     tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(VOCABULARY)}, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\\boxed\{|."), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+    # An added token is cut out first, whatever class AutoTokenizer picks (for a Qwen2 model one with its own splitting).
+    tokenizer.add_tokens([BOX])
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -45,14 +47,6 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         model_max_length=512,
     )
-
-
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Under the class name that transformers 4 and 5 both know; 5 writes one that 4 does not."""
-    tokenizer.save_pretrained(folder)
-    path = folder / "tokenizer_config.json"
-    written = json.loads(path.read_text())
-    path.write_text(json.dumps({**written, "tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n")
 
 
 def make_model() -> Qwen2ForCausalLM:
@@ -175,7 +169,7 @@ def main() -> None:
     reward, entropy = measure(model, tokenizer)
     print(f"at temperature 1: reward {reward:.3f}, entropy {entropy:.3f} nats")
     model.save_pretrained(args.out / "model")
-    save_tokenizer(tokenizer, args.out / "model")
+    tokenizer.save_pretrained(args.out / "model")
     write_prompts(args.out / "addition.jsonl", args.seed, args.rows)
     print(f"wrote {args.out / 'model'} and {args.out / 'addition.jsonl'}")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import DataError
 from leeway_rl.common.ledger import Ledger
@@ -47,18 +46,21 @@ def made_up_lines(steps: int, bound: int) -> list[dict[str, Any]]:
     dice, coefficient, lines, at, drift = random.Random(7), 0.0, [], 1_790_000_000.0, 0.9
     for step in range(steps):
         entropy = abs(drift + dice.gauss(0, 0.008))
-        length, refunded = 34 + 9 * math.exp(-step / 20) + dice.gauss(0, 1.2), int(dice.expovariate(1 / (3 + min(step, 200) / 25)))
+        length = 34 + 9 * math.exp(-step / 20) + dice.gauss(0, 1.2)
+        refunded = int(dice.expovariate(1 / (3 + min(step, 200) / 25)))
+        reward = min(0.97, max(0.02, 0.85 / (1 + math.exp((38 - step) / 11)) + dice.gauss(0.04, 0.04)))
         wait, train = max(0.0, dice.gauss(0.25, 0.15)) + (9.0 if step == 0 else 0), abs(dice.gauss(0.62, 0.05))
         checkpoint = 0.4 if step % 20 == 19 else 0.0
         step_s, tokens = wait + train + checkpoint + 0.09, int(length * GROUPS * SIZE)
-        ages = {age: 0 for age in range(bound + 1)} if step else {0: 0}
+        ages = dict.fromkeys(range(bound + 1), 0) if step else {0: 0}
         for _ in range(GROUPS):
             ages[min(max(ages), int(dice.random() < 0.8) + int(dice.random() < 0.15))] += 1
         at += step_s
         lines.append(
             {
                 "role": "learner", "step": step, "version": step + 1, "at": at,
-                "reward/mean": min(0.97, max(0.02, 0.85 / (1 + math.exp((38 - step) / 11)) + dice.gauss(0.04, 0.04))),
+                "reward/mean": reward, "reward/trained_mean": 0.5 + 0.55 * (reward - 0.5),
+                "generated/groups": GROUPS + refunded, "generated/length_mean": 0.98 * length,
                 "entropy/policy": entropy, "entropy/target": 0.15, "entropy/coefficient": coefficient,
                 "entropy/alpha": coefficient if entropy <= 0.15 else 0.0,
                 "batch/groups": float(GROUPS), "batch/responses": float(GROUPS * SIZE), "batch/tokens": float(tokens),
@@ -105,10 +107,9 @@ def test_a_run_of_any_length_gives_a_picture_and_a_page_that_holds_it(tmp_path: 
 
 def test_the_summary_is_what_the_lines_add_up_to(tmp_path: Path) -> None:
     folder = made_up_run(tmp_path / "run", 20)
-    lines = [
-        json.loads(text) | {"reward/mean": 0.25 if step < 10 else 0.75, "time/step_s": 2.0, "time/wait_for_batch_s": 0.5}
-        for step, text in enumerate((folder / "metrics.jsonl").read_text().splitlines())
-    ]
+    lines = made_up_lines(20, 1)
+    for line in lines:
+        line |= {"reward/mean": 0.25 if line["step"] < 10 else 0.75, "time/step_s": 2.0, "time/wait_for_batch_s": 0.5}
     write_lines(folder / "metrics.jsonl", lines)
     page = write_report(folder)
     assert row(page, "reward, first and last 10 steps") == "0.250 → 0.750"
@@ -132,14 +133,13 @@ def test_groups_past_the_bound_of_their_step_are_counted(tmp_path: Path) -> None
     assert row(write_report(folder), "groups past the bound of their step") == "3 of 80"
 
 
-def test_the_length_of_all_that_arrived_counts_refunded_and_ready_groups(tmp_path: Path) -> None:
-    folder = made_up_run(tmp_path / "run", 1)
-    line = made_up_lines(1, 1)[0] | {"refunds/zero_advantage": 3, "refunds/poison": 2, "flow/ready": 1}
-    line |= {"throughput/rollout_tokens_per_s": 1600.0, "time/step_s": 2.0}
-    write_lines(folder / "metrics.jsonl", [line])
-    (folder / "ledger.jsonl").unlink()
-    # 16 trained + 3 refunded after grading + 1 ready = 20 groups of 8; a poisoned group has no tokens
-    assert row(write_report(folder), "all that arrived, mean tokens").startswith("20 ")
+def test_the_length_of_all_generated_weighs_each_step_by_its_groups(tmp_path: Path) -> None:
+    folder = made_up_run(tmp_path / "run", 2)
+    first, second = made_up_lines(2, 1)
+    first |= {"generated/groups": 30, "generated/length_mean": 10.0}
+    second |= {"generated/groups": 10, "generated/length_mean": 50.0}
+    write_lines(folder / "metrics.jsonl", [first, second])
+    assert row(write_report(folder), "all generated, mean tokens").startswith("20 ")
 
 
 def test_lines_with_the_required_keys_alone_are_enough(tmp_path: Path) -> None:

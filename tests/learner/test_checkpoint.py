@@ -1,0 +1,66 @@
+import json
+
+import pytest
+import torch
+from leeway_rl.common.errors import DataError
+from leeway_rl.learner import checkpoint
+from leeway_rl.learner.model import Policy
+from leeway_rl.learner.objective.entropy import ControllerState
+from tiny_policy import make_config
+from train_on_ranks import config_of, run
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(model_path, tmp_path, stage):
+    config = config_of(model_path, stage)
+    straight = Policy(config)
+    _, controller = run(straight, config, range(2), ControllerState())
+    state = {"controller": controller.coefficient, "ledger": 17, "names": ["a", None]}
+    path = checkpoint.save(straight, tmp_path, 2, state, keep=1)
+    run(straight, config, range(2, 4), controller)
+
+    resumed = Policy(config)
+    assert checkpoint.load(resumed, checkpoint.newest(tmp_path)) == state
+    run(resumed, config, range(2, 4), ControllerState(state["controller"]))
+    assert path == tmp_path / "step-000002"
+    expected, weights = straight.named_weights(), resumed.named_weights()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_only_the_newest_are_kept_and_torn_or_unfinished_ones_are_passed_over(model_path, tmp_path):
+    policy = Policy(make_config(model_path))
+    assert checkpoint.newest(tmp_path / "none") is None
+    for step in (1, 2, 3):
+        checkpoint.save(policy, tmp_path, step, {"step": step}, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000002", "step-000003"]
+
+    (tmp_path / "step-000004.unfinished").mkdir()
+    largest = max((tmp_path / "step-000003").rglob("*.pt"), key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-1])
+    assert checkpoint.newest(tmp_path) == tmp_path / "step-000002"
+    with pytest.raises(DataError, match="step-000003 is not complete"):
+        checkpoint.load(policy, tmp_path / "step-000003")
+
+    checkpoint.save(policy, tmp_path, 4, {}, keep=2)
+    assert checkpoint.newest(tmp_path) == tmp_path / "step-000004"
+    checkpoint.save(policy, tmp_path, 3, {"again": True}, keep=3)
+    assert json.loads((tmp_path / "step-000003" / "state.json").read_text()) == {"again": True}
+
+
+def test_a_crash_while_writing_leaves_the_checkpoint_before(model_path, tmp_path, monkeypatch):
+    policy = Policy(make_config(model_path))
+    checkpoint.save(policy, tmp_path, 1, {}, keep=1)
+
+    def crash(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(checkpoint.os, "rename", crash)
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save(policy, tmp_path, 2, {}, keep=1)
+    assert checkpoint.newest(tmp_path) == tmp_path / "step-000001"
+
+
+def test_a_checkpoint_of_another_layout_is_refused_by_name(model_path, tmp_path):
+    path = checkpoint.save(Policy(make_config(model_path)), tmp_path, 1, {}, keep=1)
+    with pytest.raises(DataError, match=r"'zero_stage': 0.*'zero_stage': 1"):
+        checkpoint.load(Policy(config_of(model_path, 1)), path)
