@@ -8,6 +8,7 @@ Events, with what they carry beside that::
     rolled_back  to_line                                  everything after that line is undone: a resume
     issued     ticket, incarnation, version, stage, prompt, reissued
     refunded   ticket, version, reason, head_staleness?
+    batch      step, tickets, max_staleness                a step takes these groups, checked against this bound
     trained    ticket, step, spans, verdicts, lengths, head_staleness
     step       step, version, tickets, max_staleness, overflow, checksum (sha256 of the published weights)
     control    name, value, previous, version             a live control was turned

@@ -62,6 +62,7 @@ class PolicyModule(nn.Module):
     def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
         """Log-probability and entropy of the T target tokens, and the sum of ``loss_of`` over them (if given)."""
         with torch.autocast(batch.input_ids_RL.device.type, dtype=torch.bfloat16, enabled=self.half):
+            # With a cache transformers takes restarted positions for one sequence, and packed responses would mix.
             hidden_RLH = getattr(self.language_model, self.body)(
                 input_ids=batch.input_ids_RL, position_ids=batch.position_ids_RL, use_cache=False
             ).last_hidden_state

@@ -137,7 +137,7 @@ class _Desk:
                 **refunds,
                 "refunds/orphaned": self.intake.orphaned,
                 **{f"staleness/head_count_{age}": count for age, count in _ages(groups, step).items()},
-                "flow/max_staleness": self.intake.book.max_staleness,
+                "flow/max_staleness": self.intake.batch_bound,
                 "flow/live": live,
                 "flow/ready": ready,
                 "weights/payload_bytes": self.published_bytes,

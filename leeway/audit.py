@@ -31,6 +31,10 @@ class Account:
     next_ticket: int = 0
     live: dict[int, int] = field(default_factory=dict)
     """Live tickets with the version at their issue."""
+    batch: list[int] = field(default_factory=list)
+    """What the step under way has taken."""
+    batch_bound: int = 0
+    """The bound that this batch was checked against."""
     step_tickets: list[int] = field(default_factory=list)
     """Trained since the last step line."""
     trained: set[int] = field(default_factory=set)
@@ -107,6 +111,8 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
             return _issued(account, line)
         case "refunded":
             return _refunded(account, line)
+        case "batch":
+            return _batch(account, line)
         case "trained":
             return _trained(account, line)
         case "step":
@@ -168,6 +174,17 @@ def _refunded(account: Account, line: dict[str, Any]) -> str | None:
     return None
 
 
+def _batch(account: Account, line: dict[str, Any]) -> str | None:
+    if line["step"] != account.version:
+        return f"a batch for step {line['step']}, the books stand at {account.version}"
+    if line["max_staleness"] != account.max_staleness:
+        return f"bound {line['max_staleness']}, the controls say {account.max_staleness}"
+    if line["tickets"] != list(account.live)[: account.groups_per_step]:
+        return f"takes tickets {line['tickets'][:5]}…, the oldest live ones are {list(account.live)[:5]}…"
+    account.batch, account.batch_bound = line["tickets"], line["max_staleness"]
+    return None
+
+
 def _trained(account: Account, line: dict[str, Any]) -> str | None:
     ticket, step = line["ticket"], line["step"]
     if ticket in account.trained:
@@ -177,6 +194,8 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
         return f"ticket {ticket} is trained but not live"
     if step != account.version:
         return f"trained at step {step}, the books stand at {account.version}"
+    if ticket not in account.batch:
+        return f"ticket {ticket} is trained but not in the step's batch"
     if len(line["spans"]) != account.group_size or len(line["verdicts"]) != account.group_size:
         return f"{len(line['spans'])} responses and {len(line['verdicts'])} verdicts in a group of {account.group_size}"
     wrong = _spans(line, issued_at)
@@ -185,8 +204,8 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
     staleness = step - min(span[0] for spans in line["spans"] for span in spans)
     if staleness != line["head_staleness"]:
         return f"head staleness {line['head_staleness']}, its spans say {staleness}"
-    if staleness > account.max_staleness:
-        return f"ticket {ticket} is {staleness} versions stale, the bound is {account.max_staleness}"
+    if staleness > account.batch_bound:
+        return f"ticket {ticket} is {staleness} versions stale, the bound is {account.batch_bound}"
     account.trained.add(ticket)
     account.step_tickets.append(ticket)
     account.staleness_sum += staleness
@@ -211,9 +230,9 @@ def _spans(line: dict[str, Any], issued_at: int) -> str | None:
 def _step(account: Account, line: dict[str, Any]) -> str | None:
     if line["step"] != account.version or line["version"] != account.version + 1:
         return f"step {line['step']} makes version {line['version']}, the books stand at {account.version}"
-    if line["tickets"] != account.step_tickets or len(line["tickets"]) != account.groups_per_step:
-        return f"names tickets {line['tickets'][:5]}…, {len(account.step_tickets)} were trained"
-    if line["max_staleness"] != account.max_staleness:
-        return f"bound {line['max_staleness']}, the controls say {account.max_staleness}"
-    account.version, account.step_tickets = account.version + 1, []
+    if not line["tickets"] == account.step_tickets == account.batch:
+        return f"names tickets {line['tickets'][:5]}…, {len(account.step_tickets)} of {len(account.batch)} were trained"
+    if line["max_staleness"] != account.batch_bound:
+        return f"bound {line['max_staleness']}, its batch was checked against {account.batch_bound}"
+    account.version, account.step_tickets, account.batch = account.version + 1, [], []
     return None

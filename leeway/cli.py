@@ -86,7 +86,7 @@ def learner(
     """The learner: issues, trains, publishes, checkpoints; goes on from its newest checkpoint if there is one.
 
     With --preset it creates the run first. For several ranks: leeway create, then
-    torchrun --nproc-per-node N -m leeway_rl.learner --run ID --redis-url URL.
+    torchrun --nproc-per-node N -m -- leeway_rl.learner --run ID --redis-url URL.
     """
     if preset or settings:
         from . import up as desk

@@ -333,8 +333,9 @@ def _headline(run: _Run) -> str:
 def _draw_reward(ax: Axes, run: _Run) -> None:
     rewards, x = run.series("reward/mean"), run.x()
     count, first, last = _ends(rewards)
-    labels = [(last, f"all {last:.3f}", BLUE)]
+    labels = [(last, f"{last:.3f}", BLUE)]
     if run.has("reward/trained_mean"):
+        labels = [(last, f"all {last:.3f}", BLUE)]
         trained = _smooth(run.series("reward/trained_mean"))
         ax.plot(x, trained, color=SOFT, lw=1.2, marker="o" if len(x) < 10 else "", ms=3)
         labels.append((trained[-1], "trained on", SOFT))
@@ -343,7 +344,7 @@ def _draw_reward(ax: Axes, run: _Run) -> None:
     if len(x) > 1:
         for mean, steps in ((first, x[:count]), (last, x[-count:])):
             ax.plot([steps[0] - 0.4, steps[-1] + 0.4], [mean, mean], color=INK, lw=1.4, solid_capstyle="butt", zorder=4)
-    _over_steps(ax, run, 0)
+    _over_steps(ax, run, from_zero=True)
     for version in run.resumed_at():
         ax.annotate("resumed", (version - 0.5, 0.03), (3, 0), ax.get_xaxis_transform(), "offset points", color=SOFT)
     _end_labels(ax, labels)
@@ -362,7 +363,7 @@ def _draw_entropy(ax: Axes, run: _Run) -> None:
     if run.has("entropy/target"):
         ax.step(x, target, where="post", color=RED, lw=1.3, ls=(0, (4, 2)))
         labels.append((target[-1], f"target {target[-1]:.3g}", RED))
-    _over_steps(ax, run, 0)
+    _over_steps(ax, run, from_zero=True)
     _end_labels(ax, labels)
 
 
@@ -377,7 +378,7 @@ def _draw_controller(ax: Axes, run: _Run) -> None:
     _subtitle(ax, f"applied (α > 0) in {_percent(sum(applied) / len(applied))} of the steps")
     top = max(_finite([*coefficient, *alpha]))
     ax.set_ylim(0, 1.12 * top if top > 0 else 0.01)
-    _over_steps(ax, run, None)
+    _over_steps(ax, run)
     _end_labels(ax, [(coefficient[-1], "coefficient c", GREEN), (alpha[-1], "α in the loss", RED)])
 
 
@@ -399,7 +400,7 @@ def _draw_refunds(ax: Axes, run: _Run) -> None:
     trained = run.total("batch/groups") / len(run.steps)
     ax.axhline(trained, color=INK, lw=1.1, ls=(0, (4, 2)))
     ax.set_ylim(0, max(ax.get_ylim()[1], 1.15 * trained))
-    _over_steps(ax, run, None)
+    _over_steps(ax, run)
     ax.set_ylabel("groups a step")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     _end_labels(ax, [(trained, f"trained: {trained:.0f}", INK)])
@@ -460,7 +461,7 @@ def _draw_drift(ax: Axes, run: _Run) -> None:
     if run.has("logprob/abs_diff_max"):
         text += f", largest of one token {max(_finite(run.series('logprob/abs_diff_max'))):.2g}"
     _subtitle(ax, text + _smoothing(run.x()))
-    _over_steps(ax, run, 0)
+    _over_steps(ax, run, from_zero=True)
 
 
 def _draw_throughput(ax: Axes, run: _Run) -> None:
@@ -476,7 +477,7 @@ def _draw_throughput(ax: Axes, run: _Run) -> None:
     rates = [f"{who} {rate:,.0f}" for who, rate in _rates(run).items() if not math.isnan(rate)]
     _subtitle(ax, f"over the run: {', '.join(rates)} tokens/s{_smoothing(run.x())}")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    _over_steps(ax, run, 0)
+    _over_steps(ax, run, from_zero=True)
     _end_labels(ax, labels)
 
 
@@ -500,7 +501,7 @@ def _draw_time(ax: Axes, run: _Run) -> None:
         if any(values)
     }
     _stacked(ax, run, named, digits=1)
-    _over_steps(ax, run, None)
+    _over_steps(ax, run)
     ax.set_ylabel("seconds a step")
 
 
@@ -541,8 +542,9 @@ def _stacked(ax: Axes, run: _Run, parts: dict[str, tuple[list[float], str]], *, 
     ax.set_xlabel("training step" + (f" (a bar is the mean of {size} steps)" if size > 1 else ""))
 
 
-def _over_steps(ax: Axes, run: _Run, at_least: float | None) -> None:
-    """The step axis, with a line where a learner started again; ``at_least`` is drawn into the y range."""
+def _over_steps(ax: Axes, run: _Run, *, from_zero: bool = False) -> None:
+    """The step axis, with a line where a learner started again; ``from_zero`` starts the y axis at 0
+    where no value is below it."""
     from matplotlib.ticker import MaxNLocator
 
     first, last = run.x()[0], run.x()[-1]
@@ -551,8 +553,8 @@ def _over_steps(ax: Axes, run: _Run, at_least: float | None) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=7, steps=[1, 2, 5, 10]))
     if not ax.get_xlabel():
         ax.set_xlabel("training step")
-    if at_least is not None and ax.dataLim.y0 >= at_least:
-        ax.set_ylim(at_least, at_least + 1.06 * (ax.dataLim.y1 - at_least) or None)
+    if from_zero and ax.dataLim.y0 >= 0 < ax.dataLim.y1:
+        ax.set_ylim(0, 1.06 * ax.dataLim.y1)
     for version in run.resumed_at():
         ax.axvline(version - 0.5, color=SOFT, lw=0.9, ls=":")
 
@@ -613,7 +615,7 @@ PANELS = (
     Panel(
         "Reward",
         "Blue is the mean over every graded response, which is what should rise; grey is the mean over the groups that"
-        " were trained on, where those all right or all wrong are left out; the black bars are the averages of the first"
+        " were trained on, where those all right or all wrong are left out; the black bars are the means of the first"
         " and the last steps, and a dotted line marks a resume.",
         _draw_reward,
     ),

@@ -170,7 +170,8 @@ def _roles(config: Config, run: str, redis_url: str, runs_dir: Path) -> list[Rol
     learner = [*command("learner"), "--runs-dir", str(runs_dir)]
     if config.train.ranks > 1:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        learner = [*launcher, "--nproc-per-node", str(config.train.ranks), *learner[1:]]
+        # The "--" keeps torchrun from reading our --run as an abbreviation of its own options.
+        learner = [*launcher, "--nproc-per-node", str(config.train.ranks), "-m", "--", *learner[2:]]
     roles = [Role("learner", learner, logs / "learner.log", config.train.threads)]
     for index in range(config.rollout.workers):
         roles.append(Role(f"rollout-{index}", command("rollout"), logs / f"rollout-{index}.log", config.rollout.threads))

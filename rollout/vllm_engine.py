@@ -44,6 +44,8 @@ ENDED = "stop"
 CPU_BLOCK = 32
 """Tokens in a block of the CPU's KV cache. vLLM's own choice, 128, is longer than many prompts: the responses of a
 group could then share no whole block of their prompt, and each would compute it again."""
+CLOSE_S = 20
+"""Seconds that vLLM's processes get to end by themselves; killed, they leave shared memory behind."""
 CPU_STEP_TOKENS = 2048
 """Prompt tokens that the CPU takes in one step at least."""
 
@@ -151,7 +153,7 @@ class VllmEngine:
             with contextlib.suppress(Exception):
                 asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result(timeout=10)
             # Not on the loop: it joins processes, and only the loop could tell them that nobody reads any more.
-            self._llm.shutdown(timeout=10)
+            self._llm.shutdown(timeout=CLOSE_S)
             self._llm = None
         self._stop_loop()
 
@@ -221,12 +223,12 @@ async def _start(model_path: str, arguments: dict[str, Any], *, threads: int, cp
     from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from .vllm_weights import BACKEND
+    from .vllm_weights import BACKEND, OWNER_VARIABLE
 
     _check_plugin(BACKEND)
-    environment: dict[str, str] = {}
+    environment = {OWNER_VARIABLE: str(os.getpid())}
     if current_platform.is_cpu():
-        environment = _cpu_environment(threads, cpu_core)
+        environment |= _cpu_environment(threads, cpu_core)
         arguments |= _cpu_arguments(model_path, arguments)
     try:
         config = AsyncEngineArgs(

@@ -9,6 +9,9 @@ and keeps its own slice.
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 BACKEND = "leeway"
 """The name under which vLLM knows this engine: ``WeightTransferConfig(backend=...)``."""
+OWNER_VARIABLE = "LEEWAY_VLLM_OWNER"
+"""Environment variable with the process id of the ``VllmEngine`` that a vLLM process works for."""
 
 
 def register() -> None:
@@ -33,6 +38,17 @@ def register() -> None:
     # vLLM refuses a second registration and offers no way to ask first.
     if BACKEND not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(BACKEND, FileTransferEngine)
+        if os.environ.get(OWNER_VARIABLE, str(os.getpid())) != str(os.getpid()):
+            threading.Thread(target=_die_with_parent, name="die-with-parent", daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """End this process when its parent is gone. vLLM's processes do not notice that by themselves: after ``kill -9`` of
+    a rollout worker they would hold their cores or their GPU for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @dataclass

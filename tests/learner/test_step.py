@@ -77,7 +77,7 @@ def _loss_over_whole_logits(config, alpha):
     temperature = config.flow.temperature
     for batch in cut(make_groups(), version=0, config=config):
         hidden_TH = module.language_model.model(
-            input_ids=batch.input_ids_RL, position_ids=batch.position_ids_RL
+            input_ids=batch.input_ids_RL, position_ids=batch.position_ids_RL, use_cache=False
         ).last_hidden_state.flatten(0, 1)[batch.targets_T]
         log_softmax_TV = torch.log_softmax(hidden_TH @ module.language_model.lm_head.weight.t() / temperature, -1)
         ratio_T = (log_softmax_TV.gather(-1, batch.taken_T[:, None])[:, 0] - batch.behaviour_logprobs_T).exp()

@@ -15,6 +15,10 @@ def issue(ledger, ticket, version, *, incarnation=1, reissued=False):
     )
 
 
+def take(ledger, number, tickets, bound=1):
+    ledger.write("batch", step=number, tickets=tickets, max_staleness=bound)
+
+
 def train(ledger, ticket, step, version):
     ledger.write(
         "trained",
@@ -50,11 +54,13 @@ def honest(tmp_path):
         issue(ledger, ticket, 0)
     ledger.write("refunded", ticket=1, version=0, reason="zero_advantage")
     issue(ledger, 4, 0)
+    take(ledger, 0, [0, 2])
     train(ledger, 0, 0, 0)
     train(ledger, 2, 0, 0)
     step(ledger, 0, [0, 2])
     kept = ledger.line
     ledger.write("checkpoint", step=1)
+    take(ledger, 1, [3, 4])
     train(ledger, 3, 1, 0)
     train(ledger, 4, 1, 0)
     step(ledger, 1, [3, 4])
@@ -62,6 +68,8 @@ def honest(tmp_path):
     ledger.write("started", incarnation=2, version=1)
     issue(ledger, 3, 1, incarnation=2, reissued=True)
     issue(ledger, 4, 1, incarnation=2, reissued=True)
+    take(ledger, 1, [3, 4])
+    ledger.write("control", name="max_staleness", value=0, previous=1, version=1)  # too late for this batch
     train(ledger, 3, 1, 1)
     train(ledger, 4, 1, 1)
     step(ledger, 1, [3, 4])
@@ -73,7 +81,7 @@ def honest(tmp_path):
 def test_an_honest_ledger_passes(honest):
     account = audit(honest)
     assert (len(account.trained), account.refunded["zero_advantage"], account.version) == (4, 1, 2)
-    assert account.undone == 4
+    assert account.undone == 5
     assert "audit passed" in account.describe()
 
 
@@ -123,10 +131,13 @@ def forged(path, write):
     [
         (lambda ledger: issue(ledger, 4, 0), "issued while 4 are live"),
         (lambda ledger: issue(ledger, 9, 0), "out of order"),
-        (lambda ledger: (train(ledger, 0, 0, 0), train(ledger, 0, 0, 0)), "trained twice"),
+        (lambda ledger: (take(ledger, 0, [0, 1]), train(ledger, 0, 0, 0), train(ledger, 0, 0, 0)), "trained twice"),
+        (lambda ledger: train(ledger, 0, 0, 0), "not in the step's batch"),
+        (lambda ledger: take(ledger, 0, [1, 2]), "the oldest live ones are"),
+        (lambda ledger: take(ledger, 0, [0, 1], bound=3), "the controls say 1"),
         (lambda ledger: train(ledger, 7, 0, 0), "not live"),
         (lambda ledger: train(ledger, 0, 1, 0), "the books stand at 0"),
-        (lambda ledger: (train(ledger, 0, 0, 0), step(ledger, 0, [0])), "names tickets"),
+        (lambda ledger: (take(ledger, 0, [0, 1]), train(ledger, 0, 0, 0), step(ledger, 0, [0])), "names tickets"),
         (lambda ledger: ledger.write("refunded", ticket=0, version=0, reason="mood"), "unknown reason"),
         (lambda ledger: ledger.write("end", version=0), "unaccounted for"),
         (lambda ledger: ledger.write("surprise"), "unknown event"),
@@ -142,10 +153,13 @@ def test_a_group_past_the_bound_is_named(tmp_path):
     ledger = begin(tmp_path / "ledger.jsonl", bound=0)
     for ticket in range(2):
         issue(ledger, ticket, 0)
+    take(ledger, 0, [0, 1], bound=0)
     train(ledger, 0, 0, 0)
     train(ledger, 1, 0, 0)
     step(ledger, 0, [0, 1], bound=0)
     issue(ledger, 2, 1)
+    issue(ledger, 3, 1)
+    take(ledger, 1, [2, 3], bound=0)
     ledger.write(
         "trained", ticket=2, step=1, spans=[[[0, 0, 3]], [[1, 0, 2]]], verdicts=["wrong"] * 2, lengths=[3, 2],
         head_staleness=1,

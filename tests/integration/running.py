@@ -1,0 +1,64 @@
+"""Start the real command line and look at what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from leeway_rl.common.ledger import read
+
+SMALL = ["--preset", "tiny", "--set", "train.steps=6", "--set", "train.groups_per_step=4", "--set", "train.group_size=4"]
+
+
+def command(*words: str) -> list[str]:
+    """``leeway …`` as the console script runs it."""
+    return [sys.executable, "-c", "from leeway_rl.leeway.cli import main; main()", *words]
+
+
+def leeway(*words: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Run to the end."""
+    return subprocess.run(
+        command(*words), cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False, env=environment()
+    )
+
+
+def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
+    """Run in the background."""
+    return subprocess.Popen(
+        command(*words), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
+    )
+
+
+def environment() -> dict[str, str]:
+    """As for a user who has set nothing."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("LEEWAY_")}
+
+
+def metrics(folder: Path) -> list[dict]:
+    path = folder / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def last_checksum(folder: Path) -> str:
+    """sha256 of the last published weights, from the ledger."""
+    return [line["checksum"] for line in read(folder / "ledger.jsonl") if line["event"] == "step"][-1]
+
+
+def role_pids(run: str, role: str) -> list[int]:
+    """Processes of a run's role on this machine."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        words = process.info["cmdline"] or []
+        if f"leeway_rl.{role}" in words and run in words:
+            found.append(process.info["pid"])
+    return found
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,67 @@
+"""A user's mistake is one clear line and its own exit code, and loses nothing."""
+
+import json
+
+import pytest
+from tests.integration.running import leeway
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--set", "flow.max_stalenes=1"], 2, "did you mean 'flow.max_staleness'"),
+        (["--set", "flow.max_staleness=-1"], 2, "greater than or equal to 0"),
+        (["--preset", "nonsense"], 2, "shipped presets"),
+        (["--set", "model.path=./nowhere"], 3, "no Hugging Face model folder at ./nowhere"),
+        (["--set", "data.path=./nowhere.jsonl"], 3, "no such file: ./nowhere.jsonl"),
+        (["--redis-url", "redis://127.0.0.1:1/0"], 4, "no Redis at redis://127.0.0.1:1/0"),
+        (["--run", "no spaces please"], 2, "run id 'no spaces please'"),
+    ],
+)
+def test_a_mistake_is_named_at_once(home, words, code, message):
+    done = leeway("up", "--preset", "tiny", *words, cwd=home)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert message in done.stderr
+    assert done.stderr.startswith("leeway: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "1+1"}, r"prompts.jsonl:2: a row without an answer"),
+        ({"answer": "2"}, r"prompts.jsonl:2: key 'prompt' is missing"),
+    ],
+)
+def test_a_broken_row_ends_the_run_with_its_file_and_line(home, row, message, request):
+    path = home / "prompts.jsonl"
+    path.write_text(json.dumps({"prompt": "1+1", "answer": "2"}) + "\n" + json.dumps(row) + "\n")
+    run = f"rows-{len(row)}-{'prompt' in row}"
+    done = leeway("up", "--preset", "tiny", "--run", run, "--set", f"data.path={path}", cwd=home)
+    assert done.returncode == 7
+    assert message in done.stderr
+
+
+def test_a_worker_of_an_unknown_run_says_so(home, redis_url):
+    import subprocess
+    import sys
+
+    words = [sys.executable, "-m", "leeway_rl.rollout", "--run", "unknown", "--redis-url", redis_url, "--wait-s", "0"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 4
+    assert "leeway rollout: run 'unknown' is not known" in done.stderr
+
+
+def test_a_dry_run_prints_the_arithmetic_and_touches_nothing(home):
+    done = leeway("up", "--preset", "tiny", "--run", "dry", "--dry-run", cwd=home)
+    assert done.returncode == 0
+    assert "(1 + 1) x 16 = 32" in done.stdout
+    assert "max_staleness = 1" in done.stdout
+    assert not (home / "runs/dry").exists()

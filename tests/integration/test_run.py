@@ -1,0 +1,144 @@
+"""Whole runs through the real command line: real server, real processes, real DeepSpeed, real Math-Verify."""
+
+import signal
+
+import pytest
+from tests.integration.running import SMALL, kill, last_checksum, leeway, metrics, role_pids, start
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+NAMES = {
+    "step",
+    "version",
+    "reward/mean",
+    "entropy/policy",
+    "entropy/target",
+    "entropy/alpha",
+    "staleness/head_mean",
+    "staleness/head_max",
+    "batch/groups",
+    "batch/tokens",
+    "refunds/zero_advantage",
+    "time/step_s",
+    "time/wait_for_batch_s",
+    "throughput/rollout_tokens_per_s",
+    "throughput/learner_tokens_per_s",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One run at bound 1, from start to report."""
+    home = tmp_path_factory.mktemp("home")
+    done = leeway("up", "--run", "first", *SMALL, cwd=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return home, done.stdout
+
+
+def test_a_run_ends_well_and_says_where_its_report_is(finished):
+    home, said = finished
+    assert "report: runs/first/report.html" in said
+    for name in ("config.toml", "ledger.jsonl", "report.png", "report.html", "logs/learner.log", "checkpoints"):
+        assert (home / "runs/first" / name).exists(), name
+
+
+def test_every_training_step_has_its_line_with_every_name(finished):
+    home, _ = finished
+    lines = metrics(home / "runs/first")
+    assert [line["version"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    for line in lines:
+        assert set(line) >= NAMES
+        assert line["staleness/head_max"] <= 1
+        assert line["batch/groups"] == 4
+
+
+def test_recomputed_log_probabilities_agree_with_the_behaviour_ones(finished):
+    home, _ = finished
+    fresh = [line["logprob/abs_diff_mean/staleness_0"] for line in metrics(home / "runs/first") if "tokens/staleness_0" in line]
+    assert fresh
+    assert max(fresh) <= 1e-5
+
+
+def test_the_audit_passes_and_fails_once_a_line_is_gone(finished):
+    home, _ = finished
+    passed = leeway("audit", "first", cwd=home)
+    assert passed.returncode == 0
+    assert "24 in 6 steps of 4, each once" in passed.stdout
+    lines = (home / "runs/first/ledger.jsonl").read_text().splitlines(keepends=True)
+    (home / "forged.jsonl").write_text("".join(lines[:9] + lines[10:]))
+    failed = leeway("audit", "forged.jsonl", cwd=home)
+    assert failed.returncode == 6
+    assert "line 10 is missing" in failed.stderr
+
+
+def test_nothing_is_left_running(finished):
+    assert [role_pids("first", role) for role in ("learner", "rollout", "verifier")] == [[], [], []]
+
+
+def test_a_taken_run_id_is_refused(finished):
+    home, _ = finished
+    again = leeway("up", "--run", "first", *SMALL, cwd=home)
+    assert again.returncode == 5
+    assert "run 'first' exists" in again.stderr
+
+
+def test_the_report_can_be_made_again(finished):
+    home, _ = finished
+    assert leeway("report", "first", cwd=home).stdout.strip() == "runs/first/report.html"
+
+
+def test_killed_stopped_and_resumed_at_bound_zero_it_ends_with_the_same_weights(tmp_path, wait_until):
+    """One run is left alone. The other loses a rollout worker and its learner to SIGKILL, is then stopped by SIGTERM,
+    and goes on later. Bit for bit the same."""
+    settings = [*SMALL, "--set", "flow.max_staleness=0", "--set", "train.checkpoint_every=2", "--set", "broker.lease_s=2"]
+    calm = leeway("up", "--run", "calm", *settings, cwd=tmp_path)
+    assert calm.returncode == 0, calm.stdout + calm.stderr
+
+    hurt, folder = start("up", "--run", "hurt", *settings, cwd=tmp_path), tmp_path / "runs/hurt"
+    wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 120)
+    kill(role_pids("hurt", "rollout")[0])
+    wait_until(lambda: len(metrics(folder)) >= 3, "the third step", 120)
+    kill(role_pids("hurt", "learner")[0])
+    wait_until(lambda: "rolled_back" in (folder / "ledger.jsonl").read_text(), "the learner is back", 120)
+    wait_until(lambda: len(metrics(folder)) >= 3, "it has caught up", 120)
+    hurt.send_signal(signal.SIGTERM)
+    said, _ = hurt.communicate(timeout=120)
+    assert hurt.returncode in (0, 130), said  # 0 if the last step was already under way
+
+    if hurt.returncode == 130:
+        again = leeway("up", "--run", "hurt", "--resume", cwd=tmp_path)
+        assert again.returncode == 0, again.stdout + again.stderr
+    assert last_checksum(folder) == last_checksum(tmp_path / "runs/calm")
+    audited = leeway("audit", "hurt", cwd=tmp_path)
+    assert audited.returncode == 0, audited.stderr
+    assert [line["step"] for line in metrics(folder)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_two_gloo_ranks_train_one_run(tmp_path):
+    ranks = ["--set", "train.ranks=2", "--set", "train.zero_stage=1", "--set", "train.steps=3"]
+    done = leeway("up", "--run", "ranks", *SMALL, *ranks, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert leeway("audit", "ranks", cwd=tmp_path).returncode == 0
+    assert len(metrics(tmp_path / "runs/ranks")) == 3
+
+
+def test_the_dial_turns_while_the_run_goes_on(tmp_path, wait_until):
+    running = start("up", "--run", "dial", *SMALL, "--set", "train.steps=12", cwd=tmp_path)
+    folder = tmp_path / "runs/dial"
+    wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 120)
+    turned = leeway("set", "max-staleness", "0", cwd=tmp_path)
+    assert turned.returncode == 0, turned.stderr
+    assert leeway("set", "max-staleness", "lots", cwd=tmp_path).returncode == 2
+    shown = leeway("status", "--json", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stdout
+    running.communicate(timeout=240)
+    assert running.returncode == 0
+    assert metrics(folder)[-1]["flow/max_staleness"] == 0
+    assert '"event":"control","name":"max_staleness","value":0' in (folder / "ledger.jsonl").read_text()
+    assert leeway("audit", "dial", cwd=tmp_path).returncode == 0
+
+
+def test_on_policy_is_proved_bit_for_bit(tmp_path):
+    proved = leeway("prove", "on-policy", "--steps", "3", *SMALL[2:], cwd=tmp_path)
+    assert proved.returncode == 0, proved.stdout + proved.stderr
+    assert "equal, bit for bit" in proved.stdout
