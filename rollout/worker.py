@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from ..common.config import Config
-from ..common.errors import DecodeError, WeightsError
+from ..common.errors import DecodeError, RoleDiedError, WeightsError
 from ..common.service import Service
 from ..common.streams import Bus, HandOver, Job, WorkStream
 from ..common.tensors import tensors_of
@@ -107,6 +107,8 @@ class RolloutWorker:
                         self._generate(job)
                 except DecodeError as error:
                     self.bus.give_up(job, f"ticket: {error}")
+                except RoleDiedError:
+                    raise  # the engine is gone; other workers can still do this group
                 except Exception:
                     # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
                     log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
