@@ -107,7 +107,9 @@ def _build(cls: Any, body: tuple[Any, ...], path: str) -> Any:
     if len(body) != len(fields):
         raise DecodeError(f"{path}: {len(body)} fields where {len(fields)} are due")
     hints = _hints(cls)
-    return cls(**{f.name: _check(hints[f.name], item, f"{path}.{f.name}") for f, item in zip(fields, body, strict=True)})
+    return cls(
+        **{f.name: _check(hints[f.name], item, f"{path}.{f.name}") for f, item in zip(fields, body, strict=True)}
+    )
 
 
 def _check(hint: Any, value: Any, path: str) -> Any:

@@ -44,6 +44,8 @@ class Data(_Section):
     """Options of the reasoning-gym generator, by its own names."""
     system: str | None = None
     """System message put before prompts that have none; none by default."""
+    examples: tuple[tuple[str, str], ...] = ()
+    """Worked examples (question, answer) put before every prompt as earlier turns of the conversation."""
     suffix: str = ""
     """Text put after a plain prompt, for instance the demand for a boxed answer."""
     max_prompt_tokens: int = Field(default=2048, ge=1)
@@ -55,6 +57,10 @@ class Train(_Section):
     """Training steps to make."""
     groups_per_step: int = Field(ge=1)
     """D_R of the report: groups (prompts with a signal) in a training step's batch."""
+    minibatch_groups: int | None = Field(default=None, ge=1)
+    """D_T of the report: groups of one SGD update, taken in ticket order. By default D_R: one update a training step."""
+    reuse: int = Field(default=1, ge=1)
+    """N_reuse of the report: times a training step goes through its batch. N_SGD = (D_R/D_T)·N_reuse updates a step."""
     group_size: int = Field(ge=2)
     """G of the report: responses a prompt."""
     max_response_tokens: int = Field(ge=1)
@@ -82,8 +88,16 @@ class Train(_Section):
     threads: int = Field(default=1, ge=1)
     """CPU threads a learner process."""
 
+    @property
+    def updates_per_step(self) -> int:
+        """N_SGD (report 4.1)."""
+        return self.groups_per_step // (self.minibatch_groups or self.groups_per_step) * self.reuse
+
 
 class Objective(_Section):
+    loss: Literal["magic", "grpo", "pg"] = "magic"
+    """``magic``: report 3.1, a mean over tokens. ``grpo``: report 2.4, a mean over responses of each one's mean over
+    tokens. ``pg``: report 2.3, vanilla policy gradient, a mean over responses of each one's sum, never clipped."""
     clip_low: float = Field(default=0.2, ge=0, le=1)
     """ε_low of the clipped ratio."""
     clip_high: float = Field(default=0.2, ge=0)
@@ -92,15 +106,38 @@ class Objective(_Section):
     """Standard deviation of the group's rewards: divided by G-1 (released code) or by G."""
     advantage_eps: float = Field(default=1e-6, ge=0)
     """Added to the standard deviation (released code: 1e-6)."""
+    advantage_mask: Literal["none", "before", "after"] = "none"
+    """Truncated responses (report 3.2.3). ``none``: like any other. ``before``: no advantage, and no part in the
+    group's mean and std. ``after``: no advantage. A mask needs two untruncated responses, else there is no signal."""
+    kl_beta: float = Field(default=0.0, ge=0)
+    """β of the k3 term against the initial model (report 2.4), which is held in memory only where β > 0."""
+    kl_groups: Literal["signal", "all"] = "signal"
+    """Groups the k3 term runs over. ``all``: groups without a signal enter the batch too, for this term alone."""
+    correction: Literal["none", "decoupled", "loglinear"] = "none"
+    """For stale data. ``none``: ratio π_θ/μ. ``decoupled``: ratio π_θ/π_old, weighted with π_old/μ; π_old by a forward
+    pass before the first of several updates. ``loglinear``: the same, log π_old interpolated by version instead."""
+    correction_bound: Literal["truncate", "mask"] = "truncate"
+    """What becomes of a weight π_old/μ: cut at ``correction_cap``, or 0 outside ``correction_range``."""
+    correction_cap: float = Field(default=2.0, gt=0)
+    """C: largest weight of a token under ``truncate``."""
+    correction_range: tuple[float, float] = (0.5, 5.0)
+    """Weights kept under ``mask``: lowest, highest."""
 
 
 class Entropy(_Section):
-    control: Literal["none", "adaptive"] = "adaptive"
-    """``adaptive``: the report's controller (3.2). ``none``: α = 0; the entropy is measured all the same."""
+    control: Literal["none", "constant", "adaptive"] = "adaptive"
+    """``adaptive``: the controller of report 3.2. ``constant``: α fixed at ``entropy.alpha``. ``none``: α = 0. The
+    entropy is measured all the same."""
+    alpha: float = Field(default=0.0, ge=0)
+    """α of ``constant``."""
+    rule: Literal["report", "scripts"] = "report"
+    """The controller as the report states it, or as the released code runs it: one step late, down on equality."""
     target: float = Field(default=0.2, ge=0)
     """tgt in nats a token (report: 0.2). A live control: ``leeway set target-entropy``."""
-    delta: float = Field(default=0.005, ge=0)
-    """Δ, the step of the coefficient (report: 0.005)."""
+    delta: float | None = Field(default=None, ge=0)
+    """Δ, the step of the coefficient. By default the rule's own: report 0.005, scripts 1e-4."""
+    max_coefficient: float | None = Field(default=None, ge=0)
+    """Largest coefficient. By default the rule's own: report none (inf), scripts 5e-3."""
     estimate: Literal["exact", "sampled"] = "exact"
     """e_k: full-vocabulary entropy of the policy on the batch, or -mean log π_old of the sampled tokens."""
 
@@ -333,6 +370,35 @@ def _refuse_impossible(config: Config) -> None:
         )
     if config.rollout.engine == "torch" and config.rollout.tensor_parallel != 1:
         raise ConfigError("rollout.tensor_parallel needs rollout.engine = 'vllm'; the torch engine uses one device")
+    _refuse_impossible_training(config.train, config.objective, config.entropy)
+
+
+def _refuse_impossible_training(train: Train, objective: Objective, entropy: Entropy) -> None:
+    per_update = train.minibatch_groups or train.groups_per_step
+    if train.groups_per_step % per_update:
+        raise ConfigError(
+            f"train.minibatch_groups = {per_update} does not divide train.groups_per_step = {train.groups_per_step}: "
+            f"{train.groups_per_step} = {train.groups_per_step // per_update} x {per_update} + "
+            f"{train.groups_per_step % per_update}"
+        )
+    if objective.advantage_mask != "none" and train.group_size < 3:
+        raise ConfigError(
+            f"objective.advantage_mask = {objective.advantage_mask!r} needs train.group_size of at least 3: of "
+            f"{train.group_size}, one truncated response leaves {train.group_size - 1}, and a mask needs 2"
+        )
+    if objective.kl_groups == "all" and objective.kl_beta == 0:
+        raise ConfigError(
+            "objective.kl_groups = 'all' with objective.kl_beta = 0: groups without a signal would enter the batch "
+            "for a term of weight 0"
+        )
+    low, high = objective.correction_range
+    if not 0 <= low < high:
+        raise ConfigError(f"objective.correction_range = [{low}, {high}]: 0 <= lowest < highest is due")
+    if (entropy.control == "constant") != (entropy.alpha > 0):
+        raise ConfigError(
+            f"entropy.control = {entropy.control!r} with entropy.alpha = {entropy.alpha}: "
+            "'constant' needs an alpha above 0, and no other control uses it"
+        )
 
 
 def _has(values: dict[str, Any], path: tuple[str, ...]) -> bool:

@@ -96,7 +96,9 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
                 what = "is missing" if line > number else "stands twice or out of order"
                 raise AuditError(f"{path}:{number}: line {min(line, number)} {what} (found line {line} here)")
             if chain != _chain(previous, number, body):
-                raise AuditError(f"{path}:{number}: line {number} was changed after it was written ({body.get('event')})")
+                raise AuditError(
+                    f"{path}:{number}: line {number} was changed after it was written ({body.get('event')})"
+                )
             previous = chain
             yield {"line": line, **body, "chain": chain}
 

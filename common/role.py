@@ -15,7 +15,9 @@ from .streams import Bus, RedisError
 log = logging.getLogger(__name__)
 
 
-def run_role(role: str, redis_url: str, run: str, work: Callable[[Bus, Service, Config], None], *, wait_s: float) -> int:
+def run_role(
+    role: str, redis_url: str, run: str, work: Callable[[Bus, Service, Config], None], *, wait_s: float
+) -> int:
     """Run ``work`` as a worker of ``role`` and return the process's exit code.
 
     A user's mistake is one line on standard error and its own code; anything else keeps its trace and is code 1.

@@ -133,7 +133,8 @@ class Bus:
         self._check_reachable(connect_s)
         backoff = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
         try:
-            self._redis = redis.Redis.from_url(
+            # Any: redis-py's annotations are the union of every protocol and decoding; ours is fixed (RESP2, bytes).
+            self._redis: Any = redis.Redis.from_url(
                 url,
                 protocol=2,
                 retry=Retry(backoff, retries=int(RETRY_S)),
@@ -230,7 +231,7 @@ class Bus:
         self._issue(keys=keys, args=[body, ticket.group_id])
 
     def take(self, stream: WorkStream, *, count: int, block_s: float, lease_s: float) -> list[Job]:
-        """Lease up to ``count`` entries: first those whose taker has gone silent, then new ones, waiting ``block_s``."""
+        """Lease at most ``count`` entries: first those whose taker has gone silent, then new ones for ``block_s``."""
         jobs = self._reclaim(stream, count, lease_s)
         if len(jobs) == count:
             return jobs
@@ -244,9 +245,7 @@ class Bus:
 
     def _read(self, stream: WorkStream, count: int, block_ms: int | None) -> list[tuple[str, dict[bytes, bytes]]]:
         try:
-            reply = self._redis.xreadgroup(
-                GROUP, self.worker, {self._stream(stream): ">"}, count=count, block=block_ms
-            )
+            reply = self._redis.xreadgroup(GROUP, self.worker, {self._stream(stream): ">"}, count=count, block=block_ms)
         except redis.exceptions.ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise

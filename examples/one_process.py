@@ -11,8 +11,6 @@ import hashlib
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
-
 from leeway_rl.common.config import Config, compose, expand
 from leeway_rl.common.tensors import flatten, tensors_of
 from leeway_rl.common.types import Ticket, VerdictKind
@@ -24,6 +22,7 @@ from leeway_rl.learner.packing import ScoredGroup
 from leeway_rl.learner.step import cut, surrogate_sum
 from leeway_rl.rollout.torch_engine import TorchEngine
 from leeway_rl.verifier.math_answer import grade_math
+from transformers import AutoTokenizer
 
 
 def ticket_of(config: Config, prompts: PromptSource, number: int, version: int) -> Ticket:
@@ -83,7 +82,9 @@ def train(config: Config, steps: int) -> dict[str, torch.Tensor]:
         optimizer.step()
         optimizer.zero_grad()
         controller = entropy.next_state(controller, measured, config.entropy.target, config.entropy.delta)
-        print(f"step {version}: reward {np.mean([g.rewards_S for g in groups]):.3f}, entropy {measured:.4f}", flush=True)
+        print(
+            f"step {version}: reward {np.mean([g.rewards_S for g in groups]):.3f}, entropy {measured:.4f}", flush=True
+        )
     return {name: parameter.detach() for name, parameter in module.named_weights().items()}
 
 

@@ -23,7 +23,7 @@ _UNFINISHED = ".unfinished"
 
 
 def save(policy: Policy, folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write ``folder/step-<step>/`` and remove all but the ``keep`` newest. Collective; ``folder`` is seen by all ranks.
+    """Write ``folder/step-<step>/``, remove all but the ``keep`` newest. Collective; all ranks see the same ``folder``.
 
     ``state``: any JSON (controller, curriculum, ledger position, seeds), given back by ``load``; rank 0's counts.
     Returns the checkpoint's path once it is safe on disk.

@@ -37,18 +37,16 @@ class TokenHead(nn.Module):
         self.bias = projection.bias
 
     def forward(self, hidden_TH: Tensor, taken_T: Tensor, temperature: float, loss_of: LossOf | None) -> TokenOutput:
-        return token_op(
-            hidden_TH, self.weight, taken_T, bias_V=self.bias, temperature=temperature, loss_of=loss_of
-        )
+        return token_op(hidden_TH, self.weight, taken_T, bias_V=self.bias, temperature=temperature, loss_of=loss_of)
 
 
 class PolicyModule(nn.Module):
     """A micro-batch in, a ``TokenOutput`` out. Works as a plain torch module."""
 
-    def __init__(self, language_model: Any, *, temperature: float, half: bool) -> None:
+    def __init__(self, language_model: Any, *, temperature: float, autocast: bool) -> None:
         """``language_model``: a transformers causal LM; its output embedding is replaced. ``temperature``: τ.
 
-        ``half``: bfloat16 by autocast over float32 weights.
+        ``autocast``: bfloat16 by autocast over float32 weights.
         """
         super().__init__()
         name = next(n for n, m in language_model.named_modules() if m is language_model.get_output_embeddings())
@@ -57,11 +55,11 @@ class PolicyModule(nn.Module):
         self.body = language_model.base_model_prefix
         self.head = name
         self.temperature = temperature
-        self.half = half
+        self.autocast = autocast
 
     def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
         """Log-probability and entropy of the T target tokens, and the sum of ``loss_of`` over them (if given)."""
-        with torch.autocast(batch.input_ids_RL.device.type, dtype=torch.bfloat16, enabled=self.half):
+        with torch.autocast(batch.input_ids_RL.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             # With a cache transformers takes restarted positions for one sequence, and packed responses would mix.
             hidden_RLH = getattr(self.language_model, self.body)(
                 input_ids=batch.input_ids_RL, position_ids=batch.position_ids_RL, use_cache=False
@@ -101,7 +99,7 @@ def load_module(config: Config, *, model_path: str | None = None) -> PolicyModul
     changed = [key for key in _UNSUPPORTED if getattr(shape, key, None) not in (None, 1.0)]
     if changed:
         raise DataError(f"model {path}: {shape.model_type} changes its logits by {changed[0]}, which is not supported")
-    module = PolicyModule(model, temperature=config.flow.temperature, half=config.model.dtype == "bfloat16")
+    module = PolicyModule(model, temperature=config.flow.temperature, autocast=config.model.dtype == "bfloat16")
     module.eval()
     if config.train.gradient_checkpointing:
         # ZeRO-3 empties parameters between passes, and the other kind of checkpointing compares their shapes.
@@ -139,7 +137,9 @@ def clip_gradients(module: nn.Module, max_norm: float) -> float:
     if max_norm > 0:
         norm = float(nn.utils.clip_grad_norm_(parameters, max_norm))
     else:
-        norm = float(nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None]))
+        norm = float(
+            nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        )
     return _finite(norm)
 
 
@@ -214,7 +214,7 @@ class Policy:
         dist.barrier()
 
     def named_weights(self) -> dict[str, Tensor]:
-        """A copy of all weights: float32 on the CPU, by Hugging Face name, tied ones once. Empty on other ranks than 0."""
+        """A copy of all weights: float32 on the CPU, by Hugging Face name, tied ones once. Empty but on rank 0."""
         weights = {}
         for name, parameter in self.module.named_weights().items():
             with self._whole(parameter):

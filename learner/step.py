@@ -57,6 +57,7 @@ def train_step(
     tally = _Tally(config.objective)
     for number, batch in enumerate(batches):
         output = surrogate_sum(policy, batch, config.objective, alpha)
+        assert output.loss_sum is not None
         policy.backward(output.loss_sum, tokens=tokens, last=number == len(batches) - 1)
         tally.add(batch, output)
     grad_norm = policy.step()
@@ -80,9 +81,7 @@ def cut(groups: Sequence[ScoredGroup], *, version: int, config: Config) -> list[
     return micro_batches(groups, advantages, version=version, token_budget=config.train.micro_batch_tokens)
 
 
-def surrogate_sum(
-    module: nn.Module | Policy, batch: MicroBatch, objective: Objective, alpha: float
-) -> TokenOutput:
+def surrogate_sum(module: nn.Module | Policy, batch: MicroBatch, objective: Objective, alpha: float) -> TokenOutput:
     """The micro-batch's MAGIC loss **summed** over its tokens, with log-probabilities and entropies.
 
     ``module``: a ``PolicyModule``, plain or in a ``Policy``. Divide by N_tok of the whole step, not of the micro-batch.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..common.config import Config, expand
 from ..common.ledger import Ledger
@@ -46,6 +47,7 @@ def learn(bus: Bus, service: Service, config: Config, folder: Path) -> bool:
     Returns whether the run is complete; False means that it was asked to stop and has left a checkpoint.
     """
     service.doing("loading the model")
+    torch.set_num_threads(config.train.threads)
     policy = Policy(config)
     found = checkpoint.newest(folder / "checkpoints")
     state = checkpoint.load(policy, found) if found is not None else None
@@ -88,7 +90,7 @@ class _Desk:
             self.intake.entropy_target = state["entropy_target"]
             self.intake.refunds.update(state["refunds"])
         self.tokens_before, self.time_before = 0, time.monotonic()
-        self.refunds_before = dict(self.intake.refunds)
+        self.refunds_before = self._refunds()
 
     def publish(self, version: int) -> float:
         """Publish the policy's weights; returns the seconds it took. Collective: every rank calls ``named_weights``."""
@@ -122,10 +124,7 @@ class _Desk:
         now = time.monotonic()
         step_s = now - self.time_before
         tokens_in = self.intake.tokens_in
-        refunds = {
-            f"refunds/{reason}": self.intake.refunds[reason] - self.refunds_before.get(reason, 0)
-            for reason in self.intake.refunds
-        }
+        refunds = self._refunds()
         live, ready = self.intake.depth()
         self.bus.emit(
             {
@@ -134,8 +133,7 @@ class _Desk:
                 "version": step + 1,
                 "at": time.time(),
                 **metrics,
-                **refunds,
-                "refunds/orphaned": self.intake.orphaned,
+                **{f"refunds/{reason}": count - self.refunds_before[reason] for reason, count in refunds.items()},
                 **{f"staleness/head_count_{age}": count for age, count in _ages(groups, step).items()},
                 "flow/max_staleness": self.intake.batch_bound,
                 "flow/live": live,
@@ -148,7 +146,11 @@ class _Desk:
                 "throughput/learner_tokens_per_s": metrics["batch/tokens"] / step_s,
             }
         )
-        self.tokens_before, self.time_before, self.refunds_before = tokens_in, now, dict(self.intake.refunds)
+        self.tokens_before, self.time_before, self.refunds_before = tokens_in, now, refunds
+
+    def _refunds(self) -> dict[str, int]:
+        """Groups not trained on so far, by reason, and those that were made for an older incarnation."""
+        return self.intake.refunds | {"orphaned": self.intake.orphaned}
 
     def close(self) -> None:
         """Stop pumping, write what is left, close the files."""
@@ -285,9 +287,7 @@ def _with_target(config: Config, target: float) -> Config:
 
 def _book(config: Config, state: dict[str, Any] | None) -> TicketBook:
     train = config.train
-    book = TicketBook(
-        groups_per_step=train.groups_per_step, steps=train.steps, max_staleness=config.flow.max_staleness
-    )
+    book = TicketBook(groups_per_step=train.groups_per_step, steps=train.steps, max_staleness=config.flow.max_staleness)
     if state is not None:
         book.version, book.next_ticket = state["version"], state["next_ticket"]
         book.live = dict.fromkeys(state["live"], False)
@@ -323,5 +323,3 @@ def _forget_older_versions(bus: Bus, incarnation: int) -> None:
 def _ages(groups: list[ScoredGroup], step: int) -> dict[int, int]:
     heads = [step - int(group.responses.spans[:, 1].min()) for group in groups]
     return {age: heads.count(age) for age in sorted(set(heads))}
-
-

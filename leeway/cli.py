@@ -14,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Leeway: asynchronous RL post-training with a staleness bound you can turn. Start with: leeway up --preset tiny",
+    help="Asynchronous RL post-training with a staleness bound you can turn. Start with: leeway up --preset tiny",
 )
 prove_app = typer.Typer(no_args_is_help=True, help="Prove a promise by running it.")
 app.add_typer(prove_app, name="prove")
@@ -54,9 +54,7 @@ def up(
 
 
 @app.command()
-def create(
-    run: RunId, preset: Presets = None, settings: Settings = None, redis_url: RedisUrl = None
-) -> None:
+def create(run: RunId, preset: Presets = None, settings: Settings = None, redis_url: RedisUrl = None) -> None:
     """Store a run's configuration in Redis, for roles on cluster nodes to find."""
     from . import up as desk
 

@@ -135,9 +135,9 @@ def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Renderable
         table.add_column(name, justify="right" if name in ("version", "done", "tokens/s", "busy", "for") else "left")
     for worker in sorted(now.workers, key=lambda worker: (worker.role, worker.worker)):
         table.add_row(*_row(worker, now.at))
-    for name, due in now.lost.items():
-        role, _, worker = name.partition("/")
-        table.add_row(role, worker, "", "", "", "", "lost", _age(now.at - due), style="red")
+    for member, due in now.lost.items():
+        role, _, name = member.partition("/")
+        table.add_row(role, name, "", "", "", "", "lost", _age(now.at - due), style="red")
     parts: list[RenderableType] = [head, flow, table]
     if last_step is not None:
         parts.append(Text(_last_step(last_step)))

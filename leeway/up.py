@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import typer
 from ..common.config import Config, compose, dump, expand, parse
 from ..common.errors import BrokerError, ConfigError, DataError, RoleDiedError, RunExistsError
 from ..common.keys import Keys
+from ..common.ledger import read
 from ..common.metrics import read_steps
 from ..common.streams import Bus, RedisError
 from . import status
@@ -44,7 +46,11 @@ class Role:
         with self.log.open("ab") as output:
             # Its own session: Ctrl-C reaches the supervisor alone, which then asks every role to leave.
             self.process = subprocess.Popen(
-                self.command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment,
+                self.command,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                env=environment,
                 start_new_session=True,
             )
         self.started = time.monotonic()
@@ -74,6 +80,9 @@ def up(
         if run is None or presets or settings:
             raise ConfigError("--resume takes --run alone: the run's own configuration goes on")
         config = _stored(runs_dir / run)
+        if _complete(runs_dir / run / "ledger.jsonl"):
+            typer.echo(f"run {run!r} is complete: there is nothing to go on with")
+            return
     else:
         if not presets:
             raise ConfigError("name a --preset, for instance --preset tiny")
@@ -105,15 +114,15 @@ def up(
     typer.echo(f"report: {write_report(folder)}")
 
 
-def create(
-    run: str, presets: list[str], settings: list[str], redis_url: str, *, same_is_fine: bool = False
-) -> None:
+def create(run: str, presets: list[str], settings: list[str], redis_url: str, *, same_is_fine: bool = False) -> None:
     """Store a run's configuration in Redis. ``RunExistsError`` where another one is stored there."""
     text = dump(compose(presets, settings))
     bus = Bus(redis_url, run)
     if bus.has_run():
         if not (same_is_fine and bus.load_config() == text):
-            raise RunExistsError(f"run {run!r} is already in this Redis with its own configuration; choose another --run")
+            raise RunExistsError(
+                f"run {run!r} is already in this Redis with its own configuration; choose another --run"
+            )
     else:
         bus.store_config(text)
     bus.close()
@@ -149,6 +158,11 @@ def _stored(folder: Path) -> Config:
     return parse(path.read_text(), str(path))
 
 
+def _complete(ledger: Path) -> bool:
+    lines = deque(read(ledger) if ledger.exists() else (), maxlen=1)
+    return bool(lines) and lines[0]["event"] == "end"
+
+
 def _refuse_missing_inputs(config: Config) -> None:
     """Find what is missing before any process is started."""
     model = expand(config.model.path)
@@ -174,7 +188,9 @@ def _roles(config: Config, run: str, redis_url: str, runs_dir: Path) -> list[Rol
         learner = [*launcher, "--nproc-per-node", str(config.train.ranks), "-m", "--", *learner[2:]]
     roles = [Role("learner", learner, logs / "learner.log", config.train.threads)]
     for index in range(config.rollout.workers):
-        roles.append(Role(f"rollout-{index}", command("rollout"), logs / f"rollout-{index}.log", config.rollout.threads))
+        roles.append(
+            Role(f"rollout-{index}", command("rollout"), logs / f"rollout-{index}.log", config.rollout.threads)
+        )
     for index in range(config.verifier.workers):
         roles.append(Role(f"verifier-{index}", command("verifier"), logs / f"verifier-{index}.log", 1))
     return roles

@@ -20,6 +20,7 @@ from transformers import (
     AutoTokenizer,
     DynamicCache,
     GenerationConfig,
+    PretrainedConfig,
     PreTrainedModel,
 )
 
@@ -153,7 +154,7 @@ class TorchEngine:
         """Nothing to give back but memory, which goes with the object."""
 
 
-def _config(path: Path):
+def _config(path: Path) -> PretrainedConfig:
     if not (path / "config.json").is_file():
         raise DataError(f"{path} is not a Hugging Face model folder: it has no config.json")
     return AutoConfig.from_pretrained(path)

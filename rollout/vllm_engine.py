@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
     from vllm import SamplingParams
+    from vllm.logprobs import FlatLogprobs
     from vllm.outputs import CompletionOutput
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -86,6 +87,7 @@ class VllmEngine:
         model_path = _model_folder(model_path)
         self._end_tokens = sorted(end_tokens(model_path))
         self._token_dtype = np.uint16 if _config(model_path).vocab_size <= 2**16 else np.uint32
+        self._ties_embeddings = _config(model_path).get_text_config().tie_word_embeddings
         self.version = -1
         self.concurrency = concurrency
         self._worker = worker
@@ -119,6 +121,8 @@ class VllmEngine:
         present one (the learner fell back to a checkpoint) starts the running responses over instead, since versions
         never fall within a response.
         """
+        if self._ties_embeddings:
+            tensors = _untied(tensors)
         folder = _transfer_folder(sum(t.numel() * t.element_size() for t in tensors.values()))
         try:
             path = os.path.join(folder, f"{version}.safetensors")
@@ -369,18 +373,24 @@ def _sampling(ticket: Ticket, end_tokens: list[int]) -> SamplingParams:
     )
 
 
+def _flat(output: CompletionOutput) -> FlatLogprobs:
+    """The log-probabilities in the form that was asked for."""
+    flat: Any = output.logprobs
+    return flat
+
+
 def _responses(
     ticket: Ticket, outputs: list[CompletionOutput], *, dtype: type[np.integer], worker: str, seconds: float
 ) -> Responses:
     """vLLM's outputs of one group as flat arrays."""
     assert len(outputs) == ticket.group_size
     tokens = [np.asarray(output.token_ids, dtype=dtype) for output in outputs]
-    logprobs = [np.asarray(output.logprobs.logprobs, dtype=np.float32) for output in outputs]
+    logprobs = [np.asarray(_flat(output).logprobs, dtype=np.float32) for output in outputs]
     assert all(len(t) == len(p) for t, p in zip(tokens, logprobs, strict=True))
     spans = [
         (j, int(span.version), span.start, span.end)
         for j, output in enumerate(outputs)
-        for span in output.weight_versions
+        for span in output.weight_versions or ()
     ]
     return Responses(
         group_id=ticket.group_id,
@@ -400,6 +410,15 @@ def _transfer_folder(size: int) -> str:
     # Containers often give /dev/shm 64 MB; leave a tenth free for vLLM's own queues.
     roomy = shared.is_dir() and shutil.disk_usage(shared).free > 1.1 * size
     return tempfile.mkdtemp(prefix="leeway-weights-", dir=shared if roomy else None)
+
+
+def _untied(tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """With the output projection under its own name too. A learner publishes a tied tensor once; vLLM's layers are
+    reloaded one by one, and each has to be given its own."""
+    if "lm_head.weight" in tensors:
+        return tensors
+    (embedding,) = (name for name in tensors if name.endswith(("embed_tokens.weight", "wte.weight")))
+    return {**tensors, "lm_head.weight": tensors[embedding]}
 
 
 def _write(path: str, tensors: Mapping[str, torch.Tensor]) -> None:

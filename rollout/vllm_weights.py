@@ -100,7 +100,8 @@ class FileTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
     def receive_weights(self, update_info: FileUpdateInfo) -> None:
         """Load every tensor of the file; a parameter the file does not cover is an error, not yesterday's weight."""
         expected = {name for name, _ in self.model.named_parameters()}
-        loaded = self.model.load_weights(_tensors(update_info.path))
+        model: Any = self.model
+        loaded = model.load_weights(_tensors(update_info.path))
         missing = expected - loaded if loaded is not None else set()
         if missing:
             raise ValueError(f"the new weights lack {len(missing)} of the model's parameters: {sorted(missing)[:4]}")

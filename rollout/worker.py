@@ -93,6 +93,10 @@ class RolloutWorker:
         """Consumes prompts, produces responses; acknowledged by the hand-over itself. Dying here leaves the entry
         pending, and another worker takes it when the lease is over."""
         broker = self.config.broker
+        self.service.doing("waiting for weights")
+        while not self._has_weights():  # a worker that cannot load takes no group, and uses up none of its attempts
+            if self.service.stopping.wait(POLL_S):
+                return
         while not self.service.stopping.is_set():
             self.service.doing("waiting for prompts")
             jobs = self.bus.take(WorkStream.PROMPTS, count=1, block_s=POLL_S, lease_s=broker.lease_s)
@@ -126,6 +130,10 @@ class RolloutWorker:
         log.debug("group %s: %s", job.group_id, outcome)
         if outcome is HandOver.HANDED:
             self.service.count(done=1, tokens=int(responses.lengths_S.sum()))
+
+    def _has_weights(self) -> bool:
+        with self._loaded:
+            return self._stamp[1] >= 0
 
     def _wait_for_version(self, ticket: Ticket) -> bool:
         """Whether the engine holds what the ticket asks for; False if the worker is to stop first."""

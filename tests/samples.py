@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-
 from leeway_rl.common.types import Responses, Scores, Ticket, Verdict, VerdictKind
 
 

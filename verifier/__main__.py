@@ -26,7 +26,7 @@ def work(bus: Bus, service: Service, config: Config) -> None:
     try:
 
         def decode(tokens: list[int]) -> str:
-            return tokenizer.decode(tokens, skip_special_tokens=True)
+            return str(tokenizer.decode(tokens, skip_special_tokens=True))
 
         VerifierWorker(bus, service, pool, decode, config).run()
     finally:

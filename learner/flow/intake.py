@@ -59,7 +59,7 @@ class Intake:
         self.config, self.incarnation = config, incarnation
         self.entropy_target = config.entropy.target
         """Live control, read by the training loop at every step."""
-        self.refunds: Counter[str] = Counter({reason: 0 for reason in REFUNDS})
+        self.refunds: Counter[str] = Counter(dict.fromkeys(REFUNDS, 0))
         """Refunds so far, by reason."""
         self.orphaned = 0
         """Groups of an older incarnation that arrived and were turned away."""
@@ -77,7 +77,7 @@ class Intake:
         self._thread = threading.Thread(target=self._guarded_loop, name="intake", daemon=True)
         self._ended = threading.Event()
 
-    # --- the training loop's side ---------------------------------------------------------------------------------------
+    # --- the training loop's side -----------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Issue again what was live at the checkpoint, then pump."""
@@ -102,9 +102,7 @@ class Intake:
                 if numbers is not None and not self._refund_expired(numbers):
                     # The bound that was checked goes on record now: the dial may turn while the step trains.
                     self.batch_bound = self.book.max_staleness
-                    self.ledger.write(
-                        "batch", step=self.book.version, tickets=numbers, max_staleness=self.batch_bound
-                    )
+                    self.ledger.write("batch", step=self.book.version, tickets=numbers, max_staleness=self.batch_bound)
                     return [self._groups[number] for number in numbers]
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -186,7 +184,7 @@ class Intake:
         with self._lock:
             return len(self.book.live), sum(self.book.live.values())
 
-    # --- the pump --------------------------------------------------------------------------------------------------------
+    # --- the pump ---------------------------------------------------------------------------------------------------
 
     def _guarded_loop(self) -> None:
         try:

@@ -101,6 +101,10 @@ def _tokenize(row: Row, data: Data, tokenizer: PreTrainedTokenizerBase) -> list[
     if data.suffix:
         last = messages[-1]
         messages[-1] = {**last, "content": last["content"] + data.suffix}
+    if data.examples:
+        turns = [({"role": "user", "content": q}, {"role": "assistant", "content": a}) for q, a in data.examples]
+        opening = 1 if messages[0]["role"] == "system" else 0
+        messages[opening:opening] = [message for turn in turns for message in turn]
     if data.system is not None and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": data.system})
     if tokenizer.chat_template is None:
@@ -176,9 +180,7 @@ def _generated_rows(data: Data, seed: int) -> Iterator[Row]:
     try:
         import reasoning_gym
     except ImportError as error:
-        raise DataError(
-            "data.source = 'reasoning_gym' needs its package: pip install 'leeway-rl[learner]'"
-        ) from error
+        raise DataError("data.source = 'reasoning_gym' needs its package: pip install 'leeway-rl[learner]'") from error
     try:
         problems = reasoning_gym.create_dataset(data.path, seed=seed, size=data.size, **data.options)
     except (ValueError, TypeError, AssertionError) as error:
@@ -204,10 +206,13 @@ def _row(values: Any, prompt_id: str, where: str) -> Row:
 def _messages(prompt: Any, where: str) -> tuple[dict[str, str], ...]:
     if isinstance(prompt, str) and prompt:
         return ({"role": "user", "content": prompt},)
-    if isinstance(prompt, (list, tuple)) and prompt:
-        if all(isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in prompt):
-            return tuple({"role": m["role"], "content": m["content"]} for m in prompt)
+    if isinstance(prompt, (list, tuple)) and prompt and all(map(_is_message, prompt)):
+        return tuple({"role": m["role"], "content": m["content"]} for m in prompt)
     raise DataError(f"{where}: prompt is a text or a list of {{role, content}} messages, found {str(prompt)[:80]!r}")
+
+
+def _is_message(message: Any) -> bool:
+    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
 
 
 def _golds(values: dict[str, Any], where: str) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def magic_token_loss(
 def clipped_tokens(
     logprobs_T: Tensor, behaviour_logprobs_T: Tensor, advantages_T: Tensor, clip_low: float, clip_high: float
 ) -> Tensor:
-    """Where the clip took the gradient away: ρ above 1+clip_high with A > 0, or below 1-clip_low with A < 0. Bool [T]."""
+    """Where the clip took the gradient away: ρ > 1+clip_high with A > 0, or ρ < 1-clip_low with A < 0. Bool [T]."""
     ratio_T = torch.exp(logprobs_T - behaviour_logprobs_T)
     above_T = (ratio_T > 1.0 + clip_high) & (advantages_T > 0)
     below_T = (ratio_T < 1.0 - clip_low) & (advantages_T < 0)

@@ -70,13 +70,13 @@ def _measure(
 ) -> TokenOutput:
     product = _Product(hidden_TH, weight_VH, half)
     logprobs_T, entropy_T = product.new(len(taken_T)), product.new(len(taken_T))
-    loss_sum = None if loss_of is None else torch.zeros((), dtype=torch.float64, device=hidden_TH.device)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=hidden_TH.device)
     for chunk in _chunks(len(taken_T), rows):
         softmax = _softmax(product.logits(hidden_TH[chunk], bias_V, temperature), taken_T[chunk])
         logprobs_T[chunk], entropy_T[chunk] = softmax.logprobs_C, softmax.entropy_C
         if loss_of is not None:
             loss_sum += loss_of(softmax.logprobs_C, softmax.entropy_C, chunk).sum(dtype=torch.float64)
-    return TokenOutput(None if loss_sum is None else loss_sum.to(product.dtype), logprobs_T, entropy_T)
+    return TokenOutput(None if loss_of is None else loss_sum.to(product.dtype), logprobs_T, entropy_T)
 
 
 class _TokenLoss(torch.autograd.Function):
@@ -97,10 +97,10 @@ class _TokenLoss(torch.autograd.Function):
         with torch.autocast(hidden_TH.device.type, enabled=False):
             product = _Product(hidden_TH, weight_VH, half)
             logprobs_T, entropy_T = product.new(len(taken_T)), product.new(len(taken_T))
-            needed = (needed for needed in ctx.needs_input_grad[:3])
-            grad_hidden_TH = torch.empty_like(hidden_TH) if next(needed) else None
-            grad_weight_VH = torch.zeros_like(weight_VH, dtype=product.dtype) if next(needed) else None
-            grad_bias_V = torch.zeros_like(bias_V, dtype=product.dtype) if next(needed) else None
+            by_hidden, by_weight, by_bias = ctx.needs_input_grad[:3]
+            grad_hidden_TH = torch.empty_like(hidden_TH) if by_hidden else None
+            grad_weight_VH = torch.zeros_like(weight_VH, dtype=product.dtype) if by_weight else None
+            grad_bias_V = torch.zeros_like(bias_V, dtype=product.dtype) if by_bias and bias_V is not None else None
             loss_sum = torch.zeros((), dtype=torch.float64, device=hidden_TH.device)
             for chunk in _chunks(len(taken_T), rows):
                 hidden_CH = hidden_TH[chunk]
@@ -160,8 +160,8 @@ def _loss_and_slopes(loss_of: LossOf, softmax: _Softmax, chunk: slice) -> tuple[
         logprobs_C = softmax.logprobs_C.detach().requires_grad_()
         entropy_C = softmax.entropy_C.detach().requires_grad_()
         loss_C = loss_of(logprobs_C, entropy_C, chunk)
-        slopes = torch.autograd.grad(loss_C.sum(), (logprobs_C, entropy_C), allow_unused=True)
-    return loss_C.detach(), *slopes
+        by_logprob_C, by_entropy_C = torch.autograd.grad(loss_C.sum(), (logprobs_C, entropy_C), allow_unused=True)
+    return loss_C.detach(), by_logprob_C, by_entropy_C
 
 
 def _logits_gradient(
@@ -229,12 +229,13 @@ def _cpu_products_in(half: torch.dtype | None) -> Iterator[None]:
     if half != torch.bfloat16:
         yield
         return
-    before = torch.backends.mkldnn.matmul.fp32_precision
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    onednn: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # made at import
+    before = onednn.fp32_precision
+    onednn.fp32_precision = "bf16"
     try:
         yield
     finally:
-        torch.backends.mkldnn.matmul.fp32_precision = before
+        onednn.fp32_precision = before
 
 
 def _chunks(tokens: int, rows: int) -> Iterator[slice]:

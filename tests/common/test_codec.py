@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from leeway_rl.common.codec import SCHEMA, decode, encode
 from leeway_rl.common.errors import DecodeError
 from leeway_rl.common.types import Responses, Scores, Ticket
+
 from tests.samples import a_ticket, some_responses, some_scores
 
 
@@ -49,8 +49,8 @@ def test_a_damaged_message_decodes_to_its_own_type_or_is_refused(data):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     try:
         assert isinstance(decode(Responses, bytes(body)), Responses)
-    except DecodeError as error:
-        assert str(error)
+    except DecodeError:
+        return
 
 
 def test_another_schema_another_type_and_another_shape_are_named():

@@ -1,7 +1,6 @@
 """Configurations compose, and every mistake is named."""
 
 import pytest
-
 from leeway_rl.common.config import compose, dump, parse, preset_names, schema
 from leeway_rl.common.errors import ConfigError
 
@@ -27,7 +26,7 @@ def test_an_unknown_key_is_refused_with_file_line_and_suggestion(tmp_path):
 
 
 def test_a_key_in_the_wrong_section_suggests_the_right_one():
-    with pytest.raises(ConfigError, match="did you mean 'flow.max_staleness'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'flow.max_staleness'"):
         compose(["tiny"], ["train.max_staleness=1"])
 
 
@@ -56,7 +55,7 @@ def test_a_wrong_value_in_a_file_is_named_with_its_line(tmp_path):
 
 
 def test_a_missing_preset_lists_the_shipped_ones():
-    with pytest.raises(ConfigError, match="shipped presets: .*tiny"):
+    with pytest.raises(ConfigError, match=r"shipped presets: .*tiny"):
         compose(["huge"], [])
 
 
@@ -70,7 +69,7 @@ def test_broken_toml_names_the_file(tmp_path):
 def test_a_required_key_is_asked_for(tmp_path):
     path = tmp_path / "bare.toml"
     path.write_text('[model]\npath = "x"\n')
-    with pytest.raises(ConfigError, match="data is required|train is required"):
+    with pytest.raises(ConfigError, match=r"data is required|train is required"):
         compose([str(path)], [])
 
 

@@ -1,11 +1,11 @@
 """Work passes from role to role exactly once, on a real server, whoever dies."""
 
 import pytest
-
 from leeway_rl.common.codec import encode
 from leeway_rl.common.errors import BrokerError, DecodeError
 from leeway_rl.common.streams import Bus, HandOver, WorkStream
 from leeway_rl.common.types import Heartbeat
+
 from tests.samples import a_ticket, some_responses, some_scores
 
 LEASE_S = 0.2

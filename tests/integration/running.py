@@ -10,10 +10,18 @@ import sys
 from pathlib import Path
 
 import psutil
-
 from leeway_rl.common.ledger import read
 
-SMALL = ["--preset", "tiny", "--set", "train.steps=6", "--set", "train.groups_per_step=4", "--set", "train.group_size=4"]
+SMALL = [
+    "--preset",
+    "tiny",
+    "--set",
+    "train.steps=6",
+    "--set",
+    "train.groups_per_step=4",
+    "--set",
+    "train.group_size=4",
+]
 
 
 def command(*words: str) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from tests.integration.running import leeway
 
 pytestmark = pytest.mark.timeout(120)

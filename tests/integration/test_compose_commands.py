@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from tests.integration.running import leeway, metrics
 from tests.test_compose import ROOT, command_of
 

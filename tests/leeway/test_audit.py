@@ -3,7 +3,6 @@
 import json
 
 import pytest
-
 from leeway_rl.common.errors import AuditError, DataError
 from leeway_rl.common.ledger import Ledger, read
 from leeway_rl.leeway.audit import audit
@@ -39,9 +38,7 @@ def step(ledger, number, tickets, bound=1):
 
 def begin(path, bound=1):
     ledger = Ledger(path)
-    ledger.write(
-        "run", run="r", seed=0, groups_per_step=2, group_size=2, steps=2, max_staleness=bound, overflow="wait"
-    )
+    ledger.write("run", run="r", seed=0, groups_per_step=2, group_size=2, steps=2, max_staleness=bound, overflow="wait")
     ledger.write("started", incarnation=1, version=0)
     return ledger
 
@@ -161,7 +158,12 @@ def test_a_group_past_the_bound_is_named(tmp_path):
     issue(ledger, 3, 1)
     take(ledger, 1, [2, 3], bound=0)
     ledger.write(
-        "trained", ticket=2, step=1, spans=[[[0, 0, 3]], [[1, 0, 2]]], verdicts=["wrong"] * 2, lengths=[3, 2],
+        "trained",
+        ticket=2,
+        step=1,
+        spans=[[[0, 0, 3]], [[1, 0, 2]]],
+        verdicts=["wrong"] * 2,
+        lengths=[3, 2],
         head_staleness=1,
     )
     ledger.close()

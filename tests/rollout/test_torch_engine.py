@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
-
 from leeway_rl.common.errors import DataError, WeightsError
 from leeway_rl.common.types import Responses, Ticket
 from leeway_rl.rollout.torch_engine import TorchEngine, end_tokens, sample_group
+from tokenizers import Tokenizer, models
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
 VOCABULARY = 12
 END, OTHER_END = 1, 2
@@ -177,9 +176,9 @@ def test_weights_that_do_not_fit_are_refused_and_the_old_ones_stay(engine, model
     first = engine.generate(ticket())
     zeros = {name: torch.zeros_like(t) for name, t in model.state_dict().items()}
     norm = "model.norm.weight"
-    with pytest.raises(WeightsError, match="lack 1 tensors.*model.norm.weight"):
+    with pytest.raises(WeightsError, match=r"lack 1 tensors.*model.norm.weight"):
         engine.load(4, {name: t for name, t in zeros.items() if name != norm})
-    with pytest.raises(WeightsError, match="does not have: model.nrom.weight"):
+    with pytest.raises(WeightsError, match=r"does not have: model.nrom.weight"):
         engine.load(4, {**zeros, "model.nrom.weight": torch.zeros(32)})
     with pytest.raises(WeightsError, match=r"model.norm.weight has shape \(1,\), the model wants \(32,\)"):
         engine.load(4, {**zeros, norm: torch.zeros(1)})

@@ -5,7 +5,6 @@ import signal
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier.graders import grader_for

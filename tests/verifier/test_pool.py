@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
-
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.types import Verdict, VerdictKind
 from leeway_rl.verifier.pool import GradeItem, GraderPool

@@ -5,14 +5,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-
 from leeway_rl.learner.flow.staleness import check_spans, head_staleness, room
 from leeway_rl.learner.flow.tickets import TicketBook
 
 
 @pytest.mark.parametrize(
     ("live", "bound", "groups", "left", "expected"),
-    [(0, 0, 16, 100, 16), (16, 0, 16, 100, 0), (16, 1, 16, 100, 16), (20, 0, 16, 100, 0), (0, 4, 16, 2, 32), (0, 4, 16, 0, 0)],
+    [
+        (0, 0, 16, 100, 16),
+        (16, 0, 16, 100, 0),
+        (16, 1, 16, 100, 16),
+        (20, 0, 16, 100, 0),
+        (0, 4, 16, 2, 32),
+        (0, 4, 16, 0, 0),
+    ],
 )
 def test_room_is_what_the_bound_and_the_remaining_steps_leave(live, bound, groups, left, expected):
     assert room(live, max_staleness=bound, groups_per_step=groups, steps_left=left) == expected
@@ -63,7 +69,8 @@ class AnyOrder(RuleBasedStateMachine):
         live = set(self.book.live)
         assert len(self.trained) == len(set(self.trained))
         assert live | set(self.trained) | self.refunded == set(range(self.book.next_ticket))
-        assert not live & set(self.trained) and not live & self.refunded
+        assert not live & set(self.trained)
+        assert not live & self.refunded
 
     @invariant()
     def nothing_deadlocks(self):

@@ -1,0 +1,154 @@
+"""Every command in the README and the docs is executed here, as it stands but for three substitutions: a preset that
+takes seconds, the test server's address, and fewer ranks."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.running import leeway, metrics, start
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+BY_MAKE = {"make demo", "make test", "make check", "make smollm2", "make setup"}
+"""What is not started from inside the tests: they are started by it, or it takes an hour. Their targets are checked."""
+
+BEFORE = ["leeway config", "leeway up --preset smollm2 --dry-run"]
+DURING = [
+    "leeway status",
+    "leeway set max-staleness 2",
+    "leeway set target-entropy 0.3",
+    "leeway set target-entropy 0.25",
+    "leeway pause",
+    "leeway resume",
+]
+AFTER = ["leeway up --run my-run --resume", "leeway audit my-run", "leeway report my-run"]
+RUN = "leeway up --preset tiny --run my-run"
+OTHERS = ["leeway up --preset tiny --set flow.max_staleness=4"]
+PROVE = "leeway prove on-policy --steps 5 --rollout-workers 2 --verifier-workers 2"
+AT = "--run my-run --redis-url redis://redis-host:6379/0"
+CREATE = "leeway create --run my-run --preset smollm2 --redis-url redis://redis-host:6379/0"
+CLUSTER = [f"leeway rollout {AT}", f"leeway verifier {AT}", f"torchrun --nproc-per-node 8 -m -- leeway_rl.learner {AT}"]
+ONE_RANK = f"leeway learner {AT}"
+HELP = "python -m leeway_rl.rollout --help"
+QUICK = 'python -m pytest -m "not vllm and not slow"'
+"""The quick round of the tests; running it inside the tests would run them twice."""
+EXAMPLE = "python examples/one_process.py --preset tiny --steps 5"
+
+
+def documented():
+    """Commands in fenced blocks (one a line) and in inline code, without placeholders in capitals."""
+    found = set()
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = path.read_text()
+        fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)
+        inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+        for line in [line for block in fenced for line in block.splitlines()] + inline:
+            words = line.strip().removeprefix(".venv/bin/")
+            if re.match(r"(leeway|make|torchrun|python) +[a-z-]", words) and not re.search(r"\b(RUN|ID|URL)\b", words):
+                found.add(words)
+    return found
+
+
+def test_every_documented_command_is_executed_or_a_make_target():
+    executed = {
+        *BEFORE,
+        *DURING,
+        *AFTER,
+        *OTHERS,
+        *CLUSTER,
+        RUN,
+        PROVE,
+        CREATE,
+        ONE_RANK,
+        EXAMPLE,
+        HELP,
+        QUICK,
+        *BY_MAKE,
+    }
+    bare = {"leeway up", "leeway audit", "leeway prove on-policy", "leeway learner", "leeway create", "leeway prove"}
+    assert documented() - executed - bare == set()
+    targets = (ROOT / "Makefile").read_text()
+    for command in BY_MAKE:
+        assert re.search(rf"^{command.split()[1]}:", targets, re.M)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """The tiny preset with a few small steps."""
+    text = (ROOT / "presets/tiny.toml").read_text()
+    for long, brief in (("steps = 100", "steps = 14"), ("groups_per_step = 16", "groups_per_step = 4")):
+        assert long in text
+        text = text.replace(long, brief)
+    path = tmp_path_factory.mktemp("presets") / "short.toml"
+    path.write_text(text)
+    return path
+
+
+def words_of(command, short):
+    """The words after ``leeway``."""
+    return shlex.split(command.replace("--preset tiny", f"--preset {short}"))[1:]
+
+
+def test_the_commands_around_a_run(tmp_path, short, wait_until):
+    for command in BEFORE:
+        assert leeway(*words_of(command, short), cwd=tmp_path).returncode == 0, command
+    running = start(*words_of(RUN, short), cwd=tmp_path)
+    wait_until(lambda: len(metrics(tmp_path / "runs/my-run")) >= 1, "the first step", 180)
+    for command in DURING:
+        done = leeway(*words_of(command, short), cwd=tmp_path)
+        assert done.returncode == 0, command + done.stdout + done.stderr
+    said, _ = running.communicate(timeout=300)
+    assert running.returncode == 0, said
+    for command in AFTER:
+        done = leeway(*words_of(command, short), cwd=tmp_path)
+        assert done.returncode == 0, command + done.stdout + done.stderr
+    for command in OTHERS:
+        done = leeway(*words_of(command, short), "--set", "train.steps=2", cwd=tmp_path)
+        assert done.returncode == 0, command + done.stdout + done.stderr
+
+
+def test_the_cluster_commands(tmp_path, short, redis_url):
+    run = f"docs-{os.getpid()}"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+
+    def here(command):
+        text = command.replace("redis://redis-host:6379/0", redis_url).replace("my-run", run)
+        return shlex.split(text.replace("--preset smollm2", f"--preset {short}").replace("node 8", "node 2"))
+
+    subprocess.run([*here(CREATE), "--set", "train.steps=2"], env=environment, cwd=tmp_path, check=True, timeout=60)
+    processes = [subprocess.Popen(here(command), env=environment, cwd=tmp_path) for command in CLUSTER]
+    try:
+        assert [process.wait(300) for process in reversed(processes)] == [0, 0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert len(metrics(tmp_path / "runs" / run)) == 2
+    again = subprocess.run(here(ONE_RANK), env=environment, cwd=tmp_path, timeout=120, capture_output=True, text=True)
+    assert again.returncode == 3, again.stderr  # the checkpoint is of two ranks, and says so
+    assert "this learner has" in again.stderr
+
+
+def test_the_proof_as_documented(tmp_path, short):
+    proved = leeway(*words_of(PROVE, short), "--preset", str(short), cwd=tmp_path, timeout=400)
+    assert proved.returncode == 0, proved.stdout + proved.stderr
+    assert "equal, bit for bit" in proved.stdout
+
+
+def test_a_roles_own_help_answers():
+    done = subprocess.run([sys.executable, *shlex.split(HELP)[1:]], capture_output=True, text=True, check=True)
+    assert "--wait-s" in done.stdout
+
+
+def test_the_example_runs_by_itself(short):
+    command = [sys.executable, *shlex.split(EXAMPLE.replace("--preset tiny", f"--preset {short}"))[1:]]
+    done = subprocess.run([*command[:-1], "1"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("sha256 ")

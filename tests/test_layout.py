@@ -1,0 +1,91 @@
+"""The folder tree tells the truth: no arrow between wings, one module speaks to Redis, help answers at once."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+WINGS = ("rollout", "verifier", "learner")
+
+
+def imports(path):
+    """Names imported by a file, with the wing first: ``common.types``, ``redis``."""
+    parents = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+        elif isinstance(node, ast.ImportFrom):
+            base = parents[: len(parents) - node.level + 1]
+            yield ".".join([*base, *([node.module] if node.module else [])])
+
+
+def files(folder):
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_wings_import_common_and_never_each_other(wing):
+    others = {*WINGS, "leeway", "tests", "examples"} - {wing}
+    for path in files(wing):
+        assert not {name.split(".")[0] for name in imports(path)} & others, path
+
+
+def test_common_imports_nothing_of_ours():
+    for path in files("common"):
+        assert not {name.split(".")[0] for name in imports(path)} & {*WINGS, "leeway", "leeway_rl"}, path
+
+
+def test_the_desk_imports_no_role():
+    for path in files("leeway"):
+        assert not {name.split(".")[0] for name in imports(path)} & set(WINGS), path
+
+
+def test_one_module_speaks_to_redis():
+    speakers = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("common", "leeway", *WINGS)
+        for path in files(folder)
+        if "redis" in {name.split(".")[0] for name in imports(path)}
+    }
+    assert speakers == {"common/streams.py"}
+
+
+def test_wire_and_queue_parts_need_no_torch():
+    heavy = "import sys, leeway_rl.common.streams, leeway_rl.common.weights, leeway_rl.common.config; "
+    check = "print(sorted({'torch', 'transformers', 'vllm', 'deepspeed'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", heavy + check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+HELP = """
+import sys
+sys.argv = ["leeway", "--help"]
+from leeway_rl.leeway.cli import main
+try:
+    main()
+except SystemExit:
+    print(sorted({"torch", "numpy", "redis", "pydantic", "matplotlib"} & set(sys.modules)))
+"""
+
+
+def test_help_imports_nothing_heavy():
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_a_foreign_package_called_common_changes_nothing(tmp_path):
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "__init__.py").write_text("raise RuntimeError('the foreign one')\n")
+    words = [sys.executable, "-c", "from leeway_rl.common import types; print(types.__name__)"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "leeway_rl.common.types"
+
+
+def test_no_room_is_called_by_a_name_that_says_nothing():
+    names = {path.stem for folder in ("common", "leeway", "examples", *WINGS) for path in files(folder)}
+    assert not names & {"utils", "util", "helpers", "misc", "manager", "common"}
