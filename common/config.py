@@ -137,7 +137,7 @@ class Entropy(_Section):
     delta: float | None = Field(default=None, ge=0)
     """Δ, the step of the coefficient. By default the rule's own: report 0.005, scripts 1e-4."""
     max_coefficient: float | None = Field(default=None, ge=0)
-    """Largest coefficient. By default the rule's own: report none (inf), scripts 5e-3."""
+    """Largest coefficient. By default the rule's own: report no limit, scripts 5e-3."""
     estimate: Literal["exact", "sampled"] = "exact"
     """e_k: full-vocabulary entropy of the policy on the batch, or -mean log π_old of the sampled tokens."""
 

@@ -99,6 +99,7 @@ def load_module(config: Config, *, model_path: str | None = None) -> PolicyModul
     changed = [key for key in _UNSUPPORTED if getattr(shape, key, None) not in (None, 1.0)]
     if changed:
         raise DataError(f"model {path}: {shape.model_type} changes its logits by {changed[0]}, which is not supported")
+    _refuse_longer(config, path, getattr(shape, "max_position_embeddings", None))
     module = PolicyModule(model, temperature=config.flow.temperature, autocast=config.model.dtype == "bfloat16")
     module.eval()
     if config.train.gradient_checkpointing:
@@ -107,6 +108,11 @@ def load_module(config: Config, *, model_path: str | None = None) -> PolicyModul
         model.gradient_checkpointing_enable({"use_reentrant": reentrant})
         module.train()
     return module
+
+
+def load_reference(config: Config) -> PolicyModule:
+    """The initial model, frozen: π_ref of the KL term (report 2.4), whatever checkpoint the policy goes on from."""
+    return load_module(config).requires_grad_(False)
 
 
 def _refuse_missing(path: str) -> None:
@@ -118,6 +124,15 @@ def _refuse_missing(path: str) -> None:
     missing = [pattern for pattern in ("config.json", "*.safetensors") if not list(folder.glob(pattern))]
     if missing:
         raise DataError(f"model folder {path} has no {missing[0]}; config.json and *.safetensors are due")
+
+
+def _refuse_longer(config: Config, path: str, context: int | None) -> None:
+    prompt, response = config.data.max_prompt_tokens, config.train.max_response_tokens
+    if context is not None and prompt + response > context:
+        raise DataError(
+            f"data.max_prompt_tokens {prompt} + train.max_response_tokens {response} = {prompt + response} is more "
+            f"than the context of model {path}: max_position_embeddings = {context}"
+        )
 
 
 def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:
@@ -156,6 +171,8 @@ class Policy:
         self.stage = config.train.zero_stage
         self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else _CPU
         self.engine = self._engine()
+        # Whole on every rank: it is not trained, so there is no optimizer state, and ZeRO has nothing to spread.
+        self.reference = load_reference(config).to(self.device) if config.objective.kl_beta > 0 else None
 
     def _engine(self) -> Any:
         deepspeed = _deepspeed()
@@ -183,14 +200,21 @@ class Policy:
         """``PolicyModule.forward`` on this rank's device."""
         return self.engine(batch.to(self.device), loss_of)
 
-    def backward(self, loss_sum: Tensor, *, tokens: int, last: bool) -> None:
-        """Add the gradient of ``loss_sum / tokens``; ``tokens`` is N_tok of all ranks, ``last`` ends the step.
+    def reference_logprobs(self, batch: MicroBatch) -> Tensor | None:
+        """log π_ref of the target tokens, float32 [T] on the CPU; ``None`` without a KL term."""
+        if self.reference is None:
+            return None
+        with torch.no_grad():
+            return self.reference(batch.to(self.device)).logprobs_T.cpu()
+
+    def backward(self, loss_sum: Tensor, *, denominator: int, last: bool) -> None:
+        """Add the gradient of ``loss_sum / denominator``, the latter of all ranks; ``last`` ends the optimizer step.
 
         All ranks make the same number of calls in a step: ZeRO 2 and 3 exchange gradients in each.
         """
         self.engine.set_gradient_accumulation_boundary(last)
         # DeepSpeed averages gradients over the ranks; the sum is due.
-        self.engine.backward(loss_sum * (self.world / tokens))
+        self.engine.backward(loss_sum * (self.world / denominator))
 
     def step(self) -> float:
         """Clip, update the weights, drop the gradients. Returns the global gradient norm before clipping.

@@ -50,10 +50,19 @@ class MicroBatch:
     """Version at the start of the step minus the version that sampled the token. int64."""
     responses_T: Tensor
     """Which response the token belongs to, counted over the groups in ticket order. int64."""
+    lengths_T: Tensor
+    """|y|: tokens of the response that the token belongs to. int64."""
+    signal_T: Tensor
+    """Whether the token's group carries a signal, some advantage in it not 0 (the set T̃ of report 3.1). bool."""
+    old_logprobs_T: Tensor | None = None
+    """log π_old, nats, where a pass before the step's first update has found it. float32."""
+    reference_logprobs_T: Tensor | None = None
+    """log-probability under the initial model, nats, where a KL term needs it. float32."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on another device."""
-        return MicroBatch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return MicroBatch(**{name: None if tensor is None else tensor.to(device) for name, tensor in tensors.items()})
 
 
 def empty_micro_batch() -> MicroBatch:
@@ -69,6 +78,8 @@ def empty_micro_batch() -> MicroBatch:
         advantages_T=nothing,
         staleness_T=none,
         responses_T=none,
+        lengths_T=none,
+        signal_T=none.bool(),
     )
 
 
@@ -118,6 +129,7 @@ class _Sequence:
     staleness: np.ndarray
     advantage: float
     response: int
+    signal: bool
 
     @property
     def tokens(self) -> int:
@@ -128,6 +140,7 @@ def _sequences(group: ScoredGroup, advantages_S: np.ndarray, version: int, respo
     prompt_P, responses = group.ticket.prompt_tokens_P, group.responses
     assert len(prompt_P), f"group {group.ticket.group_id} has an empty prompt"
     staleness_T = staleness_of(responses, version)
+    signal = bool((advantages_S != 0).any())
     sequences, start = [], 0
     for response, length in enumerate(responses.lengths_S.tolist()):
         own = slice(start, start + length)
@@ -144,6 +157,7 @@ def _sequences(group: ScoredGroup, advantages_S: np.ndarray, version: int, respo
                 staleness_T[own],
                 float(advantages_S[response]),
                 responses_before + response,
+                signal,
             )
         )
     return sequences
@@ -192,4 +206,6 @@ def _micro_batch(rows: list[list[_Sequence]]) -> MicroBatch:
         ),
         staleness_T=torch.from_numpy(np.concatenate([sequence.staleness for sequence in flat])),
         responses_T=torch.from_numpy(np.repeat(np.array([sequence.response for sequence in flat]), counts)),
+        lengths_T=torch.from_numpy(np.repeat(np.array(counts), counts)),
+        signal_T=torch.from_numpy(np.repeat(np.array([sequence.signal for sequence in flat]), counts)),
     )

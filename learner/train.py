@@ -150,7 +150,7 @@ class _Desk:
 
     def _refunds(self) -> dict[str, int]:
         """Groups not trained on so far, by reason, and those that were made for an older incarnation."""
-        return self.intake.refunds | {"orphaned": self.intake.orphaned}
+        return {**self.intake.refunds, "orphaned": self.intake.orphaned}
 
     def close(self) -> None:
         """Stop pumping, write what is left, close the files."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import math
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +60,7 @@ def _run_rows(run: RunData) -> Rows:
     if run.has("at"):
         started = datetime.fromtimestamp(np.nanmin(run.series("at") - run.series("time/step_s")), UTC)
         rows.append(("started", f"{started:%Y-%m-%d %H:%M} UTC"))
-    rows.append(("time in training steps", _duration(run.total("time/step_s"))))
+    rows.append(("time in training steps", str(timedelta(seconds=round(run.total("time/step_s"))))))
     if run.resumed_at():
         rows.append(("resumed at step", ", ".join(map(str, run.resumed_at()))))
     for turn in run.events("control"):
@@ -70,7 +70,8 @@ def _run_rows(run: RunData) -> Rows:
 
 def _group_rows(run: RunData) -> Rows:
     trained = run.total("batch/groups")
-    rows = [("groups trained", f"{trained:,.0f}, {run.total('batch/tokens'):,.0f} tokens")]
+    size = f", {run.total('batch/responses'):,.0f} responses" if run.has("batch/responses") else ""
+    rows = [("groups trained", f"{trained:,.0f}{size}, {run.total('batch/tokens'):,.0f} tokens")]
     by_step = {reason: int(np.nansum(counts)) for reason, counts in run.refunds().items()}
     orphaned = by_step.pop("orphaned", 0)
     # The ledger is the truth; the metrics, which stand in for it, lack what was refunded after the last step.
@@ -103,20 +104,21 @@ def _learning_rows(run: RunData) -> Rows:
 
 
 def _staleness_rows(run: RunData) -> Rows:
-    bounds = " → ".join(f"{bound:.0f}" for _, bound in run.turns(run.bounds())) or "not recorded"
-    rows = [("bound η on the head staleness", bounds)]
+    rows = []
     if run.has("staleness/head_mean", "staleness/head_max"):
+        bounds = " → ".join(f"{bound:.0f}" for _, bound in run.turns(run.bounds())) or "not recorded"
         average, worst = mean(run.series("staleness/head_mean")), np.nanmax(run.series("staleness/head_max"))
-        rows.append(("head staleness: mean, worst", f"{average:.2f}, {worst:.0f}"))
-    within, past = run.ages()
-    rows.append(("groups past the bound of their step", f"{past.sum():,} of {(within + past).sum():,}"))
+        rows.append(("head staleness: mean, worst, bound", f"{average:.2f}, {worst:.0f}, {bounds}"))
+        within, past = run.ages()
+        rows.append(("groups past the bound of their step", f"{past.sum():,} of {(within + past).sum():,}"))
     for label, key in (
         ("token staleness, mean", "staleness/token_mean"),
         ("|log π − log μ|, mean over tokens", "logprob/abs_diff_mean"),
-        ("effective sample size, share of the tokens", "logprob/ess"),
     ):
         if run.has(key):
             rows.append((label, f"{mean(run.series(key)):.3g}"))
+    if run.has("logprob/ess"):
+        rows.append(("effective sample size", f"{percent(mean(run.series('logprob/ess')))} of the tokens"))
     return rows
 
 
@@ -129,8 +131,8 @@ def _speed_rows(run: RunData) -> Rows:
     if run.has("weights/payload_bytes", "weights/full_bytes"):
         full = run.series("weights/full_bytes")
         shares = run.series("weights/payload_bytes") / full
-        text = f"mean {percent(mean(shares))}, median {percent(np.nanmedian(shares))} of {np.nanmax(full) / 1e6:,.3g} MB"
-        rows.append(("bytes a version, share of full", text))
+        text = f"mean {percent(mean(shares))}, median {percent(np.nanmedian(shares))}"
+        rows.append(("bytes a version, share of full", f"{text} of {np.nanmax(full) / 1e6:,.3g} MB"))
     if run.loads:
         seconds = np.array([record["weights/load_s"] for record in run.loads])
         pauses = np.array([record.get("weights/paused_s", 0.0) for record in run.loads])
@@ -154,13 +156,6 @@ def _length_rows(run: RunData) -> Rows:
         _, first, last = ends(run.series("response/truncated_share"))
         rows.append(("truncated, first and last steps", f"{percent(first)} → {percent(last)}"))
     return rows
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 TEMPLATE = """\

@@ -1,4 +1,4 @@
-"""Group-relative advantages (report 2.5). Pure."""
+"""Group-relative advantages (report 2.5) and masks for truncated responses (report 3.2.3). Pure."""
 
 from __future__ import annotations
 
@@ -6,22 +6,55 @@ from typing import Literal
 
 import numpy as np
 
+Mask = Literal["none", "before", "after"]
 
-def has_signal(rewards_S: np.ndarray) -> bool:
-    """Whether a group teaches anything: some response was rewarded otherwise than another (report 3.1, the set T̃)."""
+
+def has_signal(rewards_S: np.ndarray, finished_S: np.ndarray | None = None, mask: Mask = "none") -> bool:
+    """Whether a group teaches anything: some advantage is not 0 (report 3.1, the set T̃).
+
+    ``rewards_S``: shape [S]. ``finished_S``: which responses came to an end, bool or 0/1 [S]; needed by a mask.
+    """
     rewards_S = np.asarray(rewards_S)
-    return bool(rewards_S.size) and bool((rewards_S != rewards_S[0]).any())
+    if mask == "none":
+        return _differ(rewards_S)
+    ended_S = _ended(rewards_S, finished_S)
+    # ``after``: responses that ended all alike still differ from a mean that truncated ones have a part in.
+    return int(ended_S.sum()) >= 2 and _differ(rewards_S[ended_S] if mask == "before" else rewards_S)
 
 
 def group_advantages(
-    rewards_S: np.ndarray, std: Literal["unbiased", "biased"] = "unbiased", eps: float = 1e-6
+    rewards_S: np.ndarray,
+    std: Literal["unbiased", "biased"] = "unbiased",
+    eps: float = 1e-6,
+    *,
+    finished_S: np.ndarray | None = None,
+    mask: Mask = "none",
 ) -> np.ndarray:
     """A_j = (r_j - mean r) / (std r + eps), one for each of the group's S responses (report 2.5).
 
     ``rewards_S``: shape [S]. ``std``: divided by S-1 ("unbiased", the released code) or by S. ``eps``: the report gives
-    none, the released code 1e-6. Returns float64 [S]; exact zeros where the group has no signal.
+    none, the released code 1e-6. ``mask``: what truncated responses, those not in ``finished_S`` [S], get: ``none``:
+    as others; ``before``: 0, and mean and std are those of the others; ``after``: 0. Returns float64 [S]; exact zeros
+    where the group has no signal, which under a mask it cannot have with fewer than two untruncated responses.
     """
     rewards_S = np.asarray(rewards_S, dtype=np.float64)
-    if not has_signal(rewards_S):
+    if not has_signal(rewards_S, finished_S, mask):
         return np.zeros_like(rewards_S)  # the mean of equal rewards may miss them by an ulp, which eps would blow up
-    return (rewards_S - rewards_S.mean()) / (rewards_S.std(ddof=1 if std == "unbiased" else 0) + eps)
+    if mask == "none":
+        return _normalised(rewards_S, rewards_S, std, eps)
+    ended_S = _ended(rewards_S, finished_S)
+    counted = rewards_S[ended_S] if mask == "before" else rewards_S
+    return np.where(ended_S, _normalised(rewards_S, counted, std, eps), 0.0)
+
+
+def _normalised(rewards_S: np.ndarray, counted: np.ndarray, std: str, eps: float) -> np.ndarray:
+    return (rewards_S - counted.mean()) / (counted.std(ddof=1 if std == "unbiased" else 0) + eps)
+
+
+def _differ(rewards: np.ndarray) -> bool:
+    return bool(rewards.size) and bool((rewards != rewards[0]).any())
+
+
+def _ended(rewards_S: np.ndarray, finished_S: np.ndarray | None) -> np.ndarray:
+    assert finished_S is not None and len(finished_S) == len(rewards_S), "a mask needs to know what was truncated"
+    return np.asarray(finished_S).astype(bool)

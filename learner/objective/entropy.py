@@ -1,12 +1,23 @@
-"""The adaptive entropy controller (report 3.2). Pure.
+"""Entropy control (report 3.2.5): the coefficient α of the entropy in the loss of training step k. Pure.
 
-At step k with policy entropy e_k: α_k = c_k if e_k <= target, else 0; then c moves by Δ towards the target and never
-below 0. The report states no clamp but requires α >= 0. A coefficient of zero does not switch the controller off.
+``report``: with policy entropy e_k, α_k = c_k if e_k <= target, else 0; then c moves by Δ towards the target and never
+below 0. The report states no clamp but requires α >= 0.
+
+``scripts`` (the released code): α_k is what came out of the step before: c moved by Δ, up if e_{k-1} < target and
+otherwise down, clamped to [0, 5e-3], and in force if e_{k-1} < target. Nothing has to be measured before the update.
+
+A coefficient of zero switches neither off.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from ...common.config import Entropy
+
+DELTA = {"report": 0.005, "scripts": 1e-4}
+CEILING = {"report": math.inf, "scripts": 5e-3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,18 +25,58 @@ class ControllerState:
     """What the controller remembers between steps; part of every checkpoint."""
 
     coefficient: float = 0.0
-    """c_k, the weight that the entropy has in the loss of a step whose entropy is at or below the target."""
+    """c_k, the weight that the entropy has in the loss of a step in which it is in force. Under the scripts' rule with
+    a minus sign where the step before has put it out of force: one number, so every rule's checkpoint looks alike."""
+
+
+def needs_entropy(state: ControllerState, settings: Entropy) -> bool:
+    """Whether α_k depends on e_k, which then has to be measured before the update. At c = 0 it is 0 whatever e_k."""
+    return settings.control == "adaptive" and settings.rule == "report" and state.coefficient > 0
+
+
+def step_alpha(state: ControllerState, entropy: float, settings: Entropy) -> float:
+    """α_k. ``entropy``: e_k in nats a token, under the policy before the update; any number where it is not needed."""
+    if settings.control == "constant":
+        return settings.alpha
+    if settings.control == "none":
+        return 0.0
+    return max(0.0, state.coefficient) if settings.rule == "scripts" else alpha(state, entropy, settings.target)
+
+
+def state_after(state: ControllerState, entropy: float, settings: Entropy) -> ControllerState:
+    """The state for step k+1 when step k's entropy e_k was ``entropy``."""
+    if settings.control != "adaptive":
+        return state
+    delta = DELTA[settings.rule] if settings.delta is None else settings.delta
+    ceiling = CEILING[settings.rule] if settings.max_coefficient is None else settings.max_coefficient
+    rule = next_state if settings.rule == "report" else next_state_of_scripts
+    return rule(state, entropy, settings.target, delta, ceiling)
 
 
 def alpha(state: ControllerState, entropy: float, target: float) -> float:
-    """α_k of the step whose entropy (nats a token, under the policy before the update) is ``entropy``."""
+    """α_k of the step whose entropy (nats a token, under the policy before the update) is ``entropy``, by the report."""
     return state.coefficient if entropy <= target else 0.0
 
 
-def next_state(state: ControllerState, entropy: float, target: float, delta: float) -> ControllerState:
-    """c_{k+1}: up by ``delta`` below the target, down above it, unchanged on it, never negative."""
+def next_state(
+    state: ControllerState, entropy: float, target: float, delta: float, ceiling: float = math.inf
+) -> ControllerState:
+    """c_{k+1} by the report: up by ``delta`` below the target, down above it, unchanged on it, never negative."""
     if entropy == target:
         return state
-    moved = state.coefficient + (delta if entropy < target else -delta)
+    return ControllerState(_clamped(state.coefficient + (delta if entropy < target else -delta), ceiling))
+
+
+def next_state_of_scripts(
+    state: ControllerState, entropy: float, target: float, delta: float, ceiling: float
+) -> ControllerState:
+    """The next step's coefficient by the released code: up by ``delta`` and in force below the target; down and out of
+    force on it and above."""
+    below = entropy < target
+    moved = _clamped(abs(state.coefficient) + (delta if below else -delta), ceiling)
+    return ControllerState(moved if below else -moved)
+
+
+def _clamped(coefficient: float, ceiling: float) -> float:
     # Rounded because sums of 0.005 come back to 1e-18 rather than to 0, and c > 0 costs a forward pass a step.
-    return ControllerState(max(0.0, round(moved, 12)))
+    return min(ceiling, max(0.0, round(coefficient, 12)))

@@ -116,7 +116,7 @@ def test_the_summary_is_what_the_lines_add_up_to(tmp_path: Path) -> None:
     assert row(page, "reward, first and last 10 steps") == "0.250 → 0.750"
     assert row(page, "groups trained").startswith("320, 2,560 responses")
     assert row(page, "learner&#39;s time spent waiting") == "25 %"
-    assert row(page, "time in training steps") == "40.0 s"
+    assert row(page, "time in training steps") == "0:00:40"
     assert row(page, "bytes a version, share of full") == "mean 8.2 %, median 3.3 % of 2.9 MB"
 
 

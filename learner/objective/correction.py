@@ -1,0 +1,73 @@
+"""Behaviour correction: what the ratio is taken to when the sampler's policy μ is older than the learner's. Pure.
+
+``none``: ρ = π_θ/μ (coupled). ``decoupled`` and ``loglinear``: ρ = π_θ/π_old, π_old being the policy at the start of
+the training step, and the token's advantage weighted with π_old/μ, bounded.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...common.config import Objective
+
+
+class Anchor(NamedTuple):
+    """What a token's ratio is taken to. Neither carries a gradient."""
+
+    logprobs_T: Tensor
+    """log-probability in the ratio's denominator: log μ, or log π_old. Nats."""
+    weights_T: Tensor | None
+    """Bounded π_old/μ. ``None``: 1 for every token."""
+
+
+def anchor(
+    objective: Objective,
+    logprobs_T: Tensor,
+    behaviour_logprobs_T: Tensor,
+    old_logprobs_T: Tensor | None,
+    staleness_T: Tensor,
+    lag: float,
+) -> Anchor:
+    """The anchor of every token. All [T]: log π_θ, log μ, log π_old (``None``: not computed), staleness in versions.
+
+    ``lag``: local lag as a share of the training step, updates made / N_SGD: 0 in the first update, where π_θ is π_old.
+    """
+    if objective.correction == "none":
+        return Anchor(behaviour_logprobs_T, None)
+    if lag == 0.0:
+        old_T = logprobs_T.detach()
+    elif objective.correction == "loglinear":
+        old_T = loglinear(logprobs_T.detach(), behaviour_logprobs_T, staleness_T, lag)
+    else:
+        assert old_logprobs_T is not None, "decoupled needs log π_old after the first update"
+        old_T = old_logprobs_T
+    return Anchor(old_T, bounded_weights(objective, old_T - behaviour_logprobs_T))
+
+
+def loglinear(logprobs_T: Tensor, behaviour_logprobs_T: Tensor, staleness_T: Tensor, lag: float) -> Tensor:
+    """log π_old, taken to lie on a line over the version from log μ at v - staleness to log π_θ at v + lag.
+
+    ``lag`` > 0. At staleness 0 it is log μ, which is then the same policy's.
+    """
+    share_T = staleness_T.to(logprobs_T.dtype) / (staleness_T.to(logprobs_T.dtype) + lag)
+    return behaviour_logprobs_T + share_T * (logprobs_T - behaviour_logprobs_T)
+
+
+def bounded_weights(objective: Objective, log_weights_T: Tensor) -> Tensor:
+    """w = π_old/μ of every token, at most C (``truncate``), or 0 outside the range (``mask``)."""
+    weights_T = log_weights_T.exp()
+    if objective.correction_bound == "truncate":
+        return weights_T.clamp(max=objective.correction_cap)
+    return torch.where(outside(objective, log_weights_T), torch.zeros_like(weights_T), weights_T)
+
+
+def outside(objective: Objective, log_weights_T: Tensor) -> Tensor:
+    """Which tokens' weights the bound changes. Bool [T]."""
+    weights_T = log_weights_T.exp()
+    if objective.correction_bound == "truncate":
+        return weights_T > objective.correction_cap
+    low, high = objective.correction_range
+    return (weights_T < low) | (weights_T > high)
