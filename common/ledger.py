@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,13 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
                 )
             previous = chain
             yield {"line": line, **body, "chain": chain}
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the ledger of the run in ``folder`` has its end."""
+    path = folder / "ledger.jsonl"
+    lines = deque(read(path) if path.exists() else (), maxlen=1)
+    return bool(lines) and lines[0]["event"] == "end"
 
 
 def _parsed(path: Path, number: int, text: str) -> dict[str, Any]:

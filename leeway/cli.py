@@ -101,9 +101,14 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Who waits for whom, and since when. Exit code 0: the run moves or is done; 8: it is stalled."""
+    from ..common.ledger import is_complete
     from . import status as desk
 
-    raise typer.Exit(desk.show(*_found(run, redis_url, runs_dir), as_json=as_json))
+    url, name = _found(run, redis_url, runs_dir)
+    if redis_url is None and is_complete(runs_dir / name):  # its embedded server has left with it
+        typer.echo(f"run {name} is finished; its report is {runs_dir / name / 'report.html'}")
+        return
+    raise typer.Exit(desk.show(url, name, as_json=as_json))
 
 
 @app.command("set")

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import typer
 from ..common.config import Config, compose, dump, expand, parse
 from ..common.errors import BrokerError, ConfigError, DataError, RoleDiedError, RunExistsError
 from ..common.keys import Keys
-from ..common.ledger import read
+from ..common.ledger import is_complete
 from ..common.metrics import read_steps
 from ..common.streams import Bus, RedisError
 from . import status
@@ -80,7 +79,7 @@ def up(
         if run is None or presets or settings:
             raise ConfigError("--resume takes --run alone: the run's own configuration goes on")
         config = _stored(runs_dir / run)
-        if _complete(runs_dir / run / "ledger.jsonl"):
+        if is_complete(runs_dir / run):
             typer.echo(f"run {run!r} is complete: there is nothing to go on with")
             return
     else:
@@ -104,6 +103,8 @@ def up(
         (folder / "redis-url").write_text(redis_url + "\n")
         bus = Bus(redis_url, run)
         stack.callback(bus.close)
+        if bus.has_run() and not resume:
+            raise RunExistsError(f"run {run!r} is already in this Redis; choose another --run")
         bus.store_config(dump(config))
         bus.set_state(phase="starting", step=0)
         roles = _roles(config, run, redis_url, runs_dir)
@@ -156,11 +157,6 @@ def _stored(folder: Path) -> Config:
     if not path.exists():
         raise DataError(f"{path}: no such run; runs are under --runs-dir")
     return parse(path.read_text(), str(path))
-
-
-def _complete(ledger: Path) -> bool:
-    lines = deque(read(ledger) if ledger.exists() else (), maxlen=1)
-    return bool(lines) and lines[0]["event"] == "end"
 
 
 def _refuse_missing_inputs(config: Config) -> None:

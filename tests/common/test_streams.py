@@ -133,6 +133,17 @@ def test_a_url_that_is_none_is_named():
         Bus("http://127.0.0.1", "r")
 
 
+def test_a_server_that_refuses_is_named(tmp_path):
+    from leeway_rl.leeway.server import EmbeddedServer
+
+    with EmbeddedServer(tmp_path) as server:
+        bus = Bus(server.url, "r")
+        bus._redis.config_set("requirepass", "x")
+        bus.close()
+        with pytest.raises(BrokerError, match="no Redis at .*Authentication required"):
+            Bus(server.url, "r")
+
+
 def test_an_unknown_run_is_named(bus):
     with pytest.raises(BrokerError, match="is not known"):
         bus.load_config()

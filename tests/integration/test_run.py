@@ -87,6 +87,20 @@ def test_a_taken_run_id_is_refused(finished):
     assert "run 'first' exists" in again.stderr
 
 
+def test_status_of_a_finished_run_says_so(finished):
+    home, _ = finished
+    shown = leeway("status", cwd=home)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.strip() == "run first is finished; its report is runs/first/report.html"
+
+
+def test_a_complete_run_has_nothing_to_resume(finished):
+    home, _ = finished
+    again = leeway("up", "--run", "first", "--resume", cwd=home)
+    assert again.returncode == 0
+    assert "nothing to go on with" in again.stdout
+
+
 def test_the_report_can_be_made_again(finished):
     home, _ = finished
     assert leeway("report", "first", cwd=home).stdout.strip() == "runs/first/report.html"
