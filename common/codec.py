@@ -1,9 +1,10 @@
 """Wire types to bytes and back: msgpack, a schema version, arrays as raw little-endian bytes. Never pickle.
 
 A message is ``[SCHEMA, type name, [field, field, …]]``, fields in the order of the dataclass: positions, not names,
-because a message is small and both ends run the same schema. An array is an extension of type 1 holding
-``[dtype, shape, raw bytes]``. Decoding checks everything against the dataclass's annotations and raises
-``DecodeError`` on anything else; it allocates no more than the message is long.
+because a message is small and both ends run the same schema; so is an enum's member. An array is an extension of type 1:
+a byte that gives the length of a msgpack ``[dtype, shape]``, that, zeros up to a multiple of 8, the raw bytes; unsigned integers travel in the fewest bytes that hold them and arrive as uint32.
+Decoding checks everything against the dataclass's annotations and raises ``DecodeError`` on anything else; it
+allocates no more than a small multiple of the message's length.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Callable
 from enum import Enum
 from functools import cache
+from math import prod
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgpack
@@ -24,15 +28,17 @@ SCHEMA = 1
 MAX_MESSAGE_BYTES = 512 * 1024 * 1024  # what Redis takes as one value
 
 _ARRAY = 1
-_DTYPES = frozenset({"|u1", "<u2", "<u4", "<i4", "<i8", "<f4", "<f8"})
+_DTYPES = {name: np.dtype(name) for name in ("|u1", "<u2", "<u4", "<i4", "<i8", "<f4", "<f8")}
+_UINT32 = np.dtype("<u4")
 
 T = TypeVar("T")
+Check = Callable[[Any, str], Any]
+"""Takes a raw value and the path to it; gives the typed value or raises ``DecodeError``."""
 
 
 def encode(message: Any) -> bytes:
     """Bytes of a wire-type instance."""
-    body = [_plain(getattr(message, field.name)) for field in dataclasses.fields(message)]
-    return msgpack.packb([SCHEMA, type(message).__name__, body], use_bin_type=True)
+    return msgpack.packb([SCHEMA, type(message).__name__, _plain_fields(message)], use_bin_type=True)
 
 
 def decode(cls: type[T], data: bytes) -> T:
@@ -54,87 +60,138 @@ def decode(cls: type[T], data: bytes) -> T:
         raise DecodeError(f"{cls.__name__}: schema {schema}, this build speaks {SCHEMA}")
     if name != cls.__name__:
         raise DecodeError(f"expected a {cls.__name__}, found a {name[:64]}")
-    return _build(cls, body, cls.__name__)
+    return _build(cls)(body, cls.__name__)
+
+
+@cache
+def _values_of(cls: type) -> Callable[[Any], tuple[Any, ...]]:
+    names = [field.name for field in dataclasses.fields(cls)]
+    assert len(names) > 1
+    return attrgetter(*names)
+
+
+def _plain_fields(message: Any) -> list[Any]:
+    return [_plain(value) for value in _values_of(type(message))(message)]
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        array = np.ascontiguousarray(value)
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        assert little.dtype.str in _DTYPES, f"no wire form for dtype {array.dtype}"
-        return msgpack.ExtType(_ARRAY, msgpack.packb([little.dtype.str, list(little.shape), little.tobytes()]))
+    kind = type(value)
+    if kind in (str, int, float, bool, type(None)):
+        return value
+    if kind is np.ndarray:
+        return _pack_array(value)
     if isinstance(value, Enum):
-        return value.value
-    if dataclasses.is_dataclass(value):
-        return [_plain(getattr(value, field.name)) for field in dataclasses.fields(value)]
+        return _members(kind).index(value)
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
-    return value
+    assert dataclasses.is_dataclass(kind), f"no wire form for {kind.__name__}"
+    return _plain_fields(value)
+
+
+def _pack_array(array: np.ndarray) -> msgpack.ExtType:
+    if array.dtype.kind == "u":
+        largest = int(array.max(initial=0))
+        array = array.astype("|u1" if largest < 1 << 8 else "<u2" if largest < 1 << 16 else "<u4", copy=False)
+        assert largest < 1 << 32
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    assert little.dtype.str in _DTYPES, f"no wire form for dtype {array.dtype}"
+    header = msgpack.packb([little.dtype.str, little.shape])
+    # Padded, so that the array can be used where it lies in the message: no copy on arrival.
+    return msgpack.ExtType(_ARRAY, b"".join((bytes([len(header)]), header, bytes(-(1 + len(header)) % 8), little.data)))
 
 
 def _unpack_ext(code: int, data: bytes) -> np.ndarray:
     if code != _ARRAY:
         raise DecodeError(f"unknown extension type {code}")
-    match msgpack.unpackb(data, raw=False, use_list=False):
-        case (str(dtype), tuple(shape), bytes(body)) if dtype in _DTYPES and _is_shape(shape):
+    size = 1 + (data[0] if data else 0)
+    match msgpack.unpackb(data[1:size], raw=False, use_list=False):
+        case (str(name), tuple(shape)) if name in _DTYPES and _is_shape(shape):
             pass
         case _:
-            raise DecodeError("an array that is not [dtype, shape, bytes]")
-    expected = int(np.dtype(dtype).itemsize) * _product(shape)
-    if expected != len(body):
-        raise DecodeError(f"an array of {len(body)} bytes where {dtype}{list(shape)} needs {expected}")
-    return np.frombuffer(body, dtype=dtype).reshape(shape)
+            raise DecodeError("an array whose header is not [dtype, shape]")
+    dtype, start = _DTYPES[name], size + -size % 8
+    expected = dtype.itemsize * prod(shape)
+    if expected != len(data) - start:
+        raise DecodeError(f"an array of {len(data) - start} bytes where {name}{list(shape)} needs {expected}")
+    array = np.frombuffer(data, dtype=dtype, offset=start).reshape(shape) if expected else np.empty(shape, dtype)
+    return array.astype(_UINT32) if dtype.kind == "u" and dtype is not _UINT32 else array
 
 
 def _is_shape(shape: tuple[Any, ...]) -> bool:
     return len(shape) <= 2 and all(type(side) is int and 0 <= side < 2**40 for side in shape)
 
 
-def _product(shape: tuple[int, ...]) -> int:
-    total = 1
-    for side in shape:
-        total *= side
-    return total
+# --- checks, made once a type from its annotations ------------------------------------------------------------------
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def _build(cls: Any) -> Check:
+    """The check that turns a tuple of raw fields into an instance of dataclass ``cls``."""
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]
+    checks = [(name, _check_of(hints[name])) for name in names]
+
+    def build(body: Any, path: str) -> Any:
+        if type(body) is not tuple:
+            raise DecodeError(f"{path}: fields are due, found {type(body).__name__}")
+        if len(body) != len(checks):
+            raise DecodeError(f"{path}: {len(body)} fields where {len(checks)} are due")
+        return cls(**{name: check(item, f"{path}.{name}") for (name, check), item in zip(checks, body, strict=True)})
+
+    return build
 
 
-def _build(cls: Any, body: tuple[Any, ...], path: str) -> Any:
-    fields = dataclasses.fields(cls)
-    if len(body) != len(fields):
-        raise DecodeError(f"{path}: {len(body)} fields where {len(fields)} are due")
-    hints = _hints(cls)
-    return cls(
-        **{f.name: _check(hints[f.name], item, f"{path}.{f.name}") for f, item in zip(fields, body, strict=True)}
-    )
-
-
-def _check(hint: Any, value: Any, path: str) -> Any:
+@cache
+def _check_of(hint: Any) -> Check:
     origin = typing.get_origin(hint)
     if origin is tuple:
-        if not isinstance(value, tuple):
-            raise DecodeError(f"{path}: a list is due, found {type(value).__name__}")
-        item_hint = typing.get_args(hint)[0]
-        return tuple(_check(item_hint, item, f"{path}[{i}]") for i, item in enumerate(value))
+        return _tuple_check(_check_of(typing.get_args(hint)[0]))
     if origin in (types.UnionType, typing.Union):
-        if value is None:
-            return None
         (inner,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
-        return _check(inner, value, path)
-    if hint is float and type(value) in (int, float):
-        return float(value)
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        try:
-            return hint(value)
-        except ValueError as error:
-            raise DecodeError(f"{path}: {str(value)[:64]!r} is not a {hint.__name__}") from error
+        check = _check_of(inner)
+        return lambda value, path: None if value is None else check(value, path)
+    if issubclass(hint, Enum):
+        return _enum_check(hint)
     if dataclasses.is_dataclass(hint):
-        if not isinstance(value, tuple):
-            raise DecodeError(f"{path}: fields are due, found {type(value).__name__}")
-        return _build(hint, value, path)
-    if type(value) is not hint:
-        raise DecodeError(f"{path}: {getattr(hint, '__name__', hint)} is due, found {type(value).__name__}")
-    return value
+        return _build(hint)
+    return _float_check if hint is float else _type_check(hint)
+
+
+def _tuple_check(check: Check) -> Check:
+    def items(value: Any, path: str) -> Any:
+        if type(value) is not tuple:
+            raise DecodeError(f"{path}: a list is due, found {type(value).__name__}")
+        return tuple([check(item, f"{path}[{index}]") for index, item in enumerate(value)])
+
+    return items
+
+
+@cache
+def _members(kind: type[Enum]) -> tuple[Enum, ...]:
+    return tuple(kind)
+
+
+def _enum_check(kind: type[Enum]) -> Check:
+    members = _members(kind)
+
+    def member(value: Any, path: str) -> Any:
+        if type(value) is not int or not 0 <= value < len(members):
+            raise DecodeError(f"{path}: {str(value)[:64]!r} is not the number of a {kind.__name__}")
+        return members[value]
+
+    return member
+
+
+def _float_check(value: Any, path: str) -> float:
+    if type(value) not in (int, float):
+        raise DecodeError(f"{path}: float is due, found {type(value).__name__}")
+    return float(value)
+
+
+def _type_check(kind: type) -> Check:
+    def check(value: Any, path: str) -> Any:
+        if type(value) is not kind:
+            raise DecodeError(f"{path}: {kind.__name__} is due, found {type(value).__name__}")
+        return value
+
+    return check

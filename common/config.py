@@ -58,9 +58,9 @@ class Train(_Section):
     groups_per_step: int = Field(ge=1)
     """D_R of the report: groups (prompts with a signal) in a training step's batch."""
     minibatch_groups: int | None = Field(default=None, ge=1)
-    """D_T of the report: groups of one SGD update, taken in ticket order. By default D_R: one update a training step."""
+    """D_T of the report: groups of one SGD update, in ticket order. By default D_R: one update a training step."""
     reuse: int = Field(default=1, ge=1)
-    """N_reuse of the report: times a training step goes through its batch. N_SGD = (D_R/D_T)·N_reuse updates a step."""
+    """N_reuse of the report: times a training step goes through its batch. N_SGD = (D_R/D_T)·N_reuse updates."""
     group_size: int = Field(ge=2)
     """G of the report: responses a prompt."""
     max_response_tokens: int = Field(ge=1)

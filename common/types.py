@@ -72,13 +72,13 @@ class Responses:
 
     group_id: str
     tokens_T: np.ndarray
-    """Sampled tokens, end token included. uint16 where the vocabulary fits, else uint32; shape [T]."""
+    """Sampled tokens, end token included. Unsigned integers, shape [T]."""
     logprobs_T: np.ndarray
     """Behaviour log-probabilities log μ of the sampled tokens under logits/τ. float32, nats, shape [T]."""
     lengths_S: np.ndarray
     """Tokens of each response. uint32, shape [G]; sums to T."""
     finished_S: np.ndarray
-    """1 where the response ended by an end token, 0 where it was truncated. uint8, shape [G]."""
+    """1 where the response ended by an end token, 0 where it was truncated. Unsigned integers, shape [G]."""
     spans: np.ndarray
     """Which version sampled which tokens: rows (response, version, start, end), ``end`` exclusive, token positions
     within the response. uint32, shape [n, 4]; the rows of a response cover 0..length without gap or overlap, in

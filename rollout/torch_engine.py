@@ -108,7 +108,6 @@ class TorchEngine:
         self._model = AutoModelForCausalLM.from_config(
             _config(path), dtype=getattr(torch, dtype), attn_implementation="sdpa"
         ).eval()
-        self._token_dtype = np.uint16 if self._model.config.vocab_size <= 1 << 16 else np.uint32
         self._busy = threading.Lock()
         # Locks are not fair: without a queue, a worker that generates group after group could keep ``load`` out.
         self._queue = threading.Lock()
@@ -141,7 +140,7 @@ class TorchEngine:
             self._busy.release()
         return Responses(
             group_id=ticket.group_id,
-            tokens_T=np.concatenate(tokens).astype(self._token_dtype),
+            tokens_T=np.concatenate(tokens).astype(np.uint32),
             logprobs_T=np.concatenate(logprobs),
             lengths_S=np.array([len(t) for t in tokens], dtype=np.uint32),
             finished_S=np.array(finished, dtype=np.uint8),

@@ -86,7 +86,6 @@ class VllmEngine:
         _quiet_environment(model_path)
         model_path = _model_folder(model_path)
         self._end_tokens = sorted(end_tokens(model_path))
-        self._token_dtype = np.uint16 if _config(model_path).vocab_size <= 2**16 else np.uint32
         self._ties_embeddings = _config(model_path).get_text_config().tie_word_embeddings
         self.version = -1
         self.concurrency = concurrency
@@ -146,7 +145,7 @@ class VllmEngine:
         started = time.monotonic()
         outputs = self._run(self._sample(ticket))
         seconds = time.monotonic() - started
-        return _responses(ticket, outputs, dtype=self._token_dtype, worker=self._worker, seconds=seconds)
+        return _responses(ticket, outputs, worker=self._worker, seconds=seconds)
 
     def close(self) -> None:
         """End vLLM's processes and the loop. Waiting ``generate`` calls raise. Safe to call twice."""
@@ -379,12 +378,10 @@ def _flat(output: CompletionOutput) -> FlatLogprobs:
     return flat
 
 
-def _responses(
-    ticket: Ticket, outputs: list[CompletionOutput], *, dtype: type[np.integer], worker: str, seconds: float
-) -> Responses:
+def _responses(ticket: Ticket, outputs: list[CompletionOutput], *, worker: str, seconds: float) -> Responses:
     """vLLM's outputs of one group as flat arrays."""
     assert len(outputs) == ticket.group_size
-    tokens = [np.asarray(output.token_ids, dtype=dtype) for output in outputs]
+    tokens = [np.asarray(output.token_ids, dtype=np.uint32) for output in outputs]
     logprobs = [np.asarray(_flat(output).logprobs, dtype=np.float32) for output in outputs]
     assert all(len(t) == len(p) for t, p in zip(tokens, logprobs, strict=True))
     spans = [

@@ -20,13 +20,14 @@ from typing import Any
 
 import numpy as np
 
+from ...common.codec import decode
 from ...common.config import Config
 from ...common.errors import DecodeError
 from ...common.ledger import Ledger
 from ...common.service import Service
 from ...common.streams import Bus, ScoredEntry
 from ...common.types import Responses, Scores, Ticket, VerdictKind
-from ..objective.advantage import has_signal
+from ..objective.advantage import is_trained
 from ..packing import ScoredGroup
 from .prompts import PromptSource, sampling_seed
 from .staleness import check_spans, head_staleness
@@ -66,6 +67,7 @@ class Intake:
         self.tokens_in = 0
         """Response tokens of every group that arrived, refunded ones included."""
         self._lock = threading.Condition()
+        self._tickets: dict[int, Ticket] = {}
         self._groups: dict[int, ScoredGroup] = {}
         self._verdicts: dict[int, list[str]] = {}
         self._graded: dict[int, tuple[float, int, int]] = {}
@@ -131,6 +133,7 @@ class Intake:
             for group in groups:
                 self._write_trained(group, step)
                 del self._groups[group.ticket.ticket]
+                del self._tickets[group.ticket.ticket]
                 self._settled.append(self._entries.pop(group.ticket.ticket))
             self.ledger.write(
                 "step",
@@ -199,9 +202,11 @@ class Intake:
             with self._lock:
                 self._take_up_controls()
                 self._issue_while_room()
-            for entry in self.bus.scored(count=64, block_s=POLL_S):
+            entries = self.bus.scored(count=64, block_s=POLL_S)
+            payloads = self.bus.scored_payloads([entry.group_id for entry in entries]) if entries else []
+            for entry, payload in zip(entries, payloads, strict=True):
                 with self._lock:
-                    self._take_in(entry)
+                    self._take_in(entry, payload)
                     self._issue_while_room()
                     self._lock.notify_all()
 
@@ -235,9 +240,10 @@ class Intake:
             prompt=ticket.prompt_id,
             reissued=reissued,
         )
+        self._tickets[number] = ticket
         self.bus.issue(ticket)
 
-    def _take_in(self, entry: ScoredEntry) -> None:
+    def _take_in(self, entry: ScoredEntry, payload: tuple[bytes | None, bytes | None]) -> None:
         number, incarnation = (int(part) for part in entry.group_id.split("-"))
         if incarnation != self.incarnation or number not in self.book.live or self.book.live[number]:
             self.orphaned += 1
@@ -249,11 +255,12 @@ class Intake:
             self._refund(number, "poison")
             return
         try:
-            found = self.bus.scored_group(entry.group_id)
-            if found is None:
+            responses, scores = payload
+            if responses is None or scores is None:
                 raise DecodeError("its payload is gone")
-            group = self._checked(*found)
-            self._verdicts[number] = [verdict.kind.value for verdict in found[2].verdicts]
+            found = decode(Scores, scores)
+            group = self._checked(self._tickets[number], decode(Responses, responses), found)
+            self._verdicts[number] = [verdict.kind.value for verdict in found.verdicts]
         except DecodeError as error:
             self.bus.dead_letter("scored", entry.group_id, str(error))
             log.warning("ticket %d cannot be used: %s", number, error)
@@ -262,7 +269,7 @@ class Intake:
         tokens = int(group.responses.lengths_S.sum())
         self.tokens_in += tokens
         self._graded[number] = (float(group.rewards_S.sum()), len(group.rewards_S), tokens)
-        if has_signal(group.rewards_S):
+        if is_trained(group.rewards_S, group.responses.finished_S, self.config.objective):
             self._groups[number] = group
             self.book.ready(number)
         else:
@@ -294,6 +301,7 @@ class Intake:
         self.ledger.write("refunded", ticket=number, version=self.book.version, reason=reason, **why)
         self.refunds[reason] += 1
         self.book.refund(number)
+        del self._tickets[number]
         self._groups.pop(number, None)
         self._verdicts.pop(number, None)
         if number in self._entries:

@@ -19,17 +19,17 @@ def test_every_group_message_comes_back_as_it_was():
         for name in message.__slots__:
             sent, got = getattr(message, name), getattr(back, name)
             if isinstance(sent, np.ndarray):
-                assert got.dtype == sent.dtype
+                assert got.dtype == (np.uint32 if sent.dtype.kind == "u" else sent.dtype)
                 np.testing.assert_array_equal(got, sent)
             else:
                 assert got == sent
 
 
-def test_a_token_costs_six_bytes_for_a_small_vocabulary():
+def test_a_token_costs_six_bytes_where_the_vocabulary_fits_two():
     ticket, tokens = a_ticket(group_size=1), 10_000
     responses = some_responses(
         ticket,
-        tokens_T=np.zeros(tokens, np.uint16),
+        tokens_T=np.full(tokens, 49_000, np.uint32),
         logprobs_T=np.zeros(tokens, np.float32),
         lengths_S=np.array([tokens], np.uint32),
     )
@@ -53,6 +53,12 @@ def test_a_damaged_message_decodes_to_its_own_type_or_is_refused(data):
         return
 
 
+def an_array(dtype, shape, body):
+    """An array as it travels, whether its header tells the truth or not."""
+    header = msgpack.packb([dtype, shape])
+    return msgpack.ExtType(1, bytes([len(header)]) + header + bytes(-(1 + len(header)) % 8) + body)
+
+
 def test_another_schema_another_type_and_another_shape_are_named():
     good = encode(some_scores(a_ticket()))
     with pytest.raises(DecodeError, match="expected a Ticket, found a Scores"):
@@ -60,19 +66,19 @@ def test_another_schema_another_type_and_another_shape_are_named():
     newer = msgpack.packb([SCHEMA + 1, "Scores", []])
     with pytest.raises(DecodeError, match=f"schema {SCHEMA + 1}"):
         decode(Scores, newer)
-    array = msgpack.ExtType(1, msgpack.packb(["<f4", [1000], b"1234"]))
+    array = an_array("<f4", [1000], b"1234")
     with pytest.raises(DecodeError, match="needs 4000"):
         decode(Scores, msgpack.packb([SCHEMA, "Scores", [array]]))
 
 
 def test_a_huge_declared_shape_allocates_nothing():
-    array = msgpack.ExtType(1, msgpack.packb(["<f8", [2**39, 2**39], b""]))
+    array = an_array("<f8", [2**39, 2**39], b"")
     with pytest.raises(DecodeError, match="an array of 0 bytes"):
         decode(Scores, msgpack.packb([SCHEMA, "Scores", [array]]))
 
 
 def test_a_wrong_field_is_named_with_its_path():
     raw = msgpack.unpackb(encode(some_scores(a_ticket())), strict_map_key=False)
-    raw[2][1][0][0] = "perhaps"
-    with pytest.raises(DecodeError, match=r"Scores.verdicts\[0\].kind: 'perhaps' is not a VerdictKind"):
+    raw[2][1][0][0] = 17
+    with pytest.raises(DecodeError, match=r"Scores.verdicts\[0\].kind: '17' is not the number of a VerdictKind"):
         decode(Scores, msgpack.packb(raw))

@@ -100,7 +100,7 @@ def test_spans_cover_every_token_and_name_the_version(engine):
 
 def test_arrays_have_the_dtypes_of_the_wire(engine):
     responses = engine.generate(ticket())
-    assert responses.tokens_T.dtype == np.uint16
+    assert responses.tokens_T.dtype == np.uint32
     assert responses.logprobs_T.dtype == np.float32
     assert responses.lengths_S.dtype == responses.spans.dtype == np.uint32
     assert responses.finished_S.dtype == np.uint8

@@ -111,7 +111,7 @@ def test_generates_a_group_whose_spans_cover_its_tokens_exactly(engine: VllmEngi
     responses = engine.generate(ticket(1, G=8))
     assert responses.group_id == "1-1"
     assert responses.worker == "w"
-    assert responses.tokens_T.dtype == np.uint16
+    assert responses.tokens_T.dtype == np.uint32
     assert responses.logprobs_T.dtype == np.float32
     assert responses.lengths_S.sum() == len(responses.tokens_T) == len(responses.logprobs_T)
     assert_spans_cover_every_token(responses)
