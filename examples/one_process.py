@@ -16,10 +16,9 @@ from leeway_rl.common.tensors import flatten, tensors_of
 from leeway_rl.common.types import Ticket, VerdictKind
 from leeway_rl.learner.flow.prompts import PromptSource, load_prompts, sampling_seed
 from leeway_rl.learner.model import adamw, clip_gradients, load_module
-from leeway_rl.learner.objective import entropy
-from leeway_rl.learner.objective.advantage import has_signal
+from leeway_rl.learner.objective import advantage, entropy, loss
 from leeway_rl.learner.packing import ScoredGroup
-from leeway_rl.learner.step import cut, surrogate_sum
+from leeway_rl.learner.step import cut, size_of, surrogate_sum
 from leeway_rl.rollout.torch_engine import TorchEngine
 from leeway_rl.verifier.math_answer import grade_math
 from transformers import AutoTokenizer
@@ -48,14 +47,15 @@ def sample_and_grade(engine: TorchEngine, tokenizer, ticket: Ticket) -> ScoredGr
     rewards, end = [], 0
     for length, finished in zip(responses.lengths_S.tolist(), responses.finished_S.tolist(), strict=True):
         text = tokenizer.decode(responses.tokens_T[end : end + length].tolist(), skip_special_tokens=True)
-        kind, _ = grade_math(text, ticket.ground_truth, bool(finished))
-        rewards.append(float(kind is VerdictKind.CORRECT))
+        rewards.append(float(grade_math(text, ticket.ground_truth, bool(finished))[0] is VerdictKind.CORRECT))
         end += length
     return ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.asarray(rewards, dtype=np.float32))
 
 
 def train(config: Config, steps: int) -> dict[str, torch.Tensor]:
     """The weights after ``steps`` training steps, by name."""
+    if config.train.updates_per_step > 1 or config.objective.kl_beta > 0:
+        raise SystemExit("this loop makes one update a training step and holds no reference model")
     path = expand(config.model.path)
     tokenizer = AutoTokenizer.from_pretrained(path)
     prompts = load_prompts(config.data, tokenizer, seed=config.flow.seed)
@@ -68,23 +68,22 @@ def train(config: Config, steps: int) -> dict[str, torch.Tensor]:
         while len(groups) < config.train.groups_per_step:  # rejection sampling: only groups with a signal count
             group = sample_and_grade(engine, tokenizer, ticket_of(config, prompts, number, version))
             number += 1
-            if has_signal(group.rewards_S):
+            if advantage.is_trained(group.rewards_S, group.responses.finished_S, config.objective):
                 groups.append(group)
         batches = cut(groups, version=version, config=config)
-        tokens = sum(len(batch.taken_T) for batch in batches)
         with torch.no_grad():  # e_k of the policy before the update decides α_k (report 3.2)
-            measured = sum(module(b).entropy_T.sum(dtype=torch.float64).item() for b in batches) / tokens
-        adaptive = config.entropy.control == "adaptive"
-        alpha = entropy.alpha(controller, measured, config.entropy.target) if adaptive else 0.0
+            outputs = [module(batch) for batch in batches]
+        exact = config.entropy.estimate == "exact"
+        measured = torch.cat([o.entropy_T if exact else -o.logprobs_T for o in outputs]).double().mean().item()
+        alpha = entropy.step_alpha(controller, measured, config.entropy)
+        count = loss.denominator(config.objective.loss, *size_of(groups))
         for batch in batches:
-            (surrogate_sum(module, batch, config.objective, alpha).loss_sum * (1 / tokens)).backward()
+            (surrogate_sum(module, batch, config.objective, alpha).loss_sum * (1 / count)).backward()
         clip_gradients(module, config.train.grad_clip)
         optimizer.step()
         optimizer.zero_grad()
-        controller = entropy.next_state(controller, measured, config.entropy.target, config.entropy.delta)
-        print(
-            f"step {version}: reward {np.mean([g.rewards_S for g in groups]):.3f}, entropy {measured:.4f}", flush=True
-        )
+        controller = entropy.state_after(controller, measured, config.entropy)
+        print(f"step {version}: reward {np.mean([g.rewards_S for g in groups]):.3f} entropy {measured:.4f}", flush=True)
     return {name: parameter.detach() for name, parameter in module.named_weights().items()}
 
 

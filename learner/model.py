@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,12 @@ def load_reference(config: Config) -> PolicyModule:
     return load_module(config).requires_grad_(False)
 
 
+@torch.no_grad()
+def with_reference(reference: PolicyModule, batch: MicroBatch, device: torch.device) -> MicroBatch:
+    """``batch`` (on the CPU) with the log-probabilities that ``reference`` (on ``device``) gives its target tokens."""
+    return replace(batch, reference_logprobs_T=reference(batch.to(device)).logprobs_T.cpu())
+
+
 def _refuse_missing(path: str) -> None:
     folder = Path(path)
     if not folder.exists():
@@ -200,12 +207,9 @@ class Policy:
         """``PolicyModule.forward`` on this rank's device."""
         return self.engine(batch.to(self.device), loss_of)
 
-    def reference_logprobs(self, batch: MicroBatch) -> Tensor | None:
-        """log π_ref of the target tokens, float32 [T] on the CPU; ``None`` without a KL term."""
-        if self.reference is None:
-            return None
-        with torch.no_grad():
-            return self.reference(batch.to(self.device)).logprobs_T.cpu()
+    def with_reference(self, batch: MicroBatch) -> MicroBatch:
+        """``batch`` with log π_ref where there is a KL term, else as it is."""
+        return batch if self.reference is None else with_reference(self.reference, batch, self.device)
 
     def backward(self, loss_sum: Tensor, *, denominator: int, last: bool) -> None:
         """Add the gradient of ``loss_sum / denominator``, the latter of all ranks; ``last`` ends the optimizer step.

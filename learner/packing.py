@@ -61,8 +61,8 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on another device."""
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return MicroBatch(**{name: None if tensor is None else tensor.to(device) for name, tensor in tensors.items()})
+        present = {field.name: tensor for field in fields(self) if (tensor := getattr(self, field.name)) is not None}
+        return MicroBatch(**{name: tensor.to(device) for name, tensor in present.items()})
 
 
 def empty_micro_batch() -> MicroBatch:

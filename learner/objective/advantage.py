@@ -6,6 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from ...common.config import Objective
+
 Mask = Literal["none", "before", "after"]
 
 
@@ -20,6 +22,12 @@ def has_signal(rewards_S: np.ndarray, finished_S: np.ndarray | None = None, mask
     ended_S = _ended(rewards_S, finished_S)
     # ``after``: responses that ended all alike still differ from a mean that truncated ones have a part in.
     return int(ended_S.sum()) >= 2 and _differ(rewards_S[ended_S] if mask == "before" else rewards_S)
+
+
+def is_trained(rewards_S: np.ndarray, finished_S: np.ndarray, objective: Objective) -> bool:
+    """Whether a group enters the batch: rejection sampling keeps those with a signal (report 3.1), unless a KL term
+    over all groups takes every one."""
+    return objective.kl_groups == "all" or has_signal(rewards_S, finished_S, objective.advantage_mask)
 
 
 def group_advantages(
@@ -56,5 +64,6 @@ def _differ(rewards: np.ndarray) -> bool:
 
 
 def _ended(rewards_S: np.ndarray, finished_S: np.ndarray | None) -> np.ndarray:
-    assert finished_S is not None and len(finished_S) == len(rewards_S), "a mask needs to know what was truncated"
+    assert finished_S is not None, "a mask needs to know what was truncated"
+    assert len(finished_S) == len(rewards_S)
     return np.asarray(finished_S).astype(bool)

@@ -54,7 +54,7 @@ def state_after(state: ControllerState, entropy: float, settings: Entropy) -> Co
 
 
 def alpha(state: ControllerState, entropy: float, target: float) -> float:
-    """α_k of the step whose entropy (nats a token, under the policy before the update) is ``entropy``, by the report."""
+    """α_k by the report, of the step whose entropy (nats a token, under the policy before it) is ``entropy``."""
     return state.coefficient if entropy <= target else 0.0
 
 

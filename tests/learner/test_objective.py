@@ -3,8 +3,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from leeway_rl.learner.objective.advantage import group_advantages, has_signal
-from leeway_rl.learner.objective.entropy import ControllerState, alpha, next_state
+from leeway_rl.common.config import Entropy, Objective
+from leeway_rl.learner.objective.advantage import group_advantages, has_signal, is_trained
+from leeway_rl.learner.objective.entropy import (
+    ControllerState,
+    alpha,
+    needs_entropy,
+    next_state,
+    state_after,
+    step_alpha,
+)
 from leeway_rl.learner.objective.loss import clipped_tokens, magic_token_loss
 
 
@@ -30,6 +38,47 @@ def test_equal_rewards_give_no_signal_and_exact_zeros_even_without_epsilon(rewar
 
 def test_one_different_reward_is_a_signal():
     assert has_signal(np.array([0.0, 0.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        # all four: mean 1/4, unbiased std 1/2
+        ("none", [1.5, -0.5, -0.5, -0.5]),
+        # of the three that ended: mean 1/3, unbiased variance (4/9 + 1/9 + 1/9)/2 = 1/3
+        ("before", [2 / math.sqrt(3), -1 / math.sqrt(3), -1 / math.sqrt(3), 0.0]),
+        ("after", [1.5, -0.5, -0.5, 0.0]),
+    ],
+)
+def test_a_mask_takes_the_advantage_of_truncated_responses(mask, expected):
+    rewards_S, finished_S = np.array([1.0, 0.0, 0.0, 0.0]), np.array([1, 1, 1, 0], dtype=np.uint8)
+    found_S = group_advantages(rewards_S, eps=0.0, finished_S=finished_S, mask=mask)
+    np.testing.assert_allclose(found_S, expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "finished", "signals"),
+    [
+        ([1, 0, 0, 0], [1, 1, 1, 1], {"none": True, "before": True, "after": True}),
+        ([1, 1, 0, 0], [1, 1, 0, 0], {"none": True, "before": False, "after": True}),  # those that ended are alike
+        ([1, 0, 0, 0], [1, 0, 0, 0], {"none": True, "before": False, "after": False}),  # one is too few
+        ([0, 0, 0, 0], [1, 1, 0, 0], {"none": False, "before": False, "after": False}),
+    ],
+)
+def test_what_a_mask_leaves_of_a_group_decides_whether_it_is_trained(rewards, finished, signals):
+    rewards_S, finished_S = np.array(rewards, dtype=np.float32), np.array(finished)
+    for mask, signal in signals.items():
+        advantages_S = group_advantages(rewards_S, finished_S=finished_S, mask=mask)
+        assert has_signal(rewards_S, finished_S, mask) is signal is bool((advantages_S != 0).any())
+        assert is_trained(rewards_S, finished_S, Objective(advantage_mask=mask)) is signal
+        assert is_trained(rewards_S, finished_S, Objective(advantage_mask=mask, kl_beta=0.1, kl_groups="all"))
+
+
+def test_without_truncation_no_mask_changes_a_bit():
+    rewards_S, finished_S = np.array([1.0, 0.0, 1.0, 0.0, 0.0]), np.ones(5)
+    plain_S = group_advantages(rewards_S)
+    for mask in ("before", "after"):
+        assert (group_advantages(rewards_S, finished_S=finished_S, mask=mask) == plain_S).all()
 
 
 def _reference_loss(logprob, behaviour, advantage, entropy, alpha_k, low, high):
@@ -87,3 +136,57 @@ def test_the_controller_follows_a_sequence_of_entropies_worked_by_hand():
         (0.0, 0.0),
     ]
     assert state == ControllerState(0.005)
+
+
+def _history(settings, entropies):
+    """(α_k, c_k) of every step."""
+    state, seen = ControllerState(), []
+    for entropy in entropies:
+        seen.append((step_alpha(state, entropy, settings), abs(state.coefficient)))
+        state = state_after(state, entropy, settings)
+    return seen
+
+
+def test_the_scripts_rule_is_a_step_late_and_goes_down_on_equality():
+    settings = Entropy(rule="scripts", delta=0.001, max_coefficient=0.002)
+    assert _history(settings, [0.1, 0.1, 0.1, 0.2, 0.1, 0.3, 0.3, 0.3, 0.1, 0.1]) == [
+        (0.0, 0.0),
+        (0.001, 0.001),
+        (0.002, 0.002),
+        (0.002, 0.002),  # clamped; in force by the step before, though this one's entropy is on the target
+        (0.0, 0.001),  # equality: down and out of force
+        (0.002, 0.002),
+        (0.0, 0.001),
+        (0.0, 0.0),
+        (0.0, 0.0),  # clamped at 0
+        (0.001, 0.001),  # and not dead
+    ]
+
+
+def _released_code(entropies, target, delta, ceiling):
+    """The released code's controller: updated after each step with that step's entropy."""
+    value, enabled, seen = 0.0, True, []
+    for entropy in entropies:
+        seen.append(value * enabled)
+        value = min(max(value + (delta if entropy < target else -delta), 0.0), ceiling)
+        enabled = entropy < target
+    return seen
+
+
+def test_both_rules_have_their_source_s_numbers_by_default():
+    entropies = (0.2 + 0.05 * np.random.default_rng(0).standard_normal(300) - 0.01).tolist()
+    found = [found for found, _ in _history(Entropy(rule="scripts"), entropies)]
+    assert found == pytest.approx(_released_code(entropies, 0.2, 1e-4, 5e-3), abs=1e-15)
+    low = [0.1] * 3
+    assert _history(Entropy(), low) == [(0.0, 0.0), (0.005, 0.005), (0.01, 0.01)]
+
+
+def test_constant_and_none_never_move_and_only_the_report_s_rule_has_to_measure_first():
+    state = ControllerState(0.5)
+    for settings, alpha_k in ((Entropy(control="constant", alpha=1e-3), 1e-3), (Entropy(control="none"), 0.0)):
+        assert step_alpha(state, 0.1, settings) == alpha_k
+        assert state_after(state, 0.1, settings) == state
+        assert not needs_entropy(state, settings)
+    assert needs_entropy(state, Entropy())
+    assert not needs_entropy(ControllerState(), Entropy())
+    assert not needs_entropy(state, Entropy(rule="scripts"))

@@ -1,11 +1,14 @@
+import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from leeway_rl.common.errors import DataError
 from leeway_rl.learner.model import Policy, adamw, clip_gradients, load_module
 from leeway_rl.learner.objective.entropy import ControllerState
-from leeway_rl.learner.step import cut, surrogate_sum, train_step
+from leeway_rl.learner.objective.loss import denominator
+from leeway_rl.learner.step import cut, size_of, split, surrogate_sum, train_step
 from tiny_policy import make_config, make_groups, make_model
 
 
@@ -174,3 +177,123 @@ def test_a_missing_or_incomplete_model_folder_is_named(tmp_path):
         load_module(make_config(str(tmp_path / "nowhere")))
     with pytest.raises(DataError, match=r"has no config.json"):
         load_module(make_config(str(tmp_path)))
+
+
+# --- several updates a training step ---------------------------------------------------------------------------------
+
+
+def test_mini_batches_are_taken_in_ticket_order(model_path):
+    config = make_config(model_path, train__minibatch_groups=2)
+    assert split([7, 3, 9, 1], config.train) == [1, 0, 1, 0]
+    assert split([7, 3, 9, 1], make_config(model_path).train) == [0, 0, 0, 0]
+    assert split([], config.train) == []
+
+
+def _plain_updates(config, steps=2):
+    """N_SGD updates a training step by torch alone: π_old kept from a pass before the first."""
+    module, reference = load_module(config), load_module(config)
+    optimizer, size, logprobs = adamw(module, config), config.train.minibatch_groups or 4, None
+    for step in range(steps):
+        groups = make_groups(version=step, seed=step)
+        parts = [groups[at : at + size] for at in range(0, len(groups), size)]
+        known = []
+        for part in parts:
+            batches = cut(part, version=step, config=config)
+            with torch.no_grad():
+                logprobs = [(module(batch).logprobs_T, reference(batch).logprobs_T) for batch in batches]
+            known.append(
+                [
+                    dataclasses.replace(batch, old_logprobs_T=old_T, reference_logprobs_T=ref_T)
+                    for batch, (old_T, ref_T) in zip(batches, logprobs, strict=True)
+                ]
+            )
+        updates = len(parts) * config.train.reuse
+        for update in range(updates):
+            count = denominator(config.objective.loss, *size_of(parts[update % len(parts)]))
+            for batch in known[update % len(parts)]:
+                output = surrogate_sum(module, batch, config.objective, 0.0, update / updates)
+                (output.loss_sum * (1 / count)).backward()
+            clip_gradients(module, config.train.grad_clip)
+            optimizer.step()
+            optimizer.zero_grad()
+    return module.named_weights()
+
+
+@pytest.mark.parametrize(("minibatch", "reuse", "updates"), [(2, 1, 2), (4, 2, 2), (1, 2, 8)])
+@pytest.mark.parametrize(
+    "objective",
+    [{}, {"objective__correction": "decoupled"}, {"objective__correction": "loglinear", "objective__loss": "grpo"}],
+)
+def test_several_updates_a_step_are_bit_for_bit_those_of_a_plain_torch_loop(
+    model_path, minibatch, reuse, updates, objective
+):
+    changes = {"train__minibatch_groups": minibatch, "train__reuse": reuse, "entropy__control": "none"} | objective
+    config = make_config(model_path, **changes)
+    assert config.train.updates_per_step == updates
+    weights, (_, result) = _train(config, steps=2)
+    plain = _plain_updates(config)
+    assert all(torch.equal(weights[name], plain[name]) for name in plain)
+    metrics = result.metrics
+    assert metrics["policy/updates"] == updates
+    tokens = [metrics[f"tokens/lag_{lag}"] for lag in range(updates)]
+    assert sum(tokens) == metrics["batch/tokens"] * reuse
+    assert metrics["staleness/local_lag_mean"] == pytest.approx(np.average(range(updates), weights=tokens))
+    shifts = [metrics[f"policy/shift/lag_{lag}"] for lag in range(updates)]
+    assert shifts[0] < 1e-6 < shifts[1]
+
+
+def test_the_kl_term_pulls_towards_the_initial_model_and_is_measured(model_path):
+    config = make_config(
+        model_path, objective__kl_beta=0.5, objective__loss="grpo", entropy__control="none", train__minibatch_groups=4
+    )
+    weights, (first, second) = _train(config, steps=2)
+    plain = _plain_updates(config)
+    assert all(torch.equal(weights[name], plain[name]) for name in plain)
+    assert first.metrics["kl/reference"] == 0.0
+    assert second.metrics["kl/reference"] > 0
+    assert Policy(make_config(model_path)).reference is None
+
+
+def test_e_k_is_that_of_the_whole_batch_before_the_first_update(model_path):
+    _, (whole,) = _train(make_config(model_path), steps=1)
+    _, (parts,) = _train(make_config(model_path, train__minibatch_groups=1, train__learning_rate=0.1), steps=1)
+    for name in ("entropy/policy", "entropy/sampled", "logprob/abs_diff_mean", "logprob/ess", "batch/tokens"):
+        assert parts.metrics[name] == pytest.approx(whole.metrics[name], rel=1e-5), name
+
+
+def test_a_constant_alpha_and_the_scripts_rule_are_in_force(model_path):
+    _, (result,) = _train(make_config(model_path, entropy__control="constant", entropy__alpha=0.01), steps=1)
+    assert result.metrics["entropy/alpha"] == 0.01
+    scripts = make_config(model_path, entropy__rule="scripts", entropy__target=10.0)
+    _, results = _train(scripts, steps=3)
+    assert [result.metrics["entropy/alpha"] for result in results] == [0.0, 1e-4, 2e-4]
+    assert results[-1].controller == ControllerState(3e-4)
+
+
+@pytest.mark.parametrize("mask", ["before", "after"])
+def test_a_masked_response_leaves_no_gradient_but_its_tokens_count(model_path, mask):
+    config = make_config(model_path, objective__advantage_mask=mask)
+    groups = make_groups(8, seed=5)
+    assert any((group.responses.finished_S == 0).any() for group in groups)
+    batches = cut(groups, version=0, config=config)
+    finished = np.concatenate([np.repeat(g.responses.finished_S, g.responses.lengths_S) for g in groups])
+    advantages = torch.cat([batch.advantages_T for batch in batches]).numpy()
+    assert len(finished) == len(advantages)
+    assert (advantages[finished == 0] == 0).all()
+    assert (advantages[finished == 1] != 0).any()
+
+
+def test_correction_weights_are_bounded_and_counted(model_path):
+    coupled = make_config(model_path)
+    decoupled = make_config(model_path, objective__correction="decoupled", objective__correction_cap=1.5)
+    _, (one,) = _train(coupled, steps=1)
+    _, (two,) = _train(decoupled, steps=1)
+    assert two.metrics["policy/clip_fraction"] == 0.0 < one.metrics["policy/clip_fraction"]
+    assert 0 < two.metrics["policy/correction_bounded"] < 1
+    assert "policy/correction_bounded/staleness_0" in two.metrics
+    assert two.metrics["logprob/ess"] == one.metrics["logprob/ess"]
+
+
+def test_a_context_beyond_the_model_s_is_refused_with_the_sum(model_path):
+    with pytest.raises(DataError, match=r"16 \+ train.max_response_tokens 120 = 136 .* max_position_embeddings = 128"):
+        load_module(make_config(model_path, train__max_response_tokens=120))

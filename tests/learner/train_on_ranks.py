@@ -1,6 +1,7 @@
 """Run under torchrun by ``test_ranks.py``: trains on every ZeRO stage and leaves rank 0's weights and metrics.
 
-Arguments: model folder, output folder, stages.
+Arguments: model folder, output folder, names of configurations: a ZeRO stage, or ``updates-`` and a ZeRO stage for
+six updates a training step (mini-batches of one group, so that only one rank has tokens) with everything on top.
 """
 
 from __future__ import annotations
@@ -23,6 +24,23 @@ def config_of(model_path: str, stage: int) -> Config:
     return make_config(model_path, train__zero_stage=stage, entropy__target=10.0, entropy__delta=0.1)
 
 
+SIX_UPDATES = {
+    "train__groups_per_step": 3,
+    "train__minibatch_groups": 1,
+    "train__reuse": 2,
+    "objective__loss": "grpo",
+    "objective__correction": "decoupled",
+    "objective__kl_beta": 0.1,
+}
+
+
+def config_named(model_path: str, name: str) -> Config:
+    kind, _, stage = name.rpartition("-")
+    if not kind:
+        return config_of(model_path, int(stage))
+    return make_config(model_path, train__zero_stage=int(stage), train__learning_rate=1e-4, **SIX_UPDATES)
+
+
 def run(policy: Policy, config: Config, steps: range, controller: ControllerState) -> tuple[dict, ControllerState]:
     """Train on this rank's share, an uneven one: of three groups, rank 0 of two ranks takes one."""
     metrics = {}
@@ -37,13 +55,13 @@ def run(policy: Policy, config: Config, steps: range, controller: ControllerStat
 def main() -> None:
     torch.set_num_threads(1)
     model_path, out = sys.argv[1], Path(sys.argv[2])
-    for stage in map(int, sys.argv[3:]):
-        policy = Policy(config_of(model_path, stage))
+    for name in sys.argv[3:]:
+        policy = Policy(config_named(model_path, name))
         metrics, _ = run(policy, policy.config, range(STEPS), ControllerState())
         weights = policy.named_weights()
         if policy.rank == 0:
-            torch.save(weights, out / f"zero{stage}.pt")
-            (out / f"zero{stage}.json").write_text(json.dumps(metrics))
+            torch.save(weights, out / f"zero{name}.pt")
+            (out / f"zero{name}.json").write_text(json.dumps(metrics))
 
 
 if __name__ == "__main__":

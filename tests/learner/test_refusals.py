@@ -1,0 +1,82 @@
+"""Combinations that cannot work are refused at start, by the names of their keys."""
+
+import re
+from pathlib import Path
+
+import pytest
+from leeway_rl.common.config import compose, dump, parse
+from leeway_rl.common.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["train.minibatch_groups=5"], r"train.minibatch_groups = 5 .* train.groups_per_step = 16: 16 = 3 x 5 \+ 1"),
+        (["train.minibatch_groups=32"], r"16 = 0 x 32 \+ 16"),
+        (
+            ["objective.advantage_mask=before", "train.group_size=2"],
+            r"objective.advantage_mask = 'before' needs train.group_size of at least 3: of 2, .* leaves 1",
+        ),
+        (["objective.kl_groups=all"], r"objective.kl_groups = 'all' with objective.kl_beta = 0"),
+        (["objective.correction_range=[2.0, 0.5]"], r"objective.correction_range = \[2.0, 0.5\]"),
+        (["entropy.control=constant"], r"entropy.control = 'constant' with entropy.alpha = 0.0"),
+        (["entropy.alpha=0.001"], r"entropy.control = 'adaptive' with entropy.alpha = 0.001"),
+    ],
+)
+def test_an_impossible_combination_names_its_keys(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        compose(["tiny"], settings)
+
+
+def test_updates_a_step_are_the_report_s_product():
+    train = compose(["tiny"], ["train.minibatch_groups=4", "train.reuse=3"]).train
+    assert train.updates_per_step == 4 * 3
+    assert compose(["tiny"], []).train.updates_per_step == 1
+
+
+def test_every_option_survives_the_dump():
+    settings = [
+        "objective.loss=grpo",
+        "objective.kl_beta=0.001",
+        "objective.kl_groups=all",
+        "objective.correction_range=[0.2, 3.0]",
+        "train.minibatch_groups=8",
+        "entropy.rule=scripts",
+        "entropy.delta=0.001",
+    ]
+    config = compose(["tiny"], settings)
+    assert parse(dump(config)) == config
+
+
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs/magic.md"
+
+
+def _settings(text):
+    return [setting.strip('"') for setting in re.findall(r"--set ([^\s`]+)", text)]
+
+
+def test_every_ablation_in_the_docs_is_a_valid_configuration_other_than_the_baseline():
+    text = DOCS.read_text()
+    base = _settings(re.search(r'BASE="(.*?)"', text, re.S).group(1))
+    ablations = [
+        found for row in text.splitlines() if row.startswith("|") for found in re.findall(r"`(--set[^`]+)`", row)
+    ]
+    assert len(ablations) >= 15
+    configs = [compose(["tiny"], base + _settings(ablation)) for ablation in ablations]
+    dumps = {dump(config) for config in configs}
+    assert dump(compose(["tiny"], base)) not in dumps
+
+
+def test_the_quadruples_in_the_docs_are_those_of_their_keys():
+    text = DOCS.read_text()
+    base = _settings(re.search(r'BASE="(.*?)"', text, re.S).group(1))
+    checked = 0
+    for row in text.splitlines():
+        quadruple, keys = re.search(r"\((\d+),(\d+),(\d+),(\d+)\)", row), re.search(r"`(--set[^`]+)`", row)
+        if row.startswith("|") and quadruple and keys:
+            train = compose(["tiny"], base + _settings(keys.group(1))).train
+            ours = (train.updates_per_step, train.groups_per_step, train.minibatch_groups, train.reuse)
+            expected = tuple(map(int, quadruple.groups()))
+            assert (*ours[:2], ours[2] or ours[1], ours[3]) == expected, row
+            checked += 1
+    assert checked >= 10
