@@ -65,7 +65,8 @@ SIZES = (
 
 
 READS = ((0,), (0, 1), (1, 2))
-"""What each hop's reader needs: the ticket; ticket and responses; responses and scores (the learner has its tickets)."""
+"""What each hop's reader needs: the ticket; ticket and responses; responses and scores (the learner knows its own
+tickets)."""
 
 
 def made_up(size: Size, number: int) -> Group:
@@ -179,8 +180,8 @@ def measure(bus: Bus, size: Size, rounds: int, count: int) -> str:
     middle = np.median(np.concatenate([bus_s, again_s]))
     ratios = (np.median(raw_s / bus_s), np.median(codec_s / bus_s), np.median(thin_s / again_s))
     return (
-        f"{size.name:8} {tokens / count:9,.0f} {payload_only / tokens:12.2f} {payload / tokens:10.2f} {count / middle:9,.0f} "
-        f"{payload / middle / 1e6:6.2f} {ratios[0]:10.2f} {ratios[1]:18.2f} {ratios[2]:15.2f}"
+        f"{size.name:8} {tokens / count:9,.0f} {payload_only / tokens:12.2f} {payload / tokens:10.2f} "
+        f"{count / middle:9,.0f} {payload / middle / 1e6:6.2f} {ratios[0]:10.2f} {ratios[1]:18.2f} {ratios[2]:15.2f}"
     )
 
 

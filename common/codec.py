@@ -1,8 +1,10 @@
 """Wire types to bytes and back: msgpack, a schema version, arrays as raw little-endian bytes. Never pickle.
 
 A message is ``[SCHEMA, type name, [field, field, …]]``, fields in the order of the dataclass: positions, not names,
-because a message is small and both ends run the same schema; so is an enum's member. An array is an extension of type 1:
-a byte that gives the length of a msgpack ``[dtype, shape]``, that, zeros up to a multiple of 8, the raw bytes; unsigned integers travel in the fewest bytes that hold them and arrive as uint32.
+because a message is small and both ends run the same schema; so is an enum's member. An array is an extension of
+type 1: one byte with the length of a msgpack ``[dtype, shape]``, that, zeros up to a multiple of 8, the raw bytes.
+Unsigned integers travel in the fewest bytes that hold them and arrive as uint32.
+
 Decoding checks everything against the dataclass's annotations and raises ``DecodeError`` on anything else; it
 allocates no more than a small multiple of the message's length.
 """
@@ -60,22 +62,23 @@ def decode(cls: type[T], data: bytes) -> T:
         raise DecodeError(f"{cls.__name__}: schema {schema}, this build speaks {SCHEMA}")
     if name != cls.__name__:
         raise DecodeError(f"expected a {cls.__name__}, found a {name[:64]}")
-    return _build(cls)(body, cls.__name__)
+    return _build(cls)(body, cls.__name__)  # type: ignore[arg-type]
 
 
 @cache
-def _values_of(cls: type) -> Callable[[Any], tuple[Any, ...]]:
+def _values_of(cls: Any) -> Callable[[Any], tuple[Any, ...]]:
     names = [field.name for field in dataclasses.fields(cls)]
     assert len(names) > 1
     return attrgetter(*names)
 
 
 def _plain_fields(message: Any) -> list[Any]:
-    return [_plain(value) for value in _values_of(type(message))(message)]
+    kind: Any = type(message)
+    return [_plain(value) for value in _values_of(kind)(message)]
 
 
 def _plain(value: Any) -> Any:
-    kind = type(value)
+    kind: Any = type(value)
     if kind in (str, int, float, bool, type(None)):
         return value
     if kind is np.ndarray:
@@ -153,7 +156,7 @@ def _check_of(hint: Any) -> Check:
     if issubclass(hint, Enum):
         return _enum_check(hint)
     if dataclasses.is_dataclass(hint):
-        return _build(hint)
+        return _build(hint)  # type: ignore[no-any-return, arg-type]
     return _float_check if hint is float else _type_check(hint)
 
 
@@ -167,7 +170,7 @@ def _tuple_check(check: Check) -> Check:
 
 
 @cache
-def _members(kind: type[Enum]) -> tuple[Enum, ...]:
+def _members(kind: Any) -> tuple[Enum, ...]:
     return tuple(kind)
 
 

@@ -75,7 +75,7 @@ def train_step(
         **tally.metrics(policy),
         **_batch_metrics(policy, groups, version),
         "entropy/alpha": alpha,
-        "entropy/coefficient": abs(controller.coefficient),
+        "entropy/coefficient": controller.coefficient,
         "entropy/target": config.entropy.target,
     }
     if not measure_first:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -262,7 +263,7 @@ def _fetched(bus: Bus, group_id: str) -> ScoredGroup:
 
 def _save(desk: _Desk, policy: Policy, controller: ControllerState, step: int) -> float:
     started = time.monotonic()
-    state = desk.intake.snapshot() | {"controller": {"coefficient": controller.coefficient}}
+    state = desk.intake.snapshot() | {"controller": asdict(controller)}
     desk.ledger.sync()
     folder = desk.folder / "checkpoints"
     desk.service.doing(f"writing checkpoint {step}")
@@ -278,7 +279,7 @@ def _weights_folder(config: Config) -> Path | None:
 
 
 def _controller(state: dict[str, Any] | None) -> ControllerState:
-    return ControllerState(coefficient=state["controller"]["coefficient"]) if state else ControllerState()
+    return ControllerState(**state["controller"]) if state else ControllerState()
 
 
 def _with_target(config: Config, target: float) -> Config:

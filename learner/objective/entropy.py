@@ -25,8 +25,9 @@ class ControllerState:
     """What the controller remembers between steps; part of every checkpoint."""
 
     coefficient: float = 0.0
-    """c_k, the weight that the entropy has in the loss of a step in which it is in force. Under the scripts' rule with
-    a minus sign where the step before has put it out of force: one number, so every rule's checkpoint looks alike."""
+    """c_k, the weight that the entropy has in the loss of a step in which it is in force. Never negative."""
+    in_force: bool = True
+    """Whether the step before has put it in force (scripts' rule; the report's decides by e_k itself)."""
 
 
 def needs_entropy(state: ControllerState, settings: Entropy) -> bool:
@@ -40,7 +41,9 @@ def step_alpha(state: ControllerState, entropy: float, settings: Entropy) -> flo
         return settings.alpha
     if settings.control == "none":
         return 0.0
-    return max(0.0, state.coefficient) if settings.rule == "scripts" else alpha(state, entropy, settings.target)
+    if settings.rule == "scripts":
+        return state.coefficient if state.in_force else 0.0
+    return alpha(state, entropy, settings.target)
 
 
 def state_after(state: ControllerState, entropy: float, settings: Entropy) -> ControllerState:
@@ -73,8 +76,7 @@ def next_state_of_scripts(
     """The next step's coefficient by the released code: up by ``delta`` and in force below the target; down and out of
     force on it and above."""
     below = entropy < target
-    moved = _clamped(abs(state.coefficient) + (delta if below else -delta), ceiling)
-    return ControllerState(moved if below else -moved)
+    return ControllerState(_clamped(state.coefficient + (delta if below else -delta), ceiling), in_force=below)
 
 
 def _clamped(coefficient: float, ceiling: float) -> float:
