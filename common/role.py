@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +15,15 @@ from .service import Service, worker_name
 from .streams import Bus, RedisError
 
 log = logging.getLogger(__name__)
+
+
+def role_parser(role: str, description: str | None) -> argparse.ArgumentParser:
+    """The arguments that every role takes."""
+    parser = argparse.ArgumentParser(prog=f"leeway {role}", description=description)
+    parser.add_argument("--redis-url", default=os.environ.get("LEEWAY_REDIS_URL", "redis://127.0.0.1:6379/0"))
+    parser.add_argument("--run", required=True, help="the run's id")
+    parser.add_argument("--wait-s", type=float, default=120.0, help="seconds to wait for the run to be created")
+    return parser
 
 
 def run_role(

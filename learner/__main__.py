@@ -4,23 +4,19 @@ after."""
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from ..common.config import Config
-from ..common.role import run_role
+from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.streams import Bus
 
 
 def main() -> int:
     """Parse the arguments and run."""
-    parser = argparse.ArgumentParser(prog="leeway learner", description=__doc__)
-    parser.add_argument("--redis-url", default=os.environ.get("LEEWAY_REDIS_URL", "redis://127.0.0.1:6379/0"))
-    parser.add_argument("--run", required=True)
+    parser = role_parser("learner", __doc__)
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs/ID/ is kept, on every rank")
-    parser.add_argument("--wait-s", type=float, default=120.0, help="how long to wait for the run to be created")
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)  # the deepspeed launcher's
     arguments = parser.parse_args()
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 
 from ..common.config import Config, expand
-from ..common.role import run_role
+from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.streams import Bus
 
@@ -35,11 +33,7 @@ def work(bus: Bus, service: Service, config: Config) -> None:
 
 def main() -> int:
     """Parse the arguments and run."""
-    parser = argparse.ArgumentParser(prog="leeway verifier", description=__doc__)
-    parser.add_argument("--redis-url", default=os.environ.get("LEEWAY_REDIS_URL", "redis://127.0.0.1:6379/0"))
-    parser.add_argument("--run", required=True)
-    parser.add_argument("--wait-s", type=float, default=120.0, help="how long to wait for the run to be created")
-    arguments = parser.parse_args()
+    arguments = role_parser("verifier", __doc__).parse_args()
     return run_role("verifier", arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
 
 
