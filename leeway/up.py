@@ -199,7 +199,8 @@ def _supervised(roles: list[Role]) -> Iterator[None]:
     def ask_all(_signum: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, ask_all)
+    # SIGHUP too: a closed terminal must not leave roles behind, which are in sessions of their own.
+    previous = {number: signal.signal(number, ask_all) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         for role in roles:
             role.start()
@@ -213,7 +214,8 @@ def _supervised(roles: list[Role]) -> Iterator[None]:
         for role in roles:
             role.ask_to_leave()
         _wait_for(roles)
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _wait_for(roles: list[Role]) -> None:

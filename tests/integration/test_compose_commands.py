@@ -19,7 +19,7 @@ def test_the_services_commands_make_a_run(tmp_path, redis_url, suffix):
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     short = tmp_path / "short.toml"
     text = (ROOT / "presets/tiny.toml").read_text()
-    short.write_text(text.replace("steps = 100", "steps = 2").replace("groups_per_step = 16", "groups_per_step = 4"))
+    short.write_text(text.replace("steps = 60", "steps = 2").replace("groups_per_step = 16", "groups_per_step = 4"))
     run = f"compose{suffix}-{os.getpid()}"
     environment = os.environ | {"LEEWAY_REDIS_URL": redis_url, "OMP_NUM_THREADS": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
