@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from .config import Config, parse
 from .errors import BrokerError, LeewayError
@@ -15,6 +18,8 @@ from .service import Service, worker_name
 from .streams import Bus, RedisError
 
 log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
 
 
 def role_parser(role: str, description: str | None) -> argparse.ArgumentParser:
@@ -38,6 +43,7 @@ def run_role(
         format=f"%(asctime)s %(levelname)s run={run} role={role} %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    _leave_with_supervisor()
     try:
         bus = Bus(redis_url, run, worker=worker_name())
         try:
@@ -54,6 +60,17 @@ def run_role(
         print(f"leeway {role}: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _leave_with_supervisor() -> None:
+    """Under ``leeway up``, have the kernel send SIGTERM when the supervisor dies, even by SIGKILL: a role that stays
+    behind would work on for a run that nobody watches."""
+    supervisor = os.environ.get("LEEWAY_SUPERVISOR")
+    if supervisor is None or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if not Path(f"/proc/{supervisor}").exists():  # it died before we asked
+        raise SystemExit(128 + signal.SIGTERM)
 
 
 def _stored_config(bus: Bus, wait_s: float) -> str:

@@ -55,9 +55,11 @@ class Service:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        if kind is not None and issubclass(kind, RedisError):
+            return  # there is nobody to say goodbye to; the heartbeat's time to live does it
         try:
             self.bus.leave(self.role, self.bus.worker)
         except RedisError as error:

@@ -4,13 +4,40 @@ after."""
 from __future__ import annotations
 
 import argparse
+import fcntl
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..common.config import Config
+from ..common.errors import DataError
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.streams import Bus
+
+
+@contextmanager
+def only_learner(folder: Path) -> Iterator[None]:
+    """Hold the run's folder: two learners would write one ledger. ``DataError`` where another one holds it.
+
+    Rank 0 alone holds it; the lock goes with the process, however that ends.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    with (folder / "learner.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise DataError(f"{folder}: another learner (process {holder}) trains this run; stop it first") from error
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
 
 
 def main() -> int:
@@ -25,7 +52,8 @@ def main() -> int:
 
         folder = arguments.runs_dir / arguments.run
         folder.mkdir(parents=True, exist_ok=True)
-        learn(bus, service, config, folder)
+        with only_learner(folder):
+            learn(bus, service, config, folder)
 
     return run_role("learner", arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
 

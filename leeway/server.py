@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,13 @@ from ..common.errors import BrokerError, LeewayError
 from ..common.streams import Bus
 
 START_S = 10.0
+
+_LEAVE_WITH_PARENT = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, kept across exec
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def server_binary() -> str:
@@ -58,7 +66,12 @@ class EmbeddedServer:
         ]
         with log.open("ab") as output:
             # Its own session: Ctrl-C in the terminal must reach the server last, after the roles have left.
-            self._process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _LEAVE_WITH_PARENT, *command],
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and self._process.poll() is None:
             try:

@@ -42,6 +42,7 @@ class Role:
     def start(self) -> None:
         """Start it with its own log and its own share of the cores."""
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
+        environment["LEEWAY_SUPERVISOR"] = str(os.getpid())
         with self.log.open("ab") as output:
             # Its own session: Ctrl-C reaches the supervisor alone, which then asks every role to leave.
             self.process = subprocess.Popen(

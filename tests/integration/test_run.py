@@ -141,6 +141,23 @@ def test_killed_stopped_and_resumed_at_bound_zero_it_ends_with_the_same_weights(
     assert [line["step"] for line in metrics(folder)] == [0, 1, 2, 3, 4, 5]
 
 
+def test_a_killed_supervisor_leaves_nothing_behind_and_the_run_goes_on(tmp_path, wait_until):
+    running = start("up", "--run", "orphan", *SMALL, "--set", "train.steps=24", cwd=tmp_path)
+    folder = tmp_path / "runs/orphan"
+    wait_until(lambda: len(metrics(folder)) >= 2, "the second step", 120)
+    url = (folder / "redis-url").read_text().strip()
+    second = leeway("learner", "--run", "orphan", "--redis-url", url, cwd=tmp_path)
+    assert second.returncode == 3, second.stderr
+    assert "another learner (process " in second.stderr
+    kill(running.pid)
+    running.communicate()
+    roles = ("learner", "rollout", "verifier")
+    wait_until(lambda: not any(role_pids("orphan", role) for role in roles), "every role is gone", 200)
+    again = leeway("up", "--run", "orphan", "--resume", cwd=tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert leeway("audit", "orphan", cwd=tmp_path).returncode == 0
+
+
 def test_two_gloo_ranks_train_one_run(tmp_path):
     ranks = ["--set", "train.ranks=2", "--set", "train.zero_stage=1", "--set", "train.steps=3"]
     done = leeway("up", "--run", "ranks", *SMALL, *ranks, cwd=tmp_path)
