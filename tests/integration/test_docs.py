@@ -82,7 +82,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
 def short(tmp_path_factory):
     """The tiny preset with a few small steps."""
     text = (ROOT / "presets/tiny.toml").read_text()
-    for long, brief in (("steps = 60", "steps = 40"), ("groups_per_step = 16", "groups_per_step = 4")):
+    for long, brief in (("steps = 60", "steps = 30"), ("groups_per_step = 16", "groups_per_step = 4")):
         assert long in text
         text = text.replace(long, brief)
     path = tmp_path_factory.mktemp("presets") / "short.toml"
