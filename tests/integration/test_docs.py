@@ -20,11 +20,11 @@ BY_MAKE = {"make demo", "make test", "make check", "make smollm2", "make setup"}
 
 BEFORE = ["leeway config", "leeway up --preset smollm2 --dry-run"]
 DURING = [
+    "leeway pause",  # first, so that the run cannot end before the others have been tried
     "leeway status",
     "leeway set max-staleness 2",
     "leeway set target-entropy 0.3",
     "leeway set target-entropy 0.25",
-    "leeway pause",
     "leeway resume",
 ]
 AFTER = ["leeway up --run my-run --resume", "leeway audit my-run", "leeway report my-run"]

@@ -167,7 +167,7 @@ def test_two_gloo_ranks_train_one_run(tmp_path):
 
 
 def test_the_dial_turns_while_the_run_goes_on(tmp_path, wait_until):
-    running = start("up", "--run", "dial", *SMALL, "--set", "train.steps=12", cwd=tmp_path)
+    running = start("up", "--run", "dial", *SMALL, "--set", "train.steps=24", cwd=tmp_path)
     folder = tmp_path / "runs/dial"
     wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 120)
     turned = leeway("set", "max-staleness", "0", cwd=tmp_path)
