@@ -142,7 +142,7 @@ def test_killed_stopped_and_resumed_at_bound_zero_it_ends_with_the_same_weights(
 
 
 def test_a_killed_supervisor_leaves_nothing_behind_and_the_run_goes_on(tmp_path, wait_until):
-    running = start("up", "--run", "orphan", *SMALL, "--set", "train.steps=24", cwd=tmp_path)
+    running = start("up", "--run", "orphan", *SMALL, "--set", "train.steps=40", cwd=tmp_path)
     folder = tmp_path / "runs/orphan"
     wait_until(lambda: len(metrics(folder)) >= 2, "the second step", 120)
     url = (folder / "redis-url").read_text().strip()
