@@ -193,10 +193,6 @@ class Bus:
             self._redis.set(self.keys.incarnation, number)
         return number
 
-    def incarnation(self) -> int:
-        """The newest learner's fencing number; 0 before the first start."""
-        return int(self._redis.get(self.keys.incarnation) or 0)
-
     def ensure_groups(self) -> None:
         """Create the consumer groups that are missing."""
         for stream in WorkStream:
@@ -539,10 +535,6 @@ class Bus:
             {"id": entry_id.decode()} | {key.decode(): value.decode(errors="replace") for key, value in fields.items()}
             for entry_id, fields in self._redis.xrange(self.keys.dead_letters)
         ]
-
-    def memory_bytes(self) -> int:
-        """Memory the server uses."""
-        return int(self._redis.info("memory")["used_memory"])
 
     def _stream(self, stream: WorkStream) -> str:
         return self.keys.prefix + stream.value

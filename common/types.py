@@ -115,6 +115,11 @@ class Scores:
     worker: str
     """Who graded it."""
 
+    @property
+    def rewards_S(self) -> np.ndarray:
+        """r of each response. float32, shape [G]."""
+        return np.asarray([verdict.reward for verdict in self.verdicts], dtype=np.float32)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorInfo:

@@ -16,7 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..common.config import Config, expand
@@ -25,7 +24,6 @@ from ..common.metrics import MetricsSink
 from ..common.service import Service
 from ..common.streams import Bus
 from ..common.tensors import flatten
-from ..common.types import VerdictKind
 from ..common.weights import WeightPublisher
 from . import checkpoint
 from .flow.intake import Intake
@@ -42,21 +40,20 @@ log = logging.getLogger(__name__)
 WAIT_S = 20.0  # how long rank 0 waits for a batch before it tells the other ranks that it still waits
 
 
-def learn(bus: Bus, service: Service, config: Config, folder: Path) -> bool:
-    """Train from the newest checkpoint in ``folder`` (or from the start) to the last step.
-
-    Returns whether the run is complete; False means that it was asked to stop and has left a checkpoint.
-    """
+def learn(bus: Bus, service: Service, config: Config, folder: Path) -> None:
+    """Train from the newest checkpoint in ``folder`` (or from the start) to the last step, or until asked to stop; both
+    leave a checkpoint."""
     service.doing("loading the model")
     torch.set_num_threads(config.train.threads)
     policy = Policy(config)
     found = checkpoint.newest(folder / "checkpoints")
     state = checkpoint.load(policy, found) if found is not None else None
     if policy.rank != 0:
-        return _follow(bus, policy, config, state)
+        _follow(bus, policy, config, state)
+        return
     desk = _Desk(bus, service, config, folder, policy, state)
     try:
-        return _lead(desk, policy, config, state)
+        _lead(desk, policy, config, state)
     finally:
         desk.close()
 
@@ -160,7 +157,7 @@ class _Desk:
         self.ledger.close()
 
 
-def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | None) -> bool:
+def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | None) -> None:
     """Rank 0. Consumes batches; produces versions, ledger lines, metrics, checkpoints. What dies with it is made again
     from the newest checkpoint."""
     intake, controller = desk.intake, _controller(state)
@@ -210,7 +207,6 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
     if complete:
         intake.close_books()
     desk.say("finished" if complete else "stopped", "done" if complete else "stopped on request; resume goes on")
-    return complete
 
 
 def _train(
@@ -230,7 +226,7 @@ def _train(
     return train_step(policy, mine, version=step, controller=controller, config=_with_target(config, target))
 
 
-def _follow(bus: Bus, policy: Policy, config: Config, state: dict[str, Any] | None) -> bool:
+def _follow(bus: Bus, policy: Policy, config: Config, state: dict[str, Any] | None) -> None:
     """Every other rank. Consumes rank 0's plan; fetches and trains its own share of the groups."""
     controller = _controller(state)
     while True:
@@ -249,16 +245,14 @@ def _follow(bus: Bus, policy: Policy, config: Config, state: dict[str, Any] | No
             case "wait":
                 continue
             case "stop":
-                return plan.get("complete", True)
+                return
 
 
 def _fetched(bus: Bus, group_id: str) -> ScoredGroup:
     found = bus.scored_group(group_id)
     assert found is not None, f"group {group_id} vanished between rank 0's plan and this rank's fetch"
     ticket, responses, scores = found
-    assert all(verdict.kind is not VerdictKind.ERROR for verdict in scores.verdicts)
-    rewards = np.asarray([verdict.reward for verdict in scores.verdicts], dtype=np.float32)
-    return ScoredGroup(ticket=ticket, responses=responses, rewards_S=rewards)
+    return ScoredGroup(ticket=ticket, responses=responses, rewards_S=scores.rewards_S)
 
 
 def _save(desk: _Desk, policy: Policy, controller: ControllerState, step: int) -> float:

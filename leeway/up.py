@@ -234,6 +234,7 @@ def _wait_for(roles: list[Role]) -> None:
 def _watch(bus: Bus, roles: list[Role], folder: Path, config: Config) -> None:
     """Show the run until the learner ends, and mend what dies."""
     view = _Screen(config.train.steps) if sys.stdout.isatty() else _Lines()
+    steps, size = read_steps(folder), 0
     with view:
         while True:
             learner = roles[0].process
@@ -244,12 +245,19 @@ def _watch(bus: Bus, roles: list[Role], folder: Path, config: Config) -> None:
                 assert role.process is not None
                 if role.process.poll() is not None:
                     _again(role, role.process.returncode)
+            grown = _size(folder / "metrics.jsonl")
+            if grown != size:  # a long run's file is not read again twice a second for nothing
+                steps, size = read_steps(folder), grown
             try:
-                view.show(status.look(bus), read_steps(folder))
+                view.show(status.look(bus), steps)
             except RedisError as error:
                 raise BrokerError(f"Redis was lost and did not come back: {error}") from error
             time.sleep(0.5)
         view.show(status.look(bus), read_steps(folder))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _again(role: Role, code: int) -> bool:

@@ -294,8 +294,7 @@ class Intake:
             raise DecodeError(wrong)
         if any(verdict.kind is VerdictKind.ERROR for verdict in scores.verdicts):
             raise DecodeError("a verdict 'error' cannot be trained on")
-        rewards = np.asarray([verdict.reward for verdict in scores.verdicts], dtype=np.float32)
-        return ScoredGroup(ticket=ticket, responses=responses, rewards_S=rewards)
+        return ScoredGroup(ticket=ticket, responses=responses, rewards_S=scores.rewards_S)
 
     def _refund(self, number: int, reason: str, **why: Any) -> None:
         self.ledger.write("refunded", ticket=number, version=self.book.version, reason=reason, **why)
