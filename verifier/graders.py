@@ -21,6 +21,17 @@ class Grader(Protocol):
 GRADERS: Mapping[str, Grader] = {"math": math_answer.grade_math}
 
 
+class QuickGrader(Protocol):
+    """Judges one response where that takes microseconds, in a process that must not be killed; None where it does not."""
+
+    def __call__(
+        self, response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool
+    ) -> tuple[VerdictKind, str] | None: ...
+
+
+QUICK_GRADERS: Mapping[str, QuickGrader] = {"math": math_answer.quickly}
+
+
 def grader_for(ability: str) -> Grader:
     """The grader of an ability; a ``ConfigError`` names the known ones."""
     try:

@@ -210,13 +210,15 @@ def _judge(answer: str, golds: tuple[str, ...], boxed: bool, clock_s: float | No
 def _judge_exactly(answer: str, golds: tuple[str, ...]) -> tuple[tuple[VerdictKind, str] | None, list[str]]:
     """The verdict where text, rules and exact arithmetic settle it, and the golds they do not settle."""
     candidates = [_plain_gold(gold) for gold in golds if gold.strip()]
-    if answer in candidates or any(_same_integer(answer, gold) for gold in candidates):
+    if answer in candidates:
         return (VerdictKind.CORRECT, "equal as written"), []
     if len(answer) > MAX_ANSWER_CHARS:
         return (VerdictKind.WRONG, f"the answer has {len(answer)} characters"), []
     undecided = []
     for gold in candidates:
-        truth = math_rules.equal(answer, gold, math_rules.exactly) if len(answer) < MAX_RULED_CHARS else None
+        truth = _same_integer(answer, gold)
+        if truth is None and len(answer) < MAX_RULED_CHARS:
+            truth = math_rules.equal(answer, gold, math_rules.exactly)
         if truth:
             return (VerdictKind.CORRECT, "equal by rule"), []
         if truth is None:
@@ -232,10 +234,10 @@ def _plain_gold(gold: str) -> str:
     return boxed or math_rules.said(gold.strip())
 
 
-def _same_integer(answer: str, gold: str) -> bool:
-    """Plain integers of any length that ``int`` would refuse to read."""
+def _same_integer(answer: str, gold: str) -> bool | None:
+    """Plain integers, of any length and at once; None for everything else."""
     left, right = _PLAIN_INTEGER.fullmatch(answer), _PLAIN_INTEGER.fullmatch(gold)
-    return left is not None and right is not None and _canonical(left) == _canonical(right)
+    return None if left is None or right is None else _canonical(left) == _canonical(right)
 
 
 def _canonical(integer: re.Match[str]) -> tuple[bool, str]:

@@ -85,7 +85,8 @@ def _is_prose(text: str) -> bool:
 
 def _hedges(prose: str) -> bool:
     """Whether the last sentence that holds a value holds several, or says that it may be another one."""
-    for sentence in reversed(re.split(r"(?<=[.!?])\s", prose)):
+    said = _FORMULA.sub(lambda formula: formula[0] if any(map(str.isdigit, formula[0])) else "", prose)
+    for sentence in reversed(re.split(r"(?<=[.!?])\$*\s", said)):
         if _VALUE.search(sentence):
             claims = re.split(r"\bis\b|\bare\b|\bit's\b|=|:", sentence)
             last = next((claim for claim in reversed(claims) if _VALUE.search(claim)), sentence)
@@ -257,14 +258,22 @@ _CHOICE = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _EMPTY = frozenset(["∅", "nosolution", "nosolutions", "emptyset", "theemptyset", "therearenosolutions"])
+_RELATION = re.compile("[<>≤≥≠]")
+_SCIENTIFIC = re.compile(r"([-+]?\d+(?:\.\d+)?)[eE]([-+]?\d{1,3})")
+_STATEMENT = re.compile(
+    r"\\(?:to|gets|[rR]ightarrow|[lL]eftarrow|[lL]ongrightarrow|implies|iff|mapsto|land|lor|wedge|vee|lnot|neg|not|cancel|sout|xcancel"
+    r"|bcancel|phantom|hphantom|vphantom|sim|because|therefore|mod|bmod|pmod|equiv)(?![a-zA-Z])|→|⇒"
+)
 _ADJACENT_UNIT = re.compile(r"([-+]?[\d.]+)[mshg]")
 
 
 def _leaves(answer: str, gold: str, leaf: LeafTest) -> Truth:
     if answer == gold:
         return True
-    if "…" in answer or "…" in gold:
-        return _squeezed(answer) == _squeezed(gold)  # a sequence is what is written, not what it might go on to
+    if "…" in answer or "…" in gold or _STATEMENT.search(answer) or _STATEMENT.search(gold):
+        return _squeezed(answer) == _squeezed(gold)  # no value: a sequence, a step from one thing to another
+    if bool(_RELATION.search(answer)) != bool(_RELATION.search(gold)):
+        return False  # > 5 for 5
     for rule in (_based, _chosen, _worded):
         found = rule(answer, gold, leaf)
         if found is not None:
@@ -291,6 +300,8 @@ def _chosen(answer: str, gold: str, leaf: LeafTest) -> Truth:
     mine = _CHOICE.fullmatch(_TEXT.sub(r"\1", answer).strip())
     if mine is None:
         return leaf(answer, theirs["rest"]) if theirs["rest"] else None
+    if re.search(r"\([A-J]\)|(?<![\w\\])[A-J](?![\w'])", mine["rest"]):
+        return False  # (A) or (B)
     letters = [(found[1] or found[2]) for found in (mine, theirs)]
     if letters[0] != letters[1]:
         return None if letters[0].lower() == letters[1].lower() else False
@@ -325,7 +336,9 @@ def _word(text: str) -> str | None:
 def _quantities(answer: str, gold: str, leaf: LeafTest) -> Truth:
     """A value with its unit or percent sign. A unit on one side alone is left out; two known ones must agree."""
     (mine, my_unit), (theirs, their_unit) = math_units.split(answer), math_units.split(gold)
-    if my_unit and re.search(r"(?:^|\W)(?:or|and|not)(?:\W|$)", my_unit):
+    if re.search(r"(?:^|\W)(?:or|and|not)(?:\W|$)", my_unit) or (
+        re.search(r"\d", my_unit) and not math_units.unit(my_unit)
+    ):
         return False  # 4 \text{ (or 5)}
     adjacent = _ADJACENT_UNIT.fullmatch(mine)
     if adjacent is not None and not re.search("[a-z]", theirs):
@@ -356,6 +369,7 @@ def _scaled(value: str, unit: math_units.Unit) -> str:
 @lru_cache(maxsize=4096)
 def _plain(text: str) -> str:
     """One value in the spelling that exact arithmetic and Math-Verify read."""
+    text = _SCIENTIFIC.sub(r"\1\\cdot 10^{\2}", text) if _SCIENTIFIC.fullmatch(text) else text
     text = _REPEATING.sub(_repeating, text)
     text = _MIXED.sub(
         lambda found: rf"{found[1]}{found[2]}\frac{{{found[3] or found[5]}}}{{{found[4] or found[6]}}}", text
