@@ -134,7 +134,7 @@ def _refuse_missing(path: str) -> None:
 
 
 def _refuse_longer(config: Config, path: str, context: int | None) -> None:
-    prompt, response = config.data.max_prompt_tokens, config.train.max_response_tokens
+    prompt, response = config.data.max_prompt_tokens, config.longest_response
     if context is not None and prompt + response > context:
         raise DataError(
             f"data.max_prompt_tokens {prompt} + train.max_response_tokens {response} = {prompt + response} is more "
