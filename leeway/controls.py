@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import typer
 
+from ..common.config import parse
 from ..common.errors import ConfigError
 from ..common.streams import Bus
 
@@ -29,7 +30,11 @@ def turn(redis_url: str, run: str, name: str, value: str) -> None:
     if not 0 <= number < float("inf"):
         raise ConfigError(f"{name} = {value!r}: {right}")
     bus = Bus(redis_url, run)
-    bus.load_config()  # an unknown run is the user's error, not a new hash
-    bus.set_control(key, str(number))
+    try:
+        config = parse(bus.load_config())  # an unknown run is the user's error, not a new hash
+        if key == "max_staleness" and number > 0 and config.flow.strictly_on_policy:
+            raise ConfigError(f"{name} = {value!r}: run {run!r} was started with flow.strictly_on_policy = true")
+        bus.set_control(key, str(number))
+    finally:
+        bus.close()
     typer.echo(f"{run}: {name} = {number}, from the next admission on")
-    bus.close()
