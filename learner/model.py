@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,26 @@ class Policy:
         loaded, _ = self.engine.load_checkpoint(str(folder), tag=_TAG)
         if loaded is None:
             raise DataError(f"checkpoint {folder} holds no weights and optimizer of this rank ({_TAG}/)")
+
+
+def saved_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
+    """What ``Policy.save`` wrote under ``zero_stage`` on any number of ranks: float32 on the CPU, by Hugging Face name.
+
+    One process, no engine. Up to stage 2 rank 0's file has the weights whole, and they stay on disk until they are
+    used; at stage 3 every rank's file has a part, and DeepSpeed's own ``zero_to_fp32`` puts them together in memory.
+    """
+    _name_accelerator()
+    if zero_stage < 3:
+        file = folder / _TAG / "mp_rank_00_model_states.pt"
+        found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)["module"]
+    else:
+        _deepspeed()
+        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+        # It tells how far it is, on both streams.
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            found = get_fp32_state_dict_from_zero_checkpoint(str(folder), tag=_TAG)
+    return {name.removeprefix("language_model."): tensor for name, tensor in found.items()}
 
 
 def join_ranks() -> None:
