@@ -101,7 +101,12 @@ def _origin_rows(config: Config, origin: Origin) -> list[tuple[str, str]]:
         ("incarnation", f"{origin.incarnation} (starts of the learner)"),
         ("ledger position", f"line {origin.ledger_line}"),
         ("checked", same if origin.checksum else "no: the run's ledger was not at hand"),
-        ("weights", "float32, as the learner has them" if origin.dtype == "float32" else f"{origin.dtype}, rounded from float32"),
+        (
+            "weights",
+            "float32, as the learner has them"
+            if origin.dtype == "float32"
+            else f"{origin.dtype}, rounded from float32",
+        ),
         ("learner", f"ZeRO {origin.layout['zero_stage']} on {origin.layout['ranks']} rank(s)"),
         ("trained with", _versions(origin.trained_with)),
         ("exported with", _versions(origin.exported_with)),
