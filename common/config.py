@@ -229,7 +229,7 @@ class Stage(_Section):
     """τ from here on."""
     online_filter: bool = False
     """Drop, from here on, the prompts that the policy solved every time it saw them in the stage before (report
-    3.2.2)."""
+    3.1, online filtering)."""
 
 
 class Config(_Section):

@@ -46,7 +46,8 @@ class PolicyModule(nn.Module):
     """A micro-batch in, a ``TokenOutput`` out. Works as a plain torch module."""
 
     def __init__(self, language_model: Any, *, temperature: float, autocast: bool) -> None:
-        """``language_model``: a transformers causal LM; its output embedding is replaced. ``temperature``: τ.
+        """``language_model``: a transformers causal LM; its output embedding is replaced. ``temperature``: τ, which
+        logits are divided by; the attribute may be set anew.
 
         ``autocast``: bfloat16 by autocast over float32 weights.
         """
@@ -229,6 +230,12 @@ class Policy:
     def __call__(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
         """``PolicyModule.forward`` on this rank's device."""
         return self.engine(batch.to(self.device), loss_of)
+
+    def sample_at(self, temperature: float) -> None:
+        """Take π_θ and π_ref to be the policies at τ = ``temperature`` from now on: a stage may change it."""
+        self.module.temperature = temperature
+        if self.reference is not None:
+            self.reference.temperature = temperature
 
     def with_reference(self, batch: MicroBatch) -> MicroBatch:
         """``batch`` with log π_ref where there is a KL term, else as it is."""

@@ -26,9 +26,10 @@ from ..common.streams import Bus
 from ..common.tensors import flatten
 from ..common.weights import WeightPublisher
 from . import checkpoint
+from .flow.curriculum import load_curriculum
 from .flow.intake import Intake
-from .flow.prompts import load_prompts
-from .flow.tickets import TicketBook
+from .flow.staleness import Schedule
+from .flow.tickets import Live, TicketBook
 from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
@@ -69,11 +70,11 @@ class _Desk:
         self.bus, self.service, self.config, self.folder, self.policy = bus, service, config, folder, policy
         service.doing("reading the prompts")
         tokenizer = AutoTokenizer.from_pretrained(expand(config.model.path))
-        prompts = load_prompts(config.data, tokenizer, seed=config.flow.seed)
-        book = _book(config, state)
+        curriculum = load_curriculum(config, tokenizer)
+        book = make_book(config, state)
         self.incarnation = bus.raise_incarnation(at_least=state["incarnation"] + 1 if state else 1)
         self.ledger = Ledger(folder / "ledger.jsonl")
-        _open_ledger(self.ledger, bus, config, book, state, self.incarnation)
+        open_ledger(self.ledger, bus, config, book, state, self.incarnation)
         bus.clear_work()
         self.sink = MetricsSink(bus, folder, from_step=book.version)
         self.publisher = WeightPublisher(
@@ -83,8 +84,9 @@ class _Desk:
             folder=_weights_folder(config),
             keyframe_every=config.weights.keyframe_every,
         )
-        self.intake = Intake(bus, service, book, prompts, self.ledger, config, incarnation=self.incarnation)
+        self.intake = Intake(bus, service, book, curriculum, self.ledger, config, incarnation=self.incarnation)
         if state is not None:
+            curriculum.restore(state["curriculum"])
             self.intake.entropy_target = state["entropy_target"]
             self.intake.refunds.update(state["refunds"])
         self.tokens_before, self.time_before = 0, time.monotonic()
@@ -108,6 +110,8 @@ class _Desk:
             phase=phase,
             step=self.intake.book.version,
             steps=self.config.train.steps,
+            stage=self.intake.book.stage,
+            stages=len(self.config.stage_starts),
             version=self.intake.book.version,
             live=live,
             ready=ready,
@@ -129,6 +133,7 @@ class _Desk:
                 "role": "learner",
                 "step": step,
                 "version": step + 1,
+                "stage": groups[0].ticket.stage,
                 "at": time.time(),
                 **metrics,
                 **{f"refunds/{reason}": count - self.refunds_before[reason] for reason, count in refunds.items()},
@@ -180,7 +185,7 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
         desk.say("training", f"training step {step}")
         with desk.service.working(f"training step {step}"):
             train_started = time.monotonic()
-            result = _train(desk, policy, config, controller, groups, step)
+            result = _train(desk, policy, controller, groups, step)
             train_s = time.monotonic() - train_started
             controller = result.controller
             publish_s = desk.publish(step + 1)
@@ -210,7 +215,7 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
 
 
 def _train(
-    desk: _Desk, policy: Policy, config: Config, controller: ControllerState, groups: list[ScoredGroup], step: int
+    desk: _Desk, policy: Policy, controller: ControllerState, groups: list[ScoredGroup], step: int
 ) -> StepResult:
     split = shares([int(group.responses.lengths_S.sum()) for group in groups], policy.world)
     target = desk.intake.entropy_target
@@ -223,7 +228,8 @@ def _train(
         }
     )
     mine = [groups[index] for index in split[0]]
-    return train_step(policy, mine, version=step, controller=controller, config=_with_target(config, target))
+    settings = _settings(desk.config, step, target)
+    return train_step(policy, mine, version=step, controller=controller, config=settings)
 
 
 def _follow(bus: Bus, policy: Policy, config: Config, state: dict[str, Any] | None) -> None:
@@ -234,7 +240,7 @@ def _follow(bus: Bus, policy: Policy, config: Config, state: dict[str, Any] | No
         match plan["do"]:
             case "train":
                 mine = [_fetched(bus, group_id) for group_id in plan["groups"][policy.rank]]
-                settings = _with_target(config, plan["target"])
+                settings = _settings(config, plan["step"], plan["target"])
                 result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
                 controller = result.controller
                 policy.named_weights()
@@ -276,33 +282,45 @@ def _controller(state: dict[str, Any] | None) -> ControllerState:
     return ControllerState(**state["controller"]) if state else ControllerState()
 
 
-def _with_target(config: Config, target: float) -> Config:
-    return config.model_copy(update={"entropy": config.entropy.model_copy(update={"target": target})})
+def _settings(config: Config, step: int, target: float) -> Config:
+    """What training step ``step`` goes by: its stage's configuration, with the entropy target now in force."""
+    entropy = config.entropy.model_copy(update={"target": target})
+    return config.at_stage(config.stage_of(step)).model_copy(update={"entropy": entropy})
 
 
-def _book(config: Config, state: dict[str, Any] | None) -> TicketBook:
-    train = config.train
-    book = TicketBook(groups_per_step=train.groups_per_step, steps=train.steps, max_staleness=config.flow.max_staleness)
+def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
+    """The books of a run that starts, or goes on from a checkpoint's ``state``."""
+    schedule = Schedule(
+        starts=config.stage_starts,
+        groups_per_step=tuple(view.train.groups_per_step for view in config.views()),
+        steps=config.train.steps,
+        issue_ahead=config.flow.stage_change == "finish",
+    )
+    book = TicketBook(schedule=schedule, max_staleness=config.flow.max_staleness)
     if state is not None:
         book.version, book.next_ticket = state["version"], state["next_ticket"]
-        book.live = dict.fromkeys(state["live"], False)
+        book.live = {int(number): Live(stage) for number, stage in state["live"].items()}
         book.max_staleness = state["max_staleness"]
     return book
 
 
-def _open_ledger(
+def open_ledger(
     ledger: Ledger, bus: Bus, config: Config, book: TicketBook, state: dict[str, Any] | None, incarnation: int
 ) -> None:
+    """Write a learner's first lines: what the run is, or how far a resume goes back, and that it has started."""
     if ledger.line == 0:
         ledger.write(
             "run",
             run=bus.run,
             seed=config.flow.seed,
-            groups_per_step=config.train.groups_per_step,
-            group_size=config.train.group_size,
             steps=config.train.steps,
+            stages=[
+                {"from_step": start, "groups_per_step": view.train.groups_per_step, "group_size": view.train.group_size}
+                for start, view in zip(config.stage_starts, config.views(), strict=True)
+            ],
             max_staleness=config.flow.max_staleness,
             overflow=config.flow.overflow,
+            stage_change=config.flow.stage_change,
         )
     else:
         ledger.write("rolled_back", to_line=state["ledger_line"] if state is not None else 1)

@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from ...common.streams import Bus, ScoredEntry
 from ...common.types import Responses, Scores, Ticket, VerdictKind
 from ..objective.advantage import is_trained
 from ..packing import ScoredGroup
-from .prompts import PromptSource, sampling_seed
+from .curriculum import Curriculum
 from .staleness import check_spans, head_staleness
 from .tickets import TicketBook
 
@@ -37,9 +37,19 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.5
 
-REFUNDS = ("zero_advantage", "poison", "expired", "run_ended")
+REFUNDS = ("zero_advantage", "poison", "expired", "stage_ended", "run_ended")
 """Why a ticket may leave untrained: no response differs from the others in reward; generation, grading or decoding
-kept failing; it was staler than the bound just before the forward pass (η was turned down); no step was left for it."""
+kept failing; it was staler than the bound just before the forward pass (η was turned down); its stage, or the run, had
+no step left for it."""
+
+
+class _Grade(NamedTuple):
+    """What a graded group was like."""
+
+    stage: int
+    reward_sum: float
+    responses: int
+    tokens: int
 
 
 class Intake:
@@ -50,13 +60,13 @@ class Intake:
         bus: Bus,
         service: Service,
         book: TicketBook,
-        prompts: PromptSource,
+        curriculum: Curriculum,
         ledger: Ledger,
         config: Config,
         *,
         incarnation: int,
     ) -> None:
-        self.bus, self.service, self.book, self.prompts, self.ledger = bus, service, book, prompts, ledger
+        self.bus, self.service, self.book, self.curriculum, self.ledger = bus, service, book, curriculum, ledger
         self.config, self.incarnation = config, incarnation
         self.entropy_target = config.entropy.target
         """Live control, read by the training loop at every step."""
@@ -70,7 +80,7 @@ class Intake:
         self._tickets: dict[int, Ticket] = {}
         self._groups: dict[int, ScoredGroup] = {}
         self._verdicts: dict[int, list[str]] = {}
-        self._graded: dict[int, tuple[float, int, int]] = {}
+        self._graded: dict[int, _Grade] = {}
         self._entries: dict[int, ScoredEntry] = {}
         self._settled: list[ScoredEntry] = []
         self.batch_bound = book.max_staleness
@@ -84,7 +94,6 @@ class Intake:
     def start(self) -> None:
         """Issue again what was live at the checkpoint, then pump."""
         for number in self.book.live:
-            self.book.live[number] = False
             self._issue(number, reissued=True)
         self._thread.start()
 
@@ -115,11 +124,9 @@ class Intake:
     def waiting_for(self) -> str:
         """One sentence on what the next batch lacks."""
         with self._lock:
-            missing = self.book.waiting_for()
-            lacking = self.book.groups_per_step - min(len(self.book.live), self.book.groups_per_step)
-            total = len(missing) + lacking
-            first = f", ticket {missing[0]} the oldest" if missing else ""
-            return f"waiting for {total} of {self.book.groups_per_step} groups{first}"
+            not_issued, not_ready = self.book.waiting_for()
+            first = f", ticket {not_ready[0]} the oldest" if not_ready else ""
+            return f"waiting for {not_issued + len(not_ready)} of {self.book.groups_per_step} groups{first}"
 
     def trained(self, groups: list[ScoredGroup], checksum: str) -> dict[str, float]:
         """Close the books on a training step whose new version (sha256 ``checksum``) is published.
@@ -132,6 +139,7 @@ class Intake:
             step, numbers = self.book.version, [group.ticket.ticket for group in groups]
             for group in groups:
                 self._write_trained(group, step)
+                self._saw(group.ticket.ticket)
                 del self._groups[group.ticket.ticket]
                 del self._tickets[group.ticket.ticket]
                 self._settled.append(self._entries.pop(group.ticket.ticket))
@@ -144,14 +152,22 @@ class Intake:
                 overflow=self.config.flow.overflow,
                 checksum=checksum,
             )
+            stage = self.book.stage
             self.book.trained(numbers)
+            self._refund_left_behind()
             self._issue_while_room()
-            graded = [self._graded.pop(number) for number in list(self._graded) if number <= max(numbers)]
-        rewards, responses, tokens = (sum(column) for column in zip(*graded, strict=True))
+            # Tickets of the next stage may be older numbers than the last of this one; of a stage that is over, all.
+            reached = [
+                number
+                for number, grade in self._graded.items()
+                if grade.stage < self.book.stage or (grade.stage == stage and number <= max(numbers))
+            ]
+            graded = [self._graded.pop(number) for number in reached]
+        responses = sum(grade.responses for grade in graded)
         return {
-            "reward/mean": rewards / responses,
+            "reward/mean": sum(grade.reward_sum for grade in graded) / responses,
             "generated/groups": len(graded),
-            "generated/length_mean": tokens / responses,
+            "generated/length_mean": sum(grade.tokens for grade in graded) / responses,
         }
 
     def checkpointed(self) -> None:
@@ -174,7 +190,8 @@ class Intake:
             return {
                 "version": self.book.version,
                 "next_ticket": self.book.next_ticket,
-                "live": list(self.book.live),
+                "live": {str(number): ticket.stage for number, ticket in self.book.live.items()},
+                "curriculum": self.curriculum.state(),
                 "max_staleness": self.book.max_staleness,
                 "entropy_target": self.entropy_target,
                 "refunds": dict(self.refunds),
@@ -185,7 +202,7 @@ class Intake:
     def depth(self) -> tuple[int, int]:
         """(live, ready) groups."""
         with self._lock:
-            return len(self.book.live), sum(self.book.live.values())
+            return len(self.book.live), sum(ticket.ready for ticket in self.book.live.values())
 
     # --- the pump ---------------------------------------------------------------------------------------------------
 
@@ -211,25 +228,20 @@ class Intake:
                     self._lock.notify_all()
 
     def _issue_while_room(self) -> None:
-        while not self._paused and self.book.room() > 0:
-            self._issue(self.book.issue(), reissued=False)
+        for stage in self.book.vacancies() if not self._paused else []:
+            if stage == self.curriculum.stages_open:
+                self._open(stage)
+            self._issue(self.book.issue(stage), reissued=False)
+
+    def _open(self, stage: int) -> None:
+        dropped = self.curriculum.open(stage)
+        prompts = self.curriculum.prompts_of(stage)
+        log.info("stage %d begins to draw: %d prompts, %d dropped as solved", stage, prompts, dropped)
+        self.ledger.write("stage", stage=stage, version=self.book.version, prompts=prompts, dropped=dropped)
 
     def _issue(self, number: int, *, reissued: bool) -> None:
-        prompt, train = self.prompts.prompt(number), self.config.train
-        ticket = Ticket(
-            ticket=number,
-            incarnation=self.incarnation,
-            min_version=self.book.version,
-            stage=0,
-            prompt_id=prompt.prompt_id,
-            prompt_tokens_P=prompt.tokens_P,
-            group_size=train.group_size,
-            max_new_tokens=train.max_response_tokens,
-            temperature=self.config.flow.temperature,
-            seed=sampling_seed(self.config.flow.seed, number),
-            ability=prompt.ability,
-            ground_truth=prompt.ground_truth,
-        )
+        stage = self.book.live[number].stage
+        ticket = self.curriculum.ticket(number, stage, min_version=self.book.version, incarnation=self.incarnation)
         # The ledger first: a ticket that workers know and the ledger does not could never be accounted for.
         self.ledger.write(
             "issued",
@@ -245,8 +257,8 @@ class Intake:
 
     def _take_in(self, entry: ScoredEntry, payload: tuple[bytes | None, bytes | None]) -> None:
         number, incarnation = (int(part) for part in entry.group_id.split("-"))
-        if incarnation != self.incarnation or number not in self.book.live or self.book.live[number]:
-            self.orphaned += 1
+        if incarnation != self.incarnation or number not in self.book.live or self.book.live[number].ready:
+            self.orphaned += incarnation != self.incarnation
             self.bus.settle([entry])
             return
         self._entries[number] = entry
@@ -268,7 +280,8 @@ class Intake:
             return
         tokens = int(group.responses.lengths_S.sum())
         self.tokens_in += tokens
-        self._graded[number] = (float(group.rewards_S.sum()), len(group.rewards_S), tokens)
+        stage, rewards_S = group.ticket.stage, group.rewards_S
+        self._graded[number] = _Grade(stage, float(rewards_S.sum()), len(rewards_S), tokens)
         if is_trained(group.rewards_S, group.responses.finished_S, self.config.objective):
             self._groups[number] = group
             self.book.ready(number)
@@ -299,12 +312,28 @@ class Intake:
     def _refund(self, number: int, reason: str, **why: Any) -> None:
         self.ledger.write("refunded", ticket=number, version=self.book.version, reason=reason, **why)
         self.refunds[reason] += 1
+        self._saw(number)
         self.book.refund(number)
         del self._tickets[number]
         self._groups.pop(number, None)
         self._verdicts.pop(number, None)
         if number in self._entries:
             self.bus.settle([self._entries.pop(number)])
+
+    def _saw(self, number: int) -> None:
+        """Tell the curriculum about a group that leaves. Only now: what is still live at a checkpoint may be generated
+        again after a resume, and would count twice."""
+        if number in self._graded:
+            grade = self._graded[number]
+            solved = grade.reward_sum == grade.responses
+            self.curriculum.saw(self._tickets[number].prompt_id, grade.stage, solved=solved)
+
+    def _refund_left_behind(self) -> None:
+        left = self.book.left_behind()
+        under_way = [self._tickets[number].group_id for number in left if number not in self._entries]
+        for number in left:
+            self._refund(number, "stage_ended")
+        self.bus.withdraw(under_way)
 
     def _refund_expired(self, numbers: list[int]) -> bool:
         expired = {}

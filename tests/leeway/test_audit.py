@@ -8,9 +8,9 @@ from leeway_rl.common.ledger import Ledger, read
 from leeway_rl.leeway.audit import audit
 
 
-def issue(ledger, ticket, version, *, incarnation=1, reissued=False):
+def issue(ledger, ticket, version, *, incarnation=1, reissued=False, stage=0):
     ledger.write(
-        "issued", ticket=ticket, incarnation=incarnation, version=version, stage=0, prompt="p:1", reissued=reissued
+        "issued", ticket=ticket, incarnation=incarnation, version=version, stage=stage, prompt="p:1", reissued=reissued
     )
 
 
@@ -36,9 +36,13 @@ def step(ledger, number, tickets, bound=1):
     )
 
 
-def begin(path, bound=1):
+def begin(path, bound=1, sizes=(2,), change="finish"):
+    """Stages of one training step each, the last to the end."""
     ledger = Ledger(path)
-    ledger.write("run", run="r", seed=0, groups_per_step=2, group_size=2, steps=2, max_staleness=bound, overflow="wait")
+    stages = [{"from_step": n, "groups_per_step": size, "group_size": 2} for n, size in enumerate(sizes)]
+    ledger.write(
+        "run", run="r", seed=0, steps=2, stages=stages, max_staleness=bound, overflow="wait", stage_change=change
+    )
     ledger.write("started", incarnation=1, version=0)
     return ledger
 
@@ -126,7 +130,7 @@ def forged(path, write):
 @pytest.mark.parametrize(
     ("write", "complaint"),
     [
-        (lambda ledger: issue(ledger, 4, 0), "issued while 4 are live"),
+        (lambda ledger: issue(ledger, 4, 0), "issued while 4 of stage 0 are live"),
         (lambda ledger: issue(ledger, 9, 0), "out of order"),
         (lambda ledger: (take(ledger, 0, [0, 1]), train(ledger, 0, 0, 0), train(ledger, 0, 0, 0)), "trained twice"),
         (lambda ledger: train(ledger, 0, 0, 0), "not in the step's batch"),
@@ -144,6 +148,42 @@ def forged(path, write):
 def test_a_whole_chain_with_a_false_story_is_named(tmp_path, write, complaint):
     with pytest.raises(AuditError, match=complaint):
         audit(forged(tmp_path / "ledger.jsonl", write))
+
+
+def test_stages_are_audited_each_by_its_own_sizes(tmp_path):
+    ledger = begin(tmp_path / "ledger.jsonl", sizes=(2, 1))
+    for ticket in (0, 1):
+        issue(ledger, ticket, 0)
+    ledger.write("stage", stage=1, version=0, prompts=4, dropped=0)
+    issue(ledger, 2, 0, stage=1)
+    for number, tickets in ((0, [0, 1]), (1, [2])):
+        take(ledger, number, tickets)
+        for ticket in tickets:
+            train(ledger, ticket, number, 0)
+        step(ledger, number, tickets)
+    ledger.write("end", version=2)
+    ledger.close()
+    assert "3 in 2 steps of 2, then 1, each once" in audit(ledger.path).describe()
+
+
+@pytest.mark.parametrize(
+    ("write", "complaint"),
+    [
+        (lambda ledger: issue(ledger, 2, 0, stage=1), "which is not open"),
+        (lambda ledger: ledger.write("stage", stage=2, version=0, prompts=4, dropped=0), "opens out of order"),
+        (lambda ledger: issue(ledger, 2, 0), "2 of stage 0 are live, the bound allows 2"),
+        (lambda ledger: ledger.write("refunded", ticket=0, version=0, reason="stage_ended"), "has not ended"),
+        (lambda ledger: take(ledger, 0, [0]), "the oldest live ones are"),
+    ],
+)
+def test_a_false_story_about_stages_is_named(tmp_path, write, complaint):
+    ledger = begin(tmp_path / "ledger.jsonl", sizes=(2, 1))
+    for ticket in (0, 1):
+        issue(ledger, ticket, 0)
+    write(ledger)
+    ledger.close()
+    with pytest.raises(AuditError, match=complaint):
+        audit(ledger.path)
 
 
 def test_a_group_past_the_bound_is_named(tmp_path):
