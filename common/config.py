@@ -80,6 +80,9 @@ class Train(_Section):
     """Largest global L2 norm of the gradient; 0 turns clipping off."""
     zero_stage: Literal[0, 1, 2, 3] = 0
     """DeepSpeed's ZeRO stage."""
+    offload: Literal["none", "optimizer", "optimizer+parameters"] = "none"
+    """ZeRO-Offload: what rests in the host's memory. ``optimizer``: float32 master weights, moments, and the update
+    itself, on the host's cores (ZeRO 1 to 3). ``optimizer+parameters``: the weights between uses too (ZeRO 3)."""
     micro_batch_tokens: int = Field(default=16384, ge=1)
     """Token budget of one forward and backward pass, prompts included. The step's result does not depend on it."""
     gradient_checkpointing: bool = False
@@ -463,8 +466,16 @@ def _refuse_impossible_stage(config: Config) -> None:
             f"train.ranks = {train.ranks} is more than the {train.groups_per_step} x "
             f"{train.group_size} responses of a step (train.groups_per_step x train.group_size)"
         )
+    if train.offload != "none" and train.zero_stage < _LOWEST_ZERO_STAGE[train.offload]:
+        raise ConfigError(
+            f"train.offload = {train.offload!r} with train.zero_stage = {train.zero_stage}: it needs a train.zero_stage "
+            f"of at least {_LOWEST_ZERO_STAGE[train.offload]}"
+        )
     _refuse_impossible_training(train, config.objective, config.entropy)
     _refuse_off_policy(train, config.flow)
+
+
+_LOWEST_ZERO_STAGE = {"optimizer": 1, "optimizer+parameters": 3}
 
 
 def _refuse_off_policy(train: Train, flow: Flow) -> None:
