@@ -204,6 +204,8 @@ class Verifier(_Section):
     """Grading processes a worker."""
     timeout_s: float = Field(default=10.0, gt=0)
     """Wall seconds one response may be graded for."""
+    on_timeout: Literal["zero", "refund"] = "zero"
+    """A response that cannot be graded in that time: reward 0, or its group is refunded as ``poison``."""
 
 
 class Broker(_Section):

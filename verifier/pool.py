@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import TypeAlias
 
@@ -34,6 +34,9 @@ GIB = 1 << 30
 
 OVERTIME_S = 1.0
 """A mathematical response that takes longer gives its turn away and goes on beside the others."""
+
+STARVED_SHARE = 0.2
+"""A process that had less of its clock on a processor did not overrun it: the machine is too busy, or stopped it."""
 
 _ITS_OWN_FAULT = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
 """Deaths that a response can bring about from within; the others come from outside."""
@@ -177,29 +180,31 @@ class _Child:
                 raise _Lost
             self._ready = True
 
-    def ask(self, line: bytes, timeout_s: float, overtime: Callable[[], None]) -> tuple[VerdictKind, str, bool]:
-        """The child's verdict, its reason and whether it was its last. ``overtime`` is called once it takes long.
+    def ask(self, line: bytes, timeout_s: float, overtime: Callable[[], None]) -> tuple[Verdict, bool]:
+        """The child's verdict and whether it was its last. ``overtime`` is called once it takes long.
 
         ``TimeoutError`` when the clock runs out; ``_Starved`` where the child hardly got the processor meanwhile.
         """
-        deadline = time.monotonic() + timeout_s
+        started = time.monotonic()
         ran_before_s = self._cpu_s()
         self._link.settimeout(timeout_s)
         self._link.sendall(line)
         if not select.select([self._link], [], [], min(OVERTIME_S, timeout_s))[0]:
             overtime()
-        self._link.settimeout(max(deadline - time.monotonic(), 0.001))
+        self._link.settimeout(max(started + timeout_s - time.monotonic(), 0.001))
         try:
             reply = self._replies.readline()
         except TimeoutError:
             ran_s = self._cpu_s() - ran_before_s
-            if ran_s < timeout_s / 2 and sys.platform == "linux":
+            if ran_s < STARVED_SHARE * timeout_s and sys.platform == "linux":
                 raise _Starved(f"the grading process had the processor for {ran_s:.1f} of {timeout_s:g} s") from None
             raise
         if not reply:
             raise _Lost
         fields = json.loads(reply)
-        return VerdictKind(fields["kind"]), fields["reason"], fields["last"]
+        seconds = time.monotonic() - started
+        kind, peak_bytes = VerdictKind(fields["kind"]), fields["peak_bytes"]
+        return Verdict(kind=kind, reason=fields["reason"], seconds=seconds, peak_bytes=peak_bytes), fields["last"]
 
     def _cpu_s(self) -> float:
         """Processor time of the child so far, in seconds; 0 where the system does not say."""
@@ -208,6 +213,14 @@ class _Child:
                 return int(schedstat.read().split()[0]) / 1e9
         except (OSError, ValueError, IndexError):
             return 0.0
+
+    def peak_bytes(self) -> int:
+        """The child's largest resident size, in bytes; 0 where the system does not say."""
+        try:
+            with open(f"/proc/{self.pid}/status", "rb") as status:
+                return next((int(line.split()[1]) * 1024 for line in status if line.startswith(b"VmHWM")), 0)
+        except OSError:
+            return 0
 
     def kill(self) -> None:
         """Only the signal: safe from any thread, any number of times."""
@@ -290,41 +303,43 @@ class _Seat(threading.Thread):
 
     def _grade(self, line: bytes, may_run_over: bool) -> Verdict:
         overtime = self._give_turn if may_run_over else _stay
-        kind, reason, seconds, died = self._attempt(line, overtime)
-        if kind is VerdictKind.ERROR:
-            kind, reason, again_s, died_again = self._attempt(line, overtime)
-            seconds += again_s
-            if died in _ITS_OWN_FAULT and died_again in _ITS_OWN_FAULT:
-                kind, reason = VerdictKind.TIMEOUT, f"grading it crashes the grading process (signal {died})"
-        return Verdict(kind=kind, reason=reason, seconds=seconds)
+        verdict, died = self._attempt(line, overtime)
+        if verdict.kind is not VerdictKind.ERROR:
+            return verdict
+        again, died_again = self._attempt(line, overtime)
+        if died in _ITS_OWN_FAULT and died_again in _ITS_OWN_FAULT:
+            reason = f"grading it crashes the grading process (signal {died})"
+            again = replace(again, kind=VerdictKind.TIMEOUT, reason=reason)
+        return replace(again, seconds=verdict.seconds + again.seconds)
 
-    def _attempt(self, line: bytes, overtime: Callable[[], None]) -> tuple[VerdictKind, str, float, int]:
-        """One try: kind, reason, seconds, and the signal that ended the child, 0 for none. A child that did not answer
-        is gone afterwards."""
+    def _attempt(self, line: bytes, overtime: Callable[[], None]) -> tuple[Verdict, int]:
+        """One try, and the signal that ended the child, 0 for none. A child that did not answer is gone afterwards."""
         self._prepare()
         child = self._child
         if child is None:
-            return VerdictKind.ERROR, "no grading process: the pool is closed or cannot start one", 0.0, 0
+            return _failure("no grading process: the pool is closed or cannot start one"), 0
         try:
             child.wait_ready()
         except (_Lost, OSError):
-            return VerdictKind.ERROR, f"the grading process did not start: {_ending(self._discard())}", 0.0, 0
-        started, died = time.monotonic(), 0
+            return _failure(f"the grading process did not start: {_ending(self._discard())}"), 0
+        started = time.monotonic()
         try:
-            kind, reason, last = child.ask(line, self._timeout_s, overtime)
+            verdict, last = child.ask(line, self._timeout_s, overtime)
         except TimeoutError:
+            peak_bytes = child.peak_bytes()
             self._discard()
-            kind, reason, last = VerdictKind.TIMEOUT, f"killed after {self._timeout_s:g} s", False
+            reason = f"killed after {self._timeout_s:g} s"
+            spent_s = time.monotonic() - started
+            return Verdict(kind=VerdictKind.TIMEOUT, reason=reason, seconds=spent_s, peak_bytes=peak_bytes), 0
         except _Starved as error:
             self._discard()
-            kind, reason, last = VerdictKind.ERROR, str(error), False
+            return _failure(str(error), started), 0
         except (_Lost, OSError, ValueError, KeyError):
             code = self._discard()
-            died = max(-code, 0)
-            kind, reason, last = VerdictKind.ERROR, f"the grading process was lost: {_ending(code)}", False
+            return _failure(f"the grading process was lost: {_ending(code)}", started), max(-code, 0)
         if last:
             self._discard()
-        return kind, reason, time.monotonic() - started, died
+        return verdict, 0
 
     def _prepare(self) -> None:
         """Make sure a child is running, or on its way. None after the pool is closed, or where it cannot start."""
@@ -343,6 +358,11 @@ class _Seat(threading.Thread):
 
 def _stay() -> None:
     """Overtime of what may not run over: it keeps its turn."""
+
+
+def _failure(reason: str, started: float | None = None) -> Verdict:
+    seconds = 0.0 if started is None else time.monotonic() - started
+    return Verdict(kind=VerdictKind.ERROR, reason=reason, seconds=seconds)
 
 
 def _ending(code: int) -> str:
