@@ -50,9 +50,11 @@ def train_step(
 ) -> StepResult:
     """Train ``policy`` on ``groups`` (this rank's share, whole groups, possibly none) and give back what was measured.
 
-    ``version``: training steps completed before this one; staleness is counted from it. The policy term of a group
+    ``version``: training steps completed before this one; staleness is counted from it. ``config``: as it is in the
+    stage of this step. The policy term of a group
     without a signal is 0, and it gets no entropy term. Collective. Raises ``ValueError`` where no rank has a token.
     """
+    policy.sample_at(config.flow.temperature)
     parts = _mini_batches(policy, groups, version, config)
     updates = len(parts) * config.train.reuse
     tally = _Tally(config.objective, updates)
