@@ -29,7 +29,9 @@ Finding: TypeAlias = tuple[VerdictKind, str]
 CORRECT, WRONG, NO_ANSWER = VerdictKind.CORRECT, VerdictKind.WRONG, VerdictKind.NO_ANSWER
 TIMEOUT, ERROR = VerdictKind.TIMEOUT, VerdictKind.ERROR
 
-_FENCE = re.compile(r"^[ \t]*```[ \t]*(?:python3?|py)[ \t]*\r?\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE | re.IGNORECASE)
+_FENCE = re.compile(
+    r"^[ \t]*```[ \t]*(?:python3?|py)[ \t]*\r?\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE | re.IGNORECASE
+)
 MAX_SOURCE_CHARS = 1_000_000
 
 
@@ -117,8 +119,8 @@ class CodeGrader:
                     kind, reason = run.judge()
             except Overrun:
                 kind, reason = TIMEOUT, f"{run.where} ran past {clock.test_s:g} s"
-            except OutOfMemory:
-                kind, reason = WRONG, f"{run.where} used more than {limits.memory_bytes} bytes"
+            except OutOfMemory as error:
+                kind, reason = WRONG, f"{run.where} used {error}"
             except (Garbled, *_NONSENSE) as error:
                 if not sandbox.alive:
                     raise SandboxError("the sandbox was lost") from error
@@ -163,9 +165,7 @@ class _Room:
 class _Run:
     """One solution against its tests, in order; the first that fails decides."""
 
-    def __init__(
-        self, source: str, tests: CodeTests, job: Job, clock: _Clock, judges: _Room, limits: Limits
-    ) -> None:
+    def __init__(self, source: str, tests: CodeTests, job: Job, clock: _Clock, judges: _Room, limits: Limits) -> None:
         self._source, self._tests, self._job, self._clock = source, tests, job, clock
         self._judges, self._limits = judges, limits
         self._loaded: str | None = None
@@ -242,7 +242,9 @@ class _Run:
         deadline = self._clock.deadline()
         self._job.send(b"C", "case", deadline=deadline)
         judge.send(
-            b"S", {"role": "tests", "prefix": test.prefix, "tests": test.program, "entry": test.entry}, deadline=deadline
+            b"S",
+            {"role": "tests", "prefix": test.prefix, "tests": test.program, "entry": test.entry},
+            deadline=deadline,
         )
         while True:
             kind, body, _ = judge.receive(deadline)

@@ -65,7 +65,7 @@ class Overrun(Exception):
 
 
 class OutOfMemory(Exception):
-    """The job's processes held more memory than they may."""
+    """The job's processes held more memory than they may, or were more than may be."""
 
 
 class Garbled(Exception):
@@ -233,7 +233,13 @@ class Job:
         """Take note of memory that a run reported."""
         self.peak_bytes = max(self.peak_bytes, peak_bytes)
         if self.peak_bytes > self._limits.memory_bytes:
-            raise OutOfMemory
+            raise OutOfMemory(f"more than {self._limits.memory_bytes} bytes of memory")
+
+    def _look(self) -> None:
+        below = _below(self._zygote)
+        if len(below) > 2 * self._limits.processes:  # where the kernel's limit does not bind
+            raise OutOfMemory("more processes than it may start")
+        self.saw(sum(map(_resident, below)))
 
     def _read(self, size: int, deadline: float) -> bytes:
         data = bytearray(size)
@@ -244,7 +250,7 @@ class Job:
             if now >= deadline:
                 raise Overrun
             if now >= next_watch:
-                self.saw(sum(map(_resident, _below(self._zygote))))
+                self._look()
                 next_watch = time.monotonic() + _WATCH_S
             self._link.settimeout(max(min(next_watch, deadline) - now, 0.001))
             try:
@@ -289,7 +295,7 @@ def _resident(pid: int) -> int:
 # --- the wall -------------------------------------------------------------------------------------------------------
 
 _INTERPRETER = ("-I", "-B", "-X", "utf8", "-c")
-_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/job/scratch", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/job/scratch", "TMPDIR": "/job/scratch", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
 _BOOT = """
 import json, socket, sys, types
 control = socket.socket(fileno=int(sys.argv[1]))
@@ -338,25 +344,27 @@ def _wall() -> tuple[str, ...]:
     words += ["--cap-add", "CAP_SYS_ADMIN"]  # for the inner wall; no solution runs with it
     for name, value in _ENVIRONMENT.items():
         words += ["--setenv", name, value]
+    for folder in ("/usr", "/dev", "/etc"):  # by name: what bubblewrap makes on the way only its owner may enter
+        words += ["--dir", folder]
     for folder in ("/usr/lib", "/usr/lib64", "/lib", "/lib64"):
         if os.path.islink(folder):
             words += ["--symlink", os.readlink(folder), folder]
         elif os.path.isdir(folder):
             words += ["--ro-bind", folder, folder]
-    words += ["--dir", "/dev", "--dir", "/etc", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    words += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     words += _interpreter_mounts()
     for device in ("null", "zero", "full", "random", "urandom"):
         words += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     for name, target in (("stdin", "/job/stdin"), ("stdout", "/job/stdout"), ("shm", "/job/scratch")):
         words += ["--symlink", target, f"/dev/{name}"]
-    words += ["--symlink", "/job/scratch", "/tmp", "--dir", "/job", "--remount-ro", "/", "--chdir", "/"]
-    return tuple(words)
+    if "/tmp" not in words:  # an interpreter may live there
+        words += ["--symlink", "/job/scratch", "/tmp"]
+    return (*words, "--dir", "/job", "--remount-ro", "/", "--chdir", "/")
 
 
 def _interpreter_mounts() -> list[str]:
     """The interpreter and its library where they are; its installed packages are hidden, numpy excepted."""
     base, executable = sys.base_prefix, os.path.realpath(sys.executable)
-    # Parents by name: those that bubblewrap makes on the way are closed to all but their owner.
     parents = [*Path(executable).parents, *Path(f"{base}/lib").parents]
     words = [word for parent in sorted(set(parents) - {Path("/")}) for word in ("--dir", str(parent))]
     words += ["--ro-bind", executable, executable]

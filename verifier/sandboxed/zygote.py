@@ -35,6 +35,8 @@ _NEW_NAMESPACES = 0x00020000 | 0x08000000 | 0x20000000 | 0x04000000  # mount, ip
 _MS_NOSUID, _MS_NODEV, _MNT_DETACH = 2, 4, 2
 _SET_DUMPABLE, _KEEPCAPS, _SET_SECCOMP, _NO_NEW_PRIVS, _PDEATHSIG = 4, 8, 22, 38, 1
 _CAP_SYS_ADMIN = 21
+_STACK_BYTES = 120 << 20
+"""Of the main thread; recursion through C code needs it. The kernel leaves 128 MiB of room for it to grow into."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -206,6 +208,7 @@ class _Keeper:
             (resource.RLIMIT_FSIZE, limits["output_bytes"]),
             (resource.RLIMIT_NOFILE, 256),
             (resource.RLIMIT_NPROC, limits["processes"]),
+            (resource.RLIMIT_STACK, _STACK_BYTES),
             (resource.RLIMIT_CORE, 0),
             (resource.RLIMIT_MEMLOCK, 0),
             (resource.RLIMIT_MSGQUEUE, 0),
