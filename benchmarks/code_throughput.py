@@ -3,17 +3,17 @@
     git clone https://github.com/LiveCodeBench/LiveCodeBench
     python benchmarks/code_throughput.py LiveCodeBench --workers 1
 
-Nothing of that checkout is copied here. Theirs is ``evaluate_generations`` with ``num_process_evaluate`` workers, ours the
-grader pool with as many seats, isolation on. The two take turns; each round's ratio is printed. The problems are small
-contest tasks with correct solutions, because a solution's own time is the same on both sides and tells nothing.
+Nothing of that checkout is copied here. Theirs is ``evaluate_generations`` with ``num_process_evaluate`` workers, ours
+the grader pool with as many seats, isolation on. The two take turns; each round's ratio is printed. The problems are
+small contest tasks with correct solutions: a solution's own time is the same on both sides and tells nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
+import os
 import random
 import statistics
 import sys
@@ -74,7 +74,8 @@ FUNCTIONS = [
     ),
     (
         "pairs",
-        "class Solution:\n    def pairs(self, a: List[int]) -> int:\n        seen, found = Counter(), 0\n        for x in a:\n"
+        "class Solution:\n    def pairs(self, a: List[int]) -> int:\n        seen, found = Counter(), 0\n"
+        "        for x in a:\n"
         "            found += seen[-x]\n            seen[x] += 1\n        return found",
         lambda a: sum(a[i] == -a[j] for j in range(len(a)) for i in range(j)),
     ),
@@ -103,7 +104,7 @@ def _theirs(checkout: Path, work: list[Problem], workers: int) -> float:
 
     samples = [{"input_output": json.dumps({"fn_name": None} | tests)} for _, _, tests in work]
     started = time.perf_counter()
-    with contextlib.redirect_stderr(io.StringIO()):
+    with open(os.devnull, "w") as null, contextlib.redirect_stderr(null):
         results, _ = evaluate_generations(samples, [[source] for _, source, _ in work], num_process_evaluate=workers)
     seconds = time.perf_counter() - started
     failed = [work[n][0] for n, (result,) in results.items() if not all(flag is True for flag in result)]

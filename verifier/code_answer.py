@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..common.config import Verifier
+from ..common.errors import ConfigError
 from ..common.types import Verdict, VerdictKind
 from .code_compare import same_output, same_value
 from .code_tests import AssertionTest, CallTest, CodeTests, ProgramTest, parse_tests
 from .sandbox import Garbled, Job, Limits, OutOfMemory, Overrun, Sandbox, SandboxError, usable_memory
-from .sandboxed.frames import ANSWER, ASK, CASE, ENDED, GONE, PROGRAM, SERVE, VERDICT, pack
+from .sandboxed.frames import ANSWER, ASK, CASE, ENDED, FAILED, GONE, PROGRAM, SERVE, VERDICT, pack
 from .sandboxed.plain import Packer
 
 Finding: TypeAlias = tuple[VerdictKind, str]
@@ -73,13 +74,13 @@ class CodeGrader:
         self._solutions.sandbox()
 
     def grade(self, response: str, ground_truth: str, finished: bool, *, reasoning_open: bool = False) -> Verdict:
-        """What the response is worth. Raises ``ConfigError`` where code cannot be run; any failure of the sandbox
-        itself is an ``error``."""
+        """What the response is worth. Tests that cannot be read, and any failure of the sandbox itself, are an
+        ``error``; the latter is tried once more."""
         started = time.monotonic()
         try:
             tests = parse_tests(ground_truth)
         except ValueError as error:
-            return Verdict(kind=ERROR, reason=str(error)[:200], seconds=0.0, peak_bytes=0)
+            return Verdict(kind=ERROR, reason=_printable(str(error)), seconds=0.0, peak_bytes=0)
         source, why_not = extract_solution(response, finished=finished, reasoning_open=reasoning_open)
         if source is None:
             return Verdict(kind=NO_ANSWER, reason=why_not, seconds=0.0, peak_bytes=0)
@@ -87,7 +88,7 @@ class CodeGrader:
         for _ in range(2):
             try:
                 kind, reason, peak = self._attempt(source, tests)
-            except SandboxError as error:
+            except (SandboxError, ConfigError) as error:
                 kind, reason, peak = ERROR, str(error)[:200], 0
             if kind is not ERROR:
                 break
@@ -225,6 +226,8 @@ class _Run:
             pack(PROGRAM, {"source": self._source}, test.stdin.encode("utf-8", "surrogatepass")), deadline=deadline
         )
         kind, ending, output = self._job.receive(deadline)
+        if kind == FAILED:  # its keeper speaks: in this mode the solution has no word
+            raise SandboxError(f"a run could not be started: {ending}")
         if kind != ENDED:
             raise Garbled("no report")
         self._job.saw(int(ending["peak_bytes"]))

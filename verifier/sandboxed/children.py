@@ -172,16 +172,19 @@ def _has_children() -> bool:
 
 
 def _flush() -> None:
-    for stream in {sys.stdout, sys.__stdout__, sys.stderr, sys.__stderr__} - {None}:
-        if not getattr(stream, "closed", False):
+    for stream in {sys.stdout, sys.__stdout__, sys.stderr, sys.__stderr__}:
+        if stream is not None and not getattr(stream, "closed", False):
             stream.flush()
 
 
 def open_streams() -> None:
     """Fresh text streams over whatever descriptors 0, 1 and 2 now are."""
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    modes = {"stdin": "r", "stdout": "w", "stderr": "w"}
+    for fd, (name, mode) in enumerate(modes.items()):
+        errors = "backslashreplace" if name == "stderr" else "surrogateescape"
+        stream = open(fd, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
 def _main_module() -> dict[str, Any]:
@@ -191,6 +194,7 @@ def _main_module() -> dict[str, Any]:
     return main.__dict__
 
 
+_BUILTINS = frozenset(dir(builtins))
 _QUICK_S = 0.005
 
 
@@ -200,6 +204,7 @@ def serve_solution(link: socket.socket, prefix: str, source: str) -> NoReturn:
     Every case starts from the solution as loaded: one that loads quickly is loaded again, a slow one is forked.
     """
     sys.setrecursionlimit(_RECURSION)
+    _extend_builtins()
     started = time.perf_counter()
     try:
         solution = _Solution(prefix, source)
@@ -241,7 +246,7 @@ class _Solution:
         namespace = _main_module()
         shared = _set_up(namespace, self._prefix)
         exec(self._source, namespace)
-        return Peer(link, shared, solution_serves(namespace, _prelude_names()))
+        return Peer(link, shared, solution_serves(namespace))
 
 
 def _compiled(prefix: str, source: str) -> types.CodeType:
@@ -255,13 +260,10 @@ def _compiled(prefix: str, source: str) -> types.CodeType:
 
 
 def _set_up(namespace: dict[str, Any], prefix: str) -> dict[str, type]:
-    """Prelude and prefix, as on both sides. Returns the classes that the prefix defines: since both ends have them, their
-    instances travel as attributes."""
-    for name, value in _prelude_names().items():
-        namespace.setdefault(name, value)
-    if not prefix:
-        return {}
-    exec(compile(prefix, "prefix", "exec", dont_inherit=True), namespace)
+    """The prefix, as on both sides. Returns the classes that it defines: since both ends have them, their instances
+    travel as attributes."""
+    if prefix:
+        exec(compile(prefix, "prefix", "exec", dont_inherit=True), namespace)
     found = {name: value for name, value in namespace.items() if isinstance(value, type)}
     return {name: value for name, value in found.items() if value.__module__ == "__main__"}
 
@@ -276,11 +278,12 @@ def _message(error: BaseException) -> str:
 def run_tests(link: socket.socket, prefix: str, tests: str, entry: str) -> NoReturn:
     """Run a test program against the solution at the other end; the verdict is ours alone to say."""
     sys.setrecursionlimit(_RECURSION)
+    _extend_builtins()
     namespace = _main_module()
     asked = False
     try:
         shared = _set_up(namespace, prefix)
-        known = {name for name in namespace if namespace[name] is not _prelude_names().get(name, tests)}
+        known = set(namespace)
         peer = Peer(link, shared, {"call": _call_back})
         program = compile(tests, "tests", "exec", dont_inherit=True)
         asked = True
@@ -308,7 +311,7 @@ def _wanted(tests: str, prefix_names: set[str]) -> list[str]:
     defined = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     imported = {(alias.asname or alias.name).split(".")[0] for node in nodes for alias in _aliases(node)}
     arguments = {node.arg for node in nodes if isinstance(node, ast.arg)}
-    known = stored | defined | imported | arguments | prefix_names | set(dir(builtins))
+    known = stored | defined | imported | arguments | prefix_names | _BUILTINS
     return sorted({node.id for node in names} - known)
 
 
@@ -331,7 +334,13 @@ def _blame(error: BaseException) -> str:
 def _prelude_names() -> dict[str, Any]:
     names: dict[str, Any] = {}
     exec(PRELUDE, names)
-    return names
+    return {name: value for name, value in names.items() if not name.startswith("__")}
+
+
+def _extend_builtins() -> None:
+    """The prelude's names stand where builtins do: anybody's own definition goes before them, and no namespace has to
+    be filled with them."""
+    builtins.__dict__.update(_prelude_names())
 
 
 def preload() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 PROGRAM, SERVE, CASE = b"P", b"S", b"C"
 """What the judge sends: run this on that input; load this and serve; begin or end a case in a fork."""
-ENDED, GONE = b"E", b"G"
-"""What a keeper sends: how a program ended; that who served is gone."""
+SETTLED, ENDED, GONE, FAILED = b"T", b"E", b"G", b"F"
+"""What a keeper sends: it is ready; how a program ended; who served is gone; it could not do its work."""
 ASK, ANSWER, VERDICT = b"A", b"B", b"V"
 """Between peers, in both directions; and a test program's last word."""
 

@@ -85,12 +85,16 @@ class _Keeper:
         """Until the judge hangs up."""
         try:
             self._settle()
+            frames.send(self._link, frames.SETTLED, [])
             while (frame := frames.receive(self._link)) is not None:
                 kind, body, blob = frame
                 if kind == frames.PROGRAM:
                     self._program(body, blob)
                 else:
                     self._serve(body)
+        except Exception as error:  # ours, not the solution's: it must not be graded for it
+            with suppress(OSError):
+                frames.send(self._link, frames.FAILED, [f"{type(error).__name__}: {error}"])
         finally:
             self._end_others()
             os._exit(0)
@@ -140,7 +144,7 @@ class _Keeper:
             self._runner.fill(stdin)
             self._runner.leash.send(b"x")
         status, peak_bytes = self._outcome(self._runner)
-        given, out, err = self._runner.files
+        _, out, err = self._runner.files
         ending = {
             "status": status,
             "peak_bytes": peak_bytes,
