@@ -16,8 +16,8 @@ count. Tokens a second are response tokens over the median step; peak memory is 
 Before that, one float32 step of each is compared: the same loss and the same gradient, or the figures would mean
 nothing.
 
-``--lengths geometric`` (default): each response 1.2 times as long as the one before, as lengths are in RL, where few are
-long. ``even``: evenly spaced, which is easier on a trainer that pads.
+``--lengths geometric`` (default): each response 1.2 times as long as the one before, as lengths are in RL, where few
+are long. ``even``: evenly spaced, which is easier on a trainer that pads.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ def make_model(folder: Path, kind: str = "qwen2", **changes: Any) -> str:
         "qwen2": transformers.Qwen2Config,
         "llama": transformers.LlamaConfig,
         "gpt2": transformers.GPT2Config,
+        "gemma2": transformers.Gemma2Config,
+        "lfm2": transformers.Lfm2Config,
     }[kind]
     shape = {
         "vocab_size": VOCABULARY,
