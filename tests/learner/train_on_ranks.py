@@ -1,7 +1,8 @@
 """Run under torchrun by ``test_ranks.py``: trains on every ZeRO stage and leaves rank 0's weights and metrics.
 
 Arguments: model folder, output folder, names of configurations: a ZeRO stage, or ``updates-`` and a ZeRO stage for
-six updates a training step (mini-batches of one group, so that only one rank has tokens) with everything on top.
+six updates a training step (mini-batches of one group, so that only one rank has tokens) with everything on top, or a
+value of train.offload and a ZeRO stage.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from tiny_policy import make_config, make_groups
 STEPS = 5
 
 
-def config_of(model_path: str, stage: int) -> Config:
-    return make_config(model_path, train__zero_stage=stage, entropy__target=10.0, entropy__delta=0.1)
+def config_of(model_path: str, stage: int, offload: str = "none") -> Config:
+    return make_config(
+        model_path, train__zero_stage=stage, train__offload=offload, entropy__target=10.0, entropy__delta=0.1
+    )
 
 
 SIX_UPDATES = {
@@ -36,8 +39,8 @@ SIX_UPDATES = {
 
 def config_named(model_path: str, name: str) -> Config:
     kind, _, stage = name.rpartition("-")
-    if not kind:
-        return config_of(model_path, int(stage))
+    if kind != "updates":
+        return config_of(model_path, int(stage), offload=kind or "none")
     return make_config(model_path, train__zero_stage=int(stage), train__learning_rate=1e-4, **SIX_UPDATES)
 
 
