@@ -189,6 +189,9 @@ class Rollout(_Section):
     """Workers that ``leeway up`` starts on this machine."""
     concurrency: int = Field(default=8, ge=1)
     """Groups one vLLM worker generates side by side; the torch engine takes one at a time."""
+    kv_on_update: Literal["recompute", "keep"] = "recompute"
+    """Responses under way go on under new weights; the keys and values of what they have so far are computed anew, or
+    kept from the older weights: faster, and further from what the learner computes."""
     threads: int = Field(default=1, ge=1)
     """CPU threads a worker."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)

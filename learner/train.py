@@ -142,6 +142,7 @@ class _Desk:
                 **metrics,
                 **{f"refunds/{reason}": count - self.refunds_before[reason] for reason, count in refunds.items()},
                 **_by_head_staleness(groups, step),
+                **_where_it_aged(groups, step),
                 **_past_bound(groups, step, self.intake.batch_bound),
                 "overflow/expired_tokens": tokens_expired - self.expired_before,
                 "flow/max_staleness": self.intake.batch_bound,
@@ -362,3 +363,16 @@ def _by_head_staleness(groups: list[ScoredGroup], step: int) -> dict[str, float]
         lengths = [group.responses.lengths_S.mean() for group in members]
         metrics[f"response/length_mean/head_{age}"] = float(np.mean(lengths))
     return metrics
+
+
+def _where_it_aged(groups: list[ScoredGroup], step: int) -> dict[str, float]:
+    """Mean staleness of the tokens, split at the version that sampled the group's newest one: what they aged while
+    their group was still being generated, and what it aged afterwards."""
+    spans = [group.responses.spans.astype(np.int64) for group in groups]
+    tokens = np.concatenate([span[:, 3] - span[:, 2] for span in spans])
+    in_flight = np.concatenate([span[:, 1].max() - span[:, 1] for span in spans])
+    in_queue = np.concatenate([np.full(len(span), step - span[:, 1].max()) for span in spans])
+    return {
+        "staleness/in_flight_mean": float(np.average(in_flight, weights=tokens)),
+        "staleness/in_queue_mean": float(np.average(in_queue, weights=tokens)),
+    }
