@@ -21,6 +21,7 @@ from ..common.ledger import is_complete
 from ..common.metrics import read_steps
 from ..common.streams import Bus, RedisError
 from . import status
+from .arithmetic import describe, shape_of
 from .server import EmbeddedServer
 
 STOP_S = 60.0  # how long the roles have to leave after SIGTERM
@@ -90,7 +91,7 @@ def up(
         run = run or f"{Path(presets[-1]).stem}-{time.strftime('%m%d-%H%M%S')}"
     Keys(run)  # refuses an unusable id before anything is written
     if dry_run:
-        typer.echo(dump(config) + "\n" + arithmetic(config))
+        typer.echo(dump(config) + "\n" + describe(config, shape_of(config.model.path)))
         return
     _refuse_missing_inputs(config)
     folder = runs_dir / run
@@ -128,29 +129,6 @@ def create(run: str, presets: list[str], settings: list[str], redis_url: str, *,
     else:
         bus.store_config(text)
     bus.close()
-
-
-def arithmetic(config: Config) -> str:
-    """What the configuration means in numbers."""
-    train, bound = config.train, config.flow.max_staleness
-    responses = train.groups_per_step * train.group_size
-    longest = train.max_response_tokens
-    live = (bound + 1) * train.groups_per_step
-    rows = [
-        ("responses a training step", f"{train.groups_per_step} x {train.group_size} = {responses}"),
-        ("tokens a training step, at most", f"{responses} x {longest} = {responses * longest:,}"),
-        ("groups live, at most", f"({bound} + 1) x {train.groups_per_step} = {live}"),
-        ("payload bytes live, at most", f"{live * train.group_size * longest * 8:,} (8 a token)"),
-        ("training steps", f"{train.steps:,}"),
-        ("responses trained", f"{train.steps} x {responses} = {train.steps * responses:,}"),
-        (
-            "processes of leeway up",
-            f"{train.ranks} learner, {config.rollout.workers} rollout, {config.verifier.workers} verifier "
-            f"({config.verifier.jobs} grading processes each)",
-        ),
-    ]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"# {name:<{width}}  {value}" for name, value in rows)
 
 
 def _stored(folder: Path) -> Config:
