@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ConfigError
 
+Overflow = Literal["wait", "drop", "mask", "soft"]
+
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
 
@@ -151,8 +153,10 @@ class Entropy(_Section):
 class Flow(_Section):
     max_staleness: int = Field(default=0, ge=0)
     """η: 0 is strictly on-policy. A live control: ``leeway set max-staleness``."""
-    overflow: Literal["wait"] = "wait"
-    """What gives way when a group is late: ``wait`` trains the oldest live groups, in ticket order."""
+    overflow: Overflow = "wait"
+    """What gives way when a group is late. ``wait``: the learner, which takes the oldest live groups. The others take
+    those that are ready; of what is older than the bound, ``drop`` refunds the group, ``mask`` leaves the tokens out
+    of the loss, ``soft`` trains it and counts. A live control: ``leeway set overflow``."""
     strictly_on_policy: bool = False
     """Refuse whatever is off-policy: max_staleness above 0, now or by the dial, and more than one update a step."""
     stage_change: Literal["finish", "refund"] = "finish"

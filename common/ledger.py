@@ -10,8 +10,8 @@ Events, with what they carry beside that::
     stage      stage, version, prompts, dropped           tickets of a later stage begin to be issued
     issued     ticket, incarnation, version, stage, prompt, reissued
     refunded   ticket, version, reason, head_staleness?
-    batch      step, tickets, max_staleness                a step takes these groups, checked against this bound
-    trained    ticket, step, spans, verdicts, lengths, head_staleness
+    batch      step, tickets, max_staleness, overflow      a step takes these groups, checked against this bound
+    trained    ticket, step, spans, verdicts, lengths, head_staleness, past_bound (tokens older than the bound)
     step       step, version, tickets, max_staleness, overflow, checksum (sha256 of the published weights)
     control    name, value, previous, version             a live control was turned
     checkpoint step

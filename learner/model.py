@@ -19,11 +19,14 @@ from torch import Tensor, nn
 
 from ..common.config import Config, expand
 from ..common.errors import DataError
+from . import attention
 from .objective.token_op import LossOf, TokenOutput, token_op
 from .packing import MicroBatch
 
 _UNSUPPORTED = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
 """Config keys of models that change logits after the head, which the token op would miss."""
+_LAYER_TYPES = {"full_attention", "sliding_attention"}
+"""Layers that know other tokens by attention alone; a recurrence or convolution runs on into the next response."""
 
 
 class TokenHead(nn.Module):
@@ -62,12 +65,14 @@ class PolicyModule(nn.Module):
 
     def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
         """Log-probability and entropy of the T target tokens, and the sum of ``loss_of`` over them (if given)."""
-        with torch.autocast(batch.input_ids_RL.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            # With a cache transformers takes restarted positions for one sequence, and packed responses would mix.
-            hidden_RLH = getattr(self.language_model, self.body)(
-                input_ids=batch.input_ids_RL, position_ids=batch.position_ids_RL, use_cache=False
-            ).last_hidden_state
-            hidden_TH = hidden_RLH.flatten(0, 1).index_select(0, batch.targets_T)
+        with torch.autocast(batch.input_ids_L.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            hidden_LH = getattr(self.language_model, self.body)(
+                input_ids=batch.input_ids_L[None],
+                position_ids=batch.position_ids_L[None],
+                use_cache=False,
+                layout=batch.layout,  # for packed_attention
+            ).last_hidden_state[0]
+            hidden_TH = hidden_LH[batch.targets_T]
             head = self.language_model.get_submodule(self.head)
             return head(hidden_TH, batch.taken_T, self.temperature, loss_of)
 
@@ -95,10 +100,12 @@ def load_module(config: Config, *, model_path: str | None = None) -> PolicyModul
             if "dropout" in key or key.endswith("pdrop"):
                 setattr(shape, key, 0.0)  # not by eval mode alone: gradient checkpointing works in train mode only
         model = AutoModelForCausalLM.from_pretrained(
-            path, config=shape, dtype=torch.float32, attn_implementation="sdpa"
+            path, config=shape, dtype=torch.float32, attn_implementation=attention.register()
         )
     except (OSError, ValueError) as error:
         raise DataError(f"model {path}: {' '.join(str(error).split())}") from error
+    if not model._supports_attention_backend or not set(getattr(shape, "layer_types", None) or ()) <= _LAYER_TYPES:
+        raise DataError(f"model {path}: {shape.model_type} has layers that would mix packed responses: not supported")
     changed = [key for key in _UNSUPPORTED if getattr(shape, key, None) not in (None, 1.0)]
     if changed:
         raise DataError(f"model {path}: {shape.model_type} changes its logits by {changed[0]}, which is not supported")

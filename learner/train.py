@@ -28,7 +28,7 @@ from ..common.weights import WeightPublisher
 from . import checkpoint
 from .flow.curriculum import load_curriculum
 from .flow.intake import Intake
-from .flow.staleness import Schedule
+from .flow.staleness import Schedule, tokens_past
 from .flow.tickets import Live, TicketBook
 from .model import Policy
 from .objective.entropy import ControllerState
@@ -89,7 +89,9 @@ class _Desk:
             curriculum.restore(state["curriculum"])
             self.intake.entropy_target = state["entropy_target"]
             self.intake.refunds.update(state["refunds"])
+            self.intake.tokens_expired = state["tokens_expired"]
         self.tokens_before, self.time_before = 0, time.monotonic()
+        self.expired_before = self.intake.tokens_expired
         self.refunds_before = self._refunds()
 
     def publish(self, version: int) -> float:
@@ -117,6 +119,7 @@ class _Desk:
             ready=ready,
             incarnation=self.incarnation,
             max_staleness=self.intake.book.max_staleness,
+            overflow=self.intake.book.overflow,
             waiting=waiting,
             at=time.time(),
         )
@@ -125,7 +128,7 @@ class _Desk:
         """Send the training step's line."""
         now = time.monotonic()
         step_s = now - self.time_before
-        tokens_in = self.intake.tokens_in
+        tokens_in, tokens_expired = self.intake.tokens_in, self.intake.tokens_expired
         refunds = self._refunds()
         live, ready = self.intake.depth()
         self.bus.emit(
@@ -138,7 +141,10 @@ class _Desk:
                 **metrics,
                 **{f"refunds/{reason}": count - self.refunds_before[reason] for reason, count in refunds.items()},
                 **{f"staleness/head_count_{age}": count for age, count in _ages(groups, step).items()},
+                **_past_bound(groups, step, self.intake.batch_bound),
+                "overflow/expired_tokens": tokens_expired - self.expired_before,
                 "flow/max_staleness": self.intake.batch_bound,
+                "flow/overflow": self.intake.batch_overflow,
                 "flow/live": live,
                 "flow/ready": ready,
                 "weights/payload_bytes": self.published_bytes,
@@ -149,7 +155,8 @@ class _Desk:
                 "throughput/learner_tokens_per_s": metrics["batch/tokens"] / step_s,
             }
         )
-        self.tokens_before, self.time_before, self.refunds_before = tokens_in, now, refunds
+        self.tokens_before, self.expired_before = tokens_in, tokens_expired
+        self.time_before, self.refunds_before = now, refunds
 
     def _refunds(self) -> dict[str, int]:
         """Groups not trained on so far, by reason, and those that were made for an older incarnation."""
@@ -218,17 +225,18 @@ def _train(
     desk: _Desk, policy: Policy, controller: ControllerState, groups: list[ScoredGroup], step: int
 ) -> StepResult:
     split = shares([int(group.responses.lengths_S.sum()) for group in groups], policy.world)
-    target = desk.intake.entropy_target
+    intake = desk.intake
+    turned = {"target": intake.entropy_target, "bound": intake.batch_bound, "overflow": intake.batch_overflow}
     broadcast_plan(
         {
             "do": "train",
             "step": step,
-            "target": target,
+            "turned": turned,
             "groups": [[groups[index].ticket.group_id for index in share] for share in split],
         }
     )
     mine = [groups[index] for index in split[0]]
-    settings = _settings(desk.config, step, target)
+    settings = _settings(desk.config, step, turned)
     return train_step(policy, mine, version=step, controller=controller, config=settings)
 
 
@@ -240,7 +248,7 @@ def _follow(bus: Bus, policy: Policy, config: Config, state: dict[str, Any] | No
         match plan["do"]:
             case "train":
                 mine = [_fetched(bus, group_id) for group_id in plan["groups"][policy.rank]]
-                settings = _settings(config, plan["step"], plan["target"])
+                settings = _settings(config, plan["step"], plan["turned"])
                 result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
                 controller = result.controller
                 policy.named_weights()
@@ -282,10 +290,12 @@ def _controller(state: dict[str, Any] | None) -> ControllerState:
     return ControllerState(**state["controller"]) if state else ControllerState()
 
 
-def _settings(config: Config, step: int, target: float) -> Config:
-    """What training step ``step`` goes by: its stage's configuration, with the entropy target now in force."""
-    entropy = config.entropy.model_copy(update={"target": target})
-    return config.at_stage(config.stage_of(step)).model_copy(update={"entropy": entropy})
+def _settings(config: Config, step: int, turned: dict[str, Any]) -> Config:
+    """What training step ``step`` goes by: its stage's configuration, with the live controls as they are now."""
+    view = config.at_stage(config.stage_of(step))
+    entropy = view.entropy.model_copy(update={"target": turned["target"]})
+    flow = view.flow.model_copy(update={"max_staleness": turned["bound"], "overflow": turned["overflow"]})
+    return view.model_copy(update={"entropy": entropy, "flow": flow})
 
 
 def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
@@ -296,11 +306,12 @@ def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
         steps=config.train.steps,
         issue_ahead=config.flow.stage_change == "finish",
     )
-    book = TicketBook(schedule=schedule, max_staleness=config.flow.max_staleness)
+    flow = config.flow
+    book = TicketBook(schedule=schedule, max_staleness=flow.max_staleness, overflow=flow.overflow)
     if state is not None:
         book.version, book.next_ticket = state["version"], state["next_ticket"]
         book.live = {int(number): Live(stage) for number, stage in state["live"].items()}
-        book.max_staleness = state["max_staleness"]
+        book.max_staleness, book.overflow = state["max_staleness"], state["overflow"]
     return book
 
 
@@ -331,6 +342,11 @@ def _forget_older_versions(bus: Bus, incarnation: int) -> None:
     for manifest in bus.manifests():
         if manifest.incarnation < incarnation:
             bus.delete_version(manifest)
+
+
+def _past_bound(groups: list[ScoredGroup], step: int, bound: int) -> dict[str, int]:
+    past = [tokens_past(group.responses.spans, step, max_staleness=bound) for group in groups]
+    return {"overflow/tokens_past_bound": sum(past), "overflow/groups_past_bound": sum(count > 0 for count in past)}
 
 
 def _ages(groups: list[ScoredGroup], step: int) -> dict[int, int]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,13 @@ class Account:
     """What the step under way has taken."""
     batch_bound: int = 0
     """The bound that this batch was checked against."""
+    overflow: str = "wait"
+    batch_overflow: str = "wait"
+    """The policy that this batch was taken by."""
+    past_bound: Counter[str] = field(default_factory=Counter)
+    """Tokens older than the bound in trained groups, by policy: ``mask`` leaves them out of the loss."""
+    violations: int = 0
+    """Groups trained with a token older than the bound (``soft``)."""
     step_tickets: list[int] = field(default_factory=list)
     """Trained since the last step line."""
     trained: set[int] = field(default_factory=set)
@@ -75,9 +81,14 @@ class Account:
             f"  trained          {len(self.trained)} in {self.version} steps of {sizes}, each once\n"
             f"  refunded         {sum(self.refunded.values())} ({refunds})\n"
             f"  live             {len(self.live)}\n"
-            f"  head staleness   mean {mean:.2f}, worst {self.worst_staleness}; the bound held at every step\n"
+            f"  head staleness   mean {mean:.2f}, worst {self.worst_staleness}; {self._bound()}\n"
             f"  incarnations     {self.incarnation}, {self.undone} lines rolled back"
         )
+
+    def _bound(self) -> str:
+        masked = self.past_bound["mask"]
+        held = "the bound held at every step" + (f", {masked} tokens past it left out of the loss" * (masked > 0))
+        return f"{self.violations} groups trained past the bound (soft)" if self.violations else held
 
 
 def audit(path: Path, *, unfinished: bool = False) -> Account:
@@ -122,7 +133,7 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
         case "run":
             account.steps, account.stages = line["steps"], line["stages"]
             account.issue_ahead = line["stage_change"] == "finish"
-            account.max_staleness = line["max_staleness"]
+            account.max_staleness, account.overflow = line["max_staleness"], line["overflow"]
             return None if line["line"] == 1 else "a run begins twice"
         case "started":
             return _started(account, line)
@@ -143,6 +154,8 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
         case "control":
             if line["name"] == "max_staleness":
                 account.max_staleness = line["value"]
+            if line["name"] == "overflow":
+                account.overflow = line["value"]
             return None if line["version"] == account.version else f"at version {account.version}"
         case "checkpoint":
             return None if line["step"] == account.version else f"covers step {line['step']} of {account.version}"
@@ -221,12 +234,16 @@ def _batch(account: Account, line: dict[str, Any]) -> str | None:
         return f"a batch for step {line['step']}, the books stand at {account.version}"
     if line["max_staleness"] != account.max_staleness:
         return f"bound {line['max_staleness']}, the controls say {account.max_staleness}"
-    stage = account.stages[account.stage]
-    own = (ticket for ticket, (_, of) in account.live.items() if of == account.stage)
-    oldest = list(islice(own, stage["groups_per_step"]))
-    if line["tickets"] != oldest or len(oldest) != stage["groups_per_step"]:
-        return f"takes tickets {line['tickets'][:5]}…, the oldest live ones are {oldest[:5]}…"
-    account.batch, account.batch_bound = line["tickets"], line["max_staleness"]
+    if line["overflow"] != account.overflow:
+        return f"overflow {line['overflow']!r}, the controls say {account.overflow!r}"
+    tickets, size = line["tickets"], account.stages[account.stage]["groups_per_step"]
+    own = [ticket for ticket, (_, of) in account.live.items() if of == account.stage]
+    if account.overflow == "wait" and tickets != own[:size]:
+        return f"takes tickets {tickets[:5]}…, the oldest live ones are {own[:5]}…"
+    if len(tickets) != size or tickets != [ticket for ticket in own if ticket in set(tickets)]:
+        return f"takes tickets {tickets[:5]}…, which are not {size} live ones of stage {account.stage} in order"
+    account.batch = tickets
+    account.batch_bound, account.batch_overflow = line["max_staleness"], line["overflow"]
     return None
 
 
@@ -251,8 +268,16 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
     staleness = step - min(span[0] for spans in line["spans"] for span in spans)
     if staleness != line["head_staleness"]:
         return f"head staleness {line['head_staleness']}, its spans say {staleness}"
-    if staleness > account.batch_bound:
+    if staleness > account.batch_bound and account.batch_overflow in ("wait", "drop"):
         return f"ticket {ticket} is {staleness} versions stale, the bound is {account.batch_bound}"
+    spans = [span for of_response in line["spans"] for span in of_response]
+    past = sum(end - start for version, start, end in spans if step - version > account.batch_bound)
+    if past != line["past_bound"]:
+        return f"{line['past_bound']} tokens past the bound, its spans say {past}"
+    if past == sum(line["lengths"]) and account.batch_overflow == "mask":
+        return f"ticket {ticket} has no token within the bound"
+    account.past_bound[account.batch_overflow] += past
+    account.violations += past > 0 and account.batch_overflow == "soft"
     account.trained.add(ticket)
     account.step_tickets.append(ticket)
     account.staleness_sum += staleness
@@ -279,7 +304,7 @@ def _step(account: Account, line: dict[str, Any]) -> str | None:
         return f"step {line['step']} makes version {line['version']}, the books stand at {account.version}"
     if not line["tickets"] == account.step_tickets == account.batch:
         return f"names tickets {line['tickets'][:5]}…, {len(account.step_tickets)} of {len(account.batch)} were trained"
-    if line["max_staleness"] != account.batch_bound:
+    if (line["max_staleness"], line["overflow"]) != (account.batch_bound, account.batch_overflow):
         return f"bound {line['max_staleness']}, its batch was checked against {account.batch_bound}"
     account.version, account.step_tickets, account.batch = account.version + 1, [], []
     return None

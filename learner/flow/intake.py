@@ -16,12 +16,12 @@ import logging
 import threading
 import time
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from ...common.codec import decode
-from ...common.config import Config
+from ...common.config import Config, Overflow
 from ...common.errors import DecodeError
 from ...common.ledger import Ledger
 from ...common.service import Service
@@ -30,7 +30,7 @@ from ...common.types import Responses, Scores, Ticket, VerdictKind
 from ..objective.advantage import is_trained
 from ..packing import ScoredGroup
 from .curriculum import Curriculum
-from .staleness import check_spans, head_staleness
+from .staleness import check_spans, expired, head_staleness, tokens_past
 from .tickets import TicketBook
 
 log = logging.getLogger(__name__)
@@ -83,8 +83,10 @@ class Intake:
         self._graded: dict[int, _Grade] = {}
         self._entries: dict[int, ScoredEntry] = {}
         self._settled: list[ScoredEntry] = []
-        self.batch_bound = book.max_staleness
-        """The bound that the newest batch was checked against."""
+        self.batch_bound, self.batch_overflow = book.max_staleness, book.overflow
+        """The bound that the newest batch was checked against, and the policy that it was taken by."""
+        self.tokens_expired = 0
+        """Response tokens generated and then refunded for their age."""
         self._paused = False
         self._thread = threading.Thread(target=self._guarded_loop, name="intake", daemon=True)
         self._ended = threading.Event()
@@ -112,8 +114,8 @@ class Intake:
                 numbers = self.book.batch()
                 if numbers is not None and not self._refund_expired(numbers):
                     # The bound that was checked goes on record now: the dial may turn while the step trains.
-                    self.batch_bound = self.book.max_staleness
-                    self.ledger.write("batch", step=self.book.version, tickets=numbers, max_staleness=self.batch_bound)
+                    self.batch_bound, self.batch_overflow = self.book.max_staleness, self.book.overflow
+                    self.ledger.write("batch", step=self.book.version, tickets=numbers, **self._rule())
                     return [self._groups[number] for number in numbers]
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -124,9 +126,9 @@ class Intake:
     def waiting_for(self) -> str:
         """One sentence on what the next batch lacks."""
         with self._lock:
-            not_issued, not_ready = self.book.waiting_for()
-            first = f", ticket {not_ready[0]} the oldest" if not_ready else ""
-            return f"waiting for {not_issued + len(not_ready)} of {self.book.groups_per_step} groups{first}"
+            lacking, oldest = self.book.waiting_for()
+            first = f", ticket {oldest} the oldest" if oldest is not None else ""
+            return f"waiting for {lacking} of {self.book.groups_per_step} groups{first}"
 
     def trained(self, groups: list[ScoredGroup], checksum: str) -> dict[str, float]:
         """Close the books on a training step whose new version (sha256 ``checksum``) is published.
@@ -148,9 +150,8 @@ class Intake:
                 step=step,
                 version=step + 1,
                 tickets=numbers,
-                max_staleness=self.batch_bound,
-                overflow=self.config.flow.overflow,
                 checksum=checksum,
+                **self._rule(),
             )
             stage = self.book.stage
             self.book.trained(numbers)
@@ -193,6 +194,8 @@ class Intake:
                 "live": {str(number): ticket.stage for number, ticket in self.book.live.items()},
                 "curriculum": self.curriculum.state(),
                 "max_staleness": self.book.max_staleness,
+                "overflow": self.book.overflow,
+                "tokens_expired": self.tokens_expired,
                 "entropy_target": self.entropy_target,
                 "refunds": dict(self.refunds),
                 "ledger_line": self.ledger.line,
@@ -336,16 +339,23 @@ class Intake:
         self.bus.withdraw(under_way)
 
     def _refund_expired(self, numbers: list[int]) -> bool:
-        expired = {}
-        for number in numbers:
-            staleness = head_staleness(self._groups[number].responses.spans, self.book.version)
-            if staleness > self.book.max_staleness:
-                expired[number] = staleness
-        for number, staleness in expired.items():
-            self._refund(number, "expired", head_staleness=staleness)
-        if expired:
+        version, bound, overflow = self.book.version, self.book.max_staleness, self.book.overflow
+        gone = [
+            number
+            for number in numbers
+            if expired(self._groups[number].responses.spans, version, max_staleness=bound, overflow=overflow)
+        ]
+        for number in gone:
+            responses = self._groups[number].responses
+            self.tokens_expired += int(responses.lengths_S.sum())
+            self._refund(number, "expired", head_staleness=head_staleness(responses.spans, version))
+        if gone:
             self._issue_while_room()
-        return bool(expired)
+        return bool(gone)
+
+    def _rule(self) -> dict[str, Any]:
+        """What the newest batch was taken and checked by, as the ledger has it."""
+        return {"max_staleness": self.batch_bound, "overflow": self.batch_overflow}
 
     def _write_trained(self, group: ScoredGroup, step: int) -> None:
         responses = group.responses
@@ -360,6 +370,7 @@ class Intake:
             verdicts=self._verdicts.pop(group.ticket.ticket),
             lengths=responses.lengths_S.tolist(),
             head_staleness=head_staleness(responses.spans, step),
+            past_bound=tokens_past(responses.spans, step, max_staleness=self.batch_bound),
         )
 
     def _take_up_controls(self) -> None:
@@ -370,11 +381,14 @@ class Intake:
         if "target_entropy" in controls and float(controls["target_entropy"]) != self.entropy_target:
             self._record("target_entropy", self.entropy_target, float(controls["target_entropy"]))
             self.entropy_target = float(controls["target_entropy"])
+        if controls.get("overflow", self.book.overflow) != self.book.overflow:
+            self._record("overflow", self.book.overflow, controls["overflow"])
+            self.book.overflow = cast(Overflow, controls["overflow"])
         paused = controls.get("paused") == "1"
         if paused != self._paused:
             self._record("paused", self._paused, paused)
             self._paused = paused
 
-    def _record(self, name: str, previous: float, value: float) -> None:
+    def _record(self, name: str, previous: float | str, value: float | str) -> None:
         log.info("%s: %s -> %s", name, previous, value)
         self.ledger.write("control", name=name, value=value, previous=previous, version=self.book.version)

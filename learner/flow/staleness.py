@@ -12,6 +12,17 @@ stage this is the plain rule: issue while live < (η+1)·B.
 At η = 0 exactly B groups live, and the batch is the first B survivors in ticket order whatever the timing: filtering
 cannot deadlock, because a refund makes room for the next ticket at once.
 
+The other policies take the groups that are ready, so a straggler may be overtaken and grow older than η. Then gives
+way:
+
+``drop``   its group: a group with a token older than η is refunded just before the forward pass. Nothing past the bound
+           is trained; long responses, which take longest, are lost more often.
+``mask``   its tokens: those older than η leave the loss, and a group of which none is left is refunded. No token past
+           the bound is trained.
+``soft``   the bound: the group is trained, and counted.
+
+The places are the same for all, so no policy generates more groups at a time than ``wait``.
+
 No batch mixes stages, and a stage ends with nothing of it live, because its last steps leave places for no more than
 they take (``finish``). Under ``refund`` a stage's queue stays full to its last step, only the stage under way is issued
 for, and what is left of it at its end is refunded; within a stage the proof is the same.
@@ -23,6 +34,8 @@ import bisect
 from dataclasses import dataclass
 
 import numpy as np
+
+from ...common.config import Overflow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +65,23 @@ class Schedule:
         for stage in map(self.stage_of, steps):
             taken[stage] = taken.get(stage, 0) + self.groups_per_step[stage]
         return taken
+
+
+def expired(spans: np.ndarray, version: int, *, max_staleness: int, overflow: Overflow) -> bool:
+    """Whether a training step that starts from ``version`` may use nothing of a group; spans are uint32 [n, 4]."""
+    match overflow:
+        case "soft":
+            return False
+        case "mask":
+            return version - int(spans[:, 1].max()) > max_staleness
+        case "wait" | "drop":
+            return head_staleness(spans, version) > max_staleness
+
+
+def tokens_past(spans: np.ndarray, version: int, *, max_staleness: int) -> int:
+    """How many tokens of a group are older than the bound in a step that starts from ``version``."""
+    versions, starts, ends = spans[:, 1:].astype(np.int64).T
+    return int((ends - starts)[version - versions > max_staleness].sum())
 
 
 def head_staleness(spans: np.ndarray, version: int) -> int:

@@ -9,9 +9,11 @@ A ticket's life::
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from ...common.config import Overflow
 from .staleness import Schedule
 
 
@@ -31,6 +33,8 @@ class TicketBook:
     schedule: Schedule
     max_staleness: int
     """η; may be turned while the run goes on."""
+    overflow: Overflow = "wait"
+    """Which groups a step takes; may be turned too."""
     version: int = 0
     """v, training steps completed."""
     next_ticket: int = 0
@@ -69,18 +73,20 @@ class TicketBook:
         del self.live[ticket]
 
     def batch(self) -> list[int] | None:
-        """The B oldest live tickets of the stage, once all of them are ready; None while the learner has to wait
-        (``wait``)."""
-        oldest = self._oldest()
-        if len(oldest) == self.groups_per_step and all(self.live[ticket].ready for ticket in oldest):
-            return oldest
+        """The next training step's tickets, in order, or None while the learner has to wait: the B oldest live ones of
+        the stage, once all of them are ready (``wait``), or the B oldest of those that are (the other policies)."""
+        candidates = (number for number, ticket in self._of_this_stage() if ticket.ready or self.overflow == "wait")
+        batch = list(islice(candidates, self.groups_per_step))
+        if len(batch) == self.groups_per_step and all(self.live[ticket].ready for ticket in batch):
+            return batch
         return None
 
-    def waiting_for(self) -> tuple[int, list[int]]:
-        """What keeps the next batch from being whole: how many tickets have yet to be issued, and those that are live
-        but not ready."""
-        oldest = self._oldest()
-        return self.groups_per_step - len(oldest), [ticket for ticket in oldest if not self.live[ticket].ready]
+    def waiting_for(self) -> tuple[int, int | None]:
+        """What the next batch lacks: how many groups, and the oldest live one that is not ready."""
+        own = list(self._of_this_stage())
+        counted = own[: self.groups_per_step] if self.overflow == "wait" else own
+        lacking = self.groups_per_step - sum(ticket.ready for _, ticket in counted)
+        return max(0, lacking), next((number for number, ticket in own if not ticket.ready), None)
 
     def trained(self, tickets: list[int]) -> None:
         """One training step has used ``tickets``."""
@@ -93,8 +99,6 @@ class TicketBook:
         """Live tickets of stages that have ended: no step will train them."""
         return [number for number, ticket in self.live.items() if ticket.stage < self.stage]
 
-    def _oldest(self) -> list[int]:
+    def _of_this_stage(self) -> Iterator[tuple[int, Live]]:
         stage = self.stage
-        return list(
-            islice((number for number, ticket in self.live.items() if ticket.stage == stage), self.groups_per_step)
-        )
+        return ((number, ticket) for number, ticket in self.live.items() if ticket.stage == stage)

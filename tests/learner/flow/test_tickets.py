@@ -1,13 +1,15 @@
 """The bound holds and nothing is lost, whatever the order in which groups come back."""
 
 import itertools
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from leeway_rl.learner.flow.staleness import Schedule, check_spans, head_staleness
+from leeway_rl.common.config import Overflow
+from leeway_rl.learner.flow.staleness import Schedule, check_spans, expired, head_staleness, tokens_past
 from leeway_rl.learner.flow.tickets import TicketBook
 
 
@@ -48,10 +50,11 @@ def test_vacancies_are_the_places_that_nobody_holds():
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Random completion orders, refunds, turns of the dial and steps against a book of several stages.
+    """Random completion orders, refunds, turns of η and of the policy, and steps, against a book of several stages.
 
-    A ticket's tokens come from the version at its issue at the earliest, so the version at issue stands for its
-    oldest token: if that one is never staler than the largest η in force since, nothing is.
+    A ticket's responses take tokens of the version at its issue at the earliest and of the version at its arrival at
+    the latest. What the learner does with the batch is done here: what is expired is refunded, under ``mask`` the
+    tokens past the bound do not count as trained.
     """
 
     @initialize(
@@ -59,14 +62,16 @@ class AnyOrder(RuleBasedStateMachine):
         lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
         groups=st.lists(st.integers(1, 4), min_size=4, max_size=4),
         issue_ahead=st.booleans(),
+        overflow=st.sampled_from(get_args(Overflow)),
     )
-    def begin(self, bound, lengths, groups, issue_ahead):
+    def begin(self, bound, lengths, groups, issue_ahead, overflow):
         starts = tuple(itertools.accumulate([0, *lengths[:-1]]))
         schedule = Schedule(
             starts=starts, groups_per_step=tuple(groups[: len(starts)]), steps=sum(lengths), issue_ahead=issue_ahead
         )
-        self.book = TicketBook(schedule=schedule, max_staleness=bound)
-        self.issued_at, self.stage_of, self.largest, self.trained, self.refunded = {}, {}, {}, [], set()
+        self.book = TicketBook(schedule=schedule, max_staleness=bound, overflow=overflow)
+        self.issued_at, self.stage_of, self.spans, self.trained, self.refunded = {}, {}, {}, [], set()
+        self.always_wait, self.largest = overflow == "wait", {}
 
     @rule()
     def issue(self):
@@ -81,33 +86,54 @@ class AnyOrder(RuleBasedStateMachine):
         for ticket in self.book.live:
             self.largest[ticket] = max(self.largest[ticket], bound)
 
+    @rule(overflow=st.sampled_from(get_args(Overflow)))
+    def turn_the_policy(self, overflow):
+        self.book.overflow = overflow
+        self.always_wait &= overflow == "wait"
+
     @precondition(lambda self: any(not live.ready for live in self.book.live.values()))
     @rule(data=st.data())
     def arrive(self, data):
         ticket = data.draw(st.sampled_from([t for t, live in self.book.live.items() if not live.ready]))
         if data.draw(st.booleans()):
+            versions = st.integers(self.issued_at[ticket], self.book.version)
+            first, last = sorted([data.draw(versions), data.draw(versions)])
+            self.spans[ticket] = np.array([[0, first, 0, 3], [0, last, 3, 5]], dtype=np.uint32)
             self.book.ready(ticket)
         else:
-            self.book.refund(ticket)
-            self.refunded.add(ticket)
+            self.refund(ticket)
+
+    def refund(self, ticket):
+        self.book.refund(ticket)
+        self.refunded.add(ticket)
 
     @precondition(lambda self: self.book.version < self.book.schedule.steps and self.book.batch() is not None)
     @rule()
     def step(self):
-        batch, stage = self.book.batch(), self.book.stage
+        book, batch = self.book, self.book.batch()
+        rule = {"max_staleness": book.max_staleness, "overflow": book.overflow}
         assert batch == sorted(batch)
-        assert {self.stage_of[ticket] for ticket in batch} == {stage}
-        assert len(batch) == self.book.schedule.groups_per_step[stage]
+        assert {self.stage_of[ticket] for ticket in batch} == {book.stage}
+        assert len(batch) == book.groups_per_step
+        gone = [ticket for ticket in batch if expired(self.spans[ticket], book.version, **rule)]
+        for ticket in gone:
+            # Only a dial that was turned down, or a policy under which others overtook it, can have made it too old.
+            assert not self.always_wait or self.largest[ticket] > book.max_staleness
+            self.refund(ticket)
+        if gone:
+            return
         for ticket in batch:
-            assert self.book.version - self.issued_at[ticket] <= self.largest[ticket]
+            oldest, newest = (book.version - int(version) for version in self.spans[ticket][:, 1])
+            past = tokens_past(self.spans[ticket], book.version, max_staleness=book.max_staleness)
+            assert past == 3 * (oldest > book.max_staleness) + 2 * (newest > book.max_staleness)
+            assert book.overflow in ("mask", "soft") or past == 0
+            assert book.overflow != "mask" or past < 5
         self.trained += batch
-        self.book.trained(batch)
-        for ticket in self.book.left_behind():
-            assert not self.book.schedule.issue_ahead, (
-                "a stage that issues no more than it trains ends with nothing live"
-            )
-            self.book.refund(ticket)
-            self.refunded.add(ticket)
+        book.trained(batch)
+        for ticket in book.left_behind():
+            ends_empty = book.schedule.issue_ahead and self.always_wait
+            assert not ends_empty, "a stage that issues no more than it trains ends with nothing live"
+            self.refund(ticket)
 
     @invariant()
     def every_ticket_is_in_exactly_one_place(self):
