@@ -154,8 +154,8 @@ def _refuse_longer(config: Config, path: str, context: int | None) -> None:
 def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:
     """The optimizer over every parameter of ``module``, constant learning rate (report 3.2).
 
-    Under ZeRO-Offload it runs on the host in torch's own fused kernel: DeepSpeed's CPU Adam would have to be compiled on
-    every learner node.
+    Under ZeRO-Offload it runs on the host, in torch's own fused kernel: DeepSpeed's CPU Adam would have to be compiled
+    on every learner node.
     """
     train = config.train
     return torch.optim.AdamW(

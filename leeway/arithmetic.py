@@ -200,7 +200,7 @@ def describe(config: Config, shape: Shape | None) -> str:
     parts = [_table(_stage_rows(config, shape), len(config.stage_starts)), ""]
     if shape is None:
         parts.append(
-            f"memory: unknown; {config.model.path} is no local folder with a config.json of a Llama-shaped model, and "
+            f"memory: unknown. {config.model.path} is no local folder with a config.json of a Llama-shaped model, and "
             f"none of {', '.join(BASES)}"
         )
     else:
@@ -254,7 +254,8 @@ def _learner_page(config: Config, shape: Shape) -> str:
     checkpointing = "with" if train.gradient_checkpointing else "without"
     rows = [["", "device", "host", ""]]
     rows += [[part.name, _size(part.device), _size(part.host), part.how] for part in parts]
-    rows.append(["one rank", _size(device), _size(host), "an estimate: leave a tenth free"])
+    verdict = "an estimate: leave a tenth free" if device <= GPU_BYTES else "more than a GPU of 80 GB has"
+    rows.append(["one rank", _size(device), _size(host), verdict])
     loading = min(train.ranks, 8) * 4.0 * shape.parameters
     rows.append(["to start, a node", "", _size(loading), f"each of its {min(train.ranks, 8)} ranks reads the model"])
     return (
@@ -280,10 +281,14 @@ def _rollout_page(config: Config, shape: Shape) -> str:
     if rollout.engine == "vllm":
         at_once = rollout.concurrency * max(view.train.group_size for view in config.views())
         gpus = f"{rollout.tensor_parallel} x 80 GB x {rollout.gpu_memory_utilization}"
-        fits = f"{gpus}; the worker asks for {at_once}, the others wait or are preempted"
+        fits = f"{gpus}; the worker asks for up to {at_once}, and what does not fit waits"
         rows.append(["longest sequences that fit", str(fit), fits])
     rows.append(
-        ["a published version, whole", _size(published), f"every {config.weights.keyframe_every}; deltas in between"]
+        [
+            "a published version, whole",
+            _size(published),
+            f"every {config.weights.keyframe_every} versions; deltas in between",
+        ]
     )
     return "memory of a rollout worker\n" + _table(rows, 1)
 
@@ -311,20 +316,15 @@ def _table(rows: Sequence[Sequence[str]], numbers: int) -> str:
 
 def _size(count: float) -> str:
     """Bytes for people."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            break
-        count /= 1000
-    else:
-        unit = "TB"
-    if count == 0:
-        return "-"
-    return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.0f} {unit}" if count >= 100 * size else f"{count / size:.1f} {unit}"
+    return f"{count:.0f} B" if count else "-"
 
 
 def _count(number: float) -> str:
     """A number for people: all digits below a million."""
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
         if number >= size:
             return f"{number / size:.1f} {unit}"
     return f"{int(number):,}"
