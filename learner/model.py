@@ -65,7 +65,9 @@ class PolicyModule(nn.Module):
 
     def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
         """Log-probability and entropy of the T target tokens, and the sum of ``loss_of`` over them (if given)."""
-        with torch.autocast(batch.input_ids_L.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+        device = batch.input_ids_L.device.type
+        # A pass uses every weight once, so autocast's cache of casts would only keep a second model until the pass ends.
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.autocast, cache_enabled=False):
             hidden_LH = getattr(self.language_model, self.body)(
                 input_ids=batch.input_ids_L[None],
                 position_ids=batch.position_ids_L[None],

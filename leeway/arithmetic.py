@@ -19,8 +19,6 @@ GPU_BYTES = 80e9
 """The GPU that rollout's room is told for."""
 LOGITS_CHUNK = 1 << 25
 """Logits that the token op holds at a time, twice (learner/objective/token_op.py)."""
-ROW_TOKENS = 256
-"""Shortest row that responses are packed into (learner/packing.py)."""
 REDUCE_BUCKET, LIVE_PARAMETERS = 5e8, 1e9
 """DeepSpeed's defaults, in elements: gradients reduced at a time; at stage 3, parameters gathered at a time."""
 
@@ -149,8 +147,7 @@ def _buffers(config: Config, shape: Shape) -> list[Part]:
 
 def _activations(config: Config, shape: Shape) -> list[Part]:
     tokens, half = config.train.micro_batch_tokens, config.model.dtype == "bfloat16"
-    row = max(config.data.max_prompt_tokens + config.longest_response, min(ROW_TOKENS, tokens))
-    layer = layer_bytes(shape, rows=tokens // row, row_tokens=row, half=half)
+    layer = layer_bytes(shape, half=half) * tokens
     casts = 2.0 * shape.parameters if half else 0.0
     if config.train.gradient_checkpointing:
         inputs = 4.0 * shape.hidden * tokens * shape.layers
@@ -162,28 +159,21 @@ def _activations(config: Config, shape: Shape) -> list[Part]:
         parts = [Part("activations kept", shape.layers * layer, 0.0, f"of {shape.layers} layers")]
         if half:
             parts.append(Part("bfloat16 casts of the weights", casts, 0.0, "2 bytes a parameter, until the backward"))
-    parts.append(
-        Part("mask of packed responses", float(tokens // row * row**2), 0.0, f"{tokens // row} x {row:,} squared")
-    )
     head = float(shape.vocabulary * shape.hidden)
     token_op = (6 if half else 4) * head + 2 * 4.0 * LOGITS_CHUNK + 8.0 * shape.hidden * tokens
     return [*parts, Part("token op", token_op, 0.0, "the head's gradient, two chunks of logits, hidden states")]
 
 
-def layer_bytes(shape: Shape, *, rows: int, row_tokens: int, half: bool) -> float:
-    """What one layer keeps for the backward pass of ``rows`` packed rows of ``row_tokens`` each.
+def layer_bytes(shape: Shape, *, half: bool) -> int:
+    """What one layer keeps of a token for its backward pass, norms in float32, ``half``: products in bfloat16.
 
-    Per token, the norms in float32: 26·hidden + 8·heads·head_dim + 8·intermediate where products are in bfloat16
-    (``half``), else 24·hidden + 16·heads·head_dim + 16·intermediate; and 4·heads + 8 for the sums of softmax and norms.
-    Of the mask that keeps the responses of a row apart, attention keeps a copy in the products' dtype.
+    A prompt's tokens count once; what a micro-batch's further responses of its group keep of it again is left out.
     """
-    attention = shape.heads * shape.head_dim
+    wide, narrow = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    sums = 4 * shape.heads + 8  # of the softmax and of two norms
     if half:
-        a_token = 26 * shape.hidden + 8 * attention + 8 * shape.intermediate
-    else:
-        a_token = 24 * shape.hidden + 16 * attention + 16 * shape.intermediate
-    mask = (2 if half else 4) * row_tokens**2
-    return float(rows * (row_tokens * (a_token + 4 * shape.heads + 8) + mask))
+        return 26 * shape.hidden + 6 * wide + 4 * narrow + 8 * shape.intermediate + sums
+    return 24 * shape.hidden + 12 * wide + 8 * narrow + 16 * shape.intermediate + sums
 
 
 def kv_bytes_a_token(config: Config, shape: Shape) -> int:

@@ -62,13 +62,13 @@ def test_scripts_are_256_256_16_at_8k_16k_and_32k_with_their_own_entropy_rule(na
 
 @pytest.mark.parametrize("name", RELEASED)
 def test_every_key_of_a_released_preset_has_its_source_beside_it(name):
-    section = ""
+    stage = False  # a table of stages has its source beside its head
     for line in (PRESETS / f"{name}.toml").read_text().splitlines():
         if line.startswith("["):
-            section = line
+            stage = line.startswith("[[stages]]")
+            assert "#" in line or not stage, line
         elif "=" in line and not line.startswith("#"):
-            commented = "#" in line or "#" in section or line.startswith("rule")
-            assert commented, line
+            assert "#" in line or stage, line
 
 
 @pytest.mark.parametrize("name", RELEASED)

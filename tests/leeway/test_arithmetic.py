@@ -78,29 +78,28 @@ def test_states_are_spread_and_offloaded_by_zero_stage(settings, device, host):
 
 
 def test_activations_of_a_7b_layer_by_hand():
-    """26·3584 + 8·3584 + 8·18944 + 4·28 + 8 = 273,528 bytes a token, and two bytes for every pair of tokens."""
-    assert layer_bytes(BASES[SEVEN], rows=3, row_tokens=1000, half=True) == 3 * (1000 * 273_528 + 2 * 1000**2)
-    assert layer_bytes(BASES[SEVEN], rows=1, row_tokens=10, half=False) == 10 * (40 * 3584 + 16 * 18944 + 120) + 400
+    assert layer_bytes(BASES[SEVEN], half=True) == 26 * 3584 + 6 * 3584 + 4 * 512 + 8 * 18944 + 4 * 28 + 8 == 268_408
+    assert layer_bytes(BASES[SEVEN], half=False) == 36 * 3584 + 8 * 512 + 16 * 18944 + 120
 
 
 @pytest.mark.parametrize("half", [True, False])
 def test_activations_are_what_torch_keeps_for_the_backward_pass(half):
     """Of the four layers more that the larger model has; weights and their casts not counted."""
     kept = _kept_bytes(layers=6, half=half) - _kept_bytes(layers=2, half=half)
-    casts = 4 * 2 * (2 * 64 * 128 + 128 + 2 * (64 * 32 + 32) + 3 * 64 * 256) if half else 0
-    shape = Shape(
-        layers=6, hidden=64, intermediate=256, heads=8, kv_heads=2, head_dim=16, vocabulary=50, parameters=1, context=64
-    )
-    assert kept - casts == 4 * layer_bytes(shape, rows=2, row_tokens=64, half=half)
+    casts = 4 * 2 * (2 * 64 * 128 + 2 * 64 * 32 + 3 * 64 * 256) if half else 0
+    sizes = {"hidden": 64, "intermediate": 256, "heads": 8, "kv_heads": 2, "head_dim": 16, "vocabulary": 50}
+    shape = Shape(layers=6, parameters=1, context=64, **sizes)
+    assert kept - casts == 4 * layer_bytes(shape, half=half) * 60
 
 
 def _kept_bytes(*, layers, half):
     import torch
+    from leeway_rl.learner import attention
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     sizes = {"vocab_size": 50, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": layers}
     heads = {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 16}
-    model = Qwen2ForCausalLM._from_config(Qwen2Config(**sizes, **heads), attn_implementation="sdpa")
+    model = Qwen2ForCausalLM._from_config(Qwen2Config(**sizes, **heads), attn_implementation=attention.register())
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept = {}
 
@@ -110,12 +109,13 @@ def _kept_bytes(*, layers, half):
             kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # the tensor too: its address must not be used again
         return tensor
 
-    positions = torch.arange(64).remainder(32).repeat(2, 1)  # two rows of two packed sequences
+    positions = torch.arange(60)[None]
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", dtype=torch.bfloat16, enabled=half),
     ):
-        model.model(input_ids=torch.ones_like(positions), position_ids=positions, use_cache=False)
+        tokens = torch.ones_like(positions)
+        model.model(input_ids=tokens, position_ids=positions, use_cache=False, layout=((20, 40),))
     return sum(size for size, _ in kept.values())
 
 
@@ -146,9 +146,7 @@ def test_what_a_gpu_cannot_hold_is_said():
     assert "more than a GPU of 80 GB has" in describe(config, BASES[THIRTY_TWO])
 
 
-def test_sizes_that_the_desk_may_not_import_are_the_learner_s():
-    from leeway_rl.learner import packing
+def test_the_chunk_that_the_desk_may_not_import_is_the_token_op_s():
     from leeway_rl.learner.objective import token_op
 
     assert arithmetic.LOGITS_CHUNK == token_op.CHUNK_ELEMENTS
-    assert arithmetic.ROW_TOKENS == packing.ROW_TOKENS
