@@ -25,7 +25,16 @@ from leeway_rl.common.config import Config
 from leeway_rl.common.types import Responses, Ticket
 from leeway_rl.leeway.arithmetic import learner_memory, shape_of
 
-SETTINGS = ["0 none", "1 none", "2 none", "3 none", "1 optimizer", "2 optimizer", "3 optimizer", "3 optimizer+parameters"]
+SETTINGS = [
+    "0 none",
+    "1 none",
+    "2 none",
+    "3 none",
+    "1 optimizer",
+    "2 optimizer",
+    "3 optimizer",
+    "3 optimizer+parameters",
+]
 
 
 def config_of(folder: str, stage: int, offload: str) -> Config:
@@ -51,7 +60,12 @@ def make_model(folder: str) -> None:
 
 def the_group() -> tuple[Ticket, Responses]:
     """Four responses of eight tokens."""
-    own = {"prompt_id": "p", "prompt_tokens_P": np.arange(4, dtype=np.uint16), "ground_truth": ("1",), "ability": "math"}
+    own = {
+        "prompt_id": "p",
+        "prompt_tokens_P": np.arange(4, dtype=np.uint16),
+        "ground_truth": ("1",),
+        "ability": "math",
+    }
     drawn = {"group_size": 4, "max_new_tokens": 8, "temperature": 1.0, "seed": 0, "min_version": 0, "stage": 0}
     responses = Responses(
         group_id="0-0",

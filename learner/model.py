@@ -66,7 +66,7 @@ class PolicyModule(nn.Module):
     def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
         """Log-probability and entropy of the T target tokens, and the sum of ``loss_of`` over them (if given)."""
         device = batch.input_ids_L.device.type
-        # A pass uses every weight once, so autocast's cache of casts would only keep a second model until the pass ends.
+        # A pass uses every weight once: autocast's cache of casts would only keep a second model until its end.
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.autocast, cache_enabled=False):
             hidden_LH = getattr(self.language_model, self.body)(
                 input_ids=batch.input_ids_L[None],
