@@ -11,8 +11,9 @@ so the same groups always give the same micro-batches, whatever the order they a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,8 @@ class MicroBatch:
     def to(self, device: torch.device) -> MicroBatch:
         """The same on another device."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
-        return MicroBatch(**{name: it.to(device) if isinstance(it, Tensor) else it for name, it in own.items()})
+        tensors: dict[str, Any] = {name: it for name, it in own.items() if isinstance(it, Tensor)}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 def empty_micro_batch() -> MicroBatch:
