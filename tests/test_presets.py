@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from leeway_rl.common.config import PRESETS, compose, preset_names
-from leeway_rl.leeway.arithmetic import GPU_BYTES, learner_memory, shape_of
+from leeway_rl.leeway.arithmetic import GPU_BYTES, describe, learner_memory, shape_of
 
 K = 1024
 TABLES = {  # from step, T, D_R, D_T, G; and the last step
@@ -86,7 +86,11 @@ def test_released_presets_compose_with_later_ones(tmp_path):
     assert (config.flow.max_staleness, config.train.ranks, len(config.stages)) == (2, 16, 1)
 
 
-def test_every_released_preset_is_in_the_docs():
+def test_the_docs_have_every_preset_and_the_memory_that_a_dry_run_prints():
     docs = (Path(__file__).resolve().parent.parent / "docs/presets.md").read_text()
+    config = compose(["skywork-or1-32b"], [])
+    shown = [line for line in docs.splitlines() if line.startswith("# ") and " GB  " in line]
+    assert len(shown) >= 10
+    assert set(shown) <= set(describe(config, shape_of(config.model.path)).splitlines())
     for name in preset_names():
         assert f"`{name}`" in docs, name
