@@ -200,41 +200,36 @@ def describe(config: Config, shape: Shape | None) -> str:
 
 
 def _stage_rows(config: Config, shape: Shape | None) -> list[list[str]]:
-    views, starts = config.views(), config.stage_starts
-    ends = [*starts[1:], config.train.steps]
-    token_bytes = 8 if shape is None or shape.vocabulary > 1 << 16 else 6
-    rows = [["stage", *(str(number + 1) for number in range(len(views)))]]
+    """A column a stage."""
+    token_bytes = 8 if shape is None or shape.vocabulary > 1 << 16 else 6  # a token's id, and its log-probability
+    starts = config.stage_starts
+    columns = []
+    for number, (view, start, end) in enumerate(zip(config.views(), starts, [*starts[1:], None], strict=True), start=1):
+        last = config.train.steps if end is None else min(end, config.train.steps)
+        columns.append({"stage": str(number), **_stage_column(view, start, max(start, last), token_bytes)})
+    return [[name, *(column[name] for column in columns)] for name in columns[0]]
 
-    def row(name: str, *values: object) -> None:
-        rows.append([name, *map(str, values)])
 
-    trains = [view.train for view in views]
-    responses = [train.groups_per_step * train.group_size for train in trains]
-    tokens = [each * train.max_response_tokens for each, train in zip(responses, trains, strict=True)]
-    steps = [max(0, min(end, config.train.steps) - start) for start, end in zip(starts, ends, strict=True)]
-    live = [(config.flow.max_staleness + 1) * train.groups_per_step for train in trains]
-    row("training steps", *(f"{start:,} to {start + count:,}" for start, count in zip(starts, steps, strict=True)))
-    row(
-        "responses a step",
-        *(f"{t.groups_per_step} x {t.group_size} = {t.groups_per_step * t.group_size:,}" for t in trains),
-    )
-    row("longest response, tokens", *(f"{train.max_response_tokens:,}" for train in trains))
-    row("tokens a step, at most", *(_count(each) for each in tokens))
-    row("SGD updates a step", *(train.updates_per_step for train in trains))
-    row("temperature", *(view.flow.temperature for view in views))
-    row(
-        "groups live, at most",
-        *(f"({config.flow.max_staleness} + 1) x {t.groups_per_step} = {n}" for t, n in zip(trains, live, strict=True)),
-    )
-    payloads = [
-        n * (train.group_size * train.max_response_tokens * token_bytes + config.data.max_prompt_tokens * 4)
-        for n, train in zip(live, trains, strict=True)
-    ]
-    row("their payload in Redis, at most", *map(_size, payloads))
-    row("responses trained", *(_count(each * count) for each, count in zip(responses, steps, strict=True)))
-    row("tokens trained, at most", *(_count(each * count) for each, count in zip(tokens, steps, strict=True)))
-    row("SGD updates", *(f"{count * train.updates_per_step:,}" for count, train in zip(steps, trains, strict=True)))
-    return rows
+def _stage_column(view: Config, start: int, end: int, token_bytes: int) -> dict[str, str]:
+    """``view``: the configuration as it is in the stage."""
+    train, bound, steps = view.train, view.flow.max_staleness, end - start
+    responses = train.groups_per_step * train.group_size
+    tokens = responses * train.max_response_tokens
+    live = (bound + 1) * train.groups_per_step
+    payload = train.group_size * train.max_response_tokens * token_bytes + 4 * view.data.max_prompt_tokens
+    return {
+        "training steps": f"{start:,} to {end:,}",
+        "responses a step": f"{train.groups_per_step} x {train.group_size} = {responses:,}",
+        "longest response, tokens": f"{train.max_response_tokens:,}",
+        "tokens a step, at most": _count(tokens),
+        "SGD updates a step": str(train.updates_per_step),
+        "temperature": str(view.flow.temperature),
+        "groups live, at most": f"({bound} + 1) x {train.groups_per_step} = {live}",
+        "their payload in Redis, at most": _size(live * payload),
+        "responses trained": _count(responses * steps),
+        "tokens trained, at most": _count(tokens * steps),
+        "SGD updates": f"{train.updates_per_step * steps:,}",
+    }
 
 
 def _learner_page(config: Config, shape: Shape) -> str:
@@ -250,7 +245,7 @@ def _learner_page(config: Config, shape: Shape) -> str:
     rows.append(["to start, a node", "", _size(loading), f"each of its {min(train.ranks, 8)} ranks reads the model"])
     return (
         f"memory of a learner rank: {_count(shape.parameters)} parameters, ZeRO {train.zero_stage} on {train.ranks} "
-        f"rank(s), offload {train.offload},\n{config.model.dtype}, {checkpointing} gradient checkpointing, "
+        f"{'rank' if train.ranks == 1 else 'ranks'}, offload {train.offload},\n{config.model.dtype}, {checkpointing} gradient checkpointing, "
         f"{train.micro_batch_tokens:,} tokens at a time\n" + _table(rows, 2)
     )
 
