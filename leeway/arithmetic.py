@@ -243,9 +243,10 @@ def _learner_page(config: Config, shape: Shape) -> str:
     rows.append(["one rank", _size(device), _size(host), verdict])
     loading = min(train.ranks, 8) * 4.0 * shape.parameters
     rows.append(["to start, a node", "", _size(loading), f"each of its {min(train.ranks, 8)} ranks reads the model"])
+    ranks = "1 rank" if train.ranks == 1 else f"{train.ranks} ranks"
     return (
-        f"memory of a learner rank: {_count(shape.parameters)} parameters, ZeRO {train.zero_stage} on {train.ranks} "
-        f"{'rank' if train.ranks == 1 else 'ranks'}, offload {train.offload},\n{config.model.dtype}, {checkpointing} gradient checkpointing, "
+        f"memory of a learner rank: {_count(shape.parameters)} parameters, ZeRO {train.zero_stage} on {ranks}, "
+        f"offload {train.offload},\n{config.model.dtype}, {checkpointing} gradient checkpointing, "
         f"{train.micro_batch_tokens:,} tokens at a time\n" + _table(rows, 2)
     )
 
