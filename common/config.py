@@ -471,8 +471,8 @@ def _refuse_impossible_stage(config: Config) -> None:
         )
     if train.offload != "none" and train.zero_stage < _LOWEST_ZERO_STAGE[train.offload]:
         raise ConfigError(
-            f"train.offload = {train.offload!r} with train.zero_stage = {train.zero_stage}: it needs a train.zero_stage "
-            f"of at least {_LOWEST_ZERO_STAGE[train.offload]}"
+            f"train.offload = {train.offload!r} with train.zero_stage = {train.zero_stage}: it needs a zero_stage of "
+            f"at least {_LOWEST_ZERO_STAGE[train.offload]}"
         )
     _refuse_impossible_training(train, config.objective, config.entropy)
     _refuse_off_policy(train, config.flow)
