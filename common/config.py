@@ -55,6 +55,11 @@ class Data(_Section):
     """Text put after a plain prompt, for instance the demand for a boxed answer."""
     max_prompt_tokens: int = Field(default=2048, ge=1)
     """Longer prompts are dropped, with a count (report 3.2: 2048)."""
+    difficulty_model: str | None = None
+    """Offline filter (report 3.1): drop the prompts that this model solved never or always, by the row's
+    ``extra_info.model_difficulty``, which has each model's failures out of ``difficulty_tries``. Off by default."""
+    difficulty_tries: int = Field(default=16, ge=1)
+    """Responses a prompt that the difficulty was measured with (Skywork-OR1-RL-Data: 16)."""
 
 
 class Train(_Section):
