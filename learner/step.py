@@ -305,7 +305,9 @@ class _Tally:
             **self._lags(policy.reduce(self.by_lag)),
         }
         for staleness in torch.nonzero(sums[:, self.COUNT]).flatten().tolist():
-            metrics[f"tokens/staleness_{staleness}"] = float(sums[staleness, self.COUNT])
+            count = float(sums[staleness, self.COUNT])
+            metrics[f"tokens/staleness_{staleness}"] = count
+            metrics[f"entropy/policy/staleness_{staleness}"] = float(sums[staleness, self.ENTROPY]) / count
             metrics |= self._drift(sums[staleness], float(largest[staleness]), f"/staleness_{staleness}")
         return metrics
 
