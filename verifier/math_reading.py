@@ -1,4 +1,4 @@
-"""Reads the text of an answer into its outer shape: several answers, a tuple or interval, a union, a matrix, an equation.
+"""Reads the text of an answer into its outer shape: several answers, a tuple, an interval, a matrix, an equation.
 
 Only the shape is read here; what stands inside stays text (``Leaf``), for ``math_rules`` to compare. A text has one
 reading, or two where custom allows two (``1,234`` is a number or a list). Reading is linear in the text.

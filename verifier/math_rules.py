@@ -40,9 +40,8 @@ def exactly(answer: str, gold: str) -> Truth:
     found = math_exact.same(left, right)
     if found is not False:
         return found
-    if {name.lower() for name in left.letters} == {name.lower() for name in right.letters} != set():
-        if left.letters != right.letters:
-            return None  # X for x
+    if left.letters != right.letters and {x.lower() for x in left.letters} == {x.lower() for x in right.letters}:
+        return None  # X for x
     if left.decimals or right.decimals:
         mine, theirs = left.value(), right.value()
         if mine is None or theirs is None or abs(mine - theirs) <= CLOSE * max(abs(mine), abs(theirs)):
@@ -209,23 +208,26 @@ def _equations(answer: Reading, gold: Reading, leaf: LeafTest) -> Truth:
         assert isinstance(gold, Equation)
         return _same(answer, gold.right, leaf) if gold.label else False  # 0 does not answer a + 3z = 0
     if not isinstance(gold, Equation):
-        if answer.label or re.fullmatch(r"[a-zA-Z+\-\\{}()|_ ]+", answer.left):
-            return _same(answer.right, gold, leaf)
-        if math_units.split(answer.left)[1]:
-            return _same(answer.right, gold, leaf)  # 1/2 hour = 30
-        if re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", answer.left)):
+        named = answer.label or re.fullmatch(r"[a-zA-Z+\-\\{}()|_ ]+", answer.left)
+        if named or math_units.split(answer.left)[1]:
+            return _same(answer.right, gold, leaf)  # x = 3, a + b = 3, 1/2 hour = 30
+        if _has_letters(answer.left):
             return None if isinstance(gold, Leaf) and "=" in gold.text else False
-        consistent = _all([_same(Leaf(answer.left), answer.right, leaf), _same(answer.right, gold, leaf)])
-        return consistent  # 2 + 3 = 5, but not 4 = 5
+        # 2 + 3 = 5, but not 4 = 5
+        return _all([_same(Leaf(answer.left), answer.right, leaf), _same(answer.right, gold, leaf)])
     if answer.label and gold.label:
         if answer.label == gold.label:
             return _same(answer.right, gold.right, leaf)
-        if len(answer.label) == 1 and len(gold.label) == 1 and isinstance(answer.right, Leaf):
-            if not re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", answer.right.text)):
-                return False  # y = 3 is not x = 3
+        letters = len(answer.label) == len(gold.label) == 1
+        if letters and isinstance(answer.right, Leaf) and not _has_letters(answer.right.text):
+            return False  # y = 3 is not x = 3
     if answer.left == gold.left and (same := _same(answer.right, gold.right, leaf)):
         return same
     return _same_curve(answer, gold)
+
+
+def _has_letters(text: str) -> bool:
+    return re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", text)) is not None
 
 
 def _same_curve(answer: Equation, gold: Equation) -> Truth:
