@@ -57,9 +57,9 @@ class Ticket:
     seed: int
     """Sampling seed of the group; response j uses ``seed + j`` where an engine samples responses one by one."""
     ability: str
-    """Which grader judges it: ``math`` (``code`` follows)."""
+    """Which grader judges it: ``math`` or ``code``."""
     ground_truth: tuple[str, ...]
-    """What the grader compares with; several golds are alternatives."""
+    """What the grader compares with. ``math``: golds, as alternatives. ``code``: one JSON text, the tests."""
 
     @property
     def group_id(self) -> str:

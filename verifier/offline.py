@@ -28,7 +28,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..common.errors import DataError, LeewayError
 from ..common.types import Verdict, VerdictKind
-from .graders import GRADERS
+from .code_tests import parse_tests
+from .graders import CODE
 from .pool import GradeItem, GraderPool
 
 AHEAD = 20_000
@@ -65,9 +66,10 @@ def read_row(line: bytes) -> tuple[str | int, GradeItem]:
     row_id, response = _of_kind(row, "id", str, int), _of_kind(row, "response", str)
     if ("answer" in row) == ("tests" in row):
         raise RowError("one of 'answer' (mathematics) and 'tests' (code) is due")
-    ability, golds = ("math", _golds(row["answer"])) if "answer" in row else ("code", _tests(row["tests"]))
-    if ability not in GRADERS:
-        raise RowError(f"there is no grader for {ability}")
+    if "answer" in row:
+        ability, golds = "math", _golds(row["answer"])
+    else:
+        ability, golds = CODE, _tests(json.loads(line)["tests"])  # again, with its numbers as numbers
     return row_id, GradeItem(
         ability=ability,
         response=response,
@@ -98,7 +100,12 @@ def _golds(answer: Any) -> tuple[str, ...]:
 def _tests(tests: Any) -> tuple[str, ...]:
     if not isinstance(tests, (str, dict, list)) or not tests:
         raise RowError("'tests' is a ground-truth object that is not empty")
-    return (tests if isinstance(tests, str) else json.dumps(tests),)
+    text = tests if isinstance(tests, str) else json.dumps(tests)
+    try:
+        parse_tests(text)
+    except ValueError as error:
+        raise RowError(f"'tests': {error}") from None
+    return (text,)
 
 
 def readable(source: Path, lines: IO[bytes], report: Callable[[str], None]) -> Iterator[Row]:

@@ -7,6 +7,9 @@ socket, clock and memory limit, and the worst an answer can do is to cost its cl
 One thread for each child, which starts it, hands it one response at a time, and replaces it. Nothing is shared between
 children, so the death of one, at any moment, is felt by one response. There are twice as many seats as jobs, and a turn
 a job: a seat whose response takes long gives its turn to a spare one, so that slow responses do not hold up the others.
+
+Code has seats of its own, started with the first code item: threads that run solutions in sandboxes (``code_answer``)
+and need no child between.
 """
 
 from __future__ import annotations
@@ -27,8 +30,10 @@ from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import TypeAlias
 
+from ..common.config import Verifier
 from ..common.types import Verdict, VerdictKind
-from .graders import QUICK_GRADERS, grader_for
+from .code_answer import CodeGrader
+from .graders import CODE, QUICK_GRADERS, grader_for
 
 GIB = 1 << 30
 
@@ -54,7 +59,7 @@ class GradeItem:
     response: str
     """The decoded response, without the prompt."""
     golds: tuple[str, ...]
-    """Right answers; several are alternatives."""
+    """Right answers, as alternatives; for code one JSON text, the tests."""
     finished: bool
     """Whether the response ended by an end token rather than by truncation."""
     reasoning_open: bool = False
@@ -66,10 +71,16 @@ _Tasks: TypeAlias = "queue.SimpleQueue[tuple[bytes, bool, Future[Verdict]] | Non
 one seat."""
 
 
-class GraderPool:
-    """``jobs`` grading processes. Safe to use from several threads; close it, or use it as a context manager."""
+_CodeTasks: TypeAlias = "queue.SimpleQueue[tuple[GradeItem, Future[Verdict]] | None]"
 
-    def __init__(self, jobs: int, timeout_s: float = 10.0, memory_bytes: int | None = 2 * GIB) -> None:
+
+class GraderPool:
+    """``jobs`` grading processes, and as many sandboxes where there is code to grade. Safe to use from several threads;
+    close it, or use it as a context manager. ``code`` has the limits of solutions."""
+
+    def __init__(
+        self, jobs: int, timeout_s: float = 10.0, memory_bytes: int | None = 2 * GIB, code: Verifier | None = None
+    ) -> None:
         if jobs < 1:
             raise ValueError(f"a pool needs at least one job, not {jobs}")
         self._tasks: _Tasks = queue.SimpleQueue()
@@ -82,6 +93,9 @@ class GraderPool:
         ]
         for seat in self._seats:
             seat.start()
+        self._jobs, self._code = jobs, code or Verifier()
+        self._code_tasks: _CodeTasks = queue.SimpleQueue()
+        self._code_seats: list[_CodeSeat] = []
 
     def grade(self, items: Sequence[GradeItem]) -> list[Verdict]:
         """A verdict for each item, in order. All are submitted at once; each has its own clock, from its own start.
@@ -89,24 +103,46 @@ class GraderPool:
         An overrun by a child that had the processor is ``timeout``. A lost child, a starved one or a failure in our
         code is tried once more, then it is ``error``.
         """
-        for ability in {item.ability for item in items}:
+        for ability in {item.ability for item in items} - {CODE}:
             grader_for(ability)  # an unknown one is the caller's mistake, not a verdict
         return [future.result() for future in [self.submit(item) for item in items]]
 
     def submit(self, item: GradeItem) -> Future[Verdict]:
-        """Where the item's verdict will be; it is there already where a quick grader settles it."""
-        grader_for(item.ability)
+        """Where the item's verdict will be; it is there already where a quick grader settles it.
+
+        Raises ``ConfigError`` for an unknown ability, and for code where solutions cannot be isolated.
+        """
         future: Future[Verdict] = Future()
+        if item.ability == CODE:
+            self._start_code_seats()
+            with self._submitting:
+                self._refuse_closed()
+                self._code_tasks.put((item, future))
+            return future
+        grader_for(item.ability)
         verdict = _quick_verdict(item)
         if verdict is not None:
             future.set_result(verdict)
             return future
         line = json.dumps(asdict(item)).encode() + b"\n"
         with self._submitting:
-            if self._closed.is_set():
-                raise ValueError("the grader pool is closed")
+            self._refuse_closed()
             self._tasks.put((line, item.ability == "math", future))
         return future
+
+    def _refuse_closed(self) -> None:
+        if self._closed.is_set():
+            raise ValueError("the grader pool is closed")
+
+    def _start_code_seats(self) -> None:
+        """Once. Waits for the first sandbox, because where there can be none the caller must hear of it."""
+        with self._submitting:
+            if not self._code_seats and not self._closed.is_set():
+                self._code_seats = [_CodeSeat(self._code_tasks, self._code) for _ in range(self._jobs)]
+                for seat in self._code_seats:
+                    seat.start()
+        for seat in self._code_seats[:1]:
+            seat.ready.result()
 
     def close(self) -> None:
         """Kill the children and wait until they are gone. What is still being graded ends as ``error``."""
@@ -114,13 +150,15 @@ class GraderPool:
             self._closed.set()
             for _ in self._seats:
                 self._tasks.put(None)
-        for seat in self._seats:
+            for _ in self._code_seats:
+                self._code_tasks.put(None)
+        for seat in (*self._seats, *self._code_seats):
             seat.kill()
-        for seat in self._seats:
+        for seat in (*self._seats, *self._code_seats):
             seat.join()
 
     def pids(self) -> list[int]:
-        """Process ids of the children alive now."""
+        """Process ids of the children that grade mathematics, alive now."""
         return [pid for seat in self._seats if (pid := seat.pid) is not None]
 
     def __enter__(self) -> GraderPool:
@@ -367,3 +405,36 @@ def _failure(reason: str, started: float | None = None) -> Verdict:
 
 def _ending(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+class _CodeSeat(threading.Thread):
+    """Runs solutions, one response at a time, in sandboxes that end with this thread at the latest."""
+
+    def __init__(self, tasks: _CodeTasks, settings: Verifier) -> None:
+        super().__init__(name="code-seat", daemon=True)
+        self.ready: Future[None] = Future()
+        """Done when the first sandbox stands; a ``ConfigError`` where there can be none."""
+        self._tasks = tasks
+        self._grader = CodeGrader(settings)
+
+    def run(self) -> None:
+        """Start a sandbox, then serve until the pool closes."""
+        try:
+            self._grader.warm_up()
+            self.ready.set_result(None)
+        except Exception as error:
+            self.ready.set_exception(error)
+        while (task := self._tasks.get()) is not None:
+            item, future = task
+            try:
+                (tests,) = item.golds
+                future.set_result(
+                    self._grader.grade(item.response, tests, item.finished, reasoning_open=item.reasoning_open)
+                )
+            except Exception as error:  # the per-item boundary: a defect here must not leave the caller waiting
+                future.set_exception(error)
+        self._grader.close()
+
+    def kill(self) -> None:
+        """End what runs, from the closing thread."""
+        self._grader.kill()
