@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..common.config import Config, expand
@@ -28,7 +29,7 @@ from ..common.weights import WeightPublisher
 from . import checkpoint
 from .flow.curriculum import load_curriculum
 from .flow.intake import Intake
-from .flow.staleness import Schedule, tokens_past
+from .flow.staleness import Schedule, head_staleness, tokens_past
 from .flow.tickets import Live, TicketBook
 from .model import Policy
 from .objective.entropy import ControllerState
@@ -140,7 +141,7 @@ class _Desk:
                 "at": time.time(),
                 **metrics,
                 **{f"refunds/{reason}": count - self.refunds_before[reason] for reason, count in refunds.items()},
-                **{f"staleness/head_count_{age}": count for age, count in _ages(groups, step).items()},
+                **_by_head_staleness(groups, step),
                 **_past_bound(groups, step, self.intake.batch_bound),
                 "overflow/expired_tokens": tokens_expired - self.expired_before,
                 "flow/max_staleness": self.intake.batch_bound,
@@ -349,6 +350,15 @@ def _past_bound(groups: list[ScoredGroup], step: int, bound: int) -> dict[str, i
     return {"overflow/tokens_past_bound": sum(past), "overflow/groups_past_bound": sum(count > 0 for count in past)}
 
 
-def _ages(groups: list[ScoredGroup], step: int) -> dict[int, int]:
-    heads = [step - int(group.responses.spans[:, 1].min()) for group in groups]
-    return {age: heads.count(age) for age in sorted(set(heads))}
+def _by_head_staleness(groups: list[ScoredGroup], step: int) -> dict[str, float]:
+    """Groups, reward and length of the groups of each head staleness."""
+    of_age: dict[int, list[ScoredGroup]] = {}
+    for group in groups:
+        of_age.setdefault(head_staleness(group.responses.spans, step), []).append(group)
+    metrics: dict[str, float] = {}
+    for age, members in sorted(of_age.items()):
+        metrics[f"staleness/head_count_{age}"] = len(members)
+        metrics[f"reward/trained_mean/head_{age}"] = float(np.mean([group.rewards_S.mean() for group in members]))
+        lengths = [group.responses.lengths_S.mean() for group in members]
+        metrics[f"response/length_mean/head_{age}"] = float(np.mean(lengths))
+    return metrics

@@ -4,6 +4,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from leeway_rl.common.errors import DataError
 from leeway_rl.learner.model import load_module
 from leeway_rl.learner.packing import empty_micro_batch, micro_batches, staleness_of
 from tiny_policy import make_config, make_groups, make_model
@@ -125,3 +126,16 @@ def test_an_empty_micro_batch_gives_every_parameter_a_gradient_of_exactly_zero(t
     module = load_module(make_config(make_model(tmp_path / "model")))
     module(empty_micro_batch(), lambda logprobs, entropy, at: -logprobs).loss_sum.backward()
     assert all((parameter.grad == 0).all() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}, "layers that would mix packed responses"),
+        ("gemma2", {"final_logit_softcapping": None}, "softcap in its attention"),
+    ],
+)
+def test_a_model_that_packing_would_get_wrong_is_refused(tmp_path, kind, changes, message):
+    path = make_model(tmp_path / "model", kind, **changes)
+    with pytest.raises(DataError, match=message):
+        load_module(make_config(path))(empty_micro_batch())
