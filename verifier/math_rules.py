@@ -254,6 +254,8 @@ _POWER = re.compile(r"(\^|(?<![a-zA-Z])(?:\\?sqrt|\\?exp))\s*\(([^()]*)\)")
 _ANGLE = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*\{?\s*\\circ\s*\}?")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+_ALPHANUMERIC = re.compile(r"(?=.*[A-Za-z]{2})(?:\\text\s*\{[\w\s.:]*\}|[\w\s.:])+")
+_UPRIGHT = re.compile(r"\\text\s*\{\s*([ei])\s*\}")
 _BASE = re.compile(r"([0-9A-Za-z]+)_\{?(\d+)\}?")
 _CHOICE = re.compile(
     r"(?:(?:option|choice|answer)[\s:]*)?(?:\(([A-J])\)|([A-J])(?=$|[).:]))[).:]*\s*(?P<rest>.*)",
@@ -312,6 +314,8 @@ def _chosen(answer: str, gold: str, leaf: LeafTest) -> Truth:
 
 def _worded(answer: str, gold: str, leaf: LeafTest) -> Truth:
     """Words are compared as words, without regard to case, spaces and punctuation."""
+    if _ALPHANUMERIC.fullmatch(gold) and _spelled(answer) == _spelled(gold):
+        return True  # June 20
     mine, theirs = _word(answer), _word(gold)
     if mine is None or theirs is None:
         if theirs is not None and len(theirs) > 3 and mine is None and not re.search(r"[a-zA-Z]", answer):
@@ -322,6 +326,10 @@ def _worded(answer: str, gold: str, leaf: LeafTest) -> Truth:
     if "\\text" not in answer + gold and sorted(mine) == sorted(theirs) and len(mine) < 5:
         return None  # abc and cab may be products
     return False if len(mine) > 1 and len(theirs) > 1 else None
+
+
+def _spelled(text: str) -> str:
+    return re.sub(r"\s|(?<!\d)\.|\.(?!\d)", "", _TEXT.sub(r"\1", text)).lower()
 
 
 def _word(text: str) -> str | None:
@@ -337,6 +345,7 @@ def _word(text: str) -> str | None:
 
 def _quantities(answer: str, gold: str, leaf: LeafTest) -> Truth:
     """A value with its unit or percent sign. A unit on one side alone is left out; two known ones must agree."""
+    answer, gold = (_UPRIGHT.sub(r"\1", side) for side in (answer, gold))  # \mathrm{e} is no unit
     (mine, my_unit), (theirs, their_unit) = math_units.split(answer), math_units.split(gold)
     if re.search(r"(?:^|\W)(?:or|and|not)(?:\W|$)", my_unit) or (
         re.search(r"\d", my_unit) and not math_units.unit(my_unit)

@@ -295,7 +295,13 @@ def _resident(pid: int) -> int:
 # --- the wall -------------------------------------------------------------------------------------------------------
 
 _INTERPRETER = ("-I", "-B", "-X", "utf8", "-c")
-_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/job/scratch", "TMPDIR": "/job/scratch", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
+_ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/job/scratch",
+    "TMPDIR": "/job/scratch",
+    "LANG": "C.UTF-8",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 _BOOT = """
 import json, socket, sys, types
 control = socket.socket(fileno=int(sys.argv[1]))
