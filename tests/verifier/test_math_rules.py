@@ -1,5 +1,8 @@
 """The rules of docs/verifiers.md, one example and more a rule; and exact arithmetic against Math-Verify."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -311,3 +314,17 @@ def test_units_have_dimensions_and_sizes() -> None:
     assert square_foot.dimension == (("length", 2),)
     assert litre.dimension == (("length", 3),), "volumes are cubes of lengths"
     assert math_units.unit("apples") is None
+
+
+def test_the_table_in_the_docs_says_what_the_verifier_says() -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "verifiers.md").read_text()
+    table = docs.split("### Rules")[1].split("\nLeft to Math-Verify")[0]
+    rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| ")][1:]
+    checked = 0
+    for row in rows:
+        (gold,), *answers = (re.findall(r"`([^`]*)`", cell) for cell in row[1:])
+        for expected, examples in zip((CORRECT, WRONG), answers, strict=True):
+            for answer in examples:
+                assert (answer, grade_math(rf"\boxed{{{answer}}}", (gold,), True)[0]) == (answer, expected), row[0]
+                checked += 1
+    assert checked > 60
