@@ -20,8 +20,7 @@ from ..common.types import Verdict, VerdictKind
 from .code_compare import same_output, same_value
 from .code_tests import AssertionTest, CallTest, CodeTests, ProgramTest, parse_tests
 from .sandbox import Garbled, Job, Limits, OutOfMemory, Overrun, Sandbox, SandboxError, usable_memory
-from .sandboxed.children import VERDICT
-from .sandboxed.peer import ANSWER, ASK
+from .sandboxed.frames import ANSWER, ASK, CASE, ENDED, GONE, PROGRAM, SERVE, VERDICT
 from .sandboxed.plain import Packer
 
 Finding: TypeAlias = tuple[VerdictKind, str]
@@ -92,7 +91,7 @@ class CodeGrader:
                 kind, reason, peak = ERROR, str(error)[:200], 0
             if kind is not ERROR:
                 break
-        return Verdict(kind=kind, reason=reason[:200], seconds=time.monotonic() - started, peak_bytes=peak)
+        return Verdict(kind=kind, reason=_printable(reason), seconds=time.monotonic() - started, peak_bytes=peak)
 
     def close(self) -> None:
         """End both sandboxes."""
@@ -128,7 +127,12 @@ class CodeGrader:
             return kind, reason, job.peak_bytes
 
 
-_NONSENSE = (ValueError, TypeError, KeyError, IndexError, AttributeError)
+def _printable(reason: str) -> str:
+    """At most 200 characters that any terminal and any codec can take: part of it may be the solution's words."""
+    return "".join(char if char.isprintable() else " " for char in reason[:200]).encode("utf-8", "replace").decode()
+
+
+_NONSENSE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 """What reading a table that no honest process sends may raise."""
 
 
@@ -196,8 +200,12 @@ class _Run:
 
     def _program(self, test: ProgramTest) -> Finding:
         deadline = self._clock.deadline()
-        self._job.send(b"P", {"source": self._source}, test.stdin.encode("utf-8", "surrogatepass"), deadline=deadline)
-        _, ending, output = self._job.receive(deadline)
+        self._job.send(
+            PROGRAM, {"source": self._source}, test.stdin.encode("utf-8", "surrogatepass"), deadline=deadline
+        )
+        kind, ending, output = self._job.receive(deadline)
+        if kind != ENDED:
+            raise Garbled("no report")
         self._job.saw(int(ending["peak_bytes"]))
         if ending["capped"]:
             return WRONG, f"printed {self._limits.output_bytes} bytes or more"
@@ -216,7 +224,7 @@ class _Run:
         packer = Packer(_no_opaque, {})
         question = ["call_entry", packer.pack([self._tests.function, list(test.arguments)]), packer.nodes]
         deadline = self._clock.deadline()
-        self._job.send(b"C", "case", deadline=deadline)
+        self._job.send(CASE, "case", deadline=deadline)
         self._job.send(ASK, question, deadline=deadline)
         answer = self._answer(deadline)
         self._end_case(deadline)
@@ -240,7 +248,7 @@ class _Run:
             return failure
         judge = self._judge()
         deadline = self._clock.deadline()
-        self._job.send(b"C", "case", deadline=deadline)
+        self._job.send(CASE, "case", deadline=deadline)
         judge.send(
             b"S",
             {"role": "tests", "prefix": test.prefix, "tests": test.program, "entry": test.entry},
@@ -248,6 +256,8 @@ class _Run:
         )
         while True:
             kind, body, _ = judge.receive(deadline)
+            if kind == GONE:
+                return WRONG, f"the test program was ended by what it got: {_how_it_ended(body[0], '')}"
             if kind == VERDICT:
                 break
             self._job.send(kind, body, deadline=deadline)
@@ -255,6 +265,7 @@ class _Run:
             if kind not in (ASK, ANSWER) or body[0] == "ended":
                 return WRONG, "the solution's process ended"
             judge.send(kind, body, deadline=deadline)
+        judge.receive(deadline)  # its GONE
         self._end_case(deadline)
         verdict, reason = body
         if verdict == "broken":
@@ -267,7 +278,7 @@ class _Run:
             return None
         assert self._loaded is None, "one problem has one prefix"
         deadline = self._clock.deadline()
-        self._job.send(b"S", {"role": "solution", "prefix": prefix, "source": self._source}, deadline=deadline)
+        self._job.send(SERVE, {"role": "solution", "prefix": prefix, "source": self._source}, deadline=deadline)
         answer = self._answer(deadline)
         if answer[0] != "loaded":
             return WRONG, f"{answer[1]}: {answer[2]}"
@@ -276,11 +287,13 @@ class _Run:
 
     def _end_case(self, deadline: float) -> None:
         """Wait until the process of this test is gone, so that the next one starts from the loaded solution."""
-        self._job.send(b"C", "end", deadline=deadline)
+        self._job.send(CASE, "end", deadline=deadline)
         self._answer(deadline)
 
     def _answer(self, deadline: float) -> list[Any]:
         kind, body, _ = self._job.receive(deadline)
+        if kind == GONE:
+            raise Garbled(_how_it_ended(body[0], ""))
         if kind != ANSWER or not isinstance(body, list):
             raise Garbled("no answer")
         return body
@@ -288,12 +301,12 @@ class _Run:
     def _checked(self, given: Any, expected: Any, nodes: list[Any], ref: Any) -> Finding:
         """Ask the problem's checker. The output travels as the table it came in, never unpacked here."""
         judge = self._judge()
-        packer = Packer(_no_opaque, {}, nodes)
+        packer = Packer(_no_opaque, {}, nodes=nodes)
         known = [packer.pack(given), packer.pack(expected)]
         table = [*packer.nodes, ["list", [*known, ref]], ["list", ["check", [len(packer.nodes)]]]]
         deadline = self._clock.deadline()
         if not self._checker_loaded:
-            judge.send(b"S", {"role": "solution", "prefix": "", "source": self._tests.checker}, deadline=deadline)
+            judge.send(SERVE, {"role": "solution", "prefix": "", "source": self._tests.checker}, deadline=deadline)
             if judge.receive(deadline)[1][0] != "loaded":
                 return ERROR, "the checker does not load"
             self._checker_loaded = True

@@ -19,7 +19,8 @@ import types
 from typing import Any, NoReturn
 
 from . import frames
-from .peer import ANSWER, ASK, Peer, solution_serves
+from .frames import ANSWER, ASK, VERDICT
+from .peer import Peer, mark_class, solution_serves
 
 PRELUDE = """
 from string import *
@@ -47,8 +48,6 @@ import io, sys, json
 
 _RECURSION = 50_000
 """What LiveCodeBench gives function-call problems; a program sets its own, as in plain Python."""
-
-VERDICT = b"V"
 
 
 def run_program(source: str) -> NoReturn:
@@ -178,7 +177,7 @@ def run_tests(link: socket.socket, prefix: str, tests: str, entry: str) -> NoRet
         asked = True
         for name in _wanted(tests, set(namespace) - set(prelude)):
             if peer.ask("has", name):
-                namespace[name] = peer.ask("lookup", name)
+                namespace[name] = mark_class(peer.ask("lookup", name), name)
         candidate = peer.ask("lookup", entry) if entry else None
         if entry.isidentifier():
             namespace[entry] = candidate

@@ -7,6 +7,13 @@ import socket
 import struct
 from typing import Any
 
+PROGRAM, SERVE, CASE = b"P", b"S", b"C"
+"""What the judge sends: run this on that input; load this and serve; begin or end a case in a fork."""
+ENDED, GONE = b"E", b"G"
+"""What a keeper sends: how a program ended; that who served is gone."""
+ASK, ANSWER, VERDICT = b"A", b"B", b"V"
+"""Between peers, in both directions; and a test program's last word."""
+
 _HEAD = struct.Struct(">cII")
 
 

@@ -6,7 +6,7 @@ of the solution, an instance, a generator) stays where it is, and the test progr
 
 A remote object answers questions about itself, so it must not be able to answer the test's: against a plain value it
 is unequal, whatever its ``__eq__`` says, and it has no order and no arithmetic with one. Only an instance that the
-test itself made by calling a class of the solution may use its operators, because then they are what is tested.
+test itself made, by calling what it names like a class, may use its operators: then they are what is tested.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import frames
+from .frames import ANSWER, ASK
 from .plain import MUTABLE, Packer, Unpacker
 
-ASK, ANSWER = b"R", b"r"
-"""Kinds of frames between peers."""
+MAX_ANSWER = 12_000_000
+"""Characters and nodes of one answer together; beyond it nothing is sent."""
 
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
 _UNARY = {"neg": operator.neg, "pos": operator.pos, "abs": operator.abs, "invert": operator.invert}
@@ -66,7 +67,7 @@ class Peer:
         except BaseException as error:
             frames.send(self._link, ANSWER, ["raised", type(error).__name__, _words(error)])
             return
-        packer = self._packer()
+        packer = Packer(self._export, self.shared, budget=MAX_ANSWER)
         try:
             ref = packer.pack(value)
             given = [(index, thing) for index, thing in enumerate(unpacker.objects) if nodes[index][0] in MUTABLE]
@@ -100,21 +101,15 @@ class Peer:
         if handle is None:
             handle = self._handles[id(value)] = len(self._ours)
             self._ours.append(value)
-        return ["mine", [handle, _what(value)]]
+        return ["mine", handle]
 
     def _import(self, node: list[Any], limited: bool) -> Any:
         tag, body = node
         if tag == "yours":
             return self._ours[body]
         if tag == "mine":
-            return Remote(self, body[0], body[1], limited)
+            return Remote(self, body, limited)
         raise ValueError(f"no such tag: {str(tag)[:20]}")
-
-
-def _what(value: Any) -> str:
-    if isinstance(value, type):
-        return "class"
-    return "function" if callable(value) else "thing"
 
 
 def _words(error: BaseException) -> str:
@@ -127,14 +122,14 @@ def _words(error: BaseException) -> str:
 class Remote:
     """What the other end holds. See the module's docstring for what it may do."""
 
-    __slots__ = ("_leeway_handle", "_leeway_limited", "_leeway_peer", "_leeway_what")
+    __slots__ = ("_leeway_class", "_leeway_handle", "_leeway_limited", "_leeway_peer")
 
-    def __init__(self, peer: Peer, handle: int, what: str, limited: bool) -> None:
-        for name, value in zip(("peer", "handle", "what", "limited"), (peer, handle, what, limited), strict=True):
+    def __init__(self, peer: Peer, handle: int, limited: bool) -> None:
+        for name, value in (("peer", peer), ("handle", handle), ("limited", limited), ("class", False)):
             object.__setattr__(self, "_leeway_" + name, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return _ask(self, _makes_instances(self), "call", self, list(args), kwargs)
+        return _ask(self, self._leeway_class, "call", self, list(args), kwargs)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name != "__name__":
@@ -194,15 +189,18 @@ class Remote:
         return str(_ask(self, False, "repr", self))
 
     def __enter__(self) -> Any:
-        return _ask(self, True, "call_method", self, "__enter__")
+        return _ask(self, not self._leeway_limited, "call_method", self, "__enter__")
 
     def __exit__(self, *_: object) -> None:
         _ask(self, False, "call_method", self, "__exit__", None, None, None)
 
 
-def _makes_instances(remote: Remote) -> bool:
-    """A class by its kind and by its name: a function's place may be taken by a class, but not its spelling."""
-    return remote._leeway_what == "class" and str(remote.__name__)[:1].isupper()
+def mark_class(value: Any, name: str) -> Any:
+    """``value``, whose calls make instances if the *test's* name for it is spelled like a class. What the solution says
+    of itself does not count: a class may take a function's place, and call itself what it likes."""
+    if isinstance(value, Remote) and name[:1].isupper():
+        object.__setattr__(value, "_leeway_class", True)
+    return value
 
 
 def _ask(remote: Remote, makes: bool, operation: str, *values: Any) -> Any:

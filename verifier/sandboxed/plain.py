@@ -11,6 +11,7 @@ class that both ends know travels as its attributes, and anything else is ``opaq
 from __future__ import annotations
 
 import datetime
+import math
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -32,9 +33,16 @@ class Packer:
     """Builds a node table. ``objects`` runs parallel to ``nodes`` and keeps what they were made of alive."""
 
     def __init__(
-        self, opaque: Callable[[Any], list[Any]], shared: dict[str, type], nodes: list[list[Any]] | None = None
+        self,
+        opaque: Callable[[Any], list[Any]],
+        shared: dict[str, type],
+        *,
+        nodes: list[list[Any]] | None = None,
+        budget: float = math.inf,
     ) -> None:
-        """``nodes`` of another table may come first; references into it stay what they are."""
+        """``nodes`` of another table may come first; references into it stay what they are. More characters and
+        references than ``budget`` raise ``ValueError``."""
+        self._budget = budget
         self.nodes: list[list[Any]] = list(nodes or ())
         self.objects: list[Any] = [None] * len(self.nodes)
         self._opaque, self._shared = opaque, shared
@@ -51,6 +59,9 @@ class Packer:
 
     def _ref(self, value: Any) -> Any:
         kind = type(value)
+        self._budget -= 1 if kind is not str else len(value)
+        if self._budget < 0:
+            raise ValueError("a value too large to be handed over")
         if value is None or kind is bool or kind is str or (kind is int and -_SMALL < value < _SMALL):
             return value
         if kind is float and value - value == 0.0:
@@ -76,7 +87,8 @@ class Packer:
         if kind is complex:
             return ["complex", [repr(value.real), repr(value.imag)]]
         if kind is bytes:
-            return ["bytes", value.hex()]
+            self._budget -= len(value)
+            return ["bytes", value.hex()] if self._budget >= 0 else self._ref(None)
         if kind in _BY_TEXT:
             return [kind.__name__, _BY_TEXT[kind](value)]
         if kind in _DATES:

@@ -88,7 +88,7 @@ class _Keeper:
             self._fresh_folder()
             while (frame := frames.receive(self._link)) is not None:
                 kind, body, blob = frame
-                if kind == b"P":
+                if kind == frames.PROGRAM:
                     self._program(body, blob)
                 else:
                     self._serve(body)
@@ -134,18 +134,19 @@ class _Keeper:
                     "complaint": _tail(err.fileno()),
                 }
                 output = os.pread(out.fileno(), self._limits["output_bytes"], 0)
-        frames.send(self._link, b"p", ending, output)
+        frames.send(self._link, frames.ENDED, ending, output)
         self._renew_folder()
 
     def _serve(self, body: dict[str, Any]) -> None:
-        """Leave the judge's socket to a child until that has ended."""
+        """Leave the judge's socket to a child, and say when that has ended."""
         child = os.fork()
         if child == 0:
             self._confine([os.open("/dev/null", os.O_RDWR)] * 3, keep=self._link.fileno())
             if body["role"] == "solution":
                 children.serve_solution(self._link, body["prefix"], body["source"])
             children.run_tests(self._link, body["prefix"], body["tests"], body["entry"])
-        self._wait(child)
+        status, _ = self._wait(child)
+        frames.send(self._link, frames.GONE, [os.waitstatus_to_exitcode(status)])
         self._renew_folder()
 
     def _wait(self, child: int) -> tuple[int, resource.struct_rusage]:
