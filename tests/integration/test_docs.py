@@ -18,7 +18,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BY_MAKE = {"make demo", "make test", "make check", "make smollm2", "make setup"}
 """What is not started from inside the tests: they are started by it, or it takes an hour. Their targets are checked."""
 
-BEFORE = ["leeway config", "leeway up --preset smollm2 --dry-run"]
+BEFORE = [
+    "leeway config",
+    "leeway up --preset smollm2 --dry-run",
+    "leeway up --preset skywork-or1-7b --dry-run",
+    "leeway up --preset skywork-or1-32b --dry-run",
+]
 DURING = [
     "leeway pause",  # first, so that the run cannot end before the others have been tried
     "leeway status",
@@ -28,7 +33,12 @@ DURING = [
     "leeway set target-entropy 0.25",
     "leeway resume",
 ]
-AFTER = ["leeway up --run my-run --resume", "leeway audit my-run", "leeway report my-run"]
+AFTER = [
+    "leeway up --run my-run --resume",
+    "leeway audit my-run",
+    "leeway report my-run",
+    "leeway export my-run --out my-model",
+]
 RUN = "leeway up --preset tiny --run my-run"
 OTHERS = ["leeway up --preset tiny --set flow.max_staleness=4"]
 PROVE = "leeway prove on-policy --steps 5 --rollout-workers 2 --verifier-workers 2"
