@@ -11,12 +11,13 @@ term. TRL runs as its users run it: its trainer, its default loss (a mean over a
 entropy), its optimizer step; only sampling is replaced, by its own ``rollout_func``. Its batch is one micro-batch of 16
 without gradient checkpointing (``--trl-checkpointing`` turns on what is TRL's default: slower and smaller).
 
-Every variant runs in a process of its own, in turn, ``--rounds`` times: one step to warm up, then ``--steps`` that count.
-Tokens a second are response tokens over the median step; peak memory is the process's largest resident size. Before
-that, one float32 step of each is compared: the same loss and the same gradient, or the figures would mean nothing.
+Every variant runs in a process of its own, in turn, ``--rounds`` times: one step to warm up, then ``--steps`` that
+count. Tokens a second are response tokens over the median step; peak memory is the process's largest resident size.
+Before that, one float32 step of each is compared: the same loss and the same gradient, or the figures would mean
+nothing.
 
-``--lengths geometric`` (default): each response 1.2 times as long as the one before, as lengths are in RL: few are long.
-``even``: evenly spaced, which is the best case for a learner that pads.
+``--lengths geometric`` (default): each response 1.2 times as long as the one before, as lengths are in RL, where few
+are long. ``even``: evenly spaced, which is easier on a trainer that pads.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     git clone https://github.com/huggingface/Math-Verify
     python benchmarks/math_verify_cases.py Math-Verify
 
-Nothing of that checkout is copied here. A case is (gold, prediction, expected). A prediction that boxes something is the
+Nothing of that checkout is copied here. A case is (gold, prediction, expected). A prediction that boxes something is a
 response as it stands; any other is put into a box: its only formula, or the answer that Math-Verify finds in its prose
 (``--whole``: all of it, prose and dollar signs included). A relation and the interval it says are the same to us
 (Math-Verify's ``allow_set_relation_comp=True``); cases that ask for another setting of an option are counted apart: a
@@ -66,7 +66,7 @@ def response(case: Case, *, whole: bool) -> str:
     if "\\boxed" in case.prediction:
         return case.prediction
     formulas = list(_FORMULA.finditer(case.prediction))
-    if whole or len(case.prediction.split()) < 3 and not formulas:
+    if whole or (len(case.prediction.split()) < 3 and not formulas):
         return rf"\boxed{{{case.prediction}}}"
     if len(formulas) == 1 and not re.search(r"\d|%|percent|pct", _FORMULA.sub("", case.prediction)):
         return rf"\boxed{{{next(filter(None, formulas[0].groups()))}}}"

@@ -18,6 +18,9 @@ from .packing import Layout
 
 NAME = "leeway_packed"
 
+Heads = tuple[Tensor, Tensor, Tensor]
+"""Query, key and value of some tokens, each [1, heads, tokens, head width]."""
+
 
 def register() -> str:
     """Make the function known to transformers; returns the name to load a model with."""
@@ -52,24 +55,21 @@ def packed_attention(
     # Rotary embeddings leave query and key in float32 under autocast, which would cast them for the product anyway.
     query, key = query.to(value.dtype), key.to(value.dtype)
     sizes = [size for group in layout for size in group]
-    parts = zip(*(iter(tensor.split(sizes, dim=2)) for tensor in (query, key, value)), strict=True)
+    parts = zip(query.split(sizes, dim=2), key.split(sizes, dim=2), value.split(sizes, dim=2), strict=True)
     outputs: list[Tensor] = []
     for prompt, *responses in layout:
-        shared = next(parts)
-        before = len(outputs)
-        for response in responses:
-            own = next(parts)
-            if response:
-                joined = [torch.cat(pair, dim=2) for pair in zip(shared, own, strict=True)]
-                output = _causal(*joined, scaling, sliding_window)
-                # The prompt's part is the same for every response: it is kept once.
-                outputs.append(output if len(outputs) == before else output[:, :, prompt:])
-        if len(outputs) == before:
-            outputs.append(_causal(*shared, scaling, sliding_window))
+        shared, own = next(parts), [next(parts) for _ in responses]
+        sequences: list[tuple[Heads, ...]] = [(shared, each) for each in own if each[0].shape[2]]
+        for number, sequence in enumerate(sequences or [(shared,)]):
+            output = _causal(sequence, scaling, sliding_window)
+            # The prompt's part is the same for every response: it is kept once.
+            outputs.append(output if number == 0 else output[:, :, prompt:])
     return torch.cat(outputs, dim=2).transpose(1, 2), None
 
 
-def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None) -> Tensor:
+def _causal(sequence: tuple[Heads, ...], scaling: float | None, window: int | None) -> Tensor:
+    """Attention of the sequence whose parts follow one another."""
+    query, key, value = (torch.cat(parts, dim=2) for parts in zip(*sequence, strict=True))
     tokens, mask = query.shape[2], None
     if window is not None and tokens > window:
         mask = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).tril().triu(1 - window)

@@ -11,8 +11,9 @@ so the same groups always give the same micro-batches, whatever the order they a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,14 @@ class ScoredGroup:
     responses: Responses
     rewards_S: np.ndarray
     """r in {0, 1} of each response. float, shape [G]."""
+    own: tuple[int, int] | None = None
+    """First and end of the responses that this rank trains, where others train the rest. Advantages are those of the
+    whole group."""
+
+    @property
+    def trained(self) -> slice:
+        """The responses that this rank trains."""
+        return slice(*self.own) if self.own is not None else slice(0, len(self.rewards_S))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +66,7 @@ class MicroBatch:
     responses_T: Tensor
     """Which response the token belongs to, counted over the groups in ticket order. int64."""
     lengths_T: Tensor
-    """|y|: tokens of the response that the token belongs to. int64."""
+    """|y|: trained tokens of the response that the token belongs to. int64."""
     signal_T: Tensor
     """Whether the token's group carries a signal, some advantage in it not 0 (the set T̃ of report 3.1). bool."""
     old_logprobs_T: Tensor | None = None
@@ -68,7 +77,8 @@ class MicroBatch:
     def to(self, device: torch.device) -> MicroBatch:
         """The same on another device."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
-        return MicroBatch(**{name: it.to(device) if isinstance(it, Tensor) else it for name, it in own.items()})
+        tensors: dict[str, Any] = {name: it for name, it in own.items() if isinstance(it, Tensor)}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 def empty_micro_batch() -> MicroBatch:
@@ -101,18 +111,24 @@ def staleness_of(responses: Responses, version: int) -> np.ndarray:
 
 
 def micro_batches(
-    groups: Sequence[ScoredGroup], advantages: Sequence[np.ndarray], *, version: int, token_budget: int
+    groups: Sequence[ScoredGroup],
+    advantages: Sequence[np.ndarray],
+    *,
+    version: int,
+    token_budget: int,
+    max_staleness: int | None = None,
 ) -> list[MicroBatch]:
     """Cut ``groups`` into micro-batches of at most ``token_budget`` tokens each, prompts included.
 
-    ``advantages``: for each group, float [G] (``objective.advantage``). Raises ``ValueError`` where one prompt and
+    ``advantages``: for each group, float [G] (``objective.advantage``). ``max_staleness``: tokens that are older are
+    context, and no targets (overflow policy ``mask``). Raises ``ValueError`` where one prompt and
     response alone exceed the budget.
     """
     by_ticket = sorted(zip(groups, advantages, strict=True), key=lambda pair: pair[0].ticket.ticket)
     sequences: list[_Sequence] = []
     responses_before = 0
     for group, advantages_S in by_ticket:
-        sequences += _sequences(group, advantages_S, version, responses_before)
+        sequences += _sequences(group, advantages_S, version, responses_before, max_staleness)
         responses_before += len(group.responses.lengths_S)
     return [_micro_batch(part) for part in _parts(sequences, token_budget)]
 
@@ -126,21 +142,26 @@ class _Sequence:
     taken: np.ndarray
     behaviour_logprobs: np.ndarray
     staleness: np.ndarray
+    target: np.ndarray
+    """Which of its tokens are trained. bool."""
     advantage: float
     response: int
     signal: bool
 
 
-def _sequences(group: ScoredGroup, advantages_S: np.ndarray, version: int, responses_before: int) -> list[_Sequence]:
+def _sequences(
+    group: ScoredGroup, advantages_S: np.ndarray, version: int, responses_before: int, max_staleness: int | None
+) -> list[_Sequence]:
     prompt_P, responses = group.ticket.prompt_tokens_P.astype(np.int64), group.responses
     assert len(prompt_P), f"group {group.ticket.group_id} has an empty prompt"
     staleness_T = staleness_of(responses, version)
+    target_T = np.ones_like(staleness_T, dtype=bool) if max_staleness is None else staleness_T <= max_staleness
     signal = bool((advantages_S != 0).any())
     sequences, start = [], 0
     for response, length in enumerate(responses.lengths_S.tolist()):
         own = slice(start, start + length)
         start += length
-        if length == 0:
+        if not group.trained.start <= response < group.trained.stop or not target_T[own].any():
             continue
         sequences.append(
             _Sequence(
@@ -149,6 +170,7 @@ def _sequences(group: ScoredGroup, advantages_S: np.ndarray, version: int, respo
                 responses.tokens_T[own].astype(np.int64),
                 responses.logprobs_T[own],
                 staleness_T[own],
+                target_T[own],
                 float(advantages_S[response]),
                 responses_before + response,
                 signal,
@@ -187,9 +209,9 @@ def _micro_batch(sequences: list[_Sequence]) -> MicroBatch:
             own = len(sequence.taken) - 1
             input_ids.append(sequence.taken[:-1])
             position_ids.append(np.arange(len(prompt), len(prompt) + own))
-            targets += [np.array([last_of_prompt]), np.arange(end, end + own)]
+            targets.append(np.concatenate([[last_of_prompt], np.arange(end, end + own)])[sequence.target])
             end += own
-    counts = [len(sequence.taken) for sequence in sequences]
+    counts = [int(sequence.target.sum()) for sequence in sequences]
 
     def each(values: list, dtype: type) -> Tensor:
         return torch.from_numpy(np.repeat(np.array(values, dtype=dtype), counts))
@@ -202,10 +224,12 @@ def _micro_batch(sequences: list[_Sequence]) -> MicroBatch:
         position_ids_L=joined(position_ids),
         layout=tuple(layout),
         targets_T=joined(targets),
-        taken_T=joined([sequence.taken for sequence in sequences]),
-        behaviour_logprobs_T=joined([sequence.behaviour_logprobs for sequence in sequences], np.float32),
+        taken_T=joined([sequence.taken[sequence.target] for sequence in sequences]),
+        behaviour_logprobs_T=joined(
+            [sequence.behaviour_logprobs[sequence.target] for sequence in sequences], np.float32
+        ),
         advantages_T=each([sequence.advantage for sequence in sequences], np.float32),
-        staleness_T=joined([sequence.staleness for sequence in sequences]),
+        staleness_T=joined([sequence.staleness[sequence.target] for sequence in sequences]),
         responses_T=each([sequence.response for sequence in sequences], np.int64),
         lengths_T=each(counts, np.int64),
         signal_T=each([sequence.signal for sequence in sequences], np.bool_),

@@ -98,7 +98,9 @@ def cut(groups: Sequence[ScoredGroup], *, version: int, config: Config) -> list[
         )
         for group in groups
     ]
-    return micro_batches(groups, advantages, version=version, token_budget=config.train.micro_batch_tokens)
+    bound = config.flow.max_staleness if config.flow.overflow == "mask" else None
+    budget = config.train.micro_batch_tokens
+    return micro_batches(groups, advantages, version=version, token_budget=budget, max_staleness=bound)
 
 
 def surrogate_sum(
@@ -164,10 +166,9 @@ def _measured(policy: Policy, batches: Sequence[MicroBatch], tally: _Tally) -> l
 # --- cutting ---------------------------------------------------------------------------------------------------------
 
 
-def size_of(groups: Sequence[ScoredGroup]) -> tuple[int, int]:
-    """(tokens, responses) of ``groups``."""
-    lengths = [group.responses.lengths_S for group in groups]
-    return sum(int(lengths_S.sum()) for lengths_S in lengths), sum(len(lengths_S) for lengths_S in lengths)
+def size_of(groups: Sequence[ScoredGroup], batches: Sequence[MicroBatch]) -> tuple[int, int]:
+    """(trained tokens, responses) of ``groups``, whose micro-batches are ``batches``."""
+    return sum(len(batch.taken_T) for batch in batches), sum(len(group.rewards_S[group.trained]) for group in groups)
 
 
 def split(tickets: Sequence[int], train: Train) -> list[int]:
@@ -178,15 +179,16 @@ def split(tickets: Sequence[int], train: Train) -> list[int]:
 
 def _mini_batches(policy: Policy, groups: Sequence[ScoredGroup], version: int, config: Config) -> list[_MiniBatch]:
     own = [group.ticket.ticket for group in groups]
-    everyone = _of_all_ranks(policy, own)
+    everyone = sorted(set(_of_all_ranks(policy, own)))  # several ranks may share a group
     place = dict(zip(everyone, split(everyone, config.train), strict=True))
     parts = []
     for number in range(max(place.values(), default=0) + 1):
         mine = [group for group in groups if place[group.ticket.ticket] == number]
-        tokens, responses = policy.reduce(torch.tensor(size_of(mine))).tolist()
+        batches = cut(mine, version=version, config=config)
+        tokens, responses = policy.reduce(torch.tensor(size_of(mine, batches))).tolist()
         if tokens == 0:
             raise ValueError("a training step needs at least one response token on some rank")
-        batches = _as_many_on_every_rank(policy, cut(mine, version=version, config=config))
+        batches = _as_many_on_every_rank(policy, batches)
         batches = [policy.with_reference(batch) for batch in batches]
         parts.append(_MiniBatch(batches, denominator(config.objective.loss, tokens, responses)))
     return parts
@@ -303,7 +305,9 @@ class _Tally:
             **self._lags(policy.reduce(self.by_lag)),
         }
         for staleness in torch.nonzero(sums[:, self.COUNT]).flatten().tolist():
-            metrics[f"tokens/staleness_{staleness}"] = float(sums[staleness, self.COUNT])
+            count = float(sums[staleness, self.COUNT])
+            metrics[f"tokens/staleness_{staleness}"] = count
+            metrics[f"entropy/policy/staleness_{staleness}"] = float(sums[staleness, self.ENTROPY]) / count
             metrics |= self._drift(sums[staleness], float(largest[staleness]), f"/staleness_{staleness}")
         return metrics
 
@@ -338,14 +342,16 @@ class _Tally:
 def _batch_metrics(policy: Policy, groups: Sequence[ScoredGroup], version: int) -> dict[str, float]:
     """What the groups were like: rewards, lengths, head staleness. Collective."""
     none = np.zeros(0)
-    lengths_S = np.concatenate([none, *(group.responses.lengths_S for group in groups)])
-    heads_G = np.array([staleness_of(group.responses, version).max(initial=0) for group in groups], dtype=np.float64)
+    lengths_S = np.concatenate([none, *(group.responses.lengths_S[group.trained] for group in groups)])
+    # A group that ranks share counts where its first response is.
+    begun = [group for group in groups if group.trained.start == 0]
+    heads_G = np.array([staleness_of(group.responses, version).max(initial=0) for group in begun], dtype=np.float64)
     sums = [
-        len(groups),
+        len(begun),
         len(lengths_S),
-        sum(float(group.rewards_S.sum()) for group in groups),
+        sum(float(group.rewards_S[group.trained].sum()) for group in groups),
         float(lengths_S.sum()),
-        sum(int((group.responses.finished_S == 0).sum()) for group in groups),
+        sum(int((group.responses.finished_S[group.trained] == 0).sum()) for group in groups),
         float(heads_G.sum()),
     ]
     count, responses, rewards, length, truncated, head = policy.reduce(torch.tensor(sums, dtype=torch.float64)).tolist()

@@ -45,7 +45,9 @@ def up(
     redis_url: RedisUrl = None,
     runs_dir: RunsDir = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and its arithmetic.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the configuration, its tokens, memory and processes.")
+    ] = False,
 ) -> None:
     """Run everything on this machine: server, learner, rollout and verifier workers, with a live view."""
     from . import up as desk

@@ -113,6 +113,13 @@ def _staleness_rows(run: RunData) -> Rows:
         rows.append(("head staleness: mean, worst, bound", f"{average:.2f}, {worst:.0f}, {bounds}"))
         within, past = run.ages()
         rows.append(("groups past the bound of their step", f"{past.sum():,} of {(within + past).sum():,}"))
+    if run.has("overflow/expired_tokens", "overflow/tokens_past_bound"):
+        expired, past_tokens = run.total("overflow/expired_tokens"), run.total("overflow/tokens_past_bound")
+        share = percent(expired / (run.total("batch/tokens") + expired))
+        rows.append(("refunded for their age", f"{expired:,.0f} tokens, {share} of those trained and refunded so"))
+        rows.append(
+            ("past the bound in trained groups", f"{past_tokens:,.0f} tokens (mask leaves them out, soft trains)")
+        )
     for label, key in (
         ("token staleness, mean", "staleness/token_mean"),
         ("|log π − log μ|, mean over tokens", "logprob/abs_diff_mean"),

@@ -86,7 +86,8 @@ def alarms(now: Snapshot) -> list[str]:
         why = next((minute["why"] for minute in recent if "why" in minute), "no reason given")
         before_that = f" ({share_before:.1%} before that)" if graded_before else ""
         found.append(
-            f"the verifiers fail on {share:.1%} of the responses of the last {RECENT_MINUTES} minutes{before_that}: {why}"
+            f"the verifiers fail on {share:.1%} of the responses of the last {RECENT_MINUTES} minutes"
+            f"{before_that}: {why}"
         )
     groups, reward = now.alike
     if groups >= ALIKE_GROUPS:

@@ -27,7 +27,7 @@ ABILITIES = frozenset({*GRADERS, CODE})
 
 
 class QuickGrader(Protocol):
-    """Judges one response where that takes microseconds, in a process that must not be killed; None where it does not."""
+    """Judges one response where that takes microseconds, in a process that must not be killed; else None."""
 
     def __call__(
         self, response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool

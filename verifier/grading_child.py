@@ -72,7 +72,7 @@ def _die_with_parent(parent: int) -> None:
 
 
 def _forget_peak() -> None:
-    """Start the kernel's record of our largest resident size anew; where it has none, the record is of our whole life."""
+    """Start the kernel's record of our largest resident size anew; where it cannot, the record is of our whole life."""
     try:
         with open("/proc/self/clear_refs", "wb") as clear:
             clear.write(b"5")

@@ -7,8 +7,8 @@
    change it). Several golds are alternatives.
 
 Before it come equal text and the rules of ``math_rules`` with exact arithmetic: most answers end there (``quickly``),
-and what Math-Verify reads poorly is decided there. After it comes one more look (``_confirmed``): Math-Verify rounds
-to six decimals and chops what is small, so that 1/2004! is 1/2006! to it.
+and what Math-Verify reads poorly is decided there. What plainly differs in number (``_apart``) does not come before it
+either: it would prove the difference at length, or round it away.
 
 Math-Verify is only ever given what stands in the box, never the prose around it: on whole responses it prefers
 "the final answer is $7$" to the box, and grades the reasoning when there is no box.
@@ -259,33 +259,36 @@ def _math_verify_equal(answer: str, gold: str, boxed: bool) -> bool:
     if parsed and isinstance(parsed[-1], str) and parsed[-1].strip() == gold:
         return True
     theirs = _parsed_gold(gold)
-    return verify(theirs, parsed, timeout_seconds=None) and ("%" in answer + gold or _confirmed(theirs[0], parsed[0]))
+    if "%" not in answer + gold and theirs and parsed and _apart(theirs[0], parsed[0]):
+        return False
+    return verify(theirs, parsed, timeout_seconds=None)
 
 
-def _confirmed(gold: Any, answer: Any) -> bool:
-    """Whether a "same" of Math-Verify's survives a look at the relative difference, where there is a number to look at.
+def _apart(gold: Any, answer: Any) -> bool:
+    """Whether two parsed expressions plainly differ where one can put numbers in: relatively, at 30 digits.
 
-    Two equations must vanish together, at two points: Math-Verify finds all equations without a real solution equal.
+    Most differences are found here, at a fraction of what proving them costs Math-Verify; and its "same" is not to be
+    had where they differ, for it rounds to six decimals and chops what is small. Two equations differ where they do not
+    vanish together: to Math-Verify all equations without a real solution are equal.
     """
     from sympy import Eq, Expr, Float, N, Rational
 
-    def at(expression: Any, point: int) -> complex:
+    def at(expression: Any, point: int) -> Any:
         letters = sorted(expression.free_symbols, key=str)
-        values = {letter: Rational(7 * at + 5 * point + 2, 13) for at, letter in enumerate(letters, start=1)}
+        values = {letter: Rational(7 * number + 5 * point + 2, 13) for number, letter in enumerate(letters, start=1)}
         return N(expression.doit().subs(values), 30)
 
     try:
         if isinstance(gold, Eq) and isinstance(answer, Eq):
-            sides = [(at(gold.lhs - gold.rhs, point), at(answer.lhs - answer.rhs, point)) for point in (1, 2)]
-            (a, b), (c, d) = sides
-            return bool(abs(a * d - b * c) <= 1e-9 * abs(a * d))
+            (a, b), (c, d) = [(at(gold.lhs - gold.rhs, point), at(answer.lhs - answer.rhs, point)) for point in (1, 2)]
+            return not abs(a * d - b * c) <= 1e-9 * abs(a * d)
         if not (isinstance(gold, Expr) and isinstance(answer, Expr)) or gold.free_symbols != answer.free_symbols:
-            return True
+            return False
         theirs, mine = at(gold, 1), at(answer, 1)
         tolerance = math_rules.CLOSE if gold.has(Float) or answer.has(Float) else 1e-12
-        return bool(abs(theirs - mine) <= tolerance * max(abs(theirs), abs(mine)))
+        return bool(abs(theirs - mine) > tolerance * max(abs(theirs), abs(mine)))
     except (TypeError, ValueError, ArithmeticError, AttributeError):
-        return not isinstance(gold, Eq)  # no number to look at: ∞, sets, matrices
+        return isinstance(gold, Eq) and isinstance(answer, Eq)  # no number to look at: ∞, sets, matrices
 
 
 @lru_cache(maxsize=1024)

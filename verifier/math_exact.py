@@ -29,7 +29,9 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+\.?\d*|\.\d+)|(?P<command>\\(?:d|t|c)?frac|\\[a-zA-Z]+)|(?P<sign>[-+*/^!(){}\[\]])"
     r"|(?P<letter>[a-zA-Z](?:_(?:[a-zA-Z0-9]|\{[a-zA-Z0-9]+\}))?))"
 )
-_GREEK = frozenset(r"\alpha \beta \gamma \delta \theta \lambda \mu \phi \varphi \omega \sigma \rho \tau".split())
+_GREEK = frozenset(
+    f"\\{name}" for name in ("alpha", "beta", "gamma", "delta", "theta", "lambda", "mu", "phi", "omega", "sigma", "rho")
+)
 _TIMES = frozenset([r"\cdot", r"\times", "*"])
 _FRACTIONS = frozenset([r"\frac", r"\dfrac", r"\tfrac", r"\cfrac"])
 
@@ -223,15 +225,15 @@ class _Reader:
 
     def factor(self) -> tuple[Exact, bool]:
         base, plain = self.atom()
-        while self.take("!"):
+        if self.take("!"):
             number = base.rational
             if number is None or number.denominator != 1 or not 0 <= number <= 2100:
                 raise _Unread
             base = _number(Fraction(math.factorial(int(number))))
-        if self.take("^"):
+        elif self.take("^"):
             base = _power(base, self.exponent())
-            if self.peek()[1] == "^" or self.peek()[1] == "!":
-                raise _Unread
+        if self.peek()[1] in ("^", "!"):
+            raise _Unread  # 3!!, 2^3^4
         return base, plain
 
     def exponent(self) -> int:

@@ -1,4 +1,4 @@
-"""Reads the text of an answer into its outer shape: several answers, a tuple or interval, a union, a matrix, an equation.
+"""Reads the text of an answer into its outer shape: several answers, a tuple, an interval, a matrix, an equation.
 
 Only the shape is read here; what stands inside stays text (``Leaf``), for ``math_rules`` to compare. A text has one
 reading, or two where custom allows two (``1,234`` is a number or a list). Reading is linear in the text.
@@ -124,6 +124,7 @@ _SPACE = re.compile(r"\\[,;:! ]|~|\s+")
 _AND_OR = re.compile(
     r"[,;]?\s*(?:\\text\s*\{[\s,]*(?:and|or)[\s,]*\}|(?<![a-zA-Z\\{])(?:and|or)(?![a-zA-Z}])|(?<=[\d)\]])or(?=[A-Z]))\s*,?"
 )
+_CHOOSE = re.compile(r"\{([^{}]*)\\choose\b([^{}]*)\}")
 _DOLLARS = re.compile(r"(?<=[\d}])\s*\\\$(?!\d)")
 _ASCII = re.compile(r"<=|>=|!=|=<|\.\.\.+|\*\*")
 _ASCII_SIGNS = {"<=": "≤", "=<": "≤", ">=": "≥", "!=": "≠", "**": "^"}
@@ -142,6 +143,7 @@ def tidy(text: str) -> str:
     if "\\" in text or "~" in text or "{" in text:
         text = _DIGIT_GROUP.sub("", text)
         text = _COMMAND.sub(lambda command: _BY_COMMAND.get(command[0], command[0]), text)
+        text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
         text = _DOLLARS.sub(r"\\text{dollar}", text).replace(r"\$", "").replace(r"\#", "").replace(r"\%", "%")
     text = text.replace("$", "")
     text = _ASCII.sub(lambda sign: _ASCII_SIGNS.get(sign[0], "…"), text)
@@ -204,11 +206,13 @@ def _shape(text: str, depth: int = 0) -> Reading:
         return Group("(", ")", (Leaf(r"-\infty"), Leaf(r"\infty")))
     if "∈" in text and (parts := _split(text, "∈")) is not None and len(parts) == 2 and _NAME.fullmatch(parts[0]):
         return _shape(parts[1], depth + 1)
+    if text.startswith("\\{") and _closing(text, 1) == len(text) - 1:
+        return _bracketed(text, depth)
     if _RELATION.search(text):
         return _interval(text) or Leaf(text)
     if "=" in text or "≈" in text:
         return _equation(text, depth)
-    if text and (text[0] in "([{" or text.startswith("\\{")):
+    if text and text[0] in "([{":
         return _bracketed(text, depth)
     if text.count("±") == 1 and "\\mp" not in text:
         return Several(tuple(Leaf(text.replace("±", sign).removeprefix("+")) for sign in "+-"), braces=False)
@@ -235,6 +239,9 @@ def _bracketed(text: str, depth: int) -> Reading:
         pieces = _split(inside, ",;")
         if not inside.strip():
             return Leaf("∅")
+        builder = re.fullmatch(r"(?P<name>[^|:]+)[|:](?P<condition>[^|:]+)", inside)
+        if builder is not None and _NAME.fullmatch(builder["name"].strip()):
+            return _interval(builder["condition"]) or Leaf(text)  # {x | x > 2}
         if pieces is None or len(pieces) > MAX_ITEMS or not all(pieces) or "|" in inside or ":" in inside:
             return Leaf(text)
         return _several(pieces, True, depth)
@@ -300,17 +307,20 @@ def _equation(text: str, depth: int) -> Reading:
     return Equation(left, _shape(right, depth + 1), name)
 
 
+_ARGUMENTS = r"\((?:(?:[a-zA-Z]|\\[a-z]+)\s*,?\s*)+\)"
+
+
 def label(left: str) -> str | None:
     """The name that the left side of an equation is, without arguments; None where it is an expression."""
     bare = re.sub(
-        r"\((?:[a-z],?\s*)+\)|_\{[^{}]*\}|_\w|\s|\\(?:frac|text|angle|overline|overrightarrow|triangle|vec)", "", left
+        _ARGUMENTS + r"|_\{[^{}]*\}|_\w|\s|\\(?:frac|text|angle|overline|overrightarrow|triangle|vec)", "", left
     )
     bare = _COMMAND.sub("a", bare)
     if not bare:  # (p, q)
         return re.sub(r"\s", "", left) if left else None
     if not re.fullmatch(r"[a-zA-Z':|{}°/]+", bare):
         return None
-    return re.sub(r"\((?:[a-z],?\s*)+\)|\s|[{}]", "", left)
+    return re.sub(_ARGUMENTS + r"|\s|[{}]", "", left)
 
 
 def _matrix(body: str, depth: int) -> Reading:

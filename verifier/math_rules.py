@@ -40,9 +40,8 @@ def exactly(answer: str, gold: str) -> Truth:
     found = math_exact.same(left, right)
     if found is not False:
         return found
-    if {name.lower() for name in left.letters} == {name.lower() for name in right.letters} != set():
-        if left.letters != right.letters:
-            return None  # X for x
+    if left.letters != right.letters and {x.lower() for x in left.letters} == {x.lower() for x in right.letters}:
+        return None  # X for x
     if left.decimals or right.decimals:
         mine, theirs = left.value(), right.value()
         if mine is None or theirs is None or abs(mine - theirs) <= CLOSE * max(abs(mine), abs(theirs)):
@@ -209,23 +208,26 @@ def _equations(answer: Reading, gold: Reading, leaf: LeafTest) -> Truth:
         assert isinstance(gold, Equation)
         return _same(answer, gold.right, leaf) if gold.label else False  # 0 does not answer a + 3z = 0
     if not isinstance(gold, Equation):
-        if answer.label or re.fullmatch(r"[a-zA-Z+\-\\{}()|_ ]+", answer.left):
-            return _same(answer.right, gold, leaf)
-        if math_units.split(answer.left)[1]:
-            return _same(answer.right, gold, leaf)  # 1/2 hour = 30
-        if re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", answer.left)):
+        named = answer.label or re.fullmatch(r"[a-zA-Z+\-\\{}()|_ ]+", answer.left)
+        if named or math_units.split(answer.left)[1]:
+            return _same(answer.right, gold, leaf)  # x = 3, a + b = 3, 1/2 hour = 30
+        if _has_letters(answer.left):
             return None if isinstance(gold, Leaf) and "=" in gold.text else False
-        consistent = _all([_same(Leaf(answer.left), answer.right, leaf), _same(answer.right, gold, leaf)])
-        return consistent  # 2 + 3 = 5, but not 4 = 5
+        # 2 + 3 = 5, but not 4 = 5
+        return _all([_same(Leaf(answer.left), answer.right, leaf), _same(answer.right, gold, leaf)])
     if answer.label and gold.label:
         if answer.label == gold.label:
             return _same(answer.right, gold.right, leaf)
-        if len(answer.label) == 1 and len(gold.label) == 1 and isinstance(answer.right, Leaf):
-            if not re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", answer.right.text)):
-                return False  # y = 3 is not x = 3
+        letters = len(answer.label) == len(gold.label) == 1
+        if letters and isinstance(answer.right, Leaf) and not _has_letters(answer.right.text):
+            return False  # y = 3 is not x = 3
     if answer.left == gold.left and (same := _same(answer.right, gold.right, leaf)):
         return same
     return _same_curve(answer, gold)
+
+
+def _has_letters(text: str) -> bool:
+    return re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", text)) is not None
 
 
 def _same_curve(answer: Equation, gold: Equation) -> Truth:
@@ -252,6 +254,8 @@ _POWER = re.compile(r"(\^|(?<![a-zA-Z])(?:\\?sqrt|\\?exp))\s*\(([^()]*)\)")
 _ANGLE = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*\{?\s*\\circ\s*\}?")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+_ALPHANUMERIC = re.compile(r"(?=.*[A-Za-z]{2})(?:\\text\s*\{[\w\s.:]*\}|[\w\s.:])+")
+_UPRIGHT = re.compile(r"\\text\s*\{\s*([ei])\s*\}")
 _BASE = re.compile(r"([0-9A-Za-z]+)_\{?(\d+)\}?")
 _CHOICE = re.compile(
     r"(?:(?:option|choice|answer)[\s:]*)?(?:\(([A-J])\)|([A-J])(?=$|[).:]))[).:]*\s*(?P<rest>.*)",
@@ -310,6 +314,8 @@ def _chosen(answer: str, gold: str, leaf: LeafTest) -> Truth:
 
 def _worded(answer: str, gold: str, leaf: LeafTest) -> Truth:
     """Words are compared as words, without regard to case, spaces and punctuation."""
+    if _ALPHANUMERIC.fullmatch(gold) and _spelled(answer) == _spelled(gold):
+        return True  # June 20
     mine, theirs = _word(answer), _word(gold)
     if mine is None or theirs is None:
         if theirs is not None and len(theirs) > 3 and mine is None and not re.search(r"[a-zA-Z]", answer):
@@ -320,6 +326,10 @@ def _worded(answer: str, gold: str, leaf: LeafTest) -> Truth:
     if "\\text" not in answer + gold and sorted(mine) == sorted(theirs) and len(mine) < 5:
         return None  # abc and cab may be products
     return False if len(mine) > 1 and len(theirs) > 1 else None
+
+
+def _spelled(text: str) -> str:
+    return re.sub(r"\s|(?<!\d)\.|\.(?!\d)", "", _TEXT.sub(r"\1", text)).lower()
 
 
 def _word(text: str) -> str | None:
@@ -335,6 +345,7 @@ def _word(text: str) -> str | None:
 
 def _quantities(answer: str, gold: str, leaf: LeafTest) -> Truth:
     """A value with its unit or percent sign. A unit on one side alone is left out; two known ones must agree."""
+    answer, gold = (_UPRIGHT.sub(r"\1", side) for side in (answer, gold))  # \mathrm{e} is no unit
     (mine, my_unit), (theirs, their_unit) = math_units.split(answer), math_units.split(gold)
     if re.search(r"(?:^|\W)(?:or|and|not)(?:\W|$)", my_unit) or (
         re.search(r"\d", my_unit) and not math_units.unit(my_unit)

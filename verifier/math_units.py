@@ -27,11 +27,12 @@ _TABLE: dict[str, dict[str, str | int]] = {
         "yd yard": "0.9144", "mi mile": "1609.344",
     },
     "time": {
-        "s sec second": 1, "min minute": 60, "h hr hour": 3600, "day": 86400, "week": 604800, "ms millisecond": "1/1000",
+        "ms millisecond": "1/1000", "s sec second": 1, "min minute": 60, "h hr hour": 3600, "day": 86400,
+        "week": 604800,
     },
     "mass": {
-        "mg milligram": "1/1000", "g gram": 1, "kg kilogram": 1000, "lb lbs pound": "453.59237", "oz ounce": "28.349523125",
-        "ton tonne": 1_000_000,
+        "mg milligram": "1/1000", "g gram": 1, "kg kilogram": 1000, "ton tonne": 1_000_000,
+        "lb lbs pound": "453.59237", "oz ounce": "28.349523125",
     },
     "volume": {"ml mL milliliter millilitre": "1/1000", "l L liter litre": 1, "gal gallon": "3.785411784"},
     "money": {"cent": "1/100", "dollar USD": 1},

@@ -100,8 +100,8 @@ class GraderPool:
     def grade(self, items: Sequence[GradeItem]) -> list[Verdict]:
         """A verdict for each item, in order. All are submitted at once; each has its own clock, from its own start.
 
-        An overrun by a child that had the processor is ``timeout``. A lost child, a starved one or a failure in our code
-        is tried once more, then it is ``error``.
+        An overrun by a child that had the processor is ``timeout``. A lost child, a starved one or a failure in our
+        code is tried once more, then it is ``error``.
         """
         for ability in {item.ability for item in items} - {CODE}:
             grader_for(ability)  # an unknown one is the caller's mistake, not a verdict

@@ -91,6 +91,28 @@ def _loss_over_whole_logits(config, alpha):
     return total / tokens
 
 
+@pytest.mark.parametrize("overflow", ["mask", "soft"])
+def test_tokens_past_the_bound_leave_the_loss_under_mask_alone(model_path, overflow):
+    """Masked tokens stay as context; N_tok counts the others."""
+    config = make_config(model_path, flow__overflow=overflow, flow__max_staleness=1)
+    groups = make_groups(version=4, seed=4)
+    module, total = load_module(config), 0.0
+    whole = cut(groups, version=4, config=make_config(model_path))
+    kept = sum(int((batch.staleness_T <= 1).sum()) for batch in whole)
+    tokens = sum(len(batch.taken_T) for batch in whole)
+    assert 0 < kept < tokens
+    counted = kept if overflow == "mask" else tokens
+    for batch in whole:
+        logprobs_T = module(batch).logprobs_T.detach()
+        ratio_T, a_T = (logprobs_T - batch.behaviour_logprobs_T).exp(), batch.advantages_T
+        loss_T = -torch.minimum(ratio_T * a_T, ratio_T.clamp(0.8, 1.2) * a_T)
+        in_loss_T = batch.staleness_T <= 1 if overflow == "mask" else torch.ones_like(batch.staleness_T, dtype=bool)
+        total += float(loss_T[in_loss_T].sum()) / counted
+    metrics = train_step(Policy(config), groups, version=4, controller=ControllerState(), config=config).metrics
+    assert metrics["batch/tokens"] == counted
+    assert metrics["loss"] == pytest.approx(total, rel=1e-5)
+
+
 def test_the_loss_of_a_step_is_the_formula_over_whole_logits(model_path):
     config = make_config(model_path, flow__temperature=0.8, entropy__target=10.0)
     _, (result,) = _train(config, steps=1, controller=ControllerState(0.05))
@@ -209,8 +231,9 @@ def _plain_updates(config, steps=2):
             )
         updates = len(parts) * config.train.reuse
         for update in range(updates):
-            count = denominator(config.objective.loss, *size_of(parts[update % len(parts)]))
-            for batch in known[update % len(parts)]:
+            part, batches = parts[update % len(parts)], known[update % len(parts)]
+            count = denominator(config.objective.loss, *size_of(part, batches))
+            for batch in batches:
                 output = surrogate_sum(module, batch, config.objective, 0.0, update / updates)
                 (output.loss_sum * (1 / count)).backward()
             clip_gradients(module, config.train.grad_clip)

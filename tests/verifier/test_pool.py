@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -267,3 +268,32 @@ def test_a_response_that_crashes_every_process_is_to_blame() -> None:
         (verdict,) = verdicts.result()
         assert verdict.kind is TIMEOUT
         assert verdict.reason == "grading it crashes the grading process (signal 6)"
+
+
+@pytest.mark.slow
+def test_twenty_thousand_jobs_leave_nothing_behind_and_memory_flat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    before, others, resident = _open_files(), set(psutil.Process().children()), []
+    with GraderPool(2, timeout_s=1.0) as pool:
+        for number in range(20_000):
+            answer = (rf"{number}\sqrt{{2}}", str(number), rf"\frac{{{number}}}{{7}}", "x>" + str(number))[number % 4]
+            answer = rf"\sqrt[3]{{{number}}}" if number % 40 == 0 else answer  # for a child
+            answer = ENDLESS if number % 6_000 == 1_000 else answer  # one that has to be killed
+            future = pool.submit(item(answer, str(number)))
+            if not future.done() and number % 400 == 0:
+                future.result()
+            if number in (10_000, 19_999):
+                pool.grade([item(HARD)])
+                resident.append(sum(psutil.Process(pid).memory_info().rss for pid in (os.getpid(), *pool.pids())))
+        children = pool.pids()
+    assert all(gone(pid) for pid in children)
+    assert set(psutil.Process().children()) <= others
+    assert _open_files() == before
+    assert list(tmp_path.iterdir()) == []
+    assert resident[1] < resident[0] + (48 << 20), [size >> 20 for size in resident]
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))

@@ -291,6 +291,8 @@ def _set_capabilities(mask: int) -> None:
 
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _CLONE, _CLONE3, _CLONE_NEW = (56, 220), 435, 0x7E020080
+_PRLIMIT = (302, 261)
+"""Allowed on oneself only: process 1 of the job is of the same user."""
 
 _FORBIDDEN = {
     "other processes": ((101, 117), (310, 270), (311, 271), (312, 272), (438, 438), (424, 424)),
@@ -325,6 +327,13 @@ def _system_call_filter() -> tuple[bytes, ctypes.Array[ctypes.c_char]]:
             program += [(equal, 0, 1, numbers[column]), (give, 0, 0, refuse)]
     program += [(equal, 0, 1, _CLONE3), (give, 0, 0, absent)]
     program += [(equal, 0, 3, _CLONE[column]), (load, 0, 0, 16), (bits, 0, 1, _CLONE_NEW), (give, 0, 0, refuse)]
+    program += [
+        (load, 0, 0, 0),
+        (equal, 0, 3, _PRLIMIT[column]),
+        (load, 0, 0, 16),
+        (equal, 1, 0, 0),
+        (give, 0, 0, refuse),
+    ]
     program += [(give, 0, 0, allow)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
     return struct.pack("@HP", len(program), ctypes.addressof(code)), code

@@ -172,6 +172,51 @@ def test_a_group_of_an_older_incarnation_is_turned_away(flow, wait_until):
     assert worker.depths()["scored"] == 0
 
 
+def overtake(intake, worker):
+    """Ticket 0 is overtaken by the others in the first step; comes back, sampled by version 0, when v is 1."""
+    for ticket in (1, 2):
+        play(worker, ticket)
+    first = intake.next_batch(5)
+    assert numbers(first) == [1, 2]
+    intake.trained(first, "0")
+    play(worker, 3, version=1)
+    play(worker, 0)
+    worker.set_control("max_staleness", "0")
+
+
+@pytest.mark.parametrize(
+    ("overflow", "second", "expired"), [("drop", [3, 4], 1), ("mask", [3, 4], 1), ("soft", [0, 3], 0)]
+)
+def test_policies_that_do_not_wait_differ_in_what_becomes_of_a_group_past_the_bound(
+    begin, wait_until, overflow, second, expired
+):
+    intake, worker, ledger = begin(f"flow.overflow={overflow}")
+    overtake(intake, worker)
+    wait_until(lambda: intake.book.max_staleness == 0, "the dial")
+    if expired:
+        wait_until(lambda: intake.next_batch(0.1) is None and intake.refunds["expired"] == 1, "the refund")
+        assert intake.tokens_expired == 5
+        play(worker, 4, version=1)
+    batch = intake.next_batch(5)
+    assert numbers(batch) == second
+    intake.trained(batch, "0")
+    intake.stop()
+    account = audit(ledger.path, unfinished=True)
+    assert (account.violations, account.refunded["expired"]) == (1 - expired, expired)
+
+
+def test_the_policy_is_a_live_control(begin, wait_until):
+    intake, worker, ledger = begin()
+    for ticket in (1, 2):
+        play(worker, ticket)
+    assert intake.next_batch(0.3) is None
+    worker.set_control("overflow", "drop")
+    wait_until(lambda: intake.book.overflow == "drop", "the dial")
+    assert numbers(intake.next_batch(5)) == [1, 2]
+    (turned,) = [line for line in read(ledger.path) if line["event"] == "control"]
+    assert (turned["name"], turned["value"], turned["previous"]) == ("overflow", "drop", "wait")
+
+
 STAGES = "stages=[{from_step=1,groups_per_step=1,max_response_tokens=9,temperature=0.5}]"
 
 
