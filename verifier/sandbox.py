@@ -208,11 +208,11 @@ class Job:
         self.peak_bytes = 0
         """The most memory seen in use, by looking every 50 ms; what a run reports at its end is added by ``saw``."""
 
-    def send(self, kind: bytes, body: Any, blob: bytes = b"", *, deadline: float) -> None:
-        """Write a frame; it may be that nobody reads it, so that has a deadline too."""
+    def send(self, *frames_due: bytes, deadline: float) -> None:
+        """Write frames; it may be that nobody reads them, so that has a deadline too."""
         self._link.settimeout(max(deadline - time.monotonic(), 0.001))
         try:
-            frames.send(self._link, kind, body, blob)
+            self._link.sendall(b"".join(frames_due))
         except TimeoutError as error:
             raise Overrun from error
         except OSError as error:

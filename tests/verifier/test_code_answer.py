@@ -402,6 +402,11 @@ def test_returned_values_are_compared_with_json(
     assert grade(grader, f"def f(): return {returned}", calling("f", ([], due))).kind is kind
 
 
+def test_a_method_named_like_one_of_the_standard_library_is_found(grader: CodeGrader) -> None:
+    source = "class Solution:\n    def mode(self, a): return min(a)"
+    assert grade(grader, source, calling("mode", ([[3, 1, 2, 3]], 1))).kind is CORRECT
+
+
 def test_a_list_of_arguments_may_wrap_its_result(grader: CodeGrader) -> None:
     tests = {"fn_name": "f", "inputs": [[1, [2]]], "outputs": [[[1, 2]]]}
     assert grade(grader, "def f(a, b): return [a, *b]", tests).kind is CORRECT

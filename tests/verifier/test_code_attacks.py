@@ -388,7 +388,7 @@ def test_killing_or_tracing_the_parent(grader: CodeGrader) -> None:
         for attach in (16, 0x4206):
             refused.append(libc.ptrace(attach, parent, 0, 0))
         refused.append(libc.syscall(310, parent, None, 0, None, 0, 0))
-        refused.append(libc.syscall(434, parent, 0))
+        refused.append(libc.syscall(438, parent, 0, 0))
         try:
             os.kill(-1, signal.SIGKILL)
         except ProcessLookupError:
@@ -681,10 +681,10 @@ def test_what_a_solution_patches_prints_raises_or_exits_with_forges_nothing(grad
     at_import = f"def f(x): return 0\n{patch}\n"
     in_the_call = f"def f(x):\n{indent(patch, '    ')}\n    return 0\n"
     for tests in (SQUARE_CALL, SQUARE, SQUARE_CASES):
-        limited = tests | {"time_limit_s": 3}
+        limited = tests | {"time_limit_s": 1}
         for source in (at_import, in_the_call):
             assert grade(grader, source, limited).kind in (WRONG, TIMEOUT), source
-    assert grade(grader, at_import + "print(0)\n", SQUARE_PROGRAM | {"time_limit_s": 3}).kind in (WRONG, TIMEOUT)
+    assert grade(grader, at_import + "print(0)\n", SQUARE_PROGRAM | {"time_limit_s": 1}).kind in (WRONG, TIMEOUT)
 
 
 def test_a_result_that_answers_for_the_test(grader: CodeGrader) -> None:

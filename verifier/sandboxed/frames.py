@@ -19,8 +19,13 @@ _HEAD = struct.Struct(">cII")
 
 def send(link: socket.socket, kind: bytes, body: Any, blob: bytes = b"") -> None:
     """Write one frame; a JSON body never holds NaN as a word, because ``plain`` spells it out."""
+    link.sendall(pack(kind, body, blob))
+
+
+def pack(kind: bytes, body: Any, blob: bytes = b"") -> bytes:
+    """One frame as bytes; several in one writing wake the other end once."""
     text = json.dumps(body).encode()
-    link.sendall(_HEAD.pack(kind, len(text), len(blob)) + text + blob)
+    return _HEAD.pack(kind, len(text), len(blob)) + text + blob
 
 
 def receive(link: socket.socket) -> tuple[bytes, Any, bytes] | None:

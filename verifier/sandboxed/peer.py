@@ -297,7 +297,7 @@ def solution_serves(namespace: dict[str, Any], prelude: dict[str, Any]) -> dict[
 def find(namespace: dict[str, Any], expression: str) -> Any:
     """What ``twoSum``, ``Solution().twoSum`` or a method of ``class Solution`` stands for."""
     solution = namespace.get("Solution")
-    if expression not in namespace and isinstance(solution, type) and hasattr(solution, expression):
+    if isinstance(solution, type) and hasattr(solution, expression):  # the prelude may have another of that name
         return getattr(solution(), expression)
     if expression.startswith("Solution().") and solution is None:
         expression = expression.removeprefix("Solution().")
