@@ -5,8 +5,8 @@
     python benchmarks/math_verifier.py [--rounds 9] [--items 400] [--seed 0]
 
 The mix is shaped like the answers to competition problems: 55 % integers, 20 % fractions, 5 % decimals, 20 %
-expressions (roots, multiples of π, powers, polynomials, and one in eight of them what only Math-Verify reads: cube roots,
-logarithms, binomials). A third of the answers are right, some of them in another form; no pair comes twice.
+expressions (roots, multiples of π, powers, polynomials, and one in eight of them what only Math-Verify reads: cube
+roots, logarithms, binomials). A third of the answers are right, some of them in another form; no pair comes twice.
 
 - **bare**: ``verify(parse(gold), parse(answer))``, both boxed, with its own clocks, in this process's main thread.
 - **ours**: ``GraderPool(1)``, this process and its one child on the same core.

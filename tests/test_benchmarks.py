@@ -1,5 +1,6 @@
 """The benchmarks run and print their ratios; what the ratios are is for an idle machine to say."""
 
+import os
 import re
 import runpy
 import subprocess
@@ -56,3 +57,10 @@ def test_trl_and_this_learner_find_the_same_loss_and_gradient():
     assert theirs == ours
     assert _number(r"gradients (\S+) apart", said) < 1e-4
     assert re.search(r"^float32 +0(?: +[\d.]+){6}$", said, re.MULTILINE)
+
+
+def test_the_math_verifier_prints_its_ratio_and_finds_the_same_verdicts(monkeypatch, capsys):
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)  # it would pin the tests that follow
+    monkeypatch.setattr(sys, "argv", ["math_verifier.py", "--rounds", "1", "--items", "40"])
+    runpy.run_path(str(BENCHMARKS / "math_verifier.py"), run_name="__main__")
+    assert re.search(r"^ratio [\d.]+ \(at least 3\); 0 of 40 verdicts differ$", capsys.readouterr().out, re.MULTILINE)
