@@ -116,13 +116,14 @@ def main() -> None:
                 for gold, answer in pairs
             ]
             started = time.perf_counter()
-            ours = [verdict.kind is VerdictKind.CORRECT for verdict in pool.grade(items)]
+            verdicts = pool.grade(items)
             ours_s = time.perf_counter() - started
+            ours = [verdict.kind is VerdictKind.CORRECT for verdict in verdicts]
             ratios.append(bare_s / ours_s)
-            for (gold, answer), theirs, mine in zip(pairs, bare, ours, strict=True):
-                if theirs != mine:
+            for (gold, answer), theirs, verdict in zip(pairs, bare, verdicts, strict=True):
+                if theirs != (verdict.kind is VerdictKind.CORRECT):
                     different += 1
-                    print(f"gold {gold}, answer {answer}: bare {theirs}, ours {mine}")
+                    print(f"gold {gold}, answer {answer}: bare {theirs}, ours {verdict.kind}: {verdict.reason}")
             rates = f"bare {len(pairs) / bare_s:,.0f} items/s, ours {len(pairs) / ours_s:,.0f}"
             print(f"{rates}, ratio {ratios[-1]:.1f}; {sum(ours)} right")
     total = arguments.rounds * arguments.items
