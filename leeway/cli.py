@@ -113,7 +113,7 @@ def status(
 
 @app.command("set")
 def set_control(
-    name: Annotated[str, typer.Argument(help="max-staleness, overflow or target-entropy.")],
+    name: Annotated[str, typer.Argument(help="max-staleness, overflow, pipeline-depth or target-entropy.")],
     value: Annotated[str, typer.Argument(help="The new value.")],
     run: AnyRun = None,
     redis_url: RedisUrl = None,
