@@ -429,8 +429,14 @@ def _validated(values: dict[str, Any], layers: list[Layer]) -> Config:
         path = tuple(str(part) for part in first["loc"])
         if first["type"] == "missing":
             raise ConfigError(f"{layers[-1].name}: {'.'.join(path)} is required and no preset gives it") from error
-        layer = next((layer for layer in reversed(layers) if _has(layer.values, path)), layers[-1])
-        message = f"{_where(layer, path)}: {'.'.join(path)} = {first['input']!r}: {first['msg']}"
+        layer = next((layer for layer in reversed(layers) if _has(layer.values, path)), None)
+        right = first["msg"]
+        while layer is None and len(path) > 1:  # of a key with several types, each type's complaint has its own path
+            path = path[:-1]
+            layer = next((layer for layer in reversed(layers) if _has(layer.values, path)), None)
+            right = " or ".join(other["msg"] for other in error.errors() if other["loc"][: len(path)] == path)
+        layer = layer or layers[-1]
+        message = f"{_where(layer, path)}: {'.'.join(path)} = {first['input']!r}: {right}"
         raise ConfigError(message) from error
     _refuse_impossible(config)
     return config

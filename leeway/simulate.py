@@ -6,8 +6,8 @@
        ▲                                                                              │
        └────────────── the learner's TicketBook, Schedule, expired, Pacer ◀───────────┘
 
-What is simulated is only how long things take. Who may be issued, what a step takes, what is too old and how many groups
-are kept live is decided by the code that a run is decided by (``learner/flow``).
+What is simulated is only how long things take. Who may be issued, what a step takes, what is too old and how many
+groups are kept live is decided by the code that a run is decided by (``learner/flow``).
 
 A replica shares itself between the responses it holds: with n of them a token of each takes 1/alone + (n - 1)/peak
 seconds. Its virtual clock counts the tokens that a response held since the start would have, so a response of L tokens
@@ -40,7 +40,7 @@ class Setting:
     """A system, and what is asked of it. Times in seconds, lengths in tokens."""
 
     lengths_GS: np.ndarray
-    """Response lengths, int64 [n, group size]: ticket t gets row t modulo n, so settings are compared on the same work."""
+    """Response lengths, int64 [n, group size]. Ticket t gets row t modulo n: settings are compared on the same work."""
     groups_per_step: int
     """B."""
     steps: int
@@ -58,7 +58,7 @@ class Setting:
     peak: float = math.inf
     """Tokens a second of a replica under full load; infinite where responses do not slow each other down."""
     in_flight: bool = True
-    """Whether a response under way goes on with new weights; else a group is sampled whole by the version at its start."""
+    """Whether a response under way goes on with new weights; else a group is sampled by the version at its start."""
     pause_s: float = 0.0
     """A replica samples nothing for so long at each new version."""
     verify_s: float = 0.0
@@ -179,7 +179,9 @@ class _World:
     def __init__(self, setting: Setting) -> None:
         self.setting, self.outcome = setting, Outcome(setting=setting)
         self.now, self.asked_at, self.training = 0.0, 0.0, False
-        schedule = Schedule(starts=(0,), groups_per_step=(setting.groups_per_step,), steps=setting.steps)
+        # A run that goes on after the steps looked at: its last steps issue less and wait for every straggler.
+        steps = setting.steps + setting.max_staleness + 1
+        schedule = Schedule(starts=(0,), groups_per_step=(setting.groups_per_step,), steps=steps)
         self.book = TicketBook(
             schedule=schedule,
             max_staleness=setting.max_staleness,
@@ -193,6 +195,8 @@ class _World:
         self.graders = [0.0] * setting.graders
         self.groups: dict[int, _Group] = {}
         """Generated and live."""
+        self.ready = 0
+        """How many groups are; below B there is no need to look for a batch."""
         self.rejected = np.random.default_rng([setting.seed, 1]).random(len(setting.lengths_GS)) < setting.rejected
         self.bytes, self.settled_bytes = 0, 0
         self.events: list[tuple[float, int, Any, Any]] = []
@@ -262,10 +266,11 @@ class _World:
         self.outcome.generation_s += self.now - group.began
         self.outcome.generations += 1
         self._payload(BYTES_PER_TOKEN * group.tokens)
-        begins = max(self.now, heapq.heappop(self.graders)) if self.graders else self.now
+        done = self.now + self.setting.verify_s
         if self.graders:
-            heapq.heappush(self.graders, begins + self.setting.verify_s)
-        self._at(begins + self.setting.verify_s, self._graded, group)
+            done = max(self.now, self.graders[0]) + self.setting.verify_s
+            heapq.heapreplace(self.graders, done)
+        self._at(done, self._graded, group)
 
     def _payload(self, count: int) -> None:
         self.bytes += count
@@ -287,7 +292,8 @@ class _World:
             self._issue()
         else:
             self.book.ready(group.ticket)
-        if not self.training:
+            self.ready += 1
+        if not self.training and self.ready >= self.setting.groups_per_step:
             self._take()
 
     def _refund(self, ticket: int, reason: str) -> None:
@@ -308,11 +314,13 @@ class _World:
             for group in gone:
                 self.outcome.expired_tokens += group.tokens
                 self._refund(group.ticket, "expired")
+            self.ready -= len(gone)
             self._issue()
 
     def _train(self, groups: list[_Group]) -> None:
         setting, version = self.setting, self.book.version
         self.training = True
+        self.ready -= len(groups)
         self.pacer.handed([group.ticket for group in groups], self.now)
         tokens = sum(group.tokens for group in groups)
         ended = self.now + setting.train_s + setting.train_s_per_token * tokens + setting.publish_s

@@ -51,6 +51,9 @@ class _Grade(NamedTuple):
     reward_sum: float
     responses: int
     tokens: int
+    generation_s: float
+    grading_s: float
+    """Sum over its responses."""
 
 
 class Intake:
@@ -176,6 +179,8 @@ class Intake:
             "reward/mean": sum(grade.reward_sum for grade in graded) / responses,
             "generated/groups": len(graded),
             "generated/length_mean": sum(grade.tokens for grade in graded) / responses,
+            "generated/seconds_mean": sum(grade.generation_s for grade in graded) / len(graded),
+            "generated/grading_s_mean": sum(grade.grading_s for grade in graded) / len(graded),
         }
 
     def checkpointed(self) -> None:
@@ -299,7 +304,9 @@ class Intake:
         tokens = int(group.responses.lengths_S.sum())
         self.tokens_in += tokens
         stage, rewards_S = group.ticket.stage, group.rewards_S
-        self._graded[number] = _Grade(stage, float(rewards_S.sum()), len(rewards_S), tokens)
+        grading_s = sum(verdict.seconds for verdict in found.verdicts)
+        seconds = group.responses.seconds
+        self._graded[number] = _Grade(stage, float(rewards_S.sum()), len(rewards_S), tokens, seconds, grading_s)
         if is_trained(group.rewards_S, group.responses.finished_S, self.config.objective):
             self._groups[number] = group
             self.book.ready(number)

@@ -1,7 +1,7 @@
 """How many groups to keep live: the fewest at which the learner does not wait. No I/O, no clock: times are values.
 
-The bound gives places; pacing gives a depth, and a ticket is issued while there is room under both. Filling every place
-would make data wait in the queue and grow as old as the bound allows, even where a shorter queue keeps the learner busy.
+The bound gives places; pacing gives a depth, and a ticket is issued while there is room under both. Filling every
+place would make data wait in the queue and grow as old as the bound allows, even where fewer keep the learner busy.
 
 The rule, in training steps (one step is the S seconds from a batch handed to the learner until it asks for the next)::
 
@@ -20,9 +20,9 @@ The rule, in training steps (one step is the S seconds from a batch handed to th
 ``2 sqrt``  how far the number under way strays from its mean: no more than a Poisson number's does.
 
 At a = 1 and 0 < L < S the depth is exactly 2: one batch in training, one being made; no queue can be shorter without
-waiting. It is stable: n, a and w are measured, and do not depend on the depth as long as rollout keeps up. Where it does
-not, L grows with the depth and the depth to the bound's places: the learner waits at every depth, and tickets that wait
-for a worker do not age, since a worker samples from the newest version it holds.
+waiting. It is stable: n, a and w are measured, and do not depend on the depth as long as rollout keeps up. Where it
+does not, L grows with the depth and the depth to the bound's places: the learner waits at every depth, and tickets that
+wait for a worker do not age, since a worker samples from the newest version it holds.
 
 S is the time that the learner is busy; waiting must not pass for a long step, or auto would settle for it.
 """
@@ -112,9 +112,7 @@ class Pacer:
         busy_s = max(now - handed_at, 1e-6)
         latencies = [latency_s / busy_s for latency_s in self._arrived_s]
         ends = sum(max(1, math.ceil(latency)) for latency in latencies)
-        self.steps.append(
-            Measured(slowest_s / busy_s, len(latencies), sum(latencies), ends, trained, self._refunded)
-        )
+        self.steps.append(Measured(slowest_s / busy_s, len(latencies), sum(latencies), ends, trained, self._refunded))
         self._handed, self._arrived_s, self._refunded = None, [], 0
         return True
 
