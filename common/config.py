@@ -211,7 +211,19 @@ class Verifier(_Section):
     jobs: int = Field(default=1, ge=1)
     """Grading processes a worker."""
     timeout_s: float = Field(default=10.0, gt=0)
-    """Wall seconds one response may be graded for."""
+    """Wall seconds one mathematical response may be graded for."""
+    on_timeout: Literal["zero", "refund"] = "zero"
+    """A response that cannot be graded in its time: reward 0, or its group is refunded as ``poison``."""
+    code_timeout_s: float = Field(default=6.0, gt=0)
+    """Wall seconds a solution may take for one test, unless the problem says otherwise (LiveCodeBench: 6)."""
+    code_total_s: float = Field(default=120.0, gt=0)
+    """Wall seconds a solution may take for all its tests together."""
+    memory_bytes: int = Field(default=50_000_000_000, ge=1 << 26)
+    """Memory of a solution's processes together (report 7: 50 GB), unless the problem says otherwise; never more than
+    half of the machine's."""
+    allow_unsandboxed: bool = False
+    """Run solutions WITHOUT ANY ISOLATION where there is no sandbox. They can read, write and send whatever the
+    verifier can, and forge nothing only as long as they do not try."""
 
 
 class Broker(_Section):

@@ -1,7 +1,8 @@
 """Prompts: rows in, tokens out, and which ticket gets which. The choice depends on (run seed, ticket) alone.
 
 Rows are the Skywork-OR1-RL-Data schema (``prompt`` a list of messages, ``reward_model.ground_truth`` a JSON list of
-golds) or plain ``{"prompt": "…", "answer": "…"}``.
+golds, or for ability ``code`` of an object of tests) or plain ``{"prompt": "…", "answer": "…"}`` and
+``{"prompt": "…", "tests": {…}}``.
 """
 
 from __future__ import annotations
@@ -216,11 +217,12 @@ def _row(values: Any, prompt_id: str, where: str) -> Row:
         raise DataError(f"{where}: a row is an object with prompt and answer, found {type(values).__name__}")
     if "prompt" not in values:
         raise DataError(f"{where}: key 'prompt' is missing; keys found: {', '.join(map(str, values)) or 'none'}")
+    ability = str(values["ability"]) if "ability" in values else "code" if "tests" in values else "math"
     return Row(
         prompt_id=prompt_id,
         messages=_messages(values["prompt"], where),
-        ability=str(values["ability"]) if "ability" in values else "math",
-        ground_truth=_golds(values, where),
+        ability=ability,
+        ground_truth=_tests(values, where) if ability == "code" else _golds(values, where),
         difficulty=extra.get("model_difficulty") if isinstance(extra := values.get("extra_info"), dict) else None,
     )
 
@@ -239,10 +241,7 @@ def _is_message(message: Any) -> bool:
 
 def _golds(values: dict[str, Any], where: str) -> tuple[str, ...]:
     if "reward_model" in values:
-        model = values["reward_model"]
-        text = model.get("ground_truth") if isinstance(model, dict) else None
-        if not isinstance(text, str) or not text:
-            raise DataError(f"{where}: reward_model.ground_truth is a JSON text, found {str(text)[:80]!r}")
+        text = _ground_truth(values, where)
         try:
             parsed = json.loads(text)
         except json.JSONDecodeError:
@@ -256,3 +255,24 @@ def _golds(values: dict[str, Any], where: str) -> tuple[str, ...]:
     if not golds or not all(isinstance(gold, (str, int, float)) and str(gold).strip() for gold in golds):
         raise DataError(f"{where}: answer is a text or a list of texts, found {str(answer)[:80]!r}")
     return tuple(str(gold) for gold in golds)
+
+
+def _tests(values: dict[str, Any], where: str) -> tuple[str, ...]:
+    """One JSON text, an object or a list of tests. What is in it is the verifier's to read; it refuses what it cannot."""
+    tests = values["tests"] if "tests" in values else _ground_truth(values, where)
+    if isinstance(tests, str):
+        try:
+            tests = json.loads(tests)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{where}: the tests of a code row are JSON: {error}") from error
+    if not isinstance(tests, (dict, list)) or not tests:
+        raise DataError(f"{where}: the tests of a code row are an object that is not empty, found {str(tests)[:80]!r}")
+    return (json.dumps(tests),)
+
+
+def _ground_truth(values: dict[str, Any], where: str) -> str:
+    model = values.get("reward_model")
+    text = model.get("ground_truth") if isinstance(model, dict) else None
+    if not isinstance(text, str) or not text:
+        raise DataError(f"{where}: reward_model.ground_truth is a JSON text, found {str(text)[:80]!r}")
+    return text
