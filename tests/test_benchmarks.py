@@ -16,7 +16,9 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 def _said(name, options, *more):
     """What a benchmark prints, in a process of its own: they set torch's threads."""
     command = [sys.executable, str(BENCHMARKS / name), *options.split(), *more]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    # DeepSpeed, in this process, has put the tests' own ranks into the environment.
+    environment = {key: value for key, value in os.environ.items() if "RANK" not in key and key != "WORLD_SIZE"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=170, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -49,14 +51,14 @@ def test_a_long_response_is_trained_with_the_real_vocabulary():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_trl_and_this_learner_find_the_same_loss_and_gradient():
     pytest.importorskip("trl")
     model = PRESETS / "tiny" / "model"
-    said = _said("against_trl.py", "--dtypes float32 --rounds 1 --steps 1 --threads 1 --model", str(model))
+    said = _said("against_trl.py", "--rounds 0 --threads 1 --model", str(model))
     theirs, ours = re.search(r"loss (-?[\d.]+) and (-?[\d.]+)", said).groups()
     assert theirs == ours
     assert _number(r"gradients (\S+) apart", said) < 1e-4
-    assert re.search(r"^float32 +0(?: +[\d.]+){6}$", said, re.MULTILINE)
 
 
 def test_the_math_verifier_prints_its_ratio_and_finds_the_same_verdicts(monkeypatch, capsys):
