@@ -6,16 +6,21 @@ with a suggestion, and an error names the key, the value, where it stands and wh
 
 from __future__ import annotations
 
+import bisect
 import difflib
+import itertools
 import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ConfigError
+
+Overflow = Literal["wait", "drop", "mask", "soft"]
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
@@ -54,7 +59,7 @@ class Data(_Section):
 
 class Train(_Section):
     steps: int = Field(ge=1)
-    """Training steps to make."""
+    """Training steps of the whole run, all stages together."""
     groups_per_step: int = Field(ge=1)
     """D_R of the report: groups (prompts with a signal) in a training step's batch."""
     minibatch_groups: int | None = Field(default=None, ge=1)
@@ -75,6 +80,9 @@ class Train(_Section):
     """Largest global L2 norm of the gradient; 0 turns clipping off."""
     zero_stage: Literal[0, 1, 2, 3] = 0
     """DeepSpeed's ZeRO stage."""
+    offload: Literal["none", "optimizer", "optimizer+parameters"] = "none"
+    """ZeRO-Offload: what rests in the host's memory. ``optimizer``: float32 master weights, moments, and the update
+    itself, on the host's cores (ZeRO 1 to 3). ``optimizer+parameters``: the weights between uses too (ZeRO 3)."""
     micro_batch_tokens: int = Field(default=16384, ge=1)
     """Token budget of one forward and backward pass, prompts included. The step's result does not depend on it."""
     gradient_checkpointing: bool = False
@@ -145,8 +153,16 @@ class Entropy(_Section):
 class Flow(_Section):
     max_staleness: int = Field(default=0, ge=0)
     """η: 0 is strictly on-policy. A live control: ``leeway set max-staleness``."""
-    overflow: Literal["wait"] = "wait"
-    """What gives way when a group is late: ``wait`` trains the oldest live groups, in ticket order."""
+    overflow: Overflow = "wait"
+    """What gives way when a group is late. ``wait``: the learner, which takes the oldest live groups. The others take
+    those that are ready; of what is older than the bound, ``drop`` refunds the group, ``mask`` leaves the tokens out
+    of the loss, ``soft`` trains it and counts. A live control: ``leeway set overflow``."""
+    strictly_on_policy: bool = False
+    """Refuse whatever is off-policy: max_staleness above 0, now or by the dial, and more than one update a step."""
+    stage_change: Literal["finish", "refund"] = "finish"
+    """Work of a stage that ends. ``finish``: only what its steps will train is issued, and work of the next stage is
+    issued ahead under the same bound. ``refund``: the queue stays full to its last step, the rest is refunded as
+    ``stage_ended``, and the next stage starts with an empty queue, knowing every result of this one."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature τ; the learner's logits are divided by it too."""
     seed: int = Field(default=0, ge=0)
@@ -199,6 +215,27 @@ class Broker(_Section):
     """Deliveries of a group before it is a dead letter and its ticket is refunded as ``poison``."""
 
 
+class Stage(_Section):
+    """A change at a training step, in one run and without a restart. A key left out stays as it was before; the first
+    stage is described by ``[train]`` and ``[flow]``."""
+
+    from_step: int = Field(ge=1)
+    """The first training step of the stage."""
+    groups_per_step: int | None = Field(default=None, ge=1)
+    """D_R from here on."""
+    minibatch_groups: int | None = Field(default=None, ge=1)
+    """D_T from here on."""
+    group_size: int | None = Field(default=None, ge=2)
+    """G from here on."""
+    max_response_tokens: int | None = Field(default=None, ge=1)
+    """T from here on."""
+    temperature: float | None = Field(default=None, gt=0)
+    """τ from here on."""
+    online_filter: bool = False
+    """Drop, from here on, the prompts that the policy solved every time it saw them in the stage before (report
+    3.1, online filtering)."""
+
+
 class Config(_Section):
     model: Model
     data: Data
@@ -210,6 +247,39 @@ class Config(_Section):
     rollout: Rollout = Rollout()
     verifier: Verifier = Verifier()
     broker: Broker = Broker()
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def stage_starts(self) -> tuple[int, ...]:
+        """First training step of every stage; that of stage 0 is 0."""
+        return (0, *(stage.from_step for stage in self.stages))
+
+    def stage_of(self, step: int) -> int:
+        """The stage that training step ``step`` belongs to."""
+        return bisect.bisect_right(self.stage_starts, step) - 1
+
+    def at_stage(self, stage: int) -> Config:
+        """The same configuration with ``train`` and ``flow`` as they are in stage ``stage``."""
+        train: dict[str, Any] = {}
+        flow: dict[str, Any] = {}
+        for change in self.stages[:stage]:
+            train |= change.model_dump(include=_STAGED_TRAIN, exclude_none=True)
+            flow |= change.model_dump(include={"temperature"}, exclude_none=True)
+        return self.model_copy(
+            update={"train": self.train.model_copy(update=train), "flow": self.flow.model_copy(update=flow)}
+        )
+
+    def views(self) -> list[Config]:
+        """``at_stage`` of every stage."""
+        return [self.at_stage(stage) for stage in range(len(self.stage_starts))]
+
+    @property
+    def longest_response(self) -> int:
+        """The largest T of any stage, in tokens."""
+        return max(view.train.max_response_tokens for view in self.views())
+
+
+_STAGED_TRAIN = {"groups_per_step", "minibatch_groups", "group_size", "max_response_tokens"}
 
 
 # --- composing -------------------------------------------------------------------------------------------------------
@@ -258,14 +328,18 @@ def schema() -> list[tuple[str, str, str, str]]:
     """(section.key, type, default, meaning) of every key, for ``--help`` and the docs."""
     rows = []
     for section, section_field in Config.model_fields.items():
-        model: type[BaseModel] = section_field.annotation  # type: ignore[assignment]
-        for key, field in model.model_fields.items():
+        for key, field in _section(section_field.annotation).model_fields.items():
             default = "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
             kind = str(field.annotation).replace("typing.", "")
             if isinstance(field.annotation, type) and "[" not in kind:
                 kind = field.annotation.__name__
             rows.append((f"{section}.{key}", kind, default, " ".join((field.description or "").split())))
     return rows
+
+
+def _section(annotation: Any) -> type[BaseModel]:
+    """The section a field of ``Config`` holds, one or a list of."""
+    return annotation if isinstance(annotation, type) else get_args(annotation)[0]
 
 
 def preset_names() -> list[str]:
@@ -287,7 +361,7 @@ def _preset_layer(name: str) -> Layer:
 def _setting_layer(text: str) -> Layer:
     key, equals, value = text.partition("=")
     parts = key.strip().split(".")
-    if not equals or len(parts) < 2 or not all(parts):
+    if not equals or not all(parts) or (len(parts) < 2 and parts != ["stages"]):
         raise ConfigError(f"--set {text!r}: write section.key=value, for instance flow.max_staleness=2")
     try:
         parsed: Any = tomllib.loads(f"x = {value}")["x"]
@@ -319,7 +393,12 @@ def _refuse_unknown(layer: Layer, model: type[BaseModel], values: dict[str, Any]
         if key not in model.model_fields:
             raise ConfigError(f"{_where(layer, here)}: unknown key {'.'.join(here)!r}{_suggestion(here)}")
         kind = model.model_fields[key].annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if key == "stages" and not at:
+            if not isinstance(value, list) or not all(isinstance(stage, dict) for stage in value):
+                raise ConfigError(f"{_where(layer, here)}: stages = {value!r}: a list of tables is due, [[stages]]")
+            for number, stage in enumerate(value):
+                _refuse_unknown(layer, Stage, stage, (*here, str(number)))
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
             if not isinstance(value, dict):
                 raise ConfigError(f"{_where(layer, here)}: {'.'.join(here)} = {value!r}: a table of keys is due")
             _refuse_unknown(layer, kind, value, here)
@@ -356,21 +435,64 @@ def _validated(values: dict[str, Any], layers: list[Layer]) -> Config:
 def _refuse_impossible(config: Config) -> None:
     if config.weights.transport == "file" and config.weights.folder is None:
         raise ConfigError("weights.transport = 'file' needs weights.folder, a folder every node sees")
-    longest = config.data.max_prompt_tokens + config.train.max_response_tokens
-    if config.train.micro_batch_tokens < longest:
-        raise ConfigError(
-            f"train.micro_batch_tokens = {config.train.micro_batch_tokens} cannot hold one longest response: "
-            f"data.max_prompt_tokens {config.data.max_prompt_tokens} + train.max_response_tokens "
-            f"{config.train.max_response_tokens} = {longest}"
-        )
-    if config.train.ranks > config.train.groups_per_step * config.train.group_size:
-        raise ConfigError(
-            f"train.ranks = {config.train.ranks} is more than the {config.train.groups_per_step} x "
-            f"{config.train.group_size} responses of a step (train.groups_per_step x train.group_size)"
-        )
     if config.rollout.engine == "torch" and config.rollout.tensor_parallel != 1:
         raise ConfigError("rollout.tensor_parallel needs rollout.engine = 'vllm'; the torch engine uses one device")
-    _refuse_impossible_training(config.train, config.objective, config.entropy)
+    starts = config.stage_starts
+    for number, (before, start) in enumerate(itertools.pairwise(starts), start=1):
+        if start <= before:
+            raise ConfigError(
+                f"stages.{number - 1}.from_step = {start}: stage {number} begins after stage {number - 1}, which "
+                f"begins at step {before}"
+            )
+    for number, view in enumerate(config.views()):
+        try:
+            _refuse_impossible_stage(view)
+        except ConfigError as error:
+            stage = f"stage {number} (stages.{number - 1}, from step {starts[number]}): " if number else ""
+            raise ConfigError(f"{stage}{error}") from None
+
+
+def _refuse_impossible_stage(config: Config) -> None:
+    train = config.train
+    longest = config.data.max_prompt_tokens + train.max_response_tokens
+    if train.micro_batch_tokens < longest:
+        raise ConfigError(
+            f"train.micro_batch_tokens = {train.micro_batch_tokens} cannot hold one longest response: "
+            f"data.max_prompt_tokens {config.data.max_prompt_tokens} + train.max_response_tokens "
+            f"{train.max_response_tokens} = {longest}"
+        )
+    if train.ranks > train.groups_per_step * train.group_size:
+        raise ConfigError(
+            f"train.ranks = {train.ranks} is more than the {train.groups_per_step} x "
+            f"{train.group_size} responses of a step (train.groups_per_step x train.group_size)"
+        )
+    if train.offload != "none" and train.zero_stage < _LOWEST_ZERO_STAGE[train.offload]:
+        raise ConfigError(
+            f"train.offload = {train.offload!r} with train.zero_stage = {train.zero_stage}: it needs a train.zero_stage "
+            f"of at least {_LOWEST_ZERO_STAGE[train.offload]}"
+        )
+    _refuse_impossible_training(train, config.objective, config.entropy)
+    _refuse_off_policy(train, config.flow)
+
+
+_LOWEST_ZERO_STAGE = {"optimizer": 1, "optimizer+parameters": 3}
+
+
+def _refuse_off_policy(train: Train, flow: Flow) -> None:
+    if not flow.strictly_on_policy:
+        return
+    if flow.max_staleness > 0:
+        raise ConfigError(
+            f"flow.strictly_on_policy = true with flow.max_staleness = {flow.max_staleness}: strictly on-policy is a "
+            "max_staleness of 0"
+        )
+    if train.updates_per_step > 1:
+        per_update = train.minibatch_groups or train.groups_per_step
+        raise ConfigError(
+            f"flow.strictly_on_policy = true with train.groups_per_step {train.groups_per_step} / "
+            f"train.minibatch_groups {per_update} x train.reuse {train.reuse} = {train.updates_per_step} updates a "
+            "step: only the first is on-policy"
+        )
 
 
 def _refuse_impossible_training(train: Train, objective: Objective, entropy: Entropy) -> None:
@@ -401,22 +523,29 @@ def _refuse_impossible_training(train: Train, objective: Objective, entropy: Ent
         )
 
 
-def _has(values: dict[str, Any], path: tuple[str, ...]) -> bool:
+def _has(values: Any, path: tuple[str, ...]) -> bool:
     for part in path:
-        if not isinstance(values, dict) or part not in values:
+        if isinstance(values, list) and part.isdecimal() and int(part) < len(values):
+            values = values[int(part)]
+        elif isinstance(values, dict) and part in values:
+            values = values[part]
+        else:
             return False
-        values = values[part]
     return True
 
 
 def _where(layer: Layer, path: tuple[str, ...]) -> str:
     """``file:line`` of a key; a plain scan of the text, because TOML parsers keep no positions."""
     table: tuple[str, ...] = ()
+    tables = Counter[str]()
     for number, line in enumerate(layer.text.splitlines(), start=1):
         text = line.split("#")[0].strip()
         if text.startswith("["):
             table = tuple(part.strip() for part in text.strip("[]").split("."))
-            if table == path:
+            if text.startswith("[["):
+                table = (*table, str(tables[text]))
+                tables[text] += 1
+            if table == path or (path == table[:1] and len(table) > 1):
                 return f"{layer.name}:{number}"
         elif (*table, *(part.strip() for part in text.split("=")[0].split("."))) == path:
             return f"{layer.name}:{number}"

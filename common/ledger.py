@@ -3,13 +3,15 @@
 Every line carries ``line`` (its number, from 1) and ``chain`` (sha256 over the line before and this one's content).
 Events, with what they carry beside that::
 
-    run        run, seed, groups_per_step, group_size, steps, max_staleness, overflow
+    run        run, seed, steps, stages, max_staleness, overflow, stage_change; of each stage
+               from_step, groups_per_step, group_size
     started    incarnation, version                       a learner starts (or starts again)
     rolled_back  to_line                                  everything after that line is undone: a resume
+    stage      stage, version, prompts, dropped           tickets of a later stage begin to be issued
     issued     ticket, incarnation, version, stage, prompt, reissued
     refunded   ticket, version, reason, head_staleness?
-    batch      step, tickets, max_staleness                a step takes these groups, checked against this bound
-    trained    ticket, step, spans, verdicts, lengths, head_staleness
+    batch      step, tickets, max_staleness, overflow      a step takes these groups, checked against this bound
+    trained    ticket, step, spans, verdicts, lengths, head_staleness, past_bound (tokens older than the bound)
     step       step, version, tickets, max_staleness, overflow, checksum (sha256 of the published weights)
     control    name, value, previous, version             a live control was turned
     checkpoint step

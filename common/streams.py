@@ -377,6 +377,11 @@ class Bus:
         pipe.unlink(*[self.keys.group(entry.group_id) for entry in settled])
         pipe.execute()
 
+    def withdraw(self, group_ids: Sequence[str]) -> None:
+        """Forget groups that nobody wants any more and that have not come back: whoever takes one drops it."""
+        if group_ids:
+            self._redis.unlink(*[self.keys.group(group_id) for group_id in group_ids])
+
     # --- weights ------------------------------------------------------------------------------------------------------
 
     def publish_manifest(self, manifest: Manifest) -> None:

@@ -14,7 +14,7 @@ import torch
 from leeway_rl.common.config import Config, compose, expand
 from leeway_rl.common.tensors import flatten, tensors_of
 from leeway_rl.common.types import Ticket, VerdictKind
-from leeway_rl.learner.flow.prompts import PromptSource, load_prompts, sampling_seed
+from leeway_rl.learner.flow.curriculum import load_curriculum
 from leeway_rl.learner.model import adamw, clip_gradients, load_module
 from leeway_rl.learner.objective import advantage, entropy, loss
 from leeway_rl.learner.packing import ScoredGroup
@@ -22,24 +22,6 @@ from leeway_rl.learner.step import cut, size_of, surrogate_sum
 from leeway_rl.rollout.torch_engine import TorchEngine
 from leeway_rl.verifier.math_answer import grade_math
 from transformers import AutoTokenizer
-
-
-def ticket_of(config: Config, prompts: PromptSource, number: int, version: int) -> Ticket:
-    prompt = prompts.prompt(number)
-    return Ticket(
-        ticket=number,
-        incarnation=1,
-        min_version=version,
-        stage=0,
-        prompt_id=prompt.prompt_id,
-        prompt_tokens_P=prompt.tokens_P,
-        group_size=config.train.group_size,
-        max_new_tokens=config.train.max_response_tokens,
-        temperature=config.flow.temperature,
-        seed=sampling_seed(config.flow.seed, number),
-        ability=prompt.ability,
-        ground_truth=prompt.ground_truth,
-    )
 
 
 def sample_and_grade(engine: TorchEngine, tokenizer, ticket: Ticket) -> ScoredGroup:
@@ -52,22 +34,27 @@ def sample_and_grade(engine: TorchEngine, tokenizer, ticket: Ticket) -> ScoredGr
     return ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.asarray(rewards, dtype=np.float32))
 
 
-def train(config: Config, steps: int) -> dict[str, torch.Tensor]:
+def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
     """The weights after ``steps`` training steps, by name."""
-    if config.train.updates_per_step > 1 or config.objective.kl_beta > 0:
+    if run.objective.kl_beta > 0 or any(view.train.updates_per_step > 1 for view in run.views()):
         raise SystemExit("this loop makes one update a training step and holds no reference model")
-    path = expand(config.model.path)
+    path, config = expand(run.model.path), run
     tokenizer = AutoTokenizer.from_pretrained(path)
-    prompts = load_prompts(config.data, tokenizer, seed=config.flow.seed)
+    curriculum = load_curriculum(run, tokenizer)
     engine = TorchEngine(path, dtype=config.rollout.dtype, worker="one-process", threads=config.rollout.threads)
     module, controller, number = load_module(config), entropy.ControllerState(), 0
     optimizer = adamw(module, config)
     for version in range(steps):
+        config = run.at_stage(stage := run.stage_of(version))  # lengths, sizes and τ of this stage
+        module.temperature = config.flow.temperature
+        if stage == curriculum.stages_open:
+            curriculum.open(stage)
         engine.load(version, tensors_of(flatten(module.named_weights(), config.weights.dtype)))
         groups = []
         while len(groups) < config.train.groups_per_step:  # rejection sampling: only groups with a signal count
-            group = sample_and_grade(engine, tokenizer, ticket_of(config, prompts, number, version))
+            group = sample_and_grade(engine, tokenizer, curriculum.ticket(number, stage, min_version=version))
             number += 1
+            curriculum.saw(group.ticket.prompt_id, stage, solved=bool(group.rewards_S.all()))
             if advantage.is_trained(group.rewards_S, group.responses.finished_S, config.objective):
                 groups.append(group)
         batches = cut(groups, version=version, config=config)
@@ -76,7 +63,7 @@ def train(config: Config, steps: int) -> dict[str, torch.Tensor]:
         exact = config.entropy.estimate == "exact"
         measured = torch.cat([o.entropy_T if exact else -o.logprobs_T for o in outputs]).double().mean().item()
         alpha = entropy.step_alpha(controller, measured, config.entropy)
-        count = loss.denominator(config.objective.loss, *size_of(groups))
+        count = loss.denominator(config.objective.loss, *size_of(groups, batches))
         for batch in batches:
             (surrogate_sum(module, batch, config.objective, alpha).loss_sum * (1 / count)).backward()
         clip_gradients(module, config.train.grad_clip)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..common.config import Config
+from ..common.config import Config, dump
 from ..common.errors import DataError
 from ..common.role import role_parser, run_role
 from ..common.service import Service
@@ -52,6 +52,8 @@ def main() -> int:
 
         folder = arguments.runs_dir / arguments.run
         folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "config.toml").exists() and os.environ.get("RANK", "0") == "0":
+            (folder / "config.toml").write_text(dump(config))  # without leeway up nobody else has
         with only_learner(folder):
             learn(bus, service, config, folder)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,7 @@ def save(policy: Policy, folder: Path, step: int, state: dict[str, Any], keep: i
     ``state``: any JSON (controller, curriculum, ledger position, seeds), given back by ``load``; rank 0's counts.
     Returns the checkpoint's path once it is safe on disk.
     """
-    final = folder / f"step-{step:06d}"
+    final = path_of(folder, step)
     unfinished = folder / f"{final.name}{_UNFINISHED}"
     if policy.rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,17 +38,18 @@ def save(policy: Policy, folder: Path, step: int, state: dict[str, Any], keep: i
         unfinished.mkdir()
     policy.barrier()  # nobody writes into a folder that is about to be removed
     policy.save(unfinished)
-    _force_to_disk(unfinished)  # by every rank: its files may sit in its own node's cache
+    force_to_disk(unfinished)  # by every rank: its files may sit in its own node's cache
     policy.barrier()
     if policy.rank == 0:
         (unfinished / STATE).write_text(json.dumps(state))
-        (unfinished / COMPLETE).write_text(json.dumps({"layout": _layout(policy), "files": _sizes(unfinished)}))
-        _force_to_disk(unfinished)
+        made = {"layout": _layout(policy), "packages": packages(), "files": _sizes(unfinished)}
+        (unfinished / COMPLETE).write_text(json.dumps(made))
+        force_to_disk(unfinished)
         if final.exists():  # torn, else this step would not have been trained again
             shutil.rmtree(final)
         os.rename(unfinished, final)
         _sync(folder)
-        for old in _complete(folder)[keep:]:
+        for old in complete(folder)[keep:]:
             shutil.rmtree(old)
     policy.barrier()  # no rank acts on the checkpoint before it exists
     return final
@@ -66,9 +69,19 @@ def load(policy: Policy, path: Path) -> dict[str, Any]:
     return json.loads((path / STATE).read_text())
 
 
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint after ``step`` training steps lies."""
+    return folder / f"step-{step:06d}"
+
+
+def step_of(path: Path) -> int:
+    """Training steps made when checkpoint ``path`` was written."""
+    return int(path.name.removeprefix("step-"))
+
+
 def newest(folder: Path) -> Path | None:
     """The complete checkpoint with the highest step, or ``None``."""
-    return next(iter(_complete(folder)), None)
+    return next(iter(complete(folder)), None)
 
 
 def is_complete(path: Path) -> bool:
@@ -80,10 +93,22 @@ def is_complete(path: Path) -> bool:
         return False
 
 
-def _complete(folder: Path) -> list[Path]:
-    """Newest first. Names are padded with zeros, so the longer name is the later step, then the greater one."""
+def complete(folder: Path) -> list[Path]:
+    """The complete checkpoints, newest first."""
+    # Names are padded with zeros, so the longer name is the later step, then the greater one.
     found = (path for path in folder.glob("step-*") if not path.name.endswith(_UNFINISHED) and is_complete(path))
     return sorted(found, key=lambda path: (len(path.name), path.name), reverse=True)
+
+
+def packages() -> dict[str, str]:
+    """Versions of what computes here, for whoever wants to make a checkpoint again."""
+    found = {"python": platform.python_version()}
+    for name in ("leeway-rl", "torch", "deepspeed", "transformers"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # a checkout on the path, not installed
+            continue
+    return found
 
 
 def _layout(policy: Policy) -> dict[str, int]:
@@ -94,7 +119,8 @@ def _sizes(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def _force_to_disk(folder: Path) -> None:
+def force_to_disk(folder: Path) -> None:
+    """Every file and folder under ``folder``, and itself."""
     for path in [*folder.rglob("*"), folder]:
         _sync(path)
 

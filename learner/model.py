@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from torch import Tensor, nn
 
 from ..common.config import Config, expand
 from ..common.errors import DataError
+from . import attention
 from .objective.token_op import LossOf, TokenOutput, token_op
 from .packing import MicroBatch
 
 _UNSUPPORTED = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
 """Config keys of models that change logits after the head, which the token op would miss."""
+_LAYER_TYPES = {"full_attention", "sliding_attention"}
+"""Layers that know other tokens by attention alone; a recurrence or convolution runs on into the next response."""
 
 
 class TokenHead(nn.Module):
@@ -45,7 +49,8 @@ class PolicyModule(nn.Module):
     """A micro-batch in, a ``TokenOutput`` out. Works as a plain torch module."""
 
     def __init__(self, language_model: Any, *, temperature: float, autocast: bool) -> None:
-        """``language_model``: a transformers causal LM; its output embedding is replaced. ``temperature``: τ.
+        """``language_model``: a transformers causal LM; its output embedding is replaced. ``temperature``: τ, which
+        logits are divided by; the attribute may be set anew.
 
         ``autocast``: bfloat16 by autocast over float32 weights.
         """
@@ -60,12 +65,14 @@ class PolicyModule(nn.Module):
 
     def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
         """Log-probability and entropy of the T target tokens, and the sum of ``loss_of`` over them (if given)."""
-        with torch.autocast(batch.input_ids_RL.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            # With a cache transformers takes restarted positions for one sequence, and packed responses would mix.
-            hidden_RLH = getattr(self.language_model, self.body)(
-                input_ids=batch.input_ids_RL, position_ids=batch.position_ids_RL, use_cache=False
-            ).last_hidden_state
-            hidden_TH = hidden_RLH.flatten(0, 1).index_select(0, batch.targets_T)
+        with torch.autocast(batch.input_ids_L.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            hidden_LH = getattr(self.language_model, self.body)(
+                input_ids=batch.input_ids_L[None],
+                position_ids=batch.position_ids_L[None],
+                use_cache=False,
+                layout=batch.layout,  # for packed_attention
+            ).last_hidden_state[0]
+            hidden_TH = hidden_LH[batch.targets_T]
             head = self.language_model.get_submodule(self.head)
             return head(hidden_TH, batch.taken_T, self.temperature, loss_of)
 
@@ -93,10 +100,12 @@ def load_module(config: Config, *, model_path: str | None = None) -> PolicyModul
             if "dropout" in key or key.endswith("pdrop"):
                 setattr(shape, key, 0.0)  # not by eval mode alone: gradient checkpointing works in train mode only
         model = AutoModelForCausalLM.from_pretrained(
-            path, config=shape, dtype=torch.float32, attn_implementation="sdpa"
+            path, config=shape, dtype=torch.float32, attn_implementation=attention.register()
         )
     except (OSError, ValueError) as error:
         raise DataError(f"model {path}: {' '.join(str(error).split())}") from error
+    if not model._supports_attention_backend or not set(getattr(shape, "layer_types", None) or ()) <= _LAYER_TYPES:
+        raise DataError(f"model {path}: {shape.model_type} has layers that would mix packed responses: not supported")
     changed = [key for key in _UNSUPPORTED if getattr(shape, key, None) not in (None, 1.0)]
     if changed:
         raise DataError(f"model {path}: {shape.model_type} changes its logits by {changed[0]}, which is not supported")
@@ -134,7 +143,7 @@ def _refuse_missing(path: str) -> None:
 
 
 def _refuse_longer(config: Config, path: str, context: int | None) -> None:
-    prompt, response = config.data.max_prompt_tokens, config.train.max_response_tokens
+    prompt, response = config.data.max_prompt_tokens, config.longest_response
     if context is not None and prompt + response > context:
         raise DataError(
             f"data.max_prompt_tokens {prompt} + train.max_response_tokens {response} = {prompt + response} is more "
@@ -143,11 +152,42 @@ def _refuse_longer(config: Config, path: str, context: int | None) -> None:
 
 
 def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:
-    """The optimizer over every parameter of ``module``, constant learning rate (report 3.2)."""
+    """The optimizer over every parameter of ``module``, constant learning rate (report 3.2).
+
+    Under ZeRO-Offload it runs on the host in torch's own fused kernel: DeepSpeed's CPU Adam would have to be compiled on
+    every learner node.
+    """
     train = config.train
     return torch.optim.AdamW(
-        module.parameters(), lr=train.learning_rate, betas=train.betas, weight_decay=train.weight_decay
+        module.parameters(),
+        lr=train.learning_rate,
+        betas=train.betas,
+        weight_decay=train.weight_decay,
+        fused=True if train.offload != "none" else None,
     )
+
+
+def deepspeed_settings(config: Config) -> dict[str, Any]:
+    """DeepSpeed's own configuration."""
+    train = config.train
+    zero: dict[str, Any] = {"stage": train.zero_stage, "overlap_comm": False}
+    on_host = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    if train.offload != "none":
+        zero["offload_optimizer"] = on_host
+    if train.offload == "optimizer+parameters":
+        zero["offload_param"] = on_host
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        # The number of micro-batches differs from step to step: ``backward`` marks the last one itself.
+        "gradient_accumulation_steps": 1,
+        # Without ZeRO ``step`` clips, so that one process is bit for bit a plain torch loop. DeepSpeed clips
+        # in its own arithmetic, and takes a missing key for 1.0.
+        "gradient_clipping": 0.0 if train.zero_stage == 0 else train.grad_clip,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": None,
+    }
 
 
 def clip_gradients(module: nn.Module, max_norm: float) -> float:
@@ -183,22 +223,13 @@ class Policy:
 
     def _engine(self) -> Any:
         deepspeed = _deepspeed()
+        settings = deepspeed_settings(self.config)
+        if self.stage == 3:
+            # Spread over the ranks parameter by parameter: the whole of a large model never fits one device.
+            deepspeed.zero.Init(module=self.module, config_dict_or_path=settings, dtype=torch.float32)
         module = self.module.to(self.device)
         engine, *_ = deepspeed.initialize(
-            model=module,
-            optimizer=adamw(module, self.config),
-            config={
-                "train_micro_batch_size_per_gpu": 1,
-                # The number of micro-batches differs from step to step: ``backward`` marks the last one itself.
-                "gradient_accumulation_steps": 1,
-                # Without ZeRO ``step`` clips, so that one process is bit for bit a plain torch loop. DeepSpeed clips
-                # in its own arithmetic, and takes a missing key for 1.0.
-                "gradient_clipping": 0.0 if self.stage == 0 else self.config.train.grad_clip,
-                "zero_optimization": {"stage": self.stage, "overlap_comm": False},
-                "zero_allow_untested_optimizer": True,
-                "steps_per_print": None,
-            },
-            dist_init_required=False,
+            model=module, optimizer=adamw(module, self.config), config=settings, dist_init_required=False
         )
         engine.train(self.config.train.gradient_checkpointing)
         return engine
@@ -206,6 +237,12 @@ class Policy:
     def __call__(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
         """``PolicyModule.forward`` on this rank's device."""
         return self.engine(batch.to(self.device), loss_of)
+
+    def sample_at(self, temperature: float) -> None:
+        """Take π_θ and π_ref to be the policies at τ = ``temperature`` from now on: a stage may change it."""
+        self.module.temperature = temperature
+        if self.reference is not None:
+            self.reference.temperature = temperature
 
     def with_reference(self, batch: MicroBatch) -> MicroBatch:
         """``batch`` with log π_ref where there is a KL term, else as it is."""
@@ -266,6 +303,26 @@ class Policy:
         loaded, _ = self.engine.load_checkpoint(str(folder), tag=_TAG)
         if loaded is None:
             raise DataError(f"checkpoint {folder} holds no weights and optimizer of this rank ({_TAG}/)")
+
+
+def saved_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
+    """What ``Policy.save`` wrote under ``zero_stage`` on any number of ranks: float32 on the CPU, by Hugging Face name.
+
+    One process, no engine. Up to stage 2 rank 0's file has the weights whole, and they stay on disk until they are
+    used; at stage 3 every rank's file has a part, and DeepSpeed's own ``zero_to_fp32`` puts them together in memory.
+    """
+    _name_accelerator()
+    if zero_stage < 3:
+        file = folder / _TAG / "mp_rank_00_model_states.pt"
+        found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)["module"]
+    else:
+        _deepspeed()
+        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+        # It tells how far it is, on both streams.
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            found = get_fp32_state_dict_from_zero_checkpoint(str(folder), tag=_TAG)
+    return {name.removeprefix("language_model."): tensor for name, tensor in found.items()}
 
 
 def join_ranks() -> None:

@@ -1,13 +1,19 @@
-"""From scored groups to micro-batches: responses packed into rows, with everything the loss needs. Pure.
+"""From scored groups to micro-batches: responses packed one after the other, with everything the loss needs. Pure.
 
-Shapes: R rows of L tokens; T target positions, those whose next token was sampled. Order is by ticket, then response,
+A group's prompt stands once, before those of its responses that are in the micro-batch: what a prompt's tokens become
+does not depend on the response, so nothing is computed twice, and there is no padding. ``attention.py`` keeps responses
+apart.
+
+Shapes: L tokens in one row; T target positions, those whose next token was sampled. Order is by ticket, then response,
 so the same groups always give the same micro-batches, whatever the order they arrived in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +21,8 @@ from torch import Tensor
 
 from ..common.types import Responses, Ticket
 
-ROW_TOKENS = 256
-"""Rows are as long as the longest sequence and at least this: attention over a row costs its length squared whoever
-is packed in it, so rows are kept short, but not so short that their unfilled ends weigh more."""
+Layout = tuple[tuple[int, ...], ...]
+"""How a row is filled: of each group the tokens of its prompt, then those of each of its responses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +39,14 @@ class ScoredGroup:
 class MicroBatch:
     """What one forward and backward pass takes. CPU tensors."""
 
-    input_ids_RL: Tensor
-    """Prompt and response tokens, several sequences in a row. int64."""
-    position_ids_RL: Tensor
-    """0, 1, 2, … within each sequence: where they restart, attention does not reach across. int64."""
+    input_ids_L: Tensor
+    """Tokens of prompts and responses, as ``layout`` says. A response's last token is not among them. int64."""
+    position_ids_L: Tensor
+    """0, 1, 2, … in a prompt, and on from there in each of its responses. int64."""
+    layout: Layout
+    """What the L tokens are."""
     targets_T: Tensor
-    """Positions in the flattened rows (0..R·L-1) from which a sampled token was predicted. int64."""
+    """Positions (0..L-1) from which a sampled token was predicted: for first tokens, the prompt's last. int64."""
     taken_T: Tensor
     """The sampled tokens. int64."""
     behaviour_logprobs_T: Tensor
@@ -51,7 +58,7 @@ class MicroBatch:
     responses_T: Tensor
     """Which response the token belongs to, counted over the groups in ticket order. int64."""
     lengths_T: Tensor
-    """|y|: tokens of the response that the token belongs to. int64."""
+    """|y|: trained tokens of the response that the token belongs to. int64."""
     signal_T: Tensor
     """Whether the token's group carries a signal, some advantage in it not 0 (the set T̃ of report 3.1). bool."""
     old_logprobs_T: Tensor | None = None
@@ -61,17 +68,19 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on another device."""
-        present = {field.name: tensor for field in fields(self) if (tensor := getattr(self, field.name)) is not None}
-        return MicroBatch(**{name: tensor.to(device) for name, tensor in present.items()})
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors: dict[str, Any] = {name: it for name, it in own.items() if isinstance(it, Tensor)}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 def empty_micro_batch() -> MicroBatch:
     """One token and no target: adds exactly nothing to the gradient, for ranks that have run out of micro-batches."""
-    none, one = torch.zeros(0, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int64)
+    none, one = torch.zeros(0, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
     nothing = torch.zeros(0)
     return MicroBatch(
-        input_ids_RL=one,
-        position_ids_RL=one,
+        input_ids_L=one,
+        position_ids_L=one,
+        layout=((1,),),
         targets_T=none,
         taken_T=none,
         behaviour_logprobs_T=nothing,
@@ -94,67 +103,66 @@ def staleness_of(responses: Responses, version: int) -> np.ndarray:
 
 
 def micro_batches(
-    groups: Sequence[ScoredGroup], advantages: Sequence[np.ndarray], *, version: int, token_budget: int
+    groups: Sequence[ScoredGroup],
+    advantages: Sequence[np.ndarray],
+    *,
+    version: int,
+    token_budget: int,
+    max_staleness: int | None = None,
 ) -> list[MicroBatch]:
-    """Cut ``groups`` into micro-batches of at most ``token_budget`` tokens each, prompts and padding included.
+    """Cut ``groups`` into micro-batches of at most ``token_budget`` tokens each, prompts included.
 
-    ``advantages``: for each group, float [G] (``objective.advantage``). Raises ``ValueError`` where one prompt and
+    ``advantages``: for each group, float [G] (``objective.advantage``). ``max_staleness``: tokens that are older are
+    context, and no targets (overflow policy ``mask``). Raises ``ValueError`` where one prompt and
     response alone exceed the budget.
     """
     by_ticket = sorted(zip(groups, advantages, strict=True), key=lambda pair: pair[0].ticket.ticket)
     sequences: list[_Sequence] = []
     responses_before = 0
     for group, advantages_S in by_ticket:
-        sequences += _sequences(group, advantages_S, version, responses_before)
+        sequences += _sequences(group, advantages_S, version, responses_before, max_staleness)
         responses_before += len(group.responses.lengths_S)
-    if not sequences:
-        return []
-    longest = max(sequence.tokens for sequence in sequences)
-    if longest > token_budget:
-        raise ValueError(f"a prompt and response of {longest} tokens exceed the micro-batch budget of {token_budget}")
-    width = max(longest, min(ROW_TOKENS, token_budget))
-    rows = _rows(sequences, width)
-    at_once = token_budget // width
-    return [_micro_batch(rows[start : start + at_once]) for start in range(0, len(rows), at_once)]
+    return [_micro_batch(part) for part in _parts(sequences, token_budget)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Sequence:
-    """A prompt and one response."""
+    """One response, and the prompt that it shares with others of its group."""
 
-    input_ids: np.ndarray
-    """All tokens but the last, from which nothing is predicted."""
+    ticket: int
+    prompt: np.ndarray
     taken: np.ndarray
     behaviour_logprobs: np.ndarray
     staleness: np.ndarray
+    target: np.ndarray
+    """Which of its tokens are trained. bool."""
     advantage: float
     response: int
     signal: bool
 
-    @property
-    def tokens(self) -> int:
-        return len(self.input_ids)
 
-
-def _sequences(group: ScoredGroup, advantages_S: np.ndarray, version: int, responses_before: int) -> list[_Sequence]:
-    prompt_P, responses = group.ticket.prompt_tokens_P, group.responses
+def _sequences(
+    group: ScoredGroup, advantages_S: np.ndarray, version: int, responses_before: int, max_staleness: int | None
+) -> list[_Sequence]:
+    prompt_P, responses = group.ticket.prompt_tokens_P.astype(np.int64), group.responses
     assert len(prompt_P), f"group {group.ticket.group_id} has an empty prompt"
     staleness_T = staleness_of(responses, version)
+    target_T = np.ones_like(staleness_T, dtype=bool) if max_staleness is None else staleness_T <= max_staleness
     signal = bool((advantages_S != 0).any())
     sequences, start = [], 0
     for response, length in enumerate(responses.lengths_S.tolist()):
         own = slice(start, start + length)
         start += length
-        if length == 0:
+        if not target_T[own].any():
             continue
-        taken = responses.tokens_T[own].astype(np.int64)
-        input_ids = np.concatenate([prompt_P.astype(np.int64), taken[:-1]])
         sequences.append(
             _Sequence(
-                input_ids,
-                taken,
+                group.ticket.ticket,
+                prompt_P,
+                responses.tokens_T[own].astype(np.int64),
                 responses.logprobs_T[own],
                 staleness_T[own],
+                target_T[own],
                 float(advantages_S[response]),
                 responses_before + response,
                 signal,
@@ -163,49 +171,58 @@ def _sequences(group: ScoredGroup, advantages_S: np.ndarray, version: int, respo
     return sequences
 
 
-def _rows(sequences: list[_Sequence], width: int) -> list[list[_Sequence]]:
-    """Fill rows of ``width`` tokens in order; a sequence that no longer fits opens the next row."""
-    rows: list[list[_Sequence]] = []
+def _parts(sequences: list[_Sequence], token_budget: int) -> list[list[_Sequence]]:
+    """Fill micro-batches in order; a response that no longer fits opens the next one, with its prompt again."""
+    parts: list[list[_Sequence]] = []
     room = 0
     for sequence in sequences:
-        if sequence.tokens > room:
-            rows.append([])
-            room = width
-        rows[-1].append(sequence)
-        room -= sequence.tokens
-    return rows
+        own, alone = len(sequence.taken) - 1, len(sequence.prompt) + len(sequence.taken) - 1
+        if alone > token_budget:
+            raise ValueError(f"a prompt and response of {alone} tokens exceed the micro-batch budget of {token_budget}")
+        needed = own if parts and parts[-1][-1].ticket == sequence.ticket else alone
+        if needed > room:
+            parts.append([])
+            room, needed = token_budget, alone
+        parts[-1].append(sequence)
+        room -= needed
+    return parts
 
 
-def _micro_batch(rows: list[list[_Sequence]]) -> MicroBatch:
-    length = max(sum(sequence.tokens for sequence in row) for row in rows)
-    # Padding: token 0 at position 0. Each such position starts a sequence of its own, sees itself alone and is
-    # nobody's context or target.
-    input_ids_RL = np.zeros((len(rows), length), dtype=np.int64)
-    position_ids_RL = np.zeros_like(input_ids_RL)
-    targets = []
-    for number, row in enumerate(rows):
-        at = 0
-        for sequence in row:
-            end = at + sequence.tokens
-            input_ids_RL[number, at:end] = sequence.input_ids
-            position_ids_RL[number, at:end] = np.arange(sequence.tokens)
-            targets.append(number * length + np.arange(end - len(sequence.taken), end))
-            at = end
-    flat = [sequence for row in rows for sequence in row]
-    counts = [len(sequence.taken) for sequence in flat]
+def _micro_batch(sequences: list[_Sequence]) -> MicroBatch:
+    input_ids, position_ids, targets, layout, end = [], [], [], [], 0
+    for _, of_group in groupby(sequences, key=lambda sequence: sequence.ticket):
+        group = list(of_group)
+        prompt, end = group[0].prompt, end + len(group[0].prompt)
+        input_ids.append(prompt)
+        position_ids.append(np.arange(len(prompt)))
+        layout.append((len(prompt), *(len(sequence.taken) - 1 for sequence in group)))
+        last_of_prompt = end - 1
+        for sequence in group:
+            own = len(sequence.taken) - 1
+            input_ids.append(sequence.taken[:-1])
+            position_ids.append(np.arange(len(prompt), len(prompt) + own))
+            targets.append(np.concatenate([[last_of_prompt], np.arange(end, end + own)])[sequence.target])
+            end += own
+    counts = [int(sequence.target.sum()) for sequence in sequences]
+
+    def each(values: list, dtype: type) -> Tensor:
+        return torch.from_numpy(np.repeat(np.array(values, dtype=dtype), counts))
+
+    def joined(parts: list[np.ndarray], dtype: type = np.int64) -> Tensor:
+        return torch.from_numpy(np.concatenate(parts).astype(dtype))
+
     return MicroBatch(
-        input_ids_RL=torch.from_numpy(input_ids_RL),
-        position_ids_RL=torch.from_numpy(position_ids_RL),
-        targets_T=torch.from_numpy(np.concatenate(targets)),
-        taken_T=torch.from_numpy(np.concatenate([sequence.taken for sequence in flat])),
-        behaviour_logprobs_T=torch.from_numpy(
-            np.concatenate([sequence.behaviour_logprobs for sequence in flat]).astype(np.float32)
+        input_ids_L=joined(input_ids),
+        position_ids_L=joined(position_ids),
+        layout=tuple(layout),
+        targets_T=joined(targets),
+        taken_T=joined([sequence.taken[sequence.target] for sequence in sequences]),
+        behaviour_logprobs_T=joined(
+            [sequence.behaviour_logprobs[sequence.target] for sequence in sequences], np.float32
         ),
-        advantages_T=torch.from_numpy(
-            np.repeat(np.array([sequence.advantage for sequence in flat], dtype=np.float32), counts)
-        ),
-        staleness_T=torch.from_numpy(np.concatenate([sequence.staleness for sequence in flat])),
-        responses_T=torch.from_numpy(np.repeat(np.array([sequence.response for sequence in flat]), counts)),
-        lengths_T=torch.from_numpy(np.repeat(np.array(counts), counts)),
-        signal_T=torch.from_numpy(np.repeat(np.array([sequence.signal for sequence in flat]), counts)),
+        advantages_T=each([sequence.advantage for sequence in sequences], np.float32),
+        staleness_T=joined([sequence.staleness[sequence.target] for sequence in sequences]),
+        responses_T=each([sequence.response for sequence in sequences], np.int64),
+        lengths_T=each(counts, np.int64),
+        signal_T=each([sequence.signal for sequence in sequences], np.bool_),
     )

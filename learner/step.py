@@ -50,9 +50,11 @@ def train_step(
 ) -> StepResult:
     """Train ``policy`` on ``groups`` (this rank's share, whole groups, possibly none) and give back what was measured.
 
-    ``version``: training steps completed before this one; staleness is counted from it. The policy term of a group
+    ``version``: training steps completed before this one; staleness is counted from it. ``config``: as it is in the
+    stage of this step. The policy term of a group
     without a signal is 0, and it gets no entropy term. Collective. Raises ``ValueError`` where no rank has a token.
     """
+    policy.sample_at(config.flow.temperature)
     parts = _mini_batches(policy, groups, version, config)
     updates = len(parts) * config.train.reuse
     tally = _Tally(config.objective, updates)
@@ -96,7 +98,9 @@ def cut(groups: Sequence[ScoredGroup], *, version: int, config: Config) -> list[
         )
         for group in groups
     ]
-    return micro_batches(groups, advantages, version=version, token_budget=config.train.micro_batch_tokens)
+    bound = config.flow.max_staleness if config.flow.overflow == "mask" else None
+    budget = config.train.micro_batch_tokens
+    return micro_batches(groups, advantages, version=version, token_budget=budget, max_staleness=bound)
 
 
 def surrogate_sum(
@@ -162,10 +166,9 @@ def _measured(policy: Policy, batches: Sequence[MicroBatch], tally: _Tally) -> l
 # --- cutting ---------------------------------------------------------------------------------------------------------
 
 
-def size_of(groups: Sequence[ScoredGroup]) -> tuple[int, int]:
-    """(tokens, responses) of ``groups``."""
-    lengths = [group.responses.lengths_S for group in groups]
-    return sum(int(lengths_S.sum()) for lengths_S in lengths), sum(len(lengths_S) for lengths_S in lengths)
+def size_of(groups: Sequence[ScoredGroup], batches: Sequence[MicroBatch]) -> tuple[int, int]:
+    """(trained tokens, responses) of ``groups``, whose micro-batches are ``batches``."""
+    return sum(len(batch.taken_T) for batch in batches), sum(len(group.rewards_S) for group in groups)
 
 
 def split(tickets: Sequence[int], train: Train) -> list[int]:
@@ -181,10 +184,11 @@ def _mini_batches(policy: Policy, groups: Sequence[ScoredGroup], version: int, c
     parts = []
     for number in range(max(place.values(), default=0) + 1):
         mine = [group for group in groups if place[group.ticket.ticket] == number]
-        tokens, responses = policy.reduce(torch.tensor(size_of(mine))).tolist()
+        batches = cut(mine, version=version, config=config)
+        tokens, responses = policy.reduce(torch.tensor(size_of(mine, batches))).tolist()
         if tokens == 0:
             raise ValueError("a training step needs at least one response token on some rank")
-        batches = _as_many_on_every_rank(policy, cut(mine, version=version, config=config))
+        batches = _as_many_on_every_rank(policy, batches)
         batches = [policy.with_reference(batch) for batch in batches]
         parts.append(_MiniBatch(batches, denominator(config.objective.loss, tokens, responses)))
     return parts
@@ -301,7 +305,9 @@ class _Tally:
             **self._lags(policy.reduce(self.by_lag)),
         }
         for staleness in torch.nonzero(sums[:, self.COUNT]).flatten().tolist():
-            metrics[f"tokens/staleness_{staleness}"] = float(sums[staleness, self.COUNT])
+            count = float(sums[staleness, self.COUNT])
+            metrics[f"tokens/staleness_{staleness}"] = count
+            metrics[f"entropy/policy/staleness_{staleness}"] = float(sums[staleness, self.ENTROPY]) / count
             metrics |= self._drift(sums[staleness], float(largest[staleness]), f"/staleness_{staleness}")
         return metrics
 

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..common.config import Config, expand
@@ -26,9 +27,10 @@ from ..common.streams import Bus
 from ..common.tensors import flatten
 from ..common.weights import WeightPublisher
 from . import checkpoint
+from .flow.curriculum import load_curriculum
 from .flow.intake import Intake
-from .flow.prompts import load_prompts
-from .flow.tickets import TicketBook
+from .flow.staleness import Schedule, head_staleness, tokens_past
+from .flow.tickets import Live, TicketBook
 from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
@@ -69,11 +71,11 @@ class _Desk:
         self.bus, self.service, self.config, self.folder, self.policy = bus, service, config, folder, policy
         service.doing("reading the prompts")
         tokenizer = AutoTokenizer.from_pretrained(expand(config.model.path))
-        prompts = load_prompts(config.data, tokenizer, seed=config.flow.seed)
-        book = _book(config, state)
+        curriculum = load_curriculum(config, tokenizer)
+        book = make_book(config, state)
         self.incarnation = bus.raise_incarnation(at_least=state["incarnation"] + 1 if state else 1)
         self.ledger = Ledger(folder / "ledger.jsonl")
-        _open_ledger(self.ledger, bus, config, book, state, self.incarnation)
+        open_ledger(self.ledger, bus, config, book, state, self.incarnation)
         bus.clear_work()
         self.sink = MetricsSink(bus, folder, from_step=book.version)
         self.publisher = WeightPublisher(
@@ -83,11 +85,14 @@ class _Desk:
             folder=_weights_folder(config),
             keyframe_every=config.weights.keyframe_every,
         )
-        self.intake = Intake(bus, service, book, prompts, self.ledger, config, incarnation=self.incarnation)
+        self.intake = Intake(bus, service, book, curriculum, self.ledger, config, incarnation=self.incarnation)
         if state is not None:
+            curriculum.restore(state["curriculum"])
             self.intake.entropy_target = state["entropy_target"]
             self.intake.refunds.update(state["refunds"])
+            self.intake.tokens_expired = state["tokens_expired"]
         self.tokens_before, self.time_before = 0, time.monotonic()
+        self.expired_before = self.intake.tokens_expired
         self.refunds_before = self._refunds()
 
     def publish(self, version: int) -> float:
@@ -108,11 +113,14 @@ class _Desk:
             phase=phase,
             step=self.intake.book.version,
             steps=self.config.train.steps,
+            stage=self.intake.book.stage,
+            stages=len(self.config.stage_starts),
             version=self.intake.book.version,
             live=live,
             ready=ready,
             incarnation=self.incarnation,
             max_staleness=self.intake.book.max_staleness,
+            overflow=self.intake.book.overflow,
             waiting=waiting,
             at=time.time(),
         )
@@ -121,7 +129,7 @@ class _Desk:
         """Send the training step's line."""
         now = time.monotonic()
         step_s = now - self.time_before
-        tokens_in = self.intake.tokens_in
+        tokens_in, tokens_expired = self.intake.tokens_in, self.intake.tokens_expired
         refunds = self._refunds()
         live, ready = self.intake.depth()
         self.bus.emit(
@@ -129,11 +137,15 @@ class _Desk:
                 "role": "learner",
                 "step": step,
                 "version": step + 1,
+                "stage": groups[0].ticket.stage,
                 "at": time.time(),
                 **metrics,
                 **{f"refunds/{reason}": count - self.refunds_before[reason] for reason, count in refunds.items()},
-                **{f"staleness/head_count_{age}": count for age, count in _ages(groups, step).items()},
+                **_by_head_staleness(groups, step),
+                **_past_bound(groups, step, self.intake.batch_bound),
+                "overflow/expired_tokens": tokens_expired - self.expired_before,
                 "flow/max_staleness": self.intake.batch_bound,
+                "flow/overflow": self.intake.batch_overflow,
                 "flow/live": live,
                 "flow/ready": ready,
                 "weights/payload_bytes": self.published_bytes,
@@ -144,7 +156,8 @@ class _Desk:
                 "throughput/learner_tokens_per_s": metrics["batch/tokens"] / step_s,
             }
         )
-        self.tokens_before, self.time_before, self.refunds_before = tokens_in, now, refunds
+        self.tokens_before, self.expired_before = tokens_in, tokens_expired
+        self.time_before, self.refunds_before = now, refunds
 
     def _refunds(self) -> dict[str, int]:
         """Groups not trained on so far, by reason, and those that were made for an older incarnation."""
@@ -180,7 +193,7 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
         desk.say("training", f"training step {step}")
         with desk.service.working(f"training step {step}"):
             train_started = time.monotonic()
-            result = _train(desk, policy, config, controller, groups, step)
+            result = _train(desk, policy, controller, groups, step)
             train_s = time.monotonic() - train_started
             controller = result.controller
             publish_s = desk.publish(step + 1)
@@ -210,20 +223,22 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
 
 
 def _train(
-    desk: _Desk, policy: Policy, config: Config, controller: ControllerState, groups: list[ScoredGroup], step: int
+    desk: _Desk, policy: Policy, controller: ControllerState, groups: list[ScoredGroup], step: int
 ) -> StepResult:
     split = shares([int(group.responses.lengths_S.sum()) for group in groups], policy.world)
-    target = desk.intake.entropy_target
+    intake = desk.intake
+    turned = {"target": intake.entropy_target, "bound": intake.batch_bound, "overflow": intake.batch_overflow}
     broadcast_plan(
         {
             "do": "train",
             "step": step,
-            "target": target,
+            "turned": turned,
             "groups": [[groups[index].ticket.group_id for index in share] for share in split],
         }
     )
     mine = [groups[index] for index in split[0]]
-    return train_step(policy, mine, version=step, controller=controller, config=_with_target(config, target))
+    settings = _settings(desk.config, step, turned)
+    return train_step(policy, mine, version=step, controller=controller, config=settings)
 
 
 def _follow(bus: Bus, policy: Policy, config: Config, state: dict[str, Any] | None) -> None:
@@ -234,7 +249,7 @@ def _follow(bus: Bus, policy: Policy, config: Config, state: dict[str, Any] | No
         match plan["do"]:
             case "train":
                 mine = [_fetched(bus, group_id) for group_id in plan["groups"][policy.rank]]
-                settings = _with_target(config, plan["target"])
+                settings = _settings(config, plan["step"], plan["turned"])
                 result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
                 controller = result.controller
                 policy.named_weights()
@@ -276,33 +291,48 @@ def _controller(state: dict[str, Any] | None) -> ControllerState:
     return ControllerState(**state["controller"]) if state else ControllerState()
 
 
-def _with_target(config: Config, target: float) -> Config:
-    return config.model_copy(update={"entropy": config.entropy.model_copy(update={"target": target})})
+def _settings(config: Config, step: int, turned: dict[str, Any]) -> Config:
+    """What training step ``step`` goes by: its stage's configuration, with the live controls as they are now."""
+    view = config.at_stage(config.stage_of(step))
+    entropy = view.entropy.model_copy(update={"target": turned["target"]})
+    flow = view.flow.model_copy(update={"max_staleness": turned["bound"], "overflow": turned["overflow"]})
+    return view.model_copy(update={"entropy": entropy, "flow": flow})
 
 
-def _book(config: Config, state: dict[str, Any] | None) -> TicketBook:
-    train = config.train
-    book = TicketBook(groups_per_step=train.groups_per_step, steps=train.steps, max_staleness=config.flow.max_staleness)
+def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
+    """The books of a run that starts, or goes on from a checkpoint's ``state``."""
+    schedule = Schedule(
+        starts=config.stage_starts,
+        groups_per_step=tuple(view.train.groups_per_step for view in config.views()),
+        steps=config.train.steps,
+        issue_ahead=config.flow.stage_change == "finish",
+    )
+    flow = config.flow
+    book = TicketBook(schedule=schedule, max_staleness=flow.max_staleness, overflow=flow.overflow)
     if state is not None:
         book.version, book.next_ticket = state["version"], state["next_ticket"]
-        book.live = dict.fromkeys(state["live"], False)
-        book.max_staleness = state["max_staleness"]
+        book.live = {int(number): Live(stage) for number, stage in state["live"].items()}
+        book.max_staleness, book.overflow = state["max_staleness"], state["overflow"]
     return book
 
 
-def _open_ledger(
+def open_ledger(
     ledger: Ledger, bus: Bus, config: Config, book: TicketBook, state: dict[str, Any] | None, incarnation: int
 ) -> None:
+    """Write a learner's first lines: what the run is, or how far a resume goes back, and that it has started."""
     if ledger.line == 0:
         ledger.write(
             "run",
             run=bus.run,
             seed=config.flow.seed,
-            groups_per_step=config.train.groups_per_step,
-            group_size=config.train.group_size,
             steps=config.train.steps,
+            stages=[
+                {"from_step": start, "groups_per_step": view.train.groups_per_step, "group_size": view.train.group_size}
+                for start, view in zip(config.stage_starts, config.views(), strict=True)
+            ],
             max_staleness=config.flow.max_staleness,
             overflow=config.flow.overflow,
+            stage_change=config.flow.stage_change,
         )
     else:
         ledger.write("rolled_back", to_line=state["ledger_line"] if state is not None else 1)
@@ -315,6 +345,20 @@ def _forget_older_versions(bus: Bus, incarnation: int) -> None:
             bus.delete_version(manifest)
 
 
-def _ages(groups: list[ScoredGroup], step: int) -> dict[int, int]:
-    heads = [step - int(group.responses.spans[:, 1].min()) for group in groups]
-    return {age: heads.count(age) for age in sorted(set(heads))}
+def _past_bound(groups: list[ScoredGroup], step: int, bound: int) -> dict[str, int]:
+    past = [tokens_past(group.responses.spans, step, max_staleness=bound) for group in groups]
+    return {"overflow/tokens_past_bound": sum(past), "overflow/groups_past_bound": sum(count > 0 for count in past)}
+
+
+def _by_head_staleness(groups: list[ScoredGroup], step: int) -> dict[str, float]:
+    """Groups, reward and length of the groups of each head staleness."""
+    of_age: dict[int, list[ScoredGroup]] = {}
+    for group in groups:
+        of_age.setdefault(head_staleness(group.responses.spans, step), []).append(group)
+    metrics: dict[str, float] = {}
+    for age, members in sorted(of_age.items()):
+        metrics[f"staleness/head_count_{age}"] = len(members)
+        metrics[f"reward/trained_mean/head_{age}"] = float(np.mean([group.rewards_S.mean() for group in members]))
+        lengths = [group.responses.lengths_S.mean() for group in members]
+        metrics[f"response/length_mean/head_{age}"] = float(np.mean(lengths))
+    return metrics

@@ -2,7 +2,8 @@
 
 Checked, line by line: the chain is whole; every ticket is issued once (again only after a rollback), in order, while
 there was room under the bound then in force; every ticket ends exactly once, trained or refunded with a reason; a
-step trains exactly the groups it names; no trained token was staler than the bound; at the end nothing is live.
+step trains exactly the groups it names, all of its own stage; no trained token was staler than the bound; at the end
+nothing is live.
 """
 
 from __future__ import annotations
@@ -16,25 +17,38 @@ from typing import Any
 from ..common.errors import AuditError
 from ..common.ledger import read
 
-REASONS = frozenset({"zero_advantage", "poison", "expired", "run_ended"})
+REASONS = frozenset({"zero_advantage", "poison", "expired", "stage_ended", "run_ended"})
 
 
 @dataclass(slots=True)
 class Account:
     """What the ledger adds up to, as far as it has been read."""
 
-    groups_per_step: int = 0
-    group_size: int = 0
+    steps: int = 0
+    stages: list[dict[str, int]] = field(default_factory=list)
+    """Of each stage: ``from_step``, ``groups_per_step``, ``group_size``."""
+    stages_open: int = 1
+    """Stages that tickets may belong to."""
+    issue_ahead: bool = True
     max_staleness: int = 0
     version: int = 0
     incarnation: int = 0
     next_ticket: int = 0
-    live: dict[int, int] = field(default_factory=dict)
-    """Live tickets with the version at their issue."""
+    live: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Live tickets with the version at their issue and their stage."""
+    held: Counter[int] = field(default_factory=Counter)
+    """Live tickets by stage."""
     batch: list[int] = field(default_factory=list)
     """What the step under way has taken."""
     batch_bound: int = 0
     """The bound that this batch was checked against."""
+    overflow: str = "wait"
+    batch_overflow: str = "wait"
+    """The policy that this batch was taken by."""
+    past_bound: Counter[str] = field(default_factory=Counter)
+    """Tokens older than the bound in trained groups, by policy: ``mask`` leaves them out of the loss."""
+    violations: int = 0
+    """Groups trained with a token older than the bound (``soft``)."""
     step_tickets: list[int] = field(default_factory=list)
     """Trained since the last step line."""
     trained: set[int] = field(default_factory=set)
@@ -47,19 +61,34 @@ class Account:
     undone: int = 0
     """Lines that a resume rolled back."""
 
+    @property
+    def stage(self) -> int:
+        """The stage of the step under way."""
+        return self.stage_of(min(self.version, self.steps - 1))
+
+    def stage_of(self, step: int) -> int:
+        """The stage of a training step."""
+        return sum(stage["from_step"] <= step for stage in self.stages) - 1
+
     def describe(self) -> str:
         """The proof in words."""
         refunds = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refunded.items())) or "none"
         mean = self.staleness_sum / max(1, len(self.trained))
+        sizes = ", then ".join(str(stage["groups_per_step"]) for stage in self.stages[: self.stage + 1])
         return (
             f"audit passed: {self.lines} lines, chain whole\n"
             f"  tickets issued   {self.next_ticket}\n"
-            f"  trained          {len(self.trained)} in {self.version} steps of {self.groups_per_step}, each once\n"
+            f"  trained          {len(self.trained)} in {self.version} steps of {sizes}, each once\n"
             f"  refunded         {sum(self.refunded.values())} ({refunds})\n"
             f"  live             {len(self.live)}\n"
-            f"  head staleness   mean {mean:.2f}, worst {self.worst_staleness}; the bound held at every step\n"
+            f"  head staleness   mean {mean:.2f}, worst {self.worst_staleness}; {self._bound()}\n"
             f"  incarnations     {self.incarnation}, {self.undone} lines rolled back"
         )
+
+    def _bound(self) -> str:
+        masked = self.past_bound["mask"]
+        held = "the bound held at every step" + (f", {masked} tokens past it left out of the loss" * (masked > 0))
+        return f"{self.violations} groups trained past the bound (soft)" if self.violations else held
 
 
 def audit(path: Path, *, unfinished: bool = False) -> Account:
@@ -102,11 +131,16 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
         return "stands after the end"
     match line["event"]:
         case "run":
-            account.groups_per_step, account.group_size = line["groups_per_step"], line["group_size"]
-            account.max_staleness = line["max_staleness"]
+            account.steps, account.stages = line["steps"], line["stages"]
+            account.issue_ahead = line["stage_change"] == "finish"
+            account.max_staleness, account.overflow = line["max_staleness"], line["overflow"]
             return None if line["line"] == 1 else "a run begins twice"
         case "started":
             return _started(account, line)
+        case "stage":
+            account.stages_open += 1
+            in_order = line["stage"] == account.stages_open - 1 < len(account.stages)
+            return None if in_order else f"stage {line['stage']} of {len(account.stages)} opens out of order"
         case "issued":
             return _issued(account, line)
         case "refunded":
@@ -120,6 +154,8 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
         case "control":
             if line["name"] == "max_staleness":
                 account.max_staleness = line["value"]
+            if line["name"] == "overflow":
+                account.overflow = line["value"]
             return None if line["version"] == account.version else f"at version {account.version}"
         case "checkpoint":
             return None if line["step"] == account.version else f"covers step {line['step']} of {account.version}"
@@ -151,16 +187,31 @@ def _issued(account: Account, line: dict[str, Any]) -> str | None:
         if ticket not in account.awaiting_reissue:
             return f"ticket {ticket} is issued again without a rollback"
         account.awaiting_reissue.discard(ticket)
-        account.live[ticket] = line["version"]
+        if line["stage"] != account.live[ticket][1]:
+            return f"ticket {ticket} is issued again in stage {line['stage']}, it was of {account.live[ticket][1]}"
+        account.live[ticket] = line["version"], line["stage"]
         return None
     if ticket != account.next_ticket:
         return f"ticket {ticket} out of order, {account.next_ticket} is next"
-    room = (account.max_staleness + 1) * account.groups_per_step
-    if len(account.live) >= room:
-        return f"ticket {ticket} issued while {len(account.live)} are live, the bound allows {room}"
+    if line["stage"] >= account.stages_open:
+        return f"ticket {ticket} of stage {line['stage']}, which is not open"
+    live, room = account.held[line["stage"]], _room(account, line["stage"])
+    if live >= room:
+        return f"ticket {ticket} issued while {live} of stage {line['stage']} are live, the bound allows {room}"
     account.next_ticket += 1
-    account.live[ticket] = line["version"]
+    account.live[ticket] = line["version"], line["stage"]
+    account.held[line["stage"]] += 1
     return None
+
+
+def _room(account: Account, stage: int) -> int:
+    """Groups of ``stage`` that may be live: what the steps within the bound will take of it."""
+    if not account.issue_ahead:
+        steps = account.max_staleness + 1 if stage == account.stage else 0
+    else:
+        within = range(account.version, min(account.version + account.max_staleness + 1, account.steps))
+        steps = sum(account.stage_of(step) == stage for step in within)
+    return steps * account.stages[stage]["groups_per_step"]
 
 
 def _refunded(account: Account, line: dict[str, Any]) -> str | None:
@@ -168,8 +219,12 @@ def _refunded(account: Account, line: dict[str, Any]) -> str | None:
         return f"unknown reason {line['reason']!r}"
     if line["version"] != account.version:
         return f"refunded at version {line['version']}, the books stand at {account.version}"
-    if account.live.pop(line["ticket"], None) is None:
+    issued = account.live.pop(line["ticket"], None)
+    if issued is None:
         return f"ticket {line['ticket']} is refunded but not live"
+    account.held[issued[1]] -= 1
+    if line["reason"] == "stage_ended" and issued[1] >= account.stage:
+        return f"ticket {line['ticket']} is of stage {issued[1]}, which has not ended"
     account.refunded[line["reason"]] += 1
     return None
 
@@ -179,9 +234,16 @@ def _batch(account: Account, line: dict[str, Any]) -> str | None:
         return f"a batch for step {line['step']}, the books stand at {account.version}"
     if line["max_staleness"] != account.max_staleness:
         return f"bound {line['max_staleness']}, the controls say {account.max_staleness}"
-    if line["tickets"] != list(account.live)[: account.groups_per_step]:
-        return f"takes tickets {line['tickets'][:5]}…, the oldest live ones are {list(account.live)[:5]}…"
-    account.batch, account.batch_bound = line["tickets"], line["max_staleness"]
+    if line["overflow"] != account.overflow:
+        return f"overflow {line['overflow']!r}, the controls say {account.overflow!r}"
+    tickets, size = line["tickets"], account.stages[account.stage]["groups_per_step"]
+    own = [ticket for ticket, (_, of) in account.live.items() if of == account.stage]
+    if account.overflow == "wait" and tickets != own[:size]:
+        return f"takes tickets {tickets[:5]}…, the oldest live ones are {own[:5]}…"
+    if len(tickets) != size or tickets != [ticket for ticket in own if ticket in set(tickets)]:
+        return f"takes tickets {tickets[:5]}…, which are not {size} live ones of stage {account.stage} in order"
+    account.batch = tickets
+    account.batch_bound, account.batch_overflow = line["max_staleness"], line["overflow"]
     return None
 
 
@@ -189,23 +251,33 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
     ticket, step = line["ticket"], line["step"]
     if ticket in account.trained:
         return f"ticket {ticket} is trained twice"
-    issued_at = account.live.pop(ticket, None)
-    if issued_at is None:
+    if ticket not in account.live:
         return f"ticket {ticket} is trained but not live"
+    issued_at, stage = account.live.pop(ticket)
+    account.held[stage] -= 1
     if step != account.version:
         return f"trained at step {step}, the books stand at {account.version}"
     if ticket not in account.batch:
         return f"ticket {ticket} is trained but not in the step's batch"
-    if len(line["spans"]) != account.group_size or len(line["verdicts"]) != account.group_size:
-        return f"{len(line['spans'])} responses and {len(line['verdicts'])} verdicts in a group of {account.group_size}"
+    size = account.stages[account.stage]["group_size"]
+    if len(line["spans"]) != size or len(line["verdicts"]) != size:
+        return f"{len(line['spans'])} responses and {len(line['verdicts'])} verdicts in a group of {size}"
     wrong = _spans(line, issued_at)
     if wrong is not None:
         return wrong
     staleness = step - min(span[0] for spans in line["spans"] for span in spans)
     if staleness != line["head_staleness"]:
         return f"head staleness {line['head_staleness']}, its spans say {staleness}"
-    if staleness > account.batch_bound:
+    if staleness > account.batch_bound and account.batch_overflow in ("wait", "drop"):
         return f"ticket {ticket} is {staleness} versions stale, the bound is {account.batch_bound}"
+    spans = [span for of_response in line["spans"] for span in of_response]
+    past = sum(end - start for version, start, end in spans if step - version > account.batch_bound)
+    if past != line["past_bound"]:
+        return f"{line['past_bound']} tokens past the bound, its spans say {past}"
+    if past == sum(line["lengths"]) and account.batch_overflow == "mask":
+        return f"ticket {ticket} has no token within the bound"
+    account.past_bound[account.batch_overflow] += past
+    account.violations += past > 0 and account.batch_overflow == "soft"
     account.trained.add(ticket)
     account.step_tickets.append(ticket)
     account.staleness_sum += staleness
@@ -232,7 +304,7 @@ def _step(account: Account, line: dict[str, Any]) -> str | None:
         return f"step {line['step']} makes version {line['version']}, the books stand at {account.version}"
     if not line["tickets"] == account.step_tickets == account.batch:
         return f"names tickets {line['tickets'][:5]}…, {len(account.step_tickets)} of {len(account.batch)} were trained"
-    if line["max_staleness"] != account.batch_bound:
+    if (line["max_staleness"], line["overflow"]) != (account.batch_bound, account.batch_overflow):
         return f"bound {line['max_staleness']}, its batch was checked against {account.batch_bound}"
     account.version, account.step_tickets, account.batch = account.version + 1, [], []
     return None

@@ -113,7 +113,7 @@ def status(
 
 @app.command("set")
 def set_control(
-    name: Annotated[str, typer.Argument(help="max-staleness or target-entropy.")],
+    name: Annotated[str, typer.Argument(help="max-staleness, overflow or target-entropy.")],
     value: Annotated[str, typer.Argument(help="The new value.")],
     run: AnyRun = None,
     redis_url: RedisUrl = None,
@@ -162,6 +162,25 @@ def report(run: Annotated[str, typer.Argument(help="The run's id.")], runs_dir: 
 
 
 @app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="The run's id.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; empty or not there yet.")],
+    step: Annotated[
+        int | None, typer.Option("--step", help="Training steps made; the newest checkpoint by default.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="bfloat16 or float32; the base model's by default.")
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Write a checkpoint as a Hugging Face folder with a model card, for from_pretrained and vllm serve."""
+    words = [run, "--out", str(out), "--runs-dir", str(runs_dir)]
+    words += ["--step", str(step)] if step is not None else []
+    words += ["--dtype", dtype] if dtype is not None else []
+    _exec("learner.export", *words)
+
+
+@app.command()
 def config() -> None:
     """Every configuration key with its type, default and meaning."""
     from ..common.config import schema
@@ -187,7 +206,11 @@ def prove_on_policy(
 
 def _become(role: str, run: str, redis_url: str | None, *more: str) -> None:
     """Replace this process by the role's own; no role is imported at the desk."""
-    command = [sys.executable, "-m", f"leeway_rl.{role}", "--run", run, "--redis-url", redis_url or LOCAL_REDIS, *more]
+    _exec(role, "--run", run, "--redis-url", redis_url or LOCAL_REDIS, *more)
+
+
+def _exec(module: str, *words: str) -> None:
+    command = [sys.executable, "-m", f"leeway_rl.{module}", *words]
     sys.stdout.flush()
     os.execv(command[0], command)
 

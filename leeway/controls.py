@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import typer
 
+from ..common.config import Overflow, parse
 from ..common.errors import ConfigError
 from ..common.streams import Bus
 
+
+def _number(kind: type[int] | type[float]) -> Callable[[str], int | float]:
+    def read(text: str) -> int | float:
+        number = kind(text)
+        if not 0 <= number < float("inf"):
+            raise ValueError
+        return number
+
+    return read
+
+
+def _policy(text: str) -> str:
+    if text not in get_args(Overflow):
+        raise ValueError
+    return text
+
+
 # name on the command line -> (key the learner reads, how its value is read, what would be right)
-_CONTROLS: dict[str, tuple[str, Callable[[str], float], str]] = {
-    "max-staleness": ("max_staleness", int, "a whole number of versions, 0 or more"),
-    "target-entropy": ("target_entropy", float, "nats a token, 0 or more"),
-    "paused": ("paused", int, "0 or 1"),
+_CONTROLS: dict[str, tuple[str, Callable[[str], int | float | str], str]] = {
+    "max-staleness": ("max_staleness", _number(int), "a whole number of versions, 0 or more"),
+    "overflow": ("overflow", _policy, f"one of {', '.join(get_args(Overflow))}"),
+    "target-entropy": ("target_entropy", _number(float), "nats a token, 0 or more"),
+    "paused": ("paused", _number(int), "0 or 1"),
 }
 
 
@@ -23,13 +43,15 @@ def turn(redis_url: str, run: str, name: str, value: str) -> None:
         raise ConfigError(f"no live control {name!r}; there are {', '.join(_CONTROLS)}")
     key, read, right = _CONTROLS[name]
     try:
-        number = read(value)
+        wanted = read(value)
     except ValueError:
-        number = -1
-    if not 0 <= number < float("inf"):
-        raise ConfigError(f"{name} = {value!r}: {right}")
+        raise ConfigError(f"{name} = {value!r}: {right}") from None
     bus = Bus(redis_url, run)
-    bus.load_config()  # an unknown run is the user's error, not a new hash
-    bus.set_control(key, str(number))
-    typer.echo(f"{run}: {name} = {number}, from the next admission on")
-    bus.close()
+    try:
+        config = parse(bus.load_config())  # an unknown run is the user's error, not a new hash
+        if key == "max_staleness" and wanted != 0 and config.flow.strictly_on_policy:
+            raise ConfigError(f"{name} = {value!r}: run {run!r} was started with flow.strictly_on_policy = true")
+        bus.set_control(key, str(wanted))
+    finally:
+        bus.close()
+    typer.echo(f"{run}: {name} = {wanted}, from the next admission on")

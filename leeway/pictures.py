@@ -83,7 +83,7 @@ def draw(run: RunData) -> bytes:
     "Reward",
     "Blue is the mean over every graded response, which is what should rise; grey is the mean over the groups that were"
     " trained on, where those all right or all wrong are left out; the black bars are the means of the first and the"
-    " last steps, and a dotted line marks a resume.",
+    " last steps, a dotted line marks a resume and a dashed one the start of a stage.",
     "reward/mean",
 )
 def _reward(ax: Axes, run: RunData) -> None:
@@ -97,6 +97,9 @@ def _reward(ax: Axes, run: RunData) -> None:
     _over_steps(ax, run, from_zero=True)
     for version in run.resumed_at():
         ax.annotate("resumed", (version - 0.5, 0.03), (3, 0), ax.get_xaxis_transform(), "offset points", color=SOFT)
+    for number, (step, _) in enumerate(run.stage_changes(), start=2):
+        at = (step - 0.5, 0.12)
+        ax.annotate(f"stage {number}", at, (3, 0), ax.get_xaxis_transform(), "offset points", color=SOFT)
     _end_labels(ax, [(last, f"all {last:.3f}", BLUE), (trained[-1], "trained on", SOFT)])
 
 
@@ -298,8 +301,8 @@ def _stacked(ax: Axes, run: RunData, parts: dict[str, np.ndarray], colours: list
 
 
 def _over_steps(ax: Axes, run: RunData, *, from_zero: bool = False) -> None:
-    """The step axis, with a line where a learner started again; ``from_zero`` starts the y axis at 0
-    where no value is below it."""
+    """The step axis, with a dotted line where a learner started again and a dashed one where a stage began;
+    ``from_zero`` starts the y axis at 0 where no value is below it."""
     first, last = run.x[0], run.x[-1]
     margin = max(0.6, 0.015 * (last - first))
     ax.set_xlim(first - margin, last + margin)
@@ -309,6 +312,8 @@ def _over_steps(ax: Axes, run: RunData, *, from_zero: bool = False) -> None:
         ax.set_ylim(0, 1.06 * ax.dataLim.y1)
     for version in run.resumed_at():
         ax.axvline(version - 0.5, color=SOFT, lw=0.9, ls=":")
+    for step, _ in run.stage_changes():
+        ax.axvline(step - 0.5, color=SOFT, lw=0.9, ls=DASHED)
 
 
 def _end_labels(ax: Axes, labels: list[tuple[float, str, str]]) -> None:

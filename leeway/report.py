@@ -63,6 +63,8 @@ def _run_rows(run: RunData) -> Rows:
     rows.append(("time in training steps", str(timedelta(seconds=round(run.total("time/step_s"))))))
     if run.resumed_at():
         rows.append(("resumed at step", ", ".join(map(str, run.resumed_at()))))
+    for number, (step, words) in enumerate(run.stage_changes(), start=2):
+        rows.append((f"stage {number}, from step {step}", words))
     for turn in run.events("control"):
         rows.append((f"{turn['name']} turned", f"{turn['previous']} → {turn['value']} at version {turn['version']}"))
     return rows
@@ -111,6 +113,13 @@ def _staleness_rows(run: RunData) -> Rows:
         rows.append(("head staleness: mean, worst, bound", f"{average:.2f}, {worst:.0f}, {bounds}"))
         within, past = run.ages()
         rows.append(("groups past the bound of their step", f"{past.sum():,} of {(within + past).sum():,}"))
+    if run.has("overflow/expired_tokens", "overflow/tokens_past_bound"):
+        expired, past_tokens = run.total("overflow/expired_tokens"), run.total("overflow/tokens_past_bound")
+        share = percent(expired / (run.total("batch/tokens") + expired))
+        rows.append(("refunded for their age", f"{expired:,.0f} tokens, {share} of those trained and refunded so"))
+        rows.append(
+            ("past the bound in trained groups", f"{past_tokens:,.0f} tokens (mask leaves them out, soft trains)")
+        )
     for label, key in (
         ("token staleness, mean", "staleness/token_mean"),
         ("|log π − log μ|, mean over tokens", "logprob/abs_diff_mean"),
@@ -150,7 +159,7 @@ def _length_rows(run: RunData) -> Rows:
         length = tokens / run.total("generated/groups")
         rows.append(("all generated, mean tokens", f"{length:.4g} (groups graded and then refunded included)"))
     if run.has("response/length_max"):
-        limit = f" of {run.config.train.max_response_tokens:,} allowed" if run.config is not None else ""
+        limit = f" of {run.config.longest_response:,} allowed" if run.config is not None else ""
         rows.append(("longest trained", f"{np.nanmax(run.series('response/length_max')):,.0f}{limit}"))
     if run.has("response/truncated_share"):
         _, first, last = ends(run.series("response/truncated_share"))

@@ -76,6 +76,18 @@ class RunData:
         """The steps at which a learner started again."""
         return [line["version"] for line in self.events("started")[1:]]
 
+    def stage_changes(self) -> list[tuple[int, str]]:
+        """(first step, what it changes) of every stage after the first that the run has come to."""
+        if self.config is None:
+            return []
+        changes = []
+        for stage in self.config.stages:
+            keys = stage.model_dump(exclude={"from_step"}, exclude_defaults=True)
+            words = ", ".join(f"{key} {str(value).lower()}" for key, value in keys.items())
+            if self.x and stage.from_step <= self.x[-1]:
+                changes.append((stage.from_step, words or "nothing"))
+        return changes
+
     def bounds(self) -> np.ndarray:
         """η by step, in versions: as measured, else as configured, else NaN."""
         configured = math.nan if self.config is None else self.config.flow.max_staleness

@@ -24,7 +24,7 @@ class Snapshot:
     at: float
     """Unix time of the look."""
     state: dict[str, str]
-    """The learner's word: phase, step, steps, version, live, ready, waiting, max_staleness."""
+    """The learner's word: phase, step, steps, stage, stages, version, live, ready, waiting, max_staleness."""
     workers: list[Heartbeat]
     lost: dict[str, float]
     """``role/worker`` whose heartbeat has expired, with the unix time it was due."""
@@ -124,7 +124,9 @@ def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Renderable
 
     found = diagnose(now)
     step, steps = now.state.get("step", "0"), now.state.get("steps", "?")
-    head = Text(f"run {now.run}   step {step} of {steps}   version {now.state.get('version', '-')}", style="bold")
+    version, stages = now.state.get("version", "-"), int(now.state.get("stages", "1"))
+    stage = f"   stage {int(now.state['stage']) + 1} of {stages}" if stages > 1 else ""
+    head = Text(f"run {now.run}   step {step} of {steps}{stage}   version {version}", style="bold")
     flow = Text(
         f"prompts {now.queued['prompts']} ▶ responses {now.queued['responses']} ▶ scored {now.queued['scored']}"
         f"   live {now.state.get('live', '-')} (ready {now.state.get('ready', '-')})"

@@ -16,12 +16,12 @@ import logging
 import threading
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from ...common.codec import decode
-from ...common.config import Config
+from ...common.config import Config, Overflow
 from ...common.errors import DecodeError
 from ...common.ledger import Ledger
 from ...common.service import Service
@@ -29,17 +29,27 @@ from ...common.streams import Bus, ScoredEntry
 from ...common.types import Responses, Scores, Ticket, VerdictKind
 from ..objective.advantage import is_trained
 from ..packing import ScoredGroup
-from .prompts import PromptSource, sampling_seed
-from .staleness import check_spans, head_staleness
+from .curriculum import Curriculum
+from .staleness import check_spans, expired, head_staleness, tokens_past
 from .tickets import TicketBook
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
 
-REFUNDS = ("zero_advantage", "poison", "expired", "run_ended")
+REFUNDS = ("zero_advantage", "poison", "expired", "stage_ended", "run_ended")
 """Why a ticket may leave untrained: no response differs from the others in reward; generation, grading or decoding
-kept failing; it was staler than the bound just before the forward pass (η was turned down); no step was left for it."""
+kept failing; it was staler than the bound just before the forward pass (η was turned down); its stage, or the run, had
+no step left for it."""
+
+
+class _Grade(NamedTuple):
+    """What a graded group was like."""
+
+    stage: int
+    reward_sum: float
+    responses: int
+    tokens: int
 
 
 class Intake:
@@ -50,13 +60,13 @@ class Intake:
         bus: Bus,
         service: Service,
         book: TicketBook,
-        prompts: PromptSource,
+        curriculum: Curriculum,
         ledger: Ledger,
         config: Config,
         *,
         incarnation: int,
     ) -> None:
-        self.bus, self.service, self.book, self.prompts, self.ledger = bus, service, book, prompts, ledger
+        self.bus, self.service, self.book, self.curriculum, self.ledger = bus, service, book, curriculum, ledger
         self.config, self.incarnation = config, incarnation
         self.entropy_target = config.entropy.target
         """Live control, read by the training loop at every step."""
@@ -70,11 +80,13 @@ class Intake:
         self._tickets: dict[int, Ticket] = {}
         self._groups: dict[int, ScoredGroup] = {}
         self._verdicts: dict[int, list[str]] = {}
-        self._graded: dict[int, tuple[float, int, int]] = {}
+        self._graded: dict[int, _Grade] = {}
         self._entries: dict[int, ScoredEntry] = {}
         self._settled: list[ScoredEntry] = []
-        self.batch_bound = book.max_staleness
-        """The bound that the newest batch was checked against."""
+        self.batch_bound, self.batch_overflow = book.max_staleness, book.overflow
+        """The bound that the newest batch was checked against, and the policy that it was taken by."""
+        self.tokens_expired = 0
+        """Response tokens generated and then refunded for their age."""
         self._paused = False
         self._thread = threading.Thread(target=self._guarded_loop, name="intake", daemon=True)
         self._ended = threading.Event()
@@ -84,7 +96,6 @@ class Intake:
     def start(self) -> None:
         """Issue again what was live at the checkpoint, then pump."""
         for number in self.book.live:
-            self.book.live[number] = False
             self._issue(number, reissued=True)
         self._thread.start()
 
@@ -103,8 +114,8 @@ class Intake:
                 numbers = self.book.batch()
                 if numbers is not None and not self._refund_expired(numbers):
                     # The bound that was checked goes on record now: the dial may turn while the step trains.
-                    self.batch_bound = self.book.max_staleness
-                    self.ledger.write("batch", step=self.book.version, tickets=numbers, max_staleness=self.batch_bound)
+                    self.batch_bound, self.batch_overflow = self.book.max_staleness, self.book.overflow
+                    self.ledger.write("batch", step=self.book.version, tickets=numbers, **self._rule())
                     return [self._groups[number] for number in numbers]
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -115,11 +126,9 @@ class Intake:
     def waiting_for(self) -> str:
         """One sentence on what the next batch lacks."""
         with self._lock:
-            missing = self.book.waiting_for()
-            lacking = self.book.groups_per_step - min(len(self.book.live), self.book.groups_per_step)
-            total = len(missing) + lacking
-            first = f", ticket {missing[0]} the oldest" if missing else ""
-            return f"waiting for {total} of {self.book.groups_per_step} groups{first}"
+            lacking, oldest = self.book.waiting_for()
+            first = f", ticket {oldest} the oldest" if oldest is not None else ""
+            return f"waiting for {lacking} of {self.book.groups_per_step} groups{first}"
 
     def trained(self, groups: list[ScoredGroup], checksum: str) -> dict[str, float]:
         """Close the books on a training step whose new version (sha256 ``checksum``) is published.
@@ -132,6 +141,7 @@ class Intake:
             step, numbers = self.book.version, [group.ticket.ticket for group in groups]
             for group in groups:
                 self._write_trained(group, step)
+                self._saw(group.ticket.ticket)
                 del self._groups[group.ticket.ticket]
                 del self._tickets[group.ticket.ticket]
                 self._settled.append(self._entries.pop(group.ticket.ticket))
@@ -140,18 +150,25 @@ class Intake:
                 step=step,
                 version=step + 1,
                 tickets=numbers,
-                max_staleness=self.batch_bound,
-                overflow=self.config.flow.overflow,
                 checksum=checksum,
+                **self._rule(),
             )
+            stage = self.book.stage
             self.book.trained(numbers)
+            self._refund_left_behind()
             self._issue_while_room()
-            graded = [self._graded.pop(number) for number in list(self._graded) if number <= max(numbers)]
-        rewards, responses, tokens = (sum(column) for column in zip(*graded, strict=True))
+            # Tickets of the next stage may be older numbers than the last of this one; of a stage that is over, all.
+            reached = [
+                number
+                for number, grade in self._graded.items()
+                if grade.stage < self.book.stage or (grade.stage == stage and number <= max(numbers))
+            ]
+            graded = [self._graded.pop(number) for number in reached]
+        responses = sum(grade.responses for grade in graded)
         return {
-            "reward/mean": rewards / responses,
+            "reward/mean": sum(grade.reward_sum for grade in graded) / responses,
             "generated/groups": len(graded),
-            "generated/length_mean": tokens / responses,
+            "generated/length_mean": sum(grade.tokens for grade in graded) / responses,
         }
 
     def checkpointed(self) -> None:
@@ -174,8 +191,11 @@ class Intake:
             return {
                 "version": self.book.version,
                 "next_ticket": self.book.next_ticket,
-                "live": list(self.book.live),
+                "live": {str(number): ticket.stage for number, ticket in self.book.live.items()},
+                "curriculum": self.curriculum.state(),
                 "max_staleness": self.book.max_staleness,
+                "overflow": self.book.overflow,
+                "tokens_expired": self.tokens_expired,
                 "entropy_target": self.entropy_target,
                 "refunds": dict(self.refunds),
                 "ledger_line": self.ledger.line,
@@ -185,7 +205,7 @@ class Intake:
     def depth(self) -> tuple[int, int]:
         """(live, ready) groups."""
         with self._lock:
-            return len(self.book.live), sum(self.book.live.values())
+            return len(self.book.live), sum(ticket.ready for ticket in self.book.live.values())
 
     # --- the pump ---------------------------------------------------------------------------------------------------
 
@@ -211,25 +231,20 @@ class Intake:
                     self._lock.notify_all()
 
     def _issue_while_room(self) -> None:
-        while not self._paused and self.book.room() > 0:
-            self._issue(self.book.issue(), reissued=False)
+        for stage in self.book.vacancies() if not self._paused else []:
+            if stage == self.curriculum.stages_open:
+                self._open(stage)
+            self._issue(self.book.issue(stage), reissued=False)
+
+    def _open(self, stage: int) -> None:
+        dropped = self.curriculum.open(stage)
+        prompts = self.curriculum.prompts_of(stage)
+        log.info("stage %d begins to draw: %d prompts, %d dropped as solved", stage, prompts, dropped)
+        self.ledger.write("stage", stage=stage, version=self.book.version, prompts=prompts, dropped=dropped)
 
     def _issue(self, number: int, *, reissued: bool) -> None:
-        prompt, train = self.prompts.prompt(number), self.config.train
-        ticket = Ticket(
-            ticket=number,
-            incarnation=self.incarnation,
-            min_version=self.book.version,
-            stage=0,
-            prompt_id=prompt.prompt_id,
-            prompt_tokens_P=prompt.tokens_P,
-            group_size=train.group_size,
-            max_new_tokens=train.max_response_tokens,
-            temperature=self.config.flow.temperature,
-            seed=sampling_seed(self.config.flow.seed, number),
-            ability=prompt.ability,
-            ground_truth=prompt.ground_truth,
-        )
+        stage = self.book.live[number].stage
+        ticket = self.curriculum.ticket(number, stage, min_version=self.book.version, incarnation=self.incarnation)
         # The ledger first: a ticket that workers know and the ledger does not could never be accounted for.
         self.ledger.write(
             "issued",
@@ -245,8 +260,8 @@ class Intake:
 
     def _take_in(self, entry: ScoredEntry, payload: tuple[bytes | None, bytes | None]) -> None:
         number, incarnation = (int(part) for part in entry.group_id.split("-"))
-        if incarnation != self.incarnation or number not in self.book.live or self.book.live[number]:
-            self.orphaned += 1
+        if incarnation != self.incarnation or number not in self.book.live or self.book.live[number].ready:
+            self.orphaned += incarnation != self.incarnation
             self.bus.settle([entry])
             return
         self._entries[number] = entry
@@ -268,7 +283,8 @@ class Intake:
             return
         tokens = int(group.responses.lengths_S.sum())
         self.tokens_in += tokens
-        self._graded[number] = (float(group.rewards_S.sum()), len(group.rewards_S), tokens)
+        stage, rewards_S = group.ticket.stage, group.rewards_S
+        self._graded[number] = _Grade(stage, float(rewards_S.sum()), len(rewards_S), tokens)
         if is_trained(group.rewards_S, group.responses.finished_S, self.config.objective):
             self._groups[number] = group
             self.book.ready(number)
@@ -299,6 +315,7 @@ class Intake:
     def _refund(self, number: int, reason: str, **why: Any) -> None:
         self.ledger.write("refunded", ticket=number, version=self.book.version, reason=reason, **why)
         self.refunds[reason] += 1
+        self._saw(number)
         self.book.refund(number)
         del self._tickets[number]
         self._groups.pop(number, None)
@@ -306,17 +323,39 @@ class Intake:
         if number in self._entries:
             self.bus.settle([self._entries.pop(number)])
 
+    def _saw(self, number: int) -> None:
+        """Tell the curriculum about a group that leaves. Only now: what is still live at a checkpoint may be generated
+        again after a resume, and would count twice."""
+        if number in self._graded:
+            grade = self._graded[number]
+            solved = grade.reward_sum == grade.responses
+            self.curriculum.saw(self._tickets[number].prompt_id, grade.stage, solved=solved)
+
+    def _refund_left_behind(self) -> None:
+        left = self.book.left_behind()
+        under_way = [self._tickets[number].group_id for number in left if number not in self._entries]
+        for number in left:
+            self._refund(number, "stage_ended")
+        self.bus.withdraw(under_way)
+
     def _refund_expired(self, numbers: list[int]) -> bool:
-        expired = {}
-        for number in numbers:
-            staleness = head_staleness(self._groups[number].responses.spans, self.book.version)
-            if staleness > self.book.max_staleness:
-                expired[number] = staleness
-        for number, staleness in expired.items():
-            self._refund(number, "expired", head_staleness=staleness)
-        if expired:
+        version, bound, overflow = self.book.version, self.book.max_staleness, self.book.overflow
+        gone = [
+            number
+            for number in numbers
+            if expired(self._groups[number].responses.spans, version, max_staleness=bound, overflow=overflow)
+        ]
+        for number in gone:
+            responses = self._groups[number].responses
+            self.tokens_expired += int(responses.lengths_S.sum())
+            self._refund(number, "expired", head_staleness=head_staleness(responses.spans, version))
+        if gone:
             self._issue_while_room()
-        return bool(expired)
+        return bool(gone)
+
+    def _rule(self) -> dict[str, Any]:
+        """What the newest batch was taken and checked by, as the ledger has it."""
+        return {"max_staleness": self.batch_bound, "overflow": self.batch_overflow}
 
     def _write_trained(self, group: ScoredGroup, step: int) -> None:
         responses = group.responses
@@ -331,6 +370,7 @@ class Intake:
             verdicts=self._verdicts.pop(group.ticket.ticket),
             lengths=responses.lengths_S.tolist(),
             head_staleness=head_staleness(responses.spans, step),
+            past_bound=tokens_past(responses.spans, step, max_staleness=self.batch_bound),
         )
 
     def _take_up_controls(self) -> None:
@@ -341,11 +381,14 @@ class Intake:
         if "target_entropy" in controls and float(controls["target_entropy"]) != self.entropy_target:
             self._record("target_entropy", self.entropy_target, float(controls["target_entropy"]))
             self.entropy_target = float(controls["target_entropy"])
+        if controls.get("overflow", self.book.overflow) != self.book.overflow:
+            self._record("overflow", self.book.overflow, controls["overflow"])
+            self.book.overflow = cast(Overflow, controls["overflow"])
         paused = controls.get("paused") == "1"
         if paused != self._paused:
             self._record("paused", self._paused, paused)
             self._paused = paused
 
-    def _record(self, name: str, previous: float, value: float) -> None:
+    def _record(self, name: str, previous: float | str, value: float | str) -> None:
         log.info("%s: %s -> %s", name, previous, value)
         self.ledger.write("control", name=name, value=value, previous=previous, version=self.book.version)

@@ -1,23 +1,87 @@
 """The stale rule: who may be issued, how old data is, and why the bound holds. Pure functions.
 
-Words: v is the number of training steps completed, η is ``max_staleness``, B is groups a training step.
+Words: v is the number of training steps completed, η is ``max_staleness``, B_s is groups a training step in stage s.
 
-Why ``wait`` keeps the bound. A ticket is issued while fewer than (η+1)·B groups are live, so at most (η+1)·B - 1
-older groups are live at that moment. Every training step takes the B oldest live groups; refunds only shorten the
-queue before us, and newer tickets queue behind. So the group is trained within the η+1 steps that start at v, v+1, …,
-v+η, where v is the version at its issue. Its tokens are sampled by version v or later (``Ticket.min_version``), so no
-token is staler than η. At η = 0 exactly B groups live, and the batch is the first B survivors in ticket order whatever
-the timing: filtering cannot deadlock, because a refund makes room for the next ticket at once.
+Why ``wait`` keeps the bound. The next η+1 steps v, v+1, …, v+η take groups of known stages: ``places`` counts them,
+B_s for each step in stage s. A ticket of stage s is issued while fewer than that are live in s, so fewer than that many
+stand before it. Each step of stage s takes the B_s oldest live groups of s; refunds only shorten the queue before us,
+and newer tickets queue behind. So the group is trained within the steps v, …, v+η, where v is the version at its issue.
+Its tokens are sampled by version v or later (``Ticket.min_version``), so no token is staler than η. In a run of one
+stage this is the plain rule: issue while live < (η+1)·B.
+
+At η = 0 exactly B groups live, and the batch is the first B survivors in ticket order whatever the timing: filtering
+cannot deadlock, because a refund makes room for the next ticket at once.
+
+The other policies take the groups that are ready, so a straggler may be overtaken and grow older than η. Then gives
+way:
+
+``drop``   its group: a group with a token older than η is refunded just before the forward pass. Nothing past the bound
+           is trained; long responses, which take longest, are lost more often.
+``mask``   its tokens: those older than η leave the loss, and a group of which none is left is refunded. No token past
+           the bound is trained.
+``soft``   the bound: the group is trained, and counted.
+
+The places are the same for all, so no policy generates more groups at a time than ``wait``.
+
+No batch mixes stages, and a stage ends with nothing of it live, because its last steps leave places for no more than
+they take (``finish``). Under ``refund`` a stage's queue stays full to its last step, only the stage under way is issued
+for, and what is left of it at its end is refunded; within a stage the proof is the same.
 """
 
 from __future__ import annotations
 
+import bisect
+from dataclasses import dataclass
+
 import numpy as np
 
+from ...common.config import Overflow
 
-def room(live: int, *, max_staleness: int, groups_per_step: int, steps_left: int) -> int:
-    """Tickets that may be issued now: up to (η+1)·B live, and no more than the remaining steps can train."""
-    return max(0, min(max_staleness + 1, steps_left) * groups_per_step - live)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """Which stage every training step of the run belongs to, and how many groups it takes."""
+
+    starts: tuple[int, ...]
+    """First step of each stage; the first is 0."""
+    groups_per_step: tuple[int, ...]
+    """B of each stage."""
+    steps: int
+    """Training steps of the whole run."""
+    issue_ahead: bool = True
+    """Whether tickets of the next stage may be issued before this one ends (``finish``)."""
+
+    def stage_of(self, step: int) -> int:
+        """The stage of a training step."""
+        return bisect.bisect_right(self.starts, step) - 1
+
+    def places(self, version: int, max_staleness: int) -> dict[int, int]:
+        """Groups that the steps ``version`` … ``version + max_staleness`` will take, by stage, in order of stages."""
+        steps = range(version, min(version + max_staleness + 1, self.steps))
+        if not self.issue_ahead:
+            # As if the stage under way went on to the end of the run.
+            return {stage: self.groups_per_step[stage] * len(steps) for stage in {self.stage_of(version)} if steps}
+        taken: dict[int, int] = {}
+        for stage in map(self.stage_of, steps):
+            taken[stage] = taken.get(stage, 0) + self.groups_per_step[stage]
+        return taken
+
+
+def expired(spans: np.ndarray, version: int, *, max_staleness: int, overflow: Overflow) -> bool:
+    """Whether a training step that starts from ``version`` may use nothing of a group; spans are uint32 [n, 4]."""
+    match overflow:
+        case "soft":
+            return False
+        case "mask":
+            return version - int(spans[:, 1].max()) > max_staleness
+        case "wait" | "drop":
+            return head_staleness(spans, version) > max_staleness
+
+
+def tokens_past(spans: np.ndarray, version: int, *, max_staleness: int) -> int:
+    """How many tokens of a group are older than the bound in a step that starts from ``version``."""
+    versions, starts, ends = spans[:, 1:].astype(np.int64).T
+    return int((ends - starts)[version - versions > max_staleness].sum())
 
 
 def head_staleness(spans: np.ndarray, version: int) -> int:

@@ -8,63 +8,85 @@ A ticket's life::
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
-from .staleness import room
+from ...common.config import Overflow
+from .staleness import Schedule
+
+
+@dataclass(slots=True)
+class Live:
+    """A ticket that is neither trained nor refunded."""
+
+    stage: int
+    ready: bool = False
+    """Scored, with a signal."""
 
 
 @dataclass(slots=True, kw_only=True)
 class TicketBook:
     """The live tickets in issue order, and the next number."""
 
-    groups_per_step: int
-    """B."""
-    steps: int
-    """Training steps of the whole run."""
+    schedule: Schedule
     max_staleness: int
     """η; may be turned while the run goes on."""
+    overflow: Overflow = "wait"
+    """Which groups a step takes; may be turned too."""
     version: int = 0
     """v, training steps completed."""
     next_ticket: int = 0
-    live: dict[int, bool] = field(default_factory=dict)
-    """Live tickets, oldest first; True once scored and ready to train."""
+    live: dict[int, Live] = field(default_factory=dict)
+    """Live tickets, oldest first."""
 
-    def room(self) -> int:
-        """Tickets that may be issued now."""
-        return room(
-            len(self.live),
-            max_staleness=self.max_staleness,
-            groups_per_step=self.groups_per_step,
-            steps_left=self.steps - self.version,
-        )
+    @property
+    def stage(self) -> int:
+        """The stage of the training step under way."""
+        return self.schedule.stage_of(min(self.version, self.schedule.steps - 1))
 
-    def issue(self) -> int:
-        """The next ticket's number, live from now on."""
-        assert self.room() > 0
+    @property
+    def groups_per_step(self) -> int:
+        """B of the training step under way."""
+        return self.schedule.groups_per_step[self.stage]
+
+    def vacancies(self) -> list[int]:
+        """The tickets that may be issued now, each by its stage, in order of issue."""
+        held = Counter(ticket.stage for ticket in self.live.values())
+        places = self.schedule.places(self.version, self.max_staleness)
+        return [stage for stage, count in places.items() for _ in range(count - held[stage])]
+
+    def issue(self, stage: int) -> int:
+        """The next ticket's number, live in ``stage`` from now on."""
         number = self.next_ticket
         self.next_ticket += 1
-        self.live[number] = False
+        self.live[number] = Live(stage)
         return number
 
     def ready(self, ticket: int) -> None:
         """The group is scored and has a signal."""
-        assert ticket in self.live
-        self.live[ticket] = True
+        self.live[ticket].ready = True
 
     def refund(self, ticket: int) -> None:
         """The group leaves untrained."""
         del self.live[ticket]
 
     def batch(self) -> list[int] | None:
-        """The B oldest live tickets, once all of them are ready; None while the learner has to wait (``wait``)."""
-        oldest = list(self.live)[: self.groups_per_step]
-        if len(oldest) == self.groups_per_step and all(self.live[ticket] for ticket in oldest):
-            return oldest
+        """The next training step's tickets, in order, or None while the learner has to wait: the B oldest live ones of
+        the stage, once all of them are ready (``wait``), or the B oldest of those that are (the other policies)."""
+        candidates = (number for number, ticket in self._of_this_stage() if ticket.ready or self.overflow == "wait")
+        batch = list(islice(candidates, self.groups_per_step))
+        if len(batch) == self.groups_per_step and all(self.live[ticket].ready for ticket in batch):
+            return batch
         return None
 
-    def waiting_for(self) -> list[int]:
-        """The tickets that keep the next batch from being whole."""
-        return [ticket for ticket in list(self.live)[: self.groups_per_step] if not self.live[ticket]]
+    def waiting_for(self) -> tuple[int, int | None]:
+        """What the next batch lacks: how many groups, and the oldest live one that is not ready."""
+        own = list(self._of_this_stage())
+        counted = own[: self.groups_per_step] if self.overflow == "wait" else own
+        lacking = self.groups_per_step - sum(ticket.ready for _, ticket in counted)
+        return max(0, lacking), next((number for number, ticket in own if not ticket.ready), None)
 
     def trained(self, tickets: list[int]) -> None:
         """One training step has used ``tickets``."""
@@ -72,3 +94,11 @@ class TicketBook:
         for ticket in tickets:
             del self.live[ticket]
         self.version += 1
+
+    def left_behind(self) -> list[int]:
+        """Live tickets of stages that have ended: no step will train them."""
+        return [number for number, ticket in self.live.items() if ticket.stage < self.stage]
+
+    def _of_this_stage(self) -> Iterator[tuple[int, Live]]:
+        stage = self.stage
+        return ((number, ticket) for number, ticket in self.live.items() if ticket.stage == stage)

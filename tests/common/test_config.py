@@ -40,11 +40,43 @@ def test_a_key_in_the_wrong_section_suggests_the_right_one():
         ("weights.transport=file", "needs weights.folder"),
         ("train.micro_batch_tokens=10", r"32 \+ train.max_response_tokens"),
         ("train.ranks=1000", "more than the 16 x 8 responses"),
+        ("flow.strictly_on_policy=true", "strictly_on_policy = true with flow.max_staleness = 1"),
+        ("stages=3", "a list of tables is due"),
+        ("stages=[{from_step=3,group_sise=4}]", r"unknown key 'stages.0.group_sise'; did you mean 'stages.group_size'"),
+        ("stages=[{from_step=9},{from_step=9}]", r"stages.1.from_step = 9: stage 2 begins after stage 1, .* at step 9"),
+        ("stages=[{from_step=3,minibatch_groups=5}]", r"stage 1 \(stages.0, from step 3\): .* 16 = 3 x 5 \+ 1"),
+        ("stages=[{from_step=3,max_response_tokens=50000}]", r"stage 1 .* 32 \+ train.max_response_tokens 50000"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_would_be_right(setting, message):
     with pytest.raises(ConfigError, match=message):
         compose(["tiny"], [setting])
+
+
+def test_strictly_on_policy_refuses_a_second_update_with_the_arithmetic():
+    strict = ["flow.strictly_on_policy=true", "flow.max_staleness=0"]
+    assert compose(["tiny"], strict).flow.strictly_on_policy
+    with pytest.raises(ConfigError, match=r"groups_per_step 16 / train.minibatch_groups 4 x train.reuse 1 = 4 updates"):
+        compose(["tiny"], [*strict, "train.minibatch_groups=4"])
+
+
+STAGES = "stages=[{from_step=3,group_size=4},{from_step=5,max_response_tokens=32,temperature=0.7}]"
+
+
+def test_a_stage_keeps_what_it_does_not_change():
+    config = compose(["tiny"], [STAGES])
+    assert [config.stage_of(step) for step in (0, 2, 3, 4, 5, 99)] == [0, 0, 1, 1, 2, 2]
+    views = [(v.train.group_size, v.train.max_response_tokens, v.flow.temperature) for v in config.views()]
+    assert views == [(8, 64, 1.0), (4, 64, 1.0), (4, 32, 0.7)]
+    assert config.longest_response == 64
+    assert parse(dump(config)) == config
+
+
+def test_a_wrong_value_in_a_stage_of_a_file_is_named_with_its_line(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[train]\nsteps = 9\n[[stages]]\nfrom_step = 3\n[[stages]]\nfrom_step = 4\ngroup_size = 1\n")
+    with pytest.raises(ConfigError, match=r"mine.toml:7: stages.1.group_size = 1"):
+        compose(["tiny", str(path)], [])
 
 
 def test_a_wrong_value_in_a_file_is_named_with_its_line(tmp_path):

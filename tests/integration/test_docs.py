@@ -23,6 +23,7 @@ DURING = [
     "leeway pause",  # first, so that the run cannot end before the others have been tried
     "leeway status",
     "leeway set max-staleness 2",
+    "leeway set overflow mask",
     "leeway set target-entropy 0.3",
     "leeway set target-entropy 0.25",
     "leeway resume",

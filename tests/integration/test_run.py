@@ -106,11 +106,19 @@ def test_the_report_can_be_made_again(finished):
     assert leeway("report", "first", cwd=home).stdout.strip() == "runs/first/report.html"
 
 
+STAGES = (
+    "stages=[{from_step=1,groups_per_step=6,minibatch_groups=3},"
+    "{from_step=5,group_size=6,max_response_tokens=48,temperature=0.9,online_filter=true}]"
+)
+
+
 def test_killed_stopped_and_resumed_at_bound_zero_it_ends_with_the_same_weights(tmp_path, wait_until):
-    """One run is left alone. The other loses a rollout worker and its learner to SIGKILL, is then stopped by SIGTERM,
-    and goes on later. Bit for bit the same."""
+    """One run is left alone. The other loses a rollout worker and its learner to SIGKILL, is then stopped by SIGTERM
+    in the middle of its second stage, and goes on later, into its third. Bit for bit the same."""
     settings = [
         *SMALL,
+        "--set",
+        STAGES,
         "--set",
         "flow.max_staleness=0",
         "--set",
@@ -138,7 +146,19 @@ def test_killed_stopped_and_resumed_at_bound_zero_it_ends_with_the_same_weights(
     assert last_checksum(folder) == last_checksum(tmp_path / "runs/calm")
     audited = leeway("audit", "hurt", cwd=tmp_path)
     assert audited.returncode == 0, audited.stderr
-    assert [line["step"] for line in metrics(folder)] == [0, 1, 2, 3, 4, 5]
+    steps = metrics(folder)
+    assert [line["step"] for line in steps] == [0, 1, 2, 3, 4, 5]
+    assert [line["stage"] for line in steps] == [0, 1, 1, 1, 1, 2]
+    assert [line["batch/responses"] for line in steps] == [16, 24, 24, 24, 24, 36]
+    assert [line["policy/updates"] for line in steps] == [1, 2, 2, 2, 2, 2]
+
+
+def test_stages_in_many_processes_are_bit_for_bit_those_of_one(tmp_path):
+    stages = "stages=[{from_step=1,group_size=6},{from_step=3,groups_per_step=2,temperature=0.8,online_filter=true}]"
+    done = leeway("prove", "on-policy", "--steps", "5", "--preset", "tiny", *SMALL[4:], "--set", stages, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "equal, bit for bit" in done.stdout
+    assert "4, then 4, then 2, each once" in done.stdout
 
 
 def test_a_killed_supervisor_leaves_nothing_behind_and_the_run_goes_on(tmp_path, wait_until):

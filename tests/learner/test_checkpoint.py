@@ -10,9 +10,12 @@ from tiny_policy import make_config
 from train_on_ranks import config_of, run
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(model_path, tmp_path, stage):
-    config = config_of(model_path, stage)
+@pytest.mark.parametrize(
+    ("stage", "offload"),
+    [(0, "none"), (1, "none"), (2, "none"), (3, "none"), (2, "optimizer"), (3, "optimizer+parameters")],
+)
+def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(model_path, tmp_path, stage, offload):
+    config = config_of(model_path, stage, offload)
     straight = Policy(config)
     _, controller = run(straight, config, range(2), ControllerState())
     state = {"controller": controller.coefficient, "ledger": 17, "names": ["a", None]}

@@ -4,9 +4,11 @@ import random
 import numpy as np
 import pytest
 import torch
+from leeway_rl.common.errors import DataError
 from leeway_rl.learner.model import load_module
 from leeway_rl.learner.packing import empty_micro_batch, micro_batches, staleness_of
 from tiny_policy import make_config, make_groups, make_model
+from transformers import AutoModelForCausalLM
 
 
 def _advantages(groups):
@@ -34,21 +36,23 @@ def test_every_response_token_is_predicted_once_with_its_own_numbers():
 def test_a_target_position_holds_the_token_before_the_one_taken():
     groups = make_groups(1)
     (batch,) = micro_batches(groups, _advantages(groups), version=0, token_budget=4096)
-    flat, at = batch.input_ids_RL.flatten(), 0
-    prompt_P = groups[0].ticket.prompt_tokens_P
-    for length in groups[0].responses.lengths_S.tolist():
+    at, prompt_P = 0, groups[0].ticket.prompt_tokens_P
+    lengths = groups[0].responses.lengths_S.tolist()
+    for length in lengths:
         targets = batch.targets_T[at : at + length]
-        assert flat[targets[0]] == prompt_P[-1]
-        assert batch.position_ids_RL.flatten()[targets[0]] == len(prompt_P) - 1
-        assert torch.equal(flat[targets[1:]], batch.taken_T[at : at + length - 1])
+        assert targets[0] == len(prompt_P) - 1
+        assert torch.equal(batch.input_ids_L[targets[1:]], batch.taken_T[at : at + length - 1])
+        assert batch.position_ids_L[targets].tolist() == list(range(len(prompt_P) - 1, len(prompt_P) - 1 + length))
         at += length
+    assert batch.layout == ((len(prompt_P), *(length - 1 for length in lengths)),)
+    assert len(batch.input_ids_L) == sum(batch.layout[0]), "the prompt stands once and nothing is padded"
 
 
 def test_no_micro_batch_exceeds_the_budget_and_a_sequence_that_cannot_fit_is_refused():
     groups = make_groups(8)
     for budget in (24, 64, 300, 4096):
         for batch in micro_batches(groups, _advantages(groups), version=0, token_budget=budget):
-            assert batch.input_ids_RL.numel() <= budget
+            assert len(batch.input_ids_L) == sum(map(sum, batch.layout)) <= budget
     with pytest.raises(ValueError, match="exceed the micro-batch budget of 5"):
         micro_batches(groups, _advantages(groups), version=0, token_budget=5)
 
@@ -61,7 +65,7 @@ def test_the_order_of_arrival_does_not_change_the_micro_batches():
     for left, right in zip(one, two, strict=True):
         for field in dataclasses.fields(left):
             ours, theirs = getattr(left, field.name), getattr(right, field.name)
-            assert ours is theirs is None or torch.equal(ours, theirs), field.name
+            assert torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs, field.name
 
 
 def test_a_span_from_the_future_is_a_defect():
@@ -69,26 +73,38 @@ def test_a_span_from_the_future_is_a_defect():
         staleness_of(make_groups(1, version=5)[0].responses, 0)
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "llama"])
-def test_responses_packed_together_get_the_log_probabilities_they_get_alone(tmp_path, kind):
-    module = load_module(make_config(make_model(tmp_path / "model", kind)))
-    groups = make_groups(12)
+def plain_model(path):
+    """The transformers model as it comes, with its eager attention."""
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("qwen2", {}),
+        ("llama", {}),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+    ],
+)
+def test_responses_packed_together_get_the_log_probabilities_they_get_alone(tmp_path, kind, changes):
+    path = make_model(tmp_path / "model", kind, **changes)
+    module, groups = load_module(make_config(path)), make_groups(12)
     packed = micro_batches(groups, _advantages(groups), version=0, token_budget=600)
-    assert max(len(batch.input_ids_RL) for batch in packed) > 1
+    assert max(len(batch.layout) for batch in packed) > 1
     with torch.no_grad():
         together_T = torch.cat([module(batch).logprobs_T for batch in packed])
-        alone_T = torch.cat([_alone(module, group) for group in groups])
+        alone_T = torch.cat([_alone(plain_model(path), group) for group in groups])
     torch.testing.assert_close(together_T, alone_T, rtol=1e-5, atol=2e-6)
 
 
-def _alone(module, group):
-    """By the transformers model's own layers, a sequence at a time, whole logits."""
-    model, prompt_P = module.language_model, torch.from_numpy(group.ticket.prompt_tokens_P.astype(np.int64))
+def _alone(model, group):
+    """A sequence at a time, whole logits."""
+    prompt_P = torch.from_numpy(group.ticket.prompt_tokens_P.astype(np.int64))
     tokens_T = torch.from_numpy(group.responses.tokens_T.astype(np.int64))
     parts = []
     for response_T in tokens_T.split(group.responses.lengths_S.tolist()):
-        hidden_TH = model.model(input_ids=torch.cat([prompt_P, response_T])[None]).last_hidden_state[0]
-        log_softmax_TV = torch.log_softmax(hidden_TH @ model.lm_head.weight.t(), -1)[len(prompt_P) - 1 : -1]
+        logits_LV = model(input_ids=torch.cat([prompt_P, response_T])[None]).logits[0]
+        log_softmax_TV = torch.log_softmax(logits_LV, -1)[len(prompt_P) - 1 : -1]
         parts.append(log_softmax_TV.gather(-1, response_T[:, None]).squeeze(-1))
     return torch.cat(parts)
 
@@ -98,11 +114,11 @@ def test_another_sequence_in_the_row_cannot_change_a_bit(tmp_path):
     groups = make_groups(2)
     (batch,) = micro_batches(groups, _advantages(groups), version=0, token_budget=4096)
     first = int(batch.responses_T.eq(0).sum())
-    other = batch.input_ids_RL.clone()
-    other[:, int(batch.targets_T[first - 1]) + 1 :] += 1
+    other = batch.input_ids_L.clone()
+    other[int(batch.targets_T[first - 1]) + 1 :] += 1
     with torch.no_grad():
         before_T = module(batch).logprobs_T[:first]
-        after_T = module(dataclasses.replace(batch, input_ids_RL=other % 61)).logprobs_T[:first]
+        after_T = module(dataclasses.replace(batch, input_ids_L=other % 61)).logprobs_T[:first]
     assert torch.equal(before_T, after_T)
 
 
@@ -110,3 +126,16 @@ def test_an_empty_micro_batch_gives_every_parameter_a_gradient_of_exactly_zero(t
     module = load_module(make_config(make_model(tmp_path / "model")))
     module(empty_micro_batch(), lambda logprobs, entropy, at: -logprobs).loss_sum.backward()
     assert all((parameter.grad == 0).all() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}, "layers that would mix packed responses"),
+        ("gemma2", {"final_logit_softcapping": None}, "softcap in its attention"),
+    ],
+)
+def test_a_model_that_packing_would_get_wrong_is_refused(tmp_path, kind, changes, message):
+    path = make_model(tmp_path / "model", kind, **changes)
+    with pytest.raises(DataError, match=message):
+        load_module(make_config(path))(empty_micro_batch())

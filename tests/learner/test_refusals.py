@@ -20,6 +20,11 @@ from leeway_rl.common.errors import ConfigError
         (["objective.kl_groups=all"], r"objective.kl_groups = 'all' with objective.kl_beta = 0"),
         (["objective.correction_range=[2.0, 0.5]"], r"objective.correction_range = \[2.0, 0.5\]"),
         (["entropy.control=constant"], r"entropy.control = 'constant' with entropy.alpha = 0.0"),
+        (["train.offload=optimizer"], r"train.offload = 'optimizer' with train.zero_stage = 0: .* at least 1"),
+        (
+            ["train.offload=optimizer+parameters", "train.zero_stage=2"],
+            r"train.offload = 'optimizer\+parameters' with train.zero_stage = 2: .* at least 3",
+        ),
         (["entropy.alpha=0.001"], r"entropy.control = 'adaptive' with entropy.alpha = 0.001"),
     ],
 )

@@ -68,7 +68,7 @@ def _gradient(config, alpha=0.01):
 
 def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(model_path):
     whole_count, whole = _gradient(make_config(model_path, train__micro_batch_tokens=4096))
-    for budget in (24, 48, 100):
+    for budget in (24, 40, 70):
         count, gradient = _gradient(make_config(model_path, train__micro_batch_tokens=budget))
         assert count > whole_count == 1
         assert (gradient - whole).norm() / whole.norm() <= 1e-6
@@ -80,8 +80,8 @@ def _loss_over_whole_logits(config, alpha):
     temperature = config.flow.temperature
     for batch in cut(make_groups(), version=0, config=config):
         hidden_TH = module.language_model.model(
-            input_ids=batch.input_ids_RL, position_ids=batch.position_ids_RL, use_cache=False
-        ).last_hidden_state.flatten(0, 1)[batch.targets_T]
+            input_ids=batch.input_ids_L[None], position_ids=batch.position_ids_L[None], layout=batch.layout
+        ).last_hidden_state[0][batch.targets_T]
         log_softmax_TV = torch.log_softmax(hidden_TH @ module.language_model.lm_head.weight.t() / temperature, -1)
         ratio_T = (log_softmax_TV.gather(-1, batch.taken_T[:, None])[:, 0] - batch.behaviour_logprobs_T).exp()
         entropy_T = -(log_softmax_TV.exp() * log_softmax_TV).sum(-1)
@@ -89,6 +89,28 @@ def _loss_over_whole_logits(config, alpha):
         total -= float((torch.minimum(ratio_T * a_T, ratio_T.clamp(0.8, 1.2) * a_T) + alpha * entropy_T).sum())
         tokens += len(a_T)
     return total / tokens
+
+
+@pytest.mark.parametrize("overflow", ["mask", "soft"])
+def test_tokens_past_the_bound_leave_the_loss_under_mask_alone(model_path, overflow):
+    """Masked tokens stay as context; N_tok counts the others."""
+    config = make_config(model_path, flow__overflow=overflow, flow__max_staleness=1)
+    groups = make_groups(version=4, seed=4)
+    module, total = load_module(config), 0.0
+    whole = cut(groups, version=4, config=make_config(model_path))
+    kept = sum(int((batch.staleness_T <= 1).sum()) for batch in whole)
+    tokens = sum(len(batch.taken_T) for batch in whole)
+    assert 0 < kept < tokens
+    counted = kept if overflow == "mask" else tokens
+    for batch in whole:
+        logprobs_T = module(batch).logprobs_T.detach()
+        ratio_T, a_T = (logprobs_T - batch.behaviour_logprobs_T).exp(), batch.advantages_T
+        loss_T = -torch.minimum(ratio_T * a_T, ratio_T.clamp(0.8, 1.2) * a_T)
+        in_loss_T = batch.staleness_T <= 1 if overflow == "mask" else torch.ones_like(batch.staleness_T, dtype=bool)
+        total += float(loss_T[in_loss_T].sum()) / counted
+    metrics = train_step(Policy(config), groups, version=4, controller=ControllerState(), config=config).metrics
+    assert metrics["batch/tokens"] == counted
+    assert metrics["loss"] == pytest.approx(total, rel=1e-5)
 
 
 def test_the_loss_of_a_step_is_the_formula_over_whole_logits(model_path):
@@ -209,8 +231,9 @@ def _plain_updates(config, steps=2):
             )
         updates = len(parts) * config.train.reuse
         for update in range(updates):
-            count = denominator(config.objective.loss, *size_of(parts[update % len(parts)]))
-            for batch in known[update % len(parts)]:
+            part, batches = parts[update % len(parts)], known[update % len(parts)]
+            count = denominator(config.objective.loss, *size_of(part, batches))
+            for batch in batches:
                 output = surrogate_sum(module, batch, config.objective, 0.0, update / updates)
                 (output.loss_sum * (1 / count)).backward()
             clip_gradients(module, config.train.grad_clip)

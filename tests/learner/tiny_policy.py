@@ -19,7 +19,13 @@ def make_model(folder: Path, kind: str = "qwen2", **changes: Any) -> str:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    config_class = {"qwen2": transformers.Qwen2Config, "llama": transformers.LlamaConfig}[kind]
+    config_class = {
+        "qwen2": transformers.Qwen2Config,
+        "llama": transformers.LlamaConfig,
+        "gpt2": transformers.GPT2Config,
+        "gemma2": transformers.Gemma2Config,
+        "lfm2": transformers.Lfm2Config,
+    }[kind]
     shape = {
         "vocab_size": VOCABULARY,
         "hidden_size": 32,

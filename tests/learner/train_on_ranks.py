@@ -1,7 +1,8 @@
 """Run under torchrun by ``test_ranks.py``: trains on every ZeRO stage and leaves rank 0's weights and metrics.
 
 Arguments: model folder, output folder, names of configurations: a ZeRO stage, or ``updates-`` and a ZeRO stage for
-six updates a training step (mini-batches of one group, so that only one rank has tokens) with everything on top.
+six updates a training step (mini-batches of one group, so that only one rank has tokens) with everything on top, or a
+value of train.offload and a ZeRO stage.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.step import train_step
 from tiny_policy import make_config, make_groups
 
-STEPS = 3
+STEPS = 5
 
 
-def config_of(model_path: str, stage: int) -> Config:
-    return make_config(model_path, train__zero_stage=stage, entropy__target=10.0, entropy__delta=0.1)
+def config_of(model_path: str, stage: int, offload: str = "none") -> Config:
+    return make_config(
+        model_path, train__zero_stage=stage, train__offload=offload, entropy__target=10.0, entropy__delta=0.1
+    )
 
 
 SIX_UPDATES = {
@@ -36,20 +39,22 @@ SIX_UPDATES = {
 
 def config_named(model_path: str, name: str) -> Config:
     kind, _, stage = name.rpartition("-")
-    if not kind:
-        return config_of(model_path, int(stage))
+    if kind != "updates":
+        return config_of(model_path, int(stage), offload=kind or "none")
     return make_config(model_path, train__zero_stage=int(stage), train__learning_rate=1e-4, **SIX_UPDATES)
 
 
 def run(policy: Policy, config: Config, steps: range, controller: ControllerState) -> tuple[dict, ControllerState]:
-    """Train on this rank's share, an uneven one: of three groups, rank 0 of two ranks takes one."""
-    metrics = {}
+    """Train on this rank's share, an uneven one: of three groups, rank 0 of two ranks takes one. Gives back the last
+    step's metrics, and under ``losses`` every step's loss."""
+    metrics, losses = {}, []
     for step in steps:
         groups = make_groups(3, version=step, seed=step)
         share = groups if policy.world == 1 else (groups[:1], groups[1:])[policy.rank]
         result = train_step(policy, share, version=step, controller=controller, config=config)
         metrics, controller = result.metrics, result.controller
-    return metrics, controller
+        losses.append(metrics["loss"])
+    return metrics | {"losses": losses}, controller
 
 
 def main() -> None:

@@ -8,37 +8,43 @@ from leeway_rl.common.ledger import Ledger, read
 from leeway_rl.leeway.audit import audit
 
 
-def issue(ledger, ticket, version, *, incarnation=1, reissued=False):
+def issue(ledger, ticket, version, *, incarnation=1, reissued=False, stage=0):
     ledger.write(
-        "issued", ticket=ticket, incarnation=incarnation, version=version, stage=0, prompt="p:1", reissued=reissued
+        "issued", ticket=ticket, incarnation=incarnation, version=version, stage=stage, prompt="p:1", reissued=reissued
     )
 
 
-def take(ledger, number, tickets, bound=1):
-    ledger.write("batch", step=number, tickets=tickets, max_staleness=bound)
+def take(ledger, number, tickets, bound=1, overflow="wait"):
+    ledger.write("batch", step=number, tickets=tickets, max_staleness=bound, overflow=overflow)
 
 
-def train(ledger, ticket, step, version):
+def train(ledger, ticket, step, version, *, newest=None, past=0):
+    """The second response by ``newest``, where that is another version than the first's."""
     ledger.write(
         "trained",
         ticket=ticket,
         step=step,
-        spans=[[[version, 0, 3]], [[version, 0, 2]]],
+        spans=[[[version, 0, 3]], [[version if newest is None else newest, 0, 2]]],
         verdicts=["correct", "wrong"],
         lengths=[3, 2],
         head_staleness=step - version,
+        past_bound=past,
     )
 
 
-def step(ledger, number, tickets, bound=1):
+def step(ledger, number, tickets, bound=1, overflow="wait"):
     ledger.write(
-        "step", step=number, version=number + 1, tickets=tickets, max_staleness=bound, overflow="wait", checksum="0"
+        "step", step=number, version=number + 1, tickets=tickets, max_staleness=bound, overflow=overflow, checksum="0"
     )
 
 
-def begin(path, bound=1):
+def begin(path, bound=1, sizes=(2,), change="finish", overflow="wait"):
+    """Stages of one training step each, the last to the end."""
     ledger = Ledger(path)
-    ledger.write("run", run="r", seed=0, groups_per_step=2, group_size=2, steps=2, max_staleness=bound, overflow="wait")
+    stages = [{"from_step": n, "groups_per_step": size, "group_size": 2} for n, size in enumerate(sizes)]
+    ledger.write(
+        "run", run="r", seed=0, steps=2, stages=stages, max_staleness=bound, overflow=overflow, stage_change=change
+    )
     ledger.write("started", incarnation=1, version=0)
     return ledger
 
@@ -126,7 +132,7 @@ def forged(path, write):
 @pytest.mark.parametrize(
     ("write", "complaint"),
     [
-        (lambda ledger: issue(ledger, 4, 0), "issued while 4 are live"),
+        (lambda ledger: issue(ledger, 4, 0), "issued while 4 of stage 0 are live"),
         (lambda ledger: issue(ledger, 9, 0), "out of order"),
         (lambda ledger: (take(ledger, 0, [0, 1]), train(ledger, 0, 0, 0), train(ledger, 0, 0, 0)), "trained twice"),
         (lambda ledger: train(ledger, 0, 0, 0), "not in the step's batch"),
@@ -144,6 +150,42 @@ def forged(path, write):
 def test_a_whole_chain_with_a_false_story_is_named(tmp_path, write, complaint):
     with pytest.raises(AuditError, match=complaint):
         audit(forged(tmp_path / "ledger.jsonl", write))
+
+
+def test_stages_are_audited_each_by_its_own_sizes(tmp_path):
+    ledger = begin(tmp_path / "ledger.jsonl", sizes=(2, 1))
+    for ticket in (0, 1):
+        issue(ledger, ticket, 0)
+    ledger.write("stage", stage=1, version=0, prompts=4, dropped=0)
+    issue(ledger, 2, 0, stage=1)
+    for number, tickets in ((0, [0, 1]), (1, [2])):
+        take(ledger, number, tickets)
+        for ticket in tickets:
+            train(ledger, ticket, number, 0)
+        step(ledger, number, tickets)
+    ledger.write("end", version=2)
+    ledger.close()
+    assert "3 in 2 steps of 2, then 1, each once" in audit(ledger.path).describe()
+
+
+@pytest.mark.parametrize(
+    ("write", "complaint"),
+    [
+        (lambda ledger: issue(ledger, 2, 0, stage=1), "which is not open"),
+        (lambda ledger: ledger.write("stage", stage=2, version=0, prompts=4, dropped=0), "opens out of order"),
+        (lambda ledger: issue(ledger, 2, 0), "2 of stage 0 are live, the bound allows 2"),
+        (lambda ledger: ledger.write("refunded", ticket=0, version=0, reason="stage_ended"), "has not ended"),
+        (lambda ledger: take(ledger, 0, [0]), "the oldest live ones are"),
+    ],
+)
+def test_a_false_story_about_stages_is_named(tmp_path, write, complaint):
+    ledger = begin(tmp_path / "ledger.jsonl", sizes=(2, 1))
+    for ticket in (0, 1):
+        issue(ledger, ticket, 0)
+    write(ledger)
+    ledger.close()
+    with pytest.raises(AuditError, match=complaint):
+        audit(ledger.path)
 
 
 def test_a_group_past_the_bound_is_named(tmp_path):
@@ -165,10 +207,54 @@ def test_a_group_past_the_bound_is_named(tmp_path):
         verdicts=["wrong"] * 2,
         lengths=[3, 2],
         head_staleness=1,
+        past_bound=3,
     )
     ledger.close()
     with pytest.raises(AuditError, match=r"version 0 of response 0 outside 1..1"):
         audit(ledger.path)
+
+
+def overtaken(path, overflow, *, newest, past):
+    """At bound 0: tickets 0 and 3 of version 0; 3 overtaken, and trained in the second step all the same."""
+    ledger = begin(path, bound=0, overflow=overflow)
+    for ticket in (0, 1):
+        issue(ledger, ticket, 0)
+    ledger.write("control", name="max_staleness", value=1, previous=0, version=0)
+    for ticket in (2, 3):
+        issue(ledger, ticket, 0)
+    ledger.write("control", name="max_staleness", value=0, previous=1, version=0)
+    take(ledger, 0, [0, 2], bound=0, overflow=overflow)
+    train(ledger, 0, 0, 0)
+    train(ledger, 2, 0, 0)
+    step(ledger, 0, [0, 2], bound=0, overflow=overflow)
+    take(ledger, 1, [1, 3], bound=0, overflow=overflow)
+    train(ledger, 1, 1, 1)
+    train(ledger, 3, 1, 0, newest=newest, past=past)
+    step(ledger, 1, [1, 3], bound=0, overflow=overflow)
+    ledger.write("end", version=2)
+    ledger.close()
+    return path
+
+
+def test_ready_groups_may_overtake_where_the_policy_says_so(tmp_path):
+    masked = audit(overtaken(tmp_path / "mask.jsonl", "mask", newest=1, past=3))
+    assert "the bound held at every step, 3 tokens past it left out of the loss" in masked.describe()
+    soft = audit(overtaken(tmp_path / "soft.jsonl", "soft", newest=0, past=5))
+    assert "1 groups trained past the bound (soft)" in soft.describe()
+
+
+@pytest.mark.parametrize(
+    ("overflow", "newest", "past", "complaint"),
+    [
+        ("wait", 1, 3, "the oldest live ones are"),
+        ("drop", 1, 3, "ticket 3 is 1 versions stale, the bound is 0"),
+        ("mask", 1, 2, "2 tokens past the bound, its spans say 3"),
+        ("mask", 0, 5, "ticket 3 has no token within the bound"),
+    ],
+)
+def test_what_a_policy_does_not_allow_is_named(tmp_path, overflow, newest, past, complaint):
+    with pytest.raises(AuditError, match=complaint):
+        audit(overtaken(tmp_path / "ledger.jsonl", overflow, newest=newest, past=past))
 
 
 def test_a_ledger_without_its_end_is_told_apart(honest):

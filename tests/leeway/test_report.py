@@ -126,6 +126,15 @@ def test_refunds_that_a_resume_undid_are_not_counted(tmp_path: Path) -> None:
     assert "refunded: poison" not in page.read_text()
 
 
+def test_stages_that_were_reached_are_told(tmp_path: Path) -> None:
+    folder = made_up_run(tmp_path / "run", 12)
+    stages = "stages=[{from_step=4,group_size=16,online_filter=true},{from_step=40,group_size=4}]"
+    (folder / "config.toml").write_text(dump(compose(["tiny"], [stages])))
+    page = write_report(folder)
+    assert row(page, "stage 2, from step 4") == "group_size 16, online_filter true"
+    assert "stage 3" not in page.read_text()
+
+
 def test_groups_past_the_bound_of_their_step_are_counted(tmp_path: Path) -> None:
     folder = made_up_run(tmp_path / "run", 5)
     lines = made_up_lines(5, 1)

@@ -1,8 +1,11 @@
 """The sentence names the right culprit."""
 
+import io
+
 import pytest
 from leeway_rl.common.types import Heartbeat
 from leeway_rl.leeway.status import Snapshot, diagnose, render
+from rich.console import Console
 
 NOW = 1_000_000.0
 
@@ -75,3 +78,9 @@ def test_the_screen_shows_the_sentence_the_workers_and_the_lost():
     text = console.export_text()
     for words in ("step 3 of 9", "generating", "gone", "lost", "rollout works on"):
         assert words in text
+
+
+def test_the_screen_names_the_stage_of_a_run_that_has_several():
+    shown = io.StringIO()
+    Console(file=shown, width=160).print(render(snapshot(WAITS, stage="1", stages="3")))
+    assert "step 3 of 9   stage 2 of 3   version 3" in shown.getvalue()

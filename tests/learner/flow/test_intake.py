@@ -7,9 +7,10 @@ from leeway_rl.common.ledger import Ledger, read
 from leeway_rl.common.service import Service
 from leeway_rl.common.streams import WorkStream
 from leeway_rl.common.types import VerdictKind
+from leeway_rl.learner.flow.curriculum import Curriculum
 from leeway_rl.learner.flow.intake import Intake
 from leeway_rl.learner.flow.prompts import Prompt, PromptSource
-from leeway_rl.learner.flow.tickets import TicketBook
+from leeway_rl.learner.train import make_book, open_ledger
 from leeway_rl.leeway.audit import audit
 
 from tests.samples import some_responses, some_scores
@@ -19,21 +20,36 @@ MIXED, DULL = (RIGHT, WRONG), (RIGHT, RIGHT)
 
 
 @pytest.fixture
-def flow(make_bus, tmp_path):
-    """An intake with two groups of two a step at bound 1, its worker's bus, and its ledger's path."""
-    bus, worker = make_bus("learner"), make_bus("worker")
-    config = compose(["tiny"], ["train.groups_per_step=2", "train.group_size=2", "train.steps=3"])
-    ledger = Ledger(tmp_path / "ledger.jsonl")
-    ledger.write("run", run="r", seed=0, groups_per_step=2, group_size=2, steps=3, max_staleness=1, overflow="wait")
-    ledger.write("started", incarnation=1, version=0)
-    prompt = Prompt(prompt_id="p:1", tokens_P=np.array([3, 4], np.uint32), ability="math", ground_truth=("4",))
-    book = TicketBook(groups_per_step=2, steps=3, max_staleness=1)
-    service = Service(bus, "learner", lease_s=5, heartbeat_s=5)
-    intake = Intake(bus, service, book, PromptSource([prompt], seed=0), ledger, config, incarnation=1)
-    intake.start()
-    yield intake, worker, ledger
-    intake.stop()
-    ledger.close()
+def begin(make_bus, tmp_path):
+    """Start an intake with two groups of two a step at bound 1; gives it, its worker's bus and its ledger."""
+    started = []
+
+    def with_settings(*settings):
+        bus, worker = make_bus("learner"), make_bus("worker")
+        config = compose(["tiny"], ["train.groups_per_step=2", "train.group_size=2", "train.steps=3", *settings])
+        ledger = Ledger(tmp_path / "ledger.jsonl")
+        book = make_book(config, None)
+        open_ledger(ledger, bus, config, book, None, 1)
+        prompts = [
+            Prompt(prompt_id=f"p:{n}", tokens_P=np.array([3, n], np.uint32), ability="math", ground_truth=("4",))
+            for n in range(4)
+        ]
+        curriculum = Curriculum(config, PromptSource(prompts, seed=0))
+        service = Service(bus, "learner", lease_s=5, heartbeat_s=5)
+        intake = Intake(bus, service, book, curriculum, ledger, config, incarnation=1)
+        intake.start()
+        started.append((intake, ledger))
+        return intake, worker, ledger
+
+    yield with_settings
+    for intake, ledger in started:
+        intake.stop()
+        ledger.close()
+
+
+@pytest.fixture
+def flow(begin):
+    return begin()
 
 
 def play(worker, wanted, *, kinds=MIXED, version=0, spoil=None):
@@ -154,3 +170,111 @@ def test_a_group_of_an_older_incarnation_is_turned_away(flow, wait_until):
     worker._redis.xadd(worker.keys.scored, {"g": "0-0"})
     wait_until(lambda: intake.orphaned == 1, "the orphan")
     assert worker.depths()["scored"] == 0
+
+
+def overtake(intake, worker):
+    """Ticket 0 is overtaken by the others in the first step; comes back, sampled by version 0, when v is 1."""
+    for ticket in (1, 2):
+        play(worker, ticket)
+    first = intake.next_batch(5)
+    assert numbers(first) == [1, 2]
+    intake.trained(first, "0")
+    play(worker, 3, version=1)
+    play(worker, 0)
+    worker.set_control("max_staleness", "0")
+
+
+@pytest.mark.parametrize(
+    ("overflow", "second", "expired"), [("drop", [3, 4], 1), ("mask", [3, 4], 1), ("soft", [0, 3], 0)]
+)
+def test_policies_that_do_not_wait_differ_in_what_becomes_of_a_group_past_the_bound(
+    begin, wait_until, overflow, second, expired
+):
+    intake, worker, ledger = begin(f"flow.overflow={overflow}")
+    overtake(intake, worker)
+    wait_until(lambda: intake.book.max_staleness == 0, "the dial")
+    if expired:
+        wait_until(lambda: intake.next_batch(0.1) is None and intake.refunds["expired"] == 1, "the refund")
+        assert intake.tokens_expired == 5
+        play(worker, 4, version=1)
+    batch = intake.next_batch(5)
+    assert numbers(batch) == second
+    intake.trained(batch, "0")
+    intake.stop()
+    account = audit(ledger.path, unfinished=True)
+    assert (account.violations, account.refunded["expired"]) == (1 - expired, expired)
+
+
+def test_the_policy_is_a_live_control(begin, wait_until):
+    intake, worker, ledger = begin()
+    for ticket in (1, 2):
+        play(worker, ticket)
+    assert intake.next_batch(0.3) is None
+    worker.set_control("overflow", "drop")
+    wait_until(lambda: intake.book.overflow == "drop", "the dial")
+    assert numbers(intake.next_batch(5)) == [1, 2]
+    (turned,) = [line for line in read(ledger.path) if line["event"] == "control"]
+    assert (turned["name"], turned["value"], turned["previous"]) == ("overflow", "drop", "wait")
+
+
+STAGES = "stages=[{from_step=1,groups_per_step=1,max_response_tokens=9,temperature=0.5}]"
+
+
+def stages_live(intake):
+    return [live.stage for live in intake.book.live.values()]
+
+
+def test_a_new_stage_is_issued_ahead_under_the_bound_and_no_batch_mixes_stages(begin, wait_until):
+    intake, worker, ledger = begin(STAGES)
+    wait_until(lambda: stages_live(intake) == [0, 0, 1], "the first tickets")
+    for ticket in (2, 0):
+        play(worker, ticket)
+    assert intake.next_batch(0.3) is None
+    play(worker, 1)
+    first = intake.next_batch(5)
+    assert numbers(first) == [0, 1]
+    intake.trained(first, "0")
+    (second,) = intake.next_batch(5)
+    ticket = second.ticket
+    assert (ticket.ticket, ticket.stage) == (2, 1)
+    assert (ticket.max_new_tokens, ticket.temperature) == (9, 0.5)
+    intake.trained([second], "0")
+    play(worker, 3, version=1)
+    intake.trained(intake.next_batch(5), "0")
+    intake.stop()
+    intake.close_books()
+    account = audit(ledger.path)
+    assert (len(account.trained), account.refunded.total(), account.version) == (4, 0, 3)
+
+
+def test_refunding_at_a_stages_end_gives_up_what_is_left_and_starts_empty(begin):
+    intake, worker, ledger = begin(STAGES, 'flow.stage_change="refund"')
+    for ticket in (0, 1, 3):
+        play(worker, ticket)
+    intake.trained(intake.next_batch(5), "0")
+    assert intake.refunds["stage_ended"] == 2
+    assert stages_live(intake) == [1, 1]
+    assert worker.ticket("2-1") is None  # withdrawn: nobody generates it any more
+    for ticket in (4, 5):
+        play(worker, ticket, version=1)
+        intake.trained(intake.next_batch(5), "0")
+    intake.stop()
+    intake.close_books()
+    assert audit(ledger.path).refunded["stage_ended"] == 2
+
+
+def test_the_online_filter_drops_what_was_solved_every_time_in_the_stage_before(begin, wait_until):
+    intake, worker, ledger = begin(
+        "stages=[{from_step=1,online_filter=true}]", 'flow.stage_change="refund"', "flow.max_staleness=0"
+    )
+    play(worker, 0, kinds=DULL)
+    solved = intake.curriculum.ticket(0, 0, min_version=0).prompt_id
+    wait_until(lambda: intake.refunds["zero_advantage"] == 1, "the refund")
+    for ticket in (1, 2):
+        play(worker, ticket)
+    intake.trained(intake.next_batch(5), "0")
+    (opened,) = [line for line in read(ledger.path) if line["event"] == "stage"]
+    assert (opened["prompts"], opened["dropped"]) == (3, 1)
+    later = {intake.curriculum.ticket(number, 1, min_version=1).prompt_id for number in range(30)}
+    assert len(later) == 3
+    assert solved not in later

@@ -1,66 +1,139 @@
 """The bound holds and nothing is lost, whatever the order in which groups come back."""
 
+import itertools
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from leeway_rl.learner.flow.staleness import check_spans, head_staleness, room
+from leeway_rl.common.config import Overflow
+from leeway_rl.learner.flow.staleness import Schedule, check_spans, expired, head_staleness, tokens_past
 from leeway_rl.learner.flow.tickets import TicketBook
 
 
+def one_stage(groups, steps):
+    return Schedule(starts=(0,), groups_per_step=(groups,), steps=steps)
+
+
 @pytest.mark.parametrize(
-    ("live", "bound", "groups", "left", "expected"),
-    [
-        (0, 0, 16, 100, 16),
-        (16, 0, 16, 100, 0),
-        (16, 1, 16, 100, 16),
-        (20, 0, 16, 100, 0),
-        (0, 4, 16, 2, 32),
-        (0, 4, 16, 0, 0),
-    ],
+    ("version", "bound", "steps", "expected"),
+    [(0, 0, 100, {0: 16}), (5, 1, 100, {0: 32}), (98, 4, 100, {0: 32}), (100, 4, 100, {})],
 )
-def test_room_is_what_the_bound_and_the_remaining_steps_leave(live, bound, groups, left, expected):
-    assert room(live, max_staleness=bound, groups_per_step=groups, steps_left=left) == expected
+def test_places_are_what_the_bound_and_the_remaining_steps_leave(version, bound, steps, expected):
+    assert one_stage(16, steps).places(version, bound) == expected
+
+
+def test_places_near_a_stages_end_are_shared_with_the_next_stage():
+    schedule = Schedule(starts=(0, 10), groups_per_step=(16, 4), steps=100)
+    assert schedule.places(7, 2) == {0: 48}
+    assert schedule.places(8, 2) == {0: 32, 1: 4}
+    assert schedule.places(9, 2) == {0: 16, 1: 8}
+    assert schedule.places(10, 2) == {1: 12}
+
+
+def test_without_issuing_ahead_a_stage_keeps_its_full_depth_to_its_last_step():
+    schedule = Schedule(starts=(0, 10), groups_per_step=(16, 4), steps=100, issue_ahead=False)
+    assert schedule.places(9, 2) == {0: 48}
+    assert schedule.places(10, 2) == {1: 12}
+    assert schedule.places(99, 2) == {1: 4}
+
+
+def test_vacancies_are_the_places_that_nobody_holds():
+    schedule = Schedule(starts=(0, 2), groups_per_step=(2, 3), steps=9)
+    book = TicketBook(schedule=schedule, max_staleness=1, version=1)
+    assert book.vacancies() == [0, 0, 1, 1, 1]
+    for stage in (0, 1, 1):
+        book.issue(stage)
+    assert book.vacancies() == [0, 1]
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Random completion orders, refunds and steps against a book with η and B drawn at the start.
+    """Random completion orders, refunds, turns of η and of the policy, and steps, against a book of several stages.
 
-    A ticket's tokens come from the version at its issue at the earliest, so the version at issue stands for its
-    oldest token: if that one is never staler than η, nothing is.
+    A ticket's responses take tokens of the version at its issue at the earliest and of the version at its arrival at
+    the latest. What the learner does with the batch is done here: what is expired is refunded, under ``mask`` the
+    tokens past the bound do not count as trained.
     """
 
-    @initialize(bound=st.integers(0, 4), groups=st.integers(1, 4), steps=st.integers(1, 12))
-    def begin(self, bound, groups, steps):
-        self.book = TicketBook(groups_per_step=groups, steps=steps, max_staleness=bound)
-        self.issued_at, self.trained, self.refunded = {}, [], set()
+    @initialize(
+        bound=st.integers(0, 4),
+        lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+        groups=st.lists(st.integers(1, 4), min_size=4, max_size=4),
+        issue_ahead=st.booleans(),
+        overflow=st.sampled_from(get_args(Overflow)),
+    )
+    def begin(self, bound, lengths, groups, issue_ahead, overflow):
+        starts = tuple(itertools.accumulate([0, *lengths[:-1]]))
+        schedule = Schedule(
+            starts=starts, groups_per_step=tuple(groups[: len(starts)]), steps=sum(lengths), issue_ahead=issue_ahead
+        )
+        self.book = TicketBook(schedule=schedule, max_staleness=bound, overflow=overflow)
+        self.issued_at, self.stage_of, self.spans, self.trained, self.refunded = {}, {}, {}, [], set()
+        self.always_wait, self.largest = overflow == "wait", {}
 
     @rule()
     def issue(self):
-        while self.book.room() > 0:
-            self.issued_at[self.book.issue()] = self.book.version
+        for stage in self.book.vacancies():
+            ticket = self.book.issue(stage)
+            self.issued_at[ticket], self.stage_of[ticket] = self.book.version, stage
+            self.largest[ticket] = self.book.max_staleness
 
-    @precondition(lambda self: any(not ready for ready in self.book.live.values()))
+    @rule(bound=st.integers(0, 4))
+    def turn_the_dial(self, bound):
+        self.book.max_staleness = bound
+        for ticket in self.book.live:
+            self.largest[ticket] = max(self.largest[ticket], bound)
+
+    @rule(overflow=st.sampled_from(get_args(Overflow)))
+    def turn_the_policy(self, overflow):
+        self.book.overflow = overflow
+        self.always_wait &= overflow == "wait"
+
+    @precondition(lambda self: any(not live.ready for live in self.book.live.values()))
     @rule(data=st.data())
     def arrive(self, data):
-        ticket = data.draw(st.sampled_from([t for t, ready in self.book.live.items() if not ready]))
+        ticket = data.draw(st.sampled_from([t for t, live in self.book.live.items() if not live.ready]))
         if data.draw(st.booleans()):
+            versions = st.integers(self.issued_at[ticket], self.book.version)
+            first, last = sorted([data.draw(versions), data.draw(versions)])
+            self.spans[ticket] = np.array([[0, first, 0, 3], [0, last, 3, 5]], dtype=np.uint32)
             self.book.ready(ticket)
         else:
-            self.book.refund(ticket)
-            self.refunded.add(ticket)
+            self.refund(ticket)
 
-    @precondition(lambda self: self.book.batch() is not None)
+    def refund(self, ticket):
+        self.book.refund(ticket)
+        self.refunded.add(ticket)
+
+    @precondition(lambda self: self.book.version < self.book.schedule.steps and self.book.batch() is not None)
     @rule()
     def step(self):
-        batch = self.book.batch()
+        book, batch = self.book, self.book.batch()
+        rule = {"max_staleness": book.max_staleness, "overflow": book.overflow}
         assert batch == sorted(batch)
-        assert batch == list(self.book.live)[: len(batch)]
+        assert {self.stage_of[ticket] for ticket in batch} == {book.stage}
+        assert len(batch) == book.groups_per_step
+        gone = [ticket for ticket in batch if expired(self.spans[ticket], book.version, **rule)]
+        for ticket in gone:
+            # Only a dial that was turned down, or a policy under which others overtook it, can have made it too old.
+            assert not self.always_wait or self.largest[ticket] > book.max_staleness
+            self.refund(ticket)
+        if gone:
+            return
         for ticket in batch:
-            assert self.book.version - self.issued_at[ticket] <= self.book.max_staleness
+            oldest, newest = (book.version - int(version) for version in self.spans[ticket][:, 1])
+            past = tokens_past(self.spans[ticket], book.version, max_staleness=book.max_staleness)
+            assert past == 3 * (oldest > book.max_staleness) + 2 * (newest > book.max_staleness)
+            assert book.overflow in ("mask", "soft") or past == 0
+            assert book.overflow != "mask" or past < 5
         self.trained += batch
-        self.book.trained(batch)
+        book.trained(batch)
+        for ticket in book.left_behind():
+            ends_empty = book.schedule.issue_ahead and self.always_wait
+            assert not ends_empty, "a stage that issues no more than it trains ends with nothing live"
+            self.refund(ticket)
 
     @invariant()
     def every_ticket_is_in_exactly_one_place(self):
@@ -76,9 +149,9 @@ class AnyOrder(RuleBasedStateMachine):
     def nothing_deadlocks(self):
         """Either there is room, or a batch, or something that has not come back, or the run is over."""
         if hasattr(self, "book"):
-            waiting = any(not ready for ready in self.book.live.values())
-            over = self.book.version == self.book.steps
-            assert self.book.room() > 0 or self.book.batch() is not None or waiting or over
+            waiting = any(not live.ready for live in self.book.live.values())
+            over = self.book.version == self.book.schedule.steps
+            assert self.book.vacancies() or self.book.batch() is not None or waiting or over
 
 
 AnyOrder.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
@@ -87,12 +160,12 @@ TestAnyOrder = AnyOrder.TestCase
 
 @given(order=st.permutations(range(12)), dull=st.sets(st.integers(0, 30), max_size=15))
 def test_at_zero_the_batch_is_the_first_survivors_whatever_the_order(order, dull):
-    book = TicketBook(groups_per_step=4, steps=1, max_staleness=0)
+    book = TicketBook(schedule=one_stage(4, 1), max_staleness=0)
     rank = {ticket: order[ticket % 12] for ticket in range(60)}
     while book.batch() is None:
-        while book.room() > 0:
-            book.issue()
-        ticket = min((t for t, ready in book.live.items() if not ready), key=lambda t: (rank[t], t))
+        for stage in book.vacancies():
+            book.issue(stage)
+        ticket = min((t for t, live in book.live.items() if not live.ready), key=lambda t: (rank[t], t))
         book.refund(ticket) if ticket in dull else book.ready(ticket)
     assert book.batch() == [ticket for ticket in range(60) if ticket not in dull][:4]
 

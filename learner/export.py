@@ -1,0 +1,195 @@
+"""``leeway export``: a checkpoint as a Hugging Face folder, which ``from_pretrained`` and ``vllm serve`` load.
+
+One process, whatever ZeRO stage and number of ranks wrote the checkpoint. Tokenizer, generation settings and config.json
+are the base model's own files, so that the folder is read by whatever reads the base model; weights and model card are
+ours. The folder is whole or not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..common.config import Config, expand, parse
+from ..common.errors import DataError, LeewayError
+from ..common.ledger import read
+from ..common.metrics import read_steps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DTYPES = ("bfloat16", "float32")
+_BESIDE_WEIGHTS = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template*",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "generation_config.json",
+)
+"""Files of the base model that go along as they are."""
+
+
+def export(run_folder: Path, out: Path, *, step: int | None = None, dtype: str | None = None) -> Path:
+    """Write the checkpoint of training step ``step`` (default: the newest) of the run in ``run_folder`` to ``out``.
+
+    ``dtype``: ``bfloat16`` or ``float32``; by default the base model's own, bfloat16 where that is another. Where the
+    run's ledger is at hand, the weights must have the sha256 it has for their version. Raises ``DataError`` for a
+    missing run or base model, a missing or torn checkpoint, weights that are not the ledger's, an ``out`` in use.
+    """
+    config = _config_of(run_folder)
+    path = _checkpoint_of(run_folder / "checkpoints", step)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"--out {out} is not empty; name a folder that is empty or does not exist")
+    unfinished = out.absolute().parent / f".{out.absolute().name}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        _write(config, run_folder, path, unfinished, dtype)
+        os.rename(unfinished, out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return out
+
+
+def _write(config: Config, run_folder: Path, path: Path, folder: Path, dtype: str | None) -> None:
+    from . import checkpoint
+    from .model import saved_weights
+    from .model_card import Origin, model_card
+
+    base = _base_folder(config)
+    shape = json.loads((base / "config.json").read_text())
+    named = shape.get("dtype", shape.get("torch_dtype"))
+    dtype = dtype or (named if named in DTYPES else DTYPES[0])
+    state = json.loads((path / checkpoint.STATE).read_text())
+    made = json.loads((path / checkpoint.COMPLETE).read_text())
+    published = _published(run_folder / "ledger.jsonl", state)
+
+    _write_weights(config, base, saved_weights(path, made["layout"]["zero_stage"]), folder, dtype, published)
+    for name in {file.name for pattern in _BESIDE_WEIGHTS for file in base.glob(pattern) if file.is_file()}:
+        shutil.copyfile(base / name, folder / name)
+    shape["dtype" if "dtype" in shape else "torch_dtype"] = dtype
+    (folder / "config.json").write_text(json.dumps(shape, indent=2) + "\n")
+    origin = Origin(
+        run=run_folder.name,
+        version=state["version"],
+        incarnation=state["incarnation"],
+        ledger_line=state["ledger_line"],
+        checksum=published,
+        dtype=dtype,
+        layout=made["layout"],
+        trained_with=made.get("packages"),
+        exported_with=checkpoint.packages(),
+    )
+    steps = [line for line in read_steps(run_folder) if line["version"] <= state["version"]]
+    (folder / "README.md").write_text(model_card(config, origin, steps), encoding="utf-8")
+    for file in folder.glob("*.safetensors"):  # written for the owner alone, but a server is often somebody else
+        file.chmod((folder / "config.json").stat().st_mode)
+    checkpoint.force_to_disk(folder)
+
+
+def _write_weights(
+    config: Config, base: Path, weights: dict[str, Tensor], folder: Path, dtype: str, published: str | None
+) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
+
+    from ..common.tensors import flatten
+    from ..common.weights import checksum
+
+    logging.disable_progress_bar()
+    with torch.device("meta"):  # the checkpoint's tensors take the places: no second copy
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base), dtype=torch.float32)
+    try:
+        model.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise DataError(f"model {config.model.path} is not what this run trained: {error}") from error
+    model.tie_weights()
+    found = checksum(flatten(dict(model.named_parameters()), config.weights.dtype).buffer) if published else None
+    if found != published:
+        raise DataError(
+            f"the checkpoint's weights have sha256 {found}; the ledger has {published} for the version that was "
+            "published: checkpoint and ledger are not of one run"
+        )
+    model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size="5GB")
+
+
+def _config_of(run_folder: Path) -> Config:
+    path = run_folder / "config.toml"
+    if not path.is_file():
+        raise DataError(f"{path}: no such run; runs are under --runs-dir")
+    return parse(path.read_text(), str(path))
+
+
+def _checkpoint_of(folder: Path, step: int | None) -> Path:
+    from . import checkpoint
+
+    if step is None:
+        path = checkpoint.newest(folder)
+        if path is None:
+            raise DataError(f"{folder} has no complete checkpoint; the first comes after train.checkpoint_every steps")
+        return path
+    path = checkpoint.path_of(folder, step)
+    if not path.is_dir():
+        there = ", ".join(str(checkpoint.step_of(found)) for found in reversed(checkpoint.complete(folder))) or "none"
+        raise DataError(f"{folder} has no checkpoint of step {step}; there is {there}")
+    if not checkpoint.is_complete(path):
+        raise DataError(f"checkpoint {path} is not complete: files are missing or cut short")
+    return path
+
+
+def _base_folder(config: Config) -> Path:
+    """The folder with the base model's small files; of a hub name they are downloaded."""
+    path = Path(expand(config.model.path))
+    if (path / "config.json").is_file():
+        return path
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(str(path), allow_patterns=["config.json", *_BESIDE_WEIGHTS]))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"model.path = {config.model.path!r}: the base model's config and tokenizer are needed: {reason}"
+        ) from error
+
+
+def _published(ledger: Path, state: dict[str, Any]) -> str | None:
+    """sha256 of the checkpoint's version as it was published; ``None`` without a ledger, or for the initial model."""
+    if not ledger.exists():
+        return None
+    found = None
+    for line in itertools.takewhile(lambda line: line["line"] <= state["ledger_line"], read(ledger)):
+        if line["event"] == "step" and line["version"] == state["version"]:
+            found = line["checksum"]
+    return found
+
+
+def main() -> int:
+    """Parse the arguments and export."""
+    parser = argparse.ArgumentParser(prog="leeway export", description=__doc__)
+    parser.add_argument("run", help="the run's id")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; empty or not there yet")
+    parser.add_argument("--step", type=int, help="training steps made; the newest checkpoint by default")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the weights; the base model's by default")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs/ID/ folders are")
+    arguments = parser.parse_args()
+    try:
+        print(export(arguments.runs_dir / arguments.run, arguments.out, step=arguments.step, dtype=arguments.dtype))
+    except LeewayError as error:
+        print(f"leeway export: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

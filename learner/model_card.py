@@ -1,0 +1,142 @@
+"""The model card of an exported checkpoint: what made these weights, so that a reader can make them again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..common.config import Config, dump, expand
+
+LAST_STEPS = 5
+_COLUMNS = {
+    "reward/mean": "reward",
+    "entropy/policy": "entropy, nats",
+    "entropy/alpha": "α",
+    "response/length_mean": "tokens a response",
+    "response/truncated_share": "truncated",
+    "staleness/token_mean": "staleness",
+    "grad_norm": "gradient norm",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where exported weights come from."""
+
+    run: str
+    version: int
+    """Training steps made."""
+    incarnation: int
+    """Of the learner that wrote the checkpoint: its starts so far."""
+    ledger_line: int
+    """Lines of the run's ledger when it was written."""
+    checksum: str | None
+    """sha256 of the version as published, which the exported weights have been found equal to; ``None``: unknown."""
+    dtype: str
+    """Of the exported weights."""
+    layout: Mapping[str, int]
+    """``zero_stage`` and ``ranks`` of the learner."""
+    trained_with: Mapping[str, str] | None
+    """Versions of packages in the learner's process; ``None`` where the checkpoint does not say."""
+    exported_with: Mapping[str, str]
+
+
+def model_card(config: Config, origin: Origin, steps: Sequence[Mapping[str, Any]]) -> str:
+    """The card as Markdown. ``steps``: lines of ``metrics.jsonl``, oldest first, up to the checkpoint's; may be none."""
+    return "\n".join(
+        [
+            *_front_matter(config),
+            "",
+            f"# {origin.run}, step {origin.version}",
+            "",
+            f"`{config.model.path}` after {origin.version} of {config.train.steps} training steps of reinforcement learning "
+            "with Leeway: MAGIC, the recipe of Skywork-OR1 (arXiv 2505.22312).",
+            "",
+            *_table(_origin_rows(config, origin)),
+            "",
+            "## The last training steps",
+            "",
+            *_metrics(steps),
+            "",
+            "## Configuration",
+            "",
+            "All keys, as the run had them; `leeway config` says what each means. Live controls may have been turned "
+            "since: the ledger has every turn.",
+            "",
+            "```toml",
+            dump(config).strip(),
+            "```",
+            "",
+        ]
+    )
+
+
+def _front_matter(config: Config) -> list[str]:
+    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
+    if _on_hub(config):
+        lines.append(f"base_model: {config.model.path}")
+    # No licence is filled in: it depends on the base model's and the data's, and whoever publishes must decide.
+    return [*lines, "# license: yours to name; the base model's and the data's terms hold", "---"]
+
+
+def _origin_rows(config: Config, origin: Origin) -> list[tuple[str, str]]:
+    stage = config.stage_of(max(origin.version - 1, 0))
+    now = config.at_stage(stage)
+    train = now.train
+    same = f"equal, bit for bit, to what the run published ({config.weights.dtype}, sha256 `{origin.checksum}`)"
+    return [
+        ("run", f"`{origin.run}`"),
+        ("base model", f"`{config.model.path}`"),
+        ("data", f"`{config.data.path}` ({config.data.source})"),
+        ("training step", f"{origin.version} of {config.train.steps}"),
+        ("stage", f"{stage + 1} of {len(config.stage_starts)}, from step {config.stage_starts[stage]}"),
+        (
+            "batch of that stage",
+            f"{train.groups_per_step} prompts × {train.group_size} responses of at most {train.max_response_tokens:,} "
+            f"tokens, {train.updates_per_step} SGD update(s), τ = {now.flow.temperature}",
+        ),
+        ("staleness bound", f"{config.flow.max_staleness} at the start"),
+        ("seed", str(config.flow.seed)),
+        ("incarnation", f"{origin.incarnation} (starts of the learner)"),
+        ("ledger position", f"line {origin.ledger_line}"),
+        ("checked", same if origin.checksum else "no: the run's ledger was not at hand"),
+        (
+            "weights",
+            "float32, as the learner has them"
+            if origin.dtype == "float32"
+            else f"{origin.dtype}, rounded from float32",
+        ),
+        ("learner", f"ZeRO {origin.layout['zero_stage']} on {origin.layout['ranks']} rank(s)"),
+        ("trained with", _versions(origin.trained_with)),
+        ("exported with", _versions(origin.exported_with)),
+        (
+            "generation_config.json",
+            f"the base model's; training sampled at τ = {now.flow.temperature}, top_p 1, no top_k",
+        ),
+    ]
+
+
+def _metrics(steps: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not steps:
+        return ["No metrics were at hand."]
+    columns = [name for name in _COLUMNS if all(name in step for step in steps[-LAST_STEPS:])]
+    head = "| step | " + " | ".join(_COLUMNS[name] for name in columns) + " |"
+    rows = [
+        f"| {step['version']} | " + " | ".join(f"{step[name]:.4g}" for name in columns) + " |"
+        for step in steps[-LAST_STEPS:]
+    ]
+    return [head, "|---" * (len(columns) + 1) + "|", *rows]
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> list[str]:
+    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+
+
+def _versions(packages: Mapping[str, str] | None) -> str:
+    return "unknown" if packages is None else ", ".join(f"{name} {version}" for name, version in packages.items())
+
+
+def _on_hub(config: Config) -> bool:
+    path = config.model.path
+    return expand(path) == path and path.count("/") == 1 and not path.startswith((".", "/", "~"))

@@ -1,0 +1,45 @@
+"""The dial takes what makes sense and says what would."""
+
+import pytest
+from leeway_rl.common.config import compose, dump
+from leeway_rl.common.errors import BrokerError, ConfigError
+from leeway_rl.leeway.controls import turn
+
+
+def begin(bus, *settings):
+    bus.store_config(dump(compose(["tiny"], list(settings))))
+    return bus
+
+
+def test_a_control_is_stored_for_the_learner(bus, capsys):
+    begin(bus)
+    turn(bus.url, bus.run, "max-staleness", "4")
+    assert bus.controls() == {"max_staleness": "4"}
+    assert "max-staleness = 4, from the next admission on" in capsys.readouterr().out
+
+
+def test_a_strictly_on_policy_run_keeps_its_promise(bus):
+    begin(bus, "flow.strictly_on_policy=true", "flow.max_staleness=0")
+    with pytest.raises(ConfigError, match=r"started with flow\.strictly_on_policy = true"):
+        turn(bus.url, bus.run, "max-staleness", "1")
+    turn(bus.url, bus.run, "max-staleness", "0")
+    assert bus.controls() == {"max_staleness": "0"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("max-staleness", "-1", "a whole number of versions, 0 or more"),
+        ("target-entropy", "inf", "nats a token, 0 or more"),
+        ("overdrive", "1", "no live control 'overdrive'"),
+    ],
+)
+def test_a_wrong_control_is_named_with_what_would_be_right(bus, name, value, complaint):
+    begin(bus)
+    with pytest.raises(ConfigError, match=complaint):
+        turn(bus.url, bus.run, name, value)
+
+
+def test_an_unknown_run_is_named(bus):
+    with pytest.raises(BrokerError, match="is not known"):
+        turn(bus.url, bus.run, "max-staleness", "1")
