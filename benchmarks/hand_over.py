@@ -101,7 +101,7 @@ def made_up(size: Size, number: int) -> Group:
         seconds=12.3,
     )
     kinds = [VerdictKind.CORRECT if dice.random() < 0.5 else VerdictKind.WRONG for _ in range(count)]
-    verdicts = tuple(Verdict(kind=kind, reason="", seconds=0.0123) for kind in kinds)
+    verdicts = tuple(Verdict(kind=kind, reason="", seconds=0.0123, peak_bytes=0) for kind in kinds)
     return ticket, responses, Scores(group_id=ticket.group_id, verdicts=verdicts, worker=WORKER)
 
 

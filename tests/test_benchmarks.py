@@ -2,12 +2,26 @@
 
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
-from leeway_rl.common.config import compose
+import pytest
+from leeway_rl.common.config import PRESETS, compose
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+def _said(name, options, *more):
+    """What a benchmark prints, in a process of its own: they set torch's threads."""
+    command = [sys.executable, str(BENCHMARKS / name), *options.split(), *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def _number(pattern, said):
+    return float(re.search(pattern, said, re.MULTILINE).group(1))
 
 
 def test_the_hand_over_prints_a_line_of_ratios_for_every_size(redis_url, monkeypatch, capsys):
@@ -28,3 +42,30 @@ def test_four_updates_a_step_take_entropy_that_the_controller_keeps():
     free, kept = entropy("none"), entropy("adaptive")
     assert free[0] == kept[0]
     assert sum(kept[-5:]) > 1.5 * sum(free[-5:])
+
+
+def test_the_token_op_is_compared_with_whole_logits():
+    said = _said("token_op.py", "--vocabulary 997 --hidden 16 --tokens 300 --flat 300 --rounds 1 --threads 1")
+    differences = re.search(
+        r"^largest difference +log-prob (\S+) +entropy (\S+) +by hidden (\S+) +by weight (\S+)", said, re.M
+    )
+    assert all(float(found) < 1e-5 for found in differences.groups())
+    assert _number(r"^extra memory GB .* ([\d.]+) +\(must hold: 0.15\)", said) > 0
+    assert _number(r"^time s .* ([\d.]+) +\(must hold: 1.15\)", said) > 0
+
+
+def test_a_long_response_is_trained_with_the_real_vocabulary():
+    said = _said("long_response.py", "--tokens 512 --threads 1")
+    assert _number(r"peak ([\d.]+) GiB", said) < 6
+    assert _number(r"entropy ([\d.]+)", said) == pytest.approx(11.93, abs=0.1)  # log 151,936: the weights are random
+
+
+@pytest.mark.slow
+def test_trl_and_this_learner_find_the_same_loss_and_gradient():
+    pytest.importorskip("trl")
+    model = PRESETS / "tiny" / "model"
+    said = _said("against_trl.py", "--dtypes float32 --rounds 1 --steps 1 --threads 1 --model", str(model))
+    theirs, ours = re.search(r"loss (-?[\d.]+) and (-?[\d.]+)", said).groups()
+    assert theirs == ours
+    assert _number(r"gradients (\S+) apart", said) < 1e-4
+    assert re.search(r"^float32 +0(?: +[\d.]+){6}$", said, re.MULTILINE)

@@ -18,7 +18,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BY_MAKE = {"make demo", "make test", "make check", "make smollm2", "make setup"}
 """What is not started from inside the tests: they are started by it, or it takes an hour. Their targets are checked."""
 
-BEFORE = ["leeway config", "leeway up --preset smollm2 --dry-run"]
+BEFORE = [
+    "leeway config",
+    "leeway up --preset smollm2 --dry-run",
+    "leeway up --preset skywork-or1-7b --dry-run",
+    "leeway up --preset skywork-or1-32b --dry-run",
+]
 DURING = [
     "leeway pause",  # first, so that the run cannot end before the others have been tried
     "leeway status",
@@ -28,7 +33,12 @@ DURING = [
     "leeway set target-entropy 0.25",
     "leeway resume",
 ]
-AFTER = ["leeway up --run my-run --resume", "leeway audit my-run", "leeway report my-run"]
+AFTER = [
+    "leeway up --run my-run --resume",
+    "leeway audit my-run",
+    "leeway report my-run",
+    "leeway export my-run --out my-model",
+]
 RUN = "leeway up --preset tiny --run my-run"
 OTHERS = ["leeway up --preset tiny --set flow.max_staleness=4"]
 PROVE = "leeway prove on-policy --steps 5 --rollout-workers 2 --verifier-workers 2"
@@ -39,6 +49,7 @@ ONE_RANK = f"leeway learner {AT}"
 HELP = "python -m leeway_rl.rollout --help"
 QUICK = 'python -m pytest -m "not vllm and not slow"'
 """The quick round of the tests; running it inside the tests would run them twice."""
+PLACEHOLDER = re.compile(r"\b(RUN|ID|URL|IN|OUT|CHECKOUT)\b")
 EXAMPLE = "python examples/one_process.py --preset tiny --steps 5"
 
 
@@ -51,7 +62,7 @@ def documented():
         inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
         for line in [line for block in fenced for line in block.splitlines()] + inline:
             words = line.strip().removeprefix(".venv/bin/")
-            if re.match(r"(leeway|make|torchrun|python) +[a-z-]", words) and not re.search(r"\b(RUN|ID|URL)\b", words):
+            if re.match(r"(leeway|make|torchrun|python) +[a-z-]", words) and not PLACEHOLDER.search(words):
                 found.add(words)
     return found
 
@@ -72,8 +83,14 @@ def test_every_documented_command_is_executed_or_a_make_target():
         QUICK,
         *BY_MAKE,
     }
+    scripts = {words for words in documented() if re.match(r"python (benchmarks|presets)/", words)}
+    tried = (ROOT / "tests/test_benchmarks.py").read_text() + (ROOT / "Makefile").read_text()
+    for words in scripts:  # minutes to hours as documented; run small by their own tests, or by make
+        path = Path(words.split()[1])
+        assert (ROOT / path).exists(), words
+        assert path.name in tried, f"{words}: nothing runs it small"
     bare = {"leeway up", "leeway audit", "leeway prove on-policy", "leeway learner", "leeway create", "leeway prove"}
-    assert documented() - executed - bare == set()
+    assert documented() - executed - bare - scripts == set()
     targets = (ROOT / "Makefile").read_text()
     for command in BY_MAKE:
         assert re.search(rf"^{command.split()[1]}:", targets, re.M)

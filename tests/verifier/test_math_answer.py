@@ -184,5 +184,5 @@ def test_a_megabyte_of_braces_is_scanned_in_passing(opening: str) -> None:
 
 
 def test_an_unknown_ability_names_itself_and_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match='"poetry"; known abilities: math'):
+    with pytest.raises(ConfigError, match='"poetry"; known abilities: code, math'):
         grader_for("poetry")
