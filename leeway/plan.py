@@ -206,8 +206,8 @@ def _refuse_impossible(setting: Setting) -> None:
     refuse_shallow(setting.groups_per_step, setting.pipeline_depth)
     if not 0 <= setting.rejected < 1:
         raise ConfigError(f"--rejected {setting.rejected}: a share of at least 0 and below 1")
-    if not setting.in_flight and setting.concurrency > 1 and setting.pause_s:
-        raise ConfigError("--pause-s is what a response under way waits; without --in-flight there is no such pause")
+    if setting.alone <= 0 or setting.peak <= 0:
+        raise ConfigError(f"--alone {setting.alone} --peak {setting.peak}: tokens a second, above 0")
 
 
 def _mean(counts: Counter[int]) -> float:

@@ -29,6 +29,8 @@ DURING = [
     "leeway status",
     "leeway set max-staleness 2",
     "leeway set overflow mask",
+    "leeway set pipeline-depth 64",
+    "leeway set pipeline-depth auto",
     "leeway set target-entropy 0.3",
     "leeway set target-entropy 0.25",
     "leeway resume",
@@ -38,9 +40,28 @@ AFTER = [
     "leeway audit my-run",
     "leeway report my-run",
     "leeway export my-run --out my-model",
+    "leeway plan --from runs/my-run",
+    "leeway plan --from runs/my-run --max-staleness 0,1,2,4",
 ]
 RUN = "leeway up --preset tiny --run my-run"
 OTHERS = ["leeway up --preset tiny --set flow.max_staleness=4"]
+TIMED = (
+    "leeway plan --group-size 1 --length-mean {mean} --length-sigma {sigma} {longest}--groups-per-step 32 --steps 400 "
+    "--replicas 1 --concurrency 10000 --alone 1000 --peak inf --train-s 1 "
+)
+PLANS = [
+    "leeway plan --replicas 64 --train-s 60 --rejected 0.3 --max-staleness 0,1,2,4",
+    "leeway plan --overflow wait,drop,mask,soft --max-staleness 2 --json",
+    "leeway plan --gpus 64 --gpus-per-replica 2 --learner-gpus 8 --train-s 5 --train-tokens-per-s 400000 "
+    "--max-staleness 2",
+    "leeway plan --gpus 64 --train-s 5 --train-tokens-per-s 400000",
+    "leeway plan --fit 32:375,64:270 --predict 128,256",
+    TIMED.format(mean=1000, sigma=1, longest="--length-max 1000000 ")
+    + "--pipeline-depth 160 --max-staleness 1,2,4 --overflow wait,drop,mask,soft",
+    TIMED.format(mean=500, sigma=0.25, longest="") + "--max-staleness 8 --overflow wait,mask",
+]
+"""Executed with fewer steps of smaller batches: what they print as they stand is in docs/planning.md."""
+HARD_BOUND = "python benchmarks/hard_bound.py"
 PROVE = "leeway prove on-policy --steps 5 --rollout-workers 2 --verifier-workers 2"
 AT = "--run my-run --redis-url redis://redis-host:6379/0"
 CREATE = "leeway create --run my-run --preset smollm2 --redis-url redis://redis-host:6379/0"
@@ -76,6 +97,8 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *CLUSTER,
         RUN,
         PROVE,
+        HARD_BOUND,
+        *PLANS,
         CREATE,
         ONE_RANK,
         EXAMPLE,
@@ -89,7 +112,15 @@ def test_every_documented_command_is_executed_or_a_make_target():
         path = Path(words.split()[1])
         assert (ROOT / path).exists(), words
         assert path.name in tried, f"{words}: nothing runs it small"
-    bare = {"leeway up", "leeway audit", "leeway prove on-policy", "leeway learner", "leeway create", "leeway prove"}
+    bare = {
+        "leeway up",
+        "leeway audit",
+        "leeway prove on-policy",
+        "leeway learner",
+        "leeway create",
+        "leeway prove",
+        "leeway plan",
+    }
     assert documented() - executed - bare - scripts == set()
     targets = (ROOT / "Makefile").read_text()
     for command in BY_MAKE:
@@ -163,6 +194,20 @@ def test_the_proof_as_documented(tmp_path, short):
 def test_a_roles_own_help_answers():
     done = subprocess.run([sys.executable, *shlex.split(HELP)[1:]], capture_output=True, text=True, check=True)
     assert "--wait-s" in done.stdout
+
+
+def test_the_plans_as_documented(tmp_path):
+    for command in PLANS:
+        fewer = command.replace("--steps 400", "--steps 20")
+        words = shlex.split(fewer)[1:] + ([] if fewer != command else ["--steps", "4", "--groups-per-step", "16"])
+        done = leeway(*words, cwd=tmp_path)
+        assert done.returncode == 0, command + done.stdout + done.stderr
+
+
+def test_the_hard_bound_as_documented():
+    command = [sys.executable, *shlex.split(HARD_BOUND)[1:], "--histories", "20"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_example_runs_by_itself(short):
