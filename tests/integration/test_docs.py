@@ -1,6 +1,7 @@
 """Every command in the README and the docs is executed here, as it stands but for three substitutions: a preset that
 takes seconds, the test server's address, and fewer ranks."""
 
+import json
 import os
 import re
 import shlex
@@ -61,6 +62,7 @@ PLANS = [
     TIMED.format(mean=500, sigma=0.25, longest="") + "--max-staleness 8 --overflow wait,mask",
 ]
 """Executed with fewer steps of smaller batches: what they print as they stand is in docs/planning.md."""
+VERIFY = "leeway verify in.jsonl --out out.jsonl --jobs 8"
 HARD_BOUND = "python benchmarks/hard_bound.py"
 PROVE = "leeway prove on-policy --steps 5 --rollout-workers 2 --verifier-workers 2"
 AT = "--run my-run --redis-url redis://redis-host:6379/0"
@@ -98,6 +100,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         RUN,
         PROVE,
         HARD_BOUND,
+        VERIFY,
         *PLANS,
         CREATE,
         ONE_RANK,
@@ -216,3 +219,22 @@ def test_the_example_runs_by_itself(short):
     done = subprocess.run([*command[:-1], "1"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("sha256 ")
+
+
+def test_a_file_of_responses_is_graded_as_documented(tmp_path):
+    program = "Twice the number.\n```python\nprint(2 * int(input()))\n```"
+    tests = {"inputs": ["3\n", "10\n"], "outputs": ["6\n", "20\n"]}
+    rows = [
+        {"id": "sum", "response": r"It is \boxed{\frac{1}{2}}.", "answer": ["0.5", "1"]},
+        {"id": "code", "response": program, "tests": tests},
+        {"id": "off", "response": program.replace("2 *", "3 *"), "tests": tests},
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = leeway(*shlex.split(VERIFY)[1:], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    graded = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["verdict"]) for row in graded] == [
+        ("sum", "correct"),
+        ("code", "correct"),
+        ("off", "wrong"),
+    ]
