@@ -6,8 +6,8 @@
 
 A history is a run of one to three stages under one overflow policy: random batch sizes and lengths of stages, groups
 that come back in random order with tokens of random versions, refunds, and turns of η and of the pipeline depth in
-between. What the learner does with a batch is done here: what is expired is refunded, and under ``mask`` the tokens past
-the bound are not trained. Each history ends with its last training step or after ``TURNS`` events.
+between. What the learner does with a batch is done here: what is expired is refunded, and under ``mask`` the tokens
+past the bound are not trained. Each history ends with its last training step or after ``TURNS`` events.
 
 Must hold: no token past the bound is trained under ``wait``, ``drop`` and ``mask``; every ticket is trained once,
 refunded once, or live at the end; there is always something that can happen next.

@@ -130,7 +130,8 @@ def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Renderable
     flow = Text(
         f"prompts {now.queued['prompts']} ▶ responses {now.queued['responses']} ▶ scored {now.queued['scored']}"
         f"   live {now.state.get('live', '-')} (ready {now.state.get('ready', '-')})"
-        f"   max_staleness {now.state.get('max_staleness', '-')}   depth {now.state.get('pipeline_depth', '-')}   dead letters {now.queued['dead_letters']}"
+        f"   max_staleness {now.state.get('max_staleness', '-')}   depth {now.state.get('pipeline_depth', '-')}"
+        f"   dead letters {now.queued['dead_letters']}"
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("role", "worker", "version", "done", "tokens/s", "busy", "doing", "for"):

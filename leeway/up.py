@@ -135,11 +135,11 @@ def arithmetic(config: Config) -> str:
     train, bound = config.train, config.flow.max_staleness
     responses = train.groups_per_step * train.group_size
     longest = train.max_response_tokens
-    live = (bound + 1) * train.groups_per_step
+    live, depth = (bound + 1) * train.groups_per_step, config.flow.pipeline_depth
     rows = [
         ("responses a training step", f"{train.groups_per_step} x {train.group_size} = {responses}"),
         ("tokens a training step, at most", f"{responses} x {longest} = {responses * longest:,}"),
-        ("groups live, at most", f"({bound} + 1) x {train.groups_per_step} = {live}"),
+        ("groups live, at most", f"({bound} + 1) x {train.groups_per_step} = {live}, pipeline depth {depth}"),
         ("payload bytes live, at most", f"{live * train.group_size * longest * 8:,} (8 a token)"),
         ("training steps", f"{train.steps:,}"),
         ("responses trained", f"{train.steps} x {responses} = {train.steps * responses:,}"),
