@@ -58,7 +58,7 @@ class Size:
 
 
 SIZES = (
-    Size(name="tiny", group_size=8, tokens=20, vocabulary=18, prompt_tokens=8, spans=1, share=1),
+    Size(name="tiny", group_size=8, tokens=20, vocabulary=20, prompt_tokens=8, spans=1, share=1),
     Size(name="smollm2", group_size=8, tokens=20, vocabulary=49_152, prompt_tokens=60, spans=1, share=1),
     Size(name="7B", group_size=16, tokens=4000, vocabulary=151_936, prompt_tokens=200, spans=2, share=1 / 8),
 )
@@ -101,7 +101,7 @@ def made_up(size: Size, number: int) -> Group:
         seconds=12.3,
     )
     kinds = [VerdictKind.CORRECT if dice.random() < 0.5 else VerdictKind.WRONG for _ in range(count)]
-    verdicts = tuple(Verdict(kind=kind, reason="", seconds=0.0123) for kind in kinds)
+    verdicts = tuple(Verdict(kind=kind, reason="", seconds=0.0123, peak_bytes=0) for kind in kinds)
     return ticket, responses, Scores(group_id=ticket.group_id, verdicts=verdicts, worker=WORKER)
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from .errors import DecodeError
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_MESSAGE_BYTES = 512 * 1024 * 1024  # what Redis takes as one value
 
 _ARRAY = 1

@@ -56,6 +56,11 @@ class Data(_Section):
     """Text put after a plain prompt, for instance the demand for a boxed answer."""
     max_prompt_tokens: int = Field(default=2048, ge=1)
     """Longer prompts are dropped, with a count (report 3.2: 2048)."""
+    difficulty_model: str | None = None
+    """Offline filter (report 3.1): drop the prompts that this model solved never or always, by the row's
+    ``extra_info.model_difficulty``, which has each model's failures out of ``difficulty_tries``. Off by default."""
+    difficulty_tries: int = Field(default=16, ge=1)
+    """Responses a prompt that the difficulty was measured with (Skywork-OR1-RL-Data: 16)."""
 
 
 class Train(_Section):
@@ -193,6 +198,9 @@ class Rollout(_Section):
     """Workers that ``leeway up`` starts on this machine."""
     concurrency: int = Field(default=8, ge=1)
     """Groups one vLLM worker generates side by side; the torch engine takes one at a time."""
+    kv_on_update: Literal["recompute", "keep"] = "recompute"
+    """Responses under way go on under new weights; the keys and values of what they have so far are computed anew, or
+    kept from the older weights: faster, and further from what the learner computes."""
     threads: int = Field(default=1, ge=1)
     """CPU threads a worker."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
@@ -207,7 +215,19 @@ class Verifier(_Section):
     jobs: int = Field(default=1, ge=1)
     """Grading processes a worker."""
     timeout_s: float = Field(default=10.0, gt=0)
-    """Wall seconds one response may be graded for."""
+    """Wall seconds one mathematical response may be graded for."""
+    on_timeout: Literal["zero", "refund"] = "zero"
+    """A response that cannot be graded in its time: reward 0, or its group is refunded as ``poison``."""
+    code_timeout_s: float = Field(default=6.0, gt=0)
+    """Wall seconds a solution may take for one test, unless the problem says otherwise (LiveCodeBench: 6)."""
+    code_total_s: float = Field(default=120.0, gt=0)
+    """Wall seconds a solution may take for all its tests together."""
+    memory_bytes: int = Field(default=50_000_000_000, ge=1 << 26)
+    """Memory of a solution's processes together (report 7: 50 GB), unless the problem says otherwise; never more than
+    half of the machine's."""
+    allow_unsandboxed: bool = False
+    """Run solutions WITHOUT ANY ISOLATION where there is no sandbox. They can read, write and send whatever the
+    verifier can, and forge nothing only as long as they do not try."""
 
 
 class Broker(_Section):
@@ -478,8 +498,8 @@ def _refuse_impossible_stage(config: Config) -> None:
         )
     if train.offload != "none" and train.zero_stage < _LOWEST_ZERO_STAGE[train.offload]:
         raise ConfigError(
-            f"train.offload = {train.offload!r} with train.zero_stage = {train.zero_stage}: it needs a train.zero_stage "
-            f"of at least {_LOWEST_ZERO_STAGE[train.offload]}"
+            f"train.offload = {train.offload!r} with train.zero_stage = {train.zero_stage}: it needs a zero_stage of "
+            f"at least {_LOWEST_ZERO_STAGE[train.offload]}"
         )
     refuse_shallow(train.groups_per_step, config.flow.pipeline_depth)
     _refuse_impossible_training(train, config.objective, config.entropy)

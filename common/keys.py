@@ -81,6 +81,15 @@ class Keys:
         """Sorted set: ``role/worker`` scored by the unix time its heartbeat ends."""
         return self.prefix + "workers"
 
+    def verdicts(self, minute: int) -> str:
+        """Hash with a time to live: how often each verdict was given in one minute, and why the last error was."""
+        return f"{self.prefix}verdicts:{minute}"
+
+    @property
+    def alike(self) -> str:
+        """Hash: how many groups in a row had one and the same reward throughout, and which."""
+        return self.prefix + "alike"
+
     @property
     def dead_letters(self) -> str:
         """Stream: messages that did not decode or kept failing, with the reason."""

@@ -9,6 +9,7 @@ is what is queued or under way there, and every step may be repeated without har
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,12 +24,13 @@ from redis.retry import Retry
 from .codec import decode, encode
 from .errors import BrokerError, DecodeError
 from .keys import Keys
-from .types import Heartbeat, Manifest, Responses, Scores, Ticket
+from .types import Heartbeat, Manifest, Responses, Scores, Ticket, Verdict, VerdictKind
 
 RedisError = redis.exceptions.RedisError
 
 GROUP = "workers"  # consumer group of every work stream
 RETRY_S = 60.0  # how long a role outlives a vanished Redis before it gives up
+VERDICT_MINUTES = 60  # how long the verdicts of a minute are kept
 METRICS_KEPT = 100_000  # entries; metrics are a view, never the truth
 
 # KEYS: group hash, work stream. ARGV: ticket bytes, group id.
@@ -63,6 +65,15 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
 end
 redis.call('XACK', KEYS[2], ARGV[1], ARGV[2])
 redis.call('XDEL', KEYS[2], ARGV[2])
+"""
+
+# KEYS: hash of the streak. ARGV: the reward that the whole group got, empty where its responses differ.
+_ALIKE = """
+if ARGV[1] ~= '' and redis.call('HGET', KEYS[1], 'reward') == ARGV[1] then
+  redis.call('HINCRBY', KEYS[1], 'groups', 1)
+else
+  redis.call('HSET', KEYS[1], 'reward', ARGV[1], 'groups', ARGV[1] ~= '' and 1 or 0)
+end
 """
 
 # KEYS: stream. ARGV: consumer group, consumer, entry ids…  Renews only what is still ours: claiming blindly would
@@ -149,6 +160,7 @@ class Bus:
         self._hand_over = self._redis.register_script(_HAND_OVER)
         self._give_up = self._redis.register_script(_GIVE_UP)
         self._renew = self._redis.register_script(_RENEW)
+        self._alike = self._redis.register_script(_ALIKE)
 
     def _check_reachable(self, connect_s: float) -> None:
         try:
@@ -528,6 +540,34 @@ class Bus:
                 except (ValueError, KeyError, msgpack.exceptions.UnpackException) as error:
                     self.dead_letter("metrics", "", str(error))
         return found
+
+    def tally(self, verdicts: Sequence[Verdict]) -> None:
+        """Count the verdicts of one graded group, for the alarms of ``leeway status``."""
+        key = self.keys.verdicts(int(time.time() // 60))
+        pipe = self._redis.pipeline(transaction=False)
+        for kind, number in Counter(verdict.kind.value for verdict in verdicts).items():
+            pipe.hincrby(key, kind, number)
+        errors = [verdict.reason for verdict in verdicts if verdict.kind is VerdictKind.ERROR]
+        if errors:
+            pipe.hset(key, "why", errors[-1][:200])
+        pipe.expire(key, 60 * (VERDICT_MINUTES + 1))
+        pipe.execute()
+        if not errors:
+            rewards = {verdict.reward for verdict in verdicts}
+            self._alike(keys=[self.keys.alike], args=[f"{rewards.pop():g}" if len(rewards) == 1 else ""])
+
+    def tallies(self) -> list[dict[str, str]]:
+        """How often each verdict was given, minute by minute, the current minute first; ``why`` is the last error."""
+        now = int(time.time() // 60)
+        pipe = self._redis.pipeline(transaction=False)
+        for ago in range(VERDICT_MINUTES):
+            pipe.hgetall(self.keys.verdicts(now - ago))
+        return [{key.decode(): value.decode() for key, value in minute.items()} for minute in pipe.execute()]
+
+    def alike(self) -> tuple[int, str]:
+        """(groups in a row whose every response had one and the same reward, that reward)."""
+        groups, reward = self._redis.hmget(self.keys.alike, "groups", "reward")
+        return int(groups or 0), (reward or b"").decode()
 
     def dead_letter(self, where: str, group_id: str, reason: str) -> None:
         """Keep the record of something that could not be used."""

@@ -26,9 +26,10 @@ class VerdictKind(StrEnum):
     NO_ANSWER = "no_answer"
     """There is no answer to grade: truncated, no box, reasoning never closed."""
     TIMEOUT = "timeout"
-    """The grading itself overran its clock."""
+    """Grading this response overran its clock or its memory, in a process of its own that had the processor: the
+    response's doing, so no reward (``verifier.on_timeout``)."""
     ERROR = "error"
-    """The verifier failed (crash, lost process). Retried, then the group is refunded."""
+    """The verifier failed (a lost process, a starved machine). Retried, then the group is refunded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +57,9 @@ class Ticket:
     seed: int
     """Sampling seed of the group; response j uses ``seed + j`` where an engine samples responses one by one."""
     ability: str
-    """Which grader judges it: ``math`` (``code`` follows)."""
+    """Which grader judges it: ``math`` or ``code``."""
     ground_truth: tuple[str, ...]
-    """What the grader compares with; several golds are alternatives."""
+    """What the grader compares with. ``math``: golds, as alternatives. ``code``: one JSON text, the tests."""
 
     @property
     def group_id(self) -> str:
@@ -98,6 +99,8 @@ class Verdict:
     """One short sentence for people; empty where the kind says it all."""
     seconds: float
     """Wall time spent grading."""
+    peak_bytes: int = 0
+    """Most memory that the processes grading it held at one time, in bytes; 0 where nothing was started for it."""
 
     @property
     def reward(self) -> float:

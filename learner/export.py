@@ -1,8 +1,8 @@
 """``leeway export``: a checkpoint as a Hugging Face folder, which ``from_pretrained`` and ``vllm serve`` load.
 
-One process, whatever ZeRO stage and number of ranks wrote the checkpoint. Tokenizer, generation settings and config.json
-are the base model's own files, so that the folder is read by whatever reads the base model; weights and model card are
-ours. The folder is whole or not there.
+One process, whatever ZeRO stage and number of ranks wrote the checkpoint. Tokenizer, generation settings and
+config.json are the base model's own files, so that whatever reads the base model reads the folder; weights and model
+card are ours. The folder is whole or not there.
 """
 
 from __future__ import annotations

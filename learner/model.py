@@ -65,7 +65,9 @@ class PolicyModule(nn.Module):
 
     def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
         """Log-probability and entropy of the T target tokens, and the sum of ``loss_of`` over them (if given)."""
-        with torch.autocast(batch.input_ids_L.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+        device = batch.input_ids_L.device.type
+        # A pass uses every weight once: autocast's cache of casts would only keep a second model until its end.
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.autocast, cache_enabled=False):
             hidden_LH = getattr(self.language_model, self.body)(
                 input_ids=batch.input_ids_L[None],
                 position_ids=batch.position_ids_L[None],
@@ -154,8 +156,8 @@ def _refuse_longer(config: Config, path: str, context: int | None) -> None:
 def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:
     """The optimizer over every parameter of ``module``, constant learning rate (report 3.2).
 
-    Under ZeRO-Offload it runs on the host in torch's own fused kernel: DeepSpeed's CPU Adam would have to be compiled on
-    every learner node.
+    Under ZeRO-Offload it runs on the host, in torch's own fused kernel: DeepSpeed's CPU Adam would have to be compiled
+    on every learner node.
     """
     train = config.train
     return torch.optim.AdamW(

@@ -43,15 +43,15 @@ class Origin:
 
 
 def model_card(config: Config, origin: Origin, steps: Sequence[Mapping[str, Any]]) -> str:
-    """The card as Markdown. ``steps``: lines of ``metrics.jsonl``, oldest first, up to the checkpoint's; may be none."""
+    """The card as Markdown. ``steps``: lines of ``metrics.jsonl`` up to the checkpoint's, oldest first; may be none."""
     return "\n".join(
         [
             *_front_matter(config),
             "",
             f"# {origin.run}, step {origin.version}",
             "",
-            f"`{config.model.path}` after {origin.version} of {config.train.steps} training steps of reinforcement learning "
-            "with Leeway: MAGIC, the recipe of Skywork-OR1 (arXiv 2505.22312).",
+            f"`{config.model.path}` after {origin.version} of {config.train.steps} training steps of reinforcement "
+            "learning with Leeway: MAGIC, the recipe of Skywork-OR1 (arXiv 2505.22312).",
             "",
             *_table(_origin_rows(config, origin)),
             "",

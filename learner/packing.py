@@ -33,6 +33,14 @@ class ScoredGroup:
     responses: Responses
     rewards_S: np.ndarray
     """r in {0, 1} of each response. float, shape [G]."""
+    own: tuple[int, int] | None = None
+    """First and end of the responses that this rank trains, where others train the rest. Advantages are those of the
+    whole group."""
+
+    @property
+    def trained(self) -> slice:
+        """The responses that this rank trains."""
+        return slice(*self.own) if self.own is not None else slice(0, len(self.rewards_S))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +161,7 @@ def _sequences(
     for response, length in enumerate(responses.lengths_S.tolist()):
         own = slice(start, start + length)
         start += length
-        if not target_T[own].any():
+        if not group.trained.start <= response < group.trained.stop or not target_T[own].any():
             continue
         sequences.append(
             _Sequence(

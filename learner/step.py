@@ -168,7 +168,7 @@ def _measured(policy: Policy, batches: Sequence[MicroBatch], tally: _Tally) -> l
 
 def size_of(groups: Sequence[ScoredGroup], batches: Sequence[MicroBatch]) -> tuple[int, int]:
     """(trained tokens, responses) of ``groups``, whose micro-batches are ``batches``."""
-    return sum(len(batch.taken_T) for batch in batches), sum(len(group.rewards_S) for group in groups)
+    return sum(len(batch.taken_T) for batch in batches), sum(len(group.rewards_S[group.trained]) for group in groups)
 
 
 def split(tickets: Sequence[int], train: Train) -> list[int]:
@@ -179,7 +179,7 @@ def split(tickets: Sequence[int], train: Train) -> list[int]:
 
 def _mini_batches(policy: Policy, groups: Sequence[ScoredGroup], version: int, config: Config) -> list[_MiniBatch]:
     own = [group.ticket.ticket for group in groups]
-    everyone = _of_all_ranks(policy, own)
+    everyone = sorted(set(_of_all_ranks(policy, own)))  # several ranks may share a group
     place = dict(zip(everyone, split(everyone, config.train), strict=True))
     parts = []
     for number in range(max(place.values(), default=0) + 1):
@@ -342,14 +342,16 @@ class _Tally:
 def _batch_metrics(policy: Policy, groups: Sequence[ScoredGroup], version: int) -> dict[str, float]:
     """What the groups were like: rewards, lengths, head staleness. Collective."""
     none = np.zeros(0)
-    lengths_S = np.concatenate([none, *(group.responses.lengths_S for group in groups)])
-    heads_G = np.array([staleness_of(group.responses, version).max(initial=0) for group in groups], dtype=np.float64)
+    lengths_S = np.concatenate([none, *(group.responses.lengths_S[group.trained] for group in groups)])
+    # A group that ranks share counts where its first response is.
+    begun = [group for group in groups if group.trained.start == 0]
+    heads_G = np.array([staleness_of(group.responses, version).max(initial=0) for group in begun], dtype=np.float64)
     sums = [
-        len(groups),
+        len(begun),
         len(lengths_S),
-        sum(float(group.rewards_S.sum()) for group in groups),
+        sum(float(group.rewards_S[group.trained].sum()) for group in groups),
         float(lengths_S.sum()),
-        sum(int((group.responses.finished_S == 0).sum()) for group in groups),
+        sum(int((group.responses.finished_S[group.trained] == 0).sum()) for group in groups),
         float(heads_G.sum()),
     ]
     count, responses, rewards, length, truncated, head = policy.reduce(torch.tensor(sums, dtype=torch.float64)).tolist()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ from .flow.tickets import Live, TicketBook
 from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
-from .ranks import broadcast_plan, shares
-from .step import StepResult, train_step
+from .ranks import Share, broadcast_plan, shares
+from .step import StepResult, split, train_step
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +144,7 @@ class _Desk:
                 **metrics,
                 **{f"refunds/{reason}": count - self.refunds_before[reason] for reason, count in refunds.items()},
                 **_by_head_staleness(groups, step),
+                **_where_it_aged(groups, step),
                 **_past_bound(groups, step, self.intake.batch_bound),
                 "overflow/expired_tokens": tokens_expired - self.expired_before,
                 "flow/max_staleness": self.intake.batch_bound,
@@ -228,19 +229,13 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
 def _train(
     desk: _Desk, policy: Policy, controller: ControllerState, groups: list[ScoredGroup], step: int
 ) -> StepResult:
-    split = shares([int(group.responses.lengths_S.sum()) for group in groups], policy.world)
     intake = desk.intake
     turned = {"target": intake.entropy_target, "bound": intake.batch_bound, "overflow": intake.batch_overflow}
-    broadcast_plan(
-        {
-            "do": "train",
-            "step": step,
-            "turned": turned,
-            "groups": [[groups[index].ticket.group_id for index in share] for share in split],
-        }
-    )
-    mine = [groups[index] for index in split[0]]
     settings = _settings(desk.config, step, turned)
+    by_rank = _shares(groups, settings, policy.world)
+    plan = [[(groups[index].ticket.group_id, first, end) for index, first, end in share] for share in by_rank]
+    broadcast_plan({"do": "train", "step": step, "turned": turned, "groups": plan})
+    mine = [replace(groups[index], own=(first, end)) for index, first, end in by_rank[0]]
     return train_step(policy, mine, version=step, controller=controller, config=settings)
 
 
@@ -251,7 +246,7 @@ def _follow(bus: Bus, policy: Policy, config: Config, state: dict[str, Any] | No
         plan = broadcast_plan(None)
         match plan["do"]:
             case "train":
-                mine = [_fetched(bus, group_id) for group_id in plan["groups"][policy.rank]]
+                mine = [_fetched(bus, group_id, (first, end)) for group_id, first, end in plan["groups"][policy.rank]]
                 settings = _settings(config, plan["step"], plan["turned"])
                 result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
                 controller = result.controller
@@ -266,11 +261,17 @@ def _follow(bus: Bus, policy: Policy, config: Config, state: dict[str, Any] | No
                 return
 
 
-def _fetched(bus: Bus, group_id: str) -> ScoredGroup:
+def _shares(groups: list[ScoredGroup], config: Config, ranks: int) -> list[Share]:
+    # A response costs its own tokens and its part of the prompt that it shares.
+    tokens = [(g.responses.lengths_S + len(g.ticket.prompt_tokens_P) / len(g.rewards_S)).tolist() for g in groups]
+    return shares(tokens, split([group.ticket.ticket for group in groups], config.train), ranks)
+
+
+def _fetched(bus: Bus, group_id: str, own: tuple[int, int]) -> ScoredGroup:
     found = bus.scored_group(group_id)
     assert found is not None, f"group {group_id} vanished between rank 0's plan and this rank's fetch"
     ticket, responses, scores = found
-    return ScoredGroup(ticket=ticket, responses=responses, rewards_S=scores.rewards_S)
+    return ScoredGroup(ticket=ticket, responses=responses, rewards_S=scores.rewards_S, own=own)
 
 
 def _save(desk: _Desk, policy: Policy, controller: ControllerState, step: int) -> float:
@@ -371,3 +372,16 @@ def _by_head_staleness(groups: list[ScoredGroup], step: int) -> dict[str, float]
         lengths = [group.responses.lengths_S.mean() for group in members]
         metrics[f"response/length_mean/head_{age}"] = float(np.mean(lengths))
     return metrics
+
+
+def _where_it_aged(groups: list[ScoredGroup], step: int) -> dict[str, float]:
+    """Mean staleness of the tokens, split at the version that sampled the group's newest one: what they aged while
+    their group was still being generated, and what it aged afterwards."""
+    spans = [group.responses.spans.astype(np.int64) for group in groups]
+    tokens = np.concatenate([span[:, 3] - span[:, 2] for span in spans])
+    in_flight = np.concatenate([span[:, 1].max() - span[:, 1] for span in spans])
+    in_queue = np.concatenate([np.full(len(span), step - span[:, 1].max()) for span in spans])
+    return {
+        "staleness/in_flight_mean": float(np.average(in_flight, weights=tokens)),
+        "staleness/in_queue_mean": float(np.average(in_queue, weights=tokens)),
+    }

@@ -45,7 +45,9 @@ def up(
     redis_url: RedisUrl = None,
     runs_dir: RunsDir = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and its arithmetic.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the configuration, its tokens, memory and processes.")
+    ] = False,
 ) -> None:
     """Run everything on this machine: server, learner, rollout and verifier workers, with a live view."""
     from . import up as desk
@@ -100,7 +102,7 @@ def status(
     runs_dir: RunsDir = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """Who waits for whom, and since when. Exit code 0: the run moves or is done; 8: it is stalled."""
+    """Who waits for whom, and since when. Exit code 0: the run moves or is done; 8: it is stalled; 10: an alarm."""
     from ..common.ledger import is_complete
     from . import status as desk
 
@@ -109,6 +111,23 @@ def status(
         typer.echo(f"run {name} is finished; its report is {runs_dir / name / 'report.html'}")
         return
     raise typer.Exit(desk.show(url, name, as_json=as_json))
+
+
+@app.command()
+def verify(
+    rows: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="A row: id, response, and answer or tests.")],
+    out: Annotated[Path, typer.Option("--out", help="Verdicts, a line a row, in the same order.")],
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Grading processes; as many as there are cores by default.")
+    ] = None,
+    timeout_s: Annotated[float, typer.Option("--timeout-s", min=0.1, help="Seconds one row may be graded for.")] = 10.0,
+) -> None:
+    """Grade a file of responses. The same command again goes on where it stopped.
+
+    Exit code 3: rows that could not be read, each reported by its line; 1: rows that the verifier failed on.
+    """
+    words = [str(rows), "--out", str(out), "--timeout-s", str(timeout_s)]
+    _exec("verifier.offline", *words, *(["--jobs", str(jobs)] if jobs else []))
 
 
 @app.command("set")

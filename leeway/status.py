@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..common.streams import Bus, WorkStream
-from ..common.types import Heartbeat
+from ..common.types import Heartbeat, VerdictKind
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-STALLED = 8  # exit code
+STALLED, ALARM = 8, 10  # exit codes
+
+RECENT_MINUTES = 10
+ERRORS, ERROR_SHARE, HIGH_ERROR_SHARE = 4, 0.02, 0.1
+"""Verdicts ``error`` in the recent minutes raise an alarm from this number on, where their share of all verdicts is at
+least the first and twice what it was in the hour before, or at least the second."""
+ALIKE_GROUPS = 64
+"""Groups in a row with one and the same reward from which on there is an alarm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +39,10 @@ class Snapshot:
     """Entries of each work stream, and of the dead letters."""
     under_way: dict[str, int]
     """Of those, the ones a worker holds."""
+    verdicts: list[dict[str, str]] = field(default_factory=list)
+    """How often each verdict was given, minute by minute, the current minute first; ``why`` is the last error."""
+    alike: tuple[int, str] = (0, "")
+    """Groups in a row with one and the same reward, and that reward."""
 
     def of(self, role: str) -> list[Heartbeat]:
         """The living workers of a role."""
@@ -45,6 +56,8 @@ class Diagnosis:
     stalled: bool
     """Nothing will move until somebody acts."""
     sentence: str
+    alarms: list[str] = field(default_factory=list)
+    """What is wrong although the run moves; each a sentence."""
 
 
 def look(bus: Bus) -> Snapshot:
@@ -58,10 +71,45 @@ def look(bus: Bus) -> Snapshot:
         lost=lost,
         queued=bus.depths(),
         under_way={stream.value: sum(bus.under_way(stream).values()) for stream in WorkStream},
+        verdicts=bus.tallies(),
+        alike=bus.alike(),
     )
 
 
+def alarms(now: Snapshot) -> list[str]:
+    """What the verdicts say against trusting the rewards. Pure."""
+    found = []
+    recent, before = now.verdicts[:RECENT_MINUTES], now.verdicts[RECENT_MINUTES:]
+    (errors, graded), (errors_before, graded_before) = _errors(recent), _errors(before)
+    share, share_before = errors / max(graded, 1), errors_before / max(graded_before, 1)
+    if errors >= ERRORS and (share >= HIGH_ERROR_SHARE or share >= max(ERROR_SHARE, 2 * share_before)):
+        why = next((minute["why"] for minute in recent if "why" in minute), "no reason given")
+        before_that = f" ({share_before:.1%} before that)" if graded_before else ""
+        found.append(
+            f"the verifiers fail on {share:.1%} of the responses of the last {RECENT_MINUTES} minutes"
+            f"{before_that}: {why}"
+        )
+    groups, reward = now.alike
+    if groups >= ALIKE_GROUPS:
+        lesson = (
+            "look at the golds and the format that the prompt asks for" if reward == "0" else "the prompts are too easy"
+        )
+        found.append(f"every response of the last {groups} groups got reward {reward}: nothing to learn from; {lesson}")
+    return found
+
+
+def _errors(minutes: list[dict[str, str]]) -> tuple[int, int]:
+    """(verdicts ``error``, verdicts) of some minutes."""
+    counts = [(kind, int(number)) for minute in minutes for kind, number in minute.items() if kind != "why"]
+    return sum(number for kind, number in counts if kind == VerdictKind.ERROR), sum(number for _, number in counts)
+
+
 def diagnose(now: Snapshot) -> Diagnosis:
+    """The sentence and the alarms. Pure: the snapshot in, the diagnosis out."""
+    return replace(_flow(now), alarms=[] if now.state.get("phase") in ("finished", "stopped") else alarms(now))
+
+
+def _flow(now: Snapshot) -> Diagnosis:
     """Who waits for whom. Pure: the snapshot in, the sentence out. Follows the flow upstream from the learner until it
     finds the one that does not deliver."""
     phase = now.state.get("phase")
@@ -144,6 +192,7 @@ def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Renderable
     parts: list[RenderableType] = [head, flow, table]
     if last_step is not None:
         parts.append(Text(_last_step(last_step)))
+    parts += [Text(f"alarm: {alarm}", style="bold red") for alarm in found.alarms]
     parts.append(Text(found.sentence, style="bold red" if found.stalled else "green"))
     return Group(*parts)
 
@@ -161,7 +210,7 @@ def show(redis_url: str, run: str, *, as_json: bool) -> int:
         from rich.console import Console
 
         Console().print(render(now))
-    return STALLED if found.stalled else 0
+    return STALLED if found.stalled else ALARM if found.alarms else 0
 
 
 def _row(worker: Heartbeat, at: float) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from ..common.ledger import is_complete
 from ..common.metrics import read_steps
 from ..common.streams import Bus, RedisError
 from . import status
+from .arithmetic import Shape, describe, shape_of
 from .server import EmbeddedServer
 
 STOP_S = 60.0  # how long the roles have to leave after SIGTERM
@@ -89,8 +90,11 @@ def up(
         config = compose(presets, settings)
         run = run or f"{Path(presets[-1]).stem}-{time.strftime('%m%d-%H%M%S')}"
     Keys(run)  # refuses an unusable id before anything is written
+    shape = shape_of(config.model.path)
+    if shape is not None:
+        _refuse_longer(config, shape)
     if dry_run:
-        typer.echo(dump(config) + "\n" + arithmetic(config))
+        typer.echo(dump(config) + "\n" + describe(config, shape))
         return
     _refuse_missing_inputs(config)
     folder = runs_dir / run
@@ -130,29 +134,6 @@ def create(run: str, presets: list[str], settings: list[str], redis_url: str, *,
     bus.close()
 
 
-def arithmetic(config: Config) -> str:
-    """What the configuration means in numbers."""
-    train, bound = config.train, config.flow.max_staleness
-    responses = train.groups_per_step * train.group_size
-    longest = train.max_response_tokens
-    live, depth = (bound + 1) * train.groups_per_step, config.flow.pipeline_depth
-    rows = [
-        ("responses a training step", f"{train.groups_per_step} x {train.group_size} = {responses}"),
-        ("tokens a training step, at most", f"{responses} x {longest} = {responses * longest:,}"),
-        ("groups live, at most", f"({bound} + 1) x {train.groups_per_step} = {live}, pipeline depth {depth}"),
-        ("payload bytes live, at most", f"{live * train.group_size * longest * 8:,} (8 a token)"),
-        ("training steps", f"{train.steps:,}"),
-        ("responses trained", f"{train.steps} x {responses} = {train.steps * responses:,}"),
-        (
-            "processes of leeway up",
-            f"{train.ranks} learner, {config.rollout.workers} rollout, {config.verifier.workers} verifier "
-            f"({config.verifier.jobs} grading processes each)",
-        ),
-    ]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"# {name:<{width}}  {value}" for name, value in rows)
-
-
 def _stored(folder: Path) -> Config:
     path = folder / "config.toml"
     if not path.exists():
@@ -170,6 +151,16 @@ def _refuse_missing_inputs(config: Config) -> None:
         )
     if config.data.source == "file" and not Path(expand(config.data.path)).is_file():
         raise DataError(f"data.path = {config.data.path!r}: no such file: {expand(config.data.path)}")
+
+
+def _refuse_longer(config: Config, shape: Shape) -> None:
+    """As the learner does at its start, but before anything is started."""
+    prompt, response = config.data.max_prompt_tokens, config.longest_response
+    if prompt + response > shape.context:
+        raise DataError(
+            f"data.max_prompt_tokens {prompt} + train.max_response_tokens {response} = {prompt + response} is more "
+            f"than the context of model {config.model.path}: max_position_embeddings = {shape.context}"
+        )
 
 
 def _roles(config: Config, run: str, redis_url: str, runs_dir: Path) -> list[Role]:

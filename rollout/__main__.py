@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def make_engine(config: Config, worker: str) -> Engine:
     """The engine the configuration names."""
     rollout = config.rollout
-    path = expand(config.model.path)
+    path, recompute = expand(config.model.path), rollout.kv_on_update == "recompute"
     if rollout.engine == "torch":
         from .torch_engine import TorchEngine
 
-        return TorchEngine(path, dtype=rollout.dtype, worker=worker, threads=rollout.threads)
+        return TorchEngine(path, dtype=rollout.dtype, worker=worker, threads=rollout.threads, recompute=recompute)
     from .vllm_engine import VllmEngine
 
     return VllmEngine(
@@ -34,6 +34,7 @@ def make_engine(config: Config, worker: str) -> Engine:
         tensor_parallel_size=rollout.tensor_parallel,
         concurrency=rollout.concurrency,
         threads=rollout.threads,
+        recompute=recompute,
     )
 
 

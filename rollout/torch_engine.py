@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +43,17 @@ def end_tokens(model_path: str | Path) -> frozenset[int]:
 
 @torch.inference_mode()
 def sample_group(
-    model: PreTrainedModel, ticket: Ticket, ends: Collection[int]
+    model: PreTrainedModel,
+    ticket: Ticket,
+    ends: Collection[int],
+    weights_changed: Callable[[int], bool] = lambda _: False,
+    *,
+    recompute: bool = True,
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[bool]]:
     """Sample the G responses of a ticket as one batch; a pure function of the weights and the ticket.
+
+    ``weights_changed(t)`` is asked before token ``t`` >= 1 of every response: it may put other weights into ``model``
+    and says whether it did. Then the keys and values of all tokens before are computed anew (``recompute``) or kept.
 
     Returns, response by response: its tokens (int64, [length], end token included), their log-probabilities under
     logits/τ (float32, nats, [length]), and whether it ended by one of ``ends``.
@@ -77,10 +86,14 @@ def sample_group(
         running_S &= ~torch.isin(token_S1[:, 0], end_ids)
         if not running_S.any() or t + 1 == ticket.max_new_tokens:
             break
-        position_ids = torch.tensor([[prompt_length + t]])
-        logits_SV = model(input_ids=token_S1, past_key_values=cache, position_ids=position_ids, use_cache=True).logits[
-            :, -1
-        ]
+        new_S, first = token_S1, prompt_length + t
+        if weights_changed(t + 1) and recompute:
+            cache, first = DynamicCache(config=model.config), 0
+            new_S = torch.cat([input_ids.expand(G, -1), *steps], dim=1)
+        position_ids = torch.arange(first, prompt_length + t + 1)[None]
+        logits_SV = model(
+            input_ids=new_S, past_key_values=cache, position_ids=position_ids, use_cache=True, logits_to_keep=1
+        ).logits[:, -1]
 
     tokens_ST = torch.cat(steps, dim=1).numpy()
     logprobs_ST = torch.cat(logprob_steps, dim=1).numpy()
@@ -91,66 +104,122 @@ def sample_group(
 
 
 class TorchEngine:
-    """The ``Engine`` around one transformers model on the CPU. The whole group comes from one version: ``load`` waits
-    until the group under way is finished."""
+    """The ``Engine`` around one transformers model on the CPU.
+
+    New weights are taken between two tokens of the group under way, which goes on under them; its spans say from where.
+    """
 
     concurrency = 1
 
-    def __init__(self, model_path: str | Path, *, dtype: str = "float32", worker: str, threads: int = 1) -> None:
+    def __init__(
+        self, model_path: str | Path, *, dtype: str = "float32", worker: str, threads: int = 1, recompute: bool = True
+    ) -> None:
         """``model_path`` is a Hugging Face folder, of which config and tokenizer are used: the weights come by
         ``load``. ``dtype`` is the torch name of the type to compute in. ``threads`` is set for the whole process,
-        since results depend on it."""
+        since results depend on it. ``recompute``: whether new weights compute the keys and values of a group under way
+        anew, or go on with those of the weights before."""
         torch.set_num_threads(threads)
         path = Path(model_path)
         self.version = -1
         self._worker = worker
+        self._recompute = recompute
         self._ends = end_tokens(path)
         self._model = AutoModelForCausalLM.from_config(
             _config(path), dtype=getattr(torch, dtype), attn_implementation="sdpa"
         ).eval()
-        self._busy = threading.Lock()
-        # Locks are not fair: without a queue, a worker that generates group after group could keep ``load`` out.
-        self._queue = threading.Lock()
+        self._one_group = threading.Lock()
+        self._change = threading.Condition()
+        """Guards the two below; notified when the waiting weights have been taken."""
+        self._waiting: _Weights | None = None
+        self._under_way = False
 
     def load(self, version: int, tensors: Mapping[str, torch.Tensor]) -> float:
-        """Take new weights, all or none, once no group is under way; returns the seconds in which none could start.
+        """Take new weights, all or none, before the next token; returns the seconds in which none could be sampled.
 
-        ``tensors`` are CPU tensors of any float dtype under the Hugging Face names. Of tied names one is enough.
+        ``tensors`` are CPU tensors of any float dtype under the Hugging Face names. Of tied names one is enough. A
+        version below the present one waits for the end of the group under way: versions never fall within a response.
         """
-        with self._queue, self._busy:
-            start = time.perf_counter()
-            targets = _match(self._model, tensors)
-            with torch.no_grad():
-                for name, target in targets.items():
-                    target.copy_(tensors[name])
-            self.version = version
-            return time.perf_counter() - start
+        weights = _Weights(version, _match(self._model, tensors), tensors)
+        with self._change:
+            assert self._waiting is None, "load is called from one thread"
+            self._waiting = weights
+            if not self._under_way:
+                self._take()
+            self._change.wait_for(lambda: self._waiting is None)
+        return weights.seconds
 
     def generate(self, ticket: Ticket) -> Responses:
-        """Sample the ticket's G responses as one batch, all from the version now loaded."""
-        with self._queue:
-            self._busy.acquire()
-        try:
-            assert self.version >= 0, "generate before the first load"
-            start = time.perf_counter()
-            version = self.version
-            tokens, logprobs, finished = sample_group(self._model, ticket, self._ends)
+        """Sample the ticket's G responses as one batch."""
+        with self._one_group:
+            with self._change:
+                assert self.version >= 0, "generate before the first load"
+                self._under_way = True
+            start, changes = time.perf_counter(), [(0, self.version)]
+            try:
+                tokens, logprobs, finished = sample_group(
+                    self._model, ticket, self._ends, lambda t: self._changed(t, changes), recompute=self._recompute
+                )
+            finally:
+                with self._change:
+                    self._under_way = False
+                    self._take()
             seconds = time.perf_counter() - start
-        finally:
-            self._busy.release()
+        lengths = [len(t) for t in tokens]
         return Responses(
             group_id=ticket.group_id,
             tokens_T=np.concatenate(tokens).astype(np.uint32),
             logprobs_T=np.concatenate(logprobs),
-            lengths_S=np.array([len(t) for t in tokens], dtype=np.uint32),
+            lengths_S=np.array(lengths, dtype=np.uint32),
             finished_S=np.array(finished, dtype=np.uint8),
-            spans=np.array([(j, version, 0, len(t)) for j, t in enumerate(tokens)], dtype=np.uint32),
+            spans=np.array(_spans(changes, lengths), dtype=np.uint32),
             worker=self._worker,
             seconds=seconds,
         )
 
+    def _changed(self, token: int, changes: list[tuple[int, int]]) -> bool:
+        """Take weights that wait, before token ``token`` of the group under way, and write down that they change."""
+        with self._change:
+            if self._waiting is None or self._waiting.version < self.version:
+                return False
+            self._take()
+        changes.append((token, self.version))
+        return True
+
+    def _take(self) -> None:
+        """Put the weights that wait, if any, into the model. ``_change`` is held."""
+        if self._waiting is not None:
+            started = time.perf_counter()
+            with torch.no_grad():
+                for name, target in self._waiting.targets.items():
+                    target.copy_(self._waiting.tensors[name])
+            self.version = self._waiting.version
+            self._waiting.seconds = time.perf_counter() - started
+            self._waiting = None
+            self._change.notify_all()
+
     def close(self) -> None:
         """Nothing to give back but memory, which goes with the object."""
+
+
+@dataclass(slots=True)
+class _Weights:
+    """A version on its way into the model."""
+
+    version: int
+    targets: dict[str, torch.Tensor]
+    tensors: Mapping[str, torch.Tensor]
+    seconds: float = 0.0
+
+
+def _spans(changes: list[tuple[int, int]], lengths: list[int]) -> list[tuple[int, int, int, int]]:
+    """Rows (response, version, start, end) where all responses changed together: ``changes`` is (token, version)."""
+    ends = [token for token, _ in changes[1:]] + [max(lengths)]
+    return [
+        (response, version, start, min(end, length))
+        for response, length in enumerate(lengths)
+        for (start, version), end in zip(changes, ends, strict=True)
+        if start < min(end, length)
+    ]
 
 
 def _config(path: Path) -> PretrainedConfig:

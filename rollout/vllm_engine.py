@@ -72,6 +72,7 @@ class VllmEngine:
         threads: int = 1,
         cpu_core: int | None = None,
         seed: int = 0,
+        recompute: bool = True,
     ) -> None:
         """Start vLLM's processes: half a minute on the CPU, minutes for a large model on GPUs.
 
@@ -79,7 +80,9 @@ class VllmEngine:
         ``max_model_len``: tokens of prompt and response together. ``max_num_seqs``: responses (not groups) sampled
         side by side. ``gpu_memory_utilization``: share of each GPU's memory, on the CPU the share of free memory that
         the KV cache may take at most. ``threads`` and ``cpu_core`` matter on the CPU only: compute threads, and the
-        first of the cores to bind vLLM's processes to (``None``: wherever the system puts them).
+        first of the cores to bind vLLM's processes to (``None``: wherever the system puts them). ``recompute``: as for
+        ``TorchEngine``. Without it nothing is cached between requests, or one would read what older weights wrote:
+        the G responses of a group then read their prompt G times.
         """
         from .torch_engine import end_tokens  # every engine ends responses by the same rule
 
@@ -89,6 +92,7 @@ class VllmEngine:
         self._ties_embeddings = _config(model_path).get_text_config().tie_word_embeddings
         self.version = -1
         self.concurrency = concurrency
+        self._recompute = recompute
         self._worker = worker
         self._max_model_len = max_model_len
         self._numbers = itertools.count()
@@ -104,6 +108,7 @@ class VllmEngine:
             "tensor_parallel_size": tensor_parallel_size,
             "gpu_memory_utilization": gpu_memory_utilization,
             "seed": seed,
+            "enable_prefix_caching": recompute,  # the G responses share their prompt; cleared at every load
         }
         try:
             self._llm: AsyncLLM | None = self._run(_start(model_path, arguments, threads=threads, cpu_core=cpu_core))
@@ -116,7 +121,8 @@ class VllmEngine:
 
         ``tensors``: CPU tensors under the model's Hugging Face names, of any float dtype; vLLM casts to its own. The
         file that carries them is written before sampling pauses. Running responses go on under the new weights, their
-        keys and values computed anew; no cache entry outlives the version it was computed with. A version below the
+        keys and values computed anew (or kept, without ``recompute``); nothing that one request computed serves another
+        under a later version. A version below the
         present one (the learner fell back to a checkpoint) starts the running responses over instead, since versions
         never fall within a response.
         """
@@ -183,7 +189,8 @@ class VllmEngine:
         assert llm is not None
         started = time.monotonic()
         try:
-            await llm.pause_generation(mode="keep" if version >= self.version else "abort", clear_cache=True)
+            falls = version < self.version
+            await llm.pause_generation(mode="abort" if falls else "keep", clear_cache=falls or self._recompute)
             await llm.start_weight_update()
             await llm.update_weights(WeightTransferUpdateRequest(update_info={"path": path}))
             await llm.finish_weight_update(weight_version=str(version))
@@ -240,7 +247,6 @@ async def _start(model_path: str, arguments: dict[str, Any], *, threads: int, cp
             weight_transfer_config=WeightTransferConfig(backend=BACKEND),
             logprobs_mode="processed_logprobs",  # of logits/τ; vLLM's default is before the temperature
             generation_config="vllm",  # the ticket says how to sample, not the model folder
-            enable_prefix_caching=True,  # the G responses share their prompt; cleared at every load
             disable_log_stats=True,
             **arguments,
         ).create_engine_config()

@@ -1,13 +1,30 @@
 """The benchmarks run and print their ratios; what the ratios are is for an idle machine to say."""
 
+import os
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from leeway_rl.common.config import PRESETS, compose
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+def _said(name, options, *more):
+    """What a benchmark prints, in a process of its own: they set torch's threads."""
+    command = [sys.executable, str(BENCHMARKS / name), *options.split(), *more]
+    # DeepSpeed, in this process, has put the tests' own ranks into the environment.
+    environment = {key: value for key, value in os.environ.items() if "RANK" not in key and key != "WORLD_SIZE"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=170, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def _number(pattern, said):
+    return float(re.search(pattern, said, re.MULTILINE).group(1))
 
 
 def test_the_hand_over_prints_a_line_of_ratios_for_every_size(redis_url, monkeypatch, capsys):
@@ -17,14 +34,48 @@ def test_the_hand_over_prints_a_line_of_ratios_for_every_size(redis_url, monkeyp
     assert re.findall(r"^(\w+)(?: +[\d.,]+){8}$", said, re.MULTILINE) == ["tiny", "smollm2", "7B"]
 
 
-def test_the_bound_holds_over_random_histories_and_the_policies_differ(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["hard_bound.py", "--histories", "150"])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(BENCHMARKS / "hard_bound.py"), run_name="__main__")
-    assert ended.value.code == 0
-    head, *lines = (line.split() for line in capsys.readouterr().out.splitlines())
-    counts = {line[0]: dict(zip(head[1:], line[1:], strict=True)) for line in lines}
-    assert [counts[policy]["broken"] for policy in ("wait", "drop", "mask", "soft")] == ["0"] * 4
-    assert [counts[policy]["past"] for policy in ("wait", "drop", "mask")] == ["0"] * 3
-    assert int(counts["soft"]["past"]) > 0
-    assert int(counts["mask"]["masked"]) > 0
+def test_four_updates_a_step_take_entropy_that_the_controller_keeps():
+    benchmark = runpy.run_path(str(BENCHMARKS / "entropy_control.py"))
+    small = ["train.groups_per_step=4", "train.minibatch_groups=1", "entropy.delta=0.02", "entropy.target=0.3"]
+
+    def entropy(control):
+        config = compose(["tiny"], [*small, f"entropy.control={control}"])
+        return [metrics["entropy/policy"] for metrics in benchmark["training"](config, 25)]
+
+    free, kept = entropy("none"), entropy("adaptive")
+    assert free[0] == kept[0]
+    assert sum(kept[-5:]) > 1.5 * sum(free[-5:])
+
+
+def test_the_token_op_is_compared_with_whole_logits():
+    said = _said("token_op.py", "--vocabulary 997 --hidden 16 --tokens 300 --flat 300 --rounds 1 --threads 1")
+    differences = re.search(
+        r"^largest difference +log-prob (\S+) +entropy (\S+) +by hidden (\S+) +by weight (\S+)", said, re.M
+    )
+    assert all(float(found) < 1e-5 for found in differences.groups())
+    assert _number(r"^extra memory GB .* ([\d.]+) +\(must hold: 0.15\)", said) > 0
+    assert _number(r"^time s .* ([\d.]+) +\(must hold: 1.15\)", said) > 0
+
+
+def test_a_long_response_is_trained_with_the_real_vocabulary():
+    said = _said("long_response.py", "--tokens 512 --threads 1")
+    assert _number(r"peak ([\d.]+) GiB", said) < 6
+    assert _number(r"entropy ([\d.]+)", said) == pytest.approx(11.93, abs=0.1)  # log 151,936: the weights are random
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_trl_and_this_learner_find_the_same_loss_and_gradient():
+    pytest.importorskip("trl")
+    model = PRESETS / "tiny" / "model"
+    said = _said("against_trl.py", "--rounds 0 --threads 1 --model", str(model))
+    theirs, ours = re.search(r"loss (-?[\d.]+) and (-?[\d.]+)", said).groups()
+    assert theirs == ours
+    assert _number(r"gradients (\S+) apart", said) < 1e-4
+
+
+def test_the_math_verifier_prints_its_ratio_and_finds_the_same_verdicts(monkeypatch, capsys):
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)  # it would pin the tests that follow
+    monkeypatch.setattr(sys, "argv", ["math_verifier.py", "--rounds", "1", "--items", "40"])
+    runpy.run_path(str(BENCHMARKS / "math_verifier.py"), run_name="__main__")
+    assert re.search(r"^ratio [\d.]+ \(at least 3\); 0 of 40 verdicts differ$", capsys.readouterr().out, re.MULTILINE)

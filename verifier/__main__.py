@@ -20,7 +20,7 @@ def work(bus: Bus, service: Service, config: Config) -> None:
     service.doing("starting the graders")
     tokenizer = AutoTokenizer.from_pretrained(expand(config.model.path))
     settings = config.verifier
-    pool = GraderPool(settings.jobs, timeout_s=settings.timeout_s)
+    pool = GraderPool(settings.jobs, timeout_s=settings.timeout_s, code=settings)
     try:
 
         def decode(tokens: list[int]) -> str:

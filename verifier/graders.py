@@ -1,4 +1,4 @@
-"""Which grader judges which ability. A new ability is one line here."""
+"""Which grader judges which ability. A new one is one line here; code, which needs a sandbox, has seats in ``pool``."""
 
 from __future__ import annotations
 
@@ -20,13 +20,29 @@ class Grader(Protocol):
 
 GRADERS: Mapping[str, Grader] = {"math": math_answer.grade_math}
 
+CODE = "code"
+"""Graded by ``code_answer``, which runs what it grades."""
+
+ABILITIES = frozenset({*GRADERS, CODE})
+
+
+class QuickGrader(Protocol):
+    """Judges one response where that takes microseconds, in a process that must not be killed; else None."""
+
+    def __call__(
+        self, response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool
+    ) -> tuple[VerdictKind, str] | None: ...
+
+
+QUICK_GRADERS: Mapping[str, QuickGrader] = {"math": math_answer.quickly}
+
 
 def grader_for(ability: str) -> Grader:
     """The grader of an ability; a ``ConfigError`` names the known ones."""
     try:
         return GRADERS[ability]
     except KeyError:
-        known = ", ".join(sorted(GRADERS))
+        known = ", ".join(sorted(ABILITIES))
         raise ConfigError(f'no grader for ability "{ability}"; known abilities: {known}') from None
 
 

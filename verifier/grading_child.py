@@ -4,8 +4,8 @@ Started by ``pool`` as ``python -m leeway_rl.verifier.grading_child SOCKET_FD PA
 clock: whatever takes too long is killed from outside, with all that it holds. Answers are somebody else's text, so
 what comes back is JSON, never a pickle.
 
-Consumes a line ``{ability, response, golds, finished, reasoning_open}``; produces ``{kind, reason, last}``, where
-``last`` says that it ends after this one. If it dies, the parent notices the closed socket and starts another.
+Consumes a line ``{ability, response, golds, finished, reasoning_open}``; produces ``{kind, reason, peak_bytes, last}``,
+where ``last`` says that it ends after this one. If it dies, the parent notices the closed socket and starts another.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def main(socket_fd: int, parent: int, memory_bytes: int) -> None:
     with socket.socket(fileno=socket_fd) as link, link.makefile("rb") as requests:
         link.sendall(b"ready\n")
         for line in requests:
+            _forget_peak()
             reply = _grade(json.loads(line))
+            reply["peak_bytes"] = _peak_bytes()
             # Caches grow. Near the limit a MemoryError would pass for "wrong" inside Math-Verify, so end well before.
             reply["last"] = bool(memory_bytes) and _address_space() > memory_bytes // 2
             link.sendall(json.dumps(reply).encode() + b"\n")
@@ -67,6 +69,23 @@ def _die_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we asked
         sys.exit(1)
+
+
+def _forget_peak() -> None:
+    """Start the kernel's record of our largest resident size anew; where it cannot, the record is of our whole life."""
+    try:
+        with open("/proc/self/clear_refs", "wb") as clear:
+            clear.write(b"5")
+    except OSError:
+        pass
+
+
+def _peak_bytes() -> int:
+    try:
+        with open("/proc/self/status", "rb") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith(b"VmHWM"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _address_space() -> int:

@@ -6,7 +6,9 @@
 4. Otherwise Math-Verify's ``verify`` decides, against the gold wrapped in ``\\boxed{}`` (parsing a bare gold can
    change it). Several golds are alternatives.
 
-Two cheap comparisons come first, because most answers end there: equal text, and plain integers.
+Before it come equal text and the rules of ``math_rules`` with exact arithmetic: most answers end there (``quickly``),
+and what Math-Verify reads poorly is decided there. What plainly differs in number (``_apart``) does not come before it
+either: it would prove the difference at length, or round it away.
 
 Math-Verify is only ever given what stands in the box, never the prose around it: on whole responses it prefers
 "the final answer is $7$" to the box, and grades the reasoning when there is no box.
@@ -25,10 +27,17 @@ from types import FrameType
 from typing import Any
 
 from ..common.types import VerdictKind
+from . import math_rules
 
 MAX_ANSWER_CHARS = 10_000
 """No gold is this long; parsing something that is only costs time."""
+MAX_RULED_CHARS = 1_000
+"""Longer answers go to Math-Verify as they are."""
+MAX_QUICK_CHARS = 200_000
+"""Longer responses are not even scanned for a box outside a process that can be killed."""
 
+_OTHER_BOX = re.compile(r"\\fbox\s*(?=\{)|\\boxed(?:\s+|(?=[\d+-]))([+-]?\d+(?:[./]\d+)*|[A-Z])(?![\w{])")
+"""Boxes in other words: \\fbox{5}, and \\boxed with a number or a choice's letter but no braces."""
 _BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 _PLAIN_INTEGER = re.compile(r"([+-]?)([0-9]{1,1000})")
 _VARIABLE = r"[A-Za-z](?:_\{?\w+\}?)?\s*="
@@ -36,6 +45,10 @@ _BETWEEN_BOXES = re.compile(
     rf"(?:[\s$,;&]|\\[()\[\],;:!\\]|\\q?quad|and|or|\\(?:text|mathrm)\{{[\s,]*(?:and|or)\s*\}}|{_VARIABLE})*"
 )
 _MAX_BETWEEN_BOXES = 70
+_PROSE_AND = re.compile(
+    r"[\s$)]*(?:\\text\{)?(?!.*\b(?:not|no|but|wrong|instead|so|if|then)\b)[^.;:!?{}\\]*\b(?:and|or)[\s}$(]*"
+)
+"""\\boxed{3} papers and \\boxed{2} bins."""
 
 
 def grade_math(
@@ -55,18 +68,37 @@ def grade_math(
     """
     if not any(gold.strip() for gold in golds):
         raise ValueError("there is no gold to compare with")
+    answer, boxed, no_answer = _found(response_text, finished, reasoning_open, require_boxed)
+    return no_answer or _judge(answer, golds, boxed, clock_s)
+
+
+def quickly(
+    response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool = False
+) -> tuple[VerdictKind, str] | None:
+    """``grade_math``'s verdict where it takes no Math-Verify, else None. Microseconds, and nothing in it can be slow,
+    so it may run in a process that must not be killed."""
+    if len(response_text) > MAX_QUICK_CHARS or not any(gold.strip() for gold in golds):
+        return None
+    answer, _, no_answer = _found(response_text, finished, reasoning_open, True)
+    if no_answer or len(answer) + max(map(len, golds)) > MAX_RULED_CHARS:
+        return no_answer
+    return _judge_exactly(math_rules.said(answer), golds)[0]
+
+
+def _found(
+    response_text: str, finished: bool, reasoning_open: bool, require_boxed: bool
+) -> tuple[str, bool, tuple[VerdictKind, str] | None]:
+    """The answer, whether it stood in a box, and the verdict where there is no answer."""
     if not finished:
-        return VerdictKind.NO_ANSWER, "truncated"
+        return "", False, (VerdictKind.NO_ANSWER, "truncated")
     text = _after_reasoning(response_text, reasoning_open)
     if text is None:
-        return VerdictKind.NO_ANSWER, "the reasoning never closes"
+        return "", False, (VerdictKind.NO_ANSWER, "the reasoning never closes")
     boxed = _boxed(text)
     if boxed is None and require_boxed:
-        return VerdictKind.NO_ANSWER, "nothing boxed"
+        return "", False, (VerdictKind.NO_ANSWER, "nothing boxed")
     answer = text.strip()[-MAX_ANSWER_CHARS:] if boxed is None else boxed
-    if not answer:
-        return VerdictKind.NO_ANSWER, "empty"
-    return _judge(answer, golds, boxed is not None, clock_s)
+    return answer, boxed is not None, None if answer else (VerdictKind.NO_ANSWER, "empty")
 
 
 def extract_answer(
@@ -97,11 +129,14 @@ def _after_reasoning(response: str, reasoning_open: bool) -> str | None:
     # What follows the last close may open again; without any close, the prompt's opening still stands.
     if "<think>" in answer or (reasoning_open and not closed):
         return None
-    return answer
+    return _OTHER_BOX.sub(lambda box: "\\boxed" + ("" if box[1] is None else f"{{{box[1]}}}"), answer)
 
 
-def _boxed(text: str) -> str | None:
-    """Contents of the last box and of those joined to it. One pass, so a megabyte of braces stays a linear matter."""
+def _boxed(text: str, *, trusted: bool = False) -> str | None:
+    """Contents of the last box and of those joined to it. One pass, so a megabyte of braces stays a linear matter.
+
+    A ``trusted`` text, a gold, joins them as Math-Verify does: whatever is close together.
+    """
     boxes = _outermost_boxes(text)
     if not boxes:
         return None
@@ -110,12 +145,25 @@ def _boxed(text: str) -> str | None:
     for start, content_start, content_end in reversed(boxes):
         content = text[content_start:content_end].strip()
         between = text[content_end + 1 : joined_to]
-        if run and (len(between) > _MAX_BETWEEN_BOXES or not _BETWEEN_BOXES.fullmatch(between)):
+        if run and not (_joined(between) or (trusted and _close(between))):
             break
         if not run or content != run[-1]:
             run.append(content)
         joined_to = start
     return ",".join(reversed(run))
+
+
+def _joined(between: str) -> bool:
+    """Whether two boxes with this between them are one answer."""
+    return len(between) <= _MAX_BETWEEN_BOXES and bool(
+        _BETWEEN_BOXES.fullmatch(between) or _PROSE_AND.fullmatch(between)
+    )
+
+
+def _close(between: str) -> bool:
+    return len(between) < 10 or (
+        len(between) < _MAX_BETWEEN_BOXES and re.search(r"\b(?:and|or)\b|[,;]", between) is not None
+    )
 
 
 def _outermost_boxes(text: str) -> list[tuple[int, int, int]]:
@@ -144,32 +192,54 @@ def _outermost_boxes(text: str) -> list[tuple[int, int, int]]:
 
 
 def _judge(answer: str, golds: tuple[str, ...], boxed: bool, clock_s: float | None) -> tuple[VerdictKind, str]:
-    undecided = []
-    for gold in filter(None, (gold.strip() for gold in golds)):
-        match _quickly_equal(answer, gold):
-            case True:
-                return VerdictKind.CORRECT, "equal as written"
-            case None:
-                undecided.append(gold)
-    if len(answer) > MAX_ANSWER_CHARS:
-        return VerdictKind.WRONG, f"the answer has {len(answer)} characters"
+    answer = math_rules.said(answer)
+    found, undecided = _judge_exactly(answer, golds)
+    if found is not None:
+        return found
     try:
         with _clock(clock_s):
-            if any(_math_verify_equal(answer, gold, boxed) for gold in undecided):
-                return VerdictKind.CORRECT, "equal to Math-Verify"
+            for gold in undecided:
+                if boxed and (truth := math_rules.equal(answer, gold, _leaf_equal)) is not None:
+                    if truth:
+                        return VerdictKind.CORRECT, "equal by rule"
+                elif _math_verify_equal(answer, gold, boxed):
+                    return VerdictKind.CORRECT, "equal to Math-Verify"
     except _Overrun:
         return VerdictKind.TIMEOUT, f"still comparing after {clock_s:g} s"
     return VerdictKind.WRONG, f"answered {answer[:80]}"
 
 
-def _quickly_equal(answer: str, gold: str) -> bool | None:
-    """Whether they are equal, where text alone settles it; None where it does not."""
-    if answer == gold:
-        return True
+def _judge_exactly(answer: str, golds: tuple[str, ...]) -> tuple[tuple[VerdictKind, str] | None, list[str]]:
+    """The verdict where text, rules and exact arithmetic settle it, and the golds they do not settle."""
+    candidates = [_plain_gold(gold) for gold in golds if gold.strip()]
+    if answer in candidates:
+        return (VerdictKind.CORRECT, "equal as written"), []
+    if len(answer) > MAX_ANSWER_CHARS:
+        return (VerdictKind.WRONG, f"the answer has {len(answer)} characters"), []
+    undecided = []
+    for gold in candidates:
+        truth = _same_integer(answer, gold)
+        if truth is None and len(answer) < MAX_RULED_CHARS:
+            truth = math_rules.equal(answer, gold, math_rules.exactly)
+        if truth:
+            return (VerdictKind.CORRECT, "equal by rule"), []
+        if truth is None:
+            undecided.append(gold)
+    return (None if undecided else (VerdictKind.WRONG, f"answered {answer[:80]}")), undecided
+
+
+@lru_cache(maxsize=1024)
+def _plain_gold(gold: str) -> str:
+    """A gold as an answer is given: what its box holds, where it comes as a response with one."""
+    gold = gold.replace("\\\\boxed", "\\boxed")
+    boxed = (_boxed(gold, trusted=True) or _boxed(gold + "}", trusted=True)) if "boxed" in gold else None
+    return boxed or math_rules.said(gold.strip())
+
+
+def _same_integer(answer: str, gold: str) -> bool | None:
+    """Plain integers, of any length and at once; None for everything else."""
     left, right = _PLAIN_INTEGER.fullmatch(answer), _PLAIN_INTEGER.fullmatch(gold)
-    if left is None or right is None:
-        return None
-    return _canonical(left) == _canonical(right)
+    return None if left is None or right is None else _canonical(left) == _canonical(right)
 
 
 def _canonical(integer: re.Match[str]) -> tuple[bool, str]:
@@ -177,14 +247,50 @@ def _canonical(integer: re.Match[str]) -> tuple[bool, str]:
     return integer[1] == "-" and digits != "", digits
 
 
-@lru_cache(maxsize=1024)  # the responses of a group tend to repeat a few answers
+def _leaf_equal(answer: str, gold: str) -> bool:
+    """What stands inside a shape: exactly where that can be said, else by Math-Verify."""
+    truth = math_rules.exactly(answer, gold)
+    return _math_verify_equal(answer, gold, True) if truth is None else truth
+
+
+@lru_cache(maxsize=4096)  # the responses of a group tend to repeat a few answers
 def _math_verify_equal(answer: str, gold: str, boxed: bool) -> bool:
     """Steps 2 to 4 for one gold. An answer Math-Verify cannot read differs from every gold, as with Math-Verify."""
     parse, verify = _math_verify()
     parsed = parse(f"\\boxed{{{answer}}}" if boxed else answer, parsing_timeout=None)
     if parsed and isinstance(parsed[-1], str) and parsed[-1].strip() == gold:
         return True
-    return verify(_parsed_gold(gold), parsed, timeout_seconds=None)
+    theirs = _parsed_gold(gold)
+    if "%" not in answer + gold and theirs and parsed and _apart(theirs[0], parsed[0]):
+        return False
+    return verify(theirs, parsed, timeout_seconds=None)
+
+
+def _apart(gold: Any, answer: Any) -> bool:
+    """Whether two parsed expressions plainly differ where one can put numbers in: relatively, at 30 digits.
+
+    Most differences are found here, at a fraction of what proving them costs Math-Verify; and its "same" is not to be
+    had where they differ, for it rounds to six decimals and chops what is small. Two equations differ where they do not
+    vanish together: to Math-Verify all equations without a real solution are equal.
+    """
+    from sympy import Eq, Expr, Float, N, Rational
+
+    def at(expression: Any, point: int) -> Any:
+        letters = sorted(expression.free_symbols, key=str)
+        values = {letter: Rational(7 * number + 5 * point + 2, 13) for number, letter in enumerate(letters, start=1)}
+        return N(expression.doit().subs(values), 30)
+
+    try:
+        if isinstance(gold, Eq) and isinstance(answer, Eq):
+            (a, b), (c, d) = [(at(gold.lhs - gold.rhs, point), at(answer.lhs - answer.rhs, point)) for point in (1, 2)]
+            return not abs(a * d - b * c) <= 1e-9 * abs(a * d)
+        if not (isinstance(gold, Expr) and isinstance(answer, Expr)) or gold.free_symbols != answer.free_symbols:
+            return False
+        theirs, mine = at(gold, 1), at(answer, 1)
+        tolerance = math_rules.CLOSE if gold.has(Float) or answer.has(Float) else 1e-12
+        return bool(abs(theirs - mine) > tolerance * max(abs(theirs), abs(mine)))
+    except (TypeError, ValueError, ArithmeticError, AttributeError):
+        return isinstance(gold, Eq) and isinstance(answer, Eq)  # no number to look at: ∞, sets, matrices
 
 
 @lru_cache(maxsize=1024)

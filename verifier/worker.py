@@ -1,12 +1,14 @@
 """The verifier loop: responses in, verdicts out.
 
-Stateless, any number. A group is graded as a whole; one slow response costs its own clock, not its neighbours'.
+Stateless, any number. Several groups are graded at once, each handed over when its last response is done: one slow
+response costs its own clock, not its neighbours', nor that of other groups.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
@@ -21,8 +23,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 
-NOT_A_GRADE = frozenset({VerdictKind.ERROR, VerdictKind.TIMEOUT})
-"""Verdicts on us rather than on the response: tried once more, then the group is given up."""
+GROUPS_A_JOB = 4
+"""Groups a worker holds for each of its grading processes: enough that a slow response leaves the others work."""
 
 
 def grade_items(ticket: Ticket, responses: Responses, decode: Callable[[list[int]], str]) -> list[GradeItem]:
@@ -43,34 +45,50 @@ def grade_items(ticket: Ticket, responses: Responses, decode: Callable[[list[int
 
 
 class VerifierWorker:
-    """One loop over a pool of grading processes."""
+    """One loop over a pool of grading processes, a thread for each group under way."""
 
     def __init__(
         self, bus: Bus, service: Service, pool: GraderPool, decode: Callable[[list[int]], str], config: Config
     ) -> None:
         self.bus, self.service, self.pool, self.decode, self.config = bus, service, pool, decode, config
+        refund = config.verifier.on_timeout == "refund"
+        self.not_a_grade = {VerdictKind.ERROR} | ({VerdictKind.TIMEOUT} if refund else set())
+        """Verdicts that give the group up. The verifier's own failure is never a reward of 0."""
 
     def run(self) -> None:
-        """Consumes responses, produces scores; acknowledged by the hand-over itself. Dying here leaves the entry
-        pending, and another worker takes it when the lease is over."""
-        broker = self.config.broker
-        while not self.service.stopping.is_set():
-            self.service.doing("waiting for responses")
-            jobs = self.bus.take(WorkStream.RESPONSES, count=1, block_s=POLL_S, lease_s=broker.lease_s)
-            if not jobs and self.service.run_finished():
-                return
-            for job in jobs:
-                if job.attempt > broker.max_attempts:
-                    self.bus.give_up(job, f"grading failed {job.attempt - 1} times")
+        """Consumes responses, produces scores; acknowledged by the hand-over itself. Dying here leaves the entries
+        pending, and another worker takes them when their lease is over."""
+        at_once, under_way = GROUPS_A_JOB * self.config.verifier.jobs, set[Future[None]]()
+        with ThreadPoolExecutor(at_once, thread_name_prefix="group") as threads:
+            while not self.service.stopping.is_set():
+                _, under_way = wait(
+                    under_way, timeout=POLL_S if len(under_way) == at_once else 0, return_when=FIRST_COMPLETED
+                )
+                room = at_once - len(under_way)
+                if room == 0:
                     continue
-                try:
-                    with self.service.holding(job), self.service.working("grading"):
-                        self._grade(job)
-                except DecodeError as error:
-                    self.bus.give_up(job, f"responses: {error}")
-                except Exception:
-                    # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
-                    log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
+                if not under_way:
+                    self.service.doing("waiting for responses")
+                jobs = self.bus.take(
+                    WorkStream.RESPONSES, count=room, block_s=POLL_S, lease_s=self.config.broker.lease_s
+                )
+                if not jobs and self.service.run_finished():
+                    return
+                under_way |= {threads.submit(self._handle, job) for job in jobs}
+
+    def _handle(self, job: Job) -> None:
+        attempts = self.config.broker.max_attempts
+        try:
+            if job.attempt > attempts:
+                self.bus.give_up(job, f"grading failed {job.attempt - 1} times")
+                return
+            with self.service.holding(job), self.service.working("grading"):
+                self._grade(job)
+        except DecodeError as error:
+            self.bus.give_up(job, f"responses: {error}")
+        except Exception:
+            # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
+            log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
 
     def _grade(self, job: Job) -> None:
         found = self.bus.responses(job.group_id)
@@ -79,11 +97,12 @@ class VerifierWorker:
             return
         items = grade_items(*found, self.decode)
         verdicts = self.pool.grade(items)
-        for index, verdict in enumerate(verdicts):
-            if verdict.kind in NOT_A_GRADE:
-                (verdicts[index],) = self.pool.grade([items[index]])
-        failed = [verdict for verdict in verdicts if verdict.kind in NOT_A_GRADE]
-        if failed:  # the verifier's own failure is never a reward of 0: the group is refunded
+        again = [index for index, verdict in enumerate(verdicts) if verdict.kind is VerdictKind.ERROR]
+        for index, verdict in zip(again, self.pool.grade([items[index] for index in again]), strict=True):
+            verdicts[index] = verdict
+        self.bus.tally(verdicts)
+        failed = [verdict for verdict in verdicts if verdict.kind in self.not_a_grade]
+        if failed:
             self.bus.give_up(job, f"verifier {failed[0].kind}: {failed[0].reason}")
             return
         scores = Scores(group_id=job.group_id, verdicts=tuple(verdicts), worker=self.bus.worker)

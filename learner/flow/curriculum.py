@@ -96,5 +96,5 @@ class Curriculum:
     def _drop(self, prompt_ids: Iterable[str]) -> None:
         dropped, before = set(prompt_ids), self._sources[-1]
         kept = [prompt for prompt in before.prompts if prompt.prompt_id not in dropped] if dropped else before.prompts
-        self._sources.append(PromptSource(kept, seed=before.seed, too_long=before.too_long))
+        self._sources.append(PromptSource(kept, seed=before.seed))
         self._dropped.append(sorted(dropped))

@@ -1,14 +1,16 @@
 """Prompts: rows in, tokens out, and which ticket gets which. The choice depends on (run seed, ticket) alone.
 
 Rows are the Skywork-OR1-RL-Data schema (``prompt`` a list of messages, ``reward_model.ground_truth`` a JSON list of
-golds) or plain ``{"prompt": "…", "answer": "…"}``.
+golds, or for ability ``code`` of an object of tests) or plain ``{"prompt": "…", "answer": "…"}`` and
+``{"prompt": "…", "tests": {…}}``.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,15 +47,17 @@ class Row:
     messages: tuple[dict[str, str], ...]
     ability: str
     ground_truth: tuple[str, ...]
+    difficulty: Any = None
+    """``extra_info.model_difficulty``, as it stands in the row."""
 
 
 class PromptSource:
     """Every usable prompt of a run, and the ticket's choice among them."""
 
-    def __init__(self, prompts: list[Prompt], *, seed: int, too_long: int = 0) -> None:
+    def __init__(self, prompts: list[Prompt], *, seed: int, dropped: Mapping[str, int] | None = None) -> None:
         self.prompts, self.seed = prompts, seed
-        self.too_long = too_long
-        """Rows dropped because their prompt was longer than ``data.max_prompt_tokens``."""
+        self.dropped = dict(dropped or {})
+        """How many rows were left out, by reason."""
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -75,25 +79,43 @@ def sampling_seed(run_seed: int, ticket: int) -> int:
 
 
 def load_prompts(data: Data, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> PromptSource:
-    """Read, check and tokenize every row. ``DataError`` names the row and what it lacks; too long prompts are dropped
-    and counted."""
-    prompts, too_long = [], 0
+    """Read, check and tokenize every row. ``DataError`` names the row and what it lacks; prompts that are too long, or
+    that the offline filter finds nothing to learn from, are dropped and counted."""
+    prompts, dropped = [], Counter[str]()
     for row in _rows(data, seed):
+        reason = _filtered(row, data)
+        if reason is not None:
+            dropped[reason] += 1
+            continue
         tokens = np.asarray(_tokenize(row, data, tokenizer), dtype=np.uint32)
         if len(tokens) > data.max_prompt_tokens:
-            too_long += 1
+            dropped[f"longer than data.max_prompt_tokens = {data.max_prompt_tokens}"] += 1
             continue
         prompts.append(
             Prompt(prompt_id=row.prompt_id, tokens_P=tokens, ability=row.ability, ground_truth=row.ground_truth)
         )
-    if too_long:
-        log.warning("%d prompts are longer than data.max_prompt_tokens = %d: dropped", too_long, data.max_prompt_tokens)
+    for reason, count in dropped.items():
+        log.warning("%d prompts dropped: %s", count, reason)
     if not prompts:
+        why = "; ".join(f"{count} {reason}" for reason, count in dropped.items()) or "there was no row"
+        raise DataError(f"{expand(data.path)}: no prompt is left ({why}); give rows, or change the limits")
+    return PromptSource(prompts, seed=seed, dropped=dropped)
+
+
+def _filtered(row: Row, data: Data) -> str | None:
+    """Why the offline filter drops a row, or None."""
+    if data.difficulty_model is None:
+        return None
+    known = row.difficulty if isinstance(row.difficulty, dict) else {}
+    failures = known.get(data.difficulty_model)
+    if failures is None:
+        return f"not rated by data.difficulty_model = {data.difficulty_model}"
+    if not isinstance(failures, int) or not 0 <= failures <= data.difficulty_tries:
         raise DataError(
-            f"{expand(data.path)}: no prompt is left ({too_long} longer than data.max_prompt_tokens = "
-            f"{data.max_prompt_tokens}); give rows, or raise the limit"
+            f"{row.prompt_id}: extra_info.model_difficulty[{data.difficulty_model!r}] = {failures!r}: failures are a "
+            f"whole number of 0 to data.difficulty_tries = {data.difficulty_tries}"
         )
-    return PromptSource(prompts, seed=seed, too_long=too_long)
+    return f"solved never or always by {data.difficulty_model}" if failures in (0, data.difficulty_tries) else None
 
 
 def _tokenize(row: Row, data: Data, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -195,11 +217,13 @@ def _row(values: Any, prompt_id: str, where: str) -> Row:
         raise DataError(f"{where}: a row is an object with prompt and answer, found {type(values).__name__}")
     if "prompt" not in values:
         raise DataError(f"{where}: key 'prompt' is missing; keys found: {', '.join(map(str, values)) or 'none'}")
+    ability = str(values["ability"]) if "ability" in values else "code" if "tests" in values else "math"
     return Row(
         prompt_id=prompt_id,
         messages=_messages(values["prompt"], where),
-        ability=str(values["ability"]) if "ability" in values else "math",
-        ground_truth=_golds(values, where),
+        ability=ability,
+        ground_truth=_tests(values, where) if ability == "code" else _golds(values, where),
+        difficulty=extra.get("model_difficulty") if isinstance(extra := values.get("extra_info"), dict) else None,
     )
 
 
@@ -217,10 +241,7 @@ def _is_message(message: Any) -> bool:
 
 def _golds(values: dict[str, Any], where: str) -> tuple[str, ...]:
     if "reward_model" in values:
-        model = values["reward_model"]
-        text = model.get("ground_truth") if isinstance(model, dict) else None
-        if not isinstance(text, str) or not text:
-            raise DataError(f"{where}: reward_model.ground_truth is a JSON text, found {str(text)[:80]!r}")
+        text = _ground_truth(values, where)
         try:
             parsed = json.loads(text)
         except json.JSONDecodeError:
@@ -234,3 +255,24 @@ def _golds(values: dict[str, Any], where: str) -> tuple[str, ...]:
     if not golds or not all(isinstance(gold, (str, int, float)) and str(gold).strip() for gold in golds):
         raise DataError(f"{where}: answer is a text or a list of texts, found {str(answer)[:80]!r}")
     return tuple(str(gold) for gold in golds)
+
+
+def _tests(values: dict[str, Any], where: str) -> tuple[str, ...]:
+    """One JSON text, an object or a list of tests. What is in it is the verifier's to read, and to refuse."""
+    tests = values["tests"] if "tests" in values else _ground_truth(values, where)
+    if isinstance(tests, str):
+        try:
+            tests = json.loads(tests)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{where}: the tests of a code row are JSON: {error}") from error
+    if not isinstance(tests, (dict, list)) or not tests:
+        raise DataError(f"{where}: the tests of a code row are an object that is not empty, found {str(tests)[:80]!r}")
+    return (json.dumps(tests),)
+
+
+def _ground_truth(values: dict[str, Any], where: str) -> str:
+    model = values.get("reward_model")
+    text = model.get("ground_truth") if isinstance(model, dict) else None
+    if not isinstance(text, str) or not text:
+        raise DataError(f"{where}: reward_model.ground_truth is a JSON text, found {str(text)[:80]!r}")
+    return text

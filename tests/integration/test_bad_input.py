@@ -60,6 +60,14 @@ def test_a_worker_of_an_unknown_run_says_so(home, redis_url):
     assert "leeway rollout: run 'unknown' is not known" in done.stderr
 
 
+def test_a_context_longer_than_the_model_s_is_refused_before_anything_starts(home):
+    longer = ["--set", "train.max_response_tokens=500", "--run", "long"]
+    done = leeway("up", "--preset", "tiny", *longer, cwd=home)
+    assert done.returncode == 3
+    assert "data.max_prompt_tokens 32 + train.max_response_tokens 500 = 532 is more than the context" in done.stderr
+    assert not (home / "runs/long").exists()
+
+
 def test_a_dry_run_prints_the_arithmetic_and_touches_nothing(home):
     done = leeway("up", "--preset", "tiny", "--run", "dry", "--dry-run", cwd=home)
     assert done.returncode == 0

@@ -1,6 +1,7 @@
 """Every command in the README and the docs is executed here, as it stands but for three substitutions: a preset that
 takes seconds, the test server's address, and fewer ranks."""
 
+import json
 import os
 import re
 import shlex
@@ -18,7 +19,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 BY_MAKE = {"make demo", "make test", "make check", "make smollm2", "make setup"}
 """What is not started from inside the tests: they are started by it, or it takes an hour. Their targets are checked."""
 
-BEFORE = ["leeway config", "leeway up --preset smollm2 --dry-run"]
+BEFORE = [
+    "leeway config",
+    "leeway up --preset smollm2 --dry-run",
+    "leeway up --preset skywork-or1-7b --dry-run",
+    "leeway up --preset skywork-or1-32b --dry-run",
+]
 DURING = [
     "leeway pause",  # first, so that the run cannot end before the others have been tried
     "leeway status",
@@ -34,6 +40,7 @@ AFTER = [
     "leeway up --run my-run --resume",
     "leeway audit my-run",
     "leeway report my-run",
+    "leeway export my-run --out my-model",
     "leeway plan --from runs/my-run",
     "leeway plan --from runs/my-run --max-staleness 0,1,2,4",
 ]
@@ -55,6 +62,7 @@ PLANS = [
     TIMED.format(mean=500, sigma=0.25, longest="") + "--max-staleness 8 --overflow wait,mask",
 ]
 """Executed with fewer steps of smaller batches: what they print as they stand is in docs/planning.md."""
+VERIFY = "leeway verify in.jsonl --out out.jsonl --jobs 8"
 HARD_BOUND = "python benchmarks/hard_bound.py"
 PROVE = "leeway prove on-policy --steps 5 --rollout-workers 2 --verifier-workers 2"
 AT = "--run my-run --redis-url redis://redis-host:6379/0"
@@ -64,6 +72,7 @@ ONE_RANK = f"leeway learner {AT}"
 HELP = "python -m leeway_rl.rollout --help"
 QUICK = 'python -m pytest -m "not vllm and not slow"'
 """The quick round of the tests; running it inside the tests would run them twice."""
+PLACEHOLDER = re.compile(r"\b(RUN|ID|URL|IN|OUT|CHECKOUT)\b")
 EXAMPLE = "python examples/one_process.py --preset tiny --steps 5"
 
 
@@ -76,7 +85,7 @@ def documented():
         inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
         for line in [line for block in fenced for line in block.splitlines()] + inline:
             words = line.strip().removeprefix(".venv/bin/")
-            if re.match(r"(leeway|make|torchrun|python) +[a-z-]", words) and not re.search(r"\b(RUN|ID|URL)\b", words):
+            if re.match(r"(leeway|make|torchrun|python) +[a-z-]", words) and not PLACEHOLDER.search(words):
                 found.add(words)
     return found
 
@@ -91,6 +100,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         RUN,
         PROVE,
         HARD_BOUND,
+        VERIFY,
         *PLANS,
         CREATE,
         ONE_RANK,
@@ -99,6 +109,13 @@ def test_every_documented_command_is_executed_or_a_make_target():
         QUICK,
         *BY_MAKE,
     }
+    scripts = {words for words in documented() - executed if re.match(r"python (benchmarks|presets)/", words)}
+    tests = [path.read_text() for path in ROOT.glob("tests/**/test_*.py") if path != Path(__file__)]
+    tried = "".join([*tests, (ROOT / "Makefile").read_text()])
+    for words in scripts:  # minutes to hours as documented; run small by their own tests, or by make
+        path = Path(words.split()[1])
+        assert (ROOT / path).exists(), words
+        assert path.name in tried, f"{words}: nothing runs it small"
     bare = {
         "leeway up",
         "leeway audit",
@@ -108,7 +125,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         "leeway prove",
         "leeway plan",
     }
-    assert documented() - executed - bare == set()
+    assert documented() - executed - bare - scripts == set()
     targets = (ROOT / "Makefile").read_text()
     for command in BY_MAKE:
         assert re.search(rf"^{command.split()[1]}:", targets, re.M)
@@ -202,3 +219,22 @@ def test_the_example_runs_by_itself(short):
     done = subprocess.run([*command[:-1], "1"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("sha256 ")
+
+
+def test_a_file_of_responses_is_graded_as_documented(tmp_path):
+    program = "Twice the number.\n```python\nprint(2 * int(input()))\n```"
+    tests = {"inputs": ["3\n", "10\n"], "outputs": ["6\n", "20\n"]}
+    rows = [
+        {"id": "sum", "response": r"It is \boxed{\frac{1}{2}}.", "answer": ["0.5", "1"]},
+        {"id": "code", "response": program, "tests": tests},
+        {"id": "off", "response": program.replace("2 *", "3 *"), "tests": tests},
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = leeway(*shlex.split(VERIFY)[1:], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    graded = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["verdict"]) for row in graded] == [
+        ("sum", "correct"),
+        ("code", "correct"),
+        ("off", "wrong"),
+    ]

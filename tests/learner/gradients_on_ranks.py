@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -65,9 +66,11 @@ def main() -> None:
             return
         shape = json.loads(plan["line"])
         groups = batch_of(shape)
-        mine = shares([int(group.responses.lengths_S.sum()) for group in groups], 2)[rank]
+        mine = shares([group.responses.lengths_S.tolist() for group in groups], [0] * len(groups), 2)[rank]
         config = still_config(model_path, train__micro_batch_tokens=shape["budget"], objective__loss=shape["loss"])
-        found, _ = gradient(policy, [groups[index] for index in mine], shape["version"], config)
+        found, _ = gradient(
+            policy, [replace(groups[i], own=(first, end)) for i, first, end in mine], shape["version"], config
+        )
         if rank == 0:
             torch.save(found, shape["out"])
             print(plan["line"], end="", flush=True)

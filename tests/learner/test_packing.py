@@ -8,6 +8,7 @@ from leeway_rl.common.errors import DataError
 from leeway_rl.learner.model import load_module
 from leeway_rl.learner.packing import empty_micro_batch, micro_batches, staleness_of
 from tiny_policy import make_config, make_groups, make_model
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 
@@ -126,6 +127,36 @@ def test_an_empty_micro_batch_gives_every_parameter_a_gradient_of_exactly_zero(t
     module = load_module(make_config(make_model(tmp_path / "model")))
     module(empty_micro_batch(), lambda logprobs, entropy, at: -logprobs).loss_sum.backward()
     assert all((parameter.grad == 0).all() for parameter in module.parameters())
+
+
+class _Largest(TorchDispatchMode):
+    """Elements of the largest tensor that any operation makes while this is in force."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        sizes = [it.numel() for it in (made if isinstance(made, tuple) else (made,)) if isinstance(it, torch.Tensor)]
+        self.elements = max([self.elements, *sizes])
+        return made
+
+
+def test_a_long_response_costs_no_memory_of_its_length_squared(tmp_path):
+    length = 2000
+    module = load_module(make_config(make_model(tmp_path / "model", max_position_embeddings=length + 16)))
+    (group,) = make_groups(1, size=2)
+    long = dataclasses.replace(
+        group.responses,
+        tokens_T=np.arange(length + 3, dtype=np.uint16) % 61,
+        logprobs_T=np.full(length + 3, -4, dtype=np.float32),
+        lengths_S=np.array([length, 3], dtype=np.uint32),
+        spans=np.array([(0, 0, 0, length), (1, 0, 0, 3)], dtype=np.uint32),
+    )
+    groups = [dataclasses.replace(group, responses=long)]
+    (batch,) = micro_batches(groups, _advantages(groups), version=0, token_budget=4096)
+    with _Largest() as largest:
+        module(batch, lambda logprobs, entropy, at: -logprobs).loss_sum.backward()
+    assert length < largest.elements < length**2 / 10
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from leeway_rl.common.config import Objective
 from leeway_rl.learner.model import load_module
 from leeway_rl.learner.objective.advantage import group_advantages
 from leeway_rl.learner.objective.loss import denominator
-from leeway_rl.learner.step import cut, size_of, surrogate_sum
+from leeway_rl.learner.step import cut, surrogate_sum
 from tiny_policy import make_config, make_groups, make_model
 from transformers import AutoModelForCausalLM
 
@@ -64,7 +64,8 @@ def test_loss_and_gradient_of_every_weight_are_the_reference_s(models, objective
     )
     groups, dice = make_groups(3, version=4, seed=seed, size=3), np.random.default_rng(seed)
     groups[1] = dataclasses.replace(groups[1], rewards_S=np.ones(3))  # a group without a signal
-    tokens, responses = size_of(groups)
+    lengths = np.concatenate([group.responses.lengths_S for group in groups])
+    tokens, responses = int(lengths.sum()), len(lengths)
     behaviour = np.concatenate([group.responses.logprobs_T for group in groups])
     old, anchored = (
         (behaviour + dice.normal(0, 0.3, tokens)).astype(np.float32).tolist(),

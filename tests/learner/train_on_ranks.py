@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -45,12 +46,13 @@ def config_named(model_path: str, name: str) -> Config:
 
 
 def run(policy: Policy, config: Config, steps: range, controller: ControllerState) -> tuple[dict, ControllerState]:
-    """Train on this rank's share, an uneven one: of three groups, rank 0 of two ranks takes one. Gives back the last
-    step's metrics, and under ``losses`` every step's loss."""
+    """Train on this rank's share, an uneven one: of three groups of four, rank 0 of two ranks takes one, and one
+    response of the next. Gives back the last step's metrics, and under ``losses`` every step's loss."""
     metrics, losses = {}, []
     for step in steps:
         groups = make_groups(3, version=step, seed=step)
-        share = groups if policy.world == 1 else (groups[:1], groups[1:])[policy.rank]
+        begun, rest = replace(groups[1], own=(0, 1)), replace(groups[1], own=(1, 4))
+        share = groups if policy.world == 1 else ([groups[0], begun], [rest, groups[2]])[policy.rank]
         result = train_step(policy, share, version=step, controller=controller, config=config)
         metrics, controller = result.metrics, result.controller
         losses.append(metrics["loss"])

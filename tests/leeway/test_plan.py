@@ -124,7 +124,7 @@ def test_the_reports_rollout_times_are_predicted_within_a_tenth():
 
 @pytest.fixture
 def folder(tmp_path):
-    """A finished run of 14 steps: 4 groups of 2 a step, one more rejected; a quarter of a second of generation, one of training."""
+    """A finished run of 14 steps: 4 groups of 2 a step, one more rejected; generation takes a quarter of a step."""
     settings = ["train.steps=14", "train.groups_per_step=4", "train.group_size=2", "rollout.workers=16"]
     (tmp_path / "config.toml").write_text(dump(compose(["tiny"], settings)))
     ledger = Ledger(tmp_path / "ledger.jsonl")

@@ -1,10 +1,13 @@
 """The sentence names the right culprit."""
 
 import io
+import json
+import time
+from dataclasses import replace
 
 import pytest
-from leeway_rl.common.types import Heartbeat
-from leeway_rl.leeway.status import Snapshot, diagnose, render
+from leeway_rl.common.types import Heartbeat, Verdict, VerdictKind
+from leeway_rl.leeway.status import ALARM, Snapshot, alarms, diagnose, look, render, show
 from rich.console import Console
 
 NOW = 1_000_000.0
@@ -84,3 +87,69 @@ def test_the_screen_names_the_stage_of_a_run_that_has_several():
     shown = io.StringIO()
     Console(file=shown, width=160).print(render(snapshot(WAITS, stage="1", stages="3")))
     assert "step 3 of 9   stage 2 of 3   version 3" in shown.getvalue()
+
+
+def minute(**verdicts):
+    return {kind: str(number) for kind, number in verdicts.items()}
+
+
+QUIET = [minute(correct=50, wrong=50)] * 60
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "words"),
+    [
+        ([], None),
+        (QUIET, None),
+        ([minute(correct=80, error=5, why="the grading process was lost")] * 10 + QUIET[10:], "5.9% of the responses"),
+        ([minute(correct=80, error=5, why="lost")] * 10 + QUIET[10:], r"(0.0% before that): lost"),
+        ([minute(correct=97, error=3)] * 60, None),  # no rise
+        ([minute(correct=80, error=20)] * 60, "20.0%"),  # no rise, and far too many
+        ([minute(correct=1, error=1)], None),  # too few to say
+        ([minute(correct=80, timeout=20)] * 60, None),  # the responses' own
+    ],
+)
+def test_a_rising_error_rate_of_the_verifiers_is_an_alarm(verdicts, words):
+    now = replace(snapshot(WAITS, GENERATES, GRADES), verdicts=verdicts)
+    found = diagnose(now)
+    assert not found.stalled
+    assert (words in found.alarms[0]) if words else (found.alarms == [])
+
+
+@pytest.mark.parametrize(("alike", "words"), [((64, "0"), "the golds"), ((64, "1"), "too easy"), ((63, "0"), None)])
+def test_every_reward_alike_for_long_is_an_alarm(alike, words):
+    now = replace(snapshot(WAITS, GENERATES, GRADES), alike=alike)
+    found = diagnose(now).alarms
+    assert (words in found[0] and "last 64 groups got reward" in found[0]) if words else (found == [])
+    assert diagnose(replace(now, state={"phase": "finished", "step": "3"})).alarms == []
+
+
+def test_alarms_from_the_verdicts_that_workers_count(bus):
+    def verdicts(*kinds):
+        return [Verdict(kind=kind, reason="no processor", seconds=0.0) for kind in kinds]
+
+    bus.store_config("")
+    bus.tally(verdicts(VerdictKind.CORRECT, VerdictKind.WRONG))
+    for _ in range(70):
+        bus.tally(verdicts(VerdictKind.WRONG, VerdictKind.TIMEOUT))
+    assert bus.alike() == (70, "0")
+    bus.tally(verdicts(*[VerdictKind.ERROR] * 20))
+    assert bus.alike() == (70, "0"), "a failure of ours says nothing about the reward"
+    assert sum(int(each.get("error", 0)) for each in bus.tallies()[:2]) == 20
+    found = alarms(look(bus))
+    assert any("12.3% of the responses" in alarm and "no processor" in alarm for alarm in found)
+    assert any("last 70 groups got reward 0" in alarm for alarm in found)
+    bus.tally(verdicts(VerdictKind.CORRECT, VerdictKind.WRONG))
+    assert bus.alike() == (0, "")
+
+
+def test_an_alarm_has_an_exit_code_of_its_own(redis_url, bus, capsys):
+    bus.store_config("")
+    bus.set_state(phase="training", step=1, steps=2)
+    bus.beat(replace(beat("learner", "training step 1"), since=time.time(), started=time.time()), 60.0)
+    assert show(redis_url, bus.run, as_json=True) == 0
+    for _ in range(64):
+        bus.tally([Verdict(kind=VerdictKind.CORRECT, reason="", seconds=0.0)] * 2)
+    capsys.readouterr()
+    assert show(redis_url, bus.run, as_json=True) == ALARM
+    assert "reward 1" in json.loads(capsys.readouterr().out)["alarms"][0]

@@ -1,5 +1,7 @@
 """The torch engine against a random model small enough to build in the test."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -41,7 +43,12 @@ def model_path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(model_path):
-    return AutoModelForCausalLM.from_pretrained(model_path, attn_implementation="sdpa").eval()
+    # Weights read from a file lie where the file has them, and some processors' matrix products round differently
+    # where memory is not aligned: copied, they lie as the engine's do.
+    read = AutoModelForCausalLM.from_pretrained(model_path, attn_implementation="sdpa")
+    model = AutoModelForCausalLM.from_config(read.config, attn_implementation="sdpa").eval()
+    model.load_state_dict(read.state_dict())
+    return model
 
 
 @pytest.fixture
@@ -192,3 +199,79 @@ def test_new_weights_change_version_and_samples(engine, model):
     second = engine.generate(ticket())
     assert set(second.spans[:, 1]) == {4}
     assert not same(first, second)
+
+
+def change_before_token(engine, weights, at, version=4):
+    """Have ``load`` called from its own thread while token ``at`` - 1 is being sampled; gives the group."""
+    asked, done = engine._changed, threading.Event()
+
+    def load():
+        engine.load(version, weights)
+        done.set()
+
+    loader = threading.Thread(target=load)
+
+    def changed(token, changes):
+        if token == at:
+            loader.start()
+            with engine._change:
+                engine._change.wait_for(lambda: engine._waiting is not None, timeout=10) or pytest.fail("no load")
+        return asked(token, changes)
+
+    engine._changed = changed
+    responses = engine.generate(ticket())
+    loader.join()
+    assert done.is_set()
+    return responses
+
+
+@pytest.fixture
+def half(model):
+    """Other weights."""
+    return {name: 0.5 * tensor for name, tensor in model.state_dict().items()}
+
+
+def logprobs_of(model, tokens, weights):
+    """Of every token of one response, by a full forward under ``weights``."""
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(weights)
+    row = torch.tensor([[3, 4, 5, *tokens.tolist()]])
+    with torch.no_grad():
+        full = torch.log_softmax(model(input_ids=row).logits[0, 2:-1], dim=-1)
+    model.load_state_dict(state)
+    return full.gather(-1, row[0, 3:, None])[:, 0].numpy()
+
+
+def test_new_weights_are_taken_within_a_group_and_its_spans_say_where(engine, model, half):
+    before = engine.generate(ticket())
+    responses = change_before_token(engine, half, at=4)
+    assert engine.version == 4
+    expected = [
+        row
+        for j, n in enumerate(responses.lengths_S.tolist())
+        for row in ([[j, 3, 0, n]] if n <= 4 else [[j, 3, 0, 4], [j, 4, 4, n]])
+    ]
+    assert responses.spans.tolist() == expected
+    assert max(responses.lengths_S) > 4
+    logprobs = np.split(responses.logprobs_T, np.cumsum(responses.lengths_S)[:-1])
+    for old, tokens, given in zip(split(before), split(responses), logprobs, strict=True):
+        assert old[:4].tolist() == tokens[:4].tolist()
+        # Recomputed: as if the whole response so far had been read by the weights that sample each token.
+        np.testing.assert_allclose(given[:4], logprobs_of(model, tokens, model.state_dict())[:4], atol=1e-5)
+        np.testing.assert_allclose(given[4:], logprobs_of(model, tokens, half)[4:], atol=1e-5)
+
+
+def test_keys_and_values_may_be_kept_across_an_update(model_path, model, half):
+    keeping = TorchEngine(model_path, worker="keeps", recompute=False)
+    keeping.load(3, model.state_dict())
+    responses = change_before_token(keeping, half, at=4)
+    logprobs = np.split(responses.logprobs_T, np.cumsum(responses.lengths_S)[:-1])
+    assert {int(version) for version in responses.spans[:, 1]} == {3, 4}
+    fresh = [logprobs_of(model, tokens, half)[4:] for tokens in split(responses)]
+    assert any(np.abs(given[4:] - new).max(initial=0) > 1e-4 for given, new in zip(logprobs, fresh, strict=True))
+
+
+def test_a_lower_version_waits_for_the_end_of_the_group(engine, half):
+    responses = change_before_token(engine, half, at=4, version=1)
+    assert {int(version) for version in responses.spans[:, 1]} == {3}
+    assert engine.version == 1

@@ -205,6 +205,34 @@ def test_a_missing_model_folder_is_a_data_error(tmp_path: object) -> None:
         VllmEngine(f"{tmp_path}/absent", dtype="float32", worker="w", max_model_len=64, max_num_seqs=4)
 
 
+def test_keys_and_values_may_be_kept_across_an_update(folder: str) -> None:
+    engine = VllmEngine(folder, dtype="float32", worker="w", max_model_len=320, max_num_seqs=64, recompute=False)
+    weights = {version: model(version) for version in range(1, 7)}
+    states = {version: weights[version].state_dict() for version in weights}
+    try:
+        engine.load(1, states[1])
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(engine.generate, ticket(40, G=16, new=200))
+            for version in range(2, 7):
+                engine.load(version, states[version])
+            responses = waiting.result()
+        again = engine.generate(ticket(41, G=4))
+    finally:
+        engine.close()
+    assert_spans_cover_every_token(responses)
+    assert len(responses.spans) > 16
+    tokens, logprobs = split(responses, responses.tokens_T), split(responses, responses.logprobs_T)
+    off = [
+        np.abs(logprobs[j][start:end] - recompute(weights[version], tokens[j], 1.0)[start:end]).max()
+        for j, version, start, end in responses.spans.tolist()
+    ]
+    first = [row[2] == 0 for row in responses.spans.tolist()]
+    assert max(value for value, whole in zip(off, first, strict=True) if whole) < 1e-4
+    assert max(off) > 1e-2  # what older weights wrote is still read
+    for tokens_T, given in zip(split(again, again.tokens_T), split(again, again.logprobs_T), strict=True):
+        np.testing.assert_allclose(given, recompute(weights[6], tokens_T, 1.0), atol=1e-4)
+
+
 def test_incomplete_weights_are_refused_and_closing_leaves_no_process(engine: VllmEngine) -> None:
     """The last test: it uses the module's engine up."""
     part = {name: tensor for name, tensor in model(0).state_dict().items() if "layers.2" not in name}

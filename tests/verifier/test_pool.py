@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -17,6 +18,8 @@ from leeway_rl.verifier.pool import GradeItem, GraderPool
 
 CORRECT, WRONG, TIMEOUT, ERROR = VerdictKind.CORRECT, VerdictKind.WRONG, VerdictKind.TIMEOUT, VerdictKind.ERROR
 ENDLESS = r"9^{9^{9^9}}"
+HARD = r"\sqrt[3]{125}"
+"""Right where 5 is, and only Math-Verify can tell."""
 
 
 def item(answer: str, *golds: str, finished: bool = True) -> GradeItem:
@@ -42,7 +45,7 @@ def gone(pid: int) -> bool:
 def pool() -> Iterator[GraderPool]:
     """A patient pool with warm children, for tests that leave them alive."""
     with GraderPool(2, timeout_s=30) as pool:
-        pool.grade([item("5"), item("5")])
+        pool.grade([item(HARD), item(HARD)])
         yield pool
 
 
@@ -50,7 +53,7 @@ def pool() -> Iterator[GraderPool]:
 def hasty() -> Iterator[GraderPool]:
     """A pool with a short clock and one child, which tests may kill as long as they end with a verdict from it."""
     with GraderPool(1, timeout_s=1.0) as pool:
-        pool.grade([item("5")])
+        pool.grade([item(HARD)])
         yield pool
 
 
@@ -79,7 +82,7 @@ def test_children_outlive_the_thread_that_made_the_pool() -> None:
     with made[0] as pool:
         wait_until(pool.pids)
         before = pool.pids()
-        assert kinds(pool.grade([item("5")])) == [CORRECT]
+        assert kinds(pool.grade([item(HARD)])) == [CORRECT]
         assert pool.pids() == before
 
 
@@ -101,7 +104,7 @@ def test_any_text_travels_to_a_child_and_back(pool: GraderPool) -> None:
     ids=["power tower", "binomial", "product", "nested radicals", "nested braces"],
 )
 def test_a_trap_costs_its_own_clock_and_nothing_more(hasty: GraderPool, answer: str) -> None:
-    trapped, after = hasty.grade([item(answer), item("5")])
+    trapped, after = hasty.grade([item(answer), item(HARD)])
     assert trapped.kind in (TIMEOUT, WRONG), "where gmpy2 or the memory limit answers first, it is wrong"
     assert trapped.seconds < 3
     assert after.kind is CORRECT
@@ -109,8 +112,8 @@ def test_a_trap_costs_its_own_clock_and_nothing_more(hasty: GraderPool, answer: 
 
 def test_a_slow_response_does_not_hold_up_the_others(pool: GraderPool) -> None:
     with GraderPool(2, timeout_s=2.0) as pool:
-        pool.grade([item("5")] * 4)
-        verdicts = pool.grade([item(ENDLESS), *[item("5")] * 50])
+        pool.grade([item(HARD)] * 4)
+        verdicts = pool.grade([item(ENDLESS), *[item(HARD)] * 50])
     assert kinds(verdicts) == [TIMEOUT] + [CORRECT] * 50
     assert max(verdict.seconds for verdict in verdicts[1:]) < 1
     assert verdicts[0].reason == "killed after 2 s"
@@ -118,14 +121,14 @@ def test_a_slow_response_does_not_hold_up_the_others(pool: GraderPool) -> None:
 
 def test_the_start_of_a_child_is_not_on_the_clock_of_a_response() -> None:
     with GraderPool(1, timeout_s=0.2) as pool:  # an import takes longer
-        assert kinds(pool.grade([item("5")])) == [CORRECT]
+        assert kinds(pool.grade([item(HARD)])) == [CORRECT]
 
 
 def test_a_response_whose_child_dies_is_graded_again_by_another(hasty: GraderPool) -> None:
     (child,) = hasty.pids()
     os.kill(child, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as thread:
-        verdicts = thread.submit(hasty.grade, [item("5")])
+        verdicts = thread.submit(hasty.grade, [item(HARD)])
         os.kill(child, signal.SIGKILL)
         assert kinds(verdicts.result()) == [CORRECT]
     assert hasty.pids() != [child]
@@ -134,12 +137,12 @@ def test_a_response_whose_child_dies_is_graded_again_by_another(hasty: GraderPoo
 def test_an_idle_child_may_die_too(hasty: GraderPool) -> None:
     for pid in hasty.pids():
         os.kill(pid, signal.SIGKILL)
-    assert kinds(hasty.grade([item("5")])) == [CORRECT]
+    assert kinds(hasty.grade([item(HARD)])) == [CORRECT]
 
 
 def test_a_response_whose_children_keep_dying_is_an_error_and_never_wrong() -> None:
     with GraderPool(1, timeout_s=60) as pool, ThreadPoolExecutor(1) as thread:
-        pool.grade([item("5")])
+        pool.grade([item(HARD)])
         verdicts = thread.submit(pool.grade, [item(ENDLESS)])
         for _ in range(2):
             (child,) = pool.pids()
@@ -148,7 +151,7 @@ def test_a_response_whose_children_keep_dying_is_an_error_and_never_wrong() -> N
         (verdict,) = verdicts.result()
         assert verdict.kind is ERROR
         assert "signal 9" in verdict.reason
-        assert kinds(pool.grade([item("5")])) == [CORRECT]
+        assert kinds(pool.grade([item(HARD)])) == [CORRECT]
 
 
 def test_a_failure_in_our_code_is_an_error_that_says_what_failed(pool: GraderPool) -> None:
@@ -159,7 +162,7 @@ def test_a_failure_in_our_code_is_an_error_that_says_what_failed(pool: GraderPoo
 
 def test_children_that_cannot_start_are_errors_not_a_hang() -> None:
     with GraderPool(1, memory_bytes=1 << 24) as pool:
-        (verdict,) = pool.grade([item("5")])
+        (verdict,) = pool.grade([item(HARD)])
     assert verdict.kind is ERROR
     assert "did not start" in verdict.reason
 
@@ -168,7 +171,7 @@ def test_a_child_that_grew_past_half_its_memory_is_replaced() -> None:
     with GraderPool(1, memory_bytes=220 << 20) as pool:  # warm, it already has more than half of that
         wait_until(pool.pids)
         first = pool.pids()
-        assert kinds(pool.grade([item("5"), item("6")])) == [CORRECT, WRONG]
+        assert kinds(pool.grade([item(HARD), item("6")])) == [CORRECT, WRONG]
         wait_until(lambda: pool.pids() not in ([], first))
 
 
@@ -181,7 +184,7 @@ def test_an_unknown_ability_is_refused_before_any_work(pool: GraderPool) -> None
 def test_close_leaves_no_process_and_no_thread_behind() -> None:
     threads = threading.active_count()
     with GraderPool(2) as pool:
-        pool.grade([item("5")] * 10)
+        pool.grade([item(HARD)] * 10)
         children = pool.pids()
     assert len(children) == 2
     assert all(gone(pid) for pid in children)
@@ -189,14 +192,14 @@ def test_close_leaves_no_process_and_no_thread_behind() -> None:
     assert threading.active_count() == threads
     pool.close()
     with pytest.raises(ValueError, match="closed"):
-        pool.grade([item("5")])
+        pool.grade([item(HARD)])
 
 
 def test_close_ends_what_is_being_graded() -> None:
     with ThreadPoolExecutor(1) as thread:
         with GraderPool(1, timeout_s=60) as pool:
-            pool.grade([item("5")])
-            verdicts = thread.submit(pool.grade, [item(ENDLESS), item("5")])
+            pool.grade([item(HARD)])
+            verdicts = thread.submit(pool.grade, [item(ENDLESS), item(HARD)])
             wait_until(lambda: psutil.Process(pool.pids()[0]).status() == psutil.STATUS_RUNNING)
         assert kinds(verdicts.result(timeout=10)) == [ERROR, ERROR]
 
@@ -207,7 +210,7 @@ import sys
 from leeway_rl.verifier.pool import GradeItem, GraderPool
 pool = GraderPool(2, timeout_s=60)
 item = lambda a: GradeItem(ability="math", response=a, golds=("5",), finished=True)
-pool.grade([item("")] * 20)
+pool.grade([item(r"\\boxed{\\sqrt[3]{125}}")] * 20)
 print(*pool.pids(), flush=True)
 pool.grade([item(r"\\boxed{9^{9^{9^9}}}")])
 """
@@ -225,10 +228,72 @@ def test_a_terminals_interrupt_does_not_reach_the_children(pool: GraderPool) -> 
     for pid in before:
         assert os.getpgid(pid) != os.getpgid(0)
         os.kill(pid, signal.SIGINT)
-    assert kinds(pool.grade([item("5")] * 4)) == [CORRECT] * 4
+    assert kinds(pool.grade([item(HARD)] * 4)) == [CORRECT] * 4
     assert pool.pids() == before
 
 
 def test_a_pool_without_jobs_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one job"):
         GraderPool(0)
+
+
+def test_with_one_job_a_slow_response_goes_on_beside_the_others() -> None:
+    with GraderPool(1, timeout_s=6.0) as pool:
+        pool.grade([item(HARD)])
+        slow, *others = [pool.submit(each) for each in [item(ENDLESS), *[item(HARD)] * 15]]
+        assert kinds([other.result(timeout=5) for other in others]) == [CORRECT] * 15
+        assert not slow.done()
+        assert slow.result().kind is TIMEOUT
+
+
+def test_a_clock_that_runs_out_over_a_stopped_process_is_not_the_responses_fault() -> None:
+    with GraderPool(1, timeout_s=1.5) as pool:
+        pool.grade([item(HARD)])
+        os.kill(pool.pids()[0], signal.SIGSTOP)
+        verdict = pool.grade([item(HARD)])[0]
+        assert verdict.kind is CORRECT, "a second process was asked"
+        assert verdict.seconds > 1.5
+
+
+def test_a_response_that_crashes_every_process_is_to_blame() -> None:
+    with GraderPool(1, timeout_s=60) as pool, ThreadPoolExecutor(1) as thread:
+        pool.grade([item(HARD)])
+        verdicts = thread.submit(pool.grade, [item(ENDLESS)])
+        for _ in range(2):
+            wait_until(pool.pids)
+            (child,) = pool.pids()
+            wait_until(lambda child=child: psutil.Process(child).cpu_times().user > 1)
+            os.kill(child, signal.SIGABRT)
+            wait_until(lambda dead=child: verdicts.done() or pool.pids() not in ([], [dead]))
+        (verdict,) = verdicts.result()
+        assert verdict.kind is TIMEOUT
+        assert verdict.reason == "grading it crashes the grading process (signal 6)"
+
+
+@pytest.mark.slow
+def test_twenty_thousand_jobs_leave_nothing_behind_and_memory_flat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    before, others, resident = _open_files(), set(psutil.Process().children()), []
+    with GraderPool(2, timeout_s=1.0) as pool:
+        for number in range(20_000):
+            answer = (rf"{number}\sqrt{{2}}", str(number), rf"\frac{{{number}}}{{7}}", "x>" + str(number))[number % 4]
+            answer = rf"\sqrt[3]{{{number}}}" if number % 40 == 0 else answer  # for a child
+            answer = ENDLESS if number % 6_000 == 1_000 else answer  # one that has to be killed
+            future = pool.submit(item(answer, str(number)))
+            if not future.done() and number % 400 == 0:
+                future.result()
+            if number in (10_000, 19_999):
+                pool.grade([item(HARD)])
+                resident.append(sum(psutil.Process(pid).memory_info().rss for pid in (os.getpid(), *pool.pids())))
+        children = pool.pids()
+    assert all(gone(pid) for pid in children)
+    assert set(psutil.Process().children()) <= others
+    assert _open_files() == before
+    assert list(tmp_path.iterdir()) == []
+    assert resident[1] < resident[0] + (48 << 20), [size >> 20 for size in resident]
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))

@@ -115,6 +115,17 @@ def test_spans_from_an_impossible_version_are_refused(flow, wait_until):
     assert "version 7 outside the possible 0..1" in worker.dead_letters()[0]["reason"]
 
 
+def test_a_timeout_trains_with_reward_0_and_an_error_never_trains(flow, wait_until):
+    intake, worker, _ = flow
+    play(worker, 0, kinds=(VerdictKind.CORRECT, VerdictKind.ERROR))
+    wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
+    play(worker, 1, kinds=(VerdictKind.TIMEOUT, VerdictKind.CORRECT))
+    play(worker, 2)
+    batch = intake.next_batch(5)
+    assert numbers(batch) == [1, 2]
+    assert batch[0].rewards_S.tolist() == [0.0, 1.0]
+
+
 def test_a_group_given_up_is_refunded_as_poison(flow, wait_until):
     intake, worker, _ = flow
     job = worker.take(WorkStream.PROMPTS, count=1, block_s=2, lease_s=60)[0]

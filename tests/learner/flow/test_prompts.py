@@ -88,7 +88,40 @@ def test_generated_problems_come_from_reasoning_gym():
 def test_prompts_that_are_too_long_are_dropped_and_counted(rows):
     path = rows({"prompt": "a b c d e f", "answer": "1"}, {"prompt": "a", "answer": "1"})
     source = load(path, max_prompt_tokens=4)
-    assert (len(source), source.too_long) == (1, 1)
+    assert (len(source), source.dropped) == (1, {"longer than data.max_prompt_tokens = 4": 1})
+
+
+def rated(failures, **others):
+    return {
+        "prompt": "p",
+        "answer": "1",
+        "extra_info": {"index": 3, "model_difficulty": {"base-7B": failures, **others}},
+    }
+
+
+def test_the_offline_filter_drops_what_the_named_model_solved_never_or_always(rows):
+    path = rows(rated(0), rated(16), rated(1), rated(15), rated(8), {"prompt": "p", "answer": "1"})
+    assert (len(load(path)), load(path).dropped) == (6, {})
+    source = load(path, difficulty_model="base-7B")
+    assert [prompt.prompt_id for prompt in source.prompts] == ["rows.jsonl:3", "rows.jsonl:4", "rows.jsonl:5"]
+    assert source.dropped == {
+        "solved never or always by base-7B": 2,
+        "not rated by data.difficulty_model = base-7B": 1,
+    }
+    assert len(load(path, difficulty_model="base-7B", difficulty_tries=32)) == 4
+
+
+@pytest.mark.parametrize("failures", [17, -1, "many"])
+def test_a_row_without_a_usable_difficulty_is_named(rows, failures):
+    with pytest.raises(
+        DataError, match=rf"rows.jsonl:2: .*'base-7B'\] = '?{failures}'?: .* 0 to data.difficulty_tries"
+    ):
+        load(rows(rated(3), rated(failures)), difficulty_model="base-7B")
+
+
+def test_a_model_that_no_row_is_rated_by_is_named(rows):
+    with pytest.raises(DataError, match=r"no prompt is left \(1 not rated by data.difficulty_model = other"):
+        load(rows(rated(3)), difficulty_model="other")
 
 
 def test_every_ticket_has_its_prompt_and_every_pass_has_them_all(rows):

@@ -1,0 +1,37 @@
+"""Responses and ground truths for tests of the code grader."""
+
+from __future__ import annotations
+
+import json
+from textwrap import dedent
+from typing import Any
+
+from leeway_rl.common.types import Verdict
+from leeway_rl.verifier.code_answer import CodeGrader
+
+
+def response(source: str) -> str:
+    """A response whose answer is ``source``."""
+    return f"Here it is.\n\n```python\n{dedent(source).strip()}\n```\n"
+
+
+def grade(grader: CodeGrader, source: str, tests: dict[str, Any]) -> Verdict:
+    """The verdict on ``source``."""
+    return grader.grade(response(source), json.dumps(tests), True)
+
+
+def printing(expected: str, given: str = "", **options: Any) -> dict[str, Any]:
+    """A program gets ``given`` and must print ``expected``."""
+    return {"inputs": [given], "outputs": [expected], **options}
+
+
+def calling(name: str, *cases: tuple[list[Any], Any], **options: Any) -> dict[str, Any]:
+    """A function gets these arguments and must return that."""
+    lines = ["\n".join(map(json.dumps, arguments)) for arguments, _ in cases]
+    return {"fn_name": name, "inputs": lines, "outputs": [json.dumps(value) for _, value in cases], **options}
+
+
+def checking(body: str, entry: str = "f", prefix: str = "") -> dict[str, Any]:
+    """A test program of the Skywork form: ``check`` with ``body``."""
+    lines = "".join(f"    {line}\n" for line in dedent(body).strip().splitlines())
+    return {"import_prefix": prefix, "test_code": f"def check(candidate):\n{lines}", "entry_point": entry}

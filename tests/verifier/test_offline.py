@@ -1,0 +1,144 @@
+"""``leeway verify``: order, wrong rows, interruption, resumption; the command as a person types it."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+from leeway_rl.common.errors import DataError
+from leeway_rl.common.types import Verdict, VerdictKind
+from leeway_rl.verifier import offline
+from leeway_rl.verifier.offline import Row, RowError, graded, pass_over, read_row
+from leeway_rl.verifier.pool import GradeItem
+
+COMMAND = [sys.executable, "-P", "-m", "leeway_rl.leeway.cli", "verify"]
+
+
+def line(**fields: object) -> bytes:
+    return json.dumps(fields).encode() + b"\n"
+
+
+def answered(row_id: object, answer: str, gold: object = "5") -> bytes:
+    return line(id=row_id, response=rf"So $\boxed{{{answer}}}$.", answer=gold)
+
+
+def written(path: Path) -> list[tuple[object, str]]:
+    return [(row["id"], row["verdict"]) for row in map(json.loads, path.read_text().splitlines())]
+
+
+def test_a_row_is_read_with_one_gold_or_several() -> None:
+    row_id, item = read_row(line(id=7, response="r", answer=["5", 6], finished=False))
+    assert (row_id, item.ability, item.golds, item.finished) == (7, "math", ("5", "6"), False)
+    assert read_row(b'{"id": "a", "response": "", "answer": 0.10}')[1].golds == ("0.10",)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (b"garbage\n", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "an object is due"),
+        (line(response="", answer="5"), "'id' is missing"),
+        (line(id=1, answer="5"), "'response' is missing"),
+        (line(id=None, response="", answer="5"), "'id' is NoneType, str or int is due"),
+        (line(id=True, response="", answer="5"), "'id' is bool"),
+        (line(id=1, response=5, answer="5"), "'response' is int, str is due"),
+        (line(id=1, response=""), "one of 'answer'"),
+        (line(id=1, response="", answer="5", tests={}), "one of 'answer'"),
+        (line(id=1, response="", answer=[]), "a list of alternatives that is not empty"),
+        (line(id=1, response="", answer=" "), "'answer' is empty"),
+        (line(id=1, response="", answer=None), "a gold is text or a number"),
+        (line(id=1, response="", answer="5", finished="yes"), "'finished' is str, bool is due"),
+        (line(id=1, response="", tests={}), "not empty"),
+    ],
+)
+def test_a_wrong_row_says_what_would_be_right(row: bytes, words: str) -> None:
+    with pytest.raises(RowError, match=words.replace("an object", "a JSON object").replace("(", r"\(")):
+        read_row(row)
+
+
+def test_the_command_keeps_the_order_reports_wrong_rows_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    answers = ["5", r"\sqrt[3]{125}", "6", r"\sqrt[3]{126}"] * 20
+    rows = [answered(f"r{number}", answer) for number, answer in enumerate(answers)]
+    source.write_bytes(b"".join([*rows[:3], b"garbage\n", b"\n", *rows[3:]]))
+    done = subprocess.run([*COMMAND, source, "--out", out, "--jobs", "1"], capture_output=True, text=True)
+    assert done.returncode == 3
+    assert f"{source}:4: not JSON" in done.stderr
+    assert "80 verdicts" in done.stderr
+    expected = [(f"r{number}", ["correct", "correct", "wrong", "wrong"][number % 4]) for number in range(80)]
+    assert written(out) == expected
+    assert set(json.loads(out.read_text().splitlines()[1])) == {"id", "verdict", "reason", "seconds", "peak_bytes"}
+
+    whole = out.read_bytes()
+    out.write_bytes(whole[: len(whole) // 2])  # as if killed in the middle of a line
+    again = subprocess.run([*COMMAND, source, "--out", out, "--jobs", "1"], capture_output=True, text=True)
+    assert again.returncode == 3
+    assert "rows have their verdict already" in again.stderr
+    assert written(out) == expected
+
+
+def test_an_interrupted_run_leaves_whole_rows_and_says_how_to_go_on(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(answered(0, "5") + answered(1, "9^{9^{9^9}}") + answered(2, "5"))
+    with subprocess.Popen(
+        [*COMMAND, source, "--out", out, "--jobs", "1", "--timeout-s", "60"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not out.exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT), "the signal may come before its handler"
+    if process.returncode == 130:
+        assert "the same command again goes on" in said
+    assert written(out) == [(0, "correct")][: len(written(out))]
+
+
+def test_an_out_of_another_file_is_refused() -> None:
+    rows = iter([Row(1, GradeItem(ability="math", response="", golds=("5",), finished=True), 0)])
+    with pytest.raises(DataError, match=r"line 1: not a verdict on the row due here"):
+        pass_over(rows, io.BytesIO(line(id=2, verdict="wrong")), Path("out.jsonl"))
+
+
+def test_files_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="No such file"):
+        offline.verify(tmp_path / "none.jsonl", tmp_path / "out.jsonl", 1, 10)
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(answered(0, "5"))
+    with pytest.raises(DataError, match="is the file to be graded"):
+        offline.verify(source, source, 1, 10)
+
+
+class Late:
+    """A pool whose first item is graded last."""
+
+    def __init__(self) -> None:
+        self.first: Future[Verdict] = Future()
+        self.submitted = 0
+
+    def submit(self, item: GradeItem) -> Future[Verdict]:
+        self.submitted += 1
+        future: Future[Verdict] = self.first if self.submitted == 1 else Future()
+        if future is not self.first:
+            future.set_result(Verdict(kind=VerdictKind.WRONG, reason="", seconds=0.0))
+        return future
+
+
+def test_a_slow_row_holds_up_what_is_written_and_not_what_is_graded() -> None:
+    pool = Late()
+
+    def rows() -> Iterator[Row]:
+        for number in range(1000):
+            if number == 999:  # read although nothing could be written yet
+                assert pool.submitted == 999
+                pool.first.set_result(Verdict(kind=VerdictKind.CORRECT, reason="", seconds=0.0))
+            yield Row(number, GradeItem(ability="math", response="", golds=("5",), finished=True), 0)
+
+    found = [(row.row_id, verdict.kind) for row, verdict in graded(rows(), pool, 1)]  # type: ignore[arg-type]
+    assert [row_id for row_id, _ in found] == list(range(1000))
+    assert found[0][1] is VerdictKind.CORRECT

