@@ -124,7 +124,7 @@ def test_the_reports_rollout_times_are_predicted_within_a_tenth():
 
 @pytest.fixture
 def folder(tmp_path):
-    """A finished run of 14 steps: 4 groups of 2 a step, one rejected; half a second of generation, one of training."""
+    """A finished run of 14 steps: 4 groups of 2 a step, one more rejected; generation takes a quarter of a step."""
     settings = ["train.steps=14", "train.groups_per_step=4", "train.group_size=2", "rollout.workers=16"]
     (tmp_path / "config.toml").write_text(dump(compose(["tiny"], settings)))
     ledger = Ledger(tmp_path / "ledger.jsonl")
@@ -139,8 +139,8 @@ def folder(tmp_path):
                 "batch/groups": 4,
                 "batch/tokens": 120,
                 "generated/groups": 5,
-                "generated/seconds_mean": 0.5,
-                "generated/grading_s_mean": 0.1,
+                "generated/seconds_mean": 0.25,
+                "generated/grading_s_mean": 0.02,
                 "refunds/zero_advantage": 1,
                 "staleness/head_mean": 1.0,
                 "flow/max_staleness": 1,
@@ -157,11 +157,11 @@ def folder(tmp_path):
 def test_a_run_is_a_setting(folder):
     setting = calibrate.from_run(folder).setting
     assert (setting.groups_per_step, setting.max_staleness, setting.replicas, setting.concurrency) == (4, 1, 16, 1)
-    assert (setting.alone, setting.in_flight) == (20 / 0.5, False)
+    assert (setting.alone, setting.in_flight) == (20 / 0.25, False)
     assert (setting.train_s, setting.publish_s) == (pytest.approx(1.0), pytest.approx(0.2))
-    assert (setting.rejected, setting.verify_s, setting.graders) == (0.2, pytest.approx(0.1), 1)
+    assert (setting.rejected, setting.verify_s, setting.graders) == (0.2, pytest.approx(0.02), 1)
     outcome = simulate(setting)
-    assert outcome.generation_s / outcome.generations == pytest.approx(0.5)
+    assert outcome.generation_s / outcome.generations == pytest.approx(0.25)
 
 
 def test_the_plan_of_a_run_stands_beside_the_run_and_can_be_varied(folder):
@@ -181,7 +181,7 @@ def test_a_shared_worker_is_calibrated_by_its_rate(folder):
     setting = calibrate.from_run(folder).setting
     assert (setting.concurrency, setting.alone) == (8, setting.peak)
     outcome = simulate(setting)
-    assert outcome.generation_s / outcome.generations == pytest.approx(0.5, rel=0.05)
+    assert outcome.generation_s / outcome.generations == pytest.approx(0.25, rel=0.05)
 
 
 def test_a_run_without_what_calibration_needs_is_told_so(folder):
