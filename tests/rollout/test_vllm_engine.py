@@ -164,16 +164,21 @@ def test_many_groups_at_once_cut_no_prompt_in_two(engine: VllmEngine) -> None:
             assert_spans_cover_every_token(responses)
 
 
-def test_loads_during_generation_give_spans_with_rising_versions(engine: VllmEngine) -> None:
-    weights = {version: model(version) for version in range(4, 10)}
-    states = {version: weights[version].state_dict() for version in weights}
-    engine.load(4, states[4])
+def sampled_across(engine: VllmEngine, weights: dict[int, Qwen2ForCausalLM]) -> Responses:
+    """A long group, begun under the first of ``weights``; the others are loaded while it runs."""
+    (first, begin), *others = [(version, its.state_dict()) for version, its in weights.items()]
+    engine.load(first, begin)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(engine.generate, ticket(40, G=16, new=200))
-        # Load after load while it runs: whichever comes first, some of them fall between two tokens.
-        for version in range(5, 10):
-            engine.load(version, states[version])
-        responses = waiting.result()
+        # Load after load: whichever comes first, some of them fall between two tokens.
+        for version, state in others:
+            engine.load(version, state)
+        return waiting.result()
+
+
+def test_loads_during_generation_give_spans_with_rising_versions(engine: VllmEngine) -> None:
+    weights = {version: model(version) for version in range(4, 10)}
+    responses = sampled_across(engine, weights)
     assert_spans_cover_every_token(responses)
     assert len(responses.spans) > 16
     tokens, logprobs = split(responses, responses.tokens_T), split(responses, responses.logprobs_T)
@@ -208,14 +213,8 @@ def test_a_missing_model_folder_is_a_data_error(tmp_path: object) -> None:
 def test_keys_and_values_may_be_kept_across_an_update(folder: str) -> None:
     engine = VllmEngine(folder, dtype="float32", worker="w", max_model_len=320, max_num_seqs=64, recompute=False)
     weights = {version: model(version) for version in range(1, 7)}
-    states = {version: weights[version].state_dict() for version in weights}
     try:
-        engine.load(1, states[1])
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(engine.generate, ticket(40, G=16, new=200))
-            for version in range(2, 7):
-                engine.load(version, states[version])
-            responses = waiting.result()
+        responses = sampled_across(engine, weights)
         again = engine.generate(ticket(41, G=4))
     finally:
         engine.close()
