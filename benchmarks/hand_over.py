@@ -58,7 +58,7 @@ class Size:
 
 
 SIZES = (
-    Size(name="tiny", group_size=8, tokens=20, vocabulary=18, prompt_tokens=8, spans=1, share=1),
+    Size(name="tiny", group_size=8, tokens=20, vocabulary=20, prompt_tokens=8, spans=1, share=1),
     Size(name="smollm2", group_size=8, tokens=20, vocabulary=49_152, prompt_tokens=60, spans=1, share=1),
     Size(name="7B", group_size=16, tokens=4000, vocabulary=151_936, prompt_tokens=200, spans=2, share=1 / 8),
 )

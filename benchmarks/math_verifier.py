@@ -5,8 +5,8 @@
     python benchmarks/math_verifier.py [--rounds 9] [--items 400] [--seed 0]
 
 The mix is shaped like the answers to competition problems: 55 % integers, 20 % fractions, 5 % decimals, 20 %
-expressions (roots, multiples of π, powers, polynomials, and one in eight of them what only Math-Verify reads: cube roots,
-logarithms, binomials). A third of the answers are right, some of them in another form; no pair comes twice.
+expressions (roots, multiples of π, powers, polynomials, and one in eight of them what only Math-Verify reads: cube
+roots, logarithms, binomials). A third of the answers are right, some of them in another form; no pair comes twice.
 
 - **bare**: ``verify(parse(gold), parse(answer))``, both boxed, with its own clocks, in this process's main thread.
 - **ours**: ``GraderPool(1)``, this process and its one child on the same core.
@@ -116,13 +116,14 @@ def main() -> None:
                 for gold, answer in pairs
             ]
             started = time.perf_counter()
-            ours = [verdict.kind is VerdictKind.CORRECT for verdict in pool.grade(items)]
+            verdicts = pool.grade(items)
             ours_s = time.perf_counter() - started
+            ours = [verdict.kind is VerdictKind.CORRECT for verdict in verdicts]
             ratios.append(bare_s / ours_s)
-            for (gold, answer), theirs, mine in zip(pairs, bare, ours, strict=True):
-                if theirs != mine:
+            for (gold, answer), theirs, verdict in zip(pairs, bare, verdicts, strict=True):
+                if theirs != (verdict.kind is VerdictKind.CORRECT):
                     different += 1
-                    print(f"gold {gold}, answer {answer}: bare {theirs}, ours {mine}")
+                    print(f"gold {gold}, answer {answer}: bare {theirs}, ours {verdict.kind}: {verdict.reason}")
             rates = f"bare {len(pairs) / bare_s:,.0f} items/s, ours {len(pairs) / ours_s:,.0f}"
             print(f"{rates}, ratio {ratios[-1]:.1f}; {sum(ours)} right")
     total = arguments.rounds * arguments.items

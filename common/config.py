@@ -13,7 +13,7 @@ import tomllib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .errors import ConfigError
 
 Overflow = Literal["wait", "drop", "mask", "soft"]
+PipelineDepth = int | Literal["auto"]
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 
@@ -162,6 +163,9 @@ class Flow(_Section):
     """What gives way when a group is late. ``wait``: the learner, which takes the oldest live groups. The others take
     those that are ready; of what is older than the bound, ``drop`` refunds the group, ``mask`` leaves the tokens out
     of the loss, ``soft`` trains it and counts. A live control: ``leeway set overflow``."""
+    pipeline_depth: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Groups live at most, beside the bound's (η+1)·B. ``auto``: the fewest at which the learner does not wait, by
+    what is measured. A live control: ``leeway set pipeline-depth``."""
     strictly_on_policy: bool = False
     """Refuse whatever is off-policy: max_staleness above 0, now or by the dial, and more than one update a step."""
     stage_change: Literal["finish", "refund"] = "finish"
@@ -445,8 +449,14 @@ def _validated(values: dict[str, Any], layers: list[Layer]) -> Config:
         path = tuple(str(part) for part in first["loc"])
         if first["type"] == "missing":
             raise ConfigError(f"{layers[-1].name}: {'.'.join(path)} is required and no preset gives it") from error
-        layer = next((layer for layer in reversed(layers) if _has(layer.values, path)), layers[-1])
-        message = f"{_where(layer, path)}: {'.'.join(path)} = {first['input']!r}: {first['msg']}"
+        layer = next((layer for layer in reversed(layers) if _has(layer.values, path)), None)
+        right = first["msg"]
+        while layer is None and len(path) > 1:  # of a key with several types, each type's complaint has its own path
+            path = path[:-1]
+            layer = next((layer for layer in reversed(layers) if _has(layer.values, path)), None)
+            right = " or ".join(other["msg"] for other in error.errors() if other["loc"][: len(path)] == path)
+        layer = layer or layers[-1]
+        message = f"{_where(layer, path)}: {'.'.join(path)} = {first['input']!r}: {right}"
         raise ConfigError(message) from error
     _refuse_impossible(config)
     return config
@@ -491,8 +501,19 @@ def _refuse_impossible_stage(config: Config) -> None:
             f"train.offload = {train.offload!r} with train.zero_stage = {train.zero_stage}: it needs a zero_stage of "
             f"at least {_LOWEST_ZERO_STAGE[train.offload]}"
         )
+    refuse_shallow(train.groups_per_step, config.flow.pipeline_depth)
     _refuse_impossible_training(train, config.objective, config.entropy)
     _refuse_off_policy(train, config.flow)
+
+
+def refuse_shallow(groups_per_step: int, depth: PipelineDepth) -> None:
+    """``ConfigError`` where a pipeline depth could not hold one batch."""
+    if depth != "auto" and depth < groups_per_step:
+        raise ConfigError(
+            f"flow.pipeline_depth = {depth} is below train.groups_per_step = {groups_per_step}: a training step takes "
+            f"{groups_per_step} live groups, {groups_per_step - depth} more than may be live; 'auto' or at least "
+            f"{groups_per_step} is right"
+        )
 
 
 _LOWEST_ZERO_STAGE = {"optimizer": 1, "optimizer+parameters": 3}

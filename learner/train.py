@@ -91,6 +91,7 @@ class _Desk:
             self.intake.entropy_target = state["entropy_target"]
             self.intake.refunds.update(state["refunds"])
             self.intake.tokens_expired = state["tokens_expired"]
+            self.intake.pacer.restore(state["pacing"])
         self.tokens_before, self.time_before = 0, time.monotonic()
         self.expired_before = self.intake.tokens_expired
         self.refunds_before = self._refunds()
@@ -121,6 +122,7 @@ class _Desk:
             incarnation=self.incarnation,
             max_staleness=self.intake.book.max_staleness,
             overflow=self.intake.book.overflow,
+            pipeline_depth=self.intake.book.depth,
             waiting=waiting,
             at=time.time(),
         )
@@ -147,6 +149,7 @@ class _Desk:
                 "overflow/expired_tokens": tokens_expired - self.expired_before,
                 "flow/max_staleness": self.intake.batch_bound,
                 "flow/overflow": self.intake.batch_overflow,
+                "flow/pipeline_depth": self.intake.book.depth,
                 "flow/live": live,
                 "flow/ready": ready,
                 "weights/payload_bytes": self.published_bytes,
@@ -309,11 +312,17 @@ def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
         issue_ahead=config.flow.stage_change == "finish",
     )
     flow = config.flow
-    book = TicketBook(schedule=schedule, max_staleness=flow.max_staleness, overflow=flow.overflow)
+    book = TicketBook(
+        schedule=schedule,
+        max_staleness=flow.max_staleness,
+        overflow=flow.overflow,
+        pipeline_depth=flow.pipeline_depth,
+    )
     if state is not None:
         book.version, book.next_ticket = state["version"], state["next_ticket"]
         book.live = {int(number): Live(stage) for number, stage in state["live"].items()}
         book.max_staleness, book.overflow = state["max_staleness"], state["overflow"]
+        book.pipeline_depth = state["pipeline_depth"]
     return book
 
 

@@ -226,6 +226,7 @@ def _stage_column(view: Config, start: int, end: int, token_bytes: int) -> dict[
         "temperature": str(view.flow.temperature),
         "groups live, at most": f"({bound} + 1) x {train.groups_per_step} = {live}",
         "their payload in Redis, at most": _size(live * payload),
+        "pipeline depth, groups": str(view.flow.pipeline_depth),
         "responses trained": _count(responses * steps),
         "tokens trained, at most": _count(tokens * steps),
         "SGD updates": f"{train.updates_per_step * steps:,}",

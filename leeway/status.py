@@ -124,11 +124,11 @@ def _flow(now: Snapshot) -> Diagnosis:
     if not leader.activity.startswith("waiting for"):
         idle = rollouts and all(worker.activity == "waiting for prompts" for worker in rollouts)
         if idle and phase == "training":
-            bound = now.state.get("max_staleness", "?")
+            bound, depth = now.state.get("max_staleness", "?"), now.state.get("pipeline_depth", "?")
             return Diagnosis(
                 stalled=False,
-                sentence=f"rollout waits for the learner ({leader.activity} {held}): at max_staleness {bound} no more "
-                "tickets may be live",
+                sentence=f"rollout waits for the learner ({leader.activity} {held}): at max_staleness {bound} and a "
+                f"pipeline depth of {depth} groups no more tickets may be live",
             )
         return Diagnosis(stalled=False, sentence=f"the learner is {leader.activity} {held}; nobody waits")
     wait = f"the learner is {leader.activity} {held}: "
@@ -178,7 +178,8 @@ def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Renderable
     flow = Text(
         f"prompts {now.queued['prompts']} ▶ responses {now.queued['responses']} ▶ scored {now.queued['scored']}"
         f"   live {now.state.get('live', '-')} (ready {now.state.get('ready', '-')})"
-        f"   max_staleness {now.state.get('max_staleness', '-')}   dead letters {now.queued['dead_letters']}"
+        f"   max_staleness {now.state.get('max_staleness', '-')}   depth {now.state.get('pipeline_depth', '-')}"
+        f"   dead letters {now.queued['dead_letters']}"
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("role", "worker", "version", "done", "tokens/s", "busy", "doing", "for"):

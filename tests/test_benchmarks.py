@@ -1,5 +1,6 @@
 """The benchmarks run and print their ratios; what the ratios are is for an idle machine to say."""
 
+import json
 import os
 import re
 import runpy
@@ -8,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from leeway_rl.common.config import PRESETS
+from leeway_rl.common.config import PRESETS, compose
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -32,6 +33,19 @@ def test_the_hand_over_prints_a_line_of_ratios_for_every_size(redis_url, monkeyp
     runpy.run_path(str(BENCHMARKS / "hand_over.py"), run_name="__main__")
     said = capsys.readouterr().out
     assert re.findall(r"^(\w+)(?: +[\d.,]+){8}$", said, re.MULTILINE) == ["tiny", "smollm2", "7B"]
+
+
+def test_four_updates_a_step_take_entropy_that_the_controller_keeps():
+    benchmark = runpy.run_path(str(BENCHMARKS / "entropy_control.py"))
+    small = ["train.groups_per_step=4", "train.minibatch_groups=1", "entropy.delta=0.02", "entropy.target=0.3"]
+
+    def entropy(control):
+        config = compose(["tiny"], [*small, f"entropy.control={control}"])
+        return [metrics["entropy/policy"] for metrics in benchmark["training"](config, 25)]
+
+    free, kept = entropy("none"), entropy("adaptive")
+    assert free[0] == kept[0]
+    assert sum(kept[-5:]) > 1.5 * sum(free[-5:])
 
 
 def test_the_token_op_is_compared_with_whole_logits():
@@ -59,3 +73,28 @@ def test_trl_and_this_learner_find_the_same_loss_and_gradient():
     theirs, ours = re.search(r"loss (-?[\d.]+) and (-?[\d.]+)", said).groups()
     assert theirs == ours
     assert _number(r"gradients (\S+) apart", said) < 1e-4
+
+
+def test_the_math_verifier_prints_its_ratio_and_finds_the_same_verdicts(monkeypatch, capsys):
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)  # it would pin the tests that follow
+    monkeypatch.setattr(sys, "argv", ["math_verifier.py", "--rounds", "1", "--items", "40"])
+    runpy.run_path(str(BENCHMARKS / "math_verifier.py"), run_name="__main__")
+    assert re.search(r"^ratio [\d.]+ \(at least 3\); 0 of 40 verdicts differ$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_many_mixed_jobs_are_counted_after():
+    said = json.loads(_said("code_leaks.py", "--jobs 40 --seats 1"))
+    assert (said["jobs"], said["errors"], set(said["left"].values())) == (40, 0, {0})
+
+
+def test_the_code_grader_takes_turns_with_another_harness(tmp_path):
+    """In the place of the checkout, a harness that passes everything at once."""
+    package = tmp_path / "lcb_runner" / "evaluation"
+    package.mkdir(parents=True)
+    (package / "compute_code_generation_metrics.py").write_text(
+        "def evaluate_generations(samples, generations, num_process_evaluate):\n"
+        "    return {n: [[True]] for n in range(len(samples))}, {}\n"
+    )
+    said = _said("code_throughput.py", "--tests 2 --repeat 1 --rounds 1", str(tmp_path))
+    assert _number(r"^ +2 +[\d.]+ +([\d.]+) +[\d.]+$", said) > 0
+    assert _number(r"one more test costs (-?[\d.]+) ms", said) < 1000

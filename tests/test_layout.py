@@ -40,9 +40,20 @@ def test_common_imports_nothing_of_ours():
         assert not {name.split(".")[0] for name in imports(path)} & {*WINGS, "leeway", "leeway_rl"}, path
 
 
-def test_the_desk_imports_no_role():
+PURE_FLOW = {"leeway/simulate.py": {"learner.flow.pacing", "learner.flow.staleness", "learner.flow.tickets"}}
+"""What the desk may run of a role: the pure rules that leeway plan simulates a system with."""
+
+
+def test_the_desk_imports_no_role_but_the_rules_it_simulates():
     for path in files("leeway"):
-        assert not {name.split(".")[0] for name in imports(path)} & set(WINGS), path
+        found = {name for name in imports(path) if name.split(".")[0] in WINGS}
+        assert found == PURE_FLOW.get(path.relative_to(ROOT).as_posix(), set()), path
+
+
+def test_planning_needs_no_torch():
+    check = "import sys, leeway_rl.leeway.plan; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_one_module_speaks_to_redis():

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..common.config import Verifier
+from ..common.errors import ConfigError
 from ..common.types import Verdict, VerdictKind
 from .code_compare import same_output, same_value
 from .code_tests import AssertionTest, CallTest, CodeTests, ProgramTest, parse_tests
 from .sandbox import Garbled, Job, Limits, OutOfMemory, Overrun, Sandbox, SandboxError, usable_memory
-from .sandboxed.frames import ANSWER, ASK, CASE, ENDED, GONE, PROGRAM, SERVE, VERDICT
+from .sandboxed.frames import ANSWER, ASK, CASE, ENDED, FAILED, GONE, PROGRAM, SERVE, VERDICT, pack
 from .sandboxed.plain import Packer
 
 Finding: TypeAlias = tuple[VerdictKind, str]
@@ -73,13 +74,13 @@ class CodeGrader:
         self._solutions.sandbox()
 
     def grade(self, response: str, ground_truth: str, finished: bool, *, reasoning_open: bool = False) -> Verdict:
-        """What the response is worth. Raises ``ConfigError`` where code cannot be run; any failure of the sandbox
-        itself is an ``error``."""
+        """What the response is worth. Tests that cannot be read, and any failure of the sandbox itself, are an
+        ``error``; the latter is tried once more."""
         started = time.monotonic()
         try:
             tests = parse_tests(ground_truth)
         except ValueError as error:
-            return Verdict(kind=ERROR, reason=str(error)[:200], seconds=0.0, peak_bytes=0)
+            return Verdict(kind=ERROR, reason=_printable(str(error)), seconds=0.0, peak_bytes=0)
         source, why_not = extract_solution(response, finished=finished, reasoning_open=reasoning_open)
         if source is None:
             return Verdict(kind=NO_ANSWER, reason=why_not, seconds=0.0, peak_bytes=0)
@@ -87,7 +88,7 @@ class CodeGrader:
         for _ in range(2):
             try:
                 kind, reason, peak = self._attempt(source, tests)
-            except SandboxError as error:
+            except (SandboxError, ConfigError) as error:
                 kind, reason, peak = ERROR, str(error)[:200], 0
             if kind is not ERROR:
                 break
@@ -106,25 +107,26 @@ class CodeGrader:
     def _attempt(self, source: str, tests: CodeTests) -> tuple[VerdictKind, str, int]:
         memory = tests.memory_bytes or self._settings.memory_bytes
         limits = Limits(memory_bytes=min(memory, usable_memory()))
-        sandbox = self._solutions.sandbox()
-        with sandbox.job(limits) as job:
-            clock = _Clock(
-                test_s=tests.time_limit_s or self._settings.code_timeout_s,
-                end=time.monotonic() + self._settings.code_total_s,
-            )
-            run = _Run(source, tests, job, clock, self._judges, limits)
+        # Both sandboxes stand before the clock starts: their start is not the solution's to pay for.
+        sandboxes = [self._solutions.sandbox()]
+        if tests.checker or isinstance(tests.tests[0], AssertionTest):
+            sandboxes.append(self._judges.sandbox())
+        clock = _Clock(
+            test_s=tests.time_limit_s or self._settings.code_timeout_s,
+            end=time.monotonic() + self._settings.code_total_s,
+        )
+        with _Run(source, tests, sandboxes, clock, limits) as run:
             try:
-                with run:
-                    kind, reason = run.judge()
+                kind, reason = run.judge()
             except Overrun:
                 kind, reason = TIMEOUT, f"{run.where} ran past {clock.test_s:g} s"
             except OutOfMemory as error:
                 kind, reason = WRONG, f"{run.where} used {error}"
             except (Garbled, *_NONSENSE) as error:
-                if not sandbox.alive:
+                if not all(sandbox.alive for sandbox in sandboxes):
                     raise SandboxError("the sandbox was lost") from error
                 kind, reason = WRONG, f"{run.where}: the solution's process died or sent nonsense ({error})"
-            return kind, reason, job.peak_bytes
+            return kind, reason, run.peak_bytes
 
 
 def _printable(reason: str) -> str:
@@ -169,20 +171,38 @@ class _Room:
 class _Run:
     """One solution against its tests, in order; the first that fails decides."""
 
-    def __init__(self, source: str, tests: CodeTests, job: Job, clock: _Clock, judges: _Room, limits: Limits) -> None:
-        self._source, self._tests, self._job, self._clock = source, tests, job, clock
-        self._judges, self._limits = judges, limits
+    def __init__(self, source: str, tests: CodeTests, sandboxes: list[Sandbox], clock: _Clock, limits: Limits) -> None:
+        self._source, self._tests, self._clock, self._limits = source, tests, clock, limits
+        self._sandboxes = sandboxes
+        self._rooms = [ExitStack() for _ in sandboxes]
+        self._job = self._enter(0)
+        self._judge = self._enter(1) if len(sandboxes) > 1 else None
         self._loaded: str | None = None
         self._checker_loaded = False
-        self._judge_job: Job | None = None
-        self._stack = ExitStack()
+        self._dirty = False
+        self._peak_bytes = 0
         self.where = "loading"
 
     def __enter__(self) -> _Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        for room in self._rooms:
+            room.close()
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that the solution was seen to hold."""
+        return max(self._peak_bytes, self._job.peak_bytes)
+
+    def _enter(self, number: int) -> Job:
+        return self._rooms[number].enter_context(self._sandboxes[number].job(self._limits))
+
+    def _move(self) -> None:
+        """To a fresh job: the last run left files, and the next must not find them."""
+        self._peak_bytes = self.peak_bytes
+        self._rooms[0].close()
+        self._job = self._enter(0)
 
     def judge(self) -> Finding:
         for number, test in enumerate(self._tests.tests, start=1):
@@ -199,14 +219,19 @@ class _Run:
         return CORRECT, ""
 
     def _program(self, test: ProgramTest) -> Finding:
+        if self._dirty:
+            self._move()
         deadline = self._clock.deadline()
         self._job.send(
-            PROGRAM, {"source": self._source}, test.stdin.encode("utf-8", "surrogatepass"), deadline=deadline
+            pack(PROGRAM, {"source": self._source}, test.stdin.encode("utf-8", "surrogatepass")), deadline=deadline
         )
         kind, ending, output = self._job.receive(deadline)
+        if kind == FAILED:  # its keeper speaks: in this mode the solution has no word
+            raise SandboxError(f"a run could not be started: {ending}")
         if kind != ENDED:
             raise Garbled("no report")
         self._job.saw(int(ending["peak_bytes"]))
+        self._dirty = bool(ending["dirty"])
         if ending["capped"]:
             return WRONG, f"printed {self._limits.output_bytes} bytes or more"
         if ending["status"] != 0:
@@ -224,12 +249,11 @@ class _Run:
         packer = Packer(_no_opaque, {})
         question = ["call_entry", packer.pack([self._tests.function, list(test.arguments)]), packer.nodes]
         deadline = self._clock.deadline()
-        self._job.send(CASE, "case", deadline=deadline)
-        self._job.send(ASK, question, deadline=deadline)
+        self._job.send(pack(CASE, "case"), pack(ASK, question), pack(CASE, "end"), deadline=deadline)
         answer = self._answer(deadline)
-        self._end_case(deadline)
         if answer[0] == "ended":
             return WRONG, _how_it_ended(os.waitstatus_to_exitcode(answer[1]), "")
+        self._answer(deadline)  # the case has ended
         if answer[0] != "value":
             return WRONG, f"{answer[1]}: {answer[2]}"
         _, ref, nodes, _ = answer
@@ -246,12 +270,12 @@ class _Run:
         failure = self._load(test.prefix)
         if failure is not None:
             return failure
-        judge = self._judge()
+        judge = self._judge
+        assert judge is not None
         deadline = self._clock.deadline()
-        self._job.send(CASE, "case", deadline=deadline)
+        self._job.send(pack(CASE, "case"), deadline=deadline)
         judge.send(
-            b"S",
-            {"role": "tests", "prefix": test.prefix, "tests": test.program, "entry": test.entry},
+            pack(SERVE, {"role": "tests", "prefix": test.prefix, "tests": test.program, "entry": test.entry}),
             deadline=deadline,
         )
         while True:
@@ -260,13 +284,14 @@ class _Run:
                 return WRONG, f"the test program was ended by what it got: {_how_it_ended(body[0], '')}"
             if kind == VERDICT:
                 break
-            self._job.send(kind, body, deadline=deadline)
+            self._job.send(pack(kind, body), deadline=deadline)
             kind, body, _ = self._job.receive(deadline)
             if kind not in (ASK, ANSWER) or body[0] == "ended":
                 return WRONG, "the solution's process ended"
-            judge.send(kind, body, deadline=deadline)
+            judge.send(pack(kind, body), deadline=deadline)
         judge.receive(deadline)  # its GONE
-        self._end_case(deadline)
+        self._job.send(pack(CASE, "end"), deadline=deadline)
+        self._answer(deadline)  # the case has ended
         verdict, reason = body
         if verdict == "broken":
             return ERROR, f"the tests do not run: {reason}"
@@ -278,17 +303,12 @@ class _Run:
             return None
         assert self._loaded is None, "one problem has one prefix"
         deadline = self._clock.deadline()
-        self._job.send(SERVE, {"role": "solution", "prefix": prefix, "source": self._source}, deadline=deadline)
+        self._job.send(pack(SERVE, {"role": "solution", "prefix": prefix, "source": self._source}), deadline=deadline)
         answer = self._answer(deadline)
         if answer[0] != "loaded":
             return WRONG, f"{answer[1]}: {answer[2]}"
         self._loaded = prefix
         return None
-
-    def _end_case(self, deadline: float) -> None:
-        """Wait until the process of this test is gone, so that the next one starts from the loaded solution."""
-        self._job.send(CASE, "end", deadline=deadline)
-        self._answer(deadline)
 
     def _answer(self, deadline: float) -> list[Any]:
         kind, body, _ = self._job.receive(deadline)
@@ -300,27 +320,24 @@ class _Run:
 
     def _checked(self, given: Any, expected: Any, nodes: list[Any], ref: Any) -> Finding:
         """Ask the problem's checker. The output travels as the table it came in, never unpacked here."""
-        judge = self._judge()
+        judge = self._judge
+        assert judge is not None
         packer = Packer(_no_opaque, {}, nodes=nodes)
         known = [packer.pack(given), packer.pack(expected)]
         table = [*packer.nodes, ["list", [*known, ref]], ["list", ["check", [len(packer.nodes)]]]]
         deadline = self._clock.deadline()
         if not self._checker_loaded:
-            judge.send(SERVE, {"role": "solution", "prefix": "", "source": self._tests.checker}, deadline=deadline)
+            judge.send(
+                pack(SERVE, {"role": "solution", "prefix": "", "source": self._tests.checker}), deadline=deadline
+            )
             if judge.receive(deadline)[1][0] != "loaded":
                 return ERROR, "the checker does not load"
             self._checker_loaded = True
-        judge.send(ASK, ["call_entry", [len(table) - 1], table], deadline=deadline)
+        judge.send(pack(ASK, ["call_entry", [len(table) - 1], table]), deadline=deadline)
         kind, answer, _ = judge.receive(deadline)
         if kind != ANSWER or answer[0] != "value":
             return WRONG, f"the checker failed on it: {answer[1:]}"
         return (CORRECT, "") if answer[1] is True else (WRONG, "the checker says no")
-
-    def _judge(self) -> Job:
-        """The other sandbox, entered when the first test needs it."""
-        if self._judge_job is None:
-            self._judge_job = self._stack.enter_context(self._judges.sandbox().job(self._limits))
-        return self._judge_job
 
 
 def _no_opaque(value: Any) -> list[Any]:

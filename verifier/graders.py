@@ -1,4 +1,4 @@
-"""Which grader judges which ability. One that needs no sandbox is one line here; code has seats of its own in ``pool``."""
+"""Which grader judges which ability. A new one is one line here; code, which needs a sandbox, has seats in ``pool``."""
 
 from __future__ import annotations
 

@@ -36,6 +36,8 @@ MAX_RULED_CHARS = 1_000
 MAX_QUICK_CHARS = 200_000
 """Longer responses are not even scanned for a box outside a process that can be killed."""
 
+_OTHER_BOX = re.compile(r"\\fbox\s*(?=\{)|\\boxed(?:\s+|(?=[\d+-]))([+-]?\d+(?:[./]\d+)*|[A-Z])(?![\w{])")
+"""Boxes in other words: \\fbox{5}, and \\boxed with a number or a choice's letter but no braces."""
 _BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 _PLAIN_INTEGER = re.compile(r"([+-]?)([0-9]{1,1000})")
 _VARIABLE = r"[A-Za-z](?:_\{?\w+\}?)?\s*="
@@ -127,7 +129,7 @@ def _after_reasoning(response: str, reasoning_open: bool) -> str | None:
     # What follows the last close may open again; without any close, the prompt's opening still stands.
     if "<think>" in answer or (reasoning_open and not closed):
         return None
-    return answer
+    return _OTHER_BOX.sub(lambda box: "\\boxed" + ("" if box[1] is None else f"{{{box[1]}}}"), answer)
 
 
 def _boxed(text: str, *, trusted: bool = False) -> str | None:

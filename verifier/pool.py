@@ -152,9 +152,10 @@ class GraderPool:
                 self._tasks.put(None)
             for _ in self._code_seats:
                 self._code_tasks.put(None)
-        for seat in (*self._seats, *self._code_seats):
+        seats: list[_Seat | _CodeSeat] = [*self._seats, *self._code_seats]
+        for seat in seats:
             seat.kill()
-        for seat in (*self._seats, *self._code_seats):
+        for seat in seats:
             seat.join()
 
     def pids(self) -> list[int]:

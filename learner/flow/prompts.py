@@ -258,7 +258,7 @@ def _golds(values: dict[str, Any], where: str) -> tuple[str, ...]:
 
 
 def _tests(values: dict[str, Any], where: str) -> tuple[str, ...]:
-    """One JSON text, an object or a list of tests. What is in it is the verifier's to read; it refuses what it cannot."""
+    """One JSON text, an object or a list of tests. What is in it is the verifier's to read, and to refuse."""
     tests = values["tests"] if "tests" in values else _ground_truth(values, where)
     if isinstance(tests, str):
         try:

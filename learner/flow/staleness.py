@@ -66,6 +66,12 @@ class Schedule:
             taken[stage] = taken.get(stage, 0) + self.groups_per_step[stage]
         return taken
 
+    def taken(self, version: int, steps: float) -> float:
+        """Groups that the next ``steps`` training steps take, stages together; of a fraction of a step its share."""
+        whole = int(steps)
+        before, after = (sum(self.places(version, count - 1).values()) for count in (whole, whole + 1))
+        return before + (steps - whole) * (after - before)
+
 
 def expired(spans: np.ndarray, version: int, *, max_staleness: int, overflow: Overflow) -> bool:
     """Whether a training step that starts from ``version`` may use nothing of a group; spans are uint32 [n, 4]."""

@@ -8,12 +8,13 @@ A ticket's life::
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from ...common.config import Overflow
+from ...common.config import Overflow, PipelineDepth
 from .staleness import Schedule
 
 
@@ -35,6 +36,10 @@ class TicketBook:
     """η; may be turned while the run goes on."""
     overflow: Overflow = "wait"
     """Which groups a step takes; may be turned too."""
+    pipeline_depth: PipelineDepth = "auto"
+    """How many groups may be live beside the bound: a number, or as pacing says; may be turned too."""
+    auto_depth: float = math.inf
+    """What pacing says, in training steps. By default no limit but the bound."""
     version: int = 0
     """v, training steps completed."""
     next_ticket: int = 0
@@ -51,11 +56,26 @@ class TicketBook:
         """B of the training step under way."""
         return self.schedule.groups_per_step[self.stage]
 
+    @property
+    def depth(self) -> int:
+        """How many groups may be live: the fewer of what the bound and the pipeline depth allow."""
+        most = self.schedule.taken(self.version, self.max_staleness + 1)
+        if self.pipeline_depth == "auto":
+            return math.ceil(self.schedule.taken(self.version, min(self.auto_depth, self.max_staleness + 1)))
+        return min(self.pipeline_depth, int(most))
+
     def vacancies(self) -> list[int]:
-        """The tickets that may be issued now, each by its stage, in order of issue."""
+        """The tickets that may be issued now, each by its stage, in order of issue.
+
+        The places of the bound, the first of them up to the depth. The step under way may always have its B groups,
+        whatever else is live: so no depth can stop the learner, and at η = 0, where there are no other places, the
+        depth changes nothing.
+        """
         held = Counter(ticket.stage for ticket in self.live.values())
         places = self.schedule.places(self.version, self.max_staleness)
-        return [stage for stage, count in places.items() for _ in range(count - held[stage])]
+        free = [stage for stage, count in places.items() for _ in range(count - held[stage])]
+        room = max(self.depth - len(self.live), self.groups_per_step - held[self.stage])
+        return free[: max(0, room)]
 
     def issue(self, stage: int) -> int:
         """The next ticket's number, live in ``stage`` from now on."""

@@ -10,8 +10,12 @@ The model is trained from scratch on worked demonstrations, column by column:
     47+85=  7+5=12,4+8+1=13,\\boxed{132}
 
 A share of them (``--wrong``) carries one wrong digit, and goes on from there as if it were right. So the model knows
-how to add, but slips as its teacher did: at temperature 1 it starts at a reward near 0.6 and with an entropy that
-has somewhere to fall, and reinforcement learning can take the slips away within a hundred steps.
+how to add, but slips as its teacher did: at temperature 1 it starts at a reward near 0.6, and reinforcement learning
+can take the slips away within a hundred steps.
+
+The form is the teacher's choice and changes no result: the order of a column's terms, the separator after it
+(``8+4+1=13;``). Mostly it follows its habit (``--habit``). So most of the entropy at the start is error and will go,
+while there is room for as much that costs no reward: the controller can hold its target as the reward rises.
 """
 
 import argparse
@@ -27,7 +31,8 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 BOX = "\\boxed{"
 PAD, END, UNKNOWN = "<pad>", "<end>", "<unk>"
-VOCABULARY = [PAD, END, UNKNOWN, *"0123456789", "+", "=", ",", BOX, "}"]
+SEPARATORS = ",;:"
+VOCABULARY = [PAD, END, UNKNOWN, *"0123456789", "+", "=", *SEPARATORS, BOX, "}"]
 CHAT_TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}={% endif %}"
 
 
@@ -70,8 +75,12 @@ def make_model() -> Qwen2ForCausalLM:
     return model
 
 
-def demonstration(a: int, b: int, rng: random.Random, wrong: float) -> str:
-    """The column sum of a and b; with probability ``wrong`` one digit of a result is off and what follows keeps it."""
+def demonstration(a: int, b: int, rng: random.Random, wrong: float, habit: float) -> str:
+    """The column sum of a and b; with probability ``wrong`` one digit of a result is off and what follows keeps it.
+
+    How it is written is free. By ``habit``, a column's terms stand as in the prompt with the carry last,
+    and it ends with a comma; otherwise the terms stand in any order, and it ends with any of ``SEPARATORS``.
+    """
     slip = rng.choice(("ones", "tens", "box")) if rng.random() < wrong else "none"
     ones = a % 10 + b % 10
     carry = ones // 10
@@ -83,8 +92,15 @@ def demonstration(a: int, b: int, rng: random.Random, wrong: float) -> str:
     total = tens * 10 + ones % 10
     if slip == "box":
         total = replace_digit(total, rng.randrange(len(str(total))), rng)
-    carried = "+1" if carry else ""
-    return f"{a % 10}+{b % 10}={ones},{a // 10}+{b // 10}{carried}={tens},{BOX}{total}}}"
+    columns = column((a % 10, b % 10), ones, rng, habit) + column((a // 10, b // 10, *[1] * carry), tens, rng, habit)
+    return f"{columns}{BOX}{total}}}"
+
+
+def column(terms: tuple[int, ...], result: int, rng: random.Random, habit: float) -> str:
+    """One column as text."""
+    order = terms if rng.random() < habit else rng.sample(terms, len(terms))
+    separator = SEPARATORS[0] if rng.random() < habit else rng.choice(SEPARATORS)
+    return f"{'+'.join(map(str, order))}={result}{separator}"
 
 
 def replace_digit(number: int, place: int, rng: random.Random) -> int:
@@ -108,7 +124,7 @@ def warm_up(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, args: a
         rows = []
         for _ in range(args.batch):
             a, b = rng.randint(10, 99), rng.randint(10, 99)
-            rows.append(f"{a}+{b}={demonstration(a, b, rng, args.wrong)}{END}")
+            rows.append(f"{a}+{b}={demonstration(a, b, rng, args.wrong, args.habit)}{END}")
         batch = tokenizer(rows, padding=True, return_tensors="pt")
         labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
         labels[:, :prompt_length] = -100
@@ -157,6 +173,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128, help="demonstrations a step")
     parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate")
     parser.add_argument("--wrong", type=float, default=0.45, help="share of demonstrations with a wrong digit")
+    parser.add_argument("--habit", type=float, default=0.92, help="share of choices of form that are made out of habit")
     parser.add_argument("--rows", type=int, default=4000, help="prompts written")
     args = parser.parse_args()
 

@@ -41,6 +41,12 @@ def test_a_key_in_the_wrong_section_suggests_the_right_one():
         ("train.micro_batch_tokens=10", r"32 \+ train.max_response_tokens"),
         ("train.ranks=1000", "more than the 16 x 8 responses"),
         ("flow.strictly_on_policy=true", "strictly_on_policy = true with flow.max_staleness = 1"),
+        (
+            "flow.pipeline_depth=15",
+            "15 is below train.groups_per_step = 16: .* 16 live groups, 1 more than may be live",
+        ),
+        ("flow.pipeline_depth=0", "flow.pipeline_depth = 0: .* greater than or equal to 1"),
+        ("flow.pipeline_depth=deep", "flow.pipeline_depth = 'deep': .* integer.* or .* 'auto'"),
         ("stages=3", "a list of tables is due"),
         ("stages=[{from_step=3,group_sise=4}]", r"unknown key 'stages.0.group_sise'; did you mean 'stages.group_size'"),
         ("stages=[{from_step=9},{from_step=9}]", r"stages.1.from_step = 9: stage 2 begins after stage 1, .* at step 9"),
@@ -51,6 +57,11 @@ def test_a_key_in_the_wrong_section_suggests_the_right_one():
 def test_a_wrong_value_is_named_with_what_would_be_right(setting, message):
     with pytest.raises(ConfigError, match=message):
         compose(["tiny"], [setting])
+
+
+def test_a_depth_that_cannot_hold_a_later_stages_batch_is_refused():
+    with pytest.raises(ConfigError, match=r"stage 1 .* flow.pipeline_depth = 20 is below train.groups_per_step = 32"):
+        compose(["tiny"], ["flow.pipeline_depth=20", "stages=[{from_step=3,groups_per_step=32}]"])
 
 
 def test_strictly_on_policy_refuses_a_second_update_with_the_arithmetic():

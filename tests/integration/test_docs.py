@@ -1,6 +1,7 @@
 """Every command in the README and the docs is executed here, as it stands but for three substitutions: a preset that
 takes seconds, the test server's address, and fewer ranks."""
 
+import json
 import os
 import re
 import shlex
@@ -29,6 +30,8 @@ DURING = [
     "leeway status",
     "leeway set max-staleness 2",
     "leeway set overflow mask",
+    "leeway set pipeline-depth 64",
+    "leeway set pipeline-depth auto",
     "leeway set target-entropy 0.3",
     "leeway set target-entropy 0.25",
     "leeway resume",
@@ -38,9 +41,29 @@ AFTER = [
     "leeway audit my-run",
     "leeway report my-run",
     "leeway export my-run --out my-model",
+    "leeway plan --from runs/my-run",
+    "leeway plan --from runs/my-run --max-staleness 0,1,2,4",
 ]
 RUN = "leeway up --preset tiny --run my-run"
 OTHERS = ["leeway up --preset tiny --set flow.max_staleness=4"]
+TIMED = (
+    "leeway plan --group-size 1 --length-mean {mean} --length-sigma {sigma} {longest}--groups-per-step 32 --steps 400 "
+    "--replicas 1 --concurrency 10000 --alone 1000 --peak inf --train-s 1 "
+)
+PLANS = [
+    "leeway plan --replicas 64 --train-s 60 --rejected 0.3 --max-staleness 0,1,2,4",
+    "leeway plan --overflow wait,drop,mask,soft --max-staleness 2 --json",
+    "leeway plan --gpus 64 --gpus-per-replica 2 --learner-gpus 8 --train-s 5 --train-tokens-per-s 400000 "
+    "--max-staleness 2",
+    "leeway plan --gpus 64 --train-s 5 --train-tokens-per-s 400000",
+    "leeway plan --fit 32:375,64:270 --predict 128,256",
+    TIMED.format(mean=1000, sigma=1, longest="--length-max 1000000 ")
+    + "--pipeline-depth 160 --max-staleness 1,2,4 --overflow wait,drop,mask,soft",
+    TIMED.format(mean=500, sigma=0.25, longest="") + "--max-staleness 8 --overflow wait,mask",
+]
+"""Executed with fewer steps of smaller batches: what they print as they stand is in docs/planning.md."""
+VERIFY = "leeway verify in.jsonl --out out.jsonl --jobs 8"
+HARD_BOUND = "python benchmarks/hard_bound.py"
 PROVE = "leeway prove on-policy --steps 5 --rollout-workers 2 --verifier-workers 2"
 AT = "--run my-run --redis-url redis://redis-host:6379/0"
 CREATE = "leeway create --run my-run --preset smollm2 --redis-url redis://redis-host:6379/0"
@@ -49,6 +72,7 @@ ONE_RANK = f"leeway learner {AT}"
 HELP = "python -m leeway_rl.rollout --help"
 QUICK = 'python -m pytest -m "not vllm and not slow"'
 """The quick round of the tests; running it inside the tests would run them twice."""
+PLACEHOLDER = re.compile(r"\b(RUN|ID|URL|IN|OUT|CHECKOUT)\b")
 EXAMPLE = "python examples/one_process.py --preset tiny --steps 5"
 
 
@@ -61,7 +85,7 @@ def documented():
         inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
         for line in [line for block in fenced for line in block.splitlines()] + inline:
             words = line.strip().removeprefix(".venv/bin/")
-            if re.match(r"(leeway|make|torchrun|python) +[a-z-]", words) and not re.search(r"\b(RUN|ID|URL)\b", words):
+            if re.match(r"(leeway|make|torchrun|python) +[a-z-]", words) and not PLACEHOLDER.search(words):
                 found.add(words)
     return found
 
@@ -75,6 +99,9 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *CLUSTER,
         RUN,
         PROVE,
+        HARD_BOUND,
+        VERIFY,
+        *PLANS,
         CREATE,
         ONE_RANK,
         EXAMPLE,
@@ -82,8 +109,23 @@ def test_every_documented_command_is_executed_or_a_make_target():
         QUICK,
         *BY_MAKE,
     }
-    bare = {"leeway up", "leeway audit", "leeway prove on-policy", "leeway learner", "leeway create", "leeway prove"}
-    assert documented() - executed - bare == set()
+    scripts = {words for words in documented() - executed if re.match(r"python (benchmarks|presets)/", words)}
+    tests = [path.read_text() for path in ROOT.glob("tests/**/test_*.py") if path != Path(__file__)]
+    tried = "".join([*tests, (ROOT / "Makefile").read_text()])
+    for words in scripts:  # minutes to hours as documented; run small by their own tests, or by make
+        path = Path(words.split()[1])
+        assert (ROOT / path).exists(), words
+        assert path.name in tried, f"{words}: nothing runs it small"
+    bare = {
+        "leeway up",
+        "leeway audit",
+        "leeway prove on-policy",
+        "leeway learner",
+        "leeway create",
+        "leeway prove",
+        "leeway plan",
+    }
+    assert documented() - executed - bare - scripts == set()
     targets = (ROOT / "Makefile").read_text()
     for command in BY_MAKE:
         assert re.search(rf"^{command.split()[1]}:", targets, re.M)
@@ -158,8 +200,41 @@ def test_a_roles_own_help_answers():
     assert "--wait-s" in done.stdout
 
 
+def test_the_plans_as_documented(tmp_path):
+    for command in PLANS:
+        fewer = command.replace("--steps 400", "--steps 20")
+        words = shlex.split(fewer)[1:] + ([] if fewer != command else ["--steps", "4", "--groups-per-step", "16"])
+        done = leeway(*words, cwd=tmp_path)
+        assert done.returncode == 0, command + done.stdout + done.stderr
+
+
+def test_the_hard_bound_as_documented():
+    command = [sys.executable, *shlex.split(HARD_BOUND)[1:], "--histories", "20"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_example_runs_by_itself(short):
     command = [sys.executable, *shlex.split(EXAMPLE.replace("--preset tiny", f"--preset {short}"))[1:]]
     done = subprocess.run([*command[:-1], "1"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("sha256 ")
+
+
+def test_a_file_of_responses_is_graded_as_documented(tmp_path):
+    program = "Twice the number.\n```python\nprint(2 * int(input()))\n```"
+    tests = {"inputs": ["3\n", "10\n"], "outputs": ["6\n", "20\n"]}
+    rows = [
+        {"id": "sum", "response": r"It is \boxed{\frac{1}{2}}.", "answer": ["0.5", "1"]},
+        {"id": "code", "response": program, "tests": tests},
+        {"id": "off", "response": program.replace("2 *", "3 *"), "tests": tests},
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = leeway(*shlex.split(VERIFY)[1:], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    graded = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["verdict"]) for row in graded] == [
+        ("sum", "correct"),
+        ("code", "correct"),
+        ("off", "wrong"),
+    ]

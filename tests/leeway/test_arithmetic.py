@@ -27,7 +27,7 @@ def test_a_local_model_is_read_from_its_folder(tiny_model):
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     config = AutoConfig.from_pretrained(tiny_model)
     assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert (shape.layers, shape.hidden, shape.vocabulary) == (2, 128, 18)
+    assert (shape.layers, shape.hidden, shape.vocabulary) == (2, 128, 20)
     assert shape.head_dim == config.hidden_size // config.num_attention_heads
     assert shape_of("{presets}/tiny/model") == shape
 

@@ -18,6 +18,13 @@ def test_a_control_is_stored_for_the_learner(bus, capsys):
     assert "max-staleness = 4, from the next admission on" in capsys.readouterr().out
 
 
+def test_the_pipeline_depth_is_a_number_or_auto(bus):
+    begin(bus)
+    for value in ("64", "auto"):
+        turn(bus.url, bus.run, "pipeline-depth", value)
+        assert bus.controls() == {"pipeline_depth": value}
+
+
 def test_a_strictly_on_policy_run_keeps_its_promise(bus):
     begin(bus, "flow.strictly_on_policy=true", "flow.max_staleness=0")
     with pytest.raises(ConfigError, match=r"started with flow\.strictly_on_policy = true"):
@@ -31,6 +38,9 @@ def test_a_strictly_on_policy_run_keeps_its_promise(bus):
     [
         ("max-staleness", "-1", "a whole number of versions, 0 or more"),
         ("target-entropy", "inf", "nats a token, 0 or more"),
+        ("pipeline-depth", "few", "auto, or how many groups may be live"),
+        ("pipeline-depth", "0", "auto, or how many groups may be live"),
+        ("pipeline-depth", "15", r"flow.pipeline_depth = 15 is below train.groups_per_step = 16"),
         ("overdrive", "1", "no live control 'overdrive'"),
     ],
 )

@@ -1,7 +1,6 @@
 """The sentence names the right culprit."""
 
 import io
-
 import json
 import time
 from dataclasses import replace

@@ -211,7 +211,7 @@ PROGRAMS = {
         """,
     "numpy": "import numpy as np\ninput()\nprint(np.array(input().split(), dtype=int).sum())",
     "shadowed_builtins": "list = [int]\nsum_ = sum\nstr = int\ninput()\nprint(sum_(map(str, input().split())))",
-    "own_input": "import sys\ndef input(): return sys.stdin.readline().rstrip()\ninput()\nprint(eval('+'.join(input().split())))",
+    "own_input": "import sys\ndef input(): return sys.stdin.readline()\ninput()\nprint(sum(map(int, input().split())))",
 }
 
 
@@ -245,7 +245,7 @@ def test_no_test_sees_what_another_left(grader: CodeGrader) -> None:
     source = """
         import builtins, os, sys
         left = os.listdir(".") + os.listdir("/job/scratch") + os.listdir("/dev/shm")
-        clean = not left and not hasattr(builtins, "mark") and not hasattr(sys, "mark") and not os.path.exists("/job/mark")
+        clean = not (left or hasattr(builtins, "mark") or hasattr(sys, "mark") or os.path.exists("/job/mark"))
         builtins.mark = sys.mark = True
         open("mark", "w").close()
         open("/job/mark", "w").close()
@@ -325,7 +325,8 @@ FUNCTIONS = {
         """,
     "bare_function": """
         def twoSum(nums, target):
-            return next([i, j] for i in range(len(nums)) for j in range(i + 1, len(nums)) if nums[i] + nums[j] == target)
+            size = len(nums)
+            return next([i, j] for i in range(size) for j in range(i + 1, size) if nums[i] + nums[j] == target)
         """,
     "tuple": """
         def twoSum(nums, target):
@@ -402,6 +403,11 @@ def test_returned_values_are_compared_with_json(
     assert grade(grader, f"def f(): return {returned}", calling("f", ([], due))).kind is kind
 
 
+def test_a_method_named_like_one_of_the_standard_library_is_found(grader: CodeGrader) -> None:
+    source = "class Solution:\n    def mode(self, a): return min(a)"
+    assert grade(grader, source, calling("mode", ([[3, 1, 2, 3]], 1))).kind is CORRECT
+
+
 def test_a_list_of_arguments_may_wrap_its_result(grader: CodeGrader) -> None:
     tests = {"fn_name": "f", "inputs": [[1, [2]]], "outputs": [[[1, 2]]]}
     assert grade(grader, "def f(a, b): return [a, *b]", tests).kind is CORRECT
@@ -454,7 +460,7 @@ CHECKS = {
         ),
     ),
     "linked_list": (
-        "def f(head):\n    last = None\n    while head:\n        head.next, last, head = last, head, head.next\n    return last",
+        "def f(head):\n    last = None\n    while head: head.next, last, head = last, head, head.next\n    return last",
         checking("assert values(candidate(build([1, 2, 3]))) == [3, 2, 1]", prefix=LIST_NODE),
     ),
     "long_linked_list_of_their_own_class": (
@@ -497,7 +503,8 @@ CHECKS = {
         "import collections, decimal, datetime, enum\nclass C(enum.IntEnum):\n    A = 1\n"
         "def f(): return [collections.Counter('aab'), decimal.Decimal('1.5'), datetime.date(2020, 1, 2), C.A]",
         checking(
-            "from decimal import Decimal\nfrom datetime import date\nassert candidate() == [{'a': 2, 'b': 1}, Decimal('1.5'), date(2020, 1, 2), 1]"
+            "from decimal import Decimal\nfrom datetime import date\n"
+            "assert candidate() == [{'a': 2, 'b': 1}, Decimal('1.5'), date(2020, 1, 2), 1]"
         ),
     ),
     "bool_is_bool": ("def f(x): return x > 0", checking("assert candidate(1) is True and candidate(0) is False")),

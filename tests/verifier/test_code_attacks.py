@@ -1,5 +1,5 @@
-"""Every attack of docs/verifiers.md, shown to be stopped. Those that observe print what they found, so that a test fails
-if the attack never ran."""
+"""Every attack of docs/verifiers.md, shown to be stopped. Those that observe print what they found, so that a test
+fails if the attack never ran."""
 
 import os
 import signal
@@ -226,7 +226,7 @@ def test_keys_made_to_collide_stall_no_process_of_ours(grader: CodeGrader) -> No
         import gc, types
         def f():
             for thing in gc.get_objects():
-                if isinstance(thing, types.FunctionType) and thing.__name__ == "send" and "sandboxed" in str(thing.__module__):
+                if isinstance(thing, types.FunctionType) and thing.__qualname__ == "send":
                     send = thing
                 if type(thing).__name__ == "Peer":
                     link = thing._link
@@ -362,14 +362,13 @@ def test_proc_and_the_parents_environment(grader: CodeGrader) -> None:
     source = f"""
         import os, subprocess, ctypes
         found = [key for key, value in os.environ.items() if {SECRET[:9]!r} in value]
-        for path in ("/proc/1/environ", "/proc/self/environ", f"/proc/{{os.getppid()}}/environ", "/proc/1/mem", "/proc"):
+        for path in ("/proc/1/environ", "/proc/self/environ", f"/proc/{{os.getppid()}}/environ", "/proc/1/mem"):
             try:
                 found.append(open(path, "rb").read(10))
             except OSError:
                 pass
-        names = sorted(os.environ)
-        print(found or ("stopped" if names == {sorted(["PATH", "HOME", "LANG", "OPENBLAS_NUM_THREADS", "TMPDIR", "PWD"])}
-              or set(names) <= {{"PATH", "HOME", "LANG", "OPENBLAS_NUM_THREADS", "TMPDIR", "PWD", "LC_CTYPE"}} else names))
+        names = set(os.environ) - {{"PATH", "HOME", "LANG", "LC_CTYPE", "OPENBLAS_NUM_THREADS", "TMPDIR", "PWD"}}
+        print(found or names or "stopped")
         """
     stopped(grader, source)
 
@@ -388,7 +387,7 @@ def test_killing_or_tracing_the_parent(grader: CodeGrader) -> None:
         for attach in (16, 0x4206):
             refused.append(libc.ptrace(attach, parent, 0, 0))
         refused.append(libc.syscall(310, parent, None, 0, None, 0, 0))
-        refused.append(libc.syscall(434, parent, 0))
+        refused.append(libc.syscall(438, parent, 0, 0))
         try:
             os.kill(-1, signal.SIGKILL)
         except ProcessLookupError:
@@ -554,8 +553,8 @@ PATCHES = {
         class Yes:
             def __eq__(self, other): return True
         for name in dir(builtins):
-            if name in ("all", "any", "abs", "len", "sorted", "sum", "isinstance", "type", "int", "str", "list", "float",
-                        "AssertionError", "Exception", "BaseException", "compile", "exec", "eval", "print", "open", "id"):
+            if name in ("all", "any", "abs", "len", "sorted", "sum", "isinstance", "type", "int", "str", "list",
+                        "AssertionError", "Exception", "BaseException", "compile", "exec", "eval", "print", "open"):
                 setattr(builtins, name, lambda *args, **kwargs: True)
         """,
     "assertion_error": """
@@ -636,7 +635,8 @@ PATCHES = {
         def frame(kind, body):
             text = json.dumps(body).encode()
             return struct.pack(">cII", kind, len(text), 0) + text
-        bodies = [(b"V", ["passed", ""]), (b"B", ["loaded"]), (b"B", ["value", None, [], []]), (b"B", ["value", True, [], []]),
+        bodies = [(b"V", ["passed", ""]), (b"B", ["loaded"]),
+                  (b"B", ["value", None, [], []]), (b"B", ["value", True, [], []]),
                   (b"B", ["ended", 0]), (b"A", ["call", [0], [["list", []]]]),
                   (b"G", [0]), (b"E", {"status": 0, "peak_bytes": 0, "cpu_s": 0, "capped": False, "complaint": ""})]
         for fd in range(256):
@@ -681,10 +681,10 @@ def test_what_a_solution_patches_prints_raises_or_exits_with_forges_nothing(grad
     at_import = f"def f(x): return 0\n{patch}\n"
     in_the_call = f"def f(x):\n{indent(patch, '    ')}\n    return 0\n"
     for tests in (SQUARE_CALL, SQUARE, SQUARE_CASES):
-        limited = tests | {"time_limit_s": 3}
+        limited = tests | {"time_limit_s": 1}
         for source in (at_import, in_the_call):
             assert grade(grader, source, limited).kind in (WRONG, TIMEOUT), source
-    assert grade(grader, at_import + "print(0)\n", SQUARE_PROGRAM | {"time_limit_s": 3}).kind in (WRONG, TIMEOUT)
+    assert grade(grader, at_import + "print(0)\n", SQUARE_PROGRAM | {"time_limit_s": 1}).kind in (WRONG, TIMEOUT)
 
 
 def test_a_result_that_answers_for_the_test(grader: CodeGrader) -> None:
@@ -694,7 +694,7 @@ def test_a_result_that_answers_for_the_test(grader: CodeGrader) -> None:
 
 
 def test_a_solution_cannot_shadow_the_builtins_of_a_test(grader: CodeGrader) -> None:
-    source = "def abs(x): return 0\ndef all(x): return True\ndef len(x): return 1\ndef sorted(x): return [9]\ndef f(x): return 0"
+    source = "def abs(x): return 0\ndef all(x): return True\ndef sorted(x): return [9]\ndef f(x): return 0"
     cases = ["assert abs(f(3) - 9) < 1", "assert all([f(3) == 9])", "assert sorted([f(3)]) == [9]"]
     for case in cases:
         assert grade(grader, source, {"assert_case": [case]}).kind is WRONG

@@ -186,3 +186,18 @@ def test_a_megabyte_of_braces_is_scanned_in_passing(opening: str) -> None:
 def test_an_unknown_ability_names_itself_and_the_known_ones() -> None:
     with pytest.raises(ConfigError, match='"poetry"; known abilities: code, math'):
         grader_for("poetry")
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        (r"So \fbox{5}.", "5"),
+        (r"So $\boxed 57$.", "57"),
+        (r"So $\boxed-3/4$", "-3/4"),
+        (r"So \boxed C", "C"),
+        (r"First \boxed{4}, in the \boxed form.", "4"),
+        (r"So \fbox 5", None),
+    ],
+)
+def test_a_box_in_other_words_is_a_box(response, answer):
+    assert extract_answer(response, finished=True) == answer

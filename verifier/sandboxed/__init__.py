@@ -1,1 +1,1 @@
-"""What runs inside the sandbox. Standard library only: its sources are handed in as text, no file of ours is in there."""
+"""What runs inside the sandbox. Standard library only: the sources are handed in as text, no file of ours is there."""

@@ -9,13 +9,20 @@ from __future__ import annotations
 import ast
 import atexit
 import builtins
+import decimal
 import gc
 import os
+import random
+import resource
+import signal
 import socket
+import struct
 import sys
 import threading
+import time
 import traceback
 import types
+from functools import cache
 from typing import Any, NoReturn
 
 from . import frames
@@ -50,21 +57,36 @@ _RECURSION = 50_000
 """What LiveCodeBench gives function-call problems; a program sets its own, as in plain Python."""
 
 
-def run_program(source: str) -> NoReturn:
-    """As ``python solution.py`` with the scratch folder as the current one."""
+def run_program(source: str, leash: socket.socket) -> NoReturn:
+    """As ``python solution.py`` with the scratch folder as the current one, once for every input.
+
+    A run that leaves the process as it found it says over ``leash`` how it went, and the next input runs here, in a
+    fresh ``__main__``; that saves a fork. Any other ends with its process. Who lies about that harms only himself.
+    """
+    before = _Process()
+    while True:
+        code, namespace = _run_once(source)
+        if code or threading.active_count() > 1:
+            _finish(code, namespace)
+        if not _wind_up(namespace) or not before.is_as_it_was():
+            os._exit(code)
+        leash.send(struct.pack("=q", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+        if not leash.recv(1):
+            os._exit(code)
+        before.restore()
+
+
+def _run_once(source: str) -> tuple[int, dict[str, Any]]:
     namespace = _main_module()
     sys.argv = ["solution.py"]
-    sys.path.insert(0, os.getcwd())
-    code = 1
     try:
-        compiled = compile(source, "solution.py", "exec", dont_inherit=True)
-        exec(compiled, namespace)
-        code = 0
+        exec(compile(source, "solution.py", "exec", dont_inherit=True), namespace)
     except SystemExit as end:
-        code = _exit_code(end.code)
+        return _exit_code(end.code), namespace
     except BaseException:
         traceback.print_exc()
-    _finish(code, namespace)
+        return 1, namespace
+    return 0, namespace
 
 
 def _exit_code(code: Any) -> int:
@@ -75,30 +97,94 @@ def _exit_code(code: Any) -> int:
 
 
 def _finish(code: int, namespace: dict[str, Any]) -> NoReturn:
-    """The end of an interpreter without its cost: wait for threads, run exit functions and destructors, flush."""
+    """The end of an interpreter, without its cost: wait for threads, then ``_wind_up``."""
     try:
-        threading._shutdown()
+        threading._shutdown()  # type: ignore[attr-defined]
+    except BaseException:
+        traceback.print_exc()
+    if not _wind_up(namespace):
+        code = code or 120  # what the interpreter exits with where it cannot flush
+    os._exit(code)
+
+
+def _wind_up(namespace: dict[str, Any]) -> bool:
+    """Exit functions, destructors and buffers; whether all went well."""
+    try:
         atexit._run_exitfuncs()
         _flush()
         namespace.clear()
         _flush()
     except BaseException:
         traceback.print_exc()
-        code = code or 120
-    os._exit(code)
+        return False
+    return True
+
+
+class _Process:
+    """What a program could change in its process, and what of it can be put back."""
+
+    def __init__(self) -> None:
+        self._path, self._random = list(sys.path), random.getstate()
+        self._recursion = sys.getrecursionlimit()
+        self._state = self._look()
+
+    def _look(self) -> list[Any]:
+        """Changes to any of these mean that the process is not used again."""
+        free = os.dup(0)
+        os.close(free)
+        return [
+            free,
+            [(found.st_dev, found.st_ino) for found in map(os.fstat, range(3))],
+            os.getcwd(),
+            dict(os.environ),
+            list(map(id, builtins.__dict__.values())),
+            len(builtins.__dict__),
+            set(vars(sys)),
+            set(sys.modules),
+            [signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)],
+            threading.stack_size(),
+            str(decimal.getcontext()),
+            (sys.gettrace(), sys.getprofile(), sys.get_int_max_str_digits(), gc.isenabled()),
+        ]
+
+    def is_as_it_was(self) -> bool:
+        try:
+            return self._look() == self._state and not _has_children()
+        except BaseException:
+            return False
+
+    def restore(self) -> None:
+        """For the next run; descriptors 0 to 2 hold new content by now."""
+        for fd in range(3):
+            os.lseek(fd, 0, os.SEEK_SET)
+        open_streams()
+        sys.path[:] = self._path
+        random.setstate(self._random)
+        sys.setrecursionlimit(self._recursion)
+
+
+def _has_children() -> bool:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _flush() -> None:
-    for stream in {sys.stdout, sys.__stdout__, sys.stderr, sys.__stderr__} - {None}:
-        if not getattr(stream, "closed", False):
+    for stream in {sys.stdout, sys.__stdout__, sys.stderr, sys.__stderr__}:
+        if stream is not None and not getattr(stream, "closed", False):
             stream.flush()
 
 
 def open_streams() -> None:
     """Fresh text streams over whatever descriptors 0, 1 and 2 now are."""
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    modes = {"stdin": "r", "stdout": "w", "stderr": "w"}
+    for fd, (name, mode) in enumerate(modes.items()):
+        errors = "backslashreplace" if name == "stderr" else "surrogateescape"
+        stream = open(fd, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
 def _main_module() -> dict[str, Any]:
@@ -108,33 +194,59 @@ def _main_module() -> dict[str, Any]:
     return main.__dict__
 
 
+_BUILTINS = frozenset(dir(builtins))
+_QUICK_S = 0.005
+
+
 def serve_solution(link: socket.socket, prefix: str, source: str) -> NoReturn:
-    """Load a solution, say so, then answer until the judge hangs up. ``case`` forks: what follows leaves no trace."""
+    """Load a solution, say so, then answer until the judge hangs up.
+
+    Every case starts from the solution as loaded: one that loads quickly is loaded again, a slow one is forked.
+    """
     sys.setrecursionlimit(_RECURSION)
-    namespace = _main_module()
+    _extend_builtins()
+    started = time.perf_counter()
     try:
-        exec(compile(PRELUDE, "prelude", "exec", dont_inherit=True), namespace)
-        prelude = dict(namespace)
-        exec(compile(prefix, "prefix", "exec", dont_inherit=True), namespace)
-        shared = _classes(namespace, prelude)
-        exec(_compiled(prefix, source), namespace)
+        solution = _Solution(prefix, source)
+        peer = solution.load(link)
     except BaseException as error:
         frames.send(link, ANSWER, ["raised", type(error).__name__, _message(error)])
         os._exit(1)
+    quick = time.perf_counter() - started < _QUICK_S and threading.active_count() == 1
     frames.send(link, ANSWER, ["loaded"])
-    peer = Peer(link, shared, solution_serves(namespace, prelude))
+    fresh = True
     while (frame := frames.receive(link)) is not None:
         kind, body, _ = frame
         if kind == ASK:
             peer.answer(body)
-        elif body == "case":
+        elif body == "end":
+            if not quick:
+                os._exit(0)
+            frames.send(link, ANSWER, ["ended", 0])
+        elif not quick:
             child = os.fork()
             if child:
                 _, status = os.waitpid(child, 0)
                 frames.send(link, ANSWER, ["ended", status])
-        else:
-            os._exit(0)
+        elif not fresh:
+            peer = solution.load(link)
+        fresh = False
     os._exit(0)
+
+
+class _Solution:
+    """A solution's code, to be loaded as often as there are cases."""
+
+    def __init__(self, prefix: str, source: str) -> None:
+        self._prefix = prefix
+        self._source = _compiled(prefix, source)
+
+    def load(self, link: socket.socket) -> Peer:
+        """Run it in a namespace of its own; what answers for it."""
+        namespace = _main_module()
+        shared = _set_up(namespace, self._prefix)
+        exec(self._source, namespace)
+        return Peer(link, shared, solution_serves(namespace))
 
 
 def _compiled(prefix: str, source: str) -> types.CodeType:
@@ -147,13 +259,13 @@ def _compiled(prefix: str, source: str) -> types.CodeType:
         return compile(prefix + source, "solution.py", "exec", dont_inherit=True)
 
 
-def _classes(namespace: dict[str, Any], prelude: dict[str, Any]) -> dict[str, type]:
-    """Classes that the prefix defines: both ends know them, so their instances travel as attributes."""
-    return {
-        name: value
-        for name, value in namespace.items()
-        if name not in prelude and isinstance(value, type) and value.__module__ == "__main__"
-    }
+def _set_up(namespace: dict[str, Any], prefix: str) -> dict[str, type]:
+    """The prefix, as on both sides. Returns the classes that it defines: since both ends have them, their instances
+    travel as attributes."""
+    if prefix:
+        exec(compile(prefix, "prefix", "exec", dont_inherit=True), namespace)
+    found = {name: value for name, value in namespace.items() if isinstance(value, type)}
+    return {name: value for name, value in found.items() if value.__module__ == "__main__"}
 
 
 def _message(error: BaseException) -> str:
@@ -166,16 +278,16 @@ def _message(error: BaseException) -> str:
 def run_tests(link: socket.socket, prefix: str, tests: str, entry: str) -> NoReturn:
     """Run a test program against the solution at the other end; the verdict is ours alone to say."""
     sys.setrecursionlimit(_RECURSION)
+    _extend_builtins()
     namespace = _main_module()
     asked = False
     try:
-        exec(compile(PRELUDE, "prelude", "exec", dont_inherit=True), namespace)
-        prelude = dict(namespace)
-        exec(compile(prefix, "prefix", "exec", dont_inherit=True), namespace)
-        peer = Peer(link, _classes(namespace, prelude), {"call": _call_back})
+        shared = _set_up(namespace, prefix)
+        known = set(namespace)
+        peer = Peer(link, shared, {"call": _call_back})
         program = compile(tests, "tests", "exec", dont_inherit=True)
         asked = True
-        for name in _wanted(tests, set(namespace) - set(prelude)):
+        for name in _wanted(tests, known):
             if peer.ask("has", name):
                 namespace[name] = mark_class(peer.ask("lookup", name), name)
         candidate = peer.ask("lookup", entry) if entry else None
@@ -199,7 +311,7 @@ def _wanted(tests: str, prefix_names: set[str]) -> list[str]:
     defined = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     imported = {(alias.asname or alias.name).split(".")[0] for node in nodes for alias in _aliases(node)}
     arguments = {node.arg for node in nodes if isinstance(node, ast.arg)}
-    known = stored | defined | imported | arguments | prefix_names | set(dir(builtins))
+    known = stored | defined | imported | arguments | prefix_names | _BUILTINS
     return sorted({node.id for node in names} - known)
 
 
@@ -218,10 +330,22 @@ def _blame(error: BaseException) -> str:
     return f"{_message(error)} (line {lines[-1]} of the tests)" if lines else _message(error)
 
 
+@cache
+def _prelude_names() -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(PRELUDE, names)
+    return {name: value for name, value in names.items() if not name.startswith("__")}
+
+
+def _extend_builtins() -> None:
+    """The prelude's names stand where builtins do: anybody's own definition goes before them, and no namespace has to
+    be filled with them."""
+    builtins.__dict__.update(_prelude_names())
+
+
 def preload() -> None:
     """Import what solutions import, once, so that every fork has it; then keep the collector off all that."""
-    namespace: dict[str, Any] = {}
-    exec(compile(PRELUDE, "prelude", "exec", dont_inherit=True), namespace)
+    _prelude_names()
     for name in ("array", "dataclasses", "decimal", "enum", "fractions", "io", "statistics", "time", "timeit", "queue"):
         __import__(name)
     gc.collect()

@@ -9,8 +9,8 @@ from typing import Any
 
 PROGRAM, SERVE, CASE = b"P", b"S", b"C"
 """What the judge sends: run this on that input; load this and serve; begin or end a case in a fork."""
-ENDED, GONE = b"E", b"G"
-"""What a keeper sends: how a program ended; that who served is gone."""
+SETTLED, ENDED, GONE, FAILED = b"T", b"E", b"G", b"F"
+"""What a keeper sends: it is ready; how a program ended; who served is gone; it could not do its work."""
 ASK, ANSWER, VERDICT = b"A", b"B", b"V"
 """Between peers, in both directions; and a test program's last word."""
 
@@ -19,8 +19,13 @@ _HEAD = struct.Struct(">cII")
 
 def send(link: socket.socket, kind: bytes, body: Any, blob: bytes = b"") -> None:
     """Write one frame; a JSON body never holds NaN as a word, because ``plain`` spells it out."""
+    link.sendall(pack(kind, body, blob))
+
+
+def pack(kind: bytes, body: Any, blob: bytes = b"") -> bytes:
+    """One frame as bytes; several in one writing wake the other end once."""
     text = json.dumps(body).encode()
-    link.sendall(_HEAD.pack(kind, len(text), len(blob)) + text + blob)
+    return _HEAD.pack(kind, len(text), len(blob)) + text + blob
 
 
 def receive(link: socket.socket) -> tuple[bytes, Any, bytes] | None:

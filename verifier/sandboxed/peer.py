@@ -25,7 +25,12 @@ MAX_ANSWER = 12_000_000
 """Characters and nodes of one answer together; beyond it nothing is sent."""
 
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
-_UNARY = {"neg": operator.neg, "pos": operator.pos, "abs": operator.abs, "invert": operator.invert}
+_UNARY: dict[str, Callable[[Any], Any]] = {
+    "neg": operator.neg,
+    "pos": operator.pos,
+    "abs": operator.abs,
+    "invert": operator.invert,
+}
 _ORDER = ("lt", "le", "gt", "ge")
 
 
@@ -246,9 +251,13 @@ class _Stranger:
     """Equal to nothing that is honest."""
 
 
+def _holds_for_all(value: Any) -> bool:
+    return bool(value == _Stranger())
+
+
 def _equal(left: Any, right: Any) -> bool:
     """The objects' own equality, unless it holds for anything at all."""
-    return type(left) is type(right) and bool(left == right) and not left == _Stranger() and not right == _Stranger()
+    return type(left) is type(right) and bool(left == right) and not (_holds_for_all(left) or _holds_for_all(right))
 
 
 def _next(iterator: Any) -> tuple[bool, Any]:
@@ -258,14 +267,14 @@ def _next(iterator: Any) -> tuple[bool, Any]:
         return True, None
 
 
-def solution_serves(namespace: dict[str, Any], prelude: dict[str, Any]) -> dict[str, Callable[..., Any]]:
-    """What a test program may ask of the solution in ``namespace``; the prelude's names are not the solution's."""
+def solution_serves(namespace: dict[str, Any]) -> dict[str, Callable[..., Any]]:
+    """What a test program may ask of the solution in ``namespace``."""
 
     def lookup(expression: str) -> Any:
         return find(namespace, expression)
 
     def has(name: str) -> bool:
-        return name in namespace and namespace[name] is not prelude.get(name, namespace)
+        return name in namespace
 
     def apply(name: str, left: Any, right: Any) -> Any:
         return getattr(operator, f"__{name}__")(left, right)
@@ -297,7 +306,7 @@ def solution_serves(namespace: dict[str, Any], prelude: dict[str, Any]) -> dict[
 def find(namespace: dict[str, Any], expression: str) -> Any:
     """What ``twoSum``, ``Solution().twoSum`` or a method of ``class Solution`` stands for."""
     solution = namespace.get("Solution")
-    if expression not in namespace and isinstance(solution, type) and hasattr(solution, expression):
+    if isinstance(solution, type) and hasattr(solution, expression):  # the prelude may have another of that name
         return getattr(solution(), expression)
     if expression.startswith("Solution().") and solution is None:
         expression = expression.removeprefix("Solution().")

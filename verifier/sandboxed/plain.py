@@ -19,10 +19,10 @@ from fractions import Fraction
 from typing import Any
 
 _SMALL = 1 << 53
-_SEQUENCES = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset", deque: "deque"}
-_MAPPINGS = {dict: "dict", OrderedDict: "OrderedDict", defaultdict: "defaultdict", Counter: "Counter"}
+_SEQUENCES: dict[type, str] = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset", deque: "deque"}
+_MAPPINGS: dict[type, str] = {dict: "dict", OrderedDict: "OrderedDict", defaultdict: "defaultdict", Counter: "Counter"}
 _MADE = {"OrderedDict": OrderedDict, "defaultdict": defaultdict, "Counter": Counter, "dict": dict}
-_BY_TEXT: dict[type, Callable[[Any], str]] = {Decimal: str, Fraction: str, range: repr, bytearray: bytes.hex}
+_BY_TEXT: dict[type, Callable[[Any], str]] = {Decimal: str, Fraction: str, range: repr, bytearray: bytearray.hex}
 _DATES = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta)
 
 MUTABLE = frozenset({"list", "set", "deque", "dict", "OrderedDict", "defaultdict", "Counter", "object"})
@@ -175,7 +175,7 @@ class Unpacker:
             return self._existing[index]
         if tag == "object":
             cls = self._shared[self.nodes[index][1][0]]
-            return cls.__new__(cls)
+            return cls.__new__(cls)  # type: ignore[call-overload]
         return {"list": list, "set": set, "deque": deque, **_MADE}[tag]()
 
     def _finish(self, index: int) -> None:

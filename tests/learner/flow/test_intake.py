@@ -1,5 +1,7 @@
 """The learner's hands on real streams: issue, take in, refund, account for everything. The test plays the workers."""
 
+import json
+
 import numpy as np
 import pytest
 from leeway_rl.common.config import compose
@@ -9,6 +11,7 @@ from leeway_rl.common.streams import WorkStream
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.learner.flow.curriculum import Curriculum
 from leeway_rl.learner.flow.intake import Intake
+from leeway_rl.learner.flow.pacing import Pacer
 from leeway_rl.learner.flow.prompts import Prompt, PromptSource
 from leeway_rl.learner.train import make_book, open_ledger
 from leeway_rl.leeway.audit import audit
@@ -112,6 +115,17 @@ def test_spans_from_an_impossible_version_are_refused(flow, wait_until):
     assert "version 7 outside the possible 0..1" in worker.dead_letters()[0]["reason"]
 
 
+def test_a_timeout_trains_with_reward_0_and_an_error_never_trains(flow, wait_until):
+    intake, worker, _ = flow
+    play(worker, 0, kinds=(VerdictKind.CORRECT, VerdictKind.ERROR))
+    wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
+    play(worker, 1, kinds=(VerdictKind.TIMEOUT, VerdictKind.CORRECT))
+    play(worker, 2)
+    batch = intake.next_batch(5)
+    assert numbers(batch) == [1, 2]
+    assert batch[0].rewards_S.tolist() == [0.0, 1.0]
+
+
 def test_a_group_given_up_is_refunded_as_poison(flow, wait_until):
     intake, worker, _ = flow
     job = worker.take(WorkStream.PROMPTS, count=1, block_s=2, lease_s=60)[0]
@@ -151,7 +165,13 @@ def test_what_a_step_reports_counts_the_rejected_groups_too(flow, wait_until):
     for ticket in (1, 2):
         play(worker, ticket)
     generated = intake.trained(intake.next_batch(5), "0")
-    assert generated == {"reward/mean": 4 / 6, "generated/groups": 3, "generated/length_mean": 2.5}
+    assert generated == {
+        "reward/mean": 4 / 6,
+        "generated/groups": 3,
+        "generated/length_mean": 2.5,
+        "generated/seconds_mean": 0.5,
+        "generated/grading_s_mean": 0.02,
+    }
 
 
 def test_only_a_checkpoint_lets_the_payloads_go(flow):
@@ -215,6 +235,31 @@ def test_the_policy_is_a_live_control(begin, wait_until):
     assert numbers(intake.next_batch(5)) == [1, 2]
     (turned,) = [line for line in read(ledger.path) if line["event"] == "control"]
     assert (turned["name"], turned["value"], turned["previous"]) == ("overflow", "drop", "wait")
+
+
+def test_the_pipeline_depth_is_a_live_control_and_survives_a_checkpoint(begin, wait_until):
+    intake, worker, ledger = begin("flow.max_staleness=2")
+    wait_until(lambda: intake.depth()[0] == 4, "two steps' worth of tickets, as long as nothing is measured")
+    worker.set_control("pipeline_depth", "5")
+    wait_until(lambda: intake.depth()[0] == 5, "another ticket")
+    worker.set_control("pipeline_depth", "100")
+    wait_until(lambda: intake.depth()[0] == 6, "every place of the bound")
+    worker.set_control("pipeline_depth", "2")
+    wait_until(lambda: intake.book.pipeline_depth == 2, "the dial")
+    for ticket in range(4):
+        play(worker, ticket)
+    for step, live in ((0, 4), (1, 2)):  # what is live stays live; nothing is issued until less than a batch is
+        intake.trained(intake.next_batch(5), "0")
+        assert (intake.book.version, intake.depth()[0]) == (step + 1, live)
+    turned = [line["value"] for line in read(ledger.path) if line["event"] == "control"]
+    assert turned == ["5", "100", "2"]
+    state = intake.snapshot()
+    assert make_book(intake.config, state).pipeline_depth == 2
+    again = Pacer()
+    again.restore(json.loads(json.dumps(state["pacing"])))
+    assert again.steps == intake.pacer.steps
+    intake.stop()
+    assert audit(ledger.path, unfinished=True).version == 2
 
 
 STAGES = "stages=[{from_step=1,groups_per_step=1,max_response_tokens=9,temperature=0.5}]"

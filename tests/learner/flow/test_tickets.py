@@ -49,8 +49,57 @@ def test_vacancies_are_the_places_that_nobody_holds():
     assert book.vacancies() == [0, 1]
 
 
+def test_the_depth_counts_steps_so_that_a_larger_stage_to_come_is_issued_for_in_full():
+    schedule = Schedule(starts=(0, 2), groups_per_step=(2, 6), steps=9)
+    book = TicketBook(schedule=schedule, max_staleness=3, auto_depth=2.5)
+    assert (book.depth, book.vacancies()) == (7, [0, 0, 0, 0, 1, 1, 1])
+    book.version = 1
+    assert (book.depth, book.vacancies()) == (11, [0, 0, *[1] * 9])
+    book.auto_depth = 99.0
+    assert book.depth == sum(schedule.places(1, 3).values())
+
+
+def test_a_fixed_depth_never_exceeds_the_bound_and_never_withholds_a_batch():
+    schedule = Schedule(starts=(0, 2), groups_per_step=(2, 2), steps=9)
+    book = TicketBook(schedule=schedule, max_staleness=1, version=1, pipeline_depth=3)
+    assert book.vacancies() == [0, 0, 1]
+    for stage in book.vacancies():
+        book.issue(stage)
+    book.refund(0)
+    book.pipeline_depth = 2
+    assert book.vacancies() == [0]  # 2 are live already, but the step under way lacks one
+    book.pipeline_depth = 100
+    assert (book.depth, book.vacancies()) == (4, [0, 1])
+
+
+@given(
+    depth=st.one_of(st.integers(1, 99), st.floats(0, 9)),
+    bound=st.integers(0, 3),
+    version=st.integers(0, 8),
+    held=st.lists(st.integers(0, 4), min_size=2, max_size=2),
+    issue_ahead=st.booleans(),
+)
+def test_the_depth_takes_from_the_end_of_the_bounds_places_and_at_zero_changes_nothing(
+    depth, bound, version, held, issue_ahead
+):
+    schedule = Schedule(starts=(0, 5), groups_per_step=(3, 4), steps=9, issue_ahead=issue_ahead)
+    book = TicketBook(schedule=schedule, max_staleness=bound, version=version)
+    for stage, count in enumerate(held):
+        for _ in range(count):
+            book.issue(stage)
+    free = book.vacancies()
+    if isinstance(depth, int):
+        book.pipeline_depth = depth
+    else:
+        book.auto_depth = depth
+    paced = book.vacancies()
+    assert paced == free[: len(paced)]
+    assert held[book.stage] + paced.count(book.stage) >= min(book.groups_per_step, held[book.stage] + len(free))
+    assert bound > 0 or paced == free
+
+
 class AnyOrder(RuleBasedStateMachine):
-    """Random completion orders, refunds, turns of η and of the policy, and steps, against a book of several stages.
+    """Random completion orders, refunds, turns of η, depth and policy, and steps, against a book of several stages.
 
     A ticket's responses take tokens of the version at its issue at the earliest and of the version at its arrival at
     the latest. What the learner does with the batch is done here: what is expired is refunded, under ``mask`` the
@@ -85,6 +134,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.book.max_staleness = bound
         for ticket in self.book.live:
             self.largest[ticket] = max(self.largest[ticket], bound)
+
+    @rule(depth=st.one_of(st.just("auto"), st.integers(1, 20)), auto_depth=st.floats(0, 6))
+    def turn_the_depth(self, depth, auto_depth):
+        self.book.pipeline_depth, self.book.auto_depth = depth, auto_depth
 
     @rule(overflow=st.sampled_from(get_args(Overflow)))
     def turn_the_policy(self, overflow):

@@ -1,0 +1,149 @@
+"""How many groups to keep live: the fewest at which the learner does not wait. No I/O, no clock: times are values.
+
+The bound gives places; pacing gives a depth, and a ticket is issued while there is room under both. Filling every
+place would make data wait in the queue and grow as old as the bound allows, even where fewer keep the learner busy.
+
+The rule, in training steps (one step is the S seconds from a batch handed to the learner until it asks for the next)::
+
+    depth = 1 + n + (1/a - 1) w + 2 sqrt(u / B)        u = n - 1 + (1/a - 1) w,  for ``wait`` u = (1/a - 1) w
+
+``1``       the batch in training: its groups are live until the step ends.
+``n``       the steps that a ticket needs from its issue to being ready. Places fall free at the ends of steps, so
+            tickets are issued there, B at a time, and one that takes L seconds is ready at the ceil(L/S)-th end after.
+            By Little's law, B tickets a step that stay n steps are n·B groups. Policies that take what is ready need
+            the mean of ceil(L/S): at a step's end B·P(ceil(L/S) > j) of those issued j steps ago are missing, in sum
+            B·(n - 1), and of the n·B that are not in training B are ready. ``wait`` needs every group of a batch: n is
+            the least whole number by which the slowest group of a batch is late by ``LATE`` of a step on average.
+            Then so is the learner, at most: a batch issued n steps ago is waited for only as long as it is late.
+``a``       the share of groups that are trained. A refund is replaced at once, 1/a - 1 times for every group trained;
+            by Little's law (1/a - 1)·w·B replacements are under way, w the mean of L/S.
+``2 sqrt``  how far the number under way strays from its mean: no more than a Poisson number's does.
+
+At a = 1 and 0 < L < S the depth is exactly 2: one batch in training, one being made; no queue can be shorter without
+waiting. It is stable: n, a and w are measured, and do not depend on the depth as long as rollout keeps up. Where it
+does not, L grows with the depth and the depth to the bound's places: the learner waits at every depth, and tickets that
+wait for a worker do not age, since a worker samples from the newest version it holds.
+
+S is the time that the learner is busy; waiting must not pass for a long step, or auto would settle for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import astuple, dataclass, field
+from typing import Any
+
+from ...common.config import Overflow
+
+STEPS = 32
+"""How many training steps the measurements go back."""
+LATE = 0.01
+"""Share of a step that the learner may wait on average."""
+UNMEASURED = 2.0
+"""The depth in steps while nothing is known: one batch in training, one being made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One training step; latencies are from issue to arrival, in units of this step's busy time."""
+
+    slowest: float
+    """Of the batch: its longest latency; 0 where none was measured."""
+    arrived: int
+    """Groups that came in since the step before, refunded ones included."""
+    latencies: float
+    """Sum over these of their latency."""
+    ends: int
+    """Sum over these of the latency rounded up to whole steps."""
+    trained: int
+    refunded: int
+    """Groups that left untrained since the step before."""
+
+
+@dataclass(slots=True)
+class Pacer:
+    """Measures the groups' way through the system, and says how many steps' worth of them to keep live."""
+
+    steps: deque[Measured] = field(default_factory=lambda: deque(maxlen=STEPS))
+    _issued_at: dict[int, float] = field(default_factory=dict)
+    _latency_s: dict[int, float] = field(default_factory=dict)
+    """Of the groups that are ready."""
+    _arrived_s: list[float] = field(default_factory=list)
+    """Latencies of the groups that came in since the last step was recorded."""
+    _refunded: int = 0
+    _handed: tuple[float, int, float] | None = None
+    """Of the batch in training: when it was handed over, how many groups, its longest latency in seconds."""
+    _begun: bool = False
+    """Whether the learner has had its first batch."""
+
+    def issued(self, ticket: int, now: float) -> None:
+        """A ticket is live from now on. Those before the first batch are not measured: they wait for engines to start,
+        which no depth can hide."""
+        if self._begun:
+            self._issued_at[ticket] = now
+
+    def arrived(self, ticket: int, now: float) -> None:
+        """The group is graded: it will be ready, or refunded."""
+        if ticket in self._issued_at:
+            self._latency_s[ticket] = now - self._issued_at.pop(ticket)
+            self._arrived_s.append(self._latency_s[ticket])
+
+    def refunded(self, ticket: int) -> None:
+        """The group leaves untrained, and another takes its place."""
+        self.withdrawn(ticket)
+        self._refunded += 1
+
+    def withdrawn(self, ticket: int) -> None:
+        """The group leaves with its stage, or with the run."""
+        self._issued_at.pop(ticket, None)
+        self._latency_s.pop(ticket, None)
+
+    def handed(self, tickets: list[int], now: float) -> None:
+        """The learner has its batch."""
+        self._begun = True
+        self._handed = now, len(tickets), max(self._latency_s.pop(ticket, 0.0) for ticket in tickets)
+
+    def asked(self, now: float) -> bool:
+        """The learner asks for its next batch; returns whether that ends a step, so that there is more to go by."""
+        if self._handed is None:
+            return False
+        handed_at, trained, slowest_s = self._handed
+        busy_s = max(now - handed_at, 1e-6)
+        latencies = [latency_s / busy_s for latency_s in self._arrived_s]
+        ends = sum(max(1, math.ceil(latency)) for latency in latencies)
+        self.steps.append(Measured(slowest_s / busy_s, len(latencies), sum(latencies), ends, trained, self._refunded))
+        self._handed, self._arrived_s, self._refunded = None, [], 0
+        return True
+
+    def depth(self, overflow: Overflow, groups_per_step: int) -> float:
+        """The depth in training steps under a policy, ``groups_per_step`` being B; at least 2."""
+        arrived, trained = sum(step.arrived for step in self.steps), sum(step.trained for step in self.steps)
+        if not arrived:
+            return UNMEASURED
+        again = sum(step.refunded for step in self.steps) / trained
+        replacements = again * sum(step.latencies for step in self.steps) / arrived
+        if overflow == "wait":
+            ready_after: float = covering([step.slowest for step in self.steps])
+            varying = replacements
+        else:
+            ready_after = sum(step.ends for step in self.steps) / arrived
+            varying = ready_after - 1 + replacements
+        return 1 + ready_after + replacements + 2 * math.sqrt(varying / groups_per_step)
+
+    def state(self) -> list[list[float]]:
+        """What a checkpoint keeps, as JSON. What is under way is issued again after a resume, and measured anew."""
+        return [list(astuple(step)) for step in self.steps]
+
+    def restore(self, state: list[list[Any]]) -> None:
+        """Go back to what ``state`` gave."""
+        self.steps.extend(Measured(*step) for step in state)
+
+
+def covering(slowest: list[float]) -> int:
+    """The least whole number of steps, at least 1, by which batches with these slowest groups are late by ``LATE`` of a
+    step on average."""
+    steps = 1
+    while sum(max(0.0, latency - steps) for latency in slowest) > LATE * len(slowest):
+        steps += 1
+    return steps

@@ -1,0 +1,198 @@
+"""Settings for ``leeway plan`` from measurements: a run's folder, or rollout times on several numbers of GPUs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..common.config import Config
+from ..common.errors import DataError
+from ..common.ledger import read
+from . import rundata
+from .rundata import RunData
+from .simulate import Setting, simulate
+
+HALVINGS = 32
+"""At most, of the interval in which a replica's speed is looked for."""
+FIT_BATCHES = 8
+"""Batches of responses that a fit to rollout times averages over."""
+
+NEEDED = ("time/train_s", "time/wait_for_batch_s", "generated/groups", "generated/seconds_mean", "staleness/head_mean")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A run as a setting, and what the run itself did."""
+
+    setting: Setting
+    figures: dict[str, float]
+    """``steps_per_hour`` and ``head_mean``, of the steps that the plan counts."""
+
+
+def from_run(folder: Path) -> Measured:
+    """The setting that the run in ``folder`` is an instance of. ``DataError`` where something needed is missing.
+
+    Of a run of several stages, the one with the most steps, without its first and last η + 1: those find an empty
+    queue, these issue less. Lengths are those of the trained groups; a rejected group is drawn from the same. The speed
+    of a replica is the one at which generation takes as long as it took.
+    """
+    data = rundata.load(folder)
+    if data.config is None:
+        raise DataError(f"{folder}: {' '.join(data.missing)}")
+    stage = Counter(line.get("stage", 0) for line in data.steps).most_common(1)[0][0]
+    lines = [line for line in data.steps if line.get("stage", 0) == stage]
+    lacking = [key for key in NEEDED if key not in lines[-1]]
+    if lacking:
+        raise DataError(f"{folder / 'metrics.jsonl'}: no {', '.join(lacking)}: the run was made by an older version")
+    config = data.config.at_stage(stage)
+    bound = Counter(int(line["flow/max_staleness"]) for line in lines).most_common(1)[0][0]
+    lines = lines[bound + 1 : -bound - 1]
+    if len(lines) < 2:
+        raise DataError(
+            f"{folder / 'metrics.jsonl'}: {len(lines)} steps beside the first and last {bound + 1}: too few"
+        )
+    setting = _with_speed(_setting(folder, data, config, lines, stage, bound), _graded(lines, "generated/seconds_mean"))
+    figures = {
+        "steps_per_hour": 3600 / _mean(lines, "time/step_s"),
+        "head_mean": _mean(lines, "staleness/head_mean"),
+    }
+    return Measured(setting=setting, figures=figures)
+
+
+def _setting(
+    folder: Path, data: RunData, config: Config, lines: list[dict[str, Any]], stage: int, bound: int
+) -> Setting:
+    train_s, train_s_per_token = line_through([line["batch/tokens"] for line in lines], _values(lines, "time/train_s"))
+    refunded = sum(line["refunds/zero_advantage"] for line in lines)
+    trained = sum(line["batch/groups"] for line in lines)
+    whole = config.rollout.engine == "torch"  # one group at a time, from one version
+    pauses = [load["weights/paused_s"] for load in data.loads]
+    busy = ("time/wait_for_batch_s", "time/train_s")
+    return Setting(
+        lengths_GS=_lengths(folder, {int(line["step"]) for line in data.steps if line.get("stage", 0) == stage}),
+        groups_per_step=config.train.groups_per_step,
+        steps=len(lines) + bound + 1,
+        max_staleness=bound,
+        overflow=config.flow.overflow,
+        pipeline_depth=config.flow.pipeline_depth,
+        replicas=config.rollout.workers,
+        concurrency=1 if whole else config.rollout.concurrency,
+        in_flight=not whole,
+        pause_s=0.0 if whole or not pauses else float(np.mean(pauses)),
+        verify_s=_graded(lines, "generated/grading_s_mean") / config.verifier.jobs,
+        graders=config.verifier.workers,
+        train_s=train_s,
+        train_s_per_token=train_s_per_token,
+        publish_s=float(np.mean([line["time/step_s"] - sum(line[key] for key in busy) for line in lines])),
+        rejected=refunded / (refunded + trained),
+        checkpoint_every=config.train.checkpoint_every,
+    )
+
+
+def _with_speed(setting: Setting, generation_s: float) -> Setting:
+    """The setting whose groups take ``generation_s`` seconds on average.
+
+    Where a replica generates one group at a time, a token of the group takes as long however many of its responses are
+    left, as in one padded batch; where several share it, they share one rate. One number is all that a run at one load
+    can tell.
+    """
+    if setting.concurrency == 1:
+        return replace(setting, alone=float(setting.lengths_GS.max(axis=1).mean()) / generation_s)
+    low, high = 1.0, 1e8
+    for _ in range(HALVINGS):
+        rate = (low * high) ** 0.5
+        tried = simulate(replace(setting, alone=rate, peak=rate, steps=min(setting.steps, 40)))
+        low, high = (rate, high) if tried.generation_s / tried.generations > generation_s else (low, rate)
+        if high / low < 1.001:
+            break
+    return replace(setting, alone=high, peak=high)
+
+
+def _lengths(folder: Path, steps: set[int]) -> np.ndarray:
+    lines = read(folder / "ledger.jsonl")
+    groups = [line["lengths"] for line in lines if line["event"] == "trained" and line["step"] in steps]
+    if not groups:
+        raise DataError(f"{folder / 'ledger.jsonl'}: no trained group, so no lengths")
+    return np.array(groups, dtype=np.int64)[np.random.default_rng(0).permutation(len(groups))]
+
+
+def line_through(x: list[float], y: list[float]) -> tuple[float, float]:
+    """(at 0, slope) of the line nearest to the points, neither below 0."""
+    slope, at_zero = np.polyfit(x, y, 1) if len(set(x)) > 1 else (0.0, float(np.mean(y)))
+    if slope < 0:
+        return float(np.mean(y)), 0.0
+    if at_zero < 0:
+        return 0.0, float(np.mean(y) / np.mean(x))
+    return float(at_zero), float(slope)
+
+
+def _values(lines: list[dict[str, Any]], key: str) -> list[float]:
+    return [line[key] for line in lines]
+
+
+def _mean(lines: list[dict[str, Any]], key: str) -> float:
+    return float(np.mean(_values(lines, key)))
+
+
+def _graded(lines: list[dict[str, Any]], key: str) -> float:
+    """The mean of a key over graded groups, from its means by step."""
+    return float(np.average(_values(lines, key), weights=_values(lines, "generated/groups")))
+
+
+# --- rollout times on several numbers of GPUs ------------------------------------------------------------------------
+
+
+def fitted(times: dict[int, float], lengths_GS: np.ndarray, responses: int) -> Setting:
+    """The replica (one a GPU) at which ``responses`` responses, dealt out evenly and sampled at once, take ``times``:
+    seconds by number of replicas, two at least.
+
+    A replica's last response ends after ΣL·c + Lmax·(d - c) seconds, c = 1/peak and d = 1/alone: while it lasts each of
+    its tokens costs d - c, and every token of the replica c. The slowest replica sets the time. So the times are linear
+    in c and d once it is known which replica is slowest, and a few rounds of least squares find both.
+    """
+    rng = np.random.default_rng(0)
+    batches = [rng.choice(lengths_GS.ravel(), size=responses) for _ in range(FIT_BATCHES)]
+    alone_s, shared_s = 1.0, 0.1
+    for _ in range(20):
+        rows = []
+        for replicas in times:
+            slowest = [_slowest(batch, replicas, alone_s, shared_s) for batch in batches]
+            rows.append(np.mean(slowest, axis=0))
+        (alone_s, shared_s), *_ = np.linalg.lstsq(np.array(rows), np.array(list(times.values())), rcond=None)
+    if alone_s <= 0 or shared_s <= 0:
+        raise DataError(
+            f"--fit: no replica gives these times ({_said(times)}): more replicas have to be faster, less so "
+            "than in proportion"
+        )
+    return Setting(
+        lengths_GS=np.concatenate(batches)[:, None],
+        groups_per_step=responses,
+        steps=1,
+        max_staleness=0,
+        concurrency=responses,
+        alone=float(1 / alone_s),
+        peak=float(1 / shared_s),
+        train_s=0.0,
+    )
+
+
+def rollout_s(setting: Setting, replicas: int) -> float:
+    """Seconds until the last of a batch's responses has ended, simulated, mean of ``FIT_BATCHES`` batches."""
+    batches = np.split(setting.lengths_GS, FIT_BATCHES)
+    tried = [simulate(replace(setting, replicas=replicas, lengths_GS=batch)) for batch in batches]
+    return float(np.mean([outcome.steps[0].began for outcome in tried]))
+
+
+def _slowest(batch: np.ndarray, replicas: int, alone_s: float, shared_s: float) -> tuple[float, float]:
+    """(Lmax, ΣL - Lmax) of the replica that is done last."""
+    shares = [batch[first::replicas] for first in range(min(replicas, len(batch)))]
+    ends = [(int(share.max()), int(share.sum() - share.max())) for share in shares]
+    return max(ends, key=lambda end: alone_s * end[0] + shared_s * end[1])
+
+
+def _said(times: dict[int, float]) -> str:
+    return ", ".join(f"{replicas}: {seconds:g} s" for replicas, seconds in times.items())
