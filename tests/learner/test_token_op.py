@@ -52,6 +52,15 @@ def test_values_and_gradients_equal_those_of_whole_logits(dtype, tolerance, bias
         torch.testing.assert_close(gradient, reference, **close)
 
 
+def test_the_entropy_over_a_real_vocabulary_is_that_of_float64():
+    torch.manual_seed(0)
+    hidden_TH, weight_VH = torch.randn(20, 64), torch.randn(151_936, 64) / 8
+    found = token_op(hidden_TH, weight_VH, torch.zeros(20, dtype=torch.int64)).entropy_T
+    log_softmax_TV = (hidden_TH @ weight_VH.t()).double().log_softmax(-1)
+    exact_T = -(log_softmax_TV.exp() * log_softmax_TV).sum(-1)
+    torch.testing.assert_close(found.double(), exact_T, rtol=0, atol=5e-6)
+
+
 def test_measuring_without_a_gradient_gives_the_same_values():
     hidden_TH, weight_VH, taken_T, bias_V = _inputs(torch.float32)
     loss_of = _losses(len(taken_T), torch.float32)["both"]
