@@ -1,5 +1,6 @@
 """The benchmarks run and print their ratios; what the ratios are is for an idle machine to say."""
 
+import json
 import os
 import re
 import runpy
@@ -79,3 +80,21 @@ def test_the_math_verifier_prints_its_ratio_and_finds_the_same_verdicts(monkeypa
     monkeypatch.setattr(sys, "argv", ["math_verifier.py", "--rounds", "1", "--items", "40"])
     runpy.run_path(str(BENCHMARKS / "math_verifier.py"), run_name="__main__")
     assert re.search(r"^ratio [\d.]+ \(at least 3\); 0 of 40 verdicts differ$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_many_mixed_jobs_are_counted_after():
+    said = json.loads(_said("code_leaks.py", "--jobs 40 --seats 1"))
+    assert (said["jobs"], said["errors"], set(said["left"].values())) == (40, 0, {0})
+
+
+def test_the_code_grader_takes_turns_with_another_harness(tmp_path):
+    """In the place of the checkout, a harness that passes everything at once."""
+    package = tmp_path / "lcb_runner" / "evaluation"
+    package.mkdir(parents=True)
+    (package / "compute_code_generation_metrics.py").write_text(
+        "def evaluate_generations(samples, generations, num_process_evaluate):\n"
+        "    return {n: [[True]] for n in range(len(samples))}, {}\n"
+    )
+    said = _said("code_throughput.py", "--tests 2 --repeat 1 --rounds 1", str(tmp_path))
+    assert _number(r"^ +2 +[\d.]+ +([\d.]+) +[\d.]+$", said) > 0
+    assert _number(r"one more test costs (-?[\d.]+) ms", said) < 1000

@@ -87,6 +87,8 @@ def parse_tests(text: str) -> CodeTests:
         found = {"public_test_cases": found}
     if not isinstance(found, dict):
         raise ValueError(f"tests are an object or a list of {{input, output, testtype}}, found {_short(found)}")
+    # Parquet gives every row every key: those of the other formats are there, and null.
+    found = {key: value for key, value in found.items() if value is not None}
     options = _options(found)
     if "public_test_cases" in found or "private_test_cases" in found:
         tests, function = _livecodebench(found)

@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 import numpy as np
 
 from ..common.config import Config
-from ..common.errors import DecodeError
+from ..common.errors import ConfigError, DecodeError
 from ..common.service import Service
 from ..common.streams import Bus, HandOver, Job, WorkStream
 from ..common.types import Responses, Scores, Ticket, VerdictKind
@@ -57,7 +57,8 @@ class VerifierWorker:
 
     def run(self) -> None:
         """Consumes responses, produces scores; acknowledged by the hand-over itself. Dying here leaves the entries
-        pending, and another worker takes them when their lease is over."""
+        pending, and another worker takes them when their lease is over. Raises ``ConfigError`` where responses cannot
+        be graded on this machine at all."""
         at_once, under_way = GROUPS_A_JOB * self.config.verifier.jobs, set[Future[None]]()
         with ThreadPoolExecutor(at_once, thread_name_prefix="group") as threads:
             while not self.service.stopping.is_set():
@@ -73,8 +74,10 @@ class VerifierWorker:
                     WorkStream.RESPONSES, count=room, block_s=POLL_S, lease_s=self.config.broker.lease_s
                 )
                 if not jobs and self.service.run_finished():
-                    return
+                    break
                 under_way |= {threads.submit(self._handle, job) for job in jobs}
+        if self.service.failure is not None:
+            raise self.service.failure
 
     def _handle(self, job: Job) -> None:
         attempts = self.config.broker.max_attempts
@@ -86,6 +89,8 @@ class VerifierWorker:
                 self._grade(job)
         except DecodeError as error:
             self.bus.give_up(job, f"responses: {error}")
+        except ConfigError as error:
+            self.service.fail(error)  # no sandbox, no such grader: no group will fare better here
         except Exception:
             # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
             log.exception("group %s failed at attempt %d", job.group_id, job.attempt)

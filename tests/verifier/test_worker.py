@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 from leeway_rl.common.config import Config, Data, Model, Train, Verifier
+from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.service import Service
 from leeway_rl.common.streams import Bus, WorkStream
 from leeway_rl.common.types import VerdictKind
@@ -101,3 +102,22 @@ def test_a_failure_of_the_verifier_refunds_the_group_and_is_counted(make_bus, wa
 def _summed(minutes: list[dict[str, str]]) -> dict[str, str]:
     kinds = {kind for minute in minutes for kind in minute if kind != "why"}
     return {kind: str(sum(int(minute.get(kind, 0)) for minute in minutes)) for kind in kinds}
+
+
+def test_a_worker_that_cannot_grade_an_ability_ends_with_the_reason_and_keeps_the_group(make_bus, pool) -> None:
+    bus = make_bus()
+    ticket = a_ticket(7, ability="astrology")
+    bus.issue(ticket)
+    (job,) = bus.take(WorkStream.PROMPTS, count=1, block_s=1, lease_s=10)
+    bus.hand_over_responses(job, some_responses(ticket))
+    config = Config(
+        model=Model(path=""),
+        data=Data(path=""),
+        train=Train(steps=1, groups_per_step=1, group_size=2, max_response_tokens=8),
+    )
+    own = make_bus("verifier-2")
+    unknown = pytest.raises(ConfigError, match='no grader for ability "astrology"')
+    with Service(own, "verifier", lease_s=10, heartbeat_s=1) as service, unknown:
+        VerifierWorker(own, service, pool, lambda tokens: "", config).run()
+    assert bus.depths()["responses"] == 1
+    assert bus.depths()["dead_letters"] == 0

@@ -195,3 +195,18 @@ def test_a_dataset_loaded_by_the_hubs_own_library_is_read(rows, tmp_path):
     """The real loading code on a local dataset folder, which load_dataset takes like a hub name."""
     rows({"prompt": "p", "answer": "1"}, {"prompt": "q", "answer": "2"})
     assert [p.ground_truth for p in load(tmp_path, source="hub").prompts] == [("1",), ("2",)]
+
+
+def test_tests_of_a_code_row_pass_through_as_one_json_text(rows):
+    tests = {"inputs": ["0.50\n"], "outputs": ["1"]}
+    skywork = {"prompt": "p", "ability": "code", "reward_model": {"ground_truth": json.dumps(tests)}}
+    for row in ({"prompt": "p", "tests": tests}, {"prompt": "p", "tests": json.dumps(tests)}, skywork):
+        prompt = load(rows(row)).prompt(0)
+        assert prompt.ability == "code"
+        assert [json.loads(text) for text in prompt.ground_truth] == [tests]
+
+
+@pytest.mark.parametrize("tests", ["", "{", {}, [], 7, None])
+def test_a_code_row_without_tests_is_named(rows, tests):
+    with pytest.raises(DataError, match=r"rows.jsonl:1: the tests of a code row"):
+        load(rows({"prompt": "p", "tests": tests}))
