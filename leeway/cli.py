@@ -229,7 +229,7 @@ def plan(
     verify_s: Annotated[float | None, typer.Option(help="Grading a group. (0)", min=0)] = None,
     graders: Annotated[int | None, typer.Option(help="Groups graded side by side; 0: all. (0)", min=0)] = None,
     train_s: Annotated[float | None, typer.Option(help="A training step beside its tokens. (1)", min=0)] = None,
-    train_tokens_per_s: Annotated[float | None, typer.Option(help="Of the learner. (inf)")] = None,
+    train_tokens_per_s: Annotated[float | None, typer.Option(help="Of the learner. (inf)", min=1)] = None,
     publish_s: Annotated[float | None, typer.Option(help="Publishing a version. (0)", min=0)] = None,
     rejected: Annotated[float | None, typer.Option(help="Share of groups without a signal. (0)")] = None,
     seed: Annotated[int | None, typer.Option(help="Of lengths and rejections. (0)", min=0)] = None,
