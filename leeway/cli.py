@@ -211,26 +211,28 @@ def plan(
     length_sigma: Annotated[float, typer.Option(help="Their sigma.", min=0)] = 0.6,
     length_max: Annotated[int, typer.Option(help="The longest, tokens.", min=1)] = 16384,
     group_size: Annotated[int, typer.Option(help="G, responses a group.", min=1)] = 16,
-    groups_per_step: Annotated[int | None, typer.Option(help="B. [256]", min=1)] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps to simulate. [100]", min=1)] = None,
-    max_staleness: Annotated[str, typer.Option(help="Bounds, with commas: a row for each. [1]")] = "",
-    overflow: Annotated[str, typer.Option(help="Policies, with commas: a row for each. [wait]")] = "",
-    pipeline_depth: Annotated[str | None, typer.Option(help="auto, or groups live at most. [auto]")] = None,
-    replicas: Annotated[int | None, typer.Option(help="Rollout workers. [32]", min=1)] = None,
-    concurrency: Annotated[int | None, typer.Option(help="Groups a worker generates side by side. [8]", min=1)] = None,
-    alone: Annotated[float | None, typer.Option(help="Tokens/s of one response alone in a worker. [50]")] = None,
-    peak: Annotated[float | None, typer.Option(help="Tokens/s of a worker under full load; inf. [2000]")] = None,
-    in_flight: Annotated[
-        bool | None, typer.Option("--in-flight/--whole", help="New weights in the middle of a response? [in flight]")
+    groups_per_step: Annotated[int | None, typer.Option(help="B. (256)", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps to simulate. (100)", min=1)] = None,
+    max_staleness: Annotated[str, typer.Option(help="Bounds, with commas: a row for each. (1)")] = "",
+    overflow: Annotated[str, typer.Option(help="Policies, with commas: a row for each. (wait)")] = "",
+    pipeline_depth: Annotated[str | None, typer.Option(help="auto, or groups live at most. (auto)")] = None,
+    replicas: Annotated[int | None, typer.Option(help="Rollout workers. (32)", min=1)] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Groups a worker generates side by side. (8)", min=1)] = None,
+    alone: Annotated[float | None, typer.Option(help="Tokens/s of one response alone in a worker. (50)")] = None,
+    peak: Annotated[
+        float | None, typer.Option(help="Tokens/s of a worker under full load; inf: no limit. (2000)")
     ] = None,
-    pause_s: Annotated[float | None, typer.Option(help="A worker's pause at a new version. [0]", min=0)] = None,
-    verify_s: Annotated[float | None, typer.Option(help="Grading a group. [0]", min=0)] = None,
-    graders: Annotated[int | None, typer.Option(help="Groups graded side by side; 0: all. [0]", min=0)] = None,
-    train_s: Annotated[float | None, typer.Option(help="A training step beside its tokens. [1]", min=0)] = None,
-    train_tokens_per_s: Annotated[float | None, typer.Option(help="Of the learner. [inf]")] = None,
-    publish_s: Annotated[float | None, typer.Option(help="Publishing a version. [0]", min=0)] = None,
-    rejected: Annotated[float | None, typer.Option(help="Share of groups without a signal. [0]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of lengths and rejections. [0]", min=0)] = None,
+    in_flight: Annotated[
+        bool | None, typer.Option("--in-flight/--whole", help="New weights in the middle of a response? (in flight)")
+    ] = None,
+    pause_s: Annotated[float | None, typer.Option(help="A worker's pause at a new version. (0)", min=0)] = None,
+    verify_s: Annotated[float | None, typer.Option(help="Grading a group. (0)", min=0)] = None,
+    graders: Annotated[int | None, typer.Option(help="Groups graded side by side; 0: all. (0)", min=0)] = None,
+    train_s: Annotated[float | None, typer.Option(help="A training step beside its tokens. (1)", min=0)] = None,
+    train_tokens_per_s: Annotated[float | None, typer.Option(help="Of the learner. (inf)", min=1)] = None,
+    publish_s: Annotated[float | None, typer.Option(help="Publishing a version. (0)", min=0)] = None,
+    rejected: Annotated[float | None, typer.Option(help="Share of groups without a signal. (0)")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of lengths and rejections. (0)", min=0)] = None,
     gpus: Annotated[int | None, typer.Option(help="Find the best split of so many GPUs.", min=2)] = None,
     gpus_per_replica: Annotated[int, typer.Option(help="GPUs of a rollout worker.", min=1)] = 1,
     learner_gpus: Annotated[int, typer.Option(help="GPUs for which the learner's times are stated.", min=1)] = 1,
@@ -244,7 +246,7 @@ def plan(
     """Simulate a system on a virtual clock: steps an hour, staleness, idle shares, waste, length bias, memory.
 
     Admission, the bound and pacing are the learner's own code. A worker with n responses takes 1/alone + (n-1)/peak
-    seconds for a token of each. In brackets: what holds where neither the option nor --from says anything.
+    seconds for a token of each. In parentheses: what holds where neither the option nor --from says anything.
     """
     from . import plan as desk
 

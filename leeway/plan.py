@@ -111,7 +111,7 @@ def figures(outcome: Outcome) -> Figures:
         "pipeline_depth": setting.pipeline_depth,
         "steps_per_hour": 3600 * len(kept) / seconds,
         "learner_idle": sum(step.waited for step in kept) / seconds,
-        "replicas_idle": 1 - outcome.sampling_s / (setting.replicas * steps[-1].ended),
+        "replicas_idle": max(0.0, 1 - outcome.sampling_s / (setting.replicas * steps[-1].ended)),
         "depth_mean": sum(step.depth for step in kept) / len(kept),
         "head_mean": _mean(heads),
         "head_max": max(heads),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import settings as trying
 from hypothesis import strategies as st
 from leeway_rl.common.config import Overflow
+from leeway_rl.learner.flow.tickets import TicketBook
 from leeway_rl.leeway.plan import figures, lognormal
 from leeway_rl.leeway.simulate import Setting, simulate
 
@@ -187,6 +188,22 @@ def test_wait_pays_for_the_tail_and_drop_for_the_length():
     assert share_of_never_waiting(drop) > 0.95
     assert drop["length_trained_over_generated"] < 0.75
     assert drop["expired_share"] > 0.3
+
+
+class InOrderOfArrival(TicketBook):
+    def ready(self, ticket):
+        super().ready(ticket)
+        self.live[ticket] = self.live.pop(ticket)  # behind all that came before it
+
+
+def test_a_straggler_is_trained_at_once_because_the_oldest_ready_groups_go_first(monkeypatch):
+    """Taken as they come in, stragglers would queue, and grow older: the difference to the design's table."""
+    full = replace(TAIL, max_staleness=4, pipeline_depth=160)
+    oldest = {overflow: figures(simulate(replace(full, overflow=overflow))) for overflow in ("drop", "soft")}
+    monkeypatch.setattr("leeway_rl.leeway.simulate.TicketBook", InOrderOfArrival)
+    arrived = {overflow: figures(simulate(replace(full, overflow=overflow))) for overflow in ("drop", "soft")}
+    assert oldest["drop"]["expired_share"] < 0.25 < 0.35 < arrived["drop"]["expired_share"]
+    assert oldest["soft"]["groups_past_share"] < 0.06 < 0.15 < arrived["soft"]["groups_past_share"]
 
 
 @pytest.mark.parametrize("generation_s", [0.5, 1.0, 2.0])
