@@ -302,6 +302,11 @@ class Config(_Section):
         """The largest T of any stage, in tokens."""
         return max(view.train.max_response_tokens for view in self.views())
 
+    @property
+    def most_responses_at_once(self) -> int:
+        """Responses that a vLLM worker may sample side by side, in the stage with the largest groups."""
+        return self.rollout.concurrency * max(view.train.group_size for view in self.views())
+
 
 _STAGED_TRAIN = {"groups_per_step", "minibatch_groups", "group_size", "max_response_tokens"}
 

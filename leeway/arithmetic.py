@@ -266,7 +266,7 @@ def _rollout_page(config: Config, shape: Shape) -> str:
         ["KV cache, a longest sequence", _size(sequence), f"{longest:,} tokens"],
     ]
     if rollout.engine == "vllm":
-        at_once = rollout.concurrency * max(view.train.group_size for view in config.views())
+        at_once = config.most_responses_at_once
         gpus = f"{rollout.tensor_parallel} x 80 GB x {rollout.gpu_memory_utilization}"
         fits = f"{gpus}; the worker asks for up to {at_once}, and what does not fit waits"
         rows.append(["longest sequences that fit", str(fit), fits])

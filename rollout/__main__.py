@@ -29,7 +29,7 @@ def make_engine(config: Config, worker: str) -> Engine:
         dtype=rollout.dtype,
         worker=worker,
         max_model_len=config.data.max_prompt_tokens + config.longest_response,
-        max_num_seqs=rollout.concurrency * max(view.train.group_size for view in config.views()),
+        max_num_seqs=config.most_responses_at_once,
         gpu_memory_utilization=rollout.gpu_memory_utilization,
         tensor_parallel_size=rollout.tensor_parallel,
         concurrency=rollout.concurrency,
