@@ -5,12 +5,12 @@
     python benchmarks/overlap.py [--train-s 2] [--steps 24] [--side-by-side 8] [--out FOLDER]
 
 One rollout worker generates a batch of B groups side by side in t_rollout seconds; the learner trains it in t_train.
-At η = 0 they take turns, so that a step takes t_rollout + t_train; from η = 1 on it takes the longer of the two. What is
-printed is the measured throughput as a share of that, for rollout that takes half of the training time, about as
+At η = 0 they take turns, so that a step takes t_rollout + t_train; from η = 1 on it takes the longer of the two. What
+is printed is the measured throughput as a share of that, for rollout that takes half of the training time, about as
 long, and twice as long; with the pipeline depth that pacing finds and with every place of the bound filled.
 
-Rates leave out the first and last η + 1 steps. What is lacking to 1 is what the system itself takes: issuing and handing
-over groups, publishing and loading weights, books, checkpoints.
+Rates leave out the first and last η + 1 steps. What is lacking to 1 is what the system itself takes: issuing and
+handing over groups, publishing and loading weights, books, checkpoints.
 
 Must hold: at least 0.95 at η = 0, 0.97 above.
 """
@@ -23,10 +23,9 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
-from leeway_rl.common.metrics import read_steps
 from leeway_rl.leeway.server import EmbeddedServer
 from timed_roles import Times, runs
+from whole_runs import measured
 
 GROUPS = 8
 """B."""
@@ -43,14 +42,6 @@ def name(ratio: float, bound: int, depth: int | str) -> str:
     return f"overlap-{ratio:g}-{bound}-{depth}".replace(".", "_")
 
 
-def measured(folder: Path, bound: int) -> tuple[float, float, float]:
-    """(seconds a step, mean head staleness, mean pipeline depth) of a run's steps but the first and last η + 1."""
-    lines = read_steps(folder)[bound + 1 : -bound - 1]
-    keys = ("time/step_s", "staleness/head_mean", "flow/pipeline_depth")
-    step_s, head, depth = (float(np.mean([line[key] for line in lines])) for key in keys)
-    return step_s, head, depth
-
-
 def main() -> None:
     """Print the table; exit with 1 if a share is below what must hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -64,13 +55,16 @@ def main() -> None:
     for ratio in given.ratios:
         times = Times(length_mean=TOKENS, tokens_per_s=TOKENS / (ratio * given.train_s), train_s=given.train_s)
         for bound, depth in SETTINGS:
-            wanted[name(ratio, bound, depth)] = times, [
-                f"train.steps={given.steps}",
-                f"train.groups_per_step={GROUPS}",
-                f"flow.max_staleness={bound}",
-                f"flow.pipeline_depth={depth}",
-                f"rollout.concurrency={GROUPS}",
-            ]
+            wanted[name(ratio, bound, depth)] = (
+                times,
+                [
+                    f"train.steps={given.steps}",
+                    f"train.groups_per_step={GROUPS}",
+                    f"flow.max_staleness={bound}",
+                    f"flow.pipeline_depth={depth}",
+                    f"rollout.concurrency={GROUPS}",
+                ],
+            )
     with ExitStack() as stack:
         folder = given.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = stack.enter_context(EmbeddedServer(folder / "redis")).url
@@ -80,13 +74,14 @@ def main() -> None:
         held = True
         for ratio in given.ratios:
             for bound, depth in SETTINGS:
-                step_s, head, live = measured(folder / name(ratio, bound, depth), bound)
+                found = measured(folder / name(ratio, bound, depth))
+                step_s = 3600 / found["steps_per_hour"]
                 rollout_s = ratio * given.train_s
                 ideal_s = max(rollout_s, given.train_s) if bound else rollout_s + given.train_s
                 held &= ideal_s / step_s >= MUST[bound]
                 print(
                     f"{rollout_s:8.1f}s  {bound}  {depth:>5}  {ideal_s:8.2f}  {step_s:10.3f}  {ideal_s / step_s:6.3f}  "
-                    f"{live:11.1f}  {head:4.2f}"
+                    f"{found['depth_mean']:11.1f}  {found['head_mean']:4.2f}"
                 )
         print("must hold: at least 0.95 at η = 0, 0.97 above")
     sys.exit(0 if held else 1)

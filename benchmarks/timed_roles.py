@@ -3,30 +3,29 @@
 A real server; rollout's real loop around an engine that sleeps; the verifier's real loop around graders that sleep; the
 learner's real loop, books, pacing, weights, checkpoints and ledger around a training step that packs its batch and
 sleeps. So what a run takes beyond the times it was given is what the system itself costs, and what it does at those
-times can be held against ``leeway plan``. ``overlap.py``, ``overflow_policies.py`` and ``plan_against_runs.py`` use it.
+times can be held against ``leeway plan``. ``overlap.py``, ``overflow_policies.py`` and ``plan_against_runs.py`` use
+it.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from leeway_rl.common.config import Config, compose, dump
-from leeway_rl.common.ledger import is_complete
-from leeway_rl.common.role import run_role
+from leeway_rl.common.config import Config
 from leeway_rl.common.service import Service
 from leeway_rl.common.streams import Bus
 from leeway_rl.common.types import Responses, Ticket, Verdict, VerdictKind
 from leeway_rl.leeway.plan import lognormal
 from leeway_rl.leeway.simulate import Setting
+from whole_runs import Work, whole_run
 
 if TYPE_CHECKING:
     import torch
@@ -39,10 +38,6 @@ BASE = [
     "train.micro_batch_tokens=2000000",
     "rollout.engine=vllm",  # so that rollout.concurrency counts
 ]
-LEAVE_S = 3.0
-"""How long the roles have to leave once the learner has."""
-
-Work = Callable[[Bus, Service, Config], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +51,7 @@ class Times:
     """Of one response; responses do not slow each other down."""
     train_s: float
     verify_s: float = 0.0
+    """Grading a group; one at a time."""
     rejected: float = 0.0
     """Share of groups whose responses are all right: refunded."""
     seed: int = 0
@@ -70,11 +66,11 @@ class Times:
         return np.random.default_rng([self.seed, 1]).random(len(self.lengths_GS())) < self.rejected
 
     def setting(self, config: Config) -> Setting:
-        """What ``leeway plan`` simulates for this run."""
+        """What ``leeway plan`` simulates for this run, but its last η + 1 steps, which issue less."""
         return Setting(
             lengths_GS=self.lengths_GS(),
             groups_per_step=config.train.groups_per_step,
-            steps=config.train.steps,
+            steps=config.train.steps - config.flow.max_staleness - 1,
             max_staleness=config.flow.max_staleness,
             overflow=config.flow.overflow,
             pipeline_depth=config.flow.pipeline_depth,
@@ -82,6 +78,7 @@ class Times:
             concurrency=config.rollout.concurrency,
             alone=self.tokens_per_s,
             verify_s=self.verify_s,
+            graders=config.verifier.workers,
             train_s=self.train_s,
             rejected=self.rejected,
             checkpoint_every=config.train.checkpoint_every,
@@ -143,13 +140,14 @@ class TimedPool:
     """Graders that sleep; of a group the first response is right, and the others where it is to be refused."""
 
     def __init__(self, times: Times) -> None:
-        self._verify_s, self._rejects = times.verify_s, times.rejects()
+        self._verify_s, self._rejects, self._turn = times.verify_s, times.rejects(), threading.Lock()
 
     def grade(self, items: Sequence[Any]) -> list[Verdict]:
         """Verdicts of one group's items, whose texts are the ticket's number; none for none."""
         if not items:
             return []
-        time.sleep(self._verify_s)
+        with self._turn:  # one group after the other
+            time.sleep(self._verify_s)
         right = self._rejects[int(items[0].response) % len(self._rejects)]
         kinds = [VerdictKind.CORRECT if right or index == 0 else VerdictKind.WRONG for index in range(len(items))]
         return [Verdict(kind=kind, reason="", seconds=self._verify_s / len(items)) for kind in kinds]
@@ -201,90 +199,43 @@ def timed_step(train_s: float) -> Callable[..., Any]:
     return step
 
 
-# --- a run -----------------------------------------------------------------------------------------------------------
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def timed(times: Times, role: str, folder: Path) -> Work:
+    """The work of a role, its models replaced by ``times``."""
+    match role:
+        case "learner":
+            from leeway_rl.learner import train
+
+            train.Policy = TimedPolicy  # type: ignore[assignment,misc]
+            train.train_step = timed_step(times.train_s)
+            return lambda bus, service, config: train.learn(bus, service, config, folder)
+        case "rollout":
+            return partial(_roll_out, times)
+        case _:
+            return partial(_verify, times)
+
+
+def _roll_out(times: Times, bus: Bus, service: Service, config: Config) -> None:
+    from leeway_rl.rollout.worker import RolloutWorker
+
+    RolloutWorker(bus, service, TimedEngine(times, config.rollout.concurrency, bus.worker), config).run()
+
+
+def _verify(times: Times, bus: Bus, service: Service, config: Config) -> None:
+    from leeway_rl.verifier.worker import VerifierWorker
+
+    pool: Any = TimedPool(times)
+    VerifierWorker(bus, service, pool, lambda tokens: str(tokens[0]), config).run()
 
 
 def runs(url: str, folder: Path, wanted: Mapping[str, tuple[Times, Sequence[str]]], side_by_side: int) -> list[Path]:
-    """Whole runs in the Redis at ``url``, by name: the times and the settings over the ``tiny`` preset of each. Their
+    """Timed runs in the Redis at ``url``, by name: the times and the settings over the ``tiny`` preset of each. Their
     folders under ``folder``, in the same order. They sleep, so several go on side by side."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     with ThreadPoolExecutor(side_by_side) as threads:
-        going = [threads.submit(_run, url, folder / name, *what) for name, what in wanted.items()]
+        going = [
+            threads.submit(whole_run, url, folder / name, [*BASE, *settings], work_of=partial(timed, times))
+            for name, (times, settings) in wanted.items()
+        ]
         return [run.result() for run in going]
-
-
-def _run(url: str, folder: Path, times: Times, settings: Sequence[str]) -> Path:
-    config = compose(["tiny"], [*BASE, *settings])
-    folder.mkdir(parents=True)
-    (folder / "config.toml").write_text(dump(config))
-    bus = Bus(url, folder.name)
-    bus.store_config(dump(config))
-    bus.close()
-    # Forked from a process that has imported what the roles need: starting one costs next to nothing.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(HEAVY)
-    names = ["learner", *["rollout"] * config.rollout.workers, "verifier"]
-    roles = [context.Process(target=_role, args=(name, url, folder, times), daemon=True) for name in names]
-    learner, *workers = roles
-    for role in roles:
-        role.start()
-    while learner.exitcode is None and all(worker.exitcode in (None, 0) for worker in workers):
-        learner.join(0.2)
-    for role in roles:
-        role.terminate()
-    deadline = time.monotonic() + LEAVE_S
-    for role in roles:
-        role.join(max(0.0, deadline - time.monotonic()))
-        role.kill()  # an engine may sleep on for a straggler that nobody needs
-    if not is_complete(folder):
-        logs = [path.read_text()[-2000:] for path in folder.glob("*.log")]
-        raise RuntimeError("\n".join([f"{folder}: the run did not end well", *logs]))
-    return folder
-
-
-# --- the roles -------------------------------------------------------------------------------------------------------
-
-
-def _role(name: str, url: str, folder: Path, times: Times) -> None:
-    """Be one role of the run in ``folder``, as its command would be."""
-    log = os.open(folder / f"{name}-{os.getpid()}.log", os.O_WRONLY | os.O_CREAT)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    sys.exit(run_role(name, url, folder.name, ROLES[name](times, folder), wait_s=10.0))
-
-
-def _learner(times: Times, folder: Path) -> Work:
-    from leeway_rl.learner import train
-
-    train.Policy = TimedPolicy  # type: ignore[assignment,misc]
-    train.train_step = timed_step(times.train_s)
-    return lambda bus, service, config: train.learn(bus, service, config, folder)
-
-
-def _rollout(times: Times, _: Path) -> Work:
-    from leeway_rl.rollout.worker import RolloutWorker
-
-    def work(bus: Bus, service: Service, config: Config) -> None:
-        RolloutWorker(bus, service, TimedEngine(times, config.rollout.concurrency, bus.worker), config).run()
-
-    return work
-
-
-def _verifier(times: Times, _: Path) -> Work:
-    from leeway_rl.verifier.worker import VerifierWorker
-
-    def work(bus: Bus, service: Service, config: Config) -> None:
-        pool: Any = TimedPool(times)
-        VerifierWorker(bus, service, pool, lambda tokens: str(tokens[0]), config).run()
-
-    return work
-
-
-ROLES = {"learner": _learner, "rollout": _rollout, "verifier": _verifier}
-HEAVY = [
-    "torch.utils.tensorboard",
-    "transformers.models.auto.tokenization_auto",
-    "leeway_rl.learner.train",
-    "leeway_rl.rollout.worker",
-    "leeway_rl.verifier.worker",
-]
