@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import get_args
 
 from leeway_rl.common.config import Overflow, compose
-from leeway_rl.leeway.audit import audit
 from leeway_rl.leeway.plan import figures
 from leeway_rl.leeway.server import EmbeddedServer
 from leeway_rl.leeway.simulate import simulate
@@ -87,7 +86,6 @@ def main() -> None:
         )
         print("η  overflow           ", *(f"{head:>12}" for head, _, _ in COLUMNS))
         for bound, policy in sorted(grid):
-            audit(folders[bound, policy] / "ledger.jsonl")
             config = compose(["tiny"], [*BASE, *settings(bound, policy, given.steps)])
             found[bound, policy] = measured(folders[bound, policy])
             rows = {"measured": found[bound, policy], "planned": figures(simulate(times.setting(config)))}

@@ -20,6 +20,7 @@ from leeway_rl.common.metrics import read_steps
 from leeway_rl.common.role import run_role
 from leeway_rl.common.service import Service
 from leeway_rl.common.streams import Bus
+from leeway_rl.leeway.audit import audit
 
 LEAVE_S = 3.0
 """How long the roles have to leave once the learner has."""
@@ -61,7 +62,8 @@ def whole_run(
     work_of: Callable[[str, Path], Work] = real,
     cores: Mapping[str, int] | None = None,
 ) -> Path:
-    """Run ``tiny`` with ``settings`` to its end, as ``folder.name`` in the Redis at ``url``; returns ``folder``.
+    """Run ``tiny`` with ``settings`` to its end, as ``folder.name`` in the Redis at ``url``, and audit it; returns
+    ``folder``.
 
     ``work_of`` gives the work of a role, and goes to another process; ``cores``: the core of each role, else any.
     """
@@ -95,6 +97,7 @@ def whole_run(
     if not is_complete(folder):
         logs = [f"{path.name}: {path.read_text()[-2000:]}" for path in folder.glob("*.log")]
         raise RuntimeError("\n".join([f"{folder}: the run did not end well", *logs]))
+    audit(folder / "ledger.jsonl")
     return folder
 
 

@@ -69,7 +69,6 @@ def _setting(
     train_s, train_s_per_token = line_through([line["batch/tokens"] for line in lines], _values(lines, "time/train_s"))
     refunded = sum(line["refunds/zero_advantage"] for line in lines)
     trained = sum(line["batch/groups"] for line in lines)
-    whole = config.rollout.engine == "torch"  # one group at a time, from one version
     pauses = [load["weights/paused_s"] for load in data.loads]
     busy = ("time/wait_for_batch_s", "time/train_s")
     return Setting(
@@ -80,9 +79,8 @@ def _setting(
         overflow=config.flow.overflow,
         pipeline_depth=config.flow.pipeline_depth,
         replicas=config.rollout.workers,
-        concurrency=1 if whole else config.rollout.concurrency,
-        in_flight=not whole,
-        pause_s=0.0 if whole or not pauses else float(np.mean(pauses)),
+        concurrency=1 if config.rollout.engine == "torch" else config.rollout.concurrency,
+        pause_s=float(np.mean(pauses)) if pauses else 0.0,
         verify_s=_graded(lines, "generated/grading_s_mean") / config.verifier.jobs,
         graders=config.verifier.workers,
         train_s=train_s,
