@@ -48,13 +48,15 @@ def main() -> None:
     parser.add_argument("--train-s", type=float, default=2.0, help="t_train")
     parser.add_argument("--steps", type=int, default=24, help="training steps of each run")
     parser.add_argument("--ratios", type=float, nargs="+", default=RATIOS, help="t_rollout / t_train")
+    parser.add_argument("--bounds", type=int, nargs="+", default=[0, 1, 2], choices=[0, 1, 2], help="η")
     parser.add_argument("--side-by-side", type=int, default=8, help="runs at a time")
     parser.add_argument("--out", type=Path, help="keep the runs' folders here")
     given = parser.parse_args()
+    settings = [(bound, depth) for bound, depth in SETTINGS if bound in given.bounds]
     wanted = {}
     for ratio in given.ratios:
         times = Times(length_mean=TOKENS, tokens_per_s=TOKENS / (ratio * given.train_s), train_s=given.train_s)
-        for bound, depth in SETTINGS:
+        for bound, depth in settings:
             wanted[name(ratio, bound, depth)] = (
                 times,
                 [
@@ -73,7 +75,7 @@ def main() -> None:
         print(f"{'t_rollout':>9}  η  {'depth':>5}  {'ideal s':>8}  {'measured s':>10}  {'share':>6}  groups live  head")
         held = True
         for ratio in given.ratios:
-            for bound, depth in SETTINGS:
+            for bound, depth in settings:
                 found = measured(folder / name(ratio, bound, depth))
                 step_s = 3600 / found["steps_per_hour"]
                 rollout_s = ratio * given.train_s

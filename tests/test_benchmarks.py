@@ -107,35 +107,30 @@ def _rows(said, first, numbers):
 
 
 def test_rollout_and_training_overlap_in_a_timed_run():
-    said = _said("overlap.py", "--train-s 0.5 --steps 8 --ratios 1 --side-by-side 5", codes=(0, 1))
+    said = _said("overlap.py", "--train-s 0.5 --steps 7 --ratios 1 --bounds 0 1 --side-by-side 3", codes=(0, 1))
     rows = _rows(said, r"0\.5s", 5)
-    assert [row[0] for row in rows] == [1.0, 0.5, 0.5, 0.5, 0.5]  # what is ideal: in turns at η = 0, then side by side
-    assert all(0.5 < share < 1.05 for _, _, share, _, _ in rows)
-    assert [head for *_, head in rows][:2] == [0, 1]
+    assert [row[0] for row in rows] == [1.0, 0.5, 0.5]  # what is ideal: in turns at η = 0, then side by side
+    assert all(0.3 < share < 1.05 for _, _, share, _, _ in rows)
+    assert [head for *_, head in rows] == [0, 1, 1]
 
 
-def test_timed_runs_and_the_plan_agree_on_what_the_policies_cost():
-    said = _said("overflow_policies.py", "--train-s 0.3 --steps 10 --bounds 1", codes=(0, 1))
-    measured, planned = (
-        dict(zip("dmsw", _rows(said, rf"1 +\w+ +{which}", 8), strict=True)) for which in ("measured", "planned")
-    )
-    assert 0.1 < measured["w"][0] < measured["m"][0] < 1  # throughput
-    for policy, row in planned.items():
-        assert measured[policy][0] == pytest.approx(row[0], rel=0.4)
-    # expired, masked, groups past, tokens past the bound that were trained
-    assert measured["w"][3:7] == [0, 0, 0, 0]
-    assert measured["d"][3] > 10
-    assert measured["m"][4] > 5
-    assert measured["m"][6] == 0 < measured["s"][6]
+def test_a_timed_run_masks_what_another_trains_past_the_bound():
+    said = _said("overflow_policies.py", "--train-s 0.5 --steps 7 --bounds 1 --policies mask soft", codes=(0, 1))
+    mask, soft = (_rows(said, rf"1 +{policy} +measured", 8)[0] for policy in ("mask", "soft"))
+    *_, masked, past, trained, _ = mask
+    assert (masked > 5, past > 0, trained) == (True, True, 0)
+    *_, masked, past, trained, _ = soft
+    assert (masked, past > 0, trained > 0) == (0, True, True)
 
 
 def test_runs_are_held_against_their_plans():
-    said = _said("plan_against_runs.py", "--only on-policy soft-2-busy real-1 --steps 8 --step-s 0.3", codes=(0, 1))
-    rows = _rows(said, r"(on-policy|soft-2-busy|real-1) ", 6)
-    assert len(rows) == 2 + 2 + 1
-    assert all(abs(error) < 60 and abs(older) < 1.5 for *_, error, _, _, older in rows)
+    said = _said("plan_against_runs.py", "--only on-policy soft-2-busy --steps 8 --step-s 0.5", codes=(0, 1))
+    rows = _rows(said, r"(on-policy|soft-2-busy) ", 6)
+    assert len(rows) == 2 * 2
+    assert all(abs(error) < 60 and abs(older) < 1.5 for _, _, error, _, _, older in rows)
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the roles need a core each")
 def test_the_gain_of_one_version_is_held_against_what_the_times_allow():
     small = "--set train.groups_per_step=4 --set train.group_size=4"
     (row,) = _rows(_said("async_gain.py", f"--rounds 1 --steps 7 {small}", codes=(0, 1)), "mean", 7)

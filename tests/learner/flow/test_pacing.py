@@ -49,7 +49,7 @@ def test_the_others_need_a_batch_beside_what_is_under_way():
             pacer.arrived(ticket, 0.0)
         pacer.handed(batch, 0.0)
 
-    step(range(8), [], range(8), range(0, 4))  # not measured: the engines start
+    step(range(8), [], range(8), range(4))  # not measured: the engines start
     step(range(8, 12), [], [], range(4, 8))  # four to train, four under way
     step(range(12, 16), [8, 9], [10, 11], range(8, 12))  # eight live, and it waited for two of them
     step(range(16, 30), range(12, 17), [], range(12, 16))  # 17 to 29 are under way, 16 is ready and could have been not
