@@ -45,7 +45,10 @@ AFTER = [
     "leeway plan --from runs/my-run --max-staleness 0,1,2,4",
 ]
 RUN = "leeway up --preset tiny --run my-run"
-OTHERS = ["leeway up --preset tiny --set flow.max_staleness=4"]
+OTHERS = [
+    "leeway up --preset tiny --set flow.max_staleness=4",
+    "leeway up --preset tiny --set flow.max_staleness=4 --set flow.inject_lag=4",
+]
 TIMED = (
     "leeway plan --group-size 1 --length-mean {mean} --length-sigma {sigma} {longest}--groups-per-step 32 --steps 400 "
     "--replicas 1 --concurrency 10000 --alone 1000 --peak inf --train-s 1 "
