@@ -72,7 +72,7 @@ def draw_frontier(sweep: Sweep) -> bytes:
         norm = Normalize(np.nanmin(entropies), max(np.nanmax(entropies), np.nanmin(entropies) + 1e-6))
         for place, members in enumerate(families.values()):
             joined = sorted(means[s][:2] for s in members if s in frontier)
-            ax.plot([x for x, _ in joined], [y for _, y in joined], color=SOFT, lw=1.1, ls=LINES[place % 4], zorder=2)
+            ax.plot([x for x, _ in joined], [y for _, y in joined], color=SOFT, lw=1.4, ls=LINES[place % 4], zorder=2)
             for setting in members:
                 x, y, entropy = means[setting]
                 xerr, yerr = (_half(sweep.mean(setting, goal)) for goal in GOALS[:2])
