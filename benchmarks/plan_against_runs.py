@@ -20,6 +20,7 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -98,19 +99,28 @@ def main() -> None:
             if not (folder / name).exists():
                 whole_run(url, folder / name, how, cores={"learner": first, "rollout": last, "verifier": last})
         print("run          planned    steps/h  measured   error   head  measured  error")
-        held = True
-        for name, (times, how) in timed.items():
-            held &= _compare(name, "given", times.setting(compose(["tiny"], [*BASE, *how])), folder / name)
-            held &= _compare(name, "--from", calibrate.from_run(folder / name).setting, folder / name)
-        for name in real:
-            setting = calibrate.from_run(folder / name).setting
-            held &= _compare(name, "--from", setting, folder / name)
-            if name != "real-0" and "real-0" in real:
-                rule = {"max_staleness": setting.max_staleness, "overflow": setting.overflow, "steps": setting.steps}
-                at = replace(calibrate.from_run(folder / "real-0").setting, **rule)  # type: ignore[arg-type]
-                held &= _compare(name, "real-0", at, folder / name)
+        held = [_compare(name, how, setting, folder / name) for name, how, setting in _plans(folder, timed, real)]
     print("must hold: steps/h within 10 %, head staleness within 0.3")
-    sys.exit(0 if held else 1)
+    sys.exit(0 if all(held) else 1)
+
+
+def _plans(
+    folder: Path, timed: dict[str, tuple[Times, list[str]]], real: dict[str, list[str]]
+) -> Iterator[tuple[str, str, Setting]]:
+    """(run, what it is planned from, plan)."""
+    for name, (times, settings) in timed.items():
+        yield name, "given", times.setting(compose(["tiny"], [*BASE, *settings]))
+        yield name, "--from", calibrate.from_run(folder / name).setting
+    for name in real:
+        own = calibrate.from_run(folder / name).setting
+        yield name, "--from", own
+        if name != "real-0" and "real-0" in real:
+            on_policy = calibrate.from_run(folder / "real-0").setting
+            yield (
+                name,
+                "real-0",
+                replace(on_policy, max_staleness=own.max_staleness, overflow=own.overflow, steps=own.steps),
+            )
 
 
 def _compare(name: str, how: str, setting: Setting, folder: Path) -> bool:
