@@ -34,7 +34,8 @@ def _seeds(text: str) -> list[int]:
 
 
 def study(given: argparse.Namespace) -> None:
-    from .catalogue import STEPS, STUDIES
+    from .catalogue import STUDIES
+    from .study import STEPS
 
     if given.listing:
         for each in STUDIES.values():

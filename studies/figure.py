@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from ..leeway.intervals import interval
 from ..leeway.pictures import BLUE, DASHED, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, SOFT, STYLE
-from .catalogue import Setting, Study
 from .runner import Run
+from .study import Setting, Study
 from .verdict import METRICS
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, INK, GREY)

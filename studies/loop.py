@@ -44,8 +44,8 @@ COLUMNS = (
 """What is kept of a training step: the learner's metrics, and
 
 ``reward/mean``, ``generated/…``: of every group that was sampled and graded, with a signal or not;
-``evaluation/…``: every few steps, of the policy after the step, on held-out prompts at τ = 1: mean reward, and entropy
-as the mean of -log π over the sampled tokens;
+``evaluation/…``: every few steps, of the policy before the step, on held-out prompts at τ = 1: mean reward, and
+entropy as the mean of -log π over the sampled tokens;
 ``overflow/groups``: groups that were past the bound and refunded (``drop``, ``mask``)."""
 
 HELD_OUT = 128
@@ -79,13 +79,12 @@ def training(run: Config, steps: int, *, lag: Lag = ON_POLICY, evaluate_every: i
         sampler.take(version, policy)
         batch = collector.collect(version, stage, config)
         metrics = batch.metrics()
+        if evaluate_every and version % evaluate_every == 0:
+            metrics |= sampler.evaluation(held_out)
         if batch.trained:
             result = train_step(policy, batch.trained, version=version, controller=controller, config=config)
             controller, metrics = result.controller, metrics | result.metrics
-        sampler.forget(version - lag.longest)
-        if evaluate_every and (version + 1) % evaluate_every == 0:
-            sampler.take(version + 1, policy)
-            metrics |= sampler.evaluation(held_out)
+        sampler.forget(version + 1 - lag.longest)
         yield metrics
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ..leeway.intervals import Interval, interval
-from .catalogue import BASE, PRESET, Setting, Study
 from .figure import draw
 from .runner import Run
+from .study import BASE, PRESET, Setting, Study
 from .verdict import METRICS, Finding, judge
 
 KEPT = (
@@ -80,11 +80,11 @@ def _text(
 
 
 METHOD = """\
-Mean over {seeds} ± half of the 95 % interval by Student's t; a difference between two settings is taken seed by seed.
-In brackets: where the whole interval has to lie. Predictions were committed before the study ran, and no pilot had used
-these seeds. Accuracy and entropy are of 128 held-out prompts with 4 responses each at τ = 1, the mean of the evaluations
-in the last third of the steps (halfway: in the middle third); e_k is the policy's entropy on its own training batch, at
-the τ it samples with. With many claims at 95 %, one in twenty would come out by chance."""
+Mean over {seeds} ± half of the 95 % interval by Student's t; a difference between two settings is taken seed by
+seed. In brackets: where the whole interval has to lie. Predictions were committed before the study ran, and no pilot
+had used these seeds. Accuracy and entropy are of 128 held-out prompts with 4 responses each at τ = 1, the mean of the
+evaluations in the last third of the steps (halfway: in the middle third); e_k is the policy's entropy on its own
+training batch, at the τ it samples with. With many claims at 95 %, one in twenty would come out by chance."""
 
 
 def _finding_row(finding: Finding) -> str:
@@ -159,6 +159,7 @@ def write_index(folder: Path, findings: Mapping[Study, Sequence[Finding]], seeds
 
 
 INDEX = """\
-{seeds} seeds, {steps} steps a run, {cores}-core CPU; the model has 0.4M parameters and adds two-digit numbers. A verdict is
-about the claim **at this scale**: `agrees` where the whole 95 % interval lies where the claim puts it, `disagrees` where
-none of it does, else `undecided`. The predictions were committed before the studies ran, on seeds that no pilot had used."""
+{seeds} seeds, {steps} steps a run, {cores}-core CPU; the model has 0.4M parameters and adds two-digit numbers. A
+verdict is about the claim **at this scale**: `agrees` where the whole 95 % interval lies where the claim puts it,
+`disagrees` where none of it does, else `undecided`. The predictions were committed before the studies ran, and no pilot
+had used these seeds."""

@@ -51,6 +51,9 @@ METRICS: Mapping[str, Metric] = {
     "accuracy halfway": Metric("accuracy halfway", "evaluation/reward", halfway),
     "entropy": Metric("entropy", "evaluation/entropy"),
     "batch entropy": Metric("e_k", "entropy/policy"),
+    "entropy kept": Metric(
+        "entropy, share of the start's", "evaluation/entropy", lambda v: last_third(v) / float(v[0])
+    ),
     "first e_k": Metric("e_k, first step", "entropy/policy", lambda values: float(values[0])),
     "swing": Metric("swing of e_k", "entropy/policy", swing, digits=4),
     "truncated": Metric("truncated share", "generated/truncated_share"),
