@@ -62,9 +62,9 @@ def _over_steps(ax: Axes, column: str, study: Study, runs: Mapping[Setting, Sequ
         if not len(x):
             continue
         curves = _smooth(curves[:, there])
-        style = {"color": COLOURS[place % len(COLOURS)], "ls": DASHES[place // len(COLOURS)]}
-        ax.plot(x, np.nanmean(curves, axis=0), lw=1.8, label=setting.name, **style)
-        ax.fill_between(x, np.nanmin(curves, axis=0), np.nanmax(curves, axis=0), color=style["color"], alpha=0.12, lw=0)
+        colour, dash = COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS)]
+        ax.plot(x, np.nanmean(curves, axis=0), color=colour, ls=dash, lw=1.8, label=setting.name)
+        ax.fill_between(x, np.nanmin(curves, axis=0), np.nanmax(curves, axis=0), color=colour, alpha=0.12, lw=0)
     ax.set_xlabel("training step" + (" (those that make more are squeezed)" if _unequal(study) else ""))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     ax.set_xlim(left=0)

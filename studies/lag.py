@@ -26,6 +26,16 @@ class Lag:
         """Versions back from which a group may come."""
         return self.most if self.sigma else int(self.mean)
 
+    @property
+    def words(self) -> str:
+        """For a table."""
+        if self.sigma == 0:
+            return f"sampled {self.mean:g} versions before"
+        newer = f", a newer one every {self.tokens_per_version} tokens" if self.tokens_per_version else ""
+        return (
+            f"begun {self.mean:g} versions before on average (lognormal, σ {self.sigma:g}, at most {self.most}){newer}"
+        )
+
     def of(self, seed: int, ticket: int) -> int:
         """In versions."""
         if self.sigma == 0:

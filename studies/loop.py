@@ -18,7 +18,7 @@ from itertools import groupby
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from ..common.config import Config, expand
 from ..common.tensors import flatten, tensors_of
@@ -158,7 +158,7 @@ class Collector:
 class Sampler:
     """A model that samples as any of the versions it remembers, and the verifier's grader behind it."""
 
-    def __init__(self, config: Config, tokenizer) -> None:
+    def __init__(self, config: Config, tokenizer: PreTrainedTokenizerBase) -> None:
         torch.set_num_threads(config.rollout.threads)
         path = expand(config.model.path)
         self._tokenizer, self._ends, self._dtype = tokenizer, end_tokens(path), config.weights.dtype

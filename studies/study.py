@@ -52,6 +52,8 @@ class Setting:
     def keys(self) -> str:
         """For the table."""
         words = [f"`{each}`" for each in self.sets]
+        if self.lag.mean:
+            words.append(self.lag.words)
         if self.times > 1:
             words.append(f"{self.times} times the steps")
         return " ".join(words) or "as the base"
