@@ -31,8 +31,14 @@ def write_report(folder: Path) -> Path:
 
         picture, out = pictures.draw(run), folder / "report.html"
         (folder / "report.png").write_bytes(picture)
-        told = {"run": run, "sections": _sections(run), "panels": pictures.PANELS}
-        text = page.render(BODY, title=run.name, picture=page.embedded(picture), **told)
+        text = page.render(
+            BODY,
+            title=run.name,
+            run=run,
+            picture=page.embedded(picture),
+            sections=_sections(run),
+            panels=pictures.PANELS,
+        )
     out.write_text(text, "utf-8")
     return out
 

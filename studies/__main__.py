@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--all", action="store_true", dest="everything")
     parser.add_argument("--list", action="store_true", dest="listing")
-    parser.add_argument("--seeds", type=_seeds, default=[1, 2, 3])
+    parser.add_argument("--seeds", type=_seeds, default=[11, 12, 13])
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--out", type=Path, default=Path("docs/studies"))
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/studies"))

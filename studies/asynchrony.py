@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 
-from .lag import ON_POLICY, Lag
 from .study import ADAPTIVE, TARGET, Setting, Study
+from .tail import Tail
 
 LAGS = (0, 1, 2, 4, 8, 16)
 CONTROLS = {"none": (), "adaptive": (ADAPTIVE,), "clip-higher": ("objective.clip_high=0.28",)}
@@ -23,11 +23,10 @@ REGIMES = {
         # At lag 0 with one update a step π_old = μ: both corrections are the same run.
         sets=(
             "train.groups_per_step=8",
-            *((f"flow.max_staleness={lag}",) if lag else ()),
+            *((f"flow.max_staleness={lag}", f"flow.inject_lag={lag}") if lag else ()),
             *CONTROLS[control],
             *(CORRECTIONS[correction] if lag else ()),
         ),
-        lag=Lag(mean=lag) if lag else ON_POLICY,
         line=f"{control}, {correction}",
         x=lag,
     )
@@ -59,12 +58,12 @@ STALENESS = Study(
 )
 
 ETA = 2
-TAIL = Lag(mean=2, sigma=1.0, most=16, tokens_per_version=4)
+TAIL = Tail(mean=2, sigma=1.0, most=16, tokens_per_version=4)
 POLICIES = {
     overflow: Setting(
         name=overflow,
         sets=("train.groups_per_step=8", f"flow.max_staleness={ETA}", f"flow.overflow={overflow}"),
-        lag=TAIL,
+        tail=TAIL,
     )
     for overflow in ("soft", "mask", "drop", "wait")
 }

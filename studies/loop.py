@@ -1,9 +1,9 @@
 """The whole algorithm in one process, with data exactly as old as a study wants it: sample, grade, step.
 
 ``examples/one_process.py`` grown in two directions. The step is the learner's own (``train_step``), so mini-batches,
-reuse, corrections and KL are there. And training step v may be given data of an older version: a ticket's ``Lag`` is
-injected, its group is sampled by version max(0, v - lag), and its spans say so. Nothing depends on time, so a regime
-of staleness can be studied on any hardware, and a run's numbers are the same every time.
+reuse, corrections and KL are there. And training step v may be given older data: with ``flow.inject_lag`` = n every
+group is sampled by version max(0, v - n), with a ``Tail`` each by one of its own, and spans say so. Nothing depends on
+time, so a regime of staleness can be studied on any hardware, and a run's numbers are the same every time.
 
 The groups missing to a batch are sampled side by side, in ticket order; what the batch then turns out not to need is
 issued again for the next step, so the tickets that count are those of a loop that samples one by one.
@@ -33,7 +33,7 @@ from ..learner.packing import ScoredGroup
 from ..learner.step import train_step
 from ..rollout.torch_engine import as_responses, end_tokens, sample_groups
 from ..verifier.math_answer import grade_math
-from .lag import ON_POLICY, Lag
+from .tail import Tail
 
 COLUMNS = (
     "reward/mean", "entropy/policy", "evaluation/reward", "evaluation/entropy", "entropy/alpha", "entropy/coefficient",
@@ -59,19 +59,21 @@ MOST_SAMPLED = 16
 solves everything, gives no signal however long one samples."""
 
 
-def training(run: Config, steps: int, *, lag: Lag = ON_POLICY, evaluate_every: int = 0) -> Iterator[dict[str, float]]:
+def training(
+    run: Config, steps: int, *, tail: Tail | None = None, evaluate_every: int = 0
+) -> Iterator[dict[str, float]]:
     """Train, and give the metrics of every training step: ``COLUMNS``, as far as they were measured, and others.
 
-    ``lag``: under overflow policy ``wait`` a straggler is awaited, so no group is older than the bound;
-    ``drop`` and ``mask`` refund and mask what is past it, ``soft`` trains it. ``evaluate_every``: steps between
-    evaluations; 0: none, and no prompt is held out.
+    ``tail``: groups' lags, in the place of ``flow.inject_lag``. The overflow policy then has what it is for: under
+    ``wait`` a straggler is awaited, so no group is older than the bound; ``drop`` and ``mask`` refund and mask what is
+    past it, ``soft`` trains it. ``evaluate_every``: steps between evaluations; 0: none, and no prompt is held out.
     """
     tokenizer = AutoTokenizer.from_pretrained(expand(run.model.path))
     prompts = load_prompts(run.data, tokenizer, seed=run.flow.seed).prompts
     held_out = prompts[-HELD_OUT:] if evaluate_every else []
     source = PromptSource(prompts[: len(prompts) - len(held_out)], seed=run.flow.seed)
     curriculum, sampler = Curriculum(run, source), Sampler(run, tokenizer)
-    policy, controller, collector = Policy(run), ControllerState(), Collector(curriculum, sampler, lag)
+    policy, controller, collector = Policy(run), ControllerState(), Collector(curriculum, sampler, tail)
     for version in range(steps):
         config = run.at_stage(stage := run.stage_of(version))  # lengths, sizes and τ of this stage
         if stage == curriculum.stages_open:
@@ -84,7 +86,7 @@ def training(run: Config, steps: int, *, lag: Lag = ON_POLICY, evaluate_every: i
         if batch.trained:
             result = train_step(policy, batch.trained, version=version, controller=controller, config=config)
             controller, metrics = result.controller, metrics | result.metrics
-        sampler.forget(version + 1 - lag.longest)
+        sampler.forget(version + 1 - (tail.most if tail else run.flow.inject_lag))
         yield metrics
 
 
@@ -116,8 +118,8 @@ class Batch:
 class Collector:
     """Rejection sampling: tickets in order, until as many groups as a batch takes can be trained."""
 
-    def __init__(self, curriculum: Curriculum, sampler: Sampler, lag: Lag) -> None:
-        self._curriculum, self._sampler, self._lag = curriculum, sampler, lag
+    def __init__(self, curriculum: Curriculum, sampler: Sampler, tail: Tail | None = None) -> None:
+        self._curriculum, self._sampler, self._tail = curriculum, sampler, tail
         self._next = 0
         """Number of the next ticket."""
         self._share = 1.0
@@ -131,7 +133,8 @@ class Collector:
             likely = math.ceil((size - len(batch.trained)) / self._share)
             numbers = range(self._next, self._next + min(likely, most - len(batch.sampled)))
             tickets = [self._ticket(number, version, stage, config) for number in numbers]
-            for group in self._sampler.groups(tickets, version, self._lag.tokens_per_version):
+            pace = self._tail.tokens_per_version if self._tail else 0
+            for group in self._sampler.groups(tickets, version, pace):
                 if len(batch.trained) == size:
                     break  # the rest is issued again for the next step
                 self._next += 1
@@ -140,16 +143,17 @@ class Collector:
         return batch
 
     def _ticket(self, number: int, version: int, stage: int, config: Config) -> Ticket:
-        behind = self._lag.of(config.flow.seed, number)
-        if config.flow.overflow == "wait" and self._lag.sigma:
-            behind = min(behind, config.flow.max_staleness)  # the learner has waited for it
-        return self._curriculum.ticket(number, stage, min_version=max(0, version - behind))
+        flow = config.flow
+        lag = self._tail.lag(flow.seed, number) if self._tail else flow.inject_lag
+        if flow.overflow == "wait":
+            lag = min(lag, flow.max_staleness)  # the learner has waited for it
+        return self._curriculum.ticket(number, stage, min_version=max(0, version - lag))
 
     def _add(self, group: ScoredGroup, batch: Batch, version: int, stage: int, config: Config) -> None:
         batch.sampled.append(group)
         self._curriculum.saw(group.ticket.prompt_id, stage, solved=bool(group.rewards_S.all()))
         flow, spans = config.flow, group.responses.spans
-        if self._lag.sigma and expired(spans, version, max_staleness=flow.max_staleness, overflow=flow.overflow):
+        if expired(spans, version, max_staleness=flow.max_staleness, overflow=flow.overflow):
             batch.late += 1
         elif is_trained(group.rewards_S, group.responses.finished_S, config.objective):
             batch.trained.append(group)

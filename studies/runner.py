@@ -16,7 +16,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..common.config import Config
-from .lag import ON_POLICY, Lag
+from .tail import Tail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Run:
     steps: int
     path: Path
     """Its CSV, a line a training step, the columns of ``loop.COLUMNS``; a value that was not measured is empty."""
-    lag: Lag = ON_POLICY
+    tail: Tail | None = None
     evaluate_every: int = 0
     """Steps between evaluations; 0: none."""
 
@@ -92,7 +92,7 @@ def _make(run: Run) -> None:
     with _part(run.path).open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("step", *COLUMNS))
-        made = training(run.config, run.steps, lag=run.lag, evaluate_every=run.evaluate_every)
+        made = training(run.config, run.steps, tail=run.tail, evaluate_every=run.evaluate_every)
         for step, metrics in enumerate(made):
             rows.writerow((step, *(f"{metrics[name]:.6g}" if name in metrics else "" for name in COLUMNS)))
             file.flush()

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.config import compose, dump
-from .lag import ON_POLICY, Lag
 from .runner import Run
+from .tail import Tail
 from .verdict import Claim
 
 PRESET = "tiny"
@@ -41,7 +41,7 @@ class Setting:
     name: str
     sets: tuple[str, ...] = ()
     """``section.key=value`` on top of ``BASE``."""
-    lag: Lag = ON_POLICY
+    tail: Tail | None = None
     times: int = 1
     """It makes so many times the study's steps."""
     line: str = ""
@@ -52,8 +52,8 @@ class Setting:
     def keys(self) -> str:
         """For the table."""
         words = [f"`{each}`" for each in self.sets]
-        if self.lag.mean:
-            words.append(self.lag.words)
+        if self.tail:
+            words.append(self.tail.words)
         if self.times > 1:
             words.append(f"{self.times} times the steps")
         return " ".join(words) or "as the base"
@@ -89,13 +89,13 @@ class Study:
 def _run(setting: Setting, seed: int, steps: int, folder: Path) -> Run:
     config = compose([PRESET], [*BASE, *setting.sets, f"flow.seed={seed}"])
     every = max(1, steps // EVALUATIONS) * setting.times
-    words = "\n".join([dump(config), repr(setting.lag), str(steps * setting.times), str(every)])
+    words = "\n".join([dump(config), repr(setting.tail), str(steps * setting.times), str(every)])
     name = hashlib.sha256(words.encode()).hexdigest()[:16]
     return Run(
         config=config,
         steps=steps * setting.times,
         path=folder / f"{name}.csv",
-        lag=setting.lag,
+        tail=setting.tail,
         evaluate_every=every,
     )
 

@@ -5,12 +5,13 @@ import pytest
 from leeway_rl.common.config import compose, expand
 from leeway_rl.learner.flow.curriculum import load_curriculum
 from leeway_rl.learner.packing import staleness_of
-from leeway_rl.studies.lag import Lag
 from leeway_rl.studies.loop import MOST_SAMPLED, Collector, Sampler, training
+from leeway_rl.studies.tail import Tail
 from transformers import AutoTokenizer
 
 SMALL = ["train.groups_per_step=3", "train.group_size=4", "train.max_response_tokens=32", "entropy.control=none"]
-TAIL = Lag(mean=3, sigma=1.0, most=8)
+TAIL = Tail(mean=3, sigma=1.0, most=8)
+LAG_2 = ("flow.max_staleness=2", "flow.inject_lag=2")
 
 
 def small(*settings):
@@ -22,7 +23,7 @@ def series(column, *settings, steps=6, **options):
 
 
 def test_every_token_is_exactly_as_old_as_the_injected_lag_after_as_many_steps():
-    steps = list(training(small("flow.max_staleness=2"), 5, lag=Lag(mean=2)))
+    steps = list(training(small(*LAG_2), 5))
     for column in ("staleness/head_mean", "staleness/head_max", "staleness/token_mean"):
         assert [metrics[column] for metrics in steps] == [0, 1, 2, 2, 2]
     assert all(f"tokens/staleness_{n}" in steps[4] for n in (2,))
@@ -31,7 +32,7 @@ def test_every_token_is_exactly_as_old_as_the_injected_lag_after_as_many_steps()
 
 def test_the_first_step_is_the_same_whatever_the_lag_and_the_run_is_the_same_again():
     """Nothing is older than version 0; and what ran before in the process changes nothing."""
-    lagged, again = (series("entropy/policy", steps=4, lag=Lag(mean=2)) for _ in range(2))
+    lagged, again = (series("entropy/policy", *LAG_2, steps=4) for _ in range(2))
     fresh = series("entropy/policy", steps=4)
     assert lagged == again
     assert lagged[0] == fresh[0]
@@ -39,18 +40,18 @@ def test_the_first_step_is_the_same_whatever_the_lag_and_the_run_is_the_same_aga
 
 
 def test_a_groups_lag_is_a_matter_of_its_ticket_and_has_the_mean_it_was_given():
-    drawn = [TAIL.of(0, ticket) for ticket in range(4000)]
-    assert drawn == [TAIL.of(0, ticket) for ticket in range(4000)]
-    assert drawn != [TAIL.of(1, ticket) for ticket in range(4000)]
-    assert max(drawn) == TAIL.most == TAIL.longest
-    assert np.mean([Lag(mean=3, sigma=1.0, most=1000).of(0, ticket) for ticket in range(4000)]) == pytest.approx(
+    drawn = [TAIL.lag(0, ticket) for ticket in range(4000)]
+    assert drawn == [TAIL.lag(0, ticket) for ticket in range(4000)]
+    assert drawn != [TAIL.lag(1, ticket) for ticket in range(4000)]
+    assert max(drawn) == TAIL.most
+    assert np.mean([Tail(mean=3, sigma=1.0, most=1000).lag(0, ticket) for ticket in range(4000)]) == pytest.approx(
         3, abs=0.2
     )
 
 
 @pytest.mark.parametrize(("overflow", "oldest"), [("wait", 2), ("drop", 2), ("soft", 8)])
 def test_a_heavy_tail_meets_the_overflow_policy(overflow, oldest):
-    steps = list(training(small("flow.max_staleness=2", f"flow.overflow={overflow}"), 12, lag=TAIL))
+    steps = list(training(small("flow.max_staleness=2", f"flow.overflow={overflow}"), 12, tail=TAIL))
     assert max(metrics["staleness/head_max"] for metrics in steps) == oldest
     assert all(metrics["batch/groups"] == 3 for metrics in steps)
     late = sum(metrics["overflow/groups"] for metrics in steps)
@@ -58,8 +59,8 @@ def test_a_heavy_tail_meets_the_overflow_policy(overflow, oldest):
 
 
 def test_mask_trains_the_young_tokens_of_old_groups_and_no_other():
-    lag = Lag(mean=3, sigma=1.0, most=8, tokens_per_version=4)
-    steps = list(training(small("flow.max_staleness=2", "flow.overflow=mask"), 12, lag=lag))
+    tail = Tail(mean=3, sigma=1.0, most=8, tokens_per_version=4)
+    steps = list(training(small("flow.max_staleness=2", "flow.overflow=mask"), 12, tail=tail))
     assert max(metrics["staleness/head_max"] for metrics in steps) > 2
     trained = {int(name.split("_")[-1]) for metrics in steps for name in metrics if name.startswith("tokens/staleness")}
     assert trained == {0, 1, 2}
@@ -114,7 +115,7 @@ def test_sampled_side_by_side_is_sampled_one_by_one(sampler):
 def test_tickets_that_a_batch_did_not_need_are_the_next_batchs(sampler):
     sampler, curriculum = sampler
     sampler.take(0, Weights(1))
-    collector = Collector(curriculum, sampler, Lag())
+    collector = Collector(curriculum, sampler)
     batches = [collector.collect(0, 0, small()) for _ in range(3)]
     numbers = [group.ticket.ticket for batch in batches for group in batch.sampled]
     assert numbers == list(range(len(numbers)))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from leeway_rl.common.config import compose
 from leeway_rl.studies.catalogue import STUDIES
-from leeway_rl.studies.lag import Lag
 from leeway_rl.studies.loop import COLUMNS
 from leeway_rl.studies.page import write_index, write_page
 from leeway_rl.studies.runner import Run, make_missing
 from leeway_rl.studies.study import Setting, Study
+from leeway_rl.studies.tail import Tail
 from leeway_rl.studies.verdict import METRICS, Claim
 
 SMALL = ("train.groups_per_step=2", "train.group_size=4", "train.max_response_tokens=32")
@@ -25,7 +25,7 @@ STUDY = Study(
     source="9.9",
     finding="it does.",
     here="with made-up numbers.",
-    settings=(Setting(name="base"), Setting(name="other", sets=SMALL, lag=Lag(mean=2))),
+    settings=(Setting(name="base"), Setting(name="other", sets=SMALL, tail=Tail(mean=2))),
     claims=(
         Claim(text="less entropy", metric="entropy", of=(("other", "base"),), high=0.0, predicted="agrees"),
         Claim(text="more accuracy", metric="accuracy", of=(("other", "base"),), low=0.0, predicted="agrees"),
@@ -63,7 +63,7 @@ def test_a_page_has_intervals_verdicts_figure_and_data(runs, tmp_path):
     assert "other − base: -0.100 ± 0.000 | agrees | **agrees**" in page
     assert "other − base: -0.100 ± 0.000 | agrees | **disagrees**" in page
     assert "| base | as the base | 0.902 ± 0.002 |" in page
-    assert "`train.max_response_tokens=32` sampled 2 versions before" in page
+    assert "`train.max_response_tokens=32` begun 2 versions before on average" in page
     assert "![A made-up study](made-up.png)" in page
     assert (tmp_path / "docs" / "made-up.png").read_bytes().startswith(b"\x89PNG")
     with (tmp_path / "docs" / "made-up.csv").open() as file:
@@ -90,10 +90,8 @@ def test_what_is_whole_is_not_made_again(runs):
 @pytest.mark.slow
 def test_what_was_stopped_is_made_from_the_start_beside_others_and_each_the_same(tmp_path):
     """Three runs in two processes, of which one was stopped in its second step; one run's process has made another."""
-    config = compose(["tiny"], [*SMALL])
-    made = [
-        Run(config=config, steps=2, path=tmp_path / f"{name}.csv", lag=Lag(mean=1), evaluate_every=1) for name in "abc"
-    ]
+    config = compose(["tiny"], [*SMALL, "flow.inject_lag=1"])
+    made = [Run(config=config, steps=2, path=tmp_path / f"{name}.csv", evaluate_every=1) for name in "abc"]
     stopped = made[0].path.with_suffix(".part")
     stopped.write_text("step,reward/mean\n0,0.5\n")
     assert (made[0].progress(), made[0].whole) == (1, False)
