@@ -20,10 +20,11 @@ from .verdict import METRICS
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, INK, GREY)
 DASHES = ("-", DASHED, ":")
+TARGET_LABEL = "target of the controller"
 TITLES = {
-    "entropy/policy": "Entropy of the policy on its batch, e_k (nats a token)",
-    "evaluation/reward": "Accuracy on held-out prompts, τ = 1",
-    "evaluation/entropy": "Entropy on held-out prompts, τ = 1 (nats a token)",
+    "entropy/policy": "Entropy e_k of the batch, nats a token",
+    "evaluation/reward": "Accuracy, held-out prompts",
+    "evaluation/entropy": "Entropy, held-out prompts, nats a token",
     "generated/length_mean": "Length of a response (tokens)",
     "generated/truncated_share": "Share of truncated responses",
     "entropy/coefficient": "Coefficient c of the controller",
@@ -44,9 +45,14 @@ def draw(study: Study, runs: Mapping[Setting, Sequence[Run]]) -> bytes:
         for ax, name in zip(axes, study.panels, strict=True):
             (_over_x if over_x else _over_steps)(ax, name, study, runs)
             if study.target and "entropy" in name and "coefficient" not in name:
-                ax.axhline(study.target, color=SOFT, lw=1.1, ls=":", label="target of the controller")
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
+                ax.axhline(study.target, color=SOFT, lw=1.1, ls=":", label=TARGET_LABEL)
+        # Not every setting has every column: the names are those of the panel with the most.
+        handles, labels = max((ax.get_legend_handles_labels() for ax in axes), key=lambda found: len(found[1]))
+        if TARGET_LABEL in labels:
+            at = labels.index(TARGET_LABEL)  # errorbars are listed after lines
+            handles.append(handles.pop(at))
+            labels.append(labels.pop(at))
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(7, len(labels)), handlelength=2.6)
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     return file.getvalue()
@@ -54,11 +60,11 @@ def draw(study: Study, runs: Mapping[Setting, Sequence[Run]]) -> bytes:
 
 def _over_steps(ax: Axes, column: str, study: Study, runs: Mapping[Setting, Sequence[Run]]) -> None:
     """A line a setting: the mean over its seeds, between the lowest and the highest of them."""
-    ax.set_title(TITLES[column], loc="left", size=10.5, weight="bold")
+    ax.set_title(TITLES[column], loc="left", size=10, weight="bold")
     for place, (setting, of) in enumerate(runs.items()):
         curves = np.array([run.series(column) for run in of])
         there = np.isfinite(curves).any(axis=0)
-        x = (np.flatnonzero(there) + 1) / setting.times
+        x = np.flatnonzero(there) / setting.times
         if not len(x):
             continue
         curves = _smooth(curves[:, there])
@@ -74,7 +80,7 @@ def _over_steps(ax: Axes, column: str, study: Study, runs: Mapping[Setting, Sequ
 def _over_x(ax: Axes, column: str, study: Study, runs: Mapping[Setting, Sequence[Run]]) -> None:
     """A line for each ``Setting.line``: mean and interval of the last third over ``Setting.x``, evenly spaced."""
     reduce = next(metric.reduce for metric in METRICS.values() if metric.column == column)
-    ax.set_title(f"{TITLES[column]}", loc="left", size=10.5, weight="bold")
+    ax.set_title(f"{TITLES[column]}", loc="left", size=10, weight="bold")
     places = {x: place for place, x in enumerate(sorted({setting.x for setting in runs if setting.x is not None}))}
     lines = list(dict.fromkeys(setting.line for setting in runs))
     colours = list(dict.fromkeys(line.split(", ")[0] for line in lines))
