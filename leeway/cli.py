@@ -316,7 +316,7 @@ def study(
     everything: Annotated[bool, typer.Option("--all", help="Every study, and the table of all verdicts.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="Name the studies and what each asks.")] = False,
     seeds: Annotated[str, typer.Option(help="Seeds, with commas; three or more give an interval.")] = "11,12,13",
-    steps: Annotated[int | None, typer.Option(help="Training steps a run; 60 by default.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps a run; 50 by default.", min=1)] = None,
     out: Annotated[Path, typer.Option(help="Folder of the pages.")] = Path("docs/studies"),
     runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs' CSV files.")] = Path("runs/studies"),
     jobs: Annotated[int | None, typer.Option(help="Runs side by side; a core each by default.", min=1)] = None,

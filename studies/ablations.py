@@ -140,7 +140,7 @@ CONSTANT_ALPHA = Study(
     source="4.5, ablation 8",
     finding="with α of 5e-4 and more entropy explodes, with 1e-4 it collapses: no constant works.",
     here="(2,16,8,1), the report's (2,64,32,1). The α that matter are larger here: the vocabulary has 21 tokens "
-    "instead of 152,064, and 60 steps have to do what 2,700 did.",
+    "instead of 152,064, and 50 steps have to do what 2,700 did.",
     settings=(OFF2, *CONSTANT),
     claims=(
         Claim(
@@ -257,7 +257,7 @@ STAGED_T = 20
 """Tokens: the shortest sums fit with a token to spare, those of three columns do not."""
 STAGED = Setting(
     name="T 20, then 40",
-    sets=(f"train.max_response_tokens={STAGED_T}", "stages=[{from_step=30,max_response_tokens=40}]"),
+    sets=(f"train.max_response_tokens={STAGED_T}", "stages=[{from_step=25,max_response_tokens=40}]"),
 )
 
 STAGES = Study(
@@ -266,7 +266,7 @@ STAGES = Study(
     question="Does a short context first, then a longer one, reach the same accuracy for less generation?",
     source="3.2.2, ablation 2",
     finding="the same accuracy, about 100 hours less per 1,000 steps; responses are shorter first and grow again.",
-    here="T 20 for 30 steps and then 40, against 40 throughout. A toy response has 19 to 22 tokens, and its form "
+    here="T 20 for 25 steps and then 40, against 40 throughout. A toy response has 19 to 22 tokens, and its form "
     "leaves little room to be shorter, so T 20 cuts a part of the sums off rather than a habit of thinking long.",
     settings=(ON, STAGED),
     claims=(
@@ -373,12 +373,12 @@ KL = Study(
     question="Does a KL term hold the policy back?",
     source="3.2.6, ablation 5",
     finding="with β 1e-3 in stage 2 the policy is pulled back to the reference, and accuracy stops improving.",
-    here="(2,16,8,1), target entropy as in the report, k3 over all groups. At 60 steps β 1e-3 can hardly matter: 0.1 "
+    here="(2,16,8,1), target entropy as in the report, k3 over all groups. At 50 steps β 1e-3 can hardly matter: 0.1 "
     "is there to see the effect.",
     settings=tuple(KLS.values()),
     claims=(
         Claim(
-            text="β 1e-3 changes the accuracy by no more than 0.02 (it is too small for 60 steps)",
+            text="β 1e-3 changes the accuracy by no more than 0.02 (it is too small for 50 steps)",
             metric="accuracy",
             of=_each((KLS[1e-3],), KLS[0.0]),
             low=-ALIKE,

@@ -31,7 +31,7 @@ TITLES = {
     "logprob/ess": "Effective sample size of π/μ",
     "policy/clip_fraction": "Share of clipped tokens",
     "kl/reference": "k3 to the initial model",
-    "overflow/groups": "Groups refunded for their age, a step",
+    "staleness/token_mean": "Staleness of a trained token, versions",
 }
 
 
