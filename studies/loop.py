@@ -54,7 +54,7 @@ TRIES = 4
 """Responses to each of them."""
 BUDGET = 64
 """Tokens that a response to them may have, whatever T the training has: at toy scale nothing is truncated there."""
-MOST_SAMPLED = 16
+MOST_SAMPLED = 6
 """Batches' worth of groups after which a step is content with the groups that it has: a policy that has dissolved, or
 solves everything, gives no signal however long one samples."""
 

@@ -104,10 +104,10 @@ def test_what_was_stopped_is_made_from_the_start_beside_others_and_each_the_same
 
 
 def test_studies_share_their_runs(tmp_path):
-    """(4,16,4,1) is in four of them."""
+    """(4,16,4,1) is in several of them."""
     path = {
         name: next(run.path for setting, (run,) in STUDIES[name].runs([1], 60, tmp_path).items() if setting.name == it)
-        for name, it in (("updates", "(4,16,4,1)"), ("off-policy", "(4,16,4,1)"), ("clip-higher", "(4,16,4,1)"))
+        for name, it in (("updates", "(4,16,4,1)"), ("off-policy", "(4,16,4,1)"), ("rollout-batch", "(4,16,4,1)"))
     }
     assert len(set(path.values())) == 1
     (updates,) = {run.path for of in STUDIES["updates"].runs([2], 60, tmp_path).values() for run in of} & set(
