@@ -35,6 +35,15 @@ def test_the_hand_over_prints_a_line_of_ratios_for_every_size(redis_url, monkeyp
     assert re.findall(r"^(\w+)(?: +[\d.,]+){8}$", said, re.MULTILINE) == ["tiny", "smollm2", "7B"]
 
 
+@pytest.mark.slow
+def test_the_entropy_benchmark_judges_its_runs_which_are_too_short_here(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "entropy_control.py"), "--out", str(tmp_path)]
+    done = subprocess.run([*command, "--seeds", "0", "--steps", "3"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr[-3000:]
+    assert re.findall(r"^(none|adaptive) +0 .* (?:yes|NO) ", done.stdout, re.MULTILINE) == ["none", "adaptive"]
+    assert {path.name for path in tmp_path.iterdir()} == {"none-0.csv", "adaptive-0.csv", "entropy.png"}
+
+
 def test_the_token_op_is_compared_with_whole_logits():
     said = _said("token_op.py", "--vocabulary 997 --hidden 16 --tokens 300 --flat 300 --rounds 1 --threads 1")
     differences = re.search(

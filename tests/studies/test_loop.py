@@ -133,3 +133,15 @@ def test_an_evaluation_keeps_its_prompts_from_training_and_is_there_when_due():
     found = list(training(small(), 4, evaluate_every=2))
     assert ["evaluation/reward" in metrics for metrics in found] == [True, False, True, False]
     assert 0.3 < found[0]["evaluation/reward"] < 0.9
+
+
+def test_four_updates_a_step_take_entropy_that_the_controller_keeps():
+    small = ["train.groups_per_step=4", "train.minibatch_groups=1", "entropy.delta=0.02", "entropy.target=0.3"]
+
+    def entropy(control):
+        config = compose(["tiny"], [*small, f"entropy.control={control}"])
+        return [metrics["entropy/policy"] for metrics in training(config, 25)]
+
+    free, kept = entropy("none"), entropy("adaptive")
+    assert free[0] == kept[0]
+    assert sum(kept[-5:]) > 1.5 * sum(free[-5:])
