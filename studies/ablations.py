@@ -124,7 +124,7 @@ ROLLOUT_BATCH = Study(
     ),
 )
 
-ALPHAS = (0.001, 0.01, 0.1, 0.3, 1.0)
+ALPHAS = (0.001, 0.01, 0.1, 1.0)
 CONSTANT = tuple(
     Setting(
         name=f"α {alpha:g}",

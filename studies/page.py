@@ -30,10 +30,7 @@ def write_page(study: Study, runs: Runs, seeds: Sequence[int], folder: Path) -> 
     """Write NAME.md, NAME.png and NAME.csv into ``folder``; returns the judged claims. ``runs`` are made."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {
-        name: {
-            setting.name: [METRICS[name].reduce(run.series(METRICS[name].column)) for run in of]
-            for setting, of in runs.items()
-        }
+        name: {setting.name: [METRICS[name].of(run.series) for run in of] for setting, of in runs.items()}
         for name in {*study.metrics, *(claim.metric for claim in study.claims)}
     }
     findings = [judge(claim, values[claim.metric]) for claim in study.claims]

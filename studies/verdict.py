@@ -11,6 +11,9 @@ import numpy as np
 
 from ..leeway.intervals import Interval, difference, interval
 
+PASSED = 0.72
+"""An accuracy half-way to the best: for comparing settings that learn at different speeds."""
+
 Verdict = Literal["agrees", "disagrees", "undecided"]
 
 
@@ -30,6 +33,18 @@ def swing(values: np.ndarray) -> float:
     return _mean(np.abs(np.diff(values[len(values) - max(2, len(values) // 3) :])))
 
 
+def on_the_way(values: np.ndarray, accuracy: np.ndarray) -> float:
+    """What ``values`` were when ``accuracy`` first passed ``PASSED``, on the line between two evaluations; NaN where it
+    never did, or began above."""
+    there = np.isfinite(values) & np.isfinite(accuracy)
+    values, accuracy = values[there], accuracy[there]
+    above = np.flatnonzero(accuracy >= PASSED)
+    if not len(above) or above[0] == 0:
+        return math.nan
+    pair = slice(above[0] - 1, above[0] + 1)
+    return float(np.interp(PASSED, accuracy[pair], values[pair]))
+
+
 def _mean(values: np.ndarray) -> float:
     values = values[np.isfinite(values)]
     return float(values.mean()) if len(values) else math.nan
@@ -41,15 +56,25 @@ class Metric:
 
     title: str
     column: str
-    reduce: Callable[[np.ndarray], float] = last_third
+    reduce: Callable[..., float] = last_third
     """[steps], NaN where nothing was measured, to a number."""
+    beside: str | None = None
+    """Another column that ``reduce`` takes as its second."""
     digits: int = 3
+
+    def of(self, series: Callable[[str], np.ndarray]) -> float:
+        """Of a run, given as the function that knows its columns."""
+        more = [series(self.beside)] if self.beside else []
+        return self.reduce(series(self.column), *more)
 
 
 METRICS: Mapping[str, Metric] = {
     "accuracy": Metric("accuracy", "evaluation/reward"),
     "accuracy halfway": Metric("accuracy halfway", "evaluation/reward", halfway),
     "entropy": Metric("entropy", "evaluation/entropy"),
+    "entropy on the way": Metric(
+        f"entropy when accuracy passed {PASSED}", "evaluation/entropy", on_the_way, "evaluation/reward"
+    ),
     "batch entropy": Metric("e_k", "entropy/policy"),
     "entropy kept": Metric(
         "entropy, share of the start's", "evaluation/entropy", lambda v: last_third(v) / float(v[0])

@@ -52,6 +52,17 @@ def test_the_last_third_counts_what_was_measured_in_it():
     assert math.isnan(METRICS["kl"].reduce(np.full(9, np.nan)))
 
 
+def test_an_entropy_on_the_way_is_read_between_two_evaluations():
+    def series(column):
+        return {
+            "evaluation/reward": np.array([0.52, np.nan, 0.62, 0.82, 0.6]),
+            "evaluation/entropy": np.array([0.2, np.nan, 0.16, 0.12, 0.1]),
+        }[column]
+
+    assert METRICS["entropy on the way"].of(series) == pytest.approx(0.14)
+    assert math.isnan(METRICS["entropy on the way"].of(lambda column: np.array([0.5, 0.6])))
+
+
 def test_halfway_is_the_middle_third():
     assert METRICS["accuracy halfway"].reduce(np.arange(9.0)) == 4.0
 
