@@ -44,9 +44,9 @@ STALENESS = Study(
     name="staleness",
     title="Staleness, entropy control and behaviour correction",
     question="What does data of exactly n versions' age cost in entropy and accuracy, and what helps?",
-    source="not in it",
-    finding="nothing: it expects off-policy data in asynchronous frameworks (4.5) and runs none. AReaL (arXiv "
-    "2505.24298) loses accuracy with the coupled loss from a staleness of 4 on, and keeps it with the decoupled.",
+    source="4.5; not run",
+    finding="off-policy data is unavoidable in asynchronous frameworks. It ran none. AReaL (arXiv 2505.24298) loses "
+    "accuracy with the coupled loss from a staleness of 4 on, and keeps it with the decoupled.",
     here="every group of step v was sampled by version v − n (`flow.inject_lag`). One update a step, D_R 8, a learning "
     "rate of 3e-4: with the base's, the policy hardly moves in 16 steps. Coupled: ratio to μ. Decoupled: ratio to "
     "π_old, weighted with π_old/μ ≤ 2. Clip-higher: ε_high 0.28. Adaptive: Δ 0.01, twice the report's, as 50 steps are "
@@ -150,8 +150,8 @@ OVERFLOW = Study(
     name="overflow",
     title="Overflow policies under a heavy tail of staleness",
     question="Where half of the groups are late, what do `drop`, `mask` and `soft` cost in entropy and accuracy?",
-    source="not in it",
-    finding="nothing.",
+    source="not run",
+    finding="it has nothing on this.",
     here="lags are lognormal (σ 1) with a mean of 4 versions, at most 16, and the bound is η = 2; a response under way "
     "goes on under a newer version every 4 tokens. `wait` would await a straggler, so its lags are cut at η. What each "
     "costs in time is not seen here: see [planning](../planning.md). No entropy control, coupled loss, D_R 8, "

@@ -133,7 +133,7 @@ def test_every_study_can_be_run_and_judged(study, tmp_path):
 def command(*words):
     environment = {key: value for key, value in os.environ.items() if "RANK" not in key and key != "WORLD_SIZE"}
     line = [sys.executable, "-m", "leeway_rl.leeway.cli", "study", *words]
-    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=170, check=False)
+    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=280, check=False)
 
 
 def test_the_studies_are_listed_and_an_unknown_one_is_refused():
@@ -145,7 +145,7 @@ def test_the_studies_are_listed_and_an_unknown_one_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_all_studies_in_short(tmp_path):
     done = command(
         "--all", "--steps", "1", "--seeds", "1", "--out", str(tmp_path), "--runs-dir", str(tmp_path / "runs")
