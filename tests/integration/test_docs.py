@@ -66,8 +66,11 @@ PLANS = [
     TIMED.format(mean=500, sigma=0.25, longest="") + "--max-staleness 8 --overflow wait,mask",
 ]
 """Executed with fewer steps of smaller batches: what they print as they stand is in docs/planning.md."""
+SWEEP = "leeway sweep --preset tiny --grid flow.max_staleness=0,1,2,4,8 --grid entropy.control=adaptive,none --seeds 3"
 SWEEPS = [
-    "leeway sweep --preset tiny --grid flow.max_staleness=0,1,2,4,8 --grid entropy.control=adaptive,none --seeds 3",
+    SWEEP,
+    f"{SWEEP} --set train.steps=30 --set train.groups_per_step=4 --set train.group_size=32 "
+    "--set train.minibatch_groups=2 --set train.reuse=2 --set entropy.delta=0.02 --set flow.pipeline_depth=36",
 ]
 """Half an hour each; test_sweep.py runs a small one. Here they are checked as far as they go without a run."""
 STUDIES = ["leeway study --all", "leeway study --list", *(f"leeway study {name}" for name in CATALOGUE)]
