@@ -95,6 +95,11 @@ class Keys:
         """Stream: messages that did not decode or kept failing, with the reason."""
         return self.prefix + "dead"
 
+    @property
+    def retries(self) -> str:
+        """Hash: poisoned groups whose prompt an operator wants again -> the ticket that took it over, or empty."""
+        return self.prefix + "retries"
+
     def group(self, group_id: str) -> str:
         """Hash: one group's ticket, responses and scores."""
         return f"{self.prefix}group:{group_id}"

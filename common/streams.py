@@ -57,10 +57,12 @@ redis.call('XDEL', KEYS[2], ARGV[2])
 return outcome
 """
 
-# KEYS: group hash, this stream, scored stream, dead letters. ARGV: consumer group, entry id, group id, reason, stage.
+# KEYS: group hash, this stream, scored stream, dead letters. ARGV: consumer group, entry id, group id, reason, stage,
+# worker.
 _GIVE_UP = """
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('XADD', KEYS[4], 'MAXLEN', '~', '10000', '*', 'where', ARGV[5], 'g', ARGV[3], 'reason', ARGV[4])
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', '10000', '*',
+             'where', ARGV[5], 'g', ARGV[3], 'worker', ARGV[6], 'reason', ARGV[4])
   redis.call('XADD', KEYS[3], '*', 'g', ARGV[3], 'failed', ARGV[4])
 end
 redis.call('XACK', KEYS[2], ARGV[1], ARGV[2])
@@ -354,7 +356,7 @@ class Bus:
         """Send the group to the dead letters and tell the learner, which refunds the ticket as ``poison``."""
         self._give_up(
             keys=[self.keys.group(job.group_id), self._stream(job.stream), self.keys.scored, self.keys.dead_letters],
-            args=[GROUP, job.entry_id, job.group_id, reason[:2000], job.stream.value],
+            args=[GROUP, job.entry_id, job.group_id, reason[:2000], job.stream.value, self.worker],
         )
 
     def drop(self, job: Job) -> None:
@@ -571,15 +573,48 @@ class Bus:
 
     def dead_letter(self, where: str, group_id: str, reason: str) -> None:
         """Keep the record of something that could not be used."""
-        fields = {"where": where, "g": group_id, "reason": reason[:2000]}
+        fields = {"where": where, "g": group_id, "worker": self.worker, "reason": reason[:2000]}
         self._redis.xadd(self.keys.dead_letters, fields, maxlen=10_000, approximate=True)
 
     def dead_letters(self) -> list[dict[str, str]]:
-        """Every dead letter: ``where``, ``g`` (the group) and ``reason``, oldest first."""
+        """Every dead letter: ``where`` (the stream), ``g`` (the group), ``worker`` (who found it), ``reason``; oldest
+        first."""
         return [
             {"id": entry_id.decode()} | {key.decode(): value.decode(errors="replace") for key, value in fields.items()}
             for entry_id, fields in self._redis.xrange(self.keys.dead_letters)
         ]
+
+    def retry(self, group_ids: Iterable[str]) -> list[str]:
+        """Ask the learner for the prompts of poisoned groups again; returns those that were not asked for before."""
+        return [group_id for group_id in group_ids if self._redis.hsetnx(self.keys.retries, group_id, "")]
+
+    def retried(self, group_id: str, ticket: int) -> None:
+        """The prompt of poisoned group ``group_id`` is asked again by ``ticket``."""
+        self._redis.hset(self.keys.retries, group_id, str(ticket))
+
+    def retries(self) -> dict[str, str]:
+        """Groups whose prompts an operator asked for again, and the ticket that took each over, empty before that."""
+        return {key.decode(): value.decode() for key, value in self._redis.hgetall(self.keys.retries).items()}
+
+    def payload_sizes(self, group_id: str) -> dict[str, int]:
+        """Bytes of what Redis still holds of a group: ticket, responses, scores."""
+        found = self._redis.hgetall(self.keys.group(group_id))
+        return {key.decode(errors="replace"): len(value) for key, value in found.items()}
+
+    def clean(self) -> dict[str, int]:
+        """Remove every key of this run and of no other; how many of each kind. SCAN finds what no stream names any
+        more (a payload whose manifest never came); the run id has no character that means something to MATCH."""
+        removed: Counter[str] = Counter()
+        batch: list[bytes] = []
+        for key in self._redis.scan_iter(match=self.keys.prefix + "*", count=1000):
+            removed[key.decode(errors="replace").removeprefix(self.keys.prefix).split(":")[0]] += 1
+            batch.append(key)
+            if len(batch) == 500:
+                self._redis.unlink(*batch)
+                batch.clear()
+        if batch:
+            self._redis.unlink(*batch)
+        return dict(sorted(removed.items()))
 
     def _stream(self, stream: WorkStream) -> str:
         return self.keys.prefix + stream.value

@@ -92,6 +92,7 @@ class _Desk:
             self.intake.refunds.update(state["refunds"])
             self.intake.tokens_expired = state["tokens_expired"]
             self.intake.pacer.restore(state["pacing"])
+            self.intake.retries.restore(state["retries"])
         self.tokens_before, self.time_before = 0, time.monotonic()
         self.expired_before = self.intake.tokens_expired
         self.refunds_before = self._refunds()

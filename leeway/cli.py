@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 prove_app = typer.Typer(no_args_is_help=True, help="Prove a promise by running it.")
 app.add_typer(prove_app, name="prove")
+letters_app = typer.Typer(no_args_is_help=True, help="What could not be used, and why; and asking for it again.")
+app.add_typer(letters_app, name="dead-letters")
 
 Presets = Annotated[
     list[str] | None,
@@ -308,6 +310,57 @@ def prove_on_policy(
     from .prove import on_policy
 
     on_policy(steps, rollout_workers, verifier_workers, preset or ["tiny"], settings or [], runs_dir)
+
+
+# --- a run's keeper -------------------------------------------------------------------------------------------------
+
+
+@letters_app.command("list")
+def dead_letters_list(run: AnyRun = None, redis_url: RedisUrl = None, runs_dir: RunsDir = Path("runs")) -> None:
+    """A line a dead letter: who gave up on which ticket, and why."""
+    from . import letters
+
+    letters.show_all(*_found(run, redis_url, runs_dir))
+
+
+@letters_app.command("show")
+def dead_letters_show(
+    letter: Annotated[str, typer.Argument(help="The letter's id, from the list.")],
+    run: AnyRun = None,
+    redis_url: RedisUrl = None,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Everything that is known of one dead letter."""
+    from . import letters
+
+    letters.show_one(*_found(run, redis_url, runs_dir), letter)
+
+
+@letters_app.command("retry")
+def dead_letters_retry(
+    letter: Annotated[list[str] | None, typer.Argument(help="Letters' ids, from the list.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every letter that is a group's.")] = False,
+    run: AnyRun = None,
+    redis_url: RedisUrl = None,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Ask for their prompts again, each under the next new ticket. The poisoned tickets themselves stay refunded."""
+    from . import letters
+
+    letters.retry(*_found(run, redis_url, runs_dir), letter or [], every=every)
+
+
+@app.command()
+def clean(
+    run: Annotated[str, typer.Argument(help="The run's id.")],
+    force: Annotated[bool, typer.Option("--force", help="Even while its workers are alive.")] = False,
+    redis_url: RedisUrl = None,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Remove what a run has in Redis, and nothing else there; its folder stays. Exit code 5: the run is alive."""
+    from .clean import clean as remove
+
+    remove(*_found(run, redis_url, runs_dir), force=force)
 
 
 def _become(role: str, run: str, redis_url: str | None, *more: str) -> None:

@@ -120,7 +120,7 @@ def _flow(now: Snapshot) -> Diagnosis:
         since = _lost_since(now, "learner")
         return Diagnosis(stalled=True, sentence=f"no learner is alive{since}: nobody issues tickets or trains")
     leader = max(learners, key=lambda worker: worker.version)
-    held = f"for {_age(now.at - leader.since)}"
+    held = f"for {age(now.at - leader.since)}"
     if not leader.activity.startswith("waiting for"):
         idle = rollouts and all(worker.activity == "waiting for prompts" for worker in rollouts)
         if idle and phase == "training":
@@ -188,7 +188,7 @@ def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Renderable
         table.add_row(*_row(worker, now.at))
     for member, due in now.lost.items():
         role, _, name = member.partition("/")
-        table.add_row(role, name, "", "", "", "", "lost", _age(now.at - due), style="red")
+        table.add_row(role, name, "", "", "", "", "lost", age(now.at - due), style="red")
     parts: list[RenderableType] = [head, flow, table]
     if last_step is not None:
         parts.append(Text(_last_step(last_step)))
@@ -223,7 +223,7 @@ def _row(worker: Heartbeat, at: float) -> tuple[str, ...]:
         f"{worker.tokens / lived:,.0f}" if worker.tokens else "-",
         f"{min(worker.busy_s / lived, 1.0):.0%}",
         worker.activity,
-        _age(at - worker.since),
+        age(at - worker.since),
     )
 
 
@@ -238,10 +238,11 @@ def _last_step(step: dict[str, Any]) -> str:
 
 def _lost_since(now: Snapshot, role: str) -> str:
     times = [due for name, due in now.lost.items() if name.startswith(f"{role}/")]
-    return f" (the last was lost {_age(now.at - max(times))} ago)" if times else ""
+    return f" (the last was lost {age(now.at - max(times))} ago)" if times else ""
 
 
-def _age(seconds: float) -> str:
+def age(seconds: float) -> str:
+    """A length of time for people."""
     seconds = max(0, int(seconds))
     if seconds < 120:
         return f"{seconds} s"

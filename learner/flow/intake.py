@@ -31,6 +31,7 @@ from ..objective.advantage import is_trained
 from ..packing import ScoredGroup
 from .curriculum import Curriculum
 from .pacing import Pacer
+from .retries import Retries
 from .staleness import check_spans, expired, head_staleness, tokens_past
 from .tickets import TicketBook
 
@@ -82,6 +83,7 @@ class Intake:
         """Response tokens of every group that arrived, refunded ones included."""
         self._lock = threading.Condition()
         self.pacer = Pacer()
+        self.retries = Retries()
         self._tickets: dict[int, Ticket] = {}
         self._groups: dict[int, ScoredGroup] = {}
         self._verdicts: dict[int, list[str]] = {}
@@ -152,6 +154,7 @@ class Intake:
             for group in groups:
                 self._write_trained(group, step)
                 self._saw(group.ticket.ticket)
+                self.retries.close(group.ticket.ticket)
                 del self._groups[group.ticket.ticket]
                 del self._tickets[group.ticket.ticket]
                 self._settled.append(self._entries.pop(group.ticket.ticket))
@@ -209,6 +212,7 @@ class Intake:
                 "overflow": self.book.overflow,
                 "pipeline_depth": self.book.pipeline_depth,
                 "pacing": self.pacer.state(),
+                "retries": self.retries.state(),
                 "tokens_expired": self.tokens_expired,
                 "entropy_target": self.entropy_target,
                 "refunds": dict(self.refunds),
@@ -235,6 +239,7 @@ class Intake:
         while not self._ended.is_set():
             with self._lock:
                 self._take_up_controls()
+                self.retries.ask(self.bus.retries())
                 self._issue_while_room()
             entries = self.bus.scored(count=64, block_s=POLL_S)
             payloads = self.bus.scored_payloads([entry.group_id for entry in entries]) if entries else []
@@ -262,7 +267,14 @@ class Intake:
 
     def _issue(self, number: int, *, reissued: bool) -> None:
         stage = self.book.live[number].stage
-        ticket = self.curriculum.ticket(number, stage, min_version=self.book.version, incarnation=self.incarnation)
+        retry = self.retries.of(number) if reissued else self.retries.take(number)
+        ticket = self.curriculum.ticket(
+            number,
+            stage,
+            min_version=self.book.version,
+            incarnation=self.incarnation,
+            draw=None if retry is None else retry.draw,
+        )
         # The ledger first: a ticket that workers know and the ledger does not could never be accounted for.
         self.ledger.write(
             "issued",
@@ -272,7 +284,10 @@ class Intake:
             stage=ticket.stage,
             prompt=ticket.prompt_id,
             reissued=reissued,
+            **({} if retry is None else {"retry_of": retry.group_id}),
         )
+        if retry is not None:
+            self.bus.retried(retry.group_id, number)
         self._tickets[number] = ticket
         self.pacer.issued(number, time.monotonic())
         self.bus.issue(ticket)
@@ -338,6 +353,9 @@ class Intake:
         self.ledger.write("refunded", ticket=number, version=self.book.version, reason=reason, **why)
         self.refunds[reason] += 1
         self._saw(number)
+        if reason == "poison":
+            self.retries.poisoned(number, self.book.live[number].stage, self._tickets[number].group_id)
+        self.retries.close(number)
         self.book.refund(number)
         if reason in ("stage_ended", "run_ended"):
             self.pacer.withdrawn(number)

@@ -28,6 +28,8 @@ BEFORE = [
 DURING = [
     "leeway pause",  # first, so that the run cannot end before the others have been tried
     "leeway status",
+    "leeway dead-letters list",
+    "leeway dead-letters retry --all",
     "leeway set max-staleness 2",
     "leeway set overflow mask",
     "leeway set pipeline-depth 64",

@@ -323,3 +323,22 @@ def test_the_online_filter_drops_what_was_solved_every_time_in_the_stage_before(
     later = {intake.curriculum.ticket(number, 1, min_version=1).prompt_id for number in range(30)}
     assert len(later) == 3
     assert solved not in later
+
+
+def test_the_prompt_of_a_poisoned_ticket_is_asked_again_under_a_new_one_and_the_books_close(flow, wait_until):
+    intake, worker, ledger = flow
+    play(worker, 0, spoil=b"garbage")
+    wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
+    assert worker.retry(["0-1", "7-1"]) == ["0-1", "7-1"]  # the second was never poisoned
+    wait_until(lambda: intake.snapshot()["retries"]["waiting"] != {}, "the request")
+    for step, tickets in enumerate([(1, 2), (3, 4), (5, 6)]):
+        for ticket in tickets:
+            play(worker, ticket, version=step)
+        intake.trained(intake.next_batch(5), "0")
+    intake.stop()
+    intake.close_books()
+    issued = {line["ticket"]: line for line in read(ledger.path) if line["event"] == "issued"}
+    assert [number for number, line in issued.items() if "retry_of" in line] == [5]
+    assert (issued[5]["retry_of"], issued[5]["prompt"]) == ("0-1", issued[0]["prompt"])
+    assert worker.retries() == {"0-1": "5", "7-1": ""}
+    assert len(audit(ledger.path).trained) == 6
