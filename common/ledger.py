@@ -48,6 +48,8 @@ class Ledger:
         self.path = path
         self.line = 0
         """Lines written so far."""
+        self.incarnation = 0
+        """Of the learner that started last."""
         self._previous = _GENESIS
         if path.exists():
             self._continue()
@@ -61,6 +63,8 @@ class Ledger:
                 file.truncate(end)
         for body in read(self.path):
             self.line, self._previous = body["line"], body["chain"]
+            if body["event"] == "started":
+                self.incarnation = body["incarnation"]
 
     def write(self, event: str, **values: Any) -> None:
         """Append one event. It is in the operating system's hands when this returns; ``sync`` puts it on disk."""

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from . import address
 from .config import Config, parse
 from .errors import BrokerError, LeewayError
 from .service import Service, worker_name
-from .streams import Bus, RedisError
+from .streams import Bus, RedisError, refused_or_lost
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +26,14 @@ _PR_SET_PDEATHSIG = 1
 def role_parser(role: str, description: str | None) -> argparse.ArgumentParser:
     """The arguments that every role takes."""
     parser = argparse.ArgumentParser(prog=f"leeway {role}", description=description)
-    parser.add_argument("--redis-url", default=os.environ.get("LEEWAY_REDIS_URL", "redis://127.0.0.1:6379/0"))
+    parser.add_argument("--redis-url", help=address.HELP)
     parser.add_argument("--run", required=True, help="the run's id")
     parser.add_argument("--wait-s", type=float, default=120.0, help="seconds to wait for the run to be created")
     return parser
 
 
 def run_role(
-    role: str, redis_url: str, run: str, work: Callable[[Bus, Service, Config], None], *, wait_s: float
+    role: str, redis_url: str | None, run: str, work: Callable[[Bus, Service, Config], None], *, wait_s: float
 ) -> int:
     """Run ``work`` as a worker of ``role`` and return the process's exit code.
 
@@ -45,15 +46,17 @@ def run_role(
     )
     _leave_with_supervisor()
     try:
-        bus = Bus(redis_url, run, worker=worker_name())
+        bus = Bus(address.resolve(redis_url), run, worker=worker_name())
+        address.forget()
         try:
             config = parse(_stored_config(bus, wait_s))
             broker = config.broker
-            with Service(bus, role, lease_s=broker.lease_s, heartbeat_s=broker.heartbeat_s) as service:
+            times = {"lease_s": broker.lease_s, "heartbeat_s": broker.heartbeat_s, "drain_s": broker.drain_s}
+            with Service(bus, role, **times) as service:
                 service.stop_on_signals()
                 work(bus, service, config)
         except RedisError as error:
-            raise BrokerError(f"Redis was lost and did not come back: {error}") from error
+            raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
         finally:
             bus.close()
     except LeewayError as error:

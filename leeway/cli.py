@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from ..common import address
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -32,11 +34,9 @@ RunId = Annotated[str, typer.Option("--run", help="The run's id.")]
 AnyRun = Annotated[str | None, typer.Option("--run", help="The run's id; the newest under --runs-dir by default.")]
 RedisUrl = Annotated[
     str | None,
-    typer.Option("--redis-url", envvar="LEEWAY_REDIS_URL", help="redis://[user:password@]host:port/db"),
+    typer.Option("--redis-url", envvar=address.VARIABLE, show_envvar=False, help=address.HELP),
 ]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs/ID/ folders are.")]
-
-LOCAL_REDIS = "redis://127.0.0.1:6379/0"
 
 
 @app.command()
@@ -54,7 +54,8 @@ def up(
     """Run everything on this machine: server, learner, rollout and verifier workers, with a live view."""
     from . import up as desk
 
-    desk.up(run, preset or [], settings or [], redis_url, runs_dir, resume=resume, dry_run=dry_run)
+    server = address.resolve(redis_url) if redis_url else None  # none given: the run brings its own
+    desk.up(run, preset or [], settings or [], server, runs_dir, resume=resume, dry_run=dry_run)
 
 
 @app.command()
@@ -62,7 +63,7 @@ def create(run: RunId, preset: Presets = None, settings: Settings = None, redis_
     """Store a run's configuration in Redis, for roles on cluster nodes to find."""
     from . import up as desk
 
-    desk.create(run, preset or [], settings or [], redis_url or LOCAL_REDIS)
+    desk.create(run, preset or [], settings or [], address.resolve(redis_url))
 
 
 @app.command()
@@ -93,7 +94,7 @@ def learner(
     if preset or settings:
         from . import up as desk
 
-        desk.create(run, preset or [], settings or [], redis_url or LOCAL_REDIS, same_is_fine=True)
+        desk.create(run, preset or [], settings or [], address.resolve(redis_url), same_is_fine=True)
     _become("learner", run, redis_url, "--runs-dir", str(runs_dir))
 
 
@@ -363,9 +364,27 @@ def clean(
     remove(*_found(run, redis_url, runs_dir), force=force)
 
 
+@app.command()
+def acl(
+    run: Annotated[str | None, typer.Option("--run", help="Users of this run alone; of every run by default.")] = None,
+    passwords: Annotated[
+        Path | None,
+        typer.Option("--passwords", help="USER PASSWORD lines; made with random ones where it is not there."),
+    ] = None,
+) -> None:
+    """Print Redis users with the least rights that each role needs, for the server's ACL file.
+
+    Without --run the file is whole and turns the default user off; with it the lines are to be added to one.
+    """
+    from .acl import acl as lines
+
+    typer.echo(lines(run, passwords))
+
+
 def _become(role: str, run: str, redis_url: str | None, *more: str) -> None:
     """Replace this process by the role's own; no role is imported at the desk."""
-    _exec(role, "--run", run, "--redis-url", redis_url or LOCAL_REDIS, *more)
+    os.environ[address.VARIABLE] = address.resolve(redis_url)  # not an argument, which anybody on the machine can read
+    _exec(role, "--run", run, *more)
 
 
 def _exec(module: str, *words: str) -> None:
@@ -386,7 +405,7 @@ def _found(run: str | None, redis_url: str | None, runs_dir: Path) -> tuple[str,
     noted = runs_dir / run / "redis-url"
     if redis_url is None and noted.exists():
         redis_url = noted.read_text().strip()
-    return redis_url or LOCAL_REDIS, run
+    return address.resolve(redis_url), run
 
 
 def _ledger_path(run: str, runs_dir: Path) -> Path:
@@ -402,6 +421,14 @@ def main() -> None:
     except LeewayError as error:
         typer.echo(f"leeway: {error}", err=True)
         raise SystemExit(error.exit_code) from None
+    except Exception as error:
+        from ..common.errors import BrokerError
+        from ..common.streams import RedisError, refused_or_lost
+
+        if not isinstance(error, RedisError):
+            raise
+        typer.echo(f"leeway: Redis {refused_or_lost(error)}: {error}", err=True)
+        raise SystemExit(BrokerError.exit_code) from None
 
 
 if __name__ == "__main__":

@@ -40,12 +40,14 @@ def server_binary() -> str:
 class EmbeddedServer:
     """A server process that lives as long as this object's context."""
 
-    def __init__(self, folder: Path, *, port: int | None = None) -> None:
-        """Keep the data and the log in ``folder``; ``port`` is free by default."""
+    def __init__(self, folder: Path, *, port: int | None = None, options: tuple[str, ...] = (), user: str = "") -> None:
+        """Keep the data and the log in ``folder``; ``port`` is free by default. ``options`` are the server's own;
+        ``user`` (``name:password@``) logs in where they ask for it."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port = port or _free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"redis://{user}127.0.0.1:{self.port}/0"
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> EmbeddedServer:
@@ -63,6 +65,7 @@ class EmbeddedServer:
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder.resolve())),
             *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
             *("--maxmemory-policy", "noeviction", "--daemonize", "no"),
+            *self._options,
         ]
         with log.open("ab") as output:
             # Its own session: Ctrl-C in the terminal must reach the server last, after the roles have left.

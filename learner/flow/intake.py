@@ -16,12 +16,13 @@ import logging
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from ...common.codec import decode
-from ...common.config import Config, Overflow
+from ...common.config import Config, Overflow, dump
 from ...common.errors import DecodeError
 from ...common.ledger import Ledger
 from ...common.service import Service
@@ -38,6 +39,8 @@ from .tickets import TicketBook
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
+MEND_S = 2.0
+"""How often the live tickets are compared with what Redis holds."""
 
 REFUNDS = ("zero_advantage", "poison", "expired", "stage_ended", "run_ended")
 """Why a ticket may leave untrained: no response differs from the others in reward; generation, grading or decoding
@@ -95,6 +98,9 @@ class Intake:
         self.tokens_expired = 0
         """Response tokens generated and then refunded for their age."""
         self._paused = False
+        self._mended_at = 0.0
+        self.on_loss: Callable[[], object] = lambda: None
+        """Called where Redis has come back empty, before any ticket is put there again."""
         self._thread = threading.Thread(target=self._guarded_loop, name="intake", daemon=True)
         self._ended = threading.Event()
 
@@ -237,6 +243,11 @@ class Intake:
         """Consumes scored, produces prompts. Acknowledged by ``checkpointed`` (trained) or at once (refunded). Dying
         here loses nothing: the next incarnation goes back to the checkpoint and issues again what was live."""
         while not self._ended.is_set():
+            lost = not self.bus.holds_run(self.incarnation)
+            if lost:
+                self._restore_run()
+            if lost or time.monotonic() - self._mended_at >= MEND_S:
+                self._mend()
             with self._lock:
                 self._take_up_controls()
                 self.retries.ask(self.bus.retries())
@@ -248,6 +259,40 @@ class Intake:
                     self._take_in(entry, payload)
                     self._issue_while_room()
                     self._lock.notify_all()
+
+    def _restore_run(self) -> None:
+        """Redis is disposable: what it held and we know goes back there, the newest weights included."""
+        log.warning("Redis has lost the run: what is live is put there again")
+        with self._lock:
+            controls = {
+                "max_staleness": str(self.book.max_staleness),
+                "overflow": self.book.overflow,
+                "pipeline_depth": str(self.book.pipeline_depth),
+                "target_entropy": str(self.entropy_target),
+                "paused": str(int(self._paused)),
+            }
+        self.bus.restore_run(dump(self.config), self.incarnation, controls)
+        self.on_loss()
+
+    def _mend(self) -> None:
+        """Put live tickets back that Redis does not have any more, under the same group ids: the first hand-over
+        counts, of then or of now. And take in what was leased to us in an answer that never arrived."""
+        with self._lock:
+            waiting = {ticket.group_id: ticket for n, ticket in self._tickets.items() if not self.book.live[n].ready}
+            lost = self.bus.missing(list(waiting))
+            for group_id in lost:
+                self.bus.issue(waiting[group_id])
+            if lost:
+                log.warning("%d live tickets were gone from Redis and are there again", len(lost))
+            settling = [*self._entries.values(), *self._settled]
+            known = {entry.entry_id for entry in settling if entry.entry_id is not None}
+            unread = self.bus.unread(known)
+            for entry, payload in zip(
+                unread, self.bus.scored_payloads([each.group_id for each in unread]), strict=True
+            ):
+                self._take_in(entry, payload)
+            self._lock.notify_all()
+            self._mended_at = time.monotonic()
 
     def _pace(self) -> None:
         """Let the depth follow what has been measured."""
@@ -432,7 +477,7 @@ class Intake:
         if controls.get("overflow", self.book.overflow) != self.book.overflow:
             self._record("overflow", self.book.overflow, controls["overflow"])
             self.book.overflow = cast(Overflow, controls["overflow"])
-        paused = controls.get("paused") == "1"
+        paused = controls.get("paused", str(int(self._paused))) == "1"
         if paused != self._paused:
             self._record("paused", self._paused, paused)
             self._paused = paused
