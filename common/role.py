@@ -10,13 +10,16 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-from . import address
+from . import address, logs
 from .config import Config, parse
 from .errors import BrokerError, LeewayError
+from .exporter import exporting
 from .service import Service, worker_name
 from .streams import Bus, RedisError, refused_or_lost
+from .watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +42,7 @@ def run_role(
 
     A user's mistake is one line on standard error and its own code; anything else keeps its trace and is code 1.
     """
-    logging.basicConfig(
-        level=logging.INFO,
-        format=f"%(asctime)s %(levelname)s run={run} role={role} %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    context = logs.begin(run, role)
     _leave_with_supervisor()
     try:
         bus = Bus(address.resolve(redis_url), run, worker=worker_name())
@@ -52,8 +51,13 @@ def run_role(
             config = parse(_stored_config(bus, wait_s))
             broker = config.broker
             times = {"lease_s": broker.lease_s, "heartbeat_s": broker.heartbeat_s, "drain_s": broker.drain_s}
-            with Service(bus, role, **times) as service:
+            with Service(bus, role, **times) as service, ExitStack() as stack:
+                context.worker, context.version = bus.worker, lambda: service.version
                 service.stop_on_signals()
+                if os.environ.get("RANK", "0") == "0":  # of several learner ranks the first speaks for all
+                    leads = role == "learner"
+                    watch = stack.enter_context(Watch(bus, stall_s=broker.stall_s)) if leads else None
+                    stack.enter_context(exporting(service, broker, watch))
                 work(bus, service, config)
         except RedisError as error:
             raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error

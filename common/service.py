@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .logs import about
 from .streams import Bus, Job, RedisError
 from .types import Heartbeat
 
@@ -122,7 +123,8 @@ class Service:
         with self._lock:
             self._held[job.entry_id] = job
         try:
-            yield
+            with about(job.group_id):
+                yield
         finally:
             with self._lock:
                 self._held.pop(job.entry_id, None)
@@ -169,8 +171,14 @@ class Service:
     def _beat(self) -> None:
         with self._lock:
             held = list(self._held.values())
+        self.bus.renew(held)
+        self.bus.beat(self.heartbeat(), self._ttl_s)
+
+    def heartbeat(self) -> Heartbeat:
+        """What the worker says of itself now."""
+        with self._lock:
             busy_s = self._busy_s + (time.monotonic() - self._busy_since if self._working else 0.0)
-            heartbeat = Heartbeat(
+            return Heartbeat(
                 role=self.role,
                 worker=self.bus.worker,
                 version=self.version,
@@ -181,5 +189,3 @@ class Service:
                 busy_s=busy_s,
                 started=self._started,
             )
-        self.bus.renew(held)
-        self.bus.beat(heartbeat, self._ttl_s)

@@ -156,6 +156,8 @@ class Bus:
         """Payload bytes written by this process (groups and weights)."""
         self.bytes_in = 0
         """Payload bytes read by this process."""
+        self.last_record: dict[str, Any] = {}
+        """What this process has measured last."""
         self._reclaimed_at = 0.0
         self._letter_id = "0"  # the newest dead letter that ``scored`` has told of
         self._told: set[bytes] = set()  # entries of the weights stream that a dead letter was written for
@@ -630,6 +632,7 @@ class Bus:
 
     def emit(self, record: dict[str, Any]) -> None:
         """Send a record of measurements to the sink."""
+        self.last_record = record
         self._redis.xadd(self.keys.metrics, {"m": encode_record(record)}, maxlen=METRICS_KEPT, approximate=True)
 
     def newest_metric(self) -> str:

@@ -101,7 +101,7 @@ _VERIFIER = [
 ]
 _LEARNER = (
     f"{_TAKE} +xadd +xrange +xrevrange +xread +xlen +get +set +setnx +mget +incr +incrby +exists +del +unlink "
-    "+hset +hgetall +zadd +zrem +zrangebyscore +zremrangebyscore"
+    "+hset +hgetall +hmget +zadd +zrem +zrange +zrangebyscore +zremrangebyscore"
 )
 _DESK = [
     ("+get +exists +mget +strlen +hgetall +hmget +xlen +xrange +xread +xpending +zrange", "%R~", "*"),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import typer
 
+from ..common.diagnosis import age
 from ..common.errors import ConfigError, DataError
 from ..common.streams import Bus
-from .status import age
 
 ROLE_OF = {"prompts": "rollout", "responses": "verifier", "scored": "learner", "metrics": "learner", "weights": "any"}
 """Who reads a stream, and so who found what is wrong."""

@@ -50,7 +50,7 @@ class EmbeddedServer:
         ``user`` (``name:password@``) logs in where they ask for it."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.url = f"redis://{user}127.0.0.1:{self.port}/0"
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -104,7 +104,8 @@ class EmbeddedServer:
         self._process = None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import typer
 
-from ..common import address
+from ..common import address, exporter
 from ..common.config import Config, compose, dump, expand, parse
+from ..common.diagnosis import diagnose, look
 from ..common.errors import BrokerError, ConfigError, DataError, RoleDiedError, RunExistsError
 from ..common.keys import Keys
 from ..common.ledger import is_complete
@@ -39,6 +40,7 @@ class Role:
     threads: int
     redis_url: str = ""
     """Handed over in the environment: anybody can read a command line."""
+    metrics_port: int = 0
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     quick_deaths: int = field(default=0)
@@ -46,6 +48,8 @@ class Role:
     def start(self) -> None:
         """Start it with its own log and its own share of the cores."""
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
+        if self.metrics_port:
+            environment[exporter.VARIABLE] = str(self.metrics_port)
         environment |= {"LEEWAY_SUPERVISOR": str(os.getpid()), address.VARIABLE: self.redis_url}
         with self.log.open("ab") as output:
             # Its own session: Ctrl-C reaches the supervisor alone, which then asks every role to leave.
@@ -189,6 +193,9 @@ def _roles(config: Config, run: str, runs_dir: Path) -> list[Role]:
         )
     for index in range(config.verifier.workers):
         roles.append(Role(f"verifier-{index}", command("verifier"), logs / f"verifier-{index}.log", 1))
+    if config.broker.metrics_port:
+        for index, role in enumerate(roles):
+            role.metrics_port = config.broker.metrics_port + index
     return roles
 
 
@@ -258,11 +265,11 @@ def _watch(bus: Bus, roles: list[Role], folder: Path, config: Config) -> None:
             if grown != size:  # a long run's file is not read again twice a second for nothing
                 steps, size = read_steps(folder), grown
             try:
-                view.show(status.look(bus), steps)
+                view.show(look(bus), steps)
             except RedisError as error:
                 raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
             time.sleep(0.5)
-        view.show(status.look(bus), read_steps(folder))
+        view.show(look(bus), read_steps(folder))
 
 
 def _size(path: Path) -> int:
@@ -341,4 +348,4 @@ class _Lines:
             )
         elif at - self._spoke >= self.QUIET_S:
             self._spoke = at
-            typer.echo(status.diagnose(now).sentence)
+            typer.echo(diagnose(now).sentence)

@@ -354,7 +354,7 @@ class Intake:
             return
         self._entries[number] = entry
         if entry.failed is not None:
-            log.warning("ticket %d given up: %s", number, entry.failed)
+            log.warning("ticket %d given up: %s", number, entry.failed, extra={"ticket": entry.group_id})
             self._refund(number, "poison")
             return
         try:
@@ -366,7 +366,7 @@ class Intake:
             self._verdicts[number] = [verdict.kind.value for verdict in found.verdicts]
         except DecodeError as error:
             self.bus.dead_letter("scored", entry.group_id, str(error))
-            log.warning("ticket %d cannot be used: %s", number, error)
+            log.warning("ticket %d cannot be used: %s", number, error, extra={"ticket": entry.group_id})
             self._refund(number, "poison")
             return
         self.pacer.arrived(number, time.monotonic())
