@@ -34,7 +34,6 @@ import typer
 from ..common.config import Config, compose, dump, parse
 from ..common.errors import AuditError, ConfigError, DataError, RoleDiedError, RunExistsError
 from ..common.ledger import is_complete
-from ..common.metrics import read_steps
 from . import sweepdata
 from .grid import Axis, Point, axes, configurations, points
 from .server import leaving_with_parent
@@ -245,7 +244,7 @@ def _run(folder: Path, point: Point, redis_url: str | None, lock: IO[str], progr
             try:
                 return process.wait(POLL_S)
             except subprocess.TimeoutExpired:
-                progress.show(point, len(read_steps(folder / "runs" / point.name)))
+                progress.show(point, _steps_made(folder, point))
     except KeyboardInterrupt:
         progress.say(f"stopping: {point.name} finishes its step and writes a checkpoint (again to leave at once)")
         _see_off(process)
@@ -282,6 +281,11 @@ def _numbers(folder: Path, plan: Plan, point: Point) -> str:
         f"{found['steps_per_hour']:.0f} steps/h, staleness {found['head_staleness']:.2f}, "
         f"entropy {found['entropy']:.3f}, reward {found['reward']:.3f}"
     )
+
+
+def _steps_made(folder: Path, point: Point) -> int:
+    path = folder / "runs" / point.name / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def _last_words(folder: Path, point: Point) -> str:

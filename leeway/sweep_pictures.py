@@ -28,7 +28,7 @@ RESULTS = (
     ("entropy", "Policy entropy", "nats a token, last third of the steps"),
     ("idle_share", "The learner's waiting", "share of its time"),
     ("reward_at_groups", "Reward at equal samples", "as many groups trained"),
-    ("reward_at_time", "Reward at equal time", "when the seed's fastest run ended"),
+    ("reward_at_time", "Reward at equal time", "after as many seconds of training"),
 )
 CURVES = (
     ("reward/mean", "Reward over samples", "groups", "groups trained"),

@@ -110,9 +110,9 @@ stands by itself: of many comparisons, one in twenty shows a difference that is 
 {% endfor %}
 <dt>equal samples, equal time</dt>
 <dd>Runs of one seed are compared where each of them has come: as many groups trained, as many responses generated, or
-the same time. Time counts from the first training step, without the wait for the first batch, in which engines start.
-The reward there is the mean of the last third before. It is what the rollout workers' responses got, so where data is n
-versions old it is that of a policy n versions back.</dd>
+the same time, that at which the fastest came to its last η steps. Time counts from the first training step, without the
+wait for the first batch, in which engines start. The reward there is the mean of the last third before. It is what the
+rollout workers' responses got, so where data is n versions old it is that of a policy n versions back.</dd>
 <dt>frontier</dt>
 <dd>A setting is dominated where another is shown to be better in throughput, reward at equal samples or entropy, and is
 shown to be worse in none of them. Filled marks are not dominated; the line joins those that differ in the first key

@@ -2,7 +2,8 @@
 
 Runs are compared at marks that every run of a seed reached: the same number of trained groups, of generated responses,
 and the same time. Time is the sum of the steps' seconds, without the wait for the first batch of a learner that starts
-or starts again: engines start there, and that is no part of a setting.
+or starts again: engines start there, and that is no part of a setting. A run's last η steps train what is live already:
+nothing new is generated beside them, so in a short run they would flatter a large η, and speed is taken before them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ class Measure:
 
 
 SPEED = (
-    Measure("steps_per_hour", "steps/h", 0, "training steps an hour, without the first after each start"),
+    Measure(
+        "steps_per_hour",
+        "steps/h",
+        0,
+        "training steps an hour, without the first after each start and the last η of the run",
+    ),
     Measure("tokens_per_s", "trained tokens/s", 0, "response tokens trained on, a second of the same steps"),
     Measure("idle_share", "learner idle", 3, "share of the same steps' time in which the learner waited for a batch"),
     Measure("head_staleness", "head staleness", 2, "mean over the steps, versions"),
@@ -44,7 +50,12 @@ LEARNING = (
         "reward_at_groups", "at equal groups", 3, "reward, mean of the last third before equally many groups trained"
     ),
     Measure("reward_at_responses", "at equal responses", 3, "the same before equally many responses generated"),
-    Measure("reward_at_time", "at equal time", 3, "the same before the time at which a seed's fastest run ended"),
+    Measure(
+        "reward_at_time",
+        "at equal time",
+        3,
+        "the same before the time at which a seed's fastest run came to its last η steps",
+    ),
     Measure("ess", "eff. samples", 3, "effective sample size, share of the tokens; mean over the steps"),
     Measure("clip_fraction", "clipped", 4, "share of the tokens; mean over the steps"),
     Measure("truncated_share", "truncated", 4, "share of the trained responses; mean over the steps"),
@@ -74,15 +85,20 @@ class Run:
     """[steps] float64: groups trained by then."""
     responses: np.ndarray
     """[steps] float64: responses graded by then; NaN where unknown."""
+    steady: np.ndarray
+    """[steps] bool: the steps whose speed counts."""
 
     @classmethod
     def of(cls, point: Point, data: RunData) -> Run:
         """The run that ``data`` was read from."""
         size = data.series("batch/responses") / data.series("batch/groups")
+        starts = np.isin(data.x, [data.x[0], *data.resumed_at()])
+        generating = len(data.steps) - int(np.nan_to_num(data.bounds()[-1]))
         return cls(
             point,
             data,
-            seconds=np.cumsum(np.where(_starts(data), _busy(data), data.series("time/step_s"))),
+            steady=~starts & (np.arange(len(starts)) < generating),
+            seconds=np.cumsum(np.where(starts, _busy(data), data.series("time/step_s"))),
             groups=np.cumsum(data.series("batch/groups")),
             responses=np.cumsum(data.series("generated/groups") * size),
         )
@@ -149,7 +165,8 @@ def read(name: str, folder: Path, grid: list[Axis], finished: list[Point], missi
     seeds = sorted({run.point.seed for run in runs})
     for seed in seeds:
         block = [run for run in runs if run.point.seed == seed]
-        marks = {axis: min(getattr(run, axis)[-1] for run in block) for axis in ("groups", "responses", "seconds")}
+        marks = {axis: min(getattr(run, axis)[-1] for run in block) for axis in ("groups", "responses")}
+        marks["seconds"] = min(run.seconds[run.steady.nonzero()[0].max(initial=0)] for run in block)
         numbers |= {(run.point.setting, seed): _numbers(run, marks) for run in block}
     return Sweep(
         name=name,
@@ -210,8 +227,7 @@ def before(values: np.ndarray, position: np.ndarray, mark: float) -> float:
 
 
 def _numbers(run: Run, marks: dict[str, float]) -> dict[str, float]:
-    data = run.data
-    steady = ~_starts(data)
+    data, steady = run.data, run.steady
     step_s, reward = data.series("time/step_s"), data.series("reward/mean")
     seconds = float(step_s[steady].sum()) or math.nan
     size = data.series("batch/responses") / data.series("batch/groups")
@@ -233,11 +249,6 @@ def _numbers(run: Run, marks: dict[str, float]) -> dict[str, float]:
         "clip_fraction": mean(data.series("policy/clip_fraction")),
         "truncated_share": mean(data.series("response/truncated_share")),
     }
-
-
-def _starts(data: RunData) -> np.ndarray:
-    """[steps] bool: the first step that a learner made after it started."""
-    return np.isin(data.x, [data.x[0], *data.resumed_at()])
 
 
 def _busy(data: RunData) -> np.ndarray:

@@ -84,16 +84,19 @@ def faster_and_flatter(values, seed):
     }
 
 
-def test_a_run_is_timed_without_the_starts_of_its_learner(tmp_path):
+def test_a_run_is_timed_without_starts_and_without_the_steps_that_nothing_is_generated_beside(tmp_path):
     point = points([], [0])[0]
-    made_up_run(tmp_path / point.name, steps=12, resumed_at=5)
+    path = made_up_run(tmp_path / point.name, steps=12, resumed_at=5) / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[-1] |= {"time/step_s": 0.5, "time/wait_for_batch_s": 0.0}  # of a bound of 1, the last step
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = read("some", tmp_path, [], [point], [])
     numbers, run = found.numbers[point.setting, 0], found.runs[point.setting, 0]
     assert numbers["steps_per_hour"] == pytest.approx(1800)
     assert numbers["tokens_per_s"] == pytest.approx(1280)
     assert numbers["idle_share"] == pytest.approx(0.25)
     assert run.seconds[0] == pytest.approx(1.5), "the first step counts without its wait"
-    assert run.seconds[-1] == pytest.approx(10 * 2.0 + 2 * 1.5)
+    assert run.seconds[-1] == pytest.approx(9 * 2.0 + 2 * 1.5 + 0.5)
 
 
 def test_the_last_third_before_a_mark():
@@ -119,8 +122,10 @@ def test_runs_of_a_seed_are_compared_where_each_has_come(tmp_path):
     assert of_slow["reward"] == of_fast["reward"] == 9.5
     assert of_slow["reward_at_groups"] == 9.5, "96 groups are all that it trained"
     assert of_fast["reward_at_groups"] == 4.5, "at 96 groups the other was at its sixth step: its 5th and 6th"
-    assert of_fast["reward_at_time"] == 9.5, "it ends first"
-    assert of_slow["reward_at_time"] == 2, "at 11.5 s the slow run's steps have ended at 3.5, 7.5 and 11.5 s"
+    assert of_fast["reward_at_time"] == 8.5, (
+        "of a bound of 1 its last step does not count: mark 10.5 s, its 8th to 11th"
+    )
+    assert of_slow["reward_at_time"] == 1, "at 10.5 s the slow run's steps have ended at 3.5 and 7.5 s"
 
 
 def test_means_and_paired_differences_have_their_intervals(tmp_path):
