@@ -201,12 +201,12 @@ class Movement:
         return now.at - self._since
 
 
-def stall(now: Snapshot, still_s: float, stall_s: float) -> str | None:
-    """The sentence of the stall alarm, or None: nobody is there who could go on, or nothing has moved for ``stall_s``
-    seconds and nobody has paused the run."""
+def stall(now: Snapshot, still_s: float, *, stall_s: float, absent_s: float) -> str | None:
+    """The sentence of the stall alarm, or None. Nothing has moved for ``absent_s`` seconds and nobody is there who could
+    go on (workers need a while to start), or for ``stall_s`` seconds and nobody has paused the run."""
     found = diagnose(replace(now, state={**now.state, "stalled": ""}))
     if found.stalled:
-        return found.sentence
+        return found.sentence if still_s >= absent_s else None
     if still_s < stall_s or now.paused or now.state.get("phase") != "training":
         return None
     return f"nothing has moved for {age(still_s)}: {found.sentence}"

@@ -12,6 +12,8 @@ from .streams import Bus, RedisError
 log = logging.getLogger(__name__)
 
 LOOK_S = 5.0
+ABSENT_S = 30.0
+"""How long nobody may be there to go on before that is a stall."""
 AGAIN_S = 300.0
 """A stall that lasts is logged again after so many seconds."""
 
@@ -19,8 +21,9 @@ AGAIN_S = 300.0
 class Watch:
     """Use as a context; the newest look is read by the exporter."""
 
-    def __init__(self, bus: Bus, *, stall_s: float, look_s: float = LOOK_S) -> None:
-        self._bus, self._stall_s, self._look_s = bus, stall_s, look_s
+    def __init__(self, bus: Bus, *, stall_s: float, absent_s: float = ABSENT_S, look_s: float = LOOK_S) -> None:
+        self._bus, self._look_s = bus, look_s
+        self._after = {"stall_s": stall_s, "absent_s": min(absent_s, stall_s)}
         self.snapshot: Snapshot | None = None
         self.found: Diagnosis | None = None
         self.stalled: str | None = None
@@ -50,14 +53,15 @@ class Watch:
 
     def _look(self) -> None:
         now = look(self._bus)
-        before, self.stalled = self.stalled, stall(now, self._movement.still_s(now), self._stall_s)
+        first, before = self.snapshot is None, self.stalled
+        self.stalled = stall(now, self._movement.still_s(now), **self._after)
         self.snapshot, self.found = now, diagnose(now)
         if self.stalled is not None and (before is None or time.monotonic() - self._logged_at >= AGAIN_S):
             self._logged_at = time.monotonic()
             log.error("stalled: %s", self.stalled)
         if self.stalled is None and before is not None:
             log.info("it moves again")
-        if (self.stalled is None) != (before is None):
+        if first or (self.stalled is None) != (before is None):  # first: a learner before us may have left its word
             self._bus.set_state(stalled=self.stalled or "")
         for alarm in self.found.alarms:
             if timeless(alarm) not in self._alarms:

@@ -2,6 +2,7 @@
 
 import logging
 import urllib.request
+from dataclasses import replace
 
 import pytest
 from leeway_rl.common.config import Broker
@@ -47,18 +48,21 @@ def test_movement_is_a_step_a_finished_group_or_a_change_in_a_stream():
 
 
 def test_what_does_not_move_for_long_is_a_stall_unless_it_is_meant_to():
-    assert stall(look_at(0), 99, 100) is None
-    assert stall(look_at(0), 100, 100) == (
+    assert stall(look_at(0), 99, stall_s=100, absent_s=30) is None
+    assert stall(look_at(0), 100, stall_s=100, absent_s=30) == (
         "nothing has moved for 100 s: the learner is waiting for 4 of 4 groups for 0 s: rollout works on 2 of 4 tickets"
     )
-    assert stall(look_at(0, paused=True), 100, 100) is None
-    assert stall(look_at(0, phase="finished"), 100, 100) is None
+    alone = replace(look_at(0), workers=[])
+    assert stall(alone, 29, stall_s=100, absent_s=30) is None
+    assert "no learner is alive" in stall(alone, 30, stall_s=100, absent_s=30)
+    assert stall(look_at(0, paused=True), 100, stall_s=100, absent_s=30) is None
+    assert stall(look_at(0, phase="finished"), 100, stall_s=100, absent_s=30) is None
 
 
 @pytest.fixture
 def learner(bus):
     bus.store_config("")
-    bus.set_state(phase="training", step=1, steps=2, live=4, ready=1)
+    bus.set_state(phase="training", step=1, steps=2, live=4, ready=1, stalled="")
     with Service(bus, "learner", lease_s=60, heartbeat_s=60) as service:
         service.doing("waiting for 2 of 2 groups")
         service.count(done=1, tokens=50)
@@ -73,7 +77,7 @@ def test_a_stall_is_in_the_log_in_status_and_in_the_metrics_and_goes_when_it_goe
     reason = "1 tickets wait for a rollout worker and none is alive"
     with (
         caplog.at_level(logging.INFO),
-        Watch(bus, stall_s=600, look_s=0.05) as watch,
+        Watch(bus, stall_s=600, look_s=0.05, absent_s=0) as watch,
         exporting(learner, Broker(metrics_port=port), watch),
     ):
         wait_until(lambda: bus.state().get("stalled", "") != "", "the stall is told")
@@ -108,3 +112,9 @@ def test_no_port_is_no_endpoint_and_a_taken_one_is_named(learner, monkeypatch):
         exporting(learner, Broker(), None),
     ):
         pass
+
+
+def test_the_alarm_of_a_learner_before_does_not_outlive_it(learner, bus, wait_until):
+    bus.set_state(stalled="nothing has moved for 30 min")
+    with Watch(bus, stall_s=600, look_s=0.05, absent_s=0):
+        wait_until(lambda: bus.state()["stalled"] == "", "the old word is gone")
