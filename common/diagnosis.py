@@ -202,8 +202,8 @@ class Movement:
 
 
 def stall(now: Snapshot, still_s: float, *, stall_s: float, absent_s: float) -> str | None:
-    """The sentence of the stall alarm, or None. Nothing has moved for ``absent_s`` seconds and nobody is there who could
-    go on (workers need a while to start), or for ``stall_s`` seconds and nobody has paused the run."""
+    """The sentence of the stall alarm, or None. Nothing has moved for ``absent_s`` seconds and nobody is there who
+    could go on (workers need a while to start), or for ``stall_s`` seconds and nobody has paused the run."""
     found = diagnose(replace(now, state={**now.state, "stalled": ""}))
     if found.stalled:
         return found.sentence if still_s >= absent_s else None
