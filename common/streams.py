@@ -37,6 +37,7 @@ RETRY_S = 60.0  # how long a role outlives a vanished Redis before it gives up
 VERDICT_MINUTES = 60  # how long the verdicts of a minute are kept
 GIVEN_BACK_MS = 1 << 40  # idle time of an entry whose lease is over before its time
 GROUP_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")  # TICKET-INCARNATION
+MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
 METRICS_KEPT = 100_000  # entries; metrics are a view, never the truth
 
 # KEYS: ticket, work stream. ARGV: ticket bytes, group id.
@@ -173,6 +174,7 @@ class Bus:
                 socket_timeout=30.0,
                 socket_connect_timeout=connect_s,
                 health_check_interval=15,
+                max_connections=MOST_CONNECTIONS,
             )
         except ValueError:  # its text, and its trace, may hold a piece of the password
             raise BrokerError(f"--redis-url {public(url)!r}: {_URL_ADVICE}") from None

@@ -166,6 +166,7 @@ class _Desk:
                 **_by_head_staleness(groups, step),
                 **_where_it_aged(groups, step),
                 **_past_bound(groups, step, self.intake.batch_bound),
+                "batch/generation_s_max": max(group.responses.seconds for group in groups),
                 "overflow/expired_tokens": tokens_expired - self.expired_before,
                 "flow/max_staleness": self.intake.batch_bound,
                 "flow/overflow": self.intake.batch_overflow,
