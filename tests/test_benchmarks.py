@@ -96,6 +96,13 @@ def test_the_code_grader_takes_turns_with_another_harness(tmp_path):
     assert _number(r"one more test costs (-?[\d.]+) ms", said) < 1000
 
 
+def test_mutated_messages_are_refused_or_decode_within_their_bounds():
+    said = _said("fuzz_codec.py", "--messages 6000 --seed 1")
+    assert _number(r"^([\d,]+) mutated messages in", said.replace(",", "")) == 6000
+    for name in ("Ticket", "Responses", "Scores", "Heartbeat", "record", "weights"):
+        assert re.search(rf"^{name} refused +[1-9]", said, re.M), said
+
+
 def _rows(said, first, numbers):
     """The lines that begin with ``first``: of each the last ``numbers`` words, as numbers."""
     lines = [line.split() for line in said.splitlines() if re.match(first, line.strip())]

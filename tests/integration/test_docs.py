@@ -17,11 +17,12 @@ from tests.integration.running import leeway, metrics, start
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-BY_MAKE = {"make demo", "make test", "make check", "make smollm2", "make setup"}
+BY_MAKE = {"make demo", "make test", "make check", "make fuzz", "make smollm2", "make setup"}
 """What is not started from inside the tests: they are started by it, or it takes an hour. Their targets are checked."""
 
 BEFORE = [
     "leeway config",
+    "leeway acl --passwords passwords",
     "leeway up --preset smollm2 --dry-run",
     "leeway up --preset skywork-or1-7b --dry-run",
     "leeway up --preset skywork-or1-32b --dry-run",
@@ -29,6 +30,8 @@ BEFORE = [
 DURING = [
     "leeway pause",  # first, so that the run cannot end before the others have been tried
     "leeway status",
+    "leeway dead-letters list",
+    "leeway dead-letters retry --all",
     "leeway set max-staleness 2",
     "leeway set overflow mask",
     "leeway set pipeline-depth 64",
