@@ -1,0 +1,177 @@
+"""Near-duplicates and contaminations: candidates from the sketches, then the truth about each pair. Pure.
+
+Two texts are the same problem where their token strings agree in order to ``SIMILAR`` (twice the longest common
+subsequence over both lengths: a replaced, added or moved token of n costs about 1/n) and the numbers, signs and
+relations of one are those of the other, except for some left out. With another number in its place it is another
+problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rapidfuzz import fuzz, process
+from rapidfuzz.distance import Indel
+
+from .normalise import signature
+from .sketch import candidates, candidates_between, flat, mix, sketch
+
+SIMILAR = 0.8
+"""How much of two texts agrees in near-duplicates. Edits of 10 % of the words leave about 0.9."""
+NGRAM = 5
+"""Tokens. DeepScaleR and others look for longer common runs; an edit in every tenth word leaves few of those."""
+LEAST_SHARED = 0.3
+"""Of an evaluation problem's n-grams, how many a row must share to be looked at. Edits of 10 % leave 0.59."""
+LEAST_TOKENS = 8
+"""An evaluation problem of fewer tokens counts only as a whole, not as a part of a longer text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a text was found to repeat."""
+
+    of: int
+    """Index of the other one."""
+    similarity: float
+    """0 to 1; 1 is equal after normalisation."""
+    by: str = "MinHash"
+
+
+def same_problem(mine: str, theirs: str) -> float:
+    """Similarity of two token strings where they are one problem, else 0."""
+    return _one_problem(mine, theirs, Indel.normalized_similarity(mine, theirs, score_cutoff=SIMILAR))
+
+
+def _one_problem(mine: str, theirs: str, similarity: float) -> float:
+    return similarity if similarity >= SIMILAR and is_part(signature(mine), signature(theirs)) else 0.0
+
+
+def is_part(mine: str, theirs: str) -> bool:
+    """Whether the shorter is the longer with some left out."""
+    short, long = sorted((mine, theirs), key=len)
+    rest = iter(long)
+    return all(token in rest for token in short)
+
+
+def near_duplicates(texts: Sequence[str], kinds: Sequence[object]) -> list[Match | None]:
+    """For each token string, the earlier one of its kind that it repeats and that is itself kept; None: keep it.
+
+    Equal strings are found exactly; near ones through ``sketch``, and each pair is then compared in truth. A match is
+    always a kept text, so what is shown beside a dropped one is in the result.
+    """
+    found: list[Match | None] = [None] * len(texts)
+    first: dict[tuple[str, object], int] = {}
+    for index, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
+        earlier = first.setdefault((text, kind), index)
+        if earlier != index:
+            found[index] = Match(earlier, 1.0, "equal text")
+    unique = np.fromiter(first.values(), dtype=np.int64, count=len(first))
+    for later, earlier, similarity in _pairs([texts[index] for index in unique]):
+        one, other = int(unique[later]), int(unique[earlier])
+        if kinds[one] == kinds[other] and found[one] is None:
+            match = found[other]
+            if match is not None:  # it is dropped itself: compare with what it was dropped for
+                other, similarity = match.of, same_problem(texts[one], texts[match.of])
+            if similarity:
+                found[one] = Match(other, similarity)
+    return found
+
+
+def _pairs(texts: list[str]) -> list[tuple[int, int, float]]:
+    """(later, earlier, similarity) of all near-duplicates, in order of the later one, then of the earlier."""
+    sketches = sketch(texts)
+    seen = np.empty(0, dtype=np.int64)
+    pairs: list[tuple[int, int, float]] = []
+    for met in candidates(sketches):
+        codes = np.setdiff1d(met[:, 1] * len(texts) + met[:, 0], seen)
+        seen = np.union1d(seen, codes)
+        pairs += _verified(texts, texts, codes // len(texts), codes % len(texts))
+    return sorted(pairs)
+
+
+def _verified(
+    left: Sequence[str], right: Sequence[str], mine: np.ndarray, theirs: np.ndarray, batch: int = 100_000
+) -> list[tuple[int, int, float]]:
+    pairs = []
+    for start in range(0, len(mine), batch):
+        one, other = mine[start : start + batch].tolist(), theirs[start : start + batch].tolist()
+        a, b = [left[index] for index in one], [right[index] for index in other]
+        scores = process.cpdist(a, b, scorer=Indel.normalized_similarity, score_cutoff=SIMILAR)
+        for hit in np.flatnonzero(scores):
+            if _one_problem(a[hit], b[hit], float(scores[hit])):
+                pairs.append((one[hit], other[hit], float(scores[hit])))
+    return pairs
+
+
+class EvaluationSet:
+    """The problems that training rows must not contain."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        """``texts``: token strings."""
+        self.texts = list(texts)
+        self._sketches = sketch(self.texts)
+        grams, owners = _ngrams(self.texts)
+        order = np.argsort(grams, kind="stable")
+        self._grams, self._owners = grams[order], owners[order]
+        self._counts = np.bincount(owners, minlength=len(self.texts))
+
+    def contaminated(self, texts: Sequence[str]) -> list[Match | None]:
+        """For each token string, the evaluation problem it repeats or contains, the most similar one; None: clean."""
+        found: list[Match | None] = [None] * len(texts)
+        if not self.texts:
+            return found
+        for by, pairs in (("n-grams", self._sharing(texts)), ("MinHash", self._meeting(texts))):
+            for problem, text in pairs:
+                similarity = contains(texts[text], self.texts[problem])
+                best = found[text]
+                if similarity and (best is None or similarity > best.similarity):
+                    found[text] = Match(problem, similarity, by)
+        return found
+
+    def _sharing(self, texts: Sequence[str]) -> list[tuple[int, int]]:
+        """(evaluation problem, text) where the text has ``LEAST_SHARED`` of the problem's n-grams."""
+        grams, owners = _ngrams(texts)
+        low = np.searchsorted(self._grams, grams, side="left")
+        hit = low < len(self._grams)
+        hit[hit] = self._grams[low[hit]] == grams[hit]
+        grams, owners, low = grams[hit], owners[hit], low[hit]
+        reach = np.searchsorted(self._grams, grams, side="right") - low
+        within = np.arange(reach.sum()) - np.repeat(np.cumsum(reach) - reach, reach)
+        problems = self._owners[np.repeat(low, reach) + within]
+        codes, shared = np.unique(problems * len(texts) + np.repeat(owners, reach), return_counts=True)
+        enough = shared >= LEAST_SHARED * self._counts[codes // max(1, len(texts))]
+        return [divmod(int(code), len(texts)) for code in codes[enough]]
+
+    def _meeting(self, texts: Sequence[str]) -> list[tuple[int, int]]:
+        met = np.concatenate(list(candidates_between(self._sketches, sketch(texts))))
+        return [(int(problem), int(text)) for problem, text in np.unique(met, axis=0)] if len(met) else []
+
+
+def contains(text: str, problem: str) -> float:
+    """How much of an evaluation problem stands in a text, where it is that problem; else 0."""
+    similarity = same_problem(text, problem)
+    if similarity or len(text) <= len(problem) or len(problem) < LEAST_TOKENS:
+        return similarity
+    part = fuzz.partial_ratio_alignment(problem, text, score_cutoff=100 * SIMILAR)
+    if part is None:
+        return 0.0
+    window = text[part.dest_start : part.dest_end]
+    return part.score / 100 if is_part(signature(problem), signature(window)) else 0.0
+
+
+def _ngrams(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(hashes of the different n-grams of each text, uint64; which text each is of, int64). A shorter text is one."""
+    tokens, starts = flat(texts)
+    lengths = np.diff(np.append(starts, len(tokens)))
+    text = np.repeat(np.arange(len(starts)), lengths)
+    left = np.repeat(starts + lengths, lengths) - np.arange(len(tokens))  # tokens to the text's end
+    first = np.arange(len(tokens)) - np.repeat(starts, lengths)
+    hashes = np.zeros(len(tokens), dtype=np.uint64)
+    padded = np.append(tokens, np.zeros(NGRAM, dtype=np.uint32)).astype(np.uint64)
+    for step in range(NGRAM):
+        hashes = mix(hashes) + np.where(step < left, padded[step : step + len(tokens)], 0).astype(np.uint64)
+    whole = (first == 1) | ((first > 1) & (left >= NGRAM))  # the 0 in front belongs to none
+    pairs = np.unique(np.stack([text[whole].astype(np.uint64), mix(hashes[whole])]), axis=1)
+    return pairs[1], pairs[0].astype(np.int64)
