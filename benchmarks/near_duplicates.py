@@ -1,4 +1,4 @@
-"""Planted near-duplicates and contaminations: how many are found, how many that are none; and how fast, beside datasketch.
+"""Planted near-duplicates and contaminations: how many are found, how many falsely; and how fast, beside datasketch.
 
     python benchmarks/near_duplicates.py --problems 100000
     python benchmarks/near_duplicates.py --problems 20000 --against-datasketch
@@ -7,8 +7,8 @@ Problems are generated: a story or a statement, with numbers and formulas. Hard 
 problems repeat another one with one or more of its numbers changed, and are problems of their own. A fifth as many
 planted rows follow: copies with 1 to 10 % of the words replaced, dropped, doubled or exchanged, with renamed variables,
 in another LaTeX spelling, or all of it. As many again repeat one of 300 evaluation problems, half of them inside
-instructions. A planted row counts as found where it is dropped for the problem it was made from; any other dropped row is
-a false one.
+instructions. A planted row counts as found where it is dropped for the problem it was made from; any other dropped row
+is a false one.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SIBLINGS = 0.3
 PLANTED = 0.2
 EVALUATION = 300
 
-NAMES = "Ada Boris Chen Dana Emil Fatou Goran Hana Ivo Jun Kofi Lena Mara Nils Olga Pavel Qi Rosa Sven Tara".split()
-SYLLABLES = "ba ce di fo gu ha ki lo me nu pa ri so te vu wa xe yo zi bra cle dri fro glu ste tri plo que".split()
+NAMES = "Ada Boris Chen Dana Emil Fatou Goran Hana Ivo Jun Kofi Lena Mara Nils Olga Pavel Qi Rosa Sven Tara"
+SYLLABLES = "ba ce di fo gu ha ki lo me nu pa ri so te vu wa xe yo zi bra cle dri fro glu ste tri plo que"
 OPENINGS = (
     "{name} keeps {n} {w} and {n} {w} in a {w} near the {w}.",
     "In a {w} of {n} {w}, every {w} meets exactly {n} other {w}.",
     "Let ${v}$ and ${u}$ be positive integers such that ${v}^{{2}} + {n}{u} \\leq {n}$.",
     "Triangle $ABC$ has sides $AB = {n}$ and $BC = {n}$, and a point $P$ lies on the {w} side.",
-    "A sequence $x_1, x_2, \\ldots$ satisfies $x_{{{v}+1}} = \\frac{{x_{{{v}}}}}{{{n}}} + {n}$ for all ${v} \\geq {n}$.",
+    "Let $x_1, x_2, \\ldots$ satisfy $x_{{{v}+1}} = \\frac{{x_{{{v}}}}}{{{n}}} + {n}$ for all ${v} \\geq {n}$.",
     "The {w} {w} costs {n} coins on {w} days and {n} coins otherwise, says {name}.",
     "A {w} walks {n} kilometers to the {w} {w} while {name} drives {n} kilometers through the {w}.",
     "Real numbers satisfy $\\sqrt{{{v} + {n}}} \\cdot {u} = {n}$ and ${v} \\neq {u}$.",
@@ -49,7 +49,7 @@ ENDINGS = (
     "Find the number of {w} that {name} can {w} in {n} {w}.",
     "What is the remainder when the total is divided by {n}?",
     "Determine the largest value of ${v} + {u}$.",
-    "The answer can be written as $\\frac{{m}}{{n}}$, where $m$ and $n$ are relatively prime positive integers. Find $m+n$.",
+    "The answer is $\\frac{{m}}{{n}}$, where $m$ and $n$ are relatively prime positive integers. Find $m+n$.",
     "How many {w} {w} are there before the {w} is {w}?",
 )
 
@@ -59,7 +59,7 @@ class Generator:
 
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
-        self.words = ["".join(self.random.choice(SYLLABLES, self.random.integers(2, 5))) for _ in range(4000)]
+        self.words = ["".join(self.random.choice(SYLLABLES.split(), self.random.integers(2, 5))) for _ in range(4000)]
 
     def pick(self, choices):
         """One of them."""
@@ -81,7 +81,7 @@ class Generator:
                 case "w":
                     return self.pick(self.words)
                 case "name":
-                    return self.pick(NAMES)
+                    return self.pick(NAMES.split())
                 case letter:
                     return v if letter == "v" else u
 
