@@ -142,7 +142,8 @@ def _show(stage: Path, reason: str, most: int) -> int:
 
 def _add_options(parser: argparse.ArgumentParser, model: type[BaseModel]) -> None:
     for name, field in model.model_fields.items():
-        flag, said = "--" + name.replace("_", "-"), {"help": field.description, "default": None, "dest": name}
+        flag = "--" + name.replace("_", "-")
+        said: dict[str, Any] = {"help": field.description, "default": None, "dest": name}
         kind: Any = field.annotation
         if kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **said)

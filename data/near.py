@@ -2,14 +2,15 @@
 
 Two texts are the same problem where their token strings agree in order to ``SIMILAR`` (twice the longest common
 subsequence over both lengths: a replaced, added or moved token of n costs about 1/n) and the numbers, signs and
-relations of one are those of the other, except for some left out. With another number in its place it is another
-problem.
+relations of one are those of the other, except for a few left out. With another number in its place it is another
+problem. So it is with other words where all the rest is common to many texts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from rapidfuzz import fuzz, process
@@ -22,6 +23,12 @@ SIMILAR = 0.8
 """How much of two texts agrees in near-duplicates. Edits of 10 % of the words leave about 0.9."""
 NGRAM = 5
 """Tokens. DeepScaleR and others look for longer common runs; an edit in every tenth word leaves few of those."""
+MOST_LEFT_OUT = 0.25
+"""Of a signature. Two tokens always."""
+COMMON = 50
+"""A pair of tokens that stands in more texts is a turn of phrase, or belongs to a template."""
+RARE_SIMILAR = 0.5
+"""How much of what is rare about two texts agrees in near-duplicates: fillings of one long template differ there."""
 LEAST_SHARED = 0.3
 """Of an evaluation problem's n-grams, how many a row must share to be looked at. Edits of 10 % leave 0.59."""
 LEAST_TOKENS = 8
@@ -49,10 +56,39 @@ def _one_problem(mine: str, theirs: str, similarity: float) -> float:
 
 
 def is_part(mine: str, theirs: str) -> bool:
-    """Whether the shorter is the longer with some left out."""
+    """Whether the shorter signature is the longer one with a few left out."""
     short, long = sorted((mine, theirs), key=len)
+    if len(long) - len(short) > max(2, MOST_LEFT_OUT * len(long)):
+        return False
     rest = iter(long)
     return all(token in rest for token in short)
+
+
+class Phrases:
+    """How often each pair of neighbouring tokens stands in many texts: what is rare about a text is what it is about.
+
+    Counted in ``SLOTS`` slots by hash, so a rare pair may share the count of another one.
+    """
+
+    SLOTS = 1 << 24
+
+    def __init__(self, texts: Sequence[str], batch: int = 50_000) -> None:
+        """``texts``: token strings."""
+        self._counts = np.zeros(self.SLOTS, dtype=np.uint32)
+        for start in range(0, len(texts), batch):
+            slots = self._slots(flat(texts[start : start + batch])[0])
+            self._counts += np.bincount(slots, minlength=self.SLOTS).astype(np.uint32)
+
+    def _slots(self, tokens: np.ndarray) -> np.ndarray:
+        pairs = (tokens[:-1].astype(np.uint64) << np.uint64(32)) | tokens[1:]
+        return (mix(pairs) & np.uint64(self.SLOTS - 1)).astype(np.int64)
+
+    def rare(self, text: str) -> str:
+        """The tokens that stand in no common pair."""
+        tokens = np.frombuffer(f"\0{text}\0".encode("utf-32-le"), dtype=np.uint32)
+        rare = self._counts[self._slots(tokens)] <= COMMON
+        rare[0] = rare[-1] = True  # the text's ends
+        return "".join(token for token, keep in zip(text, rare[:-1] & rare[1:], strict=True) if keep)
 
 
 def near_duplicates(texts: Sequence[str], kinds: Sequence[object]) -> list[Match | None]:
@@ -68,13 +104,21 @@ def near_duplicates(texts: Sequence[str], kinds: Sequence[object]) -> list[Match
         if earlier != index:
             found[index] = Match(earlier, 1.0, "equal text")
     unique = np.fromiter(first.values(), dtype=np.int64, count=len(first))
-    for later, earlier, similarity in _pairs([texts[index] for index in unique]):
+    distinct = [texts[index] for index in unique]
+    phrases = Phrases(distinct)
+    rare = lru_cache(maxsize=1 << 16)(phrases.rare)
+
+    def about_the_same(mine: str, theirs: str) -> bool:
+        a, b = rare(mine), rare(theirs)
+        return not a or not b or Indel.normalized_similarity(a, b) >= RARE_SIMILAR
+
+    for later, earlier, similarity in _pairs(distinct):
         one, other = int(unique[later]), int(unique[earlier])
         if kinds[one] == kinds[other] and found[one] is None:
             match = found[other]
             if match is not None:  # it is dropped itself: compare with what it was dropped for
                 other, similarity = match.of, same_problem(texts[one], texts[match.of])
-            if similarity:
+            if similarity and about_the_same(texts[one], texts[other]):
                 found[one] = Match(other, similarity)
     return found
 
@@ -112,7 +156,7 @@ class EvaluationSet:
         """``texts``: token strings."""
         self.texts = list(texts)
         self._sketches = sketch(self.texts)
-        grams, owners = _ngrams(self.texts)
+        grams, owners = _different(*_ngrams(self.texts))
         order = np.argsort(grams, kind="stable")
         self._grams, self._owners = grams[order], owners[order]
         self._counts = np.bincount(owners, minlength=len(self.texts))
@@ -136,7 +180,8 @@ class EvaluationSet:
         low = np.searchsorted(self._grams, grams, side="left")
         hit = low < len(self._grams)
         hit[hit] = self._grams[low[hit]] == grams[hit]
-        grams, owners, low = grams[hit], owners[hit], low[hit]
+        grams, owners = _different(grams[hit], owners[hit])
+        low = np.searchsorted(self._grams, grams, side="left")
         reach = np.searchsorted(self._grams, grams, side="right") - low
         within = np.arange(reach.sum()) - np.repeat(np.cumsum(reach) - reach, reach)
         problems = self._owners[np.repeat(low, reach) + within]
@@ -162,7 +207,7 @@ def contains(text: str, problem: str) -> float:
 
 
 def _ngrams(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(hashes of the different n-grams of each text, uint64; which text each is of, int64). A shorter text is one."""
+    """(hashes of the n-grams of all texts, uint64; which text each is of, int64). A text shorter than n is one."""
     tokens, starts = flat(texts)
     lengths = np.diff(np.append(starts, len(tokens)))
     text = np.repeat(np.arange(len(starts)), lengths)
@@ -173,5 +218,12 @@ def _ngrams(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     for step in range(NGRAM):
         hashes = mix(hashes) + np.where(step < left, padded[step : step + len(tokens)], 0).astype(np.uint64)
     whole = (first == 1) | ((first > 1) & (left >= NGRAM))  # the 0 in front belongs to none
-    pairs = np.unique(np.stack([text[whole].astype(np.uint64), mix(hashes[whole])]), axis=1)
-    return pairs[1], pairs[0].astype(np.int64)
+    return mix(hashes[whole]), text[whole]
+
+
+def _different(grams: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each n-gram of a text once."""
+    order = np.lexsort((grams, owners))
+    grams, owners = grams[order], owners[order]
+    new = np.append(True, (grams[1:] != grams[:-1]) | (owners[1:] != owners[:-1]))[: len(grams)]
+    return grams[new], owners[new]

@@ -14,9 +14,9 @@ import zlib
 from functools import lru_cache
 
 VARIABLE = "\U00010000"
-_WORDS, _NUMBERS = 0x20000, 0x80000
-_SLOTS = 0x60000
-"""A word's or number's character is its CRC within so many: of two given ones, 1 in 400,000 share theirs."""
+_WORDS, _NUMBERS = 0x10001, 0xA0001
+_SLOTS = 458_741
+"""A word's or number's character is its CRC within so many: of two given ones, 1 in 458,741 share theirs."""
 SIGNS = "+-<>≤≥≠"
 FIRST_NUMBER = chr(_NUMBERS)
 

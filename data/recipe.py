@@ -120,10 +120,10 @@ def read_recipe(path: Path) -> Recipe:
     names = [source.name for source in sources]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"{path}: sources are at least one and have different names, found {names}")
-    steps = []
+    steps: list[tuple[str, Options]] = []
     for number, entry in _entries(found, "step", path):
         where = f"{path}: step {number}"
-        name = entry.get("do")
+        name = str(entry.get("do"))
         if name not in STEPS:
             raise ConfigError(f"{where}: do = {name!r}: no such step; known: {', '.join(STEPS)}")
         options = {key: value for key, value in entry.items() if key != "do"}

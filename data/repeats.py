@@ -77,11 +77,12 @@ def decontaminate(stage: Stage, options: Decontaminate, context: Context) -> Ite
     for rows in stage.rows("problem"):
         matches = evaluation.contaminated([normalise(row["problem"]) for row in rows])
         yield [
-            match
-            and Drop(
+            Drop(
                 f"contaminated by {names[match.of].rpartition(':')[0]}",
                 f"{match.similarity:.2f} by {match.by}: {names[match.of]}: {_short(problems[match.of])}",
             )
+            if match
+            else None
             for match in matches
         ]
 
