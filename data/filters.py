@@ -86,7 +86,7 @@ def _incomplete_tests(tests: Any) -> Judgement:
     return None
 
 
-_LINK = re.compile(r"https?://|www\.\w|\bgoo\.gl/|\]\(\s*\w+[:/]", re.IGNORECASE)
+_LINK = re.compile(r"https?://|www\.\w|\bgoo\.gl/|\]\(\s*(?:\w+:/|/\w)", re.IGNORECASE)
 _FIGURE = re.compile(
     r"!\[|<img\b|\\includegraphics|\[asy\]|\\begin\{(?:tikzpicture|asy|figure)\}|\[/?img\]"
     r"|\b(?:figures?|diagrams?|pictures?|illustrations?|drawings?)\s+(?:\d+|above|below|shown|given|on the|at the)"

@@ -14,12 +14,12 @@ from functools import lru_cache
 
 import numpy as np
 from rapidfuzz import fuzz, process
-from rapidfuzz.distance import Indel
+from rapidfuzz.distance import Indel, LCSseq
 
 from .normalise import signature
 from .sketch import candidates, candidates_between, flat, mix, sketch
 
-SIMILAR = 0.8
+SIMILAR = 0.84
 """How much of two texts agrees in near-duplicates. Edits of 10 % of the words leave about 0.9."""
 NGRAM = 5
 """Tokens. DeepScaleR and others look for longer common runs; an edit in every tenth word leaves few of those."""
@@ -196,14 +196,15 @@ class EvaluationSet:
 
 def contains(text: str, problem: str) -> float:
     """How much of an evaluation problem stands in a text, where it is that problem; else 0."""
-    similarity = same_problem(text, problem)
-    if similarity or len(text) <= len(problem) or len(problem) < LEAST_TOKENS:
-        return similarity
+    whole = same_problem(text, problem)
+    if len(text) <= len(problem) or len(problem) < LEAST_TOKENS:
+        return whole
     part = fuzz.partial_ratio_alignment(problem, text, score_cutoff=100 * SIMILAR)
     if part is None:
-        return 0.0
+        return whole
     window = text[part.dest_start : part.dest_end]
-    return part.score / 100 if is_part(signature(problem), signature(window)) else 0.0
+    covered = LCSseq.normalized_similarity(problem, window)  # the window may be short, at an end of the text
+    return max(whole, covered if covered >= SIMILAR and is_part(signature(problem), signature(window)) else 0.0)
 
 
 def _ngrams(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

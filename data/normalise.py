@@ -106,9 +106,9 @@ def _token(raw: str) -> str:
         return VARIABLE if raw[1:].lower() in _GREEK_LETTERS else _word(raw[1:].lower())
     if not raw[0].isalpha():
         return ""
-    if len(raw) == 1 or "_" in raw or (raw.isupper() and len(raw) <= 5):
-        return VARIABLE
     word = raw.lower()
+    if len(raw) == 1 or "_" in raw or (raw.isupper() and len(raw) <= 5 and word not in _SHORT_WORDS):
+        return VARIABLE
     if word in _SAME:
         return _word(_SAME[word])
     if len(word) == 2 and word.isascii() and word not in _SHORT_WORDS:

@@ -1,6 +1,6 @@
 """A recipe: which sources, which steps, in which order. Read, run, resumed.
 
-Every step's stage has a key: a digest of the stage before, the step's name and options, the files it reads, and our
+Every step's stage has a key: a digest of the rows before it, the step's name and options, the files it reads, and our
 version. A stage that is there under its key is not made again, so a run that was stopped goes on behind its last whole
 step, and a changed line of the recipe is done again with all that follow it.
 """
@@ -186,7 +186,7 @@ def run(recipe: Recipe, work: Path, *, jobs: int, say: Callable[[str], None]) ->
         stage, folder = Stage(folder), work / f"{number:02}-{name}"
         read = {_shown(file, recipe.folder): checksum(file) for file in options.files(recipe.folder)}
         checksums.update(read)
-        key = _digest(key, name, options.model_dump(mode="json"), read)
+        key = _digest(checksum(stage.file), name, options.model_dump(mode="json"), read)
         funnel = finished(folder, key) or do_step(name, options, stage, folder, recipe.folder, jobs, missing, key)
         result.funnels.append((name, funnel))
         say(described(name, funnel))

@@ -24,7 +24,7 @@ CHUNK = 1_000
 CROWD = 256
 """In a bucket of more texts than this, a text is compared with its ``NEIGHBOURS`` next ones by signature only."""
 NEIGHBOURS = 16
-LEAST_LENGTHS = 0.66
+LEAST_LENGTHS = 0.72
 """Texts of lengths further apart than this cannot be near-duplicates (see ``near.SIMILAR``)."""
 
 _MASK = 0x7FFFFFFF  # stands in a word pair for every number and sign

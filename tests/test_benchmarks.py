@@ -98,3 +98,10 @@ def test_the_code_grader_takes_turns_with_another_harness(tmp_path):
     said = _said("code_throughput.py", "--tests 2 --repeat 1 --rounds 1", str(tmp_path))
     assert _number(r"^ +2 +[\d.]+ +([\d.]+) +[\d.]+$", said) > 0
     assert _number(r"one more test costs (-?[\d.]+) ms", said) < 1000
+
+
+def test_near_duplicates_are_counted_and_timed_beside_datasketch():
+    assert _number(r"^recall ([\d.]+) \(must hold: 0.98\)$", _said("near_duplicates.py", "--problems 300")) >= 0.98
+    pytest.importorskip("datasketch")
+    said = _said("near_duplicates.py", "--problems 100 --against-datasketch")
+    assert _number(r"^ratio ([\d.]+) \(must hold: 2\)$", said) > 0
