@@ -14,6 +14,7 @@ is a false one.
 from __future__ import annotations
 
 import argparse
+import random
 import re
 import resource
 import time
@@ -26,8 +27,9 @@ SIBLINGS = 0.3
 PLANTED = 0.2
 EVALUATION = 300
 
-NAMES = "Ada Boris Chen Dana Emil Fatou Goran Hana Ivo Jun Kofi Lena Mara Nils Olga Pavel Qi Rosa Sven Tara"
-SYLLABLES = "ba ce di fo gu ha ki lo me nu pa ri so te vu wa xe yo zi bra cle dri fro glu ste tri plo que"
+_NAMES = "Ada Boris Chen Dana Emil Fatou Goran Hana Ivo Jun Kofi Lena Mara Nils Olga Pavel Qi Rosa Sven Tara"
+_SYLLABLES = "ba ce di fo gu ha ki lo me nu pa ri so te vu wa xe yo zi bra cle dri fro glu ste tri plo que"
+NAMES, SYLLABLES = _NAMES.split(), _SYLLABLES.split()
 OPENINGS = (
     "{name} keeps {n} {w} and {n} {w} in a {w} near the {w}.",
     "In a {w} of {n} {w}, every {w} meets exactly {n} other {w}.",
@@ -58,30 +60,30 @@ class Generator:
     """Problems and what can be planted of them, from one seed."""
 
     def __init__(self, seed: int) -> None:
-        self.random = np.random.default_rng(seed)
-        self.words = ["".join(self.random.choice(SYLLABLES.split(), self.random.integers(2, 5))) for _ in range(4000)]
+        self.random = random.Random(seed)
+        self.words = ["".join(self.random.choices(SYLLABLES, k=self.random.randrange(2, 5))) for _ in range(4000)]
 
     def pick(self, choices):
         """One of them."""
-        return choices[self.random.integers(len(choices))]
+        return self.random.choice(choices)
 
     def problem(self) -> str:
         """About 400 characters."""
-        v, u = (str(letter) for letter in self.random.choice(list("abcdkpqrstxyz"), 2, replace=False))
+        v, u = self.random.sample("abcdkpqrstxyz", 2)
         parts = [
             self.pick(OPENINGS),
-            *(self.pick(MIDDLES) for _ in range(self.random.integers(3, 6))),
+            *(self.pick(MIDDLES) for _ in range(self.random.randrange(2, 5))),
             self.pick(ENDINGS),
         ]
 
         def fill(hole: re.Match[str]) -> str:
             match hole[1]:
                 case "n":
-                    return str(self.random.integers(2, self.pick((20, 200, 30000))))
+                    return str(self.random.randrange(2, self.pick((20, 200, 30000))))
                 case "w":
                     return self.pick(self.words)
                 case "name":
-                    return self.pick(NAMES.split())
+                    return self.pick(NAMES)
                 case letter:
                     return v if letter == "v" else u
 
@@ -91,18 +93,17 @@ class Generator:
     def sibling(self, text: str) -> str:
         """The same problem with other numbers: another problem."""
         numbers = list(re.finditer(r"\d+", text))
-        chosen = self.random.choice(len(numbers), self.random.integers(1, len(numbers) + 1), replace=False)
-        for number in sorted(chosen, reverse=True):
-            found = numbers[number]
-            text = text[: found.start()] + str(int(found[0]) + int(self.random.integers(1, 50))) + text[found.end() :]
+        chosen = self.random.sample(numbers, self.random.randrange(1, len(numbers) + 1))
+        for found in sorted(chosen, key=lambda number: number.start(), reverse=True):
+            text = text[: found.start()] + str(int(found[0]) + self.random.randrange(1, 50)) + text[found.end() :]
         return text
 
     def edited(self, text: str) -> str:
         """1 to 10 % of the words replaced, dropped, doubled or exchanged; what holds a number stays a number."""
         words = text.split()
         for _ in range(max(1, round(len(words) * self.random.uniform(0.01, 0.10)))):
-            place = int(self.random.integers(len(words) - 1))
-            match self.random.integers(4):
+            place = self.random.randrange(len(words) - 1)
+            match self.random.randrange(4):
                 case 0:
                     words[place] = self.pick(self.words)
                 case 1:
@@ -115,8 +116,7 @@ class Generator:
 
     def renamed(self, text: str) -> str:
         """Other letters for the variables in formulas."""
-        letters = list("abcdkpqrstxyz")
-        new = dict(zip(letters, self.random.permutation(list("efghjlmnuvwzc")), strict=True))
+        new = dict(zip("abcdkpqrstxyz", self.random.sample("efghjlmnuvwzc", 13), strict=True))
 
         def formula(found: re.Match[str]) -> str:
             return re.sub(r"(?<![A-Za-z\\])[a-z](?![A-Za-z])", lambda letter: new.get(letter[0], letter[0]), found[0])
@@ -152,7 +152,9 @@ class Generator:
         return f"Solve the following problem step by step.\n\n{text}\n\nPut the final answer within \\boxed{{}}."
 
 
-def planted_set(problems: int, seed: int) -> tuple[list[str], list[str], list[tuple[str, int, int]]]:
+def planted_set(
+    problems: int, seed: int, share: float = PLANTED
+) -> tuple[list[str], list[str], list[tuple[str, int, int]]]:
     """(evaluation problems, rows, (kind, row, origin)): origin is a row, or -1 - an evaluation problem."""
     make = Generator(seed)
     evaluation = [make.problem() for _ in range(EVALUATION)]
@@ -160,14 +162,14 @@ def planted_set(problems: int, seed: int) -> tuple[list[str], list[str], list[tu
     rows += [make.sibling(make.pick(rows)) for _ in range(problems - len(rows))]
     planted = []
     kinds = {"edited": make.edited, "renamed": make.renamed, "respelled": make.respelled, "everything": make.everything}
-    for _ in range(round(problems * PLANTED)):
+    for _ in range(round(problems * share)):
         kind = make.pick(list(kinds))
-        origin = int(make.random.integers(problems))
+        origin = make.random.randrange(problems)
         planted.append((kind, len(rows), origin))
         rows.append(kinds[kind](rows[origin]))
-    for _ in range(round(problems * PLANTED)):
+    for _ in range(round(problems * share)):
         kind = make.pick(list(kinds))
-        origin = int(make.random.integers(EVALUATION))
+        origin = make.random.randrange(EVALUATION)
         text = kinds[kind](evaluation[origin])
         planted.append((f"evaluation, {kind}", len(rows), -1 - origin))
         rows.append(make.instructed(text) if make.random.random() < 0.5 else text)
@@ -187,19 +189,22 @@ def found_in(evaluation: list[str], rows: list[str]) -> tuple[list[int | None], 
     return origins, time.perf_counter() - started
 
 
-def quality(problems: int, seed: int) -> None:
+def quality(problems: int, seed: int, share: float) -> None:
     """Print recall by kind, and precision."""
-    evaluation, rows, planted = planted_set(problems, seed)
+    evaluation, rows, planted = planted_set(problems, seed, share)
     origins, seconds = found_in(evaluation, rows)
     of = {row: origin for _, row, origin in planted}
     # Renaming and respelling may make two planted rows equal; either is then dropped for the same origin.
     right = {row for row, origin in of.items() if origins[row] is not None and origins[row] == origin}
     dropped = [row for row, origin in enumerate(origins) if origin is not None]
-    print(f"{problems} problems, {len(planted)} planted rows, seed {seed}: {seconds:.1f} s")
+    characters = sum(map(len, rows)) / len(rows)
+    print(
+        f"{len(rows)} rows of {characters:.0f} characters, {len(planted)} of them planted, seed {seed}: {seconds:.1f} s"
+    )
     for kind in sorted({kind for kind, _, _ in planted}):
         mine = [row for name, row, _ in planted if name == kind]
         print(f"  {kind:24} {len(mine):6} planted   recall {sum(row in right for row in mine) / len(mine):.4f}")
-    print(f"recall {len(right) / len(planted):.4f} (must hold: 0.98)")
+    print(f"recall {len(right) / max(1, len(planted)):.4f} (must hold: 0.98)")
     print(f"precision {sum(row in right for row in dropped) / max(1, len(dropped)):.4f} (must hold: 0.98)")
 
 
@@ -244,12 +249,15 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=100_000, help="before the planted rows are added")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument(
+        "--planted", type=float, default=PLANTED, help="of the problems, near-duplicates and as many again"
+    )
     parser.add_argument("--against-datasketch", action="store_true")
     arguments = parser.parse_args()
     if arguments.against_datasketch:
         speed(arguments.problems, arguments.seed, arguments.rounds)
     else:
-        quality(arguments.problems, arguments.seed)
+        quality(arguments.problems, arguments.seed, arguments.planted)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 

@@ -27,8 +27,9 @@ MOST_LEFT_OUT = 0.25
 """Of a signature. Two tokens always."""
 COMMON = 50
 """A pair of tokens that stands in more texts is a turn of phrase, or belongs to a template."""
-RARE_SIMILAR = 0.5
-"""How much of what is rare about two texts agrees in near-duplicates: fillings of one long template differ there."""
+RARE_SHARED = 0.5
+"""How much of what is rare about one text, the one with less of it, is in its near-duplicate, too: fillings of one long
+template differ there, and an edit that brings in rare words does no harm."""
 LEAST_SHARED = 0.3
 """Of an evaluation problem's n-grams, how many a row must share to be looked at. Edits of 10 % leave 0.59."""
 LEAST_TOKENS = 8
@@ -99,10 +100,7 @@ def near_duplicates(texts: Sequence[str], kinds: Sequence[object]) -> list[Match
     """
     found: list[Match | None] = [None] * len(texts)
     first: dict[tuple[str, object], int] = {}
-    for index, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
-        earlier = first.setdefault((text, kind), index)
-        if earlier != index:
-            found[index] = Match(earlier, 1.0, "equal text")
+    firsts = [first.setdefault(key, index) for index, key in enumerate(zip(texts, kinds, strict=True))]
     unique = np.fromiter(first.values(), dtype=np.int64, count=len(first))
     distinct = [texts[index] for index in unique]
     phrases = Phrases(distinct)
@@ -110,7 +108,7 @@ def near_duplicates(texts: Sequence[str], kinds: Sequence[object]) -> list[Match
 
     def about_the_same(mine: str, theirs: str) -> bool:
         a, b = rare(mine), rare(theirs)
-        return not a or not b or Indel.normalized_similarity(a, b) >= RARE_SIMILAR
+        return LCSseq.similarity(a, b) >= RARE_SHARED * min(len(a), len(b))
 
     for later, earlier, similarity in _pairs(distinct):
         one, other = int(unique[later]), int(unique[earlier])
@@ -120,6 +118,9 @@ def near_duplicates(texts: Sequence[str], kinds: Sequence[object]) -> list[Match
                 other, similarity = match.of, same_problem(texts[one], texts[match.of])
             if similarity and about_the_same(texts[one], texts[other]):
                 found[one] = Match(other, similarity)
+    for index, earlier in enumerate(firsts):
+        if earlier != index:
+            found[index] = found[earlier] or Match(earlier, 1.0, "equal text")
     return found
 
 

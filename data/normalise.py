@@ -31,14 +31,17 @@ _LEAD = re.compile(
     r"\s*(?:(?:example|problem|question|exercise)\s*\d+[.:)]?|\d+[.:)])\s+(?:\(\d+ points?\)\s*)?", re.IGNORECASE
 )
 """Where a problem stood in its book."""
-_HYPHEN = re.compile(r"(?<=\w)-(?=[a-zA-Z]{2})|(?<=[a-zA-Z]{2})-(?=\w)")
 _SPELLED = (
-    (re.compile(r"\\[dtc]?frac\s*(\d)\s*(\d)"), r"\1 \2"),
-    (re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}"), " "),
-    (re.compile(r"(?<=\d)(?:\{,\}|\\,)(?=\d{3})"), ","),
-    (re.compile(r"\\[,;:! ]|\\q?quad\b"), " "),
-    (re.compile(r"\\\\(?=[a-z])"), " "),
+    ("frac", re.compile(r"\\[dtc]?frac\s*(\d)\s*(\d)"), r"\1 \2"),
+    ("\\begin", re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}"), " "),
+    ("{,}", re.compile(r"(?<=\d)\{,\}(?=\d{3})"), ","),
+    ("\\,", re.compile(r"(?<=\d)\\,(?=\d{3})"), ","),
+    ("\\\\", re.compile(r"\\\\(?=[a-z])"), " "),
+    ("-", re.compile(r"(?<=\w)-(?=[a-zA-Z]{2})|(?<=[a-zA-Z]{2})-(?=\w)"), " "),  # a hyphen
+    ("<=", re.compile("<="), "≤"),
+    (">=", re.compile(">="), "≥"),
 )
+"""What must be there at all, what is respelled, and how."""
 _SAME = {
     **dict.fromkeys((r"\le", r"\leq", r"\leqslant", "≤", "⩽"), "≤"),
     **dict.fromkeys((r"\ge", r"\geq", r"\geqslant", "≥", "⩾"), "≥"),
@@ -60,7 +63,7 @@ _SAME = {
 _LAYOUT = r"""
 \frac \dfrac \tfrac \cfrac \left \right \big \Big \bigg \Bigg \bigl \bigr \text \textbf \textit \mathrm 
 \mathbf \mathbb \mathcal \operatorname \mbox \cdot \times \ast \div \dots \ldots \cdots \vdots \displaystyle 
-\overline \limits \boldsymbol \mathit \textrm \emph \rm \bf \it \lvert \rvert \vert \mid \lfloor \rfloor
+\overline \limits \boldsymbol \mathit \textrm \emph \rm \bf \it \lvert \rvert \vert \mid \lfloor \rfloor \quad \qquad
 """
 _DROPPED_COMMANDS = frozenset(_LAYOUT.split())
 _GREEK = """
@@ -78,12 +81,10 @@ def normalise(text: str) -> str:
     """The token string; empty where the text holds no token."""
     text = unicodedata.normalize("NFKC", text) if not text.isascii() else text
     lead = _LEAD.match(text)
-    text = _HYPHEN.sub(" ", text[lead.end() :] if lead else text)
-    if "\\" in text or "{,}" in text:
-        for pattern, plain in _SPELLED:
+    text = text[lead.end() :] if lead else text
+    for needed, pattern, plain in _SPELLED:
+        if needed in text:
             text = pattern.sub(plain, text)
-    if "<=" in text or ">=" in text:
-        text = text.replace("<=", "≤").replace(">=", "≥")
     return "".join(map(_token, _TOKEN.findall(text)))
 
 

@@ -46,6 +46,11 @@ def test_the_first_one_stays():
     assert found(PROBLEM, "Something else entirely, about 3 geese.", PROBLEM.replace("old ", "")) == [None, None, 0]
 
 
+def test_what_is_shown_beside_a_dropped_row_is_kept():
+    """The third equals the second, which repeats the first."""
+    assert found(PROBLEM, PROBLEM.replace("old ", ""), PROBLEM.replace("old ", "")) == [None, 0, 0]
+
+
 def test_another_number_is_another_problem():
     assert found(PROBLEM, PROBLEM.replace("14", "15")) == [None, None]
 
