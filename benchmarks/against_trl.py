@@ -11,7 +11,7 @@ term. TRL runs as its users run it: its trainer, its default loss (a mean over a
 entropy), its optimizer step; only sampling is replaced, by its own ``rollout_func``. Its batch is one micro-batch of 16
 without gradient checkpointing (``--trl-checkpointing`` turns on what is TRL's default: slower and smaller).
 
-Every variant runs in a process of its own, in turn, ``--rounds`` times: one step to warm up, then ``--steps`` that
+Every variant runs in a process of its own, in turn, ``--rounds`` times: ``--warm-up`` steps, then ``--steps`` that
 count. Tokens a second are response tokens over the median step; peak memory is the process's largest resident size.
 Before that, one float32 step of each is compared: the same loss and the same gradient, or the figures would mean
 nothing.
@@ -100,7 +100,7 @@ def run_ours(batch: dict[str, Any], given: argparse.Namespace, clock: Clock) -> 
             "model": {"path": given.model, "dtype": given.dtype},
             "data": {"path": "none.jsonl", "max_prompt_tokens": PROMPT},
             "train": {
-                "steps": 1 + given.steps,
+                "steps": given.warm_up + given.steps,
                 "groups_per_step": 1,
                 "group_size": RESPONSES,
                 "max_response_tokens": LONGEST,
@@ -140,7 +140,7 @@ def run_ours(batch: dict[str, Any], given: argparse.Namespace, clock: Clock) -> 
         rewards_S=np.array(batch["rewards"]),
     )
     policy, losses = Policy(config), []
-    for _ in range(1 + given.steps):
+    for _ in range(given.warm_up + given.steps):
         started = time.perf_counter()
         result = train_step(policy, [group], version=0, controller=ControllerState(), config=config)
         clock.seconds.append(time.perf_counter() - started)
@@ -185,7 +185,7 @@ def run_trl(batch: dict[str, Any], given: argparse.Namespace, clock: Clock) -> f
         per_device_train_batch_size=RESPONSES,
         num_generations=RESPONSES,
         max_completion_length=LONGEST,
-        max_steps=1 + given.steps,
+        max_steps=given.warm_up + given.steps,
         learning_rate=1e-6,
         lr_scheduler_type="constant",
         weight_decay=0.01,
@@ -220,13 +220,14 @@ def run_one(given: argparse.Namespace) -> None:
     register_optimizer_step_pre_hook(clock.keep)
     loss = {"ours": run_ours, "trl": run_trl}[given.one](batch, given, clock)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": clock.seconds[1:], "peak": peak, "loss": loss}))
+    print(json.dumps({"seconds": clock.seconds[given.warm_up :], "peak": peak, "loss": loss}))
 
 
 def start(name: str, dtype: str, folder: Path, given: argparse.Namespace, *more: str) -> dict[str, Any]:
     """Run variant ``name`` in a process of its own and wait for it."""
     command = [sys.executable, __file__, "--one", name, "--dtype", dtype, "--batch", str(folder / "batch.json")]
     command += ["--model", given.model, "--threads", str(given.threads), "--steps", str(given.steps)]
+    command += ["--warm-up", str(given.warm_up)]
     command += ["--micro-batch-tokens", str(given.micro_batch_tokens)]
     command += ["--trl-checkpointing"] if given.trl_checkpointing else []
     environment = os.environ | {"OMP_NUM_THREADS": str(given.threads), "TOKENIZERS_PARALLELISM": "false"}
@@ -243,7 +244,7 @@ def compare(folder: Path, given: argparse.Namespace) -> str:
     found, gradients = {}, {}
     for name in ("trl", "ours"):
         file = folder / f"{name}.pt"
-        found[name] = start(name, "float32", folder, given, "--gradient", str(file), "--steps", "0")
+        found[name] = start(name, "float32", folder, given, "--gradient", str(file), "--steps", "0", "--warm-up", "1")
         gradients[name] = torch.load(file)
     theirs, ours = gradients["trl"], gradients["ours"]
     assert theirs.keys() == ours.keys(), "the two do not hold the same parameters"
@@ -263,6 +264,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3, help="steps that count, a process")
+    parser.add_argument("--warm-up", type=int, default=1, help="steps before them; 0 where a step takes minutes")
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--micro-batch-tokens", type=int, default=MICRO_BATCH_TOKENS, help="ours")
     parser.add_argument("--trl-checkpointing", action="store_true")

@@ -166,6 +166,15 @@ class Flow(_Section):
     pipeline_depth: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Groups live at most, beside the bound's (η+1)·B. ``auto``: the fewest at which the learner does not wait, by
     what is measured. A live control: ``leeway set pipeline-depth``."""
+    inject_lag: int = Field(default=0, ge=0)
+    """Study a regime on any hardware: every group is sampled by exactly the version so many training steps before the
+    one that trains it (by version 0 in the first of them). Then nothing overlaps. At most ``max_staleness``."""
+    least_ess: float = Field(default=0.0, ge=0, lt=1)
+    """Guard: after a training step whose effective sample size (``logprob/ess``, of π_old/μ, a share of the tokens) is
+    lower, η goes down by one; after ``guard_patience`` steps in a row without, up by one, until it is
+    ``max_staleness`` again. 0: no guard."""
+    guard_patience: int = Field(default=20, ge=1)
+    """Training steps without an alarm of the guard after which it takes one step back."""
     strictly_on_policy: bool = False
     """Refuse whatever is off-policy: max_staleness above 0, now or by the dial, and more than one update a step."""
     stage_change: Literal["finish", "refund"] = "finish"
@@ -509,6 +518,7 @@ def _refuse_impossible_stage(config: Config) -> None:
     refuse_shallow(train.groups_per_step, config.flow.pipeline_depth)
     _refuse_impossible_training(train, config.objective, config.entropy)
     _refuse_off_policy(train, config.flow)
+    _refuse_lag(config.flow)
 
 
 def refuse_shallow(groups_per_step: int, depth: PipelineDepth) -> None:
@@ -538,6 +548,24 @@ def _refuse_off_policy(train: Train, flow: Flow) -> None:
             f"flow.strictly_on_policy = true with train.groups_per_step {train.groups_per_step} / "
             f"train.minibatch_groups {per_update} x train.reuse {train.reuse} = {train.updates_per_step} updates a "
             "step: only the first is on-policy"
+        )
+
+
+def _refuse_lag(flow: Flow) -> None:
+    refuse_below_lag(flow.max_staleness, flow)
+    if flow.inject_lag > 0 and flow.least_ess > 0:
+        raise ConfigError(
+            f"flow.least_ess = {flow.least_ess} with flow.inject_lag = {flow.inject_lag}: the guard would turn the "
+            "bound below a lag that stays"
+        )
+
+
+def refuse_below_lag(max_staleness: int, flow: Flow) -> None:
+    """``ConfigError`` where a bound would expire every group of an injected lag."""
+    if max_staleness < flow.inject_lag:
+        raise ConfigError(
+            f"flow.max_staleness = {max_staleness} with flow.inject_lag = {flow.inject_lag}: every group would be "
+            f"older than the bound; at least {flow.inject_lag} is right"
         )
 
 

@@ -31,6 +31,7 @@ RedisError = redis.exceptions.RedisError
 GROUP = "workers"  # consumer group of every work stream
 RETRY_S = 60.0  # how long a role outlives a vanished Redis before it gives up
 VERDICT_MINUTES = 60  # how long the verdicts of a minute are kept
+MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
 METRICS_KEPT = 100_000  # entries; metrics are a view, never the truth
 
 # KEYS: group hash, work stream. ARGV: ticket bytes, group id.
@@ -153,6 +154,7 @@ class Bus:
                 socket_timeout=30.0,
                 socket_connect_timeout=connect_s,
                 health_check_interval=15,
+                max_connections=MOST_CONNECTIONS,
             )
         except ValueError as error:
             raise BrokerError(f"--redis-url {_public(url)!r}: {error}") from error

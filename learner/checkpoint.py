@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,18 @@ COMPLETE = "complete.json"
 _UNFINISHED = ".unfinished"
 
 
-def save(policy: Policy, folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+def save(
+    policy: Policy,
+    folder: Path,
+    step: int,
+    state: dict[str, Any],
+    keep: int,
+    write_more: Callable[[Path], None] = lambda _: None,
+) -> Path:
     """Write ``folder/step-<step>/``, remove all but the ``keep`` newest. Collective; all ranks see the same ``folder``.
 
     ``state``: any JSON (controller, curriculum, ledger position, seeds), given back by ``load``; rank 0's counts.
+    ``write_more``: writes further files into the folder it is given; rank 0's is called.
     Returns the checkpoint's path once it is safe on disk.
     """
     final = path_of(folder, step)
@@ -42,6 +51,7 @@ def save(policy: Policy, folder: Path, step: int, state: dict[str, Any], keep: i
     policy.barrier()
     if policy.rank == 0:
         (unfinished / STATE).write_text(json.dumps(state))
+        write_more(unfinished)
         made = {"layout": _layout(policy), "packages": packages(), "files": _sizes(unfinished)}
         (unfinished / COMPLETE).write_text(json.dumps(made))
         force_to_disk(unfinished)

@@ -26,7 +26,9 @@ from ..common.service import Service
 from ..common.streams import Bus
 from ..common.tensors import flatten
 from ..common.weights import WeightPublisher
+from ..common.weights import checksum as sha256_of
 from . import checkpoint
+from .delay import DelayLine
 from .flow.curriculum import load_curriculum
 from .flow.intake import Intake
 from .flow.staleness import Schedule, head_staleness, tokens_past
@@ -53,7 +55,7 @@ def learn(bus: Bus, service: Service, config: Config, folder: Path) -> None:
     if policy.rank != 0:
         _follow(bus, policy, config, state)
         return
-    desk = _Desk(bus, service, config, folder, policy, state)
+    desk = _Desk(bus, service, config, folder, policy, found, state)
     try:
         _lead(desk, policy, config, state)
     finally:
@@ -64,7 +66,14 @@ class _Desk:
     """Everything that only rank 0 has: the intake, the publisher, the ledger and the metrics."""
 
     def __init__(
-        self, bus: Bus, service: Service, config: Config, folder: Path, policy: Policy, state: dict[str, Any] | None
+        self,
+        bus: Bus,
+        service: Service,
+        config: Config,
+        folder: Path,
+        policy: Policy,
+        found: Path | None,
+        state: dict[str, Any] | None,
     ) -> None:
         from transformers import AutoTokenizer
 
@@ -92,17 +101,24 @@ class _Desk:
             self.intake.refunds.update(state["refunds"])
             self.intake.tokens_expired = state["tokens_expired"]
             self.intake.pacer.restore(state["pacing"])
+            self.intake.asked_bound = state["asked_bound"]
+            self.intake.guard.restore(state["guard"])
+        self.delay = DelayLine(config.flow.inject_lag)
+        if found is not None:
+            self.delay.load(found, book.version, config.weights.dtype)
         self.tokens_before, self.time_before = 0, time.monotonic()
         self.expired_before = self.intake.tokens_expired
         self.refunds_before = self._refunds()
 
     def publish(self, version: int) -> float:
-        """Publish the policy's weights; returns the seconds it took. Collective: every rank calls ``named_weights``."""
+        """Publish the policy's weights, or those of ``flow.inject_lag`` versions before; returns the seconds it took.
+        Collective: every rank calls ``named_weights``."""
         started = time.monotonic()
-        manifest = self.publisher.publish(version, flatten(self.policy.named_weights(), self.config.weights.dtype))
+        newest = flatten(self.policy.named_weights(), self.config.weights.dtype)
+        manifest = self.publisher.publish(*self.delay.push(version, newest))
         self.service.version = version
-        log.info("version %d published: %d of %d bytes", version, manifest.payload_bytes, manifest.full_bytes)
-        self.checksum = manifest.checksum
+        log.info("version %d published: %d of %d bytes", manifest.version, manifest.payload_bytes, manifest.full_bytes)
+        self.checksum = manifest.checksum if manifest.version == version else sha256_of(newest.buffer)
         self.published_bytes, self.full_bytes = manifest.payload_bytes, manifest.full_bytes
         return time.monotonic() - started
 
@@ -146,6 +162,7 @@ class _Desk:
                 **_by_head_staleness(groups, step),
                 **_where_it_aged(groups, step),
                 **_past_bound(groups, step, self.intake.batch_bound),
+                "batch/generation_s_max": max(group.responses.seconds for group in groups),
                 "overflow/expired_tokens": tokens_expired - self.expired_before,
                 "flow/max_staleness": self.intake.batch_bound,
                 "flow/overflow": self.intake.batch_overflow,
@@ -201,7 +218,7 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
             train_s = time.monotonic() - train_started
             controller = result.controller
             publish_s = desk.publish(step + 1)
-        generated = intake.trained(groups, desk.checksum)
+        generated = intake.trained(groups, desk.checksum, ess=result.metrics["logprob/ess"])
         desk.service.count(done=1, tokens=int(result.metrics["batch/tokens"]))
         checkpoint_s = 0.0
         if (step + 1) % config.train.checkpoint_every == 0 or step + 1 == config.train.steps:
@@ -281,7 +298,8 @@ def _save(desk: _Desk, policy: Policy, controller: ControllerState, step: int) -
     folder = desk.folder / "checkpoints"
     desk.service.doing(f"writing checkpoint {step}")
     broadcast_plan({"do": "save", "step": step, "folder": str(folder)})
-    checkpoint.save(policy, folder, step, state, keep=desk.config.train.keep_checkpoints)
+    keep = desk.config.train.keep_checkpoints
+    checkpoint.save(policy, folder, step, state, keep, write_more=desk.delay.save)
     desk.ledger.write("checkpoint", step=step)
     desk.intake.checkpointed()
     return time.monotonic() - started
@@ -317,6 +335,7 @@ def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
         max_staleness=flow.max_staleness,
         overflow=flow.overflow,
         pipeline_depth=flow.pipeline_depth,
+        inject_lag=flow.inject_lag,
     )
     if state is not None:
         book.version, book.next_ticket = state["version"], state["next_ticket"]
@@ -342,6 +361,7 @@ def open_ledger(
             ],
             max_staleness=config.flow.max_staleness,
             overflow=config.flow.overflow,
+            inject_lag=config.flow.inject_lag,
             stage_change=config.flow.stage_change,
         )
     else:

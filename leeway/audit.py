@@ -31,6 +31,8 @@ class Account:
     """Stages that tickets may belong to."""
     issue_ahead: bool = True
     max_staleness: int = 0
+    inject_lag: int = 0
+    """Where not 0: by how many versions every trained token must be stale, after the first steps."""
     version: int = 0
     incarnation: int = 0
     next_ticket: int = 0
@@ -134,6 +136,7 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
             account.steps, account.stages = line["steps"], line["stages"]
             account.issue_ahead = line["stage_change"] == "finish"
             account.max_staleness, account.overflow = line["max_staleness"], line["overflow"]
+            account.inject_lag = line["inject_lag"]
             return None if line["line"] == 1 else "a run begins twice"
         case "started":
             return _started(account, line)
@@ -262,7 +265,8 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
     size = account.stages[account.stage]["group_size"]
     if len(line["spans"]) != size or len(line["verdicts"]) != size:
         return f"{len(line['spans'])} responses and {len(line['verdicts'])} verdicts in a group of {size}"
-    wrong = _spans(line, issued_at)
+    oldest = max(0, issued_at - account.inject_lag)
+    wrong = _spans(line, oldest, oldest if account.inject_lag else step)
     if wrong is not None:
         return wrong
     staleness = step - min(span[0] for spans in line["spans"] for span in spans)
@@ -285,14 +289,15 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
     return None
 
 
-def _spans(line: dict[str, Any], issued_at: int) -> str | None:
+def _spans(line: dict[str, Any], oldest: int, newest: int) -> str | None:
+    """What is wrong with the spans, whose versions must lie within ``oldest`` … ``newest``."""
     for response, (spans, length) in enumerate(zip(line["spans"], line["lengths"], strict=True)):
         position = 0
         for version, start, end in spans:
             if start != position or end <= start:
                 return f"spans of response {response} leave a gap at token {position}"
-            if not issued_at <= version <= line["step"]:
-                return f"version {version} of response {response} outside {issued_at}..{line['step']}"
+            if not oldest <= version <= newest:
+                return f"version {version} of response {response} outside {oldest}..{newest}"
             position = end
         if position != length:
             return f"spans of response {response} cover {position} of {length} tokens"

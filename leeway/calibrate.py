@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +17,15 @@ from . import rundata
 from .rundata import RunData
 from .simulate import Setting, simulate
 
-HALVINGS = 32
-"""At most, of the interval in which a replica's speed is looked for."""
+SPEEDUPS = (1.0, 4.0, 16.0, 64.0, 256.0, math.inf)
+"""How many times as fast as with one response a replica may be under full load; at infinity responses do not slow each
+other down."""
+FIT_STEPS, FIT_ROUNDS = 40, 12
+"""Training steps and rounds in which a replica's speed is looked for, at most."""
 FIT_BATCHES = 8
 """Batches of responses that a fit to rollout times averages over."""
 
+SLOWEST = "batch/generation_s_max"
 NEEDED = ("time/train_s", "time/wait_for_batch_s", "generated/groups", "generated/seconds_mean", "staleness/head_mean")
 
 
@@ -55,7 +60,9 @@ def from_run(folder: Path) -> Measured:
         raise DataError(
             f"{folder / 'metrics.jsonl'}: {len(lines)} steps beside the first and last {bound + 1}: too few"
         )
-    setting = _with_speed(_setting(folder, data, config, lines, stage, bound), _graded(lines, "generated/seconds_mean"))
+    slowest_s = _mean(lines, SLOWEST) if all(SLOWEST in line for line in lines) else None
+    setting = _setting(folder, data, config, lines, stage, bound)
+    setting = with_speed(setting, _graded(lines, "generated/seconds_mean"), slowest_s)
     figures = {
         "steps_per_hour": 3600 / _mean(lines, "time/step_s"),
         "head_mean": _mean(lines, "staleness/head_mean"),
@@ -69,7 +76,6 @@ def _setting(
     train_s, train_s_per_token = line_through([line["batch/tokens"] for line in lines], _values(lines, "time/train_s"))
     refunded = sum(line["refunds/zero_advantage"] for line in lines)
     trained = sum(line["batch/groups"] for line in lines)
-    whole = config.rollout.engine == "torch"  # one group at a time, from one version
     pauses = [load["weights/paused_s"] for load in data.loads]
     busy = ("time/wait_for_batch_s", "time/train_s")
     return Setting(
@@ -80,9 +86,8 @@ def _setting(
         overflow=config.flow.overflow,
         pipeline_depth=config.flow.pipeline_depth,
         replicas=config.rollout.workers,
-        concurrency=1 if whole else config.rollout.concurrency,
-        in_flight=not whole,
-        pause_s=0.0 if whole or not pauses else float(np.mean(pauses)),
+        concurrency=1 if config.rollout.engine == "torch" else config.rollout.concurrency,
+        pause_s=float(np.mean(pauses)) if pauses else 0.0,
         verify_s=_graded(lines, "generated/grading_s_mean") / config.verifier.jobs,
         graders=config.verifier.workers,
         train_s=train_s,
@@ -93,23 +98,34 @@ def _setting(
     )
 
 
-def _with_speed(setting: Setting, generation_s: float) -> Setting:
-    """The setting whose groups take ``generation_s`` seconds on average.
+def with_speed(setting: Setting, generation_s: float, slowest_s: float | None) -> Setting:
+    """The setting whose groups take ``generation_s`` seconds on average, and of each batch the slowest ``slowest_s``
+    (None: not known).
 
     Where a replica generates one group at a time, a token of the group takes as long however many of its responses are
-    left, as in one padded batch; where several share it, they share one rate. One number is all that a run at one load
-    can tell.
+    left, as in one padded batch. Where several share it, the fewer are left, the faster they are, and the nearer is the
+    slowest of a batch to the mean: so its time tells how much they slow each other down. Where that is not known,
+    they are taken to share one rate.
     """
     if setting.concurrency == 1:
         return replace(setting, alone=float(setting.lengths_GS.max(axis=1).mean()) / generation_s)
-    low, high = 1.0, 1e8
-    for _ in range(HALVINGS):
-        rate = (low * high) ** 0.5
-        tried = simulate(replace(setting, alone=rate, peak=rate, steps=min(setting.steps, 40)))
-        low, high = (rate, high) if tried.generation_s / tried.generations > generation_s else (low, rate)
-        if high / low < 1.001:
+    fits = [_at_mean(setting, generation_s, speedup) for speedup in (SPEEDUPS if slowest_s is not None else (1.0,))]
+    return min(fits, key=lambda fit: abs(fit[1] - slowest_s) if slowest_s is not None else 0.0)[0]
+
+
+def _at_mean(setting: Setting, generation_s: float, speedup: float) -> tuple[Setting, float]:
+    """The setting at which groups take ``generation_s`` on average, a replica under full load being ``speedup`` times
+    as fast as with one response; and how long the slowest of a batch then takes, on average."""
+    rate, steps = float(setting.lengths_GS.max(axis=1).mean()) / generation_s, min(setting.steps, FIT_STEPS)
+    for _ in range(FIT_ROUNDS):
+        tried = replace(setting, alone=rate, peak=rate * speedup)
+        outcome = simulate(replace(tried, steps=steps))
+        off = outcome.generation_s / outcome.generations / generation_s
+        if abs(off - 1) < 0.003:
             break
-    return replace(setting, alone=high, peak=high)
+        rate *= off
+    kept = outcome.steps[min(setting.max_staleness + 1, steps - 1) :]
+    return tried, float(np.mean([step.generation_s for step in kept]))
 
 
 def _lengths(folder: Path, steps: set[int]) -> np.ndarray:

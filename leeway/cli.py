@@ -293,6 +293,30 @@ def data(context: typer.Context) -> None:
 
 
 @app.command()
+def sweep(
+    preset: Presets = None,
+    settings: Settings = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option("--grid", help="section.key=v1,v2,v3; give several for all their combinations."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Runs of every setting, with flow.seed 0, 1, … (3)", min=1)] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The sweep's folder; runs/sweep-PRESET by default.")] = None,
+    redis_url: RedisUrl = None,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Run nothing; write the report of what is finished.")
+    ] = False,
+) -> None:
+    """Run every combination of some keys' values with several seeds, one after the other, and compare them.
+
+    The same command again, or --out alone, goes on where it stopped. Exit code 7: points failed.
+    """
+    from . import sweep as desk
+
+    desk.sweep(preset or [], settings or [], grid or [], seeds, out, redis_url, report_only=report_only)
+
+
+@app.command()
 def config() -> None:
     """Every configuration key with its type, default and meaning."""
     from ..common.config import schema

@@ -7,7 +7,7 @@ from typing import cast, get_args
 
 import typer
 
-from ..common.config import Overflow, PipelineDepth, parse, refuse_shallow
+from ..common.config import Overflow, PipelineDepth, parse, refuse_below_lag, refuse_shallow
 from ..common.errors import ConfigError
 from ..common.streams import Bus
 
@@ -58,6 +58,8 @@ def turn(redis_url: str, run: str, name: str, value: str) -> None:
         config = parse(bus.load_config())  # an unknown run is the user's error, not a new hash
         if key == "max_staleness" and wanted != 0 and config.flow.strictly_on_policy:
             raise ConfigError(f"{name} = {value!r}: run {run!r} was started with flow.strictly_on_policy = true")
+        if key == "max_staleness":
+            refuse_below_lag(cast(int, wanted), config.flow)
         if key == "pipeline_depth":
             for view in config.views():
                 refuse_shallow(view.train.groups_per_step, cast(PipelineDepth, wanted))

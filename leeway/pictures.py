@@ -62,8 +62,7 @@ def draw(run: RunData) -> bytes:
     with matplotlib.rc_context(STYLE):
         rows = math.ceil(len(PANELS) / 2)
         high = 3.55 * rows + 0.7
-        figure = Figure(figsize=(12, high))
-        FigureCanvasAgg(figure)
+        figure = Figure(figsize=(12, high), dpi=150)
         axes = figure.subplots(rows, 2)
         figure.subplots_adjust(0.065, 0.5 / high, 0.91, 1 - 1.35 / high, hspace=0.54, wspace=0.42)
         figure.text(0.065, 1 - 0.32 / high, run.name, size=15, weight="bold", va="center")
@@ -74,8 +73,13 @@ def draw(run: RunData) -> bytes:
                 each.draw(ax, run)
             else:
                 _empty(ax, f"not recorded: {', '.join(each.needs)}")
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
+        return png(figure)
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG; inside the ``rc_context`` of ``STYLE`` that it was drawn in."""
+    file = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
     return file.getvalue()
 
 
@@ -87,7 +91,7 @@ def draw(run: RunData) -> bytes:
     "reward/mean",
 )
 def _reward(ax: Axes, run: RunData) -> None:
-    rewards, trained, x = run.series("reward/mean"), _smooth(run.series("reward/trained_mean")), run.x
+    rewards, trained, x = run.series("reward/mean"), smooth(run.series("reward/trained_mean")), run.x
     count, first, last = ends(rewards)
     ax.plot(x, trained, color=SOFT, lw=1.2, marker="o" if len(x) < 10 else "", ms=3)
     _line(ax, run, rewards, BLUE)
@@ -130,7 +134,7 @@ def _controller(ax: Axes, run: RunData) -> None:
     coefficient, alpha, few = run.series("entropy/coefficient"), run.series("entropy/alpha"), len(run.x) < 150
     ax.plot(run.x, coefficient, color=GREEN, lw=1.4 if few else 0.8, zorder=3)
     ax.scatter(run.x, alpha, s=14 if few else 8, color=RED, zorder=2, linewidths=0, clip_on=False)
-    _subtitle(ax, f"applied (α > 0) in {percent(mean(np.where(np.isnan(alpha), np.nan, alpha > 0)))} of the steps")
+    subtitle(ax, f"applied (α > 0) in {percent(mean(np.where(np.isnan(alpha), np.nan, alpha > 0)))} of the steps")
     ax.set_ylim(0, 1.12 * np.nanmax([coefficient, alpha]) or 0.01)
     _over_steps(ax, run)
     _end_labels(ax, [(coefficient[-1], "coefficient c", GREEN), (alpha[-1], "α in the loss", RED)])
@@ -179,7 +183,7 @@ def _staleness(ax: Axes, run: RunData) -> None:
     _bounds(ax, run)
     average, worst = mean(run.series("staleness/head_mean")), np.nanmax(run.series("staleness/head_max"))
     past_of = f"{past.sum():,} of {total:,} groups past the bound of their step"
-    _subtitle(ax, f"mean {average:.2f}, worst {worst:.0f}; {past_of}")
+    subtitle(ax, f"mean {average:.2f}, worst {worst:.0f}; {past_of}")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     ax.set_xlabel("head staleness (versions)")
@@ -208,7 +212,7 @@ def _drift(ax: Axes, run: RunData) -> None:
     drift, largest = run.series("logprob/abs_diff_mean"), np.nanmax(run.series("logprob/abs_diff_max"))
     _line(ax, run, drift, PURPLE)
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    _subtitle(ax, f"mean over the run {mean(drift):.2g}, largest of one token {largest:.2g}{_smoothing(len(drift))}")
+    subtitle(ax, f"mean over the run {mean(drift):.2g}, largest of one token {largest:.2g}{_smoothing(len(drift))}")
     _over_steps(ax, run, from_zero=True)
 
 
@@ -224,9 +228,9 @@ def _throughput(ax: Axes, run: RunData) -> None:
     for who, colour in (("rollout", BLUE), ("learner", RED)):
         rates = run.series(f"throughput/{who}_tokens_per_s")
         _line(ax, run, rates, colour)
-        labels.append((_smooth(rates)[-1], who, colour))
+        labels.append((smooth(rates)[-1], who, colour))
     rates_text = ", ".join(f"{who} {rate:,.0f}" for who, rate in run.rates().items())
-    _subtitle(ax, f"over the run: {rates_text} tokens/s{_smoothing(len(run.x))}")
+    subtitle(ax, f"over the run: {rates_text} tokens/s{_smoothing(len(run.x))}")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     _over_steps(ax, run, from_zero=True)
     _end_labels(ax, labels)
@@ -257,7 +261,7 @@ def _window(count: int) -> int:
     return 1 if count < 10 else min(21, max(3, count // 20 | 1))
 
 
-def _smooth(values: np.ndarray) -> list[float]:
+def smooth(values: np.ndarray) -> list[float]:
     """Centred moving mean; at the ends over the steps that are there."""
     half = _window(len(values)) // 2
     return [mean(values[max(0, at - half) : at + half + 1]) for at in range(len(values))]
@@ -273,7 +277,7 @@ def _line(ax: Axes, run: RunData, values: np.ndarray, colour: str) -> None:
         ax.plot(run.x, values, color=colour, lw=1.6, marker="o", ms=4.5)
     else:
         ax.plot(run.x, values, color=colour, lw=0.9, alpha=0.32)
-        ax.plot(run.x, _smooth(values), color=colour, lw=2)
+        ax.plot(run.x, smooth(values), color=colour, lw=2)
 
 
 def _stacked(ax: Axes, run: RunData, parts: dict[str, np.ndarray], colours: list[str], *, digits: int) -> None:
@@ -329,17 +333,18 @@ def _end_labels(ax: Axes, labels: list[tuple[float, str, str]]) -> None:
         ax.annotate(text, (1, height), (5, 0), "axes fraction", "offset points", color=colour, va="center")
 
 
-def _subtitle(ax: Axes, text: str) -> None:
+def subtitle(ax: Axes, text: str) -> None:
+    """A line between the title and the picture."""
     ax.text(0, 1.045, text, transform=ax.transAxes, color=SOFT, size=8.5)
 
 
 def _empty(ax: Axes, why: str) -> None:
     ax.set_axis_off()
-    _subtitle(ax, why)
+    subtitle(ax, why)
 
 
 def _from_to(ax: Axes, values: np.ndarray) -> None:
     count, first, last = ends(values)
     which = f"{count} steps" if count > 1 else "step"
     text = f"first {which} {first:.3f} → last {which} {last:.3f}" if len(values) > 1 else f"{last:.3f} in the only step"
-    _subtitle(ax, text + _smoothing(len(values)))
+    subtitle(ax, text + _smoothing(len(values)))

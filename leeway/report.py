@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..common.errors import LeewayError
+from . import page
 from .rundata import RunData, ends, load, mean, percent
 
 Rows = list[tuple[str, str]]
@@ -27,18 +26,21 @@ def write_report(folder: Path) -> Path:
     Raises ``DataError`` where the folder has no usable ``metrics.jsonl``.
     """
     run = load(folder)
-    try:
-        from jinja2 import Environment, StrictUndefined
-
+    with page.report_extra():
         from . import pictures
-    except ImportError as error:
-        raise LeewayError(f"the report needs {error.name}: pip install 'leeway-rl[report]'") from error
-    picture, page = pictures.draw(run), folder / "report.html"
-    (folder / "report.png").write_bytes(picture)
-    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(TEMPLATE)
-    text = base64.b64encode(picture).decode("ascii")
-    page.write_text(template.render(run=run, picture=text, sections=_sections(run), panels=pictures.PANELS), "utf-8")
-    return page
+
+        picture, out = pictures.draw(run), folder / "report.html"
+        (folder / "report.png").write_bytes(picture)
+        text = page.render(
+            BODY,
+            title=run.name,
+            run=run,
+            picture=page.embedded(picture),
+            sections=_sections(run),
+            panels=pictures.PANELS,
+        )
+    out.write_text(text, "utf-8")
+    return out
 
 
 def _sections(run: RunData) -> dict[str, Rows]:
@@ -167,33 +169,14 @@ def _length_rows(run: RunData) -> Rows:
     return rows
 
 
-TEMPLATE = """\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ run.name }} – Leeway report</title>
-<style>
-  body { margin: 2.5rem auto; max-width: 62rem; padding: 0 1.25rem; background: #fff; color: #1f2328;
-         font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-  h1 { font-size: 1.6rem; margin: 0; }
-  h2 { font-size: 1.1rem; margin: 2.5rem 0 .6rem; }
-  img { width: 100%; height: auto; margin-top: 1.5rem; }
-  table { border-collapse: collapse; width: 100%; max-width: 48rem; font-variant-numeric: tabular-nums; }
-  th, td { text-align: left; vertical-align: top; padding: .28rem .8rem .28rem 0; border-bottom: 1px solid #e4e7eb; }
-  th[scope=rowgroup] { padding-top: 1.1rem; border-bottom: 1px solid #8b949e; }
-  th[scope=row] { font-weight: normal; color: #57606a; width: 45%; }
-  dt { font-weight: 600; margin-top: .7rem; }
-  dd { margin: 0; max-width: 48rem; }
-  pre { background: #f6f8fa; padding: 1rem; overflow-x: auto; font: 13px/1.45 Menlo, Consolas, monospace; }
-  .missing { border-left: 4px solid #d55e00; padding-left: 1rem; }
-</style>
+BODY = """\
+{% block body %}
 <h1>{{ run.name }}</h1>
 {{ run.headline() }}
 {% for sentence in run.missing %}
 <p class="missing">{{ sentence }}</p>
 {% endfor %}
-<img src="data:image/png;base64,{{ picture }}" alt="{{ panels | map(attribute='title') | join('; ') }}">
+<img src="{{ picture }}" alt="{{ panels | map(attribute='title') | join('; ') }}">
 <h2>Summary</h2>
 <table>
 {% for name, rows in sections.items() if rows %}
@@ -211,5 +194,5 @@ TEMPLATE = """\
 </dl>
 <h2>Configuration</h2>
 <pre>{{ run.config_text }}</pre>
-</html>
+{% endblock %}
 """

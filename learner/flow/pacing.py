@@ -3,26 +3,30 @@
 The bound gives places; pacing gives a depth, and a ticket is issued while there is room under both. Filling every
 place would make data wait in the queue and grow as old as the bound allows, even where fewer keep the learner busy.
 
-The rule, in training steps (one step is the S seconds from a batch handed to the learner until it asks for the next)::
+``wait``. In training steps (one step is the S seconds from a batch handed to the learner until it asks for the next)::
 
-    depth = 1 + n + (1/a - 1) w + 2 sqrt(u / B)        u = n - 1 + (1/a - 1) w,  for ``wait`` u = (1/a - 1) w
+    depth = 1 + n + u + 2 sqrt(u / B)        u = (1/a - 1) w
 
 ``1``       the batch in training: its groups are live until the step ends.
 ``n``       the steps that a ticket needs from its issue to being ready. Places fall free at the ends of steps, so
             tickets are issued there, B at a time, and one that takes L seconds is ready at the ceil(L/S)-th end after.
-            By Little's law, B tickets a step that stay n steps are n·B groups. Policies that take what is ready need
-            the mean of ceil(L/S): at a step's end B·P(ceil(L/S) > j) of those issued j steps ago are missing, in sum
-            B·(n - 1), and of the n·B that are not in training B are ready. ``wait`` needs every group of a batch: n is
+            By Little's law, B tickets a step that stay n steps are n·B groups. Every group of a batch is needed: n is
             the least whole number by which the slowest group of a batch is late by ``LATE`` of a step on average.
             Then so is the learner, at most: a batch issued n steps ago is waited for only as long as it is late.
-``a``       the share of groups that are trained. A refund is replaced at once, 1/a - 1 times for every group trained;
-            by Little's law (1/a - 1)·w·B replacements are under way, w the mean of L/S.
-``2 sqrt``  how far the number under way strays from its mean: no more than a Poisson number's does.
+``u``       ``a`` is the share of groups that are trained. A refund is replaced at once, 1/a - 1 times for every group
+            trained; by Little's law (1/a - 1)·w batches of replacements are under way, w the mean of L/S.
+``2 sqrt``  how far the number of replacements strays from its mean: no more than a Poisson number's does.
 
-At a = 1 and 0 < L < S the depth is exactly 2: one batch in training, one being made; no queue can be shorter without
-waiting. It is stable: n, a and w are measured, and do not depend on the depth as long as rollout keeps up. Where it
-does not, L grows with the depth and the depth to the bound's places: the learner waits at every depth, and tickets that
-wait for a worker do not age, since a worker samples from the newest version it holds.
+The other policies take any B groups that are ready. If M live groups are still under way when the learner asks, it
+does not wait where at least M + B are live. So each batch shows what it needed: as many groups as were live, less
+those that were ready beside it, or more by those that it had to wait for. The depth is the most that any of the last
+``STEPS`` batches needed. M is measured and not derived from latencies, because groups that share a worker are late
+together: by how much their number strays, no distribution says.
+
+Under both, with nothing refunded and 0 < L < S the depth is exactly 2: one batch in training, one being made; no queue
+can be shorter without waiting. Both are stable: n, a, w and M do not depend on the depth as long as rollout keeps up.
+Where it does not, they grow with the depth, and the depth to the bound's places: the learner waits at every depth, and
+tickets that wait for a worker do not age, since a worker samples from the newest version it holds.
 
 S is the time that the learner is busy; waiting must not pass for a long step, or auto would settle for it.
 """
@@ -39,7 +43,7 @@ from ...common.config import Overflow
 STEPS = 32
 """How many training steps the measurements go back."""
 LATE = 0.01
-"""Share of a step that the learner may wait on average."""
+"""Share of a step that the learner may wait on average, under ``wait``."""
 UNMEASURED = 2.0
 """The depth in steps while nothing is known: one batch in training, one being made."""
 
@@ -50,15 +54,25 @@ class Measured:
 
     slowest: float
     """Of the batch: its longest latency; 0 where none was measured."""
+    needed: float
+    """Groups that had to be live so that the learner did not wait for the batch, in batches; 0 where not measured."""
     arrived: int
     """Groups that came in since the step before, refunded ones included."""
     latencies: float
     """Sum over these of their latency."""
-    ends: int
-    """Sum over these of the latency rounded up to whole steps."""
     trained: int
     refunded: int
     """Groups that left untrained since the step before."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Handed:
+    """The batch in training."""
+
+    at: float
+    groups: int
+    slowest_s: float
+    needed: float
 
 
 @dataclass(slots=True)
@@ -66,25 +80,32 @@ class Pacer:
     """Measures the groups' way through the system, and says how many steps' worth of them to keep live."""
 
     steps: deque[Measured] = field(default_factory=lambda: deque(maxlen=STEPS))
+    _live: set[int] = field(default_factory=set)
+    """Neither handed to the learner nor refunded."""
+    _ready: set[int] = field(default_factory=set)
+    _since_asked: set[int] = field(default_factory=set)
+    """Of the groups that are ready, those that arrived after the learner asked for its batch."""
     _issued_at: dict[int, float] = field(default_factory=dict)
     _latency_s: dict[int, float] = field(default_factory=dict)
     """Of the groups that are ready."""
     _arrived_s: list[float] = field(default_factory=list)
     """Latencies of the groups that came in since the last step was recorded."""
     _refunded: int = 0
-    _handed: tuple[float, int, float] | None = None
-    """Of the batch in training: when it was handed over, how many groups, its longest latency in seconds."""
+    _handed: _Handed | None = None
     _begun: bool = False
     """Whether the learner has had its first batch."""
 
     def issued(self, ticket: int, now: float) -> None:
         """A ticket is live from now on. Those before the first batch are not measured: they wait for engines to start,
         which no depth can hide."""
+        self._live.add(ticket)
         if self._begun:
             self._issued_at[ticket] = now
 
     def arrived(self, ticket: int, now: float) -> None:
         """The group is graded: it will be ready, or refunded."""
+        self._ready.add(ticket)
+        self._since_asked.add(ticket)
         if ticket in self._issued_at:
             self._latency_s[ticket] = now - self._issued_at.pop(ticket)
             self._arrived_s.append(self._latency_s[ticket])
@@ -96,40 +117,45 @@ class Pacer:
 
     def withdrawn(self, ticket: int) -> None:
         """The group leaves with its stage, or with the run."""
+        self._left(ticket)
+
+    def _left(self, ticket: int) -> float:
+        """Forget a ticket; returns its latency in seconds, 0 where it was not measured."""
+        for held in (self._live, self._ready, self._since_asked):
+            held.discard(ticket)
         self._issued_at.pop(ticket, None)
-        self._latency_s.pop(ticket, None)
+        return self._latency_s.pop(ticket, 0.0)
 
     def handed(self, tickets: list[int], now: float) -> None:
         """The learner has its batch."""
+        spare = len(self._ready) - len(self._since_asked) - len(tickets)  # below 0: the learner has waited for them
+        needed = (len(self._live) - spare) / len(tickets) if self._begun else 0.0
+        self._handed = _Handed(now, len(tickets), max(map(self._left, tickets)), needed)
         self._begun = True
-        self._handed = now, len(tickets), max(self._latency_s.pop(ticket, 0.0) for ticket in tickets)
 
     def asked(self, now: float) -> bool:
         """The learner asks for its next batch; returns whether that ends a step, so that there is more to go by."""
         if self._handed is None:
             return False
-        handed_at, trained, slowest_s = self._handed
-        busy_s = max(now - handed_at, 1e-6)
-        latencies = [latency_s / busy_s for latency_s in self._arrived_s]
-        ends = sum(max(1, math.ceil(latency)) for latency in latencies)
-        self.steps.append(Measured(slowest_s / busy_s, len(latencies), sum(latencies), ends, trained, self._refunded))
+        batch, busy_s = self._handed, max(now - self._handed.at, 1e-6)
+        latencies = sum(self._arrived_s) / busy_s
+        measured = batch.slowest_s / busy_s, batch.needed, len(self._arrived_s), latencies, batch.groups, self._refunded
+        self.steps.append(Measured(*measured))
         self._handed, self._arrived_s, self._refunded = None, [], 0
+        self._since_asked.clear()
         return True
 
     def depth(self, overflow: Overflow, groups_per_step: int) -> float:
         """The depth in training steps under a policy, ``groups_per_step`` being B; at least 2."""
+        if overflow != "wait":
+            return max([UNMEASURED, *(step.needed for step in self.steps)])
         arrived, trained = sum(step.arrived for step in self.steps), sum(step.trained for step in self.steps)
         if not arrived:
             return UNMEASURED
         again = sum(step.refunded for step in self.steps) / trained
         replacements = again * sum(step.latencies for step in self.steps) / arrived
-        if overflow == "wait":
-            ready_after: float = covering([step.slowest for step in self.steps])
-            varying = replacements
-        else:
-            ready_after = sum(step.ends for step in self.steps) / arrived
-            varying = ready_after - 1 + replacements
-        return 1 + ready_after + replacements + 2 * math.sqrt(varying / groups_per_step)
+        late = covering([step.slowest for step in self.steps])
+        return 1 + late + replacements + 2 * math.sqrt(replacements / groups_per_step)
 
     def state(self) -> list[list[float]]:
         """What a checkpoint keeps, as JSON. What is under way is issued again after a resume, and measured anew."""

@@ -40,6 +40,9 @@ class TicketBook:
     """How many groups may be live beside the bound: a number, or as pacing says; may be turned too."""
     auto_depth: float = math.inf
     """What pacing says, in training steps. By default no limit but the bound."""
+    inject_lag: int = 0
+    """How many versions old every group shall be when it is trained; 0: as old as it comes. With a lag, only the step
+    under way is issued for, as at η = 0."""
     version: int = 0
     """v, training steps completed."""
     next_ticket: int = 0
@@ -57,8 +60,15 @@ class TicketBook:
         return self.schedule.groups_per_step[self.stage]
 
     @property
+    def sampled_by(self) -> int:
+        """The version that samples what is issued now, or the oldest that may."""
+        return max(0, self.version - self.inject_lag)
+
+    @property
     def depth(self) -> int:
         """How many groups may be live: the fewer of what the bound and the pipeline depth allow."""
+        if self.inject_lag > 0:
+            return self.groups_per_step
         most = self.schedule.taken(self.version, self.max_staleness + 1)
         if self.pipeline_depth == "auto":
             return math.ceil(self.schedule.taken(self.version, min(self.auto_depth, self.max_staleness + 1)))

@@ -1,5 +1,7 @@
 """Work passes from role to role exactly once, on a real server, whoever dies."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from leeway_rl.common.codec import encode
 from leeway_rl.common.errors import BrokerError, DecodeError
@@ -66,6 +68,14 @@ def test_renewing_does_not_take_back_what_was_given_away(make_bus, wait_until):
     (held,) = take(silent)
     wait_until(lambda: bool(take(other)), "the lease ends")
     assert silent.renew([held]) == set()
+
+
+def test_more_threads_than_a_hundred_may_wait_for_work_at_once(bus):
+    def wait(_):
+        return bus.take(WorkStream.PROMPTS, count=1, block_s=0.5, lease_s=60)
+
+    with ThreadPoolExecutor(130) as threads:
+        assert list(threads.map(wait, range(130))) == [[]] * 130
 
 
 def test_the_second_of_two_workers_hands_over_nothing(make_bus, wait_until):

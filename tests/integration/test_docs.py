@@ -45,7 +45,10 @@ AFTER = [
     "leeway plan --from runs/my-run --max-staleness 0,1,2,4",
 ]
 RUN = "leeway up --preset tiny --run my-run"
-OTHERS = ["leeway up --preset tiny --set flow.max_staleness=4"]
+OTHERS = [
+    "leeway up --preset tiny --set flow.max_staleness=4",
+    "leeway up --preset tiny --set flow.max_staleness=4 --set flow.inject_lag=4",
+]
 TIMED = (
     "leeway plan --group-size 1 --length-mean {mean} --length-sigma {sigma} {longest}--groups-per-step 32 --steps 400 "
     "--replicas 1 --concurrency 10000 --alone 1000 --peak inf --train-s 1 "
@@ -69,6 +72,10 @@ DATA = [
     "leeway data load --name mine --format taco --path examples/data/taco.jsonl --out my-stage",
     "leeway data links my-data/stages/02-duplicates --no-figures --out my-other-stage",
 ]
+SWEEPS = [
+    "leeway sweep --preset tiny --grid flow.max_staleness=0,1,2,4,8 --grid entropy.control=adaptive,none --seeds 3",
+]
+"""Half an hour each; test_sweep.py runs a small one. Here they are checked as far as they go without a run."""
 VERIFY = "leeway verify in.jsonl --out out.jsonl --jobs 8"
 HARD_BOUND = "python benchmarks/hard_bound.py"
 PROVE = "leeway prove on-policy --steps 5 --rollout-workers 2 --verifier-workers 2"
@@ -110,6 +117,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         VERIFY,
         *DATA,
         *PLANS,
+        *SWEEPS,
         CREATE,
         ONE_RANK,
         EXAMPLE,
@@ -134,6 +142,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         "leeway plan",
         "leeway data",
         "leeway verify",
+        "leeway sweep",
     }
     assert documented() - executed - bare - scripts == set()
     targets = (ROOT / "Makefile").read_text()
@@ -216,6 +225,12 @@ def test_the_plans_as_documented(tmp_path):
         words = shlex.split(fewer)[1:] + ([] if fewer != command else ["--steps", "4", "--groups-per-step", "16"])
         done = leeway(*words, cwd=tmp_path)
         assert done.returncode == 0, command + done.stdout + done.stderr
+
+
+def test_the_sweeps_as_documented_are_understood(tmp_path):
+    for command in SWEEPS:
+        done = leeway(*shlex.split(command)[1:], "--report-only", cwd=tmp_path)
+        assert (done.returncode, "no point is finished yet" in done.stderr) == (3, True), command + done.stderr
 
 
 def test_the_hard_bound_as_documented():

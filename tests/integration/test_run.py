@@ -200,3 +200,28 @@ def test_the_dial_turns_while_the_run_goes_on(tmp_path, wait_until):
     assert metrics(folder)[-1]["flow/max_staleness"] == 0
     assert '"event":"control","name":"max_staleness","value":0' in (folder / "ledger.jsonl").read_text()
     assert leeway("audit", "dial", cwd=tmp_path).returncode == 0
+
+
+def test_an_injected_lag_is_exact_whatever_the_workers_do_and_survives_a_stop(tmp_path, wait_until):
+    """One worker and no break, against two workers and a stop by SIGTERM: the same weights, every group 2 stale."""
+    lag = [*SMALL, "--set", "flow.max_staleness=3", "--set", "flow.inject_lag=2", "--set", "train.checkpoint_every=50"]
+    calm = leeway("up", "--run", "calm", *lag, cwd=tmp_path)
+    assert calm.returncode == 0, calm.stdout + calm.stderr
+    stopped, folder = (
+        start("up", "--run", "two", *lag, "--set", "rollout.workers=2", cwd=tmp_path),
+        tmp_path / "runs/two",
+    )
+    wait_until(lambda: len(metrics(folder)) >= 3, "the third step", 120)
+    stopped.send_signal(signal.SIGTERM)
+    said, _ = stopped.communicate(timeout=120)
+    assert stopped.returncode in (0, 130), said
+    if stopped.returncode == 130:
+        again = leeway("up", "--run", "two", "--resume", cwd=tmp_path)
+        assert again.returncode == 0, again.stdout + again.stderr
+    for run in ("calm", "two"):
+        steps = metrics(tmp_path / "runs" / run)
+        assert [line["staleness/token_mean"] for line in steps] == [0, 1, 2, 2, 2, 2]
+        assert [line["staleness/head_max"] for line in steps] == [0, 1, 2, 2, 2, 2]
+        audited = leeway("audit", run, cwd=tmp_path)
+        assert audited.returncode == 0, audited.stderr
+    assert last_checksum(folder) == last_checksum(tmp_path / "runs/calm")

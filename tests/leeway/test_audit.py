@@ -38,13 +38,12 @@ def step(ledger, number, tickets, bound=1, overflow="wait"):
     )
 
 
-def begin(path, bound=1, sizes=(2,), change="finish", overflow="wait"):
+def begin(path, bound=1, sizes=(2,), change="finish", overflow="wait", lag=0):
     """Stages of one training step each, the last to the end."""
     ledger = Ledger(path)
     stages = [{"from_step": n, "groups_per_step": size, "group_size": 2} for n, size in enumerate(sizes)]
-    ledger.write(
-        "run", run="r", seed=0, steps=2, stages=stages, max_staleness=bound, overflow=overflow, stage_change=change
-    )
+    rules = {"max_staleness": bound, "overflow": overflow, "inject_lag": lag, "stage_change": change}
+    ledger.write("run", run="r", seed=0, steps=2, stages=stages, **rules)
     ledger.write("started", incarnation=1, version=0)
     return ledger
 
@@ -279,3 +278,23 @@ def test_a_torn_last_line_is_cut_and_the_chain_goes_on(tmp_path):
 def test_a_missing_ledger_is_named(tmp_path):
     with pytest.raises(DataError, match="no ledger there"):
         audit(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(("version", "wrong"), [(0, None), (1, "version 1 of response 0 outside 0..0")])
+def test_an_injected_lag_leaves_no_choice_of_version(tmp_path, version, wrong):
+    ledger = begin(tmp_path / "ledger.jsonl", sizes=(1,), lag=1)
+    issue(ledger, 0, 0)
+    take(ledger, 0, [0])
+    train(ledger, 0, 0, 0)
+    step(ledger, 0, [0])
+    issue(ledger, 1, 1)
+    take(ledger, 1, [1])
+    train(ledger, 1, 1, version)
+    step(ledger, 1, [1])
+    ledger.write("end", version=2)
+    ledger.close()
+    if wrong is None:
+        assert audit(ledger.path).staleness_sum == 1
+    else:
+        with pytest.raises(AuditError, match=wrong):
+            audit(ledger.path)

@@ -53,3 +53,11 @@ def test_a_wrong_control_is_named_with_what_would_be_right(bus, name, value, com
 def test_an_unknown_run_is_named(bus):
     with pytest.raises(BrokerError, match="is not known"):
         turn(bus.url, bus.run, "max-staleness", "1")
+
+
+def test_the_dial_is_not_turned_below_an_injected_lag(bus):
+    begin(bus, "flow.max_staleness=4", "flow.inject_lag=2")
+    turn(bus.url, bus.run, "max-staleness", "2")
+    with pytest.raises(ConfigError, match=r"max_staleness = 1 with flow\.inject_lag = 2: .* at least 2 is right"):
+        turn(bus.url, bus.run, "max-staleness", "1")
+    assert bus.controls() == {"max_staleness": "2"}

@@ -1,6 +1,7 @@
 """``leeway plan`` answers in tables and in JSON, from lengths, from runs, from rollout times."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def folder(tmp_path):
 def test_a_run_is_a_setting(folder):
     setting = calibrate.from_run(folder).setting
     assert (setting.groups_per_step, setting.max_staleness, setting.replicas, setting.concurrency) == (4, 1, 16, 1)
-    assert (setting.alone, setting.in_flight) == (20 / 0.25, False)
+    assert (setting.alone, setting.in_flight) == (20 / 0.25, True)
     assert (setting.train_s, setting.publish_s) == (pytest.approx(1.0), pytest.approx(0.2))
     assert (setting.rejected, setting.verify_s, setting.graders) == (0.2, pytest.approx(0.02), 1)
     outcome = simulate(setting)
@@ -182,6 +183,22 @@ def test_a_shared_worker_is_calibrated_by_its_rate(folder):
     assert (setting.concurrency, setting.alone) == (8, setting.peak)
     outcome = simulate(setting)
     assert outcome.generation_s / outcome.generations == pytest.approx(0.25, rel=0.05)
+
+
+@pytest.mark.parametrize("speedup", [1.0, 16.0, math.inf])
+def test_the_slowest_of_a_batch_tells_how_much_responses_slow_each_other_down(speedup):
+    truth = Setting(
+        lengths_GS=lognormal(200, 0.6, 4000, group_size=2, seed=1),
+        groups_per_step=8,
+        steps=20,
+        max_staleness=0,
+        alone=100.0,
+        peak=100.0 * speedup,
+    )
+    outcome = simulate(truth)
+    slowest_s = sum(step.generation_s for step in outcome.steps[1:]) / 19
+    found = calibrate.with_speed(truth, outcome.generation_s / outcome.generations, slowest_s)
+    assert (found.alone, found.peak) == (pytest.approx(100, rel=0.01), pytest.approx(100 * speedup, rel=0.01))
 
 
 def test_a_run_without_what_calibration_needs_is_told_so(folder):

@@ -323,3 +323,47 @@ def test_the_online_filter_drops_what_was_solved_every_time_in_the_stage_before(
     later = {intake.curriculum.ticket(number, 1, min_version=1).prompt_id for number in range(30)}
     assert len(later) == 3
     assert solved not in later
+
+
+def test_under_an_injected_lag_every_group_is_exactly_so_old(begin, wait_until):
+    intake, worker, ledger = begin("flow.max_staleness=5", "flow.inject_lag=1")
+    for version, (first, second) in enumerate([(0, 1), (2, 3), (4, 5)]):
+        sampled_by = max(0, version - 1)
+        for ticket in (first, second):
+            play(worker, ticket, version=sampled_by)
+        batch = intake.next_batch(5)
+        assert [group.ticket.min_version for group in batch] == [sampled_by] * 2
+        assert len(intake.book.live) == 2  # nothing is issued ahead
+        intake.trained(batch, "0")
+    intake.stop()
+    intake.close_books()
+    account = audit(ledger.path)
+    assert (account.staleness_sum, account.worst_staleness) == (4, 1)
+
+
+def test_under_an_injected_lag_a_younger_group_is_refused(begin, wait_until):
+    intake, worker, _ = begin("flow.max_staleness=1", "flow.inject_lag=1")
+    play(worker, 0, version=1)  # possible without a lag: the newest version is published just before its step is closed
+    wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
+
+
+def test_the_guard_turns_the_bound_down_and_back_and_the_ledger_has_it(begin, wait_until):
+    intake, worker, ledger = begin("flow.least_ess=0.5", "flow.guard_patience=1", "flow.max_staleness=1")
+    for ticket in range(4):
+        play(worker, ticket)
+    intake.trained(intake.next_batch(5), "0", ess=0.4)
+    assert (intake.book.max_staleness, sorted(intake.book.live)) == (0, [2, 3])
+    again = intake.snapshot()
+    assert (again["max_staleness"], again["asked_bound"], again["guard"]) == (0, 1, {"lowered": 1, "calm": 0})
+    assert intake.next_batch(0.1) is None  # sampled by version 0, they are too old now
+    assert (intake.refunds["expired"], sorted(intake.book.live)) == (2, [4, 5])
+    for ticket in (4, 5):
+        play(worker, ticket, version=1)
+    intake.trained(intake.next_batch(5), "0", ess=0.9)
+    assert (intake.book.max_staleness, sorted(intake.book.live)) == (1, [6, 7])  # the run's last step
+    worker.set_control("max_staleness", "0")
+    wait_until(lambda: intake.book.max_staleness == 0, "the dial")
+    intake.stop()
+    turned = [(line["value"], line["by"]) for line in read(ledger.path) if line["event"] == "control"]
+    assert turned == [(0, "guard"), (1, "guard"), (0, "operator")]
+    assert audit(ledger.path, unfinished=True).version == 2

@@ -31,10 +31,32 @@ def test_groups_that_take_less_than_a_step_need_one_batch_made_while_one_trains(
     assert a_run([1.9]).depth(overflow, 4) == 2.0
 
 
-def test_wait_needs_the_slowest_group_of_a_batch_and_the_others_the_mean():
-    pacer = a_run([1.0, 1.0, 1.0, 5.0])  # 0.5, 0.5, 0.5 and 2.5 steps: ends 1, 1, 1, 3
-    assert pacer.depth("wait", 4) == 1 + 3
-    assert pacer.depth("soft", 4) == 1 + 1.5 + 2 * (0.5 / 4) ** 0.5
+def test_wait_needs_the_slowest_group_of_a_batch():
+    assert a_run([1.0, 1.0, 1.0, 5.0]).depth("wait", 4) == 1 + 3  # 2.5 steps, so ready at the third end
+
+
+def test_the_others_need_a_batch_beside_what_is_under_way():
+    pacer = Pacer()
+
+    def step(issued, in_time, late, batch):
+        """Until the learner has ``batch``: ``in_time`` arrive before it asks, ``late`` after."""
+        for ticket in issued:
+            pacer.issued(ticket, 0.0)
+        for ticket in in_time:
+            pacer.arrived(ticket, 0.0)
+        pacer.asked(0.0)
+        for ticket in late:
+            pacer.arrived(ticket, 0.0)
+        pacer.handed(batch, 0.0)
+
+    step(range(8), [], range(8), range(4))  # not measured: the engines start
+    step(range(8, 12), [], [], range(4, 8))  # four to train, four under way
+    step(range(12, 16), [8, 9], [10, 11], range(8, 12))  # eight live, and it waited for two of them
+    step(range(16, 30), range(12, 17), [], range(12, 16))  # 17 to 29 are under way, 16 is ready and could have been not
+    step([], range(17, 30), [], range(16, 20))  # nothing is under way: the batch alone
+    pacer.asked(1.0)
+    assert [4 * measured.needed for measured in pacer.steps] == [0, 8, 10, 4 + 13, 4]
+    assert [pacer.depth(overflow, 4) for overflow in ("drop", "mask", "soft")] == [17 / 4] * 3
 
 
 def test_replacements_of_refunds_are_under_way_too():
@@ -57,7 +79,7 @@ def test_nothing_measured_is_one_batch_in_training_and_one_being_made():
 
 def test_waiting_does_not_pass_for_a_long_step():
     pacer = a_run([7.0])  # 3.5 steps: without waiting, four batches have to be under way
-    assert pacer.depth("wait", 4) == pacer.depth("mask", 4) - 2 * (3 / 4) ** 0.5 == 5
+    assert pacer.depth("wait", 4) == 5
 
 
 def test_one_late_group_is_forgotten_after_the_window():

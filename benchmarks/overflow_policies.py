@@ -1,0 +1,110 @@
+"""What do the overflow policies cost? The design's table as measured runs, beside what ``leeway plan`` says of them.
+
+::
+
+    python benchmarks/overflow_policies.py [--train-s 2] [--steps 80] [--side-by-side 6] [--bounds 1 2 4] [--out FOLDER]
+
+Group times are lognormal, σ = 1, with a mean of one training step; B = 32, every place of the bound filled, weights in
+flight. Real server, roles and books; engine, graders and training step are timed waits (``timed_roles.py``). Ticket by
+ticket, plan and run see the same group times.
+
+Throughput is the share of a learner that never waits. Must hold: ``mask`` at η = 2 has at least 0.97 of ``soft``'s
+throughput, trains no token past the bound, and responses of at least 0.97 of the generated length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import get_args
+
+from leeway_rl.common.config import Overflow, compose
+from leeway_rl.leeway.plan import figures
+from leeway_rl.leeway.server import EmbeddedServer
+from leeway_rl.leeway.simulate import simulate
+from timed_roles import BASE, Times, runs
+from whole_runs import measured
+
+GROUPS = 32
+"""B."""
+TOKENS = 200
+COLUMNS = (
+    ("throughput", "throughput", "{:.3f}"),
+    ("head", "head_mean", "{:.2f}"),
+    ("worst", "head_max", "{:.0f}"),
+    ("expired", "expired_share", "{:.1%}"),
+    ("masked", "masked_share", "{:.1%}"),
+    ("groups past", "groups_past_share", "{:.1%}"),
+    ("past trained", "tokens_trained_past_bound", "{:.0f}"),
+    ("length", "length_trained_over_generated", "{:.3f}"),
+)
+
+
+def settings(bound: int, overflow: str, steps: int) -> list[str]:
+    """A run's configuration."""
+    places = (bound + 1) * GROUPS
+    return [
+        f"train.steps={steps}",
+        f"train.groups_per_step={GROUPS}",
+        f"flow.max_staleness={bound}",
+        f"flow.overflow={overflow}",
+        f"flow.pipeline_depth={places}",
+        f"rollout.concurrency={places}",
+    ]
+
+
+def main() -> None:
+    """Print the table; exit with 1 if ``mask`` does not hold what it must."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train-s", type=float, default=2.0, help="a training step, and the mean of group times")
+    parser.add_argument("--steps", type=int, default=80, help="training steps of each run")
+    parser.add_argument("--bounds", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--policies", nargs="+", default=get_args(Overflow), choices=get_args(Overflow))
+    parser.add_argument("--side-by-side", type=int, default=6, help="runs at a time")
+    parser.add_argument("--seed", type=int, default=0, help="of the group times")
+    parser.add_argument("--out", type=Path, help="keep the runs' folders here")
+    given = parser.parse_args()
+    times = Times(
+        length_mean=TOKENS,
+        length_sigma=1.0,
+        tokens_per_s=TOKENS / given.train_s,
+        train_s=given.train_s,
+        seed=given.seed,
+    )
+    # Longest first: wait pays with time.
+    grid = [(bound, overflow) for overflow in given.policies for bound in given.bounds]
+    with ExitStack() as stack:
+        folder = given.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        url = stack.enter_context(EmbeddedServer(folder / "redis")).url
+        wanted = {f"{policy}-{bound}": (times, settings(bound, policy, given.steps)) for bound, policy in grid}
+        folders = dict(zip(grid, runs(url, folder, wanted, given.side_by_side), strict=True))
+        found = {}
+        print(
+            f"t_train {given.train_s:g} s, {given.steps} steps, {given.side_by_side} runs at a time, seed {given.seed}"
+        )
+        print("η  overflow           ", *(f"{head:>12}" for head, _, _ in COLUMNS))
+        for bound, policy in sorted(grid):
+            config = compose(["tiny"], [*BASE, *settings(bound, policy, given.steps)])
+            found[bound, policy] = measured(folders[bound, policy])
+            rows = {"measured": found[bound, policy], "planned": figures(simulate(times.setting(config)))}
+            for which, row in rows.items():
+                row["throughput"] = row["steps_per_hour"] / 3600 * given.train_s
+                cells = (form.format(row[key]) for _, key, form in COLUMNS)
+                print(f"{bound}  {policy:<8} {which:<9}", *(f"{cell:>12}" for cell in cells))
+    compared = {(2, "mask"), (2, "soft")} <= set(grid)
+    sys.exit(0 if not compared or _holds(found[2, "mask"], found[2, "soft"]) else 1)
+
+
+def _holds(mask: dict[str, float], soft: dict[str, float]) -> bool:
+    share = mask["throughput"] / soft["throughput"]
+    past, length = mask["tokens_trained_past_bound"], mask["length_trained_over_generated"]
+    print(f"mask at η = 2: {share:.3f} of soft's throughput (at least 0.97), length {length:.3f} (at least 0.97),")
+    print(f"{past:.0f} tokens past the bound trained (0); the audit of every run passed")
+    return share >= 0.97 and past == 0 and length >= 0.97
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Is ``leeway plan`` right? Measured runs beside what it says of them.
+
+::
+
+    python benchmarks/plan_against_runs.py [--only NAME …] [--side-by-side 4] [--step-s 1.5] [--out FOLDER]
+
+Timed runs (``timed_roles.py``) differ in bound, policy, depth, lengths, workers, grading and rejection; real runs of
+``tiny`` have the learner on one core and rollout and verifier on another, one run at a time. Each is planned twice:
+
+``given``  from the times that a timed run was given: the plan as one makes it before there is a run.
+``--from`` from the run's own folder, as ``leeway plan --from runs/ID`` does; of a real run also from the run ``real-0``
+           at another bound: what would the run be at this one? (``real-0``).
+
+Must hold: steps an hour within 10 %, mean head staleness within 0.3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from leeway_rl.common.config import compose
+from leeway_rl.leeway import calibrate
+from leeway_rl.leeway.plan import figures
+from leeway_rl.leeway.server import EmbeddedServer
+from leeway_rl.leeway.simulate import Setting, simulate
+from timed_roles import BASE, Times, runs
+from whole_runs import measured, whole_run
+
+TOKENS = 200
+
+
+def _settings(bound: int, overflow: str, depth: int | str, concurrency: int, *more: str) -> list[str]:
+    return [
+        "train.steps=60",
+        "train.groups_per_step=16",
+        f"flow.max_staleness={bound}",
+        f"flow.overflow={overflow}",
+        f"flow.pipeline_depth={depth}",
+        f"rollout.concurrency={concurrency}",
+        *more,
+    ]
+
+
+def timed_runs(step_s: float) -> dict[str, tuple[Times, list[str]]]:
+    """Times and settings of the timed runs, in which training takes ``step_s``."""
+
+    def times(rollout: float, sigma: float, **more: float) -> Times:
+        """Groups of ``rollout`` training steps on average."""
+        speed: dict[str, Any] = {"tokens_per_s": TOKENS / (rollout * step_s), "train_s": step_s, **more}
+        return Times(length_mean=TOKENS, length_sigma=sigma, **speed)
+
+    return {
+        "on-policy": (times(0.5, 0.5, rejected=0.3), _settings(0, "wait", "auto", 16)),
+        "wait-1": (times(0.7, 0.5), _settings(1, "wait", "auto", 64)),
+        "wait-8-auto": (times(0.5, 0.25), _settings(8, "wait", "auto", 200)),
+        "mask-2-auto": (times(1.0, 1.0), _settings(2, "mask", "auto", 64)),
+        "drop-4-full": (times(1.0, 1.0), _settings(4, "drop", 80, 80)),
+        "soft-2-busy": (times(0.6, 0.5), _settings(2, "soft", "auto", 4, "rollout.workers=2")),
+        "graded": (times(0.4, 0.3, verify_s=0.04 * step_s, rejected=0.4), _settings(2, "mask", "auto", 64)),
+    }
+
+
+REAL: dict[str, list[str]] = {
+    "real-0": ["train.steps=40", "flow.max_staleness=0"],
+    "real-1": ["train.steps=40", "flow.max_staleness=1"],
+    "real-2": ["train.steps=40", "flow.max_staleness=2", "flow.overflow=mask"],
+}
+
+
+def main() -> None:
+    """Print the table; exit with 1 if a plan is too far off."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=[*timed_runs(1.0), *REAL], help="settings to run; all by default")
+    parser.add_argument("--step-s", type=float, default=1.5, help="training time of the timed runs")
+    parser.add_argument("--side-by-side", type=int, default=4, help="timed runs at a time")
+    parser.add_argument("--steps", type=int, help="training steps of each run, where not as written here")
+    parser.add_argument("--out", type=Path, help="keep the runs' folders here; what is there is not run again")
+    given = parser.parse_args()
+    shorter = [] if given.steps is None else [f"train.steps={given.steps}"]
+    every = timed_runs(given.step_s)
+    only = given.only or [*every, *REAL]
+    timed = {name: (times, [*how, *shorter]) for name, (times, how) in every.items() if name in only}
+    real = {name: [*how, *shorter] for name, how in REAL.items() if name in only}
+    with ExitStack() as stack:
+        folder = given.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        url = stack.enter_context(EmbeddedServer(folder / "redis")).url
+        missing = {name: what for name, what in timed.items() if not (folder / name).exists()}
+        runs(url, folder, missing, given.side_by_side)
+        first, last = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+        for name, how in real.items():
+            if not (folder / name).exists():
+                whole_run(url, folder / name, how, cores={"learner": first, "rollout": last, "verifier": last})
+        print("run          planned    steps/h  measured   error   head  measured  error")
+        held = True
+        for name, (times, how) in timed.items():
+            held &= _compare(name, "given", times.setting(compose(["tiny"], [*BASE, *how])), folder / name)
+            held &= _compare(name, "--from", calibrate.from_run(folder / name).setting, folder / name)
+        for name in real:
+            setting = calibrate.from_run(folder / name).setting
+            held &= _compare(name, "--from", setting, folder / name)
+            if name != "real-0" and "real-0" in real:
+                rule = {"max_staleness": setting.max_staleness, "overflow": setting.overflow, "steps": setting.steps}
+                at = replace(calibrate.from_run(folder / "real-0").setting, **rule)  # type: ignore[arg-type]
+                held &= _compare(name, "real-0", at, folder / name)
+    print("must hold: steps/h within 10 %, head staleness within 0.3")
+    sys.exit(0 if held else 1)
+
+
+def _compare(name: str, how: str, setting: Setting, folder: Path) -> bool:
+    """Print a line; whether it holds."""
+    planned, found = figures(simulate(setting)), measured(folder)
+    error = planned["steps_per_hour"] / found["steps_per_hour"] - 1
+    older = planned["head_mean"] - found["head_mean"]
+    print(
+        f"{name:<12} {how:<9} {planned['steps_per_hour']:8.0f} {found['steps_per_hour']:9.0f} {error:+7.1%}  "
+        f"{planned['head_mean']:5.2f} {found['head_mean']:9.2f} {older:+6.2f}"
+    )
+    return abs(error) <= 0.1 and abs(older) <= 0.3
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""Whole runs whose work is waiting: the real roles in processes of their own, with known times in the place of models.
+
+A real server; rollout's real loop around an engine that sleeps; the verifier's real loop around graders that sleep; the
+learner's real loop, books, pacing, weights, checkpoints and ledger around a training step that packs its batch and
+sleeps. So what a run takes beyond the times it was given is what the system itself costs, and what it does at those
+times can be held against ``leeway plan``. ``overlap.py``, ``overflow_policies.py`` and ``plan_against_runs.py`` use
+it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from leeway_rl.common.config import Config
+from leeway_rl.common.service import Service
+from leeway_rl.common.streams import Bus
+from leeway_rl.common.types import Responses, Ticket, Verdict, VerdictKind
+from leeway_rl.leeway.plan import lognormal
+from leeway_rl.leeway.simulate import Setting
+from whole_runs import Work, whole_run
+
+if TYPE_CHECKING:
+    import torch
+
+GROUP_SIZE = 2
+"""One right, one wrong: a signal, at the least cost."""
+BASE = [
+    f"train.group_size={GROUP_SIZE}",
+    "train.max_response_tokens=1000000",
+    "train.micro_batch_tokens=2000000",
+    "rollout.engine=vllm",  # so that rollout.concurrency counts
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """What the work takes. Lengths in tokens, times in seconds."""
+
+    length_mean: float
+    length_sigma: float = 0.0
+    """Of lognormal lengths; 0 makes all alike. The responses of a group are of one length."""
+    tokens_per_s: float
+    """Of one response; responses do not slow each other down."""
+    train_s: float
+    verify_s: float = 0.0
+    """Grading a group; one at a time."""
+    rejected: float = 0.0
+    """Share of groups whose responses are all right: refunded."""
+    seed: int = 0
+
+    def lengths_GS(self) -> np.ndarray:
+        """Response lengths by ticket, int64 [n, group size]: the same as ``leeway plan`` draws with --group-size 1."""
+        drawn = lognormal(self.length_mean, self.length_sigma, 1_000_000, group_size=1, seed=self.seed)
+        return np.repeat(drawn, GROUP_SIZE, axis=1)
+
+    def rejects(self) -> np.ndarray:
+        """Whether a ticket's group is refused, bool [n], as ``simulate`` draws it."""
+        return np.random.default_rng([self.seed, 1]).random(len(self.lengths_GS())) < self.rejected
+
+    def setting(self, config: Config) -> Setting:
+        """What ``leeway plan`` simulates for this run, but its last η + 1 steps, which issue less."""
+        return Setting(
+            lengths_GS=self.lengths_GS(),
+            groups_per_step=config.train.groups_per_step,
+            steps=config.train.steps - config.flow.max_staleness - 1,
+            max_staleness=config.flow.max_staleness,
+            overflow=config.flow.overflow,
+            pipeline_depth=config.flow.pipeline_depth,
+            replicas=config.rollout.workers,
+            concurrency=config.rollout.concurrency,
+            alone=self.tokens_per_s,
+            verify_s=self.verify_s,
+            graders=config.verifier.workers,
+            train_s=self.train_s,
+            rejected=self.rejected,
+            checkpoint_every=config.train.checkpoint_every,
+            seed=self.seed,
+        )
+
+
+class TimedEngine:
+    """An engine whose responses take as long as their lengths say; new weights meet them under way, at no cost."""
+
+    def __init__(self, times: Times, concurrency: int, worker: str) -> None:
+        self.concurrency, self.version = concurrency, -1
+        self._lengths_GS, self._tokens_per_s, self._worker = times.lengths_GS(), times.tokens_per_s, worker
+        self._loads: list[tuple[float, int]] = []
+        """(when, version) of every load."""
+
+    def load(self, version: int, tensors: Mapping[str, torch.Tensor]) -> float:
+        """From now on tokens come from ``version``."""
+        self._loads.append((time.monotonic(), version))
+        self.version = version
+        return 0.0
+
+    def generate(self, ticket: Ticket) -> Responses:
+        """Sleep until the longest response has ended. Every token is the ticket's number, for ``TimedPool``."""
+        began, version = time.monotonic(), self.version
+        lengths_S = self._lengths_GS[ticket.ticket % len(self._lengths_GS)]
+        time.sleep(float(lengths_S.max()) / self._tokens_per_s)
+        changes = [(0, version)]
+        changes += [(int((at - began) * self._tokens_per_s), new) for at, new in self._loads if new > version]
+        total = int(lengths_S.sum())
+        return Responses(
+            group_id=ticket.group_id,
+            tokens_T=np.full(total, ticket.ticket % 2**16, dtype=np.uint16),
+            logprobs_T=np.full(total, -1.0, dtype=np.float32),
+            lengths_S=lengths_S.astype(np.uint32),
+            finished_S=np.ones(len(lengths_S), dtype=np.uint8),
+            spans=_spans(changes, lengths_S.tolist()),
+            worker=self._worker,
+            seconds=time.monotonic() - began,
+        )
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def _spans(changes: list[tuple[int, int]], lengths: list[int]) -> np.ndarray:
+    """Rows (response, version, start, end), uint32 [n, 4], from the tokens at which versions came."""
+    ends = [token for token, _ in changes[1:]]
+    rows = [
+        (response, version, start, min(end, length))
+        for response, length in enumerate(lengths)
+        for (start, version), end in zip(changes, [*ends, length], strict=True)
+        if start < min(end, length)
+    ]
+    return np.array(rows, dtype=np.uint32)
+
+
+class TimedPool:
+    """Graders that sleep; of a group the first response is right, and the others where it is to be refused."""
+
+    def __init__(self, times: Times) -> None:
+        self._verify_s, self._rejects, self._turn = times.verify_s, times.rejects(), threading.Lock()
+
+    def grade(self, items: Sequence[Any]) -> list[Verdict]:
+        """Verdicts of one group's items, whose texts are the ticket's number; none for none."""
+        if not items:
+            return []
+        with self._turn:  # one group after the other
+            time.sleep(self._verify_s)
+        right = self._rejects[int(items[0].response) % len(self._rejects)]
+        kinds = [VerdictKind.CORRECT if right or index == 0 else VerdictKind.WRONG for index in range(len(items))]
+        return [Verdict(kind=kind, reason="", seconds=self._verify_s / len(items)) for kind in kinds]
+
+
+class TimedPolicy:
+    """In the place of the learner's ``Policy``: a small weight that every step changes."""
+
+    rank, world, stage = 0, 1, 0
+
+    def __init__(self, config: Config) -> None:
+        import torch
+
+        self.weight = torch.zeros(4096)
+
+    def named_weights(self) -> dict[str, torch.Tensor]:
+        """The one weight."""
+        return {"weight": self.weight}
+
+    def reduce(self, values: torch.Tensor, *, largest: bool = False) -> torch.Tensor:
+        """Of one rank its own values."""
+        return values
+
+    def barrier(self) -> None:
+        """One rank waits for nobody."""
+
+    def save(self, folder: Path) -> None:
+        """A checkpoint holds the books alone."""
+
+
+def timed_step(train_s: float) -> Callable[..., Any]:
+    """In the place of the learner's ``train_step``: everything of it but the model, then sleep until ``train_s``."""
+    from leeway_rl.learner.step import StepResult, _batch_metrics, cut
+
+    def step(policy: TimedPolicy, groups: Sequence[Any], *, version: int, controller: Any, config: Config) -> Any:
+        ends = time.monotonic() + train_s
+        batches = cut(groups, version=version, config=config)
+        ages = np.concatenate([batch.staleness_T.numpy() for batch in batches])
+        policy.weight += 1
+        metrics = {
+            **_batch_metrics(policy, groups, version),  # type: ignore[arg-type]
+            "batch/tokens": float(len(ages)),
+            "staleness/token_mean": float(ages.mean()),
+            "overflow/tokens_trained_past_bound": int((ages > config.flow.max_staleness).sum()),
+        }
+        time.sleep(max(0.0, ends - time.monotonic()))
+        return StepResult(metrics=metrics, controller=controller)
+
+    return step
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def timed(times: Times, role: str, folder: Path) -> Work:
+    """The work of a role, its models replaced by ``times``."""
+    match role:
+        case "learner":
+            from leeway_rl.learner import train
+
+            train.Policy = TimedPolicy  # type: ignore[assignment,misc]
+            train.train_step = timed_step(times.train_s)
+            return lambda bus, service, config: train.learn(bus, service, config, folder)
+        case "rollout":
+            return partial(_roll_out, times)
+        case _:
+            return partial(_verify, times)
+
+
+def _roll_out(times: Times, bus: Bus, service: Service, config: Config) -> None:
+    from leeway_rl.rollout.worker import RolloutWorker
+
+    RolloutWorker(bus, service, TimedEngine(times, config.rollout.concurrency, bus.worker), config).run()
+
+
+def _verify(times: Times, bus: Bus, service: Service, config: Config) -> None:
+    from leeway_rl.verifier.worker import VerifierWorker
+
+    pool: Any = TimedPool(times)
+    VerifierWorker(bus, service, pool, lambda tokens: str(tokens[0]), config).run()
+
+
+def runs(url: str, folder: Path, wanted: Mapping[str, tuple[Times, Sequence[str]]], side_by_side: int) -> list[Path]:
+    """Timed runs in the Redis at ``url``, by name: the times and the settings over the ``tiny`` preset of each. Their
+    folders under ``folder``, in the same order. They sleep, so several go on side by side."""
+    with ThreadPoolExecutor(side_by_side) as threads:
+        going = [
+            threads.submit(whole_run, url, folder / name, [*BASE, *settings], work_of=partial(timed, times))
+            for name, (times, settings) in wanted.items()
+        ]
+        return [run.result() for run in going]

@@ -1,0 +1,64 @@
+"""Two real runs as one sweep, stopped in the middle of the first and taken up again."""
+
+import csv
+import signal
+
+import pytest
+from leeway_rl.common.ledger import is_complete, read
+
+from tests.integration.running import leeway, metrics, role_pids, start
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+FEW = ["train.steps=16", "train.groups_per_step=4", "train.group_size=4"]
+SWEEP = [
+    *("sweep", "--preset", "tiny", "--grid", "flow.max_staleness=0,1", "--seeds", "1", "--out", "both"),
+    *(word for setting in FEW for word in ("--set", setting)),
+]
+NAMES = {f"max_staleness-{bound}_seed-0" for bound in (0, 1)}
+
+
+def begun(folder):
+    """The runs that have made a training step."""
+    return [path.parent for path in folder.glob("runs/*/metrics.jsonl") if metrics(path.parent)]
+
+
+def test_a_sweep_is_stopped_taken_up_and_compared(tmp_path, wait_until):
+    folder = tmp_path / "both"
+    stopped = start(*SWEEP, cwd=tmp_path)
+    wait_until(lambda: bool(begun(folder)) or stopped.poll() is not None, "a training step", timeout_s=120)
+    stopped.send_signal(signal.SIGTERM)
+    said, _ = stopped.communicate(timeout=120)
+    (first,) = begun(folder)
+    assert stopped.returncode == 130, said
+    assert "go on with: leeway sweep --out both" in said
+    assert not is_complete(first)
+    assert not role_pids(first.name, "learner")
+    assert not role_pids(first.name, "rollout")
+
+    other = leeway(*SWEEP, "--set", "train.group_size=8", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "train.group_size was 4, is 8" in other.stderr
+
+    done = leeway("sweep", "--out", "both", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "report: both/report.html"
+    started = [line["version"] for line in read(first / "ledger.jsonl") if line["event"] == "started"]
+    assert started[0] == 0 < started[1], "it went on from its checkpoint"
+    with (folder / "sweep.csv").open(newline="") as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    assert set(rows) == NAMES
+    assert rows[first.name]["resumed"] == "1"
+    assert all(row["steps"] == "16" and float(row["steps_per_hour"]) > 0 for row in rows.values())
+    assert float(rows["max_staleness-0_seed-0"]["head_staleness"]) == 0
+
+
+def test_a_point_that_fails_is_named_and_the_others_go_on(tmp_path):
+    words = ["sweep", "--preset", "tiny", "--set", "train.steps=1", "--set", "train.groups_per_step=2"]
+    absent = ["--grid", "data.path=absent.jsonl,{presets}/tiny/addition.jsonl", "--seeds", "1", "--out", "both"]
+    done = leeway(*words, *absent, cwd=tmp_path)
+    assert done.returncode == 7, done.stdout + done.stderr
+    assert "1 of 2 points failed: path-absent.jsonl_seed-0; leeway sweep --out both tries again" in done.stderr
+    assert "failed with exit code 3" in done.stdout
+    assert "data.path = 'absent.jsonl': no such file" in done.stdout
+    assert "not in it: path-absent.jsonl_seed-0." in (tmp_path / "both" / "report.html").read_text()
