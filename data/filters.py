@@ -141,6 +141,8 @@ def length(stage: Stage, options: Length, context: Context) -> Iterator[list[Jud
     from transformers import AutoTokenizer
 
     local = context.folder / options.tokenizer
+    if options.tokenizer.startswith((".", "/")) and not local.exists():
+        raise DataError(f"length: tokenizer = {options.tokenizer!r}: no such folder (looked in {context.folder})")
     name = str(local) if local.exists() else options.tokenizer
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)

@@ -36,6 +36,8 @@ def graded(
         for count, request in enumerate(requests, start=1):
             lines.write(json.dumps({"id": count, **request}) + "\n")
     partial.replace(asked)
+    if not count:
+        return
     refused = _verify(asked, answered, jobs, timeout_s)
     with answered.open() as lines:
         verdicts = map(json.loads, lines)

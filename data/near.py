@@ -17,7 +17,7 @@ from rapidfuzz import fuzz, process
 from rapidfuzz.distance import Indel, LCSseq
 
 from .normalise import signature
-from .sketch import candidates, candidates_between, flat, mix, sketch
+from .sketch import CHUNK, candidates, candidates_between, flat, mix, sketch
 
 SIMILAR = 0.84
 """How much of two texts agrees in near-duplicates. Edits of 10 % of the words leave about 0.9."""
@@ -164,9 +164,13 @@ class EvaluationSet:
 
     def contaminated(self, texts: Sequence[str]) -> list[Match | None]:
         """For each token string, the evaluation problem it repeats or contains, the most similar one; None: clean."""
-        found: list[Match | None] = [None] * len(texts)
         if not self.texts:
-            return found
+            return [None] * len(texts)
+        batches = range(0, len(texts), CHUNK)
+        return [match for start in batches for match in self._contaminated(texts[start : start + CHUNK])]
+
+    def _contaminated(self, texts: Sequence[str]) -> list[Match | None]:
+        found: list[Match | None] = [None] * len(texts)
         for by, pairs in (("n-grams", self._sharing(texts)), ("MinHash", self._meeting(texts))):
             for problem, text in pairs:
                 similarity = contains(texts[text], self.texts[problem])
