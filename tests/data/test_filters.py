@@ -1,6 +1,7 @@
 """Steps that look at one row: what leaves, and what must stay."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ def judged(tmp_path, step, rows, **options):
     source = recipe.Source(name="mine", path=str(tmp_path / "rows.jsonl"), format=options.pop("form", "plain"))
     recipe.load_alone(source, tmp_path / "stage")
     chosen = recipe.STEPS[step]
+    shutil.rmtree(tmp_path / "work", ignore_errors=True)  # as the step's runner does
     context = recipe.Context(tmp_path, tmp_path / "work", 1)
     judge = chosen.judge(Stage(tmp_path / "stage"), chosen.options(**options), context)
     return [judgement and judgement.reason for batch in judge for judgement in batch]
