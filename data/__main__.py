@@ -13,6 +13,8 @@ from ..common.errors import DataError, LeewayError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+STOPPED = 130  # exit code
+
 STEP_NAMES = ("verifiable", "links", "duplicates", "decontaminate", "answers", "tests", "length")
 """For the help, which answers before anything is imported; ``recipe.STEPS`` has the same."""
 
@@ -49,6 +51,9 @@ def main() -> int:
     except LeewayError as error:
         print(f"leeway data: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("leeway data: stopped; the same command again goes on behind the last finished step", file=sys.stderr)
+        return STOPPED
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,9 +103,16 @@ def _json(file: Path) -> Iterator[tuple[int, Any]]:
 
 def _csv(file: Path) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(1 << 30)
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
         reader = csv.DictReader(lines)
-        for number, values in enumerate(reader, start=1):
+        for number in itertools.count(1):
+            try:
+                values = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield number, RowError("not CSV", str(error))
+                continue
             if None in values or None in values.values():
                 yield number, RowError("as many fields as the header has are due", f"{len(reader.fieldnames or ())}")
             else:

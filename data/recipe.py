@@ -159,7 +159,7 @@ class Result:
     funnels: list[tuple[str, Funnel]]
     """(step, counts), the loading first."""
     checksums: dict[str, str] = field(default_factory=dict)
-    """Of every file read: name as in the recipe → SHA-256."""
+    """Of every file read: who read it, and its name as in the recipe → SHA-256."""
     missing: list[str] = field(default_factory=list)
     """Inputs that were not there."""
 
@@ -168,7 +168,9 @@ def run(recipe: Recipe, work: Path, *, jobs: int, say: Callable[[str], None]) ->
     """Do what is not done yet; ``say`` hears of every step. Stages are folders under ``work``."""
     missing: list[str] = []
     inputs = {source.name: _files(source, recipe.folder, missing) for source in recipe.sources}
-    checksums = {_shown(file, recipe.folder): checksum(file) for files in inputs.values() for file in files}
+    checksums = {
+        f"{name}: {_shown(file, recipe.folder)}": checksum(file) for name, files in inputs.items() for file in files
+    }
     plain = [source.model_dump(mode="json") for source in recipe.sources]
     key = _digest("load", plain, checksums, missing)
     folder = work / "00-load"
@@ -184,7 +186,8 @@ def run(recipe: Recipe, work: Path, *, jobs: int, say: Callable[[str], None]) ->
     result = Result(folder, [("load", funnel)], checksums, missing)
     for number, (name, options) in enumerate(recipe.steps, start=1):
         stage, folder = Stage(folder), work / f"{number:02}-{name}"
-        read = {_shown(file, recipe.folder): checksum(file) for file in options.files(recipe.folder)}
+        files = options.files(recipe.folder)
+        read = {f"{number:02}-{name}: {_shown(file, recipe.folder)}": checksum(file) for file in files}
         checksums.update(read)
         key = _digest(checksum(stage.file), name, options.model_dump(mode="json"), read)
         funnel = finished(folder, key) or do_step(name, options, stage, folder, recipe.folder, jobs, missing, key)
@@ -265,11 +268,28 @@ def _read(
             if isinstance(values, RowError):
                 raise values
             row = working_row(values, form, source=source.name, file=file, number=number)
+            _refuse_surrogates(row)
             other = source.subsets and row["subset"] not in source.subsets
             yield row, Drop("a subset not asked for", str(row["subset"])) if other else None
         except RowError as error:
-            shown = {"source": source.name, "file": file, "row": number, "problem": str(values)[:SHOWN_CHARS]}
-            yield shown, Drop(error.reason, error.detail)
+            shown = {
+                "source": source.name,
+                "file": file,
+                "row": number,
+                "problem": _printable(str(values)[:SHOWN_CHARS]),
+            }
+            yield shown, Drop(_printable(error.reason), _printable(error.detail))
+
+
+def _refuse_surrogates(row: dict[str, Any]) -> None:
+    """JSON can spell halves of characters, and a file's bytes may be no UTF-8: neither can be written again."""
+    for text in (row["problem"], row["solution"], row["subset"], *(message["content"] for message in row["messages"])):
+        if text is not None and _printable(text) != text:
+            raise RowError("text that is no Unicode", repr(text)[:80])
+
+
+def _printable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _batches(rows: Iterator[tuple[dict[str, Any], Judgement]]) -> Iterator[list[tuple[dict[str, Any], Judgement]]]:

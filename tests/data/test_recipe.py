@@ -26,7 +26,7 @@ do = "duplicates"
 def write_recipe(folder, text, **files):
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        (folder / name.replace("_", ".")).write_text(content)
+        (folder / name.replace("_", ".")).write_text(content, errors="surrogateescape")
     (folder / "recipe.toml").write_text(text)
     return recipe.read_recipe(folder / "recipe.toml")
 
@@ -51,11 +51,20 @@ GOOD = st.fixed_dictionaries(
         "answer": st.sampled_from(["7", "4", "proof", "\\frac{1", "", None, 3, [1, 2]]),
     }
 )
-ROWS = st.lists(st.one_of(GOOD, st.sampled_from(["not JSON", "[]", "{}", "3", '{"problem": 3}', "{"])), max_size=25)
+ANY_VALUE = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)),
+    max_leaves=5,
+)
+KEYS = ("problem", "prompt", "answer", "tests", "solution", "ability", "reward_model", "extra_info")
+BROKEN = ["not JSON", "[]", "{}", "3", '{"problem": 3}', "{", '{"problem": "\\ud800", "answer": "1"}', "\udce4"]
+ROWS = st.lists(
+    st.one_of(GOOD, st.sampled_from(BROKEN), st.dictionaries(st.sampled_from(KEYS), ANY_VALUE, max_size=5)), max_size=25
+)
 
 
 @given(ROWS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_in_are_rows_kept_and_rows_dropped_by_reason(tmp_path, rows):
     folder = tmp_path / "funnel"
     shutil.rmtree(folder, ignore_errors=True)
@@ -241,3 +250,45 @@ def test_the_commands_know_every_step():
     from leeway_rl.data.__main__ import STEP_NAMES
 
     assert tuple(recipe.STEPS) == STEP_NAMES
+
+
+def test_a_published_set_is_streamed_and_one_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.jsonl").write_text('{"question": "3 + 4?", "answer": "7"}\n{"question": "3?"}\n')
+    text = f'[[source]]\nname = "still"\nformat = "still-3"\nhub = "{tmp_path}/set"\n'
+    text += f'[[source]]\nname = "gone"\nhub = "{tmp_path}/set"\nsplit = "nosuch"\n'
+    result, _ = run(write_recipe(tmp_path, text), tmp_path / "out")
+    counts = result.funnels[0][1].sources["still"]
+    assert (counts.rows_in, counts.kept, counts.dropped) == (2, 1, {"the answer is null": 1})
+    assert [what[:12] for what in result.missing] == ["source gone:"]
+
+
+def test_csv_rows_are_read_and_broken_ones_named(tmp_path):
+    rows = b'problem,answer\n"Find, if 2x = 6, x.",3\nA,1,2\nB\nC,\n\xff\xfe,4\n'
+    (tmp_path / "rows.csv").write_bytes(rows)
+    found = write_recipe(tmp_path, '[[source]]\nname = "mine"\npath = "rows.csv"\n')
+    result, _ = run(found, tmp_path / "out")
+    assert result.funnels[0][1].total().dropped == {
+        "as many fields as the header has are due": 2,
+        "the answer is null": 1,
+        "text that is no Unicode": 1,
+    }
+    assert Stage(result.stage).column("problem") == ["Find, if 2x = 6, x."]
+
+
+def test_grading_goes_on_behind_what_is_graded(tmp_path):
+    from leeway_rl.data.grading import UNREADABLE, graded
+
+    requests = [
+        {"response": r"\boxed{7}", "answer": "7"},
+        {"response": "no box", "answer": "7"},
+        {"response": "", "tests": {"inputs": [], "outputs": []}},
+    ]
+    said = list(graded(iter(requests), tmp_path, jobs=1, timeout_s=10))
+    assert [verdict for verdict, _ in said] == ["correct", "no_answer", UNREADABLE]
+    assert "the list of tests is empty" in said[2][1]
+    verdicts = tmp_path / "verdicts.jsonl"
+    first = json.loads(verdicts.read_text().splitlines()[0]) | {"reason": "from before"}
+    verdicts.write_text(json.dumps(first) + "\n" + '{"id": 2, "verd')
+    again = list(graded(iter(requests), tmp_path, jobs=1, timeout_s=10))
+    assert again == [("correct", "from before"), *said[1:]]
