@@ -91,6 +91,8 @@ def _run_alone(command: str, arguments: argparse.Namespace) -> int:
         funnel, missing = recipe.load_alone(options, arguments.out)
     else:
         missing = []
+        if arguments.out.resolve() == arguments.stage.resolve():
+            raise DataError(f"--out {arguments.out} is the stage that is read")
         funnel = recipe.do_step(
             command, options, Stage(arguments.stage), arguments.out, here, arguments.jobs, missing, recipe.ALONE
         )

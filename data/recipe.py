@@ -11,20 +11,19 @@ import hashlib
 import json
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .. import __version__
 from ..common.errors import ConfigError, DataError
 from . import checks, filters, repeats
-from .reading import checksum, files_of, rows_of, rows_of_hub
-from .sources import FORMATS, RowError, with_columns, working_row
-from .stages import BATCH, SHOWN_CHARS, WORKING, Drop, Funnel, Judgement, Stage, StageWriter, divide, finish, finished
+from .loading import Source, files_there, load_all, shown
+from .reading import checksum
+from .stages import Funnel, Stage, divide, finish, finished
 from .step import Context, Options, Step
 
 STEPS: Mapping[str, Step] = {
@@ -40,43 +39,6 @@ STEPS: Mapping[str, Step] = {
 
 ALONE = "alone"
 """In place of a key: a step done by its own command, always anew."""
-
-
-class Source(BaseModel):
-    """Rows that go in. One of ``path`` and ``hub``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    name: str = Field(pattern=r"^[\w.-]+$")
-    """Stands in every row that came from here."""
-    format: str = "plain"
-    """Which columns become what: ``leeway data formats``."""
-    path: str = ""
-    """A file or a pattern, relative to the recipe."""
-    hub: str = ""
-    """Name of a published set; the format's own where it says "default"."""
-    split: str = ""
-    """Of the published set; the format's by default."""
-    revision: str = "main"
-    """Of the published set: a commit, for the same rows every time."""
-    subsets: tuple[str, ...] = ()
-    """Only these of the source's subsets; all by default."""
-    columns: dict[str, str] = {}
-    """Other names for the format's columns: key → column."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Source:
-        if self.format not in FORMATS:
-            raise ValueError(f"format = {self.format!r}: no such format; known: {', '.join(FORMATS)}")
-        if bool(self.path) == bool(self.hub):
-            raise ValueError("one of path and hub is due")
-        with_columns(FORMATS[self.format], self.columns)
-        return self
-
-    @property
-    def hub_name(self) -> str:
-        """Of the published set."""
-        return FORMATS[self.format].hub if self.hub == "default" else self.hub
 
 
 class Output(BaseModel):
@@ -167,19 +129,16 @@ class Result:
 def run(recipe: Recipe, work: Path, *, jobs: int, say: Callable[[str], None]) -> Result:
     """Do what is not done yet; ``say`` hears of every step. Stages are folders under ``work``."""
     missing: list[str] = []
-    inputs = {source.name: _files(source, recipe.folder, missing) for source in recipe.sources}
+    inputs = {source.name: files_there(source, recipe.folder, missing) for source in recipe.sources}
     checksums = {
-        f"{name}: {_shown(file, recipe.folder)}": checksum(file) for name, files in inputs.items() for file in files
+        f"{name}: {shown(file, recipe.folder)}": checksum(file) for name, files in inputs.items() for file in files
     }
     plain = [source.model_dump(mode="json") for source in recipe.sources]
     key = _digest("load", plain, checksums, missing)
     folder = work / "00-load"
     funnel = finished(folder, key)
     if funnel is None:
-        with StageWriter(_emptied(folder)) as writer:
-            for source in recipe.sources:
-                _load(source, inputs[source.name], recipe.folder, writer, missing)
-        funnel = writer.funnel
+        funnel = load_all(recipe.sources, inputs, recipe.folder, folder, missing)
         if not missing:  # what is missing now may be there the next time
             finish(folder, key, funnel)
     say(described("load", funnel))
@@ -187,7 +146,7 @@ def run(recipe: Recipe, work: Path, *, jobs: int, say: Callable[[str], None]) ->
     for number, (name, options) in enumerate(recipe.steps, start=1):
         stage, folder = Stage(folder), work / f"{number:02}-{name}"
         files = options.files(recipe.folder)
-        read = {f"{number:02}-{name}: {_shown(file, recipe.folder)}": checksum(file) for file in files}
+        read = {f"{number:02}-{name}: {shown(file, recipe.folder)}": checksum(file) for file in files}
         checksums.update(read)
         key = _digest(checksum(stage.file), name, options.model_dump(mode="json"), read)
         funnel = finished(folder, key) or do_step(name, options, stage, folder, recipe.folder, jobs, missing, key)
@@ -200,10 +159,8 @@ def run(recipe: Recipe, work: Path, *, jobs: int, say: Callable[[str], None]) ->
 def load_alone(source: Source, folder: Path) -> tuple[Funnel, list[str]]:
     """(counts, inputs that are not there) of one source read into a stage; its path is relative to where we are."""
     missing: list[str] = []
-    files = _files(source, Path(), missing)
-    with StageWriter(_emptied(folder)) as writer:
-        _load(source, files, Path(), writer, missing)
-    return writer.funnel, missing
+    files = {source.name: files_there(source, Path(), missing)}
+    return load_all((source,), files, Path(), folder, missing), missing
 
 
 def do_step(
@@ -214,7 +171,7 @@ def do_step(
     for old in folder.parent.glob(f"{folder.name}.*.work"):
         if old != context.work or key == ALONE:
             shutil.rmtree(old)
-    funnel = divide(stage, _emptied(folder), STEPS[name].judge(stage, options, context))
+    funnel = divide(stage, folder, STEPS[name].judge(stage, options, context))
     funnel.notes += context.notes
     missing += context.missing
     if not context.missing and key != ALONE:
@@ -231,91 +188,6 @@ def described(name: str, funnel: Funnel) -> str:
     )
     line = f"{name}: {count.rows_in:,} rows, {count.kept:,} kept{'; dropped: ' + why if why else ''}"
     return "\n".join([line, *(f"  {note}" for note in funnel.notes)])
-
-
-def _files(source: Source, folder: Path, missing: list[str]) -> list[Path]:
-    if source.hub:
-        return []
-    try:
-        return files_of(source.path, folder)
-    except DataError as error:
-        missing.append(f"source {source.name}: {error}")
-        return []
-
-
-def _load(source: Source, files: list[Path], folder: Path, writer: StageWriter, missing: list[str]) -> None:
-    form = with_columns(FORMATS[source.format], source.columns)
-    parts: list[tuple[str, Iterator[tuple[int, Any]]]]
-    if source.hub:
-        split = source.split or form.split
-        rows = rows_of_hub(source.hub_name, form, split=split, revision=source.revision)
-        parts = [(f"{source.hub_name}@{source.revision}/{split}", rows)]
-    else:
-        parts = [(_shown(file, folder), rows_of(file)) for file in files]
-    for file, numbered in parts:
-        try:
-            for batch in _batches(_read(source, form, file, numbered)):
-                writer.write(pa.RecordBatch.from_pylist([row for row, _ in batch], WORKING), [why for _, why in batch])
-        except DataError as error:
-            missing.append(f"source {source.name}: {error}")
-
-
-def _read(
-    source: Source, form: Any, file: str, numbered: Iterator[tuple[int, Any]]
-) -> Iterator[tuple[dict[str, Any], Judgement]]:
-    for number, values in numbered:
-        try:
-            if isinstance(values, RowError):
-                raise values
-            row = working_row(values, form, source=source.name, file=file, number=number)
-            _refuse_surrogates(row)
-            other = source.subsets and row["subset"] not in source.subsets
-            yield row, Drop("a subset not asked for", str(row["subset"])) if other else None
-        except RowError as error:
-            shown = {
-                "source": source.name,
-                "file": file,
-                "row": number,
-                "problem": _printable(str(values)[:SHOWN_CHARS]),
-            }
-            yield shown, Drop(_printable(error.reason), _printable(error.detail))
-
-
-def _refuse_surrogates(row: dict[str, Any]) -> None:
-    """JSON can spell halves of characters, and a file's bytes may be no UTF-8: neither can be written again."""
-    for text in (row["problem"], row["solution"], row["subset"], *(message["content"] for message in row["messages"])):
-        if text is not None and _printable(text) != text:
-            raise RowError("text that is no Unicode", repr(text)[:80])
-
-
-def _printable(text: str) -> str:
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-
-
-def _batches(rows: Iterator[tuple[dict[str, Any], Judgement]]) -> Iterator[list[tuple[dict[str, Any], Judgement]]]:
-    """In batches; rows read before a file breaks off count."""
-    batch: list[tuple[dict[str, Any], Judgement]] = []
-    try:
-        for row in rows:
-            batch.append(row)
-            if len(batch) == BATCH:
-                yield batch
-                batch = []
-    except DataError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
-
-
-def _emptied(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    return folder
-
-
-def _shown(file: Path, folder: Path) -> str:
-    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
 
 
 def _digest(*parts: Any) -> str:

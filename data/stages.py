@@ -40,6 +40,8 @@ WORKING = pa.schema(
     ]
 )
 DROPPED = pa.schema([*WORKING, ("reason", pa.string()), ("detail", pa.string())])
+FILES = ("step.json", "step.json.part", "kept.parquet", "dropped.parquet")
+"""Of a stage; the one that says it is whole goes first."""
 SHOWN_CHARS = 2000
 """Of a row that could not be read, so much is kept beside the reason."""
 
@@ -110,7 +112,7 @@ class StageWriter:
     """Writes kept and dropped rows of one step, batch by batch. Use it as a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        _clear(folder)
         self.folder, self.funnel = folder, Funnel()
         self._kept = pq.ParquetWriter(folder / "kept.parquet", WORKING, compression="zstd")
         self._dropped = pq.ParquetWriter(folder / "dropped.parquet", DROPPED, compression="zstd")
@@ -133,6 +135,18 @@ class StageWriter:
             whys = [judgement for judgement in judgements if judgement is not None]
             columns = [*dropped.columns, pa.array([why.reason for why in whys]), pa.array([why.detail for why in whys])]
             self._dropped.write_batch(pa.RecordBatch.from_arrays(columns, schema=DROPPED))
+
+
+def _clear(folder: Path) -> None:
+    """Make room for a stage: where there is one, it goes; where there is anything else, that is somebody else's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    others = sorted({path.name for path in folder.iterdir()} - set(FILES))
+    if others:
+        raise DataError(
+            f"{folder}: not a stage of leeway data, it holds {others[0]}; name a folder that is empty or new"
+        )
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 class Stage:

@@ -246,6 +246,15 @@ def test_a_recipe_that_is_not_there_is_named(tmp_path):
         recipe.read_recipe(tmp_path / "recipe.toml")
 
 
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    text, files = one_source([{"problem": "Find 3 + 4.", "answer": "7"}], "")
+    run(write_recipe(tmp_path, text, **files), tmp_path / "out")
+    source = recipe.Source(name="mine", path=str(tmp_path / "rows.jsonl"))
+    with pytest.raises(DataError, match=r"not a stage of leeway data, it holds out"):
+        recipe.load_alone(source, tmp_path)
+    assert (tmp_path / "rows.jsonl").exists()
+
+
 def test_the_commands_know_every_step():
     from leeway_rl.data.__main__ import STEP_NAMES
 
