@@ -191,6 +191,7 @@ def timed_step(train_s: float) -> Callable[..., Any]:
             **_batch_metrics(policy, groups, version),  # type: ignore[arg-type]
             "batch/tokens": float(len(ages)),
             "staleness/token_mean": float(ages.mean()),
+            "logprob/ess": 1.0,
             "overflow/tokens_trained_past_bound": int((ages > config.flow.max_staleness).sum()),
         }
         time.sleep(max(0.0, ends - time.monotonic()))
@@ -233,9 +234,17 @@ def _verify(times: Times, bus: Bus, service: Service, config: Config) -> None:
 def runs(url: str, folder: Path, wanted: Mapping[str, tuple[Times, Sequence[str]]], side_by_side: int) -> list[Path]:
     """Timed runs in the Redis at ``url``, by name: the times and the settings over the ``tiny`` preset of each. Their
     folders under ``folder``, in the same order. They sleep, so several go on side by side."""
+    stopping = threading.Event()
     with ThreadPoolExecutor(side_by_side) as threads:
         going = [
-            threads.submit(whole_run, url, folder / name, [*BASE, *settings], work_of=partial(timed, times))
+            threads.submit(
+                whole_run, url, folder / name, [*BASE, *settings], work_of=partial(timed, times), stopping=stopping
+            )
             for name, (times, settings) in wanted.items()
         ]
-        return [run.result() for run in going]
+        try:
+            return [run.result() for run in going]
+        except BaseException:  # one has failed, or we are asked to stop: so do the others
+            stopping.set()
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -61,11 +62,13 @@ def whole_run(
     *,
     work_of: Callable[[str, Path], Work] = real,
     cores: Mapping[str, int] | None = None,
+    stopping: threading.Event | None = None,
 ) -> Path:
     """Run ``tiny`` with ``settings`` to its end, as ``folder.name`` in the Redis at ``url``, and audit it; returns
     ``folder``.
 
-    ``work_of`` gives the work of a role, and goes to another process; ``cores``: the core of each role, else any.
+    ``work_of`` gives the work of a role, and goes to another process; ``cores``: the core of each role, else any. Once
+    ``stopping`` is set, the run is broken off.
     """
     config = compose(["tiny"], list(settings))
     folder.mkdir(parents=True)
@@ -87,6 +90,8 @@ def whole_run(
             role.start()
         while learner.exitcode is None and all(worker.exitcode in (None, 0) for worker in workers):
             learner.join(0.2)
+            if stopping is not None and stopping.is_set():
+                break
     finally:
         for role in roles:
             role.terminate()
@@ -102,6 +107,8 @@ def whole_run(
 
 
 def _role(name: str, url: str, folder: Path, work_of: Callable[[str, Path], Work], core: int | None) -> None:
+    os.setsid()  # as under leeway up: the kernel shares the cores out by session
+    os.environ["LEEWAY_SUPERVISOR"] = str(os.getppid())  # leave with whoever forked us
     if core is not None:
         os.sched_setaffinity(0, {core})
     log = os.open(folder / f"{name}-{os.getpid()}.log", os.O_WRONLY | os.O_CREAT)

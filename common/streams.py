@@ -233,12 +233,17 @@ class Bus:
 
     # --- work ---------------------------------------------------------------------------------------------------------
 
-    def issue(self, ticket: Ticket) -> None:
-        """Put a group's ticket on the prompts stream; repeating it changes nothing."""
-        body = encode(ticket)
-        self.bytes_out += len(body)
-        keys = [self.keys.group(ticket.group_id), self.keys.prompts]
-        self._issue(keys=keys, args=[body, ticket.group_id])
+    def issue(self, *tickets: Ticket) -> None:
+        """Put groups' tickets on the prompts stream, in one round trip; repeating it changes nothing."""
+        if not tickets:
+            return
+        pipe = self._redis.pipeline(transaction=False)
+        for ticket in tickets:
+            body = encode(ticket)
+            self.bytes_out += len(body)
+            keys = [self.keys.group(ticket.group_id), self.keys.prompts]
+            self._issue(keys=keys, args=[body, ticket.group_id], client=pipe)
+        pipe.execute()
 
     def take(self, stream: WorkStream, *, count: int, block_s: float, lease_s: float) -> list[Job]:
         """Lease at most ``count`` entries: first those whose taker has gone silent, then new ones for ``block_s``."""

@@ -105,8 +105,7 @@ class Intake:
     def start(self) -> None:
         """Issue again what was live at the checkpoint, then pump."""
         self._pace()
-        for number in self.book.live:
-            self._issue(number, reissued=True)
+        self.bus.issue(*[self._issued(number, reissued=True) for number in self.book.live])
         self._thread.start()
 
     def stop(self) -> None:
@@ -258,10 +257,12 @@ class Intake:
         self.book.auto_depth = self.pacer.depth(self.book.overflow, self.book.groups_per_step)
 
     def _issue_while_room(self) -> None:
+        tickets = []
         for stage in self.book.vacancies() if not self._paused else []:
             if stage == self.curriculum.stages_open:
                 self._open(stage)
-            self._issue(self.book.issue(stage), reissued=False)
+            tickets.append(self._issued(self.book.issue(stage), reissued=False))
+        self.bus.issue(*tickets)
 
     def _open(self, stage: int) -> None:
         dropped = self.curriculum.open(stage)
@@ -269,7 +270,8 @@ class Intake:
         log.info("stage %d begins to draw: %d prompts, %d dropped as solved", stage, prompts, dropped)
         self.ledger.write("stage", stage=stage, version=self.book.version, prompts=prompts, dropped=dropped)
 
-    def _issue(self, number: int, *, reissued: bool) -> None:
+    def _issued(self, number: int, *, reissued: bool) -> Ticket:
+        """The ticket of a number that is live from now on, to be put on the stream."""
         stage = self.book.live[number].stage
         ticket = self.curriculum.ticket(number, stage, min_version=self.book.sampled_by, incarnation=self.incarnation)
         # The ledger first: a ticket that workers know and the ledger does not could never be accounted for.
@@ -284,7 +286,7 @@ class Intake:
         )
         self._tickets[number] = ticket
         self.pacer.issued(number, time.monotonic())
-        self.bus.issue(ticket)
+        return ticket
 
     def _take_in(self, entry: ScoredEntry, payload: tuple[bytes | None, bytes | None]) -> None:
         number, incarnation = (int(part) for part in entry.group_id.split("-"))

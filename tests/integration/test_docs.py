@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from leeway_rl.studies.catalogue import STUDIES as CATALOGUE
 
 from tests.integration.running import leeway, metrics, start
 
@@ -72,10 +73,15 @@ DATA = [
     "leeway data load --name mine --format taco --path examples/data/taco.jsonl --out my-stage",
     "leeway data links my-data/stages/02-duplicates --no-figures --out my-other-stage",
 ]
+SWEEP = "leeway sweep --preset tiny --grid flow.max_staleness=0,1,2,4,8 --grid entropy.control=adaptive,none --seeds 3"
 SWEEPS = [
-    "leeway sweep --preset tiny --grid flow.max_staleness=0,1,2,4,8 --grid entropy.control=adaptive,none --seeds 3",
+    SWEEP,
+    f"{SWEEP} --set train.steps=30 --set train.groups_per_step=4 --set train.group_size=32 "
+    "--set train.minibatch_groups=2 --set train.reuse=2 --set entropy.delta=0.02 --set flow.pipeline_depth=36",
 ]
 """Half an hour each; test_sweep.py runs a small one. Here they are checked as far as they go without a run."""
+STUDIES = ["leeway study --all", "leeway study --list", *(f"leeway study {name}" for name in CATALOGUE)]
+"""An hour all together; tests/studies runs each with one step."""
 VERIFY = "leeway verify in.jsonl --out out.jsonl --jobs 8"
 HARD_BOUND = "python benchmarks/hard_bound.py"
 PROVE = "leeway prove on-policy --steps 5 --rollout-workers 2 --verifier-workers 2"
@@ -93,7 +99,7 @@ EXAMPLE = "python examples/one_process.py --preset tiny --steps 5"
 def documented():
     """Commands in fenced blocks (one a line) and in inline code, without placeholders in capitals."""
     found = set()
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         text = path.read_text()
         fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)
         inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
@@ -118,6 +124,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *DATA,
         *PLANS,
         *SWEEPS,
+        *STUDIES,
         CREATE,
         ONE_RANK,
         EXAMPLE,
