@@ -20,11 +20,13 @@ _SLOTS = 458_741
 SIGNS = "+-<>≤≥≠"
 FIRST_NUMBER = chr(_NUMBERS)
 
+_IDEOGRAPHS = "\u3040-\u30ff\u3400-\u9fff"
+"""Written without spaces: each is a word."""
 _TOKEN = re.compile(
     r"\\[a-zA-Z]+"  # a command
     r"|(?<![a-zA-Z])[a-zA-Z]_(?:\{\w+\}|\w)(?!\w)"  # a variable with its index
     r"|\d+(?:,\d{3})+(?!\d)|\d*\.\d+|\d+"  # a number
-    r"|[^\W\d_]+"  # a word
+    rf"|[{_IDEOGRAPHS}]|[^\W\d_{_IDEOGRAPHS}]+"  # a word
     r"|[^\s\w]"  # a sign
 )
 _LEAD = re.compile(
@@ -108,7 +110,11 @@ def _token(raw: str) -> str:
     if not raw[0].isalpha():
         return ""
     word = raw.lower()
-    if len(raw) == 1 or "_" in raw or (raw.isupper() and len(raw) <= 5 and word not in _SHORT_WORDS):
+    if (
+        (len(raw) == 1 and raw < "\u0500")
+        or "_" in raw
+        or (raw.isupper() and len(raw) <= 5 and word not in _SHORT_WORDS)
+    ):
         return VARIABLE
     if word in _SAME:
         return _word(_SAME[word])

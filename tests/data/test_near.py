@@ -51,6 +51,11 @@ def test_what_is_shown_beside_a_dropped_row_is_kept():
     assert found(PROBLEM, PROBLEM.replace("old ", ""), PROBLEM.replace("old ", "")) == [None, 0, 0]
 
 
+def test_problems_without_spaces_are_compared_by_their_signs():
+    chinese = "小明有12个苹果和7个梨，他把其中的一半送给了住在河边的朋友，问他还剩下多少个水果？"
+    assert found(chinese, chinese.replace("朋友", "同学"), chinese.replace("12", "13")) == [None, 0, None]
+
+
 def test_another_number_is_another_problem():
     assert found(PROBLEM, PROBLEM.replace("14", "15")) == [None, None]
 
