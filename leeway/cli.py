@@ -289,6 +289,12 @@ def plan(
     typer.echo(text)
 
 
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+def data(context: typer.Context) -> None:
+    """Prepare training rows: sources, steps, funnel, card. See: leeway data --help"""
+    _exec("data", *context.args)
+
+
 @app.command()
 def sweep(
     preset: Presets = None,

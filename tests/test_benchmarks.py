@@ -103,6 +103,13 @@ def test_mutated_messages_are_refused_or_decode_within_their_bounds():
         assert re.search(rf"^{name} refused +[1-9]", said, re.M), said
 
 
+def test_near_duplicates_are_counted_and_timed_beside_datasketch():
+    assert _number(r"^recall ([\d.]+) \(must hold: 0.98\)$", _said("near_duplicates.py", "--problems 300")) >= 0.98
+    pytest.importorskip("datasketch")
+    said = _said("near_duplicates.py", "--problems 100 --against-datasketch")
+    assert _number(r"^ratio ([\d.]+) \(must hold: 2\)$", said) > 0
+
+
 def _rows(said, first, numbers):
     """The lines that begin with ``first``: of each the last ``numbers`` words, as numbers."""
     lines = [line.split() for line in said.splitlines() if re.match(first, line.strip())]

@@ -69,6 +69,13 @@ PLANS = [
     TIMED.format(mean=500, sigma=0.25, longest="") + "--max-staleness 8 --overflow wait,mask",
 ]
 """Executed with fewer steps of smaller batches: what they print as they stand is in docs/planning.md."""
+DATA = [
+    "leeway data run examples/data/recipe.toml --out my-data",
+    "leeway data show my-data/stages/06-decontaminate",
+    "leeway data formats",
+    "leeway data load --name mine --format taco --path examples/data/taco.jsonl --out my-stage",
+    "leeway data links my-data/stages/02-duplicates --no-figures --out my-other-stage",
+]
 SWEEP = "leeway sweep --preset tiny --grid flow.max_staleness=0,1,2,4,8 --grid entropy.control=adaptive,none --seeds 3"
 SWEEPS = [
     SWEEP,
@@ -117,6 +124,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         PROVE,
         HARD_BOUND,
         VERIFY,
+        *DATA,
         *PLANS,
         *SWEEPS,
         *STUDIES,
@@ -142,6 +150,8 @@ def test_every_documented_command_is_executed_or_a_make_target():
         "leeway create",
         "leeway prove",
         "leeway plan",
+        "leeway data",
+        "leeway verify",
         "leeway sweep",
     }
     assert documented() - executed - bare - scripts == set()
@@ -244,6 +254,19 @@ def test_the_example_runs_by_itself(short):
     done = subprocess.run([*command[:-1], "1"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("sha256 ")
+
+
+def test_data_is_prepared_as_documented(tmp_path):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "presets").symlink_to(ROOT / "presets")
+    said = []
+    for command in DATA:
+        done = leeway(*shlex.split(command)[1:], cwd=tmp_path)
+        assert done.returncode == 0, command + done.stdout + done.stderr
+        said.append(done.stdout)
+    assert said[0] in (ROOT / "docs/data.md").read_text()
+    assert "A lamp maker has 14 red lamps" in said[1]
+    assert said[4] == "links: 14 rows, 13 kept; dropped: 1 an external link\n"
 
 
 def test_a_file_of_responses_is_graded_as_documented(tmp_path):
