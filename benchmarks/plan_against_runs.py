@@ -3,6 +3,7 @@
 ::
 
     python benchmarks/plan_against_runs.py [--only NAME …] [--side-by-side 4] [--step-s 1.5] [--out FOLDER]
+    python benchmarks/plan_against_runs.py --of FOLDER…
 
 Timed runs (``timed_roles.py``) differ in bound, policy, depth, lengths, workers, grading and rejection; real runs of
 ``tiny`` have the learner on one core and rollout and verifier on another, one run at a time. Each is planned twice:
@@ -10,6 +11,8 @@ Timed runs (``timed_roles.py``) differ in bound, policy, depth, lengths, workers
 ``given``  from the times that a timed run was given: the plan as one makes it before there is a run.
 ``--from`` from the run's own folder, as ``leeway plan --from runs/ID`` does; of a real run also from the run ``real-0``
            at another bound: what would the run be at this one? (``real-0``).
+
+With ``--of`` nothing is run: the folders of runs that are there are held against ``leeway plan --from`` each.
 
 Must hold: steps an hour within 10 %, mean head staleness within 0.3.
 """
@@ -20,6 +23,7 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +38,7 @@ from timed_roles import BASE, Times, runs
 from whole_runs import measured, whole_run
 
 TOKENS = 200
+HEAD = f"{'run':<38} planned    steps/h  measured   error   head  measured  error"
 
 
 def _settings(bound: int, overflow: str, depth: int | str, concurrency: int, *more: str) -> list[str]:
@@ -78,11 +83,16 @@ def main() -> None:
     """Print the table; exit with 1 if a plan is too far off."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=[*timed_runs(1.0), *REAL], help="settings to run; all by default")
+    parser.add_argument("--of", nargs="+", type=Path, metavar="FOLDER", default=[], help="runs that are there")
     parser.add_argument("--step-s", type=float, default=1.5, help="training time of the timed runs")
     parser.add_argument("--side-by-side", type=int, default=4, help="timed runs at a time")
     parser.add_argument("--steps", type=int, help="training steps of each run, where not as written here")
     parser.add_argument("--out", type=Path, help="keep the runs' folders here; what is there is not run again")
     given = parser.parse_args()
+    if given.of:
+        print(HEAD)
+        held = [_compare(folder.name, "--from", calibrate.from_run(folder).setting, folder) for folder in given.of]
+        sys.exit(0 if all(held) else 1)
     shorter = [] if given.steps is None else [f"train.steps={given.steps}"]
     every = timed_runs(given.step_s)
     only = given.only or [*every, *REAL]
@@ -97,20 +107,29 @@ def main() -> None:
         for name, how in real.items():
             if not (folder / name).exists():
                 whole_run(url, folder / name, how, cores={"learner": first, "rollout": last, "verifier": last})
-        print("run          planned    steps/h  measured   error   head  measured  error")
-        held = True
-        for name, (times, how) in timed.items():
-            held &= _compare(name, "given", times.setting(compose(["tiny"], [*BASE, *how])), folder / name)
-            held &= _compare(name, "--from", calibrate.from_run(folder / name).setting, folder / name)
-        for name in real:
-            setting = calibrate.from_run(folder / name).setting
-            held &= _compare(name, "--from", setting, folder / name)
-            if name != "real-0" and "real-0" in real:
-                rule = {"max_staleness": setting.max_staleness, "overflow": setting.overflow, "steps": setting.steps}
-                at = replace(calibrate.from_run(folder / "real-0").setting, **rule)  # type: ignore[arg-type]
-                held &= _compare(name, "real-0", at, folder / name)
+        print(HEAD)
+        held = [_compare(name, how, setting, folder / name) for name, how, setting in _plans(folder, timed, real)]
     print("must hold: steps/h within 10 %, head staleness within 0.3")
-    sys.exit(0 if held else 1)
+    sys.exit(0 if all(held) else 1)
+
+
+def _plans(
+    folder: Path, timed: dict[str, tuple[Times, list[str]]], real: dict[str, list[str]]
+) -> Iterator[tuple[str, str, Setting]]:
+    """(run, what it is planned from, plan)."""
+    for name, (times, settings) in timed.items():
+        yield name, "given", times.setting(compose(["tiny"], [*BASE, *settings]))
+        yield name, "--from", calibrate.from_run(folder / name).setting
+    for name in real:
+        own = calibrate.from_run(folder / name).setting
+        yield name, "--from", own
+        if name != "real-0" and "real-0" in real:
+            on_policy = calibrate.from_run(folder / "real-0").setting
+            yield (
+                name,
+                "real-0",
+                replace(on_policy, max_staleness=own.max_staleness, overflow=own.overflow, steps=own.steps),
+            )
 
 
 def _compare(name: str, how: str, setting: Setting, folder: Path) -> bool:
@@ -119,7 +138,7 @@ def _compare(name: str, how: str, setting: Setting, folder: Path) -> bool:
     error = planned["steps_per_hour"] / found["steps_per_hour"] - 1
     older = planned["head_mean"] - found["head_mean"]
     print(
-        f"{name:<12} {how:<9} {planned['steps_per_hour']:8.0f} {found['steps_per_hour']:9.0f} {error:+7.1%}  "
+        f"{name:<38} {how:<9} {planned['steps_per_hour']:8.0f} {found['steps_per_hour']:9.0f} {error:+7.1%}  "
         f"{planned['head_mean']:5.2f} {found['head_mean']:9.2f} {older:+6.2f}"
     )
     return abs(error) <= 0.1 and abs(older) <= 0.3

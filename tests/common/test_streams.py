@@ -39,6 +39,14 @@ def test_issuing_the_same_ticket_again_changes_nothing(bus):
     assert bus.depths()["prompts"] == 1
 
 
+def test_several_tickets_go_out_in_order(bus):
+    bus.issue()
+    bus.issue(*[a_ticket(number) for number in (4, 2, 3)])
+    bus.issue(a_ticket(1), a_ticket(4))
+    jobs = bus.take(WorkStream.PROMPTS, count=9, block_s=1, lease_s=60)
+    assert [int(job.group_id.split("-")[0]) for job in jobs] == [4, 2, 3, 1]
+
+
 def test_a_dead_workers_entry_is_given_to_another(make_bus, wait_until):
     dead, alive = make_bus("dead"), make_bus("alive")
     dead.issue(a_ticket())
