@@ -7,7 +7,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo smollm2 test check format clean
+.PHONY: setup demo smollm2 test fuzz check format clean
 
 setup: .venv/.ready
 
@@ -31,12 +31,15 @@ smollm2: setup  ## SmolLM2-135M through real vLLM on the CPU; takes about an hou
 test: setup  ## everything, real parts included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
+fuzz: setup  ## a million mutated messages through the codec and the weight reader; about five minutes
+	$(BIN)/python benchmarks/fuzz_codec.py
+
 check: setup  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	mkdir -p build && ln -sfn .. build/leeway_rl
 	cd build && ../$(BIN)/mypy --config-file ../pyproject.toml -p leeway_rl.common -p leeway_rl.rollout \
-		-p leeway_rl.verifier -p leeway_rl.learner -p leeway_rl.leeway
+		-p leeway_rl.verifier -p leeway_rl.learner -p leeway_rl.data -p leeway_rl.leeway -p leeway_rl.studies
 
 format: setup
 	$(BIN)/ruff format .

@@ -5,7 +5,7 @@
     python benchmarks/entropy_control.py [--out FOLDER] [--seeds 0 1 2] [--steps 80]
 
 Preset ``tiny`` at (N_SGD, D_R, D_T, N_reuse) = (4, 16, 4, 1), once with ``entropy.control = "none"`` and once as it
-ships, ``adaptive``. Each run is the loop of ``examples/one_process.py`` around the learner's own step, in one process
+ships, ``adaptive``. Each run is the loop of ``leeway_rl/studies``, the learner's own step in one process
 on a core of its own; nothing but the control differs between the two runs of a seed, and a run's numbers do not depend
 on what runs beside it. Writes a CSV a run and ``entropy.png``. A run whose CSV is whole is not made again.
 
@@ -16,151 +16,64 @@ target, without it below half of the target.
 from __future__ import annotations
 
 import argparse
-import csv
-import multiprocessing
-import os
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from leeway_rl.common.config import Config, compose, expand
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from leeway_rl.common.config import compose
+from leeway_rl.studies.runner import Run, make_missing
 
 BASE = ["train.minibatch_groups=4"]
 CONTROLS = ("none", "adaptive")
-COLUMNS = ("reward/mean", "entropy/policy", "entropy/alpha", "entropy/coefficient", "groups_sampled", "grad_norm")
 HELD, COLLAPSED = (0.8, 1.2), 0.5
 """Shares of the target: between which the controlled entropy must lie, and below which the other."""
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One of the runs to make."""
+class Trial:
+    """One of the runs, and what it has to show."""
 
     control: str
     seed: int
-    steps: int
-    folder: Path
+    run: Run
 
-    @property
-    def config(self) -> Config:
-        return compose(["tiny"], [*BASE, f"entropy.control={self.control}", f"flow.seed={self.seed}"])
-
-    @property
-    def path(self) -> Path:
-        return self.folder / f"{self.control}-{self.seed}.csv"
-
-    def made(self) -> int:
-        """Steps whose numbers are written."""
-        return max(0, len(self.path.read_text().splitlines()) - 1) if self.path.exists() else 0
-
-    def series(self, column: str) -> np.ndarray:
-        """[steps]"""
-        with self.path.open() as file:
-            return np.array([float(row[column]) for row in csv.DictReader(file)])
+    @classmethod
+    def of(cls, control: str, seed: int, steps: int, folder: Path) -> Trial:
+        config = compose(["tiny"], [*BASE, f"entropy.control={control}", f"flow.seed={seed}"])
+        return cls(control, seed, Run(config=config, steps=steps, path=folder / f"{control}-{seed}.csv"))
 
     def last_third(self, column: str) -> float:
-        return float(self.series(column)[-(self.steps // 3) :].mean())
+        return float(self.run.series(column)[-(self.run.steps // 3) :].mean())
 
     def holds(self) -> bool:
-        share = self.last_third("entropy/policy") / self.config.entropy.target
+        share = self.last_third("entropy/policy") / self.run.config.entropy.target
         return share < COLLAPSED if self.control == "none" else HELD[0] <= share <= HELD[1]
 
 
-def training(config: Config, steps: int) -> Iterator[dict[str, float]]:
-    """Sample, grade, step; the metrics of every step. ``reward/mean`` is over all groups, with a signal or not."""
-    from leeway_rl.common.tensors import flatten, tensors_of
-    from leeway_rl.examples.one_process import sample_and_grade
-    from leeway_rl.learner.flow.curriculum import load_curriculum
-    from leeway_rl.learner.model import Policy
-    from leeway_rl.learner.objective.advantage import is_trained
-    from leeway_rl.learner.objective.entropy import ControllerState
-    from leeway_rl.learner.step import train_step
-    from leeway_rl.rollout.torch_engine import TorchEngine
-    from transformers import AutoTokenizer
-
-    path = expand(config.model.path)
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    curriculum = load_curriculum(config, tokenizer)
-    engine = TorchEngine(path, dtype=config.rollout.dtype, worker="benchmark", threads=1)
-    policy, controller, number = Policy(config), ControllerState(), 0
-    for version in range(steps):
-        engine.load(version, tensors_of(flatten(policy.named_weights(), config.weights.dtype)))
-        groups, rewards = [], []
-        while len(groups) < config.train.groups_per_step:
-            group = sample_and_grade(engine, tokenizer, curriculum.ticket(number, 0, min_version=version))
-            number += 1
-            rewards.append(float(group.rewards_S.mean()))
-            if is_trained(group.rewards_S, group.responses.finished_S, config.objective):
-                groups.append(group)
-        result = train_step(policy, groups, version=version, controller=controller, config=config)
-        controller = result.controller
-        yield result.metrics | {"reward/mean": float(np.mean(rewards)), "groups_sampled": len(rewards)}
-
-
-def make(run: Run, cores: Any) -> None:
-    """Make one run on whichever of ``cores`` (a queue) is free."""
-    core = cores.get()
-    os.sched_setaffinity(0, {core})
-    try:
-        with run.path.open("w", newline="") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(("step", *COLUMNS))
-            for step, metrics in enumerate(training(run.config, run.steps)):
-                rows.writerow((step, *(f"{metrics[column]:.6g}" for column in COLUMNS)))
-                file.flush()
-    finally:
-        cores.put(core)
-
-
-def make_missing(runs: list[Run]) -> None:
-    """Make what is not whole, as many runs side by side as there are cores."""
-    missing = [run for run in runs if run.made() != run.steps]
-    for run in missing:
-        run.path.unlink(missing_ok=True)
-    spawn = multiprocessing.get_context("spawn")
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeElapsedColumn(), TimeRemainingColumn())
-    with spawn.Manager() as manager, Progress(*columns) as progress:
-        cores = manager.Queue()
-        for core in os.sched_getaffinity(0):
-            cores.put(core)
-        bar = progress.add_task("", total=sum(run.steps for run in missing))
-        with ProcessPoolExecutor(cores.qsize(), mp_context=spawn, max_tasks_per_child=1) as pool:
-            making = [pool.submit(make, run, cores) for run in missing]
-            while wait(making, timeout=1).not_done:
-                progress.update(bar, completed=sum(run.made() for run in missing))
-        progress.update(bar, completed=sum(run.made() for run in missing))
-        for future in making:
-            future.result()
-
-
-def table(runs: list[Run]) -> str:
+def table(trials: list[Trial]) -> str:
     """The verdict on every run."""
-    target = runs[0].config.entropy.target
+    target = trials[0].run.config.entropy.target
     lines = ["control   seed  entropy: first  last third  of target  must be        holds  reward: last third"]
-    for run in runs:
-        first, last = run.series("entropy/policy")[0], run.last_third("entropy/policy")
-        must = "below 50 %" if run.control == "none" else "80 to 120 %"
-        verdict = "yes" if run.holds() else "NO"
+    for trial in trials:
+        first, last = trial.run.series("entropy/policy")[0], trial.last_third("entropy/policy")
+        must = "below 50 %" if trial.control == "none" else "80 to 120 %"
+        verdict = "yes" if trial.holds() else "NO"
         lines.append(
-            f"{run.control:8}  {run.seed:4}  {first:14.3f}  {last:10.3f}  {last / target:9.0%}  "
-            f"{must:13}  {verdict:5}  {run.last_third('reward/mean'):18.3f}"
+            f"{trial.control:8}  {trial.seed:4}  {first:14.3f}  {last:10.3f}  {last / target:9.0%}  "
+            f"{must:13}  {verdict:5}  {trial.last_third('reward/mean'):18.3f}"
         )
     return "\n".join(lines)
 
 
-def draw(runs: list[Run], path: Path) -> None:
+def draw(trials: list[Trial], path: Path) -> None:
     """Entropy, coefficient and reward over the steps; a thin line a run, a thick one the mean over the seeds."""
     import matplotlib
     from leeway_rl.leeway.pictures import BLUE, DASHED, GREY, ORANGE, RED, SOFT, STYLE
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    target, steps = runs[0].config.entropy.target, runs[0].steps
+    target, steps = trials[0].run.config.entropy.target, trials[0].run.steps
     panels = (
         ("Policy entropy, nats a token", "entropy/policy"),
         ("Reward, mean over all responses", "reward/mean"),
@@ -172,7 +85,7 @@ def draw(runs: list[Run], path: Path) -> None:
         for ax, (title, column) in zip(figure.subplots(1, 3), panels, strict=True):
             ax.set_title(title, loc="left", size=11, weight="bold")
             for control, colour in (("none", ORANGE), ("adaptive", BLUE)):
-                curves = [run.series(column) for run in runs if run.control == control]
+                curves = [trial.run.series(column) for trial in trials if trial.control == control]
                 for curve in curves:
                     ax.plot(curve, color=colour, lw=0.8, alpha=0.4)
                 ax.plot(np.mean(curves, axis=0), color=colour, lw=2, label=f'entropy.control = "{control}"')
@@ -196,13 +109,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=80)
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    runs = [Run(control, seed, given.steps, given.out) for seed in given.seeds for control in CONTROLS]
-    make_missing(runs)
-    runs.sort(key=lambda run: (run.control != "none", run.seed))
-    draw(runs, given.out / "entropy.png")
-    print(table(runs))
-    sys.exit(not all(run.holds() for run in runs))
+    trials = [Trial.of(control, seed, given.steps, given.out) for seed in given.seeds for control in CONTROLS]
+    make_missing([trial.run for trial in trials])
+    trials.sort(key=lambda trial: (trial.control != "none", trial.seed))
+    draw(trials, given.out / "entropy.png")
+    print(table(trials))
+    sys.exit(not all(trial.holds() for trial in trials))
 
 
 if __name__ == "__main__":

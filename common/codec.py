@@ -5,8 +5,9 @@ because a message is small and both ends run the same schema; so is an enum's me
 type 1: one byte with the length of a msgpack ``[dtype, shape]``, that, zeros up to a multiple of 8, the raw bytes.
 Unsigned integers travel in the fewest bytes that hold them and arrive as uint32.
 
-Decoding checks everything against the dataclass's annotations and raises ``DecodeError`` on anything else; it
-allocates no more than a small multiple of the message's length.
+Decoding checks everything against the dataclass's annotations and raises ``DecodeError`` on anything else. A message
+longer than its type's bound is refused unread; what is read allocates at most ``MOST_TIMES`` its length beside a
+constant (tuples of one element nested in one another are the worst; maps, which would be worse, are refused).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import typing
 from collections.abc import Callable
 from enum import Enum
 from functools import cache
-from math import prod
+from math import isfinite, prod
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -25,13 +26,36 @@ import msgpack
 import numpy as np
 
 from .errors import DecodeError
+from .types import Manifest
 
 SCHEMA = 2
-MAX_MESSAGE_BYTES = 512 * 1024 * 1024  # what Redis takes as one value
+MAX_BYTES = {
+    "Heartbeat": 1 << 16,
+    "Manifest": 1 << 24,
+    "Responses": 1 << 29,  # what Redis takes as one value
+    "Scores": 1 << 24,
+    "Ticket": 1 << 28,
+}
+"""Longest message of each type, in bytes."""
+MAX_RECORD_BYTES = 1 << 20
+"""Longest record of measurements."""
+MOST_TIMES = 64
+"""Most bytes that decoding allocates for a byte of the message."""
+MAX_TENSORS, MAX_SIDES, MAX_CHUNKS = 1 << 17, 8, 1 << 20
+"""Of a manifest: tensors, sides of one tensor, pieces of the payload."""
 
 _ARRAY = 1
 _DTYPES = {name: np.dtype(name) for name in ("|u1", "<u2", "<u4", "<i4", "<i8", "<f4", "<f8")}
 _UINT32 = np.dtype("<u4")
+_ARRAYS = {
+    "prompt_tokens_P": ("u", 1, None),
+    "tokens_T": ("u", 1, None),
+    "logprobs_T": ("f", 1, None),
+    "lengths_S": ("u", 1, None),
+    "finished_S": ("u", 1, None),
+    "spans": ("u", 2, 4),
+}
+"""Of every array field: kind of its dtype, number of axes, length of the last one where it is fixed."""
 
 T = TypeVar("T")
 Check = Callable[[Any, str], Any]
@@ -39,16 +63,20 @@ Check = Callable[[Any, str], Any]
 
 
 def encode(message: Any) -> bytes:
-    """Bytes of a wire-type instance."""
-    return msgpack.packb([SCHEMA, type(message).__name__, _plain_fields(message)], use_bin_type=True)
+    """Bytes of a wire-type instance; ``ValueError`` where no reader would take that many."""
+    name = type(message).__name__
+    body = msgpack.packb([SCHEMA, name, _plain_fields(message)], use_bin_type=True)
+    if len(body) > MAX_BYTES[name]:
+        raise ValueError(f"a {name} of {len(body)} bytes: readers take at most {MAX_BYTES[name]}")
+    return body
 
 
 def decode(cls: type[T], data: bytes) -> T:
     """The ``cls`` instance in ``data``; raises ``DecodeError`` naming what is wrong with it."""
-    if len(data) > MAX_MESSAGE_BYTES:
-        raise DecodeError(f"{cls.__name__}: {len(data)} bytes is above the bound of {MAX_MESSAGE_BYTES}")
+    if len(data) > MAX_BYTES[cls.__name__]:
+        raise DecodeError(f"{cls.__name__}: {len(data)} bytes is above the bound of {MAX_BYTES[cls.__name__]}")
     try:
-        raw = msgpack.unpackb(data, raw=False, use_list=False, ext_hook=_unpack_ext, strict_map_key=True)
+        raw = msgpack.unpackb(data, raw=False, use_list=False, ext_hook=_unpack_ext, max_map_len=0)
     except DecodeError:
         raise
     except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
@@ -63,6 +91,41 @@ def decode(cls: type[T], data: bytes) -> T:
     if name != cls.__name__:
         raise DecodeError(f"expected a {cls.__name__}, found a {name[:64]}")
     return _build(cls)(body, cls.__name__)  # type: ignore[arg-type]
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """As ``decode``, and refuses sizes that no version has: who reads a manifest allocates and loops by them."""
+    manifest = decode(Manifest, data)
+    if len(manifest.tensors) > MAX_TENSORS:
+        raise DecodeError(f"Manifest: {len(manifest.tensors)} tensors is above the bound of {MAX_TENSORS}")
+    if not 0 <= manifest.chunks <= MAX_CHUNKS:
+        raise DecodeError(f"Manifest: {manifest.chunks} chunks is outside 0..{MAX_CHUNKS}")
+    for info in manifest.tensors:
+        if len(info.shape) > MAX_SIDES or any(not 0 <= side < 1 << 40 for side in info.shape):
+            raise DecodeError(f"Manifest: tensor {info.name[:64]!r} has an impossible shape")
+    if min(manifest.version, manifest.incarnation, manifest.payload_bytes, manifest.full_bytes) < 0:
+        raise DecodeError("Manifest: a negative number")
+    return manifest
+
+
+def encode_record(record: dict[str, Any]) -> bytes:
+    """Bytes of a record of measurements: names, each with a number or a text."""
+    return bytes(msgpack.packb(record))
+
+
+def decode_record(data: bytes) -> dict[str, Any]:
+    """The record in ``data``; raises ``DecodeError`` where it is none."""
+    if len(data) > MAX_RECORD_BYTES:
+        raise DecodeError(f"record: {len(data)} bytes is above the bound of {MAX_RECORD_BYTES}")
+    try:
+        record = msgpack.unpackb(data, raw=False)
+    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        raise DecodeError(f"record: not msgpack ({type(error).__name__}: {error})") from error
+    if type(record) is not dict or not all(type(name) is str for name in record):
+        raise DecodeError("record: names with values are due")
+    if not all(type(value) in (int, float, str, bool, type(None)) for value in record.values()):
+        raise DecodeError("record: a value that is neither a number nor a text")
+    return record
 
 
 @cache
@@ -132,7 +195,7 @@ def _build(cls: Any) -> Check:
     """The check that turns a tuple of raw fields into an instance of dataclass ``cls``."""
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]
-    checks = [(name, _check_of(hints[name])) for name in names]
+    checks = [(name, _array_check(name) if hints[name] is np.ndarray else _check_of(hints[name])) for name in names]
 
     def build(body: Any, path: str) -> Any:
         if type(body) is not tuple:
@@ -160,6 +223,19 @@ def _check_of(hint: Any) -> Check:
     return _float_check if hint is float else _type_check(hint)
 
 
+def _array_check(name: str) -> Check:
+    kind, axes, last = _ARRAYS[name]
+
+    def array(value: Any, path: str) -> Any:
+        if type(value) is not np.ndarray:
+            raise DecodeError(f"{path}: an array is due, found {type(value).__name__}")
+        if value.dtype.kind != kind or value.ndim != axes or (last is not None and value.shape[-1] != last):
+            raise DecodeError(f"{path}: an array of {value.dtype} {list(value.shape)}")
+        return value
+
+    return array
+
+
 def _tuple_check(check: Check) -> Check:
     def items(value: Any, path: str) -> Any:
         if type(value) is not tuple:
@@ -179,7 +255,8 @@ def _enum_check(kind: type[Enum]) -> Check:
 
     def member(value: Any, path: str) -> Any:
         if type(value) is not int or not 0 <= value < len(members):
-            raise DecodeError(f"{path}: {str(value)[:64]!r} is not the number of a {kind.__name__}")
+            found = repr(str(value)) if type(value) is int else type(value).__name__
+            raise DecodeError(f"{path}: {found} is not the number of a {kind.__name__}")
         return members[value]
 
     return member
@@ -188,6 +265,8 @@ def _enum_check(kind: type[Enum]) -> Check:
 def _float_check(value: Any, path: str) -> float:
     if type(value) not in (int, float):
         raise DecodeError(f"{path}: float is due, found {type(value).__name__}")
+    if not isfinite(value):
+        raise DecodeError(f"{path}: {value} is not finite")
     return float(value)
 
 

@@ -246,6 +246,16 @@ class Broker(_Section):
     """Seconds between heartbeats; a worker is gone after five without one."""
     max_attempts: int = Field(default=3, ge=1)
     """Deliveries of a group before it is a dead letter and its ticket is refunded as ``poison``."""
+    drain_s: float = Field(default=60.0, gt=0)
+    """Seconds a role that is asked to stop (SIGTERM) has for what is under way: a worker's groups, the learner's step
+    and checkpoint. Then it leaves: leases are given back, the learner's step is made again after a resume."""
+    stall_s: float = Field(default=1800.0, gt=0)
+    """Seconds without a step, a finished group or a change in any stream until the stall alarm is raised."""
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Port of each role's Prometheus endpoint; 0 turns it off. ``LEEWAY_METRICS_PORT`` goes before it; ``leeway up``
+    gives its roles this port and those above it, the learner first, then rollout, then verifier workers."""
+    metrics_host: str = "127.0.0.1"
+    """Address the endpoint listens at; 0.0.0.0 for all, to everybody who can reach it."""
 
 
 class Stage(_Section):

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from .errors import ConfigError
 
+PARTS = ("ticket", "responses", "scores")
+"""A group's parts; written by the learner, a rollout worker, a verifier."""
+
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -95,9 +98,20 @@ class Keys:
         """Stream: messages that did not decode or kept failing, with the reason."""
         return self.prefix + "dead"
 
-    def group(self, group_id: str) -> str:
-        """Hash: one group's ticket, responses and scores."""
-        return f"{self.prefix}group:{group_id}"
+    @property
+    def retries(self) -> str:
+        """Hash: poisoned groups whose prompt an operator wants again -> the ticket that took it over, or empty."""
+        return self.prefix + "retries"
+
+    def group(self, group_id: str, part: str) -> str:
+        """String: one part of a group, of ``PARTS``. Each has one writer, so a server can hold every role to its own
+        (``leeway acl``)."""
+        assert part in PARTS
+        return f"{self.prefix}group:{group_id}:{part}"
+
+    def parts(self, group_id: str) -> list[str]:
+        """All keys of a group."""
+        return [self.group(group_id, part) for part in PARTS]
 
     def weight_chunk(self, version: int, incarnation: int, index: int) -> str:
         """String: one piece of a version's payload."""

@@ -8,7 +8,7 @@ Events, with what they carry beside that::
     started    incarnation, version                       a learner starts (or starts again)
     rolled_back  to_line                                  everything after that line is undone: a resume
     stage      stage, version, prompts, dropped           tickets of a later stage begin to be issued
-    issued     ticket, incarnation, version, stage, prompt, reissued
+    issued     ticket, incarnation, version, stage, prompt, reissued, retry_of? (a poisoned group, TICKET-INCARNATION)
     refunded   ticket, version, reason, head_staleness?
     batch      step, tickets, max_staleness, overflow      a step takes these groups, checked against this bound
     trained    ticket, step, spans, verdicts, lengths, head_staleness, past_bound (tokens older than the bound)
@@ -48,6 +48,8 @@ class Ledger:
         self.path = path
         self.line = 0
         """Lines written so far."""
+        self.incarnation = 0
+        """Of the learner that started last."""
         self._previous = _GENESIS
         if path.exists():
             self._continue()
@@ -61,6 +63,8 @@ class Ledger:
                 file.truncate(end)
         for body in read(self.path):
             self.line, self._previous = body["line"], body["chain"]
+            if body["event"] == "started":
+                self.incarnation = body["incarnation"]
 
     def write(self, event: str, **values: Any) -> None:
         """Append one event. It is in the operating system's hands when this returns; ``sync`` puts it on disk."""

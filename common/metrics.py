@@ -29,8 +29,7 @@ class MetricsSink:
         self._steps = _reopened(folder / "metrics.jsonl", from_step)
         self._workers = (folder / "workers.jsonl").open("a", encoding="utf-8")
         self._board = _tensorboard(folder / "tensorboard")
-        newest = bus.metrics_after("0")
-        self._last_id = newest[-1][0] if newest else "0"  # older records belong to an older incarnation
+        self._last_id = bus.newest_metric()  # older records belong to an older incarnation
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sink_loop, name="metrics", daemon=True)
         self._thread.start()
@@ -55,7 +54,8 @@ class MetricsSink:
                 records = []
             for entry_id, record in records:
                 self._last_id = entry_id
-                self._write(record)
+                if record:
+                    self._write(record)
             if ending and not records:
                 return
 

@@ -10,12 +10,16 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
+from . import address, logs
 from .config import Config, parse
 from .errors import BrokerError, LeewayError
+from .exporter import exporting
 from .service import Service, worker_name
-from .streams import Bus, RedisError
+from .streams import Bus, RedisError, refused_or_lost
+from .watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -25,35 +29,38 @@ _PR_SET_PDEATHSIG = 1
 def role_parser(role: str, description: str | None) -> argparse.ArgumentParser:
     """The arguments that every role takes."""
     parser = argparse.ArgumentParser(prog=f"leeway {role}", description=description)
-    parser.add_argument("--redis-url", default=os.environ.get("LEEWAY_REDIS_URL", "redis://127.0.0.1:6379/0"))
+    parser.add_argument("--redis-url", help=address.HELP)
     parser.add_argument("--run", required=True, help="the run's id")
     parser.add_argument("--wait-s", type=float, default=120.0, help="seconds to wait for the run to be created")
     return parser
 
 
 def run_role(
-    role: str, redis_url: str, run: str, work: Callable[[Bus, Service, Config], None], *, wait_s: float
+    role: str, redis_url: str | None, run: str, work: Callable[[Bus, Service, Config], None], *, wait_s: float
 ) -> int:
     """Run ``work`` as a worker of ``role`` and return the process's exit code.
 
     A user's mistake is one line on standard error and its own code; anything else keeps its trace and is code 1.
     """
-    logging.basicConfig(
-        level=logging.INFO,
-        format=f"%(asctime)s %(levelname)s run={run} role={role} %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    context = logs.begin(run, role)
     _leave_with_supervisor()
     try:
-        bus = Bus(redis_url, run, worker=worker_name())
+        bus = Bus(address.resolve(redis_url), run, worker=worker_name())
+        address.forget()
         try:
             config = parse(_stored_config(bus, wait_s))
             broker = config.broker
-            with Service(bus, role, lease_s=broker.lease_s, heartbeat_s=broker.heartbeat_s) as service:
+            times = {"lease_s": broker.lease_s, "heartbeat_s": broker.heartbeat_s, "drain_s": broker.drain_s}
+            with Service(bus, role, **times) as service, ExitStack() as stack:
+                context.worker, context.version = bus.worker, lambda: service.version
                 service.stop_on_signals()
+                if os.environ.get("RANK", "0") == "0":  # of several learner ranks the first speaks for all
+                    leads = role == "learner"
+                    watch = stack.enter_context(Watch(bus, stall_s=broker.stall_s)) if leads else None
+                    stack.enter_context(exporting(service, broker, watch))
                 work(bus, service, config)
         except RedisError as error:
-            raise BrokerError(f"Redis was lost and did not come back: {error}") from error
+            raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
         finally:
             bus.close()
     except LeewayError as error:

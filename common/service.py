@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import socket
 import threading
@@ -11,11 +12,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .logs import about
 from .streams import Bus, Job, RedisError
 from .types import Heartbeat
 
 log = logging.getLogger(__name__)
 
+GOODBYE_S = 2.0  # how long a process that leaves at once tries to give its leases back
 BEATS_TO_LIVE = 5  # heartbeats a worker may miss before it counts as gone
 
 
@@ -30,8 +33,9 @@ class Service:
     Safe to use from several threads of one worker.
     """
 
-    def __init__(self, bus: Bus, role: str, *, lease_s: float, heartbeat_s: float) -> None:
+    def __init__(self, bus: Bus, role: str, *, lease_s: float, heartbeat_s: float, drain_s: float = 60.0) -> None:
         self.bus, self.role = bus, role
+        self._drain_s = drain_s
         self.stopping = threading.Event()
         """Set when the worker should finish what it holds and leave."""
         self.version = -1
@@ -66,15 +70,46 @@ class Service:
             log.warning("could not say goodbye: %s", error)
 
     def stop_on_signals(self) -> None:
-        """SIGTERM and SIGINT ask for an orderly stop; the second one leaves at once."""
+        """SIGTERM and SIGINT ask for an orderly stop: what is held is finished and handed over. A second one leaves at
+        once, and so does the end of the drain; then the leases are given back first, where Redis answers.
 
-        def ask(signum: int, _frame: object) -> None:
-            if self.stopping.is_set():
-                os._exit(128 + signum)
-            self.stopping.set()
+        Python runs signal handlers between two bytecodes of the main thread, which may be inside a long kernel of
+        torch. The bytes that arrive at the wake-up descriptor do not wait for it; a thread reads them.
+        """
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, lambda *_: None)
+        threading.Thread(target=self._signal_loop, args=(reading,), name="signals", daemon=True).start()
 
-        signal.signal(signal.SIGTERM, ask)
-        signal.signal(signal.SIGINT, ask)
+    def _signal_loop(self, reading: int) -> None:
+        """The first of our signals asks, the second ends the process."""
+        while (signum := os.read(reading, 1)[0]) not in (signal.SIGTERM, signal.SIGINT):
+            continue
+        log.info("asked to stop: at most %.0f s for what is under way", self._drain_s)
+        self.stopping.set()
+        again, _, _ = select.select([reading], [], [], self._drain_s)
+        if again:
+            signum = os.read(reading, 1)[0]
+            log.warning("asked again: leaving at once")
+        else:
+            log.warning("not done within broker.drain_s = %.0f s: leaving", self._drain_s)
+        # In a thread of its own: a Redis that does not answer must not keep us.
+        goodbye = threading.Thread(target=self._give_back, daemon=True)
+        goodbye.start()
+        goodbye.join(GOODBYE_S)
+        os._exit(128 + signum)
+
+    def _give_back(self) -> None:
+        self._ended.set()  # no heartbeat may renew what is given back
+        with self._lock:
+            held = list(self._held.values())
+        try:
+            self.bus.give_back(held)
+            self.bus.leave(self.role, self.bus.worker)
+        except RedisError as error:
+            log.warning("could not give %d leases back: %s", len(held), error)
 
     def doing(self, activity: str) -> None:
         """Say what the worker does or waits for now."""
@@ -88,7 +123,8 @@ class Service:
         with self._lock:
             self._held[job.entry_id] = job
         try:
-            yield
+            with about(job.group_id):
+                yield
         finally:
             with self._lock:
                 self._held.pop(job.entry_id, None)
@@ -135,8 +171,14 @@ class Service:
     def _beat(self) -> None:
         with self._lock:
             held = list(self._held.values())
+        self.bus.renew(held)
+        self.bus.beat(self.heartbeat(), self._ttl_s)
+
+    def heartbeat(self) -> Heartbeat:
+        """What the worker says of itself now."""
+        with self._lock:
             busy_s = self._busy_s + (time.monotonic() - self._busy_since if self._working else 0.0)
-            heartbeat = Heartbeat(
+            return Heartbeat(
                 role=self.role,
                 worker=self.bus.worker,
                 version=self.version,
@@ -147,5 +189,3 @@ class Service:
                 busy_s=busy_s,
                 started=self._started,
             )
-        self.bus.renew(held)
-        self.bus.beat(heartbeat, self._ttl_s)

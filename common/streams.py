@@ -8,48 +8,54 @@ is what is queued or under way there, and every step may be repeated without har
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit
 
-import msgpack
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from .codec import decode, encode
+from .address import HELP, public
+from .codec import decode, decode_manifest, decode_record, encode, encode_record
 from .errors import BrokerError, DecodeError
-from .keys import Keys
+from .keys import PARTS, Keys
 from .types import Heartbeat, Manifest, Responses, Scores, Ticket, Verdict, VerdictKind
+
+log = logging.getLogger(__name__)
 
 RedisError = redis.exceptions.RedisError
 
 GROUP = "workers"  # consumer group of every work stream
+_URL_ADVICE = f"not an address; {HELP} In a password write / as %2F, @ as %40, : as %3A, # as %23"
 RETRY_S = 60.0  # how long a role outlives a vanished Redis before it gives up
 VERDICT_MINUTES = 60  # how long the verdicts of a minute are kept
+GIVEN_BACK_MS = 1 << 40  # idle time of an entry whose lease is over before its time
+GROUP_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")  # TICKET-INCARNATION
 MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
 METRICS_KEPT = 100_000  # entries; metrics are a view, never the truth
 
-# KEYS: group hash, work stream. ARGV: ticket bytes, group id.
+# KEYS: ticket, work stream. ARGV: ticket bytes, group id.
 _ISSUE = """
-if redis.call('HSETNX', KEYS[1], 'ticket', ARGV[1]) == 1 then
+if redis.call('SETNX', KEYS[1], ARGV[1]) == 1 then
   redis.call('XADD', KEYS[2], '*', 'g', ARGV[2])
   return 1
 end
 return 0
 """
 
-# KEYS: group hash, this stream, next stream. ARGV: consumer group, entry id, field, payload, group id.
+# KEYS: ticket, this stream, next stream, payload. ARGV: consumer group, entry id, payload bytes, group id.
 _HAND_OVER = """
 local outcome = 'gone'
 if redis.call('EXISTS', KEYS[1]) == 1 then
   outcome = 'duplicate'
-  if redis.call('HSETNX', KEYS[1], ARGV[3], ARGV[4]) == 1 then
-    redis.call('XADD', KEYS[3], '*', 'g', ARGV[5])
+  if redis.call('SETNX', KEYS[4], ARGV[3]) == 1 then
+    redis.call('XADD', KEYS[3], '*', 'g', ARGV[4])
     outcome = 'handed'
   end
 end
@@ -58,11 +64,12 @@ redis.call('XDEL', KEYS[2], ARGV[2])
 return outcome
 """
 
-# KEYS: group hash, this stream, scored stream, dead letters. ARGV: consumer group, entry id, group id, reason, stage.
+# KEYS: ticket, this stream, dead letters. ARGV: consumer group, entry id, group id, reason, stage, worker. The learner
+# reads the dead letters too: no worker needs a right to write where scored groups are announced.
 _GIVE_UP = """
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('XADD', KEYS[4], 'MAXLEN', '~', '10000', '*', 'where', ARGV[5], 'g', ARGV[3], 'reason', ARGV[4])
-  redis.call('XADD', KEYS[3], '*', 'g', ARGV[3], 'failed', ARGV[4])
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*',
+             'where', ARGV[5], 'g', ARGV[3], 'worker', ARGV[6], 'reason', ARGV[4])
 end
 redis.call('XACK', KEYS[2], ARGV[1], ARGV[2])
 redis.call('XDEL', KEYS[2], ARGV[2])
@@ -88,6 +95,14 @@ for i = 3, #ARGV do
   end
 end
 return kept
+"""
+
+
+# KEYS: stream. ARGV: consumer group, consumer, entry id, milliseconds idle, deliveries that count.
+_RETURN = """
+if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) > 0 then
+  redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'IDLE', ARGV[4], 'RETRYCOUNT', ARGV[5], 'JUSTID')
+end
 """
 
 
@@ -124,7 +139,8 @@ class Job:
 class ScoredEntry:
     """What the learner reads: a group that is scored, or one that somebody gave up on."""
 
-    entry_id: str
+    entry_id: str | None
+    """On the scored stream; None where the group was given up and only a dead letter tells."""
     group_id: str
     failed: str | None
     """The reason, where the group was given up."""
@@ -141,7 +157,11 @@ class Bus:
         """Payload bytes written by this process (groups and weights)."""
         self.bytes_in = 0
         """Payload bytes read by this process."""
+        self.last_record: dict[str, Any] = {}
+        """What this process has measured last."""
         self._reclaimed_at = 0.0
+        self._letter_id = "0"  # the newest dead letter that ``scored`` has told of
+        self._told: set[bytes] = set()  # entries of the weights stream that a dead letter was written for
         self._check_reachable(connect_s)
         backoff = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
         try:
@@ -156,12 +176,13 @@ class Bus:
                 health_check_interval=15,
                 max_connections=MOST_CONNECTIONS,
             )
-        except ValueError as error:
-            raise BrokerError(f"--redis-url {_public(url)!r}: {error}") from error
+        except ValueError:  # its text, and its trace, may hold a piece of the password
+            raise BrokerError(f"--redis-url {public(url)!r}: {_URL_ADVICE}") from None
         self._issue = self._redis.register_script(_ISSUE)
         self._hand_over = self._redis.register_script(_HAND_OVER)
         self._give_up = self._redis.register_script(_GIVE_UP)
         self._renew = self._redis.register_script(_RENEW)
+        self._return = self._redis.register_script(_RETURN)
         self._alike = self._redis.register_script(_ALIKE)
 
     def _check_reachable(self, connect_s: float) -> None:
@@ -173,9 +194,13 @@ class Bus:
                 probe.ping()
             finally:
                 probe.close()
-        except (redis.exceptions.RedisError, ValueError, OSError) as error:
+        except redis.exceptions.NoPermissionError:
+            return  # it answers; what this user may do shows when it is done
+        except ValueError:
+            raise BrokerError(f"no Redis at {public(self.url)}: {_URL_ADVICE}") from None
+        except (redis.exceptions.RedisError, OSError) as error:
             raise BrokerError(
-                f"no Redis at {_public(self.url)}: {error}; start one, or name another with --redis-url"
+                f"no Redis at {public(self.url)}: {error}; start one, or name another with --redis-url"
             ) from error
 
     def close(self) -> None:
@@ -192,7 +217,7 @@ class Bus:
         """The run's configuration text; ``BrokerError`` where this Redis does not hold the run."""
         text = self._redis.get(self.keys.config)
         if text is None:
-            raise BrokerError(f"run {self.run!r} is not known to the Redis at {_public(self.url)}")
+            raise BrokerError(f"run {self.run!r} is not known to the Redis at {public(self.url)}")
         return text.decode()
 
     def has_run(self) -> bool:
@@ -210,25 +235,30 @@ class Bus:
     def ensure_groups(self) -> None:
         """Create the consumer groups that are missing."""
         for stream in WorkStream:
-            try:
-                self._redis.xgroup_create(self._stream(stream), GROUP, id="0", mkstream=True)
-            except redis.exceptions.ResponseError as error:
-                if "BUSYGROUP" not in str(error):
-                    raise
+            self._ensure_group(stream)
+
+    def _ensure_group(self, stream: WorkStream) -> None:
+        try:
+            self._redis.xgroup_create(self._stream(stream), GROUP, id="0", mkstream=True)
+        except redis.exceptions.ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
 
     def clear_work(self) -> int:
         """Forget every group on the work streams; returns how many. For a learner that starts: it issues anew."""
         group_ids: set[str] = set()
         for stream in WorkStream:
             for _, fields in self._redis.xrange(self._stream(stream)):
-                group_ids.add(fields[b"g"].decode())
+                group_ids.add(fields.get(b"g", b"").decode(errors="replace"))
         pipe = self._redis.pipeline(transaction=True)
         for group_id in group_ids:
-            pipe.delete(self.keys.group(group_id))
+            pipe.delete(*self.keys.parts(group_id))
         for stream in WorkStream:
             pipe.delete(self._stream(stream))
         pipe.execute()
         self.ensure_groups()
+        newest = self._redis.xrevrange(self.keys.dead_letters, count=1)
+        self._letter_id = newest[0][0].decode() if newest else "0"  # older ones tell of groups that are gone
         return len(group_ids)
 
     # --- work ---------------------------------------------------------------------------------------------------------
@@ -241,7 +271,7 @@ class Bus:
         for ticket in tickets:
             body = encode(ticket)
             self.bytes_out += len(body)
-            keys = [self.keys.group(ticket.group_id), self.keys.prompts]
+            keys = [self.keys.group(ticket.group_id, "ticket"), self.keys.prompts]
             self._issue(keys=keys, args=[body, ticket.group_id], client=pipe)
         pipe.execute()
 
@@ -253,18 +283,28 @@ class Bus:
         block_ms = None if jobs else max(1, int(block_s * 1000))
         entries = self._read(stream, count - len(jobs), block_ms)
         fresh = [
-            Job(stream=stream, entry_id=entry_id, group_id=fields[b"g"].decode(), attempt=1)
+            Job(stream=stream, entry_id=entry_id, group_id=group_id, attempt=1)
             for entry_id, fields in entries
+            if (group_id := self._group_of(stream, entry_id, fields)) is not None
         ]
         return jobs + fresh
+
+    def _group_of(self, stream: WorkStream, entry_id: str, fields: dict[bytes, bytes]) -> str | None:
+        """The group an entry names; an entry that names none becomes a dead letter and leaves the stream."""
+        group_id = fields.get(b"g", b"").decode(errors="replace")
+        if GROUP_ID.fullmatch(group_id):
+            return group_id
+        self.dead_letter(stream.value, "", f"an entry that names no group: {group_id[:64]!r}")
+        self._acknowledge(stream, entry_id)
+        return None
 
     def _read(self, stream: WorkStream, count: int, block_ms: int | None) -> list[tuple[str, dict[bytes, bytes]]]:
         try:
             reply = self._redis.xreadgroup(GROUP, self.worker, {self._stream(stream): ">"}, count=count, block=block_ms)
         except redis.exceptions.ResponseError as error:
-            if "NOGROUP" not in str(error):
+            if not re.match("NOGROUP|UNBLOCKED", str(error)):  # the second: it went away while we waited at it
                 raise
-            self.ensure_groups()  # Redis lost its data, or the learner has just started over
+            self._ensure_group(stream)  # Redis lost its data, or the learner has just started over
             return []
         return [(entry_id.decode(), fields) for _, entries in reply for entry_id, fields in entries]
 
@@ -279,19 +319,16 @@ class Bus:
         except redis.exceptions.ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
-            self.ensure_groups()
+            self._ensure_group(stream)
             return []
         jobs = []
         for entry_id, fields in reply[1]:
+            group_id = self._group_of(stream, entry_id.decode(), fields)
+            if group_id is None:
+                continue
             (pending,) = self._redis.xpending_range(key, GROUP, entry_id, entry_id, 1)
-            jobs.append(
-                Job(
-                    stream=stream,
-                    entry_id=entry_id.decode(),
-                    group_id=fields[b"g"].decode(),
-                    attempt=int(pending["times_delivered"]),
-                )
-            )
+            attempt = int(pending["times_delivered"])
+            jobs.append(Job(stream=stream, entry_id=entry_id.decode(), group_id=group_id, attempt=attempt))
         return jobs
 
     def renew(self, jobs: Sequence[Job]) -> set[str]:
@@ -307,21 +344,32 @@ class Bus:
             return set()
         return {entry_id.decode() for entry_id in kept}
 
+    def give_back(self, jobs: Sequence[Job]) -> None:
+        """End the leases of ``jobs``, where they are still ours: who next looks for silent workers' entries gets them.
+        The attempt does not count: a worker that leaves is not the group's fault."""
+        for job in jobs:
+            try:
+                known: list[str | int] = [GROUP, self.worker, job.entry_id, GIVEN_BACK_MS, job.attempt - 1]
+                self._return(keys=[self._stream(job.stream)], args=known)
+            except redis.exceptions.ResponseError as error:
+                if "NOGROUP" not in str(error):
+                    raise
+
     def ticket(self, group_id: str) -> Ticket | None:
         """The group's ticket; None where the learner no longer wants the group. ``DecodeError`` if it is broken."""
-        (body,) = self._fields(group_id, "ticket")
+        (body,) = self._parts(group_id, "ticket")
         return None if body is None else decode(Ticket, body)
 
     def responses(self, group_id: str) -> tuple[Ticket, Responses] | None:
         """The group's ticket and responses, or None where it is no longer wanted."""
-        ticket, responses = self._fields(group_id, "ticket", "responses")
+        ticket, responses = self._parts(group_id, "ticket", "responses")
         if ticket is None or responses is None:
             return None
         return decode(Ticket, ticket), decode(Responses, responses)
 
     def scored_group(self, group_id: str) -> tuple[Ticket, Responses, Scores] | None:
-        """All three fields of a scored group, or None where it is no longer there."""
-        ticket, responses, scores = self._fields(group_id, "ticket", "responses", "scores")
+        """All three parts of a scored group, or None where it is no longer there."""
+        ticket, responses, scores = self._parts(group_id, "ticket", "responses", "scores")
         if ticket is None or responses is None or scores is None:
             return None
         return decode(Ticket, ticket), decode(Responses, responses), decode(Scores, scores)
@@ -331,13 +379,13 @@ class Bus:
         on its own (one that is broken must not hold up the others) and knows its own tickets."""
         pipe = self._redis.pipeline(transaction=False)
         for group_id in group_ids:
-            pipe.hmget(self.keys.group(group_id), ["responses", "scores"])
+            pipe.mget(self.keys.group(group_id, "responses"), self.keys.group(group_id, "scores"))
         bodies = [tuple(found) for found in pipe.execute()]
         self.bytes_in += sum(len(body or b"") for found in bodies for body in found)
         return bodies
 
-    def _fields(self, group_id: str, *names: str) -> list[bytes | None]:
-        bodies = self._redis.hmget(self.keys.group(group_id), list(names))
+    def _parts(self, group_id: str, *names: str) -> list[bytes | None]:
+        bodies = self._redis.mget([self.keys.group(group_id, name) for name in names])
         self.bytes_in += sum(len(body) for body in bodies if body is not None)
         return bodies
 
@@ -349,41 +397,54 @@ class Bus:
         """The verifier's hand-over to the learner."""
         return self._pass_on(job, "scores", encode(scores), WorkStream.SCORED)
 
-    def _pass_on(self, job: Job, field: str, body: bytes, onward: WorkStream) -> HandOver:
+    def _pass_on(self, job: Job, part: str, body: bytes, onward: WorkStream) -> HandOver:
         self.bytes_out += len(body)
+        ticket, payload = self.keys.group(job.group_id, "ticket"), self.keys.group(job.group_id, part)
         outcome = self._hand_over(
-            keys=[self.keys.group(job.group_id), self._stream(job.stream), self._stream(onward)],
-            args=[GROUP, job.entry_id, field, body, job.group_id],
+            keys=[ticket, self._stream(job.stream), self._stream(onward), payload],
+            args=[GROUP, job.entry_id, body, job.group_id],
         )
         return HandOver(outcome.decode())
 
     def give_up(self, job: Job, reason: str) -> None:
-        """Send the group to the dead letters and tell the learner, which refunds the ticket as ``poison``."""
+        """Send the group to the dead letters, where the learner finds it and refunds the ticket as ``poison``."""
         self._give_up(
-            keys=[self.keys.group(job.group_id), self._stream(job.stream), self.keys.scored, self.keys.dead_letters],
-            args=[GROUP, job.entry_id, job.group_id, reason[:2000], job.stream.value],
+            keys=[self.keys.group(job.group_id, "ticket"), self._stream(job.stream), self.keys.dead_letters],
+            args=[GROUP, job.entry_id, job.group_id, reason[:2000], job.stream.value, self.worker],
         )
 
     def drop(self, job: Job) -> None:
         """Acknowledge an entry whose group nobody wants any more."""
+        self._acknowledge(job.stream, job.entry_id)
+
+    def _acknowledge(self, stream: WorkStream, entry_id: str) -> None:
         pipe = self._redis.pipeline(transaction=True)
-        pipe.xack(self._stream(job.stream), GROUP, job.entry_id)
-        pipe.xdel(self._stream(job.stream), job.entry_id)
+        pipe.xack(self._stream(stream), GROUP, entry_id)
+        pipe.xdel(self._stream(stream), entry_id)
         pipe.execute()
 
     # --- the learner's end --------------------------------------------------------------------------------------------
 
     def scored(self, *, count: int, block_s: float) -> list[ScoredEntry]:
-        """Newly scored or given-up groups. They stay pending until ``settle``."""
+        """Newly scored or given-up groups. The scored ones stay pending until ``settle``."""
         entries = self._read(WorkStream.SCORED, count, max(1, int(block_s * 1000)))
-        return [
-            ScoredEntry(
-                entry_id=entry_id,
-                group_id=fields[b"g"].decode(),
-                failed=fields[b"failed"].decode(errors="replace") if b"failed" in fields else None,
-            )
+        scored = [
+            ScoredEntry(entry_id=entry_id, group_id=group_id, failed=None)
             for entry_id, fields in entries
+            if (group_id := self._group_of(WorkStream.SCORED, entry_id, fields)) is not None
         ]
+        return scored + self._given_up(count)
+
+    def _given_up(self, count: int) -> list[ScoredEntry]:
+        found = []
+        for _, entries in self._redis.xread({self.keys.dead_letters: self._letter_id}, count=count) or ():
+            for entry_id, fields in entries:
+                self._letter_id = entry_id.decode()
+                text = {key: value.decode(errors="replace") for key, value in fields.items()}
+                by_worker = text.get(b"where") in (WorkStream.PROMPTS, WorkStream.RESPONSES)
+                if by_worker and GROUP_ID.fullmatch(text.get(b"g", "")):
+                    found.append(ScoredEntry(entry_id=None, group_id=text[b"g"], failed=text.get(b"reason", "")))
+        return found
 
     def settle(self, entries: Iterable[ScoredEntry]) -> None:
         """Acknowledge groups that a checkpoint covers (or that are refunded) and forget their payloads."""
@@ -391,15 +452,52 @@ class Bus:
         if not settled:
             return
         pipe = self._redis.pipeline(transaction=True)
-        pipe.xack(self.keys.scored, GROUP, *[entry.entry_id for entry in settled])
-        pipe.xdel(self.keys.scored, *[entry.entry_id for entry in settled])
-        pipe.unlink(*[self.keys.group(entry.group_id) for entry in settled])
+        entry_ids = [entry.entry_id for entry in settled if entry.entry_id is not None]
+        if entry_ids:
+            pipe.xack(self.keys.scored, GROUP, *entry_ids)
+            pipe.xdel(self.keys.scored, *entry_ids)
+        pipe.unlink(*[key for entry in settled for key in self.keys.parts(entry.group_id)])
         pipe.execute()
+
+    def holds_run(self, incarnation: int) -> bool:
+        """Whether Redis still has what the learner of ``incarnation`` put there, or has come back empty."""
+        number, config = self._redis.mget(self.keys.incarnation, self.keys.config)
+        return config is not None and number is not None and int(number) >= incarnation
+
+    def restore_run(self, config: str, incarnation: int, controls: dict[str, str]) -> None:
+        """Give a Redis that came back empty what it held beside groups and weights."""
+        self.store_config(config)
+        if int(self._redis.get(self.keys.incarnation) or 0) < incarnation:
+            self._redis.set(self.keys.incarnation, incarnation)
+        for name, value in controls.items():
+            self.set_control(name, value)
+        self.ensure_groups()
+        self._letter_id = "0"
+
+    def missing(self, group_ids: Sequence[str]) -> list[str]:
+        """Those of ``group_ids`` whose ticket is not there."""
+        pipe = self._redis.pipeline(transaction=False)
+        for group_id in group_ids:
+            pipe.exists(self.keys.group(group_id, "ticket"))
+        return [group_id for group_id, there in zip(group_ids, pipe.execute(), strict=True) if not there]
+
+    def unread(self, known: set[str]) -> list[ScoredEntry]:
+        """Scored entries that are leased to this learner and not among ``known`` (entry ids): the answer that named
+        them was lost with its connection."""
+        if self.under_way(WorkStream.SCORED).get(self.worker, 0) <= len(known):
+            return []
+        reply = self._redis.xreadgroup(GROUP, self.worker, {self.keys.scored: "0"})
+        return [
+            ScoredEntry(entry_id=entry_id.decode(), group_id=fields[b"g"].decode(), failed=None)
+            for _, entries in reply
+            for entry_id, fields in entries
+            if entry_id.decode() not in known and GROUP_ID.fullmatch(fields.get(b"g", b"").decode(errors="replace"))
+        ]
 
     def withdraw(self, group_ids: Sequence[str]) -> None:
         """Forget groups that nobody wants any more and that have not come back: whoever takes one drops it."""
         if group_ids:
-            self._redis.unlink(*[self.keys.group(group_id) for group_id in group_ids])
+            self._redis.unlink(*[key for group_id in group_ids for key in self.keys.parts(group_id)])
 
     # --- weights ------------------------------------------------------------------------------------------------------
 
@@ -408,18 +506,22 @@ class Bus:
         self._redis.xadd(self.keys.weights, {"m": encode(manifest)})
 
     def manifests(self) -> list[Manifest]:
-        """Every manifest still on the stream, oldest first; broken ones go to the dead letters."""
-        return [manifest for _, manifest in self._manifest_entries()]
+        """Every manifest still on the stream, oldest first. Broken ones are passed over, with a dead letter; they leave
+        the stream when the learner next deletes a version."""
+        return [manifest for _, manifest in self._manifest_entries()[0]]
 
-    def _manifest_entries(self) -> list[tuple[bytes, Manifest]]:
-        found = []
+    def _manifest_entries(self) -> tuple[list[tuple[bytes, Manifest]], list[bytes]]:
+        """(entry id, manifest) of the good ones, entry ids of the broken ones."""
+        found, broken = [], []
         for entry_id, fields in self._redis.xrange(self.keys.weights):
             try:
-                found.append((entry_id, decode(Manifest, fields[b"m"])))
-            except (DecodeError, KeyError) as error:
-                self.dead_letter("weights", "", str(error))
-                self._redis.xdel(self.keys.weights, entry_id)
-        return found
+                found.append((entry_id, decode_manifest(fields.get(b"m", b""))))
+            except DecodeError as error:
+                broken.append(entry_id)
+                if entry_id not in self._told:
+                    self.dead_letter("weights", "", str(error))
+        self._told = set(broken)
+        return found, broken
 
     def wait_for_manifest(self, after: tuple[int, int], timeout_s: float) -> bool:
         """Wait until the newest manifest is later than ``after`` = (incarnation, version).
@@ -428,7 +530,7 @@ class Bus:
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            entries = self._manifest_entries()
+            entries, _ = self._manifest_entries()
             # The highest, not the last: a superseded learner's late manifest may stand behind a newer one.
             if max(((found.incarnation, found.version) for _, found in entries), default=after) > after:
                 return True
@@ -451,9 +553,10 @@ class Bus:
 
     def delete_version(self, manifest: Manifest) -> None:
         """Forget a version: its manifest first, so that nobody starts on a payload that is going."""
-        for entry_id, found in self._manifest_entries():
-            if (found.version, found.incarnation) == (manifest.version, manifest.incarnation):
-                self._redis.xdel(self.keys.weights, entry_id)
+        entries, broken = self._manifest_entries()
+        stamp = (manifest.version, manifest.incarnation)
+        for entry_id in [*broken, *(each for each, found in entries if (found.version, found.incarnation) == stamp)]:
+            self._redis.xdel(self.keys.weights, entry_id)
         for index in range(manifest.chunks):
             self._redis.delete(self.keys.weight_chunk(manifest.version, manifest.incarnation, index))
 
@@ -493,10 +596,13 @@ class Bus:
         for member, due in self._redis.zrange(self.keys.workers, 0, -1, withscores=True):
             role, _, worker = member.decode().partition("/")
             body = self._redis.get(self.keys.heartbeat(role, worker))
-            if body is None:
-                lost[member.decode()] = due
-            else:
-                alive.append(decode(Heartbeat, body))
+            try:
+                if body is not None:
+                    alive.append(decode(Heartbeat, body))
+                    continue
+            except DecodeError as error:
+                log.warning("a heartbeat of %s that cannot be read: %s", member.decode(), error)
+            lost[member.decode()] = due
         return alive, lost
 
     def set_state(self, **values: str | int | float) -> None:
@@ -533,19 +639,26 @@ class Bus:
 
     def emit(self, record: dict[str, Any]) -> None:
         """Send a record of measurements to the sink."""
-        self._redis.xadd(self.keys.metrics, {"m": msgpack.packb(record)}, maxlen=METRICS_KEPT, approximate=True)
+        self.last_record = record
+        self._redis.xadd(self.keys.metrics, {"m": encode_record(record)}, maxlen=METRICS_KEPT, approximate=True)
+
+    def newest_metric(self) -> str:
+        """The id of the newest record, ``0`` where there is none."""
+        newest = self._redis.xrevrange(self.keys.metrics, count=1)
+        return newest[0][0].decode() if newest else "0"
 
     def metrics_after(self, last_id: str, block_s: float = 0.0) -> list[tuple[str, dict[str, Any]]]:
-        """Records after ``last_id`` (``0`` for all), oldest first."""
+        """At most 1000 records after ``last_id`` (``0``: from the first), oldest first; a broken one is empty."""
         block = max(1, int(block_s * 1000)) if block_s else None
         reply = self._redis.xread({self.keys.metrics: last_id}, count=1000, block=block)
         found = []
         for _, entries in reply or ():
             for entry_id, fields in entries:
                 try:
-                    found.append((entry_id.decode(), msgpack.unpackb(fields[b"m"])))
-                except (ValueError, KeyError, msgpack.exceptions.UnpackException) as error:
+                    found.append((entry_id.decode(), decode_record(fields.get(b"m", b""))))
+                except DecodeError as error:
                     self.dead_letter("metrics", "", str(error))
+                    found.append((entry_id.decode(), {}))
         return found
 
     def tally(self, verdicts: Sequence[Verdict]) -> None:
@@ -578,25 +691,56 @@ class Bus:
 
     def dead_letter(self, where: str, group_id: str, reason: str) -> None:
         """Keep the record of something that could not be used."""
-        fields = {"where": where, "g": group_id, "reason": reason[:2000]}
+        fields = {"where": where, "g": group_id, "worker": self.worker, "reason": reason[:2000]}
         self._redis.xadd(self.keys.dead_letters, fields, maxlen=10_000, approximate=True)
 
     def dead_letters(self) -> list[dict[str, str]]:
-        """Every dead letter: ``where``, ``g`` (the group) and ``reason``, oldest first."""
+        """Every dead letter: ``where`` (the stream), ``g`` (the group), ``worker`` (who found it), ``reason``; oldest
+        first."""
         return [
             {"id": entry_id.decode()} | {key.decode(): value.decode(errors="replace") for key, value in fields.items()}
             for entry_id, fields in self._redis.xrange(self.keys.dead_letters)
         ]
 
+    def retry(self, group_ids: Iterable[str]) -> list[str]:
+        """Ask the learner for the prompts of poisoned groups again; returns those that were not asked for before."""
+        return [group_id for group_id in group_ids if self._redis.hsetnx(self.keys.retries, group_id, "")]
+
+    def retried(self, group_id: str, ticket: int) -> None:
+        """The prompt of poisoned group ``group_id`` is asked again by ``ticket``."""
+        self._redis.hset(self.keys.retries, group_id, str(ticket))
+
+    def retries(self) -> dict[str, str]:
+        """Groups whose prompts an operator asked for again, and the ticket that took each over, empty before that."""
+        return {key.decode(): value.decode() for key, value in self._redis.hgetall(self.keys.retries).items()}
+
+    def payload_sizes(self, group_id: str) -> dict[str, int]:
+        """Bytes of what Redis still holds of a group: ticket, responses, scores."""
+        pipe = self._redis.pipeline(transaction=False)
+        for key in self.keys.parts(group_id):
+            pipe.strlen(key)
+        return {part: size for part, size in zip(PARTS, pipe.execute(), strict=True) if size}
+
+    def clean(self) -> dict[str, int]:
+        """Remove every key of this run and of no other; how many of each kind. SCAN finds what no stream names any
+        more (a payload whose manifest never came); the run id has no character that means something to MATCH."""
+        removed: Counter[str] = Counter()
+        batch: list[bytes] = []
+        for key in self._redis.scan_iter(match=self.keys.prefix + "*", count=1000):
+            removed[key.decode(errors="replace").removeprefix(self.keys.prefix).split(":")[0]] += 1
+            batch.append(key)
+            if len(batch) == 500:
+                self._redis.unlink(*batch)
+                batch.clear()
+        if batch:
+            self._redis.unlink(*batch)
+        return dict(sorted(removed.items()))
+
     def _stream(self, stream: WorkStream) -> str:
         return self.keys.prefix + stream.value
 
 
-def _public(url: str) -> str:
-    """``url`` without its password."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
-    except ValueError:
-        return "the given --redis-url"
+def refused_or_lost(error: RedisError) -> str:
+    """What an error that ended the work says of Redis."""
+    refused = isinstance(error, (redis.exceptions.NoPermissionError, redis.exceptions.AuthenticationError))
+    return "refuses this user" if refused else "was lost and did not come back"

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -153,6 +154,7 @@ class WeightPublisher:
         self._store = _store(transport, bus, folder, chunk_bytes)
         self._last: tuple[Manifest, FlatWeights] | None = None
         self._since_keyframe = 0
+        self._lock = threading.Lock()  # ``repair`` may come from another thread
         if isinstance(self._store, _FileStore):
             self._store.sweep(incarnation, {stamp_of(manifest) for manifest in bus.manifests()})
 
@@ -163,9 +165,20 @@ class WeightPublisher:
         manifest has left the stream (Redis came back empty), a keyframe is written. Raises ``WeightsError`` when a
         newer incarnation has taken over. Keeps ``weights.buffer`` until the next call.
         """
+        with self._lock:
+            return self._publish(version, weights, checksum(weights.buffer))
+
+    def repair(self) -> bool:
+        """Publish the last version again, whole, where Redis does not have it any more; whether that was so."""
+        with self._lock:
+            if self._last is None:
+                return False
+            before, weights = self._last
+            return self._publish(before.version, weights, before.checksum) is not before
+
+    def _publish(self, version: int, weights: FlatWeights, digest: str) -> Manifest:
         present = self._bus.manifests()
         self._refuse_if_superseded(present)
-        digest = checksum(weights.buffer)
         if self._last is not None and version <= self._last[0].version:
             again = self._last[0]
             if (version, digest, weights.infos) != (again.version, again.checksum, again.tensors):
@@ -239,16 +252,19 @@ class WeightReader:
         folder: Path | None = None,
         lease_s: float = 60.0,
         retry_pause_s: float = 0.25,
+        max_bytes: int | None = None,
     ) -> None:
         """``folder`` is where the file transport's payloads are found; the redis transport needs none. A version is
         leased for ``lease_s`` seconds at a time while it loads. ``retry_pause_s`` lies between attempts: a shared
-        file system may show a file later than Redis shows its manifest.
+        file system may show a file later than Redis shows its manifest. A version above ``max_bytes`` is refused
+        before memory is asked for; by default half of this machine's, since an update holds two.
         """
         self._bus = bus
         self._worker = worker
         self._folder = folder
         self._lease_s = lease_s
         self._retry_pause_s = retry_pause_s
+        self._max_bytes = max_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
         self._held: FlatWeights | None = None
         self.stamp = NOTHING
         """(incarnation, version) of what the last ``fetch`` returned; ``NOTHING`` before the first. Compare it, not
@@ -309,12 +325,16 @@ class WeightReader:
             raise WeightsError("a version its deltas build on is not published any more")
         for manifest in chain:
             _check_manifest(manifest, target)
+        if target.full_bytes > self._max_bytes:
+            raise WeightsError(f"a version of {target.full_bytes} bytes, at most {self._max_bytes} fit on this machine")
         if chain[0].base is not None and held is not None and held.infos != target.tensors:
             raise WeightsError("a delta against tensors of other names or shapes")
         with _Lease(self._bus, self._worker, target.version, self._lease_s) as lease:
             buffer = np.empty(target.full_bytes, np.uint8)
             base = None if held is None else held.buffer
             for manifest in chain:
+                if manifest.transport == "file" and self._folder is None:  # the run's configuration would have one
+                    raise WeightsError("the version is said to be in a shared folder, and none is configured")
                 store = _store(manifest.transport, self._bus, self._folder, CHUNK_BYTES)
                 store.read(manifest, buffer, None if manifest.base is None else base, lease.renew)
                 base = buffer

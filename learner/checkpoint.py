@@ -65,6 +65,12 @@ def save(
     return final
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a learner that died while it wrote left in ``folder``. Only for who holds the run's folder."""
+    for path in folder.glob(f"step-*{_UNFINISHED}"):
+        shutil.rmtree(path)
+
+
 def load(policy: Policy, path: Path) -> dict[str, Any]:
     """Restore ``policy`` (fresh from its model folder) from the checkpoint ``path`` and return the caller's state.
 

@@ -50,6 +50,8 @@ def learn(bus: Bus, service: Service, config: Config, folder: Path) -> None:
     service.doing("loading the model")
     torch.set_num_threads(config.train.threads)
     policy = Policy(config)
+    if policy.rank == 0:
+        checkpoint.sweep(folder / "checkpoints")
     found = checkpoint.newest(folder / "checkpoints")
     state = checkpoint.load(policy, found) if found is not None else None
     if policy.rank != 0:
@@ -82,8 +84,8 @@ class _Desk:
         tokenizer = AutoTokenizer.from_pretrained(expand(config.model.path))
         curriculum = load_curriculum(config, tokenizer)
         book = make_book(config, state)
-        self.incarnation = bus.raise_incarnation(at_least=state["incarnation"] + 1 if state else 1)
         self.ledger = Ledger(folder / "ledger.jsonl")
+        self.incarnation = bus.raise_incarnation(at_least=self.ledger.incarnation + 1)
         open_ledger(self.ledger, bus, config, book, state, self.incarnation)
         bus.clear_work()
         self.sink = MetricsSink(bus, folder, from_step=book.version)
@@ -95,12 +97,14 @@ class _Desk:
             keyframe_every=config.weights.keyframe_every,
         )
         self.intake = Intake(bus, service, book, curriculum, self.ledger, config, incarnation=self.incarnation)
+        self.intake.on_loss = self.publisher.repair
         if state is not None:
             curriculum.restore(state["curriculum"])
             self.intake.entropy_target = state["entropy_target"]
             self.intake.refunds.update(state["refunds"])
             self.intake.tokens_expired = state["tokens_expired"]
             self.intake.pacer.restore(state["pacing"])
+            self.intake.retries.restore(state["retries"])
             self.intake.asked_bound = state["asked_bound"]
             self.intake.guard.restore(state["guard"])
         self.delay = DelayLine(config.flow.inject_lag)

@@ -55,6 +55,8 @@ class Account:
     """Trained since the last step line."""
     trained: set[int] = field(default_factory=set)
     refunded: Counter[str] = field(default_factory=Counter)
+    poisoned: set[str] = field(default_factory=set)
+    """Groups refunded as ``poison`` whose prompt nobody has asked again."""
     worst_staleness: int = 0
     staleness_sum: int = 0
     awaiting_reissue: set[int] = field(default_factory=set)
@@ -194,6 +196,10 @@ def _issued(account: Account, line: dict[str, Any]) -> str | None:
             return f"ticket {ticket} is issued again in stage {line['stage']}, it was of {account.live[ticket][1]}"
         account.live[ticket] = line["version"], line["stage"]
         return None
+    if "retry_of" in line:
+        if line["retry_of"] not in account.poisoned:
+            return f"ticket {ticket} retries group {line['retry_of']}, which is not poisoned or was retried before"
+        account.poisoned.discard(line["retry_of"])
     if ticket != account.next_ticket:
         return f"ticket {ticket} out of order, {account.next_ticket} is next"
     if line["stage"] >= account.stages_open:
@@ -229,6 +235,8 @@ def _refunded(account: Account, line: dict[str, Any]) -> str | None:
     if line["reason"] == "stage_ended" and issued[1] >= account.stage:
         return f"ticket {line['ticket']} is of stage {issued[1]}, which has not ended"
     account.refunded[line["reason"]] += 1
+    if line["reason"] == "poison":
+        account.poisoned.add(f"{line['ticket']}-{account.incarnation}")
     return None
 
 

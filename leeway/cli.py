@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from ..common import address
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -18,6 +20,8 @@ app = typer.Typer(
 )
 prove_app = typer.Typer(no_args_is_help=True, help="Prove a promise by running it.")
 app.add_typer(prove_app, name="prove")
+letters_app = typer.Typer(no_args_is_help=True, help="What could not be used, and why; and asking for it again.")
+app.add_typer(letters_app, name="dead-letters")
 
 Presets = Annotated[
     list[str] | None,
@@ -30,11 +34,9 @@ RunId = Annotated[str, typer.Option("--run", help="The run's id.")]
 AnyRun = Annotated[str | None, typer.Option("--run", help="The run's id; the newest under --runs-dir by default.")]
 RedisUrl = Annotated[
     str | None,
-    typer.Option("--redis-url", envvar="LEEWAY_REDIS_URL", help="redis://[user:password@]host:port/db"),
+    typer.Option("--redis-url", envvar=address.VARIABLE, show_envvar=False, help=address.HELP),
 ]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs/ID/ folders are.")]
-
-LOCAL_REDIS = "redis://127.0.0.1:6379/0"
 
 
 @app.command()
@@ -52,7 +54,8 @@ def up(
     """Run everything on this machine: server, learner, rollout and verifier workers, with a live view."""
     from . import up as desk
 
-    desk.up(run, preset or [], settings or [], redis_url, runs_dir, resume=resume, dry_run=dry_run)
+    server = address.resolve(redis_url) if redis_url else None  # none given: the run brings its own
+    desk.up(run, preset or [], settings or [], server, runs_dir, resume=resume, dry_run=dry_run)
 
 
 @app.command()
@@ -60,7 +63,7 @@ def create(run: RunId, preset: Presets = None, settings: Settings = None, redis_
     """Store a run's configuration in Redis, for roles on cluster nodes to find."""
     from . import up as desk
 
-    desk.create(run, preset or [], settings or [], redis_url or LOCAL_REDIS)
+    desk.create(run, preset or [], settings or [], address.resolve(redis_url))
 
 
 @app.command()
@@ -91,7 +94,7 @@ def learner(
     if preset or settings:
         from . import up as desk
 
-        desk.create(run, preset or [], settings or [], redis_url or LOCAL_REDIS, same_is_fine=True)
+        desk.create(run, preset or [], settings or [], address.resolve(redis_url), same_is_fine=True)
     _become("learner", run, redis_url, "--runs-dir", str(runs_dir))
 
 
@@ -286,6 +289,12 @@ def plan(
     typer.echo(text)
 
 
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+def data(context: typer.Context) -> None:
+    """Prepare training rows: sources, steps, funnel, card. See: leeway data --help"""
+    _exec("data", *context.args)
+
+
 @app.command()
 def sweep(
     preset: Presets = None,
@@ -308,6 +317,26 @@ def sweep(
     from . import sweep as desk
 
     desk.sweep(preset or [], settings or [], grid or [], seeds, out, redis_url, report_only=report_only)
+
+
+@app.command()
+def study(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Studies, as --list has them.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every study, and the table of all verdicts.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="Name the studies and what each asks.")] = False,
+    seeds: Annotated[str, typer.Option(help="Seeds, with commas; three or more give an interval.")] = "11,12,13",
+    steps: Annotated[int | None, typer.Option(help="Training steps a run; 50 by default.", min=1)] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the pages.")] = Path("docs/studies"),
+    runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs' CSV files.")] = Path("runs/studies"),
+    jobs: Annotated[int | None, typer.Option(help="Runs side by side; a core each by default.", min=1)] = None,
+) -> None:
+    """The report's ablations at toy scale, and staleness: run, judge, write the pages. Goes on where it was stopped."""
+    words = [*(names or []), "--seeds", seeds, "--out", str(out), "--runs-dir", str(runs_dir)]
+    words += ["--all"] if everything else []
+    words += ["--list"] if listing else []
+    words += ["--steps", str(steps)] if steps is not None else []
+    words += ["--jobs", str(jobs)] if jobs is not None else []
+    _exec("studies", *words)
 
 
 @app.command()
@@ -334,9 +363,78 @@ def prove_on_policy(
     on_policy(steps, rollout_workers, verifier_workers, preset or ["tiny"], settings or [], runs_dir)
 
 
+# --- a run's keeper -------------------------------------------------------------------------------------------------
+
+
+@letters_app.command("list")
+def dead_letters_list(run: AnyRun = None, redis_url: RedisUrl = None, runs_dir: RunsDir = Path("runs")) -> None:
+    """A line a dead letter: who gave up on which ticket, and why."""
+    from . import letters
+
+    letters.show_all(*_found(run, redis_url, runs_dir))
+
+
+@letters_app.command("show")
+def dead_letters_show(
+    letter: Annotated[str, typer.Argument(help="The letter's id, from the list.")],
+    run: AnyRun = None,
+    redis_url: RedisUrl = None,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Everything that is known of one dead letter."""
+    from . import letters
+
+    letters.show_one(*_found(run, redis_url, runs_dir), letter)
+
+
+@letters_app.command("retry")
+def dead_letters_retry(
+    letter: Annotated[list[str] | None, typer.Argument(help="Letters' ids, from the list.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every letter that is a group's.")] = False,
+    run: AnyRun = None,
+    redis_url: RedisUrl = None,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Ask for their prompts again, each under the next new ticket. The poisoned tickets themselves stay refunded."""
+    from . import letters
+
+    letters.retry(*_found(run, redis_url, runs_dir), letter or [], every=every)
+
+
+@app.command()
+def clean(
+    run: Annotated[str, typer.Argument(help="The run's id.")],
+    force: Annotated[bool, typer.Option("--force", help="Even while its workers are alive.")] = False,
+    redis_url: RedisUrl = None,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Remove what a run has in Redis, and nothing else there; its folder stays. Exit code 5: the run is alive."""
+    from .clean import clean as remove
+
+    remove(*_found(run, redis_url, runs_dir), force=force)
+
+
+@app.command()
+def acl(
+    run: Annotated[str | None, typer.Option("--run", help="Users of this run alone; of every run by default.")] = None,
+    passwords: Annotated[
+        Path | None,
+        typer.Option("--passwords", help="USER PASSWORD lines; made with random ones where it is not there."),
+    ] = None,
+) -> None:
+    """Print Redis users with the least rights that each role needs, for the server's ACL file.
+
+    Without --run the file is whole and turns the default user off; with it the lines are to be added to one.
+    """
+    from .acl import acl as lines
+
+    typer.echo(lines(run, passwords))
+
+
 def _become(role: str, run: str, redis_url: str | None, *more: str) -> None:
     """Replace this process by the role's own; no role is imported at the desk."""
-    _exec(role, "--run", run, "--redis-url", redis_url or LOCAL_REDIS, *more)
+    os.environ[address.VARIABLE] = address.resolve(redis_url)  # not an argument, which anybody on the machine can read
+    _exec(role, "--run", run, *more)
 
 
 def _exec(module: str, *words: str) -> None:
@@ -357,7 +455,7 @@ def _found(run: str | None, redis_url: str | None, runs_dir: Path) -> tuple[str,
     noted = runs_dir / run / "redis-url"
     if redis_url is None and noted.exists():
         redis_url = noted.read_text().strip()
-    return redis_url or LOCAL_REDIS, run
+    return address.resolve(redis_url), run
 
 
 def _ledger_path(run: str, runs_dir: Path) -> Path:
@@ -373,6 +471,14 @@ def main() -> None:
     except LeewayError as error:
         typer.echo(f"leeway: {error}", err=True)
         raise SystemExit(error.exit_code) from None
+    except Exception as error:
+        from ..common.errors import BrokerError
+        from ..common.streams import RedisError, refused_or_lost
+
+        if not isinstance(error, RedisError):
+            raise
+        typer.echo(f"leeway: Redis {refused_or_lost(error)}: {error}", err=True)
+        raise SystemExit(BrokerError.exit_code) from None
 
 
 if __name__ == "__main__":

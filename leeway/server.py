@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +15,9 @@ from ..common.errors import BrokerError, LeewayError
 from ..common.streams import Bus
 
 START_S = 10.0
+KEEP_S = 0.5  # how often the server's keeper looks whether it lives
+
+log = logging.getLogger(__name__)
 
 _LEAVE_WITH_PARENT = """
 import ctypes, os, signal, sys
@@ -43,33 +48,54 @@ def server_binary() -> str:
 
 
 class EmbeddedServer:
-    """A server process that lives as long as this object's context."""
+    """A server process that lives as long as this object's context, and is started again there if it dies."""
 
-    def __init__(self, folder: Path, *, port: int | None = None) -> None:
-        """Keep the data and the log in ``folder``; ``port`` is free by default."""
+    def __init__(self, folder: Path, *, port: int | None = None, options: tuple[str, ...] = (), user: str = "") -> None:
+        """Keep the data and the log in ``folder``; ``port`` is free by default. ``options`` are the server's own;
+        ``user`` (``name:password@``) logs in where they ask for it."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.port = port or _free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.port = port or free_port()
+        self.url = f"redis://{user}127.0.0.1:{self.port}/0"
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
+        self._leaving = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="server", daemon=True)
 
     def __enter__(self) -> EmbeddedServer:
         self.start()
+        self._keeper.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._leaving.set()
+        self._keeper.join()  # first: it may be starting one
         self.stop()
+
+    def _keep(self) -> None:
+        """Start the server again when it dies: its append-only file has what it held, and the roles wait a minute."""
+        while not self._leaving.wait(KEEP_S):
+            process = self._process
+            if process is None or process.poll() is None:
+                continue
+            log.warning("the embedded server died (%d) and is started again", process.returncode)
+            try:
+                self.start()
+            except BrokerError as error:
+                log.error("%s", error)
+                return
 
     def start(self) -> None:
         """Start and wait until it answers; ``BrokerError`` with its log's last lines if it does not."""
-        log = self.folder / "server.log"
+        journal = self.folder / "server.log"
         command = [
             server_binary(),
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder.resolve())),
             *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
             *("--maxmemory-policy", "noeviction", "--daemonize", "no"),
+            *self._options,
         ]
-        with log.open("ab") as output:
+        with journal.open("ab") as output:
             # Its own session: Ctrl-C in the terminal must reach the server last, after the roles have left.
             self._process = subprocess.Popen(
                 leaving_with_parent(command),
@@ -85,8 +111,8 @@ class EmbeddedServer:
             except LeewayError:
                 time.sleep(0.05)
         self.stop()
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-        raise BrokerError(f"the embedded server did not start on port {self.port}; {log} ends with:\n{tail}")
+        tail = "\n".join(journal.read_text(errors="replace").splitlines()[-5:])
+        raise BrokerError(f"the embedded server did not start on port {self.port}; {journal} ends with:\n{tail}")
 
     def stop(self) -> None:
         """End it. Safe to call twice."""
@@ -101,7 +127,8 @@ class EmbeddedServer:
         self._process = None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -91,7 +91,8 @@ def sweep(
     with _told_how_to_go_on(folder), _alone_in(folder) as lock:
         plan.write(folder)
         failed = _run_all(folder, plan, redis_url, lock)
-        typer.echo(f"report: {_report(folder, plan)}")
+        if len(failed) < len(plan.points()):
+            typer.echo(f"report: {_report(folder, plan)}")
     if failed:
         names = ", ".join(point.name for point in failed)
         raise RoleDiedError(

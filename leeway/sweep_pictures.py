@@ -56,14 +56,18 @@ def draw(sweep: Sweep) -> bytes:
 
 
 def draw_frontier(sweep: Sweep) -> bytes:
-    """Throughput, reward and entropy of every setting on one picture, as PNG: those that are not dominated are filled
-    and joined within each family."""
+    """Throughput, reward and entropy of every setting on one picture, as PNG. Filled: not dominated. The line joins
+    those of a family that none of it beats in both throughput and reward by the means."""
     with matplotlib.rc_context(STYLE | {"axes.grid.axis": "both"}):
         figure = Figure(figsize=(11, 7.2), dpi=120)
         ax = figure.add_axes((0.075, 0.1, 0.6, 0.74))
         figure.text(0.075, 0.955, f"{sweep.name}: throughput, reward, entropy", size=14, weight="bold", va="center")
         figure.text(
-            0.075, 0.915, _seeds(sweep) + ". Up and right is better, dark is more entropy.", color=SOFT, va="center"
+            0.075,
+            0.915,
+            _seeds(sweep) + ". Up and right is better, dark is more entropy; line: not beaten in both, by the means.",
+            color=SOFT,
+            va="center",
         )
         frontier, families = sweep.frontier(), sweep.families()
         means = {setting: [sweep.mean(setting, goal).mean for goal in GOALS] for setting in sweep.settings}
@@ -71,7 +75,7 @@ def draw_frontier(sweep: Sweep) -> bytes:
         shades = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.12, 1.0, 256)))
         norm = Normalize(np.nanmin(entropies), max(np.nanmax(entropies), np.nanmin(entropies) + 1e-6))
         for place, members in enumerate(families.values()):
-            joined = sorted(means[s][:2] for s in members if s in frontier)
+            joined = _unbeaten([(means[setting][0], means[setting][1]) for setting in members])
             ax.plot([x for x, _ in joined], [y for _, y in joined], color=SOFT, lw=1.4, ls=LINES[place % 4], zorder=2)
             for setting in members:
                 x, y, entropy = means[setting]
@@ -87,7 +91,7 @@ def draw_frontier(sweep: Sweep) -> bytes:
         ax.set_ylabel("reward at equal samples")
         scale = matplotlib.cm.ScalarMappable(norm, shades)
         figure.colorbar(scale, cax=figure.add_axes((0.93, 0.1, 0.012, 0.74)), label="policy entropy, nats a token")
-        ax.legend(handles=_frontier_legend(families), loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4)
+        ax.legend(handles=_frontier_legend(families), loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5)
         return png(figure)
 
 
@@ -188,6 +192,11 @@ def _first(setting: Setting) -> str:
     return setting.values[0] if setting.values else ""
 
 
+def _unbeaten(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """From left to right, those that no other one reaches in both coordinates."""
+    return sorted((x, y) for x, y in points if not any((a, b) != (x, y) and a >= x and b >= y for a, b in points))
+
+
 def _half(found: Interval) -> float:
     return found.half if found.known else 0.0
 
@@ -213,4 +222,4 @@ def _frontier_legend(families: dict[str, list[Setting]]) -> list[Line2D]:
         return Line2D([], [], ls="", marker=marker, ms=8, color=SOFT, markerfacecolor=face, mew=1.6, label=label)
 
     named = [mark(MARKERS[place % 6], SOFT, family) for place, family in enumerate(families) if family]
-    return [*named, mark("o", SOFT, "on the frontier"), mark("o", "white", "dominated")]
+    return [*named, mark("o", SOFT, "not dominated"), mark("o", "white", "shown to be dominated")]

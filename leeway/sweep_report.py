@@ -115,8 +115,9 @@ wait for the first batch, in which engines start. The reward there is the mean o
 rollout workers' responses got, so where data is n versions old it is that of a policy n versions back.</dd>
 <dt>frontier</dt>
 <dd>A setting is dominated where another is shown to be better in throughput, reward at equal samples or entropy, and is
-shown to be worse in none of them. Filled marks are not dominated; the line joins those that differ in the first key
-alone. Whether more entropy is worth something is for the reader: above its target it is not.</dd>
+shown to be worse in none of them. Filled marks are not dominated. Of settings that differ in the first key alone, the
+line joins those that no other beats in both throughput and reward by the means, shown or not. Whether more entropy is
+worth something is for the reader: above its target it is not.</dd>
 </dl>
 <p>Every run's numbers: <code>sweep.csv</code>; every step's: <code>steps.csv</code>.</p>
 <h2>What the settings share</h2>

@@ -14,17 +14,19 @@ from pathlib import Path
 
 import typer
 
+from ..common import address, exporter
 from ..common.config import Config, compose, dump, expand, parse
+from ..common.diagnosis import diagnose, look
 from ..common.errors import BrokerError, ConfigError, DataError, RoleDiedError, RunExistsError
 from ..common.keys import Keys
 from ..common.ledger import is_complete
 from ..common.metrics import read_steps
-from ..common.streams import Bus, RedisError
+from ..common.streams import Bus, RedisError, refused_or_lost
 from . import status
 from .arithmetic import Shape, describe, shape_of
 from .server import EmbeddedServer
 
-STOP_S = 60.0  # how long the roles have to leave after SIGTERM
+SLACK_S = 10.0  # how much longer than broker.drain_s the roles have to leave after SIGTERM
 QUICK_DEATHS = 5  # restarts in a row of a worker that dies within a minute before the run is given up
 
 
@@ -36,6 +38,9 @@ class Role:
     command: list[str]
     log: Path
     threads: int
+    redis_url: str = ""
+    """Handed over in the environment: anybody can read a command line."""
+    metrics_port: int = 0
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     quick_deaths: int = field(default=0)
@@ -43,7 +48,9 @@ class Role:
     def start(self) -> None:
         """Start it with its own log and its own share of the cores."""
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
-        environment["LEEWAY_SUPERVISOR"] = str(os.getpid())
+        if self.metrics_port:
+            environment[exporter.VARIABLE] = str(self.metrics_port)
+        environment |= {"LEEWAY_SUPERVISOR": str(os.getpid()), address.VARIABLE: self.redis_url}
         with self.log.open("ab") as output:
             # Its own session: Ctrl-C reaches the supervisor alone, which then asks every role to leave.
             self.process = subprocess.Popen(
@@ -60,6 +67,11 @@ class Role:
         """SIGTERM, if it is still there."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL to it and to its process group."""
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def last_words(self) -> str:
         """The end of its log."""
@@ -105,15 +117,15 @@ def up(
     with ExitStack() as stack:
         if redis_url is None:
             redis_url = stack.enter_context(EmbeddedServer(folder / "redis")).url
-        (folder / "redis-url").write_text(redis_url + "\n")
+        address.keep(redis_url, folder / "redis-url")
         bus = Bus(redis_url, run)
         stack.callback(bus.close)
         if bus.has_run() and not resume:
             raise RunExistsError(f"run {run!r} is already in this Redis; choose another --run")
         bus.store_config(dump(config))
         bus.set_state(phase="starting", step=0)
-        roles = _roles(config, run, redis_url, runs_dir)
-        with _supervised(roles):
+        roles = _roles(config, run, runs_dir)
+        with _supervised(roles, redis_url, config.broker.drain_s + SLACK_S):
             _watch(bus, roles, folder, config)
     from .report import write_report
 
@@ -163,11 +175,11 @@ def _refuse_longer(config: Config, shape: Shape) -> None:
         )
 
 
-def _roles(config: Config, run: str, redis_url: str, runs_dir: Path) -> list[Role]:
+def _roles(config: Config, run: str, runs_dir: Path) -> list[Role]:
     logs = runs_dir / run / "logs"
 
     def command(module: str) -> list[str]:
-        return [sys.executable, "-m", f"leeway_rl.{module}", "--run", run, "--redis-url", redis_url]
+        return [sys.executable, "-m", f"leeway_rl.{module}", "--run", run]
 
     learner = [*command("learner"), "--runs-dir", str(runs_dir)]
     if config.train.ranks > 1:
@@ -181,44 +193,57 @@ def _roles(config: Config, run: str, redis_url: str, runs_dir: Path) -> list[Rol
         )
     for index in range(config.verifier.workers):
         roles.append(Role(f"verifier-{index}", command("verifier"), logs / f"verifier-{index}.log", 1))
+    if config.broker.metrics_port:
+        for index, role in enumerate(roles):
+            role.metrics_port = config.broker.metrics_port + index
     return roles
 
 
 @contextmanager
-def _supervised(roles: list[Role]) -> Iterator[None]:
-    """Start the roles; whatever happens, leave none behind. SIGTERM to us is passed on as a wish to stop."""
+def _supervised(roles: list[Role], redis_url: str, stop_s: float) -> Iterator[None]:
+    """Start the roles; whatever happens, leave none behind. SIGTERM, or Ctrl-C, is passed on as a wish to stop; a
+    second one ends everything at once."""
+    asked = False
 
     def ask_all(_signum: int, _frame: object) -> None:
+        nonlocal asked
+        if asked:
+            for role in roles:
+                role.kill()
+            return
+        asked = True
         raise KeyboardInterrupt
 
     # SIGHUP too: a closed terminal must not leave roles behind, which are in sessions of their own.
-    previous = {number: signal.signal(number, ask_all) for number in (signal.SIGTERM, signal.SIGHUP)}
+    previous = {number: signal.signal(number, ask_all) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         for role in roles:
+            role.redis_url = redis_url
             role.start()
         yield
     except KeyboardInterrupt:
         typer.echo("stopping: the learner finishes its step and writes a checkpoint (again to leave at once)", err=True)
         roles[0].ask_to_leave()
-        _wait_for(roles[:1])
+        _wait_for(roles[:1], stop_s)
         raise SystemExit(130) from None
     finally:
+        asked = True  # from here on nothing may interrupt the leaving
         for role in roles:
             role.ask_to_leave()
-        _wait_for(roles)
+        _wait_for(roles, stop_s)
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _wait_for(roles: list[Role]) -> None:
-    deadline = time.monotonic() + STOP_S
+def _wait_for(roles: list[Role], stop_s: float) -> None:
+    deadline = time.monotonic() + stop_s
     for role in roles:
         if role.process is None:
             continue
         try:
             role.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            os.killpg(role.process.pid, signal.SIGKILL)
+            role.kill()
             role.process.wait()
 
 
@@ -240,11 +265,11 @@ def _watch(bus: Bus, roles: list[Role], folder: Path, config: Config) -> None:
             if grown != size:  # a long run's file is not read again twice a second for nothing
                 steps, size = read_steps(folder), grown
             try:
-                view.show(status.look(bus), steps)
+                view.show(look(bus), steps)
             except RedisError as error:
-                raise BrokerError(f"Redis was lost and did not come back: {error}") from error
+                raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
             time.sleep(0.5)
-        view.show(status.look(bus), read_steps(folder))
+        view.show(look(bus), read_steps(folder))
 
 
 def _size(path: Path) -> int:
@@ -323,4 +348,4 @@ class _Lines:
             )
         elif at - self._spoke >= self.QUIET_S:
             self._spoke = at
-            typer.echo(status.diagnose(now).sentence)
+            typer.echo(diagnose(now).sentence)

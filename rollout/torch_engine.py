@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,11 @@ def end_tokens(model_path: str | Path) -> frozenset[int]:
     return ends
 
 
-@torch.inference_mode()
+Sampled = tuple[list[np.ndarray], list[np.ndarray], list[bool]]
+"""Response by response: its tokens (int64, [length], end token included), their log-probabilities under logits/τ
+(float32, nats, [length]), and whether it ended by one of the end tokens."""
+
+
 def sample_group(
     model: PreTrainedModel,
     ticket: Ticket,
@@ -49,34 +53,50 @@ def sample_group(
     weights_changed: Callable[[int], bool] = lambda _: False,
     *,
     recompute: bool = True,
-) -> tuple[list[np.ndarray], list[np.ndarray], list[bool]]:
-    """Sample the G responses of a ticket as one batch; a pure function of the weights and the ticket.
+) -> Sampled:
+    """``sample_groups`` of one ticket: the G responses are a batch of their own, a pure function of the weights and
+    the ticket."""
+    return sample_groups(model, [ticket], ends, weights_changed, recompute=recompute)[0]
+
+
+@torch.inference_mode()
+def sample_groups(
+    model: PreTrainedModel,
+    tickets: Sequence[Ticket],
+    ends: Collection[int],
+    weights_changed: Callable[[int], bool] = lambda _: False,
+    *,
+    recompute: bool = True,
+) -> list[Sampled]:
+    """Sample every ticket's G responses, all as one batch; a pure function of the weights and the tickets.
+
+    ``tickets`` agree in prompt length, G, limit and τ. Each has uniforms of its own, so together they are sampled as
+    each alone would be, up to how the matrix products of a larger batch round.
 
     ``weights_changed(t)`` is asked before token ``t`` >= 1 of every response: it may put other weights into ``model``
     and says whether it did. Then the keys and values of all tokens before are computed anew (``recompute``) or kept.
-
-    Returns, response by response: its tokens (int64, [length], end token included), their log-probabilities under
-    logits/τ (float32, nats, [length]), and whether it ended by one of ``ends``.
     """
-    G, prompt_length = ticket.group_size, len(ticket.prompt_tokens_P)
+    shapes = {(len(t.prompt_tokens_P), t.group_size, t.max_new_tokens, t.temperature) for t in tickets}
+    assert len(shapes) == 1, f"one batch of tickets of different shapes: {shapes}"
+    prompt_length, G, longest, temperature = shapes.pop()
     end_ids = torch.tensor(sorted(ends))
-    generator = torch.Generator().manual_seed(ticket.seed)
+    generators = [torch.Generator().manual_seed(ticket.seed) for ticket in tickets]
     cache = DynamicCache(config=model.config)
-    input_ids = torch.from_numpy(ticket.prompt_tokens_P.astype(np.int64))[None]
+    input_ids = torch.from_numpy(np.stack([ticket.prompt_tokens_P.astype(np.int64) for ticket in tickets]))
     logits_SV = model(input_ids=input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
-    cache.batch_repeat_interleave(G)  # the prompt is read once, then shared by the G rows
-    logits_SV = logits_SV.expand(G, -1)
+    cache.batch_repeat_interleave(G)  # a prompt is read once, then shared by its G rows
+    input_ids, logits_SV = input_ids.repeat_interleave(G, dim=0), logits_SV.repeat_interleave(G, dim=0)
 
     steps: list[torch.Tensor] = []
     logprob_steps: list[torch.Tensor] = []
-    lengths_S = torch.zeros(G, dtype=torch.int64)
-    running_S = torch.ones(G, dtype=torch.bool)
-    for t in range(ticket.max_new_tokens):
+    lengths_S = torch.zeros(len(input_ids), dtype=torch.int64)
+    running_S = torch.ones(len(input_ids), dtype=torch.bool)
+    for t in range(longest):
         # A finished row stays in the batch and its tokens are thrown away: with fewer rows the matrix products of
         # the others would round differently, and their tokens would depend on their neighbours' lengths.
-        logprobs_SV = torch.log_softmax(logits_SV.float() / ticket.temperature, dim=-1)
+        logprobs_SV = torch.log_softmax(logits_SV.float() / temperature, dim=-1)
         cdf_SV = logprobs_SV.exp().cumsum(dim=-1)
-        uniform_S1 = torch.rand(G, 1, generator=generator)
+        uniform_S1 = torch.cat([torch.rand(G, 1, generator=generator) for generator in generators])
         # right=True: the first token whose cdf exceeds u, so a token of probability 0 is never drawn. u < 1 keeps
         # u·total below the last entry, so the index stays inside the vocabulary.
         token_S1 = torch.searchsorted(cdf_SV, uniform_S1 * cdf_SV[:, -1:], right=True)
@@ -84,12 +104,12 @@ def sample_group(
         logprob_steps.append(logprobs_SV.gather(-1, token_S1))
         lengths_S += running_S
         running_S &= ~torch.isin(token_S1[:, 0], end_ids)
-        if not running_S.any() or t + 1 == ticket.max_new_tokens:
+        if not running_S.any() or t + 1 == longest:
             break
         new_S, first = token_S1, prompt_length + t
         if weights_changed(t + 1) and recompute:
             cache, first = DynamicCache(config=model.config), 0
-            new_S = torch.cat([input_ids.expand(G, -1), *steps], dim=1)
+            new_S = torch.cat([input_ids, *steps], dim=1)
         position_ids = torch.arange(first, prompt_length + t + 1)[None]
         logits_SV = model(
             input_ids=new_S, past_key_values=cache, position_ids=position_ids, use_cache=True, logits_to_keep=1
@@ -97,10 +117,29 @@ def sample_group(
 
     tokens_ST = torch.cat(steps, dim=1).numpy()
     logprobs_ST = torch.cat(logprob_steps, dim=1).numpy()
-    lengths = lengths_S.tolist()
+    lengths, finished = lengths_S.tolist(), (~running_S).tolist()
     tokens = [tokens_ST[j, :n] for j, n in enumerate(lengths)]
     logprobs = [logprobs_ST[j, :n] for j, n in enumerate(lengths)]
-    return tokens, logprobs, [not still for still in running_S.tolist()]
+    groups = [slice(G * number, G * (number + 1)) for number in range(len(tickets))]
+    return [(tokens[own], logprobs[own], finished[own]) for own in groups]
+
+
+def as_responses(
+    ticket: Ticket, sampled: Sampled, changes: Sequence[tuple[int, int]], *, worker: str, seconds: float
+) -> Responses:
+    """A group as it goes over the wire. ``changes``: (token, version), which version sampled from which token on."""
+    tokens, logprobs, finished = sampled
+    lengths = [len(t) for t in tokens]
+    return Responses(
+        group_id=ticket.group_id,
+        tokens_T=np.concatenate(tokens).astype(np.uint32),
+        logprobs_T=np.concatenate(logprobs),
+        lengths_S=np.array(lengths, dtype=np.uint32),
+        finished_S=np.array(finished, dtype=np.uint8),
+        spans=np.array(_spans(changes, lengths), dtype=np.uint32),
+        worker=worker,
+        seconds=seconds,
+    )
 
 
 class TorchEngine:
@@ -156,7 +195,7 @@ class TorchEngine:
                 self._under_way = True
             start, changes = time.perf_counter(), [(0, self.version)]
             try:
-                tokens, logprobs, finished = sample_group(
+                sampled = sample_group(
                     self._model, ticket, self._ends, lambda t: self._changed(t, changes), recompute=self._recompute
                 )
             finally:
@@ -164,17 +203,7 @@ class TorchEngine:
                     self._under_way = False
                     self._take()
             seconds = time.perf_counter() - start
-        lengths = [len(t) for t in tokens]
-        return Responses(
-            group_id=ticket.group_id,
-            tokens_T=np.concatenate(tokens).astype(np.uint32),
-            logprobs_T=np.concatenate(logprobs),
-            lengths_S=np.array(lengths, dtype=np.uint32),
-            finished_S=np.array(finished, dtype=np.uint8),
-            spans=np.array(_spans(changes, lengths), dtype=np.uint32),
-            worker=self._worker,
-            seconds=seconds,
-        )
+        return as_responses(ticket, sampled, changes, worker=self._worker, seconds=seconds)
 
     def _changed(self, token: int, changes: list[tuple[int, int]]) -> bool:
         """Take weights that wait, before token ``token`` of the group under way, and write down that they change."""
@@ -211,7 +240,7 @@ class _Weights:
     seconds: float = 0.0
 
 
-def _spans(changes: list[tuple[int, int]], lengths: list[int]) -> list[tuple[int, int, int, int]]:
+def _spans(changes: Sequence[tuple[int, int]], lengths: list[int]) -> list[tuple[int, int, int, int]]:
     """Rows (response, version, start, end) where all responses changed together: ``changes`` is (token, version)."""
     ends = [token for token, _ in changes[1:]] + [max(lengths)]
     return [

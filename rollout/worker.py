@@ -108,7 +108,9 @@ class RolloutWorker:
                     continue
                 try:
                     with self.service.holding(job):
-                        self._generate(job)
+                        done = self._generate(job)
+                    if not done:
+                        self.bus.give_back([job])
                 except DecodeError as error:
                     self.bus.give_up(job, f"ticket: {error}")
                 except RoleDiedError:
@@ -117,19 +119,21 @@ class RolloutWorker:
                     # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
                     log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
 
-    def _generate(self, job: Job) -> None:
+    def _generate(self, job: Job) -> bool:
+        """Whether the job is done with; False where we are to stop before the version that it needs has come."""
         ticket = self.bus.ticket(job.group_id)
         if ticket is None:
             self.bus.drop(job)
-            return
+            return True
         if not self._wait_for_version(ticket):
-            return
+            return False
         with self.service.working("generating"):
             responses = self.engine.generate(ticket)
         outcome = self.bus.hand_over_responses(job, responses)
         log.debug("group %s: %s", job.group_id, outcome)
         if outcome is HandOver.HANDED:
             self.service.count(done=1, tokens=int(responses.lengths_S.sum()))
+        return True
 
     def _has_weights(self) -> bool:
         with self._loaded:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-WINGS = ("rollout", "verifier", "learner")
+WINGS = ("rollout", "verifier", "learner", "data")
 
 
 def imports(path):
@@ -30,14 +30,14 @@ def files(folder):
 
 @pytest.mark.parametrize("wing", WINGS)
 def test_wings_import_common_and_never_each_other(wing):
-    others = {*WINGS, "leeway", "tests", "examples"} - {wing}
+    others = {*WINGS, "leeway", "tests", "examples", "studies"} - {wing}
     for path in files(wing):
         assert not {name.split(".")[0] for name in imports(path)} & others, path
 
 
 def test_common_imports_nothing_of_ours():
     for path in files("common"):
-        assert not {name.split(".")[0] for name in imports(path)} & {*WINGS, "leeway", "leeway_rl"}, path
+        assert not {name.split(".")[0] for name in imports(path)} & {*WINGS, "leeway", "leeway_rl", "studies"}, path
 
 
 PURE_FLOW = {"leeway/simulate.py": {"learner.flow.pacing", "learner.flow.staleness", "learner.flow.tickets"}}
@@ -46,7 +46,7 @@ PURE_FLOW = {"leeway/simulate.py": {"learner.flow.pacing", "learner.flow.stalene
 
 def test_the_desk_imports_no_role_but_the_rules_it_simulates():
     for path in files("leeway"):
-        found = {name for name in imports(path) if name.split(".")[0] in WINGS}
+        found = {name for name in imports(path) if name.split(".")[0] in {*WINGS, "studies"}}
         assert found == PURE_FLOW.get(path.relative_to(ROOT).as_posix(), set()), path
 
 
@@ -98,5 +98,5 @@ def test_a_foreign_package_called_common_changes_nothing(tmp_path):
 
 
 def test_no_room_is_called_by_a_name_that_says_nothing():
-    names = {path.stem for folder in ("common", "leeway", "examples", *WINGS) for path in files(folder)}
+    names = {path.stem for folder in ("common", "leeway", "examples", "studies", *WINGS) for path in files(folder)}
     assert not names & {"utils", "util", "helpers", "misc", "manager", "common"}

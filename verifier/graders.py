@@ -18,7 +18,10 @@ class Grader(Protocol):
     ) -> tuple[VerdictKind, str]: ...
 
 
-GRADERS: Mapping[str, Grader] = {"math": math_answer.grade_math}
+SOLUTION = "solution"
+"""Mathematics that need not box its answer: solutions out of books, when data is prepared (``leeway data``)."""
+
+GRADERS: Mapping[str, Grader] = {"math": math_answer.grade_math, SOLUTION: math_answer.grade_solution}
 
 CODE = "code"
 """Graded by ``code_answer``, which runs what it grades."""
@@ -34,7 +37,7 @@ class QuickGrader(Protocol):
     ) -> tuple[VerdictKind, str] | None: ...
 
 
-QUICK_GRADERS: Mapping[str, QuickGrader] = {"math": math_answer.quickly}
+QUICK_GRADERS: Mapping[str, QuickGrader] = {"math": math_answer.quickly, SOLUTION: math_answer.quickly_solution}
 
 
 def grader_for(ability: str) -> Grader:

@@ -85,6 +85,37 @@ def quickly(
     return _judge_exactly(math_rules.said(answer), golds)[0]
 
 
+def grade_solution(
+    response_text: str,
+    golds: tuple[str, ...],
+    finished: bool,
+    *,
+    reasoning_open: bool = False,
+    clock_s: float | None = 10.0,
+) -> tuple[VerdictKind, str]:
+    """Whether a written solution ends in one of ``golds`` (report 6.1): by its box, or by what Math-Verify finds in
+    prose that boxes nothing. For preparing data, where nobody gains by writing two answers; never for rewards."""
+    answer, boxed, no_answer = _found(response_text, finished, reasoning_open, False)
+    if no_answer or boxed:
+        return no_answer or _judge(answer, golds, boxed, clock_s)
+    try:
+        with _clock(clock_s):
+            for gold in filter(str.strip, golds):
+                if _math_verify_equal(answer, _plain_gold(gold), boxed=False):
+                    return VerdictKind.CORRECT, "equal to Math-Verify"
+    except _Overrun:
+        return VerdictKind.TIMEOUT, f"still comparing after {clock_s:g} s"
+    return VerdictKind.WRONG, f"ends in {answer[-80:]}"
+
+
+def quickly_solution(
+    response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool = False
+) -> tuple[VerdictKind, str] | None:
+    """``grade_solution``'s verdict where its box settles it, else None."""
+    found = quickly(response_text, golds, finished, reasoning_open=reasoning_open)
+    return None if found is not None and found[0] is VerdictKind.NO_ANSWER and finished else found
+
+
 def _found(
     response_text: str, finished: bool, reasoning_open: bool, require_boxed: bool
 ) -> tuple[str, bool, tuple[VerdictKind, str] | None]:

@@ -1,7 +1,8 @@
 """``leeway verify IN.jsonl --out OUT.jsonl``: grades a file of responses, without Redis and without a model.
 
 A row has ``id``, ``response``, and ``answer`` (a gold or a list of alternatives: mathematics) or ``tests`` (code);
-``finished`` (true by default) and ``reasoning_open`` (false) as in a run. OUT gets ``id``, ``verdict``, ``reason``,
+``finished`` (true by default) and ``reasoning_open`` (false) as in a run. ``boxed`` (true) set to false takes an answer
+out of prose where nothing is boxed: for solutions out of books. OUT gets ``id``, ``verdict``, ``reason``,
 ``seconds``, ``peak_bytes`` for every row that can be read, in IN's order; the others are reported by line.
 
 Memory does not grow with the file: rows are read as graders become free, and verdicts are written as soon as all
@@ -29,7 +30,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from ..common.errors import DataError, LeewayError
 from ..common.types import Verdict, VerdictKind
 from .code_tests import parse_tests
-from .graders import CODE
+from .graders import CODE, SOLUTION
 from .pool import GradeItem, GraderPool
 
 AHEAD = 20_000
@@ -67,7 +68,8 @@ def read_row(line: bytes) -> tuple[str | int, GradeItem]:
     if ("answer" in row) == ("tests" in row):
         raise RowError("one of 'answer' (mathematics) and 'tests' (code) is due")
     if "answer" in row:
-        ability, golds = "math", _golds(row["answer"])
+        boxed = _of_kind({"boxed": True} | row, "boxed", bool)
+        ability, golds = "math" if boxed else SOLUTION, _golds(row["answer"])
     else:
         ability, golds = CODE, _tests(json.loads(line)["tests"])  # again, with its numbers as numbers
     return row_id, GradeItem(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ...common.config import Config
 from ...common.types import Ticket
 from .prompts import PromptSource, load_prompts, sampling_seed
+from .retries import Draw
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,9 +54,13 @@ class Curriculum:
         self._drop(solved if len(solved) < len(self._sources[-1]) else ())
         return len(self._dropped[-1])
 
-    def ticket(self, number: int, stage: int, *, min_version: int, incarnation: int = 1) -> Ticket:
-        """Ticket ``number``, of an open stage; each pass over the stage's prompts is its own permutation."""
-        prompt, settings = self._sources[stage].prompt(number), self._stages[stage]
+    def ticket(
+        self, number: int, stage: int, *, min_version: int, incarnation: int = 1, draw: Draw | None = None
+    ) -> Ticket:
+        """Ticket ``number``, of an open stage; each pass over the stage's prompts is its own permutation. With ``draw``
+        it asks what that ticket asked, and samples it as its own stage does, with its own seed."""
+        drawn = draw or Draw(number, stage)
+        prompt, settings = self._sources[drawn.stage].prompt(drawn.ticket), self._stages[stage]
         return Ticket(
             ticket=number,
             incarnation=incarnation,

@@ -16,12 +16,13 @@ import logging
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from ...common.codec import decode
-from ...common.config import Config, Overflow
+from ...common.config import Config, Overflow, dump
 from ...common.errors import DecodeError
 from ...common.ledger import Ledger
 from ...common.service import Service
@@ -32,12 +33,15 @@ from ..packing import ScoredGroup
 from .curriculum import Curriculum
 from .guard import Guard
 from .pacing import Pacer
+from .retries import Retries
 from .staleness import check_spans, expired, head_staleness, tokens_past
 from .tickets import TicketBook
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
+MEND_S = 2.0
+"""How often the live tickets are compared with what Redis holds."""
 
 REFUNDS = ("zero_advantage", "poison", "expired", "stage_ended", "run_ended")
 """Why a ticket may leave untrained: no response differs from the others in reward; generation, grading or decoding
@@ -83,6 +87,7 @@ class Intake:
         """Response tokens of every group that arrived, refunded ones included."""
         self._lock = threading.Condition()
         self.pacer = Pacer()
+        self.retries = Retries()
         self.guard = Guard(least_ess=config.flow.least_ess, patience=config.flow.guard_patience)
         self.asked_bound = book.max_staleness
         """η as the operator asks for it; the book's may be lower, where the guard has stepped in."""
@@ -97,6 +102,9 @@ class Intake:
         self.tokens_expired = 0
         """Response tokens generated and then refunded for their age."""
         self._paused = False
+        self._mended_at = 0.0
+        self.on_loss: Callable[[], object] = lambda: None
+        """Called where Redis has come back empty, before any ticket is put there again."""
         self._thread = threading.Thread(target=self._guarded_loop, name="intake", daemon=True)
         self._ended = threading.Event()
 
@@ -156,6 +164,7 @@ class Intake:
             for group in groups:
                 self._write_trained(group, step)
                 self._saw(group.ticket.ticket)
+                self.retries.close(group.ticket.ticket)
                 del self._groups[group.ticket.ticket]
                 del self._tickets[group.ticket.ticket]
                 self._settled.append(self._entries.pop(group.ticket.ticket))
@@ -217,6 +226,7 @@ class Intake:
                 "overflow": self.book.overflow,
                 "pipeline_depth": self.book.pipeline_depth,
                 "pacing": self.pacer.state(),
+                "retries": self.retries.state(),
                 "tokens_expired": self.tokens_expired,
                 "entropy_target": self.entropy_target,
                 "refunds": dict(self.refunds),
@@ -241,8 +251,14 @@ class Intake:
         """Consumes scored, produces prompts. Acknowledged by ``checkpointed`` (trained) or at once (refunded). Dying
         here loses nothing: the next incarnation goes back to the checkpoint and issues again what was live."""
         while not self._ended.is_set():
+            lost = not self.bus.holds_run(self.incarnation)
+            if lost:
+                self._restore_run()
+            if lost or time.monotonic() - self._mended_at >= MEND_S:
+                self._mend()
             with self._lock:
                 self._take_up_controls()
+                self.retries.ask(self.bus.retries())
                 self._issue_while_room()
             entries = self.bus.scored(count=64, block_s=POLL_S)
             payloads = self.bus.scored_payloads([entry.group_id for entry in entries]) if entries else []
@@ -251,6 +267,39 @@ class Intake:
                     self._take_in(entry, payload)
                     self._issue_while_room()
                     self._lock.notify_all()
+
+    def _restore_run(self) -> None:
+        """Redis is disposable: what it held and we know goes back there, the newest weights included."""
+        log.warning("Redis has lost the run: what is live is put there again")
+        with self._lock:
+            controls = {
+                "max_staleness": str(self.asked_bound),
+                "overflow": self.book.overflow,
+                "pipeline_depth": str(self.book.pipeline_depth),
+                "target_entropy": str(self.entropy_target),
+                "paused": str(int(self._paused)),
+            }
+        self.bus.restore_run(dump(self.config), self.incarnation, controls)
+        self.on_loss()
+
+    def _mend(self) -> None:
+        """Put live tickets back that Redis does not have any more, under the same group ids: the first hand-over
+        counts, of then or of now. And take in what was leased to us in an answer that never arrived."""
+        with self._lock:
+            waiting = {ticket.group_id: ticket for n, ticket in self._tickets.items() if not self.book.live[n].ready}
+            lost = self.bus.missing(list(waiting))
+            self.bus.issue(*[waiting[group_id] for group_id in lost])
+            if lost:
+                log.warning("%d live tickets were gone from Redis and are there again", len(lost))
+            settling = [*self._entries.values(), *self._settled]
+            known = {entry.entry_id for entry in settling if entry.entry_id is not None}
+            unread = self.bus.unread(known)
+            for entry, payload in zip(
+                unread, self.bus.scored_payloads([each.group_id for each in unread]), strict=True
+            ):
+                self._take_in(entry, payload)
+            self._lock.notify_all()
+            self._mended_at = time.monotonic()
 
     def _pace(self) -> None:
         """Let the depth follow what has been measured."""
@@ -273,7 +322,14 @@ class Intake:
     def _issued(self, number: int, *, reissued: bool) -> Ticket:
         """The ticket of a number that is live from now on, to be put on the stream."""
         stage = self.book.live[number].stage
-        ticket = self.curriculum.ticket(number, stage, min_version=self.book.sampled_by, incarnation=self.incarnation)
+        retry = self.retries.of(number) if reissued else self.retries.take(number)
+        ticket = self.curriculum.ticket(
+            number,
+            stage,
+            min_version=self.book.sampled_by,
+            incarnation=self.incarnation,
+            draw=None if retry is None else retry.draw,
+        )
         # The ledger first: a ticket that workers know and the ledger does not could never be accounted for.
         self.ledger.write(
             "issued",
@@ -283,7 +339,10 @@ class Intake:
             stage=ticket.stage,
             prompt=ticket.prompt_id,
             reissued=reissued,
+            **({} if retry is None else {"retry_of": retry.group_id}),
         )
+        if retry is not None:
+            self.bus.retried(retry.group_id, number)
         self._tickets[number] = ticket
         self.pacer.issued(number, time.monotonic())
         return ticket
@@ -296,7 +355,7 @@ class Intake:
             return
         self._entries[number] = entry
         if entry.failed is not None:
-            log.warning("ticket %d given up: %s", number, entry.failed)
+            log.warning("ticket %d given up: %s", number, entry.failed, extra={"ticket": entry.group_id})
             self._refund(number, "poison")
             return
         try:
@@ -308,7 +367,7 @@ class Intake:
             self._verdicts[number] = [verdict.kind.value for verdict in found.verdicts]
         except DecodeError as error:
             self.bus.dead_letter("scored", entry.group_id, str(error))
-            log.warning("ticket %d cannot be used: %s", number, error)
+            log.warning("ticket %d cannot be used: %s", number, error, extra={"ticket": entry.group_id})
             self._refund(number, "poison")
             return
         self.pacer.arrived(number, time.monotonic())
@@ -348,6 +407,9 @@ class Intake:
         self.ledger.write("refunded", ticket=number, version=self.book.version, reason=reason, **why)
         self.refunds[reason] += 1
         self._saw(number)
+        if reason == "poison":
+            self.retries.poisoned(number, self.book.live[number].stage, self._tickets[number].group_id)
+        self.retries.close(number)
         self.book.refund(number)
         if reason in ("stage_ended", "run_ended"):
             self.pacer.withdrawn(number)
@@ -425,7 +487,7 @@ class Intake:
         if controls.get("overflow", self.book.overflow) != self.book.overflow:
             self._record("overflow", self.book.overflow, controls["overflow"])
             self.book.overflow = cast(Overflow, controls["overflow"])
-        paused = controls.get("paused") == "1"
+        paused = controls.get("paused", str(int(self._paused))) == "1"
         if paused != self._paused:
             self._record("paused", self._paused, paused)
             self._paused = paused

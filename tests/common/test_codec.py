@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from leeway_rl.common.codec import SCHEMA, decode, encode
+from leeway_rl.common.codec import SCHEMA, decode, decode_manifest, decode_record, encode, encode_record
 from leeway_rl.common.errors import DecodeError
-from leeway_rl.common.types import Responses, Scores, Ticket
+from leeway_rl.common.types import Manifest, Responses, Scores, TensorInfo, Ticket
 
 from tests.samples import a_ticket, some_responses, some_scores
 
@@ -75,6 +75,56 @@ def test_a_huge_declared_shape_allocates_nothing():
     array = an_array("<f8", [2**39, 2**39], b"")
     with pytest.raises(DecodeError, match="an array of 0 bytes"):
         decode(Scores, msgpack.packb([SCHEMA, "Scores", [array]]))
+
+
+def test_a_message_above_its_types_bound_is_refused_unread_and_never_sent():
+    with pytest.raises(DecodeError, match="Scores: 16777217 bytes is above the bound of 16777216"):
+        decode(Scores, bytes((1 << 24) + 1))
+    with pytest.raises(ValueError, match="a Scores of 17000020 bytes: readers take at most 16777216"):
+        encode(Scores(group_id="7-1", verdicts=(), worker="w" * 17_000_000))
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"tokens_T": np.zeros((5, 1), np.uint32)}, "Responses.tokens_T: an array of uint32 [5, 1]"),
+        ({"tokens_T": np.zeros(5, np.float32)}, "Responses.tokens_T: an array of float32"),
+        ({"logprobs_T": np.zeros(5, np.int32)}, "Responses.logprobs_T: an array of int32"),
+        ({"spans": np.zeros((2, 3), np.uint32)}, "Responses.spans: an array of uint32 [2, 3]"),
+        ({"seconds": float("nan")}, "Responses.seconds: nan is not finite"),
+    ],
+)
+def test_arrays_of_another_kind_or_shape_and_numbers_that_are_none_are_refused(changes, what):
+    with pytest.raises(DecodeError) as caught:
+        decode(Responses, encode(some_responses(a_ticket(), **changes)))
+    assert what in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"chunks": 1 << 40}, "1099511627776 chunks is outside"),
+        ({"chunks": -1}, "-1 chunks"),
+        ({"version": -1}, "a negative number"),
+        ({"tensors": (TensorInfo(name="x", dtype="bfloat16", shape=(-1,)),)}, "tensor 'x' has an impossible shape"),
+        ({"tensors": (TensorInfo(name="x", dtype="bfloat16", shape=(1,) * 9),)}, "tensor 'x' has an impossible shape"),
+    ],
+)
+def test_a_manifest_of_impossible_sizes_is_refused(changes, what):
+    info = TensorInfo(name="w", dtype="bfloat16", shape=(2, 2))
+    fields = {"version": 0, "incarnation": 1, "transport": "redis", "base": None, "tensors": (info,), "chunks": 1}
+    fields |= {"payload_bytes": 8, "full_bytes": 8, "checksum": "0" * 64}
+    assert decode_manifest(encode(Manifest(**fields))).chunks == 1
+    with pytest.raises(DecodeError, match=what):
+        decode_manifest(encode(Manifest(**fields | changes)))
+
+
+@pytest.mark.parametrize("record", [b"", b"\xc1", [1], {"a": [1]}, {1: 2}, {"a": b"raw"}])
+def test_a_record_of_measurements_is_names_with_numbers_and_texts(record):
+    with pytest.raises(DecodeError, match="record:"):
+        decode_record(record if isinstance(record, bytes) else msgpack.packb(record))
+    good = {"role": "rollout", "weights/load_s": 0.5, "n": 3}
+    assert decode_record(encode_record(good)) == good
 
 
 def test_a_wrong_field_is_named_with_its_path():

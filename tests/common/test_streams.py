@@ -6,7 +6,7 @@ import pytest
 from leeway_rl.common.codec import encode
 from leeway_rl.common.errors import BrokerError, DecodeError
 from leeway_rl.common.streams import Bus, HandOver, WorkStream
-from leeway_rl.common.types import Heartbeat
+from leeway_rl.common.types import Heartbeat, Manifest, TensorInfo
 
 from tests.samples import a_ticket, some_responses, some_scores
 
@@ -119,9 +119,52 @@ def test_a_group_given_up_reaches_the_learner_and_the_dead_letters(bus):
 
 def test_a_broken_ticket_says_so(bus):
     bus.issue(a_ticket())
-    bus._redis.hset(bus.keys.group("7-1"), "ticket", b"\x00garbage")
+    bus._redis.set(bus.keys.group("7-1", "ticket"), b"\x00garbage")
     with pytest.raises(DecodeError):
         bus.ticket("7-1")
+
+
+@pytest.mark.parametrize("fields", [{"x": "1"}, {"g": "7"}, {"g": b"\xff\xfe"}, {"g": "1-1-1"}, {"g": "9" * 40 + "-1"}])
+def test_an_entry_that_names_no_group_is_a_dead_letter_and_work_goes_on(make_bus, wait_until, fields):
+    bus, other = make_bus("first"), make_bus("other")
+    for stream in ("prompts", "scored"):
+        bus._redis.xadd(bus.keys.prefix + stream, fields)
+    bus._redis.xreadgroup("workers", "died before it looked", {bus.keys.prompts: ">"})
+    bus.issue(a_ticket())
+    assert [job.group_id for job in take(bus)] == ["7-1"]
+    wait_until(lambda: take(other, count=4) == [] and len(bus.dead_letters()) == 1, "the lease ends")
+    assert bus.scored(count=10, block_s=0.05) == []
+    assert ["names no group" in letter["reason"] for letter in bus.dead_letters()] == [True, True]
+    assert (bus.depths()["prompts"], bus.depths()["scored"]) == (1, 0)
+
+
+def test_a_broken_manifest_is_told_of_once_and_goes_with_the_next_version(make_bus):
+    learner, worker = make_bus("learner"), make_bus("worker")
+    learner._redis.xadd(learner.keys.weights, {"m": b"garbage"})
+    for _ in range(3):
+        assert worker.manifests() == []
+    assert [letter["where"] for letter in worker.dead_letters()] == ["weights"]
+    info = TensorInfo(name="w", dtype="bfloat16", shape=(1,))
+    manifest = Manifest(
+        version=0, incarnation=1, transport="redis", base=None, tensors=(info,), chunks=1, payload_bytes=2,
+        full_bytes=2, checksum="",
+    )  # fmt: skip
+    learner.publish_manifest(manifest)
+    learner.delete_version(manifest)
+    assert learner._redis.xlen(learner.keys.weights) == 0
+
+
+def test_a_broken_heartbeat_is_a_lost_worker(bus):
+    bus._redis.set(bus.keys.heartbeat("rollout", "w"), b"garbage")
+    bus._redis.zadd(bus.keys.workers, {"rollout/w": 5.0})
+    assert bus.workers() == ([], {"rollout/w": 5.0})
+
+
+def test_a_broken_record_of_measurements_is_passed_over(bus):
+    bus._redis.xadd(bus.keys.metrics, {"m": b"\xc1"})
+    bus.emit({"role": "rollout"})
+    assert [record for _, record in bus.metrics_after("0")] == [{}, {"role": "rollout"}]
+    assert [letter["where"] for letter in bus.dead_letters()] == ["metrics"]
 
 
 def test_a_server_that_lost_everything_gets_its_groups_back(bus):

@@ -10,17 +10,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from leeway_rl.studies.catalogue import STUDIES as CATALOGUE
 
 from tests.integration.running import leeway, metrics, start
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-BY_MAKE = {"make demo", "make test", "make check", "make smollm2", "make setup"}
+BY_MAKE = {"make demo", "make test", "make check", "make fuzz", "make smollm2", "make setup"}
 """What is not started from inside the tests: they are started by it, or it takes an hour. Their targets are checked."""
 
 BEFORE = [
     "leeway config",
+    "leeway acl --passwords passwords",
     "leeway up --preset smollm2 --dry-run",
     "leeway up --preset skywork-or1-7b --dry-run",
     "leeway up --preset skywork-or1-32b --dry-run",
@@ -28,6 +30,8 @@ BEFORE = [
 DURING = [
     "leeway pause",  # first, so that the run cannot end before the others have been tried
     "leeway status",
+    "leeway dead-letters list",
+    "leeway dead-letters retry --all",
     "leeway set max-staleness 2",
     "leeway set overflow mask",
     "leeway set pipeline-depth 64",
@@ -65,10 +69,22 @@ PLANS = [
     TIMED.format(mean=500, sigma=0.25, longest="") + "--max-staleness 8 --overflow wait,mask",
 ]
 """Executed with fewer steps of smaller batches: what they print as they stand is in docs/planning.md."""
+DATA = [
+    "leeway data run examples/data/recipe.toml --out my-data",
+    "leeway data show my-data/stages/06-decontaminate",
+    "leeway data formats",
+    "leeway data load --name mine --format taco --path examples/data/taco.jsonl --out my-stage",
+    "leeway data links my-data/stages/02-duplicates --no-figures --out my-other-stage",
+]
+SWEEP = "leeway sweep --preset tiny --grid flow.max_staleness=0,1,2,4,8 --grid entropy.control=adaptive,none --seeds 3"
 SWEEPS = [
-    "leeway sweep --preset tiny --grid flow.max_staleness=0,1,2,4,8 --grid entropy.control=adaptive,none --seeds 3",
+    SWEEP,
+    f"{SWEEP} --set train.steps=30 --set train.groups_per_step=4 --set train.group_size=32 "
+    "--set train.minibatch_groups=2 --set train.reuse=2 --set entropy.delta=0.02 --set flow.pipeline_depth=36",
 ]
 """Half an hour each; test_sweep.py runs a small one. Here they are checked as far as they go without a run."""
+STUDIES = ["leeway study --all", "leeway study --list", *(f"leeway study {name}" for name in CATALOGUE)]
+"""An hour all together; tests/studies runs each with one step."""
 VERIFY = "leeway verify in.jsonl --out out.jsonl --jobs 8"
 HARD_BOUND = "python benchmarks/hard_bound.py"
 PROVE = "leeway prove on-policy --steps 5 --rollout-workers 2 --verifier-workers 2"
@@ -86,7 +102,7 @@ EXAMPLE = "python examples/one_process.py --preset tiny --steps 5"
 def documented():
     """Commands in fenced blocks (one a line) and in inline code, without placeholders in capitals."""
     found = set()
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         text = path.read_text()
         fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)
         inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
@@ -108,8 +124,10 @@ def test_every_documented_command_is_executed_or_a_make_target():
         PROVE,
         HARD_BOUND,
         VERIFY,
+        *DATA,
         *PLANS,
         *SWEEPS,
+        *STUDIES,
         CREATE,
         ONE_RANK,
         EXAMPLE,
@@ -132,6 +150,8 @@ def test_every_documented_command_is_executed_or_a_make_target():
         "leeway create",
         "leeway prove",
         "leeway plan",
+        "leeway data",
+        "leeway verify",
         "leeway sweep",
     }
     assert documented() - executed - bare - scripts == set()
@@ -234,6 +254,19 @@ def test_the_example_runs_by_itself(short):
     done = subprocess.run([*command[:-1], "1"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("sha256 ")
+
+
+def test_data_is_prepared_as_documented(tmp_path):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "presets").symlink_to(ROOT / "presets")
+    said = []
+    for command in DATA:
+        done = leeway(*shlex.split(command)[1:], cwd=tmp_path)
+        assert done.returncode == 0, command + done.stdout + done.stderr
+        said.append(done.stdout)
+    assert said[0] in (ROOT / "docs/data.md").read_text()
+    assert "A lamp maker has 14 red lamps" in said[1]
+    assert said[4] == "links: 14 rows, 13 kept; dropped: 1 an external link\n"
 
 
 def test_a_file_of_responses_is_graded_as_documented(tmp_path):

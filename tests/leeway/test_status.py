@@ -2,14 +2,18 @@
 
 import io
 import json
+import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from leeway_rl.common.diagnosis import Snapshot, alarms, diagnose, look
 from leeway_rl.common.types import Heartbeat, Verdict, VerdictKind
-from leeway_rl.leeway.status import ALARM, Snapshot, alarms, diagnose, look, render, show
+from leeway_rl.leeway.status import ALARM, render, show
 from rich.console import Console
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 NOW = 1_000_000.0
 
 
@@ -62,7 +66,9 @@ IDLE = beat("rollout", "waiting for prompts")
         ),
         (snapshot(beat("learner", "training step 3"), IDLE, GRADES), False, "rollout waits for the learner"),
         (snapshot(beat("learner", "training step 3"), GENERATES, GRADES), False, "nobody waits"),
-        (snapshot(WAITS, IDLE, GRADES), False, "the run may be paused"),
+        (snapshot(WAITS, IDLE, GRADES), False, "no ticket is out: the learner is about to issue"),
+        (replace(snapshot(WAITS, IDLE, GRADES), paused=True), False, "the run is paused; leeway resume goes on"),
+        (snapshot(WAITS, IDLE, GRADES, stalled="nothing has moved for 30 min"), True, "nothing has moved for 30 min"),
         (snapshot(phase="finished"), False, "the run is finished at step 3"),
     ],
 )
@@ -152,4 +158,8 @@ def test_an_alarm_has_an_exit_code_of_its_own(redis_url, bus, capsys):
         bus.tally([Verdict(kind=VerdictKind.CORRECT, reason="", seconds=0.0)] * 2)
     capsys.readouterr()
     assert show(redis_url, bus.run, as_json=True) == ALARM
-    assert "reward 1" in json.loads(capsys.readouterr().out)["alarms"][0]
+    shown = json.loads(capsys.readouterr().out)
+    assert "reward 1" in shown["alarms"][0]
+    described = (ROOT / "docs/operations.md").read_text().partition("--json`")[2].partition("**Stall")[0]
+    names = set(re.findall(r"`(\w+)`", described))
+    assert {*shown, *shown["workers"][0], *shown["queued"]} <= names, "docs/operations.md has the schema"

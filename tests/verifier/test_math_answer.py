@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier.graders import grader_for
-from leeway_rl.verifier.math_answer import MAX_ANSWER_CHARS, extract_answer, grade_math
+from leeway_rl.verifier.math_answer import (
+    MAX_ANSWER_CHARS,
+    extract_answer,
+    grade_math,
+    grade_solution,
+    quickly_solution,
+)
 
 CORRECT, WRONG, NO_ANSWER = VerdictKind.CORRECT, VerdictKind.WRONG, VerdictKind.NO_ANSWER
 
@@ -201,3 +207,22 @@ def test_an_unknown_ability_names_itself_and_the_known_ones() -> None:
 )
 def test_a_box_in_other_words_is_a_box(response, answer):
     assert extract_answer(response, finished=True) == answer
+
+
+@pytest.mark.parametrize(
+    ("solution", "gold", "kind"),
+    [
+        (r"Six of 36 outcomes, so $\frac{1}{6}$.", r"\frac{1}{6}", VerdictKind.CORRECT),
+        (r"$360 = 2^3 \cdot 3^2 \cdot 5$ has $4 \cdot 3 \cdot 2 = 24$ divisors.", "24", VerdictKind.CORRECT),
+        ("There are 24.", "24", VerdictKind.CORRECT),
+        ("There are 25.", "24", VerdictKind.WRONG),
+        ("It is so.", "24", VerdictKind.WRONG),
+        (r"There are 24: \boxed{25}.", "24", VerdictKind.WRONG),
+        (r"There are 25: \boxed{24}.", "24", VerdictKind.CORRECT),
+        ("", "24", VerdictKind.NO_ANSWER),
+    ],
+)
+def test_a_written_solution_answers_by_its_box_or_else_in_prose(solution, gold, kind):
+    assert grade_solution(solution, (gold,), True)[0] is kind
+    quick = quickly_solution(solution, (gold,), True)
+    assert quick is None or quick[0] is kind

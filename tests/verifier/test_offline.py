@@ -37,6 +37,11 @@ def test_a_row_is_read_with_one_gold_or_several() -> None:
     assert read_row(b'{"id": "a", "response": "", "answer": 0.10}')[1].golds == ("0.10",)
 
 
+def test_a_solution_out_of_a_book_need_not_box_its_answer() -> None:
+    assert read_row(line(id=1, response="r", answer="5", boxed=False))[1].ability == "solution"
+    assert read_row(line(id=1, response="r", answer="5", boxed=True))[1].ability == "math"
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [

@@ -82,7 +82,7 @@ def test_a_timeout_refunds_the_group_where_that_is_asked_for(make_bus, pool, wai
     bus = make_bus()
     hand_in(bus, 1)
     with worker(make_bus, pool, {1: ENDLESS, 4: RIGHT}, on_timeout="refund"):
-        wait_until(lambda: bus.depths()["scored"] == 1, "the group is given up")
+        wait_until(lambda: bus.depths()["dead_letters"] == 1, "the group is given up")
     (entry,) = bus.scored(count=8, block_s=1)
     assert entry.failed == "verifier timeout: killed after 4 s"
 
@@ -91,7 +91,7 @@ def test_a_failure_of_the_verifier_refunds_the_group_and_is_counted(make_bus, wa
     bus = make_bus()
     hand_in(bus, 1)
     with GraderPool(1, memory_bytes=1 << 24) as broken, worker(make_bus, broken, {1: RIGHT, 4: WRONG}):
-        wait_until(lambda: bus.depths()["scored"] == 1, "the group is given up")
+        wait_until(lambda: bus.depths()["dead_letters"] == 1, "the group is given up")
     (entry,) = bus.scored(count=8, block_s=1)
     assert entry.failed.startswith("verifier error: the grading process did not start")
     tally = _summed(bus.tallies())

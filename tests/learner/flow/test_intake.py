@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from leeway_rl.common.config import compose
+from leeway_rl.common.config import compose, dump
 from leeway_rl.common.ledger import Ledger, read
 from leeway_rl.common.service import Service
 from leeway_rl.common.streams import WorkStream
@@ -40,6 +40,7 @@ def begin(make_bus, tmp_path):
         curriculum = Curriculum(config, PromptSource(prompts, seed=0))
         service = Service(bus, "learner", lease_s=5, heartbeat_s=5)
         intake = Intake(bus, service, book, curriculum, ledger, config, incarnation=1)
+        bus.restore_run(dump(config), 1, {})
         intake.start()
         started.append((intake, ledger))
         return intake, worker, ledger
@@ -66,7 +67,7 @@ def play(worker, wanted, *, kinds=MIXED, version=0, spoil=None):
     worker.hand_over_responses(job, some_responses(ticket, version=version))
     (job,) = worker.take(WorkStream.RESPONSES, count=1, block_s=2, lease_s=60)
     if spoil is not None:
-        worker._redis.hset(worker.keys.group(job.group_id), "responses", spoil)
+        worker._redis.set(worker.keys.group(job.group_id, "responses"), spoil)
     worker.hand_over_scores(job, some_scores(ticket, kinds))
 
 
@@ -323,6 +324,71 @@ def test_the_online_filter_drops_what_was_solved_every_time_in_the_stage_before(
     later = {intake.curriculum.ticket(number, 1, min_version=1).prompt_id for number in range(30)}
     assert len(later) == 3
     assert solved not in later
+
+
+def test_the_prompt_of_a_poisoned_ticket_is_asked_again_under_a_new_one_and_the_books_close(flow, wait_until):
+    intake, worker, ledger = flow
+    play(worker, 0, spoil=b"garbage")
+    wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
+    assert worker.retry(["0-1", "7-1"]) == ["0-1", "7-1"]  # the second was never poisoned
+    wait_until(lambda: intake.snapshot()["retries"]["waiting"] != {}, "the request")
+    for step, tickets in enumerate([(1, 2), (3, 4), (5, 6)]):
+        for ticket in tickets:
+            play(worker, ticket, version=step)
+        intake.trained(intake.next_batch(5), "0")
+    intake.stop()
+    intake.close_books()
+    issued = {line["ticket"]: line for line in read(ledger.path) if line["event"] == "issued"}
+    assert [number for number, line in issued.items() if "retry_of" in line] == [5]
+    assert (issued[5]["retry_of"], issued[5]["prompt"]) == ("0-1", issued[0]["prompt"])
+    assert worker.retries() == {"0-1": "5", "7-1": ""}
+    assert len(audit(ledger.path).trained) == 6
+
+
+def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(flow, wait_until):
+    intake, worker, ledger = flow
+    restored = []
+    intake.on_loss = lambda: restored.append(worker.has_run())
+    play(worker, 0)
+    wait_until(lambda: intake.depth() == (4, 1), "ticket 0 is ready")
+    (held,) = worker.take(WorkStream.PROMPTS, count=1, block_s=2, lease_s=60)
+    ticket = worker.ticket(held.group_id)
+    worker.set_control("paused", "1")
+    wait_until(lambda: intake.snapshot() and intake._paused, "the pause")
+    worker.clean()
+    wait_until(lambda: worker.depths()["prompts"] == 3, "the three that are not ready")
+    assert restored == [True]
+    assert worker.controls() == {
+        "max_staleness": "1", "overflow": "wait", "pipeline_depth": "auto", "target_entropy": "0.15", "paused": "1"
+    }  # fmt: skip
+    worker.set_control("paused", "0")
+    play.held.clear()
+    worker.hand_over_responses(held, some_responses(ticket))  # taken before, and not in vain
+    for _ in range(3):
+        (job,) = worker.take(WorkStream.PROMPTS, count=1, block_s=2, lease_s=60)
+        worker.hand_over_responses(job, some_responses(worker.ticket(job.group_id)))
+    jobs = worker.take(WorkStream.RESPONSES, count=9, block_s=2, lease_s=60)
+    assert sorted(job.group_id for job in jobs) == ["1-1", "2-1", "3-1"], "a second hand-over of a group counts nothing"
+    for job in jobs:
+        worker.hand_over_scores(job, some_scores(worker.responses(job.group_id)[0], MIXED))
+    for step, tickets in enumerate([(0, 1), (2, 3), (4, 5)]):
+        for number in tickets if step == 2 else ():
+            play(worker, number, version=step)
+        batch = intake.next_batch(5)
+        assert numbers(batch) == list(tickets)
+        intake.trained(batch, "0")
+    intake.stop()
+    intake.close_books()
+    assert len(audit(ledger.path).trained) == 6
+
+
+def test_a_scored_group_whose_announcement_was_lost_on_the_way_is_taken_in(flow, wait_until):
+    intake, worker, _ = flow
+    read = intake.bus.scored
+    intake.bus.scored = lambda **_: []  # as if the connection broke after the server's answer
+    play(worker, 0)
+    wait_until(lambda: read(count=9, block_s=0.1) != [], "the answer that nobody got")
+    wait_until(lambda: intake.depth() == (4, 1), "ticket 0 is ready")
 
 
 def test_under_an_injected_lag_every_group_is_exactly_so_old(begin, wait_until):

@@ -1,0 +1,58 @@
+"""Where Redis is: how a command is told, and what of it may be shown.
+
+A URL may hold a password. It is never put on a command line of ours, where every user of the machine could read it, nor
+into a log, the ledger, a report or an error message.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .errors import BrokerError
+
+VARIABLE = "LEEWAY_REDIS_URL"
+"""Environment variable that stands in for ``--redis-url``; how our own commands tell the roles they start."""
+LOCAL = "redis://127.0.0.1:6379/0"
+"""Where nothing is said."""
+HELP = f"redis://user:password@host:port/db, rediss:// with TLS, or @FILE that holds it; ${VARIABLE} by default."
+
+
+def resolve(said: str | None) -> str:
+    """The URL itself, from ``--redis-url`` (a URL, or ``@`` and a file whose first line is one), else from the
+    environment, else the local one. ``BrokerError`` where the file cannot be read."""
+    text = said or os.environ.get(VARIABLE) or LOCAL
+    if not text.startswith("@"):
+        return text
+    path = Path(text[1:])
+    try:
+        lines = path.read_text().split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BrokerError(f"--redis-url {text!r}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
+    if not lines:
+        raise BrokerError(f"--redis-url {text!r}: the file is empty")
+    return lines[0]
+
+
+def forget() -> None:
+    """Take the URL out of this process's environment: what it starts (graders, engines, compilers) needs no Redis."""
+    os.environ.pop(VARIABLE, None)
+
+
+def public(url: str) -> str:
+    """``url`` without user, password and options."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+    except ValueError:
+        return "the given --redis-url"
+
+
+def keep(secret: str, path: Path) -> None:
+    """Write a URL or a password into a file that only this user can read."""
+    path.unlink(missing_ok=True)  # one with a wider mode would keep it
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w") as file:
+        file.write(secret + "\n")

@@ -1,0 +1,212 @@
+"""Who waits for whom, what is wrong, and whether anything moves at all: from one look at what the roles publish.
+
+The desk shows it (``leeway status``); the learner watches by it, and puts it into its log and its metrics.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field, replace
+
+from .streams import Bus, WorkStream
+from .types import Heartbeat, VerdictKind
+
+RECENT_MINUTES = 10
+ERRORS, ERROR_SHARE, HIGH_ERROR_SHARE = 4, 0.02, 0.1
+"""Verdicts ``error`` in the recent minutes raise an alarm from this number on, where their share of all verdicts is at
+least the first and twice what it was in the hour before, or at least the second."""
+ALIKE_GROUPS = 64
+"""Groups in a row with one and the same reward from which on there is an alarm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One look at a run."""
+
+    run: str
+    at: float
+    """Unix time of the look."""
+    state: dict[str, str]
+    """The learner's word: phase, step, steps, stage, stages, version, live, ready, waiting, max_staleness."""
+    workers: list[Heartbeat]
+    lost: dict[str, float]
+    """``role/worker`` whose heartbeat has expired, with the unix time it was due."""
+    queued: dict[str, int]
+    """Entries of each work stream, and of the dead letters."""
+    under_way: dict[str, int]
+    """Of those, the ones a worker holds."""
+    verdicts: list[dict[str, str]] = field(default_factory=list)
+    """How often each verdict was given, minute by minute, the current minute first; ``why`` is the last error."""
+    alike: tuple[int, str] = (0, "")
+    """Groups in a row with one and the same reward, and that reward."""
+    paused: bool = False
+    """Whether an operator has asked that no tickets be issued."""
+
+    def of(self, role: str) -> list[Heartbeat]:
+        """The living workers of a role."""
+        return [worker for worker in self.workers if worker.role == role]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """The sentence a person needs at 3 a.m."""
+
+    stalled: bool
+    """Nothing will move until somebody acts."""
+    sentence: str
+    alarms: list[str] = field(default_factory=list)
+    """What is wrong although the run moves; each a sentence."""
+
+
+def look(bus: Bus) -> Snapshot:
+    """Take a snapshot of ``bus``'s run."""
+    alive, lost = bus.workers()
+    return Snapshot(
+        run=bus.run,
+        at=time.time(),
+        state=bus.state(),
+        workers=alive,
+        lost=lost,
+        queued=bus.depths(),
+        under_way={stream.value: sum(bus.under_way(stream).values()) for stream in WorkStream},
+        verdicts=bus.tallies(),
+        alike=bus.alike(),
+        paused=bus.controls().get("paused") == "1",
+    )
+
+
+def alarms(now: Snapshot) -> list[str]:
+    """What the verdicts say against trusting the rewards. Pure."""
+    found = []
+    recent, before = now.verdicts[:RECENT_MINUTES], now.verdicts[RECENT_MINUTES:]
+    (errors, graded), (errors_before, graded_before) = _errors(recent), _errors(before)
+    share, share_before = errors / max(graded, 1), errors_before / max(graded_before, 1)
+    if errors >= ERRORS and (share >= HIGH_ERROR_SHARE or share >= max(ERROR_SHARE, 2 * share_before)):
+        why = next((minute["why"] for minute in recent if "why" in minute), "no reason given")
+        before_that = f" ({share_before:.1%} before that)" if graded_before else ""
+        found.append(
+            f"the verifiers fail on {share:.1%} of the responses of the last {RECENT_MINUTES} minutes"
+            f"{before_that}: {why}"
+        )
+    groups, reward = now.alike
+    if groups >= ALIKE_GROUPS:
+        lesson = (
+            "look at the golds and the format that the prompt asks for" if reward == "0" else "the prompts are too easy"
+        )
+        found.append(f"every response of the last {groups} groups got reward {reward}: nothing to learn from; {lesson}")
+    return found
+
+
+def _errors(minutes: list[dict[str, str]]) -> tuple[int, int]:
+    """(verdicts ``error``, verdicts) of some minutes."""
+    counts = [(kind, int(number)) for minute in minutes for kind, number in minute.items() if kind != "why"]
+    return sum(number for kind, number in counts if kind == VerdictKind.ERROR), sum(number for _, number in counts)
+
+
+def diagnose(now: Snapshot) -> Diagnosis:
+    """The sentence and the alarms. Pure: the snapshot in, the diagnosis out."""
+    return replace(_flow(now), alarms=[] if now.state.get("phase") in ("finished", "stopped") else alarms(now))
+
+
+def _flow(now: Snapshot) -> Diagnosis:
+    """Who waits for whom. Pure: the snapshot in, the sentence out. Follows the flow upstream from the learner until it
+    finds the one that does not deliver."""
+    phase = now.state.get("phase")
+    if phase in ("finished", "stopped"):
+        return Diagnosis(stalled=False, sentence=f"the run is {phase} at step {now.state['step']}")
+    learners, rollouts, verifiers = now.of("learner"), now.of("rollout"), now.of("verifier")
+    if learners and now.state.get("stalled"):
+        return Diagnosis(stalled=True, sentence=now.state["stalled"])
+    if not learners:
+        since = _lost_since(now, "learner")
+        return Diagnosis(stalled=True, sentence=f"no learner is alive{since}: nobody issues tickets or trains")
+    leader = max(learners, key=lambda worker: worker.version)
+    held = f"for {age(now.at - leader.since)}"
+    if not leader.activity.startswith("waiting for"):
+        idle = rollouts and all(worker.activity == "waiting for prompts" for worker in rollouts)
+        if idle and phase == "training":
+            bound, depth = now.state.get("max_staleness", "?"), now.state.get("pipeline_depth", "?")
+            return Diagnosis(
+                stalled=False,
+                sentence=f"rollout waits for the learner ({leader.activity} {held}): at max_staleness {bound} and a "
+                f"pipeline depth of {depth} groups no more tickets may be live",
+            )
+        return Diagnosis(stalled=False, sentence=f"the learner is {leader.activity} {held}; nobody waits")
+    wait = f"the learner is {leader.activity} {held}: "
+    if now.queued["responses"] and not verifiers:
+        return Diagnosis(
+            stalled=True,
+            sentence=f"{wait}{now.queued['responses']} groups wait for a verifier and none is alive"
+            + _lost_since(now, "verifier"),
+        )
+    if now.queued["prompts"] and not rollouts:
+        return Diagnosis(
+            stalled=True,
+            sentence=f"{wait}{now.queued['prompts']} tickets wait for a rollout worker and none is alive"
+            + _lost_since(now, "rollout"),
+        )
+    if now.queued["prompts"]:
+        behind = [worker for worker in rollouts if worker.activity.startswith("waiting for version")]
+        if behind and len(behind) == len(rollouts):
+            return Diagnosis(
+                stalled=False, sentence=f"{wait}every rollout worker is {behind[0].activity} of the weights"
+            )
+        return Diagnosis(
+            stalled=False,
+            sentence=f"{wait}rollout works on {now.under_way['prompts']} of {now.queued['prompts']} tickets",
+        )
+    if now.queued["responses"]:
+        return Diagnosis(
+            stalled=False,
+            sentence=f"{wait}the verifiers work on {now.under_way['responses']} of {now.queued['responses']} groups",
+        )
+    if int(now.state.get("live", "0")) < int(now.state.get("ready", "0")) or not now.queued["scored"]:
+        why = "the run is paused; leeway resume goes on" if now.paused else "the learner is about to issue"
+        return Diagnosis(stalled=False, sentence=f"{wait}no ticket is out: {why}")
+    return Diagnosis(stalled=False, sentence=f"{wait}scored groups are on their way")
+
+
+def _lost_since(now: Snapshot, role: str) -> str:
+    times = [due for name, due in now.lost.items() if name.startswith(f"{role}/")]
+    return f" (the last was lost {age(now.at - max(times))} ago)" if times else ""
+
+
+def age(seconds: float) -> str:
+    """A length of time for people."""
+    seconds = max(0, int(seconds))
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+def timeless(sentence: str) -> str:
+    """``sentence`` without its numbers: the same for as long as the same thing is wrong."""
+    return re.sub(r"\d[\d.,]*", "N", sentence)
+
+
+@dataclass(slots=True)
+class Movement:
+    """Whether anything moves, over several looks. Pure but for what it remembers."""
+
+    _seen: tuple[object, ...] = ()
+    _since: float = 0.0
+
+    def still_s(self, now: Snapshot) -> float:
+        """Seconds for which no step was made, no worker has finished anything, and no stream has changed."""
+        done = tuple(sorted((worker.worker, worker.done) for worker in now.workers))
+        seen = (now.state.get("step"), done, tuple(sorted(now.queued.items())))
+        if seen != self._seen:
+            self._seen, self._since = seen, now.at
+        return now.at - self._since
+
+
+def stall(now: Snapshot, still_s: float, *, stall_s: float, absent_s: float) -> str | None:
+    """The sentence of the stall alarm, or None. Nothing has moved for ``absent_s`` seconds and nobody is there who
+    could go on (workers need a while to start), or for ``stall_s`` seconds and nobody has paused the run."""
+    found = diagnose(replace(now, state={**now.state, "stalled": ""}))
+    if found.stalled:
+        return found.sentence if still_s >= absent_s else None
+    if still_s < stall_s or now.paused or now.state.get("phase") != "training":
+        return None
+    return f"nothing has moved for {age(still_s)}: {found.sentence}"

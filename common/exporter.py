@@ -1,0 +1,128 @@
+"""A Prometheus endpoint for one role: what its heartbeat says, and from the learner also what ``leeway status`` shows.
+
+Off unless ``broker.metrics_port`` (or ``LEEWAY_METRICS_PORT``) names a port. Numbers are read at the scrape.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .config import Broker
+from .diagnosis import timeless
+from .errors import ConfigError
+from .service import Service
+
+if TYPE_CHECKING:
+    from .watch import Watch
+
+log = logging.getLogger(__name__)
+
+VARIABLE = "LEEWAY_METRICS_PORT"
+"""Environment variable that stands in for ``broker.metrics_port``: processes of one machine need a port each."""
+
+_STATE = ("step", "steps", "stage", "live", "ready", "max_staleness", "pipeline_depth", "incarnation")
+
+
+@contextmanager
+def exporting(service: Service, broker: Broker, watch: Watch | None) -> Iterator[None]:
+    """Serve inside, where a port is configured. ``ConfigError`` where the library is missing."""
+    port = int(os.environ.get(VARIABLE) or broker.metrics_port)
+    if port == 0:
+        yield
+        return
+    try:
+        from prometheus_client import CollectorRegistry, start_http_server
+    except ImportError as error:
+        raise ConfigError("broker.metrics_port needs prometheus-client: pip install 'leeway-rl[metrics]'") from error
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(service, watch))  # type: ignore[arg-type]
+    try:
+        server, thread = start_http_server(port, addr=broker.metrics_host, registry=registry)
+    except OSError as error:
+        raise ConfigError(
+            f"broker.metrics_port = {port}: cannot serve at {broker.metrics_host}: {error.strerror}"
+        ) from error
+    log.info("metrics at http://%s:%d/metrics", broker.metrics_host, port)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Collector:
+    def __init__(self, service: Service, watch: Watch | None) -> None:
+        self._service, self._watch = service, watch
+
+    def collect(self) -> Iterator[Any]:
+        """Every number, with the labels run, role and worker."""
+        beat, bus = self._service.heartbeat(), self._service.bus
+        labels = {"run": bus.run, "role": beat.role, "worker": beat.worker}
+        counted, gauge = _families(labels)
+        yield counted("leeway_done", "Groups (learner: training steps) finished.", beat.done)
+        yield counted("leeway_tokens", "Tokens generated or trained.", beat.tokens)
+        yield counted("leeway_busy_seconds", "Seconds spent working, as opposed to waiting.", beat.busy_s)
+        yield counted("leeway_payload_out_bytes", "Payload bytes written to Redis.", bus.bytes_out)
+        yield counted("leeway_payload_in_bytes", "Payload bytes read from Redis.", bus.bytes_in)
+        yield gauge("leeway_started_seconds", "Unix time of the start.", beat.started)
+        yield gauge("leeway_version", "Version of the weights in use; -1 for none.", beat.version)
+        yield gauge("leeway_activity_seconds", "How long it has done or waited for the same thing.", _age(beat.since))
+        if self._watch is not None and self._watch.snapshot is not None:
+            yield from self._of_the_run(gauge)
+
+    def _of_the_run(self, gauge: Callable[..., Any]) -> Iterator[Any]:
+        assert self._watch is not None
+        now, found = self._watch.snapshot, self._watch.found
+        assert now is not None
+        assert found is not None
+        for name in _STATE:
+            if now.state.get(name, "").isdecimal():
+                yield gauge(f"leeway_run_{name}", f"The learner's {name.replace('_', ' ')}.", int(now.state[name]))
+        yield gauge("leeway_stream_entries", "Queued or under way.", now.queued, "stream")
+        yield gauge("leeway_stream_taken", "Of those, what a worker holds.", now.under_way, "stream")
+        yield gauge("leeway_workers", "Living workers.", Counter(worker.role for worker in now.workers), "of")
+        lost = Counter(name.partition("/")[0] for name in now.lost)
+        yield gauge("leeway_workers_lost", "Workers whose heartbeat has expired.", lost, "of")
+        stalled = self._watch.stalled
+        yield gauge("leeway_stalled", "1 where nothing will move until somebody acts.", int(stalled is not None))
+        # Reasons without their numbers, so that a series lasts as long as what it tells of.
+        reasons = [] if stalled is None else [timeless(stalled)]
+        yield gauge("leeway_stall", "1, with the reason of the stall.", dict.fromkeys(reasons, 1), "reason")
+        alarms = dict.fromkeys(map(timeless, found.alarms), 1)
+        yield gauge("leeway_alarm", "1 for each alarm, with its reason.", alarms, "reason")
+        record = self._service.bus.last_record
+        measured = {name: value for name, value in record.items() if "/" in name and isinstance(value, (int, float))}
+        yield gauge("leeway_measured", "Of the last training step, by the names of metrics.jsonl.", measured, "name")
+
+
+def _families(labels: dict[str, str]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    def counted(name: str, what: str, value: float) -> Any:
+        family = CounterMetricFamily(name, what, labels=list(labels))
+        family.add_metric(list(labels.values()), value)
+        return family
+
+    def gauge(name: str, what: str, value: float | dict[str, float], label: str | None = None) -> Any:
+        family = GaugeMetricFamily(name, what, labels=[*labels, *([label] if label else [])])
+        if label is None:
+            assert not isinstance(value, dict)
+            family.add_metric(list(labels.values()), value)
+        else:
+            assert isinstance(value, dict)
+            for key, number in value.items():
+                family.add_metric([*labels.values(), key], number)
+        return family
+
+    return counted, gauge
+
+
+def _age(since: float) -> float:
+    return max(0.0, time.time() - since)

@@ -1,0 +1,180 @@
+"""``leeway data``: raw rows in, training rows out (docs/data.md). Arguments first, heavy imports after."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+from ..common.errors import DataError, LeewayError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+STOPPED = 130  # exit code
+
+STEP_NAMES = ("verifiable", "links", "duplicates", "decontaminate", "answers", "tests", "length")
+"""For the help, which answers before anything is imported; ``recipe.STEPS`` has the same."""
+
+
+def main() -> int:
+    """Parse the arguments and run."""
+    parser = argparse.ArgumentParser(prog="leeway data", description="Raw rows in, training rows out.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    whole = commands.add_parser("run", help="do a recipe: load, every step, output and card")
+    whole.add_argument("recipe", type=Path, metavar="RECIPE.toml")
+    whole.add_argument("--out", type=Path, required=True, help="folder; the same command again goes on")
+    commands.add_parser("formats", help="which columns of which published set become what")
+    show = commands.add_parser("show", help="what a step dropped, with the reasons")
+    show.add_argument("stage", type=Path, help="a step's folder")
+    show.add_argument("--reason", default="", help="only reasons that contain this")
+    show.add_argument("--rows", type=int, default=5, help="of each reason at most")
+    parsers = {"load": commands.add_parser("load", help="read one source into a stage")}
+    parsers |= {name: commands.add_parser(name, help="a step, on its own") for name in STEP_NAMES}
+    for name, command in parsers.items():
+        if name != "load":
+            command.add_argument("stage", type=Path, help="folder of the stage before")
+        command.add_argument("--out", type=Path, required=True, help="folder of the new stage")
+    for command in (whole, *parsers.values()):
+        command.add_argument("--jobs", type=int, default=_processors(), help="processes for grading")
+    chosen = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    if chosen in parsers:  # its own options are the fields of its model
+        from .recipe import STEPS, Source
+
+        for model in (Source,) if chosen == "load" else (STEPS[chosen].options,):
+            _add_options(parsers[chosen], model)
+    arguments = parser.parse_args()
+    try:
+        return _run(arguments)
+    except LeewayError as error:
+        print(f"leeway data: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("leeway data: stopped; the same command again goes on behind the last finished step", file=sys.stderr)
+        return STOPPED
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    match arguments.command:
+        case "run":
+            return _run_recipe(arguments.recipe, arguments.out, arguments.jobs)
+        case "formats":
+            return _formats()
+        case "show":
+            return _show(arguments.stage, arguments.reason, arguments.rows)
+        case command:
+            return _run_alone(command, arguments)
+
+
+def _run_recipe(path: Path, out: Path, jobs: int) -> int:
+    from . import output, recipe
+
+    found = recipe.read_recipe(path)
+    result = recipe.run(found, out / "stages", jobs=jobs, say=_say)
+    output.write(result, found, out)
+    _say(f"{out / 'data.parquet'}, {out / 'card.md'}")
+    return _missing(result.missing)
+
+
+def _run_alone(command: str, arguments: argparse.Namespace) -> int:
+    """One step from a stage to a stage, or the loading of one source."""
+    from . import recipe
+    from .stages import Stage
+
+    model = recipe.Source if command == "load" else recipe.STEPS[command].options
+    given = {name: getattr(arguments, name) for name in model.model_fields if getattr(arguments, name) is not None}
+    options = recipe.checked(model, given, command)
+    here = Path()
+    if command == "load":
+        funnel, missing = recipe.load_alone(options, arguments.out)
+    else:
+        missing = []
+        if arguments.out.resolve() == arguments.stage.resolve():
+            raise DataError(f"--out {arguments.out} is the stage that is read")
+        funnel = recipe.do_step(
+            command, options, Stage(arguments.stage), arguments.out, here, arguments.jobs, missing, recipe.ALONE
+        )
+    _say(recipe.described(command, funnel))
+    return _missing(missing)
+
+
+def _missing(missing: list[str]) -> int:
+    for what in missing:
+        print(f"leeway data: {what}", file=sys.stderr)
+    return DataError.exit_code if missing else 0
+
+
+def _formats() -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from .sources import FORMATS
+
+    keys = ("problem", "prompt", "answer", "tests", "starter", "solution", "subset", "question_type", "valid", "year")
+    table = Table("format", "hub", "column → what")
+    for name, form in FORMATS.items():
+        used = ((key, getattr(form, key)) for key in keys)
+        said = [f"{_named(value)} → {key}" for key, value in used if value and not (key == "answer" and form.tests)]
+        table.add_row(name, form.hub, "; ".join(said) if name != "skywork" else "as they are")
+    Console(width=140).print(table)
+    return 0
+
+
+def _named(columns: Any) -> str:
+    if isinstance(columns, str):
+        return columns
+    return ", ".join(columns.values()) if isinstance(columns, dict) else " or ".join(columns)
+
+
+def _show(stage: Path, reason: str, most: int) -> int:
+    from collections import Counter
+
+    import pyarrow.parquet as pq
+
+    shown: Counter[str] = Counter()
+    try:
+        batches = pq.ParquetFile(stage / "dropped.parquet").iter_batches()
+    except OSError as error:
+        raise DataError(f"{stage}: no stage of leeway data (dropped.parquet): {error}") from error
+    for batch in batches:
+        for row in batch.to_pylist():
+            if reason in row["reason"] and shown[row["reason"]] < most:
+                shown[row["reason"]] += 1
+                print(f"{row['source']} {row['file']}:{row['row']}  {row['reason']}\n  {row['detail']}")
+                print(f"  {' '.join((row['problem'] or '').split())[:160]}")
+    return 0
+
+
+def _add_options(parser: argparse.ArgumentParser, model: type[BaseModel]) -> None:
+    for name, field in model.model_fields.items():
+        flag = "--" + name.replace("_", "-")
+        said: dict[str, Any] = {"help": field.description, "default": None, "dest": name}
+        kind: Any = field.annotation
+        if kind is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **said)
+        elif get_origin(kind) is Literal:
+            parser.add_argument(flag, choices=get_args(kind), **said)
+        elif get_origin(kind) is tuple:
+            parser.add_argument(flag, nargs="+", required=field.is_required(), **said)
+        elif get_origin(kind) is dict:
+            parser.add_argument(flag, type=_pairs, metavar="KEY=COLUMN,…", **said)
+        else:
+            parser.add_argument(flag, type=kind, required=field.is_required(), **said)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in text.split(","))
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

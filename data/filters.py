@@ -1,0 +1,164 @@
+"""Steps that look at one row at a time: what no verifier can judge, links and figures, prompts that are too long."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import DataError
+from .stages import Drop, Judgement, Stage
+from .step import Context, Options
+
+_NO_GOLD = frozenset({"proof", "notfound", "not found", "none", "nan", "null", "n/a", "unknown", "see solution"})
+_PROOF = re.compile(
+    r"^\W*(?:prove|show|demonstrate|verify)\b(?!.*\b(?:find|determine|compute|evaluate|what)\b)", re.I | re.S
+)
+
+
+class Verifiable(Options):
+    """Options of ``verifiable``."""
+
+    question_types: tuple[str, ...] = ("proof",)
+    """Question types to drop."""
+    trust_flags: bool = True
+    """Drop what its source calls invalid."""
+    longest_answer: int = 200
+    """Characters of a gold at most."""
+
+
+def verifiable(stage: Stage, options: Verifiable, context: Context) -> Iterator[list[Judgement]]:
+    """Drop what no verifier can judge: proofs, rows their source calls invalid, golds that are none, empty tests."""
+    for rows in stage.rows("ability", "problem", "ground_truth", "question_type", "valid"):
+        yield [_verifiable(row, options) for row in rows]
+
+
+def _verifiable(row: dict[str, Any], options: Verifiable) -> Judgement:
+    if options.trust_flags and row["valid"] is False:
+        return Drop("called invalid by its source")
+    if row["question_type"] in options.question_types:
+        return Drop("of a question type to drop", row["question_type"])
+    if row["ability"] == "code":
+        return _incomplete_tests(json.loads(row["ground_truth"]))
+    if _PROOF.search(row["problem"]):
+        return Drop("asks for a proof", row["problem"][:80])
+    for gold in json.loads(row["ground_truth"]):
+        if gold.lower().strip(" .") in _NO_GOLD:
+            return Drop("the gold says that there is none", gold)
+        if len(gold) > options.longest_answer:
+            return Drop("the gold is too long to compare", f"{len(gold)} characters")
+        if not _parses(gold):
+            return Drop("the gold does not parse", gold[:80])
+    return None
+
+
+def _parses(gold: str) -> bool:
+    """Whether brackets of TeX and dollars close, and something is left without them."""
+    text = re.sub(r"\\[{}$\\]", "", gold)
+    depth = 0
+    for sign in re.findall(r"[{}]", text):
+        depth += 1 if sign == "{" else -1
+        if depth < 0:
+            return False
+    lefts, rights = len(re.findall(r"\\left\b", gold)), len(re.findall(r"\\right\b", gold))
+    return depth == 0 and text.count("$") % 2 == 0 and lefts == rights and re.search(r"\w|[∞∅]", text) is not None
+
+
+def _incomplete_tests(tests: Any) -> Judgement:
+    """What can be said of tests without running them; the rest is said by step ``tests``."""
+    if not isinstance(tests, dict):
+        return None
+    tests = {key: value for key, value in tests.items() if value is not None}
+    if "inputs" in tests or "outputs" in tests:
+        inputs, outputs = tests.get("inputs"), tests.get("outputs")
+        if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
+            return Drop("tests are incomplete", "as many outputs as inputs are due")
+        if not inputs:
+            return Drop("there are no tests")
+        if any(output is None or output in ("", []) for output in outputs):
+            return Drop("tests are incomplete", "an output is empty")
+    elif "test_code" in tests and "assert" not in str(tests["test_code"]):
+        return Drop("there are no tests", "test_code asserts nothing")
+    elif "assert_case" in tests and not tests["assert_case"]:
+        return Drop("there are no tests")
+    return None
+
+
+_LINK = re.compile(r"https?://|www\.\w|\bgoo\.gl/|\]\(\s*(?:\w+:/|/\w)", re.IGNORECASE)
+_FIGURE = re.compile(
+    r"!\[|<img\b|\\includegraphics|\[asy\]|\\begin\{(?:tikzpicture|asy|figure)\}|\[/?img\]"
+    r"|\b(?:figures?|diagrams?|pictures?|illustrations?|drawings?)\s+(?:\d+|above|below|shown|given|on the|at the)"
+    r"|\b(?:in|from|see|as|of) the (?:\w+ )?(?:figure|diagram|picture|illustration|drawing|image)\b"
+    r"|\b(?:figure|diagram|picture|graph|table|image) (?:is |as )?(?:shown|below|above)\b"
+    r"|\bas (?:is )?shown (?:below|above|here|in)\b|\bshown (?:below|above)\b|\bthe (?:figure|diagram|picture) shows\b",
+    re.IGNORECASE,
+)
+
+
+class Links(Options):
+    """Options of ``links``."""
+
+    figures: bool = True
+    """Drop what seems to need a figure, too."""
+
+
+def links(stage: Stage, options: Links, context: Context) -> Iterator[list[Judgement]]:
+    """Drop mathematics with external links, or that seems to need a figure."""
+
+    def judged(row: dict[str, Any]) -> Judgement:
+        if row["ability"] == "code":
+            return None
+        if found := _LINK.search(row["problem"]):
+            return Drop("an external link", _around(row["problem"], found))
+        if options.figures and (found := _FIGURE.search(row["problem"])):
+            return Drop("a figure", _around(row["problem"], found))
+        return None
+
+    for rows in stage.rows("ability", "problem"):
+        yield [judged(row) for row in rows]
+
+
+def _around(text: str, found: re.Match[str]) -> str:
+    return " ".join(text[max(0, found.start() - 30) : found.end() + 30].split())
+
+
+class Length(Options):
+    """Options of ``length``."""
+
+    tokenizer: str
+    """Folder or hub name of the model."""
+    max_tokens: int = 2048
+    """Of the prompt after the chat template."""
+
+    def files(self, folder: Path) -> list[Path]:
+        return sorted((folder / self.tokenizer).glob("*.json"))
+
+
+def length(stage: Stage, options: Length, context: Context) -> Iterator[list[Judgement]]:
+    """Drop prompts too long for the tokenizer."""
+    from transformers import AutoTokenizer
+
+    local = context.folder / options.tokenizer
+    if options.tokenizer.startswith((".", "/")) and not local.exists():
+        raise DataError(f"length: tokenizer = {options.tokenizer!r}: no such folder (looked in {context.folder})")
+    name = str(local) if local.exists() else options.tokenizer
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise DataError(f"length: tokenizer = {options.tokenizer!r}: {str(error).splitlines()[0]}") from error
+    for rows in stage.rows("messages"):
+        texts = [_templated(tokenizer, row["messages"]) for row in rows]
+        plain = tokenizer.chat_template is None
+        lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=plain)["input_ids"]]
+        yield [
+            Drop("the prompt is too long", f"{tokens} tokens") if tokens > options.max_tokens else None
+            for tokens in lengths
+        ]
+
+
+def _templated(tokenizer: Any, messages: list[dict[str, str]]) -> str:
+    if tokenizer.chat_template is None:
+        return "\n".join(message["content"] for message in messages)
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

@@ -1,0 +1,64 @@
+"""Grading by the verifier's own command, as an operator would: ``leeway verify``, in a process and a file of its own.
+
+The data wing imports nothing of the verifier. Requests are written in order, the command goes on where it was stopped,
+and a row it cannot read is known by its line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import DataError
+
+UNREADABLE = "unreadable"
+"""The verdict on a request that the verifier refuses to read."""
+
+
+def graded(
+    requests: Iterable[dict[str, Any]], folder: Path, *, jobs: int, timeout_s: float
+) -> Iterator[tuple[str, str]]:
+    """(verdict, reason) of each request, in order. ``folder`` keeps both files until the step is done.
+
+    A request is a row of ``leeway verify`` without its id. Raises ``DataError`` where the command fails as a whole.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    asked, answered = folder / "requests.jsonl", folder / "verdicts.jsonl"
+    count = 0
+    partial = folder / "requests.part"
+    with partial.open("w") as lines:
+        for count, request in enumerate(requests, start=1):
+            lines.write(json.dumps({"id": count, **request}) + "\n")
+    partial.replace(asked)
+    if not count:
+        return
+    refused = _verify(asked, answered, jobs, timeout_s)
+    with answered.open() as lines:
+        verdicts = map(json.loads, lines)
+        verdict = next(verdicts, None)
+        for number in range(1, count + 1):
+            if verdict is not None and verdict["id"] == number:
+                yield verdict["verdict"], verdict["reason"]
+                verdict = next(verdicts, None)
+            else:
+                yield UNREADABLE, refused.get(number, "no verdict")
+
+
+def _verify(asked: Path, answered: Path, jobs: int, timeout_s: float) -> dict[int, str]:
+    """Run the command; what it could not read, by line."""
+    command = [sys.executable, "-m", "leeway_rl.verifier.offline", str(asked), "--out", str(answered)]
+    command += ["--jobs", str(jobs), "--timeout-s", str(timeout_s)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, env=os.environ | {"COLUMNS": "200"})
+    unread = re.findall(rf"^{re.escape(str(asked))}:(\d+): (.*)$", done.stderr, re.MULTILINE)
+    refused = {int(number): reason for number, reason in unread}
+    # 1: some verdicts are errors. DataError's code: some rows were unreadable, or nothing could be graded at all.
+    if done.returncode not in (0, 1) and not (done.returncode == DataError.exit_code and refused):
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise DataError(f"leeway verify {asked}: {said[-1]}; the same command again goes on behind what is graded")
+    return refused

@@ -1,0 +1,145 @@
+"""Loading: every row of every source into the first stage, or its reason into what was dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..common.errors import DataError
+from .reading import files_of, rows_of, rows_of_hub
+from .sources import FORMATS, Format, RowError, with_columns, working_row
+from .stages import BATCH, SHOWN_CHARS, WORKING, Drop, Funnel, Judgement, StageWriter
+
+
+class Source(BaseModel):
+    """Rows that go in. One of ``path`` and ``hub``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    """Stands in every row that came from here."""
+    format: str = "plain"
+    """Which columns become what: ``leeway data formats``."""
+    path: str = ""
+    """A file or a pattern, relative to the recipe."""
+    hub: str = ""
+    """Name of a published set; the format's own where it says "default"."""
+    split: str = ""
+    """Of the published set; the format's by default."""
+    revision: str = "main"
+    """Of the published set: a commit, for the same rows every time."""
+    subsets: tuple[str, ...] = ()
+    """Only these of the source's subsets; all by default."""
+    columns: dict[str, str] = {}
+    """Other names for the format's columns: key → column."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Source:
+        if self.format not in FORMATS:
+            raise ValueError(f"format = {self.format!r}: no such format; known: {', '.join(FORMATS)}")
+        if bool(self.path) == bool(self.hub):
+            raise ValueError("one of path and hub is due")
+        with_columns(FORMATS[self.format], self.columns)
+        return self
+
+    @property
+    def hub_name(self) -> str:
+        """Of the published set."""
+        return FORMATS[self.format].hub if self.hub == "default" else self.hub
+
+
+def files_there(source: Source, folder: Path, missing: list[str]) -> list[Path]:
+    """Its files; where there are none, that goes to ``missing``. A published set has none."""
+    if source.hub:
+        return []
+    try:
+        return files_of(source.path, folder)
+    except DataError as error:
+        missing.append(f"source {source.name}: {error}")
+        return []
+
+
+def load_all(
+    sources: tuple[Source, ...], files: dict[str, list[Path]], relative_to: Path, folder: Path, missing: list[str]
+) -> Funnel:
+    """Every row of the sources into the stage ``folder``; what breaks off or is not there goes to ``missing``."""
+    with StageWriter(folder) as writer:
+        for source in sources:
+            _load(source, files[source.name], relative_to, writer, missing)
+    return writer.funnel
+
+
+def _load(source: Source, files: list[Path], folder: Path, writer: StageWriter, missing: list[str]) -> None:
+    form = with_columns(FORMATS[source.format], source.columns)
+    parts: list[tuple[str, Iterator[tuple[int, Any]]]]
+    if source.hub:
+        split = source.split or form.split
+        rows = rows_of_hub(source.hub_name, form, split=split, revision=source.revision)
+        parts = [(f"{source.hub_name}@{source.revision}/{split}", rows)]
+    else:
+        parts = [(shown(file, folder), rows_of(file)) for file in files]
+    for file, numbered in parts:
+        try:
+            for batch in _batches(_read(source, form, file, numbered)):
+                writer.write(pa.RecordBatch.from_pylist([row for row, _ in batch], WORKING), [why for _, why in batch])
+        except DataError as error:
+            missing.append(f"source {source.name}: {error}")
+
+
+def _read(
+    source: Source, form: Format, file: str, numbered: Iterator[tuple[int, Any]]
+) -> Iterator[tuple[dict[str, Any], Judgement]]:
+    for number, values in numbered:
+        try:
+            if isinstance(values, RowError):
+                raise values
+            row = working_row(values, form, source=source.name, file=file, number=number)
+            _refuse_surrogates(row)
+            other = source.subsets and row["subset"] not in source.subsets
+            yield row, Drop("a subset not asked for", str(row["subset"])) if other else None
+        except RowError as error:
+            beside = {
+                "source": source.name,
+                "file": file,
+                "row": number,
+                "problem": _printable(str(values)[:SHOWN_CHARS]),
+            }
+            yield beside, Drop(_printable(error.reason), _printable(error.detail))
+
+
+def _refuse_surrogates(row: dict[str, Any]) -> None:
+    """JSON can spell halves of characters, and a file's bytes may be no UTF-8: neither can be written again."""
+    texts = [row[name] for name in ("problem", "solution", "subset", "question_type")]
+    for text in [*texts, *(message["content"] for message in row["messages"])]:
+        if text is not None and _printable(text) != text:
+            raise RowError("text that is no Unicode", repr(text)[:80])
+
+
+def _printable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _batches(rows: Iterator[tuple[dict[str, Any], Judgement]]) -> Iterator[list[tuple[dict[str, Any], Judgement]]]:
+    """In batches; rows read before a file breaks off count."""
+    batch: list[tuple[dict[str, Any], Judgement]] = []
+    try:
+        for row in rows:
+            batch.append(row)
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+    except DataError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+def shown(file: Path, folder: Path) -> str:
+    """A file's name in rows and checksums: as the recipe says it, and never where it lies on this machine."""
+    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name

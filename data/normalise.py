@@ -1,0 +1,133 @@
+"""A problem's text as a token string: one character a token, the same for every spelling of the same problem. Pure.
+
+Spellings that say the same come out the same: ``\\dfrac{1}{2}``, ``\\frac12`` and ``1/2``; ``\\leq`` and ``≤``;
+``10,000`` and ``10000``; ``$x$`` and ``\\(x\\)``. A variable is a variable whatever its name: single letters, Greek
+ones, ``x_1`` and labels such as ``ABC`` are all ``VARIABLE``. Numbers, signs and relations are kept apart from words,
+because two problems that differ there are two problems (``signature``).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zlib
+from functools import lru_cache
+
+VARIABLE = "\U00010000"
+_WORDS, _NUMBERS = 0x10001, 0xA0001
+_SLOTS = 458_741
+"""A word's or number's character is its CRC within so many: of two given ones, 1 in 458,741 share theirs."""
+SIGNS = "+-<>≤≥≠"
+FIRST_NUMBER = chr(_NUMBERS)
+
+_IDEOGRAPHS = "\u3040-\u30ff\u3400-\u9fff"
+"""Written without spaces: each is a word."""
+_TOKEN = re.compile(
+    r"\\[a-zA-Z]+"  # a command
+    r"|(?<![a-zA-Z])[a-zA-Z]_(?:\{\w+\}|\w)(?!\w)"  # a variable with its index
+    r"|\d+(?:,\d{3})+(?!\d)|\d*\.\d+|\d+"  # a number
+    rf"|[{_IDEOGRAPHS}]|[^\W\d_{_IDEOGRAPHS}]+"  # a word
+    r"|[^\s\w]"  # a sign
+)
+_LEAD = re.compile(
+    r"\s*(?:(?:example|problem|question|exercise)\s*\d+[.:)]?|\d+[.:)])\s+(?:\(\d+ points?\)\s*)?", re.IGNORECASE
+)
+"""Where a problem stood in its book."""
+_SPELLED = (
+    ("frac", re.compile(r"\\[dtc]?frac\s*(\d)\s*(\d)"), r"\1 \2"),
+    ("\\begin", re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}"), " "),
+    ("{,}", re.compile(r"(?<=\d)\{,\}(?=\d{3})"), ","),
+    ("\\,", re.compile(r"(?<=\d)\\,(?=\d{3})"), ","),
+    ("\\\\", re.compile(r"\\\\(?=[a-z])"), " "),
+    ("-", re.compile(r"(?<=\w)-(?=[a-zA-Z]{2})|(?<=[a-zA-Z]{2})-(?=\w)"), " "),  # a hyphen
+    ("<=", re.compile("<="), "≤"),
+    (">=", re.compile(">="), "≥"),
+)
+"""What must be there at all, what is respelled, and how."""
+_SAME = {
+    **dict.fromkeys((r"\le", r"\leq", r"\leqslant", "≤", "⩽"), "≤"),
+    **dict.fromkeys((r"\ge", r"\geq", r"\geqslant", "≥", "⩾"), "≥"),
+    **dict.fromkeys((r"\ne", r"\neq", "≠"), "≠"),
+    **dict.fromkeys((r"\lt", "<"), "<"),
+    **dict.fromkeys((r"\gt", ">"), ">"),
+    **dict.fromkeys(("−", "–", "-"), "-"),
+    **dict.fromkeys((r"\pi", "π", "pi"), "pi"),
+    **dict.fromkeys((r"\circ", "°", "degree", "degrees"), "degree"),
+    **dict.fromkeys((r"\triangle", "△", "triangle"), "triangle"),
+    **dict.fromkeys((r"\angle", "∠", "angle"), "angle"),
+    **dict.fromkeys((r"\sqrt", "√", "sqrt"), "sqrt"),
+    **dict.fromkeys((r"\infty", "∞", "infinity"), "infinity"),
+    **dict.fromkeys((r"\in", "∈"), "in"),
+    **dict.fromkeys((r"\sum", "∑"), "sum"),
+    "=": "=",
+    "+": "+",
+}
+_LAYOUT = r"""
+\frac \dfrac \tfrac \cfrac \left \right \big \Big \bigg \Bigg \bigl \bigr \text \textbf \textit \mathrm 
+\mathbf \mathbb \mathcal \operatorname \mbox \cdot \times \ast \div \dots \ldots \cdots \vdots \displaystyle 
+\overline \limits \boldsymbol \mathit \textrm \emph \rm \bf \it \lvert \rvert \vert \mid \lfloor \rfloor \quad \qquad
+"""
+_DROPPED_COMMANDS = frozenset(_LAYOUT.split())
+_GREEK = """
+alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau 
+upsilon phi varphi chi psi omega ell
+"""
+_GREEK_LETTERS = frozenset(_GREEK.split())
+_SHORT_ENGLISH = """
+am an as at be by do go he if in is it me my no of on or so to up us we cm mm km kg ft ml pi ln lg
+"""
+_SHORT_WORDS = frozenset(_SHORT_ENGLISH.split())
+
+
+def normalise(text: str) -> str:
+    """The token string; empty where the text holds no token."""
+    text = unicodedata.normalize("NFKC", text) if not text.isascii() else text
+    lead = _LEAD.match(text)
+    text = text[lead.end() :] if lead else text
+    for needed, pattern, plain in _SPELLED:
+        if needed in text:
+            text = pattern.sub(plain, text)
+    return "".join(map(_token, _TOKEN.findall(text)))
+
+
+def signature(tokens: str) -> str:
+    """The numbers, signs and relations of a token string, in order."""
+    return "".join(token for token in tokens if token >= FIRST_NUMBER or token in SIGNS)
+
+
+@lru_cache(maxsize=1 << 18)
+def _token(raw: str) -> str:
+    """The characters that stand for one raw token; none for what says nothing."""
+    if raw[0].isdecimal() or (raw[0] == "." and len(raw) > 1):
+        return _number(raw)
+    if raw in _SAME:
+        same = _SAME[raw]
+        return same if same in SIGNS else _word(same)
+    if raw[0] == "\\":
+        if raw in _DROPPED_COMMANDS or raw == "\\":
+            return ""
+        return VARIABLE if raw[1:].lower() in _GREEK_LETTERS else _word(raw[1:].lower())
+    if not raw[0].isalpha():
+        return ""
+    word = raw.lower()
+    if (
+        (len(raw) == 1 and raw < "\u0500")
+        or "_" in raw
+        or (raw.isupper() and len(raw) <= 5 and word not in _SHORT_WORDS)
+    ):
+        return VARIABLE
+    if word in _SAME:
+        return _word(_SAME[word])
+    if len(word) == 2 and word.isascii() and word not in _SHORT_WORDS:
+        return VARIABLE * 2  # a product
+    return _word(word)
+
+
+def _word(word: str) -> str:
+    return chr(_WORDS + zlib.crc32(word.encode()) % _SLOTS)
+
+
+def _number(raw: str) -> str:
+    whole, _, part = raw.replace(",", "").partition(".")
+    plain = (whole.lstrip("0") or "0") + ("." + part if part.strip("0") else "")
+    return chr(_NUMBERS + zlib.crc32(plain.encode()) % _SLOTS)

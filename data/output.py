@@ -1,0 +1,204 @@
+"""What comes out: rows in the Skywork-OR1-RL-Data schema, a card, and the recipe with versions and checksums.
+
+The same recipe on the same input gives the same bytes: no clock, no path of this machine, no order but the rows' own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import json
+import platform
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .. import __version__
+from .reading import checksum
+from .recipe import STEPS, Output, Recipe, Result
+from .stages import MESSAGES, Funnel, Stage
+
+VERSIONS = ("datasets", "math-verify", "numpy", "pyarrow", "rapidfuzz", "transformers")
+"""Packages that a row may depend on."""
+
+
+def write(result: Result, recipe: Recipe, folder: Path) -> None:
+    """``data.parquet``, ``card.md`` with ``difficulty.png``, ``recipe.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stage = Stage(result.stage)
+    ratings = _ratings(stage)
+    _write_rows(stage, folder / "data.parquet", sorted(ratings), recipe.output)
+    drawn = _draw(ratings)
+    if drawn is not None:
+        (folder / "difficulty.png").write_bytes(drawn)
+    lock = {
+        "recipe": recipe.plain(),
+        "versions": {"leeway-rl": __version__, "python": platform.python_version(), **_versions()},
+        "read": result.checksums,
+        "missing": result.missing,
+        "written": {"data.parquet": checksum(folder / "data.parquet"), "rows": len(stage)},
+    }
+    (folder / "recipe.json").write_text(json.dumps(lock, indent=1, ensure_ascii=False) + "\n")
+    (folder / "card.md").write_text(card(result, recipe, lock, ratings, pictured=drawn is not None))
+
+
+def output_schema(models: Sequence[str]) -> pa.Schema:
+    """The published schema, ``model_difficulty`` with one field a model, and where each row came from."""
+    extra: list[tuple[str, pa.DataType]] = [("index", pa.int64())]
+    if models:
+        extra.append(("model_difficulty", pa.struct([(model, pa.int64()) for model in models])))
+    origin = [
+        ("source", pa.string()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("subset", pa.string()),
+        ("sha256", pa.string()),
+    ]
+    return pa.schema(
+        [
+            ("data_source", pa.string()),
+            ("prompt", MESSAGES),
+            ("ability", pa.string()),
+            ("reward_model", pa.struct([("ground_truth", pa.string()), ("style", pa.string())])),
+            ("extra_info", pa.struct(extra)),
+            ("provenance", pa.struct(origin)),
+        ]
+    )
+
+
+def _write_rows(stage: Stage, path: Path, models: Sequence[str], output: Output) -> None:
+    schema, index = output_schema(models), 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for rows in stage.rows():
+            found = [_row(row, index + number, models, output) for number, row in enumerate(rows)]
+            index += len(rows)
+            writer.write_batch(pa.RecordBatch.from_pylist(found, schema))
+
+
+def _row(row: dict[str, Any], index: int, models: Sequence[str], output: Output) -> dict[str, Any]:
+    rated = json.loads(row["difficulty"] or "{}")
+    messages = row["messages"]
+    if row["ability"] != "code" and output.suffix:
+        messages = [*messages[:-1], {**messages[-1], "content": messages[-1]["content"] + output.suffix}]
+    return {
+        "data_source": row["source"],
+        "prompt": messages,
+        "ability": row["ability"],
+        "reward_model": {"ground_truth": row["ground_truth"], "style": "rule"},
+        "extra_info": {"index": index} | ({"model_difficulty": {m: rated.get(m) for m in models}} if models else {}),
+        "provenance": {name: row[name] for name in ("source", "file", "row", "subset")}
+        | {"sha256": hashlib.sha256(row["problem"].encode()).hexdigest()},
+    }
+
+
+def _ratings(stage: Stage) -> dict[str, Counter[int]]:
+    """Model → how many problems it failed how often."""
+    ratings: dict[str, Counter[int]] = {}
+    for rows in stage.rows("difficulty"):
+        for row in rows:
+            for model, failures in json.loads(row["difficulty"] or "{}").items():
+                if failures is not None:
+                    ratings.setdefault(model, Counter())[int(failures)] += 1
+    return ratings
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in VERSIONS:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+# --- the card --------------------------------------------------------------------------------------------------------
+
+
+def card(
+    result: Result, recipe: Recipe, lock: dict[str, Any], ratings: dict[str, Counter[int]], *, pictured: bool
+) -> str:
+    """The data card, Markdown."""
+    rows, loaded = lock["written"]["rows"], result.funnels[0][1].total().rows_in
+    parts = [
+        "# Data card",
+        f"{rows:,} rows of {loaded:,} read. `data.parquet` is in the schema of Skywork-OR1-RL-Data, with `provenance`.",
+        *([f"**Not there, and so not in it:** {'; '.join(result.missing)}."] if result.missing else []),
+        "## Funnel",
+        _funnel_table(result.funnels),
+        *(_step_part(number, name, funnel) for number, (name, funnel) in enumerate(result.funnels)),
+        "## Difficulty",
+        _difficulty_part(ratings, pictured),
+        "## Recipe",
+        "```json\n" + json.dumps(lock, indent=1, ensure_ascii=False) + "\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _funnel_table(funnels: Sequence[tuple[str, Funnel]]) -> str:
+    """Rows kept after each step, a column a source."""
+    sources = list(funnels[0][1].sources)
+    lines = [f"| after | {' | '.join(sources)} | all |", "|---|" + "---:|" * (len(sources) + 1)]
+    read = [funnels[0][1].sources[source].rows_in for source in sources]
+    lines.append(f"| reading | {' | '.join(f'{n:,}' for n in read)} | {sum(read):,} |")
+    for name, funnel in funnels:
+        kept = [funnel.sources[source].kept if source in funnel.sources else 0 for source in sources]
+        lines.append(f"| {name} | {' | '.join(f'{n:,}' for n in kept)} | {sum(kept):,} |")
+    return "\n".join(lines)
+
+
+def _step_part(number: int, name: str, funnel: Funnel) -> str:
+    """One step: what was dropped why, a column a source."""
+    meaning = STEPS[name].meaning if name in STEPS else "Drop what cannot be read, and subsets not asked for."
+    count = funnel.total()
+    lines = [f"### {number}. {name}", "", meaning]
+    if count.dropped:
+        sources = list(funnel.sources)
+        lines += ["", f"| dropped | {' | '.join(sources)} | all |", "|---|" + "---:|" * (len(sources) + 1)]
+        for reason, total in sorted(count.dropped.items(), key=lambda item: (-item[1], item[0])):
+            each = " | ".join(f"{funnel.sources[source].dropped[reason]:,}" for source in sources)
+            lines.append(f"| {reason.replace('|', '/')} | {each} | {total:,} |")
+    lines += ["", f"{count.rows_in:,} in = {count.kept:,} kept + {count.dropped.total():,} dropped."]
+    lines += [f"- {note}" for note in funnel.notes]
+    return "\n".join(lines)
+
+
+def _difficulty_part(ratings: dict[str, Counter[int]], pictured: bool) -> str:
+    if not ratings:
+        return "No row is rated."
+    lines = [f"- {model}: {counts.total():,} rows rated" for model, counts in sorted(ratings.items())]
+    if pictured:
+        return "![Rows by failures of each model](difficulty.png)\n\n" + "\n".join(lines)
+    return "\n".join(lines) + "\n\nNo picture: matplotlib is not installed (`pip install 'leeway-rl[report]'`)."
+
+
+def _draw(ratings: dict[str, Counter[int]]) -> bytes | None:
+    """Rows by failures, a panel a model: PNG. None where nothing is rated, or where matplotlib is missing."""
+    if not ratings:
+        return None
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    figure = Figure(figsize=(7, 2.2 * len(ratings)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (model, counts) in zip(_panels(figure, len(ratings)), sorted(ratings.items()), strict=True):
+        most = max(counts)
+        axes.bar(range(most + 1), [counts[failures] for failures in range(most + 1)], color="#0072b2", width=0.8)
+        axes.set_title(model, loc="left", fontsize=9)
+        axes.set_xlabel("failures")
+        axes.set_ylabel("rows")
+        axes.spines[["top", "right"]].set_visible(False)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120, metadata={"Software": None})
+    return drawn.getvalue()
+
+
+def _panels(figure: Any, number: int) -> Iterator[Any]:
+    yield from figure.subplots(number, 1, squeeze=False)[:, 0]

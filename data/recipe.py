@@ -1,0 +1,195 @@
+"""A recipe: which sources, which steps, in which order. Read, run, resumed.
+
+Every step's stage has a key: a digest of the rows before it, the step's name and options, the files it reads, and our
+version. A stage that is there under its key is not made again, so a run that was stopped goes on behind its last whole
+step, and a changed line of the recipe is done again with all that follow it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .. import __version__
+from ..common.errors import ConfigError, DataError
+from . import checks, filters, repeats
+from .loading import Source, files_there, load_all, shown
+from .reading import checksum
+from .stages import Funnel, Stage, divide, finish, finished
+from .step import Context, Options, Step
+
+STEPS: Mapping[str, Step] = {
+    "verifiable": Step(filters.Verifiable, filters.verifiable),
+    "links": Step(filters.Links, filters.links),
+    "duplicates": Step(repeats.Duplicates, repeats.duplicates),
+    "decontaminate": Step(repeats.Decontaminate, repeats.decontaminate),
+    "answers": Step(checks.Answers, checks.answers),
+    "tests": Step(checks.Tests, checks.tests),
+    "length": Step(filters.Length, filters.length),
+}
+
+
+ALONE = "alone"
+"""In place of a key: a step done by its own command, always anew."""
+
+
+class Output(BaseModel):
+    """How rows come out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    suffix: str = ""
+    """Appended to every prompt in mathematics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A recipe as read."""
+
+    sources: tuple[Source, ...]
+    steps: tuple[tuple[str, Options], ...]
+    output: Output
+    folder: Path
+    """Paths are relative to it."""
+
+    def plain(self) -> dict[str, Any]:
+        """Its content, without where it lies."""
+        steps = [{"do": name, **options.model_dump(mode="json")} for name, options in self.steps]
+        sources = [source.model_dump(mode="json") for source in self.sources]
+        return {"source": sources, "step": steps, "output": self.output.model_dump(mode="json")}
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a TOML file. A ``ConfigError`` names the file, the entry, the key and what would be right."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    unknown = sorted(set(found) - {"source", "step", "output"})
+    if unknown:
+        raise ConfigError(f"{path}: {unknown[0]}: no such key; a recipe has [[source]], [[step]] and [output]")
+    sources = [checked(Source, entry, f"{path}: source {number}") for number, entry in _entries(found, "source", path)]
+    names = [source.name for source in sources]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"{path}: sources are at least one and have different names, found {names}")
+    steps: list[tuple[str, Options]] = []
+    for number, entry in _entries(found, "step", path):
+        where = f"{path}: step {number}"
+        name = str(entry.get("do"))
+        if name not in STEPS:
+            raise ConfigError(f"{where}: do = {name!r}: no such step; known: {', '.join(STEPS)}")
+        options = {key: value for key, value in entry.items() if key != "do"}
+        steps.append((name, checked(STEPS[name].options, options, f"{where} ({name})")))
+    output = checked(Output, found.get("output", {}), f"{path}: output")
+    return Recipe(tuple(sources), tuple(steps), output, path.parent)
+
+
+def _entries(found: dict[str, Any], key: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
+    entries = found.get(key, [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ConfigError(f"{path}: {key} is a list of tables: write [[{key}]]")
+    return list(enumerate(entries, start=1))
+
+
+def checked(model: type[Any], values: Any, where: str) -> Any:
+    """The values as a model; a ``ConfigError`` names the first key that is wrong."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        known = f"; known: {', '.join(model.model_fields)}" if first["type"] == "extra_forbidden" else ""
+        raise ConfigError(f"{where}: {key + ': ' if key else ''}{first['msg']}{known}") from None
+
+
+@dataclass(slots=True)
+class Result:
+    """What running a recipe left."""
+
+    stage: Path
+    """Folder of the last stage."""
+    funnels: list[tuple[str, Funnel]]
+    """(step, counts), the loading first."""
+    checksums: dict[str, str] = field(default_factory=dict)
+    """Of every file read: who read it, and its name as in the recipe → SHA-256."""
+    missing: list[str] = field(default_factory=list)
+    """Inputs that were not there."""
+
+
+def run(recipe: Recipe, work: Path, *, jobs: int, say: Callable[[str], None]) -> Result:
+    """Do what is not done yet; ``say`` hears of every step. Stages are folders under ``work``."""
+    missing: list[str] = []
+    inputs = {source.name: files_there(source, recipe.folder, missing) for source in recipe.sources}
+    checksums = {
+        f"{name}: {shown(file, recipe.folder)}": checksum(file) for name, files in inputs.items() for file in files
+    }
+    plain = [source.model_dump(mode="json") for source in recipe.sources]
+    key = _digest("load", plain, checksums, missing)
+    folder = work / "00-load"
+    funnel = finished(folder, key)
+    if funnel is None:
+        funnel = load_all(recipe.sources, inputs, recipe.folder, folder, missing)
+        if not missing:  # what is missing now may be there the next time
+            finish(folder, key, funnel)
+    say(described("load", funnel))
+    result = Result(folder, [("load", funnel)], checksums, missing)
+    for number, (name, options) in enumerate(recipe.steps, start=1):
+        stage, folder = Stage(folder), work / f"{number:02}-{name}"
+        files = options.files(recipe.folder)
+        read = {f"{number:02}-{name}: {shown(file, recipe.folder)}": checksum(file) for file in files}
+        checksums.update(read)
+        key = _digest(checksum(stage.file), name, options.model_dump(mode="json"), read)
+        funnel = finished(folder, key) or do_step(name, options, stage, folder, recipe.folder, jobs, missing, key)
+        result.funnels.append((name, funnel))
+        say(described(name, funnel))
+    result.stage = folder
+    return result
+
+
+def load_alone(source: Source, folder: Path) -> tuple[Funnel, list[str]]:
+    """(counts, inputs that are not there) of one source read into a stage; its path is relative to where we are."""
+    missing: list[str] = []
+    files = {source.name: files_there(source, Path(), missing)}
+    return load_all((source,), files, Path(), folder, missing), missing
+
+
+def do_step(
+    name: str, options: Options, stage: Stage, folder: Path, relative_to: Path, jobs: int, missing: list[str], key: str
+) -> Funnel:
+    """Do one step. Its working files outlive a stop, so that grading goes on; everything else is made again."""
+    context = Context(relative_to, folder.with_name(f"{folder.name}.{key[:12]}.work"), jobs)
+    for old in folder.parent.glob(f"{folder.name}.*.work"):
+        if old != context.work or key == ALONE:
+            shutil.rmtree(old)
+    funnel = divide(stage, folder, STEPS[name].judge(stage, options, context))
+    funnel.notes += context.notes
+    missing += context.missing
+    if not context.missing and key != ALONE:
+        finish(folder, key, funnel)
+    shutil.rmtree(context.work, ignore_errors=True)
+    return funnel
+
+
+def described(name: str, funnel: Funnel) -> str:
+    """One step in a line, and its notes."""
+    count = funnel.total()
+    why = ", ".join(
+        f"{number:,} {reason}" for reason, number in sorted(count.dropped.items(), key=lambda x: (-x[1], x[0]))
+    )
+    line = f"{name}: {count.rows_in:,} rows, {count.kept:,} kept{'; dropped: ' + why if why else ''}"
+    return "\n".join([line, *(f"  {note}" for note in funnel.notes)])
+
+
+def _digest(*parts: Any) -> str:
+    text = json.dumps([__version__, *parts], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,80 @@
+"""Prompts of poisoned tickets, asked again under new tickets. No I/O.
+
+A ticket that was refunded is closed for good: were it to come back, it could be trained beside the group that took its
+place, and no ledger could tell. So an operator's retry (``leeway dead-letters retry``) asks for the *prompt* again: the
+next ticket to be issued, whatever its number, takes over what the poisoned one asked, with its own sampling seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+KEPT = 10_000
+"""Poisoned groups that are remembered, the newest; Redis keeps as many dead letters."""
+
+
+class Draw(NamedTuple):
+    """Whose prompt a ticket asks: the curriculum draws it by these two alone."""
+
+    ticket: int
+    stage: int
+
+
+class Retry(NamedTuple):
+    """One request that a ticket takes up."""
+
+    group_id: str
+    """The poisoned group that the operator named."""
+    draw: Draw
+
+
+class Retries:
+    """What was poisoned, what is asked again, and which live tickets ask it."""
+
+    def __init__(self) -> None:
+        self._poisoned: dict[str, Draw] = {}
+        self._waiting: dict[str, Draw] = {}
+        self._taken: dict[int, Retry] = {}
+
+    def poisoned(self, number: int, stage: int, group_id: str) -> None:
+        """Ticket ``number`` was refunded as ``poison``."""
+        self._poisoned[group_id] = self._taken[number].draw if number in self._taken else Draw(number, stage)
+        if len(self._poisoned) > KEPT:
+            del self._poisoned[next(iter(self._poisoned))]
+
+    def ask(self, group_ids: Iterable[str]) -> None:
+        """Take up requests. One for a group that is not poisoned, or was taken up before, changes nothing."""
+        for group_id in group_ids:
+            if group_id in self._poisoned:
+                self._waiting[group_id] = self._poisoned.pop(group_id)
+
+    def take(self, number: int) -> Retry | None:
+        """What new ticket ``number`` takes over, if anything waits; the first asked comes first."""
+        if not self._waiting:
+            return None
+        group_id = next(iter(self._waiting))
+        self._taken[number] = Retry(group_id, self._waiting.pop(group_id))
+        return self._taken[number]
+
+    def of(self, number: int) -> Retry | None:
+        """What live ticket ``number`` took over at its issue."""
+        return self._taken.get(number)
+
+    def close(self, number: int) -> None:
+        """Ticket ``number`` is no longer live."""
+        self._taken.pop(number, None)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, as JSON. A rollback takes requests back with the tickets that took them up."""
+        return {
+            "poisoned": self._poisoned,
+            "waiting": self._waiting,
+            "taken": {str(number): retry for number, retry in self._taken.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to what ``state`` gave."""
+        self._poisoned = {group_id: Draw(*draw) for group_id, draw in state["poisoned"].items()}
+        self._waiting = {group_id: Draw(*draw) for group_id, draw in state["waiting"].items()}
+        self._taken = {int(number): Retry(group_id, Draw(*draw)) for number, (group_id, draw) in state["taken"].items()}

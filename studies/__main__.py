@@ -1,0 +1,65 @@
+"""``leeway study``: make the runs of some studies, judge them, write their pages."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..common.errors import DataError, LeewayError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="leeway study", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--all", action="store_true", dest="everything")
+    parser.add_argument("--list", action="store_true", dest="listing")
+    parser.add_argument("--seeds", type=_seeds, default=[11, 12, 13])
+    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--out", type=Path, default=Path("docs/studies"))
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs/studies"))
+    parser.add_argument("--jobs", type=int, default=None)
+    given = parser.parse_args()
+    try:
+        study(given)
+    except LeewayError as error:
+        sys.exit(f"leeway study: {error}")
+
+
+def _seeds(text: str) -> list[int]:
+    seeds = [int(word) for word in text.split(",")]
+    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: different whole numbers from 0, with commas")
+    return seeds
+
+
+def study(given: argparse.Namespace) -> None:
+    from .catalogue import STUDIES
+    from .study import STEPS
+
+    if given.listing:
+        for each in STUDIES.values():
+            print(f"{each.name:16} {each.question}")
+        return
+    unknown = [name for name in given.names if name not in STUDIES]
+    if unknown or not (given.names or given.everything):
+        said = f"there is no study {unknown[0]!r}" if unknown else "name a study, or --all"
+        raise DataError(f"{said}; there are {', '.join(STUDIES)}")
+    chosen = [STUDIES[name] for name in (STUDIES if given.everything else given.names)]
+
+    from .page import write_index, write_page
+    from .runner import make_missing
+
+    steps = given.steps or STEPS
+    runs = {each: each.runs(given.seeds, steps, given.runs_dir) for each in chosen}
+    make_missing([run for each in chosen for of in runs[each].values() for run in of], given.jobs)
+    findings = {each: write_page(each, runs[each], given.seeds, given.out) for each in chosen}
+    for each, judged in findings.items():
+        for finding in judged:
+            print(f"{each.name:16} {finding.verdict:9}  {finding.claim.text}")
+    if given.everything:
+        write_index(given.out, findings, given.seeds, steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""All studies, in the order in which they run: what is about entropy and staleness first."""
+
+from .ablations import ABLATIONS
+from .asynchrony import ASYNCHRONY
+from .study import Study
+
+STUDIES: dict[str, Study] = {study.name: study for study in (*ASYNCHRONY, *ABLATIONS)}
+"""By name."""

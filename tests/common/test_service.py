@@ -1,0 +1,81 @@
+"""A role that is asked to stop drains; asked twice, or too slow, it leaves at once and gives its leases back."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from leeway_rl.common.streams import WorkStream
+
+from tests.samples import a_ticket
+
+WORKER = """
+import sys, hashlib
+from leeway_rl.common.service import Service
+from leeway_rl.common.streams import Bus, WorkStream
+
+bus = Bus(sys.argv[1], sys.argv[2], worker="w")
+with Service(bus, "rollout", lease_s=60, heartbeat_s=1, drain_s=float(sys.argv[3])) as service:
+    service.stop_on_signals()
+    (job,) = bus.take(WorkStream.PROMPTS, count=1, block_s=5, lease_s=60)
+    with service.holding(job):
+        print("busy", flush=True)
+        if sys.argv[4] == "kernel":
+            hashlib.pbkdf2_hmac("sha256", b"x", b"y", 10**9)  # one call into C, minutes long
+        service.stopping.wait()
+    bus.drop(job)
+"""
+
+
+@pytest.fixture
+def start(bus):
+    """A worker in a process of its own that holds the run's only ticket; by its drain and what it is busy with."""
+    started = []
+
+    def worker(drain_s, busy):
+        bus.issue(a_ticket())
+        words = [sys.executable, "-c", WORKER, bus.url, bus.run, str(drain_s), busy]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout.readline() == "busy\n"
+        return process
+
+    yield worker
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def is_free_again(make_bus):
+    """Whether another worker gets the ticket now, long before the lease would end, and nobody is missing."""
+    (job,) = make_bus("other").take(WorkStream.PROMPTS, count=1, block_s=0.05, lease_s=60)
+    return job.attempt == 1 and make_bus("desk").workers() == ([], {})
+
+
+def test_the_first_signal_finishes_what_is_held(start, bus):
+    process = start(60, "loop")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    assert bus.depths()["prompts"] == 0
+
+
+def test_the_second_signal_leaves_at_once_even_from_inside_a_kernel(start, make_bus):
+    process = start(60, "kernel")
+    process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 128 + signal.SIGTERM
+    assert time.monotonic() - asked < 2
+    assert is_free_again(make_bus)
+
+
+def test_the_drain_ends_when_it_says(start, make_bus):
+    process = start(1.0, "kernel")
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 128 + signal.SIGTERM
+    assert 1.0 <= time.monotonic() - asked < 3.5
+    assert is_free_again(make_bus)

@@ -1,0 +1,59 @@
+"""One problem, one token string, however it is spelled."""
+
+import pytest
+from leeway_rl.data.normalise import normalise, signature
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (r"$\dfrac{1}{2}$", r"\(\frac12\)"),
+        (r"\frac{1}{2}", "1/2"),
+        (r"x \leq 3", "y ≤ 3"),
+        (r"x <= 3", r"\alpha \le 3"),
+        ("10,000 coins", r"$10{,}000$ coins"),
+        ("10,000 coins", "10000 coins"),
+        ("Triangle ABC", r"$\triangle PQR$"),
+        ("an angle of 90 degrees", r"an angle of $90^\circ$"),
+        (r"x_1 + x_{12}", "a + b"),
+        (r"\left( x + 1 \right)^{2}", "(x+1)^2"),
+        ("right-angled", "right angled"),
+        ("x − y", "x-y"),
+        (r"2 \cdot 3", "2 × 3"),
+        ("Find it.", "find  IT"),
+        ("12. (10 points) Find it.", "Find it."),
+        ("Example 7. Find it.", "Find it."),
+        ("0.50 and .50", "0.50 and 0.50"),
+        ("x²", "x^2"),
+        ("²", "2"),
+        (r"\text{ if } n", "if m"),
+    ],
+)
+def test_spellings_of_the_same_come_out_the_same(one, other):
+    assert normalise(one) == normalise(other) != ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("3 apples", "4 apples"),
+        ("3 apples", "3 pears"),
+        ("x + y", "x - y"),
+        ("x < 3", "x > 3"),
+        (r"\log_2 8", r"\log_3 8"),
+        ("12", "1 2"),
+        (r"\frac{12}{3}", r"\frac{1}{23}"),
+        ("1.5", "15"),
+    ],
+)
+def test_what_differs_stays_different(one, other):
+    assert normalise(one) != normalise(other)
+
+
+def test_the_signature_is_numbers_signs_and_relations_in_order():
+    assert signature(normalise("With 3 apples and x + y ≤ 10, find -4.")) == normalise("3 + ≤ 10 -4")
+    assert signature(normalise("no number")) == ""
+
+
+def test_a_text_without_a_token_is_empty():
+    assert normalise("…  $$ !?") == ""

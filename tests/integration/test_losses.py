@@ -1,0 +1,51 @@
+"""Redis comes back empty in the middle of a run; later everything is asked to leave twice. Nothing is lost, nothing
+remains, and the books close."""
+
+import shutil
+import signal
+import time
+
+import psutil
+import pytest
+from leeway_rl.leeway.server import EmbeddedServer
+
+from tests.integration.running import SMALL, leeway, metrics, role_pids, start
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+def test_redis_comes_back_empty_and_training_goes_on(tmp_path, wait_until):
+    server = EmbeddedServer(tmp_path / "redis")
+    server.start()
+    settings = [*SMALL, "--set", "train.steps=12", "--set", "train.checkpoint_every=100"]
+    running = start("up", "--run", "hurt", *settings, "--redis-url", server.url, cwd=tmp_path)
+    folder = tmp_path / "runs/hurt"
+    try:
+        for step in (2, 5):
+            wait_until(lambda step=step: len(metrics(folder)) >= step, f"step {step}", 120)
+            server._process.kill()
+            server._process.wait()
+            shutil.rmtree(tmp_path / "redis" / "appendonlydir")
+            server.start()
+            back, before = time.monotonic(), len(metrics(folder))
+            wait_until(lambda before=before: len(metrics(folder)) >= before + 2, "training goes on", 30)
+            print(f"two further steps {time.monotonic() - back:.1f} s after Redis came back empty")
+        assert "Redis has lost the run" in (folder / "logs/learner.log").read_text()
+
+        running.send_signal(signal.SIGTERM)
+        running.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        running.communicate(timeout=60)
+        assert running.returncode == 130
+        assert time.monotonic() - asked < 15
+        assert not any(role_pids("hurt", role) for role in ("learner", "rollout", "verifier"))
+        (folder / "checkpoints/step-000009.unfinished").mkdir(parents=True)  # as if it had died while it wrote
+        again = leeway("up", "--run", "hurt", "--resume", "--redis-url", server.url, cwd=tmp_path)
+        assert again.returncode == 0, again.stdout + again.stderr
+    finally:
+        running.kill()
+        running.communicate()
+        server.stop()
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000012"]
+    assert leeway("audit", "hurt", cwd=tmp_path).returncode == 0
+    assert not [each for each in psutil.Process().children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE]

@@ -1,0 +1,194 @@
+"""Every role can do its work under its own user, and nothing else, on a real server with the printed ACL file."""
+
+import pytest
+import redis
+from leeway_rl.common.errors import BrokerError, ConfigError, DataError
+from leeway_rl.common.streams import Bus, HandOver, WorkStream
+from leeway_rl.common.types import Heartbeat, Manifest, TensorInfo
+from leeway_rl.leeway import letters, status
+from leeway_rl.leeway.acl import USERS, acl, user_name
+from leeway_rl.leeway.clean import clean
+from leeway_rl.leeway.server import EmbeddedServer
+
+from tests.samples import a_ticket, some_responses, some_scores
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory):
+    """A server with the file that ``leeway acl`` prints, and a bus for each role of run ``r`` and of another run."""
+    folder = tmp_path_factory.mktemp("secured")
+    (folder / "users.acl").write_text(acl(None, folder / "passwords") + "\n")
+    passwords = dict(line.split() for line in (folder / "passwords").read_text().splitlines())
+    options = ("--aclfile", str(folder / "users.acl"))
+    logins = {role: f"{user_name(role, None)}:{passwords[user_name(role, None)]}@" for role in USERS}
+    with EmbeddedServer(folder / "data", options=options, user=logins["desk"]) as server:
+        host = server.url.split("@")[1]
+        buses = {role: Bus(f"redis://{login}{host}", "r", worker=role) for role, login in logins.items()}
+        yield buses
+        for bus in buses.values():
+            bus.close()
+
+
+def a_beat(role):
+    return Heartbeat(
+        role=role, worker=role, version=0, activity="", since=0.0, done=0, tokens=0, busy_s=0.0, started=0.0
+    )
+
+
+def a_manifest(version=0):
+    info = TensorInfo(name="w", dtype="bfloat16", shape=(1,))
+    sizes = {"chunks": 1, "payload_bytes": 2, "full_bytes": 2, "checksum": ""}
+    return Manifest(version=version, incarnation=1, transport="redis", base=None, tensors=(info,), **sizes)
+
+
+def test_every_role_does_its_work_under_its_own_user(secured, capsys):
+    rollout, verifier, learner, desk = (secured[role] for role in USERS)
+    desk.store_config("")
+    desk.set_state(phase="starting", step=0)
+    desk.set_control("max_staleness", "1")
+    assert learner.raise_incarnation(1) == 1
+    learner.restore_run("", 1, {})
+    assert learner.holds_run(1)
+    learner.clear_work()
+    assert learner.newest_metric() == "0"
+    learner.publish_manifest(a_manifest())
+    learner.put_chunk(0, 1, 0, b"xx")
+    learner.set_state(phase="training", step=0, steps=2)
+    for number in range(4):
+        learner.issue(a_ticket(number))
+    for bus, role in ((rollout, "rollout"), (verifier, "verifier"), (learner, "learner")):
+        assert bus.load_config() == ""
+        bus.beat(a_beat(role), 60.0)
+        bus.emit({"role": role})
+        assert bus.state()["phase"] == "training"
+    assert rollout.wait_for_manifest((0, -1), 1.0)
+    rollout.lease_version("rollout", 0, 5.0)
+    assert rollout.get_chunk(0, 1, 0) == b"xx"
+    rollout.release_version("rollout", 0)
+    first, second, third, last = rollout.take(WorkStream.PROMPTS, count=4, block_s=1, lease_s=60)
+    assert rollout.renew([first, second]) == {first.entry_id, second.entry_id}
+    for job in (first, second):
+        answer = some_responses(rollout.ticket(job.group_id))
+        assert rollout.hand_over_responses(job, answer) is HandOver.HANDED
+    rollout.give_up(third, "no luck")
+    rollout.drop(last)
+    graded, given_up = verifier.take(WorkStream.RESPONSES, count=2, block_s=1, lease_s=60)
+    ticket, _ = verifier.responses(graded.group_id)
+    scores = some_scores(ticket)
+    verifier.tally(scores.verdicts)
+    assert verifier.hand_over_scores(graded, scores) is HandOver.HANDED
+    verifier.give_up(given_up, "no sandbox")
+    entries = learner.scored(count=9, block_s=1)
+    assert [entry.failed for entry in entries] == [None, "no luck", "no sandbox"]
+    assert learner.unread(set()) == entries[:1]
+    assert learner.missing(["0-1", "99-1"]) == ["99-1"]
+    assert learner.scored_payloads(["0-1"])[0][1] is not None
+    learner.settle(entries)
+    assert learner.controls() == {"max_staleness": "1"}
+    assert learner.retries() == {}
+    assert learner.metrics_after("0")[0][1] == {"role": "rollout"}
+    learner.lease_version("learner", 0, 0.0)
+    assert learner.leased_versions() == set()
+    learner.delete_version(a_manifest())
+    letters.retry(desk.url, "r", [], every=True)
+    letters.show_all(desk.url, "r")
+    assert status.show(desk.url, "r", as_json=True) == 0
+    for bus, role in ((rollout, "rollout"), (verifier, "verifier"), (learner, "learner")):
+        bus.leave(role, role)
+    clean(desk.url, "r", force=False)
+    assert "keys removed" in capsys.readouterr().out
+
+
+FORBIDDEN = {
+    "rollout": [
+        lambda bus: bus.publish_manifest(a_manifest(9)),
+        lambda bus: bus.put_chunk(9, 1, 0, b"x"),
+        lambda bus: bus.delete_version(a_manifest()),
+        lambda bus: bus._redis.xadd(bus.keys.scored, {"g": "7-1"}),
+        lambda bus: bus._redis.xack(bus.keys.scored, "workers", "1-1"),
+        lambda bus: bus._redis.xdel(bus.keys.scored, "1-1"),
+        lambda bus: bus._redis.xack(bus.keys.responses, "workers", "1-1"),
+        lambda bus: bus._redis.set(bus.keys.group("7-1", "scores"), b"all correct"),
+        lambda bus: bus._redis.setnx(bus.keys.group("7-1", "scores"), b"all correct"),
+        lambda bus: bus._redis.get(bus.keys.group("7-1", "scores")),
+        lambda bus: bus._redis.delete(bus.keys.group("7-1", "responses")),
+        lambda bus: bus._redis.register_script("return redis.call('SETNX', KEYS[1], 'x')")(
+            keys=[bus.keys.group("7-1", "scores")]
+        ),
+        lambda bus: bus.issue(a_ticket(99)),
+        lambda bus: bus.set_control("max_staleness", "9"),
+        lambda bus: bus.set_state(phase="finished"),
+        lambda bus: bus.store_config("learning_rate = 1000"),
+        lambda bus: bus.raise_incarnation(9),
+        lambda bus: bus.retry(["7-1"]),
+        lambda bus: bus.beat(a_beat("learner"), 60.0),
+        lambda bus: bus.clean(),
+    ],
+    "verifier": [
+        lambda bus: bus.publish_manifest(a_manifest(9)),
+        lambda bus: bus._redis.get(bus.keys.weight_chunk(0, 1, 0)),
+        lambda bus: bus._redis.setnx(bus.keys.group("7-1", "responses"), b"others"),
+        lambda bus: bus._redis.xack(bus.keys.scored, "workers", "1-1"),
+        lambda bus: bus._redis.xack(bus.keys.prompts, "workers", "1-1"),
+        lambda bus: bus.set_control("paused", "1"),
+        lambda bus: bus.beat(a_beat("rollout"), 60.0),
+    ],
+    "learner": [lambda bus: bus._redis.hget(bus.keys.controls, "x"), lambda bus: bus.clean()],
+    "desk": [
+        lambda bus: bus.publish_manifest(a_manifest(9)),
+        lambda bus: bus.issue(a_ticket(99)),
+        lambda bus: bus._redis.xack(bus.keys.scored, "workers", "1-1"),
+        lambda bus: bus._redis.setnx(bus.keys.group("7-1", "scores"), b"all correct"),
+    ],
+}
+EVERYBODY = [
+    lambda bus: bus._redis.get("leeway:config"),
+    lambda bus: bus._redis.set("somebody:else", "x"),
+    lambda bus: bus._redis.flushall(),
+    lambda bus: bus._redis.config_get("*"),
+    lambda bus: bus._redis.acl_list(),
+    lambda bus: bus._redis.keys("*"),
+]
+
+
+@pytest.mark.parametrize("role", USERS)
+def test_nobody_can_do_what_is_not_its_work(secured, role):
+    # Also from inside a script, which Redis and Valkey word differently.
+    refused = "no permissions|No permissions|ACL failure in script|The user executing the script can't"
+    for act in [*FORBIDDEN[role], *EVERYBODY]:
+        with pytest.raises(redis.exceptions.ResponseError, match=refused):
+            act(secured[role])
+
+
+def test_a_user_of_one_run_has_no_rights_in_another(secured, tmp_path):
+    lines = acl("mine", tmp_path / "passwords").splitlines()
+    assert [line.split()[1] for line in lines] == [user_name(role, "mine") for role in USERS]
+    assert all("leeway:{*}" not in line and "leeway:{mine}:" in line for line in lines)
+
+
+def test_the_file_has_no_password_and_a_wrong_one_is_refused_without_being_shown(secured, tmp_path):
+    printed = acl(None, tmp_path / "passwords")
+    made = (tmp_path / "passwords").read_text()
+    assert (tmp_path / "passwords").stat().st_mode & 0o777 == 0o600
+    assert not any(line.split()[1] in printed for line in made.splitlines())
+    assert acl(None, tmp_path / "passwords") == printed
+    host = secured["desk"].url.split("@")[1]
+    with pytest.raises(BrokerError, match=f"no Redis at redis://{host}: invalid username-password") as caught:
+        Bus(f"redis://leeway-desk:wr0ng@{host}", "r")
+    assert "wr0ng" not in str(caught.value)
+    with pytest.raises(BrokerError, match="Authentication required"):
+        Bus(f"redis://{host}", "r")
+
+
+def test_a_password_file_that_will_not_do_is_named(tmp_path):
+    path = tmp_path / "passwords"
+    path.write_text("leeway-desk\n")
+    with pytest.raises(DataError, match=":1: a user and a password are due"):
+        acl(None, path)
+    path.write_text("leeway-desk x\n")
+    with pytest.raises(ConfigError, match="no password for leeway-rollout, leeway-verifier, leeway-learner"):
+        acl(None, path)
+    acl("r", tmp_path / "made")
+    (tmp_path / "made").chmod(0o644)
+    with pytest.raises(ConfigError, match="others can read it"):
+        acl("r", tmp_path / "made")
