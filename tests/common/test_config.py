@@ -46,7 +46,6 @@ def test_a_key_in_the_wrong_section_suggests_the_right_one():
             "15 is below train.groups_per_step = 16: .* 16 live groups, 1 more than may be live",
         ),
         ("flow.inject_lag=2", "max_staleness = 1 with flow.inject_lag = 2: .* at least 2 is right"),
-        ("flow={inject_lag=1,least_ess=0.5}", "least_ess = 0.5 with flow.inject_lag = 1"),
         ("flow.pipeline_depth=0", "flow.pipeline_depth = 0: .* greater than or equal to 1"),
         ("flow.pipeline_depth=deep", "flow.pipeline_depth = 'deep': .* integer.* or .* 'auto'"),
         ("stages=3", "a list of tables is due"),
@@ -120,3 +119,8 @@ def test_a_required_key_is_asked_for(tmp_path):
 
 def test_every_key_says_what_it_means():
     assert [row[0] for row in schema() if not row[3]] == []
+
+
+def test_a_guard_and_an_injected_lag_are_refused_together():
+    with pytest.raises(ConfigError, match=r"least_ess = 0\.5 with flow\.inject_lag = 1: the guard would turn"):
+        compose(["tiny"], ["flow.inject_lag=1", "flow.least_ess=0.5"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from leeway_rl.data.near import EvaluationSet, is_part, near_duplicates, same_problem
 from leeway_rl.data.normalise import normalise
@@ -115,6 +115,7 @@ def test_a_signature_with_a_few_left_out_is_a_part():
 
 
 @given(st.lists(st.text(alphabet="abc", max_size=12), max_size=30))
+@settings(deadline=None)
 def test_equal_texts_always_meet(texts):
     """Both ways of pairing see every pair of equal texts, in every band, the smaller index first."""
     sketches = sketch(texts)

@@ -30,6 +30,7 @@ BEFORE = [
 DURING = [
     "leeway pause",  # first, so that the run cannot end before the others have been tried
     "leeway status",
+    "leeway status --json",
     "leeway dead-letters list",
     "leeway dead-letters retry --all",
     "leeway set max-staleness 2",
@@ -66,6 +67,8 @@ PLANS = [
     "leeway plan --fit 32:375,64:270 --predict 128,256",
     TIMED.format(mean=1000, sigma=1, longest="--length-max 1000000 ")
     + "--pipeline-depth 160 --max-staleness 1,2,4 --overflow wait,drop,mask,soft",
+    "leeway plan --group-size 1 --length-mean 1000 --length-sigma 1 --length-max 1000000 --groups-per-step 16 "
+    "--steps 400 --replicas 1 --concurrency 1 --alone 16842 --peak inf --train-s 1 --max-staleness 8 --overflow mask",
     TIMED.format(mean=500, sigma=0.25, longest="") + "--max-staleness 8 --overflow wait,mask",
 ]
 """Executed with fewer steps of smaller batches: what they print as they stand is in docs/planning.md."""
