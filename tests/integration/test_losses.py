@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 def test_redis_comes_back_empty_and_training_goes_on(tmp_path, wait_until):
     server = EmbeddedServer(tmp_path / "redis")
     server.start()
-    settings = [*SMALL, "--set", "train.steps=9", "--set", "train.checkpoint_every=100"]
+    settings = [*SMALL, "--set", "train.steps=24", "--set", "train.checkpoint_every=100"]
     running = start("up", "--run", "hurt", *settings, "--redis-url", server.url, cwd=tmp_path)
     folder = tmp_path / "runs/hurt"
     try:
@@ -48,6 +48,6 @@ def test_redis_comes_back_empty_and_training_goes_on(tmp_path, wait_until):
         running.kill()
         running.communicate()
         server.stop()
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000009"]
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000024"]
     assert leeway("audit", "hurt", cwd=tmp_path).returncode == 0
     assert not [each for each in psutil.Process().children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE]
