@@ -1,4 +1,4 @@
-"""``leeway study``: make the runs of some studies, judge them, write their pages."""
+"""``leeway study``: make the runs of some studies, judge them, write the pages of all whose runs are there."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def study(given: argparse.Namespace) -> None:
     from .runner import make_missing
 
     steps = given.steps or STEPS
-    runs = {each: each.runs(given.seeds, steps, given.runs_dir) for each in chosen}
+    runs = {each: each.runs(given.seeds, steps, given.runs_dir) for each in STUDIES.values()}
     make_missing([run for each in chosen for of in runs[each].values() for run in of], given.jobs)
-    findings = {each: write_page(each, runs[each], given.seeds, given.out) for each in chosen}
-    for each, judged in findings.items():
-        for finding in judged:
+    made = [each for each, settings in runs.items() if all(run.whole for of in settings.values() for run in of)]
+    findings = {each: write_page(each, runs[each], given.seeds, given.out) for each in made}
+    write_index(given.out, findings, given.seeds, steps)
+    for each in chosen:
+        for finding in findings[each]:
             print(f"{each.name:16} {finding.verdict:9}  {finding.claim.text}")
-    if given.everything:
-        write_index(given.out, findings, given.seeds, steps)
 
 
 if __name__ == "__main__":
