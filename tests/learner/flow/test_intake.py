@@ -56,22 +56,27 @@ def flow(begin):
     return begin()
 
 
-def play(worker, wanted, *, kinds=MIXED, version=0, spoil=None):
-    """Take tickets off the prompts stream until ``wanted`` is there, and see that one through to the learner."""
-    held = play.held.setdefault(worker.run, {})
+def lease(worker, wanted):
+    """Take tickets off the prompts stream until ``wanted`` is there; gives its job."""
+    held = lease.held.setdefault(worker.run, {})
     while wanted not in held:
         for job in worker.take(WorkStream.PROMPTS, count=8, block_s=2, lease_s=60):
             held[int(job.group_id.split("-")[0])] = job
-    job = held.pop(wanted)
+    return held.pop(wanted)
+
+
+lease.held = {}
+
+
+def play(worker, wanted, *, kinds=MIXED, version=0, spoil=None):
+    """Take a ticket and see it through to the learner."""
+    job = lease(worker, wanted)
     ticket = worker.ticket(job.group_id)
     worker.hand_over_responses(job, some_responses(ticket, version=version))
     (job,) = worker.take(WorkStream.RESPONSES, count=1, block_s=2, lease_s=60)
     if spoil is not None:
         worker._redis.set(worker.keys.group(job.group_id, "responses"), spoil)
     worker.hand_over_scores(job, some_scores(ticket, kinds))
-
-
-play.held = {}
 
 
 def numbers(groups):
@@ -351,7 +356,7 @@ def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(
     intake.on_loss = lambda: restored.append(worker.has_run())
     play(worker, 0)
     wait_until(lambda: intake.depth() == (4, 1), "ticket 0 is ready")
-    (held,) = worker.take(WorkStream.PROMPTS, count=1, block_s=2, lease_s=60)
+    held = lease(worker, 1)
     ticket = worker.ticket(held.group_id)
     worker.set_control("paused", "1")
     wait_until(lambda: intake.snapshot() and intake._paused, "the pause")
@@ -362,7 +367,7 @@ def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(
         "max_staleness": "1", "overflow": "wait", "pipeline_depth": "auto", "target_entropy": "0.15", "paused": "1"
     }  # fmt: skip
     worker.set_control("paused", "0")
-    play.held.clear()
+    lease.held.clear()
     worker.hand_over_responses(held, some_responses(ticket))  # taken before, and not in vain
     for _ in range(3):
         (job,) = worker.take(WorkStream.PROMPTS, count=1, block_s=2, lease_s=60)
