@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from leeway_rl.common.config import compose
 from leeway_rl.studies.runner import Run, make_missing
+from leeway_rl.studies.verdict import last_third
 
 BASE = ["train.minibatch_groups=4"]
 CONTROLS = ("none", "adaptive")
@@ -44,7 +45,7 @@ class Trial:
         return cls(control, seed, Run(config=config, steps=steps, path=folder / f"{control}-{seed}.csv"))
 
     def last_third(self, column: str) -> float:
-        return float(self.run.series(column)[-(self.run.steps // 3) :].mean())
+        return last_third(self.run.series(column))
 
     def holds(self) -> bool:
         share = self.last_third("entropy/policy") / self.run.config.entropy.target
