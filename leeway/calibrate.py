@@ -129,11 +129,13 @@ def _at_mean(setting: Setting, generation_s: float, speedup: float) -> tuple[Set
 
 
 def _lengths(folder: Path, steps: set[int]) -> np.ndarray:
+    """Of the groups trained in ``steps``, in the order of their tickets: with a heavy tail it matters much which batch
+    meets the slowest group."""
     lines = read(folder / "ledger.jsonl")
-    groups = [line["lengths"] for line in lines if line["event"] == "trained" and line["step"] in steps]
+    groups = {line["ticket"]: line["lengths"] for line in lines if line["event"] == "trained" and line["step"] in steps}
     if not groups:
         raise DataError(f"{folder / 'ledger.jsonl'}: no trained group, so no lengths")
-    return np.array(groups, dtype=np.int64)[np.random.default_rng(0).permutation(len(groups))]
+    return np.array([groups[ticket] for ticket in sorted(groups)], dtype=np.int64)
 
 
 def line_through(x: list[float], y: list[float]) -> tuple[float, float]:

@@ -165,6 +165,15 @@ def test_a_run_is_a_setting(folder):
     assert outcome.generation_s / outcome.generations == pytest.approx(0.25)
 
 
+def test_lengths_of_a_run_go_by_ticket_and_not_by_when_they_were_trained(folder):
+    (folder / "ledger.jsonl").unlink()
+    ledger = Ledger(folder / "ledger.jsonl")
+    for ticket, step in ((2, 0), (0, 1), (3, 2), (1, 13)):
+        ledger.write("trained", ticket=ticket, step=step, lengths=[10 + ticket, 20])
+    ledger.close()
+    assert calibrate.from_run(folder).setting.lengths_GS[:, 0].tolist() == [10, 11, 12, 13]
+
+
 def test_the_plan_of_a_run_stands_beside_the_run_and_can_be_varied(folder):
     said = plan(f"plan --from {folder}")
     assert "against the run:" in said
