@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 GROUP_SIZE = 2
 """One right, one wrong: a signal, at the least cost."""
+LOADS = 256
+"""Loads of weights that an engine remembers: more than come while a group is generated."""
 BASE = [
     f"train.group_size={GROUP_SIZE}",
     "train.max_response_tokens=1000000",
@@ -92,8 +95,8 @@ class TimedEngine:
     def __init__(self, times: Times, concurrency: int, worker: str) -> None:
         self.concurrency, self.version = concurrency, -1
         self._lengths_GS, self._tokens_per_s, self._worker = times.lengths_GS(), times.tokens_per_s, worker
-        self._loads: list[tuple[float, int]] = []
-        """(when, version) of every load."""
+        self._loads: deque[tuple[float, int]] = deque(maxlen=LOADS)
+        """(when, version) of the last loads."""
 
     def load(self, version: int, tensors: Mapping[str, torch.Tensor]) -> float:
         """From now on tokens come from ``version``."""
@@ -107,7 +110,7 @@ class TimedEngine:
         lengths_S = self._lengths_GS[ticket.ticket % len(self._lengths_GS)]
         time.sleep(float(lengths_S.max()) / self._tokens_per_s)
         changes = [(0, version)]
-        changes += [(int((at - began) * self._tokens_per_s), new) for at, new in self._loads if new > version]
+        changes += [(int((at - began) * self._tokens_per_s), new) for at, new in list(self._loads) if new > version]
         total = int(lengths_S.sum())
         return Responses(
             group_id=ticket.group_id,

@@ -88,14 +88,16 @@ class Ledger:
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The ledger's lines in order, each checked against the chain. ``AuditError`` names the first line that is not
-    the one that was written there."""
+    the one that was written there. A last line without its end is left out: its writer was killed, or is writing it."""
     previous, number = _GENESIS, 0
     try:
-        file = path.open(encoding="utf-8")
+        file = path.open(encoding="utf-8", errors="replace")
     except OSError as error:
         raise DataError(f"{path}: no ledger there ({error.strerror})") from error
     with file:
         for text in file:
+            if not text.endswith("\n"):
+                return
             number += 1
             body = _parsed(path, number, text)
             line, chain = body.pop("line"), body.pop("chain")

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from .files import write_whole
 from .streams import Bus, RedisError
 
 log = logging.getLogger(__name__)
@@ -82,11 +83,8 @@ def read_steps(folder: Path) -> list[dict[str, Any]]:
 
 def _reopened(path: Path, from_step: int) -> Any:
     kept = [record for record in read_steps(path.parent) if record["step"] < from_step]
-    file = path.open("w", encoding="utf-8")
-    for record in kept:
-        file.write(json.dumps(record) + "\n")
-    file.flush()
-    return file
+    write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
+    return path.open("a", encoding="utf-8")
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -38,7 +38,7 @@ VERDICT_MINUTES = 60  # how long the verdicts of a minute are kept
 GIVEN_BACK_MS = 1 << 40  # idle time of an entry whose lease is over before its time
 GROUP_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")  # TICKET-INCARNATION
 MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
-METRICS_KEPT = 100_000  # entries; metrics are a view, never the truth
+METRICS_KEPT = 2_000  # entries; a view, and the sink is seldom a second behind
 
 # KEYS: ticket, work stream. ARGV: ticket bytes, group id.
 _ISSUE = """

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..common.config import Config, dump
 from ..common.errors import DataError
+from ..common.files import write_whole
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.streams import Bus
@@ -53,7 +54,7 @@ def main() -> int:
         folder = arguments.runs_dir / arguments.run
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "config.toml").exists() and os.environ.get("RANK", "0") == "0":
-            (folder / "config.toml").write_text(dump(config))  # without leeway up nobody else has
+            write_whole(folder / "config.toml", dump(config))  # without leeway up nobody else has
         with only_learner(folder):
             learn(bus, service, config, folder)
 

@@ -66,9 +66,13 @@ def save(
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a learner that died while it wrote left in ``folder``. Only for who holds the run's folder."""
-    for path in folder.glob(f"step-*{_UNFINISHED}"):
-        shutil.rmtree(path)
+    """Remove what a learner that died while it wrote, or while it removed an old one, left in ``folder``. Only for who
+    holds the run's folder."""
+    whole = complete(folder)
+    for path in folder.glob("step-*"):
+        half_removed = whole and path not in whole and _age(path) < _age(whole[0])
+        if path.name.endswith(_UNFINISHED) or half_removed:
+            shutil.rmtree(path)
 
 
 def load(policy: Policy, path: Path) -> dict[str, Any]:
@@ -111,9 +115,13 @@ def is_complete(path: Path) -> bool:
 
 def complete(folder: Path) -> list[Path]:
     """The complete checkpoints, newest first."""
-    # Names are padded with zeros, so the longer name is the later step, then the greater one.
     found = (path for path in folder.glob("step-*") if not path.name.endswith(_UNFINISHED) and is_complete(path))
-    return sorted(found, key=lambda path: (len(path.name), path.name), reverse=True)
+    return sorted(found, key=_age, reverse=True)
+
+
+def _age(path: Path) -> tuple[int, str]:
+    # Names are padded with zeros, so the longer name is the later step, then the greater one.
+    return len(path.name), path.name
 
 
 def packages() -> dict[str, str]:

@@ -18,6 +18,7 @@ from ..common import address, exporter
 from ..common.config import Config, compose, dump, expand, parse
 from ..common.diagnosis import diagnose, look
 from ..common.errors import BrokerError, ConfigError, DataError, RoleDiedError, RunExistsError
+from ..common.files import write_whole
 from ..common.keys import Keys
 from ..common.ledger import is_complete
 from ..common.metrics import read_steps
@@ -113,7 +114,7 @@ def up(
     if folder.exists() and not resume:
         raise RunExistsError(f"run {run!r} exists ({folder}); choose another --run, or go on with --resume")
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    (folder / "config.toml").write_text(dump(config))
+    write_whole(folder / "config.toml", dump(config))
     with ExitStack() as stack:
         if redis_url is None:
             redis_url = stack.enter_context(EmbeddedServer(folder / "redis")).url

@@ -173,6 +173,8 @@ def test_a_killed_supervisor_leaves_nothing_behind_and_the_run_goes_on(tmp_path,
     running.communicate()
     roles = ("learner", "rollout", "verifier")
     wait_until(lambda: not any(role_pids("orphan", role) for role in roles), "every role is gone", 200)
+    with (folder / "ledger.jsonl").open("a") as ledger:
+        ledger.write('{"line":')  # as if the learner had died in the middle of it
     again = leeway("up", "--run", "orphan", "--resume", cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
     assert leeway("audit", "orphan", cwd=tmp_path).returncode == 0

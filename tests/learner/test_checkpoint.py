@@ -50,6 +50,19 @@ def test_only_the_newest_are_kept_and_torn_or_unfinished_ones_are_passed_over(mo
     assert json.loads((tmp_path / "step-000003" / "state.json").read_text()) == {"again": True}
 
 
+def test_what_a_crash_left_half_written_or_half_removed_is_swept_and_a_torn_newest_stays_to_be_looked_at(
+    model_path, tmp_path
+):
+    policy = Policy(make_config(model_path))
+    for step in (1, 2, 3):
+        checkpoint.save(policy, tmp_path, step, {}, keep=3)
+    (tmp_path / "step-000001" / checkpoint.STATE).unlink()
+    (tmp_path / "step-000003" / checkpoint.STATE).unlink()
+    (tmp_path / "step-000004.unfinished").mkdir()
+    checkpoint.sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000002", "step-000003"]
+
+
 def test_a_crash_while_writing_leaves_the_checkpoint_before(model_path, tmp_path, monkeypatch):
     policy = Policy(make_config(model_path))
     checkpoint.save(policy, tmp_path, 1, {}, keep=1)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from leeway_rl.common.errors import AuditError, DataError
-from leeway_rl.common.ledger import Ledger, read
+from leeway_rl.common.ledger import Ledger, is_complete, read
 from leeway_rl.leeway.audit import audit
 
 
@@ -269,10 +269,19 @@ def test_a_torn_last_line_is_cut_and_the_chain_goes_on(tmp_path):
     ledger.close()
     with ledger.path.open("a") as file:
         file.write('{"line": 3, "event": "iss')
+    assert not is_complete(tmp_path)
+    assert audit(ledger.path, unfinished=True).lines == 2
     again = Ledger(ledger.path)
     issue(again, 0, 0)
     again.close()
     assert [line["event"] for line in read(ledger.path)] == ["run", "started", "issued"]
+
+
+def test_an_end_that_is_torn_is_no_end(honest):
+    honest.write_text(honest.read_text().removesuffix("\n"))
+    assert not is_complete(honest.parent)
+    with pytest.raises(AuditError, match="has no end"):
+        audit(honest)
 
 
 def test_a_missing_ledger_is_named(tmp_path):

@@ -1,0 +1,397 @@
+"""The learner killed at every point where it commits something: does the run that goes on end as one left alone?
+
+::
+
+    python benchmarks/killed_learner.py [--every 1] [--side-by-side 6]
+
+One run at η = 0 is left alone, and every write of its learner is noted: lines of the ledger, requests that change
+Redis, files opened for writing, renamed, removed. Then for every such point a run is made whose learner is killed there
+by SIGKILL, before the write and, where a write has a middle (a line, a file, a pipeline of requests), in the middle of
+it. A learner in a process of its own goes on from what is left; every other time Redis has been emptied in between. In
+further runs the learner that goes on is killed as well, at each of *its* points.
+
+The learner is the real one, from its command on, the loops of rollout and verifier too; only the model is replaced: by
+weights that are a digest of everything that was trained, in order, and responses that are drawn from ticket and
+weights. So a group that were trained twice, out of order, or with another version's weights would change every bit
+after it.
+
+Must hold: the audit passes, and the last published weights are those of the run left alone. What a crash of the whole
+machine leaves of files that were not forced to disk is not tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import redis
+import torch
+from leeway_rl.common import address
+from leeway_rl.common.config import Config, compose, dump
+from leeway_rl.common.ledger import Ledger, read
+from leeway_rl.common.role import run_role
+from leeway_rl.common.service import Service
+from leeway_rl.common.streams import Bus
+from leeway_rl.common.types import Responses, Ticket, Verdict, VerdictKind
+from leeway_rl.leeway.audit import audit
+from leeway_rl.leeway.server import EmbeddedServer
+from timed_roles import BASE, TimedPolicy, timed_step
+from whole_runs import HEAVY
+
+SETTINGS = [
+    *BASE,
+    *("train.steps=3", "train.groups_per_step=2", "train.checkpoint_every=1", "train.keep_checkpoints=1"),
+    *("flow.max_staleness=0", "weights.keyframe_every=2", "rollout.concurrency=2", "broker.lease_s=1"),
+]
+VIEWS = ("heartbeat", "watch", "metrics")
+"""Threads whose writes are no commits."""
+CHANGE = {"SET", "SETNX", "INCR", "DEL", "UNLINK", "XADD", "XACK", "XDEL", "HSET", "EVALSHA", "XGROUP CREATE"}
+LIFE_S = 60.0
+Point = tuple[str, int, bool]
+"""What is written, the how manieth such write it is, and whether it is cut in its middle."""
+
+
+# --- death ------------------------------------------------------------------------------------------------------------
+
+
+class Death:
+    """In a learner's process: notes every point in ``trace``, and is SIGKILL at ``at``."""
+
+    def __init__(self, folder: Path, trace: Path, at: Point | None) -> None:
+        self.at, self._seen, self._folder = at, Counter[str](), str(folder)
+        self._trace = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._lock = threading.Lock()
+
+    def point(self, what: str, middle: Callable[[], object] | None = None) -> None:
+        """A write comes; ``middle`` makes half of it."""
+        if threading.current_thread().name in VIEWS:
+            return
+        with self._lock:
+            self._seen[what] += 1
+            os.write(self._trace, f"{what}\t{self._seen[what]}\t{int(middle is not None)}\n".encode())
+            if self.at is not None and self.at[:2] == (what, self._seen[what]):
+                if self.at[2]:
+                    assert middle is not None
+                    self.at = None  # half of it goes through here again
+                    threading.Thread(target=middle, name=VIEWS[0]).run()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def install(self) -> None:
+        """Stand before everything that writes."""
+        write_line, write_text = Ledger.write, Path.write_text
+        command, pipeline = redis.Redis.execute_command, redis.client.Pipeline.execute
+
+        def ledger(pen: Ledger, event: str, **values: Any) -> None:
+            def middle() -> None:
+                pen._file.write('{"line":' + str(pen.line + 1) + ',"event":"' + event)
+                pen._file.flush()
+
+            self.point(f"ledger {event}", middle)
+            write_line(pen, event, **values)
+
+        def text(path: Path, written: str, *more: Any, **named: Any) -> int:
+            if str(path).startswith(self._folder):
+                self.point(f"write {path.name}", lambda: write_text(path, written[: len(written) // 2]))
+            return write_text(path, written, *more, **named)
+
+        def request(client: Any, *words: Any, **named: Any) -> Any:
+            if str(words[0]) in CHANGE:
+                self.point(f"redis {words[0]}")
+            return command(client, *words, **named)
+
+        def requests(pipe: Any, *more: Any) -> Any:
+            names = [str(words[0]) for words, _ in pipe.command_stack]
+
+            def middle() -> None:
+                pipe.command_stack = pipe.command_stack[: len(names) // 2]
+                pipeline(pipe)
+
+            if changing := sorted({name for name in names if name in CHANGE}):
+                half = middle if len(names) > 1 and not pipe.explicit_transaction and not pipe.transaction else None
+                self.point(f"redis {'+'.join(changing)}", half)
+            return pipeline(pipe, *more)
+
+        def files(event: str, arguments: tuple[Any, ...]) -> None:
+            if event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):
+                return
+            if event in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"):
+                path = str(arguments[0])
+                if path.startswith(self._folder) or event == "os.rmdir":
+                    self.point(f"{event} {Path(path).name}")
+
+        Ledger.write, Path.write_text = ledger, text  # type: ignore[method-assign,assignment]
+        redis.Redis.execute_command, redis.client.Pipeline.execute = request, requests
+        sys.addaudithook(files)
+
+
+# --- roles ------------------------------------------------------------------------------------------------------------
+
+
+class DigestPolicy(TimedPolicy):
+    """Its weights are a digest of what was trained."""
+
+    def absorb(self, groups: Sequence[Any]) -> None:
+        """One training step."""
+        digest = hashlib.sha256(self.weight.numpy().tobytes())
+        for group in groups:
+            digest.update(f"{group.ticket.ticket} {group.rewards_S.tolist()}".encode())
+            digest.update(group.responses.tokens_T.tobytes() + group.responses.spans.tobytes())
+        dice = np.random.default_rng(list(digest.digest()))
+        self.weight = torch.from_numpy(dice.standard_normal(len(self.weight), dtype=np.float32))
+
+    def save(self, folder: Path) -> None:
+        """One file."""
+        np.save(folder / "weight.npy", self.weight.numpy())
+
+    def load(self, folder: Path) -> None:
+        """Read it again."""
+        self.weight = torch.from_numpy(np.load(folder / "weight.npy"))
+
+
+def digest_step(policy: DigestPolicy, groups: Sequence[Any], **named: Any) -> Any:
+    """In the place of ``train_step``."""
+    result = timed_step(0.0)(policy, groups, **named)
+    policy.absorb(groups)
+    return result
+
+
+class DigestEngine:
+    """Responses drawn from the ticket's seed and the weights."""
+
+    concurrency = 2
+
+    def __init__(self) -> None:
+        self.version, self._weights = -1, b""
+
+    def load(self, version: int, tensors: Any) -> float:
+        """Take the weights up."""
+        self.version, self._weights = version, hashlib.sha256(tensors["weight"].numpy().tobytes()).digest()
+        return 0.0
+
+    def generate(self, ticket: Ticket) -> Responses:
+        """Two responses of 1 to 4 tokens."""
+        version, dice = self.version, np.random.default_rng([ticket.seed, *self._weights])
+        lengths_S = dice.integers(1, 5, ticket.group_size)
+        total = int(lengths_S.sum())
+        return Responses(
+            group_id=ticket.group_id,
+            tokens_T=dice.integers(0, 20, total).astype(np.uint16),
+            logprobs_T=np.full(total, -1.0, np.float32),
+            lengths_S=lengths_S.astype(np.uint32),
+            finished_S=np.ones(len(lengths_S), np.uint8),
+            spans=np.array([(row, version, 0, length) for row, length in enumerate(lengths_S)], np.uint32),
+            worker="digest",
+            seconds=0.0,
+        )
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class DigestPool:
+    """Right is what adds up to an even number: half of the groups are refunded."""
+
+    def grade(self, items: Sequence[Any]) -> list[Verdict]:
+        """By the text, which is the tokens' sum."""
+        kinds = [VerdictKind.WRONG if int(item.response) % 2 else VerdictKind.CORRECT for item in items]
+        return [Verdict(kind=kind, reason="", seconds=0.0) for kind in kinds]
+
+
+def learner(run: str, url: str, folder: Path, death: Death | None) -> int:
+    """A learner's process, from its command on."""
+    from leeway_rl.learner import __main__ as command
+    from leeway_rl.learner import train
+
+    train.Policy, train.train_step = DigestPolicy, digest_step  # type: ignore[misc,assignment]
+    os.environ[address.VARIABLE] = url
+    sys.argv = ["learner", "--run", run, "--runs-dir", str(folder.parent), "--wait-s", "1"]
+    if death is not None:
+        death.install()
+    return command.main()
+
+
+def workers(run: str, url: str) -> int:
+    """Rollout and verifier, until the run is finished."""
+    from leeway_rl.rollout.worker import RolloutWorker
+    from leeway_rl.verifier.worker import VerifierWorker
+
+    def work(bus: Bus, service: Service, config: Config) -> None:
+        pool: Any = DigestPool()
+        verifier = VerifierWorker(bus, service, pool, lambda tokens: str(sum(tokens)), config)
+        grading = threading.Thread(target=verifier.run)
+        grading.start()
+        RolloutWorker(bus, service, DigestEngine(), config).run()
+        grading.join()
+
+    return run_role("rollout", url, run, work, wait_s=10.0)
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One run: where its learners die, one after the other."""
+
+    name: str
+    transport: str
+    deaths: tuple[Point, ...] = ()
+    emptied: bool = False
+    """Whether Redis is, each time."""
+
+
+def _forked(work: Callable[[], int], log: Path) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    os.environ["LEEWAY_SUPERVISOR"] = str(os.getppid())
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    code = 1
+    try:
+        code = work()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def _ended(pid: int) -> int:
+    deadline = time.monotonic() + LIFE_S
+    while time.monotonic() < deadline:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise TimeoutError(f"it still ran after {LIFE_S:g} s")
+
+
+def play(url: str, home: Path, case: Case) -> None:
+    """Make one run in a process of its own; what came of it is in ``home / NAME.outcome``: the last checksum, or what
+    went wrong after ``FAILED``."""
+    folder, outcome = home / case.name, home / f"{case.name}.outcome"
+    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    try:
+        outcome.write_text(_play(url, folder, case))
+    except BaseException as error:
+        log = (home / f"{case.name}.log").read_text()[-1500:]
+        outcome.write_text(f"FAILED {case}: {type(error).__name__}: {error}\n{log}")
+
+
+def _play(url: str, folder: Path, case: Case) -> str:
+    shared = [f"weights.folder={str(folder) + '-weights'!r}"] if case.transport == "file" else []
+    text = dump(compose(["tiny"], [*SETTINGS, f"weights.transport={case.transport}", *shared]))
+    bus, log = Bus(url, case.name), folder.with_name(f"{case.name}.log")
+    bus.store_config(text)
+    others = _forked(lambda: workers(case.name, url), log)
+    try:
+        for life, at in enumerate([*case.deaths, None]):
+            trace = folder.with_name(f"{case.name}.trace-{life}")
+            code = _ended(_forked(lambda: learner(case.name, url, folder, Death(folder, trace, at)), log))  # noqa: B023
+            if code == 0:
+                break  # done, or the point did not come: another thread was faster
+            if code != -signal.SIGKILL:
+                raise RuntimeError(f"the learner of life {life} ended with code {code}")
+            if case.emptied:
+                bus.clean()
+                bus.store_config(text)
+        audit(folder / "ledger.jsonl")
+        if (left := _left(folder)) != {"config.toml", "learner.lock", "ledger.jsonl", "metrics.jsonl", "workers.jsonl"}:
+            raise RuntimeError(f"files left: {left}")
+        return [line["checksum"] for line in read(folder / "ledger.jsonl") if line["event"] == "step"][-1]
+    finally:
+        os.kill(others, signal.SIGKILL)
+        os.waitpid(others, 0)
+        bus.clean()
+        bus.close()
+
+
+def _left(folder: Path) -> set[str]:
+    """Files beside the one checkpoint and the views."""
+    found = {path.name for path in folder.iterdir()} - {"tensorboard", "checkpoints"}
+    return found | {path.name for path in (folder / "checkpoints").iterdir()} - {"step-000003"}
+
+
+def points(trace: Path) -> list[Point]:
+    """Every point of a learner's life, with and without a middle."""
+    found: list[Point] = []
+    for line in trace.read_text().splitlines():
+        what, number, middle = line.split("\t")
+        found += [(what, int(number), torn) for torn in ((False, True) if middle == "1" else (False,))]
+    return found
+
+
+def played(url: str, home: Path, cases: Sequence[Case], side_by_side: int) -> list[str]:
+    """Their outcomes."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(HEAVY)
+    waiting = [context.Process(target=play, args=(url, home, case)) for case in cases]
+    going: list[Any] = []
+    while waiting or going:
+        while waiting and len(going) < side_by_side:
+            going.append(waiting.pop(0))
+            going[-1].start()
+        going[0].join(0.02)
+        going = [each for each in going if each.is_alive()]
+    return [(home / f"{case.name}.outcome").read_text() for case in cases]
+
+
+def main() -> None:
+    """Print how many runs ended as the one left alone; exit with 1 if one did not."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--every", type=int, default=1, help="try every so manieth point")
+    parser.add_argument("--side-by-side", type=int, default=6, help="runs at a time")
+    parser.add_argument("--transports", nargs="+", default=["redis", "file"], choices=["redis", "file"])
+    given = parser.parse_args()
+    bad = 0
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        url = stack.enter_context(EmbeddedServer(home / "redis")).url
+        for transport in given.transports:
+            began = time.monotonic()
+            (expected,) = played(url, home, [Case(f"{transport}-alone", transport)], 1)
+            first = points(home / f"{transport}-alone.trace-0")
+            in_the_middle = first[len(first) // 2]
+            once = Case(f"{transport}-once", transport, (in_the_middle,))
+            assert played(url, home, [once], 1) == [expected], (home / f"{once.name}.outcome").read_text()
+            again = points(home / f"{once.name}.trace-1")
+            deaths = [(at,) for at in first[:: given.every]] + [(in_the_middle, at) for at in again[:: given.every]]
+            cases = [
+                Case(f"{transport}-{number}", transport, each, emptied=number % 2 == 1)
+                for number, each in enumerate(deaths)
+            ]
+            outcomes = played(url, home, cases, given.side_by_side)
+            wrong = [(case, outcome) for case, outcome in zip(cases, outcomes, strict=True) if outcome != expected]
+            print(
+                f"{transport:<5} {len(first)} points of a learner left alone, {len(again)} of one that goes on; "
+                f"{len(cases)} runs with {sum(len(case.deaths) for case in cases)} kills, "
+                f"{len(wrong)} ended otherwise, {time.monotonic() - began:.0f} s"
+            )
+            for case, outcome in wrong:
+                print(f"{case}\n{outcome}\n")
+            bad += len(wrong)
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
