@@ -36,6 +36,18 @@ RedisUrl = Annotated[
     str | None,
     typer.Option("--redis-url", envvar=address.VARIABLE, show_envvar=False, help=address.HELP),
 ]
+Engine = Annotated[str, typer.Option("--engine", help="vllm, or torch for small models.")]
+Temperature = Annotated[float, typer.Option("--temperature", help="Sampling temperature τ.")]
+TopP = Annotated[
+    float, typer.Option("--top-p", help="Sample from the likeliest tokens of this share.", min=1e-6, max=1)
+]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", help="Longest response.", min=1)]
+MaxPromptTokens = Annotated[int, typer.Option("--max-prompt-tokens", help="Longer prompts are named and left.", min=1)]
+Seed = Annotated[int, typer.Option("--seed", help="With a problem's row it decides its responses.", min=0)]
+Workers = Annotated[int, typer.Option("--workers", help="Rollout workers here; 0: only those you start.", min=0)]
+QueueId = Annotated[
+    str | None, typer.Option("--run", help="Name of the queue: leeway rollout and verifier join it by --run.")
+]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs/ID/ folders are.")]
 
 
@@ -131,6 +143,45 @@ def verify(
     """
     words = [str(rows), "--out", str(out), "--timeout-s", str(timeout_s)]
     _exec("verifier.offline", *words, *(["--jobs", str(jobs)] if jobs else []))
+
+
+@app.command()
+def sample(
+    problems: Annotated[Path, typer.Argument(help="JSONL or Parquet; a row: id, prompt, and answer or tests.")],
+    model: Annotated[str, typer.Option("--model", help="Folder in Hugging Face layout, or a hub name.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for responses.parquet.")],
+    responses: Annotated[int, typer.Option("--responses", help="Responses a problem.", min=1)] = 1,
+    engine: Engine = "vllm",
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    max_tokens: MaxTokens = 32768,
+    max_prompt_tokens: MaxPromptTokens = 2048,
+    seed: Seed = 0,
+    workers: Workers = 1,
+    redis_url: RedisUrl = None,
+    run: QueueId = None,
+    settings: Settings = None,
+) -> None:
+    """Sample graded responses to every problem of a file. The same command again goes on where it stopped.
+
+    Exit code 3: rows that could not be used, each named; 1: problems that no response could be had for.
+    """
+    from . import sampling as desk
+
+    server = address.resolve(redis_url) if redis_url else None
+    asking = desk.Asking(
+        engine=engine,
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        max_prompt_tokens=max_prompt_tokens,
+        seed=seed,
+        workers=workers,
+        redis_url=server,
+        run=run,
+        settings=tuple(settings or ()),
+    )
+    desk.sample(problems, model, out, responses, asking)
 
 
 @app.command("set")
