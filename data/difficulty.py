@@ -7,7 +7,6 @@ queue) or from a model behind an endpoint; or rows bring their ratings along.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from ..common.errors import DataError
@@ -51,6 +51,8 @@ class Difficulty(Options):
     """Of sampling."""
     max_tokens: int = Field(default=32768, ge=1)
     """Longest response."""
+    max_prompt_tokens: int = Field(default=2048, ge=1)
+    """Longest prompt that the rollout workers take."""
     seed: int = 0
     """Of sampling."""
     never_solved: Literal["drop", "keep"] = "drop"
@@ -61,8 +63,8 @@ class Difficulty(Options):
     """Seconds for grading one response."""
     engine: Literal["torch", "vllm"] = "vllm"
     """Of the rollout workers."""
-    workers: int = Field(default=1, ge=1)
-    """Rollout workers to start."""
+    workers: int = Field(default=1, ge=0)
+    """Rollout workers to start; 0: those that others start."""
     run: str = ""
     """Name under which rollout workers elsewhere may join, with LEEWAY_REDIS_URL for the server."""
     concurrency: int = Field(default=64, ge=1)
@@ -103,7 +105,7 @@ class Grades:
     unread: np.ndarray
     """Graded by nobody: golds or tests that the verifier cannot read."""
     refused: np.ndarray
-    """Requests that the endpoint takes from nobody."""
+    """Requests that the endpoint, or ``leeway sample``, cannot take."""
 
     @classmethod
     def none(cls, rows: int) -> Grades:
@@ -141,7 +143,7 @@ def _rated(options: Difficulty, grades: Grades, row: int, ability: str) -> Judge
         if grades.unread[row]:
             return Drop("not rated: the verifier cannot read it", said)
         if grades.refused[row]:
-            return Drop("not rated: the endpoint refuses it", said)
+            return Drop("not rated: it cannot be asked", said)
         if grades.errors[row]:
             return Drop("not rated: grading fails", said)
         return Drop("not rated yet: responses are missing", said)
@@ -228,62 +230,64 @@ def _truth(row: dict[str, Any]) -> dict[str, Any]:
 
 # --- the rollout engines ---------------------------------------------------------------------------------------------
 
+BAD_ROWS = DataError.exit_code
+"""How ``leeway sample`` ends where it named rows that it cannot ask."""
+
 
 def _sampled(stage: Stage, options: Difficulty, context: Context) -> Grades:
-    folder = context.folder / options.model
-    if not (folder / "config.json").exists():
-        raise DataError(
-            f"difficulty: model = {options.model!r}: no folder of a model (looked for {folder}/config.json)"
-        )
     grades = Grades.none(len(stage))
-    for kind, responses in (("math", options.responses), ("code", options.responses_code)):
-        problems, out = context.asked / f"{kind}.jsonl", context.asked / kind
-        if _write_problems(stage, problems, code=kind == "code"):
-            run = [f"{options.run}-{kind}"] if options.run else []
-            _sample(problems, out, folder, responses, options, run)
-            _count(out, responses, grades)
-    missing = sum(
-        options.due(found["ability"])
-        > grades.solved[row] + grades.failed[row] + grades.errors[row] + grades.unread[row]
-        for row, found in _problems(stage)
-    )
-    if missing:
-        context.missing.append(f"difficulty by {options.name}: {missing:,} problems lack responses")
+    if not len(stage):
+        return grades
+    problems, out = context.asked / "problems.jsonl", context.asked / "sample"
+    _write_problems(stage, options, problems)
+    code = _sample(problems, out, _model(options, context.folder), options)
+    seen = np.zeros((len(stage), max(options.responses, options.responses_code)), dtype=bool)
+    for file in (out / "responses.parquet", *sorted(out.glob("parts/*.parquet"))):
+        if file.exists():
+            _count(file, seen, grades)
+    silent = int((~seen[:, 0]).sum())
+    if silent and code == BAD_ROWS:
+        grades.refused += ~seen[:, 0]
+        context.notes.append(f"{options.name}: {silent:,} problems that leeway sample could not ask")
+    elif silent:
+        context.missing.append(f"difficulty by {options.name}: {silent:,} problems lack responses")
     return grades
 
 
-def _write_problems(stage: Stage, path: Path, *, code: bool) -> int:
+def _model(options: Difficulty, folder: Path) -> str:
+    local = folder / options.model
+    if not local.exists() and options.model.startswith((".", "/")):
+        raise DataError(f"difficulty: model = {options.model!r}: no such folder (looked in {folder.resolve()})")
+    return str(local) if local.exists() else options.model
+
+
+def _write_problems(stage: Stage, options: Difficulty, path: Path) -> None:
+    """Rows of ``leeway sample``; an id is the row's number in the stage."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial, count = path.with_suffix(".part"), 0
+    partial = path.with_suffix(".part")
     with partial.open("w") as lines:
         for row, found in _problems(stage):
-            if (found["ability"] == "code") == code:
-                lines.write(json.dumps({"id": str(row), "prompt": found["messages"], **_truth(found)}) + "\n")
-                count += 1
+            due = {"responses": options.due(found["ability"])}
+            lines.write(json.dumps({"id": row, "prompt": found["messages"], **_truth(found), **due}) + "\n")
     partial.replace(path)
-    return count
 
 
-def _sample(problems: Path, out: Path, model: Path, responses: int, options: Difficulty, run: list[str]) -> None:
-    """Run ``leeway sample``, which goes on where it was stopped."""
-    command = [sys.executable, "-m", "leeway_rl.leeway.cli", "sample", str(problems), "--model", str(model)]
-    command += ["--out", str(out), "--responses", str(responses), "--engine", options.engine]
-    command += ["--temperature", str(options.temperature), "--top-p", str(options.top_p)]
-    command += ["--max-tokens", str(options.max_tokens), "--seed", str(options.seed)]
-    command += ["--workers", str(options.workers), *(word for name in run for word in ("--run", name))]
-    done = subprocess.run(command, stdout=sys.stderr, check=False, env=os.environ)
-    if done.returncode and not list(out.glob("*.parquet")):
-        raise DataError(f"leeway sample {problems} ended with exit code {done.returncode}; see above")
+def _sample(problems: Path, out: Path, model: str, options: Difficulty) -> int:
+    """Run ``leeway sample``, which goes on where it was stopped; its exit code."""
+    command = [sys.executable, "-m", "leeway_rl.leeway.cli", "sample", str(problems), "--out", str(out)]
+    for name in ("responses", "engine", "temperature", "top_p", "max_tokens", "max_prompt_tokens", "seed", "workers"):
+        command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    command += ["--model", model, *(["--run", options.run] if options.run else [])]
+    code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+    if code not in (0, 1, BAD_ROWS) or not (out / "responses.parquet").exists():
+        raise DataError(f"leeway sample {problems}: exit code {code}, see above; the same command again goes on")
+    return code
 
 
-def _count(out: Path, responses: int, grades: Grades) -> None:
-    import pyarrow.parquet as pq
-
-    seen = np.zeros((len(grades.solved), responses), dtype=bool)
-    for file in sorted(out.glob("*.parquet")):
-        for batch in pq.ParquetFile(file).iter_batches(columns=["id", "index", "verdict"]):
-            for found in batch.to_pylist():
-                row, index = int(found["id"]), found["index"]
-                if not seen[row, index]:
-                    seen[row, index] = True
-                    grades.count(row, found["verdict"])
+def _count(file: Path, seen: np.ndarray, grades: Grades) -> None:
+    for batch in pq.ParquetFile(file).iter_batches(columns=["id", "index", "verdict"]):
+        for found in batch.to_pylist():
+            place = int(found["id"]), found["index"]
+            if not seen[place]:
+                seen[place] = True
+                grades.count(place[0], found["verdict"])

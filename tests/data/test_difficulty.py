@@ -100,7 +100,7 @@ def test_what_the_endpoint_cannot_take_and_what_nobody_can_grade_leave_for_their
         kept, dropped, _, missing = rated(tmp_path, [*SUMS[:2], broken], server, always_solved="keep")
     assert [row["problem"] for row in kept] == ["0 + 1?"]
     assert [(row["problem"], row["reason"]) for row in dropped] == [
-        ("1 + 1?", "not rated: the endpoint refuses it"),
+        ("1 + 1?", "not rated: it cannot be asked"),
         ("Echo?", "not rated: the verifier cannot read it"),
     ]
     assert missing == []
@@ -134,9 +134,35 @@ def test_ratings_that_rows_bring_serve_without_a_model(tmp_path):
     ]
 
 
+@pytest.mark.slow
+def test_the_rollout_engine_rates_rows_and_names_what_it_cannot_ask(tmp_path, tiny_model):
+    """The model of the tiny preset adds two-digit numbers and gets about two thirds right."""
+    rows = [{"problem": f"{a}+{b}", "answer": a + b} for a, b in ((25, 60), (31, 51), (98, 76), (44, 58))]
+    rows += [{"problem": "99+" * 40 + "1", "answer": 1}, {"problem": "1+1", "answer": "never"}]
+    options = {"model": str(tiny_model), "endpoint": "", "engine": "torch", "max_tokens": 64, "max_prompt_tokens": 32}
+    with EndpointDouble(lambda *_: "") as server:
+        kept, dropped, funnel, missing = rated(tmp_path, rows, server, **options, responses=8, always_solved="keep")
+        again, *_ = rated(tmp_path, rows, server, **options, responses=8, always_solved="keep", never_solved="keep")
+    reasons = {row["row"]: row["reason"] for row in dropped}
+    assert (reasons[5], reasons[6], missing) == ("not rated: it cannot be asked", "never solved by M-1B", [])
+    assert kept
+    assert all(0 <= json.loads(row["difficulty"])["M-1B"] < 8 for row in kept)
+    assert {row["row"] for row in again} == {row["row"] for row in kept} | {6}
+    (file,) = tmp_path.glob("out.*.asked/sample/responses.parquet")
+    responses = pq.read_table(file).to_pylist()
+    assert len(responses) == 5 * 8
+    for row in kept:
+        wrong = sum(r["verdict"] != "correct" for r in responses if r["id"] == str(row["row"] - 1))
+        assert json.loads(row["difficulty"]) == {"M-1B": wrong}
+    assert "M-1B: 1 problems that leeway sample could not ask" in funnel.notes
+
+
 def test_a_model_that_is_not_there_is_named(tmp_path):
-    with EndpointDouble(lambda *_: "") as server, pytest.raises(DataError, match="model = 'nowhere': no folder"):
-        rated(tmp_path, SUMS, server, model="nowhere", endpoint="")
+    with (
+        EndpointDouble(lambda *_: "") as server,
+        pytest.raises(DataError, match=r"model = './nowhere': no such folder"),
+    ):
+        rated(tmp_path, SUMS, server, model="./nowhere", endpoint="")
 
 
 def test_the_card_shows_what_was_rated_and_what_stayed(tmp_path):
