@@ -65,6 +65,8 @@ class Difficulty(Options):
     """Of the rollout workers."""
     workers: int = Field(default=1, ge=0)
     """Rollout workers to start; 0: those that others start."""
+    settings: tuple[str, ...] = ()
+    """More of the rollout workers' configuration, as ``leeway sample --set`` takes it."""
     run: str = ""
     """Name under which rollout workers elsewhere may join, with LEEWAY_REDIS_URL for the server."""
     concurrency: int = Field(default=64, ge=1)
@@ -278,6 +280,7 @@ def _sample(problems: Path, out: Path, model: str, options: Difficulty) -> int:
     for name in ("responses", "engine", "temperature", "top_p", "max_tokens", "max_prompt_tokens", "seed", "workers"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     command += ["--model", model, *(["--run", options.run] if options.run else [])]
+    command += [word for setting in options.settings for word in ("--set", setting)]
     code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
     if code not in (0, 1, BAD_ROWS) or not (out / "responses.parquet").exists():
         raise DataError(f"leeway sample {problems}: exit code {code}, see above; the same command again goes on")
