@@ -211,7 +211,7 @@ def _draw(ratings: Ratings) -> bytes | None:
     for axes, (model, rated) in zip(_panels(figure, len(ratings.rated)), sorted(ratings.rated.items()), strict=True):
         kept = ratings.kept.get(model, Counter[int]())
         failures = range(max(rated) + 1)
-        axes.bar(failures, [rated[n] for n in failures], color="#cccccc", width=0.8, label="rated")
+        axes.bar(failures, [rated[n] for n in failures], color="#cccccc", width=0.8, label="rated, dropped")
         axes.bar(failures, [kept[n] for n in failures], color="#0072b2", width=0.8, label="kept")
         axes.set_title(model, loc="left", fontsize=9)
         axes.set_xlabel("failures")
