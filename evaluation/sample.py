@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ..common.config import Config, dump, expand
-from ..common.errors import DataError, LeewayError
+from ..common.errors import BrokerError, DataError, LeewayError
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.streams import Bus
-from ..common.weights import Stamp
+from ..common.weights import Stamp, WeightPublisher
 from .folder import same_or_refused, sha256_of
 from .progress import progress
 
@@ -61,11 +61,15 @@ def sample(bus: Bus, service: Service, config: Config, out: Path, responses: int
     complain(config.data.path, unusable, failed)
 
 
-def restore(bus: Bus, config: Config, publishing: Any) -> None:
-    """Give a Redis that came back empty what it held beside the groups."""
+def restore(bus: Bus, config: Config, publishing: WeightPublisher) -> None:
+    """Give a Redis that came back empty what it held beside the groups. ``BrokerError`` where it had the weights of a
+    followed run: they do not come again."""
     bus.restore_run(dump(config), 0, {})
     bus.set_state(phase="running", step=0)
-    publishing.repair()
+    if not publishing.repair() and not bus.manifests():
+        raise BrokerError(
+            "Redis came back without the weights under evaluation; the same command goes on with newer ones"
+        )
 
 
 def read_problems(config: Config, responses: int) -> tuple[list[Problem], int, int, Decoder]:
