@@ -21,6 +21,8 @@ from ..common.errors import DataError, LeewayError
 from .estimators import Estimate, bootstrap
 from .folder import read_json
 
+WIDE = 112  # columns of the table, whatever the terminal
+
 
 def compare(first: dict[str, Any], second: dict[str, Any], *, seed: int = 0) -> dict[str, dict[str, Any]]:
     """For each benchmark of both results (``eval.json``): the problems that both have graded responses to, avg@n of
@@ -80,7 +82,8 @@ def main() -> int:
     if arguments.json:
         print(json.dumps(found, indent=2))
         return 0
-    Console(soft_wrap=True).print(table(found))
+    console = Console()
+    console.print(table(found), width=max(console.width, WIDE))
     for benchmark, each in found.items():
         if each["only_in_one"]:
             print(f"{benchmark}: {each['only_in_one']} problems are graded on one side alone, and left out")

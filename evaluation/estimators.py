@@ -35,7 +35,7 @@ def pass_at_k(n_P: Sequence[int], c_P: Sequence[int], k: int) -> np.ndarray:
     correct one, 1 - C(n-c, k) / C(n, k) (Chen et al., 2021). float64, [P]. ``ValueError`` where an n is below k."""
     n, c = np.asarray(n_P, dtype=np.int64), np.asarray(c_P, dtype=np.int64)
     if (n < k).any() or k < 1:
-        raise ValueError(f"pass@{k} of {n.min(initial=0)} responses: 1 to n are due")
+        raise ValueError(f"pass@{k} of {n.min()} responses: 1 to n are due")
     # As a product, factor by factor: the binomials themselves overflow.
     missed = np.ones(len(n))
     for drawn in range(k):

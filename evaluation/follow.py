@@ -90,6 +90,8 @@ class Reader:
                 continue
         except (RedisError, BrokerError) as error:
             log.warning("the run's Redis is gone: %s", error)
+        except BaseException as error:
+            self._service.fail(error)
         with self._changed:
             self.over = True
             self._changed.notify_all()
@@ -125,8 +127,8 @@ def follow(
     from .score import about_of, score_folder
 
     problems, rows, unusable, text = read_problems(config, responses)
-    same_or_refused(out, identity(config, responses, top_p) | {"run": run.run})
     theirs = parse(run.load_config(), f"configuration of {run.run}")
+    same_or_refused(out, identity(config, responses, top_p) | {"run": run.run}, model=theirs.model.path)
     schedule, failed = Schedule(every, theirs.train.steps), dict[str, str]()
     half_done = _resume(bus, out, schedule)
     bus.set_state(phase="running", step=0)
@@ -144,7 +146,7 @@ def follow(
             mend = partial(restore, bus, config, publishing)
             collector = Collector(bus, service, store, text, show=show, mend=mend)
             if not collector.collect(tickets):
-                raise SystemExit(STOPPED)
+                _leave(service)
         failed |= collector.failed
         store.join()
         result = score_folder(folder, store, about_of(out) | {"incarnation": stamp.incarnation})
@@ -153,12 +155,17 @@ def follow(
         _emit(run, result)
         half_done = None
     if service.stopping.is_set():
-        raise SystemExit(STOPPED)
+        _leave(service)
     bus.set_state(phase="finished", step=0)
     last = -1 if schedule.taken is None else schedule.taken.version
     if last < theirs.train.steps:
         tell(f"run {run.run} ended after version {last} of {theirs.train.steps}; the same command goes on when it does")
     complain(config.data.path, unusable, failed)
+
+
+def _leave(service: Service) -> None:
+    """Asked to stop, or the reader cannot go on, which is raised here."""
+    raise service.failure or SystemExit(STOPPED)
 
 
 def folder_of(out: Path, stamp: Stamp) -> Path:

@@ -39,7 +39,7 @@ def sample(bus: Bus, service: Service, config: Config, out: Path, responses: int
     from .responses import ResponseStore
 
     problems, rows, unusable, text = read_problems(config, responses)
-    same_or_refused(out, identity(config, responses, top_p) | {"model": config.model.path})
+    same_or_refused(out, identity(config, responses, top_p), model=config.model.path, problems=config.data.path)
     store, failed = ResponseStore(out), dict[str, str]()
     tickets = [ticket_of(problem, config, STAMP, rows, top_p) for problem in problems]
     if store.lacks(tickets):
@@ -93,7 +93,6 @@ def read_problems(config: Config, responses: int) -> tuple[list[Problem], int, i
 def identity(config: Config, responses: int, top_p: float) -> dict[str, Any]:
     """What makes two samples of one model the same."""
     return {
-        "problems": config.data.path,
         "sha256 of problems": sha256_of(Path(expand(config.data.path))),
         "responses": responses,
         "temperature": config.flow.temperature,

@@ -22,7 +22,7 @@ from .responses import ResponseStore
 
 USED = ["id", "verdict", "finished", "tokens", "version"]
 """Columns of a response that are judged here."""
-BINS = 30  # of the histogram of lengths
+BINS = 30  # of the histogram of lengths, at most; a bin is a whole number of tokens wide
 
 
 @dataclass(slots=True)
@@ -84,7 +84,8 @@ def _scored(tallies: dict[str, Tally], seed: int) -> dict[str, Any]:
 
 def _histogram(lengths: list[tuple[int, str]]) -> dict[str, Any]:
     """Responses by length and by how they ended: ``edges`` in tokens, then a count a bin for each."""
-    edges = np.linspace(0, max(tokens for tokens, _ in lengths), BINS + 1)
+    longest = max(tokens for tokens, _ in lengths)
+    edges = np.arange(0, longest + 1 + (width := longest // BINS + 1), width)
     kinds = ("correct", "not correct", "truncated")
     counts = {kind: np.histogram([n for n, each in lengths if each == kind], edges)[0].tolist() for kind in kinds}
     return {"edges": edges.tolist(), **counts}

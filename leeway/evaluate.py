@@ -24,6 +24,8 @@ from . import page
 from .sampling import Asking, configuration, held, work
 from .up import refuse_missing_inputs
 
+WIDE = 112  # columns of the table, whatever the terminal
+
 
 def evaluate(
     benchmarks: list[str], model: str, step: int | None, out: Path, prepare: list[str], asking: Asking
@@ -136,9 +138,10 @@ def _exit_code_kept(code: int) -> Iterator[None]:
 def show(out: Path) -> None:
     """Print the table, write the picture."""
     result = json.loads((out / "eval.json").read_text(encoding="utf-8"))
-    Console(soft_wrap=True).print(table(result))
-    for benchmark, why in result["missing"].items():
-        typer.echo(f"not there: {benchmark}: {why}", err=True)
+    console = Console()
+    console.print(table(result), width=max(console.width, WIDE))
+    for why in result["missing"].values():
+        typer.echo(f"not there: {why}", err=True)
     draw(out)
     typer.echo(f"{out / 'eval.json'}, {out / 'eval.png'}")
 

@@ -68,7 +68,7 @@ def _solved(ax: Axes, each: dict[str, Any]) -> None:
     ax.set_xlim(0, len(shares))
     ax.set_ylim(0, 1.05)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_title("Share of correct responses by problem", loc="left", size=11, weight="bold", pad=24)
+    ax.set_title("Correct share by problem", loc="left", size=11, weight="bold", pad=24)
     always, never = (shares == 1).sum(), (shares == 0).sum()
     subtitle(ax, f"{len(shares):,} problems: {always:,} always, {never:,} never solved")
     ax.set_xlabel("problems, the easiest first")
@@ -87,8 +87,8 @@ def _lengths(ax: Axes, each: dict[str, Any]) -> None:
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     ax.legend(loc="upper left", ncols=3, handlelength=0.8, handletextpad=0.4, columnspacing=1.0, borderaxespad=0.1)
     ax.set_title("Length of responses", loc="left", size=11, weight="bold", pad=24)
-    shares = f"{100 * each['truncated_share']:.1f} % truncated, {100 * each['no_answer_share']:.1f} % without an answer"
-    subtitle(ax, f"mean {each['tokens_mean']:,.0f} tokens; {shares}")
+    shares = f"{100 * each['truncated_share']:.1f} % truncated, {100 * each['no_answer_share']:.1f} % no answer"
+    subtitle(ax, f"mean {each['tokens_mean']:,.0f} tokens, {shares}")
     ax.set_xlabel("tokens")
 
 

@@ -67,7 +67,7 @@ def configuration(problems: Path, model: str, out: Path, responses: int, asking:
         )
     own: dict[str, object] = {
         "model.path": model,
-        "data.path": str(problems),
+        "data.path": str(problems.resolve()),
         "data.max_prompt_tokens": asking.max_prompt_tokens,
         "train.steps": 1,
         "train.groups_per_step": 1,
