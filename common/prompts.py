@@ -7,6 +7,7 @@ golds, or for ability ``code`` of an object of tests) or plain ``{"prompt": "…
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,12 +65,12 @@ def tokenize(row: Row, data: Data, tokenizer: PreTrainedTokenizerBase) -> list[i
 
 
 def file_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """(number from 1, values) of each row of a .jsonl or .parquet file; a line that is not JSON is a ``DataError`` in
-    the place of its values. Raises ``DataError`` where the file as a whole cannot be read."""
+    """(number from 1, values) of each row of a .jsonl, .jsonl.gz or .parquet file; a line that is not JSON is a
+    ``DataError`` in the place of its values. Raises ``DataError`` where the file as a whole cannot be read."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; a .jsonl or .parquet file of prompts is due")
     match path.suffix:
-        case ".jsonl":
+        case ".jsonl" | ".gz":
             return _jsonl(path)
         case ".parquet":
             return _parquet(path)
@@ -78,7 +79,7 @@ def file_rows(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open(encoding="utf-8") as lines:
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue

@@ -34,9 +34,9 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: not JSON: {error}") from error
 
 
-def same_or_refused(folder: Path, asked: dict[str, Any]) -> None:
+def same_or_refused(folder: Path, asked: dict[str, Any], **beside: Any) -> None:
     """Note what was ``asked`` in the folder's ``sample.json``, and compare with what is noted there: responses made in
-    two ways are no one sample. ``DataError`` names what differs."""
+    two ways are no one sample. ``DataError`` names what differs. What is noted ``beside`` it is not compared."""
     path = folder / "sample.json"
     noted = read_json(path) if path.exists() else {}
     for key, value in asked.items():
@@ -45,5 +45,6 @@ def same_or_refused(folder: Path, asked: dict[str, Any]) -> None:
                 f"{folder}: made with {key} = {noted[key]!r}, and now it is {value!r}; name another --out, or ask the "
                 "same"
             )
-    if asked.keys() - noted.keys():
-        write_json(path, noted | asked)
+    now = {**noted, **beside, **asked}
+    if now != noted:
+        write_json(path, now)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ..common.config import Config, dump, expand
-from ..common.errors import DataError, LeewayError
+from ..common.errors import BrokerError, DataError, LeewayError
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.streams import Bus
-from ..common.weights import Stamp
+from ..common.weights import Stamp, WeightPublisher
 from .folder import same_or_refused, sha256_of
 from .progress import progress
 
@@ -39,7 +39,7 @@ def sample(bus: Bus, service: Service, config: Config, out: Path, responses: int
     from .responses import ResponseStore
 
     problems, rows, unusable, text = read_problems(config, responses)
-    same_or_refused(out, identity(config, responses, top_p) | {"model": config.model.path})
+    same_or_refused(out, identity(config, responses, top_p), model=config.model.path, problems=config.data.path)
     store, failed = ResponseStore(out), dict[str, str]()
     tickets = [ticket_of(problem, config, STAMP, rows, top_p) for problem in problems]
     if store.lacks(tickets):
@@ -61,11 +61,15 @@ def sample(bus: Bus, service: Service, config: Config, out: Path, responses: int
     complain(config.data.path, unusable, failed)
 
 
-def restore(bus: Bus, config: Config, publishing: Any) -> None:
-    """Give a Redis that came back empty what it held beside the groups."""
+def restore(bus: Bus, config: Config, publishing: WeightPublisher) -> None:
+    """Give a Redis that came back empty what it held beside the groups. ``BrokerError`` where it had the weights of a
+    followed run: they do not come again."""
     bus.restore_run(dump(config), 0, {})
     bus.set_state(phase="running", step=0)
-    publishing.repair()
+    if not publishing.repair() and not bus.manifests():
+        raise BrokerError(
+            "Redis came back without the weights under evaluation; the same command goes on with newer ones"
+        )
 
 
 def read_problems(config: Config, responses: int) -> tuple[list[Problem], int, int, Decoder]:
@@ -89,7 +93,6 @@ def read_problems(config: Config, responses: int) -> tuple[list[Problem], int, i
 def identity(config: Config, responses: int, top_p: float) -> dict[str, Any]:
     """What makes two samples of one model the same."""
     return {
-        "problems": config.data.path,
         "sha256 of problems": sha256_of(Path(expand(config.data.path))),
         "responses": responses,
         "temperature": config.flow.temperature,

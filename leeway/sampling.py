@@ -31,7 +31,8 @@ STOPPING = "what is graded is written; the same command goes on"
 class Asking:
     """How a model is asked, and by whom."""
 
-    engine: str
+    engine: str | None
+    """None: the configuration's default, or a run's own."""
     temperature: float
     top_p: float
     max_tokens: int
@@ -66,7 +67,7 @@ def configuration(problems: Path, model: str, out: Path, responses: int, asking:
         )
     own: dict[str, object] = {
         "model.path": model,
-        "data.path": str(problems),
+        "data.path": str(problems.resolve()),
         "data.max_prompt_tokens": asking.max_prompt_tokens,
         "train.steps": 1,
         "train.groups_per_step": 1,
@@ -75,7 +76,6 @@ def configuration(problems: Path, model: str, out: Path, responses: int, asking:
         "train.micro_batch_tokens": context,
         "flow.temperature": asking.temperature,
         "flow.seed": asking.seed,
-        "rollout.engine": asking.engine,
         "verifier.jobs": max(1, (os.cpu_count() or 1) // 2),
     }
     dtype = dtype_of(model)
@@ -83,7 +83,8 @@ def configuration(problems: Path, model: str, out: Path, responses: int, asking:
         own |= {"weights.dtype": dtype, "rollout.dtype": dtype}
     if asking.redis_url is None:  # everybody is on this machine: one file beats a copy in memory
         own |= {"weights.transport": "file", "weights.folder": str((out / "weights").resolve())}
-    return compose([], [*(f"{key}={json.dumps(value)}" for key, value in own.items()), *asking.settings])
+    engine = [] if asking.engine is None else [f"rollout.engine={asking.engine}"]
+    return compose([], [*(f"{key}={json.dumps(value)}" for key, value in own.items()), *asking.settings, *engine])
 
 
 def dtype_of(model: str) -> str | None:
