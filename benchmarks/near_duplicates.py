@@ -1,6 +1,7 @@
 """Planted near-duplicates and contaminations: how many are found, how many falsely; and how fast, beside datasketch.
 
     python benchmarks/near_duplicates.py --problems 100000
+    python benchmarks/near_duplicates.py --problems 100000 --planted-by other
     python benchmarks/near_duplicates.py --problems 20000 --against-datasketch
 
 Problems are generated: a story or a statement, with numbers and formulas. Hard negatives are in it: SIBLINGS of the
@@ -189,9 +190,13 @@ def found_in(evaluation: list[str], rows: list[str]) -> tuple[list[int | None], 
     return origins, time.perf_counter() - started
 
 
-def quality(problems: int, seed: int, share: float) -> None:
+def quality(problems: int, seed: int, share: float, planted_by: str) -> None:
     """Print recall by kind, and precision."""
-    evaluation, rows, planted = planted_set(problems, seed, share)
+    if planted_by == "other":
+        from second_planted_set import planted_set as plant
+    else:
+        plant = planted_set
+    evaluation, rows, planted = plant(problems, seed, share)
     origins, seconds = found_in(evaluation, rows)
     of = {row: origin for _, row, origin in planted}
     # Renaming and respelling may make two planted rows equal; either is then dropped for the same origin.
@@ -252,12 +257,13 @@ def main() -> None:
     parser.add_argument(
         "--planted", type=float, default=PLANTED, help="of the problems, near-duplicates and as many again"
     )
+    parser.add_argument("--planted-by", choices=("this", "other"), default="this", help="other: second_planted_set.py")
     parser.add_argument("--against-datasketch", action="store_true")
     arguments = parser.parse_args()
     if arguments.against_datasketch:
         speed(arguments.problems, arguments.seed, arguments.rounds)
     else:
-        quality(arguments.problems, arguments.seed, arguments.planted)
+        quality(arguments.problems, arguments.seed, arguments.planted, arguments.planted_by)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 

@@ -28,7 +28,7 @@ import numpy as np
 from .errors import DecodeError
 from .types import Manifest
 
-SCHEMA = 2
+SCHEMA = 3
 MAX_BYTES = {
     "Heartbeat": 1 << 16,
     "Manifest": 1 << 24,

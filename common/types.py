@@ -60,6 +60,8 @@ class Ticket:
     """Which grader judges it: ``math`` or ``code``."""
     ground_truth: tuple[str, ...]
     """What the grader compares with. ``math``: golds, as alternatives. ``code``: one JSON text, the tests."""
+    top_p: float = 1.0
+    """Sample from the fewest tokens that together have this probability. 1, the whole distribution, in training."""
 
     @property
     def group_id(self) -> str:
@@ -161,7 +163,7 @@ class Heartbeat:
     """What a worker says about itself every few seconds; its key expires when it stops saying so."""
 
     role: str
-    """``rollout``, ``verifier`` or ``learner``."""
+    """``rollout``, ``verifier``, ``learner`` or ``collector`` (an evaluation's)."""
     worker: str
     """Unique name: host, process id, start."""
     version: int

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
 STOPPED = 130  # exit code
 
-STEP_NAMES = ("verifiable", "links", "duplicates", "decontaminate", "answers", "tests", "length")
+STEP_NAMES = (
+    "verifiable",
+    "links",
+    "duplicates",
+    "decontaminate",
+    "answers",
+    "tests",
+    "length",
+    "difficulty",
+    "quality",
+)
 """For the help, which answers before anything is imported; ``recipe.STEPS`` has the same."""
 
 
@@ -86,16 +96,14 @@ def _run_alone(command: str, arguments: argparse.Namespace) -> int:
     model = recipe.Source if command == "load" else recipe.STEPS[command].options
     given = {name: getattr(arguments, name) for name in model.model_fields if getattr(arguments, name) is not None}
     options = recipe.checked(model, given, command)
-    here = Path()
     if command == "load":
         funnel, missing = recipe.load_alone(options, arguments.out)
     else:
         missing = []
         if arguments.out.resolve() == arguments.stage.resolve():
             raise DataError(f"--out {arguments.out} is the stage that is read")
-        funnel = recipe.do_step(
-            command, options, Stage(arguments.stage), arguments.out, here, arguments.jobs, missing, recipe.ALONE
-        )
+        stage = Stage(arguments.stage)
+        funnel, _ = recipe.do_step(command, options, stage, arguments.out, Path(), arguments.jobs, missing)
     _say(recipe.described(command, funnel))
     return _missing(missing)
 
@@ -148,6 +156,8 @@ def _show(stage: Path, reason: str, most: int) -> int:
 
 
 def _add_options(parser: argparse.ArgumentParser, model: type[BaseModel]) -> None:
+    from pydantic import BaseModel
+
     for name, field in model.model_fields.items():
         flag = "--" + name.replace("_", "-")
         said: dict[str, Any] = {"help": field.description, "default": None, "dest": name}
@@ -157,9 +167,11 @@ def _add_options(parser: argparse.ArgumentParser, model: type[BaseModel]) -> Non
         elif get_origin(kind) is Literal:
             parser.add_argument(flag, choices=get_args(kind), **said)
         elif get_origin(kind) is tuple:
-            parser.add_argument(flag, nargs="+", required=field.is_required(), **said)
+            tables = isinstance(get_args(kind)[0], type) and issubclass(get_args(kind)[0], BaseModel)
+            how: dict[str, Any] = {"type": _pairs, "metavar": "KEY=VALUE,…"} if tables else {}
+            parser.add_argument(flag, nargs="+", required=field.is_required(), **how, **said)
         elif get_origin(kind) is dict:
-            parser.add_argument(flag, type=_pairs, metavar="KEY=COLUMN,…", **said)
+            parser.add_argument(flag, type=_pairs, metavar="KEY=VALUE,…", **said)
         else:
             parser.add_argument(flag, type=kind, required=field.is_required(), **said)
 

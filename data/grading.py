@@ -30,24 +30,35 @@ def graded(
     """
     folder.mkdir(parents=True, exist_ok=True)
     asked, answered = folder / "requests.jsonl", folder / "verdicts.jsonl"
-    count = 0
     partial = folder / "requests.part"
     with partial.open("w") as lines:
-        for count, request in enumerate(requests, start=1):
-            lines.write(json.dumps({"id": count, **request}) + "\n")
+        for number, request in enumerate(requests, start=1):
+            lines.write(json.dumps({"id": number, **request}) + "\n")
     partial.replace(asked)
-    if not count:
+    for _, verdict, reason in verdicts_on(asked, answered, jobs=jobs, timeout_s=timeout_s):
+        yield verdict, reason
+
+
+def verdicts_on(
+    asked: Path, answered: Path, *, jobs: int, timeout_s: float
+) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """(row, verdict, reason) of each row of ``leeway verify`` in the file ``asked``, in order.
+
+    Verdicts go to ``answered``. Both files may grow: what has its verdict is not graded again.
+    """
+    if not asked.stat().st_size:
         return
     refused = _verify(asked, answered, jobs, timeout_s)
-    with answered.open() as lines:
+    with asked.open() as rows, answered.open() as lines:
         verdicts = map(json.loads, lines)
         verdict = next(verdicts, None)
-        for number in range(1, count + 1):
-            if verdict is not None and verdict["id"] == number:
-                yield verdict["verdict"], verdict["reason"]
+        for number, line in enumerate(rows, start=1):
+            row = json.loads(line)
+            if verdict is not None and verdict["id"] == row["id"] and number not in refused:
+                yield row, verdict["verdict"], verdict["reason"]
                 verdict = next(verdicts, None)
             else:
-                yield UNREADABLE, refused.get(number, "no verdict")
+                yield row, UNREADABLE, refused.get(number, "no verdict")
 
 
 def _verify(asked: Path, answered: Path, jobs: int, timeout_s: float) -> dict[int, str]:

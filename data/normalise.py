@@ -2,8 +2,9 @@
 
 Spellings that say the same come out the same: ``\\dfrac{1}{2}``, ``\\frac12`` and ``1/2``; ``\\leq`` and ``≤``;
 ``10,000`` and ``10000``; ``$x$`` and ``\\(x\\)``. A variable is a variable whatever its name: single letters, Greek
-ones, ``x_1`` and labels such as ``ABC`` are all ``VARIABLE``. Numbers, signs and relations are kept apart from words,
-because two problems that differ there are two problems (``signature``).
+ones, ``x_i`` and labels such as ``ABC`` are all ``VARIABLE``; a number in an index is a number, since the tenth member
+of a sequence is another one than the hundredth. Numbers, signs and relations are kept apart from words, because two
+problems that differ there are two problems (``signature``).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _IDEOGRAPHS = "\u3040-\u30ff\u3400-\u9fff"
 """Written without spaces: each is a word."""
 _TOKEN = re.compile(
     r"\\[a-zA-Z]+"  # a command
-    r"|(?<![a-zA-Z])[a-zA-Z]_(?:\{\w+\}|\w)(?!\w)"  # a variable with its index
+    r"|(?<![a-zA-Z])[a-zA-Z]_(?:\{[a-zA-Z]+\}|[a-zA-Z])(?!\w)"  # a variable with its index
     r"|\d+(?:,\d{3})+(?!\d)|\d*\.\d+|\d+"  # a number
     rf"|[{_IDEOGRAPHS}]|[^\W\d_{_IDEOGRAPHS}]+"  # a word
     r"|[^\s\w]"  # a sign
@@ -37,7 +38,8 @@ _SPELLED = (
     ("frac", re.compile(r"\\[dtc]?frac\s*(\d)\s*(\d)"), r"\1 \2"),
     ("\\begin", re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}"), " "),
     ("{,}", re.compile(r"(?<=\d)\{,\}(?=\d{3})"), ","),
-    ("\\,", re.compile(r"(?<=\d)\\,(?=\d{3})"), ","),
+    ("\\", re.compile(r"(?<=\d)\\[,;: ](?=\d{3}(?!\d))"), ","),
+    (" ", re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?!\d)"), lambda groups: groups[0].replace(" ", ",")),
     ("\\\\", re.compile(r"\\\\(?=[a-z])"), " "),
     ("-", re.compile(r"(?<=\w)-(?=[a-zA-Z]{2})|(?<=[a-zA-Z]{2})-(?=\w)"), " "),  # a hyphen
     ("<=", re.compile("<="), "≤"),
@@ -52,18 +54,23 @@ _SAME = {
     **dict.fromkeys((r"\gt", ">"), ">"),
     **dict.fromkeys(("−", "–", "-"), "-"),
     **dict.fromkeys((r"\pi", "π", "pi"), "pi"),
-    **dict.fromkeys((r"\circ", "°", "degree", "degrees"), "degree"),
+    **dict.fromkeys((r"\circ", r"\degree", "°", "degree", "degrees"), "degree"),
+    **dict.fromkeys(("%", "percent"), "percent"),
     **dict.fromkeys((r"\triangle", "△", "triangle"), "triangle"),
-    **dict.fromkeys((r"\angle", "∠", "angle"), "angle"),
+    **dict.fromkeys((r"\angle", r"\measuredangle", "∠", "∡", "angle"), "angle"),
     **dict.fromkeys((r"\sqrt", "√", "sqrt"), "sqrt"),
     **dict.fromkeys((r"\infty", "∞", "infinity"), "infinity"),
     **dict.fromkeys((r"\in", "∈"), "in"),
     **dict.fromkeys((r"\sum", "∑"), "sum"),
+    **dict.fromkeys((r"\binom", r"\dbinom", r"\tbinom", r"\choose"), "binom"),
+    **dict.fromkeys((r"\equiv", "≡"), "equiv"),
+    **dict.fromkeys((r"\mod", r"\bmod", r"\pmod", "mod"), "mod"),
+    **dict.fromkeys((r"\emptyset", r"\varnothing", "∅"), "emptyset"),
     "=": "=",
     "+": "+",
 }
 _LAYOUT = r"""
-\frac \dfrac \tfrac \cfrac \left \right \big \Big \bigg \Bigg \bigl \bigr \text \textbf \textit \mathrm 
+\frac \dfrac \tfrac \cfrac \over \left \right \big \Big \bigg \Bigg \bigl \bigr \text \textbf \textit \mathrm 
 \mathbf \mathbb \mathcal \operatorname \mbox \cdot \times \ast \div \dots \ldots \cdots \vdots \displaystyle 
 \overline \limits \boldsymbol \mathit \textrm \emph \rm \bf \it \lvert \rvert \vert \mid \lfloor \rfloor \quad \qquad
 """

@@ -12,6 +12,7 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ def write(result: Result, recipe: Recipe, folder: Path) -> None:
     """``data.parquet``, ``card.md`` with ``difficulty.png``, ``recipe.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     stage = Stage(result.stage)
-    ratings = _ratings(stage)
-    _write_rows(stage, folder / "data.parquet", sorted(ratings), recipe.output)
+    ratings = Ratings.of(stage, result.rated)
+    _write_rows(stage, folder / "data.parquet", sorted(ratings.kept), recipe.output)
     drawn = _draw(ratings)
     if drawn is not None:
         (folder / "difficulty.png").write_bytes(drawn)
@@ -96,15 +97,32 @@ def _row(row: dict[str, Any], index: int, models: Sequence[str], output: Output)
     }
 
 
-def _ratings(stage: Stage) -> dict[str, Counter[int]]:
+@dataclass(frozen=True, slots=True)
+class Ratings:
     """Model → how many problems it failed how often."""
-    ratings: dict[str, Counter[int]] = {}
-    for rows in stage.rows("difficulty"):
-        for row in rows:
-            for model, failures in json.loads(row["difficulty"] or "{}").items():
-                if failures is not None:
-                    ratings.setdefault(model, Counter())[int(failures)] += 1
-    return ratings
+
+    kept: dict[str, Counter[int]]
+    """Rows that come out."""
+    rated: dict[str, Counter[int]]
+    """Rows that a step of this recipe rated, those that left there, too."""
+
+    @classmethod
+    def of(cls, stage: Stage, rated: Sequence[Path]) -> Ratings:
+        """From the last stage, and the folders of the stages that rated."""
+        files = [folder / name for folder in rated for name in ("kept.parquet", "dropped.parquet")]
+        kept, all_of_them = _counted([stage.file]), _counted(files)
+        return cls(kept, {model: all_of_them.get(model, counts) for model, counts in (all_of_them | kept).items()})
+
+
+def _counted(files: Sequence[Path]) -> dict[str, Counter[int]]:
+    counts: dict[str, Counter[int]] = {}
+    for file in files:
+        for batch in pq.ParquetFile(file).iter_batches(columns=["difficulty"]):
+            for text in batch.column(0).to_pylist():
+                for model, failures in json.loads(text or "{}").items():
+                    if failures is not None:
+                        counts.setdefault(model, Counter())[int(failures)] += 1
+    return counts
 
 
 def _versions() -> dict[str, str]:
@@ -120,9 +138,7 @@ def _versions() -> dict[str, str]:
 # --- the card --------------------------------------------------------------------------------------------------------
 
 
-def card(
-    result: Result, recipe: Recipe, lock: dict[str, Any], ratings: dict[str, Counter[int]], *, pictured: bool
-) -> str:
+def card(result: Result, recipe: Recipe, lock: dict[str, Any], ratings: Ratings, *, pictured: bool) -> str:
     """The data card, Markdown."""
     rows, loaded = lock["written"]["rows"], result.funnels[0][1].total().rows_in
     parts = [
@@ -168,33 +184,42 @@ def _step_part(number: int, name: str, funnel: Funnel) -> str:
     return "\n".join(lines)
 
 
-def _difficulty_part(ratings: dict[str, Counter[int]], pictured: bool) -> str:
-    if not ratings:
+def _difficulty_part(ratings: Ratings, pictured: bool) -> str:
+    if not ratings.rated:
         return "No row is rated."
-    lines = [f"- {model}: {counts.total():,} rows rated" for model, counts in sorted(ratings.items())]
+    lines = [
+        f"- {model}: {counts.total():,} rows rated, {ratings.kept.get(model, Counter()).total():,} of them kept"
+        for model, counts in sorted(ratings.rated.items())
+    ]
     if pictured:
         return "![Rows by failures of each model](difficulty.png)\n\n" + "\n".join(lines)
     return "\n".join(lines) + "\n\nNo picture: matplotlib is not installed (`pip install 'leeway-rl[report]'`)."
 
 
-def _draw(ratings: dict[str, Counter[int]]) -> bytes | None:
+def _draw(ratings: Ratings) -> bytes | None:
     """Rows by failures, a panel a model: PNG. None where nothing is rated, or where matplotlib is missing."""
-    if not ratings:
+    if not ratings.rated:
         return None
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError:
         return None
-    figure = Figure(figsize=(7, 2.2 * len(ratings)), layout="constrained")
+    figure = Figure(figsize=(7, 2.4 * len(ratings.rated)), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (model, counts) in zip(_panels(figure, len(ratings)), sorted(ratings.items()), strict=True):
-        most = max(counts)
-        axes.bar(range(most + 1), [counts[failures] for failures in range(most + 1)], color="#0072b2", width=0.8)
+    for axes, (model, rated) in zip(_panels(figure, len(ratings.rated)), sorted(ratings.rated.items()), strict=True):
+        kept = ratings.kept.get(model, Counter[int]())
+        failures = range(max(rated) + 1)
+        axes.bar(failures, [rated[n] for n in failures], color="#cccccc", width=0.8, label="rated, dropped")
+        axes.bar(failures, [kept[n] for n in failures], color="#0072b2", width=0.8, label="kept")
         axes.set_title(model, loc="left", fontsize=9)
         axes.set_xlabel("failures")
         axes.set_ylabel("rows")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=120, metadata={"Software": None})
     return drawn.getvalue()

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .. import __version__
 from ..common.errors import ConfigError, DataError
-from . import checks, filters, repeats
+from . import checks, difficulty, filters, quality, repeats
 from .loading import Source, files_there, load_all, shown
 from .reading import checksum
 from .stages import Funnel, Stage, divide, finish, finished
@@ -34,11 +34,9 @@ STEPS: Mapping[str, Step] = {
     "answers": Step(checks.Answers, checks.answers),
     "tests": Step(checks.Tests, checks.tests),
     "length": Step(filters.Length, filters.length),
+    "difficulty": Step(difficulty.Difficulty, difficulty.difficulty),
+    "quality": Step(quality.Quality, quality.quality),
 }
-
-
-ALONE = "alone"
-"""In place of a key: a step done by its own command, always anew."""
 
 
 class Output(BaseModel):
@@ -124,6 +122,8 @@ class Result:
     """Of every file read: who read it, and its name as in the recipe → SHA-256."""
     missing: list[str] = field(default_factory=list)
     """Inputs that were not there."""
+    rated: list[Path] = field(default_factory=list)
+    """Folders of the stages that rated rows."""
 
 
 def run(recipe: Recipe, work: Path, *, jobs: int, say: Callable[[str], None]) -> Result:
@@ -145,12 +145,11 @@ def run(recipe: Recipe, work: Path, *, jobs: int, say: Callable[[str], None]) ->
     result = Result(folder, [("load", funnel)], checksums, missing)
     for number, (name, options) in enumerate(recipe.steps, start=1):
         stage, folder = Stage(folder), work / f"{number:02}-{name}"
-        files = options.files(recipe.folder)
-        read = {f"{number:02}-{name}: {shown(file, recipe.folder)}": checksum(file) for file in files}
-        checksums.update(read)
-        key = _digest(checksum(stage.file), name, options.model_dump(mode="json"), read)
-        funnel = finished(folder, key) or do_step(name, options, stage, folder, recipe.folder, jobs, missing, key)
+        funnel, read = do_step(name, options, stage, folder, recipe.folder, jobs, missing)
+        checksums.update({f"{number:02}-{name}: {file}": digest for file, digest in read.items()})
         result.funnels.append((name, funnel))
+        if name == "difficulty":
+            result.rated.append(folder)
         say(described(name, funnel))
     result.stage = folder
     return result
@@ -164,20 +163,36 @@ def load_alone(source: Source, folder: Path) -> tuple[Funnel, list[str]]:
 
 
 def do_step(
-    name: str, options: Options, stage: Stage, folder: Path, relative_to: Path, jobs: int, missing: list[str], key: str
-) -> Funnel:
-    """Do one step. Its working files outlive a stop, so that grading goes on; everything else is made again."""
-    context = Context(relative_to, folder.with_name(f"{folder.name}.{key[:12]}.work"), jobs)
+    name: str, options: Options, stage: Stage, folder: Path, relative_to: Path, jobs: int, missing: list[str]
+) -> tuple[Funnel, dict[str, str]]:
+    """(counts, checksums of the files it reads) of one step, which is done unless it is there.
+
+    Its working files outlive a stop, so that grading goes on. What models answered stays beside the stage, and serves
+    as long as they would be asked the same.
+    """
+    read = {shown(file, relative_to): checksum(file) for file in options.files(relative_to)}
+    rows = checksum(stage.file)
+    key = _digest(rows, name, options.plain(), read)
+    funnel = finished(folder, key)
+    if funnel is not None:
+        return funnel, read
+    asked = _digest(rows, name, options.plain(questions=True), read)
+    context = Context(
+        relative_to,
+        folder.with_name(f"{folder.name}.{key[:12]}.work"),
+        folder.with_name(f"{folder.name}.{asked[:12]}.asked"),
+        jobs,
+    )
     for old in folder.parent.glob(f"{folder.name}.*.work"):
-        if old != context.work or key == ALONE:
+        if old != context.work:
             shutil.rmtree(old)
     funnel = divide(stage, folder, STEPS[name].judge(stage, options, context))
     funnel.notes += context.notes
     missing += context.missing
-    if not context.missing and key != ALONE:
+    if not context.missing:
         finish(folder, key, funnel)
     shutil.rmtree(context.work, ignore_errors=True)
-    return funnel
+    return funnel, read
 
 
 def described(name: str, funnel: Funnel) -> str:

@@ -56,7 +56,21 @@ class Drop:
     """This row's own: the matched problem, the two answers, the failing test."""
 
 
-Judgement: TypeAlias = "Drop | None"
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """A row with a model's failures written into it, which stays or leaves."""
+
+    model: str
+    failures: int
+    drop: Drop | None = None
+
+
+Judgement: TypeAlias = "Drop | Rated | None"
+
+
+def drop_of(judgement: Judgement) -> Drop | None:
+    """Why a row leaves; None where it stays."""
+    return judgement.drop if isinstance(judgement, Rated) else judgement
 
 
 @dataclass(slots=True)
@@ -79,10 +93,11 @@ class Funnel:
         """Count one row."""
         count = self.sources.setdefault(source, Count())
         count.rows_in += 1
-        if judgement is None:
+        drop = drop_of(judgement)
+        if drop is None:
             count.kept += 1
         else:
-            count.dropped[judgement.reason] += 1
+            count.dropped[drop.reason] += 1
 
     def total(self) -> Count:
         """All sources together."""
@@ -128,13 +143,29 @@ class StageWriter:
         """Rows of ``WORKING`` and what becomes of each, in order."""
         for source, judgement in zip(batch.column("source").to_pylist(), judgements, strict=True):
             self.funnel.add(source, judgement)
-        leaves = pa.array([judgement is not None for judgement in judgements], pa.bool_())
+        batch = _with_ratings(batch, judgements)
+        drops = [drop_of(judgement) for judgement in judgements]
+        leaves = pa.array([drop is not None for drop in drops], pa.bool_())
         if kept := batch.filter(pc.invert(leaves)):
             self._kept.write_batch(kept)
         if dropped := batch.filter(leaves):
-            whys = [judgement for judgement in judgements if judgement is not None]
+            whys = [drop for drop in drops if drop is not None]
             columns = [*dropped.columns, pa.array([why.reason for why in whys]), pa.array([why.detail for why in whys])]
             self._dropped.write_batch(pa.RecordBatch.from_arrays(columns, schema=DROPPED))
+
+
+def _with_ratings(batch: pa.RecordBatch, judgements: Sequence[Judgement]) -> pa.RecordBatch:
+    """The rows with what they were rated."""
+    if not any(isinstance(judgement, Rated) for judgement in judgements):
+        return batch
+    place = WORKING.get_field_index("difficulty")
+    texts = batch.column(place).to_pylist()
+    for number, judgement in enumerate(judgements):
+        if isinstance(judgement, Rated):
+            ratings = json.loads(texts[number] or "{}") | {judgement.model: judgement.failures}
+            texts[number] = json.dumps(ratings, sort_keys=True)
+    columns = [*batch.columns[:place], pa.array(texts, pa.string()), *batch.columns[place + 1 :]]
+    return pa.RecordBatch.from_arrays(columns, schema=WORKING)
 
 
 def _clear(folder: Path) -> None:

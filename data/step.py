@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,9 +17,20 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    CHANGE_NO_ROW: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say how fast and by whom, not what: with these changed, it is the same step."""
+    CHANGE_NO_QUESTION: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say what follows from a model's answers: with these changed, the same answers serve."""
+
     def files(self, folder: Path) -> list[Path]:
         """What the step reads beside its rows: with these changed, it is another step."""
         return []
+
+    def plain(self, *, questions: bool = False) -> dict[str, Any]:
+        """What the rows depend on; with ``questions``, what the questions to models depend on."""
+        return self.model_dump(
+            mode="json", exclude=set(self.CHANGE_NO_ROW | (self.CHANGE_NO_QUESTION if questions else frozenset()))
+        )
 
 
 @dataclass(slots=True)
@@ -30,6 +41,8 @@ class Context:
     """Paths in options are relative to it."""
     work: Path
     """For files of its own; deleted when the step is done."""
+    asked: Path
+    """For what models answered, which is never deleted: the step done again asks nothing twice."""
     jobs: int
     """Processes for grading."""
     notes: list[str] = field(default_factory=list)
@@ -39,7 +52,8 @@ class Context:
 
 
 Judge = Callable[[Stage, Any, Context], Iterator[list[Judgement]]]
-"""Judgements of all rows, in the batches of the stage: None keeps a row, a ``Drop`` says why it leaves."""
+"""Judgements of all rows, in the batches of the stage: None keeps a row, a ``Drop`` says why it leaves, ``Rated``
+writes a model's failures into it and does either."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,18 @@ RedisUrl = Annotated[
     str | None,
     typer.Option("--redis-url", envvar=address.VARIABLE, show_envvar=False, help=address.HELP),
 ]
+Engine = Annotated[str, typer.Option("--engine", help="vllm, or torch for small models.")]
+Temperature = Annotated[float, typer.Option("--temperature", help="Sampling temperature τ.")]
+TopP = Annotated[
+    float, typer.Option("--top-p", help="Sample from the likeliest tokens of this share.", min=1e-6, max=1)
+]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", help="Longest response.", min=1)]
+MaxPromptTokens = Annotated[int, typer.Option("--max-prompt-tokens", help="Longer prompts are named and left.", min=1)]
+Seed = Annotated[int, typer.Option("--seed", help="With a problem's row it decides its responses.", min=0)]
+Workers = Annotated[int, typer.Option("--workers", help="Rollout workers here; 0: only those you start.", min=0)]
+QueueId = Annotated[
+    str | None, typer.Option("--run", help="Name of the queue: leeway rollout and verifier join it by --run.")
+]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs/ID/ folders are.")]
 
 
@@ -131,6 +143,125 @@ def verify(
     """
     words = [str(rows), "--out", str(out), "--timeout-s", str(timeout_s)]
     _exec("verifier.offline", *words, *(["--jobs", str(jobs)] if jobs else []))
+
+
+@app.command()
+def sample(
+    problems: Annotated[Path, typer.Argument(help="JSONL or Parquet; a row: id, prompt, and answer or tests.")],
+    model: Annotated[str, typer.Option("--model", help="Folder in Hugging Face layout, or a hub name.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for responses.parquet.")],
+    responses: Annotated[int, typer.Option("--responses", help="Responses a problem.", min=1)] = 1,
+    engine: Engine = "vllm",
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    max_tokens: MaxTokens = 32768,
+    max_prompt_tokens: MaxPromptTokens = 2048,
+    seed: Seed = 0,
+    workers: Workers = 1,
+    redis_url: RedisUrl = None,
+    run: QueueId = None,
+    settings: Settings = None,
+) -> None:
+    """Sample graded responses to every problem of a file. The same command again goes on where it stopped.
+
+    Exit code 3: rows that could not be used, each named; 1: problems that no response could be had for.
+    """
+    from . import sampling as desk
+
+    server = address.resolve(redis_url) if redis_url else None
+    asking = desk.Asking(
+        engine=engine,
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        max_prompt_tokens=max_prompt_tokens,
+        seed=seed,
+        workers=workers,
+        redis_url=server,
+        run=run,
+        settings=tuple(settings or ()),
+    )
+    desk.sample(problems, model, out, responses, asking)
+
+
+@app.command("eval")
+def evaluate(
+    benchmarks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="BENCH... | compare A B",
+            help="aime24, aime25, humaneval, livecodebench, each also as NAME=PATH or NAME=HUB-NAME; "
+            "reasoning-gym:GENERATOR; or a file in the training schema. compare: two evaluations' folders.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Folder in Hugging Face layout, a hub name, or a run's: runs/ID.")
+    ] = None,
+    step: Annotated[int | None, typer.Option("--step", help="Of a run's checkpoints; the newest by default.")] = None,
+    follow: Annotated[str | None, typer.Option("--follow", help="A run's id: evaluate it while it trains.")] = None,
+    every: Annotated[int, typer.Option("--every", help="With --follow: versions from one to the next.", min=1)] = 20,
+    regrade: Annotated[Path | None, typer.Option("--regrade", help="Grade a folder's kept responses anew.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; with --follow runs/ID/evaluations/follow.")] = None,
+    responses: Annotated[int | None, typer.Option("--responses", help="n; each benchmark's own by default.")] = None,
+    release: Annotated[str, typer.Option("--release", help="LiveCodeBench's release.")] = "release_v5",
+    since: Annotated[str, typer.Option("--since", help="First day of its contests.")] = "2024-08-01",
+    until: Annotated[str, typer.Option("--until", help="Last day of its contests.")] = "2025-02-01",
+    size: Annotated[int, typer.Option("--size", help="Problems of a reasoning-gym generator.", min=1)] = 100,
+    engine: Annotated[str | None, typer.Option("--engine", help="vllm, or torch; a run's own by default.")] = None,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    max_tokens: MaxTokens = 32768,
+    max_prompt_tokens: MaxPromptTokens = 2048,
+    seed: Seed = 0,
+    workers: Workers = 1,
+    redis_url: RedisUrl = None,
+    run: QueueId = None,
+    settings: Settings = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="compare: for machines.")] = False,
+) -> None:
+    """avg@n and pass@k of a model, of a run's checkpoint, or of a run while it trains. Goes on where it was stopped.
+
+    Exit code 3: a benchmark or rows that could not be used, each named; the others are done.
+    """
+    from ..common.errors import ConfigError
+    from . import evaluate as desk
+    from .sampling import Asking
+
+    words = benchmarks or []
+    if words[:1] == ["compare"]:
+        if len(words) != 3:
+            raise ConfigError("leeway eval compare A B: two evaluations' folders are due")
+        _exec("evaluation.compare", *words[1:], *(["--json"] if as_json else []))
+    if regrade is not None:
+        desk.regrade(regrade)
+        return
+    if not words or (model is None) == (follow is None) or (out is None and follow is None):
+        raise ConfigError(
+            "leeway eval BENCH... --model FOLDER --out OUT, BENCH... --follow RUN, compare A B, or --regrade OUT"
+        )
+    url = address.resolve(redis_url) if redis_url else None
+    asking = Asking(
+        engine=engine,
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        max_prompt_tokens=max_prompt_tokens,
+        seed=seed,
+        workers=workers,
+        redis_url=None if follow else url,
+        run=run,
+        settings=tuple(settings or ()),
+    )
+    prepare = ["--release", release, "--since", since, "--until", until, "--size", str(size), "--seed", str(seed)]
+    prepare += ["--responses", str(responses)] if responses is not None else []
+    if follow is None:
+        assert model is not None
+        assert out is not None
+        desk.evaluate(words, model, step, out, prepare, asking)
+    else:
+        theirs, name = _found(follow, redis_url, runs_dir)
+        desk.follow(words, name, theirs, every, out or runs_dir / name / "evaluations" / "follow", prepare, asking)
 
 
 @app.command("set")

@@ -31,11 +31,18 @@ def write_report(folder: Path) -> Path:
 
         picture, out = pictures.draw(run), folder / "report.html"
         (folder / "report.png").write_bytes(picture)
+        evaluations = b""
+        if run.evaluations:
+            from .evaluation_pictures import over_versions
+
+            evaluations = over_versions(run.evaluations)
+            (folder / "evaluations.png").write_bytes(evaluations)
         text = page.render(
             BODY,
             title=run.name,
             run=run,
             picture=page.embedded(picture),
+            evaluations=page.embedded(evaluations) if evaluations else None,
             sections=_sections(run),
             panels=pictures.PANELS,
         )
@@ -52,6 +59,7 @@ def _sections(run: RunData) -> dict[str, Rows]:
         "Staleness": _staleness_rows(run),
         "Speed": _speed_rows(run),
         "Response lengths": _length_rows(run),
+        "Evaluation": _evaluation_rows(run),
     }
 
 
@@ -169,6 +177,21 @@ def _length_rows(run: RunData) -> Rows:
     return rows
 
 
+def _evaluation_rows(run: RunData) -> Rows:
+    rows = []
+    for name in sorted({line["benchmark"] for line in run.evaluations}):
+        lines = sorted(
+            (line for line in run.evaluations if line["benchmark"] == name), key=lambda line: line["version"]
+        )
+        words = [
+            f"version {line['version']}: {line['avg_at_n']['value']:.3f} "
+            f"[{line['avg_at_n']['low']:.3f}, {line['avg_at_n']['high']:.3f}]"
+            for line in lines
+        ]
+        rows.append((f"{name}, avg@{lines[-1]['n']}", "; ".join(words)))
+    return rows
+
+
 BODY = """\
 {% block body %}
 <h1>{{ run.name }}</h1>
@@ -177,6 +200,11 @@ BODY = """\
 <p class="missing">{{ sentence }}</p>
 {% endfor %}
 <img src="{{ picture }}" alt="{{ panels | map(attribute='title') | join('; ') }}">
+{% if evaluations %}
+<h2>Evaluation by version</h2>
+<p>avg@n over the versions that were evaluated beside the training, with a 95 % bootstrap interval over problems.</p>
+<img src="{{ evaluations }}" alt="avg@n over versions, a panel a benchmark">
+{% endif %}
 <h2>Summary</h2>
 <table>
 {% for name, rows in sections.items() if rows %}

@@ -46,6 +46,9 @@ class RunData:
     """The ledger's lines of the kinds in ``EVENTS``, without those that a resume undid; empty where there is none."""
     loads: list[dict[str, Any]]
     """The workers' records of weights they loaded."""
+    evaluations: list[dict[str, Any]]
+    """Lines of ``evaluations.jsonl``, which followers of the run leave under ``evaluations/``: avg@n and its interval
+    by version and benchmark. Empty where nobody followed."""
     config_text: str
     config: Config | None
     missing: list[str]
@@ -175,6 +178,7 @@ def load(folder: Path) -> RunData:
         steps=steps,
         ledger=_ledger(folder / "ledger.jsonl", missing),
         loads=_loads(folder / "workers.jsonl", missing),
+        evaluations=_evaluations(folder / "evaluations", missing),
         config_text=config_text,
         config=config,
         missing=missing,
@@ -225,3 +229,13 @@ def _loads(path: Path, missing: list[str]) -> list[dict[str, Any]]:
         with suppress(ValueError):  # a torn line; this file is a view, and another line says as much
             records.append(json.loads(text))
     return [record for record in records if "weights/load_s" in record]
+
+
+def _evaluations(folder: Path, missing: list[str]) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    for path in sorted(folder.glob("*/evaluations.jsonl")):
+        try:
+            lines += [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+        except (ValueError, OSError) as error:
+            missing.append(f"evaluations/{path.parent.name} cannot be read: {error}.")
+    return [line for line in lines if "avg_at_n" in line]

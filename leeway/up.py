@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
 
 import typer
 
-from ..common import address, exporter
+from ..common import address
 from ..common.config import Config, compose, dump, expand, parse
 from ..common.diagnosis import diagnose, look
-from ..common.errors import BrokerError, ConfigError, DataError, RoleDiedError, RunExistsError
+from ..common.errors import BrokerError, ConfigError, DataError, RunExistsError
 from ..common.files import write_whole
 from ..common.keys import Keys
 from ..common.ledger import is_complete
@@ -26,57 +21,9 @@ from ..common.streams import Bus, RedisError, refused_or_lost
 from . import status
 from .arithmetic import Shape, describe, shape_of
 from .server import EmbeddedServer
+from .supervise import SLACK_S, Role, again, supervised
 
-SLACK_S = 10.0  # how much longer than broker.drain_s the roles have to leave after SIGTERM
-QUICK_DEATHS = 5  # restarts in a row of a worker that dies within a minute before the run is given up
-
-
-@dataclass(slots=True)
-class Role:
-    """One supervised process."""
-
-    name: str
-    command: list[str]
-    log: Path
-    threads: int
-    redis_url: str = ""
-    """Handed over in the environment: anybody can read a command line."""
-    metrics_port: int = 0
-    process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    quick_deaths: int = field(default=0)
-
-    def start(self) -> None:
-        """Start it with its own log and its own share of the cores."""
-        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
-        if self.metrics_port:
-            environment[exporter.VARIABLE] = str(self.metrics_port)
-        environment |= {"LEEWAY_SUPERVISOR": str(os.getpid()), address.VARIABLE: self.redis_url}
-        with self.log.open("ab") as output:
-            # Its own session: Ctrl-C reaches the supervisor alone, which then asks every role to leave.
-            self.process = subprocess.Popen(
-                self.command,
-                stdout=output,
-                stderr=output,
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                start_new_session=True,
-            )
-        self.started = time.monotonic()
-
-    def ask_to_leave(self) -> None:
-        """SIGTERM, if it is still there."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-
-    def kill(self) -> None:
-        """SIGKILL to it and to its process group."""
-        if self.process is not None and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-
-    def last_words(self) -> str:
-        """The end of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-12:])
+STOPPING = "the learner finishes its step and writes a checkpoint"
 
 
 def up(
@@ -109,7 +56,7 @@ def up(
     if dry_run:
         typer.echo(dump(config) + "\n" + describe(config, shape))
         return
-    _refuse_missing_inputs(config)
+    refuse_missing_inputs(config)
     folder = runs_dir / run
     if folder.exists() and not resume:
         raise RunExistsError(f"run {run!r} exists ({folder}); choose another --run, or go on with --resume")
@@ -126,7 +73,7 @@ def up(
         bus.store_config(dump(config))
         bus.set_state(phase="starting", step=0)
         roles = _roles(config, run, runs_dir)
-        with _supervised(roles, redis_url, config.broker.drain_s + SLACK_S):
+        with supervised(roles, redis_url, config.broker.drain_s + SLACK_S, STOPPING):
             _watch(bus, roles, folder, config)
     from .report import write_report
 
@@ -154,7 +101,7 @@ def _stored(folder: Path) -> Config:
     return parse(path.read_text(), str(path))
 
 
-def _refuse_missing_inputs(config: Config) -> None:
+def refuse_missing_inputs(config: Config) -> None:
     """Find what is missing before any process is started."""
     model = expand(config.model.path)
     looks_like_folder = model.startswith((".", "/", "~")) or "{presets}" in config.model.path or model.count("/") != 1
@@ -200,54 +147,6 @@ def _roles(config: Config, run: str, runs_dir: Path) -> list[Role]:
     return roles
 
 
-@contextmanager
-def _supervised(roles: list[Role], redis_url: str, stop_s: float) -> Iterator[None]:
-    """Start the roles; whatever happens, leave none behind. SIGTERM, or Ctrl-C, is passed on as a wish to stop; a
-    second one ends everything at once."""
-    asked = False
-
-    def ask_all(_signum: int, _frame: object) -> None:
-        nonlocal asked
-        if asked:
-            for role in roles:
-                role.kill()
-            return
-        asked = True
-        raise KeyboardInterrupt
-
-    # SIGHUP too: a closed terminal must not leave roles behind, which are in sessions of their own.
-    previous = {number: signal.signal(number, ask_all) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    try:
-        for role in roles:
-            role.redis_url = redis_url
-            role.start()
-        yield
-    except KeyboardInterrupt:
-        typer.echo("stopping: the learner finishes its step and writes a checkpoint (again to leave at once)", err=True)
-        roles[0].ask_to_leave()
-        _wait_for(roles[:1], stop_s)
-        raise SystemExit(130) from None
-    finally:
-        asked = True  # from here on nothing may interrupt the leaving
-        for role in roles:
-            role.ask_to_leave()
-        _wait_for(roles, stop_s)
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _wait_for(roles: list[Role], stop_s: float) -> None:
-    deadline = time.monotonic() + stop_s
-    for role in roles:
-        if role.process is None:
-            continue
-        try:
-            role.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            role.kill()
-            role.process.wait()
-
-
 def _watch(bus: Bus, roles: list[Role], folder: Path, config: Config) -> None:
     """Show the run until the learner ends, and mend what dies."""
     view = _Screen(config.train.steps) if sys.stdout.isatty() else _Lines()
@@ -256,12 +155,12 @@ def _watch(bus: Bus, roles: list[Role], folder: Path, config: Config) -> None:
         while True:
             learner = roles[0].process
             assert learner is not None
-            if learner.poll() is not None and not _again(roles[0], learner.returncode):
+            if learner.poll() is not None and not again(roles[0], learner.returncode):
                 break
             for role in roles[1:]:
                 assert role.process is not None
                 if role.process.poll() is not None:
-                    _again(role, role.process.returncode)
+                    again(role, role.process.returncode)
             grown = _size(folder / "metrics.jsonl")
             if grown != size:  # a long run's file is not read again twice a second for nothing
                 steps, size = read_steps(folder), grown
@@ -275,21 +174,6 @@ def _watch(bus: Bus, roles: list[Role], folder: Path, config: Config) -> None:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _again(role: Role, code: int) -> bool:
-    """Start a dead role again, or tell that it is done (False). ``RoleDiedError`` where it makes no sense."""
-    if code == 0:
-        return False
-    words = f"{role.name} ended with code {code}; {role.log} ends with:\n{role.last_words()}"
-    if 2 <= code <= 6:  # a LeewayError: the same start would meet the same mistake
-        raise RoleDiedError(words)
-    role.quick_deaths = role.quick_deaths + 1 if time.monotonic() - role.started < 60 else 1
-    if role.quick_deaths > QUICK_DEATHS:
-        raise RoleDiedError(f"it died {role.quick_deaths} times in a row: {words}")
-    typer.echo(f"{role.name} ended with code {code}; started again (see {role.log})", err=True)
-    role.start()
-    return True
 
 
 class _Screen:

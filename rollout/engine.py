@@ -30,8 +30,9 @@ class Engine(Protocol):
         """
 
     def generate(self, ticket: Ticket) -> Responses:
-        """Sample the ticket's G responses at its temperature (top_p 1, top_k off), ended by an end token or by
-        ``max_new_tokens``. Log-probabilities are of logits/τ; the spans name the version of every token."""
+        """Sample the ticket's G responses at its temperature and top_p (top_k off), ended by an end token or by
+        ``max_new_tokens``. Log-probabilities are of what was sampled from: of logits/τ where top_p is 1. The spans
+        name the version of every token."""
 
     def close(self) -> None:
         """Give back processes and memory. Safe to call twice."""

@@ -70,15 +70,15 @@ def sample_groups(
 ) -> list[Sampled]:
     """Sample every ticket's G responses, all as one batch; a pure function of the weights and the tickets.
 
-    ``tickets`` agree in prompt length, G, limit and τ. Each has uniforms of its own, so together they are sampled as
-    each alone would be, up to how the matrix products of a larger batch round.
+    ``tickets`` agree in prompt length, G, limit, τ and top_p. Each has uniforms of its own, so together they are
+    sampled as each alone would be, up to how the matrix products of a larger batch round.
 
     ``weights_changed(t)`` is asked before token ``t`` >= 1 of every response: it may put other weights into ``model``
     and says whether it did. Then the keys and values of all tokens before are computed anew (``recompute``) or kept.
     """
-    shapes = {(len(t.prompt_tokens_P), t.group_size, t.max_new_tokens, t.temperature) for t in tickets}
+    shapes = {(len(t.prompt_tokens_P), t.group_size, t.max_new_tokens, t.temperature, t.top_p) for t in tickets}
     assert len(shapes) == 1, f"one batch of tickets of different shapes: {shapes}"
-    prompt_length, G, longest, temperature = shapes.pop()
+    prompt_length, G, longest, temperature, top_p = shapes.pop()
     end_ids = torch.tensor(sorted(ends))
     generators = [torch.Generator().manual_seed(ticket.seed) for ticket in tickets]
     cache = DynamicCache(config=model.config)
@@ -95,6 +95,8 @@ def sample_groups(
         # A finished row stays in the batch and its tokens are thrown away: with fewer rows the matrix products of
         # the others would round differently, and their tokens would depend on their neighbours' lengths.
         logprobs_SV = torch.log_softmax(logits_SV.float() / temperature, dim=-1)
+        if top_p < 1:
+            logprobs_SV = nucleus(logprobs_SV, top_p)
         cdf_SV = logprobs_SV.exp().cumsum(dim=-1)
         uniform_S1 = torch.cat([torch.rand(G, 1, generator=generator) for generator in generators])
         # right=True: the first token whose cdf exceeds u, so a token of probability 0 is never drawn. u < 1 keeps
@@ -122,6 +124,15 @@ def sample_groups(
     logprobs = [logprobs_ST[j, :n] for j, n in enumerate(lengths)]
     groups = [slice(G * number, G * (number + 1)) for number in range(len(tickets))]
     return [(tokens[own], logprobs[own], finished[own]) for own in groups]
+
+
+def nucleus(logprobs_SV: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Log-probabilities (nats) of the distribution cut down to the fewest tokens that together have ``top_p``, the
+    likeliest first (Holtzman et al., 2020); -inf for the others."""
+    sorted_SV, order_SV = logprobs_SV.sort(dim=-1, descending=True)
+    before_SV = sorted_SV.exp().cumsum(dim=-1) - sorted_SV.exp()  # what the likelier ones have together
+    kept_SV = sorted_SV.masked_fill(before_SV >= top_p, -torch.inf)
+    return torch.log_softmax(torch.empty_like(kept_SV).scatter_(-1, order_SV, kept_SV), dim=-1)
 
 
 def as_responses(

@@ -366,7 +366,7 @@ def _sampling(ticket: Ticket, end_tokens: list[int]) -> SamplingParams:
         n=ticket.group_size,
         seed=ticket.seed,
         temperature=ticket.temperature,
-        top_p=1.0,
+        top_p=ticket.top_p,
         top_k=0,
         max_tokens=ticket.max_new_tokens,
         ignore_eos=True,  # we name the end tokens ourselves, so that every engine has the same ones

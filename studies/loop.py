@@ -21,10 +21,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from ..common.config import Config, expand
+from ..common.prompts import sampling_seed
 from ..common.tensors import flatten, tensors_of
 from ..common.types import Responses, Ticket, VerdictKind
 from ..learner.flow.curriculum import Curriculum
-from ..learner.flow.prompts import Prompt, PromptSource, load_prompts, sampling_seed
+from ..learner.flow.prompts import Prompt, PromptSource, load_prompts
 from ..learner.flow.staleness import expired
 from ..learner.model import Policy
 from ..learner.objective.advantage import is_trained

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-WINGS = ("rollout", "verifier", "learner", "data")
+WINGS = ("rollout", "verifier", "learner", "data", "evaluation")
 
 
 def imports(path):

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..common.config import Config
 from ..common.errors import ConfigError, DecodeError
+from ..common.prompts import opens_reasoning
 from ..common.service import Service
 from ..common.streams import Bus, HandOver, Job, WorkStream
 from ..common.types import Responses, Scores, Ticket, VerdictKind
@@ -30,8 +31,7 @@ GROUPS_A_JOB = 4
 def grade_items(ticket: Ticket, responses: Responses, decode: Callable[[list[int]], str]) -> list[GradeItem]:
     """What the graders see of each response: its text (special tokens removed), the golds, whether it ended."""
     ends = np.cumsum(responses.lengths_S)
-    # Some chat templates open the reasoning inside the prompt; the response then begins in the middle of it.
-    reasoning_open = decode(ticket.prompt_tokens_P[-16:].tolist()).rstrip().endswith("<think>")
+    reasoning_open = opens_reasoning(decode(ticket.prompt_tokens_P[-16:].tolist()))
     return [
         GradeItem(
             ability=ticket.ability,

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ...common.config import Config
+from ...common.prompts import sampling_seed
 from ...common.types import Ticket
-from .prompts import PromptSource, load_prompts, sampling_seed
+from .prompts import PromptSource, load_prompts
 from .retries import Draw
 
 if TYPE_CHECKING:

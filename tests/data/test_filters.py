@@ -19,7 +19,7 @@ def judged(tmp_path, step, rows, **options):
     recipe.load_alone(source, tmp_path / "stage")
     chosen = recipe.STEPS[step]
     shutil.rmtree(tmp_path / "work", ignore_errors=True)  # as the step's runner does
-    context = recipe.Context(tmp_path, tmp_path / "work", 1)
+    context = recipe.Context(tmp_path, tmp_path / "work", tmp_path / "asked", 1)
     judge = chosen.judge(Stage(tmp_path / "stage"), chosen.options(**options), context)
     return [judgement and judgement.reason for batch in judge for judgement in batch]
 

@@ -15,7 +15,13 @@ from leeway_rl.data.normalise import normalise, signature
         ("10,000 coins", "10000 coins"),
         ("Triangle ABC", r"$\triangle PQR$"),
         ("an angle of 90 degrees", r"an angle of $90^\circ$"),
-        (r"x_1 + x_{12}", "a + b"),
+        (r"x_i + x_{jk}", "a + b"),
+        (r"x_1 + x_{12}", "a_{1} + a_{12}"),
+        ("from 58 315 to 9", r"from 58{,}315 to 9"),
+        ("58\\,315", "58315"),
+        (r"\tbinom{n}{2}", r"\dbinom{n}{2}"),
+        (r"7 \pmod{3}", "7 (mod 3)"),
+        ("5\\%", "5 percent"),
         (r"\left( x + 1 \right)^{2}", "(x+1)^2"),
         ("right-angled", "right angled"),
         ("x − y", "x-y"),
@@ -44,6 +50,8 @@ def test_spellings_of_the_same_come_out_the_same(one, other):
         ("12", "1 2"),
         (r"\frac{12}{3}", r"\frac{1}{23}"),
         ("1.5", "15"),
+        ("the term $a_{10}$", "the term $a_{100}$"),
+        ("1000 200", "1000200"),
     ],
 )
 def test_what_differs_stays_different(one, other):

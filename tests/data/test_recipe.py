@@ -144,20 +144,20 @@ def test_a_finished_step_is_not_done_again_and_a_changed_one_is(tmp_path, monkey
     rows = [{"problem": f"Find {number} + 4, see www.here.", "answer": "7"} for number in range(3)]
     text, files = one_source(rows)
     done = []
-    real = recipe.do_step
-    monkeypatch.setattr(recipe, "do_step", lambda name, *rest: done.append(name) or real(name, *rest))
+    real = recipe.finish
+    monkeypatch.setattr(recipe, "finish", lambda folder, *rest: done.append(folder.name[3:]) or real(folder, *rest))
     first, _ = run(write_recipe(tmp_path, text, **files), tmp_path / "out")
     again, _ = run(write_recipe(tmp_path, text, **files), tmp_path / "out")
-    assert done == ["verifiable", "links", "duplicates"]
+    assert done == ["load", "verifiable", "links", "duplicates"]
     assert [funnel.as_json() for _, funnel in again.funnels] == [funnel.as_json() for _, funnel in first.funnels]
     changed = text.replace('"links"', '"links"\nfigures = false')
     run(write_recipe(tmp_path, changed, **files), tmp_path / "out")
-    assert done[3:] == ["links"]  # what comes behind it gets the same rows as before
+    assert done[4:] == ["links"]  # what comes behind it gets the same rows as before
     run(
         write_recipe(tmp_path, changed, rows_jsonl=files["rows_jsonl"] + '{"problem": "6", "answer": 1}\n'),
         tmp_path / "out",
     )
-    assert done[4:] == ["verifiable", "links", "duplicates"]
+    assert done[5:] == ["load", "verifiable", "links", "duplicates"]
 
 
 def test_a_stopped_step_is_done_again(tmp_path, monkeypatch):

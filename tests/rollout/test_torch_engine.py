@@ -7,7 +7,7 @@ import pytest
 import torch
 from leeway_rl.common.errors import DataError, WeightsError
 from leeway_rl.common.types import Responses, Ticket
-from leeway_rl.rollout.torch_engine import TorchEngine, end_tokens, sample_group
+from leeway_rl.rollout.torch_engine import TorchEngine, end_tokens, nucleus, sample_group
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
@@ -275,3 +275,11 @@ def test_a_lower_version_waits_for_the_end_of_the_group(engine, half):
     responses = change_before_token(engine, half, at=4, version=1)
     assert {int(version) for version in responses.spans[:, 1]} == {3}
     assert engine.version == 1
+
+
+def test_the_nucleus_is_the_fewest_likeliest_tokens_that_have_the_share():
+    logprobs = torch.tensor([[0.1, 0.4, 0.2, 0.3]]).log()
+    cut = nucleus(logprobs, 0.6)  # 0.4 alone is too little, with 0.3 it is enough
+    torch.testing.assert_close(cut.exp(), torch.tensor([[0.0, 4 / 7, 0.0, 3 / 7]]))
+    torch.testing.assert_close(nucleus(logprobs, 1e-6).exp(), torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
+    torch.testing.assert_close(nucleus(logprobs, 0.95).exp(), logprobs.exp())

@@ -8,7 +8,8 @@ import pyarrow.parquet
 import pytest
 from leeway_rl.common.config import Data
 from leeway_rl.common.errors import DataError
-from leeway_rl.learner.flow.prompts import load_prompts, sampling_seed
+from leeway_rl.common.prompts import sampling_seed
+from leeway_rl.learner.flow.prompts import load_prompts
 
 
 class Words:

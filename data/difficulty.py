@@ -1,0 +1,296 @@
+"""How difficult a problem is for a model: N responses to it, graded, and the wrong ones counted (report 6.2).
+
+Responses come from the rollout engines (``leeway sample``, in processes of its own; more workers may share its
+queue) or from a model behind an endpoint; or rows bring their ratings along.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from ..common.errors import DataError
+from .endpoint import Ask, Endpoint, ask_all, sampling_seed
+from .grading import UNREADABLE, verdicts_on
+from .replies import Replies
+from .stages import Drop, Judgement, Rated, Stage
+from .step import Context, Options
+
+FAILED = ("wrong", "no_answer", "timeout")
+"""Verdicts that count against the model; ``error`` is the verifier's own and counts for nothing."""
+
+WEIGHTS = ("json", "jinja", "safetensors")
+"""Endings of what makes a model's folder the model it is."""
+
+
+class Difficulty(Options):
+    """Options of ``difficulty``."""
+
+    name: str = Field(min_length=1)
+    """The model's name in model_difficulty."""
+    model: str = ""
+    """Folder of a model to sample from; with an endpoint, the model's name there. None: ratings that rows bring."""
+    endpoint: str = ""
+    """Address of an OpenAI-compatible endpoint, up to and with /v1."""
+    responses: int = Field(default=16, ge=1)
+    """For each problem in mathematics."""
+    responses_code: int = Field(default=8, ge=1)
+    """For each problem in code."""
+    temperature: float = Field(default=1.0, ge=0)
+    """Of sampling."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Of sampling."""
+    max_tokens: int = Field(default=32768, ge=1)
+    """Longest response."""
+    max_prompt_tokens: int = Field(default=2048, ge=1)
+    """Longest prompt that the rollout workers take."""
+    seed: int = 0
+    """Of sampling."""
+    never_solved: Literal["drop", "keep"] = "drop"
+    """Rows that no response solves."""
+    always_solved: Literal["drop", "keep"] = "drop"
+    """Rows that every response solves."""
+    grading_s: float = Field(default=10.0, gt=0)
+    """Seconds for grading one response."""
+    engine: Literal["torch", "vllm"] = "vllm"
+    """Of the rollout workers."""
+    workers: int = Field(default=1, ge=0)
+    """Rollout workers to start; 0: those that others start."""
+    settings: tuple[str, ...] = ()
+    """More of the rollout workers' configuration, as ``leeway sample --set`` takes it."""
+    run: str = ""
+    """Name under which rollout workers elsewhere may join, with LEEWAY_REDIS_URL for the server."""
+    concurrency: int = Field(default=64, ge=1)
+    """Requests under way at the endpoint."""
+    timeout_s: float = Field(default=3600.0, gt=0)
+    """For one answer of the endpoint."""
+    tries: int = Field(default=6, ge=1)
+    """Of a request that fails."""
+    key_variable: str = "OPENAI_API_KEY"
+    """Environment variable that holds the endpoint's key."""
+
+    CHANGE_NO_ROW: ClassVar = frozenset(
+        {"workers", "run", "endpoint", "concurrency", "timeout_s", "tries", "key_variable"}
+    )
+    CHANGE_NO_QUESTION: ClassVar = frozenset({"name", "never_solved", "always_solved"})
+
+    def plain(self, *, questions: bool = False) -> dict[str, Any]:
+        return super().plain(questions=questions) | {"at_an_endpoint": bool(self.endpoint)}
+
+    def files(self, folder: Path) -> list[Path]:
+        if not self.model or self.endpoint:
+            return []
+        return sorted(path for ending in WEIGHTS for path in (folder / self.model).glob(f"*.{ending}"))
+
+    def due(self, ability: str) -> int:
+        """Responses for a problem."""
+        return self.responses_code if ability == "code" else self.responses
+
+
+@dataclass(slots=True)
+class Grades:
+    """Of n rows: what became of each response, int32 [n] each."""
+
+    solved: np.ndarray
+    failed: np.ndarray
+    errors: np.ndarray
+    """The verifier's own."""
+    unread: np.ndarray
+    """Graded by nobody: golds or tests that the verifier cannot read."""
+    refused: np.ndarray
+    """Requests that the endpoint, or ``leeway sample``, cannot take."""
+
+    @classmethod
+    def none(cls, rows: int) -> Grades:
+        """Before the first response."""
+        return cls(*(np.zeros(rows, dtype=np.int32) for _ in range(5)))
+
+    def count(self, row: int, verdict: str) -> None:
+        """Count one response."""
+        if verdict == "correct":
+            self.solved[row] += 1
+        elif verdict in FAILED:
+            self.failed[row] += 1
+        else:
+            (self.unread if verdict == UNREADABLE else self.errors)[row] += 1
+
+
+def difficulty(stage: Stage, options: Difficulty, context: Context) -> Iterator[list[Judgement]]:
+    """Rate each problem by a model's failures; drop what it never or always solves, and what cannot be rated."""
+    if not options.model:
+        yield from _as_rated_before(stage, options)
+        return
+    grades = _asked(stage, options, context) if options.endpoint else _sampled(stage, options, context)
+    row = 0
+    for abilities in stage.rows("ability"):
+        judged = [_rated(options, grades, row + number, found["ability"]) for number, found in enumerate(abilities)]
+        row += len(judged)
+        yield judged
+
+
+def _rated(options: Difficulty, grades: Grades, row: int, ability: str) -> Judgement:
+    due, solved = options.due(ability), int(grades.solved[row])
+    graded = solved + int(grades.failed[row])
+    said = f"{graded} of {due} responses graded"
+    if graded < due:
+        if grades.unread[row]:
+            return Drop("not rated: the verifier cannot read it", said)
+        if grades.refused[row]:
+            return Drop("not rated: it cannot be asked", said)
+        if grades.errors[row]:
+            return Drop("not rated: grading fails", said)
+        return Drop("not rated yet: responses are missing", said)
+    return _by_failures(options, due - solved, due)
+
+
+def _by_failures(options: Difficulty, failures: int, due: int) -> Rated:
+    detail, drop = f"solved {due - failures} of {due} times", None
+    if failures == due and options.never_solved == "drop":
+        drop = Drop(f"never solved by {options.name}", detail)
+    elif failures == 0 and options.always_solved == "drop":
+        drop = Drop(f"always solved by {options.name}", detail)
+    return Rated(options.name, failures, drop)
+
+
+def _as_rated_before(stage: Stage, options: Difficulty) -> Iterator[list[Judgement]]:
+    """By what stands in the rows. Published ratings are of 16, code as well: ``responses_code`` has to say so."""
+
+    def judged(row: dict[str, Any]) -> Judgement:
+        failures = json.loads(row["difficulty"] or "{}").get(options.name)
+        if not isinstance(failures, int):
+            return Drop("not rated: the row brings no rating of this model", options.name)
+        due = options.due(row["ability"])
+        if not 0 <= failures <= due:
+            return Drop("not rated: more failures than responses", f"{failures} of {due}")
+        return _by_failures(options, failures, due)
+
+    for rows in stage.rows("ability", "difficulty"):
+        yield [judged(row) for row in rows]
+
+
+# --- an endpoint -----------------------------------------------------------------------------------------------------
+
+
+def _asked(stage: Stage, options: Difficulty, context: Context) -> Grades:
+    endpoint = Endpoint(
+        name=options.name,
+        url=options.endpoint,
+        model=options.model,
+        key_variable=options.key_variable,
+        concurrency=options.concurrency,
+        timeout_s=options.timeout_s,
+        tries=options.tries,
+    )
+    sampling = {"temperature": options.temperature, "top_p": options.top_p, "max_tokens": options.max_tokens}
+    answers, verdicts = context.asked / "responses.jsonl", context.asked / "verdicts.jsonl"
+    with Replies(answers, len(stage), max(options.responses, options.responses_code)) as replies:
+        asks = (ask for ask in _requests(stage, options) if not replies.has(ask.row, ask.index))
+        (tally,) = ask_all([(endpoint, asks, replies.add)], sampling)
+        for ask, why in tally.refused:
+            replies.refuse(ask, str(why))
+        context.notes.append(f"{endpoint.shown}: {len(replies):,} responses")
+    if tally.complaint:
+        context.missing.append(f"difficulty by {tally.complaint}")
+    grades = Grades.none(len(stage))
+    for found, verdict, _ in verdicts_on(answers, verdicts, jobs=context.jobs, timeout_s=options.grading_s):
+        row = int(found["id"].partition(":")[0])
+        if "refused" in found:
+            grades.refused[row] += 1
+        else:
+            grades.count(row, verdict)
+    return grades
+
+
+def _requests(stage: Stage, options: Difficulty) -> Iterator[Ask]:
+    for row, found in _problems(stage):
+        for index in range(options.due(found["ability"])):
+            seed = sampling_seed(options.seed, row, index)
+            yield Ask(row=row, index=index, messages=found["messages"], seed=seed, beside=_truth(found))
+
+
+def _problems(stage: Stage) -> Iterator[tuple[int, dict[str, Any]]]:
+    row = 0
+    for rows in stage.rows("ability", "messages", "ground_truth"):
+        for found in rows:
+            yield row, found
+            row += 1
+
+
+def _truth(row: dict[str, Any]) -> dict[str, Any]:
+    """What ``leeway verify`` compares with."""
+    return {"tests" if row["ability"] == "code" else "answer": json.loads(row["ground_truth"])}
+
+
+# --- the rollout engines ---------------------------------------------------------------------------------------------
+
+BAD_ROWS = DataError.exit_code
+"""How ``leeway sample`` ends where it named rows that it cannot ask."""
+
+
+def _sampled(stage: Stage, options: Difficulty, context: Context) -> Grades:
+    grades = Grades.none(len(stage))
+    if not len(stage):
+        return grades
+    problems, out = context.asked / "problems.jsonl", context.asked / "sample"
+    _write_problems(stage, options, problems)
+    code = _sample(problems, out, _model(options, context.folder), options)
+    seen = np.zeros((len(stage), max(options.responses, options.responses_code)), dtype=bool)
+    for file in (out / "responses.parquet", *sorted(out.glob("parts/*.parquet"))):
+        if file.exists():
+            _count(file, seen, grades)
+    silent = int((~seen[:, 0]).sum())
+    if silent and code == BAD_ROWS:
+        grades.refused += ~seen[:, 0]
+        context.notes.append(f"{options.name}: {silent:,} problems that leeway sample could not ask")
+    elif silent:
+        context.missing.append(f"difficulty by {options.name}: {silent:,} problems lack responses")
+    return grades
+
+
+def _model(options: Difficulty, folder: Path) -> str:
+    local = folder / options.model
+    if not local.exists() and options.model.startswith((".", "/")):
+        raise DataError(f"difficulty: model = {options.model!r}: no such folder (looked in {folder.resolve()})")
+    return str(local) if local.exists() else options.model
+
+
+def _write_problems(stage: Stage, options: Difficulty, path: Path) -> None:
+    """Rows of ``leeway sample``; an id is the row's number in the stage."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    with partial.open("w") as lines:
+        for row, found in _problems(stage):
+            due = {"responses": options.due(found["ability"])}
+            lines.write(json.dumps({"id": row, "prompt": found["messages"], **_truth(found), **due}) + "\n")
+    partial.replace(path)
+
+
+def _sample(problems: Path, out: Path, model: str, options: Difficulty) -> int:
+    """Run ``leeway sample``, which goes on where it was stopped; its exit code."""
+    command = [sys.executable, "-m", "leeway_rl.leeway.cli", "sample", str(problems), "--out", str(out)]
+    for name in ("responses", "engine", "temperature", "top_p", "max_tokens", "max_prompt_tokens", "seed", "workers"):
+        command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    command += ["--model", model, *(["--run", options.run] if options.run else [])]
+    command += [word for setting in options.settings for word in ("--set", setting)]
+    code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+    if code not in (0, 1, BAD_ROWS) or not (out / "responses.parquet").exists():
+        raise DataError(f"leeway sample {problems}: exit code {code}, see above; the same command again goes on")
+    return code
+
+
+def _count(file: Path, seen: np.ndarray, grades: Grades) -> None:
+    for batch in pq.ParquetFile(file).iter_batches(columns=["id", "index", "verdict"]):
+        for found in batch.to_pylist():
+            place = int(found["id"]), found["index"]
+            if not seen[place]:
+                seen[place] = True
+                grades.count(place[0], found["verdict"])

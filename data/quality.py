@@ -1,0 +1,194 @@
+"""What models think of a problem's wording: any number of judges, several votes each, four criteria (report 6.3).
+
+A judge that answers nonsense has cast no vote; that says nothing about the problem.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .endpoint import Answer, Ask, Endpoint, Tally, ask_all, sampling_seed
+from .replies import Replies
+from .stages import Judgement, Stage
+from .step import Context, Options
+from .votes import ASKING, CRITERIA, FORM, VOTES, Count, settled, vote_in
+
+
+class JudgeModel(BaseModel):
+    """A judge."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    """Stands beside its votes."""
+    endpoint: str
+    """Address, up to and with /v1."""
+    model: str
+    """Its name there."""
+    key_variable: str = "OPENAI_API_KEY"
+    """Environment variable that holds the endpoint's key."""
+
+    @property
+    def file(self) -> str:
+        """Of its answers: another model under the same name has another one."""
+        return f"{self.name}.{hashlib.sha256(self.model.encode()).hexdigest()[:8]}.jsonl"
+
+
+class Quality(Options):
+    """Options of ``quality``."""
+
+    judges: tuple[JudgeModel, ...] = Field(min_length=1)
+    """Each a name, an endpoint and a model."""
+    votes: int = Field(default=16, ge=1)
+    """Of each judge on each problem."""
+    least: int = Field(default=9, ge=1)
+    """Votes for a problem that keep it, of all judges' together."""
+    abilities: tuple[str, ...] = ("math",)
+    """Only these rows are judged; the others stay."""
+    temperature: float = Field(default=1.0, ge=0)
+    """Of the judges' sampling."""
+    max_tokens: int = Field(default=1024, ge=1)
+    """Longest answer of a judge."""
+    structured: bool = False
+    """Have the endpoint enforce the form of a vote (JSON schema)."""
+    seed: int = 0
+    """Of the judges' sampling."""
+    concurrency: int = Field(default=64, ge=1)
+    """Requests under way at each endpoint."""
+    timeout_s: float = Field(default=600.0, gt=0)
+    """For one answer."""
+    tries: int = Field(default=6, ge=1)
+    """Of a request that fails."""
+
+    CHANGE_NO_ROW: ClassVar = frozenset({"concurrency", "timeout_s", "tries"})
+    CHANGE_NO_QUESTION: ClassVar = frozenset({"least", "votes", "judges"})
+    """Each judge has a file of its own: more votes and further judges are asked beside those that are there."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Quality:
+        names = [judge.name for judge in self.judges]
+        if len(set(names)) < len(names):
+            raise ValueError(f"judges have different names, found {', '.join(names)}")
+        if self.least > self.votes * len(names):
+            raise ValueError(f"least = {self.least}, and there are {self.votes * len(names)} votes in all")
+        return self
+
+    def plain(self, *, questions: bool = False) -> dict[str, Any]:
+        judges = {} if questions else {"judges": [(judge.name, judge.model) for judge in self.judges]}
+        return super().plain(questions=questions) | judges | {"asking": ASKING, "criteria": CRITERIA}
+
+
+def quality(stage: Stage, options: Quality, context: Context) -> Iterator[list[Judgement]]:
+    """Drop what judges find unclear, incomplete, badly formatted or mixed with other matter."""
+    with ExitStack() as stack:
+        files = {
+            judge.name: stack.enter_context(Replies(context.asked / judge.file, len(stage), options.votes))
+            for judge in options.judges
+        }
+        _ask(stage, options, context, files)
+        writer = stack.enter_context(pq.ParquetWriter(context.asked / "votes.parquet", VOTES, compression="zstd"))
+        totals = {name: Count() for name in files}
+        row = 0
+        for rows in stage.rows("ability", "source", "file", "row"):
+            judged: list[Judgement] = []
+            votes: list[dict[str, Any]] = []
+            for found in rows:
+                if found["ability"] in options.abilities:
+                    cast = list(_votes(row, options.votes, files))
+                    votes += [{**found, **vote} for vote in cast]
+                    judged.append(settled(_counted(cast, totals), options.least, _faults(cast)))
+                else:
+                    judged.append(None)
+                row += 1
+            writer.write_batch(pa.RecordBatch.from_pylist(votes, VOTES))
+            yield judged
+        context.notes += [_summary(name, total) for name, total in totals.items()]
+
+
+def _ask(stage: Stage, options: Quality, context: Context, files: dict[str, Replies]) -> None:
+    """Ask for every vote that is not there."""
+    sampling: dict[str, Any] = {"temperature": options.temperature, "max_tokens": options.max_tokens}
+    if options.structured:
+        sampling["response_format"] = FORM
+    jobs: list[tuple[Endpoint, Iterator[Ask], Callable[[Ask, Answer], None]]] = []
+    for judge in options.judges:
+        endpoint = Endpoint(
+            name=judge.name,
+            url=judge.endpoint,
+            model=judge.model,
+            key_variable=judge.key_variable,
+            concurrency=options.concurrency,
+            timeout_s=options.timeout_s,
+            tries=options.tries,
+        )
+        jobs.append((endpoint, _requests(stage, options, judge.name, files[judge.name]), files[judge.name].add))
+    tallies: list[Tally] = ask_all(jobs, sampling)
+    for tally in tallies:
+        for ask, why in tally.refused:
+            files[tally.endpoint.name].refuse(ask, str(why))
+        if tally.complaint:
+            context.missing.append(f"votes of {tally.complaint}")
+
+
+def _requests(stage: Stage, options: Quality, judge: str, replies: Replies) -> Iterator[Ask]:
+    criteria = "\n".join(f"- {name}: {meaning}" for name, meaning in CRITERIA.items())
+    row = 0
+    for rows in stage.rows("ability", "problem"):
+        for found in rows:
+            if found["ability"] in options.abilities:
+                text = ASKING.format(criteria=criteria, problem=found["problem"])
+                for index in range(options.votes):
+                    if not replies.has(row, index):
+                        seed = sampling_seed(options.seed, judge, row, index)
+                        yield Ask(row=row, index=index, messages=[{"role": "user", "content": text}], seed=seed)
+            row += 1
+
+
+def _votes(row: int, votes: int, files: dict[str, Replies]) -> Iterator[dict[str, Any]]:
+    """Rows of ``VOTES`` about one problem."""
+    for judge, replies in files.items():
+        for index in range(votes):
+            found = replies.get(row, index)
+            said: dict[str, Any] = {"judge": judge, "index": index}
+            if found is None:
+                yield said | {"vote": "missing"}
+            elif "refused" in found:
+                yield said | {"vote": "refused", "reason": found["refused"]}
+            elif (vote := vote_in(found["response"])) is None:
+                yield said | {"vote": "nonsense", "reason": found["response"][:1000]}
+            else:
+                yield said | {"vote": "keep" if vote.keep else "leave", "reason": vote.reason, **vote.met}
+
+
+def _counted(votes: list[dict[str, Any]], totals: dict[str, Count]) -> Count:
+    """The votes on one problem; each judge's total gets its own, too."""
+    count = Count()
+    for vote in votes:
+        for counted in (count, totals[vote["judge"]]):
+            setattr(counted, vote["vote"], getattr(counted, vote["vote"]) + 1)
+    return count
+
+
+def _faults(votes: list[dict[str, Any]]) -> str:
+    """What votes against a problem say: criteria that are not met, and the first reason."""
+    against = [vote for vote in votes if vote["vote"] == "leave"]
+    unmet = Counter(name for vote in against for name in CRITERIA if not vote[name])
+    named = ", ".join(f"{name} {number}" for name, number in unmet.most_common()) or "no criterion"
+    return f"not met: {named}; {against[0]['judge']}: {against[0]['reason']}" if against else ""
+
+
+def _summary(name: str, total: Count) -> str:
+    votes = total.keep + total.leave
+    share = f"{total.keep / votes:.0%} of them for the problem" if votes else "none"
+    return (
+        f"{name}: {votes:,} votes of {total.due:,}, {share}; {total.nonsense:,} answers were no votes, "
+        f"{total.refused:,} refused, {total.missing:,} missing"
+    )

@@ -1,0 +1,50 @@
+"""The folder of an evaluation: what was asked is noted there, and a folder made with something else is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import DataError
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, values: Any) -> None:
+    """The name appears with all the text."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def read_json(path: Path) -> Any:
+    """What ``write_json`` wrote; ``DataError`` where the file is not there or is something else."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}") from error
+
+
+def same_or_refused(folder: Path, asked: dict[str, Any], **beside: Any) -> None:
+    """Note what was ``asked`` in the folder's ``sample.json``, and compare with what is noted there: responses made in
+    two ways are no one sample. ``DataError`` names what differs. What is noted ``beside`` it is not compared."""
+    path = folder / "sample.json"
+    noted = read_json(path) if path.exists() else {}
+    for key, value in asked.items():
+        if key in noted and noted[key] != value:
+            raise DataError(
+                f"{folder}: made with {key} = {noted[key]!r}, and now it is {value!r}; name another --out, or ask the "
+                "same"
+            )
+    now = {**noted, **beside, **asked}
+    if now != noted:
+        write_json(path, now)

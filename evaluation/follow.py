@@ -1,0 +1,259 @@
+"""``leeway eval --follow RUN``, the collector's process: versions of a training run in, a result for each out.
+
+::
+
+    weights of RUN ──▶ reader (a thread) ──▶ weights of this queue ──▶ rollout workers of this queue
+                                                collector ◀── scored
+
+One more reader of the training's weights, and nothing else there: training neither waits for it nor knows of it. A
+version that is due is copied to this queue's own weights, so the workers stay at it while training goes on, and a
+follower that was killed finds it again. Where evaluation is slower than training, versions between are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+import threading
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..common.address import resolve
+from ..common.config import Config, parse
+from ..common.errors import BrokerError, WeightsError
+from ..common.role import role_parser, run_role
+from ..common.service import Service
+from ..common.streams import Bus, RedisError
+from ..common.weights import FlatWeights, Stamp, WeightReader, stamp_of
+from .folder import read_json, same_or_refused
+from .progress import progress
+from .sample import STOPPED, complain, identity, read_problems, restore, tell
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.5
+
+
+@dataclass(slots=True)
+class Schedule:
+    """Which versions are due: the first that is seen, then the first in every ``every`` versions, and the last."""
+
+    every: int
+    steps: int
+    """The run's last version."""
+    taken: Stamp | None = None
+    _block: int = -1
+
+    def due(self, newest: Stamp) -> bool:
+        """Whether ``newest`` is to be taken."""
+        if self.taken is not None and newest.incarnation > self.taken.incarnation:
+            # The learner went back to a checkpoint: what comes from there on are other weights than we have seen.
+            self._block, self.taken = (newest.version - 1) // self.every, Stamp(newest.incarnation, newest.version - 1)
+        if newest == self.taken:
+            return False
+        return newest.version // self.every > self._block or newest.version >= self.steps
+
+    def take(self, stamp: Stamp) -> None:
+        """``stamp`` is taken."""
+        self.taken, self._block = stamp, stamp.version // self.every
+
+
+class Reader:
+    """Reads due versions beside the evaluation; of two that are due the newer one counts."""
+
+    def __init__(self, bus: Bus, config: Config, schedule: Schedule, service: Service) -> None:
+        folder = Path(config.weights.folder) if config.weights.folder is not None else None
+        self._reader = WeightReader(bus, worker=bus.worker, folder=folder, lease_s=config.broker.lease_s)
+        self._bus, self._schedule, self._service = bus, schedule, service
+        self._due: tuple[Stamp, FlatWeights] | None = None
+        self._changed = threading.Condition()
+        self.over = False
+        """No further version will come: the last was read, the run ended, or its Redis is gone."""
+        self._thread = threading.Thread(target=self._loop, name="follow", daemon=True)
+        self._thread.start()
+
+    def next(self) -> tuple[Stamp, FlatWeights] | None:
+        """The newest version that is due, or None: it is over, or we are asked to stop."""
+        with self._changed:
+            while self._due is None and not self.over and not self._service.stopping.is_set():
+                self._changed.wait(POLL_S)
+            found, self._due = self._due, None
+            return found
+
+    def _loop(self) -> None:
+        try:
+            while not self._service.stopping.is_set() and not self._read():
+                continue
+        except (RedisError, BrokerError) as error:
+            log.warning("the run's Redis is gone: %s", error)
+        except BaseException as error:
+            self._service.fail(error)
+        with self._changed:
+            self.over = True
+            self._changed.notify_all()
+
+    def _read(self) -> bool:
+        """Wait a little for a version, take it if it is due; whether it was the last."""
+        ended = self._bus.state().get("phase") in ("finished", "stopped")  # asked before the last look at the weights
+        came = self._bus.wait_for_manifest(self._reader.stamp, POLL_S)
+        newest = self._reader.newest_stamp()
+        if came and self._schedule.due(newest):
+            try:
+                _, weights = self._reader.fetch()
+            except WeightsError as error:
+                log.warning("version %d cannot be read: %s", newest.version, error)
+                return False
+            with self._changed:
+                self._schedule.take(self._reader.stamp)
+                self._due = (self._reader.stamp, weights)
+                self._changed.notify_all()
+        elif came:
+            self._service.stopping.wait(POLL_S)  # it is not due, and it would come again at once
+        return newest.version >= self._schedule.steps or ended
+
+
+def follow(
+    bus: Bus, service: Service, config: Config, out: Path, responses: int, top_p: float, run: Bus, every: int
+) -> None:
+    """Evaluate the versions of ``run`` that are due until it is over."""
+    from .collector import Collector
+    from .policy import publisher
+    from .problems import ticket_of
+    from .responses import ResponseStore
+    from .score import about_of, score_folder
+
+    problems, rows, unusable, text = read_problems(config, responses)
+    theirs = parse(run.load_config(), f"configuration of {run.run}")
+    same_or_refused(out, identity(config, responses, top_p) | {"run": run.run}, model=theirs.model.path)
+    schedule, failed = Schedule(every, theirs.train.steps), dict[str, str]()
+    half_done = _resume(bus, out, schedule)
+    bus.set_state(phase="running", step=0)
+    reader = Reader(run, theirs, schedule, service)
+    while (found := half_done or reader.next()) is not None:
+        stamp, weights = found
+        publishing = publisher(bus, config, stamp.incarnation)
+        if weights is not None:
+            publishing.publish(stamp.version, weights)
+        folder = folder_of(out, stamp)
+        service.version = stamp.version
+        tickets = [ticket_of(problem, config, stamp, rows, top_p) for problem in problems]
+        store = ResponseStore(folder)
+        with progress(f"version {stamp.version}", len(tickets)) as show:
+            mend = partial(restore, bus, config, publishing)
+            collector = Collector(bus, service, store, text, show=show, mend=mend)
+            if not collector.collect(tickets):
+                _leave(service)
+        failed |= collector.failed
+        store.join()
+        result = score_folder(folder, store, about_of(out) | {"incarnation": stamp.incarnation})
+        tell(f"version {stamp.version}: " + ", ".join(_words(*item) for item in result["benchmarks"].items()))
+        write_lines(out)
+        _emit(run, result)
+        half_done = None
+    if service.stopping.is_set():
+        _leave(service)
+    bus.set_state(phase="finished", step=0)
+    last = -1 if schedule.taken is None else schedule.taken.version
+    if last < theirs.train.steps:
+        tell(f"run {run.run} ended after version {last} of {theirs.train.steps}; the same command goes on when it does")
+    complain(config.data.path, unusable, failed)
+
+
+def _leave(service: Service) -> None:
+    """Asked to stop, or the reader cannot go on, which is raised here."""
+    raise service.failure or SystemExit(STOPPED)
+
+
+def folder_of(out: Path, stamp: Stamp) -> Path:
+    """Where a version's responses and result lie."""
+    return out / "versions" / f"{stamp.version:06d}-{stamp.incarnation}"
+
+
+def _resume(bus: Bus, out: Path, schedule: Schedule) -> tuple[Stamp, None] | None:
+    """The version under way when an earlier follower ended, if its weights are still on our queue; else what it has of
+    it goes, since those weights do not come again. ``schedule`` goes on behind the newest version that was taken."""
+    under_way = {stamp_of(manifest) for manifest in bus.manifests()}
+    half_done = None
+    for path in sorted((out / "versions").glob("*-*")):
+        version, incarnation = map(int, path.name.split("-"))
+        stamp = Stamp(incarnation, version)
+        if not (path / "eval.json").exists():
+            if stamp not in under_way:
+                shutil.rmtree(path)
+                continue
+            half_done = (stamp, None)
+        if schedule.taken is None or stamp > schedule.taken:
+            schedule.take(stamp)
+    write_lines(out)
+    return half_done
+
+
+def lines_of(out: Path) -> list[dict[str, Any]]:
+    """A line for each version and benchmark, by version; of a version that was made twice, what was made last."""
+    found: dict[int, dict[str, Any]] = {}
+    for path in sorted((out / "versions").glob("*/eval.json"), key=lambda path: int(path.parent.name.split("-")[1])):
+        result = read_json(path)
+        found[result["version"]] = result
+    kept = ("n", "problems", "avg_at_n", "pass_at_k", "tokens_mean", "truncated_share", "no_answer_share", "ungraded")
+    return [
+        {"version": version, "incarnation": result["incarnation"], "benchmark": name}
+        | {key: each[key] for key in kept if key in each}
+        for version, result in sorted(found.items())
+        for name, each in result["benchmarks"].items()
+    ]
+
+
+def write_lines(out: Path) -> None:
+    """``evaluations.jsonl``, which the run's report reads."""
+    unfinished = out / ".evaluations.jsonl.unfinished"
+    unfinished.write_text("".join(json.dumps(line) + "\n" for line in lines_of(out)))
+    unfinished.replace(out / "evaluations.jsonl")
+
+
+def _words(benchmark: str, each: dict[str, Any]) -> str:
+    if "avg_at_n" not in each:
+        return f"{benchmark} ungraded"
+    estimate = each["avg_at_n"]
+    return f"{benchmark} {estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+def _emit(run: Bus, result: dict[str, Any]) -> None:
+    """Into the run's metrics, while somebody is there to write them."""
+    record: dict[str, Any] = {"role": "evaluation", "worker": run.worker, "version": result["version"]}
+    for benchmark, each in result["benchmarks"].items():
+        if "avg_at_n" in each:
+            record |= {f"eval/{benchmark}/{end}": each["avg_at_n"][end] for end in ("value", "low", "high")}
+    try:
+        run.emit(record)
+    except RedisError as error:
+        log.warning("the run's Redis is gone, its metrics do not have version %d: %s", result["version"], error)
+
+
+def main() -> int:
+    """Parse the arguments and follow."""
+    parser = role_parser("collector", __doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--responses", type=int, required=True)
+    parser.add_argument("--top-p", type=float, required=True)
+    parser.add_argument("--of", required=True, help="the run to follow")
+    parser.add_argument("--of-url", required=True, help="its Redis, as @FILE")
+    parser.add_argument("--every", type=int, required=True)
+    arguments = parser.parse_args()
+
+    def work(bus: Bus, service: Service, config: Config) -> None:
+        logging.getLogger().setLevel(logging.WARNING)  # the bar is what there is to see
+        run = Bus(resolve(arguments.of_url), arguments.of, worker=bus.worker)
+        try:
+            follow(bus, service, config, arguments.out, arguments.responses, arguments.top_p, run, arguments.every)
+        finally:
+            run.close()
+
+    return run_role("collector", arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""The weights that are judged: a model folder's, published to the rollout workers as version 0."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..common.config import Config, expand
+from ..common.errors import DataError
+from ..common.streams import Bus
+from ..common.weights import FlatWeights, WeightPublisher
+
+
+def weights_of(config: Config) -> FlatWeights:
+    """The weights of ``config.model.path`` as they are to be published. ``DataError`` where it is no model."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    from ..common.tensors import flatten
+
+    logging.disable_progress_bar()
+    path, dtype = expand(config.model.path), config.weights.dtype
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+    except (OSError, ValueError) as error:
+        raise DataError(f"--model {path}: cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    return flatten(dict(model.named_parameters()), dtype)
+
+
+def publisher(bus: Bus, config: Config, incarnation: int) -> WeightPublisher:
+    """One that publishes every version whole, and keeps none but the newest."""
+    folder = Path(config.weights.folder) if config.weights.folder is not None else None
+    return WeightPublisher(
+        bus, incarnation=incarnation, transport=config.weights.transport, folder=folder, keyframe_every=1, keep=1
+    )
+
+
+def dtype_of(model_folder: Path) -> str:
+    """The dtype a model folder's weights are published in: its own, bfloat16 where that is another than the two."""
+    shape = json.loads((model_folder / "config.json").read_text())
+    named = shape.get("dtype", shape.get("torch_dtype"))
+    return named if named in ("bfloat16", "float32") else "bfloat16"

@@ -1,0 +1,104 @@
+"""What is asked of a model: rows of a file, tokenized. A row that cannot be used is named, and costs only itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..common.config import Config
+from ..common.errors import DataError
+from ..common.prompts import file_rows, row_of, sampling_seed, tokenize
+from ..common.types import Ticket
+from ..common.weights import Stamp
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One usable row."""
+
+    problem_id: str
+    """Its ``id``; ``<file>:<row>`` where it has none."""
+    place: int
+    """Its row's number in the file, from 0. With the seed it decides what is sampled."""
+    tokens_P: np.ndarray
+    """After the chat template, generation prompt included; uint32 [P]."""
+    ability: str
+    ground_truth: tuple[str, ...]
+    responses: int
+    """How many are to be sampled."""
+
+
+def load_problems(
+    path: Path, config: Config, tokenizer: PreTrainedTokenizerBase, responses: int, complain: Callable[[str], None]
+) -> tuple[list[Problem], int]:
+    """(usable problems in the order of the file, rows of the file). ``complain`` hears file, row and what is wrong of
+    each other row. A row's own ``responses`` goes before the argument's. ``DataError`` where none is usable."""
+    found: dict[str, Problem] = {}
+    place = -1
+    for place, (number, values) in enumerate(file_rows(path)):
+        where = f"{path}:{number}"
+        try:
+            row = row_of(values, f"{path.name}:{number}", where)
+            problem_id = _id_of(values, row.prompt_id, where)
+            if problem_id in found:
+                raise DataError(f"{where}: id {problem_id!r} stands in an earlier row")
+            tokens = np.asarray(tokenize(row, config.data, tokenizer), dtype=np.uint32)
+            if len(tokens) > config.data.max_prompt_tokens:
+                most = config.data.max_prompt_tokens
+                raise DataError(f"{where}: a prompt of {len(tokens)} tokens; --max-prompt-tokens is {most}")
+            found[problem_id] = Problem(
+                problem_id=problem_id,
+                place=place,
+                tokens_P=tokens,
+                ability=row.ability,
+                ground_truth=row.ground_truth,
+                responses=_responses_of(values, responses, where),
+            )
+        except DataError as error:
+            complain(str(error))
+    if not found:
+        raise DataError(f"{path}: no row can be used ({place + 1} rows)")
+    return list(found.values()), place + 1
+
+
+def _id_of(values: dict[str, Any], otherwise: str, where: str) -> str:
+    if values.get("id") is None:
+        return otherwise
+    if not isinstance(values["id"], (str, int)) or isinstance(values["id"], bool):
+        raise DataError(f"{where}: id is a text or a whole number, found {str(values['id'])[:80]!r}")
+    return str(values["id"])
+
+
+def _responses_of(values: dict[str, Any], otherwise: int, where: str) -> int:
+    if values.get("responses") is None:
+        return otherwise
+    if not isinstance(values["responses"], int) or values["responses"] < 1:
+        raise DataError(f"{where}: responses is a whole number of 1 or more, found {str(values['responses'])[:80]!r}")
+    return values["responses"]
+
+
+def ticket_of(problem: Problem, config: Config, stamp: Stamp, rows: int, top_p: float) -> Ticket:
+    """The ticket that asks ``problem`` of the weights ``stamp``, out of a file of ``rows`` rows. Every version is asked
+    with the same seeds, under ticket numbers of its own."""
+    return Ticket(
+        ticket=stamp.version * rows + problem.place,
+        incarnation=stamp.incarnation,
+        min_version=stamp.version,
+        stage=0,
+        prompt_id=problem.problem_id,
+        prompt_tokens_P=problem.tokens_P,
+        group_size=problem.responses,
+        max_new_tokens=config.train.max_response_tokens,
+        temperature=config.flow.temperature,
+        seed=sampling_seed(config.flow.seed, problem.place),
+        ability=problem.ability,
+        ground_truth=problem.ground_truth,
+        top_p=top_p,
+    )

@@ -1,0 +1,137 @@
+"""``leeway sample``, the collector's process: problems in, graded responses out.
+
+The desk starts it beside rollout and verifier workers of the same run id. Arguments first, heavy imports after.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from ..common.config import Config, dump, expand
+from ..common.errors import BrokerError, DataError, LeewayError
+from ..common.role import role_parser, run_role
+from ..common.service import Service
+from ..common.streams import Bus
+from ..common.weights import Stamp, WeightPublisher
+from .folder import same_or_refused, sha256_of
+from .progress import progress
+
+if TYPE_CHECKING:
+    from .collector import Decoder
+    from .problems import Problem
+
+STAMP = Stamp(incarnation=1, version=0)
+"""Of a model folder's weights."""
+STOPPED = 130  # exit code
+
+
+def sample(bus: Bus, service: Service, config: Config, out: Path, responses: int, top_p: float) -> None:
+    """Ask the configuration's model every problem of its file. What could not be used is raised in the end."""
+    from .collector import Collector
+    from .policy import publisher, weights_of
+    from .problems import ticket_of
+    from .responses import ResponseStore
+
+    problems, rows, unusable, text = read_problems(config, responses)
+    same_or_refused(out, identity(config, responses, top_p), model=config.model.path, problems=config.data.path)
+    store, failed = ResponseStore(out), dict[str, str]()
+    tickets = [ticket_of(problem, config, STAMP, rows, top_p) for problem in problems]
+    if store.lacks(tickets):
+        bus.set_state(phase="running", step=0)  # from here on the desk lets the workers start
+        service.doing("loading the model")
+        publishing = publisher(bus, config, STAMP.incarnation)
+        manifest = publishing.publish(STAMP.version, weights_of(config))
+        same_or_refused(out, {"weights": manifest.checksum})
+        service.version = STAMP.version
+        with progress("sample", len(tickets)) as show:
+            mend = partial(restore, bus, config, publishing)
+            collector = Collector(bus, service, store, text, show=show, mend=mend)
+            if not collector.collect(tickets):
+                raise SystemExit(STOPPED)
+        failed = collector.failed
+        bus.delete_version(manifest)
+    bus.set_state(phase="finished", step=0)
+    tell(f"{store.counts().total()} responses in {store.join()}")
+    complain(config.data.path, unusable, failed)
+
+
+def restore(bus: Bus, config: Config, publishing: WeightPublisher) -> None:
+    """Give a Redis that came back empty what it held beside the groups. ``BrokerError`` where it had the weights of a
+    followed run: they do not come again."""
+    bus.restore_run(dump(config), 0, {})
+    bus.set_state(phase="running", step=0)
+    if not publishing.repair() and not bus.manifests():
+        raise BrokerError(
+            "Redis came back without the weights under evaluation; the same command goes on with newer ones"
+        )
+
+
+def read_problems(config: Config, responses: int) -> tuple[list[Problem], int, int, Decoder]:
+    """(usable problems, rows of the file, how many of them cannot be used, what makes text of tokens)."""
+    from transformers import AutoTokenizer
+
+    from .problems import load_problems
+
+    unusable = 0
+
+    def complain(problem: str) -> None:
+        nonlocal unusable
+        unusable += 1
+        tell(problem)
+
+    tokenizer = AutoTokenizer.from_pretrained(expand(config.model.path))
+    problems, rows = load_problems(Path(expand(config.data.path)), config, tokenizer, responses, complain)
+    return problems, rows, unusable, lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def identity(config: Config, responses: int, top_p: float) -> dict[str, Any]:
+    """What makes two samples of one model the same."""
+    return {
+        "sha256 of problems": sha256_of(Path(expand(config.data.path))),
+        "responses": responses,
+        "temperature": config.flow.temperature,
+        "top_p": top_p,
+        "max_tokens": config.train.max_response_tokens,
+        "max_prompt_tokens": config.data.max_prompt_tokens,
+        "seed": config.flow.seed,
+    }
+
+
+def tell(text: str) -> None:
+    """A line for people."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
+
+
+def complain(source: str, unusable: int, failed: dict[str, str]) -> None:
+    """Raise what went wrong: code 3 for rows that cannot be used, else code 1 for problems without responses."""
+    parts = [f"{source}: {unusable} rows could not be used, each named above"] if unusable else []
+    if failed:
+        first, why = next(iter(failed.items()))
+        parts.append(f"{len(failed)} problems have no responses ({first}: {why}, …); the same command asks them again")
+    if parts:
+        raise (DataError if unusable else LeewayError)("; ".join(parts))
+
+
+def main() -> int:
+    """Parse the arguments and run."""
+    parser = role_parser("collector", __doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--responses", type=int, required=True)
+    parser.add_argument("--top-p", type=float, required=True)
+    arguments = parser.parse_args()
+
+    def work(bus: Bus, service: Service, config: Config) -> None:
+        logging.getLogger().setLevel(logging.WARNING)  # the bar is what there is to see
+        sample(bus, service, config, arguments.out, arguments.responses, arguments.top_p)
+
+    return run_role("collector", arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

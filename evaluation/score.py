@@ -1,0 +1,134 @@
+"""``leeway eval``, last step: graded responses in, ``eval.json`` out.
+
+A benchmark is what stands before the first ``/`` of a problem's id. A response that the verifier failed on (``error``)
+is neither right nor wrong: it is counted as ungraded and left out of every share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..common.errors import DataError, LeewayError
+from .estimators import avg_at_n, bootstrap, pass_at_k, powers_of_two
+from .folder import read_json, write_json
+from .responses import ResponseStore
+
+USED = ["id", "verdict", "finished", "tokens", "version"]
+"""Columns of a response that are judged here."""
+BINS = 30  # of the histogram of lengths, at most; a bin is a whole number of tokens wide
+
+
+@dataclass(slots=True)
+class Tally:
+    """One problem's responses."""
+
+    graded: int = 0
+    """n of avg@n."""
+    correct: int = 0
+    tokens: int = 0
+    """Of all graded responses together."""
+    truncated: int = 0
+    no_answer: int = 0
+    ungraded: int = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Count one response."""
+        if row["verdict"] == "error":
+            self.ungraded += 1
+            return
+        self.graded += 1
+        self.correct += row["verdict"] == "correct"
+        self.tokens += row["tokens"]
+        self.truncated += not row["finished"]
+        self.no_answer += row["verdict"] == "no_answer"
+
+
+def score(rows: Iterable[dict[str, Any]], *, seed: int) -> dict[str, dict[str, Any]]:
+    """What is said of each benchmark; ``seed`` draws the bootstrap."""
+    tallies: dict[str, dict[str, Tally]] = {}
+    lengths: dict[str, list[tuple[int, str]]] = {}
+    for row in rows:
+        benchmark, _, own = row["id"].partition("/")
+        tallies.setdefault(benchmark, {}).setdefault(own, Tally()).add(row)
+        kind = "truncated" if not row["finished"] else "correct" if row["verdict"] == "correct" else "not correct"
+        lengths.setdefault(benchmark, []).append((row["tokens"], kind))
+    return {
+        benchmark: _scored(found, seed) | {"lengths": _histogram(lengths[benchmark])}
+        for benchmark, found in tallies.items()
+    }
+
+
+def _scored(tallies: dict[str, Tally], seed: int) -> dict[str, Any]:
+    judged = {own: tally for own, tally in sorted(tallies.items()) if tally.graded}
+    total = {name: sum(getattr(tally, name) for tally in tallies.values()) for name in Tally.__dataclass_fields__}
+    found: dict[str, Any] = {"problems": len(judged), "responses": total["graded"], "ungraded": total["ungraded"]}
+    if judged:
+        n, c = [tally.graded for tally in judged.values()], [tally.correct for tally in judged.values()]
+        found |= {
+            "n": max(n),
+            "avg_at_n": asdict(bootstrap(avg_at_n(n, c), seed=seed)),
+            "pass_at_k": {str(k): asdict(bootstrap(pass_at_k(n, c, k), seed=seed)) for k in powers_of_two(min(n))},
+            "tokens_mean": total["tokens"] / total["graded"],
+            "truncated_share": total["truncated"] / total["graded"],
+            "no_answer_share": total["no_answer"] / total["graded"],
+        }
+    return found | {"by_problem": {own: asdict(tally) for own, tally in sorted(tallies.items())}}
+
+
+def _histogram(lengths: list[tuple[int, str]]) -> dict[str, Any]:
+    """Responses by length and by how they ended: ``edges`` in tokens, then a count a bin for each."""
+    longest = max(tokens for tokens, _ in lengths)
+    edges = np.arange(0, longest + 1 + (width := longest // BINS + 1), width)
+    kinds = ("correct", "not correct", "truncated")
+    counts = {kind: np.histogram([n for n, each in lengths if each == kind], edges)[0].tolist() for kind in kinds}
+    return {"edges": edges.tolist(), **counts}
+
+
+def score_folder(folder: Path, store: ResponseStore, about: dict[str, Any]) -> dict[str, Any]:
+    """Score what is in ``store`` and write ``folder/eval.json``; ``about`` goes in as it is."""
+    versions: set[int] = set()
+
+    def rows() -> Iterable[dict[str, Any]]:
+        for row in store.rows(USED):
+            versions.add(row["version"])
+            yield row
+
+    benchmarks = score(rows(), seed=about["asked"]["seed"])
+    if not benchmarks:
+        raise DataError(f"{folder}: no responses there; leeway eval samples them")
+    result = about | {"version": max(versions), "benchmarks": benchmarks}
+    write_json(folder / "eval.json", result)
+    return result
+
+
+def about_of(folder: Path) -> dict[str, Any]:
+    """What was asked in an evaluation's folder, and what was not there."""
+    notes = read_json(folder / "benchmarks.json")
+    return {
+        "asked": read_json(folder / "sample.json"),
+        "missing": {name: note["missing"] for name, note in notes["sets"].items() if note["missing"]},
+    }
+
+
+def main() -> int:
+    """Parse the arguments and score."""
+    parser = argparse.ArgumentParser(prog="leeway eval", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    folder = parser.parse_args().out
+    try:
+        score_folder(folder, ResponseStore(folder), about_of(folder))
+    except LeewayError as error:
+        print(f"leeway eval: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

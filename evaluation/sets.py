@@ -1,0 +1,61 @@
+"""Reading published sets row by row: files, the hub, an installed package, a generator of problems."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import DataError
+from ..common.prompts import file_rows
+
+
+def rows_of_file(path: Path) -> Iterator[tuple[str, Any]]:
+    """(file and row, values) of each row of a .jsonl, .jsonl.gz or .parquet file; a line that is no JSON is a
+    ``DataError`` in the place of its values."""
+    for number, values in file_rows(path):
+        yield f"{path}:{number}", values
+
+
+def rows_of_hub(name: str, split: str, files: list[str]) -> Iterator[tuple[str, Any]]:
+    """Rows of a published set, by the name it has on the hub, or of the ``files`` of its repository."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError("sets of the hub need the datasets package: pip install 'leeway-rl[evaluation]'") from error
+    looked = f"hub set {name}, " + (f"files {files[0]} to {files[-1]}" if files else f"split {split}")
+    try:
+        if files:  # datasets no longer runs loading scripts
+            found = [f"hf://datasets/{name}/{file}" for file in files]
+            rows = datasets.load_dataset("json", data_files=found, split="train", streaming=True)
+        else:
+            rows = datasets.load_dataset(name, split=split)
+        for number, values in enumerate(rows, start=1):
+            yield f"{name} row {number}", values
+    except Exception as error:  # the library's own errors are many; the user needs the name and the cause
+        why = " ".join(str(error).split())[:300]
+        raise DataError(f"{looked}: cannot be read: {why}; a copy of yours is given as NAME=PATH") from error
+
+
+def rows_of_package(module: str, file: str) -> Iterator[tuple[str, Any]] | None:
+    """Rows of a file that an installed package carries; None where it is not installed. The package is not imported."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / file
+    return rows_of_file(path) if path.exists() else None
+
+
+def rows_of_reasoning_gym(generator: str, size: int, seed: int) -> Iterator[tuple[str, Any]]:
+    """``size`` problems of one of reasoning-gym's generators, by its defaults, as training rows."""
+    try:
+        import reasoning_gym
+    except ImportError as error:
+        raise DataError("reasoning-gym sets need its package: pip install reasoning-gym") from error
+    try:
+        problems = reasoning_gym.create_dataset(generator, seed=seed, size=size)
+    except (ValueError, TypeError, AssertionError) as error:
+        raise DataError(f"reasoning-gym generator {generator!r}: {error}") from error
+    for number, problem in enumerate(problems, start=1):
+        yield f"{generator} problem {number}", {"prompt": problem["question"], "answer": str(problem["answer"])}

@@ -1,0 +1,182 @@
+"""``leeway eval``: benchmarks on a model, on a run's checkpoint, or beside a running training. Starts the evaluation's
+commands one after the other, files in, files out, and shows what they leave: a table, ``eval.json``, ``eval.png``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..common import address
+from ..common.config import Config, parse
+from ..common.errors import ConfigError, DataError
+from ..common.streams import Bus
+from . import page
+from .sampling import Asking, configuration, held, work
+from .up import refuse_missing_inputs
+
+WIDE = 112  # columns of the table, whatever the terminal
+
+
+def evaluate(
+    benchmarks: list[str], model: str, step: int | None, out: Path, prepare: list[str], asking: Asking
+) -> None:
+    """Evaluate a model folder or the checkpoint of a run's folder. Exit code 3: something could not be used, the rest
+    is there."""
+    with held(out):
+        asking, model = _of_run(Path(model), step, out, asking)
+        code = _prepare(benchmarks, out, prepare)
+        config = configuration(out / "problems.jsonl", model, out, most_responses(out), asking)
+        refuse_missing_inputs(config)
+        with _exit_code_kept(code):
+            work("sample", config, out, asking, ["--responses", str(most_responses(out)), "--top-p", str(asking.top_p)])
+            _run("score", "--out", str(out))
+            show(out)
+
+
+def follow(
+    benchmarks: list[str], run: str, run_url: str, every: int, out: Path, prepare: list[str], asking: Asking
+) -> None:
+    """Evaluate versions of a running training as they come."""
+    bus = Bus(run_url, run)
+    theirs = parse(bus.load_config(), f"configuration of {run}")
+    bus.close()
+    asking = replace(asking, settings=(*asked_as(theirs), *asking.settings))
+    with held(out):
+        code = _prepare(benchmarks, out, prepare)
+        config = configuration(out / "problems.jsonl", theirs.model.path, out, most_responses(out), asking)
+        refuse_missing_inputs(config)
+        address.keep(run_url, out / "run-redis-url")
+        words = ["--responses", str(most_responses(out)), "--top-p", str(asking.top_p)]
+        words += ["--of", run, "--of-url", f"@{out / 'run-redis-url'}", "--every", str(every)]
+        with _exit_code_kept(code):
+            try:
+                work("follow", config, out, asking, words)
+            finally:
+                (out / "run-redis-url").unlink()
+            for folder in sorted((out / "versions").iterdir()):
+                draw(folder)
+
+
+def regrade(out: Path) -> None:
+    """Grade a folder's kept responses anew, and score them."""
+    with held(out):
+        _run("regrade", "--out", str(out))
+        if (out / "benchmarks.json").exists():
+            _run("score", "--out", str(out))
+            show(out)
+
+
+def asked_as(theirs: Config) -> list[str]:
+    """Settings that put around a prompt, and compute with, what a run does."""
+    data, rollout = theirs.data, theirs.rollout
+    kept: dict[str, Any] = {
+        "data.system": data.system,
+        "data.examples": data.examples or None,
+        "data.suffix": data.suffix or None,
+        "weights.dtype": theirs.weights.dtype,
+        "rollout.engine": rollout.engine,
+        "rollout.dtype": rollout.dtype,
+    }
+    return [f"{key}={json.dumps(value)}" for key, value in kept.items() if value is not None]
+
+
+def most_responses(out: Path) -> int:
+    """The most that any of the folder's problems asks for."""
+    with (out / "problems.jsonl").open(encoding="utf-8") as lines:
+        return max(json.loads(line)["responses"] for line in lines)
+
+
+def _of_run(model: Path, step: int | None, out: Path, asking: Asking) -> tuple[Asking, str]:
+    """A run's folder becomes a model folder first, by ``leeway export``."""
+    if not (model / "checkpoints").is_dir():
+        if step is not None:
+            raise ConfigError(f"--step {step}: {model} is no run's folder, which has checkpoints")
+        return asking, str(model)
+    theirs = parse((model / "config.toml").read_text(), str(model / "config.toml"))
+    exported = out / "model"
+    if not exported.exists():
+        words = [model.name, "--out", str(exported), "--runs-dir", str(model.parent)]
+        _run_module("learner.export", *words, *(["--step", str(step)] if step is not None else []))
+    return replace(asking, settings=(*asked_as(theirs), *asking.settings)), str(exported)
+
+
+def _prepare(benchmarks: list[str], out: Path, words: list[str]) -> int:
+    """Write the problems, unless they are there; 3 where something could not be used."""
+    return _run("prepare", *benchmarks, "--out", str(out), *words, keep=(0, DataError.exit_code))
+
+
+def _run(module: str, *words: str, keep: tuple[int, ...] = (0,)) -> int:
+    return _run_module(f"evaluation.{module}", *words, keep=keep)
+
+
+def _run_module(module: str, *words: str, keep: tuple[int, ...] = (0,)) -> int:
+    sys.stdout.flush()
+    code = subprocess.run([sys.executable, "-m", f"leeway_rl.{module}", *words], check=False).returncode
+    if code not in keep:
+        raise SystemExit(code)
+    return code
+
+
+@contextmanager
+def _exit_code_kept(code: int) -> Iterator[None]:
+    """What is inside is done whatever was not there before; that is told by the exit code in the end."""
+    yield
+    if code:
+        raise SystemExit(code)
+
+
+def show(out: Path) -> None:
+    """Print the table, write the picture."""
+    result = json.loads((out / "eval.json").read_text(encoding="utf-8"))
+    console = Console()
+    console.print(table(result), width=max(console.width, WIDE))
+    for why in result["missing"].values():
+        typer.echo(f"not there: {why}", err=True)
+    draw(out)
+    typer.echo(f"{out / 'eval.json'}, {out / 'eval.png'}")
+
+
+def draw(out: Path) -> None:
+    """Write ``eval.png`` from ``eval.json``."""
+    with page.report_extra():
+        from .evaluation_pictures import of_one
+
+        result = json.loads((out / "eval.json").read_text(encoding="utf-8"))
+        (out / "eval.png").write_bytes(of_one(out.name, result))
+
+
+def table(result: dict[str, Any]) -> Table:
+    """For a screen: a row a benchmark."""
+    shown = Table("benchmark", "problems", "n", "avg@n [95 %]", "pass@k [95 %]", "tokens", "truncated", "no answer")
+    for name, each in result["benchmarks"].items():
+        if "avg_at_n" not in each:
+            shown.add_row(name, str(each["problems"]), "–", "nothing is graded", *[""] * 4)
+            continue
+        k = max(each["pass_at_k"], key=int)
+        ungraded = f" ({each['ungraded']} ungraded)" if each["ungraded"] else ""
+        shown.add_row(
+            name,
+            f"{each['problems']}{ungraded}",
+            str(each["n"]),
+            interval(each["avg_at_n"]),
+            f"@{k} {interval(each['pass_at_k'][k])}",
+            f"{each['tokens_mean']:,.0f}",
+            f"{100 * each['truncated_share']:.1f} %",
+            f"{100 * each['no_answer_share']:.1f} %",
+        )
+    return shown
+
+
+def interval(estimate: dict[str, float]) -> str:
+    """``0.512 [0.450, 0.574]``."""
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"

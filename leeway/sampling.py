@@ -1,0 +1,174 @@
+"""``leeway sample``: graded responses of a model, by the workers and the queue of training."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..common import address
+from ..common.config import Config, compose, dump
+from ..common.errors import BrokerError, ConfigError, DataError, LeewayError
+from ..common.keys import Keys
+from ..common.streams import Bus, RedisError, refused_or_lost
+from .arithmetic import shape_of
+from .server import EmbeddedServer
+from .supervise import SLACK_S, Role, again, supervised
+from .up import refuse_missing_inputs
+
+STOPPING = "what is graded is written; the same command goes on"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """How a model is asked, and by whom."""
+
+    engine: str | None
+    """None: the configuration's default, or a run's own."""
+    temperature: float
+    top_p: float
+    max_tokens: int
+    max_prompt_tokens: int
+    seed: int
+    workers: int
+    """Rollout workers on this machine; 0: those that others start."""
+    redis_url: str | None
+    """None: a server of our own."""
+    run: str | None
+    settings: tuple[str, ...] = ()
+    """``section.key=value``, which win."""
+
+
+def sample(problems: Path, model: str, out: Path, responses: int, asking: Asking) -> None:
+    """Have ``responses`` responses to every row of ``problems`` sampled and graded into ``out``. Exits with the
+    collector's code."""
+    config = configuration(problems, model, out, responses, asking)
+    refuse_missing_inputs(config)
+    words = ["--responses", str(responses), "--top-p", str(asking.top_p)]
+    with held(out):
+        work("sample", config, out, asking, words)
+
+
+def configuration(problems: Path, model: str, out: Path, responses: int, asking: Asking) -> Config:
+    """The configuration that the workers find in Redis. Its training keys mean nothing here, and nothing trains."""
+    context, shape = asking.max_prompt_tokens + asking.max_tokens, shape_of(model)
+    if shape is not None and context > shape.context:
+        raise ConfigError(
+            f"--max-prompt-tokens {asking.max_prompt_tokens} + --max-tokens {asking.max_tokens} = {context} is more "
+            f"than the context of {model}: max_position_embeddings = {shape.context}"
+        )
+    own: dict[str, object] = {
+        "model.path": model,
+        "data.path": str(problems.resolve()),
+        "data.max_prompt_tokens": asking.max_prompt_tokens,
+        "train.steps": 1,
+        "train.groups_per_step": 1,
+        "train.group_size": max(2, responses),
+        "train.max_response_tokens": asking.max_tokens,
+        "train.micro_batch_tokens": context,
+        "flow.temperature": asking.temperature,
+        "flow.seed": asking.seed,
+        "verifier.jobs": max(1, (os.cpu_count() or 1) // 2),
+    }
+    dtype = dtype_of(model)
+    if dtype is not None:
+        own |= {"weights.dtype": dtype, "rollout.dtype": dtype}
+    if asking.redis_url is None:  # everybody is on this machine: one file beats a copy in memory
+        own |= {"weights.transport": "file", "weights.folder": str((out / "weights").resolve())}
+    engine = [] if asking.engine is None else [f"rollout.engine={asking.engine}"]
+    return compose([], [*(f"{key}={json.dumps(value)}" for key, value in own.items()), *asking.settings, *engine])
+
+
+def dtype_of(model: str) -> str | None:
+    """What a model folder says its weights are; None where that is not known, or neither of the two that travel."""
+    path = Path(model) / "config.json"
+    if not path.is_file():
+        return None
+    shape = json.loads(path.read_text())
+    named = shape.get("dtype") or shape.get("torch_dtype")
+    return named if named in ("bfloat16", "float32") else None
+
+
+def work(module: str, config: Config, out: Path, asking: Asking, words: list[str]) -> None:
+    """Run the collector ``evaluation.module`` to its end beside the workers that are ours to start. Raises
+    ``SystemExit`` with its code where that is not 0."""
+    run = Keys(asking.run or f"sample-{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]}").run
+    with ExitStack() as stack:
+        url = asking.redis_url or stack.enter_context(EmbeddedServer(out / "redis")).url
+        address.keep(url, out / "redis-url")
+        bus = Bus(url, run)
+        stack.callback(bus.close)
+        if bus.has_run() and bus.state().get("out") != str(out.resolve()):
+            raise ConfigError(f"run {run!r} is already in this Redis, and not from {out}; choose another --run")
+        bus.store_config(dump(config))
+        bus.set_state(phase="starting", step=0, out=str(out.resolve()))
+        roles = _roles(module, config, run, out, words, asking.workers)
+        with supervised(roles, url, config.broker.drain_s + SLACK_S, STOPPING, first=1):
+            code = _attend(bus, roles)
+        finished = bus.state().get("phase") == "finished"
+    if finished and asking.redis_url is None:  # nothing in it is needed any more
+        for name in ("redis", "weights"):
+            shutil.rmtree(out / name, ignore_errors=True)
+    if finished:
+        (out / "redis-url").unlink()
+    if code:
+        raise SystemExit(code)
+
+
+def _roles(module: str, config: Config, run: str, out: Path, words: list[str], workers: int) -> list[Role]:
+    logs = out / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+
+    def command(module: str) -> list[str]:
+        return [sys.executable, "-m", f"leeway_rl.{module}", "--run", run]
+
+    roles = [Role("collector", [*command(f"evaluation.{module}"), "--out", str(out), *words], None, 1)]
+    for index in range(workers):
+        log = logs / f"rollout-{index}.log"
+        roles.append(Role(f"rollout-{index}", command("rollout"), log, config.rollout.threads))
+    for index in range(config.verifier.workers if workers else 0):
+        roles.append(Role(f"verifier-{index}", command("verifier"), logs / f"verifier-{index}.log", 1))
+    return roles
+
+
+def _attend(bus: Bus, roles: list[Role]) -> int:
+    """Start the workers when there is work, mend what dies, return the collector's exit code."""
+    collector = roles[0]
+    while True:
+        assert collector.process is not None
+        code = collector.process.poll()
+        if code is not None and (code >= 0 or not again(collector, code)):  # below 0: a signal, not its own word
+            return code
+        try:
+            working = bus.state().get("phase") == "running"
+        except RedisError as error:
+            raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
+        for role in roles[1:]:
+            if role.process is not None and role.process.poll() is not None:
+                again(role, role.process.returncode)
+            elif role.process is None and working:
+                role.start()
+        time.sleep(0.2)
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Hold the folder: two collectors would both write there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"--out {out}: {error.strerror}") from error
+    with (out / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LeewayError(f"--out {out}: another command works there; wait for it, or name another") from error
+        yield

@@ -1,0 +1,138 @@
+"""Supervised processes: each with its own log and share of the cores, started again when it dies, none left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import typer
+
+from ..common import address, exporter
+from ..common.errors import RoleDiedError
+
+SLACK_S = 10.0  # how much longer than broker.drain_s the roles have to leave after SIGTERM
+QUICK_DEATHS = 5  # restarts in a row of a worker that dies within a minute before the run is given up
+
+
+@dataclass(slots=True)
+class Role:
+    """One supervised process."""
+
+    name: str
+    command: list[str]
+    log: Path | None
+    """Its output goes there; to ours where there is none."""
+    threads: int
+    redis_url: str = ""
+    """Handed over in the environment: anybody can read a command line."""
+    metrics_port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    quick_deaths: int = field(default=0)
+
+    def start(self) -> None:
+        """Start it with its own log and its own share of the cores."""
+        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
+        if self.metrics_port:
+            environment[exporter.VARIABLE] = str(self.metrics_port)
+        environment |= {"LEEWAY_SUPERVISOR": str(os.getpid()), address.VARIABLE: self.redis_url}
+        with nullcontext() if self.log is None else self.log.open("ab") as output:
+            # Its own session: Ctrl-C reaches the supervisor alone, which then asks every role to leave.
+            self.process = subprocess.Popen(
+                self.command,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
+        self.started = time.monotonic()
+
+    def ask_to_leave(self) -> None:
+        """SIGTERM, if it is still there."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL to it and to its process group."""
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        if self.log is None:
+            return "see above"
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-12:])
+
+
+@contextmanager
+def supervised(
+    roles: list[Role], redis_url: str, stop_s: float, stopping: str, *, first: int | None = None
+) -> Iterator[None]:
+    """Start the roles, or the ``first`` so many; whatever happens, leave none behind. SIGTERM, or Ctrl-C, is passed on
+    as a wish to stop, to the first role before the others; ``stopping`` is what is said then. A second one ends
+    everything at once."""
+    asked = False
+
+    def ask_all(_signum: int, _frame: object) -> None:
+        nonlocal asked
+        if asked:
+            for role in roles:
+                role.kill()
+            return
+        asked = True
+        raise KeyboardInterrupt
+
+    # SIGHUP too: a closed terminal must not leave roles behind, which are in sessions of their own.
+    previous = {number: signal.signal(number, ask_all) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        for role in roles:
+            role.redis_url = redis_url
+        for role in roles[:first]:
+            role.start()
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"stopping: {stopping} (again to leave at once)", err=True)
+        roles[0].ask_to_leave()
+        _wait_for(roles[:1], stop_s)
+        raise SystemExit(130) from None
+    finally:
+        asked = True  # from here on nothing may interrupt the leaving
+        for role in roles:
+            role.ask_to_leave()
+        _wait_for(roles, stop_s)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _wait_for(roles: list[Role], stop_s: float) -> None:
+    deadline = time.monotonic() + stop_s
+    for role in roles:
+        if role.process is None:
+            continue
+        try:
+            role.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            role.kill()
+            role.process.wait()
+
+
+def again(role: Role, code: int) -> bool:
+    """Start a dead role again, or tell that it is done (False). ``RoleDiedError`` where it makes no sense."""
+    if code == 0:
+        return False
+    words = f"{role.name} ended with code {code}; {role.log} ends with:\n{role.last_words()}"
+    if 2 <= code <= 6:  # a LeewayError: the same start would meet the same mistake
+        raise RoleDiedError(words)
+    role.quick_deaths = role.quick_deaths + 1 if time.monotonic() - role.started < 60 else 1
+    if role.quick_deaths > QUICK_DEATHS:
+        raise RoleDiedError(f"it died {role.quick_deaths} times in a row: {words}")
+    typer.echo(f"{role.name} ended with code {code}; started again (see {role.log})", err=True)
+    role.start()
+    return True

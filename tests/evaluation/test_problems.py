@@ -1,0 +1,65 @@
+"""Problems: rows in, tickets out; each bad row named by file and line."""
+
+import json
+
+import pytest
+from leeway_rl.common.config import compose
+from leeway_rl.common.errors import DataError
+from leeway_rl.common.weights import Stamp
+from leeway_rl.evaluation.problems import load_problems, ticket_of
+from transformers import AutoTokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model):
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+CONFIG = compose(["tiny"], ["flow.seed=3", "train.max_response_tokens=20"])
+
+
+def read(tmp_path, tokenizer, *lines, responses=4):
+    path, said = tmp_path / "p.jsonl", []
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    problems, rows = load_problems(path, CONFIG, tokenizer, responses, said.append)
+    return problems, rows, [text.removeprefix(str(tmp_path) + "/") for text in said]
+
+
+def test_each_bad_row_is_named_and_the_others_are_asked(tmp_path, tokenizer):
+    problems, rows, said = read(
+        tmp_path,
+        tokenizer,
+        {"id": 7, "prompt": "1+2", "answer": "3"},
+        "{",
+        {"prompt": "1+2"},
+        {"id": 7, "prompt": "1+3", "answer": "4"},
+        {"id": "long", "prompt": "1+" * 40, "answer": "4"},
+        {"id": [1], "prompt": "1+3", "answer": "4"},
+        {"id": "few", "prompt": "1+3", "answer": "4", "responses": 0},
+        {"prompt": [{"role": "user", "content": "1+5"}], "answer": ["6", "six"], "responses": 2},
+        {"id": "skywork", "prompt": "1+6", "ability": "math", "reward_model": {"ground_truth": '["7"]'}},
+    )
+    assert [(p.problem_id, p.place, p.ground_truth, p.responses) for p in problems] == [
+        ("7", 0, ("3",), 4),
+        ("p.jsonl:8", 7, ("6", "six"), 2),
+        ("skywork", 8, ("7",), 4),
+    ]
+    assert rows == 9
+    assert [text.split(": ")[0] for text in said] == [f"p.jsonl:{line}" for line in (2, 3, 4, 5, 6, 7)]
+    assert "id '7' stands in an earlier row" in said[2]
+    assert "--max-prompt-tokens is 32" in said[3]
+
+
+def test_a_file_without_a_usable_row_is_refused(tmp_path, tokenizer):
+    with pytest.raises(DataError, match=r"no row can be used \(1 rows\)"):
+        read(tmp_path, tokenizer, {"prompt": "1+2"})
+
+
+def test_versions_are_asked_the_same_under_numbers_of_their_own(tmp_path, tokenizer):
+    problems, rows, _ = read(tmp_path, tokenizer, *[{"prompt": f"1+{n}", "answer": "3"} for n in range(3)])
+    old, new = ([ticket_of(p, CONFIG, Stamp(2, version), rows, 0.9) for p in problems] for version in (0, 20))
+    assert [t.ticket for t in old] == [0, 1, 2]
+    assert [t.ticket for t in new] == [60, 61, 62]
+    assert [t.seed for t in old] == [t.seed for t in new]
+    assert len({t.seed for t in old}) == 3
+    assert {(t.incarnation, t.min_version, t.top_p, t.max_new_tokens) for t in new} == {(2, 20, 0.9, 20)}

@@ -1,0 +1,72 @@
+"""Responses on disk: parts, the one file, and what an interruption leaves."""
+
+import shutil
+
+import pytest
+from leeway_rl.common.errors import DataError
+from leeway_rl.evaluation.folder import same_or_refused
+from leeway_rl.evaluation.responses import ResponseStore
+
+
+def rows(problem, count=2):
+    return [
+        {
+            "id": problem,
+            "index": index,
+            "response": f"{problem}-{index}",
+            "tokens": 3,
+            "finished": True,
+            "verdict": "wrong",
+            "reason": "",
+            "version": 0,
+            "reasoning_open": False,
+        }
+        for index in range(count)
+    ]
+
+
+def test_parts_become_one_file_and_later_ones_join_it(tmp_path):
+    store = ResponseStore(tmp_path)
+    store.append(rows("a"))
+    store.append(rows("b"))
+    assert store.join() == tmp_path / "responses.parquet"
+    assert [path.name for path in tmp_path.iterdir()] == ["responses.parquet"]
+    store.append(rows("c"))
+    assert store.counts() == {"a": 2, "b": 2, "c": 2}
+    store.join()
+    assert [row["response"] for row in store.rows()] == ["a-0", "a-1", "b-0", "b-1", "c-0", "c-1"]
+
+
+def test_a_join_that_was_killed_before_its_parts_went_repeats_no_row(tmp_path):
+    store = ResponseStore(tmp_path)
+    store.append(rows("a"))
+    store.append(rows("b"))
+    shutil.copytree(tmp_path / "parts", tmp_path / "kept")
+    store.join()
+    (tmp_path / "kept").rename(tmp_path / "parts")
+    assert store.counts() == {"a": 2, "b": 2}
+    store.join()
+    assert store.counts() == {"a": 2, "b": 2}
+
+
+def test_an_unfinished_part_is_not_there(tmp_path):
+    store = ResponseStore(tmp_path)
+    store.append(rows("a"))
+    (tmp_path / "parts" / ".000001.parquet.unfinished").write_bytes(b"PAR1 torn")
+    assert store.counts() == {"a": 2}
+    store.append(rows("b"))
+    assert store.counts() == {"a": 2, "b": 2}
+
+
+def test_another_file_in_its_place_is_named(tmp_path):
+    (tmp_path / "responses.parquet").write_text("not Parquet")
+    with pytest.raises(DataError, match=r"responses\.parquet: no responses of ours"):
+        ResponseStore(tmp_path).counts()
+
+
+def test_a_folder_keeps_to_what_was_asked_first(tmp_path):
+    same_or_refused(tmp_path, {"seed": 1})
+    same_or_refused(tmp_path, {"weights": "abc"})
+    same_or_refused(tmp_path, {"seed": 1, "weights": "abc"})
+    with pytest.raises(DataError, match="made with seed = 1, and now it is 2; name another --out"):
+        same_or_refused(tmp_path, {"seed": 2})
