@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -21,13 +21,16 @@ from ..common.errors import BrokerError, ConfigError, DataError, RoleDiedError, 
 from ..common.keys import Keys
 from ..common.ledger import is_complete
 from ..common.metrics import read_steps
-from ..common.streams import Bus, RedisError, refused_or_lost
+from ..common.streams import RETRY_S, Bus, RedisError, refused_or_lost
 from . import status
 from .arithmetic import Shape, describe, shape_of
 from .server import EmbeddedServer
 
 SLACK_S = 10.0  # how much longer than broker.drain_s the roles have to leave after SIGTERM
-QUICK_DEATHS = 5  # restarts in a row of a worker that dies within a minute before the run is given up
+EYE_S = 2.0  # how long Redis may take to answer the supervisor's look
+QUICK_DEATHS = (
+    5  # deaths in a row of a role, each within a minute and without a step between, until the run is given up
+)
 
 
 @dataclass(slots=True)
@@ -43,7 +46,9 @@ class Role:
     metrics_port: int = 0
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
-    quick_deaths: int = field(default=0)
+    quick_deaths: int = 0
+    step_at_death: int = -1
+    """Training steps made when it last died."""
 
     def start(self) -> None:
         """Start it with its own log and its own share of the cores."""
@@ -126,7 +131,7 @@ def up(
         bus.set_state(phase="starting", step=0)
         roles = _roles(config, run, runs_dir)
         with _supervised(roles, redis_url, config.broker.drain_s + SLACK_S):
-            _watch(bus, roles, folder, config)
+            _watch(redis_url, run, roles, folder, config)
     from .report import write_report
 
     typer.echo(f"report: {write_report(folder)}")
@@ -247,48 +252,63 @@ def _wait_for(roles: list[Role], stop_s: float) -> None:
             role.process.wait()
 
 
-def _watch(bus: Bus, roles: list[Role], folder: Path, config: Config) -> None:
-    """Show the run until the learner ends, and mend what dies."""
+def _watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Config) -> None:
+    """Show the run until it is complete, and mend what dies."""
     view = _Screen(config.train.steps) if sys.stdout.isatty() else _Lines()
-    steps, size = read_steps(folder), 0
-    with view:
+    # Answers at once or not at all: while Redis is away, whoever dies must be started again.
+    bus = Bus(redis_url, run, connect_s=EYE_S, retry_s=0.0)
+    steps, size, seen_at = read_steps(folder), 0, time.monotonic()
+    with view, closing(bus):
         while True:
-            learner = roles[0].process
-            assert learner is not None
-            if learner.poll() is not None and not _again(roles[0], learner.returncode):
+            code = _ended(roles[0])
+            if code == 0 and is_complete(folder):
                 break
-            for role in roles[1:]:
-                assert role.process is not None
-                if role.process.poll() is not None:
-                    _again(role, role.process.returncode)
+            for role in roles:
+                _mend(role, bus, len(steps))
             grown = _size(folder / "metrics.jsonl")
             if grown != size:  # a long run's file is not read again twice a second for nothing
                 steps, size = read_steps(folder), grown
             try:
                 view.show(look(bus), steps)
+                seen_at = time.monotonic()
             except RedisError as error:
-                raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
+                if time.monotonic() - seen_at > RETRY_S:
+                    raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
             time.sleep(0.5)
-        view.show(look(bus), read_steps(folder))
+        with suppress(RedisError):  # the run is complete, whatever Redis does
+            view.show(look(bus), read_steps(folder))
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _again(role: Role, code: int) -> bool:
-    """Start a dead role again, or tell that it is done (False). ``RoleDiedError`` where it makes no sense."""
-    if code == 0:
-        return False
+def _ended(role: Role) -> int | None:
+    """The exit code of a role that is not there any more."""
+    assert role.process is not None
+    return role.process.poll()
+
+
+def _mend(role: Role, bus: Bus, step: int) -> None:
+    """Start a role again that is gone although the run goes on. ``RoleDiedError`` where it makes no sense."""
+    code = _ended(role)
+    if code is None:
+        return
     words = f"{role.name} ended with code {code}; {role.log} ends with:\n{role.last_words()}"
-    if 2 <= code <= 6:  # a LeewayError: the same start would meet the same mistake
+    if code in (2, 3, 5, 6):  # a LeewayError that is no BrokerError: the same start would meet the same mistake
         raise RoleDiedError(words)
-    role.quick_deaths = role.quick_deaths + 1 if time.monotonic() - role.started < 60 else 1
+    if code == 0:  # it was asked to leave, or has seen that the run is finished
+        try:
+            if bus.state().get("phase") == "finished":
+                return
+        except RedisError:
+            return  # then we shall know at the next look
+    quick = time.monotonic() - role.started < 60 and step == role.step_at_death
+    role.quick_deaths, role.step_at_death = role.quick_deaths + 1 if quick else 1, step
     if role.quick_deaths > QUICK_DEATHS:
         raise RoleDiedError(f"it died {role.quick_deaths} times in a row: {words}")
     typer.echo(f"{role.name} ended with code {code}; started again (see {role.log})", err=True)
     role.start()
-    return True
 
 
 class _Screen:
