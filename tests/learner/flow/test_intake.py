@@ -446,8 +446,9 @@ def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(
 
 def test_a_scored_group_whose_announcement_was_lost_on_the_way_is_taken_in(flow, wait_until):
     intake, worker, _ = flow
-    read = intake.bus.scored
-    intake.bus.scored = lambda **_: []  # as if the connection broke after the server's answer
+    read, asked = intake.bus.scored, []
+    intake.bus.scored = lambda **_: asked.append(1) or []  # as if the connection broke after the server's answer
+    wait_until(lambda: asked != [], "the reading before that is over")
     play(worker, 0)
     wait_until(lambda: read(count=9, block_s=0.1) != [], "the answer that nobody got")
     wait_until(lambda: intake.depth() == (4, 1), "ticket 0 is ready")
