@@ -4,10 +4,11 @@
 
     python benchmarks/chaos.py [strict] [bound] [empty] [--seed 0] [--out runs/chaos]
 
-``strict``: at max_staleness 0 a run under faults of every kind ends with the weights of an undisturbed one, bit for bit.
-``bound``: at max_staleness 2 a run under the same faults keeps its books and its bound, and makes at least ``SHARE`` of
-the training steps that an undisturbed one makes in the same time. ``empty``: Redis comes back empty ten times, and each
-time the next training step is made within ``BACK_S`` seconds. What is finished under --out is not run again.
+``strict``: at max_staleness 0 a run under faults of every kind ends with the weights of an undisturbed one, bit for
+bit. ``bound``: at max_staleness 2 a run under the same faults keeps its books and its bound, and makes at least
+``SHARE`` of the training steps that an undisturbed one makes in the same time. ``empty``: Redis comes back empty ten
+times, and each time the next training step is made within ``BACK_S`` seconds. What is finished under --out is not run
+again.
 """
 
 from __future__ import annotations

@@ -83,11 +83,11 @@ def look(bus: Bus) -> Snapshot:
         alike=bus.alike(),
         paused=bus.controls().get("paused") == "1",
         redis=bus.trouble(),
-        stopped=_stopped_here(lost),
+        stopped=stopped_here(lost),
     )
 
 
-def _stopped_here(members: Iterable[str]) -> dict[str, int]:
+def stopped_here(members: Iterable[str]) -> dict[str, int]:
     """Which of ``role/HOST-PID-START`` are stopped processes of this machine."""
     found = {}
     for member in members:
