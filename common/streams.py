@@ -40,6 +40,7 @@ ANSWER_S = 30.0  # how long a role waits for one answer before it asks again on 
 VERDICT_MINUTES = 60  # how long the verdicts of a minute are kept
 GIVEN_BACK_MS = 1 << 40  # idle time of an entry whose lease is over before its time
 GROUP_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")  # TICKET-INCARNATION
+MOST_PENDING = 100_000  # entries of a stream that are looked at together
 MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
 METRICS_KEPT = 100_000  # entries; metrics are a view, never the truth
 
@@ -546,6 +547,21 @@ class Bus:
         gone = [group_id for group_id, found in zip(group_ids, there, strict=True) if not found]
         unnamed = [group_id for group_id in group_ids if group_id not in named]
         return gone, [group_id for group_id in unnamed if group_id not in gone]
+
+    def begin_future_leases(self) -> None:
+        """Have leases that were given while the server's clock was ahead begin now: their holders may be dead, and
+        nobody would get the work before the clock is there again. Redis says 0 of how long such an entry has been idle;
+        one that was given this very millisecond says so too, and is not harmed."""
+        for stream in (WorkStream.PROMPTS, WorkStream.RESPONSES):
+            try:
+                pending = self._redis.xpending_range(self._stream(stream), GROUP, "-", "+", MOST_PENDING)
+            except redis.exceptions.ResponseError as error:
+                if "NOGROUP" not in str(error):
+                    raise
+                continue
+            for entry in pending:
+                if entry["time_since_delivered"] == 0:
+                    self._renew(keys=[self._stream(stream)], args=[GROUP, entry["consumer"], entry["message_id"]])
 
     def unread(self, known: set[str]) -> list[ScoredEntry]:
         """Scored entries that are leased to this learner and not among ``known`` (entry ids): the answer that named

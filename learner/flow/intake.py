@@ -305,6 +305,7 @@ class Intake:
                 log.warning("%d live tickets were gone from Redis and are there again", len(gone))
             for group_id in unnamed:
                 self._make_again(waiting[group_id])
+            self.bus.begin_future_leases()
             settling = [*self._entries.values(), *self._settled]
             known = {entry.entry_id for entry in settling if entry.entry_id is not None}
             unread = self.bus.unread(known)

@@ -15,6 +15,7 @@ from leeway_rl.leeway.chaos import damage
 from leeway_rl.leeway.chaos.clock import Clock
 from leeway_rl.leeway.chaos.proxy import Proxy
 from leeway_rl.leeway.chaos.target import Target, fill, small_disk
+from leeway_rl.leeway.server import EmbeddedServer
 
 from tests.samples import a_ticket
 
@@ -91,6 +92,32 @@ def test_a_set_clock_moves_the_time_of_day_and_no_steady_one(tmp_path):
         assert wall - time.time() == pytest.approx(ahead_s, abs=5)
         assert steady == pytest.approx(time.monotonic(), abs=5)
     child.communicate()
+
+
+def test_a_lease_given_while_the_clock_was_ahead_begins_when_it_is_back(tmp_path, wait_until):
+    try:
+        clock = Clock(tmp_path / "clock")
+    except OSError as error:
+        pytest.skip(str(error))
+    with EmbeddedServer(tmp_path / "redis", environment=clock.environment) as server:
+        dead, alive = Bus(server.url, "r", worker="dead"), Bus(server.url, "r", worker="alive")
+        dead.issue(a_ticket(1))
+        clock.set(3600)
+        (held,) = dead.take(WorkStream.PROMPTS, count=1, block_s=1, lease_s=0.2)
+        clock.set(0)
+
+        def taken():
+            return alive.take(WorkStream.PROMPTS, count=1, block_s=0.05, lease_s=0.2)
+
+        quiet_until = time.monotonic() + 0.6
+        while time.monotonic() < quiet_until:
+            assert taken() == []
+        alive.begin_future_leases()
+        found = []
+        wait_until(lambda: bool(found.extend(taken()) or found), "the lease ends")
+        assert found[0].entry_id == held.entry_id
+        for bus in (dead, alive):
+            bus.close()
 
 
 def test_a_filled_disk_takes_nothing_more_and_is_whole_again_without_the_ballast(tmp_path):

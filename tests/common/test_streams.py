@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -62,8 +63,6 @@ def test_a_dead_workers_entry_is_given_to_another(make_bus, wait_until):
 
 
 def test_a_live_workers_entry_is_never_taken(make_bus, wait_until):
-    import time
-
     slow, greedy = make_bus("slow"), make_bus("greedy")
     slow.issue(a_ticket())
     (held,) = take(slow)
