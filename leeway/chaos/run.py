@@ -22,7 +22,7 @@ import typer
 from ...common.errors import ConfigError, DataError
 from ...common.ledger import is_complete
 from ...common.metrics import read_steps
-from ..server import EmbeddedServer
+from ..server import EmbeddedServer, leaving_with_parent
 from .clock import Clock
 from .faults import FAULTS, NothingThere
 from .proxy import Proxy
@@ -219,7 +219,7 @@ def begun(
         target = Target(run, runs_dir / run, server.port, proxy=proxy, clock=clock, missing=missing)
         with (aside / "up.log").open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "leeway_rl.leeway.cli", *words],
+                leaving_with_parent([sys.executable, "-m", "leeway_rl.leeway.cli", *words]),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=os.environ | environment,
