@@ -13,7 +13,7 @@ class Proxy:
     """Use as a context: entering listens, in a thread of its own."""
 
     def __init__(self, port: int) -> None:
-        """Pass on what comes to ``port`` of the loopback; ``own_port`` is where to come to."""
+        """Pass on what comes to ``own_port`` of the loopback to ``port`` of it, and back."""
         self._upstream = port
         self.own_port = 0
         self.delay_s = 0.0
@@ -21,9 +21,9 @@ class Proxy:
         self.refusing = False
         """Whether a new connection is closed at once."""
         self._links: set[asyncio.StreamWriter] = set()
-        self._loop = asyncio.new_event_loop()
+        self._serving: set[asyncio.Task[None] | None] = set()
         self._listening = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._listen()), name="proxy", daemon=True)
 
     def __enter__(self) -> Proxy:
         self._thread.start()
@@ -31,7 +31,7 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._end)
+        self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
 
     def cut(self) -> int:
@@ -44,35 +44,41 @@ class Proxy:
             writer.transport.abort()
         return len(links) // 2
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.own_port = self._server.sockets[0].getsockname()[1]
+    async def _listen(self) -> None:
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.own_port = server.sockets[0].getsockname()[1]
         self._listening.set()
-        self._loop.run_forever()
-        self._loop.close()
-
-    def _end(self) -> None:
-        self._server.close()
-        for task in (tasks := asyncio.all_tasks(self._loop)):
-            task.cancel()
-        finished = asyncio.gather(*tasks, return_exceptions=True)
-        finished.add_done_callback(lambda _: self._loop.stop())
+        await self._over.wait()
+        server.close()
+        self.refusing = True
+        await self._cut()
+        await asyncio.gather(*[task for task in self._serving if task is not None])
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.refusing:
-            writer.transport.abort()
-            return
+        self._serving.add(task := asyncio.current_task())
         try:
-            back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
-        except OSError:  # the server is away, and so are we
-            writer.transport.abort()
-            return
+            if not self.refusing:
+                # OSError: the server is away, and so are we.
+                with suppress(OSError):
+                    await self._join(reader, writer, *await asyncio.open_connection("127.0.0.1", self._upstream))
+        finally:
+            await _close(writer)
+            self._serving.discard(task)
+
+    async def _join(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        back_reader: asyncio.StreamReader,
+        back_writer: asyncio.StreamWriter,
+    ) -> None:
         self._links |= {writer, back_writer}
         try:
             await asyncio.gather(self._pass(reader, back_writer), self._pass(back_reader, writer))
         finally:
             self._links -= {writer, back_writer}
+            await _close(back_writer)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -81,4 +87,10 @@ class Proxy:
                     await asyncio.sleep(self.delay_s)
                 writer.write(piece)
                 await writer.drain()
-        writer.transport.abort() if writer.is_closing() else writer.close()
+        writer.close()  # the other end hears of it, and its side ends too
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+    with suppress(OSError):
+        await writer.wait_closed()

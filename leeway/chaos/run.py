@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -196,6 +197,9 @@ def begun(
     if (runs_dir / run).exists() or aside.exists():
         raise DataError(f"{runs_dir / run} or {aside} is there already; choose another RUN")
     with ExitStack() as stack:
+        # A driver that is told to leave must not leave a mounted disk or a stopped process behind.
+        before = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
+        stack.callback(signal.signal, signal.SIGTERM, before)
         missing: dict[str, str] = {}
         clock = None
         try:
