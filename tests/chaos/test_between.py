@@ -94,6 +94,14 @@ def test_a_set_clock_moves_the_time_of_day_and_no_steady_one(tmp_path):
     child.communicate()
 
 
+def ahead_s(server):
+    """How far ahead the server's clock is, by the id of an entry that it makes."""
+    with damage.connect(server.port) as client:
+        entry_id = client.xadd("clock", {"x": "x"})
+        client.delete("clock")
+    return int(entry_id.split(b"-")[0]) / 1000 - time.time()
+
+
 def test_a_lease_given_while_the_clock_was_ahead_begins_when_it_is_back(tmp_path, wait_until):
     try:
         clock = Clock(tmp_path / "clock")
@@ -103,8 +111,10 @@ def test_a_lease_given_while_the_clock_was_ahead_begins_when_it_is_back(tmp_path
         dead, alive = Bus(server.url, "r", worker="dead"), Bus(server.url, "r", worker="alive")
         dead.issue(a_ticket(1))
         clock.set(3600)
+        wait_until(lambda: ahead_s(server) > 3000, "the server, which keeps the time for a moment, is ahead")
         (held,) = dead.take(WorkStream.PROMPTS, count=1, block_s=1, lease_s=0.2)
         clock.set(0)
+        wait_until(lambda: ahead_s(server) < 60, "it is back")
 
         def taken():
             return alive.take(WorkStream.PROMPTS, count=1, block_s=0.05, lease_s=0.2)
