@@ -71,7 +71,7 @@ def strict(out: Path, seed: int) -> bool:
     """The same weights, whatever happens."""
     settings = ["flow.max_staleness=0", "train.steps=200", "train.groups_per_step=8", "train.checkpoint_every=5"]
     calm = ran(out, "strict-calm", settings, seed=seed, count=0, every_s=0, only=[])
-    hurt = ran(out, f"strict-{seed}", settings, seed=seed, count=260, every_s=4.0, only=[])
+    hurt = ran(out, f"strict-{seed}", settings, seed=seed, count=260, every_s=2.5, only=[])
     account, (faults, kinds) = audit(hurt / "ledger.jsonl"), struck(hurt)
     same = weights(calm) == weights(hurt)
     print(
