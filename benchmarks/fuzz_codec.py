@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from leeway_rl.common.codec import MOST_TIMES, decode, decode_manifest, decode_record, encode, encode_record
+from leeway_rl.common.codec import MOST_TIMES, decode, decode_manifest, decode_record, encode, encode_record, sealed
 from leeway_rl.common.errors import DecodeError, WeightsError
 from leeway_rl.common.types import (
     Heartbeat,
@@ -67,7 +67,7 @@ def samples() -> list[Any]:
         role="rollout", worker="w", version=3, activity="generating", since=1e9, done=4, tokens=5, busy_s=6.0,
         started=1e9,
     )  # fmt: skip
-    return [ticket, responses, Scores(group_id="7-1", verdicts=(verdict, verdict), worker="w"), heartbeat]
+    return [ticket, responses, Scores(group_id="7-1", verdicts=(verdict, verdict), graded=5, worker="w"), heartbeat]
 
 
 class Mutator:
@@ -76,9 +76,9 @@ class Mutator:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
 
-    def bytes(self, data: bytes, others: list[bytes]) -> bytes:
-        """``data`` after one to five mutations."""
-        rng, out = self.rng, bytearray(data)
+    def bytes(self, data: bytes, others: list[bytes], *, seal: bool = True) -> bytes:
+        """``data`` after one to five mutations; a message is sealed anew (``seal``)."""
+        rng, out = self.rng, bytearray(data[:-4] if seal else data)
         for _ in range(rng.randint(1, 5)):
             at, end = rng.randrange(len(out) + 1), rng.randrange(len(out) + 1)
             match rng.randrange(7):
@@ -100,7 +100,8 @@ class Mutator:
                     out[at : at + 5] = bytes([rng.choice((0xDD, 0xDF, 0xDB, 0xC6, 0xC9))]) + rng.randbytes(4)
                 case 6:
                     out[at:at] = rng.choice((b"\x91", b"\x81", b"\xd4\x01", b"\x90")) * rng.randint(1, 2000)
-        return bytes(out[:16384])
+        # Nine of ten under a good seal: what lies on purpose would have one, and accidents end at it.
+        return sealed(bytes(out[:16384])) if seal and rng.random() < 0.9 else bytes(out[:16384])
 
     def manifest(self, manifest: Manifest) -> Manifest:
         """``manifest`` with one to three fields changed to what a liar might say."""
@@ -217,7 +218,7 @@ class Fuzz:
                 self.bus.publish_manifest(self.mutator.manifest(decode_manifest(self.stream[which])))
             case 2:
                 key = self.rng.choice(list(self.chunks))
-                self.bus.chunks[key] = self.mutator.bytes(self.chunks[key], self.others)
+                self.bus.chunks[key] = self.mutator.bytes(self.chunks[key], self.others, seal=False)
         reader = WeightReader(self.bus, worker="w", retry_pause_s=0.0, max_bytes=1 << 20)
         fetched = self._measured("weights", reader.fetch, tuple, WeightsError, None, reader=trace)
         if fetched is not None:

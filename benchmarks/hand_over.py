@@ -102,7 +102,11 @@ def made_up(size: Size, number: int) -> Group:
     )
     kinds = [VerdictKind.CORRECT if dice.random() < 0.5 else VerdictKind.WRONG for _ in range(count)]
     verdicts = tuple(Verdict(kind=kind, reason="", seconds=0.0123, peak_bytes=0) for kind in kinds)
-    return ticket, responses, Scores(group_id=ticket.group_id, verdicts=verdicts, worker=WORKER)
+    return (
+        ticket,
+        responses,
+        Scores(group_id=ticket.group_id, verdicts=verdicts, graded=responses.fingerprint, worker=WORKER),
+    )
 
 
 def over_bus(bus: Bus, groups: list[Group]) -> float:

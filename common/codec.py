@@ -1,7 +1,8 @@
 """Wire types to bytes and back: msgpack, a schema version, arrays as raw little-endian bytes. Never pickle.
 
 A message is ``[SCHEMA, type name, [field, field, …]]``, fields in the order of the dataclass: positions, not names,
-because a message is small and both ends run the same schema; so is an enum's member. An array is an extension of
+because a message is small and both ends run the same schema; so is an enum's member. Four bytes follow, the CRC-32 of
+the others: a flipped bit inside an array would decode, and train. An array is an extension of
 type 1: one byte with the length of a msgpack ``[dtype, shape]``, that, zeros up to a multiple of 8, the raw bytes.
 Unsigned integers travel in the fewest bytes that hold them and arrive as uint32.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+import zlib
 from collections.abc import Callable
 from enum import Enum
 from functools import cache
@@ -45,6 +47,7 @@ MAX_TENSORS, MAX_SIDES, MAX_CHUNKS = 1 << 17, 8, 1 << 20
 """Of a manifest: tensors, sides of one tensor, pieces of the payload."""
 
 _ARRAY = 1
+_SEAL_BYTES = 4
 _DTYPES = {name: np.dtype(name) for name in ("|u1", "<u2", "<u4", "<i4", "<i8", "<f4", "<f8")}
 _UINT32 = np.dtype("<u4")
 _ARRAYS = {
@@ -65,7 +68,7 @@ Check = Callable[[Any, str], Any]
 def encode(message: Any) -> bytes:
     """Bytes of a wire-type instance; ``ValueError`` where no reader would take that many."""
     name = type(message).__name__
-    body = msgpack.packb([SCHEMA, name, _plain_fields(message)], use_bin_type=True)
+    body = sealed(msgpack.packb([SCHEMA, name, _plain_fields(message)], use_bin_type=True))
     if len(body) > MAX_BYTES[name]:
         raise ValueError(f"a {name} of {len(body)} bytes: readers take at most {MAX_BYTES[name]}")
     return body
@@ -76,7 +79,9 @@ def decode(cls: type[T], data: bytes) -> T:
     if len(data) > MAX_BYTES[cls.__name__]:
         raise DecodeError(f"{cls.__name__}: {len(data)} bytes is above the bound of {MAX_BYTES[cls.__name__]}")
     try:
-        raw = msgpack.unpackb(data, raw=False, use_list=False, ext_hook=_unpack_ext, max_map_len=0)
+        raw = msgpack.unpackb(
+            _unsealed(data, cls.__name__), raw=False, use_list=False, ext_hook=_unpack_ext, max_map_len=0
+        )
     except DecodeError:
         raise
     except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
@@ -108,9 +113,22 @@ def decode_manifest(data: bytes) -> Manifest:
     return manifest
 
 
+def sealed(body: bytes) -> bytes:
+    """``body`` and its CRC-32, 4 bytes, little-endian."""
+    return body + zlib.crc32(body).to_bytes(_SEAL_BYTES, "little")
+
+
+def _unsealed(data: bytes, name: str) -> memoryview:
+    """What was sealed; ``DecodeError`` where it is not what was sealed any more."""
+    body = memoryview(data)[:-_SEAL_BYTES]
+    if zlib.crc32(body) != int.from_bytes(data[-_SEAL_BYTES:], "little") or not body:
+        raise DecodeError(f"{name}: damaged ({len(data)} bytes that do not match their CRC-32), or of a schema below 3")
+    return body
+
+
 def encode_record(record: dict[str, Any]) -> bytes:
     """Bytes of a record of measurements: names, each with a number or a text."""
-    return bytes(msgpack.packb(record))
+    return sealed(msgpack.packb(record))
 
 
 def decode_record(data: bytes) -> dict[str, Any]:
@@ -118,7 +136,9 @@ def decode_record(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_RECORD_BYTES:
         raise DecodeError(f"record: {len(data)} bytes is above the bound of {MAX_RECORD_BYTES}")
     try:
-        record = msgpack.unpackb(data, raw=False)
+        record = msgpack.unpackb(_unsealed(data, "record"), raw=False)
+    except DecodeError:
+        raise
     except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
         raise DecodeError(f"record: not msgpack ({type(error).__name__}: {error})") from error
     if type(record) is not dict or not all(type(name) is str for name in record):

@@ -245,7 +245,8 @@ class Broker(_Section):
     heartbeat_s: float = Field(default=2.0, gt=0)
     """Seconds between heartbeats; a worker is gone after five without one."""
     max_attempts: int = Field(default=3, ge=1)
-    """Deliveries of a group before it is a dead letter and its ticket is refunded as ``poison``."""
+    """Deliveries of a group, and times it is lost or damaged on its way, before it is a dead letter and its ticket is
+    refunded as ``poison``."""
     drain_s: float = Field(default=60.0, gt=0)
     """Seconds a role that is asked to stop (SIGTERM) has for what is under way: a worker's groups, the learner's step
     and checkpoint. Then it leaves: leases are given back, the learner's step is made again after a resume."""

@@ -6,8 +6,11 @@ The desk shows it (``leeway status``); the learner watches by it, and puts it in
 from __future__ import annotations
 
 import re
+import socket
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from .streams import Bus, WorkStream
 from .types import Heartbeat, VerdictKind
@@ -16,6 +19,8 @@ RECENT_MINUTES = 10
 ERRORS, ERROR_SHARE, HIGH_ERROR_SHARE = 4, 0.02, 0.1
 """Verdicts ``error`` in the recent minutes raise an alarm from this number on, where their share of all verdicts is at
 least the first and twice what it was in the hour before, or at least the second."""
+POISONED = 8
+"""Groups in a row refunded as ``poison`` from which on there is an alarm."""
 ALIKE_GROUPS = 64
 """Groups in a row with one and the same reward from which on there is an alarm."""
 
@@ -42,6 +47,10 @@ class Snapshot:
     """Groups in a row with one and the same reward, and that reward."""
     paused: bool = False
     """Whether an operator has asked that no tickets be issued."""
+    redis: str = ""
+    """Why Redis takes no writes, where it takes none."""
+    stopped: dict[str, int] = field(default_factory=dict)
+    """Of ``lost``, those whose process is on this machine and is stopped (SIGSTOP), with its id."""
 
     def of(self, role: str) -> list[Heartbeat]:
         """The living workers of a role."""
@@ -73,7 +82,25 @@ def look(bus: Bus) -> Snapshot:
         verdicts=bus.tallies(),
         alike=bus.alike(),
         paused=bus.controls().get("paused") == "1",
+        redis=bus.trouble(),
+        stopped=stopped_here(lost),
     )
+
+
+def stopped_here(members: Iterable[str]) -> dict[str, int]:
+    """Which of ``role/HOST-PID-START`` are stopped processes of this machine."""
+    found = {}
+    for member in members:
+        host, _, pid = member.partition("/")[2].rpartition("-")[0].rpartition("-")
+        if host != socket.gethostname() or not pid.isdecimal():
+            continue
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+        except OSError:
+            continue
+        if state == "T":
+            found[member] = int(pid)
+    return found
 
 
 def alarms(now: Snapshot) -> list[str]:
@@ -88,6 +115,12 @@ def alarms(now: Snapshot) -> list[str]:
         found.append(
             f"the verifiers fail on {share:.1%} of the responses of the last {RECENT_MINUTES} minutes"
             f"{before_that}: {why}"
+        )
+    poisoned = int(now.state.get("poisoned", "0"))
+    if poisoned >= POISONED:
+        found.append(
+            f"the last {poisoned} groups were all refunded as poison ({now.state['poison']}); leeway dead-letters list "
+            "names each"
         )
     groups, reward = now.alike
     if groups >= ALIKE_GROUPS:
@@ -115,6 +148,8 @@ def _flow(now: Snapshot) -> Diagnosis:
     phase = now.state.get("phase")
     if phase in ("finished", "stopped"):
         return Diagnosis(stalled=False, sentence=f"the run is {phase} at step {now.state['step']}")
+    if now.redis:
+        return Diagnosis(stalled=True, sentence=now.redis)
     learners, rollouts, verifiers = now.of("learner"), now.of("rollout"), now.of("verifier")
     if learners and now.state.get("stalled"):
         return Diagnosis(stalled=True, sentence=now.state["stalled"])
@@ -123,6 +158,8 @@ def _flow(now: Snapshot) -> Diagnosis:
         return Diagnosis(stalled=True, sentence=f"no learner is alive{since}: nobody issues tickets or trains")
     leader = max(learners, key=lambda worker: worker.version)
     held = f"for {age(now.at - leader.since)}"
+    if leader.activity.startswith("waiting for room"):
+        return Diagnosis(stalled=True, sentence=f"the learner is {leader.activity}, {held}; it goes on by itself then")
     if not leader.activity.startswith("waiting for"):
         idle = rollouts and all(worker.activity == "waiting for prompts" for worker in rollouts)
         if idle and phase == "training":
@@ -147,6 +184,10 @@ def _flow(now: Snapshot) -> Diagnosis:
             + _lost_since(now, "rollout"),
         )
     if now.queued["prompts"]:
+        blind = [worker for worker in rollouts if "cannot read the newest" in worker.activity]
+        if blind and len(blind) == len(rollouts):
+            why = blind[0].activity.partition("cannot read the newest: ")[2]
+            return Diagnosis(stalled=True, sentence=f"{wait}no rollout worker can read the newest weights: {why}")
         behind = [worker for worker in rollouts if worker.activity.startswith("waiting for version")]
         if behind and len(behind) == len(rollouts):
             return Diagnosis(
@@ -168,8 +209,13 @@ def _flow(now: Snapshot) -> Diagnosis:
 
 
 def _lost_since(now: Snapshot, role: str) -> str:
-    times = [due for name, due in now.lost.items() if name.startswith(f"{role}/")]
-    return f" (the last was lost {age(now.at - max(times))} ago)" if times else ""
+    times = {name: due for name, due in now.lost.items() if name.startswith(f"{role}/")}
+    if not times:
+        return ""
+    last = max(times, key=lambda name: times[name])
+    pid = now.stopped.get(last)
+    stopped = f"; its process {pid} is here and stopped: kill -CONT {pid}" if pid is not None else ""
+    return f" (the last was lost {age(now.at - times[last])} ago{stopped})"
 
 
 def age(seconds: float) -> str:

@@ -18,7 +18,7 @@ from .config import Config, parse
 from .errors import BrokerError, LeewayError
 from .exporter import exporting
 from .service import Service, worker_name
-from .streams import Bus, RedisError, refused_or_lost
+from .streams import RETRY_S, Bus, RedisError, refused_or_lost
 from .watch import Watch
 
 log = logging.getLogger(__name__)
@@ -36,18 +36,29 @@ def role_parser(role: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def run_role(
-    role: str, redis_url: str | None, run: str, work: Callable[[Bus, Service, Config], None], *, wait_s: float
+    role: str,
+    redis_url: str | None,
+    run: str,
+    work: Callable[[Bus, Service, Config], None],
+    *,
+    wait_s: float,
+    kept: Path | None = None,
 ) -> int:
-    """Run ``work`` as a worker of ``role`` and return the process's exit code.
+    """Run ``work`` as a worker of ``role`` and return the process's exit code. ``kept``: where the configuration of a
+    run that has been under way lies, for a Redis that came back empty while nobody was there to put it back.
 
     A user's mistake is one line on standard error and its own code; anything else keeps its trace and is code 1.
     """
     context = logs.begin(run, role)
     _leave_with_supervisor()
     try:
-        bus = Bus(address.resolve(redis_url), run, worker=worker_name())
+        # Under a supervisor that has seen Redis it is away for a moment; anybody else may have named a wrong one.
+        patience_s = RETRY_S if "LEEWAY_SUPERVISOR" in os.environ else 0.0
+        bus = Bus(address.resolve(redis_url), run, worker=worker_name(), patience_s=patience_s)
         address.forget()
         try:
+            if kept is not None and kept.exists() and not bus.has_run():
+                bus.store_config(kept.read_text())
             config = parse(_stored_config(bus, wait_s))
             broker = config.broker
             times = {"lease_s": broker.lease_s, "heartbeat_s": broker.heartbeat_s, "drain_s": broker.drain_s}

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
@@ -31,12 +31,16 @@ log = logging.getLogger(__name__)
 
 RedisError = redis.exceptions.RedisError
 
+WEIGHTS = "weights"  # ``where`` of a letter that the learner answers by publishing the newest version again, whole
+DAMAGED = "damaged "  # before the stream in ``where`` of a letter that is a record alone: the group is made again
 GROUP = "workers"  # consumer group of every work stream
 _URL_ADVICE = f"not an address; {HELP} In a password write / as %2F, @ as %40, : as %3A, # as %23"
 RETRY_S = 60.0  # how long a role outlives a vanished Redis before it gives up
+ANSWER_S = 30.0  # how long a role waits for one answer before it asks again on a new connection
 VERDICT_MINUTES = 60  # how long the verdicts of a minute are kept
 GIVEN_BACK_MS = 1 << 40  # idle time of an entry whose lease is over before its time
 GROUP_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")  # TICKET-INCARNATION
+MOST_PENDING = 100_000  # entries of a stream that are looked at together
 MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
 METRICS_KEPT = 2_000  # entries; a view, and the sink is seldom a second behind
 
@@ -149,8 +153,18 @@ class ScoredEntry:
 class Bus:
     """One process's connection to one run."""
 
-    def __init__(self, url: str, run: str, *, worker: str = "desk", connect_s: float = 5.0) -> None:
-        """Connect, or raise ``BrokerError`` within about ``connect_s`` seconds."""
+    def __init__(
+        self,
+        url: str,
+        run: str,
+        *,
+        worker: str = "desk",
+        connect_s: float = 5.0,
+        patience_s: float = 0.0,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        """Connect, or raise ``BrokerError`` within about ``connect_s`` seconds, ``patience_s`` later. Afterwards a
+        server that is away or out of memory is asked again for ``retry_s``; at 0 it has ``connect_s`` to answer."""
         self.url, self.run, self.worker = url, run, worker
         self.keys = Keys(run)
         self.bytes_out = 0
@@ -161,17 +175,23 @@ class Bus:
         """What this process has measured last."""
         self._reclaimed_at = 0.0
         self._letter_id = "0"  # the newest dead letter that ``scored`` has told of
+        self.weights_damaged = False
+        """Whether ``scored`` has come upon a letter of somebody who could not read the weights."""
         self._told: set[bytes] = set()  # entries of the weights stream that a dead letter was written for
-        self._check_reachable(connect_s)
+        self._check_reachable(connect_s, time.monotonic() + patience_s)
         backoff = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
         try:
             # Any: redis-py's annotations are the union of every protocol and decoding; ours is fixed (RESP2, bytes).
             self._redis: Any = redis.Redis.from_url(
                 url,
                 protocol=2,
-                retry=Retry(backoff, retries=int(RETRY_S)),
-                retry_on_error=[redis.exceptions.ConnectionError, redis.exceptions.TimeoutError],
-                socket_timeout=30.0,
+                retry=Retry(backoff, retries=int(retry_s)),
+                retry_on_error=[
+                    redis.exceptions.ConnectionError,
+                    redis.exceptions.TimeoutError,
+                    redis.exceptions.OutOfMemoryError,
+                ],
+                socket_timeout=ANSWER_S if retry_s else connect_s,
                 socket_connect_timeout=connect_s,
                 health_check_interval=15,
                 max_connections=MOST_CONNECTIONS,
@@ -185,23 +205,38 @@ class Bus:
         self._return = self._redis.register_script(_RETURN)
         self._alike = self._redis.register_script(_ALIKE)
 
-    def _check_reachable(self, connect_s: float) -> None:
+    def _check_reachable(self, connect_s: float, until: float) -> None:
         try:
-            probe = redis.Redis.from_url(
-                self.url, protocol=2, socket_timeout=connect_s, socket_connect_timeout=connect_s, retry=None
-            )
-            try:
-                probe.ping()
-            finally:
-                probe.close()
+            self._ping(connect_s)
         except redis.exceptions.NoPermissionError:
             return  # it answers; what this user may do shows when it is done
         except ValueError:
             raise BrokerError(f"no Redis at {public(self.url)}: {_URL_ADVICE}") from None
+        except redis.exceptions.AuthenticationError as error:
+            raise BrokerError(f"the Redis at {public(self.url)} refuses this user: {error}") from error
         except (redis.exceptions.RedisError, OSError) as error:
+            if time.monotonic() < until:
+                log.warning("no Redis at %s yet: %s", public(self.url), error)
+                time.sleep(1.0)
+                self._check_reachable(connect_s, until)
+                return
+            if isinstance(error, redis.exceptions.TimeoutError):
+                raise BrokerError(
+                    f"the Redis at {public(self.url)} does not answer within {connect_s:g} s: it is frozen or "
+                    "overloaded, or the network to it is gone"
+                ) from error
             raise BrokerError(
                 f"no Redis at {public(self.url)}: {error}; start one, or name another with --redis-url"
             ) from error
+
+    def _ping(self, connect_s: float) -> None:
+        probe = redis.Redis.from_url(
+            self.url, protocol=2, socket_timeout=connect_s, socket_connect_timeout=connect_s, retry=None
+        )
+        try:
+            probe.ping()
+        finally:
+            probe.close()
 
     def close(self) -> None:
         """Give the connections back."""
@@ -273,7 +308,10 @@ class Bus:
             self.bytes_out += len(body)
             keys = [self.keys.group(ticket.group_id, "ticket"), self.keys.prompts]
             self._issue(keys=keys, args=[body, ticket.group_id], client=pipe)
-        pipe.execute()
+        try:
+            pipe.execute()
+        except redis.exceptions.NoScriptError:  # the server was started anew between loading the script and calling it
+            self.issue(*tickets)
 
     def take(self, stream: WorkStream, *, count: int, block_s: float, lease_s: float) -> list[Job]:
         """Lease at most ``count`` entries: first those whose taker has gone silent, then new ones for ``block_s``."""
@@ -326,8 +364,10 @@ class Bus:
             group_id = self._group_of(stream, entry_id.decode(), fields)
             if group_id is None:
                 continue
-            (pending,) = self._redis.xpending_range(key, GROUP, entry_id, entry_id, 1)
-            attempt = int(pending["times_delivered"])
+            pending = self._redis.xpending_range(key, GROUP, entry_id, entry_id, 1)
+            if not pending:  # the worker that was silent has handed it over this moment
+                continue
+            attempt = int(pending[0]["times_delivered"])
             jobs.append(Job(stream=stream, entry_id=entry_id.decode(), group_id=group_id, attempt=attempt))
         return jobs
 
@@ -344,35 +384,41 @@ class Bus:
             return set()
         return {entry_id.decode() for entry_id in kept}
 
-    def give_back(self, jobs: Sequence[Job]) -> None:
+    def give_back(self, jobs: Sequence[Job], *, failed: bool = False) -> None:
         """End the leases of ``jobs``, where they are still ours: who next looks for silent workers' entries gets them.
-        The attempt does not count: a worker that leaves is not the group's fault."""
+        The attempt counts where it ``failed``: a worker that leaves is not the group's fault."""
         for job in jobs:
             try:
-                known: list[str | int] = [GROUP, self.worker, job.entry_id, GIVEN_BACK_MS, job.attempt - 1]
+                counted = job.attempt - (not failed)
+                known: list[str | int] = [GROUP, self.worker, job.entry_id, GIVEN_BACK_MS, counted]
                 self._return(keys=[self._stream(job.stream)], args=known)
             except redis.exceptions.ResponseError as error:
                 if "NOGROUP" not in str(error):
                     raise
+        self._reclaimed_at = 0.0  # we know already that there is something
 
     def ticket(self, group_id: str) -> Ticket | None:
         """The group's ticket; None where the learner no longer wants the group. ``DecodeError`` if it is broken."""
         (body,) = self._parts(group_id, "ticket")
-        return None if body is None else decode(Ticket, body)
+        return None if body is None else decode_part(Ticket, body, group_id)
 
     def responses(self, group_id: str) -> tuple[Ticket, Responses] | None:
         """The group's ticket and responses, or None where it is no longer wanted."""
         ticket, responses = self._parts(group_id, "ticket", "responses")
         if ticket is None or responses is None:
             return None
-        return decode(Ticket, ticket), decode(Responses, responses)
+        return decode_part(Ticket, ticket, group_id), decode_part(Responses, responses, group_id)
 
     def scored_group(self, group_id: str) -> tuple[Ticket, Responses, Scores] | None:
         """All three parts of a scored group, or None where it is no longer there."""
         ticket, responses, scores = self._parts(group_id, "ticket", "responses", "scores")
         if ticket is None or responses is None or scores is None:
             return None
-        return decode(Ticket, ticket), decode(Responses, responses), decode(Scores, scores)
+        return (
+            decode_part(Ticket, ticket, group_id),
+            decode_part(Responses, responses, group_id),
+            decode_part(Scores, scores, group_id),
+        )
 
     def scored_payloads(self, group_ids: Sequence[str]) -> list[tuple[bytes | None, bytes | None]]:
         """The undecoded responses and scores of several groups in one round trip, for the learner, which decodes each
@@ -417,6 +463,11 @@ class Bus:
         """Acknowledge an entry whose group nobody wants any more."""
         self._acknowledge(job.stream, job.entry_id)
 
+    def damaged(self, job: Job, reason: str) -> None:
+        """Drop an entry whose group cannot be read, and say so: the learner finds it in no stream, issues it anew."""
+        self.dead_letter(DAMAGED + job.stream.value, job.group_id, reason)
+        self.drop(job)
+
     def _acknowledge(self, stream: WorkStream, entry_id: str) -> None:
         pipe = self._redis.pipeline(transaction=True)
         pipe.xack(self._stream(stream), GROUP, entry_id)
@@ -441,10 +492,16 @@ class Bus:
             for entry_id, fields in entries:
                 self._letter_id = entry_id.decode()
                 text = {key: value.decode(errors="replace") for key, value in fields.items()}
+                self.weights_damaged |= text.get(b"where") == WEIGHTS
                 by_worker = text.get(b"where") in (WorkStream.PROMPTS, WorkStream.RESPONSES)
                 if by_worker and GROUP_ID.fullmatch(text.get(b"g", "")):
                     found.append(ScoredEntry(entry_id=None, group_id=text[b"g"], failed=text.get(b"reason", "")))
         return found
+
+    def turn_away(self, entry: ScoredEntry) -> None:
+        """Acknowledge an entry and leave its group's payload as it is: it is another entry's, or to be made again."""
+        if entry.entry_id is not None:
+            self._acknowledge(WorkStream.SCORED, entry.entry_id)
 
     def settle(self, entries: Iterable[ScoredEntry]) -> None:
         """Acknowledge groups that a checkpoint covers (or that are refunded) and forget their payloads."""
@@ -474,12 +531,37 @@ class Bus:
         self.ensure_groups()
         self._letter_id = "0"
 
-    def missing(self, group_ids: Sequence[str]) -> list[str]:
-        """Those of ``group_ids`` whose ticket is not there."""
-        pipe = self._redis.pipeline(transaction=False)
+    def astray(self, group_ids: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Of ``group_ids``: those whose ticket is gone from here, and those that no work stream names any more. Entries
+        pass from stream to stream in one step, so a group that is under way always stands in one."""
+        if not group_ids:
+            return [], []
+        pipe = self._redis.pipeline(transaction=True)
+        for stream in WorkStream:
+            pipe.xrange(self._stream(stream))
         for group_id in group_ids:
             pipe.exists(self.keys.group(group_id, "ticket"))
-        return [group_id for group_id, there in zip(group_ids, pipe.execute(), strict=True) if not there]
+        answers = pipe.execute()
+        streams, there = answers[: len(WorkStream)], answers[len(WorkStream) :]
+        named = {fields.get(b"g", b"").decode(errors="replace") for entries in streams for _, fields in entries}
+        gone = [group_id for group_id, found in zip(group_ids, there, strict=True) if not found]
+        unnamed = [group_id for group_id in group_ids if group_id not in named]
+        return gone, [group_id for group_id in unnamed if group_id not in gone]
+
+    def begin_future_leases(self) -> None:
+        """Have leases that were given while the server's clock was ahead begin now: their holders may be dead, and
+        nobody would get the work before the clock is there again. Redis says 0 of how long such an entry has been idle;
+        one that was given this very millisecond says so too, and is not harmed."""
+        for stream in (WorkStream.PROMPTS, WorkStream.RESPONSES):
+            try:
+                pending = self._redis.xpending_range(self._stream(stream), GROUP, "-", "+", MOST_PENDING)
+            except redis.exceptions.ResponseError as error:
+                if "NOGROUP" not in str(error):
+                    raise
+                continue
+            for entry in pending:
+                if entry["time_since_delivered"] == 0:
+                    self._renew(keys=[self._stream(stream)], args=[GROUP, entry["consumer"], entry["message_id"]])
 
     def unread(self, known: set[str]) -> list[ScoredEntry]:
         """Scored entries that are leased to this learner and not among ``known`` (entry ids): the answer that named
@@ -487,11 +569,11 @@ class Bus:
         if self.under_way(WorkStream.SCORED).get(self.worker, 0) <= len(known):
             return []
         reply = self._redis.xreadgroup(GROUP, self.worker, {self.keys.scored: "0"})
+        entries = [(entry_id.decode(), fields) for _, entries in reply for entry_id, fields in entries]
         return [
-            ScoredEntry(entry_id=entry_id.decode(), group_id=fields[b"g"].decode(), failed=None)
-            for _, entries in reply
+            ScoredEntry(entry_id=entry_id, group_id=group_id, failed=None)
             for entry_id, fields in entries
-            if entry_id.decode() not in known and GROUP_ID.fullmatch(fields.get(b"g", b"").decode(errors="replace"))
+            if entry_id not in known and (group_id := self._group_of(WorkStream.SCORED, entry_id, fields)) is not None
         ]
 
     def withdraw(self, group_ids: Sequence[str]) -> None:
@@ -519,7 +601,7 @@ class Bus:
             except DecodeError as error:
                 broken.append(entry_id)
                 if entry_id not in self._told:
-                    self.dead_letter("weights", "", str(error))
+                    self.dead_letter(WEIGHTS, "", str(error))
         self._told = set(broken)
         return found, broken
 
@@ -620,6 +702,22 @@ class Bus:
             pipe.xlen(self._stream(stream))
         pipe.xlen(self.keys.dead_letters)
         return dict(zip([*(stream.value for stream in WorkStream), "dead_letters"], pipe.execute(), strict=True))
+
+    def trouble(self) -> str:
+        """Why Redis takes no writes, in a sentence; empty where it does, or where we may not know."""
+        try:
+            memory, disk = self._redis.info("memory"), self._redis.info("persistence")
+        except redis.exceptions.NoPermissionError:
+            return ""
+        used, most = int(memory["used_memory"]), int(memory["maxmemory"])
+        if most and used >= most and memory["maxmemory_policy"] == "noeviction":
+            return (
+                f"Redis is out of memory ({used >> 20} of maxmemory {most >> 20} MiB) and refuses every write: give it "
+                "more (CONFIG SET maxmemory)"
+            )
+        if "err" in (disk.get("aof_last_write_status"), disk.get("aof_last_bgrewrite_status")):
+            return "Redis cannot write its append-only file: look at its disk"
+        return ""
 
     def under_way(self, stream: WorkStream) -> dict[str, int]:
         """Leased entries of a work stream, by worker."""
@@ -742,5 +840,19 @@ class Bus:
 
 def refused_or_lost(error: RedisError) -> str:
     """What an error that ended the work says of Redis."""
-    refused = isinstance(error, (redis.exceptions.NoPermissionError, redis.exceptions.AuthenticationError))
-    return "refuses this user" if refused else "was lost and did not come back"
+    if isinstance(error, (redis.exceptions.NoPermissionError, redis.exceptions.AuthenticationError)):
+        return "refuses this user"
+    if isinstance(error, redis.exceptions.OutOfMemoryError):
+        return "is out of memory"
+    return "was lost and did not come back"
+
+
+Part = TypeVar("Part", Ticket, Responses, Scores)
+
+
+def decode_part(cls: type[Part], body: bytes, group_id: str) -> Part:
+    """The part of group ``group_id`` in ``body``; ``DecodeError`` where it is another group's."""
+    part = decode(cls, body)
+    if part.group_id != group_id:
+        raise DecodeError(f"{cls.__name__}: of group {part.group_id[:64]}, found under group {group_id}")
+    return part

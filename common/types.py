@@ -12,6 +12,7 @@ of one group, ``_T`` the tokens of all responses one after the other.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -91,6 +92,11 @@ class Responses:
     seconds: float
     """Wall time from the start of generation to its end."""
 
+    @property
+    def fingerprint(self) -> int:
+        """CRC-32 of the lengths and tokens: whoever has graded others has graded another group."""
+        return zlib.crc32(self.tokens_T.astype("<u4").tobytes(), zlib.crc32(self.lengths_S.astype("<u4").tobytes()))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -117,6 +123,8 @@ class Scores:
 
     group_id: str
     verdicts: tuple[Verdict, ...]
+    graded: int
+    """``Responses.fingerprint`` of what was graded: the group may be generated again while an older grade is made."""
     worker: str
     """Who graded it."""
 

@@ -176,6 +176,17 @@ class WeightPublisher:
             before, weights = self._last
             return self._publish(before.version, weights, before.checksum) is not before
 
+    def renew(self) -> None:
+        """Publish the last version again, whole, over what a reader has found damaged."""
+        with self._lock:
+            if self._last is None:
+                return
+            before, weights = self._last
+            self._refuse_if_superseded(self._bus.manifests())
+            self._bus.delete_version(before)
+            self._last = (self._write(before.version, weights, None, before.checksum), weights)
+            self._since_keyframe = 0
+
     def _publish(self, version: int, weights: FlatWeights, digest: str) -> Manifest:
         present = self._bus.manifests()
         self._refuse_if_superseded(present)

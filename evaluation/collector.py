@@ -147,8 +147,9 @@ class Collector:
         """Redis is disposable: what it has lost goes back. And take in what an answer named that never arrived."""
         if not self.bus.has_run():
             self._restore_run()
-        lost = self.bus.missing(list(self._live))
-        self.bus.issue(*[self._live[group_id] for group_id in lost])
+        gone, unnamed = self.bus.astray(list(self._live))
+        self.bus.withdraw(unnamed)  # an entry or a payload was damaged: it is made again
+        self.bus.issue(*[self._live[group_id] for group_id in (*gone, *unnamed)])
         for entry in self.bus.unread({entry.entry_id for entry in self._entries if entry.entry_id is not None}):
             self._take_in(entry)
         self._mended_at = time.monotonic()

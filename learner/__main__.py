@@ -58,7 +58,8 @@ def main() -> int:
         with only_learner(folder):
             learn(bus, service, config, folder)
 
-    return run_role("learner", arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
+    kept = arguments.runs_dir / arguments.run / "config.toml"
+    return run_role("learner", arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s, kept=kept)
 
 
 if __name__ == "__main__":

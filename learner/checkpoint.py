@@ -7,6 +7,7 @@ list names is there in its full size, so one torn by a crash or a copy is passed
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import shutil
@@ -20,8 +21,12 @@ from ..common.errors import DataError
 if TYPE_CHECKING:
     from .model import Policy
 
+log = logging.getLogger(__name__)
+
 STATE = "state.json"
 COMPLETE = "complete.json"
+FULL_BYTES = 1 << 20
+"""A file system with less room than this is full."""
 _UNFINISHED = ".unfinished"
 
 
@@ -63,6 +68,11 @@ def save(
             shutil.rmtree(old)
     policy.barrier()  # no rank acts on the checkpoint before it exists
     return final
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the file system under ``folder`` has no room left; what failed to be written still takes it."""
+    return shutil.disk_usage(folder).free < FULL_BYTES
 
 
 def sweep(folder: Path) -> None:
@@ -115,7 +125,14 @@ def is_complete(path: Path) -> bool:
 
 def complete(folder: Path) -> list[Path]:
     """The complete checkpoints, newest first."""
-    found = (path for path in folder.glob("step-*") if not path.name.endswith(_UNFINISHED) and is_complete(path))
+    found = []
+    for path in folder.glob("step-*"):
+        if path.name.endswith(_UNFINISHED):
+            continue
+        if is_complete(path):
+            found.append(path)
+        else:
+            log.warning("checkpoint %s is torn and passed over", path)
     return sorted(found, key=_age, reverse=True)
 
 

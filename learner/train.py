@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from ..common.config import Config, expand
+from ..common.errors import DataError
 from ..common.ledger import Ledger
 from ..common.metrics import MetricsSink
 from ..common.service import Service
@@ -41,6 +43,9 @@ from .step import StepResult, split, train_step
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+ROOM_S = 2.0  # how often a learner that waits for room on the disk tries again
 WAIT_S = 20.0  # how long rank 0 waits for a batch before it tells the other ranks that it still waits
 
 
@@ -97,7 +102,7 @@ class _Desk:
             keyframe_every=config.weights.keyframe_every,
         )
         self.intake = Intake(bus, service, book, curriculum, self.ledger, config, incarnation=self.incarnation)
-        self.intake.on_loss = self.publisher.repair
+        self.intake.on_loss, self.intake.on_damage = self.publisher.repair, self.publisher.renew
         if state is not None:
             curriculum.restore(state["curriculum"])
             self.intake.entropy_target = state["entropy_target"]
@@ -119,12 +124,42 @@ class _Desk:
         Collective: every rank calls ``named_weights``."""
         started = time.monotonic()
         newest = flatten(self.policy.named_weights(), self.config.weights.dtype)
-        manifest = self.publisher.publish(*self.delay.push(version, newest))
+        due = self.delay.push(version, newest)
+        manifest = self._with_room(_weights_folder(self.config), lambda: self.publisher.publish(*due))
         self.service.version = version
         log.info("version %d published: %d of %d bytes", manifest.version, manifest.payload_bytes, manifest.full_bytes)
         self.checksum = manifest.checksum if manifest.version == version else sha256_of(newest.buffer)
         self.published_bytes, self.full_bytes = manifest.payload_bytes, manifest.full_bytes
         return time.monotonic() - started
+
+    def save(self, controller: ControllerState, step: int) -> None:
+        """Write the checkpoint after ``step`` training steps. Collective, as ``checkpoint.save``."""
+        folder, keep = self.folder / "checkpoints", self.config.train.keep_checkpoints
+        state = self.intake.snapshot() | {"controller": asdict(controller)}
+        self.ledger.sync()
+        self.service.doing(f"writing checkpoint {step}")
+        self._with_room(
+            folder,
+            lambda: checkpoint.save(self.policy, folder, step, state, keep, write_more=self.delay.save),
+        )
+        self.ledger.write("checkpoint", step=step)
+        self.intake.checkpointed()
+
+    def _with_room(self, folder: Path | None, write: Callable[[], T]) -> T:
+        """What ``write`` returns. Where the disk under ``folder`` is full, wait until there is room and write anew: a
+        learner that died of it would go back to its last checkpoint and meet the full disk again. Other ranks may be
+        inside ``write`` with us, so with several the learner dies of it after all."""
+        while True:
+            try:
+                return write()
+            except (OSError, RuntimeError) as error:  # torch wraps what the disk said in a RuntimeError
+                if folder is None or self.policy.world > 1 or not checkpoint.is_full(folder):
+                    raise
+                waiting = f"waiting for room: the disk under {folder} is full"
+                if self.service.stopping.wait(ROOM_S):
+                    raise DataError(f"the disk under {folder} is full: {error}") from error
+                log.error("%s: %s", waiting, error)
+                self.service.doing(waiting)
 
     def say(self, phase: str, waiting: str) -> None:
         """Tell the desk how the run stands."""
@@ -144,6 +179,8 @@ class _Desk:
             overflow=self.intake.book.overflow,
             pipeline_depth=self.intake.book.depth,
             waiting=waiting,
+            poisoned=self.intake.poisoned_in_a_row,
+            poison=self.intake.poison,
             at=time.time(),
         )
 
@@ -226,7 +263,7 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
         desk.service.count(done=1, tokens=int(result.metrics["batch/tokens"]))
         checkpoint_s = 0.0
         if (step + 1) % config.train.checkpoint_every == 0 or step + 1 == config.train.steps:
-            checkpoint_s = _save(desk, policy, controller, step + 1)
+            checkpoint_s = _save(desk, controller, step + 1)
             saved_at = step + 1
         times = {
             "time/wait_for_batch_s": wait_s,
@@ -239,7 +276,7 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
         raise desk.service.failure
     complete = intake.book.version == config.train.steps
     if not complete and saved_at != intake.book.version:
-        _save(desk, policy, controller, intake.book.version)
+        _save(desk, controller, intake.book.version)
     broadcast_plan({"do": "stop"})
     intake.stop()
     if complete:
@@ -295,17 +332,10 @@ def _fetched(bus: Bus, group_id: str, own: tuple[int, int]) -> ScoredGroup:
     return ScoredGroup(ticket=ticket, responses=responses, rewards_S=scores.rewards_S, own=own)
 
 
-def _save(desk: _Desk, policy: Policy, controller: ControllerState, step: int) -> float:
+def _save(desk: _Desk, controller: ControllerState, step: int) -> float:
     started = time.monotonic()
-    state = desk.intake.snapshot() | {"controller": asdict(controller)}
-    desk.ledger.sync()
-    folder = desk.folder / "checkpoints"
-    desk.service.doing(f"writing checkpoint {step}")
-    broadcast_plan({"do": "save", "step": step, "folder": str(folder)})
-    keep = desk.config.train.keep_checkpoints
-    checkpoint.save(policy, folder, step, state, keep, write_more=desk.delay.save)
-    desk.ledger.write("checkpoint", step=step)
-    desk.intake.checkpointed()
+    broadcast_plan({"do": "save", "step": step, "folder": str(desk.folder / "checkpoints")})
+    desk.save(controller, step)
     return time.monotonic() - started
 
 

@@ -101,14 +101,14 @@ _VERIFIER = [
 ]
 _LEARNER = (
     f"{_TAKE} +xadd +xrange +xrevrange +xread +xlen +get +set +setnx +mget +incr +incrby +exists +del +unlink "
-    "+hset +hgetall +hmget +zadd +zrem +zrange +zrangebyscore +zremrangebyscore"
+    "+hset +hgetall +hmget +zadd +zrem +zrange +zrangebyscore +zremrangebyscore +info"
 )
 _DESK = [
     ("+get +exists +mget +strlen +hgetall +hmget +xlen +xrange +xread +xpending +zrange", "%R~", "*"),
     ("+set", "%W~", "config"),
     ("+hset", "%W~", "state", "controls"),
     ("+hsetnx", "%W~", "retries"),
-    ("+scan", "%R~", "*"),
+    ("+scan +info", "%R~", "*"),
     ("+unlink", "%W~", "*"),
 ]
 

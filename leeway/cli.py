@@ -494,6 +494,26 @@ def prove_on_policy(
     on_policy(steps, rollout_workers, verifier_workers, preset or ["tiny"], settings or [], runs_dir)
 
 
+@app.command()
+def chaos(
+    run: Annotated[str, typer.Argument(help="A run under leeway up on this machine; with --preset one to be started.")],
+    preset: Presets = None,
+    settings: Settings = None,
+    seed: Annotated[int, typer.Option(help="Decides the schedule and every choice.", min=0)] = 0,
+    faults: Annotated[int, typer.Option(help="How many.", min=1)] = 20,
+    every_s: Annotated[
+        float, typer.Option("--every-s", help="Seconds from one to the next, on average.", min=0)
+    ] = 10.0,
+    only: Annotated[list[str] | None, typer.Option("--only", help="This kind; give several for several.")] = None,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Break things on purpose: kill and stop roles, Redis, connections, disk, messages, clock. Every fault is logged in
+    the run's chaos.jsonl. A rehearsal: not for a run that you need."""
+    from .chaos.run import chaos as rehearse
+
+    rehearse(run, runs_dir, preset or [], settings or [], seed=seed, count=faults, every_s=every_s, only=only or [])
+
+
 # --- a run's keeper -------------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from ..common.keys import Keys
 from ..common.streams import Bus, RedisError, refused_or_lost
 from .arithmetic import shape_of
 from .server import EmbeddedServer
-from .supervise import SLACK_S, Role, again, supervised
+from .supervise import SLACK_S, Role, ended, mend, supervised
 from .up import refuse_missing_inputs
 
 STOPPING = "what is graded is written; the same command goes on"
@@ -143,18 +143,18 @@ def _attend(bus: Bus, roles: list[Role]) -> int:
     """Start the workers when there is work, mend what dies, return the collector's exit code."""
     collector = roles[0]
     while True:
-        assert collector.process is not None
-        code = collector.process.poll()
-        if code is not None and (code >= 0 or not again(collector, code)):  # below 0: a signal, not its own word
+        code = ended(collector)
+        if code is not None and code >= 0:  # below 0: a signal, not its own word
             return code
+        mend(collector, bus)
         try:
             working = bus.state().get("phase") == "running"
         except RedisError as error:
             raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
         for role in roles[1:]:
-            if role.process is not None and role.process.poll() is not None:
-                again(role, role.process.returncode)
-            elif role.process is None and working:
+            if role.process is not None:
+                mend(role, bus)
+            elif working:
                 role.start()
         time.sleep(0.2)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from ..common.errors import BrokerError, LeewayError
 from ..common.streams import Bus
@@ -50,14 +53,22 @@ def server_binary() -> str:
 class EmbeddedServer:
     """A server process that lives as long as this object's context, and is started again there if it dies."""
 
-    def __init__(self, folder: Path, *, port: int | None = None, options: tuple[str, ...] = (), user: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        options: tuple[str, ...] = (),
+        user: str = "",
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Keep the data and the log in ``folder``; ``port`` is free by default. ``options`` are the server's own;
-        ``user`` (``name:password@``) logs in where they ask for it."""
+        ``user`` (``name:password@``) logs in where they ask for it. ``environment`` is the server's beside ours."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port = port or free_port()
         self.url = f"redis://{user}127.0.0.1:{self.port}/0"
-        self._options = options
+        self._options, self._environment = options, environment
         self._process: subprocess.Popen[bytes] | None = None
         self._leaving = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="server", daemon=True)
@@ -76,14 +87,13 @@ class EmbeddedServer:
         """Start the server again when it dies: its append-only file has what it held, and the roles wait a minute."""
         while not self._leaving.wait(KEEP_S):
             process = self._process
-            if process is None or process.poll() is None:
+            if process is not None and process.poll() is None:
                 continue
-            log.warning("the embedded server died (%d) and is started again", process.returncode)
+            log.warning("the embedded server is gone and is started again")
             try:
                 self.start()
-            except BrokerError as error:
+            except BrokerError as error:  # the machine may be too busy; the roles wait a minute
                 log.error("%s", error)
-                return
 
     def start(self) -> None:
         """Start and wait until it answers; ``BrokerError`` with its log's last lines if it does not."""
@@ -101,6 +111,7 @@ class EmbeddedServer:
                 leaving_with_parent(command),
                 stdout=output,
                 stderr=output,
+                env=os.environ | self._environment,
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_S

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 STALLED, ALARM = 8, 10  # exit codes
+ANSWER_S = 3.0  # how long Redis may take to answer: a frozen one is an answer too
 
 
 def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> RenderableType:
@@ -51,7 +52,7 @@ def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Renderable
 
 def show(redis_url: str, run: str, *, as_json: bool) -> int:
     """Print one look and return the exit code a monitor can use."""
-    bus = Bus(redis_url, run)
+    bus = Bus(redis_url, run, connect_s=ANSWER_S, retry_s=0.0)
     bus.load_config()
     now = look(bus)
     bus.close()

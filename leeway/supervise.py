@@ -8,16 +8,18 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from ..common import address, exporter
 from ..common.errors import RoleDiedError
+from ..common.streams import Bus, RedisError
 
 SLACK_S = 10.0  # how much longer than broker.drain_s the roles have to leave after SIGTERM
-QUICK_DEATHS = 5  # restarts in a row of a worker that dies within a minute before the run is given up
+QUICK_DEATHS = 5
+"""Deaths in a row of a role, each within a minute and without progress between, until the run is given up."""
 
 
 @dataclass(slots=True)
@@ -34,7 +36,9 @@ class Role:
     metrics_port: int = 0
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
-    quick_deaths: int = field(default=0)
+    quick_deaths: int = 0
+    progress_at_death: int = -1
+    """What the run had done when it last died."""
 
     def start(self) -> None:
         """Start it with its own log and its own share of the cores."""
@@ -123,16 +127,30 @@ def _wait_for(roles: list[Role], stop_s: float) -> None:
             role.process.wait()
 
 
-def again(role: Role, code: int) -> bool:
-    """Start a dead role again, or tell that it is done (False). ``RoleDiedError`` where it makes no sense."""
-    if code == 0:
-        return False
+def ended(role: Role) -> int | None:
+    """The exit code of a role that was started and is not there any more."""
+    assert role.process is not None
+    return role.process.poll()
+
+
+def mend(role: Role, bus: Bus, progress: int = 0) -> None:
+    """Start a role again that is gone although its run goes on. ``progress``: what the run has done so far, by any
+    measure. ``RoleDiedError`` where it makes no sense."""
+    code = ended(role)
+    if code is None:
+        return
     words = f"{role.name} ended with code {code}; {role.log} ends with:\n{role.last_words()}"
-    if 2 <= code <= 6:  # a LeewayError: the same start would meet the same mistake
+    if code in (2, 3, 5, 6):  # a LeewayError that is no BrokerError: the same start would meet the same mistake
         raise RoleDiedError(words)
-    role.quick_deaths = role.quick_deaths + 1 if time.monotonic() - role.started < 60 else 1
+    if code == 0:  # it was asked to leave, or has seen that the run is finished
+        try:
+            if bus.state().get("phase") == "finished":
+                return
+        except RedisError:
+            return  # then we shall know at the next look
+    quick = time.monotonic() - role.started < 60 and progress == role.progress_at_death
+    role.quick_deaths, role.progress_at_death = role.quick_deaths + 1 if quick else 1, progress
     if role.quick_deaths > QUICK_DEATHS:
         raise RoleDiedError(f"it died {role.quick_deaths} times in a row: {words}")
     typer.echo(f"{role.name} ended with code {code}; started again (see {role.log})", err=True)
     role.start()
-    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import typer
@@ -17,12 +17,14 @@ from ..common.files import write_whole
 from ..common.keys import Keys
 from ..common.ledger import is_complete
 from ..common.metrics import read_steps
-from ..common.streams import Bus, RedisError, refused_or_lost
+from ..common.streams import RETRY_S, Bus, RedisError, refused_or_lost
 from . import status
 from .arithmetic import Shape, describe, shape_of
 from .server import EmbeddedServer
-from .supervise import SLACK_S, Role, again, supervised
+from .supervise import SLACK_S, Role, ended, mend, supervised
 
+EYE_S = 2.0
+"""How long Redis may take to answer the supervisor's look."""
 STOPPING = "the learner finishes its step and writes a checkpoint"
 
 
@@ -74,7 +76,7 @@ def up(
         bus.set_state(phase="starting", step=0)
         roles = _roles(config, run, runs_dir)
         with supervised(roles, redis_url, config.broker.drain_s + SLACK_S, STOPPING):
-            _watch(bus, roles, folder, config)
+            _watch(redis_url, run, roles, folder, config)
     from .report import write_report
 
     typer.echo(f"report: {write_report(folder)}")
@@ -147,29 +149,31 @@ def _roles(config: Config, run: str, runs_dir: Path) -> list[Role]:
     return roles
 
 
-def _watch(bus: Bus, roles: list[Role], folder: Path, config: Config) -> None:
-    """Show the run until the learner ends, and mend what dies."""
+def _watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Config) -> None:
+    """Show the run until it is complete, and mend what dies."""
     view = _Screen(config.train.steps) if sys.stdout.isatty() else _Lines()
-    steps, size = read_steps(folder), 0
-    with view:
+    # Answers at once or not at all: while Redis is away, whoever dies must be started again.
+    bus = Bus(redis_url, run, connect_s=EYE_S, retry_s=0.0)
+    steps, size, seen_at = read_steps(folder), 0, time.monotonic()
+    with view, closing(bus):
         while True:
-            learner = roles[0].process
-            assert learner is not None
-            if learner.poll() is not None and not again(roles[0], learner.returncode):
+            code = ended(roles[0])
+            if code == 0 and is_complete(folder):
                 break
-            for role in roles[1:]:
-                assert role.process is not None
-                if role.process.poll() is not None:
-                    again(role, role.process.returncode)
+            for role in roles:
+                mend(role, bus, len(steps))
             grown = _size(folder / "metrics.jsonl")
             if grown != size:  # a long run's file is not read again twice a second for nothing
                 steps, size = read_steps(folder), grown
             try:
                 view.show(look(bus), steps)
+                seen_at = time.monotonic()
             except RedisError as error:
-                raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
+                if time.monotonic() - seen_at > RETRY_S:
+                    raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
             time.sleep(0.5)
-        view.show(look(bus), read_steps(folder))
+        with suppress(RedisError):  # the run is complete, whatever Redis does
+            view.show(look(bus), read_steps(folder))
 
 
 def _size(path: Path) -> int:

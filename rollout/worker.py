@@ -19,7 +19,7 @@ from pathlib import Path
 from ..common.config import Config
 from ..common.errors import DecodeError, RoleDiedError, WeightsError
 from ..common.service import Service
-from ..common.streams import Bus, HandOver, Job, WorkStream
+from ..common.streams import WEIGHTS, Bus, HandOver, Job, WorkStream
 from ..common.tensors import tensors_of
 from ..common.types import Ticket
 from ..common.weights import WeightReader
@@ -28,6 +28,7 @@ from .engine import Engine
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0  # how often an idle loop looks whether it should stop
+TELL_S = 10.0  # how often at most a worker says that it cannot read the weights
 
 
 class RolloutWorker:
@@ -39,6 +40,8 @@ class RolloutWorker:
         self.reader = WeightReader(bus, worker=bus.worker, folder=folder, lease_s=config.broker.lease_s)
         self._loaded = threading.Condition()
         self._stamp = (0, -1)  # (incarnation, version) the engine samples with
+        self._unreadable = ""  # why the newest version could not be read, where it could not
+        self._told_at = -TELL_S
 
     def run(self) -> None:
         """Work until asked to stop, until the run is finished, or until a loop cannot go on (raised here)."""
@@ -70,10 +73,12 @@ class RolloutWorker:
                 version, weights = self.reader.fetch()
             except WeightsError as error:
                 log.warning("no usable weights yet: %s", error)
+                self._tell_of_weights(str(error))
                 time.sleep(POLL_S)
                 continue
             started = time.monotonic()
             paused_s = self.engine.load(version, tensors_of(weights))
+            self._unreadable = ""
             with self._loaded:
                 self._stamp = self.reader.stamp
                 self.service.version = version
@@ -89,12 +94,19 @@ class RolloutWorker:
                 }
             )
 
+    def _tell_of_weights(self, reason: str) -> None:
+        """A letter that the learner answers by publishing the newest version again, whole."""
+        self._unreadable = reason
+        if time.monotonic() - self._told_at >= TELL_S:
+            self._told_at = time.monotonic()
+            self.bus.dead_letter(WEIGHTS, "", reason)
+
     def _group_loop(self) -> None:
         """Consumes prompts, produces responses; acknowledged by the hand-over itself. Dying here leaves the entry
         pending, and another worker takes it when the lease is over."""
         broker = self.config.broker
-        self.service.doing("waiting for weights")
         while not self._has_weights():  # a worker that cannot load takes no group, and uses up none of its attempts
+            self.service.doing(self._waiting_for("weights"))
             if self.service.stopping.wait(POLL_S):
                 return
         while not self.service.stopping.is_set():
@@ -112,7 +124,7 @@ class RolloutWorker:
                     if not done:
                         self.bus.give_back([job])
                 except DecodeError as error:
-                    self.bus.give_up(job, f"ticket: {error}")
+                    self.bus.damaged(job, str(error))
                 except RoleDiedError:
                     raise  # the engine is gone; other workers can still do this group
                 except Exception:
@@ -135,6 +147,9 @@ class RolloutWorker:
             self.service.count(done=1, tokens=int(responses.lengths_S.sum()))
         return True
 
+    def _waiting_for(self, what: str) -> str:
+        return f"waiting for {what}" + (f"; cannot read the newest: {self._unreadable}" if self._unreadable else "")
+
     def _has_weights(self) -> bool:
         with self._loaded:
             return self._stamp[1] >= 0
@@ -143,7 +158,7 @@ class RolloutWorker:
         """Whether the engine holds what the ticket asks for; False if the worker is to stop first."""
         with self._loaded:
             while self._stamp < (ticket.incarnation, ticket.min_version):
-                self.service.doing(f"waiting for version {ticket.min_version}")
+                self.service.doing(self._waiting_for(f"version {ticket.min_version}"))
                 if self.service.stopping.is_set():
                     return False
                 self._loaded.wait(POLL_S)

@@ -43,4 +43,5 @@ def some_responses(ticket: Ticket, *, version: int = 0, **changes) -> Responses:
 
 def some_scores(ticket: Ticket, kinds=(VerdictKind.CORRECT, VerdictKind.WRONG)) -> Scores:
     verdicts = tuple(Verdict(kind=kind, reason="", seconds=0.01, peak_bytes=0) for kind in kinds)
-    return Scores(group_id=ticket.group_id, verdicts=verdicts, worker="tester")
+    graded = some_responses(ticket).fingerprint
+    return Scores(group_id=ticket.group_id, verdicts=verdicts, graded=graded, worker="tester")

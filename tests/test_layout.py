@@ -56,6 +56,10 @@ def test_planning_needs_no_torch():
     assert done.stdout.strip() == "[]"
 
 
+AROUND_THE_BUS = {"leeway/chaos/damage.py", "leeway/chaos/run.py"}
+"""What damages a run on purpose cannot do so by the means that keep it whole."""
+
+
 def test_one_module_speaks_to_redis():
     speakers = {
         path.relative_to(ROOT).as_posix()
@@ -63,7 +67,7 @@ def test_one_module_speaks_to_redis():
         for path in files(folder)
         if "redis" in {name.split(".")[0] for name in imports(path)}
     }
-    assert speakers == {"common/streams.py"}
+    assert speakers - AROUND_THE_BUS == {"common/streams.py"}
 
 
 def test_wire_and_queue_parts_need_no_torch():

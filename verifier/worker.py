@@ -86,30 +86,39 @@ class VerifierWorker:
                 self.bus.give_up(job, f"grading failed {job.attempt - 1} times")
                 return
             with self.service.holding(job), self.service.working("grading"):
-                self._grade(job)
+                done = self._grade(job)
+            if not done:
+                self.bus.give_back([job], failed=True)
         except DecodeError as error:
-            self.bus.give_up(job, f"responses: {error}")
+            self.bus.damaged(job, str(error))
         except ConfigError as error:
             self.service.fail(error)  # no sandbox, no such grader: no group will fare better here
         except Exception:
             # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
             log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
 
-    def _grade(self, job: Job) -> None:
+    def _grade(self, job: Job) -> bool:
+        """Whether the job is done with; False where the verifier failed and the group has attempts left."""
         found = self.bus.responses(job.group_id)
         if found is None:
             self.bus.drop(job)
-            return
-        items = grade_items(*found, self.decode)
+            return True
+        ticket, responses = found
+        items = grade_items(ticket, responses, self.decode)
         verdicts = self.pool.grade(items)
         again = [index for index, verdict in enumerate(verdicts) if verdict.kind is VerdictKind.ERROR]
         for index, verdict in zip(again, self.pool.grade([items[index] for index in again]), strict=True):
             verdicts[index] = verdict
         self.bus.tally(verdicts)
         failed = [verdict for verdict in verdicts if verdict.kind in self.not_a_grade]
+        if failed and failed[0].kind is VerdictKind.ERROR and job.attempt < self.config.broker.max_attempts:
+            log.warning("grading failed at attempt %d: %s", job.attempt, failed[0].reason)
+            return False
         if failed:
             self.bus.give_up(job, f"verifier {failed[0].kind}: {failed[0].reason}")
-            return
-        scores = Scores(group_id=job.group_id, verdicts=tuple(verdicts), worker=self.bus.worker)
+            return True
+        graded = responses.fingerprint
+        scores = Scores(group_id=job.group_id, verdicts=tuple(verdicts), graded=graded, worker=self.bus.worker)
         if self.bus.hand_over_scores(job, scores) is HandOver.HANDED:
             self.service.count(done=1)
+        return True

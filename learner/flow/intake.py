@@ -21,12 +21,11 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from ...common.codec import decode
 from ...common.config import Config, Overflow, dump
 from ...common.errors import DecodeError
 from ...common.ledger import Ledger
 from ...common.service import Service
-from ...common.streams import Bus, ScoredEntry
+from ...common.streams import DAMAGED, Bus, ScoredEntry, decode_part
 from ...common.types import Responses, Scores, Ticket, VerdictKind
 from ..objective.advantage import is_trained
 from ..packing import ScoredGroup
@@ -105,6 +104,13 @@ class Intake:
         self._mended_at = 0.0
         self.on_loss: Callable[[], object] = lambda: None
         """Called where Redis has come back empty, before any ticket is put there again."""
+        self.on_damage: Callable[[], object] = lambda: None
+        """Called where a worker cannot read the newest weights."""
+        self._made_again: Counter[int] = Counter()
+        self.poisoned_in_a_row = 0
+        """Groups refunded as ``poison`` since the last that could be used."""
+        self.poison = ""
+        """Why the last of them was."""
         self._thread = threading.Thread(target=self._guarded_loop, name="intake", daemon=True)
         self._ended = threading.Event()
 
@@ -167,6 +173,7 @@ class Intake:
                 self.retries.close(group.ticket.ticket)
                 del self._groups[group.ticket.ticket]
                 del self._tickets[group.ticket.ticket]
+                del self._made_again[group.ticket.ticket]
                 self._settled.append(self._entries.pop(group.ticket.ticket))
             self.ledger.write(
                 "step",
@@ -261,6 +268,10 @@ class Intake:
                 self.retries.ask(self.bus.retries())
                 self._issue_while_room()
             entries = self.bus.scored(count=64, block_s=POLL_S)
+            if self.bus.weights_damaged:
+                self.bus.weights_damaged = False
+                log.warning("the newest weights cannot be read: they are published again, whole")
+                self.on_damage()
             payloads = self.bus.scored_payloads([entry.group_id for entry in entries]) if entries else []
             for entry, payload in zip(entries, payloads, strict=True):
                 with self._lock:
@@ -284,13 +295,17 @@ class Intake:
 
     def _mend(self) -> None:
         """Put live tickets back that Redis does not have any more, under the same group ids: the first hand-over
-        counts, of then or of now. And take in what was leased to us in an answer that never arrived."""
+        counts, of then or of now. Have made again what no stream names any more, because an entry or a payload was
+        damaged. And take in what was leased to us in an answer that never arrived."""
         with self._lock:
             waiting = {ticket.group_id: ticket for n, ticket in self._tickets.items() if not self.book.live[n].ready}
-            lost = self.bus.missing(list(waiting))
-            self.bus.issue(*[waiting[group_id] for group_id in lost])
-            if lost:
-                log.warning("%d live tickets were gone from Redis and are there again", len(lost))
+            gone, unnamed = self.bus.astray(list(waiting))
+            self.bus.issue(*[waiting[group_id] for group_id in gone])
+            if gone:
+                log.warning("%d live tickets were gone from Redis and are there again", len(gone))
+            for group_id in unnamed:
+                self._make_again(waiting[group_id])
+            self.bus.begin_future_leases()
             settling = [*self._entries.values(), *self._settled]
             known = {entry.entry_id for entry in settling if entry.entry_id is not None}
             unread = self.bus.unread(known)
@@ -300,6 +315,20 @@ class Intake:
                 self._take_in(entry, payload)
             self._lock.notify_all()
             self._mended_at = time.monotonic()
+
+    def _make_again(self, ticket: Ticket) -> None:
+        """(run seed, ticket) decides a group, so what was damaged on its way is made again from the ticket; what keeps
+        failing is poison."""
+        number = ticket.ticket
+        self._made_again[number] += 1
+        if self._made_again[number] >= self.config.broker.max_attempts:
+            reason = f"lost or damaged on its way {self._made_again[number]} times"
+            self.bus.dead_letter("scored", ticket.group_id, reason)
+            self._poison(number, reason)
+            return
+        log.warning("ticket %d was lost or damaged on its way: made again", number, extra={"ticket": ticket.group_id})
+        self.bus.withdraw([ticket.group_id])
+        self.bus.issue(ticket)
 
     def _pace(self) -> None:
         """Let the depth follow what has been measured."""
@@ -349,27 +378,32 @@ class Intake:
 
     def _take_in(self, entry: ScoredEntry, payload: tuple[bytes | None, bytes | None]) -> None:
         number, incarnation = (int(part) for part in entry.group_id.split("-"))
-        if incarnation != self.incarnation or number not in self.book.live or self.book.live[number].ready:
+        if incarnation != self.incarnation or number not in self.book.live:
             self.orphaned += incarnation != self.incarnation
             self.bus.settle([entry])
             return
-        self._entries[number] = entry
+        if self.book.live[number].ready:
+            self.bus.turn_away(entry)  # a duplicate; the payload is still needed
+            return
         if entry.failed is not None:
             log.warning("ticket %d given up: %s", number, entry.failed, extra={"ticket": entry.group_id})
-            self._refund(number, "poison")
+            self._poison(number, entry.failed)
             return
         try:
             responses, scores = payload
             if responses is None or scores is None:
-                raise DecodeError("its payload is gone")
-            found = decode(Scores, scores)
-            group = self._checked(self._tickets[number], decode(Responses, responses), found)
-            self._verdicts[number] = [verdict.kind.value for verdict in found.verdicts]
+                raise DecodeError("its payload is not there")
+            found = decode_part(Scores, scores, entry.group_id)
+            group = self._checked(self._tickets[number], decode_part(Responses, responses, entry.group_id), found)
         except DecodeError as error:
-            self.bus.dead_letter("scored", entry.group_id, str(error))
             log.warning("ticket %d cannot be used: %s", number, error, extra={"ticket": entry.group_id})
-            self._refund(number, "poison")
+            self.bus.dead_letter(f"{DAMAGED}scored", entry.group_id, str(error))
+            self.bus.turn_away(entry)  # once no stream names it, it is made again
+            self._mended_at = 0.0
             return
+        self._entries[number] = entry
+        self._verdicts[number] = [verdict.kind.value for verdict in found.verdicts]
+        self.poisoned_in_a_row = 0
         self.pacer.arrived(number, time.monotonic())
         tokens = int(group.responses.lengths_S.sum())
         self.tokens_in += tokens
@@ -399,16 +433,23 @@ class Intake:
         wrong = check_spans(responses.spans, lengths, min_version=ticket.min_version, newest_version=newest)
         if wrong is not None:
             raise DecodeError(wrong)
+        if scores.graded != responses.fingerprint:
+            raise DecodeError("its verdicts are of other responses")
         if any(verdict.kind is VerdictKind.ERROR for verdict in scores.verdicts):
             raise DecodeError("a verdict 'error' cannot be trained on")
         return ScoredGroup(ticket=ticket, responses=responses, rewards_S=scores.rewards_S)
+
+    def _poison(self, number: int, why: str) -> None:
+        self.poisoned_in_a_row, self.poison = self.poisoned_in_a_row + 1, why
+        self._refund(number, "poison")
 
     def _refund(self, number: int, reason: str, **why: Any) -> None:
         self.ledger.write("refunded", ticket=number, version=self.book.version, reason=reason, **why)
         self.refunds[reason] += 1
         self._saw(number)
+        group_id = self._tickets[number].group_id
         if reason == "poison":
-            self.retries.poisoned(number, self.book.live[number].stage, self._tickets[number].group_id)
+            self.retries.poisoned(number, self.book.live[number].stage, group_id)
         self.retries.close(number)
         self.book.refund(number)
         if reason in ("stage_ended", "run_ended"):
@@ -416,10 +457,14 @@ class Intake:
         else:
             self.pacer.refunded(number)
         del self._tickets[number]
+        del self._made_again[number]  # a Counter: nothing where it was not there
         self._groups.pop(number, None)
         self._verdicts.pop(number, None)
-        if number in self._entries:
-            self.bus.settle([self._entries.pop(number)])
+        entry = self._entries.pop(number, None)
+        if entry is not None:
+            self.bus.settle([entry])
+        else:
+            self.bus.withdraw([group_id])
 
     def _saw(self, number: int) -> None:
         """Tell the curriculum about a group that leaves. Only now: what is still live at a checkpoint may be generated
@@ -430,11 +475,8 @@ class Intake:
             self.curriculum.saw(self._tickets[number].prompt_id, grade.stage, solved=solved)
 
     def _refund_left_behind(self) -> None:
-        left = self.book.left_behind()
-        under_way = [self._tickets[number].group_id for number in left if number not in self._entries]
-        for number in left:
+        for number in self.book.left_behind():
             self._refund(number, "stage_ended")
-        self.bus.withdraw(under_way)
 
     def _refund_expired(self, numbers: list[int]) -> bool:
         version, bound, overflow = self.book.version, self.book.max_staleness, self.book.overflow

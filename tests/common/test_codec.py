@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from leeway_rl.common.codec import SCHEMA, decode, decode_manifest, decode_record, encode, encode_record
+from leeway_rl.common.codec import SCHEMA, decode, decode_manifest, decode_record, encode, encode_record, sealed
 from leeway_rl.common.errors import DecodeError
 from leeway_rl.common.types import Manifest, Responses, Scores, TensorInfo, Ticket
 
@@ -43,14 +43,24 @@ def test_noise_is_refused_and_never_crashes(noise):
 
 
 @given(st.data())
-def test_a_damaged_message_decodes_to_its_own_type_or_is_refused(data):
-    body = bytearray(encode(some_responses(a_ticket())))
+def test_a_message_that_lies_under_a_good_seal_decodes_to_its_own_type_or_is_refused(data):
+    body = bytearray(encode(some_responses(a_ticket()))[:-4])
     for _ in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     try:
-        assert isinstance(decode(Responses, bytes(body)), Responses)
+        assert isinstance(decode(Responses, sealed(bytes(body))), Responses)
     except DecodeError:
         return
+
+
+@given(st.data())
+def test_a_message_with_one_flipped_bit_or_cut_short_is_refused(data):
+    good = encode(some_responses(a_ticket()))
+    flipped = bytearray(good)
+    flipped[data.draw(st.integers(0, len(good) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    for damaged in (bytes(flipped), good[: data.draw(st.integers(0, len(good) - 1))]):
+        with pytest.raises(DecodeError, match="damaged"):
+            decode(Responses, damaged)
 
 
 def an_array(dtype, shape, body):
@@ -63,25 +73,25 @@ def test_another_schema_another_type_and_another_shape_are_named():
     good = encode(some_scores(a_ticket()))
     with pytest.raises(DecodeError, match="expected a Ticket, found a Scores"):
         decode(Ticket, good)
-    newer = msgpack.packb([SCHEMA + 1, "Scores", []])
+    newer = sealed(msgpack.packb([SCHEMA + 1, "Scores", []]))
     with pytest.raises(DecodeError, match=f"schema {SCHEMA + 1}"):
         decode(Scores, newer)
     array = an_array("<f4", [1000], b"1234")
     with pytest.raises(DecodeError, match="needs 4000"):
-        decode(Scores, msgpack.packb([SCHEMA, "Scores", [array]]))
+        decode(Scores, sealed(msgpack.packb([SCHEMA, "Scores", [array]])))
 
 
 def test_a_huge_declared_shape_allocates_nothing():
     array = an_array("<f8", [2**39, 2**39], b"")
     with pytest.raises(DecodeError, match="an array of 0 bytes"):
-        decode(Scores, msgpack.packb([SCHEMA, "Scores", [array]]))
+        decode(Scores, sealed(msgpack.packb([SCHEMA, "Scores", [array]])))
 
 
 def test_a_message_above_its_types_bound_is_refused_unread_and_never_sent():
     with pytest.raises(DecodeError, match="Scores: 16777217 bytes is above the bound of 16777216"):
         decode(Scores, bytes((1 << 24) + 1))
-    with pytest.raises(ValueError, match="a Scores of 17000020 bytes: readers take at most 16777216"):
-        encode(Scores(group_id="7-1", verdicts=(), worker="w" * 17_000_000))
+    with pytest.raises(ValueError, match="a Scores of 17000025 bytes: readers take at most 16777216"):
+        encode(Scores(group_id="7-1", verdicts=(), graded=0, worker="w" * 17_000_000))
 
 
 @pytest.mark.parametrize(
@@ -122,13 +132,13 @@ def test_a_manifest_of_impossible_sizes_is_refused(changes, what):
 @pytest.mark.parametrize("record", [b"", b"\xc1", [1], {"a": [1]}, {1: 2}, {"a": b"raw"}])
 def test_a_record_of_measurements_is_names_with_numbers_and_texts(record):
     with pytest.raises(DecodeError, match="record:"):
-        decode_record(record if isinstance(record, bytes) else msgpack.packb(record))
+        decode_record(record if isinstance(record, bytes) else sealed(msgpack.packb(record)))
     good = {"role": "rollout", "weights/load_s": 0.5, "n": 3}
     assert decode_record(encode_record(good)) == good
 
 
 def test_a_wrong_field_is_named_with_its_path():
-    raw = msgpack.unpackb(encode(some_scores(a_ticket())), strict_map_key=False)
+    raw = msgpack.unpackb(encode(some_scores(a_ticket()))[:-4], strict_map_key=False)
     raw[2][1][0][0] = 17
     with pytest.raises(DecodeError, match=r"Scores.verdicts\[0\].kind: '17' is not the number of a VerdictKind"):
-        decode(Scores, msgpack.packb(raw))
+        decode(Scores, sealed(msgpack.packb(raw)))

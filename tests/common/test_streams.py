@@ -1,5 +1,9 @@
 """Work passes from role to role exactly once, on a real server, whoever dies."""
 
+import os
+import signal
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -59,8 +63,6 @@ def test_a_dead_workers_entry_is_given_to_another(make_bus, wait_until):
 
 
 def test_a_live_workers_entry_is_never_taken(make_bus, wait_until):
-    import time
-
     slow, greedy = make_bus("slow"), make_bus("greedy")
     slow.issue(a_ticket())
     (held,) = take(slow)
@@ -201,8 +203,59 @@ def test_a_server_that_refuses_is_named(tmp_path):
         bus = Bus(server.url, "r")
         bus._redis.config_set("requirepass", "x")
         bus.close()
-        with pytest.raises(BrokerError, match=r"no Redis at .*Authentication required"):
+        with pytest.raises(BrokerError, match=r"refuses this user: Authentication required"):
             Bus(server.url, "r")
+
+
+def test_a_server_that_does_not_answer_is_named_and_one_that_is_away_for_a_moment_is_waited_for(tmp_path):
+    from leeway_rl.leeway.server import EmbeddedServer
+
+    with EmbeddedServer(tmp_path) as server:
+        os.kill(server._process.pid, signal.SIGSTOP)
+        with pytest.raises(BrokerError, match=r"does not answer within 0.3 s: it is frozen"):
+            Bus(server.url, "r", connect_s=0.3)
+        threading.Timer(1.0, os.kill, (server._process.pid, signal.SIGCONT)).start()
+        Bus(server.url, "r", connect_s=0.3, patience_s=20).close()
+
+
+def test_a_server_out_of_memory_says_so_and_what_it_refused_is_tried_again(tmp_path, wait_until):
+    from leeway_rl.leeway.server import EmbeddedServer
+
+    with EmbeddedServer(tmp_path) as server:
+        bus = Bus(server.url, "r")
+        bus.ensure_groups()
+        assert bus.trouble() == ""
+        bus._redis.config_set("maxmemory", 1)
+        assert "Redis is out of memory" in bus.trouble()
+        more = Bus(server.url, "r")
+        threading.Timer(1.0, more._redis.config_set, ("maxmemory", 0)).start()
+        bus.issue(a_ticket())
+        bus.set_state(phase="training")
+        assert (bus.depths()["prompts"], bus.state()) == (1, {"phase": "training"})
+        for each in (bus, more):
+            each.close()
+
+
+def test_what_is_gone_and_what_no_stream_names_are_told_apart(make_bus):
+    bus, worker = make_bus("learner"), make_bus("worker")
+    bus.issue(*[a_ticket(number) for number in (1, 2, 3, 4)])
+    first, second, _ = worker.take(WorkStream.PROMPTS, count=3, block_s=1, lease_s=60)
+    worker.hand_over_responses(first, some_responses(a_ticket(1)))
+    worker.damaged(second, "cut short")
+    bus._redis.delete(bus.keys.group("3-1", "ticket"))
+    assert bus.astray(["1-1", "2-1", "3-1", "4-1"]) == (["3-1"], ["2-1"])
+    assert [letter["where"] for letter in bus.dead_letters()] == ["damaged prompts"]
+    assert [entry.failed for entry in bus.scored(count=9, block_s=0.05)] == [], "a record alone: nothing is given up"
+
+
+def test_a_lease_given_back_after_a_failure_counts_as_an_attempt(bus):
+    bus.issue(a_ticket())
+    (job,) = take(bus)
+    bus.give_back([job], failed=True)
+    (again,) = take(bus)
+    assert again.attempt == 2
+    bus.give_back([again])
+    assert take(bus)[0].attempt == 2
 
 
 def test_an_unknown_run_is_named(bus):

@@ -170,6 +170,21 @@ def versions(bus) -> list[int]:
     return [manifest.version for manifest in bus.manifests()]
 
 
+def test_a_damaged_version_is_whole_again_once_it_is_renewed_and_so_is_what_follows(at):
+    publisher = at.publisher()
+    publisher.publish(0, weights_of(0))
+    at.damage(publisher.publish(1, weights_of(1)))
+    reader = at.reader()
+    with pytest.raises(WeightsError):
+        reader.fetch()
+    publisher.renew()
+    version, found = reader.fetch()
+    assert (version, same(found, weights_of(1))) == (1, True)
+    assert publisher.publish(2, weights_of(2)).base == 1
+    assert same(at.reader().fetch()[1], weights_of(2))
+    assert sorted(versions(at.bus))[-2:] == [1, 2]
+
+
 def test_a_version_comes_back_bit_for_bit(at):
     manifest = at.publisher().publish(0, weights_of(0))
     reader = at.reader()

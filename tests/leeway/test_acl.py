@@ -81,7 +81,7 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
     entries = learner.scored(count=9, block_s=1)
     assert [entry.failed for entry in entries] == [None, "no luck", "no sandbox"]
     assert learner.unread(set()) == entries[:1]
-    assert learner.missing(["0-1", "99-1"]) == ["99-1"]
+    assert learner.astray(["0-1", "99-1"]) == (["99-1"], [])
     assert learner.scored_payloads(["0-1"])[0][1] is not None
     learner.settle(entries)
     assert learner.controls() == {"max_staleness": "1"}
@@ -173,7 +173,9 @@ def test_the_file_has_no_password_and_a_wrong_one_is_refused_without_being_shown
     assert not any(line.split()[1] in printed for line in made.splitlines())
     assert acl(None, tmp_path / "passwords") == printed
     host = secured["desk"].url.split("@")[1]
-    with pytest.raises(BrokerError, match=f"no Redis at redis://{host}: invalid username-password") as caught:
+    with pytest.raises(
+        BrokerError, match=f"the Redis at redis://{host}.* refuses this user: invalid username-password"
+    ) as caught:
         Bus(f"redis://leeway-desk:wr0ng@{host}", "r")
     assert "wr0ng" not in str(caught.value)
     with pytest.raises(BrokerError, match="Authentication required"):

@@ -2,13 +2,18 @@
 
 import io
 import json
+import os
 import re
+import signal
+import socket
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from leeway_rl.common.diagnosis import Snapshot, alarms, diagnose, look
+from leeway_rl.common.diagnosis import Snapshot, alarms, diagnose, look, stopped_here
 from leeway_rl.common.types import Heartbeat, Verdict, VerdictKind
 from leeway_rl.leeway.status import ALARM, render, show
 from rich.console import Console
@@ -48,6 +53,7 @@ def snapshot(*workers, phase="training", lost=None, prompts=0, responses=0, scor
 WAITS = beat("learner", "waiting for 4 of 4 groups, ticket 12 the oldest")
 GENERATES, GRADES = beat("rollout", "generating"), beat("verifier", "grading")
 IDLE = beat("rollout", "waiting for prompts")
+BLIND = "waiting for version 3; cannot read the newest: no such file"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +69,18 @@ IDLE = beat("rollout", "waiting for prompts")
             snapshot(WAITS, beat("rollout", "waiting for version 3"), GRADES, prompts=4),
             False,
             "every rollout worker is waiting for version 3",
+        ),
+        (snapshot(WAITS, beat("rollout", BLIND), GRADES, prompts=4), True, "read the newest weights: no such file"),
+        (
+            snapshot(beat("learner", "waiting for room: the disk under d is full"), IDLE),
+            True,
+            "the disk under d is full",
+        ),
+        (replace(snapshot(WAITS), redis="Redis is out of memory"), True, "Redis is out of memory"),
+        (
+            replace(snapshot(WAITS, GRADES, prompts=4, lost={"rollout/h-7-0": NOW - 9}), stopped={"rollout/h-7-0": 7}),
+            True,
+            "none is alive (the last was lost 9 s ago; its process 7 is here and stopped: kill -CONT 7)",
         ),
         (snapshot(beat("learner", "training step 3"), IDLE, GRADES), False, "rollout waits for the learner"),
         (snapshot(beat("learner", "training step 3"), GENERATES, GRADES), False, "nobody waits"),
@@ -128,6 +146,27 @@ def test_every_reward_alike_for_long_is_an_alarm(alike, words):
     found = diagnose(now).alarms
     assert (words in found[0] and "last 64 groups got reward" in found[0]) if words else (found == [])
     assert diagnose(replace(now, state={"phase": "finished", "step": "3"})).alarms == []
+
+
+@pytest.mark.parametrize(
+    ("poisoned", "words"), [("8", "the last 8 groups were all refunded as poison (no luck)"), ("7", None)]
+)
+def test_poison_everywhere_is_an_alarm(poisoned, words):
+    found = alarms(snapshot(WAITS, GENERATES, GRADES, poisoned=poisoned, poison="no luck"))
+    assert (words in found[0]) if words else (found == [])
+
+
+def test_a_stopped_process_of_this_machine_is_found_by_its_workers_name():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    name = f"rollout/{socket.gethostname()}-{child.pid}-12345"
+    try:
+        assert stopped_here([name, "rollout/elsewhere-1-1", "learner/x"]) == {}
+        os.kill(child.pid, signal.SIGSTOP)
+        os.waitpid(child.pid, os.WUNTRACED)
+        assert stopped_here([name]) == {name: child.pid}
+    finally:
+        child.kill()
+        child.communicate()
 
 
 def test_alarms_from_the_verdicts_that_workers_count(bus):

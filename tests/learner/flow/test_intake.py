@@ -7,7 +7,7 @@ import pytest
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.ledger import Ledger, read
 from leeway_rl.common.service import Service
-from leeway_rl.common.streams import WorkStream
+from leeway_rl.common.streams import WEIGHTS, WorkStream
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.learner.flow.curriculum import Curriculum
 from leeway_rl.learner.flow.intake import Intake
@@ -104,25 +104,82 @@ def test_a_group_without_a_signal_is_refunded_and_replaced(flow, wait_until):
 
 
 @pytest.mark.parametrize("spoil", [b"\x93garbage", b"", b"\xc1"])
-def test_a_message_that_does_not_decode_is_a_dead_letter_and_work_goes_on(flow, wait_until, spoil):
+def test_a_message_that_does_not_decode_is_made_again_and_the_batch_is_the_same(flow, spoil):
     intake, worker, _ = flow
     play(worker, 0, spoil=spoil)
+    play(worker, 1)
+    play(worker, 0)
+    assert numbers(intake.next_batch(5)) == [0, 1]
+    assert intake.refunds["poison"] == 0
+    (letter,) = worker.dead_letters()
+    assert (letter["where"], letter["g"]) == ("damaged scored", "0-1")
+
+
+def test_what_is_damaged_again_and_again_is_poison_and_work_goes_on(begin, wait_until):
+    intake, worker, _ = begin("broker.max_attempts=2")
+    for _ in range(2):
+        play(worker, 0, spoil=b"garbage")
     wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
-    assert worker.dead_letters()[0]["g"] == "0-1"
+    assert (intake.poisoned_in_a_row, intake.poison) == (1, "lost or damaged on its way 2 times")
     play(worker, 1)
     play(worker, 2)
     assert numbers(intake.next_batch(5)) == [1, 2]
+    assert intake.poisoned_in_a_row == 0
 
 
-def test_spans_from_an_impossible_version_are_refused(flow, wait_until):
+def test_a_group_that_no_stream_names_any_more_is_made_again(flow, wait_until):
     intake, worker, _ = flow
+    (entry_id, _), *_ = worker._redis.xrange(worker.keys.prompts)
+    worker._redis.xdel(worker.keys.prompts, entry_id)
+    for ticket in (1, 0):
+        play(worker, ticket)
+    assert numbers(intake.next_batch(5)) == [0, 1]
+
+
+def test_a_group_announced_twice_counts_once_and_keeps_its_payload(flow, wait_until):
+    intake, worker, _ = flow
+    play(worker, 0)
+    wait_until(lambda: intake.depth()[1] == 1, "it is ready")
+    worker._redis.xadd(worker.keys.scored, {"g": "0-1"})
+    wait_until(lambda: worker.depths()["scored"] == 1, "the second is turned away")
+    assert worker.scored_group("0-1") is not None
+    play(worker, 1)
+    assert numbers(intake.next_batch(5)) == [0, 1]
+
+
+def test_anothers_payload_and_grades_of_other_responses_are_not_trained(flow):
+    intake, worker, _ = flow
+    job = lease(worker, 0)
+    ticket = worker.ticket(job.group_id)
+    worker.hand_over_responses(job, some_responses(ticket, tokens_T=np.array([9, 2, 3, 4, 5], np.uint32)))
+    (job,) = worker.take(WorkStream.RESPONSES, count=1, block_s=2, lease_s=60)
+    worker.hand_over_scores(job, some_scores(ticket))
+    play(worker, 1, spoil=worker._redis.get(worker.keys.group("0-1", "responses")))
+    for number in (0, 1):
+        play(worker, number)
+    assert numbers(intake.next_batch(5)) == [0, 1]
+    reasons = {letter["reason"] for letter in worker.dead_letters()}
+    assert any("verdicts are of other responses" in reason for reason in reasons)
+    assert any("of group 0-1, found under group 1-1" in reason for reason in reasons) or len(reasons) == 2
+
+
+def test_weights_that_a_worker_cannot_read_are_published_again(flow, wait_until):
+    intake, worker, _ = flow
+    asked = []
+    intake.on_damage = lambda: asked.append(1)
+    worker.dead_letter(WEIGHTS, "", "the checksum does not match")
+    wait_until(lambda: asked == [1], "the request")
+
+
+def test_spans_from_an_impossible_version_are_refused(begin, wait_until):
+    intake, worker, _ = begin("broker.max_attempts=1")
     play(worker, 0, version=7)
     wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
     assert "version 7 outside the possible 0..1" in worker.dead_letters()[0]["reason"]
 
 
-def test_a_timeout_trains_with_reward_0_and_an_error_never_trains(flow, wait_until):
-    intake, worker, _ = flow
+def test_a_timeout_trains_with_reward_0_and_an_error_never_trains(begin, wait_until):
+    intake, worker, _ = begin("broker.max_attempts=1")
     play(worker, 0, kinds=(VerdictKind.CORRECT, VerdictKind.ERROR))
     wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
     play(worker, 1, kinds=(VerdictKind.TIMEOUT, VerdictKind.CORRECT))
@@ -331,8 +388,8 @@ def test_the_online_filter_drops_what_was_solved_every_time_in_the_stage_before(
     assert solved not in later
 
 
-def test_the_prompt_of_a_poisoned_ticket_is_asked_again_under_a_new_one_and_the_books_close(flow, wait_until):
-    intake, worker, ledger = flow
+def test_the_prompt_of_a_poisoned_ticket_is_asked_again_under_a_new_one_and_the_books_close(begin, wait_until):
+    intake, worker, ledger = begin("broker.max_attempts=1")
     play(worker, 0, spoil=b"garbage")
     wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
     assert worker.retry(["0-1", "7-1"]) == ["0-1", "7-1"]  # the second was never poisoned
@@ -389,8 +446,9 @@ def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(
 
 def test_a_scored_group_whose_announcement_was_lost_on_the_way_is_taken_in(flow, wait_until):
     intake, worker, _ = flow
-    read = intake.bus.scored
-    intake.bus.scored = lambda **_: []  # as if the connection broke after the server's answer
+    read, asked = intake.bus.scored, []
+    intake.bus.scored = lambda **_: asked.append(1) or []  # as if the connection broke after the server's answer
+    wait_until(lambda: asked != [], "the reading before that is over")
     play(worker, 0)
     wait_until(lambda: read(count=9, block_s=0.1) != [], "the answer that nobody got")
     wait_until(lambda: intake.depth() == (4, 1), "ticket 0 is ready")
@@ -413,7 +471,7 @@ def test_under_an_injected_lag_every_group_is_exactly_so_old(begin, wait_until):
 
 
 def test_under_an_injected_lag_a_younger_group_is_refused(begin, wait_until):
-    intake, worker, _ = begin("flow.max_staleness=1", "flow.inject_lag=1")
+    intake, worker, _ = begin("flow.max_staleness=1", "flow.inject_lag=1", "broker.max_attempts=1")
     play(worker, 0, version=1)  # possible without a lag: the newest version is published just before its step is closed
     wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
 

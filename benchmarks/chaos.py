@@ -1,0 +1,137 @@
+"""The proof that a run survives what ``leeway chaos`` does to it.
+
+::
+
+    python benchmarks/chaos.py [strict] [bound] [empty] [--seed 0] [--out runs/chaos]
+
+``strict``: at max_staleness 0 a run under faults of every kind ends with the weights of an undisturbed one, bit for
+bit. ``bound``: at max_staleness 2 a run under the same faults keeps its books and its bound, and makes at least
+``SHARE`` of the training steps that an undisturbed one makes in the same time. ``empty``: Redis comes back empty ten
+times, and each time the next training step is made within ``BACK_S`` seconds. What is finished under --out is not run
+again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from leeway_rl.common.ledger import is_complete, read
+from leeway_rl.common.metrics import read_steps
+from leeway_rl.leeway.audit import audit
+from leeway_rl.leeway.chaos.faults import FAULTS
+from leeway_rl.leeway.chaos.run import begun, rehearse
+from leeway_rl.leeway.chaos.schedule import schedule
+
+SHARE, BACK_S, LEAST_FAULTS, LEAST_STEPS = 0.7, 30.0, 200, 100
+WORKERS = ["rollout.workers=2", "verifier.workers=2", "broker.lease_s=5", "broker.heartbeat_s=1"]
+"""A machine of two cores has its learner and these; a lease of 5 s, because a group of this model takes under one."""
+PATIENT = ["broker.max_attempts=10"]
+"""Deliveries that end because somebody killed the worker are no fault of the group's."""
+
+
+def ran(out: Path, run: str, settings: list[str], *, seed: int, count: int, every_s: float, only: list[str]) -> Path:
+    """Run ``run`` under ``count`` faults, unless it is there already; gives its folder."""
+    folder = out / run
+    if not is_complete(folder):
+        plan = schedule(seed, count, every_s, {name: FAULTS[name].weight for name in only or FAULTS}) if count else []
+        with begun(run, out, ["tiny"], [*WORKERS, *PATIENT, *settings]) as (target, process):
+            tally = rehearse(target, plan, lambda: process.poll() is None)
+            code = process.wait()
+        print(f"{run}: ended with code {code}; {' '.join(f'no {name}: {why}' for name, why in target.missing.items())}")
+        if count:
+            print(tally.table(), flush=True)
+        if code:
+            raise SystemExit(code)
+    return folder
+
+
+def struck(folder: Path) -> tuple[int, int]:
+    """(faults that struck, kinds of them), from the run's log."""
+    log = folder / "chaos.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    kinds = [line["kind"] for line in lines if line["event"] == "strikes"]
+    return len(kinds), len(set(kinds))
+
+
+def weights(folder: Path) -> str:
+    """sha256 of the last version, from the ledger."""
+    return [line["checksum"] for line in read(folder / "ledger.jsonl") if line["event"] == "step"][-1]
+
+
+def lasted_s(folder: Path) -> float:
+    """Seconds from the first training step to the last."""
+    steps = read_steps(folder)
+    return float(steps[-1]["at"] - steps[0]["at"])
+
+
+def strict(out: Path, seed: int) -> bool:
+    """The same weights, whatever happens."""
+    settings = ["flow.max_staleness=0", "train.steps=200", "train.groups_per_step=8", "train.checkpoint_every=5"]
+    calm = ran(out, "strict-calm", settings, seed=seed, count=0, every_s=0, only=[])
+    hurt = ran(out, f"strict-{seed}", settings, seed=seed, count=260, every_s=2.5, only=[])
+    account, (faults, kinds) = audit(hurt / "ledger.jsonl"), struck(hurt)
+    same = weights(calm) == weights(hurt)
+    print(
+        f"strict, seed {seed}: {faults} faults of {kinds} kinds over {account.version} steps, {account.incarnation} "
+        f"starts of the learner; {lasted_s(hurt):.0f} s, undisturbed {lasted_s(calm):.0f} s\n"
+        f"  undisturbed {weights(calm)}\n  under faults {weights(hurt)}\n  "
+        + ("equal, bit for bit" if same else "THE WEIGHTS DIFFER")
+    )
+    print(account.describe())
+    return same and faults >= LEAST_FAULTS and account.version >= LEAST_STEPS
+
+
+def bound(out: Path, seed: int) -> bool:
+    """The bound and the books hold, and most of the speed."""
+    settings = ["flow.max_staleness=2", "train.steps=600", "train.checkpoint_every=10"]
+    calm = ran(out, "bound-calm", [*settings, "train.steps=150"], seed=seed, count=0, every_s=0, only=[])
+    hurt = ran(out, f"bound-{seed}", settings, seed=seed, count=240, every_s=6.0, only=[])
+    account, (faults, kinds) = audit(hurt / "ledger.jsonl"), struck(hurt)
+    speed = [(len(read_steps(folder)) - 1) / lasted_s(folder) for folder in (calm, hurt)]
+    share = speed[1] / speed[0]
+    print(
+        f"bound, seed {seed}: {faults} faults of {kinds} kinds over {account.version} steps, {account.incarnation} "
+        f"starts of the learner; {speed[1] * 60:.1f} steps a minute, undisturbed {speed[0] * 60:.1f}: "
+        f"{share:.2f} (must hold: {SHARE})"
+    )
+    print(account.describe())
+    return share >= SHARE and faults >= LEAST_FAULTS and account.version >= LEAST_STEPS
+
+
+def empty(out: Path, seed: int) -> bool:
+    """Ten times everything in Redis is lost."""
+    settings = ["flow.max_staleness=2", "train.steps=150", "train.checkpoint_every=1000"]
+    hurt = ran(out, f"empty-{seed}", settings, seed=seed, count=10, every_s=15.0, only=["redis-empty"])
+    account, steps = audit(hurt / "ledger.jsonl"), [step["at"] for step in read_steps(hurt)]
+    lines = [json.loads(line) for line in (hurt / "chaos.jsonl").read_text().splitlines()]
+    emptied = [line["at"] for line in lines if line["event"] == "strikes"]
+    waits = [min((at - when for at in steps if at > when), default=float("inf")) for when in emptied]
+    print(
+        f"empty, seed {seed}: Redis came back empty {len(emptied)} times; seconds from its death to the next training "
+        f"step: {', '.join(f'{wait:.1f}' for wait in waits)} (must hold: {BACK_S:g})"
+    )
+    print(account.describe())
+    return len(emptied) == 10 and max(waits) <= BACK_S
+
+
+def main() -> int:
+    """Run what is asked for; exit code 1 where something does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help="strict, bound, empty; all by default")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/chaos"))
+    arguments = parser.parse_args()
+    parts = {"strict": strict, "bound": bound, "empty": empty}
+    unknown = set(arguments.parts) - set(parts)
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+    held = {name: parts[name](arguments.out, arguments.seed) for name in arguments.parts or parts}
+    print("\n".join(f"{name:<8}{'holds' if good else 'DOES NOT HOLD'}" for name, good in held.items()))
+    return 0 if all(held.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""A wall clock that can be set: a library, compiled on the spot and preloaded into processes, that adds the number in a
+file to whatever time of day they ask for. Steady clocks go on as they are, as on a machine whose clock is set.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+VARIABLE = "LEEWAY_CHAOS_CLOCK"
+
+_SOURCE = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <time.h>
+
+static volatile long long *ahead; /* seconds */
+
+__attribute__((constructor)) static void begin(void) {
+    const char *path = getenv("LEEWAY_CHAOS_CLOCK");
+    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (file < 0) return;
+    void *page = mmap(0, sizeof *ahead, PROT_READ, MAP_SHARED, file, 0);
+    if (page != MAP_FAILED) ahead = page;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int code = real(clock, now);
+    if (!code && ahead && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) now->tv_sec += *ahead;
+    return code;
+}
+
+int gettimeofday(struct timeval *now, void *zone) {
+    struct timespec exact;
+    (void)zone;
+    if (clock_gettime(CLOCK_REALTIME, &exact)) return -1;
+    now->tv_sec = exact.tv_sec;
+    now->tv_usec = exact.tv_nsec / 1000;
+    return 0;
+}
+
+time_t time(time_t *out) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (out) *out = now.tv_sec;
+    return now.tv_sec;
+}
+"""
+
+
+class Clock:
+    """The clock of every process that was started with ``environment``."""
+
+    def __init__(self, folder: Path) -> None:
+        """Compile into ``folder``; ``OSError`` where there is no compiler."""
+        compiler = shutil.which("cc")
+        if compiler is None:
+            raise OSError("no C compiler (cc)")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._number, source, library = folder / "ahead", folder / "clock.c", folder / "clock.so"
+        source.write_text(_SOURCE)
+        built = subprocess.run(
+            [compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], capture_output=True, text=True
+        )
+        if built.returncode != 0:
+            raise OSError(f"the clock does not compile: {built.stderr.strip()}")
+        self.set(0)
+        self.environment = {"LD_PRELOAD": str(library.resolve()), VARIABLE: str(self._number.resolve())}
+
+    def set(self, ahead_s: int) -> None:
+        """How far ahead of the true time of day it is, in seconds; negative: behind."""
+        if not self._number.exists():
+            self._number.write_bytes(bytes(8))
+        with self._number.open("r+b") as file:  # in place: the processes have it mapped
+            file.write(struct.pack("=q", ahead_s))

@@ -1,0 +1,298 @@
+"""Every fault there is, by name: a function that strikes a target, says what it hit, and how to end it.
+
+A fault finds its victims when it strikes and draws among them with a generator of its own. Where there is nothing to
+hit it raises ``NothingThere`` and is tried again for a while.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import damage
+from .target import ROLES, Target, fill, send, whole_checkpoints
+
+
+class NothingThere(Exception):
+    """Nothing to hit at this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """What a fault has done."""
+
+    what: str
+    lasts_s: float = 0.0
+    end: Callable[[], object] | None = None
+    """Undoes it, ``lasts_s`` later."""
+
+
+Strike = Callable[[Target, random.Random], Hit]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One kind of fault."""
+
+    name: str
+    weight: float
+    needs: str
+    """Of the target: ``proxy``, ``clock``, ``disk`` or nothing."""
+    strike: Strike
+
+    @property
+    def meaning(self) -> str:
+        """One line for people."""
+        return (self.strike.__doc__ or "").strip().rstrip(".")
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(name: str, weight: float, needs: str = "") -> Callable[[Strike], Strike]:
+    """Register a kind; ``weight`` is its share of a schedule."""
+
+    def register(strike: Strike) -> Strike:
+        FAULTS[name] = Fault(name, weight, needs, strike)
+        return strike
+
+    return register
+
+
+# --- processes ------------------------------------------------------------------------------------------------------
+
+
+def _some(target: Target, rng: random.Random, count: int = 1, roles: tuple[str, ...] = ROLES) -> list[tuple[str, int]]:
+    found = sorted(target.processes(*roles))
+    if len(found) < count:
+        raise NothingThere
+    return rng.sample(found, count)
+
+
+def _told(victims: list[tuple[str, int]]) -> str:
+    return ", ".join(f"{role} {pid}" for role, pid in victims)
+
+
+def _signal(victims: list[tuple[str, int]], signum: signal.Signals) -> None:
+    for _, pid in victims:
+        send(pid, signum)
+
+
+def _stop(victims: list[tuple[str, int]], lasts_s: float) -> Hit:
+    _signal(victims, signal.SIGSTOP)
+    return Hit(_told(victims), lasts_s, lambda: _signal(victims, signal.SIGCONT))
+
+
+@fault("kill", 6)
+def kill(target: Target, rng: random.Random) -> Hit:
+    """SIGKILL to one process of any role."""
+    victims = _some(target, rng)
+    _signal(victims, signal.SIGKILL)
+    return Hit(_told(victims))
+
+
+@fault("kill-several", 2)
+def kill_several(target: Target, rng: random.Random) -> Hit:
+    """SIGKILL to two or three processes at once."""
+    victims = _some(target, rng, rng.randint(2, 3))
+    _signal(victims, signal.SIGKILL)
+    return Hit(_told(victims))
+
+
+@fault("terminate", 3)
+def terminate(target: Target, rng: random.Random) -> Hit:
+    """SIGTERM to one process of any role, which leaves in order."""
+    victims = _some(target, rng)
+    _signal(victims, signal.SIGTERM)
+    return Hit(_told(victims))
+
+
+@fault("stop", 6)
+def stop(target: Target, rng: random.Random) -> Hit:
+    """SIGSTOP to one process of any role, SIGCONT some seconds later."""
+    return _stop(_some(target, rng), rng.uniform(1, 15))
+
+
+@fault("stop-role", 1)
+def stop_role(target: Target, rng: random.Random) -> Hit:
+    """SIGSTOP to every process of a role, SIGCONT some seconds later."""
+    role = rng.choice(ROLES)
+    return _stop(_some(target, rng, len(target.processes(role)) or 1, (role,)), rng.uniform(1, 12))
+
+
+@fault("kill-grader", 3)
+def kill_grader(target: Target, rng: random.Random) -> Hit:
+    """SIGKILL to a grading process of a verifier."""
+    victims = [("grader", pid) for pid in target.graders()]
+    if not victims:
+        raise NothingThere
+    victim = rng.choice(victims)
+    _signal([victim], signal.SIGKILL)
+    return Hit(_told([victim]))
+
+
+@fault("stop-grader", 3)
+def stop_grader(target: Target, rng: random.Random) -> Hit:
+    """SIGSTOP to the grading processes of the verifiers, SIGCONT some seconds later."""
+    victims = [("grader", pid) for pid in target.graders()]
+    if not victims:
+        raise NothingThere
+    return _stop(victims, rng.uniform(1, 25))
+
+
+# --- Redis ----------------------------------------------------------------------------------------------------------
+
+
+def _server(target: Target) -> int:
+    pid = target.server()
+    if pid is None:
+        raise NothingThere
+    return pid
+
+
+@fault("redis-kill", 2)
+def redis_kill(target: Target, rng: random.Random) -> Hit:
+    """SIGKILL to Redis, which comes back with its append-only file."""
+    pid = _server(target)
+    send(pid, signal.SIGKILL)
+    return Hit(f"redis {pid}")
+
+
+@fault("redis-empty", 1)
+def redis_empty(target: Target, rng: random.Random) -> Hit:
+    """SIGKILL to Redis, which comes back empty."""
+    pid = _server(target)
+    kept = Path(f"/proc/{pid}/cwd").resolve() / "appendonlydir"
+    send(pid, signal.SIGSTOP)  # it must not write, nor be started anew, before its file is gone
+    shutil.rmtree(kept, ignore_errors=True)
+    send(pid, signal.SIGKILL)
+    return Hit(f"redis {pid}, and {kept} removed")
+
+
+@fault("redis-freeze", 0.6)
+def redis_freeze(target: Target, rng: random.Random) -> Hit:
+    """SIGSTOP to Redis for 30 seconds."""
+    return _stop([("redis", _server(target))], 30.0)
+
+
+@fault("redis-memory", 1)
+def redis_memory(target: Target, rng: random.Random) -> Hit:
+    """Redis out of memory: maxmemory 1 MB for some seconds."""
+    damage.set_memory(target, 1 << 20)
+    return Hit("maxmemory 1 MB", rng.uniform(2, 10), lambda: damage.set_memory(target, 0))
+
+
+# --- the network ----------------------------------------------------------------------------------------------------
+
+
+@fault("net-cut", 3, needs="proxy")
+def net_cut(target: Target, rng: random.Random) -> Hit:
+    """Every connection to Redis broken, and none taken for some seconds."""
+    proxy = target.proxy
+    assert proxy is not None
+    proxy.refusing = True
+
+    def end() -> None:
+        proxy.refusing = False
+
+    return Hit(f"{proxy.cut()} connections", rng.choice([0.0, rng.uniform(1, 10)]), end)
+
+
+@fault("net-slow", 2, needs="proxy")
+def net_slow(target: Target, rng: random.Random) -> Hit:
+    """Everything to and from Redis 50 to 300 ms later, for some seconds."""
+    proxy = target.proxy
+    assert proxy is not None
+    proxy.delay_s = rng.uniform(0.05, 0.3)
+
+    def end() -> None:
+        proxy.delay_s = 0.0
+
+    return Hit(f"{proxy.delay_s * 1000:.0f} ms later", rng.uniform(3, 12), end)
+
+
+# --- the disk -------------------------------------------------------------------------------------------------------
+
+
+@fault("disk-full", 1.5, needs="disk")
+def disk_full(target: Target, rng: random.Random) -> Hit:
+    """No room left where checkpoints (and weights, by the file transport) are written, for some seconds."""
+    assert target.disk is not None
+    ballast = fill(target.disk)
+    size = ballast.stat().st_size
+    return Hit(f"{size >> 20} MiB of ballast", rng.uniform(4, 15), lambda: ballast.unlink(missing_ok=True))
+
+
+@fault("torn-checkpoint", 1)
+def torn_checkpoint(target: Target, rng: random.Random) -> Hit:
+    """The learner killed and a file of its newest checkpoint cut short; an older one is there."""
+    whole = whole_checkpoints(target.folder)
+    if len(whole) < 2:
+        raise NothingThere
+    victims = _some(target, rng, 1, ("learner",))
+    _signal(victims, signal.SIGKILL)
+    torn = rng.choice([path for path in sorted(whole[-1].rglob("*")) if path.is_file() and path.stat().st_size > 1])
+    with torn.open("r+b") as file:
+        file.truncate(rng.randrange(torn.stat().st_size))
+    return Hit(f"{_told(victims)}, {torn.relative_to(target.folder)} cut to {torn.stat().st_size} bytes")
+
+
+@fault("torn-unfinished", 1)
+def torn_unfinished(target: Target, rng: random.Random) -> Hit:
+    """The learner killed, and half a checkpoint left as if it had been writing."""
+    whole = whole_checkpoints(target.folder)
+    if not whole:
+        raise NothingThere
+    victims = _some(target, rng, 1, ("learner",))
+    _signal(victims, signal.SIGKILL)
+    step = int(whole[-1].name.removeprefix("step-")) + 1
+    half = whole[-1].parent / f"step-{step:06d}.unfinished"
+    half.mkdir(exist_ok=True)
+    (half / "half.pt").write_bytes(rng.randbytes(1000))
+    return Hit(f"{_told(victims)}, {half.name}")
+
+
+# --- messages -------------------------------------------------------------------------------------------------------
+
+
+def _damaging(what: Callable[[Target, random.Random], str | None]) -> Strike:
+    def strike(target: Target, rng: random.Random) -> Hit:
+        hit = what(target, rng)
+        if hit is None:
+            raise NothingThere
+        return Hit(hit)
+
+    strike.__doc__ = what.__doc__
+    return strike
+
+
+for _name, _weight, _what in (
+    ("entry-twice", 3, damage.entry_twice),
+    ("entry-moved", 3, damage.entry_moved),
+    ("entry-cut", 2, damage.entry_cut),
+    ("entry-flipped", 3, damage.entry_flipped),
+    ("entry-gone", 2, damage.entry_gone),
+    ("payload-cut", 3, damage.payload_cut),
+    ("payload-flipped", 4, damage.payload_flipped),
+    ("payload-swapped", 2, damage.payload_swapped),
+    ("weights-flipped", 1.5, damage.weights_flipped),
+    ("manifest-flipped", 1, damage.manifest_flipped),
+):
+    fault(_name, _weight)(_damaging(_what))
+
+
+# --- the clock ------------------------------------------------------------------------------------------------------
+
+
+@fault("clock", 3, needs="clock")
+def clock(target: Target, rng: random.Random) -> Hit:
+    """The wall clock of the roles and of Redis up to two hours off, either way, for some seconds."""
+    assert target.clock is not None
+    ahead_s = rng.choice([-1, 1]) * rng.randint(10, 7200)
+    set_clock = target.clock.set
+    set_clock(ahead_s)
+    return Hit(f"{ahead_s:+d} s", rng.uniform(2, 12), lambda: set_clock(0))

@@ -1,0 +1,136 @@
+"""What a rehearsal strikes at: a run's processes, its server, its disk; found from outside, as any accident would."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...common.keys import Keys
+from .clock import Clock
+from .proxy import Proxy
+
+ROLES = ("learner", "rollout", "verifier")
+SMALL_DISK_BYTES = 192 << 20
+"""Of the file system that is laid under the checkpoints: room for a dozen of the tiny preset's."""
+
+
+@dataclass(slots=True)
+class Target:
+    """A run on this machine, and what was put between its parts before they were started."""
+
+    run: str
+    folder: Path
+    """The run's, ``runs/RUN``."""
+    port: int
+    """Of its Redis, on the loopback."""
+    proxy: Proxy | None = None
+    clock: Clock | None = None
+    disk: Path | None = None
+    """The checkpoints' folder, where it is a small file system of its own."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Why there is no ``proxy``, ``clock`` or ``disk``, by name."""
+
+    @property
+    def keys(self) -> Keys:
+        return Keys(self.run)
+
+    def processes(self, *roles: str) -> list[tuple[str, int]]:
+        """(role, process id) of the living processes of some roles, of all by default."""
+        wanted = {f"leeway_rl.{role}": role for role in roles or ROLES}
+        return [
+            (wanted[word], pid)
+            for pid, words in command_lines()
+            if self.run in words
+            for word in words
+            if word in wanted
+        ]
+
+    def graders(self) -> list[int]:
+        """Process ids of the verifiers' grading processes."""
+        parents = {str(pid) for _, pid in self.processes("verifier")}
+        return [
+            pid for pid, words in command_lines() if "leeway_rl.verifier.grading_child" in words and parents & {*words}
+        ]
+
+    def server(self) -> int | None:
+        """Process id of the Redis, where it is on this machine."""
+        for pid, words in command_lines():
+            line = " ".join(words)
+            if "-server" in line and (line.rstrip().endswith(f":{self.port}") or f"--port {self.port}" in line):
+                return pid
+        return None
+
+
+def command_lines() -> Iterator[tuple[int, list[str]]]:
+    """Every process of this machine with the words of its command line."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with suppress(OSError):
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if (entry / "stat").read_text().rpartition(") ")[2][:1] != "Z":
+                    yield int(entry.name), words
+
+
+def send(pid: int, signum: signal.Signals) -> None:
+    """Signal a process that may be gone."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signum)
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A file system of ``SMALL_DISK_BYTES`` on ``folder``; what was written there lies in the plain folder afterwards.
+    ``OSError`` where we may not mount: it takes root, or ``unshare --user --map-root-user --mount leeway chaos …``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    options = f"size={SMALL_DISK_BYTES}"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        raise OSError(f"no small file system on {folder}: {mounted.stderr.strip()}")
+    try:
+        yield
+    finally:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as kept:
+            shutil.copytree(folder, kept, dirs_exist_ok=True)
+            subprocess.run(["umount", "--lazy", folder], check=True)
+            shutil.copytree(kept, folder, dirs_exist_ok=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take every byte that the file system of ``folder`` has left; gives the file to remove."""
+    ballast = folder / "ballast"
+    with ballast.open("ab", buffering=0) as file:
+        piece = bytes(1 << 20)
+        while True:
+            try:
+                if file.write(piece) < len(piece):
+                    piece = bytes(4096)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                if len(piece) == 4096:
+                    return ballast
+                piece = bytes(4096)
+
+
+def whole_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of the run in ``folder`` whose files are there in full size, oldest first."""
+    return sorted(path for path in (folder / "checkpoints").glob("step-*") if _is_whole(path))
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        files = json.loads((path / "complete.json").read_text())["files"]
+        return not path.name.endswith(".unfinished") and all(
+            (path / name).stat().st_size == size for name, size in files.items()
+        )
+    except (OSError, ValueError, KeyError):
+        return False

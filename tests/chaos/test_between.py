@@ -1,0 +1,188 @@
+"""What stands between a run's parts: the proxy, the clock, the small disk; and the damage done to messages."""
+
+import errno
+import os
+import random
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+import pytest
+from leeway_rl.common.errors import BrokerError
+from leeway_rl.common.streams import Bus, WorkStream
+from leeway_rl.leeway.chaos import damage
+from leeway_rl.leeway.chaos.clock import Clock
+from leeway_rl.leeway.chaos.proxy import Proxy
+from leeway_rl.leeway.chaos.target import Target, fill, small_disk
+from leeway_rl.leeway.server import EmbeddedServer
+
+from tests.samples import a_ticket
+
+
+def port_of(url):
+    return urlsplit(url).port
+
+
+@pytest.fixture
+def proxy(redis_url):
+    with Proxy(port_of(redis_url)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def through(proxy):
+    bus = Bus(f"redis://127.0.0.1:{proxy.own_port}/0", "proxied")
+    yield bus
+    bus.clean()
+    bus.close()
+
+
+def test_the_proxy_passes_on_what_it_gets_in_both_directions(through):
+    text = "x" * 1_000_000
+    through.store_config(text)
+    assert through.load_config() == text
+
+
+def test_a_cut_breaks_what_is_open_and_work_goes_on_over_a_new_connection(proxy, through):
+    through.store_config("before")
+    assert proxy.cut() >= 1
+    assert through.load_config() == "before"
+
+
+def test_while_it_refuses_nobody_gets_through(proxy, through):
+    proxy.refusing = True
+    proxy.cut()
+    with pytest.raises(BrokerError, match="no Redis at"):
+        Bus(through.url, "proxied", connect_s=0.5)
+    proxy.refusing = False
+    assert not through.has_run()
+
+
+def test_a_slow_proxy_holds_every_piece_back(proxy, through):
+    proxy.delay_s = 0.1
+    started = time.monotonic()
+    through.has_run()
+    assert time.monotonic() - started >= 0.2  # there and back
+    proxy.delay_s = 0.0
+
+
+def test_a_set_clock_moves_the_time_of_day_and_no_steady_one(tmp_path):
+    try:
+        clock = Clock(tmp_path)
+    except OSError as error:
+        pytest.skip(str(error))
+    look = "import time, sys\nfor _ in sys.stdin: print(time.time(), time.monotonic(), flush=True)"
+    child = subprocess.Popen(
+        [sys.executable, "-c", look],
+        env=os.environ | clock.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def times():
+        child.stdin.write("\n")
+        child.stdin.flush()
+        return [float(word) for word in child.stdout.readline().split()]
+
+    for ahead_s in (0, 3600, -3600, 0):
+        clock.set(ahead_s)
+        wall, steady = times()
+        assert wall - time.time() == pytest.approx(ahead_s, abs=5)
+        assert steady == pytest.approx(time.monotonic(), abs=5)
+    child.communicate()
+
+
+def ahead_s(server):
+    """How far ahead the server's clock is, by the id of an entry that it makes."""
+    with damage.connect(server.port) as client:
+        entry_id = client.xadd("clock", {"x": "x"})
+        client.delete("clock")
+    return int(entry_id.split(b"-")[0]) / 1000 - time.time()
+
+
+def test_a_lease_given_while_the_clock_was_ahead_begins_when_it_is_back(tmp_path, wait_until):
+    try:
+        clock = Clock(tmp_path / "clock")
+    except OSError as error:
+        pytest.skip(str(error))
+    with EmbeddedServer(tmp_path / "redis", environment=clock.environment) as server:
+        dead, alive = Bus(server.url, "r", worker="dead"), Bus(server.url, "r", worker="alive")
+        dead.issue(a_ticket(1))
+        clock.set(3600)
+        wait_until(lambda: ahead_s(server) > 3000, "the server, which keeps the time for a moment, is ahead")
+        (held,) = dead.take(WorkStream.PROMPTS, count=1, block_s=1, lease_s=0.2)
+        clock.set(0)
+        wait_until(lambda: ahead_s(server) < 60, "it is back")
+
+        def taken():
+            return alive.take(WorkStream.PROMPTS, count=1, block_s=0.05, lease_s=0.2)
+
+        quiet_until = time.monotonic() + 0.6
+        while time.monotonic() < quiet_until:
+            assert taken() == []
+        alive.begin_future_leases()
+        found = []
+        wait_until(lambda: bool(found.extend(taken()) or found), "the lease ends")
+        assert found[0].entry_id == held.entry_id
+        for bus in (dead, alive):
+            bus.close()
+
+
+def test_a_filled_disk_takes_nothing_more_and_is_whole_again_without_the_ballast(tmp_path):
+    folder = tmp_path / "checkpoints"
+    try:
+        with small_disk(folder):
+            ballast = fill(folder)
+            with pytest.raises(OSError) as caught:  # noqa: PT011
+                (folder / "one").write_bytes(bytes(4096))
+            assert caught.value.errno == errno.ENOSPC
+            ballast.unlink()
+            (folder / "two").write_bytes(bytes(4096))
+            (folder / "one").unlink()
+    except OSError as error:
+        pytest.skip(str(error))
+    assert [path.name for path in folder.iterdir()] == ["two"]
+    assert not os.path.ismount(folder)
+
+
+@pytest.fixture
+def target(redis_url, bus, tmp_path):
+    bus.issue(a_ticket(1), a_ticket(2), a_ticket(3))
+    return Target(bus.run, tmp_path, port_of(redis_url))
+
+
+def groups(bus):
+    return [fields.get(b"g", b"").decode(errors="replace") for _, fields in bus._redis.xrange(bus.keys.prompts)]
+
+
+@pytest.mark.parametrize(
+    ("what", "holds"),
+    [
+        (damage.entry_twice, lambda left: len(left) == 4 and set(left) == {"1-1", "2-1", "3-1"}),
+        (damage.entry_moved, lambda left: sorted(left) == ["1-1", "2-1", "3-1"]),
+        (damage.entry_gone, lambda left: len(left) == 2),
+        (damage.entry_cut, lambda left: len(left) == 3 and len(set(left) & {"1-1", "2-1", "3-1"}) == 2),
+        (damage.entry_flipped, lambda left: len(left) == 3 and len(set(left) & {"1-1", "2-1", "3-1"}) == 2),
+    ],
+)
+def test_damage_to_an_entry_is_what_its_name_says(bus, target, what, holds):
+    assert what(target, random.Random(5))
+    assert holds(groups(bus)), groups(bus)
+
+
+@pytest.mark.parametrize("what", [damage.payload_cut, damage.payload_flipped, damage.payload_swapped])
+def test_damage_to_a_payload_changes_one_and_makes_up_none(bus, target, what):
+    keys = [bus.keys.group(f"{number}-1", "ticket") for number in (1, 2, 3)]
+    before = bus._redis.mget(keys)
+    assert what(target, random.Random(5))
+    assert sum(new != old for new, old in zip(bus._redis.mget(keys), before, strict=True)) == 1
+    assert set(bus.payload_sizes("1-1")) <= {"ticket"}
+
+
+def test_where_there_is_nothing_to_damage_nothing_happens(redis_url, bus, tmp_path):
+    target = Target(bus.run, tmp_path, port_of(redis_url))
+    for what in (damage.entry_cut, damage.payload_cut, damage.weights_flipped, damage.manifest_flipped):
+        assert what(target, random.Random(0)) is None
+    assert bus.depths()[WorkStream.PROMPTS] == 0

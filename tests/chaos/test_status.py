@@ -1,0 +1,138 @@
+"""``leeway status`` names the culprit of every stall that faults can make, with the exit code a monitor acts on."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+from leeway_rl.common.errors import BrokerError
+from leeway_rl.leeway import controls, status
+from leeway_rl.leeway.chaos.faults import FAULTS
+from leeway_rl.leeway.chaos.run import begun
+from leeway_rl.leeway.chaos.target import Target, fill, send
+
+from tests.integration.running import SMALL, leeway, metrics
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+SETTINGS = [word for word in SMALL if "=" in word] + [
+    "train.steps=100000",
+    "train.checkpoint_every=1",
+    "flow.max_staleness=1",
+    "broker.heartbeat_s=0.4",
+    "broker.lease_s=2",
+]
+
+
+def stopped(*roles):
+    def strike(target: Target):
+        pids = [pid for _, pid in target.processes(*roles)]
+        for pid in pids:
+            send(pid, signal.SIGSTOP)
+        return lambda: [send(pid, signal.SIGCONT) for pid in pids]
+
+    return strike
+
+
+def frozen(target):
+    pid = target.server()
+    send(pid, signal.SIGSTOP)
+    return lambda: send(pid, signal.SIGCONT)
+
+
+def out_of_memory(target):
+    return FAULTS["redis-memory"].strike(target, random.Random(0)).end
+
+
+def full_disk(target):
+    if target.disk is None:
+        pytest.skip(target.missing["disk"])
+    ballast = fill(target.disk)
+    return ballast.unlink
+
+
+def cut_off(target):
+    target.proxy.refusing = True
+    target.proxy.cut()
+
+    def end():
+        target.proxy.refusing = False
+
+    return end
+
+
+def paused(target):
+    url = f"redis://127.0.0.1:{target.port}/0"
+    controls.turn(url, target.run, "paused", "1")
+    return lambda: controls.turn(url, target.run, "paused", "0")
+
+
+STALLS = [
+    ("every rollout worker is stopped", stopped("rollout"), 8, "tickets wait for a rollout worker and none is alive"),
+    ("its process is named", stopped("rollout"), 8, "is here and stopped: kill -CONT"),
+    ("every verifier is stopped", stopped("verifier"), 8, "groups wait for a verifier and none is alive"),
+    ("the learner is stopped", stopped("learner"), 8, "no learner is alive (the last was lost"),
+    ("Redis is frozen", frozen, 4, "does not answer within 3 s: it is frozen or overloaded"),
+    ("Redis is out of memory", out_of_memory, 8, "Redis is out of memory"),
+    ("Redis is away", cut_off, 4, "no Redis at redis://127.0.0.1"),
+    ("the disk under the checkpoints is full", full_disk, 8, "checkpoints is full"),
+    ("an operator has paused the run", paused, 0, "the run is paused; leeway resume goes on"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One run under ``leeway up`` for every fault."""
+    runs = tmp_path_factory.mktemp("runs")
+    before = os.environ.copy()
+    for name in [name for name in os.environ if name.startswith("LEEWAY_")]:
+        del os.environ[name]
+    with begun("stalls", runs, ["tiny"], SETTINGS) as (target, process):
+        deadline = time.monotonic() + 120
+        while not metrics(target.folder):
+            assert time.monotonic() < deadline, "the first step"
+            assert process.poll() is None
+            time.sleep(0.1)
+        yield target
+    os.environ.update(before)
+
+
+def asked(target, capsys):
+    """(exit code, what it says, seconds it took) of ``leeway status``, by way of the proxy as the roles go."""
+    started = time.monotonic()
+    try:
+        code = status.show(f"redis://127.0.0.1:{target.proxy.own_port}/0", target.run, as_json=False)
+        said = capsys.readouterr().out
+    except BrokerError as error:
+        code, said = error.exit_code, str(error)
+    return code, " ".join(said.split()), time.monotonic() - started
+
+
+@pytest.mark.parametrize(("what", "strike", "code", "words"), STALLS, ids=[row[0] for row in STALLS])
+def test_the_culprit_is_named_in_seconds_and_afterwards_the_run_goes_on(
+    run, capsys, wait_until, what, strike, code, words
+):
+    seen = []
+    end = strike(run)
+    try:
+
+        def named():
+            seen.append(asked(run, capsys))
+            assert seen[-1][2] < 8, "it answers in a few seconds"
+            return seen[-1][0] == code and words in seen[-1][1]
+
+        try:
+            wait_until(named, what, 30)
+        except pytest.fail.Exception:
+            pytest.fail(f"{what}: {seen[-1]}")
+    finally:
+        end()
+    before = metrics(run.folder)[-1]["at"]
+    wait_until(lambda: metrics(run.folder)[-1]["at"] > before, "the run goes on", 60)
+
+
+def test_a_run_whose_learner_is_dead_says_so(tmp_path):
+    """``leeway up`` starts a dead learner again; alone, nobody does."""
+    done = leeway("status", "--run", "none", "--redis-url", "redis://127.0.0.1:1/0", cwd=tmp_path)
+    assert (done.returncode, "no Redis at" in done.stderr) == (4, True)
