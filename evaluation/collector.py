@@ -165,6 +165,8 @@ def rows_of(
     graded = count if scores is None else len(scores.verdicts)
     if not len(lengths_S) == len(responses.finished_S) == graded == count or ends[-1] != len(responses.tokens_T):
         raise DecodeError(f"{len(lengths_S)} responses, {graded} verdicts, {count} were asked for")
+    if scores is not None and scores.graded != responses.fingerprint:
+        raise DecodeError("the verdicts are of other responses")
     reasoning_open = opens_reasoning(text(ticket.prompt_tokens_P[-16:].tolist()))
     rows = []
     for index, (end, length) in enumerate(zip(ends, lengths_S, strict=True)):

@@ -455,14 +455,17 @@ def study(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Studies, as --list has them.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every study, and the table of all verdicts.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="Name the studies and what each asks.")] = False,
-    seeds: Annotated[str, typer.Option(help="Seeds, with commas; three or more give an interval.")] = "11,12,13",
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="Seeds, with commas; three or more give an interval. Each study's own by default."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps a run; 50 by default.", min=1)] = None,
     out: Annotated[Path, typer.Option(help="Folder of the pages.")] = Path("docs/studies"),
     runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs' CSV files.")] = Path("runs/studies"),
     jobs: Annotated[int | None, typer.Option(help="Runs side by side; a core each by default.", min=1)] = None,
 ) -> None:
     """The report's ablations at toy scale, and staleness: run, judge, write the pages. Goes on where it was stopped."""
-    words = [*(names or []), "--seeds", seeds, "--out", str(out), "--runs-dir", str(runs_dir)]
+    words = [*(names or []), *(["--seeds", seeds] if seeds else []), "--out", str(out), "--runs-dir", str(runs_dir)]
     words += ["--all"] if everything else []
     words += ["--list"] if listing else []
     words += ["--steps", str(steps)] if steps is not None else []

@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--all", action="store_true", dest="everything")
     parser.add_argument("--list", action="store_true", dest="listing")
-    parser.add_argument("--seeds", type=_seeds, default=[11, 12, 13])
+    parser.add_argument("--seeds", type=_seeds, default=None)
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--out", type=Path, default=Path("docs/studies"))
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/studies"))
@@ -51,11 +51,12 @@ def study(given: argparse.Namespace) -> None:
     from .runner import make_missing
 
     steps = given.steps or STEPS
-    runs = {each: each.runs(given.seeds, steps, given.runs_dir) for each in STUDIES.values()}
+    seeds = {each: given.seeds or each.seeds for each in STUDIES.values()}
+    runs = {each: each.runs(seeds[each], steps, given.runs_dir) for each in STUDIES.values()}
     make_missing([run for each in chosen for of in runs[each].values() for run in of], given.jobs)
     made = [each for each, settings in runs.items() if all(run.whole for of in settings.values() for run in of)]
-    findings = {each: write_page(each, runs[each], given.seeds, given.out) for each in made}
-    write_index(given.out, findings, given.seeds, steps)
+    findings = {each: write_page(each, runs[each], seeds[each], given.out) for each in made}
+    write_index(given.out, findings, steps)
     for each in chosen:
         for finding in findings[each]:
             print(f"{each.name:16} {finding.verdict:9}  {finding.claim.text}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .study import ADAPTIVE, ALIKE, FOUR, HELD, KEPT, TARGET, Setting, Study, quadruple
+from .study import ADAPTIVE, ALIKE, FOUR, HELD, KEPT, MORE_SEEDS, TARGET, Setting, Study, quadruple
 from .verdict import Claim
 
 ON = quadruple(1, 16, 16, 1)
@@ -17,6 +17,7 @@ def _each(settings: tuple[Setting, ...], other: Setting | None) -> tuple[tuple[s
 
 UPDATES = Study(
     name="updates",
+    seeds=MORE_SEEDS,
     title="More SGD updates a training step",
     question="Do more SGD updates on a rollout batch, by smaller mini-batches or by reuse, take entropy and accuracy?",
     source="4.4, ablation 6",
@@ -174,6 +175,7 @@ CONTROLLED2, CONTROLLED4 = (
 
 ADAPTIVE_ENTROPY = Study(
     name="adaptive-entropy",
+    seeds=MORE_SEEDS,
     title="Adaptive entropy control",
     question="Does the adaptive coefficient prevent the collapse that four updates a step bring, and is it steady?",
     source="4.5, ablation 9, and 3.2.5",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from .study import ADAPTIVE, ALIKE, HELD, TARGET, Setting, Study
+from .study import ADAPTIVE, ALIKE, HELD, MORE_SEEDS, TARGET, Setting, Study
 from .tail import Tail
 from .verdict import Claim
 
@@ -42,6 +42,7 @@ def _one(lag: int, control: str, correction: str, other: tuple[int, str, str] | 
 
 STALENESS = Study(
     name="staleness",
+    seeds=MORE_SEEDS,
     title="Staleness, entropy control and behaviour correction",
     question="What does data of exactly n versions' age cost in entropy and accuracy, and what helps?",
     source="4.5; not run",

@@ -58,6 +58,11 @@ class Setting:
         return " ".join(words) or "as the base"
 
 
+SEEDS = (11, 12, 13)
+MORE_SEEDS = (*SEEDS, 14, 15)
+"""Of studies that three seeds had left with undecided claims about entropy."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
     """A question and how it is answered."""
@@ -74,6 +79,7 @@ class Study:
     settings: tuple[Setting, ...]
     claims: tuple[Claim, ...]
     metrics: tuple[str, ...] = ("accuracy", "accuracy halfway", "entropy", "batch entropy")
+    seeds: tuple[int, ...] = SEEDS
     panels: tuple[str, ...] = ("entropy/policy", "evaluation/entropy", "evaluation/reward")
     """Columns that are drawn."""
     x_label: str = ""

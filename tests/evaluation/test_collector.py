@@ -39,11 +39,11 @@ def responses(ticket, *, version=0):
     )
 
 
-def scores(ticket):
+def scores(ticket, graded):
     right, nothing = (
         Verdict(kind=kind, reason=kind.value, seconds=0.0) for kind in (VerdictKind.CORRECT, VerdictKind.NO_ANSWER)
     )
-    return Scores(group_id=ticket.group_id, verdicts=(right, nothing), worker="v")
+    return Scores(group_id=ticket.group_id, verdicts=(right, nothing), graded=graded.fingerprint, worker="v")
 
 
 def generate(bus):
@@ -57,8 +57,8 @@ def generate(bus):
 def grade(bus):
     """Grade one group."""
     (job,) = bus.take(WorkStream.RESPONSES, count=1, block_s=5.0, lease_s=30.0)
-    ticket, _ = bus.responses(job.group_id)
-    bus.hand_over_scores(job, scores(ticket))
+    ticket, found = bus.responses(job.group_id)
+    bus.hand_over_scores(job, scores(ticket, found))
 
 
 class Collecting:
@@ -82,7 +82,8 @@ class Collecting:
 
 def test_rows_say_what_was_sampled_and_what_it_is_worth():
     ticket = a_ticket(prompt_id="p", group_size=2)
-    first, second = rows_of(ticket, responses(ticket, version=4), scores(ticket), text)
+    sampled = responses(ticket, version=4)
+    first, second = rows_of(ticket, sampled, scores(ticket, sampled), text)
     assert first == {
         "id": "p",
         "index": 0,
@@ -109,7 +110,7 @@ def test_what_the_verifier_failed_on_keeps_its_responses():
 def test_parts_that_do_not_fit_are_no_rows():
     ticket = a_ticket(prompt_id="p", group_size=3)
     with pytest.raises(DecodeError, match="2 responses, 2 verdicts, 3 were asked for"):
-        rows_of(ticket, responses(ticket), scores(ticket), text)
+        rows_of(ticket, responses(ticket), scores(ticket, responses(ticket)), text)
 
 
 def test_every_problem_is_asked_once_and_written(make_bus, tmp_path):
@@ -123,7 +124,7 @@ def test_every_problem_is_asked_once_and_written(make_bus, tmp_path):
     store = ResponseStore(tmp_path)
     assert store.counts() == {"p0": 2, "p1": 2, "p2": 2}
     assert worker.depths() == {"prompts": 0, "responses": 0, "scored": 0, "dead_letters": 0}
-    assert worker.missing(["0-1", "1-1", "2-1"]) == ["0-1", "1-1", "2-1"]  # the payloads are forgotten
+    assert worker.astray(["0-1", "1-1", "2-1"]) == (["0-1", "1-1", "2-1"], [])  # the payloads are forgotten
 
 
 def test_a_collector_that_follows_a_killed_one_takes_over_what_was_done_and_asks_no_more(make_bus, tmp_path):
@@ -134,7 +135,7 @@ def test_a_collector_that_follows_a_killed_one_takes_over_what_was_done_and_asks
         generate(worker)
     for _ in range(3):
         grade(worker)
-    ResponseStore(tmp_path).append(rows_of(asked[0], responses(asked[0]), scores(asked[0]), text))
+    ResponseStore(tmp_path).append(rows_of(asked[0], responses(asked[0]), scores(asked[0], responses(asked[0])), text))
     assert len(first.scored(count=2, block_s=1.0)) == 2  # leased to it, and it is gone
 
     collecting = Collecting(make_bus("next"), tmp_path, asked)
@@ -186,7 +187,7 @@ def test_a_redis_that_came_back_empty_gets_the_tickets_again(make_bus, tmp_path,
     thread.start()
     wait_until(lambda: worker.depths()["prompts"] == 1, "the ticket is issued")
     worker.clean()
-    wait_until(lambda: mended and worker.missing(["0-1"]) == [], "the ticket is there again")
+    wait_until(lambda: mended and worker.astray(["0-1"]) == ([], []), "the ticket is there again")
     generate(worker)
     grade(worker)
     thread.join(20)

@@ -74,7 +74,7 @@ def test_a_page_has_intervals_verdicts_figure_and_data(runs, tmp_path):
 
 def test_the_index_is_a_table_of_all_verdicts(runs, tmp_path):
     findings = write_page(STUDY, runs, SEEDS, tmp_path)
-    write_index(tmp_path, {STUDY: findings}, SEEDS, 12)
+    write_index(tmp_path, {STUDY: findings}, 12)
     index = (tmp_path / "README.md").read_text()
     assert "| [A made-up study](made-up.md) | less entropy | agrees | **agrees** |" in index
     assert "1 agrees, 1 disagrees, 0 undecided" in index
