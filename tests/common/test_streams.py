@@ -107,6 +107,27 @@ def test_work_of_an_older_incarnation_is_turned_away(bus):
     assert bus.depths()["prompts"] == 1
 
 
+def test_what_a_learner_that_died_left_of_a_group_given_up_goes_with_the_next_start(bus):
+    bus.issue(a_ticket())
+    (job,) = take(bus)
+    bus.give_up(job, "the engine burnt down")
+    assert bus.payload_sizes("7-1") != {}
+    bus.clear_work()
+    assert bus.payload_sizes("7-1") == {}
+
+
+def test_scores_of_responses_that_went_with_the_data_are_turned_away_and_the_group_is_made_again(bus):
+    bus.issue(a_ticket())
+    (job,) = take(bus)
+    bus.hand_over_responses(job, some_responses(a_ticket()))
+    (job,) = take(bus, WorkStream.RESPONSES)
+    bus.clean()
+    bus.ensure_groups()
+    bus.issue(a_ticket())
+    assert bus.hand_over_scores(job, some_scores(a_ticket())) is HandOver.GONE
+    assert (bus.depths()["prompts"], bus.depths()["scored"]) == (1, 0)
+
+
 def test_a_group_given_up_reaches_the_learner_and_the_dead_letters(bus):
     bus.issue(a_ticket())
     (job,) = take(bus)
