@@ -396,6 +396,15 @@ def test_a_scored_group_whose_announcement_was_lost_on_the_way_is_taken_in(flow,
     wait_until(lambda: intake.depth() == (4, 1), "ticket 0 is ready")
 
 
+def test_a_worker_that_cannot_read_the_newest_weights_has_them_written_again(flow, wait_until):
+    intake, worker, _ = flow
+    asked = []
+    intake.on_unreadable = lambda stamp: asked.append(stamp) or True
+    worker.tell_unreadable(3, 1)
+    wait_until(lambda: asked == [(1, 3)], "the request")
+    wait_until(lambda: worker.asked(1).unreadable is None, "it is taken off")
+
+
 def test_under_an_injected_lag_every_group_is_exactly_so_old(begin, wait_until):
     intake, worker, ledger = begin("flow.max_staleness=5", "flow.inject_lag=1")
     for version, (first, second) in enumerate([(0, 1), (2, 3), (4, 5)]):
