@@ -380,7 +380,12 @@ class Intake:
 
     def _take_in(self, entry: ScoredEntry, payload: tuple[bytes | None, bytes | None]) -> None:
         number, incarnation = (int(part) for part in entry.group_id.split("-"))
-        if incarnation != self.incarnation or number not in self.book.live or self.book.live[number].ready:
+        if incarnation == self.incarnation and number in self.book.live and self.book.live[number].ready:
+            # Told of again: by a worker that gave up what another had finished, or because Redis had been emptied. What
+            # is ready keeps its payload, which other ranks fetch.
+            self._entries[number] = self._entries[number] if entry.entry_id is None else entry
+            return
+        if incarnation != self.incarnation or number not in self.book.live:
             self.orphaned += incarnation != self.incarnation
             self.bus.settle([entry])
             return

@@ -396,6 +396,21 @@ def test_a_scored_group_whose_announcement_was_lost_on_the_way_is_taken_in(flow,
     wait_until(lambda: intake.depth() == (4, 1), "ticket 0 is ready")
 
 
+def test_a_group_that_is_ready_keeps_its_payload_when_a_late_worker_gives_it_up(flow, wait_until):
+    intake, worker, _ = flow
+    late = lease(worker, 0)
+    ticket = worker.ticket(late.group_id)
+    worker.hand_over_responses(late, some_responses(ticket))
+    (job,) = worker.take(WorkStream.RESPONSES, count=1, block_s=2, lease_s=60)
+    worker.hand_over_scores(job, some_scores(ticket))
+    wait_until(lambda: intake.depth()[1] == 1, "it is ready")
+    worker.give_up(late, "out of memory")
+    play(worker, 1)
+    wait_until(lambda: intake.depth()[1] == 2, "what came after the letter is ready too")
+    assert worker.scored_group("0-1") is not None
+    assert intake.refunds["poison"] == 0
+
+
 def test_a_worker_that_cannot_read_the_newest_weights_has_them_written_again(flow, wait_until):
     intake, worker, _ = flow
     asked = []
