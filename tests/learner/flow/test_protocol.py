@@ -14,10 +14,8 @@ import shutil
 import tempfile
 import uuid
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
 import redis
 from hypothesis import HealthCheck, event, settings
@@ -32,16 +30,12 @@ from hypothesis.stateful import (
 )
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.ledger import Ledger
-from leeway_rl.common.service import Service
-from leeway_rl.common.streams import GIVEN_BACK_MS, GROUP, Bus, WorkStream
+from leeway_rl.common.streams import Bus, WorkStream
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.learner.flow import intake as intake_module
-from leeway_rl.learner.flow.curriculum import Curriculum
-from leeway_rl.learner.flow.intake import Intake
-from leeway_rl.learner.flow.prompts import Prompt, PromptSource
-from leeway_rl.learner.train import make_book, open_ledger
 from leeway_rl.leeway.audit import audit
 
+from tests.learner.flow.pieces import Learner, silence
 from tests.samples import some_responses, some_scores
 
 MIXED, DULL = (VerdictKind.CORRECT, VerdictKind.WRONG), (VerdictKind.CORRECT, VerdictKind.CORRECT)
@@ -51,10 +45,6 @@ HISTORIES = int(os.environ.get("LEEWAY_TEST_HISTORIES", "15"))
 STEPS = 40 if HISTORIES < 100 else 80
 """Of a history."""
 PLAYED = Counter()
-PROMPTS = [
-    Prompt(prompt_id=f"p:{n}", tokens_P=np.array([3, n], np.uint32), ability="math", ground_truth=("4",))
-    for n in range(4)
-]
 
 
 class Died(BaseException):
@@ -88,32 +78,6 @@ class Dying:
         patch.setattr(Ledger, "write", write_line)
         patch.setattr(redis.Redis, "execute_command", lambda c, *w, **n: spending(c, command, *w, **n))
         patch.setattr(redis.client.Pipeline, "execute", lambda c, *w, **n: spending(c, pipeline, *w, **n))
-
-
-class Learner:
-    """What ``learn`` does, a piece at a time and without a model."""
-
-    def __init__(self, url, run, config, folder, state):
-        self.bus = Bus(url, run, worker=f"learner-{uuid.uuid4().hex[:6]}")
-        self.config, self.ledger, self.published = config, Ledger(folder / "ledger.jsonl"), -1
-        self.state, self.batch, self.intake = state, None, None
-
-    def begin(self):
-        book = make_book(self.config, self.state)
-        incarnation = self.bus.raise_incarnation(at_least=self.ledger.incarnation + 1)
-        open_ledger(self.ledger, self.bus, self.config, book, self.state, incarnation)
-        self.bus.clear_work()
-        service = Service(self.bus, "learner", lease_s=5, heartbeat_s=5)
-        curriculum = Curriculum(self.config, PromptSource(PROMPTS, seed=0))
-        self.intake = Intake(self.bus, service, book, curriculum, self.ledger, self.config, incarnation=incarnation)
-        if self.state is not None:
-            self.intake.restore(self.state)
-        self.published = book.version
-        self.intake.issue_again()
-
-    def close(self):
-        self.ledger._file.close()  # nothing is in Python's buffer: every line is flushed
-        self.bus.close()
 
 
 class Protocol(RuleBasedStateMachine):
@@ -318,18 +282,9 @@ class Protocol(RuleBasedStateMachine):
         if back:
             worker.give_back([job])
         else:
-            self.silence(worker, job)
+            silence(self.desk, job)
         if then is not None:
             self.take(stream, then)
-
-    def silence(self, worker, job):
-        stream = job.stream
-        key = worker._stream(stream)
-        with suppress(redis.exceptions.ResponseError):  # the group went with the data
-            for pending in self.desk._redis.xpending_range(key, GROUP, job.entry_id, job.entry_id, 1):
-                owner, count = pending["consumer"], pending["times_delivered"]
-                known = {"idle": GIVEN_BACK_MS, "retrycount": count, "justid": True}
-                self.desk._redis.xclaim(key, GROUP, owner, 0, [job.entry_id], **known)
 
     # --- others ---------------------------------------------------------------------------------------------------
 
@@ -374,7 +329,9 @@ class Protocol(RuleBasedStateMachine):
         there |= {fields[b"g"].decode() for _, fields in letters}
         intake = self.learner.intake
         for number, live in intake.book.live.items():
-            assert live.ready or f"{number}-{intake.incarnation}" in there, f"ticket {number} is lost"
+            group_id = f"{number}-{intake.incarnation}"
+            assert live.ready or group_id in there, f"ticket {number} is lost"
+            assert not live.ready or len(self.desk.payload_sizes(group_id)) == 3, f"ticket {number}'s payload is lost"
 
     def teardown(self):
         if not hasattr(self, "desk"):
