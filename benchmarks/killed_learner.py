@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/killed_learner.py [--every 1] [--side-by-side 6]
+    python benchmarks/killed_learner.py [--every 1] [--only TEXT] [--side-by-side 6]
 
 One run at η = 0 is left alone, and every write of its learner is noted: lines of the ledger, requests that change
 Redis, files opened for writing, renamed, removed. Then for every such point a run is made whose learner is killed there
@@ -362,6 +362,7 @@ def main() -> None:
     """Print how many runs ended as the one left alone; exit with 1 if one did not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="try every so manieth point")
+    parser.add_argument("--only", default="", help="of these the points whose name has this in it")
     parser.add_argument("--side-by-side", type=int, default=6, help="runs at a time")
     parser.add_argument("--transports", nargs="+", default=["redis", "file"], choices=["redis", "file"])
     given = parser.parse_args()
@@ -378,6 +379,7 @@ def main() -> None:
             assert played(url, home, [once], 1) == [expected], (home / f"{once.name}.outcome").read_text()
             again = points(home / f"{once.name}.trace-1")
             deaths = [(at,) for at in first[:: given.every]] + [(in_the_middle, at) for at in again[:: given.every]]
+            deaths = [each for each in deaths if given.only in each[-1][0]]
             cases = [
                 Case(f"{transport}-{number}", transport, each, emptied=number % 2 == 1)
                 for number, each in enumerate(deaths)
