@@ -343,10 +343,21 @@ class Bus:
             group_id = self._group_of(stream, entry_id.decode(), fields)
             if group_id is None:
                 continue
-            (pending,) = self._redis.xpending_range(key, GROUP, entry_id, entry_id, 1)
-            attempt = int(pending["times_delivered"])
-            jobs.append(Job(stream=stream, entry_id=entry_id.decode(), group_id=group_id, attempt=attempt))
+            attempt = self._attempts(key, entry_id)
+            if attempt is not None:
+                jobs.append(Job(stream=stream, entry_id=entry_id.decode(), group_id=group_id, attempt=attempt))
         return jobs
+
+    def _attempts(self, key: str, entry_id: bytes) -> int | None:
+        """How often an entry that we have just claimed was delivered; None where it is gone since: the silent worker
+        came back and handed it over, or the learner has started over."""
+        try:
+            pending = self._redis.xpending_range(key, GROUP, entry_id, entry_id, 1)
+        except redis.exceptions.ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            return None
+        return int(pending[0]["times_delivered"]) if pending else None
 
     def renew(self, jobs: Sequence[Job]) -> set[str]:
         """Renew the leases of ``jobs`` (one stream); returns the entry ids that are still ours."""

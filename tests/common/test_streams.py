@@ -86,6 +86,27 @@ def test_more_threads_than_a_hundred_may_wait_for_work_at_once(bus):
         assert list(threads.map(wait, range(130))) == [[]] * 130
 
 
+@pytest.mark.parametrize("meanwhile", ["handed over", "started over"])
+def test_an_entry_that_goes_just_as_it_is_claimed_is_passed_over(make_bus, wait_until, monkeypatch, meanwhile):
+    silent, other = make_bus("silent"), make_bus("other")
+    silent.issue(a_ticket())
+    (held,) = take(silent)
+    claim, claimed = other._redis.xautoclaim, []
+
+    def just_before(*words, **named):
+        reply = claim(*words, **named)
+        if reply[1]:
+            claimed.append(reply[1])
+            if meanwhile == "handed over":
+                silent.hand_over_responses(held, some_responses(a_ticket()))
+            else:
+                silent._redis.delete(silent.keys.prompts)
+        return reply
+
+    monkeypatch.setattr(other._redis, "xautoclaim", just_before)
+    wait_until(lambda: take(other) == [] and claimed != [], "the lease ends")
+
+
 def test_the_second_of_two_workers_hands_over_nothing(make_bus, wait_until):
     first, second = make_bus("first"), make_bus("second")
     first.issue(a_ticket())
