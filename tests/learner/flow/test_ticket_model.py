@@ -30,10 +30,8 @@ SMALL = [
 MORE = [
     (0, {"crashes": 1, "empties": 1, "given_up": 1}),
     (0, {"crashes": 2, "given_up": 1, "dull": 1}),
-    (1, {"crashes": 1, "deaths": 1, "empties": 1}),
-    (1, {"crashes": 1, "deaths": 1, "given_up": 1}),
 ]
-"""Minutes, and gigabytes at the most."""
+"""Minutes."""
 STREAMS = list(WorkStream)
 KINDS = {False: (VerdictKind.CORRECT, VerdictKind.WRONG), True: (VerdictKind.CORRECT, VerdictKind.CORRECT)}
 
@@ -162,7 +160,7 @@ def expected(state):
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("number", range(200 if LARGE else 12))
+@pytest.mark.parametrize("number", range(60 if LARGE else 12))
 def test_what_the_model_says_the_code_does(number, make_bus, tmp_path, monkeypatch):
     monkeypatch.setattr(intake_module, "MEND_S", 0.0)
     dice = random.Random(number)
