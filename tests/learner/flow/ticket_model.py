@@ -85,6 +85,8 @@ class Rules:
         letters, s = s.letters, replace(s, streams=(*s.streams[:2], scored), letters=())
         for group in [*arrived, *letters]:
             ticket, incarnation = group
+            if incarnation == s.incarnation and (ticket, True) in s.live:
+                continue  # told of again: what is ready keeps its payload
             if incarnation != s.incarnation or (ticket, False) not in s.live:
                 s = settled(s, group)
             elif group in arrived and (group, 2) in s.parts:
