@@ -7,7 +7,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo smollm2 test fuzz chaos check format clean
+.PHONY: setup demo smollm2 test fuzz soak chaos check format clean
 
 setup: .venv/.ready
 
@@ -33,6 +33,9 @@ test: setup  ## everything, real parts included
 
 fuzz: setup  ## a million mutated messages through the codec and the weight reader; about five minutes
 	$(BIN)/python benchmarks/fuzz_codec.py
+
+soak: setup  ## 20,000 groups at the fastest setting, two hours at most: does anything leak? about four minutes
+	$(BIN)/python benchmarks/soak.py
 
 chaos: setup  ## the proof that runs survive faults of every kind; about an hour
 	$(BIN)/python benchmarks/chaos.py

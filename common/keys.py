@@ -65,6 +65,11 @@ class Keys:
         return self.prefix + "weights:leases"
 
     @property
+    def unreadable(self) -> str:
+        """String: ``incarnation|version|worker``, of the newest weights that a worker could not read."""
+        return self.prefix + "weights:unreadable"
+
+    @property
     def metrics(self) -> str:
         """Stream: what the roles measure; one sink reads it."""
         return self.prefix + "metrics"

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 RedisError = redis.exceptions.RedisError
 
-WEIGHTS = "weights"  # ``where`` of a letter that the learner answers by publishing the newest version again, whole
+WEIGHTS = "weights"  # ``where`` of a letter on a manifest that cannot be read
 DAMAGED = "damaged "  # before the stream in ``where`` of a letter that is a record alone: the group is made again
 GROUP = "workers"  # consumer group of every work stream
 _URL_ADVICE = f"not an address; {HELP} In a password write / as %2F, @ as %40, : as %3A, # as %23"
@@ -53,7 +53,7 @@ end
 return 0
 """
 
-# KEYS: ticket, this stream, next stream, payload. ARGV: consumer group, entry id, payload bytes, group id.
+# KEYS: the part it is made from, this stream, next stream, payload. ARGV: consumer group, entry id, bytes, group id.
 _HAND_OVER = """
 local outcome = 'gone'
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -150,6 +150,20 @@ class ScoredEntry:
     """The reason, where the group was given up."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the learner looks for at every turn of its pump."""
+
+    lost: bool
+    """Redis has come back empty."""
+    controls: dict[str, str]
+    """As ``Bus.controls`` gives them."""
+    retries: dict[str, str]
+    """As ``Bus.retries`` gives them."""
+    unreadable: tuple[int, int, str] | None
+    """(incarnation, version, worker), where a worker could not read the newest weights."""
+
+
 class Bus:
     """One process's connection to one run."""
 
@@ -175,8 +189,8 @@ class Bus:
         """What this process has measured last."""
         self._reclaimed_at = 0.0
         self._letter_id = "0"  # the newest dead letter that ``scored`` has told of
-        self.weights_damaged = False
-        """Whether ``scored`` has come upon a letter of somebody who could not read the weights."""
+        self.manifest_damaged = False
+        """Whether ``scored`` has come upon a letter of somebody who could not read a manifest of the weights."""
         self._told: set[bytes] = set()  # entries of the weights stream that a dead letter was written for
         self._check_reachable(connect_s, time.monotonic() + patience_s)
         backoff = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
@@ -285,8 +299,10 @@ class Bus:
         for stream in WorkStream:
             for _, fields in self._redis.xrange(self._stream(stream)):
                 group_ids.add(fields.get(b"g", b"").decode(errors="replace"))
+        # Given up, and on no stream any more: who died before it refunded them left their payloads.
+        given_up = {letter["g"] for letter in self.dead_letters()} - group_ids - {""}
         pipe = self._redis.pipeline(transaction=True)
-        for group_id in group_ids:
+        for group_id in group_ids | given_up:
             pipe.delete(*self.keys.parts(group_id))
         for stream in WorkStream:
             pipe.delete(self._stream(stream))
@@ -314,12 +330,12 @@ class Bus:
             self.issue(*tickets)
 
     def take(self, stream: WorkStream, *, count: int, block_s: float, lease_s: float) -> list[Job]:
-        """Lease at most ``count`` entries: first those whose taker has gone silent, then new ones for ``block_s``."""
+        """Lease at most ``count`` entries: first those whose taker has gone silent, then new ones for ``block_s`` (0:
+        without waiting)."""
         jobs = self._reclaim(stream, count, lease_s)
         if len(jobs) == count:
             return jobs
-        block_ms = None if jobs else max(1, int(block_s * 1000))
-        entries = self._read(stream, count - len(jobs), block_ms)
+        entries = self._read(stream, count - len(jobs), 0.0 if jobs else block_s)
         fresh = [
             Job(stream=stream, entry_id=entry_id, group_id=group_id, attempt=1)
             for entry_id, fields in entries
@@ -336,9 +352,10 @@ class Bus:
         self._acknowledge(stream, entry_id)
         return None
 
-    def _read(self, stream: WorkStream, count: int, block_ms: int | None) -> list[tuple[str, dict[bytes, bytes]]]:
+    def _read(self, stream: WorkStream, count: int, block_s: float) -> list[tuple[str, dict[bytes, bytes]]]:
+        unread, block_ms = {self._stream(stream): ">"}, _block_ms(block_s)
         try:
-            reply = self._redis.xreadgroup(GROUP, self.worker, {self._stream(stream): ">"}, count=count, block=block_ms)
+            reply = self._redis.xreadgroup(GROUP, self.worker, unread, count=count, block=block_ms)
         except redis.exceptions.ResponseError as error:
             if not re.match("NOGROUP|UNBLOCKED", str(error)):  # the second: it went away while we waited at it
                 raise
@@ -364,12 +381,21 @@ class Bus:
             group_id = self._group_of(stream, entry_id.decode(), fields)
             if group_id is None:
                 continue
-            pending = self._redis.xpending_range(key, GROUP, entry_id, entry_id, 1)
-            if not pending:  # the worker that was silent has handed it over this moment
-                continue
-            attempt = int(pending[0]["times_delivered"])
-            jobs.append(Job(stream=stream, entry_id=entry_id.decode(), group_id=group_id, attempt=attempt))
+            attempt = self._attempts(key, entry_id)
+            if attempt is not None:
+                jobs.append(Job(stream=stream, entry_id=entry_id.decode(), group_id=group_id, attempt=attempt))
         return jobs
+
+    def _attempts(self, key: str, entry_id: bytes) -> int | None:
+        """How often an entry that we have just claimed was delivered; None where it is gone since: the silent worker
+        came back and handed it over, or the learner has started over."""
+        try:
+            pending = self._redis.xpending_range(key, GROUP, entry_id, entry_id, 1)
+        except redis.exceptions.ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            return None
+        return int(pending[0]["times_delivered"]) if pending else None
 
     def renew(self, jobs: Sequence[Job]) -> set[str]:
         """Renew the leases of ``jobs`` (one stream); returns the entry ids that are still ours."""
@@ -445,9 +471,12 @@ class Bus:
 
     def _pass_on(self, job: Job, part: str, body: bytes, onward: WorkStream) -> HandOver:
         self.bytes_out += len(body)
-        ticket, payload = self.keys.group(job.group_id, "ticket"), self.keys.group(job.group_id, part)
+        # What it was made from must still be there: a Redis that lost its data may have the ticket again, and not yet
+        # the responses that these scores are of.
+        made_from = self.keys.group(job.group_id, PARTS[PARTS.index(part) - 1])
+        payload = self.keys.group(job.group_id, part)
         outcome = self._hand_over(
-            keys=[ticket, self._stream(job.stream), self._stream(onward), payload],
+            keys=[made_from, self._stream(job.stream), self._stream(onward), payload],
             args=[GROUP, job.entry_id, body, job.group_id],
         )
         return HandOver(outcome.decode())
@@ -477,8 +506,8 @@ class Bus:
     # --- the learner's end --------------------------------------------------------------------------------------------
 
     def scored(self, *, count: int, block_s: float) -> list[ScoredEntry]:
-        """Newly scored or given-up groups. The scored ones stay pending until ``settle``."""
-        entries = self._read(WorkStream.SCORED, count, max(1, int(block_s * 1000)))
+        """Newly scored or given-up groups, waited for as in ``take``. The scored ones stay pending until ``settle``."""
+        entries = self._read(WorkStream.SCORED, count, block_s)
         scored = [
             ScoredEntry(entry_id=entry_id, group_id=group_id, failed=None)
             for entry_id, fields in entries
@@ -492,7 +521,7 @@ class Bus:
             for entry_id, fields in entries:
                 self._letter_id = entry_id.decode()
                 text = {key: value.decode(errors="replace") for key, value in fields.items()}
-                self.weights_damaged |= text.get(b"where") == WEIGHTS
+                self.manifest_damaged |= text.get(b"where") == WEIGHTS
                 by_worker = text.get(b"where") in (WorkStream.PROMPTS, WorkStream.RESPONSES)
                 if by_worker and GROUP_ID.fullmatch(text.get(b"g", "")):
                     found.append(ScoredEntry(entry_id=None, group_id=text[b"g"], failed=text.get(b"reason", "")))
@@ -516,10 +545,22 @@ class Bus:
         pipe.unlink(*[key for entry in settled for key in self.keys.parts(entry.group_id)])
         pipe.execute()
 
-    def holds_run(self, incarnation: int) -> bool:
-        """Whether Redis still has what the learner of ``incarnation`` put there, or has come back empty."""
-        number, config = self._redis.mget(self.keys.incarnation, self.keys.config)
-        return config is not None and number is not None and int(number) >= incarnation
+    def asked(self, incarnation: int) -> Asked:
+        """Whether Redis still has what the learner of ``incarnation`` put there, and what others ask of it, in one
+        round trip."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.mget(self.keys.incarnation, self.keys.config)
+        pipe.hgetall(self.keys.controls)
+        pipe.hgetall(self.keys.retries)
+        pipe.get(self.keys.unreadable)
+        (number, config), controls, retries, told = pipe.execute()
+        found = re.fullmatch(rb"(\d{1,18})\|(\d{1,18})\|(.*)", told or b"")
+        return Asked(
+            lost=config is None or number is None or int(number) < incarnation,
+            controls=_texts(controls),
+            retries=_texts(retries),
+            unreadable=found and (int(found[1]), int(found[2]), found[3].decode(errors="replace")),
+        )
 
     def restore_run(self, config: str, incarnation: int, controls: dict[str, str]) -> None:
         """Give a Redis that came back empty what it held beside groups and weights."""
@@ -642,6 +683,14 @@ class Bus:
         for index in range(manifest.chunks):
             self._redis.delete(self.keys.weight_chunk(manifest.version, manifest.incarnation, index))
 
+    def tell_unreadable(self, version: int, incarnation: int) -> None:
+        """Say that the newest version cannot be read: the learner then writes it again, whole."""
+        self._redis.set(self.keys.unreadable, f"{incarnation}|{version}|{self.worker}")
+
+    def forget_unreadable(self) -> None:
+        """The learner has seen to it."""
+        self._redis.delete(self.keys.unreadable)
+
     def lease_version(self, worker: str, version: int, seconds: float) -> None:
         """Keep a version from being deleted while ``worker`` loads it."""
         self._redis.zadd(self.keys.weight_leases, {f"{version}|{worker}": time.time() + seconds})
@@ -693,7 +742,7 @@ class Bus:
 
     def state(self) -> dict[str, str]:
         """What the learner last said of the run; empty before its first word."""
-        return {key.decode(): value.decode() for key, value in self._redis.hgetall(self.keys.state).items()}
+        return _texts(self._redis.hgetall(self.keys.state))
 
     def depths(self) -> dict[str, int]:
         """Entries queued or under way on each work stream, and the dead letters."""
@@ -733,7 +782,7 @@ class Bus:
 
     def controls(self) -> dict[str, str]:
         """Live controls as last set by an operator."""
-        return {key.decode(): value.decode() for key, value in self._redis.hgetall(self.keys.controls).items()}
+        return _texts(self._redis.hgetall(self.keys.controls))
 
     def emit(self, record: dict[str, Any]) -> None:
         """Send a record of measurements to the sink."""
@@ -747,8 +796,7 @@ class Bus:
 
     def metrics_after(self, last_id: str, block_s: float = 0.0) -> list[tuple[str, dict[str, Any]]]:
         """At most 1000 records after ``last_id`` (``0``: from the first), oldest first; a broken one is empty."""
-        block = max(1, int(block_s * 1000)) if block_s else None
-        reply = self._redis.xread({self.keys.metrics: last_id}, count=1000, block=block)
+        reply = self._redis.xread({self.keys.metrics: last_id}, count=1000, block=_block_ms(block_s))
         found = []
         for _, entries in reply or ():
             for entry_id, fields in entries:
@@ -810,7 +858,7 @@ class Bus:
 
     def retries(self) -> dict[str, str]:
         """Groups whose prompts an operator asked for again, and the ticket that took each over, empty before that."""
-        return {key.decode(): value.decode() for key, value in self._redis.hgetall(self.keys.retries).items()}
+        return _texts(self._redis.hgetall(self.keys.retries))
 
     def payload_sizes(self, group_id: str) -> dict[str, int]:
         """Bytes of what Redis still holds of a group: ticket, responses, scores."""
@@ -836,6 +884,15 @@ class Bus:
 
     def _stream(self, stream: WorkStream) -> str:
         return self.keys.prefix + stream.value
+
+
+def _texts(found: dict[bytes, bytes]) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in found.items()}
+
+
+def _block_ms(seconds: float) -> int | None:
+    """What BLOCK takes: None does not wait, 0 would do so for ever."""
+    return max(1, int(seconds * 1000)) if seconds else None
 
 
 def refused_or_lost(error: RedisError) -> str:

@@ -35,6 +35,7 @@ DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 _SAFETENSORS_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 _IO_BYTES = 16 * 1024 * 1024
 _FETCH_ATTEMPTS = 4
+_REWRITES = 3  # of one version, for readers that cannot read it: one on a broken machine must not keep us at it
 
 
 class Stamp(NamedTuple):
@@ -74,6 +75,7 @@ class WeightBus(Protocol):
     def lease_version(self, worker: str, version: int, seconds: float) -> None: ...
     def release_version(self, worker: str, version: int) -> None: ...
     def leased_versions(self) -> set[int]: ...
+    def tell_unreadable(self, version: int, incarnation: int) -> None: ...
 
 
 def stamp_of(manifest: Manifest) -> Stamp:
@@ -154,6 +156,7 @@ class WeightPublisher:
         self._store = _store(transport, bus, folder, chunk_bytes)
         self._last: tuple[Manifest, FlatWeights] | None = None
         self._since_keyframe = 0
+        self._rewritten = 0
         self._lock = threading.Lock()  # ``repair`` may come from another thread
         if isinstance(self._store, _FileStore):
             self._store.sweep(incarnation, {stamp_of(manifest) for manifest in bus.manifests()})
@@ -168,24 +171,17 @@ class WeightPublisher:
         with self._lock:
             return self._publish(version, weights, checksum(weights.buffer))
 
-    def repair(self) -> bool:
-        """Publish the last version again, whole, where Redis does not have it any more; whether that was so."""
+    def repair(self, unreadable: Stamp | None = None) -> bool:
+        """Publish the last version again, whole, where Redis does not have it any more, or where it is the version that
+        a reader found ``unreadable`` (three times at most); whether that was so."""
         with self._lock:
             if self._last is None:
                 return False
             before, weights = self._last
+            if unreadable == stamp_of(before) and self._rewritten < _REWRITES:
+                self._rewritten += 1
+                self._delete(before)
             return self._publish(before.version, weights, before.checksum) is not before
-
-    def renew(self) -> None:
-        """Publish the last version again, whole, over what a reader has found damaged."""
-        with self._lock:
-            if self._last is None:
-                return
-            before, weights = self._last
-            self._refuse_if_superseded(self._bus.manifests())
-            self._bus.delete_version(before)
-            self._last = (self._write(before.version, weights, None, before.checksum), weights)
-            self._since_keyframe = 0
 
     def _publish(self, version: int, weights: FlatWeights, digest: str) -> Manifest:
         present = self._bus.manifests()
@@ -198,7 +194,7 @@ class WeightPublisher:
                 return again
             base = None
         else:
-            base = self._base(weights, present)
+            base, self._rewritten = self._base(weights, present), 0
         manifest = self._write(version, weights, base, digest)
         self._last = (manifest, weights)
         self._since_keyframe = 0 if base is None else self._since_keyframe + 1
@@ -246,10 +242,13 @@ class WeightPublisher:
         stay = needed(manifests, self._bus.leased_versions(), self._keep)
         for manifest in manifests:
             if stamp_of(manifest) not in stay:
-                # The manifest first: what is announced should be there.
-                self._bus.delete_version(manifest)
-                if isinstance(self._store, _FileStore):
-                    self._store.delete(manifest)
+                self._delete(manifest)
+
+    def _delete(self, manifest: Manifest) -> None:
+        # The manifest first: what is announced should be there.
+        self._bus.delete_version(manifest)
+        if isinstance(self._store, _FileStore):
+            self._store.delete(manifest)
 
 
 class WeightReader:
@@ -295,9 +294,10 @@ class WeightReader:
 
         Does not wait for versions to come. Raises ``WeightsError`` where nothing as new as ``min_version`` is
         published or the newest version cannot be read whole after several attempts; what was held is then still
-        held. Needs memory for two versions and a chunk.
+        held, and in the second case the learner is asked to publish it again, whole. Needs memory for two versions
+        and a chunk.
         """
-        problem = "no version is published"
+        problem, unreadable = "no version is published", None
         for attempt in range(_FETCH_ATTEMPTS):
             if attempt:
                 time.sleep(self._retry_pause_s * attempt)
@@ -312,22 +312,28 @@ class WeightReader:
             if target is None or stamp_of(target) == self.stamp:
                 assert self._held is not None
                 return version, self._held
+            if target.full_bytes > self._max_bytes:
+                limit = f"a version of {target.full_bytes} bytes, at most {self._max_bytes} fit on this machine"
+                problem, unreadable = f"version {version} of incarnation {target.incarnation}: {limit}", None
+                break
             try:
                 # After a failure what we hold is under suspicion as well: start from the keyframe.
                 self._held = self._load(target, manifests, use_held=attempt == 0)
             except WeightsError as error:
                 problem = f"version {target.version} of incarnation {target.incarnation}: {error}"
+                unreadable = target
                 continue
             self.stamp = stamp_of(target)
             return target.version, self._held
+        if unreadable is not None:
+            self._bus.tell_unreadable(unreadable.version, unreadable.incarnation)
         raise WeightsError(problem)
 
     def _target(self, manifests: list[Manifest]) -> Manifest | None:
-        """The newest manifest that is not from before what we hold: an older incarnation never comes back."""
+        """The newest manifest that is not from before what we hold: an older incarnation never comes back, and where
+        the version we hold is being written again, the one before it is the newest for a moment."""
         newest = max(manifests, key=stamp_of, default=None)
-        if newest is None or newest.incarnation < self.stamp.incarnation:
-            return None
-        return newest
+        return None if newest is None or stamp_of(newest) < self.stamp else newest
 
     def _load(self, target: Manifest, manifests: list[Manifest], use_held: bool) -> FlatWeights:
         held = self._held if use_held else None
@@ -336,8 +342,6 @@ class WeightReader:
             raise WeightsError("a version its deltas build on is not published any more")
         for manifest in chain:
             _check_manifest(manifest, target)
-        if target.full_bytes > self._max_bytes:
-            raise WeightsError(f"a version of {target.full_bytes} bytes, at most {self._max_bytes} fit on this machine")
         if chain[0].base is not None and held is not None and held.infos != target.tensors:
             raise WeightsError("a delta against tensors of other names or shapes")
         with _Lease(self._bus, self._worker, target.version, self._lease_s) as lease:

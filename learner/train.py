@@ -102,16 +102,9 @@ class _Desk:
             keyframe_every=config.weights.keyframe_every,
         )
         self.intake = Intake(bus, service, book, curriculum, self.ledger, config, incarnation=self.incarnation)
-        self.intake.on_loss, self.intake.on_damage = self.publisher.repair, self.publisher.renew
+        self.intake.on_loss = self.intake.on_unreadable = self.publisher.repair
         if state is not None:
-            curriculum.restore(state["curriculum"])
-            self.intake.entropy_target = state["entropy_target"]
-            self.intake.refunds.update(state["refunds"])
-            self.intake.tokens_expired = state["tokens_expired"]
-            self.intake.pacer.restore(state["pacing"])
-            self.intake.retries.restore(state["retries"])
-            self.intake.asked_bound = state["asked_bound"]
-            self.intake.guard.restore(state["guard"])
+            self.intake.restore(state)
         self.delay = DelayLine(config.flow.inject_lag)
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)

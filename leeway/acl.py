@@ -91,6 +91,7 @@ _ROLLOUT = [
     ("+xadd", "%W~", "responses"),
     ("+xrange +xread +get", "%R~", "weights", "weights:*"),
     ("+zadd +zrem", "~", "weights:leases"),
+    ("+set", "%W~", "weights:unreadable"),
 ]
 _VERIFIER = [
     (_TAKE, "~", "responses"),

@@ -19,7 +19,7 @@ from pathlib import Path
 from ..common.config import Config
 from ..common.errors import DecodeError, RoleDiedError, WeightsError
 from ..common.service import Service
-from ..common.streams import WEIGHTS, Bus, HandOver, Job, WorkStream
+from ..common.streams import Bus, HandOver, Job, WorkStream
 from ..common.tensors import tensors_of
 from ..common.types import Ticket
 from ..common.weights import WeightReader
@@ -28,7 +28,6 @@ from .engine import Engine
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0  # how often an idle loop looks whether it should stop
-TELL_S = 10.0  # how often at most a worker says that it cannot read the weights
 
 
 class RolloutWorker:
@@ -41,7 +40,6 @@ class RolloutWorker:
         self._loaded = threading.Condition()
         self._stamp = (0, -1)  # (incarnation, version) the engine samples with
         self._unreadable = ""  # why the newest version could not be read, where it could not
-        self._told_at = -TELL_S
 
     def run(self) -> None:
         """Work until asked to stop, until the run is finished, or until a loop cannot go on (raised here)."""
@@ -73,7 +71,7 @@ class RolloutWorker:
                 version, weights = self.reader.fetch()
             except WeightsError as error:
                 log.warning("no usable weights yet: %s", error)
-                self._tell_of_weights(str(error))
+                self._unreadable = str(error)
                 time.sleep(POLL_S)
                 continue
             started = time.monotonic()
@@ -93,13 +91,6 @@ class RolloutWorker:
                     "weights/paused_s": paused_s,
                 }
             )
-
-    def _tell_of_weights(self, reason: str) -> None:
-        """A letter that the learner answers by publishing the newest version again, whole."""
-        self._unreadable = reason
-        if time.monotonic() - self._told_at >= TELL_S:
-            self._told_at = time.monotonic()
-            self.bus.dead_letter(WEIGHTS, "", reason)
 
     def _group_loop(self) -> None:
         """Consumes prompts, produces responses; acknowledged by the hand-over itself. Dying here leaves the entry

@@ -14,12 +14,12 @@ from leeway_rl.common.config import PRESETS
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
-def _said(name, options, *more, codes=(0,)):
+def _said(name, options, *more, codes=(0,), timeout=170):
     """What a benchmark prints, in a process of its own: they set torch's threads. Code 1: a figure was missed."""
     command = [sys.executable, str(BENCHMARKS / name), *options.split(), *more]
     # DeepSpeed, in this process, has put the tests' own ranks into the environment.
     environment = {key: value for key, value in os.environ.items() if "RANK" not in key and key != "WORLD_SIZE"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=170, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode in codes, done.stderr[-3000:]
     return done.stdout
 
@@ -141,6 +141,23 @@ def test_runs_are_held_against_their_plans():
     rows = _rows(said, r"(on-policy|soft-2-busy) ", 6)
     assert len(rows) == 2 * 2
     assert all(abs(error) < 60 and abs(older) < 1.5 for _, _, error, _, _, older in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_a_short_soak_is_flat_and_draws_its_picture(tmp_path):
+    said = _said("soak.py", "--groups 480 --every 0.2 --out", str(tmp_path))
+    assert "audit passed" in said
+    assert _number(r"^learner\.rss +([\d.]+) ", said) > 50
+    assert {path.name for path in tmp_path.iterdir()} == {"soak.csv", "soak.png"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_learner_killed_at_some_of_its_writes_ends_as_one_left_alone():
+    said = _said("killed_learner.py", "--every 40 --transports file --side-by-side 3", timeout=280)
+    assert _number(r"^file +(\d+) points of a learner left alone", said) > 100
+    assert _number(r"kills, (\d+) ended otherwise", said) == 0
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the roles need a core each")

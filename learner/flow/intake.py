@@ -27,6 +27,7 @@ from ...common.ledger import Ledger
 from ...common.service import Service
 from ...common.streams import DAMAGED, Bus, ScoredEntry, decode_part
 from ...common.types import Responses, Scores, Ticket, VerdictKind
+from ...common.weights import Stamp
 from ..objective.advantage import is_trained
 from ..packing import ScoredGroup
 from .curriculum import Curriculum
@@ -103,14 +104,15 @@ class Intake:
         self._paused = False
         self._mended_at = 0.0
         self.on_loss: Callable[[], object] = lambda: None
-        """Called where Redis has come back empty, before any ticket is put there again."""
-        self.on_damage: Callable[[], object] = lambda: None
-        """Called where a worker cannot read the newest weights."""
+        """Called where Redis has come back empty, before any ticket is put there again, and where a manifest of the
+        weights cannot be read."""
         self._made_again: Counter[int] = Counter()
         self.poisoned_in_a_row = 0
         """Groups refunded as ``poison`` since the last that could be used."""
         self.poison = ""
         """Why the last of them was."""
+        self.on_unreadable: Callable[[Stamp], bool] = lambda _: False
+        """Called where a worker could not read this version of the weights; whether something was done about it."""
         self._thread = threading.Thread(target=self._guarded_loop, name="intake", daemon=True)
         self._ended = threading.Event()
 
@@ -118,9 +120,13 @@ class Intake:
 
     def start(self) -> None:
         """Issue again what was live at the checkpoint, then pump."""
+        self.issue_again()
+        self._thread.start()
+
+    def issue_again(self) -> None:
+        """Issue, under this incarnation, every ticket that was live at the checkpoint."""
         self._pace()
         self.bus.issue(*[self._issued(number, reissued=True) for number in self.book.live])
-        self._thread.start()
 
     def stop(self) -> None:
         """Stop pumping. What is live stays live: a resume issues it again."""
@@ -241,6 +247,17 @@ class Intake:
                 "incarnation": self.incarnation,
             }
 
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to what ``snapshot`` gave; the book is the caller's to restore (``make_book``)."""
+        self.curriculum.restore(state["curriculum"])
+        self.entropy_target = state["entropy_target"]
+        self.refunds.update(state["refunds"])
+        self.tokens_expired = state["tokens_expired"]
+        self.pacer.restore(state["pacing"])
+        self.retries.restore(state["retries"])
+        self.asked_bound = state["asked_bound"]
+        self.guard.restore(state["guard"])
+
     def depth(self) -> tuple[int, int]:
         """(live, ready) groups."""
         with self._lock:
@@ -258,26 +275,32 @@ class Intake:
         """Consumes scored, produces prompts. Acknowledged by ``checkpointed`` (trained) or at once (refunded). Dying
         here loses nothing: the next incarnation goes back to the checkpoint and issues again what was live."""
         while not self._ended.is_set():
-            lost = not self.bus.holds_run(self.incarnation)
-            if lost:
-                self._restore_run()
-            if lost or time.monotonic() - self._mended_at >= MEND_S:
-                self._mend()
+            self.turn(POLL_S)
+
+    def turn(self, block_s: float) -> None:
+        """One turn of the pump: put back what Redis has lost, take up what an operator wants, issue, take in what is
+        scored within ``block_s``."""
+        asked = self.bus.asked(self.incarnation)
+        if asked.lost:
+            self._restore_run()
+        if asked.unreadable is not None:
+            self._mend_weights(*asked.unreadable)
+        if asked.lost or time.monotonic() - self._mended_at >= MEND_S:
+            self._mend()
+        with self._lock:
+            self._take_up_controls(asked.controls)
+            self.retries.ask(asked.retries)
+            self._issue_while_room()
+        entries = self.bus.scored(count=64, block_s=block_s)
+        if self.bus.manifest_damaged:
+            self.bus.manifest_damaged = False
+            self.on_loss()
+        payloads = self.bus.scored_payloads([entry.group_id for entry in entries]) if entries else []
+        for entry, payload in zip(entries, payloads, strict=True):
             with self._lock:
-                self._take_up_controls()
-                self.retries.ask(self.bus.retries())
+                self._take_in(entry, payload)
                 self._issue_while_room()
-            entries = self.bus.scored(count=64, block_s=POLL_S)
-            if self.bus.weights_damaged:
-                self.bus.weights_damaged = False
-                log.warning("the newest weights cannot be read: they are published again, whole")
-                self.on_damage()
-            payloads = self.bus.scored_payloads([entry.group_id for entry in entries]) if entries else []
-            for entry, payload in zip(entries, payloads, strict=True):
-                with self._lock:
-                    self._take_in(entry, payload)
-                    self._issue_while_room()
-                    self._lock.notify_all()
+                self._lock.notify_all()
 
     def _restore_run(self) -> None:
         """Redis is disposable: what it held and we know goes back there, the newest weights included."""
@@ -292,6 +315,12 @@ class Intake:
             }
         self.bus.restore_run(dump(self.config), self.incarnation, controls)
         self.on_loss()
+
+    def _mend_weights(self, incarnation: int, version: int, worker: str) -> None:
+        """A worker cannot read the newest weights, a damaged delta for instance: they are written again, whole."""
+        self.bus.forget_unreadable()
+        if self.on_unreadable(Stamp(incarnation, version)):
+            log.warning("%s could not read version %d: it is published again, whole", worker, version)
 
     def _mend(self) -> None:
         """Put live tickets back that Redis does not have any more, under the same group ids: the first hand-over
@@ -513,8 +542,7 @@ class Intake:
             past_bound=tokens_past(responses.spans, step, max_staleness=self.batch_bound),
         )
 
-    def _take_up_controls(self) -> None:
-        controls = self.bus.controls()
+    def _take_up_controls(self, controls: dict[str, str]) -> None:
         if "max_staleness" in controls and int(controls["max_staleness"]) != self.asked_bound:
             self.asked_bound = int(controls["max_staleness"])
             self.guard.reset()

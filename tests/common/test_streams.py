@@ -88,6 +88,27 @@ def test_more_threads_than_a_hundred_may_wait_for_work_at_once(bus):
         assert list(threads.map(wait, range(130))) == [[]] * 130
 
 
+@pytest.mark.parametrize("meanwhile", ["handed over", "started over"])
+def test_an_entry_that_goes_just_as_it_is_claimed_is_passed_over(make_bus, wait_until, monkeypatch, meanwhile):
+    silent, other = make_bus("silent"), make_bus("other")
+    silent.issue(a_ticket())
+    (held,) = take(silent)
+    claim, claimed = other._redis.xautoclaim, []
+
+    def just_before(*words, **named):
+        reply = claim(*words, **named)
+        if reply[1]:
+            claimed.append(reply[1])
+            if meanwhile == "handed over":
+                silent.hand_over_responses(held, some_responses(a_ticket()))
+            else:
+                silent._redis.delete(silent.keys.prompts)
+        return reply
+
+    monkeypatch.setattr(other._redis, "xautoclaim", just_before)
+    wait_until(lambda: take(other) == [] and claimed != [], "the lease ends")
+
+
 def test_the_second_of_two_workers_hands_over_nothing(make_bus, wait_until):
     first, second = make_bus("first"), make_bus("second")
     first.issue(a_ticket())
@@ -107,6 +128,27 @@ def test_work_of_an_older_incarnation_is_turned_away(bus):
     assert bus.hand_over_responses(job, some_responses(a_ticket())) is HandOver.GONE
     assert bus.depths()["responses"] == 0
     assert bus.depths()["prompts"] == 1
+
+
+def test_what_a_learner_that_died_left_of_a_group_given_up_goes_with_the_next_start(bus):
+    bus.issue(a_ticket())
+    (job,) = take(bus)
+    bus.give_up(job, "the engine burnt down")
+    assert bus.payload_sizes("7-1") != {}
+    bus.clear_work()
+    assert bus.payload_sizes("7-1") == {}
+
+
+def test_scores_of_responses_that_went_with_the_data_are_turned_away_and_the_group_is_made_again(bus):
+    bus.issue(a_ticket())
+    (job,) = take(bus)
+    bus.hand_over_responses(job, some_responses(a_ticket()))
+    (job,) = take(bus, WorkStream.RESPONSES)
+    bus.clean()
+    bus.ensure_groups()
+    bus.issue(a_ticket())
+    assert bus.hand_over_scores(job, some_scores(a_ticket())) is HandOver.GONE
+    assert (bus.depths()["prompts"], bus.depths()["scored"]) == (1, 0)
 
 
 def test_a_group_given_up_reaches_the_learner_and_the_dead_letters(bus):

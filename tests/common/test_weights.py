@@ -64,6 +64,9 @@ class MemoryBus:
         for index in range(manifest.chunks):
             self.chunks.pop((manifest.version, manifest.incarnation, index), None)
 
+    def tell_unreadable(self, version, incarnation):
+        self.unreadable = Stamp(incarnation, version)
+
     def lease_version(self, worker, version, seconds):
         self.leased.append(version)
         self.leases[worker, version] = time.time() + seconds
@@ -170,14 +173,14 @@ def versions(bus) -> list[int]:
     return [manifest.version for manifest in bus.manifests()]
 
 
-def test_a_damaged_version_is_whole_again_once_it_is_renewed_and_so_is_what_follows(at):
+def test_a_damaged_version_is_whole_again_once_it_is_repaired_and_so_is_what_follows(at):
     publisher = at.publisher()
     publisher.publish(0, weights_of(0))
     at.damage(publisher.publish(1, weights_of(1)))
     reader = at.reader()
     with pytest.raises(WeightsError):
         reader.fetch()
-    publisher.renew()
+    assert publisher.repair(Stamp(1, 1))
     version, found = reader.fetch()
     assert (version, same(found, weights_of(1))) == (1, True)
     assert publisher.publish(2, weights_of(2)).base == 1
@@ -344,6 +347,41 @@ def test_a_spoiled_delta_serves_nothing_until_the_next_keyframe(at, harm):
     version, weights = reader.fetch()
     assert version == 2
     assert same(weights, weights_of(2))
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_a_version_that_a_reader_cannot_read_is_written_again_whole(at, version, monkeypatch):
+    told = []
+    monkeypatch.setattr(type(at.bus), "tell_unreadable", lambda _, *stamp: told.append(Stamp(*reversed(stamp))))
+    publisher, follower = at.publisher(), at.reader("follower")
+    for number in range(version + 1):
+        newest = publisher.publish(number, weights_of(number))
+        if number < version or version == 0:
+            follower.fetch()
+    at.damage(newest)
+    with pytest.raises(WeightsError):
+        at.reader("late").fetch()
+    assert told == [(1, version)]
+    assert not publisher.repair(Stamp(1, version + 1))  # not the newest: whoever asked will see that by himself
+    assert publisher.repair(told[0])
+    assert versions(at.bus) == [*range(version), version]
+    for reader in (at.reader("late"), follower):
+        found, weights = reader.fetch()
+        assert found == version
+        assert same(weights, weights_of(version))
+    assert [publisher.repair(told[0]) for _ in range(3)] == [True, True, False]  # a reader that never can: no more
+    publisher.publish(version + 1, weights_of(version + 1))
+    assert publisher.repair(Stamp(1, version + 1))
+
+
+def test_a_reader_never_goes_back_while_its_version_is_written_again(at):
+    publisher, reader = at.publisher(), at.reader()
+    publisher.publish(0, weights_of(0))
+    second = publisher.publish(1, weights_of(1))
+    _, held = reader.fetch()
+    publisher._delete(second)
+    assert reader.newest() == 1
+    assert reader.fetch() == (1, held)
 
 
 def test_a_spoiled_link_between_is_passed_by_the_keyframe(at):

@@ -17,7 +17,7 @@ from tests.integration.running import leeway, metrics, start
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-BY_MAKE = {"make demo", "make test", "make check", "make fuzz", "make chaos", "make smollm2", "make setup"}
+BY_MAKE = {"make demo", "make test", "make check", "make fuzz", "make soak", "make chaos", "make smollm2", "make setup"}
 """What is not started from inside the tests: they are started by it, or it takes an hour. Their targets are checked."""
 
 BEFORE = [

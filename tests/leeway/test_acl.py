@@ -48,7 +48,7 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
     desk.set_control("max_staleness", "1")
     assert learner.raise_incarnation(1) == 1
     learner.restore_run("", 1, {})
-    assert learner.holds_run(1)
+    assert not learner.asked(1).lost
     learner.clear_work()
     assert learner.newest_metric() == "0"
     learner.publish_manifest(a_manifest())
@@ -65,6 +65,9 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
     rollout.lease_version("rollout", 0, 5.0)
     assert rollout.get_chunk(0, 1, 0) == b"xx"
     rollout.release_version("rollout", 0)
+    rollout.tell_unreadable(0, 1)
+    assert learner.asked(1).unreadable == (1, 0, "rollout")
+    learner.forget_unreadable()
     first, second, third, last = rollout.take(WorkStream.PROMPTS, count=4, block_s=1, lease_s=60)
     assert rollout.renew([first, second]) == {first.entry_id, second.entry_id}
     for job in (first, second):

@@ -163,10 +163,10 @@ def test_anothers_payload_and_grades_of_other_responses_are_not_trained(flow):
     assert any("of group 0-1, found under group 1-1" in reason for reason in reasons) or len(reasons) == 2
 
 
-def test_weights_that_a_worker_cannot_read_are_published_again(flow, wait_until):
+def test_weights_whose_manifest_a_worker_cannot_read_are_published_again(flow, wait_until):
     intake, worker, _ = flow
     asked = []
-    intake.on_damage = lambda: asked.append(1)
+    intake.on_loss = lambda: asked.append(1)
     worker.dead_letter(WEIGHTS, "", "the checksum does not match")
     wait_until(lambda: asked == [1], "the request")
 
@@ -452,6 +452,30 @@ def test_a_scored_group_whose_announcement_was_lost_on_the_way_is_taken_in(flow,
     play(worker, 0)
     wait_until(lambda: read(count=9, block_s=0.1) != [], "the answer that nobody got")
     wait_until(lambda: intake.depth() == (4, 1), "ticket 0 is ready")
+
+
+def test_a_group_that_is_ready_keeps_its_payload_when_a_late_worker_gives_it_up(flow, wait_until):
+    intake, worker, _ = flow
+    late = lease(worker, 0)
+    ticket = worker.ticket(late.group_id)
+    worker.hand_over_responses(late, some_responses(ticket))
+    (job,) = worker.take(WorkStream.RESPONSES, count=1, block_s=2, lease_s=60)
+    worker.hand_over_scores(job, some_scores(ticket))
+    wait_until(lambda: intake.depth()[1] == 1, "it is ready")
+    worker.give_up(late, "out of memory")
+    play(worker, 1)
+    wait_until(lambda: intake.depth()[1] == 2, "what came after the letter is ready too")
+    assert worker.scored_group("0-1") is not None
+    assert intake.refunds["poison"] == 0
+
+
+def test_a_worker_that_cannot_read_the_newest_weights_has_them_written_again(flow, wait_until):
+    intake, worker, _ = flow
+    asked = []
+    intake.on_unreadable = lambda stamp: asked.append(stamp) or True
+    worker.tell_unreadable(3, 1)
+    wait_until(lambda: asked == [(1, 3)], "the request")
+    wait_until(lambda: worker.asked(1).unreadable is None, "it is taken off")
 
 
 def test_under_an_injected_lag_every_group_is_exactly_so_old(begin, wait_until):
