@@ -22,8 +22,9 @@ from ..common.errors import ConfigError, DataError
 from ..common.streams import Bus
 from . import page
 from .sampling import Asking, configuration, held, work
-from .up import refuse_missing_inputs
+from .up import refuse_missing_model
 
+PARTIAL = 11  # exit code of evaluation.prepare: some could not be used, the rest is there
 WIDE = 112  # columns of the table, whatever the terminal
 
 
@@ -33,10 +34,10 @@ def evaluate(
     """Evaluate a model folder or the checkpoint of a run's folder. Exit code 3: something could not be used, the rest
     is there."""
     with held(out):
-        asking, model = _of_run(Path(model), step, out, asking)
+        asking, model = _of_run(model, step, out, asking)
+        refuse_missing_model(model)
         code = _prepare(benchmarks, out, prepare)
         config = configuration(out / "problems.jsonl", model, out, most_responses(out), asking)
-        refuse_missing_inputs(config)
         with _exit_code_kept(code):
             work("sample", config, out, asking, ["--responses", str(most_responses(out)), "--top-p", str(asking.top_p)])
             _run("score", "--out", str(out))
@@ -54,7 +55,6 @@ def follow(
     with held(out):
         code = _prepare(benchmarks, out, prepare)
         config = configuration(out / "problems.jsonl", theirs.model.path, out, most_responses(out), asking)
-        refuse_missing_inputs(config)
         address.keep(run_url, out / "run-redis-url")
         words = ["--responses", str(most_responses(out)), "--top-p", str(asking.top_p)]
         words += ["--of", run, "--of-url", f"@{out / 'run-redis-url'}", "--every", str(every)]
@@ -96,12 +96,13 @@ def most_responses(out: Path) -> int:
         return max(json.loads(line)["responses"] for line in lines)
 
 
-def _of_run(model: Path, step: int | None, out: Path, asking: Asking) -> tuple[Asking, str]:
+def _of_run(named: str, step: int | None, out: Path, asking: Asking) -> tuple[Asking, str]:
     """A run's folder becomes a model folder first, by ``leeway export``."""
+    model = Path(named)
     if not (model / "checkpoints").is_dir():
         if step is not None:
             raise ConfigError(f"--step {step}: {model} is no run's folder, which has checkpoints")
-        return asking, str(model)
+        return asking, named
     theirs = parse((model / "config.toml").read_text(), str(model / "config.toml"))
     exported = out / "model"
     if not exported.exists():
@@ -112,7 +113,8 @@ def _of_run(model: Path, step: int | None, out: Path, asking: Asking) -> tuple[A
 
 def _prepare(benchmarks: list[str], out: Path, words: list[str]) -> int:
     """Write the problems, unless they are there; 3 where something could not be used."""
-    return _run("prepare", *benchmarks, "--out", str(out), *words, keep=(0, DataError.exit_code))
+    code = _run("prepare", *benchmarks, "--out", str(out), *words, keep=(0, PARTIAL))
+    return DataError.exit_code if code == PARTIAL else 0
 
 
 def _run(module: str, *words: str, keep: tuple[int, ...] = (0,)) -> int:
@@ -138,8 +140,7 @@ def _exit_code_kept(code: int) -> Iterator[None]:
 def show(out: Path) -> None:
     """Print the table, write the picture."""
     result = json.loads((out / "eval.json").read_text(encoding="utf-8"))
-    console = Console()
-    console.print(table(result), width=max(console.width, WIDE))
+    Console(width=max(Console().width, WIDE)).print(table(result))
     for why in result["missing"].values():
         typer.echo(f"not there: {why}", err=True)
     draw(out)
