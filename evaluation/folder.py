@@ -35,8 +35,8 @@ def read_json(path: Path) -> Any:
 
 
 def same_or_refused(folder: Path, asked: dict[str, Any], **beside: Any) -> None:
-    """Note what was ``asked`` in the folder's ``sample.json``, or refuse what is not the same. What is noted ``beside`` it
-    is not compared."""
+    """Note what was ``asked`` in the folder's ``sample.json``, or refuse what is not the same. What is noted ``beside``
+    it is not compared."""
     path = folder / "sample.json"
     noted = read_json(path) if path.exists() else {}
     refuse_other(folder, noted, asked)
