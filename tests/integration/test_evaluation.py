@@ -44,8 +44,9 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
     wait_until(lambda: 8 <= ResponseStore(out).counts().total() < 320, "a part of the responses is on disk", 240)
     before = ResponseStore(out).counts()
     running.kill()  # the desk; its server and roles leave with it
-    running.communicate(timeout=60)
-    wait_until(lambda: not (out / "redis-url").exists() or not _alive(out), "its server is gone", 60)
+    running.wait(60)
+    running.stdout.close()
+    wait_until(lambda: not _alive(out), "its server is gone", 60)
     done = leeway(*command, cwd=tmp_path, timeout=400)
     assert done.returncode == 3, done.stderr  # the benchmark that is not there
     assert "aime24: none.parquet: no such file" in done.stderr
