@@ -7,6 +7,7 @@ by the ids alone.
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -73,9 +74,7 @@ class ResponseStore:
         """Make ``responses.parquet`` of all that is there; the parts go. Memory does not grow with the rows."""
         if self._parts.exists():
             _write_durably(self.whole, self._batches(COLUMNS.names))
-            for path in self._parts.glob("*.parquet"):
-                path.unlink()
-            self._parts.rmdir()
+            shutil.rmtree(self._parts)
         return self.whole
 
     def replace(self, batches: Iterator[pa.RecordBatch]) -> None:

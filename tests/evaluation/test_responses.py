@@ -56,6 +56,8 @@ def test_an_unfinished_part_is_not_there(tmp_path):
     assert store.counts() == {"a": 2}
     store.append(rows("b"))
     assert store.counts() == {"a": 2, "b": 2}
+    store.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["responses.parquet"]
 
 
 def test_another_file_in_its_place_is_named(tmp_path):
