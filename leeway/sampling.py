@@ -99,8 +99,8 @@ def dtype_of(model: str) -> str | None:
 
 
 def work(module: str, config: Config, out: Path, asking: Asking, words: list[str]) -> int:
-    """Run the collector ``evaluation.module`` to its end beside the workers that are ours to start; returns its exit code,
-    or raises it as ``SystemExit`` where it is not through."""
+    """Run the collector ``evaluation.module`` to its end beside the workers that are ours to start; returns its exit
+    code, or raises it as ``SystemExit`` where it is not through."""
     run = Keys(asking.run or f"sample-{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]}").run
     with ExitStack() as stack:
         url = asking.redis_url or stack.enter_context(EmbeddedServer(out / "redis")).url
