@@ -4,6 +4,7 @@ import json
 import random
 import re
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from leeway_rl.common.metrics import read_steps
@@ -116,7 +117,7 @@ def test_a_run_is_followed_while_it_trains_and_its_follower_is_killed(tmp_path, 
     following = start(*command, cwd=tmp_path)
     wait_until(lambda: list((out / "versions").glob("*/parts/*.parquet")), "a version is under way", 240)
     (under_way,) = (out / "versions").iterdir()
-    for pid in collectors(out):
+    for pid in collectors(tmp_path):
         kill(pid)  # the collector alone; its supervisor starts it again
     wait_until((under_way / "eval.json").exists, "that version is evaluated", 240)
     assert leeway("resume", "--run", "fed", cwd=tmp_path).returncode == 0
@@ -141,12 +142,11 @@ def test_a_run_is_followed_while_it_trains_and_its_follower_is_killed(tmp_path, 
     assert f"version 16: {lines[-1]['avg_at_n']['value']:.3f}" in page
 
 
-def collectors(out):
-    """The collector that writes into ``out``."""
-    import psutil
-
-    words = [(process.pid, process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
-    return [pid for pid, line in words if "leeway_rl.evaluation.follow" in line and str(out)[-20:] in " ".join(line)]
+def collectors(folder):
+    """Followers' collectors that were started in ``folder``."""
+    found = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
+    ours = [process for process in found if "leeway_rl.evaluation.follow" in process.info["cmdline"]]
+    return [process.pid for process in ours if process.cwd() == str(folder)]
 
 
 def test_the_commands_as_documented(tmp_path, tiny_model):
