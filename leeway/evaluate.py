@@ -150,7 +150,9 @@ def draw(out: Path) -> None:
         from .evaluation_pictures import of_one
 
         result = json.loads((out / "eval.json").read_text(encoding="utf-8"))
-        (out / "eval.png").write_bytes(of_one(out.name, result))
+        run = result["asked"].get("run")
+        name = out.name if run is None else f"{run}, version {result['version']}"
+        (out / "eval.png").write_bytes(of_one(name, result))
 
 
 def table(result: dict[str, Any]) -> Table:

@@ -96,10 +96,11 @@ def over_versions(lines: Sequence[dict[str, Any]]) -> bytes:
     """avg@n over the run's versions with its interval, a panel a benchmark; ``lines`` of ``evaluations.jsonl``."""
     names = sorted({line["benchmark"] for line in lines})
     with matplotlib.rc_context(STYLE):
-        rows = (len(names) + 1) // 2
+        columns = min(2, len(names))
+        rows = -(-len(names) // columns)
         high = 3.3 * rows + 0.2
         figure = Figure(figsize=(12, high), dpi=150)
-        axes = figure.subplots(rows, 2, squeeze=False).flat
+        axes = figure.subplots(rows, columns, squeeze=False).flat
         figure.subplots_adjust(0.065, 0.55 / high, 0.975, 1 - 0.75 / high, hspace=0.6, wspace=0.2)
         for ax, name, colour in zip(axes, names, LINES * len(names), strict=False):
             _versions(ax, name, [line for line in lines if line["benchmark"] == name], colour)
