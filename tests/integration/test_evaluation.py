@@ -65,9 +65,7 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
     assert (out / "eval.png").read_bytes().startswith(b"\x89PNG")
     assert not (out / "redis").exists()
 
-    # The same again asks nothing; the same seed in one go gives the same responses; and nothing differs.
-    again = leeway(*command, cwd=tmp_path)
-    assert again.returncode == 3, again.stderr
+    # The same seed in one go gives the same responses, whoever generates them; and nothing differs.
     two = leeway("eval", "sums.jsonl", *command[3:5], "--out", "two", *command[7:], "--workers", "2", cwd=tmp_path)
     assert two.returncode == 0, two.stderr
 
@@ -88,10 +86,6 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
     regraded = leeway("eval", "--regrade", "two", cwd=tmp_path)
     assert f"{correct} verdicts changed" in regraded.stdout, regraded.stderr
     assert texts("one") == texts("two")
-
-    refused = leeway("eval", "sums.jsonl", *command[3:5], "--out", "two", "--responses", "4", *SHORT, cwd=tmp_path)
-    assert refused.returncode == 3
-    assert "name another --out" in refused.stderr
 
 
 def _alive(out):
