@@ -78,10 +78,11 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
     difference = json.loads(compared.stdout)["sums"]["difference"]
     assert difference == {"value": 0.0, "low": 0.0, "high": 0.0}
 
-    # Another verifier's verdicts: a table whose every answer was taken for wrong is put right.
+    # Another verifier's verdicts: a table whose right answers were taken for wrong is put right.
     store = ResponseStore(tmp_path / "two")
     table = pq.read_table(store.whole)
-    wrong = table.set_column(table.schema.get_field_index("verdict"), "verdict", [["wrong"] * table.num_rows])
+    verdicts = ["wrong" if verdict == "correct" else verdict for verdict in table["verdict"].to_pylist()]
+    wrong = table.set_column(table.schema.get_field_index("verdict"), "verdict", [verdicts])
     pq.write_table(wrong.cast(table.schema), store.whole)
     regraded = leeway("eval", "--regrade", "two", cwd=tmp_path)
     assert f"{correct} verdicts changed" in regraded.stdout, regraded.stderr
