@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ..common.config import Config, expand
@@ -34,10 +33,3 @@ def publisher(bus: Bus, config: Config, incarnation: int) -> WeightPublisher:
     return WeightPublisher(
         bus, incarnation=incarnation, transport=config.weights.transport, folder=folder, keyframe_every=1, keep=1
     )
-
-
-def dtype_of(model_folder: Path) -> str:
-    """The dtype a model folder's weights are published in: its own, bfloat16 where that is another than the two."""
-    shape = json.loads((model_folder / "config.json").read_text())
-    named = shape.get("dtype", shape.get("torch_dtype"))
-    return named if named in ("bfloat16", "float32") else "bfloat16"

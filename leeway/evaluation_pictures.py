@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from .pictures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, SOFT, STYLE, png, subtitle
+from .pictures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, SOFT, STYLE, png, subtitle
 
 ENDINGS = {"correct": GREEN, "not correct": GREY, "truncated": RED}
 """How a response ended, bottom to top of the bars."""
@@ -96,10 +96,11 @@ def over_versions(lines: Sequence[dict[str, Any]]) -> bytes:
     """avg@n over the run's versions with its interval, a panel a benchmark; ``lines`` of ``evaluations.jsonl``."""
     names = sorted({line["benchmark"] for line in lines})
     with matplotlib.rc_context(STYLE):
-        rows = (len(names) + 1) // 2
+        columns = min(2, len(names))
+        rows = -(-len(names) // columns)
         high = 3.3 * rows + 0.2
         figure = Figure(figsize=(12, high), dpi=150)
-        axes = figure.subplots(rows, 2, squeeze=False).flat
+        axes = figure.subplots(rows, columns, squeeze=False).flat
         figure.subplots_adjust(0.065, 0.55 / high, 0.975, 1 - 0.75 / high, hspace=0.6, wspace=0.2)
         for ax, name, colour in zip(axes, names, LINES * len(names), strict=False):
             _versions(ax, name, [line for line in lines if line["benchmark"] == name], colour)
@@ -121,4 +122,5 @@ def _versions(ax: Axes, name: str, lines: Sequence[dict[str, Any]], colour: str)
     first, last = lines[0]["avg_at_n"]["value"], lines[-1]["avg_at_n"]["value"]
     subtitle(ax, f"version {x[0]}: {first:.3f} → version {x[-1]}: {last:.3f}; {lines[-1]['problems']:,} problems")
     ax.set_xlabel("version")
-    ax.tick_params(axis="x", color=INK)
+    if len(x) <= 12:
+        ax.set_xticks(x)

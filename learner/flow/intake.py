@@ -285,8 +285,6 @@ class Intake:
             self._restore_run()
         if asked.unreadable is not None:
             self._mend_weights(*asked.unreadable)
-        if asked.lost or time.monotonic() - self._mended_at >= MEND_S:
-            self._mend()
         with self._lock:
             self._take_up_controls(asked.controls)
             self.retries.ask(asked.retries)
@@ -301,6 +299,9 @@ class Intake:
                 self._take_in(entry, payload)
                 self._issue_while_room()
                 self._lock.notify_all()
+        # After what was handed over and given up is known: what is given up stands in no stream either.
+        if asked.lost or time.monotonic() - self._mended_at >= MEND_S:
+            self._mend()
 
     def _restore_run(self) -> None:
         """Redis is disposable: what it held and we know goes back there, the newest weights included."""

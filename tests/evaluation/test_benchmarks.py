@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.evaluation.benchmarks import BOXED, Window
-from leeway_rl.evaluation.prepare import Asked, asked, once_each, prepare, release_of
+from leeway_rl.evaluation.prepare import Asked, _prepared, asked, once_each, prepare, release_of
 
 
 def prepared(tmp_path, *words, responses=None, window=None):
@@ -218,3 +218,19 @@ def test_words_of_the_command_line():
     assert release_of("release_v6") == 6
     with pytest.raises(ConfigError, match="release_v1 to"):
         release_of("v6")
+
+
+def test_a_folder_is_prepared_once_and_keeps_to_it(tmp_path):
+    path = jsonl(tmp_path / "mine.jsonl", {"prompt": "1+1", "answer": "2"}, {"prompt": "1+2"})
+    said = {"benchmarks": [str(path), f"aime24={tmp_path}/none.parquet"], "responses": 2, "size": 1, "seed": 0}
+    said |= {"release": "release_v5", "since": "2024-08-01", "until": "2025-02-01"}
+    told = []
+    assert _prepared(said, tmp_path / "out", told.append) == 1  # the set; whoever samples names the row
+    written = (tmp_path / "out" / "problems.jsonl").stat().st_mtime_ns
+    assert _prepared(said, tmp_path / "out", told.append) == 1
+    assert (tmp_path / "out" / "problems.jsonl").stat().st_mtime_ns == written
+    assert told[0] == told[1]
+    with pytest.raises(DataError, match="made with responses = 2, and now it is 4; name another --out"):
+        _prepared(said | {"responses": 4}, tmp_path / "out", told.append)
+    with pytest.raises(ConfigError, match="--since 'August': a day is due, YYYY-MM-DD"):
+        _prepared(said | {"since": "August"}, tmp_path / "other", told.append)

@@ -13,6 +13,7 @@ import pytest
 from leeway_rl.studies.catalogue import STUDIES as CATALOGUE
 
 from tests.integration.running import leeway, metrics, start
+from tests.integration.test_evaluation import EVALUATION
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -131,6 +132,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *PLANS,
         *SWEEPS,
         *STUDIES,
+        *EVALUATION,
         CREATE,
         ONE_RANK,
         EXAMPLE,
@@ -157,6 +159,11 @@ def test_every_documented_command_is_executed_or_a_make_target():
         "leeway verify",
         "leeway sweep",
         "leeway chaos",
+        "leeway sample",
+        "leeway eval",
+        "leeway report",
+        "leeway rollout",
+        "leeway verifier",
     }
     assert documented() - executed - bare - scripts == set()
     targets = (ROOT / "Makefile").read_text()
