@@ -72,11 +72,10 @@ class Collector:
         """Consumes scored, produces rows on disk; acknowledged when they are there. Dying here loses nothing: the next
         collector finds what is issued under way, and what is scored unacknowledged. False where asked to stop first.
         """
-        waiting = self.store.lacks(reversed(tickets))
-        self._live = {ticket.group_id: ticket for ticket in waiting}
+        self._live = {ticket.group_id: ticket for ticket in self.store.lacks(tickets)}
         self._take_over()
-        waiting = [ticket for ticket in waiting if ticket.group_id in self._live]
         self._live.clear()
+        waiting = self.store.lacks(reversed(tickets))
         while waiting or self._live:
             if self.service.stopping.is_set():
                 self._write()

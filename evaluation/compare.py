@@ -82,8 +82,7 @@ def main() -> int:
     if arguments.json:
         print(json.dumps(found, indent=2))
         return 0
-    console = Console()
-    console.print(table(found), width=max(console.width, WIDE))
+    Console(width=max(Console().width, WIDE)).print(table(found))
     for benchmark, each in found.items():
         if each["only_in_one"]:
             print(f"{benchmark}: {each['only_in_one']} problems are graded on one side alone, and left out")

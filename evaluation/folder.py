@@ -35,16 +35,22 @@ def read_json(path: Path) -> Any:
 
 
 def same_or_refused(folder: Path, asked: dict[str, Any], **beside: Any) -> None:
-    """Note what was ``asked`` in the folder's ``sample.json``, and compare with what is noted there: responses made in
-    two ways are no one sample. ``DataError`` names what differs. What is noted ``beside`` it is not compared."""
+    """Note what was ``asked`` in the folder's ``sample.json``, or refuse what is not the same. What is noted ``beside``
+    it is not compared."""
     path = folder / "sample.json"
     noted = read_json(path) if path.exists() else {}
+    refuse_other(folder, noted, asked)
+    now = {**noted, **beside, **asked}
+    if now != noted:
+        write_json(path, now)
+
+
+def refuse_other(folder: Path, noted: dict[str, Any], asked: dict[str, Any]) -> None:
+    """``DataError`` names what is ``asked`` otherwise than it is ``noted``: responses made in two ways are no one
+    sample."""
     for key, value in asked.items():
         if key in noted and noted[key] != value:
             raise DataError(
                 f"{folder}: made with {key} = {noted[key]!r}, and now it is {value!r}; name another --out, or ask the "
                 "same"
             )
-    now = {**noted, **beside, **asked}
-    if now != noted:
-        write_json(path, now)

@@ -18,10 +18,11 @@ from typing import IO, Any
 
 from ..common.errors import ConfigError, DataError, LeewayError
 from .benchmarks import BENCHMARKS, GYM, Benchmark, Window, problem_of
-from .folder import read_json, write_json
+from .folder import read_json, refuse_other, write_json
 from .sets import rows_of_file, rows_of_hub, rows_of_package, rows_of_reasoning_gym
 
 FILE = "file"
+PARTIAL = 11  # exit code, for the desk
 ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -163,7 +164,7 @@ def release_of(text: str) -> int:
 
 
 def main() -> int:
-    """Parse the arguments and write the problems. Code 3: something could not be used; the rest is there."""
+    """Parse the arguments and write the problems. ``PARTIAL``: something could not be used; the rest is there."""
     parser = argparse.ArgumentParser(prog="leeway eval", description=__doc__)
     parser.add_argument("benchmarks", nargs="+")
     parser.add_argument("--out", type=Path, required=True)
@@ -184,7 +185,7 @@ def main() -> int:
     except LeewayError as error:
         say(str(error))
         return error.exit_code
-    return DataError.exit_code if unusable else 0
+    return PARTIAL if unusable else 0
 
 
 def _prepared(said: dict[str, Any], out: Path, say: Callable[[str], None]) -> int:
@@ -192,8 +193,7 @@ def _prepared(said: dict[str, Any], out: Path, say: Callable[[str], None]) -> in
     notes = out / "benchmarks.json"
     if notes.exists():
         noted = read_json(notes)
-        if noted["asked"] != said:
-            raise DataError(f"{out}: made by {noted['asked']}, and now it is {said}; name another --out")
+        refuse_other(out, noted["asked"], said)
         for each in noted["sets"].values():
             if each["missing"]:
                 say(each["missing"])

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+GRADED = ("math", "solution", "code")
+"""Abilities that the verifier has a grader for: another one would end it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One usable row."""
@@ -46,6 +50,8 @@ def load_problems(
         where = f"{path}:{number}"
         try:
             row = row_of(values, f"{path.name}:{number}", where)
+            if row.ability not in GRADED:
+                raise DataError(f"{where}: ability {row.ability!r}; {', '.join(GRADED)} can be graded")
             problem_id = _id_of(values, row.prompt_id, where)
             if problem_id in found:
                 raise DataError(f"{where}: id {problem_id!r} stands in an earlier row")

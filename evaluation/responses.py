@@ -7,6 +7,7 @@ by the ids alone.
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -62,20 +63,18 @@ class ResponseStore:
             yield from batch.to_pylist()
 
     def append(self, rows: list[dict[str, Any]]) -> None:
-        """Write whole problems' rows as the next part, and force it to the disk."""
+        """Write whole problems' rows as the next part, and force it to the disk. A killed command's collector may be
+        about to leave while the next one writes: a part has its process's number, and repeated problems count once."""
         self._parts.mkdir(exist_ok=True)
-        taken = [int(path.stem) for path in self._parts.glob("*.parquet")]
-        _write_durably(
-            self._parts / f"{max(taken, default=-1) + 1:06d}.parquet", [pa.RecordBatch.from_pylist(rows, COLUMNS)]
-        )
+        taken = [int(path.stem.split("-")[0]) for path in self._parts.glob("*.parquet")]
+        path = self._parts / f"{max(taken, default=-1) + 1:06d}-{os.getpid()}.parquet"
+        _write_durably(path, [pa.RecordBatch.from_pylist(rows, COLUMNS)])
 
     def join(self) -> Path:
         """Make ``responses.parquet`` of all that is there; the parts go. Memory does not grow with the rows."""
         if self._parts.exists():
             _write_durably(self.whole, self._batches(COLUMNS.names))
-            for path in self._parts.glob("*.parquet"):
-                path.unlink()
-            self._parts.rmdir()
+            shutil.rmtree(self._parts)
         return self.whole
 
     def replace(self, batches: Iterator[pa.RecordBatch]) -> None:

@@ -6,8 +6,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,49 +20,56 @@ from ..common.errors import ConfigError, DataError
 from ..common.streams import Bus
 from . import page
 from .sampling import Asking, configuration, held, work
-from .up import refuse_missing_inputs
+from .up import refuse_missing_model
 
+PARTIAL = 11  # exit code of evaluation.prepare: some could not be used, the rest is there
 WIDE = 112  # columns of the table, whatever the terminal
 
 
 def evaluate(
     benchmarks: list[str], model: str, step: int | None, out: Path, prepare: list[str], asking: Asking
 ) -> None:
-    """Evaluate a model folder or the checkpoint of a run's folder. Exit code 3: something could not be used, the rest
-    is there."""
+    """Evaluate a model folder, or the checkpoint of a run's folder. Exits with 3 where something could not be used: the
+    rest is there then."""
     with held(out):
-        asking, model = _of_run(Path(model), step, out, asking)
-        code = _prepare(benchmarks, out, prepare)
-        config = configuration(out / "problems.jsonl", model, out, most_responses(out), asking)
-        refuse_missing_inputs(config)
-        with _exit_code_kept(code):
-            work("sample", config, out, asking, ["--responses", str(most_responses(out)), "--top-p", str(asking.top_p)])
-            _run("score", "--out", str(out))
-            show(out)
+        asking, model = _of_run(model, step, out, asking)
+        refuse_missing_model(model)
+        missing = _prepare(benchmarks, out, prepare)
+        config, words = _of_problems(model, out, asking)
+        code = work("sample", config, out, asking, words)
+        _run("score", "--out", str(out))
+        show(out)
+    raise SystemExit(code or missing)
 
 
 def follow(
     benchmarks: list[str], run: str, run_url: str, every: int, out: Path, prepare: list[str], asking: Asking
 ) -> None:
-    """Evaluate versions of a running training as they come."""
+    """Evaluate versions of a running training as they come; exits as ``evaluate`` does."""
     bus = Bus(run_url, run)
     theirs = parse(bus.load_config(), f"configuration of {run}")
     bus.close()
     asking = replace(asking, settings=(*asked_as(theirs), *asking.settings))
     with held(out):
-        code = _prepare(benchmarks, out, prepare)
-        config = configuration(out / "problems.jsonl", theirs.model.path, out, most_responses(out), asking)
-        refuse_missing_inputs(config)
+        refuse_missing_model(theirs.model.path)
+        missing = _prepare(benchmarks, out, prepare)
+        config, words = _of_problems(theirs.model.path, out, asking)
         address.keep(run_url, out / "run-redis-url")
-        words = ["--responses", str(most_responses(out)), "--top-p", str(asking.top_p)]
-        words += ["--of", run, "--of-url", f"@{out / 'run-redis-url'}", "--every", str(every)]
-        with _exit_code_kept(code):
-            try:
-                work("follow", config, out, asking, words)
-            finally:
-                (out / "run-redis-url").unlink()
-            for folder in sorted((out / "versions").iterdir()):
-                draw(folder)
+        try:
+            words += ["--of", run, "--of-url", f"@{out / 'run-redis-url'}", "--every", str(every)]
+            code = work("follow", config, out, asking, words)
+        finally:
+            (out / "run-redis-url").unlink()
+        for folder in sorted((out / "versions").iterdir()):
+            draw(folder)
+    raise SystemExit(code or missing)
+
+
+def _of_problems(model: str, out: Path, asking: Asking) -> tuple[Config, list[str]]:
+    """(configuration for the workers, words for the collector) of a folder's problems."""
+    responses = most_responses(out)
+    words = ["--responses", str(responses), "--top-p", str(asking.top_p)]
+    return configuration(out / "problems.jsonl", model, out, responses, asking), words
 
 
 def regrade(out: Path) -> None:
@@ -96,12 +101,13 @@ def most_responses(out: Path) -> int:
         return max(json.loads(line)["responses"] for line in lines)
 
 
-def _of_run(model: Path, step: int | None, out: Path, asking: Asking) -> tuple[Asking, str]:
+def _of_run(named: str, step: int | None, out: Path, asking: Asking) -> tuple[Asking, str]:
     """A run's folder becomes a model folder first, by ``leeway export``."""
+    model = Path(named)
     if not (model / "checkpoints").is_dir():
         if step is not None:
             raise ConfigError(f"--step {step}: {model} is no run's folder, which has checkpoints")
-        return asking, str(model)
+        return asking, named
     theirs = parse((model / "config.toml").read_text(), str(model / "config.toml"))
     exported = out / "model"
     if not exported.exists():
@@ -112,7 +118,8 @@ def _of_run(model: Path, step: int | None, out: Path, asking: Asking) -> tuple[A
 
 def _prepare(benchmarks: list[str], out: Path, words: list[str]) -> int:
     """Write the problems, unless they are there; 3 where something could not be used."""
-    return _run("prepare", *benchmarks, "--out", str(out), *words, keep=(0, DataError.exit_code))
+    code = _run("prepare", *benchmarks, "--out", str(out), *words, keep=(0, PARTIAL))
+    return DataError.exit_code if code == PARTIAL else 0
 
 
 def _run(module: str, *words: str, keep: tuple[int, ...] = (0,)) -> int:
@@ -127,19 +134,10 @@ def _run_module(module: str, *words: str, keep: tuple[int, ...] = (0,)) -> int:
     return code
 
 
-@contextmanager
-def _exit_code_kept(code: int) -> Iterator[None]:
-    """What is inside is done whatever was not there before; that is told by the exit code in the end."""
-    yield
-    if code:
-        raise SystemExit(code)
-
-
 def show(out: Path) -> None:
     """Print the table, write the picture."""
     result = json.loads((out / "eval.json").read_text(encoding="utf-8"))
-    console = Console()
-    console.print(table(result), width=max(console.width, WIDE))
+    Console(width=max(Console().width, WIDE)).print(table(result))
     for why in result["missing"].values():
         typer.echo(f"not there: {why}", err=True)
     draw(out)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from .pictures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, SOFT, STYLE, png, subtitle
+from .pictures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, SOFT, STYLE, png, subtitle
 
 ENDINGS = {"correct": GREEN, "not correct": GREY, "truncated": RED}
 """How a response ended, bottom to top of the bars."""
@@ -121,4 +121,5 @@ def _versions(ax: Axes, name: str, lines: Sequence[dict[str, Any]], colour: str)
     first, last = lines[0]["avg_at_n"]["value"], lines[-1]["avg_at_n"]["value"]
     subtitle(ax, f"version {x[0]}: {first:.3f} → version {x[-1]}: {last:.3f}; {lines[-1]['problems']:,} problems")
     ax.set_xlabel("version")
-    ax.tick_params(axis="x", color=INK)
+    if len(x) <= 12:
+        ax.set_xticks(x)

@@ -54,7 +54,8 @@ def sample(problems: Path, model: str, out: Path, responses: int, asking: Asking
     refuse_missing_inputs(config)
     words = ["--responses", str(responses), "--top-p", str(asking.top_p)]
     with held(out):
-        work("sample", config, out, asking, words)
+        code = work("sample", config, out, asking, words)
+    raise SystemExit(code)
 
 
 def configuration(problems: Path, model: str, out: Path, responses: int, asking: Asking) -> Config:
@@ -97,9 +98,9 @@ def dtype_of(model: str) -> str | None:
     return named if named in ("bfloat16", "float32") else None
 
 
-def work(module: str, config: Config, out: Path, asking: Asking, words: list[str]) -> None:
-    """Run the collector ``evaluation.module`` to its end beside the workers that are ours to start. Raises
-    ``SystemExit`` with its code where that is not 0."""
+def work(module: str, config: Config, out: Path, asking: Asking, words: list[str]) -> int:
+    """Run the collector ``evaluation.module`` to its end beside the workers that are ours to start; returns its exit
+    code, or raises it as ``SystemExit`` where it is not through."""
     run = Keys(asking.run or f"sample-{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]}").run
     with ExitStack() as stack:
         url = asking.redis_url or stack.enter_context(EmbeddedServer(out / "redis")).url
@@ -113,14 +114,13 @@ def work(module: str, config: Config, out: Path, asking: Asking, words: list[str
         roles = _roles(module, config, run, out, words, asking.workers)
         with supervised(roles, url, config.broker.drain_s + SLACK_S, STOPPING, first=1):
             code = _attend(bus, roles)
-        finished = bus.state().get("phase") == "finished"
-    if finished and asking.redis_url is None:  # nothing in it is needed any more
+        if bus.state().get("phase") != "finished":
+            raise SystemExit(code or 1)
+    if asking.redis_url is None:  # nothing in it is needed any more
         for name in ("redis", "weights"):
             shutil.rmtree(out / name, ignore_errors=True)
-    if finished:
-        (out / "redis-url").unlink()
-    if code:
-        raise SystemExit(code)
+    (out / "redis-url").unlink()
+    return code
 
 
 def _roles(module: str, config: Config, run: str, out: Path, words: list[str], workers: int) -> list[Role]:

@@ -102,14 +102,17 @@ def _stored(folder: Path) -> Config:
 
 def refuse_missing_inputs(config: Config) -> None:
     """Find what is missing before any process is started."""
-    model = expand(config.model.path)
-    looks_like_folder = model.startswith((".", "/", "~")) or "{presets}" in config.model.path or model.count("/") != 1
-    if looks_like_folder and not (Path(model) / "config.json").is_file():
-        raise DataError(
-            f"model.path = {config.model.path!r}: no Hugging Face model folder at {model} (config.json is not there)"
-        )
+    refuse_missing_model(config.model.path)
     if config.data.source == "file" and not Path(expand(config.data.path)).is_file():
         raise DataError(f"data.path = {config.data.path!r}: no such file: {expand(config.data.path)}")
+
+
+def refuse_missing_model(path: str) -> None:
+    """``DataError`` where ``path`` is no hub name and no model folder."""
+    model = expand(path)
+    looks_like_folder = model.startswith((".", "/", "~")) or "{presets}" in path or model.count("/") != 1
+    if looks_like_folder and not (Path(model) / "config.json").is_file():
+        raise DataError(f"model.path = {path!r}: no Hugging Face model folder at {model} (config.json is not there)")
 
 
 def _refuse_longer(config: Config, shape: Shape) -> None:

@@ -151,3 +151,12 @@ def test_the_gain_of_one_version_is_held_against_what_the_times_allow():
     assert serial_s == pytest.approx(rollout_s + train_s, abs=0.02)
     assert overlapped_s < 1.5 * serial_s
     assert share == pytest.approx(gain / allowed, abs=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs a core for the training and one for the follower")
+def test_the_follower_benchmark_prints_a_ratio(tmp_path):
+    options = "--rounds 1 --steps 6 --problems 4 --set train.groups_per_step=4"
+    said = _said("follower_cost.py", options, "--out", str(tmp_path), codes=(0, 1))
+    assert _number(r"^ratio of the means ([\d.]+)", said) > 0
+    assert _number(r"^ +0 +[\d.]+ +[\d.]+ +[\d.]+ +(\d+)$", said) >= 1

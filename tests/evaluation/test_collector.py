@@ -1,6 +1,7 @@
 """The collector on a real server, with workers made of a few lines: nothing is asked twice, nothing is lost."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -190,4 +191,18 @@ def test_a_redis_that_came_back_empty_gets_the_tickets_again(make_bus, tmp_path,
     generate(worker)
     grade(worker)
     thread.join(20)
+    assert ResponseStore(tmp_path).counts() == {"p0": 2}
+
+
+def test_what_an_earlier_collector_left_and_nobody_can_read_is_asked_again(make_bus, tmp_path):
+    (ticket,), worker = tickets(1), make_bus("w")
+    worker.issue(ticket)
+    (job,) = worker.take(WorkStream.PROMPTS, count=1, block_s=5.0, lease_s=30.0)
+    one = replace(responses(ticket), lengths_S=np.array([3], np.uint32), finished_S=np.array([1], np.uint8))
+    worker.hand_over_responses(job, one)  # one response where two were asked for
+    grade(worker)
+    collecting = Collecting(make_bus("c"), tmp_path, [ticket])
+    generate(worker)
+    grade(worker)
+    assert collecting.end() is True
     assert ResponseStore(tmp_path).counts() == {"p0": 2}

@@ -36,16 +36,17 @@ def test_each_bad_row_is_named_and_the_others_are_asked(tmp_path, tokenizer):
         {"id": "long", "prompt": "1+" * 40, "answer": "4"},
         {"id": [1], "prompt": "1+3", "answer": "4"},
         {"id": "few", "prompt": "1+3", "answer": "4", "responses": 0},
+        {"prompt": "1+3", "answer": "4", "ability": "poetry"},
         {"prompt": [{"role": "user", "content": "1+5"}], "answer": ["6", "six"], "responses": 2},
         {"id": "skywork", "prompt": "1+6", "ability": "math", "reward_model": {"ground_truth": '["7"]'}},
     )
     assert [(p.problem_id, p.place, p.ground_truth, p.responses) for p in problems] == [
         ("7", 0, ("3",), 4),
-        ("p.jsonl:8", 7, ("6", "six"), 2),
-        ("skywork", 8, ("7",), 4),
+        ("p.jsonl:9", 8, ("6", "six"), 2),
+        ("skywork", 9, ("7",), 4),
     ]
-    assert rows == 9
-    assert [text.split(": ")[0] for text in said] == [f"p.jsonl:{line}" for line in (2, 3, 4, 5, 6, 7)]
+    assert rows == 10
+    assert [text.split(": ")[0] for text in said] == [f"p.jsonl:{line}" for line in (2, 3, 4, 5, 6, 7, 8)]
     assert "id '7' stands in an earlier row" in said[2]
     assert "--max-prompt-tokens is 32" in said[3]
 
@@ -63,3 +64,10 @@ def test_versions_are_asked_the_same_under_numbers_of_their_own(tmp_path, tokeni
     assert [t.seed for t in old] == [t.seed for t in new]
     assert len({t.seed for t in old}) == 3
     assert {(t.incarnation, t.min_version, t.top_p, t.max_new_tokens) for t in new} == {(2, 20, 0.9, 20)}
+
+
+def test_what_is_asked_can_be_graded():
+    from leeway_rl.evaluation.problems import GRADED
+    from leeway_rl.verifier.graders import ABILITIES
+
+    assert set(GRADED) <= ABILITIES

@@ -52,10 +52,12 @@ def test_a_join_that_was_killed_before_its_parts_went_repeats_no_row(tmp_path):
 def test_an_unfinished_part_is_not_there(tmp_path):
     store = ResponseStore(tmp_path)
     store.append(rows("a"))
-    (tmp_path / "parts" / ".000001.parquet.unfinished").write_bytes(b"PAR1 torn")
+    (tmp_path / "parts" / ".000001-7.parquet.unfinished").write_bytes(b"PAR1 torn")
     assert store.counts() == {"a": 2}
     store.append(rows("b"))
     assert store.counts() == {"a": 2, "b": 2}
+    store.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["responses.parquet"]
 
 
 def test_another_file_in_its_place_is_named(tmp_path):
@@ -70,3 +72,14 @@ def test_a_folder_keeps_to_what_was_asked_first(tmp_path):
     same_or_refused(tmp_path, {"seed": 1, "weights": "abc"})
     with pytest.raises(DataError, match="made with seed = 1, and now it is 2; name another --out"):
         same_or_refused(tmp_path, {"seed": 2})
+
+
+def test_of_a_problem_that_two_collectors_wrote_the_first_counts(tmp_path):
+    store = ResponseStore(tmp_path)
+    store.append(rows("a"))
+    (part,) = (tmp_path / "parts").glob("*.parquet")
+    store.append([*rows("a"), *rows("b")])
+    part.rename(part.with_name("000001-1.parquet"))  # both were the next one
+    assert store.counts() == {"a": 2, "b": 2}
+    store.join()
+    assert [row["id"] for row in store.rows()] == ["a", "a", "b", "b"]

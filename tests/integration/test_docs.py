@@ -14,6 +14,7 @@ from leeway_rl.studies.catalogue import STUDIES as CATALOGUE
 
 from tests.integration.running import leeway, metrics, start
 from tests.integration.test_end_to_end import COMMANDS as END_TO_END
+from tests.integration.test_evaluation import EVALUATION
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -142,6 +143,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *PLANS,
         *SWEEPS,
         *STUDIES,
+        *EVALUATION,
         CREATE,
         ONE_RANK,
         EXAMPLE,
@@ -167,6 +169,11 @@ def test_every_documented_command_is_executed_or_a_make_target():
         "leeway data",
         "leeway verify",
         "leeway sweep",
+        "leeway sample",
+        "leeway eval",
+        "leeway report",
+        "leeway rollout",
+        "leeway verifier",
     }
     assert documented() - executed - bare - scripts == set()
     targets = (ROOT / "Makefile").read_text()

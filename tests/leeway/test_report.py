@@ -191,3 +191,31 @@ def test_a_line_without_a_required_key_is_named(tmp_path: Path) -> None:
     write_lines(tmp_path / "metrics.jsonl", lines)
     with pytest.raises(DataError, match=r"metrics\.jsonl:2: no number for reward/mean"):
         write_report(tmp_path)
+
+
+def evaluated(benchmark, version, value):
+    estimate = {"value": value, "low": value - 0.1, "high": value + 0.1}
+    return {"version": version, "incarnation": 1, "benchmark": benchmark, "n": 32, "problems": 30, "avg_at_n": estimate}
+
+
+def test_what_followers_found_is_in_the_report_by_version(tmp_path):
+    run = made_up_run(tmp_path / "run", 4)
+    assert "Evaluation by version" not in write_report(run).read_text()
+    for follower, benchmark in (("follow", "aime24"), ("other", "sums")):
+        (run / "evaluations" / follower).mkdir(parents=True)
+        lines = [evaluated(benchmark, version, value) for version, value in ((0, 0.25), (4, 0.5))]
+        write_lines(run / "evaluations" / follower / "evaluations.jsonl", lines)
+    page = write_report(run).read_text()
+    assert "Evaluation by version" in page
+    assert "version 0: 0.250 [0.150, 0.350]; version 4: 0.500 [0.400, 0.600]" in page
+    assert page.count("avg@32") == 2
+    assert (run / "evaluations.png").read_bytes().startswith(PNG)
+
+
+def test_evaluations_that_cannot_be_read_are_named_and_cost_nothing_else(tmp_path):
+    run = made_up_run(tmp_path / "run", 2)
+    (run / "evaluations" / "torn").mkdir(parents=True)
+    (run / "evaluations" / "torn" / "evaluations.jsonl").write_text("{")
+    page = write_report(run).read_text()
+    assert "evaluations/torn cannot be read" in page
+    assert "Evaluation by version" not in page

@@ -1,0 +1,177 @@
+"""Sampling and evaluating for real: server, rollout and verifier workers, a collector that is killed in the middle."""
+
+import json
+import random
+import re
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from leeway_rl.common.metrics import read_steps
+from leeway_rl.evaluation.responses import ResponseStore
+
+from tests.integration.running import kill, leeway, start
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+EVALUATION = [
+    "leeway sample problems.jsonl --model my-model --out my-samples --responses 16",
+    "leeway eval aime24 aime25 --model my-model --out my-eval",
+    "leeway eval aime24 aime25 --model runs/my-run --step 40 --out my-other-eval",
+    "leeway eval humaneval problems.jsonl --model my-model --out my-code-eval",
+    "leeway eval compare my-eval my-other-eval",
+    "leeway eval --regrade my-eval",
+    "leeway eval aime24 --follow my-run --every 20",
+]
+"""As the documentation has them."""
+SHORT = ["--engine", "torch", "--max-tokens", "64", "--max-prompt-tokens", "32"]
+
+
+def sums(path, count):
+    """A file of additions."""
+    draw = random.Random(4)
+    pairs = [(draw.randint(10, 99), draw.randint(10, 99)) for _ in range(count)]
+    rows = [{"id": f"s{number}", "prompt": f"{a}+{b}", "answer": str(a + b)} for number, (a, b) in enumerate(pairs)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model, wait_until):
+    rows = sums(tmp_path / "sums.jsonl", 40)
+    out = tmp_path / "one"
+    command = ["eval", "sums.jsonl", "aime24=none.parquet", "--model", str(tiny_model), "--out", "one", "--responses"]
+    command += ["8", *SHORT]
+    running = start(*command, cwd=tmp_path)
+    wait_until(lambda: 8 <= ResponseStore(out).counts().total() < 320, "a part of the responses is on disk", 240)
+    before = ResponseStore(out).counts()
+    running.kill()  # the desk; its server and roles leave with it
+    running.wait(60)
+    running.stdout.close()
+    wait_until(lambda: not _alive(out), "its server is gone", 60)
+    done = leeway(*command, cwd=tmp_path, timeout=400)
+    assert done.returncode == 3, done.stderr  # the benchmark that is not there
+    assert "aime24: none.parquet: no such file" in done.stderr
+    assert "sums" in done.stdout
+    found = pq.read_table(out / "responses.parquet").to_pylist()
+    assert sorted((row["id"], row["index"]) for row in found) == sorted(
+        (f"sums/{row['id']}", index) for row in rows for index in range(8)
+    )
+    assert {row["version"] for row in found} == {0}
+    assert before <= ResponseStore(out).counts()
+    result = json.loads((out / "eval.json").read_text())["benchmarks"]["sums"]
+    correct = sum(row["verdict"] == "correct" for row in found)
+    assert result["avg_at_n"]["value"] == pytest.approx(correct / 320)
+    assert 0.3 < result["avg_at_n"]["value"] < 0.9
+    assert (out / "eval.png").read_bytes().startswith(b"\x89PNG")
+    assert not (out / "redis").exists()
+
+    # The same again asks nothing; the same seed in one go gives the same responses; and nothing differs.
+    again = leeway(*command, cwd=tmp_path)
+    assert again.returncode == 3, again.stderr
+    two = leeway("eval", "sums.jsonl", *command[3:5], "--out", "two", *command[7:], "--workers", "2", cwd=tmp_path)
+    assert two.returncode == 0, two.stderr
+
+    def texts(folder):
+        table = pq.read_table(tmp_path / folder / "responses.parquet").to_pylist()
+        return sorted((row["id"], row["index"], row["response"], row["verdict"]) for row in table)
+
+    assert texts("one") == texts("two")
+    compared = leeway("eval", "compare", "one", "two", "--json", cwd=tmp_path)
+    difference = json.loads(compared.stdout)["sums"]["difference"]
+    assert difference == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+    # Another verifier's verdicts: a table whose every answer was taken for wrong is put right.
+    store = ResponseStore(tmp_path / "two")
+    table = pq.read_table(store.whole)
+    wrong = table.set_column(table.schema.get_field_index("verdict"), "verdict", [["wrong"] * table.num_rows])
+    pq.write_table(wrong.cast(table.schema), store.whole)
+    regraded = leeway("eval", "--regrade", "two", cwd=tmp_path)
+    assert f"{correct} verdicts changed" in regraded.stdout, regraded.stderr
+    assert texts("one") == texts("two")
+
+    refused = leeway("eval", "sums.jsonl", *command[3:5], "--out", "two", "--responses", "4", *SHORT, cwd=tmp_path)
+    assert refused.returncode == 3
+    assert "name another --out" in refused.stderr
+
+
+def _alive(out):
+    from leeway_rl.common.errors import BrokerError
+    from leeway_rl.common.streams import Bus
+
+    try:
+        Bus((out / "redis-url").read_text().strip(), "probe", connect_s=0.5).close()
+    except BrokerError:
+        return False
+    return True
+
+
+def test_a_run_is_followed_while_it_trains_and_its_follower_is_killed(tmp_path, wait_until):
+    sums(tmp_path / "sums.jsonl", 12)
+    small = ["--preset", "tiny", "--set", "train.steps=16", "--set", "train.groups_per_step=4"]
+    training = start("up", *small, "--run", "fed", cwd=tmp_path)
+    folder = tmp_path / "runs/fed"
+    wait_until(lambda: (folder / "redis-url").exists() and read_steps(folder), "the first step", 240)
+    assert leeway("pause", "--run", "fed", cwd=tmp_path).returncode == 0  # a slow machine may take its time to join
+    out = folder / "evaluations/follow"
+    command = ["eval", "sums.jsonl", "--follow", "fed", "--every", "8", "--responses", "4", *SHORT]
+    following = start(*command, cwd=tmp_path)
+    wait_until(lambda: list((out / "versions").glob("*/parts/*.parquet")), "a version is under way", 240)
+    (under_way,) = (out / "versions").iterdir()
+    for pid in collectors(tmp_path):
+        kill(pid)  # the collector alone; its supervisor starts it again
+    wait_until((under_way / "eval.json").exists, "that version is evaluated", 240)
+    assert leeway("resume", "--run", "fed", cwd=tmp_path).returncode == 0
+    trained, _ = training.communicate(timeout=400)
+    assert training.returncode == 0, trained
+    said, _ = following.communicate(timeout=400)
+    assert following.returncode == 0, said
+    lines = [json.loads(line) for line in (out / "evaluations.jsonl").read_text().splitlines()]
+    versions = [line["version"] for line in lines]
+    assert versions == sorted(set(versions))
+    assert len(versions) >= 2
+    assert versions[-1] == 16
+    for path in (out / "versions").iterdir():
+        table = pq.read_table(path / "responses.parquet").to_pylist()
+        assert len({(row["id"], row["index"]) for row in table}) == len(table) == 48
+        assert {row["version"] for row in table} == {int(path.name.split("-")[0])}  # pinned while it is evaluated
+    metrics = [json.loads(line) for line in (folder / "workers.jsonl").read_text().splitlines()]
+    assert [line["version"] for line in metrics if "eval/sums/value" in line][:1] == versions[:1]
+    assert leeway("report", "fed", cwd=tmp_path).returncode == 0
+    page = (folder / "report.html").read_text()
+    assert "Evaluation by version" in page
+    assert f"version 16: {lines[-1]['avg_at_n']['value']:.3f}" in page
+
+
+def collectors(folder):
+    """Followers' collectors that were started in ``folder``."""
+    found = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
+    ours = [process for process in found if "leeway_rl.evaluation.follow" in process.info["cmdline"]]
+    return [process.pid for process in ours if process.cwd() == str(folder)]
+
+
+def test_the_commands_as_documented(tmp_path, tiny_model):
+    """On small files in the benchmarks' places, and on a checkpoint of a short run."""
+    run = ["--preset", "tiny", "--set", "train.steps=4", "--set", "train.groups_per_step=4", "--run", "my-run"]
+    assert leeway("up", *run, "--set", "train.checkpoint_every=2", cwd=tmp_path).returncode == 0
+    (tmp_path / "my-model").symlink_to(tiny_model)
+    sums(tmp_path / "problems.jsonl", 4)
+    for name in ("aime24", "aime25"):
+        rows = [{"id": n, "problem": f"{n}+{n}", "answer": str(2 * n)} for n in (11, 12)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    program = {"task_id": "T/0", "prompt": "def f():\n", "test": "def check(f):\n    assert f()", "entry_point": "f"}
+    (tmp_path / "humaneval.jsonl").write_text(json.dumps(program) + "\n")
+    for command in EVALUATION:
+        if "--follow" in command:
+            continue  # by the test above
+        words = re.sub(r"\b(aime24|aime25|humaneval)\b", r"\1=\1.jsonl", command).replace("--step 40", "--step 2")
+        words = words.replace("--responses 16", "")
+        short = [] if re.search("compare|regrade", command) else ["--responses", "2", *SHORT]
+        done = leeway(*words.split()[1:], *short, cwd=tmp_path)
+        assert done.returncode == 0, command + done.stdout + done.stderr
+    assert pq.read_table(tmp_path / "my-samples/responses.parquet").num_rows == 8
+    other = json.loads((tmp_path / "my-other-eval/eval.json").read_text())
+    assert other["benchmarks"].keys() == {"aime24", "aime25"}
+    assert (tmp_path / "my-other-eval/model/config.json").exists()
+    code = json.loads((tmp_path / "my-code-eval/eval.json").read_text())["benchmarks"]
+    assert code["humaneval"]["responses"] == 2  # graded in the sandbox, right or wrong
+    assert code["problems"]["problems"] == 4

@@ -1,0 +1,98 @@
+"""What the desk shows of an evaluation, and the configuration that it stores for its workers."""
+
+import io
+
+import pytest
+from leeway_rl.common.config import compose
+from leeway_rl.common.errors import ConfigError, DataError
+from leeway_rl.leeway.evaluate import asked_as, evaluate, table
+from leeway_rl.leeway.evaluation_pictures import of_one
+from leeway_rl.leeway.sampling import Asking, configuration
+from rich.console import Console
+
+ASKING = Asking(
+    engine="torch",
+    temperature=0.6,
+    top_p=0.95,
+    max_tokens=64,
+    max_prompt_tokens=32,
+    seed=5,
+    workers=2,
+    redis_url=None,
+    run=None,
+    settings=("verifier.jobs=3",),
+)
+
+
+def test_the_workers_find_what_was_asked(tmp_path, tiny_model):
+    config = configuration(tmp_path / "p.jsonl", str(tiny_model), tmp_path / "out", 16, ASKING)
+    assert (config.rollout.engine, config.flow.temperature, config.flow.seed) == ("torch", 0.6, 5)
+    assert (config.train.max_response_tokens, config.data.max_prompt_tokens) == (64, 32)
+    assert config.train.group_size == 16  # room for it in an engine
+    assert (config.weights.dtype, config.rollout.dtype) == ("float32", "float32")  # the model's own
+    assert config.weights.folder == str(tmp_path / "out" / "weights")
+    assert config.verifier.jobs == 3
+
+
+def test_more_than_the_models_context_is_refused_before_anything_starts(tmp_path, tiny_model):
+    from dataclasses import replace
+
+    with pytest.raises(ConfigError, match=r"--max-tokens 32768 = 32800 is more than .*max_position_embeddings = 512"):
+        configuration(tmp_path / "p.jsonl", str(tiny_model), tmp_path, 4, replace(ASKING, max_tokens=32768))
+
+
+def test_a_missing_model_is_told_before_benchmarks_are_fetched(tmp_path):
+    with pytest.raises(DataError, match="no Hugging Face model folder at nowhere"):
+        evaluate(["aime24"], "nowhere", None, tmp_path / "out", [], ASKING)
+
+
+def test_a_step_of_what_is_no_run_is_refused(tmp_path, tiny_model):
+    with pytest.raises(ConfigError, match="is no run's folder"):
+        evaluate(["aime24"], str(tiny_model), 3, tmp_path / "out", [], ASKING)
+
+
+def test_a_run_is_asked_as_it_was_trained():
+    trained = compose(["tiny"], ['data.suffix="\\n=?"', 'data.examples=[["1+1", "2"]]'])
+    again = compose(["tiny"], asked_as(trained))
+    assert (again.data.suffix, again.data.examples) == ("\n=?", (("1+1", "2"),))
+    assert again.rollout.engine == "torch"
+
+
+def estimate(value):
+    return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+
+RESULT = {
+    "asked": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 64, "seed": 0},
+    "benchmarks": {
+        "sums": {
+            "problems": 2,
+            "ungraded": 1,
+            "n": 4,
+            "avg_at_n": estimate(0.5),
+            "pass_at_k": {"1": estimate(0.5), "2": estimate(0.7), "4": estimate(0.9)},
+            "tokens_mean": 1234.5,
+            "truncated_share": 0.25,
+            "no_answer_share": 0.125,
+            "lengths": {"edges": [0, 32, 64], "correct": [1, 2], "not correct": [0, 2], "truncated": [0, 2]},
+            "by_problem": {"a": {"graded": 4, "correct": 3}, "b": {"graded": 3, "correct": 0}},
+        },
+        "broken": {"problems": 0, "ungraded": 4, "by_problem": {}},
+    },
+}
+
+
+def test_the_table_has_a_row_a_benchmark():
+    console = Console(width=120, file=io.StringIO())
+    console.print(table(RESULT))
+    said = console.file.getvalue()
+    assert "2 (1 ungraded)" in said
+    assert "0.500 [0.400, 0.600]" in said
+    assert "@4 0.900 [0.800, 1.000]" in said
+    assert "25.0 %" in said
+    assert "nothing is graded" in said
+
+
+def test_the_picture_passes_over_what_has_no_figure():
+    assert of_one("e", RESULT).startswith(b"\x89PNG")
+    assert of_one("e", RESULT | {"benchmarks": {}}).startswith(b"\x89PNG")
