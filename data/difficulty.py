@@ -167,7 +167,7 @@ def _as_rated_before(stage: Stage, options: Difficulty) -> Iterator[list[Judgeme
 
     def judged(row: dict[str, Any]) -> Judgement:
         failures = json.loads(row["difficulty"] or "{}").get(options.name)
-        if not isinstance(failures, int):
+        if failures is None:
             return Drop("not rated: the row brings no rating of this model", options.name)
         due = options.due(row["ability"])
         if not 0 <= failures <= due:
