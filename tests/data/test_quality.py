@@ -103,7 +103,7 @@ CODE = {"prompt": "Bad?", "tests": {"inputs": ["1"], "outputs": ["1"]}}
 
 def sensible(request, _):
     text = asked(request)
-    return ballot(keep=False, reason="It is cut off.", completeness=False) if "Bad?" in text else ballot()
+    return ballot(keep=False, reason="It is cut off\ud83d.", completeness=False) if "Bad?" in text else ballot()
 
 
 def rambling(request, times):
@@ -115,7 +115,9 @@ def test_problems_are_kept_by_votes_and_nonsense_is_no_vote(tmp_path):
         kept, dropped, funnel, missing = judged(tmp_path, [*ROWS, CODE], {"one": one, "other": other})
     assert (kept, missing) == ([1, 4], [])
     assert (dropped[2]["reason"], dropped[3]["reason"]) == ("judged to be of low quality", "not judged: too few votes")
-    assert dropped[2]["detail"] == ("0 of 4 votes for it, 4 against; not met: completeness 4; one: It is cut off.")
+    assert dropped[2]["detail"] == (
+        "0 of 4 votes for it, 4 against; not met: completeness 4; one: It is cut off\\ud83d."
+    )
     assert "other: 4 votes of 6, 50% of them for the problem; 2 answers were no votes" in "\n".join(funnel.notes)
     (file,) = tmp_path.glob("out.*.asked/votes.parquet")
     votes = pq.read_table(file).to_pylist()

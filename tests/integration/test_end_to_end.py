@@ -9,7 +9,7 @@ import pytest
 from tests.integration.running import leeway, metrics
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 COMMANDS = [
     "leeway data run examples/end_to_end/recipe.toml --out my-sums",
@@ -26,7 +26,7 @@ def test_raw_rows_become_a_model_that_is_judged(tmp_path):
     for command in COMMANDS:
         assert f"\n{command}\n" in documented
         fewer = ["--set", "train.steps=2", "--set", "train.groups_per_step=4"] if " up " in command else []
-        done = leeway(*shlex.split(command)[1:], *fewer, cwd=tmp_path)
+        done = leeway(*shlex.split(command)[1:], *fewer, cwd=tmp_path, timeout=600)
         assert done.returncode == 0, command + done.stdout + done.stderr
     rows = pq.read_table(tmp_path / "my-sums" / "data.parquet").to_pylist()
     assert all(0 < row["extra_info"]["model_difficulty"]["tiny"] < 8 for row in rows)
