@@ -17,7 +17,7 @@ from leeway_rl.data.quality import Quality
 from leeway_rl.data.stages import Stage
 
 pytest.importorskip("vllm")
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def answers(url):
 
 def test_a_real_server_rates_rows_and_judges_that_cannot_judge_keep_none(served, tmp_path, wait_until):
     url, server, log = served
-    wait_until(lambda: answers(url) or server.poll() is not None, "vllm serve", 240)
+    wait_until(lambda: answers(url) or server.poll() is not None, "vllm serve", 800)
     assert server.poll() is None, log.read_text()[-3000:]
 
     sums = [(25, 60), (31, 51), (98, 76), (44, 58), (13, 86), (77, 18)]
