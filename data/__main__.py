@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -56,13 +57,14 @@ def main() -> int:
         for model in (Source,) if chosen == "load" else (STEPS[chosen].options,):
             _add_options(parsers[chosen], model)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # raises KeyboardInterrupt, as Ctrl-C does
     try:
         return _run(arguments)
     except LeewayError as error:
         print(f"leeway data: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("leeway data: stopped; the same command again goes on behind the last finished step", file=sys.stderr)
+        print("leeway data: stopped; the same command again goes on", file=sys.stderr)
         return STOPPED
 
 

@@ -7,6 +7,7 @@ queue) or from a model behind an endpoint; or rows bring their ratings along.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -166,7 +167,7 @@ def _as_rated_before(stage: Stage, options: Difficulty) -> Iterator[list[Judgeme
 
     def judged(row: dict[str, Any]) -> Judgement:
         failures = json.loads(row["difficulty"] or "{}").get(options.name)
-        if not isinstance(failures, int):
+        if failures is None:
             return Drop("not rated: the row brings no rating of this model", options.name)
         due = options.due(row["ability"])
         if not 0 <= failures <= due:
@@ -281,7 +282,14 @@ def _sample(problems: Path, out: Path, model: str, options: Difficulty) -> int:
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     command += ["--model", model, *(["--run", options.run] if options.run else [])]
     command += [word for setting in options.settings for word in ("--set", setting)]
-    code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+    # In a session of its own, so that an interrupt reaches it once, and its workers through it.
+    with subprocess.Popen(command, stdout=sys.stderr, start_new_session=True) as sampling:
+        try:
+            code = sampling.wait()
+        except KeyboardInterrupt:
+            sampling.send_signal(signal.SIGINT)
+            sampling.wait()
+            raise
     if code not in (0, 1, BAD_ROWS) or not (out / "responses.parquet").exists():
         raise DataError(f"leeway sample {problems}: exit code {code}, see above; the same command again goes on")
     return code

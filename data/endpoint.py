@@ -216,4 +216,5 @@ async def _one(client: AsyncOpenAI, model: str, ask: Ask, sampling: dict[str, An
         raise RequestError("what came back is no chat completion")
     if thought:  # a server that takes the reasoning apart
         text = f"<think>\n{thought}\n</think>\n{text}" if text or finish == "stop" else f"<think>\n{thought}"
+    text = text.encode("utf-8", "backslashreplace").decode()  # JSON can spell halves of characters
     return Answer(text, reply.usage.completion_tokens if reply.usage else 0, finish == "stop")

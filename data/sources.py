@@ -248,8 +248,7 @@ def _skywork(values: Mapping[str, Any]) -> dict[str, Any]:
         parsed = golds(parsed if isinstance(parsed, (list, str)) else truth)  # not through float: 0.50 stays 0.50
     elif not isinstance(parsed, (dict, list)) or not parsed:
         raise RowError("the tests are empty", truth[:80])
-    extra = values.get("extra_info")
-    difficulty = extra.get("model_difficulty") if isinstance(extra, Mapping) else None
+    difficulty = _difficulty(values.get("extra_info"))
     messages = _messages(values.get("prompt"))
     return {
         "ability": str(ability),
@@ -260,6 +259,21 @@ def _skywork(values: Mapping[str, Any]) -> dict[str, Any]:
         "subset": _optional(values, ("data_source",)),
         "difficulty": json.dumps(difficulty, sort_keys=True) if difficulty else None,
     }
+
+
+def _difficulty(extra: Any) -> dict[str, int]:
+    """Failures by model, without models that did not rate the row."""
+    found = extra.get("model_difficulty") if isinstance(extra, Mapping) else None
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise RowError("model_difficulty is no {model: failures}", repr(found)[:80])
+    rated = {model: failures for model, failures in found.items() if failures is not None and failures == failures}
+    for model, failures in rated.items():  # a table may have made floats of them
+        number = isinstance(failures, (int, float)) and not isinstance(failures, bool)
+        if not number or not float(failures).is_integer() or failures < 0:
+            raise RowError("model_difficulty is no {model: failures}", f"{model}: {failures!r}"[:80])
+    return {str(model): int(failures) for model, failures in rated.items()}
 
 
 def _messages(prompt: Any) -> list[dict[str, str]]:

@@ -89,7 +89,8 @@ def vote_in(text: str) -> Vote | None:
             continue
         if not isinstance(said, dict) or not all(isinstance(said.get(name), bool) for name in (*CRITERIA, "keep")):
             continue
-        return Vote(said["keep"], {name: said[name] for name in CRITERIA}, str(said.get("reason", ""))[:1000])
+        reason = str(said.get("reason", ""))[:1000].encode("utf-8", "backslashreplace").decode()
+        return Vote(said["keep"], {name: said[name] for name in CRITERIA}, reason)
     return None
 
 

@@ -422,7 +422,7 @@ def plan(
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
 def data(context: typer.Context) -> None:
-    """Prepare training rows: sources, steps, funnel, card. See: leeway data --help"""
+    """Prepare training rows: sources, steps, difficulty, judges, funnel, card. See: leeway data --help"""
     _exec("data", *context.args)
 
 

@@ -13,6 +13,7 @@ from leeway_rl.data.stages import Stage
 from leeway_rl.data.votes import CRITERIA, Count, settled, vote_in
 
 from tests.data.endpoint_double import CUT, EndpointDouble, asked
+from tests.integration.running import leeway
 
 
 def ballot(keep=True, reason="", **met):
@@ -102,7 +103,7 @@ CODE = {"prompt": "Bad?", "tests": {"inputs": ["1"], "outputs": ["1"]}}
 
 def sensible(request, _):
     text = asked(request)
-    return ballot(keep=False, reason="It is cut off.", completeness=False) if "Bad?" in text else ballot()
+    return ballot(keep=False, reason="It is cut off\ud83d.", completeness=False) if "Bad?" in text else ballot()
 
 
 def rambling(request, times):
@@ -114,7 +115,9 @@ def test_problems_are_kept_by_votes_and_nonsense_is_no_vote(tmp_path):
         kept, dropped, funnel, missing = judged(tmp_path, [*ROWS, CODE], {"one": one, "other": other})
     assert (kept, missing) == ([1, 4], [])
     assert (dropped[2]["reason"], dropped[3]["reason"]) == ("judged to be of low quality", "not judged: too few votes")
-    assert dropped[2]["detail"] == ("0 of 4 votes for it, 4 against; not met: completeness 4; one: It is cut off.")
+    assert dropped[2]["detail"] == (
+        "0 of 4 votes for it, 4 against; not met: completeness 4; one: It is cut off\\ud83d."
+    )
     assert "other: 4 votes of 6, 50% of them for the problem; 2 answers were no votes" in "\n".join(funnel.notes)
     (file,) = tmp_path.glob("out.*.asked/votes.parquet")
     votes = pq.read_table(file).to_pylist()
@@ -153,6 +156,21 @@ def test_a_problem_that_a_judge_cannot_take_is_counted_as_refused(tmp_path):
         kept, dropped, funnel, missing = judged(tmp_path, ROWS, {"one": one}, votes=4)
     assert (kept, missing, dropped[3]["reason"]) == ([1], [], "not judged: too few votes")
     assert "4 refused" in funnel.notes[0]
+
+
+def test_the_command_takes_judges_as_pairs(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    recipe.load_alone(recipe.Source(name="mine", path=str(tmp_path / "rows.jsonl")), tmp_path / "stage")
+    with EndpointDouble(sensible) as server:
+        judges = [f"name={name},endpoint={server.url},model=m" for name in ("one", "other")]
+        words = ("data", "quality", "stage", "--judges", *judges, "--votes", "2", "--least", "3", "--out", "next")
+        done = leeway(*words, cwd=tmp_path)
+        again = leeway(*words, cwd=tmp_path)
+    assert (done.returncode, again.returncode, len(server.requests)) == (0, 0, 12)
+    assert done.stdout.startswith(
+        "quality: 3 rows, 2 kept; dropped: 1 judged to be of low quality\n  one: 6 votes of 6"
+    )
+    assert again.stdout == done.stdout
 
 
 def test_a_recipe_names_its_judges(tmp_path):

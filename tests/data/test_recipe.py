@@ -21,6 +21,11 @@ do = "links"
 [[step]]
 do = "duplicates"
 """
+RATE = """
+[[step]]
+do = "difficulty"
+name = "M"
+"""
 
 
 def write_recipe(folder, text, **files):
@@ -51,6 +56,23 @@ GOOD = st.fixed_dictionaries(
         "answer": st.sampled_from(["7", "4", "proof", "\\frac{1", "", None, 3, [1, 2]]),
     }
 )
+RATED = st.fixed_dictionaries(
+    {
+        "prompt": st.sampled_from(["Half of 1?", "Half of 2?", 3]),
+        "reward_model": st.just({"ground_truth": "7", "style": "rule"}),
+        "extra_info": st.fixed_dictionaries(
+            {
+                "model_difficulty": st.one_of(
+                    st.sampled_from([None, [1], 3]),
+                    st.dictionaries(
+                        st.just("M"),
+                        st.sampled_from([0, 3, 3.0, 16, 17, -1, 0.5, "3", True, None, float("nan"), float("inf")]),
+                    ),
+                )
+            }
+        ),
+    }
+)
 ANY_VALUE = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)),
@@ -59,16 +81,17 @@ ANY_VALUE = st.recursive(
 KEYS = ("problem", "prompt", "answer", "tests", "solution", "ability", "reward_model", "extra_info")
 BROKEN = ["not JSON", "[]", "{}", "3", '{"problem": 3}', "{", '{"problem": "\\ud800", "answer": "1"}', "\udce4"]
 ROWS = st.lists(
-    st.one_of(GOOD, st.sampled_from(BROKEN), st.dictionaries(st.sampled_from(KEYS), ANY_VALUE, max_size=5)), max_size=25
+    st.one_of(GOOD, RATED, st.sampled_from(BROKEN), st.dictionaries(st.sampled_from(KEYS), ANY_VALUE, max_size=5)),
+    max_size=25,
 )
 
 
 @given(ROWS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_in_are_rows_kept_and_rows_dropped_by_reason(tmp_path, rows):
     folder = tmp_path / "funnel"
     shutil.rmtree(folder, ignore_errors=True)
-    text, files = one_source(rows)
+    text, files = one_source(rows, QUICK + RATE)
     result, _ = run(write_recipe(folder, text, **files), folder)
     due = len(rows)
     for number, (name, funnel) in enumerate(result.funnels):

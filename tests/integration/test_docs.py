@@ -13,6 +13,7 @@ import pytest
 from leeway_rl.studies.catalogue import STUDIES as CATALOGUE
 
 from tests.integration.running import leeway, metrics, start
+from tests.integration.test_end_to_end import COMMANDS as END_TO_END
 from tests.integration.test_evaluation import EVALUATION
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -79,7 +80,15 @@ DATA = [
     "leeway data formats",
     "leeway data load --name mine --format taco --path examples/data/taco.jsonl --out my-stage",
     "leeway data links my-data/stages/02-duplicates --no-figures --out my-other-stage",
+    "leeway data difficulty my-data/stages/08-length --name DeepSeek-R1-Distill-Qwen-7B --responses-code 16 "
+    "--out my-filtered",
 ]
+WITH_MODELS = [
+    "leeway data run examples/models/difficulty.toml --out my-rated",
+    "leeway data run examples/models/quality.toml --out my-judged",
+    "python -m vllm.entrypoints.openai.api_server",
+]
+"""Executed in tests/data: test_examples.py with a smaller model and a double of the endpoint, test_vllm_serve.py."""
 SWEEP = "leeway sweep --preset tiny --grid flow.max_staleness=0,1,2,4,8 --grid entropy.control=adaptive,none --seeds 3"
 SWEEPS = [
     SWEEP,
@@ -129,6 +138,8 @@ def test_every_documented_command_is_executed_or_a_make_target():
         HARD_BOUND,
         VERIFY,
         *DATA,
+        *WITH_MODELS,
+        *END_TO_END,
         *PLANS,
         *SWEEPS,
         *STUDIES,
