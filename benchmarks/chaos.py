@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from math import inf
 from pathlib import Path
 
 from leeway_rl.common.ledger import is_complete, read
@@ -32,13 +33,23 @@ PATIENT = ["broker.max_attempts=10"]
 """Deliveries that end because somebody killed the worker are no fault of the group's."""
 
 
-def ran(out: Path, run: str, settings: list[str], *, seed: int, count: int, every_s: float, only: list[str]) -> Path:
+def ran(
+    out: Path,
+    run: str,
+    settings: list[str],
+    *,
+    seed: int = 0,
+    count: int = 0,
+    every_s: float = 0.0,
+    per_step: float = inf,
+    only: tuple[str, ...] = (),
+) -> Path:
     """Run ``run`` under ``count`` faults, unless it is there already; gives its folder."""
     folder = out / run
     if not is_complete(folder):
         plan = schedule(seed, count, every_s, {name: FAULTS[name].weight for name in only or FAULTS}) if count else []
         with begun(run, out, ["tiny"], [*WORKERS, *PATIENT, *settings]) as (target, process):
-            tally = rehearse(target, plan, lambda: process.poll() is None)
+            tally = rehearse(target, plan, lambda: process.poll() is None, per_step)
             code = process.wait()
         print(f"{run}: ended with code {code}; {' '.join(f'no {name}: {why}' for name, why in target.missing.items())}")
         if count:
@@ -70,8 +81,8 @@ def lasted_s(folder: Path) -> float:
 def strict(out: Path, seed: int) -> bool:
     """The same weights, whatever happens."""
     settings = ["flow.max_staleness=0", "train.steps=200", "train.groups_per_step=8", "train.checkpoint_every=5"]
-    calm = ran(out, "strict-calm", settings, seed=seed, count=0, every_s=0, only=[])
-    hurt = ran(out, f"strict-{seed}", settings, seed=seed, count=260, every_s=2.5, only=[])
+    calm = ran(out, "strict-calm", settings)
+    hurt = ran(out, f"strict-{seed}", settings, seed=seed, count=240, every_s=2.0, per_step=1.25)
     account, (faults, kinds) = audit(hurt / "ledger.jsonl"), struck(hurt)
     same = weights(calm) == weights(hurt)
     print(
@@ -87,8 +98,8 @@ def strict(out: Path, seed: int) -> bool:
 def bound(out: Path, seed: int) -> bool:
     """The bound and the books hold, and most of the speed."""
     settings = ["flow.max_staleness=2", "train.steps=600", "train.checkpoint_every=10"]
-    calm = ran(out, "bound-calm", [*settings, "train.steps=150"], seed=seed, count=0, every_s=0, only=[])
-    hurt = ran(out, f"bound-{seed}", settings, seed=seed, count=240, every_s=6.0, only=[])
+    calm = ran(out, "bound-calm", [*settings, "train.steps=150"])
+    hurt = ran(out, f"bound-{seed}", settings, seed=seed, count=240, every_s=6.0)
     account, (faults, kinds) = audit(hurt / "ledger.jsonl"), struck(hurt)
     speed = [(len(read_steps(folder)) - 1) / lasted_s(folder) for folder in (calm, hurt)]
     share = speed[1] / speed[0]
@@ -104,7 +115,7 @@ def bound(out: Path, seed: int) -> bool:
 def empty(out: Path, seed: int) -> bool:
     """Ten times everything in Redis is lost."""
     settings = ["flow.max_staleness=2", "train.steps=150", "train.checkpoint_every=1000"]
-    hurt = ran(out, f"empty-{seed}", settings, seed=seed, count=10, every_s=15.0, only=["redis-empty"])
+    hurt = ran(out, f"empty-{seed}", settings, seed=seed, count=10, every_s=15.0, only=("redis-empty",))
     account, steps = audit(hurt / "ledger.jsonl"), [step["at"] for step in read_steps(hurt)]
     lines = [json.loads(line) for line in (hurt / "chaos.jsonl").read_text().splitlines()]
     emptied = [line["at"] for line in lines if line["event"] == "strikes"]
