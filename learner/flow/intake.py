@@ -268,10 +268,6 @@ class Intake:
                 self.retries.ask(self.bus.retries())
                 self._issue_while_room()
             entries = self.bus.scored(count=64, block_s=POLL_S)
-            if self.bus.weights_damaged:
-                self.bus.weights_damaged = False
-                log.warning("the newest weights cannot be read: they are published again, whole")
-                self.on_damage()
             payloads = self.bus.scored_payloads([entry.group_id for entry in entries]) if entries else []
             for entry, payload in zip(entries, payloads, strict=True):
                 with self._lock:
@@ -297,6 +293,10 @@ class Intake:
         """Put live tickets back that Redis does not have any more, under the same group ids: the first hand-over
         counts, of then or of now. Have made again what no stream names any more, because an entry or a payload was
         damaged. And take in what was leased to us in an answer that never arrived."""
+        if self.bus.weights_damaged:  # answered here, at most so often: a keyframe is not small
+            self.bus.weights_damaged = False
+            log.warning("a worker cannot read the newest weights: they are published again, whole")
+            self.on_damage()
         with self._lock:
             waiting = {ticket.group_id: ticket for n, ticket in self._tickets.items() if not self.book.live[n].ready}
             gone, unnamed = self.bus.astray(list(waiting))
