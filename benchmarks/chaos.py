@@ -97,9 +97,9 @@ def strict(out: Path, seed: int) -> bool:
 
 def bound(out: Path, seed: int) -> bool:
     """The bound and the books hold, and most of the speed."""
-    settings = ["flow.max_staleness=2", "train.steps=600", "train.checkpoint_every=10"]
-    calm = ran(out, "bound-calm", [*settings, "train.steps=150"])
-    hurt = ran(out, f"bound-{seed}", settings, seed=seed, count=240, every_s=6.0)
+    settings = ["flow.max_staleness=2", "train.steps=700", "train.groups_per_step=8", "train.checkpoint_every=5"]
+    calm = ran(out, "bound-calm", [*settings, "train.steps=120"])
+    hurt = ran(out, f"bound-{seed}", settings, seed=seed, count=240, every_s=6.5)
     account, (faults, kinds) = audit(hurt / "ledger.jsonl"), struck(hurt)
     speed = [(len(read_steps(folder)) - 1) / lasted_s(folder) for folder in (calm, hurt)]
     share = speed[1] / speed[0]
