@@ -131,7 +131,8 @@ class Rehearsal:
             self._ending.remove(due)
 
     def _write(self, number: int, kind: str, event: str, **more: Any) -> None:
-        line = {"at": time.time(), "number": number, "kind": kind, "event": event, **more}
+        steps = len(read_steps(self.target.folder))
+        line = {"at": time.time(), "steps": steps, "number": number, "kind": kind, "event": event, **more}
         self._log.write(json.dumps(line) + "\n")
         self._log.flush()
 
