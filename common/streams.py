@@ -838,13 +838,18 @@ class Bus:
         return self.keys.prefix + stream.value
 
 
+def is_silent(error: RedisError) -> bool:
+    """Whether Redis took too long, as opposed to being gone or refusing."""
+    return isinstance(error, redis.exceptions.TimeoutError)
+
+
 def refused_or_lost(error: RedisError) -> str:
     """What an error that ended the work says of Redis."""
     if isinstance(error, (redis.exceptions.NoPermissionError, redis.exceptions.AuthenticationError)):
         return "refuses this user"
     if isinstance(error, redis.exceptions.OutOfMemoryError):
         return "is out of memory"
-    return "was lost and did not come back"
+    return "does not answer" if is_silent(error) else "was lost and did not come back"
 
 
 Part = TypeVar("Part", Ticket, Responses, Scores)

@@ -64,6 +64,7 @@ class Rehearsal:
         self.tally = Tally()
         self._log = (target.folder / "chaos.jsonl").open("a", encoding="utf-8")
         self._started = time.monotonic()
+        self._counted = -1, 0
         self._ending: list[tuple[float, int, str, Any]] = []
         """When a fault is to be ended, its number, its kind, and how."""
 
@@ -86,7 +87,14 @@ class Rehearsal:
             self._log.close()
 
     def _may(self, number: int) -> bool:
-        return self.per_step == inf or number < self.per_step * len(read_steps(self.target.folder))
+        return self.per_step == inf or number < self.per_step * self._steps()
+
+    def _steps(self) -> int:
+        """Training steps made; asked many times a second, so the file is read where it has changed."""
+        size = (self.target.folder / "metrics.jsonl").stat().st_size
+        if size != self._counted[0]:
+            self._counted = size, len(read_steps(self.target.folder))
+        return self._counted[1]
 
     def _strike(self, number: int, planned: Planned) -> None:
         fault, rng = FAULTS[planned.kind], random.Random(planned.seed)
@@ -131,8 +139,7 @@ class Rehearsal:
             self._ending.remove(due)
 
     def _write(self, number: int, kind: str, event: str, **more: Any) -> None:
-        steps = len(read_steps(self.target.folder))
-        line = {"at": time.time(), "steps": steps, "number": number, "kind": kind, "event": event, **more}
+        line = {"at": time.time(), "steps": self._steps(), "number": number, "kind": kind, "event": event, **more}
         self._log.write(json.dumps(line) + "\n")
         self._log.flush()
 
