@@ -134,10 +134,10 @@ def test_the_culprit_is_named_in_seconds_and_afterwards_the_run_goes_on(
             return seen[-1][0] == code and words in seen[-1][1]
 
         try:
-            wait_until(named, what, 30)
+            wait_until(named, what, 60)
         except pytest.fail.Exception:
             pytest.fail(f"{what}: {seen[-1]}")
     finally:
         end()
     before = metrics(run.folder)[-1]["at"]
-    wait_until(lambda: metrics(run.folder)[-1]["at"] > before, "the run goes on", 60)
+    wait_until(lambda: metrics(run.folder)[-1]["at"] > before, "the run goes on", 180)
