@@ -16,7 +16,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 from leeway_rl.common.ledger import is_complete, read
 from leeway_rl.common.metrics import read_steps
@@ -32,13 +34,23 @@ PATIENT = ["broker.max_attempts=10"]
 """Deliveries that end because somebody killed the worker are no fault of the group's."""
 
 
-def ran(out: Path, run: str, settings: list[str], *, seed: int, count: int, every_s: float, only: list[str]) -> Path:
+def ran(
+    out: Path,
+    run: str,
+    settings: list[str],
+    *,
+    seed: int = 0,
+    count: int = 0,
+    every_s: float = 0.0,
+    per_step: float = inf,
+    only: tuple[str, ...] = (),
+) -> Path:
     """Run ``run`` under ``count`` faults, unless it is there already; gives its folder."""
     folder = out / run
     if not is_complete(folder):
         plan = schedule(seed, count, every_s, {name: FAULTS[name].weight for name in only or FAULTS}) if count else []
         with begun(run, out, ["tiny"], [*WORKERS, *PATIENT, *settings]) as (target, process):
-            tally = rehearse(target, plan, lambda: process.poll() is None)
+            tally = rehearse(target, plan, lambda: process.poll() is None, per_step)
             code = process.wait()
         print(f"{run}: ended with code {code}; {' '.join(f'no {name}: {why}' for name, why in target.missing.items())}")
         if count:
@@ -48,63 +60,76 @@ def ran(out: Path, run: str, settings: list[str], *, seed: int, count: int, ever
     return folder
 
 
-def struck(folder: Path) -> tuple[int, int]:
-    """(faults that struck, kinds of them), from the run's log."""
-    log = folder / "chaos.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    kinds = [line["kind"] for line in lines if line["event"] == "strikes"]
-    return len(kinds), len(set(kinds))
+class Struck(NamedTuple):
+    """What a run's ``chaos.jsonl`` says."""
+
+    faults: int
+    kinds: int
+    steps: int
+    """Training steps made from the first fault to the last, those that were rolled back not counted."""
+    seconds: float
+    """From the first to the last."""
 
 
-def weights(folder: Path) -> str:
-    """sha256 of the last version, from the ledger."""
-    return [line["checksum"] for line in read(folder / "ledger.jsonl") if line["event"] == "step"][-1]
+def struck(folder: Path) -> Struck:
+    """Read the log of the run in ``folder``. Its times are the driver's: the run's own clock was set."""
+    lines = [json.loads(line) for line in (folder / "chaos.jsonl").read_text().splitlines()]
+    strikes = [line for line in lines if line["event"] == "strikes"]
+    first, last = lines[0], lines[-1]
+    kinds = {line["kind"] for line in strikes}
+    return Struck(len(strikes), len(kinds), last["steps"] - first["steps"], last["at"] - first["at"])
 
 
-def lasted_s(folder: Path) -> float:
-    """Seconds from the first training step to the last."""
+def weights(folder: Path, version: int) -> str:
+    """sha256 of a version, from the ledger."""
+    steps = [line for line in read(folder / "ledger.jsonl") if line["event"] == "step"]
+    return [line["checksum"] for line in steps if line["version"] == version][-1]
+
+
+def speed(folder: Path) -> float:
+    """Training steps a second of an undisturbed run, from the first to the last."""
     steps = read_steps(folder)
-    return float(steps[-1]["at"] - steps[0]["at"])
+    return (len(steps) - 1) / float(steps[-1]["at"] - steps[0]["at"])
 
 
 def strict(out: Path, seed: int) -> bool:
     """The same weights, whatever happens."""
-    settings = ["flow.max_staleness=0", "train.steps=200", "train.groups_per_step=8", "train.checkpoint_every=5"]
-    calm = ran(out, "strict-calm", settings, seed=seed, count=0, every_s=0, only=[])
-    hurt = ran(out, f"strict-{seed}", settings, seed=seed, count=260, every_s=2.5, only=[])
-    account, (faults, kinds) = audit(hurt / "ledger.jsonl"), struck(hurt)
-    same = weights(calm) == weights(hurt)
+    settings = ["flow.max_staleness=0", "train.steps=125", "train.groups_per_step=8", "train.checkpoint_every=5"]
+    calm = ran(out, "strict-calm", settings)
+    hurt = ran(out, f"strict-{seed}", settings, seed=seed, count=240, every_s=2.0, per_step=2.0)
+    account, found = audit(hurt / "ledger.jsonl"), struck(hurt)
+    before, after = weights(calm, account.version), weights(hurt, account.version)
     print(
-        f"strict, seed {seed}: {faults} faults of {kinds} kinds over {account.version} steps, {account.incarnation} "
-        f"starts of the learner; {lasted_s(hurt):.0f} s, undisturbed {lasted_s(calm):.0f} s\n"
-        f"  undisturbed {weights(calm)}\n  under faults {weights(hurt)}\n  "
-        + ("equal, bit for bit" if same else "THE WEIGHTS DIFFER")
+        f"strict, seed {seed}: {found.faults} faults of {found.kinds} kinds over {found.steps} steps in "
+        f"{found.seconds:.0f} s (undisturbed {found.steps / speed(calm):.0f} s), {account.incarnation} starts of the "
+        f"learner\n  undisturbed   {before}\n  under faults  {after}\n  "
+        + ("equal, bit for bit" if before == after else "THE WEIGHTS DIFFER")
     )
-    print(account.describe())
-    return same and faults >= LEAST_FAULTS and account.version >= LEAST_STEPS
+    print(account.describe(), flush=True)
+    return before == after and found.faults >= LEAST_FAULTS and found.steps >= LEAST_STEPS
 
 
 def bound(out: Path, seed: int) -> bool:
     """The bound and the books hold, and most of the speed."""
-    settings = ["flow.max_staleness=2", "train.steps=600", "train.checkpoint_every=10"]
-    calm = ran(out, "bound-calm", [*settings, "train.steps=150"], seed=seed, count=0, every_s=0, only=[])
-    hurt = ran(out, f"bound-{seed}", settings, seed=seed, count=240, every_s=6.0, only=[])
-    account, (faults, kinds) = audit(hurt / "ledger.jsonl"), struck(hurt)
-    speed = [(len(read_steps(folder)) - 1) / lasted_s(folder) for folder in (calm, hurt)]
-    share = speed[1] / speed[0]
+    settings = ["flow.max_staleness=2", "train.groups_per_step=8", "train.checkpoint_every=5"]
+    calm = ran(out, "bound-calm", [*settings, "train.steps=120"])
+    hurt = ran(out, f"bound-{seed}", [*settings, "train.steps=1000"], seed=seed, count=215, every_s=6.5)
+    account, found = audit(hurt / "ledger.jsonl"), struck(hurt)
+    pace = found.steps / found.seconds
+    share = pace / speed(calm)
     print(
-        f"bound, seed {seed}: {faults} faults of {kinds} kinds over {account.version} steps, {account.incarnation} "
-        f"starts of the learner; {speed[1] * 60:.1f} steps a minute, undisturbed {speed[0] * 60:.1f}: "
-        f"{share:.2f} (must hold: {SHARE})"
+        f"bound, seed {seed}: {found.faults} faults of {found.kinds} kinds over {found.steps} steps in "
+        f"{found.seconds:.0f} s, {account.incarnation} starts of the learner; {60 * pace:.1f} steps a minute, "
+        f"undisturbed {60 * speed(calm):.1f}: {share:.2f} (must hold: {SHARE})"
     )
-    print(account.describe())
-    return share >= SHARE and faults >= LEAST_FAULTS and account.version >= LEAST_STEPS
+    print(account.describe(), flush=True)
+    return share >= SHARE and found.faults >= LEAST_FAULTS and found.steps >= LEAST_STEPS
 
 
 def empty(out: Path, seed: int) -> bool:
     """Ten times everything in Redis is lost."""
     settings = ["flow.max_staleness=2", "train.steps=150", "train.checkpoint_every=1000"]
-    hurt = ran(out, f"empty-{seed}", settings, seed=seed, count=10, every_s=15.0, only=["redis-empty"])
+    hurt = ran(out, f"empty-{seed}", settings, seed=seed, count=10, every_s=15.0, only=("redis-empty",))
     account, steps = audit(hurt / "ledger.jsonl"), [step["at"] for step in read_steps(hurt)]
     lines = [json.loads(line) for line in (hurt / "chaos.jsonl").read_text().splitlines()]
     emptied = [line["at"] for line in lines if line["event"] == "strikes"]

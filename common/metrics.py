@@ -50,6 +50,9 @@ class MetricsSink:
             ending = self._ended.is_set()
             try:
                 records = self.bus.metrics_after(self._last_id, 0.0 if ending else POLL_S)
+                if not records and _number(self.bus.newest_metric()) < _number(self._last_id):
+                    self._last_id = "0"  # Redis came back empty, and its clock was ahead before
+                    records = self.bus.metrics_after(self._last_id)
             except RedisError as error:
                 log.warning("metrics are late: %s", error)
                 records = []
@@ -68,6 +71,10 @@ class MetricsSink:
             for key, value in record.items():
                 if isinstance(value, (int, float)) and "/" in key:
                     self._board.add_scalar(key, value, record["version"])
+
+
+def _number(entry_id: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in entry_id.split("-"))
 
 
 def read_steps(folder: Path) -> list[dict[str, Any]]:

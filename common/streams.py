@@ -724,16 +724,16 @@ class Bus:
     def workers(self) -> tuple[list[Heartbeat], dict[str, float]]:
         """Living workers' heartbeats, and the lost ones (``role/worker``) with the unix time they were last due."""
         alive, lost = [], {}
-        for member, due in self._redis.zrange(self.keys.workers, 0, -1, withscores=True):
-            role, _, worker = member.decode().partition("/")
-            body = self._redis.get(self.keys.heartbeat(role, worker))
+        due = {member.decode(): at for member, at in self._redis.zrange(self.keys.workers, 0, -1, withscores=True)}
+        keys = [self.keys.heartbeat(*member.split("/", 1)) for member in due]
+        for member, body in zip(due, self._redis.mget(keys) if keys else [], strict=True):
             try:
                 if body is not None:
                     alive.append(decode(Heartbeat, body))
                     continue
             except DecodeError as error:
-                log.warning("a heartbeat of %s that cannot be read: %s", member.decode(), error)
-            lost[member.decode()] = due
+                log.warning("a heartbeat of %s that cannot be read: %s", member, error)
+            lost[member] = due[member]
         return alive, lost
 
     def set_state(self, **values: str | int | float) -> None:
@@ -895,13 +895,18 @@ def _block_ms(seconds: float) -> int | None:
     return max(1, int(seconds * 1000)) if seconds else None
 
 
+def is_silent(error: RedisError) -> bool:
+    """Whether Redis took too long, as opposed to being gone or refusing."""
+    return isinstance(error, redis.exceptions.TimeoutError)
+
+
 def refused_or_lost(error: RedisError) -> str:
     """What an error that ended the work says of Redis."""
     if isinstance(error, (redis.exceptions.NoPermissionError, redis.exceptions.AuthenticationError)):
         return "refuses this user"
     if isinstance(error, redis.exceptions.OutOfMemoryError):
         return "is out of memory"
-    return "was lost and did not come back"
+    return "does not answer" if is_silent(error) else "was lost and did not come back"
 
 
 Part = TypeVar("Part", Ticket, Responses, Scores)

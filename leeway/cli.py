@@ -507,6 +507,9 @@ def chaos(
     every_s: Annotated[
         float, typer.Option("--every-s", help="Seconds from one to the next, on average.", min=0)
     ] = 10.0,
+    per_step: Annotated[
+        float, typer.Option("--per-step", help="Faults a training step at most: a slow run has them later.", min=0.01)
+    ] = float("inf"),
     only: Annotated[list[str] | None, typer.Option("--only", help="This kind; give several for several.")] = None,
     runs_dir: RunsDir = Path("runs"),
 ) -> None:
@@ -514,7 +517,8 @@ def chaos(
     the run's chaos.jsonl. A rehearsal: not for a run that you need."""
     from .chaos.run import chaos as rehearse
 
-    rehearse(run, runs_dir, preset or [], settings or [], seed=seed, count=faults, every_s=every_s, only=only or [])
+    more = {"seed": seed, "count": faults, "every_s": every_s, "per_step": per_step}
+    rehearse(run, runs_dir, preset or [], settings or [], **more, only=only or [])  # type: ignore[arg-type]
 
 
 # --- a run's keeper -------------------------------------------------------------------------------------------------

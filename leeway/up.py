@@ -17,7 +17,7 @@ from ..common.files import write_whole
 from ..common.keys import Keys
 from ..common.ledger import is_complete
 from ..common.metrics import read_steps
-from ..common.streams import RETRY_S, Bus, RedisError, refused_or_lost
+from ..common.streams import RETRY_S, Bus, RedisError, is_silent, refused_or_lost
 from . import status
 from .arithmetic import Shape, describe, shape_of
 from .server import EmbeddedServer
@@ -172,7 +172,9 @@ def _watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Co
                 view.show(look(bus), steps)
                 seen_at = time.monotonic()
             except RedisError as error:
-                if time.monotonic() - seen_at > RETRY_S:
+                if is_silent(error):  # there, and frozen, or slow on a machine that is too busy: the roles wait too
+                    seen_at = time.monotonic()
+                elif time.monotonic() - seen_at > RETRY_S:
                     raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
             time.sleep(0.5)
         with suppress(RedisError):  # the run is complete, whatever Redis does

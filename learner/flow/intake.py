@@ -290,9 +290,6 @@ class Intake:
             self.retries.ask(asked.retries)
             self._issue_while_room()
         entries = self.bus.scored(count=64, block_s=block_s)
-        if self.bus.manifest_damaged:
-            self.bus.manifest_damaged = False
-            self.on_loss()
         payloads = self.bus.scored_payloads([entry.group_id for entry in entries]) if entries else []
         for entry, payload in zip(entries, payloads, strict=True):
             with self._lock:
@@ -327,6 +324,9 @@ class Intake:
         """Put live tickets back that Redis does not have any more, under the same group ids: the first hand-over
         counts, of then or of now. Have made again what no stream names any more, because an entry or a payload was
         damaged. And take in what was leased to us in an answer that never arrived."""
+        if self.bus.manifest_damaged:
+            self.bus.manifest_damaged = False
+            self.on_loss()
         with self._lock:
             waiting = {ticket.group_id: ticket for n, ticket in self._tickets.items() if not self.book.live[n].ready}
             gone, unnamed = self.bus.astray(list(waiting))

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,11 +57,14 @@ class Tally:
 class Rehearsal:
     """Strikes a target until the plan or the run is over."""
 
-    def __init__(self, target: Target, plan: list[Planned]) -> None:
-        self.target, self.plan = target, plan
+    def __init__(self, target: Target, plan: list[Planned], per_step: float = inf) -> None:
+        """At most ``per_step`` faults a training step, whatever the plan's times: the plan is held up where a run is
+        slow, so that faults fall on all of it."""
+        self.target, self.plan, self.per_step = target, plan, per_step
         self.tally = Tally()
         self._log = (target.folder / "chaos.jsonl").open("a", encoding="utf-8")
         self._started = time.monotonic()
+        self._counted = -1, 0
         self._ending: list[tuple[float, int, str, Any]] = []
         """When a fault is to be ended, its number, its kind, and how."""
 
@@ -68,7 +72,7 @@ class Rehearsal:
         """Strike while ``going_on()``; every fault that lasts has ended when this returns."""
         try:
             for number, planned in enumerate(self.plan):
-                while time.monotonic() - self._started < planned.at_s and going_on():
+                while (time.monotonic() - self._started < planned.at_s or not self._may(number)) and going_on():
                     self._end_due()
                     time.sleep(TICK_S)
                 if not going_on():
@@ -81,6 +85,16 @@ class Rehearsal:
             while self._ending:
                 self._end_due(at_once=True)
             self._log.close()
+
+    def _may(self, number: int) -> bool:
+        return self.per_step == inf or number < self.per_step * self._steps()
+
+    def _steps(self) -> int:
+        """Training steps made; asked many times a second, so the file is read where it has changed."""
+        size = (self.target.folder / "metrics.jsonl").stat().st_size
+        if size != self._counted[0]:
+            self._counted = size, len(read_steps(self.target.folder))
+        return self._counted[1]
 
     def _strike(self, number: int, planned: Planned) -> None:
         fault, rng = FAULTS[planned.kind], random.Random(planned.seed)
@@ -125,7 +139,7 @@ class Rehearsal:
             self._ending.remove(due)
 
     def _write(self, number: int, kind: str, event: str, **more: Any) -> None:
-        line = {"at": time.time(), "number": number, "kind": kind, "event": event, **more}
+        line = {"at": time.time(), "steps": self._steps(), "number": number, "kind": kind, "event": event, **more}
         self._log.write(json.dumps(line) + "\n")
         self._log.flush()
 
@@ -139,6 +153,7 @@ def chaos(
     seed: int,
     count: int,
     every_s: float,
+    per_step: float,
     only: list[str],
 ) -> None:
     """Strike a run that is under way on this machine; with presets start it first, with a proxy before its Redis, a
@@ -149,13 +164,13 @@ def chaos(
     plan = schedule(seed, count, every_s, {name: FAULTS[name].weight for name in only or FAULTS})
     if presets:
         with begun(run, runs_dir, presets, settings) as (target, process):
-            tally = rehearse(target, plan, lambda: process.poll() is None)
+            tally = rehearse(target, plan, lambda: process.poll() is None, per_step)
             code = process.wait()
     else:
         if settings:
             raise ConfigError("--set is for a run that is started here: name its --preset too")
         target, code = _found(run, runs_dir), None
-        tally = rehearse(target, plan, lambda: bool(target.processes()))
+        tally = rehearse(target, plan, lambda: bool(target.processes()), per_step)
     typer.echo(tally.table())
     for name, why in target.missing.items():
         typer.echo(f"without {name}: {why}")
@@ -164,11 +179,11 @@ def chaos(
         raise SystemExit(code)
 
 
-def rehearse(target: Target, plan: list[Planned], going_on: Any) -> Tally:
+def rehearse(target: Target, plan: list[Planned], going_on: Any, per_step: float = inf) -> Tally:
     """Wait for the run's first training step, then strike."""
     while going_on() and not read_steps(target.folder):
         time.sleep(TICK_S)
-    rehearsal = Rehearsal(target, plan)
+    rehearsal = Rehearsal(target, plan, per_step)
     rehearsal.strike_all(going_on)
     return rehearsal.tally
 

@@ -129,6 +129,7 @@ def test_what_is_damaged_again_and_again_is_poison_and_work_goes_on(begin, wait_
 
 def test_a_group_that_no_stream_names_any_more_is_made_again(flow, wait_until):
     intake, worker, _ = flow
+    wait_until(lambda: worker.depths()["prompts"] == 4, "the first tickets")
     (entry_id, _), *_ = worker._redis.xrange(worker.keys.prompts)
     worker._redis.xdel(worker.keys.prompts, entry_id)
     for ticket in (1, 0):

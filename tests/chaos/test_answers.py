@@ -1,0 +1,41 @@
+"""Every answer of the operations page to something that may happen is brought about: by a fault, or by a test."""
+
+import re
+from pathlib import Path
+
+from leeway_rl.leeway.chaos.faults import FAULTS
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+BROUGHT_ABOUT_BY = {
+    "a rollout or verifier worker dies or hangs": ["kill", "kill-several", "stop", "stop-role"],
+    "one role gets SIGTERM under `leeway up`": ["terminate"],
+    "the learner dies": ["kill", "kill-several"],
+    "a checkpoint is torn": ["torn-checkpoint", "torn-unfinished"],
+    "the disk under checkpoints or weights is full": ["disk-full", "tests/chaos/test_status.py::full_disk"],
+    "you press Ctrl-C, or SIGTERM comes": ["tests/integration/test_losses.py::send_signal"],
+    "the embedded server of `leeway up` dies": ["redis-kill"],
+    "Redis is away, frozen or cut off": ["redis-freeze", "net-cut", "tests/chaos/test_status.py::cut_off"],
+    "Redis is out of memory": ["redis-memory", "tests/chaos/test_status.py::out_of_memory"],
+    "Redis comes back, with its append-only file": ["redis-kill"],
+    "Redis comes back empty": ["redis-empty", "tests/integration/test_losses.py::comes_back_empty"],
+    "a message is damaged, or an entry lost": ["payload-flipped", "payload-cut", "entry-flipped", "entry-gone"],
+    "published weights are damaged": ["weights-flipped", "manifest-flipped"],
+    "the wall clock jumps": ["clock"],
+    "tickets are refunded as `poison`": ["tests/learner/flow/test_intake.py::poisoned_ticket_is_asked_again"],
+    "a run's keys should leave Redis": ["tests/leeway/test_acl.py::clean"],
+    "`leeway status` says *alarm* (exit code 10)": ["tests/leeway/test_status.py::an_alarm_has_an_exit_code"],
+    "you want the model": ["tests/learner/test_export.py::def test_"],
+    "the reward stays at 0": ["tests/leeway/test_status.py::every_reward_alike"],
+}
+
+
+def test_every_answer_is_brought_about():
+    page = (ROOT / "docs/operations.md").read_text()
+    table = page.partition("## When …")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| ([^|]+) \|", table, re.M)
+    assert set(rows[1:]) == set(BROUGHT_ABOUT_BY)
+    for row, means in BROUGHT_ABOUT_BY.items():
+        for each in means:
+            path, _, words = each.partition("::")
+            assert each in FAULTS or words in (ROOT / path).read_text(), f"{row}: {each}"
