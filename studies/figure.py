@@ -34,6 +34,8 @@ TITLES = {
     "staleness/token_mean": "Staleness of a trained token, versions",
 }
 
+SHARES = ("evaluation/reward", "logprob/ess", "generated/truncated_share", "policy/clip_fraction")
+
 
 def draw(study: Study, runs: Mapping[Setting, Sequence[Run]]) -> bytes:
     """PNG. Every panel has the same lines; their names stand once, under the panels."""
@@ -63,11 +65,12 @@ def _over_steps(ax: Axes, column: str, study: Study, runs: Mapping[Setting, Sequ
     ax.set_title(TITLES[column], loc="left", size=10, weight="bold")
     for place, (setting, of) in enumerate(runs.items()):
         curves = np.array([run.series(column) for run in of])
+        if np.isfinite(curves).any(axis=0).mean() > 0.5:  # evaluations have a point every few steps
+            curves = _smooth(curves)
         there = np.isfinite(curves).any(axis=0)
-        x = np.flatnonzero(there) / setting.times
-        if not len(x):
+        if not there.any():
             continue
-        curves = _smooth(curves[:, there])
+        x, curves = np.flatnonzero(there) / setting.times, curves[:, there]
         colour, dash = COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS)]
         ax.plot(x, np.nanmean(curves, axis=0), color=colour, ls=dash, lw=1.8, label=setting.name)
         ax.fill_between(x, np.nanmin(curves, axis=0), np.nanmax(curves, axis=0), color=colour, alpha=0.12, lw=0)
@@ -90,9 +93,12 @@ def _over_x(ax: Axes, column: str, study: Study, runs: Mapping[Setting, Sequence
         colour = COLOURS[colours.index(first)]
         dashed = [other.partition(", ")[2] for other in lines if other.split(", ")[0] == first].index(second)
         x = [places[each] + 0.04 * (number - len(lines) / 2) for each in found if each is not None]
-        half = [each.half if each.known else 0 for each in found.values()]
+        half = np.array([each.half if each.known else 0 for each in found.values()])
+        mean = np.array([each.mean for each in found.values()])
+        # Nothing drawn is below 0, and shares end at 1: an interval by Student's t knows nothing of that.
+        above = np.minimum(half, 1 - mean) if column in SHARES else half
         ax.errorbar(
-            x, [each.mean for each in found.values()], half, color=colour, ls=DASHES[dashed], lw=1.6, marker="o", ms=4,
+            x, mean, (np.minimum(half, mean), above), color=colour, ls=DASHES[dashed], lw=1.6, marker="o", ms=4,
             elinewidth=0.9, capsize=2, label=line,
         )  # fmt: skip
     ax.set_xticks(list(places.values()), [f"{x:g}" for x in places])
@@ -110,10 +116,12 @@ def _from_zero(ax: Axes, column: str) -> None:
 
 
 def _smooth(curves: np.ndarray) -> np.ndarray:
-    """Moving mean over five steps where there is a point a step: single batches are small."""
+    """Moving mean over five steps where there is a point a step: single batches are small. Of what was measured: a step
+    that trained nothing has no batch."""
     width = 5
     if curves.shape[1] < 6 * width:
         return curves
-    kernel = np.ones(width)
-    weight = np.convolve(np.ones(curves.shape[1]), kernel, mode="same")
-    return np.array([np.convolve(curve, kernel, mode="same") for curve in curves]) / weight
+    kernel, there = np.ones(width), np.isfinite(curves)
+    total = [np.convolve(curve, kernel, mode="same") for curve in np.where(there, curves, 0.0)]
+    weight = [np.convolve(each, kernel, mode="same") for each in there.astype(float)]
+    return np.divide(total, weight, out=np.full(curves.shape, np.nan), where=np.array(weight) > 0)

@@ -60,6 +60,7 @@ def _text(
         "|---|---|---|---|",
         *(_finding_row(finding) for finding in findings),
         "",
+        *([f"**Seen besides**, without a prediction: {study.seen}", ""] if study.seen else []),
         f"![{study.title}]({study.name}.png)",
         "",
         *_table(study, values),

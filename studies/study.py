@@ -79,6 +79,8 @@ class Study:
     settings: tuple[Setting, ...]
     claims: tuple[Claim, ...]
     metrics: tuple[str, ...] = ("accuracy", "accuracy halfway", "entropy", "batch entropy")
+    seen: str = ""
+    """What the runs show besides, which nobody had predicted."""
     seeds: tuple[int, ...] = SEEDS
     panels: tuple[str, ...] = ("entropy/policy", "evaluation/entropy", "evaluation/reward")
     """Columns that are drawn."""
