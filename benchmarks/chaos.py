@@ -138,8 +138,8 @@ def empty(out: Path, seed: int) -> bool:
     after = [[at - when for at in steps if at > when] for when in emptied]
     first, fresh = max(waits[0] for waits in after), max(waits[FRESH - 1] for waits in after)
     print(
-        f"empty, seed {seed}: Redis came back empty {len(emptied)} times; at most {first:.1f} s from its death to the next "
-        f"training step (must hold: {BACK_S:g}), {fresh:.1f} s to one of groups that were all generated since"
+        f"empty, seed {seed}: Redis came back empty {len(emptied)} times; at most {first:.1f} s from its death to the "
+        f"next training step (must hold: {BACK_S:g}), {fresh:.1f} s to one of groups that were all generated since"
     )
     print(account.describe())
     return len(emptied) == 10 and first <= BACK_S
