@@ -20,7 +20,7 @@ BROUGHT_ABOUT_BY = {
     "Redis comes back, with its append-only file": ["redis-kill"],
     "Redis comes back empty": ["redis-empty", "tests/integration/test_losses.py::comes_back_empty"],
     "a message is damaged, or an entry lost": ["payload-flipped", "payload-cut", "entry-flipped", "entry-gone"],
-    "published weights are damaged": ["weights-flipped", "manifest-flipped"],
+    "a payload of the weights is damaged or lost": ["weights-flipped", "manifest-flipped"],
     "the wall clock jumps": ["clock"],
     "tickets are refunded as `poison`": ["tests/learner/flow/test_intake.py::poisoned_ticket_is_asked_again"],
     "a run's keys should leave Redis": ["tests/leeway/test_acl.py::clean"],

@@ -22,7 +22,7 @@ def test_under_faults_a_strict_run_ends_with_the_weights_of_an_undisturbed_one(t
     calm = leeway("up", "--run", "calm", *STRICT, cwd=tmp_path)
     assert calm.returncode == 0, calm.stdout + calm.stderr
     only = [word for name in FAULTS if name not in LONG for word in ("--only", name)]
-    words = ["chaos", "hurt", *STRICT, "--faults", "30", "--every-s", "1", "--seed", "3", *only]
+    words = ["chaos", "hurt", *STRICT, "--faults", "30", "--every-s", "1", "--per-step", "3", "--seed", "3", *only]
     hurt = leeway(*words, cwd=tmp_path, timeout=450)
     folder = tmp_path / "runs/hurt"
     said = hurt.stdout + hurt.stderr + (tmp_path / "runs/hurt.chaos/up.log").read_text()
