@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 STRICT = [
     *SMALL,
-    *("--set", "train.steps=10", "--set", "train.checkpoint_every=2", "--set", "flow.max_staleness=0"),
+    *("--set", "train.steps=24", "--set", "train.checkpoint_every=4", "--set", "flow.max_staleness=0"),
     *("--set", "broker.lease_s=2", "--set", "broker.heartbeat_s=0.5", "--set", "broker.max_attempts=10"),
 ]
 LONG = {"redis-freeze", "stop-grader"}
@@ -22,7 +22,7 @@ def test_under_faults_a_strict_run_ends_with_the_weights_of_an_undisturbed_one(t
     calm = leeway("up", "--run", "calm", *STRICT, cwd=tmp_path)
     assert calm.returncode == 0, calm.stdout + calm.stderr
     only = [word for name in FAULTS if name not in LONG for word in ("--only", name)]
-    words = ["chaos", "hurt", *STRICT, "--faults", "30", "--every-s", "1", "--per-step", "3", "--seed", "3", *only]
+    words = ["chaos", "hurt", *STRICT, "--faults", "24", "--every-s", "0.6", "--per-step", "1", "--seed", "3", *only]
     hurt = leeway(*words, cwd=tmp_path, timeout=450)
     folder = tmp_path / "runs/hurt"
     said = hurt.stdout + hurt.stderr + (tmp_path / "runs/hurt.chaos/up.log").read_text()
@@ -32,7 +32,7 @@ def test_under_faults_a_strict_run_ends_with_the_weights_of_an_undisturbed_one(t
     assert last_checksum(folder) == last_checksum(tmp_path / "runs/calm"), said
     audited = leeway("audit", "hurt", cwd=tmp_path)
     assert audited.returncode == 0, audited.stderr
-    assert [line["step"] for line in metrics(folder)][-1] == 9
+    assert [line["step"] for line in metrics(folder)][-1] == 23
     assert not any(role_pids("hurt", role) for role in ("learner", "rollout", "verifier"))
 
 
