@@ -153,9 +153,10 @@ def test_anothers_payload_and_grades_of_other_responses_are_not_trained(flow):
     job = lease(worker, 0)
     ticket = worker.ticket(job.group_id)
     worker.hand_over_responses(job, some_responses(ticket, tokens_T=np.array([9, 2, 3, 4, 5], np.uint32)))
+    anothers = worker._redis.get(worker.keys.group("0-1", "responses"))  # before the learner withdraws it
     (job,) = worker.take(WorkStream.RESPONSES, count=1, block_s=2, lease_s=60)
     worker.hand_over_scores(job, some_scores(ticket))
-    play(worker, 1, spoil=worker._redis.get(worker.keys.group("0-1", "responses")))
+    play(worker, 1, spoil=anothers)
     for number in (0, 1):
         play(worker, number)
     assert numbers(intake.next_batch(5)) == [0, 1]
