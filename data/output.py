@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import __version__
-from .reading import checksum
+from ..common.files import checksum
 from .recipe import STEPS, Output, Recipe, Result
 from .stages import MESSAGES, Funnel, Stage
 

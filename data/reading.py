@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import glob
-import hashlib
 import itertools
 import json
 from collections.abc import Iterator
@@ -41,12 +40,6 @@ def files_of(path: str, folder: Path) -> list[Path]:
         if file.suffix not in ENDINGS:
             raise DataError(f"{file}: {file.suffix or 'no'} ending; a source is {', '.join(ENDINGS)}")
     return found
-
-
-def checksum(file: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def rows_of(file: Path) -> Iterator[tuple[int, Any]]:

@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .. import __version__
 from ..common.errors import ConfigError, DataError
+from ..common.files import checksum
 from . import checks, difficulty, filters, quality, repeats
 from .loading import Source, files_there, load_all, shown
-from .reading import checksum
 from .stages import Funnel, Stage, divide, finish, finished
 from .step import Context, Options, Step
 

@@ -25,6 +25,7 @@ from typing import Any
 from ..common.address import resolve
 from ..common.config import Config, parse
 from ..common.errors import BrokerError, WeightsError
+from ..common.files import write_whole
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.streams import Bus, RedisError
@@ -209,9 +210,7 @@ def lines_of(out: Path) -> list[dict[str, Any]]:
 
 def write_lines(out: Path) -> None:
     """``evaluations.jsonl``, which the run's report reads."""
-    unfinished = out / ".evaluations.jsonl.unfinished"
-    unfinished.write_text("".join(json.dumps(line) + "\n" for line in lines_of(out)))
-    unfinished.replace(out / "evaluations.jsonl")
+    write_whole(out / "evaluations.jsonl", "".join(json.dumps(line) + "\n" for line in lines_of(out)))
 
 
 def _words(benchmark: str, each: dict[str, Any]) -> str:

@@ -15,11 +15,12 @@ from rich.console import Console
 
 from ..common.config import Config, dump, expand
 from ..common.errors import BrokerError, DataError, LeewayError
+from ..common.files import checksum
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.streams import Bus
 from ..common.weights import Stamp, WeightPublisher
-from .folder import same_or_refused, sha256_of
+from .folder import same_or_refused
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def read_problems(config: Config, responses: int) -> tuple[list[Problem], int, i
 def identity(config: Config, responses: int, top_p: float) -> dict[str, Any]:
     """What makes two samples of one model the same."""
     return {
-        "sha256 of problems": sha256_of(Path(expand(config.data.path))),
+        "sha256 of problems": checksum(Path(expand(config.data.path))),
         "responses": responses,
         "temperature": config.flow.temperature,
         "top_p": top_p,

@@ -82,6 +82,11 @@ def _signal(victims: list[tuple[str, int]], signum: signal.Signals) -> None:
         send(pid, signum)
 
 
+def _sent(victims: list[tuple[str, int]], number: signal.Signals) -> Hit:
+    _signal(victims, number)
+    return Hit(_told(victims))
+
+
 def _stop(victims: list[tuple[str, int]], lasts_s: float) -> Hit:
     _signal(victims, signal.SIGSTOP)
     return Hit(_told(victims), lasts_s, lambda: _signal(victims, signal.SIGCONT))
@@ -90,25 +95,19 @@ def _stop(victims: list[tuple[str, int]], lasts_s: float) -> Hit:
 @fault("kill", 6)
 def kill(target: Target, rng: random.Random) -> Hit:
     """SIGKILL to one process of any role."""
-    victims = _some(target, rng)
-    _signal(victims, signal.SIGKILL)
-    return Hit(_told(victims))
+    return _sent(_some(target, rng), signal.SIGKILL)
 
 
 @fault("kill-several", 2)
 def kill_several(target: Target, rng: random.Random) -> Hit:
     """SIGKILL to two or three processes at once."""
-    victims = _some(target, rng, rng.randint(2, 3))
-    _signal(victims, signal.SIGKILL)
-    return Hit(_told(victims))
+    return _sent(_some(target, rng, rng.randint(2, 3)), signal.SIGKILL)
 
 
 @fault("terminate", 3)
 def terminate(target: Target, rng: random.Random) -> Hit:
     """SIGTERM to one process of any role, which leaves in order."""
-    victims = _some(target, rng)
-    _signal(victims, signal.SIGTERM)
-    return Hit(_told(victims))
+    return _sent(_some(target, rng), signal.SIGTERM)
 
 
 @fault("stop", 6)
