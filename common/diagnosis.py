@@ -202,7 +202,7 @@ def _flow(now: Snapshot) -> Diagnosis:
             stalled=False,
             sentence=f"{wait}the verifiers work on {now.under_way['responses']} of {now.queued['responses']} groups",
         )
-    if int(now.state.get("live", "0")) < int(now.state.get("ready", "0")) or not now.queued["scored"]:
+    if now.queued["scored"] <= now.under_way["scored"]:  # the learner has them all
         why = "the run is paused; leeway resume goes on" if now.paused else "the learner is about to issue"
         return Diagnosis(stalled=False, sentence=f"{wait}no ticket is out: {why}")
     return Diagnosis(stalled=False, sentence=f"{wait}scored groups are on their way")

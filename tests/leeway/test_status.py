@@ -46,7 +46,7 @@ def snapshot(*workers, phase="training", lost=None, prompts=0, responses=0, scor
         workers=list(workers),
         lost=lost or {},
         queued={"prompts": prompts, "responses": responses, "scored": scored, "dead_letters": 0},
-        under_way={"prompts": taken, "responses": taken, "scored": 0},
+        under_way={"prompts": taken, "responses": taken, "scored": taken},
     )
 
 
@@ -86,6 +86,12 @@ BLIND = "waiting for version 3; cannot read the newest: no such file"
         (snapshot(beat("learner", "training step 3"), GENERATES, GRADES), False, "nobody waits"),
         (snapshot(WAITS, IDLE, GRADES), False, "no ticket is out: the learner is about to issue"),
         (replace(snapshot(WAITS, IDLE, GRADES), paused=True), False, "the run is paused; leeway resume goes on"),
+        (
+            replace(snapshot(WAITS, IDLE, GRADES, scored=3, taken=3), paused=True),  # kept until the next checkpoint
+            False,
+            "the run is paused; leeway resume goes on",
+        ),
+        (snapshot(WAITS, IDLE, GRADES, scored=3, taken=1), False, "scored groups are on their way"),
         (snapshot(WAITS, IDLE, GRADES, stalled="nothing has moved for 30 min"), True, "nothing has moved for 30 min"),
         (snapshot(phase="finished"), False, "the run is finished at step 3"),
     ],
