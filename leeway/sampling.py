@@ -146,14 +146,15 @@ def _attend(bus: Bus, roles: list[Role]) -> int:
         code = ended(collector)
         if code is not None and code >= 0:  # below 0: a signal, not its own word
             return code
-        mend(collector, bus)
         try:
             working = bus.state().get("phase") == "running"
+            done = sum(worker.done for worker in bus.workers()[0])
         except RedisError as error:
             raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
+        mend(collector, bus, done)
         for role in roles[1:]:
             if role.process is not None:
-                mend(role, bus)
+                mend(role, bus, done)
             elif working:
                 role.start()
         time.sleep(0.2)

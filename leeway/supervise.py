@@ -18,8 +18,9 @@ from ..common.errors import RoleDiedError
 from ..common.streams import Bus, RedisError
 
 SLACK_S = 10.0  # how much longer than broker.drain_s the roles have to leave after SIGTERM
-QUICK_DEATHS = 5
-"""Deaths in a row of a role, each within a minute and without progress between, until the run is given up."""
+QUICK_DEATHS, QUICK_S = 5, 300.0
+"""Deaths in a row of a role, each within so many seconds and without progress between, until the run is given up. An
+engine that cannot start may take minutes to find out."""
 
 
 @dataclass(slots=True)
@@ -133,7 +134,7 @@ def ended(role: Role) -> int | None:
     return role.process.poll()
 
 
-def mend(role: Role, bus: Bus, progress: int = 0) -> None:
+def mend(role: Role, bus: Bus, progress: int) -> None:
     """Start a role again that is gone although its run goes on. ``progress``: what the run has done so far, by any
     measure. ``RoleDiedError`` where it makes no sense."""
     code = ended(role)
@@ -148,7 +149,7 @@ def mend(role: Role, bus: Bus, progress: int = 0) -> None:
                 return
         except RedisError:
             return  # then we shall know at the next look
-    quick = time.monotonic() - role.started < 60 and progress == role.progress_at_death
+    quick = time.monotonic() - role.started < QUICK_S and progress == role.progress_at_death
     role.quick_deaths, role.progress_at_death = role.quick_deaths + 1 if quick else 1, progress
     if role.quick_deaths > QUICK_DEATHS:
         raise RoleDiedError(f"it died {role.quick_deaths} times in a row: {words}")
