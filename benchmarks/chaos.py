@@ -118,7 +118,7 @@ def bound(out: Path, seed: int) -> bool:
     """The bound and the books hold, and most of the speed."""
     settings = ["flow.max_staleness=2", "train.groups_per_step=64", "train.checkpoint_every=5", STEADY]
     calm = ran(out, "bound-calm", [*settings, "train.steps=120"])
-    faults, every_s = 215, 8.0
+    faults, every_s = 215, 10.0
     steps = round(0.95 * faults * every_s * speed(calm))  # not done before the schedule is, nor long after
     hurt = ran(out, f"bound-{seed}", [*settings, f"train.steps={steps}"], seed=seed, count=faults, every_s=every_s)
     account, found = audit(hurt / "ledger.jsonl"), struck(hurt)

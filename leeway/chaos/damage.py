@@ -10,6 +10,8 @@ import random
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from ...common.keys import PARTS
 from ...common.streams import WorkStream
@@ -21,7 +23,8 @@ Found = tuple[str, bytes, dict[bytes, bytes]]
 
 def connect(port: int) -> Any:
     """A client that has two seconds for everything: the server may be frozen."""
-    return redis.Redis(host="127.0.0.1", port=port, protocol=2, socket_timeout=2.0)
+    # Without retries: by default redis-py tries for half a minute, and meanwhile no other fault would begin or end.
+    return redis.Redis(host="127.0.0.1", port=port, protocol=2, socket_timeout=2.0, retry=Retry(NoBackoff(), 0))
 
 
 def set_memory(target: Target, most: int) -> None:
