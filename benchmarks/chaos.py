@@ -135,12 +135,16 @@ def bound(out: Path, seed: int) -> bool:
 
 def empty(out: Path, seed: int) -> bool:
     """Ten times everything in Redis is lost."""
-    settings = ["flow.max_staleness=2", "train.steps=150", "train.checkpoint_every=1000"]
+    settings = ["flow.max_staleness=2", "train.steps=200", "train.groups_per_step=64", "train.checkpoint_every=1000"]
+    settings += [STEADY]  # a step of a second or more: ten times 15 s are over before the run is
     hurt = ran(out, f"empty-{seed}", settings, seed=seed, count=10, every_s=15.0, only=("redis-empty",))
     account, steps = audit(hurt / "ledger.jsonl"), [step["at"] for step in read_steps(hurt)]
     lines = [json.loads(line) for line in (hurt / "chaos.jsonl").read_text().splitlines()]
     emptied = [line["at"] for line in lines if line["event"] == "strikes"]
     after = [[at - when for at in steps if at > when] for when in emptied]
+    if min(map(len, after)) < FRESH:
+        print(f"empty, seed {seed}: the run was over before the {len(emptied)} faults were: take more steps")
+        return False
     first, fresh = max(waits[0] for waits in after), max(waits[FRESH - 1] for waits in after)
     print(
         f"empty, seed {seed}: Redis came back empty {len(emptied)} times; at most {first:.1f} s from its death to the "

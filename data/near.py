@@ -77,8 +77,7 @@ class Phrases:
         """``texts``: token strings."""
         self._counts = np.zeros(self.SLOTS, dtype=np.uint32)
         for start in range(0, len(texts), batch):
-            slots = self._slots(flat(texts[start : start + batch])[0])
-            self._counts += np.bincount(slots, minlength=self.SLOTS).astype(np.uint32)
+            np.add.at(self._counts, self._slots(flat(texts[start : start + batch])[0]), np.uint32(1))
 
     def _slots(self, tokens: np.ndarray) -> np.ndarray:
         pairs = (tokens[:-1].astype(np.uint64) << np.uint64(32)) | tokens[1:]
@@ -159,8 +158,15 @@ class EvaluationSet:
         self._sketches = sketch(self.texts)
         grams, owners = _different(*_ngrams(self.texts))
         order = np.argsort(grams, kind="stable")
-        self._grams, self._owners = grams[order], owners[order]
+        self._grams, self._first, self._reach = np.unique(grams[order], return_index=True, return_counts=True)
+        self._owners = owners[order]  # of one n-gram, all that have it: ``_reach`` of them from ``_first`` on
         self._counts = np.bincount(owners, minlength=len(self.texts))
+        self._some = np.zeros(1 << 22, dtype=bool)
+        self._some[self._slots(grams)] = True
+
+    def _slots(self, grams: np.ndarray) -> np.ndarray:
+        """Where ``_some`` says whether an evaluation problem has an n-gram with these bits: most others end there."""
+        return (grams & np.uint64(len(self._some) - 1)).astype(np.int64)
 
     def contaminated(self, texts: Sequence[str]) -> list[Match | None]:
         """For each token string, the evaluation problem it repeats or contains, the most similar one; None: clean."""
@@ -182,14 +188,15 @@ class EvaluationSet:
     def _sharing(self, texts: Sequence[str]) -> list[tuple[int, int]]:
         """(evaluation problem, text) where the text has ``LEAST_SHARED`` of the problem's n-grams."""
         grams, owners = _ngrams(texts)
-        low = np.searchsorted(self._grams, grams, side="left")
-        hit = low < len(self._grams)
-        hit[hit] = self._grams[low[hit]] == grams[hit]
-        grams, owners = _different(grams[hit], owners[hit])
-        low = np.searchsorted(self._grams, grams, side="left")
-        reach = np.searchsorted(self._grams, grams, side="right") - low
+        likely = self._some[self._slots(grams)]
+        grams, owners = grams[likely], owners[likely]
+        place = np.minimum(np.searchsorted(self._grams, grams), len(self._grams) - 1)
+        hit = self._grams[place] == grams
+        once = np.unique(owners[hit] * len(self._grams) + place[hit])
+        owners, place = np.divmod(once, len(self._grams))
+        reach = self._reach[place]
         within = np.arange(reach.sum()) - np.repeat(np.cumsum(reach) - reach, reach)
-        problems = self._owners[np.repeat(low, reach) + within]
+        problems = self._owners[np.repeat(self._first[place], reach) + within]
         codes, shared = np.unique(problems * len(texts) + np.repeat(owners, reach), return_counts=True)
         enough = shared >= LEAST_SHARED * self._counts[codes // max(1, len(texts))]
         return [divmod(int(code), len(texts)) for code in codes[enough]]

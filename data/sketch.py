@@ -164,9 +164,12 @@ def candidates_between(few: Sketches, many: Sketches) -> Iterator[np.ndarray]:
     """Pairs (index in few, index in many) that meet in a band, band by band; int64 [pairs, 2]."""
     for mine, theirs in zip(few.bands, many.bands, strict=True):
         by_hash = np.argsort(mine, kind="stable")
-        low = np.searchsorted(mine, theirs, side="left", sorter=by_hash)
-        reach = np.searchsorted(mine, theirs, side="right", sorter=by_hash) - low
-        met = np.repeat(np.arange(len(theirs)), reach)
+        ordered = mine[by_hash]
+        low = np.searchsorted(ordered, theirs, side="left")
+        meets = np.flatnonzero(ordered[np.minimum(low, len(ordered) - 1)] == theirs)
+        low = low[meets]
+        reach = np.searchsorted(ordered, theirs[meets], side="right") - low
+        met = np.repeat(meets, reach)
         within = np.arange(reach.sum()) - np.repeat(np.cumsum(reach) - reach, reach)
-        pairs = np.stack([by_hash[low[met] + within], met], axis=1)
+        pairs = np.stack([by_hash[np.repeat(low, reach) + within], met], axis=1)
         yield _plausible(pairs, few, many)

@@ -1,6 +1,8 @@
 """One problem, one token string, however it is spelled."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from leeway_rl.data.normalise import normalise, signature
 
 
@@ -65,3 +67,8 @@ def test_the_signature_is_numbers_signs_and_relations_in_order():
 
 def test_a_text_without_a_token_is_empty():
     assert normalise("…  $$ !?") == ""
+
+
+@given(st.text(alphabet="aBx_ij{}\\\\^12,. 0-=<$f", max_size=40))
+def test_ascii_is_read_by_the_same_rules_as_anything_else(text):
+    assert normalise(f"x {text} é") == normalise(f"x {text}") + normalise("é")
