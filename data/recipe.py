@@ -83,9 +83,10 @@ def read_recipe(path: Path) -> Recipe:
     steps: list[tuple[str, Options]] = []
     for number, entry in _entries(found, "step", path):
         where = f"{path}: step {number}"
-        name = str(entry.get("do"))
+        name = entry.get("do")
         if name not in STEPS:
-            raise ConfigError(f"{where}: do = {name!r}: no such step; known: {', '.join(STEPS)}")
+            what = "there is no key do" if name is None else f"do = {name!r}: no such step"
+            raise ConfigError(f"{where}: {what}; known: {', '.join(STEPS)}")
         options = {key: value for key, value in entry.items() if key != "do"}
         steps.append((name, checked(STEPS[name].options, options, f"{where} ({name})")))
     output = checked(Output, found.get("output", {}), f"{path}: output")

@@ -35,6 +35,13 @@ def stopped(*roles):
     return strike
 
 
+def stopped_graders(target):
+    """Which a verifier finds out by itself, and replaces them."""
+    for pid in target.graders():
+        send(pid, signal.SIGSTOP)
+    return lambda: None
+
+
 def dead_learner(target):
     """And a supervisor that cannot start it again."""
     supervisors = [pid for pid, words in command_lines() if "leeway_rl.leeway.cli" in words and target.run in words]
@@ -82,6 +89,7 @@ STALLS = [
     ("every rollout worker is stopped", stopped("rollout"), 8, "tickets wait for a rollout worker and none is alive"),
     ("its process is named", stopped("rollout"), 8, "is here and stopped: kill -CONT"),
     ("every verifier is stopped", stopped("verifier"), 8, "groups wait for a verifier and none is alive"),
+    ("grading processes are stopped", stopped_graders, 0, "the verifiers work on"),
     ("the learner is stopped", stopped("learner"), 8, "no learner is alive (the last was lost"),
     ("the learner is dead", dead_learner, 8, "no learner is alive (the last was lost"),
     ("Redis is frozen", frozen, 4, "does not answer within 3 s: it is frozen or overloaded"),

@@ -249,6 +249,7 @@ def test_a_broken_row_is_kept_beside_its_reason(tmp_path):
         ),
         ('[[source]]\nname = "a"\npath = "b"\nsubset = "x"\n', "source 1: subset: .*known: name"),
         ('[[source]]\nname = "a"\npath = "b"\n[[source]]\nname = "a"\npath = "c"\n', "different names"),
+        ('[[source]]\nname = "a"\npath = "b"\n[[step]]\nname = "links"\n', "step 1: there is no key do; known: verif"),
         ('[[source]]\nname = "a"\npath = "b"\n[[step]]\ndo = "dedup"\n', "do = 'dedup': no such step; known: verif"),
         (
             '[[source]]\nname = "a"\npath = "b"\n[[step]]\ndo = "length"\n',
