@@ -83,9 +83,9 @@ def read_recipe(path: Path) -> Recipe:
     steps: list[tuple[str, Options]] = []
     for number, entry in _entries(found, "step", path):
         where = f"{path}: step {number}"
-        name = entry.get("do")
+        name = str(entry.get("do"))
         if name not in STEPS:
-            what = "there is no key do" if name is None else f"do = {name!r}: no such step"
+            what = f"do = {name!r}: no such step" if "do" in entry else "there is no key do"
             raise ConfigError(f"{where}: {what}; known: {', '.join(STEPS)}")
         options = {key: value for key, value in entry.items() if key != "do"}
         steps.append((name, checked(STEPS[name].options, options, f"{where} ({name})")))
