@@ -34,7 +34,7 @@ test: setup  ## everything, real parts included
 fuzz: setup  ## a million mutated messages through the codec and the weight reader; about five minutes
 	$(BIN)/python benchmarks/fuzz_codec.py
 
-soak: setup  ## 20,000 groups at the fastest setting, two hours at most: does anything leak? about four minutes
+soak: setup  ## 20,000 groups at the fastest setting, two hours at most: does anything leak? a few minutes
 	$(BIN)/python benchmarks/soak.py
 
 chaos: setup  ## the proof that runs survive faults of every kind; about an hour
