@@ -563,12 +563,13 @@ class Bus:
         )
 
     def restore_run(self, config: str, incarnation: int, controls: dict[str, str]) -> None:
-        """Give a Redis that came back empty what it held beside groups and weights."""
+        """Give a Redis that came back empty what it held beside groups and weights. What an operator has turned since
+        then stays."""
         self.store_config(config)
         if int(self._redis.get(self.keys.incarnation) or 0) < incarnation:
             self._redis.set(self.keys.incarnation, incarnation)
         for name, value in controls.items():
-            self.set_control(name, value)
+            self._redis.hsetnx(self.keys.controls, name, value)
         self.ensure_groups()
         self._letter_id = "0"
 

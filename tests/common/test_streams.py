@@ -218,6 +218,12 @@ def test_a_server_that_lost_everything_gets_its_groups_back(bus):
     assert len(take(bus)) == 1
 
 
+def test_what_an_operator_turned_while_the_run_was_gone_stays(bus):
+    bus.set_control("paused", "0")
+    bus.restore_run("", 1, {"paused": "1", "max_staleness": "2"})
+    assert bus.controls() == {"paused": "0", "max_staleness": "2"}
+
+
 def test_a_heartbeat_lives_as_long_as_it_says(bus, wait_until):
     beat = Heartbeat(
         role="rollout", worker="w", version=3, activity="", since=0.0, done=1, tokens=2, busy_s=0.0, started=0.0

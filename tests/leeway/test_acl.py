@@ -47,7 +47,8 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
     desk.set_state(phase="starting", step=0)
     desk.set_control("max_staleness", "1")
     assert learner.raise_incarnation(1) == 1
-    learner.restore_run("", 1, {})
+    learner.restore_run("", 1, {"max_staleness": "2", "paused": "0"})
+    assert learner.controls() == {"max_staleness": "1", "paused": "0"}
     assert not learner.asked(1).lost
     learner.clear_work()
     assert learner.newest_metric() == "0"
@@ -87,7 +88,6 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
     assert learner.astray(["0-1", "99-1"]) == (["99-1"], [])
     assert learner.scored_payloads(["0-1"])[0][1] is not None
     learner.settle(entries)
-    assert learner.controls() == {"max_staleness": "1"}
     assert learner.retries() == {}
     assert learner.metrics_after("0")[0][1] == {"role": "rollout"}
     learner.lease_version("learner", 0, 0.0)
