@@ -53,6 +53,7 @@ SETTINGS = {
 }
 TOLERANCES = {"rss": (0.01, 4 * MIB), "allocated": (0.05, MIB / 4), "fds": (0.0, 8.0), "keys": (0.0, 600.0)}
 """Of each measure: a share, and a number beside it."""
+EVERYBODY = {f"{who}.rss" for who in ("learner", "rollout-0", "rollout-1", "verifier", "server")}
 Sample = dict[str, float]
 
 
@@ -101,7 +102,7 @@ def watched(url: str, folder: Path, given: argparse.Namespace, server_pid: int) 
         while running.is_alive():
             running.join(given.every)
             now = sample(bus, folder, server_pid)
-            if now["groups"] == 0 or not {"learner.rss", "verifier.rss", "rollout-1.rss"} <= now.keys():
+            if now["groups"] == 0 or EVERYBODY - now.keys():
                 continue  # starting, or leaving
             now["at_s"] -= began
             samples.append(now)

@@ -146,7 +146,7 @@ def test_runs_are_held_against_their_plans():
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_a_short_soak_is_flat_and_draws_its_picture(tmp_path):
-    said = _said("soak.py", "--groups 480 --every 0.2 --out", str(tmp_path))
+    said = _said("soak.py", "--groups 960 --every 0.1 --out", str(tmp_path))
     assert "audit passed" in said
     assert _number(r"^learner\.rss +([\d.]+) ", said) > 50
     assert {path.name for path in tmp_path.iterdir()} == {"soak.csv", "soak.png"}
