@@ -99,7 +99,7 @@ def speed(folder: Path) -> float:
 
 def strict(out: Path, seed: int) -> bool:
     """The same weights, whatever happens."""
-    settings = ["flow.max_staleness=0", "train.steps=125", "train.groups_per_step=8", "train.checkpoint_every=5"]
+    settings = ["flow.max_staleness=0", "train.steps=125", "train.groups_per_step=64", "train.checkpoint_every=5"]
     calm = ran(out, "strict-calm", settings)
     hurt = ran(out, f"strict-{seed}", settings, seed=seed, count=240, every_s=2.0, per_step=2.0)
     account, found = audit(hurt / "ledger.jsonl"), struck(hurt)
