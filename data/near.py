@@ -17,7 +17,7 @@ from rapidfuzz import fuzz, process
 from rapidfuzz.distance import Indel, LCSseq
 
 from .normalise import signature
-from .sketch import CHUNK, candidates, candidates_between, flat, mix, sketch
+from .sketch import CHUNK, candidates, candidates_between, flat, mix, ranges, sketch
 
 SIMILAR = 0.84
 """How much of two texts agrees in near-duplicates. Edits of 10 % of the words leave about 0.9."""
@@ -195,8 +195,7 @@ class EvaluationSet:
         once = np.unique(owners[hit] * len(self._grams) + place[hit])
         owners, place = np.divmod(once, len(self._grams))
         reach = self._reach[place]
-        within = np.arange(reach.sum()) - np.repeat(np.cumsum(reach) - reach, reach)
-        problems = self._owners[np.repeat(self._first[place], reach) + within]
+        problems = self._owners[ranges(self._first[place], reach)]
         codes, shared = np.unique(problems * len(texts) + np.repeat(owners, reach), return_counts=True)
         enough = shared >= LEAST_SHARED * self._counts[codes // max(1, len(texts))]
         return [divmod(int(code), len(texts)) for code in codes[enough]]

@@ -92,14 +92,13 @@ _SHORT_WORDS = frozenset(_SHORT_ENGLISH.split())
 
 def normalise(text: str) -> str:
     """The token string; empty where the text holds no token."""
-    ascii = text.isascii()
-    text = text if ascii else unicodedata.normalize("NFKC", text)
+    text = unicodedata.normalize("NFKC", text) if not text.isascii() else text
     lead = _LEAD.match(text)
     text = text[lead.end() :] if lead else text
     for needed, pattern, plain in _SPELLED:
         if needed in text:
             text = pattern.sub(plain, text)
-    raw = (_ASCII_TOKEN if ascii else _TOKEN).findall(text)
+    raw = (_ASCII_TOKEN if text.isascii() else _TOKEN).findall(text)
     return "".join(map(_TOKENS.__getitem__, raw))
 
 

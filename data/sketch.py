@@ -62,6 +62,11 @@ def flat(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return tokens, np.flatnonzero(tokens == 0)
 
 
+def ranges(firsts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The numbers from each of ``firsts`` on, so many as ``lengths`` says, one range after the other; int64."""
+    return np.repeat(firsts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
+
+
 def mix(hashes: np.ndarray) -> np.ndarray:
     """Hashes whose high and low bits both depend on every bit of the input; uint64."""
     hashes = (hashes ^ (hashes >> _SHIFT)) * np.uint64(0xBF58476D1CE4E5B9)
@@ -138,7 +143,7 @@ def _within(by_hash: np.ndarray, edges: np.ndarray, sizes: np.ndarray) -> np.nda
         larger = sizes > distance
         edges, sizes = edges[larger], sizes[larger]
         reach = sizes - distance
-        firsts = np.repeat(edges, reach) + np.arange(reach.sum()) - np.repeat(np.cumsum(reach) - reach, reach)
+        firsts = ranges(edges, reach)
         found.append(np.stack([by_hash[firsts], by_hash[firsts + distance]], axis=1))
     return np.concatenate(found)
 
@@ -169,7 +174,5 @@ def candidates_between(few: Sketches, many: Sketches) -> Iterator[np.ndarray]:
         meets = np.flatnonzero(ordered[np.minimum(low, len(ordered) - 1)] == theirs)
         low = low[meets]
         reach = np.searchsorted(ordered, theirs[meets], side="right") - low
-        met = np.repeat(meets, reach)
-        within = np.arange(reach.sum()) - np.repeat(np.cumsum(reach) - reach, reach)
-        pairs = np.stack([by_hash[np.repeat(low, reach) + within], met], axis=1)
+        pairs = np.stack([by_hash[ranges(low, reach)], np.repeat(meets, reach)], axis=1)
         yield _plausible(pairs, few, many)

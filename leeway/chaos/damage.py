@@ -10,8 +10,6 @@ import random
 from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from ...common.keys import PARTS
 from ...common.streams import WorkStream
@@ -24,7 +22,7 @@ Found = tuple[str, bytes, dict[bytes, bytes]]
 def connect(port: int) -> Any:
     """A client that has two seconds for everything: the server may be frozen."""
     # Without retries: by default redis-py tries for half a minute, and meanwhile no other fault would begin or end.
-    return redis.Redis(host="127.0.0.1", port=port, protocol=2, socket_timeout=2.0, retry=Retry(NoBackoff(), 0))
+    return redis.Redis.from_url(f"redis://127.0.0.1:{port}", protocol=2, socket_timeout=2.0, retry=None)
 
 
 def set_memory(target: Target, most: int) -> None:
