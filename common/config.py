@@ -13,12 +13,14 @@ import tomllib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ConfigError
+from .texts import defect
 
 Overflow = Literal["wait", "drop", "mask", "soft"]
 PipelineDepth = int | Literal["auto"]
@@ -37,6 +39,16 @@ class Model(_Section):
     """Arithmetic of the learner's forward and backward pass: float32, or bfloat16 by autocast over float32 weights."""
 
 
+def _refuse_defect(text: str) -> str:
+    if (wrong := defect(text)) is not None:
+        raise ValueError(f"{wrong}, or put the text in single quotes")
+    return text
+
+
+Said = Annotated[str, AfterValidator(_refuse_defect)]
+"""A text that goes into prompts."""
+
+
 class Data(_Section):
     source: Literal["file", "hub", "reasoning_gym"] = "file"
     """``file``: JSONL or Parquet; ``hub``: a Hugging Face dataset; ``reasoning_gym``: generated problems."""
@@ -48,12 +60,17 @@ class Data(_Section):
     """Rows to generate (reasoning_gym only)."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the reasoning-gym generator, by its own names."""
-    system: str | None = None
+    system: Said | None = None
     """System message put before prompts that have none; none by default."""
-    examples: tuple[tuple[str, str], ...] = ()
+    examples: tuple[tuple[Said, Said], ...] = ()
     """Worked examples (question, answer) put before every prompt as earlier turns of the conversation."""
-    suffix: str = ""
-    """Text put after a plain prompt, for instance the demand for a boxed answer."""
+    suffix: Said | None = None
+    """Text put after a prompt, for instance the demand for a boxed answer. By default that demand after problems of
+    reasoning-gym, and nothing after others; ``""`` is nothing after any."""
+    ability: Literal["math", "exact"] | None = None
+    """What judges rows that name no ability and have an answer: ``math`` its value, ``exact`` its text. By default
+    ``math``, and a row whose answer is words or a bare sum is refused, because mathematics would take ``abc`` for
+    ``cba``."""
     max_prompt_tokens: int = Field(default=2048, ge=1)
     """Longer prompts are dropped, with a count (report 3.2: 2048)."""
     difficulty_model: str | None = None
@@ -231,6 +248,9 @@ class Verifier(_Section):
     """Wall seconds a solution may take for one test, unless the problem says otherwise (LiveCodeBench: 6)."""
     code_total_s: float = Field(default=120.0, gt=0)
     """Wall seconds a solution may take for all its tests together."""
+    math: Literal["rules", "report"] = "rules"
+    """``rules``: exact rules before Math-Verify (docs/verifiers.md). ``report``: Math-Verify alone, by the four steps
+    of report 7.1, for those who want exactly that."""
     memory_bytes: int = Field(default=50_000_000_000, ge=1 << 26)
     """Memory of a solution's processes together (report 7: 50 GB), unless the problem says otherwise; never more than
     half of the machine's."""
@@ -379,11 +399,23 @@ def schema() -> list[tuple[str, str, str, str]]:
     for section, section_field in Config.model_fields.items():
         for key, field in _section(section_field.annotation).model_fields.items():
             default = "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
-            kind = str(field.annotation).replace("typing.", "")
-            if isinstance(field.annotation, type) and "[" not in kind:
-                kind = field.annotation.__name__
-            rows.append((f"{section}.{key}", kind, default, " ".join((field.description or "").split())))
+            meaning = " ".join((field.description or "").split())
+            rows.append((f"{section}.{key}", _kind(field.annotation), default, meaning))
     return rows
+
+
+def _kind(annotation: Any) -> str:
+    """A type as one writes it, without what checks it."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(parts[0])
+    if origin is Literal:
+        return " | ".join(map(repr, parts))
+    if origin in (Union, UnionType):
+        return " | ".join(map(_kind, parts))
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(map(_kind, parts))}]"
+    return {type(None): "None", ...: "..."}.get(annotation) or getattr(annotation, "__name__", str(annotation))
 
 
 def _section(annotation: Any) -> type[BaseModel]:
@@ -475,7 +507,7 @@ def _validated(values: dict[str, Any], layers: list[Layer]) -> Config:
         if first["type"] == "missing":
             raise ConfigError(f"{layers[-1].name}: {'.'.join(path)} is required and no preset gives it") from error
         layer = next((layer for layer in reversed(layers) if _has(layer.values, path)), None)
-        right = first["msg"]
+        right = first["msg"].removeprefix("Value error, ")
         while layer is None and len(path) > 1:  # of a key with several types, each type's complaint has its own path
             path = path[:-1]
             layer = next((layer for layer in reversed(layers) if _has(layer.values, path)), None)

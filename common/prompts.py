@@ -1,15 +1,17 @@
 """Prompts: rows of a file in, messages and tokens out; and the seed that a ticket is sampled by.
 
-Rows are the Skywork-OR1-RL-Data schema (``prompt`` a list of messages, ``reward_model.ground_truth`` a JSON list of
-golds, or for ability ``code`` of an object of tests) or plain ``{"prompt": "…", "answer": "…"}`` and
-``{"prompt": "…", "tests": {…}}``.
+Rows are the Skywork-OR1-RL-Data schema (``prompt`` a list of messages, ``reward_model.ground_truth`` a text) or plain:
+``{"prompt": "…", "answer": "…"}``, ``{"prompt": "…", "tests": {…}}``, ``{"entry": {…}}``. What each ability is judged by
+stands in ``ground_truth.py``.
 """
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,8 @@ import numpy as np
 
 from .config import Data
 from .errors import DataError
+from .ground_truth import REASONING_GYM, ground_truth_of
+from .texts import defect
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,6 +39,10 @@ class Row:
     """``extra_info.model_difficulty``, as it stands in the row."""
 
 
+BOXED = "\n\nLet's think step by step and output the final answer within \\boxed{}."
+"""The demand for a boxed answer, as the published prompts have it."""
+
+
 def sampling_seed(run_seed: int, ticket: int) -> int:
     """The group's sampling seed, 62 bits, from (run seed, ticket) alone."""
     return int(np.random.SeedSequence([run_seed, ticket]).generate_state(1, np.uint64)[0]) >> 2
@@ -46,12 +54,29 @@ def opens_reasoning(prompt_tail: str) -> bool:
     return prompt_tail.rstrip().endswith("<think>")
 
 
+def decoder_of(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
+    """What makes text of tokens: without special ones, but with the marks of reasoning, which some tokenizers count
+    among them. Without those, open reasoning would be graded as the answer."""
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    hidden = special | set(tokenizer.all_special_ids)
+    hidden -= {number for number in hidden if tokenizer.convert_ids_to_tokens(number).strip() in REASONING_MARKS}
+
+    def decode(tokens: list[int]) -> str:
+        return str(tokenizer.decode([token for token in tokens if token not in hidden], skip_special_tokens=False))
+
+    return decode
+
+
+REASONING_MARKS = frozenset(["<think>", "</think>"])
+
+
 def tokenize(row: Row, data: Data, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The row's tokens after the chat template, generation prompt included; ``data`` says what is put around it."""
     messages = list(row.messages)
-    if data.suffix:
+    suffix = data.suffix if data.suffix is not None else BOXED if row.ability == REASONING_GYM else ""
+    if suffix:
         last = messages[-1]
-        messages[-1] = {**last, "content": last["content"] + data.suffix}
+        messages[-1] = {**last, "content": last["content"] + suffix}
     if data.examples:
         turns = [({"role": "user", "content": q}, {"role": "assistant", "content": a}) for q, a in data.examples]
         opening = 1 if messages[0]["role"] == "system" else 0
@@ -79,14 +104,25 @@ def file_rows(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                yield number, DataError(f"{path}:{number}: not JSON: {error}")
+    number = 0
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+        try:
+            for number, line in enumerate(lines, start=1):
+                line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                if line.strip():
+                    yield number, _json(line, f"{path}:{number}")
+        except (EOFError, OSError, zlib.error) as error:
+            raise DataError(f"{path}:{number + 1}: the file breaks off here: {error}") from error
+
+
+def _json(line: bytes, where: str) -> Any:
+    """The values of one line, or what is wrong with it."""
+    try:
+        return json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        return DataError(f"{where}: not UTF-8: byte {line[error.start]:#04x} at position {error.start + 1} of the line")
+    except (ValueError, RecursionError) as error:
+        return DataError(f"{where}: not JSON: {error}")
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
@@ -104,20 +140,26 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
             yield number, values
 
 
-def row_of(values: Any, prompt_id: str, where: str) -> Row:
-    """The row in ``values``, of a file or of a published set; ``DataError`` says what is wrong at ``where``."""
+def row_of(values: Any, prompt_id: str, where: str, ability: str | None = None) -> Row:
+    """The row in ``values``, of a file or of a published set; ``DataError`` says what is wrong at ``where``.
+    ``ability`` is that of rows that name none."""
     if isinstance(values, DataError):
         raise values
     if not isinstance(values, dict):
         raise DataError(f"{where}: a row is an object with prompt and answer, found {type(values).__name__}")
-    if "prompt" not in values:
+    entry = values.get("entry")
+    prompt = entry.get("question") if isinstance(entry, dict) and "prompt" not in values else values.get("prompt")
+    if "prompt" not in values and prompt is None:
         raise DataError(f"{where}: key 'prompt' is missing; keys found: {', '.join(map(str, values)) or 'none'}")
-    ability = str(values["ability"]) if "ability" in values else "code" if "tests" in values else "math"
+    messages, truth = _messages(prompt, where), ground_truth_of(values, where, ability)
+    for text in (*(message["content"] for message in messages), *truth.golds):
+        if (wrong := defect(text)) is not None:
+            raise DataError(f"{where}: {wrong}")
     return Row(
         prompt_id=prompt_id,
-        messages=_messages(values["prompt"], where),
-        ability=ability,
-        ground_truth=_tests(values, where) if ability == "code" else _golds(values, where),
+        messages=messages,
+        ability=truth.ability,
+        ground_truth=truth.golds,
         difficulty=extra.get("model_difficulty") if isinstance(extra := values.get("extra_info"), dict) else None,
     )
 
@@ -132,42 +174,3 @@ def _messages(prompt: Any, where: str) -> tuple[dict[str, str], ...]:
 
 def _is_message(message: Any) -> bool:
     return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
-
-
-def _golds(values: dict[str, Any], where: str) -> tuple[str, ...]:
-    if "reward_model" in values:
-        text = _ground_truth(values, where)
-        try:
-            parsed = json.loads(text)
-        except json.JSONDecodeError:
-            parsed = text  # a bare gold, as some published rows have it
-        answer = parsed if isinstance(parsed, (list, str)) else text  # not through float: 0.50 stays 0.50
-    elif "answer" in values:
-        answer = values["answer"]
-    else:
-        raise DataError(f"{where}: a row without an answer; give 'answer' or 'reward_model.ground_truth'")
-    golds = answer if isinstance(answer, list) else [answer]
-    if not golds or not all(isinstance(gold, (str, int, float)) and str(gold).strip() for gold in golds):
-        raise DataError(f"{where}: answer is a text or a list of texts, found {str(answer)[:80]!r}")
-    return tuple(str(gold) for gold in golds)
-
-
-def _tests(values: dict[str, Any], where: str) -> tuple[str, ...]:
-    """One JSON text, an object or a list of tests. What is in it is the verifier's to read, and to refuse."""
-    tests = values["tests"] if "tests" in values else _ground_truth(values, where)
-    if isinstance(tests, str):
-        try:
-            tests = json.loads(tests)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: the tests of a code row are JSON: {error}") from error
-    if not isinstance(tests, (dict, list)) or not tests:
-        raise DataError(f"{where}: the tests of a code row are an object that is not empty, found {str(tests)[:80]!r}")
-    return (json.dumps(tests),)
-
-
-def _ground_truth(values: dict[str, Any], where: str) -> str:
-    model = values.get("reward_model")
-    text = model.get("ground_truth") if isinstance(model, dict) else None
-    if not isinstance(text, str) or not text:
-        raise DataError(f"{where}: reward_model.ground_truth is a JSON text, found {str(text)[:80]!r}")
-    return text

@@ -25,10 +25,11 @@ def answers(stage: Stage, options: Answers, context: Context) -> Iterator[list[J
     """Drop mathematics whose written solution, read again by Math-Verify, does not end in the gold."""
 
     def asks(row: dict[str, Any]) -> bool:
-        return row["ability"] != "code" and row["solution"] is not None
+        return row["ability"] == "math" and row["solution"] is not None
 
     def request(row: dict[str, Any]) -> dict[str, Any]:
-        return {"response": row["solution"], "answer": json.loads(row["ground_truth"]), "boxed": False}
+        gold = json.loads(row["ground_truth"])
+        return {"response": row["solution"], "ability": "math", "answer": gold, "boxed": False}
 
     columns = ("ability", "solution", "ground_truth")
     requests = (request(row) for rows in stage.rows(*columns) for row in rows if asks(row))
@@ -38,7 +39,7 @@ def answers(stage: Stage, options: Answers, context: Context) -> Iterator[list[J
         for row in rows:
             if asks(row):
                 judged.append(_answered(*next(verdicts), row))
-            elif row["ability"] != "code" and options.without_solution == "drop":
+            elif row["ability"] == "math" and options.without_solution == "drop":
                 judged.append(Drop("no written solution"))
             else:
                 judged.append(None)

@@ -228,7 +228,8 @@ def _problems(stage: Stage) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _truth(row: dict[str, Any]) -> dict[str, Any]:
     """What ``leeway verify`` compares with."""
-    return {"tests" if row["ability"] == "code" else "answer": json.loads(row["ground_truth"])}
+    truth = {"tests" if row["ability"] == "code" else "answer": json.loads(row["ground_truth"])}
+    return {"ability": row["ability"], **truth}
 
 
 # --- the rollout engines ---------------------------------------------------------------------------------------------

@@ -11,6 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..common.errors import DataError
+from ..common.ground_truth import CODE, EXACT, MATH, ability_of, golds_of_text, why_not_mathematics
+
+PREPARED = (MATH, EXACT, CODE)
+"""Abilities whose rows can be prepared."""
+
 
 class RowError(ValueError):
     """Why a row cannot be used: a short reason to count, and what exactly was found."""
@@ -29,7 +35,8 @@ class Format:
     split: str = "train"
     files: str = ""
     """Files of the hub repository to read as they are, where it has a loading script that no longer runs."""
-    ability: str = "math"
+    ability: str | None = "math"
+    """None: a row says its own, or is mathematics."""
     problem: Sequence[str] = ("problem",)
     """The problem's text."""
     prompt: Sequence[str] = ()
@@ -91,6 +98,7 @@ FORMATS: Mapping[str, Format] = {
     ),
     "skywork": Format(hub="Skywork/Skywork-OR1-RL-Data", split="math"),
     "plain": Format(
+        ability=None,
         problem=("problem", "question", "prompt"),
         answer=("answer",),
         tests="tests",
@@ -119,16 +127,18 @@ def working_row(values: Any, form: Format, *, source: str, file: str, number: in
         return row | _skywork(values)
     problem = _text(values, form.problem, "problem")
     _refuse_year(values, form)
-    is_code = form.ability == "code" or (isinstance(form.tests, str) and values.get(form.tests) is not None)
+    is_code = form.ability == CODE or (isinstance(form.tests, str) and values.get(form.tests) is not None)
+    truth = _tests(values, form) if is_code else golds(_present(values, form.answer, "answer"))
+    named = CODE if is_code else form.ability or _named(values)
     prompt = _text(values, form.prompt, "prompt") if form.prompt else problem
     starter = _optional(values, form.starter)
     if is_code and starter:
         prompt += f"\n\nComplete this code:\n```python\n{starter}\n```"
     return row | {
-        "ability": "code" if is_code else form.ability,
+        "ability": _ability(named, truth),
         "messages": [{"content": prompt, "role": "user"}],
         "problem": without_instructions(problem),
-        "ground_truth": _tests(values, form) if is_code else json.dumps(golds(_present(values, form.answer, "answer"))),
+        "ground_truth": truth if is_code else json.dumps(truth),
         "solution": _solution(values, form, is_code),
         "subset": _optional(values, form.subset),
         "question_type": _optional(values, form.question_type),
@@ -150,6 +160,24 @@ def golds(answer: Any) -> list[str]:
     if not all(str(gold).strip() for gold in listed):
         raise RowError("the answer is empty", repr(answer)[:80])
     return [str(gold).strip() for gold in listed]
+
+
+def _named(values: Mapping[str, Any]) -> str | None:
+    """The ability that a row names, or None."""
+    if values.get("ability") is None:
+        return None
+    try:
+        ability = ability_of(values, "")
+    except DataError as error:
+        raise RowError("an ability that nothing grades", str(error).removeprefix(": ")) from None
+    if ability not in PREPARED:
+        raise RowError(f"rows of ability {ability} are not prepared", f"those of {', '.join(PREPARED)} are")
+    return ability
+
+
+def _ability(named: str | None, golds: Sequence[str]) -> str:
+    """Golds in words, and bare sums, are compared as they are written where nobody called them mathematics."""
+    return named or (MATH if why_not_mathematics(golds) is None else EXACT)
 
 
 def with_columns(form: Format, columns: Mapping[str, str]) -> Format:
@@ -237,21 +265,21 @@ def _skywork(values: Mapping[str, Any]) -> dict[str, Any]:
     truth = model.get("ground_truth") if isinstance(model, Mapping) else None
     if not isinstance(truth, str) or not truth:
         raise RowError("reward_model.ground_truth is no text", repr(truth)[:80])
-    ability = values.get("ability") or "math"
-    try:
-        parsed = json.loads(truth)
-    except (ValueError, RecursionError):
-        if ability == "code":
+    ability = _named(values)
+    if ability == CODE:
+        try:
+            parsed = json.loads(truth)
+        except (ValueError, RecursionError):
             raise RowError("the tests are not JSON", truth[:80]) from None
-        parsed = truth  # a bare gold
-    if ability != "code":
-        parsed = golds(parsed if isinstance(parsed, (list, str)) else truth)  # not through float: 0.50 stays 0.50
-    elif not isinstance(parsed, (dict, list)) or not parsed:
-        raise RowError("the tests are empty", truth[:80])
+        if not isinstance(parsed, (dict, list)) or not parsed:
+            raise RowError("the tests are empty", truth[:80])
+    else:
+        parsed = golds(golds_of_text(truth))
+        ability = _ability(ability, parsed)
     difficulty = _difficulty(values.get("extra_info"))
     messages = _messages(values.get("prompt"))
     return {
-        "ability": str(ability),
+        "ability": ability,
         "messages": messages,
         "problem": without_instructions(messages[-1]["content"]),
         "ground_truth": json.dumps(parsed),

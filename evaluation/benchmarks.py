@@ -11,9 +11,9 @@ from datetime import date, datetime
 from typing import Any
 
 from ..common.errors import DataError
+from ..common.prompts import BOXED
 
 GYM = "reasoning-gym"
-BOXED = "\n\nLet's think step by step and output the final answer within \\boxed{}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,18 +125,20 @@ def problem_of(kind: str, values: Any, window: Window, responses: int | None) ->
     if "reward_model" in values or form is None:  # the training schema: as it stands
         kept = {
             key: values[key]
-            for key in ("prompt", "answer", "tests", "ability", "reward_model")
+            for key in ("prompt", "answer", "tests", "entry", "options", "ability", "reward_model")
             if values.get(key) is not None
         }
         own = values.get("id")
-        return {"id": own, "responses": count} | (_with_suffix(kept) if form is not None or kind == GYM else kept)
+        return {"id": own, "responses": count} | (_with_suffix(kept) if form is not None else kept)
     if "date" in form.columns and not window.since <= _day(_column(values, form, "date")) <= window.until:
         return None
     problem = _column(values, form, "problem")
     if not isinstance(problem, str) or not problem.strip():
         raise DataError(f"column {form.columns['problem'][0]!r} is no text, found {str(problem)[:80]!r}")
     row = {"id": _column(values, form, "id", due=False), "responses": count, "prompt": form.prompt(values, problem)}
-    return row | ({"answer": _answer(values, form)} if form.tests is None else {"tests": form.tests(values)})
+    if form.tests is None:
+        return row | {"ability": "math", "answer": _answer(values, form)}
+    return row | {"tests": form.tests(values)}
 
 
 def _with_suffix(row: dict[str, Any]) -> dict[str, Any]:

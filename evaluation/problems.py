@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-GRADED = ("math", "solution", "code")
-"""Abilities that the verifier has a grader for: another one would end it."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One usable row."""
@@ -49,9 +45,7 @@ def load_problems(
     for place, (number, values) in enumerate(file_rows(path)):
         where = f"{path}:{number}"
         try:
-            row = row_of(values, f"{path.name}:{number}", where)
-            if row.ability not in GRADED:
-                raise DataError(f"{where}: ability {row.ability!r}; {', '.join(GRADED)} can be graded")
+            row = row_of(values, f"{path.name}:{number}", where, config.data.ability)
             problem_id = _id_of(values, row.prompt_id, where)
             if problem_id in found:
                 raise DataError(f"{where}: id {problem_id!r} stands in an earlier row")

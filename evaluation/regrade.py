@@ -60,16 +60,21 @@ def _asked_file(folder: Path) -> Path:
 
 
 def _truths(path: Path) -> dict[str, dict[str, Any]]:
-    """``answer`` or ``tests`` by problem, as the verifier takes them."""
+    """The ability and what it judges by, of each problem, as the verifier takes them."""
     truths: dict[str, dict[str, Any]] = {}
     for number, values in file_rows(path):
         try:
             row = row_of(values, f"{path.name}:{number}", f"{path}:{number}")
         except DataError:
             continue  # it was named when it was not sampled
-        truth: Any = {"answer": list(row.ground_truth)}
-        if row.ability == "code":
-            truth = {"tests": json.loads(row.ground_truth[0])}
+        truth: Any = {"ability": row.ability}
+        match row.ability:
+            case "code":
+                truth |= {"tests": json.loads(row.ground_truth[0])}
+            case "reasoning_gym":
+                truth |= json.loads(row.ground_truth[0])
+            case _:
+                truth |= {"answer": list(row.ground_truth)}
         truths.setdefault(str(values["id"]) if values.get("id") is not None else row.prompt_id, truth)
     return truths
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from ..common.config import Config, dump, expand
 from ..common.errors import BrokerError, DataError, LeewayError
 from ..common.files import checksum
+from ..common.prompts import decoder_of
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.streams import Bus
@@ -88,7 +89,7 @@ def read_problems(config: Config, responses: int) -> tuple[list[Problem], int, i
 
     tokenizer = AutoTokenizer.from_pretrained(expand(config.model.path))
     problems, rows = load_problems(Path(expand(config.data.path)), config, tokenizer, responses, complain)
-    return problems, rows, unusable, lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True))
+    return problems, rows, unusable, decoder_of(tokenizer)
 
 
 def identity(config: Config, responses: int, top_p: float) -> dict[str, Any]:

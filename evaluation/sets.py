@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import DataError
+from ..common.gym import gym_rows
 from ..common.prompts import file_rows
 
 
@@ -49,13 +50,5 @@ def rows_of_package(module: str, file: str) -> Iterator[tuple[str, Any]] | None:
 
 def rows_of_reasoning_gym(generator: str, size: int, seed: int) -> Iterator[tuple[str, Any]]:
     """``size`` problems of one of reasoning-gym's generators, by its defaults, as training rows."""
-    try:
-        import reasoning_gym
-    except ImportError as error:
-        raise DataError("reasoning-gym sets need its package: pip install reasoning-gym") from error
-    try:
-        problems = reasoning_gym.create_dataset(generator, seed=seed, size=size)
-    except (ValueError, TypeError, AssertionError) as error:
-        raise DataError(f"reasoning-gym generator {generator!r}: {error}") from error
-    for number, problem in enumerate(problems, start=1):
-        yield f"{generator} problem {number}", {"prompt": problem["question"], "answer": str(problem["answer"])}
+    for number, values in gym_rows(generator, seed=seed, size=size, options={}):
+        yield f"{generator} problem {number}", values

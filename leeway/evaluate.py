@@ -87,7 +87,8 @@ def asked_as(theirs: Config) -> list[str]:
     kept: dict[str, Any] = {
         "data.system": data.system,
         "data.examples": data.examples or None,
-        "data.suffix": data.suffix or None,
+        "data.suffix": data.suffix,
+        "data.ability": data.ability,
         "weights.dtype": theirs.weights.dtype,
         "rollout.engine": rollout.engine,
         "rollout.dtype": rollout.dtype,

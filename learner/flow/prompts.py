@@ -14,6 +14,7 @@ import numpy as np
 
 from ...common.config import Data, expand
 from ...common.errors import DataError
+from ...common.gym import gym_rows
 from ...common.prompts import Row, file_rows, row_of, tokenize
 
 if TYPE_CHECKING:
@@ -99,16 +100,16 @@ def _filtered(row: Row, data: Data) -> str | None:
 def _rows(data: Data, seed: int) -> Iterator[Row]:
     match data.source:
         case "file":
-            return _file_rows(Path(expand(data.path)))
+            return _file_rows(Path(expand(data.path)), data)
         case "hub":
             return _hub_rows(data)
         case "reasoning_gym":
             return _generated_rows(data, seed)
 
 
-def _file_rows(path: Path) -> Iterator[Row]:
+def _file_rows(path: Path, data: Data) -> Iterator[Row]:
     for number, values in file_rows(path):
-        yield row_of(values, f"{path.name}:{number}", f"{path}:{number}")
+        yield row_of(values, f"{path.name}:{number}", f"{path}:{number}", data.ability)
 
 
 def _hub_rows(data: Data) -> Iterator[Row]:
@@ -121,18 +122,9 @@ def _hub_rows(data: Data) -> Iterator[Row]:
     except Exception as error:  # the library's own errors are many; the user needs the name and the cause
         raise DataError(f"data.path = {data.path!r}, split {data.split!r}: cannot be loaded: {error}") from error
     for number, values in enumerate(loaded, start=1):
-        yield row_of(values, f"{data.path}:{number}", f"{data.path} row {number}")
+        yield row_of(values, f"{data.path}:{number}", f"{data.path} row {number}", data.ability)
 
 
 def _generated_rows(data: Data, seed: int) -> Iterator[Row]:
-    try:
-        import reasoning_gym
-    except ImportError as error:
-        raise DataError("data.source = 'reasoning_gym' needs its package: pip install 'leeway-rl[learner]'") from error
-    try:
-        problems = reasoning_gym.create_dataset(data.path, seed=seed, size=data.size, **data.options)
-    except (ValueError, TypeError, AssertionError) as error:
-        raise DataError(f"data.path = {data.path!r} with data.options {data.options}: {error}") from error
-    for number, problem in enumerate(problems):
-        values = {"prompt": problem["question"], "answer": str(problem["answer"])}
-        yield row_of(values, f"{data.path}:{number}", f"{data.path} problem {number}")
+    for number, values in gym_rows(data.path, seed=seed, size=data.size, options=data.options):
+        yield row_of(values, f"{data.path}:{number - 1}", f"{data.path} problem {number - 1}")

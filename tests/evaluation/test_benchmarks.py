@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from leeway_rl.common.errors import ConfigError, DataError
-from leeway_rl.evaluation.benchmarks import BOXED, Window
+from leeway_rl.common.prompts import BOXED
+from leeway_rl.evaluation.benchmarks import Window
 from leeway_rl.evaluation.prepare import Asked, _prepared, asked, once_each, prepare, release_of
 
 
@@ -45,8 +46,8 @@ def test_aime_in_its_published_columns(tmp_path):
     )
     problems, _, said = prepared(tmp_path, f"aime24={path}")
     assert problems == [
-        {"id": "aime24/60", "responses": 32, "prompt": "What is 1+1?" + BOXED, "answer": "002"},
-        {"id": "aime24/2024-I-4", "responses": 32, "prompt": "What is 1+2?" + BOXED, "answer": "3"},
+        {"id": "aime24/60", "responses": 32, "prompt": "What is 1+1?" + BOXED, "ability": "math", "answer": "002"},
+        {"id": "aime24/2024-I-4", "responses": 32, "prompt": "What is 1+2?" + BOXED, "ability": "math", "answer": "3"},
     ]
     assert said == []
 
@@ -142,8 +143,9 @@ def test_a_file_in_the_training_schema_is_asked_as_it_stands(tmp_path):
 def test_a_generator_of_reasoning_gym(tmp_path):
     problems, _, _ = prepared(tmp_path, "reasoning-gym:chain_sum")
     assert [p["id"] for p in problems] == ["chain_sum/1", "chain_sum/2", "chain_sum/3"]
-    assert problems[0]["prompt"].endswith(BOXED)
-    assert problems[0]["answer"].lstrip("-").isdecimal()
+    assert problems[0]["prompt"] == problems[0]["entry"]["question"], "the box is asked for where training asks for it"
+    assert problems[0]["ability"] == "reasoning_gym"
+    assert problems[0]["entry"]["answer"].lstrip("-").isdecimal()
 
 
 def test_a_set_of_the_hub_is_asked_for_by_its_name_and_files(tmp_path, monkeypatch):

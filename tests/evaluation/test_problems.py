@@ -64,10 +64,3 @@ def test_versions_are_asked_the_same_under_numbers_of_their_own(tmp_path, tokeni
     assert [t.seed for t in old] == [t.seed for t in new]
     assert len({t.seed for t in old}) == 3
     assert {(t.incarnation, t.min_version, t.top_p, t.max_new_tokens) for t in new} == {(2, 20, 0.9, 20)}
-
-
-def test_what_is_asked_can_be_graded():
-    from leeway_rl.evaluation.problems import GRADED
-    from leeway_rl.verifier.graders import ABILITIES
-
-    assert set(GRADED) <= ABILITIES

@@ -1,0 +1,200 @@
+"""Ground truths: by which ability a row is judged, and what its responses are compared with. Pure.
+
+The same reading serves training, evaluation, data preparation and ``leeway verify``. What a row says of itself:
+
+| ability | the row holds | a response is right where |
+|---|---|---|
+| ``math`` | ``answer``: a gold, or a list of texts as alternatives | its value is a gold's |
+| ``exact`` | the same | its text is a gold's |
+| ``code`` | ``tests`` | it passes them |
+| ``reasoning_gym`` | ``entry``, as the package made it | the package's own scorer gives 1 |
+| ``solution`` | ``answer`` | as ``math``, and it need not box anything (books, when data is prepared) |
+
+The training schema has any of these as a text in ``reward_model.ground_truth``. A row that names no ability is ``code``
+where it has tests, ``reasoning_gym`` where it has an entry, and else ``math``; but nobody's words and nobody's sums are
+taken for mathematics in silence (``why_not_mathematics``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import DataError
+
+MATH, EXACT, CODE, REASONING_GYM, SOLUTION = "math", "exact", "code", "reasoning_gym", "solution"
+ABILITIES = (MATH, EXACT, CODE, REASONING_GYM, SOLUTION)
+
+
+@dataclass(frozen=True, slots=True)
+class GroundTruth:
+    """What a row's responses are judged by."""
+
+    ability: str
+    """One of ``ABILITIES``."""
+    golds: tuple[str, ...]
+    """``math``, ``exact`` and ``solution``: golds, as alternatives. ``code`` and ``reasoning_gym``: one JSON text."""
+
+
+def ground_truth_of(values: Mapping[str, Any], where: str, otherwise: str | None = None) -> GroundTruth:
+    """The ability and the golds of a row. ``otherwise`` is the ability of rows that name none. ``DataError`` says what
+    is wrong at ``where`` (file and row), and what would be right."""
+    ability = ability_of(values, where, otherwise)
+    if ability == CODE:
+        return GroundTruth(CODE, (_tests(values, where),))
+    if ability == REASONING_GYM:
+        return GroundTruth(REASONING_GYM, (_entry(values, where),))
+    golds = _golds(values, where)
+    if values.get("ability") is None and otherwise is None and (why := why_not_mathematics(golds)) is not None:
+        raise DataError(f"{where}: {why}")
+    return GroundTruth(ability, golds)
+
+
+def ability_of(values: Mapping[str, Any], where: str, otherwise: str | None = None) -> str:
+    """The ability that a row names in any case of letters, or the one that its columns say."""
+    named = values.get("ability")
+    if named is None:
+        named = CODE if values.get("tests") is not None else REASONING_GYM if values.get("entry") is not None else None
+        return named or otherwise or MATH
+    if isinstance(named, str) and named.strip().lower() in ABILITIES:
+        return named.strip().lower()
+    close = difflib.get_close_matches(str(named).lower(), ABILITIES, n=1)
+    guess = f"; did you mean {close[0]!r}?" if close else ""
+    raise DataError(
+        f"{where}: ability = {str(named)[:80]!r}: nothing grades that; known: {', '.join(ABILITIES)}{guess}"
+    )
+
+
+def golds_of_text(text: str) -> tuple[str, ...]:
+    """The golds in a ground truth's text. Only a JSON list of texts is alternatives: ``["2", "5"]``, but ``[2, 5]`` is
+    an interval and ``[[1, 2], [3, 4]]`` a matrix. A JSON text is that text; all else is one gold as it is written, so
+    that 0.50 stays 0.50."""
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        return (text,)
+    if isinstance(parsed, str):
+        return (parsed,)
+    if isinstance(parsed, list) and all(isinstance(gold, str) for gold in parsed):
+        return tuple(parsed)
+    return (text,)
+
+
+def _golds(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    if values.get("answer") is not None:
+        answer = values["answer"]
+        golds = tuple(answer) if isinstance(answer, (list, tuple)) else (answer,)
+        if len(golds) > 1 and not any(isinstance(gold, str) for gold in golds):
+            raise DataError(
+                f"{where}: answer = {str(answer)[:80]} is a list without texts: write it as a text where it is one "
+                'answer ("[2,5]"), as texts where they are alternatives (["2", "5"])'
+            )
+    elif "reward_model" in values:
+        golds = answer = golds_of_text(_written(values, where))
+    else:
+        raise DataError(
+            f"{where}: a row without an answer; give 'answer', 'tests', 'entry' or 'reward_model.ground_truth'"
+        )
+    if not golds or not all(map(_is_gold, golds)):
+        raise DataError(f"{where}: answer is a text or a list of texts, found {str(answer)[:80]!r}")
+    return tuple(str(gold) for gold in golds)
+
+
+def _is_gold(gold: Any) -> bool:
+    return isinstance(gold, (str, int, float)) and not isinstance(gold, bool) and bool(str(gold).strip())
+
+
+def _tests(values: Mapping[str, Any], where: str) -> str:
+    """One JSON text, an object or a list of tests. What is in it is the verifier's to read, and to refuse."""
+    tests = values["tests"] if values.get("tests") is not None else _written(values, where)
+    tests = _parsed(tests, where, "the tests of a code row")
+    if not isinstance(tests, (dict, list)) or not tests:
+        raise DataError(f"{where}: the tests of a code row are an object that is not empty, found {str(tests)[:80]!r}")
+    return json.dumps(tests)
+
+
+def _entry(values: Mapping[str, Any], where: str) -> str:
+    """One JSON text: the entry, and the options of the generator that made it where the row has them."""
+    entry = values["entry"] if values.get("entry") is not None else _written(values, where)
+    entry = _parsed(entry, where, "the entry of a reasoning_gym row")
+    options: Any = _parsed(values.get("options") or {}, where, "the options of a reasoning_gym row")
+    if isinstance(entry, dict) and "entry" in entry:
+        entry, options = entry["entry"], entry.get("options") or options
+    if not isinstance(options, dict):
+        raise DataError(f"{where}: options are the generator's own, an object, found {str(options)[:80]!r}")
+    metadata = entry.get("metadata") if isinstance(entry, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("source_dataset"), str) or "answer" not in entry:
+        raise DataError(
+            f"{where}: an entry is what the package reasoning_gym makes, with question, answer and "
+            f"metadata.source_dataset, found {str(entry)[:80]!r}"
+        )
+    try:
+        return json.dumps({"entry": entry, "options": options})
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: the entry cannot be written as JSON: {error}") from error
+
+
+def _parsed(value: Any, where: str, what: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: {what} is JSON: {error}") from error
+
+
+def _written(values: Mapping[str, Any], where: str) -> str:
+    model = values.get("reward_model")
+    text = model.get("ground_truth") if isinstance(model, Mapping) else None
+    if not isinstance(text, str) or not text:
+        raise DataError(f"{where}: reward_model.ground_truth is a JSON text, found {str(text)[:80]!r}")
+    return text
+
+
+# --- what nobody called mathematics ----------------------------------------------------------------------------------
+
+_LETTERS = re.compile(r"[^\W\d_]+")
+_MATHEMATICAL = """
+sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt cbrt abs floor ceil gcd lcm mod max min
+lim det pi theta alpha beta gamma infinity inf oo deg degree degrees percent and or dne undefined
+"""
+_NAMED = frozenset(_MATHEMATICAL.split())
+"""Words of mathematics."""
+_NOTHING = frozenset(
+    ["no solution", "no solutions", "no real solution", "no real solutions", "empty set", "does not exist"]
+)
+_CHOICES = re.compile(r"(?=.)A?B?C?D?E?F?G?H?I?J?")
+_LISTED = re.compile(r"[^\W\d_](?:[ ,;]+[^\W\d_])+")
+"""Single letters one after the other."""
+_OPERATOR = re.compile(r"[+*×÷·]|(?<=[\d)])[ ]?[-−–]")
+_MEASURED = re.compile(r"[-+(]?[$€£]?\d")
+_SAY = 'say which: "ability": "exact" (as it is written) or "math" (by its value)'
+
+
+def why_not_mathematics(golds: Iterable[str]) -> str | None:
+    """Why golds that nobody called mathematics are not judged as mathematics; None where one of them plainly is.
+
+    Mathematics would take ``abc`` for ``cba``, which are one product, and 164 for ``6*(98 - 54) - 34 - 66``: right
+    where the value is asked for, and wrong where the text is. What is typeset (commands, dollars, powers) is
+    mathematics.
+    """
+    reasons = [_why_not(" ".join(gold.split())) for gold in golds]
+    return None if None in reasons else reasons[0]
+
+
+def _why_not(text: str) -> str | None:
+    if re.search(r"[\\$^=]", text) or text.lower().rstrip(".") in _NOTHING:
+        return None
+    words = [word for word in _LETTERS.findall(text) if len(word) > 1 and word.lower() not in _NAMED]
+    if not words and not _LISTED.fullmatch(text):
+        plain = not _LETTERS.search(text) and "!" not in text and _OPERATOR.search(text.lstrip("+-−–( "))
+        return f"the gold {text[:80]!r} is a sum or product, which its value equals; {_SAY}" if plain else None
+    if _MEASURED.match(text) or _CHOICES.fullmatch(re.sub(r"[\s,;]|and", "", text)):
+        return None  # 5 cm; ACD; A and C
+    if all(len(word) < 4 for word in words) and re.search(r"[\d+*/()]|(?<=\w) ?- ?(?=\w)", text):
+        return None  # 2ab + 3, xy(x+1)
+    return f"the gold {text[:80]!r} is in words, and as mathematics its letters are a product in any order; {_SAY}"
