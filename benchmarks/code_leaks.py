@@ -107,7 +107,7 @@ def measure(jobs: int, seats: int) -> dict[str, object]:
     """Grade ``jobs`` items with a pool of ``seats``; compare before and after, and memory early and late."""
     before, started = count_things(), time.monotonic()
     batches, memory, wrong = 20, [], 0
-    with GraderPool(seats, code=Verifier(jobs=seats)) as pool:
+    with GraderPool(seats, settings=Verifier(jobs=seats)) as pool:
         for _ in range(batches):
             verdicts = pool.grade(items(jobs // batches))
             wrong += sum(verdict.kind == "error" for verdict in verdicts)

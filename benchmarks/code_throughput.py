@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     print("tests a problem   theirs, ms a problem   ours, ms a problem   ratio of each round")
-    with GraderPool(arguments.workers, code=Verifier(jobs=arguments.workers)) as pool:
+    with GraderPool(arguments.workers, settings=Verifier(jobs=arguments.workers)) as pool:
         _ours(pool, problems(1) * arguments.workers)
         for tests in arguments.tests:
             work = problems(tests) * arguments.repeat

@@ -88,9 +88,9 @@ def _golds(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
     if values.get("answer") is not None:
         answer = values["answer"]
         golds = tuple(answer) if isinstance(answer, (list, tuple)) else (answer,)
-        if len(golds) > 1 and not any(isinstance(gold, str) for gold in golds):
+        if len(golds) > 1 and not all(type(gold) is str for gold in golds):
             raise DataError(
-                f"{where}: answer = {str(answer)[:80]} is a list without texts: write it as a text where it is one "
+                f"{where}: answer = {str(answer)[:80]} is no list of texts: write it as a text where it is one "
                 'answer ("[2,5]"), as texts where they are alternatives (["2", "5"])'
             )
     elif "reward_model" in values:

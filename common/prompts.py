@@ -1,8 +1,8 @@
 """Prompts: rows of a file in, messages and tokens out; and the seed that a ticket is sampled by.
 
-Rows are the Skywork-OR1-RL-Data schema (``prompt`` a list of messages, ``reward_model.ground_truth`` a text) or plain:
-``{"prompt": "…", "answer": "…"}``, ``{"prompt": "…", "tests": {…}}``, ``{"entry": {…}}``. What each ability is judged by
-stands in ``ground_truth.py``.
+Rows are the Skywork-OR1-RL-Data schema (``prompt`` a list of messages, ``reward_model.ground_truth``) or plain:
+``{"prompt": "…", "answer": "…"}``, ``{"prompt": "…", "tests": {…}}``, ``{"entry": {…}}``. What each ability is judged
+by stands in ``ground_truth.py``.
 """
 
 from __future__ import annotations

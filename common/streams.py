@@ -410,13 +410,12 @@ class Bus:
             return set()
         return {entry_id.decode() for entry_id in kept}
 
-    def give_back(self, jobs: Sequence[Job], *, failed: bool = False) -> None:
+    def give_back(self, jobs: Sequence[Job]) -> None:
         """End the leases of ``jobs``, where they are still ours: who next looks for silent workers' entries gets them.
-        The attempt counts where it ``failed``: a worker that leaves is not the group's fault."""
+        The attempt does not count: a worker that leaves is not the group's fault."""
         for job in jobs:
             try:
-                counted = job.attempt - (not failed)
-                known: list[str | int] = [GROUP, self.worker, job.entry_id, GIVEN_BACK_MS, counted]
+                known: list[str | int] = [GROUP, self.worker, job.entry_id, GIVEN_BACK_MS, job.attempt - 1]
                 self._return(keys=[self._stream(job.stream)], args=known)
             except redis.exceptions.ResponseError as error:
                 if "NOGROUP" not in str(error):

@@ -130,24 +130,30 @@ def status(
 
 @app.command()
 def verify(
-    rows: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="A row: id, response, and answer or tests.")],
+    rows: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="A row: id, response, and answer, tests or entry.")],
     out: Annotated[Path, typer.Option("--out", help="Verdicts, a line a row, in the same order.")],
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Grading processes; as many as there are cores by default.")
     ] = None,
     timeout_s: Annotated[float, typer.Option("--timeout-s", min=0.1, help="Seconds one row may be graded for.")] = 10.0,
+    mathematics: Annotated[
+        str,
+        typer.Option("--math", help="rules: exact rules before Math-Verify; report: Math-Verify alone (report 7.1)."),
+    ] = "rules",
 ) -> None:
     """Grade a file of responses. The same command again goes on where it stopped.
 
+    A row has answer (mathematics, or "ability": "exact"), tests (code) or entry (reasoning-gym).
+
     Exit code 3: rows that could not be read, each reported by its line; 1: rows that the verifier failed on.
     """
-    words = [str(rows), "--out", str(out), "--timeout-s", str(timeout_s)]
+    words = [str(rows), "--out", str(out), "--timeout-s", str(timeout_s), "--math", mathematics]
     _exec("verifier.offline", *words, *(["--jobs", str(jobs)] if jobs else []))
 
 
 @app.command()
 def sample(
-    problems: Annotated[Path, typer.Argument(help="JSONL or Parquet; a row: id, prompt, and answer or tests.")],
+    problems: Annotated[Path, typer.Argument(help="JSONL or Parquet; a row: id, prompt, and answer, tests or entry.")],
     model: Annotated[str, typer.Option("--model", help="Folder in Hugging Face layout, or a hub name.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for responses.parquet.")],
     responses: Annotated[int, typer.Option("--responses", help="Responses a problem.", min=1)] = 1,

@@ -14,19 +14,17 @@ def work(bus: Bus, service: Service, config: Config) -> None:
     """Grade until the run is over."""
     from transformers import AutoTokenizer
 
+    from ..common.prompts import decoder_of
     from .pool import GraderPool
     from .worker import VerifierWorker
 
     service.doing("starting the graders")
     tokenizer = AutoTokenizer.from_pretrained(expand(config.model.path))
     settings = config.verifier
-    pool = GraderPool(settings.jobs, timeout_s=settings.timeout_s, code=settings)
+    attempts = config.broker.max_attempts
+    pool = GraderPool(settings.jobs, timeout_s=settings.timeout_s, settings=settings, attempts=attempts)
     try:
-
-        def decode(tokens: list[int]) -> str:
-            return str(tokenizer.decode(tokens, skip_special_tokens=True))
-
-        VerifierWorker(bus, service, pool, decode, config).run()
+        VerifierWorker(bus, service, pool, decoder_of(tokenizer), config).run()
     finally:
         pool.close()
 

@@ -1,13 +1,15 @@
-"""Which grader judges which ability. A new one is one line here; code, which needs a sandbox, has seats in ``pool``."""
+"""What judges which ability, and where: the names that a row's ``ability`` may have. A new one is one line here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..common.errors import ConfigError
+from ..common.ground_truth import CODE, EXACT, MATH, REASONING_GYM, SOLUTION
 from ..common.types import VerdictKind
-from . import math_answer
+from . import exact_answer, math_answer, math_report
 
 
 class Grader(Protocol):
@@ -18,17 +20,6 @@ class Grader(Protocol):
     ) -> tuple[VerdictKind, str]: ...
 
 
-SOLUTION = "solution"
-"""Mathematics that need not box its answer: solutions out of books, when data is prepared (``leeway data``)."""
-
-GRADERS: Mapping[str, Grader] = {"math": math_answer.grade_math, SOLUTION: math_answer.grade_solution}
-
-CODE = "code"
-"""Graded by ``code_answer``, which runs what it grades."""
-
-ABILITIES = frozenset({*GRADERS, CODE})
-
-
 class QuickGrader(Protocol):
     """Judges one response where that takes microseconds, in a process that must not be killed; else None."""
 
@@ -37,15 +28,36 @@ class QuickGrader(Protocol):
     ) -> tuple[VerdictKind, str] | None: ...
 
 
-QUICK_GRADERS: Mapping[str, QuickGrader] = {"math": math_answer.quickly, SOLUTION: math_answer.quickly_solution}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """Judges in a process that can be killed, and what it can at once in the caller's own."""
+
+    grade: Grader
+    quickly: QuickGrader | None = None
+    runs_over: bool = False
+    """Whether a response that takes long gives its turn away and goes on beside the others."""
 
 
-def grader_for(ability: str) -> Grader:
-    """The grader of an ability; a ``ConfigError`` names the known ones."""
+MATH_REPORT = "math_report"
+"""What ``verifier.math = "report"`` puts in the place of ``math``; no row asks for it."""
+
+JUDGES: Mapping[str, Judge] = {
+    MATH: Judge(grade=math_answer.grade_math, quickly=math_answer.quickly, runs_over=True),
+    MATH_REPORT: Judge(grade=math_report.grade_report, runs_over=True),
+    SOLUTION: Judge(grade=math_answer.grade_solution, quickly=math_answer.quickly_solution),
+    EXACT: Judge(grade=exact_answer.grade_exact, quickly=exact_answer.quickly_exact),
+}
+
+IN_SANDBOXES = frozenset([CODE, REASONING_GYM])
+"""Judged by ``code_answer`` and ``gym_answer``, which run what they judge."""
+
+
+def judge_of(ability: str) -> Judge:
+    """Who judges an ability in a process; a ``ConfigError`` names the known ones."""
     try:
-        return GRADERS[ability]
+        return JUDGES[ability]
     except KeyError:
-        known = ", ".join(sorted(ABILITIES))
+        known = ", ".join(sorted({*JUDGES, *IN_SANDBOXES} - {MATH_REPORT}))
         raise ConfigError(f'no grader for ability "{ability}"; known abilities: {known}') from None
 
 

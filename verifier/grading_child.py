@@ -20,7 +20,7 @@ import sys
 from typing import Any
 
 from ..common.types import VerdictKind
-from .graders import grader_for, warm_up
+from .graders import judge_of, warm_up
 
 _PR_SET_PDEATHSIG = 1
 
@@ -49,7 +49,7 @@ def main(socket_fd: int, parent: int, memory_bytes: int) -> None:
 
 def _grade(item: dict[str, Any]) -> dict[str, Any]:
     try:
-        kind, reason = grader_for(item["ability"])(
+        kind, reason = judge_of(item["ability"]).grade(
             item["response"],
             tuple(item["golds"]),
             item["finished"],

@@ -1,6 +1,8 @@
 """``leeway verify IN.jsonl --out OUT.jsonl``: grades a file of responses, without Redis and without a model.
 
-A row has ``id``, ``response``, and ``answer`` (a gold or a list of alternatives: mathematics) or ``tests`` (code);
+A row has ``id``, ``response``, and ``answer`` (a gold, or a list of texts as alternatives), ``tests`` (code) or
+``entry`` (as reasoning-gym made it, and the generator's ``options`` where there were some). ``ability`` says how an
+answer is judged, ``math`` or ``exact``; words and bare sums are not judged as mathematics unless it says so.
 ``finished`` (true by default) and ``reasoning_open`` (false) as in a run. ``boxed`` (true) set to false takes an answer
 out of prose where nothing is boxed: for solutions out of books. OUT gets ``id``, ``verdict``, ``reason``,
 ``seconds``, ``peak_bytes`` for every row that can be read, in IN's order; the others are reported by line.
@@ -27,10 +29,11 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..common.config import Verifier
 from ..common.errors import DataError, LeewayError
+from ..common.ground_truth import CODE, MATH, SOLUTION, ground_truth_of
 from ..common.types import Verdict, VerdictKind
 from .code_tests import parse_tests
-from .graders import CODE, SOLUTION
 from .pool import GradeItem, GraderPool
 
 AHEAD = 20_000
@@ -58,27 +61,47 @@ class Row:
 
 def read_row(line: bytes) -> tuple[str | int, GradeItem]:
     """(id, what is to be graded) of one line; ``RowError`` says what is wrong with it."""
+    row = _parsed(line)
+    row_id, response = _of_kind(row, "id", str, int), _of_kind(row, "response", str)
+    if not any(row.get(key) is not None for key in ("answer", "tests", "entry")):
+        raise RowError("one of 'answer', 'tests' (code) and 'entry' (reasoning_gym) is due")
+    if row.get("answer") is not None and row.get("tests") is not None:
+        raise RowError("one of 'answer' and 'tests' (code) is due, not both")
     try:
-        row = json.loads(line, parse_float=str)  # a gold of 0.10 stays as it is written
+        truth = ground_truth_of(row, "")
+    except DataError as error:
+        raise RowError(str(error).removeprefix(": ")) from None
+    return row_id, GradeItem(
+        ability=_unless_boxed(row, truth.ability),
+        response=response,
+        golds=_readable_tests(truth.golds) if truth.ability == CODE else truth.golds,
+        finished=_of_kind({"finished": True} | row, "finished", bool),
+        reasoning_open=_of_kind({"reasoning_open": False} | row, "reasoning_open", bool),
+    )
+
+
+class _Number(str):
+    """A number as it is written: a gold of 0.10 stays that."""
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line, parse_float=_Number)
+        if isinstance(row, dict) and ("tests" in row or "entry" in row):
+            row = json.loads(line)  # again, with its numbers as numbers
     except (ValueError, RecursionError) as error:
         raise RowError(f"not JSON: {error}") from None
     if not isinstance(row, dict):
         raise RowError("a JSON object is due")
-    row_id, response = _of_kind(row, "id", str, int), _of_kind(row, "response", str)
-    if ("answer" in row) == ("tests" in row):
-        raise RowError("one of 'answer' (mathematics) and 'tests' (code) is due")
-    if "answer" in row:
-        boxed = _of_kind({"boxed": True} | row, "boxed", bool)
-        ability, golds = "math" if boxed else SOLUTION, _golds(row["answer"])
-    else:
-        ability, golds = CODE, _tests(json.loads(line)["tests"])  # again, with its numbers as numbers
-    return row_id, GradeItem(
-        ability=ability,
-        response=response,
-        golds=golds,
-        finished=_of_kind({"finished": True} | row, "finished", bool),
-        reasoning_open=_of_kind({"reasoning_open": False} | row, "reasoning_open", bool),
-    )
+    return row
+
+
+def _unless_boxed(row: dict[str, Any], ability: str) -> str:
+    if _of_kind({"boxed": True} | row, "boxed", bool):
+        return ability
+    if ability not in (MATH, SOLUTION):
+        raise RowError(f"'boxed' is false: that is for mathematics, and the ability is {ability}")
+    return SOLUTION
 
 
 def _of_kind(row: dict[str, Any], key: str, *kinds: type) -> Any:
@@ -90,24 +113,12 @@ def _of_kind(row: dict[str, Any], key: str, *kinds: type) -> Any:
     return value
 
 
-def _golds(answer: Any) -> tuple[str, ...]:
-    golds = answer if isinstance(answer, list) else [answer]
-    if not golds or not all(isinstance(gold, (str, int)) and not isinstance(gold, bool) for gold in golds):
-        raise RowError("'answer' is a gold, or a list of alternatives that is not empty; a gold is text or a number")
-    if not any(str(gold).strip() for gold in golds):
-        raise RowError("'answer' is empty")
-    return tuple(map(str, golds))
-
-
-def _tests(tests: Any) -> tuple[str, ...]:
-    if not isinstance(tests, (str, dict, list)) or not tests:
-        raise RowError("'tests' is a ground-truth object that is not empty")
-    text = tests if isinstance(tests, str) else json.dumps(tests)
+def _readable_tests(golds: tuple[str, ...]) -> tuple[str, ...]:
     try:
-        parse_tests(text)
+        parse_tests(golds[0])
     except ValueError as error:
         raise RowError(f"'tests': {error}") from None
-    return (text,)
+    return golds
 
 
 def readable(source: Path, lines: IO[bytes], report: Callable[[str], None]) -> Iterator[Row]:
@@ -174,7 +185,7 @@ def graded(rows: Iterator[Row], pool: GraderPool, jobs: int) -> Iterator[tuple[R
         yield row, future.result()
 
 
-def verify(source: Path, out: Path, jobs: int, timeout_s: float) -> int:
+def verify(source: Path, out: Path, jobs: int, settings: Verifier) -> int:
     """Grade ``source`` into ``out`` and return the exit code."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     unreadable = 0
@@ -193,7 +204,7 @@ def verify(source: Path, out: Path, jobs: int, timeout_s: float) -> int:
             if kinds:
                 console.print(f"{kinds.total()} rows have their verdict already; going on behind them")
             try:
-                _write(rows, verdicts, kinds, jobs, timeout_s, source.stat().st_size, console)
+                _write(rows, verdicts, kinds, jobs, settings, source.stat().st_size, console)
             except KeyboardInterrupt:
                 console.print(f"stopped behind {kinds.total()} rows; the same command again goes on")
                 return STOPPED
@@ -209,14 +220,17 @@ def _write(
     verdicts: IO[bytes],
     kinds: Counter[str],
     jobs: int,
-    timeout_s: float,
+    settings: Verifier,
     size: int,
     console: Console,
 ) -> None:
     columns = (BarColumn(), TextColumn("{task.fields[words]}"), TextColumn("left"), TimeRemainingColumn())
     before, started, flushed = kinds.total(), time.monotonic(), time.monotonic()
     # The bar is by bytes read: nobody knows how many rows there are before the end.
-    with GraderPool(jobs, timeout_s=timeout_s) as pool, Progress(*columns, console=console) as progress:
+    with (
+        GraderPool(jobs, timeout_s=settings.timeout_s, settings=settings) as pool,
+        Progress(*columns, console=console) as progress,
+    ):
         bar = progress.add_task("", total=size, words="")
         try:
             for row, verdict in graded(rows, pool, jobs):
@@ -255,11 +269,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--timeout-s", type=float, default=10.0)
+    parser.add_argument("--math", choices=("rules", "report"), default="rules")
     arguments = parser.parse_args()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _interrupt)
     try:
-        return verify(arguments.source, arguments.out, arguments.jobs, arguments.timeout_s)
+        settings = Verifier(timeout_s=arguments.timeout_s, math=arguments.math)
+        return verify(arguments.source, arguments.out, arguments.jobs, settings)
     except LeewayError as error:
         print(f"leeway verify: {error}", file=sys.stderr)
         return error.exit_code

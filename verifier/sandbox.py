@@ -85,9 +85,13 @@ class Limits:
 class Sandbox:
     """A wall and the zygote behind it. One thread uses it; ``kill`` is safe from any."""
 
-    def __init__(self, *, isolated: bool = True) -> None:
-        """Start it; ``ConfigError`` says what to install where it cannot be had."""
-        self._isolated = isolated
+    def __init__(self, *, isolated: bool = True, packages: str = "", preload: tuple[str, ...] = ()) -> None:
+        """Start it; ``ConfigError`` says what to install where it cannot be had.
+
+        ``packages`` is a folder of installed packages to read besides, ``preload`` what every job finds imported from
+        it: for our own code and what it evaluates, never for solutions, which are to see nothing installed.
+        """
+        self._isolated, self._packages, self._preload = isolated, packages, preload
         if not isolated:
             log.warning("RUNNING UNTRUSTED CODE WITHOUT A SANDBOX: verifier.allow_unsandboxed is set")
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -121,7 +125,7 @@ class Sandbox:
         info_in, info_out = os.pipe()
         go_in, go_out = os.pipe()
         with open(info_in, "rb") as info, open(go_out, "wb") as go:
-            wall = [str(_bubblewrap()), *_wall(), "--info-fd", str(info_out)]
+            wall = [str(_bubblewrap()), *_wall(self._packages), "--info-fd", str(info_out)]
             if os.getuid() == 0:
                 wall += ["--userns-block-fd", str(go_in), "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
             fds = [control, info_out, go_in]
@@ -145,7 +149,8 @@ class Sandbox:
         return os.pread(self._errors.fileno(), 2000, 0).decode("utf-8", "replace").strip()
 
     def _hand_in_sources(self) -> None:
-        text = json.dumps(_sources()).encode()
+        handed = {"sources": _sources(), "packages": self._packages, "preload": self._preload}
+        text = json.dumps(handed).encode()
         self._control.send(len(text).to_bytes(4, "big"))
         for at in range(0, len(text), 32768):
             self._control.send(text[at : at + 32768])
@@ -325,13 +330,14 @@ control = socket.socket(fileno=int(sys.argv[1]))
 size, text = int.from_bytes(control.recv(4), "big"), b""
 while len(text) < size:
     text += control.recv(65536)
-for name, source in json.loads(text):
+handed = json.loads(text)
+for name, source in handed["sources"]:
     module = sys.modules[name] = types.ModuleType(name)
     module.__package__, module.__path__ = name.split(".")[0], []
     exec(compile(source, name, "exec"), module.__dict__)
     if "." in name:
         setattr(sys.modules["sandboxed"], name.split(".")[1], module)
-sys.modules["sandboxed.zygote"].main(control.detach(), sys.argv[2] == "1")
+sys.modules["sandboxed.zygote"].main(control.detach(), sys.argv[2] == "1", handed["packages"], handed["preload"])
 """
 
 
@@ -339,7 +345,7 @@ sys.modules["sandboxed.zygote"].main(control.detach(), sys.argv[2] == "1")
 def _sources() -> list[tuple[str, str]]:
     """(name, text) of what runs inside, in the order of import. Handed in, so that no file of ours is in there."""
     folder = Path(__file__).parent / "sandboxed"
-    names = ("frames", "plain", "peer", "children", "zygote")
+    names = ("frames", "plain", "peer", "children", "scorer", "zygote")
     return [("sandboxed", ""), *((f"sandboxed.{name}", (folder / f"{name}.py").read_text()) for name in names)]
 
 
@@ -357,8 +363,9 @@ def _bubblewrap() -> Path:
 
 
 @cache
-def _wall() -> tuple[str, ...]:
-    """bubblewrap's arguments: the interpreter and the system's libraries to read, and nothing else."""
+def _wall(installed: str) -> tuple[str, ...]:
+    """bubblewrap's arguments: the interpreter and the system's libraries to read, where it is named a folder of
+    ``installed`` packages, and nothing else."""
     words = ["--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     words += ["--unshare-cgroup-try", "--hostname", "sandbox", "--die-with-parent", "--as-pid-1", "--clearenv"]
     words += ["--cap-add", "CAP_SYS_ADMIN"]  # for the inner wall; no solution runs with it
@@ -373,6 +380,10 @@ def _wall() -> tuple[str, ...]:
             words += ["--ro-bind", folder, folder]
     words += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     words += _interpreter_mounts()
+    if installed:
+        for parent in sorted(Path(installed).parents[:-1]):
+            words += ["--dir", str(parent)]
+        words += ["--ro-bind", installed, installed]
     for device in ("null", "zero", "full", "random", "urandom"):
         words += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     for name, target in (("stdin", "/job/stdin"), ("stdout", "/job/stdout"), ("shm", "/job/scratch")):

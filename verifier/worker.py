@@ -86,9 +86,7 @@ class VerifierWorker:
                 self.bus.give_up(job, f"grading failed {job.attempt - 1} times")
                 return
             with self.service.holding(job), self.service.working("grading"):
-                done = self._grade(job)
-            if not done:
-                self.bus.give_back([job], failed=True)
+                self._grade(job)
         except DecodeError as error:
             self.bus.damaged(job, str(error))
         except ConfigError as error:
@@ -97,28 +95,23 @@ class VerifierWorker:
             # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
             log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
 
-    def _grade(self, job: Job) -> bool:
-        """Whether the job is done with; False where the verifier failed and the group has attempts left."""
+    def _grade(self, job: Job) -> None:
+        """Grade the group and hand it over, or give it up."""
         found = self.bus.responses(job.group_id)
         if found is None:
             self.bus.drop(job)
-            return True
+            return
         ticket, responses = found
-        items = grade_items(ticket, responses, self.decode)
-        verdicts = self.pool.grade(items)
-        again = [index for index, verdict in enumerate(verdicts) if verdict.kind is VerdictKind.ERROR]
-        for index, verdict in zip(again, self.pool.grade([items[index] for index in again]), strict=True):
-            verdicts[index] = verdict
+        verdicts = self.pool.grade(grade_items(ticket, responses, self.decode))
         self.bus.tally(verdicts)
         failed = [verdict for verdict in verdicts if verdict.kind in self.not_a_grade]
-        if failed and failed[0].kind is VerdictKind.ERROR and job.attempt < self.config.broker.max_attempts:
-            log.warning("grading failed at attempt %d: %s", job.attempt, failed[0].reason)
-            return False
-        if failed:
+        if failed and self.service.stopping.is_set():
+            self.bus.give_back([job])  # who is being ended may have lost its processes first
+            return
+        if failed:  # for good: the pool has tried it as often as anybody will
             self.bus.give_up(job, f"verifier {failed[0].kind}: {failed[0].reason}")
-            return True
+            return
         graded = responses.fingerprint
         scores = Scores(group_id=job.group_id, verdicts=tuple(verdicts), graded=graded, worker=self.bus.worker)
         if self.bus.hand_over_scores(job, scores) is HandOver.HANDED:
             self.service.count(done=1)
-        return True

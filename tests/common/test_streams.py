@@ -296,16 +296,6 @@ def test_what_is_gone_and_what_no_stream_names_are_told_apart(make_bus):
     assert [entry.failed for entry in bus.scored(count=9, block_s=0.05)] == [], "a record alone: nothing is given up"
 
 
-def test_a_lease_given_back_after_a_failure_counts_as_an_attempt(bus):
-    bus.issue(a_ticket())
-    (job,) = take(bus)
-    bus.give_back([job], failed=True)
-    (again,) = take(bus)
-    assert again.attempt == 2
-    bus.give_back([again])
-    assert take(bus)[0].attempt == 2
-
-
 def test_an_unknown_run_is_named(bus):
     with pytest.raises(BrokerError, match="is not known"):
         bus.load_config()

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import leeway_rl
 import psutil
 import pytest
 from leeway_rl.common.config import Verifier
@@ -72,7 +73,7 @@ def test_without_bubblewrap_the_refusal_says_what_to_install(monkeypatch) -> Non
 
 def test_the_override_runs_code_and_says_so_loudly(caplog) -> None:
     settings = Verifier(allow_unsandboxed=True, code_timeout_s=1)
-    with GraderPool(1, code=settings) as pool:
+    with GraderPool(1, settings=settings) as pool:
         verdicts = pool.grade(
             [
                 code("print(open('/proc/self/status').read()[:4])", **printing("Name")),
@@ -107,6 +108,9 @@ def test_an_unprivileged_user_has_the_same_walls(tmp_path) -> None:
         pytest.skip("needs util-linux")
     base = tmp_path / "python"
     base.mkdir()
+    packages = tmp_path / "packages"  # an editable install is found by a hook that this interpreter does not have
+    packages.mkdir()
+    (packages / "leeway_rl").symlink_to(Path(leeway_rl.__file__).parent)
     for folder in (tmp_path, *tmp_path.parents[:-2]):
         folder.chmod(folder.stat().st_mode | 0o001)
     script = (
@@ -114,7 +118,7 @@ def test_an_unprivileged_user_has_the_same_walls(tmp_path) -> None:
         f'"{base}/bin/{Path(os.path.realpath(sys.executable)).name}" -B -c "$0" "$1"'
     )
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, AS_NOBODY, json.dumps([path for path in sys.path if path])],
+        ["unshare", "--mount", "sh", "-c", script, AS_NOBODY, json.dumps([str(packages), *filter(None, sys.path)])],
         capture_output=True,
         text=True,
         check=False,

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from leeway_rl.common.config import Verifier
 from leeway_rl.common.errors import DataError
 from leeway_rl.common.types import Verdict, VerdictKind
 from leeway_rl.verifier import offline
@@ -32,7 +34,7 @@ def written(path: Path) -> list[tuple[object, str]]:
 
 
 def test_a_row_is_read_with_one_gold_or_several() -> None:
-    row_id, item = read_row(line(id=7, response="r", answer=["5", 6], finished=False))
+    row_id, item = read_row(line(id=7, response="r", answer=["5", "6"], finished=False))
     assert (row_id, item.ability, item.golds, item.finished) == (7, "math", ("5", "6"), False)
     assert read_row(b'{"id": "a", "response": "", "answer": 0.10}')[1].golds == ("0.10",)
 
@@ -55,15 +57,22 @@ def test_a_solution_out_of_a_book_need_not_box_its_answer() -> None:
         (line(id=1, response=5, answer="5"), "'response' is int, str is due"),
         (line(id=1, response=""), "one of 'answer'"),
         (line(id=1, response="", answer="5", tests={}), "one of 'answer'"),
-        (line(id=1, response="", answer=[]), "a list of alternatives that is not empty"),
-        (line(id=1, response="", answer=" "), "'answer' is empty"),
-        (line(id=1, response="", answer=None), "a gold is text or a number"),
+        (line(id=1, response="", answer=[]), "answer is a text or a list of texts"),
+        (line(id=1, response="", answer=" "), "answer is a text or a list of texts"),
+        (line(id=1, response="", answer=True), "answer is a text or a list of texts"),
+        (line(id=1, response="", answer=[2, 5]), "answer = [2, 5] is no list of texts: write it as a text"),
+        (line(id=1, response="", answer=None), "one of 'answer'"),
+        (line(id=1, response="", answer="dog, cat"), "the gold 'dog, cat' is in words"),
+        (line(id=1, response="", answer="25+60"), "the gold '25+60' is a sum or product"),
+        (line(id=1, response="", answer="5", ability="words"), "ability = 'words': nothing grades that"),
+        (line(id=1, response="", answer="five", ability="exact", boxed=False), "'boxed' is false"),
+        (line(id=1, response="", entry={"question": "q"}), "an entry is what the package reasoning_gym makes"),
         (line(id=1, response="", answer="5", finished="yes"), "'finished' is str, bool is due"),
         (line(id=1, response="", tests={}), "not empty"),
     ],
 )
 def test_a_wrong_row_says_what_would_be_right(row: bytes, words: str) -> None:
-    with pytest.raises(RowError, match=words.replace("an object", "a JSON object").replace("(", r"\(")):
+    with pytest.raises(RowError, match=re.escape(words.replace("an object", "a JSON object"))):
         read_row(row)
 
 
@@ -112,11 +121,11 @@ def test_an_out_of_another_file_is_refused() -> None:
 
 def test_files_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
-        offline.verify(tmp_path / "none.jsonl", tmp_path / "out.jsonl", 1, 10)
+        offline.verify(tmp_path / "none.jsonl", tmp_path / "out.jsonl", 1, Verifier())
     source = tmp_path / "in.jsonl"
     source.write_bytes(answered(0, "5"))
     with pytest.raises(DataError, match="is the file to be graded"):
-        offline.verify(source, source, 1, 10)
+        offline.verify(source, source, 1, Verifier())
 
 
 class Late:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.types import Verdict, VerdictKind
-from leeway_rl.verifier.pool import GradeItem, GraderPool
+from leeway_rl.verifier.pool import ATTEMPTS, GradeItem, GraderPool
 
 CORRECT, WRONG, TIMEOUT, ERROR = VerdictKind.CORRECT, VerdictKind.WRONG, VerdictKind.TIMEOUT, VerdictKind.ERROR
 ENDLESS = r"9^{9^{9^9}}"
@@ -144,7 +144,7 @@ def test_a_response_whose_children_keep_dying_is_an_error_and_never_wrong() -> N
     with GraderPool(1, timeout_s=60) as pool, ThreadPoolExecutor(1) as thread:
         pool.grade([item(HARD)])
         verdicts = thread.submit(pool.grade, [item(ENDLESS)])
-        for _ in range(2):
+        for _ in range(ATTEMPTS):
             (child,) = pool.pids()
             os.kill(child, signal.SIGKILL)
             wait_until(lambda dead=child: verdicts.done() or pool.pids() not in ([], [dead]))
@@ -157,7 +157,7 @@ def test_a_response_whose_children_keep_dying_is_an_error_and_never_wrong() -> N
 def test_a_failure_in_our_code_is_an_error_that_says_what_failed(pool: GraderPool) -> None:
     (verdict,) = pool.grade([item("5", " ")])
     assert verdict.kind is ERROR
-    assert verdict.reason == "ValueError: there is no gold to compare with"
+    assert verdict.reason == f"ValueError: there is no gold to compare with, tried {ATTEMPTS} times"
 
 
 def test_children_that_cannot_start_are_errors_not_a_hang() -> None:
@@ -207,7 +207,7 @@ def test_close_ends_what_is_being_graded() -> None:
 def test_busy_children_die_with_a_killed_parent() -> None:
     script = """
 import sys
-from leeway_rl.verifier.pool import GradeItem, GraderPool
+from leeway_rl.verifier.pool import ATTEMPTS, GradeItem, GraderPool
 pool = GraderPool(2, timeout_s=60)
 item = lambda a: GradeItem(ability="math", response=a, golds=("5",), finished=True)
 pool.grade([item(r"\\boxed{\\sqrt[3]{125}}")] * 20)

@@ -10,7 +10,9 @@ from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.service import Service
 from leeway_rl.common.streams import Bus, WorkStream
 from leeway_rl.common.types import VerdictKind
+from leeway_rl.verifier import process_seat
 from leeway_rl.verifier.pool import GradeItem, GraderPool
+from leeway_rl.verifier.process_seat import _Child as Child
 from leeway_rl.verifier.worker import VerifierWorker
 
 from ..samples import a_ticket, some_responses
@@ -87,15 +89,21 @@ def test_a_timeout_refunds_the_group_where_that_is_asked_for(make_bus, pool, wai
     assert entry.failed == "verifier timeout: killed after 4 s"
 
 
-def test_a_failure_of_the_verifier_is_tried_again_then_refunds_the_group_and_is_counted(make_bus, wait_until) -> None:
+def test_a_failure_of_the_verifier_is_tried_again_then_refunds_the_group_and_is_counted_once(
+    make_bus, wait_until, monkeypatch
+) -> None:
+    started = []
+    monkeypatch.setattr(process_seat, "_Child", lambda bytes_: started.append(1) or Child(bytes_))
     bus = make_bus()
     hand_in(bus, 1)
-    with GraderPool(1, memory_bytes=1 << 24) as broken, worker(make_bus, broken, {1: RIGHT, 4: WRONG}):
+    with GraderPool(1, memory_bytes=1 << 24, attempts=3) as broken, worker(make_bus, broken, {1: RIGHT, 4: WRONG}):
         wait_until(lambda: bus.depths()["dead_letters"] == 1, "the group is given up")
     (entry,) = bus.scored(count=8, block_s=1)
     assert entry.failed.startswith("verifier error: the grading process did not start")
+    assert entry.failed.endswith("tried 3 times")
     tally = _summed(bus.tallies())
-    assert tally["error"] == "3"  # broker.max_attempts
+    assert tally["error"] == "1"
+    assert len(started) <= 3 + 2, "one failing response is graded three times in all; each seat may have another ready"
     assert "did not start" in bus.tallies()[0].get("why", "") + bus.tallies()[1].get("why", "")
 
 

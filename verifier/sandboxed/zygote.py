@@ -28,7 +28,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, NoReturn
 
-from . import children, frames
+from . import children, frames, scorer
 
 JOB = "/job"
 _NEW_NAMESPACES = 0x00020000 | 0x08000000 | 0x20000000 | 0x04000000  # mount, ipc, pid, uts
@@ -42,8 +42,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc_held = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock during a call
 
 
-def main(control_fd: int, isolated: bool) -> NoReturn:
-    """Fork a job for every socket that comes over the control socket; say ``done`` when all of the job is gone."""
+def main(control_fd: int, isolated: bool, packages: str, preload: list[str]) -> NoReturn:
+    """Fork a job for every socket that comes over the control socket; say ``done`` when all of the job is gone. Every
+    job finds the modules ``preload``, out of the folder ``packages``, imported."""
     control = socket.socket(fileno=control_fd)
     if isolated:
         _become_nobody()
@@ -51,6 +52,8 @@ def main(control_fd: int, isolated: bool) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in [name for name in sys.modules if name.split(".")[0] == __package__]:
         del sys.modules[name]  # loaded, and no solution's to import
+    if preload:
+        _import(packages, preload, isolated)
     children.preload()
     children.open_streams()
     if isolated:
@@ -70,6 +73,18 @@ def main(control_fd: int, isolated: bool) -> NoReturn:
         os.close(fds[0])
         os.waitpid(keeper, 0)
         control.send(b"done")
+
+
+def _import(packages: str, preload: list[str], isolated: bool) -> None:
+    """Import installed modules. Some write a cache when they are: that goes into a memory file system of a moment."""
+    sys.path.append(packages)
+    if isolated:
+        _checked("mount", _libc.mount(b"tmpfs", JOB.encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, b"size=64m,mode=700"))
+        os.mkdir(f"{JOB}/scratch")
+    for name in preload:
+        __import__(name)
+    if isolated:
+        _checked("umount2", _libc.umount2(JOB.encode(), _MNT_DETACH))
 
 
 class _Keeper:
@@ -172,6 +187,8 @@ class _Keeper:
         child = _fork()
         if child == 0:
             self._step_aside([null] * 3, keep=self._link.fileno())
+            if body["role"] == "scorer":
+                scorer.score(self._link, body["entry"], body["options"], body["answer"])
             if body["role"] == "solution":
                 children.serve_solution(self._link, body["prefix"], body["source"])
             children.run_tests(self._link, body["prefix"], body["tests"], body["entry"])

@@ -1,0 +1,68 @@
+"""Grades an answer by its text: for words, expressions, labels, and whatever else has one right spelling. Pure.
+
+Case counts, and so does the order of words. What does not count is how the text is set: blanks around it and their
+number within, dollar signs around it, ``\\text{…}`` around it, the form in which Unicode composes a letter.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from ..common.types import VerdictKind
+from .boxes import last_box
+
+MAX_QUICK_CHARS = 200_000
+"""Longer responses are read in a process that can be killed."""
+
+_WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
+_COMMANDS = tuple(rf"\{name}{{" for name in ("text", "textbf", "textrm", "texttt", "mathrm", "mathbf", "mbox"))
+_MOST_WRAPPERS = 4
+
+
+def grade_exact(
+    response_text: str,
+    golds: tuple[str, ...],
+    finished: bool,
+    *,
+    reasoning_open: bool = False,
+    clock_s: float | None = None,
+) -> tuple[VerdictKind, str]:
+    """Whether the last box after the reasoning holds one of ``golds``, letter by letter. Linear in the response."""
+    answer, why_not = last_box(response_text, finished=finished, reasoning_open=reasoning_open)
+    if answer is None:
+        return VerdictKind.NO_ANSWER, why_not
+    written = plain(answer)
+    if any(written == plain(gold) for gold in golds):
+        return VerdictKind.CORRECT, "equal as written"
+    return VerdictKind.WRONG, f"answered {written[:80]}"
+
+
+def quickly_exact(
+    response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool = False
+) -> tuple[VerdictKind, str] | None:
+    """``grade_exact`` of a response that is not too long for a process that must not be killed, else None."""
+    if len(response_text) + sum(map(len, golds)) > MAX_QUICK_CHARS:
+        return None
+    return grade_exact(response_text, golds, finished, reasoning_open=reasoning_open)
+
+
+def plain(text: str) -> str:
+    """The text without how it is set."""
+    text = " ".join(unicodedata.normalize("NFC", text).split())
+    for _ in range(_MOST_WRAPPERS):
+        inside = _unwrapped(text)
+        if inside == text:
+            break
+        text = inside
+    return text
+
+
+def _unwrapped(text: str) -> str:
+    for opening, closing in _WRAPPERS:
+        if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing):
+            inside = text[len(opening) : -len(closing)]
+            return text if closing in inside else inside.strip()
+    for command in _COMMANDS:
+        if text.startswith(command) and text.endswith("}") and not set("{}") & set(text[len(command) : -1]):
+            return text[len(command) : -1].strip()
+    return text

@@ -1,0 +1,152 @@
+"""Grades answers to problems of reasoning-gym by the package's own scorer, in a sandbox. Seen from outside.
+
+Some scorers evaluate the answer, as Python or through sympy: an answer to ``countdown`` or ``string_insertion`` can run
+code. So they run behind the same wall as solutions (``sandbox``), where the installed packages can be read besides.
+What comes out is one number.
+
+A scorer and the answer that it evaluates share a process, so an answer that is a program could name its own score. What
+plainly is one is not handed over (``_is_program``); docs/verifiers.md says what that leaves open.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sysconfig
+import time
+from importlib.util import find_spec
+
+from ..common.config import Verifier
+from ..common.errors import ConfigError
+from ..common.types import Verdict, VerdictKind
+from .boxes import NOTHING_BOXED, last_box
+from .sandbox import Garbled, Limits, OutOfMemory, Overrun, Sandbox, SandboxError, usable_memory
+from .sandboxed.frames import SERVE, VERDICT, pack
+
+MEMORY_BYTES = 4 << 30
+"""Of a scorer and all that it evaluates."""
+MAX_ANSWER_CHARS = 100_000
+"""No answer is this long: the largest grids have a few thousand characters."""
+
+_ANSWER_TAG, _ANSWER_END = "<answer>", "</answer>"
+_CALL = re.compile(
+    r"\b(?:exec|eval|compile|open|getattr|setattr|delattr|globals|locals|vars|input|breakpoint|print|exit|quit|type)\s?\("
+    r"|\b(?:lambda|import)\b|__"
+)
+
+
+class GymGrader:
+    """Grades one response at a time, in a sandbox that it keeps warm. One thread uses it."""
+
+    def __init__(self, settings: Verifier) -> None:
+        self._settings = settings
+        self._sandbox: Sandbox | None = None
+        self._closed = False
+
+    def warm_up(self) -> None:
+        """Start the sandbox and import the package in it; ``ConfigError`` where one of the two is not to be had."""
+        if find_spec("reasoning_gym") is None:
+            raise ConfigError(
+                "reasoning-gym's problems are judged by the package's own scorers: pip install reasoning-gym"
+            )
+        self._room()
+
+    def grade(self, response: str, ground_truth: str, finished: bool, *, reasoning_open: bool = False) -> Verdict:
+        """What the response is worth; the ground truth is a JSON text ``{entry, options}``. A row that no scorer can
+        read is an ``error``, and so is any failure of the sandbox."""
+        started = time.monotonic()
+        answer, why_not = answer_in(response, finished=finished, reasoning_open=reasoning_open)
+        if answer is None:
+            return Verdict(kind=VerdictKind.NO_ANSWER, reason=why_not, seconds=0.0)
+        try:
+            truth = json.loads(ground_truth)
+            kind, reason, peak_bytes = self._scored(truth["entry"], truth["options"], answer)
+        except (SandboxError, ConfigError) as error:
+            kind, reason, peak_bytes = VerdictKind.ERROR, str(error)[:200], 0
+        except (ValueError, KeyError, TypeError) as error:
+            kind, reason, peak_bytes = VerdictKind.ERROR, f"no entry of reasoning-gym: {error}"[:200], 0
+        return Verdict(kind=kind, reason=reason, seconds=time.monotonic() - started, peak_bytes=peak_bytes)
+
+    def close(self) -> None:
+        """End the sandbox."""
+        self._closed = True
+        if self._sandbox is not None:
+            self._sandbox.close()
+            self._sandbox = None
+
+    def kill(self) -> None:
+        """End it from another thread; what is being graded ends as an ``error``."""
+        self._closed = True
+        if (sandbox := self._sandbox) is not None:
+            sandbox.kill()
+
+    def _room(self) -> Sandbox:
+        if self._sandbox is not None and not self._sandbox.alive:
+            self._sandbox.close()
+            self._sandbox = None
+        if self._closed:
+            raise SandboxError("the grader is closed")
+        if self._sandbox is None:
+            packages = sysconfig.get_path("purelib")
+            isolated = not self._settings.allow_unsandboxed
+            self._sandbox = Sandbox(isolated=isolated, packages=packages, preload=("reasoning_gym",))
+        return self._sandbox
+
+    def _scored(
+        self, entry: dict[str, object], options: dict[str, object], answer: str
+    ) -> tuple[VerdictKind, str, int]:
+        if len(answer) > MAX_ANSWER_CHARS:
+            return VerdictKind.WRONG, f"the answer has {len(answer)} characters", 0
+        if _is_program(answer, entry.get("answer")):
+            return VerdictKind.WRONG, "the answer is a program", 0
+        sandbox = self._room()
+        request = {"role": "scorer", "entry": entry, "options": options, "answer": answer}
+        deadline = time.monotonic() + self._settings.timeout_s
+        with sandbox.job(Limits(memory_bytes=min(MEMORY_BYTES, usable_memory()))) as job:
+            try:
+                job.send(pack(SERVE, request), deadline=deadline)
+                kind, body, _ = job.receive(deadline)
+                if kind != VERDICT:
+                    raise Garbled("its process ended")
+                return *_found(*body), job.peak_bytes
+            except Overrun:
+                return VerdictKind.TIMEOUT, f"still scoring after {self._settings.timeout_s:g} s", job.peak_bytes
+            except OutOfMemory as error:
+                return VerdictKind.TIMEOUT, f"scoring it used {error}", job.peak_bytes
+            except (Garbled, ValueError, TypeError) as error:
+                if not sandbox.alive:
+                    raise SandboxError("the sandbox was lost") from error
+                return VerdictKind.WRONG, f"it broke the scorer: {error}"[:200], job.peak_bytes
+
+
+def answer_in(response: str, *, finished: bool, reasoning_open: bool) -> tuple[str | None, str]:
+    """(answer, "") or (None, why there is none): what the last box after the reasoning holds, or else the last pair of
+    ``<answer>`` tags, the package's own form."""
+    answer, why_not = last_box(response, finished=finished, reasoning_open=reasoning_open)
+    if answer is None and finished and why_not == NOTHING_BOXED:
+        before, closed, _ = response.rpartition(_ANSWER_END)
+        _, opened, tagged = before.rpartition(_ANSWER_TAG)
+        if closed and opened and "</think>" not in tagged and tagged.strip():
+            return tagged.strip(), ""
+    return _bare(answer) if answer else None, why_not
+
+
+def _bare(answer: str) -> str:
+    r"""A word is often boxed as ``\text{word}``."""
+    inside = answer.removeprefix(r"\text{")
+    return inside[:-1] if inside != answer and answer.endswith("}") and not set("{}") & set(inside[:-1]) else answer
+
+
+def _is_program(answer: str, gold: object) -> bool:
+    """Whether it calls what no answer calls, or reaches for Python's internals, and the gold does not."""
+    return _CALL.search(answer) is not None and not (isinstance(gold, str) and _CALL.search(gold))
+
+
+def _found(word: object, value: object) -> tuple[VerdictKind, str]:
+    """The verdict in a scorer's word."""
+    if word == "scored" and isinstance(value, (int, float)) and not math.isnan(value):
+        return VerdictKind.CORRECT if value >= 1 else VerdictKind.WRONG, f"scored {value:g}"
+    if word == "raised":
+        return VerdictKind.WRONG, f"the scorer cannot read it: {value}"[:200]
+    return VerdictKind.ERROR, f"no scorer for this entry: {value}"[:200]

@@ -1,0 +1,273 @@
+"""A seat of the pool: one thread, one grading process that can be killed, one response at a time.
+
+Mathematics can hang where no Python exception reaches: inside one long multiplication, or past a swallowed alarm.
+Only killing the process is sure. The worst an answer can do is to cost its clock and one child.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import TypeAlias
+
+from ..common.types import Verdict, VerdictKind
+from .retry import until_graded
+
+OVERTIME_S = 1.0
+"""A mathematical response that takes longer gives its turn away and goes on beside the others."""
+
+STARVED_SHARE = 0.2
+"""A process that had less of its clock on a processor did not overrun it: the machine is too busy, or stopped it."""
+
+_ITS_OWN_FAULT = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
+"""Deaths that a response can bring about from within; the others come from outside."""
+
+_START_S = 60.0
+"""How long a child may take until it is ready: an import of about a second, on a machine that may be very busy."""
+
+Tasks: TypeAlias = "queue.SimpleQueue[tuple[bytes, bool, Future[Verdict]] | None]"
+"""What callers hand to the seats: a request line, whether it may run overtime, and where its verdict goes. None ends
+one seat."""
+
+
+class _Lost(Exception):
+    """The child is gone or speaks nonsense."""
+
+
+class _Starved(Exception):
+    """The clock ran out, and not for the response's work: the machine is busy, or the child was stopped."""
+
+
+class _Child:
+    """A grading process and our end of its socket."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self._link, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-P", "-m", f"{__package__}.grading_child"]
+            arguments = [theirs.fileno(), os.getpid(), memory_bytes]
+            # One thread for BLAS: each further one reserves address space, and the limit counts that.
+            threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+            self._process = subprocess.Popen(
+                [*command, *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, **threads},
+                start_new_session=True,  # out of reach of the terminal's Ctrl-C
+            )
+        self.pid = self._process.pid
+        self._replies = self._link.makefile("rb")
+        self._ready = False
+
+    def wait_ready(self) -> None:
+        """Return once the child has imported all it needs: an import is not the response's to pay for."""
+        if not self._ready:
+            self._link.settimeout(_START_S)
+            if self._replies.readline() != b"ready\n":
+                raise _Lost
+            self._ready = True
+
+    def ask(self, line: bytes, timeout_s: float, overtime: Callable[[], None]) -> tuple[Verdict, bool]:
+        """The child's verdict and whether it was its last. ``overtime`` is called once it takes long.
+
+        ``TimeoutError`` when the clock runs out; ``_Starved`` where the child hardly got the processor meanwhile.
+        """
+        started = time.monotonic()
+        ran_before_s = self._cpu_s()
+        self._link.settimeout(timeout_s)
+        self._link.sendall(line)
+        if not select.select([self._link], [], [], min(OVERTIME_S, timeout_s))[0]:
+            overtime()
+        self._link.settimeout(max(started + timeout_s - time.monotonic(), 0.001))
+        try:
+            reply = self._replies.readline()
+        except TimeoutError:
+            ran_s = self._cpu_s() - ran_before_s
+            if ran_s < STARVED_SHARE * timeout_s and sys.platform == "linux":
+                raise _Starved(f"the grading process had the processor for {ran_s:.1f} of {timeout_s:g} s") from None
+            raise
+        if not reply:
+            raise _Lost
+        fields = json.loads(reply)
+        seconds = time.monotonic() - started
+        kind, peak_bytes = VerdictKind(fields["kind"]), fields["peak_bytes"]
+        return Verdict(kind=kind, reason=fields["reason"], seconds=seconds, peak_bytes=peak_bytes), fields["last"]
+
+    def _cpu_s(self) -> float:
+        """Processor time of the child so far, in seconds; 0 where the system does not say."""
+        try:
+            with open(f"/proc/{self.pid}/schedstat", "rb") as schedstat:
+                return int(schedstat.read().split()[0]) / 1e9
+        except (OSError, ValueError, IndexError):
+            return 0.0
+
+    def peak_bytes(self) -> int:
+        """The child's largest resident size, in bytes; 0 where the system does not say."""
+        try:
+            with open(f"/proc/{self.pid}/status", "rb") as status:
+                return next((int(line.split()[1]) * 1024 for line in status if line.startswith(b"VmHWM")), 0)
+        except OSError:
+            return 0
+
+    def kill(self) -> None:
+        """Only the signal: safe from any thread, any number of times."""
+        self._process.kill()
+
+    def bury(self) -> int:
+        """Kill it, reap it, give back the socket, and return its exit code, negative for a signal."""
+        self._process.kill()
+        code = self._process.wait()
+        self._replies.close()
+        self._link.close()
+        return code
+
+
+class ProcessSeat(threading.Thread):
+    """Keeps one child at work.
+
+    The child asks the kernel to die with the *thread* that started it, so the thread that starts children is this
+    one, which lives as long as the pool, and never a caller's.
+    """
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        closed: threading.Event,
+        turns: threading.Semaphore,
+        timeout_s: float,
+        memory_bytes: int,
+        *,
+        attempts: int,
+        warm: bool,
+    ) -> None:
+        super().__init__(name="grader-seat", daemon=True)
+        self._tasks = tasks
+        self._closed = closed
+        self._turns = turns
+        self._warm = warm
+        self._timeout_s = timeout_s
+        self._memory_bytes = memory_bytes
+        self._attempts = attempts
+        self._has_turn = warm
+        self._child: _Child | None = None
+        self._child_lock = threading.Lock()  # between starting a child here and kill() from the closing thread
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, None between two children."""
+        child = self._child
+        return None if child is None else child.pid
+
+    def run(self) -> None:
+        """Serve until the pool closes. A warm seat starts a child at once; a spare one when it is first needed."""
+        if self._warm:
+            self._prepare()
+        while True:
+            if not self._has_turn:  # a spare seat, or one that gave its turn away
+                self._turns.acquire()
+                self._has_turn = True
+            task = self._tasks.get()
+            if task is None:
+                break
+            line, may_run_over, future = task
+            try:
+                future.set_result(self._grade(line, may_run_over))
+            except Exception as error:  # the per-item boundary: a defect here must not leave the caller waiting
+                future.set_exception(error)
+            if self._has_turn:
+                self._prepare()
+        self._give_turn()
+        self._discard()
+
+    def _give_turn(self) -> None:
+        if self._has_turn:
+            self._has_turn = False
+            self._turns.release()
+
+    def kill(self) -> None:
+        """End the child from the closing thread; ours then sees a closed socket."""
+        with self._child_lock:
+            if self._child is not None:
+                self._child.kill()
+
+    def _grade(self, line: bytes, may_run_over: bool) -> Verdict:
+        """The verdict; an answer that two children die of from within is at fault itself."""
+        deaths = 0
+
+        def attempt() -> Verdict:
+            nonlocal deaths
+            verdict, died = self._attempt(line, self._give_turn if may_run_over else _stay)
+            deaths += died in _ITS_OWN_FAULT
+            if deaths < 2:
+                return verdict
+            reason = f"grading it crashes the grading process (signal {died})"
+            return replace(verdict, kind=VerdictKind.TIMEOUT, reason=reason)
+
+        return until_graded(attempt, self._attempts, self._closed)
+
+    def _attempt(self, line: bytes, overtime: Callable[[], None]) -> tuple[Verdict, int]:
+        """One try, and the signal that ended the child, 0 for none. A child that did not answer is gone afterwards."""
+        self._prepare()
+        child = self._child
+        if child is None:
+            return _failure("no grading process: the pool is closed or cannot start one"), 0
+        try:
+            child.wait_ready()
+        except (_Lost, OSError):
+            return _failure(f"the grading process did not start: {_ending(self._discard())}"), 0
+        started = time.monotonic()
+        try:
+            verdict, last = child.ask(line, self._timeout_s, overtime)
+        except TimeoutError:
+            peak_bytes = child.peak_bytes()
+            self._discard()
+            reason = f"killed after {self._timeout_s:g} s"
+            spent_s = time.monotonic() - started
+            return Verdict(kind=VerdictKind.TIMEOUT, reason=reason, seconds=spent_s, peak_bytes=peak_bytes), 0
+        except _Starved as error:
+            self._discard()
+            return _failure(str(error), started), 0
+        except (_Lost, OSError, ValueError, KeyError):
+            code = self._discard()
+            return _failure(f"the grading process was lost: {_ending(code)}", started), max(-code, 0)
+        if last:
+            self._discard()
+        return verdict, 0
+
+    def _prepare(self) -> None:
+        """Make sure a child is running, or on its way. None after the pool is closed, or where it cannot start."""
+        with self._child_lock:
+            if self._child is None and not self._closed.is_set():
+                try:
+                    self._child = _Child(self._memory_bytes)
+                except OSError:
+                    self._child = None  # out of processes or memory: the attempt reports it, the next one tries again
+
+    def _discard(self) -> int:
+        with self._child_lock:
+            child, self._child = self._child, None
+            return 0 if child is None else child.bury()
+
+
+def _stay() -> None:
+    """Overtime of what may not run over: it keeps its turn."""
+
+
+def _failure(reason: str, started: float | None = None) -> Verdict:
+    seconds = 0.0 if started is None else time.monotonic() - started
+    return Verdict(kind=VerdictKind.ERROR, reason=reason, seconds=seconds)
+
+
+def _ending(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
