@@ -23,7 +23,7 @@ def gym_rows(
     except ImportError as error:
         raise DataError("problems of reasoning-gym need its package: pip install reasoning-gym") from error
     try:
-        problems = reasoning_gym.create_dataset(generator, seed=seed, size=size, **options)
+        problems = reasoning_gym.create_dataset(generator, seed=seed, size=size, **_with_parts(options))
     except (ValueError, TypeError, AssertionError) as error:
         raise DataError(f"reasoning-gym generator {generator!r} with options {dict(options)}: {error}") from error
     for number, entry in enumerate(problems, start=1):
@@ -40,6 +40,15 @@ def gym_rows(
                 "options": _options_of(plain, options),
             },
         )
+
+
+def _with_parts(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as the package takes them: the parts of a composite are its own objects."""
+    if "datasets" not in options:
+        return dict(options)
+    from reasoning_gym.composite import DatasetSpec
+
+    return {**options, "datasets": [DatasetSpec(**{"weight": 1, "config": {}, **part}) for part in options["datasets"]]}
 
 
 def _options_of(entry: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

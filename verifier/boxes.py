@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from .math_answer import _after_reasoning, _outermost_boxes
 
-NOTHING_BOXED = "nothing boxed"
-
-
-def last_box(response: str, *, finished: bool, reasoning_open: bool) -> tuple[str | None, str]:
-    """(what the last box holds, "") or (None, why there is no answer)."""
+def behind_reasoning(response: str, *, finished: bool, reasoning_open: bool) -> tuple[str | None, str]:
+    """(the text in which an answer may stand, "") or (None, why there is none)."""
     if not finished:
         return None, "truncated"
     text = _after_reasoning(response, reasoning_open)
-    if text is None:
-        return None, "the reasoning never closes"
+    return text, "" if text is not None else "the reasoning never closes"
+
+
+def last_box(text: str) -> str | None:
+    """What the last box holds, None where there is no box."""
     boxes = _outermost_boxes(text)
-    if not boxes:
-        return None, NOTHING_BOXED
-    _, start, end = boxes[-1]
-    answer = text[start:end].strip()
-    return (answer, "") if answer else (None, "empty")
+    return text[boxes[-1][1] : boxes[-1][2]].strip() if boxes else None

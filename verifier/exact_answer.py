@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 
 from ..common.types import VerdictKind
-from .boxes import last_box
+from .boxes import behind_reasoning, last_box
 
 MAX_QUICK_CHARS = 200_000
 """Longer responses are read in a process that can be killed."""
@@ -28,9 +28,10 @@ def grade_exact(
     clock_s: float | None = None,
 ) -> tuple[VerdictKind, str]:
     """Whether the last box after the reasoning holds one of ``golds``, letter by letter. Linear in the response."""
-    answer, why_not = last_box(response_text, finished=finished, reasoning_open=reasoning_open)
-    if answer is None:
-        return VerdictKind.NO_ANSWER, why_not
+    text, why_not = behind_reasoning(response_text, finished=finished, reasoning_open=reasoning_open)
+    answer = None if text is None else last_box(text)
+    if not answer:
+        return VerdictKind.NO_ANSWER, why_not or ("nothing boxed" if answer is None else "empty")
     written = plain(answer)
     if any(written == plain(gold) for gold in golds):
         return VerdictKind.CORRECT, "equal as written"

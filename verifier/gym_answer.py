@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from ..common.config import Verifier
 from ..common.errors import ConfigError
 from ..common.types import Verdict, VerdictKind
-from .boxes import NOTHING_BOXED, last_box
+from .boxes import behind_reasoning, last_box
 from .sandbox import Garbled, Limits, OutOfMemory, Overrun, Sandbox, SandboxError, usable_memory
 from .sandboxed.frames import SERVE, VERDICT, pack
 
@@ -123,13 +123,17 @@ class GymGrader:
 def answer_in(response: str, *, finished: bool, reasoning_open: bool) -> tuple[str | None, str]:
     """(answer, "") or (None, why there is none): what the last box after the reasoning holds, or else the last pair of
     ``<answer>`` tags, the package's own form."""
-    answer, why_not = last_box(response, finished=finished, reasoning_open=reasoning_open)
-    if answer is None and finished and why_not == NOTHING_BOXED:
-        before, closed, _ = response.rpartition(_ANSWER_END)
+    text, why_not = behind_reasoning(response, finished=finished, reasoning_open=reasoning_open)
+    if text is None:
+        return None, why_not
+    answer = last_box(text)
+    if answer is None:
+        before, closed, _ = text.rpartition(_ANSWER_END)
         _, opened, tagged = before.rpartition(_ANSWER_TAG)
-        if closed and opened and "</think>" not in tagged and tagged.strip():
-            return tagged.strip(), ""
-    return _bare(answer) if answer else None, why_not
+        answer = tagged.strip() if closed and opened else None
+    if not answer:
+        return None, "nothing boxed" if answer is None else "empty"
+    return _bare(answer), ""
 
 
 def _bare(answer: str) -> str:
