@@ -1,0 +1,192 @@
+"""What a row is judged by: its ability, its golds; and what nobody called mathematics."""
+
+import json
+
+import pytest
+from leeway_rl.common.errors import DataError
+from leeway_rl.common.ground_truth import (
+    ABILITIES,
+    ability_of,
+    golds_of_text,
+    ground_truth_of,
+    why_not_mathematics,
+)
+
+
+def schema(text: str, **others: object) -> dict[str, object]:
+    return {"reward_model": {"ground_truth": text, "style": "rule"}, **others}
+
+
+@pytest.mark.parametrize(
+    ("text", "golds"),
+    [
+        ('["2", "5"]', ("2", "5")),
+        ("[2,5]", ("[2,5]",)),
+        ("[2, 5]", ("[2, 5]",)),
+        ("[[1,2],[3,4]]", ("[[1,2],[3,4]]",)),
+        ('["2", 5]', ('["2", 5]',)),
+        ("[0.50]", ("[0.50]",)),
+        ('"[2,5]"', ("[2,5]",)),
+        ("0.50", ("0.50",)),
+        ("null", ("null",)),
+        ("[", ("[",)),
+        ("[" * 100_000, ("[" * 100_000,)),
+        ("9" * 5000, ("9" * 5000,)),
+        ("(2,5]", ("(2,5]",)),
+    ],
+)
+def test_only_a_json_list_of_texts_is_alternatives(text, golds) -> None:
+    assert golds_of_text(text) == golds
+    assert ground_truth_of(schema(text, ability="math"), "f:1").golds == golds
+
+
+def test_a_plain_list_of_numbers_is_one_answer_or_alternatives_and_must_say_which() -> None:
+    with pytest.raises(DataError, match=r"f:1: answer = \[2, 5\] is no list of texts: write it as a text where"):
+        ground_truth_of({"answer": [2, 5]}, "f:1")
+    assert ground_truth_of({"answer": "[2,5]"}, "f:1").golds == ("[2,5]",)
+    assert ground_truth_of({"answer": ["2", "5"]}, "f:1").golds == ("2", "5")
+    assert ground_truth_of({"answer": 5}, "f:1").golds == ("5",)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '[""]', '" "'])
+def test_a_ground_truth_that_holds_nothing_is_refused(text) -> None:
+    with pytest.raises(DataError, match="f:1: "):
+        ground_truth_of(schema(text), "f:1")
+
+
+@pytest.mark.parametrize(
+    ("row", "ability"),
+    [
+        ({"answer": "5"}, "math"),
+        ({"answer": "5", "ability": None}, "math"),
+        ({"answer": "5", "ability": "MATH"}, "math"),
+        ({"answer": "5", "ability": " Exact "}, "exact"),
+        ({"tests": {"inputs": [""], "outputs": [""]}}, "code"),
+        ({"entry": {"answer": "5", "metadata": {"source_dataset": "chain_sum"}}}, "reasoning_gym"),
+    ],
+)
+def test_an_ability_is_named_or_told_by_what_the_row_holds(row, ability) -> None:
+    assert ability_of(row, "f:1") == ability
+    assert ground_truth_of(row, "f:1").ability == ability
+
+
+@pytest.mark.parametrize(
+    ("named", "guess"), [("words", ""), ("maths", "math"), ("reasoning-gym", "reasoning_gym"), (7, "")]
+)
+def test_an_ability_that_nothing_grades_is_named_with_the_known_ones(named, guess) -> None:
+    hint = f"; did you mean '{guess}'" if guess else ""
+    with pytest.raises(DataError, match=rf"f:1: ability = '{named}': nothing grades that; known: .*{hint}"):
+        ground_truth_of({"answer": "5", "ability": named}, "f:1")
+
+
+def test_every_ability_has_who_judges_it() -> None:
+    from leeway_rl.verifier.graders import IN_SANDBOXES, JUDGES, MATH_REPORT
+
+    assert {*JUDGES, *IN_SANDBOXES} - {MATH_REPORT} == set(ABILITIES)
+
+
+NOT_MATHEMATICS = [
+    *("desserts", "olleh", "cba", "ab", "no", "Yes", "True", "dog, cat", "cat dog", "b a", "c b a", "z, y, x"),
+    *(
+        "June 20",
+        "北京",
+        "hello 5",
+        "the larger of the two",
+        "6*(98 - 54) - 34 - 66",
+        "94*4 - 61 - 6",
+        "25+60",
+        "9 / 3 * 2",
+    ),
+    *("25+60", "82 + 20 + 67 - 50", "3 - 4", "2020-01-05", "2 × 3", "(1 + 2) * 3", "-1 + 2"),
+]
+MATHEMATICS = [
+    *(
+        "85",
+        "-3/4",
+        "1/2",
+        "5 cm",
+        "12 hours",
+        "3:30 pm",
+        "(A)",
+        "A",
+        "ACD",
+        "A, C, D",
+        "B and D",
+        "x",
+        "14-i",
+        "2^{10}-1",
+    ),
+    *(
+        "x=5",
+        "f(x)=2x",
+        "[2,5]",
+        "(1,2)",
+        "-5",
+        "- 5",
+        "+7",
+        "10,000",
+        "50%",
+        "$5",
+        "3ab+1",
+        "xy + 1",
+        "pi/2",
+        "infinity",
+    ),
+    *(
+        "sqrt(2)",
+        "1.5",
+        "2x",
+        "{1,2}",
+        "(-oo, 3]",
+        "No solution",
+        "10!",
+        "x<2 or x>3",
+        r"\text{dog}",
+        "0.5, 0.75",
+        "1,-1",
+    ),
+    *(
+        "(-1, -2)",
+        "-1, -2",
+        "2 cos(x)",
+        "[-3,-1]",
+        "3:2",
+        "ln 2",
+        "1 + sqrt 5",
+        "x-y",
+        "ab - c",
+        "7 apples",
+        "-oo",
+        "12 - i",
+    ),
+]
+
+
+@pytest.mark.parametrize("gold", NOT_MATHEMATICS)
+def test_words_and_bare_sums_are_not_taken_for_mathematics_in_silence(gold) -> None:
+    assert why_not_mathematics([gold]) is not None
+    with pytest.raises(DataError, match='say which: "ability": "exact"'):
+        ground_truth_of({"answer": gold}, "f:1")
+    for ability in ("math", "exact"):
+        assert ground_truth_of({"answer": gold, "ability": ability}, "f:1").ability == ability
+        assert ground_truth_of({"answer": gold}, "f:1", ability).ability == ability
+
+
+@pytest.mark.parametrize("gold", MATHEMATICS)
+def test_mathematics_is_taken_for_it(gold) -> None:
+    assert why_not_mathematics([gold]) is None
+    assert ground_truth_of({"answer": gold}, "f:1").ability == "math"
+
+
+def test_words_beside_a_number_are_its_alternatives() -> None:
+    assert ground_truth_of({"answer": ["6", "six"]}, "f:1").golds == ("6", "six")
+
+
+def test_the_entry_of_a_generator_travels_whole_and_in_any_of_three_places() -> None:
+    entry = {"question": "q", "answer": None, "metadata": {"source_dataset": "boxnet", "n": [1, 2]}}
+    due = json.dumps({"entry": entry, "options": {}})
+    for row in ({"entry": entry}, {"entry": json.dumps(entry)}, schema(json.dumps(entry), ability="reasoning_gym")):
+        assert ground_truth_of(row, "f:1").golds == (due,)
+    (text,) = ground_truth_of({"entry": entry, "options": {"size": 3}}, "f:1").golds
+    assert json.loads(text)["options"] == {"size": 3}
+    assert ground_truth_of(schema(text, ability="reasoning_gym"), "f:1").golds == (text,)
