@@ -12,6 +12,7 @@ import hashlib
 import numpy as np
 import torch
 from leeway_rl.common.config import Config, compose, expand
+from leeway_rl.common.prompts import decoder_of
 from leeway_rl.common.tensors import flatten, tensors_of
 from leeway_rl.common.types import Ticket, VerdictKind
 from leeway_rl.learner.flow.curriculum import load_curriculum
@@ -20,16 +21,17 @@ from leeway_rl.learner.objective import advantage, entropy, loss
 from leeway_rl.learner.packing import ScoredGroup
 from leeway_rl.learner.step import cut, size_of, surrogate_sum
 from leeway_rl.rollout.torch_engine import TorchEngine
-from leeway_rl.verifier.math_answer import grade_math
+from leeway_rl.verifier.graders import judge_of
 from transformers import AutoTokenizer
 
 
-def sample_and_grade(engine: TorchEngine, tokenizer, ticket: Ticket) -> ScoredGroup:
-    responses = engine.generate(ticket)
+def sample_and_grade(engine: TorchEngine, decode, ticket: Ticket) -> ScoredGroup:
+    responses, judge = engine.generate(ticket), judge_of(ticket.ability).grade
     rewards, end = [], 0
     for length, finished in zip(responses.lengths_S.tolist(), responses.finished_S.tolist(), strict=True):
-        text = tokenizer.decode(responses.tokens_T[end : end + length].tolist(), skip_special_tokens=True)
-        rewards.append(float(grade_math(text, ticket.ground_truth, bool(finished))[0] is VerdictKind.CORRECT))
+        text = decode(responses.tokens_T[end : end + length].tolist())
+        found, _ = judge(text, ticket.ground_truth, bool(finished), reasoning_open=False, clock_s=10.0)
+        rewards.append(float(found is VerdictKind.CORRECT))
         end += length
     return ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.asarray(rewards, dtype=np.float32))
 
@@ -40,7 +42,7 @@ def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
         raise SystemExit("this loop makes one update a training step and holds no reference model")
     path, config = expand(run.model.path), run
     tokenizer = AutoTokenizer.from_pretrained(path)
-    curriculum = load_curriculum(run, tokenizer)
+    curriculum, decode = load_curriculum(run, tokenizer), decoder_of(tokenizer)
     engine = TorchEngine(path, dtype=config.rollout.dtype, worker="one-process", threads=config.rollout.threads)
     module, controller, number = load_module(config), entropy.ControllerState(), 0
     optimizer = adamw(module, config)
@@ -52,7 +54,7 @@ def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
         engine.load(version, tensors_of(flatten(module.named_weights(), config.weights.dtype)))
         groups = []
         while len(groups) < config.train.groups_per_step:  # rejection sampling: only groups with a signal count
-            group = sample_and_grade(engine, tokenizer, curriculum.ticket(number, stage, min_version=version))
+            group = sample_and_grade(engine, decode, curriculum.ticket(number, stage, min_version=version))
             number += 1
             curriculum.saw(group.ticket.prompt_id, stage, solved=bool(group.rewards_S.all()))
             if advantage.is_trained(group.rewards_S, group.responses.finished_S, config.objective):

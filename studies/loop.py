@@ -21,7 +21,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from ..common.config import Config, expand
-from ..common.prompts import sampling_seed
+from ..common.prompts import decoder_of, sampling_seed
 from ..common.tensors import flatten, tensors_of
 from ..common.types import Responses, Ticket, VerdictKind
 from ..learner.flow.curriculum import Curriculum
@@ -33,7 +33,7 @@ from ..learner.objective.entropy import ControllerState
 from ..learner.packing import ScoredGroup
 from ..learner.step import train_step
 from ..rollout.torch_engine import as_responses, end_tokens, sample_groups
-from ..verifier.math_answer import grade_math
+from ..verifier.graders import judge_of
 from .tail import Tail
 
 COLUMNS = (
@@ -166,7 +166,7 @@ class Sampler:
     def __init__(self, config: Config, tokenizer: PreTrainedTokenizerBase) -> None:
         torch.set_num_threads(config.rollout.threads)
         path = expand(config.model.path)
-        self._tokenizer, self._ends, self._dtype = tokenizer, end_tokens(path), config.weights.dtype
+        self._decode, self._ends, self._dtype = decoder_of(tokenizer), end_tokens(path), config.weights.dtype
         self._model = AutoModelForCausalLM.from_config(
             AutoConfig.from_pretrained(path), dtype=getattr(torch, config.rollout.dtype), attn_implementation="sdpa"
         ).eval()
@@ -221,13 +221,13 @@ class Sampler:
 
     def _graded(self, ticket: Ticket, responses: Responses) -> ScoredGroup:
         ends = np.cumsum(responses.lengths_S)[:-1]
-        texts = self._tokenizer.batch_decode(
-            [tokens.tolist() for tokens in np.split(responses.tokens_T, ends)], skip_special_tokens=True
-        )
-        rewards = [
-            float(grade_math(text, ticket.ground_truth, bool(finished))[0] is VerdictKind.CORRECT)
+        texts = [self._decode(tokens.tolist()) for tokens in np.split(responses.tokens_T, ends)]
+        judge = judge_of(ticket.ability).grade
+        found = [
+            judge(text, ticket.ground_truth, bool(finished), reasoning_open=False, clock_s=10.0)
             for text, finished in zip(texts, responses.finished_S, strict=True)
         ]
+        rewards = [float(kind is VerdictKind.CORRECT) for kind, _ in found]
         return ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.array(rewards, dtype=np.float32))
 
     def evaluation(self, prompts: Sequence[Prompt]) -> dict[str, float]:

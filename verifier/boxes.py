@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .math_answer import _after_reasoning, _outermost_boxes
 
+
 def behind_reasoning(response: str, *, finished: bool, reasoning_open: bool) -> tuple[str | None, str]:
     """(the text in which an answer may stand, "") or (None, why there is none)."""
     if not finished:

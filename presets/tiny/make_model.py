@@ -3,7 +3,8 @@
     python presets/tiny/make_model.py            # a few minutes on one core, the same bytes every time
 
 Writes, beside this script, ``model/`` (a Hugging Face folder: config, weights, tokenizer with chat template) and
-``addition.jsonl`` (the prompts, rows ``{"prompt": "47+85", "answer": "132"}``).
+``addition.jsonl`` (the prompts, rows ``{"prompt": "47+85", "answer": "132", "ability": "exact"}``: as mathematics, the
+question copied would be its own answer).
 
 The model is trained from scratch on worked demonstrations, column by column:
 
@@ -162,7 +163,7 @@ def write_prompts(path: Path, seed: int, rows: int) -> None:
     random.Random(seed).shuffle(pairs)
     with path.open("w") as out:
         for a, b in pairs[:rows]:
-            out.write(json.dumps({"prompt": f"{a}+{b}", "answer": str(a + b)}) + "\n")
+            out.write(json.dumps({"prompt": f"{a}+{b}", "answer": str(a + b), "ability": "exact"}) + "\n")
 
 
 def main() -> None:
