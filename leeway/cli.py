@@ -630,6 +630,8 @@ def main() -> None:
     """The console script: a ``LeewayError`` is one line and its exit code."""
     from ..common.errors import LeewayError
 
+    # Whatever we start, and whatever that starts, takes no module out of the folder that somebody stands in.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         app()
     except LeewayError as error:

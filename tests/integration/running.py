@@ -26,7 +26,7 @@ SMALL = [
 
 def command(*words: str) -> list[str]:
     """``leeway …`` as the console script runs it."""
-    return [sys.executable, "-c", "from leeway_rl.leeway.cli import main; main()", *words]
+    return [sys.executable, "-P", "-c", "from leeway_rl.leeway.cli import main; main()", *words]
 
 
 def leeway(*words: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
