@@ -7,30 +7,16 @@ import pytest
 
 from tests.integration.running import SMALL, leeway
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = (
-    "queue",
-    "random",
-    "logging",
-    "math",
-    "profile",
-    "string",
-    "types",
-    "numbers",
-    "code",
-    "redis",
-    "numpy",
-    "torch",
-)
+RECIPE = Path(__file__).parents[2] / "examples" / "data" / "recipe.toml"
+NAMES = ("queue", "random", "logging", "math", "profile", "string", "types", "numbers", "code", "redis", "torch")
+SAYS_SO = "import pathlib\npathlib.Path(__file__).with_suffix('.executed').touch()\n"
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A folder in which every module says so where it is executed."""
     for name in NAMES:
-        (tmp_path / f"{name}.py").write_text(
-            "import pathlib\npathlib.Path(__file__).with_suffix('.executed').touch()\n"
-        )
+        (tmp_path / f"{name}.py").write_text(SAYS_SO)
     return tmp_path
 
 
