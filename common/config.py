@@ -71,6 +71,9 @@ class Data(_Section):
     """What judges rows that name no ability and have an answer: ``math`` its value, ``exact`` its text. By default
     ``math``, and a row whose answer is words or a bare sum is refused, because mathematics would take ``abc`` for
     ``cba``."""
+    comparison: Literal["livecodebench", "exact"] | None = None
+    """How outputs of programs and values of calls are compared in rows of code that name no rule of their own. By
+    default ``livecodebench``, as that benchmark's harness does; ``exact`` is stricter (docs/verifiers.md)."""
     max_prompt_tokens: int = Field(default=2048, ge=1)
     """Longer prompts are dropped, with a count (report 3.2: 2048)."""
     difficulty_model: str | None = None

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .config import Data
 from .errors import DataError
 
 MATH, EXACT, CODE, REASONING_GYM, SOLUTION = "math", "exact", "code", "reasoning_gym", "solution"
@@ -40,12 +41,13 @@ class GroundTruth:
     """``math``, ``exact`` and ``solution``: golds, as alternatives. ``code`` and ``reasoning_gym``: one JSON text."""
 
 
-def ground_truth_of(values: Mapping[str, Any], where: str, otherwise: str | None = None) -> GroundTruth:
-    """The ability and the golds of a row. ``otherwise`` is the ability of rows that name none. ``DataError`` says what
-    is wrong at ``where`` (file and row), and what would be right."""
+def ground_truth_of(values: Mapping[str, Any], where: str, data: Data | None = None) -> GroundTruth:
+    """The ability and the golds of a row. ``data`` says what holds for rows that say nothing themselves. ``DataError``
+    says what is wrong at ``where`` (file and row), and what would be right."""
+    otherwise = None if data is None else data.ability
     ability = ability_of(values, where, otherwise)
     if ability == CODE:
-        return GroundTruth(CODE, (_tests(values, where),))
+        return GroundTruth(CODE, (_tests(values, where, None if data is None else data.comparison),))
     if ability == REASONING_GYM:
         return GroundTruth(REASONING_GYM, (_entry(values, where),))
     golds = _golds(values, where)
@@ -108,12 +110,16 @@ def _is_gold(gold: Any) -> bool:
     return isinstance(gold, (str, int, float)) and not isinstance(gold, bool) and bool(str(gold).strip())
 
 
-def _tests(values: Mapping[str, Any], where: str) -> str:
+def _tests(values: Mapping[str, Any], where: str, comparison: str | None) -> str:
     """One JSON text, an object or a list of tests. What is in it is the verifier's to read, and to refuse."""
     tests = values["tests"] if values.get("tests") is not None else _written(values, where)
     tests = _parsed(tests, where, "the tests of a code row")
     if not isinstance(tests, (dict, list)) or not tests:
         raise DataError(f"{where}: the tests of a code row are an object that is not empty, found {str(tests)[:80]!r}")
+    if comparison is not None:
+        tests = {"public_test_cases": tests} if isinstance(tests, list) else tests
+        if not any(tests.get(key) is not None for key in ("comparison", "tolerance", "checker")):
+            tests = {**tests, "comparison": comparison}
     return json.dumps(tests)
 
 

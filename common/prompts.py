@@ -140,9 +140,9 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
             yield number, values
 
 
-def row_of(values: Any, prompt_id: str, where: str, ability: str | None = None) -> Row:
-    """The row in ``values``, of a file or of a published set; ``DataError`` says what is wrong at ``where``.
-    ``ability`` is that of rows that name none."""
+def row_of(values: Any, prompt_id: str, where: str, data: Data | None = None) -> Row:
+    """The row in ``values``, of a file or of a published set; ``DataError`` says what is wrong at ``where``. ``data``
+    says what holds for rows that say nothing themselves."""
     if isinstance(values, DataError):
         raise values
     if not isinstance(values, dict):
@@ -151,7 +151,7 @@ def row_of(values: Any, prompt_id: str, where: str, ability: str | None = None) 
     prompt = entry.get("question") if isinstance(entry, dict) and "prompt" not in values else values.get("prompt")
     if "prompt" not in values and prompt is None:
         raise DataError(f"{where}: key 'prompt' is missing; keys found: {', '.join(map(str, values)) or 'none'}")
-    messages, truth = _messages(prompt, where), ground_truth_of(values, where, ability)
+    messages, truth = _messages(prompt, where), ground_truth_of(values, where, data)
     for text in (*(message["content"] for message in messages), *truth.golds):
         if (wrong := defect(text)) is not None:
             raise DataError(f"{where}: {wrong}")

@@ -45,7 +45,7 @@ def load_problems(
     for place, (number, values) in enumerate(file_rows(path)):
         where = f"{path}:{number}"
         try:
-            row = row_of(values, f"{path.name}:{number}", where, config.data.ability)
+            row = row_of(values, f"{path.name}:{number}", where, config.data)
             problem_id = _id_of(values, row.prompt_id, where)
             if problem_id in found:
                 raise DataError(f"{where}: id {problem_id!r} stands in an earlier row")

@@ -89,6 +89,7 @@ def asked_as(theirs: Config) -> list[str]:
         "data.examples": data.examples or None,
         "data.suffix": data.suffix,
         "data.ability": data.ability,
+        "data.comparison": data.comparison,
         "weights.dtype": theirs.weights.dtype,
         "rollout.engine": rollout.engine,
         "rollout.dtype": rollout.dtype,

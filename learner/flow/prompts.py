@@ -109,7 +109,7 @@ def _rows(data: Data, seed: int) -> Iterator[Row]:
 
 def _file_rows(path: Path, data: Data) -> Iterator[Row]:
     for number, values in file_rows(path):
-        yield row_of(values, f"{path.name}:{number}", f"{path}:{number}", data.ability)
+        yield row_of(values, f"{path.name}:{number}", f"{path}:{number}", data)
 
 
 def _hub_rows(data: Data) -> Iterator[Row]:
@@ -122,7 +122,7 @@ def _hub_rows(data: Data) -> Iterator[Row]:
     except Exception as error:  # the library's own errors are many; the user needs the name and the cause
         raise DataError(f"data.path = {data.path!r}, split {data.split!r}: cannot be loaded: {error}") from error
     for number, values in enumerate(loaded, start=1):
-        yield row_of(values, f"{data.path}:{number}", f"{data.path} row {number}", data.ability)
+        yield row_of(values, f"{data.path}:{number}", f"{data.path} row {number}", data)
 
 
 def _generated_rows(data: Data, seed: int) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from leeway_rl.common.config import Data
 from leeway_rl.common.errors import DataError
 from leeway_rl.common.ground_truth import (
     ABILITIES,
@@ -169,7 +170,7 @@ def test_words_and_bare_sums_are_not_taken_for_mathematics_in_silence(gold) -> N
         ground_truth_of({"answer": gold}, "f:1")
     for ability in ("math", "exact"):
         assert ground_truth_of({"answer": gold, "ability": ability}, "f:1").ability == ability
-        assert ground_truth_of({"answer": gold}, "f:1", ability).ability == ability
+        assert ground_truth_of({"answer": gold}, "f:1", Data(path="", ability=ability)).ability == ability
 
 
 @pytest.mark.parametrize("gold", MATHEMATICS)
@@ -190,3 +191,21 @@ def test_the_entry_of_a_generator_travels_whole_and_in_any_of_three_places() -> 
     (text,) = ground_truth_of({"entry": entry, "options": {"size": 3}}, "f:1").golds
     assert json.loads(text)["options"] == {"size": 3}
     assert ground_truth_of(schema(text, ability="reasoning_gym"), "f:1").golds == (text,)
+
+
+def test_a_source_may_ask_for_another_comparison_than_its_rows_do() -> None:
+    data = Data(path="", comparison="exact")
+    pairs = {"inputs": ["1"], "outputs": ["1"]}
+    for tests, due in [
+        (pairs, {**pairs, "comparison": "exact"}),
+        ({**pairs, "comparison": "livecodebench"}, {**pairs, "comparison": "livecodebench"}),
+        ({**pairs, "tolerance": 0.1}, {**pairs, "tolerance": 0.1}),
+        (
+            [{"input": "1", "output": "1"}],
+            {"public_test_cases": [{"input": "1", "output": "1"}], "comparison": "exact"},
+        ),
+    ]:
+        (text,) = ground_truth_of({"tests": tests}, "f:1", data).golds
+        assert json.loads(text) == due
+        (text,) = ground_truth_of({"tests": tests}, "f:1").golds
+        assert json.loads(text) == tests
