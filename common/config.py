@@ -346,6 +346,11 @@ class Config(_Section):
         return max(view.train.max_response_tokens for view in self.views())
 
     @property
+    def longest_sequence(self) -> int:
+        """Tokens of a prompt and its response at most, in any stage."""
+        return self.data.max_prompt_tokens + self.longest_response
+
+    @property
     def most_responses_at_once(self) -> int:
         """Responses that a vLLM worker may sample side by side, in the stage with the largest groups."""
         return self.rollout.concurrency * max(view.train.group_size for view in self.views())

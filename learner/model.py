@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..common.config import Config, expand
 from ..common.errors import DataError
+from ..common.rope import why_not_packed
 from . import attention
 from .objective.token_op import LossOf, TokenOutput, token_op
 from .packing import MicroBatch
@@ -112,6 +113,8 @@ def load_module(config: Config, *, model_path: str | None = None) -> PolicyModul
     if changed:
         raise DataError(f"model {path}: {shape.model_type} changes its logits by {changed[0]}, which is not supported")
     _refuse_longer(config, path, getattr(shape, "max_position_embeddings", None))
+    if (why := why_not_packed(shape.to_dict(), config.longest_sequence)) is not None:
+        raise DataError(f"model {path}: {why}")
     module = PolicyModule(model, temperature=config.flow.temperature, autocast=config.model.dtype == "bfloat16")
     module.eval()
     if config.train.gradient_checkpointing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from contextlib import ExitStack, closing, suppress
@@ -17,6 +18,7 @@ from ..common.files import write_whole
 from ..common.keys import Keys
 from ..common.ledger import is_complete
 from ..common.metrics import read_steps
+from ..common.rope import why_not_packed
 from ..common.streams import RETRY_S, Bus, RedisError, is_silent, refused_or_lost
 from . import status
 from .arithmetic import Shape, describe, shape_of
@@ -55,6 +57,7 @@ def up(
     shape = shape_of(config.model.path)
     if shape is not None:
         _refuse_longer(config, shape)
+    _refuse_rope(config)
     if dry_run:
         typer.echo(dump(config) + "\n" + describe(config, shape))
         return
@@ -126,6 +129,13 @@ def _refuse_longer(config: Config, shape: Shape) -> None:
             f"data.max_prompt_tokens {prompt} + train.max_response_tokens {response} = {prompt + response} is more "
             f"than the context of model {config.model.path}: max_position_embeddings = {shape.context}"
         )
+
+
+def _refuse_rope(config: Config) -> None:
+    """As the learner does, of a model folder that is here."""
+    path = Path(expand(config.model.path)) / "config.json"
+    if path.is_file() and (why := why_not_packed(json.loads(path.read_text()), config.longest_sequence)) is not None:
+        raise DataError(f"model {config.model.path}: {why}")
 
 
 def _roles(config: Config, run: str, runs_dir: Path) -> list[Role]:
