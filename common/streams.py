@@ -364,38 +364,33 @@ class Bus:
         return [(entry_id.decode(), fields) for _, entries in reply for entry_id, fields in entries]
 
     def _reclaim(self, stream: WorkStream, count: int, lease_s: float) -> list[Job]:
+        """Claim pending entries whose worker has been silent for the lease, oldest first. By XPENDING and XCLAIM:
+        XAUTOCLAIM looks at ten times its count from the oldest on, and would never get past as many live leases."""
         now = time.monotonic()
         if now - self._reclaimed_at < lease_s / 4:
             return []
         self._reclaimed_at = now
-        key = self._stream(stream)
+        key, lease_ms = self._stream(stream), int(lease_s * 1000)
         try:
-            reply = self._redis.xautoclaim(key, GROUP, self.worker, min_idle_time=int(lease_s * 1000), count=count)
+            silent = self._redis.xpending_range(key, GROUP, "-", "+", count, idle=lease_ms)
+            attempts = {entry["message_id"]: int(entry["times_delivered"]) + 1 for entry in silent}
+            # Only what is idle still: it may have been renewed, handed over or claimed since.
+            claimed = self._redis.xclaim(key, GROUP, self.worker, lease_ms, list(attempts)) if attempts else []
         except redis.exceptions.ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
-            self._ensure_group(stream)
+            self._ensure_group(stream)  # Redis lost its data, or the learner has just started over
             return []
+        if silent:
+            self._reclaimed_at = 0.0  # there may be more, and they have waited long enough
         jobs = []
-        for entry_id, fields in reply[1]:
-            group_id = self._group_of(stream, entry_id.decode(), fields)
-            if group_id is None:
-                continue
-            attempt = self._attempts(key, entry_id)
-            if attempt is not None:
-                jobs.append(Job(stream=stream, entry_id=entry_id.decode(), group_id=group_id, attempt=attempt))
+        for entry_id, fields in claimed:
+            group_id = None if fields is None else self._group_of(stream, entry_id.decode(), fields)
+            if group_id is not None:
+                jobs.append(
+                    Job(stream=stream, entry_id=entry_id.decode(), group_id=group_id, attempt=attempts[entry_id])
+                )
         return jobs
-
-    def _attempts(self, key: str, entry_id: bytes) -> int | None:
-        """How often an entry that we have just claimed was delivered; None where it is gone since: the silent worker
-        came back and handed it over, or the learner has started over."""
-        try:
-            pending = self._redis.xpending_range(key, GROUP, entry_id, entry_id, 1)
-        except redis.exceptions.ResponseError as error:
-            if "NOGROUP" not in str(error):
-                raise
-            return None
-        return int(pending[0]["times_delivered"]) if pending else None
 
     def renew(self, jobs: Sequence[Job]) -> set[str]:
         """Renew the leases of ``jobs`` (one stream); returns the entry ids that are still ours."""

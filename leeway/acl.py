@@ -24,7 +24,7 @@ USERS = ("rollout", "verifier", "learner", "desk")
 _ANY = "*"
 _SESSION = "+ping +select +multi +exec"
 _SCRIPTS = "+evalsha +script|load +script|exists"
-_TAKE = "+xreadgroup +xautoclaim +xclaim +xpending +xack +xdel +xgroup|create"
+_TAKE = "+xreadgroup +xclaim +xpending +xack +xdel +xgroup|create"
 """From a work stream: take, renew, acknowledge; and make its consumer group where Redis came back empty."""
 
 

@@ -93,20 +93,43 @@ def test_an_entry_that_goes_just_as_it_is_claimed_is_passed_over(make_bus, wait_
     silent, other = make_bus("silent"), make_bus("other")
     silent.issue(a_ticket())
     (held,) = take(silent)
-    claim, claimed = other._redis.xautoclaim, []
+    look, seen = other._redis.xpending_range, []
 
     def just_before(*words, **named):
-        reply = claim(*words, **named)
-        if reply[1]:
-            claimed.append(reply[1])
+        reply = look(*words, **named)
+        if reply:
+            seen.append(reply)
             if meanwhile == "handed over":
                 silent.hand_over_responses(held, some_responses(a_ticket()))
             else:
                 silent._redis.delete(silent.keys.prompts)
         return reply
 
-    monkeypatch.setattr(other._redis, "xautoclaim", just_before)
-    wait_until(lambda: take(other) == [] and claimed != [], "the lease ends")
+    monkeypatch.setattr(other._redis, "xpending_range", just_before)
+    wait_until(lambda: take(other) == [] and seen != [], "the lease ends")
+
+
+@pytest.mark.parametrize("stream", [WorkStream.PROMPTS, WorkStream.RESPONSES])
+def test_a_dead_workers_groups_come_back_from_behind_any_number_of_live_leases(make_bus, wait_until, stream):
+    alive, dead, other = make_bus("alive"), make_bus("dead"), make_bus("other")
+    tickets = [a_ticket(number) for number in range(550)]
+    alive.issue(*tickets)
+    if stream is WorkStream.RESPONSES:
+        for job, ticket in zip(alive.take(WorkStream.PROMPTS, count=550, block_s=1, lease_s=60), tickets, strict=True):
+            alive.hand_over_responses(job, some_responses(ticket))
+    held = alive.take(stream, count=500, block_s=1, lease_s=60)
+    lost = dead.take(stream, count=50, block_s=1, lease_s=60)
+    assert (len(held), len(lost)) == (500, 50)
+    back = []
+
+    def all_back() -> bool:
+        assert (len(alive.renew(held)), len(other.renew(back))) == (500, len(back))
+        back.extend(other.take(stream, count=1, block_s=0, lease_s=10 * LEASE_S))
+        return len(back) == 50
+
+    wait_until(all_back, "the dead worker's groups are in work again")
+    assert {job.group_id for job in back} == {job.group_id for job in lost}
+    assert {job.attempt for job in back} == {2}
 
 
 def test_the_second_of_two_workers_hands_over_nothing(make_bus, wait_until):
