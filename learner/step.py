@@ -20,6 +20,7 @@ from .objective.advantage import group_advantages
 from .objective.correction import anchor, outside
 from .objective.entropy import ControllerState
 from .objective.loss import clipped_tokens, denominator, grpo_token_loss, k3, magic_token_loss, pg_token_loss
+from .objective.ratio import beyond, ratio
 from .objective.token_op import TokenOutput
 from .packing import MicroBatch, ScoredGroup, empty_micro_batch, micro_batches, staleness_of
 
@@ -217,13 +218,13 @@ class _Tally:
     """Sums over tokens, gathered micro-batch by micro-batch and then over the ranks: of every token once, under π_old,
     by staleness; and of every token in every update, by staleness and by local lag."""
 
-    COUNT, ABS_DIFF, WEIGHT, WEIGHT_SQUARED, ENTROPY, LOGPROB, STALENESS, CUT, USED, CLIPPED = range(10)
+    COUNT, ABS_DIFF, WEIGHT, WEIGHT_SQUARED, ENTROPY, LOGPROB, STALENESS, CUT, USED, CLIPPED, BEYOND = range(11)
     LAG_COUNT, LAG_CLIPPED, LAG_SHIFT, LAG_KL = range(4)
 
     def __init__(self, objective: Objective, updates: int) -> None:
         self.objective, self.updates = objective, updates
         self.loss = torch.zeros((), dtype=torch.float64)
-        self.sums = torch.zeros(0, 10, dtype=torch.float64)
+        self.sums = torch.zeros(0, 11, dtype=torch.float64)
         self.by_lag = torch.zeros(updates, 4, dtype=torch.float64)
         self.largest = torch.zeros(0, dtype=torch.float64)
 
@@ -231,7 +232,7 @@ class _Tally:
         """``output``: under π_old. Every token of the step once."""
         logprobs_T = output.logprobs_T.detach().cpu().double()
         diff_T = logprobs_T - batch.behaviour_logprobs_T.double()
-        weight_T = diff_T.exp()  # π_old/μ
+        weight_T = ratio(diff_T)  # π_old/μ
         columns = {
             self.COUNT: torch.ones_like(diff_T),
             self.ABS_DIFF: diff_T.abs(),
@@ -241,6 +242,7 @@ class _Tally:
             self.LOGPROB: logprobs_T,
             self.STALENESS: batch.staleness_T.double(),
             self.CUT: outside(self.objective, diff_T).double(),
+            self.BEYOND: beyond(diff_T).double(),
         }
         self._add(batch, columns)
         self.largest.scatter_reduce_(0, batch.staleness_T, diff_T.abs(), "amax")
@@ -301,6 +303,7 @@ class _Tally:
             "entropy/sampled": -float(total[self.LOGPROB]) / tokens,
             "batch/tokens": tokens,
             "staleness/token_mean": float(total[self.STALENESS]) / tokens,
+            "logprob/beyond_bound": float(total[self.BEYOND]),
             **self._drift(total, float(largest.max()), ""),
             **self._lags(policy.reduce(self.by_lag)),
         }

@@ -202,6 +202,7 @@ class _Desk:
                 "flow/overflow": self.intake.batch_overflow,
                 "flow/pipeline_depth": self.intake.book.depth,
                 "flow/live": live,
+                "flow/nonfinite": self.intake.nonfinite,
                 "flow/ready": ready,
                 "weights/payload_bytes": self.published_bytes,
                 "weights/full_bytes": self.full_bytes,

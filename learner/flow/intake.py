@@ -40,6 +40,8 @@ from .tickets import TicketBook
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
+LEAST_LOGPROB = -1000.0
+"""Nats. No token of a lower one is ever drawn; engines write such numbers where they know none (vLLM: -9999)."""
 MEND_S = 2.0
 """How often the live tickets are compared with what Redis holds."""
 
@@ -83,6 +85,8 @@ class Intake:
         """Refunds so far, by reason."""
         self.orphaned = 0
         """Groups of an older incarnation that arrived and were turned away."""
+        self.nonfinite = 0
+        """Groups turned away for a log-probability that no sampler gives. They are made again: nothing is selected."""
         self.tokens_in = 0
         """Response tokens of every group that arrived, refunded ones included."""
         self._lock = threading.Condition()
@@ -456,8 +460,10 @@ class Intake:
             raise DecodeError(f"lengths {lengths.tolist()} do not add up to {total} tokens")
         if lengths.max() > ticket.max_new_tokens:
             raise DecodeError(f"a response of {lengths.max()} tokens where {ticket.max_new_tokens} is the limit")
-        if not np.isfinite(responses.logprobs_T).all() or responses.logprobs_T.max() > 1e-3:
-            raise DecodeError("a behaviour log-probability that is not finite and at most 0")
+        logprobs_T = responses.logprobs_T
+        if not np.isfinite(logprobs_T).all() or logprobs_T.max() > 1e-3 or logprobs_T.min() < LEAST_LOGPROB:
+            self.nonfinite += 1
+            raise DecodeError(f"a behaviour log-probability that is not between {LEAST_LOGPROB:g} and 0")
         # One above the book's version: the new weights are published just before the step is closed here.
         newest = ticket.min_version if self.book.inject_lag > 0 else self.book.version + 1
         wrong = check_spans(responses.spans, lengths, min_version=ticket.min_version, newest_version=newest)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...common.config import Objective
+from .ratio import ratio
 
 
 class Anchor(NamedTuple):
@@ -58,7 +59,7 @@ def loglinear(logprobs_T: Tensor, behaviour_logprobs_T: Tensor, staleness_T: Ten
 
 def bounded_weights(objective: Objective, log_weights_T: Tensor) -> Tensor:
     """w = π_old/μ of every token, at most C (``truncate``), or 0 outside the range (``mask``)."""
-    weights_T = log_weights_T.exp()
+    weights_T = ratio(log_weights_T)
     if objective.correction_bound == "truncate":
         return weights_T.clamp(max=objective.correction_cap)
     return torch.where(outside(objective, log_weights_T), torch.zeros_like(weights_T), weights_T)
@@ -66,7 +67,7 @@ def bounded_weights(objective: Objective, log_weights_T: Tensor) -> Tensor:
 
 def outside(objective: Objective, log_weights_T: Tensor) -> Tensor:
     """Which tokens' weights the bound changes. Bool [T]."""
-    weights_T = log_weights_T.exp()
+    weights_T = ratio(log_weights_T)
     if objective.correction_bound == "truncate":
         return weights_T > objective.correction_cap
     low, high = objective.correction_range

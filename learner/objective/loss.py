@@ -6,6 +6,7 @@ batch happens to be cut.
 
 All tensors have shape [T] and one floating dtype; log-probabilities are in nats. ρ = π_θ/anchor, the anchor being μ or
 π_old (``objective.correction``), and ``weights_T`` the correction's weight w on a token's policy term (``None``: 1).
+Log ratios are bounded before they are exponentiated (``ratio.py``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+
+from .ratio import bounded, ratio
 
 Loss = Literal["magic", "grpo", "pg"]
 
@@ -66,7 +69,7 @@ def pg_token_loss(
     weights_T: Tensor | None = None,
 ) -> Tensor:
     """-(w·ρ A + α H) of every token (report 2.3, where α = 0): no clip. Divided by the number of responses."""
-    surrogate_T = torch.exp(logprobs_T - anchor_logprobs_T) * advantages_T
+    surrogate_T = ratio(logprobs_T - anchor_logprobs_T) * advantages_T
     if weights_T is not None:
         surrogate_T = weights_T * surrogate_T
     return -surrogate_T if alpha == 0.0 else -(surrogate_T + alpha * entropy_T)
@@ -74,7 +77,7 @@ def pg_token_loss(
 
 def k3(logprobs_T: Tensor, reference_logprobs_T: Tensor) -> Tensor:
     """π_ref/π_θ - log(π_ref/π_θ) - 1 of every token (report 2.4): not negative, 0 where the two agree."""
-    log_ratio_T = reference_logprobs_T - logprobs_T
+    log_ratio_T = bounded(reference_logprobs_T - logprobs_T)
     return torch.expm1(log_ratio_T) - log_ratio_T
 
 
@@ -87,7 +90,7 @@ def clipped_tokens(
     logprobs_T: Tensor, anchor_logprobs_T: Tensor, advantages_T: Tensor, clip_low: float, clip_high: float
 ) -> Tensor:
     """Where the clip took the gradient away: ρ > 1+clip_high with A > 0, or ρ < 1-clip_low with A < 0. Bool [T]."""
-    ratio_T = torch.exp(logprobs_T - anchor_logprobs_T)
+    ratio_T = ratio(logprobs_T - anchor_logprobs_T)
     above_T = (ratio_T > 1.0 + clip_high) & (advantages_T > 0)
     below_T = (ratio_T < 1.0 - clip_low) & (advantages_T < 0)
     return above_T | below_T
@@ -101,7 +104,7 @@ def _clipped_surrogate(
     clip_high: float,
     weights_T: Tensor | None,
 ) -> Tensor:
-    ratio_T = torch.exp(logprobs_T - anchor_logprobs_T)
+    ratio_T = ratio(logprobs_T - anchor_logprobs_T)
     clipped_T = ratio_T.clamp(1.0 - clip_low, 1.0 + clip_high)
     surrogate_T = torch.minimum(ratio_T * advantages_T, clipped_T * advantages_T)
     return surrogate_T if weights_T is None else weights_T * surrogate_T

@@ -8,6 +8,7 @@ import torch
 from leeway_rl.common.config import Objective
 from leeway_rl.learner.objective.correction import anchor, outside
 from leeway_rl.learner.objective.loss import clipped_tokens, k3
+from leeway_rl.learner.objective.ratio import beyond, ratio
 from leeway_rl.learner.step import surrogate_sum
 from torch import Tensor
 
@@ -190,3 +191,34 @@ def test_a_token_that_correction_gives_its_own_policy_as_anchor_is_never_clipped
     assert not clipped_tokens(case.logprobs_T, found.logprobs_T, case.advantages_T, 0.2, 0.2).any()
     coupled = anchor(Objective(), *arguments)
     assert clipped_tokens(case.logprobs_T, coupled.logprobs_T, case.advantages_T, 0.2, 0.2).any()
+
+
+@pytest.mark.parametrize("loss", ["magic", "grpo", "pg"])
+@pytest.mark.parametrize("correction", ["none", "decoupled", "loglinear"])
+@pytest.mark.parametrize("bound", ["truncate", "mask"])
+@pytest.mark.parametrize("lag", [0.0, 0.5])
+def test_one_log_probability_however_far_off_makes_no_loss_and_no_gradient_that_is_not_finite(
+    loss, correction, bound, lag
+):
+    objective = Objective(loss=loss, correction=correction, correction_bound=bound, kl_beta=0.1, kl_groups="all")
+    for far in (-100.0, -9999.0, -1e30):
+        for advantage in (0.0, 1.0, -1.0):
+            case = _case(1)
+            for name, value in vars(case).items():
+                if isinstance(value, Tensor) and value.dtype == torch.float64:
+                    setattr(case, name, value.float())
+            case.behaviour_logprobs_T[3] = case.reference_logprobs_T[5] = case.logprobs_T[7] = far
+            case.advantages_T[[3, 5, 7]] = advantage
+            assert all(torch.isfinite(found).all() for found in _ours(case, objective, 0.01, lag)), (far, advantage)
+
+
+def test_within_the_bound_a_ratio_has_the_same_bits_and_slope_and_beyond_it_no_slope():
+    inside_T = torch.linspace(-20, 20, 101, requires_grad=True)
+    ratio(inside_T).sum().backward()
+    assert torch.equal(ratio(inside_T), torch.exp(inside_T))
+    assert torch.equal(inside_T.grad, torch.exp(inside_T).detach())
+    outside_T = torch.tensor([-1e4, -20.5, 20.5, 1e4], requires_grad=True)
+    ratio(outside_T).sum().backward()
+    assert outside_T.grad.tolist() == [0.0] * 4
+    assert beyond(outside_T).all()
+    assert not beyond(inside_T).any()

@@ -187,7 +187,7 @@ def test_a_gradient_that_is_not_finite_stops_the_step_before_the_weights_change(
     policy = Policy(config)
     before = policy.named_weights()
     (group, *_) = make_groups()
-    group.responses.logprobs_T[0] = -200.0
+    group.responses.logprobs_T[0] = float("nan")
     with pytest.raises(FloatingPointError, match="gradient norm"):
         train_step(policy, [group], version=0, controller=ControllerState(), config=config)
     after = policy.named_weights()

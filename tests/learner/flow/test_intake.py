@@ -1,6 +1,7 @@
 """The learner's hands on real streams: issue, take in, refund, account for everything. The test plays the workers."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,6 +114,26 @@ def test_a_message_that_does_not_decode_is_made_again_and_the_batch_is_the_same(
     assert intake.refunds["poison"] == 0
     (letter,) = worker.dead_letters()
     assert (letter["where"], letter["g"]) == ("damaged scored", "0-1")
+
+
+@pytest.mark.parametrize("unlikely", [-9999.0, -np.inf, np.nan, 0.5])
+def test_a_log_probability_that_no_sampler_gives_is_made_again_and_counted_apart(flow, unlikely):
+    intake, worker, _ = flow
+    job = lease(worker, 0)
+    ticket = worker.ticket(job.group_id)
+    sampled = some_responses(ticket)
+    logprobs_T = sampled.logprobs_T.copy()
+    logprobs_T[1] = unlikely
+    worker.hand_over_responses(job, replace(sampled, logprobs_T=logprobs_T))
+    (job,) = worker.take(WorkStream.RESPONSES, count=1, block_s=2, lease_s=60)
+    worker.hand_over_scores(job, some_scores(ticket))
+    play(worker, 1)
+    play(worker, 0)
+    assert numbers(intake.next_batch(5)) == [0, 1], "the same batch: nothing was selected"
+    assert (intake.nonfinite, intake.refunds["poison"]) == (1, 0)
+    assert [letter["reason"] for letter in worker.dead_letters()] == [
+        "a behaviour log-probability that is not between -1000 and 0"
+    ]
 
 
 def test_what_is_damaged_again_and_again_is_poison_and_work_goes_on(begin, wait_until):
