@@ -217,6 +217,10 @@ def test_within_the_bound_a_ratio_has_the_same_bits_and_slope_and_beyond_it_no_s
     ratio(inside_T).sum().backward()
     assert torch.equal(ratio(inside_T), torch.exp(inside_T))
     assert torch.equal(inside_T.grad, torch.exp(inside_T).detach())
+    for broken in (math.nan, math.inf, -math.inf):
+        broken_T = torch.tensor([broken], requires_grad=True)
+        ratio(broken_T).sum().backward()
+        assert not torch.isfinite(broken_T.grad).any(), "what is no number stays none, and stops the step"
     outside_T = torch.tensor([-1e4, -20.5, 20.5, 1e4], requires_grad=True)
     ratio(outside_T).sum().backward()
     assert outside_T.grad.tolist() == [0.0] * 4
