@@ -13,8 +13,8 @@ in float32 its products overflow to ∞ and, with an advantage of 0, to NaN."""
 def bounded(log_ratio_T: Tensor) -> Tensor:
     """``log_ratio_T`` within ±``LOG_RATIO_BOUND``; beyond it no gradient flows. Within it, the same bits.
 
-    The second term is 0 but where the log ratio is no number: a clamp alone would give that a gradient of 0, and a broken
-    policy would go on unseen.
+    The second term is 0 but where the log ratio is no number: a clamp alone would give that a gradient of 0, and a
+    broken policy would go on unseen.
     """
     return log_ratio_T.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND) + 0.0 * log_ratio_T
 
