@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from ..common.errors import DataError, LeewayError
+from ..common.locks import only_writer
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -84,8 +85,9 @@ def _run_recipe(path: Path, out: Path, jobs: int) -> int:
     from . import output, recipe
 
     found = recipe.read_recipe(path)
-    result = recipe.run(found, out / "stages", jobs=jobs, say=_say)
-    output.write(result, found, out)
+    with only_writer(out / ".lock", f"--out {out}"):
+        result = recipe.run(found, out / "stages", jobs=jobs, say=_say)
+        output.write(result, found, out)
     _say(f"{out / 'data.parquet'}, {out / 'card.md'}")
     return _missing(result.missing)
 

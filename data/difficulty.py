@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from ..common.children import leaving_with_parent
 from ..common.errors import DataError
 from .endpoint import Ask, Endpoint, ask_all, sampling_seed
 from .grading import UNREADABLE, verdicts_on
@@ -284,7 +285,7 @@ def _sample(problems: Path, out: Path, model: str, options: Difficulty) -> int:
     command += ["--model", model, *(["--run", options.run] if options.run else [])]
     command += [word for setting in options.settings for word in ("--set", setting)]
     # In a session of its own, so that an interrupt reaches it once, and its workers through it.
-    with subprocess.Popen(command, stdout=sys.stderr, start_new_session=True) as sampling:
+    with subprocess.Popen(leaving_with_parent(command), stdout=sys.stderr, start_new_session=True) as sampling:
         try:
             code = sampling.wait()
         except KeyboardInterrupt:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..common.children import leaving_with_parent
 from ..common.errors import DataError
 
 UNREADABLE = "unreadable"
@@ -54,18 +55,22 @@ def verdicts_on(
         verdict = next(verdicts, None)
         for number, line in enumerate(rows, start=1):
             row = json.loads(line)
-            if verdict is not None and verdict["id"] == row["id"] and number not in refused:
-                yield row, verdict["verdict"], verdict["reason"]
-                verdict = next(verdicts, None)
-            else:
-                yield row, UNREADABLE, refused.get(number, "no verdict")
+            if number in refused:
+                yield row, UNREADABLE, refused[number]
+                continue
+            if verdict is None or verdict["id"] != row["id"]:
+                found = "none" if verdict is None else f"one on {verdict['id']!r}"
+                raise DataError(f"{answered}: a verdict on {row['id']!r} is due, found {found}; delete it, try again")
+            yield row, verdict["verdict"], verdict["reason"]
+            verdict = next(verdicts, None)
 
 
 def _verify(asked: Path, answered: Path, jobs: int, timeout_s: float) -> dict[int, str]:
     """Run the command; what it could not read, by line."""
     command = [sys.executable, "-m", "leeway_rl.verifier.offline", str(asked), "--out", str(answered)]
     command += ["--jobs", str(jobs), "--timeout-s", str(timeout_s)]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, env=os.environ | {"COLUMNS": "200"})
+    wide = os.environ | {"COLUMNS": "200"}
+    done = subprocess.run(leaving_with_parent(command), stderr=subprocess.PIPE, text=True, check=False, env=wide)
     unread = re.findall(rf"^{re.escape(str(asked))}:(\d+): (.*)$", done.stderr, re.MULTILINE)
     refused = {int(number): reason for number, reason in unread}
     # 1: some verdicts are errors. DataError's code: some rows were unreadable, or nothing could be graded at all.

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..common.children import leaving_with_parent
 from ..common.errors import DataError, LeewayError
 from ..common.prompts import file_rows, row_of
 from .folder import read_json
@@ -88,7 +89,8 @@ def _request(number: int, row: dict[str, Any], truths: dict[str, dict[str, Any]]
 
 def _verify(asked: Path, graded: Path, jobs: int, timeout_s: float) -> None:
     command = [sys.executable, "-m", "leeway_rl.verifier.offline", str(asked), "--out", str(graded)]
-    done = subprocess.run([*command, "--jobs", str(jobs), "--timeout-s", str(timeout_s)], check=False)
+    command += ["--jobs", str(jobs), "--timeout-s", str(timeout_s)]
+    done = subprocess.run(leaving_with_parent(command), check=False)
     if done.returncode not in (0, 1):  # 1: some verdicts are errors, and stand as such
         raise DataError(f"leeway verify {asked} ended with code {done.returncode}, see above; the same command goes on")
 

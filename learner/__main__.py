@@ -4,41 +4,25 @@ after."""
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from ..common.config import Config, dump
-from ..common.errors import DataError
 from ..common.files import write_whole
+from ..common.locks import only_writer
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.streams import Bus
 
 
-@contextmanager
-def only_learner(folder: Path) -> Iterator[None]:
-    """Hold the run's folder: two learners would write one ledger. ``DataError`` where another one holds it.
-
-    Rank 0 alone holds it; the lock goes with the process, however that ends.
-    """
+def only_learner(folder: Path) -> AbstractContextManager[object]:
+    """Hold the run's folder: two learners would write one ledger. ``DataError`` where another one holds it. Rank 0
+    alone holds it."""
     if os.environ.get("RANK", "0") != "0":
-        yield
-        return
-    with (folder / "learner.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            raise DataError(f"{folder}: another learner (process {holder}) trains this run; stop it first") from error
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        yield
+        return nullcontext()
+    return only_writer(folder / "learner.lock", f"{folder}: another learner trains this run", leaving_s=0.0)
 
 
 def main() -> int:

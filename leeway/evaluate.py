@@ -31,12 +31,12 @@ def evaluate(
 ) -> None:
     """Evaluate a model folder, or the checkpoint of a run's folder. Exits with 3 where something could not be used: the
     rest is there then."""
-    with held(out):
+    with held(out) as lock:
         asking, model = _of_run(model, step, out, asking)
         refuse_missing_model(model)
         missing = _prepare(benchmarks, out, prepare)
         config, words = _of_problems(model, out, asking)
-        code = work("sample", config, out, asking, words)
+        code = work("sample", config, out, asking, words, lock)
         _run("score", "--out", str(out))
         show(out)
     raise SystemExit(code or missing)
@@ -50,14 +50,14 @@ def follow(
     theirs = parse(bus.load_config(), f"configuration of {run}")
     bus.close()
     asking = replace(asking, settings=(*asked_as(theirs), *asking.settings))
-    with held(out):
+    with held(out) as lock:
         refuse_missing_model(theirs.model.path)
         missing = _prepare(benchmarks, out, prepare)
         config, words = _of_problems(theirs.model.path, out, asking)
         address.keep(run_url, out / "run-redis-url")
         try:
             words += ["--of", run, "--of-url", f"@{out / 'run-redis-url'}", "--every", str(every)]
-            code = work("follow", config, out, asking, words)
+            code = work("follow", config, out, asking, words, lock)
         finally:
             (out / "run-redis-url").unlink()
         for folder in sorted((out / "versions").iterdir()):

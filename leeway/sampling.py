@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from ..common import address
 from ..common.config import Config, compose, dump
-from ..common.errors import BrokerError, ConfigError, DataError, LeewayError
+from ..common.errors import BrokerError, ConfigError, LeewayError
 from ..common.keys import Keys
+from ..common.locks import only_writer
 from ..common.streams import Bus, RedisError, refused_or_lost
 from .arithmetic import shape_of
 from .server import EmbeddedServer
@@ -53,8 +53,8 @@ def sample(problems: Path, model: str, out: Path, responses: int, asking: Asking
     config = configuration(problems, model, out, responses, asking)
     refuse_missing_inputs(config)
     words = ["--responses", str(responses), "--top-p", str(asking.top_p)]
-    with held(out):
-        code = work("sample", config, out, asking, words)
+    with held(out) as lock:
+        code = work("sample", config, out, asking, words, lock)
     raise SystemExit(code)
 
 
@@ -98,12 +98,12 @@ def dtype_of(model: str) -> str | None:
     return named if named in ("bfloat16", "float32") else None
 
 
-def work(module: str, config: Config, out: Path, asking: Asking, words: list[str]) -> int:
+def work(module: str, config: Config, out: Path, asking: Asking, words: list[str], lock: IO[str]) -> int:
     """Run the collector ``evaluation.module`` to its end beside the workers that are ours to start; returns its exit
     code, or raises it as ``SystemExit`` where it is not through."""
     run = Keys(asking.run or f"sample-{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]}").run
     with ExitStack() as stack:
-        url = asking.redis_url or stack.enter_context(EmbeddedServer(out / "redis")).url
+        url = asking.redis_url or stack.enter_context(EmbeddedServer(out / "redis", lock=lock)).url
         address.keep(url, out / "redis-url")
         bus = Bus(url, run)
         stack.callback(bus.close)
@@ -112,7 +112,7 @@ def work(module: str, config: Config, out: Path, asking: Asking, words: list[str
         bus.store_config(dump(config))
         bus.set_state(phase="starting", step=0, out=str(out.resolve()))
         roles = _roles(module, config, run, out, words, asking.workers)
-        with supervised(roles, url, config.broker.drain_s + SLACK_S, STOPPING, first=1):
+        with supervised(roles, url, config.broker.drain_s + SLACK_S, STOPPING, lock=lock, first=1):
             code = _attend(bus, roles)
         if bus.state().get("phase") != "finished":
             raise SystemExit(code or 1)
@@ -160,16 +160,6 @@ def _attend(bus: Bus, roles: list[Role]) -> int:
         time.sleep(0.2)
 
 
-@contextmanager
-def held(out: Path) -> Iterator[None]:
+def held(out: Path) -> AbstractContextManager[IO[str]]:
     """Hold the folder: two collectors would both write there."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"--out {out}: {error.strerror}") from error
-    with (out / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise LeewayError(f"--out {out}: another command works there; wait for it, or name another") from error
-        yield
+    return only_writer(out / "lock", f"--out {out}", error=LeewayError)

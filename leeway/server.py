@@ -7,13 +7,14 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import IO
 
+from ..common.children import leaving_with_parent
 from ..common.errors import BrokerError, LeewayError
 from ..common.streams import Bus
 
@@ -21,18 +22,6 @@ START_S = 10.0
 KEEP_S = 0.5  # how often the server's keeper looks whether it lives
 
 log = logging.getLogger(__name__)
-
-_LEAVE_WITH_PARENT = """
-import ctypes, os, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, kept across exec
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-
-
-def leaving_with_parent(command: list[str]) -> list[str]:
-    """``command`` so that it gets SIGTERM when the process that starts it is gone, however that ended (on Linux)."""
-    return [sys.executable, "-c", _LEAVE_WITH_PARENT, *command]
 
 
 def server_binary() -> str:
@@ -61,14 +50,17 @@ class EmbeddedServer:
         options: tuple[str, ...] = (),
         user: str = "",
         environment: Mapping[str, str] = MappingProxyType({}),
+        lock: IO[str] | None = None,
     ) -> None:
         """Keep the data and the log in ``folder``; ``port`` is free by default. ``options`` are the server's own;
-        ``user`` (``name:password@``) logs in where they ask for it. ``environment`` is the server's beside ours."""
+        ``user`` (``name:password@``) logs in where they ask for it. ``environment`` is the server's beside ours.
+        ``lock`` is held by the server too, until it has closed its files."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port = port or free_port()
         self.url = f"redis://{user}127.0.0.1:{self.port}/0"
         self._options, self._environment = options, environment
+        self._inherited = [] if lock is None else [lock.fileno()]
         self._process: subprocess.Popen[bytes] | None = None
         self._leaving = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="server", daemon=True)
@@ -112,6 +104,7 @@ class EmbeddedServer:
                 stdout=output,
                 stderr=output,
                 env=os.environ | self._environment,
+                pass_fds=self._inherited,
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_S

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import typer
 
@@ -35,6 +36,8 @@ class Role:
     redis_url: str = ""
     """Handed over in the environment: anybody can read a command line."""
     metrics_port: int = 0
+    held: tuple[int, ...] = ()
+    """Descriptors of locks that it holds too, until it has left."""
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     quick_deaths: int = 0
@@ -55,6 +58,7 @@ class Role:
                 stderr=output,
                 stdin=subprocess.DEVNULL,
                 env=environment,
+                pass_fds=self.held,
                 start_new_session=True,
             )
         self.started = time.monotonic()
@@ -78,11 +82,11 @@ class Role:
 
 @contextmanager
 def supervised(
-    roles: list[Role], redis_url: str, stop_s: float, stopping: str, *, first: int | None = None
+    roles: list[Role], redis_url: str, stop_s: float, stopping: str, *, lock: IO[str], first: int | None = None
 ) -> Iterator[None]:
     """Start the roles, or the ``first`` so many; whatever happens, leave none behind. SIGTERM, or Ctrl-C, is passed on
     as a wish to stop, to the first role before the others; ``stopping`` is what is said then. A second one ends
-    everything at once."""
+    everything at once. Every role holds the ``lock`` too."""
     asked = False
 
     def ask_all(_signum: int, _frame: object) -> None:
@@ -98,7 +102,7 @@ def supervised(
     previous = {number: signal.signal(number, ask_all) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         for role in roles:
-            role.redis_url = redis_url
+            role.redis_url, role.held = redis_url, (lock.fileno(),)
         for role in roles[:first]:
             role.start()
         yield

@@ -14,7 +14,6 @@ earlier one stopped, and goes on with a run that was under way from its checkpoi
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -31,12 +30,13 @@ from typing import IO, Any
 import tomlkit
 import typer
 
+from ..common.children import leaving_with_parent
 from ..common.config import Config, compose, dump, parse
 from ..common.errors import AuditError, ConfigError, DataError, RoleDiedError, RunExistsError
 from ..common.ledger import is_complete
+from ..common.locks import only_writer
 from . import sweepdata
 from .grid import Axis, Point, axes, configurations, points
-from .server import leaving_with_parent
 
 POLL_S = 1.0
 
@@ -88,7 +88,7 @@ def sweep(
         typer.echo(f"report: {_report(folder, plan)}")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with _told_how_to_go_on(folder), _alone_in(folder) as lock:
+    with _told_how_to_go_on(folder), only_writer(folder / "lock", str(folder), error=RunExistsError) as lock:
         plan.write(folder)
         failed = _run_all(folder, plan, redis_url, lock)
         if len(failed) < len(plan.points()):
@@ -166,18 +166,6 @@ def _told_how_to_go_on(folder: Path) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[IO[str]]:
-    """Hold the folder's lock. A run under way inherits it, so that a sweep that was killed cannot be taken up before
-    its run has left too."""
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunExistsError(f"another sweep is at work in {folder}; wait until it has left") from None
-        yield lock
 
 
 def _finished(folder: Path, point: Point) -> bool:

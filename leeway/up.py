@@ -17,6 +17,7 @@ from ..common.errors import BrokerError, ConfigError, DataError, RunExistsError
 from ..common.files import write_whole
 from ..common.keys import Keys
 from ..common.ledger import is_complete
+from ..common.locks import only_writer
 from ..common.metrics import read_steps
 from ..common.rope import why_not_packed
 from ..common.streams import RETRY_S, Bus, RedisError, is_silent, refused_or_lost
@@ -65,11 +66,14 @@ def up(
     folder = runs_dir / run
     if folder.exists() and not resume:
         raise RunExistsError(f"run {run!r} exists ({folder}); choose another --run, or go on with --resume")
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "config.toml", dump(config))
     with ExitStack() as stack:
+        leaving_s = config.broker.drain_s + SLACK_S  # of what a killed one has started
+        alone = only_writer(folder / "lock", f"run {run!r}", error=RunExistsError, leaving_s=leaving_s)
+        lock = stack.enter_context(alone)
+        (folder / "logs").mkdir(exist_ok=True)
+        write_whole(folder / "config.toml", dump(config))
         if redis_url is None:
-            redis_url = stack.enter_context(EmbeddedServer(folder / "redis")).url
+            redis_url = stack.enter_context(EmbeddedServer(folder / "redis", lock=lock)).url
         address.keep(redis_url, folder / "redis-url")
         bus = Bus(redis_url, run)
         stack.callback(bus.close)
@@ -78,7 +82,7 @@ def up(
         bus.store_config(dump(config))
         bus.set_state(phase="starting", step=0)
         roles = _roles(config, run, runs_dir)
-        with supervised(roles, redis_url, config.broker.drain_s + SLACK_S, STOPPING):
+        with supervised(roles, redis_url, leaving_s, STOPPING, lock=lock):
             _watch(redis_url, run, roles, folder, config)
     from .report import write_report
 

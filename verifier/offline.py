@@ -8,7 +8,8 @@ out of prose where nothing is boxed: for solutions out of books. OUT gets ``id``
 ``seconds``, ``peak_bytes`` for every row that can be read, in IN's order; the others are reported by line.
 
 Memory does not grow with the file: rows are read as graders become free, and verdicts are written as soon as all
-before them are. OUT is always a whole number of rows from the start, so the same command again goes on behind them.
+before them are. OUT is always a whole number of rows from the start, so the same command again goes on behind them. One
+process writes it at a time.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from ..common.config import Verifier
 from ..common.errors import DataError, LeewayError
 from ..common.ground_truth import CODE, MATH, SOLUTION, ground_truth_of
+from ..common.locks import hold
 from ..common.types import Verdict, VerdictKind
 from .code_tests import parse_tests
 from .pool import GradeItem, GraderPool
@@ -199,6 +201,7 @@ def verify(source: Path, out: Path, jobs: int, settings: Verifier) -> int:
         raise DataError(f"--out {out} is the file to be graded")
     try:
         with source.open("rb") as lines, out.open("a+b") as verdicts:
+            hold(verdicts, f"--out {out}")
             rows = readable(source, lines, report)
             kinds = pass_over(rows, verdicts, out)
             if kinds:

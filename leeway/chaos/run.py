@@ -21,10 +21,11 @@ from urllib.parse import urlsplit
 import redis
 import typer
 
+from ...common.children import leaving_with_parent
 from ...common.errors import ConfigError, DataError
 from ...common.ledger import is_complete
 from ...common.metrics import read_steps
-from ..server import EmbeddedServer, leaving_with_parent
+from ..server import EmbeddedServer
 from .clock import Clock
 from .faults import FAULTS, NothingThere
 from .proxy import Proxy

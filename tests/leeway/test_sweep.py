@@ -265,5 +265,5 @@ def test_two_sweeps_in_one_folder_are_refused(tmp_path):
     made_up_sweep(tmp_path / "some", faster_and_flatter, seeds=1)
     with (tmp_path / "some" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(RunExistsError, match="another sweep is at work"):
+        with pytest.raises(RunExistsError, match="another process is at work there"):
             sweep([], [], [], None, tmp_path / "some", None, report_only=False)

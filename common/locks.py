@@ -1,0 +1,78 @@
+"""One writer a place. A lock goes with its processes, however they end, and says who has it.
+
+Whatever a process starts with ``pass_fds=[lock.fileno()]`` holds the lock too: what a killed command left running still
+counts as being at work there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from .errors import DataError, LeewayError
+
+LEAVING_S = 30.0
+"""How long to wait for what a killed command started: it has been told to leave."""
+_LOOK_S = 0.1
+
+
+@contextmanager
+def only_writer(
+    lock: Path, place: str, *, error: type[LeewayError] = DataError, leaving_s: float = LEAVING_S
+) -> Iterator[IO[str]]:
+    """Hold the file ``lock``, and with it ``place``. ``error`` names who has it where another process does; where that
+    process is gone and only what it started is left, wait for that first, ``leaving_s`` at most."""
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a+", encoding="utf-8")
+    except OSError as problem:
+        raise DataError(f"{place}: {problem.strerror}") from problem
+    with file:
+        _take(file, place, error, time.monotonic() + leaving_s)
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()} {socket.gethostname()} {' '.join(sys.argv)[:200]}\n")
+        file.flush()
+        yield file
+
+
+def _take(file: IO[str], place: str, error: type[LeewayError], until: float) -> None:
+    said = False
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            file.seek(0)
+            pid, _, rest = file.read().strip().partition(" ")
+            host, _, command = rest.partition(" ")
+        gone = pid.isdecimal() and host == socket.gethostname() and not Path(f"/proc/{pid}").exists()
+        if not gone or time.monotonic() > until:
+            who = f"process {pid} on {host} ({command})" if pid else "another process"
+            left = "what it started has not left yet" if gone else "stop it first, or name another"
+            raise error(f"{place}: {who} is at work there; {left}")
+        if not said:
+            print(f"{place}: waiting until what process {pid} started has left", file=sys.stderr)
+            said = True
+        time.sleep(_LOOK_S)
+
+
+def hold(file: IO[bytes], place: str, *, leaving_s: float = 5.0) -> None:
+    """Hold an open file for as long as it is open; ``DataError`` where another process does, and is not about to leave
+    because what started it is gone."""
+    until = time.monotonic() + leaving_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise DataError(f"{place}: another process writes there; wait for it, or name another") from None
+        time.sleep(_LOOK_S)
