@@ -156,6 +156,8 @@ class Asked:
 
     lost: bool
     """Redis has come back empty."""
+    superseded_by: int | None
+    """The incarnation of a learner that has started since."""
     controls: dict[str, str]
     """As ``Bus.controls`` gives them."""
     retries: dict[str, str]
@@ -551,6 +553,7 @@ class Bus:
         found = re.fullmatch(rb"(\d{1,18})\|(\d{1,18})\|(.*)", told or b"")
         return Asked(
             lost=config is None or number is None or int(number) < incarnation,
+            superseded_by=int(number) if number is not None and int(number) > incarnation else None,
             controls=_texts(controls),
             retries=_texts(retries),
             unreadable=found and (int(found[1]), int(found[2]), found[3].decode(errors="replace")),

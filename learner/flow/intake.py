@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from ...common.config import Config, Overflow, dump
-from ...common.errors import DecodeError
+from ...common.errors import DecodeError, LeewayError, RunExistsError
 from ...common.ledger import Ledger
 from ...common.service import Service
 from ...common.streams import DAMAGED, Bus, ScoredEntry, decode_part
@@ -285,6 +285,8 @@ class Intake:
         """One turn of the pump: put back what Redis has lost, take up what an operator wants, issue, take in what is
         scored within ``block_s``."""
         asked = self.bus.asked(self.incarnation)
+        if asked.superseded_by is not None:
+            raise self._superseded(asked.superseded_by)
         if asked.lost:
             self._restore_run()
         if asked.unreadable is not None:
@@ -303,6 +305,12 @@ class Intake:
         # After what was handed over and given up is known: what is given up stands in no stream either.
         if asked.lost or time.monotonic() - self._mended_at >= MEND_S:
             self._mend()
+
+    def _superseded(self, incarnation: int) -> LeewayError:
+        return RunExistsError(
+            f"incarnation {self.incarnation} of the learner was superseded by {incarnation}: another learner trains "
+            "this run; this one leaves"
+        )
 
     def _restore_run(self) -> None:
         """Redis is disposable: what it held and we know goes back there, the newest weights included."""
@@ -412,6 +420,8 @@ class Intake:
 
     def _take_in(self, entry: ScoredEntry, payload: tuple[bytes | None, bytes | None]) -> None:
         number, incarnation = (int(part) for part in entry.group_id.split("-"))
+        if incarnation > self.incarnation:
+            raise self._superseded(incarnation)  # before anything of it is settled: it is the other's
         if incarnation != self.incarnation or number not in self.book.live:
             self.orphaned += incarnation != self.incarnation
             self.bus.settle([entry])

@@ -168,7 +168,7 @@ def test_a_killed_supervisor_leaves_nothing_behind_and_the_run_goes_on(tmp_path,
     url = (folder / "redis-url").read_text().strip()
     second = leeway("learner", "--run", "orphan", "--redis-url", url, cwd=tmp_path)
     assert second.returncode == 3, second.stderr
-    assert "another learner (process " in second.stderr
+    assert "another learner trains this run: process " in second.stderr
     kill(running.pid)
     running.communicate()
     roles = ("learner", "rollout", "verifier")

@@ -17,7 +17,7 @@ from leeway_rl.learner.flow.prompts import Prompt, PromptSource
 from leeway_rl.learner.train import make_book, open_ledger
 from leeway_rl.leeway.audit import audit
 
-from tests.samples import some_responses, some_scores
+from tests.samples import a_ticket, some_responses, some_scores
 
 RIGHT, WRONG = VerdictKind.CORRECT, VerdictKind.WRONG
 MIXED, DULL = (RIGHT, WRONG), (RIGHT, RIGHT)
@@ -114,6 +114,30 @@ def test_a_message_that_does_not_decode_is_made_again_and_the_batch_is_the_same(
     assert intake.refunds["poison"] == 0
     (letter,) = worker.dead_letters()
     assert (letter["where"], letter["g"]) == ("damaged scored", "0-1")
+
+
+def test_a_learner_that_was_superseded_leaves_at_once_and_settles_nothing_of_the_newer_one(flow, wait_until, make_bus):
+    intake, worker, _ = flow
+    wait_until(lambda: worker.depths()["prompts"] == 4, "the first tickets")
+    newer = make_bus("learner-2")
+    newer.clear_work()
+    newer.issue(a_ticket(0, incarnation=2))
+    (job,) = worker.take(WorkStream.PROMPTS, count=1, block_s=2, lease_s=60)
+    ticket = worker.ticket(job.group_id)
+    worker.hand_over_responses(job, some_responses(ticket))
+    (job,) = worker.take(WorkStream.RESPONSES, count=1, block_s=2, lease_s=60)
+    worker.hand_over_scores(job, some_scores(ticket))
+    wait_until(lambda: intake.service.failure is not None, "the older learner leaves")
+    assert "incarnation 1 of the learner was superseded by 2" in str(intake.service.failure)
+    assert worker.scored_group(ticket.group_id) is not None
+    assert worker.depths()["scored"] == 1, "the newer learner finds it"
+
+
+def test_the_number_alone_ends_a_superseded_learner(flow, wait_until, make_bus):
+    intake, _, _ = flow
+    newer = make_bus("learner-2").raise_incarnation(at_least=2)
+    wait_until(lambda: intake.service.failure is not None, "the older learner leaves")
+    assert f"superseded by {newer}" in str(intake.service.failure)
 
 
 @pytest.mark.parametrize("unlikely", [-9999.0, -np.inf, np.nan, 0.5])
