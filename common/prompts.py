@@ -18,6 +18,7 @@ import numpy as np
 
 from .config import Data
 from .errors import DataError
+from .long_integers import loads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -84,7 +85,7 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
             if not line.strip():
                 continue
             try:
-                yield number, json.loads(line)
+                yield number, loads(line)
             except json.JSONDecodeError as error:
                 yield number, DataError(f"{path}:{number}: not JSON: {error}")
 
@@ -138,7 +139,7 @@ def _golds(values: dict[str, Any], where: str) -> tuple[str, ...]:
     if "reward_model" in values:
         text = _ground_truth(values, where)
         try:
-            parsed = json.loads(text)
+            parsed = loads(text, long=str)
         except json.JSONDecodeError:
             parsed = text  # a bare gold, as some published rows have it
         answer = parsed if isinstance(parsed, (list, str)) else text  # not through float: 0.50 stays 0.50
@@ -157,7 +158,7 @@ def _tests(values: dict[str, Any], where: str) -> tuple[str, ...]:
     tests = values["tests"] if "tests" in values else _ground_truth(values, where)
     if isinstance(tests, str):
         try:
-            tests = json.loads(tests)
+            tests = loads(tests)
         except json.JSONDecodeError as error:
             raise DataError(f"{where}: the tests of a code row are JSON: {error}") from error
     if not isinstance(tests, (dict, list)) or not tests:

