@@ -68,7 +68,7 @@ class CodeGrader:
         for _ in range(2):
             try:
                 kind, reason, peak = self._attempt(source, tests)
-            except (SandboxError, ConfigError) as error:
+            except (SandboxError, ConfigError, OSError) as error:
                 kind, reason, peak = ERROR, str(error)[:200], 0
             if kind is not ERROR:
                 break
@@ -310,7 +310,7 @@ class _Run:
         """Ask the problem's checker. The output travels as the table it came in, never unpacked here."""
         judge = self._judge
         assert judge is not None
-        packer = Packer(_no_opaque, {}, nodes=nodes)
+        packer = Packer(_no_opaque, {}, nodes=[_without_names(node) for node in nodes])
         known = [packer.pack(given), packer.pack(expected)]
         table = [*packer.nodes, ["list", [*known, ref]], ["list", ["check", [len(packer.nodes)]]]]
         deadline = self._clock.deadline()
@@ -326,6 +326,11 @@ class _Run:
         if kind != ANSWER or answer[0] != "value":
             return WRONG, f"the checker failed on it: {answer[1:]}"
         return (CORRECT, "") if answer[1] is True else (WRONG, "the checker says no")
+
+
+def _without_names(node: list[Any]) -> list[Any]:
+    """The checker has nobody to ask for them."""
+    return ["same", node[1][0]] if node[0] == "named" else node
 
 
 def _no_opaque(value: Any) -> list[Any]:

@@ -134,7 +134,7 @@ def _opened(nodes: list[Any], ref: Any) -> tuple[str, Any]:
             return "scalar", int(body, 16)
         if tag == "float":
             return "scalar", float(body)
-        if tag not in ("same", "with_names"):
+        if tag not in ("same", "named"):
             return str(tag), body
         ref = body if tag == "same" else body[0]
     return "nothing", None

@@ -108,7 +108,7 @@ def _end_by_program(lines: list[str], first: int, opening: _Opening) -> _End | N
 
 
 def _tildes(line: str, opening: _Opening) -> int | None:
-    """Where a line that is a fence of tildes has it. In code three tildes are an operator thrice, so only whole lines."""
+    """Where a line that is a fence of tildes has it. A whole line only: in code three tildes are an operator."""
     bare = line.strip()
     whole = opening.char == "~" and len(bare) >= opening.length and not bare.strip("~")
     return line.index("~") if whole else None

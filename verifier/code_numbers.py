@@ -48,5 +48,3 @@ def shortly(value: Any) -> str:
         return repr(value)[:80]
     except ValueError:
         return f"{type(value).__name__} with a long integer"
-
-

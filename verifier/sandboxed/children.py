@@ -29,7 +29,8 @@ from typing import Any, NoReturn
 
 from . import frames
 from .frames import ANSWER, ASK, VERDICT
-from .peer import Peer, mark_class, solution_serves
+from .objects import solution_serves
+from .peer import Peer, mark_class
 
 PRELUDE = """
 from string import *
@@ -298,7 +299,7 @@ def run_tests(link: socket.socket, prefix: str, tests: str, entry: str) -> NoRet
     try:
         shared = _set_up(namespace, prefix)
         known = set(namespace)
-        peer = Peer(link, shared, {"call": _call_back})
+        peer = Peer(link, shared, {"call": _call_back}, tests=True)
         program = compile(tests, "tests", "exec", dont_inherit=True)
         asked = True
         for name in _wanted(tests, known):
