@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 _MAX_NUMBER_CHARS = 400
-_FRACTION = re.compile(r"(-?[0-9]{1,4000})(?:/([0-9]{1,4000}))?")
+_FRACTION = re.compile(r"(-?[0-9]{1,4000})(?:/([1-9][0-9]{0,3999}))?")
 _MAPPINGS = ("dict", "OrderedDict", "defaultdict", "Counter")
 
 
@@ -175,7 +175,7 @@ def _same_rare_number(tag: str, body: Any, due: Any) -> bool:
             return imaginary == 0 and real == due
         case "Fraction":
             parts = _FRACTION.fullmatch(body)  # the class itself would work out 1e999999999
-            if parts is None or not math.isfinite(due):
+            if parts is None or (isinstance(due, float) and not math.isfinite(due)):
                 return False
             numerator, denominator = due.as_integer_ratio()
             return int(parts[1]) * denominator == numerator * int(parts[2] or 1)

@@ -23,9 +23,6 @@ def grader() -> Iterator[CodeGrader]:
     grader.close()
 
 
-# --- what is taken from the response ---------------------------------------------------------------------------------
-
-
 def test_a_truncated_response_has_no_answer(grader: CodeGrader) -> None:
     verdict = grader.grade("```python\nprint(1)\n```", json.dumps(printing("1")), False)
     assert (verdict.kind, verdict.reason) == (VerdictKind.NO_ANSWER, "truncated")
@@ -235,26 +232,21 @@ def test_no_test_sees_what_another_left(grader: CodeGrader) -> None:
 
 
 @pytest.mark.parametrize(
-    ("printed", "due", "options", "kind"),
+    ("printed", "due", "options", "kind", "reason"),
     [
-        ("1 2\n3", "1 2  \n3\n\n", {}, CORRECT),
-        ("1  2", "1 2", {}, WRONG),
-        ("1\n\n2", "1\n2", {}, WRONG),
-        ("1.0", "1", {}, WRONG),
-        ("0.30000000000000004", "0.3", {}, WRONG),
-        ("0.30000000000000004", "0.3", {"tolerance": 1e-9}, CORRECT),
-        ("1.5 nan", "1.5 nan", {"tolerance": 1e-6}, CORRECT),
-        ("x 1.0001", "x 1", {"tolerance": 1e-3}, CORRECT),
-        ("x 1.01", "x 1", {"tolerance": 1e-3}, WRONG),
-        ("nan", "1", {"tolerance": 1e-3}, WRONG),
-        ("inf", "1", {"tolerance": 1e-3}, WRONG),
-        ("YES", "Yes", {}, WRONG),
+        ("0.50  1", "0.5 1", {}, CORRECT, "by livecodebench"),
+        ("0.51", "0.5", {}, WRONG, "test 1 of 1: another output is due, by livecodebench"),
+        ("1 2", "1 2\n", {"comparison": "exact"}, CORRECT, "by exact"),
+        ("0.50", "0.5", {"comparison": "exact"}, WRONG, "test 1 of 1: another output is due, by exact"),
+        ("0.30000000000000004", "0.3", {"tolerance": 1e-9}, CORRECT, "by tolerance"),
+        ("0.31", "0.3", {"tolerance": 1e-9}, WRONG, "test 1 of 1: another output is due, by tolerance"),
     ],
 )
-def test_outputs_are_compared_exactly_unless_a_tolerance_is_given(
-    grader: CodeGrader, printed: str, due: str, options: dict, kind: VerdictKind
+def test_the_rule_that_a_row_asks_for_judges_it_and_is_named(
+    grader: CodeGrader, printed: str, due: str, options: dict, kind: VerdictKind, reason: str
 ) -> None:
-    assert grade(grader, f"print({printed!r})", printing(due, **options)).kind is kind
+    verdict = grade(grader, f"print({printed!r})", printing(due, **options))
+    assert (verdict.kind, verdict.reason) == (kind, reason)
 
 
 def test_a_checker_program_decides_where_several_outputs_are_valid(grader: CodeGrader) -> None:
@@ -358,27 +350,33 @@ def test_a_function_is_found_and_called(grader: CodeGrader, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("returned", "due", "kind"),
+    ("returned", "due", "by_livecodebench", "by_exact"),
     [
-        ("((1, 2), (3, [4]))", [[1, 2], [3, [4]]], CORRECT),
-        ("{1: 'a', 'b': None}", {"1": "a", "b": None}, CORRECT),
-        ("2.0", 2, CORRECT),
-        ("0.1 + 0.2", 0.3, WRONG),
-        ("10**400", 10**400, CORRECT),
-        ("float('inf')", 1e308, WRONG),
-        ("'1'", 1, WRONG),
-        ("{1, 2}", [1, 2], WRONG),
-        ("None", None, CORRECT),
-        ("None", 0, WRONG),
-        ("[[]]", [], WRONG),
-        ("(x for x in [1])", [1], WRONG),
-        ("'\\ud800 é'", "\ud800 é", CORRECT),
+        ("((1, 2), (3, [4]))", [[1, 2], [3, [4]]], WRONG, CORRECT),
+        ("(1, [2])", [1, [2]], CORRECT, CORRECT),
+        ("{1: 'a', 'b': None}", {"1": "a", "b": None}, WRONG, CORRECT),
+        ("2.0", 2, CORRECT, CORRECT),
+        ("0.1 + 0.2", 0.3, WRONG, WRONG),
+        ("10**400", 10**400, CORRECT, CORRECT),
+        ("float('inf')", 1e308, WRONG, WRONG),
+        ("'1'", 1, WRONG, WRONG),
+        ("{1, 2}", [1, 2], WRONG, WRONG),
+        ("None", None, CORRECT, CORRECT),
+        ("None", 0, WRONG, WRONG),
+        ("[[]]", [], WRONG, WRONG),
+        ("(x for x in [1])", [1], WRONG, WRONG),
+        ("Fraction(1, 2)", 0.5, CORRECT, WRONG),
+        ("namedtuple('P', 'x y')(1, 2)", [1, 2], CORRECT, CORRECT),
+        ("[namedtuple('P', 'x y')(1, 2)]", [[1, 2]], WRONG, CORRECT),
+        ("'\\ud800 é'", "\ud800 é", CORRECT, CORRECT),
     ],
 )
 def test_returned_values_are_compared_with_json(
-    grader: CodeGrader, returned: str, due: object, kind: VerdictKind
+    grader: CodeGrader, returned: str, due: object, by_livecodebench: VerdictKind, by_exact: VerdictKind
 ) -> None:
-    assert grade(grader, f"def f(): return {returned}", calling("f", ([], due))).kind is kind
+    source = f"from fractions import Fraction\ndef f(): return {returned}"
+    assert grade(grader, source, calling("f", ([], due))).kind is by_livecodebench
+    assert grade(grader, source, calling("f", ([], due), comparison="exact")).kind is by_exact
 
 
 def test_a_method_named_like_one_of_the_standard_library_is_found(grader: CodeGrader) -> None:

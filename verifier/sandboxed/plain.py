@@ -93,6 +93,8 @@ class Packer:
             return ["bytes", value.hex()] if self._budget >= 0 else self._ref(None)
         if kind in _BY_TEXT:
             return [kind.__name__, _BY_TEXT[kind](value)]
+        if kind is slice:
+            return ["slice", [self._ref(part) for part in (value.start, value.stop, value.step)]]
         if kind in _DATES:
             return ["date", [kind.__name__, [self._ref(part) for part in _date_parts(value)]]]
         return self._other(value, kind)
@@ -210,7 +212,15 @@ class Unpacker:
 
     def _parts(self, index: int) -> list[int]:
         tag, body = self.nodes[index]
-        refs = body if tag in ("tuple", "frozenset") else [body] if tag == "same" else body[1] if tag == "date" else []
+        refs = (
+            body
+            if tag in ("tuple", "frozenset", "slice")
+            else [body]
+            if tag == "same"
+            else body[1]
+            if tag == "date"
+            else []
+        )
         refs = body[:1] if tag == "named" else refs
         return [ref[0] for ref in refs if type(ref) is list]
 
@@ -220,6 +230,8 @@ class Unpacker:
                 return tuple([self.value(ref) for ref in body])
             case "frozenset":
                 return frozenset([self.value(ref) for ref in body])
+            case "slice":
+                return slice(*[self.value(ref) for ref in body])
             case "same":
                 return self.value(body)
             case "named":
