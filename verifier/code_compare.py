@@ -18,6 +18,8 @@ from typing import Any
 
 _MAX_NUMBER_CHARS = 400
 _FRACTION = re.compile(r"(-?[0-9]{1,4000})(?:/([1-9][0-9]{0,3999}))?")
+_MAX_RARE_BITS = 20_000
+"""Of integers that are compared with such numbers: to a ``Decimal``, in quadratic time."""
 _MAPPINGS = ("dict", "OrderedDict", "defaultdict", "Counter")
 
 
@@ -164,7 +166,7 @@ def _same_scalar(mine: Any, due: Any, tolerance: float | None) -> bool:
 
 def _same_rare_number(tag: str, body: Any, due: Any) -> bool:
     """Numbers that JSON has not, and that Python's ``==`` compares with those it has."""
-    if not isinstance(due, (int, float)):
+    if not isinstance(due, (int, float)) or (isinstance(due, int) and due.bit_length() > _MAX_RARE_BITS):
         return False
     match tag:
         case "Decimal":

@@ -123,7 +123,8 @@ HONEST = {
     ),
     "tree": (
         "class N:\n    def __init__(self, v, l=None, r=None): self.v, self.l, self.r = v, l, r\n"
-        "    def __eq__(self, other):\n        return other is not None and self.v == other.v and self.l == other.l and self.r == other.r\n"
+        "    def __eq__(self, other):\n        if other is None: return False\n"
+        "        return self.v == other.v and self.l == other.l and self.r == other.r\n"
         "def turned(t): return t and N(t.v, turned(t.r), turned(t.l))",
         "assert turned(N(1, N(2), N(3))) == N(1, N(3), N(2)) and turned(N(1, N(2))) != N(1, N(2))",
     ),
