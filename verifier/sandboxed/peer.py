@@ -135,9 +135,11 @@ class Peer:
         if tag == "mine":
             return self._remotes.setdefault((body, limited), Remote(self, body, limited))
         if tag == "named":
-            content, thing = body
+            content, (whose, handle) = body
+            if whose != "mine":
+                raise ValueError("a value with names of ours")
             made = _NAMED[type(content)](content)
-            object.__setattr__(made, "_leeway_remote", self._import(thing, limited))
+            object.__setattr__(made, "_leeway_remote", self._import([whose, handle], limited))
             return made
         raise ValueError(f"no such tag: {str(tag)[:20]}")
 
