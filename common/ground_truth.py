@@ -26,6 +26,7 @@ from typing import Any
 
 from .config import Data
 from .errors import DataError
+from .long_integers import loads
 
 MATH, EXACT, CODE, REASONING_GYM, SOLUTION = "math", "exact", "code", "reasoning_gym", "solution"
 ABILITIES = (MATH, EXACT, CODE, REASONING_GYM, SOLUTION)
@@ -148,7 +149,7 @@ def _parsed(value: Any, where: str, what: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return loads(value)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: {what} is JSON: {error}") from error
 

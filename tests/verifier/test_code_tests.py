@@ -80,9 +80,41 @@ def test_a_pickle_that_would_run_something_is_refused() -> None:
 
 def test_our_own_options() -> None:
     checker = "def check(input, expected, actual):\n    return True\n"
-    options = {"checker": checker, "tolerance": 1e-6, "time_limit_s": 2, "memory_bytes": 1e9}
+    options = {"checker": checker, "time_limit_s": 2, "memory_bytes": 1e9}
     found = parsed({"inputs": [""], "outputs": [""], **options})
-    assert (found.checker, found.tolerance, found.time_limit_s, found.memory_bytes) == (checker, 1e-6, 2, 1_000_000_000)
+    assert (found.checker, found.time_limit_s, found.memory_bytes) == (checker, 2, 1_000_000_000)
+    assert parsed({"inputs": [""], "outputs": [""], "tolerance": 1e-6}).tolerance == 1e-6
+
+
+CHECKER = "def check(input, expected, actual): return True"
+PROGRAM = {"inputs": [""], "outputs": [""]}
+CALL = {"fn_name": "f", "inputs": ["1"], "outputs": ["1"]}
+LIVECODEBENCH = {"public_test_cases": [{"input": "", "output": "", "testtype": "stdin"}], "metadata": "{}"}
+ASSERTS = {"assert_case": ["assert f(1) == 1"]}
+
+
+@pytest.mark.parametrize("row", [PROGRAM, CALL, LIVECODEBENCH])
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({}, "livecodebench"),
+        ({"comparison": None, "tolerance": None}, "livecodebench"),
+        ({"comparison": "livecodebench"}, "livecodebench"),
+        ({"comparison": "exact"}, "exact"),
+        ({"tolerance": 1e-6}, "tolerance"),
+        ({"tolerance": 1e-6, "comparison": "tolerance"}, "tolerance"),
+        ({"checker": CHECKER}, "checker"),
+        ({"checker": CHECKER, "comparison": "checker"}, "checker"),
+    ],
+)
+def test_outputs_are_judged_by_livecodebenchs_rule_unless_a_row_asks_for_another(
+    row: dict, options: dict, rule: str
+) -> None:
+    assert parsed(row | options).comparison == rule
+
+
+def test_assertions_judge_by_themselves() -> None:
+    assert parsed(ASSERTS).comparison == "assertions"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +141,18 @@ def test_our_own_options() -> None:
         ({"inputs": ["1"], "outputs": ["1"], "tolerance": 0}, "above 0"),
         ({"inputs": ["1"], "outputs": ["1"], "time_limit_s": "2"}, "time_limit_s is a number"),
         ({"inputs": ["1"], "outputs": ["1"], "checker": "x = 1"}, "no function check"),
-        ({"assert_case": ["assert f()"], "checker": "def check(a, b, c): return 1"}, "judge themselves"),
+        (ASSERTS | {"checker": CHECKER}, "a checker judges outputs; assertions judge themselves"),
+        (ASSERTS | {"tolerance": 1}, "a tolerance judges outputs; assertions judge themselves"),
+        (ASSERTS | {"comparison": "exact"}, "a comparison judges outputs; assertions judge themselves"),
+        (PROGRAM | {"comparison": "close"}, "one of livecodebench, exact, tolerance, checker, found 'close'"),
+        (PROGRAM | {"comparison": "assertions"}, "one of livecodebench, exact, tolerance, checker, found 'assertions'"),
+        (PROGRAM | {"comparison": ["exact"]}, "one of livecodebench, exact, tolerance, checker"),
+        (PROGRAM | {"comparison": ""}, "one of livecodebench, exact, tolerance, checker"),
+        (PROGRAM | {"comparison": "exact", "tolerance": 1}, "comparison is exact, and the key tolerance"),
+        (PROGRAM | {"comparison": "livecodebench", "checker": CHECKER}, "comparison is livecodebench, and the key"),
+        (PROGRAM | {"comparison": "tolerance"}, "the key tolerance is missing"),
+        (PROGRAM | {"comparison": "checker"}, "the key checker is missing"),
+        (PROGRAM | {"tolerance": 1, "checker": CHECKER}, "two rules"),
     ],
 )
 def test_what_is_no_test_is_refused_with_the_reason(value: Any, reason: str) -> None:

@@ -65,6 +65,7 @@ def test_standard_types_arrive_as_they_were() -> None:
         date(2020, 1, 2),
         timedelta(1),
         range(1, 9, 2),
+        slice(1, None, -2),
         defaultdict(list, x=[1]),
         bytearray(b"x"),
         10**5000,

@@ -18,16 +18,19 @@ import signal
 import socket
 import struct
 import sys
+import textwrap
 import threading
 import time
 import traceback
 import types
+from contextlib import suppress
 from functools import cache
 from typing import Any, NoReturn
 
 from . import frames
 from .frames import ANSWER, ASK, VERDICT
-from .peer import Peer, mark_class, solution_serves
+from .objects import solution_serves
+from .peer import Peer, mark_class
 
 PRELUDE = """
 from string import *
@@ -51,10 +54,12 @@ from typing import *
 import string, re, datetime, collections, heapq, bisect, copy, math, random, statistics, itertools, functools, operator
 import io, sys, json
 """
-"""The names that function-call problems take for granted: LeetCode's, as LiveCodeBench gives them."""
+"""The names that solutions take for granted: LeetCode's, as LiveCodeBench puts them before every one, programs too."""
 
 _RECURSION = 50_000
-"""What LiveCodeBench gives function-call problems; a program sets its own, as in plain Python."""
+"""What LiveCodeBench gives every solution."""
+_MODULE = "solution"
+"""Where what is called is loaded. It is not run as a program, so what stands behind a ``__main__`` guard is not run."""
 
 
 def run_program(source: str, leash: socket.socket) -> NoReturn:
@@ -77,10 +82,10 @@ def run_program(source: str, leash: socket.socket) -> NoReturn:
 
 
 def _run_once(source: str) -> tuple[int, dict[str, Any]]:
-    namespace = _main_module()
+    namespace = _module("__main__")
     sys.argv = ["solution.py"]
     try:
-        exec(compile(source, "solution.py", "exec", dont_inherit=True), namespace)
+        exec(_compiled("", source), namespace)
     except SystemExit as end:
         return _exit_code(end.code), namespace
     except BaseException:
@@ -120,6 +125,14 @@ def _wind_up(namespace: dict[str, Any]) -> bool:
     return True
 
 
+_BUILTINS_AT = 2
+"""In ``_Process._look``. They hold the streams, which are new for every run."""
+
+
+def _ids_of_builtins() -> list[int]:
+    return list(map(id, builtins.__dict__.values()))
+
+
 class _Process:
     """What a program could change in its process, and what of it can be put back."""
 
@@ -135,10 +148,9 @@ class _Process:
         return [
             free,
             [(found.st_dev, found.st_ino) for found in map(os.fstat, range(3))],
+            _ids_of_builtins(),
             os.getcwd(),
             dict(os.environ),
-            list(map(id, builtins.__dict__.values())),
-            len(builtins.__dict__),
             set(vars(sys)),
             set(sys.modules),
             [signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)],
@@ -158,6 +170,7 @@ class _Process:
         for fd in range(3):
             os.lseek(fd, 0, os.SEEK_SET)
         open_streams()
+        self._state[_BUILTINS_AT] = _ids_of_builtins()
         sys.path[:] = self._path
         random.setstate(self._random)
         sys.setrecursionlimit(self._recursion)
@@ -178,20 +191,22 @@ def _flush() -> None:
 
 
 def open_streams() -> None:
-    """Fresh text streams over whatever descriptors 0, 1 and 2 now are."""
+    """Fresh text streams over whatever descriptors 0, 1 and 2 now are, under the prelude's names for them too."""
     modes = {"stdin": "r", "stdout": "w", "stderr": "w"}
     for fd, (name, mode) in enumerate(modes.items()):
         errors = "backslashreplace" if name == "stderr" else "surrogateescape"
         stream = open(fd, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
+        setattr(builtins, name, stream)
 
 
-def _main_module() -> dict[str, Any]:
-    main = types.ModuleType("__main__")
-    main.__dict__.update(__builtins__=builtins, __file__="solution.py")
-    sys.modules["__main__"] = main
-    return main.__dict__
+def _module(name: str) -> dict[str, Any]:
+    """The namespace of a new module, to be found by whoever looks for its classes by name."""
+    made = types.ModuleType(name)
+    made.__dict__.update(__builtins__=builtins, __file__="solution.py")
+    sys.modules[name] = sys.modules["__main__"] = made
+    return made.__dict__
 
 
 _BUILTINS = frozenset(dir(builtins))
@@ -203,8 +218,6 @@ def serve_solution(link: socket.socket, prefix: str, source: str) -> NoReturn:
 
     Every case starts from the solution as loaded: one that loads quickly is loaded again, a slow one is forked.
     """
-    sys.setrecursionlimit(_RECURSION)
-    _extend_builtins()
     started = time.perf_counter()
     try:
         solution = _Solution(prefix, source)
@@ -243,20 +256,24 @@ class _Solution:
 
     def load(self, link: socket.socket) -> Peer:
         """Run it in a namespace of its own; what answers for it."""
-        namespace = _main_module()
+        namespace = _module(_MODULE)
         shared = _set_up(namespace, self._prefix)
         exec(self._source, namespace)
         return Peer(link, shared, solution_serves(namespace))
 
 
 def _compiled(prefix: str, source: str) -> types.CodeType:
-    """The solution; where it is but the body of the function that the prefix opens, both together."""
+    """The solution. One that begins indented may be but the body of the function that the prefix opens, so it is read
+    with that before it; or else it is indented as a whole."""
     try:
         return compile(source, "solution.py", "exec", dont_inherit=True)
     except SyntaxError:
-        if not prefix or not source[:1].isspace():
+        if not source[:1].isspace():
             raise
-        return compile(prefix + source, "solution.py", "exec", dont_inherit=True)
+        for other in [prefix + source] * bool(prefix) + [textwrap.dedent(source)]:
+            with suppress(SyntaxError):
+                return compile(other, "solution.py", "exec", dont_inherit=True)
+        raise
 
 
 def _set_up(namespace: dict[str, Any], prefix: str) -> dict[str, type]:
@@ -265,7 +282,7 @@ def _set_up(namespace: dict[str, Any], prefix: str) -> dict[str, type]:
     if prefix:
         exec(compile(prefix, "prefix", "exec", dont_inherit=True), namespace)
     found = {name: value for name, value in namespace.items() if isinstance(value, type)}
-    return {name: value for name, value in found.items() if value.__module__ == "__main__"}
+    return {name: value for name, value in found.items() if value.__module__ == namespace["__name__"]}
 
 
 def _message(error: BaseException) -> str:
@@ -277,14 +294,12 @@ def _message(error: BaseException) -> str:
 
 def run_tests(link: socket.socket, prefix: str, tests: str, entry: str) -> NoReturn:
     """Run a test program against the solution at the other end; the verdict is ours alone to say."""
-    sys.setrecursionlimit(_RECURSION)
-    _extend_builtins()
-    namespace = _main_module()
+    namespace = _module("__main__")
     asked = False
     try:
         shared = _set_up(namespace, prefix)
         known = set(namespace)
-        peer = Peer(link, shared, {"call": _call_back})
+        peer = Peer(link, shared, {"call": _call_back}, tests=True)
         program = compile(tests, "tests", "exec", dont_inherit=True)
         asked = True
         for name in _wanted(tests, known):
@@ -344,8 +359,14 @@ def _extend_builtins() -> None:
 
 
 def preload() -> None:
-    """Import what solutions import, once, so that every fork has it; then keep the collector off all that."""
-    _prelude_names()
+    """Import what solutions import, once, so that every fork has it; then keep the collector off all that.
+
+    And lift two limits of the interpreter: on recursion, and on the digits of an integer in text. How long either may
+    take is the clock's matter here.
+    """
+    sys.setrecursionlimit(_RECURSION)
+    sys.set_int_max_str_digits(0)
+    _extend_builtins()
     for name in ("array", "dataclasses", "decimal", "enum", "fractions", "io", "statistics", "time", "timeit", "queue"):
         __import__(name)
     gc.collect()

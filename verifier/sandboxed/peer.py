@@ -7,31 +7,38 @@ of the solution, an instance, a generator) stays where it is, and the test progr
 A remote object answers questions about itself, so it must not be able to answer the test's: against a plain value it
 is unequal, whatever its ``__eq__`` says, and it has no order and no arithmetic with one. Only an instance that the
 test itself made, by calling what it names like a class, may use its operators: then they are what is tested.
+An instance of a subclass of int, float, str or tuple is a plain value to the test, with its own names beside it.
 """
 
 from __future__ import annotations
 
 import builtins
-import operator
+import dataclasses
+import math
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import frames
 from .frames import ANSWER, ASK
+from .objects import UNARY, Kept
 from .plain import MUTABLE, Packer, Unpacker
 
 MAX_ANSWER = 12_000_000
 """Characters and nodes of one answer together; beyond it nothing is sent."""
 
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
-_UNARY: dict[str, Callable[[Any], Any]] = {
-    "neg": operator.neg,
-    "pos": operator.pos,
-    "abs": operator.abs,
-    "invert": operator.invert,
-}
 _ORDER = ("lt", "le", "gt", "ge")
+
+
+_EXCEPTIONS: dict[str, type[Exception]] = {
+    name: kind
+    for name, kind in [*vars(builtins).items(), ("FrozenInstanceError", dataclasses.FrozenInstanceError)]
+    if isinstance(kind, type)
+    and issubclass(kind, Exception)
+    and not issubclass(kind, (UnicodeError, BaseExceptionGroup))
+}
+"""Those that a word alone can make again."""
 
 
 class RemoteError(Exception):
@@ -39,12 +46,20 @@ class RemoteError(Exception):
 
 
 class Peer:
-    """One end. ``serves`` says which operations the other end may ask for."""
+    """One end. ``serves`` says which operations the other end may ask for; the one that ``tests`` asks for more."""
 
-    def __init__(self, link: socket.socket, shared: dict[str, type], serves: dict[str, Callable[..., Any]]) -> None:
-        self._link, self.shared, self._serves = link, shared, serves
+    def __init__(
+        self,
+        link: socket.socket,
+        shared: dict[str, type],
+        serves: dict[str, Callable[..., Any]],
+        *,
+        tests: bool = False,
+    ) -> None:
+        self._link, self.shared, self._serves, self.tests = link, shared, serves, tests
         self._ours: list[Any] = []
         self._handles: dict[int, int] = {}
+        self._remotes: dict[tuple[int, bool], Remote] = {}
 
     def ask(self, operation: str, *values: Any, limited: bool = True) -> Any:
         """Have the other end do ``operation``; changes it made to mutable arguments are made here too.
@@ -70,38 +85,43 @@ class Peer:
             unpacker = self._unpacker(nodes, True)
             value = self._serves[operation](*unpacker.value(root))
         except BaseException as error:
-            frames.send(self._link, ANSWER, ["raised", type(error).__name__, _words(error)])
+            frames.send(self._link, ANSWER, _raised(error))
             return
-        packer = Packer(self._export, self.shared, budget=MAX_ANSWER)
+        packer = self._packer(MAX_ANSWER)
         try:
             ref = packer.pack(value)
             given = [(index, thing) for index, thing in enumerate(unpacker.objects) if nodes[index][0] in MUTABLE]
             changed = [[index, packer.pack(thing)[0]] for index, thing in given[1:]]  # the first is the argument list
         except BaseException as error:
-            frames.send(self._link, ANSWER, ["raised", type(error).__name__, _words(error)])
+            frames.send(self._link, ANSWER, _raised(error))
             return
         frames.send(self._link, ANSWER, ["value", ref, packer.nodes, changed])
 
     def _take(self, body: Any, sent: list[Any], limited: bool) -> Any:
         if body[0] == "raised":
-            kind = getattr(builtins, body[1], None)
-            honest = isinstance(kind, type) and issubclass(kind, Exception) and kind is not UnicodeDecodeError
-            if honest and not issubclass(kind, UnicodeError):  # type: ignore[arg-type]
-                raise kind(body[2])  # type: ignore[misc]
-            raise RemoteError(f"{body[1]}: {body[2]}")
+            _, name, words, kind = body
+            raise _EXCEPTIONS[kind](words) if kind in _EXCEPTIONS else RemoteError(f"{name}: {words}")
         _, ref, nodes, changed = body
         existing = {theirs: sent[mine] for mine, theirs in changed}
         return self._unpacker(nodes, limited, existing).value(ref)
 
-    def _packer(self) -> Packer:
-        return Packer(self._export, self.shared)
+    def _packer(self, budget: float = math.inf) -> Packer:
+        return Packer(self._export, self.shared, named=self._export_named, budget=budget)
 
     def _unpacker(self, nodes: list[list[Any]], limited: bool, existing: dict[int, Any] | None = None) -> Unpacker:
         return Unpacker(nodes, lambda node: self._import(node, limited), self.shared, existing)
 
+    def _export_named(self, value: Any, content: Any) -> list[Any]:
+        """A number, a text or a tuple of a class of somebody's own: its content is plain, its other names stay."""
+        if isinstance(value, _Named):
+            return self._export(value._leeway_remote)
+        return ["same", content] if self.tests else ["named", [content, self._export(value)]]
+
     def _export(self, value: Any) -> list[Any]:
         if isinstance(value, Remote):
             return ["yours", value._leeway_handle]
+        if type(value) is Kept:
+            value = value.thing
         handle = self._handles.get(id(value))
         if handle is None:
             handle = self._handles[id(value)] = len(self._ours)
@@ -113,8 +133,23 @@ class Peer:
         if tag == "yours":
             return self._ours[body]
         if tag == "mine":
-            return Remote(self, body, limited)
+            return self._remotes.setdefault((body, limited), Remote(self, body, limited))
+        if tag == "named":
+            content, (whose, handle) = body
+            if whose != "mine":
+                raise ValueError("a value with names of ours")
+            made = _NAMED[type(content)](content)
+            object.__setattr__(made, "_leeway_remote", self._import([whose, handle], limited))
+            return made
         raise ValueError(f"no such tag: {str(tag)[:20]}")
+
+
+def _raised(error: BaseException) -> list[Any]:
+    """With the nearest class of exceptions that the other end has, too."""
+    names = [kind.__name__ for kind in type(error).__mro__ if _EXCEPTIONS.get(kind.__name__) is kind]
+    nearest = next(iter(names), "")
+    own = type(error).__name__
+    return ["raised", own, _words(error), nearest if nearest != "Exception" or own == nearest else ""]
 
 
 def _words(error: BaseException) -> str:
@@ -134,7 +169,8 @@ class Remote:
             object.__setattr__(self, "_leeway_" + name, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return _ask(self, self._leeway_class, "call", self, list(args), kwargs)
+        makes = self._leeway_class
+        return _ask(self, makes, "make" if makes else "call", self, list(args), kwargs)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name != "__name__":
@@ -145,13 +181,28 @@ class Remote:
         _ask(self, False, "setattr", self, name, value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Remote) and bool(_ask(self, False, "equal", self, other))
+        if isinstance(other, Remote):
+            return bool(_ask(self, False, "equal", self, other))
+        if self._leeway_limited or not isinstance(other, (list, dict, set)):
+            return False
+        content = _ask(self, False, "content", self)  # plain by now, and compared here
+        return type(content) is list and bool(content) and type(content[0]) is not Remote and content[0] == other
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     def __hash__(self) -> int:
-        return hash(self._leeway_handle)
+        """As the object says, who has no more to say by it than by its equality with another object."""
+        if not self._leeway_peer.tests:
+            return hash(self._leeway_handle)
+        return hash(_ask(self, False, "hash", self))
+
+    def __instancecheck__(self, thing: Any) -> bool:
+        thing = thing._leeway_remote if isinstance(thing, _Named) else thing
+        return type(thing) is Remote and _ask(self, False, "isinstance", thing, self) is True
+
+    def __subclasscheck__(self, cls: Any) -> bool:
+        return type(cls) is Remote and _ask(self, False, "issubclass", cls, self) is True
 
     def __iter__(self) -> Iterator[Any]:
         iterator = _ask(self, False, "iter", self)
@@ -160,6 +211,9 @@ class Remote:
             if ended:
                 return
             yield value
+
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(_ask(self, False, "reversed", self))
 
     def __next__(self) -> Any:
         ended, value = _ask(self, False, "next", self)
@@ -193,6 +247,9 @@ class Remote:
     def __repr__(self) -> str:
         return str(_ask(self, False, "repr", self))
 
+    def __format__(self, form: str) -> str:
+        return str(_ask(self, False, "format", self, form))
+
     def __enter__(self) -> Any:
         return _ask(self, not self._leeway_limited, "call_method", self, "__enter__")
 
@@ -200,12 +257,49 @@ class Remote:
         _ask(self, False, "call_method", self, "__exit__", None, None, None)
 
 
+class _Named:
+    """A plain value of the solution's own class. Its names are the solution's to answer, its value is what it is."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_leeway"):
+            raise AttributeError(name)
+        return getattr(self._leeway_remote, name)
+
+    def __repr__(self) -> str:
+        return repr(self._leeway_remote)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        base: Any = type(self).__mro__[2]
+        return base, (base(self),)  # a copy has the value only
+
+
+class _NamedInt(_Named, int):
+    __str__ = _Named.__repr__
+
+
+class _NamedFloat(_Named, float):
+    __str__ = _Named.__repr__
+
+
+class _NamedStr(_Named, str):
+    pass
+
+
+class _NamedTuple(_Named, tuple):
+    __str__ = _Named.__repr__
+
+
+_NAMED: dict[type, Callable[[Any], Any]] = {int: _NamedInt, float: _NamedFloat, str: _NamedStr, tuple: _NamedTuple}
+
+
 def mark_class(value: Any, name: str) -> Any:
     """``value``, whose calls make instances if the *test's* name for it is spelled like a class. What the solution says
     of itself does not count: a class may take a function's place, and call itself what it likes."""
-    if isinstance(value, Remote) and name[:1].isupper():
-        object.__setattr__(value, "_leeway_class", True)
-    return value
+    if not isinstance(value, Remote) or not name[:1].isupper():
+        return value
+    marked = Remote(value._leeway_peer, value._leeway_handle, value._leeway_limited)
+    object.__setattr__(marked, "_leeway_class", True)
+    return marked
 
 
 def _ask(remote: Remote, makes: bool, operation: str, *values: Any) -> Any:
@@ -227,87 +321,20 @@ def _operators() -> None:
         if name not in _ORDER:
             setattr(Remote, f"__r{name}__", backward)
 
-    def unary(name: str) -> None:
-        def forward(self: Remote) -> Any:
+    def number(name: str, operation: str, *before: str) -> None:
+        def forward(self: Remote, *args: Any) -> Any:
             if self._leeway_limited:
                 raise TypeError(f"a result of the solution is no number: {name}")
-            return _ask(self, True, "unary", name, self)
+            return _ask(self, True, operation, *before, self, *args)
 
         setattr(Remote, f"__{name}__", forward)
 
     for name in (*_BINARY, *_ORDER):
         binary(name)
-    for name in _UNARY:
-        unary(name)
+    for name in UNARY:
+        number(name, "unary", name)
+    number("round", "round")
+    number("divmod", "divmod")
 
 
 _operators()
-
-
-# --- the solution's end ---------------------------------------------------------------------------------------------
-
-
-class _Stranger:
-    """Equal to nothing that is honest."""
-
-
-def _holds_for_all(value: Any) -> bool:
-    return bool(value == _Stranger())
-
-
-def _equal(left: Any, right: Any) -> bool:
-    """The objects' own equality, unless it holds for anything at all."""
-    return type(left) is type(right) and bool(left == right) and not (_holds_for_all(left) or _holds_for_all(right))
-
-
-def _next(iterator: Any) -> tuple[bool, Any]:
-    try:
-        return False, next(iterator)
-    except StopIteration:
-        return True, None
-
-
-def solution_serves(namespace: dict[str, Any]) -> dict[str, Callable[..., Any]]:
-    """What a test program may ask of the solution in ``namespace``."""
-
-    def lookup(expression: str) -> Any:
-        return find(namespace, expression)
-
-    def has(name: str) -> bool:
-        return name in namespace
-
-    def apply(name: str, left: Any, right: Any) -> Any:
-        return getattr(operator, f"__{name}__")(left, right)
-
-    return {
-        "has": has,
-        "lookup": lookup,
-        "call": lambda target, args, kwargs: target(*args, **kwargs),
-        "call_entry": lambda expression, args: find(namespace, expression)(*args),
-        "call_method": lambda target, name, *args: getattr(target, name)(*args),
-        "getattr": getattr,
-        "setattr": setattr,
-        "equal": _equal,
-        "iter": iter,
-        "next": _next,
-        "contains": lambda target, item: item in target,
-        "len": len,
-        "bool": bool,
-        "getitem": operator.getitem,
-        "setitem": operator.setitem,
-        "delitem": operator.delitem,
-        "str": str,
-        "repr": repr,
-        "operator": apply,
-        "unary": lambda name, value: _UNARY[name](value),
-    }
-
-
-def find(namespace: dict[str, Any], expression: str) -> Any:
-    """What ``twoSum``, ``Solution().twoSum`` or a method of ``class Solution`` stands for."""
-    solution = namespace.get("Solution")
-    if isinstance(solution, type) and hasattr(solution, expression):  # the prelude may have another of that name
-        return getattr(solution(), expression)
-    if expression.startswith("Solution().") and solution is None:
-        expression = expression.removeprefix("Solution().")
-    return eval(expression, namespace)

@@ -37,15 +37,17 @@ class Packer:
         opaque: Callable[[Any], list[Any]],
         shared: dict[str, type],
         *,
+        named: Callable[[Any, Any], list[Any]] | None = None,
         nodes: list[list[Any]] | None = None,
         budget: float = math.inf,
     ) -> None:
-        """``nodes`` of another table may come first; references into it stay what they are. More characters and
-        references than ``budget`` raise ``ValueError``."""
+        """``named`` makes the node of an instance of a subclass of int, float, str or tuple, out of it and a reference
+        to its content; without it the content is all. ``nodes`` of another table may come first; references into it
+        stay what they are. More characters and references than ``budget`` raise ``ValueError``."""
         self._budget = budget
         self.nodes: list[list[Any]] = list(nodes or ())
         self.objects: list[Any] = [None] * len(self.nodes)
-        self._opaque, self._shared = opaque, shared
+        self._opaque, self._shared, self._named = opaque, shared, named
         self._index: dict[int, int] = {}
         self._waiting: list[int] = []
 
@@ -91,6 +93,8 @@ class Packer:
             return ["bytes", value.hex()] if self._budget >= 0 else self._ref(None)
         if kind in _BY_TEXT:
             return [kind.__name__, _BY_TEXT[kind](value)]
+        if kind is slice:
+            return ["slice", [self._ref(part) for part in (value.start, value.stop, value.step)]]
         if kind in _DATES:
             return ["date", [kind.__name__, [self._ref(part) for part in _date_parts(value)]]]
         return self._other(value, kind)
@@ -104,7 +108,8 @@ class Packer:
                 return ["same", self._ref(plain)]
         for base, content in _BASES:
             if isinstance(value, base):
-                return ["same", self._ref(content(value))]
+                ref = self._ref(content(value))
+                return ["same", ref] if self._named is None or base not in _FIXED else self._named(value, ref)
         return self._opaque(value)
 
 
@@ -135,6 +140,15 @@ _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (set, lambda value: set(set.__iter__(value))),
     (frozenset, lambda value: frozenset(frozenset.__iter__(value))),
 )
+
+_FIXED = (int, float, str, tuple)
+
+
+def content_of(value: Any) -> Any | None:
+    """The list, dictionary or set that ``value`` is, where it is one of a class of its own; otherwise None."""
+    if type(value) in _SEQUENCES or type(value) in _MAPPINGS:
+        return None
+    return next((content(value) for base, content in _BASES if base not in _FIXED and isinstance(value, base)), None)
 
 
 class Unpacker:
@@ -198,7 +212,16 @@ class Unpacker:
 
     def _parts(self, index: int) -> list[int]:
         tag, body = self.nodes[index]
-        refs = body if tag in ("tuple", "frozenset") else [body] if tag == "same" else body[1] if tag == "date" else []
+        refs = (
+            body
+            if tag in ("tuple", "frozenset", "slice")
+            else [body]
+            if tag == "same"
+            else body[1]
+            if tag == "date"
+            else []
+        )
+        refs = body[:1] if tag == "named" else refs
         return [ref[0] for ref in refs if type(ref) is list]
 
     def _immutable(self, tag: str, body: Any) -> Any:
@@ -207,8 +230,12 @@ class Unpacker:
                 return tuple([self.value(ref) for ref in body])
             case "frozenset":
                 return frozenset([self.value(ref) for ref in body])
+            case "slice":
+                return slice(*[self.value(ref) for ref in body])
             case "same":
                 return self.value(body)
+            case "named":
+                return self._opaque([tag, [self.value(body[0]), body[1]]])
             case "int":
                 return int(body, 16)
             case "float":

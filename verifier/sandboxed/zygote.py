@@ -219,8 +219,12 @@ class _Keeper:
 
     def _reap(self, child: int) -> tuple[int, resource.struct_rusage]:
         """How the child ended. Whatever it left running ends with it."""
+        if not self._isolated:  # before it is reaped: from then on its group's number may be another's
+            os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+            self._end_others(child)
         _, status, usage = os.wait4(child, 0)
-        self._end_others(child)
+        if self._isolated:
+            self._end_others(child)
         return status, usage
 
     def _end_others(self, child: int | None = None) -> None:

@@ -1,0 +1,101 @@
+"""A sandbox that does not start leaves nothing, and one that ends hits nobody else."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+from leeway_rl.common.config import Verifier
+from leeway_rl.common.errors import ConfigError
+from leeway_rl.common.types import VerdictKind
+from leeway_rl.verifier import code_answer, sandbox, sandbox_process
+from leeway_rl.verifier.code_answer import CodeGrader
+from leeway_rl.verifier.sandbox import Limits, Sandbox, SandboxError
+
+from .code_responses import checking, grade, printing
+
+LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
+
+
+def descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise BlockingIOError(11, "no more processes")
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_a_sandbox_that_cannot_start_a_process_leaves_no_descriptor(monkeypatch, isolated: bool) -> None:
+    before = descriptors()
+    monkeypatch.setattr(sandbox_process.subprocess, "Popen", refuse)
+    with pytest.raises(ConfigError, match="no more processes"):
+        Sandbox(isolated=isolated)
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("call", ["pidfd_open", "pipe"])
+def test_a_start_that_fails_half_way_leaves_no_process_and_no_descriptor(monkeypatch, call: str) -> None:
+    before, works, calls = descriptors(), getattr(os, call), iter(range(9))
+    # The second one: for the zygote, or the pipe that tells it to go on.
+    monkeypatch.setattr(sandbox_process.os, call, lambda *args: works(*args) if next(calls) == 0 else refuse())
+    with pytest.raises(ConfigError, match="no more processes"):
+        Sandbox()
+    assert descriptors() == before
+    assert [child for child in psutil.Process().children(recursive=True) if "bwrap" in child.name()] == []
+
+
+def test_a_job_without_a_socket_leaves_no_folder(monkeypatch, tmp_path) -> None:
+    box = Sandbox(isolated=False)
+    monkeypatch.setattr(sandbox.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sandbox.socket, "socketpair", refuse)
+    with pytest.raises(SandboxError, match="no more processes"), box.job(Limits(memory_bytes=1 << 30)):
+        pass
+    monkeypatch.undo()
+    monkeypatch.setattr(sandbox.tempfile, "tempdir", str(tmp_path))
+    box.kill()
+    with pytest.raises(SandboxError), box.job(Limits(memory_bytes=1 << 30)):
+        pass
+    box.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_room_that_is_not_to_be_had_gives_back_the_first(monkeypatch) -> None:
+    grader = CodeGrader(Verifier())
+    tests = checking("assert candidate() == 1")
+    assert grade(grader, "def f(): return 1", tests).kind is VerdictKind.CORRECT
+    before = descriptors()
+    judges, works = grader._judges.sandbox(), Sandbox.job
+
+    def job(self: Sandbox, limits: Limits):
+        return refuse() if self is judges else works(self, limits)
+
+    monkeypatch.setattr(code_answer.Sandbox, "job", job)
+    verdict = grade(grader, "def f(): return 1", tests)
+    assert (verdict.kind, "no more processes" in verdict.reason) == (VerdictKind.ERROR, True)
+    assert descriptors() == before
+    assert grade(grader, "print(1)", printing("1")).kind is VerdictKind.CORRECT
+    grader.close()
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or not os.access(LAST_PID, os.W_OK), reason="process ids can be chosen by root only"
+)
+def test_a_process_with_the_number_of_a_zygote_that_is_gone_lives_on() -> None:
+    box = Sandbox()
+    psutil.Process(box.zygote).kill()
+    box._process._process.wait()
+    for _ in range(200):  # others start processes, too
+        LAST_PID.write_text(str(box.zygote - 1))
+        bystander = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        if bystander.pid == box.zygote:
+            break
+        bystander.kill()
+        bystander.communicate()
+    else:
+        pytest.skip("the number could not be had")
+    box.kill()
+    box.close()
+    out, _ = bystander.communicate(b"alive")
+    assert (out, bystander.returncode) == (b"alive", 0)

@@ -1,0 +1,153 @@
+"""The processes of one sandbox, started and ended from outside: bubblewrap, and the zygote behind it.
+
+All that is done to the zygote goes by handles of the kernel's, never by its number. bubblewrap may have reaped it, and
+then its number may be anybody's; as root we could hit anybody with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO
+
+
+class SandboxProcess:
+    """What runs, and how to end it. ``kill`` is safe from any thread; ``close`` is its owner's."""
+
+    def __init__(self, process: subprocess.Popen[bytes], handles: list[int], zygote: int) -> None:
+        self._process, self._handles = process, handles
+        self._ending = threading.Lock()  # between a kill and giving back the handles that it goes by
+        self.zygote = zygote
+        """Process id, to look at."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the outermost process is there."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """Only the signal."""
+        with self._ending:
+            for handle in self._handles:
+                with suppress(ProcessLookupError, PermissionError):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill, reap, give back the handles."""
+        self.kill()
+        self._process.wait()
+        with self._ending:
+            while self._handles:
+                os.close(self._handles.pop())
+
+
+def start_bare(
+    command: Sequence[str], environment: Mapping[str, str], control: int, errors: IO[bytes]
+) -> SandboxProcess:
+    """The zygote without any wall. Raises ``OSError``."""
+    process = _popen(command, [control], environment, errors)
+    with _ended_on_failure(process):
+        return SandboxProcess(process, [os.pidfd_open(process.pid)], process.pid)
+
+
+def start_walled(wall: Sequence[str], command: Sequence[str], control: int, errors: IO[bytes]) -> SandboxProcess:
+    """bubblewrap with the arguments ``wall``, and ``command`` in it. Raises ``OSError`` or ``ValueError``."""
+    as_root = os.getuid() == 0
+    with ExitStack() as theirs, ExitStack() as ours:
+        info, info_out = _pipe(reader=ours, writer=theirs)
+        go_in, go = _pipe(reader=theirs, writer=ours)
+        words = [*wall, "--info-fd", str(info_out)]
+        if as_root:
+            words += ["--userns-block-fd", str(go_in), "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        process = _popen([*words, *command], [control, info_out, go_in], {}, errors)
+        theirs.close()
+        with _ended_on_failure(process), ExitStack() as undo:
+            handles = [os.pidfd_open(process.pid)]
+            undo.callback(os.close, handles[0])
+            zygote = int(json.loads(_until_brace(info))["child-pid"])
+            handles.append(os.pidfd_open(zygote))
+            undo.callback(os.close, handles[1])
+            with _process_folder(zygote, parent=process.pid) as folder:
+                if as_root:
+                    _map_to_nobody(folder)
+                    os.write(go, b"x")
+                # Where memory runs out machine-wide, the kernel is to take a solution, not the verifier.
+                _write_there(folder, "oom_score_adj", "800")
+            undo.pop_all()
+        return SandboxProcess(process, handles, zygote)
+
+
+def _popen(
+    command: Sequence[str], fds: Sequence[int], environment: Mapping[str, str], errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        pass_fds=fds,
+        env=environment,
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+    )
+
+
+def _pipe(*, reader: ExitStack, writer: ExitStack) -> tuple[int, int]:
+    """A pipe; each end is closed with its stack."""
+    ends = os.pipe()
+    for stack, end in zip((reader, writer), ends, strict=True):
+        stack.callback(os.close, end)
+    return ends
+
+
+@contextmanager
+def _ended_on_failure(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Our own child: until we reap it, its number is its own."""
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+
+
+@contextmanager
+def _process_folder(pid: int, parent: int) -> Iterator[int]:
+    """A descriptor of /proc/PID. It stays with this process: once that is gone, nothing opens in it any more. Raises
+    ``OSError`` where the process is no child of ``parent``: then the number has passed to another."""
+    folder = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with open(_there(folder, "stat", os.O_RDONLY), "rb") as stat:
+            found = int(stat.read().rpartition(b")")[2].split()[1])
+        if found != parent:
+            raise ProcessLookupError(f"process {pid} is a child of {found}, not of the wall's {parent}")
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _there(folder: int, name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_CLOEXEC, dir_fd=folder)
+
+
+def _write_there(folder: int, name: str, text: str) -> None:
+    with open(_there(folder, name, os.O_WRONLY), "w") as file:
+        file.write(text)
+
+
+def _until_brace(info: int) -> bytes:
+    """bubblewrap's report on itself, one JSON object."""
+    data = b""
+    while (piece := os.read(info, 4096)) and b"}" not in data + piece:
+        data += piece
+    return data + piece
+
+
+def _map_to_nobody(folder: int) -> None:
+    """Give the namespace two users: root to set it up, and one that is nobody outside to run things."""
+    for kind in ("uid_map", "gid_map"):
+        _write_there(folder, kind, "0 0 1\n1 65534 1\n")

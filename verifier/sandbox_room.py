@@ -1,0 +1,41 @@
+"""A sandbox that is kept warm for one thread, and replaced when it is gone."""
+
+from __future__ import annotations
+
+from ..common.config import Verifier
+from .sandbox import Sandbox, SandboxError
+
+
+class SandboxRoom:
+    """Starts a sandbox when it is first needed. One thread uses it; ``kill`` is safe from any."""
+
+    def __init__(self, settings: Verifier, *, packages: str = "", preload: tuple[str, ...] = ()) -> None:
+        """``packages`` and ``preload`` as of ``Sandbox``."""
+        self._isolated = not settings.allow_unsandboxed
+        self._packages, self._preload = packages, preload
+        self._sandbox: Sandbox | None = None
+        self._closed = False
+
+    def sandbox(self) -> Sandbox:
+        """One that lives. ``ConfigError`` where there can be none, ``SandboxError`` after ``close`` or ``kill``."""
+        if self._sandbox is not None and not self._sandbox.alive:
+            self._sandbox.close()
+            self._sandbox = None
+        if self._closed:
+            raise SandboxError("the grader is closed")
+        if self._sandbox is None:
+            self._sandbox = Sandbox(isolated=self._isolated, packages=self._packages, preload=self._preload)
+        return self._sandbox
+
+    def kill(self) -> None:
+        """End it from another thread, for good."""
+        self._closed = True
+        if (sandbox := self._sandbox) is not None:
+            sandbox.kill()
+
+    def close(self) -> None:
+        """End it for good and give back what it held."""
+        self._closed = True
+        if self._sandbox is not None:
+            self._sandbox.close()
+            self._sandbox = None
