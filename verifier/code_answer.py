@@ -21,6 +21,7 @@ from .code_compare import Comparison, same_output, same_value
 from .code_fences import extract_solution
 from .code_tests import AssertionTest, CallTest, CodeTests, ProgramTest, parse_tests
 from .sandbox import Garbled, Job, Limits, OutOfMemory, Overrun, Sandbox, SandboxError, usable_memory
+from .sandbox_room import SandboxRoom
 from .sandboxed.frames import ANSWER, ASK, CASE, ENDED, FAILED, GONE, PROGRAM, SERVE, VERDICT, pack
 from .sandboxed.plain import Packer
 

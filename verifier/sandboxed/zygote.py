@@ -53,8 +53,9 @@ def main(control_fd: int, isolated: bool, packages: str, preload: list[str]) -> 
     for name in [name for name in sys.modules if name.split(".")[0] == __package__]:
         del sys.modules[name]  # loaded, and no solution's to import
     if preload:
-        _import(packages, preload, isolated)
-    children.preload()
+        _import(packages, preload, isolated)  # and the interpreter stays as those modules expect it
+    else:
+        children.preload()
     children.open_streams()
     if isolated:
         _system_call_filter()
@@ -85,6 +86,8 @@ def _import(packages: str, preload: list[str], isolated: bool) -> None:
         __import__(name)
     if isolated:
         _checked("umount2", _libc.umount2(JOB.encode(), _MNT_DETACH))
+    gc.collect()
+    gc.freeze()
 
 
 class _Keeper:
