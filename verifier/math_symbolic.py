@@ -1,0 +1,129 @@
+"""Asks Math-Verify whether an answer is a gold (report 7.1, steps 2 to 4), where it can be asked at all.
+
+Math-Verify parses with a grammar that looks far ahead and hands the rest to a computer algebra system: nested brackets,
+towers of powers, factorials of factorials take it minutes. ``readable`` refuses those by their shape, before the parse;
+its bounds are far above what an answer needs. What is left is for a process that can be killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import Any
+
+from .math_prose import without
+from .math_work import SYMBOLIC_STEPS, spend
+
+CLOSE = 1e-5
+"""Decimals nearer than this, relatively, may be the same number rounded: Math-Verify decides (six decimals)."""
+
+MAX_CHARS = 2_000
+_MAX_DEPTH = 9
+_MAX_TOWER = 4
+_MAX_COMMANDS = 250
+_MAX_OPERATORS = 6
+_OPERATOR = re.compile(r"\\(?:sum|prod|i?i?nt|lim)(?![a-z])")
+_TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|[\^_({\[)}\]!|]|[^\\\s]", re.DOTALL)
+_RUN = re.compile(
+    r"(\\[a-zA-Z]{1,30})\s*+(?:\1\s*+){3}"  # \log\log\log\log
+    r"|!\s*+!\s*+!"
+    r"|(?:\^\s*+(?:\{[^{}]{0,40}\}|\\[a-zA-Z]{1,12}|[^{}\\\s])\s*+){3}"  # 2^2^2^2, a double superscript to TeX
+    r"|(?:[-+]\s*+){6}|(?:[|_^]\s*+){5}|(?:[<>=]\s*+){5}"
+)
+
+
+@lru_cache(maxsize=1024)
+def readable(text: str) -> bool:
+    """Whether Math-Verify comes to an end with ``text`` in time, by its length and nesting."""
+    if len(text) > MAX_CHARS or text.count("\\") > _MAX_COMMANDS or _RUN.search(text):
+        return False
+    if len(_OPERATOR.findall(text)) > _MAX_OPERATORS:
+        return False
+    towers: list[bool] = []  # for each open bracket, whether it is an exponent
+    before = ""
+    for token in _TOKEN.findall(text):
+        if token in "([{" or token == "\\{":
+            towers.append(before in ("^", "_"))
+            if len(towers) > _MAX_DEPTH or sum(towers) > _MAX_TOWER:
+                return False
+        elif (token in ")]}" or token == "\\}") and towers:
+            towers.pop()
+        before = token
+    return True
+
+
+@lru_cache(maxsize=4096)  # the responses of a group tend to repeat a few answers
+def equal(answer: str, gold: str, boxed: bool) -> bool:
+    """Steps 2 to 4 for one gold. An answer Math-Verify cannot read differs from every gold, as with Math-Verify.
+
+    Where ``boxed`` is false the answer is prose, and Math-Verify looks for a formula in it.
+    """
+    if not boxed:
+        answer = without(answer, lambda formula: not readable(formula))
+    if not (readable(gold) and (readable(answer) or not boxed)):
+        return False
+    spend(SYMBOLIC_STEPS + 100 * len(answer))
+    parse, verify = math_verify_functions()
+    parsed = parse(f"\\boxed{{{answer}}}" if boxed else answer, parsing_timeout=None)
+    if parsed and isinstance(parsed[-1], str) and parsed[-1].strip() == gold:
+        return True
+    theirs = _parsed_gold(gold)
+    if "%" not in answer + gold and theirs and parsed and _apart(theirs[0], parsed[0]):
+        return False
+    return verify(theirs, parsed, timeout_seconds=None)
+
+
+def _apart(gold: Any, answer: Any) -> bool:
+    """Whether two parsed expressions plainly differ where one can put numbers in: relatively, at 30 digits.
+
+    Most differences are found here, at a fraction of what proving them costs Math-Verify; and its "same" is not to be
+    had where they differ, for it rounds to six decimals and chops what is small. Two equations differ where they do not
+    vanish together: to Math-Verify all equations without a real solution are equal.
+    """
+    from sympy import Eq, Expr, Float, N, Rational, Symbol
+
+    def at(expression: Any, letters: list[Any], point: int) -> Any:
+        values = {letter: Rational(7 * number + 5 * point + 2, 13) for number, letter in enumerate(letters, start=1)}
+        return N(expression.doit().subs(values), 30)
+
+    def side_by_side(equation: Any, point: int) -> Any:
+        return at(equation.lhs - equation.rhs, sorted(equation.free_symbols, key=str), point)
+
+    try:
+        if isinstance(gold, Eq) and isinstance(answer, Eq):
+            (a, b), (c, d) = [(side_by_side(gold, point), side_by_side(answer, point)) for point in (1, 2)]
+            return not abs(a * d - b * c) <= 1e-9 * abs(a * d)
+        if not (isinstance(gold, Expr) and isinstance(answer, Expr)):
+            return False
+        if gold.free_symbols != answer.free_symbols and (isinstance(gold, Symbol) or isinstance(answer, Symbol)):
+            return False  # to Math-Verify the letter "even" is e*v*e*n
+        letters = sorted(gold.free_symbols | answer.free_symbols, key=str)
+        theirs, mine = at(gold, letters, 1), at(answer, letters, 1)
+        tolerance = CLOSE if gold.has(Float) or answer.has(Float) else 1e-12
+        return bool(abs(theirs - mine) > tolerance * max(abs(theirs), abs(mine)))
+    except (TypeError, ValueError, ArithmeticError, AttributeError):
+        return isinstance(gold, Eq) and isinstance(answer, Eq)  # no number to look at: ∞, sets, matrices
+
+
+@lru_cache(maxsize=1024)
+def _parsed_gold(gold: str) -> list[Any]:
+    parse, _ = math_verify_functions()
+    return parse(f"\\boxed{{{gold}}}", parsing_timeout=None)
+
+
+@cache
+def math_verify_functions() -> tuple[Callable[..., list[Any]], Callable[..., bool]]:
+    """``parse`` and ``verify``: most of a second to import, and the parent of a pool never needs them."""
+    import math_verify
+
+    # Its own timeouts stay off: they look like "wrong", apply to each of N x M comparisons, and cancel any alarm
+    # already set. It warns about that once.
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
+    return math_verify.parse, math_verify.verify
+
+
+def warm_up() -> None:
+    """Pay for the import of Math-Verify, and for what it builds on first use, before the first clock starts."""
+    equal(r"\frac{1}{2}", "0.5", True)
