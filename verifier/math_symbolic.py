@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
@@ -19,39 +20,62 @@ from .math_work import SYMBOLIC_STEPS, spend
 CLOSE = 1e-5
 """Decimals nearer than this, relatively, may be the same number rounded: Math-Verify decides (six decimals)."""
 
-MAX_CHARS = 2_000
+MAX_CHARS = 1_500
 _MAX_DEPTH = 9
 _MAX_TOWER = 4
-_MAX_COMMANDS = 250
-_MAX_OPERATORS = 6
-_OPERATOR = re.compile(r"\\(?:sum|prod|i?i?nt|lim)(?![a-z])")
-_TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|[\^_({\[)}\]!|]|[^\\\s]", re.DOTALL)
+_MAX_OF = {
+    "command": 250,
+    "bracket": 150,
+    "product of brackets": 25,
+    "function": 25,
+    "big operator": 6,
+    "union": 20,
+    "percent": 20,
+    "equality": 25,
+    "relation": 10,
+    "factorial": 25,
+    "bar": 40,
+}
+"""How many of each a text may hold."""
+_TOKEN = re.compile(
+    r"(?P<function>\\(?:sin|cos|tan|cot|sec|csc|arc[a-z]{3}|log|ln|exp|floor|lfloor|lceil|gcd|max|min)(?![a-z]))"
+    r"|(?P<big_operator>\\(?:sum|prod|i?i?int|lim)(?![a-z]))|(?P<union>\\(?:cup|cap|setminus)(?![a-z]))"
+    r"|(?P<relation>\\(?:leq?|geq?|neq?|in)(?![a-z])|[<>])"
+    r"|(?P<open>\\\{|[(\[{])|(?P<close>\\\}|[)\]}])|(?P<percent>\\?%)|(?P<bar>\\\||\|)|(?P<command>\\(?:[a-zA-Z]++|.))"
+    r"|(?P<equality>=)|(?P<factorial>!)|(?P<raised>[\^_])|\S",
+    re.DOTALL,
+)
+_ATOM = r"(?:\{[^{}]{0,40}+\}|\\[a-zA-Z]{1,12}+|[^{}\\\s])"
 _RUN = re.compile(
-    r"(\\[a-zA-Z]{1,30})\s*+(?:\1\s*+){3}"  # \log\log\log\log
+    r"(\\[a-zA-Z]{1,30}+)\s*+(?:\1(?![a-zA-Z])\s*+){3}"  # \log\log\log\log
     r"|!\s*+!\s*+!"
-    r"|(?:\^\s*+(?:\{[^{}]{0,40}\}|\\[a-zA-Z]{1,12}|[^{}\\\s])\s*+){3}"  # 2^2^2^2, a double superscript to TeX
+    rf"|(?:[\^_]\s*+{_ATOM}\s*+){{4}}"  # 2^2^2^2^2, which is an error to TeX
     r"|(?:[-+]\s*+){6}|(?:[|_^]\s*+){5}|(?:[<>=]\s*+){5}"
 )
 
 
 @lru_cache(maxsize=1024)
 def readable(text: str) -> bool:
-    """Whether Math-Verify comes to an end with ``text`` in time, by its length and nesting."""
-    if len(text) > MAX_CHARS or text.count("\\") > _MAX_COMMANDS or _RUN.search(text):
+    """Whether Math-Verify comes to an end with ``text`` in time, by its length, its nesting and what it repeats."""
+    if len(text) > MAX_CHARS or _RUN.search(text):
         return False
-    if len(_OPERATOR.findall(text)) > _MAX_OPERATORS:
-        return False
-    towers: list[bool] = []  # for each open bracket, whether it is an exponent
+    met: Counter[str] = Counter()
+    towers: list[bool] = []  # for each open bracket, whether it is raised or lowered
     before = ""
-    for token in _TOKEN.findall(text):
-        if token in "([{" or token == "\\{":
-            towers.append(before in ("^", "_"))
+    for token in _TOKEN.finditer(text):
+        kind = token.lastgroup or ""
+        if kind == "open":
+            met["bracket"] += 1
+            met["product of brackets"] += before == "close"
+            towers.append(before == "raised")
             if len(towers) > _MAX_DEPTH or sum(towers) > _MAX_TOWER:
                 return False
-        elif (token in ")]}" or token == "\\}") and towers:
+        elif kind == "close" and towers:
             towers.pop()
-        before = token
-    return True
+        elif kind:
+            met[kind.replace("_", " ")] += 1
+        before = kind
+    return all(met[kind] <= most for kind, most in _MAX_OF.items())
 
 
 @lru_cache(maxsize=4096)  # the responses of a group tend to repeat a few answers
