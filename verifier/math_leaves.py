@@ -177,7 +177,8 @@ def _scaled(value: str, unit: math_units.Unit) -> str:
 @lru_cache(maxsize=2048)
 def _plain(text: str) -> str:
     """One value in the spelling that exact arithmetic and Math-Verify read."""
-    text = _SCIENTIFIC.sub(r"\1\\cdot 10^{\2}", text) if _SCIENTIFIC.fullmatch(text) else text
+    if (scientific := _SCIENTIFIC.fullmatch(text)) is not None:
+        text = rf"{scientific[1]}\cdot 10^{{{scientific[2]}}}"
     text = _REPEATING.sub(_repeating, text)
     text = _MIXED.sub(
         lambda found: rf"{found[1]}{found[2]}\frac{{{found[3] or found[5]}}}{{{found[4] or found[6]}}}", text

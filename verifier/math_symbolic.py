@@ -14,15 +14,17 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
-from .math_prose import without
+from .math_prose import is_prose, without
 from .math_work import SYMBOLIC_STEPS, spend
 
 CLOSE = 1e-5
 """Decimals nearer than this, relatively, may be the same number rounded: Math-Verify decides (six decimals)."""
 
 MAX_CHARS = 1_500
+MAX_PROSE_CHARS = 10_000
 _MAX_DEPTH = 9
 _MAX_TOWER = 4
+_MAX_FUNCTIONS_IN_TERM = 5
 _MAX_OF = {
     "command": 250,
     "bracket": 150,
@@ -34,18 +36,20 @@ _MAX_OF = {
     "equality": 25,
     "relation": 10,
     "factorial": 25,
-    "bar": 40,
+    "bar": 16,
+    "letter": 120,
 }
 """How many of each a text may hold."""
 _TOKEN = re.compile(
-    r"(?P<function>\\(?:sin|cos|tan|cot|sec|csc|arc[a-z]{3}|log|ln|exp|floor|lfloor|lceil|gcd|max|min)(?![a-z]))"
+    r"(?P<function>\\(?:sin|cos|tan|cot|sec|csc|arc[a-z]{3}|log|ln|exp|floor|lfloor|lceil|gcd|max|min))"
     r"|(?P<big_operator>\\(?:sum|prod|i?i?int|lim)(?![a-z]))|(?P<union>\\(?:cup|cap|setminus)(?![a-z]))"
     r"|(?P<relation>\\(?:leq?|geq?|neq?|in)(?![a-z])|[<>])"
     r"|(?P<open>\\\{|[(\[{])|(?P<close>\\\}|[)\]}])|(?P<percent>\\?%)|(?P<bar>\\\||\|)|(?P<command>\\(?:[a-zA-Z]++|.))"
-    r"|(?P<equality>=)|(?P<factorial>!)|(?P<raised>[\^_])|\S",
+    r"|(?P<equality>=)|(?P<factorial>!)|(?P<raised>[\^_])|(?P<letter>[a-zA-Z])|\S",
     re.DOTALL,
 )
-_ATOM = r"(?:\{[^{}]{0,40}+\}|\\[a-zA-Z]{1,12}+|[^{}\\\s])"
+_WORD = re.compile(r"[a-zA-Z]{2,}")
+_ATOM = r"(?:\{[^{}]{0,40}+\}|\\[a-zA-Z]{1,12}+|\d[\d,]*+|[^{}\\\s])"
 _RUN = re.compile(
     r"(\\[a-zA-Z]{1,30}+)\s*+(?:\1(?![a-zA-Z])\s*+){3}"  # \log\log\log\log
     r"|!\s*+!\s*+!"
@@ -57,9 +61,19 @@ _RUN = re.compile(
 @lru_cache(maxsize=1024)
 def readable(text: str) -> bool:
     """Whether Math-Verify comes to an end with ``text`` in time, by its length, its nesting and what it repeats."""
-    if len(text) > MAX_CHARS or _RUN.search(text):
+    return len(text) <= MAX_CHARS and _simple(text)
+
+
+def _readable_prose(text: str) -> bool:
+    """The same for a text around formulas, which Math-Verify takes one by one: they are no part of ``text``."""
+    return len(text) <= MAX_PROSE_CHARS and _simple(_WORD.sub("", text))
+
+
+def _simple(text: str) -> bool:
+    if _RUN.search(text):
         return False
     met: Counter[str] = Counter()
+    in_term = 0  # functions whose argument has no brackets, and may be all that follows
     towers: list[bool] = []  # for each open bracket, whether it is raised or lowered
     before = ""
     for token in _TOKEN.finditer(text):
@@ -73,7 +87,11 @@ def readable(text: str) -> bool:
         elif kind == "close" and towers:
             towers.pop()
         elif kind:
+            in_term += kind == "function" and not text.startswith(("(", "{", "\\left("), token.end())
+            if in_term > _MAX_FUNCTIONS_IN_TERM:
+                return False
             met[kind.replace("_", " ")] += 1
+        in_term = 0 if token[0] in "+-=,;&<>" else in_term
         before = kind
     return all(met[kind] <= most for kind, most in _MAX_OF.items())
 
@@ -84,11 +102,21 @@ def equal(answer: str, gold: str, boxed: bool) -> bool:
 
     Where ``boxed`` is false the answer is prose, and Math-Verify looks for a formula in it.
     """
-    if not boxed:
-        answer = without(answer, lambda formula: not readable(formula))
-    if not (readable(gold) and (readable(answer) or not boxed)):
+    mine, theirs = _askable(answer, prose=not boxed), _askable(gold)
+    if mine is None or theirs is None:
         return False
-    spend(SYMBOLIC_STEPS + 100 * len(answer))
+    spend(SYMBOLIC_STEPS + 100 * len(mine))
+    return _asked(mine, theirs, boxed)
+
+
+def _askable(text: str, *, prose: bool = False) -> str | None:
+    """What Math-Verify may be asked about ``text``: all of it, or a text in sentences without what is not readable."""
+    if not (prose or is_prose(text)):
+        return text if readable(text) else None
+    return without(text, lambda formula: not readable(formula)) if _readable_prose(without(text, bool)) else None
+
+
+def _asked(answer: str, gold: str, boxed: bool) -> bool:
     parse, verify = math_verify_functions()
     parsed = parse(f"\\boxed{{{answer}}}" if boxed else answer, parsing_timeout=None)
     if parsed and isinstance(parsed[-1], str) and parsed[-1].strip() == gold:
