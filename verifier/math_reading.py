@@ -204,6 +204,7 @@ _CALLED = re.compile(
     r"\s*+\}?(?:_(?:\w|\{\w++\})|'|\^\{\(?-?\w\)?\}|\s)*+(?=[(\[])"
 )
 _OF_EVENTS = frozenset(["P", "E", "Pr", "Var", "Cov", "\\Pr"])
+_INNER_CALL = re.compile(r"[fghFGH](?=\()")
 _EVENT = re.compile(r"[A-Z=|<>≤≥≠]")
 
 
@@ -225,7 +226,7 @@ def _is_call(left: str) -> bool:
     argument = left[head.end() + 1 : -1].strip()
     if head["name"] in _OF_EVENTS and _EVENT.search(argument):
         return True
-    return argument != "" and not _LETTER.search(_COMMAND.sub("", argument))
+    return argument != "" and not _LETTER.search(_COMMAND.sub("", _INNER_CALL.sub("", argument)))
 
 
 _COMMAND = re.compile(r"\\[a-zA-Z]+")

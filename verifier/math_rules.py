@@ -68,6 +68,8 @@ def _same(answer: Reading, gold: Reading, leaf: LeafTest) -> Truth:
             if [len(row) for row in answer.rows] != [len(row) for row in gold.rows]:
                 return False
             return _in_order([cell for row in answer.rows for cell in row], [c for row in gold.rows for c in row], leaf)
+        case (Matrix(), Several() | Union()) | (Several() | Union(), Matrix()):
+            return False
         case Several(), Leaf():
             return None if "±" in gold.text else all_of(_same(item, gold, leaf) for item in answer.items)
         case Leaf(), Several():

@@ -25,6 +25,8 @@ MAX_PROSE_CHARS = 10_000
 _MAX_DEPTH = 9
 _MAX_TOWER = 4
 _MAX_FUNCTIONS_IN_TERM = 5
+_MAX_OPERAND = 80
+"""Tokens behind such a function, or behind a sum or an integral."""
 _MAX_OF = {
     "command": 250,
     "bracket": 150,
@@ -52,7 +54,7 @@ _WORD = re.compile(r"[a-zA-Z]{2,}")
 _ATOM = r"(?:\{[^{}]{0,40}+\}|\\[a-zA-Z]{1,12}+|\d[\d,]*+|[^{}\\\s])"
 _RUN = re.compile(
     r"(\\[a-zA-Z]{1,30}+)\s*+(?:\1(?![a-zA-Z])\s*+){3}"  # \log\log\log\log
-    r"|!\s*+!\s*+!"
+    r"|!\s*+!\s*+!|\d[\d,.]{5,}+\s*+[!}]?\s*+!"
     rf"|(?:[\^_]\s*+{_ATOM}\s*+){{4}}"  # 2^2^2^2^2, which is an error to TeX
     r"|(?:[-+]\s*+){6}|(?:[|_^]\s*+){5}|(?:[<>=]\s*+){5}"
 )
@@ -73,8 +75,8 @@ def _simple(text: str) -> bool:
     if _RUN.search(text):
         return False
     met: Counter[str] = Counter()
-    in_term = 0  # functions whose argument has no brackets, and may be all that follows
     towers: list[bool] = []  # for each open bracket, whether it is raised or lowered
+    functions = operand = 0  # in one term: functions without brackets, which may take all that follows
     before = ""
     for token in _TOKEN.finditer(text):
         kind = token.lastgroup or ""
@@ -87,11 +89,13 @@ def _simple(text: str) -> bool:
         elif kind == "close" and towers:
             towers.pop()
         elif kind:
-            in_term += kind == "function" and not text.startswith(("(", "{", "\\left("), token.end())
-            if in_term > _MAX_FUNCTIONS_IN_TERM:
-                return False
+            functions += kind == "function" and not text.startswith(("(", "{", "\\left("), token.end())
             met[kind.replace("_", " ")] += 1
-        in_term = 0 if token[0] in "+-=,;&<>" else in_term
+        operand += functions > 0 or met["big operator"] > 0
+        if functions > _MAX_FUNCTIONS_IN_TERM or operand > _MAX_OPERAND:
+            return False
+        if token[0] in "+-=,;&<>" and not met["big operator"]:
+            functions = operand = 0
         before = kind
     return all(met[kind] <= most for kind, most in _MAX_OF.items())
 

@@ -50,7 +50,7 @@ _DOLLARS = re.compile(r"(?<=[\d}])\s*+\\\$(?!\d)")
 _ASCII = re.compile(r"<=|>=|!=|=<|\.\.\.+|\*\*")
 _ASCII_SIGNS = {"<=": "≤", "=<": "≤", ">=": "≥", "!=": "≠", "**": "^"}
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
-_WHOLE_TEXT = re.compile(r"\\text\s*+\{([^{}\\]*+)\}")
+_WHOLE_TEXT = re.compile(r"\\text\s*+\{([^{}]*+)\}")
 _NUMBER_AND_REST = re.compile(r"\s*+([-+]?\d[\d.,/:]*+)\s*+(%?)\s*+([A-Za-z][A-Za-z/ ^\d.]*+)?")
 _LETTER = re.compile("[A-Za-z]")
 _LONG_WORD = re.compile(r"[A-Za-z]{2,}")
@@ -89,12 +89,13 @@ def _number_in_text(text: str) -> str:
     whole = _WHOLE_TEXT.fullmatch(text.strip())
     if whole is None or not any(map(str.isdigit, whole[1])):
         return text
-    words = set(_LONG_WORD.findall(whole[1]))
-    if all(word in ("and", "or") or math_units.unit(word) for word in words) and (
-        words or not _LETTER.search(whole[1])
-    ):
-        return whole[1]
-    number = _NUMBER_AND_REST.fullmatch(whole[1].rstrip(". "))
+    said = _SPACE.sub(" ", whole[1])
+    if "\\" in said:
+        return text
+    words = set(_LONG_WORD.findall(said))
+    if all(word in ("and", "or") or math_units.unit(word) for word in words) and (words or not _LETTER.search(said)):
+        return said
+    number = _NUMBER_AND_REST.fullmatch(said.rstrip(". "))
     if number is not None:
         return number[1] + number[2] + (rf"\text{{ {number[3]}}}" if number[3] else "")
     return text
