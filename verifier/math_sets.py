@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from . import math_exact, math_polynomials
 from .math_shapes import NAME, Group, Leaf, Reading, Several, Union, split
 from .math_tidy import AND, OR, tex
+from .math_work import spend
 
 Shape = Callable[[str], Reading]
 """Reads the text behind ``x ∈``."""
@@ -180,6 +181,7 @@ def _intersection(sets: list[list[Group]]) -> list[Group]:
 def _overlap(left: Group, right: Group) -> Group | None:
     if left.name != right.name:
         raise _Unordered
+    spend(60)
     lower = _compare(_end(left.items[0]), _end(right.items[0]))
     upper = _compare(_end(left.items[1]), _end(right.items[1]))
     low, high = left if lower > 0 else right, left if upper < 0 else right

@@ -1,0 +1,220 @@
+"""Forms that answers come in, both ways: what is the same, and what only looks so."""
+
+import pytest
+from leeway_rl.common.types import VerdictKind
+from leeway_rl.verifier.math_answer import grade_math
+
+SAME = {
+    "relations joined by words": [
+        (r"(-\infty,2)\cup(3,\infty)", r"x<2 \text{ or } x>3"),
+        (r"x<2 \text{ or } x>3", r"(-\infty,2)\cup(3,\infty)"),
+        (r"(-\infty,2)\cup(3,\infty)", "x>3 or x<2"),
+        (r"(-\infty,2]\cup[3,\infty)", r"x\le 2 \quad\text{or}\quad x\ge 3"),
+        ("(-1,2)", r"-1<x \text{ and } x<2"),
+        ("(-1,2)", "x>-1 and x<2"),
+        (r"x<2 \text{ and } x>-1", "(-1,2)"),
+        (r"[1,\infty)", r"\{x \in \mathbb{R} \mid x\geq 1\}"),
+        (r"[1,\infty)", r"\{x\in\mathbb R: x\ge1\}"),
+        (r"[1,\infty)", r"\{x\,|\,x\ge 1\}"),
+        (r"(-\infty,2)\cup(3,\infty)", r"\{x \mid x<2 \text{ or } x>3\}"),
+        (r"\{x \mid x<2 \text{ or } x>3\}", r"(-\infty,2)\cup(3,\infty)"),
+        ("(1,5)", r"\{x : x>1 \text{ and } x<5\}"),
+        (r"(-\infty,\infty)", r"x\le 2 \text{ or } x\ge 2"),
+        (r"(-\infty,-\sqrt2)\cup(\sqrt2,\infty)", r"x<-\sqrt{2} \text{ or } x>\sqrt{2}"),
+        (r"(-\infty,2)\cup(3,\infty)", r"x \in (-\infty,2) \text{ or } x\in(3,\infty)"),
+        ("2,3", "x=2 or x=3"),
+        (r"\{2,3\}", r"x=2 \text{ or } x=3"),
+        (r"(0,1)\cup(1,\infty)", r"x>0 \text{ and } x\ne 1"),
+        (r"(-\infty,0)\cup(2,3)", r"x<0 \text{ or } 2<x<3"),
+        (r"(-\infty,2)\cup(3,\infty)", "$x<2$ or $x>3$"),
+        (r"(-\infty,2)\cup(3,\infty)", r"x<2 \lor x>3"),
+        (r"(-\infty,2)\cup(3,\infty)", r"x < 2 \text{ or } 3 < x"),
+        (r"x\ne 3", r"x<3 \text{ or } x>3"),
+        ("(1,3)", r"(1,2)\cup[2,3)"),
+        (r"(-\infty,1)\cup\{5\}", r"x<1 \text{ or } x=5"),
+        (r"x \in \mathbb{R}, x \ne 3", r"(-\infty,3)\cup(3,\infty)"),
+        ("5", r"\mathbb{E}[X]=5"),
+    ],
+    "signs in a row": [
+        ("14-i", "14.0 + -1.0i"),
+        ("14-i", "14.0+-1.0i"),
+        ("14+i", "14 - -1i"),
+        ("3-2i", "3 + -2i"),
+        ("x-2", "x + -2"),
+        ("-6", r"2 \cdot -3"),
+    ],
+    "roots of letters": [
+        (r"\sqrt{\frac{1}{n}}", r"\frac{1}{\sqrt{n}}"),
+        (r"\frac{1}{\sqrt{n}}", r"\sqrt{\frac{1}{n}}"),
+        (r"\sqrt{\frac{a}{b}}", r"\frac{\sqrt{a}}{\sqrt{b}}"),
+        (r"\frac{1}{\sqrt{n}}", r"\frac{\sqrt{n}}{n}"),
+        (r"\sqrt{\frac{2h}{g}}", r"\frac{\sqrt{2h}}{\sqrt{g}}"),
+        (r"\frac{1}{\sqrt{x^2+1}}", r"\sqrt{\frac{1}{x^2+1}}"),
+        (r"2\sqrt{x}", r"\sqrt{4x}"),
+        (r"\sqrt{\frac{m}{k}}", r"\sqrt{m/k}"),
+        (r"\frac{\sqrt{3}}{\sqrt{n}}", r"\sqrt{\frac{3}{n}}"),
+        (r"2\pi\sqrt{\frac{l}{g}}", r"\frac{2\pi\sqrt{l}}{\sqrt{g}}"),
+    ],
+    "a number inside text": [
+        ("5", r"\text{5 cm}"),
+        (r"5\text{ cm}", r"\text{5 cm}"),
+        (r"50\%", r"\text{50\%}"),
+        ("0.5", r"\text{50\%}"),
+        ("5", r"\text{5}"),
+        ("1/2", r"\text{1/2}"),
+        ("5", r"\mathrm{5\,cm}"),
+        ("5", r"\text{5 apples}"),
+        ("-3", r"\text{-3}"),
+        (r"\text{5 cm}", "5"),
+        (r"\text{50\%}", "50"),
+        ("12", r"\text{\$12}"),
+        ("50 mm", r"\text{5 cm}"),
+        ("5", r"\textbf{5}"),
+        ("3.5", r"\text{3.5 hours}"),
+        ("10000", r"\text{10,000}"),
+    ],
+    "the value of a call": [
+        ("5", "f(2)=5"),
+        ("5", "P(X=1)=5"),
+        ("f(2)=5", "5"),
+        (r"\frac12", r"P(X>1)=\frac{1}{2}"),
+        ("5", "E[X]=5"),
+        ("4", r"\phi(12)=4"),
+        ("3", "f'(1)=3"),
+        ("5", "f(2) = 2+3 = 5"),
+        (r"\frac{1}{3}", r"P(A|B)=\frac13"),
+        ("6", "f(1,2)=6"),
+        ("5", r"f\left(\frac{1}{2}\right)=5"),
+        ("2", "f^{-1}(3)=2"),
+        ("5", "f(g(2))=5"),
+        ("3", r"\gcd(12,9)=3"),
+        ("0.25", r"P(A \cap B)=\frac14"),
+        ("2", r"\text{Var}(X)=2"),
+        ("P(X=1)=0.5", "0.5"),
+        ("P(X=1)=0.5", r"\frac12"),
+    ],
+    "several choices": [
+        ("ACD", "A, C, D"),
+        ("ACD", "A,C,D"),
+        ("BD", "B and D"),
+        ("B, D", "B and D"),
+        ("ACD", r"\text{A, C, D}"),
+        ("AC", r"\text{A and C}"),
+        ("ACD", "D, A, C"),
+        ("A, C, D", "ACD"),
+        ("ACD", "(A), (C), (D)"),
+        ("ACD", r"A, C, \text{ and } D"),
+        ("B, D", "D, B"),
+        ("AC", r"\text{A},\text{C}"),
+        ("ACD", "A C D"),
+        (r"\text{ACD}", "A,C,D"),
+        ("ABC", "A;B;C"),
+    ],
+    "a matrix of rows, an interval": [
+        ("[[1,2],[3,4]]", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"),
+        (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "[[1,2],[3,4]]"),
+        ("[[1,2],[3,4]]", "[[1, 2], [3, 4]]"),
+        ("[[1,2],[3,4]]", "[[1,2],[3,4.0]]"),
+        ("[2,5]", "[2,5]"),
+        ("[2,5]", r"2\le x\le 5"),
+        ("[[1],[2]]", r"\begin{bmatrix}1\\2\end{bmatrix}"),
+        ("[[1,2]]", r"\begin{bmatrix}1&2\end{bmatrix}"),
+        ("[[1/2,0],[0,1]]", r"\begin{bmatrix}\frac12&0\\0&1\end{bmatrix}"),
+    ],
+}
+
+DIFFERENT = {
+    "relations joined by words": [
+        (r"(-\infty,2)\cup(3,\infty)", r"x<2 \text{ and } x>3"),
+        (r"(-\infty,2)\cup(3,\infty)", r"x<2 \text{ or } x>4"),
+        (r"(-\infty,2)\cup(3,\infty)", r"x\le 2 \text{ or } x>3"),
+        ("(-1,2)", r"-1<x \text{ or } x<2"),
+        ("(-1,2)", r"-1\le x \text{ and } x<2"),
+        (r"[1,\infty)", r"\{x \in \mathbb{Z} \mid x\geq 1\}"),
+        (r"[1,\infty)", r"\{x \in \mathbb{N} : x\geq 1\}"),
+        (r"[1,\infty)", r"\{x \in \mathbb{R} \mid x> 1\}"),
+        (r"(-\infty,2)\cup(3,\infty)", r"\{x \mid x<2 \text{ and } x>3\}"),
+        (r"(-\infty,2)\cup(3,\infty)", r"x<2 \text{ or } y>3"),
+        ("2", "x=2 or x=3"),
+        (r"(-\infty,\infty)", r"x< 2 \text{ or } x> 2"),
+        ("(1,3)", r"(1,2)\cup(2,3)"),
+        ("2", r"x\le 2 \text{ and } x\ge 2"),
+        ("5", "x>5 or x=5"),
+        (r"(-\infty,2)\cup(3,\infty)", "x<2"),
+        ("x<2", "x<2 or x>3"),
+        ("(2,3)", r"x<2 \text{ or } x>3"),
+    ],
+    "signs in a row": [
+        ("14-i", "14.0 + 1.0i"),
+        ("14-i", "14 - -1i"),
+    ],
+    "roots of letters": [
+        ("x", r"\sqrt{x^2}"),
+        (r"\sqrt{\frac{1}{n}}", r"\sqrt{n}"),
+        (r"\frac{1}{\sqrt n}", r"\frac{1}{n}"),
+        (r"\sqrt{\frac{a}{b}}", r"\sqrt{\frac{b}{a}}"),
+        (r"\sqrt{x^2+1}", "x+1"),
+        (r"\frac{1}{\sqrt{x^2+1}}", r"\sqrt{\frac{1}{x^2-1}}"),
+    ],
+    "a number inside text": [
+        ("6", r"\text{5 cm}"),
+        (r"5\text{ m}", r"\text{5 cm}"),
+        (r"5\%", r"\text{50\%}"),
+        ("5", r"\text{5 or 6}"),
+        ("5", r"\text{5 not 6}"),
+        ("5", r"\text{5 and 6}"),
+        (r"\text{10 AM}", r"\text{10 PM}"),
+        ("5", r"\text{5 (or 6)}"),
+        ("5", r"\text{5, 6}"),
+    ],
+    "the value of a call": [
+        ("6", "f(2)=5"),
+        ("2", "f(2)=5"),
+        ("1", "P(X=1)=5"),
+        ("f(3)=5", "f(2)=5"),
+        ("0", "x(x-2)=0"),
+        ("0", "a(b+1)=0"),
+        ("0", "f(x+1)=0"),
+        ("P(X=2)=0.5", "P(X=1)=0.5"),
+    ],
+    "several choices": [
+        ("ACD", "A"),
+        ("ACD", "A, C"),
+        ("AC", "A, C, D"),
+        ("A", "A, C, D"),
+        ("AC", r"\text{A or C}"),
+        ("AC", "A or C"),
+        ("A", r"\text{A and C}"),
+        ("BD", "B, C"),
+        ("ACD", "ABD"),
+        ("A, C", "A"),
+    ],
+    "a matrix of rows, an interval": [
+        ("[[1,2],[3,4]]", r"\begin{pmatrix}1&2\\3&5\end{pmatrix}"),
+        ("[[1,2],[3,4]]", "[[1,3],[2,4]]"),
+        ("[[1,2],[3,4]]", "[1,2,3,4]"),
+        ("[[1,2],[3,4]]", "[1,2],[3,4]"),
+        ("[2,5]", "(2,5)"),
+        ("[2,5]", "[5,2]"),
+        ("[2,5]", "2,5"),
+        ("[[1,2],[3,4]]", "1,2,3,4"),
+    ],
+}
+
+
+def cases(table: dict[str, list[tuple[str, str]]]) -> list[object]:
+    return [
+        pytest.param(gold, answer, id=f"{rule}: {answer} for {gold}")
+        for rule, rows in table.items()
+        for gold, answer in rows
+    ]
+
+
+@pytest.mark.parametrize(("gold", "answer"), cases(SAME))
+def test_an_answer_in_another_form_is_correct(gold: str, answer: str) -> None:
+    assert grade_math(rf"\boxed{{{answer}}}", (gold,), True)[0] is VerdictKind.CORRECT
+
+
+@pytest.mark.parametrize(("gold", "answer"), cases(DIFFERENT))
+def test_an_answer_that_only_looks_like_the_gold_is_wrong(gold: str, answer: str) -> None:
+    assert grade_math(rf"\boxed{{{answer}}}", (gold,), True)[0] is VerdictKind.WRONG
