@@ -25,6 +25,7 @@ MAX_PROSE_CHARS = 10_000
 _MAX_DEPTH = 9
 _MAX_TOWER = 4
 _MAX_FUNCTIONS_IN_TERM = 5
+_MAX_SLASHES_IN_TERM = 6
 _MAX_OPERAND = 80
 """Tokens behind such a function, or behind a sum or an integral."""
 _MAX_OF = {
@@ -76,7 +77,7 @@ def _simple(text: str) -> bool:
         return False
     met: Counter[str] = Counter()
     towers: list[bool] = []  # for each open bracket, whether it is raised or lowered
-    functions = operand = 0  # in one term: functions without brackets, which may take all that follows
+    slashes = functions = operand = 0  # in one term: functions without brackets, which may take all that follows
     before = ""
     for token in _TOKEN.finditer(text):
         kind = token.lastgroup or ""
@@ -91,11 +92,12 @@ def _simple(text: str) -> bool:
         elif kind:
             functions += kind == "function" and not text.startswith(("(", "{", "\\left("), token.end())
             met[kind.replace("_", " ")] += 1
+        slashes += token[0] == "/"
         operand += functions > 0 or met["big operator"] > 0
-        if functions > _MAX_FUNCTIONS_IN_TERM or operand > _MAX_OPERAND:
+        if slashes > _MAX_SLASHES_IN_TERM or functions > _MAX_FUNCTIONS_IN_TERM or operand > _MAX_OPERAND:
             return False
         if token[0] in "+-=,;&<>" and not met["big operator"]:
-            functions = operand = 0
+            slashes = functions = operand = 0
         before = kind
     return all(met[kind] <= most for kind, most in _MAX_OF.items())
 

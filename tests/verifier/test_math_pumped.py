@@ -27,6 +27,7 @@ FAMILIES = {
     "double superscripts": ("2^", "2", ""),
     "grouped double superscripts": ("1,000 ^", "1", ""),
     "subscripts": ("x_{", "1", "}"),
+    "strokes": (r"1/2\; ", "1", ""),
     "bars": ("|", "x", "|"),
     "left without right": (r"\left", "", ""),
     "left and right": (r"\left(", "1", r"\right)"),
