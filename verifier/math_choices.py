@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from .math_tidy import AND, tidy
+from .math_tidy import AND, OR, tidy
 
 _TEXT = re.compile(r"\\text\s*+\{([^{}]*+)\}")
 _LETTER = re.compile(
@@ -17,7 +17,7 @@ _LETTER = re.compile(
 )
 _ANOTHER = re.compile(r"\([A-J]\)|(?<![\w\\])[A-J](?![\w'])")
 _WORD_BEFORE = re.compile(r"(?:options?|choices?|answers?)\b[\s:]*+", re.IGNORECASE)
-_LISTED = re.compile(rf"\(?[A-J]\)?\.?(?:[\s,;&{AND}]++\(?[A-J]\)?\.?)++")
+_LISTED = re.compile(rf"\(?[A-J]\)?\.?(?:[\s,;&{AND}{OR}]++\(?[A-J]\)?\.?)++")
 _WRITTEN_AS_ONE = re.compile(r"[A-J]{2,10}")
 _AND = re.compile(r"(?<![A-Za-z])and(?![A-Za-z])|\\&")
 _CAPITAL = re.compile(r"[A-J]")
@@ -47,12 +47,23 @@ def several(answer: str, gold: str) -> bool | None:
     if len(answer) > _MAX_CHARS or len(gold) > _MAX_CHARS:
         return None
     (mine, listed), (theirs, gold_listed) = _letters(answer), _letters(gold)
-    return mine == theirs if mine and theirs and listed != gold_listed else None
+    if not (mine and theirs):
+        return None
+    if _hedged(answer) and not gold_listed:
+        return False  # A or C
+    if listed and gold_listed:
+        return True if mine == theirs else None
+    return mine == theirs if listed != gold_listed else None
+
+
+def _hedged(text: str) -> bool:
+    return OR in tidy(text)
 
 
 def _letters(text: str) -> tuple[frozenset[str], bool]:
     """The letters, none where the text is something else, and whether they are listed one by one."""
-    bare = _AND.sub(AND, _WORD_BEFORE.sub("", _TEXT.sub(r"\1", tidy(text)).strip(), count=1)).strip()
+    bare = tidy(text).removeprefix(r"\{").removesuffix(r"\}")
+    bare = _AND.sub(AND, _WORD_BEFORE.sub("", _TEXT.sub(r"\1", bare).strip(), count=1)).strip()
     letters = _CAPITAL.findall(bare)
     if len(set(letters)) < len(letters):
         return frozenset(), False

@@ -156,6 +156,8 @@ def _quantities(answer: str, gold: str, leaf: LeafTest) -> Truth:
     if mine == theirs and my_unit == their_unit:
         return True
     if my_percent != their_percent:
+        if math_units.unit(their_unit if my_percent else my_unit):
+            return False  # 50 cm for 50 %
         value, other = (mine, theirs) if my_percent else (theirs, mine)
         return any_of([leaf(value, other), leaf(rf"\frac{{{value}}}{{100}}", other)])
     if (my_unit == "°") != (their_unit == "°"):

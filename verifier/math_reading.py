@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache, partial
 
+from . import math_units
 from .math_sets import REALS, RELATION, builder, interval, relations
 from .math_shapes import NAME, Equation, Group, Leaf, Matrix, Reading, Several, Union, closing, split
 from .math_tidy import AND, OR, tidy
@@ -38,6 +39,9 @@ def read(text: str) -> tuple[Reading, ...]:
     number = _THOUSANDS.fullmatch(clean)
     if number is not None:
         return Leaf(clean.replace(",", "").replace(" ", "")), _shape(clean)
+    value, unit = math_units.split(clean)
+    if unit and _THOUSANDS.fullmatch(value):  # 1,000 dollars
+        return Leaf(value.replace(",", "").replace(" ", "") + clean[len(value) :]), _shape(clean)
     if _DECIMAL_COMMA.fullmatch(clean):
         return _shape(clean), Leaf(clean.replace(",", "."))
     if _groups_digits(clean):
@@ -200,7 +204,7 @@ _UNNAMED = re.compile(_ARGUMENTS + r"|_\{[^{}]*+\}|_\w|\s|\\(?:frac|text|angle|o
 _BARE_NAME = re.compile(_ARGUMENTS + r"|\s|[{}]")
 _NAME_SIGNS = re.compile(r"[a-zA-Z':|{}°/]+")
 _CALLED = re.compile(
-    r"(?:\\(?:text|mathbb|mathcal)\s*+\{?)?\s*+(?P<name>Pr|Var|Cov|[fghFGHPE]|\\(?:phi|varphi|psi|Pr|sigma|tau|gcd)(?![a-z]))"
+    r"(?:\\(?:text|mathbb|mathcal)\s*+\{?)?\s*+(?P<name>Pr|Var|Cov|[fghpqFGHPEAQRSTNVWC]|\\(?:phi|varphi|psi|Pr|sigma|tau|gcd)(?![a-z]))"
     r"\s*+\}?(?:_(?:\w|\{\w++\})|'|\^\{\(?-?\w\)?\}|\s)*+(?=[(\[])"
 )
 _OF_EVENTS = frozenset(["P", "E", "Pr", "Var", "Cov", "\\Pr"])

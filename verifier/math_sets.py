@@ -100,10 +100,13 @@ def relations(text: str, shape: Shape) -> Reading | None:
 def _condition(text: str, shape: Shape) -> list[Group] | None:
     """One relation as intervals with their letter."""
     text = text.strip()
+    found: Reading | None
     if text[:1] == "(" and text[-1:] == ")" and RELATION.search(text):
         text = text[1:-1].strip()
+        if OR in text or AND in text:
+            found = relations(text, shape)
+            return None if found is None else _groups(found)
     name, _, value = (part.strip() for part in text.partition("∈"))
-    found: Reading | None
     if value and NAME.fullmatch(name):
         found = shape(value)
     elif "=" in text and RELATION.search(text) is None:

@@ -34,7 +34,7 @@ _SIGNS = {
     "|": ("vert", "lvert", "rvert", "mid"), " ": ("quad", "qquad", "displaystyle", "limits", "thinspace", "space"),
     r"\text": ("mbox", "textbf", "textit", "textrm", "textnormal", "textup", "textsf", "mathrm", "mathbf", "mathit",
                "operatorname", "mathsf", "hbox", "textsc", "texttt"),
-    "": ("left", "right", "big", "Big", "bigl", "bigr", "Bigl", "Bigr", "bigg", "Bigg", "boldsymbol", "bm"),
+    "": ("left", "right", "big", "Big", "bigl", "bigr", "Bigl", "Bigr", "bigg", "Bigg", "boldsymbol", "bm", "middle"),
 }  # fmt: skip
 _BY_COMMAND = {f"\\{name}": sign for sign, names in _SIGNS.items() for name in names}
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
@@ -50,7 +50,7 @@ _DOLLARS = re.compile(r"(?<=[\d}])\s*+\\\$(?!\d)")
 _ASCII = re.compile(r"<=|>=|!=|=<|\.\.\.+|\*\*")
 _ASCII_SIGNS = {"<=": "≤", "=<": "≤", ">=": "≥", "!=": "≠", "**": "^"}
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
-_WHOLE_TEXT = re.compile(r"\\text\s*+\{([^{}]*+)\}")
+_WHOLE_TEXT = re.compile(r"\\text\s*+\{([^{}]*+)\}(\^\{?\d\}?)?")
 _NUMBER_AND_REST = re.compile(r"\s*+([-+]?\d[\d.,/:]*+)\s*+(%?)\s*+([A-Za-z][A-Za-z/ ^\d.]*+)?")
 _LETTER = re.compile("[A-Za-z]")
 _LONG_WORD = re.compile(r"[A-Za-z]{2,}")
@@ -75,9 +75,9 @@ def tidy(text: str) -> str:
         text = _number_in_text(text)
     text = text.replace("$", "")
     text = _ASCII.sub(lambda sign: _ASCII_SIGNS.get(sign[0], "…"), text)
+    text = text if table else _SPACE.sub(" ", text)
     if "and" in text or "or" in text:
         text = _AND_OR.sub(lambda word: OR if "or" in word.groups() else AND, text)
-    text = text if table else _SPACE.sub(" ", text)
     return text.strip(_AROUND).removesuffix(".").strip(_AROUND)
 
 
@@ -89,11 +89,12 @@ def _number_in_text(text: str) -> str:
     whole = _WHOLE_TEXT.fullmatch(text.strip())
     if whole is None or not any(map(str.isdigit, whole[1])):
         return text
-    said = _SPACE.sub(" ", whole[1])
-    if "\\" in said:
+    said = _SPACE.sub(" ", whole[1]) + (whole[2] or "")
+    plain = said.replace(r"^\circ", "")
+    if "\\" in plain:
         return text
-    words = set(_LONG_WORD.findall(said))
-    if all(word in ("and", "or") or math_units.unit(word) for word in words) and (words or not _LETTER.search(said)):
+    words = set(_LONG_WORD.findall(plain))
+    if all(word in ("and", "or") or math_units.unit(word) for word in words) and (words or not _LETTER.search(plain)):
         return said
     number = _NUMBER_AND_REST.fullmatch(said.rstrip(". "))
     if number is not None:
