@@ -14,7 +14,7 @@ from .step import Context, Options
 
 _NO_GOLD = frozenset({"proof", "notfound", "not found", "none", "nan", "null", "n/a", "unknown", "see solution"})
 _PROOF = re.compile(
-    r"^\W*(?:prove|show|demonstrate|verify)\b(?!.*\b(?:find|determine|compute|evaluate|what)\b)", re.I | re.S
+    r"^\W*+(?:prove|show|demonstrate|verify)\b(?!.*\b(?:find|determine|compute|evaluate|what)\b)", re.I | re.S
 )
 
 
@@ -86,7 +86,7 @@ def _incomplete_tests(tests: Any) -> Judgement:
     return None
 
 
-_LINK = re.compile(r"https?://|www\.\w|\bgoo\.gl/|\]\(\s*(?:\w+:/|/\w)", re.IGNORECASE)
+_LINK = re.compile(r"https?://|www\.\w|\bgoo\.gl/|\]\(\s*+(?:\w++:/|/\w)", re.IGNORECASE)
 _FIGURE = re.compile(
     r"!\[|<img\b|\\includegraphics|\[asy\]|\\begin\{(?:tikzpicture|asy|figure)\}|\[/?img\]"
     r"|\b(?:figures?|diagrams?|pictures?|illustrations?|drawings?)\s+(?:\d+|above|below|shown|given|on the|at the)"

@@ -21,6 +21,9 @@ from ..common.errors import DataError
 UNREADABLE = "unreadable"
 """The verdict on a request that the verifier refuses to read."""
 
+_PLACE = re.compile(r":([0-9]{1,18}): (.*)")
+"""What stands behind the file's name where a row of it is refused."""
+
 
 def graded(
     requests: Iterable[dict[str, Any]], folder: Path, *, jobs: int, timeout_s: float
@@ -71,8 +74,8 @@ def _verify(asked: Path, answered: Path, jobs: int, timeout_s: float) -> dict[in
     command += ["--jobs", str(jobs), "--timeout-s", str(timeout_s)]
     wide = os.environ | {"COLUMNS": "200"}
     done = subprocess.run(leaving_with_parent(command), stderr=subprocess.PIPE, text=True, check=False, env=wide)
-    unread = re.findall(rf"^{re.escape(str(asked))}:(\d+): (.*)$", done.stderr, re.MULTILINE)
-    refused = {int(number): reason for number, reason in unread}
+    places = [line.removeprefix(f"{asked}") for line in done.stderr.splitlines() if line.startswith(f"{asked}:")]
+    refused = {int(place[1]): place[2] for place in map(_PLACE.fullmatch, places) if place is not None}
     # 1: some verdicts are errors. DataError's code: some rows were unreadable, or nothing could be graded at all.
     if done.returncode not in (0, 1) and not (done.returncode == DataError.exit_code and refused):
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]

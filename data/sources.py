@@ -108,11 +108,11 @@ FORMATS: Mapping[str, Format] = {
 }
 
 INSTRUCTIONS = re.compile(
-    r"\s*(?:Let's|Please|Let us) (?:think|reason) step by step,?\s*(?:and|then) (?:output|put) (?:the|your) "
-    r"final answer (?:with)?in \\boxed\{\}\.?\s*$"
-    r"|^You (?:are an expert Python programmer\. You )?will be given a question \(problem specification\).*?\n+"
-    r"(?:### )?Question:?\s*\n"
-    r"|\n+### (?:Format|Answer):.*$",
+    r"(?<!\s)\s*+(?:Let's|Please|Let us) (?:think|reason) step by step,?\s*+(?:and|then) (?:output|put) (?:the|your) "
+    r"final answer (?:with)?in \\boxed\{\}\.?\s*+$"
+    r"|^You (?:are an expert Python programmer\. You )?will be given a question \(problem specification\).*?\n"
+    r"(?:### )?Question:?(?:[^\S\n]*+\n)++"
+    r"|(?<!\n)\n++### (?:Format|Answer):.*$",
     re.DOTALL | re.IGNORECASE,
 )
 """What published prompts say around the problem: common to thousands of rows, so no part of what makes two alike."""

@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from ..common.config import Verifier
 from ..common.errors import ConfigError
 from ..common.types import Verdict, VerdictKind
-from .boxes import behind_reasoning, last_box
+from .math_boxes import behind_reasoning, last_box
 from .sandbox import Garbled, Limits, OutOfMemory, Overrun, SandboxError, usable_memory
 from .sandbox_room import SandboxRoom
 from .sandboxed.frames import SERVE, VERDICT, pack

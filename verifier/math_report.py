@@ -1,3 +1,48 @@
-"""placeholder until merge"""
+"""The report's own four steps (7.1), with plain Math-Verify and nothing of ours around it.
 
-from .math_answer import grade_math as grade_report  # noqa
+1. The answer is what follows the reasoning: the last ``</think>`` where there is one. A truncated response has none.
+2. Math-Verify parses it; of what it finds, the text is the answer's string form.
+3. If that equals a gold, it is correct.
+4. Otherwise Math-Verify's ``verify`` decides, against the gold wrapped in ``\\boxed{}``.
+
+Several golds are alternatives. For measuring what our rules change; it grades prose, and it can take for ever, so it
+runs only in a process that can be killed.
+"""
+
+from __future__ import annotations
+
+from ..common.types import VerdictKind
+from .math_symbolic import math_verify_functions
+
+
+def grade_report(
+    response_text: str,
+    golds: tuple[str, ...],
+    finished: bool,
+    *,
+    reasoning_open: bool = False,
+    clock_s: float | None = None,
+) -> tuple[VerdictKind, str]:
+    """What the response is worth against any one of ``golds``, and why.
+
+    ``reasoning_open`` says that the prompt itself ended inside ``<think>``. ``clock_s`` is the caller's: Math-Verify's
+    own clocks stay off, because they look like "wrong". Raises ``ValueError`` where there is no gold.
+    """
+    if not any(gold.strip() for gold in golds):
+        raise ValueError("there is no gold to compare with")
+    if not finished:
+        return VerdictKind.NO_ANSWER, "truncated"
+    _, closed, answer = response_text.rpartition("</think>")
+    if "<think>" in answer or (reasoning_open and not closed):
+        return VerdictKind.NO_ANSWER, "the reasoning never closes"
+    parse, verify = math_verify_functions()
+    parsed = parse(answer, parsing_timeout=None)
+    if not parsed:
+        return VerdictKind.NO_ANSWER, "Math-Verify finds no answer"
+    texts = [found for found in parsed if isinstance(found, str)]
+    if any(text in golds for text in texts):
+        return VerdictKind.CORRECT, "equal as Math-Verify reads it"
+    for gold in filter(str.strip, golds):
+        if verify(parse(f"\\boxed{{{gold}}}", parsing_timeout=None), parsed, timeout_seconds=None):
+            return VerdictKind.CORRECT, "equal to Math-Verify"
+    return VerdictKind.WRONG, f"answered {(texts or [''])[-1][:80]}"

@@ -49,35 +49,50 @@ _SPEEDS = {"mph": "mi/h", "kmh": "km/h", "kph": "km/h", "mps": "m/s"}
 
 # What may stand behind a value: words in \text, with an exponent; or one bare unit of the table.
 _BARE = "|".join(sorted((re.escape(name) for name in _KNOWN if len(name) > 1 and name != "in"), key=len, reverse=True))
-_TAIL = re.compile(
-    r"(?P<value>.*?[\d})A-Za-z!])\s*"
-    r"(?P<unit>(?:\\text\s*\{[^{}]*\}\s*(?:\^\s*\{?-?\d\}?)?\s*(?:/|\\cdot)?\s*)+"
-    rf"|(?<=[\d}}\s])(?:(?:{_BARE})(?:\^\s*\{{?\d\}}?)?(?:\s*/\s*(?:h|hr|hour|s|min|second|minute))?|mph|kmh)"
-    r"|(?<=[\d}]\s)(?:[mshgLl]|m\^\s*\{?[23]\}?|m/s))",
-    re.DOTALL,
+_IN_TEXT = re.compile(r"\\text\s*+\{[^{}]*+\}\s*+(?:\^\s*+\{?-?\d\}?)?\s*+(?:/|\\cdot(?![a-zA-Z]))?\s*+")
+_WITHOUT_TEXT = re.compile(
+    rf"(?:(?<=[\d}}\s])(?:(?:{_BARE})(?:\^\s*+\{{?\d\}}?)?(?:\s*+/\s*+(?:hour|hr|h|second|s|minute|min))?|mph|kmh)"
+    r"|(?<=[\d}]\s)(?:m/s|m\^\s*+\{?[23]\}?|[mshgLl]))\Z"
 )
+_LONGEST_BARE = 40
+_VALUE_END = re.compile(r"[\d})A-Za-z!]")
+_WORD = re.compile(r"\\text\s*+\{([^{}]*+)\}|\\cdot")
 _FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
-_DEGREES = re.compile(
-    r"(?P<value>.*\S)\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\text\s*\{\s*degrees?\s*\}|(?<=[\d\s])degrees?|\\degree)", re.DOTALL
-)
+_DEGREES = re.compile(r"(?:\^\s*+\{?\s*+\\circ\s*+\}?|\\text\s*+\{\s*+degrees?\s*+\}|(?<=[\d\s])degrees?|\\degree)\Z")
+_PER = re.compile(r"/|\bper\b")
 
 
 def split(text: str) -> tuple[str, str]:
     """(value, unit) of a tidied answer; the unit is empty where there is none, "°" for degrees."""
-    degrees = None if _FUNCTION.search(text) else _DEGREES.fullmatch(text)
-    if degrees is not None:
-        return degrees["value"].strip(), "°"
-    tail = _TAIL.fullmatch(text)
-    if tail is None:
+    degrees = None if _FUNCTION.search(text) else _DEGREES.search(text)
+    if degrees is not None and (value := text[: degrees.start()].strip()):
+        return value, "°"
+    start = _unit_start(text)
+    if start is None:
         return text, ""
-    unit = re.sub(r"\\text\s*\{([^{}]*)\}|\\cdot", lambda word: f" {word[1] or ''} ", tail["unit"])
-    return tail["value"].strip(), " ".join(unit.split())
+    unit = _WORD.sub(lambda word: f" {word[1] or ''} ", text[start:])
+    return text[:start].strip(), " ".join(unit.split())
+
+
+def _unit_start(text: str) -> int | None:
+    """Where the unit at the end begins: behind the first value that only unit follows. None where there is none."""
+    start = None
+    at = len(text)
+    for found in reversed(list(_IN_TEXT.finditer(text))):
+        if found.end() != at:
+            break
+        at = found.start()
+        start = at if _VALUE_END.match(text[:at].rstrip()[-1:]) else start
+    if start is not None:
+        return start
+    bare = _WITHOUT_TEXT.search(text, max(0, len(text) - _LONGEST_BARE))
+    return bare.start() if bare is not None and _VALUE_END.match(text[: bare.start()].rstrip()[-1:]) else None
 
 
 @lru_cache(maxsize=1024)
 def unit(name: str) -> Unit | None:
     """What ``name`` (``cm^2``, ``square feet``, ``km/h``) is, or None where it is no unit we know."""
-    top, *per = re.split(r"\s*(?:/|\bper\b)\s*", _SPEEDS.get(name, name))
+    top, *per = map(str.strip, _PER.split(_SPEEDS.get(name, name)))
     factors = [(top, 1), *((part, -1) for part in per)]
     exponents: dict[str, int] = {}
     size = Fraction(1)

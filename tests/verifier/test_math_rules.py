@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier import math_exact, math_units
 from leeway_rl.verifier.math_answer import grade_math, quickly
-from leeway_rl.verifier.math_rules import exactly
+from leeway_rl.verifier.math_leaves import exactly
 
 CORRECT, WRONG = VerdictKind.CORRECT, VerdictKind.WRONG
 

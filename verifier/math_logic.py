@@ -1,0 +1,32 @@
+"""True, False, and not decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+Truth: TypeAlias = bool | None
+LeafTest: TypeAlias = Callable[[str, str], Truth]
+"""(answer, gold) -> equal, different, or not decided."""
+
+
+def all_of(truths: Iterable[Truth]) -> Truth:
+    """False where one is, None where one is not decided; reads no further than the first False."""
+    found: Truth = True
+    for truth in truths:
+        if truth is False:
+            return False
+        if truth is None:
+            found = None
+    return found
+
+
+def any_of(truths: Iterable[Truth]) -> Truth:
+    """True where one is, None where one is not decided; reads no further than the first True."""
+    found: Truth = False
+    for truth in truths:
+        if truth:
+            return True
+        if truth is None:
+            found = None
+    return found
