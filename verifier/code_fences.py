@@ -20,7 +20,12 @@ _FENCE = re.compile(r"`{3,}|~{3,}")
 _MARKER = re.compile(r"(?:[-*+]|[0-9]{1,9}[.)])[ \t]+")
 _LANGUAGE = re.compile(r"[ \t]*\{?\.?(?:python(?:3(?:\.[0-9]{1,3})?)?|py3?)(?![\w.+#-])", re.IGNORECASE)
 _IN_CODE = re.compile(r"#|'''|\"\"\"|'|\"|`{3,}")
-_IN_STRING = {mark: re.compile(rf"\\.|{mark}", re.DOTALL) for mark in ("'''", '"""', "'", '"')}
+_IN_STRING = {
+    "'''": re.compile(r"\\.|'''", re.DOTALL),
+    '"""': re.compile(r'\\.|"""', re.DOTALL),
+    "'": re.compile(r"\\.|'", re.DOTALL),
+    '"': re.compile(r'\\.|"', re.DOTALL),
+}
 _LOST_TRACK = 4
 """Blocks whose strings may seem never to end, in one response, before strings are no longer looked at."""
 

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.types import VerdictKind
-from leeway_rl.verifier.graders import grader_for
+from leeway_rl.verifier.graders import judge_of
 from leeway_rl.verifier.math_answer import (
     MAX_ANSWER_CHARS,
     extract_answer,
@@ -190,8 +190,8 @@ def test_a_megabyte_of_braces_is_scanned_in_passing(opening: str) -> None:
 
 
 def test_an_unknown_ability_names_itself_and_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match='"poetry"; known abilities: code, math'):
-        grader_for("poetry")
+    with pytest.raises(ConfigError, match='"poetry"; known abilities: code, exact, math'):
+        judge_of("poetry")
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,6 @@ WINGS = ("verifier", "data", "evaluation", "common")
 CLOCK_S = 90
 SCANS = ("search", "sub", "subn", "split", "findall", "finditer")
 WAY = {**dict.fromkeys(SCANS, "scan"), "match": "match", "fullmatch": "fullmatch"}
-BEING_REPLACED = frozenset(["verifier/code_answer.py:_FENCE"])
-"""By a scanner of lines, together with this test."""
-
 Pumped = tuple[str, str, int, str]
 """(where, pattern, flags, way)."""
 
@@ -81,8 +78,7 @@ def patterns(wing: str) -> list[Pumped]:
             pattern, flags = resolved(call, function, scope, where)
             known = ways[name, assigned or ""] | ways["", assigned or ""]
             used = {WAY[function]} if function != "compile" else known or {"scan"}
-            if where not in BEING_REPLACED:
-                found += [(where, pattern, flags, way) for way in sorted(used)]
+            found += [(where, pattern, flags, way) for way in sorted(used)]
     return found
 
 
