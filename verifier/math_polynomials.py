@@ -237,8 +237,8 @@ def _polynomial_root(polynomial: Polynomial) -> Exact:
         for name, exponent in monomial:
             if name[0] == "√" or name == "i" or (exponent % 2 == 0 and name not in ("π", "e")):
                 raise Unread  # √(x²) is |x|
-            whole = {((name, exponent // 2),): Fraction(1)} if exponent > 1 else dict(_ONE)
-            half = {((f"√{name}", 1),): Fraction(1)} if exponent % 2 else dict(_ONE)
+            whole: Polynomial = {((name, exponent // 2),): Fraction(1)} if exponent > 1 else dict(_ONE)
+            half: Polynomial = {((f"√{name}", 1),): Fraction(1)} if exponent % 2 else dict(_ONE)
             found = multiply(found, Exact(_times(whole, half), dict(_ONE), False))
         return found
     values = list(polynomial.values())
