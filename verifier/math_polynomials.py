@@ -129,6 +129,10 @@ def _plus(left: Polynomial, right: Polynomial) -> Polynomial:
 
 
 def _times(left: Polynomial, right: Polynomial) -> Polynomial:
+    if right == _ONE:
+        return left
+    if left == _ONE:
+        return right
     if len(left) * len(right) > _MAX_TERMS * 10:
         raise Unread
     most_bits = max((_bits(value) for value in (*left.values(), *right.values())), default=0)
