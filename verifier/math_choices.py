@@ -44,7 +44,7 @@ def one(text: str) -> Choice | None:
 
 def several(answer: str, gold: str) -> bool | None:
     """``A, C, D`` for ``ACD``, in any order: letters listed on one side and written as one on the other."""
-    if len(answer) > _MAX_CHARS or len(gold) > _MAX_CHARS:
+    if max(len(answer), len(gold)) > _MAX_CHARS or not (_CAPITAL.search(answer) and _CAPITAL.search(gold)):
         return None
     (mine, listed), (theirs, gold_listed) = _letters(answer), _letters(gold)
     if not (mine and theirs):

@@ -129,6 +129,10 @@ def _plus(left: Polynomial, right: Polynomial) -> Polynomial:
 
 
 def _times(left: Polynomial, right: Polynomial) -> Polynomial:
+    if right == _ONE:
+        return left
+    if left == _ONE:
+        return right
     if len(left) * len(right) > _MAX_TERMS * 10:
         raise Unread
     most_bits = max((_bits(value) for value in (*left.values(), *right.values())), default=0)
@@ -237,8 +241,8 @@ def _polynomial_root(polynomial: Polynomial) -> Exact:
         for name, exponent in monomial:
             if name[0] == "√" or name == "i" or (exponent % 2 == 0 and name not in ("π", "e")):
                 raise Unread  # √(x²) is |x|
-            whole = {((name, exponent // 2),): Fraction(1)} if exponent > 1 else dict(_ONE)
-            half = {((f"√{name}", 1),): Fraction(1)} if exponent % 2 else dict(_ONE)
+            whole: Polynomial = {((name, exponent // 2),): Fraction(1)} if exponent > 1 else dict(_ONE)
+            half: Polynomial = {((f"√{name}", 1),): Fraction(1)} if exponent % 2 else dict(_ONE)
             found = multiply(found, Exact(_times(whole, half), dict(_ONE), False))
         return found
     values = list(polynomial.values())

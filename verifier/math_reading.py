@@ -39,7 +39,7 @@ def read(text: str) -> tuple[Reading, ...]:
     number = _THOUSANDS.fullmatch(clean)
     if number is not None:
         return Leaf(clean.replace(",", "").replace(" ", "")), _shape(clean)
-    value, unit = math_units.split(clean)
+    value, unit = math_units.split(clean) if "," in clean else (clean, "")
     if unit and _THOUSANDS.fullmatch(value):  # 1,000 dollars
         return Leaf(value.replace(",", "").replace(" ", "") + clean[len(value) :]), _shape(clean)
     if _DECIMAL_COMMA.fullmatch(clean):

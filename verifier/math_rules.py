@@ -78,7 +78,7 @@ def _same(answer: Reading, gold: Reading, leaf: LeafTest) -> Truth:
             return None
 
 
-def _unions(answer: Union | Group, gold: Union | Group, leaf: LeafTest) -> Truth:
+def _unions(answer: Reading, gold: Reading, leaf: LeafTest) -> Truth:
     """Interval by interval, from left to right where the ends can be put in order; else in any order."""
     mine = answer.items if isinstance(answer, Union) else (answer,)
     theirs = gold.items if isinstance(gold, Union) else (gold,)
