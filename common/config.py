@@ -423,7 +423,8 @@ def _kind(annotation: Any) -> str:
         return " | ".join(map(_kind, parts))
     if origin is not None:
         return f"{origin.__name__}[{', '.join(map(_kind, parts))}]"
-    return {type(None): "None", ...: "..."}.get(annotation) or getattr(annotation, "__name__", str(annotation))
+    named = {type(None): "None", ...: "..."}.get(annotation)
+    return named or str(getattr(annotation, "__name__", annotation))
 
 
 def _section(annotation: Any) -> type[BaseModel]:

@@ -59,7 +59,7 @@ def decoder_of(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]
     among them. Without those, open reasoning would be graded as the answer."""
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     hidden = special | set(tokenizer.all_special_ids)
-    hidden -= {number for number in hidden if tokenizer.convert_ids_to_tokens(number).strip() in REASONING_MARKS}
+    hidden -= {number for number in hidden if str(tokenizer.convert_ids_to_tokens(number)).strip() in REASONING_MARKS}
 
     def decode(tokens: list[int]) -> str:
         return str(tokenizer.decode([token for token in tokens if token not in hidden], skip_special_tokens=False))
