@@ -51,8 +51,9 @@ _TOKEN = re.compile(
     r"|(?P<equality>=)|(?P<factorial>!)|(?P<raised>[\^_])|(?P<letter>[a-zA-Z])|\S",
     re.DOTALL,
 )
-_WORD = re.compile(r"[a-zA-Z]{2,}")
+_WORD = re.compile(r"(?<![a-zA-Z\\])[a-zA-Z]{2,}+")
 _ATOM = r"(?:\{[^{}]{0,40}+\}|\\[a-zA-Z]{1,12}+|\d[\d,]*+|[^{}\\\s])"
+_RAISED_RUN = re.compile(rf"(?:[\^_]\s*+{_ATOM}\s*+){{4}}")
 _RUN = re.compile(
     r"(\\[a-zA-Z]{1,30}+)\s*+(?:\1(?![a-zA-Z])\s*+){3}"  # \log\log\log\log
     r"|!\s*+!\s*+!|(?<![\d,.])\d[\d,.]{5,}+\s*+[!}]?\s*+!"
@@ -116,8 +117,14 @@ def equal(answer: str, gold: str, boxed: bool) -> bool:
 
 
 def _askable(text: str, *, prose: bool = False) -> str | None:
-    """What Math-Verify may be asked about ``text``: all of it, or a text in sentences without what is not readable."""
-    if not (prose or is_prose(text)):
+    """What Math-Verify may be asked about ``text``: all of it, or a text in sentences without what is not readable.
+
+    In ``prose``, that no box holds, Math-Verify takes formulas and numbers only; in a box, the words as well.
+    """
+    if prose:
+        text = _RAISED_RUN.sub("", text[-MAX_PROSE_CHARS:])
+        return without(text, lambda formula: not readable(formula))
+    if not is_prose(text):
         return text if readable(text) else None
     return without(text, lambda formula: not readable(formula)) if _readable_prose(without(text, bool)) else None
 

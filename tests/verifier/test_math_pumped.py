@@ -101,6 +101,20 @@ def test_no_pumped_answer_runs_over_its_clock(pool: GraderPool, times: int) -> N
     assert not over
 
 
+@pytest.mark.parametrize("boxed", [True, False])
+def test_no_pumped_sentence_runs_over_its_clock(pool: GraderPool, boxed: bool) -> None:
+    items = []
+    for name in FAMILIES:
+        said = f"So we find 3 and that the answer is {pumped(name, 40)[7:-1]}"
+        response = rf"\boxed{{{said}}}" if boxed else said
+        items.append(GradeItem(ability="math" if boxed else "solution", response=response, golds=("5",), finished=True))
+    assert {verdict.kind for verdict in pool.grade(items)} <= {
+        VerdictKind.CORRECT,
+        VerdictKind.WRONG,
+        VerdictKind.NO_ANSWER,
+    }
+
+
 @pytest.mark.parametrize("times", [12, 40, 400])
 def test_no_pumped_answer_holds_up_the_process_that_is_not_killed(times: int) -> None:
     for name in FAMILIES:
