@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from typing import Any
 
 from .config import Data
 from .errors import DataError
-from .long_integers import loads
+from .long_integers import MARK, loads
 
 MATH, EXACT, CODE, REASONING_GYM, SOLUTION = "math", "exact", "code", "reasoning_gym", "solution"
 ABILITIES = (MATH, EXACT, CODE, REASONING_GYM, SOLUTION)
@@ -61,8 +62,8 @@ def ability_of(values: Mapping[str, Any], where: str, otherwise: str | None = No
     """The ability that a row names in any case of letters, or the one that its columns say."""
     named = values.get("ability")
     if named is None:
-        named = CODE if values.get("tests") is not None else REASONING_GYM if values.get("entry") is not None else None
-        return named or otherwise or MATH
+        held = CODE if _held(values, "tests") else REASONING_GYM if _held(values, "entry") else None
+        return held or otherwise or MATH
     if isinstance(named, str) and named.strip().lower() in ABILITIES:
         return named.strip().lower()
     close = difflib.get_close_matches(str(named).lower(), ABILITIES, n=1)
@@ -70,6 +71,12 @@ def ability_of(values: Mapping[str, Any], where: str, otherwise: str | None = No
     raise DataError(
         f"{where}: ability = {str(named)[:80]!r}: nothing grades that; known: {', '.join(ABILITIES)}{guess}"
     )
+
+
+def _held(values: Mapping[str, Any], key: str) -> bool:
+    """Whether the row has something there. A table's column of objects holds nothing but nulls where a row has none."""
+    value = values.get(key)
+    return any(part is not None for part in value.values()) if isinstance(value, dict) and value else value is not None
 
 
 def golds_of_text(text: str) -> tuple[str, ...]:
@@ -90,6 +97,8 @@ def golds_of_text(text: str) -> tuple[str, ...]:
 def _golds(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
     if values.get("answer") is not None:
         answer = values["answer"]
+        if isinstance(answer, dict) and answer.keys() == {MARK}:
+            answer = answer[MARK]  # an integer longer than Python reads
         golds = tuple(answer) if isinstance(answer, (list, tuple)) else (answer,)
         if len(golds) > 1 and not all(type(gold) is str for gold in golds):
             raise DataError(
@@ -108,12 +117,14 @@ def _golds(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
 
 
 def _is_gold(gold: Any) -> bool:
+    if isinstance(gold, float) and not math.isfinite(gold):
+        return False
     return isinstance(gold, (str, int, float)) and not isinstance(gold, bool) and bool(str(gold).strip())
 
 
 def _tests(values: Mapping[str, Any], where: str, comparison: str | None) -> str:
     """One JSON text, an object or a list of tests. What is in it is the verifier's to read, and to refuse."""
-    tests = values["tests"] if values.get("tests") is not None else _written(values, where)
+    tests = values["tests"] if _held(values, "tests") else _written(values, where)
     tests = _parsed(tests, where, "the tests of a code row")
     if not isinstance(tests, (dict, list)) or not tests:
         raise DataError(f"{where}: the tests of a code row are an object that is not empty, found {str(tests)[:80]!r}")
@@ -126,13 +137,15 @@ def _tests(values: Mapping[str, Any], where: str, comparison: str | None) -> str
 
 def _entry(values: Mapping[str, Any], where: str) -> str:
     """One JSON text: the entry, and the options of the generator that made it where the row has them."""
-    entry = values["entry"] if values.get("entry") is not None else _written(values, where)
+    entry = values["entry"] if _held(values, "entry") else _written(values, where)
     entry = _parsed(entry, where, "the entry of a reasoning_gym row")
     options: Any = _parsed(values.get("options") or {}, where, "the options of a reasoning_gym row")
     if isinstance(entry, dict) and "entry" in entry:
         entry, options = entry["entry"], entry.get("options") or options
     if not isinstance(options, dict):
         raise DataError(f"{where}: options are the generator's own, an object, found {str(options)[:80]!r}")
+    # A table gives every row every key; and what a problem is drawn by is no matter of its scorer.
+    options = {key: value for key, value in options.items() if value is not None and key not in ("seed", "size")}
     metadata = entry.get("metadata") if isinstance(entry, dict) else None
     if not isinstance(metadata, dict) or not isinstance(metadata.get("source_dataset"), str) or "answer" not in entry:
         raise DataError(

@@ -57,7 +57,9 @@ def opens_reasoning(prompt_tail: str) -> bool:
 def decoder_of(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
     """What makes text of tokens: without special ones, but with the marks of reasoning, which some tokenizers count
     among them. Without those, open reasoning would be graded as the answer."""
-    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    added = getattr(tokenizer, "added_tokens_decoder", None) or {}
+    added = added() if callable(added) else added
+    special = {number for number, token in added.items() if getattr(token, "special", False)}
     hidden = special | set(tokenizer.all_special_ids)
     hidden -= {number for number in hidden if str(tokenizer.convert_ids_to_tokens(number)).strip() in REASONING_MARKS}
 
@@ -148,7 +150,9 @@ def row_of(values: Any, prompt_id: str, where: str, data: Data | None = None) ->
     if not isinstance(values, dict):
         raise DataError(f"{where}: a row is an object with prompt and answer, found {type(values).__name__}")
     entry = values.get("entry")
-    prompt = entry.get("question") if isinstance(entry, dict) and "prompt" not in values else values.get("prompt")
+    prompt = values.get("prompt")
+    if prompt is None and isinstance(entry, dict):
+        prompt = entry.get("question")
     if "prompt" not in values and prompt is None:
         raise DataError(f"{where}: key 'prompt' is missing; keys found: {', '.join(map(str, values)) or 'none'}")
     messages, truth = _messages(prompt, where), ground_truth_of(values, where, data)

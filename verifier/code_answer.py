@@ -20,7 +20,9 @@ from ..common.types import Verdict, VerdictKind
 from .code_compare import Comparison, same_output, same_value
 from .code_fences import extract_solution
 from .code_tests import AssertionTest, CallTest, CodeTests, ProgramTest, parse_tests
-from .sandbox import Garbled, Job, Limits, OutOfMemory, Overrun, Sandbox, SandboxError, usable_memory
+from .reasons import printable
+from .sandbox import Job, Limits, Sandbox, usable_memory
+from .sandbox_errors import Garbled, OutOfMemory, Overrun, SandboxError
 from .sandbox_room import SandboxRoom
 from .sandboxed.frames import ANSWER, ASK, CASE, ENDED, FAILED, GONE, PROGRAM, SERVE, VERDICT, pack
 from .sandboxed.plain import Packer
@@ -61,7 +63,7 @@ class CodeGrader:
         try:
             tests = parse_tests(ground_truth)
         except ValueError as error:
-            return Verdict(kind=ERROR, reason=_printable(str(error)), seconds=0.0, peak_bytes=0)
+            return Verdict(kind=ERROR, reason=printable(str(error)), seconds=0.0, peak_bytes=0)
         source, why_not = extract_solution(response, finished=finished, reasoning_open=reasoning_open)
         if source is None:
             return Verdict(kind=NO_ANSWER, reason=why_not, seconds=0.0, peak_bytes=0)
@@ -69,7 +71,7 @@ class CodeGrader:
             kind, reason, peak = self._attempt(source, tests)
         except (SandboxError, ConfigError, OSError) as error:
             kind, reason, peak = ERROR, str(error)[:200], 0
-        return Verdict(kind=kind, reason=_printable(reason), seconds=time.monotonic() - started, peak_bytes=peak)
+        return Verdict(kind=kind, reason=printable(reason), seconds=time.monotonic() - started, peak_bytes=peak)
 
     def close(self) -> None:
         """End both sandboxes."""
@@ -100,15 +102,10 @@ class CodeGrader:
             except OutOfMemory as error:
                 kind, reason = WRONG, f"{run.where} used {error}"
             except (Garbled, *_NONSENSE) as error:
-                if not all(sandbox.alive for sandbox in sandboxes):
+                if any(sandbox.lost(error) for sandbox in sandboxes):
                     raise SandboxError("the sandbox was lost") from error
                 kind, reason = WRONG, f"{run.where}: the solution's process died or sent nonsense ({error})"
             return kind, reason, run.peak_bytes
-
-
-def _printable(reason: str) -> str:
-    """At most 200 characters that any terminal and any codec can take: part of it may be the solution's words."""
-    return "".join(char if char.isprintable() else " " for char in reason[:200]).encode("utf-8", "replace").decode()
 
 
 _NONSENSE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)

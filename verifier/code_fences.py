@@ -26,6 +26,8 @@ _IN_STRING = {
     "'": re.compile(r"\\.|'", re.DOTALL),
     '"': re.compile(r'\\.|"', re.DOTALL),
 }
+_MOST_LOOKS = 8
+"""Times that a line is looked at on average, in search of the ends of blocks that are no whole programs."""
 _LOST_TRACK = 4
 """Blocks whose strings may seem never to end, in one response, before strings are no longer looked at."""
 
@@ -68,7 +70,8 @@ class _End:
 def _last_block(text: str) -> str | None:
     lines = text.split("\n")
     found, at, lost = None, 0, 0
-    while at < len(lines):
+    left = _MOST_LOOKS * len(lines) + 1000
+    while at < len(lines) and left > 0:
         opening = _opening(lines[at])
         if opening is None:
             at += 1
@@ -77,6 +80,7 @@ def _last_block(text: str) -> str | None:
         if end is None:
             lost += 1
             end = _end_by_line(lines, at + 1, opening)
+            left -= (len(lines) if end is None else end.line) - at
         if end is None:
             at += 1  # it never closes: a block that is none
             continue

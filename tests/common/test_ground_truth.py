@@ -188,8 +188,9 @@ def test_the_entry_of_a_generator_travels_whole_and_in_any_of_three_places() -> 
     due = json.dumps({"entry": entry, "options": {}})
     for row in ({"entry": entry}, {"entry": json.dumps(entry)}, schema(json.dumps(entry), ability="reasoning_gym")):
         assert ground_truth_of(row, "f:1").golds == (due,)
-    (text,) = ground_truth_of({"entry": entry, "options": {"size": 3}}, "f:1").golds
-    assert json.loads(text)["options"] == {"size": 3}
+    options = {"min_terms": 3, "size": 3, "seed": 1, "max_terms": None}
+    (text,) = ground_truth_of({"entry": entry, "options": options}, "f:1").golds
+    assert json.loads(text)["options"] == {"min_terms": 3}
     assert ground_truth_of(schema(text, ability="reasoning_gym"), "f:1").golds == (text,)
 
 
@@ -209,3 +210,16 @@ def test_a_source_may_ask_for_another_comparison_than_its_rows_do() -> None:
         assert json.loads(text) == due
         (text,) = ground_truth_of({"tests": tests}, "f:1").golds
         assert json.loads(text) == tests
+
+
+def test_what_a_table_fills_with_nulls_is_not_there() -> None:
+    nulls = {"tests": {"inputs": None, "outputs": None}, "entry": {"question": None, "answer": None, "metadata": None}}
+    assert ground_truth_of({"answer": "5", **nulls}, "f:1").ability == "math"
+    row = {"answer": None, **nulls, "tests": {"inputs": ["1"], "outputs": ["1"], "fn_name": None}}
+    assert ground_truth_of(row, "f:1").ability == "code"
+
+
+def test_numbers_that_are_none_and_those_that_are_long() -> None:
+    with pytest.raises(DataError, match="answer is a text or a list of texts"):
+        ground_truth_of({"answer": 1e999, "ability": "math"}, "f:1")
+    assert ground_truth_of({"answer": {"leeway:int": "9" * 5000}}, "f:1").golds == ("9" * 5000,)

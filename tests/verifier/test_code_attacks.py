@@ -764,3 +764,74 @@ def test_the_sandbox_dies_with_its_verifier() -> None:
         while psutil.pid_exists(zygote) and psutil.Process(zygote).status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+FORGED = """
+import os, sys
+def entry(x):
+    frame = sys._getframe()
+    while not ("unpacker" in frame.f_locals and "nodes" in frame.f_locals):
+        frame = frame.f_back
+    ours, judge = frame.f_locals, frame.f_globals
+    frames, link, nodes, operation = judge["frames"], ours["self"]._link, ours["nodes"], "call"
+    unlimited = ["object", ["x", [["_leeway_limited", False]]]]
+    while True:
+        if operation == "call":  # the candidate went over as sent object 1
+            frames.send(link, judge["ANSWER"], ["value", [0], [["mine", nodes[1][1]], unlimited], [[1, 1]]])
+        else:
+            frames.send(link, judge["ANSWER"], ["value", 0.0 if operation in ("operator", "unary") else True, [], []])
+        frame = frames.receive(link)
+        if frame is None:
+            os._exit(0)
+        kind, body, _ = frame
+        if kind != judge["ASK"]:
+            frames.send(link, judge["ANSWER"], ["ended", 0])
+            continue
+        operation, _, nodes = body
+"""
+
+
+def test_a_forged_answer_changes_nothing_that_the_test_holds(grader: CodeGrader) -> None:
+    """The test's own function went over with the question: to say that it has changed is no way to change it."""
+    test = "def check(candidate):\n    assert abs(candidate([1.0, 2.0]) - 0.5) < 1e-6\n"
+    tests = {"prompt": "def entry(x):\n", "test": test, "entry_point": "entry"}
+    verdict = grade(grader, FORGED, tests)
+    assert verdict.kind is WRONG, verdict
+    assert "cannot change" in verdict.reason or "nonsense" in verdict.reason, verdict
+
+
+@pytest.mark.parametrize(
+    ("source", "test"),
+    [
+        ("class Z:\n    def __sub__(s, o): return 0.0\ndef Area(r): return Z()", "assert abs(Area(2) - 12.6) < 1e-3"),
+        ("class Area:\n    def __init__(s, r): pass\n    def __sub__(s, o): return 0", "assert abs(Area(2) - 9.6) < 1"),
+        ("class Z:\n    __lt__ = __gt__ = lambda s, o: True\ndef Area(r): return Z()", "assert 12 < Area(2) < 13"),
+        ("class Z:\n    __round__ = lambda s, n=0: 12.57\ndef Area(r): return Z()", "assert round(Area(2), 2) < 12"),
+    ],
+)  # fmt: skip
+def test_a_function_that_is_spelled_like_a_class_makes_no_instances(grader: CodeGrader, source: str, test: str) -> None:
+    assert grade(grader, source, {"assert_case": [test]}).kind is WRONG
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        "type(s.x) == type(o.x)",
+        "isinstance(o.x, int)",
+        "o.x * 0 == 0",
+        "type(o.x).__name__ != '_Stranger'",
+        "type(o.x).__module__ in ('builtins', 'solution')",
+    ],
+)
+def test_an_equality_that_looks_at_types_alone_is_no_equality(grader: CodeGrader, looks: str) -> None:
+    source = f"class P:\n    def __init__(s, x): s.x = x\n    def __eq__(s, o): return {looks}\ndef f(x): return P(9)"
+    assert grade(grader, source, {"assert_case": ["assert f(1) == P(1)"]}).kind is WRONG
+
+
+@pytest.mark.parametrize(
+    "spoil", ["os.chmod('/job/scratch', 0)", "os.chmod('/job', 0)", "os.rename('/job/scratch', '/job/x')"]
+)
+def test_a_folder_taken_from_the_keeper_is_no_way_out_of_a_wrong_answer(grader: CodeGrader, spoil: str) -> None:
+    tests = {"inputs": ["", ""], "outputs": ["1", "1"]}
+    assert grade(grader, f"print(0)\nimport os\n{spoil}", tests).kind is WRONG
+    assert grade(grader, f"print(1)\nimport os\n{spoil}", tests).kind is CORRECT

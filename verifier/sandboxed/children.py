@@ -6,7 +6,6 @@ nothing of one is left for the next.
 
 from __future__ import annotations
 
-import ast
 import atexit
 import builtins
 import decimal
@@ -31,6 +30,7 @@ from . import frames
 from .frames import ANSWER, ASK, VERDICT
 from .objects import solution_serves
 from .peer import Peer, mark_class
+from .usage import used_as_classes, wanted
 
 PRELUDE = """
 from string import *
@@ -209,7 +209,6 @@ def _module(name: str) -> dict[str, Any]:
     return made.__dict__
 
 
-_BUILTINS = frozenset(dir(builtins))
 _QUICK_S = 0.005
 
 
@@ -300,11 +299,12 @@ def run_tests(link: socket.socket, prefix: str, tests: str, entry: str) -> NoRet
         shared = _set_up(namespace, prefix)
         known = set(namespace)
         peer = Peer(link, shared, {"call": _call_back}, tests=True)
-        program = compile(tests, "tests", "exec", dont_inherit=True)
+        program, classes = compile(tests, "tests", "exec", dont_inherit=True), used_as_classes(tests)
         asked = True
-        for name in _wanted(tests, known):
+        for name in wanted(tests, known):
             if peer.ask("has", name):
-                namespace[name] = mark_class(peer.ask("lookup", name), name)
+                found = peer.ask("lookup", name)
+                namespace[name] = mark_class(found) if name in classes else found
         candidate = peer.ask("lookup", entry) if entry else None
         if entry.isidentifier():
             namespace[entry] = candidate
@@ -316,22 +316,6 @@ def run_tests(link: socket.socket, prefix: str, tests: str, entry: str) -> NoRet
         verdict = ["failed" if asked else "broken", _blame(error)]
     frames.send(link, VERDICT, verdict)
     os._exit(0)
-
-
-def _wanted(tests: str, prefix_names: set[str]) -> list[str]:
-    """Names that the tests use and nobody but the solution can define. Never a builtin: those stay ours."""
-    nodes = list(ast.walk(ast.parse(tests)))
-    names = [node for node in nodes if isinstance(node, ast.Name)]
-    stored = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
-    defined = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    imported = {(alias.asname or alias.name).split(".")[0] for node in nodes for alias in _aliases(node)}
-    arguments = {node.arg for node in nodes if isinstance(node, ast.arg)}
-    known = stored | defined | imported | arguments | prefix_names | _BUILTINS
-    return sorted({node.id for node in names} - known)
-
-
-def _aliases(node: ast.AST) -> list[ast.alias]:
-    return node.names if isinstance(node, (ast.Import, ast.ImportFrom)) else []
 
 
 def _call_back(target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:

@@ -47,12 +47,34 @@ def _equal(left: Any, right: Any) -> bool:
 
 def _blind(value: Any) -> bool:
     """Whether ``value`` equals what has nothing in common with it: a stranger, or one of its own class whose every
-    attribute is a stranger. A comparison that fails on a stranger has not found it equal; where there is no attribute
-    to exchange, nobody can say so, and the failure is the comparison's."""
-    twin = _twin(value)
-    if twin is None:
+    attribute is a stranger, or is of the same type and another. A comparison that fails on a stranger has not found it
+    equal; where there is no attribute to exchange, nobody can say so, and the failure is the comparison's."""
+    twins = [_twin(value, lambda _: _Stranger()), _twin(value, _another)]
+    if any(twin is None for twin in twins):
         return bool(value == _Stranger())
-    return any(_finds_equal(value, other) for other in (_Stranger(), twin))
+    return any(_finds_equal(value, other) for other in (_Stranger(), *twins))
+
+
+def _another(attribute: Any) -> Any:
+    """Something else of the same type, where that is easily had."""
+    match attribute:
+        case bool():
+            return not attribute
+        case int() | float() | complex():
+            return attribute + 1
+        case str():
+            return attribute + "?"
+        case bytes():
+            return attribute + b"?"
+        case list():
+            return [*attribute, _Stranger()]
+        case tuple():
+            return (*attribute, _Stranger())
+        case set() | frozenset():
+            return type(attribute)([*attribute, _Stranger()])
+        case dict():
+            return {**attribute, _Stranger(): _Stranger()}
+    return _Stranger()
 
 
 def _finds_equal(value: Any, other: Any) -> bool:
@@ -62,8 +84,8 @@ def _finds_equal(value: Any, other: Any) -> bool:
         return False
 
 
-def _twin(value: Any) -> Any | None:
-    """Another of the class, with strangers for attributes; None where it has none, or cannot be made."""
+def _twin(value: Any, exchanged: Callable[[Any], Any]) -> Any | None:
+    """Another of the class, with every attribute ``exchanged``; None where it has none, or cannot be made."""
     slots = [
         slot
         for cls in type(value).__mro__
@@ -73,10 +95,10 @@ def _twin(value: Any) -> Any | None:
     try:
         twin = object.__new__(type(value))
         names = object.__getattribute__(value, "__dict__") if hasattr(value, "__dict__") else {}
-        for name in names:
-            object.__getattribute__(twin, "__dict__")[name] = _Stranger()
+        for name, attribute in names.items():
+            object.__getattribute__(twin, "__dict__")[name] = exchanged(attribute)
         for slot in slots:
-            slot.__set__(twin, _Stranger())
+            slot.__set__(twin, exchanged(slot.__get__(value)))
     except Exception:  # made in C, or by its own rules
         return None
     return twin if names or slots else None

@@ -75,7 +75,7 @@ class Peer:
                 raise SystemExit  # the judge is gone, and so is the reason to go on
             kind, body, _ = frame
             if kind == ANSWER:
-                return self._take(body, packer.objects, limited)
+                return self._take(body, packer, limited)
             self.answer(body)
 
     def answer(self, body: Any) -> None:
@@ -97,12 +97,12 @@ class Peer:
             return
         frames.send(self._link, ANSWER, ["value", ref, packer.nodes, changed])
 
-    def _take(self, body: Any, sent: list[Any], limited: bool) -> Any:
+    def _take(self, body: Any, sent: Packer, limited: bool) -> Any:
         if body[0] == "raised":
             _, name, words, kind = body
             raise _EXCEPTIONS[kind](words) if kind in _EXCEPTIONS else RemoteError(f"{name}: {words}")
         _, ref, nodes, changed = body
-        existing = {theirs: sent[mine] for mine, theirs in changed}
+        existing = {theirs: _changeable(sent, mine, nodes[theirs]) for mine, theirs in changed}
         return self._unpacker(nodes, limited, existing).value(ref)
 
     def _packer(self, budget: float = math.inf) -> Packer:
@@ -142,6 +142,15 @@ class Peer:
             object.__setattr__(made, "_leeway_remote", self._import([whose, handle], limited))
             return made
         raise ValueError(f"no such tag: {str(tag)[:20]}")
+
+
+def _changeable(sent: Packer, index: int, found: list[Any]) -> Any:
+    """The object of ours that the node ``found`` says is changed now: one that went over as mutable, and comes back as
+    the same. Nothing else of ours may the other end change; least of all what stands here for objects of its own."""
+    tag, body = sent.nodes[index]
+    if tag not in MUTABLE or found[0] != tag or (tag == "object" and found[1][0] != body[0]):
+        raise ValueError("a change to what cannot change")
+    return sent.objects[index]
 
 
 def _raised(error: BaseException) -> list[Any]:
@@ -292,10 +301,9 @@ class _NamedTuple(_Named, tuple):
 _NAMED: dict[type, Callable[[Any], Any]] = {int: _NamedInt, float: _NamedFloat, str: _NamedStr, tuple: _NamedTuple}
 
 
-def mark_class(value: Any, name: str) -> Any:
-    """``value``, whose calls make instances if the *test's* name for it is spelled like a class. What the solution says
-    of itself does not count: a class may take a function's place, and call itself what it likes."""
-    if not isinstance(value, Remote) or not name[:1].isupper():
+def mark_class(value: Any) -> Any:
+    """``value``, whose calls make instances: the test uses it as a class (``usage.py``)."""
+    if not isinstance(value, Remote):
         return value
     marked = Remote(value._leeway_peer, value._leeway_handle, value._leeway_limited)
     object.__setattr__(marked, "_leeway_class", True)

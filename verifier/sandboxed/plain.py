@@ -259,6 +259,8 @@ class Unpacker:
     def _fill(self, made: Any, tag: str, body: Any) -> None:
         if tag == "object":
             for name, ref in body[1]:
+                if name.startswith("__"):
+                    raise ValueError("an attribute of Python's own")
                 object.__setattr__(made, name, self.value(ref))
             return
         made.clear()

@@ -13,23 +13,31 @@ from typing import Any, NoReturn
 from . import frames
 
 
-def score(link: socket.socket, entry: dict[str, Any], options: dict[str, Any], answer: str) -> NoReturn:
-    """Send ``["scored", number]``; ``["raised", why]`` where this answer alone breaks the scorer, ``["broken", why]``
-    where the entry does."""
+def score(link: socket.socket, entry: dict[str, Any], options: dict[str, Any]) -> NoReturn:
+    """Send ``["ready", ""]``, or ``["broken", why]`` where the entry has no scorer; then take an answer, and send
+    ``["scored", number]``, or ``["raised", why]`` where this answer breaks the scorer.
+
+    Two steps, because from the second on it may be the answer that speaks.
+    """
     try:
         scorer, entry = _scorer(entry, options)
     except BaseException as error:
         _say(link, "broken", f"{type(error).__name__}: {error}")
-    try:
-        value = float(scorer(answer, entry))
-    except BaseException as error:
-        _say(link, "raised", f"{type(error).__name__}: {error}")
-    _say(link, "scored", value)
-
-
-def _say(link: socket.socket, word: str, value: Any) -> NoReturn:
-    frames.send(link, frames.VERDICT, [word, value if isinstance(value, float) else str(value)[:200]])
+        os._exit(0)
+    _say(link, "ready", "")
+    frame = frames.receive(link)
+    if frame is not None:
+        try:
+            value = float(scorer(frame[1], entry))
+        except BaseException as error:
+            _say(link, "raised", f"{type(error).__name__}: {error}")
+        else:
+            _say(link, "scored", value)
     os._exit(0)
+
+
+def _say(link: socket.socket, word: str, value: float | str) -> None:
+    frames.send(link, frames.VERDICT, [word, value if isinstance(value, float) else value[:200]])
 
 
 Scorer = Callable[[Any, dict[str, Any]], float]

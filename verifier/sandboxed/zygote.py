@@ -168,13 +168,20 @@ class _Keeper:
             "peak_bytes": peak_bytes,
             "capped": os.fstat(out).st_size >= self._limits["output_bytes"],
             "complaint": _tail(err),
-            "dirty": len(os.listdir(self._folder)) != 4 or bool(os.listdir(self._scratch)),
+            "dirty": self._left_traces(),
         }
         output = os.pread(out, self._limits["output_bytes"], 0)
         if not self._runner.alive:
             self._runner.close()
             self._runner = None
         frames.send(self._link, frames.ENDED, ending, output)
+
+    def _left_traces(self) -> bool:
+        """Whether the next run must not find the folder as it is. One that took it from us has left traces."""
+        try:
+            return len(os.listdir(self._folder)) != 4 or bool(os.listdir(self._scratch))
+        except OSError:
+            return True
 
     def _outcome(self, runner: _Runner) -> tuple[int, int]:
         """(exit code, peak memory) of a run: as it says, where its process is fit for another, or by its end."""
@@ -191,7 +198,7 @@ class _Keeper:
         if child == 0:
             self._step_aside([null] * 3, keep=self._link.fileno())
             if body["role"] == "scorer":
-                scorer.score(self._link, body["entry"], body["options"], body["answer"])
+                scorer.score(self._link, body["entry"], body["options"])
             if body["role"] == "solution":
                 children.serve_solution(self._link, body["prefix"], body["source"])
             children.run_tests(self._link, body["prefix"], body["tests"], body["entry"])
