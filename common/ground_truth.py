@@ -12,7 +12,7 @@ The same reading serves training, evaluation, data preparation and ``leeway veri
 
 The training schema has any of these as a text in ``reward_model.ground_truth``. A row that names no ability is ``code``
 where it has tests, ``reasoning_gym`` where it has an entry, and else ``math``; but nobody's words and nobody's sums are
-taken for mathematics in silence (``why_not_mathematics``).
+taken for mathematics in silence (``golds.py``).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .config import Data
 from .errors import DataError
+from .golds import escaping_slip, why_not_mathematics
 from .long_integers import MARK, loads
 
 MATH, EXACT, CODE, REASONING_GYM, SOLUTION = "math", "exact", "code", "reasoning_gym", "solution"
@@ -53,6 +53,9 @@ def ground_truth_of(values: Mapping[str, Any], where: str, data: Data | None = N
     if ability == REASONING_GYM:
         return GroundTruth(REASONING_GYM, (_entry(values, where),))
     golds = _golds(values, where)
+    for gold in golds:
+        if (slip := escaping_slip(gold)) is not None:
+            raise DataError(f"{where}: {slip}")
     if values.get("ability") is None and otherwise is None and (why := why_not_mathematics(golds)) is not None:
         raise DataError(f"{where}: {why}")
     return GroundTruth(ability, golds)
@@ -173,48 +176,3 @@ def _written(values: Mapping[str, Any], where: str) -> str:
     if not isinstance(text, str) or not text:
         raise DataError(f"{where}: reward_model.ground_truth is a JSON text, found {str(text)[:80]!r}")
     return text
-
-
-# --- what nobody called mathematics ----------------------------------------------------------------------------------
-
-_LETTERS = re.compile(r"[^\W\d_]+")
-_MATHEMATICAL = """
-sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt cbrt abs floor ceil gcd lcm mod max min
-lim det pi theta alpha beta gamma infinity inf oo deg degree degrees percent and or dne undefined
-"""
-_NAMED = frozenset(_MATHEMATICAL.split())
-"""Words of mathematics."""
-_NOTHING = frozenset(
-    ["no solution", "no solutions", "no real solution", "no real solutions", "empty set", "does not exist"]
-)
-_CHOICES = re.compile(r"(?=.)A?B?C?D?E?F?G?H?I?J?")
-_LISTED = re.compile(r"[^\W\d_](?:[ ,;]+[^\W\d_])+")
-"""Single letters one after the other."""
-_OPERATOR = re.compile(r"[+*×÷·]|(?<=[\d)])[ ]?[-−–]")
-_MEASURED = re.compile(r"[-+(]?[$€£]?\d")
-_SAY = 'say which: "ability": "exact" (as it is written) or "math" (by its value)'
-
-
-def why_not_mathematics(golds: Iterable[str]) -> str | None:
-    """Why golds that nobody called mathematics are not judged as mathematics; None where one of them plainly is.
-
-    Mathematics would take ``abc`` for ``cba``, which are one product, and 164 for ``6*(98 - 54) - 34 - 66``: right
-    where the value is asked for, and wrong where the text is. What is typeset (commands, dollars, powers) is
-    mathematics.
-    """
-    reasons = [_why_not(" ".join(gold.split())) for gold in golds]
-    return None if None in reasons else reasons[0]
-
-
-def _why_not(text: str) -> str | None:
-    if re.search(r"[\\$^=]", text) or text.lower().rstrip(".") in _NOTHING:
-        return None
-    words = [word for word in _LETTERS.findall(text) if len(word) > 1 and word.lower() not in _NAMED]
-    if not words and not _LISTED.fullmatch(text):
-        plain = not _LETTERS.search(text) and "!" not in text and _OPERATOR.search(text.lstrip("+-−–( "))
-        return f"the gold {text[:80]!r} is a sum or product, which its value equals; {_SAY}" if plain else None
-    if _MEASURED.match(text) or _CHOICES.fullmatch(re.sub(r"[\s,;]|and", "", text)):
-        return None  # 5 cm; ACD; A and C
-    if all(len(word) < 4 for word in words) and re.search(r"[\d+*/()]|(?<=\w) ?- ?(?=\w)", text):
-        return None  # 2ab + 3, xy(x+1)
-    return f"the gold {text[:80]!r} is in words, and as mathematics its letters are a product in any order; {_SAY}"

@@ -136,8 +136,16 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a Parquet file: {error}") from error
     number = 0
-    for batch in file.iter_batches(batch_size=1024):
-        for values in batch.to_pylist():
+    batches = file.iter_batches(batch_size=1024)
+    while True:
+        try:
+            batch = next(batches, None)
+            rows = [] if batch is None else batch.to_pylist()
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: rows {number + 1} and on cannot be read: {error}") from error
+        if batch is None:
+            return
+        for values in rows:
             number += 1
             yield number, values
 

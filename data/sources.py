@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..common.errors import DataError
-from ..common.ground_truth import CODE, EXACT, MATH, ability_of, golds_of_text, why_not_mathematics
+from ..common.golds import why_not_mathematics
+from ..common.ground_truth import CODE, EXACT, MATH, ability_of, golds_of_text
 
 PREPARED = (MATH, EXACT, CODE)
 """Abilities whose rows can be prepared."""

@@ -17,6 +17,7 @@ MAX_SOURCE_CHARS = 1_000_000
 
 _BLANK = " \t\ufeff"
 _FENCE = re.compile(r"`{3,}|~{3,}")
+_BEHIND_WORDS = re.compile(r"(?<=[^\s`])[ \t]?(```(?:python3?|py))(?=[ \t]?\r?\n)", re.IGNORECASE)
 _MARKER = re.compile(r"(?:[-*+]|[0-9]{1,9}[.)])[ \t]+")
 _LANGUAGE = re.compile(r"[ \t]*\{?\.?(?:python(?:3(?:\.[0-9]{1,3})?)?|py3?)(?![\w.+#-])", re.IGNORECASE)
 _IN_CODE = re.compile(r"#|'''|\"\"\"|'|\"|`{3,}")
@@ -26,7 +27,7 @@ _IN_STRING = {
     "'": re.compile(r"\\.|'", re.DOTALL),
     '"': re.compile(r'\\.|"', re.DOTALL),
 }
-_MOST_LOOKS = 8
+_MOST_LOOKS = 3
 """Times that a line is looked at on average, in search of the ends of blocks that are no whole programs."""
 _LOST_TRACK = 4
 """Blocks whose strings may seem never to end, in one response, before strings are no longer looked at."""
@@ -40,6 +41,8 @@ def extract_solution(response: str, *, finished: bool, reasoning_open: bool = Fa
     if "<think>" in answer or (reasoning_open and not closed):
         return None, "the reasoning never closes"
     source = _last_block(answer)
+    if source is None and (found := _BEHIND_WORDS.search(answer)) is not None:  # Here it is: ```python
+        source = _last_block(_BEHIND_WORDS.sub(r"\n\1", answer[found.start() :]))
     if source is None or not source.strip():
         return None, "no ```python block"
     if len(source) > MAX_SOURCE_CHARS:

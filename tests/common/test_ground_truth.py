@@ -5,12 +5,12 @@ import json
 import pytest
 from leeway_rl.common.config import Data
 from leeway_rl.common.errors import DataError
+from leeway_rl.common.golds import escaping_slip, why_not_mathematics
 from leeway_rl.common.ground_truth import (
     ABILITIES,
     ability_of,
     golds_of_text,
     ground_truth_of,
-    why_not_mathematics,
 )
 
 
@@ -90,76 +90,29 @@ NOT_MATHEMATICS = [
     *("desserts", "olleh", "cba", "ab", "no", "Yes", "True", "dog, cat", "cat dog", "b a", "c b a", "z, y, x"),
     *(
         "June 20",
+        "Jan 5, 2024",
         "北京",
         "hello 5",
         "the larger of the two",
-        "6*(98 - 54) - 34 - 66",
-        "94*4 - 61 - 6",
-        "25+60",
-        "9 / 3 * 2",
+        "(abc)",
+        "$abc$",
+        "abc=cba",
+        "GHI",
+        "A-B-C",
     ),
-    *("25+60", "82 + 20 + 67 - 50", "3 - 4", "2020-01-05", "2 × 3", "(1 + 2) * 3", "-1 + 2"),
+    *("6*(98 - 54) - 34 - 66", "94*4 - 61 - 6", "25+60", "9 / 3 * 2", "82 + 20 + 67 - 50", "3 - 4", "2 × 3", "-1 + 2"),
+    *("(1 + 2) * 3", "8/2", "(8)/(4)", "24/6/2", "90/(45/15)", "8(3)", "3(4)(5)", "10 // 3", "4! + 3"),
+    *("a1b2", "3f2a", "AB12", "D4", "R2-D2", "e2e4", "Nf3", "O-O", "e4 e5", "0xff", "H2O", "12h30", "192.168.0.1"),
+    *("10:30", "12:45", "1/2/2024", "05/01/2024", "2020-01-05", "2 3 1", "5 3 8 1", "[1 2 3]", "3 cats, 2 dogs"),
 ]
 MATHEMATICS = [
-    *(
-        "85",
-        "-3/4",
-        "1/2",
-        "5 cm",
-        "12 hours",
-        "3:30 pm",
-        "(A)",
-        "A",
-        "ACD",
-        "A, C, D",
-        "B and D",
-        "x",
-        "14-i",
-        "2^{10}-1",
-    ),
-    *(
-        "x=5",
-        "f(x)=2x",
-        "[2,5]",
-        "(1,2)",
-        "-5",
-        "- 5",
-        "+7",
-        "10,000",
-        "50%",
-        "$5",
-        "3ab+1",
-        "xy + 1",
-        "pi/2",
-        "infinity",
-    ),
-    *(
-        "sqrt(2)",
-        "1.5",
-        "2x",
-        "{1,2}",
-        "(-oo, 3]",
-        "No solution",
-        "10!",
-        "x<2 or x>3",
-        r"\text{dog}",
-        "0.5, 0.75",
-        "1,-1",
-    ),
-    *(
-        "(-1, -2)",
-        "-1, -2",
-        "2 cos(x)",
-        "[-3,-1]",
-        "3:2",
-        "ln 2",
-        "1 + sqrt 5",
-        "x-y",
-        "ab - c",
-        "7 apples",
-        "-oo",
-        "12 - i",
-    ),
+    *("85", "-3/4", "1/2", "100/3", "5 cm", "12 hours", "3:2", "2:3:5", "(A)", "A", "ACD", "A, C, D", "B and D", "x"),
+    *("x=5", "f(x)=2x", "y = 2x + 1", "x = -2, y = 3", "[2,5]", "(1,2)", "-5", "- 5", "+7", "10,000", "10 000", "50%"),
+    *("$5", "$18", "3ab+1", "xy + 1", "pi/2", "infinity", "sqrt(2)", "1.5", "1e5", "2x", "{1,2}", "(-oo, 3]", "ab - c"),
+    *("No solution", "infinitely many", "all real numbers", "10!", "x<2 or x>3", r"\text{dog}", "0.5, 0.75", "1,-1"),
+    *("(-1, -2)", "-1, -2", "2 cos(x)", "[-3,-1]", "ln 2", "1 + sqrt 5", "x-y", "7 apples", "-oo", "14-i", "12 - i"),
+    *("2^{10}-1", "3-2√2", "1-√2", "2 1/3", "±2", "C(5,2)", "90°", "x(x+1)", "(x+1)(x-2)", "n(n+1)/2", "033", "5π"),
+    *(r"\frac{1}{2}", r"3 \times 10^8", r"$\sqrt{2}$", "2 + 3i", "x^2+1"),
 ]
 
 
@@ -223,3 +176,17 @@ def test_numbers_that_are_none_and_those_that_are_long() -> None:
     with pytest.raises(DataError, match="answer is a text or a list of texts"):
         ground_truth_of({"answer": 1e999, "ability": "math"}, "f:1")
     assert ground_truth_of({"answer": {"leeway:int": "9" * 5000}}, "f:1").golds == ("9" * 5000,)
+
+
+@pytest.mark.parametrize(
+    "gold", ["\times 5", "\theta", "5\text{ cm}", "\rho", "\right)", "x\neq 3", "\nu + 1", "2\rightarrow 3"]
+)
+def test_a_slip_of_escaping_in_a_gold_is_named(gold) -> None:
+    assert escaping_slip(gold) is not None
+    with pytest.raises(DataError, match=r"f:1: the gold has .* where a command is meant, double its backslash"):
+        ground_truth_of({"answer": gold, "ability": "math"}, "f:1")
+
+
+@pytest.mark.parametrize("gold", ["2 1\n1 2", "a\nb", "5\n", "\\times 5", "x \t= 5", "one\ntwo\nnone"])
+def test_lines_and_blanks_are_no_slips(gold) -> None:
+    assert escaping_slip(gold) is None

@@ -182,3 +182,24 @@ def test_reading_takes_time_in_proportion(text: str) -> None:
     started = time.process_time()
     extract_solution(text, finished=True)
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("before", ["Here is the code: ", "<answer>", "So:"])
+def test_a_fence_behind_words_opens_a_block_where_no_line_of_its_own_does(before: str) -> None:
+    assert extract_solution(f"{before}```python\nprint(1)\n```\n", finished=True) == ("print(1)\n", "")
+    assert extract_solution(f"{before}```python\nno\n```\n```python\nyes\n```", finished=True)[0] == "yes\n"
+
+
+@pytest.mark.parametrize("char", ["~", "`"])
+def test_openings_that_close_nowhere_cost_time_in_proportion_to_the_text(char: str) -> None:
+    def seconds(lines: int) -> float:
+        openings = "\n".join(char * (303 - number) + "python" for number in range(300))
+        text = openings + "\n" * lines
+        taken = []
+        for _ in range(3):
+            started = time.process_time()
+            extract_solution(text, finished=True)
+            taken.append(time.process_time() - started)
+        return min(taken)
+
+    assert seconds(200_000) < 12 * seconds(50_000)
