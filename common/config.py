@@ -351,6 +351,14 @@ class Config(_Section):
         return self.data.max_prompt_tokens + self.longest_response
 
     @property
+    def tokens_by_key(self) -> dict[str, int]:
+        """The two parts of ``longest_sequence``, by their keys."""
+        return {
+            "data.max_prompt_tokens": self.data.max_prompt_tokens,
+            "train.max_response_tokens": self.longest_response,
+        }
+
+    @property
     def most_responses_at_once(self) -> int:
         """Responses that a vLLM worker may sample side by side, in the stage with the largest groups."""
         return self.rollout.concurrency * max(view.train.group_size for view in self.views())

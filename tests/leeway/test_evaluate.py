@@ -1,6 +1,9 @@
 """What the desk shows of an evaluation, and the configuration that it stores for its workers."""
 
 import io
+import json
+import shutil
+from dataclasses import replace
 
 import pytest
 from leeway_rl.common.config import compose
@@ -35,10 +38,21 @@ def test_the_workers_find_what_was_asked(tmp_path, tiny_model):
 
 
 def test_more_than_the_models_context_is_refused_before_anything_starts(tmp_path, tiny_model):
-    from dataclasses import replace
-
     with pytest.raises(ConfigError, match=r"--max-tokens 32768 = 32800 is more than .*max_position_embeddings = 512"):
         configuration(tmp_path / "p.jsonl", str(tiny_model), tmp_path, 4, replace(ASKING, max_tokens=32768))
+
+
+def test_the_longer_context_of_yarn_can_be_sampled(tmp_path, tiny_model):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    keys = json.loads((folder / "config.json").read_text())
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    (folder / "config.json").write_text(json.dumps(keys | {"max_position_embeddings": 64, "rope_parameters": yarn}))
+    fits, longer = (replace(ASKING, max_tokens=tokens) for tokens in (100, 300))
+    configured = configuration(tmp_path / "p.jsonl", str(folder), tmp_path / "out", 16, fits)
+    assert configured.longest_sequence == 132
+    with pytest.raises(ConfigError, match=r"300 = 332 is more than .* 64 x factor 4 of its yarn rope = 256"):
+        configuration(tmp_path / "p.jsonl", str(folder), tmp_path / "out", 16, longer)
 
 
 def test_a_missing_model_is_told_before_benchmarks_are_fetched(tmp_path):
