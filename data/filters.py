@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import DataError
+from ..common.files import path_of
 from .stages import Drop, Judgement, Stage
 from .step import Context, Options
 
@@ -133,15 +134,15 @@ class Length(Options):
     """Of the prompt after the chat template."""
 
     def files(self, folder: Path) -> list[Path]:
-        return sorted((folder / self.tokenizer).glob("*.json"))
+        return sorted((folder / path_of(self.tokenizer)).glob("*.json"))
 
 
 def length(stage: Stage, options: Length, context: Context) -> Iterator[list[Judgement]]:
     """Drop prompts too long for the tokenizer."""
     from transformers import AutoTokenizer
 
-    local = context.folder / options.tokenizer
-    if options.tokenizer.startswith((".", "/")) and not local.exists():
+    local = context.folder / path_of(options.tokenizer)
+    if options.tokenizer.startswith((".", "/", "~")) and not local.exists():
         raise DataError(f"length: tokenizer = {options.tokenizer!r}: no such folder (looked in {context.folder})")
     name = str(local) if local.exists() else options.tokenizer
     try:

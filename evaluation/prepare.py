@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..common.errors import ConfigError, DataError, LeewayError
+from ..common.files import path_of
 from .benchmarks import BENCHMARKS, GYM, Benchmark, Window, problem_of
 from .folder import read_json, refuse_other, write_json
 from .sets import rows_of_file, rows_of_hub, rows_of_package, rows_of_reasoning_gym
@@ -61,9 +62,9 @@ def rows_of(what: Asked, window: Window, size: int, seed: int) -> Iterator[tuple
         yield from rows_of_reasoning_gym(what.where, size, seed)
         return
     if what.kind == FILE:
-        yield from rows_of_file(Path(what.where))
+        yield from rows_of_file(path_of(what.where))
         return
-    form, where = BENCHMARKS[what.kind], what.where
+    form, where = BENCHMARKS[what.kind], str(path_of(what.where)) if what.where else ""
     if where and (Path(where).exists() or not HUB_NAME.fullmatch(where) or where.endswith(ENDINGS)):
         for path in _files(Path(where), form, window):
             yield from rows_of_file(path)
@@ -167,7 +168,7 @@ def main() -> int:
     """Parse the arguments and write the problems. ``PARTIAL``: something could not be used; the rest is there."""
     parser = argparse.ArgumentParser(prog="leeway eval", description=__doc__)
     parser.add_argument("benchmarks", nargs="+")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=path_of, required=True)
     parser.add_argument("--responses", type=int)
     parser.add_argument("--release", default="release_v5")
     parser.add_argument("--since", default="2024-08-01")

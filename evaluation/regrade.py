@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ..common.children import leaving_with_parent
 from ..common.errors import DataError, LeewayError
+from ..common.files import path_of
 from ..common.prompts import file_rows, row_of
 from .folder import read_json
 from .responses import COLUMNS, ResponseStore
@@ -98,7 +99,7 @@ def _verify(asked: Path, graded: Path, jobs: int, timeout_s: float) -> None:
 def main() -> int:
     """Parse the arguments and grade."""
     parser = argparse.ArgumentParser(prog="leeway eval --regrade", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=path_of, required=True)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--timeout-s", type=float, default=10.0)
     arguments = parser.parse_args()

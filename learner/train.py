@@ -98,7 +98,7 @@ class _Desk:
             bus,
             incarnation=self.incarnation,
             transport=config.weights.transport,
-            folder=_weights_folder(config),
+            folder=config.weights.shared,
             keyframe_every=config.weights.keyframe_every,
         )
         self.intake = Intake(bus, service, book, curriculum, self.ledger, config, incarnation=self.incarnation)
@@ -118,7 +118,7 @@ class _Desk:
         started = time.monotonic()
         newest = flatten(self.policy.named_weights(), self.config.weights.dtype)
         due = self.delay.push(version, newest)
-        manifest = self._with_room(_weights_folder(self.config), lambda: self.publisher.publish(*due))
+        manifest = self._with_room(self.config.weights.shared, lambda: self.publisher.publish(*due))
         self.service.version = version
         log.info("version %d published: %d of %d bytes", manifest.version, manifest.payload_bytes, manifest.full_bytes)
         self.checksum = manifest.checksum if manifest.version == version else sha256_of(newest.buffer)
@@ -331,10 +331,6 @@ def _save(desk: _Desk, controller: ControllerState, step: int) -> float:
     broadcast_plan({"do": "save", "step": step, "folder": str(desk.folder / "checkpoints")})
     desk.save(controller, step)
     return time.monotonic() - started
-
-
-def _weights_folder(config: Config) -> Path | None:
-    return Path(config.weights.folder) if config.weights.folder is not None else None
 
 
 def _controller(state: dict[str, Any] | None) -> ControllerState:

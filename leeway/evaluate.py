@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..common import address
-from ..common.config import Config, parse
+from ..common.config import Config, expand, parse
 from ..common.errors import ConfigError, DataError
+from ..common.settings import written
 from ..common.streams import Bus
 from . import page
 from .sampling import Asking, configuration, held, work
@@ -94,7 +95,7 @@ def asked_as(theirs: Config) -> list[str]:
         "rollout.engine": rollout.engine,
         "rollout.dtype": rollout.dtype,
     }
-    return [f"{key}={json.dumps(value)}" for key, value in kept.items() if value is not None]
+    return [written(key, value) for key, value in kept.items() if value is not None]
 
 
 def most_responses(out: Path) -> int:
@@ -105,7 +106,7 @@ def most_responses(out: Path) -> int:
 
 def _of_run(named: str, step: int | None, out: Path, asking: Asking) -> tuple[Asking, str]:
     """A run's folder becomes a model folder first, by ``leeway export``."""
-    model = Path(named)
+    model = Path(expand(named))
     if not (model / "checkpoints").is_dir():
         if step is not None:
             raise ConfigError(f"--step {step}: {model} is no run's folder, which has checkpoints")

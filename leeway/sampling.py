@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import IO
 
 from ..common import address
-from ..common.config import Config, compose, dump
+from ..common.config import Config, compose, dump, expand
 from ..common.errors import BrokerError, ConfigError, LeewayError
 from ..common.keys import Keys
 from ..common.locks import only_writer
 from ..common.rope import why_too_long
+from ..common.settings import written
 from ..common.streams import Bus, RedisError, refused_or_lost
 from .arithmetic import shape_of
 from .server import EmbeddedServer
@@ -83,12 +84,12 @@ def configuration(problems: Path, model: str, out: Path, responses: int, asking:
     if asking.redis_url is None:  # everybody is on this machine: one file beats a copy in memory
         own |= {"weights.transport": "file", "weights.folder": str((out / "weights").resolve())}
     engine = [] if asking.engine is None else [f"rollout.engine={asking.engine}"]
-    return compose([], [*(f"{key}={json.dumps(value)}" for key, value in own.items()), *asking.settings, *engine])
+    return compose([], [*(written(key, value) for key, value in own.items()), *asking.settings, *engine])
 
 
 def dtype_of(model: str) -> str | None:
     """What a model folder says its weights are; None where that is not known, or neither of the two that travel."""
-    path = Path(model) / "config.json"
+    path = Path(expand(model)) / "config.json"
     if not path.is_file():
         return None
     shape = json.loads(path.read_text())
