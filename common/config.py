@@ -52,12 +52,31 @@ Said = Annotated[str, AfterValidator(_refuse_defect)]
 """A text that goes into prompts."""
 
 
+Column = Literal[
+    "id",
+    "prompt",
+    "messages",
+    "answer",
+    "tests",
+    "entry",
+    "options",
+    "reward_model",
+    "ability",
+    "extra_info",
+    "responses",
+]
+"""Columns that we know."""
+
+
 class Data(_Section):
     source: Literal["file", "hub", "reasoning_gym"] = "file"
-    """``file``: JSONL or Parquet; ``hub``: a Hugging Face dataset; ``reasoning_gym``: generated problems."""
+    """``file``: JSONL, JSON, CSV or Parquet; ``hub``: a Hugging Face dataset; ``reasoning_gym``: generated problems."""
     path: str
     """The file, the dataset's hub name, or the reasoning-gym generator's name. ``{presets}`` and ``~`` as in
     ``model.path``."""
+    columns: dict[Column, str] = Field(default_factory=dict)
+    """What the columns are called in the file or hub dataset, where not by our names: ``{prompt = "question", answer =
+    "solution"}``. ``a.b`` is b in the object a. What a row is judged by is then the named column alone."""
     split: str = "train"
     """Split of a hub dataset."""
     size: int = Field(default=10_000, ge=1)

@@ -102,6 +102,7 @@ def identity(config: Config, responses: int, top_p: float) -> dict[str, Any]:
         "max_tokens": config.train.max_response_tokens,
         "max_prompt_tokens": config.data.max_prompt_tokens,
         "seed": config.flow.seed,
+        "columns": dict(config.data.columns),
     }
 
 

@@ -6,7 +6,8 @@ import json
 import pytest
 from leeway_rl.common.config import Data, compose
 from leeway_rl.common.errors import ConfigError, DataError
-from leeway_rl.common.prompts import BOXED, decoder_of, file_rows, opens_reasoning, row_of, tokenize
+from leeway_rl.common.prompts import BOXED, decoder_of, opens_reasoning, row_of, tokenize
+from leeway_rl.common.rows import file_rows
 from leeway_rl.verifier.math_answer import grade_math
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -118,7 +119,7 @@ class Echo:
 
     chat_template = None
 
-    def __call__(self, text: str) -> dict[str, str]:
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, str]:
         return {"input_ids": text}
 
 
