@@ -171,7 +171,9 @@ def _written_messages(prompt: str, where: str) -> Any:
     try:
         found = loads(text)
     except (ValueError, RecursionError) as error:
-        if _LIST_OF_MESSAGES.match(text) is None:
+        opened = _LIST_OF_MESSAGES.match(text)
+        goes_on = "Extra data" in str(error) or (opened is not None and opened["quote"] == "'" and text[-1] not in "])")
+        if opened is None or goes_on:  # such a list, and a question about it
             return prompt
         raise DataError(
             f"{where}: prompt is the text of a list of messages, and no JSON: {error}; write it as JSON (Python's own "
@@ -181,7 +183,7 @@ def _written_messages(prompt: str, where: str) -> Any:
     return found if any(isinstance(each, dict) and "role" in each for each in listed) else prompt
 
 
-_LIST_OF_MESSAGES = re.compile(r"""(?:array\()?\[?\s*\{\s*["'](?:role|content)["']\s*:""")
+_LIST_OF_MESSAGES = re.compile(r"""(?:array\()?\[\s*\{\s*(?P<quote>["'])(?:role|content)["']\s*:""")
 
 
 def _is_message(message: Any) -> bool:
