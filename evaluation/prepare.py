@@ -209,7 +209,7 @@ def _prepared(said: dict[str, Any], out: Path, say: Callable[[str], None]) -> in
     wanted = once_each([asked(words) for words in said["benchmarks"]])
     days = [_day_of(key, said[key]) for key in ("since", "until")]
     window = Window(release=release_of(said["release"]), since=days[0], until=days[1])
-    options = {key: said[key] for key in ("responses", "size", "seed", "columns")}
+    options = {key: said[key] for key in ("responses", "size", "seed")} | {"columns": said.get("columns")}
     sets = prepare(wanted, out, window=window, say=say, **options)
     write_json(notes, {"asked": said, "sets": sets})
     return sum(each["unusable rows"] + bool(each["missing"]) for each in sets.values())

@@ -7,6 +7,7 @@ from leeway_rl.common.config import compose
 from leeway_rl.common.errors import DataError
 from leeway_rl.common.weights import Stamp
 from leeway_rl.evaluation.problems import load_problems, ticket_of
+from leeway_rl.evaluation.regrade import _asked_file, _truths
 from transformers import AutoTokenizer
 
 
@@ -74,3 +75,10 @@ def test_a_csv_file_of_other_columns_is_asked_by_their_names(tmp_path, tokenizer
     problems, rows = load_problems(path, config, tokenizer, 4, said.append)
     assert (rows, [(p.problem_id, p.ground_truth, p.responses) for p in problems]) == (3, [("7", ("3",), 2)])
     assert ["p.csv:2: a row without an answer" in said[0], "p.csv:3: responses is a whole" in said[1]] == [True, True]
+
+
+def test_a_sample_is_graded_anew_by_the_columns_that_it_was_asked_by(tmp_path):
+    (tmp_path / "p.csv").write_text("question,solution\n1+2,3\n")
+    noted = {"problems": str(tmp_path / "p.csv"), "columns": {"prompt": "question", "answer": "solution"}}
+    (tmp_path / "sample.json").write_text(json.dumps(noted))
+    assert _truths(*_asked_file(tmp_path)) == {"p.csv:1": {"ability": "math", "answer": ["3"]}}

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from leeway_rl.common.config import compose
 from leeway_rl.common.errors import ConfigError, DataError
-from leeway_rl.leeway.evaluate import asked_as, evaluate, table
+from leeway_rl.common.settings import written
+from leeway_rl.leeway.evaluate import _prepared_by_columns, asked_as, evaluate, table
 from leeway_rl.leeway.evaluation_pictures import of_one
 from leeway_rl.leeway.sampling import Asking, configuration
 from rich.console import Console
@@ -70,6 +71,24 @@ def test_a_run_is_asked_as_it_was_trained():
     again = compose(["tiny"], asked_as(trained))
     assert (again.data.suffix, again.data.examples) == ("\n=?", (("1+1", "2"),))
     assert again.rollout.engine == "torch"
+
+
+def test_columns_are_those_of_the_files_that_are_prepared_and_not_of_the_problems_made_of_them():
+    said = ['data.columns={prompt="question"}', "verifier.jobs=3", "data.columns.answer=final"]
+    asking, words = _prepared_by_columns(replace(ASKING, settings=tuple(said)), ["--size", "3"])
+    assert asking.settings == ("verifier.jobs=3",)
+    assert words[:3] == ["--size", "3", "--columns"]
+    assert json.loads(words[3]) == {"prompt": "question", "answer": "final"}
+    assert _prepared_by_columns(ASKING, ["--size", "3"]) == (ASKING, ["--size", "3"])
+    with pytest.raises(ConfigError, match=r"data.columns.promt"):
+        _prepared_by_columns(replace(ASKING, settings=("data.columns.promt=q",)), [])
+
+
+def test_a_run_s_texts_reach_its_evaluation_whole():
+    said = {"data.system": "be 😀 \\boxed{}", "data.suffix": "\n=?"}
+    trained = compose(["tiny"], [written(key, value) for key, value in said.items()])
+    again = compose(["tiny"], asked_as(trained))
+    assert (again.data.system, again.data.suffix) == tuple(said.values())
 
 
 def estimate(value):
