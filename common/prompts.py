@@ -108,7 +108,7 @@ def rendered(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase,
     without = "for a model without system messages, leave data.system empty and put its text into the prompts (a row's "
     without += "own system message too)"
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     except (TemplateError, TypeError, ValueError) as error:
         right = without if system else "give the roles that the model's tokenizer_config.json or chat_template knows"
         raise DataError(

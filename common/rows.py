@@ -19,7 +19,11 @@ Rows = Iterator[tuple[int, Any]]
 """(number from 1, values) of each row; what is wrong with a row alone is a ``DataError`` in the place of its values."""
 
 
-def file_rows(path: Path, columns: Mapping[str, str] | None = None) -> Rows:
+Columns = Mapping[Any, str]
+"""``data.columns``: our name of a column → the file's."""
+
+
+def file_rows(path: Path, columns: Columns | None = None) -> Rows:
     """The rows of a .jsonl, .json, .csv (each also .gz) or .parquet file, as ``under_known_names`` has them. Raises
     ``DataError`` where the file as a whole cannot be read."""
     if not path.is_file():
@@ -33,7 +37,7 @@ def file_rows(path: Path, columns: Mapping[str, str] | None = None) -> Rows:
     return _rows(path, _READERS[ending], columns or {})
 
 
-def _rows(path: Path, read: Callable[[Path], Rows], columns: Mapping[str, str]) -> Rows:
+def _rows(path: Path, read: Callable[[Path], Rows], columns: Columns) -> Rows:
     number = 0
     try:
         for number, values in read(path):
@@ -53,8 +57,8 @@ _OBJECTS = ("entry", "options", "reward_model", "extra_info")
 """Columns that hold objects; CSV has them as JSON texts."""
 
 
-def under_known_names(values: Any, columns: Mapping[str, str], where: str) -> Any:
-    """A row with the columns that ``columns`` (``data.columns``: our name → the row's) names under our names, and
+def under_known_names(values: Any, columns: Columns, where: str) -> Any:
+    """A row with the columns that ``columns`` names under our names, and
     ``messages`` as ``prompt`` where there is none. ``DataError`` names a column that the row has not."""
     if not isinstance(values, dict):
         return values

@@ -10,7 +10,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from ..common.errors import ConfigError, DataError, LeewayError
 from ..common.files import path_of
-from ..common.rows import ENDINGS
+from ..common.rows import ENDINGS, Columns
 from .benchmarks import BENCHMARKS, GYM, Benchmark, Window, problem_of
 from .folder import read_json, refuse_other, write_json
 from .sets import rows_of_file, rows_of_hub, rows_of_package, rows_of_reasoning_gym
@@ -57,7 +57,7 @@ def asked(words: str) -> Asked:
 
 
 def rows_of(
-    what: Asked, window: Window, size: int, seed: int, columns: Mapping[str, str] | None = None
+    what: Asked, window: Window, size: int, seed: int, columns: Columns | None = None
 ) -> Iterator[tuple[str, Any]]:
     """(where it stands, values) of each raw row; ``columns`` are those of a file of training rows. ``DataError`` names
     what was looked for."""
@@ -103,7 +103,7 @@ def prepare(
     size: int,
     seed: int,
     say: Callable[[str], None],
-    columns: Mapping[str, str] | None = None,
+    columns: Columns | None = None,
 ) -> dict[str, Any]:
     """Write the problems of every benchmark; what became of each: problems, rows that could not be used, rows outside
     the window, and why it is missing where it is. ``say`` hears of every such row and benchmark."""

@@ -17,7 +17,7 @@ from ..common.children import leaving_with_parent
 from ..common.errors import DataError, LeewayError
 from ..common.files import path_of
 from ..common.prompts import row_of
-from ..common.rows import file_rows
+from ..common.rows import Columns, file_rows
 from .folder import read_json
 from .responses import COLUMNS, ResponseStore
 
@@ -64,7 +64,7 @@ def _asked_file(folder: Path) -> tuple[Path, dict[str, str]]:
     return Path(noted["problems"]), noted.get("columns", {})
 
 
-def _truths(path: Path, columns: dict[str, str]) -> dict[str, dict[str, Any]]:
+def _truths(path: Path, columns: Columns) -> dict[str, dict[str, Any]]:
     """The ability and what it judges by, of each problem, as the verifier takes them."""
     truths: dict[str, dict[str, Any]] = {}
     for number, values in file_rows(path, columns):

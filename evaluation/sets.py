@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..common.errors import DataError
 from ..common.gym import gym_rows
-from ..common.rows import file_rows
+from ..common.rows import Columns, file_rows
 
 
-def rows_of_file(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[tuple[str, Any]]:
+def rows_of_file(path: Path, columns: Columns | None = None) -> Iterator[tuple[str, Any]]:
     """(file and row, values) of each row of a file, as ``file_rows`` has them."""
     for number, values in file_rows(path, columns):
         yield f"{path}:{number}", values

@@ -40,13 +40,28 @@ class Shape:
     context: Context
 
 
-_QWEN_25 = {"head_dim": 128, "vocabulary": 152_064, "context": Context(131_072, "max_position_embeddings = 131072")}
+_QWEN_25 = {"head_dim": 128, "vocabulary": 152_064}
+_QWEN_25_CONTEXT = Context(131_072, "max_position_embeddings = 131072")
 BASES = {
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": Shape(
-        layers=28, hidden=3584, intermediate=18_944, heads=28, kv_heads=4, parameters=7_615_616_512, **_QWEN_25
+        layers=28,
+        hidden=3584,
+        intermediate=18_944,
+        heads=28,
+        kv_heads=4,
+        parameters=7_615_616_512,
+        context=_QWEN_25_CONTEXT,
+        **_QWEN_25,
     ),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": Shape(
-        layers=64, hidden=5120, intermediate=27_648, heads=40, kv_heads=8, parameters=32_763_876_352, **_QWEN_25
+        layers=64,
+        hidden=5120,
+        intermediate=27_648,
+        heads=40,
+        kv_heads=8,
+        parameters=32_763_876_352,
+        context=_QWEN_25_CONTEXT,
+        **_QWEN_25,
     ),
 }
 """The base models of the shipped presets, from their config.json, for where no hub is at hand."""
