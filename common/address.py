@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .errors import BrokerError
+from .files import path_of
 
 VARIABLE = "LEEWAY_REDIS_URL"
 """Environment variable that stands in for ``--redis-url``; how our own commands tell the roles they start."""
@@ -25,7 +26,7 @@ def resolve(said: str | None) -> str:
     text = said or os.environ.get(VARIABLE) or LOCAL
     if not text.startswith("@"):
         return text
-    path = Path(text[1:])
+    path = path_of(text[1:])
     try:
         lines = path.read_text().split()
     except (OSError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import difflib
 import itertools
+import os
 import tomllib
 from collections import Counter
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import tomlkit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ConfigError
+from .settings import read
 from .texts import defect
 
 Overflow = Literal["wait", "drop", "mask", "soft"]
@@ -34,7 +36,8 @@ class _Section(BaseModel):
 
 class Model(_Section):
     path: str
-    """Folder in Hugging Face layout, or a hub name. ``{presets}`` stands for the presets folder of this install."""
+    """Folder in Hugging Face layout, or a hub name. ``{presets}`` stands for the presets folder of this install, a
+    leading ``~`` for the home of whoever reads it."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic of the learner's forward and backward pass: float32, or bfloat16 by autocast over float32 weights."""
 
@@ -49,11 +52,31 @@ Said = Annotated[str, AfterValidator(_refuse_defect)]
 """A text that goes into prompts."""
 
 
+Column = Literal[
+    "id",
+    "prompt",
+    "messages",
+    "answer",
+    "tests",
+    "entry",
+    "options",
+    "reward_model",
+    "ability",
+    "extra_info",
+    "responses",
+]
+"""Columns that we know."""
+
+
 class Data(_Section):
     source: Literal["file", "hub", "reasoning_gym"] = "file"
-    """``file``: JSONL or Parquet; ``hub``: a Hugging Face dataset; ``reasoning_gym``: generated problems."""
+    """``file``: JSONL, JSON, CSV or Parquet; ``hub``: a Hugging Face dataset; ``reasoning_gym``: generated problems."""
     path: str
-    """The file, the dataset's hub name, or the reasoning-gym generator's name. ``{presets}`` as in ``model.path``."""
+    """The file, the dataset's hub name, or the reasoning-gym generator's name. ``{presets}`` and ``~`` as in
+    ``model.path``."""
+    columns: dict[Column, str] = Field(default_factory=dict)
+    """What the columns are called in the file or hub dataset, where not by our names: ``{prompt = "question", answer =
+    "solution"}``. ``a.b`` is b in the object a. What a row is judged by is then the named column alone."""
     split: str = "train"
     """Split of a hub dataset."""
     size: int = Field(default=10_000, ge=1)
@@ -211,11 +234,16 @@ class Weights(_Section):
     transport: Literal["redis", "file"] = "redis"
     """Where payloads go; manifests always go through Redis."""
     folder: str | None = None
-    """Shared folder of the ``file`` transport."""
+    """Shared folder of the ``file`` transport. ``{presets}`` and ``~`` as in ``model.path``."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """What is published: bfloat16 halves the bytes; float32 is exact for a float32 sampler."""
     keyframe_every: int = Field(default=20, ge=1)
     """Every N-th version is published whole; the others are deltas."""
+
+    @property
+    def shared(self) -> Path | None:
+        """``folder`` on this machine."""
+        return Path(expand(self.folder)) if self.folder is not None else None
 
 
 class Rollout(_Section):
@@ -351,6 +379,14 @@ class Config(_Section):
         return self.data.max_prompt_tokens + self.longest_response
 
     @property
+    def tokens_by_key(self) -> dict[str, int]:
+        """The two parts of ``longest_sequence``, by their keys."""
+        return {
+            "data.max_prompt_tokens": self.data.max_prompt_tokens,
+            "train.max_response_tokens": self.longest_response,
+        }
+
+    @property
     def most_responses_at_once(self) -> int:
         """Responses that a vLLM worker may sample side by side, in the stage with the largest groups."""
         return self.rollout.concurrency * max(view.train.group_size for view in self.views())
@@ -376,7 +412,7 @@ def compose(presets: list[str], settings: list[str]) -> Config:
 
     Raises ``ConfigError`` naming source, key, value and what would be right.
     """
-    layers = [_preset_layer(name) for name in presets] + [_setting_layer(text) for text in settings]
+    layers = [_preset_layer(name) for name in presets] + [Layer(f"--set {text}", "", read(text)) for text in settings]
     merged: dict[str, Any] = {}
     for layer in layers:
         _refuse_unknown(layer, Config, layer.values, ())
@@ -397,8 +433,8 @@ def dump(config: Config) -> str:
 
 
 def expand(path: str) -> str:
-    """``path`` with ``{presets}`` filled in for this machine."""
-    return path.replace("{presets}", str(PRESETS))
+    """``path`` with ``{presets}`` and a leading ``~`` filled in for this machine and user."""
+    return os.path.expanduser(path.replace("{presets}", str(PRESETS)))
 
 
 def schema() -> list[tuple[str, str, str, str]]:
@@ -438,7 +474,7 @@ def preset_names() -> list[str]:
 
 
 def _preset_layer(name: str) -> Layer:
-    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
+    path = Path(expand(name)) if name.endswith(".toml") else PRESETS / f"{name}.toml"
     try:
         text = path.read_text()
     except OSError as error:
@@ -446,20 +482,6 @@ def _preset_layer(name: str) -> Layer:
             f"preset {name!r}: cannot read {path} ({error.strerror}); shipped presets: {', '.join(preset_names())}"
         ) from error
     return Layer(str(path), text, _toml(text, str(path)))
-
-
-def _setting_layer(text: str) -> Layer:
-    key, equals, value = text.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts) or (len(parts) < 2 and parts != ["stages"]):
-        raise ConfigError(f"--set {text!r}: write section.key=value, for instance flow.max_staleness=2")
-    try:
-        parsed: Any = tomllib.loads(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()  # a bare word is a string
-    for part in reversed(parts):
-        parsed = {part: parsed}
-    return Layer(f"--set {text}", "", parsed)
 
 
 def _toml(text: str, name: str) -> dict[str, Any]:

@@ -1,18 +1,15 @@
 """Prompts: rows of a file in, messages and tokens out; and the seed that a ticket is sampled by.
 
 Rows are the Skywork-OR1-RL-Data schema (``prompt`` a list of messages, ``reward_model.ground_truth``) or plain:
-``{"prompt": "…", "answer": "…"}``, ``{"prompt": "…", "tests": {…}}``, ``{"entry": {…}}``. What each ability is judged
-by stands in ``ground_truth.py``.
+``{"prompt": "…", "answer": "…"}``, ``{"prompt": "…", "tests": {…}}``, ``{"entry": {…}}``. ``rows.py`` reads them;
+what each ability is judged by stands in ``ground_truth.py``.
 """
 
 from __future__ import annotations
 
-import codecs
-import gzip
-import zlib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +34,8 @@ class Row:
     ground_truth: tuple[str, ...]
     difficulty: Any = None
     """``extra_info.model_difficulty``, as it stands in the row."""
+    where: str = ""
+    """File and row, for what is wrong with it later."""
 
 
 BOXED = "\n\nLet's think step by step and output the final answer within \\boxed{}."
@@ -86,68 +85,40 @@ def tokenize(row: Row, data: Data, tokenizer: PreTrainedTokenizerBase) -> list[i
     if data.system is not None and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": data.system})
     if tokenizer.chat_template is None:
-        return tokenizer("\n".join(message["content"] for message in messages))["input_ids"]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return _without_ending("\n".join(message["content"] for message in messages), tokenizer)
+    text = rendered(messages, tokenizer, row.where or row.prompt_id)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def file_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """(number from 1, values) of each row of a .jsonl, .jsonl.gz or .parquet file; a line that is not JSON is a
-    ``DataError`` in the place of its values. Raises ``DataError`` where the file as a whole cannot be read."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; a .jsonl or .parquet file of prompts is due")
-    match path.suffix:
-        case ".jsonl" | ".gz":
-            return _jsonl(path)
-        case ".parquet":
-            return _parquet(path)
-        case other:
-            raise DataError(f"{path}: {other or 'no'} ending; prompts are read from .jsonl or .parquet")
+def _without_ending(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens of a text as a prompt: with what the tokenizer puts before it, without what it puts behind. After an
+    end token a model has nothing more to say."""
+    tokens, bare = tokenizer(text)["input_ids"], tokenizer(text, add_special_tokens=False)["input_ids"]
+    for end in range(len(tokens), len(bare) - 1, -1):
+        if tokens[end - len(bare) : end] == bare:
+            return tokens[:end]
+    return tokens
 
 
-def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    number = 0
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
-        try:
-            for number, line in enumerate(lines, start=1):
-                line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-                if line.strip():
-                    yield number, _json(line, f"{path}:{number}")
-        except (EOFError, OSError, zlib.error) as error:
-            raise DataError(f"{path}:{number + 1}: the file breaks off here: {error}") from error
+def rendered(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, where: str) -> str:
+    """The messages after the tokenizer's chat template, generation prompt included. ``DataError`` where the template
+    refuses them, as some do a system message or two turns of one role, or leaves the system message out."""
+    from jinja2 import TemplateError
 
-
-def _json(line: bytes, where: str) -> Any:
-    """The values of one line, or what is wrong with it."""
+    roles = ", ".join(message["role"] for message in messages)
+    system = next((message["content"] for message in messages if message["role"] == "system"), "")
+    without = "for a model without system messages, leave data.system empty and put its text into the prompts (a row's "
+    without += "own system message too)"
     try:
-        return loads(line.decode())
-    except UnicodeDecodeError as error:
-        return DataError(f"{where}: not UTF-8: byte {line[error.start]:#04x} at position {error.start + 1} of the line")
-    except (ValueError, RecursionError) as error:
-        return DataError(f"{where}: not JSON: {error}")
-
-
-def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not a Parquet file: {error}") from error
-    number = 0
-    batches = file.iter_batches(batch_size=1024)
-    while True:
-        try:
-            batch = next(batches, None)
-            rows = [] if batch is None else batch.to_pylist()
-        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: rows {number + 1} and on cannot be read: {error}") from error
-        if batch is None:
-            return
-        for values in rows:
-            number += 1
-            yield number, values
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    except (TemplateError, TypeError, ValueError) as error:
+        right = without if system else "give the roles that the model's tokenizer_config.json or chat_template knows"
+        raise DataError(
+            f"{where}: the model's chat template refuses the messages ({roles}): {error}; {right}"
+        ) from error
+    if system.strip() not in text:
+        raise DataError(f"{where}: the model's chat template leaves out the system message {system[:40]!r}; {without}")
+    return text
 
 
 def row_of(values: Any, prompt_id: str, where: str, data: Data | None = None) -> Row:
@@ -162,7 +133,10 @@ def row_of(values: Any, prompt_id: str, where: str, data: Data | None = None) ->
     if prompt is None and isinstance(entry, dict):
         prompt = entry.get("question")
     if "prompt" not in values and prompt is None:
-        raise DataError(f"{where}: key 'prompt' is missing; keys found: {', '.join(map(str, values)) or 'none'}")
+        raise DataError(
+            f"{where}: key 'prompt' is missing; keys found: {', '.join(map(str, values)) or 'none'}; data.columns says "
+            "which column it is"
+        )
     messages, truth = _messages(prompt, where), ground_truth_of(values, where, data)
     for text in (*(message["content"] for message in messages), *truth.golds):
         if (wrong := defect(text)) is not None:
@@ -173,15 +147,47 @@ def row_of(values: Any, prompt_id: str, where: str, data: Data | None = None) ->
         ability=truth.ability,
         ground_truth=truth.golds,
         difficulty=extra.get("model_difficulty") if isinstance(extra := values.get("extra_info"), dict) else None,
+        where=where,
     )
 
 
 def _messages(prompt: Any, where: str) -> tuple[dict[str, str], ...]:
-    if isinstance(prompt, str) and prompt:
-        return ({"role": "user", "content": prompt},)
-    if isinstance(prompt, (list, tuple)) and prompt and all(map(_is_message, prompt)):
-        return tuple({"role": m["role"], "content": m["content"]} for m in prompt)
-    raise DataError(f"{where}: prompt is a text or a list of {{role, content}} messages, found {str(prompt)[:80]!r}")
+    found = prompt if not isinstance(prompt, str) else _written_messages(prompt, where)
+    if isinstance(found, str) and found.strip():
+        return ({"role": "user", "content": found},)
+    if not (isinstance(found, (list, tuple)) and found and all(map(_is_message, found))):
+        raise DataError(
+            f"{where}: prompt is a text or a list of {{role, content}} messages, found {str(prompt)[:80]!r}"
+        )
+    if found[-1]["role"] == "assistant":
+        raise DataError(
+            f"{where}: the last message is the assistant's, {found[-1]['content'][:40]!r}: a prompt ends with what is "
+            "asked; an answer stands in its own column"
+        )
+    return tuple({"role": m["role"], "content": m["content"]} for m in found)
+
+
+def _written_messages(prompt: str, where: str) -> Any:
+    """The messages in a prompt that is the text of a list of them, as CSV has it; any other prompt as it is."""
+    text = prompt.strip()
+    if not text.startswith(("[", "{", "array(")):
+        return prompt
+    try:
+        found = loads(text)
+    except (ValueError, RecursionError) as error:
+        opened = _LIST_OF_MESSAGES.match(text)
+        goes_on = "Extra data" in str(error) or (opened is not None and opened["quote"] == "'" and text[-1] not in "])")
+        if opened is None or goes_on:  # such a list, and a question about it
+            return prompt
+        raise DataError(
+            f"{where}: prompt is the text of a list of messages, and no JSON: {error}; write it as JSON (Python's own "
+            f"way, with ', is none), or as a list; found {text[:80]!r}"
+        ) from error
+    listed = found if isinstance(found, list) else [found]
+    return found if any(isinstance(each, dict) and "role" in each for each in listed) else prompt
+
+
+_LIST_OF_MESSAGES = re.compile(r"""(?:array\()?\[\s*\{\s*(?P<quote>["'])(?:role|content)["']\s*:""")
 
 
 def _is_message(message: Any) -> bool:

@@ -1,9 +1,51 @@
-"""Rotary position embeddings that depend on what shares a pass. Pure."""
+"""Rotary position embeddings: how long a context they give, and whether they depend on what shares a pass. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Context(NamedTuple):
+    """The longest sequence that a model is made for."""
+
+    tokens: int
+    source: str
+    """What in its ``config.json`` says so."""
+
+
+def context_of(keys: Mapping[str, Any]) -> Context | None:
+    """The context of a model, from the keys of its ``config.json``; None where they do not say.
+
+    Of most models ``max_position_embeddings`` is the context, lengthened or not (Llama 3, LongRoPE, yarn as it is
+    published). Whoever lengthens a model by hand, as Qwen's model cards tell, adds yarn and leaves that key alone: the
+    context is then ``factor`` times ``original_max_position_embeddings``, which by transformers' default is
+    ``max_position_embeddings``. Of a linear rope ``factor`` always counts, as in vLLM. Of a dynamic one it does not:
+    what lies past ``max_position_embeddings`` changes there with the longest sequence of a pass.
+    """
+    plain = keys.get("max_position_embeddings")
+    if not isinstance(plain, int):
+        return None
+    rope = keys.get("rope_parameters") or keys.get("rope_scaling") or {}
+    kind, factor = rope.get("rope_type") or rope.get("type"), rope.get("factor")
+    before, name = plain, "max_position_embeddings"
+    if kind == "yarn":
+        original = keys.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
+        before, name = (original, "original_max_position_embeddings") if original else (before, name)
+    counts = kind in ("yarn", "linear") and "gemma3" not in str(keys.get("model_type"))  # gemma3 states the longer one
+    if counts and isinstance(factor, (int, float)) and (longer := int(before * factor)) > plain:
+        return Context(longer, f"{name} {before} x factor {factor:g} of its {kind} rope = {longer}")
+    return Context(plain, f"max_position_embeddings = {plain}")
+
+
+def why_too_long(said: Mapping[str, int], model: str, context: Context | None) -> str | None:
+    """Why a prompt with its response would not fit into the context of ``model``; None where it does, or where the
+    context is not known. ``said``: tokens of each, by the names under which they were asked for."""
+    longest = sum(said.values())
+    if context is None or longest <= context.tokens:
+        return None
+    parts = " + ".join(f"{name} {tokens}" for name, tokens in said.items())
+    return f"{parts} = {longest} is more than the context of {model}: {context.source}"
 
 
 def why_not_packed(keys: Mapping[str, Any], longest: int) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from ..common.errors import DataError, LeewayError
+from ..common.files import path_of
 from ..common.locks import only_writer
 
 if TYPE_CHECKING:
@@ -36,19 +37,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="leeway data", description="Raw rows in, training rows out.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     whole = commands.add_parser("run", help="do a recipe: load, every step, output and card")
-    whole.add_argument("recipe", type=Path, metavar="RECIPE.toml")
-    whole.add_argument("--out", type=Path, required=True, help="folder; the same command again goes on")
+    whole.add_argument("recipe", type=path_of, metavar="RECIPE.toml")
+    whole.add_argument("--out", type=path_of, required=True, help="folder; the same command again goes on")
     commands.add_parser("formats", help="which columns of which published set become what")
     show = commands.add_parser("show", help="what a step dropped, with the reasons")
-    show.add_argument("stage", type=Path, help="a step's folder")
+    show.add_argument("stage", type=path_of, help="a step's folder")
     show.add_argument("--reason", default="", help="only reasons that contain this")
     show.add_argument("--rows", type=int, default=5, help="of each reason at most")
     parsers = {"load": commands.add_parser("load", help="read one source into a stage")}
     parsers |= {name: commands.add_parser(name, help="a step, on its own") for name in STEP_NAMES}
     for name, command in parsers.items():
         if name != "load":
-            command.add_argument("stage", type=Path, help="folder of the stage before")
-        command.add_argument("--out", type=Path, required=True, help="folder of the new stage")
+            command.add_argument("stage", type=path_of, help="folder of the stage before")
+        command.add_argument("--out", type=path_of, required=True, help="folder of the new stage")
     for command in (whole, *parsers.values()):
         command.add_argument("--jobs", type=int, default=_processors(), help="processes for grading")
     chosen = next((word for word in sys.argv[1:] if not word.startswith("-")), "")

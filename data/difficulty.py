@@ -21,6 +21,7 @@ from pydantic import Field
 
 from ..common.children import leaving_with_parent
 from ..common.errors import DataError
+from ..common.files import path_of
 from .endpoint import Ask, Endpoint, ask_all, sampling_seed
 from .grading import UNREADABLE, verdicts_on
 from .replies import Replies
@@ -91,7 +92,7 @@ class Difficulty(Options):
     def files(self, folder: Path) -> list[Path]:
         if not self.model or self.endpoint:
             return []
-        return sorted(path for ending in WEIGHTS for path in (folder / self.model).glob(f"*.{ending}"))
+        return sorted(path for ending in WEIGHTS for path in (folder / path_of(self.model)).glob(f"*.{ending}"))
 
     def due(self, ability: str) -> int:
         """Responses for a problem."""
@@ -260,8 +261,8 @@ def _sampled(stage: Stage, options: Difficulty, context: Context) -> Grades:
 
 
 def _model(options: Difficulty, folder: Path) -> str:
-    local = folder / options.model
-    if not local.exists() and options.model.startswith((".", "/")):
+    local = folder / path_of(options.model)
+    if not local.exists() and options.model.startswith((".", "/", "~")):
         raise DataError(f"difficulty: model = {options.model!r}: no such folder (looked in {folder.resolve()})")
     return str(local) if local.exists() else options.model
 

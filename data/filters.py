@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import DataError
+from ..common.files import path_of
+from ..common.prompts import rendered
 from .stages import Drop, Judgement, Stage
 from .step import Context, Options
 
@@ -133,15 +135,15 @@ class Length(Options):
     """Of the prompt after the chat template."""
 
     def files(self, folder: Path) -> list[Path]:
-        return sorted((folder / self.tokenizer).glob("*.json"))
+        return sorted((folder / path_of(self.tokenizer)).glob("*.json"))
 
 
 def length(stage: Stage, options: Length, context: Context) -> Iterator[list[Judgement]]:
     """Drop prompts too long for the tokenizer."""
     from transformers import AutoTokenizer
 
-    local = context.folder / options.tokenizer
-    if options.tokenizer.startswith((".", "/")) and not local.exists():
+    local = context.folder / path_of(options.tokenizer)
+    if options.tokenizer.startswith((".", "/", "~")) and not local.exists():
         raise DataError(f"length: tokenizer = {options.tokenizer!r}: no such folder (looked in {context.folder})")
     name = str(local) if local.exists() else options.tokenizer
     try:
@@ -149,16 +151,26 @@ def length(stage: Stage, options: Length, context: Context) -> Iterator[list[Jud
     except (OSError, ValueError) as error:
         raise DataError(f"length: tokenizer = {options.tokenizer!r}: {str(error).splitlines()[0]}") from error
     for rows in stage.rows("messages"):
-        texts = [_templated(tokenizer, row["messages"]) for row in rows]
+        texts, refused = list[str](), dict[int, str]()
+        for place, row in enumerate(rows):
+            try:
+                texts.append(_templated(tokenizer, row["messages"]))
+            except DataError as error:
+                texts.append("")
+                refused[place] = str(error)
         plain = tokenizer.chat_template is None
         lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=plain)["input_ids"]]
         yield [
-            Drop("the prompt is too long", f"{tokens} tokens") if tokens > options.max_tokens else None
-            for tokens in lengths
+            Drop("the chat template refuses the prompt", refused[place])
+            if place in refused
+            else Drop("the prompt is too long", f"{tokens} tokens")
+            if tokens > options.max_tokens
+            else None
+            for place, tokens in enumerate(lengths)
         ]
 
 
 def _templated(tokenizer: Any, messages: list[dict[str, str]]) -> str:
     if tokenizer.chat_template is None:
         return "\n".join(message["content"] for message in messages)
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return rendered(messages, tokenizer, "length")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import DataError
+from ..common.files import path_of
 from .sources import Format, RowError
 
 BATCH = 1024
@@ -33,7 +34,7 @@ class Written(float):
 
 def files_of(path: str, folder: Path) -> list[Path]:
     """The files a path or pattern names, in order, relative ones under ``folder``; ``DataError`` where none is."""
-    found = [Path(name) for name in sorted(glob.glob(str(folder / path)))]
+    found = [Path(name) for name in sorted(glob.glob(str(folder / path_of(path))))]
     if not found:
         raise DataError(f"{path}: no such file (looked in {folder.resolve()})")
     for file in found:

@@ -10,7 +10,6 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..common.errors import DataError, LeewayError
+from ..common.files import path_of
 from .estimators import Estimate, bootstrap
 from .folder import read_json
 
@@ -67,8 +67,8 @@ def table(found: dict[str, dict[str, Any]]) -> Table:
 def main() -> int:
     """Parse the arguments and compare."""
     parser = argparse.ArgumentParser(prog="leeway eval compare", description=__doc__.split("\n")[0])
-    parser.add_argument("first", type=Path, metavar="A")
-    parser.add_argument("second", type=Path, metavar="B")
+    parser.add_argument("first", type=path_of, metavar="A")
+    parser.add_argument("second", type=path_of, metavar="B")
     parser.add_argument("--json", action="store_true", help="for machines")
     arguments = parser.parse_args()
     try:

@@ -25,7 +25,7 @@ from typing import Any
 from ..common.address import resolve
 from ..common.config import Config, parse
 from ..common.errors import BrokerError, WeightsError
-from ..common.files import write_whole
+from ..common.files import path_of, write_whole
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.streams import Bus, RedisError
@@ -67,7 +67,7 @@ class Reader:
     """Reads due versions beside the evaluation; of two that are due the newer one counts."""
 
     def __init__(self, bus: Bus, config: Config, schedule: Schedule, service: Service) -> None:
-        folder = Path(config.weights.folder) if config.weights.folder is not None else None
+        folder = config.weights.shared
         self._reader = WeightReader(bus, worker=bus.worker, folder=folder, lease_s=config.broker.lease_s)
         self._bus, self._schedule, self._service = bus, schedule, service
         self._due: tuple[Stamp, FlatWeights] | None = None
@@ -235,7 +235,7 @@ def _emit(run: Bus, result: dict[str, Any]) -> None:
 def main() -> int:
     """Parse the arguments and follow."""
     parser = role_parser("collector", __doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=path_of, required=True)
     parser.add_argument("--responses", type=int, required=True)
     parser.add_argument("--top-p", type=float, required=True)
     parser.add_argument("--of", required=True, help="the run to follow")

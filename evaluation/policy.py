@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..common.config import Config, expand
 from ..common.errors import DataError
 from ..common.streams import Bus
@@ -29,7 +27,7 @@ def weights_of(config: Config) -> FlatWeights:
 
 def publisher(bus: Bus, config: Config, incarnation: int) -> WeightPublisher:
     """One that publishes every version whole, and keeps none but the newest."""
-    folder = Path(config.weights.folder) if config.weights.folder is not None else None
+    folder = config.weights.shared
     return WeightPublisher(
         bus, incarnation=incarnation, transport=config.weights.transport, folder=folder, keyframe_every=1, keep=1
     )

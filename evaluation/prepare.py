@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..common.errors import ConfigError, DataError, LeewayError
+from ..common.files import path_of
+from ..common.rows import ENDINGS, Columns
 from .benchmarks import BENCHMARKS, GYM, Benchmark, Window, problem_of
 from .folder import read_json, refuse_other, write_json
 from .sets import rows_of_file, rows_of_hub, rows_of_package, rows_of_reasoning_gym
 
 FILE = "file"
 PARTIAL = 11  # exit code, for the desk
-ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -51,19 +52,22 @@ def asked(words: str) -> Asked:
         return Asked(Path(name).name.split(".")[0] if not where else name, FILE, where or words)
     raise ConfigError(
         f"{words!r}: no benchmark; known: {', '.join(BENCHMARKS)}, each also as NAME=PATH or NAME=HUB-NAME; "
-        f"{GYM}:GENERATOR; or a .jsonl or .parquet file in the training schema"
+        f"{GYM}:GENERATOR; or a file of training rows ({', '.join(ENDINGS)})"
     )
 
 
-def rows_of(what: Asked, window: Window, size: int, seed: int) -> Iterator[tuple[str, Any]]:
-    """(where it stands, values) of each raw row. ``DataError`` names what was looked for."""
+def rows_of(
+    what: Asked, window: Window, size: int, seed: int, columns: Columns | None = None
+) -> Iterator[tuple[str, Any]]:
+    """(where it stands, values) of each raw row; ``columns`` are those of a file of training rows. ``DataError`` names
+    what was looked for."""
     if what.kind == GYM:
         yield from rows_of_reasoning_gym(what.where, size, seed)
         return
     if what.kind == FILE:
-        yield from rows_of_file(Path(what.where))
+        yield from rows_of_file(path_of(what.where), columns)
         return
-    form, where = BENCHMARKS[what.kind], what.where
+    form, where = BENCHMARKS[what.kind], str(path_of(what.where)) if what.where else ""
     if where and (Path(where).exists() or not HUB_NAME.fullmatch(where) or where.endswith(ENDINGS)):
         for path in _files(Path(where), form, window):
             yield from rows_of_file(path)
@@ -99,6 +103,7 @@ def prepare(
     size: int,
     seed: int,
     say: Callable[[str], None],
+    columns: Columns | None = None,
 ) -> dict[str, Any]:
     """Write the problems of every benchmark; what became of each: problems, rows that could not be used, rows outside
     the window, and why it is missing where it is. ``say`` hears of every such row and benchmark."""
@@ -108,7 +113,7 @@ def prepare(
         for what in wanted:
             counts, missing = {"problems": 0, "unusable rows": 0, "outside the window": 0}, ""
             try:
-                for number, (where, values) in enumerate(rows_of(what, window, size, seed), start=1):
+                for number, (where, values) in enumerate(rows_of(what, window, size, seed, columns), start=1):
                     counts[_write(lines, what, number, where, values, window, responses, say)] += 1
                 if not counts["problems"]:
                     missing = f"{what.name}: no problem is left of {sum(counts.values())} rows"
@@ -167,13 +172,16 @@ def main() -> int:
     """Parse the arguments and write the problems. ``PARTIAL``: something could not be used; the rest is there."""
     parser = argparse.ArgumentParser(prog="leeway eval", description=__doc__)
     parser.add_argument("benchmarks", nargs="+")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=path_of, required=True)
     parser.add_argument("--responses", type=int)
     parser.add_argument("--release", default="release_v5")
     parser.add_argument("--since", default="2024-08-01")
     parser.add_argument("--until", default="2025-02-01")
     parser.add_argument("--size", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--columns", type=json.loads, default={}, help="data.columns of files of training rows, as JSON"
+    )
     said = vars(parser.parse_args())
     out = said.pop("out")
 
@@ -201,7 +209,7 @@ def _prepared(said: dict[str, Any], out: Path, say: Callable[[str], None]) -> in
     wanted = once_each([asked(words) for words in said["benchmarks"]])
     days = [_day_of(key, said[key]) for key in ("since", "until")]
     window = Window(release=release_of(said["release"]), since=days[0], until=days[1])
-    options = {key: said[key] for key in ("responses", "size", "seed")}
+    options = {key: said[key] for key in ("responses", "size", "seed")} | {"columns": said.get("columns")}
     sets = prepare(wanted, out, window=window, say=say, **options)
     write_json(notes, {"asked": said, "sets": sets})
     return sum(each["unusable rows"] + bool(each["missing"]) for each in sets.values())

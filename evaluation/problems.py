@@ -11,7 +11,8 @@ import numpy as np
 
 from ..common.config import Config
 from ..common.errors import DataError
-from ..common.prompts import file_rows, row_of, sampling_seed, tokenize
+from ..common.prompts import row_of, sampling_seed, tokenize
+from ..common.rows import file_rows
 from ..common.types import Ticket
 from ..common.weights import Stamp
 
@@ -42,7 +43,7 @@ def load_problems(
     each other row. A row's own ``responses`` goes before the argument's. ``DataError`` where none is usable."""
     found: dict[str, Problem] = {}
     place = -1
-    for place, (number, values) in enumerate(file_rows(path)):
+    for place, (number, values) in enumerate(file_rows(path, config.data.columns)):
         where = f"{path}:{number}"
         try:
             row = row_of(values, f"{path.name}:{number}", where, config.data)
@@ -79,9 +80,11 @@ def _id_of(values: dict[str, Any], otherwise: str, where: str) -> str:
 def _responses_of(values: dict[str, Any], otherwise: int, where: str) -> int:
     if values.get("responses") is None:
         return otherwise
-    if not isinstance(values["responses"], int) or values["responses"] < 1:
-        raise DataError(f"{where}: responses is a whole number of 1 or more, found {str(values['responses'])[:80]!r}")
-    return values["responses"]
+    said = values["responses"]
+    number = int(said) if isinstance(said, str) and said.isdecimal() else said  # CSV has texts alone
+    if not isinstance(number, int) or number < 1:
+        raise DataError(f"{where}: responses is a whole number of 1 or more, found {str(said)[:80]!r}")
+    return number
 
 
 def ticket_of(problem: Problem, config: Config, stamp: Stamp, rows: int, top_p: float) -> Ticket:

@@ -15,7 +15,9 @@ import pyarrow as pa
 
 from ..common.children import leaving_with_parent
 from ..common.errors import DataError, LeewayError
-from ..common.prompts import file_rows, row_of
+from ..common.files import path_of
+from ..common.prompts import row_of
+from ..common.rows import Columns, file_rows
 from .folder import read_json
 from .responses import COLUMNS, ResponseStore
 
@@ -28,7 +30,8 @@ def regrade(folder: Path, jobs: int, timeout_s: float) -> int:
     store = ResponseStore(folder)
     if not store.files():
         raise DataError(f"{folder}: no responses there")
-    truths = _truths(folder / "problems.jsonl" if (folder / "problems.jsonl").exists() else _asked_file(folder))
+    prepared = folder / "problems.jsonl"
+    truths = _truths(prepared, {}) if prepared.exists() else _truths(*_asked_file(folder))
     asked, graded = folder / "regrade.jsonl", folder / "regraded.jsonl"
     with asked.open("w", encoding="utf-8") as lines:
         for number, row in enumerate(store.rows()):
@@ -56,14 +59,15 @@ def regrade(folder: Path, jobs: int, timeout_s: float) -> int:
     return changed
 
 
-def _asked_file(folder: Path) -> Path:
-    return Path(read_json(folder / "sample.json")["problems"])
+def _asked_file(folder: Path) -> tuple[Path, dict[str, str]]:
+    noted = read_json(folder / "sample.json")
+    return Path(noted["problems"]), noted.get("columns", {})
 
 
-def _truths(path: Path) -> dict[str, dict[str, Any]]:
+def _truths(path: Path, columns: Columns) -> dict[str, dict[str, Any]]:
     """The ability and what it judges by, of each problem, as the verifier takes them."""
     truths: dict[str, dict[str, Any]] = {}
-    for number, values in file_rows(path):
+    for number, values in file_rows(path, columns):
         try:
             row = row_of(values, f"{path.name}:{number}", f"{path}:{number}")
         except DataError:
@@ -98,7 +102,7 @@ def _verify(asked: Path, graded: Path, jobs: int, timeout_s: float) -> None:
 def main() -> int:
     """Parse the arguments and grade."""
     parser = argparse.ArgumentParser(prog="leeway eval --regrade", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=path_of, required=True)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--timeout-s", type=float, default=10.0)
     arguments = parser.parse_args()

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ..common.config import Config, dump, expand
 from ..common.errors import BrokerError, DataError, LeewayError
-from ..common.files import checksum
+from ..common.files import checksum, path_of
 from ..common.prompts import decoder_of
 from ..common.role import role_parser, run_role
 from ..common.service import Service
@@ -102,6 +102,7 @@ def identity(config: Config, responses: int, top_p: float) -> dict[str, Any]:
         "max_tokens": config.train.max_response_tokens,
         "max_prompt_tokens": config.data.max_prompt_tokens,
         "seed": config.flow.seed,
+        "columns": dict(config.data.columns),
     }
 
 
@@ -123,7 +124,7 @@ def complain(source: str, unusable: int, failed: dict[str, str]) -> None:
 def main() -> int:
     """Parse the arguments and run."""
     parser = role_parser("collector", __doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=path_of, required=True)
     parser.add_argument("--responses", type=int, required=True)
     parser.add_argument("--top-p", type=float, required=True)
     arguments = parser.parse_args()

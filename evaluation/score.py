@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..common.errors import DataError, LeewayError
+from ..common.files import path_of
 from .estimators import avg_at_n, bootstrap, pass_at_k, powers_of_two
 from .folder import read_json, write_json
 from .responses import ResponseStore
@@ -120,7 +121,7 @@ def about_of(folder: Path) -> dict[str, Any]:
 def main() -> int:
     """Parse the arguments and score."""
     parser = argparse.ArgumentParser(prog="leeway eval", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=path_of, required=True)
     folder = parser.parse_args().out
     try:
         score_folder(folder, ResponseStore(folder), about_of(folder))

@@ -9,13 +9,12 @@ from typing import Any
 
 from ..common.errors import DataError
 from ..common.gym import gym_rows
-from ..common.prompts import file_rows
+from ..common.rows import Columns, file_rows
 
 
-def rows_of_file(path: Path) -> Iterator[tuple[str, Any]]:
-    """(file and row, values) of each row of a .jsonl, .jsonl.gz or .parquet file; a line that is no JSON is a
-    ``DataError`` in the place of its values."""
-    for number, values in file_rows(path):
+def rows_of_file(path: Path, columns: Columns | None = None) -> Iterator[tuple[str, Any]]:
+    """(file and row, values) of each row of a file, as ``file_rows`` has them."""
+    for number, values in file_rows(path, columns):
         yield f"{path}:{number}", values
 
 

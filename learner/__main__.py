@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from ..common.config import Config, dump
-from ..common.files import write_whole
+from ..common.files import path_of, write_whole
 from ..common.locks import only_writer
 from ..common.role import role_parser, run_role
 from ..common.service import Service
@@ -28,7 +28,7 @@ def only_learner(folder: Path) -> AbstractContextManager[object]:
 def main() -> int:
     """Parse the arguments and run."""
     parser = role_parser("learner", __doc__)
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs/ID/ is kept, on every rank")
+    parser.add_argument("--runs-dir", type=path_of, default=Path("runs"), help="where runs/ID/ is kept, on every rank")
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)  # the deepspeed launcher's
     arguments = parser.parse_args()
 

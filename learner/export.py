@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.config import Config, expand, parse
 from ..common.errors import DataError, LeewayError
+from ..common.files import path_of
 from ..common.ledger import read
 from ..common.metrics import read_steps
 
@@ -178,10 +179,10 @@ def main() -> int:
     """Parse the arguments and export."""
     parser = argparse.ArgumentParser(prog="leeway export", description=__doc__)
     parser.add_argument("run", help="the run's id")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write; empty or not there yet")
+    parser.add_argument("--out", type=path_of, required=True, help="folder to write; empty or not there yet")
     parser.add_argument("--step", type=int, help="training steps made; the newest checkpoint by default")
     parser.add_argument("--dtype", choices=DTYPES, help="of the weights; the base model's by default")
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs/ID/ folders are")
+    parser.add_argument("--runs-dir", type=path_of, default=Path("runs"), help="where runs/ID/ folders are")
     arguments = parser.parse_args()
     try:
         print(export(arguments.runs_dir / arguments.run, arguments.out, step=arguments.step, dtype=arguments.dtype))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..common.config import Config, expand
 from ..common.errors import DataError
-from ..common.rope import why_not_packed
+from ..common.rope import context_of, why_not_packed, why_too_long
 from . import attention
 from .objective.token_op import LossOf, TokenOutput, token_op
 from .packing import MicroBatch
@@ -112,8 +112,13 @@ def load_module(config: Config, *, model_path: str | None = None) -> PolicyModul
     changed = [key for key in _UNSUPPORTED if getattr(shape, key, None) not in (None, 1.0)]
     if changed:
         raise DataError(f"model {path}: {shape.model_type} changes its logits by {changed[0]}, which is not supported")
-    _refuse_longer(config, path, getattr(shape, "max_position_embeddings", None))
-    if (why := why_not_packed(shape.to_dict(), config.longest_sequence)) is not None:
+    keys = {
+        **shape.to_dict(),
+        "max_position_embeddings": getattr(shape, "max_position_embeddings", None),
+    }  # GPT-2 maps it
+    if (why := why_too_long(config.tokens_by_key, f"model {path}", context_of(keys))) is not None:
+        raise DataError(why)
+    if (why := why_not_packed(keys, config.longest_sequence)) is not None:
         raise DataError(f"model {path}: {why}")
     module = PolicyModule(model, temperature=config.flow.temperature, autocast=config.model.dtype == "bfloat16")
     module.eval()
@@ -145,15 +150,6 @@ def _refuse_missing(path: str) -> None:
     missing = [pattern for pattern in ("config.json", "*.safetensors") if not list(folder.glob(pattern))]
     if missing:
         raise DataError(f"model folder {path} has no {missing[0]}; config.json and *.safetensors are due")
-
-
-def _refuse_longer(config: Config, path: str, context: int | None) -> None:
-    prompt, response = config.data.max_prompt_tokens, config.longest_response
-    if context is not None and prompt + response > context:
-        raise DataError(
-            f"data.max_prompt_tokens {prompt} + train.max_response_tokens {response} = {prompt + response} is more "
-            f"than the context of model {path}: max_position_embeddings = {context}"
-        )
 
 
 def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:

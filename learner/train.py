@@ -11,6 +11,7 @@ that dies anywhere in this loop goes back to its newest checkpoint and issues ag
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -31,7 +32,7 @@ from ..common.weights import WeightPublisher
 from ..common.weights import checksum as sha256_of
 from . import checkpoint
 from .delay import DelayLine
-from .flow.curriculum import load_curriculum
+from .flow.curriculum import Curriculum, load_curriculum
 from .flow.intake import Intake
 from .flow.staleness import Schedule, head_staleness, tokens_past
 from .flow.tickets import Live, TicketBook
@@ -52,6 +53,8 @@ WAIT_S = 20.0  # how long rank 0 waits for a batch before it tells the other ran
 def learn(bus: Bus, service: Service, config: Config, folder: Path) -> None:
     """Train from the newest checkpoint in ``folder`` (or from the start) to the last step, or until asked to stop; both
     leave a checkpoint."""
+    # Before the model: a row that cannot be used is named in seconds. Every rank that is not the first waits for it.
+    curriculum = _read_prompts(service, config) if os.environ.get("RANK", "0") == "0" else None
     service.doing("loading the model")
     torch.set_num_threads(config.train.threads)
     policy = Policy(config)
@@ -59,14 +62,21 @@ def learn(bus: Bus, service: Service, config: Config, folder: Path) -> None:
         checkpoint.sweep(folder / "checkpoints")
     found = checkpoint.newest(folder / "checkpoints")
     state = checkpoint.load(policy, found) if found is not None else None
-    if policy.rank != 0:
+    if curriculum is None:
         _follow(bus, policy, config, state)
         return
-    desk = _Desk(bus, service, config, folder, policy, found, state)
+    desk = _Desk(bus, service, config, folder, policy, curriculum, found, state)
     try:
         _lead(desk, policy, config, state)
     finally:
         desk.close()
+
+
+def _read_prompts(service: Service, config: Config) -> Curriculum:
+    from transformers import AutoTokenizer
+
+    service.doing("reading the prompts")
+    return load_curriculum(config, AutoTokenizer.from_pretrained(expand(config.model.path)))
 
 
 class _Desk:
@@ -79,15 +89,11 @@ class _Desk:
         config: Config,
         folder: Path,
         policy: Policy,
+        curriculum: Curriculum,
         found: Path | None,
         state: dict[str, Any] | None,
     ) -> None:
-        from transformers import AutoTokenizer
-
         self.bus, self.service, self.config, self.folder, self.policy = bus, service, config, folder, policy
-        service.doing("reading the prompts")
-        tokenizer = AutoTokenizer.from_pretrained(expand(config.model.path))
-        curriculum = load_curriculum(config, tokenizer)
         book = make_book(config, state)
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.incarnation = bus.raise_incarnation(at_least=self.ledger.incarnation + 1)
@@ -98,7 +104,7 @@ class _Desk:
             bus,
             incarnation=self.incarnation,
             transport=config.weights.transport,
-            folder=_weights_folder(config),
+            folder=config.weights.shared,
             keyframe_every=config.weights.keyframe_every,
         )
         self.intake = Intake(bus, service, book, curriculum, self.ledger, config, incarnation=self.incarnation)
@@ -118,7 +124,7 @@ class _Desk:
         started = time.monotonic()
         newest = flatten(self.policy.named_weights(), self.config.weights.dtype)
         due = self.delay.push(version, newest)
-        manifest = self._with_room(_weights_folder(self.config), lambda: self.publisher.publish(*due))
+        manifest = self._with_room(self.config.weights.shared, lambda: self.publisher.publish(*due))
         self.service.version = version
         log.info("version %d published: %d of %d bytes", manifest.version, manifest.payload_bytes, manifest.full_bytes)
         self.checksum = manifest.checksum if manifest.version == version else sha256_of(newest.buffer)
@@ -331,10 +337,6 @@ def _save(desk: _Desk, controller: ControllerState, step: int) -> float:
     broadcast_plan({"do": "save", "step": step, "folder": str(desk.folder / "checkpoints")})
     desk.save(controller, step)
     return time.monotonic() - started
-
-
-def _weights_folder(config: Config) -> Path | None:
-    return Path(config.weights.folder) if config.weights.folder is not None else None
 
 
 def _controller(state: dict[str, Any] | None) -> ControllerState:

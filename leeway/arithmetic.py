@@ -14,6 +14,7 @@ from math import prod
 from pathlib import Path
 
 from ..common.config import Config, expand
+from ..common.rope import Context, context_of
 
 GPU_BYTES = 80e9
 """The GPU that rollout's room is told for."""
@@ -36,17 +37,31 @@ class Shape:
     vocabulary: int
     parameters: int
     """Tied ones once."""
-    context: int
-    """max_position_embeddings."""
+    context: Context
 
 
-_QWEN_25 = {"head_dim": 128, "vocabulary": 152_064, "context": 131_072}
+_QWEN_25 = {"head_dim": 128, "vocabulary": 152_064}
+_QWEN_25_CONTEXT = Context(131_072, "max_position_embeddings = 131072")
 BASES = {
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": Shape(
-        layers=28, hidden=3584, intermediate=18_944, heads=28, kv_heads=4, parameters=7_615_616_512, **_QWEN_25
+        layers=28,
+        hidden=3584,
+        intermediate=18_944,
+        heads=28,
+        kv_heads=4,
+        parameters=7_615_616_512,
+        context=_QWEN_25_CONTEXT,
+        **_QWEN_25,
     ),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": Shape(
-        layers=64, hidden=5120, intermediate=27_648, heads=40, kv_heads=8, parameters=32_763_876_352, **_QWEN_25
+        layers=64,
+        hidden=5120,
+        intermediate=27_648,
+        heads=40,
+        kv_heads=8,
+        parameters=32_763_876_352,
+        context=_QWEN_25_CONTEXT,
+        **_QWEN_25,
     ),
 }
 """The base models of the shipped presets, from their config.json, for where no hub is at hand."""
@@ -71,6 +86,9 @@ def shape_of(model_path: str) -> Shape | None:
     if not (folder / "config.json").is_file():
         return BASES.get(model_path)
     keys = json.loads((folder / "config.json").read_text())
+    context = context_of(keys)
+    if context is None:
+        return None
     try:
         heads = keys["num_attention_heads"]
         return Shape(
@@ -82,7 +100,7 @@ def shape_of(model_path: str) -> Shape | None:
             head_dim=keys["head_dim"] if keys.get("head_dim") else keys["hidden_size"] // heads,
             vocabulary=keys["vocab_size"],
             parameters=_parameters_in(folder),
-            context=keys["max_position_embeddings"],
+            context=context,
         )
     except KeyError:
         return None  # a model of another shape

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ..common import address
+from ..common.files import path_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,12 +24,18 @@ app.add_typer(prove_app, name="prove")
 letters_app = typer.Typer(no_args_is_help=True, help="What could not be used, and why; and asking for it again.")
 app.add_typer(letters_app, name="dead-letters")
 
+
 Presets = Annotated[
     list[str] | None,
     typer.Option("--preset", help="Preset name or .toml file; give several to compose them, later ones win."),
 ]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="section.key=value, after the presets. Keys: leeway config.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="section.key=value, after the presets. A text stands as it is, or in TOML's quotes: "
+        "'data.suffix=\"\\nSo?\"'. Keys: leeway config.",
+    ),
 ]
 RunId = Annotated[str, typer.Option("--run", help="The run's id.")]
 AnyRun = Annotated[str | None, typer.Option("--run", help="The run's id; the newest under --runs-dir by default.")]
@@ -48,7 +55,9 @@ Workers = Annotated[int, typer.Option("--workers", help="Rollout workers here; 0
 QueueId = Annotated[
     str | None, typer.Option("--run", help="Name of the queue: leeway rollout and verifier join it by --run.")
 ]
-RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs/ID/ folders are.")]
+RunsDir = Annotated[
+    Path, typer.Option("--runs-dir", help="Where runs/ID/ folders are.", parser=path_of, metavar="PATH")
+]
 
 
 @app.command()
@@ -130,8 +139,13 @@ def status(
 
 @app.command()
 def verify(
-    rows: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="A row: id, response, and answer, tests or entry.")],
-    out: Annotated[Path, typer.Option("--out", help="Verdicts, a line a row, in the same order.")],
+    rows: Annotated[
+        Path,
+        typer.Argument(metavar="IN.jsonl", help="A row: id, response, and answer, tests or entry.", parser=path_of),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="Verdicts, a line a row, in the same order.", parser=path_of, metavar="PATH")
+    ],
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Grading processes; as many as there are cores by default.")
     ] = None,
@@ -153,9 +167,16 @@ def verify(
 
 @app.command()
 def sample(
-    problems: Annotated[Path, typer.Argument(help="JSONL or Parquet; a row: id, prompt, and answer, tests or entry.")],
+    problems: Annotated[
+        Path,
+        typer.Argument(
+            help="JSONL, JSON, CSV or Parquet; a row: id, prompt, and answer, tests or entry.",
+            parser=path_of,
+            metavar="PROBLEMS",
+        ),
+    ],
     model: Annotated[str, typer.Option("--model", help="Folder in Hugging Face layout, or a hub name.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for responses.parquet.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for responses.parquet.", parser=path_of, metavar="PATH")],
     responses: Annotated[int, typer.Option("--responses", help="Responses a problem.", min=1)] = 1,
     engine: Engine = "vllm",
     temperature: Temperature = 1.0,
@@ -206,8 +227,14 @@ def evaluate(
     step: Annotated[int | None, typer.Option("--step", help="Of a run's checkpoints; the newest by default.")] = None,
     follow: Annotated[str | None, typer.Option("--follow", help="A run's id: evaluate it while it trains.")] = None,
     every: Annotated[int, typer.Option("--every", help="With --follow: versions from one to the next.", min=1)] = 20,
-    regrade: Annotated[Path | None, typer.Option("--regrade", help="Grade a folder's kept responses anew.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder; with --follow runs/ID/evaluations/follow.")] = None,
+    regrade: Annotated[
+        Path | None,
+        typer.Option("--regrade", help="Grade a folder's kept responses anew.", parser=path_of, metavar="PATH"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder; with --follow runs/ID/evaluations/follow.", parser=path_of, metavar="PATH"),
+    ] = None,
     responses: Annotated[int | None, typer.Option("--responses", help="n; each benchmark's own by default.")] = None,
     release: Annotated[str, typer.Option("--release", help="LiveCodeBench's release.")] = "release_v5",
     since: Annotated[str, typer.Option("--since", help="First day of its contests.")] = "2024-08-01",
@@ -323,7 +350,9 @@ def report(run: Annotated[str, typer.Argument(help="The run's id.")], runs_dir: 
 @app.command()
 def export(
     run: Annotated[str, typer.Argument(help="The run's id.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write; empty or not there yet.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder to write; empty or not there yet.", parser=path_of, metavar="PATH")
+    ],
     step: Annotated[
         int | None, typer.Option("--step", help="Training steps made; the newest checkpoint by default.")
     ] = None,
@@ -342,10 +371,19 @@ def export(
 @app.command()
 def plan(
     run: Annotated[
-        Path | None, typer.Option("--from", help="A run's folder, runs/ID: start from what was measured there.")
+        Path | None,
+        typer.Option(
+            "--from",
+            help="A run's folder, runs/ID: start from what was measured there.",
+            parser=path_of,
+            metavar="PATH",
+        ),
     ] = None,
     lengths: Annotated[
-        Path | None, typer.Option(help="Response lengths: a file with one a line, or a ledger.jsonl.")
+        Path | None,
+        typer.Option(
+            help="Response lengths: a file with one a line, or a ledger.jsonl.", parser=path_of, metavar="PATH"
+        ),
     ] = None,
     length_mean: Annotated[float, typer.Option(help="Mean of lognormal lengths, tokens.", min=1)] = 6000,
     length_sigma: Annotated[float, typer.Option(help="Their sigma.", min=0)] = 0.6,
@@ -441,7 +479,10 @@ def sweep(
         typer.Option("--grid", help="section.key=v1,v2,v3; give several for all their combinations."),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs of every setting, with flow.seed 0, 1, … (3)", min=1)] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The sweep's folder; runs/sweep-PRESET by default.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The sweep's folder; runs/sweep-PRESET by default.", parser=path_of, metavar="PATH"),
+    ] = None,
     redis_url: RedisUrl = None,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Run nothing; write the report of what is finished.")
@@ -466,8 +507,12 @@ def study(
         typer.Option(help="Seeds, with commas; three or more give an interval. Each study's own by default."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps a run; 50 by default.", min=1)] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the pages.")] = Path("docs/studies"),
-    runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs' CSV files.")] = Path("runs/studies"),
+    out: Annotated[Path, typer.Option(help="Folder of the pages.", parser=path_of, metavar="PATH")] = Path(
+        "docs/studies"
+    ),
+    runs_dir: Annotated[
+        Path, typer.Option("--runs-dir", help="Folder of the runs' CSV files.", parser=path_of, metavar="PATH")
+    ] = Path("runs/studies"),
     jobs: Annotated[int | None, typer.Option(help="Runs side by side; a core each by default.", min=1)] = None,
 ) -> None:
     """The report's ablations at toy scale, and staleness: run, judge, write the pages. Goes on where it was stopped."""
@@ -583,7 +628,12 @@ def acl(
     run: Annotated[str | None, typer.Option("--run", help="Users of this run alone; of every run by default.")] = None,
     passwords: Annotated[
         Path | None,
-        typer.Option("--passwords", help="USER PASSWORD lines; made with random ones where it is not there."),
+        typer.Option(
+            "--passwords",
+            help="USER PASSWORD lines; made with random ones where it is not there.",
+            parser=path_of,
+            metavar="PATH",
+        ),
     ] = None,
 ) -> None:
     """Print Redis users with the least rights that each role needs, for the server's ACL file.
@@ -623,7 +673,7 @@ def _found(run: str | None, redis_url: str | None, runs_dir: Path) -> tuple[str,
 
 
 def _ledger_path(run: str, runs_dir: Path) -> Path:
-    return Path(run) if run.endswith(".jsonl") else runs_dir / run / "ledger.jsonl"
+    return path_of(run) if run.endswith(".jsonl") else runs_dir / run / "ledger.jsonl"
 
 
 def main() -> None:

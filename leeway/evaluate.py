@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..common import address
-from ..common.config import Config, parse
+from ..common.config import Config, compose, expand, parse
 from ..common.errors import ConfigError, DataError
+from ..common.settings import read, written
 from ..common.streams import Bus
 from . import page
 from .sampling import Asking, configuration, held, work
@@ -31,6 +32,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model folder, or the checkpoint of a run's folder. Exits with 3 where something could not be used: the
     rest is there then."""
+    asking, prepare = _prepared_by_columns(asking, prepare)
     with held(out) as lock:
         asking, model = _of_run(model, step, out, asking)
         refuse_missing_model(model)
@@ -49,6 +51,7 @@ def follow(
     bus = Bus(run_url, run)
     theirs = parse(bus.load_config(), f"configuration of {run}")
     bus.close()
+    asking, prepare = _prepared_by_columns(asking, prepare)
     asking = replace(asking, settings=(*asked_as(theirs), *asking.settings))
     with held(out) as lock:
         refuse_missing_model(theirs.model.path)
@@ -63,6 +66,21 @@ def follow(
         for folder in sorted((out / "versions").iterdir()):
             draw(folder)
     raise SystemExit(code or missing)
+
+
+def _prepared_by_columns(asking: Asking, prepare: list[str]) -> tuple[Asking, list[str]]:
+    """What is said of ``data.columns`` belongs to the files that are prepared: the problems made of them have our
+    names."""
+    kept, columns = list[str](), dict[str, Any]()
+    for text in asking.settings:
+        said = read(text).get("data")
+        if not isinstance(said, dict) or "columns" not in said:
+            kept.append(text)
+            continue
+        compose(["tiny"], [text])  # names what is wrong in it
+        columns |= said["columns"]
+    words = ["--columns", json.dumps(columns)] if columns else []
+    return replace(asking, settings=tuple(kept)), [*prepare, *words]
 
 
 def _of_problems(model: str, out: Path, asking: Asking) -> tuple[Config, list[str]]:
@@ -94,7 +112,7 @@ def asked_as(theirs: Config) -> list[str]:
         "rollout.engine": rollout.engine,
         "rollout.dtype": rollout.dtype,
     }
-    return [f"{key}={json.dumps(value)}" for key, value in kept.items() if value is not None]
+    return [written(key, value) for key, value in kept.items() if value is not None]
 
 
 def most_responses(out: Path) -> int:
@@ -105,7 +123,7 @@ def most_responses(out: Path) -> int:
 
 def _of_run(named: str, step: int | None, out: Path, asking: Asking) -> tuple[Asking, str]:
     """A run's folder becomes a model folder first, by ``leeway export``."""
-    model = Path(named)
+    model = Path(expand(named))
     if not (model / "checkpoints").is_dir():
         if step is not None:
             raise ConfigError(f"--step {step}: {model} is no run's folder, which has checkpoints")

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import IO
 
 from ..common import address
-from ..common.config import Config, compose, dump
+from ..common.config import Config, compose, dump, expand
 from ..common.errors import BrokerError, ConfigError, LeewayError
 from ..common.keys import Keys
 from ..common.locks import only_writer
+from ..common.rope import why_too_long
+from ..common.settings import written
 from ..common.streams import Bus, RedisError, refused_or_lost
 from .arithmetic import shape_of
 from .server import EmbeddedServer
@@ -60,12 +62,9 @@ def sample(problems: Path, model: str, out: Path, responses: int, asking: Asking
 
 def configuration(problems: Path, model: str, out: Path, responses: int, asking: Asking) -> Config:
     """The configuration that the workers find in Redis. Its training keys mean nothing here, and nothing trains."""
-    context, shape = asking.max_prompt_tokens + asking.max_tokens, shape_of(model)
-    if shape is not None and context > shape.context:
-        raise ConfigError(
-            f"--max-prompt-tokens {asking.max_prompt_tokens} + --max-tokens {asking.max_tokens} = {context} is more "
-            f"than the context of {model}: max_position_embeddings = {shape.context}"
-        )
+    said, shape = {"--max-prompt-tokens": asking.max_prompt_tokens, "--max-tokens": asking.max_tokens}, shape_of(model)
+    if shape is not None and (why := why_too_long(said, model, shape.context)) is not None:
+        raise ConfigError(why)
     own: dict[str, object] = {
         "model.path": model,
         "data.path": str(problems.resolve()),
@@ -74,7 +73,7 @@ def configuration(problems: Path, model: str, out: Path, responses: int, asking:
         "train.groups_per_step": 1,
         "train.group_size": max(2, responses),
         "train.max_response_tokens": asking.max_tokens,
-        "train.micro_batch_tokens": context,
+        "train.micro_batch_tokens": sum(said.values()),
         "flow.temperature": asking.temperature,
         "flow.seed": asking.seed,
         "verifier.jobs": max(1, (os.cpu_count() or 1) // 2),
@@ -85,12 +84,12 @@ def configuration(problems: Path, model: str, out: Path, responses: int, asking:
     if asking.redis_url is None:  # everybody is on this machine: one file beats a copy in memory
         own |= {"weights.transport": "file", "weights.folder": str((out / "weights").resolve())}
     engine = [] if asking.engine is None else [f"rollout.engine={asking.engine}"]
-    return compose([], [*(f"{key}={json.dumps(value)}" for key, value in own.items()), *asking.settings, *engine])
+    return compose([], [*(written(key, value) for key, value in own.items()), *asking.settings, *engine])
 
 
 def dtype_of(model: str) -> str | None:
     """What a model folder says its weights are; None where that is not known, or neither of the two that travel."""
-    path = Path(model) / "config.json"
+    path = Path(expand(model)) / "config.json"
     if not path.is_file():
         return None
     shape = json.loads(path.read_text())

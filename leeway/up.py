@@ -19,7 +19,7 @@ from ..common.keys import Keys
 from ..common.ledger import is_complete
 from ..common.locks import only_writer
 from ..common.metrics import read_steps
-from ..common.rope import why_not_packed
+from ..common.rope import why_not_packed, why_too_long
 from ..common.streams import RETRY_S, Bus, RedisError, is_silent, refused_or_lost
 from . import status
 from .arithmetic import Shape, describe, shape_of
@@ -127,12 +127,8 @@ def refuse_missing_model(path: str) -> None:
 
 def _refuse_longer(config: Config, shape: Shape) -> None:
     """As the learner does at its start, but before anything is started."""
-    prompt, response = config.data.max_prompt_tokens, config.longest_response
-    if prompt + response > shape.context:
-        raise DataError(
-            f"data.max_prompt_tokens {prompt} + train.max_response_tokens {response} = {prompt + response} is more "
-            f"than the context of model {config.model.path}: max_position_embeddings = {shape.context}"
-        )
+    if (why := why_too_long(config.tokens_by_key, f"model {config.model.path}", shape.context)) is not None:
+        raise DataError(why)
 
 
 def _refuse_rope(config: Config) -> None:

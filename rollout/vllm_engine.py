@@ -233,6 +233,7 @@ async def _start(model_path: str, arguments: dict[str, Any], *, threads: int, cp
     from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    from .vllm_context import with_its_context
     from .vllm_weights import BACKEND, OWNER_VARIABLE
 
     _check_plugin(BACKEND)
@@ -246,6 +247,7 @@ async def _start(model_path: str, arguments: dict[str, Any], *, threads: int, cp
             load_format="dummy",  # every weight comes through load()
             weight_transfer_config=WeightTransferConfig(backend=BACKEND),
             logprobs_mode="processed_logprobs",  # of logits/τ; vLLM's default is before the temperature
+            hf_overrides=with_its_context,
             generation_config="vllm",  # the ticket says how to sample, not the model folder
             disable_log_stats=True,
             **arguments,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from pathlib import Path
 
 from ..common.config import Config
 from ..common.errors import DecodeError, RoleDiedError, WeightsError
@@ -35,7 +34,7 @@ class RolloutWorker:
 
     def __init__(self, bus: Bus, service: Service, engine: Engine, config: Config) -> None:
         self.bus, self.service, self.engine, self.config = bus, service, engine, config
-        folder = Path(config.weights.folder) if config.weights.folder is not None else None
+        folder = config.weights.shared
         self.reader = WeightReader(bus, worker=bus.worker, folder=folder, lease_s=config.broker.lease_s)
         self._loaded = threading.Condition()
         self._stamp = (0, -1)  # (incarnation, version) the engine samples with

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ..common.errors import DataError, LeewayError
+from ..common.files import path_of
 
 
 def main() -> None:
@@ -16,8 +17,8 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", dest="listing")
     parser.add_argument("--seeds", type=_seeds, default=None)
     parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--out", type=Path, default=Path("docs/studies"))
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs/studies"))
+    parser.add_argument("--out", type=path_of, default=Path("docs/studies"))
+    parser.add_argument("--runs-dir", type=path_of, default=Path("runs/studies"))
     parser.add_argument("--jobs", type=int, default=None)
     given = parser.parse_args()
     try:

@@ -32,6 +32,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..common.config import Verifier
 from ..common.errors import DataError, LeewayError
+from ..common.files import path_of
 from ..common.ground_truth import CODE, MATH, SOLUTION, ground_truth_of
 from ..common.locks import hold
 from ..common.long_integers import loads
@@ -269,8 +270,8 @@ def _interrupt(_signal: int, _frame: object) -> None:
 def main() -> int:
     """Parse the arguments and run."""
     parser = argparse.ArgumentParser(prog="leeway verify", description=__doc__.split("\n")[0])
-    parser.add_argument("source", type=Path, metavar="IN.jsonl")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("source", type=path_of, metavar="IN.jsonl")
+    parser.add_argument("--out", type=path_of, required=True)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--timeout-s", type=float, default=10.0)
     parser.add_argument("--math", choices=("rules", "report"), default="rules")

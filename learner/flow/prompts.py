@@ -15,7 +15,8 @@ import numpy as np
 from ...common.config import Data, expand
 from ...common.errors import DataError
 from ...common.gym import gym_rows
-from ...common.prompts import Row, file_rows, row_of, tokenize
+from ...common.prompts import Row, row_of, tokenize
+from ...common.rows import file_rows, under_known_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -108,7 +109,7 @@ def _rows(data: Data, seed: int) -> Iterator[Row]:
 
 
 def _file_rows(path: Path, data: Data) -> Iterator[Row]:
-    for number, values in file_rows(path):
+    for number, values in file_rows(path, data.columns):
         yield row_of(values, f"{path.name}:{number}", f"{path}:{number}", data)
 
 
@@ -122,7 +123,8 @@ def _hub_rows(data: Data) -> Iterator[Row]:
     except Exception as error:  # the library's own errors are many; the user needs the name and the cause
         raise DataError(f"data.path = {data.path!r}, split {data.split!r}: cannot be loaded: {error}") from error
     for number, values in enumerate(loaded, start=1):
-        yield row_of(values, f"{data.path}:{number}", f"{data.path} row {number}", data)
+        where = f"{data.path} row {number}"
+        yield row_of(under_known_names(values, data.columns, where), f"{data.path}:{number}", where, data)
 
 
 def _generated_rows(data: Data, seed: int) -> Iterator[Row]:

@@ -6,9 +6,10 @@ import json
 import pytest
 from leeway_rl.common.config import Data, compose
 from leeway_rl.common.errors import ConfigError, DataError
-from leeway_rl.common.prompts import BOXED, decoder_of, file_rows, opens_reasoning, row_of, tokenize
+from leeway_rl.common.prompts import BOXED, decoder_of, opens_reasoning, row_of, tokenize
+from leeway_rl.common.rows import file_rows
 from leeway_rl.verifier.math_answer import grade_math
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 WORDS = ["<pad>", "<end>", "<think>", "</think>", "<|user|>", "So", "\\boxed{5}", "\\boxed{6}", " "]
@@ -118,7 +119,7 @@ class Echo:
 
     chat_template = None
 
-    def __call__(self, text: str) -> dict[str, str]:
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, str]:
         return {"input_ids": text}
 
 
@@ -129,3 +130,118 @@ def test_problems_of_reasoning_gym_are_asked_for_a_box_unless_the_configuration_
     assert tokenize(plain, Data(path=""), Echo()) == "q"
     assert tokenize(gym, Data(path="", suffix=""), Echo()) == "q"
     assert tokenize(gym, Data(path="", suffix=" Box it."), Echo()) == "q Box it."
+
+
+CHAT = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "1+1?"}]
+
+
+def messages(prompt) -> tuple[dict[str, str], ...]:
+    return row_of({"prompt": prompt, "answer": "2"}, "id", "f:1").messages
+
+
+@pytest.mark.parametrize("text", [json.dumps(CHAT), json.dumps(CHAT, indent=1), f" {json.dumps(CHAT)}\n"])
+def test_a_prompt_that_is_the_text_of_a_list_of_messages_is_that_list(text) -> None:
+    assert messages(text) == messages(CHAT) == tuple(CHAT)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1, 2, 3] sorted?",
+        "[1, 2, 3]",
+        '["role", "content"]',
+        "[[1, 2], [3, 4]]",
+        '{"a": 1}',
+        '[{"name": "x"}]',
+        "[x] is what?",
+        f"What is the second role in {json.dumps(CHAT)}?",
+        f"{json.dumps(CHAT)} has how many messages?",
+        f"{CHAT} holds how many messages?",
+        "{'role': 'admin'} is a dict; write its JSON.",
+        "{role} of {content}",
+        "array([1, 2])",
+    ],
+)
+def test_any_other_text_is_a_prompt_as_it_stands(text) -> None:
+    assert messages(text) == ({"role": "user", "content": text},)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "why"),
+    [
+        (str(CHAT), r"prompt is the text of a list of messages, and no JSON: .* write it as JSON"),
+        (f"array([{CHAT[1]!r}], dtype=object)", ".* no JSON"),
+        (f"[{CHAT[0]!r} {CHAT[1]!r}]", ".* no JSON"),
+        (json.dumps(CHAT)[:-3], ".* no JSON"),
+        (json.dumps(CHAT[1]), r"prompt is a text or a list of \{role, content\} messages"),
+        ('[{"role": "user"}]', r"prompt is a text or a list of"),
+        ('[{"role": "user", "content": 7}]', r"prompt is a text or a list of"),
+        (" \n", r"prompt is a text or a list of"),
+        ([*CHAT, {"role": "assistant", "content": "2"}], r"the last message is the assistant's, '2'"),
+        (json.dumps([*CHAT, {"role": "assistant", "content": "2"}]), r"the last message is the assistant's, '2'"),
+    ],
+)
+def test_messages_that_are_not_as_they_should_be_are_refused(prompt, why) -> None:
+    with pytest.raises(DataError, match=f"f:1: {why}"):
+        messages(prompt)
+
+
+def ending(single: str, template: str | None = None) -> PreTrainedTokenizerFast:
+    """A tokenizer that puts what ``single`` says around a text."""
+    made = tokenizer_with([], [])
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=single, special_tokens=[("<end>", 1), ("<pad>", 0)]
+    )
+    made.chat_template = template
+    return made
+
+
+@pytest.mark.parametrize(
+    ("single", "content", "expected"),
+    [
+        ("$A <end>", "So", ["So"]),
+        ("<pad> $A <end>", "So", ["<pad>", "So"]),  # what begins a text stays
+        ("<end> $A <end> <end>", "So", ["<end>", "So"]),
+        ("$A", "So", ["So"]),
+        ("$A <end>", "So <end>", ["So", " ", "<end>"]),  # written by the user
+        ("<pad> $A", "So <end>", ["<pad>", "So", " ", "<end>"]),
+    ],
+)
+def test_without_a_chat_template_nothing_that_the_tokenizer_appends_ends_the_prompt(single, content, expected) -> None:
+    row = row_of({"prompt": content, "answer": "2"}, "id", "f:1")
+    assert tokenize(row, Data(path=""), ending(single)) == tokens(*expected)
+
+
+NO_SYSTEM = """
+{%- if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
+{%- for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
+{{- raise_exception('Conversation roles must alternate') }}{% endif %}{{ message['content'] }}{% endfor %}"""
+USER_ALONE = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}{{ message['content'] }}{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt", "data", "why"),
+    [
+        (
+            NO_SYSTEM,
+            CHAT,
+            {},
+            r"refuses the messages \(system, user\): System role not supported; .* leave data.system",
+        ),
+        (NO_SYSTEM, "So", {"system": "brief"}, r"System role not supported; .* leave data.system empty"),
+        (NO_SYSTEM, [CHAT[1], CHAT[1]], {}, r"\(user, user\): Conversation roles must alternate; give the roles"),
+        ("{{ messages[0]['content'] + nothing }}", "So", {}, "'nothing' is undefined; give the roles"),
+        (USER_ALONE, "So", {"system": "be brief"}, "leaves out the system message 'be brief'; .* data.system empty"),
+    ],
+)
+def test_a_chat_template_that_refuses_the_messages_is_told_with_the_row(template, prompt, data, why) -> None:
+    row = row_of({"prompt": prompt, "answer": "2"}, "id", "there/f:1")
+    with pytest.raises(DataError, match=rf"there/f:1: the model's chat template .*{why}"):
+        tokenize(row, Data(path="", **data), ending("$A <end>", template))
+
+
+def test_a_chat_template_that_takes_them_gives_their_tokens_and_nothing_behind() -> None:
+    row = row_of({"prompt": "So", "answer": "2"}, "id", "f:1")
+    assert tokenize(row, Data(path=""), ending("$A <end>", NO_SYSTEM)) == tokens("So")

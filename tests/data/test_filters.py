@@ -124,6 +124,16 @@ def test_long_prompts_leave(tmp_path):
     assert judged(tmp_path, "length", rows, tokenizer=tokenizer, max_tokens=50) == [None, "the prompt is too long"]
 
 
+def test_prompts_that_the_chat_template_refuses_leave_and_the_others_stay(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(ROOT / "presets" / "tiny" / "model", folder)
+    refusing = "{% if '9' in messages[0]['content'] %}{{ raise_exception('no nines') }}{% endif %}"
+    (folder / "chat_template.jinja").write_text(refusing + "{{ messages[0]['content'] }}")
+    rows = [{"problem": problem, "answer": "7"} for problem in ("3 + 4", "9 - 2", "5 + 2")]
+    whys = judged(tmp_path, "length", rows, tokenizer=str(folder), max_tokens=50)
+    assert whys == [None, "the chat template refuses the prompt", None]
+
+
 def test_a_tokenizer_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match=r"length: tokenizer = './no/such': no such folder"):
         judged(tmp_path, "length", [{"problem": "3", "answer": "7"}], tokenizer="./no/such")

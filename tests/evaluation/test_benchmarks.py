@@ -140,6 +140,20 @@ def test_a_file_in_the_training_schema_is_asked_as_it_stands(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("name", ["mine.csv", "mine.json"])
+def test_a_file_of_other_columns_is_prepared_by_their_names(tmp_path, name):
+    path = tmp_path / name
+    rows = [{"question": "1+1", "solution": "2", "answer": "because"}]
+    path.write_text(json.dumps(rows) if name == "mine.json" else "question,solution,answer\n1+1,2,because\n")
+    said = {"benchmarks": [str(path)], "responses": 2, "size": 1, "seed": 0, "release": "release_v5"}
+    said |= {"since": "2024-08-01", "until": "2025-02-01", "columns": {"prompt": "question", "answer": "solution"}}
+    assert _prepared(said, tmp_path / "out", pytest.fail) == 0
+    problem = json.loads((tmp_path / "out" / "problems.jsonl").read_text())
+    assert problem == {"id": "mine/1", "responses": 2, "prompt": "1+1", "answer": "2"}
+    with pytest.raises(DataError, match=r"made with columns = .*'solution'.*, and now it is \{\}; name another --out"):
+        _prepared(said | {"columns": {}}, tmp_path / "out", pytest.fail)
+
+
 def test_a_generator_of_reasoning_gym(tmp_path):
     problems, _, _ = prepared(tmp_path, "reasoning-gym:chain_sum")
     assert [p["id"] for p in problems] == ["chain_sum/1", "chain_sum/2", "chain_sum/3"]

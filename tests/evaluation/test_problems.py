@@ -7,6 +7,7 @@ from leeway_rl.common.config import compose
 from leeway_rl.common.errors import DataError
 from leeway_rl.common.weights import Stamp
 from leeway_rl.evaluation.problems import load_problems, ticket_of
+from leeway_rl.evaluation.regrade import _asked_file, _truths
 from transformers import AutoTokenizer
 
 
@@ -64,3 +65,20 @@ def test_versions_are_asked_the_same_under_numbers_of_their_own(tmp_path, tokeni
     assert [t.seed for t in old] == [t.seed for t in new]
     assert len({t.seed for t in old}) == 3
     assert {(t.incarnation, t.min_version, t.top_p, t.max_new_tokens) for t in new} == {(2, 20, 0.9, 20)}
+
+
+def test_a_csv_file_of_other_columns_is_asked_by_their_names(tmp_path, tokenizer):
+    path, said = tmp_path / "p.csv", []
+    path.write_text("number,question,solution,responses\n7,1+2,3,2\n8,1+3,,1\n9,1+4,5,none\n")
+    columns = ["data.columns.id=number", "data.columns.prompt=question", "data.columns.answer=solution"]
+    config = compose(["tiny"], columns)
+    problems, rows = load_problems(path, config, tokenizer, 4, said.append)
+    assert (rows, [(p.problem_id, p.ground_truth, p.responses) for p in problems]) == (3, [("7", ("3",), 2)])
+    assert ["p.csv:2: a row without an answer" in said[0], "p.csv:3: responses is a whole" in said[1]] == [True, True]
+
+
+def test_a_sample_is_graded_anew_by_the_columns_that_it_was_asked_by(tmp_path):
+    (tmp_path / "p.csv").write_text("question,solution\n1+2,3\n")
+    noted = {"problems": str(tmp_path / "p.csv"), "columns": {"prompt": "question", "answer": "solution"}}
+    (tmp_path / "sample.json").write_text(json.dumps(noted))
+    assert _truths(*_asked_file(tmp_path)) == {"p.csv:1": {"ability": "math", "answer": ["3"]}}

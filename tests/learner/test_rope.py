@@ -47,6 +47,20 @@ def test_a_model_of_it_is_refused_at_load_by_its_keys(tmp_path):
         load_module(config)
 
 
+@pytest.mark.parametrize("response", [116, 240, 241])
+def test_a_model_lengthened_by_yarn_trains_up_to_its_longer_context(tmp_path, response):
+    path = make_model(tmp_path, max_position_embeddings=64)
+    keys = json.loads((tmp_path / "config.json").read_text())
+    yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64}
+    (tmp_path / "config.json").write_text(json.dumps(keys | {"rope_parameters": yarn}))
+    config = make_config(path, train__max_response_tokens=response, train__micro_batch_tokens=512)
+    if response <= 240:
+        load_module(config)
+        return
+    with pytest.raises(DataError, match=r"= 257 is more than .* 64 x factor 4 of its yarn rope = 256"):
+        load_module(config)
+
+
 def test_below_its_switch_it_gives_each_response_what_it_gives_it_alone(tmp_path):
     config = make_config(long_rope(tmp_path, 1 << 12))
     module, groups = load_module(config), make_groups(2)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from leeway_rl.common.config import compose
+from leeway_rl.common.rope import Context
 from leeway_rl.leeway import arithmetic
 from leeway_rl.leeway.arithmetic import BASES, Shape, describe, kv_bytes_a_token, layer_bytes, learner_memory, shape_of
 
@@ -54,7 +55,7 @@ SHAPE = Shape(
     head_dim=25,
     vocabulary=1000,
     parameters=1_000_000,
-    context=64,
+    context=Context(64, "max_position_embeddings = 64"),
 )
 
 
@@ -96,7 +97,7 @@ def test_activations_are_what_torch_keeps_for_the_backward_pass(half):
     kept = int(done.stdout)
     casts = 4 * 2 * (2 * 64 * 128 + 2 * 64 * 32 + 3 * 64 * 256) if half else 0
     sizes = {"hidden": 64, "intermediate": 256, "heads": 8, "kv_heads": 2, "head_dim": 16, "vocabulary": 50}
-    shape = Shape(layers=6, parameters=1, context=64, **sizes)
+    shape = Shape(layers=6, parameters=1, context=Context(64, ""), **sizes)
     assert kept - casts == 4 * layer_bytes(shape, half=half) * 60
 
 

@@ -1,11 +1,15 @@
 """What the desk shows of an evaluation, and the configuration that it stores for its workers."""
 
 import io
+import json
+import shutil
+from dataclasses import replace
 
 import pytest
 from leeway_rl.common.config import compose
 from leeway_rl.common.errors import ConfigError, DataError
-from leeway_rl.leeway.evaluate import asked_as, evaluate, table
+from leeway_rl.common.settings import written
+from leeway_rl.leeway.evaluate import _prepared_by_columns, asked_as, evaluate, table
 from leeway_rl.leeway.evaluation_pictures import of_one
 from leeway_rl.leeway.sampling import Asking, configuration
 from rich.console import Console
@@ -35,10 +39,21 @@ def test_the_workers_find_what_was_asked(tmp_path, tiny_model):
 
 
 def test_more_than_the_models_context_is_refused_before_anything_starts(tmp_path, tiny_model):
-    from dataclasses import replace
-
     with pytest.raises(ConfigError, match=r"--max-tokens 32768 = 32800 is more than .*max_position_embeddings = 512"):
         configuration(tmp_path / "p.jsonl", str(tiny_model), tmp_path, 4, replace(ASKING, max_tokens=32768))
+
+
+def test_the_longer_context_of_yarn_can_be_sampled(tmp_path, tiny_model):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    keys = json.loads((folder / "config.json").read_text())
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    (folder / "config.json").write_text(json.dumps(keys | {"max_position_embeddings": 64, "rope_parameters": yarn}))
+    fits, longer = (replace(ASKING, max_tokens=tokens) for tokens in (100, 300))
+    configured = configuration(tmp_path / "p.jsonl", str(folder), tmp_path / "out", 16, fits)
+    assert configured.longest_sequence == 132
+    with pytest.raises(ConfigError, match=r"300 = 332 is more than .* 64 x factor 4 of its yarn rope = 256"):
+        configuration(tmp_path / "p.jsonl", str(folder), tmp_path / "out", 16, longer)
 
 
 def test_a_missing_model_is_told_before_benchmarks_are_fetched(tmp_path):
@@ -56,6 +71,24 @@ def test_a_run_is_asked_as_it_was_trained():
     again = compose(["tiny"], asked_as(trained))
     assert (again.data.suffix, again.data.examples) == ("\n=?", (("1+1", "2"),))
     assert again.rollout.engine == "torch"
+
+
+def test_columns_are_those_of_the_files_that_are_prepared_and_not_of_the_problems_made_of_them():
+    said = ['data.columns={prompt="question"}', "verifier.jobs=3", "data.columns.answer=final"]
+    asking, words = _prepared_by_columns(replace(ASKING, settings=tuple(said)), ["--size", "3"])
+    assert asking.settings == ("verifier.jobs=3",)
+    assert words[:3] == ["--size", "3", "--columns"]
+    assert json.loads(words[3]) == {"prompt": "question", "answer": "final"}
+    assert _prepared_by_columns(ASKING, ["--size", "3"]) == (ASKING, ["--size", "3"])
+    with pytest.raises(ConfigError, match=r"data.columns.promt"):
+        _prepared_by_columns(replace(ASKING, settings=("data.columns.promt=q",)), [])
+
+
+def test_a_run_s_texts_reach_its_evaluation_whole():
+    said = {"data.system": "be 😀 \\boxed{}", "data.suffix": "\n=?"}
+    trained = compose(["tiny"], [written(key, value) for key, value in said.items()])
+    again = compose(["tiny"], asked_as(trained))
+    assert (again.data.system, again.data.suffix) == tuple(said.values())
 
 
 def estimate(value):

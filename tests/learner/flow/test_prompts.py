@@ -211,3 +211,33 @@ def test_tests_of_a_code_row_pass_through_as_one_json_text(rows):
 def test_a_code_row_without_tests_is_named(rows, tests):
     with pytest.raises(DataError, match=r"rows.jsonl:1: the tests of a code row"):
         load(rows({"prompt": "p", "tests": tests}))
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.json"])
+def test_training_reads_other_files_and_columns_by_their_names(tmp_path, name):
+    path = tmp_path / name
+    row = {"question": "add 1 2", "solution": "3"}
+    path.write_text("question,solution\nadd 1 2,3\n" if name == "rows.csv" else json.dumps({"rows": [row]}))
+    (prompt,) = load(path, columns={"prompt": "question", "answer": "solution"}).prompts
+    assert (prompt.prompt_id, prompt.ground_truth) == (f"{name}:1", ("3",))
+    with pytest.raises(
+        DataError, match=rf"{name}:1: key 'prompt' is missing; keys found: question, solution; data.col"
+    ):
+        load(path)
+    with pytest.raises(DataError, match=rf"{name}:1: no column 'query'.* columns found: question, solution"):
+        load(path, columns={"prompt": "query"})
+
+
+def test_chat_rows_are_read_by_their_messages(rows):
+    chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "add 1 2"}]
+    plain, written = load(rows({"messages": chat, "answer": "3"}, {"prompt": json.dumps(chat), "answer": "3"})).prompts
+    np.testing.assert_array_equal(plain.tokens_P, written.tokens_P)
+    assert len(plain.tokens_P) == 7
+
+
+def test_columns_of_a_published_set_go_by_their_names_too(rows, tmp_path):
+    rows({"question": "p", "solution": "1"})
+    columns = {"prompt": "question", "answer": "solution"}
+    assert load(tmp_path, source="hub", columns=columns).prompts[0].ground_truth == ("1",)
+    with pytest.raises(DataError, match=r"row 1: no column 'gold'.* columns found: question, solution"):
+        load(tmp_path, source="hub", columns={"prompt": "question", "answer": "gold"})

@@ -1,0 +1,217 @@
+"""Reading files row by row: JSON lines, JSON, CSV and Parquet, their columns under the names that we know."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import DataError
+from .long_integers import loads
+
+Rows = Iterator[tuple[int, Any]]
+"""(number from 1, values) of each row; what is wrong with a row alone is a ``DataError`` in the place of its values."""
+
+
+Columns = Mapping[Any, str]
+"""``data.columns``: our name of a column → the file's."""
+
+
+def file_rows(path: Path, columns: Columns | None = None) -> Rows:
+    """The rows of a .jsonl, .json, .csv (each also .gz) or .parquet file, as ``under_known_names`` has them. Raises
+    ``DataError`` where the file as a whole cannot be read."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; a .jsonl, .json, .csv or .parquet file of prompts is due")
+    ending = path.suffix.lower()
+    if ending == ".gz":
+        inner = Path(path.stem).suffix.lower()
+        ending = inner if inner in (".json", ".csv") else ".jsonl"
+    if ending not in _READERS:
+        raise DataError(f"{path}: {ending or 'no'} ending; rows are read from {', '.join(ENDINGS)}")
+    return _rows(path, _READERS[ending], columns or {})
+
+
+def _rows(path: Path, read: Callable[[Path], Rows], columns: Columns) -> Rows:
+    number = 0
+    try:
+        for number, values in read(path):
+            try:
+                yield number, under_known_names(values, columns, f"{path}:{number}")
+            except DataError as error:
+                yield number, error
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{path}:{number + 1}: the file breaks off here: {error}") from error
+
+
+# --- what a row's columns are called ---------------------------------------------------------------------------------
+
+_TRUTHS = ("answer", "tests", "entry", "reward_model")
+"""What a row is judged by. Where ``columns`` names one of them, the row's own others are something else."""
+_OBJECTS = ("entry", "options", "reward_model", "extra_info")
+"""Columns that hold objects; CSV has them as JSON texts."""
+
+
+def under_known_names(values: Any, columns: Columns, where: str) -> Any:
+    """A row with the columns that ``columns`` names under our names, and
+    ``messages`` as ``prompt`` where there is none. ``DataError`` names a column that the row has not."""
+    if not isinstance(values, dict):
+        return values
+    row = {
+        key: value for key, value in values.items() if not (key in _TRUTHS and not columns.keys().isdisjoint(_TRUTHS))
+    }
+    for key, column in columns.items():
+        found = _at(values, column)
+        if found is not _ABSENT:
+            row[key] = found
+        elif key not in _TRUTHS or all(_at(values, columns[truth]) is _ABSENT for truth in _TRUTHS if truth in columns):
+            known = ", ".join(map(str, values)) or "none"
+            raise DataError(f"{where}: no column {column!r}, which data.columns.{key} names; columns found: {known}")
+    if "messages" in row and ("prompt" not in row or ("messages" in columns and "prompt" not in columns)):
+        row["prompt"] = row["messages"]
+    for key in _OBJECTS:
+        if isinstance(text := row.get(key), str) and text.lstrip().startswith("{"):
+            parsed = _parsed(text.encode(errors="surrogatepass"), where)
+            row[key] = text if isinstance(parsed, DataError) else parsed
+    return row
+
+
+_ABSENT = object()
+
+
+def _at(values: Mapping[str, Any], column: str) -> Any:
+    """The column of that name; or else, of ``a.b``, what stands under b in the object a."""
+    if column in values:
+        return values[column]
+    first, dot, rest = column.partition(".")
+    inner = values.get(first)
+    return _at(inner, rest) if dot and isinstance(inner, Mapping) else _ABSENT
+
+
+# --- kinds of files --------------------------------------------------------------------------------------------------
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _jsonl(path: Path) -> Rows:
+    with _opened(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if line.strip():
+                yield number, _parsed(line, f"{path}:{number}", " of the line")
+
+
+def _parsed(text: bytes, where: str, of: str = "") -> Any:
+    """The values in a JSON text, or what is wrong with it."""
+    try:
+        return loads(text.decode())
+    except UnicodeDecodeError as error:
+        return DataError(f"{where}: not UTF-8: byte {text[error.start]:#04x} at position {error.start + 1}{of}")
+    except (ValueError, RecursionError) as error:
+        return DataError(f"{where}: not JSON: {error}")
+
+
+def _json(path: Path) -> Rows:
+    """A list of rows, or an object that holds one. It is read whole."""
+    with _opened(path) as file:
+        text = file.read().removeprefix(codecs.BOM_UTF8)
+    found = _parsed(text, str(path))
+    if isinstance(found, DataError):
+        first = _parsed(text.strip().partition(b"\n")[0], "")
+        lines = isinstance(first, dict) and b"\n" in text.strip()
+        raise DataError(f"{found}; a row a line is JSON lines: name the file .jsonl" if lines else str(found))
+    due = 'a list of rows, [{"prompt": …, "answer": …}, …], or an object that holds one list of rows is due'
+    if isinstance(found, dict):
+        if "prompt" in found or "messages" in found:
+            raise DataError(f"{path}: an object with the keys {', '.join(found)}; {due}")
+        lists = {key: each for key, each in found.items() if isinstance(each, list)}
+        if len(lists) != 1:
+            raise DataError(f"{path}: an object with {len(lists)} lists{_named(lists)}; {due}")
+        (found,) = lists.values()
+    if not isinstance(found, list):
+        raise DataError(f"{path}: found {type(found).__name__}; {due}")
+    yield from enumerate(found, start=1)
+
+
+def _named(keys: Mapping[str, Any]) -> str:
+    return f" ({', '.join(keys)})" if keys else ""
+
+
+_NO_UTF8 = re.compile("[\udc80-\udcff]")
+
+
+def _csv(path: Path) -> Rows:
+    """The first line names the columns and is no row; an empty field is None."""
+    csv.field_size_limit(1 << 30)  # Python's own limit is shorter than many tests of programs
+    with _opened(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        reader, number = csv.reader(text, strict=True), 0
+        header = next(reader, [])
+        twice = sorted({name for name in header if header.count(name) > 1})
+        if twice or (header and "" in header):
+            which = f"the column {twice[0]!r} twice" if twice else "a column without a name"
+            raise DataError(f"{path}: the first line has {which}; it names each column once")
+        while True:
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                number += 1
+                yield number, DataError(f"{path}:{number}: not CSV: {error} (line {reader.line_num} of the file)")
+                continue
+            if fields:
+                number += 1
+                yield number, _fields(header, fields, f"{path}:{number}")
+
+
+def _fields(header: list[str], fields: list[str], where: str) -> dict[str, str | None] | DataError:
+    if len(fields) != len(header):
+        return DataError(
+            f"{where}: {len(fields)} fields, the first line has {len(header)} ({', '.join(header)}); a text with a "
+            "comma or a line end stands in double quotes"
+        )
+    for name, field in zip(header, fields, strict=True):
+        if (wrong := _NO_UTF8.search(field)) is not None:
+            return DataError(f"{where}: column {name!r} is not UTF-8: byte {ord(wrong[0]) - 0xDC00:#04x}")
+    return {name: field if field != "" else None for name, field in zip(header, fields, strict=True)}
+
+
+def _parquet(path: Path) -> Rows:
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a Parquet file: {error}") from error
+    try:
+        for batch in file.iter_batches(batch_size=1024):
+            for values in _records(batch):
+                number += 1
+                yield number, DataError(f"{path}:{number}: {values}") if isinstance(values, DataError) else values
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read behind row {number}: {error}") from error
+
+
+def _records(batch: Any) -> list[Any]:
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError as error:
+        if batch.num_rows > 1:
+            return [values for row in range(batch.num_rows) for values in _records(batch.slice(row, 1))]
+        byte = error.object[error.start]
+        return [DataError(f"not UTF-8: byte {byte:#04x} at position {error.start + 1} of a text")]
+
+
+_READERS: dict[str, Callable[[Path], Rows]] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+ENDINGS = (".jsonl", ".json", ".csv", ".jsonl.gz", ".json.gz", ".csv.gz", ".parquet")
+"""Of the files that can be read."""

@@ -1,0 +1,23 @@
+"""The context that vLLM is told of a model whose ``config.json`` was lengthened by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..common.rope import context_of
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+def with_its_context(config: PretrainedConfig) -> PretrainedConfig:
+    """``config`` with the context of ``common/rope.py`` where yarn lengthens it (vLLM's ``hf_overrides``).
+
+    vLLM takes ``max_position_embeddings`` for the longer context already, and refuses what is past it; its yarn itself
+    goes by ``original_max_position_embeddings`` and ``factor``, which stay. Of a linear rope it multiplies by itself.
+    """
+    text = config.get_text_config()
+    context = context_of(text.to_dict())
+    if context is not None and (getattr(text, "rope_parameters", None) or {}).get("rope_type") == "yarn":
+        text.max_position_embeddings = context.tokens
+    return config
