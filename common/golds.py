@@ -38,7 +38,43 @@ _SAID = """
 no solution, no solutions, no real solution, no real solutions, empty set, does not exist, infinity, infinitely many,
 infinite, all real numbers, impossible, diverges, neither, undefined
 """
-_SAID_IN_WORDS = "in words, and as mathematics its letters are a product in any order"
+_SAID_IN_WORDS = frozenset(words.strip() for words in _SAID.replace("\n", " ").split(","))
+"""Answers of mathematics whose letters make no other word."""
+_LETTERS = re.compile(r"[^\W\d_]+")
+_LISTED = re.compile(r"[(\[]?[^\W\d_](?:[ ,;]+[^\W\d_])+[)\]]?|[A-Z](?:-[A-Z])+")
+"""Single letters one after the other."""
+_CHOICES = re.compile(r"(?=.)A?B?C?D?E?F?")
+_SCIENTIFIC = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d+")
+_CODE = re.compile(r"[^\W\d_]\d|\b0[xXoObB]\w|\d\.\d+\.\d")
+"""A letter before a digit, another base, two points: ``Nf3``, ``H2O``, ``0xff``, ``192.168.0.1``."""
+_TIME = re.compile(r"\d{1,2}:\d\d(?::\d\d)?|\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}")
+_NUMBERS = re.compile(r"[(\[{]?-?\d+(?: -?\d+)+[)\]}]?")
+"""With nothing but blanks between: a sequence, where it is no mixed number and no thousands."""
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?: \d{3})+")
+_MEASURED = re.compile(r"[-+]?[€£]? ?\d[\d,./]*(?:\^?-?\d*) ?[^\d,;]*")
+"""A number and words behind it: 5 cm, 12 hours, 7 apples."""
+_COMPUTES = re.compile(r"[\d+*/^]|\w ?- ?\w")
+_OPERATOR = re.compile(r"[+*×÷·]|(?<=[\d)!])[ ]?[-−–]|//|/[^/]*/|\d\(|\)\(|\)/|/\(")
+
+
+def _is_a_text(text: str) -> str | None:
+    """What a text without commands is, where it is not plainly mathematics."""
+    if _SCIENTIFIC.fullmatch(text):
+        return None
+    if _TIME.fullmatch(text):
+        return "a time, a date or a chain of quotients"
+    named = _LETTERS.sub(lambda word: " " if word[0].lower() in _NAMED else word[0], text)
+    if _CODE.search(named):
+        return "a code or a formula, and as mathematics its letters and digits are a product in any order"
+    if _NUMBERS.fullmatch(text) and not _THOUSANDS.fullmatch(text):
+        return "a sequence of numbers, which as mathematics has any order"
+    words = [word for word in _LETTERS.findall(named) if len(word) > 1]
+    if not words and not _LISTED.fullmatch(text):
+        return _a_sum(text)
+    return None if _mathematical_words(text, words) else _IN_WORDS
+
+
+_IN_WORDS = "in words, and as mathematics its letters are a product in any order"
 
 
 def _mathematical_words(text: str, words: list[str]) -> bool:

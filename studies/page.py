@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from ..leeway.intervals import Interval, interval
 from .figure import draw
+from .holm import kept, p_value
+from .remarks import LIMITS, SEEN
 from .runner import Run
-from .study import BASE, MORE_SEEDS, PRESET, SEEDS, Setting, Study
+from .study import BASE, FIRST_KEPT, MORE_SEEDS, PRESET, SEEDS, STEPS, Setting, Study
+from .study import KEPT as COLLAPSED
 from .verdict import METRICS, Finding, judge
 
 KEPT = (
@@ -26,28 +31,51 @@ Runs = Mapping[Setting, Sequence[Run]]
 """Of every setting one run a seed, in the same order."""
 
 
+class Measured(Protocol):
+    """A run that is made, wherever its numbers are read from."""
+
+    @property
+    def steps(self) -> int: ...
+
+    def series(self, column: str) -> np.ndarray: ...
+
+
 def write_page(study: Study, runs: Runs, seeds: Sequence[int], folder: Path) -> list[Finding]:
     """Write NAME.md, NAME.png and NAME.csv into ``folder``; returns the judged claims. ``runs`` are made."""
     folder.mkdir(parents=True, exist_ok=True)
+    _write_csv(runs, seeds, folder / f"{study.name}.csv")
+    (folder / f"{study.name}.png").write_bytes(draw(study, runs))
+    text, findings = page_of(study, runs, seeds, os.cpu_count())
+    (folder / f"{study.name}.md").write_text(text)
+    return findings
+
+
+def page_of(
+    study: Study, runs: Mapping[Setting, Sequence[Measured]], seeds: Sequence[int], cores: int | None
+) -> tuple[str, list[Finding]]:
+    """The page's text, and the judged claims. ``cores``: of the machine that made the runs."""
     values = {
         name: {setting.name: [METRICS[name].of(run.series) for run in of] for setting, of in runs.items()}
         for name in {*study.metrics, *(claim.metric for claim in study.claims)}
     }
     findings = [judge(claim, values[claim.metric]) for claim in study.claims]
-    _write_csv(runs, seeds, folder / f"{study.name}.csv")
-    (folder / f"{study.name}.png").write_bytes(draw(study, runs))
     steps = min(run.steps // setting.times for setting, of in runs.items() for run in of)
-    (folder / f"{study.name}.md").write_text(_text(study, values, findings, seeds, steps))
-    return findings
+    return _text(study, values, findings, seeds, steps, cores), findings
+
+
+Values = Mapping[str, Mapping[str, Sequence[float]]]
+"""By metric and setting, one a seed."""
 
 
 def _text(
     study: Study,
-    values: Mapping[str, Mapping[str, Sequence[float]]],
+    values: Values,
     findings: Sequence[Finding],
     seeds: Sequence[int],
     steps: int,
+    cores: int | None,
 ) -> str:
+    as_seen = (tuple(seeds), steps) == (study.seeds, STEPS)  # remarks are about these runs
     lines = [
         f"# {study.title}",
         study.question,
@@ -60,18 +88,24 @@ def _text(
         "|---|---|---|---|",
         *(_finding_row(finding) for finding in findings),
         "",
-        *([f"**Seen besides**, without a prediction: {study.seen}", ""] if study.seen else []),
+        *(
+            [f"**Seen besides**, without a prediction: {SEEN[study.name]}", ""]
+            if as_seen and study.name in SEEN
+            else []
+        ),
+        *([f"**Limits.** {LIMITS[study.name]}", ""] if as_seen and study.name in LIMITS else []),
         f"![{study.title}]({study.name}.png)",
         "",
         *_table(study, values),
         "",
-        METHOD.format(seeds=f"{len(seeds)} seeds ({', '.join(map(str, seeds))})")
-        + (ADDED if tuple(seeds) == MORE_SEEDS else ""),
+        METHOD.format(seeds=f"{len(seeds)} seeds ({', '.join(map(str, seeds))})"),
+        *_second_look(findings, values, seeds),
+        *_first_threshold(findings, values),
         "",
         "```",
         f"leeway study {study.name}",
         "```",
-        f"{steps} steps a run, one thread a run, {os.cpu_count()}-core CPU. The base is preset `{PRESET}` with "
+        f"{steps} steps a run, one thread a run, {cores}-core CPU. The base is preset `{PRESET}` with "
         f"{' '.join(f'`{each}`' for each in BASE)}. Every step's numbers: [{study.name}.csv]({study.name}.csv).",
         "",
     ]
@@ -83,10 +117,46 @@ Mean over {seeds} ± half of the 95 % interval by Student's t; a difference betw
 seed. In brackets: where the whole interval has to lie. Predictions were committed before the study ran, and no pilot
 had used these seeds. Accuracy and entropy are of 128 held-out prompts with 4 responses each at τ = 1, the mean of the
 evaluations in the last third of the steps (halfway: in the middle third); e_k is the policy's entropy on its own
-training batch, at the τ it samples with. With many claims at 95 %, one in twenty would come out by chance."""
-ADDED = f"""
-The last {len(MORE_SEEDS) - len(SEEDS)} seeds were added after the first {len(SEEDS)} had left claims about entropy
-undecided; the claims are unchanged. Looking twice makes chance a little likelier than one in twenty."""
+training batch, at the τ it samples with. A verdict is about its claim alone: one in twenty would come out by chance.
+Which of them hold when all claims of all studies are looked at together stands in [the table](README.md)."""
+
+
+def _second_look(findings: Sequence[Finding], values: Values, seeds: Sequence[int]) -> list[str]:
+    """What seeds that were added after a look have changed."""
+    if tuple(seeds) != MORE_SEEDS:
+        return []
+    first = len(SEEDS)
+    before = [
+        judge(each.claim, {name: of[:first] for name, of in values[each.claim.metric].items()}) for each in findings
+    ]
+    changed = [
+        f"“{after.claim.text}” was `{then.verdict}` with {first} seeds and is `{after.verdict}` with {len(seeds)}"
+        for then, after in zip(before, findings, strict=True)
+        if then.verdict != after.verdict
+    ]
+    added = " and ".join(map(str, seeds[first:]))
+    return [
+        f"Seeds {added} were added to this study and to two more after a look at the first {first}, because claims",
+        "about entropy were undecided. Other studies with undecided claims got none. The claims are unchanged. After a",
+        "second look a verdict comes by chance more often than once in twenty.",
+        "; ".join(changed) + "." if changed else "No verdict changed.",
+    ]
+
+
+def _first_threshold(findings: Sequence[Finding], values: Values) -> list[str]:
+    """What a claim about a collapse would have come to by the threshold from before the pilots."""
+    lines = []
+    for finding in findings:
+        claim = finding.claim
+        if claim.metric == "entropy kept":
+            low, high = (FIRST_KEPT if np.isfinite(bound) else bound for bound in (claim.low, claim.high))
+            verdict = judge(replace(claim, low=low, high=high), values[claim.metric]).verdict
+            lines += [
+                f"Where a collapse begins is our choice: {FIRST_KEPT} of the initial entropy in the first draft, and",
+                f"{COLLAPSED} since pilots of seed 0, which came before these runs. By {FIRST_KEPT} the claim",
+                f"“{claim.text}” would be `{verdict}`.",
+            ]
+    return lines
 
 
 def _finding_row(finding: Finding) -> str:
@@ -105,7 +175,7 @@ def _range(low: float, high: float) -> str:
     return f"above {low:g}" if np.isinf(high) else f"{low:g} to {high:g}"
 
 
-def _table(study: Study, values: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
+def _table(study: Study, values: Values) -> list[str]:
     lines = [
         "| setting | keys | " + " | ".join(METRICS[name].title for name in study.metrics) + " |",
         "|---|---|" + "---|" * len(study.metrics),
@@ -136,32 +206,70 @@ def _write_csv(runs: Runs, seeds: Sequence[int], path: Path) -> None:
 
 def write_index(folder: Path, findings: Mapping[Study, Sequence[Finding]], steps: int) -> None:
     """Write README.md: the table of all verdicts."""
+    (folder / "README.md").write_text(index_of(findings, steps, os.cpu_count()))
+
+
+def index_of(findings: Mapping[Study, Sequence[Finding]], steps: int, cores: int | None, note: str = "") -> str:
+    """The table of all verdicts, with Holm's correction for all of them. ``cores``: of the machine that ran them;
+    ``note``: what else is to be known of the runs."""
     lines = [
         "# Studies: the report's ablations at toy scale, and what it could not run",
         "",
         "```",
         "leeway study --all",
         "```",
-        INDEX.format(steps=steps, cores=os.cpu_count()),
+        INDEX.format(steps=steps, cores=cores),
+        *(["", note] if note else []),
         "",
-        "| study | claim | predicted | verdict |",
-        "|---|---|---|---|",
+        "| study | claim | predicted | verdict | p | holds among all |",
+        "|---|---|---|---|---|---|",
     ]
+    p_values = [p_value(finding) for judged in findings.values() for finding in judged]
+    holds = kept(p_values)
+    corrected = iter(zip(p_values, holds, strict=True))
     for study, judged in findings.items():
         for number, finding in enumerate(judged):
             name = f"[{study.title}]({study.name}.md)" if number == 0 else ""
-            lines.append(f"| {name} | {finding.claim.text} | {finding.claim.predicted} | **{finding.verdict}** |")
-    counts = [finding.verdict for judged in findings.values() for finding in judged]
-    lines += [
-        "",
-        ", ".join(f"{counts.count(verdict)} {verdict}" for verdict in ("agrees", "disagrees", "undecided")),
-        "",
-    ]
-    (folder / "README.md").write_text("\n".join(lines))
+            p, held = next(corrected)
+            lines.append(
+                f"| {name} | {finding.claim.text} | {finding.claim.predicted} | **{finding.verdict}** | {_p(p)} | "
+                f"{'yes' if held else 'no'} |"
+            )
+    verdicts = [finding.verdict for judged in findings.values() for finding in judged]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("agrees", "disagrees", "undecided"))
+    decided = len(verdicts) - verdicts.count("undecided")
+    lines += ["", counts, "", HOLM.format(claims=len(verdicts), decided=decided, held=sum(holds)), ""]
+    return "\n".join(lines)
+
+
+def _p(p: float) -> str:
+    return "below 0.0001" if p < 0.0001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
 
 
 INDEX = """\
 Three seeds or five, as each page says, {steps} steps a run, {cores}-core CPU; the model has 0.4M parameters and adds
 two-digit numbers. A verdict is about the claim **at this scale**: `agrees` where the whole 95 % interval lies where the
-claim puts it, `disagrees` where none of it does, else `undecided`. The predictions were committed before the studies
-ran, and no pilot had used these seeds."""
+claim puts it, `disagrees` where none of it does, else `undecided`. A claim about several settings agrees where all of
+them do, and disagrees where one of them does. The predictions were committed before the studies ran, and no pilot had
+used these seeds. Under **Limits** the pages say what a verdict must not be taken for."""
+HOLM = """\
+## All claims together
+**{held} of the {decided} verdicts hold together: those with "yes" in the last column.** A verdict by itself
+allows one error in twenty, and there are {claims} claims. Holm's correction (1979) allows one in twenty that
+any of those it keeps is wrong. The claim with the smallest p must have at most 0.05/{claims}, the next one at
+most 0.05/({claims} − 1), and so on up to the first that has more. Undecided claims count among the {claims}. A
+verdict that does not hold is not refuted: it needs more seeds.
+
+p is the smallest chance of error at which a verdict still comes out, by Student's t, two-sided as the intervals
+are. A claim about several settings has the largest p of theirs where it agrees, and the smallest times their
+number where it disagrees. The rule is in [holm.py](../../studies/holm.py). This command computes every figure
+of these pages anew from the CSV files beside them, and compares:
+
+```
+python benchmarks/study_pages.py --check
+```
+
+The correction does not know everything. Student's t takes the values of a setting to be normal, and three
+values cannot show whether they are. Three studies got two more seeds after a look, and where a collapse begins
+was moved after pilots: the pages say which verdicts that changed. What stands under **Seen besides** and
+**Limits** was looked for afterwards, and is in no correction."""

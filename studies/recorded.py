@@ -1,0 +1,55 @@
+"""Runs as the CSV beside a study's page has them: what was measured can be judged again without a run being made."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..common.errors import DataError
+from .study import Setting, Study
+
+CORES = 2
+"""Of the machine that made what is in docs/studies."""
+SINCE = """\
+The runs were committed on 28 November 2026. Later that day `tiny` began to reward nothing but the number
+(commit 4210040). Before, its answers were judged as mathematics, by which a question that is copied answers
+itself. The runs have not been made again since, so `leeway study` may give other numbers today."""
+"""What has changed since those runs. To be emptied when they are made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One run, read back."""
+
+    columns: Mapping[str, np.ndarray]
+    """By name, each [steps]; NaN where nothing was measured."""
+
+    @property
+    def steps(self) -> int:
+        """Training steps that it made."""
+        return len(self.columns["step"])
+
+    def series(self, column: str) -> np.ndarray:
+        """[steps], NaN where it was not measured."""
+        return self.columns[column]
+
+
+def recorded(study: Study, path: Path) -> dict[Setting, list[Recorded]]:
+    """Of every setting one run a seed, in the study's order. Raises ``DataError`` where a run is not in the file."""
+    rows: dict[tuple[str, int], list[dict[str, str]]] = defaultdict(list)
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            rows[row.pop("setting"), int(row.pop("seed"))].append(row)
+    missing = [(s.name, seed) for s in study.settings for seed in study.seeds if (s.name, seed) not in rows]
+    if missing:
+        raise DataError(f"{path}: no row of setting {missing[0][0]!r} with seed {missing[0][1]}")
+    return {setting: [_run(rows[setting.name, seed]) for seed in study.seeds] for setting in study.settings}
+
+
+def _run(rows: Sequence[Mapping[str, str]]) -> Recorded:
+    return Recorded({name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]})
