@@ -18,7 +18,7 @@ CORES = 2
 SINCE = """\
 The runs were committed on 28 November 2026. Later that day `tiny` began to reward nothing but the number
 (commit 4210040). Before, its answers were judged as mathematics, by which a question that is copied answers
-itself. The runs have not been made again since, so `leeway study` may give other numbers today."""
+itself. The runs have not been made again since, so the same commands may give other numbers today."""
 """What has changed since those runs. To be emptied when they are made again."""
 
 
