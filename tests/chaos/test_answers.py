@@ -11,6 +11,13 @@ BROUGHT_ABOUT_BY = {
     "a rollout or verifier worker dies or hangs": ["kill", "kill-several", "stop", "stop-role"],
     "one role gets SIGTERM under `leeway up`": ["terminate"],
     "the learner dies": ["kill", "kill-several"],
+    "`leeway up` is started twice for one run": ["tests/integration/test_one_writer.py::second_start_of_a_run"],
+    "a second learner takes a run over (a cluster, another folder)": [
+        "tests/learner/flow/test_intake.py::superseded_leaves_at_once"
+    ],
+    "a log-probability is not finite, or below -1000": [
+        "tests/learner/flow/test_intake.py::that_no_sampler_gives_is_made_again"
+    ],
     "a checkpoint is torn": ["torn-checkpoint", "torn-unfinished"],
     "the disk under checkpoints or weights is full": ["disk-full", "tests/chaos/test_status.py::full_disk"],
     "you press Ctrl-C, or SIGTERM comes": ["tests/integration/test_empty_redis.py::send_signal"],
