@@ -72,7 +72,9 @@ def under_known_names(values: Any, columns: Columns, where: str) -> Any:
         elif key not in _TRUTHS or all(_at(values, columns[truth]) is _ABSENT for truth in _TRUTHS if truth in columns):
             known = ", ".join(map(str, values)) or "none"
             raise DataError(f"{where}: no column {column!r}, which data.columns.{key} names; columns found: {known}")
-    if "messages" in row and ("prompt" not in row or ("messages" in columns and "prompt" not in columns)):
+    if row.get("messages") is not None and (
+        row.get("prompt") is None or ("messages" in columns and "prompt" not in columns)
+    ):
         row["prompt"] = row["messages"]
     for key in _OBJECTS:
         if isinstance(text := row.get(key), str) and text.lstrip().startswith("{"):

@@ -211,3 +211,10 @@ def test_columns_are_said_in_a_preset_or_one_by_one_and_others_are_refused(tmp_p
     assert compose(["tiny"], ['data.columns={prompt="q"}']).data.columns == {"prompt": "q"}
     with pytest.raises(ConfigError, match=r"data.columns.promt = .*'prompt'"):
         compose(["tiny"], ["data.columns.promt=q"])
+
+
+def test_an_empty_prompt_beside_messages_is_no_prompt_and_empty_messages_are_no_messages():
+    chat = [{"role": "user", "content": "u"}]
+    assert known({"messages": chat, "prompt": None})["prompt"] == chat  # as Parquet has them
+    assert known({"messages": None, "prompt": "p"})["prompt"] == "p"
+    assert known({"messages": None, "prompt": "p"}, messages="messages")["prompt"] == "p"
