@@ -18,8 +18,8 @@ from typing import IO
 
 from .errors import DataError, LeewayError
 
-LEAVING_S = 30.0
-"""How long to wait for what a killed command started: it has been told to leave."""
+LEAVING_S = 90.0
+"""How long to wait for what a killed command started: it has been told to leave, and has ``broker.drain_s`` for it."""
 _LOOK_S = 0.1
 
 
