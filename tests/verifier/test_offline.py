@@ -63,7 +63,7 @@ def test_a_solution_out_of_a_book_need_not_box_its_answer() -> None:
         (line(id=1, response="", answer=[2, 5]), "answer = [2, 5] is no list of texts: write it as a text"),
         (line(id=1, response="", answer=None), "one of 'answer'"),
         (line(id=1, response="", answer="dog, cat"), "the gold 'dog, cat' is in words"),
-        (line(id=1, response="", answer="25+60"), "the gold '25+60' is a sum or product"),
+        (line(id=1, response="", answer="25+60"), "the gold '25+60' is a sum, product or quotient"),
         (line(id=1, response="", answer="5", ability="words"), "ability = 'words': nothing grades that"),
         (line(id=1, response="", answer="five", ability="exact", boxed=False), "'boxed' is false"),
         (line(id=1, response="", entry={"question": "q"}), "an entry is what the package reasoning_gym makes"),
