@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import leeway_rl
@@ -11,7 +12,7 @@ from leeway_rl.common.config import Verifier
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier import sandbox
-from leeway_rl.verifier.pool import GradeItem, GraderPool
+from leeway_rl.verifier.pool import ATTEMPTS, GradeItem, GraderPool
 
 from .code_responses import printing, response
 
@@ -154,3 +155,23 @@ for source, due in PROGRAMS.items():
     print(grader.grade(f"```python\\n{source}\\n```", json.dumps(tests), True).kind)
 grader.close()
 """
+
+
+def test_a_sandbox_that_is_killed_while_a_solution_runs_is_our_failure_tried_as_often_as_may_be() -> None:
+    item = GradeItem(
+        ability="code",
+        response=response("while True: pass"),
+        golds=(json.dumps(printing("1")),),
+        finished=True,
+    )
+    with GraderPool(1, settings=Verifier(code_timeout_s=30)) as pool:
+        found, killed = pool.submit(item), set[int]()
+        (seat,) = pool._sandboxed["code"]._seats
+        while not found.done():
+            box = seat._grader._solutions._sandbox  # type: ignore[attr-defined]
+            if box is not None and box.zygote not in killed and len(sandbox._below(box.zygote)) > 1:
+                killed.add(box.zygote)
+                os.kill(box.zygote, signal.SIGKILL)
+        assert found.result().kind is VerdictKind.ERROR
+        assert found.result().reason.endswith(f"tried {ATTEMPTS} times")
+        assert len(killed) == ATTEMPTS
