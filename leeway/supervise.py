@@ -15,13 +15,17 @@ from typing import IO
 import typer
 
 from ..common import address, exporter
-from ..common.errors import RoleDiedError
+from ..common.errors import AuditError, ConfigError, DataError, RoleDiedError, RunExistsError
 from ..common.streams import Bus, RedisError
 
 SLACK_S = 10.0  # how much longer than broker.drain_s the roles have to leave after SIGTERM
 QUICK_DEATHS, QUICK_S = 5, 300.0
 """Deaths in a row of a role, each within so many seconds and without progress between, until the run is given up. An
 engine that cannot start may take minutes to find out."""
+
+
+_MISTAKES = {kind.exit_code: kind for kind in (ConfigError, DataError, RunExistsError, AuditError)}
+"""A user's mistakes that a role may name as it ends."""
 
 
 @dataclass(slots=True)
@@ -145,8 +149,9 @@ def mend(role: Role, bus: Bus, progress: int) -> None:
     if code is None:
         return
     words = f"{role.name} ended with code {code}; {role.log} ends with:\n{role.last_words()}"
-    if code in (2, 3, 5, 6):  # a LeewayError that is no BrokerError: the same start would meet the same mistake
-        raise RoleDiedError(words)
+    if code in _MISTAKES:  # the same start would meet the same mistake
+        said = (role.last_words().splitlines() or [""])[-1].partition(": ")[2]
+        raise _MISTAKES[code](f"{said} ({role.name}, {role.log})" if said else words)
     if code == 0:  # it was asked to leave, or has seen that the run is finished
         try:
             if bus.state().get("phase") == "finished":

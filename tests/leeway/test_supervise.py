@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from leeway_rl.common.errors import RoleDiedError
+from leeway_rl.common.errors import DataError, RoleDiedError
 from leeway_rl.leeway.supervise import QUICK_DEATHS, QUICK_S, Role, mend
 
 
@@ -54,5 +54,5 @@ def test_progress_or_a_long_life_between_deaths_starts_the_count_again(dying):
 
 
 def test_a_users_mistake_is_not_tried_again(dying):
-    with pytest.raises(RoleDiedError, match="ended with code 3"):
+    with pytest.raises(DataError, match="ended with code 3"):
         mended(dying(3))
