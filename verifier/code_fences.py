@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from .math_boxes import behind_reasoning
+
 MAX_SOURCE_CHARS = 1_000_000
 
 _BLANK = " \t\ufeff"
@@ -35,11 +37,9 @@ _LOST_TRACK = 4
 
 def extract_solution(response: str, *, finished: bool, reasoning_open: bool = False) -> tuple[str | None, str]:
     """(source of the last Python block after the reasoning, "") or (None, why there is none)."""
-    if not finished:
-        return None, "truncated"
-    _, closed, answer = response.rpartition("</think>")
-    if "<think>" in answer or (reasoning_open and not closed):
-        return None, "the reasoning never closes"
+    answer, why_not = behind_reasoning(response, finished=finished, reasoning_open=reasoning_open)
+    if answer is None:
+        return None, why_not
     source = _last_block(answer)
     if source is None and (found := _BEHIND_WORDS.search(answer)) is not None:  # Here it is: ```python
         source = _last_block(_BEHIND_WORDS.sub(r"\n\1", answer[found.start() :]))

@@ -12,6 +12,7 @@ runs only in a process that can be killed.
 from __future__ import annotations
 
 from ..common.types import VerdictKind
+from .math_boxes import behind_reasoning
 from .math_symbolic import math_verify_functions
 
 
@@ -30,11 +31,9 @@ def grade_report(
     """
     if not any(gold.strip() for gold in golds):
         raise ValueError("there is no gold to compare with")
-    if not finished:
-        return VerdictKind.NO_ANSWER, "truncated"
-    _, closed, answer = response_text.rpartition("</think>")
-    if "<think>" in answer or (reasoning_open and not closed):
-        return VerdictKind.NO_ANSWER, "the reasoning never closes"
+    answer, why_not = behind_reasoning(response_text, finished=finished, reasoning_open=reasoning_open)
+    if answer is None:
+        return VerdictKind.NO_ANSWER, why_not
     parse, verify = math_verify_functions()
     parsed = parse(answer, parsing_timeout=None)
     if not parsed:
