@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from .errors import DataError, LeewayError
 
@@ -45,14 +45,10 @@ def only_writer(
 
 def _take(file: IO[str], place: str, error: type[LeewayError], until: float) -> None:
     said = False
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            file.seek(0)
-            pid, _, rest = file.read().strip().partition(" ")
-            host, _, command = rest.partition(" ")
+    while not _locked(file):
+        file.seek(0)
+        pid, _, rest = file.read().strip().partition(" ")
+        host, _, command = rest.partition(" ")
         gone = pid.isdecimal() and host == socket.gethostname() and not Path(f"/proc/{pid}").exists()
         if not gone or time.monotonic() > until:
             who = f"process {pid} on {host} ({command})" if pid else "another process"
@@ -68,11 +64,16 @@ def hold(file: IO[bytes], place: str, *, leaving_s: float = 5.0) -> None:
     """Hold an open file for as long as it is open; ``DataError`` where another process does, and is not about to leave
     because what started it is gone."""
     until = time.monotonic() + leaving_s
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise DataError(f"{place}: another process writes there; wait for it, or name another") from None
+    while not _locked(file):
+        if time.monotonic() > until:
+            raise DataError(f"{place}: another process writes there; wait for it, or name another")
         time.sleep(_LOOK_S)
+
+
+def _locked(file: IO[Any]) -> bool:
+    """Whether it is ours now; it is not where another process holds it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
