@@ -122,11 +122,9 @@ def _found(
     response_text: str, finished: bool, reasoning_open: bool, require_boxed: bool
 ) -> tuple[str, bool, tuple[VerdictKind, str] | None]:
     """The answer, whether it stood in a box, and the verdict where there is no answer."""
-    if not finished:
-        return "", False, (VerdictKind.NO_ANSWER, "truncated")
-    text = math_boxes.after_reasoning(response_text, reasoning_open)
+    text, why_not = math_boxes.behind_reasoning(response_text, finished=finished, reasoning_open=reasoning_open)
     if text is None:
-        return "", False, (VerdictKind.NO_ANSWER, "the reasoning never closes")
+        return "", False, (VerdictKind.NO_ANSWER, why_not)
     boxed = math_boxes.boxed(text)
     if boxed is None and require_boxed:
         return "", False, (VerdictKind.NO_ANSWER, "nothing boxed")
