@@ -4,6 +4,8 @@ import pytest
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier.math_answer import grade_math
 
+from .golds_and_answers import cases
+
 SAME = {
     "relations joined by words": [
         (r"(-\infty,2)\cup(3,\infty)", r"x<2 \text{ or } x>3"),
@@ -334,14 +336,6 @@ DIFFERENT = {
         ("[[1,2],[3,4]]", r"\begin{pmatrix}1&2\end{pmatrix}"),
     ],
 }
-
-
-def cases(table: dict[str, list[tuple[str, str]]]) -> list[object]:
-    return [
-        pytest.param(gold, answer, id=f"{rule}: {answer} for {gold}")
-        for rule, rows in table.items()
-        for gold, answer in rows
-    ]
 
 
 @pytest.mark.parametrize(("gold", "answer"), cases(SAME))

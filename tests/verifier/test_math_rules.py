@@ -11,6 +11,8 @@ from leeway_rl.verifier import math_exact, math_units
 from leeway_rl.verifier.math_answer import grade_math, quickly
 from leeway_rl.verifier.math_leaves import exactly
 
+from .golds_and_answers import cases
+
 CORRECT, WRONG = VerdictKind.CORRECT, VerdictKind.WRONG
 
 RIGHT = {
@@ -163,14 +165,6 @@ DIFFERENT = {
         ("5", "at least $5$"),
     ],
 }
-
-
-def cases(table: dict[str, list[tuple[str, str]]]) -> list[object]:
-    return [
-        pytest.param(gold, answer, id=f"{rule}: {answer} for {gold}")
-        for rule, rows in table.items()
-        for gold, answer in rows
-    ]
 
 
 @pytest.mark.parametrize(("gold", "answer"), cases(RIGHT))
