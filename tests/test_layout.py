@@ -84,13 +84,22 @@ from leeway_rl.leeway.cli import main
 try:
     main()
 except SystemExit:
-    print(sorted({"torch", "numpy", "redis", "pydantic", "matplotlib"} & set(sys.modules)))
+    print(sorted({"torch", "vllm", "transformers", "numpy", "redis", "pydantic", "matplotlib"} & set(sys.modules)))
 """
 
 
 def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_a_command_fits_on_a_screen_and_so_does_a_group_of_them_on_a_few():
+    for path in [ROOT / "leeway/cli.py", *files("leeway/commands")]:
+        text = path.read_text()
+        assert text.count("\n") <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, (path, node.name)
 
 
 def test_a_foreign_package_called_common_changes_nothing(tmp_path):

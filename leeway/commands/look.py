@@ -1,0 +1,56 @@
+"""Commands that look at a run and change nothing of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ...common.files import path_of
+from ..finding import found
+from .options import RUNS, AnyRun, AsJson, RedisUrl, RunsDir
+
+app = typer.Typer()
+
+
+@app.command()
+def status(run: AnyRun = None, redis_url: RedisUrl = None, runs_dir: RunsDir = RUNS, as_json: AsJson = False) -> None:
+    """Who waits for whom, and since when. Exit code 0: the run moves or is done; 8: it is stalled; 10: an alarm."""
+    from ...common.ledger import is_complete
+    from .. import status as desk
+
+    url, name = found(run, redis_url, runs_dir)
+    if redis_url is None and is_complete(runs_dir / name):  # its embedded server has left with it
+        typer.echo(f"run {name} is finished; its report is {runs_dir / name / 'report.html'}")
+        return
+    raise typer.Exit(desk.show(url, name, as_json=as_json))
+
+
+@app.command()
+def audit(
+    run: Annotated[str, typer.Argument(help="The run's id, or the path of a ledger.jsonl.")],
+    runs_dir: RunsDir = RUNS,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="The run is still going, or was killed.")] = False,
+) -> None:
+    """Prove from the ledger alone: no group trained twice, none unaccounted for, the bound held."""
+    from .. import audit as desk
+
+    path = path_of(run) if run.endswith(".jsonl") else runs_dir / run / "ledger.jsonl"
+    typer.echo(desk.audit(path, unfinished=unfinished).describe())
+
+
+@app.command()
+def report(run: Annotated[str, typer.Argument(help="The run's id.")], runs_dir: RunsDir = RUNS) -> None:
+    """Write report.html and report.png from the run's folder, finished or not."""
+    from ..report import write_report
+
+    typer.echo(str(write_report(runs_dir / run)))
+
+
+@app.command()
+def config() -> None:
+    """Every configuration key with its type, default and meaning."""
+    from ...common.config import schema
+
+    for key, kind, default, meaning in schema():
+        typer.echo(f"{key}  ({kind}, default {default})\n    {meaning}")

@@ -1,0 +1,123 @@
+"""``leeway plan``: a system is simulated before it is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import AsJson, path_option, spread
+
+app = typer.Typer()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """How long the responses are."""
+
+    lengths: Annotated[
+        Path | None, path_option("--lengths", help="Response lengths: a file with one a line, or a ledger.jsonl.")
+    ] = None
+    length_mean: Annotated[float, typer.Option(help="Mean of lognormal lengths, tokens.", min=1)] = 6000
+    length_sigma: Annotated[float, typer.Option(help="Their sigma.", min=0)] = 0.6
+    length_max: Annotated[int, typer.Option(help="The longest, tokens.", min=1)] = 16384
+    group_size: Annotated[int, typer.Option(help="G, responses a group.", min=1)] = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """What a simulated system is said to be. None: what --from has measured, or the default."""
+
+    groups_per_step: Annotated[int | None, typer.Option(help="B. (256)", min=1)] = None
+    steps: Annotated[int | None, typer.Option(help="Training steps to simulate. (100)", min=1)] = None
+    pipeline_depth: Annotated[str | None, typer.Option(help="auto, or groups live at most. (auto)")] = None
+    replicas: Annotated[int | None, typer.Option(help="Rollout workers. (32)", min=1)] = None
+    concurrency: Annotated[int | None, typer.Option(help="Groups a worker generates side by side. (8)", min=1)] = None
+    alone: Annotated[float | None, typer.Option(help="Tokens/s of one response alone in a worker. (50)")] = None
+    peak: Annotated[float | None, typer.Option(help="Tokens/s of a worker under full load; inf: no limit. (2000)")] = (
+        None
+    )
+    in_flight: Annotated[
+        bool | None, typer.Option("--in-flight/--whole", help="New weights in the middle of a response? (in flight)")
+    ] = None
+    pause_s: Annotated[float | None, typer.Option(help="A worker's pause at a new version. (0)", min=0)] = None
+    verify_s: Annotated[float | None, typer.Option(help="Grading a group. (0)", min=0)] = None
+    graders: Annotated[int | None, typer.Option(help="Groups graded side by side; 0: all. (0)", min=0)] = None
+    train_s: Annotated[float | None, typer.Option(help="A training step beside its tokens. (1)", min=0)] = None
+    train_tokens_per_s: Annotated[float | None, typer.Option(help="Of the learner. (inf)", min=1)] = None
+    publish_s: Annotated[float | None, typer.Option(help="Publishing a version. (0)", min=0)] = None
+    rejected: Annotated[float | None, typer.Option(help="Share of groups without a signal. (0)")] = None
+    seed: Annotated[int | None, typer.Option(help="Of lengths and rejections. (0)", min=0)] = None
+
+    def given(self) -> dict[str, Any]:
+        """What was said, in the names of ``simulate.Setting``."""
+        from ..plan import depth
+
+        said = {name: value for name, value in vars(self).items() if value is not None}
+        if self.pipeline_depth is not None:
+            said["pipeline_depth"] = depth(self.pipeline_depth)
+        if self.train_tokens_per_s is not None:
+            said["train_s_per_token"] = 1 / said.pop("train_tokens_per_s")
+        return said
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpus:
+    """Finding a split of GPUs."""
+
+    gpus: Annotated[int | None, typer.Option(help="Find the best split of so many GPUs.", min=2)] = None
+    gpus_per_replica: Annotated[int, typer.Option(help="GPUs of a rollout worker.", min=1)] = 1
+    learner_gpus: Annotated[int, typer.Option(help="GPUs for which the learner's times are stated.", min=1)] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Finding a worker from rollout times."""
+
+    fit: Annotated[
+        str | None, typer.Option(help="GPUs:seconds, two or more with commas: rollout times to fit a worker to.")
+    ] = None
+    predict: Annotated[str, typer.Option(help="With --fit: numbers of GPUs, with commas.")] = ""
+    responses: Annotated[int, typer.Option(help="With --fit: responses of a rollout.", min=1)] = 1024
+
+
+@app.command()
+@spread
+def plan(
+    *,
+    run: Annotated[
+        Path | None, path_option("--from", help="A run's folder, runs/ID: start from what was measured there.")
+    ] = None,
+    lengths: Lengths,
+    system: System,
+    max_staleness: Annotated[str, typer.Option(help="Bounds, with commas: a row for each. (1)")] = "",
+    overflow: Annotated[str, typer.Option(help="Policies, with commas: a row for each. (wait)")] = "",
+    gpus: Gpus,
+    fit: Fit,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate a system on a virtual clock: steps an hour, staleness, idle shares, waste, length bias, memory.
+
+    Admission, the bound and pacing are the learner's own code. A worker with n responses takes 1/alone + (n-1)/peak
+    seconds for a token of each. In parentheses: what holds where neither the option nor --from says anything.
+    """
+    from .. import plan as desk
+
+    drawn = (lengths.length_mean, lengths.length_sigma, lengths.length_max)
+    if fit.fit is not None:
+        typer.echo(desk.fit(fit.fit, fit.predict, fit.responses, drawn, as_json=as_json))
+        return
+    text = desk.plan(
+        run=run,
+        lengths=lengths.lengths,
+        drawn=drawn,
+        group_size=lengths.group_size,
+        bounds=max_staleness,
+        policies=overflow,
+        gpus=None if gpus.gpus is None else (gpus.gpus, gpus.gpus_per_replica, gpus.learner_gpus),
+        as_json=as_json,
+        given=system.given(),
+    )
+    typer.echo(text)
