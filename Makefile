@@ -24,7 +24,7 @@ setup: .venv/.ready
 demo: setup  ## the tiny preset, end to end, in about three minutes
 	$(BIN)/leeway up --preset tiny
 
-smollm2: setup  ## SmolLM2-135M through real vLLM on the CPU; takes about an hour
+smollm2: setup  ## SmolLM2-135M through real vLLM on the CPU; takes about half an hour
 	test -f runs/models/smollm2-135m-instruct/config.json || $(BIN)/python presets/smollm2/make_model.py
 	$(BIN)/leeway up --preset smollm2
 
