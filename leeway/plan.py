@@ -61,7 +61,8 @@ def plan(
         _refuse_impossible(setting)
     answers: dict[str, Any] = {"plan": [figures(simulate(setting)) for setting in settings]}
     if measured is not None:
-        answers["measured"] = measured.figures
+        # The run as it was, whatever the rows vary: a row of another bound says nothing about how good the plan is.
+        answers |= {"measured": measured.figures, "predicted": figures(simulate(measured.setting))}
     if gpus is not None:
         answers["split"] = split(settings[0], *gpus)
     return json.dumps(answers, indent=2) if as_json else _text(answers)
@@ -227,13 +228,13 @@ def _text(answers: dict[str, Any]) -> str:
     parts = [_table("what to expect", _COLUMNS, rows), _histogram(rows, "heads", "groups by head staleness")]
     parts.append(_histogram(rows, "tokens", "tokens by staleness"))
     if "measured" in answers:
-        measured = answers["measured"]
+        measured, predicted = answers["measured"], answers["predicted"]
         compared = [
             {
                 "": name,
-                "predicted": rows[0][key],
+                "predicted": predicted[key],
                 "measured": measured[key],
-                "error": error(rows[0][key], measured[key]),
+                "error": error(predicted[key], measured[key]),
             }
             for name, key, error in (
                 ("steps/h", "steps_per_hour", lambda p, m: f"{100 * (p / m - 1):+.1f} %"),
@@ -242,7 +243,8 @@ def _text(answers: dict[str, Any]) -> str:
         ]
         number = "{:.2f}".format
         columns = {"": ("", str), "predicted": ("predicted", number), "measured": ("measured", number)}
-        parts.append(_table("against the run", columns | {"error": ("difference", str)}, compared))
+        as_it_was = f"against the run as it was, η = {predicted['max_staleness']} {predicted['overflow']}"
+        parts.append(_table(as_it_was, columns | {"error": ("difference", str)}, compared))
     if "split" in answers:
         best = max(answers["split"], key=lambda row: row["steps_per_hour"])
         columns = {"learner_gpus": ("learner GPUs", str), "rollout_gpus": ("rollout GPUs", str), **_COLUMNS}

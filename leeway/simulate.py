@@ -59,6 +59,8 @@ class Setting:
     """Tokens a second of a replica under full load; infinite where responses do not slow each other down."""
     in_flight: bool = True
     """Whether a response under way goes on with new weights; else a group is sampled by the version at its start."""
+    hand_over_s: float = 0.0
+    """From the end of a group's generation until it is on its way to a grader and its slot takes the next ticket."""
     pause_s: float = 0.0
     """A replica samples nothing for so long at each new version."""
     verify_s: float = 0.0
@@ -260,8 +262,7 @@ class _World:
         group.left -= 1
         if group.left == 0:
             self._generated(replica, group)
-            self.slots.append(replica)
-            self._dispatch()
+            self._at(self.now + self.setting.hand_over_s, self._handed_over, (replica, group))
         self._expect(replica)
 
     def _generated(self, replica: _Replica, group: _Group) -> None:
@@ -269,12 +270,17 @@ class _World:
         group.generation_s = self.now - group.began
         self.outcome.generation_s += group.generation_s
         self.outcome.generations += 1
+
+    def _handed_over(self, what: tuple[_Replica, _Group]) -> None:
+        replica, group = what
         self._payload(BYTES_PER_TOKEN * group.tokens)
         done = self.now + self.setting.verify_s
         if self.graders:
             done = max(self.now, self.graders[0]) + self.setting.verify_s
             heapq.heapreplace(self.graders, done)
         self._at(done, self._graded, group)
+        self.slots.append(replica)
+        self._dispatch()
 
     def _payload(self, count: int) -> None:
         self.bytes += count

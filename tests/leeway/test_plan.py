@@ -176,13 +176,16 @@ def test_lengths_of_a_run_go_by_ticket_and_not_by_when_they_were_trained(folder)
 
 def test_the_plan_of_a_run_stands_beside_the_run_and_can_be_varied(folder):
     said = plan(f"plan --from {folder}")
-    assert "against the run:" in said
+    assert "against the run as it was, η = 1 wait:" in said
     answers = json.loads(plan(f"plan --from {folder} --json"))
     assert answers["measured"] == {"steps_per_hour": pytest.approx(3600 / 1.25), "head_mean": 1.0}
     assert answers["plan"][0]["steps_per_hour"] == pytest.approx(3600 / 1.2, rel=0.1)
     assert answers["plan"][0]["head_mean"] == pytest.approx(1, abs=0.3)
-    (varied,) = json.loads(plan(f"plan --from {folder} --max-staleness 0 --json"))["plan"]
+    other = json.loads(plan(f"plan --from {folder} --max-staleness 0 --train-s 3 --json"))
+    (varied,) = other["plan"]
     assert varied["steps_per_hour"] < 3600 / 1.7
+    assert other["predicted"] == answers["predicted"] == answers["plan"][0], "the run is held against itself alone"
+    assert other["measured"] == answers["measured"]
 
 
 def test_a_shared_worker_is_calibrated_by_its_rate(folder):
