@@ -14,7 +14,7 @@ Timed runs (``timed_roles.py``) differ in bound, policy, depth, lengths, workers
 
 With ``--of`` nothing is run: the folders of runs that are there are held against ``leeway plan --from`` each.
 
-Must hold: steps an hour within 10 %, mean head staleness within 0.3.
+Must hold: steps an hour within 10 % (of a real run planned from another one: 15 %), mean head staleness within 0.3.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ REAL: dict[str, list[str]] = {
     "real-0": ["train.steps=40", "flow.max_staleness=0"],
     "real-1": ["train.steps=40", "flow.max_staleness=1"],
     "real-2": ["train.steps=40", "flow.max_staleness=2", "flow.overflow=mask"],
+    "real-4": ["train.steps=40", "flow.max_staleness=4", "flow.overflow=soft"],
 }
 
 
@@ -109,7 +110,7 @@ def main() -> None:
                 whole_run(url, folder / name, how, cores={"learner": first, "rollout": last, "verifier": last})
         print(HEAD)
         held = [_compare(name, how, setting, folder / name) for name, how, setting in _plans(folder, timed, real)]
-    print("must hold: steps/h within 10 %, head staleness within 0.3")
+    print("must hold: steps/h within 10 % (planned from another run: 15 %), head staleness within 0.3")
     sys.exit(0 if all(held) else 1)
 
 
@@ -141,7 +142,7 @@ def _compare(name: str, how: str, setting: Setting, folder: Path) -> bool:
         f"{name:<38} {how:<9} {planned['steps_per_hour']:8.0f} {found['steps_per_hour']:9.0f} {error:+7.1%}  "
         f"{planned['head_mean']:5.2f} {found['head_mean']:9.2f} {older:+6.2f}"
     )
-    return abs(error) <= 0.1 and abs(older) <= 0.3
+    return abs(error) <= (0.15 if how == "real-0" else 0.1) and abs(older) <= 0.3
 
 
 if __name__ == "__main__":

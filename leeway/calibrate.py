@@ -87,6 +87,7 @@ def _setting(
         pipeline_depth=config.flow.pipeline_depth,
         replicas=config.rollout.workers,
         concurrency=1 if config.rollout.engine == "torch" else config.rollout.concurrency,
+        turnaround_s=_turnaround_s(data.loads),
         pause_s=float(np.mean(pauses)) if pauses else 0.0,
         verify_s=_graded(lines, "generated/grading_s_mean") / config.verifier.jobs,
         graders=config.verifier.workers,
@@ -96,6 +97,19 @@ def _setting(
         rejected=refunded / (refunded + trained),
         checkpoint_every=config.train.checkpoint_every,
     )
+
+
+def _turnaround_s(loads: list[dict[str, Any]]) -> float:
+    """Seconds between two groups of a worker's slot, which has not waited; 0 where a run of before did not say."""
+    found = [
+        (load["generation/turnaround_s_mean"], load["generation/turnarounds"])
+        for load in loads
+        if "generation/turnarounds" in load
+    ]
+    if not found:
+        return 0.0
+    seconds, counts = zip(*found, strict=True)
+    return float(np.average(seconds, weights=counts))
 
 
 def with_speed(setting: Setting, generation_s: float, slowest_s: float | None) -> Setting:

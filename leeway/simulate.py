@@ -59,7 +59,7 @@ class Setting:
     """Tokens a second of a replica under full load; infinite where responses do not slow each other down."""
     in_flight: bool = True
     """Whether a response under way goes on with new weights; else a group is sampled by the version at its start."""
-    hand_over_s: float = 0.0
+    turnaround_s: float = 0.0
     """From the end of a group's generation until it is on its way to a grader and its slot takes the next ticket."""
     pause_s: float = 0.0
     """A replica samples nothing for so long at each new version."""
@@ -262,7 +262,7 @@ class _World:
         group.left -= 1
         if group.left == 0:
             self._generated(replica, group)
-            self._at(self.now + self.setting.hand_over_s, self._handed_over, (replica, group))
+            self._at(self.now + self.setting.turnaround_s, self._handed_over, (replica, group))
         self._expect(replica)
 
     def _generated(self, replica: _Replica, group: _Group) -> None:

@@ -23,6 +23,7 @@ from ..common.tensors import tensors_of
 from ..common.types import Ticket
 from ..common.weights import WeightReader
 from .engine import Engine
+from .turnaround import Slot, Turnaround
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class RolloutWorker:
         self._loaded = threading.Condition()
         self._stamp = (0, -1)  # (incarnation, version) the engine samples with
         self._unreadable = ""  # why the newest version could not be read, where it could not
+        self._turnaround = Turnaround()
 
     def run(self) -> None:
         """Work until asked to stop, until the run is finished, or until a loop cannot go on (raised here)."""
@@ -88,20 +90,24 @@ class RolloutWorker:
                     "version": version,
                     "weights/load_s": time.monotonic() - started,
                     "weights/paused_s": paused_s,
+                    **self._turnaround.taken(),
                 }
             )
 
     def _group_loop(self) -> None:
         """Consumes prompts, produces responses; acknowledged by the hand-over itself. Dying here leaves the entry
         pending, and another worker takes it when the lease is over."""
-        broker = self.config.broker
+        broker, slot = self.config.broker, Slot(self._turnaround)
         while not self._has_weights():  # a worker that cannot load takes no group, and uses up none of its attempts
             self.service.doing(self._waiting_for("weights"))
             if self.service.stopping.wait(POLL_S):
                 return
         while not self.service.stopping.is_set():
-            self.service.doing("waiting for prompts")
-            jobs = self.bus.take(WorkStream.PROMPTS, count=1, block_s=POLL_S, lease_s=broker.lease_s)
+            jobs = self.bus.take(WorkStream.PROMPTS, count=1, block_s=0, lease_s=broker.lease_s)
+            if not jobs:
+                slot.waits()
+                self.service.doing("waiting for prompts")
+                jobs = self.bus.take(WorkStream.PROMPTS, count=1, block_s=POLL_S, lease_s=broker.lease_s)
             if not jobs and self.service.run_finished():
                 self.service.stopping.set()
             for job in jobs:
@@ -110,7 +116,7 @@ class RolloutWorker:
                     continue
                 try:
                     with self.service.holding(job):
-                        done = self._generate(job)
+                        done = self._generate(job, slot)
                     if not done:
                         self.bus.give_back([job])
                 except DecodeError as error:
@@ -121,16 +127,18 @@ class RolloutWorker:
                     # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
                     log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
 
-    def _generate(self, job: Job) -> bool:
+    def _generate(self, job: Job, slot: Slot) -> bool:
         """Whether the job is done with; False where we are to stop before the version that it needs has come."""
         ticket = self.bus.ticket(job.group_id)
         if ticket is None:
             self.bus.drop(job)
             return True
-        if not self._wait_for_version(ticket):
+        if not self._wait_for_version(ticket, slot):
             return False
+        slot.begins()
         with self.service.working("generating"):
             responses = self.engine.generate(ticket)
+        slot.ends()
         outcome = self.bus.hand_over_responses(job, responses)
         log.debug("group %s: %s", job.group_id, outcome)
         if outcome is HandOver.HANDED:
@@ -144,10 +152,11 @@ class RolloutWorker:
         with self._loaded:
             return self._stamp[1] >= 0
 
-    def _wait_for_version(self, ticket: Ticket) -> bool:
+    def _wait_for_version(self, ticket: Ticket, slot: Slot) -> bool:
         """Whether the engine holds what the ticket asks for; False if the worker is to stop first."""
         with self._loaded:
             while self._stamp < (ticket.incarnation, ticket.min_version):
+                slot.waits()
                 self.service.doing(self._waiting_for(f"version {ticket.min_version}"))
                 if self.service.stopping.is_set():
                     return False

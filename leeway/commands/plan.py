@@ -42,6 +42,9 @@ class System:
     in_flight: Annotated[
         bool | None, typer.Option("--in-flight/--whole", help="New weights in the middle of a response? (in flight)")
     ] = None
+    turnaround_s: Annotated[
+        float | None, typer.Option(help="From the end of a group to the start of the next in its slot. (0)", min=0)
+    ] = None
     pause_s: Annotated[float | None, typer.Option(help="A worker's pause at a new version. (0)", min=0)] = None
     verify_s: Annotated[float | None, typer.Option(help="Grading a group. (0)", min=0)] = None
     graders: Annotated[int | None, typer.Option(help="Groups graded side by side; 0: all. (0)", min=0)] = None

@@ -188,6 +188,19 @@ def test_the_plan_of_a_run_stands_beside_the_run_and_can_be_varied(folder):
     assert other["measured"] == answers["measured"]
 
 
+def test_what_a_slot_needs_between_two_groups_is_in_the_plan(folder):
+    loads = [
+        {"role": "rollout", "weights/load_s": 0.1, "weights/paused_s": 0.0, **between}
+        for between in (
+            {},
+            {"generation/turnarounds": 3, "generation/turnaround_s_mean": 0.1},
+            {"generation/turnarounds": 1, "generation/turnaround_s_mean": 0.5},
+        )
+    ]
+    (folder / "workers.jsonl").write_text("".join(json.dumps(load) + "\n" for load in loads))
+    assert calibrate.from_run(folder).setting.turnaround_s == pytest.approx(0.2)
+
+
 def test_a_shared_worker_is_calibrated_by_its_rate(folder):
     text = (folder / "config.toml").read_text().replace('engine = "torch"', 'engine = "vllm"')
     (folder / "config.toml").write_text(text)

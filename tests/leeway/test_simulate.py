@@ -66,6 +66,15 @@ def test_new_weights_meet_a_response_in_the_middle():
     assert ends(paused)[2] == 8.0  # two versions came while it was sampled, half a second each
 
 
+def test_a_slot_takes_its_next_group_once_it_has_handed_the_last_one_over():
+    setting = Setting(
+        lengths_GS=same(10), groups_per_step=2, steps=1, max_staleness=0, alone=10.0, turnaround_s=0.5, train_s=STEP_S
+    )
+    assert ends(simulate(replace(setting, concurrency=1))) == [2 * (1 + 0.5) + STEP_S]
+    assert ends(simulate(replace(setting, concurrency=2))) == [1 + 0.5 + STEP_S]  # two slots, beside each other
+    assert simulate(replace(setting, concurrency=1)).generation_s == pytest.approx(2.0)  # it is no part of generation
+
+
 def test_graders_are_a_queue_and_rejected_groups_are_replaced_at_once():
     setting = Setting(
         lengths_GS=same(10), groups_per_step=3, steps=1, max_staleness=0, alone=10.0, verify_s=2.0, graders=1, **FREE
