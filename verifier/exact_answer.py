@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 
 from ..common.types import VerdictKind
-from .math_boxes import behind_reasoning, last_box
+from .boxes import behind_reasoning, last_box
 
 MAX_QUICK_CHARS = 200_000
 """Longer responses are read in a process that can be killed."""

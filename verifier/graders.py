@@ -9,7 +9,9 @@ from typing import Protocol
 from ..common.errors import ConfigError
 from ..common.ground_truth import CODE, EXACT, MATH, REASONING_GYM, SOLUTION
 from ..common.types import VerdictKind
-from . import exact_answer, math_answer, math_report
+from . import exact_answer
+from .math import answer as math_answer
+from .math import report as math_report
 
 
 class Grader(Protocol):
@@ -49,7 +51,7 @@ JUDGES: Mapping[str, Judge] = {
 }
 
 IN_SANDBOXES = frozenset([CODE, REASONING_GYM])
-"""Judged by ``code_answer`` and ``gym_answer``, which run what they judge."""
+"""Judged by ``code/answer.py`` and ``gym_answer``, which run what they judge."""
 
 
 def judge_of(ability: str) -> Judge:

@@ -22,12 +22,12 @@ from typing import Any, TypeAlias
 from ..common.config import Verifier
 from ..common.errors import ConfigError
 from ..common.types import Verdict, VerdictKind
-from .math_boxes import behind_reasoning, last_box
+from .boxes import behind_reasoning, last_box
 from .reasons import printable
-from .sandbox import Limits, usable_memory
-from .sandbox_errors import Garbled, OutOfMemory, Overrun, SandboxError
-from .sandbox_room import SandboxRoom
-from .sandboxed.frames import CASE, SERVE, VERDICT, pack
+from .sandbox.errors import Garbled, OutOfMemory, Overrun, SandboxError
+from .sandbox.room import SandboxRoom
+from .sandbox.sandbox import Limits, usable_memory
+from .sandbox.sandboxed.frames import CASE, SERVE, VERDICT, pack
 
 MEMORY_BYTES = 4 << 30
 """Of a scorer and all that it evaluates."""

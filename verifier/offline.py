@@ -37,7 +37,7 @@ from ..common.ground_truth import CODE, MATH, SOLUTION, ground_truth_of
 from ..common.locks import hold
 from ..common.long_integers import loads
 from ..common.types import Verdict, VerdictKind
-from .code_tests import parse_tests
+from .code.tests import parse_tests
 from .pool import GradeItem, GraderPool
 
 AHEAD = 20_000

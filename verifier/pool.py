@@ -6,7 +6,7 @@ There are twice as many seats as jobs, and a turn a job: a seat whose response t
 so that slow responses do not hold up the others.
 
 What runs what it judges, solutions and the scorers of reasoning-gym, has seats of its own, started with the first item
-of its ability (``sandbox_seat``).
+of its ability (``sandbox/seat.py``).
 
 A grade that failed (``error``) is tried again by the seat that it failed in, ``attempts`` times in all (``retry``).
 """
@@ -25,11 +25,11 @@ from types import TracebackType
 from ..common.config import Verifier
 from ..common.ground_truth import CODE, MATH, REASONING_GYM
 from ..common.types import Verdict
-from .code_answer import CodeGrader
+from .code.answer import CodeGrader
 from .graders import IN_SANDBOXES, MATH_REPORT, judge_of
 from .gym_answer import GymGrader
 from .process_seat import ProcessSeat, Tasks
-from .sandbox_seat import GradeItem, SandboxGrader, SandboxSeats
+from .sandbox.seat import GradeItem, SandboxGrader, SandboxSeats
 
 __all__ = ["ATTEMPTS", "GradeItem", "GraderPool"]
 

@@ -8,7 +8,7 @@ from leeway_rl.common.config import Data, compose
 from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.common.prompts import BOXED, decoder_of, opens_reasoning, row_of, tokenize
 from leeway_rl.common.rows import file_rows
-from leeway_rl.verifier.math_answer import grade_math
+from leeway_rl.verifier.math.answer import grade_math
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 

@@ -119,7 +119,7 @@ def test_live_code_bench_by_release_and_window(tmp_path):
 
 
 def test_the_tests_of_code_are_what_the_verifier_reads(tmp_path):
-    from leeway_rl.verifier.code_tests import ProgramTest, parse_tests
+    from leeway_rl.verifier.code.tests import ProgramTest, parse_tests
 
     path = jsonl(tmp_path / "lcb.jsonl", contest("a", "2024-09-01"))
     (problem,), _, _ = prepared(tmp_path, f"livecodebench={path}")

@@ -7,7 +7,7 @@ from textwrap import dedent
 from typing import Any
 
 from leeway_rl.common.types import Verdict
-from leeway_rl.verifier.code_answer import CodeGrader
+from leeway_rl.verifier.code.answer import CodeGrader
 
 
 def response(source: str) -> str:

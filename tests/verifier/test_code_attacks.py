@@ -12,7 +12,7 @@ import psutil
 import pytest
 from leeway_rl.common.config import Verifier
 from leeway_rl.common.types import VerdictKind
-from leeway_rl.verifier.code_answer import CodeGrader
+from leeway_rl.verifier.code.answer import CodeGrader
 
 from .code_responses import calling, checking, grade, printing
 
@@ -748,7 +748,8 @@ def test_a_solution_that_ends_the_whole_job_is_wrong_and_harms_no_other(grader: 
 
 def test_the_sandbox_dies_with_its_verifier() -> None:
     source = (
-        "from leeway_rl.verifier.sandbox import Sandbox\nbox = Sandbox()\nprint(box.zygote, flush=True)\nimport time\n"
+        "from leeway_rl.verifier.sandbox.sandbox import Sandbox\n"
+        "box = Sandbox()\nprint(box.zygote, flush=True)\nimport time\n"
         "time.sleep(60)"
     )
     import subprocess

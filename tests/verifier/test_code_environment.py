@@ -3,7 +3,7 @@ is called."""
 
 import pytest
 from leeway_rl.common.types import VerdictKind
-from leeway_rl.verifier.code_answer import CodeGrader
+from leeway_rl.verifier.code.answer import CodeGrader
 
 from .code_responses import calling, checking, grade, printing
 

@@ -6,8 +6,9 @@ from textwrap import indent
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from leeway_rl.verifier import code_compare, code_tests, sandbox
-from leeway_rl.verifier.code_fences import extract_solution
+from leeway_rl.verifier.code import compare, tests
+from leeway_rl.verifier.code.fences import extract_solution
+from leeway_rl.verifier.sandbox import sandbox
 
 DOCSTRING = '''def f(x):
     """
@@ -149,7 +150,7 @@ def test_strings_that_are_not_indented_with_their_block_stay_as_they_are() -> No
 
 
 def test_sources_of_this_package_come_out_as_they_went_in() -> None:
-    for module in (code_compare, code_tests, sandbox):
+    for module in (compare, tests, sandbox):
         with open(module.__file__, encoding="utf-8") as file:
             source = file.read()
         for text in (f"```python\n{source}```", f"~~~py\n{source}~~~", f"- ```python\n{indent(source, '  ')}  ```\n"):

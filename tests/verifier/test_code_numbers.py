@@ -6,8 +6,8 @@ import time
 import pytest
 from leeway_rl.common.long_integers import MARK, loads
 from leeway_rl.common.prompts import row_of
-from leeway_rl.verifier.code_numbers import MAX_DIGITS, loads_whole, whole
-from leeway_rl.verifier.code_tests import parse_tests
+from leeway_rl.verifier.code.numbers import MAX_DIGITS, loads_whole, whole
+from leeway_rl.verifier.code.tests import parse_tests
 from leeway_rl.verifier.offline import read_row
 
 LONG = "1" + "0" * 4999 + "7"

@@ -4,7 +4,7 @@ from textwrap import dedent
 
 import pytest
 from leeway_rl.common.types import VerdictKind
-from leeway_rl.verifier.code_answer import CodeGrader
+from leeway_rl.verifier.code.answer import CodeGrader
 
 from .code_responses import checking, grade
 

@@ -11,8 +11,8 @@ import pytest
 from leeway_rl.common.config import Verifier
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.types import VerdictKind
-from leeway_rl.verifier import sandbox
 from leeway_rl.verifier.pool import ATTEMPTS, GradeItem, GraderPool
+from leeway_rl.verifier.sandbox import sandbox
 
 from .code_responses import printing, response
 
@@ -135,7 +135,7 @@ import json, os, sys
 sys.path[:0] = json.loads(sys.argv[1])
 assert os.getuid() == 12345
 from leeway_rl.common.config import Verifier
-from leeway_rl.verifier.code_answer import CodeGrader
+from leeway_rl.verifier.code.answer import CodeGrader
 
 BOMB = '''
 import os, time

@@ -7,7 +7,7 @@ import zlib
 from typing import Any
 
 import pytest
-from leeway_rl.verifier.code_tests import AssertionTest, CallTest, ProgramTest, parse_tests
+from leeway_rl.verifier.code.tests import AssertionTest, CallTest, ProgramTest, parse_tests
 
 
 def parsed(value: Any):

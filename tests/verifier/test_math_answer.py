@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier.graders import judge_of
-from leeway_rl.verifier.math_answer import (
+from leeway_rl.verifier.math.answer import (
     MAX_ANSWER_CHARS,
     extract_answer,
     grade_math,

@@ -2,7 +2,7 @@
 
 import pytest
 from leeway_rl.common.types import VerdictKind
-from leeway_rl.verifier.math_answer import grade_math
+from leeway_rl.verifier.math.answer import grade_math
 
 from .golds_and_answers import cases
 

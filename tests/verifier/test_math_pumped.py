@@ -6,10 +6,10 @@ from time import process_time
 
 import pytest
 from leeway_rl.common.types import VerdictKind
-from leeway_rl.verifier import math_exact
-from leeway_rl.verifier.math_answer import MAX_SCANNED_CHARS, grade_math, quickly
-from leeway_rl.verifier.math_symbolic import readable
-from leeway_rl.verifier.math_work import OutOfWork, allowance
+from leeway_rl.verifier.math import exact
+from leeway_rl.verifier.math.answer import MAX_SCANNED_CHARS, grade_math, quickly
+from leeway_rl.verifier.math.symbolic import readable
+from leeway_rl.verifier.math.work import OutOfWork, allowance
 from leeway_rl.verifier.pool import GradeItem, GraderPool
 
 FAMILIES = {
@@ -153,10 +153,10 @@ def test_a_long_text_after_the_reasoning_is_left_to_the_process_that_can_be_kill
 
 def test_an_allowance_ends_the_work_that_goes_beyond_it() -> None:
     with allowance(50_000):
-        assert math_exact.read("(p+q)^{30}") is not None
+        assert exact.read("(p+q)^{30}") is not None
     with pytest.raises(OutOfWork), allowance(1_000):
-        math_exact.read("(r+s)^{30}")
-    assert math_exact.read("(r+s)^{30}") is not None, "what was not finished is not kept"
+        exact.read("(r+s)^{30}")
+    assert exact.read("(r+s)^{30}") is not None, "what was not finished is not kept"
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 from leeway_rl.common.types import VerdictKind
-from leeway_rl.verifier.math_answer import grade_math
-from leeway_rl.verifier.math_report import grade_report
+from leeway_rl.verifier.math.answer import grade_math
+from leeway_rl.verifier.math.report import grade_report
 
 CORRECT, WRONG, NO_ANSWER = VerdictKind.CORRECT, VerdictKind.WRONG, VerdictKind.NO_ANSWER
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from leeway_rl.common.types import VerdictKind
-from leeway_rl.verifier import math_exact, math_units
-from leeway_rl.verifier.math_answer import grade_math, quickly
-from leeway_rl.verifier.math_leaves import exactly
+from leeway_rl.verifier.math import exact, units
+from leeway_rl.verifier.math.answer import grade_math, quickly
+from leeway_rl.verifier.math.leaves import exactly
 
 from .golds_and_answers import cases
 
@@ -251,7 +251,7 @@ def test_exact_arithmetic_says_what_math_verify_says_or_nothing(answer: str, gol
     ],
 )
 def test_what_is_ambiguous_is_not_read(text: str) -> None:
-    assert math_exact.read(text) is None
+    assert exact.read(text) is None
 
 
 @pytest.mark.parametrize(
@@ -300,14 +300,14 @@ def test_nothing_holds_up_the_reading_of_shapes(text: str) -> None:
 
 
 def test_units_have_dimensions_and_sizes() -> None:
-    metre, square_foot, litre = math_units.unit("m"), math_units.unit("square feet"), math_units.unit("L")
+    metre, square_foot, litre = units.unit("m"), units.unit("square feet"), units.unit("L")
     assert metre is not None
     assert square_foot is not None
     assert litre is not None
     assert (metre.dimension, metre.size) == ((("length", 1),), 1)
     assert square_foot.dimension == (("length", 2),)
     assert litre.dimension == (("length", 3),), "volumes are cubes of lengths"
-    assert math_units.unit("apples") is None
+    assert units.unit("apples") is None
 
 
 def test_the_table_in_the_docs_says_what_the_verifier_says() -> None:

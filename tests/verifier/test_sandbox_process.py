@@ -9,9 +9,10 @@ import pytest
 from leeway_rl.common.config import Verifier
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.types import VerdictKind
-from leeway_rl.verifier import code_answer, sandbox, sandbox_process
-from leeway_rl.verifier.code_answer import CodeGrader
-from leeway_rl.verifier.sandbox import Limits, Sandbox, SandboxError
+from leeway_rl.verifier.code import answer as code_answer
+from leeway_rl.verifier.code.answer import CodeGrader
+from leeway_rl.verifier.sandbox import process, sandbox
+from leeway_rl.verifier.sandbox.sandbox import Limits, Sandbox, SandboxError
 
 from .code_responses import checking, grade, printing
 
@@ -29,7 +30,7 @@ def refuse(*_: object, **__: object) -> None:
 @pytest.mark.parametrize("isolated", [True, False])
 def test_a_sandbox_that_cannot_start_a_process_leaves_no_descriptor(monkeypatch, isolated: bool) -> None:
     before = descriptors()
-    monkeypatch.setattr(sandbox_process.subprocess, "Popen", refuse)
+    monkeypatch.setattr(process.subprocess, "Popen", refuse)
     with pytest.raises(ConfigError, match="no more processes"):
         Sandbox(isolated=isolated)
     assert descriptors() == before
@@ -39,7 +40,7 @@ def test_a_sandbox_that_cannot_start_a_process_leaves_no_descriptor(monkeypatch,
 def test_a_start_that_fails_half_way_leaves_no_process_and_no_descriptor(monkeypatch, call: str) -> None:
     before, works, calls = descriptors(), getattr(os, call), iter(range(9))
     # The second one: for the zygote, or the pipe that tells it to go on.
-    monkeypatch.setattr(sandbox_process.os, call, lambda *args: works(*args) if next(calls) == 0 else refuse())
+    monkeypatch.setattr(process.os, call, lambda *args: works(*args) if next(calls) == 0 else refuse())
     with pytest.raises(ConfigError, match="no more processes"):
         Sandbox()
     assert descriptors() == before

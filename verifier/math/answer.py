@@ -6,15 +6,15 @@
 4. Otherwise Math-Verify's ``verify`` decides, against the gold wrapped in ``\\boxed{}`` (parsing a bare gold can
    change it). Several golds are alternatives.
 
-Before it come equal text and the rules of ``math_rules`` with exact arithmetic: most answers end there (``quickly``),
+Before it come equal text and the rules of ``rules`` with exact arithmetic: most answers end there (``quickly``),
 and what Math-Verify reads poorly is decided there. What plainly differs in number does not come before it either
-(``math_symbolic``): it would prove the difference at length, or round it away.
+(``symbolic``): it would prove the difference at length, or round it away.
 
 Math-Verify is only ever given what stands in the box, never the prose around it: on whole responses it prefers
 "the final answer is $7$" to the box, and grades the reasoning when there is no box.
 
 ``quickly`` runs where nothing may be slow: its texts are bounded in length, its patterns are linear, and its work is
-counted (``math_work``). What is left is for a process that can be killed.
+counted (``work``). What is left is for a process that can be killed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from contextlib import contextmanager
 from functools import lru_cache
 from types import FrameType
 
-from ..common.types import VerdictKind
-from . import math_boxes, math_leaves, math_prose, math_rules, math_symbolic
-from .math_reading import MAX_CHARS as MAX_RULED_CHARS
-from .math_work import QUICK_STEPS, SLOW_STEPS, OutOfWork, allowance
+from ...common.types import VerdictKind
+from .. import boxes
+from . import leaves, prose, rules, symbolic
+from .reading import MAX_CHARS as MAX_RULED_CHARS
+from .work import QUICK_STEPS, SLOW_STEPS, OutOfWork, allowance
 
 MAX_ANSWER_CHARS = 10_000
 """No gold is this long; comparing something that is only costs time."""
@@ -72,7 +73,7 @@ def quickly(
         return None
     if not any(gold.strip() for gold in golds):
         return None
-    text = math_boxes.after_reasoning(response_text, reasoning_open) if finished else ""
+    text = boxes.after_reasoning(response_text, reasoning_open) if finished else ""
     if text is not None and len(text) > MAX_SCANNED_CHARS:
         return None
     answer, _, no_answer = _found(response_text, finished, reasoning_open, True)
@@ -80,7 +81,7 @@ def quickly(
         return no_answer
     try:
         with allowance(QUICK_STEPS):
-            return _judge_exactly(math_prose.said(answer), golds)[0]
+            return _judge_exactly(prose.said(answer), golds)[0]
     except OutOfWork:
         return None
 
@@ -101,7 +102,7 @@ def grade_solution(
     try:
         with _clock(clock_s), allowance(SLOW_STEPS):
             for gold in filter(str.strip, golds):
-                if math_symbolic.equal(answer, _plain_gold(gold), False):
+                if symbolic.equal(answer, _plain_gold(gold), False):
                     return VerdictKind.CORRECT, "equal to Math-Verify"
     except _Overrun:
         return VerdictKind.TIMEOUT, f"still comparing after {clock_s:g} s"
@@ -122,10 +123,10 @@ def _found(
     response_text: str, finished: bool, reasoning_open: bool, require_boxed: bool
 ) -> tuple[str, bool, tuple[VerdictKind, str] | None]:
     """The answer, whether it stood in a box, and the verdict where there is no answer."""
-    text, why_not = math_boxes.behind_reasoning(response_text, finished=finished, reasoning_open=reasoning_open)
+    text, why_not = boxes.behind_reasoning(response_text, finished=finished, reasoning_open=reasoning_open)
     if text is None:
         return "", False, (VerdictKind.NO_ANSWER, why_not)
-    boxed = math_boxes.boxed(text)
+    boxed = boxes.boxed(text)
     if boxed is None and require_boxed:
         return "", False, (VerdictKind.NO_ANSWER, "nothing boxed")
     answer = text.strip()[-MAX_ANSWER_CHARS:] if boxed is None else boxed
@@ -140,10 +141,10 @@ def extract_answer(
     Boxes with nothing but "and", "or" or punctuation between them are one answer, joined by commas. Without
     ``require_boxed`` a response that boxes nothing answers with all its text after the reasoning.
     """
-    text = math_boxes.after_reasoning(response, reasoning_open) if finished else None
+    text = boxes.after_reasoning(response, reasoning_open) if finished else None
     if text is None:
         return None
-    answer = math_boxes.boxed(text)
+    answer = boxes.boxed(text)
     if answer is None and not require_boxed:
         answer = text.strip()
     return answer or None
@@ -151,21 +152,21 @@ def extract_answer(
 
 def warm_up() -> None:
     """Pay for the import of Math-Verify, and for what it builds on first use, before the first clock starts."""
-    math_symbolic.warm_up()
+    symbolic.warm_up()
 
 
 def _judge(answer: str, golds: tuple[str, ...], boxed: bool, clock_s: float | None) -> tuple[VerdictKind, str]:
-    answer = math_prose.said(answer)
+    answer = prose.said(answer)
     try:
         with _clock(clock_s), allowance(SLOW_STEPS):
             found, undecided = _judge_exactly(answer, golds)
             if found is not None:
                 return found
             for gold in undecided:
-                if boxed and (truth := math_rules.equal(answer, gold, _leaf_equal)) is not None:
+                if boxed and (truth := rules.equal(answer, gold, _leaf_equal)) is not None:
                     if truth:
                         return VerdictKind.CORRECT, "equal by rule"
-                elif math_symbolic.equal(answer, gold, boxed):
+                elif symbolic.equal(answer, gold, boxed):
                     return VerdictKind.CORRECT, "equal to Math-Verify"
     except _Overrun:
         return VerdictKind.TIMEOUT, f"still comparing after {clock_s:g} s"
@@ -185,7 +186,7 @@ def _judge_exactly(answer: str, golds: tuple[str, ...]) -> tuple[tuple[VerdictKi
     for gold in candidates:
         truth = _same_integer(answer, gold)
         if truth is None and len(answer) < MAX_RULED_CHARS:
-            truth = math_rules.equal(answer, gold, math_leaves.exactly)
+            truth = rules.equal(answer, gold, leaves.exactly)
         if truth:
             return (VerdictKind.CORRECT, "equal by rule"), []
         if truth is None:
@@ -197,12 +198,8 @@ def _judge_exactly(answer: str, golds: tuple[str, ...]) -> tuple[tuple[VerdictKi
 def _plain_gold(gold: str) -> str:
     """A gold as an answer is given: what its box holds, where it comes as a response with one."""
     gold = gold.replace("\\\\boxed", "\\boxed")
-    boxed = (
-        (math_boxes.boxed(gold, trusted=True) or math_boxes.boxed(gold + "}", trusted=True))
-        if "boxed" in gold
-        else None
-    )
-    return boxed or math_prose.said(gold.strip())
+    boxed = (boxes.boxed(gold, trusted=True) or boxes.boxed(gold + "}", trusted=True)) if "boxed" in gold else None
+    return boxed or prose.said(gold.strip())
 
 
 def _same_integer(answer: str, gold: str) -> bool | None:
@@ -218,8 +215,8 @@ def _canonical(integer: re.Match[str]) -> tuple[bool, str]:
 
 def _leaf_equal(answer: str, gold: str) -> bool:
     """What stands inside a shape: exactly where that can be said, else by Math-Verify."""
-    truth = math_leaves.exactly(answer, gold)
-    return math_symbolic.equal(answer, gold, True) if truth is None else truth
+    truth = leaves.exactly(answer, gold)
+    return symbolic.equal(answer, gold, True) if truth is None else truth
 
 
 class _Overrun(BaseException):

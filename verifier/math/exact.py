@@ -3,7 +3,7 @@
 An expression is read into a quotient of two polynomials over the rationals, whose indeterminates are letters, π, e, i
 (i² = -1) and square roots of square-free integers. That form is exact, so two expressions that can both be read are
 compared for good and in microseconds, where a computer algebra system takes milliseconds. What is not plainly such an
-expression is not read at all (None), and somebody else decides. The arithmetic is ``math_polynomials``.
+expression is not read at all (None), and somebody else decides. The arithmetic is ``polynomials``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from .math_polynomials import Exact, Unread, add, divide, multiply, negated, of_letter, of_number, power, root
-from .math_work import spend
+from .polynomials import Exact, Unread, add, divide, multiply, negated, of_letter, of_number, power, root
+from .work import spend
 
 MAX_CHARS = 400
 """Longer expressions are left to others."""

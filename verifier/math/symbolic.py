@@ -14,8 +14,8 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
-from .math_prose import is_prose, without
-from .math_work import SYMBOLIC_STEPS, spend
+from .prose import is_prose, without
+from .work import SYMBOLIC_STEPS, spend
 
 CLOSE = 1e-5
 """Decimals nearer than this, relatively, may be the same number rounded: Math-Verify decides (six decimals)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..common.long_integers import MARK, loads
+from ...common.long_integers import MARK, loads
 
 MAX_DIGITS = 1_000_000
 _PIECE = 600

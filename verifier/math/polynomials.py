@@ -1,8 +1,8 @@
-"""Quotients of polynomials over the rationals, exactly: the arithmetic that ``math_exact`` reads expressions into.
+"""Quotients of polynomials over the rationals, exactly: the arithmetic that ``exact`` reads expressions into.
 
 Indeterminates are letters, π, e, i (i² = -1), square roots of square-free integers ("√6"), of one letter ("√x", whose
 square is x) and of a sum ("√[…]", which stands for itself). Every step is bounded (``Unread``) and counted
-(``math_work``).
+(``work``).
 
 Roots are read where a root of a product is the product of the roots: for letters under it that are not negative. So
 √(1/n) is 1/√n, and √(x/y) is √x/√y: they agree wherever both are defined. √(x²), which is not x, is not read.
@@ -17,7 +17,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TypeAlias
 
-from .math_work import spend
+from .work import spend
 
 _MAX_TERMS = 60
 _MAX_EXPONENT = 64

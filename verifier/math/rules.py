@@ -1,10 +1,10 @@
 """The documented rules (docs/verifiers.md): whether an answer is a gold, shape by shape.
 
 Pure, and three-valued: True and False are the rules' own word, None leaves it to Math-Verify. Shapes are compared here;
-what stands inside them goes to ``leaf``, which may be exact arithmetic alone (``math_leaves.exactly``: cheap, often
-None) or that and Math-Verify (``math_answer``). Where a rule must choose, it chooses the false negative.
+what stands inside them goes to ``leaf``, which may be exact arithmetic alone (``leaves.exactly``: cheap, often
+None) or that and Math-Verify (``answer``). Where a rule must choose, it chooses the false negative.
 
-What is compared is counted (``math_work``): lists of n and m answers take n × m comparisons.
+What is compared is counted (``work``): lists of n and m answers take n × m comparisons.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import re
 from collections.abc import Iterable
 from itertools import chain
 
-from . import math_choices, math_exact, math_polynomials, math_prose, math_sets, math_units
-from .math_leaves import same_leaf, squeezed
-from .math_logic import LeafTest, Truth, all_of, any_of
-from .math_reading import MAX_CHARS, read
-from .math_shapes import Equation, Group, Leaf, Matrix, Reading, Several, Union
-from .math_work import spend
+from . import choices, exact, polynomials, prose, sets, units
+from .leaves import same_leaf, squeezed
+from .logic import LeafTest, Truth, all_of, any_of
+from .reading import MAX_CHARS, read
+from .shapes import Equation, Group, Leaf, Matrix, Reading, Several, Union
+from .work import spend
 
 _PLAIN_NAME = re.compile(r"[a-zA-Z+\-\\{}()|_ ]+")
 _INDEX = re.compile(r"_(?:\d++|\{\d++\})$")
@@ -31,11 +31,11 @@ def equal(answer: str, gold: str, leaf: LeafTest) -> Truth:
     if max(len(answer), len(gold)) > MAX_CHARS:
         return None
     spend(100 + len(answer) + len(gold))
-    if math_prose.is_prose(answer) or math_prose.is_prose(gold):
+    if prose.is_prose(answer) or prose.is_prose(gold):
         if squeezed(answer).lower() == squeezed(gold).lower():
             return True
-        return False if math_prose.is_prose(answer) and math_prose.hedges(answer) else None
-    letters = math_choices.several(answer, gold)
+        return False if prose.is_prose(answer) and prose.hedges(answer) else None
+    letters = choices.several(answer, gold)
     if letters is not None:
         return letters
     return any_of(_same(mine, theirs, leaf) for theirs in read(gold) for mine in read(answer))
@@ -82,7 +82,7 @@ def _unions(answer: Reading, gold: Reading, leaf: LeafTest) -> Truth:
     """Interval by interval, from left to right where the ends can be put in order; else in any order."""
     mine = answer.items if isinstance(answer, Union) else (answer,)
     theirs = gold.items if isinstance(gold, Union) else (gold,)
-    ordered, golds = math_sets.in_order(mine), math_sets.in_order(theirs)
+    ordered, golds = sets.in_order(mine), sets.in_order(theirs)
     if ordered is not None and golds is not None:
         return _in_order(ordered, golds, leaf)
     return _as_sets(mine, theirs, leaf) or (len(mine) != len(theirs) and None)
@@ -149,7 +149,7 @@ def _equations(answer: Reading, gold: Reading, leaf: LeafTest) -> Truth:
         return _same(answer, gold.right, leaf) if gold.label else False  # 0 does not answer a + 3z = 0
     if not isinstance(gold, Equation):
         named = answer.label or _PLAIN_NAME.fullmatch(answer.left)
-        if named or math_units.split(answer.left)[1]:
+        if named or units.split(answer.left)[1]:
             return _same(answer.right, gold, leaf)  # x = 3, a + b = 3, 1/2 hour = 30
         if _has_letters(answer.left):
             return None if isinstance(gold, Leaf) and "=" in gold.text else False
@@ -184,9 +184,9 @@ def _same_curve(answer: Equation, gold: Equation) -> Truth:
     if mine is None or theirs is None:
         return None
     unsure = mine.decimals or theirs.decimals or mine.opaque or theirs.opaque
-    return math_polynomials.proportional(mine, theirs) or (None if unsure else False)
+    return polynomials.proportional(mine, theirs) or (None if unsure else False)
 
 
-def _zero_side(left: str, right: str) -> math_polynomials.Exact | None:
-    first, second = math_exact.read(left), math_exact.read(right)
-    return None if first is None or second is None else math_polynomials.difference(first, second)
+def _zero_side(left: str, right: str) -> polynomials.Exact | None:
+    first, second = exact.read(left), exact.read(right)
+    return None if first is None or second is None else polynomials.difference(first, second)

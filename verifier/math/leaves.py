@@ -1,15 +1,15 @@
-"""What stands inside a shape: words, choices, bases, values with their units. Three-valued, as ``math_rules`` is."""
+"""What stands inside a shape: words, choices, bases, values with their units. Three-valued, as ``rules`` is."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
 
-from . import math_choices, math_exact, math_polynomials, math_units
-from .math_logic import LeafTest, Truth, any_of
-from .math_symbolic import CLOSE
-from .math_tidy import tex
-from .math_work import spend
+from . import choices, exact, polynomials, units
+from .logic import LeafTest, Truth, any_of
+from .symbolic import CLOSE
+from .tidy import tex
+from .work import spend
 
 _REPEATING = re.compile(
     r"(?<![\d.])(\d{0,300}+)\.(\d{0,300}+)"
@@ -47,10 +47,10 @@ _OPPOSED = frozenset(["am", "pm", "a.m.", "p.m.", "north", "south", "east", "wes
 
 def exactly(answer: str, gold: str) -> Truth:
     """Two expressions by exact arithmetic; None where one cannot be read, or where decimals are merely close."""
-    left, right = math_exact.read(answer), math_exact.read(gold)
+    left, right = exact.read(answer), exact.read(gold)
     if left is None or right is None:
         return None
-    found = math_polynomials.same(left, right)
+    found = polynomials.same(left, right)
     if found is not False:
         return found
     if left.letters != right.letters and {x.lower() for x in left.letters} == {x.lower() for x in right.letters}:
@@ -96,10 +96,10 @@ def _based(answer: str, gold: str, leaf: LeafTest) -> Truth:
 
 def _chosen(answer: str, gold: str, leaf: LeafTest) -> Truth:
     """(A), A., Option A, (A) 12: the letter decides, and what stands behind both letters too."""
-    theirs = math_choices.one(gold)
+    theirs = choices.one(gold)
     if theirs is None:
         return None
-    mine = math_choices.one(answer)
+    mine = choices.one(answer)
     if mine is None:
         return leaf(answer, theirs.rest) if theirs.rest else None
     if mine.names_another:
@@ -143,8 +143,8 @@ def _word(text: str) -> str | None:
 def _quantities(answer: str, gold: str, leaf: LeafTest) -> Truth:
     """A value with its unit or percent sign. A unit on one side alone is left out; two known ones must agree."""
     answer, gold = (_UPRIGHT.sub(r"\1", side) for side in (answer, gold))  # \mathrm{e} is no unit
-    (mine, my_unit), (theirs, their_unit) = math_units.split(answer), math_units.split(gold)
-    if _HEDGE.search(my_unit) or (_DIGIT.search(my_unit) and not math_units.unit(my_unit)):
+    (mine, my_unit), (theirs, their_unit) = units.split(answer), units.split(gold)
+    if _HEDGE.search(my_unit) or (_DIGIT.search(my_unit) and not units.unit(my_unit)):
         return False  # 4 \text{ (or 5)}
     if my_unit.lower() != their_unit.lower() and {my_unit.lower(), their_unit.lower()} <= _OPPOSED:
         return False
@@ -156,7 +156,7 @@ def _quantities(answer: str, gold: str, leaf: LeafTest) -> Truth:
     if mine == theirs and my_unit == their_unit:
         return True
     if my_percent != their_percent:
-        if math_units.unit(their_unit if my_percent else my_unit):
+        if units.unit(their_unit if my_percent else my_unit):
             return False  # 50 cm for 50 %
         value, other = (mine, theirs) if my_percent else (theirs, mine)
         return any_of([leaf(value, other), leaf(rf"\frac{{{value}}}{{100}}", other)])
@@ -164,7 +164,7 @@ def _quantities(answer: str, gold: str, leaf: LeafTest) -> Truth:
         angle, other = (mine, theirs) if my_unit == "°" else (theirs, mine)
         if r"\pi" in other:
             return leaf(rf"\frac{{({angle})\pi}}{{180}}", other)
-    my_size, their_size = math_units.unit(my_unit), math_units.unit(their_unit)
+    my_size, their_size = units.unit(my_unit), units.unit(their_unit)
     if my_unit and their_unit and my_size and their_size and my_size != their_size:
         if my_size.dimension != their_size.dimension:
             return False
@@ -172,7 +172,7 @@ def _quantities(answer: str, gold: str, leaf: LeafTest) -> Truth:
     return leaf(mine, theirs)
 
 
-def _scaled(value: str, unit: math_units.Unit) -> str:
+def _scaled(value: str, unit: units.Unit) -> str:
     return rf"({value})\cdot\frac{{{unit.size.numerator}}}{{{unit.size.denominator}}}"
 
 

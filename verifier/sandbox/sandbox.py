@@ -26,9 +26,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-from ..common.errors import ConfigError
-from .sandbox_errors import Garbled, HungUp, OutOfMemory, Overrun, SandboxError
-from .sandbox_process import SandboxProcess, start_bare, start_walled
+from ...common.errors import ConfigError
+from .errors import Garbled, HungUp, OutOfMemory, Overrun, SandboxError
+from .process import SandboxProcess, start_bare, start_walled
 from .sandboxed import frames
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ runs only in a process that can be killed.
 
 from __future__ import annotations
 
-from ..common.types import VerdictKind
-from .math_boxes import behind_reasoning
-from .math_symbolic import math_verify_functions
+from ...common.types import VerdictKind
+from ..boxes import behind_reasoning
+from .symbolic import math_verify_functions
 
 
 def grade_report(

@@ -1,6 +1,6 @@
 """Reads the text of an answer into its outer shape: several answers, a tuple, an interval, a matrix, an equation.
 
-Only the shape is read here; what stands inside stays text (``Leaf``), for ``math_rules`` to compare. A text has one
+Only the shape is read here; what stands inside stays text (``Leaf``), for ``rules`` to compare. A text has one
 reading, or two where custom allows two (``1,234`` is a number or a list). Reading is linear in the text.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from functools import lru_cache, partial
 
-from . import math_units
-from .math_sets import REALS, RELATION, builder, interval, relations
-from .math_shapes import NAME, Equation, Group, Leaf, Matrix, Reading, Several, Union, closing, split
-from .math_tidy import AND, OR, tidy
-from .math_work import spend
+from . import units
+from .sets import REALS, RELATION, builder, interval, relations
+from .shapes import NAME, Equation, Group, Leaf, Matrix, Reading, Several, Union, closing, split
+from .tidy import AND, OR, tidy
+from .work import spend
 
 MAX_CHARS = 1000
 """Longer texts have no shape: they are one leaf."""
@@ -39,7 +39,7 @@ def read(text: str) -> tuple[Reading, ...]:
     number = _THOUSANDS.fullmatch(clean)
     if number is not None:
         return Leaf(clean.replace(",", "").replace(" ", "")), _shape(clean)
-    value, unit = math_units.split(clean) if "," in clean else (clean, "")
+    value, unit = units.split(clean) if "," in clean else (clean, "")
     if unit and _THOUSANDS.fullmatch(value):  # 1,000 dollars
         return Leaf(value.replace(",", "").replace(" ", "") + clean[len(value) :]), _shape(clean)
     if _DECIMAL_COMMA.fullmatch(clean):

@@ -14,18 +14,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ..common.config import Verifier
-from ..common.errors import ConfigError
-from ..common.types import Verdict, VerdictKind
-from .code_compare import Comparison, same_output, same_value
-from .code_fences import extract_solution
-from .code_tests import AssertionTest, CallTest, CodeTests, ProgramTest, parse_tests
-from .reasons import printable
-from .sandbox import Job, Limits, Sandbox, usable_memory
-from .sandbox_errors import Garbled, OutOfMemory, Overrun, SandboxError
-from .sandbox_room import SandboxRoom
-from .sandboxed.frames import ANSWER, ASK, CASE, ENDED, FAILED, GONE, PROGRAM, SERVE, VERDICT, pack
-from .sandboxed.plain import Packer
+from ...common.config import Verifier
+from ...common.errors import ConfigError
+from ...common.types import Verdict, VerdictKind
+from ..reasons import printable
+from ..sandbox.errors import Garbled, OutOfMemory, Overrun, SandboxError
+from ..sandbox.room import SandboxRoom
+from ..sandbox.sandbox import Job, Limits, Sandbox, usable_memory
+from ..sandbox.sandboxed.frames import ANSWER, ASK, CASE, ENDED, FAILED, GONE, PROGRAM, SERVE, VERDICT, pack
+from ..sandbox.sandboxed.plain import Packer
+from .compare import Comparison, same_output, same_value
+from .fences import extract_solution
+from .tests import AssertionTest, CallTest, CodeTests, ProgramTest, parse_tests
 
 Finding: TypeAlias = tuple[VerdictKind, str]
 

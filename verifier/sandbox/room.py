@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..common.config import Verifier
+from ...common.config import Verifier
+from .errors import SandboxError
 from .sandbox import Sandbox
-from .sandbox_errors import SandboxError
 
 
 class SandboxRoom:

@@ -25,9 +25,9 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from .code_compare import Comparison
-from .code_numbers import loads_whole
-from .code_numbers import shortly as _short
+from .compare import Comparison
+from .numbers import loads_whole
+from .numbers import shortly as _short
 
 MAX_TEST_BYTES = 1 << 30
 """The most that a compressed test list may unpack to."""

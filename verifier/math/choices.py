@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from .math_tidy import AND, OR, tidy
+from .tidy import AND, OR, tidy
 
 _TEXT = re.compile(r"\\text\s*+\{([^{}]*+)\}")
 _LETTER = re.compile(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .math_boxes import behind_reasoning
+from ..boxes import behind_reasoning
 
 MAX_SOURCE_CHARS = 1_000_000
 

@@ -1,6 +1,6 @@
 """One spelling for what an answer may be written in: signs, spaces, delimiters, digit groups, words between answers.
 
-Pure and linear. "or" and "and" between answers come out as one sign each (``OR``, ``AND``), which ``math_reading``
+Pure and linear. "or" and "and" between answers come out as one sign each (``OR``, ``AND``), which ``reading``
 takes for a comma, except between relations; ``tex`` makes LaTeX of our signs again.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from . import math_shapes, math_units
+from . import shapes, units
 
 OR, AND = "\ue000", "\ue001"
 """Private characters, so that no answer holds one of its own."""
@@ -94,7 +94,7 @@ def _number_in_text(text: str) -> str:
     if "\\" in plain:
         return text
     words = set(_LONG_WORD.findall(plain))
-    if all(word in ("and", "or") or math_units.unit(word) for word in words) and (words or not _LETTER.search(plain)):
+    if all(word in ("and", "or") or units.unit(word) for word in words) and (words or not _LETTER.search(plain)):
         return said
     number = _NUMBER_AND_REST.fullmatch(said.rstrip(". "))
     if number is not None:
@@ -111,7 +111,7 @@ def _unwrapped(text: str) -> str:
                 inside = text[len(opening) : len(text) - len(closing)]
                 if opening not in inside and closing not in inside:
                     text = inside.strip()
-        if text.startswith(r"\boxed{") and math_shapes.closing(text, len(r"\boxed")) == len(text) - 1:
+        if text.startswith(r"\boxed{") and shapes.closing(text, len(r"\boxed")) == len(text) - 1:
             text = text[len(r"\boxed{") : -1].strip()
         if text == before:
             break

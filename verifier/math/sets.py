@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import math_exact, math_polynomials
-from .math_shapes import NAME, Group, Leaf, Reading, Several, Union, split
-from .math_tidy import AND, OR, tex
-from .math_work import spend
+from . import exact, polynomials
+from .shapes import NAME, Group, Leaf, Reading, Several, Union, split
+from .tidy import AND, OR, tex
+from .work import spend
 
 Shape = Callable[[str], Reading]
 """Reads the text behind ``x ∈``."""
@@ -146,7 +146,7 @@ class _Unordered(Exception):
 @dataclass(frozen=True, slots=True)
 class _End:
     value: float
-    exact: math_polynomials.Exact | None
+    exact: polynomials.Exact | None
 
 
 def _end(reading: Reading) -> _End:
@@ -155,18 +155,18 @@ def _end(reading: Reading) -> _End:
     text = tex(reading.text).strip()
     if text.lstrip("+-") == r"\infty":
         return _End(-math.inf if text[0] == "-" else math.inf, None)
-    exact = math_exact.read(text)
-    value = None if exact is None else exact.value()
+    end = exact.read(text)
+    value = None if end is None else end.value()
     if value is None or value.imag:
         raise _Unordered
-    return _End(value.real, exact)
+    return _End(value.real, end)
 
 
 def _compare(left: _End, right: _End) -> int:
     """-1, 0 or 1 for less, the same, greater."""
     if left.exact is None or right.exact is None:
         return (left.value > right.value) - (left.value < right.value)
-    if math_polynomials.same(left.exact, right.exact):
+    if polynomials.same(left.exact, right.exact):
         return 0
     if abs(left.value - right.value) <= 1e-9 * max(abs(left.value), abs(right.value)):
         raise _Unordered

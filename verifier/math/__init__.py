@@ -1,0 +1,1 @@
+"""Grading mathematics: exact rules first, then Math-Verify, each within counted work."""
