@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import socket
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,7 +30,7 @@ class Snapshot:
 
     run: str
     at: float
-    """Unix time of the look."""
+    """Unix time of the look, by the server's clock."""
     state: dict[str, str]
     """The learner's word: phase, step, steps, stage, stages, version, live, ready, waiting, max_staleness."""
     workers: list[Heartbeat]
@@ -73,7 +72,7 @@ def look(bus: Bus) -> Snapshot:
     alive, lost = bus.workers()
     return Snapshot(
         run=bus.run,
-        at=time.time(),
+        at=bus.now(),
         state=bus.state(),
         workers=alive,
         lost=lost,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,7 +72,11 @@ class _Collector:
         yield counted("leeway_payload_in_bytes", "Payload bytes read from Redis.", bus.bytes_in)
         yield gauge("leeway_started_seconds", "Unix time of the start.", beat.started)
         yield gauge("leeway_version", "Version of the weights in use; -1 for none.", beat.version)
-        yield gauge("leeway_activity_seconds", "How long it has done or waited for the same thing.", _age(beat.since))
+        yield gauge(
+            "leeway_activity_seconds",
+            "How long it has done or waited for the same thing.",
+            self._service.now() - beat.since,
+        )
         if self._watch is not None and self._watch.snapshot is not None:
             yield from self._of_the_run(gauge)
 
@@ -122,7 +125,3 @@ def _families(labels: dict[str, str]) -> tuple[Callable[..., Any], Callable[...,
         return family
 
     return counted, gauge
-
-
-def _age(since: float) -> float:
-    return max(0.0, time.time() - since)

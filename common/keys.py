@@ -61,7 +61,7 @@ class Keys:
 
     @property
     def weight_leases(self) -> str:
-        """Sorted set: ``version|worker`` scored by the unix time its lease ends."""
+        """Sorted set: ``version|worker`` scored by the server's time at which its lease ends."""
         return self.prefix + "weights:leases"
 
     @property
@@ -86,7 +86,7 @@ class Keys:
 
     @property
     def workers(self) -> str:
-        """Sorted set: ``role/worker`` scored by the unix time its heartbeat ends."""
+        """Sorted set: ``role/worker`` scored by the server's time at which its heartbeat ends."""
         return self.prefix + "workers"
 
     def verdicts(self, minute: int) -> str:

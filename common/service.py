@@ -49,8 +49,9 @@ class Service:
         self._done = self._tokens = self._working = 0
         self._busy_s = 0.0
         self._busy_since = 0.0
-        self._started = time.time()
-        self._activity, self._since = "starting", time.time()
+        self._started = time.monotonic()
+        self._activity, self._since = "starting", self._started
+        self._server_ahead_s = bus.now() - self._started
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat_loop, name="heartbeat", daemon=True)
 
@@ -115,7 +116,7 @@ class Service:
         """Say what the worker does or waits for now."""
         with self._lock:
             if activity != self._activity:
-                self._activity, self._since = activity, time.time()
+                self._activity, self._since = activity, time.monotonic()
 
     @contextmanager
     def holding(self, job: Job) -> Iterator[None]:
@@ -172,7 +173,11 @@ class Service:
         with self._lock:
             held = list(self._held.values())
         self.bus.renew(held)
-        self.bus.beat(self.heartbeat(), self._ttl_s)
+        self._server_ahead_s = self.bus.beat(self.heartbeat(), self._ttl_s) - time.monotonic()
+
+    def now(self) -> float:
+        """Unix time by the server's clock, as of the last heartbeat: our own clock is another host's to nobody."""
+        return time.monotonic() + self._server_ahead_s
 
     def heartbeat(self) -> Heartbeat:
         """What the worker says of itself now."""
@@ -183,9 +188,9 @@ class Service:
                 worker=self.bus.worker,
                 version=self.version,
                 activity=self._activity,
-                since=self._since,
+                since=self._since + self._server_ahead_s,
                 done=self._done,
                 tokens=self._tokens,
                 busy_s=busy_s,
-                started=self._started,
+                started=self._started + self._server_ahead_s,
             )

@@ -271,6 +271,11 @@ class Bus:
             raise BrokerError(f"run {self.run!r} is not known to the Redis at {public(self.url)}")
         return text.decode()
 
+    def now(self) -> float:
+        """Unix time by the server's clock, in seconds. Whatever is compared across hosts goes by it: theirs differ."""
+        seconds, microseconds = self._redis.time()
+        return float(seconds) + microseconds / 1e6
+
     def has_run(self) -> bool:
         """Whether this Redis holds the run's configuration."""
         return bool(self._redis.exists(self.keys.config))
@@ -691,7 +696,7 @@ class Bus:
 
     def lease_version(self, worker: str, version: int, seconds: float) -> None:
         """Keep a version from being deleted while ``worker`` loads it."""
-        self._redis.zadd(self.keys.weight_leases, {f"{version}|{worker}": time.time() + seconds})
+        self._redis.zadd(self.keys.weight_leases, {f"{version}|{worker}": self.now() + seconds})
 
     def release_version(self, worker: str, version: int) -> None:
         """End that lease."""
@@ -699,20 +704,21 @@ class Bus:
 
     def leased_versions(self) -> set[int]:
         """Versions that somebody is loading."""
-        now = time.time()
+        now = self.now()
         self._redis.zremrangebyscore(self.keys.weight_leases, 0, now)
         members = self._redis.zrangebyscore(self.keys.weight_leases, now, "+inf")
         return {int(member.split(b"|")[0]) for member in members}
 
     # --- what the roles say of themselves -----------------------------------------------------------------------------
 
-    def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
-        """Say that this worker lives; the word holds for ``ttl_s``."""
-        key = self.keys.heartbeat(heartbeat.role, heartbeat.worker)
+    def beat(self, heartbeat: Heartbeat, ttl_s: float) -> float:
+        """Say that this worker lives; the word holds for ``ttl_s``. Returns ``now()``."""
+        key, now = self.keys.heartbeat(heartbeat.role, heartbeat.worker), self.now()
         pipe = self._redis.pipeline(transaction=False)
         pipe.set(key, encode(heartbeat), px=int(ttl_s * 1000))
-        pipe.zadd(self.keys.workers, {f"{heartbeat.role}/{heartbeat.worker}": time.time() + ttl_s})
+        pipe.zadd(self.keys.workers, {f"{heartbeat.role}/{heartbeat.worker}": now + ttl_s})
         pipe.execute()
+        return now
 
     def leave(self, role: str, worker: str) -> None:
         """Say goodbye, so that nobody waits for the heartbeat to expire."""
@@ -807,7 +813,7 @@ class Bus:
 
     def tally(self, verdicts: Sequence[Verdict]) -> None:
         """Count the verdicts of one graded group, for the alarms of ``leeway status``."""
-        key = self.keys.verdicts(int(time.time() // 60))
+        key = self.keys.verdicts(int(self.now() // 60))
         pipe = self._redis.pipeline(transaction=False)
         for kind, number in Counter(verdict.kind.value for verdict in verdicts).items():
             pipe.hincrby(key, kind, number)
@@ -822,7 +828,7 @@ class Bus:
 
     def tallies(self) -> list[dict[str, str]]:
         """How often each verdict was given, minute by minute, the current minute first; ``why`` is the last error."""
-        now = int(time.time() // 60)
+        now = int(self.now() // 60)
         pipe = self._redis.pipeline(transaction=False)
         for ago in range(VERDICT_MINUTES):
             pipe.hgetall(self.keys.verdicts(now - ago))

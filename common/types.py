@@ -179,7 +179,7 @@ class Heartbeat:
     activity: str
     """One short phrase: what it does or what it waits for."""
     since: float
-    """Unix time at which that activity began."""
+    """Unix time at which that activity began, by the server's clock."""
     done: int
     """Groups (learner: training steps) finished since the worker started."""
     tokens: int
@@ -187,4 +187,4 @@ class Heartbeat:
     busy_s: float
     """Seconds spent working, as opposed to waiting, since the worker started."""
     started: float
-    """Unix time of the start."""
+    """Unix time of the start, by the server's clock."""

@@ -180,7 +180,7 @@ class _Desk:
             waiting=waiting,
             poisoned=self.intake.poisoned_in_a_row,
             poison=self.intake.poison,
-            at=time.time(),
+            at=self.service.now(),
         )
 
     def measure(self, step: int, groups: list[ScoredGroup], metrics: dict[str, float], times: dict[str, float]) -> None:
@@ -196,7 +196,7 @@ class _Desk:
                 "step": step,
                 "version": step + 1,
                 "stage": groups[0].ticket.stage,
-                "at": time.time(),
+                "at": self.service.now(),
                 **metrics,
                 **{f"refunds/{reason}": count - self.refunds_before[reason] for reason, count in refunds.items()},
                 **_by_head_staleness(groups, step),

@@ -22,7 +22,7 @@ from ..common.keys import Keys
 USERS = ("rollout", "verifier", "learner", "desk")
 
 _ANY = "*"
-_SESSION = "+ping +select +multi +exec"
+_SESSION = "+ping +select +multi +exec +time"
 _SCRIPTS = "+evalsha +script|load +script|exists"
 _TAKE = "+xreadgroup +xclaim +xpending +xack +xdel +xgroup|create"
 """From a work stream: take, renew, acknowledge; and make its consumer group where Redis came back empty."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import typer
@@ -62,14 +61,16 @@ def read_letters(bus: Bus) -> list[Letter]:
 
 def show_all(redis_url: str, run: str) -> None:
     """Print a line a letter."""
-    letters = _letters(redis_url, run)[1]
+    bus, letters = _letters(redis_url, run, keep=True)
+    now = bus.now()
+    bus.close()
     if not letters:
         typer.echo("no dead letters")
         return
     from rich.console import Console
     from rich.table import Table
 
-    table, now = Table(box=None, pad_edge=False, header_style="dim"), time.time()
+    table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("id", "ago", "role", "ticket", "again", "reason"):
         table.add_column(name, no_wrap=name != "reason", overflow="fold")
     for letter in letters:
@@ -82,11 +83,12 @@ def show_one(redis_url: str, run: str, letter_id: str) -> None:
     bus, letters = _letters(redis_url, run, keep=True)
     (letter,) = _chosen(letters, [letter_id])
     held = bus.payload_sizes(letter.group_id) if letter.group_id else {}
+    now = bus.now()
     bus.close()
     left = ", ".join(f"{name} {size} bytes" for name, size in held.items()) or "nothing: the ticket is settled"
     for name, value in (
         ("letter", letter.letter_id),
-        ("written", f"{letter.age(time.time())} ago by {letter.role} {letter.worker}"),
+        ("written", f"{letter.age(now)} ago by {letter.role} {letter.worker}"),
         ("stream", letter.stream),
         ("group", letter.group_id or "none"),
         ("ticket", letter.ticket),
