@@ -115,12 +115,14 @@ def alarms(now: Snapshot) -> list[str]:
             f"the verifiers fail on {share:.1%} of the responses of the last {RECENT_MINUTES} minutes"
             f"{before_that}: {why}"
         )
-    poisoned = int(now.state.get("poisoned", "0"))
+    poisoned = whole(now.state.get("poisoned", "0"))
     if poisoned >= POISONED:
         found.append(
-            f"the last {poisoned} groups were all refunded as poison ({now.state['poison']}); leeway dead-letters list "
-            "names each"
+            f"the last {poisoned} groups were all refunded as poison ({now.state.get('poison', '')}); leeway "
+            "dead-letters list names each"
         )
+    if now.state.get("unwritten"):
+        found.append(now.state["unwritten"])
     groups, reward = now.alike
     if groups >= ALIKE_GROUPS:
         lesson = (
@@ -146,7 +148,7 @@ def _flow(now: Snapshot) -> Diagnosis:
     finds the one that does not deliver."""
     phase = now.state.get("phase")
     if phase in ("finished", "stopped"):
-        return Diagnosis(stalled=False, sentence=f"the run is {phase} at step {now.state['step']}")
+        return Diagnosis(stalled=False, sentence=f"the run is {phase} at step {now.state.get('step', '?')}")
     if now.redis:
         return Diagnosis(stalled=True, sentence=now.redis)
     learners, rollouts, verifiers = now.of("learner"), now.of("rollout"), now.of("verifier")
@@ -223,6 +225,11 @@ def age(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds} s"
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+def whole(text: str) -> int:
+    """The whole number in ``text``, which anybody may have written; 0 where there is none."""
+    return int(text) if re.fullmatch(r"\d{1,18}", text, re.ASCII) else 0
 
 
 def timeless(sentence: str) -> str:

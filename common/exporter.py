@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .config import Broker
-from .diagnosis import timeless
+from .diagnosis import timeless, whole
 from .errors import ConfigError
 from .service import Service
 
@@ -87,7 +87,7 @@ class _Collector:
         assert found is not None
         for name in _STATE:
             if now.state.get(name, "").isdecimal():
-                yield gauge(f"leeway_run_{name}", f"The learner's {name.replace('_', ' ')}.", int(now.state[name]))
+                yield gauge(f"leeway_run_{name}", f"The learner's {name.replace('_', ' ')}.", whole(now.state[name]))
         yield gauge("leeway_stream_entries", "Queued or under way.", now.queued, "stream")
         yield gauge("leeway_stream_taken", "Of those, what a worker holds.", now.under_way, "stream")
         yield gauge("leeway_workers", "Living workers.", Counter(worker.role for worker in now.workers), "of")

@@ -89,6 +89,16 @@ class Keys:
         """Sorted set: ``role/worker`` scored by the server's time at which its heartbeat ends."""
         return self.prefix + "workers"
 
+    def types(self) -> dict[str, str]:
+        """What lies under every key that is always the same, in the words of TYPE."""
+        streams = (self.prompts, self.responses, self.scored, self.weights, self.metrics, self.dead_letters)
+        return {
+            **dict.fromkeys(streams, "stream"),
+            **dict.fromkeys((self.controls, self.state, self.retries, self.alike), "hash"),
+            **dict.fromkeys((self.workers, self.weight_leases), "zset"),
+            **dict.fromkeys((self.config, self.incarnation, self.unreadable), "string"),
+        }
+
     def verdicts(self, minute: int) -> str:
         """Hash with a time to live: how often each verdict was given in one minute, and why the last error was."""
         return f"{self.prefix}verdicts:{minute}"

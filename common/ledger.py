@@ -24,12 +24,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .appending import Appending, is_out_of_room
 from .errors import AuditError, DataError
 
 _GENESIS = "0" * 16
@@ -53,7 +53,9 @@ class Ledger:
         self._previous = _GENESIS
         if path.exists():
             self._continue()
-        self._file = path.open("a", encoding="utf-8")
+        self._file = Appending(path)
+        self.on_full: Callable[[OSError], object] | None = None
+        """Called where a line finds no room on the disk, and again until it does; raises to give up."""
 
     def _continue(self) -> None:
         whole = self.path.read_bytes()
@@ -69,20 +71,30 @@ class Ledger:
     def write(self, event: str, **values: Any) -> None:
         """Append one event. It is in the operating system's hands when this returns; ``sync`` puts it on disk."""
         body = {"event": event, **values}
-        self.line += 1
-        self._previous = _chain(self._previous, self.line, body)
-        text = json.dumps({"line": self.line, **body, "chain": self._previous}, separators=(",", ":"))
-        self._file.write(text + "\n")
-        self._file.flush()
+        line, chain = self.line + 1, _chain(self._previous, self.line + 1, body)
+        text = json.dumps({"line": line, **body, "chain": chain}, separators=(",", ":"))
+        self._with_room(lambda: self._file.append(text + "\n"))
+        self.line, self._previous = line, chain
 
     def sync(self) -> None:
         """Put everything written so far on disk."""
-        os.fsync(self._file.fileno())
+        self._with_room(self._file.sync)
+
+    def _with_room(self, write: Callable[[], None]) -> None:
+        """The ledger is the truth of what happened: where it cannot be written, nothing else may happen."""
+        while True:
+            try:
+                write()
+                return
+            except OSError as error:
+                if self.on_full is None or not is_out_of_room(error):
+                    raise
+                self.on_full(error)
 
     def close(self) -> None:
         """Sync and close."""
         if not self._file.closed:
-            self.sync()
+            self._file.sync()
             self._file.close()
 
 

@@ -9,15 +9,20 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .appending import Appending
 from .files import write_whole
 from .streams import Bus, RedisError
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+MOST_UNWRITTEN = 20_000
+"""Records that are kept while the disk is full; beyond that the oldest are dropped, and counted."""
 
 
 class MetricsSink:
@@ -28,8 +33,17 @@ class MetricsSink:
         they were rolled back and will be made again."""
         self.bus = bus
         self._steps = _reopened(folder / "metrics.jsonl", from_step)
-        self._workers = (folder / "workers.jsonl").open("a", encoding="utf-8")
+        self._workers = Appending(folder / "workers.jsonl")
+        self._folder = folder
         self._board = _tensorboard(folder / "tensorboard")
+        self._has_board = self._board is not None
+        self._unwritten: deque[dict[str, Any]] = deque()
+        """Records that have been read, oldest first, and have found no room on the disk yet."""
+        self._told = ""
+        """What status says of them."""
+        self._lost = 0
+        """Records that were dropped because too many were unwritten."""
+        bus.set_state(unwritten="")  # a learner before us may have left its word
         self._last_id = bus.newest_metric()  # older records belong to an older incarnation
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sink_loop, name="metrics", daemon=True)
@@ -41,8 +55,7 @@ class MetricsSink:
         self._thread.join()
         self._steps.close()
         self._workers.close()
-        if self._board is not None:
-            self._board.close()
+        self._leave_board()
 
     def _sink_loop(self) -> None:
         """Consumes metrics; produces files. Dying here loses a view, never the truth."""
@@ -53,24 +66,71 @@ class MetricsSink:
                 if not records and _number(self.bus.newest_metric()) < _number(self._last_id):
                     self._last_id = "0"  # Redis came back empty, and its clock was ahead before
                     records = self.bus.metrics_after(self._last_id)
+                for entry_id, record in records:
+                    self._last_id = entry_id
+                    self._take(record)
+                self._write_all()
             except RedisError as error:
                 log.warning("metrics are late: %s", error)
                 records = []
-            for entry_id, record in records:
-                self._last_id = entry_id
-                if record:
-                    self._write(record)
             if ending and not records:
+                if self._unwritten:
+                    log.error("%d records of measurements are lost: %s", len(self._unwritten), self._told)
                 return
+
+    def _take(self, record: dict[str, Any]) -> None:
+        if not record:
+            return
+        if any(type(record.get(name, 0)) is not int for name in ("step", "version")):
+            self.bus.dead_letter("metrics", "", "a record whose step or version is no whole number")
+            return
+        self._unwritten.append(record)
+        if len(self._unwritten) > MOST_UNWRITTEN:
+            self._unwritten.popleft()
+            self._lost += 1
+
+    def _write_all(self) -> None:
+        """Write what is unwritten; where there is no room, say so once and keep it for the next time."""
+        try:
+            while self._unwritten:
+                self._write(self._unwritten[0])
+                self._unwritten.popleft()
+        except OSError as error:
+            told = f"the measurements cannot be written: {self._folder}: {error.strerror}; they wait in memory"
+            if told != self._told:
+                log.error("%s", told)
+                self._told = told
+                self.bus.set_state(unwritten=told)
+            return
+        if self._told:
+            log.warning("the measurements are written again; %d records were lost", self._lost)
+            self._told, self._lost = "", 0
+            self.bus.set_state(unwritten="")
 
     def _write(self, record: dict[str, Any]) -> None:
         file = self._steps if "step" in record else self._workers
-        file.write(json.dumps(record) + "\n")
-        file.flush()
-        if self._board is not None and "version" in record:
+        file.append(json.dumps(record) + "\n")
+        if self._has_board and "version" in record:
+            self._show(record)
+
+    def _show(self, record: dict[str, Any]) -> None:
+        """Give a record to TensorBoard, whose thread may have met a full disk some records ago: then a new file is
+        begun, which it reads with the others. ``metrics.jsonl`` lacks nothing."""
+        try:
+            if self._board is None:
+                self._board = _tensorboard(self._folder / "tensorboard")
             for key, value in record.items():
                 if isinstance(value, (int, float)) and "/" in key:
                     self._board.add_scalar(key, value, record["version"])
+        except OSError as error:
+            log.error("TensorBoard lacks the records before version %d: %s", record["version"], error)
+            self._leave_board()
+
+    def _leave_board(self) -> None:
+        if self._board is not None:
+            with suppress(OSError):
+                self._board.close()
+        self._board = None
 
 
 def _number(entry_id: str) -> tuple[int, ...]:
@@ -88,10 +148,10 @@ def read_steps(folder: Path) -> list[dict[str, Any]]:
     return steps
 
 
-def _reopened(path: Path, from_step: int) -> Any:
+def _reopened(path: Path, from_step: int) -> Appending:
     kept = [record for record in read_steps(path.parent) if record["step"] < from_step]
     write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
-    return path.open("a", encoding="utf-8")
+    return Appending(path)
 
 
 def _tensorboard(folder: Path) -> Any:

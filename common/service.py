@@ -168,6 +168,9 @@ class Service:
                 self._beat()
             except RedisError as error:
                 log.warning("heartbeat failed: %s", error)
+            except BaseException as error:  # nobody would renew leases any more, and nobody would hear of it
+                self.fail(error)
+                raise
 
     def _beat(self) -> None:
         with self._lock:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
 from typing import Any, TypeVar
 
 import redis
@@ -39,6 +40,7 @@ RETRY_S = 60.0  # how long a role outlives a vanished Redis before it gives up
 ANSWER_S = 30.0  # how long a role waits for one answer before it asks again on a new connection
 VERDICT_MINUTES = 60  # how long the verdicts of a minute are kept
 GIVEN_BACK_MS = 1 << 40  # idle time of an entry whose lease is over before its time
+_MEMBER = re.compile(rb"[a-z]+/[\x21-\x7e]+")  # ROLE/WORKER
 GROUP_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")  # TICKET-INCARNATION
 MOST_PENDING = 100_000  # entries of a stream that are looked at together
 MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
@@ -110,6 +112,14 @@ end
 """
 
 
+# KEYS: hash. ARGV: field, the value it has to have.
+_UNSET = """
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+end
+"""
+
+
 class WorkStream(StrEnum):
     """The three work streams, by the role that takes from them."""
 
@@ -158,8 +168,8 @@ class Asked:
     """Redis has come back empty."""
     superseded_by: int | None
     """The incarnation of a learner that has started since."""
-    controls: dict[str, str]
-    """As ``Bus.controls`` gives them."""
+    controls: dict[bytes, bytes]
+    """As an operator, or anybody else, has set them: not read yet."""
     retries: dict[str, str]
     """As ``Bus.retries`` gives them."""
     unreadable: tuple[int, int, str] | None
@@ -219,6 +229,7 @@ class Bus:
         self._give_up = self._redis.register_script(_GIVE_UP)
         self._renew = self._redis.register_script(_RENEW)
         self._return = self._redis.register_script(_RETURN)
+        self._unset = self._redis.register_script(_UNSET)
         self._alike = self._redis.register_script(_ALIKE)
 
     def _check_reachable(self, connect_s: float, until: float) -> None:
@@ -269,7 +280,7 @@ class Bus:
         text = self._redis.get(self.keys.config)
         if text is None:
             raise BrokerError(f"run {self.run!r} is not known to the Redis at {public(self.url)}")
-        return text.decode()
+        return text.decode(errors="replace")
 
     def now(self) -> float:
         """Unix time by the server's clock, in seconds. Whatever is compared across hosts goes by it: theirs differ."""
@@ -282,11 +293,34 @@ class Bus:
 
     def raise_incarnation(self, at_least: int) -> int:
         """A new fencing number, above every earlier one this Redis or the caller's checkpoint knows."""
+        self.remove_foreign()
         number = int(self._redis.incr(self.keys.incarnation))
         if number < at_least:  # Redis came back empty; the checkpoint remembers
             number = at_least
             self._redis.set(self.keys.incarnation, number)
         return number
+
+    def remove_foreign(self) -> None:
+        """Remove what cannot be ours: a key of another type than ours has, an incarnation that is no number. Every
+        command on such a key fails, in every role, for as long as it is there; what is missing is put back."""
+        kinds = self.keys.types()
+        pipe = self._redis.pipeline(transaction=False)
+        for key in kinds:
+            pipe.type(key)
+        pipe.mget(self.keys.incarnation)
+        *found, (number,) = pipe.execute()
+        foreign = {
+            key: f"a {kind.decode()} where a {ours} is due"
+            for (key, ours), kind in zip(kinds.items(), found, strict=True)
+            if kind.decode() not in (ours, "none")
+        }
+        if number is not None and _whole(number) < 1:
+            foreign[self.keys.incarnation] = f"{number[:64]!r} where a number is due"
+        for key, why in foreign.items():
+            log.error("%s holds %s: removed", key, why)
+            self._redis.unlink(key)
+        for key, why in foreign.items():
+            self.dead_letter(key.removeprefix(self.keys.prefix), "", f"{why}: removed")
 
     def ensure_groups(self) -> None:
         """Create the consumer groups that are missing."""
@@ -307,7 +341,7 @@ class Bus:
             for _, fields in self._redis.xrange(self._stream(stream)):
                 group_ids.add(fields.get(b"g", b"").decode(errors="replace"))
         # Given up, and on no stream any more: who died before it refunded them left their payloads.
-        given_up = {letter["g"] for letter in self.dead_letters()} - group_ids - {""}
+        given_up = {letter["g"] for letter in self.dead_letters() if GROUP_ID.fullmatch(letter["g"])} - group_ids
         pipe = self._redis.pipeline(transaction=True)
         for group_id in group_ids | given_up:
             pipe.delete(*self.keys.parts(group_id))
@@ -428,6 +462,10 @@ class Bus:
         """The group's ticket; None where the learner no longer wants the group. ``DecodeError`` if it is broken."""
         (body,) = self._parts(group_id, "ticket")
         return None if body is None else decode_part(Ticket, body, group_id)
+
+    def holds(self, group_id: str) -> bool:
+        """Whether the group's ticket is here: somebody has issued it."""
+        return bool(self._redis.exists(self.keys.group(group_id, "ticket")))
 
     def responses(self, group_id: str) -> tuple[Ticket, Responses] | None:
         """The group's ticket and responses, or None where it is no longer wanted."""
@@ -557,9 +595,9 @@ class Bus:
         (number, config), controls, retries, told = pipe.execute()
         found = re.fullmatch(rb"(\d{1,18})\|(\d{1,18})\|(.*)", told or b"")
         return Asked(
-            lost=config is None or number is None or int(number) < incarnation,
-            superseded_by=int(number) if number is not None and int(number) > incarnation else None,
-            controls=_texts(controls),
+            lost=config is None or _whole(number) < incarnation,
+            superseded_by=_whole(number) if _whole(number) > incarnation else None,
+            controls=controls,
             retries=_texts(retries),
             unreadable=found and (int(found[1]), int(found[2]), found[3].decode(errors="replace")),
         )
@@ -568,7 +606,7 @@ class Bus:
         """Give a Redis that came back empty what it held beside groups and weights. What an operator has turned since
         then stays."""
         self.store_config(config)
-        if int(self._redis.get(self.keys.incarnation) or 0) < incarnation:
+        if _whole(self._redis.get(self.keys.incarnation)) < incarnation:
             self._redis.set(self.keys.incarnation, incarnation)
         for name, value in controls.items():
             self._redis.hsetnx(self.keys.controls, name, value)
@@ -707,7 +745,7 @@ class Bus:
         now = self.now()
         self._redis.zremrangebyscore(self.keys.weight_leases, 0, now)
         members = self._redis.zrangebyscore(self.keys.weight_leases, now, "+inf")
-        return {int(member.split(b"|")[0]) for member in members}
+        return {_whole(member.split(b"|")[0]) for member in members}
 
     # --- what the roles say of themselves -----------------------------------------------------------------------------
 
@@ -728,7 +766,8 @@ class Bus:
     def workers(self) -> tuple[list[Heartbeat], dict[str, float]]:
         """Living workers' heartbeats, and the lost ones (``role/worker``) with the unix time they were last due."""
         alive, lost = [], {}
-        due = {member.decode(): at for member, at in self._redis.zrange(self.keys.workers, 0, -1, withscores=True)}
+        found = self._redis.zrange(self.keys.workers, 0, -1, withscores=True)
+        due = {member.decode(): at for member, at in found if _MEMBER.fullmatch(member) and isfinite(at)}
         keys = [self.keys.heartbeat(*member.split("/", 1)) for member in due]
         for member, body in zip(due, self._redis.mget(keys) if keys else [], strict=True):
             try:
@@ -778,7 +817,7 @@ class Bus:
             summary = self._redis.xpending(self._stream(stream), GROUP)
         except redis.exceptions.ResponseError:
             return {}
-        return {row["name"].decode(): int(row["pending"]) for row in summary["consumers"] or ()}
+        return {row["name"].decode(errors="replace"): int(row["pending"]) for row in summary["consumers"] or ()}
 
     def set_control(self, name: str, value: str) -> None:
         """Turn a live control; the learner takes it up at its next admission."""
@@ -787,6 +826,11 @@ class Bus:
     def controls(self) -> dict[str, str]:
         """Live controls as last set by an operator."""
         return _texts(self._redis.hgetall(self.keys.controls))
+
+    def refuse_control(self, name: bytes, value: bytes, reason: str) -> None:
+        """Remove a control that cannot be taken up, unless it has been turned since, and keep a record of it."""
+        self._unset(keys=[self.keys.controls], args=[name, value])
+        self.dead_letter("controls", "", reason)
 
     def emit(self, record: dict[str, Any]) -> None:
         """Send a record of measurements to the sink."""
@@ -832,12 +876,15 @@ class Bus:
         pipe = self._redis.pipeline(transaction=False)
         for ago in range(VERDICT_MINUTES):
             pipe.hgetall(self.keys.verdicts(now - ago))
-        return [{key.decode(): value.decode() for key, value in minute.items()} for minute in pipe.execute()]
+        return [
+            {kind: text for kind, text in _texts(minute).items() if kind == "why" or _whole(text.encode())}
+            for minute in pipe.execute()
+        ]
 
     def alike(self) -> tuple[int, str]:
         """(groups in a row whose every response had one and the same reward, that reward)."""
         groups, reward = self._redis.hmget(self.keys.alike, "groups", "reward")
-        return int(groups or 0), (reward or b"").decode()
+        return _whole(groups), (reward or b"").decode(errors="replace")
 
     def dead_letter(self, where: str, group_id: str, reason: str) -> None:
         """Keep the record of something that could not be used."""
@@ -848,7 +895,7 @@ class Bus:
         """Every dead letter: ``where`` (the stream), ``g`` (the group), ``worker`` (who found it), ``reason``; oldest
         first."""
         return [
-            {"id": entry_id.decode()} | {key.decode(): value.decode(errors="replace") for key, value in fields.items()}
+            {"id": entry_id.decode(), "where": "", "g": "", "worker": "", "reason": ""} | _texts(fields)
             for entry_id, fields in self._redis.xrange(self.keys.dead_letters)
         ]
 
@@ -891,7 +938,12 @@ class Bus:
 
 
 def _texts(found: dict[bytes, bytes]) -> dict[str, str]:
-    return {key.decode(): value.decode() for key, value in found.items()}
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in found.items()}
+
+
+def _whole(text: bytes | None) -> int:
+    """The whole number in ``text``; 0 where there is none."""
+    return int(text) if text is not None and re.fullmatch(rb"\d{1,18}", text) else 0
 
 
 def _block_ms(seconds: float) -> int | None:
@@ -902,6 +954,11 @@ def _block_ms(seconds: float) -> int | None:
 def is_silent(error: RedisError) -> bool:
     """Whether Redis took too long, as opposed to being gone or refusing."""
     return isinstance(error, redis.exceptions.TimeoutError)
+
+
+def is_foreign(error: RedisError) -> bool:
+    """Whether a key was of another type than ours has."""
+    return "WRONGTYPE" in str(error)
 
 
 def refused_or_lost(error: RedisError) -> str:

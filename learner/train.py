@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ROOM_S = 2.0  # how often a learner that waits for room on the disk tries again
+TELL_FULL_S = 300.0  # how often it says so in its log
 WAIT_S = 20.0  # how long rank 0 waits for a batch before it tells the other ranks that it still waits
 
 
@@ -95,11 +96,13 @@ class _Desk:
     ) -> None:
         self.bus, self.service, self.config, self.folder, self.policy = bus, service, config, folder, policy
         book = make_book(config, state)
+        self._told_full_at = -TELL_FULL_S
         self.ledger = Ledger(folder / "ledger.jsonl")
+        self.ledger.on_full = lambda error: self._wait_for_room(folder, error)
         self.incarnation = bus.raise_incarnation(at_least=self.ledger.incarnation + 1)
         open_ledger(self.ledger, bus, config, book, state, self.incarnation)
         bus.clear_work()
-        self.sink = MetricsSink(bus, folder, from_step=book.version)
+        self.sink = self._with_room(folder, lambda: MetricsSink(bus, folder, from_step=book.version))
         self.publisher = WeightPublisher(
             bus,
             incarnation=self.incarnation,
@@ -154,11 +157,17 @@ class _Desk:
             except (OSError, RuntimeError) as error:  # torch wraps what the disk said in a RuntimeError
                 if folder is None or self.policy.world > 1 or not checkpoint.is_full(folder):
                     raise
-                waiting = f"waiting for room: the disk under {folder} is full"
-                if self.service.stopping.wait(ROOM_S):
-                    raise DataError(f"the disk under {folder} is full: {error}") from error
-                log.error("%s: %s", waiting, error)
-                self.service.doing(waiting)
+                self._wait_for_room(folder, error)
+
+    def _wait_for_room(self, folder: Path, error: Exception) -> None:
+        """Wait a little before the next try; ``DataError`` where we are asked to stop."""
+        waiting = f"waiting for room: the disk under {folder} is full"
+        self.service.doing(waiting)
+        if time.monotonic() - self._told_full_at >= TELL_FULL_S:
+            self._told_full_at = time.monotonic()
+            log.error("%s: %s", waiting, error)
+        if self.service.stopping.wait(ROOM_S):
+            raise DataError(f"the disk under {folder} is full: {error}") from error
 
     def say(self, phase: str, waiting: str) -> None:
         """Tell the desk how the run stands."""

@@ -102,7 +102,7 @@ _VERIFIER = [
 ]
 _LEARNER = (
     f"{_TAKE} +xadd +xrange +xrevrange +xread +xlen +get +set +setnx +mget +incr +incrby +exists +del +unlink "
-    "+hset +hsetnx +hgetall +hmget +zadd +zrem +zrange +zrangebyscore +zremrangebyscore +info"
+    "+hset +hsetnx +hget +hdel +hgetall +hmget +type +zadd +zrem +zrange +zrangebyscore +zremrangebyscore +info"
 )
 _DESK = [
     ("+get +exists +mget +strlen +hgetall +hmget +xlen +xrange +xread +xpending +zrange", "%R~", "*"),

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..common.diagnosis import Snapshot, age, diagnose, look
+from ..common.diagnosis import Snapshot, age, diagnose, look, whole
 from ..common.streams import Bus
 from ..common.types import Heartbeat
 
@@ -25,8 +25,8 @@ def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Renderable
 
     found = diagnose(now)
     step, steps = now.state.get("step", "0"), now.state.get("steps", "?")
-    version, stages = now.state.get("version", "-"), int(now.state.get("stages", "1"))
-    stage = f"   stage {int(now.state['stage']) + 1} of {stages}" if stages > 1 else ""
+    version, stages = now.state.get("version", "-"), whole(now.state.get("stages", "1"))
+    stage = f"   stage {whole(now.state.get('stage', '0')) + 1} of {stages}" if stages > 1 else ""
     head = Text(f"run {now.run}   step {step} of {steps}{stage}   version {version}", style="bold")
     flow = Text(
         f"prompts {now.queued['prompts']} ▶ responses {now.queued['responses']} ▶ scored {now.queued['scored']}"

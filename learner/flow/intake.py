@@ -17,15 +17,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...common.config import Config, Overflow, dump
+from ...common.config import Config, dump
+from ...common.controls import taken_up
 from ...common.errors import DecodeError, LeewayError, RunExistsError
 from ...common.ledger import Ledger
 from ...common.service import Service
-from ...common.streams import DAMAGED, Bus, ScoredEntry, decode_part
+from ...common.streams import DAMAGED, Bus, RedisError, ScoredEntry, decode_part, is_foreign
 from ...common.types import Responses, Scores, Ticket, VerdictKind
 from ...common.weights import Stamp
 from ..objective.advantage import is_trained
@@ -279,7 +280,12 @@ class Intake:
         """Consumes scored, produces prompts. Acknowledged by ``checkpointed`` (trained) or at once (refunded). Dying
         here loses nothing: the next incarnation goes back to the checkpoint and issues again what was live."""
         while not self._ended.is_set():
-            self.turn(POLL_S)
+            try:
+                self.turn(POLL_S)
+            except RedisError as error:
+                if not is_foreign(error):
+                    raise
+                self.bus.remove_foreign()
 
     def turn(self, block_s: float) -> None:
         """One turn of the pump: put back what Redis has lost, take up what an operator wants, issue, take in what is
@@ -336,6 +342,7 @@ class Intake:
         """Put live tickets back that Redis does not have any more, under the same group ids: the first hand-over
         counts, of then or of now. Have made again what no stream names any more, because an entry or a payload was
         damaged. And take in what was leased to us in an answer that never arrived."""
+        self.bus.remove_foreign()
         if self.bus.manifest_damaged:
             self.bus.manifest_damaged = False
             self.on_loss()
@@ -421,7 +428,11 @@ class Intake:
     def _take_in(self, entry: ScoredEntry, payload: tuple[bytes | None, bytes | None]) -> None:
         number, incarnation = (int(part) for part in entry.group_id.split("-"))
         if incarnation > self.incarnation:
-            raise self._superseded(incarnation)  # before anything of it is settled: it is the other's
+            if self.bus.holds(entry.group_id):
+                raise self._superseded(incarnation)  # before anything of it is settled: it is the other's
+            self.bus.dead_letter(f"{DAMAGED}scored", entry.group_id, "an entry that names a group nobody has issued")
+            self.bus.turn_away(entry)
+            return
         if incarnation != self.incarnation or number not in self.book.live:
             self.orphaned += incarnation != self.incarnation
             self.bus.settle([entry])
@@ -559,22 +570,29 @@ class Intake:
             past_bound=tokens_past(responses.spans, step, max_staleness=self.batch_bound),
         )
 
-    def _take_up_controls(self, controls: dict[str, str]) -> None:
-        if "max_staleness" in controls and int(controls["max_staleness"]) != self.asked_bound:
-            self.asked_bound = int(controls["max_staleness"])
+    def _take_up_controls(self, found: dict[bytes, bytes]) -> None:
+        controls, refused = taken_up(found, self.config)
+        for field, text, why in refused:
+            log.error("a control that cannot be taken up is removed: %s", why)
+            self.bus.refuse_control(field, text, why)
+        bound = controls.get("max_staleness", self.asked_bound)
+        if bound != self.asked_bound:
+            self.asked_bound = bound
             self.guard.reset()
             self._turn_bound(by="operator")
-        if "target_entropy" in controls and float(controls["target_entropy"]) != self.entropy_target:
-            self._record("target_entropy", self.entropy_target, float(controls["target_entropy"]))
-            self.entropy_target = float(controls["target_entropy"])
-        depth = controls.get("pipeline_depth", str(self.book.pipeline_depth))
-        if depth != str(self.book.pipeline_depth):
-            self._record("pipeline_depth", self.book.pipeline_depth, depth)
-            self.book.pipeline_depth = "auto" if depth == "auto" else int(depth)
-        if controls.get("overflow", self.book.overflow) != self.book.overflow:
-            self._record("overflow", self.book.overflow, controls["overflow"])
-            self.book.overflow = cast(Overflow, controls["overflow"])
-        paused = controls.get("paused", str(int(self._paused))) == "1"
+        target = controls.get("target_entropy", self.entropy_target)
+        if target != self.entropy_target:
+            self._record("target_entropy", self.entropy_target, target)
+            self.entropy_target = target
+        depth = controls.get("pipeline_depth", self.book.pipeline_depth)
+        if depth != self.book.pipeline_depth:
+            self._record("pipeline_depth", self.book.pipeline_depth, str(depth))
+            self.book.pipeline_depth = depth
+        overflow = controls.get("overflow", self.book.overflow)
+        if overflow != self.book.overflow:
+            self._record("overflow", self.book.overflow, overflow)
+            self.book.overflow = overflow
+        paused = bool(controls.get("paused", self._paused))
         if paused != self._paused:
             self._record("paused", self._paused, paused)
             self._paused = paused

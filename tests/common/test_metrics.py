@@ -1,7 +1,15 @@
 """The sink writes what is emitted, also where the stream starts over behind what it has read."""
 
+import errno
+import time
+from contextlib import ExitStack
+
+import pytest
 from leeway_rl.common.codec import encode_record
-from leeway_rl.common.metrics import MetricsSink, read_steps
+from leeway_rl.common.diagnosis import diagnose, look
+from leeway_rl.common.ledger import Ledger, read
+from leeway_rl.common.metrics import POLL_S, MetricsSink, read_steps
+from leeway_rl.leeway.chaos.target import fill, small_disk
 
 
 def test_a_stream_that_comes_back_empty_with_an_earlier_clock_is_read_on(make_bus, tmp_path, wait_until):
@@ -15,3 +23,75 @@ def test_a_stream_that_comes_back_empty_with_an_earlier_clock_is_read_on(make_bu
         wait_until(lambda: [each["step"] for each in read_steps(tmp_path)] == [0, 1], "the step after that")
     finally:
         sink.close()
+
+
+@pytest.mark.parametrize(
+    "record", [{"step": "one"}, {"step": 1.5}, {"step": None}, {"role": "rollout", "version": "x"}]
+)
+def test_a_record_that_is_no_measurement_is_a_dead_letter_and_the_sink_goes_on(bus, tmp_path, wait_until, record):
+    sink = MetricsSink(bus, tmp_path, from_step=0)
+    try:
+        bus.emit(record)
+        bus.emit({"step": 7, "version": 8, "reward/mean": 0.5})
+        wait_until(lambda: [each["step"] for each in read_steps(tmp_path)] == [7], "the one behind it")
+    finally:
+        sink.close()
+    assert [letter["where"] for letter in bus.dead_letters()] == ["metrics"]
+    assert (tmp_path / "workers.jsonl").read_text() == ""
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A folder with a file system of its own, which can be filled."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(small_disk(tmp_path / "small"))
+        except OSError as error:
+            pytest.skip(str(error))
+        yield tmp_path / "small"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
+def test_a_full_disk_is_told_of_once_and_every_record_is_written_when_there_is_room(bus, disk, wait_until, caplog):
+    bus.set_state(phase="training", step=0)
+    sink = MetricsSink(bus, disk, from_step=0)
+    try:
+        bus.emit({"step": 0, "version": 1, "reward/mean": 0.5})
+        wait_until(lambda: len(read_steps(disk)) == 1, "the first step")
+        ballast = fill(disk)
+        bus.emit({"role": "rollout", "version": 1, "weights/load_s": 0.1, "long": "x" * 5000})
+        for step in range(1, 40):
+            bus.emit({"step": step, "version": step + 1, "reward/mean": 0.5, "long": "x" * 5000})
+        wait_until(lambda: bus.state()["unwritten"] != "", "status is told")
+        (alarm,) = diagnose(look(bus)).alarms
+        assert "cannot be written" in alarm
+        assert "No space left on device" in alarm
+        time.sleep(2.5 * POLL_S)
+        ballast.unlink()
+        wait_until(lambda: len(read_steps(disk)) == 40, "all of them")
+        wait_until(lambda: bus.state()["unwritten"] == "", "status is told again")
+    finally:
+        sink.close()
+    assert [each["step"] for each in read_steps(disk)] == list(range(40)), "whole lines, each once, in order"
+    assert len((disk / "workers.jsonl").read_text().splitlines()) == 1
+    told = [record.getMessage() for record in caplog.records if "cannot be written" in record.getMessage()]
+    assert len(told) == 1
+
+
+def test_a_ledger_on_a_full_disk_waits_and_has_no_torn_line(disk):
+    ledger, tries = Ledger(disk / "ledger.jsonl"), []
+    ledger.write("started", incarnation=1)
+    ballast = fill(disk)
+
+    def wait(error):
+        assert error.errno == errno.ENOSPC
+        tries.append([line["event"] for line in read(disk / "ledger.jsonl")])
+        if len(tries) == 3:
+            ballast.unlink()
+
+    ledger.on_full = wait
+    ledger.write("issued", prompt="x" * 5000)
+    ledger.write("end")
+    ledger.close()
+    assert tries == [["started"]] * 3
+    assert [line["event"] for line in read(disk / "ledger.jsonl")] == ["started", "issued", "end"]

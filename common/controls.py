@@ -1,0 +1,89 @@
+"""Live controls: what an operator may turn while a run goes on, and how it is read, at the desk and by the learner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+from .config import Config, Overflow, refuse_below_lag, refuse_shallow
+from .errors import ConfigError
+
+
+def _number(kind: type[int] | type[float]) -> Callable[[str], int | float]:
+    def read(text: str) -> int | float:
+        number = kind(text)
+        if not 0 <= number < float("inf"):
+            raise ValueError
+        return number
+
+    return read
+
+
+def _policy(text: str) -> str:
+    if text not in get_args(Overflow):
+        raise ValueError
+    return text
+
+
+def _depth(text: str) -> int | str:
+    if text != "auto" and int(text) < 1:
+        raise ValueError
+    return text if text == "auto" else int(text)
+
+
+def _switch(text: str) -> int:
+    if text not in ("0", "1"):
+        raise ValueError
+    return int(text)
+
+
+CONTROLS: dict[str, tuple[Callable[[str], int | float | str], str]] = {
+    "max_staleness": (_number(int), "a whole number of versions, 0 or more"),
+    "overflow": (_policy, f"one of {', '.join(get_args(Overflow))}"),
+    "pipeline_depth": (_depth, "auto, or how many groups may be live, at least 1"),
+    "target_entropy": (_number(float), "nats a token, 0 or more"),
+    "paused": (_switch, "0 or 1"),
+}
+"""By its key in Redis: how its text is read, and what would be right. On the command line ``_`` is ``-``."""
+
+
+def read_control(key: str, text: str) -> Any:
+    """The value of control ``key`` in ``text``. ``ConfigError`` where there is no such control or no such value."""
+    name = key.replace("_", "-")
+    if key not in CONTROLS:
+        known = ", ".join(known.replace("_", "-") for known in CONTROLS)
+        raise ConfigError(f"no live control {name[:64]!r}; there are {known}")
+    read, right = CONTROLS[key]
+    try:
+        return read(text)
+    except ValueError:
+        raise ConfigError(f"{name} = {text[:64]!r}: {right}") from None
+
+
+def refuse_forbidden(key: str, value: Any, config: Config) -> None:
+    """``ConfigError`` where the run's configuration forbids this value of a control."""
+    if key == "max_staleness":
+        if value != 0 and config.flow.strictly_on_policy:
+            raise ConfigError(f"max-staleness = {value}: the run was started with flow.strictly_on_policy = true")
+        refuse_below_lag(value, config.flow)
+    if key == "pipeline_depth":
+        for view in config.views():
+            refuse_shallow(view.train.groups_per_step, value)
+
+
+def taken_up(found: dict[bytes, bytes], config: Config) -> tuple[dict[str, Any], list[tuple[bytes, bytes, str]]]:
+    """The values of what lies in the hash of controls, by key, and what of it cannot be taken up: field, value, why.
+    Whoever may write there may write anything."""
+    values: dict[str, Any] = {}
+    refused = []
+    for field, text in found.items():
+        try:
+            key = field.decode()
+            values[key] = read_control(key, text.decode())
+            refuse_forbidden(key, values[key], config)
+        except UnicodeDecodeError:
+            refused.append((field, text, f"{field[:64]!r} = {text[:64]!r} is not text"))
+        except ConfigError as error:
+            values.pop(key, None)
+            refused.append((field, text, str(error)))
+    return values, refused
