@@ -200,6 +200,9 @@ class DigestEngine:
             seconds=0.0,
         )
 
+    def abort(self, group_id: str) -> None:
+        """There is nothing to stop: a group takes no time."""
+
     def close(self) -> None:
         """Nothing to give back."""
 

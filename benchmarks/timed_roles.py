@@ -26,6 +26,7 @@ from leeway_rl.common.streams import Bus
 from leeway_rl.common.types import Responses, Ticket, Verdict, VerdictKind
 from leeway_rl.leeway.plan import lognormal
 from leeway_rl.leeway.simulate import Setting
+from leeway_rl.rollout.engine import Aborted
 from whole_runs import Work, whole_run
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class TimedEngine:
     def __init__(self, times: Times, concurrency: int, worker: str) -> None:
         self.concurrency, self.version = concurrency, -1
         self._lengths_GS, self._tokens_per_s, self._worker = times.lengths_GS(), times.tokens_per_s, worker
+        self._aborts: dict[str, threading.Event] = {}
         self._loads: deque[tuple[float, int]] = deque(maxlen=LOADS)
         """(when, version) of the last loads."""
 
@@ -108,7 +110,9 @@ class TimedEngine:
         """Sleep until the longest response has ended. Every token is the ticket's number, for ``TimedPool``."""
         began, version = time.monotonic(), self.version
         lengths_S = self._lengths_GS[ticket.ticket % len(self._lengths_GS)]
-        time.sleep(float(lengths_S.max()) / self._tokens_per_s)
+        aborted = self._aborts[ticket.group_id] = threading.Event()
+        if aborted.wait(float(lengths_S.max()) / self._tokens_per_s):
+            raise Aborted
         changes = [(0, version)]
         changes += [(int((at - began) * self._tokens_per_s), new) for at, new in list(self._loads) if new > version]
         total = int(lengths_S.sum())
@@ -122,6 +126,11 @@ class TimedEngine:
             worker=self._worker,
             seconds=time.monotonic() - began,
         )
+
+    def abort(self, group_id: str) -> None:
+        """Sleep no longer for this group."""
+        if group_id in self._aborts:
+            self._aborts[group_id].set()
 
     def close(self) -> None:
         """Nothing to give back."""

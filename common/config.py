@@ -298,9 +298,14 @@ class Broker(_Section):
     max_attempts: int = Field(default=3, ge=1)
     """Deliveries of a group, and times it is lost or damaged on its way, before it is a dead letter and its ticket is
     refunded as ``poison``."""
+    generation_s: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """Seconds that a worker may take for generating a group it has taken, waiting on the stream not counted. Then the
+    same ticket is issued again, and the worker stops generating it. ``auto``: 600, and half a second for each token of
+    the longest response (32768 tokens: 4.7 hours). At least ``lease_s``."""
     drain_s: float = Field(default=60.0, gt=0)
     """Seconds a role that is asked to stop (SIGTERM) has for what is under way: a worker's groups, the learner's step
-    and checkpoint. Then it leaves: leases are given back, the learner's step is made again after a resume."""
+    and checkpoint. Then it leaves: leases are given back, the learner's step is made again after a resume. Also how
+    long an engine may take to stop generating a group that nobody wants any more, until its worker ends itself."""
     stall_s: float = Field(default=1800.0, gt=0)
     """Seconds without a step, a finished group or a change in any stream until the stall alarm is raised."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
@@ -553,6 +558,12 @@ def _validated(values: dict[str, Any], layers: list[Layer]) -> Config:
 def _refuse_impossible(config: Config) -> None:
     if config.weights.transport == "file" and config.weights.folder is None:
         raise ConfigError("weights.transport = 'file' needs weights.folder, a folder every node sees")
+    broker = config.broker
+    if broker.generation_s != "auto" and broker.generation_s < broker.lease_s:
+        raise ConfigError(
+            f"broker.generation_s = {broker.generation_s:g} is below broker.lease_s = {broker.lease_s:g}: groups would "
+            f"be issued again before a silent worker counts as gone; 'auto' or at least {broker.lease_s:g} is right"
+        )
     if config.rollout.engine == "torch" and config.rollout.tensor_parallel != 1:
         raise ConfigError("rollout.tensor_parallel needs rollout.engine = 'vllm'; the torch engine uses one device")
     starts = config.stage_starts

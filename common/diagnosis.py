@@ -121,6 +121,11 @@ def alarms(now: Snapshot) -> list[str]:
             f"the last {poisoned} groups were all refunded as poison ({now.state.get('poison', '')}); leeway "
             "dead-letters list names each"
         )
+    if now.at - number(now.state.get("overdue_at", "0")) < 60 * RECENT_MINUTES:
+        found.append(
+            f"{now.state.get('overdue_last', '')} and was issued again, or given up; {now.state.get('overdue', '?')} "
+            "times in this run: look at that worker's log"
+        )
     if now.state.get("unwritten"):
         found.append(now.state["unwritten"])
     groups, reward = now.alike
@@ -230,6 +235,11 @@ def age(seconds: float) -> str:
 def whole(text: str) -> int:
     """The whole number in ``text``, which anybody may have written; 0 where there is none."""
     return int(text) if re.fullmatch(r"\d{1,18}", text, re.ASCII) else 0
+
+
+def number(text: str) -> float:
+    """The number in ``text``, which anybody may have written; 0 where there is none."""
+    return float(text) if re.fullmatch(r"\d{1,18}(\.\d{1,18})?", text, re.ASCII) else 0.0
 
 
 def timeless(sentence: str) -> str:

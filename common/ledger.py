@@ -9,6 +9,7 @@ Events, with what they carry beside that::
     rolled_back  to_line                                  everything after that line is undone: a resume
     stage      stage, version, prompts, dropped           tickets of a later stage begin to be issued
     issued     ticket, incarnation, version, stage, prompt, reissued, retry_of? (a poisoned group, TICKET-INCARNATION)
+    overdue    ticket, version, worker, seconds           its worker held it for too long: the same ticket again
     refunded   ticket, version, reason, head_staleness?
     batch      step, tickets, max_staleness, overflow      a step takes these groups, checked against this bound
     trained    ticket, step, spans, verdicts, lengths, head_staleness, past_bound (tokens older than the bound)

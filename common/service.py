@@ -7,11 +7,14 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from .errors import RoleDiedError
+from .leases import Unwanted, unwanted
 from .logs import about
 from .streams import Bus, Job, RedisError
 from .types import Heartbeat
@@ -46,6 +49,10 @@ class Service:
         self._ttl_s = BEATS_TO_LIVE * heartbeat_s
         self._lock = threading.Lock()
         self._held: dict[str, Job] = {}
+        self._revoked: dict[str, tuple[Unwanted, float]] = {}
+        """Of what is held, what nobody wants any more: why, and when we heard of it (monotonic)."""
+        self.abort: Callable[[Job], object] | None = None
+        """Stops the work on a group that nobody wants any more. Called at every heartbeat for as long as it is held."""
         self._done = self._tokens = self._working = 0
         self._busy_s = 0.0
         self._busy_since = 0.0
@@ -96,11 +103,14 @@ class Service:
             log.warning("asked again: leaving at once")
         else:
             log.warning("not done within broker.drain_s = %.0f s: leaving", self._drain_s)
+        self._leave_at_once(128 + signum)
+
+    def _leave_at_once(self, code: int) -> None:
         # In a thread of its own: a Redis that does not answer must not keep us.
         goodbye = threading.Thread(target=self._give_back, daemon=True)
         goodbye.start()
         goodbye.join(GOODBYE_S)
-        os._exit(128 + signum)
+        os._exit(code)
 
     def _give_back(self) -> None:
         self._ended.set()  # no heartbeat may renew what is given back
@@ -129,6 +139,45 @@ class Service:
         finally:
             with self._lock:
                 self._held.pop(job.entry_id, None)
+                self._revoked.pop(job.entry_id, None)
+
+    def revoked(self, job: Job) -> Unwanted | None:
+        """Why nobody wants ``job``, which is held, any more; None while somebody does, as far as is known."""
+        with self._lock:
+            return self._revoked[job.entry_id][0] if job.entry_id in self._revoked else None
+
+    def held_before(self, job: Job) -> bool:
+        """Whether another thread of ours still works on the same group, which was issued again since."""
+        with self._lock:
+            for entry_id, other in self._held.items():
+                if entry_id == job.entry_id:
+                    break
+                if other.group_id == job.group_id:
+                    return True
+        return False
+
+    def _revoke(self, held: list[Job]) -> None:
+        """Stop the work on what nobody wants any more. An engine that cannot be stopped would keep its place for ever,
+        and what it computes is nobody's: then this process ends, and whoever supervises it starts another."""
+        found, now = unwanted(self.bus, held), time.monotonic()
+        for job in held:
+            why = found.get(job.entry_id)
+            with self._lock:
+                if why is None or job.entry_id not in self._held:
+                    continue
+                _, since = self._revoked.setdefault(job.entry_id, (why, now))
+            if self.abort is not None:
+                self.abort(job)
+            elif why is not Unwanted.ISSUED_AGAIN:
+                continue  # it ends by itself, and its result will count for nothing
+            if now - since > self._drain_s:
+                print(
+                    f"leeway {self.role}: group {job.group_id} was {why} {now - since:.0f} s ago and the work on it "
+                    "cannot be stopped: this worker hangs and ends itself",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                self._leave_at_once(RoleDiedError.exit_code)
 
     @contextmanager
     def working(self, activity: str) -> Iterator[None]:
@@ -176,6 +225,7 @@ class Service:
         with self._lock:
             held = list(self._held.values())
         self.bus.renew(held)
+        self._revoke(held)
         self._server_ahead_s = self.bus.beat(self.heartbeat(), self._ttl_s) - time.monotonic()
 
     def now(self) -> float:

@@ -224,12 +224,12 @@ class Bus:
             )
         except ValueError:  # its text, and its trace, may hold a piece of the password
             raise BrokerError(f"--redis-url {public(url)!r}: {_URL_ADVICE}") from None
+        self._scripts: dict[str, Any] = {}
         self._issue = self._redis.register_script(_ISSUE)
         self._hand_over = self._redis.register_script(_HAND_OVER)
         self._give_up = self._redis.register_script(_GIVE_UP)
         self._renew = self._redis.register_script(_RENEW)
         self._return = self._redis.register_script(_RETURN)
-        self._unset = self._redis.register_script(_UNSET)
         self._alike = self._redis.register_script(_ALIKE)
 
     def _check_reachable(self, connect_s: float, until: float) -> None:
@@ -270,6 +270,12 @@ class Bus:
         self._redis.close()
 
     # --- the run ------------------------------------------------------------------------------------------------------
+
+    def script(self, text: str) -> Any:
+        """A Lua script, to be called with ``keys`` and ``args``."""
+        if text not in self._scripts:
+            self._scripts[text] = self._redis.register_script(text)
+        return self._scripts[text]
 
     def store_config(self, text: str) -> None:
         """Keep the run's resolved configuration where every role finds it."""
@@ -829,7 +835,7 @@ class Bus:
 
     def refuse_control(self, name: bytes, value: bytes, reason: str) -> None:
         """Remove a control that cannot be taken up, unless it has been turned since, and keep a record of it."""
-        self._unset(keys=[self.keys.controls], args=[name, value])
+        self.script(_UNSET)(keys=[self.keys.controls], args=[name, value])
         self.dead_letter("controls", "", reason)
 
     def emit(self, record: dict[str, Any]) -> None:

@@ -189,6 +189,9 @@ class _Desk:
             waiting=waiting,
             poisoned=self.intake.poisoned_in_a_row,
             poison=self.intake.poison,
+            overdue=self.intake.overdue,
+            overdue_last=self.intake.overdue_last[0],
+            overdue_at=self.intake.overdue_last[1],
             at=self.service.now(),
         )
 
@@ -218,6 +221,7 @@ class _Desk:
                 "flow/pipeline_depth": self.intake.book.depth,
                 "flow/live": live,
                 "flow/nonfinite": self.intake.nonfinite,
+                "flow/overdue": self.intake.overdue,
                 "flow/ready": ready,
                 "weights/payload_bytes": self.published_bytes,
                 "weights/full_bytes": self.full_bytes,

@@ -87,6 +87,7 @@ def _worker(role: str) -> list[tuple[str, ...]]:
 _ROLLOUT = [
     (_TAKE, "~", "prompts"),
     ("+exists +mget", "%R~", "group:*:ticket"),
+    ("+exists", "%R~", "group:*:responses"),
     ("+setnx", "%W~", "group:*:responses"),
     ("+xadd", "%W~", "responses"),
     ("+xrange +xread +get", "%R~", "weights", "weights:*"),
@@ -96,6 +97,7 @@ _ROLLOUT = [
 _VERIFIER = [
     (_TAKE, "~", "responses"),
     ("+exists +mget", "%R~", "group:*:ticket", "group:*:responses"),
+    ("+exists", "%R~", "group:*:scores"),
     ("+setnx", "%W~", "group:*:scores"),
     ("+xadd", "%W~", "scored"),
     ("+hincrby +hset +hget +expire", "~", "verdicts:*", "alike"),

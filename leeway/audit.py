@@ -150,6 +150,9 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
             return _issued(account, line)
         case "refunded":
             return _refunded(account, line)
+        case "overdue":
+            late = line["ticket"] in account.live and line["version"] == account.version
+            return None if late else f"ticket {line['ticket']} is late but not live"
         case "batch":
             return _batch(account, line)
         case "trained":

@@ -11,10 +11,15 @@ if TYPE_CHECKING:
     from ..common.types import Responses, Ticket
 
 
+class Aborted(Exception):
+    """``generate`` was stopped by ``abort``: there are no responses."""
+
+
 class Engine(Protocol):
     """A sampler that holds one version of the weights at a time.
 
-    ``generate`` blocks and is called from up to ``concurrency`` threads; ``load`` is called from one other thread.
+    ``generate`` blocks and is called from up to ``concurrency`` threads; ``load`` is called from one other thread, and
+    ``abort`` from any.
     """
 
     concurrency: int
@@ -32,7 +37,11 @@ class Engine(Protocol):
     def generate(self, ticket: Ticket) -> Responses:
         """Sample the ticket's G responses at its temperature and top_p (top_k off), ended by an end token or by
         ``max_new_tokens``. Log-probabilities are of what was sampled from: of logits/τ where top_p is 1. The spans
-        name the version of every token."""
+        name the version of every token. Raises ``Aborted`` where ``abort`` ended it."""
+
+    def abort(self, group_id: str) -> None:
+        """Have the ``generate`` of this group under way, if there is one, end with ``Aborted``. Returns at once. An
+        engine that does not answer any more must not let ``generate`` return: its worker then knows that it hangs."""
 
     def close(self) -> None:
         """Give back processes and memory. Safe to call twice."""

@@ -27,6 +27,7 @@ from transformers import (
 
 from ..common.errors import DataError, WeightsError
 from ..common.types import Responses, Ticket
+from .engine import Aborted
 
 
 def end_tokens(model_path: str | Path) -> frozenset[int]:
@@ -179,9 +180,11 @@ class TorchEngine:
         ).eval()
         self._one_group = threading.Lock()
         self._change = threading.Condition()
-        """Guards the two below; notified when the waiting weights have been taken."""
+        """Guards the three below; notified when the waiting weights have been taken."""
         self._waiting: _Weights | None = None
-        self._under_way = False
+        self._under_way: str | None = None
+        self._aborted = False
+        """Whether the group under way is to be stopped before its next token."""
 
     def load(self, version: int, tensors: Mapping[str, torch.Tensor]) -> float:
         """Take new weights, all or none, before the next token; returns the seconds in which none could be sampled.
@@ -193,7 +196,7 @@ class TorchEngine:
         with self._change:
             assert self._waiting is None, "load is called from one thread"
             self._waiting = weights
-            if not self._under_way:
+            if self._under_way is None:
                 self._take()
             self._change.wait_for(lambda: self._waiting is None)
         return weights.seconds
@@ -203,7 +206,7 @@ class TorchEngine:
         with self._one_group:
             with self._change:
                 assert self.version >= 0, "generate before the first load"
-                self._under_way = True
+                self._under_way, self._aborted = ticket.group_id, False
             start, changes = time.perf_counter(), [(0, self.version)]
             try:
                 sampled = sample_group(
@@ -211,14 +214,21 @@ class TorchEngine:
                 )
             finally:
                 with self._change:
-                    self._under_way = False
+                    self._under_way = None
                     self._take()
             seconds = time.perf_counter() - start
         return as_responses(ticket, sampled, changes, worker=self._worker, seconds=seconds)
 
+    def abort(self, group_id: str) -> None:
+        """Stop the group before its next token, if it is the one under way."""
+        with self._change:
+            self._aborted |= self._under_way == group_id
+
     def _changed(self, token: int, changes: list[tuple[int, int]]) -> bool:
         """Take weights that wait, before token ``token`` of the group under way, and write down that they change."""
         with self._change:
+            if self._aborted:
+                raise Aborted
             if self._waiting is None or self._waiting.version < self.version:
                 return False
             self._take()

@@ -25,6 +25,7 @@ import numpy as np
 
 from ..common.errors import DataError, LeewayError, RoleDiedError, WeightsError
 from ..common.types import Responses
+from .engine import Aborted
 
 if TYPE_CHECKING:
     import torch
@@ -96,6 +97,7 @@ class VllmEngine:
         self._worker = worker
         self._max_model_len = max_model_len
         self._numbers = itertools.count()
+        self._under_way: dict[str, concurrent.futures.Future[list[CompletionOutput]]] = {}
         self._broken: str | None = None
         self._closed = False
         self._loop = asyncio.new_event_loop()
@@ -149,9 +151,15 @@ class VllmEngine:
                 f"ones exceed max_model_len = {self._max_model_len}"
             )
         started = time.monotonic()
-        outputs = self._run(self._sample(ticket))
+        outputs = self._run(self._sample(ticket), ticket.group_id)
         seconds = time.monotonic() - started
         return _responses(ticket, outputs, worker=self._worker, seconds=seconds)
+
+    def abort(self, group_id: str) -> None:
+        """Take the group's requests back, if it is under way."""
+        sampling = self._under_way.get(group_id)
+        if sampling is not None:
+            sampling.cancel()  # vLLM's generate() takes its requests back when it is cancelled
 
     def close(self) -> None:
         """End vLLM's processes and the loop. Waiting ``generate`` calls raise. Safe to call twice."""
@@ -166,15 +174,30 @@ class VllmEngine:
             self._llm = None
         self._stop_loop()
 
-    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Do ``work`` on the loop and wait for it; the engine's death and its closing become errors of ours."""
+    def _run(self, work: Coroutine[Any, Any, Result], group_id: str | None = None) -> Result:
+        """Do ``work`` on the loop and wait for it; the engine's death and its closing become errors of ours, and so
+        does the end that ``abort`` makes to the sampling of ``group_id``."""
         if self._closed or self._broken:
             work.close()
             raise RoleDiedError(f"the vLLM engine of {self._worker} is {self._broken or 'closed'}")
+        doing: Any = asyncio.run_coroutine_threadsafe(work, self._loop)
+        if group_id is not None:
+            self._under_way[group_id] = doing
         try:
-            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+            return doing.result()  # type: ignore[no-any-return]
         except concurrent.futures.CancelledError:
-            raise RoleDiedError(f"the vLLM engine of {self._worker} is {self._broken or 'closed'}") from None
+            if self._closed or self._broken or group_id is None:
+                raise RoleDiedError(f"the vLLM engine of {self._worker} is {self._broken or 'closed'}") from None
+        finally:
+            if group_id is not None:
+                self._under_way.pop(group_id, None)
+        self._run(self._answer())  # a core that hangs does not, and then neither do we
+        raise Aborted
+
+    async def _answer(self) -> None:
+        """Ask vLLM's core process something; it answers between two of its steps."""
+        assert self._llm is not None
+        await self._llm.is_sleeping()
 
     def _stop_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -15,14 +15,16 @@ import logging
 import threading
 import time
 
+from ..common.clocks import generation_limit_s
 from ..common.config import Config
 from ..common.errors import DecodeError, RoleDiedError, WeightsError
+from ..common.leases import Unwanted
 from ..common.service import Service
 from ..common.streams import Bus, HandOver, Job, WorkStream
 from ..common.tensors import tensors_of
 from ..common.types import Ticket
 from ..common.weights import WeightReader
-from .engine import Engine
+from .engine import Aborted, Engine
 from .turnaround import Slot, Turnaround
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ class RolloutWorker:
 
     def run(self) -> None:
         """Work until asked to stop, until the run is finished, or until a loop cannot go on (raised here)."""
+        self.service.abort = lambda job: self.engine.abort(job.group_id)
         loops = [threading.Thread(target=self._guarded, args=(self._weights_loop,), name="weights")]
         loops += [
             threading.Thread(target=self._guarded, args=(self._group_loop,), name=f"group-{i}")
@@ -119,6 +122,9 @@ class RolloutWorker:
                         done = self._generate(job, slot)
                     if not done:
                         self.bus.give_back([job])
+                except Aborted:
+                    log.warning("group %s: nobody wants it any more; stopped", job.group_id)
+                    self.bus.drop(job)
                 except DecodeError as error:
                     self.bus.damaged(job, str(error))
                 except RoleDiedError:
@@ -133,7 +139,7 @@ class RolloutWorker:
         if ticket is None:
             self.bus.drop(job)
             return True
-        if not self._wait_for_version(ticket, slot):
+        if not self._wait_for_version(ticket, job, slot):
             return False
         slot.begins()
         with self.service.working("generating"):
@@ -152,13 +158,20 @@ class RolloutWorker:
         with self._loaded:
             return self._stamp[1] >= 0
 
-    def _wait_for_version(self, ticket: Ticket, slot: Slot) -> bool:
-        """Whether the engine holds what the ticket asks for; False if the worker is to stop first."""
+    def _wait_for_version(self, ticket: Ticket, job: Job, slot: Slot) -> bool:
+        """Whether the engine holds what the ticket asks for; False if the worker is to stop first. Raises ``Aborted``
+        where nobody wants the group any more, and ``RoleDiedError`` where that is because we have waited too long."""
+        until = time.monotonic() + generation_limit_s(self.config, ticket) / 2
         with self._loaded:
-            while self._stamp < (ticket.incarnation, ticket.min_version):
-                slot.waits()
+            while self._stamp < (ticket.incarnation, ticket.min_version) or self.service.held_before(job):
                 self.service.doing(self._waiting_for(f"version {ticket.min_version}"))
                 if self.service.stopping.is_set():
                     return False
+                why = self.service.revoked(job)
+                if why is Unwanted.ISSUED_AGAIN and time.monotonic() > until:  # not because Redis came back empty
+                    lacking = self._unreadable or "it did not come"
+                    raise RoleDiedError(f"version {ticket.min_version} of the weights could not be had: {lacking}")
+                if why is not None:
+                    raise Aborted
                 self._loaded.wait(POLL_S)
         return True

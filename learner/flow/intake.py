@@ -21,9 +21,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...common.clocks import GroupClocks, Late
 from ...common.config import Config, dump
 from ...common.controls import taken_up
+from ...common.diagnosis import age
 from ...common.errors import DecodeError, LeewayError, RunExistsError
+from ...common.leases import announce_again, leases
 from ...common.ledger import Ledger
 from ...common.service import Service
 from ...common.streams import DAMAGED, Bus, RedisError, ScoredEntry, decode_part, is_foreign
@@ -43,6 +46,8 @@ log = logging.getLogger(__name__)
 POLL_S = 0.5
 LEAST_LOGPROB = -1000.0
 """Nats. No token of a lower one is ever drawn; engines write such numbers where they know none (vLLM: -9999)."""
+TELL_S = 60.0
+"""A group that one worker has held for longer is told of with that worker."""
 MEND_S = 2.0
 """How often the live tickets are compared with what Redis holds."""
 
@@ -88,6 +93,11 @@ class Intake:
         """Groups of an older incarnation that arrived and were turned away."""
         self.nonfinite = 0
         """Groups turned away for a log-probability that no sampler gives. They are made again: nothing is selected."""
+        self.overdue = 0
+        """Times a group did not come back from its worker within its clock."""
+        self.overdue_last = ("", 0.0)
+        """The last of them in words, and when it was found out, by the server's clock."""
+        self.clocks = GroupClocks(config)
         self.tokens_in = 0
         """Response tokens of every group that arrived, refunded ones included."""
         self._lock = threading.Condition()
@@ -165,8 +175,13 @@ class Intake:
         """One sentence on what the next batch lacks."""
         with self._lock:
             lacking, oldest = self.book.waiting_for()
-            first = f", ticket {oldest} the oldest" if oldest is not None else ""
+            first = f", ticket {oldest} the oldest{self._held_by(oldest)}" if oldest is not None else ""
             return f"waiting for {lacking} of {self.book.groups_per_step} groups{first}"
+
+    def _held_by(self, number: int) -> str:
+        """Who has held a ticket's group for long, in words."""
+        late = self.clocks.held(self._tickets[number].group_id)
+        return f", for {age(late.held_s)} with {late.lease.worker}" if late is not None and late.held_s > TELL_S else ""
 
     def trained(self, groups: list[ScoredGroup], checksum: str, *, ess: float = 1.0) -> dict[str, float]:
         """Close the books on a training step whose new version (sha256 ``checksum``) is published; ``ess`` is its
@@ -354,6 +369,8 @@ class Intake:
                 log.warning("%d live tickets were gone from Redis and are there again", len(gone))
             for group_id in unnamed:
                 self._make_again(waiting[group_id])
+            for late in self.clocks.look(*leases(self.bus), waiting.get):
+                self._issue_overdue(waiting[late.lease.group_id], late)
             self.bus.begin_future_leases()
             settling = [*self._entries.values(), *self._settled]
             known = {entry.entry_id for entry in settling if entry.entry_id is not None}
@@ -378,6 +395,22 @@ class Intake:
         log.warning("ticket %d was lost or damaged on its way: made again", number, extra={"ticket": ticket.group_id})
         self.bus.withdraw([ticket.group_id])
         self.bus.issue(ticket)
+
+    def _issue_overdue(self, ticket: Ticket, late: Late) -> None:
+        """The same ticket again, for another worker: a refund for its age would favour short responses, and at a bound
+        of 0 another ticket would be trained in its place. Whichever result comes first counts."""
+        number, worker, held_s = ticket.ticket, late.lease.worker, round(late.held_s, 1)
+        if number not in self.book.live or not announce_again(self.bus, late.lease):
+            return  # it was given up just now, or handed over
+        self._made_again[number] += 1
+        self.overdue += 1
+        self.overdue_last = f"ticket {number} did not come back from {worker} within {held_s:.0f} s", self.service.now()
+        self.ledger.write("overdue", ticket=number, version=self.book.version, worker=worker, seconds=held_s)
+        log.error("%s: it is issued again", self.overdue_last[0], extra={"ticket": ticket.group_id})
+        if self._made_again[number] >= self.config.broker.max_attempts:
+            reason = f"did not come back within its time: {self._made_again[number]} times overdue, lost or damaged"
+            self.bus.dead_letter("scored", ticket.group_id, reason)
+            self._poison(number, reason)
 
     def _pace(self) -> None:
         """Let the depth follow what has been measured."""

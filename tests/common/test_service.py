@@ -1,4 +1,5 @@
-"""A role that is asked to stop drains; asked twice, or too slow, it leaves at once and gives its leases back."""
+"""A role that is asked to stop drains; asked twice, or too slow, it leaves at once and gives its leases back. What
+nobody wants any more is stopped; a worker that cannot stop it ends itself."""
 
 import signal
 import subprocess
@@ -6,6 +7,8 @@ import sys
 import time
 
 import pytest
+from leeway_rl.common.errors import RoleDiedError
+from leeway_rl.common.leases import announce_again, leases
 from leeway_rl.common.streams import WorkStream
 
 from tests.samples import a_ticket
@@ -19,9 +22,11 @@ bus = Bus(sys.argv[1], sys.argv[2], worker="w")
 with Service(bus, "rollout", lease_s=60, heartbeat_s=1, drain_s=float(sys.argv[3])) as service:
     service.stop_on_signals()
     (job,) = bus.take(WorkStream.PROMPTS, count=1, block_s=5, lease_s=60)
+    if sys.argv[4] != "deaf":
+        service.abort = lambda job: print("abort", job.group_id, flush=True)
     with service.holding(job):
         print("busy", flush=True)
-        if sys.argv[4] == "kernel":
+        if sys.argv[4] in ("kernel", "deaf"):
             hashlib.pbkdf2_hmac("sha256", b"x", b"y", 10**9)  # one call into C, minutes long
         service.stopping.wait()
     bus.drop(job)
@@ -79,3 +84,31 @@ def test_the_drain_ends_when_it_says(start, make_bus):
     assert process.wait(10) == 128 + signal.SIGTERM
     assert 1.0 <= time.monotonic() - asked < 3.5
     assert is_free_again(make_bus)
+
+
+def test_a_worker_whose_work_cannot_be_stopped_says_so_and_ends_itself(start, bus, make_bus):
+    process = start(1.0, "kernel")
+    (lease,) = leases(bus)[1]
+    assert announce_again(bus, lease)
+    assert process.stdout.readline() == "abort 7-1\n"
+    assert process.wait(20) == RoleDiedError.exit_code
+    last = process.stderr.read().strip().splitlines()[-1]
+    assert last.startswith("leeway rollout: group 7-1 was issued again ")
+    assert last.endswith("the work on it cannot be stopped: this worker hangs and ends itself")
+    assert is_free_again(make_bus)
+
+
+def test_a_refund_reaches_the_worker_that_generates_the_group(start, bus):
+    process = start(60, "loop")
+    bus.withdraw(["7-1"])
+    assert process.stdout.readline() == "abort 7-1\n"
+
+
+def test_without_a_way_to_stop_it_a_refund_ends_nobody_and_a_group_issued_again_does(start, bus):
+    process = start(1.0, "deaf")
+    kept = bus._redis.getdel(bus.keys.group("7-1", "ticket"))
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(4)
+    bus._redis.set(bus.keys.group("7-1", "ticket"), kept)
+    announce_again(bus, leases(bus)[1][0])
+    assert process.wait(20) == RoleDiedError.exit_code

@@ -3,6 +3,7 @@
 import pytest
 import redis
 from leeway_rl.common.errors import BrokerError, ConfigError, DataError
+from leeway_rl.common.leases import Unwanted, announce_again, leases, unwanted
 from leeway_rl.common.streams import Bus, HandOver, WorkStream
 from leeway_rl.common.types import Heartbeat, Manifest, TensorInfo
 from leeway_rl.leeway import letters, status
@@ -50,6 +51,10 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
     learner.restore_run("", 1, {"max_staleness": "2", "paused": "0"})
     assert learner.controls() == {"max_staleness": "1", "paused": "0"}
     assert not learner.asked(1).lost
+    learner._redis.hset(learner.keys.controls, "paused", "no")
+    learner.refuse_control(b"paused", b"no", "neither 0 nor 1")
+    learner.remove_foreign()
+    assert learner.controls() == {"max_staleness": "1"}
     learner.clear_work()
     assert learner.newest_metric() == "0"
     learner.publish_manifest(a_manifest())
@@ -71,12 +76,16 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
     learner.forget_unreadable()
     first, second, third, last = rollout.take(WorkStream.PROMPTS, count=4, block_s=1, lease_s=60)
     assert rollout.renew([first, second]) == {first.entry_id, second.entry_id}
+    assert announce_again(learner, leases(learner)[1][0])
+    assert unwanted(rollout, [first, second]) == {first.entry_id: Unwanted.ISSUED_AGAIN}
+    (first,) = rollout.take(WorkStream.PROMPTS, count=1, block_s=1, lease_s=60)
     for job in (first, second):
         answer = some_responses(rollout.ticket(job.group_id))
         assert rollout.hand_over_responses(job, answer) is HandOver.HANDED
     rollout.give_up(third, "no luck")
     rollout.drop(last)
     graded, given_up = verifier.take(WorkStream.RESPONSES, count=2, block_s=1, lease_s=60)
+    assert unwanted(verifier, [graded, given_up]) == {}
     ticket, _ = verifier.responses(graded.group_id)
     scores = some_scores(ticket)
     verifier.tally(scores.verdicts)
@@ -136,7 +145,7 @@ FORBIDDEN = {
         lambda bus: bus.set_control("paused", "1"),
         lambda bus: bus.beat(a_beat("rollout"), 60.0),
     ],
-    "learner": [lambda bus: bus._redis.hget(bus.keys.controls, "x"), lambda bus: bus.clean()],
+    "learner": [lambda bus: bus._redis.expire(bus.keys.controls, 1), lambda bus: bus.clean()],
     "desk": [
         lambda bus: bus.publish_manifest(a_manifest(9)),
         lambda bus: bus.issue(a_ticket(99)),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from leeway_rl.common.errors import DataError, WeightsError
 from leeway_rl.common.types import Responses, Ticket
+from leeway_rl.rollout.engine import Aborted
 from leeway_rl.rollout.torch_engine import TorchEngine, end_tokens, nucleus, sample_group
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
@@ -283,3 +284,22 @@ def test_the_nucleus_is_the_fewest_likeliest_tokens_that_have_the_share():
     torch.testing.assert_close(cut.exp(), torch.tensor([[0.0, 4 / 7, 0.0, 3 / 7]]))
     torch.testing.assert_close(nucleus(logprobs, 1e-6).exp(), torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
     torch.testing.assert_close(nucleus(logprobs, 0.95).exp(), logprobs.exp())
+
+
+def test_a_group_that_nobody_wants_is_stopped_between_two_tokens_and_the_next_is_as_ever(engine):
+    before, asked, seen = engine.generate(ticket()), engine._changed, []
+
+    def changed(token, changes):
+        seen.append(token)
+        if token == 3:
+            engine.abort("some-other")
+            engine.abort(ticket().group_id)
+        return asked(token, changes)
+
+    engine._changed = changed
+    with pytest.raises(Aborted):
+        engine.generate(ticket())
+    engine._changed = asked
+    assert seen == [1, 2, 3]
+    engine.abort(ticket().group_id)  # none is under way: the next is not meant
+    assert same(engine.generate(ticket()), before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,7 @@ pytest.importorskip("vllm")
 
 from leeway_rl.common.errors import DataError, WeightsError
 from leeway_rl.common.types import Responses, Ticket
+from leeway_rl.rollout.engine import Aborted
 from leeway_rl.rollout.vllm_engine import VllmEngine
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -198,6 +200,39 @@ def test_a_fall_of_the_version_starts_running_responses_over(engine: VllmEngine)
         responses = waiting.result()
     assert_spans_cover_every_token(responses)
     assert len(responses.spans) == 16
+
+
+def test_a_group_that_nobody_wants_is_taken_back_and_its_neighbour_goes_on(engine: VllmEngine) -> None:
+    engine.abort("of-none")
+    with ThreadPoolExecutor(2) as threads:
+        doomed, kept = (threads.submit(engine.generate, ticket(number, new=300)) for number in (71, 72))
+        while len(engine._under_way) < 2:
+            time.sleep(0.01)
+        engine.abort(ticket(71).group_id)
+        with pytest.raises(Aborted):
+            doomed.result(timeout=60)
+        assert kept.result(timeout=120).group_id == ticket(72).group_id
+    assert engine.generate(ticket(71, new=8)).group_id == ticket(71).group_id
+
+
+def test_an_engine_that_hangs_does_not_let_an_aborted_group_return(engine: VllmEngine) -> None:
+    cores = [each for each in psutil.Process().children(recursive=True) if "EngineCore" in " ".join(each.cmdline())]
+    assert cores
+    with ThreadPoolExecutor(1) as threads:
+        hung = threads.submit(engine.generate, ticket(73, new=300))
+        while not engine._under_way:
+            time.sleep(0.01)
+        for core in cores:
+            core.suspend()
+        try:
+            engine.abort(ticket(73).group_id)
+            with pytest.raises(TimeoutError):
+                hung.result(timeout=3)
+        finally:
+            for core in cores:
+                core.resume()
+        with pytest.raises(Aborted):
+            hung.result(timeout=60)
 
 
 def test_a_ticket_longer_than_the_engine_allows_is_refused(engine: VllmEngine) -> None:

@@ -1,0 +1,122 @@
+"""A group that does not come back: the same ticket again, its late result counted once, poison in the end."""
+
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+from leeway_rl.common.diagnosis import diagnose, look
+from leeway_rl.common.ledger import read
+from leeway_rl.common.service import Service
+from leeway_rl.common.streams import HandOver, WorkStream
+from leeway_rl.leeway.audit import audit
+
+from tests.samples import some_responses, some_scores
+
+from .test_intake import MIXED, begin, lease, numbers, play  # noqa: F401
+
+SHORT = ["broker.lease_s=0.5", "broker.generation_s=0.5"]
+
+
+@pytest.fixture
+def hang(make_bus):
+    """Hold a ticket as a worker does whose engine hangs: the lease is renewed, and nothing comes."""
+    with ExitStack() as stack:
+
+        def hold(worker, number):
+            job = lease(worker, number)
+            service = stack.enter_context(Service(worker, "rollout", lease_s=0.5, heartbeat_s=0.1))
+            stack.enter_context(service.holding(job))
+            return job
+
+        yield hold
+
+
+def overdue(ledger):
+    return [line for line in read(ledger.path) if line["event"] == "overdue"]
+
+
+def late_and_again(worker, first, again, *, late_first):
+    """Both hand the group over; what became of each."""
+    ticket = worker.ticket(first.group_id)
+    older = some_responses(ticket, tokens_T=np.array([9, 9, 9, 9, 9], np.uint32), worker="older")
+    newer = some_responses(ticket, worker="newer")
+    pairs = [(first, older), (again, newer)] if late_first else [(again, newer), (first, older)]
+    return [worker.hand_over_responses(job, responses) for job, responses in pairs], pairs[0][1]
+
+
+@pytest.mark.parametrize("late_first", [True, False])
+@pytest.mark.parametrize("bound", [0, 1])
+def test_the_same_ticket_is_issued_again_and_counts_once(begin, hang, wait_until, late_first, bound):  # noqa: F811
+    intake, worker, ledger = begin(*SHORT, f"flow.max_staleness={bound}")
+    job = hang(worker, 0)
+    wait_until(lambda: intake.overdue == 1, "its clock runs out")
+    again = lease(worker, 0)
+    assert again.group_id == job.group_id == "0-1", "the same ticket, and nothing else"
+    assert again.entry_id != job.entry_id
+    outcomes, counted = late_and_again(worker, job, again, late_first=late_first)
+    assert outcomes == [HandOver.HANDED, HandOver.DUPLICATE]
+    (grading,) = worker.take(WorkStream.RESPONSES, count=1, block_s=2, lease_s=60)
+    scores = some_scores(worker.ticket("0-1"), MIXED)
+    object.__setattr__(scores, "graded", counted.fingerprint)
+    worker.hand_over_scores(grading, scores)
+    play(worker, 1)
+    groups = intake.next_batch(10)
+    assert numbers(groups) == [0, 1], "the batch is what it would have been"
+    assert groups[0].responses.worker == counted.worker
+    intake.trained(groups, "sum")
+    intake.stop()
+    intake.close_books()
+    assert intake.refunds["poison"] == intake.refunds["expired"] == 0
+    (line,) = overdue(ledger)
+    assert (line["ticket"], line["worker"]) == (0, worker.worker)
+    account = audit(ledger.path)
+    assert (len(account.trained), len(account.live)) == (2, 0)
+
+
+def test_tickets_that_no_worker_takes_are_never_late(begin, wait_until):  # noqa: F811
+    intake, worker, ledger = begin(*SHORT)
+    wait_until(lambda: worker.depths()["prompts"] == 4, "the first tickets")
+    looks = []
+    looked = intake.clocks.look
+    intake.clocks.look = lambda *words: looks.append(looked(*words)) or looks[-1]
+    wait_until(lambda: len(looks) >= 3, "three looks, seconds apart")
+    assert looks == [[]] * len(looks)
+    assert overdue(ledger) == []
+
+
+def test_what_never_comes_back_is_poison_and_its_place_is_free(begin, hang, wait_until):  # noqa: F811
+    intake, worker, ledger = begin(*SHORT, "broker.max_attempts=2")
+    jobs = []
+    for times in (1, 2):
+        jobs.append(hang(worker, 0))
+        wait_until(lambda times=times: intake.overdue == times, "its clock runs out")
+    wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
+    assert "did not come back within its time" in intake.poison
+    for job in jobs:
+        assert worker.hand_over_responses(job, some_responses(intake_ticket(job))) is HandOver.GONE
+    for ticket in (1, 2):
+        play(worker, ticket)
+    assert numbers(intake.next_batch(10)) == [1, 2]
+    assert [line["ticket"] for line in overdue(ledger)] == [0, 0]
+
+
+def intake_ticket(job):
+    from tests.samples import a_ticket
+
+    return a_ticket(int(job.group_id.split("-")[0]))
+
+
+def test_status_says_who_waits_for_whom(begin, hang, wait_until):  # noqa: F811
+    intake, worker, _ = begin(*SHORT)
+    job = hang(worker, 0)
+    wait_until(lambda: intake.clocks.held(job.group_id) is not None, "the first look")
+    late = intake.clocks.held(job.group_id)
+    intake.clocks._held = {"it": late._replace(held_s=3 * 60)}
+    assert intake.waiting_for() == f"waiting for 2 of 2 groups, ticket 0 the oldest, for 3 min with {worker.worker}"
+    wait_until(lambda: intake.overdue == 1, "its clock runs out")
+    said, at = intake.overdue_last
+    worker.set_state(phase="training", step=0, overdue=1, overdue_last=said, overdue_at=at)
+    (alarm,) = diagnose(look(worker)).alarms
+    assert alarm.startswith(f"ticket 0 did not come back from {worker.worker} within")
+    worker.set_state(overdue_at=at - 3600)
+    assert diagnose(look(worker)).alarms == [], "an hour later it is no news"
