@@ -4,10 +4,9 @@ file to whatever time of day they ask for. Steady clocks go on as they are, as o
 
 from __future__ import annotations
 
-import shutil
-import struct
-import subprocess
 from pathlib import Path
+
+from .preload import Preloaded
 
 VARIABLE = "LEEWAY_CHAOS_CLOCK"
 
@@ -56,28 +55,14 @@ time_t time(time_t *out) {
 """
 
 
-class Clock:
+class Clock(Preloaded):
     """The clock of every process that was started with ``environment``."""
 
     def __init__(self, folder: Path) -> None:
         """Compile into ``folder``; ``OSError`` where there is no compiler."""
-        compiler = shutil.which("cc")
-        if compiler is None:
-            raise OSError("no C compiler (cc)")
-        folder.mkdir(parents=True, exist_ok=True)
-        self._number, source, library = folder / "ahead", folder / "clock.c", folder / "clock.so"
-        source.write_text(_SOURCE)
-        built = subprocess.run(
-            [compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], capture_output=True, text=True
-        )
-        if built.returncode != 0:
-            raise OSError(f"the clock does not compile: {built.stderr.strip()}")
+        super().__init__(folder, "clock", _SOURCE, VARIABLE)
         self.set(0)
-        self.environment = {"LD_PRELOAD": str(library.resolve()), VARIABLE: str(self._number.resolve())}
 
     def set(self, ahead_s: int) -> None:
         """How far ahead of the true time of day it is, in seconds; negative: behind."""
-        if not self._number.exists():
-            self._number.write_bytes(bytes(8))
-        with self._number.open("r+b") as file:  # in place: the processes have it mapped
-            file.write(struct.pack("=q", ahead_s))
+        self.write(0, ahead_s)

@@ -6,13 +6,18 @@ what has gone in between.
 
 from __future__ import annotations
 
+import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import redis
 
+from ...common.codec import decode, encode
+from ...common.errors import DecodeError
 from ...common.keys import PARTS
-from ...common.streams import WorkStream
+from ...common.streams import GROUP_ID, WorkStream
+from ...common.types import Responses
 from .target import Target
 
 Found = tuple[str, bytes, dict[bytes, bytes]]
@@ -134,6 +139,28 @@ def payload_swapped(target: Target, rng: random.Random) -> str | None:
         return client.get(rng.choice(others)) if others else None
 
     return _payload(target, rng, other)
+
+
+def logprob_nan(target: Target, rng: random.Random) -> str | None:
+    """A sampled token of a group that waits for its verdicts has a log-probability that is none"""
+    with connect(target.port) as client:
+        named = [fields.get(b"g", b"").decode(errors="replace") for _, fields in client.xrange(target.keys.responses)]
+        rng.shuffle(named)
+        for group_id in filter(GROUP_ID.fullmatch, named):
+            key = target.keys.group(group_id, "responses")
+            body = client.get(key)
+            if not body:
+                continue
+            try:
+                responses = decode(Responses, body)
+            except DecodeError:  # hit already
+                continue
+            logprobs_T = responses.logprobs_T.copy()
+            at, value = rng.randrange(len(logprobs_T)), rng.choice([math.nan, -math.inf, -9999.0])
+            logprobs_T[at] = value
+            if client.set(key, encode(replace(responses, logprobs_T=logprobs_T)), xx=True):
+                return f"{key}, token {at}: {value}"
+    return None
 
 
 def weights_flipped(target: Target, rng: random.Random) -> str | None:

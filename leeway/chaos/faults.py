@@ -14,22 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import damage
+from .hanging import busiest
+from .hit import Hit, NothingThere
+from .pile import pile_up
+from .second import second_start
 from .target import ROLES, Target, fill, send, whole_checkpoints
-
-
-class NothingThere(Exception):
-    """Nothing to hit at this moment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """What a fault has done."""
-
-    what: str
-    lasts_s: float = 0.0
-    end: Callable[[], object] | None = None
-    """Undoes it, ``lasts_s`` later."""
-
 
 Strike = Callable[[Target, random.Random], Hit]
 
@@ -41,7 +30,7 @@ class Fault:
     name: str
     weight: float
     needs: str
-    """Of the target: ``proxy``, ``clock``, ``disk`` or nothing."""
+    """Of the target: ``proxy``, ``clock``, ``hanging``, ``disk`` or nothing."""
     strike: Strike
 
     @property
@@ -121,6 +110,23 @@ def stop_role(target: Target, rng: random.Random) -> Hit:
     """SIGSTOP to every process of a role, SIGCONT some seconds later."""
     role = rng.choice(ROLES)
     return _stop(_some(target, rng, len(target.processes(role)) or 1, (role,)), rng.uniform(1, 12))
+
+
+@fault("hang", 1.5, needs="hanging")
+def hang(target: Target, rng: random.Random) -> Hit:
+    """A generation hangs in a rollout worker whose heartbeats go on; let go after two minutes"""
+    assert target.hanging is not None
+    ((role, pid),) = _some(target, rng, 1, ("rollout",))
+    thread = busiest(pid)
+    if thread is None or not target.hanging.hang(pid, thread):
+        raise NothingThere
+    return Hit(f"{role} {pid}, thread {thread}", 120.0, target.hanging.release)
+
+
+@fault("start-twice", 1)
+def start_twice(target: Target, rng: random.Random) -> Hit:
+    """The run started a second time, which has to be refused and to touch nothing"""
+    return second_start(target)
 
 
 @fault("kill-grader", 3)
@@ -275,6 +281,7 @@ for _name, _weight, _what in (
     ("entry-cut", 2, damage.entry_cut),
     ("entry-flipped", 3, damage.entry_flipped),
     ("entry-gone", 2, damage.entry_gone),
+    ("logprob-nan", 2, damage.logprob_nan),
     ("payload-cut", 3, damage.payload_cut),
     ("payload-flipped", 4, damage.payload_flipped),
     ("payload-swapped", 2, damage.payload_swapped),
@@ -282,6 +289,12 @@ for _name, _weight, _what in (
     ("manifest-flipped", 1, damage.manifest_flipped),
 ):
     fault(_name, _weight)(_damaging(_what))
+
+
+@fault("leases", 1.5)
+def leases(target: Target, rng: random.Random) -> Hit:
+    """A live worker with 500 leases, older than the 50 of one that is gone, on prompts or on responses"""
+    return pile_up(target, rng)
 
 
 # --- the clock ------------------------------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ from ...common.metrics import read_steps
 from ..server import EmbeddedServer
 from .clock import Clock
 from .faults import FAULTS, NothingThere
+from .hanging import Hanging
+from .preload import together
 from .proxy import Proxy
 from .schedule import Planned, schedule
 from .target import Target, small_disk
@@ -129,14 +131,14 @@ class Rehearsal:
         for due in [each for each in self._ending if at_once or each[0] <= time.monotonic()]:
             _, number, kind, end = due
             try:
-                end()
+                told = end()
             except (redis.RedisError, OSError) as error:
                 if at_once:  # the run is over, and its server perhaps with it
                     self._write(number, kind, "not ended", what=str(error))
                 else:
                     continue  # Redis is away or frozen: at the next turn
             else:
-                self._write(number, kind, "ends")
+                self._write(number, kind, "ends", **({"what": told} if isinstance(told, str) else {}))
             self._ending.remove(due)
 
     def _write(self, number: int, kind: str, event: str, **more: Any) -> None:
@@ -158,7 +160,7 @@ def chaos(
     only: list[str],
 ) -> None:
     """Strike a run that is under way on this machine; with presets start it first, with a proxy before its Redis, a
-    clock that can be set, and a small disk."""
+    clock that can be set, threads that can be made to hang, and a small disk."""
     for name in only:
         if name not in FAULTS:
             raise ConfigError(f"--only {name!r}: no such fault; there are {', '.join(FAULTS)}")
@@ -198,7 +200,9 @@ def _found(run: str, runs_dir: Path) -> Target:
         raise DataError(f"run {run!r} is complete: there is nothing to strike at")
     address = urlsplit(noted.read_text().strip())
     late = "it has to be there before the run starts: leeway chaos RUN --preset …"
-    target = Target(run, folder, address.port or 6379, missing=dict.fromkeys(("proxy", "clock", "disk"), late))
+    target = Target(
+        run, folder, address.port or 6379, missing=dict.fromkeys(("proxy", "clock", "hanging", "disk"), late)
+    )
     if address.hostname not in ("127.0.0.1", "localhost") or target.server() is None:
         raise DataError(f"the Redis of run {run!r} is not on this machine: its faults must be made where it is")
     return target
@@ -217,12 +221,12 @@ def begun(
         before = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
         stack.callback(signal.signal, signal.SIGTERM, before)
         missing: dict[str, str] = {}
-        clock = None
+        clock = hanging = None
         try:
-            clock = Clock(aside / "clock")
+            clock, hanging = Clock(aside / "preload"), Hanging(aside / "preload")
         except OSError as error:
-            missing["clock"] = str(error)
-        environment = clock.environment if clock is not None else {}
+            missing |= dict.fromkeys(("clock", "hanging"), str(error))
+        environment = together(clock, hanging)
         server = stack.enter_context(EmbeddedServer(aside / "redis", environment=environment))
         proxy = stack.enter_context(Proxy(server.port))
         words = [
@@ -236,7 +240,7 @@ def begun(
         ]
         words += [word for preset in presets for word in ("--preset", preset)]
         words += [word for setting in settings for word in ("--set", setting)]
-        target = Target(run, runs_dir / run, server.port, proxy=proxy, clock=clock, missing=missing)
+        target = Target(run, runs_dir / run, server.port, proxy=proxy, clock=clock, hanging=hanging, missing=missing)
         with (aside / "up.log").open("wb") as output:
             process = subprocess.Popen(
                 leaving_with_parent([sys.executable, "-m", "leeway_rl.leeway.cli", *words]),

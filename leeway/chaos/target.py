@@ -14,8 +14,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...common.config import parse
 from ...common.keys import Keys
 from .clock import Clock
+from .hanging import Hanging
 from .proxy import Proxy
 
 ROLES = ("learner", "rollout", "verifier")
@@ -34,14 +36,20 @@ class Target:
     """Of its Redis, on the loopback."""
     proxy: Proxy | None = None
     clock: Clock | None = None
+    hanging: Hanging | None = None
     disk: Path | None = None
     """The checkpoints' folder, where it is a small file system of its own."""
     missing: dict[str, str] = field(default_factory=dict)
-    """Why there is no ``proxy``, ``clock`` or ``disk``, by name."""
+    """Why there is no ``proxy``, ``clock``, ``hanging`` or ``disk``, by name."""
 
     @property
     def keys(self) -> Keys:
         return Keys(self.run)
+
+    @property
+    def lease_s(self) -> float:
+        """``broker.lease_s`` of the run."""
+        return parse((self.folder / "config.toml").read_text()).broker.lease_s
 
     def processes(self, *roles: str) -> list[tuple[str, int]]:
         """(role, process id) of the living processes of some roles, of all by default."""

@@ -46,4 +46,4 @@ def test_faults_come_as_often_as_asked_in_proportion_and_some_at_once():
 
 def test_every_kind_says_what_it_does():
     assert all(fault.meaning and fault.weight > 0 for fault in FAULTS.values())
-    assert {fault.needs for fault in FAULTS.values()} == {"", "proxy", "clock", "disk"}
+    assert {fault.needs for fault in FAULTS.values()} == {"", "proxy", "clock", "hanging", "disk"}

@@ -13,6 +13,7 @@ STRICT = [
     *SMALL,
     *("--set", "train.steps=24", "--set", "train.checkpoint_every=4", "--set", "flow.max_staleness=0"),
     *("--set", "broker.lease_s=2", "--set", "broker.heartbeat_s=0.5", "--set", "broker.max_attempts=10"),
+    *("--set", "broker.generation_s=6", "--set", "broker.drain_s=6"),
 ]
 LONG = {"redis-freeze", "stop-grader"}
 """Half a minute each; the status test freezes Redis, the long run does both."""
@@ -22,7 +23,7 @@ def test_under_faults_a_strict_run_ends_with_the_weights_of_an_undisturbed_one(t
     calm = leeway("up", "--run", "calm", *STRICT, cwd=tmp_path)
     assert calm.returncode == 0, calm.stdout + calm.stderr
     only = [word for name in FAULTS if name not in LONG for word in ("--only", name)]
-    words = ["chaos", "hurt", *STRICT, "--faults", "24", "--every-s", "0.6", "--per-step", "1", "--seed", "3", *only]
+    words = ["chaos", "hurt", *STRICT, "--faults", "30", "--every-s", "0.6", "--per-step", "1.3", "--seed", "3", *only]
     hurt = leeway(*words, cwd=tmp_path, timeout=450)
     folder = tmp_path / "runs/hurt"
     said = hurt.stdout + hurt.stderr + (tmp_path / "runs/hurt.chaos/up.log").read_text()

@@ -1,0 +1,108 @@
+"""A thread of a role that hangs where it computes, while the process's other threads, its heartbeat too, go on.
+
+A signal stops a process as a whole. So a library is preloaded whose handler of one real-time signal, sent to a single
+thread, does not return for as long as the driver wants. A thread that holds Python's lock is let go again: its whole
+process would stand still, which is another fault (``stop``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from pathlib import Path
+
+from .preload import Preloaded
+
+VARIABLE = "LEEWAY_CHAOS_HANG"
+SIGNAL = 50
+"""A real-time signal that nobody else uses."""
+
+_SOURCE = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+
+static volatile long long *numbers; /* whether to hang; how many threads have begun to */
+static int (*holds_lock)(void);
+
+static void hang(int number) {
+    int before = errno;
+    struct timespec moment = {0, 20000000};
+    (void)number;
+    if (numbers[0] && !holds_lock()) {
+        __sync_fetch_and_add(&numbers[1], 1);
+        while (numbers[0]) nanosleep(&moment, 0);
+    }
+    errno = before;
+}
+
+__attribute__((constructor)) static void begin(void) {
+    const char *path = getenv("LEEWAY_CHAOS_HANG");
+    int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    struct sigaction action = {0};
+    holds_lock = (int (*)(void))dlsym(RTLD_DEFAULT, "PyGILState_Check");
+    if (file < 0 || !holds_lock) return; /* not Python */
+    void *page = mmap(0, 16, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (page == MAP_FAILED) return;
+    numbers = page;
+    action.sa_handler = hang;
+    action.sa_flags = SA_RESTART;
+    sigaction(50, &action, 0);
+}
+"""
+
+
+class Hanging(Preloaded):
+    """Of every Python process that was started with ``environment``."""
+
+    def __init__(self, folder: Path) -> None:
+        """Compile into ``folder``; ``OSError`` where there is no compiler."""
+        super().__init__(folder, "hanging", _SOURCE, VARIABLE, numbers=2)
+        # Unlike os.kill, to one thread. Not in every C library.
+        self._tell = getattr(ctypes.CDLL(None, use_errno=True), "tgkill", None)
+        if self._tell is None:
+            raise OSError("the C library has no tgkill")
+
+    def hang(self, pid: int, thread: int, tries: int = 40) -> bool:
+        """Have a thread hang until ``release``; False where it always held Python's lock, or is gone."""
+        self.write(0, 1)
+        before = self.read(1)
+        for _ in range(tries):
+            if self._tell(pid, thread, SIGNAL) != 0:
+                return False
+            until = time.monotonic() + 0.05
+            while time.monotonic() < until:
+                if self.read(1) > before:
+                    return True
+                time.sleep(0.002)
+        return False
+
+    def release(self) -> None:
+        """Let every thread that hangs go on."""
+        self.write(0, 0)
+
+
+def busiest(pid: int, for_s: float = 0.3) -> int | None:
+    """The thread of a process, other than its main one, that computes most at this moment; None where none does."""
+    before = _ticks(pid)
+    time.sleep(for_s)
+    gained = {thread: now - before.get(thread, now) for thread, now in _ticks(pid).items() if thread != pid}
+    most = max(gained, key=lambda thread: gained[thread], default=None)
+    return most if most is not None and gained[most] >= 2 else None
+
+
+def _ticks(pid: int) -> dict[int, int]:
+    """Processor time of every thread, in clock ticks."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            fields = (task / "stat").read_text().rpartition(") ")[2].split()
+        except OSError:
+            continue
+        found[int(task.name)] = int(fields[11]) + int(fields[12])
+    return found

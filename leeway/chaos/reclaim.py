@@ -1,0 +1,127 @@
+"""How long the groups of a dead worker are away, behind hundreds of leases of one that lives: real processes, one
+killed. Run with ``python -m`` it is one of those workers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...common.children import leaving_with_parent
+from ...common.service import Service
+from ...common.streams import Bus, Job, WorkStream
+from ...common.types import Responses, Ticket
+from ..server import EmbeddedServer
+
+HEARTBEAT_S = 0.5
+WAIT_S = 60.0
+"""How long the groups are waited for beyond their lease."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reclaimed:
+    """What a worker that was looking for work got."""
+
+    back: int
+    """Groups of the dead worker."""
+    stolen: int
+    """Groups of the live one."""
+    seconds: float
+    """From the death to the last of them."""
+
+
+def reclaim(folder: Path, stream: WorkStream, *, live: int, dead: int, lease_s: float) -> Reclaimed:
+    """Lease ``live`` groups of ``stream`` to one process and then ``dead`` to another, kill that, and take one at a
+    time as a rollout worker does."""
+    with EmbeddedServer(folder) as server, ExitStack() as stack:
+        bus = Bus(server.url, "reclaim", worker="looking")
+        stack.callback(bus.close)
+        bus.ensure_groups()
+        _announce(bus, stream, live + dead)
+        alive, doomed = (_worker(stack, bus, stream, count, lease_s) for count in (live, dead))
+        held, lost = _held_by(bus, stream, alive), _held_by(bus, stream, doomed)
+        assert (len(held), len(lost)) == (live, dead)
+        doomed.kill()
+        killed, got = time.monotonic(), dict[str, Job]()
+        last = killed
+        with Service(bus, "rollout", lease_s=lease_s, heartbeat_s=HEARTBEAT_S) as service:
+            while len(lost - got.keys()) and time.monotonic() - killed < lease_s + WAIT_S:
+                for job in bus.take(stream, count=1, block_s=0.2, lease_s=lease_s):
+                    stack.enter_context(service.holding(job))
+                    got[job.entry_id], last = job, time.monotonic()
+        return Reclaimed(back=len(lost & got.keys()), stolen=len(held & got.keys()), seconds=last - killed)
+
+
+def _announce(bus: Bus, stream: WorkStream, count: int) -> None:
+    bus.issue(*map(_ticket, range(count)))
+    if stream is WorkStream.RESPONSES:
+        for job in bus.take(WorkStream.PROMPTS, count=count, block_s=1.0, lease_s=3600.0):
+            bus.hand_over_responses(job, _responses(job.group_id))
+
+
+def _worker(stack: ExitStack, bus: Bus, stream: WorkStream, count: int, lease_s: float) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", __spec__.name, bus.url, bus.run, stream, str(count), str(lease_s)]
+    process = subprocess.Popen(
+        leaving_with_parent(words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    stack.callback(process.communicate)
+    stack.callback(process.kill)
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"holds {count}\n", "a worker takes all that it is to take"
+    return process
+
+
+def _held_by(bus: Bus, stream: WorkStream, process: subprocess.Popen[str]) -> set[str]:
+    pending = bus._redis.xpending_range(bus._stream(stream), "workers", "-", "+", 100_000, str(process.pid))
+    return {entry["message_id"].decode() for entry in pending}
+
+
+def _ticket(number: int) -> Ticket:
+    return Ticket(
+        ticket=number,
+        incarnation=1,
+        min_version=0,
+        stage=0,
+        prompt_id=f"chaos:{number}",
+        prompt_tokens_P=np.array([1], np.uint32),
+        group_size=2,
+        max_new_tokens=8,
+        temperature=1.0,
+        seed=number,
+        ability="math",
+        ground_truth=("0",),
+    )
+
+
+def _responses(group_id: str) -> Responses:
+    return Responses(
+        group_id=group_id,
+        tokens_T=np.array([1, 2], np.uint32),
+        logprobs_T=np.array([-0.5, -0.5], np.float32),
+        lengths_S=np.array([1, 1], np.uint32),
+        finished_S=np.array([1, 1], np.uint8),
+        spans=np.array([[0, 0, 0, 1], [1, 0, 0, 1]], np.uint32),
+        worker="chaos",
+        seconds=0.0,
+    )
+
+
+def main() -> None:
+    """Take so many groups and hold them until the end."""
+    url, run, stream, count, lease_s = sys.argv[1:]
+    bus = Bus(url, run, worker=str(os.getpid()))
+    with Service(bus, "rollout", lease_s=float(lease_s), heartbeat_s=HEARTBEAT_S) as service, ExitStack() as stack:
+        for job in bus.take(WorkStream(stream), count=int(count), block_s=5.0, lease_s=3600.0):
+            stack.enter_context(service.holding(job))
+        print(f"holds {len(service._held)}", flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
