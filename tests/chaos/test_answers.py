@@ -11,12 +11,30 @@ BROUGHT_ABOUT_BY = {
     "a rollout or verifier worker dies or hangs": ["kill", "kill-several", "stop", "stop-role"],
     "one role gets SIGTERM under `leeway up`": ["terminate"],
     "the learner dies": ["kill", "kill-several"],
-    "`leeway up` is started twice for one run": ["tests/integration/test_one_writer.py::second_start_of_a_run"],
+    "`leeway up` is started twice for one run": [
+        "start-twice",
+        "tests/integration/test_one_writer.py::second_start_of_a_run",
+    ],
     "a second learner takes a run over (a cluster, another folder)": [
         "tests/learner/flow/test_intake.py::superseded_leaves_at_once"
     ],
+    "a generation hangs in a rollout worker": [
+        "hang",
+        "tests/learner/flow/test_overdue.py::issued_again_and_counts_once",
+        "tests/common/test_service.py::whose_work_cannot_be_stopped",
+    ],
+    "a live control cannot be read, or a key of the run holds something else": [
+        "tests/learner/flow/test_malformed.py::that_cannot_be_read_is_removed",
+        "tests/learner/flow/test_malformed.py::of_another_type_is_removed",
+    ],
+    "the disk under the run's folder is full": [
+        "tests/common/test_metrics.py::a_full_disk_is_told_of_once",
+        "tests/common/test_metrics.py::a_ledger_on_a_full_disk_waits",
+        "tests/integration/test_full_disk.py::goes_on_when_there_is_room",
+    ],
     "a log-probability is not finite, or below -1000": [
-        "tests/learner/flow/test_intake.py::that_no_sampler_gives_is_made_again"
+        "logprob-nan",
+        "tests/learner/flow/test_intake.py::that_no_sampler_gives_is_made_again",
     ],
     "a checkpoint is torn": ["torn-checkpoint", "torn-unfinished"],
     "the disk under checkpoints or weights is full": ["disk-full", "tests/chaos/test_status.py::full_disk"],
@@ -28,7 +46,8 @@ BROUGHT_ABOUT_BY = {
     "Redis comes back empty": ["redis-empty", "tests/integration/test_empty_redis.py::comes_back_empty"],
     "a message is damaged, or an entry lost": ["payload-flipped", "payload-cut", "entry-flipped", "entry-gone"],
     "a payload of the weights is damaged or lost": ["weights-flipped", "manifest-flipped"],
-    "the wall clock jumps": ["clock"],
+    "the clock of a host is wrong, or jumps": ["tests/common/test_server_time.py::with_a_wrong_clock"],
+    "the clock of Redis jumps": ["clock"],
     "tickets are refunded as `poison`": ["tests/learner/flow/test_intake.py::poisoned_ticket_is_asked_again"],
     "a run's keys should leave Redis": ["tests/leeway/test_acl.py::clean"],
     "`leeway status` says *alarm* (exit code 10)": ["tests/leeway/test_status.py::an_alarm_has_an_exit_code"],

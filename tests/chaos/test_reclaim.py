@@ -1,4 +1,4 @@
-"""A dead worker's groups come back from behind hundreds of live leases, in real processes. make chaos has the figure."""
+"""A dead worker's groups come back from behind hundreds of live leases, in real processes."""
 
 import pytest
 from leeway_rl.common.streams import WorkStream
