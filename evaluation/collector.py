@@ -19,8 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from ..common.clocks import GroupClocks, Late
 from ..common.codec import decode
+from ..common.config import Config
 from ..common.errors import DecodeError
+from ..common.leases import announce_again, leases
 from ..common.prompts import opens_reasoning
 from ..common.service import Service
 from ..common.streams import Bus, ScoredEntry, WorkStream
@@ -52,6 +55,7 @@ class Collector:
         service: Service,
         store: ResponseStore,
         text: Decoder,
+        config: Config,
         *,
         show: Callable[[int, Counter[str]], None] = lambda done, verdicts: None,
         mend: Callable[[], None] = lambda: None,
@@ -60,6 +64,8 @@ class Collector:
         Redis has come back without the run, before any ticket is put there again."""
         self.bus, self.service, self.store, self.text, self.show = bus, service, store, text, show
         self._restore_run = mend
+        self._attempts, self._clocks = config.broker.max_attempts, GroupClocks(config)
+        self._overdue: Counter[str] = Counter()
         self.failed: dict[str, str] = {}
         """Problems without responses, and why; the same command again tries them again."""
         self.verdicts: Counter[str] = Counter()
@@ -149,9 +155,23 @@ class Collector:
         gone, unnamed = self.bus.astray(list(self._live))
         self.bus.withdraw(unnamed)  # an entry or a payload was damaged: it is made again
         self.bus.issue(*[self._live[group_id] for group_id in (*gone, *unnamed)])
+        for late in self._clocks.look(*leases(self.bus), self._live.get):
+            self._issue_overdue(late)
         for entry in self.bus.unread({entry.entry_id for entry in self._entries if entry.entry_id is not None}):
             self._take_in(entry)
         self._mended_at = time.monotonic()
+
+    def _issue_overdue(self, late: Late) -> None:
+        """As the learner does: the same ticket again, and after so many times none. What hangs would hang for ever."""
+        group_id, worker = late.lease.group_id, late.lease.worker
+        if not announce_again(self.bus, late.lease):
+            return
+        log.error("group %s did not come back from %s within %.0f s: again", group_id, worker, late.held_s)
+        self._overdue[group_id] += 1
+        if self._overdue[group_id] >= self._attempts:
+            ticket = self._live.pop(group_id)
+            self.failed[ticket.prompt_id] = f"did not come back within its time {self._overdue[group_id]} times"
+            self.bus.withdraw([group_id])
 
 
 def rows_of(

@@ -145,7 +145,7 @@ def follow(
         store = ResponseStore(folder)
         with progress(f"version {stamp.version}", len(tickets)) as show:
             mend = partial(restore, bus, config, publishing)
-            collector = Collector(bus, service, store, text, show=show, mend=mend)
+            collector = Collector(bus, service, store, text, config, show=show, mend=mend)
             if not collector.collect(tickets):
                 _leave(service)
         failed |= collector.failed

@@ -53,7 +53,7 @@ def sample(bus: Bus, service: Service, config: Config, out: Path, responses: int
         service.version = STAMP.version
         with progress("sample", len(tickets)) as show:
             mend = partial(restore, bus, config, publishing)
-            collector = Collector(bus, service, store, text, show=show, mend=mend)
+            collector = Collector(bus, service, store, text, config, show=show, mend=mend)
             if not collector.collect(tickets):
                 raise SystemExit(STOPPED)
         failed = collector.failed

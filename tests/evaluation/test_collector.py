@@ -1,11 +1,14 @@
 """The collector on a real server, with workers made of a few lines: nothing is asked twice, nothing is lost."""
 
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from leeway_rl.common.config import compose
 from leeway_rl.common.errors import DecodeError
+from leeway_rl.common.leases import Unwanted
 from leeway_rl.common.service import Service
 from leeway_rl.common.streams import WorkStream
 from leeway_rl.common.types import Responses, Scores, Verdict, VerdictKind
@@ -15,6 +18,7 @@ from leeway_rl.evaluation.responses import ResponseStore
 from tests.samples import a_ticket
 
 TIMES = {"lease_s": 30.0, "heartbeat_s": 2.0}
+CONFIG = compose(["tiny"], ["broker.lease_s=0.5", "broker.generation_s=0.5", "broker.max_attempts=2"])
 
 
 def text(tokens):
@@ -67,7 +71,7 @@ class Collecting:
 
     def __init__(self, bus, folder, asked):
         self.service = Service(bus, "collector", **TIMES)
-        self.collector = Collector(bus, self.service, ResponseStore(folder), text)
+        self.collector = Collector(bus, self.service, ResponseStore(folder), text, CONFIG)
         self.outcome = None
         self.thread = threading.Thread(target=self._collect, args=(asked,))
         self.thread.start()
@@ -163,6 +167,20 @@ def test_what_generation_gave_up_on_is_named_and_asked_again_the_next_time(make_
     assert ResponseStore(tmp_path).counts() == {"p0": 2}
 
 
+def test_a_group_that_does_not_come_back_is_asked_again_and_then_named(make_bus, tmp_path):
+    worker = make_bus("w")
+    collecting = Collecting(make_bus("c"), tmp_path, tickets(1))
+    for _ in (1, 2):
+        (job,) = worker.take(WorkStream.PROMPTS, count=1, block_s=20.0, lease_s=30.0)
+        with Service(worker, "rollout", lease_s=0.5, heartbeat_s=0.1) as service, service.holding(job):
+            until = time.monotonic() + 20
+            while service.revoked(job) is None and time.monotonic() < until:
+                time.sleep(0.05)
+            assert service.revoked(job) is Unwanted.ISSUED_AGAIN or collecting.collector.failed
+    assert collecting.end() is True
+    assert collecting.collector.failed == {"p0": "did not come back within its time 2 times"}
+
+
 def test_asked_to_stop_it_writes_what_it_has(make_bus, tmp_path, wait_until):
     worker = make_bus("w")
     collecting = Collecting(make_bus("c"), tmp_path, tickets(2))
@@ -183,7 +201,7 @@ def test_a_redis_that_came_back_empty_gets_the_tickets_again(make_bus, tmp_path,
         mended.append(True)
         bus.restore_run("x", 0, {})
 
-    collector = Collector(bus, service, ResponseStore(tmp_path), text, mend=mend)
+    collector = Collector(bus, service, ResponseStore(tmp_path), text, CONFIG, mend=mend)
     thread = threading.Thread(target=collector.collect, args=(tickets(1),))
     thread.start()
     wait_until(lambda: worker.depths()["prompts"] == 1, "the ticket is issued")
