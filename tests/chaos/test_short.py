@@ -7,7 +7,7 @@ from leeway_rl.leeway.chaos.faults import FAULTS
 
 from tests.integration.running import SMALL, last_checksum, leeway, metrics, role_pids, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STRICT = [
     *SMALL,
@@ -24,7 +24,7 @@ def test_under_faults_a_strict_run_ends_with_the_weights_of_an_undisturbed_one(t
     assert calm.returncode == 0, calm.stdout + calm.stderr
     only = [word for name in FAULTS if name not in LONG for word in ("--only", name)]
     words = ["chaos", "hurt", *STRICT, "--faults", "30", "--every-s", "0.6", "--per-step", "1.3", "--seed", "3", *only]
-    hurt = leeway(*words, cwd=tmp_path, timeout=450)
+    hurt = leeway(*words, cwd=tmp_path, timeout=750)
     folder = tmp_path / "runs/hurt"
     said = hurt.stdout + hurt.stderr + (tmp_path / "runs/hurt.chaos/up.log").read_text()
     assert hurt.returncode == 0, said
