@@ -164,7 +164,10 @@ class RolloutWorker:
         until = time.monotonic() + generation_limit_s(self.config, ticket) / 2
         with self._loaded:
             while self._stamp < (ticket.incarnation, ticket.min_version) or self.service.held_before(job):
-                self.service.doing(self._waiting_for(f"version {ticket.min_version}"))
+                slot.waits()
+                behind = self._stamp < (ticket.incarnation, ticket.min_version)
+                what = f"version {ticket.min_version}" if behind else "the end of a group that was issued again"
+                self.service.doing(self._waiting_for(what))
                 if self.service.stopping.is_set():
                     return False
                 why = self.service.revoked(job)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import time
 from pathlib import Path
+from typing import Any
 
 from .preload import Preloaded
 
@@ -64,9 +65,10 @@ class Hanging(Preloaded):
         """Compile into ``folder``; ``OSError`` where there is no compiler."""
         super().__init__(folder, "hanging", _SOURCE, VARIABLE, numbers=2)
         # Unlike os.kill, to one thread. Not in every C library.
-        self._tell = getattr(ctypes.CDLL(None, use_errno=True), "tgkill", None)
-        if self._tell is None:
+        library = ctypes.CDLL(None)
+        if not hasattr(library, "tgkill"):
             raise OSError("the C library has no tgkill")
+        self._tell: Any = library.tgkill
 
     def hang(self, pid: int, thread: int, tries: int = 40) -> bool:
         """Have a thread hang until ``release``; False where it always held Python's lock, or is gone."""

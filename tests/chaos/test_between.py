@@ -9,15 +9,18 @@ import time
 from urllib.parse import urlsplit
 
 import pytest
+from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import BrokerError
 from leeway_rl.common.streams import Bus, WorkStream
 from leeway_rl.leeway.chaos import damage
 from leeway_rl.leeway.chaos.clock import Clock
+from leeway_rl.leeway.chaos.hanging import Hanging, busiest
+from leeway_rl.leeway.chaos.pile import pile_up
 from leeway_rl.leeway.chaos.proxy import Proxy
 from leeway_rl.leeway.chaos.target import Target, fill, small_disk
 from leeway_rl.leeway.server import EmbeddedServer
 
-from tests.samples import a_ticket
+from tests.samples import a_ticket, some_responses
 
 
 def port_of(url):
@@ -186,3 +189,62 @@ def test_where_there_is_nothing_to_damage_nothing_happens(redis_url, bus, tmp_pa
     for what in (damage.entry_cut, damage.payload_cut, damage.weights_flipped, damage.manifest_flipped):
         assert what(target, random.Random(0)) is None
     assert bus.depths()[WorkStream.PROMPTS] == 0
+
+
+def test_a_log_probability_that_is_none_is_one_token_of_a_group_that_is_not_graded_yet(bus, target):
+    assert damage.logprob_nan(target, random.Random(5)) is None, "nothing waits for verdicts"
+    (job,) = bus.take(WorkStream.PROMPTS, count=1, block_s=1, lease_s=60)
+    sampled = some_responses(bus.ticket(job.group_id))
+    bus.hand_over_responses(job, sampled)
+    assert damage.logprob_nan(target, random.Random(5))
+    _, found = bus.responses(job.group_id)
+    changed = [new != old for new, old in zip(found.logprobs_T, sampled.logprobs_T, strict=True)]
+    assert sum(changed) == 1
+    assert found.fingerprint == sampled.fingerprint
+
+
+def test_what_the_dead_one_of_a_pile_held_comes_back_with_the_runs_own_and_the_rest_goes(bus, target, wait_until):
+    (target.folder / "config.toml").write_text(dump(compose(["tiny"], ["broker.lease_s=1"])))
+    hit = next(found for seed in range(20) if "prompts" in (found := pile_up(target, random.Random(seed))).what)
+    assert hit.what == "500 live and 53 dead leases on prompts"
+    got = []
+
+    def taken():
+        got.extend(bus.take(WorkStream.PROMPTS, count=9, block_s=0, lease_s=1.0))
+        bus.renew(got)
+        return len(got) == 53
+
+    wait_until(taken, "those of the dead one")
+    assert {"1-1", "2-1", "3-1"} <= {job.group_id for job in got}
+    assert hit.end() == "53 of 53 were in work again"
+    assert sorted(groups(bus)) == ["1-1", "2-1", "3-1"]
+
+
+SPINNING = """
+import hashlib, threading, time
+threading.Thread(target=lambda: hashlib.pbkdf2_hmac("sha256", b"x", b"y", 10**9), daemon=True).start()
+while True:
+    print("beat", flush=True)
+    time.sleep(0.05)
+"""
+
+
+def test_a_thread_hangs_where_it_computes_while_the_others_go_on_until_it_is_let_go(tmp_path, wait_until):
+    try:
+        hanging = Hanging(tmp_path)
+    except OSError as error:
+        pytest.skip(str(error))
+    child = subprocess.Popen(
+        [sys.executable, "-c", SPINNING], env=os.environ | hanging.environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        found = []
+        wait_until(lambda: found.append(busiest(child.pid)) or found[-1] is not None, "it computes")
+        assert hanging.hang(child.pid, found[-1])
+        assert [child.stdout.readline() for _ in range(20)] == ["beat\n"] * 20
+        assert busiest(child.pid) is None, "it does not compute"
+        hanging.release()
+        wait_until(lambda: busiest(child.pid) == found[-1], "it computes again")
+    finally:
+        child.kill()
+        child.communicate()
