@@ -48,11 +48,13 @@ KEYS = ["controls", "retries", "prompts", "responses", "scored", "dead_letters",
 def test_a_key_of_another_type_is_removed_and_work_goes_on(begin, wait_until, name):  # noqa: F811
     intake, worker, _ = begin()
     key = getattr(worker.keys, name)
-    worker._redis.delete(key)
+    pipe = worker._redis.pipeline(transaction=True)  # or the learner puts it back in between
+    pipe.delete(key)
     if worker.keys.types()[key] == "string":
-        worker._redis.lpush(key, "1")
+        pipe.lpush(key, "1")
     else:
-        worker._redis.set(key, "1")
+        pipe.set(key, "1")
+    pipe.execute()
     wait_until(lambda: worker._redis.type(key).decode() in (worker.keys.types()[key], "none"), "it is removed")
     worker.ensure_groups()  # as a worker does that finds none
     for ticket in (1, 0):
