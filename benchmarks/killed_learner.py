@@ -99,8 +99,7 @@ class Death:
 
         def ledger(pen: Ledger, event: str, **values: Any) -> None:
             def middle() -> None:
-                pen._file.write('{"line":' + str(pen.line + 1) + ',"event":"' + event)
-                pen._file.flush()
+                pen._file.append('{"line":' + str(pen.line + 1) + ',"event":"' + event)
 
             self.point(f"ledger {event}", middle)
             write_line(pen, event, **values)
@@ -115,7 +114,7 @@ class Death:
                 self.point(f"redis {words[0]}")
             return command(client, *words, **named)
 
-        def requests(pipe: Any, *more: Any) -> Any:
+        def requests(pipe: Any, *more: Any, **named: Any) -> Any:
             names = [str(words[0]) for words, _ in pipe.command_stack]
 
             def middle() -> None:
@@ -125,7 +124,7 @@ class Death:
             if changing := sorted({name for name in names if name in CHANGE}):
                 half = middle if len(names) > 1 and not pipe.explicit_transaction and not pipe.transaction else None
                 self.point(f"redis {'+'.join(changing)}", half)
-            return pipeline(pipe, *more)
+            return pipeline(pipe, *more, **named)
 
         def files(event: str, arguments: tuple[Any, ...]) -> None:
             if event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):
