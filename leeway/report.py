@@ -87,7 +87,7 @@ def _group_rows(run: RunData) -> Rows:
     by_step = {reason: int(np.nansum(counts)) for reason, counts in run.refunds().items()}
     orphaned = by_step.pop("orphaned", 0)
     # The ledger is the truth; the metrics, which stand in for it, lack what was refunded after the last step.
-    refunds = Counter(line["reason"] for line in run.events("refunded")) if run.ledger else Counter(by_step)
+    refunds = run.refunded if run.ledger else Counter(by_step)
     for reason, count in refunds.most_common():
         rows.append((f"refunded: {reason}", f"{count:,} ({percent(count / (trained + refunds.total()))} of all)"))
     if not refunds:
