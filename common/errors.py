@@ -29,6 +29,10 @@ class BrokerError(LeewayError):
     exit_code = 4
 
 
+class NoRunError(BrokerError):
+    """Redis answers, and does not hold the run."""
+
+
 class RunExistsError(LeewayError):
     """The run id is taken."""
 

@@ -19,6 +19,8 @@ from .types import Heartbeat
 log = logging.getLogger(__name__)
 
 GOODBYE_S = 2.0  # how long a process that leaves at once tries to give its leases back
+REFUSED = "waiting for room: Redis is out of memory"
+"""What a worker does that Redis refuses what it writes."""
 BEATS_TO_LIVE = 5  # heartbeats a worker may miss before it counts as gone
 
 
@@ -117,6 +119,13 @@ class Service:
             if activity != self._activity:
                 self._activity, self._since = activity, time.time()
 
+    def idling(self, activity: str) -> None:
+        """Say what this thread waits for, unless another thread of the worker is at work."""
+        with self._lock:
+            working = self._working > 0
+        if not working:
+            self.doing(activity)
+
     @contextmanager
     def holding(self, job: Job) -> Iterator[None]:
         """Keep ``job``'s lease alive inside."""
@@ -182,7 +191,7 @@ class Service:
                 role=self.role,
                 worker=self.bus.worker,
                 version=self.version,
-                activity=self._activity,
+                activity=REFUSED if self.bus.refused else self._activity,
                 since=self._since,
                 done=self._done,
                 tokens=self._tokens,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -33,13 +34,15 @@ def main() -> int:
     arguments = parser.parse_args()
 
     def work(bus: Bus, service: Service, config: Config) -> None:
-        from .train import learn
-
         folder = arguments.runs_dir / arguments.run
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "config.toml").exists() and os.environ.get("RANK", "0") == "0":
             write_whole(folder / "config.toml", dump(config))  # without leeway up nobody else has
         with only_learner(folder):
+            if os.environ.get("RANK", "0") == "0":  # what an earlier learner said last, "stopped" for one, is over
+                bus.set_state(phase="starting", leader=bus.worker, at=time.time())
+            from .train import learn
+
             learn(bus, service, config, folder)
 
     kept = arguments.runs_dir / arguments.run / "config.toml"

@@ -63,7 +63,7 @@ def learn(bus: Bus, service: Service, config: Config, folder: Path) -> None:
     found = checkpoint.newest(folder / "checkpoints")
     state = checkpoint.load(policy, found) if found is not None else None
     if curriculum is None:
-        _follow(bus, policy, config, state)
+        _follow(bus, service, policy, config, state)
         return
     desk = _Desk(bus, service, config, folder, policy, curriculum, found, state)
     try:
@@ -178,6 +178,7 @@ class _Desk:
             overflow=self.intake.book.overflow,
             pipeline_depth=self.intake.book.depth,
             waiting=waiting,
+            leader=self.bus.worker,
             poisoned=self.intake.poisoned_in_a_row,
             poison=self.intake.poison,
             at=time.time(),
@@ -236,7 +237,7 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
     """Rank 0. Consumes batches; produces versions, ledger lines, metrics, checkpoints. What dies with it is made again
     from the newest checkpoint."""
     intake, controller = desk.intake, _controller(state)
-    broadcast_plan({"do": "publish"})
+    broadcast_plan({"do": "publish", "version": intake.book.version})
     desk.publish(intake.book.version)
     _forget_older_versions(desk.bus, desk.incarnation)
     intake.start()
@@ -297,21 +298,27 @@ def _train(
     return train_step(policy, mine, version=step, controller=controller, config=settings)
 
 
-def _follow(bus: Bus, policy: Policy, config: Config, state: dict[str, Any] | None) -> None:
+def _follow(bus: Bus, service: Service, policy: Policy, config: Config, state: dict[str, Any] | None) -> None:
     """Every other rank. Consumes rank 0's plan; fetches and trains its own share of the groups."""
     controller = _controller(state)
     while True:
+        service.doing("waiting for rank 0")
         plan = broadcast_plan(None)
         match plan["do"]:
             case "train":
-                mine = [_fetched(bus, group_id, (first, end)) for group_id, first, end in plan["groups"][policy.rank]]
-                settings = _settings(config, plan["step"], plan["turned"])
-                result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
-                controller = result.controller
-                policy.named_weights()
+                with service.working(f"training step {plan['step']}"):
+                    mine = [_fetched(bus, group, (first, end)) for group, first, end in plan["groups"][policy.rank]]
+                    settings = _settings(config, plan["step"], plan["turned"])
+                    result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
+                    controller = result.controller
+                    policy.named_weights()
+                service.version = plan["step"] + 1
+                service.count(done=1)
             case "publish":
                 policy.named_weights()
+                service.version = plan["version"]
             case "save":
+                service.doing(f"writing checkpoint {plan['step']}")
                 checkpoint.save(policy, Path(plan["folder"]), plan["step"], {}, keep=config.train.keep_checkpoints)
             case "wait":
                 continue

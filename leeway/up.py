@@ -80,7 +80,7 @@ def up(
         if bus.has_run() and not resume:
             raise RunExistsError(f"run {run!r} is already in this Redis; choose another --run")
         bus.store_config(dump(config))
-        bus.set_state(phase="starting", step=0)
+        bus.set_state(phase="starting", at=time.time(), **({} if resume else {"step": 0}))
         roles = _roles(config, run, runs_dir)
         with supervised(roles, redis_url, leaving_s, STOPPING, lock=lock):
             _watch(redis_url, run, roles, folder, config)

@@ -106,7 +106,7 @@ class RolloutWorker:
             jobs = self.bus.take(WorkStream.PROMPTS, count=1, block_s=0, lease_s=broker.lease_s)
             if not jobs:
                 slot.waits()
-                self.service.doing("waiting for prompts")
+                self.service.idling("waiting for prompts")
                 jobs = self.bus.take(WorkStream.PROMPTS, count=1, block_s=POLL_S, lease_s=broker.lease_s)
             if not jobs and self.service.run_finished():
                 self.service.stopping.set()
@@ -157,7 +157,7 @@ class RolloutWorker:
         with self._loaded:
             while self._stamp < (ticket.incarnation, ticket.min_version):
                 slot.waits()
-                self.service.doing(self._waiting_for(f"version {ticket.min_version}"))
+                self.service.idling(self._waiting_for(f"version {ticket.min_version}"))
                 if self.service.stopping.is_set():
                     return False
                 self._loaded.wait(POLL_S)

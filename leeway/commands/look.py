@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,14 +17,13 @@ app = typer.Typer()
 @app.command()
 def status(run: AnyRun = None, redis_url: RedisUrl = None, runs_dir: RunsDir = RUNS, as_json: AsJson = False) -> None:
     """Who waits for whom, and since when. Exit code 0: the run moves or is done; 8: it is stalled; 10: an alarm."""
-    from ...common.ledger import is_complete
     from .. import status as desk
 
-    url, name = found(run, redis_url, runs_dir)
-    if redis_url is None and is_complete(runs_dir / name):  # its embedded server has left with it
-        typer.echo(f"run {name} is finished; its report is {runs_dir / name / 'report.html'}")
-        return
-    raise typer.Exit(desk.show(url, name, as_json=as_json))
+    def find() -> tuple[str, Path]:
+        url, name = found(run, redis_url, runs_dir)
+        return url, runs_dir / name
+
+    raise typer.Exit(desk.tell(find, run, local=redis_url is None, as_json=as_json))
 
 
 @app.command()
