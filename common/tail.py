@@ -38,10 +38,3 @@ def lines_backwards(path: Path) -> Iterator[bytes]:
             yield from reversed(ended)
         if not torn:
             yield head
-
-
-def last_words(path: Path, lines: int) -> list[str]:
-    """The last ``lines`` lines of a log, as far as they stand in its last ``BLOCK`` bytes; a torn one counts."""
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - BLOCK))
-        return file.read().decode("utf-8", errors="replace").splitlines()[-lines:]

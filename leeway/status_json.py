@@ -45,7 +45,7 @@ STATE: dict[str, Callable[[str], Any]] = {
     "stalled": str,
     "at": float,
 }
-"""The learner's words, and how the text of each is read."""
+"""The learner's words, and how the text of each is read. What it says beside them stays text."""
 
 _OF_A_LOOK = (
     "workers",
@@ -96,6 +96,7 @@ def of_folder(
         "stalled": stalled,
         "sentence": sentence,
         "alarms": [],
-        "state": {name: read(state[name]) if state.get(name) else None for name, read in STATE.items()},
+        "state": {name: read(state[name]) if state.get(name) else None for name, read in STATE.items()}
+        | {name: text for name, text in state.items() if name not in STATE},
         **dict.fromkeys(_OF_A_LOOK),
     }

@@ -35,6 +35,7 @@ from ..common.config import Config, compose, dump, parse
 from ..common.errors import AuditError, ConfigError, DataError, RoleDiedError, RunExistsError
 from ..common.ledger import is_complete
 from ..common.locks import only_writer
+from ..common.progress import Progress
 from . import sweepdata
 from .grid import Axis, Point, axes, configurations, points
 
@@ -228,12 +229,13 @@ def _run(folder: Path, point: Point, redis_url: str | None, lock: IO[str], progr
             start_new_session=True,
             pass_fds=[lock.fileno()],
         )
+    made = Progress(folder / "runs" / point.name)
     try:
         while True:
             try:
                 return process.wait(POLL_S)
             except subprocess.TimeoutExpired:
-                progress.show(point, _steps_made(folder, point))
+                progress.show(point, made.look())
     except KeyboardInterrupt:
         progress.say(f"stopping: {point.name} finishes its step and writes a checkpoint (again to leave at once)")
         _see_off(process)
@@ -270,11 +272,6 @@ def _numbers(folder: Path, plan: Plan, point: Point) -> str:
         f"{found['steps_per_hour']:.0f} steps/h, staleness {found['head_staleness']:.2f}, "
         f"entropy {found['entropy']:.3f}, reward {found['reward']:.3f}"
     )
-
-
-def _steps_made(folder: Path, point: Point) -> int:
-    path = folder / "runs" / point.name / "metrics.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def _last_words(folder: Path, point: Point) -> str:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 from leeway_rl.common import tail
-from leeway_rl.common.tail import last_words, lines_backwards, whole_size
+from leeway_rl.common.tail import lines_backwards, whole_size
 
 
 @pytest.mark.parametrize("block", [1, 2, 7, 1 << 16])
@@ -17,11 +17,3 @@ def test_the_lines_come_backwards_whatever_the_blocks_cut(tmp_path, monkeypatch,
         *whole, _ = body.split(b"\n")
         assert list(lines_backwards(path)) == whole[::-1]
         assert whole_size(path) == body.rfind(b"\n") + 1
-
-
-def test_the_last_words_of_a_log_are_its_last_lines(tmp_path):
-    path = tmp_path / "log"
-    path.write_text("x" * (1 << 17) + "\nlast but one\nlast, tor")
-    assert last_words(path, 2) == ["last but one", "last, tor"]
-    path.write_text("alone")
-    assert last_words(path, 12) == ["alone"]
