@@ -7,8 +7,8 @@
 Writes two honest ledgers of finished runs by the learner's own pen, one of 1,000 lines and one of ``--lines``: 64
 groups of 16 responses a step, η = 1, every fourth group or so refunded, one resume. Then ``leeway status`` on each, the
 two in turns, as a process of its own; the bytes that opening each for appending reads; and ``leeway audit``, its peak
-memory and its seconds. Must hold: status takes at most 1.2 times as long (the least of the rounds), and opening reads
-no more than a few blocks.
+memory. Times are seconds of the processor, which other work on the machine lengthens least. Must hold: status takes at
+most 1.2 times as long (the least of the rounds), and opening reads no more than a few blocks.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from leeway_rl.common.ledger import Ledger
@@ -124,12 +124,18 @@ def written(folder: Path, lines: int) -> Path:
     return path
 
 
+def used_s() -> float:
+    """Processor seconds of the commands that have ended so far."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def seconds(*words: str, cwd: Path) -> float:
     """Of a command, as a process of its own."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LEEWAY_")}
-    began = time.perf_counter()
+    before = used_s()
     subprocess.run([*COMMAND, *words], cwd=cwd, env=environment, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - began
+    return used_s() - before
 
 
 def opened(path: Path) -> int:
@@ -165,11 +171,9 @@ def main() -> int:
         read = {run: opened(path) for run, path in paths.items()}
         print("opening  " + "  ".join(f"{run} {count:,} bytes read" for run, count in read.items()))
         for run, path in paths.items():
-            began = time.perf_counter()
+            before = used_s()
             done = subprocess.run([sys.executable, "-c", AUDIT, path], capture_output=True, text=True, check=True)
-            print(
-                f"audit    {run} {float(done.stdout):.0f} MiB at most, {time.perf_counter() - began:.1f} s", flush=True
-            )
+            print(f"audit    {run} {float(done.stdout):.0f} MiB at most, {used_s() - before:.1f} s", flush=True)
     return int(ratio > MOST_RATIO or max(read.values()) > MOST_BYTES)
 
 
