@@ -109,7 +109,7 @@ def run(tmp_path_factory):
     before = os.environ.copy()
     for name in [name for name in os.environ if name.startswith("LEEWAY_")]:
         del os.environ[name]
-    # Judged by Math-Verify in processes, every one: what the quick rules judge needs no grading process that could stop.
+    # Each is judged by Math-Verify in a process: what the quick rules judge needs none that could stop.
     rows = (ROOT / "presets/tiny/addition.jsonl").read_text().replace('"ability": "exact"', '"ability": "math"')
     (runs / "addition.jsonl").write_text(rows)
     settings = [*SETTINGS, f"data.path={runs / 'addition.jsonl'}", "verifier.math=report"]
