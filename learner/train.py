@@ -26,6 +26,7 @@ from ..common.errors import DataError
 from ..common.ledger import Ledger
 from ..common.metrics import MetricsSink
 from ..common.service import Service
+from ..common.step_line import step_line
 from ..common.streams import Bus
 from ..common.tensors import flatten
 from ..common.weights import WeightPublisher
@@ -191,34 +192,34 @@ class _Desk:
         tokens_in, tokens_expired = self.intake.tokens_in, self.intake.tokens_expired
         refunds = self._refunds()
         live, ready = self.intake.depth()
-        self.bus.emit(
-            {
-                "role": "learner",
-                "step": step,
-                "version": step + 1,
-                "stage": groups[0].ticket.stage,
-                "at": time.time(),
-                **metrics,
-                **{f"refunds/{reason}": count - self.refunds_before[reason] for reason, count in refunds.items()},
-                **_by_head_staleness(groups, step),
-                **_where_it_aged(groups, step),
-                **_past_bound(groups, step, self.intake.batch_bound),
-                "batch/generation_s_max": max(group.responses.seconds for group in groups),
-                "overflow/expired_tokens": tokens_expired - self.expired_before,
-                "flow/max_staleness": self.intake.batch_bound,
-                "flow/overflow": self.intake.batch_overflow,
-                "flow/pipeline_depth": self.intake.book.depth,
-                "flow/live": live,
-                "flow/nonfinite": self.intake.nonfinite,
-                "flow/ready": ready,
-                "weights/payload_bytes": self.published_bytes,
-                "weights/full_bytes": self.full_bytes,
-                "time/step_s": step_s,
-                **times,
-                "throughput/rollout_tokens_per_s": (tokens_in - self.tokens_before) / step_s,
-                "throughput/learner_tokens_per_s": metrics["batch/tokens"] / step_s,
-            }
-        )
+        record = {
+            "role": "learner",
+            "step": step,
+            "version": step + 1,
+            "stage": groups[0].ticket.stage,
+            "at": time.time(),
+            **metrics,
+            **{f"refunds/{reason}": count - self.refunds_before[reason] for reason, count in refunds.items()},
+            **_by_head_staleness(groups, step),
+            **_where_it_aged(groups, step),
+            **_past_bound(groups, step, self.intake.batch_bound),
+            "batch/generation_s_max": max(group.responses.seconds for group in groups),
+            "overflow/expired_tokens": tokens_expired - self.expired_before,
+            "flow/max_staleness": self.intake.batch_bound,
+            "flow/overflow": self.intake.batch_overflow,
+            "flow/pipeline_depth": self.intake.book.depth,
+            "flow/live": live,
+            "flow/nonfinite": self.intake.nonfinite,
+            "flow/ready": ready,
+            "weights/payload_bytes": self.published_bytes,
+            "weights/full_bytes": self.full_bytes,
+            "time/step_s": step_s,
+            **times,
+            "throughput/rollout_tokens_per_s": (tokens_in - self.tokens_before) / step_s,
+            "throughput/learner_tokens_per_s": metrics["batch/tokens"] / step_s,
+        }
+        self.bus.emit(record)
+        log.info("%s", step_line(record, self.config.train.steps))
         self.tokens_before, self.expired_before = tokens_in, tokens_expired
         self.time_before, self.refunds_before = now, refunds
 
