@@ -41,6 +41,7 @@ from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
 from .ranks import Share, broadcast_plan, shares
+from .samples import Samples
 from .step import StepResult, split, train_step
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,9 @@ class _Desk:
         self.intake.on_loss = self.intake.on_unreadable = self.publisher.repair
         if state is not None:
             self.intake.restore(state)
+        self.samples = Samples(folder, config, from_step=book.version) if config.metrics.samples_every else None
+        if self.samples is not None:
+            self.intake.on_graded, self.intake.on_left = self.samples.graded, self.samples.left
         self.delay = DelayLine(config.flow.inject_lag)
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)
@@ -230,6 +234,8 @@ class _Desk:
     def close(self) -> None:
         """Stop pumping, write what is left, close the files."""
         self.intake.stop()
+        if self.samples is not None:
+            self.samples.close()
         self.sink.close()
         self.ledger.close()
 
