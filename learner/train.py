@@ -110,6 +110,7 @@ class _Desk:
             keyframe_every=config.weights.keyframe_every,
         )
         self.intake = Intake(bus, service, book, curriculum, self.ledger, config, incarnation=self.incarnation)
+        self.intake.on_turn = self.sink.turned
         self.intake.on_loss = self.intake.on_unreadable = self.publisher.repair
         if state is not None:
             self.intake.restore(state)

@@ -122,6 +122,8 @@ class Intake:
         """Called with every group that comes in graded; a ticket that leaves untrained may have had none."""
         self.on_left: Callable[[int, int, str], object] = lambda *_: None
         """Called with a ticket that is not live any more, the step that took it or was due, and what became of it."""
+        self.on_turn: Callable[[str, float | str, float | str, int, str], object] = lambda *_: None
+        """Called with a live control that was turned, its value before and now, the version, and by whom."""
         self._thread = threading.Thread(target=self._guarded_loop, name="intake", daemon=True)
         self._ended = threading.Event()
 
@@ -596,3 +598,4 @@ class Intake:
     def _record(self, name: str, previous: float | str, value: float | str, by: str = "operator") -> None:
         log.info("%s: %s -> %s, by the %s", name, previous, value, by)
         self.ledger.write("control", name=name, value=value, previous=previous, version=self.book.version, by=by)
+        self.on_turn(name, previous, value, self.book.version, by)

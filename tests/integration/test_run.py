@@ -6,6 +6,7 @@ import signal
 
 import pytest
 from leeway_rl.common.ledger import read
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.integration.running import SMALL, kill, last_checksum, leeway, metrics, role_pids, start
 
@@ -236,6 +237,9 @@ def test_the_dial_turns_while_the_run_goes_on(tmp_path, wait_until):
     assert metrics(folder)[-1]["flow/max_staleness"] == 0
     assert '"event":"control","name":"max_staleness","value":0' in (folder / "ledger.jsonl").read_text()
     assert leeway("audit", "dial", cwd=tmp_path).returncode == 0
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert events.Tags()["tensors"] == ["control/max_staleness/text_summary"]
+    assert len(events.Scalars("loss")) == len(events.Scalars("grad_norm")) == 24
 
 
 def test_an_injected_lag_is_exact_whatever_the_workers_do_and_survives_a_stop(tmp_path, wait_until):
