@@ -7,14 +7,21 @@ from typing import Any
 
 
 def step_line(step: Mapping[str, Any], steps: int | str) -> str:
-    """The line of one record of ``metrics.jsonl``. ``steps``: training steps of the whole run."""
+    """The line of one record of ``metrics.jsonl``. ``steps``: training steps of the whole run. What the record does not
+    have is left out: a view is no reason to end a run."""
     refunds = [(name.removeprefix("refunds/"), count) for name, count in step.items() if name.startswith("refunds/")]
     refunded = ", ".join(f"{count} {reason}" for reason, count in refunds if count)
-    return (
-        f"step {step['version']}/{steps}  reward {step['reward/mean']:.3f}  "
-        f"entropy {step['entropy/policy']:.3f} (target {step['entropy/target']:.3g})  "
-        f"tokens {step['batch/tokens']:,.0f}  "
-        f"staleness {step['staleness/head_mean']:.2f} (max {step['staleness/head_max']:.0f})  "
-        f"{step['time/step_s']:.1f} s (waited {step['time/wait_for_batch_s']:.1f})"
-        + (f"  refunded {refunded}" if refunded else "")
-    )
+    parts = [
+        f"step {step['step'] + 1}/{steps}",
+        _part(step, "reward {:.3f}", "reward/mean"),
+        _part(step, "entropy {:.3f} (target {:.3g})", "entropy/policy", "entropy/target"),
+        _part(step, "tokens {:,.0f}", "batch/tokens"),
+        _part(step, "staleness {:.2f} (max {:.0f})", "staleness/head_mean", "staleness/head_max"),
+        _part(step, "{:.1f} s (waited {:.1f})", "time/step_s", "time/wait_for_batch_s"),
+        f"refunded {refunded}" if refunded else "",
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def _part(step: Mapping[str, Any], words: str, *names: str) -> str:
+    return words.format(*(step[name] for name in names)) if all(name in step for name in names) else ""

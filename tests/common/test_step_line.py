@@ -30,3 +30,7 @@ def test_a_step_without_refunds_has_no_word_of_them():
     line = step_line({**STEP, "refunds/zero_advantage": 0, "refunds/orphaned": 0}, "?")
     assert line.startswith("step 12/?  ")
     assert "refunded" not in line
+
+
+def test_what_a_record_does_not_have_is_left_out():
+    assert step_line({"step": 4, "reward/mean": 0.5, "entropy/target": 0.2}, 9) == "step 5/9  reward 0.500"
