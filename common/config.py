@@ -310,6 +310,18 @@ class Broker(_Section):
     """Address the endpoint listens at; 0.0.0.0 for all, to everybody who can reach it."""
 
 
+class Metrics(_Section):
+    samples_every: int = Field(default=10, ge=0)
+    """``samples.jsonl`` shows what is asked, answered and judged. It takes a look once in the tickets of so many
+    training steps (this times ``train.groups_per_step``); 0: never."""
+    samples_groups: int = Field(default=2, ge=1, le=16)
+    """Groups of a look, drawn by the run's seed from the tickets of one step before anything is known of them; those
+    that are refunded are shown too."""
+    samples_bytes: int = Field(default=32_000_000, ge=1_000_000)
+    """Largest size of ``samples.jsonl``. Where it would be passed, every second look is taken out, and from then on
+    half as many are taken."""
+
+
 class Stage(_Section):
     """A change at a training step, in one run and without a restart. A key left out stays as it was before; the first
     stage is described by ``[train]`` and ``[flow]``."""
@@ -342,6 +354,7 @@ class Config(_Section):
     rollout: Rollout = Rollout()
     verifier: Verifier = Verifier()
     broker: Broker = Broker()
+    metrics: Metrics = Metrics()
     stages: tuple[Stage, ...] = ()
 
     @property

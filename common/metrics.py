@@ -68,9 +68,21 @@ class MetricsSink:
         file.write(json.dumps(record) + "\n")
         file.flush()
         if self._board is not None and "version" in record:
-            for key, value in record.items():
-                if isinstance(value, (int, float)) and "/" in key:
-                    self._board.add_scalar(key, value, record["version"])
+            for key, value in measured(record).items():
+                self._board.add_scalar(key, value, record["version"])
+
+    def turned(self, name: str, previous: float | str, value: float | str, version: int, by: str) -> None:
+        """A live control was turned: a text in TensorBoard, beside the curves that it may bend."""
+        if self._board is not None:
+            self._board.add_text(f"control/{name}", f"{previous} → {value}, by the {by}", version)
+
+
+def measured(record: dict[str, Any]) -> dict[str, float]:
+    """What was measured in a record, without what says whose it is and when."""
+    return {name: each for name, each in record.items() if isinstance(each, (int, float)) and name not in _NOT_MEASURED}
+
+
+_NOT_MEASURED = {"step", "version", "stage", "incarnation", "at"}
 
 
 def _number(entry_id: str) -> tuple[int, ...]:

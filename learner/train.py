@@ -26,6 +26,7 @@ from ..common.errors import DataError
 from ..common.ledger import Ledger
 from ..common.metrics import MetricsSink
 from ..common.service import Service
+from ..common.step_line import step_line
 from ..common.streams import Bus
 from ..common.tensors import flatten
 from ..common.weights import WeightPublisher
@@ -40,6 +41,7 @@ from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
 from .ranks import Share, broadcast_plan, shares
+from .samples import Samples
 from .step import StepResult, split, train_step
 
 log = logging.getLogger(__name__)
@@ -108,9 +110,13 @@ class _Desk:
             keyframe_every=config.weights.keyframe_every,
         )
         self.intake = Intake(bus, service, book, curriculum, self.ledger, config, incarnation=self.incarnation)
+        self.intake.on_turn = self.sink.turned
         self.intake.on_loss = self.intake.on_unreadable = self.publisher.repair
         if state is not None:
             self.intake.restore(state)
+        self.samples = Samples(folder, config, from_step=book.version) if config.metrics.samples_every else None
+        if self.samples is not None:
+            self.intake.on_graded, self.intake.on_left = self.samples.graded, self.samples.left
         self.delay = DelayLine(config.flow.inject_lag)
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)
@@ -191,34 +197,34 @@ class _Desk:
         tokens_in, tokens_expired = self.intake.tokens_in, self.intake.tokens_expired
         refunds = self._refunds()
         live, ready = self.intake.depth()
-        self.bus.emit(
-            {
-                "role": "learner",
-                "step": step,
-                "version": step + 1,
-                "stage": groups[0].ticket.stage,
-                "at": time.time(),
-                **metrics,
-                **{f"refunds/{reason}": count - self.refunds_before[reason] for reason, count in refunds.items()},
-                **_by_head_staleness(groups, step),
-                **_where_it_aged(groups, step),
-                **_past_bound(groups, step, self.intake.batch_bound),
-                "batch/generation_s_max": max(group.responses.seconds for group in groups),
-                "overflow/expired_tokens": tokens_expired - self.expired_before,
-                "flow/max_staleness": self.intake.batch_bound,
-                "flow/overflow": self.intake.batch_overflow,
-                "flow/pipeline_depth": self.intake.book.depth,
-                "flow/live": live,
-                "flow/nonfinite": self.intake.nonfinite,
-                "flow/ready": ready,
-                "weights/payload_bytes": self.published_bytes,
-                "weights/full_bytes": self.full_bytes,
-                "time/step_s": step_s,
-                **times,
-                "throughput/rollout_tokens_per_s": (tokens_in - self.tokens_before) / step_s,
-                "throughput/learner_tokens_per_s": metrics["batch/tokens"] / step_s,
-            }
-        )
+        record = {
+            "role": "learner",
+            "step": step,
+            "version": step + 1,
+            "stage": groups[0].ticket.stage,
+            "at": time.time(),
+            **metrics,
+            **{f"refunds/{reason}": count - self.refunds_before[reason] for reason, count in refunds.items()},
+            **_by_head_staleness(groups, step),
+            **_where_it_aged(groups, step),
+            **_past_bound(groups, step, self.intake.batch_bound),
+            "batch/generation_s_max": max(group.responses.seconds for group in groups),
+            "overflow/expired_tokens": tokens_expired - self.expired_before,
+            "flow/max_staleness": self.intake.batch_bound,
+            "flow/overflow": self.intake.batch_overflow,
+            "flow/pipeline_depth": self.intake.book.depth,
+            "flow/live": live,
+            "flow/nonfinite": self.intake.nonfinite,
+            "flow/ready": ready,
+            "weights/payload_bytes": self.published_bytes,
+            "weights/full_bytes": self.full_bytes,
+            "time/step_s": step_s,
+            **times,
+            "throughput/rollout_tokens_per_s": (tokens_in - self.tokens_before) / step_s,
+            "throughput/learner_tokens_per_s": metrics["batch/tokens"] / step_s,
+        }
+        self.bus.emit(record)
+        log.info("%s", step_line(record, self.config.train.steps))
         self.tokens_before, self.expired_before = tokens_in, tokens_expired
         self.time_before, self.refunds_before = now, refunds
 
@@ -229,6 +235,8 @@ class _Desk:
     def close(self) -> None:
         """Stop pumping, write what is left, close the files."""
         self.intake.stop()
+        if self.samples is not None:
+            self.samples.close()
         self.sink.close()
         self.ledger.close()
 

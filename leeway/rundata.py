@@ -93,6 +93,15 @@ class RunData:
                 changes.append((stage.from_step, words or "nothing"))
         return changes
 
+    def dial(self) -> list[tuple[int, str]]:
+        """(version, what a live control was turned to) of every turn, in the order of versions; what was turned at one
+        version is told together."""
+        turned: dict[int, list[str]] = {}
+        for line in self.events("control"):
+            by = " (guard)" if line.get("by") == "guard" else ""
+            turned.setdefault(line["version"], []).append(_turned_to(line["name"], line["value"]) + by)
+        return sorted((version, ", ".join(words)) for version, words in turned.items())
+
     def bounds(self) -> np.ndarray:
         """η by step, in versions: as measured, else as configured, else NaN."""
         configured = math.nan if self.config is None else self.config.flow.max_staleness
@@ -187,6 +196,21 @@ def load(folder: Path) -> RunData:
         config=config,
         missing=missing,
     )
+
+
+DIAL = {
+    "max_staleness": "η = {}",
+    "overflow": "overflow {}",
+    "pipeline_depth": "depth {}",
+    "target_entropy": "target {:g}",
+}
+"""The live controls as the pictures name them, with their new value."""
+
+
+def _turned_to(name: str, value: Any) -> str:
+    if name == "paused":
+        return "paused" if value else "goes on"
+    return DIAL.get(name, f"{name} {{}}").format(value)
 
 
 def _steps(folder: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import typer
 from ..common.diagnosis import Snapshot, age, diagnose, look
 from ..common.errors import BrokerError, LeewayError, NoRunError
 from ..common.locks import holder
+from ..common.step_line import step_line
 from ..common.streams import Bus, RedisError, refused_or_lost
 from ..common.types import Heartbeat
 from .left import Left, left
@@ -52,7 +53,7 @@ def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Renderable
         table.add_row(role, name, "", "", "", "", "lost", age(now.at - due), style="red")
     parts: list[RenderableType] = [head, flow, table]
     if last_step is not None:
-        parts.append(Text(_last_step(last_step)))
+        parts.append(Text(step_line(last_step, steps)))
     parts += [Text(f"alarm: {alarm}", style="bold red") for alarm in found.alarms]
     parts.append(Text(found.sentence, style="bold red" if found.stalled else "green"))
     return Group(*parts)
@@ -141,13 +142,4 @@ def _row(worker: Heartbeat, at: float) -> tuple[str, ...]:
         f"{min(worker.busy_s / lived, 1.0):.0%}",
         worker.activity,
         age(at - worker.since),
-    )
-
-
-def _last_step(step: dict[str, Any]) -> str:
-    return (
-        f"last step {step['step']}: reward {step['reward/mean']:.3f}   entropy {step['entropy/policy']:.3f} "
-        f"(target {step['entropy/target']:.3f}, α {step['entropy/alpha']:.4f})   "
-        f"staleness {step['staleness/head_mean']:.2f} (max {step['staleness/head_max']:.0f})   "
-        f"waited {step['time/wait_for_batch_s']:.1f} s of {step['time/step_s']:.1f} s"
     )

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from ..common import address
+from ..common.alarms import Teller
 from ..common.config import Config, compose, dump, expand, parse
 from ..common.diagnosis import diagnose, look
 from ..common.errors import BrokerError, ConfigError, DataError, RunExistsError
@@ -21,6 +22,7 @@ from ..common.ledger import is_complete
 from ..common.locks import only_writer
 from ..common.progress import Progress
 from ..common.rope import why_not_packed, why_too_long
+from ..common.step_line import step_line
 from ..common.streams import RETRY_S, Bus, RedisError, is_silent, refused_or_lost
 from . import status
 from .arithmetic import Shape, describe, shape_of
@@ -169,6 +171,7 @@ def _watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Co
     # Answers at once or not at all: while Redis is away, whoever dies must be started again.
     bus = Bus(redis_url, run, connect_s=EYE_S, retry_s=0.0)
     progress, seen_at = Progress(folder), time.monotonic()
+    teller = Teller(stall_s=config.broker.stall_s)
     with view, closing(bus):
         while True:
             code = ended(roles[0])
@@ -177,7 +180,10 @@ def _watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Co
             for role in roles:
                 mend(role, bus, progress.look())
             try:
-                view.show(look(bus), progress.newest)
+                now = look(bus)
+                for line in teller.look(now):  # in a terminal they stay above the live view
+                    typer.echo(line.text)
+                view.show(now, progress.newest)
                 seen_at = time.monotonic()
             except RedisError as error:
                 if is_silent(error):  # there, and frozen, or slow on a machine that is too busy: the roles wait too
@@ -239,11 +245,7 @@ class _Lines:
         finished = now.state.get("phase") == "finished"
         if last is not None and last["step"] != self._shown and (at - self._at >= self.EVERY_S or finished):
             self._shown, self._at, self._spoke = int(last["step"]), at, at
-            typer.echo(
-                f"step {last['version']:>4}/{now.state.get('steps', '?')}  reward {last['reward/mean']:.3f}  "
-                f"entropy {last['entropy/policy']:.3f} (target {last['entropy/target']:.2f})  "
-                f"staleness {last['staleness/head_mean']:.2f}  {last['time/step_s']:.1f} s/step"
-            )
+            typer.echo(step_line(last, now.state.get("steps", "?")))
         elif at - self._spoke >= self.QUIET_S:
             self._spoke = at
             typer.echo(diagnose(now).sentence)

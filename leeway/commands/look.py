@@ -40,6 +40,32 @@ def audit(
 
 
 @app.command()
+def samples(
+    run: Annotated[str, typer.Argument(help="The run's id.")],
+    step: Annotated[int | None, typer.Option("--step", help="Those of one training step.", min=0)] = None,
+    verdict: Annotated[
+        str | None, typer.Option("--verdict", help="Responses that were found correct, wrong, no_answer or timeout.")
+    ] = None,
+    best: Annotated[int | None, typer.Option("--best", help="So many of the highest reward.", min=1)] = None,
+    worst: Annotated[int | None, typer.Option("--worst", help="So many of the lowest reward.", min=1)] = None,
+    last: Annotated[int | None, typer.Option("--last", help="The newest so many groups.", min=1)] = None,
+    full: Annotated[bool, typer.Option("--full", help="Long texts whole, and not cut in their middle.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Show what comes too, until the run is complete.")] = False,
+    as_json: AsJson = False,
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Read what was asked, answered and judged: a few groups every few steps. Without a filter, the two newest.
+
+    They are drawn by the run's seed before anything is known of them (metrics.samples_every); refunded ones are among
+    them.
+    """
+    from .. import samples as desk
+
+    asked = desk.Asked(step=step, verdict=verdict, best=best, worst=worst, last=last)
+    desk.show(runs_dir / run, asked, desk.Shown(full, as_json), follow=follow)
+
+
+@app.command()
 def report(run: Annotated[str, typer.Argument(help="The run's id.")], runs_dir: RunsDir = RUNS) -> None:
     """Write report.html and report.png from the run's folder, finished or not."""
     from ..report import write_report
