@@ -31,14 +31,18 @@ def verify(
         str,
         typer.Option("--math", help="rules: exact rules before Math-Verify; report: Math-Verify alone (report 7.1)."),
     ] = "rules",
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Grade rows that have changed anew, and all behind them, in OUT.")
+    ] = False,
 ) -> None:
-    """Grade a file of responses. The same command again goes on where it stopped.
+    """Grade a file of responses. The same command again goes on where it stopped, if rows and verifier are the same.
 
     A row has answer (mathematics, or "ability": "exact"), tests (code) or entry (reasoning-gym).
 
     Exit code 3: rows that could not be read, each reported by its line; 1: rows that the verifier failed on.
     """
     words = [str(rows), "--out", str(out), "--timeout-s", str(timeout_s), "--math", mathematics]
+    words += ["--anew"] if anew else []
     go_on_as("verifier.offline", *words, *(["--jobs", str(jobs)] if jobs else []))
 
 
