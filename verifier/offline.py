@@ -16,6 +16,7 @@ where they are on the same rows by the same verifier. One process writes it at a
 from __future__ import annotations
 
 import argparse
+import codecs
 import json
 import os
 import signal
@@ -36,8 +37,9 @@ from ..common.errors import DataError, LeewayError
 from ..common.files import path_of
 from ..common.fingerprint import fingerprint, judged_by
 from ..common.ground_truth import CODE, MATH, SOLUTION, ground_truth_of
+from ..common.json_text import NotUtf8, parsed
 from ..common.locks import hold
-from ..common.long_integers import loads
+from ..common.texts import flaw
 from ..common.types import Verdict, VerdictKind
 from .code.tests import parse_tests
 from .pool import GradeItem, GraderPool
@@ -83,6 +85,9 @@ def read_row(line: bytes) -> tuple[str | int, GradeItem]:
         truth = ground_truth_of(row, "")
     except DataError as error:
         raise RowError(str(error).removeprefix(": ")) from None
+    for key, text in (("id", str(row_id)), ("response", response), *(("answer", gold) for gold in truth.golds)):
+        if (wrong := flaw(text)) is not None:
+            raise RowError(f"{key!r}: {wrong[1]}")
     return row_id, GradeItem(
         ability=_unless_boxed(row, truth.ability),
         response=response,
@@ -98,10 +103,12 @@ class _Number(str):
 
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
-        row = loads(line, parse_float=_Number, long=_Number)
+        row = parsed(line, parse_float=_Number, long=_Number)
         if isinstance(row, dict) and ("tests" in row or "entry" in row):
-            row = loads(line)  # again, with its numbers as numbers
-    except (ValueError, RecursionError) as error:
+            row = parsed(line)  # again, with its numbers as numbers
+    except NotUtf8 as error:
+        raise RowError(f"not UTF-8: {error} of the line") from None
+    except ValueError as error:
         raise RowError(f"not JSON: {error}") from None
     if not isinstance(row, dict):
         raise RowError("a JSON object is due")
@@ -138,6 +145,7 @@ def readable(source: Path, lines: IO[bytes], report: Callable[[str], None]) -> I
     end = 0
     for number, line in enumerate(lines, start=1):
         end += len(line)
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if line.strip():
             try:
                 yield Row(*read_row(line), end)
