@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import Verifier
+from .config import Config, Verifier, expand
+from .files import checksum
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -18,10 +20,10 @@ LETTERS = 16
 """Hexadecimal digits of a fingerprint: two of a billion things share one with a chance of 3 %, so of the thousands in
 a file none do."""
 _PACKAGE = Path(__file__).resolve().parent.parent
-_JUDGES = ("verifier/*.py", "common/ground_truth.py", "common/golds.py", "common/long_integers.py")
+_JUDGES = ("verifier/**/*.py", "common/ground_truth.py", "common/golds.py", "common/long_integers.py")
 """The code that a verdict depends on."""
 _LIBRARIES = ("math-verify", "latex2sympy2-extended", "sympy", "reasoning-gym")
-_NO_VERDICT = frozenset({"workers", "jobs", "on_timeout", "allow_unsandboxed"})
+NO_VERDICT = frozenset({"workers", "jobs", "on_timeout", "allow_unsandboxed"})
 """Keys of ``verifier`` that say how fast and by whom, not what."""
 
 
@@ -33,7 +35,7 @@ def fingerprint(*values: Any) -> str:
 
 def judged_by(settings: Verifier) -> str:
     """What a verdict depends on beside its row: the verifier's settings that differ from the default, and its code."""
-    said = settings.model_dump(mode="json", exclude=set(_NO_VERDICT), exclude_defaults=True)
+    said = settings.model_dump(mode="json", exclude=set(NO_VERDICT), exclude_defaults=True)
     words = [f"{key}={value}" for key, value in sorted(said.items())]
     return " ".join([*words, f"verifier {verifier_version()}"])
 
@@ -52,6 +54,29 @@ def version_of(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "none"
+
+
+_WHOLE, _END = 64 << 20, 1 << 20
+"""A model's files up to so many bytes are read whole; of larger ones their size, and so many bytes at both ends."""
+
+
+def of_run_inputs(config: Config) -> dict[str, str]:
+    """By key, of the rows and the model that ``data.path`` and ``model.path`` name; nothing of what is not on this
+    machine."""
+    rows, model = Path(expand(config.data.path)), Path(expand(config.model.path))
+    found = {"data.path": checksum(rows)[:LETTERS]} if rows.is_file() else {}
+    files = sorted(each for each in model.iterdir() if each.is_file()) if model.is_dir() else []
+    return found | ({"model.path": fingerprint({each.name: _of_file(each) for each in files})} if files else {})
+
+
+def _of_file(path: Path) -> str:
+    size = path.stat().st_size
+    if size <= _WHOLE:
+        return checksum(path)
+    with path.open("rb") as file:
+        first = file.read(_END)
+        file.seek(-_END, os.SEEK_END)
+        return fingerprint(size, hashlib.sha256(first).hexdigest(), hashlib.sha256(file.read()).hexdigest())
 
 
 def of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
