@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..common.config import Verifier
-from ..common.errors import DataError, LeewayError
+from ..common.errors import ConfigError, DataError, LeewayError
 from ..common.files import path_of
 from ..common.fingerprint import fingerprint, judged_by
 from ..common.ground_truth import CODE, MATH, SOLUTION, ground_truth_of
@@ -150,7 +150,17 @@ def readable(source: Path, lines: IO[bytes], report: Callable[[str], None]) -> I
             try:
                 yield Row(*read_row(line), end)
             except RowError as error:
-                report(f"{source}:{number}: {error}")
+                report(f"{_origin(line) or f'{source}:{number}'}: {error}")
+
+
+def _origin(line: bytes) -> str | None:
+    """Where the row stands in the user's own file, if another command of ours made this one from it."""
+    try:
+        row = parsed(line)
+    except ValueError:
+        return None
+    origin = row.get("leeway:row") if isinstance(row, dict) else None
+    return origin["at"] if isinstance(origin, dict) and isinstance(origin.get("at"), str) else None
 
 
 def graded(rows: Iterator[Row], pool: GraderPool, jobs: int) -> Iterator[tuple[Row, Verdict]]:
@@ -261,12 +271,16 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--timeout-s", type=float, default=10.0)
     parser.add_argument("--math", choices=("rules", "report"), default="rules")
+    parser.add_argument("--settings", type=json.loads, default={}, help="of the section verifier, as JSON")
     parser.add_argument("--anew", action="store_true", help="grade what has changed anew, and all rows behind it")
     arguments = parser.parse_args()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _interrupt)
     try:
-        settings = Verifier(timeout_s=arguments.timeout_s, math=arguments.math)
+        if not arguments.timeout_s > 0 or arguments.jobs < 1:
+            raise ConfigError(f"--timeout-s {arguments.timeout_s}, --jobs {arguments.jobs}: both are above 0")
+        said = {"timeout_s": arguments.timeout_s, "math": arguments.math}
+        settings = Verifier(**(said | arguments.settings))
         return verify(arguments.source, arguments.out, arguments.jobs, settings, anew=arguments.anew)
     except LeewayError as error:
         print(f"leeway verify: {error}", file=sys.stderr)
