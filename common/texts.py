@@ -1,9 +1,13 @@
-"""Texts from outside: what nobody writes on purpose. Pure."""
+"""Texts and values from outside: what nobody writes on purpose, and what cannot be written again. Pure."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+from .json_text import DEEP
 
 _NOBODY_MEANS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -46,3 +50,43 @@ def middle_cut(text: str, longest: int) -> tuple[str, int, str]:
         return text, 0, ""
     head, end = (longest + 1) // 2, longest // 2
     return text[:head], len(text) - head - end, text[len(text) - end :] if end else ""
+
+
+_HALF = re.compile(r"[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Stands in a row for a value that could not be read out of a table; whoever needs it says why."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return self.why
+
+
+def flaw(value: Any, level: int = 0) -> tuple[str, str] | None:
+    """(where inside, what) of the first thing in a value that JSON, Redis or a tokenizer cannot take; None where there
+    is none. Half a character comes out of a ``\\ud800`` in JSON; bytes, dates and decimals out of Parquet."""
+    match value:
+        case str():
+            found = None if value.isascii() else _HALF.search(value)
+            return None if found is None else ("", f"half a character, {found[0]!r}")
+        case None | bool() | int() | float():
+            return None
+        case Unread():
+            return "", value.why
+        case dict() | list() | tuple() if level == DEEP:
+            return "", f"more than {DEEP} lists and objects inside one another"
+        case dict():
+            inner = ((f".{key}", part) for key, part in value.items())
+            if any(not isinstance(key, str) or flaw(key) for key in value):
+                return "", "a key that is no text"
+        case list() | tuple():
+            inner = ((f"[{number}]", part) for number, part in enumerate(value))
+        case _:
+            return "", f"{type(value).__name__}, where a text, a number, a list or an object is due"
+    for place, part in inner:
+        if (found_inside := flaw(part, level + 1)) is not None:
+            return place + found_inside[0], found_inside[1]
+    return None

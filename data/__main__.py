@@ -43,7 +43,7 @@ def main() -> int:
     show = commands.add_parser("show", help="what a step dropped, with the reasons")
     show.add_argument("stage", type=path_of, help="a step's folder")
     show.add_argument("--reason", default="", help="only reasons that contain this")
-    show.add_argument("--rows", type=int, default=5, help="of each reason at most")
+    show.add_argument("--rows", type=_positive, default=5, help="of each reason at most")
     parsers = {"load": commands.add_parser("load", help="read one source into a stage")}
     parsers |= {name: commands.add_parser(name, help="a step, on its own") for name in STEP_NAMES}
     for name, command in parsers.items():
@@ -51,7 +51,7 @@ def main() -> int:
             command.add_argument("stage", type=path_of, help="folder of the stage before")
         command.add_argument("--out", type=path_of, required=True, help="folder of the new stage")
     for command in (whole, *parsers.values()):
-        command.add_argument("--jobs", type=int, default=_processors(), help="processes for grading")
+        command.add_argument("--jobs", type=_positive, default=_processors(), help="processes for grading")
     chosen = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     if chosen in parsers:  # its own options are the fields of its model
         from .recipe import STEPS, Source
@@ -68,6 +68,12 @@ def main() -> int:
     except KeyboardInterrupt:
         print("leeway data: stopped; the same command again goes on", file=sys.stderr)
         return STOPPED
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
 
 
 def _run(arguments: argparse.Namespace) -> int:

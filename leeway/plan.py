@@ -202,7 +202,7 @@ def _refuse_impossible(setting: Setting) -> None:
     refuse_shallow(setting.groups_per_step, setting.pipeline_depth)
     if not 0 <= setting.rejected < 1:
         raise ConfigError(f"--rejected {setting.rejected}: a share of at least 0 and below 1")
-    if setting.alone <= 0 or setting.peak <= 0:
+    if not (setting.alone > 0 and setting.peak > 0):  # NaN is neither
         raise ConfigError(f"--alone {setting.alone} --peak {setting.peak}: tokens a second, above 0")
 
 

@@ -23,7 +23,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,6 +33,7 @@ import typer
 from ..common.children import leaving_with_parent
 from ..common.config import Config, compose, dump, parse
 from ..common.errors import AuditError, ConfigError, DataError, RoleDiedError, RunExistsError
+from ..common.fingerprint import of_run_inputs
 from ..common.ledger import is_complete
 from ..common.locks import only_writer
 from ..common.progress import Progress
@@ -51,6 +52,8 @@ class Plan:
     """Runs of every setting; their ``flow.seed`` is 0, 1, …"""
     base: Config
     """What all points share."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Fingerprints of the files that its points train on, when it was begun."""
 
     def points(self) -> list[Point]:
         """In the order in which they run."""
@@ -60,14 +63,17 @@ class Plan:
         """Keep it for the next time."""
         grid = [f"{axis.key}={','.join(axis.values)}" for axis in self.grid]
         (folder / "base.toml").write_text(dump(self.base), "utf-8")
-        (folder / "sweep.toml").write_text(tomlkit.dumps({"grid": grid, "seeds": self.seeds}), "utf-8")
+        (folder / "sweep.toml").write_text(
+            tomlkit.dumps({"grid": grid, "seeds": self.seeds, "inputs": self.inputs}), "utf-8"
+        )
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
         """The plan that ``folder`` was begun with."""
         told = tomllib.loads((folder / "sweep.toml").read_text("utf-8"))
         base = folder / "base.toml"
-        return cls(axes(told["grid"]), told["seeds"], parse(base.read_text("utf-8"), str(base)))
+        config = parse(base.read_text("utf-8"), str(base))
+        return cls(axes(told["grid"]), told["seeds"], config, told.get("inputs", {}))
 
 
 def sweep(
@@ -84,7 +90,7 @@ def sweep(
 
     Raises ``ConfigError`` for a grid that cannot be or that is not the folder's, ``RoleDiedError`` where points failed.
     """
-    folder, plan = _planned(presets, settings, grid, seeds, out)
+    folder, plan = _planned(presets, settings, grid, seeds, out, report_only=report_only)
     if report_only:
         typer.echo(f"report: {_report(folder, plan)}")
         return
@@ -102,7 +108,13 @@ def sweep(
 
 
 def _planned(
-    presets: list[str], settings: list[str], grid: list[str], seeds: int | None, out: Path | None
+    presets: list[str],
+    settings: list[str],
+    grid: list[str],
+    seeds: int | None,
+    out: Path | None,
+    *,
+    report_only: bool = False,
 ) -> tuple[Path, Plan]:
     """The sweep's folder, and its plan: as asked for, as the folder has it, or both where they agree."""
     if out is None:
@@ -119,12 +131,19 @@ def _planned(
             raise ConfigError("--set and --grid need their --preset; to go on with a sweep, --out alone is enough")
         if begun is None:
             raise DataError(f"{out}: no sweep there to go on with; begin one with --preset and --grid")
-        return out, Plan(begun.grid, seeds or begun.seeds, begun.base)
-    asked = Plan(axes(grid), seeds or (begun.seeds if begun else 3), compose(presets, settings))
+        begun = replace(begun, seeds=begun.seeds if seeds is None else seeds)
+        if not report_only:
+            _refuse_changed(out, begun)
+        return out, begun
+    runs = seeds if seeds is not None else begun.seeds if begun else 3
+    base = compose(presets, settings)
+    asked = Plan(axes(grid), runs, base, of_run_inputs(base))
     configurations(asked.grid, presets, settings)  # refuses what cannot be before anything is written or started
     asked.points()
     if begun is not None:
         _refuse_another(out, begun, asked)
+        if not report_only:
+            _refuse_changed(out, begun)
     return out, asked
 
 
@@ -139,6 +158,18 @@ def _refuse_another(folder: Path, begun: Plan, asked: Plan) -> None:
         raise ConfigError(
             f"{folder} holds another sweep ({differ}); choose another --out, or go on with {_again(folder)}"
         )
+
+
+def _refuse_changed(folder: Path, begun: Plan) -> None:
+    """The points of one sweep train on the same rows from the same weights."""
+    now = of_run_inputs(begun.base)
+    for key, mark in begun.inputs.items():
+        if now.get(key, mark) != mark:
+            path = begun.base.data.path if key == "data.path" else begun.base.model.path
+            raise DataError(
+                f"{key} = {path}: changed since {folder} was begun ({mark} then, {now[key]} now), and what is finished "
+                "was trained on the old one; put it back, or choose another --out"
+            )
 
 
 def _flat(config: Config) -> dict[str, Any]:

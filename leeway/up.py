@@ -56,7 +56,7 @@ def up(
         if not presets:
             raise ConfigError("name a --preset, for instance --preset tiny")
         config = compose(presets, settings)
-        run = run or f"{Path(presets[-1]).stem}-{time.strftime('%m%d-%H%M%S')}"
+        run = run if run is not None else f"{Path(presets[-1]).stem}-{time.strftime('%m%d-%H%M%S')}"
     Keys(run)  # refuses an unusable id before anything is written
     shape = shape_of(config.model.path)
     if shape is not None:

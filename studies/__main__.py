@@ -28,8 +28,11 @@ def main() -> None:
 
 
 def _seeds(text: str) -> list[int]:
-    seeds = [int(word) for word in text.split(",")]
-    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+    try:
+        seeds = [int(word) for word in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise argparse.ArgumentTypeError(f"{text!r}: different whole numbers from 0, with commas")
     return seeds
 
@@ -51,8 +54,8 @@ def study(given: argparse.Namespace) -> None:
     from .page import write_index, write_page
     from .runner import make_missing
 
-    steps = given.steps or STEPS
-    seeds = {each: given.seeds or each.seeds for each in STUDIES.values()}
+    steps = STEPS if given.steps is None else given.steps
+    seeds = {each: each.seeds if given.seeds is None else given.seeds for each in STUDIES.values()}
     runs = {each: each.runs(seeds[each], steps, given.runs_dir) for each in STUDIES.values()}
     make_missing([run for each in chosen for of in runs[each].values() for run in of], given.jobs)
     made = [each for each, settings in runs.items() if all(run.whole for of in settings.values() for run in of)]

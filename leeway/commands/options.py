@@ -15,14 +15,22 @@ from ...common import address
 from ...common.files import path_of
 
 
+def given_path(text: str) -> Path:
+    """A path as somebody gave it to an option."""
+    if not text:
+        raise typer.BadParameter("an empty text is no path; the folder that you stand in is .")
+    return path_of(text)
+
+
 def path_option(*names: str, help: str) -> Any:
-    """An option that is a path; a leading ``~`` is the user's home."""
-    return typer.Option(*names, help=help, parser=path_of, metavar="PATH")
+    """An option that is a path; a leading ``~`` is the user's home. An empty one, out of a variable that is not set, is
+    refused: it would be the folder that somebody stands in."""
+    return typer.Option(*names, help=help, parser=given_path, metavar="PATH")
 
 
 def path_argument(metavar: str, help: str) -> Any:
     """An argument that is a path, as ``path_option`` reads it."""
-    return typer.Argument(help=help, parser=path_of, metavar=metavar)
+    return typer.Argument(help=help, parser=given_path, metavar=metavar)
 
 
 Presets = Annotated[

@@ -54,7 +54,14 @@ def study(
     jobs: Annotated[int | None, typer.Option(help="Runs side by side; a core each by default.", min=1)] = None,
 ) -> None:
     """The report's ablations at toy scale, and staleness: run, judge, write the pages. Goes on where it was stopped."""
-    words = [*(names or []), *(["--seeds", seeds] if seeds else []), "--out", str(out), "--runs-dir", str(runs_dir)]
+    words = [
+        *(names or []),
+        *(["--seeds", seeds] if seeds is not None else []),
+        "--out",
+        str(out),
+        "--runs-dir",
+        str(runs_dir),
+    ]
     words += ["--all"] if everything else []
     words += ["--list"] if listing else []
     words += ["--steps", str(steps)] if steps is not None else []
