@@ -70,7 +70,7 @@ def test_a_run_elsewhere_is_found_in_its_redis(home, redis_url):
     elsewhere = f"elsewhere-{os.getpid()}"
     with pytest.raises(BrokerError, match=f"no run '{elsewhere}' under runs/; .*nor does the Redis at redis://"):
         find_live(elsewhere, redis_url, RUNS)
-    with pytest.raises(BrokerError, match="no run 'secund' under runs/; did you mean 'second'.*and no Redis at"):
+    with pytest.raises(BrokerError, match=r"no run 'secund' under runs/; did you mean 'second'.*and no Redis at"):
         find_live("secund", "redis://127.0.0.1:9/0", RUNS)
     bus = Bus(redis_url, elsewhere)
     bus.store_config("there")
