@@ -82,8 +82,8 @@ def report(run: AnyRun) -> None:
 
 @app.command()
 def config() -> None:
-    """Every configuration key with its type, default and meaning."""
-    from ...common.config import schema
+    """Every configuration key: what may stand there, its bounds and choices, its default, and what it means."""
+    from ...common.described import described
 
-    for key, kind, default, meaning in schema():
-        typer.echo(f"{key}  ({kind}, default {default})\n    {meaning}")
+    for key in described():
+        typer.echo(key.describe())
