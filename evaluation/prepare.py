@@ -19,6 +19,7 @@ from typing import IO, Any
 from ..common.errors import ConfigError, DataError, LeewayError
 from ..common.files import path_of
 from ..common.rows import ENDINGS, Columns
+from ..common.stopping import stoppable
 from .benchmarks import BENCHMARKS, GYM, Benchmark, Window, problem_of
 from .folder import read_json, refuse_other, write_json
 from .sets import rows_of_file, rows_of_hub, rows_of_package, rows_of_reasoning_gym
@@ -223,4 +224,4 @@ def _day_of(key: str, text: str) -> date:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

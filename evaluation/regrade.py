@@ -18,6 +18,7 @@ from ..common.errors import DataError, LeewayError
 from ..common.files import path_of
 from ..common.prompts import row_of
 from ..common.rows import Columns, file_rows
+from ..common.stopping import stoppable
 from .folder import read_json
 from .responses import COLUMNS, ResponseStore
 
@@ -116,4 +117,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

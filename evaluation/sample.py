@@ -19,6 +19,7 @@ from ..common.files import checksum, path_of
 from ..common.prompts import decoder_of
 from ..common.role import role_parser, run_role
 from ..common.service import Service
+from ..common.stopping import STOPPED, stoppable
 from ..common.streams import Bus
 from ..common.weights import Stamp, WeightPublisher
 from .folder import same_or_refused
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 STAMP = Stamp(incarnation=1, version=0)
 """Of a model folder's weights."""
-STOPPED = 130  # exit code
 
 
 def sample(bus: Bus, service: Service, config: Config, out: Path, responses: int, top_p: float) -> None:
@@ -137,4 +137,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

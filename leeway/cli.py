@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import typer
 
+from ..common.stopping import stoppable
 from .commands import keep, look, model, plan, run, study
 
 app = typer.Typer(
@@ -31,16 +33,21 @@ for panel, group in GROUPS:
 
 
 def main() -> None:
-    """The console script: a ``LeewayError`` is one line and its exit code."""
-    from ..common.errors import LeewayError
-
+    """The console script: a ``LeewayError`` is one line and its exit code, SIGTERM and Ctrl-C are ``STOPPED``."""
     # Whatever we start, and whatever that starts, takes no module out of the folder that somebody stands in.
     os.environ["PYTHONSAFEPATH"] = "1"
+    sys.exit(stoppable(_command))
+
+
+def _command() -> int | None:
+    from ..common.errors import LeewayError
+
     try:
         app()
+        return None
     except LeewayError as error:
         typer.echo(f"leeway: {error}", err=True)
-        raise SystemExit(error.exit_code) from None
+        return error.exit_code
     except Exception as error:
         from ..common.errors import BrokerError
         from ..common.streams import RedisError, refused_or_lost
@@ -48,7 +55,7 @@ def main() -> None:
         if not isinstance(error, RedisError):
             raise
         typer.echo(f"leeway: Redis {refused_or_lost(error)}: {error}", err=True)
-        raise SystemExit(BrokerError.exit_code) from None
+        return BrokerError.exit_code
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import time
 from collections import Counter, deque
@@ -36,6 +35,7 @@ from ..common.files import path_of
 from ..common.ground_truth import CODE, MATH, SOLUTION, ground_truth_of
 from ..common.locks import hold
 from ..common.long_integers import loads
+from ..common.stopping import STOPPED, stoppable
 from ..common.types import Verdict, VerdictKind
 from .code.tests import parse_tests
 from .pool import GradeItem, GraderPool
@@ -45,8 +45,6 @@ AHEAD = 20_000
 QUEUED_A_JOB = 16
 """Rows handed to the pool for each grading process and not graded yet."""
 FLUSH_S = 0.5
-
-STOPPED = 130  # exit code
 
 
 class RowError(ValueError):
@@ -263,10 +261,6 @@ def _line(row_id: str | int, verdict: Verdict) -> bytes:
     return json.dumps(fields).encode() + b"\n"
 
 
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def main() -> int:
     """Parse the arguments and run."""
     parser = argparse.ArgumentParser(prog="leeway verify", description=__doc__.split("\n")[0])
@@ -276,8 +270,6 @@ def main() -> int:
     parser.add_argument("--timeout-s", type=float, default=10.0)
     parser.add_argument("--math", choices=("rules", "report"), default="rules")
     arguments = parser.parse_args()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, _interrupt)
     try:
         settings = Verifier(timeout_s=arguments.timeout_s, math=arguments.math)
         return verify(arguments.source, arguments.out, arguments.jobs, settings)
@@ -287,4 +279,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))
