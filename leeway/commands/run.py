@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ...common import address
 from .become import become
-from .options import NamedRun, Presets, RedisUrl, Settings, spread
+from .options import NamedRun, Presets, RedisUrl, Settings, path_option, spread
 
 app = typer.Typer()
 
@@ -46,6 +47,51 @@ def up(
         found = run.find() if resume else run.place()
         name, runs_dir = found.run, found.runs_dir
     desk.up(name, preset or [], settings or [], server, runs_dir, resume=resume, dry_run=dry_run)
+
+
+@app.command()
+def server(
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen at beside the loopback: one of this machine's, or 0.0.0.0.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="TCP port.", min=1, max=65535)] = 6379,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What the nodes call this machine; its host name by default.")
+    ] = None,
+    folder: Annotated[Path, path_option("--folder", help="Append-only file, log, addresses.")] = Path("leeway-server"),
+    password_file: Annotated[
+        Path | None,
+        path_option("--password-file", help="One password for everybody; made at random where there is no file."),
+    ] = None,
+    passwords: Annotated[
+        Path | None, path_option("--passwords", help="A user for each role; the file of leeway acl --passwords.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", help="At most so much, for instance 16gb; what there is by default.")
+    ] = None,
+    binary: Annotated[
+        Path | None,
+        path_option("--binary", help="redis-server or valkey-server; from PATH, or leeway-rl[server]'s, by default."),
+    ] = None,
+) -> None:
+    """The Redis-protocol server of a cluster, with the settings that Leeway needs, until SIGTERM or Ctrl-C.
+
+    It keeps an append-only file and evicts nothing. An address that other machines reach needs a password.
+    """
+    from ..serve import Serving, serve
+
+    serve(
+        Serving(
+            host=host,
+            port=port,
+            name=name,
+            folder=folder,
+            password_file=password_file,
+            passwords=passwords,
+            memory=memory,
+            binary=binary,
+        )
+    )
 
 
 @app.command()
