@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from .. import __version__
 from ..common.stopping import stoppable
 from .commands import keep, look, model, plan, run, study
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Asynchronous RL post-training with a staleness bound you can turn. Start with: leeway up --preset tiny",
 )
 GROUPS = (
     ("Start a run, or a part of one", run.app),
@@ -30,6 +30,21 @@ for panel, group in GROUPS:
     for below in group.registered_groups:
         below.rich_help_panel = panel
     app.add_typer(group)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"leeway {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def leeway(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Asynchronous RL post-training with a staleness bound you can turn. Start with: leeway up --preset tiny"""
 
 
 def main() -> None:

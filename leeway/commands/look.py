@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ...common.errors import AuditError
 from ...common.files import path_of
 from ..finding import find_live
-from .options import AnyRun, AsJson, LiveRun, spread
+from .options import RUNS, AnyRun, AsJson, LiveRun, RunsDir, path_argument, spread
 
 app = typer.Typer()
 
@@ -36,12 +37,20 @@ def audit(
     """Prove from the ledger alone: no group trained twice, none unaccounted for, the bound held.
 
     A ledger may be named in the run's place, by a path that ends in .jsonl.
+
+    Exit code 6: something does not hold, or the run has not ended and --unfinished was not said.
     """
     from .. import audit as desk
+    from ..standing import not_ended
 
     said = run.said
     path = path_of(said) if said is not None and said.endswith(".jsonl") else run.find().folder / "ledger.jsonl"
-    typer.echo(desk.audit(path, unfinished=unfinished).describe())
+    account = desk.audit(path, unfinished=True)
+    if not account.ended:
+        typer.echo(not_ended(path, f"step {account.version} of {account.steps}"))
+    typer.echo(account.describe())
+    if not account.ended and not unfinished:
+        raise AuditError("the run has not ended, so what is live is accounted for by nobody; --unfinished allows that")
 
 
 @app.command()
@@ -78,6 +87,18 @@ def report(run: AnyRun) -> None:
     from ..report import write_report
 
     typer.echo(str(write_report(run.find().folder)))
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path | None, path_argument("[FOLDER]", help="Of the runs; runs by default.")] = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """The runs of a folder, the newest first: running, finished, stopped or crashed; step, reward, time, size."""
+    from ..runs import listed
+
+    typer.echo(listed(folder or runs_dir, as_json=as_json))
 
 
 @app.command()

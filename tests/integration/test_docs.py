@@ -33,6 +33,7 @@ BEFORE = [
 DURING = [
     "leeway pause",  # first, so that the run cannot end before the others have been tried
     "leeway status",
+    "leeway status --run runs/my-run",
     "leeway status --json",
     "leeway dead-letters list",
     "leeway dead-letters retry --all",
@@ -46,7 +47,10 @@ DURING = [
 ]
 AFTER = [
     "leeway up --run my-run --resume",
+    "leeway runs",
+    "leeway runs --json",
     "leeway audit my-run",
+    "leeway audit runs/my-run/",
     "leeway report my-run",
     "leeway samples my-run",
     "leeway samples my-run --verdict wrong --last 20",
@@ -167,6 +171,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
     bare = {
         "leeway up",
         "leeway server",
+        "leeway --install-completion",
         "leeway server --passwords passwords",
         "leeway audit",
         "leeway prove on-policy",

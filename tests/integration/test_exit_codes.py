@@ -30,12 +30,17 @@ def test_roles_that_are_asked_to_stop_end_with_130_and_a_finished_run_with_0(sig
     roles = [start("learner", *at, *SMALL, *steps, cwd=tmp_path), *workers(at, tmp_path)]
     try:
         wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 180)
+        assert leeway("runs", cwd=tmp_path).stdout.splitlines()[1].split()[:2] == [run, "running"]
         for role in roles[1:]:
             role.send_signal(signum)
         assert [ended(role)[0] for role in roles[1:]] == [130, 130]
         roles[0].send_signal(signum)
         assert ended(roles[0])[0] == 130
         assert len(metrics(folder)) < 12
+        audited, made = leeway("audit", run, cwd=tmp_path), len(metrics(folder))
+        assert audited.stdout.startswith(f"run {run} is stopped at step {made} of 12: "), audited.stdout
+        assert (audited.returncode, "audit passed for what is there" in audited.stdout) == (6, True)
+        assert leeway("runs", cwd=tmp_path).stdout.splitlines()[1].split()[:3] == [run, "stopped", f"{made}/12"]
         roles = [start("learner", *at, cwd=tmp_path), *workers(at, tmp_path)]
         assert [ended(role)[0] for role in roles] == [0, 0, 0]
     finally:

@@ -1,0 +1,128 @@
+"""How a run stands, from its folder alone: at work, finished, stopped or crashed, and how far it is. What is read does
+not grow with the run: the ends of its files."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..common.locks import is_held
+
+State = Literal["running", "finished", "stopped", "crashed"]
+TAIL_BYTES = 4 << 20
+"""The end of a ledger in which a step or a checkpoint is looked for; a step writes a line for each of its groups."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a run stands."""
+
+    run: str
+    state: State
+    """``running``: a process of this machine is at work in the folder. ``finished``: the ledger has its end.
+    ``stopped``: a checkpoint covers the last step, so that a resume loses nothing. ``crashed``: it does not."""
+    step: int
+    """Training steps made."""
+    steps: int | None
+    """Training steps due; None where the folder does not say."""
+    reward: float | None
+    """Mean reward of the last step."""
+    at: float
+    """Unix time of the last step, or of the folder's last change where there was none."""
+    bytes: int
+    """What the folder takes on disk."""
+
+    def where(self) -> str:
+        """``step 3 of 6``."""
+        return f"step {self.step}" + (f" of {self.steps}" if self.steps is not None else "")
+
+
+def standing(folder: Path) -> Standing:
+    """How the run in ``folder`` stands."""
+    last = _last_step(folder)
+    return Standing(
+        run=folder.resolve().name,
+        state=state_of(folder),
+        step=int(last.get("version", 0)),
+        steps=_steps_due(folder),
+        reward=last.get("reward/mean"),
+        at=float(last.get("at", folder.stat().st_mtime)),
+        bytes=_size(folder),
+    )
+
+
+def state_of(folder: Path) -> State:
+    """At work, finished, stopped or crashed."""
+    if any(is_held(folder / name) for name in ("lock", "learner.lock")):
+        return "running"
+    for line in reversed(tail(folder / "ledger.jsonl")):
+        match line.get("event"):
+            case "end":
+                return "finished"
+            case "checkpoint":
+                return "stopped"
+            case "step" | "trained":
+                return "crashed"
+    return "crashed"
+
+
+def not_ended(ledger: Path, where: str) -> str:
+    """What to say first of a ledger that has no end; ``where`` the run stands by it."""
+    folder = ledger.parent
+    if ledger.name != "ledger.jsonl":
+        return f"{ledger} has no end: it goes to {where}"
+    run = folder.resolve().name
+    match state_of(folder):
+        case "running":
+            return f"run {run} is at work, at {where}"
+        case state:
+            resume = f"leeway up --run {folder} --resume, or on a cluster its learner, goes on from its checkpoint"
+            return f"run {run} {'has crashed' if state == 'crashed' else 'is stopped'} at {where}: {resume}"
+
+
+def tail(path: Path, most: int = TAIL_BYTES) -> list[dict[str, Any]]:
+    """The last whole lines of a JSONL file, of those that stand in its last ``most`` bytes; none where it is not there.
+    Lines that are not JSON objects are left out: here we look, and the audit judges."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - most))
+            *lines, _torn = file.read().split(b"\n")
+    except OSError:
+        return []
+    found = []
+    for text in lines[1 if size > most else 0 :]:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            found.append(line)
+    return found
+
+
+def _last_step(folder: Path) -> dict[str, Any]:
+    steps = tail(folder / "metrics.jsonl", 1 << 16)
+    return steps[-1] if steps else {}
+
+
+def _steps_due(folder: Path) -> int | None:
+    try:
+        return int(tomllib.loads((folder / "config.toml").read_text())["train"]["steps"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except OSError:  # a checkpoint that was removed meanwhile
+                continue
+    return total
