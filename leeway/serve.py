@@ -123,7 +123,10 @@ def _refuse_taken(asked: Serving) -> None:
 
 
 def _binary(named: Path | None) -> str:
-    found = server_binary() if named is None else shutil.which(named)
+    """The server's program, named by a path or by a name on PATH."""
+    if named is None:
+        return server_binary()
+    found = str(named.absolute()) if os.access(named, os.X_OK) and named.is_file() else shutil.which(named)
     if found is None:
         raise BrokerError(f"--binary {named}: no program there")
     return found

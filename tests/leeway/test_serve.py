@@ -14,7 +14,7 @@ from leeway_rl.common.errors import BrokerError, ConfigError, DataError
 from leeway_rl.common.streams import Bus
 from leeway_rl.leeway.cli import app
 from leeway_rl.leeway.serve import is_loopback
-from leeway_rl.leeway.server import free_port
+from leeway_rl.leeway.server import free_port, server_binary
 from typer.testing import CliRunner
 
 COMMAND = [sys.executable, "-P", "-m", "leeway_rl.leeway.cli", "server"]
@@ -62,7 +62,10 @@ def test_a_stopped_server_has_what_it_held_when_it_starts_again(signum, tmp_path
 
 
 def test_its_settings_are_those_that_leeway_needs(tmp_path):
-    with Started("--memory", "64mb", "--folder", "here", cwd=tmp_path, lines=2) as server:
+    (tmp_path / "mine").symlink_to(server_binary())
+    words = ["--memory", "64mb", "--folder", "here", "--binary", "./mine"]
+    with Started(*words, cwd=tmp_path, lines=2) as server:
+        assert server.said.startswith(f"mine at 127.0.0.1 port {server.port}, at most 64mb; ")
         client = redis.Redis(port=server.port, decode_responses=True)
         due = {"appendonly": "yes", "maxmemory-policy": "noeviction", "maxmemory": str(64 << 20), "save": ""}
         assert {name: client.config_get(name)[name] for name in due} == due
