@@ -78,8 +78,9 @@ def find_live(
     """(the address of its Redis, the run) of a run that is at work somewhere; it needs no folder here.
 
     The address is what was said, else what the run's folder has noted, else the local one. ``DataError`` or
-    ``NoRunError`` where neither a folder nor that Redis knows the run; with ``must_be_known`` false only where no run
-    was named and none is found."""
+    The address is what was said, else what the run's folder has noted, else the local one. ``DataError`` or
+    ``NoRunError`` where neither a folder nor that Redis knows the run; with ``must_be_known`` false one that was named
+    need only have a Redis that answers."""
     if said is None and redis_url is not None:
         url = address.resolve(redis_url)
         return url, Place(newest_at(url), runs_dir)
@@ -88,7 +89,7 @@ def find_live(
     if redis_url is None and noted.exists():
         redis_url = noted.read_text().strip()
     url = address.resolve(redis_url)
-    if must_be_known and not found.exists and not _holds(url, found):
+    if not found.exists and not _holds(url, found) and must_be_known:
         raise NoRunError(f"{unknown(found)}; nor does the Redis at {address.public(url)} know it")
     return url, found
 

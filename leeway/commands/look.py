@@ -91,7 +91,7 @@ def report(run: AnyRun) -> None:
 
 @app.command()
 def runs(
-    folder: Annotated[Path | None, path_argument("[FOLDER]", help="Of the runs; runs by default.")] = None,
+    folder: Annotated[Path | None, path_argument("FOLDER", help="Of the runs; runs by default.")] = None,
     runs_dir: RunsDir = RUNS,
     as_json: AsJson = False,
 ) -> None:

@@ -89,7 +89,7 @@ class AnyRun(NamedRun):
 
     word: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="The run: its id, or the path of its folder; the newest by default."),
+        typer.Argument(metavar="RUN", help="The run: its id, or the path of its folder; the newest by default."),
     ] = None
 
     def find(self) -> Place:

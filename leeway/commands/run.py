@@ -21,7 +21,7 @@ class StartedRun(NamedRun):
 
     word: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="The run: its id, or the path of its folder; preset and time by default."),
+        typer.Argument(metavar="RUN", help="The run: its id, or the path of its folder; preset and time by default."),
     ] = None
 
 

@@ -104,7 +104,7 @@ def test_a_model_may_be_a_run(home):
 
 BOTH = [
     *("audit", "report", "export --out o", "up --resume", "chaos"),
-    *("status", "pause", "resume", "set max-staleness 1", "dead-letters list", "dead-letters show 1-0"),
+    *("status", "pause", "resume", "set max-staleness 1", "dead-letters list", "dead-letters show 1-0", "clean"),
 ]
 OPTION = ["plan --from", "dead-letters retry --all --run", "eval aime24 --follow"]
 UNKNOWN = [
