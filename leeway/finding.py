@@ -78,7 +78,6 @@ def find_live(
     """(the address of its Redis, the run) of a run that is at work somewhere; it needs no folder here.
 
     The address is what was said, else what the run's folder has noted, else the local one. ``DataError`` or
-    The address is what was said, else what the run's folder has noted, else the local one. ``DataError`` or
     ``NoRunError`` where neither a folder nor that Redis knows the run; with ``must_be_known`` false one that was named
     need only have a Redis that answers."""
     if said is None and redis_url is not None:

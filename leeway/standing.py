@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ..common.locks import is_held
+from ..common.tail import lines_backwards
+from .left import left
 
 State = Literal["running", "finished", "stopped", "crashed"]
-TAIL_BYTES = 4 << 20
-"""The end of a ledger in which a step or a checkpoint is looked for; a step writes a line for each of its groups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Standing:
     step: int
     """Training steps made."""
     steps: int | None
-    """Training steps due; None where the folder does not say."""
+    """Training steps due; None where its ledger does not say."""
     reward: float | None
     """Mean reward of the last step."""
     at: float
@@ -36,19 +36,15 @@ class Standing:
     bytes: int
     """What the folder takes on disk."""
 
-    def where(self) -> str:
-        """``step 3 of 6``."""
-        return f"step {self.step}" + (f" of {self.steps}" if self.steps is not None else "")
-
 
 def standing(folder: Path) -> Standing:
     """How the run in ``folder`` stands."""
-    last = _last_step(folder)
+    last, so_far = next(_backwards(folder / "metrics.jsonl"), {}), left(folder)
     return Standing(
         run=folder.resolve().name,
         state=state_of(folder),
-        step=int(last.get("version", 0)),
-        steps=_steps_due(folder),
+        step=so_far.step,
+        steps=so_far.steps,
         reward=last.get("reward/mean"),
         at=float(last.get("at", folder.stat().st_mtime)),
         bytes=_size(folder),
@@ -59,7 +55,7 @@ def state_of(folder: Path) -> State:
     """At work, finished, stopped or crashed."""
     if any(is_held(folder / name) for name in ("lock", "learner.lock")):
         return "running"
-    for line in reversed(tail(folder / "ledger.jsonl")):
+    for line in _backwards(folder / "ledger.jsonl"):
         match line.get("event"):
             case "end":
                 return "finished"
@@ -84,37 +80,18 @@ def not_ended(ledger: Path, where: str) -> str:
             return f"run {run} {'has crashed' if state == 'crashed' else 'is stopped'} at {where}: {resume}"
 
 
-def tail(path: Path, most: int = TAIL_BYTES) -> list[dict[str, Any]]:
-    """The last whole lines of a JSONL file, of those that stand in its last ``most`` bytes; none where it is not there.
-    Lines that are not JSON objects are left out: here we look, and the audit judges."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - most))
-            *lines, _torn = file.read().split(b"\n")
-    except OSError:
-        return []
-    found = []
-    for text in lines[1 if size > most else 0 :]:
+def _backwards(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a JSONL file from its end, as far as somebody asks; none where it is not there. Lines that are no
+    JSON objects are left out: here we look, and the audit judges."""
+    if not path.exists():
+        return
+    for text in lines_backwards(path):
         try:
             line = json.loads(text)
         except ValueError:
             continue
         if isinstance(line, dict):
-            found.append(line)
-    return found
-
-
-def _last_step(folder: Path) -> dict[str, Any]:
-    steps = tail(folder / "metrics.jsonl", 1 << 16)
-    return steps[-1] if steps else {}
-
-
-def _steps_due(folder: Path) -> int | None:
-    try:
-        return int(tomllib.loads((folder / "config.toml").read_text())["train"]["steps"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+            yield line
 
 
 def _size(folder: Path) -> int:
