@@ -14,8 +14,7 @@ import tomllib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args
 
 import tomlkit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -450,33 +449,13 @@ def expand(path: str) -> str:
     return os.path.expanduser(path.replace("{presets}", str(PRESETS)))
 
 
-def schema() -> list[tuple[str, str, str, str]]:
-    """(section.key, type, default, meaning) of every key, for ``--help`` and the docs."""
-    rows = []
-    for section, section_field in Config.model_fields.items():
-        for key, field in _section(section_field.annotation).model_fields.items():
-            default = "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
-            meaning = " ".join((field.description or "").split())
-            rows.append((f"{section}.{key}", _kind(field.annotation), default, meaning))
-    return rows
+def known_keys() -> list[str]:
+    """``section.key`` of every key; ``described.py`` tells more of them."""
+    sections = Config.model_fields.items()
+    return [f"{name}.{key}" for name, field in sections for key in section_of(field.annotation).model_fields]
 
 
-def _kind(annotation: Any) -> str:
-    """A type as one writes it, without what checks it."""
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _kind(parts[0])
-    if origin is Literal:
-        return " | ".join(map(repr, parts))
-    if origin in (Union, UnionType):
-        return " | ".join(map(_kind, parts))
-    if origin is not None:
-        return f"{origin.__name__}[{', '.join(map(_kind, parts))}]"
-    named = {type(None): "None", ...: "..."}.get(annotation)
-    return named or str(getattr(annotation, "__name__", annotation))
-
-
-def _section(annotation: Any) -> type[BaseModel]:
+def section_of(annotation: Any) -> type[BaseModel]:
     """The section a field of ``Config`` holds, one or a list of."""
     return annotation if isinstance(annotation, type) else get_args(annotation)[0]
 
@@ -530,7 +509,7 @@ def _refuse_unknown(layer: Layer, model: type[BaseModel], values: dict[str, Any]
 
 
 def _suggestion(path: tuple[str, ...]) -> str:
-    known = [row[0] for row in schema()]
+    known = known_keys()
     dotted = ".".join(path)
     same_name = [key for key in known if key.split(".")[-1] == path[-1]]
     close = same_name or difflib.get_close_matches(dotted, known, n=1, cutoff=0.5)

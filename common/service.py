@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .logs import about
+from .stopping import STOPPED
 from .streams import Bus, Job, RedisError
 from .types import Heartbeat
 
@@ -40,6 +41,8 @@ class Service:
         self._drain_s = drain_s
         self.stopping = threading.Event()
         """Set when the worker should finish what it holds and leave."""
+        self.asked = False
+        """Whether somebody asked for that by a signal."""
         self.version = -1
         """Version of the weights in use, for the heartbeat."""
         self.failure: BaseException | None = None
@@ -87,13 +90,13 @@ class Service:
 
     def _signal_loop(self, reading: int) -> None:
         """The first of our signals asks, the second ends the process."""
-        while (signum := os.read(reading, 1)[0]) not in (signal.SIGTERM, signal.SIGINT):
+        while os.read(reading, 1)[0] not in (signal.SIGTERM, signal.SIGINT):
             continue
         log.info("asked to stop: at most %.0f s for what is under way", self._drain_s)
+        self.asked = True
         self.stopping.set()
         again, _, _ = select.select([reading], [], [], self._drain_s)
         if again:
-            signum = os.read(reading, 1)[0]
             log.warning("asked again: leaving at once")
         else:
             log.warning("not done within broker.drain_s = %.0f s: leaving", self._drain_s)
@@ -101,7 +104,7 @@ class Service:
         goodbye = threading.Thread(target=self._give_back, daemon=True)
         goodbye.start()
         goodbye.join(GOODBYE_S)
-        os._exit(128 + signum)
+        os._exit(STOPPED)
 
     def _give_back(self) -> None:
         self._ended.set()  # no heartbeat may renew what is given back

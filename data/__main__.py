@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -12,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from ..common.errors import DataError, LeewayError
 from ..common.files import path_of
 from ..common.locks import only_writer
+from ..common.stopping import STOPPED, stoppable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-STOPPED = 130  # exit code
 
 STEP_NAMES = (
     "verifiable",
@@ -59,7 +58,6 @@ def main() -> int:
         for model in (Source,) if chosen == "load" else (STEPS[chosen].options,):
             _add_options(parsers[chosen], model)
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # raises KeyboardInterrupt, as Ctrl-C does
     try:
         return _run(arguments)
     except LeewayError as error:
@@ -200,4 +198,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from ..common.errors import DataError, LeewayError
 from ..common.files import path_of
+from ..common.stopping import stoppable
 from .estimators import Estimate, bootstrap
 from .folder import read_json
 from .pairs import paired
@@ -170,4 +171,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -28,12 +28,13 @@ from ..common.errors import BrokerError, WeightsError
 from ..common.files import path_of, write_whole
 from ..common.role import role_parser, run_role
 from ..common.service import Service
+from ..common.stopping import STOPPED, stoppable
 from ..common.streams import Bus, RedisError
 from ..common.weights import FlatWeights, Stamp, WeightReader, stamp_of
 from .folder import read_json, same_or_refused
 from .progress import progress
 from .record import Record
-from .sample import STOPPED, complain, identity, note_problems, read_problems, restore, tell
+from .sample import complain, identity, note_problems, read_problems, restore, tell
 
 log = logging.getLogger(__name__)
 
@@ -258,4 +259,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

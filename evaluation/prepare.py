@@ -20,6 +20,7 @@ from ..common.errors import ConfigError, DataError, LeewayError
 from ..common.files import path_of
 from ..common.limits import MOST_RESPONSES
 from ..common.rows import ENDINGS, Columns
+from ..common.stopping import stoppable
 from ..common.texts import flaw
 from .benchmarks import BENCHMARKS, GYM, Benchmark, Window, columns_of, problem_of
 from .folder import read_json, refuse_other, write_json
@@ -281,4 +282,4 @@ def _day_of(key: str, text: str) -> date:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -20,6 +20,7 @@ from ..common.config import Verifier
 from ..common.errors import DataError, LeewayError
 from ..common.files import path_of
 from ..common.fingerprint import judged_by
+from ..common.stopping import stoppable
 from .folder import read_json
 from .golds import Gold, Source, matched
 from .problems import ORIGIN
@@ -141,4 +142,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

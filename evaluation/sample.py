@@ -20,6 +20,7 @@ from ..common.fingerprint import NO_VERDICT, judged_by, of_tokenizer
 from ..common.prompts import decoder_of
 from ..common.role import role_parser, run_role
 from ..common.service import Service
+from ..common.stopping import STOPPED, stoppable
 from ..common.streams import Bus
 from ..common.weights import Stamp, WeightPublisher
 from .folder import same_or_refused
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 STAMP = Stamp(incarnation=1, version=0)
 """Of a model folder's weights."""
-STOPPED = 130  # exit code
 PREPARED = "problems.jsonl"
 """Name of the file that ``leeway eval`` writes: not the user's, so not to be named."""
 
@@ -167,4 +167,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..common.errors import DataError, LeewayError
 from ..common.files import path_of
+from ..common.stopping import stoppable
 from .estimators import avg_at_n, bootstrap, pass_at_k, powers_of_two
 from .folder import read_json, write_json
 from .record import Record, with_identities
@@ -135,4 +136,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -15,6 +15,7 @@ from ..common.files import path_of, write_whole
 from ..common.locks import only_writer
 from ..common.role import role_parser, run_role
 from ..common.service import Service
+from ..common.stopping import stoppable
 from ..common.streams import Bus
 
 
@@ -50,4 +51,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

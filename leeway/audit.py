@@ -86,7 +86,7 @@ class Account:
         mean = self.staleness_sum / max(1, self.trained)
         sizes = ", then ".join(str(stage["groups_per_step"]) for stage in self.stages[: self.stage + 1])
         return (
-            f"audit passed: {self.lines} lines, chain whole\n"
+            f"audit passed{'' if self.ended else ' for what is there'}: {self.lines} lines, chain whole\n"
             f"  tickets issued   {self.next_ticket}\n"
             f"  trained          {self.trained} in {self.version} steps of {sizes}, each once\n"
             f"  refunded         {sum(self.refunded.values())} ({refunds})\n"

@@ -16,6 +16,7 @@ import typer
 
 from ..common import address, exporter
 from ..common.errors import AuditError, ConfigError, DataError, RoleDiedError, RunExistsError
+from ..common.stopping import STOPPED
 from ..common.streams import Bus, RedisError
 from . import last_words
 
@@ -119,7 +120,7 @@ def supervised(
         typer.echo(f"stopping: {stopping} (again to leave at once)", err=True)
         roles[0].ask_to_leave()
         _wait_for(roles[:1], stop_s)
-        raise SystemExit(130) from None
+        raise SystemExit(STOPPED) from None
     finally:
         asked = True  # from here on nothing may interrupt the leaving
         for role in roles:
@@ -156,7 +157,7 @@ def mend(role: Role, bus: Bus, progress: int) -> None:
     code, words = _why(role, code)
     if code in _MISTAKES:  # the same start would meet the same mistake
         raise _MISTAKES[code](words)
-    if code == 0:  # it was asked to leave, or has seen that the run is finished
+    if code in (0, STOPPED):  # it was asked to leave, or has seen that the run is finished
         try:
             if bus.state().get("phase") == "finished":
                 return
@@ -176,7 +177,7 @@ def _why(role: Role, code: int) -> tuple[int, str]:
     code = last_words.own_code(code, said)
     if code in _MISTAKES and (mistake := last_words.named(said)):
         return code, f"{role.name}: {mistake}{where}"
-    if code == 0:
-        return code, f"{role.name} left, with code 0{where}"
+    if code in (0, STOPPED):
+        return code, f"{role.name} left, with code {code}{where}"
     out_of_memory = last_words.memory_kills() > role.memory_kills
     return code, f"{role.name} died: {last_words.cause(code, said, killed_for_memory=out_of_memory)}{where}"

@@ -37,6 +37,7 @@ from ..common.fingerprint import of_run_inputs
 from ..common.ledger import is_complete
 from ..common.locks import only_writer
 from ..common.progress import Progress
+from ..common.stopping import STOPPED
 from . import sweepdata
 from .grid import Axis, Point, axes, configurations, points
 
@@ -184,7 +185,7 @@ def _again(folder: Path) -> str:
 
 @contextmanager
 def _told_how_to_go_on(folder: Path) -> Iterator[None]:
-    """Asked to stop by Ctrl-C, SIGTERM or SIGHUP, which are one: say how to go on, and leave with code 130."""
+    """Asked to stop by Ctrl-C, SIGTERM or SIGHUP, which are one: say how to go on, and leave with ``STOPPED``."""
 
     def interrupt(_signum: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -194,7 +195,7 @@ def _told_how_to_go_on(folder: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         typer.echo(f"stopped; go on with: {_again(folder)}", err=True)
-        raise SystemExit(130) from None
+        raise SystemExit(STOPPED) from None
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ..common.errors import DataError, LeewayError
 from ..common.files import path_of
+from ..common.stopping import stoppable
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="leeway study", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--all", action="store_true", dest="everything")
@@ -24,7 +25,9 @@ def main() -> None:
     try:
         study(given)
     except LeewayError as error:
-        sys.exit(f"leeway study: {error}")
+        print(f"leeway study: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
 def _seeds(text: str) -> list[int]:
@@ -67,4 +70,4 @@ def study(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(stoppable(main))

@@ -19,7 +19,6 @@ import argparse
 import codecs
 import json
 import os
-import signal
 import sys
 import time
 from collections import Counter, deque
@@ -39,6 +38,7 @@ from ..common.fingerprint import fingerprint, judged_by
 from ..common.ground_truth import CODE, MATH, SOLUTION, ground_truth_of
 from ..common.json_text import NotUtf8, parsed
 from ..common.locks import hold
+from ..common.stopping import STOPPED, stoppable
 from ..common.texts import flaw
 from ..common.types import Verdict, VerdictKind
 from .code.tests import parse_tests
@@ -50,8 +50,6 @@ AHEAD = 20_000
 QUEUED_A_JOB = 16
 """Rows handed to the pool for each grading process and not graded yet."""
 FLUSH_S = 0.5
-
-STOPPED = 130  # exit code
 
 
 class RowError(ValueError):
@@ -259,10 +257,6 @@ def _line(row: Row, verdict: Verdict, by: str) -> bytes:
     return json.dumps(fields).encode() + b"\n"
 
 
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def main() -> int:
     """Parse the arguments and run."""
     parser = argparse.ArgumentParser(prog="leeway verify", description=__doc__.split("\n")[0])
@@ -274,8 +268,6 @@ def main() -> int:
     parser.add_argument("--settings", type=json.loads, default={}, help="of the section verifier, as JSON")
     parser.add_argument("--anew", action="store_true", help="grade what has changed anew, and all rows behind it")
     arguments = parser.parse_args()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, _interrupt)
     try:
         if not arguments.timeout_s > 0 or arguments.jobs < 1:
             raise ConfigError(f"--timeout-s {arguments.timeout_s}, --jobs {arguments.jobs}: both are above 0")
@@ -288,4 +280,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

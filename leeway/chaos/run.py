@@ -25,6 +25,7 @@ from ...common.children import leaving_with_parent
 from ...common.errors import ConfigError, DataError
 from ...common.ledger import is_complete
 from ...common.progress import Progress
+from ...common.stopping import STOPPED
 from ..server import EmbeddedServer
 from .clock import Clock
 from .faults import FAULTS, NothingThere
@@ -212,7 +213,7 @@ def begun(
         raise DataError(f"{runs_dir / run} or {aside} is there already; choose another RUN")
     with ExitStack() as stack:
         # A driver that is told to leave must not leave a mounted disk or a stopped process behind.
-        before = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
+        before = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(STOPPED))
         stack.callback(signal.signal, signal.SIGTERM, before)
         missing: dict[str, str] = {}
         clock = None

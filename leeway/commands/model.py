@@ -10,9 +10,9 @@ import typer
 
 from ...common import address
 from ...common.limits import MOST_RESPONSES
-from ..finding import found
+from ..finding import find_live, model_of
 from .become import go_on_as
-from .options import RUNS, RedisUrl, RunsDir, Settings, path_argument, path_option, spread
+from .options import RUNS, AnyRun, RedisUrl, RunsDir, Settings, path_argument, path_option, spread
 
 if TYPE_CHECKING:
     from ..sampling import Asking
@@ -136,10 +136,13 @@ def evaluate(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Folder in Hugging Face layout, a hub name, or a run's: runs/ID.")
+        str | None,
+        typer.Option("--model", help="Folder in Hugging Face layout, a hub name, or a run: its id, or runs/ID."),
     ] = None,
     step: Annotated[int | None, typer.Option("--step", help="Of a run's checkpoints; the newest by default.")] = None,
-    follow: Annotated[str | None, typer.Option("--follow", help="A run's id: evaluate it while it trains.")] = None,
+    follow: Annotated[
+        str | None, typer.Option("--follow", help="A run, by id or path: evaluate it while it trains.")
+    ] = None,
     every: Annotated[int, typer.Option("--every", help="With --follow: versions from one to the next.", min=1)] = 20,
     regrade: Annotated[Path | None, path_option("--regrade", help="Grade a folder's kept responses anew.")] = None,
     out: Annotated[Path | None, path_option("--out", help="Folder; with --follow runs/ID/evaluations/follow.")] = None,
@@ -165,11 +168,11 @@ def evaluate(
     if regrade is not None:
         desk.regrade(regrade, tuple(sampled.settings or ()), anew=sampled.anew)
     elif words and model is not None and follow is None and out is not None:
-        desk.evaluate(words, model, step, out, prepare, sampled.asking(engine))
+        desk.evaluate(words, model_of(model, runs_dir), step, out, prepare, sampled.asking(engine))
     elif words and model is None and follow is not None:
-        theirs, name = found(follow, sampled.redis_url, runs_dir)
-        out = out or runs_dir / name / "evaluations" / "follow"
-        desk.follow(words, name, theirs, every, out, prepare, sampled.asking(engine, redis_url=None))
+        theirs, found = find_live(follow, sampled.redis_url, runs_dir)
+        out = out or found.folder / "evaluations" / "follow"
+        desk.follow(words, found.run, theirs, every, out, prepare, sampled.asking(engine, redis_url=None))
     else:
         raise ConfigError(
             "leeway eval BENCH... --model FOLDER --out OUT, BENCH... --follow RUN, compare A B, or --regrade OUT"
@@ -177,8 +180,10 @@ def evaluate(
 
 
 @app.command()
+@spread
 def export(
-    run: Annotated[str, typer.Argument(help="The run's id.")],
+    *,
+    run: AnyRun,
     out: Annotated[Path, path_option("--out", help="Folder to write; empty or not there yet.")],
     step: Annotated[
         int | None, typer.Option("--step", help="Training steps made; the newest checkpoint by default.")
@@ -186,10 +191,10 @@ def export(
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="bfloat16 or float32; the base model's by default.")
     ] = None,
-    runs_dir: RunsDir = RUNS,
 ) -> None:
     """Write a checkpoint as a Hugging Face folder with a model card, for from_pretrained and vllm serve."""
-    words = [run, "--out", str(out), "--runs-dir", str(runs_dir)]
+    found = run.find()
+    words = [found.run, "--out", str(out), "--runs-dir", str(found.runs_dir)]
     words += ["--step", str(step)] if step is not None else []
     words += ["--dtype", dtype] if dtype is not None else []
     go_on_as("learner.export", *words)
