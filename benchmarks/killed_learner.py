@@ -57,7 +57,7 @@ SETTINGS = [
     *("train.steps=3", "train.groups_per_step=2", "train.checkpoint_every=1", "train.keep_checkpoints=1"),
     *("flow.max_staleness=0", "weights.keyframe_every=2", "rollout.concurrency=2", "broker.lease_s=1"),
 ]
-VIEWS = ("heartbeat", "watch", "metrics")
+VIEWS = ("heartbeat", "watch", "metrics", "samples")
 """Threads whose writes are no commits."""
 CHANGE = {"SET", "SETNX", "INCR", "DEL", "UNLINK", "XADD", "XACK", "XDEL", "HSET", "EVALSHA", "XGROUP CREATE"}
 LIFE_S = 60.0
@@ -332,7 +332,7 @@ def _play(url: str, folder: Path, case: Case) -> str:
 
 def _left(folder: Path) -> set[str]:
     """Files beside the one checkpoint and the views."""
-    found = {path.name for path in folder.iterdir()} - {"tensorboard", "checkpoints"}
+    found = {path.name for path in folder.iterdir()} - {"tensorboard", "checkpoints", "samples.jsonl"}
     return found | {path.name for path in (folder / "checkpoints").iterdir()} - {"step-000003"}
 
 

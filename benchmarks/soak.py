@@ -141,7 +141,7 @@ def judged(samples: list[Sample]) -> list[tuple[str, float, float, float, bool]]
 
 def draw(samples: list[Sample], path: Path) -> None:
     """Each measure over the groups trained, as a difference to its median in the second third where it is memory."""
-    from leeway_rl.leeway.pictures import STYLE
+    from leeway_rl.leeway.drawing import STYLE
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

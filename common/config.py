@@ -14,8 +14,7 @@ import tomllib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args
 
 import tomlkit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -315,6 +314,18 @@ class Broker(_Section):
     """Address the endpoint listens at; 0.0.0.0 for all, to everybody who can reach it."""
 
 
+class Metrics(_Section):
+    samples_every: int = Field(default=10, ge=0)
+    """``samples.jsonl`` shows what is asked, answered and judged. It takes a look once in the tickets of so many
+    training steps (this times ``train.groups_per_step``); 0: never."""
+    samples_groups: int = Field(default=2, ge=1, le=16)
+    """Groups of a look, drawn by the run's seed from the tickets of one step before anything is known of them; those
+    that are refunded are shown too."""
+    samples_bytes: int = Field(default=32_000_000, ge=1_000_000)
+    """Largest size of ``samples.jsonl``. Where it would be passed, every second look is taken out, and from then on
+    half as many are taken."""
+
+
 class Stage(_Section):
     """A change at a training step, in one run and without a restart. A key left out stays as it was before; the first
     stage is described by ``[train]`` and ``[flow]``."""
@@ -347,6 +358,7 @@ class Config(_Section):
     rollout: Rollout = Rollout()
     verifier: Verifier = Verifier()
     broker: Broker = Broker()
+    metrics: Metrics = Metrics()
     stages: tuple[Stage, ...] = ()
 
     @property
@@ -442,33 +454,13 @@ def expand(path: str) -> str:
     return os.path.expanduser(path.replace("{presets}", str(PRESETS)))
 
 
-def schema() -> list[tuple[str, str, str, str]]:
-    """(section.key, type, default, meaning) of every key, for ``--help`` and the docs."""
-    rows = []
-    for section, section_field in Config.model_fields.items():
-        for key, field in _section(section_field.annotation).model_fields.items():
-            default = "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
-            meaning = " ".join((field.description or "").split())
-            rows.append((f"{section}.{key}", _kind(field.annotation), default, meaning))
-    return rows
+def known_keys() -> list[str]:
+    """``section.key`` of every key; ``described.py`` tells more of them."""
+    sections = Config.model_fields.items()
+    return [f"{name}.{key}" for name, field in sections for key in section_of(field.annotation).model_fields]
 
 
-def _kind(annotation: Any) -> str:
-    """A type as one writes it, without what checks it."""
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _kind(parts[0])
-    if origin is Literal:
-        return " | ".join(map(repr, parts))
-    if origin in (Union, UnionType):
-        return " | ".join(map(_kind, parts))
-    if origin is not None:
-        return f"{origin.__name__}[{', '.join(map(_kind, parts))}]"
-    named = {type(None): "None", ...: "..."}.get(annotation)
-    return named or str(getattr(annotation, "__name__", annotation))
-
-
-def _section(annotation: Any) -> type[BaseModel]:
+def section_of(annotation: Any) -> type[BaseModel]:
     """The section a field of ``Config`` holds, one or a list of."""
     return annotation if isinstance(annotation, type) else get_args(annotation)[0]
 
@@ -522,7 +514,7 @@ def _refuse_unknown(layer: Layer, model: type[BaseModel], values: dict[str, Any]
 
 
 def _suggestion(path: tuple[str, ...]) -> str:
-    known = [row[0] for row in schema()]
+    known = known_keys()
     dotted = ".".join(path)
     same_name = [key for key in known if key.split(".")[-1] == path[-1]]
     close = same_name or difflib.get_close_matches(dotted, known, n=1, cutoff=0.5)

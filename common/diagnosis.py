@@ -9,8 +9,11 @@ import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 
+from .refusals import OUT_OF_MEMORY
+from .service import REFUSED
 from .streams import Bus, WorkStream
 from .types import Heartbeat, VerdictKind
 
@@ -20,6 +23,8 @@ ERRORS, ERROR_SHARE, HIGH_ERROR_SHARE = 4, 0.02, 0.1
 least the first and twice what it was in the hour before, or at least the second."""
 POISONED = 8
 """Groups in a row refunded as ``poison`` from which on there is an alarm."""
+STARTING_S = 120.0
+"""How long a learner that is being started may take to say its first word."""
 ALIKE_GROUPS = 64
 """Groups in a row with one and the same reward from which on there is an alarm."""
 
@@ -32,7 +37,8 @@ class Snapshot:
     at: float
     """Unix time of the look, by the server's clock."""
     state: dict[str, str]
-    """The learner's word: phase, step, steps, stage, stages, version, live, ready, waiting, max_staleness."""
+    """The learner's word: phase, step, steps, stage, stages, version, live, ready, waiting, max_staleness, leader (the
+    worker that says it), at (when)."""
     workers: list[Heartbeat]
     lost: dict[str, float]
     """``role/worker`` whose heartbeat has expired, with the unix time it was due."""
@@ -40,6 +46,8 @@ class Snapshot:
     """Entries of each work stream, and of the dead letters."""
     under_way: dict[str, int]
     """Of those, the ones a worker holds."""
+    held_by_lost: dict[str, int] = field(default_factory=dict)
+    """Of those under way, the ones whose worker is not alive any more: another takes them when the lease is over."""
     verdicts: list[dict[str, str]] = field(default_factory=list)
     """How often each verdict was given, minute by minute, the current minute first; ``why`` is the last error."""
     alike: tuple[int, str] = (0, "")
@@ -70,6 +78,8 @@ class Diagnosis:
 def look(bus: Bus) -> Snapshot:
     """Take a snapshot of ``bus``'s run."""
     alive, lost = bus.workers()
+    names = {worker.worker for worker in alive}
+    held = {stream.value: bus.under_way(stream) for stream in WorkStream}
     return Snapshot(
         run=bus.run,
         at=bus.now(),
@@ -77,7 +87,11 @@ def look(bus: Bus) -> Snapshot:
         workers=alive,
         lost=lost,
         queued=bus.depths(),
-        under_way={stream.value: sum(bus.under_way(stream).values()) for stream in WorkStream},
+        under_way={stream: sum(by_worker.values()) for stream, by_worker in held.items()},
+        held_by_lost={
+            stream: sum(count for name, count in by_worker.items() if name not in names)
+            for stream, by_worker in held.items()
+        },
         verdicts=bus.tallies(),
         alike=bus.alike(),
         paused=bus.controls().get("paused") == "1",
@@ -145,25 +159,34 @@ def _errors(minutes: list[dict[str, str]]) -> tuple[int, int]:
 
 def diagnose(now: Snapshot) -> Diagnosis:
     """The sentence and the alarms. Pure: the snapshot in, the diagnosis out."""
-    return replace(_flow(now), alarms=[] if now.state.get("phase") in ("finished", "stopped") else alarms(now))
+    return replace(_flow(now), alarms=[] if over(now) else alarms(now))
+
+
+def over(now: Snapshot) -> bool:
+    """Whether the run is finished or stopped, and no learner has begun to go on with it since."""
+    if now.state.get("phase") not in ("finished", "stopped"):
+        return False
+    said_at = number(now.state["at"]) if "at" in now.state else inf
+    return all(learner.started <= said_at for learner in now.of("learner"))
 
 
 def _flow(now: Snapshot) -> Diagnosis:
     """Who waits for whom. Pure: the snapshot in, the sentence out. Follows the flow upstream from the learner until it
     finds the one that does not deliver."""
     phase = now.state.get("phase")
-    if phase in ("finished", "stopped"):
+    if over(now):
         return Diagnosis(stalled=False, sentence=f"the run is {phase} at step {now.state.get('step', '?')}")
     if now.redis:
         return Diagnosis(stalled=True, sentence=now.redis)
     learners, rollouts, verifiers = now.of("learner"), now.of("rollout"), now.of("verifier")
     if learners and now.state.get("stalled"):
         return Diagnosis(stalled=True, sentence=now.state["stalled"])
-    if not learners:
-        since = _lost_since(now, "learner")
-        return Diagnosis(stalled=True, sentence=f"no learner is alive{since}: nobody issues tickets or trains")
-    leader = max(learners, key=lambda worker: worker.version)
+    if not learners or f"learner/{now.state.get('leader')}" in now.lost:  # other ranks only follow
+        return _no_learner(now)
+    leader = max(learners, key=lambda worker: (worker.worker == now.state.get("leader"), worker.version))
     held = f"for {age(now.at - leader.since)}"
+    if (refused := _refused(now)) is not None:
+        return refused
     if leader.activity.startswith("waiting for room"):
         return Diagnosis(stalled=True, sentence=f"the learner is {leader.activity}, {held}; it goes on by itself then")
     if not leader.activity.startswith("waiting for"):
@@ -199,19 +222,44 @@ def _flow(now: Snapshot) -> Diagnosis:
             return Diagnosis(
                 stalled=False, sentence=f"{wait}every rollout worker is {behind[0].activity} of the weights"
             )
-        return Diagnosis(
-            stalled=False,
-            sentence=f"{wait}rollout works on {now.under_way['prompts']} of {now.queued['prompts']} tickets",
-        )
+        return Diagnosis(stalled=False, sentence=wait + _work(now, "prompts", "rollout works on", "tickets"))
     if now.queued["responses"]:
-        return Diagnosis(
-            stalled=False,
-            sentence=f"{wait}the verifiers work on {now.under_way['responses']} of {now.queued['responses']} groups",
-        )
+        return Diagnosis(stalled=False, sentence=wait + _work(now, "responses", "the verifiers work on", "groups"))
     if now.queued["scored"] <= now.under_way["scored"]:  # the learner has them all
         why = "the run is paused; leeway resume goes on" if now.paused else "the learner is about to issue"
         return Diagnosis(stalled=False, sentence=f"{wait}no ticket is out: {why}")
     return Diagnosis(stalled=False, sentence=f"{wait}scored groups are on their way")
+
+
+def _no_learner(now: Snapshot) -> Diagnosis:
+    lost = _lost_since(now, "learner")
+    waited_s = now.at - number(now.state.get("at", "0"))
+    if not lost and now.state.get("phase") == "starting" and waited_s < STARTING_S:
+        return Diagnosis(stalled=False, sentence=f"the learner is being started, for {age(waited_s)}")
+    never = not lost and now.state.get("phase") in (None, "starting")
+    nobody = "no learner has come yet" if never else f"no learner is alive{lost}"
+    return Diagnosis(stalled=True, sentence=f"{nobody}: nobody issues tickets or trains")
+
+
+def _refused(now: Snapshot) -> Diagnosis | None:
+    """What somebody cannot write, although whoever looks finds room: a large payload."""
+    refused = [worker for worker in now.workers if worker.activity == REFUSED]
+    if not refused:
+        return None
+    roles = " and ".join(sorted({worker.role for worker in refused}))
+    return Diagnosis(stalled=True, sentence=f"Redis {OUT_OF_MEMORY}; the {roles} cannot hand over and tries again")
+
+
+def _work(now: Snapshot, stream: str, works: str, what: str) -> str:
+    """Who works on what is in a stream: what a dead worker holds is worked on by nobody."""
+    queued, lost = now.queued[stream], now.held_by_lost.get(stream, 0)
+    worked = now.under_way[stream] - lost
+    waits = f"a worker that is gone until {'its lease ends' if lost == 1 else 'their leases end'}"
+    if not lost:
+        return f"{works} {worked} of {queued} {what}"
+    if not worked:
+        return f"{lost} of {queued} {what} {'is' if lost == 1 else 'are'} held by {waits}"
+    return f"{works} {worked} of {queued} {what}; {lost} more {'is' if lost == 1 else 'are'} held by {waits}"
 
 
 def _lost_since(now: Snapshot, role: str) -> str:

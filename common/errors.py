@@ -10,6 +10,12 @@ class LeewayError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """Text that can be written anywhere: of what a row or a file's name holds, half a character is shown as its
+        escape."""
+        text = super().__str__()
+        return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
 
 class ConfigError(LeewayError):
     """A wrong key or value in a preset, a ``--set``, or an impossible combination of values."""
@@ -23,10 +29,23 @@ class DataError(LeewayError):
     exit_code = 3
 
 
+class Unreadable(DataError):
+    """A row that cannot be read."""
+
+    def __init__(self, where: str, reason: str, detail: str) -> None:
+        super().__init__(f"{where}: {reason}: {detail}")
+        self.reason, self.detail = reason, detail
+        """The same words for every row of its kind; and what was found in this one."""
+
+
 class BrokerError(LeewayError):
     """Redis cannot be reached, refuses us, or does not hold the run."""
 
     exit_code = 4
+
+
+class NoRunError(BrokerError):
+    """Redis answers, and does not hold the run."""
 
 
 class RunExistsError(LeewayError):

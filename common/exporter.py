@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .config import Broker
 from .diagnosis import timeless, whole
 from .errors import ConfigError
+from .metrics import measured
 from .service import Service
 
 if TYPE_CHECKING:
@@ -100,9 +101,8 @@ class _Collector:
         yield gauge("leeway_stall", "1, with the reason of the stall.", dict.fromkeys(reasons, 1), "reason")
         alarms = dict.fromkeys(map(timeless, found.alarms), 1)
         yield gauge("leeway_alarm", "1 for each alarm, with its reason.", alarms, "reason")
-        record = self._service.bus.last_record
-        measured = {name: value for name, value in record.items() if "/" in name and isinstance(value, (int, float))}
-        yield gauge("leeway_measured", "Of the last training step, by the names of metrics.jsonl.", measured, "name")
+        last = measured(self._service.bus.last_record)
+        yield gauge("leeway_measured", "Of the last training step, by the names of metrics.jsonl.", last, "name")
 
 
 def _families(labels: dict[str, str]) -> tuple[Callable[..., Any], Callable[..., Any]]:

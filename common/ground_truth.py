@@ -27,7 +27,9 @@ from typing import Any
 from .config import Data
 from .errors import DataError
 from .golds import escaping_slip, why_not_mathematics
-from .long_integers import MARK, loads
+from .json_text import parsed
+from .long_integers import MARK
+from .texts import flaw
 
 MATH, EXACT, CODE, REASONING_GYM, SOLUTION = "math", "exact", "code", "reasoning_gym", "solution"
 ABILITIES = (MATH, EXACT, CODE, REASONING_GYM, SOLUTION)
@@ -87,13 +89,13 @@ def golds_of_text(text: str) -> tuple[str, ...]:
     an interval and ``[[1, 2], [3, 4]]`` a matrix. A JSON text is that text; all else is one gold as it is written, so
     that 0.50 stays 0.50."""
     try:
-        parsed = json.loads(text)
+        found = json.loads(text)
     except (ValueError, RecursionError):
         return (text,)
-    if isinstance(parsed, str):
-        return (parsed,)
-    if isinstance(parsed, list) and all(isinstance(gold, str) for gold in parsed):
-        return tuple(parsed)
+    if isinstance(found, str):
+        return (found,)
+    if isinstance(found, list) and all(isinstance(gold, str) for gold in found):
+        return tuple(found)
     return (text,)
 
 
@@ -131,6 +133,7 @@ def _tests(values: Mapping[str, Any], where: str, comparison: str | None) -> str
     tests = _parsed(tests, where, "the tests of a code row")
     if not isinstance(tests, (dict, list)) or not tests:
         raise DataError(f"{where}: the tests of a code row are an object that is not empty, found {str(tests)[:80]!r}")
+    _refuse_flaw(tests, where, "tests")
     if comparison is not None:
         tests = {"public_test_cases": tests} if isinstance(tests, list) else tests
         if not any(tests.get(key) is not None for key in ("comparison", "tolerance", "checker")):
@@ -155,18 +158,23 @@ def _entry(values: Mapping[str, Any], where: str) -> str:
             f"{where}: an entry is what the package reasoning_gym makes, with question, answer and "
             f"metadata.source_dataset, found {str(entry)[:80]!r}"
         )
-    try:
-        return json.dumps({"entry": entry, "options": options})
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: the entry cannot be written as JSON: {error}") from error
+    _refuse_flaw(entry, where, "entry")
+    _refuse_flaw(options, where, "options")
+    return json.dumps({"entry": entry, "options": options})
+
+
+def _refuse_flaw(value: Any, where: str, column: str) -> None:
+    """What becomes one JSON text here is what the verifier reads there."""
+    if (found := flaw(value)) is not None:
+        raise DataError(f"{where}: column {column}{found[0]}: {found[1]}")
 
 
 def _parsed(value: Any, where: str, what: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return loads(value)
-    except (ValueError, RecursionError) as error:
+        return parsed(value)
+    except ValueError as error:
         raise DataError(f"{where}: {what} is JSON: {error}") from error
 
 

@@ -19,19 +19,25 @@ Events, with what they carry beside that::
     end        version                                    the run is complete; nothing is live
 
 Spans in the ledger are per response ``[[version, start, end], …]``.
+
+A ledger of a long run has millions of lines. Going on with it, and seeing whether it has its end, reads its last lines
+alone; only the audit and the report read all of it, a line at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from .appending import Appending, is_out_of_room
 from .errors import AuditError, DataError
+from .tail import lines_backwards, whole_size
 
 _GENESIS = "0" * 16
 
@@ -45,7 +51,8 @@ class Ledger:
     """The learner's pen. Appends; never rewrites a line."""
 
     def __init__(self, path: Path) -> None:
-        """Open for appending. A torn last line (the writer was killed) is cut off; it was never acted on."""
+        """Open for appending. A torn last line (the writer was killed) is cut off; it was never acted on. The last two
+        lines are checked against the chain, and no others: that is the audit's work."""
         self.path = path
         self.line = 0
         """Lines written so far."""
@@ -59,15 +66,13 @@ class Ledger:
         """Called where a line finds no room on the disk, and again until it does; raises to give up."""
 
     def _continue(self) -> None:
-        whole = self.path.read_bytes()
-        end = whole.rfind(b"\n") + 1
-        if end < len(whole):
-            with self.path.open("r+b") as file:
-                file.truncate(end)
-        for body in read(self.path):
-            self.line, self._previous = body["line"], body["chain"]
-            if body["event"] == "started":
-                self.incarnation = body["incarnation"]
+        whole = whole_size(self.path)
+        if whole < self.path.stat().st_size:
+            os.truncate(self.path, whole)
+        newest = last(self.path)
+        if newest is not None:
+            self.line, self._previous = newest["line"], newest["chain"]
+            self.incarnation = _incarnation(self.path)
 
     def write(self, event: str, **values: Any) -> None:
         """Append one event. It is in the operating system's hands when this returns; ``sync`` puts it on disk."""
@@ -102,41 +107,113 @@ class Ledger:
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The ledger's lines in order, each checked against the chain. ``AuditError`` names the first line that is not
     the one that was written there. A last line without its end is left out: its writer was killed, or is writing it."""
-    previous, number = _GENESIS, 0
+    previous = _GENESIS
+    for number, text in _texts(path):
+        where = f"{path}:{number}: line {number}"
+        body = _parsed(where, text)
+        line, chain = body.pop("line"), body.pop("chain")
+        if line != number:
+            what = "is missing" if line > number else "stands twice or out of order"
+            raise AuditError(f"{path}:{number}: line {min(line, number)} {what} (found line {line} here)")
+        if chain != _chain(previous, number, body):
+            raise AuditError(f"{where} was changed after it was written ({body.get('event')})")
+        previous = chain
+        yield {"line": line, **body, "chain": chain}
+
+
+def last(path: Path) -> dict[str, Any] | None:
+    """The ledger's last whole line, checked against the one before it; None where there is none. ``AuditError`` where
+    it is not the one that was written there."""
     try:
-        file = path.open(encoding="utf-8", errors="replace")
+        texts = list(islice(lines_backwards(path), 2))
     except OSError as error:
         raise DataError(f"{path}: no ledger there ({error.strerror})") from error
-    with file:
-        for text in file:
-            if not text.endswith("\n"):
-                return
-            number += 1
-            body = _parsed(path, number, text)
-            line, chain = body.pop("line"), body.pop("chain")
-            if line != number:
-                what = "is missing" if line > number else "stands twice or out of order"
-                raise AuditError(f"{path}:{number}: line {min(line, number)} {what} (found line {line} here)")
-            if chain != _chain(previous, number, body):
-                raise AuditError(
-                    f"{path}:{number}: line {number} was changed after it was written ({body.get('event')})"
-                )
-            previous = chain
-            yield {"line": line, **body, "chain": chain}
+    if not texts:
+        return None
+    where = f"{path}: its last line"
+    found = _parsed(where, texts[0])
+    before: dict[str, Any] = {"line": 0, "chain": _GENESIS}
+    if len(texts) == 2:
+        before = _parsed(f"{path}: its last line but one", texts[1])
+    body = {name: value for name, value in found.items() if name not in ("line", "chain")}
+    if found["line"] != before["line"] + 1 or found["chain"] != _chain(before["chain"], found["line"], body):
+        raise AuditError(f"{where} ({found['line']}) is not the one that was written there; leeway audit tells more")
+    return found
+
+
+def _incarnation(path: Path) -> int:
+    """Of the learner that started last; 0 where none has. Nearly every line near the end that tells of a new ticket
+    has it, so that little is read."""
+    for text in lines_backwards(path):
+        if b'"incarnation"' in text and isinstance(number := _parsed(str(path), text).get("incarnation"), int):
+            return number
+    return 0
 
 
 def is_complete(folder: Path) -> bool:
     """Whether the ledger of the run in ``folder`` has its end."""
     path = folder / "ledger.jsonl"
-    lines = deque(read(path) if path.exists() else (), maxlen=1)
-    return bool(lines) and lines[0]["event"] == "end"
+    newest = last(path) if path.exists() else None
+    return newest is not None and newest.get("event") == "end"
 
 
-def _parsed(path: Path, number: int, text: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What somebody who reads a ledger in order must know of what comes later."""
+
+    lines: int
+    """Whole lines at the time of the survey; its writer may add more."""
+    rollbacks: list[tuple[int, int]]
+    """(the line that says so, the line that the run went back to) of every resume, in order."""
+
+
+def survey(path: Path) -> Survey:
+    """Look through a ledger for its rollbacks, without parsing or checking any other line."""
+    lines, rollbacks = 0, []
+    for lines, text in _texts(path):
+        if b'"rolled_back"' in text:
+            try:
+                body = json.loads(text)
+                if body["event"] == "rolled_back":
+                    rollbacks.append((lines, int(body["to_line"])))
+            except (ValueError, KeyError, TypeError):
+                continue  # whoever reads the line will name it
+    return Survey(lines, rollbacks)
+
+
+def read_standing(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines that no resume has undone, in order and checked as ``read`` checks them."""
+    found = survey(path)
+    undone, back_to = list[tuple[int, int]](), found.lines
+    for line, to_line in reversed(found.rollbacks):
+        if to_line < back_to:  # what a later one goes back behind is undone already
+            undone.append((to_line + 1, min(line, back_to)))
+            back_to = to_line
+    for body in islice(read(path), found.lines):
+        while undone and undone[-1][1] < body["line"]:
+            undone.pop()
+        if not undone or body["line"] < undone[-1][0]:
+            yield body
+
+
+def _texts(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The whole lines with their numbers."""
     try:
-        body = json.loads(text)
+        file = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: no ledger there ({error.strerror})") from error
+    with file:
+        for number, text in enumerate(file, start=1):
+            if not text.endswith(b"\n"):
+                return
+            yield number, text
+
+
+def _parsed(where: str, text: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(text.decode(errors="replace"))
     except json.JSONDecodeError as error:
-        raise AuditError(f"{path}:{number}: line {number} is not JSON: {error}") from error
+        raise AuditError(f"{where} is not JSON: {error}") from error
     if not isinstance(body, dict) or not isinstance(body.get("line"), int) or not isinstance(body.get("chain"), str):
-        raise AuditError(f"{path}:{number}: line {number} has no line number and chain")
+        raise AuditError(f"{where} has no line number and chain")
     return body

@@ -60,6 +60,19 @@ def _take(file: IO[str], place: str, error: type[LeewayError], until: float) -> 
         time.sleep(_LOOK_S)
 
 
+def holder(lock: Path) -> tuple[int, str] | None:
+    """(process, host) of who took the file ``lock`` last, where it may be at work still: a process of this machine that
+    is gone is not. None where nobody is."""
+    try:
+        pid, _, rest = lock.read_text(encoding="utf-8").strip().partition(" ")
+    except OSError:
+        return None
+    host = rest.partition(" ")[0]
+    if not pid.isdecimal() or (host == socket.gethostname() and not Path(f"/proc/{pid}").exists()):
+        return None
+    return int(pid), host
+
+
 def hold(file: IO[bytes], place: str, *, leaving_s: float = 5.0) -> None:
     """Hold an open file for as long as it is open; ``DataError`` where another process does, and is not about to leave
     because what started it is gone."""
@@ -77,3 +90,19 @@ def _locked(file: IO[Any]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process of this machine holds the file ``lock``. It is looked up where the system tells (Linux), not
+    tried: who tries holds it for a moment, and keeps a writer away who comes just then."""
+    try:
+        inode = lock.stat().st_ino
+        held = Path("/proc/locks").read_text()
+    except OSError:
+        return lock.exists() and _held_when_tried(lock)
+    return any(words[1] == "FLOCK" and words[5].endswith(f":{inode}") for words in map(str.split, held.splitlines()))
+
+
+def _held_when_tried(lock: Path) -> bool:
+    with lock.open("rb") as file:
+        return not _locked(file)

@@ -119,9 +119,8 @@ class MetricsSink:
         try:
             if self._board is None:
                 self._board = _tensorboard(self._folder / "tensorboard")
-            for key, value in record.items():
-                if isinstance(value, (int, float)) and "/" in key:
-                    self._board.add_scalar(key, value, record["version"])
+            for key, value in measured(record).items():
+                self._board.add_scalar(key, value, record["version"])
         except OSError as error:
             log.error("TensorBoard lacks the records before version %d: %s", record["version"], error)
             self._leave_board()
@@ -131,6 +130,21 @@ class MetricsSink:
             with suppress(OSError):
                 self._board.close()
         self._board = None
+
+    def turned(self, name: str, previous: float | str, value: float | str, version: int, by: str) -> None:
+        """A live control was turned: a text in TensorBoard, beside the curves that it may bend."""
+        board = self._board
+        if board is not None:
+            with suppress(OSError):  # the next record meets the same full disk, and says so
+                board.add_text(f"control/{name}", f"{previous} → {value}, by the {by}", version)
+
+
+def measured(record: dict[str, Any]) -> dict[str, float]:
+    """What was measured in a record, without what says whose it is and when."""
+    return {name: each for name, each in record.items() if isinstance(each, (int, float)) and name not in _NOT_MEASURED}
+
+
+_NOT_MEASURED = {"step", "version", "stage", "incarnation", "at"}
 
 
 def _number(entry_id: str) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ what each ability is judged by stands in ``ground_truth.py``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,8 @@ import numpy as np
 from .config import Data
 from .errors import DataError
 from .ground_truth import REASONING_GYM, ground_truth_of
-from .long_integers import loads
-from .texts import defect
+from .json_text import parsed
+from .texts import Unread, defect
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -122,12 +122,29 @@ def rendered(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase,
 
 
 def row_of(values: Any, prompt_id: str, where: str, data: Data | None = None) -> Row:
-    """The row in ``values``, of a file or of a published set; ``DataError`` says what is wrong at ``where``. ``data``
-    says what holds for rows that say nothing themselves."""
+    """The row in ``values``, of a file or of a published set; ``DataError`` says what is wrong at ``where``, and which
+    of the file's columns that is. ``data`` says what holds for rows that say nothing themselves."""
     if isinstance(values, DataError):
         raise values
+    try:
+        return _row(values, prompt_id, where, data)
+    except DataError as error:
+        theirs = in_their_words(str(error).removeprefix(where), {} if data is None else data.columns)
+        raise DataError(f"{error}{theirs}") from error.__cause__
+
+
+def in_their_words(said: str, columns: Mapping[Any, str]) -> str:
+    """What the columns that ``said`` speaks of are called in the file: to be put behind it."""
+    found = [f"{key} is column {name!r}" for key, name in columns.items() if re.search(rf"\b{key}\b", said)]
+    return f" ({', '.join(found)} there)" if found else ""
+
+
+def _row(values: Any, prompt_id: str, where: str, data: Data | None) -> Row:
     if not isinstance(values, dict):
         raise DataError(f"{where}: a row is an object with prompt and answer, found {type(values).__name__}")
+    for key in _NEEDED:
+        if isinstance(unread := values.get(key), Unread):
+            raise DataError(f"{where}: column {key}: {unread}")
     entry = values.get("entry")
     prompt = values.get("prompt")
     if prompt is None and isinstance(entry, dict):
@@ -138,9 +155,11 @@ def row_of(values: Any, prompt_id: str, where: str, data: Data | None = None) ->
             "which column it is"
         )
     messages, truth = _messages(prompt, where), ground_truth_of(values, where, data)
-    for text in (*(message["content"] for message in messages), *truth.golds):
+    said = [("prompt", text) for message in messages for text in (message["role"], message["content"])]
+    judge = "answer" if values.get("answer") is not None else "reward_model.ground_truth"
+    for column, text in (*said, *((judge, gold) for gold in truth.golds)):
         if (wrong := defect(text)) is not None:
-            raise DataError(f"{where}: {wrong}")
+            raise DataError(f"{where}: {column}: {wrong}")
     return Row(
         prompt_id=prompt_id,
         messages=messages,
@@ -149,6 +168,9 @@ def row_of(values: Any, prompt_id: str, where: str, data: Data | None = None) ->
         difficulty=extra.get("model_difficulty") if isinstance(extra := values.get("extra_info"), dict) else None,
         where=where,
     )
+
+
+_NEEDED = ("prompt", "answer", "tests", "entry", "options", "reward_model", "ability")
 
 
 def _messages(prompt: Any, where: str) -> tuple[dict[str, str], ...]:
@@ -173,8 +195,8 @@ def _written_messages(prompt: str, where: str) -> Any:
     if not text.startswith(("[", "{", "array(")):
         return prompt
     try:
-        found = loads(text)
-    except (ValueError, RecursionError) as error:
+        found = parsed(text)
+    except ValueError as error:
         opened = _LIST_OF_MESSAGES.match(text)
         goes_on = "Extra data" in str(error) or (opened is not None and opened["quote"] == "'" and text[-1] not in "])")
         if opened is None or goes_on:  # such a list, and a question about it

@@ -18,6 +18,7 @@ from .config import Config, parse
 from .errors import BrokerError, LeewayError
 from .exporter import exporting
 from .service import Service, worker_name
+from .stopping import STOPPED
 from .streams import RETRY_S, Bus, RedisError, refused_or_lost
 from .watch import Watch
 
@@ -47,7 +48,8 @@ def run_role(
     """Run ``work`` as a worker of ``role`` and return the process's exit code. ``kept``: where the configuration of a
     run that has been under way lies, for a Redis that came back empty while nobody was there to put it back.
 
-    A user's mistake is one line on standard error and its own code; anything else keeps its trace and is code 1.
+    A user's mistake is one line on standard error and its own code; anything else keeps its trace and is code 1. A role
+    that was asked to stop before the run was finished ends with ``STOPPED``, also one that has put everything in order.
     """
     context = logs.begin(run, role)
     _leave_with_supervisor()
@@ -70,6 +72,8 @@ def run_role(
                     watch = stack.enter_context(Watch(bus, stall_s=broker.stall_s)) if leads else None
                     stack.enter_context(exporting(service, broker, watch))
                 work(bus, service, config)
+                if service.asked and not service.run_finished():
+                    return STOPPED
         except RedisError as error:
             raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
         finally:
@@ -88,7 +92,7 @@ def _leave_with_supervisor() -> None:
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if not Path(f"/proc/{supervisor}").exists():  # it died before we asked
-        raise SystemExit(128 + signal.SIGTERM)
+        raise SystemExit(STOPPED)
 
 
 def _stored_config(bus: Bus, wait_s: float) -> str:

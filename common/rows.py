@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import DataError
-from .long_integers import loads
+from .errors import DataError, Unreadable
+from .json_text import NotUtf8, parsed
+from .texts import Unread
 
 Rows = Iterator[tuple[int, Any]]
 """(number from 1, values) of each row; what is wrong with a row alone is a ``DataError`` in the place of its values."""
@@ -21,32 +22,51 @@ Rows = Iterator[tuple[int, Any]]
 
 Columns = Mapping[Any, str]
 """``data.columns``: our name of a column → the file's."""
+Options = Mapping[str, Any]
 
 
 def file_rows(path: Path, columns: Columns | None = None) -> Rows:
     """The rows of a .jsonl, .json, .csv (each also .gz) or .parquet file, as ``under_known_names`` has them. Raises
     ``DataError`` where the file as a whole cannot be read."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; a .jsonl, .json, .csv or .parquet file of prompts is due")
+    rows = raw_rows(path)  # raises now where there is no such file
+    return _named_rows(path, rows, columns or {})
+
+
+def raw_rows(path: Path, **options: Any) -> Rows:
+    """The same rows under the file's own names. ``options`` say what becomes of JSON's numbers, as ``json_text.parsed``
+    has them. Raises as ``file_rows`` does."""
+    refuse_no_file(path)
     ending = path.suffix.lower()
     if ending == ".gz":
         inner = Path(path.stem).suffix.lower()
         ending = inner if inner in (".json", ".csv") else ".jsonl"
     if ending not in _READERS:
         raise DataError(f"{path}: {ending or 'no'} ending; rows are read from {', '.join(ENDINGS)}")
-    return _rows(path, _READERS[ending], columns or {})
+    return _until_it_breaks_off(path, _READERS[ending](path, options))
 
 
-def _rows(path: Path, read: Callable[[Path], Rows], columns: Columns) -> Rows:
+def refuse_no_file(path: Path) -> None:
+    """``DataError`` where there is no file to be read to its end: nothing, a folder, a pipe."""
+    if not path.is_file():
+        why = "a folder" if path.is_dir() else "no regular file" if path.exists() else "no such file"
+        raise DataError(f"{path}: {why}; a .jsonl, .json, .csv or .parquet file of rows is due")
+
+
+def _until_it_breaks_off(path: Path, rows: Rows) -> Rows:
     number = 0
     try:
-        for number, values in read(path):
-            try:
-                yield number, under_known_names(values, columns, f"{path}:{number}")
-            except DataError as error:
-                yield number, error
+        for number, values in rows:
+            yield number, values
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(f"{path}:{number + 1}: the file breaks off here: {error}") from error
+
+
+def _named_rows(path: Path, rows: Rows, columns: Columns) -> Rows:
+    for number, values in rows:
+        try:
+            yield number, under_known_names(values, columns, f"{path}:{number}")
+        except DataError as error:
+            yield number, error
 
 
 # --- what a row's columns are called ---------------------------------------------------------------------------------
@@ -78,8 +98,8 @@ def under_known_names(values: Any, columns: Columns, where: str) -> Any:
         row["prompt"] = row["messages"]
     for key in _OBJECTS:
         if isinstance(text := row.get(key), str) and text.lstrip().startswith("{"):
-            parsed = _parsed(text.encode(errors="surrogatepass"), where)
-            row[key] = text if isinstance(parsed, DataError) else parsed
+            inner = _parsed(text, where)
+            row[key] = text if isinstance(inner, DataError) else inner
     return row
 
 
@@ -102,29 +122,29 @@ def _opened(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def _jsonl(path: Path) -> Rows:
+def _jsonl(path: Path, options: Options) -> Rows:
     with _opened(path) as lines:
         for number, line in enumerate(lines, start=1):
             line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if line.strip():
-                yield number, _parsed(line, f"{path}:{number}", " of the line")
+                yield number, _parsed(line, f"{path}:{number}", " of the line", options)
 
 
-def _parsed(text: bytes, where: str, of: str = "") -> Any:
+def _parsed(text: bytes | str, where: str, of: str = "", options: Options | None = None) -> Any:
     """The values in a JSON text, or what is wrong with it."""
     try:
-        return loads(text.decode())
-    except UnicodeDecodeError as error:
-        return DataError(f"{where}: not UTF-8: byte {text[error.start]:#04x} at position {error.start + 1}{of}")
-    except (ValueError, RecursionError) as error:
-        return DataError(f"{where}: not JSON: {error}")
+        return parsed(text, **(options or {}))
+    except NotUtf8 as error:
+        return Unreadable(where, "not UTF-8", f"{error}{of}")
+    except ValueError as error:
+        return Unreadable(where, "not JSON", str(error))
 
 
-def _json(path: Path) -> Rows:
+def _json(path: Path, options: Options) -> Rows:
     """A list of rows, or an object that holds one. It is read whole."""
     with _opened(path) as file:
         text = file.read().removeprefix(codecs.BOM_UTF8)
-    found = _parsed(text, str(path))
+    found = _parsed(text, str(path), options=options)
     if isinstance(found, DataError):
         first = _parsed(text.strip().partition(b"\n")[0], "")
         lines = isinstance(first, dict) and b"\n" in text.strip()
@@ -149,13 +169,16 @@ def _named(keys: Mapping[str, Any]) -> str:
 _NO_UTF8 = re.compile("[\udc80-\udcff]")
 
 
-def _csv(path: Path) -> Rows:
+def _csv(path: Path, _options: Options) -> Rows:
     """The first line names the columns and is no row; an empty field is None."""
     csv.field_size_limit(1 << 30)  # Python's own limit is shorter than many tests of programs
     with _opened(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
         reader, number = csv.reader(text, strict=True), 0
         header = next(reader, [])
+        if (wrong := _NO_UTF8.search("".join(header))) is not None:
+            byte = ord(wrong[0]) - 0xDC00
+            raise DataError(f"{path}: the first line is not UTF-8: byte {byte:#04x}; write the file as UTF-8")
         twice = sorted({name for name in header if header.count(name) > 1})
         if twice or (header and "" in header):
             which = f"the column {twice[0]!r} twice" if twice else "a column without a name"
@@ -167,7 +190,8 @@ def _csv(path: Path) -> Rows:
                 return
             except csv.Error as error:
                 number += 1
-                yield number, DataError(f"{path}:{number}: not CSV: {error} (line {reader.line_num} of the file)")
+                line = f" (line {reader.line_num} of the file)"
+                yield number, Unreadable(f"{path}:{number}", "not CSV", f"{error}{line}")
                 continue
             if fields:
                 number += 1
@@ -176,17 +200,19 @@ def _csv(path: Path) -> Rows:
 
 def _fields(header: list[str], fields: list[str], where: str) -> dict[str, str | None] | DataError:
     if len(fields) != len(header):
-        return DataError(
-            f"{where}: {len(fields)} fields, the first line has {len(header)} ({', '.join(header)}); a text with a "
-            "comma or a line end stands in double quotes"
+        return Unreadable(
+            where,
+            "as many fields as the first line has are due",
+            f"{len(fields)} fields, the first line has {len(header)} ({', '.join(header)}); a text with a comma or a "
+            "line end stands in double quotes",
         )
     for name, field in zip(header, fields, strict=True):
         if (wrong := _NO_UTF8.search(field)) is not None:
-            return DataError(f"{where}: column {name!r} is not UTF-8: byte {ord(wrong[0]) - 0xDC00:#04x}")
+            return Unreadable(where, "not UTF-8", f"byte {ord(wrong[0]) - 0xDC00:#04x} in column {name!r}")
     return {name: field if field != "" else None for name, field in zip(header, fields, strict=True)}
 
 
-def _parquet(path: Path) -> Rows:
+def _parquet(path: Path, _options: Options) -> Rows:
     import pyarrow
     import pyarrow.parquet
 
@@ -199,21 +225,49 @@ def _parquet(path: Path) -> Rows:
         for batch in file.iter_batches(batch_size=1024):
             for values in _records(batch):
                 number += 1
-                yield number, DataError(f"{path}:{number}: {values}") if isinstance(values, DataError) else values
+                yield number, values
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read behind row {number}: {error}") from error
 
 
-def _records(batch: Any) -> list[Any]:
+def _records(batch: Any) -> list[dict[str, Any]]:
+    """The batch's rows. ``Unread`` stands for a value that Python has no like of: whoever needs it says so."""
+    import pyarrow
+
     try:
         return batch.to_pylist()
+    except pyarrow.ArrowException:  # some are ValueErrors, and the file's, not a value's
+        raise
+    except _NO_VALUE:
+        columns = [_values(column) for column in batch.columns]
+        return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _values(column: Any) -> list[Any]:
+    try:
+        return column.to_pylist()
+    except _NO_VALUE:
+        return [_value(scalar) for scalar in column]
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
     except UnicodeDecodeError as error:
-        if batch.num_rows > 1:
-            return [values for row in range(batch.num_rows) for values in _records(batch.slice(row, 1))]
-        byte = error.object[error.start]
-        return [DataError(f"not UTF-8: byte {byte:#04x} at position {error.start + 1} of a text")]
+        return Unread(f"not UTF-8: byte {error.object[error.start]:#04x} at position {error.start + 1} of a text")
+    except _NO_VALUE as error:
+        return Unread(f"cannot be read: {error}")
 
 
-_READERS: dict[str, Callable[[Path], Rows]] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+_NO_VALUE = (UnicodeDecodeError, OverflowError, ValueError)
+"""Texts that are no UTF-8, times beyond Python's calendar or finer than its clock."""
+
+
+_READERS: dict[str, Callable[[Path, Options], Rows]] = {
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
 ENDINGS = (".jsonl", ".json", ".csv", ".jsonl.gz", ".json.gz", ".csv.gz", ".parquet")
 """Of the files that can be read."""

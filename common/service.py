@@ -16,12 +16,15 @@ from contextlib import contextmanager
 from .errors import RoleDiedError
 from .leases import Unwanted, unwanted
 from .logs import about
+from .stopping import STOPPED
 from .streams import Bus, Job, RedisError
 from .types import Heartbeat
 
 log = logging.getLogger(__name__)
 
 GOODBYE_S = 2.0  # how long a process that leaves at once tries to give its leases back
+REFUSED = "waiting for room: Redis is out of memory"
+"""What a worker does that Redis refuses what it writes."""
 BEATS_TO_LIVE = 5  # heartbeats a worker may miss before it counts as gone
 
 
@@ -41,6 +44,8 @@ class Service:
         self._drain_s = drain_s
         self.stopping = threading.Event()
         """Set when the worker should finish what it holds and leave."""
+        self.asked = False
+        """Whether somebody asked for that by a signal."""
         self.version = -1
         """Version of the weights in use, for the heartbeat."""
         self.failure: BaseException | None = None
@@ -93,17 +98,17 @@ class Service:
 
     def _signal_loop(self, reading: int) -> None:
         """The first of our signals asks, the second ends the process."""
-        while (signum := os.read(reading, 1)[0]) not in (signal.SIGTERM, signal.SIGINT):
+        while os.read(reading, 1)[0] not in (signal.SIGTERM, signal.SIGINT):
             continue
         log.info("asked to stop: at most %.0f s for what is under way", self._drain_s)
+        self.asked = True
         self.stopping.set()
         again, _, _ = select.select([reading], [], [], self._drain_s)
         if again:
-            signum = os.read(reading, 1)[0]
             log.warning("asked again: leaving at once")
         else:
             log.warning("not done within broker.drain_s = %.0f s: leaving", self._drain_s)
-        self._leave_at_once(128 + signum)
+        self._leave_at_once(STOPPED)
 
     def _leave_at_once(self, code: int) -> None:
         # In a thread of its own: a Redis that does not answer must not keep us.
@@ -127,6 +132,13 @@ class Service:
         with self._lock:
             if activity != self._activity:
                 self._activity, self._since = activity, time.monotonic()
+
+    def idling(self, activity: str) -> None:
+        """Say what this thread waits for, unless another thread of the worker is at work."""
+        with self._lock:
+            working = self._working > 0
+        if not working:
+            self.doing(activity)
 
     @contextmanager
     def holding(self, job: Job) -> Iterator[None]:
@@ -240,7 +252,7 @@ class Service:
                 role=self.role,
                 worker=self.bus.worker,
                 version=self.version,
-                activity=self._activity,
+                activity=REFUSED if self.bus.refused else self._activity,
                 since=self._since + self._server_ahead_s,
                 done=self._done,
                 tokens=self._tokens,

@@ -24,8 +24,10 @@ from redis.retry import Retry
 
 from .address import HELP, public
 from .codec import decode, decode_manifest, decode_record, encode, encode_record
-from .errors import BrokerError, DecodeError
+from .errors import BrokerError, ConfigError, DecodeError, NoRunError
 from .keys import PARTS, Keys
+from .reach import why_unreachable
+from .refusals import OUT_OF_MEMORY, meaning
 from .types import Heartbeat, Manifest, Responses, Scores, Ticket, Verdict, VerdictKind
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ _MEMBER = re.compile(rb"[a-z]+/[\x21-\x7e]+")  # ROLE/WORKER
 GROUP_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")  # TICKET-INCARNATION
 MOST_PENDING = 100_000  # entries of a stream that are looked at together
 MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
+REFUSED_S = 5.0  # how long a refused write is told of; while it is tried again it is refused more often than that
 METRICS_KEPT = 2_000  # entries; a view, and the sink is seldom a second behind
 
 # KEYS: ticket, work stream. ARGV: ticket bytes, group id.
@@ -176,6 +179,19 @@ class Asked:
     """(incarnation, version, worker), where a worker could not read the newest weights."""
 
 
+class _Client(redis.Redis):
+    """Notes when Redis has refused a command for want of memory: it is tried again, and nobody else hears of it."""
+
+    refused_at = -REFUSED_S
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        try:
+            return super().parse_response(connection, command_name, **options)
+        except redis.exceptions.OutOfMemoryError:
+            self.refused_at = time.monotonic()
+            raise
+
+
 class Bus:
     """One process's connection to one run."""
 
@@ -208,7 +224,7 @@ class Bus:
         backoff = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
         try:
             # Any: redis-py's annotations are the union of every protocol and decoding; ours is fixed (RESP2, bytes).
-            self._redis: Any = redis.Redis.from_url(
+            self._redis: Any = _Client.from_url(
                 url,
                 protocol=2,
                 retry=Retry(backoff, retries=int(retry_s)),
@@ -240,21 +256,27 @@ class Bus:
         except ValueError:
             raise BrokerError(f"no Redis at {public(self.url)}: {_URL_ADVICE}") from None
         except redis.exceptions.AuthenticationError as error:
-            raise BrokerError(f"the Redis at {public(self.url)} refuses this user: {error}") from error
+            raise BrokerError(f"the Redis at {public(self.url)} {refused_or_lost(error)} ({error})") from error
         except (redis.exceptions.RedisError, OSError) as error:
             if time.monotonic() < until:
                 log.warning("no Redis at %s yet: %s", public(self.url), error)
                 time.sleep(1.0)
                 self._check_reachable(connect_s, until)
                 return
-            if isinstance(error, redis.exceptions.TimeoutError):
-                raise BrokerError(
-                    f"the Redis at {public(self.url)} does not answer within {connect_s:g} s: it is frozen or "
-                    "overloaded, or the network to it is gone"
-                ) from error
-            raise BrokerError(
-                f"no Redis at {public(self.url)}: {error}; start one, or name another with --redis-url"
-            ) from error
+            raise BrokerError(self._why_not(error, connect_s)) from error
+
+    def _why_not(self, error: Exception, connect_s: float) -> str:
+        at = public(self.url)
+        if (known := meaning(error)) is not None:
+            return f"the Redis at {at} {known} ({error})"
+        if (found := why_unreachable(self.url, error)) is not None:
+            return found
+        if isinstance(error, redis.exceptions.TimeoutError):
+            return (
+                f"the Redis at {at} does not answer within {connect_s:g} s: it is frozen or overloaded, or the network "
+                "to it is gone"
+            )
+        return f"no Redis at {at}: {error}; start one, or name another with --redis-url"
 
     def _ping(self, connect_s: float) -> None:
         probe = redis.Redis.from_url(
@@ -282,10 +304,10 @@ class Bus:
         self._redis.set(self.keys.config, text)
 
     def load_config(self) -> str:
-        """The run's configuration text; ``BrokerError`` where this Redis does not hold the run."""
+        """The run's configuration text; ``NoRunError`` where this Redis does not hold the run."""
         text = self._redis.get(self.keys.config)
         if text is None:
-            raise BrokerError(f"run {self.run!r} is not known to the Redis at {public(self.url)}")
+            raise NoRunError(f"run {self.run!r} is not known to the Redis at {public(self.url)}")
         return text.decode(errors="replace")
 
     def now(self) -> float:
@@ -807,15 +829,25 @@ class Bus:
             memory, disk = self._redis.info("memory"), self._redis.info("persistence")
         except redis.exceptions.NoPermissionError:
             return ""
-        used, most = int(memory["used_memory"]), int(memory["maxmemory"])
-        if most and used >= most and memory["maxmemory_policy"] == "noeviction":
-            return (
-                f"Redis is out of memory ({used >> 20} of maxmemory {most >> 20} MiB) and refuses every write: give it "
-                "more (CONFIG SET maxmemory)"
-            )
+        most = int(memory["maxmemory"])
+        used = int(memory["used_memory"]) - int(memory.get("mem_not_counted_for_evict", 0))
+        if most and used >= most and not memory["maxmemory_policy"].startswith("allkeys"):  # those make room themselves
+            return f"Redis {OUT_OF_MEMORY}; {used >> 20} of {most >> 20} MiB are used"
         if "err" in (disk.get("aof_last_write_status"), disk.get("aof_last_bgrewrite_status")):
             return "Redis cannot write its append-only file: look at its disk"
+        try:
+            self._redis.unlink(self.keys.prefix + "nothing")  # a write that changes nothing, and is refused like others
+        except redis.exceptions.NoPermissionError:
+            return ""
+        except redis.exceptions.ResponseError as error:
+            return f"Redis {refused_or_lost(error)} ({error})"
         return ""
+
+    @property
+    def refused(self) -> bool:
+        """Whether Redis has just refused what this process writes, for want of memory. A large payload may be refused
+        where whoever looks at the memory finds some free."""
+        return time.monotonic() - self._redis.refused_at < REFUSED_S
 
     def under_way(self, stream: WorkStream) -> dict[str, int]:
         """Leased entries of a work stream, by worker."""
@@ -969,11 +1001,24 @@ def is_foreign(error: RedisError) -> bool:
 
 def refused_or_lost(error: RedisError) -> str:
     """What an error that ended the work says of Redis."""
-    if isinstance(error, (redis.exceptions.NoPermissionError, redis.exceptions.AuthenticationError)):
-        return "refuses this user"
-    if isinstance(error, redis.exceptions.OutOfMemoryError):
-        return "is out of memory"
-    return "does not answer" if is_silent(error) else "was lost and did not come back"
+    return meaning(error) or ("does not answer" if is_silent(error) else "was lost and did not come back")
+
+
+def runs_at(url: str, connect_s: float = 5.0) -> dict[str, float]:
+    """The runs that the Redis at ``url`` holds, as far as we may see them, with the time of the learner's last word: 0
+    before the first."""
+    probe, found = Bus(url, "any", connect_s=connect_s, retry_s=0.0), dict[str, float]()
+    try:
+        for key in probe._redis.scan_iter(match="leeway:{*}:config", count=1000):
+            run = key.decode(errors="replace").partition("{")[2].partition("}")[0]
+            try:
+                said_at = probe._redis.hgetall(Keys(run).state).get(b"at", b"0")
+                found[run] = float(said_at) if re.fullmatch(rb"\d{1,18}(\.\d{1,18})?", said_at) else 0.0
+            except (redis.exceptions.NoPermissionError, ConfigError):  # another user's run, or nobody's
+                continue
+    finally:
+        probe.close()
+    return found
 
 
 Part = TypeVar("Part", Ticket, Responses, Scores)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -12,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from ..common.errors import DataError, LeewayError
 from ..common.files import path_of
 from ..common.locks import only_writer
+from ..common.stopping import STOPPED, stoppable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-STOPPED = 130  # exit code
 
 STEP_NAMES = (
     "verifiable",
@@ -43,7 +42,7 @@ def main() -> int:
     show = commands.add_parser("show", help="what a step dropped, with the reasons")
     show.add_argument("stage", type=path_of, help="a step's folder")
     show.add_argument("--reason", default="", help="only reasons that contain this")
-    show.add_argument("--rows", type=int, default=5, help="of each reason at most")
+    show.add_argument("--rows", type=_positive, default=5, help="of each reason at most")
     parsers = {"load": commands.add_parser("load", help="read one source into a stage")}
     parsers |= {name: commands.add_parser(name, help="a step, on its own") for name in STEP_NAMES}
     for name, command in parsers.items():
@@ -51,7 +50,7 @@ def main() -> int:
             command.add_argument("stage", type=path_of, help="folder of the stage before")
         command.add_argument("--out", type=path_of, required=True, help="folder of the new stage")
     for command in (whole, *parsers.values()):
-        command.add_argument("--jobs", type=int, default=_processors(), help="processes for grading")
+        command.add_argument("--jobs", type=_positive, default=_processors(), help="processes for grading")
     chosen = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     if chosen in parsers:  # its own options are the fields of its model
         from .recipe import STEPS, Source
@@ -59,7 +58,6 @@ def main() -> int:
         for model in (Source,) if chosen == "load" else (STEPS[chosen].options,):
             _add_options(parsers[chosen], model)
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # raises KeyboardInterrupt, as Ctrl-C does
     try:
         return _run(arguments)
     except LeewayError as error:
@@ -68,6 +66,12 @@ def main() -> int:
     except KeyboardInterrupt:
         print("leeway data: stopped; the same command again goes on", file=sys.stderr)
         return STOPPED
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -194,4 +198,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

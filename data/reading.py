@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import DataError
+from ..common.errors import DataError, Unreadable
 from ..common.files import path_of
+from ..common.rows import ENDINGS, raw_rows, refuse_no_file
 from .sources import Format, RowError
-
-BATCH = 1024
-ENDINGS = (".jsonl", ".json", ".parquet", ".csv")
 
 
 class Written(float):
@@ -38,22 +33,17 @@ def files_of(path: str, folder: Path) -> list[Path]:
     if not found:
         raise DataError(f"{path}: no such file (looked in {folder.resolve()})")
     for file in found:
-        if file.suffix not in ENDINGS:
+        refuse_no_file(file)
+        if not file.name.lower().endswith((*ENDINGS, ".gz")):
             raise DataError(f"{file}: {file.suffix or 'no'} ending; a source is {', '.join(ENDINGS)}")
     return found
 
 
 def rows_of(file: Path) -> Iterator[tuple[int, Any]]:
-    """(row number from 1, values or a ``RowError``) of each row of a file. Lines that are blank are no rows."""
-    match file.suffix:
-        case ".jsonl":
-            yield from _jsonl(file)
-        case ".json":
-            yield from _json(file)
-        case ".csv":
-            yield from _csv(file)
-        case _:
-            yield from _parquet(file)
+    """(row number from 1, values or a ``RowError``) of each row of a file. Lines that are blank are no rows. Raises
+    ``DataError`` where the file as a whole cannot be read."""
+    for number, values in raw_rows(file, parse_float=Written):
+        yield number, RowError(values.reason, values.detail) if isinstance(values, Unreadable) else values
 
 
 def rows_of_hub(name: str, form: Format, *, split: str, revision: str) -> Iterator[tuple[int, Any]]:
@@ -71,57 +61,3 @@ def rows_of_hub(name: str, form: Format, *, split: str, revision: str) -> Iterat
         yield from enumerate(rows, start=1)
     except Exception as error:  # the library's own errors are many; the user needs the name and the cause
         raise DataError(f"{name}, split {split}, revision {revision}: cannot be read: {error}") from error
-
-
-def _loaded(text: str | bytes) -> Any:
-    try:
-        return json.loads(text, parse_float=Written)
-    except (ValueError, RecursionError) as error:
-        return RowError("not JSON", str(error))
-
-
-def _jsonl(file: Path) -> Iterator[tuple[int, Any]]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield number, _loaded(line)
-
-
-def _json(file: Path) -> Iterator[tuple[int, Any]]:
-    """A list of objects. It is read whole: published ones are tens of megabytes."""
-    found = _loaded(file.read_bytes())
-    if isinstance(found, RowError) or not isinstance(found, list):
-        raise DataError(f"{file}: {found if isinstance(found, RowError) else 'a JSON list of rows is due'}")
-    yield from enumerate(found, start=1)
-
-
-def _csv(file: Path) -> Iterator[tuple[int, Any]]:
-    csv.field_size_limit(1 << 30)
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        reader = csv.DictReader(lines)
-        for number in itertools.count(1):
-            try:
-                values = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield number, RowError("not CSV", str(error))
-                continue
-            if None in values or None in values.values():
-                yield number, RowError("as many fields as the header has are due", f"{len(reader.fieldnames or ())}")
-            else:
-                yield number, {key: value if value != "" else None for key, value in values.items()}
-
-
-def _parquet(file: Path) -> Iterator[tuple[int, Any]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    number = 0
-    try:
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=BATCH):
-            for values in batch.to_pylist():
-                number += 1
-                yield number, values
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{file}: cannot be read behind row {number}: {error}") from error

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,9 @@ from typing import Any
 from ..common.errors import DataError
 from ..common.golds import why_not_mathematics
 from ..common.ground_truth import CODE, EXACT, MATH, ability_of, golds_of_text
+from ..common.json_text import parsed
+from ..common.long_integers import MARK
+from ..common.texts import flaw
 
 PREPARED = (MATH, EXACT, CODE)
 """Abilities whose rows can be prepared."""
@@ -155,12 +159,20 @@ def without_instructions(text: str) -> str:
 
 def golds(answer: Any) -> list[str]:
     """Golds as texts; they are alternatives."""
+    if isinstance(answer, dict) and answer.keys() == {MARK}:
+        answer = answer[MARK]  # an integer longer than Python reads
     listed = list(answer) if isinstance(answer, (list, tuple)) else [answer]
-    if not listed or not all(isinstance(gold, (str, int, float)) and not isinstance(gold, bool) for gold in listed):
+    if not listed or not all(map(_is_gold, listed)):
         raise RowError("the answer is no text or number", repr(answer)[:80])
     if not all(str(gold).strip() for gold in listed):
         raise RowError("the answer is empty", repr(answer)[:80])
     return [str(gold).strip() for gold in listed]
+
+
+def _is_gold(gold: Any) -> bool:
+    if isinstance(gold, float) and not math.isfinite(gold):
+        return False
+    return isinstance(gold, (str, int, float)) and not isinstance(gold, bool) and flaw(gold) is None
 
 
 def _named(values: Mapping[str, Any]) -> str | None:
@@ -238,11 +250,13 @@ def _tests(values: Mapping[str, Any], form: Format) -> str:
         tests = {key: _present(values, (column,), key) for key, column in form.tests.items()}
     if isinstance(tests, str):
         try:
-            tests = json.loads(tests)
-        except (ValueError, RecursionError) as error:
+            tests = parsed(tests)
+        except ValueError as error:
             raise RowError("the tests are not JSON", str(error)) from None
     if not isinstance(tests, (dict, list)) or not tests:
         raise RowError("the tests are empty", repr(tests)[:80])
+    if (wrong := flaw(tests)) is not None:
+        raise RowError("the tests cannot be written as JSON", f"tests{wrong[0]}: {wrong[1]}")
     return json.dumps(tests)
 
 
@@ -268,22 +282,17 @@ def _skywork(values: Mapping[str, Any]) -> dict[str, Any]:
         raise RowError("reward_model.ground_truth is no text", repr(truth)[:80])
     ability = _named(values)
     if ability == CODE:
-        try:
-            parsed = json.loads(truth)
-        except (ValueError, RecursionError):
-            raise RowError("the tests are not JSON", truth[:80]) from None
-        if not isinstance(parsed, (dict, list)) or not parsed:
-            raise RowError("the tests are empty", truth[:80])
+        judge: Any = _tests({"tests": truth}, FORMATS["plain"])
     else:
-        parsed = golds(golds_of_text(truth))
-        ability = _ability(ability, parsed)
+        alternatives = golds(golds_of_text(truth))
+        ability, judge = _ability(ability, alternatives), json.dumps(alternatives)
     difficulty = _difficulty(values.get("extra_info"))
     messages = _messages(values.get("prompt"))
     return {
         "ability": ability,
         "messages": messages,
         "problem": without_instructions(messages[-1]["content"]),
-        "ground_truth": json.dumps(parsed),
+        "ground_truth": judge,
         "solution": None,
         "subset": _optional(values, ("data_source",)),
         "difficulty": json.dumps(difficulty, sort_keys=True) if difficulty else None,

@@ -121,15 +121,18 @@ def problem_of(kind: str, values: Any, window: Window, responses: int | None) ->
     if not isinstance(values, Mapping):
         raise DataError(f"a row is an object, found {type(values).__name__}")
     form = BENCHMARKS.get(kind)
-    count = responses or (form.responses if form is not None else 4)
+    count = responses if responses is not None else form.responses if form is not None else 4
     if "reward_model" in values or form is None:  # the training schema: as it stands
         kept = {
             key: values[key]
             for key in ("prompt", "answer", "tests", "entry", "options", "ability", "reward_model")
             if values.get(key) is not None
         }
-        own = values.get("id")
-        return {"id": own, "responses": count} | (_with_suffix(kept) if form is not None else kept)
+        if "prompt" not in kept and "entry" not in kept:
+            raise DataError(
+                f"column 'prompt' is missing; columns found: {_found(values)}; data.columns says which it is"
+            )
+        return {"id": values.get("id"), "responses": count} | (_with_suffix(kept) if form is not None else kept)
     if "date" in form.columns and not window.since <= _day(_column(values, form, "date")) <= window.until:
         return None
     problem = _column(values, form, "problem")
@@ -159,8 +162,23 @@ def _column(values: Mapping[str, Any], form: Benchmark, what: str, *, due: bool 
             return values[name]
     if due:
         names = " or ".join(map(repr, form.columns[what]))
-        raise DataError(f"column {names} is missing; columns found: {', '.join(map(str, values)) or 'none'}")
+        raise DataError(f"column {names} is missing; columns found: {_found(values)}")
     return None
+
+
+def _found(values: Mapping[str, Any]) -> str:
+    return ", ".join(map(str, values)) or "none"
+
+
+def columns_of(kind: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """Our name → the set's own, of the columns that a problem of a benchmark was made of."""
+    form = BENCHMARKS.get(kind)
+    if form is None or "reward_model" in values:
+        return {}
+    used = {
+        what: next((name for name in names if values.get(name) is not None), "") for what, names in form.columns.items()
+    }
+    return {"prompt" if what == "problem" else what: name for what, name in used.items() if name}
 
 
 def _answer(values: Mapping[str, Any], form: Benchmark) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,37 +20,104 @@ from rich.table import Table
 
 from ..common.errors import DataError, LeewayError
 from ..common.files import path_of
+from ..common.stopping import stoppable
 from .estimators import Estimate, bootstrap
 from .folder import read_json
+from .pairs import paired
 
 WIDE = 112  # columns of the table, whatever the terminal
+NAMED = 3  # problems that are named of those that are left out
+SAME = ("temperature", "top_p", "max_tokens", "max_prompt_tokens", "system", "examples", "suffix", "verifier")
+"""What both sides should have been asked with; a difference is said."""
 
 
 def compare(first: dict[str, Any], second: dict[str, Any], *, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """For each benchmark of both results (``eval.json``): the problems that both have graded responses to, avg@n of
-    each side on those, B - A with its interval, and on how many problems B is better and worse."""
+    """For each benchmark of both results (``eval.json``): the problems that are on both sides (``pairs.py``) with
+    graded responses, avg@n of each side on those, B - A with its interval, and on how many problems B is better and
+    worse. A problem that stands in a file several times is one problem with all its responses. What is on one side
+    alone, or judged by another gold there, is named and left out."""
     found = {}
     for benchmark in first["benchmarks"].keys() & second["benchmarks"].keys():
-        a, b = (_shares(side["benchmarks"][benchmark]) for side in (first, second))
-        both = sorted(a.keys() & b.keys())
-        if not both:
-            continue
-        a_P, b_P = np.array([a[own] for own in both]), np.array([b[own] for own in both])
+        a, b = (side["benchmarks"][benchmark]["by_problem"] for side in (first, second))
+        pairs = paired(a, b)
+        shares = [(_share(a, ours), _share(b, theirs)) for ours, theirs in pairs.common]
+        both = [(x, y) for x, y in shares if x is not None and y is not None]
         found[benchmark] = {
             "problems": len(both),
-            "only_in_one": len(a.keys() ^ b.keys()),
-            "a": float(a_P.mean()),
-            "b": float(b_P.mean()),
-            "difference": asdict(bootstrap(b_P - a_P, seed=seed)),
-            "better": int((b_P > a_P).sum()),
-            "worse": int((b_P < a_P).sum()),
+            "repeated": [ids for sides in pairs.common for ids in sides if len(ids) > 1],
+            "only_in_a": pairs.only_a,
+            "only_in_b": pairs.only_b,
+            "other_golds": [list(ids) for ids in pairs.golds],
+            "renamed": pairs.renamed,
+            "ungraded": len(shares) - len(both),
         }
+        if both:
+            a_P, b_P = np.array(both).T
+            found[benchmark] |= {
+                "a": float(a_P.mean()),
+                "b": float(b_P.mean()),
+                "difference": asdict(bootstrap(b_P - a_P, seed=seed)),
+                "better": int((b_P > a_P).sum()),
+                "worse": int((b_P < a_P).sum()),
+            }
     return dict(sorted(found.items()))
 
 
-def _shares(benchmark: dict[str, Any]) -> dict[str, float]:
-    tallies = benchmark["by_problem"].items()
-    return {own: tally["correct"] / tally["graded"] for own, tally in tallies if tally["graded"]}
+def _share(by_problem: dict[str, Any], ids: list[str]) -> float | None:
+    """Of a problem's graded responses, under whichever ids, how many are correct; None where none is graded."""
+    graded = sum(by_problem[own]["graded"] for own in ids)
+    return sum(by_problem[own]["correct"] for own in ids) / graded if graded else None
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """A folder's ``eval.json``. ``DataError`` where it does not say which problems it is about."""
+    result: dict[str, Any] = read_json(folder / "eval.json")
+    tallies = [tally for each in result["benchmarks"].values() for tally in each["by_problem"].values()]
+    if not all("text" in tally and "gold" in tally for tally in tallies):
+        raise DataError(
+            f"{folder / 'eval.json'} does not say which problems it is about: an older Leeway wrote it; "
+            f"leeway eval --regrade {folder} writes it anew"
+        )
+    return result
+
+
+def left_out(benchmark: str, each: dict[str, Any]) -> Iterator[str]:
+    """A line for each kind of problem that is not compared, or is not what its id says."""
+    for side in "ab":
+        if ids := each[f"only_in_{side}"]:
+            yield f"{benchmark}: {len(ids)} problems are in {side.upper()} alone, and left out: {_some(ids)}"
+    if pairs := each["other_golds"]:
+        ids = [a if a == b else f"{a} (in B {b})" for a, b in pairs]
+        yield (
+            f"{benchmark}: {len(pairs)} problems ask the same and are judged by different golds, and left out: "
+            f"{_some(ids)}; leeway eval --regrade takes the golds that the file has now"
+        )
+    if ids := each["renamed"]:
+        yield f"{benchmark}: {len(ids)} ids mean one problem in A and another in B: {_some(ids)}; paired by their text"
+    if groups := each["repeated"]:
+        yield (
+            f"{benchmark}: {len(groups)} problems stand there several times and count once, with all their responses: "
+            f"{_some([' = '.join(ids) for ids in groups])}"
+        )
+    if each["ungraded"]:
+        yield f"{benchmark}: {each['ungraded']} problems have no graded response on one side, and are left out"
+
+
+def asked_otherwise(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
+    """A line for what the two sides were asked or judged with that is not the same."""
+    a, b = first["asked"], second["asked"]
+    for key in SAME:
+        if a.get(key) != b.get(key):
+            yield f"A was asked with {key} = {a.get(key)!r}, B with {b.get(key)!r}"
+    if (ours := first.get("judges")) != (theirs := second.get("judges")):
+        yield (
+            f"A was graded by {'; '.join(ours or ['?'])}, B by {'; '.join(theirs or ['?'])}: leeway eval --regrade "
+            "grades both by the one that is here"
+        )
+
+
+def _some(ids: list[str]) -> str:
+    return ", ".join(ids[:NAMED]) + (", …" if len(ids) > NAMED else "")
 
 
 def table(found: dict[str, dict[str, Any]]) -> Table:
@@ -56,12 +125,32 @@ def table(found: dict[str, dict[str, Any]]) -> Table:
     columns = ("benchmark", "problems", "A avg@n", "B avg@n", "B - A [95 %]", "shown", "better", "worse")
     shown = Table(*columns)
     for benchmark, each in found.items():
+        if "difference" not in each:
+            continue
         difference = Estimate(**each["difference"])
         sign = "better" if difference.low > 0 else "worse" if difference.high < 0 else "nothing"
         interval = f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
         cells = [benchmark, each["problems"], f"{each['a']:.3f}", f"{each['b']:.3f}", interval, sign]
         shown.add_row(*map(str, [*cells, each["better"], each["worse"]]))
     return shown
+
+
+def _compared(first: Path, second: Path, *, as_json: bool) -> dict[str, dict[str, Any]]:
+    """``compare`` of two folders, told to whoever reads it. ``DataError`` where they have nothing in common."""
+    sides = [read_result(folder) for folder in (first, second)]
+    found = compare(*sides)
+    lines = [line for benchmark, each in found.items() for line in left_out(benchmark, each)]
+    if not any(each["problems"] for each in found.values()):
+        have = [
+            f"{folder}: {', '.join(side['benchmarks'])}" for folder, side in zip((first, second), sides, strict=True)
+        ]
+        why = "\n".join(lines) or f"no benchmark has the same name ({'; '.join(have)}); NAME=FILE gives a file a name"
+        raise DataError(f"{first} and {second} have no problem in common, so there is nothing to compare\n{why}")
+    if not as_json:
+        Console(width=max(Console().width, WIDE)).print(table(found))
+        for line in (*lines, *asked_otherwise(*sides)):
+            print(line)
+    return found
 
 
 def main() -> int:
@@ -72,25 +161,14 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="for machines")
     arguments = parser.parse_args()
     try:
-        sides = [read_json(folder / "eval.json") for folder in (arguments.first, arguments.second)]
-        found = compare(*sides)
-        if not found:
-            raise DataError(f"{arguments.first} and {arguments.second} have no problem in common")
+        found = _compared(arguments.first, arguments.second, as_json=arguments.json)
     except LeewayError as error:
         print(f"leeway eval compare: {error}", file=sys.stderr)
         return error.exit_code
     if arguments.json:
         print(json.dumps(found, indent=2))
-        return 0
-    Console(width=max(Console().width, WIDE)).print(table(found))
-    for benchmark, each in found.items():
-        if each["only_in_one"]:
-            print(f"{benchmark}: {each['only_in_one']} problems are graded on one side alone, and left out")
-    for side, result in zip("AB", sides, strict=True):
-        if result["asked"]["max_tokens"] != sides[0]["asked"]["max_tokens"]:
-            print(f"{side} was given {result['asked']['max_tokens']} tokens, A {sides[0]['asked']['max_tokens']}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..common.errors import DataError
 from ..common.files import write_whole
+from .inputs import WAY_ON
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -25,23 +26,39 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: not JSON: {error}") from error
 
 
+READ = {
+    "sha256 of problems": "the problems",
+    "weights": "the model's weights",
+    "tokenizer": "the model's tokenizer or its chat template",
+}
+"""What is noted as a fingerprint, and what that is of."""
+
+
 def same_or_refused(folder: Path, asked: dict[str, Any], **beside: Any) -> None:
     """Note what was ``asked`` in the folder's ``sample.json``, or refuse what is not the same. What is noted ``beside``
-    it is not compared."""
+    it is not compared: ``problems`` and ``model`` say where what was read lies."""
     path = folder / "sample.json"
     noted = read_json(path) if path.exists() else {}
-    refuse_other(folder, noted, asked)
+    refuse_other(folder, noted, asked, beside.get("problems", ""), beside.get("model", ""))
     now = {**noted, **beside, **asked}
     if now != noted:
         write_json(path, now)
 
 
-def refuse_other(folder: Path, noted: dict[str, Any], asked: dict[str, Any]) -> None:
+def refuse_other(
+    folder: Path, noted: dict[str, Any], asked: dict[str, Any], problems: str = "", model: str = ""
+) -> None:
     """``DataError`` names what is ``asked`` otherwise than it is ``noted``: responses made in two ways are no one
     sample."""
     for key, value in asked.items():
-        if key in noted and noted[key] != value:
+        if key not in noted or noted[key] == value:
+            continue
+        if (what := READ.get(key)) is not None:
+            where = problems if key == "sha256 of problems" else model
             raise DataError(
-                f"{folder}: made with {key} = {noted[key]!r}, and now it is {value!r}; name another --out, or ask the "
-                "same"
+                f"{folder}: {what}{f' ({where})' if where else ''} changed since it was begun ({str(noted[key])[:16]} "
+                f"then, {str(value)[:16]} now); {WAY_ON}"
             )
+        raise DataError(
+            f"{folder}: made with {key} = {noted[key]!r}, and now it is {value!r}; ask the same, or {WAY_ON}"
+        )

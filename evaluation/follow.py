@@ -28,11 +28,13 @@ from ..common.errors import BrokerError, WeightsError
 from ..common.files import path_of, write_whole
 from ..common.role import role_parser, run_role
 from ..common.service import Service
+from ..common.stopping import STOPPED, stoppable
 from ..common.streams import Bus, RedisError
 from ..common.weights import FlatWeights, Stamp, WeightReader, stamp_of
 from .folder import read_json, same_or_refused
 from .progress import progress
-from .sample import STOPPED, complain, identity, read_problems, restore, tell
+from .record import Record
+from .sample import complain, identity, note_problems, read_problems, restore, tell
 
 log = logging.getLogger(__name__)
 
@@ -127,9 +129,11 @@ def follow(
     from .responses import ResponseStore
     from .score import about_of, score_folder
 
-    problems, rows, unusable, text = read_problems(config, responses)
+    problems, rows, unusable, text, tokens = read_problems(config, responses)
     theirs = parse(run.load_config(), f"configuration of {run.run}")
-    same_or_refused(out, identity(config, responses, top_p) | {"run": run.run}, model=theirs.model.path)
+    asked = identity(config, responses, top_p, tokens) | {"run": run.run}
+    same_or_refused(out, asked, model=theirs.model.path, problems=config.data.path)
+    note_problems(out, problems, config)
     schedule, failed = Schedule(every, theirs.train.steps), dict[str, str]()
     half_done = _resume(bus, out, schedule)
     bus.set_state(phase="running", step=0)
@@ -150,7 +154,7 @@ def follow(
                 _leave(service)
         failed |= collector.failed
         store.join()
-        result = score_folder(folder, store, about_of(out) | {"incarnation": stamp.incarnation})
+        result = score_folder(folder, store, about_of(out) | {"incarnation": stamp.incarnation}, Record.read(out))
         tell(f"version {stamp.version}: " + ", ".join(_words(*item) for item in result["benchmarks"].items()))
         write_lines(out)
         _emit(run, result)
@@ -255,4 +259,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..common.config import Config, expand
 from ..common.errors import DataError
 from ..common.streams import Bus
-from ..common.weights import FlatWeights, WeightPublisher
+from ..common.weights import FlatWeights, WeightPublisher, checksum
 
 
 def weights_of(config: Config) -> FlatWeights:
@@ -23,6 +23,11 @@ def weights_of(config: Config) -> FlatWeights:
     except (OSError, ValueError) as error:
         raise DataError(f"--model {path}: cannot be loaded: {' '.join(str(error).split())[:300]}") from error
     return flatten(dict(model.named_parameters()), dtype)
+
+
+def checksum_of(config: Config) -> str:
+    """What publishing them would note of the weights: whether a finished folder is of this model."""
+    return checksum(weights_of(config).buffer)
 
 
 def publisher(bus: Bus, config: Config, incarnation: int) -> WeightPublisher:

@@ -18,10 +18,15 @@ from typing import IO, Any
 
 from ..common.errors import ConfigError, DataError, LeewayError
 from ..common.files import path_of
+from ..common.limits import MOST_RESPONSES
 from ..common.rows import ENDINGS, Columns
-from .benchmarks import BENCHMARKS, GYM, Benchmark, Window, problem_of
+from ..common.stopping import stoppable
+from ..common.texts import flaw
+from .benchmarks import BENCHMARKS, GYM, Benchmark, Window, columns_of, problem_of
 from .folder import read_json, refuse_other, write_json
-from .sets import rows_of_file, rows_of_hub, rows_of_package, rows_of_reasoning_gym
+from .inputs import read_of, refuse_changed
+from .problems import ORIGIN, id_of
+from .sets import file_of_package, rows_of_file, rows_of_hub, rows_of_reasoning_gym
 
 FILE = "file"
 PARTIAL = 11  # exit code, for the desk
@@ -64,17 +69,27 @@ def rows_of(
     if what.kind == GYM:
         yield from rows_of_reasoning_gym(what.where, size, seed)
         return
-    if what.kind == FILE:
-        yield from rows_of_file(path_of(what.where), columns)
+    files = files_of(what, window)
+    if files is None:
+        form = BENCHMARKS[what.kind]
+        yield from rows_of_hub(what.where or form.hub, form.split, _named_files(form, window) if not what.where else [])
         return
+    for path in files:
+        yield from rows_of_file(path, columns if what.kind == FILE else None)
+
+
+def files_of(what: Asked, window: Window) -> list[Path] | None:
+    """The files that a benchmark is read from; None where it comes from the hub or out of a generator. ``DataError``
+    where a folder has none."""
+    if what.kind == GYM:
+        return None
+    if what.kind == FILE:
+        return [path_of(what.where)]
     form, where = BENCHMARKS[what.kind], str(path_of(what.where)) if what.where else ""
     if where and (Path(where).exists() or not HUB_NAME.fullmatch(where) or where.endswith(ENDINGS)):
-        for path in _files(Path(where), form, window):
-            yield from rows_of_file(path)
-    elif not where and form.package is not None and (found := rows_of_package(*form.package)) is not None:
-        yield from found
-    else:
-        yield from rows_of_hub(where or form.hub, form.split, _named_files(form, window) if not where else [])
+        return _files(Path(where), form, window)
+    packaged = file_of_package(*form.package) if not where and form.package is not None else None
+    return None if packaged is None else [packaged]
 
 
 def _named_files(form: Benchmark, window: Window) -> list[str]:
@@ -107,14 +122,17 @@ def prepare(
 ) -> dict[str, Any]:
     """Write the problems of every benchmark; what became of each: problems, rows that could not be used, rows outside
     the window, and why it is missing where it is. ``say`` hears of every such row and benchmark."""
+    if responses is not None and not 1 <= responses <= MOST_RESPONSES:
+        raise ConfigError(f"--responses {responses}: 1 to {MOST_RESPONSES} responses a problem")
     out.mkdir(parents=True, exist_ok=True)
     unfinished, sets = out / ".problems.jsonl.unfinished", dict[str, Any]()
     with unfinished.open("w", encoding="utf-8") as lines:
         for what in wanted:
             counts, missing = {"problems": 0, "unusable rows": 0, "outside the window": 0}, ""
+            writer = _Writer(lines, what, window, responses, columns or {}, say)
             try:
                 for number, (where, values) in enumerate(rows_of(what, window, size, seed, columns), start=1):
-                    counts[_write(lines, what, number, where, values, window, responses, say)] += 1
+                    counts[writer.write(number, where, values)] += 1
                 if not counts["problems"]:
                     missing = f"{what.name}: no problem is left of {sum(counts.values())} rows"
             except DataError as error:
@@ -128,27 +146,45 @@ def prepare(
     return sets
 
 
-def _write(
-    lines: IO[str],
-    what: Asked,
-    number: int,
-    where: str,
-    values: Any,
-    window: Window,
-    responses: int | None,
-    say: Callable[[str], None],
-) -> str:
-    """Write the problem of one raw row; which count it belongs to."""
-    try:
-        row = problem_of(what.kind, values, window, responses)
-    except DataError as error:
-        say(str(error) if where in str(error) else f"{where}: {error}")
-        return "unusable rows"
-    if row is None:
-        return "outside the window"
-    own = number if row["id"] is None else row["id"]
-    lines.write(json.dumps(row | {"id": f"{what.name}/{own}"}, ensure_ascii=False) + "\n")
-    return "problems"
+class _Writer:
+    """Writes one benchmark's problems, each with where it came from; names the rows that make none."""
+
+    def __init__(
+        self,
+        lines: IO[str],
+        what: Asked,
+        window: Window,
+        responses: int | None,
+        columns: Columns,
+        say: Callable[[str], None],
+    ) -> None:
+        self._lines, self._what, self._window, self._responses = lines, what, window, responses
+        self._columns, self._say = columns, say
+        self._seen: dict[str, str] = {}
+
+    def write(self, number: int, where: str, values: Any) -> str:
+        """Write the problem of one raw row; which count it belongs to."""
+        try:
+            row = problem_of(self._what.kind, values, self._window, self._responses)
+            if row is None:
+                return "outside the window"
+            theirs = dict(self._columns) if self._what.kind == FILE else columns_of(self._what.kind, values)
+            self._refuse_flaws(row, theirs)
+            own = f"{self._what.name}/{id_of(row, str(number), where)}"
+            if own in self._seen:
+                raise DataError(f"{where}: id {row['id']!r} stands in an earlier row, {self._seen[own]}")
+        except DataError as error:
+            self._say(str(error) if where in str(error) else f"{where}: {error}")
+            return "unusable rows"
+        self._seen[own] = where
+        origin = {"at": where} | ({"columns": theirs} if theirs else {})
+        self._lines.write(json.dumps(row | {"id": own, ORIGIN: origin}, ensure_ascii=False) + "\n")
+        return "problems"
+
+    def _refuse_flaws(self, row: dict[str, Any], theirs: dict[str, str]) -> None:
+        for key, value in row.items():
+            if (found := flaw(value)) is not None:
+                raise DataError(f"column {theirs.get(key, key)}{found[0]}: {found[1]}")
 
 
 def once_each(wanted: list[Asked]) -> list[Asked]:
@@ -197,22 +233,45 @@ def main() -> int:
 
 
 def _prepared(said: dict[str, Any], out: Path, say: Callable[[str], None]) -> int:
-    """``prepare`` by the words of a command line; a folder that was prepared by the same words stays as it is."""
+    """``prepare`` by the words of a command line; a folder that was prepared by the same words, out of what is there
+    today, stays as it is. ``DataError`` names a file that has changed."""
     notes = out / "benchmarks.json"
     if notes.exists():
         noted = read_json(notes)
         refuse_other(out, noted["asked"], said)
+        refuse_changed(out, noted.get("read", {}), read_by(said), say)
         for each in noted["sets"].values():
             if each["missing"]:
                 say(each["missing"])
         return sum(each["unusable rows"] + bool(each["missing"]) for each in noted["sets"].values())
+    read, sets = read_by(said), prepared_by(said, out, say)
+    write_json(notes, {"asked": said, "sets": sets, "read": read})
+    return sum(each["unusable rows"] + bool(each["missing"]) for each in sets.values())
+
+
+def prepared_by(said: dict[str, Any], out: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """``prepare`` by the words of a command line."""
+    wanted, window = _wanted(said)
+    options = {key: said[key] for key in ("responses", "size", "seed")} | {"columns": said.get("columns")}
+    return prepare(wanted, out, window=window, say=say, **options)
+
+
+def read_by(said: dict[str, Any]) -> dict[str, str]:
+    """Fingerprints of what the benchmarks of a command line are made of today."""
+    wanted, window = _wanted(said)
+    files: list[Path] = []
+    for what in wanted:
+        try:
+            files += files_of(what, window) or []
+        except DataError:
+            continue  # it is named as missing
+    return read_of(files, generated=any(what.kind == GYM for what in wanted))
+
+
+def _wanted(said: dict[str, Any]) -> tuple[list[Asked], Window]:
     wanted = once_each([asked(words) for words in said["benchmarks"]])
     days = [_day_of(key, said[key]) for key in ("since", "until")]
-    window = Window(release=release_of(said["release"]), since=days[0], until=days[1])
-    options = {key: said[key] for key in ("responses", "size", "seed")} | {"columns": said.get("columns")}
-    sets = prepare(wanted, out, window=window, say=say, **options)
-    write_json(notes, {"asked": said, "sets": sets})
-    return sum(each["unusable rows"] + bool(each["missing"]) for each in sets.values())
+    return wanted, Window(release=release_of(said["release"]), since=days[0], until=days[1])
 
 
 def _day_of(key: str, text: str) -> date:
@@ -223,4 +282,4 @@ def _day_of(key: str, text: str) -> date:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,13 @@ import numpy as np
 
 from ..common.config import Config
 from ..common.errors import DataError
-from ..common.prompts import row_of, sampling_seed, tokenize
+from ..common.limits import MOST_RESPONSES
+from ..common.prompts import in_their_words, row_of, sampling_seed, tokenize
 from ..common.rows import file_rows
+from ..common.texts import defect
 from ..common.types import Ticket
 from ..common.weights import Stamp
+from .record import Identity, identity_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,20 +37,26 @@ class Problem:
     ground_truth: tuple[str, ...]
     responses: int
     """How many are to be sampled."""
+    identity: Identity
+
+
+ORIGIN = "leeway:row"
+"""Key of a prepared row: where it stands in the user's own file, and what the columns are called there."""
 
 
 def load_problems(
     path: Path, config: Config, tokenizer: PreTrainedTokenizerBase, responses: int, complain: Callable[[str], None]
 ) -> tuple[list[Problem], int]:
     """(usable problems in the order of the file, rows of the file). ``complain`` hears file, row and what is wrong of
-    each other row. A row's own ``responses`` goes before the argument's. ``DataError`` where none is usable."""
+    each other row: of a prepared one the file and row that it came from. A row's own ``responses`` goes before the
+    argument's. ``DataError`` where none is usable."""
     found: dict[str, Problem] = {}
     place = -1
     for place, (number, values) in enumerate(file_rows(path, config.data.columns)):
-        where = f"{path}:{number}"
+        where, theirs = origin_of(values, f"{path}:{number}")
         try:
             row = row_of(values, f"{path.name}:{number}", where, config.data)
-            problem_id = _id_of(values, row.prompt_id, where)
+            problem_id = id_of(values, row.prompt_id, where)
             if problem_id in found:
                 raise DataError(f"{where}: id {problem_id!r} stands in an earlier row")
             tokens = np.asarray(tokenize(row, config.data, tokenizer), dtype=np.uint32)
@@ -61,20 +70,33 @@ def load_problems(
                 ability=row.ability,
                 ground_truth=row.ground_truth,
                 responses=_responses_of(values, responses, where),
+                identity=identity_of(row),
             )
         except DataError as error:
-            complain(str(error))
+            complain(f"{error}{in_their_words(str(error).removeprefix(where), theirs)}")
     if not found:
         raise DataError(f"{path}: no row can be used ({place + 1} rows)")
     return list(found.values()), place + 1
 
 
-def _id_of(values: dict[str, Any], otherwise: str, where: str) -> str:
-    if values.get("id") is None:
+def origin_of(values: Any, where: str) -> tuple[str, dict[str, str]]:
+    """(file and row of the user's own, its columns by our names) of a prepared row; ``where`` of any other."""
+    origin = values.get(ORIGIN) if isinstance(values, dict) else None
+    if not isinstance(origin, dict) or not isinstance(origin.get("at"), str):
+        return where, {}
+    return origin["at"], dict(origin.get("columns") or {})
+
+
+def id_of(values: Mapping[str, Any], otherwise: str, where: str) -> str:
+    """A row's own id as a text, or ``otherwise`` where it has none."""
+    found = values.get("id")
+    if found is None:
         return otherwise
-    if not isinstance(values["id"], (str, int)) or isinstance(values["id"], bool):
-        raise DataError(f"{where}: id is a text or a whole number, found {str(values['id'])[:80]!r}")
-    return str(values["id"])
+    if not isinstance(found, (str, int)) or isinstance(found, bool):
+        raise DataError(f"{where}: id is a text or a whole number, found {str(found)[:80]!r}")
+    if (wrong := defect(str(found))) is not None:
+        raise DataError(f"{where}: id: {wrong}")
+    return str(found)
 
 
 def _responses_of(values: dict[str, Any], otherwise: int, where: str) -> int:
@@ -82,8 +104,8 @@ def _responses_of(values: dict[str, Any], otherwise: int, where: str) -> int:
         return otherwise
     said = values["responses"]
     number = int(said) if isinstance(said, str) and said.isdecimal() else said  # CSV has texts alone
-    if not isinstance(number, int) or number < 1:
-        raise DataError(f"{where}: responses is a whole number of 1 or more, found {str(said)[:80]!r}")
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST_RESPONSES:
+        raise DataError(f"{where}: responses is a whole number of 1 to {MOST_RESPONSES}, found {str(said)[:80]!r}")
     return number
 
 

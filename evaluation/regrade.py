@@ -1,4 +1,5 @@
-"""``leeway eval --regrade``: the kept responses of a folder, graded anew by ``leeway verify``, in its own process."""
+"""``leeway eval --regrade``: kept responses graded anew by ``leeway verify``, in its own process: those whose gold has
+changed, or all of them where the verifier or its settings have."""
 
 from __future__ import annotations
 
@@ -8,92 +9,113 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from ..common.children import leaving_with_parent
+from ..common.config import Verifier
 from ..common.errors import DataError, LeewayError
 from ..common.files import path_of
-from ..common.prompts import row_of
-from ..common.rows import Columns, file_rows
+from ..common.fingerprint import judged_by
+from ..common.stopping import stoppable
 from .folder import read_json
+from .golds import Gold, Source, matched
+from .problems import ORIGIN
+from .record import Record
 from .responses import COLUMNS, ResponseStore
 
 BATCH = 1024
 
 
-def regrade(folder: Path, jobs: int, timeout_s: float) -> int:
-    """Put today's verdicts in the place of the old ones; returns how many changed. Stopped, it goes on behind what is
-    graded; the old verdicts stay until all new ones are there."""
-    store = ResponseStore(folder)
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was done."""
+
+    graded: int
+    """Responses that were graded anew."""
+    kept: int
+    """Responses whose verdicts still hold."""
+    changed: int
+    """Verdicts that differ now."""
+
+
+def regrade(folder: Path, jobs: int, settings: dict[str, Any], *, everything: bool = False) -> Outcome:
+    """Put verdicts on today's golds in the place of old ones. ``settings``: of ``verifier``, instead of those that the
+    responses were graded with. Stopped, it goes on behind what is graded; the old verdicts stay until all new ones are
+    there. ``DataError`` where a problem is gone or asks something else now."""
+    store, record = ResponseStore(folder), Record.read(folder)
     if not store.files():
         raise DataError(f"{folder}: no responses there")
-    prepared = folder / "problems.jsonl"
-    truths = _truths(prepared, {}) if prepared.exists() else _truths(*_asked_file(folder))
+    noted = read_json(folder / "sample.json") if (folder / "sample.json").exists() else {}
+    verifier = Verifier(**{**noted.get("verifier", {}), **settings})
+    by = judged_by(verifier)
+    source = Source.of(folder, noted)
+    golds = matched(source, record, store.counts())
+    every = everything or record.judges != [by]
+    due = {own for own, gold in golds.items() if every or record.problems.get(own) != gold.identity}
+    outcome = _graded(folder, store, golds, due, verifier, jobs)
+    record.judges, record.problems = [by], {own: gold.identity for own, gold in golds.items()}
+    record.write(folder)
+    source.settle(golds)
+    return outcome
+
+
+def _graded(
+    folder: Path, store: ResponseStore, golds: dict[str, Gold], due: set[str], verifier: Verifier, jobs: int
+) -> Outcome:
     asked, graded = folder / "regrade.jsonl", folder / "regraded.jsonl"
+    total = number = changed = 0
     with asked.open("w", encoding="utf-8") as lines:
-        for number, row in enumerate(store.rows()):
-            lines.write(json.dumps(_request(number, row, truths)) + "\n")
-    _verify(asked, graded, jobs, timeout_s)
-    changed = 0
+        for total, row in enumerate(store.rows(), start=1):
+            if _is_due(row, due):
+                number += 1
+                lines.write(json.dumps(_request(total - 1, row, golds[row["id"]])) + "\n")
+    if number:
+        _verify(asked, graded, jobs, verifier)
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        nonlocal changed
-        batch: list[dict[str, Any]] = []
-        with graded.open(encoding="utf-8") as verdicts:
-            for row, line in zip(store.rows(), verdicts, strict=True):
-                verdict = json.loads(line)
-                changed += verdict["verdict"] != row["verdict"]
-                batch.append(row | {"verdict": verdict["verdict"], "reason": verdict["reason"]})
-                if len(batch) == BATCH:
-                    yield pa.RecordBatch.from_pylist(batch, COLUMNS)
-                    batch = []
-        if batch:
-            yield pa.RecordBatch.from_pylist(batch, COLUMNS)
+        def rows() -> Iterator[dict[str, Any]]:
+            nonlocal changed
+            with graded.open(encoding="utf-8") as verdicts:
+                for row in store.rows():
+                    if _is_due(row, due):
+                        verdict = json.loads(next(verdicts))
+                        changed += verdict["verdict"] != row["verdict"]
+                        row |= {"verdict": verdict["verdict"], "reason": verdict["reason"]}
+                    yield row
 
-    store.replace(batches())
+        store.replace(_in_batches(rows()))
     asked.unlink()
-    graded.unlink()
-    return changed
+    graded.unlink(missing_ok=True)
+    return Outcome(graded=number, kept=total - number, changed=changed)
 
 
-def _asked_file(folder: Path) -> tuple[Path, dict[str, str]]:
-    noted = read_json(folder / "sample.json")
-    return Path(noted["problems"]), noted.get("columns", {})
+def _is_due(row: dict[str, Any], due: set[str]) -> bool:
+    return row["id"] in due or row["verdict"] == "error"  # an error is no verdict
 
 
-def _truths(path: Path, columns: Columns) -> dict[str, dict[str, Any]]:
-    """The ability and what it judges by, of each problem, as the verifier takes them."""
-    truths: dict[str, dict[str, Any]] = {}
-    for number, values in file_rows(path, columns):
-        try:
-            row = row_of(values, f"{path.name}:{number}", f"{path}:{number}")
-        except DataError:
-            continue  # it was named when it was not sampled
-        truth: Any = {"ability": row.ability}
-        match row.ability:
-            case "code":
-                truth |= {"tests": json.loads(row.ground_truth[0])}
-            case "reasoning_gym":
-                truth |= json.loads(row.ground_truth[0])
-            case _:
-                truth |= {"answer": list(row.ground_truth)}
-        truths.setdefault(str(values["id"]) if values.get("id") is not None else row.prompt_id, truth)
-    return truths
+def _in_batches(rows: Iterator[dict[str, Any]]) -> Iterator[pa.RecordBatch]:
+    batch: list[dict[str, Any]] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == BATCH:
+            yield pa.RecordBatch.from_pylist(batch, COLUMNS)
+            batch = []
+    if batch:
+        yield pa.RecordBatch.from_pylist(batch, COLUMNS)
 
 
-def _request(number: int, row: dict[str, Any], truths: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    if row["id"] not in truths:
-        raise DataError(f"problem {row['id']!r} has responses and stands in the problems no more")
+def _request(number: int, row: dict[str, Any], gold: Gold) -> dict[str, Any]:
     kept = {key: row[key] for key in ("response", "finished", "reasoning_open")}
-    return {"id": number, **kept, **truths[row["id"]]}
+    return {"id": number, **kept, **gold.truth, ORIGIN: {"at": gold.where}}
 
 
-def _verify(asked: Path, graded: Path, jobs: int, timeout_s: float) -> None:
-    command = [sys.executable, "-m", "leeway_rl.verifier.offline", str(asked), "--out", str(graded)]
-    command += ["--jobs", str(jobs), "--timeout-s", str(timeout_s)]
+def _verify(asked: Path, graded: Path, jobs: int, verifier: Verifier) -> None:
+    settings = json.dumps(verifier.model_dump(mode="json", exclude_defaults=True))
+    command = [sys.executable, "-m", "leeway_rl.verifier.offline", str(asked), "--out", str(graded), "--anew"]
+    command += ["--jobs", str(jobs), "--settings", settings]
     done = subprocess.run(leaving_with_parent(command), check=False)
     if done.returncode not in (0, 1):  # 1: some verdicts are errors, and stand as such
         raise DataError(f"leeway verify {asked} ended with code {done.returncode}, see above; the same command goes on")
@@ -104,16 +126,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="leeway eval --regrade", description=__doc__)
     parser.add_argument("--out", type=path_of, required=True)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--timeout-s", type=float, default=10.0)
+    parser.add_argument("--settings", type=json.loads, default={}, help="of the section verifier, as JSON")
+    parser.add_argument("--anew", action="store_true", help="grade every response")
     arguments = parser.parse_args()
     try:
-        changed = regrade(arguments.out, arguments.jobs, arguments.timeout_s)
+        outcome = regrade(arguments.out, arguments.jobs, arguments.settings, everything=arguments.anew)
     except LeewayError as error:
         print(f"leeway eval: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"{changed} verdicts changed in {arguments.out}")
+    print(
+        f"{outcome.graded} responses graded anew, {outcome.kept} verdicts still hold; {outcome.changed} verdicts "
+        f"changed in {arguments.out}"
+    )
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -16,13 +16,16 @@ from rich.console import Console
 from ..common.config import Config, dump, expand
 from ..common.errors import BrokerError, DataError, LeewayError
 from ..common.files import checksum, path_of
+from ..common.fingerprint import NO_VERDICT, judged_by, of_tokenizer
 from ..common.prompts import decoder_of
 from ..common.role import role_parser, run_role
 from ..common.service import Service
+from ..common.stopping import STOPPED, stoppable
 from ..common.streams import Bus
 from ..common.weights import Stamp, WeightPublisher
 from .folder import same_or_refused
 from .progress import progress
+from .record import note
 
 if TYPE_CHECKING:
     from .collector import Decoder
@@ -30,26 +33,31 @@ if TYPE_CHECKING:
 
 STAMP = Stamp(incarnation=1, version=0)
 """Of a model folder's weights."""
-STOPPED = 130  # exit code
+PREPARED = "problems.jsonl"
+"""Name of the file that ``leeway eval`` writes: not the user's, so not to be named."""
 
 
 def sample(bus: Bus, service: Service, config: Config, out: Path, responses: int, top_p: float) -> None:
     """Ask the configuration's model every problem of its file. What could not be used is raised in the end."""
     from .collector import Collector
-    from .policy import publisher, weights_of
+    from .policy import checksum_of, publisher, weights_of
     from .problems import ticket_of
     from .responses import ResponseStore
 
-    problems, rows, unusable, text = read_problems(config, responses)
-    same_or_refused(out, identity(config, responses, top_p), model=config.model.path, problems=config.data.path)
+    problems, rows, unusable, text, tokens = read_problems(config, responses)
+    asked = identity(config, responses, top_p, tokens)
+    same_or_refused(out, asked, model=config.model.path, problems=config.data.path)
     store, failed = ResponseStore(out), dict[str, str]()
     tickets = [ticket_of(problem, config, STAMP, rows, top_p) for problem in problems]
-    if store.lacks(tickets):
+    if not store.lacks(tickets):
+        same_or_refused(out, {"weights": checksum_of(config)}, model=config.model.path)
+    else:
         bus.set_state(phase="running", step=0)  # from here on the desk lets the workers start
         service.doing("loading the model")
         publishing = publisher(bus, config, STAMP.incarnation)
         manifest = publishing.publish(STAMP.version, weights_of(config))
-        same_or_refused(out, {"weights": manifest.checksum})
+        same_or_refused(out, {"weights": manifest.checksum}, model=config.model.path)
+        note_problems(out, problems, config)
         service.version = STAMP.version
         with progress("sample", len(tickets)) as show:
             mend = partial(restore, bus, config, publishing)
@@ -74,8 +82,19 @@ def restore(bus: Bus, config: Config, publishing: WeightPublisher) -> None:
         )
 
 
-def read_problems(config: Config, responses: int) -> tuple[list[Problem], int, int, Decoder]:
-    """(usable problems, rows of the file, how many of them cannot be used, what makes text of tokens)."""
+def note_problems(out: Path, problems: list[Problem], config: Config) -> None:
+    """Note which problems are graded in ``out`` from now on, and by whom."""
+    by = judged_by(config.verifier)
+    if others := note(out, ((problem.problem_id, problem.identity) for problem in problems), by):
+        tell(
+            f"{out}: what is there was graded by another verifier ({'; '.join(others)}; now {by}); "
+            f"leeway eval --regrade {out} grades it anew"
+        )
+
+
+def read_problems(config: Config, responses: int) -> tuple[list[Problem], int, int, Decoder, str]:
+    """(usable problems, rows of the file, how many of them cannot be used, what makes text of tokens, the tokenizer's
+    fingerprint)."""
     from transformers import AutoTokenizer
 
     from .problems import load_problems
@@ -89,11 +108,12 @@ def read_problems(config: Config, responses: int) -> tuple[list[Problem], int, i
 
     tokenizer = AutoTokenizer.from_pretrained(expand(config.model.path))
     problems, rows = load_problems(Path(expand(config.data.path)), config, tokenizer, responses, complain)
-    return problems, rows, unusable, decoder_of(tokenizer)
+    return problems, rows, unusable, decoder_of(tokenizer), of_tokenizer(tokenizer)
 
 
-def identity(config: Config, responses: int, top_p: float) -> dict[str, Any]:
-    """What makes two samples of one model the same."""
+def identity(config: Config, responses: int, top_p: float, tokenizer: str) -> dict[str, Any]:
+    """What makes two samples of one model the same. ``tokenizer`` is its fingerprint."""
+    data, verifier = config.data, config.verifier.model_dump(mode="json", exclude_defaults=True)
     return {
         "sha256 of problems": checksum(Path(expand(config.data.path))),
         "responses": responses,
@@ -102,7 +122,16 @@ def identity(config: Config, responses: int, top_p: float) -> dict[str, Any]:
         "max_tokens": config.train.max_response_tokens,
         "max_prompt_tokens": config.data.max_prompt_tokens,
         "seed": config.flow.seed,
-        "columns": dict(config.data.columns),
+        "columns": dict(data.columns),
+        "tokenizer": tokenizer,
+        "system": data.system,
+        "examples": [list(pair) for pair in data.examples],
+        "suffix": data.suffix,
+        "ability": data.ability,
+        "comparison": data.comparison,
+        "engine": config.rollout.engine,
+        "dtype": [config.weights.dtype, config.rollout.dtype],
+        "verifier": {key: value for key, value in verifier.items() if key not in NO_VERDICT},
     }
 
 
@@ -113,7 +142,8 @@ def tell(text: str) -> None:
 
 def complain(source: str, unusable: int, failed: dict[str, str]) -> None:
     """Raise what went wrong: code 3 for rows that cannot be used, else code 1 for problems without responses."""
-    parts = [f"{source}: {unusable} rows could not be used, each named above"] if unusable else []
+    whose = "" if Path(expand(source)).name == PREPARED else f"{source}: "
+    parts = [f"{whose}{unusable} rows could not be used, each named above"] if unusable else []
     if failed:
         first, why = next(iter(failed.items()))
         parts.append(f"{len(failed)} problems have no responses ({first}: {why}, …); the same command asks them again")
@@ -137,4 +167,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

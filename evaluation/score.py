@@ -17,8 +17,10 @@ import numpy as np
 
 from ..common.errors import DataError, LeewayError
 from ..common.files import path_of
+from ..common.stopping import stoppable
 from .estimators import avg_at_n, bootstrap, pass_at_k, powers_of_two
 from .folder import read_json, write_json
+from .record import Record, with_identities
 from .responses import ResponseStore
 
 USED = ["id", "verdict", "finished", "tokens", "version"]
@@ -92,8 +94,9 @@ def _histogram(lengths: list[tuple[int, str]]) -> dict[str, Any]:
     return {"edges": edges.tolist(), **counts}
 
 
-def score_folder(folder: Path, store: ResponseStore, about: dict[str, Any]) -> dict[str, Any]:
-    """Score what is in ``store`` and write ``folder/eval.json``; ``about`` goes in as it is."""
+def score_folder(folder: Path, store: ResponseStore, about: dict[str, Any], record: Record) -> dict[str, Any]:
+    """Score what is in ``store`` and write ``folder/eval.json``; ``about`` goes in as it is, and of each problem which
+    one it is as ``record`` has it."""
     versions: set[int] = set()
 
     def rows() -> Iterable[dict[str, Any]]:
@@ -104,7 +107,8 @@ def score_folder(folder: Path, store: ResponseStore, about: dict[str, Any]) -> d
     benchmarks = score(rows(), seed=about["asked"]["seed"])
     if not benchmarks:
         raise DataError(f"{folder}: no responses there; leeway eval samples them")
-    result = about | {"version": max(versions), "benchmarks": benchmarks}
+    with_identities(benchmarks, record)
+    result = about | {"judges": record.judges, "version": max(versions), "benchmarks": benchmarks}
     write_json(folder / "eval.json", result)
     return result
 
@@ -124,7 +128,7 @@ def main() -> int:
     parser.add_argument("--out", type=path_of, required=True)
     folder = parser.parse_args().out
     try:
-        score_folder(folder, ResponseStore(folder), about_of(folder))
+        score_folder(folder, ResponseStore(folder), about_of(folder), Record.read(folder))
     except LeewayError as error:
         print(f"leeway eval: {error}", file=sys.stderr)
         return error.exit_code
@@ -132,4 +136,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -38,13 +38,13 @@ def rows_of_hub(name: str, split: str, files: list[str]) -> Iterator[tuple[str, 
         raise DataError(f"{looked}: cannot be read: {why}; a copy of yours is given as NAME=PATH") from error
 
 
-def rows_of_package(module: str, file: str) -> Iterator[tuple[str, Any]] | None:
-    """Rows of a file that an installed package carries; None where it is not installed. The package is not imported."""
+def file_of_package(module: str, file: str) -> Path | None:
+    """A file that an installed package carries; None where it is not installed. The package is not imported."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return None
     path = Path(spec.origin).parent / file
-    return rows_of_file(path) if path.exists() else None
+    return path if path.exists() else None
 
 
 def rows_of_reasoning_gym(generator: str, size: int, seed: int) -> Iterator[tuple[str, Any]]:

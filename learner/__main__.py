@@ -14,6 +14,7 @@ from ..common.files import path_of, write_whole
 from ..common.locks import only_writer
 from ..common.role import role_parser, run_role
 from ..common.service import Service
+from ..common.stopping import stoppable
 from ..common.streams import Bus
 
 
@@ -33,13 +34,15 @@ def main() -> int:
     arguments = parser.parse_args()
 
     def work(bus: Bus, service: Service, config: Config) -> None:
-        from .train import learn
-
         folder = arguments.runs_dir / arguments.run
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "config.toml").exists() and os.environ.get("RANK", "0") == "0":
             write_whole(folder / "config.toml", dump(config))  # without leeway up nobody else has
         with only_learner(folder):
+            if os.environ.get("RANK", "0") == "0":  # what an earlier learner said last, "stopped" for one, is over
+                bus.set_state(phase="starting", leader=bus.worker, at=bus.now())
+            from .train import learn
+
             learn(bus, service, config, folder)
 
     kept = arguments.runs_dir / arguments.run / "config.toml"
@@ -47,4 +50,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

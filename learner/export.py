@@ -21,6 +21,7 @@ from ..common.errors import DataError, LeewayError
 from ..common.files import path_of
 from ..common.ledger import read
 from ..common.metrics import read_steps
+from ..common.stopping import stoppable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -193,4 +194,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -26,6 +26,7 @@ from ..common.errors import DataError
 from ..common.ledger import Ledger
 from ..common.metrics import MetricsSink
 from ..common.service import Service
+from ..common.step_line import step_line
 from ..common.streams import Bus
 from ..common.tensors import flatten
 from ..common.weights import WeightPublisher
@@ -40,6 +41,7 @@ from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
 from .ranks import Share, broadcast_plan, shares
+from .samples import Samples
 from .step import StepResult, split, train_step
 
 log = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ def learn(bus: Bus, service: Service, config: Config, folder: Path) -> None:
     found = checkpoint.newest(folder / "checkpoints")
     state = checkpoint.load(policy, found) if found is not None else None
     if curriculum is None:
-        _follow(bus, policy, config, state)
+        _follow(bus, service, policy, config, state)
         return
     desk = _Desk(bus, service, config, folder, policy, curriculum, found, state)
     try:
@@ -111,9 +113,13 @@ class _Desk:
             keyframe_every=config.weights.keyframe_every,
         )
         self.intake = Intake(bus, service, book, curriculum, self.ledger, config, incarnation=self.incarnation)
+        self.intake.on_turn = self.sink.turned
         self.intake.on_loss = self.intake.on_unreadable = self.publisher.repair
         if state is not None:
             self.intake.restore(state)
+        self.samples = Samples(folder, config, from_step=book.version) if config.metrics.samples_every else None
+        if self.samples is not None:
+            self.intake.on_graded, self.intake.on_left = self.samples.graded, self.samples.left
         self.delay = DelayLine(config.flow.inject_lag)
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)
@@ -187,6 +193,7 @@ class _Desk:
             overflow=self.intake.book.overflow,
             pipeline_depth=self.intake.book.depth,
             waiting=waiting,
+            leader=self.bus.worker,
             poisoned=self.intake.poisoned_in_a_row,
             poison=self.intake.poison,
             overdue=self.intake.overdue,
@@ -202,35 +209,35 @@ class _Desk:
         tokens_in, tokens_expired = self.intake.tokens_in, self.intake.tokens_expired
         refunds = self._refunds()
         live, ready = self.intake.depth()
-        self.bus.emit(
-            {
-                "role": "learner",
-                "step": step,
-                "version": step + 1,
-                "stage": groups[0].ticket.stage,
-                "at": self.service.now(),
-                **metrics,
-                **{f"refunds/{reason}": count - self.refunds_before[reason] for reason, count in refunds.items()},
-                **_by_head_staleness(groups, step),
-                **_where_it_aged(groups, step),
-                **_past_bound(groups, step, self.intake.batch_bound),
-                "batch/generation_s_max": max(group.responses.seconds for group in groups),
-                "overflow/expired_tokens": tokens_expired - self.expired_before,
-                "flow/max_staleness": self.intake.batch_bound,
-                "flow/overflow": self.intake.batch_overflow,
-                "flow/pipeline_depth": self.intake.book.depth,
-                "flow/live": live,
-                "flow/nonfinite": self.intake.nonfinite,
-                "flow/overdue": self.intake.overdue,
-                "flow/ready": ready,
-                "weights/payload_bytes": self.published_bytes,
-                "weights/full_bytes": self.full_bytes,
-                "time/step_s": step_s,
-                **times,
-                "throughput/rollout_tokens_per_s": (tokens_in - self.tokens_before) / step_s,
-                "throughput/learner_tokens_per_s": metrics["batch/tokens"] / step_s,
-            }
-        )
+        record = {
+            "role": "learner",
+            "step": step,
+            "version": step + 1,
+            "stage": groups[0].ticket.stage,
+            "at": self.service.now(),
+            **metrics,
+            **{f"refunds/{reason}": count - self.refunds_before[reason] for reason, count in refunds.items()},
+            **_by_head_staleness(groups, step),
+            **_where_it_aged(groups, step),
+            **_past_bound(groups, step, self.intake.batch_bound),
+            "batch/generation_s_max": max(group.responses.seconds for group in groups),
+            "overflow/expired_tokens": tokens_expired - self.expired_before,
+            "flow/max_staleness": self.intake.batch_bound,
+            "flow/overflow": self.intake.batch_overflow,
+            "flow/pipeline_depth": self.intake.book.depth,
+            "flow/live": live,
+            "flow/nonfinite": self.intake.nonfinite,
+            "flow/overdue": self.intake.overdue,
+            "flow/ready": ready,
+            "weights/payload_bytes": self.published_bytes,
+            "weights/full_bytes": self.full_bytes,
+            "time/step_s": step_s,
+            **times,
+            "throughput/rollout_tokens_per_s": (tokens_in - self.tokens_before) / step_s,
+            "throughput/learner_tokens_per_s": metrics["batch/tokens"] / step_s,
+        }
+        self.bus.emit(record)
+        log.info("%s", step_line(record, self.config.train.steps))
         self.tokens_before, self.expired_before = tokens_in, tokens_expired
         self.time_before, self.refunds_before = now, refunds
 
@@ -241,6 +248,8 @@ class _Desk:
     def close(self) -> None:
         """Stop pumping, write what is left, close the files."""
         self.intake.stop()
+        if self.samples is not None:
+            self.samples.close()
         self.sink.close()
         self.ledger.close()
 
@@ -249,7 +258,7 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
     """Rank 0. Consumes batches; produces versions, ledger lines, metrics, checkpoints. What dies with it is made again
     from the newest checkpoint."""
     intake, controller = desk.intake, _controller(state)
-    broadcast_plan({"do": "publish"})
+    broadcast_plan({"do": "publish", "version": intake.book.version})
     desk.publish(intake.book.version)
     _forget_older_versions(desk.bus, desk.incarnation)
     intake.start()
@@ -310,21 +319,27 @@ def _train(
     return train_step(policy, mine, version=step, controller=controller, config=settings)
 
 
-def _follow(bus: Bus, policy: Policy, config: Config, state: dict[str, Any] | None) -> None:
+def _follow(bus: Bus, service: Service, policy: Policy, config: Config, state: dict[str, Any] | None) -> None:
     """Every other rank. Consumes rank 0's plan; fetches and trains its own share of the groups."""
     controller = _controller(state)
     while True:
+        service.doing("waiting for rank 0")
         plan = broadcast_plan(None)
         match plan["do"]:
             case "train":
-                mine = [_fetched(bus, group_id, (first, end)) for group_id, first, end in plan["groups"][policy.rank]]
-                settings = _settings(config, plan["step"], plan["turned"])
-                result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
-                controller = result.controller
-                policy.named_weights()
+                with service.working(f"training step {plan['step']}"):
+                    mine = [_fetched(bus, group, (first, end)) for group, first, end in plan["groups"][policy.rank]]
+                    settings = _settings(config, plan["step"], plan["turned"])
+                    result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
+                    controller = result.controller
+                    policy.named_weights()
+                service.version = plan["step"] + 1
+                service.count(done=1)
             case "publish":
                 policy.named_weights()
+                service.version = plan["version"]
             case "save":
+                service.doing(f"writing checkpoint {plan['step']}")
                 checkpoint.save(policy, Path(plan["folder"]), plan["step"], {}, keep=config.train.keep_checkpoints)
             case "wait":
                 continue

@@ -39,7 +39,7 @@ def acl(run: str | None, passwords: Path | None) -> str:
     names = {role: user_name(role, run) for role in USERS}
     hashes = {}
     if passwords is not None:
-        known = _read_or_make(passwords, list(names.values()))
+        known = passwords_of(passwords, list(names.values()))
         hashes = {name: hashlib.sha256(known[name].encode()).hexdigest() for name in names.values()}
     lines = [] if run is not None else ["user default off resetpass resetkeys resetchannels -@all"]
     for role, name in names.items():
@@ -116,7 +116,8 @@ _DESK = [
 ]
 
 
-def _read_or_make(path: Path, names: list[str]) -> dict[str, str]:
+def passwords_of(path: Path, names: list[str]) -> dict[str, str]:
+    """The passwords of users, from a file of USER PASSWORD lines; made at random where there is no file."""
     try:
         text = path.read_text()
     except FileNotFoundError:

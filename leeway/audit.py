@@ -4,6 +4,10 @@ Checked, line by line: the chain is whole; every ticket is issued once (again on
 there was room under the bound then in force; every ticket ends exactly once, trained or refunded with a reason; a
 step trains exactly the groups it names, all of its own stage; no trained token was staler than the bound; at the end
 nothing is live.
+
+The ledger is read twice, a line at a time: for its rollbacks, so that the state each of them goes back to is kept until
+then, and for the proof. What is kept grows with what is live and with the poisoned groups that may be asked again, not
+with the ledger: a ticket is issued once and leaves the live ones once, so what has ended needs no memory.
 """
 
 from __future__ import annotations
@@ -11,11 +15,12 @@ from __future__ import annotations
 from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..common.errors import AuditError
-from ..common.ledger import read
+from ..common.ledger import read, survey
 
 REASONS = frozenset({"zero_advantage", "poison", "expired", "stage_ended", "run_ended"})
 
@@ -53,7 +58,8 @@ class Account:
     """Groups trained with a token older than the bound (``soft``)."""
     step_tickets: list[int] = field(default_factory=list)
     """Trained since the last step line."""
-    trained: set[int] = field(default_factory=set)
+    trained: int = 0
+    """Groups trained."""
     refunded: Counter[str] = field(default_factory=Counter)
     poisoned: set[str] = field(default_factory=set)
     """Groups refunded as ``poison`` whose prompt nobody has asked again."""
@@ -77,12 +83,12 @@ class Account:
     def describe(self) -> str:
         """The proof in words."""
         refunds = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refunded.items())) or "none"
-        mean = self.staleness_sum / max(1, len(self.trained))
+        mean = self.staleness_sum / max(1, self.trained)
         sizes = ", then ".join(str(stage["groups_per_step"]) for stage in self.stages[: self.stage + 1])
         return (
-            f"audit passed: {self.lines} lines, chain whole\n"
+            f"audit passed{'' if self.ended else ' for what is there'}: {self.lines} lines, chain whole\n"
             f"  tickets issued   {self.next_ticket}\n"
-            f"  trained          {len(self.trained)} in {self.version} steps of {sizes}, each once\n"
+            f"  trained          {self.trained} in {self.version} steps of {sizes}, each once\n"
             f"  refunded         {sum(self.refunded.values())} ({refunds})\n"
             f"  live             {len(self.live)}\n"
             f"  head staleness   mean {mean:.2f}, worst {self.worst_staleness}; {self._bound()}\n"
@@ -98,35 +104,48 @@ class Account:
 def audit(path: Path, *, unfinished: bool = False) -> Account:
     """Replay the ledger at ``path``. ``AuditError`` names the first line that does not hold; with ``unfinished`` a
     ledger without its last line is accepted and what is live is told."""
-    lines = list(read(path))
-    if not lines:
+    account = _replay(path)
+    if account.lines == 0:
         raise AuditError(f"{path}: the ledger is empty")
-    account = _replay(path, lines)
-    account.lines = len(lines)
     if not account.ended and not unfinished:
         raise AuditError(
-            f"{path}:{len(lines) + 1}: line {len(lines) + 1} is missing: the ledger has no end; if the run is still "
-            "going or was killed, audit it with --unfinished"
+            f"{path}:{account.lines + 1}: line {account.lines + 1} is missing: the ledger has no end; if the run is "
+            "still going or was killed, audit it with --unfinished"
         )
     return account
 
 
-def _replay(path: Path, lines: list[dict[str, Any]]) -> Account:
-    kept_states = {line["to_line"] for line in lines if line["event"] == "rolled_back"}
+def _replay(path: Path) -> Account:
+    found = survey(path)
+    needed_until = {to_line: line for line, to_line in found.rollbacks}  # the last one that goes back there
     states: dict[int, Account] = {}
     account = Account()
-    for line in lines:
-        if line["event"] == "rolled_back":
-            undone = account.undone + line["line"] - 1 - line["to_line"]
-            account = deepcopy(states[line["to_line"]])
-            account.undone, account.awaiting_reissue = undone, set(account.live)
-        else:
-            wrong = _apply(account, line)
-            if wrong is not None:
-                raise AuditError(f"{path}:{line['line']}: line {line['line']} ({line['event']}): {wrong}")
-        if line["line"] in kept_states:
-            states[line["line"]] = deepcopy(account)
+    for line in islice(read(path), found.lines):
+        number = line["line"]
+        wrong, account = _replayed(account, line, states)
+        if wrong is not None:
+            raise AuditError(f"{path}:{number}: line {number} ({line.get('event')}): {wrong}")
+        account.lines = number
+        if needed_until.get(number, 0) > number:
+            states[number] = deepcopy(account)
+        if line["event"] == "rolled_back" and needed_until[line["to_line"]] == number:
+            del states[line["to_line"]]
     return account
+
+
+def _replayed(account: Account, line: dict[str, Any], states: dict[int, Account]) -> tuple[str | None, Account]:
+    """What is wrong with a line, or None; and the account after it."""
+    try:
+        if line["event"] != "rolled_back":
+            return _apply(account, line), account
+        to_line, number = line["to_line"], line["line"]
+        if to_line not in states:
+            return f"goes back to line {to_line}, which is not before it", account
+        back = deepcopy(states[to_line])
+        back.undone, back.awaiting_reissue = account.undone + number - 1 - to_line, set(back.live)
+        return None, back
+    except KeyError as error:
+        return f"has no {error}: another version of Leeway wrote it", account
 
 
 def _apply(account: Account, line: dict[str, Any]) -> str | None:
@@ -254,7 +273,8 @@ def _batch(account: Account, line: dict[str, Any]) -> str | None:
     own = [ticket for ticket, (_, of) in account.live.items() if of == account.stage]
     if account.overflow == "wait" and tickets != own[:size]:
         return f"takes tickets {tickets[:5]}…, the oldest live ones are {own[:5]}…"
-    if len(tickets) != size or tickets != [ticket for ticket in own if ticket in set(tickets)]:
+    taken = set(tickets)
+    if len(tickets) != size or tickets != [ticket for ticket in own if ticket in taken]:
         return f"takes tickets {tickets[:5]}…, which are not {size} live ones of stage {account.stage} in order"
     account.batch = tickets
     account.batch_bound, account.batch_overflow = line["max_staleness"], line["overflow"]
@@ -263,10 +283,11 @@ def _batch(account: Account, line: dict[str, Any]) -> str | None:
 
 def _trained(account: Account, line: dict[str, Any]) -> str | None:
     ticket, step = line["ticket"], line["step"]
-    if ticket in account.trained:
+    if ticket in account.step_tickets:
         return f"ticket {ticket} is trained twice"
     if ticket not in account.live:
-        return f"ticket {ticket} is trained but not live"
+        ended = " any more: it was trained or refunded before" if ticket < account.next_ticket else ""
+        return f"ticket {ticket} is trained but not live{ended}"
     issued_at, stage = account.live.pop(ticket)
     account.held[stage] -= 1
     if step != account.version:
@@ -293,7 +314,7 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
         return f"ticket {ticket} has no token within the bound"
     account.past_bound[account.batch_overflow] += past
     account.violations += past > 0 and account.batch_overflow == "soft"
-    account.trained.add(ticket)
+    account.trained += 1
     account.step_tickets.append(ticket)
     account.staleness_sum += staleness
     account.worst_staleness = max(account.worst_staleness, staleness)

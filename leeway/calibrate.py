@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 
 from ..common.config import Config
 from ..common.errors import DataError
-from ..common.ledger import read
+from ..common.ledger import read_standing
 from . import rundata
 from .rundata import RunData
 from .simulate import Setting, simulate
@@ -145,11 +147,26 @@ def _at_mean(setting: Setting, generation_s: float, speedup: float) -> tuple[Set
 def _lengths(folder: Path, steps: set[int]) -> np.ndarray:
     """Of the groups trained in ``steps``, in the order of their tickets: with a heavy tail it matters much which batch
     meets the slowest group."""
-    lines = read(folder / "ledger.jsonl")
-    groups = {line["ticket"]: line["lengths"] for line in lines if line["event"] == "trained" and line["step"] in steps}
-    if not groups:
-        raise DataError(f"{folder / 'ledger.jsonl'}: no trained group, so no lengths")
-    return np.array([groups[ticket] for ticket in sorted(groups)], dtype=np.int64)
+    tickets, lengths_GS = trained_lengths(folder / "ledger.jsonl", steps)
+    return lengths_GS[np.argsort(tickets)]
+
+
+def trained_lengths(path: Path, steps: Container[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(tickets [groups], lengths [groups, group size], int64) of the groups that the ledger at ``path`` has as trained,
+    in ``steps`` or in any; where stages differ in the group size, of the newest size alone. ``DataError`` where there
+    is none."""
+    found: dict[int, tuple[array[int], array[int]]] = {}  # arrays: a long run has tens of millions of lengths
+    size = 0
+    for line in read_standing(path):
+        if line["event"] == "trained" and (steps is None or line["step"] in steps):
+            size = len(line["lengths"])
+            tickets, lengths = found.setdefault(size, (array("q"), array("i")))
+            tickets.append(line["ticket"])
+            lengths.extend(line["lengths"])
+    if not found:
+        raise DataError(f"{path}: no trained group in this ledger, so no lengths")
+    tickets, lengths = found[size]
+    return np.array(tickets, dtype=np.int64), np.array(lengths, dtype=np.int64).reshape(-1, size)
 
 
 def line_through(x: list[float], y: list[float]) -> tuple[float, float]:

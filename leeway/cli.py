@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
+from typing import Annotated
 
 import typer
 
+from .. import __version__
+from ..common.stopping import stoppable
 from .commands import keep, look, model, plan, run, study
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Asynchronous RL post-training with a staleness bound you can turn. Start with: leeway up --preset tiny",
 )
 GROUPS = (
     ("Start a run, or a part of one", run.app),
@@ -30,17 +32,37 @@ for panel, group in GROUPS:
     app.add_typer(group)
 
 
-def main() -> None:
-    """The console script: a ``LeewayError`` is one line and its exit code."""
-    from ..common.errors import LeewayError
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"leeway {__version__}")
+        raise typer.Exit
 
+
+@app.callback()
+def leeway(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Asynchronous RL post-training with a staleness bound you can turn. Start with: leeway up --preset tiny"""
+
+
+def main() -> None:
+    """The console script: a ``LeewayError`` is one line and its exit code, SIGTERM and Ctrl-C are ``STOPPED``."""
     # Whatever we start, and whatever that starts, takes no module out of the folder that somebody stands in.
     os.environ["PYTHONSAFEPATH"] = "1"
+    sys.exit(stoppable(_command))
+
+
+def _command() -> int | None:
+    from ..common.errors import LeewayError
+
     try:
         app()
+        return None
     except LeewayError as error:
         typer.echo(f"leeway: {error}", err=True)
-        raise SystemExit(error.exit_code) from None
+        return error.exit_code
     except Exception as error:
         from ..common.errors import BrokerError
         from ..common.streams import RedisError, refused_or_lost
@@ -48,7 +70,7 @@ def main() -> None:
         if not isinstance(error, RedisError):
             raise
         typer.echo(f"leeway: Redis {refused_or_lost(error)}: {error}", err=True)
-        raise SystemExit(BrokerError.exit_code) from None
+        return BrokerError.exit_code
 
 
 if __name__ == "__main__":

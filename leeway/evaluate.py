@@ -4,6 +4,7 @@ commands one after the other, files in, files out, and shows what they leave: a 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +21,7 @@ from ..common.errors import ConfigError, DataError
 from ..common.settings import read, written
 from ..common.streams import Bus
 from . import page
-from .sampling import Asking, configuration, held, work
+from .sampling import Asking, begin, configuration, held, work
 from .up import refuse_missing_model
 
 PARTIAL = 11  # exit code of evaluation.prepare: some could not be used, the rest is there
@@ -34,6 +35,7 @@ def evaluate(
     rest is there then."""
     asking, prepare = _prepared_by_columns(asking, prepare)
     with held(out) as lock:
+        begin(out, asking)
         asking, model = _of_run(model, step, out, asking)
         refuse_missing_model(model)
         missing = _prepare(benchmarks, out, prepare)
@@ -54,6 +56,7 @@ def follow(
     asking, prepare = _prepared_by_columns(asking, prepare)
     asking = replace(asking, settings=(*asked_as(theirs), *asking.settings))
     with held(out) as lock:
+        begin(out, asking)
         refuse_missing_model(theirs.model.path)
         missing = _prepare(benchmarks, out, prepare)
         config, words = _of_problems(theirs.model.path, out, asking)
@@ -90,10 +93,18 @@ def _of_problems(model: str, out: Path, asking: Asking) -> tuple[Config, list[st
     return configuration(out / "problems.jsonl", model, out, responses, asking), words
 
 
-def regrade(out: Path) -> None:
-    """Grade a folder's kept responses anew, and score them."""
+def regrade(out: Path, settings: tuple[str, ...], *, anew: bool) -> None:
+    """Grade a folder's kept responses anew where their golds or the verifier have changed, with ``anew`` all of them,
+    and score them. ``settings`` are of the section verifier."""
+    said: dict[str, Any] = {}
+    for text in settings:
+        values = read(text)
+        if values.keys() != {"verifier"}:
+            raise ConfigError(f"--set {text}: grading anew takes keys of verifier alone")
+        said |= values["verifier"]
+    compose(["tiny"], list(settings))  # names what is wrong in them
     with held(out):
-        _run("regrade", "--out", str(out))
+        _run("regrade", "--out", str(out), "--settings", json.dumps(said), *(["--anew"] if anew else []))
         if (out / "benchmarks.json").exists():
             _run("score", "--out", str(out))
             show(out)
@@ -130,10 +141,31 @@ def _of_run(named: str, step: int | None, out: Path, asking: Asking) -> tuple[As
         return asking, named
     theirs = parse((model / "config.toml").read_text(), str(model / "config.toml"))
     exported = out / "model"
-    if not exported.exists():
+    if exported.exists():
+        _refuse_another_export(exported, model, step, out)
+    else:
         words = [model.name, "--out", str(exported), "--runs-dir", str(model.parent)]
         _run_module("learner.export", *words, *(["--step", str(step)] if step is not None else []))
     return replace(asking, settings=(*asked_as(theirs), *asking.settings)), str(exported)
+
+
+def _refuse_another_export(exported: Path, run: Path, step: int | None, out: Path) -> None:
+    """``ConfigError`` where what was exported for ``out`` is another checkpoint than is asked for now."""
+    card = exported / "README.md"
+    title = re.search(r"^# (.*), step (\d+)$", card.read_text(encoding="utf-8") if card.exists() else "", re.MULTILINE)
+    if title is None:
+        raise ConfigError(f"{exported}: no model that leeway export wrote; name another --out")
+    whose, made = title[1], int(title[2])
+    steps = [int(path.name[5:]) for path in (run / "checkpoints").glob("step-*") if path.name[5:].isdecimal()]
+    wanted = max(steps, default=made) if step is None else step
+    if (whose, made) == (run.resolve().name, wanted) or (whose, made) == (run.name, wanted):
+        return
+    newest = f"whose newest checkpoint is step {wanted} now" if step is None else f"and --step is {wanted}"
+    again = f"--model {run} --step {made} goes on with it; " if whose == run.name and made in steps else ""
+    raise ConfigError(
+        f"{out} was begun with step {made} of run {whose}, and --model is run {run.name}, {newest}; {again}name "
+        "another --out, or begin this one anew with --anew, which deletes what it has"
+    )
 
 
 def _prepare(benchmarks: list[str], out: Path, words: list[str]) -> int:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from .pictures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, SOFT, STYLE, png, subtitle
+from .drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, SOFT, STYLE, png, subtitle
 
 ENDINGS = {"correct": GREEN, "not correct": GREY, "truncated": RED}
 """How a response ended, bottom to top of the bars."""
@@ -20,25 +20,30 @@ LINES = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY)
 
 def of_one(name: str, result: dict[str, Any]) -> bytes:
     """A row a benchmark: pass@k with its interval, how often each problem is solved, how long responses are."""
-    found = {key: each for key, each in result["benchmarks"].items() if "avg_at_n" in each}
     with matplotlib.rc_context(STYLE):
-        high = 3.2 * max(1, len(found)) + 0.75
-        figure = Figure(figsize=(12, high), dpi=150)
-        axes = figure.subplots(max(1, len(found)), 3, squeeze=False)
-        figure.subplots_adjust(0.06, 0.55 / high, 0.975, 1 - 1.3 / high, hspace=0.62, wspace=0.24)
-        figure.text(0.06, 1 - 0.3 / high, name, size=15, weight="bold", va="center")
-        asked = result["asked"]
-        words = f"τ {asked['temperature']:g}, top_p {asked['top_p']:g}, at most {asked['max_tokens']:,} tokens, seed "
-        text = f"{words}{asked['seed']}; bands and brackets: 95 % bootstrap over problems"
-        figure.text(0.06, 1 - 0.56 / high, text, size=9.5, color=SOFT, va="center")
-        for row, (benchmark, each) in zip(axes, found.items(), strict=False):
-            _pass(row[0], benchmark, each)
-            _solved(row[1], each)
-            _lengths(row[2], each)
-        if not found:
-            for ax in axes[0]:
-                ax.set_axis_off()
-        return png(figure)
+        return png(figure_of_one(name, result))
+
+
+def figure_of_one(name: str, result: dict[str, Any]) -> Figure:
+    """The figure of ``of_one``; inside an ``rc_context`` of ``STYLE``."""
+    found = {key: each for key, each in result["benchmarks"].items() if "avg_at_n" in each}
+    high = 3.2 * max(1, len(found)) + 0.75
+    figure = Figure(figsize=(12, high), dpi=150)
+    axes = figure.subplots(max(1, len(found)), 3, squeeze=False)
+    figure.subplots_adjust(0.06, 0.55 / high, 0.975, 1 - 1.3 / high, hspace=0.62, wspace=0.24)
+    figure.text(0.06, 1 - 0.3 / high, name, size=15, weight="bold", va="center")
+    asked = result["asked"]
+    words = f"τ {asked['temperature']:g}, top_p {asked['top_p']:g}, at most {asked['max_tokens']:,} tokens, seed "
+    text = f"{words}{asked['seed']}; bands and brackets: 95 % bootstrap over problems"
+    figure.text(0.06, 1 - 0.56 / high, text, size=9.5, color=SOFT, va="center")
+    for row, (benchmark, each) in zip(axes, found.items(), strict=False):
+        _pass(row[0], benchmark, each)
+        _solved(row[1], each)
+        _lengths(row[2], each)
+    if not found:
+        for ax in axes[0]:
+            ax.set_axis_off()
+    return figure
 
 
 def _pass(ax: Axes, benchmark: str, each: dict[str, Any]) -> None:
@@ -59,6 +64,7 @@ def _pass(ax: Axes, benchmark: str, each: dict[str, Any]) -> None:
     average = each["avg_at_n"]
     subtitle(ax, f"avg@{each['n']} {average['value']:.3f} [{average['low']:.3f}, {average['high']:.3f}]")
     ax.set_xlabel("k")
+    ax.set_ylabel("share of the problems")
 
 
 def _solved(ax: Axes, each: dict[str, Any]) -> None:
@@ -72,6 +78,7 @@ def _solved(ax: Axes, each: dict[str, Any]) -> None:
     always, never = (shares == 1).sum(), (shares == 0).sum()
     subtitle(ax, f"{len(shares):,} problems: {always:,} always, {never:,} never solved")
     ax.set_xlabel("problems, the easiest first")
+    ax.set_ylabel("correct responses")
 
 
 def _lengths(ax: Axes, each: dict[str, Any]) -> None:
@@ -90,23 +97,29 @@ def _lengths(ax: Axes, each: dict[str, Any]) -> None:
     shares = f"{100 * each['truncated_share']:.1f} % truncated, {100 * each['no_answer_share']:.1f} % no answer"
     subtitle(ax, f"mean {each['tokens_mean']:,.0f} tokens, {shares}")
     ax.set_xlabel("tokens")
+    ax.set_ylabel("responses")
 
 
 def over_versions(lines: Sequence[dict[str, Any]]) -> bytes:
     """avg@n over the run's versions with its interval, a panel a benchmark; ``lines`` of ``evaluations.jsonl``."""
-    names = sorted({line["benchmark"] for line in lines})
     with matplotlib.rc_context(STYLE):
-        columns = min(2, len(names))
-        rows = -(-len(names) // columns)
-        high = 3.3 * rows + 0.2
-        figure = Figure(figsize=(12, high), dpi=150)
-        axes = figure.subplots(rows, columns, squeeze=False).flat
-        figure.subplots_adjust(0.065, 0.55 / high, 0.975, 1 - 0.75 / high, hspace=0.6, wspace=0.2)
-        for ax, name, colour in zip(axes, names, LINES * len(names), strict=False):
-            _versions(ax, name, [line for line in lines if line["benchmark"] == name], colour)
-        for ax in list(figure.axes)[len(names) :]:
-            ax.set_axis_off()
-        return png(figure)
+        return png(figure_over_versions(lines))
+
+
+def figure_over_versions(lines: Sequence[dict[str, Any]]) -> Figure:
+    """The figure of ``over_versions``; inside an ``rc_context`` of ``STYLE``."""
+    names = sorted({line["benchmark"] for line in lines})
+    columns = min(2, len(names))
+    rows = -(-len(names) // columns)
+    high = 3.3 * rows + 0.2
+    figure = Figure(figsize=(12, high), dpi=150)
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    figure.subplots_adjust(0.065, 0.55 / high, 0.975, 1 - 0.75 / high, hspace=0.6, wspace=0.2)
+    for ax, name, colour in zip(axes, names, LINES * len(names), strict=False):
+        _versions(ax, name, [line for line in lines if line["benchmark"] == name], colour)
+    for ax in list(figure.axes)[len(names) :]:
+        ax.set_axis_off()
+    return figure
 
 
 def _versions(ax: Axes, name: str, lines: Sequence[dict[str, Any]], colour: str) -> None:
@@ -122,5 +135,6 @@ def _versions(ax: Axes, name: str, lines: Sequence[dict[str, Any]], colour: str)
     first, last = lines[0]["avg_at_n"]["value"], lines[-1]["avg_at_n"]["value"]
     subtitle(ax, f"version {x[0]}: {first:.3f} → version {x[-1]}: {last:.3f}; {lines[-1]['problems']:,} problems")
     ax.set_xlabel("version")
+    ax.set_ylabel("correct responses")
     if len(x) <= 12:
         ax.set_xticks(x)

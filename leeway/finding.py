@@ -1,21 +1,147 @@
-"""Which run is meant, and where its Redis is."""
+"""Which run is meant, and where its Redis is. Every command takes a run as its id, as a path to its folder or to a file
+in it, or not at all: then the newest one is meant."""
 
 from __future__ import annotations
 
+import difflib
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..common import address
-from ..common.errors import DataError
+from ..common.errors import BrokerError, DataError, NoRunError
+from ..common.files import path_of
+
+_PARTS = ("config.toml", "ledger.jsonl", "metrics.jsonl")
+"""A folder with one of them is a run's."""
 
 
-def found(run: str | None, redis_url: str | None, runs_dir: Path) -> tuple[str, str]:
-    """(redis url, run id), from what was given, the run's folder, or the newest run."""
-    if run is None:
-        folders = sorted(runs_dir.glob("*/config.toml"), key=lambda path: path.stat().st_mtime)
-        if not folders:
-            raise DataError(f"no run under {runs_dir}/; name one with --run, and --redis-url if it is elsewhere")
-        run = folders[-1].parent.name
-    noted = runs_dir / run / "redis-url"
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A run's id, and the folder of runs that it is in, or would be in."""
+
+    run: str
+    runs_dir: Path
+
+    @property
+    def folder(self) -> Path:
+        """The run's own folder."""
+        return self.runs_dir / self.run
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder is there and a run's."""
+        return is_run(self.folder)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether ``folder`` is a run's."""
+    return any((folder / name).exists() for name in _PARTS)
+
+
+def runs_under(runs_dir: Path) -> list[Place]:
+    """The runs whose folders are in ``runs_dir``, those that were started last first."""
+    if not runs_dir.is_dir():
+        return []
+    found = [(_started(folder), folder.name) for folder in runs_dir.iterdir() if is_run(folder)]
+    return [Place(name, runs_dir) for _, name in sorted(found, reverse=True)]
+
+
+def place(said: str, runs_dir: Path) -> Place:
+    """Where a run of this id or path is, or would be."""
+    bare = "/" not in said and said not in (".", "..") and not said.startswith("~")
+    if bare and (is_run(runs_dir / said) or not is_run(Path(said))):
+        return Place(said, runs_dir)
+    path = path_of(said)
+    if path.is_file():
+        path = path.parent
+    if path.name in ("", ".."):
+        path = path.resolve()
+    return Place(path.name, path.parent)
+
+
+def find(said: str | None, runs_dir: Path) -> Place:
+    """The run that is meant, which has a folder here. ``DataError`` where it has none, with the nearest names."""
+    if said is None:
+        runs = runs_under(runs_dir)
+        if not runs:
+            raise DataError(f"no run under {runs_dir}/: name one by its id or its folder, or name another --runs-dir")
+        return runs[0]
+    found = place(said, runs_dir)
+    if not found.exists:
+        raise DataError(unknown(found))
+    return found
+
+
+def find_live(
+    said: str | None, redis_url: str | None, runs_dir: Path, *, must_be_known: bool = True
+) -> tuple[str, Place]:
+    """(the address of its Redis, the run) of a run that is at work somewhere; it needs no folder here.
+
+    The address is what was said, else what the run's folder has noted, else the local one. ``DataError`` or
+    ``NoRunError`` where neither a folder nor that Redis knows the run; with ``must_be_known`` false one that was named
+    need only have a Redis that answers."""
+    if said is None and redis_url is not None:
+        url = address.resolve(redis_url)
+        return url, Place(newest_at(url), runs_dir)
+    found = find(None, runs_dir) if said is None else place(said, runs_dir)
+    noted = found.folder / "redis-url"
     if redis_url is None and noted.exists():
         redis_url = noted.read_text().strip()
-    return address.resolve(redis_url), run
+    url = address.resolve(redis_url)
+    if not found.exists and not _holds(url, found) and must_be_known:
+        raise NoRunError(f"{unknown(found)}; nor does the Redis at {address.public(url)} know it")
+    return url, found
+
+
+def model_of(said: str, runs_dir: Path) -> str:
+    """What a model is named by, which may also be a run: then the path of its folder. A model's folder goes before a
+    run's id. ``DataError`` for a path beside other runs where there is none."""
+    from ..common.config import expand
+
+    if Path(expand(said)).exists():
+        return said
+    found = place(said, runs_dir)
+    if not found.exists and "/" in said and runs_under(found.runs_dir):
+        raise DataError(unknown(found))
+    return str(found.folder) if found.exists else said
+
+
+def unknown(missing: Place) -> str:
+    """That a run is not there, with those that may have been meant."""
+    known = [found.run for found in runs_under(missing.runs_dir)]
+    near = difflib.get_close_matches(missing.run, known, n=3, cutoff=0.5)
+    near = near or [run for run in known if missing.run and missing.run in run][:3]
+    listing = "leeway runs" if missing.runs_dir == Path("runs") else f"leeway runs --runs-dir {missing.runs_dir}"
+    no_run = f" ({missing.folder} has none of {', '.join(_PARTS)})" if missing.folder.is_dir() else ""
+    meant = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    return f"no run {missing.run!r} under {missing.runs_dir}/{no_run}; {meant}`{listing}` lists them"
+
+
+def newest_at(url: str) -> str:
+    """The run that the Redis at ``url`` heard of last. ``NoRunError`` where it holds none."""
+    from ..common.streams import runs_at
+
+    held = runs_at(url)
+    if not held:
+        raise NoRunError(f"the Redis at {address.public(url)} holds no run that this user may see; name one with --run")
+    return max(held, key=lambda run: (held[run], run))
+
+
+def _holds(url: str, found: Place) -> bool:
+    """Whether that Redis has the run. ``BrokerError`` where it cannot be asked."""
+    from ..common.streams import Bus
+
+    try:
+        bus = Bus(url, found.run, connect_s=5.0, retry_s=0.0)
+    except BrokerError as error:
+        raise BrokerError(str(error) if found.exists else f"{unknown(found)}; and {error}") from None
+    try:
+        return bus.has_run()
+    finally:
+        bus.close()
+
+
+def _started(folder: Path) -> float:
+    """When a run was started last: its configuration is written then."""
+    path = next(folder / name for name in _PARTS if (folder / name).exists())
+    return path.stat().st_mtime

@@ -32,6 +32,8 @@ FRAME = """\
   dt { font-weight: 600; margin-top: .7rem; }
   dd { margin: 0; max-width: 48rem; }
   pre { background: #f6f8fa; padding: 1rem; overflow-x: auto; font: 13px/1.45 Menlo, Consolas, monospace; }
+  .samples { max-width: none; }
+  .samples pre { margin: .2rem 0; padding: .4rem .6rem; white-space: pre-wrap; overflow-wrap: anywhere; }
   .missing { border-left: 4px solid #d55e00; padding-left: 1rem; }
 </style>
 {% block body %}{% endblock %}

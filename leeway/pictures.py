@@ -3,37 +3,40 @@ does not matter."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from .drawing import (
+    BLUE,
+    DASHED,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    SOFT,
+    STYLE,
+    empty,
+    end_labels,
+    from_to,
+    line,
+    over_steps,
+    png,
+    smooth,
+    smoothing,
+    stacked,
+    subtitle,
+)  # fmt: skip
 from .rundata import RunData, ends, mean, percent
-
-INK, SOFT, FAINT = "#1f2328", "#646c76", "#e4e7eb"
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
-    "#0072b2", "#e69f00", "#009e73", "#d55e00", "#a8558a", "#56b4e9", "#b8bec6",
-)  # fmt: skip  # Okabe and Ito's palette: told apart by colour-blind readers too
-DASHED: Any = (0, (4, 2))
-
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.labelcolor": SOFT, "axes.edgecolor": GREY,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "axes.axisbelow": True,
-    "axes.grid": True, "axes.grid.axis": "y", "grid.color": FAINT, "grid.linewidth": 0.8,
-    "xtick.color": GREY, "ytick.color": GREY, "xtick.labelcolor": SOFT, "ytick.labelcolor": SOFT,
-    "xtick.major.size": 3, "ytick.major.size": 0, "legend.frameon": False, "legend.fontsize": 8.5,
-    "lines.solid_capstyle": "round", "figure.facecolor": "white", "savefig.facecolor": "white",
-}  # fmt: skip
-
-DRAWN_BARS = 120  # more steps than this are drawn as means over neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,51 +63,51 @@ def panel(title: str, reading: str, *needs: str) -> Callable[[Callable[[Axes, Ru
 def draw(run: RunData) -> bytes:
     """All panels on one figure, as PNG."""
     with matplotlib.rc_context(STYLE):
-        rows = math.ceil(len(PANELS) / 2)
-        high = 3.55 * rows + 0.7
-        figure = Figure(figsize=(12, high), dpi=150)
-        axes = figure.subplots(rows, 2)
-        figure.subplots_adjust(0.065, 0.5 / high, 0.91, 1 - 1.35 / high, hspace=0.54, wspace=0.42)
-        figure.text(0.065, 1 - 0.32 / high, run.name, size=15, weight="bold", va="center")
-        figure.text(0.065, 1 - 0.60 / high, run.headline(), size=9.5, color=SOFT, va="center")
-        for ax, each in zip(axes.flat, PANELS, strict=True):
-            ax.set_title(each.title, loc="left", size=11, weight="bold", pad=24)
-            if run.has(*each.needs):
-                each.draw(ax, run)
-            else:
-                _empty(ax, f"not recorded: {', '.join(each.needs)}")
-        return png(figure)
+        return png(figure_of(run))
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as PNG; inside the ``rc_context`` of ``STYLE`` that it was drawn in."""
-    file = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
-    return file.getvalue()
+def figure_of(run: RunData) -> Figure:
+    """All panels on one figure; inside an ``rc_context`` of ``STYLE``."""
+    rows = math.ceil(len(PANELS) / 2)
+    high = 3.55 * rows + 0.7
+    figure = Figure(figsize=(12, high), dpi=150)
+    axes = figure.subplots(rows, 2)
+    figure.subplots_adjust(0.065, 0.5 / high, 0.91, 1 - 1.35 / high, hspace=0.54, wspace=0.42)
+    figure.text(0.065, 1 - 0.32 / high, run.name, size=15, weight="bold", va="center")
+    figure.text(0.065, 1 - 0.60 / high, run.headline(), size=9.5, color=SOFT, va="center")
+    for ax, each in zip(axes.flat, PANELS, strict=True):
+        ax.set_title(each.title, loc="left", size=11, weight="bold", pad=24)
+        if run.has(*each.needs):
+            each.draw(ax, run)
+        else:
+            empty(ax, f"not recorded: {', '.join(each.needs)}")
+    return figure
 
 
 @panel(
     "Reward",
     "Blue is the mean over every graded response, which is what should rise; grey is the mean over the groups that were"
     " trained on, where those all right or all wrong are left out; the black bars are the means of the first and the"
-    " last steps, a dotted line marks a resume and a dashed one the start of a stage.",
+    " last steps. In every picture over steps a dotted grey line marks a resume, a dashed one the start of a stage, and"
+    " a dotted violet one a turn of a live control, with its new value.",
     "reward/mean",
 )
 def _reward(ax: Axes, run: RunData) -> None:
     rewards, trained, x = run.series("reward/mean"), smooth(run.series("reward/trained_mean")), run.x
     count, first, last = ends(rewards)
     ax.plot(x, trained, color=SOFT, lw=1.2, marker="o" if len(x) < 10 else "", ms=3)
-    _line(ax, run, rewards, BLUE)
+    line(ax, run, rewards, BLUE)
     for height, steps in ((first, x[:count]), (last, x[-count:])) if len(x) > 1 else ():
         ax.plot([steps[0] - 0.4, steps[-1] + 0.4], [height] * 2, color=INK, lw=1.4, solid_capstyle="butt", zorder=4)
-    _from_to(ax, rewards)
-    _over_steps(ax, run, from_zero=True)
+    ax.set_ylabel("reward a response")
+    from_to(ax, rewards)
+    over_steps(ax, run, from_zero=True)
     for version in run.resumed_at():
         ax.annotate("resumed", (version - 0.5, 0.03), (3, 0), ax.get_xaxis_transform(), "offset points", color=SOFT)
     for number, (step, _) in enumerate(run.stage_changes(), start=2):
         at = (step - 0.5, 0.12)
         ax.annotate(f"stage {number}", at, (3, 0), ax.get_xaxis_transform(), "offset points", color=SOFT)
-    _end_labels(ax, [(last, f"all {last:.3f}", BLUE), (trained[-1], "trained on", SOFT)])
+    end_labels(ax, [(last, f"all {last:.3f}", BLUE), (trained[-1], "trained on", SOFT)])
 
 
 @panel(
@@ -114,13 +117,13 @@ def _reward(ax: Axes, run: RunData) -> None:
 )
 def _entropy(ax: Axes, run: RunData) -> None:
     entropy, target = run.series("entropy/policy"), run.series("entropy/target")
-    _line(ax, run, entropy, BLUE)
+    line(ax, run, entropy, BLUE)
     ax.step(run.x, target, where="post", color=RED, lw=1.3, ls=DASHED)
     ax.set_ylabel("nats a token")
-    _from_to(ax, entropy)
-    _over_steps(ax, run, from_zero=True)
+    from_to(ax, entropy)
+    over_steps(ax, run, from_zero=True)
     last = ends(entropy)[2]
-    _end_labels(ax, [(last, f"policy {last:.3f}", BLUE), (target[-1], f"target {target[-1]:.3g}", RED)])
+    end_labels(ax, [(last, f"policy {last:.3f}", BLUE), (target[-1], f"target {target[-1]:.3g}", RED)])
 
 
 @panel(
@@ -136,8 +139,9 @@ def _controller(ax: Axes, run: RunData) -> None:
     ax.scatter(run.x, alpha, s=14 if few else 8, color=RED, zorder=2, linewidths=0, clip_on=False)
     subtitle(ax, f"applied (α > 0) in {percent(mean(np.where(np.isnan(alpha), np.nan, alpha > 0)))} of the steps")
     ax.set_ylim(0, 1.12 * np.nanmax([coefficient, alpha]) or 0.01)
-    _over_steps(ax, run)
-    _end_labels(ax, [(coefficient[-1], "coefficient c", GREEN), (alpha[-1], "α in the loss", RED)])
+    ax.set_ylabel("coefficient of the entropy")
+    over_steps(ax, run)
+    end_labels(ax, [(coefficient[-1], "coefficient c", GREEN), (alpha[-1], "α in the loss", RED)])
 
 
 @panel(
@@ -149,18 +153,57 @@ def _controller(ax: Axes, run: RunData) -> None:
 def _refunds(ax: Axes, run: RunData) -> None:
     refunds = run.refunds()
     if not refunds:
-        _empty(ax, "every group was")
+        empty(ax, "every group was")
         return
     colours = [ORANGE, RED, PURPLE, SKY, GREEN]  # there are five reasons
     named = {f"{reason} {np.nansum(counts):,.0f}": counts for reason, counts in refunds.items()}
-    _stacked(ax, run, named, colours, digits=0)
+    stacked(ax, run, named, colours, digits=0)
     trained = mean(run.series("batch/groups"))
     ax.axhline(trained, color=INK, lw=1.1, ls=DASHED)
     ax.set_ylim(0, max(ax.get_ylim()[1], 1.15 * trained))
-    _over_steps(ax, run)
+    over_steps(ax, run)
     ax.set_ylabel("groups a step")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _end_labels(ax, [(trained, f"trained: {trained:.0f}", INK)])
+    end_labels(ax, [(trained, f"trained: {trained:.0f}", INK)])
+
+
+@panel(
+    "Loss",
+    "What the updates minimised, mean over a step's updates. It says little by its height, because advantages sum to"
+    " zero in every group and the entropy bonus is in it; what is worth a look is a jump.",
+    "loss",
+)
+def _loss(ax: Axes, run: RunData) -> None:
+    loss = run.series("loss")
+    line(ax, run, loss, BLUE)
+    ax.axhline(0, color=GREY, lw=0.8)
+    ax.set_ylabel("loss")
+    from_to(ax, loss)
+    over_steps(ax, run)
+
+
+@panel(
+    "Gradient norm",
+    "The global norm before clipping, mean over a step's updates, in red the largest where a step has several; what is"
+    " above the dashed line was clipped to it. A rise over many steps warns of a run that will fall apart.",
+    "grad_norm",
+)
+def _gradient(ax: Axes, run: RunData) -> None:
+    norm, largest = run.series("grad_norm"), run.series("grad_norm_max")
+    line(ax, run, norm, BLUE)
+    labels = [(smooth(norm)[-1], "mean", BLUE)]
+    if run.has("grad_norm_max") and np.nanmax(largest - norm) > 0:
+        line(ax, run, largest, RED)
+        labels.append((smooth(largest)[-1], "largest", RED))
+    ax.set_ylabel("L2 norm")
+    over_steps(ax, run, from_zero=True)
+    clip = run.config.train.grad_clip if run.config is not None else 0.0
+    clipped = f"; clipped to {clip:g} in {percent(mean(np.fmax(norm, largest) > clip))} of the steps"
+    subtitle(ax, f"mean {mean(norm):.3g}{clipped if clip else ''}{smoothing(len(norm))}")
+    if clip and clip < ax.get_ylim()[1]:
+        ax.axhline(clip, color=INK, lw=1.1, ls=DASHED)
+        labels.append((clip, f"clip {clip:g}", INK))
+    end_labels(ax, labels)
 
 
 @panel(
@@ -210,10 +253,11 @@ def _bounds(ax: Axes, run: RunData) -> None:
 )
 def _drift(ax: Axes, run: RunData) -> None:
     drift, largest = run.series("logprob/abs_diff_mean"), np.nanmax(run.series("logprob/abs_diff_max"))
-    _line(ax, run, drift, PURPLE)
+    line(ax, run, drift, PURPLE)
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    subtitle(ax, f"mean over the run {mean(drift):.2g}, largest of one token {largest:.2g}{_smoothing(len(drift))}")
-    _over_steps(ax, run, from_zero=True)
+    ax.set_ylabel("nats, mean over tokens")
+    subtitle(ax, f"mean over the run {mean(drift):.2g}, largest of one token {largest:.2g}{smoothing(len(drift))}")
+    over_steps(ax, run, from_zero=True)
 
 
 @panel(
@@ -227,13 +271,14 @@ def _throughput(ax: Axes, run: RunData) -> None:
     labels = []
     for who, colour in (("rollout", BLUE), ("learner", RED)):
         rates = run.series(f"throughput/{who}_tokens_per_s")
-        _line(ax, run, rates, colour)
+        line(ax, run, rates, colour)
         labels.append((smooth(rates)[-1], who, colour))
     rates_text = ", ".join(f"{who} {rate:,.0f}" for who, rate in run.rates().items())
-    subtitle(ax, f"over the run: {rates_text} tokens/s{_smoothing(len(run.x))}")
+    subtitle(ax, f"over the run: {rates_text} tokens/s{smoothing(len(run.x))}")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    _over_steps(ax, run, from_zero=True)
-    _end_labels(ax, labels)
+    ax.set_ylabel("response tokens a second")
+    over_steps(ax, run, from_zero=True)
+    end_labels(ax, labels)
 
 
 @panel(
@@ -248,103 +293,6 @@ def _time(ax: Axes, run: RunData) -> None:
     total = sum(seconds.sum() for seconds in parts.values())
     colours = {"wait": ORANGE, "train": BLUE, "publish": GREEN, "checkpoint": PURPLE, "other": GREY}
     named = {f"{name} {percent(seconds.sum() / total)}": seconds for name, seconds in parts.items()}
-    _stacked(ax, run, named, [colours[name] for name in parts], digits=1)
-    _over_steps(ax, run)
+    stacked(ax, run, named, [colours[name] for name in parts], digits=1)
+    over_steps(ax, run)
     ax.set_ylabel("seconds a step")
-
-
-# --- parts of panels -------------------------------------------------------------------------------------------------
-
-
-def _window(count: int) -> int:
-    """Steps a smoothed point is the mean of: odd, about a twentieth of the run; 1 (none) in a short one."""
-    return 1 if count < 10 else min(21, max(3, count // 20 | 1))
-
-
-def smooth(values: np.ndarray) -> list[float]:
-    """Centred moving mean; at the ends over the steps that are there."""
-    half = _window(len(values)) // 2
-    return [mean(values[max(0, at - half) : at + half + 1]) for at in range(len(values))]
-
-
-def _smoothing(count: int) -> str:
-    return "" if _window(count) == 1 else f"; line: mean over {_window(count)}"
-
-
-def _line(ax: Axes, run: RunData, values: np.ndarray, colour: str) -> None:
-    """What was measured, faint, and its moving mean over it; in a short run the measured points alone."""
-    if _window(len(values)) == 1:
-        ax.plot(run.x, values, color=colour, lw=1.6, marker="o", ms=4.5)
-    else:
-        ax.plot(run.x, values, color=colour, lw=0.9, alpha=0.32)
-        ax.plot(run.x, smooth(values), color=colour, lw=2)
-
-
-def _stacked(ax: Axes, run: RunData, parts: dict[str, np.ndarray], colours: list[str], *, digits: int) -> None:
-    """Stacked bars, a legend above them, and single towers (the first step's warm-up) cut off with their height."""
-    size = math.ceil(len(run.x) / DRAWN_BARS)
-    cuts = range(0, len(run.x), size)
-    x = [mean(np.array(run.x[at : at + size])) for at in cuts]
-    bottom = np.zeros(len(x))
-    for (name, values), colour in zip(parts.items(), colours, strict=False):
-        heights = np.array([np.nan_to_num(values[at : at + size]).mean() for at in cuts])
-        ax.bar(x, heights, width=0.86 * min(size, len(run.x)), bottom=bottom, color=colour, label=name, linewidth=0)
-        bottom += heights
-    usual = sorted(bottom)[int(0.9 * (len(bottom) - 1))]
-    if max(bottom) > 2.5 * usual > 0:
-        ax.set_ylim(0, 1.8 * usual)
-        for at, height in zip(x, bottom, strict=True):
-            if height > 1.8 * usual:
-                text = f"{height:,.{digits}f} ↑"
-                ax.annotate(text, (at, 0.99), (4, 0), ax.get_xaxis_transform(), "offset points", va="top", size=8)
-    ax.legend(
-        loc="lower left", bbox_to_anchor=(-0.008, 0.985), ncols=len(parts), borderpad=0, columnspacing=1.0,
-        handlelength=0.8, handleheight=0.8, handletextpad=0.4,
-    )  # fmt: skip
-    ax.set_xlabel("training step" + (f" (a bar is the mean of {size} steps)" if size > 1 else ""))
-
-
-def _over_steps(ax: Axes, run: RunData, *, from_zero: bool = False) -> None:
-    """The step axis, with a dotted line where a learner started again and a dashed one where a stage began;
-    ``from_zero`` starts the y axis at 0 where no value is below it."""
-    first, last = run.x[0], run.x[-1]
-    margin = max(0.6, 0.015 * (last - first))
-    ax.set_xlim(first - margin, last + margin)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=7, steps=[1, 2, 5, 10]))
-    ax.set_xlabel(ax.get_xlabel() or "training step")
-    if from_zero and ax.dataLim.y0 >= 0 < ax.dataLim.y1:
-        ax.set_ylim(0, 1.06 * ax.dataLim.y1)
-    for version in run.resumed_at():
-        ax.axvline(version - 0.5, color=SOFT, lw=0.9, ls=":")
-    for step, _ in run.stage_changes():
-        ax.axvline(step - 0.5, color=SOFT, lw=0.9, ls=DASHED)
-
-
-def _end_labels(ax: Axes, labels: list[tuple[float, str, str]]) -> None:
-    """Names right of the lines' ends, pushed apart where they would overlap."""
-    (low, high), gap = ax.get_ylim(), 0.085
-    known = sorted(label for label in labels if math.isfinite(label[0]))
-    at = [(value - low) / (high - low) for value, _, _ in known]
-    for place in range(1, len(at)):
-        at[place] = max(at[place], at[place - 1] + gap)
-    for place in reversed(range(len(at))):
-        at[place] = min(at[place], 1.0 - gap * (len(at) - 1 - place))
-    for height, (_, text, colour) in zip(at, known, strict=True):
-        ax.annotate(text, (1, height), (5, 0), "axes fraction", "offset points", color=colour, va="center")
-
-
-def subtitle(ax: Axes, text: str) -> None:
-    """A line between the title and the picture."""
-    ax.text(0, 1.045, text, transform=ax.transAxes, color=SOFT, size=8.5)
-
-
-def _empty(ax: Axes, why: str) -> None:
-    ax.set_axis_off()
-    subtitle(ax, why)
-
-
-def _from_to(ax: Axes, values: np.ndarray) -> None:
-    count, first, last = ends(values)
-    which = f"{count} steps" if count > 1 else "step"
-    text = f"first {which} {first:.3f} → last {which} {last:.3f}" if len(values) > 1 else f"{last:.3f} in the only step"
-    subtitle(ax, text + _smoothing(len(values)))

@@ -18,7 +18,6 @@ import numpy as np
 
 from ..common.config import Overflow, PipelineDepth, refuse_shallow
 from ..common.errors import ConfigError, DataError
-from ..common.ledger import read
 from . import calibrate
 from .simulate import Outcome, Setting, simulate
 
@@ -163,11 +162,7 @@ def read_lengths(path: Path, *, group_size: int, seed: int) -> np.ndarray:
     """Lengths, int64 [groups, group size]: the groups of a ledger as they were, or groups put together at random from a
     file with a length a line. ``DataError`` names what is wrong, and where."""
     if path.name.endswith(".jsonl"):
-        groups = [line["lengths"] for line in read(path) if line["event"] == "trained"]
-        if not groups:
-            raise DataError(f"{path}: no trained group in this ledger, so no lengths")
-        size = len(groups[-1])  # of the newest stage
-        return np.array([group for group in groups if len(group) == size], dtype=np.int64)
+        return calibrate.trained_lengths(path)[1]
     try:
         words = path.read_text().split()
     except OSError as error:
@@ -207,7 +202,7 @@ def _refuse_impossible(setting: Setting) -> None:
     refuse_shallow(setting.groups_per_step, setting.pipeline_depth)
     if not 0 <= setting.rejected < 1:
         raise ConfigError(f"--rejected {setting.rejected}: a share of at least 0 and below 1")
-    if setting.alone <= 0 or setting.peak <= 0:
+    if not (setting.alone > 0 and setting.peak > 0):  # NaN is neither
         raise ConfigError(f"--alone {setting.alone} --peak {setting.peak}: tokens a second, above 0")
 
 

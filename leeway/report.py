@@ -2,7 +2,7 @@
 
 ::
 
-    config.toml  metrics.jsonl  ledger.jsonl  workers.jsonl ──▶ report.png  report.html
+    config.toml  metrics.jsonl  ledger.jsonl  workers.jsonl  samples.jsonl ──▶ report.png  report.html
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import page
+from . import page, report_samples
 from .rundata import RunData, ends, load, mean, percent
 
 Rows = list[tuple[str, str]]
@@ -44,6 +44,7 @@ def write_report(folder: Path) -> Path:
             picture=page.embedded(picture),
             evaluations=page.embedded(evaluations) if evaluations else None,
             sections=_sections(run),
+            samples=report_samples.groups_of(folder),
             panels=pictures.PANELS,
         )
     out.write_text(text, "utf-8")
@@ -87,7 +88,7 @@ def _group_rows(run: RunData) -> Rows:
     by_step = {reason: int(np.nansum(counts)) for reason, counts in run.refunds().items()}
     orphaned = by_step.pop("orphaned", 0)
     # The ledger is the truth; the metrics, which stand in for it, lack what was refunded after the last step.
-    refunds = Counter(line["reason"] for line in run.events("refunded")) if run.ledger else Counter(by_step)
+    refunds = run.refunded if run.ledger else Counter(by_step)
     for reason, count in refunds.most_common():
         rows.append((f"refunded: {reason}", f"{count:,} ({percent(count / (trained + refunds.total()))} of all)"))
     if not refunds:
@@ -192,7 +193,8 @@ def _evaluation_rows(run: RunData) -> Rows:
     return rows
 
 
-BODY = """\
+BODY = (
+    """\
 {% block body %}
 <h1>{{ run.name }}</h1>
 {{ run.headline() }}
@@ -214,6 +216,9 @@ BODY = """\
 {% endfor %}
 {% endfor %}
 </table>
+"""
+    + report_samples.TEMPLATE
+    + """\
 <h2>How to read the pictures</h2>
 <dl>
 {% for panel in panels %}
@@ -224,3 +229,4 @@ BODY = """\
 <pre>{{ run.config_text }}</pre>
 {% endblock %}
 """
+)

@@ -18,14 +18,14 @@ import numpy as np
 
 from ..common.config import Config, parse
 from ..common.errors import AuditError, ConfigError, DataError
-from ..common.ledger import read
+from ..common.ledger import read_standing
 from ..common.metrics import read_steps
 
 REQUIRED = ("step", "reward/mean", "batch/groups", "batch/tokens", "time/step_s")
 """Keys that every line of ``metrics.jsonl`` must have; all others are optional."""
 
-EVENTS = ("run", "started", "refunded", "control", "end")
-"""What is kept of the ledger; a line for every group trained would be gigabytes in a long run."""
+EVENTS = ("run", "started", "control", "end")
+"""What is kept of the ledger; a line for every group would be gigabytes in a long run."""
 
 TIMES = {
     "wait": "time/wait_for_batch_s",
@@ -44,6 +44,8 @@ class RunData:
     """The lines of ``metrics.jsonl``: one a training step, by step, each step once."""
     ledger: list[dict[str, Any]]
     """The ledger's lines of the kinds in ``EVENTS``, without those that a resume undid; empty where there is none."""
+    refunded: Counter[str]
+    """Groups refunded by reason, as the ledger has them; those that a resume undid are not counted."""
     loads: list[dict[str, Any]]
     """The workers' records of weights they loaded."""
     evaluations: list[dict[str, Any]]
@@ -90,6 +92,15 @@ class RunData:
             if self.x and stage.from_step <= self.x[-1]:
                 changes.append((stage.from_step, words or "nothing"))
         return changes
+
+    def dial(self) -> list[tuple[int, str]]:
+        """(version, what a live control was turned to) of every turn, in the order of versions; what was turned at one
+        version is told together."""
+        turned: dict[int, list[str]] = {}
+        for line in self.events("control"):
+            by = " (guard)" if line.get("by") == "guard" else ""
+            turned.setdefault(line["version"], []).append(_turned_to(line["name"], line["value"]) + by)
+        return sorted((version, ", ".join(words)) for version, words in turned.items())
 
     def bounds(self) -> np.ndarray:
         """η by step, in versions: as measured, else as configured, else NaN."""
@@ -173,16 +184,33 @@ def load(folder: Path) -> RunData:
         missing.append(f"config.toml cannot be read ({error.strerror}).")
     except ConfigError as error:
         missing.append(f"config.toml is not of this version: {error}.")
+    ledger, refunded = _ledger(folder / "ledger.jsonl", missing)
     return RunData(
         name=folder.resolve().name,
         steps=steps,
-        ledger=_ledger(folder / "ledger.jsonl", missing),
+        ledger=ledger,
+        refunded=refunded,
         loads=_loads(folder / "workers.jsonl", missing),
         evaluations=_evaluations(folder / "evaluations", missing),
         config_text=config_text,
         config=config,
         missing=missing,
     )
+
+
+DIAL = {
+    "max_staleness": "η = {}",
+    "overflow": "overflow {}",
+    "pipeline_depth": "depth {}",
+    "target_entropy": "target {:g}",
+}
+"""The live controls as the pictures name them, with their new value."""
+
+
+def _turned_to(name: str, value: Any) -> str:
+    if name == "paused":
+        return "paused" if value else "goes on"
+    return DIAL.get(name, f"{name} {{}}").format(value)
 
 
 def _steps(folder: Path) -> list[dict[str, Any]]:
@@ -205,19 +233,19 @@ def _steps(folder: Path) -> list[dict[str, Any]]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _ledger(path: Path, missing: list[str]) -> list[dict[str, Any]]:
-    kept: list[dict[str, Any]] = []
-    good = 0
+def _ledger(path: Path, missing: list[str]) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """The lines of the kinds in ``EVENTS``, and the refunds by reason."""
+    kept, refunded, good = list[dict[str, Any]](), Counter[str](), 0
     try:
-        for line in read(path):
+        for line in read_standing(path):
             good = line["line"]
-            if line["event"] == "rolled_back":
-                kept = [earlier for earlier in kept if earlier["line"] <= line["to_line"]]
+            if line["event"] == "refunded":
+                refunded[line["reason"]] += 1
             elif line["event"] in EVENTS:
                 kept.append(line)
     except (AuditError, DataError) as error:  # judging the ledger is the audit's work; here it is a source like others
         missing.append(f"The ledger is used up to line {good}: {error}.")
-    return kept
+    return kept, refunded
 
 
 def _loads(path: Path, missing: list[str]) -> list[dict[str, Any]]:

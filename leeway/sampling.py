@@ -47,6 +47,8 @@ class Asking:
     run: str | None
     settings: tuple[str, ...] = ()
     """``section.key=value``, which win."""
+    anew: bool = False
+    """Delete what the folder has first."""
 
 
 def sample(problems: Path, model: str, out: Path, responses: int, asking: Asking) -> None:
@@ -54,14 +56,49 @@ def sample(problems: Path, model: str, out: Path, responses: int, asking: Asking
     collector's code."""
     config = configuration(problems, model, out, responses, asking)
     refuse_missing_inputs(config)
+    queue_of(out, asking)  # refuses an unusable name before anything is written
     words = ["--responses", str(responses), "--top-p", str(asking.top_p)]
     with held(out) as lock:
+        begin(out, asking)
         code = work("sample", config, out, asking, words, lock)
     raise SystemExit(code)
 
 
+MADE = (
+    *("benchmarks.json", "eval.json", "eval.png", "evaluations.jsonl", "logs", "model", "parts", "problems.jsonl"),
+    *("redis", "redis-url", "regrade.jsonl", "regraded.jsonl", "responses.parquet", "run-redis-url", "sample.json"),
+    *("verdicts.json", "versions", "weights"),
+)
+"""What sampling and evaluation leave in a folder."""
+
+
+def begin(out: Path, asking: Asking) -> None:
+    """With ``--anew``, delete what an earlier command has made in ``out``, and what a queue elsewhere holds of it."""
+    if not asking.anew:
+        return
+    if asking.redis_url is not None:
+        bus = Bus(asking.redis_url, queue_of(out, asking))
+        if bus.state().get("out") == str(out.resolve()):
+            bus.clean()
+        bus.close()
+    for name in MADE:
+        path = out / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def queue_of(out: Path, asking: Asking) -> str:
+    """The queue's name: as asked, or the folder's own."""
+    own = f"sample-{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]}"
+    return Keys(own if asking.run is None else asking.run).run
+
+
 def configuration(problems: Path, model: str, out: Path, responses: int, asking: Asking) -> Config:
     """The configuration that the workers find in Redis. Its training keys mean nothing here, and nothing trains."""
+    if not 0 < asking.top_p <= 1:  # NaN passes an option's bounds
+        raise ConfigError(f"--top-p {asking.top_p}: a share above 0, at most 1")
     said, shape = {"--max-prompt-tokens": asking.max_prompt_tokens, "--max-tokens": asking.max_tokens}, shape_of(model)
     if shape is not None and (why := why_too_long(said, model, shape.context)) is not None:
         raise ConfigError(why)
@@ -100,7 +137,7 @@ def dtype_of(model: str) -> str | None:
 def work(module: str, config: Config, out: Path, asking: Asking, words: list[str], lock: IO[str]) -> int:
     """Run the collector ``evaluation.module`` to its end beside the workers that are ours to start; returns its exit
     code, or raises it as ``SystemExit`` where it is not through."""
-    run = Keys(asking.run or f"sample-{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]}").run
+    run = queue_of(out, asking)
     with ExitStack() as stack:
         url = asking.redis_url or stack.enter_context(EmbeddedServer(out / "redis", lock=lock)).url
         address.keep(url, out / "redis-url")

@@ -1,4 +1,5 @@
-"""The embedded Redis-protocol server of ``leeway up``: a real server process, on loopback, with an append-only file."""
+"""The Redis-protocol server of ``leeway up`` and ``leeway server``: a real server process with an append-only file, on
+loopback unless its options say otherwise."""
 
 from __future__ import annotations
 
@@ -51,15 +52,19 @@ class EmbeddedServer:
         user: str = "",
         environment: Mapping[str, str] = MappingProxyType({}),
         lock: IO[str] | None = None,
+        binary: str | None = None,
+        start_s: float = START_S,
     ) -> None:
         """Keep the data and the log in ``folder``; ``port`` is free by default. ``options`` are the server's own;
         ``user`` (``name:password@``) logs in where they ask for it. ``environment`` is the server's beside ours.
-        ``lock`` is held by the server too, until it has closed its files."""
+        ``lock`` is held by the server too, until it has closed its files. ``binary`` is the server's program, by
+        default what is found; it has ``start_s`` to read what its file holds."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port = port or free_port()
         self.url = f"redis://{user}127.0.0.1:{self.port}/0"
         self._options, self._environment = options, environment
+        self._binary, self._start_s = binary, start_s
         self._inherited = [] if lock is None else [lock.fileno()]
         self._process: subprocess.Popen[bytes] | None = None
         self._leaving = threading.Event()
@@ -91,7 +96,7 @@ class EmbeddedServer:
         """Start and wait until it answers; ``BrokerError`` with its log's last lines if it does not."""
         journal = self.folder / "server.log"
         command = [
-            server_binary(),
+            self._binary or server_binary(),
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder.resolve())),
             *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
             *("--maxmemory-policy", "noeviction", "--daemonize", "no"),
@@ -107,7 +112,7 @@ class EmbeddedServer:
                 pass_fds=self._inherited,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + self._start_s
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 Bus(self.url, "probe", connect_s=0.5).close()

@@ -16,7 +16,9 @@ import typer
 
 from ..common import address, exporter
 from ..common.errors import AuditError, ConfigError, DataError, RoleDiedError, RunExistsError
+from ..common.stopping import STOPPED
 from ..common.streams import Bus, RedisError
+from . import last_words
 
 SLACK_S = 10.0  # how much longer than broker.drain_s the roles have to leave after SIGTERM
 QUICK_DEATHS, QUICK_S = 5, 300.0
@@ -47,6 +49,10 @@ class Role:
     quick_deaths: int = 0
     progress_at_death: int = -1
     """What the run had done when it last died."""
+    log_start: int = 0
+    """Bytes that were in its log when it was last started."""
+    memory_kills: int = 0
+    """What the kernel had counted then."""
 
     def start(self) -> None:
         """Start it with its own log and its own share of the cores."""
@@ -54,7 +60,9 @@ class Role:
         if self.metrics_port:
             environment[exporter.VARIABLE] = str(self.metrics_port)
         environment |= {"LEEWAY_SUPERVISOR": str(os.getpid()), address.VARIABLE: self.redis_url}
+        self.memory_kills = last_words.memory_kills()
         with nullcontext() if self.log is None else self.log.open("ab") as output:
+            self.log_start = 0 if output is None else output.tell()
             # Its own session: Ctrl-C reaches the supervisor alone, which then asks every role to leave.
             self.process = subprocess.Popen(
                 self.command,
@@ -77,11 +85,9 @@ class Role:
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
 
-    def last_words(self) -> str:
-        """The end of its log."""
-        if self.log is None:
-            return "see above"
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-12:])
+    def said(self) -> str:
+        """The end of what it wrote since it was last started."""
+        return "" if self.log is None else last_words.tail(self.log, self.log_start)
 
 
 @contextmanager
@@ -114,7 +120,7 @@ def supervised(
         typer.echo(f"stopping: {stopping} (again to leave at once)", err=True)
         roles[0].ask_to_leave()
         _wait_for(roles[:1], stop_s)
-        raise SystemExit(130) from None
+        raise SystemExit(STOPPED) from None
     finally:
         asked = True  # from here on nothing may interrupt the leaving
         for role in roles:
@@ -148,11 +154,10 @@ def mend(role: Role, bus: Bus, progress: int) -> None:
     code = ended(role)
     if code is None:
         return
-    words = f"{role.name} ended with code {code}; {role.log} ends with:\n{role.last_words()}"
+    code, words = _why(role, code)
     if code in _MISTAKES:  # the same start would meet the same mistake
-        said = (role.last_words().splitlines() or [""])[-1].partition(": ")[2]
-        raise _MISTAKES[code](f"{said} ({role.name}, {role.log})" if said else words)
-    if code == 0:  # it was asked to leave, or has seen that the run is finished
+        raise _MISTAKES[code](words)
+    if code in (0, STOPPED):  # it was asked to leave, or has seen that the run is finished
         try:
             if bus.state().get("phase") == "finished":
                 return
@@ -161,6 +166,18 @@ def mend(role: Role, bus: Bus, progress: int) -> None:
     quick = time.monotonic() - role.started < QUICK_S and progress == role.progress_at_death
     role.quick_deaths, role.progress_at_death = role.quick_deaths + 1 if quick else 1, progress
     if role.quick_deaths > QUICK_DEATHS:
-        raise RoleDiedError(f"it died {role.quick_deaths} times in a row: {words}")
-    typer.echo(f"{role.name} ended with code {code}; started again (see {role.log})", err=True)
+        raise RoleDiedError(f"{role.quick_deaths} times in a row: {words}")
+    typer.echo(f"{words}; it is started again", err=True)
     role.start()
+
+
+def _why(role: Role, code: int) -> tuple[int, str]:
+    """(the exit code that counts, why the role is gone, in one line with its log)."""
+    said, where = role.said(), f" ({role.log})" if role.log is not None else ""
+    code = last_words.own_code(code, said)
+    if code in _MISTAKES and (mistake := last_words.named(said)):
+        return code, f"{role.name}: {mistake}{where}"
+    if code in (0, STOPPED):
+        return code, f"{role.name} left, with code {code}{where}"
+    out_of_memory = last_words.memory_kills() > role.memory_kills
+    return code, f"{role.name} died: {last_words.cause(code, said, killed_for_memory=out_of_memory)}{where}"

@@ -23,7 +23,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,8 +33,11 @@ import typer
 from ..common.children import leaving_with_parent
 from ..common.config import Config, compose, dump, parse
 from ..common.errors import AuditError, ConfigError, DataError, RoleDiedError, RunExistsError
+from ..common.fingerprint import of_run_inputs
 from ..common.ledger import is_complete
 from ..common.locks import only_writer
+from ..common.progress import Progress
+from ..common.stopping import STOPPED
 from . import sweepdata
 from .grid import Axis, Point, axes, configurations, points
 
@@ -50,6 +53,8 @@ class Plan:
     """Runs of every setting; their ``flow.seed`` is 0, 1, …"""
     base: Config
     """What all points share."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Fingerprints of the files that its points train on, when it was begun."""
 
     def points(self) -> list[Point]:
         """In the order in which they run."""
@@ -59,14 +64,17 @@ class Plan:
         """Keep it for the next time."""
         grid = [f"{axis.key}={','.join(axis.values)}" for axis in self.grid]
         (folder / "base.toml").write_text(dump(self.base), "utf-8")
-        (folder / "sweep.toml").write_text(tomlkit.dumps({"grid": grid, "seeds": self.seeds}), "utf-8")
+        (folder / "sweep.toml").write_text(
+            tomlkit.dumps({"grid": grid, "seeds": self.seeds, "inputs": self.inputs}), "utf-8"
+        )
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
         """The plan that ``folder`` was begun with."""
         told = tomllib.loads((folder / "sweep.toml").read_text("utf-8"))
         base = folder / "base.toml"
-        return cls(axes(told["grid"]), told["seeds"], parse(base.read_text("utf-8"), str(base)))
+        config = parse(base.read_text("utf-8"), str(base))
+        return cls(axes(told["grid"]), told["seeds"], config, told.get("inputs", {}))
 
 
 def sweep(
@@ -83,7 +91,7 @@ def sweep(
 
     Raises ``ConfigError`` for a grid that cannot be or that is not the folder's, ``RoleDiedError`` where points failed.
     """
-    folder, plan = _planned(presets, settings, grid, seeds, out)
+    folder, plan = _planned(presets, settings, grid, seeds, out, report_only=report_only)
     if report_only:
         typer.echo(f"report: {_report(folder, plan)}")
         return
@@ -101,7 +109,13 @@ def sweep(
 
 
 def _planned(
-    presets: list[str], settings: list[str], grid: list[str], seeds: int | None, out: Path | None
+    presets: list[str],
+    settings: list[str],
+    grid: list[str],
+    seeds: int | None,
+    out: Path | None,
+    *,
+    report_only: bool = False,
 ) -> tuple[Path, Plan]:
     """The sweep's folder, and its plan: as asked for, as the folder has it, or both where they agree."""
     if out is None:
@@ -118,12 +132,19 @@ def _planned(
             raise ConfigError("--set and --grid need their --preset; to go on with a sweep, --out alone is enough")
         if begun is None:
             raise DataError(f"{out}: no sweep there to go on with; begin one with --preset and --grid")
-        return out, Plan(begun.grid, seeds or begun.seeds, begun.base)
-    asked = Plan(axes(grid), seeds or (begun.seeds if begun else 3), compose(presets, settings))
+        begun = replace(begun, seeds=begun.seeds if seeds is None else seeds)
+        if not report_only:
+            _refuse_changed(out, begun)
+        return out, begun
+    runs = seeds if seeds is not None else begun.seeds if begun else 3
+    base = compose(presets, settings)
+    asked = Plan(axes(grid), runs, base, of_run_inputs(base))
     configurations(asked.grid, presets, settings)  # refuses what cannot be before anything is written or started
     asked.points()
     if begun is not None:
         _refuse_another(out, begun, asked)
+        if not report_only:
+            _refuse_changed(out, begun)
     return out, asked
 
 
@@ -140,6 +161,18 @@ def _refuse_another(folder: Path, begun: Plan, asked: Plan) -> None:
         )
 
 
+def _refuse_changed(folder: Path, begun: Plan) -> None:
+    """The points of one sweep train on the same rows from the same weights."""
+    now = of_run_inputs(begun.base)
+    for key, mark in begun.inputs.items():
+        if now.get(key, mark) != mark:
+            path = begun.base.data.path if key == "data.path" else begun.base.model.path
+            raise DataError(
+                f"{key} = {path}: changed since {folder} was begun ({mark} then, {now[key]} now), and what is finished "
+                "was trained on the old one; put it back, or choose another --out"
+            )
+
+
 def _flat(config: Config) -> dict[str, Any]:
     sections = config.model_dump(mode="json")
     stages = {"stages": sections.pop("stages")}
@@ -152,7 +185,7 @@ def _again(folder: Path) -> str:
 
 @contextmanager
 def _told_how_to_go_on(folder: Path) -> Iterator[None]:
-    """Asked to stop by Ctrl-C, SIGTERM or SIGHUP, which are one: say how to go on, and leave with code 130."""
+    """Asked to stop by Ctrl-C, SIGTERM or SIGHUP, which are one: say how to go on, and leave with ``STOPPED``."""
 
     def interrupt(_signum: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -162,7 +195,7 @@ def _told_how_to_go_on(folder: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         typer.echo(f"stopped; go on with: {_again(folder)}", err=True)
-        raise SystemExit(130) from None
+        raise SystemExit(STOPPED) from None
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -228,12 +261,13 @@ def _run(folder: Path, point: Point, redis_url: str | None, lock: IO[str], progr
             start_new_session=True,
             pass_fds=[lock.fileno()],
         )
+    made = Progress(folder / "runs" / point.name)
     try:
         while True:
             try:
                 return process.wait(POLL_S)
             except subprocess.TimeoutExpired:
-                progress.show(point, _steps_made(folder, point))
+                progress.show(point, made.look())
     except KeyboardInterrupt:
         progress.say(f"stopping: {point.name} finishes its step and writes a checkpoint (again to leave at once)")
         _see_off(process)
@@ -270,11 +304,6 @@ def _numbers(folder: Path, plan: Plan, point: Point) -> str:
         f"{found['steps_per_hour']:.0f} steps/h, staleness {found['head_staleness']:.2f}, "
         f"entropy {found['entropy']:.3f}, reward {found['reward']:.3f}"
     )
-
-
-def _steps_made(folder: Path, point: Point) -> int:
-    path = folder / "runs" / point.name / "metrics.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def _last_words(folder: Path, point: Point) -> str:

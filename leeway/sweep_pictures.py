@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from .drawing import BLUE, DASHED, FAINT, GREEN, INK, ORANGE, PURPLE, RED, SKY, SOFT, STYLE, png, smooth, subtitle
 from .grid import Setting
 from .intervals import Interval
-from .pictures import BLUE, DASHED, FAINT, GREEN, INK, ORANGE, PURPLE, RED, SKY, SOFT, STYLE, png, smooth, subtitle
 from .sweepdata import GOALS, Run, Sweep
 
 FAMILY_COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
@@ -40,59 +40,72 @@ CURVES = (
 
 def draw(sweep: Sweep) -> bytes:
     """Results by setting and curves of all settings on one figure, as PNG."""
-    rows = math.ceil((len(RESULTS) + len(CURVES)) / 2)
     with matplotlib.rc_context(STYLE):
-        high = 3.5 * rows + 1.5
-        figure = Figure(figsize=(12, high), dpi=110)
-        axes = figure.subplots(rows, 2).flat
-        figure.subplots_adjust(0.065, 1.1 / high, 0.98, 1 - 1.4 / high, hspace=0.55, wspace=0.2)
-        _heading(figure, sweep, high)
-        for key, title, unit in RESULTS:
-            _result(next(axes), sweep, key, title, unit)
-        for metric, title, position, label in CURVES:
-            _curves(next(axes), sweep, metric, title, position, label)
-        _curve_legend(figure, sweep, 0.3 / high)
-        return png(figure)
+        return png(figure_of(sweep))
+
+
+def figure_of(sweep: Sweep) -> Figure:
+    """The figure of ``draw``; inside an ``rc_context`` of ``STYLE``."""
+    rows = math.ceil((len(RESULTS) + len(CURVES)) / 2)
+    high = 3.5 * rows + 1.5
+    figure = Figure(figsize=(12, high), dpi=110)
+    axes = figure.subplots(rows, 2).flat
+    figure.subplots_adjust(0.065, 1.1 / high, 0.98, 1 - 1.4 / high, hspace=0.55, wspace=0.2)
+    _heading(figure, sweep, high)
+    for key, title, unit in RESULTS:
+        _result(next(axes), sweep, key, title, unit)
+    for metric, title, position, label in CURVES:
+        _curves(next(axes), sweep, metric, title, position, label)
+    _curve_legend(figure, sweep, 0.3 / high)
+    return figure
 
 
 def draw_frontier(sweep: Sweep) -> bytes:
     """Throughput, reward and entropy of every setting on one picture, as PNG. Filled: not dominated. The line joins
     those of a family that none of it beats in both throughput and reward by the means."""
     with matplotlib.rc_context(STYLE | {"axes.grid.axis": "both"}):
-        figure = Figure(figsize=(11, 7.2), dpi=120)
-        ax = figure.add_axes((0.075, 0.1, 0.6, 0.74))
-        figure.text(0.075, 0.955, f"{sweep.name}: throughput, reward, entropy", size=14, weight="bold", va="center")
-        figure.text(
-            0.075,
-            0.915,
-            _seeds(sweep) + ". Up and right is better, dark is more entropy; line: not beaten in both, by the means.",
-            color=SOFT,
-            va="center",
-        )
-        frontier, families = sweep.frontier(), sweep.families()
-        means = {setting: [sweep.mean(setting, goal).mean for goal in GOALS] for setting in sweep.settings}
-        entropies = np.array([entropy for *_, entropy in means.values()])
-        shades = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.12, 1.0, 256)))
-        norm = Normalize(np.nanmin(entropies), max(np.nanmax(entropies), np.nanmin(entropies) + 1e-6))
-        for place, members in enumerate(families.values()):
-            joined = _unbeaten([(means[setting][0], means[setting][1]) for setting in members])
-            ax.plot([x for x, _ in joined], [y for _, y in joined], color=SOFT, lw=1.4, ls=LINES[place % 4], zorder=2)
-            for setting in members:
-                x, y, entropy = means[setting]
-                xerr, yerr = (_half(sweep.mean(setting, goal)) for goal in GOALS[:2])
-                colour, filled = shades(norm(entropy)), setting in frontier
-                ax.errorbar(x, y, yerr, xerr, fmt="none", ecolor=colour, elinewidth=1, alpha=0.75, zorder=3)
-                ax.scatter(
-                    x, y, s=95, marker=MARKERS[place % 6], color=colour if filled else "white", edgecolors=colour,
-                    linewidths=1.8, zorder=4,
-                )  # fmt: skip
-        _named(ax, {setting.label: (x, y) for setting, (x, y, _) in means.items()})
-        ax.set_xlabel("training steps an hour")
-        ax.set_ylabel("reward at equal samples")
-        scale = matplotlib.cm.ScalarMappable(norm, shades)
-        figure.colorbar(scale, cax=figure.add_axes((0.93, 0.1, 0.012, 0.74)), label="policy entropy, nats a token")
-        ax.legend(handles=_frontier_legend(families), loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5)
-        return png(figure)
+        return png(figure_of_frontier(sweep))
+
+
+def figure_of_frontier(sweep: Sweep) -> Figure:
+    """The figure of ``draw_frontier``; inside its ``rc_context``."""
+    figure = Figure(figsize=(11, 7.2), dpi=120)
+    ax = figure.add_axes((0.075, 0.19, 0.6, 0.65))
+    figure.text(0.075, 0.955, f"{sweep.name}: throughput, reward, entropy", size=14, weight="bold", va="center")
+    figure.text(
+        0.075,
+        0.915,
+        _seeds(sweep) + ". Up and right is better, dark is more entropy; line: not beaten in both, by the means.",
+        color=SOFT,
+        va="center",
+    )
+    frontier, families = sweep.frontier(), sweep.families()
+    means = {setting: [sweep.mean(setting, goal).mean for goal in GOALS] for setting in sweep.settings}
+    entropies = np.array([entropy for *_, entropy in means.values()])
+    shades = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.12, 1.0, 256)))
+    norm = Normalize(np.nanmin(entropies), max(np.nanmax(entropies), np.nanmin(entropies) + 1e-6))
+    for place, members in enumerate(families.values()):
+        joined = _unbeaten([(means[setting][0], means[setting][1]) for setting in members])
+        ax.plot([x for x, _ in joined], [y for _, y in joined], color=SOFT, lw=1.4, ls=LINES[place % 4], zorder=2)
+        for setting in members:
+            x, y, entropy = means[setting]
+            xerr, yerr = (_half(sweep.mean(setting, goal)) for goal in GOALS[:2])
+            colour, filled = shades(norm(entropy)), setting in frontier
+            ax.errorbar(x, y, yerr, xerr, fmt="none", ecolor=colour, elinewidth=1, alpha=0.75, zorder=3)
+            ax.scatter(
+                x, y, s=95, marker=MARKERS[place % 6], color=colour if filled else "white", edgecolors=colour,
+                linewidths=1.8, zorder=4,
+            )  # fmt: skip
+    _named(ax, {setting.label: (x, y) for setting, (x, y, _) in means.items()})
+    ax.set_xlabel("training steps an hour")
+    ax.set_ylabel("reward at equal samples")
+    scale = matplotlib.cm.ScalarMappable(norm, shades)
+    bar = figure.add_axes(
+        (0.075, 0.085, 0.6, 0.016), label="colour bar"
+    )  # below: right of the axes are names of any length
+    figure.colorbar(scale, cax=bar, orientation="horizontal", label="policy entropy, nats a token")
+    ax.legend(handles=_frontier_legend(families), loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5)
+    return figure
 
 
 def _heading(figure: Figure, sweep: Sweep, high: float) -> None:
@@ -119,6 +132,7 @@ def _result(ax: Axes, sweep: Sweep, key: str, title: str, unit: str) -> None:
     families = sweep.families()
     ax.set_title(title, loc="left", size=11, weight="bold", pad=20)
     subtitle(ax, unit)
+    ax.set_ylabel(unit.partition(",")[0] if not key.startswith("reward") else "reward a response")
     for place, members in enumerate(families.values()):
         colour = FAMILY_COLOURS[place % len(FAMILY_COLOURS)]
         at = np.array([labels.index(_first(s)) + 0.12 * (place - (len(families) - 1) / 2) for s in members])
@@ -133,7 +147,7 @@ def _result(ax: Axes, sweep: Sweep, key: str, title: str, unit: str) -> None:
             ax.scatter([x + 0.05] * len(values), values, s=9, color=colour, alpha=0.6, linewidths=0, zorder=2)
     ax.set_xticks(range(len(labels)), labels)
     ax.set_xlim(-0.5, len(labels) - 0.5)
-    ax.set_xlabel(sweep.grid[0].label if sweep.grid else "")
+    ax.set_xlabel(sweep.grid[0].label if sweep.grid else "the one setting")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.5g}")
     if key in ("steps_per_hour", "head_staleness", "idle_share", "entropy"):
         ax.set_ylim(0, 1.05 * ax.get_ylim()[1])
@@ -151,10 +165,11 @@ def _curves(ax: Axes, sweep: Sweep, metric: str, title: str, position: str, labe
         colour, line = looks[setting]
         ax.plot(x / scale, y, color=colour, ls=line, lw=1.5)
     ax.set_xlabel(label)
+    ax.set_ylabel("reward a response" if metric.startswith("reward") else "nats a token")
     ax.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 2.5, 5, 10]))
     ax.set_xlim(left=0)
     if metric.startswith("entropy"):
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.06 * ax.dataLim.y1)
 
 
 def _mean_course(runs: list[Run], metric: str, position: str) -> tuple[np.ndarray, np.ndarray]:
@@ -213,7 +228,8 @@ def _named(ax: Axes, points: dict[str, tuple[float, float]]) -> None:
     for height, name in zip(at, order, strict=True):
         ax.annotate(
             name, points[name], (1.03, height), "data", "axes fraction", va="center", size=8.5, color=INK,
-            arrowprops={"arrowstyle": "-", "color": FAINT, "lw": 1.0, "shrinkA": 2, "shrinkB": 5}, zorder=1,
+            arrowprops={"arrowstyle": "-", "color": FAINT, "lw": 1.0, "shrinkA": 2, "shrinkB": 5, "relpos": (0, 0.5)},
+            zorder=1,
         )  # fmt: skip
 
 

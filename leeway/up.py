@@ -7,10 +7,12 @@ import sys
 import time
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from ..common import address
+from ..common.alarms import Teller
 from ..common.config import Config, compose, dump, expand, parse
 from ..common.diagnosis import diagnose, look
 from ..common.errors import BrokerError, ConfigError, DataError, RunExistsError
@@ -18,8 +20,9 @@ from ..common.files import write_whole
 from ..common.keys import Keys
 from ..common.ledger import is_complete
 from ..common.locks import only_writer
-from ..common.metrics import read_steps
+from ..common.progress import Progress
 from ..common.rope import why_not_packed, why_too_long
+from ..common.step_line import step_line
 from ..common.streams import RETRY_S, Bus, RedisError, is_silent, refused_or_lost
 from . import status
 from .arithmetic import Shape, describe, shape_of
@@ -53,7 +56,7 @@ def up(
         if not presets:
             raise ConfigError("name a --preset, for instance --preset tiny")
         config = compose(presets, settings)
-        run = run or f"{Path(presets[-1]).stem}-{time.strftime('%m%d-%H%M%S')}"
+        run = run if run is not None else f"{Path(presets[-1]).stem}-{time.strftime('%m%d-%H%M%S')}"
     Keys(run)  # refuses an unusable id before anything is written
     shape = shape_of(config.model.path)
     if shape is not None:
@@ -80,7 +83,7 @@ def up(
         if bus.has_run() and not resume:
             raise RunExistsError(f"run {run!r} is already in this Redis; choose another --run")
         bus.store_config(dump(config))
-        bus.set_state(phase="starting", step=0)
+        bus.set_state(phase="starting", at=bus.now(), **({} if resume else {"step": 0}))
         roles = _roles(config, run, runs_dir)
         with supervised(roles, redis_url, leaving_s, STOPPING, lock=lock):
             _watch(redis_url, run, roles, folder, config)
@@ -167,19 +170,20 @@ def _watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Co
     view = _Screen(config.train.steps) if sys.stdout.isatty() else _Lines()
     # Answers at once or not at all: while Redis is away, whoever dies must be started again.
     bus = Bus(redis_url, run, connect_s=EYE_S, retry_s=0.0)
-    steps, size, seen_at = read_steps(folder), 0, time.monotonic()
+    progress, seen_at = Progress(folder), time.monotonic()
+    teller = Teller(stall_s=config.broker.stall_s)
     with view, closing(bus):
         while True:
             code = ended(roles[0])
             if code == 0 and is_complete(folder):
                 break
             for role in roles:
-                mend(role, bus, len(steps))
-            grown = _size(folder / "metrics.jsonl")
-            if grown != size:  # a long run's file is not read again twice a second for nothing
-                steps, size = read_steps(folder), grown
+                mend(role, bus, progress.look())
             try:
-                view.show(look(bus), steps)
+                now = look(bus)
+                for line in teller.look(now):  # in a terminal they stay above the live view
+                    typer.echo(line.text)
+                view.show(now, progress.newest)
                 seen_at = time.monotonic()
             except RedisError as error:
                 if is_silent(error):  # there, and frozen, or slow on a machine that is too busy: the roles wait too
@@ -188,11 +192,8 @@ def _watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Co
                     raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
             time.sleep(0.5)
         with suppress(RedisError):  # the run is complete, whatever Redis does
-            view.show(look(bus), read_steps(folder))
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+            progress.look()
+            view.show(look(bus), progress.newest)
 
 
 class _Screen:
@@ -215,12 +216,12 @@ class _Screen:
     def __exit__(self, *error: object) -> None:
         self._live.__exit__(*error)  # type: ignore[arg-type]
 
-    def show(self, now: status.Snapshot, steps: list[dict[str, float]]) -> None:
-        """Draw one look."""
+    def show(self, now: status.Snapshot, last: dict[str, Any] | None) -> None:
+        """Draw one look, and the last training step."""
         from rich.console import Group
 
-        self._progress.update(self._bar, completed=len(steps))
-        self._live.update(Group(self._progress, status.render(now, steps[-1] if steps else None)))
+        self._progress.update(self._bar, completed=0 if last is None else last["version"])
+        self._live.update(Group(self._progress, status.render(now, last)))
 
 
 class _Lines:
@@ -238,18 +239,13 @@ class _Lines:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def show(self, now: status.Snapshot, steps: list[dict[str, float]]) -> None:
-        """Print what is new."""
+    def show(self, now: status.Snapshot, last: dict[str, Any] | None) -> None:
+        """Print what is new of a look and the last training step."""
         at = time.monotonic()
         finished = now.state.get("phase") == "finished"
-        if steps and steps[-1]["step"] != self._shown and (at - self._at >= self.EVERY_S or finished):
-            self._shown, self._at, self._spoke = int(steps[-1]["step"]), at, at
-            last = steps[-1]
-            typer.echo(
-                f"step {last['version']:>4}/{now.state.get('steps', '?')}  reward {last['reward/mean']:.3f}  "
-                f"entropy {last['entropy/policy']:.3f} (target {last['entropy/target']:.2f})  "
-                f"staleness {last['staleness/head_mean']:.2f}  {last['time/step_s']:.1f} s/step"
-            )
+        if last is not None and last["step"] != self._shown and (at - self._at >= self.EVERY_S or finished):
+            self._shown, self._at, self._spoke = int(last["step"]), at, at
+            typer.echo(step_line(last, now.state.get("steps", "?")))
         elif at - self._spoke >= self.QUIET_S:
             self._spoke = at
             typer.echo(diagnose(now).sentence)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..common.config import Config, expand
 from ..common.role import role_parser, run_role
 from ..common.service import Service
+from ..common.stopping import stoppable
 from ..common.streams import Bus
 
 if TYPE_CHECKING:
@@ -57,4 +58,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -109,7 +109,7 @@ class RolloutWorker:
             jobs = self.bus.take(WorkStream.PROMPTS, count=1, block_s=0, lease_s=broker.lease_s)
             if not jobs:
                 slot.waits()
-                self.service.doing("waiting for prompts")
+                self.service.idling("waiting for prompts")
                 jobs = self.bus.take(WorkStream.PROMPTS, count=1, block_s=POLL_S, lease_s=broker.lease_s)
             if not jobs and self.service.run_finished():
                 self.service.stopping.set()
@@ -167,7 +167,7 @@ class RolloutWorker:
                 slot.waits()
                 behind = self._stamp < (ticket.incarnation, ticket.min_version)
                 what = f"version {ticket.min_version}" if behind else "the end of a group that was issued again"
-                self.service.doing(self._waiting_for(what))
+                self.service.idling(self._waiting_for(what))
                 if self.service.stopping.is_set():
                     return False
                 why = self.service.revoked(job)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ..common.errors import DataError, LeewayError
 from ..common.files import path_of
+from ..common.stopping import stoppable
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="leeway study", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--all", action="store_true", dest="everything")
@@ -24,12 +25,17 @@ def main() -> None:
     try:
         study(given)
     except LeewayError as error:
-        sys.exit(f"leeway study: {error}")
+        print(f"leeway study: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
 def _seeds(text: str) -> list[int]:
-    seeds = [int(word) for word in text.split(",")]
-    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+    try:
+        seeds = [int(word) for word in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise argparse.ArgumentTypeError(f"{text!r}: different whole numbers from 0, with commas")
     return seeds
 
@@ -51,8 +57,8 @@ def study(given: argparse.Namespace) -> None:
     from .page import write_index, write_page
     from .runner import make_missing
 
-    steps = given.steps or STEPS
-    seeds = {each: given.seeds or each.seeds for each in STUDIES.values()}
+    steps = STEPS if given.steps is None else given.steps
+    seeds = {each: each.seeds if given.seeds is None else given.seeds for each in STUDIES.values()}
     runs = {each: each.runs(seeds[each], steps, given.runs_dir) for each in STUDIES.values()}
     make_missing([run for each in chosen for of in runs[each].values() for run in of], given.jobs)
     made = [each for each, settings in runs.items() if all(run.whole for of in settings.values() for run in of)]
@@ -64,4 +70,4 @@ def study(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(stoppable(main))

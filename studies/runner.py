@@ -73,6 +73,10 @@ def make_missing(runs: Sequence[Run], jobs: int | None = None) -> None:
             try:
                 while wait(making, timeout=1).not_done:
                     progress.update(bar, completed=sum(run.progress() for run in missing))
+            except KeyboardInterrupt:  # by SIGTERM we alone were asked to stop, not those that we started
+                for child in multiprocessing.active_children():
+                    child.terminate()
+                raise
             finally:
                 pool.shutdown(cancel_futures=True)
         progress.update(bar, completed=sum(run.progress() for run in missing))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.config import compose, dump
+from ..common.fingerprint import of_run_inputs
 from .runner import Run
 from .tail import Tail
 from .verdict import Claim
@@ -94,7 +95,8 @@ class Study:
 def _run(setting: Setting, seed: int, steps: int, folder: Path) -> Run:
     config = compose([PRESET], [*BASE, *setting.sets, f"flow.seed={seed}"])
     every = max(1, steps // EVALUATIONS) * setting.times
-    words = "\n".join([dump(config), repr(setting.tail), str(steps * setting.times), str(every)])
+    inputs = repr(sorted(of_run_inputs(config).items()))  # the same configuration of other rows is another run
+    words = "\n".join([dump(config), repr(setting.tail), str(steps * setting.times), str(every), inputs])
     name = hashlib.sha256(words.encode()).hexdigest()[:16]
     return Run(
         config=config,

@@ -35,6 +35,12 @@ def test_the_hand_over_prints_a_line_of_ratios_for_every_size(redis_url, monkeyp
     assert re.findall(r"^(\w+)(?: +[\d.,]+){8}$", said, re.MULTILINE) == ["tiny", "smollm2", "7B"]
 
 
+def test_a_long_ledger_costs_no_more_to_open_than_a_short_one():
+    said = _said("long_ledger.py", "--lines 2000 --rounds 1", codes=(0, 1))  # 1: a second of a busy machine
+    assert re.findall(r"^(\w+) +short.* long ", said, re.MULTILINE) == ["status", "opening"]
+    assert re.findall(r"^audit +(\w+) \d+ MiB", said, re.MULTILINE) == ["short", "long"]
+
+
 @pytest.mark.slow
 def test_the_entropy_benchmark_judges_its_runs_which_are_too_short_here(tmp_path):
     command = [sys.executable, str(BENCHMARKS / "entropy_control.py"), "--out", str(tmp_path)]

@@ -7,6 +7,7 @@ import sys
 from ..common.config import Config, expand
 from ..common.role import role_parser, run_role
 from ..common.service import Service
+from ..common.stopping import stoppable
 from ..common.streams import Bus
 
 
@@ -36,4 +37,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

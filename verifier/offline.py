@@ -5,25 +5,26 @@ A row has ``id``, ``response``, and ``answer`` (a gold, or a list of texts as al
 answer is judged, ``math`` or ``exact``; words and bare sums are not judged as mathematics unless it says so.
 ``finished`` (true by default) and ``reasoning_open`` (false) as in a run. ``boxed`` (true) set to false takes an answer
 out of prose where nothing is boxed: for solutions out of books. OUT gets ``id``, ``verdict``, ``reason``,
-``seconds``, ``peak_bytes`` for every row that can be read, in IN's order; the others are reported by line.
+``seconds``, ``peak_bytes`` for every row that can be read, in IN's order; the others are reported by line. ``of`` is
+the fingerprint of what was graded, ``by`` says by which verifier, with which settings.
 
 Memory does not grow with the file: rows are read as graders become free, and verdicts are written as soon as all
-before them are. OUT is always a whole number of rows from the start, so the same command again goes on behind them. One
-process writes it at a time.
+before them are. OUT is always a whole number of rows from the start, so the same command again goes on behind them,
+where they are on the same rows by the same verifier. One process writes it at a time.
 """
 
 from __future__ import annotations
 
 import argparse
+import codecs
 import json
 import os
-import signal
 import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,22 +32,24 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..common.config import Verifier
-from ..common.errors import DataError, LeewayError
+from ..common.errors import ConfigError, DataError, LeewayError
 from ..common.files import path_of
+from ..common.fingerprint import fingerprint, judged_by
 from ..common.ground_truth import CODE, MATH, SOLUTION, ground_truth_of
+from ..common.json_text import NotUtf8, parsed
 from ..common.locks import hold
-from ..common.long_integers import loads
+from ..common.stopping import STOPPED, stoppable
+from ..common.texts import flaw
 from ..common.types import Verdict, VerdictKind
 from .code.tests import parse_tests
 from .pool import GradeItem, GraderPool
+from .resumption import pass_over
 
 AHEAD = 20_000
 """Verdicts that may wait for a slow one before them."""
 QUEUED_A_JOB = 16
 """Rows handed to the pool for each grading process and not graded yet."""
 FLUSH_S = 0.5
-
-STOPPED = 130  # exit code
 
 
 class RowError(ValueError):
@@ -62,6 +65,11 @@ class Row:
     end: int
     """Offset in IN behind it, in bytes."""
 
+    @property
+    def of(self) -> str:
+        """The fingerprint of what is graded."""
+        return fingerprint(asdict(self.item))
+
 
 def read_row(line: bytes) -> tuple[str | int, GradeItem]:
     """(id, what is to be graded) of one line; ``RowError`` says what is wrong with it."""
@@ -75,6 +83,9 @@ def read_row(line: bytes) -> tuple[str | int, GradeItem]:
         truth = ground_truth_of(row, "")
     except DataError as error:
         raise RowError(str(error).removeprefix(": ")) from None
+    for key, text in (("id", str(row_id)), ("response", response), *(("answer", gold) for gold in truth.golds)):
+        if (wrong := flaw(text)) is not None:
+            raise RowError(f"{key!r}: {wrong[1]}")
     return row_id, GradeItem(
         ability=_unless_boxed(row, truth.ability),
         response=response,
@@ -90,10 +101,12 @@ class _Number(str):
 
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
-        row = loads(line, parse_float=_Number, long=_Number)
+        row = parsed(line, parse_float=_Number, long=_Number)
         if isinstance(row, dict) and ("tests" in row or "entry" in row):
-            row = loads(line)  # again, with its numbers as numbers
-    except (ValueError, RecursionError) as error:
+            row = parsed(line)  # again, with its numbers as numbers
+    except NotUtf8 as error:
+        raise RowError(f"not UTF-8: {error} of the line") from None
+    except ValueError as error:
         raise RowError(f"not JSON: {error}") from None
     if not isinstance(row, dict):
         raise RowError("a JSON object is due")
@@ -130,44 +143,22 @@ def readable(source: Path, lines: IO[bytes], report: Callable[[str], None]) -> I
     end = 0
     for number, line in enumerate(lines, start=1):
         end += len(line)
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if line.strip():
             try:
                 yield Row(*read_row(line), end)
             except RowError as error:
-                report(f"{source}:{number}: {error}")
+                report(f"{_origin(line) or f'{source}:{number}'}: {error}")
 
 
-def pass_over(rows: Iterator[Row], verdicts: IO[bytes], name: Path) -> Counter[str]:
-    """Go past the rows that have their verdict from an earlier run, and count those. A torn last line is cut off."""
-    _cut_torn_line(verdicts)
-    kinds: Counter[str] = Counter()
-    for number, line in enumerate(verdicts, start=1):
-        row = next(rows, None)
-        try:
-            fields = json.loads(line)
-            same = row is not None and fields["id"] == row.row_id
-            kinds[VerdictKind(fields["verdict"])] += 1
-        except (ValueError, KeyError, TypeError):
-            same = False
-        if not same:
-            raise DataError(
-                f"{name}, line {number}: not a verdict on the row due here; name another --out, or delete it"
-            )
-    return kinds
-
-
-def _cut_torn_line(file: IO[bytes]) -> None:
-    end = file.seek(0, os.SEEK_END)
-    while end > 0:
-        start = max(end - 65536, 0)
-        file.seek(start)
-        newline = file.read(end - start).rfind(b"\n")
-        if newline >= 0:
-            end = start + newline + 1
-            break
-        end = start
-    file.truncate(end)
-    file.seek(0)
+def _origin(line: bytes) -> str | None:
+    """Where the row stands in the user's own file, if another command of ours made this one from it."""
+    try:
+        row = parsed(line)
+    except ValueError:
+        return None
+    origin = row.get("leeway:row") if isinstance(row, dict) else None
+    return origin["at"] if isinstance(origin, dict) and isinstance(origin.get("at"), str) else None
 
 
 def graded(rows: Iterator[Row], pool: GraderPool, jobs: int) -> Iterator[tuple[Row, Verdict]]:
@@ -189,8 +180,9 @@ def graded(rows: Iterator[Row], pool: GraderPool, jobs: int) -> Iterator[tuple[R
         yield row, future.result()
 
 
-def verify(source: Path, out: Path, jobs: int, settings: Verifier) -> int:
-    """Grade ``source`` into ``out`` and return the exit code."""
+def verify(source: Path, out: Path, jobs: int, settings: Verifier, *, anew: bool = False) -> int:
+    """Grade ``source`` into ``out`` and return the exit code. Verdicts there that do not fit any more are refused, or
+    with ``anew`` made again."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     unreadable = 0
 
@@ -205,7 +197,7 @@ def verify(source: Path, out: Path, jobs: int, settings: Verifier) -> int:
         with source.open("rb") as lines, out.open("a+b") as verdicts:
             hold(verdicts, f"--out {out}")
             rows = readable(source, lines, report)
-            kinds = pass_over(rows, verdicts, out)
+            kinds, rows = pass_over(rows, verdicts, source, out, judged_by(settings), anew=anew)
             if kinds:
                 console.print(f"{kinds.total()} rows have their verdict already; going on behind them")
             try:
@@ -230,7 +222,7 @@ def _write(
     console: Console,
 ) -> None:
     columns = (BarColumn(), TextColumn("{task.fields[words]}"), TextColumn("left"), TimeRemainingColumn())
-    before, started, flushed = kinds.total(), time.monotonic(), time.monotonic()
+    before, started, flushed, by = kinds.total(), time.monotonic(), time.monotonic(), judged_by(settings)
     # The bar is by bytes read: nobody knows how many rows there are before the end.
     with (
         GraderPool(jobs, timeout_s=settings.timeout_s, settings=settings) as pool,
@@ -240,7 +232,7 @@ def _write(
         try:
             for row, verdict in graded(rows, pool, jobs):
                 kinds[verdict.kind] += 1
-                verdicts.write(_line(row.row_id, verdict))
+                verdicts.write(_line(row, verdict, by))
                 now = time.monotonic()
                 if now - flushed >= FLUSH_S:
                     verdicts.flush()
@@ -252,19 +244,17 @@ def _write(
             verdicts.flush()
 
 
-def _line(row_id: str | int, verdict: Verdict) -> bytes:
+def _line(row: Row, verdict: Verdict, by: str) -> bytes:
     fields = {
-        "id": row_id,
+        "id": row.row_id,
         "verdict": verdict.kind.value,
         "reason": verdict.reason,
         "seconds": round(verdict.seconds, 6),
         "peak_bytes": verdict.peak_bytes,
+        "of": row.of,
+        "by": by,
     }
     return json.dumps(fields).encode() + b"\n"
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def main() -> int:
@@ -275,16 +265,19 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--timeout-s", type=float, default=10.0)
     parser.add_argument("--math", choices=("rules", "report"), default="rules")
+    parser.add_argument("--settings", type=json.loads, default={}, help="of the section verifier, as JSON")
+    parser.add_argument("--anew", action="store_true", help="grade what has changed anew, and all rows behind it")
     arguments = parser.parse_args()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, _interrupt)
     try:
-        settings = Verifier(timeout_s=arguments.timeout_s, math=arguments.math)
-        return verify(arguments.source, arguments.out, arguments.jobs, settings)
+        if not arguments.timeout_s > 0 or arguments.jobs < 1:
+            raise ConfigError(f"--timeout-s {arguments.timeout_s}, --jobs {arguments.jobs}: both are above 0")
+        said = {"timeout_s": arguments.timeout_s, "math": arguments.math}
+        settings = Verifier(**(said | arguments.settings))
+        return verify(arguments.source, arguments.out, arguments.jobs, settings, anew=arguments.anew)
     except LeewayError as error:
         print(f"leeway verify: {error}", file=sys.stderr)
         return error.exit_code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stoppable(main))

@@ -28,9 +28,10 @@ from ...common.diagnosis import age
 from ...common.errors import DecodeError, LeewayError, RunExistsError
 from ...common.leases import announce_again, leases
 from ...common.ledger import Ledger
+from ...common.samples import TRAINED
 from ...common.service import Service
 from ...common.streams import DAMAGED, Bus, RedisError, ScoredEntry, decode_part, is_foreign
-from ...common.types import Responses, Scores, Ticket, VerdictKind
+from ...common.types import Responses, Scores, Ticket, Verdict, VerdictKind
 from ...common.weights import Stamp
 from ..objective.advantage import is_trained
 from ..packing import ScoredGroup
@@ -128,6 +129,12 @@ class Intake:
         """Why the last of them was."""
         self.on_unreadable: Callable[[Stamp], bool] = lambda _: False
         """Called where a worker could not read this version of the weights; whether something was done about it."""
+        self.on_graded: Callable[[ScoredGroup, tuple[Verdict, ...]], object] = lambda *_: None
+        """Called with every group that comes in graded; a ticket that leaves untrained may have had none."""
+        self.on_left: Callable[[int, int, str], object] = lambda *_: None
+        """Called with a ticket that is not live any more, the step that took it or was due, and what became of it."""
+        self.on_turn: Callable[[str, float | str, float | str, int, str], object] = lambda *_: None
+        """Called with a live control that was turned, its value before and now, the version, and by whom."""
         self._thread = threading.Thread(target=self._guarded_loop, name="intake", daemon=True)
         self._ended = threading.Event()
 
@@ -195,6 +202,7 @@ class Intake:
             step, numbers = self.book.version, [group.ticket.ticket for group in groups]
             for group in groups:
                 self._write_trained(group, step)
+                self.on_left(group.ticket.ticket, step, TRAINED)
                 self._saw(group.ticket.ticket)
                 self.retries.close(group.ticket.ticket)
                 del self._groups[group.ticket.ticket]
@@ -499,6 +507,7 @@ class Intake:
         grading_s = sum(verdict.seconds for verdict in found.verdicts)
         seconds = group.responses.seconds
         self._graded[number] = _Grade(stage, float(rewards_S.sum()), len(rewards_S), tokens, seconds, grading_s)
+        self.on_graded(group, found.verdicts)
         if is_trained(group.rewards_S, group.responses.finished_S, self.config.objective):
             self._groups[number] = group
             self.book.ready(number)
@@ -536,6 +545,7 @@ class Intake:
     def _refund(self, number: int, reason: str, **why: Any) -> None:
         self.ledger.write("refunded", ticket=number, version=self.book.version, reason=reason, **why)
         self.refunds[reason] += 1
+        self.on_left(number, self.book.version, reason)
         self._saw(number)
         group_id = self._tickets[number].group_id
         if reason == "poison":
@@ -639,3 +649,4 @@ class Intake:
     def _record(self, name: str, previous: float | str, value: float | str, by: str = "operator") -> None:
         log.info("%s: %s -> %s, by the %s", name, previous, value, by)
         self.ledger.write("control", name=name, value=value, previous=previous, version=self.book.version, by=by)
+        self.on_turn(name, previous, value, self.book.version, by)

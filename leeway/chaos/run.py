@@ -24,7 +24,8 @@ import typer
 from ...common.children import leaving_with_parent
 from ...common.errors import ConfigError, DataError
 from ...common.ledger import is_complete
-from ...common.metrics import read_steps
+from ...common.progress import Progress
+from ...common.stopping import STOPPED
 from ..server import EmbeddedServer
 from .clock import Clock
 from .faults import FAULTS, NothingThere
@@ -67,7 +68,7 @@ class Rehearsal:
         self.tally = Tally()
         self._log = (target.folder / "chaos.jsonl").open("a", encoding="utf-8")
         self._started = time.monotonic()
-        self._counted = -1, 0
+        self._progress = Progress(target.folder)
         self._ending: list[tuple[float, int, str, Any]] = []
         """When a fault is to be ended, its number, its kind, and how."""
 
@@ -93,11 +94,8 @@ class Rehearsal:
         return self.per_step == inf or number < self.per_step * self._steps()
 
     def _steps(self) -> int:
-        """Training steps made; asked many times a second, so the file is read where it has changed."""
-        size = (self.target.folder / "metrics.jsonl").stat().st_size
-        if size != self._counted[0]:
-            self._counted = size, len(read_steps(self.target.folder))
-        return self._counted[1]
+        """Training steps made; asked many times a second."""
+        return self._progress.look()
 
     def _strike(self, number: int, planned: Planned) -> None:
         fault, rng = FAULTS[planned.kind], random.Random(planned.seed)
@@ -184,7 +182,8 @@ def chaos(
 
 def rehearse(target: Target, plan: list[Planned], going_on: Any, per_step: float = inf) -> Tally:
     """Wait for the run's first training step, then strike."""
-    while going_on() and not read_steps(target.folder):
+    progress = Progress(target.folder)
+    while going_on() and not progress.look():
         time.sleep(TICK_S)
     rehearsal = Rehearsal(target, plan, per_step)
     rehearsal.strike_all(going_on)
@@ -218,7 +217,7 @@ def begun(
         raise DataError(f"{runs_dir / run} or {aside} is there already; choose another RUN")
     with ExitStack() as stack:
         # A driver that is told to leave must not leave a mounted disk or a stopped process behind.
-        before = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
+        before = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(STOPPED))
         stack.callback(signal.signal, signal.SIGTERM, before)
         missing: dict[str, str] = {}
         clock = hanging = None

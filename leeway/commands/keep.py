@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..finding import found
-from .options import RUNS, AnyRun, RedisUrl, RunsDir, path_option
+from ..finding import find_live
+from .options import RUNS, LiveRun, NamedRun, RedisUrl, RunsDir, path_option, spread
 
 app = typer.Typer()
 letters_app = typer.Typer(no_args_is_help=True, help="What could not be used, and why; and asking for it again.")
@@ -16,81 +16,88 @@ app.add_typer(letters_app, name="dead-letters")
 
 
 @app.command("set")
+@spread
 def set_control(
     name: Annotated[str, typer.Argument(help="max-staleness, overflow, pipeline-depth or target-entropy.")],
     value: Annotated[str, typer.Argument(help="The new value.")],
-    run: AnyRun = None,
-    redis_url: RedisUrl = None,
-    runs_dir: RunsDir = RUNS,
+    run: LiveRun,
 ) -> None:
     """Turn a live control of a running run; it holds from the next admission and stands in the ledger."""
     from .. import controls
 
-    controls.turn(*found(run, redis_url, runs_dir), name, value)
+    controls.turn(*run.live(), name, value)
 
 
 @app.command()
-def pause(run: AnyRun = None, redis_url: RedisUrl = None, runs_dir: RunsDir = RUNS) -> None:
+@spread
+def pause(run: LiveRun) -> None:
     """Issue no further tickets; what is live goes on."""
     from .. import controls
 
-    controls.turn(*found(run, redis_url, runs_dir), "paused", "1")
+    controls.turn(*run.live(), "paused", "1")
 
 
 @app.command()
-def resume(run: AnyRun = None, redis_url: RedisUrl = None, runs_dir: RunsDir = RUNS) -> None:
+@spread
+def resume(run: LiveRun) -> None:
     """Issue tickets again after a pause."""
     from .. import controls
 
-    controls.turn(*found(run, redis_url, runs_dir), "paused", "0")
+    controls.turn(*run.live(), "paused", "0")
 
 
 @letters_app.command("list")
-def dead_letters_list(run: AnyRun = None, redis_url: RedisUrl = None, runs_dir: RunsDir = RUNS) -> None:
+@spread
+def dead_letters_list(run: LiveRun) -> None:
     """A line a dead letter: who gave up on which ticket, and why."""
     from .. import letters
 
-    letters.show_all(*found(run, redis_url, runs_dir))
+    letters.show_all(*run.live())
 
 
 @letters_app.command("show")
+@spread
 def dead_letters_show(
     letter: Annotated[str, typer.Argument(help="The letter's id, from the list.")],
-    run: AnyRun = None,
-    redis_url: RedisUrl = None,
-    runs_dir: RunsDir = RUNS,
+    run: LiveRun,
 ) -> None:
     """Everything that is known of one dead letter."""
     from .. import letters
 
-    letters.show_one(*found(run, redis_url, runs_dir), letter)
+    letters.show_one(*run.live(), letter)
 
 
 @letters_app.command("retry")
 def dead_letters_retry(
     letter: Annotated[list[str] | None, typer.Argument(help="Letters' ids, from the list.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every letter that is a group's.")] = False,
-    run: AnyRun = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="The run, by id or path; the newest by default.")
+    ] = None,
     redis_url: RedisUrl = None,
     runs_dir: RunsDir = RUNS,
 ) -> None:
     """Ask for their prompts again, each under the next new ticket. The poisoned tickets themselves stay refunded."""
     from .. import letters
 
-    letters.retry(*found(run, redis_url, runs_dir), letter or [], every=every)
+    url, found = find_live(run, redis_url, runs_dir)
+    letters.retry(url, found.run, letter or [], every=every)
 
 
 @app.command()
+@spread
 def clean(
-    run: Annotated[str, typer.Argument(help="The run's id.")],
+    *,
+    run: NamedRun,
     force: Annotated[bool, typer.Option("--force", help="Even while its workers are alive.")] = False,
     redis_url: RedisUrl = None,
-    runs_dir: RunsDir = RUNS,
 ) -> None:
     """Remove what a run has in Redis, and nothing else there; its folder stays. Exit code 5: the run is alive."""
     from ..clean import clean as remove
 
-    remove(*found(run, redis_url, runs_dir), force=force)
+    # What a run has left in Redis can be removed when its folder and its configuration are gone.
+    url, found = find_live(run.name, redis_url, run.runs_dir, must_be_known=False)
+    remove(url, found.run, force=force)
 
 
 @app.command()

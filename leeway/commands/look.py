@@ -2,55 +2,109 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ...common.errors import AuditError
 from ...common.files import path_of
-from ..finding import found
-from .options import RUNS, AnyRun, AsJson, RedisUrl, RunsDir
+from ..finding import find_live
+from .options import RUNS, AnyRun, AsJson, LiveRun, RunsDir, path_argument, spread
 
 app = typer.Typer()
 
 
 @app.command()
-def status(run: AnyRun = None, redis_url: RedisUrl = None, runs_dir: RunsDir = RUNS, as_json: AsJson = False) -> None:
+@spread
+def status(run: LiveRun, as_json: AsJson = False) -> None:
     """Who waits for whom, and since when. Exit code 0: the run moves or is done; 8: it is stalled; 10: an alarm."""
-    from ...common.ledger import is_complete
     from .. import status as desk
 
-    url, name = found(run, redis_url, runs_dir)
-    if redis_url is None and is_complete(runs_dir / name):  # its embedded server has left with it
-        typer.echo(f"run {name} is finished; its report is {runs_dir / name / 'report.html'}")
-        return
-    raise typer.Exit(desk.show(url, name, as_json=as_json))
+    def find() -> tuple[str, Path]:
+        url, found = find_live(run.said, run.redis_url, run.runs_dir)
+        return url, found.folder
+
+    raise typer.Exit(desk.tell(find, run.said, local=run.redis_url is None, as_json=as_json))
 
 
 @app.command()
+@spread
 def audit(
-    run: Annotated[str, typer.Argument(help="The run's id, or the path of a ledger.jsonl.")],
-    runs_dir: RunsDir = RUNS,
+    run: AnyRun,
     unfinished: Annotated[bool, typer.Option("--unfinished", help="The run is still going, or was killed.")] = False,
 ) -> None:
-    """Prove from the ledger alone: no group trained twice, none unaccounted for, the bound held."""
-    from .. import audit as desk
+    """Prove from the ledger alone: no group trained twice, none unaccounted for, the bound held.
 
-    path = path_of(run) if run.endswith(".jsonl") else runs_dir / run / "ledger.jsonl"
-    typer.echo(desk.audit(path, unfinished=unfinished).describe())
+    A ledger may be named in the run's place, by a path that ends in .jsonl.
+
+    Exit code 6: something does not hold, or the run has not ended and --unfinished was not said.
+    """
+    from .. import audit as desk
+    from ..standing import not_ended
+
+    said = run.said
+    path = path_of(said) if said is not None and said.endswith(".jsonl") else run.find().folder / "ledger.jsonl"
+    account = desk.audit(path, unfinished=True)
+    if not account.ended:
+        typer.echo(not_ended(path, f"step {account.version} of {account.steps}"))
+    typer.echo(account.describe())
+    if not account.ended and not unfinished:
+        raise AuditError("the run has not ended, so what is live is accounted for by nobody; --unfinished allows that")
 
 
 @app.command()
-def report(run: Annotated[str, typer.Argument(help="The run's id.")], runs_dir: RunsDir = RUNS) -> None:
+@spread
+def samples(
+    *,
+    run: AnyRun,
+    step: Annotated[int | None, typer.Option("--step", help="Those of one training step.", min=0)] = None,
+    verdict: Annotated[
+        str | None, typer.Option("--verdict", help="Responses that were found correct, wrong, no_answer or timeout.")
+    ] = None,
+    best: Annotated[int | None, typer.Option("--best", help="So many of the highest reward.", min=1)] = None,
+    worst: Annotated[int | None, typer.Option("--worst", help="So many of the lowest reward.", min=1)] = None,
+    last: Annotated[int | None, typer.Option("--last", help="The newest so many groups.", min=1)] = None,
+    full: Annotated[bool, typer.Option("--full", help="Long texts whole, and not cut in their middle.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Show what comes too, until the run is complete.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read what was asked, answered and judged: a few groups every few steps. Without a filter, the two newest.
+
+    They are drawn by the run's seed before anything is known of them (metrics.samples_every); refunded ones are among
+    them.
+    """
+    from .. import samples as desk
+
+    asked = desk.Asked(step=step, verdict=verdict, best=best, worst=worst, last=last)
+    desk.show(run.find().folder, asked, desk.Shown(full, as_json), follow=follow)
+
+
+@app.command()
+@spread
+def report(run: AnyRun) -> None:
     """Write report.html and report.png from the run's folder, finished or not."""
     from ..report import write_report
 
-    typer.echo(str(write_report(runs_dir / run)))
+    typer.echo(str(write_report(run.find().folder)))
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path | None, path_argument("FOLDER", help="Of the runs; runs by default.")] = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """The runs of a folder, the newest first: running, finished, stopped or crashed; step, reward, time, size."""
+    from ..runs import listed
+
+    typer.echo(listed(folder or runs_dir, as_json=as_json))
 
 
 @app.command()
 def config() -> None:
-    """Every configuration key with its type, default and meaning."""
-    from ...common.config import schema
+    """Every configuration key: what may stand there, its bounds and choices, its default, and what it means."""
+    from ...common.described import described
 
-    for key, kind, default, meaning in schema():
-        typer.echo(f"{key}  ({kind}, default {default})\n    {meaning}")
+    for key in described():
+        typer.echo(key.describe())

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...common import address
-from ..finding import found
+from ...common.limits import MOST_RESPONSES
+from ..finding import find_live, model_of
 from .become import go_on_as
-from .options import RUNS, RedisUrl, RunsDir, Settings, path_argument, path_option, spread
+from .options import RUNS, AnyRun, RedisUrl, RunsDir, Settings, path_argument, path_option, spread
 
 if TYPE_CHECKING:
     from ..sampling import Asking
@@ -31,14 +32,18 @@ def verify(
         str,
         typer.Option("--math", help="rules: exact rules before Math-Verify; report: Math-Verify alone (report 7.1)."),
     ] = "rules",
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Grade rows that have changed anew, and all behind them, in OUT.")
+    ] = False,
 ) -> None:
-    """Grade a file of responses. The same command again goes on where it stopped.
+    """Grade a file of responses. The same command again goes on where it stopped, if rows and verifier are the same.
 
     A row has answer (mathematics, or "ability": "exact"), tests (code) or entry (reasoning-gym).
 
     Exit code 3: rows that could not be read, each reported by its line; 1: rows that the verifier failed on.
     """
     words = [str(rows), "--out", str(out), "--timeout-s", str(timeout_s), "--math", mathematics]
+    words += ["--anew"] if anew else []
     go_on_as("verifier.offline", *words, *(["--jobs", str(jobs)] if jobs else []))
 
 
@@ -61,6 +66,9 @@ class Sampled:
         str | None, typer.Option("--run", help="Name of the queue: leeway rollout and verifier join it by --run.")
     ] = None
     settings: Settings = None
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Delete what --out has, and begin; with --regrade: grade every response.")
+    ] = False
 
     def asking(self, engine: str | None, **instead: object) -> Asking:
         """As the desk takes it."""
@@ -83,7 +91,7 @@ def sample(
     ],
     model: Annotated[str, typer.Option("--model", help="Folder in Hugging Face layout, or a hub name.")],
     out: Annotated[Path, path_option("--out", help="Folder for responses.parquet.")],
-    responses: Annotated[int, typer.Option("--responses", help="Responses a problem.", min=1)] = 1,
+    responses: Annotated[int, typer.Option("--responses", help="Responses a problem.", min=1, max=MOST_RESPONSES)] = 1,
     engine: Annotated[str, typer.Option("--engine", help="vllm, or torch for small models.")] = "vllm",
     sampled: Sampled,
 ) -> None:
@@ -100,7 +108,10 @@ def sample(
 class Benchmarks:
     """Which problems of the benchmarks, and how many responses to each."""
 
-    responses: Annotated[int | None, typer.Option("--responses", help="n; each benchmark's own by default.")] = None
+    responses: Annotated[
+        int | None,
+        typer.Option("--responses", help="n; each benchmark's own by default.", min=1, max=MOST_RESPONSES),
+    ] = None
     release: Annotated[str, typer.Option("--release", help="LiveCodeBench's release.")] = "release_v5"
     since: Annotated[str, typer.Option("--since", help="First day of its contests.")] = "2024-08-01"
     until: Annotated[str, typer.Option("--until", help="Last day of its contests.")] = "2025-02-01"
@@ -125,10 +136,13 @@ def evaluate(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Folder in Hugging Face layout, a hub name, or a run's: runs/ID.")
+        str | None,
+        typer.Option("--model", help="Folder in Hugging Face layout, a hub name, or a run: its id, or runs/ID."),
     ] = None,
     step: Annotated[int | None, typer.Option("--step", help="Of a run's checkpoints; the newest by default.")] = None,
-    follow: Annotated[str | None, typer.Option("--follow", help="A run's id: evaluate it while it trains.")] = None,
+    follow: Annotated[
+        str | None, typer.Option("--follow", help="A run, by id or path: evaluate it while it trains.")
+    ] = None,
     every: Annotated[int, typer.Option("--every", help="With --follow: versions from one to the next.", min=1)] = 20,
     regrade: Annotated[Path | None, path_option("--regrade", help="Grade a folder's kept responses anew.")] = None,
     out: Annotated[Path | None, path_option("--out", help="Folder; with --follow runs/ID/evaluations/follow.")] = None,
@@ -152,13 +166,13 @@ def evaluate(
         go_on_as("evaluation.compare", *words[1:], *(["--json"] if as_json else []))
     prepare = chosen.words(sampled.seed)
     if regrade is not None:
-        desk.regrade(regrade)
+        desk.regrade(regrade, tuple(sampled.settings or ()), anew=sampled.anew)
     elif words and model is not None and follow is None and out is not None:
-        desk.evaluate(words, model, step, out, prepare, sampled.asking(engine))
+        desk.evaluate(words, model_of(model, runs_dir), step, out, prepare, sampled.asking(engine))
     elif words and model is None and follow is not None:
-        theirs, name = found(follow, sampled.redis_url, runs_dir)
-        out = out or runs_dir / name / "evaluations" / "follow"
-        desk.follow(words, name, theirs, every, out, prepare, sampled.asking(engine, redis_url=None))
+        theirs, found = find_live(follow, sampled.redis_url, runs_dir)
+        out = out or found.folder / "evaluations" / "follow"
+        desk.follow(words, found.run, theirs, every, out, prepare, sampled.asking(engine, redis_url=None))
     else:
         raise ConfigError(
             "leeway eval BENCH... --model FOLDER --out OUT, BENCH... --follow RUN, compare A B, or --regrade OUT"
@@ -166,8 +180,10 @@ def evaluate(
 
 
 @app.command()
+@spread
 def export(
-    run: Annotated[str, typer.Argument(help="The run's id.")],
+    *,
+    run: AnyRun,
     out: Annotated[Path, path_option("--out", help="Folder to write; empty or not there yet.")],
     step: Annotated[
         int | None, typer.Option("--step", help="Training steps made; the newest checkpoint by default.")
@@ -175,10 +191,10 @@ def export(
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="bfloat16 or float32; the base model's by default.")
     ] = None,
-    runs_dir: RunsDir = RUNS,
 ) -> None:
     """Write a checkpoint as a Hugging Face folder with a model card, for from_pretrained and vllm serve."""
-    words = [run, "--out", str(out), "--runs-dir", str(runs_dir)]
+    found = run.find()
+    words = [found.run, "--out", str(out), "--runs-dir", str(found.runs_dir)]
     words += ["--step", str(step)] if step is not None else []
     words += ["--dtype", dtype] if dtype is not None else []
     go_on_as("learner.export", *words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -12,17 +12,27 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from ...common import address
+from ...common.errors import ConfigError
 from ...common.files import path_of
+from ..finding import Place, find, find_live, place
+
+
+def given_path(text: str) -> Path:
+    """A path as somebody gave it to an option."""
+    if not text:
+        raise typer.BadParameter("an empty text is no path; the folder that you stand in is .")
+    return path_of(text)
 
 
 def path_option(*names: str, help: str) -> Any:
-    """An option that is a path; a leading ``~`` is the user's home."""
-    return typer.Option(*names, help=help, parser=path_of, metavar="PATH")
+    """An option that is a path; a leading ``~`` is the user's home. An empty one, out of a variable that is not set, is
+    refused: it would be the folder that somebody stands in."""
+    return typer.Option(*names, help=help, parser=given_path, metavar="PATH")
 
 
 def path_argument(metavar: str, help: str) -> Any:
     """An argument that is a path, as ``path_option`` reads it."""
-    return typer.Argument(help=help, parser=path_of, metavar=metavar)
+    return typer.Argument(help=help, parser=given_path, metavar=metavar)
 
 
 Presets = Annotated[
@@ -37,8 +47,6 @@ Settings = Annotated[
         "'data.suffix=\"\\nSo?\"'. Keys: leeway config.",
     ),
 ]
-RunId = Annotated[str, typer.Option("--run", help="The run's id.")]
-AnyRun = Annotated[str | None, typer.Option("--run", help="The run's id; the newest under --runs-dir by default.")]
 RedisUrl = Annotated[
     str | None,
     typer.Option("--redis-url", envvar=address.VARIABLE, show_envvar=False, help=address.HELP),
@@ -46,6 +54,67 @@ RedisUrl = Annotated[
 RunsDir = Annotated[Path, path_option("--runs-dir", help="Where runs/ID/ folders are.")]
 RUNS = Path("runs")
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedRun:
+    """A run that must be named: as a bare word or after --run, which mean the same."""
+
+    word: Annotated[str | None, typer.Argument(metavar="RUN", help="The run: its id, or the path of its folder.")] = (
+        None
+    )
+    run: Annotated[str | None, typer.Option("--run", metavar="RUN", help="The same.")] = None
+    runs_dir: RunsDir = RUNS
+
+    @property
+    def said(self) -> str | None:
+        """As it was named. ``ConfigError`` where it was named twice, and differently."""
+        if None not in (self.word, self.run) and self.word != self.run:
+            raise ConfigError(f"two runs are named, {self.word!r} and --run {self.run!r}: one is due")
+        return self.word if self.run is None else self.run
+
+    @property
+    def name(self) -> str:
+        """As it was named; ``ConfigError`` where it was not."""
+        if self.said is None:
+            raise ConfigError(
+                "the run is not named: its id, or the path of its folder, is due, as a word or after --run"
+            )
+        return self.said
+
+    def place(self) -> Place:
+        """Where it is, or would be."""
+        return place(self.name, self.runs_dir)
+
+    def find(self) -> Place:
+        """Where it is; ``DataError`` where it is not."""
+        return find(self.name, self.runs_dir)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyRun(NamedRun):
+    """A run, or the newest."""
+
+    word: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="The run: its id, or the path of its folder; the newest by default."),
+    ] = None
+
+    def find(self) -> Place:
+        """Where it is; ``DataError`` where it is not."""
+        return find(self.said, self.runs_dir)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveRun(AnyRun):
+    """A run that is at work, here or elsewhere, or the newest."""
+
+    redis_url: RedisUrl = None
+
+    def live(self) -> tuple[str, str]:
+        """(the address of its Redis, its id)."""
+        url, found = find_live(self.said, self.redis_url, self.runs_dir)
+        return url, found.run
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import AsJson, path_option, spread
+from ..finding import find
+from .options import RUNS, AsJson, RunsDir, path_option, spread
 
 app = typer.Typer()
 
@@ -91,8 +92,10 @@ class Fit:
 def plan(
     *,
     run: Annotated[
-        Path | None, path_option("--from", help="A run's folder, runs/ID: start from what was measured there.")
+        str | None,
+        typer.Option("--from", metavar="RUN", help="A run, by id or path: start from what was measured there."),
     ] = None,
+    runs_dir: RunsDir = RUNS,
     lengths: Lengths,
     system: System,
     max_staleness: Annotated[str, typer.Option(help="Bounds, with commas: a row for each. (1)")] = "",
@@ -113,7 +116,7 @@ def plan(
         typer.echo(desk.fit(fit.fit, fit.predict, fit.responses, drawn, as_json=as_json))
         return
     text = desk.plan(
-        run=run,
+        run=None if run is None else find(run, runs_dir).folder,
         lengths=lengths.lengths,
         drawn=drawn,
         group_size=lengths.group_size,

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ...common import address
 from .become import become
-from .options import RUNS, Presets, RedisUrl, RunId, RunsDir, Settings
+from .options import NamedRun, Presets, RedisUrl, Settings, path_option, spread
 
 app = typer.Typer()
 
 
+@dataclass(frozen=True, kw_only=True)
+class StartedRun(NamedRun):
+    """A run that is started, or goes on."""
+
+    word: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="The run: its id, or the path of its folder; preset and time by default."),
+    ] = None
+
+
 @app.command()
+@spread
 def up(
-    run: Annotated[str | None, typer.Option("--run", help="The run's id; preset and time by default.")] = None,
+    *,
+    run: StartedRun,
     preset: Presets = None,
     settings: Settings = None,
     redis_url: RedisUrl = None,
-    runs_dir: RunsDir = RUNS,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the configuration, its tokens, memory and processes.")
@@ -29,44 +42,92 @@ def up(
     from .. import up as desk
 
     server = address.resolve(redis_url) if redis_url else None  # none given: the run brings its own
-    desk.up(run, preset or [], settings or [], server, runs_dir, resume=resume, dry_run=dry_run)
+    name, runs_dir = None, run.runs_dir
+    if run.said is not None:
+        found = run.find() if resume else run.place()
+        name, runs_dir = found.run, found.runs_dir
+    desk.up(name, preset or [], settings or [], server, runs_dir, resume=resume, dry_run=dry_run)
 
 
 @app.command()
-def create(run: RunId, preset: Presets = None, settings: Settings = None, redis_url: RedisUrl = None) -> None:
+def server(
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen at beside the loopback: one of this machine's, or 0.0.0.0.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="TCP port.", min=1, max=65535)] = 6379,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What the nodes call this machine; its host name by default.")
+    ] = None,
+    folder: Annotated[Path, path_option("--folder", help="Append-only file, log, addresses.")] = Path("leeway-server"),
+    password_file: Annotated[
+        Path | None,
+        path_option("--password-file", help="One password for everybody; made at random where there is no file."),
+    ] = None,
+    passwords: Annotated[
+        Path | None, path_option("--passwords", help="A user for each role; the file of leeway acl --passwords.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", help="At most so much, for instance 16gb; what there is by default.")
+    ] = None,
+    binary: Annotated[
+        Path | None,
+        path_option("--binary", help="redis-server or valkey-server; from PATH, or leeway-rl[server]'s, by default."),
+    ] = None,
+) -> None:
+    """The Redis-protocol server of a cluster, with the settings that Leeway needs, until SIGTERM or Ctrl-C.
+
+    It keeps an append-only file and evicts nothing. An address that other machines reach needs a password.
+    """
+    from ..serve import Serving, serve
+
+    serve(
+        Serving(
+            host=host,
+            port=port,
+            name=name,
+            folder=folder,
+            password_file=password_file,
+            passwords=passwords,
+            memory=memory,
+            binary=binary,
+        )
+    )
+
+
+@app.command()
+@spread
+def create(run: NamedRun, preset: Presets = None, settings: Settings = None, redis_url: RedisUrl = None) -> None:
     """Store a run's configuration in Redis, for roles on cluster nodes to find."""
     from .. import up as desk
 
-    desk.create(run, preset or [], settings or [], address.resolve(redis_url))
+    desk.create(run.place().run, preset or [], settings or [], address.resolve(redis_url))
 
 
 @app.command()
-def rollout(run: RunId, redis_url: RedisUrl = None) -> None:
+@spread
+def rollout(run: NamedRun, redis_url: RedisUrl = None) -> None:
     """One rollout worker: takes prompts, generates responses. Start as many as you like, anywhere, at any time."""
-    become("rollout", run, redis_url)
+    become("rollout", run.place().run, redis_url)
 
 
 @app.command()
-def verifier(run: RunId, redis_url: RedisUrl = None) -> None:
+@spread
+def verifier(run: NamedRun, redis_url: RedisUrl = None) -> None:
     """One verifier worker: takes responses, gives verdicts. Start as many as you like, anywhere, at any time."""
-    become("verifier", run, redis_url)
+    become("verifier", run.place().run, redis_url)
 
 
 @app.command()
-def learner(
-    run: RunId,
-    redis_url: RedisUrl = None,
-    runs_dir: RunsDir = RUNS,
-    preset: Presets = None,
-    settings: Settings = None,
-) -> None:
+@spread
+def learner(run: NamedRun, redis_url: RedisUrl = None, preset: Presets = None, settings: Settings = None) -> None:
     """The learner: issues, trains, publishes, checkpoints; goes on from its newest checkpoint if there is one.
 
     With --preset it creates the run first. For several ranks: leeway create, then
     torchrun --nproc-per-node N -m -- leeway_rl.learner --run ID --redis-url URL.
     """
+    name = run.place()
     if preset or settings:
         from .. import up as desk
 
-        desk.create(run, preset or [], settings or [], address.resolve(redis_url), same_is_fine=True)
-    become("learner", run, redis_url, "--runs-dir", str(runs_dir))
+        desk.create(name.run, preset or [], settings or [], address.resolve(redis_url), same_is_fine=True)
+    become("learner", name.run, redis_url, "--runs-dir", str(name.runs_dir))

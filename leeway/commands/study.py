@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .become import go_on_as
-from .options import RUNS, Presets, RedisUrl, RunsDir, Settings, path_option
+from .options import RUNS, NamedRun, Presets, RedisUrl, RunsDir, Settings, path_option, spread
 
 app = typer.Typer()
 prove_app = typer.Typer(no_args_is_help=True, help="Prove a promise by running it.")
@@ -54,7 +55,14 @@ def study(
     jobs: Annotated[int | None, typer.Option(help="Runs side by side; a core each by default.", min=1)] = None,
 ) -> None:
     """The report's ablations at toy scale, and staleness: run, judge, write the pages. Goes on where it was stopped."""
-    words = [*(names or []), *(["--seeds", seeds] if seeds else []), "--out", str(out), "--runs-dir", str(runs_dir)]
+    words = [
+        *(names or []),
+        *(["--seeds", seeds] if seeds is not None else []),
+        "--out",
+        str(out),
+        "--runs-dir",
+        str(runs_dir),
+    ]
     words += ["--all"] if everything else []
     words += ["--list"] if listing else []
     words += ["--steps", str(steps)] if steps is not None else []
@@ -77,9 +85,21 @@ def prove_on_policy(
     on_policy(steps, rollout_workers, verifier_workers, preset or ["tiny"], settings or [], runs_dir)
 
 
+@dataclass(frozen=True, kw_only=True)
+class StruckRun(NamedRun):
+    """A run that things are broken of."""
+
+    word: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="A run under leeway up on this machine; with --preset one to be started."),
+    ] = None
+
+
 @app.command()
+@spread
 def chaos(
-    run: Annotated[str, typer.Argument(help="A run under leeway up on this machine; with --preset one to be started.")],
+    *,
+    run: StruckRun,
     preset: Presets = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="Decides the schedule and every choice.", min=0)] = 0,
@@ -91,11 +111,11 @@ def chaos(
         float, typer.Option("--per-step", help="Faults a training step at most: a slow run has them later.", min=0.01)
     ] = float("inf"),
     only: Annotated[list[str] | None, typer.Option("--only", help="This kind; give several for several.")] = None,
-    runs_dir: RunsDir = RUNS,
 ) -> None:
     """Break things on purpose: kill and stop roles, Redis, connections, disk, messages, clock. Every fault is logged in
     the run's chaos.jsonl. A rehearsal: not for a run that you need."""
     from ..chaos.run import chaos as rehearse
 
     more = {"seed": seed, "count": faults, "every_s": every_s, "per_step": per_step}
-    rehearse(run, runs_dir, preset or [], settings or [], **more, only=only or [])  # type: ignore[arg-type]
+    struck = run.place() if preset else run.find()
+    rehearse(struck.run, struck.runs_dir, preset or [], settings or [], **more, only=only or [])  # type: ignore[arg-type]

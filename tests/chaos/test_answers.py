@@ -42,6 +42,16 @@ BROUGHT_ABOUT_BY = {
     "the embedded server of `leeway up` dies": ["redis-kill"],
     "Redis is away, frozen or cut off": ["redis-freeze", "net-cut", "tests/chaos/test_status.py::cut_off"],
     "Redis is out of memory": ["redis-memory", "tests/chaos/test_status.py::out_of_memory"],
+    "Redis refuses: a password, rights, a full disk, a replica, a cluster, still loading": [
+        "tests/common/test_reach.py::asks_for_a_password",
+        "tests/common/test_reach.py::cannot_save",
+        "tests/common/test_reach.py::a_replica_says_so",
+        "tests/common/test_reach.py::does_not_serve_says_so",
+    ],
+    "an address speaks TLS and the server does not, or the other way round, or something else listens there": [
+        "tests/common/test_reach.py::told_from_none_both_ways",
+        "tests/common/test_reach.py::what_is_no_redis_is_told",
+    ],
     "Redis comes back, with its append-only file": ["redis-kill"],
     "Redis comes back empty": ["redis-empty", "tests/integration/test_empty_redis.py::comes_back_empty"],
     "a message is damaged, or an entry lost": ["payload-flipped", "payload-cut", "entry-flipped", "entry-gone"],

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from leeway_rl.common.errors import BrokerError
@@ -16,6 +17,7 @@ from tests.integration.running import SMALL, metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = [word for word in SMALL if "=" in word] + [
     "train.steps=100000",
     "train.checkpoint_every=1",
@@ -107,7 +109,11 @@ def run(tmp_path_factory):
     before = os.environ.copy()
     for name in [name for name in os.environ if name.startswith("LEEWAY_")]:
         del os.environ[name]
-    with begun("stalls", runs, ["tiny"], SETTINGS) as (target, process):
+    # Each is judged by Math-Verify in a process: what the quick rules judge needs none that could stop.
+    rows = (ROOT / "presets/tiny/addition.jsonl").read_text().replace('"ability": "exact"', '"ability": "math"')
+    (runs / "addition.jsonl").write_text(rows)
+    settings = [*SETTINGS, f"data.path={runs / 'addition.jsonl'}", "verifier.math=report"]
+    with begun("stalls", runs, ["tiny"], settings) as (target, process):
         deadline = time.monotonic() + 120
         while not metrics(target.folder):
             assert time.monotonic() < deadline, "the first step"

@@ -13,6 +13,7 @@ from leeway_rl.common.files import path_of
 from leeway_rl.data.reading import files_of
 from leeway_rl.evaluation.prepare import asked, rows_of
 from leeway_rl.leeway.cli import app
+from leeway_rl.leeway.commands.options import given_path
 from leeway_rl.leeway.sampling import dtype_of
 from leeway_rl.leeway.up import refuse_missing_inputs
 
@@ -64,7 +65,7 @@ def test_every_path_of_every_command_is_read_so():
         for name, hint in get_type_hints(callback, include_extras=True).items():
             kind, *said = get_args(hint) or (hint,)
             if Path in (kind, *get_args(kind)):
-                assert said[0].parser is path_of, (callback.__name__, name)
+                assert said[0].parser is given_path, (callback.__name__, name)
                 seen += 1
     assert seen > 20
     wings = [

@@ -95,3 +95,23 @@ def test_a_ledger_on_a_full_disk_waits_and_has_no_torn_line(disk):
     ledger.close()
     assert tries == [["started"]] * 3
     assert [line["event"] for line in read(disk / "ledger.jsonl")] == ["started", "issued", "end"]
+
+
+def test_tensorboard_has_every_number_of_a_step_and_the_turns_of_the_dial(bus, tmp_path, wait_until):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    record = {"role": "learner", "step": 3, "version": 4, "stage": 0, "at": 1.0, "flow/overflow": "wait"}
+    sink = MetricsSink(bus, tmp_path, from_step=0)
+    bus.emit(record | {"loss": -0.25, "grad_norm": 0.5, "grad_norm_max": 0.75, "reward/mean": 0.625})
+    sink.turned("max_staleness", 1, 2, 4, "operator")
+    wait_until(lambda: len(read_steps(tmp_path)) == 1, "the step")
+    sink.close()
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    scalars = {tag: [(each.step, each.value) for each in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert scalars == {
+        "loss": [(4, -0.25)],
+        "grad_norm": [(4, 0.5)],
+        "grad_norm_max": [(4, 0.75)],
+        "reward/mean": [(4, 0.625)],
+    }
+    (turn,) = events.Tensors("control/max_staleness/text_summary")
+    assert (turn.step, turn.tensor_proto.string_val[0].decode()) == (4, "1 → 2, by the operator")

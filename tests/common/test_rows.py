@@ -114,10 +114,13 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path, name, conten
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("p", r"r.csv:2: 1 fields, the first line has 2 \(prompt, answer\); a text with a comma"),
-        ("p,q,1", r"r.csv:2: 3 fields, the first line has 2"),
+        (
+            "p",
+            r"r.csv:2: as many fields .* due: 1 fields, the first line has 2 \(prompt, answer\); a text with a comma",
+        ),
+        ("p,q,1", r"r.csv:2: .*: 3 fields, the first line has 2"),
         ('"p"q,1', r"r.csv:2: not CSV: .* \(line 3 of the file\)"),
-        (b"\xe9,1", r"r.csv:2: column 'prompt' is not UTF-8: byte 0xe9"),
+        (b"\xe9,1", r"r.csv:2: not UTF-8: byte 0xe9 in column 'prompt'"),
         ("p,", r"r.csv:2: a row without an answer"),
         (",1", r"r.csv:2: prompt is a text or a list"),
     ],
@@ -163,7 +166,8 @@ def test_a_broken_parquet_file_is_named_and_of_its_rows_the_broken_one_alone(tmp
     pyarrow.parquet.write_table(pyarrow.table({"prompt": texts}), tmp_path / "r.parquet")
     first, bad, last = (values for _, values in file_rows(tmp_path / "r.parquet"))
     assert (first, last) == ({"prompt": "a"}, {"prompt": "c"})
-    assert "r.parquet:2: not UTF-8: byte 0xe9" in str(bad)
+    with pytest.raises(DataError, match=r"r.parquet:2: column prompt: not UTF-8: byte 0xe9"):
+        row_of(bad, "id", "r.parquet:2")
 
 
 def known(row, **columns):
@@ -218,3 +222,109 @@ def test_an_empty_prompt_beside_messages_is_no_prompt_and_empty_messages_are_no_
     assert known({"messages": chat, "prompt": None})["prompt"] == chat  # as Parquet has them
     assert known({"messages": None, "prompt": "p"})["prompt"] == "p"
     assert known({"messages": None, "prompt": "p"}, messages="messages")["prompt"] == "p"
+
+
+# --- what nobody could use: named with file, row and column, never a traceback ---------------------------------------
+
+GOOD = b'{"prompt": "1+2", "answer": "3"}\n'
+DEEP = b"[" * 100_000 + b"]" * 100_000
+MILLION = b"7" * 1_000_000
+BROKEN_LINES = {
+    "latin-1": (b'{"prompt": "1+\xe92", "answer": "3"}', "not UTF-8: byte 0xe9 at position 15 of the line"),
+    "half a character as bytes": (b'{"prompt": "\xed\xa0\x80", "answer": "3"}', "not UTF-8: byte 0xed"),
+    "half a character in the prompt": (b'{"prompt": "a\\ud800", "answer": "3"}', r"prompt: half a character"),
+    "in an alternative": (b'{"prompt": "1", "answer": ["3", "\\ud800"]}', r"answer: half a character"),
+    "in a test": (b'{"prompt": "1", "tests": {"inputs": ["\\ud800"]}}', r"column tests.inputs\[0\]: half a char"),
+    "in a key": (b'{"prompt": "1", "tests": {"\\ud800": 1}}', "column tests: a key that is no text"),
+    "in a role": (b'{"prompt": [{"role": "\\udfff", "content": "1"}], "answer": "3"}', "prompt: half a character"),
+    "in a name of a column": (b'{"\\ud800": 1}', r"key 'prompt' is missing; keys found: \\ud800"),
+    "deep": (DEEP, "not JSON: more than 100 lists and objects inside"),
+    "deep in a column nobody uses": (
+        b'{"prompt": "1", "answer": "3", "x": ' + DEEP + b"}",
+        "more than 100 lists and objects",
+    ),
+    "deep enough to be read": (
+        b'{"prompt": "1", "tests": {"inputs": ' + b"[" * 300 + b"]" * 300 + b"}}",
+        "not JSON: more than 100 lists and objects",
+    ),
+    "NUL": (b'{"prompt": "1\x002", "answer": "3"}', "not JSON: Invalid control character"),
+    "a line of NULs": (b"\x00\x00", "not JSON: Expecting value"),
+    "a control character": (b'{"prompt": "1\\u00002", "answer": "3"}', r"the control character '\\x00'"),
+    "a key twice": (
+        b'{"prompt": "1", "answer": "3", "answer": "4"}',
+        "not JSON: the key 'answer' stands twice in one object",
+    ),
+    "NaN": (b'{"prompt": "1", "answer": NaN}', "answer is a text or a list of texts, found 'nan'"),
+    "Infinity": (b'{"prompt": "1", "answer": -Infinity}', "answer is a text or a list of texts, found '-inf'"),
+    "no object": (b"[1]", "a row is an object with prompt and answer, found list"),
+    "a million digits for a prompt": (b'{"prompt": ' + MILLION + b', "answer": "3"}', "prompt is a text or a list"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN_LINES)
+def test_a_line_that_cannot_be_used_is_named_and_the_others_are_read(tmp_path, what):
+    line, why = BROKEN_LINES[what]
+    (_, first), (number, bad), (_, last) = read(tmp_path, "r.jsonl", GOOD + line + b"\n" + GOOD)
+    assert first == last == {"prompt": "1+2", "answer": "3"}
+    with pytest.raises(DataError, match=rf"r.jsonl:2: .*{why}") as told:
+        row_of(bad, "id", f"{tmp_path}/r.jsonl:{number}")
+    assert str(told.value).encode()
+    assert len(str(told.value)) < 1000
+
+
+def test_a_number_of_a_million_digits_is_read_as_what_it_is(tmp_path):
+    ((_, row),) = read(tmp_path, "r.jsonl", b'{"prompt": "1", "answer": ' + MILLION + b"}\n")
+    assert row_of(row, "id", "w").ground_truth == (MILLION.decode(),)
+
+
+@pytest.mark.parametrize("name", ["r.json", "r.json.gz"])
+def test_a_list_in_json_that_is_nested_too_deep_is_refused_with_its_file(tmp_path, name):
+    for content in (DEEP, b"[" * 100_000, b'[{"prompt": "1"}, ' + DEEP + b"]"):
+        content = gzip.compress(content) if name.endswith("gz") else content
+        with pytest.raises(DataError, match=rf"{name}: not JSON: more than 100 lists"):
+            read(tmp_path, name, content)
+
+
+def test_the_first_line_of_a_csv_file_is_utf_8_too(tmp_path):
+    for content in (b"prompt,answ\xe9r\n1,2\n", "prompt,answer\n1,2\n".encode("utf-16")):
+        with pytest.raises(DataError, match=r"r.csv: the first line is not UTF-8: byte 0x(e9|ff); write the file"):
+            read(tmp_path, "r.csv", content)
+
+
+def test_what_is_no_file_is_told_from_what_is_not_there(tmp_path):
+    import os
+
+    (tmp_path / "folder.jsonl").mkdir()
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for name, why in (("folder.jsonl", "a folder"), ("pipe.jsonl", "no regular file"), ("none.jsonl", "no such file")):
+        with pytest.raises(DataError, match=rf"{name}: {why}"):
+            list(file_rows(tmp_path / name))
+
+
+def test_values_of_a_table_that_cannot_be_read_or_written_again_are_named_where_they_are_needed(tmp_path):
+    import datetime
+    import decimal
+
+    far = pyarrow.array([2**62, 1], pyarrow.timestamp("us"))
+    table = {"prompt": ["a", "b"], "answer": ["1", "2"], "when": far, "image": [b"\xff", b"x"]}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "r.parquet")
+    rows = [row_of(values, "id", "w").ground_truth for _, values in file_rows(tmp_path / "r.parquet")]
+    assert rows == [("1",), ("2",)], "columns that nobody needs do no harm"
+    for column, value, why in (
+        ("answer", decimal.Decimal("1.50"), "answer is a text or a list of texts, found '1.50'"),
+        ("answer", datetime.date(2020, 1, 1), "answer is a text or a list of texts, found '2020-01-01'"),
+        ("prompt", b"1", "prompt is a text or a list"),
+        ("tests", {"inputs": [b"\xff"], "outputs": ["1"]}, r"column tests.inputs\[0\]: bytes, where a text"),
+    ):
+        row = {"prompt": "a", "answer": "1"} | {column: value}
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "r.parquet")
+        ((_, bad),) = file_rows(tmp_path / "r.parquet")
+        with pytest.raises(DataError, match=f"r.parquet:1: {why}"):
+            row_of(bad, "id", "r.parquet:1")
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "r.parquet")
+    (_, bad), (_, good) = file_rows(tmp_path / "r.parquet", {"answer": "when"})
+    assert str(good["answer"]) == "1970-01-01 00:00:00.000001"
+    with pytest.raises(
+        DataError, match=r"r.parquet:1: column answer: cannot be read: .*range .answer is column 'when'"
+    ):
+        row_of(bad, "id", "r.parquet:1", Data(path="", columns={"answer": "when"}))

@@ -72,7 +72,7 @@ def learner(bus):
 
 def test_a_stall_is_in_the_log_in_status_and_in_the_metrics_and_goes_when_it_goes(learner, bus, caplog, wait_until):
     bus.issue(a_ticket())
-    bus.emit({"role": "learner", "step": 0, "reward/mean": 0.5})
+    bus.emit({"role": "learner", "step": 0, "reward/mean": 0.5, "grad_norm": 0.25})
     port = free_port()
     reason = "1 tickets wait for a rollout worker and none is alive"
     with (
@@ -92,6 +92,7 @@ def test_a_stall_is_in_the_log_in_status_and_in_the_metrics_and_goes_when_it_goe
         'stream="prompts"',
         'of="learner"',
         'name="reward/mean"',
+        'name="grad_norm"',
         "for N s: N tickets wait for a rollout worker and none is alive",
         f'run="{bus.run}"',
     ):

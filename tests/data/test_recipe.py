@@ -1,6 +1,8 @@
 """A recipe from end to end: every row accounted for, resumed behind what is done, the same bytes every time."""
 
+import gzip
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -302,9 +304,9 @@ def test_csv_rows_are_read_and_broken_ones_named(tmp_path):
     found = write_recipe(tmp_path, '[[source]]\nname = "mine"\npath = "rows.csv"\n')
     result, _ = run(found, tmp_path / "out")
     assert result.funnels[0][1].total().dropped == {
-        "as many fields as the header has are due": 2,
+        "as many fields as the first line has are due": 2,
         "the answer is null": 1,
-        "text that is no Unicode": 1,
+        "not UTF-8": 1,
     }
     assert Stage(result.stage).column("problem") == ["Find, if 2x = 6, x."]
 
@@ -325,3 +327,28 @@ def test_grading_goes_on_behind_what_is_graded(tmp_path):
     verdicts.write_text(json.dumps(first) + "\n" + '{"id": 2, "verd')
     again = list(graded(iter(requests), tmp_path, jobs=1, timeout_s=10))
     assert again == [("correct", "from before"), *said[1:]]
+
+
+def test_what_cannot_be_used_is_dropped_by_its_reason_whatever_the_file(tmp_path):
+    lines = [
+        b'{"problem": "P", "answer": "\\ud800"}',
+        b'{"problem": "P", "answer": NaN}',
+        b'{"problem": "P", "answer": "1", "answer": "2"}',
+        b'{"problem": "P", "tests": {"inputs": ["\\ud800"], "outputs": ["1"]}}',
+        b'{"problem": "P", "answer": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"problem": "\xe9", "answer": "1"}',
+        b'{"problem": "P", "answer": ' + b"7" * 10_000 + b"}",
+    ]
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b"\n".join(lines)))
+    (tmp_path / "folder.jsonl").mkdir()
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    text = '[[source]]\nname = "mine"\npath = "rows.jsonl.gz"\n'
+    text += "".join(f'[[source]]\nname = "{name}"\npath = "{name}.jsonl"\n' for name in ("folder", "pipe"))
+    result, _ = run(write_recipe(tmp_path, text), tmp_path / "out")
+    assert result.funnels[0][1].sources["mine"].dropped == {
+        "the answer is no text or number": 2,
+        "not JSON": 2,
+        "the tests cannot be written as JSON": 1,
+        "not UTF-8": 1,
+    }
+    assert [what.partition(".jsonl: ")[2][:10] for what in result.missing] == ["a folder; ", "no regular"]

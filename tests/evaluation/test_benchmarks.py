@@ -30,7 +30,10 @@ def prepared(tmp_path, *words, responses=None, window=None):
         say=said.append,
     )
     lines = (tmp_path / "out" / "problems.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines], sets, said
+    problems = [json.loads(line) for line in lines]
+    for problem in problems:
+        problem.pop("leeway:row")
+    return problems, sets, said
 
 
 def jsonl(path, *rows):
@@ -149,8 +152,11 @@ def test_a_file_of_other_columns_is_prepared_by_their_names(tmp_path, name):
     said |= {"since": "2024-08-01", "until": "2025-02-01", "columns": {"prompt": "question", "answer": "solution"}}
     assert _prepared(said, tmp_path / "out", pytest.fail) == 0
     problem = json.loads((tmp_path / "out" / "problems.jsonl").read_text())
+    assert problem.pop("leeway:row") == {"at": f"{path}:1", "columns": said["columns"]}
     assert problem == {"id": "mine/1", "responses": 2, "prompt": "1+1", "answer": "2"}
-    with pytest.raises(DataError, match=r"made with columns = .*'solution'.*, and now it is \{\}; name another --out"):
+    with pytest.raises(
+        DataError, match=r"made with columns = .*'solution'.*, and now it is \{\}; ask the same, or name another"
+    ):
         _prepared(said | {"columns": {}}, tmp_path / "out", pytest.fail)
 
 
@@ -246,7 +252,94 @@ def test_a_folder_is_prepared_once_and_keeps_to_it(tmp_path):
     assert _prepared(said, tmp_path / "out", told.append) == 1
     assert (tmp_path / "out" / "problems.jsonl").stat().st_mtime_ns == written
     assert told[0] == told[1]
-    with pytest.raises(DataError, match="made with responses = 2, and now it is 4; name another --out"):
+    with pytest.raises(
+        DataError, match="made with responses = 2, and now it is 4; ask the same, or name another --out"
+    ):
         _prepared(said | {"responses": 4}, tmp_path / "out", told.append)
     with pytest.raises(ConfigError, match="--since 'August': a day is due, YYYY-MM-DD"):
         _prepared(said | {"since": "August"}, tmp_path / "other", told.append)
+
+
+def words_for(*benchmarks, **more):
+    said = {"benchmarks": [str(each) for each in benchmarks], "responses": 2, "size": 1, "seed": 0}
+    return said | {"release": "release_v5", "since": "2024-08-01", "until": "2025-02-01", "columns": {}} | more
+
+
+def test_a_folder_goes_on_with_no_file_that_has_changed(tmp_path):
+    path, told = jsonl(tmp_path / "mine.jsonl", {"prompt": "1+1", "answer": "2"}), []
+    said = words_for(path, f"aime24={tmp_path}/later.jsonl", "reasoning-gym:chain_sum")
+    assert _prepared(said, tmp_path / "out", told.append) == 1
+    jsonl(path, {"prompt": "1+1", "answer": "3"})
+    with pytest.raises(DataError, match=rf"{path} has changed \(\w+ then, \w+ now\) since .* --anew"):
+        _prepared(said, tmp_path / "out", told.append)
+    path.unlink()
+    assert _prepared(said, tmp_path / "out", told.append) == 1
+    assert f"{path} is not there any more; going on with what {tmp_path}/out has of it" in told
+    jsonl(tmp_path / "later.jsonl", {"problem": "1+1?", "answer": "2"})
+    with pytest.raises(DataError, match=r"later.jsonl was not there when .* name another --out, or begin"):
+        _prepared(said, tmp_path / "out", told.append)
+    notes = json.loads((tmp_path / "out" / "benchmarks.json").read_text())
+    (tmp_path / "later.jsonl").unlink()
+    notes["read"]["the package reasoning-gym"] = "0.0.1"
+    (tmp_path / "out" / "benchmarks.json").write_text(json.dumps(notes))
+    with pytest.raises(DataError, match=r"the package reasoning-gym has changed \(0.0.1 then"):
+        _prepared(said, tmp_path / "out", told.append)
+
+
+@pytest.mark.parametrize("responses", [0, -3, 10**9])
+def test_no_responses_are_not_silently_four(tmp_path, responses):
+    path = jsonl(tmp_path / "mine.jsonl", {"prompt": "1+1", "answer": "2"})
+    with pytest.raises(ConfigError, match=rf"--responses {responses}: 1 to 65536 responses a problem"):
+        prepared(tmp_path, str(path), responses=responses)
+
+
+def test_rows_that_nobody_can_use_are_named_by_the_user_s_file_row_and_column(tmp_path):
+    rows = [
+        {"id": "x", "prompt": "1+1", "answer": "2"},
+        {"id": "x", "prompt": "1+2", "answer": "3"},
+        {"id": 1.5, "prompt": "1+2", "answer": "3"},
+        {"question": "1+2", "answer": "3"},
+        r'{"prompt": "\ud800", "answer": "3"}',
+        r'{"prompt": "1", "tests": {"inputs": ["\ud800"]}}',
+        '{"id": ' + "7" * 1_000_000 + ', "prompt": "1", "answer": "3"}',
+        "[" * 100_000 + "]" * 100_000,
+        '{"prompt": "1", "answer": "3", "answer": "4"}',
+    ]
+    path = jsonl(tmp_path / "mine.jsonl", *rows)
+    problems, _, said = prepared(tmp_path, str(path))
+    assert [problem["id"] for problem in problems] == ["mine/x"]
+    whys = [
+        f"id 'x' stands in an earlier row, {path}:1",
+        "id is a text or a whole number, found '1.5'",
+        "column 'prompt' is missing; columns found: question, answer; data.columns says which it is",
+        "column prompt: half a character",
+        "column tests.inputs[0]: half a character",
+        "id is a text or a whole number, found",
+        "not JSON: more than 100 lists and objects",
+        "not JSON: the key 'answer' stands twice",
+    ]
+    assert [text.startswith(f"{path}:{n}: {why}") for n, (text, why) in enumerate(zip(said, whys, strict=True), 2)] == [
+        True
+    ] * 8, said
+    path = jsonl(tmp_path / "a.jsonl", r'{"Problem": "\udfff", "Answer": "1"}', {"Problem": "1?", "Answer": "1"})
+    _, _, said = prepared(tmp_path, f"aime24={path}")
+    assert said[0].startswith(f"{path}:1: column Problem: half a character")
+
+
+@pytest.mark.parametrize("kind", ["bytes", "date", "decimal", "far"])
+def test_values_of_a_table_that_are_no_json_cost_their_row_alone(tmp_path, kind):
+    import datetime
+    import decimal
+
+    value = {
+        "bytes": pa.array([b"\xff"]),
+        "date": pa.array([datetime.date(2020, 1, 1)]),
+        "decimal": pa.array([decimal.Decimal("1.50")]),
+        "far": pa.array([2**62], pa.timestamp("us")),
+    }[kind]
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"prompt": ["1+1"], "answer": value}), path)
+    good = jsonl(tmp_path / "good.jsonl", {"prompt": "1+1", "answer": "2"})
+    problems, _, said = prepared(tmp_path, str(path), str(good))
+    assert [problem["id"] for problem in problems] == ["good/1"]
+    assert said[0].startswith(f"{path}:1: column answer: ")

@@ -3,11 +3,12 @@
 import json
 
 import pytest
+from leeway_rl.common.codec import encode
 from leeway_rl.common.config import compose
 from leeway_rl.common.errors import DataError
 from leeway_rl.common.weights import Stamp
+from leeway_rl.evaluation.golds import Source
 from leeway_rl.evaluation.problems import load_problems, ticket_of
-from leeway_rl.evaluation.regrade import _asked_file, _truths
 from transformers import AutoTokenizer
 
 
@@ -80,5 +81,39 @@ def test_a_csv_file_of_other_columns_is_asked_by_their_names(tmp_path, tokenizer
 def test_a_sample_is_graded_anew_by_the_columns_that_it_was_asked_by(tmp_path):
     (tmp_path / "p.csv").write_text("question,solution\n1+2,3\n")
     noted = {"problems": str(tmp_path / "p.csv"), "columns": {"prompt": "question", "answer": "solution"}}
-    (tmp_path / "sample.json").write_text(json.dumps(noted))
-    assert _truths(*_asked_file(tmp_path)) == {"p.csv:1": {"ability": "math", "answer": ["3"]}}
+    found = Source.of(tmp_path, noted).problems
+    assert {own: gold.truth for own, gold in found.items()} == {"p.csv:1": {"ability": "math", "answer": ["3"]}}
+
+
+def test_a_prepared_row_is_named_by_the_user_s_own_file_row_and_column(tmp_path, tokenizer):
+    origin = {"at": "mine.csv:7", "columns": {"prompt": "question", "answer": "solution"}}
+    _, _, said = read(
+        tmp_path,
+        tokenizer,
+        {"id": "a/1", "prompt": "1+2", "answer": "3"},
+        {"id": "a/2", "prompt": "1+" * 40, "answer": "4", "leeway:row": origin},
+        {"id": "a/3", "prompt": "1+3", "answer": "dog, cat", "leeway:row": origin | {"at": "mine.csv:8"}},
+    )
+    assert said[0].startswith("mine.csv:7: a prompt of 81 tokens; --max-prompt-tokens is 32")
+    assert said[0].endswith(" (prompt is column 'question' there)")
+    assert said[1].startswith("mine.csv:8: the gold 'dog, cat' is in words")
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"id": "a\ud800"}, r"id: half a character, '\\ud800'"),
+        ({"id": "a\0b"}, r"id: the control character '\\x00'"),
+        ({"responses": 10**30}, "responses is a whole number of 1 to 65536"),
+        ({"responses": True}, "responses is a whole number"),
+        ({"responses": -1}, "responses is a whole number"),
+    ],
+)
+def test_what_no_ticket_can_carry_costs_its_row_alone(tmp_path, tokenizer, row, why):
+    import re
+
+    good = {"id": "good", "prompt": "1+2", "answer": "3"}
+    problems, _, said = read(tmp_path, tokenizer, good, {"prompt": "1+3", "answer": "4"} | row)
+    assert [problem.problem_id for problem in problems] == ["good"]
+    assert re.match(rf"p.jsonl:2: {why}", said[0]), said
+    encode(ticket_of(problems[0], CONFIG, Stamp(1, 0), 2, 1.0))

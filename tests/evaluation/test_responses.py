@@ -70,7 +70,7 @@ def test_a_folder_keeps_to_what_was_asked_first(tmp_path):
     same_or_refused(tmp_path, {"seed": 1})
     same_or_refused(tmp_path, {"weights": "abc"})
     same_or_refused(tmp_path, {"seed": 1, "weights": "abc"})
-    with pytest.raises(DataError, match="made with seed = 1, and now it is 2; name another --out"):
+    with pytest.raises(DataError, match="made with seed = 1, and now it is 2; ask the same, or name another --out"):
         same_or_refused(tmp_path, {"seed": 2})
 
 
@@ -83,3 +83,49 @@ def test_of_a_problem_that_two_collectors_wrote_the_first_counts(tmp_path):
     assert store.counts() == {"a": 2, "b": 2}
     store.join()
     assert [row["id"] for row in store.rows()] == ["a", "a", "b", "b"]
+
+
+def test_a_finished_folder_is_not_taken_for_another_model_s_or_another_question(tmp_path, tiny_model, bus):
+    import shutil
+
+    from leeway_rl.common.config import compose
+    from leeway_rl.common.service import Service
+    from leeway_rl.evaluation.sample import sample
+    from safetensors.torch import load_file, save_file
+
+    model, out = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(tiny_model, model)
+    problems = tmp_path / "p.jsonl"
+    problems.write_text('{"id": "a", "prompt": "1+2", "answer": "3"}\n')
+    row = {"id": "a", "index": 0, "response": r"\boxed{3}", "tokens": 3, "finished": True, "verdict": "correct"}
+    ResponseStore(out).append([row | {"reason": "", "version": 0, "reasoning_open": False}])
+
+    def again(*settings):
+        config = compose(["tiny"], [f"model.path={model}", f"data.path={problems}", *settings])
+        with Service(bus, "collector", lease_s=30.0, heartbeat_s=2.0) as service:
+            sample(bus, service, config, out, 1, 1.0)
+
+    again()
+    again()
+    for setting, key in (
+        ("data.suffix= Why?", "suffix"),
+        ("data.system=Think.", "system"),
+        ("verifier.math=report", "verifier"),
+        ("rollout.engine=vllm", "engine"),
+        ("flow.temperature=0.5", "temperature"),
+    ):
+        with pytest.raises(DataError, match=rf"made with {key} = .*; ask the same, or name another --out"):
+            again(setting)
+    (weights,) = model.glob("*.safetensors")
+    tensors = load_file(weights)
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, weights, {"format": "pt"})
+    with pytest.raises(
+        DataError, match=rf"the model's weights \({model}\) changed since it was begun \(\w+ then, \w+ now"
+    ):
+        again()
+    save_file(tensors, weights, {"format": "pt"})
+    again()
+    template = model / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    with pytest.raises(DataError, match=rf"tokenizer or its chat template \({model}\) changed since it was begun"):
+        again()

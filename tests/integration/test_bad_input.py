@@ -39,6 +39,7 @@ def test_a_mistake_is_named_at_once(home, words, code, message):
     [
         ({"prompt": "1+1"}, r"prompts.jsonl:2: a row without an answer"),
         ({"answer": "2"}, r"prompts.jsonl:2: key 'prompt' is missing"),
+        ({"prompt": "1+\ud800", "answer": "2", "id": 1}, "prompts.jsonl:2: prompt: half a character"),
     ],
 )
 def test_a_broken_row_ends_the_run_with_its_file_and_line(home, row, message, request):
@@ -76,3 +77,49 @@ def test_a_dry_run_prints_the_arithmetic_and_touches_nothing(home):
     assert "(1 + 1) x 16 = 32" in done.stdout
     assert "max_staleness = 1" in done.stdout
     assert not (home / "runs/dry").exists()
+
+
+UNUSABLE = {
+    "latin.jsonl": b'{"prompt": "1+\xe9", "answer": "2"}\n',
+    "half.jsonl": b'{"prompt": "1+\\ud800", "answer": "2"}\n',
+    "deep.jsonl": b"[" * 100_000 + b"]" * 100_000 + b"\n",
+    "twice.jsonl": b'{"prompt": "1+1", "answer": "2", "answer": "3"}\n',
+    "quote.csv": b'prompt,answer\n"1+1,2\n',
+    "cut.jsonl.gz": b"\x1f\x8b\x08\x00",
+    "empty.jsonl": b"",
+    "none.jsonl": None,
+}
+
+
+def test_rows_that_nobody_can_use_are_named_by_eval_and_leave_no_trace(home, tiny_model):
+    for name, content in UNUSABLE.items():
+        if content is not None:
+            (home / name).write_bytes(content)
+    files = [f"{name.partition('.')[0]}={name}" for name in UNUSABLE]
+    done = leeway("eval", *files, "--model", str(tiny_model), "--out", "bad", "--engine", "torch", cwd=home)
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False), done.stderr
+    for name in (
+        "latin.jsonl:1: not UTF-8",
+        "half.jsonl:1: column prompt: half",
+        "deep.jsonl:1: not JSON: more than 100",
+    ):
+        assert name in done.stderr
+    for name in (
+        "twice.jsonl:1: not JSON: the key",
+        "quote.csv:1: not CSV",
+        "cut.jsonl.gz:1: the file breaks off here",
+    ):
+        assert name in done.stderr
+    assert "none.jsonl: no such file" in done.stderr
+    assert "there is nothing to ask" in done.stderr
+    assert "problems.jsonl" not in done.stderr
+
+
+def test_rows_that_nobody_can_use_are_named_by_sample_with_file_and_row(home, tiny_model):
+    rows = [content for name, content in UNUSABLE.items() if name.endswith(".jsonl") and content]
+    (home / "mixed.jsonl").write_bytes(b"".join(rows))
+    words = ["--model", str(tiny_model), "--out", "bad-sample", "--engine", "torch", "--max-tokens", "8"]
+    done = leeway("sample", "mixed.jsonl", *words, "--max-prompt-tokens", "16", cwd=home)
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False), done.stderr
+    for number, why in enumerate(("not UTF-8", "prompt: half a", "not JSON: more than 100", "not JSON: the key"), 1):
+        assert f"mixed.jsonl:{number}: {why}" in done.stderr

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from leeway_rl.leeway.server import free_port
 from leeway_rl.studies.catalogue import STUDIES as CATALOGUE
 
 from tests.integration.running import leeway, metrics, start
@@ -32,6 +33,7 @@ BEFORE = [
 DURING = [
     "leeway pause",  # first, so that the run cannot end before the others have been tried
     "leeway status",
+    "leeway status --run runs/my-run",
     "leeway status --json",
     "leeway dead-letters list",
     "leeway dead-letters retry --all",
@@ -45,8 +47,14 @@ DURING = [
 ]
 AFTER = [
     "leeway up --run my-run --resume",
+    "leeway runs",
+    "leeway runs --json",
     "leeway audit my-run",
+    "leeway audit runs/my-run/",
     "leeway report my-run",
+    "leeway samples my-run",
+    "leeway samples my-run --verdict wrong --last 20",
+    "leeway samples my-run --worst 5 --full",
     "leeway export my-run --out my-model",
     "leeway plan --from runs/my-run",
     "leeway plan --from runs/my-run --max-staleness 0,1,2,4",
@@ -101,10 +109,11 @@ STUDIES = ["leeway study --all", "leeway study --list", *(f"leeway study {name}"
 VERIFY = "leeway verify in.jsonl --out out.jsonl --jobs 8"
 HARD_BOUND = "python benchmarks/hard_bound.py"
 PROVE = "leeway prove on-policy --steps 5 --rollout-workers 2 --verifier-workers 2"
-AT = "--run my-run --redis-url redis://redis-host:6379/0"
-CREATE = "leeway create --run my-run --preset smollm2 --redis-url redis://redis-host:6379/0"
-CLUSTER = [f"leeway rollout {AT}", f"leeway verifier {AT}", f"torchrun --nproc-per-node 8 -m -- leeway_rl.learner {AT}"]
-ONE_RANK = f"leeway learner {AT}"
+SERVER = "leeway server --host 0.0.0.0 --name redis-host --password-file password"
+CREATE = "leeway create my-run --preset smollm2"
+ONE_RANK = "leeway learner my-run"
+RANKS = "torchrun --nproc-per-node 8 -m -- leeway_rl.learner --run my-run"
+CLUSTER = ["leeway rollout my-run", "leeway verifier my-run", RANKS]
 HELP = "python -m leeway_rl.rollout --help"
 QUICK = 'python -m pytest -m "not vllm and not slow"'
 """The quick round of the tests; running it inside the tests would run them twice."""
@@ -144,6 +153,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *SWEEPS,
         *STUDIES,
         *EVALUATION,
+        SERVER,
         CREATE,
         ONE_RANK,
         EXAMPLE,
@@ -160,6 +170,9 @@ def test_every_documented_command_is_executed_or_a_make_target():
         assert path.name in tried, f"{words}: nothing runs it small"
     bare = {
         "leeway up",
+        "leeway server",
+        "leeway --install-completion",
+        "leeway server --passwords passwords",
         "leeway audit",
         "leeway prove on-policy",
         "leeway learner",
@@ -217,27 +230,35 @@ def test_the_commands_around_a_run(tmp_path, short, wait_until):
         assert done.returncode == 0, command + done.stdout + done.stderr
 
 
-def test_the_cluster_commands(tmp_path, short, redis_url):
-    run = f"docs-{os.getpid()}"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+def test_the_cluster_commands(tmp_path, short):
+    """The page's own server, with its password, and every role by the address file that it wrote."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "LEEWAY_REDIS_URL": "@leeway-server/url"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
 
-    def here(command):
-        text = command.replace("redis://redis-host:6379/0", redis_url).replace("my-run", run)
-        return shlex.split(text.replace("--preset smollm2", f"--preset {short}").replace("node 8", "node 2"))
+    def started(command, **more):
+        text = command.replace("--name redis-host", f"--name localhost --port {free_port()}")
+        text = text.replace("--preset smollm2", f"--preset {short} --set train.steps=2").replace("node 8", "node 2")
+        return subprocess.Popen(shlex.split(text), env=environment, cwd=tmp_path, text=True, **more)
 
-    subprocess.run([*here(CREATE), "--set", "train.steps=2"], env=environment, cwd=tmp_path, check=True, timeout=60)
-    processes = [subprocess.Popen(here(command), env=environment, cwd=tmp_path) for command in CLUSTER]
+    processes = [started(SERVER, stdout=subprocess.PIPE)]
     try:
-        assert [process.wait(300) for process in reversed(processes)] == [0, 0, 0]
+        assert processes[0].stdout.readline().startswith(("valkey-server at 0.0.0.0", "redis-server at 0.0.0.0"))
+        assert f"LEEWAY_REDIS_URL=@{tmp_path}/leeway-server/url" in processes[0].stdout.readline()
+        assert started(CREATE).wait(60) == 0
+        processes += [started(command) for command in CLUSTER]
+        assert [process.wait(300) for process in reversed(processes[1:])] == [0, 0, 0]
+        assert len(metrics(tmp_path / "runs/my-run")) == 2
+        again = started(ONE_RANK, stderr=subprocess.PIPE)
+        processes.append(again)
+        said = again.communicate(timeout=120)[1]
+        assert again.returncode == 3, said  # the checkpoint is of two ranks, and says so
+        assert "this learner has" in said
+        processes[0].terminate()
+        assert processes[0].wait(30) == 0
     finally:
         for process in processes:
             process.kill()
-            process.wait()
-    assert len(metrics(tmp_path / "runs" / run)) == 2
-    again = subprocess.run(here(ONE_RANK), env=environment, cwd=tmp_path, timeout=120, capture_output=True, text=True)
-    assert again.returncode == 3, again.stderr  # the checkpoint is of two ranks, and says so
-    assert "this learner has" in again.stderr
+            process.communicate()
 
 
 def test_the_proof_as_documented(tmp_path, short):

@@ -85,8 +85,19 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
     wrong = table.set_column(table.schema.get_field_index("verdict"), "verdict", [verdicts])
     pq.write_table(wrong.cast(table.schema), store.whole)
     regraded = leeway("eval", "--regrade", "two", cwd=tmp_path)
+    assert "0 responses graded anew, 1280 verdicts still hold" in regraded.stdout, regraded.stderr
+    regraded = leeway("eval", "--regrade", "two", "--anew", cwd=tmp_path)
     assert f"{correct} verdicts changed" in regraded.stdout, regraded.stderr
     assert texts("one") == texts("two")
+
+    # What is finished is not taken for what somebody asks of it now.
+    rows = sums(tmp_path / "sums.jsonl", 159)
+    refused = leeway(*command, cwd=tmp_path)
+    assert (refused.returncode, "Traceback" in refused.stderr) == (3, False)
+    assert "sums.jsonl has changed" in refused.stderr
+    refused = leeway(*command[:-1], "16", "--regrade", "one", cwd=tmp_path)
+    assert refused.returncode == 3
+    assert "problem 'sums/s159' has responses and stands in" in refused.stderr
 
 
 def _alive(out):

@@ -1,8 +1,12 @@
 """Whole runs through the real command line: real server, real processes, real DeepSpeed, real Math-Verify."""
 
+import json
+import re
 import signal
 
 import pytest
+from leeway_rl.common.ledger import read
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.integration.running import SMALL, kill, last_checksum, leeway, metrics, role_pids, start
 
@@ -51,6 +55,32 @@ def test_every_training_step_has_its_line_with_every_name(finished):
         assert set(line) >= NAMES
         assert line["staleness/head_max"] <= 1
         assert line["batch/groups"] == 4
+
+
+def test_the_steps_are_told_in_the_pipe_and_in_the_learners_log(finished):
+    home, said = finished
+    assert re.search(r"^step 6/6  reward \d\.\d+  entropy \d\.\d+ \(target 0\.15\)  tokens \d+", said, re.M)
+    log = (home / "runs/first/logs/learner.log").read_text()
+    assert [int(number) for number in re.findall(r"train: step (\d)/6  reward ", log)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_the_policy_answered_can_be_read(finished):
+    home, _ = finished
+    shown = leeway("samples", "first", "--json", cwd=home)
+    assert shown.returncode == 0, shown.stderr
+    line = json.loads(shown.stdout.splitlines()[0])
+    issued = {each["ticket"]: each for each in read(home / "runs/first/ledger.jsonl") if each["event"] == "issued"}
+    assert issued[line["ticket"]]["prompt"] == line["prompt_id"]
+    assert re.fullmatch(r"\d+\+\d+=", line["prompt"][0]["text"])
+    assert len(line["responses"]) == 4
+    for each in line["responses"]:
+        (segment,) = each["segments"]
+        assert segment["by"] == "policy"
+        assert each["rewards"] == {"reward": float(each["verdict"] == "correct")}
+        assert (f"\\boxed{{{line['gold'][0]}}}" in segment["text"]) == (each["verdict"] == "correct")
+    secret = (home / "runs/first/redis-url").read_text().strip()
+    assert secret not in (home / "runs/first/samples.jsonl").read_text()
+    assert "<h2>Samples</h2>" in (home / "runs/first/report.html").read_text()
 
 
 def test_recomputed_log_probabilities_agree_with_the_behaviour_ones(finished):
@@ -125,6 +155,8 @@ def test_killed_stopped_and_resumed_at_bound_zero_it_ends_with_the_same_weights(
         "train.checkpoint_every=2",
         "--set",
         "broker.lease_s=2",
+        "--set",
+        "metrics.samples_every=1",
     ]
     calm = leeway("up", "--run", "calm", *settings, cwd=tmp_path)
     assert calm.returncode == 0, calm.stdout + calm.stderr
@@ -148,6 +180,9 @@ def test_killed_stopped_and_resumed_at_bound_zero_it_ends_with_the_same_weights(
     assert audited.returncode == 0, audited.stderr
     steps = metrics(folder)
     assert [line["step"] for line in steps] == [0, 1, 2, 3, 4, 5]
+    shown = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert len(shown) > 1
+    assert len({line["ticket"] for line in shown}) == len(shown), "a ticket twice, after two resumes"
     assert [line["stage"] for line in steps] == [0, 1, 1, 1, 1, 2]
     assert [line["batch/responses"] for line in steps] == [16, 24, 24, 24, 24, 36]
     assert [line["policy/updates"] for line in steps] == [1, 2, 2, 2, 2, 2]
@@ -182,10 +217,11 @@ def test_a_killed_supervisor_leaves_nothing_behind_and_the_run_goes_on(tmp_path,
 
 def test_two_gloo_ranks_train_one_run(tmp_path):
     ranks = ["--set", "train.ranks=2", "--set", "train.zero_stage=1", "--set", "train.steps=3"]
-    done = leeway("up", "--run", "ranks", *SMALL, *ranks, cwd=tmp_path)
+    done = leeway("up", "--run", "ranks", *SMALL, *ranks, "--set", "metrics.samples_every=0", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert leeway("audit", "ranks", cwd=tmp_path).returncode == 0
     assert len(metrics(tmp_path / "runs/ranks")) == 3
+    assert not (tmp_path / "runs/ranks/samples.jsonl").exists()
 
 
 def test_the_dial_turns_while_the_run_goes_on(tmp_path, wait_until):
@@ -202,6 +238,9 @@ def test_the_dial_turns_while_the_run_goes_on(tmp_path, wait_until):
     assert metrics(folder)[-1]["flow/max_staleness"] == 0
     assert '"event":"control","name":"max_staleness","value":0' in (folder / "ledger.jsonl").read_text()
     assert leeway("audit", "dial", cwd=tmp_path).returncode == 0
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert events.Tags()["tensors"] == ["control/max_staleness/text_summary"]
+    assert len(events.Scalars("loss")) == len(events.Scalars("grad_norm")) == 24
 
 
 def test_an_injected_lag_is_exact_whatever_the_workers_do_and_survives_a_stop(tmp_path, wait_until):

@@ -1,6 +1,7 @@
 """An audit passes on an honest ledger and names the line of any other."""
 
 import json
+import tracemalloc
 
 import pytest
 from leeway_rl.common.errors import AuditError, DataError
@@ -82,7 +83,7 @@ def honest(tmp_path):
 
 def test_an_honest_ledger_passes(honest):
     account = audit(honest)
-    assert (len(account.trained), account.refunded["zero_advantage"], account.version) == (4, 1, 2)
+    assert (account.trained, account.refunded["zero_advantage"], account.version) == (4, 1, 2)
     assert account.undone == 5
     assert "audit passed" in account.describe()
 
@@ -137,7 +138,14 @@ def forged(path, write):
         (lambda ledger: train(ledger, 0, 0, 0), "not in the step's batch"),
         (lambda ledger: take(ledger, 0, [1, 2]), "the oldest live ones are"),
         (lambda ledger: take(ledger, 0, [0, 1], bound=3), "the controls say 1"),
-        (lambda ledger: train(ledger, 7, 0, 0), "not live"),
+        (lambda ledger: train(ledger, 7, 0, 0), "ticket 7 is trained but not live$"),
+        (
+            lambda ledger: (ledger.write("refunded", ticket=0, version=0, reason="expired"), train(ledger, 0, 0, 0)),
+            "not live any more: it was trained or refunded before",
+        ),
+        (lambda ledger: ledger.write("rolled_back", to_line=99), "goes back to line 99, which is not before it"),
+        (lambda ledger: ledger.write("rolled_back", to_line=7), "goes back to line 7, which is not before it"),
+        (lambda ledger: ledger.write("refunded", ticket=0, version=0), "has no 'reason': another version of Leeway"),
         (lambda ledger: train(ledger, 0, 1, 0), "the books stand at 0"),
         (lambda ledger: (take(ledger, 0, [0, 1]), train(ledger, 0, 0, 0), step(ledger, 0, [0])), "names tickets"),
         (lambda ledger: ledger.write("refunded", ticket=0, version=0, reason="mood"), "unknown reason"),
@@ -149,6 +157,49 @@ def forged(path, write):
 def test_a_whole_chain_with_a_false_story_is_named(tmp_path, write, complaint):
     with pytest.raises(AuditError, match=complaint):
         audit(forged(tmp_path / "ledger.jsonl", write))
+
+
+def long(path, steps):
+    """Bound 0, two groups a step; ten steps are made twice, the second time by another learner."""
+    ledger = Ledger(path)
+    rules = {"max_staleness": 0, "overflow": "wait", "inject_lag": 0, "stage_change": "finish"}
+    stages = [{"from_step": 0, "groups_per_step": 2, "group_size": 2}]
+    ledger.write("run", run="r", seed=0, steps=steps, stages=stages, **rules)
+    ledger.write("started", incarnation=1, version=0)
+    incarnation = 1
+    for version in range(steps):
+        tickets, kept = [2 * version, 2 * version + 1], ledger.line
+        for again in (True, False) if version % (steps // 10) == 9 else (False,):
+            for ticket in tickets:
+                issue(ledger, ticket, version, incarnation=incarnation)
+            take(ledger, version, tickets, bound=0)
+            for ticket in tickets:
+                train(ledger, ticket, version, version)
+            step(ledger, version, tickets, bound=0)
+            if again:
+                incarnation += 1
+                ledger.write("rolled_back", to_line=kept)
+                ledger.write("started", incarnation=incarnation, version=version)
+    ledger.write("end", version=steps)
+    ledger.close()
+    return path
+
+
+def peak(path):
+    """(bytes held at most while it was audited, the account)."""
+    tracemalloc.start()
+    try:
+        account = audit(path)
+        return tracemalloc.get_traced_memory()[1], account
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_audit_holds_no_more_of_a_long_ledger_than_of_a_short_one(tmp_path):
+    of_short, _ = peak(long(tmp_path / "short.jsonl", 200))
+    of_long, account = peak(long(tmp_path / "long.jsonl", 2_000))
+    assert (account.trained, account.version, account.incarnation) == (4_000, 2_000, 11)
+    assert of_long < 1.3 * of_short
 
 
 def test_stages_are_audited_each_by_its_own_sizes(tmp_path):

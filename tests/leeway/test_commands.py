@@ -1,10 +1,15 @@
 """What the commands share: options that come from one definition."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import pytest
 import typer
+from leeway_rl import __version__
 from leeway_rl.leeway.commands.options import spread
 from typer.testing import CliRunner
 
@@ -37,3 +42,44 @@ def test_a_record_is_taken_as_an_option_for_each_of_its_fields(words, said):
     refused = CliRunner().invoke(app, ["x", "--left", "0"])
     assert refused.exit_code == 2
     assert "--left" in refused.output
+
+
+def leeway(*words, **environment):
+    """The command line in a process of its own."""
+    line = [sys.executable, "-m", "leeway_rl.leeway.cli", *words]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=os.environ | environment)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_version_is_that_of_the_package():
+    assert leeway("--version") == (0, f"leeway {__version__}\n", "")
+
+
+def test_an_unknown_command_is_told_with_its_neighbour():
+    code, _, said = leeway("statsu")
+    assert (code, "Did you mean 'status'" in said) == (2, True), said
+
+
+COMPLETE = """
+source "$HOME/.bash_completions/leeway.sh"
+COMP_WORDS=(leeway {words}); COMP_CWORD={at}
+_leeway_completion leeway
+printf '%s\n' "${{COMPREPLY[@]}}"
+"""
+
+
+def test_the_shell_completes_commands_and_options_once_it_is_installed(tmp_path):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {
+        "HOME": str(tmp_path),
+        "PATH": path,
+        "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",
+    }
+
+    def run(*words):
+        return subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout.split()
+
+    run("leeway", "--install-completion", "bash")
+    assert "leeway.sh" in (tmp_path / ".bashrc").read_text()
+    assert run("bash", "-c", COMPLETE.format(words="dead-", at=1)) == ["dead-letters"]
+    assert sorted(run("bash", "-c", COMPLETE.format(words="up --re", at=2))) == ["--redis-url", "--resume"]

@@ -6,12 +6,12 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from leeway_rl.common.config import compose
+from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.common.settings import written
-from leeway_rl.leeway.evaluate import _prepared_by_columns, asked_as, evaluate, table
+from leeway_rl.leeway.evaluate import _of_run, _prepared_by_columns, asked_as, evaluate, regrade, table
 from leeway_rl.leeway.evaluation_pictures import of_one
-from leeway_rl.leeway.sampling import Asking, configuration
+from leeway_rl.leeway.sampling import Asking, begin, configuration
 from rich.console import Console
 
 ASKING = Asking(
@@ -129,3 +129,52 @@ def test_the_table_has_a_row_a_benchmark():
 def test_the_picture_passes_over_what_has_no_figure():
     assert of_one("e", RESULT).startswith(b"\x89PNG")
     assert of_one("e", RESULT | {"benchmarks": {}}).startswith(b"\x89PNG")
+
+
+def run_of(tmp_path, *steps):
+    """A run's folder, as far as it is looked at."""
+    run = tmp_path / "runs" / "my-run"
+    for step in steps:
+        (run / "checkpoints" / f"step-{step:06d}").mkdir(parents=True)
+    (run / "config.toml").write_text(dump(compose(["tiny"], [])))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        (
+            None,
+            r"step 2 of run my-run, and --model .*, whose newest checkpoint is step 4 now; --model .* --step 2 goes on",
+        ),
+        (4, r"step 2 of run my-run, and --model is run my-run, and --step is 4; --model .* --step 2 goes on with it"),
+    ],
+)
+def test_an_evaluation_goes_on_with_the_checkpoint_that_it_was_begun_with(tmp_path, step, why):
+    out, run = tmp_path / "out", run_of(tmp_path, 2, 4)
+    (out / "model").mkdir(parents=True)
+    (out / "model" / "README.md").write_text("---\nlicense: x\n---\n# my-run, step 2\n")
+    assert _of_run(str(run), 2, out, ASKING)[1] == str(out / "model")
+    with pytest.raises(ConfigError, match=why):
+        _of_run(str(run), step, out, ASKING)
+    other = run.rename(run.with_name("another"))
+    with pytest.raises(ConfigError, match="begun with step 2 of run my-run, and --model is run another"):
+        _of_run(str(other), 2, out, ASKING)
+
+
+def test_begun_anew_a_folder_loses_what_was_made_there_and_nothing_else(tmp_path):
+    for name in ("sample.json", "responses.parquet", "verdicts.json", "notes.txt"):
+        (tmp_path / name).write_text("x")
+    for name in ("parts", "model", "mine"):
+        (tmp_path / name).mkdir()
+    begin(tmp_path, ASKING)
+    assert len(list(tmp_path.iterdir())) == 7
+    begin(tmp_path, replace(ASKING, anew=True))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "notes.txt"]
+
+
+def test_grading_anew_takes_settings_of_the_verifier_alone(tmp_path):
+    with pytest.raises(ConfigError, match=r"--set data.suffix=x: grading anew takes keys of verifier alone"):
+        regrade(tmp_path, ("data.suffix=x",), anew=False)
+    with pytest.raises(ConfigError, match=r"verifier.math"):
+        regrade(tmp_path, ("verifier.math=guess",), anew=False)

@@ -76,8 +76,8 @@ def test_lengths_are_read_from_a_file_of_numbers_or_from_a_ledger(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     with pytest.raises(DataError, match="no trained group"):
         read_lengths(ledger.path, group_size=4, seed=0)
-    for lengths in ([5, 6, 7], [1, 2], [3, 4]):  # the stage before had groups of three
-        ledger.write("trained", lengths=lengths)
+    for ticket, lengths in enumerate(([5, 6, 7], [1, 2], [3, 4])):  # the stage before had groups of three
+        ledger.write("trained", ticket=ticket, lengths=lengths)
     ledger.close()
     assert read_lengths(ledger.path, group_size=4, seed=0).tolist() == [[1, 2], [3, 4]]
 

@@ -8,14 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from leeway_rl.common.diagnosis import Snapshot, alarms, diagnose, look, stopped_here
+from leeway_rl.common.service import REFUSED, Service
+from leeway_rl.common.streams import Bus, WorkStream
 from leeway_rl.common.types import Heartbeat, Verdict, VerdictKind
+from leeway_rl.leeway.cli import app
+from leeway_rl.leeway.server import EmbeddedServer
 from leeway_rl.leeway.status import ALARM, render, show
+from leeway_rl.leeway.status_json import Situation, of_folder, of_look
 from rich.console import Console
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -42,7 +48,7 @@ def snapshot(*workers, phase="training", lost=None, prompts=0, responses=0, scor
         at=NOW,
         state={"phase": phase, "step": "3", "steps": "9", "version": "3", "live": "4", "ready": "0"}
         | {"max_staleness": "1"}
-        | state,
+        | {name: str(value) for name, value in state.items()},
         workers=list(workers),
         lost=lost or {},
         queued={"prompts": prompts, "responses": responses, "scored": scored, "dead_letters": 0},
@@ -50,9 +56,18 @@ def snapshot(*workers, phase="training", lost=None, prompts=0, responses=0, scor
     )
 
 
+def held(queued, taken, *, lost, stream="prompts"):
+    """A stream of which living and dead workers hold some."""
+    idle = [beat("rollout", "waiting for prompts"), beat("verifier", "waiting for responses")]
+    now = snapshot(beat("learner", "waiting for 4 of 4 groups"), *idle, **{stream: queued}, taken=taken)
+    return replace(now, held_by_lost={stream: lost})
+
+
 WAITS = beat("learner", "waiting for 4 of 4 groups, ticket 12 the oldest")
 GENERATES, GRADES = beat("rollout", "generating"), beat("verifier", "grading")
 IDLE = beat("rollout", "waiting for prompts")
+LOADS = replace(beat("learner", "loading the model", version=-1), started=NOW - 20)
+FOLLOWS = replace(beat("learner", "training step 3"), worker="learner-2")
 BLIND = "waiting for version 3; cannot read the newest: no such file"
 
 
@@ -94,6 +109,22 @@ BLIND = "waiting for version 3; cannot read the newest: no such file"
         (snapshot(WAITS, IDLE, GRADES, scored=3, taken=1), False, "scored groups are on their way"),
         (snapshot(WAITS, IDLE, GRADES, stalled="nothing has moved for 30 min"), True, "nothing has moved for 30 min"),
         (snapshot(phase="finished"), False, "the run is finished at step 3"),
+        (snapshot(phase="stopped", at=NOW - 9), False, "the run is stopped at step 3"),
+        (snapshot(beat("learner", "stopped on request"), phase="stopped", at=NOW - 9), False, "is stopped at step 3"),
+        (snapshot(LOADS, phase="stopped", at=NOW - 60), False, "the learner is loading the model for 40 s"),
+        (snapshot(LOADS, phase="starting", at=NOW - 20), False, "the learner is loading the model for 40 s"),
+        (snapshot(phase="starting", at=NOW - 3), False, "the learner is being started, for 3 s"),
+        (snapshot(phase="starting", at=NOW - 300), True, "no learner has come yet: nobody issues tickets"),
+        (snapshot(phase="starting", lost={"learner/x": NOW - 9}), True, "no learner is alive (the last was lost 9 s"),
+        (replace(snapshot(), state={}), True, "no learner has come yet"),
+        (held(1, 1, lost=1), False, "1 of 1 tickets is held by a worker that is gone until its lease ends"),
+        (held(4, 3, lost=2), False, "works on 1 of 4 tickets; 2 more are held by a worker that is gone until their"),
+        (held(2, 2, lost=2, stream="responses"), False, "2 of 2 groups are held by a worker that is gone"),
+        (held(4, 3, lost=0), False, "rollout works on 3 of 4 tickets"),
+        (snapshot(FOLLOWS, WAITS, GENERATES, prompts=4, leader="learner-1"), False, "waiting for 4 of 4 groups"),
+        (snapshot(FOLLOWS, leader="learner-1", lost={"learner/learner-1": NOW - 9}), True, "no learner is alive (the"),
+        (snapshot(beat("learner", REFUSED), IDLE), True, "Redis is out of memory and refuses every write"),
+        (snapshot(WAITS, beat("rollout", REFUSED), prompts=4), True, "the rollout cannot hand over and tries again"),
     ],
 )
 def test_the_diagnosis_follows_the_flow_to_who_does_not_deliver(now, stalled, words):
@@ -205,6 +236,134 @@ def test_an_alarm_has_an_exit_code_of_its_own(redis_url, bus, capsys):
     assert show(redis_url, bus.run, as_json=True) == ALARM
     shown = json.loads(capsys.readouterr().out)
     assert "reward 1" in shown["alarms"][0]
+
+
+def test_what_a_dead_worker_holds_is_not_worked_on(make_bus):
+    dead, alive = make_bus("gone"), make_bus("here")
+    for ticket in range(3):
+        alive._redis.xadd(alive.keys.prompts, {"g": f"{ticket}-1"})
+    dead.take(WorkStream.PROMPTS, count=2, block_s=0.0, lease_s=60)
+    alive.take(WorkStream.PROMPTS, count=1, block_s=0.0, lease_s=60)
+    alive.beat(replace(GENERATES, worker="here"), 60.0)
+    now = look(alive)
+    assert (now.under_way["prompts"], now.held_by_lost["prompts"]) == (3, 2)
+
+
+def test_one_idle_thread_does_not_speak_for_a_worker_whose_other_threads_work(bus):
+    service = Service(bus, "rollout", lease_s=60, heartbeat_s=60)
+    service.idling("waiting for prompts")
+    assert service.heartbeat().activity == "waiting for prompts"
+    with service.working("generating"):
+        service.idling("waiting for prompts")
+        assert service.heartbeat().activity == "generating"
+    service.idling("waiting for prompts")
+    assert service.heartbeat().activity == "waiting for prompts"
+
+
+def test_a_payload_too_large_for_redis_is_told_of_although_small_writes_pass(tmp_path, wait_until):
+    with EmbeddedServer(tmp_path) as server:
+        learner, desk = Bus(server.url, "r", worker="l-1"), Bus(server.url, "r")
+        desk.set_state(phase="training", step=3, steps=9, leader="l-1")
+        used = int(desk._redis.info("memory")["used_memory"])
+        desk._redis.config_set("maxmemory", used + (4 << 20))
+        with Service(learner, "learner", lease_s=60, heartbeat_s=0.1) as service:
+            service.doing("training step 3")
+            publishing = threading.Thread(target=learner.put_chunk, args=(4, 1, 0, b"x" * (64 << 20)))
+            publishing.start()
+            try:
+                told = (
+                    "Redis is out of memory and refuses every write: give it more (CONFIG SET maxmemory); the learner"
+                )
+                wait_until(lambda: told in diagnose(look(desk)).sentence, "it is told")
+            finally:
+                desk._redis.config_set("maxmemory", 0)
+                publishing.join()
+            wait_until(lambda: "training step 3" in diagnose(look(desk)).sentence, "it is over")
+        learner.close()
+        desk.close()
+
+
+@pytest.mark.parametrize("alias", ["environment", "option"])
+def test_without_a_name_the_newest_run_of_the_redis_that_was_said_is_meant(tmp_path, capsys, monkeypatch, alias):
+    (tmp_path / "runs/local").mkdir(parents=True)
+    (tmp_path / "runs/local/config.toml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with EmbeddedServer(tmp_path / "redis") as server:
+        monkeypatch.setenv("LEEWAY_REDIS_URL", server.url)
+        words = ["--redis-url", server.url] if alias == "option" else []
+        monkeypatch.delenv("LEEWAY_REDIS_URL", raising=False) if words else None
+        code, shown = asked(capsys, *words)
+        assert (code, shown["situation"], shown["run"]) == (4, "no_run", None)
+        assert "holds no run" in shown["sentence"]
+        for number, run in enumerate(("older", "newest", "older-too")):
+            bus = Bus(server.url, run)
+            bus.store_config("")
+            bus.set_state(phase="stopped", step=number, at=NOW + (10 if run == "newest" else number))
+            bus.close()
+        code, shown = asked(capsys, *words)
+        assert (code, shown["run"], shown["situation"], shown["state"]["step"]) == (0, "newest", "stopped", 1)
+
+
+def asked(capsys, *words):
+    """(exit code, the object that is printed)."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        app(["status", "--json", *words])
+    return left.value.code, json.loads(capsys.readouterr().out)
+
+
+KINDS = {
+    "run": (str, None),
+    "at": (float,),
+    "situation": (str,),
+    "stalled": (bool,),
+    "sentence": (str,),
+    "alarms": (list,),
+    "state": (dict,),
+    "workers": (list, None),
+    "lost": (dict, None),
+    "queued": (dict, None),
+    "under_way": (dict, None),
+    "held_by_lost": (dict, None),
+    "verdicts": (list, None),
+    "alike": (dict, None),
+    "paused": (bool, None),
+    "redis": (str, None),
+    "stopped": (dict, None),
+}
+RUNNING = snapshot(WAITS, GENERATES, prompts=2, at=NOW, ready=0, waiting="", stage=0, stages=1)
+
+
+@pytest.mark.parametrize(
+    ("now", "situation"),
+    [
+        (replace(RUNNING, verdicts=[minute(correct=3, error=1, why="lost")], alike=(3, "0.5")), "running"),
+        (snapshot(GENERATES), "stalled"),
+        (snapshot(phase="finished"), "finished"),
+        (snapshot(phase="stopped"), "stopped"),
+        (replace(snapshot(), state={}), "stalled"),
+        (None, "no_server"),
+    ],
+)
+def test_the_object_for_machines_has_the_same_keys_and_kinds_in_every_situation(now, situation):
+    if now is None:
+        shown = of_folder(None, Situation.NO_SERVER, "no Redis", {}, stalled=True)
+    else:
+        shown = of_look(now, diagnose(now))
+    shown = json.loads(json.dumps(shown))
+    assert shown["situation"] == situation
+    assert list(shown) == list(KINDS)
+    for name, kinds in KINDS.items():
+        assert type(shown[name]) in [kind if kind is not None else type(None) for kind in kinds], name
+    numbers = {"step", "steps", "stage", "stages", "version", "live", "ready", "max_staleness", "at", "poisoned"}
+    assert {type(shown["state"][name]) for name in numbers} <= {int, float, type(None)}
+    if now is not None and now.verdicts:
+        assert shown["verdicts"] == [{"correct": 3, "error": 1, "why": "lost"}]
+        assert shown["alike"] == {"groups": 3, "reward": 0.5}
+
+
+def test_the_page_has_the_object():
     described = (ROOT / "docs/operations.md").read_text().partition("--json`")[2].partition("**Stall")[0]
     names = set(re.findall(r"`(\w+)`", described))
-    assert {*shown, *shown["workers"][0], *shown["queued"]} <= names, "docs/operations.md has the schema"
+    shown = of_look(RUNNING, diagnose(RUNNING))
+    assert {*shown, *shown["state"], *shown["workers"][0], *shown["queued"], *shown["alike"], *Situation} <= names

@@ -30,8 +30,10 @@ def test_a_role_that_never_comes_up_is_given_up_with_its_last_words(dying):
     role = dying(1)
     for _ in range(QUICK_DEATHS):
         mended(role)
-    with pytest.raises(RoleDiedError, match=r"6 times in a row: rollout-0 ended with code 1.*\n.*no such engine"):
+    with pytest.raises(RoleDiedError) as died:
         mended(role)
+    words = "6 times in a row: rollout-0 died: it ended with code 1: no such engine"
+    assert str(died.value) == f"{words} ({role.log})"
 
 
 def test_one_that_takes_minutes_to_fail_is_given_up_too(dying):
@@ -54,5 +56,26 @@ def test_progress_or_a_long_life_between_deaths_starts_the_count_again(dying):
 
 
 def test_a_users_mistake_is_not_tried_again(dying):
-    with pytest.raises(DataError, match="ended with code 3"):
+    with pytest.raises(DataError, match="it ended with code 3: no such engine"):
         mended(dying(3))
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ("[][0]", "died: it ended with code 1: IndexError: list index out of range"),
+        ("import os; os.kill(os.getpid(), 9)", "died: it was killed by signal 9 (SIGKILL)"),
+        ("raise SystemExit(0)", "left, with code 0"),
+    ],
+)
+def test_whoever_is_started_again_has_its_reason_in_one_line(tmp_path, capsys, bus, end, words):
+    log = tmp_path / "rollout-0.log"
+    log.write_text("Traceback (most recent call last):\nOldError: of the start before\n")
+    role = Role("rollout-0", [sys.executable, "-c", end], log, threads=1)
+    role.start()
+    role.process.wait()
+    mend(role, bus, 0)
+    role.process.wait()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"rollout-0 {words}")
+    assert line.endswith(f"({log}); it is started again")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import ConfigError, DataError, RunExistsError
+from leeway_rl.common.fingerprint import of_run_inputs
 from leeway_rl.common.ledger import Ledger
 from leeway_rl.leeway.grid import axes, points
 from leeway_rl.leeway.sweep import Plan, sweep
@@ -267,3 +268,18 @@ def test_two_sweeps_in_one_folder_are_refused(tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(RunExistsError, match="another process is at work there"):
             sweep([], [], [], None, tmp_path / "some", None, report_only=False)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_sweep_goes_on_with_no_rows_that_have_changed(tmp_path, begun):
+    rows, folder = tmp_path / "rows.jsonl", tmp_path / "sweep"
+    rows.write_text('{"prompt": "1+1", "answer": "2"}\n')
+    settings = [f"data.path={rows}", "train.steps=12"]
+    base = compose(["tiny"], settings)
+    folder.mkdir()
+    Plan(axes(GRID), 3, base, of_run_inputs(base)).write(folder)
+    assert Plan.read(folder).inputs.keys() == {"data.path", "model.path"}
+    rows.write_text('{"prompt": "1+1", "answer": "3"}\n')
+    words = ([], [], []) if begun else (["tiny"], settings, GRID)
+    with pytest.raises(DataError, match=rf"data.path = {rows}: changed since {folder} was begun .* another --out"):
+        sweep(*words, None, folder, None, report_only=False)

@@ -154,3 +154,15 @@ def test_all_studies_in_short(tmp_path):
     pages = {path.stem for path in tmp_path.glob("*.md")}
     assert pages == {*STUDIES, "README"}
     assert "undecided" in (tmp_path / "README.md").read_text()
+
+
+def test_the_same_study_of_other_rows_is_made_anew(tmp_path, monkeypatch):
+    from leeway_rl.studies import study
+
+    rows = tmp_path / "rows.jsonl"
+    monkeypatch.setattr(study, "BASE", (*study.BASE, f"data.path={rows}"))
+    paths = []
+    for answer in ("2", "3", "2"):
+        rows.write_text(f'{{"prompt": "1+1", "answer": "{answer}", "ability": "exact"}}\n')
+        paths += [run.path for run in STUDY.runs([1], 2, tmp_path)[STUDY.settings[0]]]
+    assert paths[0] == paths[2] != paths[1]

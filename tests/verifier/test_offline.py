@@ -15,8 +15,9 @@ from leeway_rl.common.config import Verifier
 from leeway_rl.common.errors import DataError
 from leeway_rl.common.types import Verdict, VerdictKind
 from leeway_rl.verifier import offline
-from leeway_rl.verifier.offline import Row, RowError, graded, pass_over, read_row
+from leeway_rl.verifier.offline import Row, RowError, graded, read_row
 from leeway_rl.verifier.pool import GradeItem
+from leeway_rl.verifier.resumption import pass_over
 
 COMMAND = [sys.executable, "-P", "-m", "leeway_rl.leeway.cli", "verify"]
 
@@ -48,7 +49,14 @@ def test_a_solution_out_of_a_book_need_not_box_its_answer() -> None:
     ("row", "words"),
     [
         (b"garbage\n", "not JSON"),
-        (b"[" * 100_000, "not JSON"),
+        (b"[" * 100_000, "not JSON: more than 100 lists and objects inside one another"),
+        (b'{"id": 1, "response": "\xe9", "answer": "5"}', "not UTF-8: byte 0xe9 at position 24 of the line"),
+        (b'{"id": 1, "response": "\\ud800", "answer": "5"}', "'response': half a character"),
+        (b'{"id": "\\ud800", "response": "", "answer": "5"}', "'id': half a character"),
+        (b'{"id": 1, "response": "", "answer": "\\ud800"}', "'answer': half a character"),
+        (b'{"id": 1, "response": "", "tests": {"inputs": ["\\ud800"]}}', "column tests.inputs[0]: half a character"),
+        (b'{"id": 1, "response": "", "answer": "5", "answer": "6"}', "not JSON: the key 'answer' stands twice"),
+        (b'{"id": 1, "response": "", "answer": NaN}', "answer is a text or a list of texts"),
         (b"[]", "an object is due"),
         (line(response="", answer="5"), "'id' is missing"),
         (line(id=1, answer="5"), "'response' is missing"),
@@ -87,7 +95,8 @@ def test_the_command_keeps_the_order_reports_wrong_rows_and_goes_on_where_it_sto
     assert "80 verdicts" in done.stderr
     expected = [(f"r{number}", ["correct", "correct", "wrong", "wrong"][number % 4]) for number in range(80)]
     assert written(out) == expected
-    assert set(json.loads(out.read_text().splitlines()[1])) == {"id", "verdict", "reason", "seconds", "peak_bytes"}
+    columns = {"id", "verdict", "reason", "seconds", "peak_bytes", "of", "by"}
+    assert set(json.loads(out.read_text().splitlines()[1])) == columns
 
     whole = out.read_bytes()
     out.write_bytes(whole[: len(whole) // 2])  # as if killed in the middle of a line
@@ -116,7 +125,7 @@ def test_an_interrupted_run_leaves_whole_rows_and_says_how_to_go_on(tmp_path: Pa
 def test_an_out_of_another_file_is_refused() -> None:
     rows = iter([Row(1, GradeItem(ability="math", response="", golds=("5",), finished=True), 0)])
     with pytest.raises(DataError, match=r"line 1: not a verdict on the row due here"):
-        pass_over(rows, io.BytesIO(line(id=2, verdict="wrong")), Path("out.jsonl"))
+        pass_over(rows, io.BytesIO(line(id=2, verdict="wrong")), Path("in.jsonl"), Path("out.jsonl"), "by")
 
 
 def test_files_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
@@ -156,3 +165,42 @@ def test_a_slow_row_holds_up_what_is_written_and_not_what_is_graded() -> None:
     found = [(row.row_id, verdict.kind) for row, verdict in graded(rows(), pool, 1)]  # type: ignore[arg-type]
     assert [row_id for row_id, _ in found] == list(range(1000))
     assert found[0][1] is VerdictKind.CORRECT
+
+
+def verified(source: Path, out: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, source, "--out", out, "--jobs", "1", *map(str, words)], capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "words", "why"),
+    [
+        (answered(1, "5", "6"), (), "row 1 is another than when it was graded"),
+        (answered(1, "7"), (), "row 1 is another than when it was graded"),
+        (answered(2, "6", "6"), (), "a verdict on 1, and the row due here is 2"),
+        (answered(1, "6"), ("--math", "report"), "graded by another verifier, or with other settings"),
+        (b"", (), "no row is left"),
+    ],
+)
+def test_verdicts_on_what_has_changed_are_refused_or_made_anew(
+    tmp_path: Path, changed: bytes, words: tuple[str, ...], why: str
+) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(answered(0, "5") + answered(1, "6"))
+    assert verified(source, out).returncode == 0
+    before = out.read_bytes()
+    source.write_bytes(answered(0, "5") + changed)
+    refused = verified(source, out, *words)
+    line_number = 1 if words else 2
+    assert (refused.returncode, out.read_bytes()) == (3, before)
+    assert f"{out}, line {line_number}: not a verdict on the row due here" in refused.stderr
+    assert why in refused.stderr
+    assert f"{source}" in refused.stderr
+    assert "--anew" in refused.stderr
+    anew = verified(source, out, *words, "--anew")
+    assert anew.returncode == 0, anew.stderr
+    due = tmp_path / "due.jsonl"
+    assert verified(source, due, *words).returncode == 0
+    assert written(out) == written(due)
+    assert verified(source, out, *words).returncode == 0, "and what was made anew is taken as it is"

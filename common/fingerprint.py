@@ -1,0 +1,86 @@
+"""What was read and how it was judged, in a few letters: whatever goes on where it stopped compares them first."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import Config, Verifier, expand
+from .files import checksum
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+LETTERS = 16
+"""Hexadecimal digits of a fingerprint: two of a billion things share one with a chance of 3 %, so of the thousands in
+a file none do."""
+_PACKAGE = Path(__file__).resolve().parent.parent
+_JUDGES = ("verifier/**/*.py", "common/ground_truth.py", "common/golds.py", "common/long_integers.py")
+"""The code that a verdict depends on."""
+_LIBRARIES = ("math-verify", "latex2sympy2-extended", "sympy", "reasoning-gym")
+NO_VERDICT = frozenset({"workers", "jobs", "on_timeout", "allow_unsandboxed"})
+"""Keys of ``verifier`` that say how fast and by whom, not what."""
+
+
+def fingerprint(*values: Any) -> str:
+    """``LETTERS`` hexadecimal digits of any plain values; the order of an object's keys does not matter."""
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:LETTERS]
+
+
+def judged_by(settings: Verifier) -> str:
+    """What a verdict depends on beside its row: the verifier's settings that differ from the default, and its code."""
+    said = settings.model_dump(mode="json", exclude=set(NO_VERDICT), exclude_defaults=True)
+    words = [f"{key}={value}" for key, value in sorted(said.items())]
+    return " ".join([*words, f"verifier {verifier_version()}"])
+
+
+@cache
+def verifier_version() -> str:
+    """Of the verifier's code here and of the libraries that it asks."""
+    files = sorted(path for pattern in _JUDGES for path in _PACKAGE.glob(pattern))
+    code = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    return fingerprint(code, {name: version_of(name) for name in _LIBRARIES})
+
+
+def version_of(package: str) -> str:
+    """Of an installed package; ``none`` where it is not there."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+_WHOLE, _END = 64 << 20, 1 << 20
+"""A model's files up to so many bytes are read whole; of larger ones their size, and so many bytes at both ends."""
+
+
+def of_run_inputs(config: Config) -> dict[str, str]:
+    """By key, of the rows and the model that ``data.path`` and ``model.path`` name; nothing of what is not on this
+    machine."""
+    rows, model = Path(expand(config.data.path)), Path(expand(config.model.path))
+    found = {"data.path": checksum(rows)[:LETTERS]} if rows.is_file() else {}
+    files = sorted(each for each in model.iterdir() if each.is_file()) if model.is_dir() else []
+    return found | ({"model.path": fingerprint({each.name: _of_file(each) for each in files})} if files else {})
+
+
+def _of_file(path: Path) -> str:
+    size = path.stat().st_size
+    if size <= _WHOLE:
+        return checksum(path)
+    with path.open("rb") as file:
+        first = file.read(_END)
+        file.seek(-_END, os.SEEK_END)
+        return fingerprint(size, hashlib.sha256(first).hexdigest(), hashlib.sha256(file.read()).hexdigest())
+
+
+def of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Of what makes tokens of messages: the vocabulary, its rules and the chat template."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = tokenizer.get_vocab() if backend is None else backend.to_str()
+    return fingerprint(rules, tokenizer.chat_template, sorted(map(str, tokenizer.all_special_tokens)))

@@ -1,0 +1,56 @@
+"""JSON as somebody else wrote it: what Python would read in silence, or give up at, is said clearly. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .long_integers import loads
+
+DEEP = 100
+"""Levels of lists and objects inside one another. Nobody's rows have more; Python gives up at some hundreds, and where
+exactly depends on who calls."""
+
+
+def parsed(text: bytes | str, **options: Any) -> Any:
+    """The value in a JSON text, by ``loads`` with its ``options``. ``ValueError`` says why there is none, or why it
+    cannot be used: an object that has a key twice says two things, and Python would take the last in silence."""
+    try:
+        value = loads(text.decode() if isinstance(text, bytes) else text, object_pairs_hook=_once_each, **options)
+    except UnicodeDecodeError as error:
+        raise NotUtf8(f"byte {error.object[error.start]:#04x} at position {error.start + 1}") from None
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    brackets = (b"[", b"{") if isinstance(text, bytes) else ("[", "{")
+    if sum(map(text.count, brackets)) > DEEP and _too_deep(value):  # type: ignore[arg-type]
+        raise ValueError(_TOO_DEEP)
+    return value
+
+
+class NotUtf8(ValueError):
+    """The bytes are no UTF-8; the message says which and where."""
+
+
+_TOO_DEEP = f"more than {DEEP} lists and objects inside one another"
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:80]!r} stands twice in one object")
+    return found
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(DEEP):
+        level = [
+            part
+            for holder in level
+            for part in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(part, (dict, list))
+        ]
+        if not level:
+            return False
+    return True

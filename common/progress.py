@@ -1,0 +1,43 @@
+"""How far a run is, by its ``metrics.jsonl``, for whoever asks again and again while it grows."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class Progress:
+    """Counts training steps. Each look reads what was added since the last one, and keeps the newest step alone."""
+
+    def __init__(self, folder: Path) -> None:
+        """Of the run in ``folder``, whose file need not be there yet."""
+        self._path = folder / "metrics.jsonl"
+        self._start_over(-1)
+
+    def _start_over(self, inode: int) -> None:
+        self.made = 0
+        """Training steps made."""
+        self.newest: dict[str, Any] | None = None
+        """The last step's line."""
+        self._inode, self._read = inode, 0
+
+    def look(self) -> int:
+        """Read what is new; returns the steps made. A resume writes the file anew: then from its beginning."""
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            return self.made
+        with file:
+            found, newest = os.fstat(file.fileno()), b""
+            if found.st_ino != self._inode or found.st_size < self._read:
+                self._start_over(found.st_ino)
+            file.seek(self._read)
+            for text in file:
+                if not text.endswith(b"\n"):  # it is being written
+                    break
+                self._read, self.made, newest = self._read + len(text), self.made + 1, text
+            if newest:
+                self.newest = json.loads(newest)
+        return self.made

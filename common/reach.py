@@ -1,0 +1,67 @@
+"""What answers at an address where no Redis does: TLS where none was expected, none where it was, or something else.
+
+A server that is spoken to in the wrong way often says nothing at all, which looks like one that is frozen. So it is
+asked once more, in the other ways.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from .address import public
+
+PROBE_S = 1.0
+"""How long each way may take."""
+_PING = b"PING\r\n\r\n"  # the empty line: what speaks HTTP may wait for it
+
+
+def why_unreachable(url: str, error: BaseException) -> str | None:
+    """Why the Redis at ``url`` could not be spoken to, where asking once more tells; else None. ``error``: what the
+    attempt ended with."""
+    parts, at = urlsplit(url), public(url)
+    if "certificate verify failed" in str(error).lower():
+        return (
+            f"the certificate of the Redis at {at} is not trusted here ({error}): add ?ssl_ca_certs=FILE to the "
+            "address, with the certificate of who signed it"
+        )
+    if parts.scheme not in ("redis", "rediss") or parts.hostname is None:
+        return None
+    host, port = parts.hostname, parts.port or 6379
+    plain = _answer(host, port, tls=False)
+    if _is_redis(plain):
+        return f"the Redis at {at} speaks no TLS: write redis:// in the address" if parts.scheme == "rediss" else None
+    secret = b"" if plain and not plain.startswith(b"\x15") else _answer(host, port, tls=True)  # 0x15: an alert of TLS
+    if _is_redis(secret):
+        return f"the Redis at {at} speaks TLS: write rediss:// in the address" if parts.scheme == "redis" else None
+    if _is_http(plain) or _is_http(secret):
+        return f"no Redis at {at}: what answers there speaks HTTP; name another port with --redis-url"
+    if plain and not plain.startswith(b"\x15"):
+        said = plain[:40].decode("ascii", errors="replace").strip()
+        return f"no Redis at {at}: what answers there says {said!r}; name another port with --redis-url"
+    return None
+
+
+def _is_redis(answer: bytes) -> bool:
+    return answer.startswith((b"+PONG", b"-NOAUTH", b"-ERR", b"-DENIED", b"-LOADING", b"-NOPERM", b"-MISCONF"))
+
+
+def _is_http(answer: bytes) -> bool:
+    return answer.startswith((b"HTTP/", b"<"))
+
+
+def _answer(host: str, port: int, *, tls: bool) -> bytes:
+    """What is answered to a PING; empty where nothing is."""
+    with suppress(OSError), socket.create_connection((host, port), PROBE_S) as plain:
+        connection = plain
+        if tls:
+            # Nothing secret is sent: whose certificate it is does not matter here.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            connection = context.wrap_socket(plain)
+        with connection:
+            connection.sendall(_PING)
+            return connection.recv(64)
+    return b""

@@ -1,0 +1,46 @@
+"""What an error of Redis means and what to do about it, in words that fit behind "Redis …" or "the Redis at URL …".
+
+By the code that begins its answer (``OOM``, ``NOAUTH``, …), which the client library keeps in ``status_code`` or leaves
+in the text. Pure.
+"""
+
+from __future__ import annotations
+
+OUT_OF_MEMORY = "is out of memory and refuses every write: give it more (CONFIG SET maxmemory)"
+
+_BY_CODE = {
+    "OOM": OUT_OF_MEMORY,
+    "NOAUTH": "refuses this user: it asks for a password, as in redis://user:password@host",
+    "WRONGPASS": "refuses this user: the name or the password in the address is wrong",
+    "NOPERM": "refuses this user: its rights do not cover what we need; leeway acl prints those that do",
+    "MISCONF": "takes no writes because it cannot save to its disk: make room there, its log says more",
+    "READONLY": "is a replica and takes no writes: name its primary",
+    "MASTERDOWN": "is a replica that has lost its primary: name another server",
+    "LOADING": "is still loading its data: it answers once that is done",
+    "CLUSTERDOWN": "is a node of a cluster that does not serve this run's slot: CLUSTER INFO tells why",
+    "MOVED": "is a node of a cluster, and the run's keys lie on another: name the node that it tells of",
+    "DENIED": "answers on its own machine alone: it runs in protected mode, without a password",
+    "BUSY": "is busy with somebody's script: it answers when that has ended",
+}
+_BY_TEXT = {
+    "without any password configured": "refuses this user: it knows no password; leave it out of the address",
+    "Authentication required": _BY_CODE["NOAUTH"],
+    "invalid username-password": _BY_CODE["WRONGPASS"],
+    "max number of clients reached": "has as many connections as it takes: raise its maxclients",
+    "unknown command": "does not know a command that we need: it is a Sentinel, a proxy, or older than Redis 7.0",
+}
+
+
+def code_of(error: BaseException) -> str:
+    """The code of an error that Redis answered; empty for others."""
+    kept = getattr(error, "status_code", None)
+    if isinstance(kept, str) and kept in _BY_CODE:
+        return kept
+    said = str(error).removeprefix("-").partition(" ")[0]
+    return said if said in _BY_CODE else ""
+
+
+def meaning(error: BaseException) -> str | None:
+    """What Redis does, and what to do; None for an error that we know nothing of."""
+    by_text = next((words for part, words in _BY_TEXT.items() if part in str(error)), None)
+    return by_text or _BY_CODE.get(code_of(error))

@@ -1,0 +1,40 @@
+"""The end of a file, read from its end: what a look at it costs does not grow with the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+BLOCK = 1 << 16
+"""Bytes that are read at a time."""
+
+
+def whole_size(path: Path) -> int:
+    """Bytes up to the end of the file's last whole line: less than the file has where its writer was killed."""
+    with path.open("rb", buffering=0) as file:
+        position = file.seek(0, os.SEEK_END)
+        while position:
+            size = min(BLOCK, position)
+            position -= size
+            end = os.pread(file.fileno(), size, position).rfind(b"\n")
+            if end >= 0:
+                return position + end + 1
+    return 0
+
+
+def lines_backwards(path: Path) -> Iterator[bytes]:
+    """The whole lines of a file from the last to the first, without their ends. What stands behind the end of the last
+    whole line is left out: its writer was killed, or is writing it."""
+    with path.open("rb", buffering=0) as file:
+        position, head, torn = file.seek(0, os.SEEK_END), b"", True
+        while position:
+            size = min(BLOCK, position)
+            position -= size
+            head, *ended = (os.pread(file.fileno(), size, position) + head).split(b"\n")
+            if torn and ended:
+                ended.pop()
+                torn = False
+            yield from reversed(ended)
+        if not torn:
+            yield head

@@ -1,0 +1,167 @@
+"""What is wrong with an address is said, whatever answers there; and what Redis refuses, and what to do about it."""
+
+import shutil
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import redis
+from leeway_rl.common.errors import BrokerError
+from leeway_rl.common.reach import why_unreachable
+from leeway_rl.common.refusals import code_of, meaning
+from leeway_rl.common.streams import Bus, refused_or_lost
+from leeway_rl.leeway.server import EmbeddedServer, free_port
+
+from tests.integration.tls import TlsProxy, make_certificate
+
+SOON_S = 0.5
+
+
+def said(url):
+    with pytest.raises(BrokerError) as caught:
+        Bus(url, "r", connect_s=SOON_S)
+    return str(caught.value)
+
+
+@contextmanager
+def web():
+    """A web server; its port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.RequestHandlerClass.log_message = lambda *_: None
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def greeting(words):
+    """Something that says ``words`` to everybody; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection, suppress(OSError):  # the other end may break it off
+                    connection.sendall(words)
+                    connection.settimeout(5)
+                    while connection.recv(1024):
+                        continue
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def test_tls_is_told_from_none_both_ways(redis_url, tmp_path):
+    host = redis_url.split("//")[1]
+    assert "speaks no TLS: write redis:// in the address" in said(f"rediss://{host}")
+    certificate, key = make_certificate(tmp_path)
+    with TlsProxy(int(host.split(":")[1].split("/")[0]), certificate, key) as proxy:
+        assert "speaks TLS: write rediss:// in the address" in said(f"redis://127.0.0.1:{proxy.port}/0")
+        assert "is not trusted here" in said(f"rediss://127.0.0.1:{proxy.port}/0")
+        assert "?ssl_ca_certs=FILE" in said(f"rediss://127.0.0.1:{proxy.port}/0")
+        Bus(f"rediss://127.0.0.1:{proxy.port}/0?ssl_ca_certs={certificate}", "r").close()
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_what_is_no_redis_is_told(scheme):
+    with web() as port:
+        assert "what answers there speaks HTTP" in said(f"{scheme}://127.0.0.1:{port}/0")
+    with greeting(b"SSH-2.0-OpenSSH_9.2\r\n") as port:
+        assert "what answers there says 'SSH-2.0-OpenSSH_9.2'" in said(f"{scheme}://127.0.0.1:{port}/0")
+    with greeting(b"") as port:
+        assert "does not answer within 0.5 s: it is frozen or overloaded" in said(f"{scheme}://127.0.0.1:{port}/0")
+
+
+def test_what_tells_nothing_more_is_left_to_others(redis_url):
+    assert why_unreachable(redis_url, TimeoutError()) is None
+    assert why_unreachable("unix:///nowhere", OSError()) is None
+    assert why_unreachable("redis://127.0.0.1:1/0", OSError()) is None
+
+
+def refusal(bus):
+    """What is said of the error that a write ends with."""
+    with pytest.raises(redis.exceptions.RedisError) as caught:
+        bus.store_config("x")
+    return refused_or_lost(caught.value)
+
+
+def test_a_server_that_asks_for_a_password_or_knows_none(tmp_path):
+    with EmbeddedServer(tmp_path) as server:
+        place = server.url.split("//")[1]
+        assert "it knows no password; leave it out" in said(f"redis://:secret@{place}")
+        bus = Bus(server.url, "r")
+        bus._redis.config_set("requirepass", "x")
+        assert "it asks for a password, as in redis://user:password@host" in said(server.url)
+        assert "the name or the password in the address is wrong" in said(f"redis://:secret@{place}")
+        bus._redis.execute_command("ACL", "SETUSER", "poor", "on", ">p", "~*", "+ping", "+get", "+info")
+        poor = Bus(f"redis://poor:p@{place}", "r")
+        assert "its rights do not cover what we need; leeway acl" in refusal(poor)
+        bus._redis.config_set("maxclients", 1)
+        assert "has as many connections as it takes: raise its maxclients" in said(f"redis://poor:p@{place}")
+        poor.close()
+        bus.close()
+
+
+def test_a_server_that_cannot_save_says_so_and_so_does_whoever_looks(tmp_path, wait_until):
+    with EmbeddedServer(tmp_path / "redis", options=("--appendonly", "no")) as server:
+        bus = Bus(server.url, "r", retry_s=0.0)
+        assert bus.trouble() == ""
+        bus._redis.config_set("save", "3600 1")
+        shutil.rmtree(tmp_path / "redis")
+        bus._redis.bgsave()
+        wait_until(lambda: bus._redis.info("persistence")["rdb_last_bgsave_status"] == "err", "it cannot save")
+        assert "takes no writes because it cannot save to its disk" in refusal(bus)
+        assert "takes no writes because it cannot save to its disk" in bus.trouble()
+        bus.close()
+
+
+def test_a_replica_says_so(tmp_path, redis_url, wait_until):
+    host, port = redis_url.split("//")[1].split("/")[0].split(":")
+    with EmbeddedServer(tmp_path) as server:
+        bus = Bus(server.url, "r", retry_s=0.0)
+        bus._redis.replicaof(host, port)
+        assert "is a replica and takes no writes: name its primary" in refusal(bus)
+        wait_until(lambda: "is a replica" in bus.trouble(), "it is told")
+        bus._redis.replicaof("NO", "ONE")
+        bus.close()
+
+
+def test_a_node_of_a_cluster_that_does_not_serve_says_so(tmp_path):
+    options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with EmbeddedServer(tmp_path, options=options) as server:
+        bus = Bus(server.url, "r", retry_s=0.0)
+        assert "is a node of a cluster that does not serve this run's slot" in refusal(bus)
+        bus.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (redis.exceptions.BusyLoadingError("Redis is loading the dataset", status_code="LOADING"), "still loading"),
+        (redis.exceptions.MovedError("7 10.0.0.1:6379", status_code="MOVED"), "the run's keys lie on another"),
+        (redis.exceptions.MasterDownError("Link with MASTER is down", status_code="MASTERDOWN"), "lost its primary"),
+        (redis.exceptions.ResponseError("unknown command 'GET'"), "it is a Sentinel, a proxy, or older"),
+        (redis.exceptions.ConnectionError("-DENIED Redis is running in protected mode"), "it runs in protected mode"),
+        (redis.exceptions.ResponseError("BUSY Redis is busy running a script"), "busy with somebody's script"),
+        (redis.exceptions.TimeoutError("Timeout reading"), "does not answer"),
+        (redis.exceptions.ConnectionError("reset"), "was lost and did not come back"),
+    ],
+)
+def test_other_errors_by_their_code(error, words):
+    assert words in refused_or_lost(error)
+
+
+def test_an_error_of_ours_has_no_code():
+    assert code_of(ValueError("OOPS")) == ""
+    assert meaning(ValueError("x")) is None

@@ -1,0 +1,115 @@
+"""``leeway status`` on real runs: what it says while they start, train on several ranks, stop, go on, and are over."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+from leeway_rl.common.diagnosis import diagnose, look
+from leeway_rl.common.errors import BrokerError
+from leeway_rl.common.streams import Bus, RedisError
+
+from tests.integration.running import SMALL, leeway, metrics, role_pids, start
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+OFTEN = ["--set", "broker.heartbeat_s=0.2"]
+
+
+def looks(folder, going_on):
+    """Looks at a run, from the moment its server answers, as long as ``going_on()``."""
+    while going_on() and not (folder / "redis-url").exists():
+        time.sleep(0.01)
+    bus = None
+    while going_on():
+        try:
+            bus = bus or Bus((folder / "redis-url").read_text().strip(), folder.name, retry_s=0.0)
+            if bus.state():
+                yield look(bus)
+        except (BrokerError, RedisError):  # not yet, or not any more
+            time.sleep(0.05)
+    if bus is not None:
+        bus.close()
+
+
+def shown(*words, cwd):
+    """(exit code, the object that is printed)."""
+    done = leeway("status", "--json", *words, cwd=cwd)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_every_rank_says_what_it_does_and_a_run_that_starts_is_no_stall(tmp_path):
+    ranks = ["--set", "train.ranks=2", "--set", "train.zero_stage=1", "--set", "train.steps=4"]
+    running, folder = start("up", "--run", "ranks", *SMALL, *ranks, *OFTEN, cwd=tmp_path), tmp_path / "runs/ranks"
+    opening, activities = [], {}
+    for now in looks(folder, lambda: running.poll() is None):
+        if not activities and not now.of("learner"):
+            opening.append(diagnose(now))
+        for learner in now.of("learner"):
+            activities.setdefault(learner.worker, []).append(learner.activity)
+            leader = now.state.get("leader")
+    assert running.wait() == 0, running.stdout.read()
+    running.stdout.close()
+    assert opening
+    assert [found for found in opening if found.stalled or "being started" not in found.sentence] == []
+    (follower,) = set(activities) - {leader}
+    first = next(at for at, activity in enumerate(activities[follower]) if activity.startswith("training step"))
+    assert "waiting for rank 0" in activities[follower]
+    assert "loading the model" not in activities[follower][first:]
+
+    code, found = shown("--run", "ranks", cwd=tmp_path)
+    assert (code, found["situation"], found["state"]["step"], found["state"]["steps"]) == (0, "finished", 4, 4)
+    assert found["stalled"] is False
+    assert "run ranks is finished; its report is runs/ranks/report.html" in leeway("status", cwd=tmp_path).stdout
+
+
+def test_a_run_that_stops_goes_on_and_is_stopped_is_told_right_at_every_moment(tmp_path, wait_until):
+    settings = [*SMALL, "--set", "train.steps=100000", "--set", "train.checkpoint_every=1", *OFTEN]
+    running, folder = start("up", "--run", "long", *settings, cwd=tmp_path), tmp_path / "runs/long"
+    wait_until(lambda: len(metrics(folder)) >= 2, "the second step", 120)
+    code, found = shown(cwd=tmp_path)
+    assert (code, found["situation"], found["run"]) == (0, "running", "long")
+    assert type(found["state"]["step"]) is int
+
+    (learner,) = role_pids("long", "learner")
+    os.kill(learner, signal.SIGTERM)  # the supervisor starts another
+    goes_on(running, folder)
+
+    running.send_signal(signal.SIGTERM)
+    running.communicate(timeout=120)
+    made = metrics(folder)[-1]["version"]
+    code, found = shown("--run", "long", cwd=tmp_path)
+    assert (code, found["situation"], found["stalled"], found["state"]["step"]) == (8, "stopped", True, made)
+    assert found["sentence"] == (
+        f"nobody works on run long and its server has left: it stands at step {made} of 100000; "
+        "leeway up --run long --resume goes on"
+    )
+    again = start("up", "--run", "long", "--resume", cwd=tmp_path)
+    goes_on(again, folder)
+    again.send_signal(signal.SIGTERM)
+    again.communicate(timeout=120)
+
+
+def goes_on(running, folder):
+    """Look until there are two more steps: while a learner loads, nobody says that the run is stopped."""
+    until, loading = len(metrics(folder)) + 2, 0
+    for now in looks(folder, lambda: running.poll() is None and len(metrics(folder)) < until):
+        loads = [each for each in now.of("learner") if each.activity in ("reading the prompts", "loading the model")]
+        if loads:
+            loading += 1
+            found = diagnose(now)
+            assert "is stopped" not in found.sentence
+            assert not found.stalled
+    assert running.poll() is None
+    assert loading
+
+
+def test_where_there_is_no_run_or_no_server_the_object_says_so(tmp_path):
+    code, found = shown(cwd=tmp_path)
+    assert (code, found["situation"], found["run"], found["workers"]) == (3, "no_run", None, None)
+    code, found = shown("--run", "a b", "--redis-url", "redis://127.0.0.1:1/0", cwd=tmp_path)
+    assert (found["situation"], found["run"]) == ("no_run", "a b")
+    code, found = shown("--run", "x", "--redis-url", "redis://127.0.0.1:1/0", cwd=tmp_path)
+    assert (code, found["situation"], found["stalled"]) == (4, "no_server", True)
+    assert "no Redis at redis://127.0.0.1:1/0" in found["sentence"]

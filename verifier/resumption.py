@@ -1,0 +1,94 @@
+"""Going on behind the verdicts that are there: each is first compared with the row it is on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Protocol, TypeVar
+
+from ..common.errors import DataError
+from ..common.types import VerdictKind
+
+
+class _Row(Protocol):
+    @property
+    def row_id(self) -> str | int: ...
+
+    @property
+    def of(self) -> str: ...
+
+
+R = TypeVar("R", bound=_Row)
+
+
+def pass_over(
+    rows: Iterator[R], verdicts: IO[bytes], source: Path, out: Path, by: str, *, anew: bool = False
+) -> tuple[Counter[str], Iterator[R]]:
+    """(how many verdicts of each kind are there already, the rows that are still to be graded).
+
+    A verdict counts where it is on the row that stands in its place today, with its response, golds and ability, and
+    was given by the same verifier with the same settings, which ``by`` says. A torn last line is cut off. The first
+    verdict that does not count is a ``DataError`` with the reason; or else, with ``anew``, it goes, and all behind it.
+    """
+    _cut_torn_line(verdicts)
+    kinds: Counter[str] = Counter()
+    end = 0
+    for number, line in enumerate(verdicts, start=1):
+        row = next(rows, None)
+        kind, why = _counts(line, row, source, by)
+        if kind is not None:
+            kinds[kind] += 1
+            end += len(line)
+            continue
+        if not anew:
+            raise DataError(
+                f"{out}, line {number}: not a verdict on the row due here: {why}; with --anew this row and those "
+                "behind it are graded anew, and with another --out this file stays"
+            )
+        verdicts.seek(0, os.SEEK_END)
+        verdicts.truncate(end)
+        return kinds, rows if row is None else itertools.chain([row], rows)
+    return kinds, rows
+
+
+def _counts(line: bytes, row: _Row | None, source: Path, by: str) -> tuple[VerdictKind | None, str]:
+    """The kind of the verdict in a line, or None and why it is none on ``row``."""
+    try:
+        fields = json.loads(line)
+        kind, graded = VerdictKind(fields["verdict"]), fields["id"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None, "it is none that leeway verify has written"
+    if row is None:
+        return None, f"no row is left in {source}"
+    if graded != row.row_id:
+        return None, f"it is a verdict on {graded!r}, and the row due here is {row.row_id!r} of {source}"
+    if fields.get("of") != row.of:
+        return (
+            None,
+            f"{source}: row {graded!r} is another than when it was graded (response, gold, ability or finished)",
+        )
+    if fields.get("by") != by:
+        was = fields.get("by")
+        return (
+            None,
+            f"{source}: row {graded!r} was graded by another verifier, or with other settings ({was}; now {by})",
+        )
+    return kind, ""
+
+
+def _cut_torn_line(file: IO[bytes]) -> None:
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(end - 65536, 0)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    file.truncate(end)
+    file.seek(0)
