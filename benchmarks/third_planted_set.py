@@ -406,6 +406,18 @@ class Planted:
     others: dict[int, str] = field(default_factory=dict)
     """Row → kind."""
 
+    def add_copy(self, kind: str, place: int, text: str, gold: str, r: random.Random) -> None:
+        """A copy of an evaluation problem stands inside instructions half of the time."""
+        if place < 0 and r.random() < INSTRUCTED:
+            text = r.choice(BEFORE) + text + r.choice(AFTER)
+        self.copies[len(self.rows)] = (kind, place)
+        self.rows.append((text, gold))
+
+
+def alike(text: str) -> str:
+    """What two problems share that differ in nobody but who acts and where."""
+    return re.sub("|".join((*NAMES, *GOODS, *SITES, r"\b[A-Z]{1,3}\b")), "", text)
+
 
 def template_problems(r: random.Random) -> Callable[[], tuple[Problem, Callable[[random.Random], Problem]]]:
     """Problems of the families, no two alike."""
@@ -415,44 +427,54 @@ def template_problems(r: random.Random) -> Callable[[], tuple[Problem, Callable[
         while True:
             make = r.choice(FAMILIES)
             problem = make(r)
-            if problem.text not in seen:
-                seen.add(problem.text)
+            said = alike(problem.text)
+            if said not in seen:
+                seen.add(said)
                 return problem, make
 
     return fresh
 
 
-def planted_set(problems: int, seed: int, by_hand: bool = False) -> Planted:
-    """A third of the rows are copies, a third other problems close to one."""
+def planted_set(problems: int, seed: int) -> Planted:
+    """A third of the rows are problems, a third copies, a third other problems close to one."""
     r = random.Random(f"third {seed}")
-    if by_hand:
-        from by_hand import problems_by_hand
-
-        made = problems_by_hand(r)
-        held, known = made[: len(made) // 3], made[len(made) // 3 :]
-    else:
-        fresh = template_problems(r)
-        held = [fresh() for _ in range(EVALUATION)]
-        known = [fresh() for _ in range(problems // 3)]
+    fresh = template_problems(r)
+    held = [fresh() for _ in range(EVALUATION)]
+    known = [fresh() for _ in range(problems // 3)]
     planted = Planted([(p.text, p.gold) for p, _ in held], [(p.text, p.gold) for p, _ in known])
-    seen = {text for text, _ in planted.rows + planted.evaluation}
+    seen = {alike(text) for text, _ in planted.rows + planted.evaluation}
     origins = [(place, *found) for place, found in enumerate(known)]
     origins += [(-1 - place, *found) for place, found in enumerate(held)]
     while len(planted.rows) < problems:
-        kind, (place, problem, make) = r.choice(list(OTHERS)), r.choice(origins)
+        kind, (_, problem, make) = r.choice(list(OTHERS)), r.choice(origins)
         other = OTHERS[kind](problem, r, make)
-        if other is not None and other[0] not in seen:
-            seen.add(other[0])
+        if other is not None and alike(other[0]) not in seen:
+            seen.add(alike(other[0]))
             planted.others[len(planted.rows)] = kind
             planted.rows.append(other)
         kind, (place, problem, _) = r.choice(list(COPIES)), r.choice(origins)
-        if kind in ("reordered", "together") and len(problem.facts) < 2:
-            continue
-        text = COPIES[kind](problem, r)
-        if place < 0 and r.random() < INSTRUCTED:
-            text = r.choice(BEFORE) + text + r.choice(AFTER)
-        planted.copies[len(planted.rows)] = (kind, place)
-        planted.rows.append((text, problem.gold))
+        planted.add_copy(kind, place, COPIES[kind](problem, r), problem.gold, r)
+    return planted
+
+
+def planted_by_hand(seed: int) -> Planted:
+    """The problems of ``by_hand.py``, all their near misses, and every kind of copy of each; a third is held out."""
+    from by_hand import COPIES as COPIES_BY_HAND
+    from by_hand import near_misses
+
+    r = random.Random(f"by hand {seed}")
+    written = near_misses()
+    r.shuffle(written)
+    planted, held = Planted(), len(written) // 3
+    planted.evaluation = [(" ".join([*facts, question]), gold) for facts, question, gold, _ in written[:held]]
+    planted.rows = [(" ".join([*facts, question]), gold) for facts, question, gold, _ in written[held:]]
+    for number, (facts, question, gold, misses) in enumerate(written):
+        for kind, copy in COPIES_BY_HAND.items():
+            place = number - held if number >= held else -1 - number
+            planted.add_copy(kind, place, copy(facts, question, r), gold, r)
+        for miss in misses:
+            planted.others[len(planted.rows)] = "near miss"
+            planted.rows.append(miss)
     return planted
 
 
@@ -495,7 +517,7 @@ def main() -> None:
     parser.add_argument("--without-golds", action="store_true", help="every gold is the same")
     parser.add_argument("--show", type=int, default=0, help="so many rows that are judged wrong")
     arguments = parser.parse_args()
-    planted = planted_set(arguments.problems, arguments.seed, arguments.by_hand)
+    planted = planted_by_hand(arguments.seed) if arguments.by_hand else planted_set(arguments.problems, arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         found = origins_found(planted, Path(folder), not arguments.without_golds)
     right = {row for row, (_, origin) in planted.copies.items() if found[row] == origin}
@@ -504,12 +526,12 @@ def main() -> None:
     wrong = sorted(dropped - set(planted.copies))
     missed = sorted(row for row in planted.copies if found[row] is None)
     print(f"{len(planted.rows)} rows, {len(planted.copies)} copies, {len(planted.others)} other problems")
-    for kind in COPIES:
+    for kind in sorted({kind for kind, _ in planted.copies.values()}):
         rows = [row for row, (name, _) in planted.copies.items() if name == kind]
         print(f"  {kind:16} {len(rows):5} copies           found {sum(row in right for row in rows) / len(rows):.4f}")
     falsely = Counter(planted.others.get(row, "known") for row in wrong)
-    for kind in (*OTHERS, "known"):
-        count = Counter(planted.others.values())[kind] if kind != "known" else len(planted.rows)
+    for kind in (*sorted(set(planted.others.values())), "known"):
+        count = Counter(planted.others.values())[kind] if kind != "known" else len(planted.rows) - len(planted.copies) - len(planted.others)
         print(f"  {kind:16} {count:5} other problems   dropped {falsely[kind]}")
     print(f"recall {len(right) / len(planted.copies):.4f} (must hold: 0.95)")
     print(f"precision {len(right) / max(1, len(dropped)):.4f} (must hold: 0.99)")

@@ -21,7 +21,6 @@ _ONE_LETTER = frozenset("abiqsu")
 _ATTRIBUTES = r"""(?:\s+[\w:.-]+(?:\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>]+))?)*"""
 _NAMES = "|".join(sorted({*_INLINE.split(), *_BLOCK.split()}, key=len, reverse=True))
 _TAG = re.compile(rf"<(/?)({_NAMES})({_ATTRIBUTES})\s*/?>", re.IGNORECASE)
-_WORDS_INSIDE = re.compile(r"""\s[\w:.-]+(?![\w:.-])(?!\s*=)""")
 _NOT_SHOWN = re.compile(r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _FORMULA_IN_IMAGE = re.compile(r"""\balt\s*=\s*(?:"([^"]*\$[^"]*)"|'([^']*\$[^']*)')""", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,31}\d{0,2});")
@@ -50,7 +49,7 @@ def _without_tags(text: str) -> str:
 
     def plain(tag: re.Match[str]) -> str:
         name = tag[2].lower()
-        if (name in _ONE_LETTER and name not in closed) or (tag[3] and _WORDS_INSIDE.search(tag[3])):
+        if (name in _ONE_LETTER and name not in closed) or ("=" not in tag[3] and tag[3].strip()):
             return tag[0]  # x <b and b> y
         if name == "img":
             formula = _FORMULA_IN_IMAGE.search(tag[3])

@@ -79,7 +79,7 @@ def near_duplicates(
 
     Equal strings are found exactly; near ones through ``sketch``, and each pair is then compared in truth. A match is
     always a kept text, so what is shown beside a dropped one is in the result. ``two_problems`` is asked about pairs
-    (index, smaller index) of both kinds, in few calls of many pairs.
+    (index, smaller index) that are equal or alike, in few calls of many pairs.
     """
     firsts = _equal(texts, kinds, two_problems)
     unique = [index for index, first in enumerate(firsts) if index == first]

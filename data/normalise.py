@@ -100,6 +100,16 @@ _SHORT_WORDS = frozenset(_SHORT_ENGLISH.split())
 
 def normalise(text: str) -> str:
     """The token string; empty where the text holds no token."""
+    tokens = "".join(map(_TOKENS.__getitem__, _raw_tokens(text))).strip(STOP)
+    return _STOPS.sub(STOP, tokens) if STOP * 2 in tokens else tokens
+
+
+def pieces(text: str) -> list[tuple[str, str]]:
+    """(what is written, its tokens) of all that says something, ends of sentences as they come."""
+    return [(raw, _TOKENS[raw]) for raw in _raw_tokens(text) if _TOKENS[raw]]
+
+
+def _raw_tokens(text: str) -> list[str]:
     text = without_markup(text)
     text = without_capitals(unicodedata.normalize("NFKC", text) if not text.isascii() else text)
     lead = _LEAD.match(text)
@@ -107,9 +117,7 @@ def normalise(text: str) -> str:
     for needed, pattern, plain in _SPELLED:
         if needed in text:
             text = pattern.sub(plain, text)
-    raw = (_ASCII_TOKEN if text.isascii() else _TOKEN).findall(text)
-    tokens = "".join(map(_TOKENS.__getitem__, raw)).strip(STOP)
-    return _STOPS.sub(STOP, tokens) if STOP * 2 in tokens else tokens
+    return (_ASCII_TOKEN if text.isascii() else _TOKEN).findall(text)
 
 
 def signature(tokens: str) -> str:

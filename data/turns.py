@@ -89,17 +89,15 @@ def _table() -> dict[str, tuple[int, int]]:
 _SIDES = _table()
 _NEGATED = len(_TURNS)
 _SIDES.update((token, (_NEGATED, 0)) for token in _tokens(_NEGATIONS))
-_TURNING = re.compile(f"[{re.escape(''.join(_SIDES))}]")
 FOLLOWING = re.compile(f"[{_tokens(_FOLLOWING)}]")
 """What says that a sentence comes after another one."""
 
 
 def turned(mine: str, theirs: str) -> bool:
     """Whether a word of one token string turns the other one's problem."""
-    here, there = _TURNING.findall(mine), _TURNING.findall(theirs)
-    if here == there:
+    ours, others = ([_SIDES[token] for token in text if token in _SIDES] for text in (mine, theirs))
+    if ours == others:
         return False
-    ours, others = [_SIDES[token] for token in here], [_SIDES[token] for token in there]
     return any(_differ(line, ours, others) for line in {line for line, _ in (*ours, *others)})
 
 
