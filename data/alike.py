@@ -6,7 +6,7 @@ added or moved token of n costs about 1/n), and
 - the numbers, signs and relations of one are those of the other, except for a few left out: with another number in its
   place it is another problem;
 - no word of one turns the other (``turns.py``);
-- no whole sentence stands in the place of another one: the same context with another question is another problem.
+- both ask for the same (``questions.py``): the same context with another question is another problem.
 
 Sentences may come in another order: then theirs are put in mine's order, and all of that is asked again.
 """
@@ -17,18 +17,13 @@ from rapidfuzz import fuzz, process
 from rapidfuzz.distance import Indel, LCSseq
 
 from .normalise import STOP, signature
+from .questions import SAME_SENTENCE, asks_for_the_same
 from .turns import FOLLOWING, turned
 
 SIMILAR = 0.84
 """How much of two texts agrees in near-duplicates. Edits of 10 % of the words leave about 0.9."""
 LEAST_IN_ORDER = 0.4
 """What is left in order where sentences have changed places."""
-SAME_SENTENCE = 0.5
-"""How much of a sentence agrees with its counterpart."""
-SAME_QUESTION = 0.6
-"""How much of the last sentence does."""
-LEAST_SENTENCE = 3
-"""Tokens; shorter ones have no counterpart to be known by."""
 MOST_LEFT_OUT = 0.25
 """Of a signature. Two tokens always."""
 LEAST_TOKENS = 8
@@ -66,7 +61,7 @@ def _says_the_same(mine: str, theirs: str) -> bool:
         return True
     if not is_part(signature(mine), signature(theirs)) or turned(mine, theirs):
         return False
-    return not _another_sentence(mine.split(STOP), theirs.split(STOP))
+    return asks_for_the_same(mine, theirs)
 
 
 def is_part(mine: str, theirs: str) -> bool:
@@ -76,24 +71,6 @@ def is_part(mine: str, theirs: str) -> bool:
         return False
     rest = iter(long)
     return all(token in rest for token in short)
-
-
-def _another_sentence(mine: list[str], theirs: list[str]) -> bool:
-    """Whether each has a sentence that the other has not, or a last one that the other has not."""
-    if len(mine) == len(theirs) == 1:
-        return False
-    if mine[-1] != theirs[-1] and _alone(mine[-1], theirs, SAME_QUESTION) and _alone(theirs[-1], mine, SAME_QUESTION):
-        return True
-    here, there = set(mine), set(theirs)
-    return any(_alone(sentence, theirs, SAME_SENTENCE) for sentence in here - there) and any(
-        _alone(sentence, mine, SAME_SENTENCE) for sentence in there - here
-    )
-
-
-def _alone(sentence: str, others: list[str], least: float) -> bool:
-    if len(sentence) < LEAST_SENTENCE:
-        return False
-    return all(not Indel.normalized_similarity(sentence, other, score_cutoff=least) for other in others)
 
 
 def in_order_of(mine: str, theirs: str, *, rest: bool) -> str | None:

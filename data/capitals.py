@@ -29,7 +29,7 @@ _LIKE_LABELS = """
 ace add bad bed be cab cafe dad dead deaf deed die dig egg edge face fade fed feed fig he head hi hid hide high him if
 in ink is it kin kilo lid like line link lion loop look lot me mile milk mop most moon no nor not of oil on once one or
 pool port post pot pots put rest root roots rot room row run runs so son sort sport spot stop sun to top tops tour tours
-trust up ups us
+trust up ups us cm mm km kg ft ml
 """
 COMMON_WORDS = frozenset(word for word in _COMMON.split() if len(word) <= 5)
 """Words of up to five letters that are stressed by capitals in the middle of other text."""

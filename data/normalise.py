@@ -93,8 +93,10 @@ upsilon phi varphi chi psi omega ell
 """
 _GREEK_LETTERS = frozenset(_GREEK.split())
 _SHORT_ENGLISH = """
-am an as at be by do go he if in is it me my no of on or so to up us we cm mm km kg ft ml pi ln lg
+am an as at be by do go he if in is it me my no of on or so to up us we pi ln lg
 """
+_UNITS = frozenset("cm mm km kg ft ml".split())
+"""In small letters only: CM may be a side."""
 _SHORT_WORDS = frozenset(_SHORT_ENGLISH.split())
 
 
@@ -149,7 +151,7 @@ def _token(raw: str) -> str:
         return VARIABLE
     if word in _SAME:
         return _word(_SAME[word])
-    if len(word) == 2 and word.isascii() and word not in _SHORT_WORDS:
+    if len(word) == 2 and word.isascii() and word not in _SHORT_WORDS and word not in _UNITS:
         return VARIABLE * 2  # a product
     return _word(word)
 

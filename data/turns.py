@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from rapidfuzz.distance import Levenshtein
+
 from .normalise import normalise
 
 _TURNS = """
@@ -87,8 +89,8 @@ def _table() -> dict[str, tuple[int, int]]:
 
 
 _SIDES = _table()
-_NEGATED = len(_TURNS)
-_SIDES.update((token, (_NEGATED, 0)) for token in _tokens(_NEGATIONS))
+_NEGATED = (-1, 0)
+_SIDES.update(dict.fromkeys(_tokens(_NEGATIONS), _NEGATED))
 FOLLOWING = re.compile(f"[{_tokens(_FOLLOWING)}]")
 """What says that a sentence comes after another one."""
 
@@ -98,16 +100,28 @@ def turned(mine: str, theirs: str) -> bool:
     ours, others = ([_SIDES[token] for token in text if token in _SIDES] for text in (mine, theirs))
     if ours == others:
         return False
-    return any(_differ(line, ours, others) for line in {line for line, _ in (*ours, *others)})
+    if ours.count(_NEGATED) != others.count(_NEGATED):
+        return True
+    lines = {line for line, _ in (*ours, *others)}
+    return any(_differ(line, ours, others) for line in lines) and _in_place(mine, theirs)
 
 
 def _differ(line: int, mine: list[tuple[int, int]], theirs: list[tuple[int, int]]) -> bool:
     one, other = list(_of(line, mine)), list(_of(line, theirs))
-    if line == _NEGATED:
-        return len(one) != len(other)
     short, long = sorted((one, other), key=len)
     rest = iter(long)
     return not all(side in rest for side in short)
+
+
+def _in_place(mine: str, theirs: str) -> bool:
+    """Whether one word stands just where another one of its line does."""
+    for block in Levenshtein.opcodes(mine, theirs):
+        if block.tag == "replace":
+            ours, others = mine[block.src_start : block.src_end], theirs[block.dest_start : block.dest_end]
+            here, there = ([_SIDES[token] for token in text if token in _SIDES] for text in (ours, others))
+            if any(line == other and side != turn for line, side in here for other, turn in there):
+                return True
+    return False
 
 
 def _of(line: int, found: list[tuple[int, int]]) -> Iterator[int]:
