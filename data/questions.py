@@ -12,6 +12,8 @@ from .normalise import STOP, VARIABLE, normalise
 
 SAME_SENTENCE = 0.5
 """How much of a sentence agrees with its counterpart."""
+ANY_COUNTERPART = 0.4
+"""With less than this in any other sentence, a sentence has none."""
 SAME_QUESTION = 0.7
 """How much of a question agrees with its counterpart. In one that agrees less, the matter must be the same."""
 SAME_MATTER = 0.5
@@ -52,7 +54,7 @@ def asks_for_the_same(mine: str, theirs: str) -> bool:
     return one in their or another in ours or not _another_question(one, another, here, there)
 
 
-def _alone(sentence: str, others: list[str], least: float = SAME_SENTENCE) -> bool:
+def _alone(sentence: str, others: list[str], least: float = ANY_COUNTERPART) -> bool:
     if len(sentence) < LEAST_SENTENCE:
         return False
     return all(not Indel.normalized_similarity(sentence, other, score_cutoff=least) for other in others)
@@ -64,9 +66,12 @@ def _question(sentences: list[str]) -> str:
 
 def _another_question(one: str, other: str, here: list[str], there: list[str]) -> bool:
     """Whether two questions are about other matter, or exchange two things that both contexts speak of."""
+    known = _context(here, one) & _context(there, other) - _LITTLE
     if Indel.normalized_similarity(one, other) >= SAME_QUESTION:
-        return _exchanged(one, other, _context(here, one) & _context(there, other) - _LITTLE)
+        return _exchanged(one, other, known)
+    # What the context speaks of, any question about it may.
     mine, theirs = set(one) - _LITTLE, set(other) - _LITTLE
+    mine, theirs = mine - known or mine, theirs - known or theirs
     if len(mine & theirs) >= SAME_MATTER * max(1, min(len(mine), len(theirs))):
         return False
     return _alone(one, there, SAME_QUESTION) and _alone(other, here, SAME_QUESTION)
