@@ -13,6 +13,8 @@ Sentences may come in another order: then theirs are put in mine's order, and al
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from rapidfuzz import fuzz, process
 from rapidfuzz.distance import Indel, LCSseq
 
@@ -34,18 +36,31 @@ REACH = 12
 
 def same_problem(mine: str, theirs: str) -> float:
     """Similarity of two token strings where they are one problem, else 0."""
+    if not _of_one_length(mine, theirs):
+        return 0.0
     return one_problem(mine, theirs, Indel.normalized_similarity(mine, theirs, score_cutoff=LEAST_IN_ORDER))
+
+
+def _of_one_length(mine: str, theirs: str) -> bool:
+    """Whether they may agree to ``SIMILAR`` at all."""
+    return 2 * min(len(mine), len(theirs)) >= SIMILAR * (len(mine) + len(theirs))
 
 
 def one_problem(mine: str, theirs: str, in_order: float) -> float:
     """The same, where it is known how much of them agrees in order."""
     if in_order >= SIMILAR and _says_the_same(mine, theirs):
         return in_order
-    if in_order < LEAST_IN_ORDER or STOP not in mine or STOP not in theirs:
+    if in_order < LEAST_IN_ORDER or not _of_one_length(mine, theirs):
         return 0.0
-    if not is_part(*("".join(sorted(signature(text))) for text in (mine, theirs))):
+    if STOP not in mine or STOP not in theirs or not is_part(_marks(mine), _marks(theirs)):
         return 0.0
     return _agreement(mine, in_order_of(mine, theirs, rest=True))
+
+
+@lru_cache(maxsize=1 << 14)
+def _marks(text: str) -> str:
+    """The signature of a text in any order of its sentences."""
+    return "".join(sorted(signature(text)))
 
 
 def _agreement(mine: str, theirs: str | None) -> float:
@@ -67,10 +82,14 @@ def _says_the_same(mine: str, theirs: str) -> bool:
 def is_part(mine: str, theirs: str) -> bool:
     """Whether the shorter signature is the longer one with a few left out."""
     short, long = sorted((mine, theirs), key=len)
-    if len(long) - len(short) > max(2, MOST_LEFT_OUT * len(long)):
+    if len(long) - len(short) > _may_be_left_out(long):
         return False
     rest = iter(long)
     return all(token in rest for token in short)
+
+
+def _may_be_left_out(signature: str) -> float:
+    return max(2, MOST_LEFT_OUT * len(signature))
 
 
 def in_order_of(mine: str, theirs: str, *, rest: bool) -> str | None:
@@ -104,7 +123,11 @@ def contains(text: str, problem: str) -> float:
     whole = same_problem(text, problem)
     if whole or len(text) <= len(problem) or len(problem) < LEAST_TOKENS:
         return whole
-    return _in_a_window(text, problem) or _agreement(problem, in_order_of(problem, text, rest=False))
+    found = _in_a_window(text, problem)
+    marks = _marks(problem)
+    if found or STOP not in problem or sum(mark not in text for mark in marks) > _may_be_left_out(marks):
+        return found
+    return _agreement(problem, in_order_of(problem, text, rest=False))
 
 
 def _in_a_window(text: str, problem: str) -> float:

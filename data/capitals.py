@@ -37,7 +37,10 @@ _WORDS = COMMON_WORDS | frozenset(_LIKE_LABELS.split())
 _REACH = 5
 """Letters of a label stand close to each other in the alphabet: ABC, PQR, ABCDEF."""
 
-_MAYBE = re.compile(r"[A-Z]{2}[^a-z]{2,}?[A-Z]{2}|\\[A-Z]{2}")
+_LEAST_CAPITALS = 8
+"""In three words; a text with fewer has no passage."""
+_CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_MAYBE = re.compile(r"[A-Z]{2}[^a-z]{2,}?[A-Z]{2}")
 _FORMULA = re.compile(r"\$\$?[^$]*\$\$?|\\\(.*?\\\)|\\\[.*?\\\]|\\[A-Za-z]+", re.DOTALL)
 _STRETCH = re.compile(r"(?<![A-Za-z])[A-Z]+(?:[^A-Za-z]+[A-Z]+){2,}(?![A-Za-z])")
 _WORD = re.compile(r"(?<![A-Z])[A-Z]{2,}")
@@ -47,7 +50,8 @@ _HELD = "\x00"
 def without_capitals(text: str) -> str:
     """The text with the words of its passages in capitals in small letters; labels and formulas stay, except that a
     command which was put in capitals gets its small letters back."""
-    if _MAYBE.search(text) is None:
+    plain = text.encode(errors="replace")
+    if len(plain) - len(plain.translate(None, _CAPITALS)) < _LEAST_CAPITALS or _MAYBE.search(text) is None:
         return text
     held: list[str] = []
 

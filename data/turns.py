@@ -7,8 +7,6 @@ place of another one of its line below; a word that is lost or added turns nothi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-
 from rapidfuzz.distance import Levenshtein
 
 from .normalise import normalise
@@ -97,32 +95,14 @@ FOLLOWING = re.compile(f"[{_tokens(_FOLLOWING)}]")
 
 def turned(mine: str, theirs: str) -> bool:
     """Whether a word of one token string turns the other one's problem."""
-    ours, others = ([_SIDES[token] for token in text if token in _SIDES] for text in (mine, theirs))
-    if ours == others:
+    if list(filter(_SIDES.__contains__, mine)) == list(filter(_SIDES.__contains__, theirs)):
         return False
-    if ours.count(_NEGATED) != others.count(_NEGATED):
-        return True
-    lines = {line for line, _ in (*ours, *others)}
-    return any(_differ(line, ours, others) for line in lines) and _in_place(mine, theirs)
-
-
-def _differ(line: int, mine: list[tuple[int, int]], theirs: list[tuple[int, int]]) -> bool:
-    one, other = list(_of(line, mine)), list(_of(line, theirs))
-    short, long = sorted((one, other), key=len)
-    rest = iter(long)
-    return not all(side in rest for side in short)
-
-
-def _in_place(mine: str, theirs: str) -> bool:
-    """Whether one word stands just where another one of its line does."""
+    negated = 0
     for block in Levenshtein.opcodes(mine, theirs):
-        if block.tag == "replace":
+        if block.tag != "equal":
             ours, others = mine[block.src_start : block.src_end], theirs[block.dest_start : block.dest_end]
             here, there = ([_SIDES[token] for token in text if token in _SIDES] for text in (ours, others))
             if any(line == other and side != turn for line, side in here for other, turn in there):
                 return True
-    return False
-
-
-def _of(line: int, found: list[tuple[int, int]]) -> Iterator[int]:
-    return (side for mine, side in found if mine == line)
+            negated += here.count(_NEGATED) - there.count(_NEGATED)
+    return negated != 0
