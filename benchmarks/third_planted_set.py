@@ -31,9 +31,10 @@ from leeway_rl.data.stages import Drop, Stage
 EVALUATION = 120
 INSTRUCTED = 0.5
 
-NAMES = "Amara Bilal Celine Dmitri Esther Farid Gwen Hugo Ines Joao Katya Liam Mei Noor Oskar Paola".split()
-GOODS = "apples marbles stickers pencils coins shells tickets buttons cards plums kites candles ropes lanterns".split()
-SITES = "market harbour school library museum station theatre bakery orchard workshop".split()
+_NAMES = "Amara Bilal Celine Dmitri Esther Farid Gwen Hugo Ines Joao Katya Liam Mei Noor Oskar Paola"
+_GOODS = "apples marbles stickers pencils coins shells tickets buttons cards plums kites candles ropes lanterns"
+_SITES = "market harbour school library museum station theatre bakery orchard workshop"
+NAMES, GOODS, SITES = _NAMES.split(), _GOODS.split(), _SITES.split()
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,11 @@ def _fraction(value: Fraction) -> str:
 
 
 def shop(r: random.Random) -> Problem:
-    (one, two), (good, site), n = r.sample(NAMES, 2), (r.choice(GOODS), r.choice(SITES)), [
-        r.randrange(11, 90) for _ in range(4)
-    ]
+    (one, two), (good, site), n = (
+        r.sample(NAMES, 2),
+        (r.choice(GOODS), r.choice(SITES)),
+        [r.randrange(11, 90) for _ in range(4)],
+    )
     facts = [
         f"{one} bought {n[0]} {good} at the {site} on Monday.",
         f"{two} owns {n[1]} {good} and keeps them in a wooden box.",
@@ -178,7 +181,10 @@ def trains(r: random.Random) -> Problem:
         _fraction(Fraction(d, v) - Fraction(d, w)),
         [],
         [
-            ("They start at both ends towards each other: after how many hours do they meet?", _fraction(Fraction(d, v + w))),
+            (
+                "They start at both ends towards each other: after how many hours do they meet?",
+                _fraction(Fraction(d, v + w)),
+            ),
             ("How many kilometers lie between the two trains one hour after a common start?", str(w - v)),
         ],
     )
@@ -237,7 +243,7 @@ def circle(r: random.Random) -> Problem:
 def committee(r: random.Random) -> Problem:
     men, women, size = r.randrange(5, 14), r.randrange(5, 14), r.randrange(3, 6)
     exactly = sum(math.comb(men, k) * math.comb(women, size - k) for k in range(2, size + 1))
-    fewer = sum(math.comb(men, k) * math.comb(women, size - k) for k in range(0, 2))
+    fewer = sum(math.comb(men, k) * math.comb(women, size - k) for k in range(2))
     facts = [
         f"A club has {men} men and {women} women as members.",
         f"Each year the club elects a committee of {size} of its members.",
@@ -531,14 +537,20 @@ def main() -> None:
         print(f"  {kind:16} {len(rows):5} copies           found {sum(row in right for row in rows) / len(rows):.4f}")
     falsely = Counter(planted.others.get(row, "known") for row in wrong)
     for kind in (*sorted(set(planted.others.values())), "known"):
-        count = Counter(planted.others.values())[kind] if kind != "known" else len(planted.rows) - len(planted.copies) - len(planted.others)
+        count = (
+            Counter(planted.others.values())[kind]
+            if kind != "known"
+            else len(planted.rows) - len(planted.copies) - len(planted.others)
+        )
         print(f"  {kind:16} {count:5} other problems   dropped {falsely[kind]}")
     print(f"recall {len(right) / len(planted.copies):.4f} (must hold: 0.95)")
     print(f"precision {len(right) / max(1, len(dropped)):.4f} (must hold: 0.99)")
     for row in (missed + wrong)[: arguments.show]:
         origin = planted.copies.get(row, ("", found[row]))[1]
         other = planted.rows[origin][0] if origin >= 0 else planted.evaluation[-1 - origin][0]
-        print(f"\n{planted.copies.get(row) or planted.others.get(row)}, found {found[row]}:\n{planted.rows[row]}\n{other}")
+        print(
+            f"\n{planted.copies.get(row) or planted.others.get(row)}, found {found[row]}:\n{planted.rows[row]}\n{other}"
+        )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from rapidfuzz import fuzz, process
 from rapidfuzz.distance import Indel, LCSseq
 
 from .normalise import STOP, signature
-from .questions import SAME_SENTENCE, asks_for_the_same
+from .questions import SAME_SENTENCE, asks_for_the_same, asks_within
 from .turns import FOLLOWING, turned
 
 SIMILAR = 0.84
@@ -93,8 +93,8 @@ def _may_be_left_out(signature: str) -> float:
 
 
 def in_order_of(mine: str, theirs: str, *, rest: bool) -> str | None:
-    """Their sentences in the order of mine; what has no counterpart goes to the end, or without ``rest`` out. None where
-    no order was changed that may be: what then happens comes after what happens first."""
+    """Their sentences in the order of mine; what has no counterpart goes to the end, or without ``rest`` out. None
+    where that changes which comes first of sentences that say ``then`` or ``next``."""
     here, there = mine.split(STOP), theirs.split(STOP)
     left = dict(enumerate(there))
     partner: dict[int, int] = {}
@@ -124,10 +124,13 @@ def contains(text: str, problem: str) -> float:
     if whole or len(text) <= len(problem) or len(problem) < LEAST_TOKENS:
         return whole
     found = _in_a_window(text, problem)
+    if found and not asks_within(text, problem):
+        return 0.0
     marks = _marks(problem)
     if found or STOP not in problem or sum(mark not in text for mark in marks) > _may_be_left_out(marks):
         return found
-    return _agreement(problem, in_order_of(problem, text, rest=False))
+    found = _agreement(problem, in_order_of(problem, text, rest=False))
+    return found if found and asks_within(text, problem) else 0.0
 
 
 def _in_a_window(text: str, problem: str) -> float:

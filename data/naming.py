@@ -1,4 +1,4 @@
-"""Whether two texts that agree in their tokens mean the same letters: in one of them ``find x``, in the other ``find y``.
+"""Whether two texts that agree in their tokens mean the same letters: ``find x`` in one, ``find y`` in the other.
 
 Tokens forget names, since a copy may rename all of them. It renames them the same way from beginning to end. Pure.
 """
@@ -53,15 +53,20 @@ def _letters(
     """(letters that stand in the same place before the question, those in the question)."""
     mine, theirs = "".join(token for token, _ in here), "".join(token for token, _ in there)
     last = mine.rstrip(STOP).rfind(STOP)
-    context, question = [], []
+    context, question = list[tuple[str, str]](), list[tuple[str, str]]()
     for block in Indel.opcodes(mine, theirs):
         if block.tag == "equal":
             for step in range(block.src_end - block.src_start):
                 one, other = here[block.src_start + step][1], there[block.dest_start + step][1]
-                pairs = list(zip(one, other)) if one.isalpha() and other.isalpha() and len(one) == len(other) else []
-                pairs = pairs or ([(one, other)] if one and other else [])
-                (question if block.src_start + step > last else context).extend(pairs)
+                (question if block.src_start + step > last else context).extend(_paired(one, other))
     return context, question
+
+
+def _paired(one: str, other: str) -> list[tuple[str, str]]:
+    """Letter for letter where both are labels of one length, as ABC and PQR are."""
+    if one.isalpha() and other.isalpha() and len(one) == len(other):
+        return list(zip(one, other, strict=True))
+    return [(one, other)] if one and other else []
 
 
 def _usual(pairs: list[tuple[str, str]]) -> dict[str, str]:

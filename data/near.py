@@ -1,4 +1,4 @@
-"""Near-duplicates and contaminations: candidates from the sketches, then the truth about each pair (``alike.py``). Pure.
+"""Near-duplicates and contaminations: candidates from the sketches, then the truth about each pair (``alike``). Pure.
 
 Where all the rest is common to many texts, other words make another problem. And who knows more about two rows than
 their texts say, their golds for instance, may say of pairs that they are two problems after all (``TwoProblems``).
@@ -15,7 +15,7 @@ import numpy as np
 from rapidfuzz import process
 from rapidfuzz.distance import Indel, LCSseq
 
-from .alike import LEAST_IN_ORDER, SIMILAR, contains, is_part, one_problem, same_problem
+from .alike import LEAST_IN_ORDER, contains, is_part, one_problem, same_problem
 from .sketch import CHUNK, candidates, candidates_between, flat, mix, ranges, sketch
 
 __all__ = ["EvaluationSet", "Match", "TwoProblems", "contains", "is_part", "near_duplicates", "same_problem"]

@@ -95,7 +95,7 @@ _GREEK_LETTERS = frozenset(_GREEK.split())
 _SHORT_ENGLISH = """
 am an as at be by do go he if in is it me my no of on or so to up us we pi ln lg
 """
-_UNITS = frozenset("cm mm km kg ft ml".split())
+_UNITS = frozenset({"cm", "mm", "km", "kg", "ft", "ml"})
 """In small letters only: CM may be a side."""
 _SHORT_WORDS = frozenset(_SHORT_ENGLISH.split())
 

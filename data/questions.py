@@ -1,11 +1,12 @@
 """Whether two token strings that agree in most of their tokens ask for the same. Pure.
 
-The same context with another question is another problem, however long the context. A question is the last sentence that
-asks or commands; instructions may follow it.
+The same context with another question is another problem, however long the context. A question is the last sentence
+that asks or commands; instructions may follow it.
 """
 
 from __future__ import annotations
 
+from rapidfuzz import fuzz
 from rapidfuzz.distance import Indel, Levenshtein
 
 from .normalise import STOP, VARIABLE, normalise
@@ -16,6 +17,8 @@ ANY_COUNTERPART = 0.4
 """With less than this in any other sentence, a sentence has none."""
 SAME_QUESTION = 0.7
 """How much of a question agrees with its counterpart. In one that agrees less, the matter must be the same."""
+SAME_WITHIN = 0.6
+"""How much of a question agrees with some part of a longer text."""
 SAME_MATTER = 0.5
 """How much of what a question is about stands in the other one, too, of the one that is about less."""
 LEAST_SENTENCE = 3
@@ -52,6 +55,12 @@ def asks_for_the_same(mine: str, theirs: str) -> bool:
         return False
     one, another = _question(here), _question(there)
     return one in their or another in ours or not _another_question(one, another, here, there)
+
+
+def asks_within(text: str, problem: str) -> bool:
+    """Whether a longer text holds the problem's question, and not only its context."""
+    question = _question(problem.split(STOP))
+    return question in text or fuzz.partial_ratio(question, text) >= 100 * SAME_WITHIN
 
 
 def _alone(sentence: str, others: list[str], least: float = ANY_COUNTERPART) -> bool:

@@ -78,7 +78,10 @@ class _Golds:
         self._contradicting: set[tuple[int, int]] = set()
 
     def two_problems(
-        self, written: Mapping[int, _Written], pairs: list[tuple[int, int]], others: Mapping[int, _Written] | None = None
+        self,
+        written: Mapping[int, _Written],
+        pairs: list[tuple[int, int]],
+        others: Mapping[int, _Written] | None = None,
     ) -> set[tuple[int, int]]:
         """Of pairs of rows, or of (row, one of ``others``), which are two problems."""
         theirs = written if others is None else others
@@ -98,7 +101,9 @@ class _Golds:
         """Note how many dropped rows have another gold than what they repeat."""
         pairs = {(number, match.of) for number, match in enumerate(matches) if match is not None}
         if count := len(pairs & self._contradicting):
-            self._context.notes.append(f"{count:,} dropped with another gold than {whose}, word for word the same problem")
+            self._context.notes.append(
+                f"{count:,} dropped with another gold than {whose}, word for word the same problem"
+            )
 
 
 def _unknown(mine: _Written, theirs: _Written) -> bool:

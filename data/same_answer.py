@@ -1,8 +1,8 @@
 """Whether two rows' golds are one answer. What is not plain is asked of the verifier, in a process of its own.
 
-Two problems that differ in a word have two answers, and a copy has its original's; so golds tell what words do not. Only
-a plain "these are two values" counts: no gold, a letter of a choice beside a value, or a comparison that fails or takes
-too long says nothing.
+Two problems that differ in a word have two answers, and a copy has its original's; so golds tell what words do not.
+Only a plain "these are two values" counts: no gold, a letter of a choice beside a value, or a comparison that fails or
+takes too long says nothing.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ place of another one of its line below; a word that is lost or added turns nothi
 from __future__ import annotations
 
 import re
+
 from rapidfuzz.distance import Levenshtein
 
 from .normalise import normalise
