@@ -11,13 +11,11 @@ from typing import Any
 from ..common.errors import DataError
 from ..common.files import path_of
 from ..common.prompts import rendered
+from .asked import asks_for_a_proof, asks_several, lacks_choices
+from .figures import needs_a_figure
+from .gold_form import why_no_gold
 from .stages import Drop, Judgement, Stage
 from .step import Context, Options
-
-_NO_GOLD = frozenset({"proof", "notfound", "not found", "none", "nan", "null", "n/a", "unknown", "see solution"})
-_PROOF = re.compile(
-    r"^\W*+(?:prove|show|demonstrate|verify)\b(?!.*\b(?:find|determine|compute|evaluate|what)\b)", re.I | re.S
-)
 
 
 class Verifiable(Options):
@@ -32,7 +30,7 @@ class Verifiable(Options):
 
 
 def verifiable(stage: Stage, options: Verifiable, context: Context) -> Iterator[list[Judgement]]:
-    """Drop what no verifier can judge: proofs, rows their source calls invalid, golds that are none, empty tests."""
+    """Drop what no verifier can judge: proofs, what its source calls invalid, golds that are no answer, empty tests."""
     for rows in stage.rows("ability", "problem", "ground_truth", "question_type", "valid"):
         yield [_verifiable(row, options) for row in rows]
 
@@ -44,28 +42,17 @@ def _verifiable(row: dict[str, Any], options: Verifiable) -> Judgement:
         return Drop("of a question type to drop", row["question_type"])
     if row["ability"] == "code":
         return _incomplete_tests(json.loads(row["ground_truth"]))
-    if _PROOF.search(row["problem"]):
-        return Drop("asks for a proof", row["problem"][:80])
-    for gold in json.loads(row["ground_truth"]):
-        if gold.lower().strip(" .") in _NO_GOLD:
-            return Drop("the gold says that there is none", gold)
-        if len(gold) > options.longest_answer:
-            return Drop("the gold is too long to compare", f"{len(gold)} characters")
-        if not _parses(gold):
-            return Drop("the gold does not parse", gold[:80])
+    golds = json.loads(row["ground_truth"])
+    if found := asks_for_a_proof(row["problem"]):
+        return Drop("asks for a proof", found[:80])
+    if found := asks_several(row["problem"]):
+        return Drop("asks several questions", found[:80])
+    if found := lacks_choices(row["problem"], golds):
+        return Drop("its choices are missing", found[:80])
+    for gold in golds:
+        if why := why_no_gold(gold, row["ability"], options.longest_answer):
+            return Drop(*why)
     return None
-
-
-def _parses(gold: str) -> bool:
-    """Whether brackets of TeX and dollars close, and something is left without them."""
-    text = re.sub(r"\\[{}$\\]", "", gold)
-    depth = 0
-    for sign in re.findall(r"[{}]", text):
-        depth += 1 if sign == "{" else -1
-        if depth < 0:
-            return False
-    lefts, rights = len(re.findall(r"\\left\b", gold)), len(re.findall(r"\\right\b", gold))
-    return depth == 0 and text.count("$") % 2 == 0 and lefts == rights and re.search(r"\w|[∞∅]", text) is not None
 
 
 def _incomplete_tests(tests: Any) -> Judgement:
@@ -89,14 +76,6 @@ def _incomplete_tests(tests: Any) -> Judgement:
 
 
 _LINK = re.compile(r"https?://|www\.\w|\bgoo\.gl/|\]\(\s*+(?:\w++:/|/\w)", re.IGNORECASE)
-_FIGURE = re.compile(
-    r"!\[|<img\b|\\includegraphics|\[asy\]|\\begin\{(?:tikzpicture|asy|figure)\}|\[/?img\]"
-    r"|\b(?:figures?|diagrams?|pictures?|illustrations?|drawings?)\s+(?:\d+|above|below|shown|given|on the|at the)"
-    r"|\b(?:in|from|see|as|of) the (?:\w+ )?(?:figure|diagram|picture|illustration|drawing|image)\b"
-    r"|\b(?:figure|diagram|picture|graph|table|image) (?:is |as )?(?:shown|below|above)\b"
-    r"|\bas (?:is )?shown (?:below|above|here|in)\b|\bshown (?:below|above)\b|\bthe (?:figure|diagram|picture) shows\b",
-    re.IGNORECASE,
-)
 
 
 class Links(Options):
@@ -114,7 +93,7 @@ def links(stage: Stage, options: Links, context: Context) -> Iterator[list[Judge
             return None
         if found := _LINK.search(row["problem"]):
             return Drop("an external link", _around(row["problem"], found))
-        if options.figures and (found := _FIGURE.search(row["problem"])):
+        if options.figures and (found := needs_a_figure(row["problem"])):
             return Drop("a figure", _around(row["problem"], found))
         return None
 

@@ -1,30 +1,27 @@
-"""Near-duplicates and contaminations: candidates from the sketches, then the truth about each pair. Pure.
+"""Near-duplicates and contaminations: candidates from the sketches, then the truth about each pair (``alike``). Pure.
 
-Two texts are the same problem where their token strings agree in order to ``SIMILAR`` (twice the longest common
-subsequence over both lengths: a replaced, added or moved token of n costs about 1/n) and the numbers, signs and
-relations of one are those of the other, except for a few left out. With another number in its place it is another
-problem. So it is with other words where all the rest is common to many texts.
+Where all the rest is common to many texts, other words make another problem. And who knows more about two rows than
+their texts say, their golds for instance, may say of pairs that they are two problems after all (``TwoProblems``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from rapidfuzz import fuzz, process
+from rapidfuzz import process
 from rapidfuzz.distance import Indel, LCSseq
 
-from .normalise import signature
+from .alike import LEAST_IN_ORDER, contains, is_part, one_problem, same_problem
 from .sketch import CHUNK, candidates, candidates_between, flat, mix, ranges, sketch
 
-SIMILAR = 0.84
-"""How much of two texts agrees in near-duplicates. Edits of 10 % of the words leave about 0.9."""
+__all__ = ["EvaluationSet", "Match", "TwoProblems", "contains", "is_part", "near_duplicates", "same_problem"]
+
 NGRAM = 5
 """Tokens. DeepScaleR and others look for longer common runs; an edit in every tenth word leaves few of those."""
-MOST_LEFT_OUT = 0.25
-"""Of a signature. Two tokens always."""
 COMMON = 50
 """A pair of tokens that stands in more texts is a turn of phrase, or belongs to a template."""
 RARE_SHARED = 0.5
@@ -32,8 +29,6 @@ RARE_SHARED = 0.5
 template differ there, and an edit that brings in rare words does no harm."""
 LEAST_SHARED = 0.3
 """Of an evaluation problem's n-grams, how many a row must share to be looked at. Edits of 10 % leave 0.59."""
-LEAST_TOKENS = 8
-"""An evaluation problem of fewer tokens counts only as a whole, not as a part of a longer text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +42,8 @@ class Match:
     by: str = "MinHash"
 
 
-def same_problem(mine: str, theirs: str) -> float:
-    """Similarity of two token strings where they are one problem, else 0."""
-    return _one_problem(mine, theirs, Indel.normalized_similarity(mine, theirs, score_cutoff=SIMILAR))
-
-
-def _one_problem(mine: str, theirs: str, similarity: float) -> float:
-    return similarity if similarity >= SIMILAR and is_part(signature(mine), signature(theirs)) else 0.0
-
-
-def is_part(mine: str, theirs: str) -> bool:
-    """Whether the shorter signature is the longer one with a few left out."""
-    short, long = sorted((mine, theirs), key=len)
-    if len(long) - len(short) > max(2, MOST_LEFT_OUT * len(long)):
-        return False
-    rest = iter(long)
-    return all(token in rest for token in short)
+TwoProblems = Callable[[list[tuple[int, int]]], set[tuple[int, int]]]
+"""Of pairs of texts that are alike, which are two problems after all."""
 
 
 class Phrases:
@@ -91,36 +72,87 @@ class Phrases:
         return "".join(token for token, keep in zip(text, rare[:-1] & rare[1:], strict=True) if keep)
 
 
-def near_duplicates(texts: Sequence[str], kinds: Sequence[object]) -> list[Match | None]:
+def near_duplicates(
+    texts: Sequence[str], kinds: Sequence[object], two_problems: TwoProblems | None = None
+) -> list[Match | None]:
     """For each token string, the earlier one of its kind that it repeats and that is itself kept; None: keep it.
 
     Equal strings are found exactly; near ones through ``sketch``, and each pair is then compared in truth. A match is
-    always a kept text, so what is shown beside a dropped one is in the result.
+    always a kept text, so what is shown beside a dropped one is in the result. ``two_problems`` is asked about pairs
+    (index, smaller index) that are equal or alike, in few calls of many pairs.
     """
-    found: list[Match | None] = [None] * len(texts)
-    first: dict[tuple[str, object], int] = {}
-    firsts = [first.setdefault(key, index) for index, key in enumerate(zip(texts, kinds, strict=True))]
-    unique = np.fromiter(first.values(), dtype=np.int64, count=len(first))
+    firsts = _equal(texts, kinds, two_problems)
+    unique = [index for index, first in enumerate(firsts) if index == first]
     distinct = [texts[index] for index in unique]
-    phrases = Phrases(distinct)
-    rare = lru_cache(maxsize=1 << 16)(phrases.rare)
+    about_the_same = _about_the_same(distinct)
+    pairs = [
+        (one, other, similarity)
+        for one, other, similarity in ((unique[a], unique[b], similarity) for a, b, similarity in _pairs(distinct))
+        if kinds[one] == kinds[other]
+    ]
+    asked, apart = set[tuple[int, int]](), set[tuple[int, int]]()
+    while True:
+        chosen = _chosen(texts, pairs, apart, about_the_same)
+        unasked = {(one, match.of) for one, match in chosen.items()} - asked
+        if two_problems is None or not unasked:
+            break
+        apart |= two_problems(sorted(unasked))
+        asked |= unasked
+    return [
+        chosen.get(index) if index == first else chosen.get(first) or Match(first, 1.0, "equal text")
+        for index, first in enumerate(firsts)
+    ]
+
+
+def _equal(texts: Sequence[str], kinds: Sequence[object], two_problems: TwoProblems | None) -> list[int]:
+    """For each text, the first one that equals it and is the same problem: itself, where there is none."""
+    firsts = list(range(len(texts)))
+    rest: Sequence[int] = range(len(texts))
+    while rest:
+        first: dict[tuple[str, object], int] = {}
+        for index in rest:
+            firsts[index] = first.setdefault((texts[index], kinds[index]), index)
+        equal = [(index, firsts[index]) for index in rest if firsts[index] != index]
+        apart = two_problems(equal) if two_problems is not None and equal else set()
+        rest = [index for index, _ in sorted(apart)]
+    return firsts
+
+
+def _about_the_same(texts: list[str]) -> Callable[[str, str], bool]:
+    """Whether enough of what is rare about one of two texts is in the other."""
+    rare = lru_cache(maxsize=1 << 16)(Phrases(texts).rare)
 
     def about_the_same(mine: str, theirs: str) -> bool:
         a, b = rare(mine), rare(theirs)
-        return LCSseq.similarity(a, b) >= RARE_SHARED * min(len(a), len(b))
+        least = RARE_SHARED * min(len(a), len(b))
+        return LCSseq.similarity(a, b) >= least or _shared(a, b) >= least
 
-    for later, earlier, similarity in _pairs(distinct):
-        one, other = int(unique[later]), int(unique[earlier])
-        if kinds[one] == kinds[other] and found[one] is None:
-            match = found[other]
-            if match is not None:  # it is dropped itself: compare with what it was dropped for
-                other, similarity = match.of, same_problem(texts[one], texts[match.of])
-            if similarity and about_the_same(texts[one], texts[other]):
-                found[one] = Match(other, similarity)
-    for index, earlier in enumerate(firsts):
-        if earlier != index:
-            found[index] = found[earlier] or Match(earlier, 1.0, "equal text")
-    return found
+    return about_the_same
+
+
+def _shared(mine: str, theirs: str) -> int:
+    """Tokens of both, in any order."""
+    return (Counter(mine) & Counter(theirs)).total()
+
+
+def _chosen(
+    texts: Sequence[str],
+    pairs: list[tuple[int, int, float]],
+    apart: set[tuple[int, int]],
+    about_the_same: Callable[[str, str], bool],
+) -> dict[int, Match]:
+    """What repeats which kept text. ``pairs`` come in order of the later one; those in ``apart`` are two problems."""
+    chosen: dict[int, Match] = {}
+    for one, other, similarity in pairs:
+        if one in chosen:
+            continue
+        match = chosen.get(other)
+        if match is not None:  # it is dropped itself: compare with what it was dropped for
+            other = match.of
+            similarity = 0.0 if (one, other) in apart else same_problem(texts[one], texts[other])
+        if similarity and (one, other) not in apart and about_the_same(texts[one], texts[other]):
+            chosen[one] = Match(other, similarity)
+    return chosen
 
 
 def _pairs(texts: list[str]) -> list[tuple[int, int, float]]:
@@ -142,10 +174,10 @@ def _verified(
     for start in range(0, len(mine), batch):
         one, other = mine[start : start + batch].tolist(), theirs[start : start + batch].tolist()
         a, b = [left[index] for index in one], [right[index] for index in other]
-        scores = process.cpdist(a, b, scorer=Indel.normalized_similarity, score_cutoff=SIMILAR)
+        scores = process.cpdist(a, b, scorer=Indel.normalized_similarity, score_cutoff=LEAST_IN_ORDER)
         for hit in np.flatnonzero(scores):
-            if _one_problem(a[hit], b[hit], float(scores[hit])):
-                pairs.append((one[hit], other[hit], float(scores[hit])))
+            if similarity := one_problem(a[hit], b[hit], float(scores[hit])):
+                pairs.append((one[hit], other[hit], similarity))
     return pairs
 
 
@@ -170,20 +202,22 @@ class EvaluationSet:
 
     def contaminated(self, texts: Sequence[str]) -> list[Match | None]:
         """For each token string, the evaluation problem it repeats or contains, the most similar one; None: clean."""
-        if not self.texts:
-            return [None] * len(texts)
-        batches = range(0, len(texts), CHUNK)
-        return [match for start in batches for match in self._contaminated(texts[start : start + CHUNK])]
+        return [matches[0] if matches else None for matches in self.alike(texts)]
 
-    def _contaminated(self, texts: Sequence[str]) -> list[Match | None]:
-        found: list[Match | None] = [None] * len(texts)
+    def alike(self, texts: Sequence[str]) -> list[list[Match]]:
+        """For each token string, all evaluation problems it repeats or contains, the most similar one first."""
+        if not self.texts:
+            return [[] for _ in texts]
+        batches = range(0, len(texts), CHUNK)
+        return [matches for start in batches for matches in self._alike(texts[start : start + CHUNK])]
+
+    def _alike(self, texts: Sequence[str]) -> list[list[Match]]:
+        found: list[dict[int, Match]] = [{} for _ in texts]
         for by, pairs in (("n-grams", self._sharing(texts)), ("MinHash", self._meeting(texts))):
             for problem, text in pairs:
-                similarity = contains(texts[text], self.texts[problem])
-                best = found[text]
-                if similarity and (best is None or similarity > best.similarity):
-                    found[text] = Match(problem, similarity, by)
-        return found
+                if problem not in found[text] and (similarity := contains(texts[text], self.texts[problem])):
+                    found[text][problem] = Match(problem, similarity, by)
+        return [sorted(matches.values(), key=lambda match: -match.similarity) for matches in found]
 
     def _sharing(self, texts: Sequence[str]) -> list[tuple[int, int]]:
         """(evaluation problem, text) where the text has ``LEAST_SHARED`` of the problem's n-grams."""
@@ -203,19 +237,6 @@ class EvaluationSet:
     def _meeting(self, texts: Sequence[str]) -> list[tuple[int, int]]:
         met = np.concatenate(list(candidates_between(self._sketches, sketch(texts))))
         return [(int(problem), int(text)) for problem, text in np.unique(met, axis=0)] if len(met) else []
-
-
-def contains(text: str, problem: str) -> float:
-    """How much of an evaluation problem stands in a text, where it is that problem; else 0."""
-    whole = same_problem(text, problem)
-    if len(text) <= len(problem) or len(problem) < LEAST_TOKENS:
-        return whole
-    part = fuzz.partial_ratio_alignment(problem, text, score_cutoff=100 * SIMILAR)
-    if part is None:
-        return whole
-    window = text[part.dest_start : part.dest_end]
-    covered = LCSseq.normalized_similarity(problem, window)  # the window may be short, at an end of the text
-    return max(whole, covered if covered >= SIMILAR and is_part(signature(problem), signature(window)) else 0.0)
 
 
 def _ngrams(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

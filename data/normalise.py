@@ -4,7 +4,8 @@ Spellings that say the same come out the same: ``\\dfrac{1}{2}``, ``\\frac12`` a
 ``10,000`` and ``10000``; ``$x$`` and ``\\(x\\)``. A variable is a variable whatever its name: single letters, Greek
 ones, ``x_i`` and labels such as ``ABC`` are all ``VARIABLE``; a number in an index is a number, since the tenth member
 of a sequence is another one than the hundredth. Numbers, signs and relations are kept apart from words, because two
-problems that differ there are two problems (``signature``).
+problems that differ there are two problems (``signature``). Sentences end in a ``STOP``, so that the same sentences
+in another order can be seen to be the same. Markup and passages in capitals are undone first.
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ import re
 import unicodedata
 import zlib
 
+from .capitals import COMMON_WORDS, without_capitals
+from .markup import without_markup
+
+STOP = "."
+"""Between two sentences; never at an end of the text, and never twice."""
 VARIABLE = "\U00010000"
 _WORDS, _NUMBERS = 0x10001, 0xA0001
 _SLOTS = 458_741
 """A word's or number's character is its CRC within so many: of two given ones, 1 in 458,741 share theirs."""
 SIGNS = "+-<>≤≥≠"
 FIRST_NUMBER = chr(_NUMBERS)
+_STOPS = re.compile(rf"{re.escape(STOP)}+")
 _UNSIGNED = re.compile(f"[^{re.escape(SIGNS)}{FIRST_NUMBER}-{chr(0x10FFFF)}]+")
 
 _IDEOGRAPHS = "\u3040-\u30ff\u3400-\u9fff"
@@ -28,6 +35,7 @@ _RAW_TOKEN = (
     r"|(?<![a-zA-Z])[a-zA-Z]_(?:\{[a-zA-Z]+\}|[a-zA-Z])(?!\w)"  # a variable with its index
     r"|\d+(?:,\d{3})+(?!\d)|\d*\.\d+|\d+"  # a number
     r"|%s"  # a word
+    r"|[.?!:](?:[\"')\]$*]|\\[)\]])*\s+|\n\s*\n|。"  # a sentence's end
     r"|[^\s\w]"  # a sign
 )
 _TOKEN = re.compile(_RAW_TOKEN % rf"[{_IDEOGRAPHS}]|[^\W\d_{_IDEOGRAPHS}]+")
@@ -85,21 +93,33 @@ upsilon phi varphi chi psi omega ell
 """
 _GREEK_LETTERS = frozenset(_GREEK.split())
 _SHORT_ENGLISH = """
-am an as at be by do go he if in is it me my no of on or so to up us we cm mm km kg ft ml pi ln lg
+am an as at be by do go he if in is it me my no of on or so to up us we pi ln lg
 """
+_UNITS = frozenset({"cm", "mm", "km", "kg", "ft", "ml"})
+"""In small letters only: CM may be a side."""
 _SHORT_WORDS = frozenset(_SHORT_ENGLISH.split())
 
 
 def normalise(text: str) -> str:
     """The token string; empty where the text holds no token."""
-    text = unicodedata.normalize("NFKC", text) if not text.isascii() else text
+    tokens = "".join(map(_TOKENS.__getitem__, _raw_tokens(text))).strip(STOP)
+    return _STOPS.sub(STOP, tokens) if STOP * 2 in tokens else tokens
+
+
+def pieces(text: str) -> list[tuple[str, str]]:
+    """(what is written, its tokens) of all that says something, ends of sentences as they come."""
+    return [(raw, _TOKENS[raw]) for raw in _raw_tokens(text) if _TOKENS[raw]]
+
+
+def _raw_tokens(text: str) -> list[str]:
+    text = without_markup(text)
+    text = without_capitals(unicodedata.normalize("NFKC", text) if not text.isascii() else text)
     lead = _LEAD.match(text)
     text = text[lead.end() :] if lead else text
     for needed, pattern, plain in _SPELLED:
         if needed in text:
             text = pattern.sub(plain, text)
-    raw = (_ASCII_TOKEN if text.isascii() else _TOKEN).findall(text)
-    return "".join(map(_TOKENS.__getitem__, raw))
+    return (_ASCII_TOKEN if text.isascii() else _TOKEN).findall(text)
 
 
 def signature(tokens: str) -> str:
@@ -109,6 +129,8 @@ def signature(tokens: str) -> str:
 
 def _token(raw: str) -> str:
     """The characters that stand for one raw token; none for what says nothing."""
+    if raw[-1].isspace() or raw == "。":
+        return STOP
     if raw[0].isdecimal() or (raw[0] == "." and len(raw) > 1):
         return _number(raw)
     if raw in _SAME:
@@ -124,12 +146,12 @@ def _token(raw: str) -> str:
     if (
         (len(raw) == 1 and raw < "\u0500")
         or "_" in raw
-        or (raw.isupper() and len(raw) <= 5 and word not in _SHORT_WORDS)
+        or (raw.isupper() and len(raw) <= 5 and word not in _SHORT_WORDS and word not in COMMON_WORDS)
     ):
         return VARIABLE
     if word in _SAME:
         return _word(_SAME[word])
-    if len(word) == 2 and word.isascii() and word not in _SHORT_WORDS:
+    if len(word) == 2 and word.isascii() and word not in _SHORT_WORDS and word not in _UNITS:
         return VARIABLE * 2  # a product
     return _word(word)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from ..common.errors import DataError
+from ..common.ground_truth import MATH
+from .naming import asks_for_another, same_wording
 from .near import EvaluationSet, Match, near_duplicates
 from .normalise import normalise
 from .reading import files_of, rows_of
-from .sources import FORMATS, RowError, working_row
+from .same_answer import Row, different, golds_of
+from .sources import FORMATS, RowError, golds, working_row
 from .stages import Drop, Judgement, Stage, in_batches
 from .step import Context, Options
 
@@ -28,7 +32,9 @@ def duplicates(stage: Stage, options: Duplicates, context: Context) -> Iterator[
     """Drop exact and near duplicates, within each source or across all; the first one stays."""
     texts = [normalise(text) for text in _column(stage, "problem")]
     kinds = [tuple(row.values()) for rows in stage.rows(*_kind(options.across)) for row in rows]
-    matches = near_duplicates(texts, kinds)
+    judge = _Golds(context)
+    matches = near_duplicates(texts, kinds, lambda pairs: judge.two_problems(_written(stage, pairs), pairs))
+    judge.tell(matches, "the row that stays")
     wanted = {match.of for match in matches if match is not None}
     named = {number: name for number, name in enumerate(_names(stage)) if number in wanted}
     what = "duplicate across sources" if options.across else "duplicate within its source"
@@ -40,6 +46,69 @@ def duplicates(stage: Stage, options: Duplicates, context: Context) -> Iterator[
         return Drop(f"{near} {what}", f"{match.similarity:.2f} by {match.by}: {named[match.of]}")
 
     return in_batches(map(judged, matches))
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What two rows are told apart by where their tokens are alike."""
+
+    problem: str
+    answer: Row
+
+
+def _written(stage: Stage, pairs: list[tuple[int, int]]) -> dict[int, _Written]:
+    """The rows of pairs, by number."""
+    wanted = {index for pair in pairs for index in pair}
+    rows = (row for rows in stage.rows("problem", "ability", "ground_truth") for row in rows)
+    return {
+        number: _Written(row["problem"], golds_of(row["ability"], row["ground_truth"]))
+        for number, row in enumerate(rows)
+        if number in wanted
+    }
+
+
+class _Golds:
+    """Tells two problems apart by their golds, and by the letters that they ask for.
+
+    Where the wording is the same to the letter, both rows are one problem and one of the golds is wrong.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context, self._calls = context, 0
+        self._contradicting: set[tuple[int, int]] = set()
+
+    def two_problems(
+        self,
+        written: Mapping[int, _Written],
+        pairs: list[tuple[int, int]],
+        others: Mapping[int, _Written] | None = None,
+    ) -> set[tuple[int, int]]:
+        """Of pairs of rows, or of (row, one of ``others``), which are two problems."""
+        theirs = written if others is None else others
+        self._calls += 1
+        work = self._context.work / f"golds-{self._calls}"
+        answers = [(written[one].answer, theirs[other].answer) for one, other in pairs]
+        apart = set()
+        for pair, differ in zip(pairs, different(answers, work, jobs=self._context.jobs), strict=True):
+            mine, their = written[pair[0]], theirs[pair[1]]
+            if differ and same_wording(mine.problem, their.problem):
+                self._contradicting.add(pair)
+            elif differ or (_unknown(mine, their) and asks_for_another(mine.problem, their.problem)):
+                apart.add(pair)
+        return apart
+
+    def tell(self, matches: Sequence[Match | None], whose: str) -> None:
+        """Note how many dropped rows have another gold than what they repeat."""
+        pairs = {(number, match.of) for number, match in enumerate(matches) if match is not None}
+        if count := len(pairs & self._contradicting):
+            self._context.notes.append(
+                f"{count:,} dropped with another gold than {whose}, word for word the same problem"
+            )
+
+
+def _unknown(mine: _Written, theirs: _Written) -> bool:
+    """Whether one of two rows has no gold."""
+    return not (mine.answer[1] and theirs.answer[1])
 
 
 def _kind(across: bool) -> tuple[str, ...]:
@@ -73,18 +142,34 @@ class Decontaminate(Options):
 def decontaminate(stage: Stage, options: Decontaminate, context: Context) -> Iterator[list[Judgement]]:
     """Drop what repeats or contains a problem of an evaluation set; the pair is shown."""
     names, problems = _evaluation_problems(options.against, context)
-    evaluation = EvaluationSet([normalise(problem) for problem in problems])
+    evaluation = EvaluationSet([normalise(problem.problem) for problem in problems])
+    found: list[list[Match]] = []
     for rows in stage.rows("problem"):
-        matches = evaluation.contaminated([normalise(row["problem"]) for row in rows])
-        yield [
-            Drop(
-                f"contaminated by {names[match.of].rpartition(':')[0]}",
-                f"{match.similarity:.2f} by {match.by}: {names[match.of]}: {_short(problems[match.of])}",
-            )
-            if match
-            else None
-            for match in matches
-        ]
+        found += evaluation.alike([normalise(row["problem"]) for row in rows])
+    matches = _told_apart(stage, found, problems, context)
+
+    def judged(match: Match | None) -> Judgement:
+        if match is None:
+            return None
+        return Drop(
+            f"contaminated by {names[match.of].rpartition(':')[0]}",
+            f"{match.similarity:.2f} by {match.by}: {names[match.of]}: {_short(problems[match.of].problem)}",
+        )
+
+    return in_batches(map(judged, matches))
+
+
+def _told_apart(
+    stage: Stage, found: list[list[Match]], problems: list[_Written], context: Context
+) -> list[Match | None]:
+    """The best match of each row that is the same problem by its gold, too."""
+    pairs = [(row, match.of) for row, matches in enumerate(found) for match in matches]
+    judge = _Golds(context)
+    written = _written(stage, [(row, row) for row, _ in pairs])
+    apart = judge.two_problems(written, pairs, dict(enumerate(problems)))
+    best = [next((m for m in matches if (row, m.of) not in apart), None) for row, matches in enumerate(found)]
+    judge.tell(best, "the evaluation problem")
+    return best
 
 
 def _there(path: str, folder: Path) -> list[Path]:
@@ -94,9 +179,9 @@ def _there(path: str, folder: Path) -> list[Path]:
         return []  # named when the step runs
 
 
-def _evaluation_problems(against: tuple[str, ...], context: Context) -> tuple[list[str], list[str]]:
+def _evaluation_problems(against: tuple[str, ...], context: Context) -> tuple[list[str], list[_Written]]:
     """(``file:row``, problem) of all that can be read; what cannot is named."""
-    names, problems = [], []
+    names, problems = list[str](), list[_Written]()
     for path in against:
         try:
             files = files_of(path, context.folder)
@@ -113,13 +198,20 @@ def _evaluation_problems(against: tuple[str, ...], context: Context) -> tuple[li
     return names, problems
 
 
-def _problem_of(values: Any) -> str:
-    """The problem of an evaluation row, whose answer does not matter here."""
+def _problem_of(values: Any) -> _Written:
+    """The problem of an evaluation row, and its golds where it has some."""
     if isinstance(values, RowError):
         raise values
     if isinstance(values, dict) and "reward_model" not in values:
+        answer = next((values[name] for name in ("answer", "Answer") if values.get(name) is not None), None)
+        try:
+            known = MATH, golds(answer)
+        except RowError:
+            known = MATH, []
         values = values | {"answer": "0", "tests": None}
         for name in ("question_content", "problem_description", "Question"):
             if isinstance(values.get(name), str):
-                return values[name]
-    return working_row(values, FORMATS["plain"], source="", file="", number=0)["problem"]
+                return _Written(values[name], known)
+        return _Written(working_row(values, FORMATS["plain"], source="", file="", number=0)["problem"], known)
+    row = working_row(values, FORMATS["plain"], source="", file="", number=0)
+    return _Written(row["problem"], golds_of(row["ability"], row["ground_truth"]))

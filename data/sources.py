@@ -18,6 +18,7 @@ from ..common.ground_truth import CODE, EXACT, MATH, ability_of, golds_of_text
 from ..common.json_text import parsed
 from ..common.long_integers import MARK
 from ..common.texts import flaw
+from .gold_form import is_code, is_prose
 
 PREPARED = (MATH, EXACT, CODE)
 """Abilities whose rows can be prepared."""
@@ -189,8 +190,10 @@ def _named(values: Mapping[str, Any]) -> str | None:
 
 
 def _ability(named: str | None, golds: Sequence[str]) -> str:
-    """Golds in words, and bare sums, are compared as they are written where nobody called them mathematics."""
-    return named or (MATH if why_not_mathematics(golds) is None else EXACT)
+    """Golds in words, and bare sums, are compared as they are written where nobody called them mathematics. A
+    phrase or code that nobody called ``exact`` is no text to be met letter for letter: step ``verifiable`` drops it."""
+    unusable = any(is_prose(gold) or is_code(gold) for gold in golds)
+    return named or (MATH if unusable or why_not_mathematics(golds) is None else EXACT)
 
 
 def with_columns(form: Format, columns: Mapping[str, str]) -> Format:

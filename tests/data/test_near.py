@@ -132,3 +132,87 @@ def test_a_text_sketches_alike_in_any_company():
     alone, together = sketch(texts[1100:1101]), sketch(texts)
     for name in ("bands", "signatures", "orders", "lengths"):
         assert np.array_equal(getattr(alone, name)[..., 0], getattr(together, name)[..., 1100]), name
+
+
+CONTEXT = (
+    "Ines keeps 14 red lamps in the mill. Oskar keeps 9 green lamps at the harbour. "
+    "Every lamp of the two costs 35 cents a day. The mill is open on 6 days of the week. "
+)
+
+
+def test_the_context_may_come_in_another_order():
+    facts = [f"{fact}." for fact in CONTEXT.strip(" .").split(". ")]
+    question = "How many cents do all the red lamps cost in one week?"
+    stirred = " ".join([facts[2], facts[0], facts[3], facts[1], question])
+    assert found(f"{CONTEXT}{question}", stirred) == [None, 0]
+    assert found(f"{CONTEXT}{question}", stirred.replace("14 red", "9 red").replace("9 green", "14 green")) == [
+        None,
+        None,
+    ]
+    (match,) = EvaluationSet([normalise(CONTEXT + question)]).contaminated(
+        [normalise(f"Solve this.\n\n{stirred} Think.")]
+    )
+    assert match is not None
+
+
+def test_what_then_happens_may_not_come_first():
+    steps = ("Amir writes the number 7 on a card.", "Then he doubles the number.", "Next he adds 5 to the number.")
+    question = "Which number does Amir have at the very end of all this?"
+    one, other = (" ".join([*(steps[step] for step in order), question]) for order in ((0, 1, 2), (0, 2, 1)))
+    assert found(one, other) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("largest", "smallest"),
+        ("sum", "product"),
+        ("at least", "at most"),
+        ("even", "odd"),
+        ("with", "without"),
+        ("area", "perimeter"),
+        ("inscribed", "circumscribed"),
+        ("three", "four"),
+        ("hours", "minutes"),
+        ("can", "cannot"),
+        ("is", "is not"),
+    ],
+)
+def test_a_word_that_turns_the_problem_makes_another_one(one, other):
+    text = f"{PROBLEM} Write down the {{}} number that the maker counts when all lamps are hung."
+    assert found(text.format(one), text.format(other)) == [None, None]
+    assert EvaluationSet([normalise(text.format(one))]).contaminated([normalise(text.format(other))]) == [None]
+    assert found(text.format(one), text.format(one).replace("old ", "")) == [None, 0]
+
+
+def test_another_question_about_the_same_context_is_another_problem():
+    one, other = CONTEXT + "How many lamps are green?", CONTEXT + "What does the harbour pay in a month?"
+    assert found(one, other) == [None, None]
+    assert EvaluationSet([normalise(one)]).contaminated([normalise(other)]) == [None]
+
+
+def test_two_things_of_the_context_exchanged_in_the_question_make_another_problem():
+    one = CONTEXT + "How many cents do all the red lamps cost in one week?"
+    assert found(one, one.replace("all the red", "all the green")) == [None, None]
+
+
+@pytest.mark.parametrize("after", ["", " Give only the number.", "\n\nPut it in a box."])
+def test_a_last_number_beyond_what_matched_counts(after):
+    text = "A function satisfies $f(n + 1) = 3 f(n) - 4$ for all integers $n$ and $f(0) = 5$. Find $f({})$."
+    evaluation = EvaluationSet([normalise(text.replace("{}", "9"))])
+    other = "Answer the question.\n\n" + text.replace("{}", "7") + after
+    assert evaluation.contaminated([normalise(other)]) == [None]
+    assert evaluation.contaminated([normalise(other.replace("7", "9"))]) != [None]
+
+
+def test_who_knows_more_tells_two_problems_apart():
+    texts = [normalise(text) for text in (PROBLEM, PROBLEM.replace("old ", ""), PROBLEM, PROBLEM)]
+    asked = []
+
+    def two_problems(pairs):
+        asked.extend(pairs)
+        return {(one, other) for one, other in pairs if {one, other} & {2} and {one, other} != {2, 3}}
+
+    matches = near_duplicates(texts, [0] * 4, two_problems)
+    assert [match and match.of for match in matches] == [None, 0, None, 0]
+    assert all(other < one for one, other in asked)

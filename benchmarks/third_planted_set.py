@@ -1,0 +1,557 @@
+"""A third planted set: copies as other sites publish a problem, and other problems that are one step away.
+
+    python benchmarks/third_planted_set.py --problems 2000
+    python benchmarks/third_planted_set.py --problems 2000 --seed 7 --without-golds
+
+Copies: in capitals (all of it, the prose, the question, words that are stressed), in HTML, with entities, with the
+sentences of the context in another order, and several of these at once. Other problems: one number changed, a word that
+turns the question, another question about the same context, the same template with other numbers. Golds are computed,
+so the rows go through the steps ``decontaminate`` and ``duplicates`` as a recipe's rows do. ``by_hand.py`` has problems
+written one by one; ``--by-hand`` takes those instead of the templates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import json
+import math
+import random
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from leeway_rl.data import recipe
+from leeway_rl.data.stages import Drop, Stage
+
+EVALUATION = 120
+INSTRUCTED = 0.5
+
+_NAMES = "Amara Bilal Celine Dmitri Esther Farid Gwen Hugo Ines Joao Katya Liam Mei Noor Oskar Paola"
+_GOODS = "apples marbles stickers pencils coins shells tickets buttons cards plums kites candles ropes lanterns"
+_SITES = "market harbour school library museum station theatre bakery orchard workshop"
+NAMES, GOODS, SITES = _NAMES.split(), _GOODS.split(), _SITES.split()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem: facts in any order, then a question."""
+
+    facts: list[str]
+    question: str
+    gold: str
+    turned: list[tuple[str, str]] = field(default_factory=list)
+    """(question with one word turned, its gold)."""
+    others: list[tuple[str, str]] = field(default_factory=list)
+    """(another question, its gold)."""
+
+    @property
+    def text(self) -> str:
+        return " ".join([*self.facts, self.question])
+
+
+def _fraction(value: Fraction) -> str:
+    return str(value.numerator) if value.denominator == 1 else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+
+
+def shop(r: random.Random) -> Problem:
+    (one, two), (good, site), n = (
+        r.sample(NAMES, 2),
+        (r.choice(GOODS), r.choice(SITES)),
+        [r.randrange(11, 90) for _ in range(4)],
+    )
+    facts = [
+        f"{one} bought {n[0]} {good} at the {site} on Monday.",
+        f"{two} owns {n[1]} {good} and keeps them in a wooden box.",
+        f"Every one of the {good} costs {n[2]} cents.",
+        f"The {site} had {n[3]} customers on that day.",
+    ]
+    return Problem(
+        facts,
+        f"What is the sum of the numbers of {good} that {one} and {two} have?",
+        str(n[0] + n[1]),
+        [
+            (f"What is the product of the numbers of {good} that {one} and {two} have?", str(n[0] * n[1])),
+            (f"What is the difference of the numbers of {good} that {one} and {two} have?", str(abs(n[0] - n[1]))),
+        ],
+        [(f"How many cents did {one} pay for all the {good} on Monday?", str(n[0] * n[2]))],
+    )
+
+
+def divisors(r: random.Random) -> Problem:
+    low, high, d, e = r.randrange(10, 60), r.randrange(200, 900), r.randrange(3, 12), r.randrange(13, 29)
+    members = [k for k in range(low, high) if k % d == 0 and k % e]
+    facts = [
+        f"Let $S$ be the set of all integers $k$ with ${low} \\leq k < {high}$.",
+        f"An integer is called bright if it is divisible by ${d}$ and it is not divisible by ${e}$.",
+    ]
+    return Problem(
+        facts,
+        "What is the largest bright integer in $S$?",
+        str(max(members)),
+        [("What is the smallest bright integer in $S$?", str(min(members)))],
+        [("How many bright integers are there in $S$?", str(len(members)))],
+    )
+
+
+def triangle(r: random.Random) -> Problem:
+    k, (a, b, c) = r.randrange(2, 40), r.choice(((3, 4, 5), (5, 12, 13), (8, 15, 17), (7, 24, 25), (20, 21, 29)))
+    x, y, z = r.choice(("ABC", "PQR", "KLM", "XYZ", "DEF"))
+    facts = [
+        f"In triangle ${x}{y}{z}$ the angle at ${z}$ is a right angle.",
+        f"The side ${x}{z}$ has length {a * k} and the side ${y}{z}$ has length {b * k}.",
+        f"A point $T$ is the foot of the altitude from ${z}$ to ${x}{y}$.",
+    ]
+    return Problem(
+        facts,
+        f"Find the area of triangle ${x}{y}{z}$.",
+        str(a * b * k * k // 2),
+        [(f"Find the perimeter of triangle ${x}{y}{z}$.", str((a + b + c) * k))],
+        [(f"Find the length of the segment ${z}T$.", _fraction(Fraction(a * b * k, c)))],
+    )
+
+
+def quadratic(r: random.Random) -> Problem:
+    p, q, m = r.randrange(2, 40), r.randrange(41, 90), r.randrange(2, 9)
+    facts = [
+        f"The polynomial $P(x) = x^2 - {p + q}x + {p * q}$ has real coefficients.",
+        "We call its roots $u$ and $v$.",
+        f"The number $w$ satisfies ${m}w = {m * q}$.",
+    ]
+    return Problem(
+        facts,
+        "Determine the maximum of $u$ and $v$.",
+        str(q),
+        [("Determine the minimum of $u$ and $v$.", str(p))],
+        [("Determine the value of $u^2 + v^2 + w$.", str(p * p + q * q + q))],
+    )
+
+
+def urn(r: random.Random) -> Problem:
+    red, blue, green = (r.randrange(5, 40) for _ in range(3))
+    total = red + blue + green
+    first, same = Fraction(red * (red - 1), total * (total - 1)), Fraction(red * red, total * total)
+    facts = [
+        f"An urn contains {red} red balls.",
+        f"It also contains {blue} blue balls and {green} green balls, all of one size.",
+        f"{r.choice(NAMES)} cannot see the colours of the balls.",
+    ]
+    return Problem(
+        facts,
+        "Two balls are drawn without replacement; what is the probability that both are red?",
+        _fraction(first),
+        [("Two balls are drawn with replacement; what is the probability that both are red?", _fraction(same))],
+        [("One ball is taken out; what is the chance that its colour is green?", _fraction(Fraction(green, total)))],
+    )
+
+
+def function(r: random.Random) -> Problem:
+    a, b, c, at = r.randrange(2, 30), r.randrange(2, 30), r.randrange(2, 99), r.randrange(3, 30)
+    facts = [
+        f"A function $f$ is defined by $f(n + 1) = f(n) + {a}n + {b}$ for every integer $n \\ge 0$.",
+        f"Its first value is $f(0) = {c}$.",
+        "All values of the function are integers.",
+    ]
+    value = c + sum(a * n + b for n in range(at))
+    return Problem(
+        facts,
+        f"Find $f({at})$.",
+        str(value),
+        [],
+        [(f"Find $f({at + k})$.", str(c + sum(a * n + b for n in range(at + k)))) for k in (1, 2)],
+    )
+
+
+def trains(r: random.Random) -> Problem:
+    v, w, d = r.randrange(40, 90), r.randrange(91, 160), r.randrange(200, 900)
+    one, two = r.sample(SITES, 2)
+    facts = [
+        f"The distance between the {one} and the {two} is {d} kilometers.",
+        f"A slow train runs at {v} kilometers per hour.",
+        f"A fast train runs at {w} kilometers per hour.",
+        f"Neither of the trains stops between the {one} and the {two}.",
+    ]
+    return Problem(
+        facts,
+        "By how many hours is the time of the slow train longer?",
+        _fraction(Fraction(d, v) - Fraction(d, w)),
+        [],
+        [
+            (
+                "They start at both ends towards each other: after how many hours do they meet?",
+                _fraction(Fraction(d, v + w)),
+            ),
+            ("How many kilometers lie between the two trains one hour after a common start?", str(w - v)),
+        ],
+    )
+
+
+def dice(r: random.Random) -> Problem:
+    sides, limit = r.choice((8, 10, 12, 14, 16, 18, 20)), r.randrange(5, 14)
+    rolls = [(i, j) for i in range(1, sides + 1) for j in range(1, sides + 1)]
+    share = lambda good: _fraction(Fraction(sum(good(i + j) for i, j in rolls), len(rolls)))  # noqa: E731
+    name = r.choice(NAMES)
+    facts = [
+        f"{name} rolls two fair dice, each of which has {sides} faces with the numbers from 1 to {sides}.",
+        f"{name} then adds both numbers and writes the total on a sheet of paper.",
+    ]
+    return Problem(
+        facts,
+        f"What is the probability that the total is at least {limit}?",
+        share(lambda total: total >= limit),
+        [(f"What is the probability that the total is at most {limit}?", share(lambda total: total <= limit))],
+        [("What is the expected value of the total?", str(sides + 1))],
+    )
+
+
+def sequence(r: random.Random) -> Problem:
+    first, step, count = r.randrange(2, 60), r.randrange(2, 30), r.randrange(12, 60)
+    terms = [first + step * k for k in range(count)]
+    facts = [
+        f"An arithmetic sequence has ${count}$ terms.",
+        f"Its first term is ${first}$ and its common difference is ${step}$.",
+    ]
+    return Problem(
+        facts,
+        "Compute the sum of all its terms that are even.",
+        str(sum(t for t in terms if t % 2 == 0)),
+        [("Compute the sum of all its terms that are odd.", str(sum(t for t in terms if t % 2)))],
+        [("Compute its last term and then subtract the third one.", str(terms[-1] - terms[2]))],
+    )
+
+
+def circle(r: random.Random) -> Problem:
+    x, y, radius = r.randrange(-30, 31), r.randrange(-30, 31), r.randrange(2, 60)
+    facts = [
+        f"In the plane a circle has its centre at the point $({x}, {y})$ and the radius ${radius}$.",
+        "The line $\\ell$ touches the circle at its highest point.",
+        "The line $m$ touches the circle at its rightmost point.",
+    ]
+    return Problem(
+        facts,
+        "What is the circumference of the circle?",
+        f"{2 * radius}\\pi",
+        [("What is the area of the circle?", f"{radius * radius}\\pi")],
+        [("At which point do the lines $\\ell$ and $m$ meet?", f"({x + radius}, {y + radius})")],
+    )
+
+
+def committee(r: random.Random) -> Problem:
+    men, women, size = r.randrange(5, 14), r.randrange(5, 14), r.randrange(3, 6)
+    exactly = sum(math.comb(men, k) * math.comb(women, size - k) for k in range(2, size + 1))
+    fewer = sum(math.comb(men, k) * math.comb(women, size - k) for k in range(2))
+    facts = [
+        f"A club has {men} men and {women} women as members.",
+        f"Each year the club elects a committee of {size} of its members.",
+        "All members may stand for the committee, and the order in which they are chosen does not matter.",
+    ]
+    return Problem(
+        facts,
+        "In how many ways can the committee have more than one man?",
+        str(exactly),
+        [("In how many ways can the committee have fewer than two men?", str(fewer))],
+        [("How many committees are made up of women only?", str(math.comb(women, size)))],
+    )
+
+
+def base(r: random.Random) -> Problem:
+    n, m, p = r.randrange(100, 900), r.randrange(100, 900), r.choice((7, 11, 13, 17, 19, 23))
+    facts = [
+        f"Let $A = {n}$ and $B = {m}$ be given.",
+        f"Let $R$ be the remainder of $A \\cdot B$ after division by ${p}$.",
+    ]
+    return Problem(
+        facts,
+        "Find the greatest common divisor of $A$ and $B$.",
+        str(math.gcd(n, m)),
+        [("Find the least common multiple of $A$ and $B$.", str(math.lcm(n, m)))],
+        [("Find the value of $R + A$.", str(n * m % p + n))],
+    )
+
+
+FAMILIES: tuple[Callable[[random.Random], Problem], ...] = (
+    shop,
+    divisors,
+    triangle,
+    quadratic,
+    urn,
+    function,
+    trains,
+    dice,
+    sequence,
+    circle,
+    committee,
+    base,
+)
+
+# --- the same problem as others publish it ---
+
+_FORMULA = re.compile(r"(\$[^$]*\$)")
+
+
+def _prose(text: str, change: Callable[[str], str]) -> str:
+    """The text with what stands outside of formulas changed."""
+    return "".join(part if part.startswith("$") else change(part) for part in _FORMULA.split(text))
+
+
+def capitals(problem: Problem, r: random.Random) -> str:
+    match r.randrange(4):
+        case 0:
+            return _prose(problem.text, str.upper)
+        case 1:
+            return re.sub(r"\\?[a-zA-Z]+", lambda w: w[0] if w[0][0] == "\\" else w[0].upper(), problem.text)
+        case 2:
+            return " ".join([*problem.facts, _prose(problem.question, str.upper)])
+        case _:
+            stress = lambda w: w[0].upper() if len(w[0]) > 2 and r.random() < 0.3 else w[0]  # noqa: E731
+            return _prose(problem.text, lambda part: re.sub(r"[a-zA-Z]+", stress, part))
+
+
+def in_html(problem: Problem, r: random.Random) -> str:
+    sentences = [html.escape(part, quote=False) for part in (*problem.facts, problem.question)]
+    if r.random() < 0.5:
+        sentences = [re.sub(r"\$([^$]*)\$", r'<span class="math">\\(\1\\)</span>', part) for part in sentences]
+    word = r.choice(problem.question.split()[:-1])
+    sentences[-1] = sentences[-1].replace(word, f"<{'strong' if r.random() < 0.5 else 'b'}>{word}</x>", 1)
+    sentences[-1] = re.sub(r"<(strong|b)>(.*?)</x>", r"<\1>\2</\1>", sentences[-1])
+    match r.randrange(3):
+        case 0:
+            return "".join(f"<p>{part}</p>\n" for part in sentences)
+        case 1:
+            return '<div class="problem" id="q1">' + "<br/>".join(sentences) + "</div>"
+        case _:
+            facts = "".join(f"<li>{part}</li>" for part in sentences[:-1])
+            return f"<ul style='margin: 4px'>{facts}</ul><p>{sentences[-1]}</p>"
+
+
+def entities(problem: Problem, r: random.Random) -> str:
+    text = html.escape(problem.text, quote=True)
+    named = {"\\leq": "&le;", "\\ge ": "&ge; ", "\\cdot": "&middot;", "\\pi": "&pi;", " - ": " &minus; "}
+    for old, new in named.items():
+        text = text.replace(old, new)
+    text = text.replace("$", r.choice(("&#36;", "&dollar;", "&#x24;", "")))
+    for old, new in ((" ", "&nbsp;"), ("=", "&#61;"), ("(", "&#40;"), (")", "&#41;"), ("+", "&#43;")):
+        if r.random() < 0.5:
+            text = "".join(new if sign == old and r.random() < 0.4 else sign for sign in text)
+    return html.escape(text, quote=False) if r.random() < 0.2 else text
+
+
+def reordered(problem: Problem, r: random.Random) -> str:
+    facts = problem.facts
+    while facts == problem.facts:
+        facts = r.sample(problem.facts, len(problem.facts))
+    return " ".join([*facts, problem.question])
+
+
+def together(problem: Problem, r: random.Random) -> str:
+    shuffled = Problem(r.sample(problem.facts, len(problem.facts)), problem.question, problem.gold)
+    if r.random() < 0.5:
+        return in_html(shuffled, r)
+    stressed = Problem([_prose(f, str.upper) for f in shuffled.facts], _prose(shuffled.question, str.upper), "")
+    return r.choice((entities, in_html))(stressed, r)
+
+
+COPIES = {
+    "capitals": capitals,
+    "HTML": in_html,
+    "entities": entities,
+    "reordered": reordered,
+    "together": together,
+}
+
+# --- other problems ---
+
+
+def other_number(problem: Problem, r: random.Random, make: Callable[[random.Random], Problem]) -> tuple[str, str]:
+    """One number changed; the gold is nobody's."""
+    found = r.choice(list(re.finditer(r"(?<![\d.])\d+(?![\d.]*\d)", problem.text)))
+    number = str(int(found[0]) + r.choice((-1, 1, 2, 10)))
+    return problem.text[: found.start()] + number + problem.text[found.end() :], problem.gold + " + 1"
+
+
+def turned(problem: Problem, r: random.Random, make: Callable[[random.Random], Problem]) -> tuple[str, str] | None:
+    if not problem.turned:
+        return None
+    question, gold = r.choice(problem.turned)
+    return " ".join([*problem.facts, question]), gold
+
+
+def other_question(problem: Problem, r: random.Random, make: Callable[[random.Random], Problem]) -> tuple[str, str]:
+    question, gold = r.choice(problem.others)
+    return " ".join([*problem.facts, question]), gold
+
+
+def other_filling(problem: Problem, r: random.Random, make: Callable[[random.Random], Problem]) -> tuple[str, str]:
+    other = make(r)
+    return other.text, other.gold
+
+
+OTHERS = {
+    "other number": other_number,
+    "turned": turned,
+    "other question": other_question,
+    "same template": other_filling,
+}
+
+BEFORE = ("Solve the problem below and explain each step.\n\n", "Problem 4. ", "You are a tutor.\n\nQuestion: ", "")
+AFTER = ("\n\nPut the final answer in \\boxed{}.", "\nGive only the number.", " Think carefully before you answer.", "")
+
+
+@dataclass
+class Planted:
+    """Rows with their golds, and what is the matter with each."""
+
+    evaluation: list[tuple[str, str]] = field(default_factory=list)
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    copies: dict[int, tuple[str, int]] = field(default_factory=dict)
+    """Row → (kind, the row it repeats, or -1 - the evaluation problem)."""
+    others: dict[int, str] = field(default_factory=dict)
+    """Row → kind."""
+
+    def add_copy(self, kind: str, place: int, text: str, gold: str, r: random.Random) -> None:
+        """A copy of an evaluation problem stands inside instructions half of the time."""
+        if place < 0 and r.random() < INSTRUCTED:
+            text = r.choice(BEFORE) + text + r.choice(AFTER)
+        self.copies[len(self.rows)] = (kind, place)
+        self.rows.append((text, gold))
+
+
+def alike(text: str) -> str:
+    """What two problems share that differ in nobody but who acts and where."""
+    return re.sub("|".join((*NAMES, *GOODS, *SITES, r"\b[A-Z]{1,3}\b")), "", text)
+
+
+def template_problems(r: random.Random) -> Callable[[], tuple[Problem, Callable[[random.Random], Problem]]]:
+    """Problems of the families, no two alike."""
+    seen: set[str] = set()
+
+    def fresh() -> tuple[Problem, Callable[[random.Random], Problem]]:
+        while True:
+            make = r.choice(FAMILIES)
+            problem = make(r)
+            said = alike(problem.text)
+            if said not in seen:
+                seen.add(said)
+                return problem, make
+
+    return fresh
+
+
+def planted_set(problems: int, seed: int) -> Planted:
+    """A third of the rows are problems, a third copies, a third other problems close to one."""
+    r = random.Random(f"third {seed}")
+    fresh = template_problems(r)
+    held = [fresh() for _ in range(EVALUATION)]
+    known = [fresh() for _ in range(problems // 3)]
+    planted = Planted([(p.text, p.gold) for p, _ in held], [(p.text, p.gold) for p, _ in known])
+    seen = {alike(text) for text, _ in planted.rows + planted.evaluation}
+    origins = [(place, *found) for place, found in enumerate(known)]
+    origins += [(-1 - place, *found) for place, found in enumerate(held)]
+    while len(planted.rows) < problems:
+        kind, (_, problem, make) = r.choice(list(OTHERS)), r.choice(origins)
+        other = OTHERS[kind](problem, r, make)
+        if other is not None and alike(other[0]) not in seen:
+            seen.add(alike(other[0]))
+            planted.others[len(planted.rows)] = kind
+            planted.rows.append(other)
+        kind, (place, problem, _) = r.choice(list(COPIES)), r.choice(origins)
+        planted.add_copy(kind, place, COPIES[kind](problem, r), problem.gold, r)
+    return planted
+
+
+def planted_by_hand(seed: int) -> Planted:
+    """The problems of ``by_hand.py``, all their near misses, and every kind of copy of each; a third is held out."""
+    from by_hand import COPIES as COPIES_BY_HAND
+    from by_hand import near_misses
+
+    r = random.Random(f"by hand {seed}")
+    written = near_misses()
+    r.shuffle(written)
+    planted, held = Planted(), len(written) // 3
+    planted.evaluation = [(" ".join([*facts, question]), gold) for facts, question, gold, _ in written[:held]]
+    planted.rows = [(" ".join([*facts, question]), gold) for facts, question, gold, _ in written[held:]]
+    for number, (facts, question, gold, misses) in enumerate(written):
+        for kind, copy in COPIES_BY_HAND.items():
+            place = number - held if number >= held else -1 - number
+            planted.add_copy(kind, place, copy(facts, question, r), gold, r)
+        for miss in misses:
+            planted.others[len(planted.rows)] = "near miss"
+            planted.rows.append(miss)
+    return planted
+
+
+# --- through the steps ---
+
+
+def _lines(path: Path, rows: list[tuple[str, str]], golds: bool) -> None:
+    values = ({"problem": text, "answer": gold if golds else "1", "ability": "math"} for text, gold in rows)
+    path.write_text("".join(json.dumps(value) + "\n" for value in values))
+
+
+def _judged(folder: Path, step: str, rows: list[tuple[str, str]], golds: bool, **options: object) -> list[Drop | None]:
+    _lines(folder / "rows.jsonl", rows, golds)
+    recipe.load_alone(recipe.Source(name="rows", path=str(folder / "rows.jsonl")), folder / "stage")
+    chosen = recipe.STEPS[step]
+    context = recipe.Context(folder, folder / f"work-{step}", folder / "asked", 1)
+    judge = chosen.judge(Stage(folder / "stage"), chosen.options(**options), context)
+    return [judgement for batch in judge for judgement in batch]  # type: ignore[misc]
+
+
+def origins_found(planted: Planted, folder: Path, golds: bool) -> list[int | None]:
+    """What each row was dropped for: a row, or -1 - an evaluation problem."""
+    _lines(folder / "evaluation.jsonl", planted.evaluation, golds)
+    held = _judged(folder, "decontaminate", planted.rows, golds, against=("evaluation.jsonl",))
+    found = [None if drop is None else -int(re.search(r"evaluation\.jsonl:(\d+):", drop.detail)[1]) for drop in held]  # type: ignore[index]
+    clean = [row for row, origin in enumerate(found) if origin is None]
+    drops = _judged(folder, "duplicates", [planted.rows[row] for row in clean], golds)
+    for row, drop in zip(clean, drops, strict=True):
+        if drop is not None:
+            found[row] = clean[int(re.search(r"rows\.jsonl:(\d+):", drop.detail)[1]) - 1]  # type: ignore[index]
+    return found
+
+
+def main() -> None:
+    """Parse the arguments, plant, and print recall by kind and precision."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--problems", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--by-hand", action="store_true", help="problems of by_hand.py")
+    parser.add_argument("--without-golds", action="store_true", help="every gold is the same")
+    parser.add_argument("--show", type=int, default=0, help="so many rows that are judged wrong")
+    arguments = parser.parse_args()
+    planted = planted_by_hand(arguments.seed) if arguments.by_hand else planted_set(arguments.problems, arguments.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        found = origins_found(planted, Path(folder), not arguments.without_golds)
+    right = {row for row, (_, origin) in planted.copies.items() if found[row] == origin}
+    dropped = {row for row, origin in enumerate(found) if origin is not None}
+    # A copy of a problem that stands among the others, too, may be dropped for that one.
+    wrong = sorted(dropped - set(planted.copies))
+    missed = sorted(row for row in planted.copies if found[row] is None)
+    print(f"{len(planted.rows)} rows, {len(planted.copies)} copies, {len(planted.others)} other problems")
+    for kind in sorted({kind for kind, _ in planted.copies.values()}):
+        rows = [row for row, (name, _) in planted.copies.items() if name == kind]
+        print(f"  {kind:16} {len(rows):5} copies           found {sum(row in right for row in rows) / len(rows):.4f}")
+    falsely = Counter(planted.others.get(row, "known") for row in wrong)
+    for kind in (*sorted(set(planted.others.values())), "known"):
+        count = (
+            Counter(planted.others.values())[kind]
+            if kind != "known"
+            else len(planted.rows) - len(planted.copies) - len(planted.others)
+        )
+        print(f"  {kind:16} {count:5} other problems   dropped {falsely[kind]}")
+    print(f"recall {len(right) / len(planted.copies):.4f} (must hold: 0.95)")
+    print(f"precision {len(right) / max(1, len(dropped)):.4f} (must hold: 0.99)")
+    for row in (missed + wrong)[: arguments.show]:
+        origin = planted.copies.get(row, ("", found[row]))[1]
+        other = planted.rows[origin][0] if origin >= 0 else planted.evaluation[-1 - origin][0]
+        print(
+            f"\n{planted.copies.get(row) or planted.others.get(row)}, found {found[row]}:\n{planted.rows[row]}\n{other}"
+        )
+
+
+if __name__ == "__main__":
+    main()
