@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..common.config import Config, expand
 from ..common.errors import DataError
+from ..common.preflight.folder import some
 from ..common.streams import Bus
 from ..common.weights import FlatWeights, WeightPublisher, checksum
 
@@ -19,9 +22,12 @@ def weights_of(config: Config) -> FlatWeights:
     logging.disable_progress_bar()
     path, dtype = expand(config.model.path), config.weights.dtype
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
-    except (OSError, ValueError) as error:
+        found: Any = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"--model {path}: cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    model, loaded = found
+    if loaded["missing_keys"]:  # transformers has made them up at random
+        raise DataError(f"--model {path}: the weights lack {some(sorted(loaded['missing_keys']))}")
     return flatten(dict(model.named_parameters()), dtype)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from ..common.config import Config
 from ..common.errors import DataError
 from ..common.limits import MOST_RESPONSES
+from ..common.preflight.tokens import why_unusable
 from ..common.prompts import in_their_words, row_of, sampling_seed, tokenize
 from ..common.rows import file_rows
 from ..common.texts import defect
@@ -45,7 +46,13 @@ ORIGIN = "leeway:row"
 
 
 def load_problems(
-    path: Path, config: Config, tokenizer: PreTrainedTokenizerBase, responses: int, complain: Callable[[str], None]
+    path: Path,
+    config: Config,
+    tokenizer: PreTrainedTokenizerBase,
+    responses: int,
+    complain: Callable[[str], None],
+    *,
+    vocabulary: int | None = None,
 ) -> tuple[list[Problem], int]:
     """(usable problems in the order of the file, rows of the file). ``complain`` hears file, row and what is wrong of
     each other row: of a prepared one the file and row that it came from. A row's own ``responses`` goes before the
@@ -60,6 +67,8 @@ def load_problems(
             if problem_id in found:
                 raise DataError(f"{where}: id {problem_id!r} stands in an earlier row")
             tokens = np.asarray(tokenize(row, config.data, tokenizer), dtype=np.uint32)
+            if (why := why_unusable(tokens, vocabulary)) is not None:
+                raise DataError(f"{where}: {why}")
             if len(tokens) > config.data.max_prompt_tokens:
                 most = config.data.max_prompt_tokens
                 raise DataError(f"{where}: a prompt of {len(tokens)} tokens; --max-prompt-tokens is {most}")

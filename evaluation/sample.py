@@ -17,6 +17,7 @@ from ..common.config import Config, dump, expand
 from ..common.errors import BrokerError, DataError, LeewayError
 from ..common.files import checksum, path_of
 from ..common.fingerprint import NO_VERDICT, judged_by, of_tokenizer
+from ..common.preflight.model import load_tokenizer_of
 from ..common.prompts import decoder_of
 from ..common.role import role_parser, run_role
 from ..common.service import Service
@@ -95,8 +96,6 @@ def note_problems(out: Path, problems: list[Problem], config: Config) -> None:
 def read_problems(config: Config, responses: int) -> tuple[list[Problem], int, int, Decoder, str]:
     """(usable problems, rows of the file, how many of them cannot be used, what makes text of tokens, the tokenizer's
     fingerprint)."""
-    from transformers import AutoTokenizer
-
     from .problems import load_problems
 
     unusable = 0
@@ -106,8 +105,9 @@ def read_problems(config: Config, responses: int) -> tuple[list[Problem], int, i
         unusable += 1
         tell(problem)
 
-    tokenizer = AutoTokenizer.from_pretrained(expand(config.model.path))
-    problems, rows = load_problems(Path(expand(config.data.path)), config, tokenizer, responses, complain)
+    tokenizer, vocabulary = load_tokenizer_of(config.model.path)
+    asked = (Path(expand(config.data.path)), config, tokenizer, responses, complain)
+    problems, rows = load_problems(*asked, vocabulary=vocabulary)
     return problems, rows, unusable, decoder_of(tokenizer), of_tokenizer(tokenizer)
 
 

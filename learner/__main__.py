@@ -12,6 +12,7 @@ from pathlib import Path
 from ..common.config import Config, dump
 from ..common.files import path_of, write_whole
 from ..common.locks import only_writer
+from ..common.preflight.model import check_model
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.stopping import stoppable
@@ -34,6 +35,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     def work(bus: Bus, service: Service, config: Config) -> None:
+        check_model(config, "train")
         folder = arguments.runs_dir / arguments.run
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "config.toml").exists() and os.environ.get("RANK", "0") == "0":

@@ -19,15 +19,14 @@ from torch import Tensor, nn
 
 from ..common.config import Config, expand
 from ..common.errors import DataError
+from ..common.preflight.architecture import why_not_trained
+from ..common.preflight.folder import read_folder, some
+from ..common.preflight.hub import folder_of, is_hub_name
+from ..common.preflight.weights import why_quantised
 from ..common.rope import context_of, why_not_packed, why_too_long
 from . import attention
 from .objective.token_op import LossOf, TokenOutput, token_op
 from .packing import MicroBatch
-
-_UNSUPPORTED = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
-"""Config keys of models that change logits after the head, which the token op would miss."""
-_LAYER_TYPES = {"full_attention", "sliding_attention"}
-"""Layers that know other tokens by attention alone; a recurrence or convolution runs on into the next response."""
 
 
 class TokenHead(nn.Module):
@@ -95,31 +94,29 @@ def load_module(config: Config, *, model_path: str | None = None) -> PolicyModul
     from transformers.utils import logging
 
     path = expand(model_path if model_path is not None else config.model.path)
-    _refuse_missing(path)
+    if (folder := folder_of(path)) is not None:
+        read_folder(folder, weights=not is_hub_name(path))  # names what is missing or not whole
     logging.disable_progress_bar()
     try:
         shape = AutoConfig.from_pretrained(path)
         for key in vars(shape):
             if "dropout" in key or key.endswith("pdrop"):
                 setattr(shape, key, 0.0)  # not by eval mode alone: gradient checkpointing works in train mode only
-        model = AutoModelForCausalLM.from_pretrained(
-            path, config=shape, dtype=torch.float32, attn_implementation=attention.register()
+        _refuse_untrainable(config, shape, path)
+        found: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            config=shape,
+            dtype=torch.float32,
+            attn_implementation=attention.register(),
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"model {path}: {' '.join(str(error).split())}") from error
-    if not model._supports_attention_backend or not set(getattr(shape, "layer_types", None) or ()) <= _LAYER_TYPES:
-        raise DataError(f"model {path}: {shape.model_type} has layers that would mix packed responses: not supported")
-    changed = [key for key in _UNSUPPORTED if getattr(shape, key, None) not in (None, 1.0)]
-    if changed:
-        raise DataError(f"model {path}: {shape.model_type} changes its logits by {changed[0]}, which is not supported")
-    keys = {
-        **shape.to_dict(),
-        "max_position_embeddings": getattr(shape, "max_position_embeddings", None),
-    }  # GPT-2 maps it
-    if (why := why_too_long(config.tokens_by_key, f"model {path}", context_of(keys))) is not None:
-        raise DataError(why)
-    if (why := why_not_packed(keys, config.longest_sequence)) is not None:
-        raise DataError(f"model {path}: {why}")
+    model, loaded = found
+    if loaded["missing_keys"]:  # transformers has made them up at random
+        raise DataError(f"model {path}: the weights lack {some(sorted(loaded['missing_keys']))}")
+    if not model._supports_attention_backend:
+        raise DataError(f"model {path}: {shape.model_type} has layers that would mix packed responses")
     module = PolicyModule(model, temperature=config.flow.temperature, autocast=config.model.dtype == "bfloat16")
     module.eval()
     if config.train.gradient_checkpointing:
@@ -141,15 +138,15 @@ def with_reference(reference: PolicyModule, batch: MicroBatch, device: torch.dev
     return replace(batch, reference_logprobs_T=reference(batch.to(device)).logprobs_T.cpu())
 
 
-def _refuse_missing(path: str) -> None:
-    folder = Path(path)
-    if not folder.exists():
-        if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
-            raise DataError(f"model folder {path} does not exist; a folder with config.json and *.safetensors is due")
-        return  # a hub name
-    missing = [pattern for pattern in ("config.json", "*.safetensors") if not list(folder.glob(pattern))]
-    if missing:
-        raise DataError(f"model folder {path} has no {missing[0]}; config.json and *.safetensors are due")
+def _refuse_untrainable(config: Config, shape: Any, path: str) -> None:
+    """``DataError`` by what the model's own config says, defaults included."""
+    # GPT-2 maps the name
+    keys = {**shape.to_dict(), "max_position_embeddings": getattr(shape, "max_position_embeddings", None)}
+    if (why := why_too_long(config.tokens_by_key, f"model {path}", context_of(keys))) is not None:
+        raise DataError(why)
+    why = why_quantised(keys, None) or why_not_trained(keys) or why_not_packed(keys, config.longest_sequence)
+    if why is not None:
+        raise DataError(f"model {path}: {why}")
 
 
 def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:

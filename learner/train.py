@@ -21,10 +21,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from ..common.config import Config, expand
+from ..common.config import Config
 from ..common.errors import DataError
 from ..common.ledger import Ledger
 from ..common.metrics import MetricsSink
+from ..common.preflight.model import load_tokenizer_of
 from ..common.service import Service
 from ..common.step_line import step_line
 from ..common.streams import Bus
@@ -76,10 +77,8 @@ def learn(bus: Bus, service: Service, config: Config, folder: Path) -> None:
 
 
 def _read_prompts(service: Service, config: Config) -> Curriculum:
-    from transformers import AutoTokenizer
-
     service.doing("reading the prompts")
-    return load_curriculum(config, AutoTokenizer.from_pretrained(expand(config.model.path)))
+    return load_curriculum(config, *load_tokenizer_of(config.model.path))
 
 
 class _Desk:

@@ -7,13 +7,13 @@ Mistral) keep for the backward pass. 1 GB is 1e9 bytes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from ..common.config import Config, expand
+from ..common.preflight.folder import read_header, read_object
 from ..common.rope import Context, context_of
 
 GPU_BYTES = 80e9
@@ -85,7 +85,7 @@ def shape_of(model_path: str) -> Shape | None:
     folder = Path(expand(model_path))
     if not (folder / "config.json").is_file():
         return BASES.get(model_path)
-    keys = json.loads((folder / "config.json").read_text())
+    keys = read_object(folder / "config.json")
     context = context_of(keys)
     if context is None:
         return None
@@ -107,13 +107,8 @@ def shape_of(model_path: str) -> Shape | None:
 
 
 def _parameters_in(folder: Path) -> int:
-    """Counted from the headers of the safetensors files: 8 bytes of length, then JSON."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        total += sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    return total
+    """Counted from the headers of the safetensors files."""
+    return sum(prod(each.shape) for path in folder.glob("*.safetensors") for each in read_header(path).values())
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from ..common.errors import ConfigError, DataError
 from ..common.settings import read, written
 from ..common.streams import Bus
 from . import page
+from .preflight import refuse_missing_model
 from .sampling import Asking, begin, configuration, held, work
-from .up import refuse_missing_model
 
 PARTIAL = 11  # exit code of evaluation.prepare: some could not be used, the rest is there
 WIDE = 112  # columns of the table, whatever the terminal

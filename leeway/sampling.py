@@ -18,13 +18,14 @@ from ..common.config import Config, compose, dump, expand
 from ..common.errors import BrokerError, ConfigError, LeewayError
 from ..common.keys import Keys
 from ..common.locks import only_writer
+from ..common.preflight.model import Use, check_model
 from ..common.rope import why_too_long
 from ..common.settings import written
 from ..common.streams import Bus, RedisError, refused_or_lost
 from .arithmetic import shape_of
+from .preflight import refuse_missing_rows
 from .server import EmbeddedServer
 from .supervise import SLACK_S, Role, ended, mend, supervised
-from .up import refuse_missing_inputs
 
 STOPPING = "what is graded is written; the same command goes on"
 
@@ -55,7 +56,8 @@ def sample(problems: Path, model: str, out: Path, responses: int, asking: Asking
     """Have ``responses`` responses to every row of ``problems`` sampled and graded into ``out``. Exits with the
     collector's code."""
     config = configuration(problems, model, out, responses, asking)
-    refuse_missing_inputs(config)
+    refuse_missing_rows(config)
+    _check("sample", config, asking)
     queue_of(out, asking)  # refuses an unusable name before anything is written
     words = ["--responses", str(responses), "--top-p", str(asking.top_p)]
     with held(out) as lock:
@@ -134,9 +136,16 @@ def dtype_of(model: str) -> str | None:
     return named if named in ("bfloat16", "float32") else None
 
 
+def _check(module: str, config: Config, asking: Asking) -> None:
+    """Refuse the model before anything starts: the collector ``sample`` loads it, workers of ours sample from it."""
+    uses: tuple[tuple[Use, bool], ...] = (("load", module == "sample"), ("sample", asking.workers > 0))
+    check_model(config, *(use for use, due in uses if due))
+
+
 def work(module: str, config: Config, out: Path, asking: Asking, words: list[str], lock: IO[str]) -> int:
     """Run the collector ``evaluation.module`` to its end beside the workers that are ours to start; returns its exit
     code, or raises it as ``SystemExit`` where it is not through."""
+    _check(module, config, asking)
     run = queue_of(out, asking)
     with ExitStack() as stack:
         url = asking.redis_url or stack.enter_context(EmbeddedServer(out / "redis", lock=lock)).url

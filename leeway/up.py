@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from contextlib import ExitStack, closing, suppress
@@ -13,7 +12,7 @@ import typer
 
 from ..common import address
 from ..common.alarms import Teller
-from ..common.config import Config, compose, dump, expand, parse
+from ..common.config import Config, compose, dump, parse
 from ..common.diagnosis import diagnose, look
 from ..common.errors import BrokerError, ConfigError, DataError, RunExistsError
 from ..common.files import write_whole
@@ -21,11 +20,12 @@ from ..common.keys import Keys
 from ..common.ledger import is_complete
 from ..common.locks import only_writer
 from ..common.progress import Progress
-from ..common.rope import why_not_packed, why_too_long
+from ..common.rope import why_too_long
 from ..common.step_line import step_line
 from ..common.streams import RETRY_S, Bus, RedisError, is_silent, refused_or_lost
 from . import status
 from .arithmetic import Shape, describe, shape_of
+from .preflight import preflight
 from .server import EmbeddedServer
 from .supervise import SLACK_S, Role, ended, mend, supervised
 
@@ -58,17 +58,17 @@ def up(
         config = compose(presets, settings)
         run = run if run is not None else f"{Path(presets[-1]).stem}-{time.strftime('%m%d-%H%M%S')}"
     Keys(run)  # refuses an unusable id before anything is written
-    shape = shape_of(config.model.path)
-    if shape is not None:
-        _refuse_longer(config, shape)
-    _refuse_rope(config)
-    if dry_run:
-        typer.echo(dump(config) + "\n" + describe(config, shape))
-        return
-    refuse_missing_inputs(config)
     folder = runs_dir / run
-    if folder.exists() and not resume:
+    if folder.exists() and not resume and not dry_run:
         raise RunExistsError(f"run {run!r} exists ({folder}); choose another --run, or go on with --resume")
+    found = preflight(config, dry_run=dry_run)
+    if dry_run:
+        shape = shape_of(config.model.path)
+        if shape is not None:  # also of a base model that is elsewhere
+            _refuse_longer(config, shape)
+        checked = "".join(f"\n# {line}" for line in found)
+        typer.echo(dump(config) + "\n" + describe(config, shape) + "\n#" + checked)
+        return
     with ExitStack() as stack:
         leaving_s = config.broker.drain_s + SLACK_S  # of what a killed one has started
         alone = only_writer(folder / "lock", f"run {run!r}", error=RunExistsError, leaving_s=leaving_s)
@@ -113,32 +113,10 @@ def _stored(folder: Path) -> Config:
     return parse(path.read_text(), str(path))
 
 
-def refuse_missing_inputs(config: Config) -> None:
-    """Find what is missing before any process is started."""
-    refuse_missing_model(config.model.path)
-    if config.data.source == "file" and not Path(expand(config.data.path)).is_file():
-        raise DataError(f"data.path = {config.data.path!r}: no such file: {expand(config.data.path)}")
-
-
-def refuse_missing_model(path: str) -> None:
-    """``DataError`` where ``path`` is no hub name and no model folder."""
-    model = expand(path)
-    looks_like_folder = model.startswith((".", "/", "~")) or "{presets}" in path or model.count("/") != 1
-    if looks_like_folder and not (Path(model) / "config.json").is_file():
-        raise DataError(f"model.path = {path!r}: no Hugging Face model folder at {model} (config.json is not there)")
-
-
 def _refuse_longer(config: Config, shape: Shape) -> None:
     """As the learner does at its start, but before anything is started."""
     if (why := why_too_long(config.tokens_by_key, f"model {config.model.path}", shape.context)) is not None:
         raise DataError(why)
-
-
-def _refuse_rope(config: Config) -> None:
-    """As the learner does, of a model folder that is here."""
-    path = Path(expand(config.model.path)) / "config.json"
-    if path.is_file() and (why := why_not_packed(json.loads(path.read_text()), config.longest_sequence)) is not None:
-        raise DataError(f"model {config.model.path}: {why}")
 
 
 def _roles(config: Config, run: str, runs_dir: Path) -> list[Role]:

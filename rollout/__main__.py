@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..common.config import Config, expand
+from ..common.preflight.model import check_model
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.stopping import stoppable
@@ -41,6 +42,7 @@ def make_engine(config: Config, worker: str) -> Engine:
 
 def work(bus: Bus, service: Service, config: Config) -> None:
     """Load the engine and generate until the run is over."""
+    check_model(config, "sample")
     from .worker import RolloutWorker
 
     service.doing("starting the engine")

@@ -18,28 +18,29 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     DynamicCache,
-    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
 )
 
 from ..common.errors import DataError, WeightsError
+from ..common.preflight.folder import read_folder
+from ..common.preflight.tokens import ends_of, load_tokenizer
 from ..common.types import Responses, Ticket
 from .engine import Aborted
 
 
 def end_tokens(model_path: str | Path) -> frozenset[int]:
     """The tokens that end a response: whatever config, generation config or tokenizer of the folder calls eos."""
-    path = Path(model_path)
-    found = [_config(path).eos_token_id, AutoTokenizer.from_pretrained(path).eos_token_id]
-    if (path / "generation_config.json").exists():
-        found.append(GenerationConfig.from_pretrained(path).eos_token_id)
-    ends = frozenset(e for entry in found if entry is not None for e in (entry if isinstance(entry, list) else [entry]))
+    folder = read_folder(Path(model_path), weights=False)
+    keys = {
+        **folder.keys,
+        "eos_token_id": _config(folder.path).eos_token_id,
+    }  # transformers' own default, where it has one
+    ends = ends_of(keys, folder.generation, load_tokenizer(model_path))
     if not ends:
-        raise DataError(f"{path} names no end token: set eos_token_id in its generation_config.json")
-    return ends
+        raise DataError(f"{model_path} names no end token: set eos_token_id in its generation_config.json")
+    return frozenset(ends)
 
 
 Sampled = tuple[list[np.ndarray], list[np.ndarray], list[bool]]
@@ -273,8 +274,7 @@ def _spans(changes: Sequence[tuple[int, int]], lengths: list[int]) -> list[tuple
 
 
 def _config(path: Path) -> PretrainedConfig:
-    if not (path / "config.json").is_file():
-        raise DataError(f"{path} is not a Hugging Face model folder: it has no config.json")
+    read_folder(path, weights=False)
     return AutoConfig.from_pretrained(path)
 
 

@@ -13,14 +13,13 @@ from ..common.streams import Bus
 
 def work(bus: Bus, service: Service, config: Config) -> None:
     """Grade until the run is over."""
-    from transformers import AutoTokenizer
-
+    from ..common.preflight.tokens import load_tokenizer
     from ..common.prompts import decoder_of
     from .pool import GraderPool
     from .worker import VerifierWorker
 
     service.doing("starting the graders")
-    tokenizer = AutoTokenizer.from_pretrained(expand(config.model.path))
+    tokenizer = load_tokenizer(expand(config.model.path))
     settings = config.verifier
     attempts = config.broker.max_attempts
     pool = GraderPool(settings.jobs, timeout_s=settings.timeout_s, settings=settings, attempts=attempts)

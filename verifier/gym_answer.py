@@ -45,6 +45,12 @@ Finding: TypeAlias = tuple[VerdictKind, str, int]
 """(kind, reason, peak memory in bytes)."""
 
 
+def refuse_missing_package() -> None:
+    """``ConfigError`` where reasoning-gym is not installed."""
+    if find_spec("reasoning_gym") is None:
+        raise ConfigError("reasoning-gym's problems are judged by the package's own scorers: pip install reasoning-gym")
+
+
 class GymGrader:
     """Grades one response at a time, in a sandbox that it keeps warm. One thread uses it."""
 
@@ -55,10 +61,7 @@ class GymGrader:
 
     def warm_up(self) -> None:
         """Start the sandbox and import the package in it; ``ConfigError`` where one of the two is not to be had."""
-        if find_spec("reasoning_gym") is None:
-            raise ConfigError(
-                "reasoning-gym's problems are judged by the package's own scorers: pip install reasoning-gym"
-            )
+        refuse_missing_package()
         self._room.sandbox()
 
     def grade(self, response: str, ground_truth: str, finished: bool, *, reasoning_open: bool = False) -> Verdict:

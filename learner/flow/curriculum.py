@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def load_curriculum(config: Config, tokenizer: PreTrainedTokenizerBase) -> Curriculum:
+def load_curriculum(config: Config, tokenizer: PreTrainedTokenizerBase, vocabulary: int | None = None) -> Curriculum:
     """The run's prompts, as ``load_prompts`` reads them, and its stages."""
-    return Curriculum(config, load_prompts(config.data, tokenizer, seed=config.flow.seed))
+    return Curriculum(config, load_prompts(config.data, tokenizer, seed=config.flow.seed, vocabulary=vocabulary))
 
 
 class Curriculum:

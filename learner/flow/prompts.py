@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import numpy as np
 from ...common.config import Data, expand
 from ...common.errors import DataError
 from ...common.gym import gym_rows
+from ...common.preflight.tokens import why_unusable
 from ...common.prompts import Row, row_of, tokenize
 from ...common.rows import file_rows, under_known_names
 
@@ -58,16 +60,26 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(size)
 
 
-def load_prompts(data: Data, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> PromptSource:
-    """Read, check and tokenize every row. ``DataError`` names the row and what it lacks; prompts that are too long, or
-    that the offline filter finds nothing to learn from, are dropped and counted."""
+def load_prompts(
+    data: Data,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int,
+    vocabulary: int | None = None,
+    most: int | None = None,
+) -> PromptSource:
+    """Read, check and tokenize every row, or the first ``most``. ``DataError`` names the row and what it lacks; prompts
+    that are too long, or that the offline filter finds nothing to learn from, are dropped and counted. ``vocabulary``:
+    tokens that the model has, where that is known."""
     prompts, dropped = [], Counter[str]()
-    for row in _rows(data, seed):
+    for row in islice(_rows(data, seed), most):
         reason = _filtered(row, data)
         if reason is not None:
             dropped[reason] += 1
             continue
         tokens = np.asarray(tokenize(row, data, tokenizer), dtype=np.uint32)
+        if (why := why_unusable(tokens, vocabulary)) is not None:
+            raise DataError(f"{row.where or row.prompt_id}: {why}")
         if len(tokens) > data.max_prompt_tokens:
             dropped[f"longer than data.max_prompt_tokens = {data.max_prompt_tokens}"] += 1
             continue

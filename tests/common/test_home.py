@@ -14,8 +14,8 @@ from leeway_rl.data.reading import files_of
 from leeway_rl.evaluation.prepare import asked, rows_of
 from leeway_rl.leeway.cli import app
 from leeway_rl.leeway.commands.options import given_path
+from leeway_rl.leeway.preflight import refuse_missing_model, refuse_missing_rows
 from leeway_rl.leeway.sampling import dtype_of
-from leeway_rl.leeway.up import refuse_missing_inputs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -31,14 +31,15 @@ def test_paths_of_the_configuration_are_found_there(home):
     config = compose(["tiny"], ["model.path=~/model", "data.path=~/rows.jsonl", "weights.folder=~/shared"])
     assert config.weights.shared == home / "shared"
     with pytest.raises(DataError, match=re.escape(str(home / "model"))):
-        refuse_missing_inputs(config)
+        refuse_missing_model(config.model.path)
     (home / "model").mkdir()
     (home / "model/config.json").write_text('{"dtype": "float32"}')
     assert dtype_of("~/model") == "float32"
     with pytest.raises(DataError, match=re.escape(str(home / "rows.jsonl"))):
-        refuse_missing_inputs(config)
+        refuse_missing_rows(config)
     (home / "rows.jsonl").touch()
-    refuse_missing_inputs(config)
+    refuse_missing_rows(config)
+    refuse_missing_model(config.model.path)
 
 
 def test_a_preset_a_source_a_benchmark_and_a_redis_url_are_found_there(home):

@@ -20,7 +20,7 @@ def home(tmp_path_factory):
         (["--set", "flow.max_stalenes=1"], 2, "did you mean 'flow.max_staleness'"),
         (["--set", "flow.max_staleness=-1"], 2, "greater than or equal to 0"),
         (["--preset", "nonsense"], 2, "shipped presets"),
-        (["--set", "model.path=./nowhere"], 3, "no Hugging Face model folder at ./nowhere"),
+        (["--set", "model.path=./nowhere"], 3, "model nowhere: there is no such folder"),
         (["--set", "data.path=./nowhere.jsonl"], 3, "no such file: ./nowhere.jsonl"),
         (["--redis-url", "redis://127.0.0.1:1/0"], 4, "no Redis at redis://127.0.0.1:1/0"),
         (["--run", "no spaces please"], 2, "run id 'no spaces please'"),

@@ -57,7 +57,7 @@ def test_the_longer_context_of_yarn_can_be_sampled(tmp_path, tiny_model):
 
 
 def test_a_missing_model_is_told_before_benchmarks_are_fetched(tmp_path):
-    with pytest.raises(DataError, match="no Hugging Face model folder at nowhere"):
+    with pytest.raises(DataError, match="model nowhere: there is no such folder"):
         evaluate(["aime24"], "nowhere", None, tmp_path / "out", [], ASKING)
 
 

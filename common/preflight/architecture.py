@@ -1,0 +1,116 @@
+"""What a kind of model can be used for: by its ``config.json``, and by what its code in the installed transformers says
+of itself, which is read as text and never imported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+CHANGES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
+"""Keys of models that change logits after the head, which the learner's token op would miss."""
+ATTENTION_LAYERS = frozenset(["full_attention", "sliding_attention"])
+"""Layers that know other tokens by attention alone; a recurrence or convolution runs on into the next response."""
+_WRAPPED = ("vision_config", "audio_config", "speech_config", "image_token_id", "image_token_index")
+_ELSEWHERE = "leeway sample and leeway eval may use it, with --engine vllm"
+_FLAG = re.compile(r"^    _(supports_attention_backend|supports_sdpa|is_stateful) = True\b", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What transformers' code of a model type says of itself."""
+
+    attention_backend: bool
+    """Attention is left to the interface that the learner puts its own into."""
+    sdpa: bool
+    stateful: bool
+    """It has a recurrent state beside keys and values."""
+    sinks: bool
+    """Attention sinks: logits that are no token's."""
+
+
+@cache
+def code_of(model_type: str) -> Code | None:
+    """None where transformers is not installed, or has no code under that name."""
+    spec = find_spec("transformers")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    name = model_type.replace("-", "_")
+    folder = Path(spec.submodule_search_locations[0], "models")
+    names = [name, *([name[: -len("_text")]] if name.endswith("_text") else [])]
+    path = next((each for name in names if (each := folder / name / f"modeling_{name}.py").is_file()), None)
+    if path is None:
+        return None
+    text = path.read_text(encoding="utf-8")
+    said = {match[1] for match in _FLAG.finditer(text)}
+    return Code(
+        attention_backend="supports_attention_backend" in said,
+        sdpa="supports_sdpa" in said,
+        stateful="is_stateful" in said,
+        sinks="s_aux" in text,
+    )
+
+
+def why_no_language_model(keys: Mapping[str, Any]) -> str | None:
+    """Why a folder's model is no causal language model for anybody here."""
+    kind = keys.get("model_type")
+    if not isinstance(kind, str):
+        return (
+            "its config.json has no model_type: it is no transformers model (of a LoRA adapter, give the merged model)"
+        )
+    if keys.get("is_encoder_decoder"):
+        return f"{kind} is an encoder with a decoder: a decoder alone, a causal language model, is due"
+    if code_of(kind) is None and "auto_map" in keys and find_spec("transformers") is not None:
+        return (
+            f"{kind} brings its own code (auto_map in config.json: trust_remote_code), which is never run, and the "
+            "installed transformers has none for it"
+        )
+    return None
+
+
+def why_not_trained(keys: Mapping[str, Any]) -> str | None:
+    """Why the learner cannot train the model; None where it can, as far as one can see from here."""
+    kind, code = str(keys.get("model_type")), code_of(str(keys.get("model_type")))
+    what = None
+    if wrapper := _wrapped(keys):
+        what = f"wraps a language model for images or sound ({wrapper}); that language model alone, in a folder, can be"
+    elif code is not None and code.sinks:
+        what = "needs attention sinks"
+    elif others := sorted(set(keys.get("layer_types") or ()) - ATTENTION_LAYERS):
+        what = f"has layers that would mix packed responses ({', '.join(others)})"
+    elif code is not None and (code.stateful or not code.attention_backend):
+        what = "has layers that would mix packed responses"
+    elif keys.get("attn_logit_softcapping"):
+        what = "needs softcap in its attention (attn_logit_softcapping)"
+    elif changed := [key for key in CHANGES_LOGITS if keys.get(key) not in (None, 1.0)]:
+        what = f"changes its logits by {changed[0]}"
+    return f"{kind} cannot be trained here: it {what}. {_ELSEWHERE}" if what else None
+
+
+def why_not_sampled_by_torch(keys: Mapping[str, Any]) -> str | None:
+    """Why the torch engine cannot sample from the model; None where it can."""
+    kind, code = str(keys.get("model_type")), code_of(str(keys.get("model_type")))
+    what = None
+    if wrapper := _wrapped(keys):
+        what = f"wraps a language model for images or sound ({wrapper})"
+    elif code is not None and (code.sinks or not code.sdpa):
+        what = "needs attention sinks" if code.sinks else "has an attention of its own"
+    elif code is not None and code.stateful:
+        what = "has a recurrent state"
+    return f"{kind} {what}, which the torch engine does not have; rollout.engine = 'vllm' may" if what else None
+
+
+def _wrapped(keys: Mapping[str, Any]) -> str | None:
+    """The key that says so."""
+    return next((key for key in _WRAPPED if keys.get(key) is not None), None)
+
+
+def text_keys(keys: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The language model's own keys; those of a wrapper lie in ``text_config``."""
+    inner = keys.get("text_config")
+    return {**keys, **inner} if isinstance(inner, Mapping) else keys

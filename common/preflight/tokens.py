@@ -1,0 +1,95 @@
+"""The tokenizer of a model, and whether it is the model's. What is imported here takes transformers, never torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError
+from .architecture import text_keys
+from .folder import LFS_POINTER, read_object, some
+
+if TYPE_CHECKING:
+    import numpy as np
+    from transformers import PreTrainedTokenizerBase
+
+FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken", "tekken.json", "spiece.model")
+"""What tokenizers are read from. Without any of them transformers makes an empty one, and every prompt has 0 tokens."""
+
+
+def why_no_tokenizer(folder: Path) -> str | None:
+    """Why the folder has no tokenizer, from its files alone."""
+    if not any(list(folder.glob(pattern)) for pattern in (*FILES, "*.model", "*vocab*")):
+        due = "tokenizer.json and tokenizer_config.json are due, as save_pretrained of its tokenizer writes them"
+        return f"it has no tokenizer: {due}"
+    for pattern in FILES:
+        for file in folder.glob(pattern):
+            with file.open("rb") as opened:
+                if opened.read(len(LFS_POINTER)) == LFS_POINTER:
+                    return f"{file.name} is a pointer of git-lfs instead of the file: run git lfs pull in its folder"
+    return None
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or a hub name. ``DataError`` where there is none, or it cannot be read."""
+    folder = Path(path)
+    if folder.is_dir() and (why := why_no_tokenizer(folder)) is not None:
+        raise DataError(f"model {path}: {why}")
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    if folder.is_dir() and (folder / "tokenizer.json").is_file():
+        read_object(folder / "tokenizer.json")  # names the file, where the tokenizers' own error does not
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
+    except Exception as error:  # the libraries' own errors are many, bare Exceptions among them
+        said = " ".join(str(error).split())[:300]
+        raise DataError(f"model {path}: its tokenizer cannot be loaded: {said or type(error).__name__}") from error
+    finally:
+        logging.set_verbosity(level)
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise DataError(f"model {path}: its tokenizer is empty: it has {len(tokenizer)} tokens, all of them special")
+    return tokenizer
+
+
+def ends_of(keys: Mapping[str, Any], generation: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The tokens that end a response: whatever config, generation config or tokenizer calls eos."""
+    found = [keys.get("eos_token_id"), text_keys(keys).get("eos_token_id"), generation.get("eos_token_id")]
+    found.append(tokenizer.eos_token_id)
+    return {end for entry in found for end in (entry if isinstance(entry, list) else [entry]) if isinstance(end, int)}
+
+
+def why_other_tokenizer(
+    keys: Mapping[str, Any], generation: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
+) -> str | None:
+    """Why tokenizer and model do not belong together. More tokens in the model than in the tokenizer are usual, and a
+    special token beyond the model's last too, as long as nobody uses it."""
+    ends, vocabulary = ends_of(keys, generation, tokenizer), text_keys(keys).get("vocab_size")
+    if not ends:
+        return "no token ends its responses: set eos_token_id in its generation_config.json"
+    if not isinstance(vocabulary, int):
+        return None
+    if past := sorted(end for end in ends if end >= vocabulary):
+        return (
+            f"eos_token_id {past[0]} is past its vocabulary (vocab_size {vocabulary}): the tokenizer is another model's"
+        )
+    added = set(tokenizer.added_tokens_decoder)
+    beyond = [text for text, number in tokenizer.get_vocab().items() if number >= vocabulary and number not in added]
+    if beyond:
+        return (
+            f"its tokenizer has {len(beyond)} tokens past its vocabulary (vocab_size {vocabulary}), "
+            f"{some([repr(text) for text in sorted(beyond)])}: it is another model's"
+        )
+    return None
+
+
+def why_unusable(tokens: Sequence[int] | np.ndarray, vocabulary: int | None) -> str | None:
+    """Why a model of ``vocabulary`` tokens cannot read a prompt."""
+    if not len(tokens):
+        return "the prompt has 0 tokens: the tokenizer or its chat template makes nothing of it"
+    if vocabulary is not None and (largest := max(tokens)) >= vocabulary:
+        return f"token {largest} of the prompt is past the model's vocabulary (vocab_size {vocabulary})"
+    return None

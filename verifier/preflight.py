@@ -1,0 +1,44 @@
+"""Whether this machine can grade some abilities, before anything starts: ``leeway up`` and its ``--dry-run`` ask.
+Abilities as arguments, configuration (TOML) in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from contextlib import closing
+from importlib.util import find_spec
+
+from ..common.config import Verifier, parse
+from ..common.errors import ConfigError, LeewayError
+from ..common.ground_truth import CODE, MATH, REASONING_GYM, SOLUTION
+
+
+def refuse_unable(settings: Verifier, abilities: Collection[str]) -> None:
+    """``ConfigError`` says what is to be installed or allowed for one of ``abilities`` to be graded here."""
+    if not {MATH, SOLUTION}.isdisjoint(abilities) and find_spec("math_verify") is None:
+        raise ConfigError(
+            "mathematics is judged with Math-Verify, which is not here: pip install 'leeway-rl[verifier]'"
+        )
+    if REASONING_GYM in abilities:
+        from .gym_answer import refuse_missing_package
+
+        refuse_missing_package()
+    if not {CODE, REASONING_GYM}.isdisjoint(abilities):
+        from .sandbox_room import SandboxRoom
+
+        with closing(SandboxRoom(settings)) as room:
+            room.sandbox()
+
+
+def main() -> int:
+    """Look, and end with the code of what is wrong."""
+    try:
+        refuse_unable(parse(sys.stdin.read()).verifier, sys.argv[1:])
+    except LeewayError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
