@@ -10,6 +10,7 @@ from typing import Any
 
 from ..common.errors import DataError
 from ..common.files import path_of
+from ..common.preflight.tokens import load_tokenizer
 from ..common.prompts import rendered
 from .asked import asks_for_a_proof, asks_several, lacks_choices
 from .figures import needs_a_figure
@@ -119,16 +120,14 @@ class Length(Options):
 
 def length(stage: Stage, options: Length, context: Context) -> Iterator[list[Judgement]]:
     """Drop prompts too long for the tokenizer."""
-    from transformers import AutoTokenizer
-
     local = context.folder / path_of(options.tokenizer)
     if options.tokenizer.startswith((".", "/", "~")) and not local.exists():
         raise DataError(f"length: tokenizer = {options.tokenizer!r}: no such folder (looked in {context.folder})")
     name = str(local) if local.exists() else options.tokenizer
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise DataError(f"length: tokenizer = {options.tokenizer!r}: {str(error).splitlines()[0]}") from error
+        tokenizer = load_tokenizer(name)
+    except DataError as error:
+        raise DataError(f"length: tokenizer = {options.tokenizer!r}: {error}") from error
     for rows in stage.rows("messages"):
         texts, refused = list[str](), dict[int, str]()
         for place, row in enumerate(rows):

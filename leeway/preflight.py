@@ -40,7 +40,7 @@ def preflight(config: Config, *, dry_run: bool) -> list[str]:
         return [*said, "not checked: the rows, which need the model's tokenizer; the learner does"]
     rows, why = _ask("learner.preflight", config)
     if rows is None:
-        return [f"not checked: the tokenizer and the rows ({why}); the learner does"]
+        return ["checked: the model's folder", f"not checked: the tokenizer and the rows ({why}); the learner does"]
     said = _told(config, rows)
     if abilities := sorted(rows.get("abilities", ())):
         _, why = _ask("verifier.preflight", config, *abilities)

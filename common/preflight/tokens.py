@@ -72,10 +72,9 @@ def why_other_tokenizer(
         return "no token ends its responses: set eos_token_id in its generation_config.json"
     if not isinstance(vocabulary, int):
         return None
-    if past := sorted(end for end in ends if end >= vocabulary):
-        return (
-            f"eos_token_id {past[0]} is past its vocabulary (vocab_size {vocabulary}): the tokenizer is another model's"
-        )
+    if min(ends) >= vocabulary:
+        past = f"eos_token_id {some([*map(str, sorted(ends))])} is past its vocabulary (vocab_size {vocabulary})"
+        return f"{past}: no token that it can sample ends a response"
     added = set(tokenizer.added_tokens_decoder)
     beyond = [text for text, number in tokenizer.get_vocab().items() if number >= vocabulary and number not in added]
     if beyond:

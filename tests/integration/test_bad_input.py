@@ -1,6 +1,8 @@
 """A user's mistake is one clear line and its own exit code, and loses nothing."""
 
 import json
+import shutil
+import uuid
 
 import pytest
 
@@ -61,6 +63,35 @@ def test_a_worker_of_an_unknown_run_says_so(home, redis_url):
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 4
     assert "leeway rollout: run 'unknown' is not known" in done.stderr
+
+
+@pytest.mark.parametrize("role", ["learner", "rollout", "verifier"])
+def test_a_role_on_a_node_of_its_own_names_a_model_that_it_cannot_use(home, redis_url, tiny_model, role):
+    model = home / f"model-{role}"
+    shutil.copytree(tiny_model, model)
+    for path in model.glob("*token*"):
+        path.unlink()
+    run = f"alone-{role}-{uuid.uuid4().hex[:8]}"
+    where = ["--run", run, "--redis-url", redis_url]
+    assert leeway("create", *where, "--preset", "tiny", "--set", f"model.path={model}", cwd=home).returncode == 0
+    done = leeway(role, *where, cwd=home)
+    leeway("clean", run, "--redis-url", redis_url, "--force", cwd=home)
+    assert done.returncode == 3, done.stderr
+    assert f"leeway {role}: model {model}: it has no tokenizer" in done.stderr
+
+
+def test_a_model_that_cannot_work_is_refused_by_a_dry_run_and_before_a_folder_is_made(home, tiny_model):
+    model = home / "gpt-oss"
+    shutil.copytree(tiny_model, model)
+    keys = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**keys, "model_type": "gpt_oss"}))
+    for words in (["--dry-run"], []):
+        done = leeway("up", "--preset", "tiny", "--set", f"model.path={model}", "--run", "sinks", *words, cwd=home)
+        assert (done.returncode, done.stdout) == (3, ""), done.stderr
+        assert done.stderr.startswith(
+            f"leeway: model {model}: gpt_oss cannot be trained here: it needs attention sinks"
+        )
+        assert not (home / "runs/sinks").exists()
 
 
 def test_a_context_longer_than_the_model_s_is_refused_before_anything_starts(home):

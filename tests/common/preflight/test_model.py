@@ -1,0 +1,151 @@
+"""What can be trained and sampled passes; what cannot is refused by name, before it loads. No weight is read."""
+
+import pytest
+from leeway_rl.common.errors import ConfigError, DataError
+from leeway_rl.common.preflight.folder import WEIGHTS
+from leeway_rl.common.preflight.model import check_model, load_tokenizer_of
+from safetensors.torch import load_file, save_file
+
+from tests.model_folders import FAMILIES, asking, change, make_folder
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory):
+    """A function that makes each family's folder once."""
+    made = {}
+
+    def make(kind):
+        if kind not in made:
+            made[kind] = make_folder(tmp_path_factory.mktemp(kind) / "model", kind)
+        return made[kind]
+
+    return make
+
+
+@pytest.mark.parametrize("engine", ["torch", "vllm"])
+@pytest.mark.parametrize("kind", [*FAMILIES, "qwen3_moe", "gpt2"])
+def test_a_family_that_works_passes(folder_of, kind, engine):
+    path = folder_of(kind)
+    assert check_model(asking(path, f"rollout.engine={engine}"), "train", "sample").path == path
+    tokenizer, vocabulary = load_tokenizer_of(str(path))
+    assert (len(tokenizer), vocabulary) == (20, 20)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            "gpt_oss",
+            "gpt_oss cannot be trained here: it needs attention sinks. leeway sample and leeway eval may use it",
+        ),
+        ("mamba", "mamba cannot be trained here: it has layers that would mix packed responses"),
+        ("lfm2", r"lfm2 cannot be trained here: it has layers that would mix packed responses \(conv\)"),
+        ("gemma2", "gemma2 cannot be trained here: it needs softcap in its attention"),
+        ("granite", "granite cannot be trained here: it changes its logits by logits_scaling"),
+    ],
+)
+def test_a_kind_that_cannot_be_trained_is_refused_by_name(folder_of, kind, message):
+    for engine in ("torch", "vllm"):
+        with pytest.raises(DataError, match=message):
+            check_model(asking(folder_of(kind), f"rollout.engine={engine}"), "train", "sample")
+    check_model(asking(folder_of("qwen2")), "train", "sample")
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"), [("gpt_oss", "needs attention sinks"), ("mamba", "has an attention of its own")]
+)
+def test_what_the_torch_engine_lacks_is_refused_there_alone(folder_of, kind, what):
+    with pytest.raises(DataError, match=rf"{kind} {what}, which the torch engine does not have; .*'vllm' may"):
+        check_model(asking(folder_of(kind), "rollout.engine=torch"), "load", "sample")
+    check_model(asking(folder_of(kind), "rollout.engine=vllm"), "load", "sample")
+    check_model(asking(folder_of("gemma2"), "rollout.engine=torch"), "load", "sample")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"is_encoder_decoder": True}, "qwen2 is an encoder with a decoder"),
+        ({"vision_config": {}}, r"qwen2 cannot be trained here: it wraps a language model .*\(vision_config\)"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "it is quantised by gptq"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "it is quantised by fp8"),
+        (
+            {"model_type": "own_kind", "auto_map": {"AutoModelForCausalLM": "modeling.Own"}},
+            r"own_kind brings its own code \(auto_map in config.json: trust_remote_code\), which is never run",
+        ),
+        ({"num_hidden_layers": 2}, r"num_hidden_layers = 2, and the weights have layers up to 2"),
+        ({"num_hidden_layers": 4}, r"num_hidden_layers = 4, and the weights have no layer 3"),
+        ({"vocab_size": 21}, r"(embed_tokens|lm_head).weight is \[20, 64\], and config.json makes it \[21, 64\]"),
+        ({"num_key_value_heads": 2}, r"k_proj.weight is \[32, 64\], and config.json makes it \[64, 64\]"),
+        ({"intermediate_size": 96}, r"(up|down)_proj.weight is .*intermediate_size"),
+        ({"max_position_embeddings": 64}, "= 96 is more than the context of model"),
+    ],
+)
+def test_a_config_that_cannot_work_names_its_key(tmp_path, keys, message):
+    path = make_folder(tmp_path / "model")
+    check_model(asking(path), "train", "sample")
+    change(path / "config.json", **keys)
+    with pytest.raises(DataError, match=message):
+        check_model(asking(path), "train", "sample")
+
+
+def test_code_of_its_own_is_no_matter_where_transformers_has_that_kind(tmp_path):
+    path = make_folder(tmp_path / "model", "phi3")
+    change(path / "config.json", auto_map={"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"})
+    check_model(asking(path), "train", "sample")
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3_text", "phi3"])
+def test_weights_that_lack_a_tensor_are_refused(tmp_path, kind):
+    path = make_folder(tmp_path / "model", kind)
+    whole = load_file(path / WEIGHTS)
+    due = [
+        ("model.layers.1.mlp.down_proj.weight", "lack layers.1.mlp.down_proj.weight, which other layers have"),
+        ("model.norm.weight", "the weights lack model.norm.weight"),
+    ]
+    tied = "lm_head.weight" not in whole
+    assert tied == (kind == "gemma3_text")
+    for name, message in (
+        due if tied else [*due, ("lm_head.weight", "the weights lack lm_head.weight, and config.json")]
+    ):
+        save_file({key: tensor for key, tensor in whole.items() if key != name}, path / WEIGHTS, {"format": "pt"})
+        with pytest.raises(DataError, match=message):
+            check_model(asking(path), "train")
+        check_model(asking(path), "sample")
+    save_file(whole, path / WEIGHTS, {"format": "pt"})
+    check_model(asking(path), "train")
+
+
+def test_an_output_projection_may_be_the_embedding(tmp_path):
+    path = make_folder(tmp_path / "model", tie_word_embeddings=True)
+    assert "lm_head.weight" not in load_file(path / WEIGHTS)
+    check_model(asking(path), "train")
+    change(path / "config.json", tie_word_embeddings=False)
+    with pytest.raises(DataError, match=r"lack lm_head.weight, and config.json does not say tie_word_embeddings"):
+        check_model(asking(path), "train")
+
+
+def test_packed_integers_are_quantised_weights_whatever_the_config_says(tmp_path):
+    import torch
+
+    path = make_folder(tmp_path / "model")
+    tensors = load_file(path / WEIGHTS)
+    name = "model.layers.0.mlp.up_proj.weight"
+    save_file({**tensors, name: tensors[name].to(torch.int8)}, path / WEIGHTS, {"format": "pt"})
+    with pytest.raises(DataError, match=rf"{name} is I8: it is quantised"):
+        check_model(asking(path), "train")
+
+
+def test_a_model_is_spread_over_as_many_gpus_as_divide_its_heads(tmp_path):
+    path = make_folder(tmp_path / "model", num_attention_heads=12, num_key_value_heads=4, head_dim=64)
+    for ranks, message in (
+        (5, r"= 5 does not divide its 12 .*; 1, 2, 3, 4, 6, 12 do"),
+        (6, r"4 heads of keys and values"),
+    ):
+        with pytest.raises(ConfigError, match=rf"rollout.tensor_parallel = {message}|{message}"):
+            check_model(asking(path, "rollout.engine=vllm", f"rollout.tensor_parallel={ranks}"), "sample")
+    for ranks in (1, 2, 4, 12):
+        check_model(asking(path, "rollout.engine=vllm", f"rollout.tensor_parallel={ranks}"), "sample")
+
+
+def test_what_leeway_writes_passes(tiny_model):
+    check_model(asking(tiny_model), "train", "sample")
