@@ -6,14 +6,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ..common.config import Config, dump, expand
 from ..common.errors import ConfigError, DataError
+from ..common.ground_truth import CODE, MATH, REASONING_GYM, SOLUTION
 from ..common.preflight.folder import read_folder
-from ..common.preflight.hub import folder_of
+from ..common.preflight.hub import folder_of, is_hub_name
 from ..common.preflight.model import check_model
+from ..common.preflight.tokens import why_no_tokenizer
 
 _MISTAKES = {kind.exit_code: kind for kind in (ConfigError, DataError)}
 ANSWER_S = 600.0
@@ -36,13 +39,18 @@ def preflight(config: Config, *, dry_run: bool) -> list[str]:
         if not dry_run:
             raise
         return [*said, f"not checked: the rows: {config.data.path} is not on this machine; the learner does"]
-    if said:
+    if said or (dry_run and _lies_at_the_hub(config.model.path)):
         return [*said, "not checked: the rows, which need the model's tokenizer; the learner does"]
     rows, why = _ask("learner.preflight", config)
     if rows is None:
         return ["checked: the model's folder", f"not checked: the tokenizer and the rows ({why}); the learner does"]
     said = _told(config, rows)
-    if abilities := sorted(rows.get("abilities", ())):
+    abilities = sorted(rows.get("abilities", ()))
+    if not {MATH, SOLUTION}.isdisjoint(abilities) and find_spec("math_verify") is None:
+        raise ConfigError(
+            "mathematics is judged with Math-Verify, which is not here: pip install 'leeway-rl[verifier]'"
+        )
+    if not {CODE, REASONING_GYM}.isdisjoint(abilities):
         _, why = _ask("verifier.preflight", config, *abilities)
         said.append(why and f"not checked: whether this machine can grade ({why}); the verifier does")
     return ["checked: the model's folder", *filter(None, said)]
@@ -63,6 +71,12 @@ def refuse_missing_rows(config: Config) -> None:
 def _is_elsewhere(said: str) -> bool:
     path = folder_of(said)
     return path is not None and not path.exists()
+
+
+def _lies_at_the_hub(said: str) -> bool:
+    """Whether the tokenizer of a hub name is not in this machine's cache."""
+    path = folder_of(said)
+    return is_hub_name(said) and (path is None or why_no_tokenizer(path) is not None)
 
 
 def _ask(module: str, config: Config, *words: str) -> tuple[dict[str, Any] | None, str]:

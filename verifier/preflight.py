@@ -6,19 +6,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection
 from contextlib import closing
-from importlib.util import find_spec
 
 from ..common.config import Verifier, parse
-from ..common.errors import ConfigError, LeewayError
-from ..common.ground_truth import CODE, MATH, REASONING_GYM, SOLUTION
+from ..common.errors import LeewayError
+from ..common.ground_truth import CODE, REASONING_GYM
 
 
 def refuse_unable(settings: Verifier, abilities: Collection[str]) -> None:
     """``ConfigError`` says what is to be installed or allowed for one of ``abilities`` to be graded here."""
-    if not {MATH, SOLUTION}.isdisjoint(abilities) and find_spec("math_verify") is None:
-        raise ConfigError(
-            "mathematics is judged with Math-Verify, which is not here: pip install 'leeway-rl[verifier]'"
-        )
     if REASONING_GYM in abilities:
         from .gym_answer import refuse_missing_package
 
