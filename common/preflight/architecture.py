@@ -16,7 +16,7 @@ CHANGES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "o
 """Keys of models that change logits after the head, which the learner's token op would miss."""
 ATTENTION_LAYERS = frozenset(["full_attention", "sliding_attention"])
 """Layers that know other tokens by attention alone; a recurrence or convolution runs on into the next response."""
-_WRAPPED = ("vision_config", "audio_config", "speech_config", "image_token_id", "image_token_index")
+_WRAPPED = ("vision_config", "audio_config", "speech_config")
 _ELSEWHERE = "leeway sample and leeway eval may use it, with --engine vllm"
 _FLAG = re.compile(r"^    _(supports_attention_backend|supports_sdpa|is_stateful) = True\b", re.MULTILINE)
 

@@ -39,13 +39,13 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
-    if folder.is_dir() and (folder / "tokenizer.json").is_file():
-        read_object(folder / "tokenizer.json")  # names the file, where the tokenizers' own error does not
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
     except Exception as error:  # the libraries' own errors are many, bare Exceptions among them
+        if (folder / "tokenizer.json").is_file():
+            read_object(folder / "tokenizer.json")  # names the file, where the tokenizers' own error does not
         said = " ".join(str(error).split())[:300]
         raise DataError(f"model {path}: its tokenizer cannot be loaded: {said or type(error).__name__}") from error
     finally:

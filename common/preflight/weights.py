@@ -22,7 +22,7 @@ _TIED = frozenset(["gemma", "gemma2", "gemma3_text"])
 _OWN_WIDTH = frozenset(["gemma", "gemma2", "gemma3_text", "qwen3"])
 """Families whose heads are not hidden_size / num_attention_heads wide where ``config.json`` does not say."""
 _FLOATS = frozenset(["F64", "F32", "F16", "BF16"])
-_LAYER = re.compile(r"(?:model\.)?layers\.(\d+)\.(.+)")
+_LAYER = re.compile(r"(?:model\.)?layers\.(\d+)\.(.+\.(?:weight|bias))")
 
 
 def why_quantised(keys: Mapping[str, Any], tensors: Mapping[str, Header] | None) -> str | None:
@@ -35,7 +35,7 @@ def why_quantised(keys: Mapping[str, Any], tensors: Mapping[str, Header] | None)
             f"it is quantised{by} (quantization_config): give the model that it was made from, in bfloat16 or float32"
         )
     for name, header in (tensors or {}).items():
-        if header.dtype not in _FLOATS:
+        if header.dtype not in _FLOATS and name.endswith("weight"):  # masks of old checkpoints are no weights
             return f"{name} is {header.dtype}: it is quantised; give the model that it was made from"
     return None
 

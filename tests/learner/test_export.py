@@ -12,6 +12,7 @@ import torch
 from leeway_rl.common.config import compose, dump, parse
 from leeway_rl.common.errors import DataError
 from leeway_rl.common.ledger import Ledger
+from leeway_rl.common.preflight.model import check_model
 from leeway_rl.common.tensors import flatten
 from leeway_rl.common.weights import checksum
 from leeway_rl.learner import checkpoint
@@ -65,6 +66,7 @@ def loaded(folder, **options):
 def test_transformers_loads_the_weights_of_every_zero_stage_bit_for_bit(base, tmp_path, zero_stage):
     trained = tiny_run(base, tmp_path / "mine", zero_stage=zero_stage)
     out = export(tmp_path / "mine", tmp_path / "out")
+    check_model(compose(["tiny"], [f"model.path={out}"]), "train", "sample")
     _, weights = loaded(out)
     assert weights.keys() == trained.keys()
     assert all(torch.equal(weights[name], trained[name]) for name in trained)

@@ -133,6 +133,9 @@ def test_packed_integers_are_quantised_weights_whatever_the_config_says(tmp_path
     save_file({**tensors, name: tensors[name].to(torch.int8)}, path / WEIGHTS, {"format": "pt"})
     with pytest.raises(DataError, match=rf"{name} is I8: it is quantised"):
         check_model(asking(path), "train")
+    mask = {"model.layers.0.self_attn.masked": torch.ones(4, dtype=torch.bool)}  # as old checkpoints carry along
+    save_file(tensors | mask, path / WEIGHTS, {"format": "pt"})
+    check_model(asking(path), "train")
 
 
 def test_a_model_is_spread_over_as_many_gpus_as_divide_its_heads(tmp_path):
