@@ -19,7 +19,7 @@ def refuse_unable(settings: Verifier, abilities: Collection[str]) -> None:
 
         refuse_missing_package()
     if not {CODE, REASONING_GYM}.isdisjoint(abilities):
-        from .sandbox_room import SandboxRoom
+        from .sandbox.room import SandboxRoom
 
         with closing(SandboxRoom(settings)) as room:
             room.sandbox()

@@ -18,7 +18,7 @@ def test_this_release_was_measured():
 
 @here
 @pytest.mark.vllm
-@pytest.mark.parametrize("width", [8, 16, 24, 32, 40, 48, 64, 72, 80, 96, 128, 192, 256, 288, 512])
+@pytest.mark.parametrize("width", [24, 48, 72, 256])
 def test_the_kernel_itself_says_the_same(width):
     assert vllm_cpu.can_run(width) == (width in vllm_cpu.MEASURED[vllm_cpu.cpu_build()])
 
