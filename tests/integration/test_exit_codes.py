@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from leeway_rl.common.streams import Bus
 
 from tests.integration.running import SMALL, command, leeway, metrics, start
 
@@ -26,10 +27,11 @@ def test_roles_that_are_asked_to_stop_end_with_130_and_a_finished_run_with_0(sig
     run = f"asked-{signum.name}-{os.getpid()}"
     at = ["--run", run, "--redis-url", redis_url]
     folder = tmp_path / "runs" / run
-    steps = ["--set", "train.steps=8"]
+    steps, bus = ["--set", "train.steps=8"], Bus(redis_url, run)
     roles = [start("learner", *at, *SMALL, *steps, cwd=tmp_path), *workers(at, tmp_path)]
     try:
         wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 180)
+        bus.set_control("paused", "1")  # it cannot be through before it is asked
         assert leeway("runs", cwd=tmp_path).stdout.splitlines()[1].split()[:2] == [run, "running"]
         for role in roles[1:]:
             role.send_signal(signum)
@@ -41,12 +43,14 @@ def test_roles_that_are_asked_to_stop_end_with_130_and_a_finished_run_with_0(sig
         assert audited.stdout.startswith(f"run {run} is stopped at step {made} of 8: "), audited.stdout
         assert (audited.returncode, "audit passed for what is there" in audited.stdout) == (6, True)
         assert leeway("runs", cwd=tmp_path).stdout.splitlines()[1].split()[:3] == [run, "stopped", f"{made}/8"]
+        bus.set_control("paused", "0")
         roles = [start("learner", *at, cwd=tmp_path), *workers(at, tmp_path)]
         assert [ended(role)[0] for role in roles] == [0, 0, 0]
     finally:
         for role in roles:
             role.kill()
             role.wait()
+        bus.close()
     assert len(metrics(folder)) == 8
 
 
