@@ -70,7 +70,7 @@ def test_the_same_ticket_is_issued_again_and_counts_once(begin, hang, wait_until
     (line,) = overdue(ledger)
     assert (line["ticket"], line["worker"]) == (0, worker.worker)
     account = audit(ledger.path)
-    assert (len(account.trained), len(account.live)) == (2, 0)
+    assert (account.trained, len(account.live)) == (2, 0)
 
 
 def test_tickets_that_no_worker_takes_are_never_late(begin, wait_until):  # noqa: F811
