@@ -15,7 +15,7 @@ SAME_SENTENCE = 0.5
 """How much of a sentence agrees with its counterpart."""
 ANY_COUNTERPART = 0.4
 """With less than this in any other sentence, a sentence has none."""
-SAME_QUESTION = 0.7
+SAME_QUESTION = 0.65
 """How much of a question agrees with its counterpart. In one that agrees less, the matter must be the same."""
 SAME_WITHIN = 0.6
 """How much of a question agrees with some part of a longer text."""
