@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from leeway_rl.common.ledger import is_complete, read
 from leeway_rl.common.metrics import read_steps
-from leeway_rl.common.streams import WorkStream
+from leeway_rl.common.queue.entries import WorkStream
 from leeway_rl.leeway.audit import audit
 from leeway_rl.leeway.chaos.faults import FAULTS
 from leeway_rl.leeway.chaos.reclaim import reclaim

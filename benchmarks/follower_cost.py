@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 from leeway_rl.common.config import PRESETS
 from leeway_rl.common.metrics import read_steps
-from leeway_rl.common.streams import Bus
+from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.desk import DeskQueue
 from leeway_rl.leeway.server import EmbeddedServer
 from whole_runs import whole_run
 
@@ -52,11 +53,11 @@ def followed_run(
     url: str, folder: Path, settings: list[str], cores: tuple[int, int], every: int, problems: Path
 ) -> int:
     """A run with a follower beside it; how many versions were evaluated."""
-    bus, started = Bus(url, folder.name), list[subprocess.Popen[str]]()
+    queue, started = DeskQueue(Connection(url, folder.name)), list[subprocess.Popen[str]]()
     ended = threading.Event()
 
     def when_stored() -> None:
-        while not bus.has_run():
+        while not queue.has_run():
             if ended.wait(0.05):
                 return
         started.append(follower(url, folder, cores[1], every, problems))
@@ -74,7 +75,7 @@ def followed_run(
         for process in started:
             process.terminate()
             process.wait()
-        bus.close()
+        queue.close()
     lines = (folder / "evaluations" / "follow" / "evaluations.jsonl").read_text().splitlines()
     return len({json.loads(line)["version"] for line in lines})
 

@@ -7,15 +7,16 @@
 Every way passes the same groups through the same three hops, one way after the other in every round, over one client:
 same server, connection and settings.
 
-- **bus**: ``common/streams.Bus`` as the roles use it: issue, take, read the ticket, hand over the responses, take, read
+- **queue**: ``common/queue`` as the roles use it: issue, take, read the ticket, hand over the responses, take, read
   ticket and responses, hand over the scores, take, read all three, settle. Encoding and decoding included.
 - **raw**: redis-py alone, XADD, XREADGROUP, XACK of bytes made beforehand; each entry carries what its reader needs.
   Nothing is deleted, a repeated hand-over is a second group, and what comes out is bytes.
-- **raw + codec**: the same, encoding and decoding what the bus does.
+- **raw + codec**: the same, encoding and decoding what the queue does.
 - **thin raw**: raw, but an entry carries only what is new at its hop: no reader sees all of a group.
 
 Rates count the payload bytes of a group once, however often a way moves them. A ratio is the median over the rounds of
-bus rate / raw rate within the round. Must hold: at most 9 bytes a trained token at the 7B size, bus / raw at least 0.7.
+queue rate / raw rate within the round. Must hold: at most 9 bytes a trained token at the 7B size, queue / raw
+at least 0.7.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ from pathlib import Path
 
 import numpy as np
 from leeway_rl.common.codec import decode, encode
-from leeway_rl.common.streams import GROUP, Bus, WorkStream
+from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.entries import GROUP
+from leeway_rl.common.queue.learner import LearnerQueue
+from leeway_rl.common.queue.rollout import RolloutQueue
+from leeway_rl.common.queue.verifier import VerifierQueue
 from leeway_rl.common.types import Responses, Scores, Ticket, Verdict, VerdictKind
 from leeway_rl.leeway.server import EmbeddedServer
 
@@ -109,36 +114,37 @@ def made_up(size: Size, number: int) -> Group:
     )
 
 
-def over_bus(bus: Bus, groups: list[Group]) -> float:
+def over_queue(connection: Connection, groups: list[Group]) -> float:
     """Pass ``groups`` from ticket to settled; returns the seconds it took."""
     by_id = {group[0].group_id: group for group in groups}
-    bus.clear_work()
+    learner, rollout, verifier = LearnerQueue(connection), RolloutQueue(connection), VerifierQueue(connection)
+    learner.clear_work()
     started = time.perf_counter()
     for ticket, _, _ in groups:
-        bus.issue(ticket)
+        learner.issue(ticket)
     for _ in groups:
-        (job,) = bus.take(WorkStream.PROMPTS, count=1, block_s=1, lease_s=600)
-        assert bus.ticket(job.group_id) is not None
-        bus.hand_over_responses(job, by_id[job.group_id][1])
+        (job,) = rollout.take(count=1, block_s=1, lease_s=600)
+        assert rollout.ticket(job.group_id) is not None
+        rollout.hand_over(job, by_id[job.group_id][1])
     for _ in groups:
-        (job,) = bus.take(WorkStream.RESPONSES, count=1, block_s=1, lease_s=600)
-        assert bus.responses(job.group_id) is not None
-        bus.hand_over_scores(job, by_id[job.group_id][2])
+        (job,) = verifier.take(count=1, block_s=1, lease_s=600)
+        assert verifier.responses(job.group_id) is not None
+        verifier.hand_over(job, by_id[job.group_id][2])
     for _ in range(0, len(groups), AT_ONCE[2]):
-        entries = bus.scored(count=AT_ONCE[2], block_s=1)
-        for responses, scores in bus.scored_payloads([entry.group_id for entry in entries]):
+        entries = learner.scored(count=AT_ONCE[2], block_s=1)
+        for responses, scores in learner.scored_payloads([entry.group_id for entry in entries]):
             assert responses is not None
             assert scores is not None
             decode(Responses, responses)
             decode(Scores, scores)
-        bus.settle(entries)
+        learner.settle(entries)
     return time.perf_counter() - started
 
 
-def over_raw(bus: Bus, hops: list[list[Entry]]) -> float:
+def over_raw(connection: Connection, hops: list[list[Entry]]) -> float:
     """Pass entries through one raw stream a hop; returns the seconds it took. ``hops`` holds each hop's entries."""
-    client = bus._redis  # the very same connection
-    streams = [f"{bus.keys.prefix}raw:{hop}" for hop in range(len(hops))]
+    client = connection.redis  # the very same connection
+    streams = [f"{connection.keys.prefix}raw:{hop}" for hop in range(len(hops))]
     for stream in streams:
         client.delete(stream)
         client.xgroup_create(stream, GROUP, id="0", mkstream=True)
@@ -147,7 +153,7 @@ def over_raw(bus: Bus, hops: list[list[Entry]]) -> float:
         client.xadd(streams[0], fields)
     for hop, (stream, at_once) in enumerate(zip(streams, AT_ONCE, strict=True)):
         for first in range(0, len(hops[hop]), at_once):
-            ((_, entries),) = client.xreadgroup(GROUP, bus.worker, {stream: ">"}, count=at_once, block=1000)
+            ((_, entries),) = client.xreadgroup(GROUP, connection.worker, {stream: ">"}, count=at_once, block=1000)
             for fields in hops[hop + 1][first : first + at_once] if hop < 2 else ():
                 client.xadd(streams[hop + 1], fields)
             client.xack(stream, GROUP, *[entry_id for entry_id, _ in entries])
@@ -155,7 +161,7 @@ def over_raw(bus: Bus, hops: list[list[Entry]]) -> float:
 
 
 def in_codec(groups: list[Group], bodies: list[list[bytes]]) -> float:
-    """Encode and decode as often as the bus does; returns the seconds it took."""
+    """Encode and decode as often as the queue does; returns the seconds it took."""
     started = time.perf_counter()
     for group, group_bodies in zip(groups, bodies, strict=True):
         for message in group:
@@ -166,7 +172,7 @@ def in_codec(groups: list[Group], bodies: list[list[bytes]]) -> float:
     return time.perf_counter() - started
 
 
-def measure(bus: Bus, size: Size, rounds: int, count: int) -> str:
+def measure(connection: Connection, size: Size, rounds: int, count: int) -> str:
     """One line of the table."""
     groups = [made_up(size, number) for number in range(count)]
     bodies = [[encode(message) for message in group] for group in groups]
@@ -177,12 +183,12 @@ def measure(bus: Bus, size: Size, rounds: int, count: int) -> str:
     thin: list[list[Entry]] = [[{hop: group[hop]} for group in bodies] for hop in range(3)]
     seconds = []
     for _ in range(1 + rounds):
-        by_bus, by_raw = over_bus(bus, groups), over_raw(bus, whole)
-        again, by_thin = over_bus(bus, groups), over_raw(bus, thin)
-        seconds.append((by_bus, by_raw, by_raw + in_codec(groups, bodies), again, by_thin))
-    bus_s, raw_s, codec_s, again_s, thin_s = np.array(seconds[1:]).T  # the first round warms up
-    middle = np.median(np.concatenate([bus_s, again_s]))
-    ratios = (np.median(raw_s / bus_s), np.median(codec_s / bus_s), np.median(thin_s / again_s))
+        by_queue, by_raw = over_queue(connection, groups), over_raw(connection, whole)
+        again, by_thin = over_queue(connection, groups), over_raw(connection, thin)
+        seconds.append((by_queue, by_raw, by_raw + in_codec(groups, bodies), again, by_thin))
+    queue_s, raw_s, codec_s, again_s, thin_s = np.array(seconds[1:]).T  # the first round warms up
+    middle = np.median(np.concatenate([queue_s, again_s]))
+    ratios = (np.median(raw_s / queue_s), np.median(codec_s / queue_s), np.median(thin_s / again_s))
     return (
         f"{size.name:8} {tokens / count:9,.0f} {payload_only / tokens:12.2f} {payload / tokens:10.2f} "
         f"{count / middle:9,.0f} {payload / middle / 1e6:6.2f} {ratios[0]:10.2f} {ratios[1]:18.2f} {ratios[2]:15.2f}"
@@ -201,18 +207,18 @@ def main() -> None:
         if url is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             url = stack.enter_context(EmbeddedServer(folder)).url
-        bus = Bus(url, f"benchmark-{os.getpid()}", worker=WORKER)
-        stack.callback(bus.close)
-        stack.callback(lambda: bus._redis.delete(*bus._redis.scan_iter(bus.keys.prefix + "*")))
+        connection = Connection(url, f"benchmark-{os.getpid()}", worker=WORKER)
+        stack.callback(connection.close)
+        stack.callback(lambda: connection.redis.delete(*connection.redis.scan_iter(connection.keys.prefix + "*")))
         load = os.getloadavg()[0]
         print(f"load of this machine {load:.1f} on {os.cpu_count()} cores; medians of {given.rounds} rounds")
         print(
-            "size     tok/group  bytes/token  with rest  groups/s   MB/s  bus / raw  bus / raw + codec  bus / thin raw"
+            "size     tok/group  bytes/token  with rest  groups/s   MB/s  queue/raw  queue/raw + codec  queue/thin raw"
         )
         for size in SIZES:
             count = max(1, round(given.groups * size.share))
-            print(measure(bus, size, given.rounds, count), flush=True)
-        print(f"must hold: bytes/token at most {MOST_BYTES:g} at the 7B size, bus / raw at least {LEAST_RATIO:g}")
+            print(measure(connection, size, given.rounds, count), flush=True)
+        print(f"must hold: bytes/token at most {MOST_BYTES:g} at the 7B size, queue / raw at least {LEAST_RATIO:g}")
 
 
 if __name__ == "__main__":

@@ -43,9 +43,12 @@ import torch
 from leeway_rl.common import address
 from leeway_rl.common.config import Config, compose, dump
 from leeway_rl.common.ledger import Ledger, read
+from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.desk import DeskQueue
+from leeway_rl.common.queue.rollout import RolloutQueue
+from leeway_rl.common.queue.verifier import VerifierQueue
 from leeway_rl.common.role import run_role
 from leeway_rl.common.service import Service
-from leeway_rl.common.streams import Bus
 from leeway_rl.common.types import Responses, Ticket, Verdict, VerdictKind
 from leeway_rl.leeway.audit import audit
 from leeway_rl.leeway.server import EmbeddedServer
@@ -233,15 +236,16 @@ def workers(run: str, url: str) -> int:
     from leeway_rl.rollout.worker import RolloutWorker
     from leeway_rl.verifier.worker import VerifierWorker
 
-    def work(bus: Bus, service: Service, config: Config) -> None:
+    def work(queue: RolloutQueue, service: Service, config: Config) -> None:
         pool: Any = DigestPool()
-        verifier = VerifierWorker(bus, service, pool, lambda tokens: str(sum(tokens)), config)
+        grades = VerifierQueue(queue.connection)
+        verifier = VerifierWorker(grades, service, pool, lambda tokens: str(sum(tokens)), config)
         grading = threading.Thread(target=verifier.run)
         grading.start()
-        RolloutWorker(bus, service, DigestEngine(), config).run()
+        RolloutWorker(queue, service, DigestEngine(), config).run()
         grading.join()
 
-    return run_role("rollout", url, run, work, wait_s=10.0)
+    return run_role("rollout", RolloutQueue, url, run, work, wait_s=10.0)
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
@@ -305,8 +309,8 @@ def play(url: str, home: Path, case: Case) -> None:
 def _play(url: str, folder: Path, case: Case) -> str:
     shared = [f"weights.folder={str(folder) + '-weights'!r}"] if case.transport == "file" else []
     text = dump(compose(["tiny"], [*SETTINGS, f"weights.transport={case.transport}", *shared]))
-    bus, log = Bus(url, case.name), folder.with_name(f"{case.name}.log")
-    bus.store_config(text)
+    queue, log = DeskQueue(Connection(url, case.name)), folder.with_name(f"{case.name}.log")
+    queue.record.store_config(text)
     others = _forked(lambda: workers(case.name, url), log)
     try:
         for life, at in enumerate([*case.deaths, None]):
@@ -317,8 +321,8 @@ def _play(url: str, folder: Path, case: Case) -> str:
             if code != -signal.SIGKILL:
                 raise RuntimeError(f"the learner of life {life} ended with code {code}")
             if case.emptied:
-                bus.clean()
-                bus.store_config(text)
+                queue.clean()
+                queue.record.store_config(text)
         audit(folder / "ledger.jsonl")
         if (left := _left(folder)) != {"config.toml", "learner.lock", "ledger.jsonl", "metrics.jsonl", "workers.jsonl"}:
             raise RuntimeError(f"files left: {left}")
@@ -326,8 +330,8 @@ def _play(url: str, folder: Path, case: Case) -> str:
     finally:
         os.kill(others, signal.SIGKILL)
         os.waitpid(others, 0)
-        bus.clean()
-        bus.close()
+        queue.clean()
+        queue.close()
 
 
 def _left(folder: Path) -> set[str]:

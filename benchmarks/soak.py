@@ -36,7 +36,8 @@ from pathlib import Path
 
 import psutil
 from leeway_rl.common.ledger import is_complete
-from leeway_rl.common.streams import Bus
+from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.desk import DeskQueue
 from leeway_rl.leeway.audit import audit
 from leeway_rl.leeway.server import EmbeddedServer
 from timed_roles import BASE, Times, timed
@@ -57,7 +58,7 @@ EVERYBODY = {f"{who}.rss" for who in ("learner", "rollout-0", "rollout-1", "veri
 Sample = dict[str, float]
 
 
-def sample(run: Bus, folder: Path, server_pid: int) -> Sample:
+def sample(run: DeskQueue, folder: Path, server_pid: int) -> Sample:
     """Everything that is measured now, by ``WHO.MEASURE``; ``groups`` are those trained so far."""
     found = {"at_s": time.time(), "groups": float(run.state().get("version", 0)) * GROUPS}
     roles = sorted(path.stem for path in folder.glob("*-*.log"))
@@ -67,7 +68,7 @@ def sample(run: Bus, folder: Path, server_pid: int) -> Sample:
         counts[role] = counts.get(role, -1) + 1
         found |= _process(int(pid), f"{role}-{counts[role]}" if role == "rollout" else role)
     found |= _process(server_pid, "server")
-    memory, keys = run._redis.info("memory"), run._redis.dbsize()
+    memory, keys = run.connection.redis.info("memory"), run.connection.redis.dbsize()
     return found | {"server.allocated": memory["used_memory"], "server.keys": keys}
 
 
@@ -96,12 +97,12 @@ def watched(url: str, folder: Path, given: argparse.Namespace, server_pid: int) 
     running = threading.Thread(target=run)
     began, samples = time.time(), list[Sample]()
     running.start()
-    bus = Bus(url, folder.name)
+    queue = DeskQueue(Connection(url, folder.name))
     with (given.out / "soak.csv").open("w", newline="") as file:
         writer = None
         while running.is_alive():
             running.join(given.every)
-            now = sample(bus, folder, server_pid)
+            now = sample(queue, folder, server_pid)
             if now["groups"] == 0 or EVERYBODY - now.keys():
                 continue  # starting, or leaving
             now["at_s"] -= began
@@ -113,7 +114,7 @@ def watched(url: str, folder: Path, given: argparse.Namespace, server_pid: int) 
             file.flush()
             if now["at_s"] > 3600 * given.hours:
                 stopping.set()
-    bus.close()
+    queue.close()
     if failed and not stopping.is_set():
         raise failed[0]
     account = audit(folder / "ledger.jsonl", unfinished=not is_complete(folder))

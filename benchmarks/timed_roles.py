@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from leeway_rl.common.config import Config
+from leeway_rl.common.queue.rollout import RolloutQueue
+from leeway_rl.common.queue.verifier import VerifierQueue
 from leeway_rl.common.service import Service
-from leeway_rl.common.streams import Bus
 from leeway_rl.common.types import Responses, Ticket, Verdict, VerdictKind
 from leeway_rl.leeway.plan import lognormal
 from leeway_rl.leeway.simulate import Setting
@@ -223,24 +224,24 @@ def timed(times: Times, role: str, folder: Path) -> Work:
 
             train.Policy = TimedPolicy  # type: ignore[assignment,misc]
             train.train_step = timed_step(times.train_s)
-            return lambda bus, service, config: train.learn(bus, service, config, folder)
+            return lambda queue, service, config: train.learn(queue, service, config, folder)
         case "rollout":
             return partial(_roll_out, times)
         case _:
             return partial(_verify, times)
 
 
-def _roll_out(times: Times, bus: Bus, service: Service, config: Config) -> None:
+def _roll_out(times: Times, queue: RolloutQueue, service: Service, config: Config) -> None:
     from leeway_rl.rollout.worker import RolloutWorker
 
-    RolloutWorker(bus, service, TimedEngine(times, config.rollout.concurrency, bus.worker), config).run()
+    RolloutWorker(queue, service, TimedEngine(times, config.rollout.concurrency, queue.worker), config).run()
 
 
-def _verify(times: Times, bus: Bus, service: Service, config: Config) -> None:
+def _verify(times: Times, queue: VerifierQueue, service: Service, config: Config) -> None:
     from leeway_rl.verifier.worker import VerifierWorker
 
     pool: Any = TimedPool(times)
-    VerifierWorker(bus, service, pool, lambda tokens: str(tokens[0]), config).run()
+    VerifierWorker(queue, service, pool, lambda tokens: str(tokens[0]), config).run()
 
 
 def runs(url: str, folder: Path, wanted: Mapping[str, tuple[Times, Sequence[str]]], side_by_side: int) -> list[Path]:

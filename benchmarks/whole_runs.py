@@ -18,9 +18,13 @@ from typing import Any
 from leeway_rl.common.config import Config, compose, dump
 from leeway_rl.common.ledger import is_complete
 from leeway_rl.common.metrics import read_steps
+from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.desk import DeskQueue
+from leeway_rl.common.queue.learner import LearnerQueue
+from leeway_rl.common.queue.rollout import RolloutQueue
+from leeway_rl.common.queue.verifier import VerifierQueue
 from leeway_rl.common.role import run_role
 from leeway_rl.common.service import Service
-from leeway_rl.common.streams import Bus
 from leeway_rl.leeway.audit import audit
 
 LEAVE_S = 3.0
@@ -34,7 +38,8 @@ HEAVY = [
 ]
 """Imported once, before the fork."""
 
-Work = Callable[[Bus, Service, Config], None]
+USERS = {"learner": LearnerQueue, "rollout": RolloutQueue, "verifier": VerifierQueue}
+Work = Callable[[Any, Service, Config], None]
 """What a role's process does."""
 
 
@@ -44,7 +49,7 @@ def real(role: str, folder: Path) -> Work:
         case "learner":
             from leeway_rl.learner.train import learn
 
-            return lambda bus, service, config: learn(bus, service, config, folder)
+            return lambda queue, service, config: learn(queue, service, config, folder)
         case "rollout":
             from leeway_rl.rollout.__main__ import work as rollout
 
@@ -73,9 +78,9 @@ def whole_run(
     config = compose(["tiny"], list(settings))
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(dump(config))
-    bus = Bus(url, folder.name)
-    bus.store_config(dump(config))
-    bus.close()
+    queue = DeskQueue(Connection(url, folder.name))
+    queue.record.store_config(dump(config))
+    queue.close()
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(HEAVY)
@@ -114,7 +119,7 @@ def _role(name: str, url: str, folder: Path, work_of: Callable[[str, Path], Work
     log = os.open(folder / f"{name}-{os.getpid()}.log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    sys.exit(run_role(name, url, folder.name, work_of(name, folder), wait_s=10.0))
+    sys.exit(run_role(name, USERS[name], url, folder.name, work_of(name, folder), wait_s=10.0))
 
 
 def measured(folder: Path) -> dict[str, float]:

@@ -23,8 +23,7 @@ from typing import NamedTuple
 
 from .config import Config
 from .ground_truth import CODE
-from .leases import Lease
-from .streams import WorkStream
+from .queue.entries import Lease, WorkStream
 from .types import Ticket
 
 LEAST_S, S_PER_TOKEN = 600.0, 0.5

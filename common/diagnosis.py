@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 
+from .queue.desk import DeskQueue
+from .queue.entries import WorkStream
+from .queue.learner import LearnerQueue
 from .refusals import OUT_OF_MEMORY
 from .service import REFUSED
-from .streams import Bus, WorkStream
 from .types import Heartbeat, VerdictKind
 
 RECENT_MINUTES = 10
@@ -75,27 +77,27 @@ class Diagnosis:
     """What is wrong although the run moves; each a sentence."""
 
 
-def look(bus: Bus) -> Snapshot:
-    """Take a snapshot of ``bus``'s run."""
-    alive, lost = bus.workers()
+def look(queue: DeskQueue | LearnerQueue) -> Snapshot:
+    """Take a snapshot of ``queue``'s run."""
+    alive, lost = queue.overview.workers()
     names = {worker.worker for worker in alive}
-    held = {stream.value: bus.under_way(stream) for stream in WorkStream}
+    held = {stream.value: queue.overview.under_way(stream) for stream in WorkStream}
     return Snapshot(
-        run=bus.run,
-        at=bus.now(),
-        state=bus.state(),
+        run=queue.run,
+        at=queue.now(),
+        state=queue.state(),
         workers=alive,
         lost=lost,
-        queued=bus.depths(),
+        queued=queue.overview.depths(),
         under_way={stream: sum(by_worker.values()) for stream, by_worker in held.items()},
         held_by_lost={
             stream: sum(count for name, count in by_worker.items() if name not in names)
             for stream, by_worker in held.items()
         },
-        verdicts=bus.tallies(),
-        alike=bus.alike(),
-        paused=bus.controls().get("paused") == "1",
-        redis=bus.trouble(),
+        verdicts=queue.overview.tallies(),
+        alike=queue.overview.alike(),
+        paused=queue.overview.controls().get("paused") == "1",
+        redis=queue.overview.trouble(),
         stopped=stopped_here(lost),
     )
 

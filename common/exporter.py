@@ -63,14 +63,14 @@ class _Collector:
 
     def collect(self) -> Iterator[Any]:
         """Every number, with the labels run, role and worker."""
-        beat, bus = self._service.heartbeat(), self._service.bus
-        labels = {"run": bus.run, "role": beat.role, "worker": beat.worker}
+        beat, queue = self._service.heartbeat(), self._service.queue
+        labels = {"run": queue.run, "role": beat.role, "worker": beat.worker}
         counted, gauge = _families(labels)
         yield counted("leeway_done", "Groups (learner: training steps) finished.", beat.done)
         yield counted("leeway_tokens", "Tokens generated or trained.", beat.tokens)
         yield counted("leeway_busy_seconds", "Seconds spent working, as opposed to waiting.", beat.busy_s)
-        yield counted("leeway_payload_out_bytes", "Payload bytes written to Redis.", bus.bytes_out)
-        yield counted("leeway_payload_in_bytes", "Payload bytes read from Redis.", bus.bytes_in)
+        yield counted("leeway_payload_out_bytes", "Payload bytes written to Redis.", queue.connection.bytes_out)
+        yield counted("leeway_payload_in_bytes", "Payload bytes read from Redis.", queue.connection.bytes_in)
         yield gauge("leeway_started_seconds", "Unix time of the start.", beat.started)
         yield gauge("leeway_version", "Version of the weights in use; -1 for none.", beat.version)
         yield gauge(
@@ -101,7 +101,7 @@ class _Collector:
         yield gauge("leeway_stall", "1, with the reason of the stall.", dict.fromkeys(reasons, 1), "reason")
         alarms = dict.fromkeys(map(timeless, found.alarms), 1)
         yield gauge("leeway_alarm", "1 for each alarm, with its reason.", alarms, "reason")
-        last = measured(self._service.bus.last_record)
+        last = measured(self._service.queue.last_record)
         yield gauge("leeway_measured", "Of the last training step, by the names of metrics.jsonl.", last, "name")
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from .appending import Appending
 from .files import write_whole
-from .streams import Bus, RedisError
+from .queue.connection import RedisError
+from .queue.learner import LearnerQueue
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +29,10 @@ MOST_UNWRITTEN = 20_000
 class MetricsSink:
     """One per run, in the learner's first rank."""
 
-    def __init__(self, bus: Bus, folder: Path, *, from_step: int) -> None:
+    def __init__(self, queue: LearnerQueue, folder: Path, *, from_step: int) -> None:
         """Write under ``folder``; steps from ``from_step`` on in an existing ``metrics.jsonl`` are cut off, because
         they were rolled back and will be made again."""
-        self.bus = bus
+        self.queue = queue
         self._steps = _reopened(folder / "metrics.jsonl", from_step)
         self._workers = Appending(folder / "workers.jsonl")
         self._folder = folder
@@ -43,8 +44,8 @@ class MetricsSink:
         """What status says of them."""
         self._lost = 0
         """Records that were dropped because too many were unwritten."""
-        bus.set_state(unwritten="")  # a learner before us may have left its word
-        self._last_id = bus.newest_metric()  # older records belong to an older incarnation
+        queue.record.set_state(unwritten="")  # a learner before us may have left its word
+        self._last_id = queue.metrics.newest_id()  # older records belong to an older incarnation
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sink_loop, name="metrics", daemon=True)
         self._thread.start()
@@ -62,10 +63,10 @@ class MetricsSink:
         while True:
             ending = self._ended.is_set()
             try:
-                records = self.bus.metrics_after(self._last_id, 0.0 if ending else POLL_S)
-                if not records and _number(self.bus.newest_metric()) < _number(self._last_id):
+                records = self.queue.metrics.after(self._last_id, 0.0 if ending else POLL_S)
+                if not records and _number(self.queue.metrics.newest_id()) < _number(self._last_id):
                     self._last_id = "0"  # Redis came back empty, and its clock was ahead before
-                    records = self.bus.metrics_after(self._last_id)
+                    records = self.queue.metrics.after(self._last_id)
                 for entry_id, record in records:
                     self._last_id = entry_id
                     self._take(record)
@@ -82,7 +83,7 @@ class MetricsSink:
         if not record:
             return
         if any(type(record.get(name, 0)) is not int for name in ("step", "version")):
-            self.bus.dead_letter("metrics", "", "a record whose step or version is no whole number")
+            self.queue.dead_letter("metrics", "", "a record whose step or version is no whole number")
             return
         self._unwritten.append(record)
         if len(self._unwritten) > MOST_UNWRITTEN:
@@ -100,12 +101,12 @@ class MetricsSink:
             if told != self._told:
                 log.error("%s", told)
                 self._told = told
-                self.bus.set_state(unwritten=told)
+                self.queue.record.set_state(unwritten=told)
             return
         if self._told:
             log.warning("the measurements are written again; %d records were lost", self._lost)
             self._told, self._lost = "", 0
-            self.bus.set_state(unwritten="")
+            self.queue.record.set_state(unwritten="")
 
     def _write(self, record: dict[str, Any]) -> None:
         file = self._steps if "step" in record else self._workers

@@ -12,19 +12,25 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 from . import address, logs
 from .config import Config, parse
 from .errors import BrokerError, LeewayError
 from .exporter import exporting
+from .queue.connection import RETRY_S, Connection, RedisError, refused_or_lost
+from .queue.consumer import Consumer
+from .queue.learner import LearnerQueue
+from .queue.record import RunRecord
 from .service import Service, worker_name
 from .stopping import STOPPED
-from .streams import RETRY_S, Bus, RedisError, refused_or_lost
 from .watch import Watch
 
 log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
+
+Queue = TypeVar("Queue", bound=Consumer)
 
 
 def role_parser(role: str, description: str | None) -> argparse.ArgumentParser:
@@ -38,15 +44,17 @@ def role_parser(role: str, description: str | None) -> argparse.ArgumentParser:
 
 def run_role(
     role: str,
+    as_user: Callable[[Connection], Queue],
     redis_url: str | None,
     run: str,
-    work: Callable[[Bus, Service, Config], None],
+    work: Callable[[Queue, Service, Config], None],
     *,
     wait_s: float,
     kept: Path | None = None,
 ) -> int:
-    """Run ``work`` as a worker of ``role`` and return the process's exit code. ``kept``: where the configuration of a
-    run that has been under way lies, for a Redis that came back empty while nobody was there to put it back.
+    """Run ``work`` as a worker of ``role`` and return the process's exit code. ``as_user`` makes its view of the run.
+    ``kept``: where the configuration of a run that has been under way lies, for a Redis that came back empty while
+    nobody was there to put it back.
 
     A user's mistake is one line on standard error and its own code; anything else keeps its trace and is code 1. A role
     that was asked to stop before the run was finished ends with ``STOPPED``, also one that has put everything in order.
@@ -56,28 +64,29 @@ def run_role(
     try:
         # Under a supervisor that has seen Redis it is away for a moment; anybody else may have named a wrong one.
         patience_s = RETRY_S if "LEEWAY_SUPERVISOR" in os.environ else 0.0
-        bus = Bus(address.resolve(redis_url), run, worker=worker_name(), patience_s=patience_s)
+        queue = as_user(Connection(address.resolve(redis_url), run, worker=worker_name(), patience_s=patience_s))
         address.forget()
         try:
-            if kept is not None and kept.exists() and not bus.has_run():
-                bus.store_config(kept.read_text())
-            config = parse(_stored_config(bus, wait_s))
+            if kept is not None and kept.exists() and not queue.has_run():
+                RunRecord(queue.connection).store_config(kept.read_text())
+            config = parse(_stored_config(queue, wait_s))
             broker = config.broker
             times = {"lease_s": broker.lease_s, "heartbeat_s": broker.heartbeat_s, "drain_s": broker.drain_s}
-            with Service(bus, role, **times) as service, ExitStack() as stack:
-                context.worker, context.version = bus.worker, lambda: service.version
+            with Service(queue, role, **times) as service, ExitStack() as stack:
+                context.worker, context.version = queue.worker, lambda: service.version
                 service.stop_on_signals()
                 if os.environ.get("RANK", "0") == "0":  # of several learner ranks the first speaks for all
-                    leads = role == "learner"
-                    watch = stack.enter_context(Watch(bus, stall_s=broker.stall_s)) if leads else None
+                    watch = None
+                    if role == "learner" and isinstance(queue, LearnerQueue):  # a collector has its view too
+                        watch = stack.enter_context(Watch(queue, stall_s=broker.stall_s))
                     stack.enter_context(exporting(service, broker, watch))
-                work(bus, service, config)
+                work(queue, service, config)
                 if service.asked and not service.run_finished():
                     return STOPPED
         except RedisError as error:
             raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
         finally:
-            bus.close()
+            queue.close()
     except LeewayError as error:
         print(f"leeway {role}: {error}", file=sys.stderr)
         return error.exit_code
@@ -95,10 +104,10 @@ def _leave_with_supervisor() -> None:
         raise SystemExit(STOPPED)
 
 
-def _stored_config(bus: Bus, wait_s: float) -> str:
+def _stored_config(queue: Consumer, wait_s: float) -> str:
     """The run's configuration; a worker may start before the learner has stored it."""
     deadline = time.monotonic() + wait_s
-    while not bus.has_run() and time.monotonic() < deadline:
+    while not queue.has_run() and time.monotonic() < deadline:
         log.info("waiting for the run to be created")
         time.sleep(min(1.0, wait_s))
-    return bus.load_config()
+    return queue.load_config()

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .errors import RoleDiedError
-from .leases import Unwanted, unwanted
 from .logs import about
+from .queue.connection import RedisError
+from .queue.consumer import Consumer
+from .queue.entries import Job, Unwanted
 from .stopping import STOPPED
-from .streams import Bus, Job, RedisError
 from .types import Heartbeat
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,10 @@ class Service:
     Safe to use from several threads of one worker.
     """
 
-    def __init__(self, bus: Bus, role: str, *, lease_s: float, heartbeat_s: float, drain_s: float = 60.0) -> None:
-        self.bus, self.role = bus, role
+    def __init__(
+        self, queue: Consumer, role: str, *, lease_s: float, heartbeat_s: float, drain_s: float = 60.0
+    ) -> None:
+        self.queue, self.role = queue, role
         self._drain_s = drain_s
         self.stopping = threading.Event()
         """Set when the worker should finish what it holds and leave."""
@@ -63,7 +66,7 @@ class Service:
         self._busy_since = 0.0
         self._started = time.monotonic()
         self._activity, self._since = "starting", self._started
-        self._server_ahead_s = bus.now() - self._started
+        self._server_ahead_s = queue.now() - self._started
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat_loop, name="heartbeat", daemon=True)
 
@@ -78,7 +81,7 @@ class Service:
         if kind is not None and issubclass(kind, RedisError):
             return  # there is nobody to say goodbye to; the heartbeat's time to live does it
         try:
-            self.bus.leave(self.role, self.bus.worker)
+            self.queue.leave(self.role, self.queue.worker)
         except RedisError as error:
             log.warning("could not say goodbye: %s", error)
 
@@ -122,8 +125,8 @@ class Service:
         with self._lock:
             held = list(self._held.values())
         try:
-            self.bus.give_back(held)
-            self.bus.leave(self.role, self.bus.worker)
+            self.queue.give_back(held)
+            self.queue.leave(self.role, self.queue.worker)
         except RedisError as error:
             log.warning("could not give %d leases back: %s", len(held), error)
 
@@ -171,7 +174,7 @@ class Service:
     def _revoke(self, held: list[Job]) -> None:
         """Stop the work on what nobody wants any more. An engine that cannot be stopped would keep its place for ever,
         and what it computes is nobody's: then this process ends, and whoever supervises it starts another."""
-        found, now = unwanted(self.bus, held), time.monotonic()
+        found, now = self.queue.unwanted(held), time.monotonic()
         for job in held:
             why = found.get(job.entry_id)
             with self._lock:
@@ -220,7 +223,7 @@ class Service:
 
     def run_finished(self) -> bool:
         """Whether the learner has said that the run is over."""
-        return self.bus.state().get("phase") == "finished"
+        return self.queue.state().get("phase") == "finished"
 
     def _beat_loop(self) -> None:
         """Renews leases and beats until the service ends; a Redis that is away for a while only delays it."""
@@ -236,9 +239,9 @@ class Service:
     def _beat(self) -> None:
         with self._lock:
             held = list(self._held.values())
-        self.bus.renew(held)
+        self.queue.renew(held)
         self._revoke(held)
-        self._server_ahead_s = self.bus.beat(self.heartbeat(), self._ttl_s) - time.monotonic()
+        self._server_ahead_s = self.queue.beat(self.heartbeat(), self._ttl_s) - time.monotonic()
 
     def now(self) -> float:
         """Unix time by the server's clock, as of the last heartbeat: our own clock is another host's to nobody."""
@@ -250,9 +253,9 @@ class Service:
             busy_s = self._busy_s + (time.monotonic() - self._busy_since if self._working else 0.0)
             return Heartbeat(
                 role=self.role,
-                worker=self.bus.worker,
+                worker=self.queue.worker,
                 version=self.version,
-                activity=REFUSED if self.bus.refused else self._activity,
+                activity=REFUSED if self.queue.connection.refused else self._activity,
                 since=self._since + self._server_ahead_s,
                 done=self._done,
                 tokens=self._tokens,

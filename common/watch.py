@@ -7,7 +7,8 @@ import threading
 
 from .alarms import ABSENT_S, Teller
 from .diagnosis import Diagnosis, Snapshot, diagnose, look
-from .streams import Bus, RedisError
+from .queue.connection import RedisError
+from .queue.learner import LearnerQueue
 
 log = logging.getLogger(__name__)
 
@@ -17,8 +18,10 @@ LOOK_S = 5.0
 class Watch:
     """Use as a context; the newest look is read by the exporter."""
 
-    def __init__(self, bus: Bus, *, stall_s: float, absent_s: float = ABSENT_S, look_s: float = LOOK_S) -> None:
-        self._bus, self._look_s = bus, look_s
+    def __init__(
+        self, queue: LearnerQueue, *, stall_s: float, absent_s: float = ABSENT_S, look_s: float = LOOK_S
+    ) -> None:
+        self._queue, self._look_s = queue, look_s
         self._teller = Teller(stall_s=stall_s, absent_s=absent_s)
         self.snapshot: Snapshot | None = None
         self.found: Diagnosis | None = None
@@ -45,10 +48,10 @@ class Watch:
                 log.warning("cannot look at the run: %s", error)
 
     def _look(self) -> None:
-        now = look(self._bus)
+        now = look(self._queue)
         first, before = self.snapshot is None, self.stalled
         for line in self._teller.look(now):
             log.log(line.level, line.text)
         self.stalled, self.found, self.snapshot = self._teller.stalled, diagnose(now), now
         if first or (self.stalled is None) != (before is None):  # first: a learner before us may have left its word
-            self._bus.set_state(stalled=self.stalled or "")
+            self._queue.record.set_state(stalled=self.stalled or "")

@@ -20,12 +20,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from .delta import decode_pieces, encode_pieces
 from .errors import ConfigError, WeightsError
+from .queue.weights import WeightStream
 from .types import Manifest, TensorInfo
 
 CHUNK_BYTES = 64 * 1024 * 1024
@@ -62,20 +63,6 @@ class FlatWeights:
     def __post_init__(self) -> None:
         assert self.buffer.dtype == np.uint8
         assert self.buffer.shape == (flat_bytes(self.infos),)
-
-
-class WeightBus(Protocol):
-    """The part of ``streams.Bus`` that moves weights."""
-
-    def publish_manifest(self, manifest: Manifest) -> None: ...
-    def manifests(self) -> list[Manifest]: ...
-    def put_chunk(self, version: int, incarnation: int, index: int, data: bytes) -> None: ...
-    def get_chunk(self, version: int, incarnation: int, index: int) -> bytes | None: ...
-    def delete_version(self, manifest: Manifest) -> None: ...
-    def lease_version(self, worker: str, version: int, seconds: float) -> None: ...
-    def release_version(self, worker: str, version: int) -> None: ...
-    def leased_versions(self) -> set[int]: ...
-    def tell_unreadable(self, version: int, incarnation: int) -> None: ...
 
 
 def stamp_of(manifest: Manifest) -> Stamp:
@@ -135,7 +122,7 @@ class WeightPublisher:
 
     def __init__(
         self,
-        bus: WeightBus,
+        stream: WeightStream,
         *,
         incarnation: int,
         transport: str,
@@ -149,17 +136,17 @@ class WeightPublisher:
         1) always stay readable: at 2 a reader that has just chosen the last version finds it when the next comes.
         """
         assert min(keyframe_every, keep, chunk_bytes) >= 1
-        self._bus = bus
+        self._stream = stream
         self._incarnation = incarnation
         self._keyframe_every = keyframe_every
         self._keep = keep
-        self._store = _store(transport, bus, folder, chunk_bytes)
+        self._store = _store(transport, stream, folder, chunk_bytes)
         self._last: tuple[Manifest, FlatWeights] | None = None
         self._since_keyframe = 0
         self._rewritten = 0
         self._lock = threading.Lock()  # ``repair`` may come from another thread
         if isinstance(self._store, _FileStore):
-            self._store.sweep(incarnation, {stamp_of(manifest) for manifest in bus.manifests()})
+            self._store.sweep(incarnation, {stamp_of(manifest) for manifest in stream.manifests()})
 
     def publish(self, version: int, weights: FlatWeights) -> Manifest:
         """Stores ``weights``, announces them, deletes what nobody needs; returns the manifest.
@@ -184,7 +171,7 @@ class WeightPublisher:
             return self._publish(before.version, weights, before.checksum) is not before
 
     def _publish(self, version: int, weights: FlatWeights, digest: str) -> Manifest:
-        present = self._bus.manifests()
+        present = self._stream.manifests()
         self._refuse_if_superseded(present)
         if self._last is not None and version <= self._last[0].version:
             again = self._last[0]
@@ -232,21 +219,21 @@ class WeightPublisher:
             checksum=digest,
         )
         # Dying before this line leaves a payload without a manifest: unseen, and overwritten or swept later.
-        self._bus.publish_manifest(manifest)
+        self._stream.publish_manifest(manifest)
         return manifest
 
     def _retain(self) -> None:
         # A reader looks, then leases. Where this falls in between, the version it chose is one of the ``keep`` newest;
         # where it was slower than ``keep`` publications, it finds the payload gone and looks again.
-        manifests = self._bus.manifests()
-        stay = needed(manifests, self._bus.leased_versions(), self._keep)
+        manifests = self._stream.manifests()
+        stay = needed(manifests, self._stream.leased_versions(), self._keep)
         for manifest in manifests:
             if stamp_of(manifest) not in stay:
                 self._delete(manifest)
 
     def _delete(self, manifest: Manifest) -> None:
         # The manifest first: what is announced should be there.
-        self._bus.delete_version(manifest)
+        self._stream.delete_version(manifest)
         if isinstance(self._store, _FileStore):
             self._store.delete(manifest)
 
@@ -256,7 +243,7 @@ class WeightReader:
 
     def __init__(
         self,
-        bus: WeightBus,
+        stream: WeightStream,
         *,
         worker: str,
         folder: Path | None = None,
@@ -269,7 +256,7 @@ class WeightReader:
         file system may show a file later than Redis shows its manifest. A version above ``max_bytes`` is refused
         before memory is asked for; by default half of this machine's, since an update holds two.
         """
-        self._bus = bus
+        self._stream = stream
         self._worker = worker
         self._folder = folder
         self._lease_s = lease_s
@@ -286,7 +273,7 @@ class WeightReader:
 
     def newest_stamp(self) -> Stamp:
         """The same with its incarnation; ``stamp < newest_stamp()`` says that there is something to fetch."""
-        target = self._target(self._bus.manifests())
+        target = self._target(self._stream.manifests())
         return self.stamp if target is None else stamp_of(target)
 
     def fetch(self, min_version: int = 0) -> tuple[int, FlatWeights]:
@@ -301,7 +288,7 @@ class WeightReader:
         for attempt in range(_FETCH_ATTEMPTS):
             if attempt:
                 time.sleep(self._retry_pause_s * attempt)
-            manifests = self._bus.manifests()
+            manifests = self._stream.manifests()
             target = self._target(manifests)
             if target is None and self._held is None:
                 break
@@ -326,7 +313,7 @@ class WeightReader:
             self.stamp = stamp_of(target)
             return target.version, self._held
         if unreadable is not None:
-            self._bus.tell_unreadable(unreadable.version, unreadable.incarnation)
+            self._stream.tell_unreadable(unreadable.version, unreadable.incarnation)
         raise WeightsError(problem)
 
     def _target(self, manifests: list[Manifest]) -> Manifest | None:
@@ -344,13 +331,13 @@ class WeightReader:
             _check_manifest(manifest, target)
         if chain[0].base is not None and held is not None and held.infos != target.tensors:
             raise WeightsError("a delta against tensors of other names or shapes")
-        with _Lease(self._bus, self._worker, target.version, self._lease_s) as lease:
+        with _Lease(self._stream, self._worker, target.version, self._lease_s) as lease:
             buffer = np.empty(target.full_bytes, np.uint8)
             base = None if held is None else held.buffer
             for manifest in chain:
                 if manifest.transport == "file" and self._folder is None:  # the run's configuration would have one
                     raise WeightsError("the version is said to be in a shared folder, and none is configured")
-                store = _store(manifest.transport, self._bus, self._folder, CHUNK_BYTES)
+                store = _store(manifest.transport, self._stream, self._folder, CHUNK_BYTES)
                 store.read(manifest, buffer, None if manifest.base is None else base, lease.renew)
                 base = buffer
             if checksum(buffer, lease.renew) != target.checksum:
@@ -371,15 +358,15 @@ def _check_manifest(manifest: Manifest, target: Manifest) -> None:
 class _Lease:
     """Keeps a version from being deleted while it loads."""
 
-    def __init__(self, bus: WeightBus, worker: str, version: int, seconds: float) -> None:
-        self._bus, self._worker, self._version, self._seconds = bus, worker, version, seconds
+    def __init__(self, stream: WeightStream, worker: str, version: int, seconds: float) -> None:
+        self._stream, self._worker, self._version, self._seconds = stream, worker, version, seconds
 
     def __enter__(self) -> Self:
         self._take()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bus.release_version(self._worker, self._version)
+        self._stream.release_version(self._worker, self._version)
 
     def renew(self) -> None:
         """Cheap enough to be called every few megabytes: asks the server after a third of the lease has passed."""
@@ -388,7 +375,7 @@ class _Lease:
 
     def _take(self) -> None:
         self._taken = time.monotonic()
-        self._bus.lease_version(self._worker, self._version, self._seconds)
+        self._stream.lease_version(self._worker, self._version, self._seconds)
 
 
 class _RedisStore:
@@ -396,15 +383,15 @@ class _RedisStore:
 
     transport = "redis"
 
-    def __init__(self, bus: WeightBus, chunk_bytes: int) -> None:
-        self._bus = bus
+    def __init__(self, stream: WeightStream, chunk_bytes: int) -> None:
+        self._stream = stream
         self._chunk_bytes = chunk_bytes
 
     def write(self, stamp: Stamp, weights: FlatWeights, base: np.ndarray | None) -> tuple[int, int]:
         """Returns (chunks, bytes stored)."""
         chunks = stored = 0
         for chunk in _regroup(encode_pieces(base, weights.buffer, _item_size(weights.infos)), self._chunk_bytes):
-            self._bus.put_chunk(stamp.version, stamp.incarnation, chunks, chunk)
+            self._stream.put_chunk(stamp.version, stamp.incarnation, chunks, chunk)
             chunks, stored = chunks + 1, stored + len(chunk)
         return chunks, stored
 
@@ -413,7 +400,7 @@ class _RedisStore:
 
     def _chunks(self, manifest: Manifest, tick: Callable[[], None]) -> Iterator[bytes]:
         for index in range(manifest.chunks):
-            chunk = self._bus.get_chunk(manifest.version, manifest.incarnation, index)
+            chunk = self._stream.get_chunk(manifest.version, manifest.incarnation, index)
             if chunk is None:
                 raise WeightsError(f"chunk {index} of {manifest.chunks} of version {manifest.version} is missing")
             tick()
@@ -472,9 +459,9 @@ class _FileStore:
         return self._folder / f"weights-{stamp.incarnation}-{stamp.version:08d}.{kind}"
 
 
-def _store(transport: str, bus: WeightBus, folder: Path | None, chunk_bytes: int) -> _RedisStore | _FileStore:
+def _store(transport: str, stream: WeightStream, folder: Path | None, chunk_bytes: int) -> _RedisStore | _FileStore:
     if transport == "redis":
-        return _RedisStore(bus, chunk_bytes)
+        return _RedisStore(stream, chunk_bytes)
     if transport != "file":
         raise WeightsError(f"weights travel by 'redis' or 'file', not by {transport[:32]!r}")
     if folder is None:

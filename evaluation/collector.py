@@ -23,10 +23,10 @@ from ..common.clocks import GroupClocks, Late
 from ..common.codec import decode
 from ..common.config import Config
 from ..common.errors import DecodeError
-from ..common.leases import announce_again, leases
 from ..common.prompts import opens_reasoning
+from ..common.queue.entries import ScoredEntry, WorkStream
+from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
-from ..common.streams import Bus, ScoredEntry, WorkStream
 from ..common.types import Responses, Scores, Ticket, VerdictKind
 from .responses import ResponseStore
 
@@ -51,7 +51,7 @@ class Collector:
 
     def __init__(
         self,
-        bus: Bus,
+        queue: LearnerQueue,
         service: Service,
         store: ResponseStore,
         text: Decoder,
@@ -62,7 +62,7 @@ class Collector:
     ) -> None:
         """``show`` hears how many problems are on disk or about to be, and the verdicts so far. ``mend`` is called when
         Redis has come back without the run, before any ticket is put there again."""
-        self.bus, self.service, self.store, self.text, self.show = bus, service, store, text, show
+        self.queue, self.service, self.store, self.text, self.show = queue, service, store, text, show
         self._restore_run = mend
         self._attempts, self._clocks = config.broker.max_attempts, GroupClocks(config)
         self._overdue: Counter[str] = Counter()
@@ -89,7 +89,7 @@ class Collector:
             self._issue(waiting)
             left = len(waiting) + len(self._live)
             self.service.doing(f"waiting for {left} of {len(tickets)} problems")
-            for entry in self.bus.scored(count=64, block_s=POLL_S):
+            for entry in self.queue.scored(count=64, block_s=POLL_S):
                 self._take_in(entry)
             if time.monotonic() - self._mended_at >= MEND_S:
                 self._mend()
@@ -102,30 +102,30 @@ class Collector:
 
     def _take_over(self) -> None:
         """What an earlier collector was given and had not written. What it was told had failed is tried again."""
-        self.bus.ensure_groups()
-        while jobs := self.bus.take(WorkStream.SCORED, count=64, block_s=0.001, lease_s=0.0):
+        self.queue.ensure_groups()
+        while jobs := self.queue.take(count=64, block_s=0.001, lease_s=0.0):
             for job in jobs:
                 self._take_in(ScoredEntry(entry_id=job.entry_id, group_id=job.group_id, failed=None))
             self._write()
-        while letters := self.bus.scored(count=64, block_s=0.001):
-            self.bus.settle(letters)
+        while letters := self.queue.scored(count=64, block_s=0.001):
+            self.queue.settle(letters)
         self.failed.clear()
 
     def _issue(self, waiting: list[Ticket]) -> None:
-        depths = self.bus.depths()
-        taken = sum(self.bus.under_way(WorkStream.PROMPTS).values())
+        depths = self.queue.overview.depths()
+        taken = sum(self.queue.overview.under_way(WorkStream.PROMPTS).values())
         room = min(AHEAD - (depths["prompts"] - taken), UNGRADED - depths["responses"])
         tickets = [waiting.pop() for _ in range(min(room, len(waiting)))]
         self._live |= {ticket.group_id: ticket for ticket in tickets}
-        self.bus.issue(*tickets)
+        self.queue.issue(*tickets)
 
     def _take_in(self, entry: ScoredEntry) -> None:
         """Turn a group into rows. One that nobody waits for, or that has failed for good, is forgotten at once."""
         ticket = self._live.pop(entry.group_id, None)
         if ticket is None:
-            self.bus.settle([entry])
+            self.queue.settle([entry])
             return
-        ((body, scores),) = self.bus.scored_payloads([entry.group_id])
+        ((body, scores),) = self.queue.scored_payloads([entry.group_id])
         try:
             if body is None or (entry.failed is None and scores is None):
                 raise DecodeError(entry.failed or "its payload is gone from Redis")
@@ -135,7 +135,7 @@ class Collector:
         except DecodeError as error:
             log.warning("problem %s has no responses: %s", ticket.prompt_id, error)
             self.failed[ticket.prompt_id] = str(error)
-            self.bus.settle([entry])
+            self.queue.settle([entry])
             return
         self.verdicts.update(row["verdict"] for row in rows)
         self.service.count(done=1, tokens=len(responses.tokens_T))
@@ -145,33 +145,33 @@ class Collector:
     def _write(self) -> None:
         if self._rows:
             self.store.append(self._rows)
-        self.bus.settle(self._entries)
+        self.queue.settle(self._entries)
         self._rows, self._entries, self._written_at = [], [], time.monotonic()
 
     def _mend(self) -> None:
         """Redis is disposable: what it has lost goes back. And take in what an answer named that never arrived."""
-        if not self.bus.has_run():
+        if not self.queue.has_run():
             self._restore_run()
-        gone, unnamed = self.bus.astray(list(self._live))
-        self.bus.withdraw(unnamed)  # an entry or a payload was damaged: it is made again
-        self.bus.issue(*[self._live[group_id] for group_id in (*gone, *unnamed)])
-        for late in self._clocks.look(*leases(self.bus), self._live.get):
+        gone, unnamed = self.queue.astray(list(self._live))
+        self.queue.withdraw(unnamed)  # an entry or a payload was damaged: it is made again
+        self.queue.issue(*[self._live[group_id] for group_id in (*gone, *unnamed)])
+        for late in self._clocks.look(*self.queue.leases.held(), self._live.get):
             self._issue_overdue(late)
-        for entry in self.bus.unread({entry.entry_id for entry in self._entries if entry.entry_id is not None}):
+        for entry in self.queue.unread({entry.entry_id for entry in self._entries if entry.entry_id is not None}):
             self._take_in(entry)
         self._mended_at = time.monotonic()
 
     def _issue_overdue(self, late: Late) -> None:
         """As the learner does: the same ticket again, and after so many times none. What hangs would hang for ever."""
         group_id, worker = late.lease.group_id, late.lease.worker
-        if not announce_again(self.bus, late.lease):
+        if not self.queue.leases.announce_again(late.lease):
             return
         log.error("group %s did not come back from %s within %.0f s: again", group_id, worker, late.held_s)
         self._overdue[group_id] += 1
         if self._overdue[group_id] >= self._attempts:
             ticket = self._live.pop(group_id)
             self.failed[ticket.prompt_id] = f"did not come back within its time {self._overdue[group_id]} times"
-            self.bus.withdraw([group_id])
+            self.queue.withdraw([group_id])
 
 
 def rows_of(

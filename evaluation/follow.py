@@ -26,10 +26,12 @@ from ..common.address import resolve
 from ..common.config import Config, parse
 from ..common.errors import BrokerError, WeightsError
 from ..common.files import path_of, write_whole
+from ..common.queue.connection import Connection, RedisError
+from ..common.queue.learner import LearnerQueue
+from ..common.queue.rollout import RolloutQueue
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.stopping import STOPPED, stoppable
-from ..common.streams import Bus, RedisError
 from ..common.weights import FlatWeights, Stamp, WeightReader, stamp_of
 from .folder import read_json, same_or_refused
 from .progress import progress
@@ -68,10 +70,10 @@ class Schedule:
 class Reader:
     """Reads due versions beside the evaluation; of two that are due the newer one counts."""
 
-    def __init__(self, bus: Bus, config: Config, schedule: Schedule, service: Service) -> None:
+    def __init__(self, queue: RolloutQueue, config: Config, schedule: Schedule, service: Service) -> None:
         folder = config.weights.shared
-        self._reader = WeightReader(bus, worker=bus.worker, folder=folder, lease_s=config.broker.lease_s)
-        self._bus, self._schedule, self._service = bus, schedule, service
+        self._reader = WeightReader(queue.weights, worker=queue.worker, folder=folder, lease_s=config.broker.lease_s)
+        self._queue, self._schedule, self._service = queue, schedule, service
         self._due: tuple[Stamp, FlatWeights] | None = None
         self._changed = threading.Condition()
         self.over = False
@@ -101,8 +103,8 @@ class Reader:
 
     def _read(self) -> bool:
         """Wait a little for a version, take it if it is due; whether it was the last."""
-        ended = self._bus.state().get("phase") in ("finished", "stopped")  # asked before the last look at the weights
-        came = self._bus.wait_for_manifest(self._reader.stamp, POLL_S)
+        ended = self._queue.state().get("phase") in ("finished", "stopped")  # asked before the last look at the weights
+        came = self._queue.weights.wait_for_manifest(self._reader.stamp, POLL_S)
         newest = self._reader.newest_stamp()
         if came and self._schedule.due(newest):
             try:
@@ -120,7 +122,14 @@ class Reader:
 
 
 def follow(
-    bus: Bus, service: Service, config: Config, out: Path, responses: int, top_p: float, run: Bus, every: int
+    queue: LearnerQueue,
+    service: Service,
+    config: Config,
+    out: Path,
+    responses: int,
+    top_p: float,
+    run: RolloutQueue,
+    every: int,
 ) -> None:
     """Evaluate the versions of ``run`` that are due until it is over."""
     from .collector import Collector
@@ -135,12 +144,12 @@ def follow(
     same_or_refused(out, asked, model=theirs.model.path, problems=config.data.path)
     note_problems(out, problems, config)
     schedule, failed = Schedule(every, theirs.train.steps), dict[str, str]()
-    half_done = _resume(bus, out, schedule)
-    bus.set_state(phase="running", step=0)
+    half_done = _resume(queue, out, schedule)
+    queue.record.set_state(phase="running", step=0)
     reader = Reader(run, theirs, schedule, service)
     while (found := half_done or reader.next()) is not None:
         stamp, weights = found
-        publishing = publisher(bus, config, stamp.incarnation)
+        publishing = publisher(queue, config, stamp.incarnation)
         if weights is not None:
             publishing.publish(stamp.version, weights)
         folder = folder_of(out, stamp)
@@ -148,8 +157,8 @@ def follow(
         tickets = [ticket_of(problem, config, stamp, rows, top_p) for problem in problems]
         store = ResponseStore(folder)
         with progress(f"version {stamp.version}", len(tickets)) as show:
-            mend = partial(restore, bus, config, publishing)
-            collector = Collector(bus, service, store, text, config, show=show, mend=mend)
+            mend = partial(restore, queue, config, publishing)
+            collector = Collector(queue, service, store, text, config, show=show, mend=mend)
             if not collector.collect(tickets):
                 _leave(service)
         failed |= collector.failed
@@ -161,7 +170,7 @@ def follow(
         half_done = None
     if service.stopping.is_set():
         _leave(service)
-    bus.set_state(phase="finished", step=0)
+    queue.record.set_state(phase="finished", step=0)
     last = -1 if schedule.taken is None else schedule.taken.version
     if last < theirs.train.steps:
         tell(f"run {run.run} ended after version {last} of {theirs.train.steps}; the same command goes on when it does")
@@ -178,10 +187,10 @@ def folder_of(out: Path, stamp: Stamp) -> Path:
     return out / "versions" / f"{stamp.version:06d}-{stamp.incarnation}"
 
 
-def _resume(bus: Bus, out: Path, schedule: Schedule) -> tuple[Stamp, None] | None:
+def _resume(queue: LearnerQueue, out: Path, schedule: Schedule) -> tuple[Stamp, None] | None:
     """The version under way when an earlier follower ended, if its weights are still on our queue; else what it has of
     it goes, since those weights do not come again. ``schedule`` goes on behind the newest version that was taken."""
-    under_way = {stamp_of(manifest) for manifest in bus.manifests()}
+    under_way = {stamp_of(manifest) for manifest in queue.weights.manifests()}
     half_done = None
     for path in sorted((out / "versions").glob("*-*")):
         version, incarnation = map(int, path.name.split("-"))
@@ -224,7 +233,7 @@ def _words(benchmark: str, each: dict[str, Any]) -> str:
     return f"{benchmark} {estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
-def _emit(run: Bus, result: dict[str, Any]) -> None:
+def _emit(run: RolloutQueue, result: dict[str, Any]) -> None:
     """Into the run's metrics, while somebody is there to write them."""
     record: dict[str, Any] = {"role": "evaluation", "worker": run.worker, "version": result["version"]}
     for benchmark, each in result["benchmarks"].items():
@@ -247,15 +256,15 @@ def main() -> int:
     parser.add_argument("--every", type=int, required=True)
     arguments = parser.parse_args()
 
-    def work(bus: Bus, service: Service, config: Config) -> None:
+    def work(queue: LearnerQueue, service: Service, config: Config) -> None:
         logging.getLogger().setLevel(logging.WARNING)  # the bar is what there is to see
-        run = Bus(resolve(arguments.of_url), arguments.of, worker=bus.worker)
+        run = RolloutQueue(Connection(resolve(arguments.of_url), arguments.of, worker=queue.worker))
         try:
-            follow(bus, service, config, arguments.out, arguments.responses, arguments.top_p, run, arguments.every)
+            follow(queue, service, config, arguments.out, arguments.responses, arguments.top_p, run, arguments.every)
         finally:
             run.close()
 
-    return run_role("collector", arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
+    return run_role("collector", LearnerQueue, arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
 
 
 if __name__ == "__main__":

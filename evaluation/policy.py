@@ -7,7 +7,7 @@ from typing import Any
 from ..common.config import Config, expand
 from ..common.errors import DataError
 from ..common.preflight.folder import some
-from ..common.streams import Bus
+from ..common.queue.learner import LearnerQueue
 from ..common.weights import FlatWeights, WeightPublisher, checksum
 
 
@@ -36,9 +36,14 @@ def checksum_of(config: Config) -> str:
     return checksum(weights_of(config).buffer)
 
 
-def publisher(bus: Bus, config: Config, incarnation: int) -> WeightPublisher:
+def publisher(queue: LearnerQueue, config: Config, incarnation: int) -> WeightPublisher:
     """One that publishes every version whole, and keeps none but the newest."""
     folder = config.weights.shared
     return WeightPublisher(
-        bus, incarnation=incarnation, transport=config.weights.transport, folder=folder, keyframe_every=1, keep=1
+        queue.weights,
+        incarnation=incarnation,
+        transport=config.weights.transport,
+        folder=folder,
+        keyframe_every=1,
+        keep=1,
     )

@@ -19,10 +19,10 @@ from ..common.files import checksum, path_of
 from ..common.fingerprint import NO_VERDICT, judged_by, of_tokenizer
 from ..common.preflight.model import load_tokenizer_of
 from ..common.prompts import decoder_of
+from ..common.queue.learner import LearnerQueue
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.stopping import STOPPED, stoppable
-from ..common.streams import Bus
 from ..common.weights import Stamp, WeightPublisher
 from .folder import same_or_refused
 from .progress import progress
@@ -38,7 +38,7 @@ PREPARED = "problems.jsonl"
 """Name of the file that ``leeway eval`` writes: not the user's, so not to be named."""
 
 
-def sample(bus: Bus, service: Service, config: Config, out: Path, responses: int, top_p: float) -> None:
+def sample(queue: LearnerQueue, service: Service, config: Config, out: Path, responses: int, top_p: float) -> None:
     """Ask the configuration's model every problem of its file. What could not be used is raised in the end."""
     from .collector import Collector
     from .policy import checksum_of, publisher, weights_of
@@ -53,31 +53,31 @@ def sample(bus: Bus, service: Service, config: Config, out: Path, responses: int
     if not store.lacks(tickets):
         same_or_refused(out, {"weights": checksum_of(config)}, model=config.model.path)
     else:
-        bus.set_state(phase="running", step=0)  # from here on the desk lets the workers start
+        queue.record.set_state(phase="running", step=0)  # from here on the desk lets the workers start
         service.doing("loading the model")
-        publishing = publisher(bus, config, STAMP.incarnation)
+        publishing = publisher(queue, config, STAMP.incarnation)
         manifest = publishing.publish(STAMP.version, weights_of(config))
         same_or_refused(out, {"weights": manifest.checksum}, model=config.model.path)
         note_problems(out, problems, config)
         service.version = STAMP.version
         with progress("sample", len(tickets)) as show:
-            mend = partial(restore, bus, config, publishing)
-            collector = Collector(bus, service, store, text, config, show=show, mend=mend)
+            mend = partial(restore, queue, config, publishing)
+            collector = Collector(queue, service, store, text, config, show=show, mend=mend)
             if not collector.collect(tickets):
                 raise SystemExit(STOPPED)
         failed = collector.failed
-        bus.delete_version(manifest)
-    bus.set_state(phase="finished", step=0)
+        queue.weights.delete_version(manifest)
+    queue.record.set_state(phase="finished", step=0)
     tell(f"{store.counts().total()} responses in {store.join()}")
     complain(config.data.path, unusable, failed)
 
 
-def restore(bus: Bus, config: Config, publishing: WeightPublisher) -> None:
+def restore(queue: LearnerQueue, config: Config, publishing: WeightPublisher) -> None:
     """Give a Redis that came back empty what it held beside the groups. ``BrokerError`` where it had the weights of a
     followed run: they do not come again."""
-    bus.restore_run(dump(config), 0, {})
-    bus.set_state(phase="running", step=0)
-    if not publishing.repair() and not bus.manifests():
+    queue.restore_run(dump(config), 0, {})
+    queue.record.set_state(phase="running", step=0)
+    if not publishing.repair() and not queue.weights.manifests():
         raise BrokerError(
             "Redis came back without the weights under evaluation; the same command goes on with newer ones"
         )
@@ -159,11 +159,11 @@ def main() -> int:
     parser.add_argument("--top-p", type=float, required=True)
     arguments = parser.parse_args()
 
-    def work(bus: Bus, service: Service, config: Config) -> None:
+    def work(queue: LearnerQueue, service: Service, config: Config) -> None:
         logging.getLogger().setLevel(logging.WARNING)  # the bar is what there is to see
-        sample(bus, service, config, arguments.out, arguments.responses, arguments.top_p)
+        sample(queue, service, config, arguments.out, arguments.responses, arguments.top_p)
 
-    return run_role("collector", arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
+    return run_role("collector", LearnerQueue, arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from ..common.config import Config, dump
 from ..common.files import path_of, write_whole
 from ..common.locks import only_writer
 from ..common.preflight.model import check_model
+from ..common.queue.learner import LearnerQueue
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.stopping import stoppable
-from ..common.streams import Bus
 
 
 def only_learner(folder: Path) -> AbstractContextManager[object]:
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)  # the deepspeed launcher's
     arguments = parser.parse_args()
 
-    def work(bus: Bus, service: Service, config: Config) -> None:
+    def work(queue: LearnerQueue, service: Service, config: Config) -> None:
         check_model(config, "train")
         folder = arguments.runs_dir / arguments.run
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,13 +42,14 @@ def main() -> int:
             write_whole(folder / "config.toml", dump(config))  # without leeway up nobody else has
         with only_learner(folder):
             if os.environ.get("RANK", "0") == "0":  # what an earlier learner said last, "stopped" for one, is over
-                bus.set_state(phase="starting", leader=bus.worker, at=bus.now())
+                queue.record.set_state(phase="starting", leader=queue.worker, at=queue.now())
             from .train import learn
 
-            learn(bus, service, config, folder)
+            learn(queue, service, config, folder)
 
     kept = arguments.runs_dir / arguments.run / "config.toml"
-    return run_role("learner", arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s, kept=kept)
+    of = arguments.redis_url, arguments.run
+    return run_role("learner", LearnerQueue, *of, work, wait_s=arguments.wait_s, kept=kept)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ from ..common.errors import DataError
 from ..common.ledger import Ledger
 from ..common.metrics import MetricsSink
 from ..common.preflight.model import load_tokenizer_of
+from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
 from ..common.step_line import step_line
-from ..common.streams import Bus
 from ..common.tensors import flatten
 from ..common.weights import WeightPublisher
 from ..common.weights import checksum as sha256_of
@@ -54,7 +54,7 @@ TELL_FULL_S = 300.0  # how often it says so in its log
 WAIT_S = 20.0  # how long rank 0 waits for a batch before it tells the other ranks that it still waits
 
 
-def learn(bus: Bus, service: Service, config: Config, folder: Path) -> None:
+def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -> None:
     """Train from the newest checkpoint in ``folder`` (or from the start) to the last step, or until asked to stop; both
     leave a checkpoint."""
     # Before the model: a row that cannot be used is named in seconds. Every rank that is not the first waits for it.
@@ -67,9 +67,9 @@ def learn(bus: Bus, service: Service, config: Config, folder: Path) -> None:
     found = checkpoint.newest(folder / "checkpoints")
     state = checkpoint.load(policy, found) if found is not None else None
     if curriculum is None:
-        _follow(bus, service, policy, config, state)
+        _follow(queue, service, policy, config, state)
         return
-    desk = _Desk(bus, service, config, folder, policy, curriculum, found, state)
+    desk = _Desk(queue, service, config, folder, policy, curriculum, found, state)
     try:
         _lead(desk, policy, config, state)
     finally:
@@ -86,7 +86,7 @@ class _Desk:
 
     def __init__(
         self,
-        bus: Bus,
+        queue: LearnerQueue,
         service: Service,
         config: Config,
         folder: Path,
@@ -95,23 +95,23 @@ class _Desk:
         found: Path | None,
         state: dict[str, Any] | None,
     ) -> None:
-        self.bus, self.service, self.config, self.folder, self.policy = bus, service, config, folder, policy
+        self.queue, self.service, self.config, self.folder, self.policy = queue, service, config, folder, policy
         book = make_book(config, state)
         self._told_full_at = -TELL_FULL_S
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.ledger.on_full = lambda error: self._wait_for_room(folder, error)
-        self.incarnation = bus.raise_incarnation(at_least=self.ledger.incarnation + 1)
-        open_ledger(self.ledger, bus, config, book, state, self.incarnation)
-        bus.clear_work()
-        self.sink = self._with_room(folder, lambda: MetricsSink(bus, folder, from_step=book.version))
+        self.incarnation = queue.raise_incarnation(at_least=self.ledger.incarnation + 1)
+        open_ledger(self.ledger, queue, config, book, state, self.incarnation)
+        queue.clear_work()
+        self.sink = self._with_room(folder, lambda: MetricsSink(queue, folder, from_step=book.version))
         self.publisher = WeightPublisher(
-            bus,
+            queue.weights,
             incarnation=self.incarnation,
             transport=config.weights.transport,
             folder=config.weights.shared,
             keyframe_every=config.weights.keyframe_every,
         )
-        self.intake = Intake(bus, service, book, curriculum, self.ledger, config, incarnation=self.incarnation)
+        self.intake = Intake(queue, service, book, curriculum, self.ledger, config, incarnation=self.incarnation)
         self.intake.on_turn = self.sink.turned
         self.intake.on_loss = self.intake.on_unreadable = self.publisher.repair
         if state is not None:
@@ -178,7 +178,7 @@ class _Desk:
         """Tell the desk how the run stands."""
         live, ready = self.intake.depth()
         self.service.doing(waiting)
-        self.bus.set_state(
+        self.queue.record.set_state(
             phase=phase,
             step=self.intake.book.version,
             steps=self.config.train.steps,
@@ -192,7 +192,7 @@ class _Desk:
             overflow=self.intake.book.overflow,
             pipeline_depth=self.intake.book.depth,
             waiting=waiting,
-            leader=self.bus.worker,
+            leader=self.queue.worker,
             poisoned=self.intake.poisoned_in_a_row,
             poison=self.intake.poison,
             overdue=self.intake.overdue,
@@ -235,7 +235,7 @@ class _Desk:
             "throughput/rollout_tokens_per_s": (tokens_in - self.tokens_before) / step_s,
             "throughput/learner_tokens_per_s": metrics["batch/tokens"] / step_s,
         }
-        self.bus.emit(record)
+        self.queue.emit(record)
         log.info("%s", step_line(record, self.config.train.steps))
         self.tokens_before, self.expired_before = tokens_in, tokens_expired
         self.time_before, self.refunds_before = now, refunds
@@ -259,7 +259,7 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
     intake, controller = desk.intake, _controller(state)
     broadcast_plan({"do": "publish", "version": intake.book.version})
     desk.publish(intake.book.version)
-    _forget_older_versions(desk.bus, desk.incarnation)
+    _forget_older_versions(desk.queue, desk.incarnation)
     intake.start()
     saved_at = intake.book.version if state else -1
     while intake.book.version < config.train.steps and not desk.service.stopping.is_set():
@@ -318,7 +318,9 @@ def _train(
     return train_step(policy, mine, version=step, controller=controller, config=settings)
 
 
-def _follow(bus: Bus, service: Service, policy: Policy, config: Config, state: dict[str, Any] | None) -> None:
+def _follow(
+    queue: LearnerQueue, service: Service, policy: Policy, config: Config, state: dict[str, Any] | None
+) -> None:
     """Every other rank. Consumes rank 0's plan; fetches and trains its own share of the groups."""
     controller = _controller(state)
     while True:
@@ -327,7 +329,7 @@ def _follow(bus: Bus, service: Service, policy: Policy, config: Config, state: d
         match plan["do"]:
             case "train":
                 with service.working(f"training step {plan['step']}"):
-                    mine = [_fetched(bus, group, (first, end)) for group, first, end in plan["groups"][policy.rank]]
+                    mine = [_fetched(queue, group, (first, end)) for group, first, end in plan["groups"][policy.rank]]
                     settings = _settings(config, plan["step"], plan["turned"])
                     result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
                     controller = result.controller
@@ -352,8 +354,8 @@ def _shares(groups: list[ScoredGroup], config: Config, ranks: int) -> list[Share
     return shares(tokens, split([group.ticket.ticket for group in groups], config.train), ranks)
 
 
-def _fetched(bus: Bus, group_id: str, own: tuple[int, int]) -> ScoredGroup:
-    found = bus.scored_group(group_id)
+def _fetched(queue: LearnerQueue, group_id: str, own: tuple[int, int]) -> ScoredGroup:
+    found = queue.scored_group(group_id)
     assert found is not None, f"group {group_id} vanished between rank 0's plan and this rank's fetch"
     ticket, responses, scores = found
     return ScoredGroup(ticket=ticket, responses=responses, rewards_S=scores.rewards_S, own=own)
@@ -403,13 +405,18 @@ def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
 
 
 def open_ledger(
-    ledger: Ledger, bus: Bus, config: Config, book: TicketBook, state: dict[str, Any] | None, incarnation: int
+    ledger: Ledger,
+    queue: LearnerQueue,
+    config: Config,
+    book: TicketBook,
+    state: dict[str, Any] | None,
+    incarnation: int,
 ) -> None:
     """Write a learner's first lines: what the run is, or how far a resume goes back, and that it has started."""
     if ledger.line == 0:
         ledger.write(
             "run",
-            run=bus.run,
+            run=queue.run,
             seed=config.flow.seed,
             steps=config.train.steps,
             stages=[
@@ -426,10 +433,10 @@ def open_ledger(
     ledger.write("started", incarnation=incarnation, version=book.version)
 
 
-def _forget_older_versions(bus: Bus, incarnation: int) -> None:
-    for manifest in bus.manifests():
+def _forget_older_versions(queue: LearnerQueue, incarnation: int) -> None:
+    for manifest in queue.weights.manifests():
         if manifest.incarnation < incarnation:
-            bus.delete_version(manifest)
+            queue.weights.delete_version(manifest)
 
 
 def _past_bound(groups: list[ScoredGroup], step: int, bound: int) -> dict[str, int]:

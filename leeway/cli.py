@@ -65,7 +65,7 @@ def _command() -> int | None:
         return error.exit_code
     except Exception as error:
         from ..common.errors import BrokerError
-        from ..common.streams import RedisError, refused_or_lost
+        from ..common.queue.connection import RedisError, refused_or_lost
 
         if not isinstance(error, RedisError):
             raise

@@ -18,8 +18,9 @@ from rich.table import Table
 from ..common import address
 from ..common.config import Config, compose, expand, parse
 from ..common.errors import ConfigError, DataError
+from ..common.queue.connection import Connection
+from ..common.queue.desk import DeskQueue
 from ..common.settings import read, written
-from ..common.streams import Bus
 from . import page
 from .preflight import refuse_missing_model
 from .sampling import Asking, begin, configuration, held, work
@@ -50,9 +51,9 @@ def follow(
     benchmarks: list[str], run: str, run_url: str, every: int, out: Path, prepare: list[str], asking: Asking
 ) -> None:
     """Evaluate versions of a running training as they come; exits as ``evaluate`` does."""
-    bus = Bus(run_url, run)
-    theirs = parse(bus.load_config(), f"configuration of {run}")
-    bus.close()
+    queue = DeskQueue(Connection(run_url, run))
+    theirs = parse(queue.load_config(), f"configuration of {run}")
+    queue.close()
     asking, prepare = _prepared_by_columns(asking, prepare)
     asking = replace(asking, settings=(*asked_as(theirs), *asking.settings))
     with held(out) as lock:

@@ -119,7 +119,7 @@ def unknown(missing: Place) -> str:
 
 def newest_at(url: str) -> str:
     """The run that the Redis at ``url`` heard of last. ``NoRunError`` where it holds none."""
-    from ..common.streams import runs_at
+    from ..common.queue.desk import runs_at
 
     held = runs_at(url)
     if not held:
@@ -129,16 +129,17 @@ def newest_at(url: str) -> str:
 
 def _holds(url: str, found: Place) -> bool:
     """Whether that Redis has the run. ``BrokerError`` where it cannot be asked."""
-    from ..common.streams import Bus
+    from ..common.queue.connection import Connection
+    from ..common.queue.desk import DeskQueue
 
     try:
-        bus = Bus(url, found.run, connect_s=5.0, retry_s=0.0)
+        queue = DeskQueue(Connection(url, found.run, connect_s=5.0, retry_s=0.0))
     except BrokerError as error:
         raise BrokerError(str(error) if found.exists else f"{unknown(found)}; and {error}") from None
     try:
-        return bus.has_run()
+        return queue.has_run()
     finally:
-        bus.close()
+        queue.close()
 
 
 def _started(folder: Path) -> float:

@@ -8,7 +8,8 @@ import typer
 
 from ..common.diagnosis import age
 from ..common.errors import ConfigError, DataError
-from ..common.streams import Bus
+from ..common.queue.connection import Connection
+from ..common.queue.desk import DeskQueue
 
 ROLE_OF = {"prompts": "rollout", "responses": "verifier", "scored": "learner", "metrics": "learner", "weights": "any"}
 """Who reads a stream, and so who found what is wrong."""
@@ -43,9 +44,9 @@ class Letter:
         return age(now - int(self.letter_id.partition("-")[0]) / 1000)
 
 
-def read_letters(bus: Bus) -> list[Letter]:
+def read_letters(queue: DeskQueue) -> list[Letter]:
     """Every dead letter of the run, oldest first."""
-    retries = bus.retries()
+    retries = queue.retries()
     return [
         Letter(
             letter_id=found["id"],
@@ -55,15 +56,15 @@ def read_letters(bus: Bus) -> list[Letter]:
             reason=found["reason"],
             retry="" if (ticket := retries.get(found["g"])) is None else f"ticket {ticket}" if ticket else "asked",
         )
-        for found in bus.dead_letters()
+        for found in queue.dead_letters()
     ]
 
 
 def show_all(redis_url: str, run: str) -> None:
     """Print a line a letter."""
-    bus, letters = _letters(redis_url, run, keep=True)
-    now = bus.now()
-    bus.close()
+    queue, letters = _letters(redis_url, run, keep=True)
+    now = queue.now()
+    queue.close()
     if not letters:
         typer.echo("no dead letters")
         return
@@ -80,11 +81,11 @@ def show_all(redis_url: str, run: str) -> None:
 
 def show_one(redis_url: str, run: str, letter_id: str) -> None:
     """Print everything that is known of one letter."""
-    bus, letters = _letters(redis_url, run, keep=True)
+    queue, letters = _letters(redis_url, run, keep=True)
     (letter,) = _chosen(letters, [letter_id])
-    held = bus.payload_sizes(letter.group_id) if letter.group_id else {}
-    now = bus.now()
-    bus.close()
+    held = queue.payload_sizes(letter.group_id) if letter.group_id else {}
+    now = queue.now()
+    queue.close()
     left = ", ".join(f"{name} {size} bytes" for name, size in held.items()) or "nothing: the ticket is settled"
     for name, value in (
         ("letter", letter.letter_id),
@@ -104,9 +105,9 @@ def retry(redis_url: str, run: str, letter_ids: list[str], *, every: bool) -> No
     the next ticket that it issues."""
     if every == bool(letter_ids):
         raise ConfigError("name the letters to retry (leeway dead-letters list), or say --all")
-    bus, letters = _letters(redis_url, run, keep=True)
+    queue, letters = _letters(redis_url, run, keep=True)
     try:
-        if bus.state().get("phase") == "finished":
+        if queue.state().get("phase") == "finished":
             raise DataError(f"run {run!r} is finished: it issues no more tickets")
         chosen = [letter for letter in letters if letter.group_id] if every else _chosen(letters, letter_ids)
         for letter in chosen:
@@ -114,20 +115,20 @@ def retry(redis_url: str, run: str, letter_ids: list[str], *, every: bool) -> No
                 raise DataError(
                     f"letter {letter.letter_id} on stream {letter.stream!r} is no group's: nothing to retry"
                 )
-        asked = bus.retry(dict.fromkeys(letter.group_id for letter in chosen))
+        asked = queue.retry(dict.fromkeys(letter.group_id for letter in chosen))
     finally:
-        bus.close()
+        queue.close()
     before = f"; {len(chosen) - len(asked)} had been asked for before" if len(chosen) > len(asked) else ""
     typer.echo(f"{run}: {len(asked)} prompts asked for again{before}. Each goes to the next new ticket, from now on")
 
 
-def _letters(redis_url: str, run: str, *, keep: bool = False) -> tuple[Bus, list[Letter]]:
-    bus = Bus(redis_url, run)
-    bus.load_config()  # an unknown run is the user's error, not an empty list
-    letters = read_letters(bus)
+def _letters(redis_url: str, run: str, *, keep: bool = False) -> tuple[DeskQueue, list[Letter]]:
+    queue = DeskQueue(Connection(redis_url, run))
+    queue.load_config()  # an unknown run is the user's error, not an empty list
+    letters = read_letters(queue)
     if not keep:
-        bus.close()
-    return bus, letters
+        queue.close()
+    return queue, letters
 
 
 def _chosen(letters: list[Letter], letter_ids: list[str]) -> list[Letter]:

@@ -19,9 +19,10 @@ from ..common.errors import BrokerError, ConfigError, LeewayError
 from ..common.keys import Keys
 from ..common.locks import only_writer
 from ..common.preflight.model import Use, check_model
+from ..common.queue.connection import Connection, RedisError, refused_or_lost
+from ..common.queue.desk import DeskQueue
 from ..common.rope import why_too_long
 from ..common.settings import written
-from ..common.streams import Bus, RedisError, refused_or_lost
 from .arithmetic import shape_of
 from .preflight import refuse_missing_rows
 from .server import EmbeddedServer
@@ -79,10 +80,10 @@ def begin(out: Path, asking: Asking) -> None:
     if not asking.anew:
         return
     if asking.redis_url is not None:
-        bus = Bus(asking.redis_url, queue_of(out, asking))
-        if bus.state().get("out") == str(out.resolve()):
-            bus.clean()
-        bus.close()
+        queue = DeskQueue(Connection(asking.redis_url, queue_of(out, asking)))
+        if queue.state().get("out") == str(out.resolve()):
+            queue.clean()
+        queue.close()
     for name in MADE:
         path = out / name
         if path.is_dir() and not path.is_symlink():
@@ -150,16 +151,16 @@ def work(module: str, config: Config, out: Path, asking: Asking, words: list[str
     with ExitStack() as stack:
         url = asking.redis_url or stack.enter_context(EmbeddedServer(out / "redis", lock=lock)).url
         address.keep(url, out / "redis-url")
-        bus = Bus(url, run)
-        stack.callback(bus.close)
-        if bus.has_run() and bus.state().get("out") != str(out.resolve()):
+        queue = DeskQueue(Connection(url, run))
+        stack.callback(queue.close)
+        if queue.has_run() and queue.state().get("out") != str(out.resolve()):
             raise ConfigError(f"run {run!r} is already in this Redis, and not from {out}; choose another --run")
-        bus.store_config(dump(config))
-        bus.set_state(phase="starting", step=0, out=str(out.resolve()))
+        queue.record.store_config(dump(config))
+        queue.record.set_state(phase="starting", step=0, out=str(out.resolve()))
         roles = _roles(module, config, run, out, words, asking.workers)
         with supervised(roles, url, config.broker.drain_s + SLACK_S, STOPPING, lock=lock, first=1):
-            code = _attend(bus, roles)
-        if bus.state().get("phase") != "finished":
+            code = _attend(queue, roles)
+        if queue.state().get("phase") != "finished":
             raise SystemExit(code or 1)
     if asking.redis_url is None:  # nothing in it is needed any more
         for name in ("redis", "weights"):
@@ -184,7 +185,7 @@ def _roles(module: str, config: Config, run: str, out: Path, words: list[str], w
     return roles
 
 
-def _attend(bus: Bus, roles: list[Role]) -> int:
+def _attend(queue: DeskQueue, roles: list[Role]) -> int:
     """Start the workers when there is work, mend what dies, return the collector's exit code."""
     collector = roles[0]
     while True:
@@ -192,14 +193,14 @@ def _attend(bus: Bus, roles: list[Role]) -> int:
         if code is not None and code >= 0:  # below 0: a signal, not its own word
             return code
         try:
-            working = bus.state().get("phase") == "running"
-            done = sum(worker.done for worker in bus.workers()[0])
+            working = queue.state().get("phase") == "running"
+            done = sum(worker.done for worker in queue.overview.workers()[0])
         except RedisError as error:
             raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
-        mend(collector, bus, done)
+        mend(collector, queue, done)
         for role in roles[1:]:
             if role.process is not None:
-                mend(role, bus, done)
+                mend(role, queue, done)
             elif working:
                 role.start()
         time.sleep(0.2)

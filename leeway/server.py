@@ -17,7 +17,7 @@ from typing import IO
 
 from ..common.children import leaving_with_parent
 from ..common.errors import BrokerError, LeewayError
-from ..common.streams import Bus
+from ..common.queue.connection import Connection
 
 START_S = 10.0
 KEEP_S = 0.5  # how often the server's keeper looks whether it lives
@@ -115,7 +115,7 @@ class EmbeddedServer:
         deadline = time.monotonic() + self._start_s
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                Bus(self.url, "probe", connect_s=0.5).close()
+                Connection(self.url, "probe", connect_s=0.5).close()
                 return
             except LeewayError:
                 time.sleep(0.05)

@@ -13,8 +13,9 @@ import typer
 from ..common.diagnosis import Snapshot, age, diagnose, look, whole
 from ..common.errors import BrokerError, LeewayError, NoRunError
 from ..common.locks import holder
+from ..common.queue.connection import Connection, RedisError, refused_or_lost
+from ..common.queue.desk import DeskQueue
 from ..common.step_line import step_line
-from ..common.streams import Bus, RedisError, refused_or_lost
 from ..common.types import Heartbeat
 from .left import Left, left
 from .status_json import Situation, of_folder, of_look
@@ -117,10 +118,10 @@ def _say(run: str, situation: Situation, sentence: str, found: Left, *, as_json:
 
 def show(redis_url: str, run: str, *, as_json: bool) -> int:
     """Print one look and return the exit code a monitor can use."""
-    bus = Bus(redis_url, run, connect_s=ANSWER_S, retry_s=0.0)
-    bus.load_config()
-    now = look(bus)
-    bus.close()
+    queue = DeskQueue(Connection(redis_url, run, connect_s=ANSWER_S, retry_s=0.0))
+    queue.load_config()
+    now = look(queue)
+    queue.close()
     found = diagnose(now)
     if as_json:
         print(json.dumps(of_look(now, found), indent=2))

@@ -16,8 +16,9 @@ import typer
 
 from ..common import address, exporter
 from ..common.errors import AuditError, ConfigError, DataError, RoleDiedError, RunExistsError
+from ..common.queue.connection import RedisError
+from ..common.queue.desk import DeskQueue
 from ..common.stopping import STOPPED
-from ..common.streams import Bus, RedisError
 from . import last_words
 
 SLACK_S = 10.0  # how much longer than broker.drain_s the roles have to leave after SIGTERM
@@ -148,7 +149,7 @@ def ended(role: Role) -> int | None:
     return role.process.poll()
 
 
-def mend(role: Role, bus: Bus, progress: int) -> None:
+def mend(role: Role, queue: DeskQueue, progress: int) -> None:
     """Start a role again that is gone although its run goes on. ``progress``: what the run has done so far, by any
     measure. ``RoleDiedError`` where it makes no sense."""
     code = ended(role)
@@ -159,7 +160,7 @@ def mend(role: Role, bus: Bus, progress: int) -> None:
         raise _MISTAKES[code](words)
     if code in (0, STOPPED):  # it was asked to leave, or has seen that the run is finished
         try:
-            if bus.state().get("phase") == "finished":
+            if queue.state().get("phase") == "finished":
                 return
         except RedisError:
             return  # then we shall know at the next look

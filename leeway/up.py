@@ -20,9 +20,10 @@ from ..common.keys import Keys
 from ..common.ledger import is_complete
 from ..common.locks import only_writer
 from ..common.progress import Progress
+from ..common.queue.connection import RETRY_S, Connection, RedisError, is_silent, refused_or_lost
+from ..common.queue.desk import DeskQueue
 from ..common.rope import why_too_long
 from ..common.step_line import step_line
-from ..common.streams import RETRY_S, Bus, RedisError, is_silent, refused_or_lost
 from . import status
 from .arithmetic import Shape, describe, shape_of
 from .preflight import preflight
@@ -78,12 +79,12 @@ def up(
         if redis_url is None:
             redis_url = stack.enter_context(EmbeddedServer(folder / "redis", lock=lock)).url
         address.keep(redis_url, folder / "redis-url")
-        bus = Bus(redis_url, run)
-        stack.callback(bus.close)
-        if bus.has_run() and not resume:
+        queue = DeskQueue(Connection(redis_url, run))
+        stack.callback(queue.close)
+        if queue.has_run() and not resume:
             raise RunExistsError(f"run {run!r} is already in this Redis; choose another --run")
-        bus.store_config(dump(config))
-        bus.set_state(phase="starting", at=bus.now(), **({} if resume else {"step": 0}))
+        queue.record.store_config(dump(config))
+        queue.record.set_state(phase="starting", at=queue.now(), **({} if resume else {"step": 0}))
         roles = _roles(config, run, runs_dir)
         with supervised(roles, redis_url, leaving_s, STOPPING, lock=lock):
             _watch(redis_url, run, roles, folder, config)
@@ -95,15 +96,15 @@ def up(
 def create(run: str, presets: list[str], settings: list[str], redis_url: str, *, same_is_fine: bool = False) -> None:
     """Store a run's configuration in Redis. ``RunExistsError`` where another one is stored there."""
     text = dump(compose(presets, settings))
-    bus = Bus(redis_url, run)
-    if bus.has_run():
-        if not (same_is_fine and bus.load_config() == text):
+    queue = DeskQueue(Connection(redis_url, run))
+    if queue.has_run():
+        if not (same_is_fine and queue.load_config() == text):
             raise RunExistsError(
                 f"run {run!r} is already in this Redis with its own configuration; choose another --run"
             )
     else:
-        bus.store_config(text)
-    bus.close()
+        queue.record.store_config(text)
+    queue.close()
 
 
 def _stored(folder: Path) -> Config:
@@ -147,18 +148,18 @@ def _watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Co
     """Show the run until it is complete, and mend what dies."""
     view = _Screen(config.train.steps) if sys.stdout.isatty() else _Lines()
     # Answers at once or not at all: while Redis is away, whoever dies must be started again.
-    bus = Bus(redis_url, run, connect_s=EYE_S, retry_s=0.0)
+    queue = DeskQueue(Connection(redis_url, run, connect_s=EYE_S, retry_s=0.0))
     progress, seen_at = Progress(folder), time.monotonic()
     teller = Teller(stall_s=config.broker.stall_s)
-    with view, closing(bus):
+    with view, closing(queue):
         while True:
             code = ended(roles[0])
             if code == 0 and is_complete(folder):
                 break
             for role in roles:
-                mend(role, bus, progress.look())
+                mend(role, queue, progress.look())
             try:
-                now = look(bus)
+                now = look(queue)
                 for line in teller.look(now):  # in a terminal they stay above the live view
                     typer.echo(line.text)
                 view.show(now, progress.newest)
@@ -171,7 +172,7 @@ def _watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Co
             time.sleep(0.5)
         with suppress(RedisError):  # the run is complete, whatever Redis does
             progress.look()
-            view.show(look(bus), progress.newest)
+            view.show(look(queue), progress.newest)
 
 
 class _Screen:

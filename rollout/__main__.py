@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from ..common.config import Config, expand
 from ..common.preflight.model import check_model
+from ..common.queue.rollout import RolloutQueue
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.stopping import stoppable
-from ..common.streams import Bus
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -40,15 +40,15 @@ def make_engine(config: Config, worker: str) -> Engine:
     )
 
 
-def work(bus: Bus, service: Service, config: Config) -> None:
+def work(queue: RolloutQueue, service: Service, config: Config) -> None:
     """Load the engine and generate until the run is over."""
     check_model(config, "sample")
     from .worker import RolloutWorker
 
     service.doing("starting the engine")
-    engine = make_engine(config, bus.worker)
+    engine = make_engine(config, queue.worker)
     try:
-        RolloutWorker(bus, service, engine, config).run()
+        RolloutWorker(queue, service, engine, config).run()
     finally:
         engine.close()
 
@@ -56,7 +56,7 @@ def work(bus: Bus, service: Service, config: Config) -> None:
 def main() -> int:
     """Parse the arguments and run."""
     arguments = role_parser("rollout", __doc__).parse_args()
-    return run_role("rollout", arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
+    return run_role("rollout", RolloutQueue, arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ import time
 from ..common.clocks import generation_limit_s
 from ..common.config import Config
 from ..common.errors import DecodeError, RoleDiedError, WeightsError
-from ..common.leases import Unwanted
+from ..common.queue.entries import HandOver, Job, Unwanted
+from ..common.queue.rollout import RolloutQueue
 from ..common.service import Service
-from ..common.streams import Bus, HandOver, Job, WorkStream
 from ..common.tensors import tensors_of
 from ..common.types import Ticket
 from ..common.weights import WeightReader
@@ -35,10 +35,10 @@ POLL_S = 1.0  # how often an idle loop looks whether it should stop
 class RolloutWorker:
     """One engine, its group threads and its weights thread."""
 
-    def __init__(self, bus: Bus, service: Service, engine: Engine, config: Config) -> None:
-        self.bus, self.service, self.engine, self.config = bus, service, engine, config
+    def __init__(self, queue: RolloutQueue, service: Service, engine: Engine, config: Config) -> None:
+        self.queue, self.service, self.engine, self.config = queue, service, engine, config
         folder = config.weights.shared
-        self.reader = WeightReader(bus, worker=bus.worker, folder=folder, lease_s=config.broker.lease_s)
+        self.reader = WeightReader(queue.weights, worker=queue.worker, folder=folder, lease_s=config.broker.lease_s)
         self._loaded = threading.Condition()
         self._stamp = (0, -1)  # (incarnation, version) the engine samples with
         self._unreadable = ""  # why the newest version could not be read, where it could not
@@ -69,7 +69,7 @@ class RolloutWorker:
         """Consumes the weights stream; produces a loaded engine. Dying here loses nothing: the version is leased, and
         a new worker reads the newest one."""
         while not self.service.stopping.is_set():
-            if not self.bus.wait_for_manifest(self._stamp, POLL_S):
+            if not self.queue.weights.wait_for_manifest(self._stamp, POLL_S):
                 continue
             try:
                 version, weights = self.reader.fetch()
@@ -86,10 +86,10 @@ class RolloutWorker:
                 self.service.version = version
                 self._loaded.notify_all()
             log.info("version %d loaded in %.3f s, paused %.3f s", version, time.monotonic() - started, paused_s)
-            self.bus.emit(
+            self.queue.emit(
                 {
                     "role": "rollout",
-                    "worker": self.bus.worker,
+                    "worker": self.queue.worker,
                     "version": version,
                     "weights/load_s": time.monotonic() - started,
                     "weights/paused_s": paused_s,
@@ -106,27 +106,27 @@ class RolloutWorker:
             if self.service.stopping.wait(POLL_S):
                 return
         while not self.service.stopping.is_set():
-            jobs = self.bus.take(WorkStream.PROMPTS, count=1, block_s=0, lease_s=broker.lease_s)
+            jobs = self.queue.take(count=1, block_s=0, lease_s=broker.lease_s)
             if not jobs:
                 slot.waits()
                 self.service.idling("waiting for prompts")
-                jobs = self.bus.take(WorkStream.PROMPTS, count=1, block_s=POLL_S, lease_s=broker.lease_s)
+                jobs = self.queue.take(count=1, block_s=POLL_S, lease_s=broker.lease_s)
             if not jobs and self.service.run_finished():
                 self.service.stopping.set()
             for job in jobs:
                 if job.attempt > broker.max_attempts:
-                    self.bus.give_up(job, f"generation failed {job.attempt - 1} times")
+                    self.queue.give_up(job, f"generation failed {job.attempt - 1} times")
                     continue
                 try:
                     with self.service.holding(job):
                         done = self._generate(job, slot)
                     if not done:
-                        self.bus.give_back([job])
+                        self.queue.give_back([job])
                 except Aborted:
                     log.warning("group %s: nobody wants it any more; stopped", job.group_id)
-                    self.bus.drop(job)
+                    self.queue.drop(job)
                 except DecodeError as error:
-                    self.bus.damaged(job, str(error))
+                    self.queue.damaged(job, str(error))
                 except RoleDiedError:
                     raise  # the engine is gone; other workers can still do this group
                 except Exception:
@@ -135,9 +135,9 @@ class RolloutWorker:
 
     def _generate(self, job: Job, slot: Slot) -> bool:
         """Whether the job is done with; False where we are to stop before the version that it needs has come."""
-        ticket = self.bus.ticket(job.group_id)
+        ticket = self.queue.ticket(job.group_id)
         if ticket is None:
-            self.bus.drop(job)
+            self.queue.drop(job)
             return True
         if not self._wait_for_version(ticket, job, slot):
             return False
@@ -145,7 +145,7 @@ class RolloutWorker:
         with self.service.working("generating"):
             responses = self.engine.generate(ticket)
         slot.ends()
-        outcome = self.bus.hand_over_responses(job, responses)
+        outcome = self.queue.hand_over(job, responses)
         log.debug("group %s: %s", job.group_id, outcome)
         if outcome is HandOver.HANDED:
             self.service.count(done=1, tokens=int(responses.lengths_S.sum()))

@@ -33,13 +33,15 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def make_bus(redis_url: str) -> Iterator[Callable[..., object]]:
     """A function that opens buses on one fresh run, by worker name; closes them all afterwards."""
-    from leeway_rl.common.streams import Bus
+    from leeway_rl.common.queue.connection import Connection
+
+    from tests.roles import Roles
 
     run, opened = f"test-{uuid.uuid4().hex[:12]}", []
 
-    def open_bus(worker: str = "tester") -> Bus:
-        bus = Bus(redis_url, run, worker=worker)
-        bus.ensure_groups()
+    def open_bus(worker: str = "tester") -> Roles:
+        bus = Roles(Connection(redis_url, run, worker=worker))
+        bus.learner.ensure_groups()
         opened.append(bus)
         return bus
 

@@ -1,4 +1,4 @@
-"""The folder tree tells the truth: no arrow between wings, one module speaks to Redis, help answers at once."""
+"""The folder tree tells the truth: no arrow between wings, one package speaks to Redis, help answers at once."""
 
 import ast
 import subprocess
@@ -56,22 +56,75 @@ def test_planning_needs_no_torch():
     assert done.stdout.strip() == "[]"
 
 
-AROUND_THE_BUS = {"leeway/chaos/damage.py", "leeway/chaos/pile.py", "leeway/chaos/run.py"}
+AROUND_THE_QUEUE = {"leeway/chaos/damage.py", "leeway/chaos/pile.py", "leeway/chaos/run.py"}
 """What damages a run on purpose cannot do so by the means that keep it whole."""
 
 
-def test_one_module_speaks_to_redis():
+def test_one_package_speaks_to_redis():
     speakers = {
         path.relative_to(ROOT).as_posix()
         for folder in ("common", "leeway", *WINGS)
         for path in files(folder)
         if "redis" in {name.split(".")[0] for name in imports(path)}
     }
-    assert speakers - AROUND_THE_BUS == {"common/streams.py"}
+    assert {path for path in speakers - AROUND_THE_QUEUE if not path.startswith("common/queue/")} == set()
+
+
+def test_nobody_else_reaches_through_it_for_the_client():
+    for folder in ("common", "leeway", *WINGS):
+        for path in files(folder):
+            reached = {
+                f"{ast.unparse(node)} in line {node.lineno}"
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Attribute)
+                and node.value.attr in ("redis", "_redis")
+            }
+            assert path.is_relative_to(ROOT / "common/queue") or not reached, (path, reached)
+
+
+VIEWS = {
+    "rollout": {"rollout"},
+    "verifier": {"verifier"},
+    "learner": {"learner"},
+    "evaluation": {"learner", "rollout"},
+    "data": set(),
+    "leeway": {"desk"},
+}
+"""Whose view of Redis each wing has: a module of ``common/queue`` for each user of the ACL."""
+PLAYS_ROLES = {"leeway/chaos/reclaim.py"}
+
+
+def test_every_wing_has_its_own_view_of_redis_and_no_other():
+    for wing, views in VIEWS.items():
+        found = {
+            name.removeprefix("common.queue.")
+            for path in files(wing)
+            if path.relative_to(ROOT).as_posix() not in PLAYS_ROLES
+            for name in imports(path)
+            if name.startswith("common.queue.")
+        }
+        assert found - {"connection", "entries"} == views, wing
+
+
+def test_the_views_of_redis_do_not_import_each_other_in_a_circle():
+    left = {path.stem: set(queue_imports(path)) for path in files("common/queue")}
+    while left:
+        free = {name for name, needs in left.items() if not needs & left.keys()}
+        assert free, f"a circle among {sorted(left)}"
+        left = {name: needs for name, needs in left.items() if name not in free}
+
+
+def queue_imports(path):
+    """Modules of the package that one of its modules imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            yield from [node.module] if node.module else [alias.name for alias in node.names]
 
 
 def test_wire_and_queue_parts_need_no_torch():
-    heavy = "import sys, leeway_rl.common.streams, leeway_rl.common.weights, leeway_rl.common.config; "
+    names = ("queue.learner", "queue.rollout", "queue.verifier", "queue.desk", "weights", "config")
+    heavy = f"import sys, {', '.join(f'leeway_rl.common.{name}' for name in names)}; "
     check = "print(sorted({'torch', 'transformers', 'vllm', 'deepspeed'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", heavy + check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

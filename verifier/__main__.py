@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 
 from ..common.config import Config, expand
+from ..common.queue.verifier import VerifierQueue
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.stopping import stoppable
-from ..common.streams import Bus
 
 
-def work(bus: Bus, service: Service, config: Config) -> None:
+def work(queue: VerifierQueue, service: Service, config: Config) -> None:
     """Grade until the run is over."""
     from ..common.preflight.tokens import load_tokenizer
     from ..common.prompts import decoder_of
@@ -24,7 +24,7 @@ def work(bus: Bus, service: Service, config: Config) -> None:
     attempts = config.broker.max_attempts
     pool = GraderPool(settings.jobs, timeout_s=settings.timeout_s, settings=settings, attempts=attempts)
     try:
-        VerifierWorker(bus, service, pool, decoder_of(tokenizer), config).run()
+        VerifierWorker(queue, service, pool, decoder_of(tokenizer), config).run()
     finally:
         pool.close()
 
@@ -32,7 +32,7 @@ def work(bus: Bus, service: Service, config: Config) -> None:
 def main() -> int:
     """Parse the arguments and run."""
     arguments = role_parser("verifier", __doc__).parse_args()
-    return run_role("verifier", arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
+    return run_role("verifier", VerifierQueue, arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
 
 
 if __name__ == "__main__":

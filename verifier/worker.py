@@ -15,8 +15,9 @@ import numpy as np
 from ..common.config import Config
 from ..common.errors import ConfigError, DecodeError
 from ..common.prompts import opens_reasoning
+from ..common.queue.entries import HandOver, Job
+from ..common.queue.verifier import VerifierQueue
 from ..common.service import Service
-from ..common.streams import Bus, HandOver, Job, WorkStream
 from ..common.types import Responses, Scores, Ticket, VerdictKind
 from .pool import GradeItem, GraderPool
 
@@ -48,9 +49,14 @@ class VerifierWorker:
     """One loop over a pool of grading processes, a thread for each group under way."""
 
     def __init__(
-        self, bus: Bus, service: Service, pool: GraderPool, decode: Callable[[list[int]], str], config: Config
+        self,
+        queue: VerifierQueue,
+        service: Service,
+        pool: GraderPool,
+        decode: Callable[[list[int]], str],
+        config: Config,
     ) -> None:
-        self.bus, self.service, self.pool, self.decode, self.config = bus, service, pool, decode, config
+        self.queue, self.service, self.pool, self.decode, self.config = queue, service, pool, decode, config
         refund = config.verifier.on_timeout == "refund"
         self.not_a_grade = {VerdictKind.ERROR} | ({VerdictKind.TIMEOUT} if refund else set())
         """Verdicts that give the group up. The verifier's own failure is never a reward of 0."""
@@ -70,9 +76,7 @@ class VerifierWorker:
                     continue
                 if not under_way:
                     self.service.doing("waiting for responses")
-                jobs = self.bus.take(
-                    WorkStream.RESPONSES, count=room, block_s=POLL_S, lease_s=self.config.broker.lease_s
-                )
+                jobs = self.queue.take(count=room, block_s=POLL_S, lease_s=self.config.broker.lease_s)
                 if not jobs and self.service.run_finished():
                     break
                 under_way |= {threads.submit(self._handle, job) for job in jobs}
@@ -83,12 +87,12 @@ class VerifierWorker:
         attempts = self.config.broker.max_attempts
         try:
             if job.attempt > attempts:
-                self.bus.give_up(job, f"grading failed {job.attempt - 1} times")
+                self.queue.give_up(job, f"grading failed {job.attempt - 1} times")
                 return
             with self.service.holding(job), self.service.working("grading"):
                 self._grade(job)
         except DecodeError as error:
-            self.bus.damaged(job, str(error))
+            self.queue.damaged(job, str(error))
         except ConfigError as error:
             self.service.fail(error)  # no sandbox, no such grader: no group will fare better here
         except Exception:
@@ -97,21 +101,21 @@ class VerifierWorker:
 
     def _grade(self, job: Job) -> None:
         """Grade the group and hand it over, or give it up."""
-        found = self.bus.responses(job.group_id)
+        found = self.queue.responses(job.group_id)
         if found is None:
-            self.bus.drop(job)
+            self.queue.drop(job)
             return
         ticket, responses = found
         verdicts = self.pool.grade(grade_items(ticket, responses, self.decode))
-        self.bus.tally(verdicts)
+        self.queue.tally(verdicts)
         failed = [verdict for verdict in verdicts if verdict.kind in self.not_a_grade]
         if failed and self.service.stopping.is_set():
-            self.bus.give_back([job])  # who is being ended may have lost its processes first
+            self.queue.give_back([job])  # who is being ended may have lost its processes first
             return
         if failed:  # for good: the pool has tried it as often as anybody will
-            self.bus.give_up(job, f"verifier {failed[0].kind}: {failed[0].reason}")
+            self.queue.give_up(job, f"verifier {failed[0].kind}: {failed[0].reason}")
             return
         graded = responses.fingerprint
-        scores = Scores(group_id=job.group_id, verdicts=tuple(verdicts), graded=graded, worker=self.bus.worker)
-        if self.bus.hand_over_scores(job, scores) is HandOver.HANDED:
+        scores = Scores(group_id=job.group_id, verdicts=tuple(verdicts), graded=graded, worker=self.queue.worker)
+        if self.queue.hand_over(job, scores) is HandOver.HANDED:
             self.service.count(done=1)

@@ -26,11 +26,12 @@ from ...common.config import Config, dump
 from ...common.controls import taken_up
 from ...common.diagnosis import age
 from ...common.errors import DecodeError, LeewayError, RunExistsError
-from ...common.leases import announce_again, leases
 from ...common.ledger import Ledger
+from ...common.queue.connection import RedisError, is_foreign
+from ...common.queue.entries import DAMAGED, ScoredEntry, decode_part
+from ...common.queue.learner import LearnerQueue
 from ...common.samples import TRAINED
 from ...common.service import Service
-from ...common.streams import DAMAGED, Bus, RedisError, ScoredEntry, decode_part, is_foreign
 from ...common.types import Responses, Scores, Ticket, Verdict, VerdictKind
 from ...common.weights import Stamp
 from ..objective.advantage import is_trained
@@ -75,7 +76,7 @@ class Intake:
 
     def __init__(
         self,
-        bus: Bus,
+        queue: LearnerQueue,
         service: Service,
         book: TicketBook,
         curriculum: Curriculum,
@@ -84,7 +85,7 @@ class Intake:
         *,
         incarnation: int,
     ) -> None:
-        self.bus, self.service, self.book, self.curriculum, self.ledger = bus, service, book, curriculum, ledger
+        self.queue, self.service, self.book, self.curriculum, self.ledger = queue, service, book, curriculum, ledger
         self.config, self.incarnation = config, incarnation
         self.entropy_target = config.entropy.target
         """Live control, read by the training loop at every step."""
@@ -148,7 +149,7 @@ class Intake:
     def issue_again(self) -> None:
         """Issue, under this incarnation, every ticket that was live at the checkpoint."""
         self._pace()
-        self.bus.issue(*[self._issued(number, reissued=True) for number in self.book.live])
+        self.queue.issue(*[self._issued(number, reissued=True) for number in self.book.live])
 
     def stop(self) -> None:
         """Stop pumping. What is live stays live: a resume issues it again."""
@@ -243,7 +244,7 @@ class Intake:
         """A checkpoint covers everything trained so far: acknowledge it and forget the payloads."""
         with self._lock:
             settled, self._settled = self._settled, []
-        self.bus.settle(settled)
+        self.queue.settle(settled)
 
     def close_books(self) -> None:
         """The run is complete: refund what no step will train and write the ledger's last line."""
@@ -308,12 +309,12 @@ class Intake:
             except RedisError as error:
                 if not is_foreign(error):
                     raise
-                self.bus.remove_foreign()
+                self.queue.remove_foreign()
 
     def turn(self, block_s: float) -> None:
         """One turn of the pump: put back what Redis has lost, take up what an operator wants, issue, take in what is
         scored within ``block_s``."""
-        asked = self.bus.asked(self.incarnation)
+        asked = self.queue.asked(self.incarnation)
         if asked.superseded_by is not None:
             raise self._superseded(asked.superseded_by)
         if asked.lost:
@@ -324,8 +325,8 @@ class Intake:
             self._take_up_controls(asked.controls)
             self.retries.ask(asked.retries)
             self._issue_while_room()
-        entries = self.bus.scored(count=64, block_s=block_s)
-        payloads = self.bus.scored_payloads([entry.group_id for entry in entries]) if entries else []
+        entries = self.queue.scored(count=64, block_s=block_s)
+        payloads = self.queue.scored_payloads([entry.group_id for entry in entries]) if entries else []
         for entry, payload in zip(entries, payloads, strict=True):
             with self._lock:
                 self._take_in(entry, payload)
@@ -352,12 +353,12 @@ class Intake:
                 "target_entropy": str(self.entropy_target),
                 "paused": str(int(self._paused)),
             }
-        self.bus.restore_run(dump(self.config), self.incarnation, controls)
+        self.queue.restore_run(dump(self.config), self.incarnation, controls)
         self.on_loss()
 
     def _mend_weights(self, incarnation: int, version: int, worker: str) -> None:
         """A worker cannot read the newest weights, a damaged delta for instance: they are written again, whole."""
-        self.bus.forget_unreadable()
+        self.queue.weights.forget_unreadable()
         if self.on_unreadable(Stamp(incarnation, version)):
             log.warning("%s could not read version %d: it is published again, whole", worker, version)
 
@@ -365,26 +366,26 @@ class Intake:
         """Put live tickets back that Redis does not have any more, under the same group ids: the first hand-over
         counts, of then or of now. Have made again what no stream names any more, because an entry or a payload was
         damaged. And take in what was leased to us in an answer that never arrived."""
-        self.bus.remove_foreign()
-        if self.bus.manifest_damaged:
-            self.bus.manifest_damaged = False
+        self.queue.remove_foreign()
+        if self.queue.manifest_damaged:
+            self.queue.manifest_damaged = False
             self.on_loss()
         with self._lock:
             waiting = {ticket.group_id: ticket for n, ticket in self._tickets.items() if not self.book.live[n].ready}
-            gone, unnamed = self.bus.astray(list(waiting))
-            self.bus.issue(*[waiting[group_id] for group_id in gone])
+            gone, unnamed = self.queue.astray(list(waiting))
+            self.queue.issue(*[waiting[group_id] for group_id in gone])
             if gone:
                 log.warning("%d live tickets were gone from Redis and are there again", len(gone))
             for group_id in unnamed:
                 self._make_again(waiting[group_id])
-            for late in self.clocks.look(*leases(self.bus), waiting.get):
+            for late in self.clocks.look(*self.queue.leases.held(), waiting.get):
                 self._issue_overdue(waiting[late.lease.group_id], late)
-            self.bus.begin_future_leases()
+            self.queue.leases.begin_future()
             settling = [*self._entries.values(), *self._settled]
             known = {entry.entry_id for entry in settling if entry.entry_id is not None}
-            unread = self.bus.unread(known)
+            unread = self.queue.unread(known)
             for entry, payload in zip(
-                unread, self.bus.scored_payloads([each.group_id for each in unread]), strict=True
+                unread, self.queue.scored_payloads([each.group_id for each in unread]), strict=True
             ):
                 self._take_in(entry, payload)
             self._lock.notify_all()
@@ -397,18 +398,18 @@ class Intake:
         self._made_again[number] += 1
         if self._made_again[number] >= self.config.broker.max_attempts:
             reason = f"lost or damaged on its way {self._made_again[number]} times"
-            self.bus.dead_letter("scored", ticket.group_id, reason)
+            self.queue.dead_letter("scored", ticket.group_id, reason)
             self._poison(number, reason)
             return
         log.warning("ticket %d was lost or damaged on its way: made again", number, extra={"ticket": ticket.group_id})
-        self.bus.withdraw([ticket.group_id])
-        self.bus.issue(ticket)
+        self.queue.withdraw([ticket.group_id])
+        self.queue.issue(ticket)
 
     def _issue_overdue(self, ticket: Ticket, late: Late) -> None:
         """The same ticket again, for another worker: a refund for its age would favour short responses, and at a bound
         of 0 another ticket would be trained in its place. Whichever result comes first counts."""
         number, worker, held_s = ticket.ticket, late.lease.worker, round(late.held_s, 1)
-        if number not in self.book.live or not announce_again(self.bus, late.lease):
+        if number not in self.book.live or not self.queue.leases.announce_again(late.lease):
             return  # it was given up just now, or handed over
         self._made_again[number] += 1
         self.overdue += 1
@@ -417,7 +418,7 @@ class Intake:
         log.error("%s: it is issued again", self.overdue_last[0], extra={"ticket": ticket.group_id})
         if self._made_again[number] >= self.config.broker.max_attempts:
             reason = f"did not come back within its time: {self._made_again[number]} times overdue, lost or damaged"
-            self.bus.dead_letter("scored", ticket.group_id, reason)
+            self.queue.dead_letter("scored", ticket.group_id, reason)
             self._poison(number, reason)
 
     def _pace(self) -> None:
@@ -430,7 +431,7 @@ class Intake:
             if stage == self.curriculum.stages_open:
                 self._open(stage)
             tickets.append(self._issued(self.book.issue(stage), reissued=False))
-        self.bus.issue(*tickets)
+        self.queue.issue(*tickets)
 
     def _open(self, stage: int) -> None:
         dropped = self.curriculum.open(stage)
@@ -461,7 +462,7 @@ class Intake:
             **({} if retry is None else {"retry_of": retry.group_id}),
         )
         if retry is not None:
-            self.bus.retried(retry.group_id, number)
+            self.queue.retried(retry.group_id, number)
         self._tickets[number] = ticket
         self.pacer.issued(number, time.monotonic())
         return ticket
@@ -469,17 +470,17 @@ class Intake:
     def _take_in(self, entry: ScoredEntry, payload: tuple[bytes | None, bytes | None]) -> None:
         number, incarnation = (int(part) for part in entry.group_id.split("-"))
         if incarnation > self.incarnation:
-            if self.bus.holds(entry.group_id):
+            if self.queue.holds(entry.group_id):
                 raise self._superseded(incarnation)  # before anything of it is settled: it is the other's
-            self.bus.dead_letter(f"{DAMAGED}scored", entry.group_id, "an entry that names a group nobody has issued")
-            self.bus.turn_away(entry)
+            self.queue.dead_letter(f"{DAMAGED}scored", entry.group_id, "an entry that names a group nobody has issued")
+            self.queue.turn_away(entry)
             return
         if incarnation != self.incarnation or number not in self.book.live:
             self.orphaned += incarnation != self.incarnation
-            self.bus.settle([entry])
+            self.queue.settle([entry])
             return
         if self.book.live[number].ready:
-            self.bus.turn_away(entry)  # a duplicate; the payload is still needed
+            self.queue.turn_away(entry)  # a duplicate; the payload is still needed
             return
         if entry.failed is not None:
             log.warning("ticket %d given up: %s", number, entry.failed, extra={"ticket": entry.group_id})
@@ -493,8 +494,8 @@ class Intake:
             group = self._checked(self._tickets[number], decode_part(Responses, responses, entry.group_id), found)
         except DecodeError as error:
             log.warning("ticket %d cannot be used: %s", number, error, extra={"ticket": entry.group_id})
-            self.bus.dead_letter(f"{DAMAGED}scored", entry.group_id, str(error))
-            self.bus.turn_away(entry)  # once no stream names it, it is made again
+            self.queue.dead_letter(f"{DAMAGED}scored", entry.group_id, str(error))
+            self.queue.turn_away(entry)  # once no stream names it, it is made again
             self._mended_at = 0.0
             return
         self._entries[number] = entry
@@ -562,9 +563,9 @@ class Intake:
         self._verdicts.pop(number, None)
         entry = self._entries.pop(number, None)
         if entry is not None:
-            self.bus.settle([entry])
+            self.queue.settle([entry])
         else:
-            self.bus.withdraw([group_id])
+            self.queue.withdraw([group_id])
 
     def _saw(self, number: int) -> None:
         """Tell the curriculum about a group that leaves. Only now: what is still live at a checkpoint may be generated
@@ -617,7 +618,7 @@ class Intake:
         controls, refused = taken_up(found, self.config)
         for field, text, why in refused:
             log.error("a control that cannot be taken up is removed: %s", why)
-            self.bus.refuse_control(field, text, why)
+            self.queue.refuse_control(field, text, why)
         bound = controls.get("max_staleness", self.asked_bound)
         if bound != self.asked_bound:
             self.asked_bound = bound

@@ -1,4 +1,4 @@
-"""Damage to what a run holds in Redis. It goes around ``Bus``, as an accident would; nothing else may.
+"""Damage to what a run holds in Redis. It goes around ``common/queue``, as an accident would; nothing else may.
 
 Every function gives what it hit, or None where there was nothing. ``SET … XX`` and ``XDEL`` keep it from making up
 what has gone in between.
@@ -16,7 +16,7 @@ import redis
 from ...common.codec import decode, encode
 from ...common.errors import DecodeError
 from ...common.keys import PARTS
-from ...common.streams import GROUP_ID, WorkStream
+from ...common.queue.entries import GROUP_ID, WorkStream
 from ...common.types import Responses
 from .target import Target
 

@@ -1,5 +1,5 @@
-"""Hundreds of leases of a worker that lives, and behind them those of one that is gone. It goes around ``Bus``, as
-``damage`` does, and for the same reason."""
+"""Hundreds of leases of a worker that lives, and behind them those of one that is gone. It goes around
+``common/queue``, as ``damage`` does, and for the same reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from ...common.streams import GROUP, WorkStream
+from ...common.queue.entries import GROUP, WorkStream
 from .damage import connect
 from .hit import Hit, NothingThere
 from .target import Target

@@ -14,8 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from ...common.children import leaving_with_parent
+from ...common.queue.connection import Connection
+from ...common.queue.entries import Job, WorkStream
+from ...common.queue.learner import LearnerQueue
+from ...common.queue.rollout import RolloutQueue
+from ...common.queue.verifier import VerifierQueue
 from ...common.service import Service
-from ...common.streams import Bus, Job, WorkStream
 from ...common.types import Responses, Ticket
 from ..server import EmbeddedServer
 
@@ -36,37 +40,44 @@ class Reclaimed:
     """From the death to the last of them."""
 
 
+_TAKERS = {WorkStream.PROMPTS: RolloutQueue, WorkStream.RESPONSES: VerifierQueue}
+
+
 def reclaim(folder: Path, stream: WorkStream, *, live: int, dead: int, lease_s: float) -> Reclaimed:
     """Lease ``live`` groups of ``stream`` to one process and then ``dead`` to another, kill that, and take one at a
     time as a rollout worker does."""
     with EmbeddedServer(folder) as server, ExitStack() as stack:
-        bus = Bus(server.url, "reclaim", worker="looking")
-        stack.callback(bus.close)
-        bus.ensure_groups()
-        _announce(bus, stream, live + dead)
-        alive, doomed = (_worker(stack, bus, stream, count, lease_s) for count in (live, dead))
-        held, lost = _held_by(bus, stream, alive), _held_by(bus, stream, doomed)
+        connection = Connection(server.url, "reclaim", worker="looking")
+        stack.callback(connection.close)
+        _announce(connection, stream, live + dead)
+        alive, doomed = (_worker(stack, connection, stream, count, lease_s) for count in (live, dead))
+        held, lost = _held_by(connection, stream, alive), _held_by(connection, stream, doomed)
         assert (len(held), len(lost)) == (live, dead)
         doomed.kill()
         killed, got = time.monotonic(), dict[str, Job]()
         last = killed
-        with Service(bus, "rollout", lease_s=lease_s, heartbeat_s=HEARTBEAT_S) as service:
+        queue = _TAKERS[stream](connection)
+        with Service(queue, "rollout", lease_s=lease_s, heartbeat_s=HEARTBEAT_S) as service:
             while len(lost - got.keys()) and time.monotonic() - killed < lease_s + WAIT_S:
-                for job in bus.take(stream, count=1, block_s=0.2, lease_s=lease_s):
+                for job in queue.take(count=1, block_s=0.2, lease_s=lease_s):
                     stack.enter_context(service.holding(job))
                     got[job.entry_id], last = job, time.monotonic()
         return Reclaimed(back=len(lost & got.keys()), stolen=len(held & got.keys()), seconds=last - killed)
 
 
-def _announce(bus: Bus, stream: WorkStream, count: int) -> None:
-    bus.issue(*map(_ticket, range(count)))
+def _announce(connection: Connection, stream: WorkStream, count: int) -> None:
+    learner, rollout = LearnerQueue(connection), RolloutQueue(connection)
+    learner.ensure_groups()
+    learner.issue(*map(_ticket, range(count)))
     if stream is WorkStream.RESPONSES:
-        for job in bus.take(WorkStream.PROMPTS, count=count, block_s=1.0, lease_s=3600.0):
-            bus.hand_over_responses(job, _responses(job.group_id))
+        for job in rollout.take(count=count, block_s=1.0, lease_s=3600.0):
+            rollout.hand_over(job, _responses(job.group_id))
 
 
-def _worker(stack: ExitStack, bus: Bus, stream: WorkStream, count: int, lease_s: float) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", __spec__.name, bus.url, bus.run, stream, str(count), str(lease_s)]
+def _worker(
+    stack: ExitStack, connection: Connection, stream: WorkStream, count: int, lease_s: float
+) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", __spec__.name, connection.url, connection.run, stream, str(count), str(lease_s)]
     process = subprocess.Popen(
         leaving_with_parent(words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     )
@@ -77,9 +88,9 @@ def _worker(stack: ExitStack, bus: Bus, stream: WorkStream, count: int, lease_s:
     return process
 
 
-def _held_by(bus: Bus, stream: WorkStream, process: subprocess.Popen[str]) -> set[str]:
-    pending = bus._redis.xpending_range(bus._stream(stream), "workers", "-", "+", 100_000, str(process.pid))
-    return {entry["message_id"].decode() for entry in pending}
+def _held_by(connection: Connection, stream: WorkStream, process: subprocess.Popen[str]) -> set[str]:
+    _, held = LearnerQueue(connection).leases.held()
+    return {lease.entry_id for lease in held if (lease.stream, lease.worker) == (stream, str(process.pid))}
 
 
 def _ticket(number: int) -> Ticket:
@@ -115,9 +126,9 @@ def _responses(group_id: str) -> Responses:
 def main() -> None:
     """Take so many groups and hold them until the end."""
     url, run, stream, count, lease_s = sys.argv[1:]
-    bus = Bus(url, run, worker=str(os.getpid()))
-    with Service(bus, "rollout", lease_s=float(lease_s), heartbeat_s=HEARTBEAT_S) as service, ExitStack() as stack:
-        for job in bus.take(WorkStream(stream), count=int(count), block_s=5.0, lease_s=3600.0):
+    queue = _TAKERS[WorkStream(stream)](Connection(url, run, worker=str(os.getpid())))
+    with Service(queue, "rollout", lease_s=float(lease_s), heartbeat_s=HEARTBEAT_S) as service, ExitStack() as stack:
+        for job in queue.take(count=int(count), block_s=5.0, lease_s=3600.0):
             stack.enter_context(service.holding(job))
         print(f"holds {len(service._held)}", flush=True)
         sys.stdin.read()

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import BrokerError
-from leeway_rl.common.streams import Bus, WorkStream
+from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.entries import WorkStream
 from leeway_rl.leeway.chaos import damage
 from leeway_rl.leeway.chaos.clock import Clock
 from leeway_rl.leeway.chaos.hanging import Hanging, busiest
@@ -20,6 +21,7 @@ from leeway_rl.leeway.chaos.proxy import Proxy
 from leeway_rl.leeway.chaos.target import Target, fill, small_disk
 from leeway_rl.leeway.server import EmbeddedServer
 
+from tests.roles import Roles
 from tests.samples import a_ticket, some_responses
 
 
@@ -35,37 +37,37 @@ def proxy(redis_url):
 
 @pytest.fixture
 def through(proxy):
-    bus = Bus(f"redis://127.0.0.1:{proxy.own_port}/0", "proxied")
+    bus = Roles(Connection(f"redis://127.0.0.1:{proxy.own_port}/0", "proxied"))
     yield bus
-    bus.clean()
+    bus.desk.clean()
     bus.close()
 
 
 def test_the_proxy_passes_on_what_it_gets_in_both_directions(through):
     text = "x" * 1_000_000
-    through.store_config(text)
-    assert through.load_config() == text
+    through.record.store_config(text)
+    assert through.desk.load_config() == text
 
 
 def test_a_cut_breaks_what_is_open_and_work_goes_on_over_a_new_connection(proxy, through):
-    through.store_config("before")
+    through.record.store_config("before")
     assert proxy.cut() >= 1
-    assert through.load_config() == "before"
+    assert through.desk.load_config() == "before"
 
 
 def test_while_it_refuses_nobody_gets_through(proxy, through):
     proxy.refusing = True
     proxy.cut()
     with pytest.raises(BrokerError, match="no Redis at"):
-        Bus(through.url, "proxied", connect_s=0.5)
+        Connection(through.url, "proxied", connect_s=0.5)
     proxy.refusing = False
-    assert not through.has_run()
+    assert not through.desk.has_run()
 
 
 def test_a_slow_proxy_holds_every_piece_back(proxy, through):
     proxy.delay_s = 0.1
     started = time.monotonic()
-    through.has_run()
+    through.desk.has_run()
     assert time.monotonic() - started >= 0.2  # there and back
     proxy.delay_s = 0.0
 
@@ -111,21 +113,24 @@ def test_a_lease_given_while_the_clock_was_ahead_begins_when_it_is_back(tmp_path
     except OSError as error:
         pytest.skip(str(error))
     with EmbeddedServer(tmp_path / "redis", environment=clock.environment) as server:
-        dead, alive = Bus(server.url, "r", worker="dead"), Bus(server.url, "r", worker="alive")
-        dead.issue(a_ticket(1))
+        dead, alive = (
+            Roles(Connection(server.url, "r", worker="dead")),
+            Roles(Connection(server.url, "r", worker="alive")),
+        )
+        dead.learner.issue(a_ticket(1))
         clock.set(3600)
         wait_until(lambda: ahead_s(server) > 3000, "the server, which keeps the time for a moment, is ahead")
-        (held,) = dead.take(WorkStream.PROMPTS, count=1, block_s=1, lease_s=0.2)
+        (held,) = dead.rollout.take(count=1, block_s=1, lease_s=0.2)
         clock.set(0)
         wait_until(lambda: ahead_s(server) < 60, "it is back")
 
         def taken():
-            return alive.take(WorkStream.PROMPTS, count=1, block_s=0.05, lease_s=0.2)
+            return alive.rollout.take(count=1, block_s=0.05, lease_s=0.2)
 
         quiet_until = time.monotonic() + 0.6
         while time.monotonic() < quiet_until:
             assert taken() == []
-        alive.begin_future_leases()
+        alive.learner.leases.begin_future()
         found = []
         wait_until(lambda: bool(found.extend(taken()) or found), "the lease ends")
         assert found[0].entry_id == held.entry_id
@@ -152,12 +157,12 @@ def test_a_filled_disk_takes_nothing_more_and_is_whole_again_without_the_ballast
 
 @pytest.fixture
 def target(redis_url, bus, tmp_path):
-    bus.issue(a_ticket(1), a_ticket(2), a_ticket(3))
+    bus.learner.issue(a_ticket(1), a_ticket(2), a_ticket(3))
     return Target(bus.run, tmp_path, port_of(redis_url))
 
 
 def groups(bus):
-    return [fields.get(b"g", b"").decode(errors="replace") for _, fields in bus._redis.xrange(bus.keys.prompts)]
+    return [fields.get(b"g", b"").decode(errors="replace") for _, fields in bus.redis.xrange(bus.keys.prompts)]
 
 
 @pytest.mark.parametrize(
@@ -178,26 +183,26 @@ def test_damage_to_an_entry_is_what_its_name_says(bus, target, what, holds):
 @pytest.mark.parametrize("what", [damage.payload_cut, damage.payload_flipped, damage.payload_swapped])
 def test_damage_to_a_payload_changes_one_and_makes_up_none(bus, target, what):
     keys = [bus.keys.group(f"{number}-1", "ticket") for number in (1, 2, 3)]
-    before = bus._redis.mget(keys)
+    before = bus.redis.mget(keys)
     assert what(target, random.Random(5))
-    assert sum(new != old for new, old in zip(bus._redis.mget(keys), before, strict=True)) == 1
-    assert set(bus.payload_sizes("1-1")) <= {"ticket"}
+    assert sum(new != old for new, old in zip(bus.redis.mget(keys), before, strict=True)) == 1
+    assert set(bus.desk.payload_sizes("1-1")) <= {"ticket"}
 
 
 def test_where_there_is_nothing_to_damage_nothing_happens(redis_url, bus, tmp_path):
     target = Target(bus.run, tmp_path, port_of(redis_url))
     for what in (damage.entry_cut, damage.payload_cut, damage.weights_flipped, damage.manifest_flipped):
         assert what(target, random.Random(0)) is None
-    assert bus.depths()[WorkStream.PROMPTS] == 0
+    assert bus.overview.depths()[WorkStream.PROMPTS] == 0
 
 
 def test_a_log_probability_that_is_none_is_one_token_of_a_group_that_is_not_graded_yet(bus, target):
     assert damage.logprob_nan(target, random.Random(5)) is None, "nothing waits for verdicts"
-    (job,) = bus.take(WorkStream.PROMPTS, count=1, block_s=1, lease_s=60)
-    sampled = some_responses(bus.ticket(job.group_id))
-    bus.hand_over_responses(job, sampled)
+    (job,) = bus.rollout.take(count=1, block_s=1, lease_s=60)
+    sampled = some_responses(bus.rollout.ticket(job.group_id))
+    bus.rollout.hand_over(job, sampled)
     assert damage.logprob_nan(target, random.Random(5))
-    _, found = bus.responses(job.group_id)
+    _, found = bus.verifier.responses(job.group_id)
     changed = [new != old for new, old in zip(found.logprobs_T, sampled.logprobs_T, strict=True)]
     assert sum(changed) == 1
     assert found.fingerprint == sampled.fingerprint
@@ -210,8 +215,8 @@ def test_what_the_dead_one_of_a_pile_held_comes_back_with_the_runs_own_and_the_r
     got = []
 
     def taken():
-        got.extend(bus.take(WorkStream.PROMPTS, count=9, block_s=0, lease_s=1.0))
-        bus.renew(got)
+        got.extend(bus.rollout.take(count=9, block_s=0, lease_s=1.0))
+        bus.rollout.renew(got)
         return len(got) == 53
 
     wait_until(taken, "those of the dead one")

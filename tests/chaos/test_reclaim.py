@@ -1,7 +1,7 @@
 """A dead worker's groups come back from behind hundreds of live leases, in real processes."""
 
 import pytest
-from leeway_rl.common.streams import WorkStream
+from leeway_rl.common.queue.entries import WorkStream
 from leeway_rl.leeway.chaos.reclaim import reclaim
 
 

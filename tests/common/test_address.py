@@ -3,7 +3,7 @@
 import pytest
 from leeway_rl.common import address
 from leeway_rl.common.errors import BrokerError
-from leeway_rl.common.streams import Bus
+from leeway_rl.common.queue.connection import Connection
 
 
 def test_what_is_said_wins_over_the_environment_and_that_over_the_local_server(tmp_path, monkeypatch):
@@ -31,7 +31,7 @@ def test_a_file_without_an_address_is_named(tmp_path):
 )
 def test_an_address_that_cannot_be_read_does_not_show_its_password(url):
     with pytest.raises(BrokerError, match=r"not an address; .* In a password write / as %2F") as caught:
-        Bus(url, "r", connect_s=0.5)
+        Connection(url, "r", connect_s=0.5)
     assert "s3cret" not in str(caught.value)
     assert caught.value.__suppress_context__
 

@@ -4,8 +4,7 @@ import pytest
 from leeway_rl.common.clocks import GroupClocks, generation_limit_s, grading_limit_s
 from leeway_rl.common.config import compose
 from leeway_rl.common.errors import ConfigError
-from leeway_rl.common.leases import Lease
-from leeway_rl.common.streams import WorkStream
+from leeway_rl.common.queue.entries import Lease, WorkStream
 
 from tests.samples import a_ticket
 

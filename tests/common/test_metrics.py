@@ -14,12 +14,12 @@ from leeway_rl.leeway.chaos.target import fill, small_disk
 
 def test_a_stream_that_comes_back_empty_with_an_earlier_clock_is_read_on(make_bus, tmp_path, wait_until):
     bus, learner = make_bus("sink"), make_bus("learner")
-    sink = MetricsSink(bus, tmp_path, from_step=0)
+    sink = MetricsSink(bus.learner, tmp_path, from_step=0)
     try:
-        learner._redis.xadd(learner.keys.metrics, {"m": encode_record({"step": 0})}, id="9999999999999-0")
+        learner.redis.xadd(learner.keys.metrics, {"m": encode_record({"step": 0})}, id="9999999999999-0")
         wait_until(lambda: len(read_steps(tmp_path)) == 1, "the step of a clock that is ahead")
-        learner._redis.delete(learner.keys.metrics)
-        learner.emit({"step": 1})
+        learner.redis.delete(learner.keys.metrics)
+        learner.learner.emit({"step": 1})
         wait_until(lambda: [each["step"] for each in read_steps(tmp_path)] == [0, 1], "the step after that")
     finally:
         sink.close()
@@ -29,14 +29,14 @@ def test_a_stream_that_comes_back_empty_with_an_earlier_clock_is_read_on(make_bu
     "record", [{"step": "one"}, {"step": 1.5}, {"step": None}, {"role": "rollout", "version": "x"}]
 )
 def test_a_record_that_is_no_measurement_is_a_dead_letter_and_the_sink_goes_on(bus, tmp_path, wait_until, record):
-    sink = MetricsSink(bus, tmp_path, from_step=0)
+    sink = MetricsSink(bus.learner, tmp_path, from_step=0)
     try:
-        bus.emit(record)
-        bus.emit({"step": 7, "version": 8, "reward/mean": 0.5})
+        bus.learner.emit(record)
+        bus.learner.emit({"step": 7, "version": 8, "reward/mean": 0.5})
         wait_until(lambda: [each["step"] for each in read_steps(tmp_path)] == [7], "the one behind it")
     finally:
         sink.close()
-    assert [letter["where"] for letter in bus.dead_letters()] == ["metrics"]
+    assert [letter["where"] for letter in bus.desk.dead_letters()] == ["metrics"]
     assert (tmp_path / "workers.jsonl").read_text() == ""
 
 
@@ -53,17 +53,17 @@ def disk(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
 def test_a_full_disk_is_told_of_once_and_every_record_is_written_when_there_is_room(bus, disk, wait_until, caplog):
-    bus.set_state(phase="training", step=0)
-    sink = MetricsSink(bus, disk, from_step=0)
+    bus.record.set_state(phase="training", step=0)
+    sink = MetricsSink(bus.learner, disk, from_step=0)
     try:
-        bus.emit({"step": 0, "version": 1, "reward/mean": 0.5})
+        bus.learner.emit({"step": 0, "version": 1, "reward/mean": 0.5})
         wait_until(lambda: len(read_steps(disk)) == 1, "the first step")
         ballast = fill(disk)
-        bus.emit({"role": "rollout", "version": 1, "weights/load_s": 0.1, "long": "x" * 5000})
+        bus.learner.emit({"role": "rollout", "version": 1, "weights/load_s": 0.1, "long": "x" * 5000})
         for step in range(1, 40):
-            bus.emit({"step": step, "version": step + 1, "reward/mean": 0.5, "long": "x" * 5000})
+            bus.learner.emit({"step": step, "version": step + 1, "reward/mean": 0.5, "long": "x" * 5000})
         wait_until(lambda: bus.state()["unwritten"] != "", "status is told")
-        (alarm,) = diagnose(look(bus)).alarms
+        (alarm,) = diagnose(look(bus.desk)).alarms
         assert "cannot be written" in alarm
         assert "No space left on device" in alarm
         time.sleep(2.5 * POLL_S)
@@ -100,8 +100,8 @@ def test_a_ledger_on_a_full_disk_waits_and_has_no_torn_line(disk):
 def test_tensorboard_has_every_number_of_a_step_and_the_turns_of_the_dial(bus, tmp_path, wait_until):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     record = {"role": "learner", "step": 3, "version": 4, "stage": 0, "at": 1.0, "flow/overflow": "wait"}
-    sink = MetricsSink(bus, tmp_path, from_step=0)
-    bus.emit(record | {"loss": -0.25, "grad_norm": 0.5, "grad_norm_max": 0.75, "reward/mean": 0.625})
+    sink = MetricsSink(bus.learner, tmp_path, from_step=0)
+    bus.learner.emit(record | {"loss": -0.25, "grad_norm": 0.5, "grad_norm_max": 0.75, "reward/mean": 0.625})
     sink.turned("max_staleness", 1, 2, 4, "operator")
     wait_until(lambda: len(read_steps(tmp_path)) == 1, "the step")
     sink.close()

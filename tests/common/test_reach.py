@@ -9,19 +9,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import redis
 from leeway_rl.common.errors import BrokerError
+from leeway_rl.common.queue.connection import Connection, refused_or_lost
 from leeway_rl.common.reach import why_unreachable
 from leeway_rl.common.refusals import code_of, meaning
-from leeway_rl.common.streams import Bus, refused_or_lost
 from leeway_rl.leeway.server import EmbeddedServer, free_port
 
 from tests.integration.tls import TlsProxy, make_certificate
+from tests.roles import Roles
 
 SOON_S = 0.5
 
 
 def said(url):
     with pytest.raises(BrokerError) as caught:
-        Bus(url, "r", connect_s=SOON_S)
+        Connection(url, "r", connect_s=SOON_S)
     return str(caught.value)
 
 
@@ -70,7 +71,7 @@ def test_tls_is_told_from_none_both_ways(redis_url, tmp_path):
         assert "speaks TLS: write rediss:// in the address" in said(f"redis://127.0.0.1:{proxy.port}/0")
         assert "is not trusted here" in said(f"rediss://127.0.0.1:{proxy.port}/0")
         assert "?ssl_ca_certs=FILE" in said(f"rediss://127.0.0.1:{proxy.port}/0")
-        Bus(f"rediss://127.0.0.1:{proxy.port}/0?ssl_ca_certs={certificate}", "r").close()
+        Connection(f"rediss://127.0.0.1:{proxy.port}/0?ssl_ca_certs={certificate}", "r").close()
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
@@ -92,7 +93,7 @@ def test_what_tells_nothing_more_is_left_to_others(redis_url):
 def refusal(bus):
     """What is said of the error that a write ends with."""
     with pytest.raises(redis.exceptions.RedisError) as caught:
-        bus.store_config("x")
+        bus.record.store_config("x")
     return refused_or_lost(caught.value)
 
 
@@ -100,14 +101,14 @@ def test_a_server_that_asks_for_a_password_or_knows_none(tmp_path):
     with EmbeddedServer(tmp_path) as server:
         place = server.url.split("//")[1]
         assert "it knows no password; leave it out" in said(f"redis://:secret@{place}")
-        bus = Bus(server.url, "r")
-        bus._redis.config_set("requirepass", "x")
+        bus = Roles(Connection(server.url, "r"))
+        bus.redis.config_set("requirepass", "x")
         assert "it asks for a password, as in redis://user:password@host" in said(server.url)
         assert "the name or the password in the address is wrong" in said(f"redis://:secret@{place}")
-        bus._redis.execute_command("ACL", "SETUSER", "poor", "on", ">p", "~*", "+ping", "+get", "+info")
-        poor = Bus(f"redis://poor:p@{place}", "r")
+        bus.redis.execute_command("ACL", "SETUSER", "poor", "on", ">p", "~*", "+ping", "+get", "+info")
+        poor = Roles(Connection(f"redis://poor:p@{place}", "r"))
         assert "its rights do not cover what we need; leeway acl" in refusal(poor)
-        bus._redis.config_set("maxclients", 1)
+        bus.redis.config_set("maxclients", 1)
         assert "has as many connections as it takes: raise its maxclients" in said(f"redis://poor:p@{place}")
         poor.close()
         bus.close()
@@ -115,32 +116,32 @@ def test_a_server_that_asks_for_a_password_or_knows_none(tmp_path):
 
 def test_a_server_that_cannot_save_says_so_and_so_does_whoever_looks(tmp_path, wait_until):
     with EmbeddedServer(tmp_path / "redis", options=("--appendonly", "no")) as server:
-        bus = Bus(server.url, "r", retry_s=0.0)
-        assert bus.trouble() == ""
-        bus._redis.config_set("save", "3600 1")
+        bus = Roles(Connection(server.url, "r", retry_s=0.0))
+        assert bus.overview.trouble() == ""
+        bus.redis.config_set("save", "3600 1")
         shutil.rmtree(tmp_path / "redis")
-        bus._redis.bgsave()
-        wait_until(lambda: bus._redis.info("persistence")["rdb_last_bgsave_status"] == "err", "it cannot save")
+        bus.redis.bgsave()
+        wait_until(lambda: bus.redis.info("persistence")["rdb_last_bgsave_status"] == "err", "it cannot save")
         assert "takes no writes because it cannot save to its disk" in refusal(bus)
-        assert "takes no writes because it cannot save to its disk" in bus.trouble()
+        assert "takes no writes because it cannot save to its disk" in bus.overview.trouble()
         bus.close()
 
 
 def test_a_replica_says_so(tmp_path, redis_url, wait_until):
     host, port = redis_url.split("//")[1].split("/")[0].split(":")
     with EmbeddedServer(tmp_path) as server:
-        bus = Bus(server.url, "r", retry_s=0.0)
-        bus._redis.replicaof(host, port)
+        bus = Roles(Connection(server.url, "r", retry_s=0.0))
+        bus.redis.replicaof(host, port)
         assert "is a replica and takes no writes: name its primary" in refusal(bus)
-        wait_until(lambda: "is a replica" in bus.trouble(), "it is told")
-        bus._redis.replicaof("NO", "ONE")
+        wait_until(lambda: "is a replica" in bus.overview.trouble(), "it is told")
+        bus.redis.replicaof("NO", "ONE")
         bus.close()
 
 
 def test_a_node_of_a_cluster_that_does_not_serve_says_so(tmp_path):
     options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     with EmbeddedServer(tmp_path, options=options) as server:
-        bus = Bus(server.url, "r", retry_s=0.0)
+        bus = Roles(Connection(server.url, "r", retry_s=0.0))
         assert "is a node of a cluster that does not serve this run's slot" in refusal(bus)
         bus.close()
 

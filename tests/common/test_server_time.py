@@ -15,15 +15,17 @@ from tests.test_layout import ROOT, WINGS, files
 WORKER = """
 import json, sys, time
 from leeway_rl.common.service import Service
-from leeway_rl.common.streams import Bus
+from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.verifier import VerifierQueue
+from leeway_rl.common.queue.weights import WeightStream
 from leeway_rl.common.types import Verdict, VerdictKind
 
-bus = Bus(sys.argv[1], sys.argv[2], worker="w")
-with Service(bus, "verifier", lease_s=60, heartbeat_s=60) as service:
+queue = VerifierQueue(Connection(sys.argv[1], sys.argv[2], worker="w"))
+with Service(queue, "verifier", lease_s=60, heartbeat_s=60) as service:
     service.doing("grading")
     service._beat()
-    bus.lease_version("w", 3, 60.0)
-    bus.tally([Verdict(kind=VerdictKind.CORRECT, reason="", seconds=0.0)])
+    WeightStream(queue.connection).lease_version("w", 3, 60.0)
+    queue.tally([Verdict(kind=VerdictKind.CORRECT, reason="", seconds=0.0)])
     print(json.dumps(time.time()), flush=True)
     sys.stdin.readline()
 """
@@ -45,14 +47,14 @@ def test_a_worker_on_a_host_with_a_wrong_clock_is_seen_as_on_any_other(bus, tmp_
     )
     try:
         theirs = json.loads(worker.stdout.readline())
-        now = look(bus)
+        now = look(bus.desk)
         assert abs(theirs - now.at) > 7000, "its clock is wrong"
         (heartbeat,) = now.workers
         assert -1 < now.at - heartbeat.since < 60
         assert -1 < now.at - heartbeat.started < 60
-        assert bus.leased_versions() == {3}, "its lease has not ended, nor does it last for hours"
-        assert 0 < bus._redis.zscore(bus.keys.weight_leases, "3|w") - now.at <= 60
-        assert bus._redis.zscore(bus.keys.workers, "verifier/w") - now.at <= 300, "it would be missed in time"
+        assert bus.weights.leased_versions() == {3}, "its lease has not ended, nor does it last for hours"
+        assert 0 < bus.redis.zscore(bus.keys.weight_leases, "3|w") - now.at <= 60
+        assert bus.redis.zscore(bus.keys.workers, "verifier/w") - now.at <= 300, "it would be missed in time"
         assert sum(int(minute.get("correct", 0)) for minute in now.verdicts[:2]) == 1
     finally:
         worker.communicate("leave\n")

@@ -8,21 +8,21 @@ import time
 
 import pytest
 from leeway_rl.common.errors import RoleDiedError
-from leeway_rl.common.leases import announce_again, leases
 from leeway_rl.common.stopping import STOPPED
-from leeway_rl.common.streams import WorkStream
 
 from tests.samples import a_ticket
 
 WORKER = """
 import sys, hashlib
 from leeway_rl.common.service import Service
-from leeway_rl.common.streams import Bus, WorkStream
+from leeway_rl.common.queue.entries import WorkStream
+from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.rollout import RolloutQueue
 
-bus = Bus(sys.argv[1], sys.argv[2], worker="w")
-with Service(bus, "rollout", lease_s=60, heartbeat_s=1, drain_s=float(sys.argv[3])) as service:
+queue = RolloutQueue(Connection(sys.argv[1], sys.argv[2], worker="w"))
+with Service(queue, "rollout", lease_s=60, heartbeat_s=1, drain_s=float(sys.argv[3])) as service:
     service.stop_on_signals()
-    (job,) = bus.take(WorkStream.PROMPTS, count=1, block_s=5, lease_s=60)
+    (job,) = queue.take(count=1, block_s=5, lease_s=60)
     if sys.argv[4] != "deaf":
         service.abort = lambda job: print("abort", job.group_id, flush=True)
     with service.holding(job):
@@ -30,7 +30,7 @@ with Service(bus, "rollout", lease_s=60, heartbeat_s=1, drain_s=float(sys.argv[3
         if sys.argv[4] in ("kernel", "deaf"):
             hashlib.pbkdf2_hmac("sha256", b"x", b"y", 10**9)  # one call into C, minutes long
         service.stopping.wait()
-    bus.drop(job)
+    queue.drop(job)
 """
 
 
@@ -40,7 +40,7 @@ def start(bus):
     started = []
 
     def worker(drain_s, busy):
-        bus.issue(a_ticket())
+        bus.learner.issue(a_ticket())
         words = [sys.executable, "-c", WORKER, bus.url, bus.run, str(drain_s), busy]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(process)
@@ -55,15 +55,15 @@ def start(bus):
 
 def is_free_again(make_bus):
     """Whether another worker gets the ticket now, long before the lease would end, and nobody is missing."""
-    (job,) = make_bus("other").take(WorkStream.PROMPTS, count=1, block_s=0.05, lease_s=60)
-    return job.attempt == 1 and make_bus("desk").workers() == ([], {})
+    (job,) = make_bus("other").rollout.take(count=1, block_s=0.05, lease_s=60)
+    return job.attempt == 1 and make_bus("desk").overview.workers() == ([], {})
 
 
 def test_the_first_signal_finishes_what_is_held(start, bus):
     process = start(60, "loop")
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
-    assert bus.depths()["prompts"] == 0
+    assert bus.overview.depths()["prompts"] == 0
 
 
 def test_the_second_signal_leaves_at_once_even_from_inside_a_kernel(start, make_bus):
@@ -89,8 +89,8 @@ def test_the_drain_ends_when_it_says(start, make_bus):
 
 def test_a_worker_whose_work_cannot_be_stopped_says_so_and_ends_itself(start, bus, make_bus):
     process = start(1.0, "kernel")
-    (lease,) = leases(bus)[1]
-    assert announce_again(bus, lease)
+    (lease,) = bus.learner.leases.held()[1]
+    assert bus.learner.leases.announce_again(lease)
     assert process.stdout.readline() == "abort 7-1\n"
     assert process.wait(20) == RoleDiedError.exit_code
     last = process.stderr.read().strip().splitlines()[-1]
@@ -101,15 +101,15 @@ def test_a_worker_whose_work_cannot_be_stopped_says_so_and_ends_itself(start, bu
 
 def test_a_refund_reaches_the_worker_that_generates_the_group(start, bus):
     process = start(60, "loop")
-    bus.withdraw(["7-1"])
+    bus.learner.withdraw(["7-1"])
     assert process.stdout.readline() == "abort 7-1\n"
 
 
 def test_without_a_way_to_stop_it_a_refund_ends_nobody_and_a_group_issued_again_does(start, bus):
     process = start(1.0, "deaf")
-    kept = bus._redis.getdel(bus.keys.group("7-1", "ticket"))
+    kept = bus.redis.getdel(bus.keys.group("7-1", "ticket"))
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(4)
-    bus._redis.set(bus.keys.group("7-1", "ticket"), kept)
-    announce_again(bus, leases(bus)[1][0])
+    bus.redis.set(bus.keys.group("7-1", "ticket"), kept)
+    bus.learner.leases.announce_again(bus.learner.leases.held()[1][0])
     assert process.wait(20) == RoleDiedError.exit_code

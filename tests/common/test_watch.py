@@ -61,9 +61,9 @@ def test_what_does_not_move_for_long_is_a_stall_unless_it_is_meant_to():
 
 @pytest.fixture
 def learner(bus):
-    bus.store_config("")
-    bus.set_state(phase="training", step=1, steps=2, live=4, ready=1, stalled="")
-    with Service(bus, "learner", lease_s=60, heartbeat_s=60) as service:
+    bus.record.store_config("")
+    bus.record.set_state(phase="training", step=1, steps=2, live=4, ready=1, stalled="")
+    with Service(bus.learner, "learner", lease_s=60, heartbeat_s=60) as service:
         service.doing("waiting for 2 of 2 groups")
         service.count(done=1, tokens=50)
         service._beat()
@@ -71,19 +71,19 @@ def learner(bus):
 
 
 def test_a_stall_is_in_the_log_in_status_and_in_the_metrics_and_goes_when_it_goes(learner, bus, caplog, wait_until):
-    bus.issue(a_ticket())
-    bus.emit({"role": "learner", "step": 0, "reward/mean": 0.5, "grad_norm": 0.25})
+    bus.learner.issue(a_ticket())
+    bus.learner.emit({"role": "learner", "step": 0, "reward/mean": 0.5, "grad_norm": 0.25})
     port = free_port()
     reason = "1 tickets wait for a rollout worker and none is alive"
     with (
         caplog.at_level(logging.INFO),
-        Watch(bus, stall_s=600, look_s=0.05, absent_s=0) as watch,
+        Watch(bus.learner, stall_s=600, look_s=0.05, absent_s=0) as watch,
         exporting(learner, Broker(metrics_port=port), watch),
     ):
         wait_until(lambda: bus.state().get("stalled", "") != "", "the stall is told")
         shown = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
         assert status.show(bus.url, bus.run, as_json=True) == status.STALLED
-        bus.beat(beat("rollout", "generating"), 60)
+        bus.learner.beat(beat("rollout", "generating"), 60)
         wait_until(lambda: bus.state()["stalled"] == "", "the stall is over")
     values = {line.partition("{")[0]: line.rpartition(" ")[2] for line in shown.splitlines()}
     assert (values["leeway_done_total"], values["leeway_tokens_total"]) == ("1.0", "50.0")
@@ -116,6 +116,6 @@ def test_no_port_is_no_endpoint_and_a_taken_one_is_named(learner, monkeypatch):
 
 
 def test_the_alarm_of_a_learner_before_does_not_outlive_it(learner, bus, wait_until):
-    bus.set_state(stalled="nothing has moved for 30 min")
-    with Watch(bus, stall_s=600, look_s=0.05, absent_s=0):
+    bus.record.set_state(stalled="nothing has moved for 30 min")
+    with Watch(bus.learner, stall_s=600, look_s=0.05, absent_s=0):
         wait_until(lambda: bus.state()["stalled"] == "", "the old word is gone")

@@ -1,4 +1,4 @@
-"""Publishing and fetching weights, by both transports, on a bus in memory and on a real server."""
+"""Publishing and fetching weights, by both transports, on a stream in memory and on a real server."""
 
 import dataclasses
 import subprocess
@@ -14,7 +14,8 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 from leeway_rl.common.errors import ConfigError, WeightsError
-from leeway_rl.common.streams import Bus
+from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.weights import WeightStream
 from leeway_rl.common.tensors import flatten, tensors_of
 from leeway_rl.common.types import Manifest, TensorInfo
 from leeway_rl.common.weights import (
@@ -37,8 +38,8 @@ INFOS = (
 )
 
 
-class MemoryBus:
-    """The weight primitives of ``Bus``, in this process."""
+class MemoryWeights:
+    """``WeightStream`` in this process."""
 
     def __init__(self) -> None:
         self.stream: list[Manifest] = []
@@ -86,48 +87,48 @@ def server_url() -> Iterator[str]:
 
 
 @pytest.fixture(params=["memory", "server"])
-def bus(request, tmp_path):
+def stream(request, tmp_path):
     if request.param == "memory":
-        yield MemoryBus()
+        yield MemoryWeights()
         return
     run = f"weights-{time.monotonic_ns()}"
-    bus = Bus(request.getfixturevalue("server_url"), run)
-    yield bus
-    bus.close()
+    connection = Connection(request.getfixturevalue("server_url"), run)
+    yield WeightStream(connection)
+    connection.close()
 
 
 class Setting:
-    """One bus, one transport, one shared folder."""
+    """One stream, one transport, one shared folder."""
 
-    def __init__(self, bus, transport: str, folder: Path) -> None:
-        self.bus, self.transport, self.folder = bus, transport, folder
+    def __init__(self, stream, transport: str, folder: Path) -> None:
+        self.stream, self.transport, self.folder = stream, transport, folder
 
     def publisher(self, incarnation: int = 1, **options) -> WeightPublisher:
         options = {"keyframe_every": 100, "chunk_bytes": 1000} | options
         return WeightPublisher(
-            self.bus, incarnation=incarnation, transport=self.transport, folder=self.folder, **options
+            self.stream, incarnation=incarnation, transport=self.transport, folder=self.folder, **options
         )
 
     def reader(self, worker: str = "w", **options) -> WeightReader:
-        return WeightReader(self.bus, worker=worker, folder=self.folder, **{"retry_pause_s": 0.0} | options)
+        return WeightReader(self.stream, worker=worker, folder=self.folder, **{"retry_pause_s": 0.0} | options)
 
     def payload(self, manifest: Manifest) -> bytes | None:
         """What is stored of a version; ``None`` where a piece is missing."""
         if self.transport == "file":
             path = self._path(manifest)
             return path.read_bytes() if path.exists() else None
-        pieces = [self.bus.get_chunk(*reversed(stamp_of(manifest)), index) for index in range(manifest.chunks)]
+        pieces = [self.stream.get_chunk(*reversed(stamp_of(manifest)), index) for index in range(manifest.chunks)]
         return None if None in pieces else b"".join(pieces)
 
     def lose(self, manifest: Manifest) -> None:
         """Take the last piece of a payload away and leave its manifest."""
         if self.transport == "file":
             self._path(manifest).unlink()
-        elif isinstance(self.bus, MemoryBus):
-            del self.bus.chunks[manifest.version, manifest.incarnation, manifest.chunks - 1]
+        elif isinstance(self.stream, MemoryWeights):
+            del self.stream.chunks[manifest.version, manifest.incarnation, manifest.chunks - 1]
         else:
-            key = self.bus.keys.weight_chunk(manifest.version, manifest.incarnation, manifest.chunks - 1)
-            assert self.bus._redis.delete(key) == 1
+            key = self.stream.keys.weight_chunk(manifest.version, manifest.incarnation, manifest.chunks - 1)
+            assert self.stream.connection.redis.delete(key) == 1
 
     def damage(self, manifest: Manifest) -> None:
         """Change one bit of a payload."""
@@ -136,11 +137,11 @@ class Setting:
             path.write_bytes(flipped(path.read_bytes()))
         else:
             at = manifest.version, manifest.incarnation, manifest.chunks - 1
-            self.bus.put_chunk(*at, flipped(self.bus.get_chunk(*at)))
+            self.stream.put_chunk(*at, flipped(self.stream.get_chunk(*at)))
 
     def forget_everything(self) -> None:
-        for manifest in self.bus.manifests():
-            self.bus.delete_version(manifest)
+        for manifest in self.stream.manifests():
+            self.stream.delete_version(manifest)
 
     def _path(self, manifest: Manifest) -> Path:
         kind = "safetensors" if manifest.base is None else "xor.zst"
@@ -148,8 +149,8 @@ class Setting:
 
 
 @pytest.fixture(params=["redis", "file"])
-def at(request, bus, tmp_path) -> Setting:
-    return Setting(bus, request.param, tmp_path / "weights")
+def at(request, stream, tmp_path) -> Setting:
+    return Setting(stream, request.param, tmp_path / "weights")
 
 
 def flipped(data: bytes) -> bytes:
@@ -169,8 +170,8 @@ def same(a: FlatWeights, b: FlatWeights) -> bool:
     return a.infos == b.infos and np.array_equal(a.buffer, b.buffer)
 
 
-def versions(bus) -> list[int]:
-    return [manifest.version for manifest in bus.manifests()]
+def versions(stream) -> list[int]:
+    return [manifest.version for manifest in stream.manifests()]
 
 
 def test_a_damaged_version_is_whole_again_once_it_is_repaired_and_so_is_what_follows(at):
@@ -185,7 +186,7 @@ def test_a_damaged_version_is_whole_again_once_it_is_repaired_and_so_is_what_fol
     assert (version, same(found, weights_of(1))) == (1, True)
     assert publisher.publish(2, weights_of(2)).base == 1
     assert same(at.reader().fetch()[1], weights_of(2))
-    assert sorted(versions(at.bus))[-2:] == [1, 2]
+    assert sorted(versions(at.stream))[-2:] == [1, 2]
 
 
 def test_a_version_comes_back_bit_for_bit(at):
@@ -261,7 +262,7 @@ def test_a_late_joiner_takes_the_newest_keyframe_and_its_deltas(at):
     publisher = at.publisher(keyframe_every=4)
     for version in range(7):
         publisher.publish(version, weights_of(version))
-    assert versions(at.bus) == [4, 5, 6]
+    assert versions(at.stream) == [4, 5, 6]
     got, weights = at.reader().fetch()
     assert got == 6
     assert same(weights, weights_of(6))
@@ -272,9 +273,9 @@ def test_what_nobody_needs_is_deleted(at):
     published = [publisher.publish(version, weights_of(version)) for version in range(3)]
     published.append(publisher.publish(3, weights_of(3)))
     # A reader that has just chosen version 2 can still read it.
-    assert versions(at.bus) == [0, 1, 2, 3]
+    assert versions(at.stream) == [0, 1, 2, 3]
     published.append(publisher.publish(4, weights_of(4)))
-    assert versions(at.bus) == [3, 4]
+    assert versions(at.stream) == [3, 4]
     assert [at.payload(manifest) is not None for manifest in published] == [False, False, False, True, True]
 
 
@@ -282,34 +283,34 @@ def test_a_leased_version_and_its_chain_survive(at):
     publisher = at.publisher(keyframe_every=3)
     for version in range(3):
         publisher.publish(version, weights_of(version))
-    at.bus.lease_version("slow", 1, 60.0)
+    at.stream.lease_version("slow", 1, 60.0)
     for version in range(3, 8):
         publisher.publish(version, weights_of(version))
-    assert versions(at.bus) == [0, 1, 6, 7]
-    at.bus.release_version("slow", 1)
+    assert versions(at.stream) == [0, 1, 6, 7]
+    at.stream.release_version("slow", 1)
     publisher.publish(8, weights_of(8))
-    assert versions(at.bus) == [6, 7, 8]
+    assert versions(at.stream) == [6, 7, 8]
 
 
 def test_a_lease_that_ran_out_protects_nothing(at):
     publisher = at.publisher(keyframe_every=1)
     publisher.publish(0, weights_of(0))
-    at.bus.lease_version("dead", 0, -1.0)
+    at.stream.lease_version("dead", 0, -1.0)
     for version in range(1, 3):
         publisher.publish(version, weights_of(version))
-    assert versions(at.bus) == [1, 2]
+    assert versions(at.stream) == [1, 2]
 
 
 def test_a_load_leases_its_version_renews_and_releases(tmp_path):
-    at = Setting(MemoryBus(), "redis", tmp_path)
+    at = Setting(MemoryWeights(), "redis", tmp_path)
     manifest = at.publisher(chunk_bytes=1000).publish(0, weights_of(0))
     at.reader(lease_s=0.0).fetch()
-    assert len(at.bus.leased) > manifest.chunks
-    assert set(at.bus.leased) == {0}
-    assert at.bus.leases == {}
-    at.bus.leased.clear()
+    assert len(at.stream.leased) > manifest.chunks
+    assert set(at.stream.leased) == {0}
+    assert at.stream.leases == {}
+    at.stream.leased.clear()
     at.reader(lease_s=60.0).fetch()
-    assert at.bus.leased == [0]
+    assert at.stream.leased == [0]
 
 
 def test_a_load_that_fails_releases_its_lease(at):
@@ -317,7 +318,7 @@ def test_a_load_that_fails_releases_its_lease(at):
     at.lose(manifest)
     with pytest.raises(WeightsError):
         at.reader().fetch()
-    assert at.bus.leased_versions() == set()
+    assert at.stream.leased_versions() == set()
 
 
 def test_a_spoiled_base_is_noticed_and_the_keyframe_taken(at):
@@ -352,7 +353,7 @@ def test_a_spoiled_delta_serves_nothing_until_the_next_keyframe(at, harm):
 @pytest.mark.parametrize("version", [0, 1])
 def test_a_version_that_a_reader_cannot_read_is_written_again_whole(at, version, monkeypatch):
     told = []
-    monkeypatch.setattr(type(at.bus), "tell_unreadable", lambda _, *stamp: told.append(Stamp(*reversed(stamp))))
+    monkeypatch.setattr(type(at.stream), "tell_unreadable", lambda _, *stamp: told.append(Stamp(*reversed(stamp))))
     publisher, follower = at.publisher(), at.reader("follower")
     for number in range(version + 1):
         newest = publisher.publish(number, weights_of(number))
@@ -364,7 +365,7 @@ def test_a_version_that_a_reader_cannot_read_is_written_again_whole(at, version,
     assert told == [(1, version)]
     assert not publisher.repair(Stamp(1, version + 1))  # not the newest: whoever asked will see that by himself
     assert publisher.repair(told[0])
-    assert versions(at.bus) == [*range(version), version]
+    assert versions(at.stream) == [*range(version), version]
     for reader in (at.reader("late"), follower):
         found, weights = reader.fetch()
         assert found == version
@@ -406,20 +407,20 @@ def test_a_damaged_keyframe_is_never_served(at):
 def test_a_version_deleted_while_it_loads_gives_way_to_the_newest(tmp_path):
     """The publisher was faster than the lease: the chunk is gone, and the second look finds what there is now."""
 
-    class OvertakenBus(MemoryBus):
+    class Overtaken(MemoryWeights):
         def lease_version(self, worker, version, seconds):
             super().lease_version(worker, version, seconds)
             if version == 0:
                 publisher.publish(1, weights_of(1))
                 self.delete_version(self.stream[0])
 
-    at = Setting(OvertakenBus(), "redis", tmp_path)
+    at = Setting(Overtaken(), "redis", tmp_path)
     publisher = at.publisher(keyframe_every=1)
     publisher.publish(0, weights_of(0))
     version, weights = at.reader().fetch()
     assert version == 1
     assert same(weights, weights_of(1))
-    assert at.bus.leases == {}
+    assert at.stream.leases == {}
 
 
 def test_a_publisher_that_dies_before_its_manifest_shows_nothing(at, monkeypatch):
@@ -431,7 +432,7 @@ def test_a_publisher_that_dies_before_its_manifest_shows_nothing(at, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(at.bus, "publish_manifest", die)
+        patch.setattr(at.stream, "publish_manifest", die)
         with pytest.raises(KeyboardInterrupt):
             publisher.publish(1, weights_of(1))
     assert reader.newest() == 0
@@ -461,7 +462,7 @@ def test_a_restarted_learner_replaces_versions_of_the_same_number(at):
     assert manifest.base == 2
     assert same(reader.fetch()[1], weights_of(13))
     assert reader.stamp == Stamp(2, 3)
-    assert {m.incarnation for m in at.bus.manifests()} == {2}
+    assert {m.incarnation for m in at.stream.manifests()} == {2}
 
 
 def test_a_superseded_learner_cannot_publish_and_is_not_read(at):
@@ -473,12 +474,12 @@ def test_a_superseded_learner_cannot_publish_and_is_not_read(at):
     with pytest.raises(WeightsError, match="superseded by 2"):
         first.publish(6, weights_of(6))
     # Had it passed the check a moment earlier, its manifest would come after ours in the stream.
-    late = dataclasses.replace(at.bus.manifests()[-1], incarnation=1, version=6)
-    at.bus.publish_manifest(late)
+    late = dataclasses.replace(at.stream.manifests()[-1], incarnation=1, version=6)
+    at.stream.publish_manifest(late)
     assert reader.newest() == 3
     assert reader.fetch()[0] == 3
     at.forget_everything()
-    at.bus.publish_manifest(late)
+    at.stream.publish_manifest(late)
     assert reader.newest() == 3
     assert reader.fetch()[0] == 3
 
@@ -488,7 +489,7 @@ def test_publishing_again_repairs_a_server_that_came_back_empty(at):
     publisher.publish(0, weights_of(0))
     manifest = publisher.publish(1, weights_of(1))
     assert publisher.publish(1, weights_of(1)) == manifest
-    assert versions(at.bus) == [0, 1]
+    assert versions(at.stream) == [0, 1]
     at.forget_everything()
     assert publisher.publish(1, weights_of(1)).base is None
     assert same(reader.fetch()[1], weights_of(1))
@@ -524,13 +525,13 @@ def test_a_manifest_that_contradicts_itself_is_refused(at):
         {"base": -1},
         {"checksum": "0" * 64},
     ):
-        at.bus.publish_manifest(dataclasses.replace(manifest, version=1, **change))
-        if stamp_of(at.bus.manifests()[-1]).version == 0:  # the real bus passes over what it can tell by itself
+        at.stream.publish_manifest(dataclasses.replace(manifest, version=1, **change))
+        if stamp_of(at.stream.manifests()[-1]).version == 0:  # the real stream passes over what it can tell by itself
             assert same(at.reader().fetch()[1], weights_of(0))
             continue
         with pytest.raises(WeightsError):
             at.reader().fetch()
-        at.bus.delete_version(at.bus.manifests()[-1])
+        at.stream.delete_version(at.stream.manifests()[-1])
 
 
 def test_a_version_larger_than_the_reader_may_hold_is_refused_before_memory_is_asked_for(at):
@@ -572,13 +573,13 @@ def test_a_reader_beside_a_publisher_always_gets_true_versions(at):
     for thread in threads:
         thread.join(30)
     assert problems == []
-    assert at.bus.leased_versions() == set()
+    assert at.stream.leased_versions() == set()
 
 
 def test_a_keyframe_file_is_a_safetensors_file(tmp_path):
     named = {"b": torch.randn(4, 3), "a": torch.randn(5), "scale": torch.tensor(2.0), "none": torch.empty(0, 2)}
     weights = flatten(named, "bfloat16")
-    WeightPublisher(MemoryBus(), incarnation=1, transport="file", folder=tmp_path).publish(0, weights)
+    WeightPublisher(MemoryWeights(), incarnation=1, transport="file", folder=tmp_path).publish(0, weights)
     (path,) = tmp_path.iterdir()
     assert path.suffix == ".safetensors"
     loaded = safetensors.torch.load_file(path)
@@ -587,7 +588,7 @@ def test_a_keyframe_file_is_a_safetensors_file(tmp_path):
         assert loaded[name].dtype == torch.bfloat16
         assert torch.equal(loaded[name], tensor.bfloat16())
     # safetensors.numpy gives bf16 by way of ml_dtypes, where that is installed; float32 needs nothing.
-    WeightPublisher(MemoryBus(), incarnation=2, transport="file", folder=tmp_path / "f").publish(
+    WeightPublisher(MemoryWeights(), incarnation=2, transport="file", folder=tmp_path / "f").publish(
         0, flatten(named, "float32")
     )
     arrays = safetensors.numpy.load_file(next((tmp_path / "f").iterdir()))
@@ -595,7 +596,7 @@ def test_a_keyframe_file_is_a_safetensors_file(tmp_path):
 
 
 def test_a_delta_file_is_a_zstd_frame_smaller_than_its_version(tmp_path):
-    at = Setting(MemoryBus(), "file", tmp_path)
+    at = Setting(MemoryWeights(), "file", tmp_path)
     publisher = at.publisher()
     publisher.publish(0, weights_of(0))
     manifest = publisher.publish(1, weights_of(1))
@@ -607,7 +608,7 @@ def test_a_delta_file_is_a_zstd_frame_smaller_than_its_version(tmp_path):
 
 
 def test_a_starting_publisher_sweeps_what_dead_ones_left(tmp_path):
-    at = Setting(MemoryBus(), "file", tmp_path)
+    at = Setting(MemoryWeights(), "file", tmp_path)
     at.publisher(incarnation=1).publish(0, weights_of(0))
     for name in (".weights-1-00000001.xor.zst.tmp", "weights-1-00000001.xor.zst", "notes.txt", ".notes.tmp"):
         (tmp_path / name).write_text("left")
@@ -619,11 +620,11 @@ def test_a_starting_publisher_sweeps_what_dead_ones_left(tmp_path):
 
 def test_the_file_transport_asks_for_a_folder(tmp_path):
     with pytest.raises(ConfigError, match="shared folder"):
-        WeightPublisher(MemoryBus(), incarnation=1, transport="file")
-    at = Setting(MemoryBus(), "file", tmp_path)
+        WeightPublisher(MemoryWeights(), incarnation=1, transport="file")
+    at = Setting(MemoryWeights(), "file", tmp_path)
     at.publisher().publish(0, weights_of(0))
     with pytest.raises(WeightsError, match="shared folder"):
-        WeightReader(at.bus, worker="w").fetch()
+        WeightReader(at.stream, worker="w").fetch()
 
 
 def test_needed_keeps_the_newest_incarnation_and_every_leased_chain():

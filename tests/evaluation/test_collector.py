@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from leeway_rl.common.config import compose
 from leeway_rl.common.errors import DecodeError
-from leeway_rl.common.leases import Unwanted
+from leeway_rl.common.queue.entries import Unwanted
 from leeway_rl.common.service import Service
-from leeway_rl.common.streams import WorkStream
 from leeway_rl.common.types import Responses, Scores, Verdict, VerdictKind
 from leeway_rl.evaluation.collector import Collector, rows_of
 from leeway_rl.evaluation.responses import ResponseStore
@@ -53,25 +52,25 @@ def scores(ticket, graded):
 
 def generate(bus):
     """Do one prompt; whose."""
-    (job,) = bus.take(WorkStream.PROMPTS, count=1, block_s=5.0, lease_s=30.0)
-    ticket = bus.ticket(job.group_id)
-    bus.hand_over_responses(job, responses(ticket))
+    (job,) = bus.rollout.take(count=1, block_s=5.0, lease_s=30.0)
+    ticket = bus.rollout.ticket(job.group_id)
+    bus.rollout.hand_over(job, responses(ticket))
     return ticket
 
 
 def grade(bus):
     """Grade one group."""
-    (job,) = bus.take(WorkStream.RESPONSES, count=1, block_s=5.0, lease_s=30.0)
-    ticket, found = bus.responses(job.group_id)
-    bus.hand_over_scores(job, scores(ticket, found))
+    (job,) = bus.verifier.take(count=1, block_s=5.0, lease_s=30.0)
+    ticket, found = bus.verifier.responses(job.group_id)
+    bus.verifier.hand_over(job, scores(ticket, found))
 
 
 class Collecting:
     """A collector in a thread, as a process would be: it can be left in the middle."""
 
     def __init__(self, bus, folder, asked):
-        self.service = Service(bus, "collector", **TIMES)
-        self.collector = Collector(bus, self.service, ResponseStore(folder), text, CONFIG)
+        self.service = Service(bus.learner, "collector", **TIMES)
+        self.collector = Collector(bus.learner, self.service, ResponseStore(folder), text, CONFIG)
         self.outcome = None
         self.thread = threading.Thread(target=self._collect, args=(asked,))
         self.thread.start()
@@ -128,20 +127,20 @@ def test_every_problem_is_asked_once_and_written(make_bus, tmp_path):
     assert asked == ["p0", "p1", "p2"]
     store = ResponseStore(tmp_path)
     assert store.counts() == {"p0": 2, "p1": 2, "p2": 2}
-    assert worker.depths() == {"prompts": 0, "responses": 0, "scored": 0, "dead_letters": 0}
-    assert worker.astray(["0-1", "1-1", "2-1"]) == (["0-1", "1-1", "2-1"], [])  # the payloads are forgotten
+    assert worker.overview.depths() == {"prompts": 0, "responses": 0, "scored": 0, "dead_letters": 0}
+    assert worker.learner.astray(["0-1", "1-1", "2-1"]) == (["0-1", "1-1", "2-1"], [])  # the payloads are forgotten
 
 
 def test_a_collector_that_follows_a_killed_one_takes_over_what_was_done_and_asks_no_more(make_bus, tmp_path):
     """At the kill p0 is on disk and unacknowledged, p1 was given to the dead collector, p2 is scored, p3 generated."""
     asked, first, worker = tickets(5), make_bus("killed"), make_bus("w")
-    first.issue(*asked[:4])
+    first.learner.issue(*asked[:4])
     for _ in range(4):
         generate(worker)
     for _ in range(3):
         grade(worker)
     ResponseStore(tmp_path).append(rows_of(asked[0], responses(asked[0]), scores(asked[0], responses(asked[0])), text))
-    assert len(first.scored(count=2, block_s=1.0)) == 2  # leased to it, and it is gone
+    assert len(first.learner.scored(count=2, block_s=1.0)) == 2  # leased to it, and it is gone
 
     collecting = Collecting(make_bus("next"), tmp_path, asked)
     grade(worker)
@@ -149,14 +148,14 @@ def test_a_collector_that_follows_a_killed_one_takes_over_what_was_done_and_asks
     grade(worker)
     assert collecting.end() is True
     assert ResponseStore(tmp_path).counts() == {f"p{number}": 2 for number in range(5)}
-    assert worker.take(WorkStream.PROMPTS, count=9, block_s=0.01, lease_s=0.0) == []  # none was asked again
+    assert worker.rollout.take(count=9, block_s=0.01, lease_s=0.0) == []  # none was asked again
 
 
 def test_what_generation_gave_up_on_is_named_and_asked_again_the_next_time(make_bus, tmp_path):
     asked, worker = tickets(1), make_bus("w")
     collecting = Collecting(make_bus("c"), tmp_path, asked)
-    (job,) = worker.take(WorkStream.PROMPTS, count=1, block_s=5.0, lease_s=30.0)
-    worker.give_up(job, "generation failed 3 times")
+    (job,) = worker.rollout.take(count=1, block_s=5.0, lease_s=30.0)
+    worker.on(job.stream).give_up(job, "generation failed 3 times")
     assert collecting.end() is True
     assert collecting.collector.failed == {"p0": "generation failed 3 times"}
     again = Collecting(make_bus("c2"), tmp_path, asked)
@@ -171,8 +170,8 @@ def test_a_group_that_does_not_come_back_is_asked_again_and_then_named(make_bus,
     worker = make_bus("w")
     collecting = Collecting(make_bus("c"), tmp_path, tickets(1))
     for _ in (1, 2):
-        (job,) = worker.take(WorkStream.PROMPTS, count=1, block_s=20.0, lease_s=30.0)
-        with Service(worker, "rollout", lease_s=0.5, heartbeat_s=0.1) as service, service.holding(job):
+        (job,) = worker.rollout.take(count=1, block_s=20.0, lease_s=30.0)
+        with Service(worker.rollout, "rollout", lease_s=0.5, heartbeat_s=0.1) as service, service.holding(job):
             until = time.monotonic() + 20
             while service.revoked(job) is None and time.monotonic() < until:
                 time.sleep(0.05)
@@ -194,19 +193,19 @@ def test_asked_to_stop_it_writes_what_it_has(make_bus, tmp_path, wait_until):
 
 def test_a_redis_that_came_back_empty_gets_the_tickets_again(make_bus, tmp_path, wait_until):
     bus, worker, mended = make_bus("c"), make_bus("w"), []
-    bus.store_config("x")
-    service = Service(bus, "collector", **TIMES)
+    bus.record.store_config("x")
+    service = Service(bus.learner, "collector", **TIMES)
 
     def mend():
         mended.append(True)
-        bus.restore_run("x", 0, {})
+        bus.learner.restore_run("x", 0, {})
 
-    collector = Collector(bus, service, ResponseStore(tmp_path), text, CONFIG, mend=mend)
+    collector = Collector(bus.learner, service, ResponseStore(tmp_path), text, CONFIG, mend=mend)
     thread = threading.Thread(target=collector.collect, args=(tickets(1),))
     thread.start()
-    wait_until(lambda: worker.depths()["prompts"] == 1, "the ticket is issued")
-    worker.clean()
-    wait_until(lambda: mended and worker.astray(["0-1"]) == ([], []), "the ticket is there again")
+    wait_until(lambda: worker.overview.depths()["prompts"] == 1, "the ticket is issued")
+    worker.desk.clean()
+    wait_until(lambda: mended and worker.learner.astray(["0-1"]) == ([], []), "the ticket is there again")
     generate(worker)
     grade(worker)
     thread.join(20)
@@ -215,10 +214,10 @@ def test_a_redis_that_came_back_empty_gets_the_tickets_again(make_bus, tmp_path,
 
 def test_what_an_earlier_collector_left_and_nobody_can_read_is_asked_again(make_bus, tmp_path):
     (ticket,), worker = tickets(1), make_bus("w")
-    worker.issue(ticket)
-    (job,) = worker.take(WorkStream.PROMPTS, count=1, block_s=5.0, lease_s=30.0)
+    worker.learner.issue(ticket)
+    (job,) = worker.rollout.take(count=1, block_s=5.0, lease_s=30.0)
     one = replace(responses(ticket), lengths_S=np.array([3], np.uint32), finished_S=np.array([1], np.uint8))
-    worker.hand_over_responses(job, one)  # one response where two were asked for
+    worker.rollout.hand_over(job, one)  # one response where two were asked for
     grade(worker)
     collecting = Collecting(make_bus("c"), tmp_path, [ticket])
     generate(worker)

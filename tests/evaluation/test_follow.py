@@ -54,7 +54,7 @@ def reading(make_bus):
 
     def start(every):
         bus = make_bus("follower")
-        service = Service(bus, "collector", lease_s=30.0, heartbeat_s=2.0)
+        service = Service(bus.learner, "collector", lease_s=30.0, heartbeat_s=2.0)
         reader = Reader(bus, CONFIG, Schedule(every, CONFIG.train.steps), service)
         started.append((service, reader))
         return reader
@@ -67,7 +67,7 @@ def reading(make_bus):
 
 
 def test_the_reader_hands_over_due_versions_and_sees_the_end(make_bus, reading, wait_until):
-    publisher = WeightPublisher(make_bus("learner"), incarnation=1, transport="redis")
+    publisher = WeightPublisher(make_bus("learner").weights, incarnation=1, transport="redis")
     publisher.publish(0, flat(0))
     reader = reading(20)
     stamp, weights = reader.next()
@@ -84,7 +84,7 @@ def test_the_reader_hands_over_due_versions_and_sees_the_end(make_bus, reading, 
 
 
 def test_of_two_versions_that_are_due_the_newer_counts(make_bus, reading, wait_until):
-    publisher = WeightPublisher(make_bus("learner"), incarnation=1, transport="redis")
+    publisher = WeightPublisher(make_bus("learner").weights, incarnation=1, transport="redis")
     publisher.publish(0, flat(0))
     reader = reading(10)
     wait_until(lambda: reader._due is not None, "version 0 is read")
@@ -95,10 +95,10 @@ def test_of_two_versions_that_are_due_the_newer_counts(make_bus, reading, wait_u
 
 def test_a_run_that_ends_before_its_last_step_ends_the_reader(make_bus, reading):
     bus = make_bus("learner")
-    WeightPublisher(bus, incarnation=1, transport="redis").publish(0, flat(0))
+    WeightPublisher(bus.weights, incarnation=1, transport="redis").publish(0, flat(0))
     reader = reading(10)
     assert reader.next()[0].version == 0
-    bus.set_state(phase="stopped")
+    bus.record.set_state(phase="stopped")
     assert reader.next() is None
 
 
@@ -125,7 +125,7 @@ def test_a_version_that_was_made_twice_has_its_last_result(tmp_path):
 def test_a_follower_goes_on_with_the_version_under_way_if_its_weights_are_there(bus, tmp_path):
     result(tmp_path, 0, 1, 0.1)
     folder_of(tmp_path, Stamp(1, 20)).mkdir()
-    WeightPublisher(bus, incarnation=1, transport="redis").publish(20, flat(20))
+    WeightPublisher(bus.weights, incarnation=1, transport="redis").publish(20, flat(20))
     schedule = Schedule(20, 60)
     assert _resume(bus, tmp_path, schedule) == (Stamp(1, 20), None)
     assert not schedule.due(Stamp(1, 39))

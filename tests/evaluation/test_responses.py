@@ -102,8 +102,8 @@ def test_a_finished_folder_is_not_taken_for_another_model_s_or_another_question(
 
     def again(*settings):
         config = compose(["tiny"], [f"model.path={model}", f"data.path={problems}", *settings])
-        with Service(bus, "collector", lease_s=30.0, heartbeat_s=2.0) as service:
-            sample(bus, service, config, out, 1, 1.0)
+        with Service(bus.learner, "collector", lease_s=30.0, heartbeat_s=2.0) as service:
+            sample(bus.learner, service, config, out, 1, 1.0)
 
     again()
     again()

@@ -5,9 +5,10 @@ import re
 import signal
 
 import pytest
-from leeway_rl.common.streams import Bus
+from leeway_rl.common.queue.connection import Connection
 
 from tests.integration.running import SMALL, leeway, metrics, role_pids, start
+from tests.roles import Roles
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
@@ -15,14 +16,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 def test_every_worker_is_replaced_while_the_run_goes_on(tmp_path, redis_url, wait_until):
     chain = ["--set", "train.steps=7", "--set", "weights.keyframe_every=100"]  # who joins needs every delta
     running = start("up", "--run", "elastic", *SMALL, *chain, "--redis-url", redis_url, cwd=tmp_path)
-    folder, bus, joined = tmp_path / "runs/elastic", Bus(redis_url, "elastic"), []
+    folder, bus, joined = tmp_path / "runs/elastic", Roles(Connection(redis_url, "elastic")), []
 
     def workers(role):
-        return [beat for beat in bus.workers()[0] if beat.role == role]
+        return [beat for beat in bus.overview.workers()[0] if beat.role == role]
 
     try:
         wait_until(lambda: len(metrics(folder)) >= 2, "the second step", 120)
-        bus.set_control("paused", "1")
+        bus.desk.set_control("paused", "1")
         first = {role: role_pids("elastic", role) for role in ("rollout", "verifier")}
         joined = [start(role, "--run", "elastic", "--redis-url", redis_url, cwd=tmp_path) for role in first]
         wait_until(lambda: all(len(workers(role)) == 2 for role in first), "both are there", 120)
@@ -31,7 +32,7 @@ def test_every_worker_is_replaced_while_the_run_goes_on(tmp_path, redis_url, wai
             os.kill(pid, signal.SIGTERM)
         wait_until(lambda: all(len(workers(role)) == 1 for role in first), "the old ones have left", 60)
         behind = int(bus.state()["version"])
-        bus.set_control("paused", "0")
+        bus.desk.set_control("paused", "0")
         said, _ = running.communicate(timeout=200)
         assert running.returncode == 0, said
         told = [each.communicate(timeout=60)[0] for each in joined]
@@ -40,7 +41,7 @@ def test_every_worker_is_replaced_while_the_run_goes_on(tmp_path, redis_url, wai
         for each in [running, *joined]:
             each.kill()
             each.communicate()
-        bus.clean()
+        bus.desk.clean()
         bus.close()
     assert behind < 7
     loaded = [int(version) for version in re.findall(r"version (\d+) loaded", told[0])]

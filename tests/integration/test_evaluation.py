@@ -102,10 +102,10 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
 
 def _alive(out):
     from leeway_rl.common.errors import BrokerError
-    from leeway_rl.common.streams import Bus
+    from leeway_rl.common.queue.connection import Connection
 
     try:
-        Bus((out / "redis-url").read_text().strip(), "probe", connect_s=0.5).close()
+        Connection((out / "redis-url").read_text().strip(), "probe", connect_s=0.5).close()
     except BrokerError:
         return False
     return True

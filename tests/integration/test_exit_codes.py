@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from leeway_rl.common.streams import Bus
+from leeway_rl.common.queue.connection import Connection
 
 from tests.integration.running import SMALL, command, leeway, metrics, start
+from tests.roles import Roles
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
@@ -27,11 +28,11 @@ def test_roles_that_are_asked_to_stop_end_with_130_and_a_finished_run_with_0(sig
     run = f"asked-{signum.name}-{os.getpid()}"
     at = ["--run", run, "--redis-url", redis_url]
     folder = tmp_path / "runs" / run
-    steps, bus = ["--set", "train.steps=8"], Bus(redis_url, run)
+    steps, bus = ["--set", "train.steps=8"], Roles(Connection(redis_url, run))
     roles = [start("learner", *at, *SMALL, *steps, cwd=tmp_path), *workers(at, tmp_path)]
     try:
         wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 180)
-        bus.set_control("paused", "1")  # it cannot be through before it is asked
+        bus.desk.set_control("paused", "1")  # it cannot be through before it is asked
         assert leeway("runs", cwd=tmp_path).stdout.splitlines()[1].split()[:2] == [run, "running"]
         for role in roles[1:]:
             role.send_signal(signum)
@@ -43,7 +44,7 @@ def test_roles_that_are_asked_to_stop_end_with_130_and_a_finished_run_with_0(sig
         assert audited.stdout.startswith(f"run {run} is stopped at step {made} of 8: "), audited.stdout
         assert (audited.returncode, "audit passed for what is there" in audited.stdout) == (6, True)
         assert leeway("runs", cwd=tmp_path).stdout.splitlines()[1].split()[:3] == [run, "stopped", f"{made}/8"]
-        bus.set_control("paused", "0")
+        bus.desk.set_control("paused", "0")
         roles = [start("learner", *at, cwd=tmp_path), *workers(at, tmp_path)]
         assert [ended(role)[0] for role in roles] == [0, 0, 0]
     finally:

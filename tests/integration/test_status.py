@@ -8,9 +8,10 @@ import time
 import pytest
 from leeway_rl.common.diagnosis import diagnose, look
 from leeway_rl.common.errors import BrokerError
-from leeway_rl.common.streams import Bus, RedisError
+from leeway_rl.common.queue.connection import Connection, RedisError
 
 from tests.integration.running import SMALL, leeway, metrics, role_pids, start
+from tests.roles import Roles
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -24,9 +25,9 @@ def looks(folder, going_on):
     bus = None
     while going_on():
         try:
-            bus = bus or Bus((folder / "redis-url").read_text().strip(), folder.name, retry_s=0.0)
+            bus = bus or Roles(Connection((folder / "redis-url").read_text().strip(), folder.name, retry_s=0.0))
             if bus.state():
-                yield look(bus)
+                yield look(bus.desk)
         except (BrokerError, RedisError):  # not yet, or not any more
             time.sleep(0.05)
     if bus is not None:

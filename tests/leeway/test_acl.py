@@ -3,20 +3,21 @@
 import pytest
 import redis
 from leeway_rl.common.errors import BrokerError, ConfigError, DataError
-from leeway_rl.common.leases import Unwanted, announce_again, leases, unwanted
-from leeway_rl.common.streams import Bus, HandOver, WorkStream
+from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.entries import HandOver, Unwanted
 from leeway_rl.common.types import Heartbeat, Manifest, TensorInfo
 from leeway_rl.leeway import letters, status
 from leeway_rl.leeway.acl import USERS, acl, user_name
 from leeway_rl.leeway.clean import clean
 from leeway_rl.leeway.server import EmbeddedServer
 
+from tests.roles import Roles
 from tests.samples import a_ticket, some_responses, some_scores
 
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory):
-    """A server with the file that ``leeway acl`` prints, and a bus for each role of run ``r`` and of another run."""
+    """A server with the file that ``leeway acl`` prints, and for each user every view of run ``r`` under its name."""
     folder = tmp_path_factory.mktemp("secured")
     (folder / "users.acl").write_text(acl(None, folder / "passwords") + "\n")
     passwords = dict(line.split() for line in (folder / "passwords").read_text().splitlines())
@@ -24,7 +25,7 @@ def secured(tmp_path_factory):
     logins = {role: f"{user_name(role, None)}:{passwords[user_name(role, None)]}@" for role in USERS}
     with EmbeddedServer(folder / "data", options=options, user=logins["desk"]) as server:
         host = server.url.split("@")[1]
-        buses = {role: Bus(f"redis://{login}{host}", "r", worker=role) for role, login in logins.items()}
+        buses = {role: Roles(Connection(f"redis://{login}{host}", "r", worker=role)) for role, login in logins.items()}
         yield buses
         for bus in buses.values():
             bus.close()
@@ -43,53 +44,54 @@ def a_manifest(version=0):
 
 
 def test_every_role_does_its_work_under_its_own_user(secured, capsys):
-    rollout, verifier, learner, desk = (secured[role] for role in USERS)
-    desk.store_config("")
-    desk.set_state(phase="starting", step=0)
+    rollout, verifier = secured["rollout"].rollout, secured["verifier"].verifier
+    learner, desk = secured["learner"].learner, secured["desk"].desk
+    desk.record.store_config("")
+    desk.record.set_state(phase="starting", step=0)
     desk.set_control("max_staleness", "1")
     assert learner.raise_incarnation(1) == 1
     learner.restore_run("", 1, {"max_staleness": "2", "paused": "0"})
-    assert learner.controls() == {"max_staleness": "1", "paused": "0"}
+    assert learner.overview.controls() == {"max_staleness": "1", "paused": "0"}
     assert not learner.asked(1).lost
-    learner._redis.hset(learner.keys.controls, "paused", "no")
+    learner.connection.redis.hset(learner.keys.controls, "paused", "no")
     learner.refuse_control(b"paused", b"no", "neither 0 nor 1")
     learner.remove_foreign()
-    assert learner.controls() == {"max_staleness": "1"}
+    assert learner.overview.controls() == {"max_staleness": "1"}
     learner.clear_work()
-    assert learner.newest_metric() == "0"
-    learner.publish_manifest(a_manifest())
-    learner.put_chunk(0, 1, 0, b"xx")
-    learner.set_state(phase="training", step=0, steps=2)
+    assert learner.metrics.newest_id() == "0"
+    learner.weights.publish_manifest(a_manifest())
+    learner.weights.put_chunk(0, 1, 0, b"xx")
+    learner.record.set_state(phase="training", step=0, steps=2)
     for number in range(4):
         learner.issue(a_ticket(number))
-    for bus, role in ((rollout, "rollout"), (verifier, "verifier"), (learner, "learner")):
-        assert bus.load_config() == ""
-        bus.beat(a_beat(role), 60.0)
-        bus.emit({"role": role})
-        assert bus.state()["phase"] == "training"
-    assert rollout.wait_for_manifest((0, -1), 1.0)
-    rollout.lease_version("rollout", 0, 5.0)
-    assert rollout.get_chunk(0, 1, 0) == b"xx"
-    rollout.release_version("rollout", 0)
-    rollout.tell_unreadable(0, 1)
+    for queue, role in ((rollout, "rollout"), (verifier, "verifier"), (learner, "learner")):
+        assert queue.load_config() == ""
+        queue.beat(a_beat(role), 60.0)
+        queue.emit({"role": role})
+        assert queue.state()["phase"] == "training"
+    assert rollout.weights.wait_for_manifest((0, -1), 1.0)
+    rollout.weights.lease_version("rollout", 0, 5.0)
+    assert rollout.weights.get_chunk(0, 1, 0) == b"xx"
+    rollout.weights.release_version("rollout", 0)
+    rollout.weights.tell_unreadable(0, 1)
     assert learner.asked(1).unreadable == (1, 0, "rollout")
-    learner.forget_unreadable()
-    first, second, third, last = rollout.take(WorkStream.PROMPTS, count=4, block_s=1, lease_s=60)
+    learner.weights.forget_unreadable()
+    first, second, third, last = rollout.take(count=4, block_s=1, lease_s=60)
     assert rollout.renew([first, second]) == {first.entry_id, second.entry_id}
-    assert announce_again(learner, leases(learner)[1][0])
-    assert unwanted(rollout, [first, second]) == {first.entry_id: Unwanted.ISSUED_AGAIN}
-    (first,) = rollout.take(WorkStream.PROMPTS, count=1, block_s=1, lease_s=60)
+    assert learner.leases.announce_again(learner.leases.held()[1][0])
+    assert rollout.unwanted([first, second]) == {first.entry_id: Unwanted.ISSUED_AGAIN}
+    (first,) = rollout.take(count=1, block_s=1, lease_s=60)
     for job in (first, second):
         answer = some_responses(rollout.ticket(job.group_id))
-        assert rollout.hand_over_responses(job, answer) is HandOver.HANDED
+        assert rollout.hand_over(job, answer) is HandOver.HANDED
     rollout.give_up(third, "no luck")
     rollout.drop(last)
-    graded, given_up = verifier.take(WorkStream.RESPONSES, count=2, block_s=1, lease_s=60)
-    assert unwanted(verifier, [graded, given_up]) == {}
+    graded, given_up = verifier.take(count=2, block_s=1, lease_s=60)
+    assert verifier.unwanted([graded, given_up]) == {}
     ticket, _ = verifier.responses(graded.group_id)
     scores = some_scores(ticket)
     verifier.tally(scores.verdicts)
-    assert verifier.hand_over_scores(graded, scores) is HandOver.HANDED
+    assert verifier.hand_over(graded, scores) is HandOver.HANDED
     verifier.give_up(given_up, "no sandbox")
     entries = learner.scored(count=9, block_s=1)
     assert [entry.failed for entry in entries] == [None, "no luck", "no sandbox"]
@@ -97,69 +99,69 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
     assert learner.astray(["0-1", "99-1"]) == (["99-1"], [])
     assert learner.scored_payloads(["0-1"])[0][1] is not None
     learner.settle(entries)
-    assert learner.retries() == {}
-    assert learner.metrics_after("0")[0][1] == {"role": "rollout"}
-    learner.lease_version("learner", 0, 0.0)
-    assert learner.leased_versions() == set()
-    learner.delete_version(a_manifest())
-    letters.retry(desk.url, "r", [], every=True)
-    letters.show_all(desk.url, "r")
-    assert status.show(desk.url, "r", as_json=True) == 0
-    for bus, role in ((rollout, "rollout"), (verifier, "verifier"), (learner, "learner")):
-        bus.leave(role, role)
-    clean(desk.url, "r", force=False)
+    assert learner.asked(1).retries == {}
+    assert learner.metrics.after("0")[0][1] == {"role": "rollout"}
+    learner.weights.lease_version("learner", 0, 0.0)
+    assert learner.weights.leased_versions() == set()
+    learner.weights.delete_version(a_manifest())
+    letters.retry(desk.connection.url, "r", [], every=True)
+    letters.show_all(desk.connection.url, "r")
+    assert status.show(desk.connection.url, "r", as_json=True) == 0
+    for queue, role in ((rollout, "rollout"), (verifier, "verifier"), (learner, "learner")):
+        queue.leave(role, role)
+    clean(desk.connection.url, "r", force=False)
     assert "keys removed" in capsys.readouterr().out
 
 
 FORBIDDEN = {
     "rollout": [
-        lambda bus: bus.publish_manifest(a_manifest(9)),
-        lambda bus: bus.put_chunk(9, 1, 0, b"x"),
-        lambda bus: bus.delete_version(a_manifest()),
-        lambda bus: bus._redis.xadd(bus.keys.scored, {"g": "7-1"}),
-        lambda bus: bus._redis.xack(bus.keys.scored, "workers", "1-1"),
-        lambda bus: bus._redis.xdel(bus.keys.scored, "1-1"),
-        lambda bus: bus._redis.xack(bus.keys.responses, "workers", "1-1"),
-        lambda bus: bus._redis.set(bus.keys.group("7-1", "scores"), b"all correct"),
-        lambda bus: bus._redis.setnx(bus.keys.group("7-1", "scores"), b"all correct"),
-        lambda bus: bus._redis.get(bus.keys.group("7-1", "scores")),
-        lambda bus: bus._redis.delete(bus.keys.group("7-1", "responses")),
-        lambda bus: bus._redis.register_script("return redis.call('SETNX', KEYS[1], 'x')")(
+        lambda bus: bus.weights.publish_manifest(a_manifest(9)),
+        lambda bus: bus.weights.put_chunk(9, 1, 0, b"x"),
+        lambda bus: bus.weights.delete_version(a_manifest()),
+        lambda bus: bus.redis.xadd(bus.keys.scored, {"g": "7-1"}),
+        lambda bus: bus.redis.xack(bus.keys.scored, "workers", "1-1"),
+        lambda bus: bus.redis.xdel(bus.keys.scored, "1-1"),
+        lambda bus: bus.redis.xack(bus.keys.responses, "workers", "1-1"),
+        lambda bus: bus.redis.set(bus.keys.group("7-1", "scores"), b"all correct"),
+        lambda bus: bus.redis.setnx(bus.keys.group("7-1", "scores"), b"all correct"),
+        lambda bus: bus.redis.get(bus.keys.group("7-1", "scores")),
+        lambda bus: bus.redis.delete(bus.keys.group("7-1", "responses")),
+        lambda bus: bus.redis.register_script("return redis.call('SETNX', KEYS[1], 'x')")(
             keys=[bus.keys.group("7-1", "scores")]
         ),
-        lambda bus: bus.issue(a_ticket(99)),
-        lambda bus: bus.set_control("max_staleness", "9"),
-        lambda bus: bus.set_state(phase="finished"),
-        lambda bus: bus.store_config("learning_rate = 1000"),
-        lambda bus: bus.raise_incarnation(9),
-        lambda bus: bus.retry(["7-1"]),
-        lambda bus: bus.beat(a_beat("learner"), 60.0),
-        lambda bus: bus.clean(),
+        lambda bus: bus.learner.issue(a_ticket(99)),
+        lambda bus: bus.desk.set_control("max_staleness", "9"),
+        lambda bus: bus.record.set_state(phase="finished"),
+        lambda bus: bus.record.store_config("learning_rate = 1000"),
+        lambda bus: bus.learner.raise_incarnation(9),
+        lambda bus: bus.desk.retry(["7-1"]),
+        lambda bus: bus.learner.beat(a_beat("learner"), 60.0),
+        lambda bus: bus.desk.clean(),
     ],
     "verifier": [
-        lambda bus: bus.publish_manifest(a_manifest(9)),
-        lambda bus: bus._redis.get(bus.keys.weight_chunk(0, 1, 0)),
-        lambda bus: bus._redis.setnx(bus.keys.group("7-1", "responses"), b"others"),
-        lambda bus: bus._redis.xack(bus.keys.scored, "workers", "1-1"),
-        lambda bus: bus._redis.xack(bus.keys.prompts, "workers", "1-1"),
-        lambda bus: bus.set_control("paused", "1"),
-        lambda bus: bus.beat(a_beat("rollout"), 60.0),
+        lambda bus: bus.weights.publish_manifest(a_manifest(9)),
+        lambda bus: bus.redis.get(bus.keys.weight_chunk(0, 1, 0)),
+        lambda bus: bus.redis.setnx(bus.keys.group("7-1", "responses"), b"others"),
+        lambda bus: bus.redis.xack(bus.keys.scored, "workers", "1-1"),
+        lambda bus: bus.redis.xack(bus.keys.prompts, "workers", "1-1"),
+        lambda bus: bus.desk.set_control("paused", "1"),
+        lambda bus: bus.learner.beat(a_beat("rollout"), 60.0),
     ],
-    "learner": [lambda bus: bus._redis.expire(bus.keys.controls, 1), lambda bus: bus.clean()],
+    "learner": [lambda bus: bus.redis.expire(bus.keys.controls, 1), lambda bus: bus.desk.clean()],
     "desk": [
-        lambda bus: bus.publish_manifest(a_manifest(9)),
-        lambda bus: bus.issue(a_ticket(99)),
-        lambda bus: bus._redis.xack(bus.keys.scored, "workers", "1-1"),
-        lambda bus: bus._redis.setnx(bus.keys.group("7-1", "scores"), b"all correct"),
+        lambda bus: bus.weights.publish_manifest(a_manifest(9)),
+        lambda bus: bus.learner.issue(a_ticket(99)),
+        lambda bus: bus.redis.xack(bus.keys.scored, "workers", "1-1"),
+        lambda bus: bus.redis.setnx(bus.keys.group("7-1", "scores"), b"all correct"),
     ],
 }
 EVERYBODY = [
-    lambda bus: bus._redis.get("leeway:config"),
-    lambda bus: bus._redis.set("somebody:else", "x"),
-    lambda bus: bus._redis.flushall(),
-    lambda bus: bus._redis.config_get("*"),
-    lambda bus: bus._redis.acl_list(),
-    lambda bus: bus._redis.keys("*"),
+    lambda bus: bus.redis.get("leeway:config"),
+    lambda bus: bus.redis.set("somebody:else", "x"),
+    lambda bus: bus.redis.flushall(),
+    lambda bus: bus.redis.config_get("*"),
+    lambda bus: bus.redis.acl_list(),
+    lambda bus: bus.redis.keys("*"),
 ]
 
 
@@ -188,10 +190,10 @@ def test_the_file_has_no_password_and_a_wrong_one_is_refused_without_being_shown
     with pytest.raises(
         BrokerError, match=f"the Redis at redis://{host}.* refuses this user: .*invalid username-password"
     ) as caught:
-        Bus(f"redis://leeway-desk:wr0ng@{host}", "r")
+        Connection(f"redis://leeway-desk:wr0ng@{host}", "r")
     assert "wr0ng" not in str(caught.value)
     with pytest.raises(BrokerError, match="Authentication required"):
-        Bus(f"redis://{host}", "r")
+        Connection(f"redis://{host}", "r")
 
 
 def test_a_password_file_that_will_not_do_is_named(tmp_path):

@@ -7,14 +7,14 @@ from leeway_rl.leeway.controls import turn
 
 
 def begin(bus, *settings):
-    bus.store_config(dump(compose(["tiny"], list(settings))))
+    bus.record.store_config(dump(compose(["tiny"], list(settings))))
     return bus
 
 
 def test_a_control_is_stored_for_the_learner(bus, capsys):
     begin(bus)
     turn(bus.url, bus.run, "max-staleness", "4")
-    assert bus.controls() == {"max_staleness": "4"}
+    assert bus.overview.controls() == {"max_staleness": "4"}
     assert "max-staleness = 4, from the next admission on" in capsys.readouterr().out
 
 
@@ -22,7 +22,7 @@ def test_the_pipeline_depth_is_a_number_or_auto(bus):
     begin(bus)
     for value in ("64", "auto"):
         turn(bus.url, bus.run, "pipeline-depth", value)
-        assert bus.controls() == {"pipeline_depth": value}
+        assert bus.overview.controls() == {"pipeline_depth": value}
 
 
 def test_a_strictly_on_policy_run_keeps_its_promise(bus):
@@ -30,7 +30,7 @@ def test_a_strictly_on_policy_run_keeps_its_promise(bus):
     with pytest.raises(ConfigError, match=r"started with flow\.strictly_on_policy = true"):
         turn(bus.url, bus.run, "max-staleness", "1")
     turn(bus.url, bus.run, "max-staleness", "0")
-    assert bus.controls() == {"max_staleness": "0"}
+    assert bus.overview.controls() == {"max_staleness": "0"}
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_the_dial_is_not_turned_below_an_injected_lag(bus):
     turn(bus.url, bus.run, "max-staleness", "2")
     with pytest.raises(ConfigError, match=r"max_staleness = 1 with flow\.inject_lag = 2: .* at least 2 is right"):
         turn(bus.url, bus.run, "max-staleness", "1")
-    assert bus.controls() == {"max_staleness": "2"}
+    assert bus.overview.controls() == {"max_staleness": "2"}

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 from leeway_rl.common.errors import BrokerError, DataError, NoRunError
-from leeway_rl.common.streams import Bus
+from leeway_rl.common.queue.connection import Connection
 from leeway_rl.leeway.cli import app
 from leeway_rl.leeway.finding import find, find_live, model_of, place
 from leeway_rl.leeway.server import EmbeddedServer
 from typer.testing import CliRunner
+
+from tests.roles import Roles
 
 RUNS = Path("runs")
 
@@ -72,12 +74,12 @@ def test_a_run_elsewhere_is_found_in_its_redis(home, redis_url):
         find_live(elsewhere, redis_url, RUNS)
     with pytest.raises(BrokerError, match=r"no run 'secund' under runs/; did you mean 'second'.*and no Redis at"):
         find_live("secund", "redis://127.0.0.1:9/0", RUNS)
-    bus = Bus(redis_url, elsewhere)
-    bus.store_config("there")
+    bus = Roles(Connection(redis_url, elsewhere))
+    bus.record.store_config("there")
     try:
         assert find_live(elsewhere, redis_url, RUNS)[1].run == elsewhere
     finally:
-        bus.clean()
+        bus.desk.clean()
         bus.close()
 
 
@@ -85,8 +87,8 @@ def test_with_a_redis_named_the_newest_run_is_the_one_that_it_heard_of_last(home
     with EmbeddedServer(tmp_path / "server") as server:
         with pytest.raises(NoRunError, match="holds no run"):
             find_live(None, server.url, RUNS)
-        bus = Bus(server.url, "first-run")
-        bus.store_config("there")
+        bus = Roles(Connection(server.url, "first-run"))
+        bus.record.store_config("there")
         bus.close()
         assert find_live(None, server.url, RUNS)[1] == place("first-run", RUNS)
 

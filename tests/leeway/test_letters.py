@@ -2,24 +2,25 @@
 
 import pytest
 from leeway_rl.common.errors import ConfigError, DataError, RunExistsError
-from leeway_rl.common.streams import Bus, WorkStream
+from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.types import Heartbeat
 from leeway_rl.leeway import letters
 from leeway_rl.leeway.clean import clean
 
+from tests.roles import Roles
 from tests.samples import a_ticket
 
 
 @pytest.fixture
 def given_up(bus):
     """Two groups that a rollout worker gave up on, and a broken manifest."""
-    bus.store_config("")
+    bus.record.store_config("")
     for number in (7, 8):
-        bus.issue(a_ticket(number))
-    for job in bus.take(WorkStream.PROMPTS, count=2, block_s=1, lease_s=60):
-        bus.give_up(job, f"the engine burnt down [{job.group_id}]")
-    bus._redis.xadd(bus.keys.weights, {"m": b"garbage"})
-    assert bus.manifests() == []
+        bus.learner.issue(a_ticket(number))
+    for job in bus.rollout.take(count=2, block_s=1, lease_s=60):
+        bus.on(job.stream).give_up(job, f"the engine burnt down [{job.group_id}]")
+    bus.redis.xadd(bus.keys.weights, {"m": b"garbage"})
+    assert bus.weights.manifests() == []
     return bus
 
 
@@ -27,7 +28,7 @@ def test_every_letter_is_listed_with_role_ticket_and_reason(given_up, capsys):
     letters.show_all(given_up.url, given_up.run)
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if "rollout" in line and "burnt down [" in line]) == 2
-    first = letters.read_letters(given_up)[0]
+    first = letters.read_letters(given_up.desk)[0]
     letters.show_one(given_up.url, given_up.run, first.letter_id)
     shown = capsys.readouterr().out
     for words in ("by rollout tester", "group     7-1", "ticket    7", "again     not asked", "burnt down [7-1]"):
@@ -35,45 +36,45 @@ def test_every_letter_is_listed_with_role_ticket_and_reason(given_up, capsys):
 
 
 def test_a_retry_asks_once_and_leaves_the_work_streams_alone(given_up, capsys):
-    before, ids = given_up.depths(), [letter.letter_id for letter in letters.read_letters(given_up)]
+    before, ids = given_up.overview.depths(), [letter.letter_id for letter in letters.read_letters(given_up.desk)]
     letters.retry(given_up.url, given_up.run, ids[:1], every=False)
     letters.retry(given_up.url, given_up.run, [], every=True)
     assert "1 prompts asked for again; 1 had been asked for before" in capsys.readouterr().out
-    assert given_up.depths() == before
-    assert given_up.retries() == {"7-1": "", "8-1": ""}
-    given_up.retried("7-1", 40)
-    assert [letter.retry for letter in letters.read_letters(given_up)] == ["ticket 40", "asked", ""]
+    assert given_up.overview.depths() == before
+    assert given_up.desk.retries() == {"7-1": "", "8-1": ""}
+    given_up.learner.retried("7-1", 40)
+    assert [letter.retry for letter in letters.read_letters(given_up.desk)] == ["ticket 40", "asked", ""]
 
 
 def test_what_cannot_be_retried_is_named(given_up):
-    url, run, broken = given_up.url, given_up.run, letters.read_letters(given_up)[2]
+    url, run, broken = given_up.url, given_up.run, letters.read_letters(given_up.desk)[2]
     with pytest.raises(DataError, match="is no group's"):
         letters.retry(url, run, [broken.letter_id], every=False)
     with pytest.raises(DataError, match="no dead letter '1-1'"):
         letters.retry(url, run, ["1-1"], every=False)
     with pytest.raises(ConfigError, match="or say --all"):
         letters.retry(url, run, [], every=False)
-    given_up.set_state(phase="finished")
+    given_up.record.set_state(phase="finished")
     with pytest.raises(DataError, match="is finished"):
         letters.retry(url, run, [], every=True)
 
 
 def test_clean_removes_one_run_whole_and_no_other(given_up, capsys):
     url, run = given_up.url, given_up.run
-    others = [Bus(url, name) for name in (run + "x", run[:-1])]
+    others = [Roles(Connection(url, name)) for name in (run + "x", run[:-1])]
     for other in others:
-        other.store_config("keep me")
-    given_up.put_chunk(3, 1, 0, b"a payload whose manifest never came")
+        other.record.store_config("keep me")
+    given_up.weights.put_chunk(3, 1, 0, b"a payload whose manifest never came")
     clean(url, run, force=False)
     said = capsys.readouterr().out
     for words in ("1 config", "2 group", "1 dead", "1 prompts", "2 weights"):
         assert words in said
-    assert list(given_up._redis.scan_iter(match=given_up.keys.prefix + "*")) == []
-    assert [other.load_config() for other in others] == ["keep me"] * 2
+    assert list(given_up.redis.scan_iter(match=given_up.keys.prefix + "*")) == []
+    assert [other.desk.load_config() for other in others] == ["keep me"] * 2
     clean(url, run, force=False)
     assert "nothing in this Redis" in capsys.readouterr().out
     for other in others:
-        other.clean()
+        other.desk.clean()
         other.close()
 
 
@@ -81,9 +82,9 @@ def test_clean_refuses_a_live_run_unless_told(given_up):
     beat = Heartbeat(
         role="rollout", worker="w", version=1, activity="", since=0.0, done=0, tokens=0, busy_s=0.0, started=0.0
     )
-    given_up.beat(beat, 60.0)
+    given_up.learner.beat(beat, 60.0)
     with pytest.raises(RunExistsError, match="is alive \\(1 rollout\\)"):
         clean(given_up.url, given_up.run, force=False)
-    assert given_up.has_run()
+    assert given_up.desk.has_run()
     clean(given_up.url, given_up.run, force=True)
-    assert not given_up.has_run()
+    assert not given_up.desk.has_run()

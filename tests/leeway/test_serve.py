@@ -11,11 +11,13 @@ import pytest
 import redis
 from leeway_rl.common.address import resolve
 from leeway_rl.common.errors import BrokerError, ConfigError, DataError
-from leeway_rl.common.streams import Bus
+from leeway_rl.common.queue.connection import Connection
 from leeway_rl.leeway.cli import app
 from leeway_rl.leeway.serve import is_loopback
 from leeway_rl.leeway.server import free_port, server_binary
 from typer.testing import CliRunner
+
+from tests.roles import Roles
 
 COMMAND = [sys.executable, "-P", "-m", "leeway_rl.leeway.cli", "server"]
 
@@ -49,15 +51,15 @@ def test_a_stopped_server_has_what_it_held_when_it_starts_again(signum, tmp_path
     with Started(cwd=tmp_path, lines=2) as server:
         url = f"redis://127.0.0.1:{server.port}/0"
         assert f"export LEEWAY_REDIS_URL={url}" in server.said
-        bus = Bus(url, "r")
-        bus.store_config("kept")
+        bus = Roles(Connection(url, "r"))
+        bus.record.store_config("kept")
         bus.close()
         assert server.stop(signum) == (0, "stopped; leeway-server has what it held\n")
     with pytest.raises(BrokerError):
-        Bus(url, "r", connect_s=0.5)
+        Connection(url, "r", connect_s=0.5)
     with Started(cwd=tmp_path, lines=2) as server:
-        bus = Bus(f"redis://127.0.0.1:{server.port}/0", "r")
-        assert bus.load_config() == "kept"
+        bus = Roles(Connection(f"redis://127.0.0.1:{server.port}/0", "r"))
+        assert bus.desk.load_config() == "kept"
         bus.close()
 
 
@@ -85,21 +87,21 @@ def test_an_address_open_to_others_has_a_password_for_everybody(tmp_path):
         assert [oct((tmp_path / name).stat().st_mode & 0o777) for name in ("secret", "leeway-server/url")] == [
             "0o600"
         ] * 2
-        Bus(address, "r").close()
+        Connection(address, "r").close()
         with pytest.raises(BrokerError, match="refuses this user"):
-            Bus(f"redis://127.0.0.1:{server.port}/0", "r")
+            Connection(f"redis://127.0.0.1:{server.port}/0", "r")
 
 
 def test_a_user_for_each_role_has_its_own_address(tmp_path):
     words = ["--host", "0.0.0.0", "--name", "127.0.0.1", "--passwords", "passwords"]
     with Started(*words, cwd=tmp_path, lines=6):
-        desk = Bus(resolve(f"@{tmp_path}/leeway-server/url-desk"), "r")
-        desk.store_config("there")
+        desk = Roles(Connection(resolve(f"@{tmp_path}/leeway-server/url-desk"), "r"))
+        desk.record.store_config("there")
         desk.close()
-        verifier = Bus(resolve(f"@{tmp_path}/leeway-server/url-verifier"), "r")
-        assert verifier.load_config() == "there"
+        verifier = Roles(Connection(resolve(f"@{tmp_path}/leeway-server/url-verifier"), "r"))
+        assert verifier.desk.load_config() == "there"
         with pytest.raises(redis.exceptions.NoPermissionError):
-            verifier.store_config("mine")
+            verifier.record.store_config("mine")
         verifier.close()
 
 

@@ -3,18 +3,20 @@
 import os
 import signal
 
-from leeway_rl.common.streams import Bus
+from leeway_rl.common.queue.connection import Connection
 from leeway_rl.leeway.server import EmbeddedServer
+
+from tests.roles import Roles
 
 
 def test_a_killed_server_is_started_again_with_its_data(tmp_path, wait_until):
     with EmbeddedServer(tmp_path) as server:
-        bus = Bus(server.url, "r")
-        bus.store_config("kept")
+        bus = Roles(Connection(server.url, "r"))
+        bus.record.store_config("kept")
         killed = server._process.pid
         os.kill(killed, signal.SIGKILL)
         wait_until(lambda: server._process.pid != killed, "it is started again")
-        assert bus.load_config() == "kept"
+        assert bus.desk.load_config() == "kept"
         bus.close()
         last = server._process
     assert last.poll() is not None

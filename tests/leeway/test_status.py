@@ -15,14 +15,16 @@ from pathlib import Path
 
 import pytest
 from leeway_rl.common.diagnosis import Snapshot, alarms, diagnose, look, stopped_here
+from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.service import REFUSED, Service
-from leeway_rl.common.streams import Bus, WorkStream
 from leeway_rl.common.types import Heartbeat, Verdict, VerdictKind
 from leeway_rl.leeway.cli import app
 from leeway_rl.leeway.server import EmbeddedServer
 from leeway_rl.leeway.status import ALARM, render, show
 from leeway_rl.leeway.status_json import Situation, of_folder, of_look
 from rich.console import Console
+
+from tests.roles import Roles
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOW = 1_000_000.0
@@ -210,28 +212,28 @@ def test_alarms_from_the_verdicts_that_workers_count(bus):
     def verdicts(*kinds):
         return [Verdict(kind=kind, reason="no processor", seconds=0.0) for kind in kinds]
 
-    bus.store_config("")
-    bus.tally(verdicts(VerdictKind.CORRECT, VerdictKind.WRONG))
+    bus.record.store_config("")
+    bus.verifier.tally(verdicts(VerdictKind.CORRECT, VerdictKind.WRONG))
     for _ in range(70):
-        bus.tally(verdicts(VerdictKind.WRONG, VerdictKind.TIMEOUT))
-    assert bus.alike() == (70, "0")
-    bus.tally(verdicts(*[VerdictKind.ERROR] * 20))
-    assert bus.alike() == (70, "0"), "a failure of ours says nothing about the reward"
-    assert sum(int(each.get("error", 0)) for each in bus.tallies()[:2]) == 20
-    found = alarms(look(bus))
+        bus.verifier.tally(verdicts(VerdictKind.WRONG, VerdictKind.TIMEOUT))
+    assert bus.overview.alike() == (70, "0")
+    bus.verifier.tally(verdicts(*[VerdictKind.ERROR] * 20))
+    assert bus.overview.alike() == (70, "0"), "a failure of ours says nothing about the reward"
+    assert sum(int(each.get("error", 0)) for each in bus.overview.tallies()[:2]) == 20
+    found = alarms(look(bus.desk))
     assert any("12.3% of the responses" in alarm and "no processor" in alarm for alarm in found)
     assert any("last 70 groups got reward 0" in alarm for alarm in found)
-    bus.tally(verdicts(VerdictKind.CORRECT, VerdictKind.WRONG))
-    assert bus.alike() == (0, "")
+    bus.verifier.tally(verdicts(VerdictKind.CORRECT, VerdictKind.WRONG))
+    assert bus.overview.alike() == (0, "")
 
 
 def test_an_alarm_has_an_exit_code_of_its_own(redis_url, bus, capsys):
-    bus.store_config("")
-    bus.set_state(phase="training", step=1, steps=2)
-    bus.beat(replace(beat("learner", "training step 1"), since=time.time(), started=time.time()), 60.0)
+    bus.record.store_config("")
+    bus.record.set_state(phase="training", step=1, steps=2)
+    bus.learner.beat(replace(beat("learner", "training step 1"), since=time.time(), started=time.time()), 60.0)
     assert show(redis_url, bus.run, as_json=True) == 0
     for _ in range(64):
-        bus.tally([Verdict(kind=VerdictKind.CORRECT, reason="", seconds=0.0)] * 2)
+        bus.verifier.tally([Verdict(kind=VerdictKind.CORRECT, reason="", seconds=0.0)] * 2)
     capsys.readouterr()
     assert show(redis_url, bus.run, as_json=True) == ALARM
     shown = json.loads(capsys.readouterr().out)
@@ -241,16 +243,16 @@ def test_an_alarm_has_an_exit_code_of_its_own(redis_url, bus, capsys):
 def test_what_a_dead_worker_holds_is_not_worked_on(make_bus):
     dead, alive = make_bus("gone"), make_bus("here")
     for ticket in range(3):
-        alive._redis.xadd(alive.keys.prompts, {"g": f"{ticket}-1"})
-    dead.take(WorkStream.PROMPTS, count=2, block_s=0.0, lease_s=60)
-    alive.take(WorkStream.PROMPTS, count=1, block_s=0.0, lease_s=60)
-    alive.beat(replace(GENERATES, worker="here"), 60.0)
-    now = look(alive)
+        alive.redis.xadd(alive.keys.prompts, {"g": f"{ticket}-1"})
+    dead.rollout.take(count=2, block_s=0.0, lease_s=60)
+    alive.rollout.take(count=1, block_s=0.0, lease_s=60)
+    alive.learner.beat(replace(GENERATES, worker="here"), 60.0)
+    now = look(alive.desk)
     assert (now.under_way["prompts"], now.held_by_lost["prompts"]) == (3, 2)
 
 
 def test_one_idle_thread_does_not_speak_for_a_worker_whose_other_threads_work(bus):
-    service = Service(bus, "rollout", lease_s=60, heartbeat_s=60)
+    service = Service(bus.rollout, "rollout", lease_s=60, heartbeat_s=60)
     service.idling("waiting for prompts")
     assert service.heartbeat().activity == "waiting for prompts"
     with service.working("generating"):
@@ -262,23 +264,23 @@ def test_one_idle_thread_does_not_speak_for_a_worker_whose_other_threads_work(bu
 
 def test_a_payload_too_large_for_redis_is_told_of_although_small_writes_pass(tmp_path, wait_until):
     with EmbeddedServer(tmp_path) as server:
-        learner, desk = Bus(server.url, "r", worker="l-1"), Bus(server.url, "r")
-        desk.set_state(phase="training", step=3, steps=9, leader="l-1")
-        used = int(desk._redis.info("memory")["used_memory"])
-        desk._redis.config_set("maxmemory", used + (4 << 20))
-        with Service(learner, "learner", lease_s=60, heartbeat_s=0.1) as service:
+        learner, desk = Roles(Connection(server.url, "r", worker="l-1")), Roles(Connection(server.url, "r"))
+        desk.record.set_state(phase="training", step=3, steps=9, leader="l-1")
+        used = int(desk.redis.info("memory")["used_memory"])
+        desk.redis.config_set("maxmemory", used + (4 << 20))
+        with Service(learner.learner, "learner", lease_s=60, heartbeat_s=0.1) as service:
             service.doing("training step 3")
-            publishing = threading.Thread(target=learner.put_chunk, args=(4, 1, 0, b"x" * (64 << 20)))
+            publishing = threading.Thread(target=learner.weights.put_chunk, args=(4, 1, 0, b"x" * (64 << 20)))
             publishing.start()
             try:
                 told = (
                     "Redis is out of memory and refuses every write: give it more (CONFIG SET maxmemory); the learner"
                 )
-                wait_until(lambda: told in diagnose(look(desk)).sentence, "it is told")
+                wait_until(lambda: told in diagnose(look(desk.desk)).sentence, "it is told")
             finally:
-                desk._redis.config_set("maxmemory", 0)
+                desk.redis.config_set("maxmemory", 0)
                 publishing.join()
-            wait_until(lambda: "training step 3" in diagnose(look(desk)).sentence, "it is over")
+            wait_until(lambda: "training step 3" in diagnose(look(desk.desk)).sentence, "it is over")
         learner.close()
         desk.close()
 
@@ -296,9 +298,9 @@ def test_without_a_name_the_newest_run_of_the_redis_that_was_said_is_meant(tmp_p
         assert (code, shown["situation"], shown["run"]) == (4, "no_run", None)
         assert "holds no run" in shown["sentence"]
         for number, run in enumerate(("older", "newest", "older-too")):
-            bus = Bus(server.url, run)
-            bus.store_config("")
-            bus.set_state(phase="stopped", step=number, at=NOW + (10 if run == "newest" else number))
+            bus = Roles(Connection(server.url, run))
+            bus.record.store_config("")
+            bus.record.set_state(phase="stopped", step=number, at=NOW + (10 if run == "newest" else number))
             bus.close()
         code, shown = asked(capsys, *words)
         assert (code, shown["run"], shown["situation"], shown["state"]["step"]) == (0, "newest", "stopped", 1)

@@ -74,7 +74,7 @@ def test_whoever_is_started_again_has_its_reason_in_one_line(tmp_path, capsys, b
     role = Role("rollout-0", [sys.executable, "-c", end], log, threads=1)
     role.start()
     role.process.wait()
-    mend(role, bus, 0)
+    mend(role, bus.desk, 0)
     role.process.wait()
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"rollout-0 {words}")

@@ -26,8 +26,8 @@ def watched(bus, tmp_path, monkeypatch, capsys):
     """``up``'s view of a run whose learner is a process that stays until it is asked; gives what has been said."""
     monkeypatch.chdir(tmp_path)
     config = compose(["tiny"], [])
-    bus.store_config(dump(config))
-    bus.set_state(phase="training", step=0, steps=60)
+    bus.record.store_config(dump(config))
+    bus.record.set_state(phase="training", step=0, steps=60)
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.write("end", version=60)
     ledger.close()
@@ -41,7 +41,7 @@ def watched(bus, tmp_path, monkeypatch, capsys):
         lines.append("".join(capsys.readouterr()))
         return "".join(lines)
 
-    with Service(bus, "learner", lease_s=60, heartbeat_s=60) as service:
+    with Service(bus.learner, "learner", lease_s=60, heartbeat_s=60) as service:
         service.doing("waiting for 4 of 4 groups")
         service._beat()
         thread.start()
@@ -55,12 +55,12 @@ def watched(bus, tmp_path, monkeypatch, capsys):
 def test_an_alarm_is_said_at_once_and_once(watched, bus, tmp_path, wait_until):
     said, _ = watched
     for _ in range(64):
-        bus.tally([Verdict(kind=VerdictKind.WRONG, reason="", seconds=0)] * 4)
+        bus.verifier.tally([Verdict(kind=VerdictKind.WRONG, reason="", seconds=0)] * 4)
     wait_until(
         lambda: "alarm: every response of the last 64 groups got reward 0: nothing to learn from" in said(), "it"
     )
     for _ in range(64):
-        bus.tally([Verdict(kind=VerdictKind.WRONG, reason="", seconds=0)] * 4)
+        bus.verifier.tally([Verdict(kind=VerdictKind.WRONG, reason="", seconds=0)] * 4)
     (tmp_path / "metrics.jsonl").write_text(json.dumps(STEP) + "\n")
     wait_until(lambda: "step 12/60" in said(), "a later look")
     assert said().count("alarm") == 1

@@ -9,7 +9,6 @@ import time
 
 import pytest
 from leeway_rl.common.config import compose, dump
-from leeway_rl.common.streams import WorkStream
 
 from tests.samples import a_ticket, some_responses
 
@@ -20,6 +19,7 @@ pytestmark = pytest.mark.timeout(200 + 20 * LEASE_S)
 WORKER = """
 import os, sys, time
 from pathlib import Path
+from leeway_rl.common.queue.verifier import VerifierQueue
 from leeway_rl.common.role import run_role
 from leeway_rl.common.types import Verdict, VerdictKind
 from leeway_rl.verifier.worker import VerifierWorker
@@ -32,10 +32,10 @@ class Pool:
         kinds = (VerdictKind.CORRECT, VerdictKind.WRONG)
         return [Verdict(kind=kind, reason="", seconds=0.0) for kind, _ in zip(kinds, items)]
 
-def work(bus, service, config):
-    VerifierWorker(bus, service, Pool(), str, config).run()
+def work(queue, service, config):
+    VerifierWorker(queue, service, Pool(), str, config).run()
 
-sys.exit(run_role("verifier", sys.argv[1], sys.argv[2], work, wait_s=5.0))
+sys.exit(run_role("verifier", VerifierQueue, sys.argv[1], sys.argv[2], work, wait_s=5.0))
 """
 
 
@@ -56,14 +56,14 @@ class Worker:
 @pytest.fixture
 def run(bus, tmp_path):
     """Issue groups to be graded, and start workers."""
-    bus.store_config(dump(compose(["tiny"], [f"broker.lease_s={LEASE_S}"])))
+    bus.record.store_config(dump(compose(["tiny"], [f"broker.lease_s={LEASE_S}"])))
     started = []
 
     def issue(*numbers):
         for ticket in map(a_ticket, numbers):
-            bus.issue(ticket)
-            (job,) = bus.take(WorkStream.PROMPTS, count=1, block_s=1, lease_s=60)
-            bus.hand_over_responses(job, some_responses(ticket))
+            bus.learner.issue(ticket)
+            (job,) = bus.rollout.take(count=1, block_s=1, lease_s=60)
+            bus.rollout.hand_over(job, some_responses(ticket))
 
     def start(grading_s):
         started.append(Worker(bus, grading_s, tmp_path / f"{len(started)}.log"))
@@ -76,7 +76,7 @@ def run(bus, tmp_path):
 
 
 def scored(bus):
-    return bus.depths()["scored"]
+    return bus.overview.depths()["scored"]
 
 
 def test_a_killed_workers_groups_are_in_work_again_within_the_lease_and_five_seconds(run, bus, wait_until):
@@ -85,7 +85,7 @@ def test_a_killed_workers_groups_are_in_work_again_within_the_lease_and_five_sec
     doomed = start(1000)
     wait_until(lambda: len(doomed.begun()) == 3, "it holds the groups", 100)
     other = start(0)
-    wait_until(lambda: len(bus.workers()[0]) == 2, "the other one is there", 100)
+    wait_until(lambda: len(bus.overview.workers()[0]) == 2, "the other one is there", 100)
     os.kill(doomed.process.pid, signal.SIGKILL)
     died = time.time()
     wait_until(lambda: len(other.begun()) == 3, "they are in work again", LEASE_S + WITHIN_S + 10)
@@ -101,7 +101,7 @@ def test_a_worker_that_is_busy_for_many_leases_or_stands_still_for_less_than_one
     busy = start(3 * LEASE_S)
     wait_until(lambda: len(busy.begun()) == 1, "it holds the group", 100)
     other = start(0)
-    wait_until(lambda: len(bus.workers()[0]) == 2, "the other one is there", 100)
+    wait_until(lambda: len(bus.overview.workers()[0]) == 2, "the other one is there", 100)
     busy.process.send_signal(signal.SIGSTOP)
     time.sleep(0.4 * LEASE_S)  # what is tested is this time
     busy.process.send_signal(signal.SIGCONT)
@@ -119,5 +119,5 @@ def test_a_worker_that_stands_still_for_longer_loses_its_group_and_comes_back_to
     wait_until(lambda: scored(bus) == 1, "the other one has graded it", LEASE_S + WITHIN_S + 100)
     still.process.send_signal(signal.SIGCONT)
     issue(1, 2, 3, 4, 5)
-    wait_until(lambda: bus.depths()["responses"] == 0, "both go on", 100)
+    wait_until(lambda: bus.overview.depths()["responses"] == 0, "both go on", 100)
     assert (len(other.begun()) >= 1, scored(bus)) == (True, 6)

@@ -7,13 +7,15 @@ from contextlib import contextmanager
 import pytest
 from leeway_rl.common.config import Config, Data, Model, Train, Verifier
 from leeway_rl.common.errors import ConfigError
+from leeway_rl.common.queue.entries import WorkStream
 from leeway_rl.common.service import Service
-from leeway_rl.common.streams import Bus, WorkStream
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier import process_seat
 from leeway_rl.verifier.pool import GradeItem, GraderPool
 from leeway_rl.verifier.process_seat import _Child as Child
 from leeway_rl.verifier.worker import VerifierWorker
+
+from tests.roles import Roles
 
 from ..samples import a_ticket, some_responses
 
@@ -22,7 +24,7 @@ ENDLESS, RIGHT, WRONG = r"\boxed{9^{9^{9^9}}}", r"\boxed{\sqrt[3]{64}}", r"\boxe
 
 @contextmanager
 def worker(
-    make_bus: Callable[..., Bus], pool: GraderPool, texts: dict[int, str], **settings: object
+    make_bus: Callable[..., Roles], pool: GraderPool, texts: dict[int, str], **settings: object
 ) -> Iterator[Service]:
     """A verifier at work in a thread; ``texts`` has what a token stands for."""
     bus = make_bus("verifier-1")
@@ -32,8 +34,8 @@ def worker(
         train=Train(steps=1, groups_per_step=1, group_size=2, max_response_tokens=8),
         verifier=Verifier(**settings),  # type: ignore[arg-type]
     )
-    with Service(bus, "verifier", lease_s=10, heartbeat_s=1) as service:
-        looped = VerifierWorker(bus, service, pool, lambda tokens: texts.get(tokens[0], ""), config)
+    with Service(bus.verifier, "verifier", lease_s=10, heartbeat_s=1) as service:
+        looped = VerifierWorker(bus.verifier, service, pool, lambda tokens: texts.get(tokens[0], ""), config)
         thread = threading.Thread(target=looped.run)
         thread.start()
         try:
@@ -43,12 +45,12 @@ def worker(
             thread.join()
 
 
-def hand_in(bus: Bus, number: int) -> str:
+def hand_in(bus: Roles, number: int) -> str:
     """Two responses, of which the first begins with token 1 and the second with token 4."""
     ticket = a_ticket(number)
-    bus.issue(ticket)
-    (job,) = bus.take(WorkStream.PROMPTS, count=1, block_s=1, lease_s=10)
-    bus.hand_over_responses(job, some_responses(ticket))
+    bus.learner.issue(ticket)
+    (job,) = bus.rollout.take(count=1, block_s=1, lease_s=10)
+    bus.rollout.hand_over(job, some_responses(ticket))
     return ticket.group_id
 
 
@@ -63,29 +65,29 @@ def test_a_slow_group_does_not_hold_up_the_next_and_its_timeout_is_a_reward_of_0
     bus, texts = make_bus(), {1: ENDLESS, 4: RIGHT}
     slow = hand_in(bus, 1)
     with worker(make_bus, pool, texts):
-        wait_until(lambda: bus.under_way(WorkStream.RESPONSES), "the slow group is taken")
+        wait_until(lambda: bus.overview.under_way(WorkStream.RESPONSES), "the slow group is taken")
         wait_until(lambda: len(pool.pids()) == 2, "a second process works beside the slow one")
         texts[1] = WRONG
         quick = hand_in(bus, 2)
-        wait_until(lambda: bus.depths()["scored"] == 2, "both groups are graded")
-    entries = bus.scored(count=8, block_s=1)
+        wait_until(lambda: bus.overview.depths()["scored"] == 2, "both groups are graded")
+    entries = bus.learner.scored(count=8, block_s=1)
     assert [entry.group_id for entry in entries] == [quick, slow]
     assert [entry.failed for entry in entries] == [None, None]
-    verdicts = [bus.scored_group(entry.group_id)[2].verdicts for entry in entries]
+    verdicts = [bus.learner.scored_group(entry.group_id)[2].verdicts for entry in entries]
     assert [[verdict.kind for verdict in group] for group in verdicts] == [
         [VerdictKind.WRONG, VerdictKind.CORRECT],
         [VerdictKind.TIMEOUT, VerdictKind.CORRECT],
     ]
-    assert bus.scored_group(slow)[2].rewards_S.tolist() == [0.0, 1.0]
-    assert {"wrong": "1", "timeout": "1", "correct": "2"}.items() <= _summed(bus.tallies()).items()
+    assert bus.learner.scored_group(slow)[2].rewards_S.tolist() == [0.0, 1.0]
+    assert {"wrong": "1", "timeout": "1", "correct": "2"}.items() <= _summed(bus.overview.tallies()).items()
 
 
 def test_a_timeout_refunds_the_group_where_that_is_asked_for(make_bus, pool, wait_until) -> None:
     bus = make_bus()
     hand_in(bus, 1)
     with worker(make_bus, pool, {1: ENDLESS, 4: RIGHT}, on_timeout="refund"):
-        wait_until(lambda: bus.depths()["dead_letters"] == 1, "the group is given up")
-    (entry,) = bus.scored(count=8, block_s=1)
+        wait_until(lambda: bus.overview.depths()["dead_letters"] == 1, "the group is given up")
+    (entry,) = bus.learner.scored(count=8, block_s=1)
     assert entry.failed == "verifier timeout: killed after 4 s"
 
 
@@ -97,14 +99,14 @@ def test_a_failure_of_the_verifier_is_tried_again_then_refunds_the_group_and_is_
     bus = make_bus()
     hand_in(bus, 1)
     with GraderPool(1, memory_bytes=1 << 24, attempts=3) as broken, worker(make_bus, broken, {1: RIGHT, 4: WRONG}):
-        wait_until(lambda: bus.depths()["dead_letters"] == 1, "the group is given up")
-    (entry,) = bus.scored(count=8, block_s=1)
+        wait_until(lambda: bus.overview.depths()["dead_letters"] == 1, "the group is given up")
+    (entry,) = bus.learner.scored(count=8, block_s=1)
     assert entry.failed.startswith("verifier error: the grading process did not start")
     assert entry.failed.endswith("tried 3 times")
-    tally = _summed(bus.tallies())
+    tally = _summed(bus.overview.tallies())
     assert tally["error"] == "1"
     assert len(started) <= 3 + 2, "one failing response is graded three times in all; each seat may have another ready"
-    assert "did not start" in bus.tallies()[0].get("why", "") + bus.tallies()[1].get("why", "")
+    assert "did not start" in bus.overview.tallies()[0].get("why", "") + bus.overview.tallies()[1].get("why", "")
 
 
 def _summed(minutes: list[dict[str, str]]) -> dict[str, str]:
@@ -115,9 +117,9 @@ def _summed(minutes: list[dict[str, str]]) -> dict[str, str]:
 def test_a_worker_that_cannot_grade_an_ability_ends_with_the_reason_and_keeps_the_group(make_bus, pool) -> None:
     bus = make_bus()
     ticket = a_ticket(7, ability="astrology")
-    bus.issue(ticket)
-    (job,) = bus.take(WorkStream.PROMPTS, count=1, block_s=1, lease_s=10)
-    bus.hand_over_responses(job, some_responses(ticket))
+    bus.learner.issue(ticket)
+    (job,) = bus.rollout.take(count=1, block_s=1, lease_s=10)
+    bus.rollout.hand_over(job, some_responses(ticket))
     config = Config(
         model=Model(path=""),
         data=Data(path=""),
@@ -125,7 +127,7 @@ def test_a_worker_that_cannot_grade_an_ability_ends_with_the_reason_and_keeps_th
     )
     own = make_bus("verifier-2")
     unknown = pytest.raises(ConfigError, match='no grader for ability "astrology"')
-    with Service(own, "verifier", lease_s=10, heartbeat_s=1) as service, unknown:
-        VerifierWorker(own, service, pool, lambda tokens: "", config).run()
-    assert bus.depths()["responses"] == 1
-    assert bus.depths()["dead_letters"] == 0
+    with Service(own.verifier, "verifier", lease_s=10, heartbeat_s=1) as service, unknown:
+        VerifierWorker(own.verifier, service, pool, lambda tokens: "", config).run()
+    assert bus.overview.depths()["responses"] == 1
+    assert bus.overview.depths()["dead_letters"] == 0

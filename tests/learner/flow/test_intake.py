@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.ledger import Ledger, read
+from leeway_rl.common.queue.entries import WEIGHTS
 from leeway_rl.common.service import Service
-from leeway_rl.common.streams import WEIGHTS, WorkStream
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.learner.flow.curriculum import Curriculum
 from leeway_rl.learner.flow.intake import Intake
@@ -33,15 +33,15 @@ def begin(make_bus, tmp_path):
         config = compose(["tiny"], ["train.groups_per_step=2", "train.group_size=2", "train.steps=3", *settings])
         ledger = Ledger(tmp_path / "ledger.jsonl")
         book = make_book(config, None)
-        open_ledger(ledger, bus, config, book, None, 1)
+        open_ledger(ledger, bus.learner, config, book, None, 1)
         prompts = [
             Prompt(prompt_id=f"p:{n}", tokens_P=np.array([3, n], np.uint32), ability="math", ground_truth=("4",))
             for n in range(4)
         ]
         curriculum = Curriculum(config, PromptSource(prompts, seed=0))
-        service = Service(bus, "learner", lease_s=5, heartbeat_s=5)
-        intake = Intake(bus, service, book, curriculum, ledger, config, incarnation=1)
-        bus.restore_run(dump(config), 1, {})
+        service = Service(bus.learner, "learner", lease_s=5, heartbeat_s=5)
+        intake = Intake(bus.learner, service, book, curriculum, ledger, config, incarnation=1)
+        bus.learner.restore_run(dump(config), 1, {})
         intake.start()
         started.append((intake, ledger))
         return intake, worker, ledger
@@ -61,7 +61,7 @@ def lease(worker, wanted):
     """Take tickets off the prompts stream until ``wanted`` is there; gives its job."""
     held = lease.held.setdefault(worker.run, {})
     while wanted not in held:
-        for job in worker.take(WorkStream.PROMPTS, count=8, block_s=2, lease_s=60):
+        for job in worker.rollout.take(count=8, block_s=2, lease_s=60):
             held[int(job.group_id.split("-")[0])] = job
     return held.pop(wanted)
 
@@ -72,12 +72,12 @@ lease.held = {}
 def play(worker, wanted, *, kinds=MIXED, version=0, spoil=None):
     """Take a ticket and see it through to the learner."""
     job = lease(worker, wanted)
-    ticket = worker.ticket(job.group_id)
-    worker.hand_over_responses(job, some_responses(ticket, version=version))
-    (job,) = worker.take(WorkStream.RESPONSES, count=1, block_s=2, lease_s=60)
+    ticket = worker.rollout.ticket(job.group_id)
+    worker.rollout.hand_over(job, some_responses(ticket, version=version))
+    (job,) = worker.verifier.take(count=1, block_s=2, lease_s=60)
     if spoil is not None:
-        worker._redis.set(worker.keys.group(job.group_id, "responses"), spoil)
-    worker.hand_over_scores(job, some_scores(ticket, kinds))
+        worker.redis.set(worker.keys.group(job.group_id, "responses"), spoil)
+    worker.verifier.hand_over(job, some_scores(ticket, kinds))
 
 
 def numbers(groups):
@@ -112,29 +112,29 @@ def test_a_message_that_does_not_decode_is_made_again_and_the_batch_is_the_same(
     play(worker, 0)
     assert numbers(intake.next_batch(5)) == [0, 1]
     assert intake.refunds["poison"] == 0
-    (letter,) = worker.dead_letters()
+    (letter,) = worker.desk.dead_letters()
     assert (letter["where"], letter["g"]) == ("damaged scored", "0-1")
 
 
 def test_a_learner_that_was_superseded_leaves_at_once_and_settles_nothing_of_the_newer_one(flow, wait_until, make_bus):
     intake, worker, _ = flow
-    wait_until(lambda: worker.depths()["prompts"] == 4, "the first tickets")
-    make_bus("learner-2").issue(a_ticket(0, incarnation=2))
-    jobs = worker.take(WorkStream.PROMPTS, count=8, block_s=2, lease_s=60)
+    wait_until(lambda: worker.overview.depths()["prompts"] == 4, "the first tickets")
+    make_bus("learner-2").learner.issue(a_ticket(0, incarnation=2))
+    jobs = worker.rollout.take(count=8, block_s=2, lease_s=60)
     (job,) = [job for job in jobs if job.group_id == "0-2"]
-    ticket = worker.ticket(job.group_id)
-    worker.hand_over_responses(job, some_responses(ticket))
-    (job,) = worker.take(WorkStream.RESPONSES, count=1, block_s=2, lease_s=60)
-    worker.hand_over_scores(job, some_scores(ticket))
+    ticket = worker.rollout.ticket(job.group_id)
+    worker.rollout.hand_over(job, some_responses(ticket))
+    (job,) = worker.verifier.take(count=1, block_s=2, lease_s=60)
+    worker.verifier.hand_over(job, some_scores(ticket))
     wait_until(lambda: intake.service.failure is not None, "the older learner leaves")
     assert "incarnation 1 of the learner was superseded by 2" in str(intake.service.failure)
-    assert worker.scored_group(ticket.group_id) is not None
-    assert worker.depths()["scored"] == 1, "the newer learner finds it"
+    assert worker.learner.scored_group(ticket.group_id) is not None
+    assert worker.overview.depths()["scored"] == 1, "the newer learner finds it"
 
 
 def test_the_number_alone_ends_a_superseded_learner(flow, wait_until, make_bus):
     intake, _, _ = flow
-    newer = make_bus("learner-2").raise_incarnation(at_least=2)
+    newer = make_bus("learner-2").learner.raise_incarnation(at_least=2)
     wait_until(lambda: intake.service.failure is not None, "the older learner leaves")
     assert f"superseded by {newer}" in str(intake.service.failure)
 
@@ -143,18 +143,18 @@ def test_the_number_alone_ends_a_superseded_learner(flow, wait_until, make_bus):
 def test_a_log_probability_that_no_sampler_gives_is_made_again_and_counted_apart(flow, unlikely):
     intake, worker, _ = flow
     job = lease(worker, 0)
-    ticket = worker.ticket(job.group_id)
+    ticket = worker.rollout.ticket(job.group_id)
     sampled = some_responses(ticket)
     logprobs_T = sampled.logprobs_T.copy()
     logprobs_T[1] = unlikely
-    worker.hand_over_responses(job, replace(sampled, logprobs_T=logprobs_T))
-    (job,) = worker.take(WorkStream.RESPONSES, count=1, block_s=2, lease_s=60)
-    worker.hand_over_scores(job, some_scores(ticket))
+    worker.rollout.hand_over(job, replace(sampled, logprobs_T=logprobs_T))
+    (job,) = worker.verifier.take(count=1, block_s=2, lease_s=60)
+    worker.verifier.hand_over(job, some_scores(ticket))
     play(worker, 1)
     play(worker, 0)
     assert numbers(intake.next_batch(5)) == [0, 1], "the same batch: nothing was selected"
     assert (intake.nonfinite, intake.refunds["poison"]) == (1, 0)
-    assert [letter["reason"] for letter in worker.dead_letters()] == [
+    assert [letter["reason"] for letter in worker.desk.dead_letters()] == [
         "a behaviour log-probability that is not between -1000 and 0"
     ]
 
@@ -173,9 +173,9 @@ def test_what_is_damaged_again_and_again_is_poison_and_work_goes_on(begin, wait_
 
 def test_a_group_that_no_stream_names_any_more_is_made_again(flow, wait_until):
     intake, worker, _ = flow
-    wait_until(lambda: worker.depths()["prompts"] == 4, "the first tickets")
-    (entry_id, _), *_ = worker._redis.xrange(worker.keys.prompts)
-    worker._redis.xdel(worker.keys.prompts, entry_id)
+    wait_until(lambda: worker.overview.depths()["prompts"] == 4, "the first tickets")
+    (entry_id, _), *_ = worker.redis.xrange(worker.keys.prompts)
+    worker.redis.xdel(worker.keys.prompts, entry_id)
     for ticket in (1, 0):
         play(worker, ticket)
     assert numbers(intake.next_batch(5)) == [0, 1]
@@ -185,9 +185,9 @@ def test_a_group_announced_twice_counts_once_and_keeps_its_payload(flow, wait_un
     intake, worker, _ = flow
     play(worker, 0)
     wait_until(lambda: intake.depth()[1] == 1, "it is ready")
-    worker._redis.xadd(worker.keys.scored, {"g": "0-1"})
-    wait_until(lambda: worker.depths()["scored"] == 1, "the second is turned away")
-    assert worker.scored_group("0-1") is not None
+    worker.redis.xadd(worker.keys.scored, {"g": "0-1"})
+    wait_until(lambda: worker.overview.depths()["scored"] == 1, "the second is turned away")
+    assert worker.learner.scored_group("0-1") is not None
     play(worker, 1)
     assert numbers(intake.next_batch(5)) == [0, 1]
 
@@ -195,16 +195,16 @@ def test_a_group_announced_twice_counts_once_and_keeps_its_payload(flow, wait_un
 def test_anothers_payload_and_grades_of_other_responses_are_not_trained(flow):
     intake, worker, _ = flow
     job = lease(worker, 0)
-    ticket = worker.ticket(job.group_id)
-    worker.hand_over_responses(job, some_responses(ticket, tokens_T=np.array([9, 2, 3, 4, 5], np.uint32)))
-    anothers = worker._redis.get(worker.keys.group("0-1", "responses"))  # before the learner withdraws it
-    (job,) = worker.take(WorkStream.RESPONSES, count=1, block_s=2, lease_s=60)
-    worker.hand_over_scores(job, some_scores(ticket))
+    ticket = worker.rollout.ticket(job.group_id)
+    worker.rollout.hand_over(job, some_responses(ticket, tokens_T=np.array([9, 2, 3, 4, 5], np.uint32)))
+    anothers = worker.redis.get(worker.keys.group("0-1", "responses"))  # before the learner withdraws it
+    (job,) = worker.verifier.take(count=1, block_s=2, lease_s=60)
+    worker.verifier.hand_over(job, some_scores(ticket))
     play(worker, 1, spoil=anothers)
     for number in (0, 1):
         play(worker, number)
     assert numbers(intake.next_batch(5)) == [0, 1]
-    reasons = {letter["reason"] for letter in worker.dead_letters()}
+    reasons = {letter["reason"] for letter in worker.desk.dead_letters()}
     assert any("verdicts are of other responses" in reason for reason in reasons)
     assert any("of group 0-1, found under group 1-1" in reason for reason in reasons) or len(reasons) == 2
 
@@ -213,7 +213,7 @@ def test_weights_whose_manifest_a_worker_cannot_read_are_published_again(flow, w
     intake, worker, _ = flow
     asked = []
     intake.on_loss = lambda: asked.append(1)
-    worker.dead_letter(WEIGHTS, "", "the checksum does not match")
+    worker.learner.dead_letter(WEIGHTS, "", "the checksum does not match")
     wait_until(lambda: asked == [1], "the request")
 
 
@@ -221,7 +221,7 @@ def test_spans_from_an_impossible_version_are_refused(begin, wait_until):
     intake, worker, _ = begin("broker.max_attempts=1")
     play(worker, 0, version=7)
     wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
-    assert "version 7 outside the possible 0..1" in worker.dead_letters()[0]["reason"]
+    assert "version 7 outside the possible 0..1" in worker.desk.dead_letters()[0]["reason"]
 
 
 def test_a_timeout_trains_with_reward_0_and_an_error_never_trains(begin, wait_until):
@@ -237,8 +237,8 @@ def test_a_timeout_trains_with_reward_0_and_an_error_never_trains(begin, wait_un
 
 def test_a_group_given_up_is_refunded_as_poison(flow, wait_until):
     intake, worker, _ = flow
-    job = worker.take(WorkStream.PROMPTS, count=1, block_s=2, lease_s=60)[0]
-    worker.give_up(job, "no luck")
+    job = worker.rollout.take(count=1, block_s=2, lease_s=60)[0]
+    worker.on(job.stream).give_up(job, "no luck")
     wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
 
 
@@ -247,7 +247,7 @@ def test_turning_the_dial_down_refunds_what_is_too_old_and_the_books_still_close
     for ticket in range(4):
         play(worker, ticket)
     first = intake.next_batch(5)
-    worker.set_control("max_staleness", "0")
+    worker.desk.set_control("max_staleness", "0")
     wait_until(lambda: intake.book.max_staleness == 0, "the dial")
     intake.trained(first, "0")  # the bound it was checked against was still 1
     assert intake.next_batch(0.3) is None
@@ -288,17 +288,17 @@ def test_only_a_checkpoint_lets_the_payloads_go(flow):
     for ticket in (0, 1):
         play(worker, ticket)
     intake.trained(intake.next_batch(5), "0")
-    assert worker.scored_group("0-1") is not None
+    assert worker.learner.scored_group("0-1") is not None
     intake.checkpointed()
-    assert worker.scored_group("0-1") is None
-    assert worker.depths()["scored"] == 0
+    assert worker.learner.scored_group("0-1") is None
+    assert worker.overview.depths()["scored"] == 0
 
 
 def test_a_group_of_an_older_incarnation_is_turned_away(flow, wait_until):
     intake, worker, _ = flow
-    worker._redis.xadd(worker.keys.scored, {"g": "0-0"})
+    worker.redis.xadd(worker.keys.scored, {"g": "0-0"})
     wait_until(lambda: intake.orphaned == 1, "the orphan")
-    assert worker.depths()["scored"] == 0
+    assert worker.overview.depths()["scored"] == 0
 
 
 def overtake(intake, worker):
@@ -310,7 +310,7 @@ def overtake(intake, worker):
     intake.trained(first, "0")
     play(worker, 3, version=1)
     play(worker, 0)
-    worker.set_control("max_staleness", "0")
+    worker.desk.set_control("max_staleness", "0")
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_the_policy_is_a_live_control(begin, wait_until):
     for ticket in (1, 2):
         play(worker, ticket)
     assert intake.next_batch(0.3) is None
-    worker.set_control("overflow", "drop")
+    worker.desk.set_control("overflow", "drop")
     wait_until(lambda: intake.book.overflow == "drop", "the dial")
     assert numbers(intake.next_batch(5)) == [1, 2]
     (turned,) = [line for line in read(ledger.path) if line["event"] == "control"]
@@ -349,11 +349,11 @@ def test_the_policy_is_a_live_control(begin, wait_until):
 def test_the_pipeline_depth_is_a_live_control_and_survives_a_checkpoint(begin, wait_until):
     intake, worker, ledger = begin("flow.max_staleness=2")
     wait_until(lambda: intake.depth()[0] == 4, "two steps' worth of tickets, as long as nothing is measured")
-    worker.set_control("pipeline_depth", "5")
+    worker.desk.set_control("pipeline_depth", "5")
     wait_until(lambda: intake.depth()[0] == 5, "another ticket")
-    worker.set_control("pipeline_depth", "100")
+    worker.desk.set_control("pipeline_depth", "100")
     wait_until(lambda: intake.depth()[0] == 6, "every place of the bound")
-    worker.set_control("pipeline_depth", "2")
+    worker.desk.set_control("pipeline_depth", "2")
     wait_until(lambda: intake.book.pipeline_depth == 2, "the dial")
     for ticket in range(4):
         play(worker, ticket)
@@ -408,7 +408,7 @@ def test_refunding_at_a_stages_end_gives_up_what_is_left_and_starts_empty(begin)
     intake.trained(intake.next_batch(5), "0")
     assert intake.refunds["stage_ended"] == 2
     assert stages_live(intake) == [1, 1]
-    assert worker.ticket("2-1") is None  # withdrawn: nobody generates it any more
+    assert worker.rollout.ticket("2-1") is None  # withdrawn: nobody generates it any more
     for ticket in (4, 5):
         play(worker, ticket, version=1)
         intake.trained(intake.next_batch(5), "0")
@@ -438,7 +438,7 @@ def test_the_prompt_of_a_poisoned_ticket_is_asked_again_under_a_new_one_and_the_
     intake, worker, ledger = begin("broker.max_attempts=1")
     play(worker, 0, spoil=b"garbage")
     wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
-    assert worker.retry(["0-1", "7-1"]) == ["0-1", "7-1"]  # the second was never poisoned
+    assert worker.desk.retry(["0-1", "7-1"]) == ["0-1", "7-1"]  # the second was never poisoned
     wait_until(lambda: intake.snapshot()["retries"]["waiting"] != {}, "the request")
     for step, tickets in enumerate([(1, 2), (3, 4), (5, 6)]):
         for ticket in tickets:
@@ -449,36 +449,36 @@ def test_the_prompt_of_a_poisoned_ticket_is_asked_again_under_a_new_one_and_the_
     issued = {line["ticket"]: line for line in read(ledger.path) if line["event"] == "issued"}
     assert [number for number, line in issued.items() if "retry_of" in line] == [5]
     assert (issued[5]["retry_of"], issued[5]["prompt"]) == ("0-1", issued[0]["prompt"])
-    assert worker.retries() == {"0-1": "5", "7-1": ""}
+    assert worker.desk.retries() == {"0-1": "5", "7-1": ""}
     assert audit(ledger.path).trained == 6
 
 
 def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(flow, wait_until):
     intake, worker, ledger = flow
     restored = []
-    intake.on_loss = lambda: restored.append(worker.has_run())
+    intake.on_loss = lambda: restored.append(worker.desk.has_run())
     play(worker, 0)
     wait_until(lambda: intake.depth() == (4, 1), "ticket 0 is ready")
     held = lease(worker, 1)
-    ticket = worker.ticket(held.group_id)
-    worker.set_control("paused", "1")
+    ticket = worker.rollout.ticket(held.group_id)
+    worker.desk.set_control("paused", "1")
     wait_until(lambda: intake.snapshot() and intake._paused, "the pause")
-    worker.clean()
-    wait_until(lambda: worker.depths()["prompts"] == 3, "the three that are not ready")
+    worker.desk.clean()
+    wait_until(lambda: worker.overview.depths()["prompts"] == 3, "the three that are not ready")
     assert restored == [True]
-    assert worker.controls() == {
+    assert worker.overview.controls() == {
         "max_staleness": "1", "overflow": "wait", "pipeline_depth": "auto", "target_entropy": "0.15", "paused": "1"
     }  # fmt: skip
-    worker.set_control("paused", "0")
+    worker.desk.set_control("paused", "0")
     lease.held.clear()
-    worker.hand_over_responses(held, some_responses(ticket))  # taken before, and not in vain
+    worker.rollout.hand_over(held, some_responses(ticket))  # taken before, and not in vain
     for _ in range(3):
-        (job,) = worker.take(WorkStream.PROMPTS, count=1, block_s=2, lease_s=60)
-        worker.hand_over_responses(job, some_responses(worker.ticket(job.group_id)))
-    jobs = worker.take(WorkStream.RESPONSES, count=9, block_s=2, lease_s=60)
+        (job,) = worker.rollout.take(count=1, block_s=2, lease_s=60)
+        worker.rollout.hand_over(job, some_responses(worker.rollout.ticket(job.group_id)))
+    jobs = worker.verifier.take(count=9, block_s=2, lease_s=60)
     assert sorted(job.group_id for job in jobs) == ["1-1", "2-1", "3-1"], "a second hand-over of a group counts nothing"
     for job in jobs:
-        worker.hand_over_scores(job, some_scores(worker.responses(job.group_id)[0], MIXED))
+        worker.verifier.hand_over(job, some_scores(worker.verifier.responses(job.group_id)[0], MIXED))
     for step, tickets in enumerate([(0, 1), (2, 3), (4, 5)]):
         for number in tickets if step == 2 else ():
             play(worker, number, version=step)
@@ -492,8 +492,8 @@ def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(
 
 def test_a_scored_group_whose_announcement_was_lost_on_the_way_is_taken_in(flow, wait_until):
     intake, worker, _ = flow
-    read, asked = intake.bus.scored, []
-    intake.bus.scored = lambda **_: asked.append(1) or []  # as if the connection broke after the server's answer
+    read, asked = intake.queue.scored, []
+    intake.queue.scored = lambda **_: asked.append(1) or []  # as if the connection broke after the server's answer
     wait_until(lambda: asked != [], "the reading before that is over")
     play(worker, 0)
     wait_until(lambda: read(count=9, block_s=0.1) != [], "the answer that nobody got")
@@ -503,15 +503,15 @@ def test_a_scored_group_whose_announcement_was_lost_on_the_way_is_taken_in(flow,
 def test_a_group_that_is_ready_keeps_its_payload_when_a_late_worker_gives_it_up(flow, wait_until):
     intake, worker, _ = flow
     late = lease(worker, 0)
-    ticket = worker.ticket(late.group_id)
-    worker.hand_over_responses(late, some_responses(ticket))
-    (job,) = worker.take(WorkStream.RESPONSES, count=1, block_s=2, lease_s=60)
-    worker.hand_over_scores(job, some_scores(ticket))
+    ticket = worker.rollout.ticket(late.group_id)
+    worker.rollout.hand_over(late, some_responses(ticket))
+    (job,) = worker.verifier.take(count=1, block_s=2, lease_s=60)
+    worker.verifier.hand_over(job, some_scores(ticket))
     wait_until(lambda: intake.depth()[1] == 1, "it is ready")
-    worker.give_up(late, "out of memory")
+    worker.on(late.stream).give_up(late, "out of memory")
     play(worker, 1)
     wait_until(lambda: intake.depth()[1] == 2, "what came after the letter is ready too")
-    assert worker.scored_group("0-1") is not None
+    assert worker.learner.scored_group("0-1") is not None
     assert intake.refunds["poison"] == 0
 
 
@@ -519,9 +519,9 @@ def test_a_worker_that_cannot_read_the_newest_weights_has_them_written_again(flo
     intake, worker, _ = flow
     asked = []
     intake.on_unreadable = lambda stamp: asked.append(stamp) or True
-    worker.tell_unreadable(3, 1)
+    worker.weights.tell_unreadable(3, 1)
     wait_until(lambda: asked == [(1, 3)], "the request")
-    wait_until(lambda: worker.asked(1).unreadable is None, "it is taken off")
+    wait_until(lambda: worker.learner.asked(1).unreadable is None, "it is taken off")
 
 
 def test_under_an_injected_lag_every_group_is_exactly_so_old(begin, wait_until):
@@ -560,7 +560,7 @@ def test_the_guard_turns_the_bound_down_and_back_and_the_ledger_has_it(begin, wa
         play(worker, ticket, version=1)
     intake.trained(intake.next_batch(5), "0", ess=0.9)
     assert (intake.book.max_staleness, sorted(intake.book.live)) == (1, [6, 7])  # the run's last step
-    worker.set_control("max_staleness", "0")
+    worker.desk.set_control("max_staleness", "0")
     wait_until(lambda: intake.book.max_staleness == 0, "the dial")
     intake.stop()
     turned = [(line["value"], line["by"]) for line in read(ledger.path) if line["event"] == "control"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from leeway_rl.common.diagnosis import diagnose, look
 from leeway_rl.common.ledger import read
+from leeway_rl.common.queue.entries import HandOver
 from leeway_rl.common.service import Service
-from leeway_rl.common.streams import HandOver, WorkStream
 from leeway_rl.leeway.audit import audit
 
 from tests.samples import some_responses, some_scores
@@ -24,7 +24,7 @@ def hang(make_bus):
 
         def hold(worker, number):
             job = lease(worker, number)
-            service = stack.enter_context(Service(worker, "rollout", lease_s=0.5, heartbeat_s=0.1))
+            service = stack.enter_context(Service(worker.rollout, "rollout", lease_s=0.5, heartbeat_s=0.1))
             stack.enter_context(service.holding(job))
             return job
 
@@ -37,11 +37,11 @@ def overdue(ledger):
 
 def late_and_again(worker, first, again, *, late_first):
     """Both hand the group over; what became of each."""
-    ticket = worker.ticket(first.group_id)
+    ticket = worker.rollout.ticket(first.group_id)
     older = some_responses(ticket, tokens_T=np.array([9, 9, 9, 9, 9], np.uint32), worker="older")
     newer = some_responses(ticket, worker="newer")
     pairs = [(first, older), (again, newer)] if late_first else [(again, newer), (first, older)]
-    return [worker.hand_over_responses(job, responses) for job, responses in pairs], pairs[0][1]
+    return [worker.rollout.hand_over(job, responses) for job, responses in pairs], pairs[0][1]
 
 
 @pytest.mark.parametrize("late_first", [True, False])
@@ -55,10 +55,10 @@ def test_the_same_ticket_is_issued_again_and_counts_once(begin, hang, wait_until
     assert again.entry_id != job.entry_id
     outcomes, counted = late_and_again(worker, job, again, late_first=late_first)
     assert outcomes == [HandOver.HANDED, HandOver.DUPLICATE]
-    (grading,) = worker.take(WorkStream.RESPONSES, count=1, block_s=2, lease_s=60)
-    scores = some_scores(worker.ticket("0-1"), MIXED)
+    (grading,) = worker.verifier.take(count=1, block_s=2, lease_s=60)
+    scores = some_scores(worker.rollout.ticket("0-1"), MIXED)
     object.__setattr__(scores, "graded", counted.fingerprint)
-    worker.hand_over_scores(grading, scores)
+    worker.verifier.hand_over(grading, scores)
     play(worker, 1)
     groups = intake.next_batch(10)
     assert numbers(groups) == [0, 1], "the batch is what it would have been"
@@ -75,7 +75,7 @@ def test_the_same_ticket_is_issued_again_and_counts_once(begin, hang, wait_until
 
 def test_tickets_that_no_worker_takes_are_never_late(begin, wait_until):  # noqa: F811
     intake, worker, ledger = begin(*SHORT)
-    wait_until(lambda: worker.depths()["prompts"] == 4, "the first tickets")
+    wait_until(lambda: worker.overview.depths()["prompts"] == 4, "the first tickets")
     looks = []
     looked = intake.clocks.look
     intake.clocks.look = lambda *words: looks.append(looked(*words)) or looks[-1]
@@ -93,7 +93,7 @@ def test_what_never_comes_back_is_poison_and_its_place_is_free(begin, hang, wait
     wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
     assert "did not come back within its time" in intake.poison
     for job in jobs:
-        assert worker.hand_over_responses(job, some_responses(intake_ticket(job))) is HandOver.GONE
+        assert worker.rollout.hand_over(job, some_responses(intake_ticket(job))) is HandOver.GONE
     for ticket in (1, 2):
         play(worker, ticket)
     assert numbers(intake.next_batch(10)) == [1, 2]
@@ -115,8 +115,8 @@ def test_status_says_who_waits_for_whom(begin, hang, wait_until):  # noqa: F811
     assert intake.waiting_for() == f"waiting for 2 of 2 groups, ticket 0 the oldest, for 3 min with {worker.worker}"
     wait_until(lambda: intake.overdue == 1, "its clock runs out")
     said, at = intake.overdue_last
-    worker.set_state(phase="training", step=0, overdue=1, overdue_last=said, overdue_at=at)
-    (alarm,) = diagnose(look(worker)).alarms
+    worker.record.set_state(phase="training", step=0, overdue=1, overdue_last=said, overdue_at=at)
+    (alarm,) = diagnose(look(worker.desk)).alarms
     assert alarm.startswith(f"ticket 0 did not come back from {worker.worker} within")
-    worker.set_state(overdue_at=at - 3600)
-    assert diagnose(look(worker)).alarms == [], "an hour later it is no news"
+    worker.record.set_state(overdue_at=at - 3600)
+    assert diagnose(look(worker.desk)).alarms == [], "an hour later it is no news"

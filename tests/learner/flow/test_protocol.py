@@ -30,12 +30,15 @@ from hypothesis.stateful import (
 )
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.ledger import Ledger
-from leeway_rl.common.streams import Bus, WorkStream
+from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.desk import DeskQueue
+from leeway_rl.common.queue.entries import WorkStream
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.learner.flow import intake as intake_module
 from leeway_rl.leeway.audit import audit
 
 from tests.learner.flow.pieces import Learner, silence
+from tests.roles import Roles
 from tests.samples import some_responses, some_scores
 
 MIXED, DULL = (VerdictKind.CORRECT, VerdictKind.WRONG), (VerdictKind.CORRECT, VerdictKind.CORRECT)
@@ -105,11 +108,11 @@ class Protocol(RuleBasedStateMachine):
             ],
         )
         self.workers = {
-            stream: [Bus(self.url, self.run, worker=f"{stream}-{n}") for n in range(2)]
+            stream: [Roles(Connection(self.url, self.run, worker=f"{stream}-{n}")) for n in range(2)]
             for stream in (WorkStream.PROMPTS, WorkStream.RESPONSES)
         }
-        self.desk = Bus(self.url, self.run)
-        self.desk.store_config(dump(self.config))
+        self.desk = DeskQueue(Connection(self.url, self.run))
+        self.desk.record.store_config(dump(self.config))
         self.held = {stream: [] for stream in self.workers}
         """(job, its ticket) of everything that was ever taken: a zombie may hand over any of it again."""
         self.learner = self.saved = None
@@ -131,7 +134,7 @@ class Protocol(RuleBasedStateMachine):
 
     def act(self, work, dies_after):
         """Something that the learner does, in which it may die."""
-        self.dying.left, self.dying.pool = dies_after, self.learner.bus._redis.connection_pool
+        self.dying.left, self.dying.pool = dies_after, self.learner.bus.redis.connection_pool
         try:
             work()
         except Died:
@@ -143,7 +146,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: not self.alive())
     @rule(dies_after=st.none() | st.integers(0, 12))
     def start(self, dies_after):
-        self.desk.store_config(dump(self.config))  # as leeway up does
+        self.desk.record.store_config(dump(self.config))  # as leeway up does
         self.learner = Learner(self.url, self.run, self.config, self.folder, self.saved)
         kept = 0 if self.saved is None else self.saved["version"]
         self.trained = {step: groups for step, groups in self.trained.items() if step < kept}
@@ -230,10 +233,11 @@ class Protocol(RuleBasedStateMachine):
 
     def take(self, stream, who):
         """Take one entry, one whose lease has run out first; a worker looks at once what it is to do."""
-        worker = self.workers[stream][who]
+        roles = self.workers[stream][who]
+        worker = roles.on(stream)
         worker._reclaimed_at = -LEASE_S
         before = len(self.held[stream])
-        for job in worker.take(stream, count=1, block_s=0, lease_s=LEASE_S):
+        for job in worker.take(count=1, block_s=0, lease_s=LEASE_S):
             PLAYED[f"{stream} taken"] += 1
             PLAYED["reclaimed"] += job.attempt > 1
             if job.attempt > self.config.broker.max_attempts:
@@ -243,7 +247,7 @@ class Protocol(RuleBasedStateMachine):
             if found is None:
                 worker.drop(job)
                 continue
-            self.held[stream].append((worker, job, found if stream == WorkStream.PROMPTS else found[0]))
+            self.held[stream].append((roles, job, found if stream == WorkStream.PROMPTS else found[0]))
         return len(self.held[stream]) > before
 
     def picked(self, stream, number):
@@ -258,19 +262,19 @@ class Protocol(RuleBasedStateMachine):
         worker, job, ticket = self.picked(WorkStream.PROMPTS, number)
         newest = self.newest.get(ticket.incarnation, ticket.min_version)
         if then == "give up":
-            worker.give_up(job, "no luck")
+            worker.on(job.stream).give_up(job, "no luck")
             return
         version = max(ticket.min_version, newest - younger)
-        PLAYED[f"responses {worker.hand_over_responses(job, some_responses(ticket, version=version))}"] += 1
+        PLAYED[f"responses {worker.rollout.hand_over(job, some_responses(ticket, version=version))}"] += 1
 
     @precondition(lambda self: self.held[WorkStream.RESPONSES])
     @rule(number=st.integers(0, 6), then=st.sampled_from([MIXED, MIXED, MIXED, DULL, None]))
     def score(self, number, then):
         worker, job, ticket = self.picked(WorkStream.RESPONSES, number)
         if then is None:
-            worker.give_up(job, "verifier error")
+            worker.on(job.stream).give_up(job, "verifier error")
             return
-        PLAYED[f"scores {worker.hand_over_scores(job, some_scores(ticket, then))}"] += 1
+        PLAYED[f"scores {worker.verifier.hand_over(job, some_scores(ticket, then))}"] += 1
 
     @precondition(lambda self: any(self.held.values()))
     @rule(stream=STREAMS, number=st.integers(0, 6), back=st.booleans(), then=st.none() | st.integers(0, 1))
@@ -280,7 +284,7 @@ class Protocol(RuleBasedStateMachine):
             return
         worker, job, _ = self.picked(stream, number)
         if back:
-            worker.give_back([job])
+            worker.on(job.stream).give_back([job])
         else:
             silence(self.desk, job)
         if then is not None:
@@ -322,10 +326,10 @@ class Protocol(RuleBasedStateMachine):
         """It is ready, or on a stream (waiting, or under some worker's name), or a dead letter tells the learner."""
         if not self.alive() or not self.whole:
             return
-        keys, client = self.desk.keys, self.desk._redis
+        keys, client = self.desk.keys, self.desk.connection.redis
         places = [keys.prompts, keys.responses, keys.scored]
         there = {fields[b"g"].decode() for key in places for _, fields in client.xrange(key)}
-        letters = client.xrange(keys.dead_letters, min=f"({self.learner.bus._letter_id}")
+        letters = client.xrange(keys.dead_letters, min=f"({self.learner.bus.learner._letter_id}")
         there |= {fields[b"g"].decode() for _, fields in letters}
         intake = self.learner.intake
         for number, live in intake.book.live.items():
@@ -373,7 +377,8 @@ class Protocol(RuleBasedStateMachine):
         account = audit(self.folder / "ledger.jsonl")
         assert account.trained == {number for groups in self.trained.values() for number in groups}
         event(f"incarnations {min(account.incarnation, 6)}")
-        left = {key.decode() for key in self.desk._redis.scan_iter(match=f"{self.desk.keys.prefix}group:*", count=1000)}
+        client, groups = self.desk.connection.redis, f"{self.desk.keys.prefix}group:*"
+        left = {key.decode() for key in client.scan_iter(match=groups, count=1000)}
         assert not left, "Redis still holds groups that nobody will ask for"
 
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 from leeway_rl.common.codec import decode
 from leeway_rl.common.config import compose, dump
-from leeway_rl.common.streams import GROUP, Job, WorkStream
+from leeway_rl.common.queue.entries import GROUP, Job, WorkStream
 from leeway_rl.common.types import Scores, VerdictKind
 from leeway_rl.learner.flow import intake as intake_module
 from leeway_rl.leeway.audit import audit
@@ -74,7 +74,7 @@ class Real:
         getattr(self, name.replace(" ", "_"))(*arguments)
 
     def resume(self):
-        self.desk.store_config(dump(self.config))
+        self.desk.record.store_config(dump(self.config))
         self.learner = Learner(self.desk.url, self.desk.run, self.config, self.folder, self.saved)
         self.learner.begin()
 
@@ -95,15 +95,15 @@ class Real:
         self.learner.intake.checkpointed()
 
     def empty(self):
-        self.desk.clean()
+        self.desk.desk.clean()
 
     def take(self, who, stream, group, _):
-        worker, key = self.workers[who], self.desk._stream(STREAMS[stream])
+        worker, key = self.workers[who].on(STREAMS[stream]), self.desk.keys.prefix + STREAMS[stream]
         worker._reclaimed_at, wanted = -1e9, f"{group[0]}-{group[1]}"
-        for entry_id, fields in self.desk._redis.xrange(key):
+        for entry_id, fields in self.desk.redis.xrange(key):
             if fields[b"g"].decode() == wanted:  # where nobody holds it, this changes nothing
                 silence(self.desk, Job(stream=STREAMS[stream], entry_id=entry_id.decode(), group_id=wanted, attempt=1))
-        (job,) = worker.take(STREAMS[stream], count=1, block_s=0, lease_s=1e6)
+        (job,) = worker.take(count=1, block_s=0, lease_s=1e6)
         assert job.group_id == wanted
         if stream == RESPONSES:
             found = worker.responses(job.group_id)
@@ -118,22 +118,23 @@ class Real:
     def hand(self, who, dull):
         job, ticket = self.held[who]
         if job.stream == WorkStream.PROMPTS:
-            self.workers[who].hand_over_responses(job, some_responses(ticket, version=ticket.min_version))
+            self.workers[who].rollout.hand_over(job, some_responses(ticket, version=ticket.min_version))
         else:
-            self.workers[who].hand_over_scores(job, some_scores(ticket, KINDS[dull]))
+            self.workers[who].verifier.hand_over(job, some_scores(ticket, KINDS[dull]))
 
     def give_up(self, who):
-        self.workers[who].give_up(self.held[who][0], "no luck")
+        job, _ = self.held[who]
+        self.workers[who].on(job.stream).give_up(job, "no luck")
 
     def die(self, who):
         """Its name stays in Redis; who starts in its place is called the same here."""
 
     def looks(self):
         """As ``expected`` says it of a model's state."""
-        client, keys = self.desk._redis, self.desk.keys
+        client, keys = self.desk.redis, self.desk.keys
         streams = []
         for stream in STREAMS:
-            key = self.desk._stream(stream)
+            key = self.desk.keys.prefix + stream
             holders = {}
             with suppress(redis.exceptions.ResponseError):  # nobody has looked since Redis was emptied
                 pending = client.xpending_range(key, GROUP, "-", "+", 100)

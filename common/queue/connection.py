@@ -1,0 +1,159 @@
+"""A process's connection to the Redis of one run: whether it can be reached, its clock, and what its errors mean."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from ..address import HELP, public
+from ..errors import BrokerError
+from ..keys import Keys
+from ..reach import why_unreachable
+from ..refusals import meaning
+
+log = logging.getLogger(__name__)
+
+RedisError = redis.exceptions.RedisError
+
+_URL_ADVICE = f"not an address; {HELP} In a password write / as %2F, @ as %40, : as %3A, # as %23"
+RETRY_S = 60.0  # how long a role outlives a vanished Redis before it gives up
+ANSWER_S = 30.0  # how long a role waits for one answer before it asks again on a new connection
+MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
+REFUSED_S = 5.0  # how long a refused write is told of; while it is tried again it is refused more often than that
+
+
+class _Client(redis.Redis):
+    """Notes when Redis has refused a command for want of memory: it is tried again, and nobody else hears of it."""
+
+    refused_at = -REFUSED_S
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        try:
+            return super().parse_response(connection, command_name, **options)
+        except redis.exceptions.OutOfMemoryError:
+            self.refused_at = time.monotonic()
+            raise
+
+
+class Connection:
+    """One process's connection to one run. The classes for its role say what is done over it."""
+
+    def __init__(
+        self,
+        url: str,
+        run: str,
+        *,
+        worker: str = "desk",
+        connect_s: float = 5.0,
+        patience_s: float = 0.0,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        """Connect, or raise ``BrokerError`` within about ``connect_s`` seconds, ``patience_s`` later. Afterwards a
+        server that is away or out of memory is asked again for ``retry_s``; at 0 it has ``connect_s`` to answer."""
+        self.url, self.run, self.worker = url, run, worker
+        self.keys = Keys(run)
+        self.bytes_out = 0
+        """Payload bytes written by this process (groups and weights)."""
+        self.bytes_in = 0
+        """Payload bytes read by this process."""
+        self._check_reachable(connect_s, time.monotonic() + patience_s)
+        backoff = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
+        try:
+            # Any: redis-py's annotations are the union of every protocol and decoding; ours is fixed (RESP2, bytes).
+            self.redis: Any = _Client.from_url(
+                url,
+                protocol=2,
+                retry=Retry(backoff, retries=int(retry_s)),
+                retry_on_error=[
+                    redis.exceptions.ConnectionError,
+                    redis.exceptions.TimeoutError,
+                    redis.exceptions.OutOfMemoryError,
+                ],
+                socket_timeout=ANSWER_S if retry_s else connect_s,
+                socket_connect_timeout=connect_s,
+                health_check_interval=15,
+                max_connections=MOST_CONNECTIONS,
+            )
+        except ValueError:  # its text, and its trace, may hold a piece of the password
+            raise BrokerError(f"--redis-url {public(url)!r}: {_URL_ADVICE}") from None
+        self._scripts: dict[str, Any] = {}
+
+    def _check_reachable(self, connect_s: float, until: float) -> None:
+        try:
+            self._ping(connect_s)
+        except redis.exceptions.NoPermissionError:
+            return  # it answers; what this user may do shows when it is done
+        except ValueError:
+            raise BrokerError(f"no Redis at {public(self.url)}: {_URL_ADVICE}") from None
+        except redis.exceptions.AuthenticationError as error:
+            raise BrokerError(f"the Redis at {public(self.url)} {refused_or_lost(error)} ({error})") from error
+        except (redis.exceptions.RedisError, OSError) as error:
+            if time.monotonic() < until:
+                log.warning("no Redis at %s yet: %s", public(self.url), error)
+                time.sleep(1.0)
+                self._check_reachable(connect_s, until)
+                return
+            raise BrokerError(self._why_not(error, connect_s)) from error
+
+    def _why_not(self, error: Exception, connect_s: float) -> str:
+        at = public(self.url)
+        if (known := meaning(error)) is not None:
+            return f"the Redis at {at} {known} ({error})"
+        if (found := why_unreachable(self.url, error)) is not None:
+            return found
+        if isinstance(error, redis.exceptions.TimeoutError):
+            return (
+                f"the Redis at {at} does not answer within {connect_s:g} s: it is frozen or overloaded, or the network "
+                "to it is gone"
+            )
+        return f"no Redis at {at}: {error}; start one, or name another with --redis-url"
+
+    def _ping(self, connect_s: float) -> None:
+        probe = redis.Redis.from_url(
+            self.url, protocol=2, socket_timeout=connect_s, socket_connect_timeout=connect_s, retry=None
+        )
+        try:
+            probe.ping()
+        finally:
+            probe.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.redis.close()
+
+    def script(self, text: str) -> Any:
+        """A Lua script, to be called with ``keys`` and ``args``."""
+        if text not in self._scripts:
+            self._scripts[text] = self.redis.register_script(text)
+        return self._scripts[text]
+
+    def now(self) -> float:
+        """Unix time by the server's clock, in seconds. Whatever is compared across hosts goes by it: theirs differ."""
+        seconds, microseconds = self.redis.time()
+        return float(seconds) + microseconds / 1e6
+
+    @property
+    def refused(self) -> bool:
+        """Whether Redis has just refused what this process writes, for want of memory. A large payload may be refused
+        where whoever looks at the memory finds some free."""
+        return time.monotonic() - self.redis.refused_at < REFUSED_S
+
+
+def is_silent(error: RedisError) -> bool:
+    """Whether Redis took too long, as opposed to being gone or refusing."""
+    return isinstance(error, redis.exceptions.TimeoutError)
+
+
+def is_foreign(error: RedisError) -> bool:
+    """Whether a key was of another type than ours has."""
+    return "WRONGTYPE" in str(error)
+
+
+def refused_or_lost(error: RedisError) -> str:
+    """What an error that ended the work says of Redis."""
+    return meaning(error) or ("does not answer" if is_silent(error) else "was lost and did not come back")

@@ -1,0 +1,81 @@
+"""An operator's view of a run, and of a server: for ``leeway up``, ``status``, ``set``, ``letters``, ``clean``."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import redis
+
+from ..errors import ConfigError
+from ..keys import PARTS, Keys
+from .connection import Connection
+from .entries import texts
+from .letters import dead_letters
+from .member import Member
+from .overview import Overview
+from .record import RunRecord
+
+
+class DeskQueue(Member):
+    """User ``desk``: reads everything, sets controls, asks for poisoned groups again, cleans up. Takes no work."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self.record, self.overview = RunRecord(connection), Overview(connection)
+
+    def set_control(self, name: str, value: str) -> None:
+        """Turn a live control; the learner takes it up at its next admission."""
+        self._redis.hset(self.keys.controls, name, value)
+
+    def dead_letters(self) -> list[dict[str, str]]:
+        """Every dead letter, oldest first, as ``letters.dead_letters``."""
+        return dead_letters(self.connection)
+
+    def retry(self, group_ids: Iterable[str]) -> list[str]:
+        """Ask the learner for the prompts of poisoned groups again; returns those that were not asked for before."""
+        return [group_id for group_id in group_ids if self._redis.hsetnx(self.keys.retries, group_id, "")]
+
+    def retries(self) -> dict[str, str]:
+        """Groups whose prompts an operator asked for again, and the ticket that took each over, empty before that."""
+        return texts(self._redis.hgetall(self.keys.retries))
+
+    def payload_sizes(self, group_id: str) -> dict[str, int]:
+        """Bytes of what Redis still holds of a group: ticket, responses, scores."""
+        pipe = self._redis.pipeline(transaction=False)
+        for key in self.keys.parts(group_id):
+            pipe.strlen(key)
+        return {part: size for part, size in zip(PARTS, pipe.execute(), strict=True) if size}
+
+    def clean(self) -> dict[str, int]:
+        """Remove every key of this run and of no other; how many of each kind. SCAN finds what no stream names any
+        more (a payload whose manifest never came); the run id has no character that means something to MATCH."""
+        removed: Counter[str] = Counter()
+        batch: list[bytes] = []
+        for key in self._redis.scan_iter(match=self.keys.prefix + "*", count=1000):
+            removed[key.decode(errors="replace").removeprefix(self.keys.prefix).split(":")[0]] += 1
+            batch.append(key)
+            if len(batch) == 500:
+                self._redis.unlink(*batch)
+                batch.clear()
+        if batch:
+            self._redis.unlink(*batch)
+        return dict(sorted(removed.items()))
+
+
+def runs_at(url: str, connect_s: float = 5.0) -> dict[str, float]:
+    """The runs that the Redis at ``url`` holds, as far as we may see them, with the time of the learner's last word: 0
+    before the first."""
+    probe, found = Connection(url, "any", connect_s=connect_s, retry_s=0.0), dict[str, float]()
+    try:
+        for key in probe.redis.scan_iter(match="leeway:{*}:config", count=1000):
+            run = key.decode(errors="replace").partition("{")[2].partition("}")[0]
+            try:
+                said_at = probe.redis.hgetall(Keys(run).state).get(b"at", b"0")
+                found[run] = float(said_at) if re.fullmatch(rb"\d{1,18}(\.\d{1,18})?", said_at) else 0.0
+            except (redis.exceptions.NoPermissionError, ConfigError):  # another user's run, or nobody's
+                continue
+    finally:
+        probe.close()
+    return found

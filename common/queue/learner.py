@@ -1,0 +1,264 @@
+"""The learner's view of its run: it issues tickets, takes in what is scored, settles, and puts back what Redis lost."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+
+import redis
+
+from ..codec import encode
+from ..types import Responses, Scores, Ticket
+from . import scripts
+from .connection import Connection
+from .consumer import Consumer, ensure_group
+from .entries import (
+    GROUP,
+    GROUP_ID,
+    WEIGHTS,
+    Asked,
+    ScoredEntry,
+    WorkStream,
+    decode_part,
+    group_in,
+    texts,
+    whole,
+)
+from .leases import WorkerLeases
+from .letters import dead_letters
+from .metrics import MetricsStream
+from .overview import Overview
+from .record import RunRecord
+from .weights import WeightStream
+
+log = logging.getLogger(__name__)
+
+
+class LearnerQueue(Consumer):
+    """User ``learner``: the one that issues, and the one consumer of the scored stream. A pending entry there is a
+    group that no checkpoint covers yet."""
+
+    stream = WorkStream.SCORED
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self.weights, self.leases = WeightStream(connection), WorkerLeases(connection)
+        self.record, self.overview, self.metrics = (
+            RunRecord(connection),
+            Overview(connection),
+            MetricsStream(connection),
+        )
+        self._letter_id = "0"  # the newest dead letter that ``scored`` has told of
+        self.manifest_damaged = False
+        """Whether ``scored`` has come upon a letter of somebody who could not read a manifest of the weights."""
+
+    def raise_incarnation(self, at_least: int) -> int:
+        """A new fencing number, above every earlier one this Redis or the caller's checkpoint knows."""
+        self.remove_foreign()
+        number = int(self._redis.incr(self.keys.incarnation))
+        if number < at_least:  # Redis came back empty; the checkpoint remembers
+            number = at_least
+            self._redis.set(self.keys.incarnation, number)
+        return number
+
+    def remove_foreign(self) -> None:
+        """Remove what cannot be ours: a key of another type than ours has, an incarnation that is no number. Every
+        command on such a key fails, in every role, for as long as it is there; what is missing is put back."""
+        kinds = self.keys.types()
+        pipe = self._redis.pipeline(transaction=False)
+        for key in kinds:
+            pipe.type(key)
+        pipe.mget(self.keys.incarnation)
+        *found, (number,) = pipe.execute()
+        foreign = {
+            key: f"a {kind.decode()} where a {ours} is due"
+            for (key, ours), kind in zip(kinds.items(), found, strict=True)
+            if kind.decode() not in (ours, "none")
+        }
+        if number is not None and whole(number) < 1:
+            foreign[self.keys.incarnation] = f"{number[:64]!r} where a number is due"
+        for key, why in foreign.items():
+            log.error("%s holds %s: removed", key, why)
+            self._redis.unlink(key)
+        for key, why in foreign.items():
+            self.dead_letter(key.removeprefix(self.keys.prefix), "", f"{why}: removed")
+
+    def ensure_groups(self) -> None:
+        """Create the consumer groups that are missing."""
+        for stream in WorkStream:
+            ensure_group(self.connection, stream)
+
+    def clear_work(self) -> int:
+        """Forget every group on the work streams; returns how many. For a learner that starts: it issues anew."""
+        group_ids: set[str] = set()
+        for stream in WorkStream:
+            for _, fields in self._redis.xrange(self.keys.prefix + stream):
+                group_ids.add(group_in(fields))
+        # Given up, and on no stream any more: who died before it refunded them left their payloads.
+        given_up = {
+            letter["g"] for letter in dead_letters(self.connection) if GROUP_ID.fullmatch(letter["g"])
+        } - group_ids
+        pipe = self._redis.pipeline(transaction=True)
+        for group_id in group_ids | given_up:
+            pipe.delete(*self.keys.parts(group_id))
+        for stream in WorkStream:
+            pipe.delete(self.keys.prefix + stream)
+        pipe.execute()
+        self.ensure_groups()
+        newest = self._redis.xrevrange(self.keys.dead_letters, count=1)
+        self._letter_id = newest[0][0].decode() if newest else "0"  # older ones tell of groups that are gone
+        return len(group_ids)
+
+    def asked(self, incarnation: int) -> Asked:
+        """Whether Redis still has what the learner of ``incarnation`` put there, and what others ask of it, in one
+        round trip."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.mget(self.keys.incarnation, self.keys.config)
+        pipe.hgetall(self.keys.controls)
+        pipe.hgetall(self.keys.retries)
+        pipe.get(self.keys.unreadable)
+        (number, config), controls, retries, told = pipe.execute()
+        found = re.fullmatch(rb"(\d{1,18})\|(\d{1,18})\|(.*)", told or b"")
+        return Asked(
+            lost=config is None or whole(number) < incarnation,
+            superseded_by=whole(number) if whole(number) > incarnation else None,
+            controls=controls,
+            retries=texts(retries),
+            unreadable=found and (int(found[1]), int(found[2]), found[3].decode(errors="replace")),
+        )
+
+    def restore_run(self, config: str, incarnation: int, controls: dict[str, str]) -> None:
+        """Give a Redis that came back empty what it held beside groups and weights. What an operator has turned since
+        then stays."""
+        self.record.store_config(config)
+        if whole(self._redis.get(self.keys.incarnation)) < incarnation:
+            self._redis.set(self.keys.incarnation, incarnation)
+        for name, value in controls.items():
+            self._redis.hsetnx(self.keys.controls, name, value)
+        self.ensure_groups()
+        self._letter_id = "0"
+
+    def refuse_control(self, name: bytes, value: bytes, reason: str) -> None:
+        """Remove a control that cannot be taken up, unless it has been turned since, and keep a record of it."""
+        scripts.unset(self.connection, self.keys.controls, name, value)
+        self.dead_letter("controls", "", reason)
+
+    def retried(self, group_id: str, ticket: int) -> None:
+        """The prompt of poisoned group ``group_id`` is asked again by ``ticket``."""
+        self._redis.hset(self.keys.retries, group_id, str(ticket))
+
+    def issue(self, *tickets: Ticket) -> None:
+        """Put groups' tickets on the prompts stream, in one round trip; repeating it changes nothing."""
+        if not tickets:
+            return
+        pipe = self._redis.pipeline(transaction=False)
+        for ticket in tickets:
+            body = encode(ticket)
+            self.connection.bytes_out += len(body)
+            keys = self.keys.group(ticket.group_id, "ticket"), self.keys.prompts
+            scripts.issue(self.connection, pipe, keys, body, ticket.group_id)
+        try:
+            pipe.execute()
+        except redis.exceptions.NoScriptError:  # the server was started anew between loading the script and calling it
+            self.issue(*tickets)
+
+    def holds(self, group_id: str) -> bool:
+        """Whether the group's ticket is here: somebody has issued it."""
+        return bool(self._redis.exists(self.keys.group(group_id, "ticket")))
+
+    def scored(self, *, count: int, block_s: float) -> list[ScoredEntry]:
+        """Newly scored or given-up groups, waited for as in ``take``. The scored ones stay pending until ``settle``."""
+        entries = self._read(count, block_s)
+        scored = [
+            ScoredEntry(entry_id=entry_id, group_id=group_id, failed=None)
+            for entry_id, fields in entries
+            if (group_id := self._group_of(entry_id, fields)) is not None
+        ]
+        return scored + self._given_up(count)
+
+    def _given_up(self, count: int) -> list[ScoredEntry]:
+        found = []
+        for _, entries in self._redis.xread({self.keys.dead_letters: self._letter_id}, count=count) or ():
+            for entry_id, fields in entries:
+                self._letter_id = entry_id.decode()
+                text = {key: value.decode(errors="replace") for key, value in fields.items()}
+                self.manifest_damaged |= text.get(b"where") == WEIGHTS
+                by_worker = text.get(b"where") in (WorkStream.PROMPTS, WorkStream.RESPONSES)
+                if by_worker and GROUP_ID.fullmatch(text.get(b"g", "")):
+                    found.append(ScoredEntry(entry_id=None, group_id=text[b"g"], failed=text.get(b"reason", "")))
+        return found
+
+    def scored_group(self, group_id: str) -> tuple[Ticket, Responses, Scores] | None:
+        """All three parts of a scored group, or None where it is no longer there."""
+        ticket, responses, scores = self._parts(group_id, "ticket", "responses", "scores")
+        if ticket is None or responses is None or scores is None:
+            return None
+        return (
+            decode_part(Ticket, ticket, group_id),
+            decode_part(Responses, responses, group_id),
+            decode_part(Scores, scores, group_id),
+        )
+
+    def scored_payloads(self, group_ids: Sequence[str]) -> list[tuple[bytes | None, bytes | None]]:
+        """The undecoded responses and scores of several groups in one round trip, for the learner, which decodes each
+        on its own (one that is broken must not hold up the others) and knows its own tickets."""
+        pipe = self._redis.pipeline(transaction=False)
+        for group_id in group_ids:
+            pipe.mget(self.keys.group(group_id, "responses"), self.keys.group(group_id, "scores"))
+        bodies = [tuple(found) for found in pipe.execute()]
+        self.connection.bytes_in += sum(len(body or b"") for found in bodies for body in found)
+        return bodies
+
+    def turn_away(self, entry: ScoredEntry) -> None:
+        """Acknowledge an entry and leave its group's payload as it is: it is another entry's, or to be made again."""
+        if entry.entry_id is not None:
+            self._acknowledge(entry.entry_id)
+
+    def settle(self, entries: Iterable[ScoredEntry]) -> None:
+        """Acknowledge groups that a checkpoint covers (or that are refunded) and forget their payloads."""
+        settled = list(entries)
+        if not settled:
+            return
+        pipe = self._redis.pipeline(transaction=True)
+        entry_ids = [entry.entry_id for entry in settled if entry.entry_id is not None]
+        if entry_ids:
+            pipe.xack(self.keys.scored, GROUP, *entry_ids)
+            pipe.xdel(self.keys.scored, *entry_ids)
+        pipe.unlink(*[key for entry in settled for key in self.keys.parts(entry.group_id)])
+        pipe.execute()
+
+    def withdraw(self, group_ids: Sequence[str]) -> None:
+        """Forget groups that nobody wants any more and that have not come back: whoever takes one drops it."""
+        if group_ids:
+            self._redis.unlink(*[key for group_id in group_ids for key in self.keys.parts(group_id)])
+
+    def astray(self, group_ids: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Of ``group_ids``: those whose ticket is gone from here, and those that no work stream names any more. Entries
+        pass from stream to stream in one step, so a group that is under way always stands in one."""
+        if not group_ids:
+            return [], []
+        pipe = self._redis.pipeline(transaction=True)
+        for stream in WorkStream:
+            pipe.xrange(self.keys.prefix + stream)
+        for group_id in group_ids:
+            pipe.exists(self.keys.group(group_id, "ticket"))
+        answers = pipe.execute()
+        streams, there = answers[: len(WorkStream)], answers[len(WorkStream) :]
+        named = {group_in(fields) for entries in streams for _, fields in entries}
+        gone = [group_id for group_id, found in zip(group_ids, there, strict=True) if not found]
+        unnamed = [group_id for group_id in group_ids if group_id not in named]
+        return gone, [group_id for group_id in unnamed if group_id not in gone]
+
+    def unread(self, known: set[str]) -> list[ScoredEntry]:
+        """Scored entries that are leased to this learner and not among ``known`` (entry ids): the answer that named
+        them was lost with its connection."""
+        if self.overview.under_way(WorkStream.SCORED).get(self.worker, 0) <= len(known):
+            return []
+        reply = self._redis.xreadgroup(GROUP, self.worker, {self.keys.scored: "0"})
+        entries = [(entry_id.decode(), fields) for _, entries in reply for entry_id, fields in entries]
+        return [
+            ScoredEntry(entry_id=entry_id, group_id=group_id, failed=None)
+            for entry_id, fields in entries
+            if entry_id not in known and (group_id := self._group_of(entry_id, fields)) is not None
+        ]

@@ -1,0 +1,71 @@
+"""What every user of a run may do: read its configuration and state, and say that it lives and what it measures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..address import public
+from ..codec import encode, encode_record
+from ..errors import NoRunError
+from ..types import Heartbeat
+from . import letters
+from .connection import Connection
+from .entries import texts
+
+METRICS_KEPT = 2_000  # entries; a view, and the sink is seldom a second behind
+
+
+class Member:
+    """A process in a run. Who may do more is a subclass, one for each user of ``leeway acl``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.keys, self._redis = connection, connection.keys, connection.redis
+        self.run, self.worker = connection.run, connection.worker
+        self.last_record: dict[str, Any] = {}
+        """What this process has measured last."""
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.connection.close()
+
+    def now(self) -> float:
+        """Unix time by the server's clock, in seconds, as ``Connection.now``."""
+        return self.connection.now()
+
+    def load_config(self) -> str:
+        """The run's configuration text; ``NoRunError`` where this Redis does not hold the run."""
+        text = self._redis.get(self.keys.config)
+        if text is None:
+            raise NoRunError(f"run {self.run!r} is not known to the Redis at {public(self.connection.url)}")
+        return text.decode(errors="replace")
+
+    def has_run(self) -> bool:
+        """Whether this Redis holds the run's configuration."""
+        return bool(self._redis.exists(self.keys.config))
+
+    def state(self) -> dict[str, str]:
+        """What the learner last said of the run; empty before its first word."""
+        return texts(self._redis.hgetall(self.keys.state))
+
+    def beat(self, heartbeat: Heartbeat, ttl_s: float) -> float:
+        """Say that this worker lives; the word holds for ``ttl_s``. Returns ``now()``."""
+        key, now = self.keys.heartbeat(heartbeat.role, heartbeat.worker), self.now()
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.set(key, encode(heartbeat), px=int(ttl_s * 1000))
+        pipe.zadd(self.keys.workers, {f"{heartbeat.role}/{heartbeat.worker}": now + ttl_s})
+        pipe.execute()
+        return now
+
+    def leave(self, role: str, worker: str) -> None:
+        """Say goodbye, so that nobody waits for the heartbeat to expire."""
+        self._redis.delete(self.keys.heartbeat(role, worker))
+        self._redis.zrem(self.keys.workers, f"{role}/{worker}")
+
+    def emit(self, record: dict[str, Any]) -> None:
+        """Send a record of measurements to the sink."""
+        self.last_record = record
+        self._redis.xadd(self.keys.metrics, {"m": encode_record(record)}, maxlen=METRICS_KEPT, approximate=True)
+
+    def dead_letter(self, where: str, group_id: str, reason: str) -> None:
+        """Keep the record of something that could not be used."""
+        letters.dead_letter(self.connection, where, group_id, reason)

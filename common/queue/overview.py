@@ -1,0 +1,99 @@
+"""How a run stands, for whoever looks at it: the desk from outside, and the learner's own watch."""
+
+from __future__ import annotations
+
+import logging
+import re
+from math import isfinite
+
+import redis
+
+from ..codec import decode
+from ..errors import DecodeError
+from ..refusals import OUT_OF_MEMORY
+from ..types import Heartbeat
+from .connection import Connection, refused_or_lost
+from .entries import GROUP, VERDICT_MINUTES, WorkStream, texts, whole
+
+log = logging.getLogger(__name__)
+
+_MEMBER = re.compile(rb"[a-z]+/[\x21-\x7e]+")  # ROLE/WORKER
+
+
+class Overview:
+    """Workers, depths of the streams, pending entries, verdicts, controls, and whether Redis takes writes."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.keys, self._redis = connection, connection.keys, connection.redis
+
+    def workers(self) -> tuple[list[Heartbeat], dict[str, float]]:
+        """Living workers' heartbeats, and the lost ones (``role/worker``) with the unix time they were last due."""
+        alive, lost = [], {}
+        found = self._redis.zrange(self.keys.workers, 0, -1, withscores=True)
+        due = {member.decode(): at for member, at in found if _MEMBER.fullmatch(member) and isfinite(at)}
+        keys = [self.keys.heartbeat(*member.split("/", 1)) for member in due]
+        for member, body in zip(due, self._redis.mget(keys) if keys else [], strict=True):
+            try:
+                if body is not None:
+                    alive.append(decode(Heartbeat, body))
+                    continue
+            except DecodeError as error:
+                log.warning("a heartbeat of %s that cannot be read: %s", member, error)
+            lost[member] = due[member]
+        return alive, lost
+
+    def depths(self) -> dict[str, int]:
+        """Entries queued or under way on each work stream, and the dead letters."""
+        pipe = self._redis.pipeline(transaction=False)
+        for stream in WorkStream:
+            pipe.xlen(self.keys.prefix + stream)
+        pipe.xlen(self.keys.dead_letters)
+        return dict(zip([*(stream.value for stream in WorkStream), "dead_letters"], pipe.execute(), strict=True))
+
+    def under_way(self, stream: WorkStream) -> dict[str, int]:
+        """Leased entries of a work stream, by worker."""
+        try:
+            summary = self._redis.xpending(self.keys.prefix + stream, GROUP)
+        except redis.exceptions.ResponseError:
+            return {}
+        return {row["name"].decode(errors="replace"): int(row["pending"]) for row in summary["consumers"] or ()}
+
+    def controls(self) -> dict[str, str]:
+        """Live controls as last set by an operator."""
+        return texts(self._redis.hgetall(self.keys.controls))
+
+    def tallies(self) -> list[dict[str, str]]:
+        """How often each verdict was given, minute by minute, the current minute first; ``why`` is the last error."""
+        now = int(self.connection.now() // 60)
+        pipe = self._redis.pipeline(transaction=False)
+        for ago in range(VERDICT_MINUTES):
+            pipe.hgetall(self.keys.verdicts(now - ago))
+        return [
+            {kind: text for kind, text in texts(minute).items() if kind == "why" or whole(text.encode())}
+            for minute in pipe.execute()
+        ]
+
+    def alike(self) -> tuple[int, str]:
+        """(groups in a row whose every response had one and the same reward, that reward)."""
+        groups, reward = self._redis.hmget(self.keys.alike, "groups", "reward")
+        return whole(groups), (reward or b"").decode(errors="replace")
+
+    def trouble(self) -> str:
+        """Why Redis takes no writes, in a sentence; empty where it does, or where we may not know."""
+        try:
+            memory, disk = self._redis.info("memory"), self._redis.info("persistence")
+        except redis.exceptions.NoPermissionError:
+            return ""
+        most = int(memory["maxmemory"])
+        used = int(memory["used_memory"]) - int(memory.get("mem_not_counted_for_evict", 0))
+        if most and used >= most and not memory["maxmemory_policy"].startswith("allkeys"):  # those make room themselves
+            return f"Redis {OUT_OF_MEMORY}; {used >> 20} of {most >> 20} MiB are used"
+        if "err" in (disk.get("aof_last_write_status"), disk.get("aof_last_bgrewrite_status")):
+            return "Redis cannot write its append-only file: look at its disk"
+        try:
+            self._redis.unlink(self.keys.prefix + "nothing")  # a write that changes nothing, and is refused like others
+        except redis.exceptions.NoPermissionError:
+            return ""
+        except redis.exceptions.ResponseError as error:
+            return f"Redis {refused_or_lost(error)} ({error})"
+        return ""
