@@ -5,9 +5,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -27,7 +26,7 @@ Engine = Annotated[str | None, typer.Option("--engine", help="vllm, or torch; a 
 class _AlsoAsBefore(TyperGroup):
     """Four commands; words that begin with none of them are the spelling of before."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in {*self.commands, "--help"}:
             args = as_now(args)
             typer.echo(f"leeway eval: this is now spelled  {shlex.join(['leeway', 'eval', *args])}", err=True)
