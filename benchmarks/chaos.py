@@ -2,13 +2,13 @@
 
 ::
 
-    python benchmarks/chaos.py [strict] [bound] [empty] [--seed 0] [--out runs/chaos]
+    python benchmarks/chaos.py [strict] [bound] [empty] [apart] [--seed 0] [--out runs/chaos]
 
 ``strict``: at max_staleness 0 a run under faults of every kind ends with the weights of an undisturbed one, bit for
 bit. ``bound``: at max_staleness 2 a run under the same faults keeps its books and its bound, and makes at least
 ``SHARE`` of the training steps that an undisturbed one makes in the same time. ``empty``: Redis comes back empty ten
-times, and each time the next training step is made within ``BACK_S`` seconds. What is finished under --out is not run
-again.
+times, and each time the next training step is made within ``BACK_S`` seconds. ``apart``: learner ranks without a
+shared disk (``ranks_apart.py``). What is finished under --out is not run again.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
+import ranks_apart
 from leeway_rl.common.ledger import is_complete, read
 from leeway_rl.common.metrics import read_steps
 from leeway_rl.leeway.audit import audit
@@ -155,14 +157,20 @@ def empty(out: Path, seed: int) -> bool:
     return len(emptied) == 10 and first <= BACK_S
 
 
+def apart(out: Path, seed: int) -> bool:
+    """Learner ranks that do not share a disk. Made anew each time; the seed has no part in it."""
+    with tempfile.TemporaryDirectory() as home:
+        return ranks_apart.proof(Path(home))
+
+
 def main() -> int:
     """Run what is asked for; exit code 1 where something does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="strict, bound, empty; all by default")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="strict, bound, empty, apart; all by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/chaos"))
     arguments = parser.parse_args()
-    parts = {"strict": strict, "bound": bound, "empty": empty}
+    parts = {"strict": strict, "bound": bound, "empty": empty, "apart": apart}
     unknown = set(arguments.parts) - set(parts)
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")

@@ -65,6 +65,8 @@ def save(
     together(lambda: _begin(unfinished) if policy.rank == 0 else None)
     together(lambda: _refuse_missing(unfinished))  # else DeepSpeed would make a folder of this rank's own
     added_up = policy.sums()
+    if added_up["differ"] and policy.rank == 0:
+        log.error("the ranks' copies of %s are not the same; rank 0's are saved", ", ".join(added_up["differ"]))
     parts = gather({"host": socket.gethostname(), "wrote": together(lambda: _part(policy, unfinished))})
 
     def finish() -> None:
@@ -191,8 +193,8 @@ def load(policy: Policy, path: Path, tell: Callable[[str], None] = lambda _: Non
     if (why := universal.why_not(made["layout"], _layout(policy))) is not None:
         raise DataError(f"checkpoint {path}: {why}")
     tell(f"checking the files of {path.name}")
-    changed = together(lambda: _changed(path, made, policy.rank, policy.world))
-    if names := sorted(name for each in gather(changed) for name in each):
+    mine = together(lambda: changed(path, made, policy.rank, policy.world))
+    if names := sorted(name for each in gather(mine) for name in each):
         raise Damaged(f"checkpoint {path} is damaged: the bytes of {', '.join(names)} are not those that were written")
     if universal.needed(made["layout"], _layout(policy)):
         tell(f"converting {path.name} from {made['layout']['ranks']} ranks for {policy.world}")
@@ -219,11 +221,6 @@ def _list(path: Path) -> dict[str, Any]:
     if not is_complete(path):
         raise DataError(f"checkpoint {path} is not complete: files that its {COMPLETE} names are missing or cut short")
     return json.loads((path / COMPLETE).read_text())
-
-
-def _changed(path: Path, made: dict[str, Any], rank: int, world: int) -> list[str]:
-    """Of every ``world``-th file of the list those whose bytes are not its. Earlier lists have no digests."""
-    return [name for name, digest in [*made.get("sha256", {}).items()][rank::world] if checksum(path / name) != digest]
 
 
 def _refuse_unlike(path: Path, saved: dict[str, Any] | None, loaded: dict[str, Any]) -> None:
@@ -259,6 +256,12 @@ def is_complete(path: Path) -> bool:
         return all((path / name).stat().st_size == size for name, size in files.items())
     except (OSError, ValueError, KeyError):
         return False
+
+
+def changed(path: Path, made: dict[str, Any], rank: int = 0, world: int = 1) -> list[str]:
+    """Of every ``world``-th file of the checkpoint's list ``made`` the names of those whose bytes are not its. Lists of
+    earlier versions have no digests."""
+    return [name for name, digest in [*made.get("sha256", {}).items()][rank::world] if checksum(path / name) != digest]
 
 
 def complete(folder: Path) -> list[Path]:
