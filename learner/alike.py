@@ -33,7 +33,7 @@ _SOURCES = ("common", "learner")
 """The wings of ours that a learner runs."""
 
 
-def refuse_different(config: Config, run: str, folder: Path) -> None:
+def refuse_different(config: Config, folder: Path) -> None:
     """``DataError``, on every rank and within seconds, where ranks would not train the same run: where configuration,
     code, packages or the files of the model folder differ, or ``folder`` (``runs/ID``) is not one that all share.
 
@@ -41,7 +41,7 @@ def refuse_different(config: Config, run: str, folder: Path) -> None:
     """
     if world() == 1:
         return
-    mine = together(lambda: what_is_read(config, run))
+    mine = together(lambda: what_is_read(config, folder.name))
     said = gather({"host": socket.gethostname(), "reads": mine})
     if (why := differences([each["host"] for each in said], [each["reads"] for each in said])) is not None:
         raise DataError(why)

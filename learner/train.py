@@ -57,7 +57,7 @@ def learn(bus: Bus, service: Service, config: Config, folder: Path) -> None:
     """Train from the newest checkpoint in ``folder`` (or from the start) to the last step, or until asked to stop; both
     leave a checkpoint."""
     # Before the model: ranks that differ, or a row that cannot be used, are named in seconds.
-    alike.refuse_different(config, bus.run, folder)
+    alike.refuse_different(config, folder)
     curriculum = together(lambda: _read_prompts(service, config) if rank() == 0 else None)
     service.doing("loading the model")
     torch.set_num_threads(config.train.threads)

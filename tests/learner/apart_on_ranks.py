@@ -163,17 +163,17 @@ def other_model_files_on_one_rank(policy: Policy, home: Path) -> None:
     import os
 
     os.environ["HOME"] = str(home / f"node-{policy.rank}")
-    alike.refuse_different(shown, "run", home)
+    alike.refuse_different(shown, home)
 
 
 @case
 def other_configuration_on_one_rank(policy: Policy, home: Path) -> None:
-    alike.refuse_different(odd_config(MODEL, 1, train__learning_rate=1e-3 * (1 + policy.rank)), "run", home)
+    alike.refuse_different(odd_config(MODEL, 1, train__learning_rate=1e-3 * (1 + policy.rank)), home)
 
 
 @case
 def all_the_same(policy: Policy, home: Path) -> None:
-    alike.refuse_different(odd_config(MODEL, 1), "run", home)
+    alike.refuse_different(odd_config(MODEL, 1), home)
     saved(policy, home, 1)
     restored = fresh()
     checkpoint.restore(restored, home, lambda _: None)
