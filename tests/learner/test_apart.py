@@ -60,7 +60,11 @@ def told(tmp_path_factory):
         ("part_of_another_step", ["DataError", "DataError"], "was not loaded as it was saved: "),
         ("write_fails_on_one_rank", ["RankFailed", "RuntimeError"], ""),
         ("no_room_on_one_rank", ["NoRoom", "NoRoom"], "no_room_on_one_rank/step-000001.unfinished is full"),
-        ("model_missing_on_one_rank", ["RankFailed", "DataError"], "model_missing_on_one_rank/none does not exist"),
+        (
+            "model_missing_on_one_rank",
+            ["RankFailed", "DataError"],
+            "model_missing_on_one_rank/none: there is no such folder",
+        ),
         (
             "other_weights_on_one_rank",
             ["DataError", "DataError"],
