@@ -1,7 +1,5 @@
 """The whole configuration: its sections, its stages, and what follows from several sections together."""
 
-from __future__ import annotations
-
 import bisect
 import itertools
 from typing import Any, Self, get_args
@@ -60,7 +58,7 @@ class Config(Section):
         """The stage that training step ``step`` belongs to."""
         return bisect.bisect_right(self.stage_starts, step) - 1
 
-    def at_stage(self, stage: int) -> Config:
+    def at_stage(self, stage: int) -> Self:
         """The same configuration with ``train`` and ``flow`` as they are in stage ``stage``."""
         train: dict[str, Any] = {}
         flow: dict[str, Any] = {}
@@ -71,7 +69,7 @@ class Config(Section):
             update={"train": self.train.model_copy(update=train), "flow": self.flow.model_copy(update=flow)}
         )
 
-    def views(self) -> list[Config]:
+    def views(self) -> list[Self]:
         """``at_stage`` of every stage."""
         return [self.at_stage(stage) for stage in range(len(self.stage_starts))]
 
