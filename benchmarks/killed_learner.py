@@ -22,7 +22,6 @@ machine leaves of files that were not forced to disk is not tried.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import multiprocessing
 import os
 import signal
@@ -37,9 +36,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import redis
-import torch
+from digest_roles import DigestEngine, DigestPolicy, DigestPool, digest_step
 from leeway_rl.common import address
 from leeway_rl.common.config import Config, compose, dump
 from leeway_rl.common.ledger import Ledger, read
@@ -49,10 +47,9 @@ from leeway_rl.common.queue.rollout import RolloutQueue
 from leeway_rl.common.queue.verifier import VerifierQueue
 from leeway_rl.common.role import run_role
 from leeway_rl.common.service import Service
-from leeway_rl.common.types import Responses, Ticket, Verdict, VerdictKind
 from leeway_rl.leeway.audit import audit
 from leeway_rl.leeway.server import EmbeddedServer
-from timed_roles import BASE, TimedPolicy, timed_step
+from timed_roles import BASE
 from whole_runs import HEAVY
 
 SETTINGS = [
@@ -143,79 +140,6 @@ class Death:
 
 
 # --- roles ------------------------------------------------------------------------------------------------------------
-
-
-class DigestPolicy(TimedPolicy):
-    """Its weights are a digest of what was trained."""
-
-    def absorb(self, groups: Sequence[Any]) -> None:
-        """One training step."""
-        digest = hashlib.sha256(self.weight.numpy().tobytes())
-        for group in groups:
-            digest.update(f"{group.ticket.ticket} {group.rewards_S.tolist()}".encode())
-            digest.update(group.responses.tokens_T.tobytes() + group.responses.spans.tobytes())
-        dice = np.random.default_rng(list(digest.digest()))
-        self.weight = torch.from_numpy(dice.standard_normal(len(self.weight), dtype=np.float32))
-
-    def save(self, folder: Path) -> None:
-        """One file."""
-        np.save(folder / "weight.npy", self.weight.numpy())
-
-    def load(self, folder: Path) -> None:
-        """Read it again."""
-        self.weight = torch.from_numpy(np.load(folder / "weight.npy"))
-
-
-def digest_step(policy: DigestPolicy, groups: Sequence[Any], **named: Any) -> Any:
-    """In the place of ``train_step``."""
-    result = timed_step(0.0)(policy, groups, **named)
-    policy.absorb(groups)
-    return result
-
-
-class DigestEngine:
-    """Responses drawn from the ticket's seed and the weights."""
-
-    concurrency = 2
-
-    def __init__(self) -> None:
-        self.version, self._weights = -1, b""
-
-    def load(self, version: int, tensors: Any) -> float:
-        """Take the weights up."""
-        self.version, self._weights = version, hashlib.sha256(tensors["weight"].numpy().tobytes()).digest()
-        return 0.0
-
-    def generate(self, ticket: Ticket) -> Responses:
-        """Two responses of 1 to 4 tokens."""
-        version, dice = self.version, np.random.default_rng([ticket.seed, *self._weights])
-        lengths_S = dice.integers(1, 5, ticket.group_size)
-        total = int(lengths_S.sum())
-        return Responses(
-            group_id=ticket.group_id,
-            tokens_T=dice.integers(0, 20, total).astype(np.uint16),
-            logprobs_T=np.full(total, -1.0, np.float32),
-            lengths_S=lengths_S.astype(np.uint32),
-            finished_S=np.ones(len(lengths_S), np.uint8),
-            spans=np.array([(row, version, 0, length) for row, length in enumerate(lengths_S)], np.uint32),
-            worker="digest",
-            seconds=0.0,
-        )
-
-    def abort(self, group_id: str) -> None:
-        """There is nothing to stop: a group takes no time."""
-
-    def close(self) -> None:
-        """Nothing to give back."""
-
-
-class DigestPool:
-    """Right is what adds up to an even number: half of the groups are refunded."""
-
-    def grade(self, items: Sequence[Any]) -> list[Verdict]:
-        """By the text, which is the tokens' sum."""
-        kinds = [VerdictKind.WRONG if int(item.response) % 2 else VerdictKind.CORRECT for item in items]
-        return [Verdict(kind=kind, reason="", seconds=0.0) for kind in kinds]
 
 
 def learner(run: str, url: str, folder: Path, death: Death | None) -> int:

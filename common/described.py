@@ -1,5 +1,5 @@
 """Every configuration key in plain words: what may stand there, within which bounds, what holds by default, and what it
-means. All of it is read from where the key is defined, ``config.py``."""
+means. All of it is read from where the key is defined, ``config/``."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Key:
 
 
 def described() -> list[Key]:
-    """Every key, in the order of ``config.py``."""
+    """Every key, in the order of ``config/``."""
     keys = []
     for section, section_field in Config.model_fields.items():
         for key, field in section_of(section_field.annotation).model_fields.items():

@@ -10,7 +10,7 @@ Events, with what they carry beside that::
     stage      stage, version, prompts, dropped           tickets of a later stage begin to be issued
     issued     ticket, incarnation, version, stage, prompt, reissued, retry_of? (a poisoned group, TICKET-INCARNATION)
     overdue    ticket, version, worker, seconds           its worker held it for too long: the same ticket again
-    refunded   ticket, version, reason, head_staleness?
+    refunded   ticket, version, reason (one of ``REFUNDS``), head_staleness?
     batch      step, tickets, max_staleness, overflow      a step takes these groups, checked against this bound
     trained    ticket, step, spans, verdicts, lengths, head_staleness, past_bound (tokens older than the bound)
     step       step, version, tickets, max_staleness, overflow, checksum (sha256 of the published weights)
@@ -33,11 +33,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from .appending import Appending, is_out_of_room
 from .errors import AuditError, DataError
+from .json_text import line_of_ours
 from .tail import lines_backwards, whole_size
+
+Refund = Literal["zero_advantage", "poison", "expired", "stage_ended", "run_ended"]
+"""Why a ticket ends without being trained: its group has no signal; it cannot be made or graded; it is older than the
+bound; its stage or the run is over."""
+REFUNDS: tuple[Refund, ...] = get_args(Refund)
 
 _GENESIS = "0" * 16
 
@@ -173,7 +179,7 @@ def survey(path: Path) -> Survey:
     for lines, text in _texts(path):
         if b'"rolled_back"' in text:
             try:
-                body = json.loads(text)
+                body = line_of_ours(text)
                 if body["event"] == "rolled_back":
                     rollbacks.append((lines, int(body["to_line"])))
             except (ValueError, KeyError, TypeError):
@@ -211,8 +217,8 @@ def _texts(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _parsed(where: str, text: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(text.decode(errors="replace"))
-    except json.JSONDecodeError as error:
+        body = line_of_ours(text)
+    except ValueError as error:
         raise AuditError(f"{where} is not JSON: {error}") from error
     if not isinstance(body, dict) or not isinstance(body.get("line"), int) or not isinstance(body.get("chain"), str):
         raise AuditError(f"{where} has no line number and chain")

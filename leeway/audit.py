@@ -19,10 +19,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..common.config import Overflow
 from ..common.errors import AuditError
-from ..common.ledger import read, survey
-
-REASONS = frozenset({"zero_advantage", "poison", "expired", "stage_ended", "run_ended"})
+from ..common.ledger import REFUNDS, read, survey
 
 
 @dataclass(slots=True)
@@ -49,8 +48,8 @@ class Account:
     """What the step under way has taken."""
     batch_bound: int = 0
     """The bound that this batch was checked against."""
-    overflow: str = "wait"
-    batch_overflow: str = "wait"
+    overflow: Overflow = "wait"
+    batch_overflow: Overflow = "wait"
     """The policy that this batch was taken by."""
     past_bound: Counter[str] = field(default_factory=Counter)
     """Tokens older than the bound in trained groups, by policy: ``mask`` leaves them out of the loss."""
@@ -246,7 +245,7 @@ def _room(account: Account, stage: int) -> int:
 
 
 def _refunded(account: Account, line: dict[str, Any]) -> str | None:
-    if line["reason"] not in REASONS:
+    if line["reason"] not in REFUNDS:
         return f"unknown reason {line['reason']!r}"
     if line["version"] != account.version:
         return f"refunded at version {line['version']}, the books stand at {account.version}"

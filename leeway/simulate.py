@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from ..common.config import Overflow, PipelineDepth
+from ..common.ledger import Refund
 from ..learner.flow.pacing import Pacer
 from ..learner.flow.staleness import Schedule, expired, head_staleness, tokens_past
 from ..learner.flow.tickets import TicketBook
@@ -306,7 +307,7 @@ class _World:
         if not self.training and self.ready >= self.setting.groups_per_step:
             self._take()
 
-    def _refund(self, ticket: int, reason: str) -> None:
+    def _refund(self, ticket: int, reason: Refund) -> None:
         self.book.refund(ticket)
         self.pacer.refunded(ticket)
         self.outcome.refunded[reason] += 1

@@ -12,24 +12,23 @@ import concurrent.futures
 import contextlib
 import itertools
 import os
-import re
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..common.errors import DataError, LeewayError, RoleDiedError, WeightsError
+from ..common.errors import DataError, RoleDiedError, WeightsError
 from ..common.types import Responses
 from .engine import Aborted
+from .vllm_start import config_of, last_line, model_folder, quiet_environment, start
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PretrainedConfig
     from vllm import SamplingParams
     from vllm.logprobs import FlatLogprobs
     from vllm.outputs import CompletionOutput
@@ -43,13 +42,8 @@ ABORTED = "abort"
 """vLLM's finish reason of a request that was taken back before its end."""
 ENDED = "stop"
 """vLLM's finish reason of a response that sampled an end token."""
-CPU_BLOCK = 32
-"""Tokens in a block of the CPU's KV cache. vLLM's own choice, 128, is longer than many prompts: the responses of a
-group could then share no whole block of their prompt, and each would compute it again."""
 CLOSE_S = 20
 """Seconds that vLLM's processes get to end by themselves; killed, they leave shared memory behind."""
-CPU_STEP_TOKENS = 2048
-"""Prompt tokens that the CPU takes in one step at least."""
 
 
 class VllmEngine:
@@ -87,10 +81,10 @@ class VllmEngine:
         """
         from .torch_engine import end_tokens  # every engine ends responses by the same rule
 
-        _quiet_environment(model_path)
-        model_path = _model_folder(model_path)
+        quiet_environment(model_path)
+        model_path = model_folder(model_path)
         self._end_tokens = sorted(end_tokens(model_path))
-        self._ties_embeddings = _config(model_path).get_text_config().tie_word_embeddings
+        self._ties_embeddings = config_of(model_path).get_text_config().tie_word_embeddings
         self.version = -1
         self.concurrency = concurrency
         self._recompute = recompute
@@ -113,7 +107,7 @@ class VllmEngine:
             "enable_prefix_caching": recompute,  # the G responses share their prompt; cleared at every load
         }
         try:
-            self._llm: AsyncLLM | None = self._run(_start(model_path, arguments, threads=threads, cpu_core=cpu_core))
+            self._llm: AsyncLLM | None = self._run(start(model_path, arguments, threads=threads, cpu_core=cpu_core))
         except BaseException:
             self._stop_loop()
             raise
@@ -225,7 +219,7 @@ class VllmEngine:
             # sampling stays paused and whoever waits for a response is told.
             self._broken = f"unusable since version {version} failed to load"
             await _cancel_others()
-            raise WeightsError(f"version {version} failed to load into vLLM: {_last_line(error)}") from error
+            raise WeightsError(f"version {version} failed to load into vLLM: {last_line(error)}") from error
         return time.monotonic() - started
 
     async def _sample(self, ticket: Ticket) -> list[CompletionOutput]:
@@ -247,139 +241,6 @@ class VllmEngine:
                 raise RoleDiedError(f"the vLLM engine of {self._worker} died; its last words are above") from None
             if all(output.finish_reason != ABORTED for output in outputs):
                 return outputs
-
-
-async def _start(model_path: str, arguments: dict[str, Any], *, threads: int, cpu_core: int | None) -> AsyncLLM:
-    """Build the engine inside the running loop, as vLLM wants it."""
-    from vllm.config import WeightTransferConfig
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.platforms import current_platform
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    from .vllm_context import with_its_context
-    from .vllm_weights import BACKEND, OWNER_VARIABLE
-
-    _check_plugin(BACKEND)
-    environment = {OWNER_VARIABLE: str(os.getpid())}
-    if current_platform.is_cpu():
-        environment |= _cpu_environment(threads, cpu_core)
-        arguments |= _cpu_arguments(model_path, arguments)
-    try:
-        config = AsyncEngineArgs(
-            model=model_path,
-            load_format="dummy",  # every weight comes through load()
-            weight_transfer_config=WeightTransferConfig(backend=BACKEND),
-            logprobs_mode="processed_logprobs",  # of logits/τ; vLLM's default is before the temperature
-            hf_overrides=with_its_context,
-            generation_config="vllm",  # the ticket says how to sample, not the model folder
-            disable_log_stats=True,
-            **arguments,
-        ).create_engine_config()
-    except (OSError, ValueError) as error:
-        raise DataError(f"vLLM cannot use the model {model_path}: {_last_line(error)}") from error
-    with _environment(environment):
-        try:
-            return AsyncLLM.from_vllm_config(config, disable_log_stats=True)
-        except RuntimeError as error:
-            raise LeewayError(f"vLLM did not start with the model {model_path}; the reason is above") from error
-
-
-def _cpu_arguments(model_path: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """What vLLM needs to be told on a CPU: no compilation, a KV cache of the size that can be used, whole prompts."""
-    import psutil
-
-    need = arguments["max_num_seqs"] * (arguments["max_model_len"] + CPU_BLOCK) * _kv_bytes_per_token(model_path)
-    allowed = int(psutil.virtual_memory().available * arguments["gpu_memory_utilization"])
-    return {
-        "enforce_eager": True,  # compiling takes minutes and a C++ compiler
-        "block_size": CPU_BLOCK,
-        # A seeded request whose prompt is cut in two kills the engine: after the first piece vLLM turns the request's
-        # generator back, which a CPU generator cannot do. So prompts are never cut, and the longest fits in a step.
-        "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(arguments["max_model_len"], arguments["max_num_seqs"], CPU_STEP_TOKENS),
-        "kv_cache_memory_bytes": min(need, allowed),
-    }
-
-
-def _kv_bytes_per_token(model_path: str) -> int:
-    """Bytes of keys and values one token takes, in 4-byte floats to be on the safe side."""
-    config = _config(model_path)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * heads * head_dim * 4
-
-
-def _cpu_environment(threads: int, cpu_core: int | None) -> dict[str, str]:
-    """Variables that vLLM's CPU processes inherit: how many compute threads, on which cores. Without a core of our own
-    what the operator has set stays."""
-    # A few small functions would be compiled at the first call even under enforce_eager: 12 s for nothing measurable.
-    wanted = {"TORCH_COMPILE_DISABLE": "1", "OMP_NUM_THREADS": str(threads)}
-    if cpu_core is not None:
-        return wanted | {"VLLM_CPU_OMP_THREADS_BIND": f"{cpu_core}-{cpu_core + threads - 1}"}
-    wanted["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-    return {name: value for name, value in wanted.items() if name not in os.environ}
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the processes started inside, and for them only."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _quiet_environment(model_path: str) -> None:
-    """Before vLLM is imported: warnings only, no usage report, and no network where the model is a folder."""
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    if os.path.isdir(model_path):
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-
-def _model_folder(model_path: str) -> str:
-    """The folder with the model's config and tokenizer; a name on the Hugging Face hub is fetched, weights excepted."""
-    if os.path.isfile(os.path.join(model_path, "config.json")):
-        return model_path
-    if os.path.isdir(model_path):
-        raise DataError(f"{model_path} is not a model folder: it has no config.json")
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", model_path):
-        raise DataError(f"there is no model folder {model_path}")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return snapshot_download(model_path, allow_patterns=["*.json", "*.jinja", "*.txt", "*.model"])
-    except (OSError, ValueError) as error:
-        message = f"{model_path} is neither a folder nor a model to be had from the hub: {_last_line(error)}"
-        raise DataError(message) from error
-
-
-def _check_plugin(name: str) -> None:
-    """vLLM loads ``rollout/vllm_weights.py`` by its entry point, which only an installed package has."""
-    from importlib.metadata import entry_points
-
-    if name not in entry_points(group="vllm.general_plugins").names:
-        raise LeewayError("vLLM does not find Leeway's plugin: install the package again (pip install -e .)")
-    allowed = os.environ.get("VLLM_PLUGINS")
-    if allowed is not None and name not in allowed.split(","):
-        raise LeewayError(f"VLLM_PLUGINS={allowed!r} shuts out Leeway's plugin: add {name} to it")
-
-
-def _config(model_path: str) -> PretrainedConfig:
-    """The language model's config."""
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(model_path).get_text_config()
-    except (OSError, ValueError) as error:
-        raise DataError(f"the config of the model {model_path} cannot be read: {_last_line(error)}") from error
 
 
 def _sampling(ticket: Ticket, end_tokens: list[int]) -> SamplingParams:
@@ -466,9 +327,3 @@ async def _cancel_others() -> None:
     """Cancel every other task on the loop that waits for a response, so that its caller does not wait for ever."""
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
-
-
-def _last_line(error: BaseException) -> str:
-    """What an error of vLLM says, without the trace that remote errors carry in their text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

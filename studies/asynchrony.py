@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from typing import get_args
 
+from ..common.config import Overflow
 from .study import ADAPTIVE, ALIKE, HELD, MORE_SEEDS, TARGET, Setting, Study
 from .tail import Tail
 from .verdict import Claim
@@ -143,7 +145,7 @@ POLICIES = {
     overflow: Setting(
         name=overflow, sets=(*FASTER, f"flow.max_staleness={ETA}", f"flow.overflow={overflow}"), tail=TAIL
     )
-    for overflow in ("wait", "drop", "mask", "soft")
+    for overflow in get_args(Overflow)
 }
 FRESH = Setting(name="on-policy", sets=REGIMES[0, "none", "coupled"].sets)
 LATE = ("drop", "mask", "soft")

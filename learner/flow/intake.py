@@ -26,7 +26,7 @@ from ...common.config import Config, dump
 from ...common.controls import taken_up
 from ...common.diagnosis import age
 from ...common.errors import DecodeError, LeewayError, RunExistsError
-from ...common.ledger import Ledger
+from ...common.ledger import REFUNDS, Ledger, Refund
 from ...common.queue.connection import RedisError, is_foreign
 from ...common.queue.entries import DAMAGED, ScoredEntry, decode_part
 from ...common.queue.learner import LearnerQueue
@@ -53,7 +53,6 @@ TELL_S = 60.0
 MEND_S = 2.0
 """How often the live tickets are compared with what Redis holds."""
 
-REFUNDS = ("zero_advantage", "poison", "expired", "stage_ended", "run_ended")
 """Why a ticket may leave untrained: no response differs from the others in reward; generation, grading or decoding
 kept failing; it was staler than the bound just before the forward pass (η was turned down); its stage, or the run, had
 no step left for it."""
@@ -543,7 +542,7 @@ class Intake:
         self.poisoned_in_a_row, self.poison = self.poisoned_in_a_row + 1, why
         self._refund(number, "poison")
 
-    def _refund(self, number: int, reason: str, **why: Any) -> None:
+    def _refund(self, number: int, reason: Refund, **why: Any) -> None:
         self.ledger.write("refunded", ticket=number, version=self.book.version, reason=reason, **why)
         self.refunds[reason] += 1
         self.on_left(number, self.book.version, reason)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-from ...common.config import Objective
-
-Mask = Literal["none", "before", "after"]
+from ...common.config import Deviation, Mask, Objective
 
 
 def has_signal(rewards_S: np.ndarray, finished_S: np.ndarray | None = None, mask: Mask = "none") -> bool:
@@ -32,7 +28,7 @@ def is_trained(rewards_S: np.ndarray, finished_S: np.ndarray, objective: Objecti
 
 def group_advantages(
     rewards_S: np.ndarray,
-    std: Literal["unbiased", "biased"] = "unbiased",
+    std: Deviation = "unbiased",
     eps: float = 1e-6,
     *,
     finished_S: np.ndarray | None = None,

@@ -11,14 +11,11 @@ Log ratios are bounded before they are exponentiated (``ratio.py``).
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from ...common.config import Loss
 from .ratio import bounded, ratio
-
-Loss = Literal["magic", "grpo", "pg"]
 
 
 def magic_token_loss(

@@ -375,7 +375,7 @@ class Protocol(RuleBasedStateMachine):
         self.checkpoint(None)
         self.learner.intake.close_books()
         account = audit(self.folder / "ledger.jsonl")
-        assert account.trained == {number for groups in self.trained.values() for number in groups}
+        assert account.trained == len({number for groups in self.trained.values() for number in groups})
         event(f"incarnations {min(account.incarnation, 6)}")
         client, groups = self.desk.connection.redis, f"{self.desk.keys.prefix}group:*"
         left = {key.decode() for key in client.scan_iter(match=groups, count=1000)}

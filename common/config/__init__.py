@@ -1,0 +1,52 @@
+"""The run's configuration: every key, its default and its meaning.
+
+``training`` and ``serving`` hold the sections, each with its checks, ``whole`` puts them together. ``composing`` reads
+presets and settings; unknown keys are refused with a suggestion, and an error names the key, the value, where it stands
+(``locating``) and what would be right.
+"""
+
+from .composing import compose, dump, parse, preset_names
+from .section import PRESETS, expand
+from .serving import Broker, Rollout, Verifier
+from .training import (
+    Data,
+    Deviation,
+    Entropy,
+    Loss,
+    Mask,
+    Model,
+    Objective,
+    Overflow,
+    PipelineDepth,
+    Train,
+    refuse_below_lag,
+    refuse_shallow,
+)
+from .whole import Config, known_keys, section_of
+
+__all__ = [
+    "PRESETS",
+    "Broker",
+    "Config",
+    "Data",
+    "Deviation",
+    "Entropy",
+    "Loss",
+    "Mask",
+    "Model",
+    "Objective",
+    "Overflow",
+    "PipelineDepth",
+    "Rollout",
+    "Train",
+    "Verifier",
+    "compose",
+    "dump",
+    "expand",
+    "known_keys",
+    "parse",
+    "preset_names",
+    "refuse_below_lag",
+    "refuse_shallow",
+    "section_of",
+]

@@ -1,0 +1,77 @@
+"""Presets (TOML) are composed left to right, then single keys are set; what comes later wins."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from pydantic import ValidationError
+
+from ..errors import ConfigError
+from ..settings import read
+from .locating import Layer, refuse_unknown, said_of
+from .section import PRESETS, expand
+from .whole import Config
+
+
+def compose(presets: list[str], settings: list[str]) -> Config:
+    """The configuration of ``presets`` (names or paths, left to right) and then ``settings`` (``section.key=value``).
+
+    Raises ``ConfigError`` naming source, key, value and what would be right.
+    """
+    layers = [_preset_layer(name) for name in presets] + [Layer(f"--set {text}", "", read(text)) for text in settings]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        refuse_unknown(layer, Config, layer.values, ())
+        _merge(merged, layer.values)
+    return _validated(merged, layers)
+
+
+def parse(text: str, name: str = "the run's stored configuration") -> Config:
+    """The configuration in one TOML text."""
+    layer = Layer(name, text, _toml(text, name))
+    refuse_unknown(layer, Config, layer.values, ())
+    return _validated(layer.values, [layer])
+
+
+def dump(config: Config) -> str:
+    """``config`` as TOML, every key spelled out; ``parse`` gives the same configuration back."""
+    return tomlkit.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def preset_names() -> list[str]:
+    """Names of the presets shipped with this install."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def _preset_layer(name: str) -> Layer:
+    path = Path(expand(name)) if name.endswith(".toml") else PRESETS / f"{name}.toml"
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ConfigError(
+            f"preset {name!r}: cannot read {path} ({error.strerror}); shipped presets: {', '.join(preset_names())}"
+        ) from error
+    return Layer(str(path), text, _toml(text, str(path)))
+
+
+def _toml(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not TOML: {error}") from error
+
+
+def _merge(into: dict[str, Any], values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _validated(values: dict[str, Any], layers: list[Layer]) -> Config:
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(said_of(error, layers)) from error

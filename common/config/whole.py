@@ -1,0 +1,137 @@
+"""The whole configuration: its sections, its stages, and what follows from several sections together."""
+
+import bisect
+import itertools
+from typing import Any, Self, get_args
+
+from pydantic import Field, model_validator
+
+from ..errors import ConfigError
+from .section import Section
+from .serving import Broker, Metrics, Rollout, Verifier, Weights
+from .training import Data, Entropy, Flow, Model, Objective, Train, refuse_shallow
+
+_STAGED_TRAIN = {"groups_per_step", "minibatch_groups", "group_size", "max_response_tokens"}
+
+
+class Stage(Section):
+    """A change at a training step, in one run and without a restart. A key left out stays as it was before; the first
+    stage is described by ``[train]`` and ``[flow]``."""
+
+    from_step: int = Field(ge=1)
+    """The first training step of the stage."""
+    groups_per_step: int | None = Field(default=None, ge=1)
+    """D_R from here on."""
+    minibatch_groups: int | None = Field(default=None, ge=1)
+    """D_T from here on."""
+    group_size: int | None = Field(default=None, ge=2)
+    """G from here on."""
+    max_response_tokens: int | None = Field(default=None, ge=1)
+    """T from here on."""
+    temperature: float | None = Field(default=None, gt=0)
+    """τ from here on."""
+    online_filter: bool = False
+    """Drop, from here on, the prompts that the policy solved every time it saw them in the stage before (report
+    3.1, online filtering)."""
+
+
+class Config(Section):
+    model: Model
+    data: Data
+    train: Train
+    objective: Objective = Objective()
+    entropy: Entropy = Entropy()
+    flow: Flow = Flow()
+    weights: Weights = Weights()
+    rollout: Rollout = Rollout()
+    verifier: Verifier = Verifier()
+    broker: Broker = Broker()
+    metrics: Metrics = Metrics()
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def stage_starts(self) -> tuple[int, ...]:
+        """First training step of every stage; that of stage 0 is 0."""
+        return (0, *(stage.from_step for stage in self.stages))
+
+    def stage_of(self, step: int) -> int:
+        """The stage that training step ``step`` belongs to."""
+        return bisect.bisect_right(self.stage_starts, step) - 1
+
+    def at_stage(self, stage: int) -> Self:
+        """The same configuration with ``train`` and ``flow`` as they are in stage ``stage``."""
+        train: dict[str, Any] = {}
+        flow: dict[str, Any] = {}
+        for change in self.stages[:stage]:
+            train |= change.model_dump(include=_STAGED_TRAIN, exclude_none=True)
+            flow |= change.model_dump(include={"temperature"}, exclude_none=True)
+        return self.model_copy(
+            update={"train": self.train.model_copy(update=train), "flow": self.flow.model_copy(update=flow)}
+        )
+
+    def views(self) -> list[Self]:
+        """``at_stage`` of every stage."""
+        return [self.at_stage(stage) for stage in range(len(self.stage_starts))]
+
+    @property
+    def longest_response(self) -> int:
+        """The largest T of any stage, in tokens."""
+        return max(view.train.max_response_tokens for view in self.views())
+
+    @property
+    def longest_sequence(self) -> int:
+        """Tokens of a prompt and its response at most, in any stage."""
+        return self.data.max_prompt_tokens + self.longest_response
+
+    @property
+    def tokens_by_key(self) -> dict[str, int]:
+        """The two parts of ``longest_sequence``, by their keys."""
+        return {
+            "data.max_prompt_tokens": self.data.max_prompt_tokens,
+            "train.max_response_tokens": self.longest_response,
+        }
+
+    @property
+    def most_responses_at_once(self) -> int:
+        """Responses that a vLLM worker may sample side by side, in the stage with the largest groups."""
+        return self.rollout.concurrency * max(view.train.group_size for view in self.views())
+
+    @model_validator(mode="after")
+    def _refuse_impossible(self) -> Self:
+        """``ConfigError``, which pydantic passes on as it is, where good values cannot stand together."""
+        self.weights.refuse_impossible()
+        self.broker.refuse_impossible()
+        self.rollout.refuse_impossible()
+        starts = self.stage_starts
+        for number, (before, start) in enumerate(itertools.pairwise(starts), start=1):
+            if start <= before:
+                raise ConfigError(
+                    f"stages.{number - 1}.from_step = {start}: stage {number} begins after stage {number - 1}, which "
+                    f"begins at step {before}"
+                )
+        for number, view in enumerate(self.views()):
+            try:
+                view._refuse_impossible_stage()
+            except ConfigError as error:
+                stage = f"stage {number} (stages.{number - 1}, from step {starts[number]}): " if number else ""
+                raise ConfigError(f"{stage}{error}") from None
+        return self
+
+    def _refuse_impossible_stage(self) -> None:
+        self.train.refuse_too_small(self.data.max_prompt_tokens)
+        refuse_shallow(self.train.groups_per_step, self.flow.pipeline_depth)
+        self.train.refuse_uneven()
+        self.objective.refuse_impossible(self.train.group_size)
+        self.entropy.refuse_impossible()
+        self.flow.refuse_impossible(self.train)
+
+
+def known_keys() -> list[str]:
+    """``section.key`` of every key; ``described.py`` tells more of them."""
+    sections = Config.model_fields.items()
+    return [f"{name}.{key}" for name, field in sections for key in section_of(field.annotation).model_fields]
+
+
+def section_of(annotation: Any) -> type[Section]:
+    """The section a field of ``Config`` holds, one or a list of."""
+    return annotation if isinstance(annotation, type) else get_args(annotation)[0]

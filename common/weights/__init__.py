@@ -1,0 +1,39 @@
+"""Versions of the weights from the learner to every rollout worker: published whole, fetched by delta, checked.
+
+A version travels as a payload and a manifest. The payload is written first and the manifest announces it, so a reader
+sees a version whole or not at all; and the manifest carries the checksum of the flat weights, so a reader that gets
+other bytes, for whatever reason, knows it and never serves them. Payloads are keyframes (a whole version) or deltas
+against the version published before. A *stamp* (incarnation, version) names a version for good: after a rollback
+the same version number may stand for other weights.
+
+``versions`` says what a version is and which of them belong together, ``transport`` moves payloads, ``publishing`` is
+the learner's end and ``reading`` a worker's.
+"""
+
+from .publishing import WeightPublisher
+from .reading import WeightReader
+from .versions import (
+    DTYPE_BYTES,
+    NOTHING,
+    FlatWeights,
+    Stamp,
+    chain_to,
+    checksum,
+    flat_bytes,
+    needed,
+    stamp_of,
+)
+
+__all__ = [
+    "DTYPE_BYTES",
+    "NOTHING",
+    "FlatWeights",
+    "Stamp",
+    "WeightPublisher",
+    "WeightReader",
+    "chain_to",
+    "checksum",
+    "flat_bytes",
+    "needed",
+    "stamp_of",
+]

@@ -1,0 +1,133 @@
+"""The learner's end: publish a version, repair it, and delete what nobody needs any more."""
+
+import threading
+from pathlib import Path
+
+from ..errors import WeightsError
+from ..queue.weights import WeightStream
+from ..types import Manifest
+from .transport import CHUNK_BYTES, FileStore, store_of
+from .versions import FlatWeights, Stamp, chain_to, checksum, needed, stamp_of
+
+_REWRITES = 3  # of one version, for readers that cannot read it: one on a broken machine must not keep us at it
+
+
+class WeightPublisher:
+    """The learner's end. One at a time: a publisher that sees a newer incarnation's manifest refuses to go on."""
+
+    def __init__(
+        self,
+        stream: WeightStream,
+        *,
+        incarnation: int,
+        transport: str,
+        folder: Path | None = None,
+        keyframe_every: int = 20,
+        keep: int = 2,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> None:
+        """``transport`` is ``redis`` or ``file``; ``file`` needs ``folder``, a directory of this run alone which all
+        workers can read. Every ``keyframe_every``-th version is stored whole. The ``keep`` newest versions (at least
+        1) always stay readable: at 2 a reader that has just chosen the last version finds it when the next comes.
+        """
+        assert min(keyframe_every, keep, chunk_bytes) >= 1
+        self._stream = stream
+        self._incarnation = incarnation
+        self._keyframe_every = keyframe_every
+        self._keep = keep
+        self._store = store_of(transport, stream, folder, chunk_bytes)
+        self._last: tuple[Manifest, FlatWeights] | None = None
+        self._since_keyframe = 0
+        self._rewritten = 0
+        self._lock = threading.Lock()  # ``repair`` may come from another thread
+        if isinstance(self._store, FileStore):
+            self._store.sweep(incarnation, {stamp_of(manifest) for manifest in stream.manifests()})
+
+    def publish(self, version: int, weights: FlatWeights) -> Manifest:
+        """Stores ``weights``, announces them, deletes what nobody needs; returns the manifest.
+
+        Versions rise. Publishing the last one again, with the same weights, is harmless and repairs: where its
+        manifest has left the stream (Redis came back empty), a keyframe is written. Raises ``WeightsError`` when a
+        newer incarnation has taken over. Keeps ``weights.buffer`` until the next call.
+        """
+        with self._lock:
+            return self._publish(version, weights, checksum(weights.buffer))
+
+    def repair(self, unreadable: Stamp | None = None) -> bool:
+        """Publish the last version again, whole, where Redis does not have it any more, or where it is the version that
+        a reader found ``unreadable`` (three times at most); whether that was so."""
+        with self._lock:
+            if self._last is None:
+                return False
+            before, weights = self._last
+            if unreadable == stamp_of(before) and self._rewritten < _REWRITES:
+                self._rewritten += 1
+                self._delete(before)
+            return self._publish(before.version, weights, before.checksum) is not before
+
+    def _publish(self, version: int, weights: FlatWeights, digest: str) -> Manifest:
+        present = self._stream.manifests()
+        self._refuse_if_superseded(present)
+        if self._last is not None and version <= self._last[0].version:
+            again = self._last[0]
+            if (version, digest, weights.infos) != (again.version, again.checksum, again.tensors):
+                raise ValueError(f"version {version}: the last one published was {again.version}, with other weights")
+            if stamp_of(again) in map(stamp_of, present) and chain_to(again, present) is not None:
+                return again
+            base = None
+        else:
+            base, self._rewritten = self._base(weights, present), 0
+        manifest = self._write(version, weights, base, digest)
+        self._last = (manifest, weights)
+        self._since_keyframe = 0 if base is None else self._since_keyframe + 1
+        self._retain()
+        return manifest
+
+    def _refuse_if_superseded(self, present: list[Manifest]) -> None:
+        newest = max((manifest.incarnation for manifest in present), default=self._incarnation)
+        if newest > self._incarnation:
+            raise WeightsError(f"incarnation {self._incarnation} of the learner was superseded by {newest}: stop it")
+
+    def _base(self, weights: FlatWeights, present: list[Manifest]) -> tuple[Manifest, FlatWeights] | None:
+        """What the next payload is a delta against; ``None`` for a keyframe."""
+        if self._last is None or self._since_keyframe + 1 >= self._keyframe_every:
+            return None
+        manifest, last = self._last
+        # A delta on a chain with a hole could be read only by those who hold its base already.
+        whole = stamp_of(manifest) in map(stamp_of, present) and chain_to(manifest, present) is not None
+        return self._last if whole and last.infos == weights.infos else None
+
+    def _write(
+        self, version: int, weights: FlatWeights, base: tuple[Manifest, FlatWeights] | None, digest: str
+    ) -> Manifest:
+        stamp = Stamp(self._incarnation, version)
+        chunks, payload_bytes = self._store.write(stamp, weights, None if base is None else base[1].buffer)
+        manifest = Manifest(
+            version=version,
+            incarnation=self._incarnation,
+            transport=self._store.transport,
+            base=None if base is None else base[0].version,
+            tensors=weights.infos,
+            chunks=chunks,
+            payload_bytes=payload_bytes,
+            full_bytes=len(weights.buffer),
+            checksum=digest,
+        )
+        # Dying before this line leaves a payload without a manifest: unseen, and overwritten or swept later.
+        self._stream.publish_manifest(manifest)
+        return manifest
+
+    def _retain(self) -> None:
+        # A reader looks, then leases. Where this falls in between, the version it chose is one of the ``keep`` newest;
+        # where it was slower than ``keep`` publications, it finds the payload gone and looks again.
+        manifests = self._stream.manifests()
+        stay = needed(manifests, self._stream.leased_versions(), self._keep)
+        for manifest in manifests:
+            if stamp_of(manifest) not in stay:
+                self._delete(manifest)
+
+    def _delete(self, manifest: Manifest) -> None:
+        # The manifest first: what is announced should be there.
+        self._stream.delete_version(manifest)
+        if isinstance(self._store, FileStore):
+            self._store.delete(manifest)

@@ -1,0 +1,156 @@
+"""A worker's end: fetch the newest version, by deltas where possible, and never serve bytes that were not checked."""
+
+import os
+import time
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from ..errors import WeightsError
+from ..queue.weights import WeightStream
+from ..types import Manifest
+from .transport import CHUNK_BYTES, store_of
+from .versions import NOTHING, FlatWeights, Stamp, chain_to, checksum, flat_bytes, stamp_of
+
+_FETCH_ATTEMPTS = 4
+
+
+class WeightReader:
+    """A worker's end: holds one version and moves it to the newest."""
+
+    def __init__(
+        self,
+        stream: WeightStream,
+        *,
+        worker: str,
+        folder: Path | None = None,
+        lease_s: float = 60.0,
+        retry_pause_s: float = 0.25,
+        max_bytes: int | None = None,
+    ) -> None:
+        """``folder`` is where the file transport's payloads are found; the redis transport needs none. A version is
+        leased for ``lease_s`` seconds at a time while it loads. ``retry_pause_s`` lies between attempts: a shared
+        file system may show a file later than Redis shows its manifest. A version above ``max_bytes`` is refused
+        before memory is asked for; by default half of this machine's, since an update holds two.
+        """
+        self._stream = stream
+        self._worker = worker
+        self._folder = folder
+        self._lease_s = lease_s
+        self._retry_pause_s = retry_pause_s
+        self._max_bytes = max_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        self._held: FlatWeights | None = None
+        self.stamp = NOTHING
+        """(incarnation, version) of what the last ``fetch`` returned; ``NOTHING`` before the first. Compare it, not
+        the version: after the learner was rolled back, version v is other weights than v was."""
+
+    def newest(self) -> int:
+        """The newest version that ``fetch`` would return; -1 if none."""
+        return self.newest_stamp().version
+
+    def newest_stamp(self) -> Stamp:
+        """The same with its incarnation; ``stamp < newest_stamp()`` says that there is something to fetch."""
+        target = self._target(self._stream.manifests())
+        return self.stamp if target is None else stamp_of(target)
+
+    def fetch(self, min_version: int = 0) -> tuple[int, FlatWeights]:
+        """The newest version and its weights, by deltas from the version held where that is possible.
+
+        Does not wait for versions to come. Raises ``WeightsError`` where nothing as new as ``min_version`` is
+        published or the newest version cannot be read whole after several attempts; what was held is then still
+        held, and in the second case the learner is asked to publish it again, whole. Needs memory for two versions
+        and a chunk.
+        """
+        problem, unreadable = "no version is published", None
+        for attempt in range(_FETCH_ATTEMPTS):
+            if attempt:
+                time.sleep(self._retry_pause_s * attempt)
+            manifests = self._stream.manifests()
+            target = self._target(manifests)
+            if target is None and self._held is None:
+                break
+            version = self.stamp.version if target is None else target.version
+            if version < min_version:
+                problem = f"version {min_version} is due, the newest is {version}"
+                break
+            if target is None or stamp_of(target) == self.stamp:
+                assert self._held is not None
+                return version, self._held
+            if target.full_bytes > self._max_bytes:
+                limit = f"a version of {target.full_bytes} bytes, at most {self._max_bytes} fit on this machine"
+                problem, unreadable = f"version {version} of incarnation {target.incarnation}: {limit}", None
+                break
+            try:
+                # After a failure what we hold is under suspicion as well: start from the keyframe.
+                self._held = self._load(target, manifests, use_held=attempt == 0)
+            except WeightsError as error:
+                problem = f"version {target.version} of incarnation {target.incarnation}: {error}"
+                unreadable = target
+                continue
+            self.stamp = stamp_of(target)
+            return target.version, self._held
+        if unreadable is not None:
+            self._stream.tell_unreadable(unreadable.version, unreadable.incarnation)
+        raise WeightsError(problem)
+
+    def _target(self, manifests: list[Manifest]) -> Manifest | None:
+        """The newest manifest that is not from before what we hold: an older incarnation never comes back, and where
+        the version we hold is being written again, the one before it is the newest for a moment."""
+        newest = max(manifests, key=stamp_of, default=None)
+        return None if newest is None or stamp_of(newest) < self.stamp else newest
+
+    def _load(self, target: Manifest, manifests: list[Manifest], use_held: bool) -> FlatWeights:
+        held = self._held if use_held else None
+        chain = chain_to(target, manifests, NOTHING if held is None else self.stamp)
+        if chain is None:
+            raise WeightsError("a version its deltas build on is not published any more")
+        for manifest in chain:
+            _check_manifest(manifest, target)
+        if chain[0].base is not None and held is not None and held.infos != target.tensors:
+            raise WeightsError("a delta against tensors of other names or shapes")
+        with _Lease(self._stream, self._worker, target.version, self._lease_s) as lease:
+            buffer = np.empty(target.full_bytes, np.uint8)
+            base = None if held is None else held.buffer
+            for manifest in chain:
+                if manifest.transport == "file" and self._folder is None:  # the run's configuration would have one
+                    raise WeightsError("the version is said to be in a shared folder, and none is configured")
+                store = store_of(manifest.transport, self._stream, self._folder, CHUNK_BYTES)
+                store.read(manifest, buffer, None if manifest.base is None else base, lease.renew)
+                base = buffer
+            if checksum(buffer, lease.renew) != target.checksum:
+                raise WeightsError("the checksum does not match")
+        return FlatWeights(target.tensors, buffer)
+
+
+def _check_manifest(manifest: Manifest, target: Manifest) -> None:
+    """Raises ``WeightsError`` unless the sizes a manifest claims agree with one another, before they are trusted."""
+    if manifest.tensors != target.tensors:
+        raise WeightsError(f"version {manifest.version} in its chain has other tensors")
+    if any(side < 0 for info in manifest.tensors for side in info.shape):
+        raise WeightsError("a tensor with a negative side")
+    if manifest.full_bytes != flat_bytes(manifest.tensors):
+        raise WeightsError(f"the manifest says {manifest.full_bytes} bytes, its tensors {flat_bytes(manifest.tensors)}")
+
+
+class _Lease:
+    """Keeps a version from being deleted while it loads."""
+
+    def __init__(self, stream: WeightStream, worker: str, version: int, seconds: float) -> None:
+        self._stream, self._worker, self._version, self._seconds = stream, worker, version, seconds
+
+    def __enter__(self) -> Self:
+        self._take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.release_version(self._worker, self._version)
+
+    def renew(self) -> None:
+        """Cheap enough to be called every few megabytes: asks the server after a third of the lease has passed."""
+        if time.monotonic() - self._taken >= self._seconds / 3:
+            self._take()
+
+    def _take(self) -> None:
+        self._taken = time.monotonic()
+        self._stream.lease_version(self._worker, self._version, self._seconds)
