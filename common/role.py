@@ -21,7 +21,7 @@ from .exporter import exporting
 from .queue.connection import RETRY_S, Connection, RedisError, refused_or_lost
 from .queue.consumer import Consumer
 from .queue.learner import LearnerQueue
-from .queue.record import RunRecord
+from .queue.member import RunRecord
 from .service import Service, worker_name
 from .stopping import STOPPED
 from .watch import Watch

@@ -1,7 +1,5 @@
 """A process's connection to the Redis of one run: whether it can be reached, its clock, and what its errors mean."""
 
-from __future__ import annotations
-
 import logging
 import time
 from typing import Any
@@ -142,6 +140,13 @@ class Connection:
         """Whether Redis has just refused what this process writes, for want of memory. A large payload may be refused
         where whoever looks at the memory finds some free."""
         return time.monotonic() - self.redis.refused_at < REFUSED_S
+
+
+class View:
+    """One user's part of a run, or one that several users share: what may be said over a connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.keys, self._redis = connection, connection.keys, connection.redis
 
 
 def is_silent(error: RedisError) -> bool:

@@ -1,7 +1,5 @@
 """One end of a work stream: a consumer of the consumer group ``workers`` takes entries, and renews what it holds."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Sequence
@@ -11,7 +9,7 @@ import redis
 from ..keys import PARTS
 from . import scripts
 from .connection import Connection
-from .entries import GROUP, GROUP_ID, Job, Unwanted, WorkStream, block_ms, group_in
+from .entries import DAMAGED, GROUP, GROUP_ID, HandOver, Job, Unwanted, WorkStream, block_ms, group_in
 from .member import Member
 
 
@@ -140,6 +138,38 @@ class Consumer(Member):
         pipe.xack(self._key, GROUP, entry_id)
         pipe.xdel(self._key, entry_id)
         pipe.execute()
+
+
+class WorkerQueue(Consumer):
+    """A consumer that makes one part of a group from the part before. Each call here ends the entry."""
+
+    def _pass_on(self, job: Job, part: str, body: bytes, onward: WorkStream) -> HandOver:
+        self.connection.bytes_out += len(body)
+        return scripts.hand_over(
+            self.connection,
+            job,
+            body,
+            # What it was made from must still be there: a Redis that lost its data may have the ticket again, and not
+            # yet the responses that these scores are of.
+            made_from=self.keys.group(job.group_id, PARTS[PARTS.index(part) - 1]),
+            stream=self._key,
+            onward=self.keys.prefix + onward,
+            payload=self.keys.group(job.group_id, part),
+        )
+
+    def give_up(self, job: Job, reason: str) -> None:
+        """Send the group to the dead letters, where the learner finds it and refunds the ticket as ``poison``."""
+        ticket, letters = self.keys.group(job.group_id, "ticket"), self.keys.dead_letters
+        scripts.give_up(self.connection, job, reason, ticket=ticket, stream=self._key, letters=letters)
+
+    def drop(self, job: Job) -> None:
+        """Acknowledge an entry whose group nobody wants any more."""
+        self._acknowledge(job.entry_id)
+
+    def damaged(self, job: Job, reason: str) -> None:
+        """Drop an entry whose group cannot be read, and say so: the learner finds it in no stream, issues it anew."""
+        self.dead_letter(DAMAGED + job.stream.value, job.group_id, reason)
+        self.drop(job)
 
 
 def ensure_group(connection: Connection, stream: WorkStream) -> None:

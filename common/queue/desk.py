@@ -1,7 +1,5 @@
 """An operator's view of a run, and of a server: for ``leeway up``, ``status``, ``set``, ``letters``, ``clean``."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -13,9 +11,8 @@ from ..keys import PARTS, Keys
 from .connection import Connection
 from .entries import texts
 from .letters import dead_letters
-from .member import Member
+from .member import Member, RunRecord
 from .overview import Overview
-from .record import RunRecord
 
 
 class DeskQueue(Member):

@@ -1,7 +1,5 @@
 """What stands on the work streams, in our words: jobs, leases, scored groups, and what becomes of them. No I/O."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """The learner's view of its run: it issues tickets, takes in what is scored, settles, and puts back what Redis lost."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Iterable, Sequence
@@ -27,9 +25,9 @@ from .entries import (
 )
 from .leases import WorkerLeases
 from .letters import dead_letters
+from .member import RunRecord
 from .metrics import MetricsStream
 from .overview import Overview
-from .record import RunRecord
 from .weights import WeightStream
 
 log = logging.getLogger(__name__)

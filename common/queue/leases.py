@@ -1,21 +1,16 @@
 """Who holds what on the work streams, for the learner, which keeps the groups' clocks."""
 
-from __future__ import annotations
-
 import redis
 
 from . import scripts
-from .connection import Connection, RedisError
+from .connection import RedisError, View
 from .entries import GROUP, GROUP_ID, MOST_PENDING, Lease, WorkStream, group_in
 
 _TAKEN = (WorkStream.PROMPTS, WorkStream.RESPONSES)
 
 
-class WorkerLeases:
+class WorkerLeases(View):
     """The pending entries (XPENDING) of prompts and responses, whoever their consumer is."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection, self.keys, self._redis = connection, connection.keys, connection.redis
 
     def held(self) -> tuple[float, list[Lease]]:
         """(server's time as ``Connection.now``, every lease of prompts and responses), in one round trip."""

@@ -1,7 +1,5 @@
 """Dead letters: what could not be used, and why. Every role writes them; learner and desk read them."""
 
-from __future__ import annotations
-
 from .connection import Connection
 from .entries import texts
 

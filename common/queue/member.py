@@ -1,7 +1,5 @@
 """What every user of a run may do: read its configuration and state, and say that it lives and what it measures."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ..address import public
@@ -9,17 +7,17 @@ from ..codec import encode, encode_record
 from ..errors import NoRunError
 from ..types import Heartbeat
 from . import letters
-from .connection import Connection
+from .connection import Connection, View
 from .entries import texts
 
 METRICS_KEPT = 2_000  # entries; a view, and the sink is seldom a second behind
 
 
-class Member:
+class Member(View):
     """A process in a run. Who may do more is a subclass, one for each user of ``leeway acl``."""
 
     def __init__(self, connection: Connection) -> None:
-        self.connection, self.keys, self._redis = connection, connection.keys, connection.redis
+        super().__init__(connection)
         self.run, self.worker = connection.run, connection.worker
         self.last_record: dict[str, Any] = {}
         """What this process has measured last."""
@@ -69,3 +67,15 @@ class Member:
     def dead_letter(self, where: str, group_id: str, reason: str) -> None:
         """Keep the record of something that could not be used."""
         letters.dead_letter(self.connection, where, group_id, reason)
+
+
+class RunRecord(View):
+    """The run's configuration, and the learner's word on how it stands."""
+
+    def store_config(self, text: str) -> None:
+        """Keep the run's resolved configuration where every role finds it."""
+        self._redis.set(self.keys.config, text)
+
+    def set_state(self, **values: str | int | float) -> None:
+        """The learner's word on the run, for the desk."""
+        self._redis.hset(self.keys.state, mapping={key: str(value) for key, value in values.items()})

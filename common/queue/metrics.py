@@ -1,21 +1,16 @@
 """The metrics stream as its one sink reads it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ..codec import decode_record
 from ..errors import DecodeError
-from .connection import Connection
+from .connection import View
 from .entries import block_ms
 from .letters import dead_letter
 
 
-class MetricsStream:
+class MetricsStream(View):
     """What the roles have measured, oldest first. No consumer group: a sink that comes later starts at the newest."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection, self.keys, self._redis = connection, connection.keys, connection.redis
 
     def newest_id(self) -> str:
         """The id of the newest record, ``0`` where there is none."""

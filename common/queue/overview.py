@@ -1,7 +1,5 @@
 """How a run stands, for whoever looks at it: the desk from outside, and the learner's own watch."""
 
-from __future__ import annotations
-
 import logging
 import re
 from math import isfinite
@@ -12,7 +10,7 @@ from ..codec import decode
 from ..errors import DecodeError
 from ..refusals import OUT_OF_MEMORY
 from ..types import Heartbeat
-from .connection import Connection, refused_or_lost
+from .connection import View, refused_or_lost
 from .entries import GROUP, VERDICT_MINUTES, WorkStream, texts, whole
 
 log = logging.getLogger(__name__)
@@ -20,11 +18,8 @@ log = logging.getLogger(__name__)
 _MEMBER = re.compile(rb"[a-z]+/[\x21-\x7e]+")  # ROLE/WORKER
 
 
-class Overview:
+class Overview(View):
     """Workers, depths of the streams, pending entries, verdicts, controls, and whether Redis takes writes."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection, self.keys, self._redis = connection, connection.keys, connection.redis
 
     def workers(self) -> tuple[list[Heartbeat], dict[str, float]]:
         """Living workers' heartbeats, and the lost ones (``role/worker``) with the unix time they were last due."""

@@ -1,13 +1,11 @@
 """A rollout worker's view of its run."""
 
-from __future__ import annotations
-
 from ..codec import encode
 from ..types import Responses, Ticket
 from .connection import Connection
+from .consumer import WorkerQueue
 from .entries import HandOver, Job, WorkStream, decode_part
 from .weights import WeightStream
-from .worker import WorkerQueue
 
 
 class RolloutQueue(WorkerQueue):

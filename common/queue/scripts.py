@@ -1,7 +1,5 @@
 """The steps that must not be torn apart: Lua scripts, each a typed function. Redis runs one as a single step."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

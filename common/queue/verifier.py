@@ -1,15 +1,13 @@
 """A verifier's view of its run."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 
 from ..codec import encode
 from ..types import Responses, Scores, Ticket, Verdict, VerdictKind
 from . import scripts
+from .consumer import WorkerQueue
 from .entries import VERDICT_MINUTES, HandOver, Job, WorkStream, decode_part
-from .worker import WorkerQueue
 
 
 class VerifierQueue(WorkerQueue):

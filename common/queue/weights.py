@@ -1,23 +1,21 @@
 """The weights' way through Redis: a broadcast stream of manifests, payloads in pieces, and leases of versions."""
 
-from __future__ import annotations
-
 import time
 
 from ..codec import decode_manifest, encode
 from ..errors import DecodeError
 from ..types import Manifest
-from .connection import Connection
+from .connection import Connection, View
 from .entries import WEIGHTS, whole
 from .letters import dead_letter
 
 
-class WeightStream:
+class WeightStream(View):
     """Every reader sees every manifest: there is no consumer group here, and nothing is acknowledged. The learner
     writes and deletes; rollout workers read, lease what they load, and say what they cannot read."""
 
     def __init__(self, connection: Connection) -> None:
-        self.connection, self.keys, self._redis = connection, connection.keys, connection.redis
+        super().__init__(connection)
         self._told: set[bytes] = set()  # entries of the stream that a dead letter was written for
 
     def publish_manifest(self, manifest: Manifest) -> None:
