@@ -187,8 +187,8 @@ class Fuzz:
     def published(self) -> None:
         """Two versions on a stream in memory: a keyframe and a delta."""
         info = TensorInfo(name="w", dtype="bfloat16", shape=(40, 25))
-        self.weights = MemoryWeights()
-        publisher = WeightPublisher(self.weights, incarnation=1, transport="redis", keep=2, chunk_bytes=600)
+        self.kept = MemoryWeights()
+        publisher = WeightPublisher(self.kept, incarnation=1, transport="redis", keep=2, chunk_bytes=600)
         noise = np.random.default_rng(0)
         first = noise.integers(0, 256, 2000, np.uint8)
         second = first.copy()
@@ -196,7 +196,7 @@ class Fuzz:
         for version, buffer in enumerate((first, second)):
             publisher.publish(version, FlatWeights((info,), buffer))
         self.truth = {checksum(first), checksum(second)}
-        self.stream, self.chunks = list(self.weights.stream), dict(self.weights.chunks)
+        self.stream, self.chunks = list(self.kept.stream), dict(self.kept.chunks)
         self.others = [body for _, body in self.messages] + self.stream + [self.record]
 
     def message(self, trace: bool) -> None:
@@ -211,17 +211,17 @@ class Fuzz:
 
     def weights(self, trace: bool) -> None:
         """One mutation of what the weights stream or the payloads hold, through a reader."""
-        self.weights.stream, self.weights.chunks = list(self.stream), dict(self.chunks)
+        self.kept.stream, self.kept.chunks = list(self.stream), dict(self.chunks)
         which = self.rng.randrange(2)
         match self.rng.randrange(3):
             case 0:
-                self.weights.stream[which] = self.mutator.bytes(self.stream[which], self.others)
+                self.kept.stream[which] = self.mutator.bytes(self.stream[which], self.others)
             case 1:
-                self.weights.publish_manifest(self.mutator.manifest(decode_manifest(self.stream[which])))
+                self.kept.publish_manifest(self.mutator.manifest(decode_manifest(self.stream[which])))
             case 2:
                 key = self.rng.choice(list(self.chunks))
-                self.weights.chunks[key] = self.mutator.bytes(self.chunks[key], self.others, seal=False)
-        reader = WeightReader(self.weights, worker="w", retry_pause_s=0.0, max_bytes=1 << 20)
+                self.kept.chunks[key] = self.mutator.bytes(self.chunks[key], self.others, seal=False)
+        reader = WeightReader(self.kept, worker="w", retry_pause_s=0.0, max_bytes=1 << 20)
         fetched = self._measured("weights", reader.fetch, tuple, WeightsError, None, reader=trace)
         if fetched is not None:
             assert checksum(fetched[1].buffer) in self.truth, "weights that were never published were served"

@@ -56,7 +56,7 @@ def silence(bus, job):
     """The lease of ``job`` ends, whoever holds it: its entry has been idle for long."""
     key = bus.keys.prefix + job.stream
     with suppress(redis.exceptions.ResponseError):  # the stream went with the data
-        for pending in bus.redis.xpending_range(key, GROUP, job.entry_id, job.entry_id, 1):
+        for pending in bus.connection.redis.xpending_range(key, GROUP, job.entry_id, job.entry_id, 1):
             owner, count = pending["consumer"], pending["times_delivered"]
             known = {"idle": GIVEN_BACK_MS, "retrycount": count, "justid": True}
-            bus.redis.xclaim(key, GROUP, owner, 0, [job.entry_id], **known)
+            bus.connection.redis.xclaim(key, GROUP, owner, 0, [job.entry_id], **known)
