@@ -2,14 +2,15 @@
 
 ::
 
-    python benchmarks/chaos.py [strict] [bound] [empty] [reclaim] [--seed 0] [--out runs/chaos]
+    python benchmarks/chaos.py [strict] [bound] [empty] [reclaim] [apart] [--seed 0] [--out runs/chaos]
 
 ``strict``: at max_staleness 0 a run under faults of every kind ends with the weights of an undisturbed one, bit for
 bit. ``bound``: at max_staleness 2 a run under the same faults keeps its books and its bound, and makes at least
 ``SHARE`` of the training steps that an undisturbed one makes in the same time. ``empty``: Redis comes back empty ten
 times, and each time the next training step is made within ``BACK_S`` seconds. ``reclaim``: behind 500 leases of a live
 worker, 50 groups of a killed one are in work again within ``broker.lease_s`` + ``LATE_S``, on prompts and on responses.
-What is finished under --out is not run again.
+``apart``:
+learner ranks without a shared disk (``ranks_apart.py``). What is finished under --out is not run again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
+import ranks_apart
 from leeway_rl.common.ledger import is_complete, read
 from leeway_rl.common.metrics import read_steps
 from leeway_rl.common.streams import WorkStream
@@ -176,14 +178,20 @@ def reclaims(out: Path, seed: int) -> bool:
     return held
 
 
+def apart(out: Path, seed: int) -> bool:
+    """Learner ranks that do not share a disk. Made anew each time; the seed has no part in it."""
+    with tempfile.TemporaryDirectory() as home:
+        return ranks_apart.proof(Path(home))
+
+
 def main() -> int:
     """Run what is asked for; exit code 1 where something does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="strict, bound, empty, reclaim; all by default")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="strict, bound, empty, reclaim, apart; all by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/chaos"))
     arguments = parser.parse_args()
-    parts = {"strict": strict, "bound": bound, "empty": empty, "reclaim": reclaims}
+    parts = {"strict": strict, "bound": bound, "empty": empty, "reclaim": reclaims, "apart": apart}
     unknown = set(arguments.parts) - set(parts)
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")

@@ -25,9 +25,10 @@ class DigestPolicy(TimedPolicy):
         dice = np.random.default_rng(list(digest.digest()))
         self.weight = torch.from_numpy(dice.standard_normal(len(self.weight), dtype=np.float32))
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> list[Path]:
         """One file."""
         np.save(folder / "weight.npy", self.weight.numpy())
+        return [folder / "weight.npy"]
 
     def load(self, folder: Path) -> None:
         """Read it again."""

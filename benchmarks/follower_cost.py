@@ -4,7 +4,7 @@
 
     python benchmarks/follower_cost.py [--rounds 3] [--steps 40] [--every 1] [--problems 32] [--out FOLDER]
 
-Learner, rollout, verifier and the server share the first core; the follower (``leeway eval --follow``, with its own
+Learner, rollout, verifier and the server share the first core; the follower (``leeway eval follow``, with its own
 server, rollout and verifier workers) has the second. It evaluates without a pause: with ``--every 1`` the next version
 is due as soon as one is done. The order turns from round to round.
 

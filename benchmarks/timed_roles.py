@@ -183,11 +183,13 @@ class TimedPolicy:
         """Of one rank its own values."""
         return values
 
-    def barrier(self) -> None:
-        """One rank waits for nobody."""
-
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> list[Path]:
         """A checkpoint holds the books alone."""
+        return []
+
+    def sums(self) -> dict[str, Any]:
+        """Nothing that a checkpoint has to give back."""
+        return {"steps": [], "differ": []}
 
 
 def timed_step(train_s: float) -> Callable[..., Any]:

@@ -76,7 +76,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     if not all("text" in tally and "gold" in tally for tally in tallies):
         raise DataError(
             f"{folder / 'eval.json'} does not say which problems it is about: an older Leeway wrote it; "
-            f"leeway eval --regrade {folder} writes it anew"
+            f"leeway eval regrade {folder} writes it anew"
         )
     return result
 
@@ -90,7 +90,7 @@ def left_out(benchmark: str, each: dict[str, Any]) -> Iterator[str]:
         ids = [a if a == b else f"{a} (in B {b})" for a, b in pairs]
         yield (
             f"{benchmark}: {len(pairs)} problems ask the same and are judged by different golds, and left out: "
-            f"{_some(ids)}; leeway eval --regrade takes the golds that the file has now"
+            f"{_some(ids)}; leeway eval regrade takes the golds that the file has now"
         )
     if ids := each["renamed"]:
         yield f"{benchmark}: {len(ids)} ids mean one problem in A and another in B: {_some(ids)}; paired by their text"
@@ -111,7 +111,7 @@ def asked_otherwise(first: dict[str, Any], second: dict[str, Any]) -> Iterator[s
             yield f"A was asked with {key} = {a.get(key)!r}, B with {b.get(key)!r}"
     if (ours := first.get("judges")) != (theirs := second.get("judges")):
         yield (
-            f"A was graded by {'; '.join(ours or ['?'])}, B by {'; '.join(theirs or ['?'])}: leeway eval --regrade "
+            f"A was graded by {'; '.join(ours or ['?'])}, B by {'; '.join(theirs or ['?'])}: leeway eval regrade "
             "grades both by the one that is here"
         )
 

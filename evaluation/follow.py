@@ -1,4 +1,4 @@
-"""``leeway eval --follow RUN``, the collector's process: versions of a training run in, a result for each out.
+"""``leeway eval follow RUN``, the collector's process: versions of a training run in, a result for each out.
 
 ::
 

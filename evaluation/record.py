@@ -1,7 +1,7 @@
 """What an evaluation's verdicts are on, and who gave them: ``verdicts.json`` beside the responses.
 
 Verdicts outlive the file that their golds came from. So the folder keeps fingerprints of every problem's text and gold,
-and of the verifiers: ``leeway eval --regrade`` knows by them which verdicts still hold, ``leeway eval compare`` which
+and of the verifiers: ``leeway eval regrade`` knows by them which verdicts still hold, ``leeway eval compare`` which
 problems are the same.
 """
 

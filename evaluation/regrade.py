@@ -1,4 +1,4 @@
-"""``leeway eval --regrade``: kept responses graded anew by ``leeway verify``, in its own process: those whose gold has
+"""``leeway eval regrade``: kept responses graded anew by ``leeway verify``, in its own process: those whose gold has
 changed, or all of them where the verifier or its settings have."""
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _verify(asked: Path, graded: Path, jobs: int, verifier: Verifier) -> None:
 
 def main() -> int:
     """Parse the arguments and grade."""
-    parser = argparse.ArgumentParser(prog="leeway eval --regrade", description=__doc__)
+    parser = argparse.ArgumentParser(prog="leeway eval regrade", description=__doc__)
     parser.add_argument("--out", type=path_of, required=True)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--settings", type=json.loads, default={}, help="of the section verifier, as JSON")

@@ -89,7 +89,7 @@ def note_problems(out: Path, problems: list[Problem], config: Config) -> None:
     if others := note(out, ((problem.problem_id, problem.identity) for problem in problems), by):
         tell(
             f"{out}: what is there was graded by another verifier ({'; '.join(others)}; now {by}); "
-            f"leeway eval --regrade {out} grades it anew"
+            f"leeway eval regrade {out} grades it anew"
         )
 
 

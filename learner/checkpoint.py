@@ -1,7 +1,9 @@
 """Checkpoints that are whole or not there: ``step-000020/`` with the policy, the caller's state and a list of files.
 
-Everything is written to a temporary folder, forced to disk and then renamed. A folder counts only if every file its
-list names is there in its full size, so one torn by a crash or a copy is passed over for the one before.
+Everything is written to a temporary folder, forced to disk and then renamed. The list has every rank's files, each with
+its size and digest, and what weights and optimizer add up to. A folder counts only if every file of its list is there
+in its full size, and is loaded only if every byte is the one that was written; one torn by a crash, a disk or a copy is
+passed over for the one before. Rank 0 decides which checkpoint it is, and what went wrong on one rank ends on all.
 """
 
 from __future__ import annotations
@@ -11,12 +13,18 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import DataError
+from ..common.files import checksum
+from . import universal
+from .files import seen
+from .ranks import NoRoom, broadcast_plan, gather, name_of, together
 
 if TYPE_CHECKING:
     from .model import Policy
@@ -27,7 +35,15 @@ STATE = "state.json"
 COMPLETE = "complete.json"
 FULL_BYTES = 1 << 20
 """A file system with less room than this is full."""
+TAG = "policy"
+"""The folder in a checkpoint that is DeepSpeed's."""
+SEEN_S = 30.0
+"""How long what one rank has written may take to be seen by another; network file systems cache."""
 _UNFINISHED = ".unfinished"
+
+
+class Damaged(DataError):
+    """Bytes of a checkpoint are not those that were written; every rank raises it together."""
 
 
 def save(
@@ -42,32 +58,91 @@ def save(
 
     ``state``: any JSON (controller, curriculum, ledger position, seeds), given back by ``load``; rank 0's counts.
     ``write_more``: writes further files into the folder it is given; rank 0's is called.
-    Returns the checkpoint's path once it is safe on disk.
+    Returns the checkpoint's path once it is safe on disk. Raises ``DataError`` where the ranks' ``folder`` is not one,
+    ``NoRoom`` where some rank's disk is full; the checkpoints before it are then as they were.
     """
-    final = path_of(folder, step)
-    unfinished = folder / f"{final.name}{_UNFINISHED}"
-    if policy.rank == 0:
-        folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f"{path_of(folder, step).name}{_UNFINISHED}"
+    together(lambda: _begin(unfinished) if policy.rank == 0 else None)
+    together(lambda: _refuse_missing(unfinished))  # else DeepSpeed would make a folder of this rank's own
+    added_up = policy.sums()
+    if added_up["differ"] and policy.rank == 0:
+        log.error("the ranks' copies of %s are not the same; rank 0's are saved", ", ".join(added_up["differ"]))
+    parts = gather({"host": socket.gethostname(), "wrote": together(lambda: _part(policy, unfinished))})
+
+    def finish() -> None:
+        if policy.rank == 0:
+            made = {"layout": _layout(policy), "packages": packages(), "sums": added_up}
+            with _full_disk_named(unfinished):
+                _refuse_unseen(unfinished, parts)
+                (unfinished / STATE).write_text(json.dumps(state))
+                write_more(unfinished)
+                _commit(unfinished, made, {name: said for part in parts for name, said in part["wrote"].items()}, keep)
+
+    together(finish)  # no rank acts on the checkpoint before it exists
+    return path_of(folder, step)
+
+
+def _begin(unfinished: Path) -> None:
+    with _full_disk_named(unfinished.parent.parent):
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
-    policy.barrier()  # nobody writes into a folder that is about to be removed
-    policy.save(unfinished)
-    force_to_disk(unfinished)  # by every rank: its files may sit in its own node's cache
-    policy.barrier()
-    if policy.rank == 0:
-        (unfinished / STATE).write_text(json.dumps(state))
-        write_more(unfinished)
-        made = {"layout": _layout(policy), "packages": packages(), "files": _sizes(unfinished)}
-        (unfinished / COMPLETE).write_text(json.dumps(made))
+
+
+def _refuse_missing(unfinished: Path) -> None:
+    if not seen(unfinished, SEEN_S):
+        raise DataError(
+            f"{unfinished}: rank 0 has made this folder, and it is not there. The learner's ranks need one runs folder "
+            "that all of them share: name it by --runs-dir (docs/cluster.md)"
+        )
+
+
+def _part(policy: Policy, unfinished: Path) -> dict[str, tuple[int, str]]:
+    """Write this rank's part; size and digest of each file, by name. Forced to disk by every rank: its files may sit in
+    its own node's cache."""
+    with _full_disk_named(unfinished):
+        wrote = {path.relative_to(unfinished).as_posix(): _seal(path) for path in policy.save(unfinished)}
         force_to_disk(unfinished)
-        if final.exists():  # torn, else this step would not have been trained again
-            shutil.rmtree(final)
-        os.rename(unfinished, final)
-        _sync(folder)
-        for old in complete(folder)[keep:]:
-            shutil.rmtree(old)
-    policy.barrier()  # no rank acts on the checkpoint before it exists
-    return final
+        return wrote
+
+
+def _refuse_unseen(unfinished: Path, parts: list[dict[str, Any]]) -> None:
+    """Rank 0 lists what it sees: what another rank says it wrote must stand here."""
+    for number, part in enumerate(parts):
+        for name, (size, _) in part["wrote"].items():
+            path = unfinished / name
+            if not seen(path, SEEN_S) or _size(path) != size:
+                raise DataError(
+                    f"{unfinished}: {name_of(number, part['host'])} has written {size} bytes of {name}, and here are "
+                    f"{_size(path) if path.exists() else 'none'}. The learner's ranks need one runs folder that all of "
+                    "them share: name it by --runs-dir (docs/cluster.md)"
+                )
+
+
+def _commit(unfinished: Path, made: dict[str, Any], known: dict[str, tuple[int, str]], keep: int) -> None:
+    """List the files, force everything to disk, take the final name and remove old checkpoints."""
+    own = {name: known.get(name) or _seal(unfinished / name) for name in _names(unfinished)}
+    made |= {"files": {name: size for name, (size, _) in own.items()}}
+    made |= {"sha256": {name: digest for name, (_, digest) in own.items()}}
+    (unfinished / COMPLETE).write_text(json.dumps(made))
+    force_to_disk(unfinished)
+    final = unfinished.with_name(unfinished.name.removesuffix(_UNFINISHED))
+    if final.exists():  # torn, else this step would not have been trained again
+        shutil.rmtree(final)
+    os.rename(unfinished, final)
+    _sync(final.parent)
+    for old in complete(final.parent)[keep:]:
+        shutil.rmtree(old)
+
+
+@contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch wraps what the disk said in a RuntimeError
+        if is_full(folder):
+            raise NoRoom(f"the disk under {folder} is full: {error}") from error
+        raise
 
 
 def is_full(folder: Path) -> bool:
@@ -85,18 +160,78 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(path)
 
 
-def load(policy: Policy, path: Path) -> dict[str, Any]:
+def restore(policy: Policy, folder: Path, tell: Callable[[str], None]) -> tuple[Path | None, dict[str, Any] | None]:
+    """Restore ``policy`` from the newest checkpoint in ``folder`` that is whole: its path and the caller's state, or
+    two ``None`` where there is none. Collective; rank 0 decides. ``tell`` is told what takes long."""
+    if policy.rank == 0:
+        sweep(folder)
+    damaged: list[str] = []
+    while True:
+        whole = [path.name for path in complete(folder) if path.name not in damaged] if policy.rank == 0 else []
+        name = broadcast_plan({"name": whole[0] if whole else None} if policy.rank == 0 else None)["name"]
+        if name is None:
+            return None, None
+        try:
+            return folder / name, load(policy, folder / name, tell)
+        except Damaged as error:
+            log.warning("%s; it is passed over", error)
+            damaged.append(name)
+
+
+def load(policy: Policy, path: Path, tell: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """Restore ``policy`` (fresh from its model folder) from the checkpoint ``path`` and return the caller's state.
 
-    Collective. Raises ``DataError`` where the checkpoint is torn or was made by another ZeRO stage or number of ranks.
+    Collective. A checkpoint of another number of ranks or ZeRO stage is converted where DeepSpeed can. Raises, on every
+    rank, ``DataError`` where the checkpoint is torn, where the ranks do not see the same one, where DeepSpeed cannot
+    convert it and where what was loaded is not what was saved; ``Damaged`` where bytes have changed.
     """
+    made = together(lambda: _list(path))
+    said = gather({"host": socket.gethostname(), "list": checksum(path / COMPLETE)})
+    other = [name_of(number, each["host"]) for number, each in enumerate(said) if each["list"] != said[0]["list"]]
+    if other:
+        raise DataError(f"checkpoint {path} is not the same on {', '.join(other)} as on rank 0 (docs/cluster.md)")
+    if (why := universal.why_not(made["layout"], _layout(policy))) is not None:
+        raise DataError(f"checkpoint {path}: {why}")
+    tell(f"checking the files of {path.name}")
+    mine = together(lambda: changed(path, made, policy.rank, policy.world))
+    if names := sorted(name for each in gather(mine) for name in each):
+        raise Damaged(f"checkpoint {path} is damaged: the bytes of {', '.join(names)} are not those that were written")
+    if universal.needed(made["layout"], _layout(policy)):
+        tell(f"converting {path.name} from {made['layout']['ranks']} ranks for {policy.world}")
+        _load_converted(policy, path)
+    else:
+        policy.load(path)
+    _refuse_unlike(path, made.get("sums"), policy.sums())
+    return json.loads((path / STATE).read_text())
+
+
+def _load_converted(policy: Policy, path: Path) -> None:
+    out = path.with_name(f"{path.name}.universal{_UNFINISHED}")  # swept where we die
+    try:
+        together(lambda: shutil.rmtree(out, ignore_errors=True) if policy.rank == 0 else None)
+        universal.convert(path / TAG, out / TAG)
+        together(lambda: _refuse_missing(out / TAG))
+        policy.load(out, universal=True)
+    finally:
+        if policy.rank == 0:
+            shutil.rmtree(out, ignore_errors=True)
+
+
+def _list(path: Path) -> dict[str, Any]:
     if not is_complete(path):
         raise DataError(f"checkpoint {path} is not complete: files that its {COMPLETE} names are missing or cut short")
-    layout = json.loads((path / COMPLETE).read_text())["layout"]
-    if layout != _layout(policy):
-        raise DataError(f"checkpoint {path} was made with {layout}; this learner has {_layout(policy)}")
-    policy.load(path)
-    return json.loads((path / STATE).read_text())
+    return json.loads((path / COMPLETE).read_text())
+
+
+def _refuse_unlike(path: Path, saved: dict[str, Any] | None, loaded: dict[str, Any]) -> None:
+    """Refuse where the engine does not hold what the checkpoint says it was made from: DeepSpeed goes on without a word
+    where a rank has found nothing."""
+    unlike = [key for key in loaded if saved is not None and saved[key] != loaded[key] and key != "differ"]
+    if unlike or loaded["differ"] or len(loaded["steps"]) > 1:
+        what = ", ".join(dict.fromkeys(unlike + loaded["differ"])) or "steps"
+        raise DataError(
+            f"checkpoint {path} was not loaded as it was saved: {what} of the policy differ; it is not used"
+        )
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -121,6 +256,12 @@ def is_complete(path: Path) -> bool:
         return all((path / name).stat().st_size == size for name, size in files.items())
     except (OSError, ValueError, KeyError):
         return False
+
+
+def changed(path: Path, made: dict[str, Any], rank: int = 0, world: int = 1) -> list[str]:
+    """Of every ``world``-th file of the checkpoint's list ``made`` the names of those whose bytes are not its. Lists of
+    earlier versions have no digests."""
+    return [name for name, digest in [*made.get("sha256", {}).items()][rank::world] if checksum(path / name) != digest]
 
 
 def complete(folder: Path) -> list[Path]:
@@ -156,8 +297,17 @@ def _layout(policy: Policy) -> dict[str, int]:
     return {"zero_stage": policy.stage, "ranks": policy.world}
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    return {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+def _names(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def _seal(path: Path) -> tuple[int, str]:
+    return _size(path), checksum(path)
+
+
+def _size(path: Path) -> int:
+    with path.open("rb") as file:  # opened, so that a network file system asks its server
+        return os.fstat(file.fileno()).st_size
 
 
 def force_to_disk(folder: Path) -> None:

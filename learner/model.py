@@ -24,9 +24,13 @@ from ..common.preflight.folder import read_folder, some
 from ..common.preflight.hub import folder_of, is_hub_name
 from ..common.preflight.weights import why_quantised
 from ..common.rope import context_of, why_not_packed, why_too_long
-from . import attention
+from . import attention, sums
+from .alike import refuse_different_models
+from .checkpoint import TAG
+from .files import Files
 from .objective.token_op import LossOf, TokenOutput, token_op
 from .packing import MicroBatch
+from .ranks import join_ranks, together
 
 
 class TokenHead(nn.Module):
@@ -208,16 +212,23 @@ class Policy:
 
     def __init__(self, config: Config, *, model_path: str | None = None) -> None:
         """Join the other ranks and load the model. One process needs no launcher; several are started by torchrun
-        or ``deepspeed``. Raises ``DataError`` as ``load_module`` does."""
+        or ``deepspeed``. Raises ``DataError`` as ``load_module`` does, on every rank where one fails, and where the
+        ranks have loaded different models."""
         join_ranks()
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.config = config
-        self.module = load_module(config, model_path=model_path)
+        self.module = together(lambda: load_module(config, model_path=model_path))
+        refuse_different_models(self.module, self.module.language_model.config.to_dict())
         self.stage = config.train.zero_stage
         self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else _CPU
         self.engine = self._engine()
+        self.engine.checkpoint_engine = self._files = Files(self.engine.checkpoint_engine)
+        self.engine._copy_recovery_script = lambda _: None  # of use to nobody here; a full disk would fail it midway
         # Whole on every rank: it is not trained, so there is no optimizer state, and ZeRO has nothing to spread.
-        self.reference = load_reference(config).to(self.device) if config.objective.kl_beta > 0 else None
+        with_kl = config.objective.kl_beta > 0
+        self.reference = together(lambda: load_reference(config).to(self.device) if with_kl else None)
+        if self.reference is not None:
+            refuse_different_models(self.reference, self.reference.language_model.config.to_dict())
 
     def _engine(self) -> Any:
         deepspeed = _deepspeed()
@@ -289,18 +300,48 @@ class Policy:
         # At stage 3 a parameter is spread over the ranks; one at a time, so that memory never holds the whole model.
         return _deepspeed().zero.GatheredParameters([parameter], enabled=self.stage == 3)
 
-    def save(self, folder: Path) -> None:
-        """Write weights and optimizer into ``folder``, every rank its part."""
-        self.engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
+    def save(self, folder: Path) -> list[Path]:
+        """Write weights and optimizer into ``folder``, every rank its part; returns this rank's files.
 
-    def load(self, folder: Path) -> None:
-        """Read what ``save`` wrote under the same ZeRO stage and number of ranks, into a policy that has not stepped.
-
-        Raises ``DataError`` where there is nothing to read.
+        An ``OSError`` or ``RuntimeError`` of the disk is raised once all ranks are out of DeepSpeed's collectives.
         """
-        loaded, _ = self.engine.load_checkpoint(str(folder), tag=_TAG)
-        if loaded is None:
-            raise DataError(f"checkpoint {folder} holds no weights and optimizer of this rank ({_TAG}/)")
+        self._files.begin()
+        self.engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+        return self._files.end()
+
+    def load(self, folder: Path, *, universal: bool = False) -> None:
+        """Read what ``save`` wrote under the same ZeRO stage and number of ranks, or where ``universal`` what DeepSpeed
+        made of another's, into a policy that has not stepped.
+
+        Raises ``DataError`` on every rank where there is nothing to read for one.
+        """
+        groups = [(group, group["fused"]) for group in self._adamw.param_groups]
+        # DeepSpeed reads this when it loads and at no other time; which kind is due is known once the model is there.
+        self.engine._config.load_universal_checkpoint = universal
+        try:
+            loaded, _ = self.engine.load_checkpoint(str(folder), tag=TAG)
+        finally:
+            self.engine._config.load_universal_checkpoint = False
+        if universal:
+            for state in self._adamw.state.values():
+                state["step"] = state["step"].clone()  # at stage 3 every part is given one and the same, and counts it
+        for group, fused in groups:
+            group["fused"] = fused  # which kernel this learner uses is not the checkpoint's to say
+
+        def look() -> None:
+            if loaded is None:
+                raise DataError(f"checkpoint {folder} holds no weights and optimizer of this rank ({TAG}/)")
+
+        together(look)
+
+    @property
+    def _adamw(self) -> torch.optim.AdamW:
+        """torch's optimizer; ZeRO wraps it."""
+        return getattr(self.engine.optimizer, "optimizer", self.engine.optimizer)
+
+    def sums(self) -> dict[str, Any]:
+        """What weights and optimizer state add up to: ``sums.of``."""
+        return sums.of(self.module, self._adamw, self.stage)
 
 
 def saved_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
@@ -311,7 +352,7 @@ def saved_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
     """
     _name_accelerator()
     if zero_stage < 3:
-        file = folder / _TAG / "mp_rank_00_model_states.pt"
+        file = folder / TAG / "mp_rank_00_model_states.pt"
         found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)["module"]
     else:
         _deepspeed()
@@ -319,22 +360,8 @@ def saved_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
 
         # It tells how far it is, on both streams.
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            found = get_fp32_state_dict_from_zero_checkpoint(str(folder), tag=_TAG)
+            found = get_fp32_state_dict_from_zero_checkpoint(str(folder), tag=TAG)
     return {name.removeprefix("language_model."): tensor for name, tensor in found.items()}
-
-
-def join_ranks() -> None:
-    """Initialise ``torch.distributed``: by the launcher's environment, or as the only rank where there is none."""
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    if dist.is_initialized():
-        return
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        dist.init_process_group(backend)
-    else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # in memory: no port to lose
 
 
 def _name_accelerator() -> None:
@@ -366,4 +393,3 @@ def _finite(norm: float) -> float:
 
 
 _CPU = torch.device("cpu")
-_TAG = "policy"

@@ -11,10 +11,11 @@ that dies anywhere in this loop goes back to its newest checkpoint and issues ag
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +33,7 @@ from ..common.streams import Bus
 from ..common.tensors import flatten
 from ..common.weights import WeightPublisher
 from ..common.weights import checksum as sha256_of
-from . import checkpoint
+from . import alike, checkpoint
 from .delay import DelayLine
 from .flow.curriculum import Curriculum, load_curriculum
 from .flow.intake import Intake
@@ -41,7 +42,7 @@ from .flow.tickets import Live, TicketBook
 from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
-from .ranks import Share, broadcast_plan, shares
+from .ranks import NoRoom, Share, broadcast_plan, rank, shares, together
 from .samples import Samples
 from .step import StepResult, split, train_step
 
@@ -57,17 +58,15 @@ WAIT_S = 20.0  # how long rank 0 waits for a batch before it tells the other ran
 def learn(bus: Bus, service: Service, config: Config, folder: Path) -> None:
     """Train from the newest checkpoint in ``folder`` (or from the start) to the last step, or until asked to stop; both
     leave a checkpoint."""
-    # Before the model: a row that cannot be used is named in seconds. Every rank that is not the first waits for it.
-    curriculum = _read_prompts(service, config) if os.environ.get("RANK", "0") == "0" else None
+    # Before the model: ranks that differ, or a row that cannot be used, are named in seconds.
+    alike.refuse_different(config, folder)
+    curriculum = together(lambda: _read_prompts(service, config) if rank() == 0 else None)
     service.doing("loading the model")
     torch.set_num_threads(config.train.threads)
     policy = Policy(config)
-    if policy.rank == 0:
-        checkpoint.sweep(folder / "checkpoints")
-    found = checkpoint.newest(folder / "checkpoints")
-    state = checkpoint.load(policy, found) if found is not None else None
+    found, state = checkpoint.restore(policy, folder / "checkpoints", service.doing)
     if curriculum is None:
-        _follow(bus, service, policy, config, state)
+        _follow(bus, service, policy, config, folder / "checkpoints", state)
         return
     desk = _Desk(bus, service, config, folder, policy, curriculum, found, state)
     try:
@@ -145,24 +144,30 @@ class _Desk:
         state = self.intake.snapshot() | {"controller": asdict(controller)}
         self.ledger.sync()
         self.service.doing(f"writing checkpoint {step}")
-        self._with_room(
-            folder,
-            lambda: checkpoint.save(self.policy, folder, step, state, keep, write_more=self.delay.save),
-        )
+
+        def write() -> None:
+            broadcast_plan({"do": "save", "step": step})
+            checkpoint.save(self.policy, folder, step, state, keep, write_more=self.delay.save)
+
+        self._with_room(folder, write)
         self.ledger.write("checkpoint", step=step)
         self.intake.checkpointed()
 
     def _with_room(self, folder: Path | None, write: Callable[[], T]) -> T:
-        """What ``write`` returns. Where the disk under ``folder`` is full, wait until there is room and write anew: a
-        learner that died of it would go back to its last checkpoint and meet the full disk again. Other ranks may be
-        inside ``write`` with us, so with several the learner dies of it after all."""
+        """What ``write`` returns. Where the disk under ``folder`` is full, for any rank, wait until there is room and
+        write anew: a learner that died of it would go back to its last checkpoint and meet the full disk again."""
         while True:
             try:
                 return write()
             except (OSError, RuntimeError) as error:  # torch wraps what the disk said in a RuntimeError
-                if folder is None or self.policy.world > 1 or not checkpoint.is_full(folder):
+                if folder is None or not (isinstance(error, NoRoom) or checkpoint.is_full(folder)):
                     raise
-                self._wait_for_room(folder, error)
+                broadcast_plan({"do": "wait"})
+                try:
+                    self._wait_for_room(folder, error)
+                except DataError:
+                    broadcast_plan({"do": "stop"})
+                    raise
 
     def _wait_for_room(self, folder: Path, error: Exception) -> None:
         """Wait a little before the next try; ``DataError`` where we are asked to stop."""
@@ -315,10 +320,13 @@ def _train(
     plan = [[(groups[index].ticket.group_id, first, end) for index, first, end in share] for share in by_rank]
     broadcast_plan({"do": "train", "step": step, "turned": turned, "groups": plan})
     mine = [replace(groups[index], own=(first, end)) for index, first, end in by_rank[0]]
+    together(lambda: None)  # the other ranks have fetched theirs
     return train_step(policy, mine, version=step, controller=controller, config=settings)
 
 
-def _follow(bus: Bus, service: Service, policy: Policy, config: Config, state: dict[str, Any] | None) -> None:
+def _follow(
+    bus: Bus, service: Service, policy: Policy, config: Config, checkpoints: Path, state: dict[str, Any] | None
+) -> None:
     """Every other rank. Consumes rank 0's plan; fetches and trains its own share of the groups."""
     controller = _controller(state)
     while True:
@@ -327,7 +335,7 @@ def _follow(bus: Bus, service: Service, policy: Policy, config: Config, state: d
         match plan["do"]:
             case "train":
                 with service.working(f"training step {plan['step']}"):
-                    mine = [_fetched(bus, group, (first, end)) for group, first, end in plan["groups"][policy.rank]]
+                    mine = together(partial(_fetched, bus, plan["groups"][policy.rank]))
                     settings = _settings(config, plan["step"], plan["turned"])
                     result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
                     controller = result.controller
@@ -339,7 +347,8 @@ def _follow(bus: Bus, service: Service, policy: Policy, config: Config, state: d
                 service.version = plan["version"]
             case "save":
                 service.doing(f"writing checkpoint {plan['step']}")
-                checkpoint.save(policy, Path(plan["folder"]), plan["step"], {}, keep=config.train.keep_checkpoints)
+                with suppress(NoRoom):  # rank 0 waits for it, and asks again
+                    checkpoint.save(policy, checkpoints, plan["step"], {}, keep=config.train.keep_checkpoints)
             case "wait":
                 continue
             case "stop":
@@ -352,16 +361,18 @@ def _shares(groups: list[ScoredGroup], config: Config, ranks: int) -> list[Share
     return shares(tokens, split([group.ticket.ticket for group in groups], config.train), ranks)
 
 
-def _fetched(bus: Bus, group_id: str, own: tuple[int, int]) -> ScoredGroup:
-    found = bus.scored_group(group_id)
-    assert found is not None, f"group {group_id} vanished between rank 0's plan and this rank's fetch"
-    ticket, responses, scores = found
-    return ScoredGroup(ticket=ticket, responses=responses, rewards_S=scores.rewards_S, own=own)
+def _fetched(bus: Bus, share: list[tuple[str, int, int]]) -> list[ScoredGroup]:
+    groups = []
+    for group_id, first, end in share:
+        found = bus.scored_group(group_id)
+        assert found is not None, f"group {group_id} vanished between rank 0's plan and this rank's fetch"
+        ticket, responses, scores = found
+        groups.append(ScoredGroup(ticket=ticket, responses=responses, rewards_S=scores.rewards_S, own=(first, end)))
+    return groups
 
 
 def _save(desk: _Desk, controller: ControllerState, step: int) -> float:
     started = time.monotonic()
-    broadcast_plan({"do": "save", "step": step, "folder": str(desk.folder / "checkpoints")})
     desk.save(controller, step)
     return time.monotonic() - started
 

@@ -31,6 +31,8 @@ from .supervise import SLACK_S, Role, ended, mend, supervised
 
 EYE_S = 2.0
 """How long Redis may take to answer the supervisor's look."""
+LAYOUT = ("train.ranks", "train.zero_stage")
+"""What a run may go on with another value of: its checkpoint is converted."""
 STOPPING = "the learner finishes its step and writes a checkpoint"
 
 
@@ -46,9 +48,12 @@ def up(
 ) -> None:
     """Run everything to the end, show it, and write the report."""
     if resume:
-        if run is None or presets or settings:
-            raise ConfigError("--resume takes --run alone: the run's own configuration goes on")
-        config = _stored(runs_dir / run)
+        others = [text for text in settings if text.partition("=")[0].strip() not in LAYOUT]
+        if run is None or presets or others:
+            raise ConfigError(
+                f"--resume takes --run, and --set of {' and '.join(LAYOUT)}: else the run's own configuration goes on"
+            )
+        config = _stored(runs_dir / run, settings)
         if is_complete(runs_dir / run):
             typer.echo(f"run {run!r} is complete: there is nothing to go on with")
             return
@@ -106,11 +111,11 @@ def create(run: str, presets: list[str], settings: list[str], redis_url: str, *,
     bus.close()
 
 
-def _stored(folder: Path) -> Config:
+def _stored(folder: Path, settings: list[str]) -> Config:
     path = folder / "config.toml"
     if not path.exists():
         raise DataError(f"{path}: no such run; runs are under --runs-dir")
-    return parse(path.read_text(), str(path))
+    return compose([str(path)], settings) if settings else parse(path.read_text(), str(path))
 
 
 def _refuse_longer(config: Config, shape: Shape) -> None:

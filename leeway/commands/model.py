@@ -1,23 +1,20 @@
-"""Commands around a model and its responses: sample, grade, evaluate, export; and the rows that it is trained on."""
+"""Commands around a model and its responses: sample, grade, export; and the rows that it is trained on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ...common import address
 from ...common.limits import MOST_RESPONSES
-from ..finding import find_live, model_of
+from . import evaluate
 from .become import go_on_as
-from .options import RUNS, AnyRun, RedisUrl, RunsDir, Settings, path_argument, path_option, spread
-
-if TYPE_CHECKING:
-    from ..sampling import Asking
+from .options import AnyRun, path_argument, path_option, spread
+from .sampled import Sampled
 
 app = typer.Typer()
+app.add_typer(evaluate.app, name="eval")
 
 
 @app.command()
@@ -47,40 +44,6 @@ def verify(
     go_on_as("verifier.offline", *words, *(["--jobs", str(jobs)] if jobs else []))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampled:
-    """How a model is sampled, and by whom."""
-
-    temperature: Annotated[float, typer.Option("--temperature", help="Sampling temperature τ.")] = 1.0
-    top_p: Annotated[
-        float, typer.Option("--top-p", help="Sample from the likeliest tokens of this share.", min=1e-6, max=1)
-    ] = 1.0
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest response.", min=1)] = 32768
-    max_prompt_tokens: Annotated[
-        int, typer.Option("--max-prompt-tokens", help="Longer prompts are named and left.", min=1)
-    ] = 2048
-    seed: Annotated[int, typer.Option("--seed", help="With a problem's row it decides its responses.", min=0)] = 0
-    workers: Annotated[int, typer.Option("--workers", help="Rollout workers here; 0: only those you start.", min=0)] = 1
-    redis_url: RedisUrl = None
-    run: Annotated[
-        str | None, typer.Option("--run", help="Name of the queue: leeway rollout and verifier join it by --run.")
-    ] = None
-    settings: Settings = None
-    anew: Annotated[
-        bool, typer.Option("--anew", help="Delete what --out has, and begin; with --regrade: grade every response.")
-    ] = False
-
-    def asking(self, engine: str | None, **instead: object) -> Asking:
-        """As the desk takes it."""
-        from ..sampling import Asking
-
-        said = vars(self) | {
-            "redis_url": address.resolve(self.redis_url) if self.redis_url else None,
-            "settings": tuple(self.settings or ()),
-        }
-        return Asking(engine=engine, **(said | instead))
-
-
 @app.command()
 @spread
 def sample(
@@ -102,81 +65,6 @@ def sample(
     from .. import sampling as desk
 
     desk.sample(problems, model, out, responses, sampled.asking(engine))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Benchmarks:
-    """Which problems of the benchmarks, and how many responses to each."""
-
-    responses: Annotated[
-        int | None,
-        typer.Option("--responses", help="n; each benchmark's own by default.", min=1, max=MOST_RESPONSES),
-    ] = None
-    release: Annotated[str, typer.Option("--release", help="LiveCodeBench's release.")] = "release_v5"
-    since: Annotated[str, typer.Option("--since", help="First day of its contests.")] = "2024-08-01"
-    until: Annotated[str, typer.Option("--until", help="Last day of its contests.")] = "2025-02-01"
-    size: Annotated[int, typer.Option("--size", help="Problems of a reasoning-gym generator.", min=1)] = 100
-
-    def words(self, seed: int) -> list[str]:
-        """As ``evaluation.prepare`` takes them."""
-        said = vars(self) | {"seed": seed}
-        return [word for name, value in said.items() if value is not None for word in (f"--{name}", str(value))]
-
-
-@app.command("eval")
-@spread
-def evaluate(
-    *,
-    benchmarks: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="BENCH... | compare A B",
-            help="aime24, aime25, humaneval, livecodebench, each also as NAME=PATH or NAME=HUB-NAME; "
-            "reasoning-gym:GENERATOR; or a file in the training schema. compare: two evaluations' folders.",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="Folder in Hugging Face layout, a hub name, or a run: its id, or runs/ID."),
-    ] = None,
-    step: Annotated[int | None, typer.Option("--step", help="Of a run's checkpoints; the newest by default.")] = None,
-    follow: Annotated[
-        str | None, typer.Option("--follow", help="A run, by id or path: evaluate it while it trains.")
-    ] = None,
-    every: Annotated[int, typer.Option("--every", help="With --follow: versions from one to the next.", min=1)] = 20,
-    regrade: Annotated[Path | None, path_option("--regrade", help="Grade a folder's kept responses anew.")] = None,
-    out: Annotated[Path | None, path_option("--out", help="Folder; with --follow runs/ID/evaluations/follow.")] = None,
-    chosen: Benchmarks,
-    engine: Annotated[str | None, typer.Option("--engine", help="vllm, or torch; a run's own by default.")] = None,
-    sampled: Sampled,
-    runs_dir: RunsDir = RUNS,
-    as_json: Annotated[bool, typer.Option("--json", help="compare: for machines.")] = False,
-) -> None:
-    """avg@n and pass@k of a model, of a run's checkpoint, or of a run while it trains. Goes on where it was stopped.
-
-    Exit code 3: a benchmark or rows that could not be used, each named; the others are done.
-    """
-    from ...common.errors import ConfigError
-    from .. import evaluate as desk
-
-    words = benchmarks or []
-    if words[:1] == ["compare"]:
-        if len(words) != 3:
-            raise ConfigError("leeway eval compare A B: two evaluations' folders are due")
-        go_on_as("evaluation.compare", *words[1:], *(["--json"] if as_json else []))
-    prepare = chosen.words(sampled.seed)
-    if regrade is not None:
-        desk.regrade(regrade, tuple(sampled.settings or ()), anew=sampled.anew)
-    elif words and model is not None and follow is None and out is not None:
-        desk.evaluate(words, model_of(model, runs_dir), step, out, prepare, sampled.asking(engine))
-    elif words and model is None and follow is not None:
-        theirs, found = find_live(follow, sampled.redis_url, runs_dir)
-        out = out or found.folder / "evaluations" / "follow"
-        desk.follow(words, found.run, theirs, every, out, prepare, sampled.asking(engine, redis_url=None))
-    else:
-        raise ConfigError(
-            "leeway eval BENCH... --model FOLDER --out OUT, BENCH... --follow RUN, compare A B, or --regrade OUT"
-        )
 
 
 @app.command()

@@ -33,7 +33,9 @@ def up(
     preset: Presets = None,
     settings: Settings = None,
     redis_url: RedisUrl = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint; --set of train.ranks, train.zero_stage.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the configuration, its tokens, memory and processes.")
     ] = False,

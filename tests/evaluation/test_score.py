@@ -142,7 +142,7 @@ def test_the_command_says_what_it_leaves_out_and_refuses_what_has_nothing_in_com
     assert (code, f"({a}: sums; {d}: products)" in err) == (3, True)
     old = folder(tmp_path / "old", {"benchmarks": {"sums": {"by_problem": {"1": {"graded": 4, "correct": 1}}}}})
     code, _, err = compared(capsys, monkeypatch, a, old)
-    assert (code, f"leeway eval --regrade {old} writes it anew" in err) == (3, True)
+    assert (code, f"leeway eval regrade {old} writes it anew" in err) == (3, True)
 
 
 def test_equal_steps_on_every_problem_leave_no_doubt_however_the_problems_differ():

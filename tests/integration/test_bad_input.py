@@ -127,7 +127,7 @@ def test_rows_that_nobody_can_use_are_named_by_eval_and_leave_no_trace(home, tin
         if content is not None:
             (home / name).write_bytes(content)
     files = [f"{name.partition('.')[0]}={name}" for name in UNUSABLE]
-    done = leeway("eval", *files, "--model", str(tiny_model), "--out", "bad", "--engine", "torch", cwd=home)
+    done = leeway("eval", "run", *files, "--model", str(tiny_model), "--out", "bad", "--engine", "torch", cwd=home)
     assert (done.returncode, "Traceback" in done.stderr) == (3, False), done.stderr
     for name in (
         "latin.jsonl:1: not UTF-8",

@@ -15,7 +15,7 @@ COMMANDS = [
     "leeway data run examples/end_to_end/recipe.toml --out my-sums",
     "leeway up --preset tiny --preset examples/end_to_end/train.toml --run my-sums-run",
     "leeway report my-sums-run",
-    "leeway eval examples/end_to_end/held-out.jsonl --model runs/my-sums-run --responses 8 --max-tokens 64 "
+    "leeway eval run examples/end_to_end/held-out.jsonl --model runs/my-sums-run --responses 8 --max-tokens 64 "
     "--max-prompt-tokens 32 --out my-sums-eval",
 ]
 

@@ -16,12 +16,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 EVALUATION = [
     "leeway sample problems.jsonl --model my-model --out my-samples --responses 16",
-    "leeway eval aime24 aime25 --model my-model --out my-eval",
-    "leeway eval aime24 aime25 --model runs/my-run --step 40 --out my-other-eval",
-    "leeway eval humaneval problems.jsonl --model my-model --out my-code-eval",
+    "leeway eval run aime24 aime25 --model my-model --out my-eval",
+    "leeway eval run aime24 aime25 --model runs/my-run --step 40 --out my-other-eval",
+    "leeway eval run humaneval problems.jsonl --model my-model --out my-code-eval",
     "leeway eval compare my-eval my-other-eval",
-    "leeway eval --regrade my-eval",
-    "leeway eval aime24 --follow my-run --every 20",
+    "leeway eval regrade my-eval",
+    "leeway eval follow my-run aime24 --every 20",
 ]
 """As the documentation has them."""
 SHORT = ["--engine", "torch", "--max-tokens", "64", "--max-prompt-tokens", "32"]
@@ -39,7 +39,17 @@ def sums(path, count):
 def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model, wait_until):
     rows = sums(tmp_path / "sums.jsonl", 160)
     out = tmp_path / "one"
-    command = ["eval", "sums.jsonl", "aime24=none.parquet", "--model", str(tiny_model), "--out", "one", "--responses"]
+    command = [
+        "eval",
+        "run",
+        "sums.jsonl",
+        "aime24=none.parquet",
+        "--model",
+        str(tiny_model),
+        "--out",
+        "one",
+        "--responses",
+    ]
     command += ["8", *SHORT]
     running = start(*command, cwd=tmp_path)
     wait_until(lambda: 8 <= ResponseStore(out).counts().total() < 1280, "a part of the responses is on disk", 240)
@@ -66,7 +76,9 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
     assert not (out / "redis").exists()
 
     # The same seed in one go gives the same responses, whoever generates them; and nothing differs.
-    two = leeway("eval", "sums.jsonl", *command[3:5], "--out", "two", *command[7:], "--workers", "2", cwd=tmp_path)
+    two = leeway(
+        "eval", "run", "sums.jsonl", *command[4:6], "--out", "two", *command[8:], "--workers", "2", cwd=tmp_path
+    )
     assert two.returncode == 0, two.stderr
 
     def texts(folder):
@@ -84,9 +96,9 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
     verdicts = ["wrong" if verdict == "correct" else verdict for verdict in table["verdict"].to_pylist()]
     wrong = table.set_column(table.schema.get_field_index("verdict"), "verdict", [verdicts])
     pq.write_table(wrong.cast(table.schema), store.whole)
-    regraded = leeway("eval", "--regrade", "two", cwd=tmp_path)
+    regraded = leeway("eval", "regrade", "two", cwd=tmp_path)
     assert "0 responses graded anew, 1280 verdicts still hold" in regraded.stdout, regraded.stderr
-    regraded = leeway("eval", "--regrade", "two", "--anew", cwd=tmp_path)
+    regraded = leeway("eval", "regrade", "two", "--anew", cwd=tmp_path)
     assert f"{correct} verdicts changed" in regraded.stdout, regraded.stderr
     assert texts("one") == texts("two")
 
@@ -95,7 +107,7 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
     refused = leeway(*command, cwd=tmp_path)
     assert (refused.returncode, "Traceback" in refused.stderr) == (3, False)
     assert "sums.jsonl has changed" in refused.stderr
-    refused = leeway(*command[:-1], "16", "--regrade", "one", cwd=tmp_path)
+    refused = leeway("eval", "regrade", "one", cwd=tmp_path)
     assert refused.returncode == 3
     assert "problem 'sums/s159' has responses and stands in" in refused.stderr
 
@@ -119,7 +131,7 @@ def test_a_run_is_followed_while_it_trains_and_its_follower_is_killed(tmp_path, 
     wait_until(lambda: (folder / "redis-url").exists() and read_steps(folder), "the first step", 240)
     assert leeway("pause", "--run", "fed", cwd=tmp_path).returncode == 0  # a slow machine may take its time to join
     out = folder / "evaluations/follow"
-    command = ["eval", "sums.jsonl", "--follow", "fed", "--every", "8", "--responses", "4", *SHORT]
+    command = ["eval", "follow", "fed", "sums.jsonl", "--every", "8", "--responses", "4", *SHORT]
     following = start(*command, cwd=tmp_path)
     wait_until(lambda: list((out / "versions").glob("*-*")), "a version is under way", 240)
     (under_way,) = (out / "versions").iterdir()
@@ -167,7 +179,7 @@ def test_the_commands_as_documented(tmp_path, tiny_model):
     program = {"task_id": "T/0", "prompt": "def f():\n", "test": "def check(f):\n    assert f()", "entry_point": "f"}
     (tmp_path / "humaneval.jsonl").write_text(json.dumps(program) + "\n")
     for command in EVALUATION:
-        if "--follow" in command:
+        if "eval follow" in command:
             continue  # by the test above
         words = re.sub(r"\b(aime24|aime25|humaneval)\b", r"\1=\1.jsonl", command).replace("--step 40", "--step 2")
         words = words.replace("--responses 16", "")

@@ -142,6 +142,17 @@ def test_weights_that_the_ledger_does_not_know_are_not_exported(base, tmp_path):
     assert not (tmp_path / "forged").exists()
 
 
+def test_a_checkpoint_with_a_changed_byte_is_not_exported_where_no_ledger_would_tell(base, tmp_path):
+    tiny_run(base, tmp_path / "mine")
+    (file,) = (tmp_path / "mine/checkpoints").rglob("mp_rank_00_model_states.pt")
+    body = bytearray(file.read_bytes())
+    body[len(body) // 2] ^= 1
+    file.write_bytes(body)
+    with pytest.raises(DataError, match=r"damaged: the bytes of policy/mp_rank_00_model_states.pt"):
+        export(tmp_path / "mine", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_cannot_be_exported_is_named_and_leaves_nothing(finished, tmp_path):
     folder, _ = finished
     (tmp_path / "full").mkdir()

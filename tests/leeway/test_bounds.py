@@ -6,7 +6,7 @@ from leeway_rl.leeway.cli import app
 from typer.testing import CliRunner
 
 SAMPLE = ["sample", "p.jsonl", "--model", "m", "--out", "o"]
-EVAL = ["eval", "p.jsonl", "--model", "m", "--out", "o"]
+EVAL = ["eval", "run", "p.jsonl", "--model", "m", "--out", "o"]
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ EVAL = ["eval", "p.jsonl", "--model", "m", "--out", "o"]
         ([*EVAL, "--responses", "-4"], "--responses"),
         ([*EVAL, "--responses", "1000000000"], "--responses"),
         ([*EVAL, "--size", "0"], "--size"),
-        ([*EVAL, "--every", "0"], "--every"),
+        (["eval", "follow", "r", "p.jsonl", "--every", "0"], "--every"),
         ([*SAMPLE, "--responses", "0"], "--responses"),
         ([*SAMPLE, "--top-p", "0"], "--top-p"),
         ([*SAMPLE, "--top-p", "nan"], "--top-p"),
@@ -43,10 +43,21 @@ def _is_whole(parameter):
     return getattr(getattr(parameter, "type_descriptor", None), "annotation", None) in (int, int | None)
 
 
+def every_command(group, before=""):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from every_command(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
+
+
 def test_every_whole_number_of_every_command_has_its_least():
     """An option without one takes 0 and -1, and whoever reads it may take those for nothing said."""
-    free = {("eval", "step"), ("export", "step")}  # a checkpoint's: looked up by it, and named where it is not there
-    commands = typer.main.get_command(app).commands.items()  # type: ignore[attr-defined]
+    free = {
+        ("eval run", "step"),
+        ("export", "step"),
+    }  # a checkpoint's: looked up by it, and named where it is not there
+    commands = every_command(typer.main.get_command(app))
     whole = [(name, each) for name, command in commands for each in command.params if _is_whole(each)]
     assert len(whole) > 30
     found = {(name, each.name) for name, each in whole if each.min is None}

@@ -106,11 +106,12 @@ BOTH = [
     *("audit", "report", "export --out o", "up --resume", "chaos"),
     *("status", "pause", "resume", "set max-staleness 1", "dead-letters list", "dead-letters show 1-0", "clean"),
 ]
-OPTION = ["plan --from", "dead-letters retry --all --run", "eval aime24 --follow"]
+OPTION = ["plan --from", "dead-letters retry --all --run", "eval aime24 --follow"]  # the last as it was spelled before
 UNKNOWN = [
     *(f"{command} {said}" for command in BOTH for said in ("fist-run", "runs/fist-run", "--run fist-run")),
     *(f"{command} {said}" for command in OPTION for said in ("fist-run", "runs/fist-run/")),
-    "eval aime24 --out o --model runs/fist-run",
+    "eval follow fist-run aime24",
+    "eval run aime24 --out o --model runs/fist-run",
 ]
 
 

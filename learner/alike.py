@@ -1,0 +1,144 @@
+"""What each rank reads from its own disk, and whether it is the same everywhere.
+
+DeepSpeed trains on whatever each rank has: another model folder, another version of the code, or a runs folder of the
+rank's own would give wrong weights without an error. So the ranks compare before they train, first what takes
+milliseconds to read, and the weights once they are loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..common.config import Config, expand
+from ..common.errors import DataError
+from ..common.files import checksum
+from . import checkpoint
+from .files import seen
+from .ranks import broadcast_plan, gather, name_of, rank, together, world
+from .sums import bits_of
+
+SHARED_S = 10.0
+"""How long a file that rank 0 has written may take to be seen by the others; network file systems cache."""
+_WHOLE_BYTES, _SAMPLES, _SAMPLE_BYTES = 1 << 20, 16, 1 << 16
+_SHOWN = 4
+_PACKAGE = Path(__file__).resolve().parent.parent
+_SOURCES = ("common", "learner")
+"""The wings of ours that a learner runs."""
+
+
+def refuse_different(config: Config, folder: Path) -> None:
+    """``DataError``, on every rank and within seconds, where ranks would not train the same run: where configuration,
+    code, packages or the files of the model folder differ, or ``folder`` (``runs/ID``) is not one that all share.
+
+    Collective, before the model is loaded. Big files are compared by their size and by samples.
+    """
+    if world() == 1:
+        return
+    mine = together(lambda: what_is_read(config, folder.name))
+    said = gather({"host": socket.gethostname(), "reads": mine})
+    if (why := differences([each["host"] for each in said], [each["reads"] for each in said])) is not None:
+        raise DataError(why)
+    _refuse_folders_apart(folder)
+
+
+def what_is_read(config: Config, run: str) -> dict[str, str]:
+    """Everything that this rank goes by, each with a text that is equal where the thing is."""
+    found = {"run": run, "source code of leeway_rl": _source()}
+    found |= {f"version of {name}": text for name, text in checkpoint.packages().items()}
+    for section, values in config.model_dump(mode="json").items():
+        keys = values.items() if isinstance(values, dict) else [("", values)]
+        found |= {f"configuration {section}.{key}".removesuffix("."): repr(value) for key, value in keys}
+    model = Path(expand(config.model.path))
+    files = [
+        model / "config.json",
+        *sorted(model.glob("*.safetensors")),
+        *sorted(model.glob("*.safetensors.index.json")),
+    ]
+    found |= {f"model file {path.name}": _outline(path) for path in files if path.is_file()}
+    return found
+
+
+def differences(hosts: list[str], reads: list[dict[str, str]]) -> str | None:
+    """What differs between the ranks, for an operator; ``None`` where nothing does."""
+    found = []
+    for name in dict.fromkeys(key for each in reads for key in each):
+        first = reads[0].get(name, "not there")
+        for number, each in enumerate(reads):
+            if (here := each.get(name, "not there")) != first:
+                found.append(f"{name}: {first} on {name_of(0, hosts[0])}, {here} on {name_of(number, hosts[number])}")
+                break
+    if not found:
+        return None
+    more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return (
+        f"the learner's ranks do not read the same: {'; '.join(found[:_SHOWN])}{more}. Every rank needs the same "
+        "model, code and packages (docs/cluster.md)"
+    )
+
+
+def _outline(path: Path) -> str:
+    """A file's size and digest; of a big one samples, so that a model takes milliseconds."""
+    size = path.stat().st_size
+    if size <= _WHOLE_BYTES:
+        return f"{size} bytes, sha256 {checksum(path)[:12]}"
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for number in range(_SAMPLES):
+            file.seek((size - _SAMPLE_BYTES) * number // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return f"{size} bytes, samples {digest.hexdigest()[:12]}"
+
+
+def _source() -> str:
+    digest = hashlib.sha256()
+    for wing in _SOURCES:
+        for path in sorted((_PACKAGE / wing).rglob("*.py")):
+            digest.update(f"{path.relative_to(_PACKAGE).as_posix()} {checksum(path)}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _refuse_folders_apart(folder: Path) -> None:
+    """A file that rank 0 writes must be seen by every rank: else each would write its part of a checkpoint where no
+    other finds it."""
+    token = broadcast_plan({"token": os.urandom(8).hex()} if rank() == 0 else None)["token"]
+    mark = folder / f".shared-{token}"
+
+    def write() -> None:
+        if rank() == 0:
+            mark.touch()
+
+    together(write)
+    sees = together(lambda: seen(mark, SHARED_S))
+    said = gather({"host": socket.gethostname(), "folder": str(folder.absolute()), "sees": sees})
+    if rank() == 0:
+        mark.unlink(missing_ok=True)
+    apart = [
+        name_of(number, each["host"]) + f" has {each['folder']}" for number, each in enumerate(said) if not each["sees"]
+    ]
+    if apart:
+        raise DataError(
+            f"{name_of(0, said[0]['host'])} writes this run's checkpoints into {said[0]['folder']}, but "
+            f"{'; '.join(apart)}, which is another folder. The learner's ranks need one runs folder that all of them "
+            "share, wherever each has mounted it: name it by --runs-dir (docs/cluster.md)"
+        )
+
+
+def refuse_different_models(module: nn.Module, shape: Mapping[str, Any]) -> None:
+    """``DataError`` where the ranks have loaded different weights, or models of another ``shape`` (the model's
+    configuration). Collective, and before DeepSpeed hides it: it spreads rank 0's weights over all of them."""
+    if world() == 1:
+        return
+    named = {key: value for key, value in shape.items() if key not in ("_name_or_path", "transformers_version")}
+    weights = {name: f"{bits_of(parameter):016x}" for name, parameter in module.named_parameters()}
+    mine = {f"model configuration {key}": repr(value) for key, value in named.items()}
+    mine |= {"weights": hashlib.sha256(repr(weights).encode()).hexdigest()[:12]}
+    said = gather({"host": socket.gethostname(), "reads": mine})
+    if (why := differences([each["host"] for each in said], [each["reads"] for each in said])) is not None:
+        raise DataError(why)

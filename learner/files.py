@@ -1,0 +1,53 @@
+"""What this rank writes of a checkpoint, and sees of what others wrote."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Files:
+    """Stands between DeepSpeed and its own reader and writer of files ("checkpoint engine").
+
+    Notes what this rank wrote. Where the disk fails it keeps the error until every rank has come out of DeepSpeed's
+    collectives: raised in their middle, it would leave the others waiting there.
+    """
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+        self.begin()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def begin(self) -> None:
+        """Forget what was written before."""
+        self._written: list[Path] = []
+        self._failure: Exception | None = None
+
+    def save(self, state_dict: Any, path: str) -> None:
+        """Write a file, unless one has failed already."""
+        if self._failure is not None:
+            return
+        try:
+            self._own.save(state_dict, path)
+            self._written.append(Path(path))
+        except (OSError, RuntimeError) as error:  # torch wraps what the disk said in a RuntimeError
+            self._failure = error
+
+    def end(self) -> list[Path]:
+        """The files written since ``begin``; raises what the disk said."""
+        if self._failure is not None:
+            raise self._failure
+        return self._written
+
+
+def seen(path: Path, patience_s: float) -> bool:
+    """Whether ``path`` is there, or comes to be within ``patience_s`` seconds."""
+    deadline = time.monotonic() + patience_s
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True

@@ -1,0 +1,57 @@
+"""What weights and optimizer state add up to: a checkpoint says it, and whoever loads it compares, in any layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .ranks import gather, rank
+
+_EVERYWHERE = {
+    0: {"weights", "masters", "exp_avg", "exp_avg_sq"},
+    1: {"weights"},
+    2: {"weights"},
+    3: set[str](),
+}
+"""What every rank has all of, by ZeRO stage; of the rest each has a part."""
+
+
+def of(module: nn.Module, optimizer: torch.optim.Optimizer, stage: int) -> dict[str, Any]:
+    """Sums of the ranks' bit patterns, in hexadecimal, the same however ZeRO has cut them up. Collective.
+
+    ``weights``, the optimizer's ``masters`` of them (0 at stage 3, whose weights are they), ``exp_avg``,
+    ``exp_avg_sq``; ``steps``, the optimizer's counts, one where all is well; ``differ``, which of them are not the same
+    on ranks that should have the same.
+    """
+    states = list(optimizer.state.items())
+    own: dict[str, Any] = {
+        "weights": sum(bits_of(_own_part(parameter, stage)) for parameter in module.parameters()),
+        "masters": sum(bits_of(master) for master, _ in states) if stage < 3 else 0,
+    }
+    for key in ("exp_avg", "exp_avg_sq"):
+        own[key] = sum(bits_of(state[key]) for _, state in states if key in state)
+    said = gather(own | {"steps": [float(state["step"]) for _, state in states if "step" in state]})
+    found: dict[str, Any] = {"steps": sorted({count for each in said for count in each["steps"]})}
+    for key in own:
+        total = said[0][key] if key in _EVERYWHERE[stage] else sum(each[key] for each in said)
+        found[key] = f"{total % (1 << 64):016x}"
+    found["differ"] = [key for key in own if key in _EVERYWHERE[stage] and len({each[key] for each in said}) > 1]
+    return found
+
+
+def bits_of(tensor: Tensor) -> int:
+    """The sum of a float32 tensor's bit patterns, modulo 2^64."""
+    total = 0
+    for part in tensor.detach().reshape(-1).split(1 << 24):
+        total += int(part.view(torch.int32).sum(dtype=torch.int64))
+    return total % (1 << 64)
+
+
+def _own_part(parameter: Any, stage: int) -> Tensor:
+    """What this rank holds of ``parameter``; at stage 3 without the padding, which is whatever was there."""
+    if stage < 3:
+        return parameter
+    part = parameter.ds_tensor.reshape(-1)
+    return part[: max(0, min(part.numel(), parameter.ds_numel - rank() * part.numel()))]

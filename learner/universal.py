@@ -1,0 +1,72 @@
+"""A checkpoint of another number of ranks or ZeRO stage, by DeepSpeed's own universal checkpoint.
+
+DeepSpeed's converter cuts the optimizer's state into a file a parameter, which any number of ranks can read. It writes
+each value twice on its way, 24 bytes a parameter; what it made is removed once it is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from ..common.children import leaving_with_parent
+from ..common.errors import DataError
+from .ranks import broadcast_plan, rank, together
+
+LOOK_S = 20.0
+"""How often rank 0 tells the others that it still converts; a collective would time out before a big one is done."""
+_FAMILIES = ({0}, {1, 2}, {3})
+"""ZeRO stages between which DeepSpeed goes. A checkpoint of stage 0 is whole in one file and needs no conversion."""
+
+
+def needed(made: dict[str, int], wanted: dict[str, int]) -> bool:
+    """Whether a checkpoint of layout ``made`` (``zero_stage``, ``ranks``) has to be converted for ``wanted``."""
+    return made != wanted and made["zero_stage"] != 0
+
+
+def why_not(made: dict[str, int], wanted: dict[str, int]) -> str | None:
+    """Why a checkpoint of layout ``made`` cannot go on as ``wanted``, and how it can; ``None`` where it can."""
+    family = next(each for each in _FAMILIES if made["zero_stage"] in each)
+    if wanted["zero_stage"] in family:
+        return None
+    stages = " or ".join(map(str, sorted(family)))
+    return (
+        f"it was written under ZeRO {made['zero_stage']} (ranks: {made['ranks']}), and this learner is ZeRO "
+        f"{wanted['zero_stage']} (ranks: {wanted['ranks']}). DeepSpeed takes it to any number of ranks, but not to "
+        f"another kind of sharding: go on with train.zero_stage = {stages}"
+    )
+
+
+def convert(source: Path, out: Path) -> None:
+    """Have DeepSpeed's converter write the folder ``out`` from its checkpoint in ``source``. Collective: rank 0
+    converts, the others wait. Raises ``DataError`` with the converter's last words."""
+    command = [sys.executable, "-P", "-m", "deepspeed.checkpoint.ds_to_universal"]
+    command += ["--input_folder", str(source), "--output_folder", str(out), "--inject_missing_state"]
+    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]  # each holds a rank's part in memory
+    running: subprocess.Popen[str] | None = None
+    if rank() == 0:
+        running = subprocess.Popen(
+            leaving_with_parent(command),
+            env=os.environ | {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    said = ""
+    while True:
+        if running is not None:
+            with suppress(subprocess.TimeoutExpired):
+                said = running.communicate(timeout=LOOK_S)[1]
+        code = None if running is None else running.returncode
+        if broadcast_plan({"ended": code is not None} if rank() == 0 else None)["ended"]:
+            break
+
+    def look() -> None:
+        if code:
+            last = (said.strip() or f"exit code {code}").splitlines()[-1]
+            raise DataError(f"DeepSpeed could not convert {source} for another number of ranks: {last}")
+
+    together(look)
