@@ -7,12 +7,13 @@ from typing import Any, get_args
 
 from .config import Config, Overflow, refuse_below_lag, refuse_shallow
 from .errors import ConfigError
+from .limits import MOST_COUNTED
 
 
 def _number(kind: type[int] | type[float]) -> Callable[[str], int | float]:
     def read(text: str) -> int | float:
         number = kind(text)
-        if not 0 <= number < float("inf"):
+        if not 0 <= number <= MOST_COUNTED:
             raise ValueError
         return number
 
@@ -26,7 +27,7 @@ def _policy(text: str) -> str:
 
 
 def _depth(text: str) -> int | str:
-    if text != "auto" and int(text) < 1:
+    if text != "auto" and not 1 <= int(text) <= MOST_COUNTED:
         raise ValueError
     return text if text == "auto" else int(text)
 
@@ -38,9 +39,9 @@ def _switch(text: str) -> int:
 
 
 CONTROLS: dict[str, tuple[Callable[[str], int | float | str], str]] = {
-    "max_staleness": (_number(int), "a whole number of versions, 0 or more"),
+    "max_staleness": (_number(int), f"a whole number of versions, 0 or more, at most {MOST_COUNTED}"),
     "overflow": (_policy, f"one of {', '.join(get_args(Overflow))}"),
-    "pipeline_depth": (_depth, "auto, or how many groups may be live, at least 1"),
+    "pipeline_depth": (_depth, f"auto, or how many groups may be live, at least 1 and at most {MOST_COUNTED}"),
     "target_entropy": (_number(float), "nats a token, 0 or more"),
     "paused": (_switch, "0 or 1"),
 }

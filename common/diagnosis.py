@@ -135,9 +135,10 @@ def alarms(now: Snapshot) -> list[str]:
             f"the last {poisoned} groups were all refunded as poison ({now.state.get('poison', '')}); leeway "
             "dead-letters list names each"
         )
-    if now.at - number(now.state.get("overdue_at", "0")) < 60 * RECENT_MINUTES:
+    overdue, since_s = whole(now.state.get("overdue", "0")), now.at - number(now.state.get("overdue_at", "0"))
+    if overdue and since_s < 60 * RECENT_MINUTES:
         found.append(
-            f"{now.state.get('overdue_last', '')} and was issued again, or given up; {now.state.get('overdue', '?')} "
+            f"{now.state.get('overdue_last', '')} and was issued again, or given up; {overdue} "
             "times in this run: look at that worker's log"
         )
     if now.state.get("unwritten"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from .long_integers import loads
@@ -31,6 +32,15 @@ class NotUtf8(ValueError):
 
 
 _TOO_DEEP = f"more than {DEEP} lists and objects inside one another"
+
+
+def line_of_ours(text: bytes | str) -> Any:
+    """The value in a line of a file that Leeway writes. ``ValueError`` for whatever is none: also for bytes that are no
+    UTF-8, and for brackets so deep that Python gives up."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from typing import Any, Literal, get_args
 
 from .appending import Appending, is_out_of_room
 from .errors import AuditError, DataError
+from .json_text import line_of_ours
 from .tail import lines_backwards, whole_size
 
 Refund = Literal["zero_advantage", "poison", "expired", "stage_ended", "run_ended"]
@@ -178,7 +179,7 @@ def survey(path: Path) -> Survey:
     for lines, text in _texts(path):
         if b'"rolled_back"' in text:
             try:
-                body = json.loads(text)
+                body = line_of_ours(text)
                 if body["event"] == "rolled_back":
                     rollbacks.append((lines, int(body["to_line"])))
             except (ValueError, KeyError, TypeError):
@@ -216,8 +217,8 @@ def _texts(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _parsed(where: str, text: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(text.decode(errors="replace"))
-    except json.JSONDecodeError as error:
+        body = line_of_ours(text)
+    except ValueError as error:
         raise AuditError(f"{where} is not JSON: {error}") from error
     if not isinstance(body, dict) or not isinstance(body.get("line"), int) or not isinstance(body.get("chain"), str):
         raise AuditError(f"{where} has no line number and chain")

@@ -16,6 +16,7 @@ from typing import Any
 
 from .appending import Appending
 from .files import write_whole
+from .json_text import line_of_ours
 from .streams import Bus, RedisError
 
 log = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ def read_steps(folder: Path) -> list[dict[str, Any]]:
     if path.exists():
         for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
             if text.endswith("\n"):
-                steps.append(json.loads(text))
+                steps.append(line_of_ours(text))
     return steps
 
 

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .json_text import line_of_ours
+
 FILE = "samples.jsonl"
 PROMPT, POLICY = "prompt", "policy"
 """Who writes: the data with the chat template around it; the policy, token by token."""
@@ -106,7 +108,7 @@ def read_samples(path: Path) -> Iterator[Sample]:
     with file:
         for text in file:
             try:
-                yield _sample(json.loads(text))
+                yield _sample(line_of_ours(text))
             except (ValueError, TypeError, KeyError, AttributeError):
                 continue
 
@@ -114,13 +116,16 @@ def read_samples(path: Path) -> Iterator[Sample]:
 def _sample(values: dict[str, Any]) -> Sample:
     prompt = tuple(Segment(**_known(Segment, each)) for each in values["prompt"])
     responses = tuple(_response(each) for each in values["responses"])
-    rest = {"prompt": prompt, "responses": responses, "gold": tuple(values["gold"])}
+    rest = {"step": int(values["step"]), "prompt": prompt, "responses": responses, "gold": tuple(values["gold"])}
     return Sample(**_known(Sample, values) | rest)
 
 
 def _response(values: dict[str, Any]) -> SampledResponse:
     segments = tuple(Segment(**_known(Segment, each)) for each in values["segments"])
-    return SampledResponse(**_known(SampledResponse, values) | {"segments": segments})
+    rewards = {name: float(reward) for name, reward in values["rewards"].items()}
+    if TOTAL not in rewards:
+        raise KeyError(TOTAL)
+    return SampledResponse(**_known(SampledResponse, values) | {"segments": segments, "rewards": rewards})
 
 
 def _known(kind: Any, values: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ _TO_PROVE = (
 )
 _PROOF = re.compile(
     rf"{_AT_HEAD}{_TO_PROVE}|{_AFTER}{_TO_PROVE}|\b(?:asked|required|have|has)\s+to\s+(?:prove|show\s+that)\b"
+    r"|\bto\s+prove\s+that\b|\b(?:must|should)\s+be\s+(?:shown|proved|proven)\s+that\b|\blet\s+us\s+(?:prove|show\s+that)\b"
     r"|\bto\s+be\s+(?:proved|proven)\b|^(?:proof|claim|lemma)\s*:",
     re.IGNORECASE,
 )
@@ -126,7 +127,7 @@ def _listed(rest: str) -> bool:
     lines = [line for line in rest.splitlines()[1:] if line.strip()]
     return (
         len(lines) > 1
-        or re.search(r":\s*\S.*[,;]|[,;].*\bor\b|\\(?:qquad|quad).*\\q?quad", rest, re.DOTALL) is not None
+        or re.search(r":\s*\S.*(?:[,;]|\bor\b)|[,;].*\bor\b|\\(?:qquad|quad).*\\q?quad", rest, re.DOTALL) is not None
     )
 
 

@@ -37,6 +37,8 @@ _FIGURE = re.compile(
     rf"|\b(?:in|as\s+in|see|from)\s+the\s+{_KINDS}(?:picture|drawing|image|sketch|photo)\b{_NO_PICTURE}"
     r"(?=\s*[),.;:?]?\s*(?:$|\)|(?-i:[A-Z]{1,5}\b)|\$|the\s+(?:angle|side|line|point|circle|square|triangle|area|length)))"
     rf"|\bthe\s+{_KINDS}(?:figure|diagram|picture|illustration|drawing|sketch|image|photo)\s+(?:shows|depicts|illustrates|represents)\b"
+    r"|(?<!a\s)\bthe\s+figure\s+(?:is|was)\s+(?:composed|made\s+up|formed)\b|\bthe\s+figure\s+consists\b"
+    r"|\b(?:triangle|square|circle|rectangle|polygon|hexagon|pentagon|region|solid|prism)\s+shown\s*[.?]"
     r"|(?<!\ba )(?<!\ban )\b(?:figure|fig\.|fig|diagram|illustration)\s*\(?\d+\b"
     rf"|\b(?:pictured|depicted|illustrated)\s+(?:{_POINTING}|in\b)|\bas\s+(?:pictured|depicted|illustrated|sketched)\b",
     re.IGNORECASE | re.MULTILINE,
@@ -48,6 +50,7 @@ _GIVEN = re.compile(
     rf"|\bthe\s+{_KINDS}(?:table|graph|chart|histogram|map|plot)\s+(?:shows|gives|lists|displays|represents|summarizes)\b"
     rf"|\b(?:as|is|are)\s+(?:\w+\s+)?(?:shown|drawn|displayed|given|listed)\s+{_POINTING}\b|\bas\s+shown\b(?!\s+(?:by|to)\b)"
     rf"|\b(?:shown|drawn|displayed)\s+{_POINTING}\b{_NOT_THERE}|\b(?:in|from|see)\s+Table\s+\d"
+    r"|\b(?:according\s+to|based\s+on)\s+the\s+(?:table|graph|chart|histogram)\b(?!\s+of)"
     r"|\bfrom\s+the\s+(?:table|graph|chart|grid|histogram)\s*,|\b(?:complete|fill\s+in)\s+(?:the|this)\s+(?:table|grid|chart)\b",
     re.IGNORECASE,
 )

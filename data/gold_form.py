@@ -22,6 +22,13 @@ _NO_GOLD = frozenset(
         "not given",
         "see above",
         "see below",
+        "see figure",
+        "see the figure",
+        "proof omitted",
+        "as required",
+        "qed",
+        "q.e.d",
+        "tbd",
     }
 )
 _NEVER = re.compile(
@@ -37,6 +44,12 @@ _CODE = re.compile(
 )
 _PARTS = re.compile(r"(?:^|[\s,;.$])\(?(?:a|i|1)[).]\s*\S.*?[\s,;.$]\(?(?:b|ii|2)[).]\s*\S", re.IGNORECASE | re.DOTALL)
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+_WHICH_ONE = re.compile(
+    r"the\s+(?:first|second|third|former|latter|larger|smaller|greater|bigger|other|last)(?:\s+(?:one|of\b.*))?"
+    r"|whichever\b.*|(?:either|both|all|some|neither)\s+of\s+(?:them|the\s+two|these|those)",
+    re.IGNORECASE,
+)
+"""What points back at something that the gold does not say."""
 _LITTLE_WORDS = """
 a an the of is are was were be that which because there it its this these those if then so when where while they
 we he she you can cannot has have had must will would not every each both by from with to in on at for as all any two
@@ -115,6 +128,8 @@ def is_prose(gold: str) -> bool:
     """Sentences and phrases: words that only hold others together."""
     plain = " ".join(_TEX.sub(" ", gold).split()).strip(" .")
     words = [word.lower() for word in _WORD.findall(plain) if len(word) > 1 or word in "aA"]
+    if _WHICH_ONE.fullmatch(plain):
+        return True
     if len(words) < 3 or _SAID.fullmatch(plain):
         return False
     little = sum(word in _LITTLE for word in words)

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..common.errors import DataError
 from .reading import files_of, rows_of, rows_of_hub
-from .sources import FORMATS, Format, RowError, with_columns, working_row
+from .same_answer import golds_of
+from .sources import FORMATS, Format, RowError, refuse_control, with_columns, working_row
 from .stages import BATCH, SHOWN_CHARS, WORKING, Drop, Funnel, Judgement, StageWriter
 
 
@@ -98,7 +99,7 @@ def _read(
             if isinstance(values, RowError):
                 raise values
             row = working_row(values, form, source=source.name, file=file, number=number)
-            _refuse_surrogates(row)
+            _refuse_defects(row)
             other = source.subsets and row["subset"] not in source.subsets
             yield row, Drop("a subset not asked for", str(row["subset"])) if other else None
         except RowError as error:
@@ -111,12 +112,15 @@ def _read(
             yield beside, Drop(_printable(error.reason), _printable(error.detail))
 
 
-def _refuse_surrogates(row: dict[str, Any]) -> None:
-    """JSON can spell halves of characters, and a file's bytes may be no UTF-8: neither can be written again."""
+def _refuse_defects(row: dict[str, Any]) -> None:
+    """JSON can spell halves of characters, and a file's bytes may be no UTF-8: neither can be written again. And what
+    training refuses in a prompt or a gold is not prepared for it."""
     texts = [row[name] for name in ("problem", "solution", "subset", "question_type")]
     for text in [*texts, *(message["content"] for message in row["messages"])]:
         if text is not None and _printable(text) != text:
             raise RowError("text that is no Unicode", repr(text)[:80])
+    for text in [*golds_of(row["ability"], row["ground_truth"])[1], *(said["content"] for said in row["messages"])]:
+        refuse_control(text)
 
 
 def _printable(text: str) -> str:

@@ -9,7 +9,7 @@ from collections import Counter
 
 from rapidfuzz.distance import Indel
 
-from .normalise import STOP, VARIABLE, normalise, pieces
+from .normalise import STOP, VARIABLE, normalise, pieces, written
 
 
 def asks_for_another(mine: str, theirs: str) -> bool:
@@ -29,7 +29,39 @@ def asks_for_another(mine: str, theirs: str) -> bool:
 
 def same_wording(mine: str, theirs: str) -> bool:
     """Whether two texts are the same in all but spelling and, one for one, the names of variables."""
-    return normalise(mine) == normalise(theirs) and not asks_for_another(mine, theirs)
+    return (
+        normalise(mine) == normalise(theirs) and _signs(mine) == _signs(theirs) and not asks_for_another(mine, theirs)
+    )
+
+
+_WRITTEN_AS = {
+    "*": r"\cdot \times \ast * × · ∙ ⋅",
+    "/": r"/ ÷ \div \frac \dfrac \tfrac \cfrac \over",
+    "|": r"| \lvert \rvert \vert \mid \Vert \lVert \rVert",
+    "⌊": r"\lfloor \rfloor",
+    "'": "' ’ ′",
+    **{sign: sign for sign in "!()[]"},
+    "overline": r"\overline",
+}
+_SIGN = {raw: sign for sign, raws in _WRITTEN_AS.items() for raw in raws.split()}
+
+
+def _signs(text: str) -> Counter[str]:
+    """The signs that are no tokens and change a formula's value: products, quotients, bars, factorials, brackets.
+
+    They come in any order, since ``\\frac{a}{b}`` says first what ``a/b`` says between.
+    """
+    found: Counter[str] = Counter()
+    before, letter = "", False
+    for raw in written(text):
+        sign = _SIGN.get(raw)
+        if sign is not None and before != "\\" and (sign != "'" or letter):  # \\( opens a formula
+            found[sign] += 1
+        elif raw in "{}" and before == "\\":
+            found[raw] += 1
+        letter = len(raw) == 1 and (raw.isalpha() or (letter and raw in "'’′"))
+        before = raw
+    return found
 
 
 def _named(text: str) -> list[tuple[str, str]]:

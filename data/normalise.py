@@ -102,16 +102,17 @@ _SHORT_WORDS = frozenset(_SHORT_ENGLISH.split())
 
 def normalise(text: str) -> str:
     """The token string; empty where the text holds no token."""
-    tokens = "".join(map(_TOKENS.__getitem__, _raw_tokens(text))).strip(STOP)
+    tokens = "".join(map(_TOKENS.__getitem__, written(text))).strip(STOP)
     return _STOPS.sub(STOP, tokens) if STOP * 2 in tokens else tokens
 
 
 def pieces(text: str) -> list[tuple[str, str]]:
     """(what is written, its tokens) of all that says something, ends of sentences as they come."""
-    return [(raw, _TOKENS[raw]) for raw in _raw_tokens(text) if _TOKENS[raw]]
+    return [(raw, _TOKENS[raw]) for raw in written(text) if _TOKENS[raw]]
 
 
-def _raw_tokens(text: str) -> list[str]:
+def written(text: str) -> list[str]:
+    """The raw tokens, without markup and passages in capitals, those that say nothing among them."""
     text = without_markup(text)
     text = without_capitals(unicodedata.normalize("NFKC", text) if not text.isascii() else text)
     lead = _LEAD.match(text)

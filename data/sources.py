@@ -17,7 +17,7 @@ from ..common.golds import why_not_mathematics
 from ..common.ground_truth import CODE, EXACT, MATH, ability_of, golds_of_text
 from ..common.json_text import parsed
 from ..common.long_integers import MARK
-from ..common.texts import flaw
+from ..common.texts import defect, flaw
 from .gold_form import is_code, is_prose
 
 PREPARED = (MATH, EXACT, CODE)
@@ -116,6 +116,9 @@ FORMATS: Mapping[str, Format] = {
 INSTRUCTIONS = re.compile(
     r"(?<!\s)\s*+(?:Let's|Please|Let us) (?:think|reason) step by step,?\s*+(?:and|then) (?:output|put) (?:the|your) "
     r"final answer (?:with)?in \\boxed\{\}\.?\s*+$"
+    r"|(?<!\s)\s*+(?:Please )?(?:Put|Give|Write|Enclose|Provide|Present|State|Box) (?:only )?your (?:final )?answer"
+    r" (?:with)?in(?:side)? (?:a )?\\boxed\{\}\.?\s*+$"
+    r"|^(?:Please )?(?:Solve|Answer) the following (?:math(?:s|ematics|ematical)? )?(?:problem|question)[.:]\s++"
     r"|^You (?:are an expert Python programmer\. You )?will be given a question \(problem specification\).*?\n"
     r"(?:### )?Question:?(?:[^\S\n]*+\n)++"
     r"|(?<!\n)\n++### (?:Format|Answer):.*$",
@@ -165,9 +168,17 @@ def golds(answer: Any) -> list[str]:
     listed = list(answer) if isinstance(answer, (list, tuple)) else [answer]
     if not listed or not all(map(_is_gold, listed)):
         raise RowError("the answer is no text or number", repr(answer)[:80])
+    for gold in listed:
+        refuse_control(str(gold))  # before a form feed, which was \\f of \\frac, is taken for a blank
     if not all(str(gold).strip() for gold in listed):
         raise RowError("the answer is empty", repr(answer)[:80])
     return [str(gold).strip() for gold in listed]
+
+
+def refuse_control(text: str) -> None:
+    """``RowError`` where a prompt or a gold has a character that training refuses, too."""
+    if (wrong := defect(text)) is not None:
+        raise RowError("a control character in the prompt or the gold", wrong)
 
 
 def _is_gold(gold: Any) -> bool:

@@ -7,6 +7,7 @@ place of another one of its line below; a word that is lost or added turns nothi
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from rapidfuzz.distance import Levenshtein
 
@@ -99,11 +100,22 @@ def turned(mine: str, theirs: str) -> bool:
     if list(filter(_SIDES.__contains__, mine)) == list(filter(_SIDES.__contains__, theirs)):
         return False
     negated = 0
-    for block in Levenshtein.opcodes(mine, theirs):
-        if block.tag != "equal":
-            ours, others = mine[block.src_start : block.src_end], theirs[block.dest_start : block.dest_end]
-            here, there = ([_SIDES[token] for token in text if token in _SIDES] for text in (ours, others))
-            if any(line == other and side != turn for line, side in here for other, turn in there):
-                return True
-            negated += here.count(_NEGATED) - there.count(_NEGATED)
+    for ours, others in _replaced(mine, theirs):
+        here, there = ([_SIDES[token] for token in text if token in _SIDES] for text in (ours, others))
+        if any(line == other and side != turn for line, side in here for other, turn in there):
+            return True
+        negated += here.count(_NEGATED) - there.count(_NEGATED)
     return negated != 0
+
+
+def _replaced(mine: str, theirs: str) -> Iterator[tuple[str, str]]:
+    """What stands between parts that are equal. An edit that replaces one token and the next one that deletes another
+    are one such place: ``surface area`` for ``volume``."""
+    here = there = 0
+    for block in (*Levenshtein.opcodes(mine, theirs), None):
+        if block is None or block.tag == "equal":
+            start, other_start = (len(mine), len(theirs)) if block is None else (block.src_start, block.dest_start)
+            if here < start or there < other_start:
+                yield mine[here:start], theirs[there:other_start]
+            if block is not None:
+                here, there = block.src_end, block.dest_end

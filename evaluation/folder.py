@@ -8,6 +8,7 @@ from typing import Any
 
 from ..common.errors import DataError
 from ..common.files import write_whole
+from ..common.json_text import line_of_ours
 from .inputs import WAY_ON
 
 
@@ -19,7 +20,7 @@ def write_json(path: Path, values: Any) -> None:
 def read_json(path: Path) -> Any:
     """What ``write_json`` wrote; ``DataError`` where the file is not there or is something else."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return line_of_ours(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     except ValueError as error:

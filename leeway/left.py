@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from ..common.errors import AuditError
+from ..common.json_text import line_of_ours
 from ..common.ledger import is_complete
 from ..common.tail import lines_backwards
 
@@ -41,7 +41,7 @@ def left(folder: Path) -> Left:
 def _step(metrics: Path) -> int:
     newest = list(islice(lines_backwards(metrics), 1)) if metrics.exists() else []
     try:
-        return int(json.loads(newest[0])["version"]) if newest else 0
+        return int(line_of_ours(newest[0])["version"]) if newest else 0
     except (ValueError, KeyError, TypeError):
         return 0
 
@@ -51,6 +51,6 @@ def _steps(ledger: Path) -> int | None:
         return None
     with ledger.open("rb") as file:
         try:
-            return int(json.loads(file.readline())["steps"])
+            return int(line_of_ours(file.readline())["steps"])
         except (ValueError, KeyError, TypeError):
             return None

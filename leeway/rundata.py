@@ -6,7 +6,6 @@ an older version did not write, the ledger, the workers' records) leaves a gap a
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from contextlib import suppress
@@ -18,6 +17,7 @@ import numpy as np
 
 from ..common.config import Config, parse
 from ..common.errors import AuditError, ConfigError, DataError
+from ..common.json_text import line_of_ours
 from ..common.ledger import read_standing
 from ..common.metrics import read_steps
 
@@ -255,7 +255,7 @@ def _loads(path: Path, missing: list[str]) -> list[dict[str, Any]]:
     records = []
     for text in path.read_text(encoding="utf-8").splitlines():
         with suppress(ValueError):  # a torn line; this file is a view, and another line says as much
-            records.append(json.loads(text))
+            records.append(line_of_ours(text))
     return [record for record in records if "weights/load_s" in record]
 
 
@@ -263,7 +263,7 @@ def _evaluations(folder: Path, missing: list[str]) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for path in sorted(folder.glob("*/evaluations.jsonl")):
         try:
-            lines += [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+            lines += [line_of_ours(text) for text in path.read_text(encoding="utf-8").splitlines()]
         except (ValueError, OSError) as error:
             missing.append(f"evaluations/{path.parent.name} cannot be read: {error}.")
     return [line for line in lines if "avg_at_n" in line]

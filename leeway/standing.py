@@ -3,13 +3,13 @@ not grow with the run: the ends of its files."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..common.json_text import line_of_ours
 from ..common.locks import is_held
 from ..common.tail import lines_backwards
 from .left import left
@@ -87,7 +87,7 @@ def _backwards(path: Path) -> Iterator[dict[str, Any]]:
         return
     for text in lines_backwards(path):
         try:
-            line = json.loads(text)
+            line = line_of_ours(text)
         except ValueError:
             continue
         if isinstance(line, dict):

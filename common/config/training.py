@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from ..errors import ConfigError
+from ..limits import MOST_COUNTED
 from ..texts import defect
 from .section import Section
 
@@ -237,13 +238,13 @@ class Entropy(Section):
 
 
 class Flow(Section):
-    max_staleness: int = Field(default=0, ge=0)
+    max_staleness: int = Field(default=0, ge=0, le=MOST_COUNTED)
     """η: 0 is strictly on-policy. A live control: ``leeway set max-staleness``."""
     overflow: Overflow = "wait"
     """What gives way when a group is late. ``wait``: the learner, which takes the oldest live groups. The others take
     those that are ready; of what is older than the bound, ``drop`` refunds the group, ``mask`` leaves the tokens out
     of the loss, ``soft`` trains it and counts. A live control: ``leeway set overflow``."""
-    pipeline_depth: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    pipeline_depth: Annotated[int, Field(ge=1, le=MOST_COUNTED)] | Literal["auto"] = "auto"
     """Groups live at most, beside the bound's (η+1)·B. ``auto``: the fewest at which the learner does not wait, by
     what is measured. A live control: ``leeway set pipeline-depth``."""
     inject_lag: int = Field(default=0, ge=0)

@@ -107,6 +107,18 @@ def test_a_changed_missing_or_doubled_line_at_the_end_is_named(tmp_path, damage)
             look(path)
 
 
+@pytest.mark.parametrize("line", [b"[" * 100_000, b'{"line": ' + b"9" * 5000 + b"}", b"\xff", b"\x00"])
+def test_a_line_that_no_ledger_has_is_named_wherever_it_stands(tmp_path, line):
+    path = written(tmp_path / "ledger.jsonl", 10)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:5], line + b"\n", *lines[5:]]))
+    with pytest.raises(AuditError, match="line 6"):
+        list(read(path))
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    with pytest.raises(AuditError, match="its last line"):
+        last(path)
+
+
 def rolled(path, story):
     """A ledger whose lines are ``None``, or go back to a line."""
     ledger = Ledger(path)

@@ -353,3 +353,32 @@ LATER_HARMLESS = [
     (None, "Find it.", "1, 2"),
     (None, "Find it.", "y = -2x + 3"),
 ]
+
+TRIED_HARMFUL = [
+    (PROOF, "Consider a graph with $n$ vertices. You are to prove that the number of odd vertices is even.", "1"),
+    (PROOF, "There are 10 boys in a club. It must be shown that two of them have equally many friends.", "1"),
+    (PROOF, "The integers $a$ and $b$ are coprime. Your task is to prove that $a + b$ and $ab$ are, too.", "1"),
+    (PROOF, "Let $x$ be real. We want to prove that $x^2 \\ge 0$.", "0"),
+    (PROOF, "Let $a_n$ be a sequence. Use the pigeonhole principle to prove that two terms agree mod 7.", "7"),
+    (PROOF, "Points $A, B$ lie on a circle. Let us prove that the chord is shorter than the diameter.", "1"),
+    (FIGURE, "What is the area of the triangle shown?", "12"),
+    (FIGURE, "According to the table, how many pupils like tea?", "12"),
+    (FIGURE, "Based on the chart, what is the mode?", "3"),
+    (FIGURE, "The figure is composed of six squares of side 2. What is its perimeter?", "28"),
+    (PROSE, "Which is it?", "the smaller one"),
+    (PROSE, "Which is it?", "whichever is larger"),
+    (PROSE, "Which is it?", "either of them"),
+    (NONE, "Find it.", "QED"),
+    (NONE, "Find it.", "Proof omitted."),
+    (NONE, "Find it.", "see figure"),
+]
+"""Those of a search for faults, which the rules had missed, and what stands beside them."""
+TRIED_HARMLESS = [
+    (None, "To prove his strength, a man lifts 50 kg 7 times. How many kg are that in all?", "350"),
+    (None, "It can be shown that the answer is $\\frac{m}{n}$ in lowest terms. Find $m + n$.", "5"),
+    (None, "Anna wants to prove that she can run. She runs 3 km a day. How many km does she run in 5 days?", "15"),
+    (None, "Which of the following is larger: $2^{10}$ or $10^3$?", "2^{10}"),
+    (None, "According to the table of contents, chapter 3 has 12 pages. How many has it after 2 are torn out?", "10"),
+    (None, "A triangle shown at the fair has sides 3, 4 and 5. What is its area?", "6"),
+    (None, "Both roots of $x^2 = 4$ are wanted. What is the larger of them?", "2"),
+]

@@ -8,9 +8,16 @@ from leeway_rl.data import recipe
 from leeway_rl.data.sources import FORMATS, working_row
 from leeway_rl.data.stages import WORKING, Stage, StageWriter
 
-from tests.data.filter_cases import HARMFUL, HARMLESS, LATER_HARMFUL, LATER_HARMLESS
+from tests.data.filter_cases import (
+    HARMFUL,
+    HARMLESS,
+    LATER_HARMFUL,
+    LATER_HARMLESS,
+    TRIED_HARMFUL,
+    TRIED_HARMLESS,
+)
 
-CASES = [*HARMFUL, *HARMLESS, *LATER_HARMFUL, *LATER_HARMLESS]
+CASES = [*HARMFUL, *HARMLESS, *LATER_HARMFUL, *LATER_HARMLESS, *TRIED_HARMFUL, *TRIED_HARMLESS]
 
 
 @pytest.fixture(scope="module")

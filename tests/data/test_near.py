@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from leeway_rl.data.near import EvaluationSet, is_part, near_duplicates, same_problem
 from leeway_rl.data.normalise import normalise
 from leeway_rl.data.sketch import candidates, candidates_between, sketch
+from leeway_rl.data.turns import turned
 
 BENCHMARK = Path(__file__).resolve().parent.parent.parent / "benchmarks" / "near_duplicates.py"
 
@@ -183,6 +184,13 @@ def test_a_word_that_turns_the_problem_makes_another_one(one, other):
     assert found(text.format(one), text.format(other)) == [None, None]
     assert EvaluationSet([normalise(text.format(one))]).contaminated([normalise(text.format(other))]) == [None]
     assert found(text.format(one), text.format(one).replace("old ", "")) == [None, 0]
+
+
+def test_a_word_is_turned_by_two_words_in_its_place_read_from_either_side():
+    text = "A cube has edge 6. A sphere is inscribed in the cube. Find the {} of the sphere in {} units."
+    volume, surface = (normalise(text.format(*words)) for words in (("volume", "cubic"), ("surface area", "square")))
+    assert turned(volume, surface)
+    assert turned(surface, volume)
 
 
 def test_another_question_about_the_same_context_is_another_problem():

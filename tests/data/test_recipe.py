@@ -333,6 +333,8 @@ def test_what_cannot_be_used_is_dropped_by_its_reason_whatever_the_file(tmp_path
     lines = [
         b'{"problem": "P", "answer": "\\ud800"}',
         b'{"problem": "P", "answer": NaN}',
+        b'{"problem": "x \\u0000 y", "answer": "1"}',
+        b'{"problem": "P", "answer": "\\frac12"}',
         b'{"problem": "P", "answer": "1", "answer": "2"}',
         b'{"problem": "P", "tests": {"inputs": ["\\ud800"], "outputs": ["1"]}}',
         b'{"problem": "P", "answer": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
@@ -350,5 +352,6 @@ def test_what_cannot_be_used_is_dropped_by_its_reason_whatever_the_file(tmp_path
         "not JSON": 2,
         "the tests cannot be written as JSON": 1,
         "not UTF-8": 1,
+        "a control character in the prompt or the gold": 2,
     }
     assert [what.partition(".jsonl: ")[2][:10] for what in result.missing] == ["a folder; ", "no regular"]

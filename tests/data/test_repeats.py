@@ -52,6 +52,27 @@ def test_another_letter_that_is_asked_for_is_another_problem(tmp_path):
     assert judged(tmp_path, "duplicates", rows)[0] == [None, None, "exact duplicate within its source"]
 
 
+SIGNED = [
+    ("$12 \\cdot 4$", "$12 / 4$", "48", "3"),
+    ("$2(3 + 4)$", "$2 \\cdot 3 + 4$", "14", "10"),
+    ("$|t - 9|$ at $t = 4$", "$t - 9$ at $t = 4$", "5", "-5"),
+    ("$n!$ at $n = 4$", "$n$ at $n = 4$", "24", "4"),
+    ("$\\lfloor 7 / 2 \\rfloor$", "$7 / 2$", "3", "3.5"),
+    ("$f'(3)$ for $f(t) = t^2$", "$f(3)$ for $f(t) = t^2$", "6", "9"),
+    ("how many integers lie in $[1, 10)$", "how many integers lie in $(1, 10)$", "9", "8"),
+    ("$\\overline{z}$ for $z = 2 + i$", "$z$ for $z = 2 + i$", "2-i", "2+i"),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "gold", "another"), SIGNED)
+def test_a_sign_that_is_no_token_tells_two_problems_apart_where_golds_differ(tmp_path, one, other, gold, another):
+    text = "On the board of the old school stands a task for today, and Mira works out {}."
+    rows = [(text.format(one), gold), (text.format(other), another), (text.format(one).upper(), gold)]
+    reasons, notes = judged(tmp_path, "duplicates", rows)
+    assert reasons == [None, None, "exact duplicate within its source"]
+    assert notes == []
+
+
 def test_contaminations_are_told_apart_by_golds_where_both_have_one(tmp_path):
     rows = [(TEXT.format("common"), "5"), (TEXT.format("prettiest"), "6"), (TEXT.format("common"), "6")]
     (tmp_path / "evaluation.jsonl").write_text(json.dumps({"problem": TEXT.format("common"), "answer": "5.0"}) + "\n")

@@ -151,4 +151,7 @@ def test_published_instructions_are_no_part_of_the_problem():
         "### Question:\nAdd two integers.\n\n### Format: Read from stdin.\n```python\n```\n\n### Answer: (code)"
     )
     assert without_instructions(frame) == "Add two integers."
+    asked = "Solve the following problem. What is $3 + 4$? Put your final answer in \\boxed{}."
+    assert without_instructions(asked) == "What is $3 + 4$?"
+    assert without_instructions("Put your final answer in a box of 3 balls.").endswith("3 balls.")
     assert without_instructions("Let's think about it.") == "Let's think about it."

@@ -37,7 +37,9 @@ def test_a_strictly_on_policy_run_keeps_its_promise(bus):
     ("name", "value", "complaint"),
     [
         ("max-staleness", "-1", "a whole number of versions, 0 or more"),
+        ("max-staleness", "9" * 40, "a whole number of versions, 0 or more, at most 2147483647"),
         ("target-entropy", "inf", "nats a token, 0 or more"),
+        ("pipeline-depth", "9" * 40, "at most 2147483647"),
         ("pipeline-depth", "few", "auto, or how many groups may be live"),
         ("pipeline-depth", "0", "auto, or how many groups may be live"),
         ("pipeline-depth", "15", r"flow.pipeline_depth = 15 is below train.groups_per_step = 16"),

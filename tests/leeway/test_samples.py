@@ -52,6 +52,7 @@ def run(tmp_path):
     """Writes a run's samples; gives what ``leeway samples`` says with some words, and its exit code."""
     folder = tmp_path / "runs" / "r"
     folder.mkdir(parents=True)
+    (folder / "config.toml").touch()  # by which a folder is known as a run's
 
     def with_samples(*samples):
         (folder / FILE).write_text("".join(map(line_of, samples)))
@@ -140,6 +141,25 @@ def test_long_texts_are_cut_in_the_middle_with_the_count_and_full_shows_them(run
     said = run(sample(0, response(0, 1.0, "a" * SHOWN + "b" * SHOWN)))
     assert f"    {'a' * (SHOWN // 2)}\n    [… {SHOWN:,} characters left out here; --full shows them …]\n" in said()
     assert "a" * SHOWN + "b" * SHOWN in said("--full")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        lambda line: "[" * 100_000,
+        lambda line: line[:100],
+        lambda line: json.dumps(json.loads(line) | {"step": "x"}),
+        lambda line: json.dumps(json.loads(line) | {"responses": [json.loads(line)["responses"][0] | {"rewards": {}}]}),
+        lambda line: line.replace('"reward": 1.0', '"reward": "much"'),
+    ],
+)
+def test_a_line_that_is_no_sample_is_passed_over(run, changes):
+    said = run(sample(3), sample(5))
+    path = run.folder / FILE
+    bad = changes(path.read_text().splitlines()[0])
+    path.write_text(bad + "\n" + path.read_text().splitlines()[1] + "\n")
+    for words in ((), ("--best", "5"), ("--worst", "5")):
+        assert set(titles(said(*words))) == {"step 5"}
 
 
 def test_what_comes_is_followed_until_the_run_is_complete(run, capsys, wait_until):
