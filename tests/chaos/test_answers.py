@@ -36,7 +36,16 @@ BROUGHT_ABOUT_BY = {
         "logprob-nan",
         "tests/learner/flow/test_intake.py::that_no_sampler_gives_is_made_again",
     ],
-    "a checkpoint is torn": ["torn-checkpoint", "torn-unfinished"],
+    "a checkpoint is torn, or a byte of it has changed": [
+        "torn-checkpoint",
+        "torn-unfinished",
+        "tests/learner/test_apart.py::damaged_bytes",
+    ],
+    "the learner's ranks have no runs folder in common, or another model, code or package": [
+        "tests/learner/test_apart.py::folders_apart_at_save",
+        "tests/learner/test_apart.py::other_weights_on_one_rank",
+    ],
+    "the run is to go on with fewer or more ranks": ["tests/integration/test_fewer_ranks.py::def test_"],
     "the disk under checkpoints or weights is full": ["disk-full", "tests/chaos/test_status.py::full_disk"],
     "you press Ctrl-C, or SIGTERM comes": ["tests/integration/test_empty_redis.py::send_signal"],
     "the embedded server of `leeway up` dies": ["redis-kill"],

@@ -39,15 +39,15 @@ def as_lines(rows):
 
 KINDS = {
     "r.jsonl": as_lines,
-    "r.JSONL.gz": lambda rows: gzip.compress(as_lines(rows)),
-    "r.gz": lambda rows: gzip.compress(as_lines(rows)),
+    "r.JSONL.gz": lambda rows: gzip.compress(as_lines(rows), mtime=0),
+    "r.gz": lambda rows: gzip.compress(as_lines(rows), mtime=0),
     "r.json": lambda rows: json.dumps(rows).encode(),
     "r.bom.json": lambda rows: b"\xef\xbb\xbf" + json.dumps(rows, indent=1).encode(),
     "r.held.json": lambda rows: json.dumps({"version": 1, "data": rows}).encode(),
-    "r.json.gz": lambda rows: gzip.compress(json.dumps(rows).encode()),
+    "r.json.gz": lambda rows: gzip.compress(json.dumps(rows).encode(), mtime=0),
     "r.csv": as_csv,
     "r.bom.CSV": lambda rows: b"\xef\xbb\xbf" + as_csv(rows),
-    "r.csv.gz": lambda rows: gzip.compress(as_csv(rows)),
+    "r.csv.gz": lambda rows: gzip.compress(as_csv(rows), mtime=0),
     "r.parquet": as_parquet,
 }
 
@@ -101,7 +101,7 @@ CSV = "prompt,answer\n"
         ("r.csv", "a,b,a\n1,2,3\n", r"r.csv: the first line has the column 'a' twice"),
         ("r.csv", "a,,b\n1,2,3\n", r"r.csv: the first line has a column without a name"),
         ("r.csv.gz", "prompt,answer\np,1\n", r"r.csv.gz:1: the file breaks off here"),
-        ("r.json.gz", gzip.compress(b"[" + b"1," * 9999)[:-20], r"r.json.gz:1: the file breaks off here"),
+        ("r.json.gz", gzip.compress(b"[" + b"1," * 9999, mtime=0)[:-20], r"r.json.gz:1: the file breaks off here"),
         ("r.xlsx", "", r".xlsx ending; rows are read from .jsonl, .json, .csv"),
         ("r", "", r"no ending"),
     ],
@@ -280,7 +280,7 @@ def test_a_number_of_a_million_digits_is_read_as_what_it_is(tmp_path):
 @pytest.mark.parametrize("name", ["r.json", "r.json.gz"])
 def test_a_list_in_json_that_is_nested_too_deep_is_refused_with_its_file(tmp_path, name):
     for content in (DEEP, b"[" * 100_000, b'[{"prompt": "1"}, ' + DEEP + b"]"):
-        content = gzip.compress(content) if name.endswith("gz") else content
+        content = gzip.compress(content, mtime=0) if name.endswith("gz") else content
         with pytest.raises(DataError, match=rf"{name}: not JSON: more than 100 lists"):
             read(tmp_path, name, content)
 

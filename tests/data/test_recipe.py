@@ -341,7 +341,7 @@ def test_what_cannot_be_used_is_dropped_by_its_reason_whatever_the_file(tmp_path
         b'{"problem": "\xe9", "answer": "1"}',
         b'{"problem": "P", "answer": ' + b"7" * 10_000 + b"}",
     ]
-    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b"\n".join(lines)))
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b"\n".join(lines), mtime=0))
     (tmp_path / "folder.jsonl").mkdir()
     os.mkfifo(tmp_path / "pipe.jsonl")
     text = '[[source]]\nname = "mine"\npath = "rows.jsonl.gz"\n'
