@@ -56,6 +56,7 @@ SETTINGS = [
     *BASE,
     *("train.steps=3", "train.groups_per_step=2", "train.checkpoint_every=1", "train.keep_checkpoints=1"),
     *("flow.max_staleness=0", "weights.keyframe_every=2", "rollout.concurrency=2", "broker.lease_s=1"),
+    "train.max_response_tokens=64",  # what the model has room for: the learner looks before it starts
 ]
 VIEWS = ("heartbeat", "watch", "metrics", "samples")
 """Threads whose writes are no commits."""

@@ -135,7 +135,8 @@ def row_of(values: Any, prompt_id: str, where: str, data: Data | None = None) ->
 
 def in_their_words(said: str, columns: Mapping[Any, str]) -> str:
     """What the columns that ``said`` speaks of are called in the file: to be put behind it."""
-    found = [f"{key} is column {name!r}" for key, name in columns.items() if re.search(rf"\b{key}\b", said)]
+    words = {*_WORD.findall(said)}
+    found = [f"{key} is column {name!r}" for key, name in columns.items() if key in words]
     return f" ({', '.join(found)} there)" if found else ""
 
 
@@ -209,6 +210,7 @@ def _written_messages(prompt: str, where: str) -> Any:
     return found if any(isinstance(each, dict) and "role" in each for each in listed) else prompt
 
 
+_WORD = re.compile(r"\w+")
 _LIST_OF_MESSAGES = re.compile(r"""(?:array\()?\[\s*\{\s*(?P<quote>["'])(?:role|content)["']\s*:""")
 
 

@@ -106,6 +106,7 @@ _OPTIONS = re.compile(
     re.MULTILINE,
 )
 _LETTER = re.compile(r"\(?(?:\\(?:text|mathrm|textbf)\{)?\(?([A-E])\)?\}?\)?\.?")
+_ALONE = re.compile(r"(?<![a-z])[A-E](?![a-z])")
 
 
 def lacks_choices(problem: str, golds: list[str]) -> str | None:
@@ -117,7 +118,7 @@ def lacks_choices(problem: str, golds: list[str]) -> str | None:
     if asked is not None and not _listed(text[asked.end() :]) and not _listed_before(text[: asked.start()], asked[0]):
         return " ".join(asked[0].split())
     letters = [found[1] for gold in golds if (found := _LETTER.fullmatch(gold.strip().strip("$")))]
-    if letters and len(letters) == len(golds) and not any(re.search(rf"(?<![a-z]){x}(?![a-z])", text) for x in letters):
+    if letters and len(letters) == len(golds) and not {*letters} & {*_ALONE.findall(text)}:
         return f"the gold is {letters[0]}"
     return None
 

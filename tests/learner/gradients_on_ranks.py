@@ -33,6 +33,11 @@ def still_config(model_path: str, **changes: Any) -> Config:
     return make_config(model_path, entropy__control="constant", entropy__alpha=0.01, **still, **changes)
 
 
+def with_budget(config: Config, budget: int) -> Config:
+    """Micro-batches of so many tokens, which may be too few for the longest response that the configuration allows."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"micro_batch_tokens": int(budget)})})
+
+
 def gradient(policy: Policy, groups: list[ScoredGroup], version: int, config: Config) -> tuple[torch.Tensor, int]:
     """The gradient that a training step on this rank's ``groups`` hands to the optimizer, and the number of its
     backward passes."""
@@ -67,7 +72,7 @@ def main() -> None:
         shape = json.loads(plan["line"])
         groups = batch_of(shape)
         mine = shares([group.responses.lengths_S.tolist() for group in groups], [0] * len(groups), 2)[rank]
-        config = still_config(model_path, train__micro_batch_tokens=shape["budget"], objective__loss=shape["loss"])
+        config = with_budget(still_config(model_path, objective__loss=shape["loss"]), shape["budget"])
         found, _ = gradient(
             policy, [replace(groups[i], own=(first, end)) for i, first, end in mine], shape["version"], config
         )

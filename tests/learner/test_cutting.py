@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gradients_on_ranks import batch_of, gradient, still_config
+from gradients_on_ranks import batch_of, gradient, still_config, with_budget
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from leeway_rl.learner.model import Policy
@@ -92,12 +92,8 @@ def _budget_for(groups, parts, config):
     smallest, whole = _budgets(groups)
     return min(
         range(smallest, whole + 1, 1 + (whole - smallest) // 40),
-        key=lambda budget: abs(len(cut(groups, version=3, config=_with_budget(config, budget))) - parts),
+        key=lambda budget: abs(len(cut(groups, version=3, config=with_budget(config, budget))) - parts),
     )
-
-
-def _with_budget(config, budget):
-    return config.model_copy(update={"train": config.train.model_copy(update={"micro_batch_tokens": int(budget)})})
 
 
 @LOOK
@@ -105,11 +101,11 @@ def _with_budget(config, budget):
 def test_one_micro_batch_or_seven(policy, shape):
     groups = batch_of(shape)
     config = still_config("none", objective__loss=shape["loss"])
-    whole, passes = gradient(policy, groups, shape["version"], _with_budget(config, _budgets(groups)[1]))
+    whole, passes = gradient(policy, groups, shape["version"], with_budget(config, _budgets(groups)[1]))
     assert passes == 1
     for parts in (7, 1000):  # the second: a response each
         budget = _budget_for(groups, parts, config)
-        found, passes = gradient(policy, groups, shape["version"], _with_budget(config, budget))
+        found, passes = gradient(policy, groups, shape["version"], with_budget(config, budget))
         assume(passes > 1)  # a response of one token after a long one adds nothing to a micro-batch
         assert _apart(found, whole) <= 1e-6
 
@@ -119,7 +115,7 @@ def test_one_micro_batch_or_seven(policy, shape):
 def test_one_rank_or_two(policy, two_ranks, shape, budget):
     groups = batch_of(shape)
     config = still_config("none", objective__loss=shape["loss"])
-    whole, _ = gradient(policy, groups, shape["version"], _with_budget(config, 4096))
+    whole, _ = gradient(policy, groups, shape["version"], with_budget(config, 4096))
     assert _apart(two_ranks(shape | {"budget": budget}), whole) <= 1e-6
 
 
@@ -128,14 +124,14 @@ def test_one_rank_or_two(policy, two_ranks, shape, budget):
 def test_packed_or_padded(policy, model_path, shape):
     groups = batch_of(shape)
     config = still_config("none", objective__loss=shape["loss"])
-    packed, _ = gradient(policy, groups, shape["version"], _with_budget(config, 4096))
+    packed, _ = gradient(policy, groups, shape["version"], with_budget(config, 4096))
     assert _apart(_padded_gradient(policy, model_path, groups, config), packed) <= 1e-6
 
 
 def _padded_gradient(policy, model_path, groups, config):
     """By transformers alone: a response a row, padded to the longest, attention mask, whole logits."""
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32, attn_implementation="sdpa")
-    (batch,) = cut(groups, version=3, config=_with_budget(config, 4096))
+    (batch,) = cut(groups, version=3, config=with_budget(config, 4096))
     rows, at = [], 0
     prompts = [torch.from_numpy(g.ticket.prompt_tokens_P.astype(int)) for g in groups for _ in g.responses.lengths_S]
     lengths = [int(length) for group in groups for length in group.responses.lengths_S]

@@ -59,7 +59,7 @@ def test_loss_and_gradient_of_every_weight_are_the_reference_s(models, objective
     config = make_config(
         "gpt2",
         flow__temperature=temperature,
-        train__micro_batch_tokens=24,
+        train__micro_batch_tokens=28,
         **{f"objective__{key}": value for key, value in objective.items()},
     )
     groups, dice = make_groups(3, version=4, seed=seed, size=3), np.random.default_rng(seed)
