@@ -11,7 +11,7 @@ MOST_CHARS = 20_000
 """Of a problem, read; what comes behind is seldom a problem."""
 
 _SENTENCE = re.compile(r"(?<=[.?!;])\s+|(?<=[.?!]\$)\s+|\n+|(?<=:)\s+")
-_LABEL = r"(?:\W*(?:\((?:[a-z]|[ivx]{1,4}|\d{1,2})\)|(?:[a-z]|[ivx]{1,4}|\d{1,2})[.)])\s*)?"
+_LABEL = r"(?:\W*(?:\((?:[a-z]|[ivx]{1,4}|\d{1,2})\)|(?:[a-z]|[ivx]{1,4}|\d{1,2})[.)]))?"
 _SO = r"(?:(?:hence|then|now|thus|also|next|first|finally|please|therefore|so|and|or|otherwise|conversely)\b,?\s*)*"
 _AT_HEAD = rf"^{_LABEL}\W*{_SO}"
 _AFTER = (
