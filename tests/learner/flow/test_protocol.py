@@ -371,7 +371,7 @@ class Protocol(RuleBasedStateMachine):
         self.checkpoint(None)
         self.learner.intake.close_books()
         account = audit(self.folder / "ledger.jsonl")
-        assert account.trained == {number for groups in self.trained.values() for number in groups}
+        assert account.trained == len({number for groups in self.trained.values() for number in groups})
         event(f"incarnations {min(account.incarnation, 6)}")
         left = {key.decode() for key in self.desk._redis.scan_iter(match=f"{self.desk.keys.prefix}group:*", count=1000)}
         assert not left, "Redis still holds groups that nobody will ask for"
