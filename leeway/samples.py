@@ -124,9 +124,7 @@ def text_of(sample: Sample, shown: Shown) -> str:
 
 
 def _lines(sample: Sample, shown: Shown) -> Iterator[str]:
-    became = "trained" if sample.outcome == TRAINED else f"refunded, {sample.outcome}"
-    title = f"step {sample.step}, ticket {sample.ticket}: {became}; {visible(sample.prompt_id)}"
-    yield typer.style(title, bold=True)
+    yield typer.style(title(sample), bold=True)
     for segment in sample.prompt:
         yield from _segment(segment, shown)
     yield f"gold ({visible(sample.ability)}): {visible(' or '.join(sample.gold))}"
@@ -135,6 +133,12 @@ def _lines(sample: Sample, shown: Shown) -> Iterator[str]:
         for segment in each.segments:
             yield from _segment(segment, shown)
     yield ""
+
+
+def title(sample: Sample) -> str:
+    """One line on a group: when it was taken, what became of it, and where its prompt came from."""
+    became = "trained" if sample.outcome == TRAINED else f"refunded, {sample.outcome}"
+    return f"step {sample.step}, ticket {sample.ticket}: {became}; {visible(sample.prompt_id)}"
 
 
 def heading(response: SampledResponse) -> str:
