@@ -32,15 +32,15 @@ import typer
 
 from ..common.children import leaving_with_parent
 from ..common.config import Config, compose, dump, parse
-from ..common.errors import AuditError, ConfigError, DataError, RoleDiedError, RunExistsError
+from ..common.errors import ConfigError, DataError, RoleDiedError, RunExistsError
 from ..common.fingerprint import of_run_inputs
-from ..common.ledger import is_complete
 from ..common.locks import only_writer
 from ..common.progress import Progress
 from ..common.stopping import STOPPED
 from . import sweepdata
 from .grid import Axis, Point, axes, configurations, points
 from .last_words import last_lines
+from .left import is_finished
 
 POLL_S = 1.0
 
@@ -203,10 +203,7 @@ def _told_how_to_go_on(folder: Path) -> Iterator[None]:
 
 
 def _finished(folder: Path, point: Point) -> bool:
-    try:
-        return is_complete(folder / "runs" / point.name)
-    except AuditError:  # its last line was being written when it was killed
-        return False
+    return is_finished(folder / "runs" / point.name)
 
 
 def _report(folder: Path, plan: Plan) -> Path:
