@@ -99,17 +99,28 @@ def _extremes(samples: Sequence[Sample], asked: Asked) -> list[Sample]:
 
 def _follow(folder: Path, asked: Asked, shown: Shown) -> None:
     """Print what is there, then what comes until the run is complete. The file may be written anew, so what was seen is
-    remembered."""
+    remembered; it may have many megabytes, so it is read where it has changed."""
     seen: set[tuple[int, int]] = set()
+    stamp: tuple[int, ...] | None = None
     while True:
-        complete = is_complete(folder)
-        new = [sample for sample in read_samples(folder / FILE) if _key(sample) not in seen]
-        for sample in select(new, replace(asked, last=len(new)) if seen else asked):
-            typer.echo(text_of(sample, shown))
-        seen.update(map(_key, new))
+        complete, before, stamp = is_complete(folder), stamp, _stamp(folder / FILE)
+        if stamp != before:
+            new = [sample for sample in read_samples(folder / FILE) if _key(sample) not in seen]
+            for sample in select(new, replace(asked, last=len(new)) if seen else asked):
+                typer.echo(text_of(sample, shown))
+            seen.update(map(_key, new))
         if complete:
             return
         time.sleep(POLL_S)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What is another where a file has changed; empty where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _key(sample: Sample) -> tuple[int, int]:
