@@ -15,7 +15,7 @@ import numpy as np
 
 from ...common.children import leaving_with_parent
 from ...common.service import Service
-from ...common.streams import Bus, Job, WorkStream
+from ...common.streams import GROUP, Bus, Job, WorkStream
 from ...common.types import Responses, Ticket
 from ..server import EmbeddedServer
 
@@ -78,7 +78,7 @@ def _worker(stack: ExitStack, bus: Bus, stream: WorkStream, count: int, lease_s:
 
 
 def _held_by(bus: Bus, stream: WorkStream, process: subprocess.Popen[str]) -> set[str]:
-    pending = bus._redis.xpending_range(bus._stream(stream), "workers", "-", "+", 100_000, str(process.pid))
+    pending = bus._redis.xpending_range(bus._stream(stream), GROUP, "-", "+", 100_000, str(process.pid))
     return {entry["message_id"].decode() for entry in pending}
 
 
