@@ -39,7 +39,7 @@ from typing import Any, Literal, get_args
 from .appending import Appending, is_out_of_room
 from .errors import AuditError, DataError
 from .json_text import line_of_ours
-from .tail import lines_backwards, whole_size
+from .tail import lines_backwards, whole_lines, whole_size
 
 Refund = Literal["zero_advantage", "poison", "expired", "stage_ended", "run_ended"]
 """Why a ticket ends without being trained: its group has no signal; it cannot be made or graded; it is older than the
@@ -212,10 +212,7 @@ def _texts(path: Path) -> Iterator[tuple[int, bytes]]:
     except OSError as error:
         raise DataError(f"{path}: no ledger there ({error.strerror})") from error
     with file:
-        for number, text in enumerate(file, start=1):
-            if not text.endswith(b"\n"):
-                return
-            yield number, text
+        yield from enumerate(whole_lines(file), start=1)
 
 
 def _parsed(where: str, text: bytes) -> dict[str, Any]:
