@@ -27,11 +27,13 @@ class Appending:
         """Append ``text``. It is in the operating system's hands when this returns. ``OSError`` where it cannot be
         written; the file is then as it was before."""
         before, rest = os.fstat(self._file.fileno()).st_size, memoryview(text.encode())
+        size = len(rest)
         try:
             while rest:
                 rest = rest[os.write(self._file.fileno(), rest) :]
         except OSError:
-            os.ftruncate(self._file.fileno(), before)
+            if len(rest) < size:  # a full disk has taken some of it
+                os.ftruncate(self._file.fileno(), before)
             raise
 
     def sync(self) -> None:

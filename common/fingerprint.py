@@ -44,8 +44,7 @@ def judged_by(settings: Verifier) -> str:
 def verifier_version() -> str:
     """Of the verifier's code here and of the libraries that it asks."""
     files = sorted(path for pattern in _JUDGES for path in _PACKAGE.glob(pattern))
-    code = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
-    return fingerprint(code, {name: version_of(name) for name in _LIBRARIES})
+    return fingerprint([checksum(path) for path in files], {name: version_of(name) for name in _LIBRARIES})
 
 
 def version_of(package: str) -> str:

@@ -29,6 +29,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -38,7 +39,7 @@ from typing import Any, Literal, get_args
 from .appending import Appending, is_out_of_room
 from .errors import AuditError, DataError
 from .json_text import line_of_ours
-from .tail import lines_backwards, whole_size
+from .tail import lines_backwards, whole_lines, whole_size
 
 Refund = Literal["zero_advantage", "poison", "expired", "stage_ended", "run_ended"]
 """Why a ticket ends without being trained: its group has no signal; it cannot be made or graded; it is older than the
@@ -54,7 +55,7 @@ def _chain(previous: str, line: int, body: dict[str, Any]) -> str:
 
 
 class Ledger:
-    """The learner's pen. Appends; never rewrites a line."""
+    """The learner's pen. Appends; never rewrites a line. Its threads may all write."""
 
     def __init__(self, path: Path) -> None:
         """Open for appending. A torn last line (the writer was killed) is cut off; it was never acted on. The last two
@@ -65,6 +66,7 @@ class Ledger:
         self.incarnation = 0
         """Of the learner that started last."""
         self._previous = _GENESIS
+        self._lock = threading.Lock()
         if path.exists():
             self._continue()
         self._file = Appending(path)
@@ -83,10 +85,11 @@ class Ledger:
     def write(self, event: str, **values: Any) -> None:
         """Append one event. It is in the operating system's hands when this returns; ``sync`` puts it on disk."""
         body = {"event": event, **values}
-        line, chain = self.line + 1, _chain(self._previous, self.line + 1, body)
-        text = json.dumps({"line": line, **body, "chain": chain}, separators=(",", ":"))
-        self._with_room(lambda: self._file.append(text + "\n"))
-        self.line, self._previous = line, chain
+        with self._lock:  # a line's number, its chain and its place in the file are one step
+            line, chain = self.line + 1, _chain(self._previous, self.line + 1, body)
+            text = json.dumps({"line": line, **body, "chain": chain}, separators=(",", ":"))
+            self._with_room(lambda: self._file.append(text + "\n"))
+            self.line, self._previous = line, chain
 
     def sync(self) -> None:
         """Put everything written so far on disk."""
@@ -209,10 +212,7 @@ def _texts(path: Path) -> Iterator[tuple[int, bytes]]:
     except OSError as error:
         raise DataError(f"{path}: no ledger there ({error.strerror})") from error
     with file:
-        for number, text in enumerate(file, start=1):
-            if not text.endswith(b"\n"):
-                return
-            yield number, text
+        yield from enumerate(whole_lines(file), start=1)
 
 
 def _parsed(where: str, text: bytes) -> dict[str, Any]:

@@ -47,9 +47,8 @@ def _take(file: IO[str], place: str, error: type[LeewayError], until: float) -> 
     said = False
     while not _locked(file):
         file.seek(0)
-        pid, _, rest = file.read().strip().partition(" ")
-        host, _, command = rest.partition(" ")
-        gone = pid.isdecimal() and host == socket.gethostname() and not Path(f"/proc/{pid}").exists()
+        pid, host, command = _said(file.read())
+        gone = _is_gone(pid, host)
         if not gone or time.monotonic() > until:
             who = f"process {pid} on {host} ({command})" if pid else "another process"
             left = "what it started has not left yet" if gone else "stop it first, or name another"
@@ -64,13 +63,22 @@ def holder(lock: Path) -> tuple[int, str] | None:
     """(process, host) of who took the file ``lock`` last, where it may be at work still: a process of this machine that
     is gone is not. None where nobody is."""
     try:
-        pid, _, rest = lock.read_text(encoding="utf-8").strip().partition(" ")
+        pid, host, _ = _said(lock.read_text(encoding="utf-8"))
     except OSError:
         return None
-    host = rest.partition(" ")[0]
-    if not pid.isdecimal() or (host == socket.gethostname() and not Path(f"/proc/{pid}").exists()):
-        return None
-    return int(pid), host
+    return (int(pid), host) if pid.isdecimal() and not _is_gone(pid, host) else None
+
+
+def _said(text: str) -> tuple[str, str, str]:
+    """(process, host, command) in the text of a lock; empty where it has none."""
+    pid, _, rest = text.strip().partition(" ")
+    host, _, command = rest.partition(" ")
+    return pid, host, command
+
+
+def _is_gone(pid: str, host: str) -> bool:
+    """Whether the process was of this machine, and is not there any more."""
+    return pid.isdecimal() and host == socket.gethostname() and not Path(f"/proc/{pid}").exists()
 
 
 def hold(file: IO[bytes], place: str, *, leaving_s: float = 5.0) -> None:

@@ -19,6 +19,7 @@ from .files import write_whole
 from .json_text import line_of_ours
 from .queue.connection import RedisError
 from .queue.learner import LearnerQueue
+from .tail import whole_lines
 
 log = logging.getLogger(__name__)
 
@@ -156,12 +157,10 @@ def _number(entry_id: str) -> tuple[int, ...]:
 def read_steps(folder: Path) -> list[dict[str, Any]]:
     """The training steps in a run's ``metrics.jsonl``, oldest first; a torn last line is left out."""
     path = folder / "metrics.jsonl"
-    steps = []
-    if path.exists():
-        for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if text.endswith("\n"):
-                steps.append(line_of_ours(text))
-    return steps
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        return [line_of_ours(text) for text in whole_lines(file)]
 
 
 def _reopened(path: Path, from_step: int) -> Appending:

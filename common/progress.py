@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .tail import whole_lines
+
 
 class Progress:
     """Counts training steps. Each look reads what was added since the last one, and keeps the newest step alone."""
@@ -34,9 +36,7 @@ class Progress:
             if found.st_ino != self._inode or found.st_size < self._read:
                 self._start_over(found.st_ino)
             file.seek(self._read)
-            for text in file:
-                if not text.endswith(b"\n"):  # it is being written
-                    break
+            for text in whole_lines(file):
                 self._read, self.made, newest = self._read + len(text), self.made + 1, text
             if newest:
                 self.newest = json.loads(newest)

@@ -1,13 +1,24 @@
-"""The end of a file, read from its end: what a look at it costs does not grow with the file."""
+"""Files that grow by lines while somebody reads them: their whole lines, and their end, read from its end, so that what
+a look at it costs does not grow with the file."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 BLOCK = 1 << 16
 """Bytes that are read at a time."""
+
+
+def whole_lines(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file from where it stands, with their ends. A last line without its end is left out: its writer
+    was killed, or is writing it."""
+    for text in file:
+        if not text.endswith(b"\n"):
+            return
+        yield text
 
 
 def whole_size(path: Path) -> int:

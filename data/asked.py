@@ -11,7 +11,7 @@ MOST_CHARS = 20_000
 """Of a problem, read; what comes behind is seldom a problem."""
 
 _SENTENCE = re.compile(r"(?<=[.?!;])\s+|(?<=[.?!]\$)\s+|\n+|(?<=:)\s+")
-_LABEL = r"(?:\W*(?:\((?:[a-z]|[ivx]{1,4}|\d{1,2})\)|(?:[a-z]|[ivx]{1,4}|\d{1,2})[.)])\s*)?"
+_LABEL = r"(?:\W*(?:\((?:[a-z]|[ivx]{1,4}|\d{1,2})\)|(?:[a-z]|[ivx]{1,4}|\d{1,2})[.)]))?"
 _SO = r"(?:(?:hence|then|now|thus|also|next|first|finally|please|therefore|so|and|or|otherwise|conversely)\b,?\s*)*"
 _AT_HEAD = rf"^{_LABEL}\W*{_SO}"
 _AFTER = (
@@ -20,7 +20,7 @@ _AFTER = (
 )
 _TO_PROVE = (
     r"(?:prove\b(?!\s+(?:nothing|useful|helpful|to\s+be)\b)|disprove\b|show\s*:(?!\s*(?:your|all))"
-    r"|(?:show|demonstrate|verify|establish|deduce|conclude|check|justify)\b(?:\s*[,(]?[^.?!;]{0,80}?[,)]?)\s+that\b"
+    r"|(?:show|demonstrate|verify|establish|deduce|conclude|check|justify)\b[^.?!;]{0,90}?\sthat\b"
     r"|(?:show|verify|justify|check|establish)\s+(?:the\s+(?:identity|equation|equality|inequality|claim|formula)\b"
     r"|\$[^$]*[=<>\\])"
     r"|(?:explain|show|justify)\s+why\b|give\s+a\s+(?:\w+\s+)?proof\b|write\s+(?:down\s+)?a\s+(?:\w+\s+)?proof\b)"
@@ -42,7 +42,7 @@ _QUESTIONS = re.compile(
     rf"{_AT_HEAD}{_PREPOSITION}{_QUESTION}|{_AFTER}{_PREPOSITION}(?:what|how\s+(?:many|much)|which)\b", re.IGNORECASE
 )
 _WHOSE_TRUTH = re.compile(
-    r"\b(?:is|are|does|do|can|will|must)\b[^.!]*\?|\bwhether\b|\bprove\s+or\s+disprove\b", re.IGNORECASE
+    r"\b(?:is|are|does|do|can|will|must)\b[^.!?]{0,400}\?|\bwhether\b|\bprove\s+or\s+disprove\b", re.IGNORECASE
 )
 
 
@@ -74,7 +74,7 @@ def _asks_value(parts: list[str]) -> bool:
 
 _PART = re.compile(
     r"(?:^|(?<=[\s.;:?!]))(?:\(([a-h]|i{1,3}|iv|v|[1-6])\)|([a-h])\)|([1-6])\)|[Pp]art\s+\(?([A-Ha-h1-6])[).:]+)\s+"
-    r"|^\s*([1-6])\.\s+",
+    r"|^[^\S\n]*([1-6])\.\s+",
     re.MULTILINE,
 )
 
@@ -102,10 +102,11 @@ _OF_THE_FOLLOWING = re.compile(
 )
 _OPTIONS = re.compile(
     r"(?<![A-Za-z])\(?([A-E])\s*[).:]|\\(?:text|mathrm|textbf|mathbf)\s*\{\s*\(?([A-E])\W|\(([a-e])\)|(?<!\w)([a-e1-5])\)\s"
-    r"|^\s*(?:[-*•]|\d[.)]|(?:I{1,3}|IV|V)[.)])\s",
+    r"|^[^\S\n]*(?:[-*•]|\d[.)]|(?:I{1,3}|IV|V)[.)])\s",
     re.MULTILINE,
 )
 _LETTER = re.compile(r"\(?(?:\\(?:text|mathrm|textbf)\{)?\(?([A-E])\)?\}?\)?\.?")
+_BETWEEN = re.compile(r"[,;]")
 _ALONE = re.compile(r"(?<![a-z])[A-E](?![a-z])")
 
 
@@ -126,9 +127,13 @@ def lacks_choices(problem: str, golds: list[str]) -> str | None:
 def _listed(rest: str) -> bool:
     """Whether a list follows: behind a colon, between commas, or line by line."""
     lines = [line for line in rest.splitlines()[1:] if line.strip()]
+    behind_colon = rest.partition(":")[2].lstrip()[1:]
+    behind_comma = _BETWEEN.split(rest, maxsplit=1)[1:]
     return (
         len(lines) > 1
-        or re.search(r":\s*\S.*(?:[,;]|\bor\b)|[,;].*\bor\b|\\(?:qquad|quad).*\\q?quad", rest, re.DOTALL) is not None
+        or re.search(r"[,;]|\bor\b", behind_colon) is not None
+        or any(re.search(r"\bor\b", text) for text in behind_comma)
+        or len(re.findall(r"\\q?quad", rest)) > 1
     )
 
 

@@ -41,7 +41,7 @@ _LEAST_CAPITALS = 8
 """In three words; a text with fewer has no passage."""
 _CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MAYBE = re.compile(r"[A-Z]{2}[^a-z]{2,}?[A-Z]{2}")
-_FORMULA = re.compile(r"\$\$?[^$]*\$\$?|\\\(.*?\\\)|\\\[.*?\\\]|\\[A-Za-z]+", re.DOTALL)
+_FORMULA = re.compile(r"\$\$?[^$]*\$\$?|\\\((?:(?!\\\().)*?\\\)|\\\[(?:(?!\\\[).)*?\\\]|\\[A-Za-z]+", re.DOTALL)
 _STRETCH = re.compile(r"(?<![A-Za-z])[A-Z]+(?:[^A-Za-z]+[A-Z]+){2,}(?![A-Za-z])")
 _WORD = re.compile(r"(?<![A-Z])[A-Z]{2,}")
 _HELD = "\x00"

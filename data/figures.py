@@ -35,7 +35,7 @@ _FIGURE = re.compile(
     rf"|\b(?:in|from|see|as\s+in|refer\s+to|according\s+to|consider|using|by)\s+(?:the|this)\s+{_KINDS}(?:figures?|diagrams?|illustrations?)\b"
     rf"{_NO_PICTURE}(?!\s+(?:of|bounded|formed|obtained|whose|with|that|consisting))"
     rf"|\b(?:in|as\s+in|see|from)\s+the\s+{_KINDS}(?:picture|drawing|image|sketch|photo)\b{_NO_PICTURE}"
-    r"(?=\s*[),.;:?]?\s*(?:$|\)|(?-i:[A-Z]{1,5}\b)|\$|the\s+(?:angle|side|line|point|circle|square|triangle|area|length)))"
+    r"(?=\s*(?:[),.;:?]\s*)?(?:$|\)|(?-i:[A-Z]{1,5}\b)|\$|the\s+(?:angle|side|line|point|circle|square|triangle|area|length)))"
     rf"|\bthe\s+{_KINDS}(?:figure|diagram|picture|illustration|drawing|sketch|image|photo)\s+(?:shows|depicts|illustrates|represents)\b"
     r"|(?<!a\s)\bthe\s+figure\s+(?:is|was)\s+(?:composed|made\s+up|formed)\b|\bthe\s+figure\s+consists\b"
     r"|\b(?:triangle|square|circle|rectangle|polygon|hexagon|pentagon|region|solid|prism)\s+shown\s*[.?]"
@@ -55,10 +55,10 @@ _GIVEN = re.compile(
     re.IGNORECASE,
 )
 _IN_TEXT = re.compile(
-    r"\\begin\{(?:array|tabular|[bpvBV]?matrix|aligned?\*?|cases|gather\*?|equation\*?|verbatim|center)\}|<t(?:able|r|d)\b|\$\$|\\\[|```|^\s*\|.*\|",
+    r"\\begin\{(?:array|tabular|[bpvBV]?matrix|aligned?\*?|cases|gather\*?|equation\*?|verbatim|center)\}|<t(?:able|r|d)\b|\$\$|\\\[|```|^[^\S\n]*\|.*\|",
     re.MULTILINE,
 )
-_ROWS = re.compile(r"(?:^[^\n]*\d[^\n\d]+\d[^\n]*\n?){2}|(?:^[^a-z\n]{4,}\n){3}", re.MULTILINE)
+_ROWS = re.compile(r"(?:^[^\n\d]*+\d++[^\n\d]++\d[^\n]*+\n?){2}|(?:^[^a-z\n]{4,}+\n){3}", re.MULTILINE)
 """Two lines of numbers, or three of signs."""
 _SHADED = re.compile(
     r"\bthe\s+shaded\s+(?:regions?|areas?|parts?|portions?|figures?|triangles?|squares?)\b", re.IGNORECASE

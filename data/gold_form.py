@@ -32,7 +32,7 @@ _NO_GOLD = frozenset(
     }
 )
 _NEVER = re.compile(
-    r"\\[dtc]?frac\s*(?:\{\s*\}|\{[^{}]*\}\s*(?:\{\s*\}|$))|\\[dtc]?frac\s*$|\\sqrt\s*(?:\[[^\]]*\])?\s*(?:\{\s*\}|$)"
+    r"\\[dtc]?frac\s*(?:\{\s*\}|\{[^{}]*\}\s*(?:\{\s*\}|$))|\\[dtc]?frac\s*$|\\sqrt\s*(?:\[[^\[\]]*\]\s*)?(?:\{\s*\}|$)"
     r"|\\(?:boxed|text|mathrm|mathbf|binom)\s*\{\s*\}|[_^]\s*(?:\{\s*\}|$)"
     r"|[+*/=<>,;^-]\s*$|\\(?:cdot|times|div|pm|leq?|geq?)\s*$"
     r"|^\s*[*/^,;]|\(\s*\)|\[\s*\]|\?"
@@ -40,9 +40,11 @@ _NEVER = re.compile(
 """An empty argument, and an operator without its second side."""
 _CODE = re.compile(
     r"==|&&|\s!=|\b(?:math|np|numpy|sympy|sp)\.[a-z]|\b(?:def|return|lambda|import|print)\b[ (]"
-    r"|\bfor \w+ in\b|\b(?:range|len|int|str|list|sorted)\(|\bif\b.*:|;\s*$|=>|:=|\+=|```"
+    r"|\bfor \w+ in\b|\b(?:range|len|int|str|list|sorted)\(|\bif\b[^:\n]{0,200}:|;\s*$|=>|:=|\+=|```"
 )
-_PARTS = re.compile(r"(?:^|[\s,;.$])\(?(?:a|i|1)[).]\s*\S.*?[\s,;.$]\(?(?:b|ii|2)[).]\s*\S", re.IGNORECASE | re.DOTALL)
+_PARTS = re.compile(
+    r"(?:^|[\s,;.$])\(?(?:a|i|1)[).]\s*\S.{0,400}?[\s,;.$]\(?(?:b|ii|2)[).]\s*\S", re.IGNORECASE | re.DOTALL
+)
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _WHICH_ONE = re.compile(
     r"the\s+(?:first|second|third|former|latter|larger|smaller|greater|bigger|other|last)(?:\s+(?:one|of\b.*))?"

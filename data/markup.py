@@ -21,7 +21,8 @@ _ONE_LETTER = frozenset("abiqsu")
 _ATTRIBUTES = r"""(?:\s+[\w:.-]+(?:\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>]+))?)*"""
 _NAMES = "|".join(sorted({*_INLINE.split(), *_BLOCK.split()}, key=len, reverse=True))
 _TAG = re.compile(rf"<(/?)({_NAMES})({_ATTRIBUTES})\s*/?>", re.IGNORECASE)
-_NOT_SHOWN = re.compile(r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
+_NOT_SHOWN = re.compile(r"<!--.*?(-->|\Z)|<(script|style)\b[^<>]*>.*?(</\2\s*>|\Z)", re.IGNORECASE | re.DOTALL)
+"""A comment, a script or a style, to its end or to that of the text."""
 _FORMULA_IN_IMAGE = re.compile(r"""\balt\s*=\s*(?:"([^"]*\$[^"]*)"|'([^']*\$[^']*)')""", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,31}\d{0,2});")
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
@@ -42,7 +43,11 @@ def without_markup(text: str) -> str:
 
 
 def _without_tags(text: str) -> str:
-    text = _NOT_SHOWN.sub(" ", text) if "<!--" in text or "</" in text else text
+    text = (
+        _NOT_SHOWN.sub(lambda found: " " if found[1] or found[3] else found[0], text)
+        if "<!--" in text or "</" in text
+        else text
+    )
     if _TAG.search(text) is None:
         return text
     closed = {found[2].lower() for found in _TAG.finditer(text) if found[1]}

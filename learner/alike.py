@@ -41,11 +41,15 @@ def refuse_different(config: Config, folder: Path) -> None:
     """
     if world() == 1:
         return
-    mine = together(lambda: what_is_read(config, folder.name))
+    _refuse_other_than(together(lambda: what_is_read(config, folder.name)))
+    _refuse_folders_apart(folder)
+
+
+def _refuse_other_than(mine: dict[str, str]) -> None:
+    """``DataError``, on every rank, where another rank reads something else than ``mine``. Collective."""
     said = gather({"host": socket.gethostname(), "reads": mine})
     if (why := differences([each["host"] for each in said], [each["reads"] for each in said])) is not None:
         raise DataError(why)
-    _refuse_folders_apart(folder)
 
 
 def what_is_read(config: Config, run: str) -> dict[str, str]:
@@ -139,6 +143,4 @@ def refuse_different_models(module: nn.Module, shape: Mapping[str, Any]) -> None
     weights = {name: f"{bits_of(parameter):016x}" for name, parameter in module.named_parameters()}
     mine = {f"model configuration {key}": repr(value) for key, value in named.items()}
     mine |= {"weights": hashlib.sha256(repr(weights).encode()).hexdigest()[:12]}
-    said = gather({"host": socket.gethostname(), "reads": mine})
-    if (why := differences([each["host"] for each in said], [each["reads"] for each in said])) is not None:
-        raise DataError(why)
+    _refuse_other_than(mine)

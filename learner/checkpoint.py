@@ -43,7 +43,12 @@ _UNFINISHED = ".unfinished"
 
 
 class Damaged(DataError):
-    """Bytes of a checkpoint are not those that were written; every rank raises it together."""
+    """Bytes of a checkpoint are not those that were written; where ranks load it, all of them raise it together."""
+
+    def __init__(self, path: Path, names: list[str]) -> None:
+        super().__init__(
+            f"checkpoint {path} is damaged: the bytes of {', '.join(names)} are not those that were written"
+        )
 
 
 def save(
@@ -195,7 +200,7 @@ def load(policy: Policy, path: Path, tell: Callable[[str], None] = lambda _: Non
     tell(f"checking the files of {path.name}")
     mine = together(lambda: changed(path, made, policy.rank, policy.world))
     if names := sorted(name for each in gather(mine) for name in each):
-        raise Damaged(f"checkpoint {path} is damaged: the bytes of {', '.join(names)} are not those that were written")
+        raise Damaged(path, names)
     if universal.needed(made["layout"], _layout(policy)):
         tell(f"converting {path.name} from {made['layout']['ranks']} ranks for {policy.world}")
         _load_converted(policy, path)

@@ -75,9 +75,7 @@ def _write(config: Config, run_folder: Path, path: Path, folder: Path, dtype: st
     made = json.loads((path / checkpoint.COMPLETE).read_text())
     published = _published(run_folder / "ledger.jsonl", state)
     if published is None and (names := checkpoint.changed(path, made)):  # else the weights themselves are compared
-        raise DataError(
-            f"checkpoint {path} is damaged: the bytes of {', '.join(names)} are not those that were written"
-        )
+        raise checkpoint.Damaged(path, names)
 
     _write_weights(config, base, saved_weights(path, made["layout"]["zero_stage"]), folder, dtype, published)
     for name in {file.name for pattern in _BESIDE_WEIGHTS for file in base.glob(pattern) if file.is_file()}:

@@ -30,7 +30,7 @@ from .checkpoint import TAG
 from .files import Files
 from .objective.token_op import LossOf, TokenOutput, token_op
 from .packing import MicroBatch
-from .ranks import join_ranks, together
+from .ranks import join_ranks, raise_together, together
 
 
 class TokenHead(nn.Module):
@@ -327,12 +327,8 @@ class Policy:
                 state["step"] = state["step"].clone()  # at stage 3 every part is given one and the same, and counts it
         for group, fused in groups:
             group["fused"] = fused  # which kernel this learner uses is not the checkpoint's to say
-
-        def look() -> None:
-            if loaded is None:
-                raise DataError(f"checkpoint {folder} holds no weights and optimizer of this rank ({TAG}/)")
-
-        together(look)
+        nothing = DataError(f"checkpoint {folder} holds no weights and optimizer of this rank ({TAG}/)")
+        raise_together(nothing if loaded is None else None)
 
     @property
     def _adamw(self) -> torch.optim.AdamW:

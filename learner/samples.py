@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..common.appending import Appending
 from ..common.config import Config, expand
 from ..common.files import write_whole
+from ..common.preflight.tokens import load_tokenizer
 from ..common.samples import FILE, POLICY, PROMPT, TOTAL, Sample, SampledResponse, Segment, line_of, read_samples
 from ..common.texts import middle_cut
 from ..common.types import Verdict
@@ -112,9 +114,7 @@ class Samples:
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(expand(self._model))
+        return load_tokenizer(expand(self._model))
 
     def _warn(self, words: str) -> None:
         if not self._troubled:
@@ -141,32 +141,24 @@ class SampleFile:
 
     def write(self, sample: Sample) -> bool:
         """Append it, where its lot is still kept; whether there is room for it."""
-        line = line_of(replace(sample, thinned=self.thinned)).encode()
+        line = line_of(replace(sample, thinned=self.thinned))  # ASCII, here and below: a character is a byte
         while self._size + len(line) > self._limit:
             kept = list(read_samples(self.path))
             if all(each.place == 0 for each in kept):
                 return False
             self.thinned *= 2
             self._rewrite([each for each in kept if each.place % self.thinned == 0])
-            line = line_of(replace(sample, thinned=self.thinned)).encode()
+            line = line_of(replace(sample, thinned=self.thinned))
         if sample.place % self.thinned == 0:
-            self._append(line)
+            with closing(Appending(self.path)) as file:  # opened anew: ``_rewrite`` puts another file in its place
+                file.append(line)
+            self._size += len(line)
         return True
-
-    def _append(self, line: bytes) -> None:
-        try:
-            with self.path.open("ab") as file:
-                file.write(line)
-        except OSError:
-            with suppress(OSError), self.path.open("r+b") as file:  # what a full disk has taken of it
-                file.truncate(self._size)
-            raise
-        self._size += len(line)
 
     def _rewrite(self, samples: Sequence[Sample]) -> None:
         text = "".join(line_of(replace(each, thinned=self.thinned)) for each in samples)
         write_whole(self.path, text)
-        self._size = len(text)  # ASCII
+        self._size = len(text)
 
 
 @lru_cache(maxsize=16)

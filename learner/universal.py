@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..common.children import leaving_with_parent
 from ..common.errors import DataError
-from .ranks import broadcast_plan, rank, together
+from .ranks import broadcast_plan, raise_together, rank
 
 LOOK_S = 20.0
 """How often rank 0 tells the others that it still converts; a collective would time out before a big one is done."""
@@ -63,10 +63,8 @@ def convert(source: Path, out: Path) -> None:
         code = None if running is None else running.returncode
         if broadcast_plan({"ended": code is not None} if rank() == 0 else None)["ended"]:
             break
-
-    def look() -> None:
-        if code:
-            last = (said.strip() or f"exit code {code}").splitlines()[-1]
-            raise DataError(f"DeepSpeed could not convert {source} for another number of ranks: {last}")
-
-    together(look)
+    failure = None
+    if code:
+        last = (said.strip() or f"exit code {code}").splitlines()[-1]
+        failure = DataError(f"DeepSpeed could not convert {source} for another number of ranks: {last}")
+    raise_together(failure)

@@ -134,15 +134,21 @@ def _dial(ax: Axes, run: RunData) -> None:
 
 def end_labels(ax: Axes, labels: list[tuple[float, str, str]]) -> None:
     """Names right of the lines' ends, pushed apart where they would overlap."""
-    (low, high), gap = ax.get_ylim(), 0.085
     known = sorted(label for label in labels if math.isfinite(label[0]))
-    at = [(value - low) / (high - low) for value, _, _ in known]
+    heights = apart(ax, [value for value, _, _ in known], 0.085)
+    for height, (_, text, colour) in zip(heights, known, strict=True):
+        ax.annotate(text, (1, height), (5, 0), "axes fraction", "offset points", color=colour, va="center")
+
+
+def apart(ax: Axes, values: list[float], gap: float) -> list[float]:
+    """Where labels of rising ``values`` stand, in shares of the axes' height, ``gap`` from each other at least."""
+    low, high = ax.get_ylim()
+    at = [(value - low) / (high - low) for value in values]
     for place in range(1, len(at)):
         at[place] = max(at[place], at[place - 1] + gap)
     for place in reversed(range(len(at))):
         at[place] = min(at[place], 1.0 - gap * (len(at) - 1 - place))
-    for height, (_, text, colour) in zip(at, known, strict=True):
-        ax.annotate(text, (1, height), (5, 0), "axes fraction", "offset points", color=colour, va="center")
+    return at
 
 
 def subtitle(ax: Axes, text: str) -> None:

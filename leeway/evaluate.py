@@ -23,7 +23,7 @@ from ..common.queue.desk import DeskQueue
 from ..common.settings import read, written
 from . import page
 from .preflight import refuse_missing_model
-from .sampling import Asking, begin, configuration, held, work
+from .sampling import Asking, begin, configuration, held, refuse_model, work
 
 PARTIAL = 11  # exit code of evaluation.prepare: some could not be used, the rest is there
 WIDE = 112  # columns of the table, whatever the terminal
@@ -41,6 +41,7 @@ def evaluate(
         refuse_missing_model(model)
         missing = _prepare(benchmarks, out, prepare)
         config, words = _of_problems(model, out, asking)
+        refuse_model("sample", config, asking)
         code = work("sample", config, out, asking, words, lock)
         _run("score", "--out", str(out))
         show(out)
@@ -61,6 +62,7 @@ def follow(
         refuse_missing_model(theirs.model.path)
         missing = _prepare(benchmarks, out, prepare)
         config, words = _of_problems(theirs.model.path, out, asking)
+        refuse_model("follow", config, asking)
         address.keep(run_url, out / "run-redis-url")
         try:
             words += ["--of", run, "--of-url", f"@{out / 'run-redis-url'}", "--every", str(every)]

@@ -89,6 +89,11 @@ def tail(log: Path, start: int = 0) -> str:
         return ""
 
 
+def last_lines(log: Path, count: int) -> str:
+    """What a log ends with, for people: its last ``count`` lines, under its name."""
+    return "\n".join([f"{log} ends with:", *tail(log).splitlines()[-count:]])
+
+
 def memory_kills() -> int:
     """How many processes the kernel has killed so far for lack of memory: in this control group where it has one of its
     own, else on this machine. 0 where the kernel does not say."""

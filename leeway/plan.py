@@ -61,7 +61,10 @@ def plan(
     answers: dict[str, Any] = {"plan": [figures(simulate(setting)) for setting in settings]}
     if measured is not None:
         # The run as it was, whatever the rows vary: a row of another bound says nothing about how good the plan is.
-        answers |= {"measured": measured.figures, "predicted": figures(simulate(measured.setting))}
+        unvaried = answers["plan"] if lengths is None and not given else []
+        own = (measured.setting.max_staleness, measured.setting.overflow)
+        predicted = next((row for row in unvaried if (row["max_staleness"], row["overflow"]) == own), None)
+        answers |= {"measured": measured.figures, "predicted": predicted or figures(simulate(measured.setting))}
     if gpus is not None:
         answers["split"] = split(settings[0], *gpus)
     return json.dumps(answers, indent=2) if as_json else _text(answers)

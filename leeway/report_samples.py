@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..common.samples import FILE, TRAINED, Sample, SampledResponse, Segment, read_samples
+from ..common.samples import FILE, Sample, SampledResponse, Segment, read_samples
 from ..common.texts import visible
-from .samples import cut, heading
+from .samples import cut, heading, title
 
 GROUPS = 4
 SHOWN = 800
@@ -43,10 +43,9 @@ def groups_of(folder: Path) -> list[Group]:
 
 
 def _group(sample: Sample) -> Group:
-    became = "trained" if sample.outcome == TRAINED else f"refunded, {sample.outcome}"
     gold = cut(visible(" or ".join(sample.gold)), SHOWN // 4)
     return Group(
-        title=f"step {sample.step}, ticket {sample.ticket}: {became}; {visible(sample.prompt_id)}",
+        title=title(sample),
         prompt=Piece(f"gold: {gold}", _segments(sample.prompt)),
         responses=[Piece(heading(each), _segments(each.segments)) for each in _extremes(sample.responses)],
     )

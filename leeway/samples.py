@@ -99,17 +99,28 @@ def _extremes(samples: Sequence[Sample], asked: Asked) -> list[Sample]:
 
 def _follow(folder: Path, asked: Asked, shown: Shown) -> None:
     """Print what is there, then what comes until the run is complete. The file may be written anew, so what was seen is
-    remembered."""
+    remembered; it may have many megabytes, so it is read where it has changed."""
     seen: set[tuple[int, int]] = set()
+    stamp: tuple[int, ...] | None = None
     while True:
-        complete = is_complete(folder)
-        new = [sample for sample in read_samples(folder / FILE) if _key(sample) not in seen]
-        for sample in select(new, replace(asked, last=len(new)) if seen else asked):
-            typer.echo(text_of(sample, shown))
-        seen.update(map(_key, new))
+        complete, before, stamp = is_complete(folder), stamp, _stamp(folder / FILE)
+        if stamp != before:
+            new = [sample for sample in read_samples(folder / FILE) if _key(sample) not in seen]
+            for sample in select(new, replace(asked, last=len(new)) if seen else asked):
+                typer.echo(text_of(sample, shown))
+            seen.update(map(_key, new))
         if complete:
             return
         time.sleep(POLL_S)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What is another where a file has changed; empty where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _key(sample: Sample) -> tuple[int, int]:
@@ -124,9 +135,7 @@ def text_of(sample: Sample, shown: Shown) -> str:
 
 
 def _lines(sample: Sample, shown: Shown) -> Iterator[str]:
-    became = "trained" if sample.outcome == TRAINED else f"refunded, {sample.outcome}"
-    title = f"step {sample.step}, ticket {sample.ticket}: {became}; {visible(sample.prompt_id)}"
-    yield typer.style(title, bold=True)
+    yield typer.style(title(sample), bold=True)
     for segment in sample.prompt:
         yield from _segment(segment, shown)
     yield f"gold ({visible(sample.ability)}): {visible(' or '.join(sample.gold))}"
@@ -135,6 +144,12 @@ def _lines(sample: Sample, shown: Shown) -> Iterator[str]:
         for segment in each.segments:
             yield from _segment(segment, shown)
     yield ""
+
+
+def title(sample: Sample) -> str:
+    """One line on a group: when it was taken, what became of it, and where its prompt came from."""
+    became = "trained" if sample.outcome == TRAINED else f"refunded, {sample.outcome}"
+    return f"step {sample.step}, ticket {sample.ticket}: {became}; {visible(sample.prompt_id)}"
 
 
 def heading(response: SampledResponse) -> str:

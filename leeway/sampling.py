@@ -58,7 +58,7 @@ def sample(problems: Path, model: str, out: Path, responses: int, asking: Asking
     collector's code."""
     config = configuration(problems, model, out, responses, asking)
     refuse_missing_rows(config)
-    _check("sample", config, asking)
+    refuse_model("sample", config, asking)
     queue_of(out, asking)  # refuses an unusable name before anything is written
     words = ["--responses", str(responses), "--top-p", str(asking.top_p)]
     with held(out) as lock:
@@ -137,7 +137,7 @@ def dtype_of(model: str) -> str | None:
     return named if named in ("bfloat16", "float32") else None
 
 
-def _check(module: str, config: Config, asking: Asking) -> None:
+def refuse_model(module: str, config: Config, asking: Asking) -> None:
     """Refuse the model before anything starts: the collector ``sample`` loads it, workers of ours sample from it."""
     uses: tuple[tuple[Use, bool], ...] = (("load", module == "sample"), ("sample", asking.workers > 0))
     check_model(config, *(use for use, due in uses if due))
@@ -145,8 +145,7 @@ def _check(module: str, config: Config, asking: Asking) -> None:
 
 def work(module: str, config: Config, out: Path, asking: Asking, words: list[str], lock: IO[str]) -> int:
     """Run the collector ``evaluation.module`` to its end beside the workers that are ours to start; returns its exit
-    code, or raises it as ``SystemExit`` where it is not through."""
-    _check(module, config, asking)
+    code, or raises it as ``SystemExit`` where it is not through. The model has been through ``refuse_model``."""
     run = queue_of(out, asking)
     with ExitStack() as stack:
         url = asking.redis_url or stack.enter_context(EmbeddedServer(out / "redis", lock=lock)).url

@@ -18,6 +18,7 @@ from typing import IO
 from ..common.children import leaving_with_parent
 from ..common.errors import BrokerError, LeewayError
 from ..common.queue.connection import Connection
+from .last_words import last_lines
 
 START_S = 10.0
 KEEP_S = 0.5  # how often the server's keeper looks whether it lives
@@ -120,8 +121,7 @@ class EmbeddedServer:
             except LeewayError:
                 time.sleep(0.05)
         self.stop()
-        tail = "\n".join(journal.read_text(errors="replace").splitlines()[-5:])
-        raise BrokerError(f"the embedded server did not start on port {self.port}; {journal} ends with:\n{tail}")
+        raise BrokerError(f"the embedded server did not start on port {self.port}; {last_lines(journal, 5)}")
 
     def stop(self) -> None:
         """End it. Safe to call twice."""

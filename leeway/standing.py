@@ -4,15 +4,12 @@ not grow with the run: the ends of its files."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from ..common.json_text import line_of_ours
 from ..common.locks import is_held
-from ..common.tail import lines_backwards
-from .left import left
+from .left import newest_step, objects_backwards, steps_due, steps_made
 
 State = Literal["running", "finished", "stopped", "crashed"]
 
@@ -39,12 +36,12 @@ class Standing:
 
 def standing(folder: Path) -> Standing:
     """How the run in ``folder`` stands."""
-    last, so_far = next(_backwards(folder / "metrics.jsonl"), {}), left(folder)
+    last = newest_step(folder)
     return Standing(
         run=folder.resolve().name,
         state=state_of(folder),
-        step=so_far.step,
-        steps=so_far.steps,
+        step=steps_made(last),
+        steps=steps_due(folder),
         reward=last.get("reward/mean"),
         at=float(last.get("at", folder.stat().st_mtime)),
         bytes=_size(folder),
@@ -55,7 +52,7 @@ def state_of(folder: Path) -> State:
     """At work, finished, stopped or crashed."""
     if any(is_held(folder / name) for name in ("lock", "learner.lock")):
         return "running"
-    for line in _backwards(folder / "ledger.jsonl"):
+    for line in objects_backwards(folder / "ledger.jsonl"):
         match line.get("event"):
             case "end":
                 return "finished"
@@ -78,20 +75,6 @@ def not_ended(ledger: Path, where: str) -> str:
         case state:
             resume = f"leeway up --run {folder} --resume, or on a cluster its learner, goes on from its checkpoint"
             return f"run {run} {'has crashed' if state == 'crashed' else 'is stopped'} at {where}: {resume}"
-
-
-def _backwards(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a JSONL file from its end, as far as somebody asks; none where it is not there. Lines that are no
-    JSON objects are left out: here we look, and the audit judges."""
-    if not path.exists():
-        return
-    for text in lines_backwards(path):
-        try:
-            line = line_of_ours(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict):
-            yield line
 
 
 def _size(folder: Path) -> int:

@@ -83,12 +83,12 @@ def tell(find: Callable[[], tuple[str, Path]], run: str | None, *, local: bool, 
     except (LeewayError, RedisError) as error:
         if not as_json:
             raise
-        lost = isinstance(error, RedisError)
-        sentence = f"Redis {refused_or_lost(error)}: {error}" if isinstance(error, RedisError) else str(error)
-        no_server = lost or (isinstance(error, BrokerError) and not isinstance(error, NoRunError))
+        if isinstance(error, RedisError):
+            error = BrokerError(f"Redis {refused_or_lost(error)}: {error}")
+        no_server = isinstance(error, BrokerError) and not isinstance(error, NoRunError)
         situation = Situation.NO_SERVER if no_server else Situation.NO_RUN
-        print(json.dumps(of_folder(run, situation, sentence, {}, stalled=no_server), indent=2))
-        return BrokerError.exit_code if isinstance(error, RedisError) else error.exit_code
+        print(json.dumps(of_folder(run, situation, str(error), {}, stalled=no_server), indent=2))
+        return error.exit_code
 
 
 def _without_server(folder: Path, error: BrokerError, *, as_json: bool) -> int:

@@ -32,14 +32,15 @@ import typer
 
 from ..common.children import leaving_with_parent
 from ..common.config import Config, compose, dump, parse
-from ..common.errors import AuditError, ConfigError, DataError, RoleDiedError, RunExistsError
+from ..common.errors import ConfigError, DataError, RoleDiedError, RunExistsError
 from ..common.fingerprint import of_run_inputs
-from ..common.ledger import is_complete
 from ..common.locks import only_writer
 from ..common.progress import Progress
 from ..common.stopping import STOPPED
 from . import sweepdata
 from .grid import Axis, Point, axes, configurations, points
+from .last_words import last_lines
+from .left import is_finished
 
 POLL_S = 1.0
 
@@ -202,10 +203,7 @@ def _told_how_to_go_on(folder: Path) -> Iterator[None]:
 
 
 def _finished(folder: Path, point: Point) -> bool:
-    try:
-        return is_complete(folder / "runs" / point.name)
-    except AuditError:  # its last line was being written when it was killed
-        return False
+    return is_finished(folder / "runs" / point.name)
 
 
 def _report(folder: Path, plan: Plan) -> Path:
@@ -242,13 +240,13 @@ def _run_all(folder: Path, plan: Plan, redis_url: str | None, lock: IO[str]) -> 
                 progress.say(f"{place}: {_numbers(folder, plan, point)}; {took}; {progress.time_left()}")
             else:
                 failed.append(point)
-                progress.say(f"{place}: failed with exit code {code}; {_last_words(folder, point)}")
+                progress.say(f"{place}: failed with exit code {code}; {last_lines(_log(folder, point), 6)}")
     return failed
 
 
 def _run(folder: Path, point: Point, redis_url: str | None, lock: IO[str], progress: _Progress) -> int:
     """One point, in a process and a session of its own; returns its exit code. Interrupted, it sees the run off."""
-    log = folder / "logs" / f"{point.name}.log"
+    log = _log(folder, point)
     log.parent.mkdir(exist_ok=True)
     environment = os.environ | ({"LEEWAY_REDIS_URL": redis_url} if redis_url else {})
     with log.open("ab") as output:
@@ -306,9 +304,8 @@ def _numbers(folder: Path, plan: Plan, point: Point) -> str:
     )
 
 
-def _last_words(folder: Path, point: Point) -> str:
-    log = folder / "logs" / f"{point.name}.log"
-    return f"{log} ends with:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-6:])
+def _log(folder: Path, point: Point) -> Path:
+    return folder / "logs" / f"{point.name}.log"
 
 
 class _Progress:

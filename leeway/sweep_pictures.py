@@ -13,7 +13,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from .drawing import BLUE, DASHED, FAINT, GREEN, INK, ORANGE, PURPLE, RED, SKY, SOFT, STYLE, png, smooth, subtitle
+from .drawing import (
+    BLUE,
+    DASHED,
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    SOFT,
+    STYLE,
+    apart,
+    png,
+    smooth,
+    subtitle,
+)
 from .grid import Setting
 from .intervals import Interval
 from .sweepdata import GOALS, Run, Sweep
@@ -218,14 +234,9 @@ def _half(found: Interval) -> float:
 
 def _named(ax: Axes, points: dict[str, tuple[float, float]]) -> None:
     """Names right of the axes, pushed apart, each with a thin line to its point."""
-    (low, high), gap = ax.get_ylim(), 0.042
     order = sorted((name for name in points if all(map(math.isfinite, points[name]))), key=lambda name: points[name][1])
-    at = [(points[name][1] - low) / (high - low) for name in order]
-    for place in range(1, len(at)):
-        at[place] = max(at[place], at[place - 1] + gap)
-    for place in reversed(range(len(at))):
-        at[place] = min(at[place], 1.0 - gap * (len(at) - 1 - place))
-    for height, name in zip(at, order, strict=True):
+    heights = apart(ax, [points[name][1] for name in order], 0.042)
+    for height, name in zip(heights, order, strict=True):
         ax.annotate(
             name, points[name], (1.03, height), "data", "axes fraction", va="center", size=8.5, color=INK,
             arrowprops={"arrowstyle": "-", "color": FAINT, "lw": 1.0, "shrinkA": 2, "shrinkB": 5, "relpos": (0, 0.5)},

@@ -30,7 +30,7 @@ def make_engine(config: Config, worker: str) -> Engine:
         path,
         dtype=rollout.dtype,
         worker=worker,
-        max_model_len=config.data.max_prompt_tokens + config.longest_response,
+        max_model_len=config.longest_sequence,
         max_num_seqs=config.most_responses_at_once,
         gpu_memory_utilization=rollout.gpu_memory_utilization,
         tensor_parallel_size=rollout.tensor_parallel,

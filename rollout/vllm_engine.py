@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ..common.errors import DataError, RoleDiedError, WeightsError
+from ..common.preflight.model import load_config
 from ..common.types import Responses
 from .engine import Aborted
-from .vllm_start import config_of, last_line, model_folder, quiet_environment, start
+from .vllm_start import last_line, model_folder, quiet_environment, start
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +85,7 @@ class VllmEngine:
         quiet_environment(model_path)
         model_path = model_folder(model_path)
         self._end_tokens = sorted(end_tokens(model_path))
-        self._ties_embeddings = config_of(model_path).get_text_config().tie_word_embeddings
+        self._ties_embeddings = load_config(Path(model_path)).tie_word_embeddings
         self.version = -1
         self.concurrency = concurrency
         self._recompute = recompute

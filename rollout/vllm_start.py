@@ -6,12 +6,13 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import DataError, LeewayError
+from ..common.preflight.model import load_config
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
     from vllm.v1.engine.async_llm import AsyncLLM
 
 CPU_BLOCK = 32
@@ -75,7 +76,7 @@ def _cpu_arguments(model_path: str, arguments: dict[str, Any]) -> dict[str, Any]
 
 def _kv_bytes_per_token(model_path: str) -> int:
     """Bytes of keys and values one token takes, in 4-byte floats to be on the safe side."""
-    config = config_of(model_path)
+    config = load_config(Path(model_path))
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return 2 * config.num_hidden_layers * heads * head_dim * 4
@@ -142,16 +143,6 @@ def _check_plugin(name: str) -> None:
     allowed = os.environ.get("VLLM_PLUGINS")
     if allowed is not None and name not in allowed.split(","):
         raise LeewayError(f"VLLM_PLUGINS={allowed!r} shuts out Leeway's plugin: add {name} to it")
-
-
-def config_of(model_path: str) -> PretrainedConfig:
-    """The language model's config."""
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(model_path).get_text_config()
-    except (OSError, ValueError) as error:
-        raise DataError(f"the config of the model {model_path} cannot be read: {last_line(error)}") from error
 
 
 def last_line(error: BaseException) -> str:

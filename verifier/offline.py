@@ -184,7 +184,7 @@ def verify(source: Path, out: Path, jobs: int, settings: Verifier, *, anew: bool
     """Grade ``source`` into ``out`` and return the exit code. Verdicts there that do not fit any more are refused, or
     with ``anew`` made again."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    unreadable = 0
+    unreadable, kinds = 0, Counter[str]()
 
     def report(problem: str) -> None:
         nonlocal unreadable
@@ -200,11 +200,10 @@ def verify(source: Path, out: Path, jobs: int, settings: Verifier, *, anew: bool
             kinds, rows = pass_over(rows, verdicts, source, out, judged_by(settings), anew=anew)
             if kinds:
                 console.print(f"{kinds.total()} rows have their verdict already; going on behind them")
-            try:
-                _write(rows, verdicts, kinds, jobs, settings, source.stat().st_size, console)
-            except KeyboardInterrupt:
-                console.print(f"stopped behind {kinds.total()} rows; the same command again goes on")
-                return STOPPED
+            _write(rows, verdicts, kinds, jobs, settings, source.stat().st_size, console)
+    except KeyboardInterrupt:
+        console.print(f"stopped behind {kinds.total()} rows; the same command again goes on")
+        return STOPPED
     except OSError as error:
         raise DataError(f"{error.filename}: {error.strerror}") from error
     counts = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())

@@ -53,10 +53,6 @@ TELL_S = 60.0
 MEND_S = 2.0
 """How often the live tickets are compared with what Redis holds."""
 
-"""Why a ticket may leave untrained: no response differs from the others in reward; generation, grading or decoding
-kept failing; it was staler than the bound just before the forward pass (η was turned down); its stage, or the run, had
-no step left for it."""
-
 
 class _Grade(NamedTuple):
     """What a graded group was like."""

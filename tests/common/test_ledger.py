@@ -1,6 +1,7 @@
 """Going on with a ledger reads its end alone, however long it is; and what stands is told from what was undone."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,20 @@ def test_what_a_resume_has_undone_is_passed_over(tmp_path, story, standing):
     path = rolled(tmp_path / "ledger.jsonl", story)
     assert [line["line"] for line in read_standing(path)] == standing
     assert survey(path).rollbacks == [(n, to) for n, to in enumerate(story, 1) if to is not None]
+
+
+def test_two_threads_write_one_chain(tmp_path):
+    """The learner's loop and its intake both write: a line's number and its place in the file are one step."""
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+
+    def write(who):
+        for number in range(1000):
+            ledger.write("issued", ticket=number, by=who)
+
+    threads = [threading.Thread(target=write, args=(who,)) for who in ("loop", "intake")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ledger.close()
+    assert [line["line"] for line in read(ledger.path)] == list(range(1, 2001))

@@ -25,6 +25,8 @@ EVALUATION = [
 ]
 """As the documentation has them."""
 SHORT = ["--engine", "torch", "--max-tokens", "64", "--max-prompt-tokens", "32"]
+PROBLEMS = 640
+"""Eight responses to each are more than a collector holds before it writes them: it can be killed in the middle."""
 
 
 def sums(path, count):
@@ -37,7 +39,7 @@ def sums(path, count):
 
 
 def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model, wait_until):
-    rows = sums(tmp_path / "sums.jsonl", 160)
+    rows = sums(tmp_path / "sums.jsonl", PROBLEMS)
     out = tmp_path / "one"
     command = [
         "eval",
@@ -52,7 +54,9 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
     ]
     command += ["8", *SHORT]
     running = start(*command, cwd=tmp_path)
-    wait_until(lambda: 8 <= ResponseStore(out).counts().total() < 1280, "a part of the responses is on disk", 240)
+    wait_until(
+        lambda: 8 <= ResponseStore(out).counts().total() < 8 * PROBLEMS, "a part of the responses is on disk", 240
+    )
     before = ResponseStore(out).counts()
     running.kill()  # the desk; its server and roles leave with it
     running.wait(60)
@@ -70,7 +74,7 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
     assert before <= ResponseStore(out).counts()
     result = json.loads((out / "eval.json").read_text())["benchmarks"]["sums"]
     correct = sum(row["verdict"] == "correct" for row in found)
-    assert result["avg_at_n"]["value"] == pytest.approx(correct / 1280)
+    assert result["avg_at_n"]["value"] == pytest.approx(correct / (8 * PROBLEMS))
     assert 0.3 < result["avg_at_n"]["value"] < 0.9
     assert (out / "eval.png").read_bytes().startswith(b"\x89PNG")
     assert not (out / "redis").exists()
@@ -97,19 +101,19 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
     wrong = table.set_column(table.schema.get_field_index("verdict"), "verdict", [verdicts])
     pq.write_table(wrong.cast(table.schema), store.whole)
     regraded = leeway("eval", "regrade", "two", cwd=tmp_path)
-    assert "0 responses graded anew, 1280 verdicts still hold" in regraded.stdout, regraded.stderr
+    assert f"0 responses graded anew, {8 * PROBLEMS} verdicts still hold" in regraded.stdout, regraded.stderr
     regraded = leeway("eval", "regrade", "two", "--anew", cwd=tmp_path)
     assert f"{correct} verdicts changed" in regraded.stdout, regraded.stderr
     assert texts("one") == texts("two")
 
     # What is finished is not taken for what somebody asks of it now.
-    rows = sums(tmp_path / "sums.jsonl", 159)
+    rows = sums(tmp_path / "sums.jsonl", PROBLEMS - 1)
     refused = leeway(*command, cwd=tmp_path)
     assert (refused.returncode, "Traceback" in refused.stderr) == (3, False)
     assert "sums.jsonl has changed" in refused.stderr
     refused = leeway("eval", "regrade", "one", cwd=tmp_path)
     assert refused.returncode == 3
-    assert "problem 'sums/s159' has responses and stands in" in refused.stderr
+    assert f"problem 'sums/s{PROBLEMS - 1}' has responses and stands in" in refused.stderr
 
 
 def _alive(out):

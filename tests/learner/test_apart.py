@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +9,8 @@ from leeway_rl.learner import checkpoint
 from leeway_rl.learner.alike import differences
 from odd_policy import odd_model
 from safetensors.torch import load_file, save_file
+from two_ranks import on_two_ranks
 
-HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -24,16 +22,7 @@ def told(tmp_path_factory):
     weights = load_file(Path(other) / "model.safetensors")
     last = sorted(weights)[-1]
     save_file(weights | {last: weights[last] * 1.5}, Path(other) / "model.safetensors", metadata={"format": "pt"})
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launcher, str(HERE / "apart_on_ranks.py"), model, other, str(home)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    on_two_ranks("apart_on_ranks.py", model, other, home, timeout_s=280)
     return lambda name: [json.loads((home / f"{name}-{rank}.json").read_text()) for rank in (0, 1)], home
 
 

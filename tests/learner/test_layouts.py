@@ -1,36 +1,18 @@
 """A checkpoint goes on under another number of ranks or ZeRO stage, by DeepSpeed's universal checkpoint."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from leeway_rl.common.errors import DataError
 from leeway_rl.learner import checkpoint, model
 from leeway_rl.learner.model import Policy
 from odd_policy import equal, odd_config, odd_model, state_of, trained
+from two_ranks import on_two_ranks
 
-HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(300)
 WAYS = [(1, 1), (1, 2), (2, 1), (2, 2), (3, 3), (0, 0)]
 """ZeRO stages that DeepSpeed goes between, from and to."""
 TOLERANCE = 2e-6
 """One rank adds gradients in another order than two; a step at lr 1e-3 moves a weight by 1e-3."""
-
-
-def two_ranks(*words):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launcher, str(HERE / "change_ranks.py"), *map(str, words)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +24,7 @@ def odd(tmp_path_factory):
 def of_two(odd, tmp_path_factory):
     """A checkpoint of two ranks under every ZeRO stage, and what they had then and a step later."""
     out = tmp_path_factory.mktemp("two")
-    two_ranks(odd, out, "begin", 0, 1, 2, 3)
+    on_two_ranks("change_ranks.py", odd, out, "begin", 0, 1, 2, 3)
     return out
 
 
@@ -80,7 +62,7 @@ def test_a_checkpoint_that_went_through_one_rank_comes_back_to_two_as_if_it_had_
     """Two ranks, one, two: the next step is bit for bit that of the two ranks that never changed."""
     assert under_one
     ways = {"one-1-2:1": "zero-1", "one-3-3:3": "zero-3", "one-0-0:0": "zero-0"}
-    two_ranks(odd, of_two, "go-on", *ways)
+    on_two_ranks("change_ranks.py", odd, of_two, "go-on", *ways)
     for way, stayed in ways.items():
         for when in ("before", "after"):
             assert equal(left(of_two / way.replace(":", "-to-"), when), left(of_two / stayed, when)), way

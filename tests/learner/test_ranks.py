@@ -1,8 +1,4 @@
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +8,8 @@ from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.ranks import shares
 from train_on_ranks import STEPS, config_named, run
+from two_ranks import on_two_ranks
 
-HERE = Path(__file__).parent
 NAMES = [
     "0",
     "1",
@@ -57,16 +53,7 @@ def test_shares_hold_every_response_once_and_differ_by_no_more_than_the_longest(
 def of_two_ranks(model_path, tmp_path_factory):
     """Weights and metrics that two ranks reach at each ZeRO stage; one launch, since imports cost more than steps."""
     out = tmp_path_factory.mktemp("ranks")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launcher, str(HERE / "train_on_ranks.py"), model_path, str(out), *NAMES],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    on_two_ranks("train_on_ranks.py", model_path, out, *NAMES)
     return out
 
 

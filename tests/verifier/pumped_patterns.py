@@ -21,6 +21,8 @@ WARM_UP = (24, 64, 256, 1024)
 SMALL, LARGE = 4_096, 16_384
 MOST_GROWTH = 9.0
 """For four times the text: 4 is linear, 16 quadratic."""
+SURELY_LINEAR = 6.0
+"""Growth that is not looked at again: a quadratic pattern does not come so low by a noisy clock."""
 FLOOR_S = 0.002
 """Below this there is nothing to compare."""
 MOST_SAMPLES = 3
@@ -176,7 +178,8 @@ def grows(pattern: re.Pattern[str], way: str, attack: tuple[str, str, str]) -> b
     """Whether four times the text takes far more than four times as long."""
     for size in WARM_UP:
         seconds(pattern, way, attack, size)
-    if seconds(pattern, way, attack, LARGE) < FLOOR_S:
+    once = seconds(pattern, way, attack, LARGE)
+    if once < FLOOR_S or once < SURELY_LINEAR * seconds(pattern, way, attack, SMALL, times=2):
         return False
     small, large = (seconds(pattern, way, attack, size, times=5) for size in (SMALL, LARGE))
     return large > FLOOR_S and large > MOST_GROWTH * small
