@@ -30,10 +30,10 @@ from pathlib import Path
 from typing import Any
 
 from leeway_rl.common.config import compose
-from leeway_rl.leeway import calibrate
-from leeway_rl.leeway.plan import figures
-from leeway_rl.leeway.server import EmbeddedServer
-from leeway_rl.leeway.simulate import Setting, simulate
+from leeway_rl.leeway.planning import calibrate
+from leeway_rl.leeway.planning.plan import figures
+from leeway_rl.leeway.planning.simulate import Setting, simulate
+from leeway_rl.leeway.running.server import EmbeddedServer
 from timed_roles import BASE, Times, runs
 from whole_runs import measured, whole_run
 

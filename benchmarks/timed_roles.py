@@ -25,8 +25,8 @@ from leeway_rl.common.queue.rollout import RolloutQueue
 from leeway_rl.common.queue.verifier import VerifierQueue
 from leeway_rl.common.service import Service
 from leeway_rl.common.types import Responses, Ticket, Verdict, VerdictKind
-from leeway_rl.leeway.plan import lognormal
-from leeway_rl.leeway.simulate import Setting
+from leeway_rl.leeway.planning.plan import lognormal
+from leeway_rl.leeway.planning.simulate import Setting
 from leeway_rl.rollout.engine import Aborted
 from whole_runs import Work, whole_run
 

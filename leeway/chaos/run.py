@@ -26,7 +26,7 @@ from ...common.errors import ConfigError, DataError
 from ...common.ledger import is_complete
 from ...common.progress import Progress
 from ...common.stopping import STOPPED
-from ..server import EmbeddedServer
+from ..running.server import EmbeddedServer
 from .clock import Clock
 from .faults import FAULTS, NothingThere
 from .hanging import Hanging

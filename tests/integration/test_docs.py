@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from leeway_rl.leeway.server import free_port
+from leeway_rl.leeway.running.server import free_port
 from leeway_rl.studies.catalogue import STUDIES as CATALOGUE
 
 from tests.integration.running import leeway, metrics, start

@@ -8,10 +8,10 @@ import pytest
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.common.ledger import Ledger
-from leeway_rl.leeway import calibrate
 from leeway_rl.leeway.cli import app
-from leeway_rl.leeway.plan import fit, lognormal, read_lengths, split
-from leeway_rl.leeway.simulate import Setting, simulate
+from leeway_rl.leeway.planning import calibrate
+from leeway_rl.leeway.planning.plan import fit, lognormal, read_lengths, split
+from leeway_rl.leeway.planning.simulate import Setting, simulate
 from typer.testing import CliRunner
 
 SMALL = "plan --groups-per-step 4 --group-size 2 --steps 6 --length-mean 100 --replicas 2"

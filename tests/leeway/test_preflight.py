@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from leeway_rl.common.errors import ConfigError, DataError
-from leeway_rl.leeway.preflight import preflight
+from leeway_rl.leeway.running.preflight import preflight
 
 from tests.model_folders import TOKENIZER, asking
 

@@ -10,8 +10,8 @@ from hypothesis import settings as trying
 from hypothesis import strategies as st
 from leeway_rl.common.config import Overflow
 from leeway_rl.learner.flow.tickets import TicketBook
-from leeway_rl.leeway.plan import figures, lognormal
-from leeway_rl.leeway.simulate import Setting, simulate
+from leeway_rl.leeway.planning.plan import figures, lognormal
+from leeway_rl.leeway.planning.simulate import Setting, simulate
 
 STEP_S = 1.0  # of training, in every setting here
 FREE = {"concurrency": 10_000, "train_s": STEP_S}  # every ticket is begun at once
@@ -209,7 +209,7 @@ def test_a_straggler_is_trained_at_once_because_the_oldest_ready_groups_go_first
     """Taken as they come in, stragglers would queue, and grow older: the difference to the design's table."""
     full = replace(TAIL, max_staleness=4, pipeline_depth=160)
     oldest = {overflow: figures(simulate(replace(full, overflow=overflow))) for overflow in ("drop", "soft")}
-    monkeypatch.setattr("leeway_rl.leeway.simulate.TicketBook", InOrderOfArrival)
+    monkeypatch.setattr("leeway_rl.leeway.planning.simulate.TicketBook", InOrderOfArrival)
     arrived = {overflow: figures(simulate(replace(full, overflow=overflow))) for overflow in ("drop", "soft")}
     assert oldest["drop"]["expired_share"] < 0.25 < 0.35 < arrived["drop"]["expired_share"]
     assert oldest["soft"]["groups_past_share"] < 0.06 < 0.15 < arrived["soft"]["groups_past_share"]
