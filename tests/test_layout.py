@@ -1,5 +1,5 @@
-"""The folder tree tells the truth: no arrow between wings, no import in a circle, the desk's rooms in an order, one package
-speaks to Redis, help answers at once."""
+"""The folder tree tells the truth: no arrow between wings, no import in a circle, the desk's rooms in an order, one
+package speaks to Redis, help answers at once."""
 
 import ast
 import subprocess
