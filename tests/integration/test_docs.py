@@ -172,6 +172,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         assert path.name in tried, f"{words}: nothing runs it small"
     bare = {
         "leeway up",
+        "leeway acl",
         "leeway server",
         "leeway --install-completion",
         "leeway server --passwords passwords",
