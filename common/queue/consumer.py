@@ -129,7 +129,7 @@ class Consumer(Member):
         return {job.entry_id: Unwanted(why.decode()) for job, why in zip(jobs, found, strict=True) if why}
 
     def _parts(self, group_id: str, *names: str) -> list[bytes | None]:
-        bodies = self._redis.mget([self.keys.group(group_id, name) for name in names])
+        bodies: list[bytes | None] = self._redis.mget([self.keys.group(group_id, name) for name in names])
         self.connection.bytes_in += sum(len(body) for body in bodies if body is not None)
         return bodies
 
