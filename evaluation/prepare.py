@@ -225,14 +225,14 @@ def main() -> int:
         print(f"leeway eval: {problem}", file=sys.stderr)
 
     try:
-        unusable = _prepared(said, out, say)
+        unusable = prepare_once(said, out, say)
     except LeewayError as error:
         say(str(error))
         return error.exit_code
     return PARTIAL if unusable else 0
 
 
-def _prepared(said: dict[str, Any], out: Path, say: Callable[[str], None]) -> int:
+def prepare_once(said: dict[str, Any], out: Path, say: Callable[[str], None]) -> int:
     """``prepare`` by the words of a command line; a folder that was prepared by the same words, out of what is there
     today, stays as it is. ``DataError`` names a file that has changed."""
     notes = out / "benchmarks.json"

@@ -66,7 +66,7 @@ def learner(bus):
     with Service(bus.learner, "learner", lease_s=60, heartbeat_s=60) as service:
         service.doing("waiting for 2 of 2 groups")
         service.count(done=1, tokens=50)
-        service._beat()
+        service.beat()
         yield service
 
 

@@ -34,7 +34,7 @@ def watched(bus, tmp_path, monkeypatch, capsys):
     role = Role("learner", [sys.executable, "-c", UNTIL_ASKED], tmp_path / "learner.log", threads=1)
     role.start()
     arguments = (bus.url, bus.run, [role], tmp_path, config)
-    thread = threading.Thread(target=up._watch, args=arguments)
+    thread = threading.Thread(target=up.watch, args=arguments)
     lines = []
 
     def said():
@@ -43,7 +43,7 @@ def watched(bus, tmp_path, monkeypatch, capsys):
 
     with Service(bus.learner, "learner", lease_s=60, heartbeat_s=60) as service:
         service.doing("waiting for 4 of 4 groups")
-        service._beat()
+        service.beat()
         thread.start()
         yield said, role
         (tmp_path / "leave").touch()
