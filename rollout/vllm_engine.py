@@ -92,8 +92,7 @@ class VllmEngine:
         self._worker = worker
         self._max_model_len = max_model_len
         self._numbers = itertools.count()
-        self.under_way: dict[str, concurrent.futures.Future[list[CompletionOutput]]] = {}
-        """Groups that are being sampled, by their ids."""
+        self.under_way: dict[str, concurrent.futures.Future[list[CompletionOutput]]] = {}  # by group id
         self._broken: str | None = None
         self._closed = False
         self._loop = asyncio.new_event_loop()

@@ -90,8 +90,7 @@ def load_config(path: Path) -> PretrainedConfig:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config()
-        return cast("PretrainedConfig", config)
+        return cast("PretrainedConfig", AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config())
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         said = " ".join(str(error).split())[:300]
         raise DataError(f"model {path}: transformers cannot use its config.json: {said}") from error

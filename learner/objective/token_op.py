@@ -55,8 +55,9 @@ def token_op(
     half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     rows = max(1, chunk_elements // weight_VH.shape[0])
     if loss_of is not None and torch.is_grad_enabled():
-        given = (hidden_TH, weight_VH, bias_V, taken_T, temperature, loss_of, half, rows)
-        return TokenOutput(*_TokenLoss.apply(*given))  # type: ignore[no-untyped-call]
+        return TokenOutput(
+            *_TokenLoss.apply(hidden_TH, weight_VH, bias_V, taken_T, temperature, loss_of, half, rows)  # type: ignore[no-untyped-call]
+        )
     with torch.no_grad(), torch.autocast(device, enabled=False):
         return _measure(hidden_TH, weight_VH, bias_V, taken_T, temperature, loss_of, half, rows)
 
