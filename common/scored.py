@@ -11,45 +11,27 @@ does not come back is made again from its ticket, since (run seed, ticket) decid
     the answer that named it was lost       its entry is pending under our name: it is taken in now
 """
 
-from __future__ import annotations
-
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from .clocks import GroupClocks, Late
 from .config import Config
 from .errors import DecodeError
-from .queue.entries import DAMAGED, ScoredEntry, decode_part
+from .queue.entries import DAMAGED, Awaited, ScoredEntry, decode_part
 from .queue.learner import LearnerQueue
 from .types import Responses, Scores, Ticket
 
 log = logging.getLogger(__name__)
 
-MEND_S = 2.0
-"""How often the groups that are waited for are compared with what Redis holds."""
-READ = 64
-"""Entries that are read together, with their payloads."""
-
-Payload = tuple[bytes | None, bytes | None]
-"""A group's responses and scores as they lie in Redis, each None where it is not there."""
+MEND_S = 2.0  # how often the groups that are waited for are compared with what Redis holds
+READ = 64  # entries that are read together, with their payloads
+Payload = tuple[bytes | None, bytes | None]  # a group's responses and scores, each None where it is not there
 
 
-class Awaited(Protocol):
-    """What is known of a group that was issued and has not come back."""
-
-    ticket: Ticket
-    failures: int
-    """Times that it was lost, damaged or overdue."""
-
-
-Group = TypeVar("Group", bound=Awaited)
-
-
-class ScoredConsumer(Generic[Group]):
+class ScoredConsumer:
     """Reads what is scored and has made again what is not. Who uses it keeps the groups, and decides what becomes of
     those that come back and of those that are given up."""
 
@@ -58,11 +40,11 @@ class ScoredConsumer(Generic[Group]):
         queue: LearnerQueue,
         config: Config,
         *,
-        give_up: Callable[[Group, str], object],
-        overdue: Callable[[Group, Late], object] = lambda *_: None,
+        give_up: Callable[[Ticket, str], object],
+        overdue: Callable[[Ticket, Late], object] = lambda *_: None,
     ) -> None:
-        """``give_up`` is called with a group that has failed too often, and why; it has to forget the group and its
-        payload. ``overdue`` is called with a group that is announced again, and who held it."""
+        """``give_up`` is called with the ticket of a group that has failed too often, and why; it has to forget the
+        group and its payload. ``overdue`` is called with one that is announced again, and who held it."""
         self.queue, self.clocks = queue, GroupClocks(config)
         self._max_attempts, self._give_up, self._overdue = config.broker.max_attempts, give_up, overdue
         self._mended_at = -MEND_S
@@ -89,7 +71,9 @@ class ScoredConsumer(Generic[Group]):
         """Whether it is time for ``mend``."""
         return time.monotonic() - self._mended_at >= MEND_S
 
-    def mend(self, waiting: dict[str, Group], unsettled: Iterable[ScoredEntry]) -> list[tuple[ScoredEntry, Payload]]:
+    def mend(
+        self, waiting: Mapping[str, Awaited], unsettled: Iterable[ScoredEntry]
+    ) -> list[tuple[ScoredEntry, Payload]]:
         """Have made again what was lost of ``waiting``, the groups that have not come back, by group id. Returns
         entries that were read for us in an answer that never arrived, which is whatever is pending under our name
         beside the ``unsettled`` ones."""
@@ -111,17 +95,17 @@ class ScoredConsumer(Generic[Group]):
         known = {entry.entry_id for entry in unsettled if entry.entry_id is not None}
         return self.with_payloads(self.queue.unread(known))
 
-    def _announce_again(self, left: dict[str, Group], late: Late) -> None:
+    def _announce_again(self, left: dict[str, Awaited], late: Late) -> None:
         """The same ticket again, for another worker: a refund for its age would favour short responses, and at a bound
         of 0 another ticket would be trained in its place."""
         group_id = late.lease.group_id
         if group_id not in left or not self.queue.leases.announce_again(late.lease):
             return  # it was given up just now, or handed over
         log.error("group %s did not come back from %s within %.0f s", group_id, late.lease.worker, late.held_s)
-        self._overdue(left[group_id], late)
+        self._overdue(left[group_id].ticket, late)
         self._may_fail(left, group_id, "did not come back within its time: {} times overdue, lost or damaged")
 
-    def _may_fail(self, left: dict[str, Group], group_id: str, reason: str) -> bool:
+    def _may_fail(self, left: dict[str, Awaited], group_id: str, reason: str) -> bool:
         """Count a failure of a group; False where it was one too many and the group is given up."""
         group = left[group_id]
         group.failures += 1
@@ -130,7 +114,7 @@ class ScoredConsumer(Generic[Group]):
         del left[group_id]
         why = reason.format(group.failures)
         self.queue.dead_letter("scored", group_id, why)
-        self._give_up(group, why)
+        self._give_up(group.ticket, why)
         return False
 
 

@@ -16,7 +16,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ import numpy as np
 from ..common.config import Config
 from ..common.errors import DecodeError
 from ..common.prompts import opens_reasoning
-from ..common.queue.entries import ScoredEntry, WorkStream
+from ..common.queue.entries import Awaited, ScoredEntry, WorkStream
 from ..common.queue.learner import LearnerQueue
 from ..common.scored import READ, Payload, ScoredConsumer, parts_of, responses_of
 from ..common.service import Service
@@ -45,15 +44,6 @@ Decoder = Callable[[list[int]], str]
 """The text of tokens, without special ones."""
 
 
-@dataclass(slots=True)
-class Asked:
-    """A problem that was issued and has no rows yet."""
-
-    ticket: Ticket
-    failures: int = 0
-    """Times that its group was lost, damaged or overdue."""
-
-
 class Collector:
     """Issues tickets, writes what comes back, acknowledges what is on disk."""
 
@@ -72,12 +62,11 @@ class Collector:
         Redis has come back without the run, before any ticket is put there again."""
         self.queue, self.service, self.store, self.text, self.show = queue, service, store, text, show
         self._restore_run = mend
-        self._scored: ScoredConsumer[Asked] = ScoredConsumer(queue, config, give_up=self._give_up)
+        self._scored = ScoredConsumer(queue, config, give_up=self._give_up)
         self.failed: dict[str, str] = {}
         """Problems without responses, and why; the same command again tries them again."""
         self.verdicts: Counter[str] = Counter()
-        self._live: dict[str, Asked] = {}
-        """By group id."""
+        self._live: dict[str, Awaited] = {}  # by group id: issued, and no rows yet
         self._rows: list[dict[str, Any]] = []
         self._entries: list[ScoredEntry] = []
         self._written_at = time.monotonic()
@@ -86,7 +75,7 @@ class Collector:
         """Consumes scored, produces rows on disk; acknowledged when they are there. Dying here loses nothing: the next
         collector finds what is issued under way, and what is scored unacknowledged. False where asked to stop first.
         """
-        self._live = {ticket.group_id: Asked(ticket) for ticket in self.store.lacks(tickets)}
+        self._live = {ticket.group_id: Awaited(ticket) for ticket in self.store.lacks(tickets)}
         self._take_over()
         self._live.clear()
         waiting = self.store.lacks(reversed(tickets))
@@ -125,16 +114,16 @@ class Collector:
         taken = sum(self.queue.overview.under_way(WorkStream.PROMPTS).values())
         room = min(AHEAD - (depths["prompts"] - taken), UNGRADED - depths["responses"])
         tickets = [waiting.pop() for _ in range(min(room, len(waiting)))]
-        self._live |= {ticket.group_id: Asked(ticket) for ticket in tickets}
+        self._live |= {ticket.group_id: Awaited(ticket) for ticket in tickets}
         self.queue.issue(*tickets)
 
     def _take_in(self, entry: ScoredEntry, payload: Payload) -> None:
         """Turn a group into rows. One that nobody waits for is forgotten at once. Where generation was given up there
         are no rows; where grading was, the responses are kept, ungraded."""
-        if (asked := self._live.get(entry.group_id)) is None:
+        if entry.group_id not in self._live:
             self.queue.settle([entry])
             return
-        ticket, scores = asked.ticket, None
+        ticket, scores = self._live[entry.group_id].ticket, None
         try:
             if entry.failed is None:
                 responses, scores = parts_of(ticket, payload)
@@ -144,7 +133,7 @@ class Collector:
             if entry.failed is None:
                 self._scored.refuse(entry, error)
             else:
-                self._give_up(asked, entry.failed)
+                self._give_up(ticket, entry.failed)
             return
         rows = rows_of(ticket, responses, scores, self.text, ungraded=entry.failed or "")
         self.verdicts.update(row["verdict"] for row in rows)
@@ -153,8 +142,7 @@ class Collector:
         self._rows += rows
         self._entries.append(entry)
 
-    def _give_up(self, asked: Asked, why: str) -> None:
-        ticket = asked.ticket
+    def _give_up(self, ticket: Ticket, why: str) -> None:
         log.warning("problem %s has no responses: %s", ticket.prompt_id, why)
         self.failed[ticket.prompt_id] = why
         del self._live[ticket.group_id]
