@@ -84,7 +84,7 @@ class ScoredConsumer:
             log.warning("%d live tickets were gone from Redis and are there again", len(gone))
         for group_id in unnamed:
             if self._may_fail(left, group_id, "lost or damaged on its way {} times"):
-                log.warning("group %s was lost or damaged on its way: made again", group_id)
+                log.warning("group %s was lost or damaged on its way: made again", group_id, extra={"ticket": group_id})
                 self.queue.withdraw([group_id])
                 self.queue.issue(left[group_id].ticket)
         tickets = {group_id: group.ticket for group_id, group in left.items()}
@@ -98,10 +98,11 @@ class ScoredConsumer:
     def _announce_again(self, left: dict[str, Awaited], late: Late) -> None:
         """The same ticket again, for another worker: a refund for its age would favour short responses, and at a bound
         of 0 another ticket would be trained in its place."""
-        group_id = late.lease.group_id
+        group_id, worker = late.lease.group_id, late.lease.worker
         if group_id not in left or not self.queue.leases.announce_again(late.lease):
             return  # it was given up just now, or handed over
-        log.error("group %s did not come back from %s within %.0f s", group_id, late.lease.worker, late.held_s)
+        where = {"ticket": group_id}
+        log.error("group %s did not come back from %s within %.0f s", group_id, worker, late.held_s, extra=where)
         self._overdue(left[group_id].ticket, late)
         self._may_fail(left, group_id, "did not come back within its time: {} times overdue, lost or damaged")
 

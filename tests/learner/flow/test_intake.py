@@ -433,6 +433,23 @@ def test_the_online_filter_drops_what_was_solved_every_time_in_the_stage_before(
     assert solved not in later
 
 
+def test_the_curriculum_hears_of_a_straggler_that_came_in_while_a_later_group_was_trained(begin, wait_until):
+    intake, worker, _ = begin("flow.overflow=soft")
+    seen, curriculum = [], intake.lifecycle.curriculum
+    curriculum.saw = lambda prompt_id, stage, *, solved: seen.append(prompt_id)
+    for ticket in (1, 2):
+        play(worker, ticket)
+    batch = intake.next_batch(5)
+    play(worker, 0)
+    wait_until(lambda: intake.depth()[1] == 3, "it comes in during the step, which reports it")
+    assert intake.trained(batch, "0")["generated/groups"] == 3
+    play(worker, 3)
+    second = intake.next_batch(5)
+    assert numbers(second) == [0, 3]
+    intake.trained(second, "0")
+    assert seen == [group.ticket.prompt_id for group in (*batch, *second)]
+
+
 def test_the_prompt_of_a_poisoned_ticket_is_asked_again_under_a_new_one_and_the_books_close(begin, wait_until):
     intake, worker, ledger = begin("broker.max_attempts=1")
     play(worker, 0, spoil=b"garbage")
