@@ -67,9 +67,9 @@ class Intake:
             incarnation=incarnation,
             samples=samples,
         )
-        self.reissuing = Reissuing(queue, service, self.lifecycle, config, incarnation=incarnation, repair=repair)
+        self.reissuing = Reissuing(self.lifecycle, service, config, repair=repair)
         self.scored = self.reissuing.scored
-        self.taking_in = TakingIn(queue, self.scored, self.lifecycle, incarnation=incarnation)
+        self.taking_in = TakingIn(self.lifecycle, self.scored)
         self.counts = self.lifecycle.counts
         self._lock = threading.Condition()
         self._thread = threading.Thread(target=self._guarded_loop, name="intake", daemon=True)

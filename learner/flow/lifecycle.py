@@ -69,7 +69,7 @@ class Lifecycle:
         samples: Samples | None,
     ) -> None:
         self.queue, self.book, self.curriculum, self.ledger = queue, book, curriculum, ledger
-        self._objective, self._incarnation, self._samples = objective, incarnation, samples
+        self._objective, self.incarnation, self._samples = objective, incarnation, samples
         self.counts, self.pacer, self.retries, self.graded = Counts(), Pacer(), Retries(), GradedGroups()
         self.unsettled: list[ScoredEntry] = []
         """Of groups that were trained since the newest checkpoint."""
@@ -110,14 +110,14 @@ class Lifecycle:
             number,
             group.stage,
             min_version=self.book.sampled_by,
-            incarnation=self._incarnation,
+            incarnation=self.incarnation,
             draw=None if retry is None else retry.draw,
         )
         # The ledger first: a ticket that workers know and the ledger does not could never be accounted for.
         self.ledger.write(
             "issued",
             ticket=number,
-            incarnation=self._incarnation,
+            incarnation=self.incarnation,
             version=self.book.version,
             stage=group.stage,
             prompt=group.ticket.prompt_id,

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from ...common.clocks import Late
 from ...common.config import Config, dump
 from ...common.queue.entries import ScoredEntry
-from ...common.queue.learner import LearnerQueue
 from ...common.scored import Payload, ScoredConsumer
 from ...common.service import Service
 from ...common.types import Ticket
@@ -28,24 +27,15 @@ Repair = Callable[[Stamp | None], bool]
 class Reissuing:
     """Puts back what was lost, for one learner incarnation."""
 
-    def __init__(
-        self,
-        queue: LearnerQueue,
-        service: Service,
-        lifecycle: Lifecycle,
-        config: Config,
-        *,
-        incarnation: int,
-        repair: Repair,
-    ) -> None:
-        self._queue, self._service, self._lifecycle, self._config = queue, service, lifecycle, config
-        self._book, self._incarnation, self._repair = lifecycle.book, incarnation, repair
-        self.scored = ScoredConsumer(queue, config, give_up=lifecycle.give_up, overdue=self._write_overdue)
+    def __init__(self, lifecycle: Lifecycle, service: Service, config: Config, *, repair: Repair) -> None:
+        self._lifecycle, self._service, self._config, self._repair = lifecycle, service, config, repair
+        self._queue, self._book = lifecycle.queue, lifecycle.book
+        self.scored = ScoredConsumer(self._queue, config, give_up=lifecycle.give_up, overdue=self._write_overdue)
 
     def restore_run(self, controls: dict[str, str]) -> None:
         """Redis is disposable: what it held and we know goes back there, the newest weights included."""
         log.warning("Redis has lost the run: what is live is put there again")
-        self._queue.restore_run(dump(self._config), self._incarnation, controls)
+        self._queue.restore_run(dump(self._config), self._lifecycle.incarnation, controls)
         self._repair(None)
 
     def mend_weights(self, incarnation: int, version: int, worker: str) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 
 from ...common.errors import DecodeError, RunExistsError
 from ...common.queue.entries import DAMAGED, ScoredEntry
-from ...common.queue.learner import LearnerQueue
 from ...common.scored import Payload, ScoredConsumer, parts_of
 from ...common.types import Responses, Scores, Ticket, VerdictKind
 from ..packing import ScoredGroup
@@ -26,16 +25,9 @@ LEAST_LOGPROB = -1000.0
 class TakingIn:
     """Takes in what is scored, for one learner incarnation."""
 
-    def __init__(
-        self,
-        queue: LearnerQueue,
-        scored: ScoredConsumer,
-        lifecycle: Lifecycle,
-        *,
-        incarnation: int,
-    ) -> None:
-        self._queue, self._scored, self._lifecycle, self._incarnation = queue, scored, lifecycle, incarnation
-        self._book, self._counts = lifecycle.book, lifecycle.counts
+    def __init__(self, lifecycle: Lifecycle, scored: ScoredConsumer) -> None:
+        self._lifecycle, self._scored, self._incarnation = lifecycle, scored, lifecycle.incarnation
+        self._queue, self._book, self._counts = lifecycle.queue, lifecycle.book, lifecycle.counts
 
     def take_in(self, entry: ScoredEntry, payload: Payload) -> None:
         """Take in one entry. ``RunExistsError`` where it shows that a newer learner has taken over the run."""
