@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from leeway_rl.common.metrics import read_steps
-from leeway_rl.leeway.server import EmbeddedServer
+from leeway_rl.leeway.running.server import EmbeddedServer
 from whole_runs import whole_run
 
 WARM = 2

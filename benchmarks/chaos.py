@@ -27,11 +27,11 @@ import ranks_apart
 from leeway_rl.common.ledger import is_complete, read
 from leeway_rl.common.metrics import read_steps
 from leeway_rl.common.queue.entries import WorkStream
-from leeway_rl.leeway.audit import audit
 from leeway_rl.leeway.chaos.faults import FAULTS
 from leeway_rl.leeway.chaos.reclaim import reclaim
 from leeway_rl.leeway.chaos.run import begun, rehearse
-from leeway_rl.leeway.chaos.schedule import schedule
+from leeway_rl.leeway.chaos.timetable import timetable
+from leeway_rl.leeway.proving.audit import audit
 
 SHARE, BACK_S, LEAST_FAULTS, LEAST_STEPS = 0.7, 30.0, 200, 100
 LIVE, DEAD, LEASE_S, LATE_S = 500, 50, 5.0, 5.0
@@ -63,7 +63,7 @@ def ran(
     """Run ``run`` under ``count`` faults, unless it is there already; gives its folder."""
     folder = out / run
     if not is_complete(folder):
-        plan = schedule(seed, count, every_s, {name: FAULTS[name].weight for name in only or FAULTS}) if count else []
+        plan = timetable(seed, count, every_s, {name: FAULTS[name].weight for name in only or FAULTS}) if count else []
         with begun(run, out, ["tiny"], [*WORKERS, *PATIENT, *LONG, *settings]) as (target, process):
             tally = rehearse(target, plan, lambda: process.poll() is None, per_step)
             code = process.wait()

@@ -70,7 +70,7 @@ def table(trials: list[Trial]) -> str:
 def draw(trials: list[Trial], path: Path) -> None:
     """Entropy, coefficient and reward over the steps; a thin line a run, a thick one the mean over the seeds."""
     import matplotlib
-    from leeway_rl.leeway.drawing import BLUE, DASHED, GREY, ORANGE, RED, SOFT, STYLE
+    from leeway_rl.leeway.reporting.drawing import BLUE, DASHED, GREY, ORANGE, RED, SOFT, STYLE
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

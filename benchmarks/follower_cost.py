@@ -30,7 +30,7 @@ from leeway_rl.common.config import PRESETS
 from leeway_rl.common.metrics import read_steps
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.desk import DeskQueue
-from leeway_rl.leeway.server import EmbeddedServer
+from leeway_rl.leeway.running.server import EmbeddedServer
 from whole_runs import whole_run
 
 WARM = 2

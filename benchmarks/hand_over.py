@@ -37,7 +37,7 @@ from leeway_rl.common.queue.learner import LearnerQueue
 from leeway_rl.common.queue.rollout import RolloutQueue
 from leeway_rl.common.queue.verifier import VerifierQueue
 from leeway_rl.common.types import Responses, Scores, Ticket, Verdict, VerdictKind
-from leeway_rl.leeway.server import EmbeddedServer
+from leeway_rl.leeway.running.server import EmbeddedServer
 
 MOST_BYTES, LEAST_RATIO = 9.0, 0.7
 AT_ONCE = (1, 1, 64)  # entries a take, both ways: what rollout, verifier and learner ask for

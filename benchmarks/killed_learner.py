@@ -47,8 +47,8 @@ from leeway_rl.common.queue.rollout import RolloutQueue
 from leeway_rl.common.queue.verifier import VerifierQueue
 from leeway_rl.common.role import run_role
 from leeway_rl.common.service import Service
-from leeway_rl.leeway.audit import audit
-from leeway_rl.leeway.server import EmbeddedServer
+from leeway_rl.leeway.proving.audit import audit
+from leeway_rl.leeway.running.server import EmbeddedServer
 from timed_roles import BASE
 from whole_runs import HEAVY
 

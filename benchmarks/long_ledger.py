@@ -31,7 +31,7 @@ COMMAND = [sys.executable, "-P", "-c", "from leeway_rl.leeway.cli import main; m
 AUDIT = """
 import resource, sys
 from pathlib import Path
-from leeway_rl.leeway.audit import audit
+from leeway_rl.leeway.proving.audit import audit
 audit(Path(sys.argv[1]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import get_args
 
 from leeway_rl.common.config import Overflow, compose
-from leeway_rl.leeway.plan import figures
-from leeway_rl.leeway.server import EmbeddedServer
-from leeway_rl.leeway.simulate import simulate
+from leeway_rl.leeway.planning.plan import figures
+from leeway_rl.leeway.planning.simulate import simulate
+from leeway_rl.leeway.running.server import EmbeddedServer
 from timed_roles import BASE, Times, runs
 from whole_runs import measured
 

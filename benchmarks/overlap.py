@@ -23,7 +23,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from leeway_rl.leeway.server import EmbeddedServer
+from leeway_rl.leeway.running.server import EmbeddedServer
 from timed_roles import Times, runs
 from whole_runs import measured
 

@@ -30,10 +30,10 @@ from pathlib import Path
 from typing import Any
 
 from leeway_rl.common.config import compose
-from leeway_rl.leeway import calibrate
-from leeway_rl.leeway.plan import figures
-from leeway_rl.leeway.server import EmbeddedServer
-from leeway_rl.leeway.simulate import Setting, simulate
+from leeway_rl.leeway.planning import calibrate
+from leeway_rl.leeway.planning.plan import figures
+from leeway_rl.leeway.planning.simulate import System, simulate
+from leeway_rl.leeway.running.server import EmbeddedServer
 from timed_roles import BASE, Times, runs
 from whole_runs import measured, whole_run
 
@@ -92,7 +92,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.of:
         print(HEAD)
-        held = [_compare(folder.name, "--from", calibrate.from_run(folder).setting, folder) for folder in given.of]
+        held = [_compare(folder.name, "--from", calibrate.from_run(folder).system, folder) for folder in given.of]
         sys.exit(0 if all(held) else 1)
     shorter = [] if given.steps is None else [f"train.steps={given.steps}"]
     every = timed_runs(given.step_s)
@@ -109,23 +109,23 @@ def main() -> None:
             if not (folder / name).exists():
                 whole_run(url, folder / name, how, cores={"learner": first, "rollout": last, "verifier": last})
         print(HEAD)
-        held = [_compare(name, how, setting, folder / name) for name, how, setting in _plans(folder, timed, real)]
+        held = [_compare(name, how, system, folder / name) for name, how, system in _plans(folder, timed, real)]
     print("must hold: steps/h within 10 % (planned from another run: 15 %), head staleness within 0.3")
     sys.exit(0 if all(held) else 1)
 
 
 def _plans(
     folder: Path, timed: dict[str, tuple[Times, list[str]]], real: dict[str, list[str]]
-) -> Iterator[tuple[str, str, Setting]]:
+) -> Iterator[tuple[str, str, System]]:
     """(run, what it is planned from, plan)."""
     for name, (times, settings) in timed.items():
-        yield name, "given", times.setting(compose(["tiny"], [*BASE, *settings]))
-        yield name, "--from", calibrate.from_run(folder / name).setting
+        yield name, "given", times.system(compose(["tiny"], [*BASE, *settings]))
+        yield name, "--from", calibrate.from_run(folder / name).system
     for name in real:
-        own = calibrate.from_run(folder / name).setting
+        own = calibrate.from_run(folder / name).system
         yield name, "--from", own
         if name != "real-0" and "real-0" in real:
-            on_policy = calibrate.from_run(folder / "real-0").setting
+            on_policy = calibrate.from_run(folder / "real-0").system
             yield (
                 name,
                 "real-0",
@@ -133,9 +133,9 @@ def _plans(
             )
 
 
-def _compare(name: str, how: str, setting: Setting, folder: Path) -> bool:
+def _compare(name: str, how: str, system: System, folder: Path) -> bool:
     """Print a line; whether it holds."""
-    planned, found = figures(simulate(setting)), measured(folder)
+    planned, found = figures(simulate(system)), measured(folder)
     error = planned["steps_per_hour"] / found["steps_per_hour"] - 1
     older = planned["head_mean"] - found["head_mean"]
     print(

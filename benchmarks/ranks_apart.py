@@ -31,8 +31,8 @@ from leeway_rl.common.config import compose, dump
 from leeway_rl.common.ledger import read
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.desk import DeskQueue
-from leeway_rl.leeway.audit import audit
-from leeway_rl.leeway.server import EmbeddedServer
+from leeway_rl.leeway.proving.audit import audit
+from leeway_rl.leeway.running.server import EmbeddedServer
 
 SETTINGS = [
     *("train.ranks=2", "train.zero_stage=1", "train.steps=8", "train.checkpoint_every=2", "train.keep_checkpoints=9"),

@@ -38,8 +38,8 @@ import psutil
 from leeway_rl.common.ledger import is_complete
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.desk import DeskQueue
-from leeway_rl.leeway.audit import audit
-from leeway_rl.leeway.server import EmbeddedServer
+from leeway_rl.leeway.proving.audit import audit
+from leeway_rl.leeway.running.server import EmbeddedServer
 from timed_roles import BASE, Times, timed
 from whole_runs import real, whole_run
 
@@ -142,7 +142,7 @@ def judged(samples: list[Sample]) -> list[tuple[str, float, float, float, bool]]
 
 def draw(samples: list[Sample], path: Path) -> None:
     """Each measure over the groups trained, as a difference to its median in the second third where it is memory."""
-    from leeway_rl.leeway.drawing import STYLE
+    from leeway_rl.leeway.reporting.drawing import STYLE
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -25,7 +25,7 @@ from leeway_rl.common.queue.rollout import RolloutQueue
 from leeway_rl.common.queue.verifier import VerifierQueue
 from leeway_rl.common.role import run_role
 from leeway_rl.common.service import Service
-from leeway_rl.leeway.audit import audit
+from leeway_rl.leeway.proving.audit import audit
 
 LEAVE_S = 3.0
 """How long the roles have to leave once the learner has."""

@@ -23,7 +23,7 @@ from resource import getpagesize
 import numpy as np
 from leeway_rl.common.config import Config
 from leeway_rl.common.types import Responses, Ticket
-from leeway_rl.leeway.arithmetic import learner_memory, shape_of
+from leeway_rl.leeway.planning.arithmetic import learner_memory, shape_of
 
 SETTINGS = [
     "0 none",

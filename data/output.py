@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from .. import __version__
 from ..common.files import checksum
+from .dataset import MESSAGES, Dataset, Funnel
 from .recipe import STEPS, Output, Recipe, Result
-from .stages import MESSAGES, Funnel, Stage
 
 VERSIONS = (
     *("datasets", "math-verify", "numpy", "openai", "pyarrow"),
@@ -34,9 +34,9 @@ VERSIONS = (
 def write(result: Result, recipe: Recipe, folder: Path) -> None:
     """``data.parquet``, ``card.md`` with ``difficulty.png``, ``recipe.json``."""
     folder.mkdir(parents=True, exist_ok=True)
-    stage = Stage(result.stage)
-    ratings = Ratings.of(stage, result.rated)
-    _write_rows(stage, folder / "data.parquet", sorted(ratings.kept), recipe.output)
+    dataset = Dataset(result.dataset)
+    ratings = Ratings.of(dataset, result.rated)
+    _write_rows(dataset, folder / "data.parquet", sorted(ratings.kept), recipe.output)
     drawn = _draw(ratings)
     if drawn is not None:
         (folder / "difficulty.png").write_bytes(drawn)
@@ -45,7 +45,7 @@ def write(result: Result, recipe: Recipe, folder: Path) -> None:
         "versions": {"leeway-rl": __version__, "python": platform.python_version(), **_versions()},
         "read": result.checksums,
         "missing": result.missing,
-        "written": {"data.parquet": checksum(folder / "data.parquet"), "rows": len(stage)},
+        "written": {"data.parquet": checksum(folder / "data.parquet"), "rows": len(dataset)},
     }
     (folder / "recipe.json").write_text(json.dumps(lock, indent=1, ensure_ascii=False) + "\n")
     (folder / "card.md").write_text(card(result, recipe, lock, ratings, pictured=drawn is not None))
@@ -75,10 +75,10 @@ def output_schema(models: Sequence[str]) -> pa.Schema:
     )
 
 
-def _write_rows(stage: Stage, path: Path, models: Sequence[str], output: Output) -> None:
+def _write_rows(dataset: Dataset, path: Path, models: Sequence[str], output: Output) -> None:
     schema, index = output_schema(models), 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for rows in stage.rows():
+        for rows in dataset.rows():
             found = [_row(row, index + number, models, output) for number, row in enumerate(rows)]
             index += len(rows)
             writer.write_batch(pa.RecordBatch.from_pylist(found, schema))
@@ -110,10 +110,10 @@ class Ratings:
     """Rows that a step of this recipe rated, those that left there, too."""
 
     @classmethod
-    def of(cls, stage: Stage, rated: Sequence[Path]) -> Ratings:
-        """From the last stage, and the folders of the stages that rated."""
+    def of(cls, dataset: Dataset, rated: Sequence[Path]) -> Ratings:
+        """From the last dataset, and the folders of the datasets that rated."""
         files = [folder / name for folder in rated for name in ("kept.parquet", "dropped.parquet")]
-        kept, all_of_them = _counted([stage.file]), _counted(files)
+        kept, all_of_them = _counted([dataset.file]), _counted(files)
         return cls(kept, {model: all_of_them.get(model, counts) for model, counts in (all_of_them | kept).items()})
 
 

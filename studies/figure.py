@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..leeway.drawing import BLUE, DASHED, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, SOFT, STYLE
-from ..leeway.intervals import interval
+from ..leeway.reporting.drawing import BLUE, DASHED, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, SOFT, STYLE
+from ..leeway.sweeping.intervals import interval
 from .runner import Run
 from .study import Setting, Study
 from .verdict import METRICS

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..leeway.intervals import CONFIDENCE, Interval
+from ..leeway.sweeping.intervals import CONFIDENCE, Interval
 from .verdict import Finding
 
 

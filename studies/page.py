@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..leeway.intervals import Interval, interval
+from ..leeway.sweeping.intervals import Interval, interval
 from .figure import draw
 from .holm import kept, p_value
 from .remarks import LIMITS, SEEN

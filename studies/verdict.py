@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..leeway.intervals import Interval, difference, interval
+from ..leeway.sweeping.intervals import Interval, difference, interval
 
 PASSED = 0.72
 """An accuracy half-way to the best: for comparing settings that learn at different speeds."""

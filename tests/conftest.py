@@ -28,7 +28,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given
         return
-    from leeway_rl.leeway.server import EmbeddedServer
+    from leeway_rl.leeway.running.server import EmbeddedServer
 
     with EmbeddedServer(tmp_path_factory.mktemp("redis")) as server:
         yield server.url

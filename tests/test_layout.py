@@ -1,8 +1,11 @@
-"""The folder tree tells the truth: no arrow between wings, one package speaks to Redis, help answers at once."""
+"""The folder tree tells the truth: no arrow between wings, no import in a circle, the desk's rooms in an order, one
+package speaks to Redis, help answers at once."""
 
 import ast
 import subprocess
 import sys
+import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -40,7 +43,59 @@ def test_common_imports_nothing_of_ours():
         assert not {name.split(".")[0] for name in imports(path)} & {*WINGS, "leeway", "leeway_rl", "studies"}, path
 
 
-PURE_FLOW = {"leeway/simulate.py": {"learner.flow.pacing", "learner.flow.staleness", "learner.flow.tickets"}}
+def modules():
+    """Every module of the product by its dotted name, and where it stands."""
+    found = {}
+    for folder in ("common", "leeway", "studies", *WINGS):
+        for path in files(folder):
+            found[".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")] = path
+    return found
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    known = modules()
+    graph = {}
+    for name, path in known.items():
+        tree = ast.parse(path.read_text())
+        graph[name] = {each for each in imported_modules(tree.body, path) if each in known} - {name}
+    list(TopologicalSorter(graph).static_order())  # raises with the circle
+
+
+def imported_modules(nodes, path):
+    """What relative imports among ``nodes`` may name: the module, and the names taken from it, which may be modules."""
+    parents = path.relative_to(ROOT).parts[:-1]
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join([*parents[: len(parents) - node.level + 1], *([node.module] if node.module else [])])
+            yield from [base, *(f"{base}.{alias.name}" for alias in node.names)]
+
+
+ROOMS = ("looking", "reporting", "planning", "running", "proving", "chaos", "sweeping", "evaluating", "commands")
+"""Of the desk; each uses those before it alone."""
+
+
+def test_the_rooms_of_the_desk_stand_in_an_order():
+    assert {path.parent.name for path in files("leeway") if path.parent.name != "leeway"} == set(ROOMS)
+    for path in files("leeway"):
+        room = path.parent.name
+        known = ROOMS[: ROOMS.index(room)] if room in ROOMS else ROOMS
+        used = {name.split(".")[1] for name in imports(path) if name.startswith("leeway.")} - {room, "finding"}
+        assert used <= set(known), path
+
+
+def test_every_package_is_installed():
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    there = {".".join(["leeway_rl", *path.parent.relative_to(ROOT).parts]) for path in packages()}
+    assert listed == there
+
+
+def packages():
+    here = [ROOT / "__init__.py"]
+    product = ("common", "leeway", "studies", "examples", "presets", *WINGS)
+    return here + [path for folder in product for path in files(folder) if path.name == "__init__.py"]
+
+
+PURE_FLOW = {"leeway/planning/simulate.py": {"learner.flow.pacing", "learner.flow.staleness", "learner.flow.tickets"}}
 """What the desk may run of a role: the pure rules that leeway plan simulates a system with."""
 
 
@@ -51,7 +106,7 @@ def test_the_desk_imports_no_role_but_the_rules_it_simulates():
 
 
 def test_planning_needs_no_torch():
-    check = "import sys, leeway_rl.leeway.plan; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    check = "import sys, leeway_rl.leeway.planning.plan; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from leeway_rl.common.config import PRESETS, compose, preset_names
-from leeway_rl.leeway.arithmetic import GPU_BYTES, describe, learner_memory, shape_of
+from leeway_rl.leeway.planning.arithmetic import GPU_BYTES, describe, learner_memory, shape_of
 
 K = 1024
 TABLES = {  # from step, T, D_R, D_T, G; and the last step

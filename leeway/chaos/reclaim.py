@@ -21,7 +21,7 @@ from ...common.queue.rollout import RolloutQueue
 from ...common.queue.verifier import VerifierQueue
 from ...common.service import Service
 from ...common.types import Responses, Ticket
-from ..server import EmbeddedServer
+from ..running.server import EmbeddedServer
 
 HEARTBEAT_S = 0.5
 WAIT_S = 60.0

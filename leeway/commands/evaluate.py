@@ -89,7 +89,7 @@ def run(
 
     Exit code 3: a benchmark or rows that could not be used, each named; the others are done.
     """
-    from .. import evaluate as desk
+    from ..evaluating import evaluate as desk
 
     prepare = chosen.words(sampled.seed)
     desk.evaluate(benchmarks, model_of(model, runs_dir), step, out, prepare, sampled.asking(engine))
@@ -109,7 +109,7 @@ def follow(
     runs_dir: RunsDir = RUNS,
 ) -> None:
     """Evaluate a run while it trains, every so many versions. The same command again goes on where it stopped."""
-    from .. import evaluate as desk
+    from ..evaluating import evaluate as desk
 
     url, found = find_live(followed, sampled.redis_url, runs_dir)
     out = out or found.folder / "evaluations" / "follow"
@@ -135,6 +135,6 @@ def regrade(
     anew: Annotated[bool, typer.Option("--anew", help="Grade every response, not only what has changed.")] = False,
 ) -> None:
     """Grade an evaluation's kept responses anew, where golds or the verifier have changed."""
-    from .. import evaluate as desk
+    from ..evaluating import evaluate as desk
 
     desk.regrade(folder, tuple(settings or ()), anew=anew)

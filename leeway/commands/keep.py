@@ -23,7 +23,7 @@ def set_control(
     run: LiveRun,
 ) -> None:
     """Turn a live control of a running run; it holds from the next admission and stands in the ledger."""
-    from .. import controls
+    from ..running import controls
 
     controls.turn(*run.live(), name, value)
 
@@ -32,7 +32,7 @@ def set_control(
 @spread
 def pause(run: LiveRun) -> None:
     """Issue no further tickets; what is live goes on."""
-    from .. import controls
+    from ..running import controls
 
     controls.turn(*run.live(), "paused", "1")
 
@@ -41,7 +41,7 @@ def pause(run: LiveRun) -> None:
 @spread
 def resume(run: LiveRun) -> None:
     """Issue tickets again after a pause."""
-    from .. import controls
+    from ..running import controls
 
     controls.turn(*run.live(), "paused", "0")
 
@@ -50,7 +50,7 @@ def resume(run: LiveRun) -> None:
 @spread
 def dead_letters_list(run: LiveRun) -> None:
     """A line a dead letter: who gave up on which ticket, and why."""
-    from .. import letters
+    from ..looking import letters
 
     letters.show_all(*run.live())
 
@@ -62,7 +62,7 @@ def dead_letters_show(
     run: LiveRun,
 ) -> None:
     """Everything that is known of one dead letter."""
-    from .. import letters
+    from ..looking import letters
 
     letters.show_one(*run.live(), letter)
 
@@ -78,7 +78,7 @@ def dead_letters_retry(
     runs_dir: RunsDir = RUNS,
 ) -> None:
     """Ask for their prompts again, each under the next new ticket. The poisoned tickets themselves stay refunded."""
-    from .. import letters
+    from ..looking import letters
 
     url, found = find_live(run, redis_url, runs_dir)
     letters.retry(url, found.run, letter or [], every=every)
@@ -93,7 +93,7 @@ def clean(
     redis_url: RedisUrl = None,
 ) -> None:
     """Remove what a run has in Redis, and nothing else there; its folder stays. Exit code 5: the run is alive."""
-    from ..clean import clean as remove
+    from ..running.clean import clean as remove
 
     # What a run has left in Redis can be removed when its folder and its configuration are gone.
     url, found = find_live(run.name, redis_url, run.runs_dir, must_be_known=False)
@@ -112,6 +112,6 @@ def acl(
 
     Without --run the file is whole and turns the default user off; with it the lines are to be added to one.
     """
-    from ..acl import acl as lines
+    from ..running.acl import acl as lines
 
     typer.echo(lines(run, passwords))

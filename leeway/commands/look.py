@@ -19,7 +19,7 @@ app = typer.Typer()
 @spread
 def status(run: LiveRun, as_json: AsJson = False) -> None:
     """Who waits for whom, and since when. Exit code 0: the run moves or is done; 8: it is stalled; 10: an alarm."""
-    from .. import status as desk
+    from ..looking import status as desk
 
     def find() -> tuple[str, Path]:
         url, found = find_live(run.said, run.redis_url, run.runs_dir)
@@ -40,8 +40,8 @@ def audit(
 
     Exit code 6: something does not hold, or the run has not ended and --unfinished was not said.
     """
-    from .. import audit as desk
-    from ..standing import not_ended
+    from ..looking.standing import not_ended
+    from ..proving import audit as desk
 
     said = run.said
     path = path_of(said) if said is not None and said.endswith(".jsonl") else run.find().folder / "ledger.jsonl"
@@ -74,7 +74,7 @@ def samples(
     They are drawn by the run's seed before anything is known of them (metrics.samples_every); refunded ones are among
     them.
     """
-    from .. import samples as desk
+    from ..looking import samples as desk
 
     asked = desk.Asked(step=step, verdict=verdict, best=best, worst=worst, last=last)
     desk.show(run.find().folder, asked, desk.Shown(full, as_json), follow=follow)
@@ -84,7 +84,7 @@ def samples(
 @spread
 def report(run: AnyRun) -> None:
     """Write report.html and report.png from the run's folder, finished or not."""
-    from ..report import write_report
+    from ..reporting.report import write_report
 
     typer.echo(str(write_report(run.find().folder)))
 
@@ -96,7 +96,7 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """The runs of a folder, the newest first: running, finished, stopped or crashed; step, reward, time, size."""
-    from ..runs import listed
+    from ..looking.runs import listed
 
     typer.echo(listed(folder or runs_dir, as_json=as_json))
 

@@ -62,7 +62,7 @@ def sample(
 
     Exit code 3: rows that could not be used, each named; 1: problems that no response could be had for.
     """
-    from .. import sampling as desk
+    from ..evaluating import sampling as desk
 
     desk.sample(problems, model, out, responses, sampled.asking(engine))
 

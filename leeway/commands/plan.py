@@ -56,8 +56,8 @@ class System:
     seed: Annotated[int | None, typer.Option(help="Of lengths and rejections. (0)", min=0)] = None
 
     def given(self) -> dict[str, Any]:
-        """What was said, in the names of ``simulate.Setting``."""
-        from ..plan import depth
+        """What was said, in the names of ``simulate.System``."""
+        from ..planning.plan import depth
 
         said = {name: value for name, value in vars(self).items() if value is not None}
         if self.pipeline_depth is not None:
@@ -109,7 +109,7 @@ def plan(
     Admission, the bound and pacing are the learner's own code. A worker with n responses takes 1/alone + (n-1)/peak
     seconds for a token of each. In parentheses: what holds where neither the option nor --from says anything.
     """
-    from .. import plan as desk
+    from ..planning import plan as desk
 
     drawn = (lengths.length_mean, lengths.length_sigma, lengths.length_max)
     if fit.fit is not None:

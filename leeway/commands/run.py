@@ -41,7 +41,7 @@ def up(
     ] = False,
 ) -> None:
     """Run everything on this machine: server, learner, rollout and verifier workers, with a live view."""
-    from .. import up as desk
+    from ..running import up as desk
 
     server = address.resolve(redis_url) if redis_url else None  # none given: the run brings its own
     name, runs_dir = None, run.runs_dir
@@ -80,7 +80,7 @@ def server(
 
     It keeps an append-only file and evicts nothing. An address that other machines reach needs a password.
     """
-    from ..serve import Serving, serve
+    from ..running.serve import Serving, serve
 
     serve(
         Serving(
@@ -100,7 +100,7 @@ def server(
 @spread
 def create(run: NamedRun, preset: Presets = None, settings: Settings = None, redis_url: RedisUrl = None) -> None:
     """Store a run's configuration in Redis, for roles on cluster nodes to find."""
-    from .. import up as desk
+    from ..running import up as desk
 
     desk.create(run.place().run, preset or [], settings or [], address.resolve(redis_url))
 
@@ -129,7 +129,7 @@ def learner(run: NamedRun, redis_url: RedisUrl = None, preset: Presets = None, s
     """
     name = run.place()
     if preset or settings:
-        from .. import up as desk
+        from ..running import up as desk
 
         desk.create(name.run, preset or [], settings or [], address.resolve(redis_url), same_is_fine=True)
     become("learner", name.run, redis_url, "--runs-dir", str(name.runs_dir))

@@ -11,7 +11,7 @@ from ...common import address
 from .options import RedisUrl, Settings
 
 if TYPE_CHECKING:
-    from ..sampling import Asking
+    from ..evaluating.sampling import Asking
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Sampled:
 
     def asking(self, engine: str | None, **instead: object) -> Asking:
         """As the desk takes it."""
-        from ..sampling import Asking
+        from ..evaluating.sampling import Asking
 
         said = vars(self) | {
             "redis_url": address.resolve(self.redis_url) if self.redis_url else None,

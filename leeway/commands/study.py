@@ -35,7 +35,7 @@ def sweep(
 
     The same command again, or --out alone, goes on where it stopped. Exit code 7: points failed.
     """
-    from .. import sweep as desk
+    from ..sweeping import sweep as desk
 
     desk.sweep(preset or [], settings or [], grid or [], seeds, out, redis_url, report_only=report_only)
 
@@ -80,7 +80,7 @@ def prove_on_policy(
     runs_dir: RunsDir = RUNS,
 ) -> None:
     """At max_staleness 0 the asynchronous run ends with the weights of a plain loop in one process, bit for bit."""
-    from ..prove import on_policy
+    from ..proving.prove import on_policy
 
     on_policy(steps, rollout_workers, verifier_workers, preset or ["tiny"], settings or [], runs_dir)
 
@@ -102,7 +102,7 @@ def chaos(
     run: StruckRun,
     preset: Presets = None,
     settings: Settings = None,
-    seed: Annotated[int, typer.Option(help="Decides the schedule and every choice.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Decides the timetable and every choice.", min=0)] = 0,
     faults: Annotated[int, typer.Option(help="How many.", min=1)] = 20,
     every_s: Annotated[
         float, typer.Option("--every-s", help="Seconds from one to the next, on average.", min=0)

@@ -19,7 +19,7 @@ from leeway_rl.leeway.chaos.hanging import Hanging, busiest
 from leeway_rl.leeway.chaos.pile import pile_up
 from leeway_rl.leeway.chaos.proxy import Proxy
 from leeway_rl.leeway.chaos.target import Target, fill, small_disk
-from leeway_rl.leeway.server import EmbeddedServer
+from leeway_rl.leeway.running.server import EmbeddedServer
 
 from tests.roles import Roles
 from tests.samples import a_ticket, some_responses

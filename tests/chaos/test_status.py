@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from leeway_rl.common.errors import BrokerError
-from leeway_rl.leeway import controls, status
 from leeway_rl.leeway.chaos.faults import FAULTS
 from leeway_rl.leeway.chaos.run import begun
 from leeway_rl.leeway.chaos.target import Target, command_lines, fill, send
+from leeway_rl.leeway.looking import status
+from leeway_rl.leeway.running import controls
 
 from tests.integration.running import SMALL, metrics
 

@@ -14,8 +14,8 @@ from leeway_rl.data.reading import files_of
 from leeway_rl.evaluation.prepare import asked, rows_of
 from leeway_rl.leeway.cli import app
 from leeway_rl.leeway.commands.options import given_path
-from leeway_rl.leeway.preflight import refuse_missing_model, refuse_missing_rows
-from leeway_rl.leeway.sampling import dtype_of
+from leeway_rl.leeway.evaluating.sampling import dtype_of
+from leeway_rl.leeway.running.preflight import refuse_missing_model, refuse_missing_rows
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -272,7 +272,7 @@ def test_a_url_that_is_none_is_named():
 
 
 def test_a_server_that_refuses_is_named(tmp_path):
-    from leeway_rl.leeway.server import EmbeddedServer
+    from leeway_rl.leeway.running.server import EmbeddedServer
 
     with EmbeddedServer(tmp_path) as server:
         bus = Roles(Connection(server.url, "r"))
@@ -283,7 +283,7 @@ def test_a_server_that_refuses_is_named(tmp_path):
 
 
 def test_a_server_that_does_not_answer_is_named_and_one_that_is_away_for_a_moment_is_waited_for(tmp_path):
-    from leeway_rl.leeway.server import EmbeddedServer
+    from leeway_rl.leeway.running.server import EmbeddedServer
 
     with EmbeddedServer(tmp_path) as server:
         os.kill(server._process.pid, signal.SIGSTOP)
@@ -294,7 +294,7 @@ def test_a_server_that_does_not_answer_is_named_and_one_that_is_away_for_a_momen
 
 
 def test_a_server_out_of_memory_says_so_and_what_it_refused_is_tried_again(tmp_path, wait_until):
-    from leeway_rl.leeway.server import EmbeddedServer
+    from leeway_rl.leeway.running.server import EmbeddedServer
 
     with EmbeddedServer(tmp_path) as server:
         bus = Roles(Connection(server.url, "r"))

@@ -12,7 +12,7 @@ from leeway_rl.common.errors import BrokerError
 from leeway_rl.common.queue.connection import Connection, refused_or_lost
 from leeway_rl.common.reach import why_unreachable
 from leeway_rl.common.refusals import code_of, meaning
-from leeway_rl.leeway.server import EmbeddedServer, free_port
+from leeway_rl.leeway.running.server import EmbeddedServer, free_port
 
 from tests.integration.tls import TlsProxy, make_certificate
 from tests.roles import Roles

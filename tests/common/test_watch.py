@@ -12,8 +12,8 @@ from leeway_rl.common.exporter import VARIABLE, exporting
 from leeway_rl.common.service import Service
 from leeway_rl.common.types import Heartbeat
 from leeway_rl.common.watch import Watch
-from leeway_rl.leeway import status
-from leeway_rl.leeway.server import free_port
+from leeway_rl.leeway.looking import status
+from leeway_rl.leeway.running.server import free_port
 
 from tests.samples import a_ticket
 

@@ -7,7 +7,7 @@ import time
 
 import psutil
 import pytest
-from leeway_rl.leeway.server import EmbeddedServer
+from leeway_rl.leeway.running.server import EmbeddedServer
 
 from tests.integration.running import SMALL, leeway, metrics, role_pids, start
 

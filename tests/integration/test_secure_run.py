@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import psutil
 import pytest
-from leeway_rl.leeway.acl import USERS, acl, user_name
-from leeway_rl.leeway.server import EmbeddedServer
+from leeway_rl.leeway.running.acl import USERS, acl, user_name
+from leeway_rl.leeway.running.server import EmbeddedServer
 
 from tests.integration.running import SMALL, command, environment, metrics
 from tests.integration.tls import TlsProxy, make_certificate

@@ -6,10 +6,10 @@ from leeway_rl.common.errors import BrokerError, ConfigError, DataError
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.entries import HandOver, Unwanted
 from leeway_rl.common.types import Heartbeat, Manifest, TensorInfo
-from leeway_rl.leeway import letters, status
-from leeway_rl.leeway.acl import USERS, acl, user_name
-from leeway_rl.leeway.clean import clean
-from leeway_rl.leeway.server import EmbeddedServer
+from leeway_rl.leeway.looking import letters, status
+from leeway_rl.leeway.running.acl import USERS, acl, user_name
+from leeway_rl.leeway.running.clean import clean
+from leeway_rl.leeway.running.server import EmbeddedServer
 
 from tests.roles import Roles
 from tests.samples import a_ticket, some_responses, some_scores

@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 from leeway_rl.common.config import compose
 from leeway_rl.common.rope import Context
-from leeway_rl.leeway import arithmetic
-from leeway_rl.leeway.arithmetic import BASES, Shape, describe, kv_bytes_a_token, layer_bytes, learner_memory, shape_of
+from leeway_rl.leeway.planning import arithmetic
+from leeway_rl.leeway.planning.arithmetic import (
+    BASES,
+    Shape,
+    describe,
+    kv_bytes_a_token,
+    layer_bytes,
+    learner_memory,
+    shape_of,
+)
 
 SEVEN = "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"
 THIRTY_TWO = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"

@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 from leeway_rl.common.errors import AuditError, DataError
 from leeway_rl.common.ledger import Ledger, is_complete, read
-from leeway_rl.leeway.audit import audit
+from leeway_rl.leeway.proving.audit import audit
 
 
 def issue(ledger, ticket, version, *, incarnation=1, reissued=False, stage=0):

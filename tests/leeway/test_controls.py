@@ -3,7 +3,7 @@
 import pytest
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import BrokerError, ConfigError
-from leeway_rl.leeway.controls import turn
+from leeway_rl.leeway.running.controls import turn
 
 
 def begin(bus, *settings):

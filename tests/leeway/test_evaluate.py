@@ -9,9 +9,9 @@ import pytest
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.common.settings import written
-from leeway_rl.leeway.evaluate import _of_run, _prepared_by_columns, asked_as, evaluate, regrade, table
-from leeway_rl.leeway.evaluation_pictures import of_one
-from leeway_rl.leeway.sampling import Asking, begin, configuration
+from leeway_rl.leeway.evaluating.evaluate import _of_run, _prepared_by_columns, asked_as, evaluate, regrade, table
+from leeway_rl.leeway.evaluating.sampling import Asking, begin, configuration
+from leeway_rl.leeway.reporting.evaluation_pictures import of_one
 from rich.console import Console
 
 ASKING = Asking(

@@ -9,7 +9,7 @@ from leeway_rl.common.errors import BrokerError, DataError, NoRunError
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.leeway.cli import app
 from leeway_rl.leeway.finding import find, find_live, model_of, place
-from leeway_rl.leeway.server import EmbeddedServer
+from leeway_rl.leeway.running.server import EmbeddedServer
 from typer.testing import CliRunner
 
 from tests.roles import Roles

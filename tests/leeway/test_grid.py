@@ -3,7 +3,7 @@
 import pytest
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.keys import RUN_ID
-from leeway_rl.leeway.grid import axes, configurations, points, settings
+from leeway_rl.leeway.sweeping.grid import axes, configurations, points, settings
 
 GRID = ["flow.max_staleness=0,4", "entropy.control=adaptive,none"]
 

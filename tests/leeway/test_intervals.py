@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from leeway_rl.leeway.intervals import difference, interval
+from leeway_rl.leeway.sweeping.intervals import difference, interval
 
 
 def test_three_values_against_the_table_of_student():

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from leeway_rl.leeway.last_words import LONGEST, cause, memory_kills, named, own_code, tail
+from leeway_rl.leeway.running.last_words import LONGEST, cause, memory_kills, named, own_code, tail
 
 CHAINED = """\
 2026-11-28 17:50:54,530 INFO run=r role=learner leeway_rl.learner.train: version 0 published

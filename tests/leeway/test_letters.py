@@ -4,8 +4,8 @@ import pytest
 from leeway_rl.common.errors import ConfigError, DataError, RunExistsError
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.types import Heartbeat
-from leeway_rl.leeway import letters
-from leeway_rl.leeway.clean import clean
+from leeway_rl.leeway.looking import letters
+from leeway_rl.leeway.running.clean import clean
 
 from tests.roles import Roles
 from tests.samples import a_ticket

@@ -5,9 +5,10 @@ import io
 import matplotlib
 import pytest
 from leeway_rl.common.ledger import Ledger
-from leeway_rl.leeway import evaluation_pictures, pictures, sweep_pictures
-from leeway_rl.leeway.drawing import STYLE, png
-from leeway_rl.leeway.rundata import load
+from leeway_rl.leeway.reporting import evaluation_pictures, pictures
+from leeway_rl.leeway.reporting.drawing import STYLE, png
+from leeway_rl.leeway.reporting.rundata import load
+from leeway_rl.leeway.sweeping import sweep_pictures
 from matplotlib.image import imread
 
 from tests.leeway.test_evaluate import RESULT

@@ -12,8 +12,8 @@ import pytest
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import DataError
 from leeway_rl.common.ledger import Ledger
-from leeway_rl.leeway.report import write_report
-from leeway_rl.leeway.rundata import REQUIRED
+from leeway_rl.leeway.reporting.report import write_report
+from leeway_rl.leeway.reporting.rundata import REQUIRED
 
 PNG = b"\x89PNG\r\n\x1a\n"
 GROUPS, SIZE, FULL_BYTES = 16, 8, 2_900_000

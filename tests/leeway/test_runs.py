@@ -12,8 +12,8 @@ from leeway_rl.common.errors import AuditError, DataError
 from leeway_rl.common.ledger import Ledger
 from leeway_rl.common.locks import is_held, only_writer
 from leeway_rl.leeway.cli import app
-from leeway_rl.leeway.runs import listed
-from leeway_rl.leeway.standing import standing, state_of
+from leeway_rl.leeway.looking.runs import listed
+from leeway_rl.leeway.looking.standing import standing, state_of
 from typer.testing import CliRunner
 
 STAGES = [{"from_step": 0, "groups_per_step": 1, "group_size": 2}]

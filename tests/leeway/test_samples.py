@@ -8,8 +8,8 @@ from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.common.ledger import Ledger
 from leeway_rl.common.samples import FILE, Sample, SampledResponse, Segment, line_of, read_samples
 from leeway_rl.leeway.cli import app
-from leeway_rl.leeway.report import write_report
-from leeway_rl.leeway.samples import SHOWN, Asked, Shown, show
+from leeway_rl.leeway.looking.samples import SHOWN, Asked, Shown, show
+from leeway_rl.leeway.reporting.report import write_report
 from typer.testing import CliRunner
 
 from tests.leeway.test_report import made_up_run

@@ -13,8 +13,8 @@ from leeway_rl.common.address import resolve
 from leeway_rl.common.errors import BrokerError, ConfigError, DataError
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.leeway.cli import app
-from leeway_rl.leeway.serve import is_loopback
-from leeway_rl.leeway.server import free_port, server_binary
+from leeway_rl.leeway.running.serve import is_loopback
+from leeway_rl.leeway.running.server import free_port, server_binary
 from typer.testing import CliRunner
 
 from tests.roles import Roles

@@ -4,7 +4,7 @@ import os
 import signal
 
 from leeway_rl.common.queue.connection import Connection
-from leeway_rl.leeway.server import EmbeddedServer
+from leeway_rl.leeway.running.server import EmbeddedServer
 
 from tests.roles import Roles
 

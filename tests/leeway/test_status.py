@@ -19,9 +19,9 @@ from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.service import REFUSED, Service
 from leeway_rl.common.types import Heartbeat, Verdict, VerdictKind
 from leeway_rl.leeway.cli import app
-from leeway_rl.leeway.server import EmbeddedServer
-from leeway_rl.leeway.status import ALARM, render, show
-from leeway_rl.leeway.status_json import Situation, of_folder, of_look
+from leeway_rl.leeway.looking.status import ALARM, render, show
+from leeway_rl.leeway.looking.status_json import Situation, of_folder, of_look
+from leeway_rl.leeway.running.server import EmbeddedServer
 from rich.console import Console
 
 from tests.roles import Roles

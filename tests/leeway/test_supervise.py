@@ -4,7 +4,7 @@ import sys
 
 import pytest
 from leeway_rl.common.errors import DataError, RoleDiedError
-from leeway_rl.leeway.supervise import QUICK_DEATHS, QUICK_S, Role, mend
+from leeway_rl.leeway.running.supervise import QUICK_DEATHS, QUICK_S, Role, mend
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import ConfigError, DataError, RunExistsError
 from leeway_rl.common.fingerprint import of_run_inputs
 from leeway_rl.common.ledger import Ledger
-from leeway_rl.leeway.grid import axes, points
-from leeway_rl.leeway.sweep import Plan, sweep
-from leeway_rl.leeway.sweepdata import before, findings, read, write_tables
+from leeway_rl.leeway.sweeping.grid import axes, points
+from leeway_rl.leeway.sweeping.sweep import Plan, sweep
+from leeway_rl.leeway.sweeping.sweepdata import before, findings, read, write_tables
 
 GRID = ["flow.max_staleness=0,4", "entropy.control=adaptive,none"]
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -9,8 +9,8 @@ from leeway_rl.common.config import compose, dump
 from leeway_rl.common.ledger import Ledger
 from leeway_rl.common.service import Service
 from leeway_rl.common.types import Verdict, VerdictKind
-from leeway_rl.leeway import up
-from leeway_rl.leeway.supervise import Role
+from leeway_rl.leeway.running import up
+from leeway_rl.leeway.running.supervise import Role
 
 from tests.common.test_step_line import STEP
 

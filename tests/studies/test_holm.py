@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from leeway_rl.leeway.intervals import Interval, interval
+from leeway_rl.leeway.sweeping.intervals import Interval, interval
 from leeway_rl.studies.holm import kept, p_value
 from leeway_rl.studies.verdict import Claim, Finding
 from scipy import stats

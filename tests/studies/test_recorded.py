@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from leeway_rl.common.errors import DataError
-from leeway_rl.leeway.intervals import difference, interval
+from leeway_rl.leeway.sweeping.intervals import difference, interval
 from leeway_rl.studies.catalogue import STUDIES
 from leeway_rl.studies.recorded import recorded
 from leeway_rl.studies.remarks import LIMITS, SEEN

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from leeway_rl.leeway.intervals import Interval
+from leeway_rl.leeway.sweeping.intervals import Interval
 from leeway_rl.studies.verdict import METRICS, Claim, judge, together, verdict_on
 
 INF = math.inf

@@ -8,7 +8,7 @@ from leeway_rl.common.diagnosis import diagnose, look
 from leeway_rl.common.ledger import read
 from leeway_rl.common.queue.entries import HandOver
 from leeway_rl.common.service import Service
-from leeway_rl.leeway.audit import audit
+from leeway_rl.leeway.proving.audit import audit
 
 from tests.samples import some_responses, some_scores
 

@@ -35,7 +35,7 @@ from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.desk import DeskQueue
 from leeway_rl.common.queue.entries import WorkStream
 from leeway_rl.common.types import VerdictKind
-from leeway_rl.leeway.audit import audit
+from leeway_rl.leeway.proving.audit import audit
 
 from tests.learner.flow.pieces import Learner, silence
 from tests.roles import Roles

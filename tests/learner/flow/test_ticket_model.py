@@ -13,7 +13,7 @@ from leeway_rl.common.codec import decode
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.queue.entries import GROUP, Job, WorkStream
 from leeway_rl.common.types import Scores, VerdictKind
-from leeway_rl.leeway.audit import audit
+from leeway_rl.leeway.proving.audit import audit
 
 from tests.learner.flow.pieces import Learner, silence
 from tests.learner.flow.ticket_model import RESPONSES, Rules, State

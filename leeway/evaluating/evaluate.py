@@ -1,0 +1,237 @@
+"""``leeway eval``: benchmarks on a model, on a run's checkpoint, or beside a running training. Starts the evaluation's
+commands one after the other, files in, files out, and shows what they leave: a table, ``eval.json``, ``eval.png``."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ...common import address
+from ...common.config import Config, compose, expand, parse
+from ...common.errors import ConfigError, DataError
+from ...common.queue.connection import Connection
+from ...common.queue.desk import DeskQueue
+from ...common.settings import read, written
+from ..reporting import page
+from ..running.preflight import refuse_missing_model
+from .sampling import Asking, begin, configuration, held, refuse_model, work
+
+PARTIAL = 11  # exit code of evaluation.prepare: some could not be used, the rest is there
+WIDE = 112  # columns of the table, whatever the terminal
+
+
+def evaluate(
+    benchmarks: list[str], model: str, step: int | None, out: Path, prepare: list[str], asking: Asking
+) -> None:
+    """Evaluate a model folder, or the checkpoint of a run's folder. Exits with 3 where something could not be used: the
+    rest is there then."""
+    asking, prepare = _prepared_by_columns(asking, prepare)
+    with held(out) as lock:
+        begin(out, asking)
+        asking, model = _of_run(model, step, out, asking)
+        refuse_missing_model(model)
+        missing = _prepare(benchmarks, out, prepare)
+        config, words = _of_problems(model, out, asking)
+        refuse_model("sample", config, asking)
+        code = work("sample", config, out, asking, words, lock)
+        _run("score", "--out", str(out))
+        show(out)
+    raise SystemExit(code or missing)
+
+
+def follow(
+    benchmarks: list[str], run: str, run_url: str, every: int, out: Path, prepare: list[str], asking: Asking
+) -> None:
+    """Evaluate versions of a running training as they come; exits as ``evaluate`` does."""
+    queue = DeskQueue(Connection(run_url, run))
+    theirs = parse(queue.load_config(), f"configuration of {run}")
+    queue.close()
+    asking, prepare = _prepared_by_columns(asking, prepare)
+    asking = replace(asking, settings=(*asked_as(theirs), *asking.settings))
+    with held(out) as lock:
+        begin(out, asking)
+        refuse_missing_model(theirs.model.path)
+        missing = _prepare(benchmarks, out, prepare)
+        config, words = _of_problems(theirs.model.path, out, asking)
+        refuse_model("follow", config, asking)
+        address.keep(run_url, out / "run-redis-url")
+        try:
+            words += ["--of", run, "--of-url", f"@{out / 'run-redis-url'}", "--every", str(every)]
+            code = work("follow", config, out, asking, words, lock)
+        finally:
+            (out / "run-redis-url").unlink()
+        for folder in sorted((out / "versions").iterdir()):
+            draw(folder)
+    raise SystemExit(code or missing)
+
+
+def _prepared_by_columns(asking: Asking, prepare: list[str]) -> tuple[Asking, list[str]]:
+    """What is said of ``data.columns`` belongs to the files that are prepared: the problems made of them have our
+    names."""
+    kept, columns = list[str](), dict[str, Any]()
+    for text in asking.settings:
+        said = read(text).get("data")
+        if not isinstance(said, dict) or "columns" not in said:
+            kept.append(text)
+            continue
+        compose(["tiny"], [text])  # names what is wrong in it
+        columns |= said["columns"]
+    words = ["--columns", json.dumps(columns)] if columns else []
+    return replace(asking, settings=tuple(kept)), [*prepare, *words]
+
+
+def _of_problems(model: str, out: Path, asking: Asking) -> tuple[Config, list[str]]:
+    """(configuration for the workers, words for the collector) of a folder's problems."""
+    responses = most_responses(out)
+    words = ["--responses", str(responses), "--top-p", str(asking.top_p)]
+    return configuration(out / "problems.jsonl", model, out, responses, asking), words
+
+
+def regrade(out: Path, settings: tuple[str, ...], *, anew: bool) -> None:
+    """Grade a folder's kept responses anew where their golds or the verifier have changed, with ``anew`` all of them,
+    and score them. ``settings`` are of the section verifier."""
+    said: dict[str, Any] = {}
+    for text in settings:
+        values = read(text)
+        if values.keys() != {"verifier"}:
+            raise ConfigError(f"--set {text}: grading anew takes keys of verifier alone")
+        said |= values["verifier"]
+    compose(["tiny"], list(settings))  # names what is wrong in them
+    with held(out):
+        _run("regrade", "--out", str(out), "--settings", json.dumps(said), *(["--anew"] if anew else []))
+        if (out / "benchmarks.json").exists():
+            _run("score", "--out", str(out))
+            show(out)
+
+
+def asked_as(theirs: Config) -> list[str]:
+    """Settings that put around a prompt, and compute with, what a run does."""
+    data, rollout = theirs.data, theirs.rollout
+    kept: dict[str, Any] = {
+        "data.system": data.system,
+        "data.examples": data.examples or None,
+        "data.suffix": data.suffix,
+        "data.ability": data.ability,
+        "data.comparison": data.comparison,
+        "weights.dtype": theirs.weights.dtype,
+        "rollout.engine": rollout.engine,
+        "rollout.dtype": rollout.dtype,
+    }
+    return [written(key, value) for key, value in kept.items() if value is not None]
+
+
+def most_responses(out: Path) -> int:
+    """The most that any of the folder's problems asks for."""
+    with (out / "problems.jsonl").open(encoding="utf-8") as lines:
+        return max(json.loads(line)["responses"] for line in lines)
+
+
+def _of_run(named: str, step: int | None, out: Path, asking: Asking) -> tuple[Asking, str]:
+    """A run's folder becomes a model folder first, by ``leeway export``."""
+    model = Path(expand(named))
+    if not (model / "checkpoints").is_dir():
+        if step is not None:
+            raise ConfigError(f"--step {step}: {model} is no run's folder, which has checkpoints")
+        return asking, named
+    theirs = parse((model / "config.toml").read_text(), str(model / "config.toml"))
+    exported = out / "model"
+    if exported.exists():
+        _refuse_another_export(exported, model, step, out)
+    else:
+        words = [model.name, "--out", str(exported), "--runs-dir", str(model.parent)]
+        _run_module("learner.export", *words, *(["--step", str(step)] if step is not None else []))
+    return replace(asking, settings=(*asked_as(theirs), *asking.settings)), str(exported)
+
+
+def _refuse_another_export(exported: Path, run: Path, step: int | None, out: Path) -> None:
+    """``ConfigError`` where what was exported for ``out`` is another checkpoint than is asked for now."""
+    card = exported / "README.md"
+    title = re.search(r"^# (.*), step (\d+)$", card.read_text(encoding="utf-8") if card.exists() else "", re.MULTILINE)
+    if title is None:
+        raise ConfigError(f"{exported}: no model that leeway export wrote; name another --out")
+    whose, made = title[1], int(title[2])
+    steps = [int(path.name[5:]) for path in (run / "checkpoints").glob("step-*") if path.name[5:].isdecimal()]
+    wanted = max(steps, default=made) if step is None else step
+    if (whose, made) == (run.resolve().name, wanted) or (whose, made) == (run.name, wanted):
+        return
+    newest = f"whose newest checkpoint is step {wanted} now" if step is None else f"and --step is {wanted}"
+    again = f"--model {run} --step {made} goes on with it; " if whose == run.name and made in steps else ""
+    raise ConfigError(
+        f"{out} was begun with step {made} of run {whose}, and --model is run {run.name}, {newest}; {again}name "
+        "another --out, or begin this one anew with --anew, which deletes what it has"
+    )
+
+
+def _prepare(benchmarks: list[str], out: Path, words: list[str]) -> int:
+    """Write the problems, unless they are there; 3 where something could not be used."""
+    code = _run("prepare", *benchmarks, "--out", str(out), *words, keep=(0, PARTIAL))
+    return DataError.exit_code if code == PARTIAL else 0
+
+
+def _run(module: str, *words: str, keep: tuple[int, ...] = (0,)) -> int:
+    return _run_module(f"evaluation.{module}", *words, keep=keep)
+
+
+def _run_module(module: str, *words: str, keep: tuple[int, ...] = (0,)) -> int:
+    sys.stdout.flush()
+    code = subprocess.run([sys.executable, "-m", f"leeway_rl.{module}", *words], check=False).returncode
+    if code not in keep:
+        raise SystemExit(code)
+    return code
+
+
+def show(out: Path) -> None:
+    """Print the table, write the picture."""
+    result = json.loads((out / "eval.json").read_text(encoding="utf-8"))
+    Console(width=max(Console().width, WIDE)).print(table(result))
+    for why in result["missing"].values():
+        typer.echo(f"not there: {why}", err=True)
+    draw(out)
+    typer.echo(f"{out / 'eval.json'}, {out / 'eval.png'}")
+
+
+def draw(out: Path) -> None:
+    """Write ``eval.png`` from ``eval.json``."""
+    with page.report_extra():
+        from ..reporting.evaluation_pictures import of_one
+
+        result = json.loads((out / "eval.json").read_text(encoding="utf-8"))
+        run = result["asked"].get("run")
+        name = out.name if run is None else f"{run}, version {result['version']}"
+        (out / "eval.png").write_bytes(of_one(name, result))
+
+
+def table(result: dict[str, Any]) -> Table:
+    """For a screen: a row a benchmark."""
+    shown = Table("benchmark", "problems", "n", "avg@n [95 %]", "pass@k [95 %]", "tokens", "truncated", "no answer")
+    for name, each in result["benchmarks"].items():
+        if "avg_at_n" not in each:
+            shown.add_row(name, str(each["problems"]), "–", "nothing is graded", *[""] * 4)
+            continue
+        k = max(each["pass_at_k"], key=int)
+        ungraded = f" ({each['ungraded']} ungraded)" if each["ungraded"] else ""
+        shown.add_row(
+            name,
+            f"{each['problems']}{ungraded}",
+            str(each["n"]),
+            interval(each["avg_at_n"]),
+            f"@{k} {interval(each['pass_at_k'][k])}",
+            f"{each['tokens_mean']:,.0f}",
+            f"{100 * each['truncated_share']:.1f} %",
+            f"{100 * each['no_answer_share']:.1f} %",
+        )
+    return shown
+
+
+def interval(estimate: dict[str, float]) -> str:
+    """``0.512 [0.450, 0.574]``."""
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"

@@ -1,0 +1,210 @@
+"""``leeway sample``: graded responses of a model, by the workers and the queue of training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from ...common import address
+from ...common.config import Config, compose, dump, expand
+from ...common.errors import BrokerError, ConfigError, LeewayError
+from ...common.keys import Keys
+from ...common.locks import only_writer
+from ...common.preflight.model import Use, check_model
+from ...common.queue.connection import Connection, RedisError, refused_or_lost
+from ...common.queue.desk import DeskQueue
+from ...common.rope import why_too_long
+from ...common.settings import written
+from ..planning.arithmetic import shape_of
+from ..running.preflight import refuse_missing_rows
+from ..running.server import EmbeddedServer
+from ..running.supervise import SLACK_S, Role, ended, mend, supervised
+
+STOPPING = "what is graded is written; the same command goes on"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """How a model is asked, and by whom."""
+
+    engine: str | None
+    """None: the configuration's default, or a run's own."""
+    temperature: float
+    top_p: float
+    max_tokens: int
+    max_prompt_tokens: int
+    seed: int
+    workers: int
+    """Rollout workers on this machine; 0: those that others start."""
+    redis_url: str | None
+    """None: a server of our own."""
+    run: str | None
+    settings: tuple[str, ...] = ()
+    """``section.key=value``, which win."""
+    anew: bool = False
+    """Delete what the folder has first."""
+
+
+def sample(problems: Path, model: str, out: Path, responses: int, asking: Asking) -> None:
+    """Have ``responses`` responses to every row of ``problems`` sampled and graded into ``out``. Exits with the
+    collector's code."""
+    config = configuration(problems, model, out, responses, asking)
+    refuse_missing_rows(config)
+    refuse_model("sample", config, asking)
+    queue_of(out, asking)  # refuses an unusable name before anything is written
+    words = ["--responses", str(responses), "--top-p", str(asking.top_p)]
+    with held(out) as lock:
+        begin(out, asking)
+        code = work("sample", config, out, asking, words, lock)
+    raise SystemExit(code)
+
+
+MADE = (
+    *("benchmarks.json", "eval.json", "eval.png", "evaluations.jsonl", "logs", "model", "parts", "problems.jsonl"),
+    *("redis", "redis-url", "regrade.jsonl", "regraded.jsonl", "responses.parquet", "run-redis-url", "sample.json"),
+    *("verdicts.json", "versions", "weights"),
+)
+"""What sampling and evaluation leave in a folder."""
+
+
+def begin(out: Path, asking: Asking) -> None:
+    """With ``--anew``, delete what an earlier command has made in ``out``, and what a queue elsewhere holds of it."""
+    if not asking.anew:
+        return
+    if asking.redis_url is not None:
+        queue = DeskQueue(Connection(asking.redis_url, queue_of(out, asking)))
+        if queue.state().get("out") == str(out.resolve()):
+            queue.clean()
+        queue.close()
+    for name in MADE:
+        path = out / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def queue_of(out: Path, asking: Asking) -> str:
+    """The queue's name: as asked, or the folder's own."""
+    own = f"sample-{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]}"
+    return Keys(own if asking.run is None else asking.run).run
+
+
+def configuration(problems: Path, model: str, out: Path, responses: int, asking: Asking) -> Config:
+    """The configuration that the workers find in Redis. Its training keys mean nothing here, and nothing trains."""
+    if not 0 < asking.top_p <= 1:  # NaN passes an option's bounds
+        raise ConfigError(f"--top-p {asking.top_p}: a share above 0, at most 1")
+    said, shape = {"--max-prompt-tokens": asking.max_prompt_tokens, "--max-tokens": asking.max_tokens}, shape_of(model)
+    if shape is not None and (why := why_too_long(said, model, shape.context)) is not None:
+        raise ConfigError(why)
+    own: dict[str, object] = {
+        "model.path": model,
+        "data.path": str(problems.resolve()),
+        "data.max_prompt_tokens": asking.max_prompt_tokens,
+        "train.steps": 1,
+        "train.groups_per_step": 1,
+        "train.group_size": max(2, responses),
+        "train.max_response_tokens": asking.max_tokens,
+        "train.micro_batch_tokens": sum(said.values()),
+        "flow.temperature": asking.temperature,
+        "flow.seed": asking.seed,
+        "verifier.jobs": max(1, (os.cpu_count() or 1) // 2),
+    }
+    dtype = dtype_of(model)
+    if dtype is not None:
+        own |= {"weights.dtype": dtype, "rollout.dtype": dtype}
+    if asking.redis_url is None:  # everybody is on this machine: one file beats a copy in memory
+        own |= {"weights.transport": "file", "weights.folder": str((out / "weights").resolve())}
+    engine = [] if asking.engine is None else [f"rollout.engine={asking.engine}"]
+    return compose([], [*(written(key, value) for key, value in own.items()), *asking.settings, *engine])
+
+
+def dtype_of(model: str) -> str | None:
+    """What a model folder says its weights are; None where that is not known, or neither of the two that travel."""
+    path = Path(expand(model)) / "config.json"
+    if not path.is_file():
+        return None
+    shape = json.loads(path.read_text())
+    named = shape.get("dtype") or shape.get("torch_dtype")
+    return named if named in ("bfloat16", "float32") else None
+
+
+def refuse_model(module: str, config: Config, asking: Asking) -> None:
+    """Refuse the model before anything starts: the collector ``sample`` loads it, workers of ours sample from it."""
+    uses: tuple[tuple[Use, bool], ...] = (("load", module == "sample"), ("sample", asking.workers > 0))
+    check_model(config, *(use for use, due in uses if due))
+
+
+def work(module: str, config: Config, out: Path, asking: Asking, words: list[str], lock: IO[str]) -> int:
+    """Run the collector ``evaluation.module`` to its end beside the workers that are ours to start; returns its exit
+    code, or raises it as ``SystemExit`` where it is not through. The model has been through ``refuse_model``."""
+    run = queue_of(out, asking)
+    with ExitStack() as stack:
+        url = asking.redis_url or stack.enter_context(EmbeddedServer(out / "redis", lock=lock)).url
+        address.keep(url, out / "redis-url")
+        queue = DeskQueue(Connection(url, run))
+        stack.callback(queue.close)
+        if queue.has_run() and queue.state().get("out") != str(out.resolve()):
+            raise ConfigError(f"run {run!r} is already in this Redis, and not from {out}; choose another --run")
+        queue.record.store_config(dump(config))
+        queue.record.set_state(phase="starting", step=0, out=str(out.resolve()))
+        roles = _roles(module, config, run, out, words, asking.workers)
+        with supervised(roles, url, config.broker.drain_s + SLACK_S, STOPPING, lock=lock, first=1):
+            code = _attend(queue, roles)
+        if queue.state().get("phase") != "finished":
+            raise SystemExit(code or 1)
+    if asking.redis_url is None:  # nothing in it is needed any more
+        for name in ("redis", "weights"):
+            shutil.rmtree(out / name, ignore_errors=True)
+    (out / "redis-url").unlink()
+    return code
+
+
+def _roles(module: str, config: Config, run: str, out: Path, words: list[str], workers: int) -> list[Role]:
+    logs = out / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+
+    def command(module: str) -> list[str]:
+        return [sys.executable, "-m", f"leeway_rl.{module}", "--run", run]
+
+    roles = [Role("collector", [*command(f"evaluation.{module}"), "--out", str(out), *words], None, 1)]
+    for index in range(workers):
+        log = logs / f"rollout-{index}.log"
+        roles.append(Role(f"rollout-{index}", command("rollout"), log, config.rollout.threads))
+    for index in range(config.verifier.workers if workers else 0):
+        roles.append(Role(f"verifier-{index}", command("verifier"), logs / f"verifier-{index}.log", 1))
+    return roles
+
+
+def _attend(queue: DeskQueue, roles: list[Role]) -> int:
+    """Start the workers when there is work, mend what dies, return the collector's exit code."""
+    collector = roles[0]
+    while True:
+        code = ended(collector)
+        if code is not None and code >= 0:  # below 0: a signal, not its own word
+            return code
+        try:
+            working = queue.state().get("phase") == "running"
+            done = sum(worker.done for worker in queue.overview.workers()[0])
+        except RedisError as error:
+            raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
+        mend(collector, queue, done)
+        for role in roles[1:]:
+            if role.process is not None:
+                mend(role, queue, done)
+            elif working:
+                role.start()
+        time.sleep(0.2)
+
+
+def held(out: Path) -> AbstractContextManager[IO[str]]:
+    """Hold the folder: two collectors would both write there."""
+    return only_writer(out / "lock", f"--out {out}", error=LeewayError)

@@ -1,0 +1,1 @@
+"""How a run stands and what it answered: for a person in front of a terminal, and for programs."""

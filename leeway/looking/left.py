@@ -1,0 +1,82 @@
+"""What a run's folder tells when its server has left: how far the run is, from the ends of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...common.errors import AuditError
+from ...common.json_text import line_of_ours
+from ...common.ledger import is_complete
+from ...common.tail import lines_backwards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """How far a run has come."""
+
+    finished: bool
+    """Whether its ledger has its end."""
+    step: int
+    """Training steps made."""
+    steps: int | None
+    """Those it is to make; None where the ledger does not begin."""
+
+    def state(self) -> dict[str, str]:
+        """As the learner words it."""
+        told = {"phase": "finished" if self.finished else "stopped", "step": str(self.step), "version": str(self.step)}
+        return told | ({} if self.steps is None else {"steps": str(self.steps)})
+
+
+def left(folder: Path) -> Left:
+    """How far the run in ``folder`` has come. Whether its ledger is sound is not asked here."""
+    return Left(finished=is_finished(folder), step=steps_made(newest_step(folder)), steps=steps_due(folder))
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run's ledger has its end; not so where that is not the line that was written there."""
+    try:
+        return is_complete(folder)
+    except AuditError:
+        return False
+
+
+def newest_step(folder: Path) -> dict[str, Any]:
+    """The run's last training step, as ``metrics.jsonl`` has it; empty where there is none."""
+    return next(objects_backwards(folder / "metrics.jsonl"), {})
+
+
+def steps_made(step: dict[str, Any]) -> int:
+    """Training steps made, by the line of the last one."""
+    try:
+        return int(step.get("version", 0))
+    except (ValueError, TypeError):
+        return 0
+
+
+def steps_due(folder: Path) -> int | None:
+    """Training steps that the run is to make; None where its ledger does not say."""
+    path = folder / "ledger.jsonl"
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        try:
+            return int(line_of_ours(file.readline())["steps"])
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+def objects_backwards(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a JSONL file from its end, as far as somebody asks; none where it is not there. Lines that are no
+    JSON objects are left out: here we look, and the audit judges."""
+    if not path.exists():
+        return
+    for text in lines_backwards(path):
+        try:
+            line = line_of_ours(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            yield line

@@ -1,0 +1,139 @@
+"""``leeway dead-letters``: what could not be used and why; and asking for the prompts of such groups again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import typer
+
+from ...common.diagnosis import age
+from ...common.errors import ConfigError, DataError
+from ...common.queue.connection import Connection
+from ...common.queue.desk import DeskQueue
+
+ROLE_OF = {"prompts": "rollout", "responses": "verifier", "scored": "learner", "metrics": "learner", "weights": "any"}
+"""Who reads a stream, and so who found what is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """One dead letter."""
+
+    letter_id: str
+    """Its entry on the stream: unix milliseconds, then a counter."""
+    stream: str
+    group_id: str
+    """TICKET-INCARNATION; empty where it was no group's."""
+    worker: str
+    reason: str
+    retry: str
+    """What became of asking again: empty, ``asked``, or ``ticket N``."""
+
+    @property
+    def role(self) -> str:
+        """The role that gave up on it."""
+        return ROLE_OF.get(self.stream, "?")
+
+    @property
+    def ticket(self) -> str:
+        """The group's ticket, or ``-``."""
+        return self.group_id.partition("-")[0] or "-"
+
+    def age(self, now: float) -> str:
+        """How long ago it was written."""
+        return age(now - int(self.letter_id.partition("-")[0]) / 1000)
+
+
+def read_letters(queue: DeskQueue) -> list[Letter]:
+    """Every dead letter of the run, oldest first."""
+    retries = queue.retries()
+    return [
+        Letter(
+            letter_id=found["id"],
+            stream=found["where"],
+            group_id=found["g"],
+            worker=found["worker"],
+            reason=found["reason"],
+            retry="" if (ticket := retries.get(found["g"])) is None else f"ticket {ticket}" if ticket else "asked",
+        )
+        for found in queue.dead_letters()
+    ]
+
+
+def show_all(redis_url: str, run: str) -> None:
+    """Print a line a letter."""
+    queue, letters = _letters(redis_url, run, keep=True)
+    now = queue.now()
+    queue.close()
+    if not letters:
+        typer.echo("no dead letters")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("id", "ago", "role", "ticket", "again", "reason"):
+        table.add_column(name, no_wrap=name != "reason", overflow="fold")
+    for letter in letters:
+        table.add_row(letter.letter_id, letter.age(now), letter.role, letter.ticket, letter.retry or "-", letter.reason)
+    Console(highlight=False, markup=False).print(table)
+
+
+def show_one(redis_url: str, run: str, letter_id: str) -> None:
+    """Print everything that is known of one letter."""
+    queue, letters = _letters(redis_url, run, keep=True)
+    (letter,) = _chosen(letters, [letter_id])
+    held = queue.payload_sizes(letter.group_id) if letter.group_id else {}
+    now = queue.now()
+    queue.close()
+    left = ", ".join(f"{name} {size} bytes" for name, size in held.items()) or "nothing: the ticket is settled"
+    for name, value in (
+        ("letter", letter.letter_id),
+        ("written", f"{letter.age(now)} ago by {letter.role} {letter.worker}"),
+        ("stream", letter.stream),
+        ("group", letter.group_id or "none"),
+        ("ticket", letter.ticket),
+        ("in Redis", left),
+        ("again", letter.retry or "not asked"),
+        ("reason", letter.reason),
+    ):
+        typer.echo(f"{name:<9} {value}")
+
+
+def retry(redis_url: str, run: str, letter_ids: list[str], *, every: bool) -> None:
+    """Ask for the prompts of dead letters again. The poisoned tickets stay refunded: the learner gives each prompt to
+    the next ticket that it issues."""
+    if every == bool(letter_ids):
+        raise ConfigError("name the letters to retry (leeway dead-letters list), or say --all")
+    queue, letters = _letters(redis_url, run, keep=True)
+    try:
+        if queue.state().get("phase") == "finished":
+            raise DataError(f"run {run!r} is finished: it issues no more tickets")
+        chosen = [letter for letter in letters if letter.group_id] if every else _chosen(letters, letter_ids)
+        for letter in chosen:
+            if not letter.group_id:
+                raise DataError(
+                    f"letter {letter.letter_id} on stream {letter.stream!r} is no group's: nothing to retry"
+                )
+        asked = queue.retry(dict.fromkeys(letter.group_id for letter in chosen))
+    finally:
+        queue.close()
+    before = f"; {len(chosen) - len(asked)} had been asked for before" if len(chosen) > len(asked) else ""
+    typer.echo(f"{run}: {len(asked)} prompts asked for again{before}. Each goes to the next new ticket, from now on")
+
+
+def _letters(redis_url: str, run: str, *, keep: bool = False) -> tuple[DeskQueue, list[Letter]]:
+    queue = DeskQueue(Connection(redis_url, run))
+    queue.load_config()  # an unknown run is the user's error, not an empty list
+    letters = read_letters(queue)
+    if not keep:
+        queue.close()
+    return queue, letters
+
+
+def _chosen(letters: list[Letter], letter_ids: list[str]) -> list[Letter]:
+    by_id = {letter.letter_id: letter for letter in letters}
+    for letter_id in letter_ids:
+        if letter_id not in by_id:
+            raise DataError(f"no dead letter {letter_id!r}; leeway dead-letters list shows them")
+    return [by_id[letter_id] for letter_id in letter_ids]

@@ -1,0 +1,45 @@
+"""``leeway runs``: the runs of a folder, the newest first."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+from ...common.errors import DataError
+from ..finding import runs_under
+from .standing import Standing, standing
+
+
+def listed(runs_dir: Path, *, as_json: bool) -> str:
+    """A line a run, or a JSON object a run in a list. ``DataError`` where there is no such folder."""
+    if not runs_dir.is_dir():
+        raise DataError(f"{runs_dir}: no such folder; runs are in runs/ unless --runs-dir said otherwise")
+    found = [standing(place.folder) for place in runs_under(runs_dir)]
+    if as_json:
+        return json.dumps([asdict(each) for each in found], indent=2)
+    if not found:
+        return f"no run under {runs_dir}/"
+    heads = ("run", "state", "step", "reward", "last step", "size")
+    cells = [heads, *(_cells(each) for each in found)]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(heads))]
+    return "\n".join("  ".join(_aligned(row, widths)).rstrip() for row in cells)
+
+
+def _cells(each: Standing) -> tuple[str, ...]:
+    return (
+        each.run,
+        each.state,
+        f"{each.step}/{'?' if each.steps is None else each.steps}",
+        "-" if each.reward is None else f"{each.reward:.3f}",
+        datetime.fromtimestamp(each.at).strftime("%Y-%m-%d %H:%M"),
+        f"{each.bytes / 1e6:,.1f} MB",
+    )
+
+
+def _aligned(row: tuple[str, ...], widths: list[int]) -> list[str]:
+    """Words to the left, numbers to the right."""
+    left = (True, True, False, False, True, False)
+    pairs = zip(row, widths, left, strict=True)
+    return [f"{text:<{width}}" if to_left else f"{text:>{width}}" for text, width, to_left in pairs]

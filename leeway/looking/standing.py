@@ -1,0 +1,88 @@
+"""How a run stands, from its folder alone: at work, finished, stopped or crashed, and how far it is. What is read does
+not grow with the run: the ends of its files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ...common.locks import is_held
+from .left import newest_step, objects_backwards, steps_due, steps_made
+
+State = Literal["running", "finished", "stopped", "crashed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a run stands."""
+
+    run: str
+    state: State
+    """``running``: a process of this machine is at work in the folder. ``finished``: the ledger has its end.
+    ``stopped``: a checkpoint covers the last step, so that a resume loses nothing. ``crashed``: it does not."""
+    step: int
+    """Training steps made."""
+    steps: int | None
+    """Training steps due; None where its ledger does not say."""
+    reward: float | None
+    """Mean reward of the last step."""
+    at: float
+    """Unix time of the last step, or of the folder's last change where there was none."""
+    bytes: int
+    """What the folder takes on disk."""
+
+
+def standing(folder: Path) -> Standing:
+    """How the run in ``folder`` stands."""
+    last = newest_step(folder)
+    return Standing(
+        run=folder.resolve().name,
+        state=state_of(folder),
+        step=steps_made(last),
+        steps=steps_due(folder),
+        reward=last.get("reward/mean"),
+        at=float(last.get("at", folder.stat().st_mtime)),
+        bytes=_size(folder),
+    )
+
+
+def state_of(folder: Path) -> State:
+    """At work, finished, stopped or crashed."""
+    if any(is_held(folder / name) for name in ("lock", "learner.lock")):
+        return "running"
+    for line in objects_backwards(folder / "ledger.jsonl"):
+        match line.get("event"):
+            case "end":
+                return "finished"
+            case "checkpoint":
+                return "stopped"
+            case "step" | "trained":
+                return "crashed"
+    return "crashed"
+
+
+def not_ended(ledger: Path, where: str) -> str:
+    """What to say first of a ledger that has no end; ``where`` the run stands by it."""
+    folder = ledger.parent
+    if ledger.name != "ledger.jsonl":
+        return f"{ledger} has no end: it goes to {where}"
+    run = folder.resolve().name
+    match state_of(folder):
+        case "running":
+            return f"run {run} is at work, at {where}"
+        case state:
+            resume = f"leeway up --run {folder} --resume, or on a cluster its learner, goes on from its checkpoint"
+            return f"run {run} {'has crashed' if state == 'crashed' else 'is stopped'} at {where}: {resume}"
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except OSError:  # a checkpoint that was removed meanwhile
+                continue
+    return total

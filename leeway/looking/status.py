@@ -1,0 +1,146 @@
+"""``leeway status``: who waits for whom, and since when, in one screen and one sentence."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ...common.diagnosis import Snapshot, age, diagnose, look, whole
+from ...common.errors import BrokerError, LeewayError, NoRunError
+from ...common.locks import holder
+from ...common.queue.connection import Connection, RedisError, refused_or_lost
+from ...common.queue.desk import DeskQueue
+from ...common.step_line import step_line
+from ...common.types import Heartbeat
+from .left import Left, left
+from .status_json import Situation, of_folder, of_look
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+STALLED, ALARM = 8, 10  # exit codes
+ANSWER_S = 3.0  # how long Redis may take to answer: a frozen one is an answer too
+
+
+def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> RenderableType:
+    """The screen: the sentence, the queues, the workers, the last training step."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    found = diagnose(now)
+    step, steps = now.state.get("step", "-"), now.state.get("steps", "?")
+    version, stages = now.state.get("version", "-"), whole(now.state.get("stages", "1"))
+    stage = f"   stage {whole(now.state.get('stage', '0')) + 1} of {stages}" if stages > 1 else ""
+    head = Text(f"run {now.run}   step {step} of {steps}{stage}   version {version}", style="bold")
+    flow = Text(
+        f"prompts {now.queued['prompts']} ▶ responses {now.queued['responses']} ▶ scored {now.queued['scored']}"
+        f"   live {now.state.get('live', '-')} (ready {now.state.get('ready', '-')})"
+        f"   max_staleness {now.state.get('max_staleness', '-')}   depth {now.state.get('pipeline_depth', '-')}"
+        f"   dead letters {now.queued['dead_letters']}"
+    )
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("role", "worker", "version", "done", "tokens/s", "busy", "doing", "for"):
+        table.add_column(name, justify="right" if name in ("version", "done", "tokens/s", "busy", "for") else "left")
+    for worker in sorted(now.workers, key=lambda worker: (worker.role, worker.worker)):
+        table.add_row(*_row(worker, now.at))
+    for member, due in now.lost.items():
+        role, _, name = member.partition("/")
+        table.add_row(role, name, "", "", "", "", "lost", age(now.at - due), style="red")
+    parts: list[RenderableType] = [head, flow, table]
+    if last_step is not None:
+        parts.append(Text(step_line(last_step, steps)))
+    parts += [Text(f"alarm: {alarm}", style="bold red") for alarm in found.alarms]
+    parts.append(Text(found.sentence, style="bold red" if found.stalled else "green"))
+    return Group(*parts)
+
+
+def tell(find: Callable[[], tuple[str, Path]], run: str | None, *, local: bool, as_json: bool) -> int:
+    """Print how a run stands, and return the exit code a monitor can use.
+
+    ``find`` gives the address of its Redis and its folder, which need not be there; ``run`` is what was asked for.
+    ``local``: the address was not said but noted in the folder. Errors are raised; with ``as_json`` they are told.
+    """
+    try:
+        url, folder = find()
+        run = folder.name
+        if local and (found := left(folder)).finished:  # its embedded server has left with it
+            report = f"its report is {folder / 'report.html'}"
+            return _say(run, Situation.FINISHED, f"run {run} is finished; {report}", found, as_json=as_json)
+        try:
+            return show(url, run, as_json=as_json)
+        except NoRunError:
+            raise
+        except BrokerError as error:
+            if not local or not (folder / "redis").is_dir():
+                raise
+            return _without_server(folder, error, as_json=as_json)
+    except (LeewayError, RedisError) as error:
+        if not as_json:
+            raise
+        if isinstance(error, RedisError):
+            error = BrokerError(f"Redis {refused_or_lost(error)}: {error}")
+        no_server = isinstance(error, BrokerError) and not isinstance(error, NoRunError)
+        situation = Situation.NO_SERVER if no_server else Situation.NO_RUN
+        print(json.dumps(of_folder(run, situation, str(error), {}, stalled=no_server), indent=2))
+        return error.exit_code
+
+
+def _without_server(folder: Path, error: BrokerError, *, as_json: bool) -> int:
+    """A run that brings its own server, and that does not answer: nobody works on it any more, or on another machine.
+    ``error`` where somebody does here."""
+    at_work = holder(folder / "lock")
+    if at_work is not None and at_work[1] != socket.gethostname():
+        raise BrokerError(
+            f"run {folder.name} is at work on {at_work[1]}, where alone its server answers: ask there"
+        ) from error
+    if at_work is not None:
+        raise error
+    found = left(folder)
+    sentence = (
+        f"nobody works on run {folder.name} and its server has left: it stands at step {found.step}"
+        f"{'' if found.steps is None else f' of {found.steps}'}; leeway up --run {folder.name} --resume goes on"
+    )
+    return _say(folder.name, Situation.STOPPED, sentence, found, as_json=as_json)
+
+
+def _say(run: str, situation: Situation, sentence: str, found: Left, *, as_json: bool) -> int:
+    stalled = situation is Situation.STOPPED
+    told = of_folder(run, situation, sentence, found.state(), stalled=stalled)
+    typer.echo(json.dumps(told, indent=2) if as_json else sentence)
+    return STALLED if stalled else 0
+
+
+def show(redis_url: str, run: str, *, as_json: bool) -> int:
+    """Print one look and return the exit code a monitor can use."""
+    queue = DeskQueue(Connection(redis_url, run, connect_s=ANSWER_S, retry_s=0.0))
+    queue.load_config()
+    now = look(queue)
+    queue.close()
+    found = diagnose(now)
+    if as_json:
+        print(json.dumps(of_look(now, found), indent=2))
+    else:
+        from rich.console import Console
+
+        Console().print(render(now))
+    return STALLED if found.stalled else ALARM if found.alarms else 0
+
+
+def _row(worker: Heartbeat, at: float) -> tuple[str, ...]:
+    lived = max(at - worker.started, 1e-3)
+    return (
+        worker.role,
+        worker.worker,
+        str(worker.version) if worker.version >= 0 else "-",
+        str(worker.done),
+        f"{worker.tokens / lived:,.0f}" if worker.tokens else "-",
+        f"{min(worker.busy_s / lived, 1.0):.0%}",
+        worker.activity,
+        age(at - worker.since),
+    )

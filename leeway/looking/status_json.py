@@ -1,0 +1,106 @@
+"""``leeway status --json``: one object, with the same keys and the same kinds of values whatever there is to tell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Any
+
+from ...common.diagnosis import Diagnosis, Snapshot, number, over, whole
+
+
+class Situation(StrEnum):
+    """How a run stands."""
+
+    RUNNING = "running"
+    STALLED = "stalled"
+    """Nothing will move until somebody acts."""
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    NO_SERVER = "no_server"
+    """Its Redis cannot be reached, or refuses."""
+    NO_RUN = "no_run"
+    """There is none, or Redis does not know it."""
+
+
+STATE: dict[str, Callable[[str], Any]] = {
+    "phase": str,
+    "step": whole,
+    "steps": whole,
+    "stage": whole,
+    "stages": whole,
+    "version": whole,
+    "live": whole,
+    "ready": whole,
+    "incarnation": whole,
+    "max_staleness": whole,
+    "overflow": str,
+    "pipeline_depth": whole,
+    "waiting": str,
+    "leader": str,
+    "poisoned": whole,
+    "poison": str,
+    "stalled": str,
+    "at": number,
+    "overdue": whole,
+    "overdue_last": str,
+    "overdue_at": number,
+    "unwritten": str,
+}
+"""The learner's words, and how the text of each is read. What it says beside them stays text."""
+
+_OF_A_LOOK = (
+    "workers",
+    "lost",
+    "queued",
+    "under_way",
+    "held_by_lost",
+    "verdicts",
+    "alike",
+    "paused",
+    "redis",
+    "stopped",
+)
+"""Keys that only somebody who has asked Redis knows values for."""
+
+
+def of_look(now: Snapshot, found: Diagnosis) -> dict[str, Any]:
+    """What a look at a run's Redis tells. Pure."""
+    if over(now):
+        situation = Situation(now.state["phase"])
+    else:
+        situation = Situation.STALLED if found.stalled else Situation.RUNNING
+    groups, reward = now.alike
+    seen = asdict(now) | {
+        "verdicts": [
+            {name: text if name == "why" else int(text) for name, text in minute.items()} for minute in now.verdicts
+        ],
+        "alike": {"groups": groups, "reward": float(reward) if reward else None},
+    }
+    told = of_folder(now.run, situation, found.sentence, now.state, stalled=found.stalled, at=now.at)
+    return told | {name: seen[name] for name in _OF_A_LOOK} | {"alarms": found.alarms}
+
+
+def of_folder(
+    run: str | None,
+    situation: Situation,
+    sentence: str,
+    state: dict[str, str],
+    *,
+    stalled: bool,
+    at: float | None = None,
+) -> dict[str, Any]:
+    """What can be told without Redis. ``state`` as the learner words it. Pure but for the clock."""
+    return {
+        "run": run,
+        "at": time.time() if at is None else at,
+        "situation": situation.value,
+        "stalled": stalled,
+        "sentence": sentence,
+        "alarms": [],
+        "state": {name: read(state[name]) if state.get(name) else None for name, read in STATE.items()}
+        | {name: text for name, text in state.items() if name not in STATE},
+        **dict.fromkeys(_OF_A_LOOK),
+    }

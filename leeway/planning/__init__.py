@@ -1,0 +1,1 @@
+"""What a configuration means and what it would do, before anything is built."""

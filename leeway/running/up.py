@@ -1,0 +1,235 @@
+"""``leeway up``: a whole run on this machine, every role its own supervised process."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ...common import address
+from ...common.alarms import Teller
+from ...common.config import Config, compose, dump, parse
+from ...common.diagnosis import diagnose, look
+from ...common.errors import BrokerError, ConfigError, DataError, RunExistsError
+from ...common.files import write_whole
+from ...common.keys import Keys
+from ...common.ledger import is_complete
+from ...common.locks import only_writer
+from ...common.progress import Progress
+from ...common.queue.connection import RETRY_S, Connection, RedisError, is_silent, refused_or_lost
+from ...common.queue.desk import DeskQueue
+from ...common.rope import why_too_long
+from ...common.step_line import step_line
+from ..looking import status
+from ..planning.arithmetic import Shape, describe, shape_of
+from .preflight import preflight
+from .server import EmbeddedServer
+from .supervise import SLACK_S, Role, ended, mend, supervised
+
+EYE_S = 2.0
+"""How long Redis may take to answer the supervisor's look."""
+LAYOUT = ("train.ranks", "train.zero_stage")
+"""What a run may go on with another value of: its checkpoint is converted."""
+STOPPING = "the learner finishes its step and writes a checkpoint"
+
+
+def up(
+    run: str | None,
+    presets: list[str],
+    settings: list[str],
+    redis_url: str | None,
+    runs_dir: Path,
+    *,
+    resume: bool,
+    dry_run: bool,
+) -> None:
+    """Run everything to the end, show it, and write the report."""
+    if resume:
+        others = [text for text in settings if text.partition("=")[0].strip() not in LAYOUT]
+        if run is None or presets or others:
+            raise ConfigError(
+                f"--resume takes --run, and --set of {' and '.join(LAYOUT)}: else the run's own configuration goes on"
+            )
+        config = _stored(runs_dir / run, settings)
+        if is_complete(runs_dir / run):
+            typer.echo(f"run {run!r} is complete: there is nothing to go on with")
+            return
+    else:
+        if not presets:
+            raise ConfigError("name a --preset, for instance --preset tiny")
+        config = compose(presets, settings)
+        run = run if run is not None else f"{Path(presets[-1]).stem}-{time.strftime('%m%d-%H%M%S')}"
+    Keys(run)  # refuses an unusable id before anything is written
+    folder = runs_dir / run
+    if folder.exists() and not resume and not dry_run:
+        raise RunExistsError(f"run {run!r} exists ({folder}); choose another --run, or go on with --resume")
+    found = preflight(config, dry_run=dry_run)
+    if dry_run:
+        shape = shape_of(config.model.path)
+        if shape is not None:  # also of a base model that is elsewhere
+            _refuse_longer(config, shape)
+        checked = "".join(f"\n# {line}" for line in found)
+        typer.echo(dump(config) + "\n" + describe(config, shape) + "\n#" + checked)
+        return
+    with ExitStack() as stack:
+        leaving_s = config.broker.drain_s + SLACK_S  # of what a killed one has started
+        alone = only_writer(folder / "lock", f"run {run!r}", error=RunExistsError, leaving_s=leaving_s)
+        lock = stack.enter_context(alone)
+        (folder / "logs").mkdir(exist_ok=True)
+        write_whole(folder / "config.toml", dump(config))
+        if redis_url is None:
+            redis_url = stack.enter_context(EmbeddedServer(folder / "redis", lock=lock)).url
+        address.keep(redis_url, folder / "redis-url")
+        queue = DeskQueue(Connection(redis_url, run))
+        stack.callback(queue.close)
+        if queue.has_run() and not resume:
+            raise RunExistsError(f"run {run!r} is already in this Redis; choose another --run")
+        queue.record.store_config(dump(config))
+        queue.record.set_state(phase="starting", at=queue.now(), **({} if resume else {"step": 0}))
+        roles = _roles(config, run, runs_dir)
+        with supervised(roles, redis_url, leaving_s, STOPPING, lock=lock):
+            _watch(redis_url, run, roles, folder, config)
+    from ..reporting.report import write_report
+
+    typer.echo(f"report: {write_report(folder)}")
+
+
+def create(run: str, presets: list[str], settings: list[str], redis_url: str, *, same_is_fine: bool = False) -> None:
+    """Store a run's configuration in Redis. ``RunExistsError`` where another one is stored there."""
+    text = dump(compose(presets, settings))
+    queue = DeskQueue(Connection(redis_url, run))
+    if queue.has_run():
+        if not (same_is_fine and queue.load_config() == text):
+            raise RunExistsError(
+                f"run {run!r} is already in this Redis with its own configuration; choose another --run"
+            )
+    else:
+        queue.record.store_config(text)
+    queue.close()
+
+
+def _stored(folder: Path, settings: list[str]) -> Config:
+    path = folder / "config.toml"
+    if not path.exists():
+        raise DataError(f"{path}: no such run; runs are under --runs-dir")
+    return compose([str(path)], settings) if settings else parse(path.read_text(), str(path))
+
+
+def _refuse_longer(config: Config, shape: Shape) -> None:
+    """As the learner does at its start, but before anything is started."""
+    if (why := why_too_long(config.tokens_by_key, f"model {config.model.path}", shape.context)) is not None:
+        raise DataError(why)
+
+
+def _roles(config: Config, run: str, runs_dir: Path) -> list[Role]:
+    logs = runs_dir / run / "logs"
+
+    def command(module: str) -> list[str]:
+        return [sys.executable, "-m", f"leeway_rl.{module}", "--run", run]
+
+    learner = [*command("learner"), "--runs-dir", str(runs_dir)]
+    if config.train.ranks > 1:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        # The "--" keeps torchrun from reading our --run as an abbreviation of its own options.
+        learner = [*launcher, "--nproc-per-node", str(config.train.ranks), "-m", "--", *learner[2:]]
+    roles = [Role("learner", learner, logs / "learner.log", config.train.threads)]
+    for index in range(config.rollout.workers):
+        roles.append(
+            Role(f"rollout-{index}", command("rollout"), logs / f"rollout-{index}.log", config.rollout.threads)
+        )
+    for index in range(config.verifier.workers):
+        roles.append(Role(f"verifier-{index}", command("verifier"), logs / f"verifier-{index}.log", 1))
+    if config.broker.metrics_port:
+        for index, role in enumerate(roles):
+            role.metrics_port = config.broker.metrics_port + index
+    return roles
+
+
+def _watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Config) -> None:
+    """Show the run until it is complete, and mend what dies."""
+    view = _Screen(config.train.steps) if sys.stdout.isatty() else _Lines()
+    # Answers at once or not at all: while Redis is away, whoever dies must be started again.
+    queue = DeskQueue(Connection(redis_url, run, connect_s=EYE_S, retry_s=0.0))
+    progress, seen_at = Progress(folder), time.monotonic()
+    teller = Teller(stall_s=config.broker.stall_s)
+    with view, closing(queue):
+        while True:
+            code = ended(roles[0])
+            if code == 0 and is_complete(folder):
+                break
+            for role in roles:
+                mend(role, queue, progress.look())
+            try:
+                now = look(queue)
+                for line in teller.look(now):  # in a terminal they stay above the live view
+                    typer.echo(line.text)
+                view.show(now, progress.newest)
+                seen_at = time.monotonic()
+            except RedisError as error:
+                if is_silent(error):  # there, and frozen, or slow on a machine that is too busy: the roles wait too
+                    seen_at = time.monotonic()
+                elif time.monotonic() - seen_at > RETRY_S:
+                    raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
+            time.sleep(0.5)
+        with suppress(RedisError):  # the run is complete, whatever Redis does
+            progress.look()
+            view.show(look(queue), progress.newest)
+
+
+class _Screen:
+    """The live view of a terminal: a progress bar over the status screen."""
+
+    def __init__(self, steps: int) -> None:
+        from rich.live import Live
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn()
+        )
+        self._bar = self._progress.add_task("steps", total=steps)
+        self._live = Live(refresh_per_second=4)
+
+    def __enter__(self) -> _Screen:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.__exit__(*error)  # type: ignore[arg-type]
+
+    def show(self, now: status.Snapshot, last: dict[str, Any] | None) -> None:
+        """Draw one look, and the last training step."""
+        from rich.console import Group
+
+        self._progress.update(self._bar, completed=0 if last is None else last["version"])
+        self._live.update(Group(self._progress, status.render(now, last)))
+
+
+class _Lines:
+    """The view of a pipe or a log: one line every few training steps, and one whenever nothing has moved for long."""
+
+    EVERY_S = 5.0
+    QUIET_S = 30.0
+
+    def __init__(self) -> None:
+        self._shown, self._at, self._spoke = -1, 0.0, time.monotonic()
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def show(self, now: status.Snapshot, last: dict[str, Any] | None) -> None:
+        """Print what is new of a look and the last training step."""
+        at = time.monotonic()
+        finished = now.state.get("phase") == "finished"
+        if last is not None and last["step"] != self._shown and (at - self._at >= self.EVERY_S or finished):
+            self._shown, self._at, self._spoke = int(last["step"]), at, at
+            typer.echo(step_line(last, now.state.get("steps", "?")))
+        elif at - self._spoke >= self.QUIET_S:
+            self._spoke = at
+            typer.echo(diagnose(now).sentence)

@@ -1,0 +1,350 @@
+"""``leeway sweep``: every point of a grid is a whole run of ``leeway up``, one after the other.
+
+::
+
+    FOLDER/
+      sweep.toml  base.toml     the grid and the number of seeds; the configuration that all points share
+      runs/POINT/               a run's folder each
+      logs/POINT.log            what its ``leeway up`` said
+      sweep.csv  steps.csv  sweep.png  frontier.png  report.html
+
+The folder is the state: a point is finished when its run's ledger has its end. So the same command goes on where an
+earlier one stopped, and goes on with a run that was under way from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any
+
+import tomlkit
+import typer
+
+from ...common.children import leaving_with_parent
+from ...common.config import Config, compose, dump, parse
+from ...common.errors import ConfigError, DataError, RoleDiedError, RunExistsError
+from ...common.fingerprint import of_run_inputs
+from ...common.locks import only_writer
+from ...common.progress import Progress
+from ...common.stopping import STOPPED
+from ..looking.left import is_finished
+from ..running.last_words import last_lines
+from . import sweepdata
+from .grid import Axis, Point, axes, configurations, points
+
+POLL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a sweep is."""
+
+    grid: list[Axis]
+    seeds: int
+    """Runs of every setting; their ``flow.seed`` is 0, 1, …"""
+    base: Config
+    """What all points share."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Fingerprints of the files that its points train on, when it was begun."""
+
+    def points(self) -> list[Point]:
+        """In the order in which they run."""
+        return points(self.grid, list(range(self.seeds)))
+
+    def write(self, folder: Path) -> None:
+        """Keep it for the next time."""
+        grid = [f"{axis.key}={','.join(axis.values)}" for axis in self.grid]
+        (folder / "base.toml").write_text(dump(self.base), "utf-8")
+        (folder / "sweep.toml").write_text(
+            tomlkit.dumps({"grid": grid, "seeds": self.seeds, "inputs": self.inputs}), "utf-8"
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> Plan:
+        """The plan that ``folder`` was begun with."""
+        told = tomllib.loads((folder / "sweep.toml").read_text("utf-8"))
+        base = folder / "base.toml"
+        config = parse(base.read_text("utf-8"), str(base))
+        return cls(axes(told["grid"]), told["seeds"], config, told.get("inputs", {}))
+
+
+def sweep(
+    presets: list[str],
+    settings: list[str],
+    grid: list[str],
+    seeds: int | None,
+    out: Path | None,
+    redis_url: str | None,
+    *,
+    report_only: bool,
+) -> None:
+    """Run what is not finished, then write the report.
+
+    Raises ``ConfigError`` for a grid that cannot be or that is not the folder's, ``RoleDiedError`` where points failed.
+    """
+    folder, plan = _planned(presets, settings, grid, seeds, out, report_only=report_only)
+    if report_only:
+        typer.echo(f"report: {_report(folder, plan)}")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with _told_how_to_go_on(folder), only_writer(folder / "lock", str(folder), error=RunExistsError) as lock:
+        plan.write(folder)
+        failed = _run_all(folder, plan, redis_url, lock)
+        if len(failed) < len(plan.points()):
+            typer.echo(f"report: {_report(folder, plan)}")
+    if failed:
+        names = ", ".join(point.name for point in failed)
+        raise RoleDiedError(
+            f"{len(failed)} of {len(plan.points())} points failed: {names}; {_again(folder)} tries again"
+        )
+
+
+def _planned(
+    presets: list[str],
+    settings: list[str],
+    grid: list[str],
+    seeds: int | None,
+    out: Path | None,
+    *,
+    report_only: bool = False,
+) -> tuple[Path, Plan]:
+    """The sweep's folder, and its plan: as asked for, as the folder has it, or both where they agree."""
+    if out is None:
+        if not presets:
+            raise ConfigError(
+                "name a --preset and a --grid to begin a sweep, or its folder with --out to go on with one"
+            )
+        out = Path("runs") / f"sweep-{Path(presets[-1]).stem}"
+    begun = Plan.read(out) if (out / "sweep.toml").exists() else None
+    if begun is None and out.exists() and any(out.iterdir()):
+        raise DataError(f"{out} is not empty and holds no sweep; choose another --out")
+    if not presets:
+        if settings or grid:
+            raise ConfigError("--set and --grid need their --preset; to go on with a sweep, --out alone is enough")
+        if begun is None:
+            raise DataError(f"{out}: no sweep there to go on with; begin one with --preset and --grid")
+        begun = replace(begun, seeds=begun.seeds if seeds is None else seeds)
+        if not report_only:
+            _refuse_changed(out, begun)
+        return out, begun
+    runs = seeds if seeds is not None else begun.seeds if begun else 3
+    base = compose(presets, settings)
+    asked = Plan(axes(grid), runs, base, of_run_inputs(base))
+    configurations(asked.grid, presets, settings)  # refuses what cannot be before anything is written or started
+    asked.points()
+    if begun is not None:
+        _refuse_another(out, begun, asked)
+        if not report_only:
+            _refuse_changed(out, begun)
+    return out, asked
+
+
+def _refuse_another(folder: Path, begun: Plan, asked: Plan) -> None:
+    """A folder holds one sweep. More seeds, or fewer, are the same sweep."""
+    then, now = _flat(begun.base), _flat(asked.base)
+    then |= {f"--grid {axis.key}": ",".join(axis.values) for axis in begun.grid}
+    now |= {f"--grid {axis.key}": ",".join(axis.values) for axis in asked.grid}
+    other = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    if other:
+        differ = "; ".join(f"{key} was {then.get(key, 'not there')}, is {now.get(key, 'not there')}" for key in other)
+        raise ConfigError(
+            f"{folder} holds another sweep ({differ}); choose another --out, or go on with {_again(folder)}"
+        )
+
+
+def _refuse_changed(folder: Path, begun: Plan) -> None:
+    """The points of one sweep train on the same rows from the same weights."""
+    now = of_run_inputs(begun.base)
+    for key, mark in begun.inputs.items():
+        if now.get(key, mark) != mark:
+            path = begun.base.data.path if key == "data.path" else begun.base.model.path
+            raise DataError(
+                f"{key} = {path}: changed since {folder} was begun ({mark} then, {now[key]} now), and what is finished "
+                "was trained on the old one; put it back, or choose another --out"
+            )
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    sections = config.model_dump(mode="json")
+    stages = {"stages": sections.pop("stages")}
+    return stages | {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
+
+
+def _again(folder: Path) -> str:
+    return f"leeway sweep --out {folder}"
+
+
+@contextmanager
+def _told_how_to_go_on(folder: Path) -> Iterator[None]:
+    """Asked to stop by Ctrl-C, SIGTERM or SIGHUP, which are one: say how to go on, and leave with ``STOPPED``."""
+
+    def interrupt(_signum: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; go on with: {_again(folder)}", err=True)
+        raise SystemExit(STOPPED) from None
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _finished(folder: Path, point: Point) -> bool:
+    return is_finished(folder / "runs" / point.name)
+
+
+def _report(folder: Path, plan: Plan) -> Path:
+    from .sweep_report import write_report
+
+    every = plan.points()
+    finished = [point for point in every if _finished(folder, point)]
+    if not finished:
+        raise DataError(f"{folder}: no point is finished yet, so there is nothing to report")
+    missing = [point.name for point in every if point not in finished]
+    found = sweepdata.read(folder.resolve().name, folder / "runs", plan.grid, finished, missing)
+    return write_report(found, folder, (folder / "base.toml").read_text("utf-8"))
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def _run_all(folder: Path, plan: Plan, redis_url: str | None, lock: IO[str]) -> list[Point]:
+    """Run every point that is not finished; returns those that failed."""
+    every = plan.points()
+    left = [point for point in every if not _finished(folder, point)]
+    steps = {point: compose([str(folder / "base.toml")], point.settings).train.steps for point in every}
+    failed = []
+    if len(left) < len(every):
+        typer.echo(f"{len(every) - len(left)} of {len(every)} points are finished already")
+    with _Progress(sum(steps.values()), sum(steps[point] for point in every if point not in left)) as progress:
+        for point in left:
+            began = time.monotonic()
+            code = _run(folder, point, redis_url, lock, progress)
+            progress.ended(steps[point])
+            place = f"[{every.index(point) + 1}/{len(every)}] {point.name}"
+            if code == 0:
+                took = f"{time.monotonic() - began:.0f} s"
+                progress.say(f"{place}: {_numbers(folder, plan, point)}; {took}; {progress.time_left()}")
+            else:
+                failed.append(point)
+                progress.say(f"{place}: failed with exit code {code}; {last_lines(_log(folder, point), 6)}")
+    return failed
+
+
+def _run(folder: Path, point: Point, redis_url: str | None, lock: IO[str], progress: _Progress) -> int:
+    """One point, in a process and a session of its own; returns its exit code. Interrupted, it sees the run off."""
+    log = _log(folder, point)
+    log.parent.mkdir(exist_ok=True)
+    environment = os.environ | ({"LEEWAY_REDIS_URL": redis_url} if redis_url else {})
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            leaving_with_parent([sys.executable, "-m", "leeway_rl.leeway.cli", *_words(folder, point)]),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+            pass_fds=[lock.fileno()],
+        )
+    made = Progress(folder / "runs" / point.name)
+    try:
+        while True:
+            try:
+                return process.wait(POLL_S)
+            except subprocess.TimeoutExpired:
+                progress.show(point, made.look())
+    except KeyboardInterrupt:
+        progress.say(f"stopping: {point.name} finishes its step and writes a checkpoint (again to leave at once)")
+        _see_off(process)
+        raise
+
+
+def _words(folder: Path, point: Point) -> list[str]:
+    """What ``leeway up`` is told: to begin the point's run, or to go on with it."""
+    runs = folder / "runs"
+    words = ["up", "--run", point.name, "--runs-dir", str(runs)]
+    if (runs / point.name / "config.toml").exists():
+        return [*words, "--resume"]
+    if (runs / point.name).exists():  # killed before it had begun
+        shutil.rmtree(runs / point.name)
+    words += ["--preset", str(folder / "base.toml")]
+    return words + [word for setting in point.settings for word in ("--set", setting)]
+
+
+def _see_off(process: subprocess.Popen[bytes]) -> None:
+    """Ask the run to leave, as often as we are asked, and wait: it leaves none of its roles behind."""
+    while True:
+        process.terminate()
+        try:
+            process.wait()
+            return
+        except KeyboardInterrupt:
+            continue
+
+
+def _numbers(folder: Path, plan: Plan, point: Point) -> str:
+    """A finished point in a few words."""
+    found = sweepdata.read("", folder / "runs", plan.grid, [point], []).numbers[point.setting, point.seed]
+    return (
+        f"{found['steps_per_hour']:.0f} steps/h, staleness {found['head_staleness']:.2f}, "
+        f"entropy {found['entropy']:.3f}, reward {found['reward']:.3f}"
+    )
+
+
+def _log(folder: Path, point: Point) -> Path:
+    return folder / "logs" / f"{point.name}.log"
+
+
+class _Progress:
+    """A bar over the training steps of all points, with the time left by this command's own pace."""
+
+    def __init__(self, steps: int, made: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._steps, self._before, self._made, self._began = steps, made, made, time.monotonic()
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("steps, {task.fields[left]}; {task.description}"))
+        # Once a second: the machine's cores belong to the run.
+        self._progress = Progress(*columns, refresh_per_second=1, disable=not sys.stdout.isatty())
+        self._bar = self._progress.add_task("", total=steps, completed=made, left=self.time_left())
+
+    def __enter__(self) -> _Progress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, point: Point, made: int) -> None:
+        """``made`` steps of ``point`` are done."""
+        self._progress.update(
+            self._bar, description=point.name, completed=self._made + made, left=self.time_left(self._made + made)
+        )
+
+    def ended(self, steps: int) -> None:
+        """A point of ``steps`` steps is over."""
+        self._made += steps
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def time_left(self, made: int | None = None) -> str:
+        """From what the steps of this command took so far, starts of runs included."""
+        made = self._made if made is None else made
+        if made == self._before:
+            return "time left unknown"
+        seconds = (time.monotonic() - self._began) / (made - self._before) * (self._steps - made)
+        return f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left"
