@@ -38,7 +38,7 @@ from .delay import DelayLine
 from .flow.curriculum import Curriculum, load_curriculum
 from .flow.intake import Intake
 from .flow.staleness import Schedule, head_staleness, tokens_past
-from .flow.tickets import Live, TicketBook
+from .flow.tickets import LiveGroup, TicketBook
 from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
@@ -110,19 +110,26 @@ class _Desk:
             folder=config.weights.shared,
             keyframe_every=config.weights.keyframe_every,
         )
-        self.intake = Intake(queue, service, book, curriculum, self.ledger, config, incarnation=self.incarnation)
-        self.intake.on_turn = self.sink.turned
-        self.intake.on_loss = self.intake.on_unreadable = self.publisher.repair
+        self.samples = Samples(folder, config, from_step=book.version) if config.metrics.samples_every else None
+        self.intake = Intake(
+            queue,
+            service,
+            book,
+            curriculum,
+            self.ledger,
+            config,
+            incarnation=self.incarnation,
+            repair=self.publisher.repair,
+            on_turn=self.sink.turned,
+            samples=self.samples,
+        )
         if state is not None:
             self.intake.restore(state)
-        self.samples = Samples(folder, config, from_step=book.version) if config.metrics.samples_every else None
-        if self.samples is not None:
-            self.intake.on_graded, self.intake.on_left = self.samples.graded, self.samples.left
         self.delay = DelayLine(config.flow.inject_lag)
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)
         self.tokens_before, self.time_before = 0, time.monotonic()
-        self.expired_before = self.intake.tokens_expired
+        self.expired_before = self.intake.counts.tokens_expired
         self.refunds_before = self._refunds()
 
     def publish(self, version: int) -> float:
@@ -198,11 +205,11 @@ class _Desk:
             pipeline_depth=self.intake.book.depth,
             waiting=waiting,
             leader=self.queue.worker,
-            poisoned=self.intake.poisoned_in_a_row,
-            poison=self.intake.poison,
-            overdue=self.intake.overdue,
-            overdue_last=self.intake.overdue_last[0],
-            overdue_at=self.intake.overdue_last[1],
+            poisoned=self.intake.counts.poisoned_in_a_row,
+            poison=self.intake.counts.poison,
+            overdue=self.intake.counts.overdue,
+            overdue_last=self.intake.counts.overdue_last[0],
+            overdue_at=self.intake.counts.overdue_last[1],
             at=self.service.now(),
         )
 
@@ -210,7 +217,7 @@ class _Desk:
         """Send the training step's line."""
         now = time.monotonic()
         step_s = now - self.time_before
-        tokens_in, tokens_expired = self.intake.tokens_in, self.intake.tokens_expired
+        tokens_in, tokens_expired = self.intake.counts.tokens_in, self.intake.counts.tokens_expired
         refunds = self._refunds()
         live, ready = self.intake.depth()
         record = {
@@ -223,15 +230,15 @@ class _Desk:
             **{f"refunds/{reason}": count - self.refunds_before[reason] for reason, count in refunds.items()},
             **_by_head_staleness(groups, step),
             **_where_it_aged(groups, step),
-            **_past_bound(groups, step, self.intake.batch_bound),
+            **_past_bound(groups, step, self.intake.lifecycle.batch_bound),
             "batch/generation_s_max": max(group.responses.seconds for group in groups),
             "overflow/expired_tokens": tokens_expired - self.expired_before,
-            "flow/max_staleness": self.intake.batch_bound,
-            "flow/overflow": self.intake.batch_overflow,
+            "flow/max_staleness": self.intake.lifecycle.batch_bound,
+            "flow/overflow": self.intake.lifecycle.batch_overflow,
             "flow/pipeline_depth": self.intake.book.depth,
             "flow/live": live,
-            "flow/nonfinite": self.intake.nonfinite,
-            "flow/overdue": self.intake.overdue,
+            "flow/nonfinite": self.intake.counts.nonfinite,
+            "flow/overdue": self.intake.counts.overdue,
             "flow/ready": ready,
             "weights/payload_bytes": self.published_bytes,
             "weights/full_bytes": self.full_bytes,
@@ -247,7 +254,7 @@ class _Desk:
 
     def _refunds(self) -> dict[str, int]:
         """Groups not trained on so far, by reason, and those that were made for an older incarnation."""
-        return {**self.intake.refunds, "orphaned": self.intake.orphaned}
+        return {**self.intake.counts.refunds, "orphaned": self.intake.counts.orphaned}
 
     def close(self) -> None:
         """Stop pumping, write what is left, close the files."""
@@ -313,8 +320,8 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
 def _train(
     desk: _Desk, policy: Policy, controller: ControllerState, groups: list[ScoredGroup], step: int
 ) -> StepResult:
-    intake = desk.intake
-    turned = {"target": intake.entropy_target, "bound": intake.batch_bound, "overflow": intake.batch_overflow}
+    target, batch = desk.intake.controls.target_entropy, desk.intake.lifecycle
+    turned = {"target": target, "bound": batch.batch_bound, "overflow": batch.batch_overflow}
     settings = _settings(desk.config, step, turned)
     by_rank = _shares(groups, settings, policy.world)
     plan = [[(groups[index].ticket.group_id, first, end) for index, first, end in share] for share in by_rank]
@@ -412,7 +419,7 @@ def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
     )
     if state is not None:
         book.version, book.next_ticket = state["version"], state["next_ticket"]
-        book.live = {int(number): Live(stage) for number, stage in state["live"].items()}
+        book.live = {int(number): LiveGroup(stage=stage) for number, stage in state["live"].items()}
         book.max_staleness, book.overflow = state["max_staleness"], state["overflow"]
         book.pipeline_depth = state["pipeline_depth"]
     return book
