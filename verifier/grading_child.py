@@ -54,7 +54,6 @@ def _grade(item: dict[str, Any]) -> dict[str, Any]:
             tuple(item["golds"]),
             item["finished"],
             reasoning_open=item["reasoning_open"],
-            clock_s=None,
         )
     except MemoryError:
         kind, reason = VerdictKind.TIMEOUT, "grading ran out of memory"
