@@ -14,7 +14,7 @@ from leeway_rl.common.service import Service
 from leeway_rl.learner.flow.curriculum import Curriculum
 from leeway_rl.learner.flow.intake import Intake
 from leeway_rl.learner.flow.prompts import Prompt, PromptSource
-from leeway_rl.learner.train import make_book, open_ledger
+from leeway_rl.learner.startup import make_book, open_ledger
 
 from tests.roles import Roles
 
