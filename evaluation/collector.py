@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ..common.activity import Activity, Doing
 from ..common.clocks import GroupClocks, Late
 from ..common.codec import decode
 from ..common.config import Config
@@ -88,7 +89,7 @@ class Collector:
                 return False
             self._issue(waiting)
             left = len(waiting) + len(self._live)
-            self.service.doing(f"waiting for {left} of {len(tickets)} problems")
+            self.service.doing(Doing(Activity.WAITING_FOR_PROBLEMS, lacking=left, due=len(tickets)))
             for entry in self.queue.scored(count=64, block_s=POLL_S):
                 self._take_in(entry)
             if time.monotonic() - self._mended_at >= MEND_S:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from ..common.activity import Activity, Doing, to_json
 from ..common.config import Config
 from ..common.errors import DataError
 from ..common.ledger import Ledger
@@ -33,6 +34,7 @@ from ..common.step_line import step_line
 from ..common.tensors import flatten
 from ..common.weights import WeightPublisher
 from ..common.weights import checksum as sha256_of
+from ..common.wording import words
 from . import alike, checkpoint
 from .delay import DelayLine
 from .flow.curriculum import Curriculum, load_curriculum
@@ -61,7 +63,7 @@ def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -
     # Before the model: ranks that differ, or a row that cannot be used, are named in seconds.
     alike.refuse_different(config, folder)
     curriculum = together(lambda: _read_prompts(service, config) if rank() == 0 else None)
-    service.doing("loading the model")
+    service.doing(Doing(Activity.LOADING_MODEL))
     torch.set_num_threads(config.train.threads)
     policy = Policy(config)
     found, state = checkpoint.restore(policy, folder / "checkpoints", service.doing)
@@ -76,7 +78,7 @@ def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -
 
 
 def _read_prompts(service: Service, config: Config) -> Curriculum:
-    service.doing("reading the prompts")
+    service.doing(Doing(Activity.READING_PROMPTS))
     return load_curriculum(config, *load_tokenizer_of(config.model.path))
 
 
@@ -131,6 +133,7 @@ class _Desk:
         started = time.monotonic()
         newest = flatten(self.policy.named_weights(), self.config.weights.dtype)
         due = self.delay.push(version, newest)
+        self.service.doing(Doing(Activity.PUBLISHING, version=version))
         manifest = self._with_room(self.config.weights.shared, lambda: self.publisher.publish(*due))
         self.service.version = version
         log.info("version %d published: %d of %d bytes", manifest.version, manifest.payload_bytes, manifest.full_bytes)
@@ -143,7 +146,7 @@ class _Desk:
         folder, keep = self.folder / "checkpoints", self.config.train.keep_checkpoints
         state = self.intake.snapshot() | {"controller": asdict(controller)}
         self.ledger.sync()
-        self.service.doing(f"writing checkpoint {step}")
+        self.service.doing(Doing(Activity.CHECKPOINTING, step=step))
 
         def write() -> None:
             broadcast_plan({"do": "save", "step": step})
@@ -171,18 +174,18 @@ class _Desk:
 
     def _wait_for_room(self, folder: Path, error: Exception) -> None:
         """Wait a little before the next try; ``DataError`` where we are asked to stop."""
-        waiting = f"waiting for room: the disk under {folder} is full"
+        waiting = Doing(Activity.WAITING_FOR_DISK, path=str(folder))
         self.service.doing(waiting)
         if time.monotonic() - self._told_full_at >= TELL_FULL_S:
             self._told_full_at = time.monotonic()
-            log.error("%s: %s", waiting, error)
+            log.error("%s: %s", words(waiting), error)
         if self.service.stopping.wait(ROOM_S):
             raise DataError(f"the disk under {folder} is full: {error}") from error
 
-    def say(self, phase: str, waiting: str) -> None:
+    def say(self, phase: str, doing: Doing) -> None:
         """Tell the desk how the run stands."""
         live, ready = self.intake.depth()
-        self.service.doing(waiting)
+        self.service.doing(doing)
         self.queue.record.set_state(
             phase=phase,
             step=self.intake.book.version,
@@ -196,7 +199,7 @@ class _Desk:
             max_staleness=self.intake.book.max_staleness,
             overflow=self.intake.book.overflow,
             pipeline_depth=self.intake.book.depth,
-            waiting=waiting,
+            doing=to_json(doing),
             leader=self.queue.worker,
             poisoned=self.intake.poisoned_in_a_row,
             poison=self.intake.poison,
@@ -278,8 +281,9 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
         if groups is None:
             break
         wait_s = time.monotonic() - wait_started
-        desk.say("training", f"training step {step}")
-        with desk.service.working(f"training step {step}"):
+        training = Doing(Activity.TRAINING, step=step)
+        desk.say("training", training)
+        with desk.service.working(training):
             train_started = time.monotonic()
             result = _train(desk, policy, controller, groups, step)
             train_s = time.monotonic() - train_started
@@ -307,7 +311,7 @@ def _lead(desk: _Desk, policy: Policy, config: Config, state: dict[str, Any] | N
     intake.stop()
     if complete:
         intake.close_books()
-    desk.say("finished" if complete else "stopped", "done" if complete else "stopped on request; resume goes on")
+    desk.say("finished" if complete else "stopped", Doing(Activity.DONE if complete else Activity.STOPPED))
 
 
 def _train(
@@ -335,11 +339,11 @@ def _follow(
     """Every other rank. Consumes rank 0's plan; fetches and trains its own share of the groups."""
     controller = _controller(state)
     while True:
-        service.doing("waiting for rank 0")
+        service.doing(Doing(Activity.WAITING_FOR_RANK_0))
         plan = broadcast_plan(None)
         match plan["do"]:
             case "train":
-                with service.working(f"training step {plan['step']}"):
+                with service.working(Doing(Activity.TRAINING, step=plan["step"])):
                     mine = together(partial(_fetched, queue, plan["groups"][policy.rank]))
                     settings = _settings(config, plan["step"], plan["turned"])
                     result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
@@ -351,7 +355,7 @@ def _follow(
                 policy.named_weights()
                 service.version = plan["version"]
             case "save":
-                service.doing(f"writing checkpoint {plan['step']}")
+                service.doing(Doing(Activity.CHECKPOINTING, step=plan["step"]))
                 with suppress(NoRoom):  # rank 0 waits for it, and asks again
                     checkpoint.save(policy, checkpoints, plan["step"], {}, keep=config.train.keep_checkpoints)
             case "wait":

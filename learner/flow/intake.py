@@ -21,14 +21,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...common.activity import Activity, Doing
 from ...common.clocks import GroupClocks, Late
 from ...common.config import Config, dump
 from ...common.controls import taken_up
-from ...common.diagnosis import age
 from ...common.errors import DecodeError, LeewayError, RunExistsError
 from ...common.ledger import REFUNDS, Ledger, Refund
 from ...common.queue.connection import RedisError, is_foreign
-from ...common.queue.entries import DAMAGED, ScoredEntry, decode_part
+from ...common.queue.entries import LetterKind, ScoredEntry, decode_part
 from ...common.queue.learner import LearnerQueue
 from ...common.samples import TRAINED
 from ...common.service import Service
@@ -174,17 +174,20 @@ class Intake:
                 self._lock.wait(min(left, POLL_S))
         return None
 
-    def waiting_for(self) -> str:
-        """One sentence on what the next batch lacks."""
+    def waiting_for(self) -> Doing:
+        """What the next batch lacks, and who has held its oldest group for long."""
         with self._lock:
             lacking, oldest = self.book.waiting_for()
-            first = f", ticket {oldest} the oldest{self._held_by(oldest)}" if oldest is not None else ""
-            return f"waiting for {lacking} of {self.book.groups_per_step} groups{first}"
-
-    def _held_by(self, number: int) -> str:
-        """Who has held a ticket's group for long, in words."""
-        late = self.clocks.held(self._tickets[number].group_id)
-        return f", for {age(late.held_s)} with {late.lease.worker}" if late is not None and late.held_s > TELL_S else ""
+            late = None if oldest is None else self.clocks.held(self._tickets[oldest].group_id)
+            long = late if late is not None and late.held_s > TELL_S else None
+            return Doing(
+                Activity.WAITING_FOR_GROUPS,
+                lacking=lacking,
+                due=self.book.groups_per_step,
+                ticket=oldest,
+                worker=long and long.lease.worker,
+                held_s=long and long.held_s,
+            )
 
     def trained(self, groups: list[ScoredGroup], checksum: str, *, ess: float = 1.0) -> dict[str, float]:
         """Close the books on a training step whose new version (sha256 ``checksum``) is published; ``ess`` is its
@@ -393,7 +396,7 @@ class Intake:
         self._made_again[number] += 1
         if self._made_again[number] >= self.config.broker.max_attempts:
             reason = f"lost or damaged on its way {self._made_again[number]} times"
-            self.queue.dead_letter("scored", ticket.group_id, reason)
+            self.queue.dead_letter(LetterKind.REFUNDED, "scored", ticket.group_id, reason)
             self._poison(number, reason)
             return
         log.warning("ticket %d was lost or damaged on its way: made again", number, extra={"ticket": ticket.group_id})
@@ -413,7 +416,7 @@ class Intake:
         log.error("%s: it is issued again", self.overdue_last[0], extra={"ticket": ticket.group_id})
         if self._made_again[number] >= self.config.broker.max_attempts:
             reason = f"did not come back within its time: {self._made_again[number]} times overdue, lost or damaged"
-            self.queue.dead_letter("scored", ticket.group_id, reason)
+            self.queue.dead_letter(LetterKind.REFUNDED, "scored", ticket.group_id, reason)
             self._poison(number, reason)
 
     def _pace(self) -> None:
@@ -467,7 +470,9 @@ class Intake:
         if incarnation > self.incarnation:
             if self.queue.holds(entry.group_id):
                 raise self._superseded(incarnation)  # before anything of it is settled: it is the other's
-            self.queue.dead_letter(f"{DAMAGED}scored", entry.group_id, "an entry that names a group nobody has issued")
+            self.queue.dead_letter(
+                LetterKind.DAMAGED, "scored", entry.group_id, "an entry that names a group nobody has issued"
+            )
             self.queue.turn_away(entry)
             return
         if incarnation != self.incarnation or number not in self.book.live:
@@ -489,7 +494,7 @@ class Intake:
             group = self._checked(self._tickets[number], decode_part(Responses, responses, entry.group_id), found)
         except DecodeError as error:
             log.warning("ticket %d cannot be used: %s", number, error, extra={"ticket": entry.group_id})
-            self.queue.dead_letter(f"{DAMAGED}scored", entry.group_id, str(error))
+            self.queue.dead_letter(LetterKind.DAMAGED, "scored", entry.group_id, str(error))
             self.queue.turn_away(entry)  # once no stream names it, it is made again
             self._mended_at = 0.0
             return
