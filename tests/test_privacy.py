@@ -54,7 +54,7 @@ def test_no_test_reaches_what_is_private_to_another_module(path):
         "monkeypatch.setattr(module, '_LIMIT', 1)",
         "monkeypatch.setattr('leeway_rl.common.tail._LIMIT', 1)",
         "getattr(engine, '_model')",
-        "PROGRAM = '''\nfrom leeway_rl import rollout\nrollout._engine\n'''",
+        f"PROGRAM = {chr(10).join(['from leeway_rl import rollout', 'rollout._engine'])!r}",
     ],
 )
 def test_it_would_be_found(text):
