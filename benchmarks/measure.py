@@ -84,9 +84,8 @@ class Table:
         self._columns = []
         for column in columns:
             head, _, form = column.partition(":")
-            align, width, rest = re.fullmatch(r"([<>^]?\+?)(\d*)(.*)", form).groups()  # type: ignore[union-attr]
-            sign = "+" if align.endswith("+") else ""
-            side = align.rstrip("+") or (">" if rest else "<")
+            side, sign, width, rest = re.fullmatch(r"([<>^]?)(\+?)(\d*)(.*)", form).groups()  # type: ignore[union-attr]
+            side = side or (">" if rest else "<")
             self._columns.append((side, max(len(head), int(width or 0)), sign + rest))
         self.line(*(column.partition(":")[0] for column in columns))
 

@@ -70,12 +70,12 @@ def main() -> None:
     grid = [(bound, overflow) for overflow in given.policies for bound in given.bounds]
     with home_and_server(given.out) as (folder, url):
         wanted = {f"{policy}-{bound}": (times, settings(bound, policy, given.steps)) for bound, policy in grid}
+        print(load_of_this_machine())
         folders = dict(zip(grid, runs(url, folder, wanted, given.side_by_side), strict=True))
         found = {}
         print(
             f"t_train {given.train_s:g} s, {given.steps} steps, {given.side_by_side} runs at a time, seed {given.seed}"
         )
-        print(load_of_this_machine())
         table = Table("η", "overflow", "which:<9", *(column for column, _ in COLUMNS))
         for bound, policy in sorted(grid):
             config = compose(["tiny"], [*BASE, *settings(bound, policy, given.steps)])

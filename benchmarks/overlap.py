@@ -62,9 +62,9 @@ def main() -> None:
                 ],
             )
     with home_and_server(given.out) as (folder, url):
+        print(load_of_this_machine())
         runs(url, folder, wanted, given.side_by_side)
         print(f"t_train {given.train_s:g} s, B = {GROUPS}, {given.steps} steps, {given.side_by_side} runs side by side")
-        print(load_of_this_machine())
         table = Table("t_rollout s:.1f", "η:d", "depth:>", "ideal s:.2f", "measured s:.3f", "share:6.3f", *LIVE)
         held = True
         for ratio in given.ratios:

@@ -99,12 +99,12 @@ def main() -> None:
     real = {name: [*how, *shorter] for name, how in REAL.items() if name in only}
     with home_and_server(given.out) as (folder, url):
         missing = {name: what for name, what in timed.items() if not (folder / name).exists()}
+        print(load_of_this_machine())
         runs(url, folder, missing, given.side_by_side)
         first, last = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
         for name, how in real.items():
             if not (folder / name).exists():
                 whole_run(url, folder / name, how, cores={"learner": first, "rollout": last, "verifier": last})
-        print(load_of_this_machine())
         table, plans = Table(*COLUMNS), _plans(folder, timed, real)
         held = [_compare(table, name, how, setting, folder / name) for name, how, setting in plans]
     print("must hold: steps/h within 10 % (planned from another run: 15 %), head staleness within 0.3")
