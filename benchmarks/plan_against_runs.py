@@ -32,7 +32,7 @@ from leeway_rl.benchmarks.whole_runs import measured, whole_run
 from leeway_rl.common.config import compose
 from leeway_rl.leeway.planning import calibrate
 from leeway_rl.leeway.planning.plan import figures
-from leeway_rl.leeway.planning.simulate import Setting, simulate
+from leeway_rl.leeway.planning.simulate import System, simulate
 
 TOKENS = 200
 COLUMNS = ("run:<38", "planned:<9", "steps/h:8.0f", "measured:9.0f", "error:+7.1%", "head:5.2f", "measured:9.2f")
@@ -89,7 +89,7 @@ def main() -> None:
     if given.of:
         table = Table(*COLUMNS)
         held = [
-            _compare(table, folder.name, "--from", calibrate.from_run(folder).setting, folder) for folder in given.of
+            _compare(table, folder.name, "--from", calibrate.from_run(folder).system, folder) for folder in given.of
         ]
         sys.exit(0 if all(held) else 1)
     shorter = [] if given.steps is None else [f"train.steps={given.steps}"]
@@ -106,23 +106,23 @@ def main() -> None:
             if not (folder / name).exists():
                 whole_run(url, folder / name, how, cores={"learner": first, "rollout": last, "verifier": last})
         table, plans = Table(*COLUMNS), _plans(folder, timed, real)
-        held = [_compare(table, name, how, setting, folder / name) for name, how, setting in plans]
+        held = [_compare(table, name, how, system, folder / name) for name, how, system in plans]
     print("must hold: steps/h within 10 % (planned from another run: 15 %), head staleness within 0.3")
     sys.exit(0 if all(held) else 1)
 
 
 def _plans(
     folder: Path, timed: dict[str, tuple[Times, list[str]]], real: dict[str, list[str]]
-) -> Iterator[tuple[str, str, Setting]]:
+) -> Iterator[tuple[str, str, System]]:
     """(run, what it is planned from, plan)."""
     for name, (times, settings) in timed.items():
-        yield name, "given", times.setting(compose(["tiny"], [*BASE, *settings]))
-        yield name, "--from", calibrate.from_run(folder / name).setting
+        yield name, "given", times.system(compose(["tiny"], [*BASE, *settings]))
+        yield name, "--from", calibrate.from_run(folder / name).system
     for name in real:
-        own = calibrate.from_run(folder / name).setting
+        own = calibrate.from_run(folder / name).system
         yield name, "--from", own
         if name != "real-0" and "real-0" in real:
-            on_policy = calibrate.from_run(folder / "real-0").setting
+            on_policy = calibrate.from_run(folder / "real-0").system
             yield (
                 name,
                 "real-0",
@@ -130,9 +130,9 @@ def _plans(
             )
 
 
-def _compare(table: Table, name: str, how: str, setting: Setting, folder: Path) -> bool:
+def _compare(table: Table, name: str, how: str, system: System, folder: Path) -> bool:
     """Print a line; whether it holds."""
-    planned, found = figures(simulate(setting)), measured(folder)
+    planned, found = figures(simulate(system)), measured(folder)
     error = planned["steps_per_hour"] / found["steps_per_hour"] - 1
     older = planned["head_mean"] - found["head_mean"]
     rates = (planned["steps_per_hour"], found["steps_per_hour"], error)

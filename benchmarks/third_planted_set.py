@@ -25,7 +25,7 @@ from pathlib import Path
 from leeway_rl.benchmarks.measure import Table, parser_of
 from leeway_rl.benchmarks.planted_templates import FAMILIES, GOODS, NAMES, SITES, Problem
 from leeway_rl.data import recipe
-from leeway_rl.data.stages import Drop, Stage
+from leeway_rl.data.dataset import Dataset, Drop
 
 EVALUATION = 120
 INSTRUCTED = 0.5
@@ -236,10 +236,10 @@ def _lines(path: Path, rows: list[tuple[str, str]], golds: bool) -> None:
 
 def _judged(folder: Path, step: str, rows: list[tuple[str, str]], golds: bool, **options: object) -> list[Drop | None]:
     _lines(folder / "rows.jsonl", rows, golds)
-    recipe.load_alone(recipe.Source(name="rows", path=str(folder / "rows.jsonl")), folder / "stage")
+    recipe.load_alone(recipe.Source(name="rows", path=str(folder / "rows.jsonl")), folder / "dataset")
     chosen = recipe.STEPS[step]
     context = recipe.Context(folder, folder / f"work-{step}", folder / "asked", 1)
-    judge = chosen.judge(Stage(folder / "stage"), chosen.options(**options), context)
+    judge = chosen.judge(Dataset(folder / "dataset"), chosen.options(**options), context)
     return [judgement for batch in judge for judgement in batch]  # type: ignore[misc]
 
 

@@ -27,7 +27,7 @@ from leeway_rl.common.queue.verifier import VerifierQueue
 from leeway_rl.common.service import Service
 from leeway_rl.common.types import Responses, Ticket, Verdict, VerdictKind
 from leeway_rl.leeway.planning.plan import lognormal
-from leeway_rl.leeway.planning.simulate import Setting
+from leeway_rl.leeway.planning.simulate import System
 from leeway_rl.rollout.engine import Aborted
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ class Times:
         """Whether a ticket's group is refused, bool [n], as ``simulate`` draws it."""
         return np.random.default_rng([self.seed, 1]).random(len(self.lengths_GS())) < self.rejected
 
-    def setting(self, config: Config) -> Setting:
+    def system(self, config: Config) -> System:
         """What ``leeway plan`` simulates for this run, but its last η + 1 steps, which issue less."""
-        return Setting(
+        return System(
             lengths_GS=self.lengths_GS(),
             groups_per_step=config.train.groups_per_step,
             steps=config.train.steps - config.flow.max_staleness - 1,

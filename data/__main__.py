@@ -40,15 +40,15 @@ def main() -> int:
     whole.add_argument("--out", type=path_of, required=True, help="folder; the same command again goes on")
     commands.add_parser("formats", help="which columns of which published set become what")
     show = commands.add_parser("show", help="what a step dropped, with the reasons")
-    show.add_argument("stage", type=path_of, help="a step's folder")
+    show.add_argument("dataset", type=path_of, help="a step's folder")
     show.add_argument("--reason", default="", help="only reasons that contain this")
     show.add_argument("--rows", type=_positive, default=5, help="of each reason at most")
-    parsers = {"load": commands.add_parser("load", help="read one source into a stage")}
+    parsers = {"load": commands.add_parser("load", help="read one source into a dataset")}
     parsers |= {name: commands.add_parser(name, help="a step, on its own") for name in STEP_NAMES}
     for name, command in parsers.items():
         if name != "load":
-            command.add_argument("stage", type=path_of, help="folder of the stage before")
-        command.add_argument("--out", type=path_of, required=True, help="folder of the new stage")
+            command.add_argument("dataset", type=path_of, help="folder of the dataset before")
+        command.add_argument("--out", type=path_of, required=True, help="folder of the new dataset")
     for command in (whole, *parsers.values()):
         command.add_argument("--jobs", type=_positive, default=_processors(), help="processes for grading")
     chosen = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
@@ -81,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> int:
         case "formats":
             return _formats()
         case "show":
-            return _show(arguments.stage, arguments.reason, arguments.rows)
+            return _show(arguments.dataset, arguments.reason, arguments.rows)
         case command:
             return _run_alone(command, arguments)
 
@@ -91,16 +91,16 @@ def _run_recipe(path: Path, out: Path, jobs: int) -> int:
 
     found = recipe.read_recipe(path)
     with only_writer(out / ".lock", f"--out {out}"):
-        result = recipe.run(found, out / "stages", jobs=jobs, say=_say)
+        result = recipe.run(found, _datasets(out), jobs=jobs, say=_say)
         output.write(result, found, out)
     _say(f"{out / 'data.parquet'}, {out / 'card.md'}")
     return _missing(result.missing)
 
 
 def _run_alone(command: str, arguments: argparse.Namespace) -> int:
-    """One step from a stage to a stage, or the loading of one source."""
+    """One step from a dataset to a dataset, or the loading of one source."""
     from . import recipe
-    from .stages import Stage
+    from .dataset import Dataset
 
     model = recipe.Source if command == "load" else recipe.STEPS[command].options
     given = {name: getattr(arguments, name) for name in model.model_fields if getattr(arguments, name) is not None}
@@ -109,10 +109,10 @@ def _run_alone(command: str, arguments: argparse.Namespace) -> int:
         funnel, missing = recipe.load_alone(options, arguments.out)
     else:
         missing = []
-        if arguments.out.resolve() == arguments.stage.resolve():
-            raise DataError(f"--out {arguments.out} is the stage that is read")
-        stage = Stage(arguments.stage)
-        funnel, _ = recipe.do_step(command, options, stage, arguments.out, Path(), arguments.jobs, missing)
+        if arguments.out.resolve() == arguments.dataset.resolve():
+            raise DataError(f"--out {arguments.out} is the dataset that is read")
+        dataset = Dataset(arguments.dataset)
+        funnel, _ = recipe.do_step(command, options, dataset, arguments.out, Path(), arguments.jobs, missing)
     _say(recipe.described(command, funnel))
     return _missing(missing)
 
@@ -143,16 +143,24 @@ def _named(columns: Any) -> str:
     return ", ".join(columns.values()) if isinstance(columns, dict) else " or ".join(columns)
 
 
-def _show(stage: Path, reason: str, most: int) -> int:
+def _datasets(out: Path) -> Path:
+    """The folder of a run's datasets. It was called stages once; what models answered there is not lost."""
+    folder, before = out / "datasets", out / "stages"
+    if before.is_dir() and not folder.exists():
+        before.rename(folder)
+    return folder
+
+
+def _show(dataset: Path, reason: str, most: int) -> int:
     from collections import Counter
 
     import pyarrow.parquet as pq
 
     shown: Counter[str] = Counter()
     try:
-        batches = pq.ParquetFile(stage / "dropped.parquet").iter_batches()
+        batches = pq.ParquetFile(dataset / "dropped.parquet").iter_batches()
     except OSError as error:
-        raise DataError(f"{stage}: no stage of leeway data (dropped.parquet): {error}") from error
+        raise DataError(f"{dataset}: no dataset of leeway data (dropped.parquet): {error}") from error
     for batch in batches:
         for row in batch.to_pylist():
             if reason in row["reason"] and shown[row["reason"]] < most:

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from .dataset import Dataset, Drop, Judgement
 from .grading import UNREADABLE, graded
-from .stages import Drop, Judgement, Stage
 from .step import Context, Options
 
 
@@ -21,7 +21,7 @@ class Answers(Options):
     """Seconds for one row."""
 
 
-def answers(stage: Stage, options: Answers, context: Context) -> Iterator[list[Judgement]]:
+def answers(dataset: Dataset, options: Answers, context: Context) -> Iterator[list[Judgement]]:
     """Drop mathematics whose written solution, read again by Math-Verify, does not end in the gold."""
 
     def asks(row: dict[str, Any]) -> bool:
@@ -32,9 +32,9 @@ def answers(stage: Stage, options: Answers, context: Context) -> Iterator[list[J
         return {"response": row["solution"], "ability": "math", "answer": gold, "boxed": False}
 
     columns = ("ability", "solution", "ground_truth")
-    requests = (request(row) for rows in stage.rows(*columns) for row in rows if asks(row))
+    requests = (request(row) for rows in dataset.rows(*columns) for row in rows if asks(row))
     verdicts = graded(requests, context.work, jobs=context.jobs, timeout_s=options.timeout_s)
-    for rows in stage.rows(*columns):
+    for rows in dataset.rows(*columns):
         judged: list[Judgement] = []
         for row in rows:
             if asks(row):
@@ -72,7 +72,7 @@ class Tests(Options):
     """Seconds for all tests of one row."""
 
 
-def tests(stage: Stage, options: Tests, context: Context) -> Iterator[list[Judgement]]:
+def tests(dataset: Dataset, options: Tests, context: Context) -> Iterator[list[Judgement]]:
     """Drop code whose tests are incomplete, or not passed by a reference solution in the sandbox."""
 
     def programs(row: dict[str, Any]) -> list[str]:
@@ -81,12 +81,12 @@ def tests(stage: Stage, options: Tests, context: Context) -> Iterator[list[Judge
     columns = ("ability", "solution", "ground_truth")
     requests = (
         {"response": f"```python\n{program}\n```", "tests": json.loads(row["ground_truth"])}
-        for rows in stage.rows(*columns)
+        for rows in dataset.rows(*columns)
         for row in rows
         for program in programs(row)
     )
     verdicts = graded(requests, context.work, jobs=context.jobs, timeout_s=options.timeout_s)
-    for rows in stage.rows(*columns):
+    for rows in dataset.rows(*columns):
         judged: list[Judgement] = []
         for row in rows:
             tried = list(itertools.islice(verdicts, len(programs(row))))

@@ -22,10 +22,10 @@ from pydantic import Field
 from ..common.children import leaving_with_parent
 from ..common.errors import DataError
 from ..common.files import path_of, whole_file
+from .dataset import Dataset, Drop, Judgement, Rated
 from .endpoint import Ask, Endpoint, ask_all, sampling_seed
 from .grading import UNREADABLE, verdicts_on
 from .replies import Replies
-from .stages import Drop, Judgement, Rated, Stage
 from .step import Context, Options
 
 FAILED = ("wrong", "no_answer", "timeout")
@@ -127,14 +127,14 @@ class Grades:
             (self.unread if verdict == UNREADABLE else self.errors)[row] += 1
 
 
-def difficulty(stage: Stage, options: Difficulty, context: Context) -> Iterator[list[Judgement]]:
+def difficulty(dataset: Dataset, options: Difficulty, context: Context) -> Iterator[list[Judgement]]:
     """Rate each problem by a model's failures; drop what it never or always solves, and what cannot be rated."""
     if not options.model:
-        yield from _as_rated_before(stage, options)
+        yield from _as_rated_before(dataset, options)
         return
-    grades = _asked(stage, options, context) if options.endpoint else _sampled(stage, options, context)
+    grades = _asked(dataset, options, context) if options.endpoint else _sampled(dataset, options, context)
     row = 0
-    for abilities in stage.rows("ability"):
+    for abilities in dataset.rows("ability"):
         judged = [_rated(options, grades, row + number, found["ability"]) for number, found in enumerate(abilities)]
         row += len(judged)
         yield judged
@@ -164,7 +164,7 @@ def _by_failures(options: Difficulty, failures: int, due: int) -> Rated:
     return Rated(options.name, failures, drop)
 
 
-def _as_rated_before(stage: Stage, options: Difficulty) -> Iterator[list[Judgement]]:
+def _as_rated_before(dataset: Dataset, options: Difficulty) -> Iterator[list[Judgement]]:
     """By what stands in the rows. Published ratings are of 16, code as well: ``responses_code`` has to say so."""
 
     def judged(row: dict[str, Any]) -> Judgement:
@@ -176,14 +176,14 @@ def _as_rated_before(stage: Stage, options: Difficulty) -> Iterator[list[Judgeme
             return Drop("not rated: more failures than responses", f"{failures} of {due}")
         return _by_failures(options, failures, due)
 
-    for rows in stage.rows("ability", "difficulty"):
+    for rows in dataset.rows("ability", "difficulty"):
         yield [judged(row) for row in rows]
 
 
 # --- an endpoint -----------------------------------------------------------------------------------------------------
 
 
-def _asked(stage: Stage, options: Difficulty, context: Context) -> Grades:
+def _asked(dataset: Dataset, options: Difficulty, context: Context) -> Grades:
     endpoint = Endpoint(
         name=options.name,
         url=options.endpoint,
@@ -195,15 +195,15 @@ def _asked(stage: Stage, options: Difficulty, context: Context) -> Grades:
     )
     sampling = {"temperature": options.temperature, "top_p": options.top_p, "max_tokens": options.max_tokens}
     answers, verdicts = context.asked / "responses.jsonl", context.asked / "verdicts.jsonl"
-    with Replies(answers, len(stage), max(options.responses, options.responses_code)) as replies:
-        asks = (ask for ask in _requests(stage, options) if not replies.has(ask.row, ask.index))
+    with Replies(answers, len(dataset), max(options.responses, options.responses_code)) as replies:
+        asks = (ask for ask in _requests(dataset, options) if not replies.has(ask.row, ask.index))
         (tally,) = ask_all([(endpoint, asks, replies.add)], sampling)
         for ask, why in tally.refused:
             replies.refuse(ask, str(why))
         context.notes.append(f"{endpoint.shown}: {len(replies):,} responses")
     if tally.complaint:
         context.missing.append(f"difficulty by {tally.complaint}")
-    grades = Grades.none(len(stage))
+    grades = Grades.none(len(dataset))
     for found, verdict, _ in verdicts_on(answers, verdicts, jobs=context.jobs, timeout_s=options.grading_s):
         row = int(found["id"].partition(":")[0])
         if "refused" in found:
@@ -213,16 +213,16 @@ def _asked(stage: Stage, options: Difficulty, context: Context) -> Grades:
     return grades
 
 
-def _requests(stage: Stage, options: Difficulty) -> Iterator[Ask]:
-    for row, found in _problems(stage):
+def _requests(dataset: Dataset, options: Difficulty) -> Iterator[Ask]:
+    for row, found in _problems(dataset):
         for index in range(options.due(found["ability"])):
             seed = sampling_seed(options.seed, row, index)
             yield Ask(row=row, index=index, messages=found["messages"], seed=seed, beside=_truth(found))
 
 
-def _problems(stage: Stage) -> Iterator[tuple[int, dict[str, Any]]]:
+def _problems(dataset: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
     row = 0
-    for rows in stage.rows("ability", "messages", "ground_truth"):
+    for rows in dataset.rows("ability", "messages", "ground_truth"):
         for found in rows:
             yield row, found
             row += 1
@@ -240,14 +240,14 @@ BAD_ROWS = DataError.exit_code
 """How ``leeway sample`` ends where it named rows that it cannot ask."""
 
 
-def _sampled(stage: Stage, options: Difficulty, context: Context) -> Grades:
-    grades = Grades.none(len(stage))
-    if not len(stage):
+def _sampled(dataset: Dataset, options: Difficulty, context: Context) -> Grades:
+    grades = Grades.none(len(dataset))
+    if not len(dataset):
         return grades
     problems, out = context.asked / "problems.jsonl", context.asked / "sample"
-    _write_problems(stage, options, problems)
+    _write_problems(dataset, options, problems)
     code = _sample(problems, out, _model(options, context.folder), options)
-    seen = np.zeros((len(stage), max(options.responses, options.responses_code)), dtype=bool)
+    seen = np.zeros((len(dataset), max(options.responses, options.responses_code)), dtype=bool)
     for file in (out / "responses.parquet", *sorted(out.glob("parts/*.parquet"))):
         if file.exists():
             _count(file, seen, grades)
@@ -267,11 +267,11 @@ def _model(options: Difficulty, folder: Path) -> str:
     return str(local) if local.exists() else options.model
 
 
-def _write_problems(stage: Stage, options: Difficulty, path: Path) -> None:
-    """Rows of ``leeway sample``; an id is the row's number in the stage."""
+def _write_problems(dataset: Dataset, options: Difficulty, path: Path) -> None:
+    """Rows of ``leeway sample``; an id is the row's number in the dataset."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary, temporary.open("w") as lines:
-        for row, found in _problems(stage):
+        for row, found in _problems(dataset):
             due = {"responses": options.due(found["ability"])}
             lines.write(json.dumps({"id": row, "prompt": found["messages"], **_truth(found), **due}) + "\n")
 

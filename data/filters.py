@@ -13,9 +13,9 @@ from ..common.files import path_of
 from ..common.preflight.tokens import load_tokenizer
 from ..common.prompts import rendered
 from .asked import asks_for_a_proof, asks_several, lacks_choices
+from .dataset import Dataset, Drop, Judgement
 from .figures import needs_a_figure
 from .gold_form import why_no_gold
-from .stages import Drop, Judgement, Stage
 from .step import Context, Options
 
 
@@ -30,9 +30,9 @@ class Verifiable(Options):
     """Characters of a gold at most."""
 
 
-def verifiable(stage: Stage, options: Verifiable, context: Context) -> Iterator[list[Judgement]]:
+def verifiable(dataset: Dataset, options: Verifiable, context: Context) -> Iterator[list[Judgement]]:
     """Drop what no verifier can judge: proofs, what its source calls invalid, golds that are no answer, empty tests."""
-    for rows in stage.rows("ability", "problem", "ground_truth", "question_type", "valid"):
+    for rows in dataset.rows("ability", "problem", "ground_truth", "question_type", "valid"):
         yield [_verifiable(row, options) for row in rows]
 
 
@@ -86,7 +86,7 @@ class Links(Options):
     """Drop what seems to need a figure, too."""
 
 
-def links(stage: Stage, options: Links, context: Context) -> Iterator[list[Judgement]]:
+def links(dataset: Dataset, options: Links, context: Context) -> Iterator[list[Judgement]]:
     """Drop mathematics with external links, or that seems to need a figure."""
 
     def judged(row: dict[str, Any]) -> Judgement:
@@ -98,7 +98,7 @@ def links(stage: Stage, options: Links, context: Context) -> Iterator[list[Judge
             return Drop("a figure", _around(row["problem"], found))
         return None
 
-    for rows in stage.rows("ability", "problem"):
+    for rows in dataset.rows("ability", "problem"):
         yield [judged(row) for row in rows]
 
 
@@ -118,7 +118,7 @@ class Length(Options):
         return sorted((folder / path_of(self.tokenizer)).glob("*.json"))
 
 
-def length(stage: Stage, options: Length, context: Context) -> Iterator[list[Judgement]]:
+def length(dataset: Dataset, options: Length, context: Context) -> Iterator[list[Judgement]]:
     """Drop prompts too long for the tokenizer."""
     local = context.folder / path_of(options.tokenizer)
     if options.tokenizer.startswith((".", "/", "~")) and not local.exists():
@@ -128,7 +128,7 @@ def length(stage: Stage, options: Length, context: Context) -> Iterator[list[Jud
         tokenizer = load_tokenizer(name)
     except DataError as error:
         raise DataError(f"length: tokenizer = {options.tokenizer!r}: {error}") from error
-    for rows in stage.rows("messages"):
+    for rows in dataset.rows("messages"):
         texts, refused = list[str](), dict[int, str]()
         for place, row in enumerate(rows):
             try:

@@ -1,4 +1,4 @@
-"""Loading: every row of every source into the first stage, or its reason into what was dropped."""
+"""Loading: every row of every source into the first dataset, or its reason into what was dropped."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..common.errors import DataError
+from .dataset import BATCH, SHOWN_CHARS, WORKING, DatasetWriter, Drop, Funnel, Judgement
 from .reading import files_of, rows_of, rows_of_hub
 from .same_answer import golds_of
 from .sources import FORMATS, Format, RowError, refuse_control, with_columns, working_row
-from .stages import BATCH, SHOWN_CHARS, WORKING, Drop, Funnel, Judgement, StageWriter
 
 
 class Source(BaseModel):
@@ -67,14 +67,14 @@ def files_there(source: Source, folder: Path, missing: list[str]) -> list[Path]:
 def load_all(
     sources: tuple[Source, ...], files: dict[str, list[Path]], relative_to: Path, folder: Path, missing: list[str]
 ) -> Funnel:
-    """Every row of the sources into the stage ``folder``; what breaks off or is not there goes to ``missing``."""
-    with StageWriter(folder) as writer:
+    """Every row of the sources into the dataset ``folder``; what breaks off or is not there goes to ``missing``."""
+    with DatasetWriter(folder) as writer:
         for source in sources:
             _load(source, files[source.name], relative_to, writer, missing)
     return writer.funnel
 
 
-def _load(source: Source, files: list[Path], folder: Path, writer: StageWriter, missing: list[str]) -> None:
+def _load(source: Source, files: list[Path], folder: Path, writer: DatasetWriter, missing: list[str]) -> None:
     form = with_columns(FORMATS[source.format], source.columns)
     parts: list[tuple[str, Iterator[tuple[int, Any]]]]
     if source.hub:

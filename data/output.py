@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from .. import __version__
 from ..common.files import checksum, whole_file, write_whole
 from ..common.tables import markdown
+from .dataset import MESSAGES, Dataset, Funnel
 from .recipe import STEPS, Output, Recipe, Result
-from .stages import MESSAGES, Funnel, Stage
 
 VERSIONS = (
     *("datasets", "math-verify", "numpy", "openai", "pyarrow"),
@@ -35,9 +35,9 @@ VERSIONS = (
 def write(result: Result, recipe: Recipe, folder: Path) -> None:
     """``data.parquet``, ``card.md`` with ``difficulty.png``, ``recipe.json``."""
     folder.mkdir(parents=True, exist_ok=True)
-    stage = Stage(result.stage)
-    ratings = Ratings.of(stage, result.rated)
-    _write_rows(stage, folder / "data.parquet", sorted(ratings.kept), recipe.output)
+    dataset = Dataset(result.dataset)
+    ratings = Ratings.of(dataset, result.rated)
+    _write_rows(dataset, folder / "data.parquet", sorted(ratings.kept), recipe.output)
     drawn = _draw(ratings)
     if drawn is not None:
         write_whole(folder / "difficulty.png", drawn)
@@ -46,7 +46,7 @@ def write(result: Result, recipe: Recipe, folder: Path) -> None:
         "versions": {"leeway-rl": __version__, "python": platform.python_version(), **_versions()},
         "read": result.checksums,
         "missing": result.missing,
-        "written": {"data.parquet": checksum(folder / "data.parquet"), "rows": len(stage)},
+        "written": {"data.parquet": checksum(folder / "data.parquet"), "rows": len(dataset)},
     }
     write_whole(folder / "recipe.json", json.dumps(lock, indent=1, ensure_ascii=False) + "\n")
     write_whole(folder / "card.md", card(result, recipe, lock, ratings, pictured=drawn is not None))
@@ -76,10 +76,10 @@ def output_schema(models: Sequence[str]) -> pa.Schema:
     )
 
 
-def _write_rows(stage: Stage, path: Path, models: Sequence[str], output: Output) -> None:
+def _write_rows(dataset: Dataset, path: Path, models: Sequence[str], output: Output) -> None:
     schema, index = output_schema(models), 0
     with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        for rows in stage.rows():
+        for rows in dataset.rows():
             found = [_row(row, index + number, models, output) for number, row in enumerate(rows)]
             index += len(rows)
             writer.write_batch(pa.RecordBatch.from_pylist(found, schema))
@@ -111,10 +111,10 @@ class Ratings:
     """Rows that a step of this recipe rated, those that left there, too."""
 
     @classmethod
-    def of(cls, stage: Stage, rated: Sequence[Path]) -> Ratings:
-        """From the last stage, and the folders of the stages that rated."""
+    def of(cls, dataset: Dataset, rated: Sequence[Path]) -> Ratings:
+        """From the last dataset, and the folders of the datasets that rated."""
         files = [folder / name for folder in rated for name in ("kept.parquet", "dropped.parquet")]
-        kept, all_of_them = _counted([stage.file]), _counted(files)
+        kept, all_of_them = _counted([dataset.file]), _counted(files)
         return cls(kept, {model: all_of_them.get(model, counts) for model, counts in (all_of_them | kept).items()})
 
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .dataset import Dataset, Judgement
 from .endpoint import Answer, Ask, Endpoint, Tally, ask_all, sampling_seed
 from .replies import Replies
-from .stages import Judgement, Stage
 from .step import Context, Options
 from .votes import ASKING, CRITERIA, FORM, VOTES, Count, settled, vote_in
 
@@ -86,18 +86,18 @@ class Quality(Options):
         return super().plain(questions=questions) | judges | {"asking": ASKING, "criteria": CRITERIA}
 
 
-def quality(stage: Stage, options: Quality, context: Context) -> Iterator[list[Judgement]]:
+def quality(dataset: Dataset, options: Quality, context: Context) -> Iterator[list[Judgement]]:
     """Drop what judges find unclear, incomplete, badly formatted or mixed with other matter."""
     with ExitStack() as stack:
         files = {
-            judge.name: stack.enter_context(Replies(context.asked / judge.file, len(stage), options.votes))
+            judge.name: stack.enter_context(Replies(context.asked / judge.file, len(dataset), options.votes))
             for judge in options.judges
         }
-        _ask(stage, options, context, files)
+        _ask(dataset, options, context, files)
         writer = stack.enter_context(pq.ParquetWriter(context.asked / "votes.parquet", VOTES, compression="zstd"))
         totals = {name: Count() for name in files}
         row = 0
-        for rows in stage.rows("ability", "source", "file", "row"):
+        for rows in dataset.rows("ability", "source", "file", "row"):
             judged: list[Judgement] = []
             votes: list[dict[str, Any]] = []
             for found in rows:
@@ -113,7 +113,7 @@ def quality(stage: Stage, options: Quality, context: Context) -> Iterator[list[J
         context.notes += [_summary(name, total) for name, total in totals.items()]
 
 
-def _ask(stage: Stage, options: Quality, context: Context, files: dict[str, Replies]) -> None:
+def _ask(dataset: Dataset, options: Quality, context: Context, files: dict[str, Replies]) -> None:
     """Ask for every vote that is not there."""
     sampling: dict[str, Any] = {"temperature": options.temperature, "max_tokens": options.max_tokens}
     if options.structured:
@@ -129,7 +129,7 @@ def _ask(stage: Stage, options: Quality, context: Context, files: dict[str, Repl
             timeout_s=options.timeout_s,
             tries=options.tries,
         )
-        jobs.append((endpoint, _requests(stage, options, judge.name, files[judge.name]), files[judge.name].add))
+        jobs.append((endpoint, _requests(dataset, options, judge.name, files[judge.name]), files[judge.name].add))
     tallies: list[Tally] = ask_all(jobs, sampling)
     for tally in tallies:
         for ask, why in tally.refused:
@@ -138,10 +138,10 @@ def _ask(stage: Stage, options: Quality, context: Context, files: dict[str, Repl
             context.missing.append(f"votes of {tally.complaint}")
 
 
-def _requests(stage: Stage, options: Quality, judge: str, replies: Replies) -> Iterator[Ask]:
+def _requests(dataset: Dataset, options: Quality, judge: str, replies: Replies) -> Iterator[Ask]:
     criteria = "\n".join(f"- {name}: {meaning}" for name, meaning in CRITERIA.items())
     row = 0
-    for rows in stage.rows("ability", "problem"):
+    for rows in dataset.rows("ability", "problem"):
         for found in rows:
             if found["ability"] in options.abilities:
                 text = ASKING.format(criteria=criteria, problem=found["problem"])

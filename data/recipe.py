@@ -1,8 +1,8 @@
 """A recipe: which sources, which steps, in which order. Read, run, resumed.
 
-Every step's stage has a key: a digest of the rows before it, the step's name and options, the files it reads, and our
-version. A stage that is there under its key is not made again, so a run that was stopped goes on behind its last whole
-step, and a changed line of the recipe is done again with all that follow it.
+Every step's dataset has a key: a digest of the rows before it, the step's name and options, the files it reads, and
+our version. A dataset that is there under its key is not made again, so a run that was stopped goes on behind its last
+whole step, and a changed line of the recipe is done again with all that follow it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .. import __version__
 from ..common.errors import ConfigError, DataError
 from ..common.files import checksum
 from . import checks, difficulty, filters, quality, repeats
+from .dataset import Dataset, Funnel, divide, finish, finished
 from .loading import Source, files_there, load_all, shown
-from .stages import Funnel, Stage, divide, finish, finished
 from .step import Context, Options, Step
 
 STEPS: Mapping[str, Step] = {
@@ -115,8 +115,8 @@ def checked(model: type[Any], values: Any, where: str) -> Any:
 class Result:
     """What running a recipe left."""
 
-    stage: Path
-    """Folder of the last stage."""
+    dataset: Path
+    """Folder of the last dataset."""
     funnels: list[tuple[str, Funnel]]
     """(step, counts), the loading first."""
     checksums: dict[str, str] = field(default_factory=dict)
@@ -124,11 +124,11 @@ class Result:
     missing: list[str] = field(default_factory=list)
     """Inputs that were not there."""
     rated: list[Path] = field(default_factory=list)
-    """Folders of the stages that rated rows."""
+    """Folders of the datasets that rated rows."""
 
 
 def run(recipe: Recipe, work: Path, *, jobs: int, say: Callable[[str], None]) -> Result:
-    """Do what is not done yet; ``say`` hears of every step. Stages are folders under ``work``."""
+    """Do what is not done yet; ``say`` hears of every step. Datasets are folders under ``work``."""
     missing: list[str] = []
     inputs = {source.name: files_there(source, recipe.folder, missing) for source in recipe.sources}
     checksums = {
@@ -145,34 +145,34 @@ def run(recipe: Recipe, work: Path, *, jobs: int, say: Callable[[str], None]) ->
     say(described("load", funnel))
     result = Result(folder, [("load", funnel)], checksums, missing)
     for number, (name, options) in enumerate(recipe.steps, start=1):
-        stage, folder = Stage(folder), work / f"{number:02}-{name}"
-        funnel, read = do_step(name, options, stage, folder, recipe.folder, jobs, missing)
+        dataset, folder = Dataset(folder), work / f"{number:02}-{name}"
+        funnel, read = do_step(name, options, dataset, folder, recipe.folder, jobs, missing)
         checksums.update({f"{number:02}-{name}: {file}": digest for file, digest in read.items()})
         result.funnels.append((name, funnel))
         if name == "difficulty":
             result.rated.append(folder)
         say(described(name, funnel))
-    result.stage = folder
+    result.dataset = folder
     return result
 
 
 def load_alone(source: Source, folder: Path) -> tuple[Funnel, list[str]]:
-    """(counts, inputs that are not there) of one source read into a stage; its path is relative to where we are."""
+    """(counts, inputs that are not there) of one source read into a dataset; its path is relative to where we are."""
     missing: list[str] = []
     files = {source.name: files_there(source, Path(), missing)}
     return load_all((source,), files, Path(), folder, missing), missing
 
 
 def do_step(
-    name: str, options: Options, stage: Stage, folder: Path, relative_to: Path, jobs: int, missing: list[str]
+    name: str, options: Options, dataset: Dataset, folder: Path, relative_to: Path, jobs: int, missing: list[str]
 ) -> tuple[Funnel, dict[str, str]]:
     """(counts, checksums of the files it reads) of one step, which is done unless it is there.
 
-    Its working files outlive a stop, so that grading goes on. What models answered stays beside the stage, and serves
+    Its working files outlive a stop, so that grading goes on. What models answered stays beside the dataset, and serves
     as long as they would be asked the same.
     """
     read = {shown(file, relative_to): checksum(file) for file in options.files(relative_to)}
-    rows = checksum(stage.file)
+    rows = checksum(dataset.file)
     key = _digest(rows, name, options.plain(), read)
     funnel = finished(folder, key)
     if funnel is not None:
@@ -187,7 +187,7 @@ def do_step(
     for old in folder.parent.glob(f"{folder.name}.*.work"):
         if old != context.work:
             shutil.rmtree(old)
-    funnel = divide(stage, folder, STEPS[name].judge(stage, options, context))
+    funnel = divide(dataset, folder, STEPS[name].judge(dataset, options, context))
     funnel.notes += context.notes
     missing += context.missing
     if not context.missing:

@@ -11,13 +11,13 @@ from pydantic import Field
 
 from ..common.errors import DataError
 from ..common.ground_truth import MATH
+from .dataset import Dataset, Drop, Judgement, in_batches
 from .naming import asks_for_another, same_wording
 from .near import EvaluationSet, Match, near_duplicates
 from .normalise import normalise
 from .reading import files_of, rows_of
 from .same_answer import Row, different, golds_of
 from .sources import FORMATS, RowError, golds, working_row
-from .stages import Drop, Judgement, Stage, in_batches
 from .step import Context, Options
 
 
@@ -28,15 +28,15 @@ class Duplicates(Options):
     """Compare rows of different sources; earlier sources of the recipe are preferred."""
 
 
-def duplicates(stage: Stage, options: Duplicates, context: Context) -> Iterator[list[Judgement]]:
+def duplicates(dataset: Dataset, options: Duplicates, context: Context) -> Iterator[list[Judgement]]:
     """Drop exact and near duplicates, within each source or across all; the first one stays."""
-    texts = [normalise(text) for text in _column(stage, "problem")]
-    kinds = [tuple(row.values()) for rows in stage.rows(*_kind(options.across)) for row in rows]
+    texts = [normalise(text) for text in _column(dataset, "problem")]
+    kinds = [tuple(row.values()) for rows in dataset.rows(*_kind(options.across)) for row in rows]
     judge = _Golds(context)
-    matches = near_duplicates(texts, kinds, lambda pairs: judge.two_problems(_written(stage, pairs), pairs))
+    matches = near_duplicates(texts, kinds, lambda pairs: judge.two_problems(_written(dataset, pairs), pairs))
     judge.tell(matches, "the row that stays")
     wanted = {match.of for match in matches if match is not None}
-    named = {number: name for number, name in enumerate(_names(stage)) if number in wanted}
+    named = {number: name for number, name in enumerate(_names(dataset)) if number in wanted}
     what = "duplicate across sources" if options.across else "duplicate within its source"
 
     def judged(match: Match | None) -> Judgement:
@@ -56,10 +56,10 @@ class _Written:
     answer: Row
 
 
-def _written(stage: Stage, pairs: list[tuple[int, int]]) -> dict[int, _Written]:
+def _written(dataset: Dataset, pairs: list[tuple[int, int]]) -> dict[int, _Written]:
     """The rows of pairs, by number."""
     wanted = {index for pair in pairs for index in pair}
-    rows = (row for rows in stage.rows("problem", "ability", "ground_truth") for row in rows)
+    rows = (row for rows in dataset.rows("problem", "ability", "ground_truth") for row in rows)
     return {
         number: _Written(row["problem"], golds_of(row["ability"], row["ground_truth"]))
         for number, row in enumerate(rows)
@@ -115,12 +115,12 @@ def _kind(across: bool) -> tuple[str, ...]:
     return ("ability",) if across else ("ability", "source")
 
 
-def _column(stage: Stage, name: str) -> Iterator[Any]:
-    return (row[name] for rows in stage.rows(name) for row in rows)
+def _column(dataset: Dataset, name: str) -> Iterator[Any]:
+    return (row[name] for rows in dataset.rows(name) for row in rows)
 
 
-def _names(stage: Stage) -> Iterator[str]:
-    for rows in stage.rows("source", "file", "row", "problem"):
+def _names(dataset: Dataset) -> Iterator[str]:
+    for rows in dataset.rows("source", "file", "row", "problem"):
         for row in rows:
             yield f"{row['source']} {row['file']}:{row['row']}: {_short(row['problem'])}"
 
@@ -139,14 +139,14 @@ class Decontaminate(Options):
         return [file for path in self.against for file in _there(path, folder)]
 
 
-def decontaminate(stage: Stage, options: Decontaminate, context: Context) -> Iterator[list[Judgement]]:
+def decontaminate(dataset: Dataset, options: Decontaminate, context: Context) -> Iterator[list[Judgement]]:
     """Drop what repeats or contains a problem of an evaluation set; the pair is shown."""
     names, problems = _evaluation_problems(options.against, context)
     evaluation = EvaluationSet([normalise(problem.problem) for problem in problems])
     found: list[list[Match]] = []
-    for rows in stage.rows("problem"):
+    for rows in dataset.rows("problem"):
         found += evaluation.alike([normalise(row["problem"]) for row in rows])
-    matches = _told_apart(stage, found, problems, context)
+    matches = _told_apart(dataset, found, problems, context)
 
     def judged(match: Match | None) -> Judgement:
         if match is None:
@@ -160,12 +160,12 @@ def decontaminate(stage: Stage, options: Decontaminate, context: Context) -> Ite
 
 
 def _told_apart(
-    stage: Stage, found: list[list[Match]], problems: list[_Written], context: Context
+    dataset: Dataset, found: list[list[Match]], problems: list[_Written], context: Context
 ) -> list[Match | None]:
     """The best match of each row that is the same problem by its gold, too."""
     pairs = [(row, match.of) for row, matches in enumerate(found) for match in matches]
     judge = _Golds(context)
-    written = _written(stage, [(row, row) for row, _ in pairs])
+    written = _written(dataset, [(row, row) for row, _ in pairs])
     apart = judge.two_problems(written, pairs, dict(enumerate(problems)))
     best = [next((m for m in matches if (row, m.of) not in apart), None) for row, matches in enumerate(found)]
     judge.tell(best, "the evaluation problem")

@@ -128,7 +128,7 @@ INSTRUCTIONS = re.compile(
 
 
 def working_row(values: Any, form: Format, *, source: str, file: str, number: int) -> dict[str, Any]:
-    """The working row (``stages.WORKING``) of one row's values."""
+    """The working row (``dataset.WORKING``) of one row's values."""
     if not isinstance(values, Mapping):
         raise RowError("not an object", f"found {type(values).__name__}")
     row = {"source": source, "file": file, "row": number, "subset": None, "question_type": None, "valid": None}

@@ -1,4 +1,4 @@
-"""What a step is: a judge of every row of a stage, and its options."""
+"""What a step is: a judge of every row of a dataset, and its options."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from .stages import Judgement, Stage
+from .dataset import Dataset, Judgement
 
 
 class Options(BaseModel):
@@ -35,7 +35,7 @@ class Options(BaseModel):
 
 @dataclass(slots=True)
 class Context:
-    """What a step knows beside its stage and options."""
+    """What a step knows beside its dataset and options."""
 
     folder: Path
     """Paths in options are relative to it."""
@@ -51,8 +51,8 @@ class Context:
     """Inputs that are not there: the rest is done, and the command fails in the end."""
 
 
-Judge = Callable[[Stage, Any, Context], Iterator[list[Judgement]]]
-"""Judgements of all rows, in the batches of the stage: None keeps a row, a ``Drop`` says why it leaves, ``Rated``
+Judge = Callable[[Dataset, Any, Context], Iterator[list[Judgement]]]
+"""Judgements of all rows, in the batches of the dataset: None keeps a row, a ``Drop`` says why it leaves, ``Rated``
 writes a model's failures into it and does either."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from .stages import Drop, Judgement
+from .dataset import Drop, Judgement
 
 CRITERIA = {
     "clarity": "the wording can be understood in one way only, and at the first reading",

@@ -44,7 +44,7 @@ POLL_S = 0.5
 
 
 @dataclass(slots=True)
-class Schedule:
+class DueVersions:
     """Which versions are due: the first that is seen, then the first in every ``every`` versions, and the last."""
 
     every: int
@@ -70,10 +70,10 @@ class Schedule:
 class Reader:
     """Reads due versions beside the evaluation; of two that are due the newer one counts."""
 
-    def __init__(self, queue: RolloutQueue, config: Config, schedule: Schedule, service: Service) -> None:
+    def __init__(self, queue: RolloutQueue, config: Config, versions: DueVersions, service: Service) -> None:
         folder = config.weights.shared
         self._reader = WeightReader(queue.weights, worker=queue.worker, folder=folder, lease_s=config.broker.lease_s)
-        self._queue, self._schedule, self._service = queue, schedule, service
+        self._queue, self._versions, self._service = queue, versions, service
         self._due: tuple[Stamp, FlatWeights] | None = None
         self._changed = threading.Condition()
         self.over = False
@@ -106,19 +106,19 @@ class Reader:
         ended = self._queue.state().get("phase") in ("finished", "stopped")  # asked before the last look at the weights
         came = self._queue.weights.wait_for_manifest(self._reader.stamp, POLL_S)
         newest = self._reader.newest_stamp()
-        if came and self._schedule.due(newest):
+        if came and self._versions.due(newest):
             try:
                 _, weights = self._reader.fetch()
             except WeightsError as error:
                 log.warning("version %d cannot be read: %s", newest.version, error)
                 return False
             with self._changed:
-                self._schedule.take(self._reader.stamp)
+                self._versions.take(self._reader.stamp)
                 self._due = (self._reader.stamp, weights)
                 self._changed.notify_all()
         elif came:
             self._service.stopping.wait(POLL_S)  # it is not due, and it would come again at once
-        return newest.version >= self._schedule.steps or ended
+        return newest.version >= self._versions.steps or ended
 
 
 def follow(
@@ -143,10 +143,10 @@ def follow(
     asked = identity(config, responses, top_p, tokens) | {"run": run.run}
     same_or_refused(out, asked, model=theirs.model.path, problems=config.data.path)
     note_problems(out, problems, config)
-    schedule, failed = Schedule(every, theirs.train.steps), dict[str, str]()
-    half_done = _resume(queue, out, schedule)
+    versions, failed = DueVersions(every, theirs.train.steps), dict[str, str]()
+    half_done = _resume(queue, out, versions)
     queue.record.set_state(phase="running", step=0)
-    reader = Reader(run, theirs, schedule, service)
+    reader = Reader(run, theirs, versions, service)
     while (found := half_done or reader.next()) is not None:
         stamp, weights = found
         publishing = publisher(queue, config, stamp.incarnation)
@@ -171,7 +171,7 @@ def follow(
     if service.stopping.is_set():
         _leave(service)
     queue.record.set_state(phase="finished", step=0)
-    last = -1 if schedule.taken is None else schedule.taken.version
+    last = -1 if versions.taken is None else versions.taken.version
     if last < theirs.train.steps:
         tell(f"run {run.run} ended after version {last} of {theirs.train.steps}; the same command goes on when it does")
     complain(config.data.path, unusable, failed)
@@ -187,9 +187,9 @@ def folder_of(out: Path, stamp: Stamp) -> Path:
     return out / "versions" / f"{stamp.version:06d}-{stamp.incarnation}"
 
 
-def _resume(queue: LearnerQueue, out: Path, schedule: Schedule) -> tuple[Stamp, None] | None:
+def _resume(queue: LearnerQueue, out: Path, versions: DueVersions) -> tuple[Stamp, None] | None:
     """The version under way when an earlier follower ended, if its weights are still on our queue; else what it has of
-    it goes, since those weights do not come again. ``schedule`` goes on behind the newest version that was taken."""
+    it goes, since those weights do not come again. ``versions`` goes on behind the newest version that was taken."""
     under_way = {stamp_of(manifest) for manifest in queue.weights.manifests()}
     half_done = None
     for path in sorted((out / "versions").glob("*-*")):
@@ -200,8 +200,8 @@ def _resume(queue: LearnerQueue, out: Path, schedule: Schedule) -> tuple[Stamp, 
                 shutil.rmtree(path)
                 continue
             half_done = (stamp, None)
-        if schedule.taken is None or stamp > schedule.taken:
-            schedule.take(stamp)
+        if versions.taken is None or stamp > versions.taken:
+            versions.take(stamp)
     write_lines(out)
     return half_done
 

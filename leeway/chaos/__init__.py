@@ -1,1 +1,1 @@
-"""``leeway chaos``: faults on purpose, by a seeded schedule, to rehearse what a run survives."""
+"""``leeway chaos``: faults on purpose, by a seeded timetable, to rehearse what a run survives."""

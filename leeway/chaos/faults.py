@@ -43,7 +43,7 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(name: str, weight: float, needs: str = "") -> Callable[[Strike], Strike]:
-    """Register a kind; ``weight`` is its share of a schedule."""
+    """Register a kind; ``weight`` is its share of a timetable."""
 
     def register(strike: Strike) -> Strike:
         FAULTS[name] = Fault(name, weight, needs, strike)

@@ -1,4 +1,4 @@
-"""A rehearsal: faults strike a run by a schedule, each is logged, and whatever lasts is ended."""
+"""A rehearsal: faults strike a run by a timetable, each is logged, and whatever lasts is ended."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from .faults import FAULTS, NothingThere
 from .hanging import Hanging
 from .preload import together
 from .proxy import Proxy
-from .schedule import Planned, schedule
 from .target import Target, small_disk
+from .timetable import Planned, timetable
 
 TRY_S = 8.0  # how long a fault that finds nothing to hit is tried again
 TICK_S = 0.1
@@ -163,7 +163,7 @@ def chaos(
     for name in only:
         if name not in FAULTS:
             raise ConfigError(f"--only {name!r}: no such fault; there are {', '.join(FAULTS)}")
-    plan = schedule(seed, count, every_s, {name: FAULTS[name].weight for name in only or FAULTS})
+    plan = timetable(seed, count, every_s, {name: FAULTS[name].weight for name in only or FAULTS})
     if presets:
         with begun(run, runs_dir, presets, settings) as (target, process):
             tally = rehearse(target, plan, lambda: process.poll() is None, per_step)

@@ -56,7 +56,7 @@ class System:
     seed: Annotated[int | None, typer.Option(help="Of lengths and rejections. (0)", min=0)] = None
 
     def given(self) -> dict[str, Any]:
-        """What was said, in the names of ``simulate.Setting``."""
+        """What was said, in the names of ``simulate.System``."""
         from ..planning.plan import depth
 
         said = {name: value for name, value in vars(self).items() if value is not None}

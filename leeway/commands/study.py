@@ -102,7 +102,7 @@ def chaos(
     run: StruckRun,
     preset: Presets = None,
     settings: Settings = None,
-    seed: Annotated[int, typer.Option(help="Decides the schedule and every choice.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Decides the timetable and every choice.", min=0)] = 0,
     faults: Annotated[int, typer.Option(help="How many.", min=1)] = 20,
     every_s: Annotated[
         float, typer.Option("--every-s", help="Seconds from one to the next, on average.", min=0)

@@ -17,7 +17,7 @@ from ...common.errors import DataError
 from ...common.ledger import read_standing
 from ..reporting import rundata
 from ..reporting.rundata import RunData
-from .simulate import Setting, simulate
+from .simulate import System, simulate
 
 SPEEDUPS = (1.0, 4.0, 16.0, 64.0, 256.0, math.inf)
 """How many times as fast as with one response a replica may be under full load; at infinity responses do not slow each
@@ -33,15 +33,15 @@ NEEDED = ("time/train_s", "time/wait_for_batch_s", "generated/groups", "generate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """A run as a setting, and what the run itself did."""
+    """A run as a system, and what the run itself did."""
 
-    setting: Setting
+    system: System
     figures: dict[str, float]
     """``steps_per_hour`` and ``head_mean``, of the steps that the plan counts."""
 
 
 def from_run(folder: Path) -> Measured:
-    """The setting that the run in ``folder`` is an instance of. ``DataError`` where something needed is missing.
+    """The system that the run in ``folder`` is an instance of. ``DataError`` where something needed is missing.
 
     Of a run of several stages, the one with the most steps, without its first and last η + 1: those find an empty
     queue, these issue less. Lengths are those of the trained groups; a rejected group is drawn from the same. The speed
@@ -63,24 +63,22 @@ def from_run(folder: Path) -> Measured:
             f"{folder / 'metrics.jsonl'}: {len(lines)} steps beside the first and last {bound + 1}: too few"
         )
     slowest_s = _mean(lines, SLOWEST) if all(SLOWEST in line for line in lines) else None
-    setting = _setting(folder, data, config, lines, stage, bound)
-    setting = with_speed(setting, _graded(lines, "generated/seconds_mean"), slowest_s)
+    system = _system(folder, data, config, lines, stage, bound)
+    system = with_speed(system, _graded(lines, "generated/seconds_mean"), slowest_s)
     figures = {
         "steps_per_hour": 3600 / _mean(lines, "time/step_s"),
         "head_mean": _mean(lines, "staleness/head_mean"),
     }
-    return Measured(setting=setting, figures=figures)
+    return Measured(system=system, figures=figures)
 
 
-def _setting(
-    folder: Path, data: RunData, config: Config, lines: list[dict[str, Any]], stage: int, bound: int
-) -> Setting:
+def _system(folder: Path, data: RunData, config: Config, lines: list[dict[str, Any]], stage: int, bound: int) -> System:
     train_s, train_s_per_token = line_through([line["batch/tokens"] for line in lines], _values(lines, "time/train_s"))
     refunded = sum(line["refunds/zero_advantage"] for line in lines)
     trained = sum(line["batch/groups"] for line in lines)
     pauses = [load["weights/paused_s"] for load in data.loads]
     busy = ("time/wait_for_batch_s", "time/train_s")
-    return Setting(
+    return System(
         lengths_GS=_lengths(folder, {int(line["step"]) for line in data.steps if line.get("stage", 0) == stage}),
         groups_per_step=config.train.groups_per_step,
         steps=len(lines) + bound + 1,
@@ -114,8 +112,8 @@ def _turnaround_s(loads: list[dict[str, Any]]) -> float:
     return float(np.average(seconds, weights=counts))
 
 
-def with_speed(setting: Setting, generation_s: float, slowest_s: float | None) -> Setting:
-    """The setting whose groups take ``generation_s`` seconds on average, and of each batch the slowest ``slowest_s``
+def with_speed(system: System, generation_s: float, slowest_s: float | None) -> System:
+    """The system whose groups take ``generation_s`` seconds on average, and of each batch the slowest ``slowest_s``
     (None: not known).
 
     Where a replica generates one group at a time, a token of the group takes as long however many of its responses are
@@ -123,24 +121,24 @@ def with_speed(setting: Setting, generation_s: float, slowest_s: float | None) -
     slowest of a batch to the mean: so its time tells how much they slow each other down. Where that is not known,
     they are taken to share one rate.
     """
-    if setting.concurrency == 1:
-        return replace(setting, alone=float(setting.lengths_GS.max(axis=1).mean()) / generation_s)
-    fits = [_at_mean(setting, generation_s, speedup) for speedup in (SPEEDUPS if slowest_s is not None else (1.0,))]
+    if system.concurrency == 1:
+        return replace(system, alone=float(system.lengths_GS.max(axis=1).mean()) / generation_s)
+    fits = [_at_mean(system, generation_s, speedup) for speedup in (SPEEDUPS if slowest_s is not None else (1.0,))]
     return min(fits, key=lambda fit: abs(fit[1] - slowest_s) if slowest_s is not None else 0.0)[0]
 
 
-def _at_mean(setting: Setting, generation_s: float, speedup: float) -> tuple[Setting, float]:
-    """The setting at which groups take ``generation_s`` on average, a replica under full load being ``speedup`` times
+def _at_mean(system: System, generation_s: float, speedup: float) -> tuple[System, float]:
+    """The system at which groups take ``generation_s`` on average, a replica under full load being ``speedup`` times
     as fast as with one response; and how long the slowest of a batch then takes, on average."""
-    rate, steps = float(setting.lengths_GS.max(axis=1).mean()) / generation_s, min(setting.steps, FIT_STEPS)
+    rate, steps = float(system.lengths_GS.max(axis=1).mean()) / generation_s, min(system.steps, FIT_STEPS)
     for _ in range(FIT_ROUNDS):
-        tried = replace(setting, alone=rate, peak=rate * speedup)
+        tried = replace(system, alone=rate, peak=rate * speedup)
         outcome = simulate(replace(tried, steps=steps))
         off = outcome.generation_s / outcome.generations / generation_s
         if abs(off - 1) < 0.003:
             break
         rate *= off
-    kept = outcome.steps[min(setting.max_staleness + 1, steps - 1) :]
+    kept = outcome.steps[min(system.max_staleness + 1, steps - 1) :]
     return tried, float(np.mean([step.generation_s for step in kept]))
 
 
@@ -195,7 +193,7 @@ def _graded(lines: list[dict[str, Any]], key: str) -> float:
 # --- rollout times on several numbers of GPUs ------------------------------------------------------------------------
 
 
-def fitted(times: dict[int, float], lengths_GS: np.ndarray, responses: int) -> Setting:
+def fitted(times: dict[int, float], lengths_GS: np.ndarray, responses: int) -> System:
     """The replica (one a GPU) at which ``responses`` responses, dealt out evenly and sampled at once, take ``times``:
     seconds by number of replicas, two at least.
 
@@ -217,7 +215,7 @@ def fitted(times: dict[int, float], lengths_GS: np.ndarray, responses: int) -> S
             f"--fit: no replica gives these times ({_said(times)}): more replicas have to be faster, less so "
             "than in proportion"
         )
-    return Setting(
+    return System(
         lengths_GS=np.concatenate(batches)[:, None],
         groups_per_step=responses,
         steps=1,
@@ -229,10 +227,10 @@ def fitted(times: dict[int, float], lengths_GS: np.ndarray, responses: int) -> S
     )
 
 
-def rollout_s(setting: Setting, replicas: int) -> float:
+def rollout_s(system: System, replicas: int) -> float:
     """Seconds until the last of a batch's responses has ended, simulated, mean of ``FIT_BATCHES`` batches."""
-    batches = np.split(setting.lengths_GS, FIT_BATCHES)
-    tried = [simulate(replace(setting, replicas=replicas, lengths_GS=batch)) for batch in batches]
+    batches = np.split(system.lengths_GS, FIT_BATCHES)
+    tried = [simulate(replace(system, replicas=replicas, lengths_GS=batch)) for batch in batches]
     return float(np.mean([outcome.steps[0].began for outcome in tried]))
 
 

@@ -1,6 +1,6 @@
 """``leeway plan``: what a system would do, before it is built: speed, staleness, waste, memory, on a virtual clock.
 
-``simulate.py`` has the clock, ``calibrate.py`` the settings that come from measurements; here are tables around them.
+``simulate.py`` has the clock, ``calibrate.py`` the systems that come from measurements; here are tables around them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...common.config import Overflow, PipelineDepth, refuse_shallow
 from ...common.errors import ConfigError, DataError
 from ...common.tables import as_text, table
 from . import calibrate
-from .simulate import Outcome, Setting, simulate
+from .simulate import Outcome, System, simulate
 
 POOL_GROUPS = 20_000
 """Groups of lengths drawn from a distribution; tickets beyond them begin again at the first."""
@@ -42,32 +42,32 @@ def plan(
     as_json: bool,
     given: dict[str, Any],
 ) -> str:
-    """The answer as text. ``drawn``: mean, σ and longest of lognormal lengths; ``given``: what was said of ``Setting``;
+    """The answer as text. ``drawn``: mean, σ and longest of lognormal lengths; ``given``: what was said of ``System``;
     ``gpus``: how many, of a replica, of the learner as its times are stated."""
     if run is not None:
         measured = calibrate.from_run(run)
-        base, pool = measured.setting, measured.setting.lengths_GS
+        base, pool = measured.system, measured.system.lengths_GS
     else:
         measured, base, pool = None, None, lognormal(*drawn, group_size=group_size, seed=given.get("seed", 0))
     if lengths is not None:
         pool = read_lengths(lengths, group_size=group_size, seed=given.get("seed", 0))
     defaults = {"groups_per_step": 256, "steps": 100, "max_staleness": 1, "replicas": 32, "peak": 2000.0}
-    start = replace(base, lengths_GS=pool, **given) if base else Setting(lengths_GS=pool, **(defaults | given))
-    settings = [
+    start = replace(base, lengths_GS=pool, **given) if base else System(lengths_GS=pool, **(defaults | given))
+    systems = [
         replace(start, max_staleness=bound, overflow=policy)
         for bound, policy in product(_bounds(bounds, start), _policies(policies, start))
     ]
-    for setting in settings:
-        _refuse_impossible(setting)
-    answers: dict[str, Any] = {"plan": [figures(simulate(setting)) for setting in settings]}
+    for system in systems:
+        _refuse_impossible(system)
+    answers: dict[str, Any] = {"plan": [figures(simulate(system)) for system in systems]}
     if measured is not None:
         # The run as it was, whatever the rows vary: a row of another bound says nothing about how good the plan is.
         unvaried = answers["plan"] if lengths is None and not given else []
-        own = (measured.setting.max_staleness, measured.setting.overflow)
+        own = (measured.system.max_staleness, measured.system.overflow)
         predicted = next((row for row in unvaried if (row["max_staleness"], row["overflow"]) == own), None)
-        answers |= {"measured": measured.figures, "predicted": predicted or figures(simulate(measured.setting))}
+        answers |= {"measured": measured.figures, "predicted": predicted or figures(simulate(measured.system))}
     if gpus is not None:
-        answers["split"] = split(settings[0], *gpus)
+        answers["split"] = split(systems[0], *gpus)
     return json.dumps(answers, indent=2) if as_json else _text(answers)
 
 
@@ -80,27 +80,27 @@ def fit(times: str, predict: str, responses: int, drawn: tuple[float, float, int
         raise ConfigError(f"--fit {times} --predict {predict!r}: 32:375,64:270 and 128,256 are examples") from None
     if len(known) < 2 or min(*known, *others, *known.values()) <= 0:
         raise ConfigError(f"--fit {times}: a worker has two numbers, so at least two times are due, all above 0")
-    setting = calibrate.fitted(known, lognormal(*drawn, group_size=1, seed=0), responses)
+    system = calibrate.fitted(known, lognormal(*drawn, group_size=1, seed=0), responses)
     rows = [
-        {"gpus": gpus, "rollout_s": calibrate.rollout_s(setting, gpus), "given_s": known.get(gpus)}
+        {"gpus": gpus, "rollout_s": calibrate.rollout_s(system, gpus), "given_s": known.get(gpus)}
         for gpus in [*known, *others]
     ]
     if as_json:
-        return json.dumps({"alone": setting.alone, "peak": setting.peak, "rollout": rows}, indent=2)
+        return json.dumps({"alone": system.alone, "peak": system.peak, "rollout": rows}, indent=2)
     columns = {
         "gpus": ("GPUs", str),
         "rollout_s": ("simulated", "{:.0f} s".format),
         "given_s": ("given", lambda seconds: "" if seconds is None else f"{seconds:g} s"),
     }
-    worker = f"a worker a GPU: {setting.alone:.0f} tokens/s alone, {setting.peak:.0f} tokens/s under full load"
+    worker = f"a worker a GPU: {system.alone:.0f} tokens/s alone, {system.peak:.0f} tokens/s under full load"
     return f"{worker}\n\n{_table(f'rollout of {responses} responses', columns, rows)}"
 
 
 def figures(outcome: Outcome) -> Figures:
     """What an outcome adds up to. Rates and staleness are of the steps after the first η + 1, which find an empty
     queue; waste and lengths are of the whole run."""
-    setting, steps = outcome.setting, outcome.steps
-    warm = min(setting.max_staleness + 1, len(steps) - 1)
+    system, steps = outcome.system, outcome.steps
+    warm = min(system.max_staleness + 1, len(steps) - 1)
     since = steps[warm - 1].ended if warm else 0.0
     kept = steps[warm:]
     seconds = kept[-1].ended - since
@@ -108,14 +108,14 @@ def figures(outcome: Outcome) -> Figures:
     ages = sum((step.ages for step in kept), Counter[int]())
     trained_tokens = sum(sum(step.ages.values()) for step in steps)
     trained_length = trained_tokens / sum(step.responses for step in steps)
-    left = setting.overflow == "mask"
+    left = system.overflow == "mask"
     return {
-        "max_staleness": setting.max_staleness,
-        "overflow": setting.overflow,
-        "pipeline_depth": setting.pipeline_depth,
+        "max_staleness": system.max_staleness,
+        "overflow": system.overflow,
+        "pipeline_depth": system.pipeline_depth,
         "steps_per_hour": 3600 * len(kept) / seconds,
         "learner_idle": sum(step.waited for step in kept) / seconds,
-        "replicas_idle": max(0.0, 1 - outcome.sampling_s / (setting.replicas * steps[-1].ended)),
+        "replicas_idle": max(0.0, 1 - outcome.sampling_s / (system.replicas * steps[-1].ended)),
         "depth_mean": sum(step.depth for step in kept) / len(kept),
         "head_mean": _mean(heads),
         "head_max": max(heads),
@@ -134,7 +134,7 @@ def figures(outcome: Outcome) -> Figures:
     }
 
 
-def split(setting: Setting, gpus: int, of_replica: int, of_learner: int) -> list[Figures]:
+def split(system: System, gpus: int, of_replica: int, of_learner: int) -> list[Figures]:
     """Figures of every way to divide ``gpus`` between rollout replicas of ``of_replica`` GPUs each and the learner.
 
     The learner's time for tokens is stated for ``of_learner`` GPUs and goes down with their number; ``train_s`` does
@@ -147,10 +147,10 @@ def split(setting: Setting, gpus: int, of_replica: int, of_learner: int) -> list
     for learner in range(spacing, gpus - of_replica + 1, spacing):
         replicas = (gpus - learner) // of_replica
         tried = replace(
-            setting,
+            system,
             replicas=replicas,
-            steps=min(setting.steps, SPLIT_STEPS),
-            train_s_per_token=setting.train_s_per_token * of_learner / learner,
+            steps=min(system.steps, SPLIT_STEPS),
+            train_s_per_token=system.train_s_per_token * of_learner / learner,
         )
         rows.append({"learner_gpus": learner, "rollout_gpus": replicas * of_replica, **figures(simulate(tried))})
     return rows
@@ -187,14 +187,14 @@ def depth(text: str) -> PipelineDepth:
     return "auto" if text == "auto" else int(text)
 
 
-def _bounds(text: str, start: Setting) -> list[int]:
+def _bounds(text: str, start: System) -> list[int]:
     words = text.replace(",", " ").split()
     if not all(word.isdecimal() for word in words):
         raise ConfigError(f"--max-staleness {text}: whole numbers of at least 0, with commas between")
     return [int(word) for word in words] or [start.max_staleness]
 
 
-def _policies(text: str, start: Setting) -> list[Overflow]:
+def _policies(text: str, start: System) -> list[Overflow]:
     words: list[Any] = text.replace(",", " ").split()
     for word in words:
         if word not in get_args(Overflow):
@@ -202,12 +202,12 @@ def _policies(text: str, start: Setting) -> list[Overflow]:
     return words or [start.overflow]
 
 
-def _refuse_impossible(setting: Setting) -> None:
-    refuse_shallow(setting.groups_per_step, setting.pipeline_depth)
-    if not 0 <= setting.rejected < 1:
-        raise ConfigError(f"--rejected {setting.rejected}: a share of at least 0 and below 1")
-    if not (setting.alone > 0 and setting.peak > 0):  # NaN is neither
-        raise ConfigError(f"--alone {setting.alone} --peak {setting.peak}: tokens a second, above 0")
+def _refuse_impossible(system: System) -> None:
+    refuse_shallow(system.groups_per_step, system.pipeline_depth)
+    if not 0 <= system.rejected < 1:
+        raise ConfigError(f"--rejected {system.rejected}: a share of at least 0 and below 1")
+    if not (system.alone > 0 and system.peak > 0):  # NaN is neither
+        raise ConfigError(f"--alone {system.alone} --peak {system.peak}: tokens a second, above 0")
 
 
 def _mean(counts: Counter[int]) -> float:

@@ -37,11 +37,11 @@ BYTES_PER_TOKEN = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class System:
     """A system, and what is asked of it. Times in seconds, lengths in tokens."""
 
     lengths_GS: np.ndarray
-    """Response lengths, int64 [n, group size]. Ticket t gets row t modulo n: settings are compared on the same work."""
+    """Response lengths, int64 [n, group size]. Ticket t gets row t modulo n: systems are compared on the same work."""
     groups_per_step: int
     """B."""
     steps: int
@@ -105,9 +105,9 @@ class Step:
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What came of a setting."""
+    """What came of a system."""
 
-    setting: Setting
+    system: System
     steps: list[Step] = field(default_factory=list)
     issued: int = 0
     trained: int = 0
@@ -147,10 +147,10 @@ class _Group:
 class _Replica:
     """One rollout worker: a virtual clock, the ends of its responses on it, and its versions' places on it."""
 
-    __slots__ = ("at", "clock", "ends", "marks", "sampling_s", "setting", "turn")
+    __slots__ = ("at", "clock", "ends", "marks", "sampling_s", "system", "turn")
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
+    def __init__(self, system: System) -> None:
+        self.system = system
         self.at, self.clock, self.sampling_s = 0.0, 0.0, 0.0
         self.turn = 0
         """Raised whenever its next end moves, so that an event of before is known to be void."""
@@ -160,7 +160,7 @@ class _Replica:
 
     def token_s(self) -> float:
         """Seconds a token of each of its responses takes now."""
-        return 1 / self.setting.alone + (len(self.ends) - 1) / self.setting.peak
+        return 1 / self.system.alone + (len(self.ends) - 1) / self.system.peak
 
     def advance(self, now: float) -> None:
         """Let the virtual clock follow the real one. A pause lies before ``at``."""
@@ -174,36 +174,36 @@ class _Replica:
         return self.at + (self.ends[0][0] - self.clock) * self.token_s()
 
 
-def simulate(setting: Setting) -> Outcome:
-    """Run ``setting`` to its last training step."""
-    return _World(setting).run()
+def simulate(system: System) -> Outcome:
+    """Run ``system`` to its last training step."""
+    return _World(system).run()
 
 
 class _World:
     """The events, in the order of their times."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting, self.outcome = setting, Outcome(setting=setting)
+    def __init__(self, system: System) -> None:
+        self.system, self.outcome = system, Outcome(system=system)
         self.now, self.asked_at, self.training = 0.0, 0.0, False
         # A run that goes on after the steps looked at: its last steps issue less and wait for every straggler.
-        steps = setting.steps + setting.max_staleness + 1
-        schedule = Schedule(starts=(0,), groups_per_step=(setting.groups_per_step,), steps=steps)
+        steps = system.steps + system.max_staleness + 1
+        schedule = Schedule(starts=(0,), groups_per_step=(system.groups_per_step,), steps=steps)
         self.book = TicketBook(
             schedule=schedule,
-            max_staleness=setting.max_staleness,
-            overflow=setting.overflow,
-            pipeline_depth=setting.pipeline_depth,
+            max_staleness=system.max_staleness,
+            overflow=system.overflow,
+            pipeline_depth=system.pipeline_depth,
         )
         self.pacer = Pacer()
-        self.replicas = [_Replica(setting) for _ in range(setting.replicas)]
-        self.slots = deque(self.replicas * setting.concurrency)
+        self.replicas = [_Replica(system) for _ in range(system.replicas)]
+        self.slots = deque(self.replicas * system.concurrency)
         self.queue: deque[int] = deque()
-        self.graders = [0.0] * setting.graders
+        self.graders = [0.0] * system.graders
         self.groups: dict[int, _Group] = {}
         """Generated and live."""
         self.ready = 0
         """How many groups are; below B there is no need to look for a batch."""
-        self.rejected = np.random.default_rng([setting.seed, 1]).random(len(setting.lengths_GS)) < setting.rejected
+        self.rejected = np.random.default_rng([system.seed, 1]).random(len(system.lengths_GS)) < system.rejected
         self.bytes, self.settled_bytes = 0, 0
         self.events: list[tuple[float, int, Any, Any]] = []
         self.numbers = count()
@@ -211,7 +211,7 @@ class _World:
     def run(self) -> Outcome:
         self._pace()
         self._issue()
-        while self.book.version < self.setting.steps:
+        while self.book.version < self.system.steps:
             self.now, _, act, what = heapq.heappop(self.events)
             act(what)
         outcome = self.outcome
@@ -245,7 +245,7 @@ class _World:
 
     def _begin(self, replica: _Replica, ticket: int) -> None:
         replica.advance(self.now)
-        lengths_S = self.setting.lengths_GS[ticket % len(self.setting.lengths_GS)]
+        lengths_S = self.system.lengths_GS[ticket % len(self.system.lengths_GS)]
         group = _Group(
             ticket, lengths_S, self.now, replica.clock, len(replica.marks) - 1, len(lengths_S), int(lengths_S.sum())
         )
@@ -263,11 +263,11 @@ class _World:
         group.left -= 1
         if group.left == 0:
             self._generated(replica, group)
-            self._at(self.now + self.setting.turnaround_s, self._handed_over, (replica, group))
+            self._at(self.now + self.system.turnaround_s, self._handed_over, (replica, group))
         self._expect(replica)
 
     def _generated(self, replica: _Replica, group: _Group) -> None:
-        group.spans = _spans(group, replica.marks, in_flight=self.setting.in_flight)
+        group.spans = _spans(group, replica.marks, in_flight=self.system.in_flight)
         group.generation_s = self.now - group.began
         self.outcome.generation_s += group.generation_s
         self.outcome.generations += 1
@@ -275,9 +275,9 @@ class _World:
     def _handed_over(self, what: tuple[_Replica, _Group]) -> None:
         replica, group = what
         self._payload(BYTES_PER_TOKEN * group.tokens)
-        done = self.now + self.setting.verify_s
+        done = self.now + self.system.verify_s
         if self.graders:
-            done = max(self.now, self.graders[0]) + self.setting.verify_s
+            done = max(self.now, self.graders[0]) + self.system.verify_s
             heapq.heapreplace(self.graders, done)
         self._at(done, self._graded, group)
         self.slots.append(replica)
@@ -290,7 +290,7 @@ class _World:
     # --- learner ------------------------------------------------------------------------------------------------------
 
     def _pace(self) -> None:
-        self.book.auto_depth = self.pacer.depth(self.setting.overflow, self.setting.groups_per_step)
+        self.book.auto_depth = self.pacer.depth(self.system.overflow, self.system.groups_per_step)
 
     def _graded(self, group: _Group) -> None:
         self.pacer.arrived(group.ticket, self.now)
@@ -304,7 +304,7 @@ class _World:
         else:
             self.book.ready(group.ticket)
             self.ready += 1
-        if not self.training and self.ready >= self.setting.groups_per_step:
+        if not self.training and self.ready >= self.system.groups_per_step:
             self._take()
 
     def _refund(self, ticket: int, reason: Refund) -> None:
@@ -315,7 +315,7 @@ class _World:
 
     def _take(self) -> None:
         """Begin a training step if there is a batch, checking the bound for the last time."""
-        bound, overflow, version = self.setting.max_staleness, self.setting.overflow, self.book.version
+        bound, overflow, version = self.system.max_staleness, self.system.overflow, self.book.version
         while (batch := self.book.batch()) is not None:
             groups = [self.groups[ticket] for ticket in batch]
             gone = [g for g in groups if expired(_known(g), version, max_staleness=bound, overflow=overflow)]
@@ -329,17 +329,17 @@ class _World:
             self._issue()
 
     def _train(self, groups: list[_Group]) -> None:
-        setting, version = self.setting, self.book.version
+        system, version = self.system, self.book.version
         self.training = True
         self.ready -= len(groups)
         self.pacer.handed([group.ticket for group in groups], self.now)
         tokens = sum(group.tokens for group in groups)
-        ended = self.now + setting.train_s + setting.train_s_per_token * tokens + setting.publish_s
+        ended = self.now + system.train_s + system.train_s_per_token * tokens + system.publish_s
         ages = Counter[int]()
         for group in groups:
             for _, sampled_by, start, end in _known(group).tolist():
                 ages[version - sampled_by] += end - start
-        past = [tokens_past(_known(group), version, max_staleness=setting.max_staleness) for group in groups]
+        past = [tokens_past(_known(group), version, max_staleness=system.max_staleness) for group in groups]
         self.outcome.steps.append(
             Step(
                 began=self.now,
@@ -362,12 +362,12 @@ class _World:
         self.book.trained([group.ticket for group in groups])
         self.outcome.trained += len(groups)
         self.settled_bytes += BYTES_PER_TOKEN * sum(self.groups.pop(group.ticket).tokens for group in groups)
-        if self.book.version % self.setting.checkpoint_every == 0:
+        if self.book.version % self.system.checkpoint_every == 0:
             self._payload(-self.settled_bytes)
             self.settled_bytes = 0
         for replica in self.replicas:
             self._load(replica)
-        if self.book.version < self.setting.steps:
+        if self.book.version < self.system.steps:
             self.pacer.asked(self.now)
             self._pace()
             self._issue()
@@ -376,8 +376,8 @@ class _World:
     def _load(self, replica: _Replica) -> None:
         replica.advance(self.now)
         replica.marks.append((replica.clock, self.book.version))
-        if self.setting.pause_s:
-            replica.at += self.setting.pause_s
+        if self.system.pause_s:
+            replica.at += self.system.pause_s
             self._expect(replica)
 
 

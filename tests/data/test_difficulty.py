@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from leeway_rl.common.errors import DataError
 from leeway_rl.data import output, recipe
+from leeway_rl.data.dataset import Dataset, drop_of
 from leeway_rl.data.difficulty import Difficulty, Grades, _rated
-from leeway_rl.data.stages import Stage, drop_of
 
 from tests.data.endpoint_double import EndpointDouble, asked, completion
 
@@ -20,13 +20,13 @@ def rated(folder, rows, server, **options):
     """(working rows kept, dropped rows, counts, what is missing)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    recipe.load_alone(recipe.Source(name="mine", path=str(folder / "rows.jsonl")), folder / "stage")
+    recipe.load_alone(recipe.Source(name="mine", path=str(folder / "rows.jsonl")), folder / "dataset")
     chosen = {"name": "M-1B", "model": "m", "endpoint": server.url, "responses": 4, "responses_code": 2, "tries": 1}
     missing = []
     funnel, _ = recipe.do_step(
-        "difficulty", Difficulty(**chosen | options), Stage(folder / "stage"), folder / "out", folder, 1, missing
+        "difficulty", Difficulty(**chosen | options), Dataset(folder / "dataset"), folder / "out", folder, 1, missing
     )
-    kept = [row for rows in Stage(folder / "out").rows() for row in rows]
+    kept = [row for rows in Dataset(folder / "out").rows() for row in rows]
     return kept, pq.read_table(folder / "out" / "dropped.parquet").to_pylist(), funnel, missing
 
 
@@ -173,7 +173,7 @@ def test_the_card_shows_what_was_rated_and_what_stayed(tmp_path):
         (tmp_path / "recipe.toml").write_text(text + f'endpoint = "{server.url}"\nresponses = 4\n')
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in SUMS))
         found = recipe.read_recipe(tmp_path / "recipe.toml")
-        result = recipe.run(found, tmp_path / "out" / "stages", jobs=1, say=lambda _: None)
+        result = recipe.run(found, tmp_path / "out" / "datasets", jobs=1, say=lambda _: None)
     output.write(result, found, tmp_path / "out")
     rows = pq.read_table(tmp_path / "out" / "data.parquet").to_pylist()
     assert [row["extra_info"]["model_difficulty"] for row in rows] == [{"M-1B": 3}, {"M-1B": 1}]

@@ -5,8 +5,8 @@ import json
 import pyarrow as pa
 import pytest
 from leeway_rl.data import recipe
+from leeway_rl.data.dataset import WORKING, Dataset, DatasetWriter
 from leeway_rl.data.sources import FORMATS, working_row
-from leeway_rl.data.stages import WORKING, Stage, StageWriter
 
 from tests.data.filter_cases import (
     HARMFUL,
@@ -26,13 +26,13 @@ def reasons(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cases")
     rows = [{"problem": problem, "answer": gold, "ability": "math"} for _, problem, gold in CASES]
     working = [working_row(row, FORMATS["plain"], source="mine", file="f", number=at) for at, row in enumerate(rows)]
-    with StageWriter(folder / "stage") as writer:
+    with DatasetWriter(folder / "dataset") as writer:
         writer.write(pa.RecordBatch.from_pylist(working, WORKING), [None] * len(rows))
     context = recipe.Context(folder, folder / "work", folder / "asked", 1)
     found = [[None] * len(rows)]
     for name in ("verifiable", "links"):
         step = recipe.STEPS[name]
-        judged = step.judge(Stage(folder / "stage"), step.options(), context)
+        judged = step.judge(Dataset(folder / "dataset"), step.options(), context)
         found.append([drop and drop.reason for batch in judged for drop in batch])
     return [next(filter(None, whys), None) for whys in zip(*found, strict=True)]
 

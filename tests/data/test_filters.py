@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from leeway_rl.common.errors import DataError
 from leeway_rl.data import recipe
-from leeway_rl.data.stages import Stage
+from leeway_rl.data.dataset import Dataset
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -16,11 +16,11 @@ def judged(tmp_path, step, rows, **options):
     """The reason each row is dropped for, None where it is kept."""
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = recipe.Source(name="mine", path=str(tmp_path / "rows.jsonl"), format=options.pop("form", "plain"))
-    recipe.load_alone(source, tmp_path / "stage")
+    recipe.load_alone(source, tmp_path / "dataset")
     chosen = recipe.STEPS[step]
     shutil.rmtree(tmp_path / "work", ignore_errors=True)  # as the step's runner does
     context = recipe.Context(tmp_path, tmp_path / "work", tmp_path / "asked", 1)
-    judge = chosen.judge(Stage(tmp_path / "stage"), chosen.options(**options), context)
+    judge = chosen.judge(Dataset(tmp_path / "dataset"), chosen.options(**options), context)
     return [judgement and judgement.reason for batch in judge for judgement in batch]
 
 

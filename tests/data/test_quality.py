@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.data import recipe
+from leeway_rl.data.dataset import Dataset
 from leeway_rl.data.quality import Quality
-from leeway_rl.data.stages import Stage
 from leeway_rl.data.votes import CRITERIA, Count, settled, vote_in
 
 from tests.data.endpoint_double import CUT, EndpointDouble, asked
@@ -82,7 +82,7 @@ def test_votes_that_are_none_change_no_verdict_but_its_being_open(numbers, least
 def judged(folder, rows, judges, **options):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    recipe.load_alone(recipe.Source(name="mine", path=str(folder / "rows.jsonl")), folder / "stage")
+    recipe.load_alone(recipe.Source(name="mine", path=str(folder / "rows.jsonl")), folder / "dataset")
     chosen = {
         "judges": [{"name": name, "endpoint": server.url, "model": name} for name, server in judges.items()],
         "votes": 2,
@@ -91,10 +91,10 @@ def judged(folder, rows, judges, **options):
     }
     missing = []
     funnel, _ = recipe.do_step(
-        "quality", Quality(**chosen | options), Stage(folder / "stage"), folder / "out", folder, 1, missing
+        "quality", Quality(**chosen | options), Dataset(folder / "dataset"), folder / "out", folder, 1, missing
     )
     dropped = pq.read_table(folder / "out" / "dropped.parquet").to_pylist()
-    return Stage(folder / "out").column("row"), {row["row"]: row for row in dropped}, funnel, missing
+    return Dataset(folder / "out").column("row"), {row["row"]: row for row in dropped}, funnel, missing
 
 
 ROWS = [{"problem": problem, "answer": 1} for problem in ("Good?", "Bad?", "Odd?")]
@@ -161,10 +161,10 @@ def test_a_problem_that_a_judge_cannot_take_is_counted_as_refused(tmp_path):
 
 def test_the_command_takes_judges_as_pairs(tmp_path):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    recipe.load_alone(recipe.Source(name="mine", path=str(tmp_path / "rows.jsonl")), tmp_path / "stage")
+    recipe.load_alone(recipe.Source(name="mine", path=str(tmp_path / "rows.jsonl")), tmp_path / "dataset")
     with EndpointDouble(sensible) as server:
         judges = [f"name={name},endpoint={server.url},model=m" for name in ("one", "other")]
-        words = ("data", "quality", "stage", "--judges", *judges, "--votes", "2", "--least", "3", "--out", "next")
+        words = ("data", "quality", "dataset", "--judges", *judges, "--votes", "2", "--least", "3", "--out", "next")
         done = leeway(*words, cwd=tmp_path)
         again = leeway(*words, cwd=tmp_path)
     assert (done.returncode, again.returncode, len(server.requests)) == (0, 0, 12)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.data import output, recipe
-from leeway_rl.data.stages import Drop, Stage, divide, in_batches
+from leeway_rl.data.dataset import Dataset, Drop, divide, in_batches
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "data"
 QUICK = """
@@ -40,7 +40,7 @@ def write_recipe(folder, text, **files):
 
 def run(found, out):
     said = []
-    result = recipe.run(found, out / "stages", jobs=1, say=said.append)
+    result = recipe.run(found, out / "datasets", jobs=1, say=said.append)
     output.write(result, found, out)
     return result, said
 
@@ -99,9 +99,9 @@ def test_rows_in_are_rows_kept_and_rows_dropped_by_reason(tmp_path, rows):
     for number, (name, funnel) in enumerate(result.funnels):
         count = funnel.total()
         assert count.rows_in == due == count.kept + count.dropped.total(), name
-        stage = next(folder.glob(f"stages/{number:02}-*"))
-        assert len(Stage(stage)) == count.kept
-        reasons = pq.read_table(stage / "dropped.parquet").column("reason").to_pylist()
+        dataset = next(folder.glob(f"datasets/{number:02}-*"))
+        assert len(Dataset(dataset)) == count.kept
+        reasons = pq.read_table(dataset / "dropped.parquet").column("reason").to_pylist()
         assert sorted(reasons) == sorted(count.dropped.elements())
         due = count.kept
     assert pq.read_metadata(folder / "data.parquet").num_rows == due
@@ -114,11 +114,11 @@ def test_a_step_divides_exactly_the_rows_it_was_given(tmp_path, keeps):
     shutil.rmtree(tmp_path / "d", ignore_errors=True)
     result, _ = run(write_recipe(tmp_path / "d", text, **files), tmp_path / "d")
     judgements = [None if keep else Drop("so") for keep in keeps]
-    funnel = divide(Stage(result.stage), tmp_path / "d" / "new", in_batches(iter(judgements)))
+    funnel = divide(Dataset(result.dataset), tmp_path / "d" / "new", in_batches(iter(judgements)))
     assert (funnel.total().kept, funnel.total().dropped.total()) == (sum(keeps), len(keeps) - sum(keeps))
     if keeps:
         with pytest.raises(ValueError, match="shorter"):
-            divide(Stage(result.stage), tmp_path / "d" / "new", iter([]))
+            divide(Dataset(result.dataset), tmp_path / "d" / "new", iter([]))
 
 
 def test_the_same_recipe_on_the_same_input_gives_the_same_bytes(tmp_path):
@@ -133,8 +133,8 @@ def test_the_same_recipe_on_the_same_input_gives_the_same_bytes(tmp_path):
     for folder in folders:
         run(write_recipe(folder, text, **files), folder / "out")
     names = {path.name for path in (folders[0] / "out").iterdir()}
-    assert names == {"data.parquet", "card.md", "recipe.json", "difficulty.png", "stages"}
-    for name in names - {"stages"}:
+    assert names == {"data.parquet", "card.md", "recipe.json", "difficulty.png", "datasets"}
+    for name in names - {"datasets"}:
         assert (folders[0] / "out" / name).read_bytes() == (folders[1] / "out" / name).read_bytes(), name
 
 
@@ -227,7 +227,7 @@ def test_what_is_not_there_is_named_and_the_rest_is_done(tmp_path):
 def test_a_broken_row_is_kept_beside_its_reason(tmp_path):
     text, files = one_source(["{broken", {"problem": "P", "answer": "1"}], "")
     run(write_recipe(tmp_path, text, **files), tmp_path / "out")
-    (dropped,) = pq.read_table(tmp_path / "out" / "stages" / "00-load" / "dropped.parquet").to_pylist()
+    (dropped,) = pq.read_table(tmp_path / "out" / "datasets" / "00-load" / "dropped.parquet").to_pylist()
     assert (dropped["source"], dropped["file"], dropped["row"], dropped["reason"]) == (
         "mine",
         "rows.jsonl",
@@ -276,7 +276,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     text, files = one_source([{"problem": "Find 3 + 4.", "answer": "7"}], "")
     run(write_recipe(tmp_path, text, **files), tmp_path / "out")
     source = recipe.Source(name="mine", path=str(tmp_path / "rows.jsonl"))
-    with pytest.raises(DataError, match=r"not a stage of leeway data, it holds out"):
+    with pytest.raises(DataError, match=r"not a dataset of leeway data, it holds out"):
         recipe.load_alone(source, tmp_path)
     assert (tmp_path / "rows.jsonl").exists()
 
@@ -308,7 +308,7 @@ def test_csv_rows_are_read_and_broken_ones_named(tmp_path):
         "the answer is null": 1,
         "not UTF-8": 1,
     }
-    assert Stage(result.stage).column("problem") == ["Find, if 2x = 6, x."]
+    assert Dataset(result.dataset).column("problem") == ["Find, if 2x = 6, x."]
 
 
 def test_grading_goes_on_behind_what_is_graded(tmp_path):

@@ -5,9 +5,9 @@ import json
 import pytest
 from leeway_rl.benchmarks import third_planted_set as third
 from leeway_rl.data import recipe
+from leeway_rl.data.dataset import Dataset
 from leeway_rl.data.naming import asks_for_another, same_wording
 from leeway_rl.data.same_answer import different, plainly
-from leeway_rl.data.stages import Stage
 
 TEXT = (
     "A lantern maker has 14 red lamps and 9 green lamps and hangs 5 of them in a row over the door of the old mill. "
@@ -19,10 +19,10 @@ def judged(folder, step, rows, **options):
     """(reasons, notes) of a step on rows (problem, gold)."""
     lines = ({"problem": problem, "answer": gold, "ability": "math"} for problem, gold in rows)
     (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    recipe.load_alone(recipe.Source(name="mine", path=str(folder / "rows.jsonl")), folder / "stage")
+    recipe.load_alone(recipe.Source(name="mine", path=str(folder / "rows.jsonl")), folder / "dataset")
     chosen = recipe.STEPS[step]
     context = recipe.Context(folder, folder / "work", folder / "asked", 1)
-    judge = chosen.judge(Stage(folder / "stage"), chosen.options(**options), context)
+    judge = chosen.judge(Dataset(folder / "dataset"), chosen.options(**options), context)
     return [drop and drop.reason for batch in judge for drop in batch], context.notes
 
 

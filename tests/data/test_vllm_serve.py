@@ -12,9 +12,9 @@ import urllib.request
 import pyarrow.parquet as pq
 import pytest
 from leeway_rl.data import recipe
+from leeway_rl.data.dataset import Dataset
 from leeway_rl.data.difficulty import Difficulty
 from leeway_rl.data.quality import Quality
-from leeway_rl.data.stages import Stage
 
 pytest.importorskip("vllm")
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
@@ -63,13 +63,13 @@ def test_a_real_server_rates_rows_and_judges_that_cannot_judge_keep_none(served,
     sums = [(25, 60), (31, 51), (98, 76), (44, 58), (13, 86), (77, 18)]
     rows = [{"problem": f"{a}+{b}", "answer": a + b} for a, b in sums] + [{"problem": "1+2" * 100, "answer": 1}]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    recipe.load_alone(recipe.Source(name="mine", path=str(tmp_path / "rows.jsonl")), tmp_path / "stage")
-    stage, missing = Stage(tmp_path / "stage"), []
+    recipe.load_alone(recipe.Source(name="mine", path=str(tmp_path / "rows.jsonl")), tmp_path / "dataset")
+    dataset, missing = Dataset(tmp_path / "dataset"), []
     options = Difficulty(
         name="tiny", model="tiny", endpoint=url, responses=8, max_tokens=64, always_solved="keep", never_solved="keep"
     )
-    funnel, _ = recipe.do_step("difficulty", options, stage, tmp_path / "rated", tmp_path, 1, missing)
-    kept = [json.loads(text)["tiny"] for text in Stage(tmp_path / "rated").column("difficulty")]
+    funnel, _ = recipe.do_step("difficulty", options, dataset, tmp_path / "rated", tmp_path, 1, missing)
+    kept = [json.loads(text)["tiny"] for text in Dataset(tmp_path / "rated").column("difficulty")]
     assert (len(kept), missing) == (6, [])
     assert sum(kept) < 0.8 * 6 * 8  # it gets about two thirds right; nothing that nobody answered would be right
     assert funnel.total().dropped == {"not rated: it cannot be asked": 1}  # longer than the model's context
@@ -77,7 +77,7 @@ def test_a_real_server_rates_rows_and_judges_that_cannot_judge_keep_none(served,
     judge = {"name": "tiny", "endpoint": url, "model": "tiny"}
     nobody = {"name": "nobody", "endpoint": "http://127.0.0.1:9/v1", "model": "tiny"}
     options = Quality(judges=[judge, nobody], votes=1, least=1, max_tokens=8, tries=1)
-    funnel, _ = recipe.do_step("quality", options, stage, tmp_path / "judged", tmp_path, 1, missing)
+    funnel, _ = recipe.do_step("quality", options, dataset, tmp_path / "judged", tmp_path, 1, missing)
     assert funnel.total().kept == 0
     assert set(funnel.total().dropped) == {"not judged yet: votes are missing"}
     assert any(what.startswith("votes of nobody at http://127.0.0.1:9/v1: 7 requests") for what in missing)

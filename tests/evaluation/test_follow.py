@@ -8,7 +8,7 @@ from leeway_rl.common.config import compose
 from leeway_rl.common.service import Service
 from leeway_rl.common.types import TensorInfo
 from leeway_rl.common.weights import FlatWeights, Stamp, WeightPublisher
-from leeway_rl.evaluation.follow import Reader, Schedule, _resume, folder_of, lines_of
+from leeway_rl.evaluation.follow import DueVersions, Reader, _resume, folder_of, lines_of
 
 CONFIG = compose(["tiny"], ["train.steps=60"])
 
@@ -28,16 +28,16 @@ def versions(incarnation, *numbers):
 
 
 def test_the_first_version_seen_then_one_in_every_so_many_then_the_last():
-    assert due_of(Schedule(20, 50), *versions(1, *range(51))) == versions(1, 0, 20, 40, 50)
-    assert due_of(Schedule(20, 50), *versions(1, 7, 8, 19, 23, 24, 39, 41, 50)) == versions(1, 7, 23, 41, 50)
-    assert due_of(Schedule(1, 3), *versions(1, 0, 0, 1, 1, 3)) == versions(1, 0, 1, 3)
+    assert due_of(DueVersions(20, 50), *versions(1, *range(51))) == versions(1, 0, 20, 40, 50)
+    assert due_of(DueVersions(20, 50), *versions(1, 7, 8, 19, 23, 24, 39, 41, 50)) == versions(1, 7, 23, 41, 50)
+    assert due_of(DueVersions(1, 3), *versions(1, 0, 0, 1, 1, 3)) == versions(1, 0, 1, 3)
 
 
 def test_after_a_rollback_what_is_made_again_is_evaluated_again():
     stamps = [*versions(1, 0, 20, 39), *versions(2, 15, 16, 20, 21, 40)]
-    assert due_of(Schedule(20, 60), *stamps) == [*versions(1, 0, 20), *versions(2, 20, 40)]
+    assert due_of(DueVersions(20, 60), *stamps) == [*versions(1, 0, 20), *versions(2, 20, 40)]
     # The checkpoint itself is at a version that is due: its weights are the ones that go on.
-    assert due_of(Schedule(20, 60), *versions(1, 0, 20, 35), *versions(2, 20, 21, 40)) == [
+    assert due_of(DueVersions(20, 60), *versions(1, 0, 20, 35), *versions(2, 20, 21, 40)) == [
         *versions(1, 0, 20),
         *versions(2, 20, 40),
     ]
@@ -55,7 +55,7 @@ def reading(make_bus):
     def start(every):
         bus = make_bus("follower")
         service = Service(bus.learner, "collector", lease_s=30.0, heartbeat_s=2.0)
-        reader = Reader(bus, CONFIG, Schedule(every, CONFIG.train.steps), service)
+        reader = Reader(bus, CONFIG, DueVersions(every, CONFIG.train.steps), service)
         started.append((service, reader))
         return reader
 
@@ -126,7 +126,7 @@ def test_a_follower_goes_on_with_the_version_under_way_if_its_weights_are_there(
     result(tmp_path, 0, 1, 0.1)
     folder_of(tmp_path, Stamp(1, 20)).mkdir()
     WeightPublisher(bus.weights, incarnation=1, transport="redis").publish(20, flat(20))
-    schedule = Schedule(20, 60)
+    schedule = DueVersions(20, 60)
     assert _resume(bus, tmp_path, schedule) == (Stamp(1, 20), None)
     assert not schedule.due(Stamp(1, 39))
     assert schedule.due(Stamp(1, 40))
@@ -136,7 +136,7 @@ def test_a_follower_goes_on_with_the_version_under_way_if_its_weights_are_there(
 def test_half_a_version_whose_weights_are_gone_is_forgotten(bus, tmp_path):
     result(tmp_path, 0, 1, 0.1)
     folder_of(tmp_path, Stamp(1, 20)).mkdir()
-    schedule = Schedule(20, 60)
+    schedule = DueVersions(20, 60)
     assert _resume(bus, tmp_path, schedule) is None
     assert not folder_of(tmp_path, Stamp(1, 20)).exists()
     assert schedule.due(Stamp(1, 20))

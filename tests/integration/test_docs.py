@@ -85,11 +85,11 @@ PLANS = [
 """Executed with fewer steps of smaller batches: what they print as they stand is in docs/planning.md."""
 DATA = [
     "leeway data run examples/data/recipe.toml --out my-data",
-    "leeway data show my-data/stages/06-decontaminate",
+    "leeway data show my-data/datasets/06-decontaminate",
     "leeway data formats",
-    "leeway data load --name mine --format taco --path examples/data/taco.jsonl --out my-stage",
-    "leeway data links my-data/stages/02-duplicates --no-figures --out my-other-stage",
-    "leeway data difficulty my-data/stages/08-length --name DeepSeek-R1-Distill-Qwen-7B --responses-code 16 "
+    "leeway data load --name mine --format taco --path examples/data/taco.jsonl --out my-dataset",
+    "leeway data links my-data/datasets/02-duplicates --no-figures --out my-other-dataset",
+    "leeway data difficulty my-data/datasets/08-length --name DeepSeek-R1-Distill-Qwen-7B --responses-code 16 "
     "--out my-filtered",
 ]
 WITH_MODELS = [
@@ -174,6 +174,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         assert path.name in tried, f"{words}: nothing runs it small"
     bare = {
         "leeway up",
+        "leeway acl",
         "leeway server",
         "leeway --install-completion",
         "leeway server --passwords passwords",

@@ -11,7 +11,7 @@ from leeway_rl.common.ledger import Ledger
 from leeway_rl.leeway.cli import app
 from leeway_rl.leeway.planning import calibrate
 from leeway_rl.leeway.planning.plan import fit, lognormal, read_lengths, split
-from leeway_rl.leeway.planning.simulate import Setting, simulate
+from leeway_rl.leeway.planning.simulate import System, simulate
 from typer.testing import CliRunner
 
 SMALL = "plan --groups-per-step 4 --group-size 2 --steps 6 --length-mean 100 --replicas 2"
@@ -90,7 +90,7 @@ def test_lognormal_lengths_have_the_mean_asked_for():
 def test_the_best_split_gives_neither_side_more_than_it_can_use():
     # A step is 32 responses of 100 tokens: 3,200 tokens. A GPU samples 100 tokens/s and trains 300: in the long run
     # rollout needs three times as many GPUs as the learner.
-    setting = Setting(
+    system = System(
         lengths_GS=np.full((1, 1), 100),
         groups_per_step=32,
         steps=12,
@@ -100,7 +100,7 @@ def test_the_best_split_gives_neither_side_more_than_it_can_use():
         train_s=0.0,
         train_s_per_token=1 / 300,
     )
-    rows = split(setting, 16, 1, 1)
+    rows = split(system, 16, 1, 1)
     best = max(rows, key=lambda row: row["steps_per_hour"])
     assert len(rows) == 15
     assert (best["learner_gpus"], best["rollout_gpus"]) == (4, 12)
@@ -109,7 +109,7 @@ def test_the_best_split_gives_neither_side_more_than_it_can_use():
 def test_a_worker_is_found_from_its_rollout_times():
     lengths = lognormal(300, 0.5, 2000, group_size=1, seed=3)
     made = calibrate.fitted({4: 1.0, 8: 0.7}, lengths, 64)
-    truth = Setting(**{name: getattr(made, name) for name in made.__slots__} | {"alone": 90.0, "peak": 700.0})
+    truth = System(**{name: getattr(made, name) for name in made.__slots__} | {"alone": 90.0, "peak": 700.0})
     times = {replicas: calibrate.rollout_s(truth, replicas) for replicas in (4, 8)}
     found = calibrate.fitted(times, lengths, 64)
     assert (found.alone, found.peak) == (pytest.approx(90, rel=0.01), pytest.approx(700, rel=0.01))
@@ -156,12 +156,12 @@ def folder(tmp_path):
 
 
 def test_a_run_is_a_setting(folder):
-    setting = calibrate.from_run(folder).setting
-    assert (setting.groups_per_step, setting.max_staleness, setting.replicas, setting.concurrency) == (4, 1, 16, 1)
-    assert (setting.alone, setting.in_flight) == (20 / 0.25, True)
-    assert (setting.train_s, setting.publish_s) == (pytest.approx(1.0), pytest.approx(0.2))
-    assert (setting.rejected, setting.verify_s, setting.graders) == (0.2, pytest.approx(0.02), 1)
-    outcome = simulate(setting)
+    system = calibrate.from_run(folder).system
+    assert (system.groups_per_step, system.max_staleness, system.replicas, system.concurrency) == (4, 1, 16, 1)
+    assert (system.alone, system.in_flight) == (20 / 0.25, True)
+    assert (system.train_s, system.publish_s) == (pytest.approx(1.0), pytest.approx(0.2))
+    assert (system.rejected, system.verify_s, system.graders) == (0.2, pytest.approx(0.02), 1)
+    outcome = simulate(system)
     assert outcome.generation_s / outcome.generations == pytest.approx(0.25)
 
 
@@ -171,7 +171,7 @@ def test_lengths_of_a_run_go_by_ticket_and_not_by_when_they_were_trained(folder)
     for ticket, step in ((2, 0), (0, 1), (3, 2), (1, 13)):
         ledger.write("trained", ticket=ticket, step=step, lengths=[10 + ticket, 20])
     ledger.close()
-    assert calibrate.from_run(folder).setting.lengths_GS[:, 0].tolist() == [10, 11, 12, 13]
+    assert calibrate.from_run(folder).system.lengths_GS[:, 0].tolist() == [10, 11, 12, 13]
 
 
 def test_the_plan_of_a_run_stands_beside_the_run_and_can_be_varied(folder):
@@ -198,21 +198,21 @@ def test_what_a_slot_needs_between_two_groups_is_in_the_plan(folder):
         )
     ]
     (folder / "workers.jsonl").write_text("".join(json.dumps(load) + "\n" for load in loads))
-    assert calibrate.from_run(folder).setting.turnaround_s == pytest.approx(0.2)
+    assert calibrate.from_run(folder).system.turnaround_s == pytest.approx(0.2)
 
 
 def test_a_shared_worker_is_calibrated_by_its_rate(folder):
     text = (folder / "config.toml").read_text().replace('engine = "torch"', 'engine = "vllm"')
     (folder / "config.toml").write_text(text)
-    setting = calibrate.from_run(folder).setting
-    assert (setting.concurrency, setting.alone) == (8, setting.peak)
-    outcome = simulate(setting)
+    system = calibrate.from_run(folder).system
+    assert (system.concurrency, system.alone) == (8, system.peak)
+    outcome = simulate(system)
     assert outcome.generation_s / outcome.generations == pytest.approx(0.25, rel=0.05)
 
 
 @pytest.mark.parametrize("speedup", [1.0, 16.0, math.inf])
 def test_the_slowest_of_a_batch_tells_how_much_responses_slow_each_other_down(speedup):
-    truth = Setting(
+    truth = System(
         lengths_GS=lognormal(200, 0.6, 4000, group_size=2, seed=1),
         groups_per_step=8,
         steps=20,

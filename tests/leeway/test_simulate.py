@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from leeway_rl.common.config import Overflow
 from leeway_rl.learner.flow.tickets import TicketBook
 from leeway_rl.leeway.planning.plan import figures, lognormal
-from leeway_rl.leeway.planning.simulate import Setting, simulate
+from leeway_rl.leeway.planning.simulate import System, simulate
 
-STEP_S = 1.0  # of training, in every setting here
+STEP_S = 1.0  # of training, in every system here
 FREE = {"concurrency": 10_000, "train_s": STEP_S}  # every ticket is begun at once
 
 
@@ -30,22 +30,22 @@ def heads(outcome):
 
 
 def test_on_policy_rollout_and_learner_take_turns():
-    setting = Setting(lengths_GS=same(100), groups_per_step=2, steps=3, max_staleness=0, alone=50.0, **FREE)
-    assert ends(simulate(setting)) == [3, 6, 9]  # 2 s of sampling, 1 s of training
-    assert heads(simulate(setting)) == [[0, 0]] * 3
+    system = System(lengths_GS=same(100), groups_per_step=2, steps=3, max_staleness=0, alone=50.0, **FREE)
+    assert ends(simulate(system)) == [3, 6, 9]  # 2 s of sampling, 1 s of training
+    assert heads(simulate(system)) == [[0, 0]] * 3
 
 
 def test_one_version_of_staleness_hides_the_shorter_of_the_two():
-    setting = Setting(lengths_GS=same(100), groups_per_step=2, steps=4, max_staleness=1, alone=200.0, **FREE)
-    outcome = simulate(setting)
+    system = System(lengths_GS=same(100), groups_per_step=2, steps=4, max_staleness=1, alone=200.0, **FREE)
+    outcome = simulate(system)
     assert ends(outcome) == [1.5, 2.5, 3.5, 4.5]  # half a second of sampling, then the learner never waits
     assert heads(outcome) == [[0, 0], [1, 1], [1, 1], [1, 1]]
-    slow = simulate(replace(setting, alone=50.0))
+    slow = simulate(replace(system, alone=50.0))
     assert ends(slow) == [3, 4, 6, 7]  # 2 s of sampling: two batches at a time, every three seconds
 
 
 def test_responses_share_a_replica():
-    shared = Setting(
+    shared = System(
         lengths_GS=np.array([[10, 20]]), groups_per_step=1, steps=1, max_staleness=0, alone=10.0, peak=20.0, **FREE
     )
     # Two share it for 10 tokens at 1/10 + 1/20 s each, then one has it for 10 tokens at 1/10 s.
@@ -57,43 +57,43 @@ def test_responses_share_a_replica():
 
 
 def test_new_weights_meet_a_response_in_the_middle():
-    setting = Setting(lengths_GS=same(25), groups_per_step=1, steps=4, max_staleness=9, alone=10.0, **FREE)
-    flying, whole = simulate(setting), simulate(replace(setting, in_flight=False))
+    system = System(lengths_GS=same(25), groups_per_step=1, steps=4, max_staleness=9, alone=10.0, **FREE)
+    flying, whole = simulate(system), simulate(replace(system, in_flight=False))
     # 2.5 s each; steps end at 3.5 and 4.5. The third ticket, issued at 3.5, sees versions 1 for 10 tokens, 2 for 15.
     assert ends(flying)[:3] == ends(whole)[:3] == [3.5, 4.5, 7.0]
     assert (flying.steps[2].ages, whole.steps[2].ages) == ({1: 10, 0: 15}, {1: 25})
-    paused = simulate(replace(setting, pause_s=0.5))
+    paused = simulate(replace(system, pause_s=0.5))
     assert ends(paused)[2] == 8.0  # two versions came while it was sampled, half a second each
 
 
 def test_a_slot_takes_its_next_group_once_it_has_handed_the_last_one_over():
-    setting = Setting(
+    system = System(
         lengths_GS=same(10), groups_per_step=2, steps=1, max_staleness=0, alone=10.0, turnaround_s=0.5, train_s=STEP_S
     )
-    assert ends(simulate(replace(setting, concurrency=1))) == [2 * (1 + 0.5) + STEP_S]
-    assert ends(simulate(replace(setting, concurrency=2))) == [1 + 0.5 + STEP_S]  # two slots, beside each other
-    assert simulate(replace(setting, concurrency=1)).generation_s == pytest.approx(2.0)  # it is no part of generation
+    assert ends(simulate(replace(system, concurrency=1))) == [2 * (1 + 0.5) + STEP_S]
+    assert ends(simulate(replace(system, concurrency=2))) == [1 + 0.5 + STEP_S]  # two slots, beside each other
+    assert simulate(replace(system, concurrency=1)).generation_s == pytest.approx(2.0)  # it is no part of generation
 
 
 def test_graders_are_a_queue_and_rejected_groups_are_replaced_at_once():
-    setting = Setting(
+    system = System(
         lengths_GS=same(10), groups_per_step=3, steps=1, max_staleness=0, alone=10.0, verify_s=2.0, graders=1, **FREE
     )
-    assert ends(simulate(setting)) == [1 + 3 * 2 + STEP_S]
-    assert ends(simulate(replace(setting, graders=0))) == [1 + 2 + STEP_S]
-    dull = simulate(replace(setting, lengths_GS=np.full((50, 1), 10), graders=0, rejected=0.8))
+    assert ends(simulate(system)) == [1 + 3 * 2 + STEP_S]
+    assert ends(simulate(replace(system, graders=0))) == [1 + 2 + STEP_S]
+    dull = simulate(replace(system, lengths_GS=np.full((50, 1), 10), graders=0, rejected=0.8))
     rounds, odd = divmod(round(dull.steps[0].began, 9), 3)  # each round of replacements takes 1 + 2 s
     assert (odd, rounds > 1) == (0, True)
     assert dull.refunded["zero_advantage"] == dull.issued - 3
 
 
 def test_the_memory_is_the_payload_of_what_is_generated_until_a_checkpoint_covers_it():
-    setting = Setting(lengths_GS=same(10, 4), groups_per_step=2, steps=6, max_staleness=0, checkpoint_every=3, **FREE)
-    assert simulate(setting).peak_bytes == 3 * 2 * 4 * 10 * 8
+    system = System(lengths_GS=same(10, 4), groups_per_step=2, steps=6, max_staleness=0, checkpoint_every=3, **FREE)
+    assert simulate(system).peak_bytes == 3 * 2 * 4 * 10 * 8
 
 
 SYSTEMS = st.builds(
-    Setting,
+    System,
     lengths_GS=st.builds(
         lambda mean, sigma, seed: lognormal(mean, sigma, 400, group_size=3, seed=seed)[:97],
         st.floats(1, 80),
@@ -120,21 +120,21 @@ SYSTEMS = st.builds(
 
 
 @trying(max_examples=60, deadline=None)
-@given(setting=SYSTEMS)
-def test_every_ticket_ends_once_and_every_token_is_somewhere(setting):
-    outcome = simulate(setting)
-    assert len(outcome.steps) == setting.steps
+@given(system=SYSTEMS)
+def test_every_ticket_ends_once_and_every_token_is_somewhere(system):
+    outcome = simulate(system)
+    assert len(outcome.steps) == system.steps
     assert outcome.issued == outcome.trained + outcome.refunded.total() + outcome.live
-    assert outcome.trained == setting.steps * setting.groups_per_step
+    assert outcome.trained == system.steps * system.groups_per_step
     for step in outcome.steps:
-        assert step.live <= (setting.max_staleness + 1) * setting.groups_per_step
-        assert step.ages.total() == 3 * setting.groups_per_step or step.ages.total() >= step.responses
-        within = max(step.heads) <= setting.max_staleness
-        assert within or setting.overflow in ("mask", "soft")
-        assert step.past == sum(many for age, many in step.ages.items() if age > setting.max_staleness)
+        assert step.live <= (system.max_staleness + 1) * system.groups_per_step
+        assert step.ages.total() == 3 * system.groups_per_step or step.ages.total() >= step.responses
+        within = max(step.heads) <= system.max_staleness
+        assert within or system.overflow in ("mask", "soft")
+        assert step.past == sum(many for age, many in step.ages.items() if age > system.max_staleness)
     trained = sum(step.ages.total() for step in outcome.steps)
     assert trained + outcome.expired_tokens + outcome.rejected_tokens <= outcome.generated_tokens
-    assert 0 <= outcome.sampling_s <= setting.replicas * outcome.steps[-1].ended + 1e-6
+    assert 0 <= outcome.sampling_s <= system.replicas * outcome.steps[-1].ended + 1e-6
 
 
 # --- what must hold --------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def share_of_never_waiting(row):
 @pytest.mark.parametrize("overflow", get_args(Overflow))
 @pytest.mark.parametrize("sigma", [0.0, 0.25])
 def test_auto_keeps_a_fast_rollouts_data_young_at_the_same_throughput(overflow, sigma):
-    half = Setting(
+    half = System(
         lengths_GS=lognormal(500, sigma, 10**6, group_size=1, seed=0),
         groups_per_step=32,
         steps=80,
@@ -162,7 +162,7 @@ def test_auto_keeps_a_fast_rollouts_data_young_at_the_same_throughput(overflow, 
     assert auto["steps_per_hour"] >= 0.98 * full["steps_per_hour"]
 
 
-TAIL = Setting(
+TAIL = System(
     lengths_GS=lognormal(1000, 1.0, 10**6, group_size=1, seed=0),
     groups_per_step=32,
     steps=150,
@@ -178,7 +178,7 @@ def test_auto_does_not_shrink_into_waiting_under_a_heavy_tail(bound):
     for overflow in ("wait", "soft"):
         auto = replace(TAIL, max_staleness=bound, overflow=overflow)
         full = replace(auto, pipeline_depth=32 * 9)
-        rates = [figures(simulate(setting))["steps_per_hour"] for setting in (auto, full)]
+        rates = [figures(simulate(system))["steps_per_hour"] for system in (auto, full)]
         assert rates[0] >= 0.97 * rates[1], overflow
 
 
@@ -218,7 +218,7 @@ def test_a_straggler_is_trained_at_once_because_the_oldest_ready_groups_go_first
 @pytest.mark.parametrize("generation_s", [0.5, 1.0, 2.0])
 def test_throughput_is_that_of_the_slower_half_and_on_policy_that_of_the_sum(generation_s):
     tokens = 1000
-    setting = Setting(
+    system = System(
         lengths_GS=same(tokens),
         groups_per_step=8,
         steps=60,
@@ -228,6 +228,6 @@ def test_throughput_is_that_of_the_slower_half_and_on_policy_that_of_the_sum(gen
         alone=tokens / generation_s,
         train_s=STEP_S,
     )
-    ahead, strict = (figures(simulate(replace(setting, max_staleness=bound))) for bound in (3, 0))
+    ahead, strict = (figures(simulate(replace(system, max_staleness=bound))) for bound in (3, 0))
     assert ahead["steps_per_hour"] / 3600 >= 0.97 / max(generation_s, STEP_S)
     assert strict["steps_per_hour"] / 3600 == pytest.approx(1 / (generation_s + STEP_S))

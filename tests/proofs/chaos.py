@@ -29,7 +29,7 @@ from leeway_rl.common.queue.entries import WorkStream
 from leeway_rl.leeway.chaos.faults import FAULTS
 from leeway_rl.leeway.chaos.reclaim import reclaim
 from leeway_rl.leeway.chaos.run import begun, rehearse
-from leeway_rl.leeway.chaos.schedule import schedule
+from leeway_rl.leeway.chaos.timetable import timetable
 from leeway_rl.leeway.proving.audit import audit
 from leeway_rl.tests.proofs import ranks_apart
 
@@ -63,7 +63,7 @@ def ran(
     """Run ``run`` under ``count`` faults, unless it is there already; gives its folder."""
     folder = out / run
     if not is_complete(folder):
-        plan = schedule(seed, count, every_s, {name: FAULTS[name].weight for name in only or FAULTS}) if count else []
+        plan = timetable(seed, count, every_s, {name: FAULTS[name].weight for name in only or FAULTS}) if count else []
         with begun(run, out, ["tiny"], [*WORKERS, *PATIENT, *LONG, *settings]) as (target, process):
             tally = rehearse(target, plan, lambda: process.poll() is None, per_step)
             code = process.wait()

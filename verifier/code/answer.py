@@ -94,7 +94,7 @@ class CodeGrader:
             test_s=tests.time_limit_s or self._settings.code_timeout_s,
             end=time.monotonic() + self._settings.code_total_s,
         )
-        with _Run(source, tests, sandboxes, clock, limits) as run:
+        with _Execution(source, tests, sandboxes, clock, limits) as run:
             try:
                 kind, reason = run.judge()
             except Overrun:
@@ -112,7 +112,7 @@ _NONSENSE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError
 """What reading a table that no honest process sends may raise."""
 
 
-class _Run:
+class _Execution:
     """One solution against its tests, in order; the first that fails decides."""
 
     def __init__(self, source: str, tests: CodeTests, sandboxes: list[Sandbox], clock: _Clock, limits: Limits) -> None:
@@ -127,7 +127,7 @@ class _Run:
         self._peak_bytes = 0
         self.where = "loading"
 
-    def __enter__(self) -> _Run:
+    def __enter__(self) -> _Execution:
         try:
             self._job = self._enter(0)
             if len(self._rooms) > 1:

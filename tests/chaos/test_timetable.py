@@ -1,4 +1,4 @@
-"""The schedule is a pure function of its seed."""
+"""The timetable is a pure function of its seed."""
 
 from collections import Counter
 
@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from leeway_rl.leeway.chaos.faults import FAULTS
-from leeway_rl.leeway.chaos.schedule import Planned, schedule
+from leeway_rl.leeway.chaos.timetable import Planned, timetable
 
 WEIGHTS = {name: fault.weight for name, fault in FAULTS.items()}
 
 
 def test_the_same_seed_gives_the_same_faults_and_another_seed_others():
-    first = schedule(1, 50, 3.0, WEIGHTS)
-    assert schedule(1, 50, 3.0, dict(reversed(WEIGHTS.items()))) == first
-    assert schedule(2, 50, 3.0, WEIGHTS) != first
+    first = timetable(1, 50, 3.0, WEIGHTS)
+    assert timetable(1, 50, 3.0, dict(reversed(WEIGHTS.items()))) == first
+    assert timetable(2, 50, 3.0, WEIGHTS) != first
 
 
-def test_a_schedule_is_the_same_in_every_version_of_this_program():
-    assert schedule(7, 3, 1.0, {"a": 1, "b": 2}) == [
+def test_a_timetable_is_the_same_in_every_version_of_this_program():
+    assert timetable(7, 3, 1.0, {"a": 1, "b": 2}) == [
         Planned(at_s=pytest.approx(0.000000), kind="b", seed=2301595691),
         Planned(at_s=pytest.approx(0.34446856), kind="a", seed=2179419893),
         Planned(at_s=pytest.approx(0.34446856), kind="b", seed=1862494042),
@@ -27,7 +27,7 @@ def test_a_schedule_is_the_same_in_every_version_of_this_program():
 
 @given(st.integers(0, 1 << 30), st.integers(1, 80), st.floats(0.0, 20.0))
 def test_time_never_runs_back_and_no_kind_is_left_out_where_there_is_room(seed, count, every_s):
-    planned = schedule(seed, count, every_s, WEIGHTS)
+    planned = timetable(seed, count, every_s, WEIGHTS)
     assert len(planned) == count
     times = [fault.at_s for fault in planned]
     assert times == sorted(times)
@@ -36,7 +36,7 @@ def test_time_never_runs_back_and_no_kind_is_left_out_where_there_is_room(seed, 
 
 
 def test_faults_come_as_often_as_asked_in_proportion_and_some_at_once():
-    planned = schedule(0, 4000, 2.0, {"often": 3.0, "seldom": 1.0})
+    planned = timetable(0, 4000, 2.0, {"often": 3.0, "seldom": 1.0})
     assert planned[-1].at_s == pytest.approx(8000, rel=0.05)
     counts = Counter(fault.kind for fault in planned)
     assert counts["often"] == pytest.approx(3000, rel=0.05)

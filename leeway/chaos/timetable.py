@@ -21,7 +21,7 @@ class Planned:
     """Decides whatever the fault has to choose: whom, which bit, for how long."""
 
 
-def schedule(seed: int, count: int, every_s: float, weights: Mapping[str, float]) -> list[Planned]:
+def timetable(seed: int, count: int, every_s: float, weights: Mapping[str, float]) -> list[Planned]:
     """``count`` faults, ``every_s`` seconds apart on average, each kind in proportion to its weight and none left out
     where ``count`` allows. The same for the same arguments."""
     rng = random.Random(seed)

@@ -1,7 +1,7 @@
 """What a step leaves behind: the rows it kept, the rows it dropped with the reason, and how many of each.
 
-A stage is a folder with ``kept.parquet``, ``dropped.parquet`` and ``step.json``. ``step.json`` is written last and says
-what the stage was made from, so a stage that has it is whole, and a stage of something else is made again.
+A dataset is a folder with ``kept.parquet``, ``dropped.parquet`` and ``step.json``. ``step.json`` is written last and
+says what the dataset was made from, so a dataset that has it is whole, and a dataset of something else is made again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WORKING = pa.schema(
 )
 DROPPED = pa.schema([*WORKING, ("reason", pa.string()), ("detail", pa.string())])
 FILES = ("step.json", "step.json.part", "kept.parquet", "dropped.parquet")
-"""Of a stage; the one that says it is whole goes first."""
+"""Of a dataset; the one that says it is whole goes first."""
 SHOWN_CHARS = 2000
 """Of a row that could not be read, so much is kept beside the reason."""
 
@@ -124,7 +124,7 @@ class Funnel:
         return cls(counts, list(values["notes"]))
 
 
-class StageWriter:
+class DatasetWriter:
     """Writes kept and dropped rows of one step, batch by batch. Use it as a context manager."""
 
     def __init__(self, folder: Path) -> None:
@@ -133,7 +133,7 @@ class StageWriter:
         self._kept = pq.ParquetWriter(folder / "kept.parquet", WORKING, compression="zstd")
         self._dropped = pq.ParquetWriter(folder / "dropped.parquet", DROPPED, compression="zstd")
 
-    def __enter__(self) -> StageWriter:
+    def __enter__(self) -> DatasetWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -170,18 +170,18 @@ def _with_ratings(batch: pa.RecordBatch, judgements: Sequence[Judgement]) -> pa.
 
 
 def _clear(folder: Path) -> None:
-    """Make room for a stage: where there is one, it goes; where there is anything else, that is somebody else's."""
+    """Make room for a dataset: where there is one, it goes; where there is anything else, that is somebody else's."""
     folder.mkdir(parents=True, exist_ok=True)
     others = sorted({path.name for path in folder.iterdir()} - set(FILES))
     if others:
         raise DataError(
-            f"{folder}: not a stage of leeway data, it holds {others[0]}; name a folder that is empty or new"
+            f"{folder}: not a dataset of leeway data, it holds {others[0]}; name a folder that is empty or new"
         )
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
 
 
-class Stage:
+class Dataset:
     """The kept rows of a step, to be read as often as need be."""
 
     def __init__(self, folder: Path) -> None:
@@ -189,7 +189,7 @@ class Stage:
         try:
             self._metadata = pq.read_metadata(self.file)
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{folder}: no stage of leeway data (kept.parquet): {error}") from error
+            raise DataError(f"{folder}: no dataset of leeway data (kept.parquet): {error}") from error
 
     def __len__(self) -> int:
         return self._metadata.num_rows
@@ -210,7 +210,7 @@ class Stage:
 
 
 def in_batches(judgements: Iterable[Judgement], size: int = BATCH) -> Iterator[list[Judgement]]:
-    """One judgement a row, in the batches that ``Stage`` reads."""
+    """One judgement a row, in the batches that ``Dataset`` reads."""
     batch: list[Judgement] = []
     for judgement in judgements:
         batch.append(judgement)
@@ -221,19 +221,19 @@ def in_batches(judgements: Iterable[Judgement], size: int = BATCH) -> Iterator[l
         yield batch
 
 
-def divide(stage: Stage, folder: Path, judgements: Iterator[list[Judgement]]) -> Funnel:
-    """Write ``folder`` from a stage and a judgement for each of its rows, and return the counts.
+def divide(dataset: Dataset, folder: Path, judgements: Iterator[list[Judgement]]) -> Funnel:
+    """Write ``folder`` from a dataset and a judgement for each of its rows, and return the counts.
 
     A missing or surplus judgement is an error of ours (``strict``): no row goes missing between two steps.
     """
-    with StageWriter(folder) as writer:
-        for batch, judged in zip(stage.batches(), judgements, strict=True):
+    with DatasetWriter(folder) as writer:
+        for batch, judged in zip(dataset.batches(), judgements, strict=True):
             writer.write(batch, judged)
     return writer.funnel
 
 
 def finished(folder: Path, key: str) -> Funnel | None:
-    """The counts of a stage that is whole and was made from the same, else None."""
+    """The counts of a dataset that is whole and was made from the same, else None."""
     try:
         said = json.loads((folder / "step.json").read_text())
         return Funnel.of(said["funnel"]) if said["key"] == key else None
@@ -242,6 +242,6 @@ def finished(folder: Path, key: str) -> Funnel | None:
 
 
 def finish(folder: Path, key: str, funnel: Funnel) -> None:
-    """Say that a stage is whole."""
+    """Say that a dataset is whole."""
     said = {"key": key, "funnel": funnel.as_json()}
     write_whole(folder / "step.json", json.dumps(said, indent=1, ensure_ascii=False))
