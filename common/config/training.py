@@ -91,7 +91,7 @@ class Data(Section):
 
 
 class Train(Section):
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=10**9)
     """Training steps of the whole run, all stages together."""
     groups_per_step: int = Field(ge=1)
     """D_R of the report: groups (prompts with a signal) in a training step's batch."""

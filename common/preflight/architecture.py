@@ -4,6 +4,7 @@ of itself, which is read as text and never imported.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ CHANGES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "o
 """Keys of models that change logits after the head, which the learner's token op would miss."""
 ATTENTION_LAYERS = frozenset(["full_attention", "sliding_attention"])
 """Layers that know other tokens by attention alone; a recurrence or convolution runs on into the next response."""
+_HEADS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+_DTYPES = ("auto", "bfloat16", "float16", "float32", "float64")
 _WRAPPED = ("vision_config", "audio_config", "speech_config")
 _ELSEWHERE = "leeway sample and leeway eval may use it, with --engine vllm"
 _FLAG = re.compile(r"^    _(supports_attention_backend|supports_sdpa|is_stateful) = True\b", re.MULTILINE)
@@ -70,6 +73,20 @@ def why_no_language_model(keys: Mapping[str, Any]) -> str | None:
             f"{kind} brings its own code (auto_map in config.json: trust_remote_code), which is never run, and the "
             "installed transformers has none for it"
         )
+    heads = [str(each) for each in keys.get("architectures") or ()]
+    if heads and not any(each.endswith(_HEADS) for each in heads):
+        return f"its architectures ({', '.join(heads)}) hold no causal language model"
+    return _why_not_read(text_keys(keys))
+
+
+def _why_not_read(keys: Mapping[str, Any]) -> str | None:
+    """Why transformers would fail at the keys themselves, or load a model that gives no numbers."""
+    for name in ("dtype", "torch_dtype"):
+        if (dtype := keys.get(name)) is not None and dtype not in _DTYPES:
+            return f"{name} in its config.json is {dtype!r}: one of {', '.join(_DTYPES)} is due"
+    theta = keys.get("rope_theta")
+    if theta is not None and not (isinstance(theta, (int, float)) and 0 < theta < math.inf):
+        return f"rope_theta in its config.json is {theta!r}: a number above 0 is due"
     return None
 
 

@@ -3,6 +3,7 @@ and whether this machine can grade them. ``leeway up`` and its ``--dry-run``; th
 
 from __future__ import annotations
 
+import difflib
 import json
 import subprocess
 import sys
@@ -36,9 +37,9 @@ def preflight(config: Config, *, dry_run: bool) -> list[str]:
     try:
         refuse_missing_rows(config)
     except DataError:
-        if not dry_run:
+        if not dry_run or Path(expand(config.data.path)).exists():  # a folder is no file anywhere
             raise
-        return [*said, f"not checked: the rows: {config.data.path} is not on this machine; the learner does"]
+        return [*said, f"not checked: the rows: {_not_here(config.data.path)}; the learner does"]
     if said or (dry_run and _lies_at_the_hub(config.model.path)):
         return [*said, "not checked: the rows, which need the model's tokenizer; the learner does"]
     rows, why = _ask("learner.preflight", config)
@@ -64,8 +65,18 @@ def refuse_missing_model(said: str) -> None:
 
 def refuse_missing_rows(config: Config) -> None:
     """``DataError`` where the file of rows is not there."""
-    if config.data.source == "file" and not Path(expand(config.data.path)).is_file():
-        raise DataError(f"data.path = {config.data.path!r}: no such file: {expand(config.data.path)}")
+    path = Path(expand(config.data.path))
+    if config.data.source == "file" and not path.is_file():
+        wrong = "a folder; name one file of rows" if path.is_dir() else "no such file"
+        raise DataError(f"data.path = {config.data.path!r}: {wrong}: {path}")
+
+
+def _not_here(said: str) -> str:
+    """That a file is not on this machine, with the one beside it whose name may have been meant."""
+    path = Path(expand(said))
+    there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, there, n=1)
+    return f"{said} is not on this machine" + (f" (there is {close[0]} beside it)" if close else "")
 
 
 def _is_elsewhere(said: str) -> bool:

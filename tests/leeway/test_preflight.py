@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from leeway_rl.common.errors import ConfigError, DataError
@@ -78,6 +79,14 @@ def test_a_dry_run_goes_on_without_what_is_elsewhere(folder, write, tmp_path):
     assert preflight(config, dry_run=True)[-1].startswith("not checked: the rows: nowhere.jsonl is not on this machine")
     with pytest.raises(DataError, match=r"no such file: nowhere\.jsonl"):
         preflight(config, dry_run=False)
+
+
+def test_a_mistyped_file_of_rows_is_named_and_a_folder_is_none(folder, write):
+    rows = Path(write(row()).removeprefix("data.path="))
+    config = asking(folder, f"data.path={rows.with_name('rowz.jsonl')}")
+    assert f"(there is {rows.name} beside it)" in preflight(config, dry_run=True)[-1]
+    with pytest.raises(DataError, match="a folder; name one file of rows"):
+        preflight(asking(folder, f"data.path={rows.parent}"), dry_run=True)
 
 
 def test_a_machine_that_cannot_grade_the_rows_is_told(folder, write, monkeypatch):

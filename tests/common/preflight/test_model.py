@@ -52,6 +52,25 @@ def test_a_kind_that_cannot_be_trained_is_refused_by_name(folder_of, kind, messa
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"torch_dtype": "float13"}, "torch_dtype in its config.json is 'float13': one of auto, bfloat16"),
+        ({"rope_theta": float("nan")}, "rope_theta in its config.json is nan: a number above 0 is due"),
+        ({"rope_theta": "1e6"}, "rope_theta in its config.json is '1e6': a number above 0 is due"),
+        (
+            {"architectures": ["BertForMaskedLM"]},
+            r"its architectures \(BertForMaskedLM\) hold no causal language model",
+        ),
+    ],
+)
+def test_keys_that_no_causal_language_model_has_are_refused_by_name(tmp_path, changes, message):
+    folder = make_folder(tmp_path / "model", "qwen2")
+    change(folder / "config.json", **changes)
+    with pytest.raises(DataError, match=message):
+        check_model(asking(folder), "train", "sample")
+
+
+@pytest.mark.parametrize(
     ("kind", "what"), [("gpt_oss", "needs attention sinks"), ("mamba", "has an attention of its own")]
 )
 def test_what_the_torch_engine_lacks_is_refused_there_alone(folder_of, kind, what):
