@@ -14,11 +14,11 @@ a table that was squeezed cannot."""
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]] = (), *, right: Container[int] = ()) -> Table:
-    """Columns two spaces apart, without lines around them. ``right``: the positions of columns that stand to the right,
+    """Columns two spaces apart, without lines around them; what is too long goes on below itself. ``right``: the positions of columns that stand to the right,
     as numbers do. No ``heads`` are shown where all are empty."""
     found = Table(box=None, pad_edge=False, header_style="dim", show_header=any(heads))
     for position, head in enumerate(heads):
-        found.add_column(head, justify="right" if position in right else "left")
+        found.add_column(head, justify="right" if position in right else "left", overflow="fold")  # nothing is cut off
     for row in rows:
         found.add_row(*row)
     return found

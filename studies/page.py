@@ -176,11 +176,12 @@ def _range(low: float, high: float) -> str:
 
 
 def _table(study: Study, values: Values) -> list[str]:
-    rows = []
-    for setting in study.settings:
-        cells = [interval(values[name][setting.name]).text(METRICS[name].digits) for name in study.metrics]
-        rows.append([setting.name, setting.keys, *cells])
-    return markdown(["setting", "keys", *(METRICS[name].title for name in study.metrics)], rows)
+    def cells(setting: Setting) -> list[str]:
+        measured = (interval(values[name][setting.name]).text(METRICS[name].digits) for name in study.metrics)
+        return [setting.name, setting.keys, *measured]
+
+    heads = ["setting", "keys", *(METRICS[name].title for name in study.metrics)]
+    return markdown(heads, map(cells, study.settings))
 
 
 def _write_csv(runs: Runs, seeds: Sequence[int], path: Path) -> None:

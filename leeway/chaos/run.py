@@ -55,8 +55,8 @@ class Tally:
             for name in FAULTS
             if name in self.struck or name in self.skipped
         ]
-        rows.append(("all", str(self.struck.total()), str(self.skipped.total()), ""))
-        return as_text(table(("fault", "struck", "skipped", ""), rows, right={1, 2}))
+        total = ("all", str(self.struck.total()), str(self.skipped.total()), "")
+        return as_text(table(("fault", "struck", "skipped", ""), [*rows, total], right={1, 2}))
 
 
 class Rehearsal:

@@ -69,17 +69,11 @@ def show_all(redis_url: str, run: str) -> None:
     if not letters:
         typer.echo("no dead letters")
         return
-    shown = tables.table(
-        ("id", "ago", "role", "ticket", "again", "reason"),
-        (
-            (letter.letter_id, letter.age(now), letter.role, letter.ticket, letter.retry or "-", letter.reason)
-            for letter in letters
-        ),
+    rows = (
+        (letter.letter_id, letter.age(now), letter.role, letter.ticket, letter.retry or "-", letter.reason)
+        for letter in letters
     )
-    for column in shown.columns[:-1]:  # on a narrow terminal the reason takes more lines, and an id stays whole
-        column.no_wrap = True
-    shown.columns[-1].overflow = "fold"
-    tables.show(shown)
+    tables.show(tables.table(("id", "ago", "role", "ticket", "again", "reason"), rows))
 
 
 def show_one(redis_url: str, run: str, letter_id: str) -> None:

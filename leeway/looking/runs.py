@@ -22,8 +22,7 @@ def listed(runs_dir: Path, *, as_json: bool) -> str:
         return json.dumps([asdict(each) for each in found], indent=2)
     if not found:
         return f"no run under {runs_dir}/"
-    heads = ("run", "state", "step", "reward", "last step", "size")
-    return as_text(table(heads, map(_cells, found), right={2, 3, 5}))
+    return as_text(table(("run", "state", "step", "reward", "last step", "size"), map(_cells, found), right={2, 3, 5}))
 
 
 def _cells(each: Standing) -> tuple[str, ...]:

@@ -26,6 +26,14 @@ def test_a_table_on_a_narrow_terminal_keeps_its_width(monkeypatch, capsys):
     assert f"{'x' * 50}  {'y' * 50}" in capsys.readouterr().out
 
 
+def test_a_word_that_is_too_long_goes_on_below_and_what_stands_beside_it_stays_whole(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "20")
+    show(table(("id", "reason"), [("1790000000-0", "z" * 300)]))
+    said = capsys.readouterr().out
+    assert "1790000000-0  zzz" in said
+    assert said.count("z") == 300
+
+
 def test_markdown_says_which_columns_are_numbers():
     assert markdown(("after", "rows"), [("reading", "1,024")], right={1}) == [
         "| after | rows |",
