@@ -8,14 +8,14 @@ from collections.abc import Container, Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+# Of a terminal whose width nobody knows, and of one that is narrower: a line that is broken there can still be read,
+# a table that was squeezed cannot.
 LEAST_COLUMNS = 112
-"""Of a terminal whose width nobody knows, and of one that is narrower: a line that is broken there can still be read,
-a table that was squeezed cannot."""
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]] = (), *, right: Container[int] = ()) -> Table:
-    """Columns two spaces apart, without lines around them; what is too long goes on below itself. ``right``: the positions of columns that stand to the right,
-    as numbers do. No ``heads`` are shown where all are empty."""
+    """Columns two spaces apart, without lines around them; what is too long goes on below itself. ``right``: the
+    positions of columns that stand to the right, as numbers do. No ``heads`` are shown where all are empty."""
     found = Table(box=None, pad_edge=False, header_style="dim", show_header=any(heads))
     for position, head in enumerate(heads):
         found.add_column(head, justify="right" if position in right else "left", overflow="fold")  # nothing is cut off

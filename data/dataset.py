@@ -243,5 +243,6 @@ def finished(folder: Path, key: str) -> Funnel | None:
 
 def finish(folder: Path, key: str, funnel: Funnel) -> None:
     """Say that a dataset is whole."""
-    said = {"key": key, "funnel": funnel.as_json()}
-    write_whole(folder / "step.json", json.dumps(said, indent=1, ensure_ascii=False))
+    write_whole(
+        folder / "step.json", json.dumps({"key": key, "funnel": funnel.as_json()}, indent=1, ensure_ascii=False)
+    )

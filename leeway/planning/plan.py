@@ -280,9 +280,9 @@ _COLUMNS: dict[str, tuple[str, Any]] = {
 
 def _table(title: str, columns: dict[str, tuple[str, Any]], rows: Iterable[Figures]) -> str:
     """``columns``: by the key of a row, its head and how its values are written."""
-    cells = [[form(row[key]) for key, (_, form) in columns.items()] for row in rows]
-    heads = [head for head, _ in columns.values()]
-    return f"{title}:\n{as_text(table(heads, cells, right=range(len(heads))))}"
+    cells = ([form(row[key]) for key, (_, form) in columns.items()] for row in rows)
+    numbers = table([head for head, _ in columns.values()], cells, right=range(len(columns)))
+    return f"{title}:\n{as_text(numbers)}"
 
 
 def _histogram(rows: list[Figures], key: str, title: str) -> str:

@@ -66,8 +66,7 @@ class Plan:
         """Keep it for the next time."""
         grid = [f"{axis.key}={','.join(axis.values)}" for axis in self.grid]
         write_whole(folder / "base.toml", dump(self.base))
-        told = tomlkit.dumps({"grid": grid, "seeds": self.seeds, "inputs": self.inputs})
-        write_whole(folder / "sweep.toml", told)
+        write_whole(folder / "sweep.toml", tomlkit.dumps({"grid": grid, "seeds": self.seeds, "inputs": self.inputs}))
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
