@@ -2,6 +2,7 @@
 package speaks to Redis, help answers at once."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -175,6 +176,21 @@ def queue_imports(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
             yield from [node.module] if node.module else [alias.name for alias in node.names]
+
+
+ONCE = {
+    r"\bos\.fsync\(": {"common/files.py", "common/appending.py"},
+    r"\.(flock|lockf)\(": {"common/locks.py"},
+    r"(?<![.\w])Table\(": {"common/tables.py"},
+}
+"""What is done in one place for everybody: forcing to disk, locking, tables for people."""
+
+
+def test_what_every_process_needs_is_written_once():
+    texts = {path: path.read_text() for folder in ("common", "leeway", "studies", *WINGS) for path in files(folder)}
+    for pattern, places in ONCE.items():
+        found = {path.relative_to(ROOT).as_posix() for path, text in texts.items() if re.search(pattern, text)}
+        assert found == places, pattern
 
 
 def test_wire_and_queue_parts_need_no_torch():
