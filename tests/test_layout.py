@@ -220,7 +220,9 @@ def test_help_imports_nothing_heavy():
 LINES_A_FILE, LINES_A_FUNCTION, METHODS_A_CLASS = 400, 60, 25
 
 
-@pytest.mark.parametrize("folder", ["common", "leeway", "studies", "examples", "presets", "benchmarks", "tests/proofs", *WINGS])
+@pytest.mark.parametrize(
+    "folder", ["common", "leeway", "studies", "examples", "presets", "benchmarks", "tests/proofs", *WINGS]
+)
 def test_a_function_fits_on_a_screen_and_a_file_on_a_few(folder):
     too_long = {
         f"{path.relative_to(ROOT).as_posix()} {what}"
