@@ -76,11 +76,11 @@ def main() -> None:
         print(
             f"t_train {given.train_s:g} s, {given.steps} steps, {given.side_by_side} runs at a time, seed {given.seed}"
         )
-        table = Table("η", "overflow", "which:<9", *(column for column, _ in COLUMNS))
+        table = Table("η", "overflow:<8", ":<9", *(column for column, _ in COLUMNS))
         for bound, policy in sorted(grid):
             config = compose(["tiny"], [*BASE, *settings(bound, policy, given.steps)])
             found[bound, policy] = measured(folders[bound, policy])
-            rows = {"measured": found[bound, policy], "planned": figures(simulate(times.setting(config)))}
+            rows = {"measured": found[bound, policy], "planned": figures(simulate(times.system(config)))}
             for which, row in rows.items():
                 row["throughput"] = row["steps_per_hour"] / 3600 * given.train_s
                 table.line(str(bound), policy, which, *(row[key] for _, key in COLUMNS))

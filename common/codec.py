@@ -27,10 +27,10 @@ from typing import Any, TypeVar
 import msgpack
 import numpy as np
 
-from .errors import DecodeError
+from .errors import DecodeError, OtherSchemaError
 from .types import Manifest
 
-SCHEMA = 3
+SCHEMA = 4
 MAX_BYTES = {
     "Heartbeat": 1 << 16,
     "Manifest": 1 << 24,
@@ -92,7 +92,7 @@ def decode(cls: type[T], data: bytes) -> T:
         case _:
             raise DecodeError(f"{cls.__name__}: not a [schema, type, fields] message")
     if schema != SCHEMA:
-        raise DecodeError(f"{cls.__name__}: schema {schema}, this build speaks {SCHEMA}")
+        raise OtherSchemaError(f"{cls.__name__}: schema {schema}, this build speaks {SCHEMA}")
     if name != cls.__name__:
         raise DecodeError(f"expected a {cls.__name__}, found a {name[:64]}")
     return _build(cls)(body, cls.__name__)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..common.activity import Activity, Doing
 from ..common.errors import DataError
 from ..common.files import checksum, force_to_disk
 from . import universal
@@ -165,7 +166,7 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(path)
 
 
-def restore(policy: Policy, folder: Path, tell: Callable[[str], None]) -> tuple[Path | None, dict[str, Any] | None]:
+def restore(policy: Policy, folder: Path, tell: Callable[[Doing], None]) -> tuple[Path | None, dict[str, Any] | None]:
     """Restore ``policy`` from the newest checkpoint in ``folder`` that is whole: its path and the caller's state, or
     two ``None`` where there is none. Collective; rank 0 decides. ``tell`` is told what takes long."""
     if policy.rank == 0:
@@ -183,7 +184,7 @@ def restore(policy: Policy, folder: Path, tell: Callable[[str], None]) -> tuple[
             damaged.append(name)
 
 
-def load(policy: Policy, path: Path, tell: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+def load(policy: Policy, path: Path, tell: Callable[[Doing], None] = lambda _: None) -> dict[str, Any]:
     """Restore ``policy`` (fresh from its model folder) from the checkpoint ``path`` and return the caller's state.
 
     Collective. A checkpoint of another number of ranks or ZeRO stage is converted where DeepSpeed can. Raises, on every
@@ -197,12 +198,12 @@ def load(policy: Policy, path: Path, tell: Callable[[str], None] = lambda _: Non
         raise DataError(f"checkpoint {path} is not the same on {', '.join(other)} as on rank 0 (docs/cluster.md)")
     if (why := universal.why_not(made["layout"], _layout(policy))) is not None:
         raise DataError(f"checkpoint {path}: {why}")
-    tell(f"checking the files of {path.name}")
+    tell(Doing(Activity.CHECKING_CHECKPOINT, path=path.name))
     mine = together(lambda: changed(path, made, policy.rank, policy.world))
     if names := sorted(name for each in gather(mine) for name in each):
         raise Damaged(path, names)
     if universal.needed(made["layout"], _layout(policy)):
-        tell(f"converting {path.name} from {made['layout']['ranks']} ranks for {policy.world}")
+        tell(Doing(Activity.CONVERTING_CHECKPOINT, path=path.name))
         _load_converted(policy, path)
     else:
         policy.load(path)

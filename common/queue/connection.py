@@ -13,6 +13,7 @@ from ..errors import BrokerError
 from ..keys import Keys
 from ..reach import why_unreachable
 from ..refusals import meaning
+from .entries import LetterKind
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +148,17 @@ class View:
 
     def __init__(self, connection: Connection) -> None:
         self.connection, self.keys, self._redis = connection, connection.keys, connection.redis
+
+    def dead_letter(self, kind: LetterKind, where: str, group_id: str, reason: str) -> None:
+        """Keep the record of something that could not be used. ``where``: its stream, or its key."""
+        fields = {
+            "kind": kind,
+            "where": where,
+            "g": group_id,
+            "worker": self.connection.worker,
+            "reason": reason[:2000],
+        }
+        self._redis.xadd(self.keys.dead_letters, fields, maxlen=10_000, approximate=True)
 
 
 def is_silent(error: RedisError) -> bool:

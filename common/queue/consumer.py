@@ -9,7 +9,7 @@ import redis
 from ..keys import PARTS
 from . import scripts
 from .connection import Connection
-from .entries import DAMAGED, GROUP, GROUP_ID, HandOver, Job, Unwanted, WorkStream, block_ms, group_in
+from .entries import GROUP, GROUP_ID, HandOver, Job, LetterKind, Unwanted, WorkStream, block_ms, group_in
 from .member import Member
 
 
@@ -43,7 +43,7 @@ class Consumer(Member):
         group_id = group_in(fields)
         if GROUP_ID.fullmatch(group_id):
             return group_id
-        self.dead_letter(self.stream.value, "", f"an entry that names no group: {group_id[:64]!r}")
+        self.dead_letter(LetterKind.DAMAGED, self.stream, "", f"an entry that names no group: {group_id[:64]!r}")
         self._acknowledge(entry_id)
         return None
 
@@ -168,7 +168,7 @@ class WorkerQueue(Consumer):
 
     def damaged(self, job: Job, reason: str) -> None:
         """Drop an entry whose group cannot be read, and say so: the learner finds it in no stream, issues it anew."""
-        self.dead_letter(DAMAGED + job.stream.value, job.group_id, reason)
+        self.dead_letter(LetterKind.DAMAGED, job.stream, job.group_id, reason)
         self.drop(job)
 
 

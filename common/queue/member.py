@@ -6,7 +6,6 @@ from ..address import public
 from ..codec import encode, encode_record
 from ..errors import NoRunError
 from ..types import Heartbeat
-from . import letters
 from .connection import Connection, View
 from .entries import texts
 
@@ -63,10 +62,6 @@ class Member(View):
         """Send a record of measurements to the sink."""
         self.last_record = record
         self._redis.xadd(self.keys.metrics, {"m": encode_record(record)}, maxlen=METRICS_KEPT, approximate=True)
-
-    def dead_letter(self, where: str, group_id: str, reason: str) -> None:
-        """Keep the record of something that could not be used."""
-        letters.dead_letter(self.connection, where, group_id, reason)
 
 
 class RunRecord(View):

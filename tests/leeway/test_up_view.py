@@ -5,6 +5,7 @@ import sys
 import threading
 
 import pytest
+from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.ledger import Ledger
 from leeway_rl.common.service import Service
@@ -42,7 +43,7 @@ def watched(bus, tmp_path, monkeypatch, capsys):
         return "".join(lines)
 
     with Service(bus.learner, "learner", lease_s=60, heartbeat_s=60) as service:
-        service.doing("waiting for 4 of 4 groups")
+        service.doing(Doing(Activity.WAITING_FOR_GROUPS, lacking=4, due=4))
         service._beat()
         thread.start()
         yield said, role

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from leeway_rl.benchmarks.measure import parser_of
+from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.codec import MOST_TIMES, decode, decode_manifest, decode_record, encode, encode_record, sealed
 from leeway_rl.common.errors import DecodeError, WeightsError
 from leeway_rl.common.types import (
@@ -64,8 +65,8 @@ def samples() -> list[Any]:
     )  # fmt: skip
     verdict = Verdict(kind=VerdictKind.WRONG, reason="not equal", seconds=0.1, peak_bytes=1 << 20)
     heartbeat = Heartbeat(
-        role="rollout", worker="w", version=3, activity="generating", since=1e9, done=4, tokens=5, busy_s=6.0,
-        started=1e9,
+        role="rollout", worker="w", version=3, doing=Doing(Activity.GENERATING), since=1e9, done=4, tokens=5,
+        busy_s=6.0, started=1e9,
     )  # fmt: skip
     return [ticket, responses, Scores(group_id="7-1", verdicts=(verdict, verdict), graded=5, worker="w"), heartbeat]
 
