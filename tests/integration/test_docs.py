@@ -190,6 +190,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         "leeway sweep",
         "leeway chaos",
         "leeway sample",
+        "leeway samples",
         "leeway eval",
         "leeway report",
         "leeway rollout",
