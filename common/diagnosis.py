@@ -226,7 +226,8 @@ def _upstream(now: Snapshot, wait: str) -> Diagnosis:
                 sentence=f"{wait}{now.queued[stream]} {waiting} and none is alive{_lost_since(now, role)}",
             )
     if now.queued["prompts"]:
-        first, *_ = rollouts = [worker.doing for worker in now.of("rollout")]
+        rollouts = [worker.doing for worker in now.of("rollout")]
+        first = rollouts[0]
         if all(doing.unreadable for doing in rollouts):
             return Diagnosis(
                 stalled=True, sentence=f"{wait}no rollout worker can read the newest weights: {first.unreadable}"
