@@ -93,9 +93,9 @@ class Leader:
     def publish(self, version: int) -> None:
         """Publish the policy's weights, or those of ``flow.inject_lag`` versions before, as soon as there is room for
         them. Collective: every rank calls ``named_weights``."""
+        self.service.doing(Doing(Activity.PUBLISHING, version=version))
         newest = flatten(self.policy.named_weights(), self.config.weights.dtype)
         due = self.delay.push(version, newest)
-        self.service.doing(Doing(Activity.PUBLISHING, version=version))
         self.manifest = manifest = self.disk.until_written(
             self.config.weights.shared, lambda: self.publisher.publish(*due)
         )

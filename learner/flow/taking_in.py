@@ -35,9 +35,8 @@ class TakingIn:
         if incarnation > self._incarnation:
             if self._queue.holds(entry.group_id):
                 raise superseded(self._incarnation, incarnation)  # before anything of it is settled: it is the other's
-            self._queue.dead_letter(
-                LetterKind.DAMAGED, "scored", entry.group_id, "an entry that names a group nobody has issued"
-            )
+            why = "an entry that names a group nobody has issued"
+            self._queue.dead_letter(LetterKind.DAMAGED, "scored", entry.group_id, why)
             self._queue.turn_away(entry)
         elif incarnation != self._incarnation or number not in self._book.live:
             self._counts.orphaned += incarnation != self._incarnation
