@@ -21,7 +21,7 @@ from pydantic import Field
 
 from ..common.children import leaving_with_parent
 from ..common.errors import DataError
-from ..common.files import path_of
+from ..common.files import path_of, whole_file
 from .dataset import Dataset, Drop, Judgement, Rated
 from .endpoint import Ask, Endpoint, ask_all, sampling_seed
 from .grading import UNREADABLE, verdicts_on
@@ -271,12 +271,10 @@ def _model(options: Difficulty, folder: Path) -> str:
 def _write_problems(dataset: Dataset, options: Difficulty, path: Path) -> None:
     """Rows of ``leeway sample``; an id is the row's number in the dataset."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    with partial.open("w") as lines:
+    with whole_file(path) as temporary, temporary.open("w") as lines:
         for row, found in _problems(dataset):
             due = {"responses": options.due(found["ability"])}
             lines.write(json.dumps({"id": row, "prompt": found["messages"], **_truth(found), **due}) + "\n")
-    partial.replace(path)
 
 
 def _sample(problems: Path, out: Path, model: str, options: Difficulty) -> int:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.activity import Activity, Doing
 from ..common.errors import DataError
-from ..common.files import checksum
+from ..common.files import checksum, force_to_disk
 from . import universal
 from .files import seen
 from .ranks import NoRoom, broadcast_plan, gather, name_of, together
@@ -108,7 +108,7 @@ def _part(policy: Policy, unfinished: Path) -> dict[str, tuple[int, str]]:
     its own node's cache."""
     with _full_disk_named(unfinished):
         wrote = {path.relative_to(unfinished).as_posix(): _seal(path) for path in policy.save(unfinished)}
-        force_to_disk(unfinished)
+        all_to_disk(unfinished)
         return wrote
 
 
@@ -131,12 +131,12 @@ def _commit(unfinished: Path, made: dict[str, Any], known: dict[str, tuple[int, 
     made |= {"files": {name: size for name, (size, _) in own.items()}}
     made |= {"sha256": {name: digest for name, (_, digest) in own.items()}}
     (unfinished / COMPLETE).write_text(json.dumps(made))
-    force_to_disk(unfinished)
+    all_to_disk(unfinished)
     final = unfinished.with_name(unfinished.name.removesuffix(_UNFINISHED))
     if final.exists():  # torn, else this step would not have been trained again
         shutil.rmtree(final)
     os.rename(unfinished, final)
-    _sync(final.parent)
+    force_to_disk(final.parent)
     for old in complete(final.parent)[keep:]:
         shutil.rmtree(old)
 
@@ -316,15 +316,7 @@ def _size(path: Path) -> int:
         return os.fstat(file.fileno()).st_size
 
 
-def force_to_disk(folder: Path) -> None:
+def all_to_disk(folder: Path) -> None:
     """Every file and folder under ``folder``, and itself."""
     for path in [*folder.rglob("*"), folder]:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        force_to_disk(path)

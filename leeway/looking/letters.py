@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import typer
 
+from ...common import tables
 from ...common.errors import ConfigError, DataError
 from ...common.queue.connection import Connection
 from ...common.queue.desk import DeskQueue
@@ -71,15 +72,11 @@ def show_all(redis_url: str, run: str) -> None:
     if not letters:
         typer.echo("no dead letters")
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("id", "ago", "role", "ticket", "again", "reason"):
-        table.add_column(name, no_wrap=name != "reason", overflow="fold")
-    for letter in letters:
-        table.add_row(letter.letter_id, letter.age(now), letter.role, letter.ticket, letter.retry or "-", letter.reason)
-    Console(highlight=False, markup=False).print(table)
+    rows = (
+        (letter.letter_id, letter.age(now), letter.role, letter.ticket, letter.retry or "-", letter.reason)
+        for letter in letters
+    )
+    tables.show(tables.table(("id", "ago", "role", "ticket", "again", "reason"), rows))
 
 
 def show_one(redis_url: str, run: str, letter_id: str) -> None:

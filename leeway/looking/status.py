@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ...common import tables
 from ...common.diagnosis import Snapshot, diagnose, look
 from ...common.errors import BrokerError, LeewayError, NoRunError
 from ...common.locks import holder
@@ -32,7 +33,6 @@ ANSWER_S = 3.0  # how long Redis may take to answer: a frozen one is an answer t
 def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> RenderableType:
     """The screen: the sentence, the queues, the workers, the last training step."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     found = diagnose(now)
@@ -46,11 +46,9 @@ def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Renderable
         f"   max_staleness {now.state.get('max_staleness', '-')}   depth {now.state.get('pipeline_depth', '-')}"
         f"   dead letters {now.queued['dead_letters']}"
     )
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("role", "worker", "version", "done", "tokens/s", "busy", "doing", "for"):
-        table.add_column(name, justify="right" if name in ("version", "done", "tokens/s", "busy", "for") else "left")
-    for worker in sorted(now.workers, key=lambda worker: (worker.role, worker.worker)):
-        table.add_row(*_row(worker, now.at))
+    heads = ("role", "worker", "version", "done", "tokens/s", "busy", "doing", "for")
+    workers = sorted(now.workers, key=lambda worker: (worker.role, worker.worker))
+    table = tables.table(heads, (_row(worker, now.at) for worker in workers), right={2, 3, 4, 5, 7})
     for member, due in now.lost.items():
         role, _, name = member.partition("/")
         table.add_row(role, name, "", "", "", "", "lost", age(now.at - due), style="red")

@@ -13,9 +13,9 @@ from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier.pool import ATTEMPTS, GradeItem, GraderPool
 from leeway_rl.verifier.sandbox import sandbox
 
-from .code_responses import kill_at_work, printing, response
+from tests.proofs.code_leaks import graded
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from .code_responses import kill_at_work, printing, response
 
 
 def code(source: str, **tests: object) -> GradeItem:
@@ -88,10 +88,7 @@ def test_the_override_runs_code_and_says_so_loudly(caplog) -> None:
 
 
 def test_many_mixed_jobs_leave_nothing() -> None:
-    import runpy
-
-    benchmark = runpy.run_path(str(ROOT / "benchmarks" / "code_leaks.py"))
-    found = benchmark["measure"](200, 2)
+    found = graded(200, 2)
     assert found["errors"] == 0
     assert found["left"] == dict.fromkeys(found["left"], 0)
     assert found["resident_mib"][-1] < found["resident_mib"][5] * 1.2
