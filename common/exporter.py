@@ -42,7 +42,7 @@ def exporting(service: Service, broker: Broker, watch: Watch | None) -> Iterator
     except ImportError as error:
         raise ConfigError("broker.metrics_port needs prometheus-client: pip install 'leeway-rl[metrics]'") from error
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(service, watch))  # type: ignore[arg-type]
+    registry.register(_Collector(service, watch))
     try:
         server, thread = start_http_server(port, addr=broker.metrics_host, registry=registry)
     except OSError as error:
