@@ -19,7 +19,7 @@ import typing
 import zlib
 from collections.abc import Callable
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from math import isfinite, prod
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -50,6 +50,7 @@ _ARRAY = 1
 _SEAL_BYTES = 4
 _DTYPES = {name: np.dtype(name) for name in ("|u1", "<u2", "<u4", "<i4", "<i8", "<f4", "<f8")}
 _UINT32 = np.dtype("<u4")
+_HEADS = 4096  # of arrays, (dtype, shape), that are known by heart: most of a group's are those of the group before
 _ARRAYS = {
     "prompt_tokens_P": ("u", 1, None),
     "tokens_T": ("u", 1, None),
@@ -61,14 +62,15 @@ _ARRAYS = {
 """Of every array field: kind of its dtype, number of axes, length of the last one where it is fixed."""
 
 T = TypeVar("T")
-Check = Callable[[Any, str], Any]
-"""Takes a raw value and the path to it; gives the typed value or raises ``DecodeError``."""
+Check = Callable[[Any], Any]
+"""Takes a raw value; gives the typed value or raises ``DecodeError``. Each that it passes through on its way out puts
+before it where the value stands: a path costs nothing until it is needed."""
 
 
 def encode(message: Any) -> bytes:
     """Bytes of a wire-type instance; ``ValueError`` where no reader would take that many."""
     name = type(message).__name__
-    body = sealed(msgpack.packb([SCHEMA, name, _plain_fields(message)], use_bin_type=True))
+    body = sealed(msgpack.packb([SCHEMA, name, message], default=_plain, strict_types=True))
     if len(body) > MAX_BYTES[name]:
         raise ValueError(f"a {name} of {len(body)} bytes: readers take at most {MAX_BYTES[name]}")
     return body
@@ -95,7 +97,10 @@ def decode(cls: type[T], data: bytes) -> T:
         raise DecodeError(f"{cls.__name__}: schema {schema}, this build speaks {SCHEMA}")
     if name != cls.__name__:
         raise DecodeError(f"expected a {cls.__name__}, found a {name[:64]}")
-    return _build(cls)(body, cls.__name__)  # type: ignore[arg-type]
+    try:
+        return _build(cls)(body)  # type: ignore[no-any-return, arg-type]
+    except DecodeError as error:
+        raise DecodeError(f"{cls.__name__}{error}") from None
 
 
 def decode_manifest(data: bytes) -> Manifest:
@@ -148,30 +153,23 @@ def decode_record(data: bytes) -> dict[str, Any]:
     return record
 
 
-@cache
-def _values_of(cls: Any) -> Callable[[Any], tuple[Any, ...]]:
-    names = [field.name for field in dataclasses.fields(cls)]
-    assert len(names) > 1
-    return attrgetter(*names)
-
-
-def _plain_fields(message: Any) -> list[Any]:
-    kind: Any = type(message)
-    return [_plain(value) for value in _values_of(kind)(message)]
-
-
 def _plain(value: Any) -> Any:
+    """What msgpack knows for a ``value`` that it does not know."""
     kind: Any = type(value)
-    if kind in (str, int, float, bool, type(None)):
-        return value
     if kind is np.ndarray:
         return _pack_array(value)
-    if isinstance(value, Enum):
+    if kind is tuple:
+        return list(value)
+    if issubclass(kind, Enum):
         return _members(kind).index(value)
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
     assert dataclasses.is_dataclass(kind), f"no wire form for {kind.__name__}"
-    return _plain_fields(value)
+    return _fields_of(kind)(value)
+
+
+@cache
+def _fields_of(cls: Any) -> Callable[[Any], Any]:
+    values = attrgetter(*[field.name for field in dataclasses.fields(cls)])
+    return lambda message: list(values(message))
 
 
 def _pack_array(array: np.ndarray) -> msgpack.ExtType:
@@ -181,26 +179,36 @@ def _pack_array(array: np.ndarray) -> msgpack.ExtType:
         assert largest < 1 << 32
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     assert little.dtype.str in _DTYPES, f"no wire form for dtype {array.dtype}"
-    header = msgpack.packb([little.dtype.str, little.shape])
+    return msgpack.ExtType(_ARRAY, b"".join((_array_head(little.dtype.str, little.shape), little.data)))
+
+
+@lru_cache(_HEADS)
+def _array_head(dtype: str, shape: tuple[int, ...]) -> bytes:
+    head = msgpack.packb([dtype, shape])
     # Padded, so that the array can be used where it lies in the message: no copy on arrival.
-    return msgpack.ExtType(_ARRAY, b"".join((bytes([len(header)]), header, bytes(-(1 + len(header)) % 8), little.data)))
+    return bytes([len(head)]) + head + bytes(-(1 + len(head)) % 8)
 
 
 def _unpack_ext(code: int, data: bytes) -> np.ndarray:
     if code != _ARRAY:
         raise DecodeError(f"unknown extension type {code}")
     size = 1 + (data[0] if data else 0)
-    match msgpack.unpackb(data[1:size], raw=False, use_list=False):
+    dtype, shape, expected = _read_head(data[1:size])
+    start = size + -size % 8
+    if expected != len(data) - start:
+        raise DecodeError(f"an array of {len(data) - start} bytes where {dtype.str}{list(shape)} needs {expected}")
+    array = np.frombuffer(data, dtype, offset=start).reshape(shape) if expected else np.empty(shape, dtype)
+    return array.astype(_UINT32) if dtype.kind == "u" and dtype is not _UINT32 else array
+
+
+@lru_cache(_HEADS)
+def _read_head(head: bytes) -> tuple[np.dtype, tuple[int, ...], int]:
+    """(dtype, shape, bytes) of the array that follows ``head``."""
+    match msgpack.unpackb(head, raw=False, use_list=False):
         case (str(name), tuple(shape)) if name in _DTYPES and _is_shape(shape):
-            pass
+            return _DTYPES[name], shape, _DTYPES[name].itemsize * prod(shape)
         case _:
             raise DecodeError("an array whose header is not [dtype, shape]")
-    dtype, start = _DTYPES[name], size + -size % 8
-    expected = dtype.itemsize * prod(shape)
-    if expected != len(data) - start:
-        raise DecodeError(f"an array of {len(data) - start} bytes where {name}{list(shape)} needs {expected}")
-    array = np.frombuffer(data, dtype=dtype, offset=start).reshape(shape) if expected else np.empty(shape, dtype)
-    return array.astype(_UINT32) if dtype.kind == "u" and dtype is not _UINT32 else array
 
 
 def _is_shape(shape: tuple[Any, ...]) -> bool:
@@ -217,12 +225,18 @@ def _build(cls: Any) -> Check:
     names = [field.name for field in dataclasses.fields(cls)]
     checks = [(name, _array_check(name) if hints[name] is np.ndarray else _check_of(hints[name])) for name in names]
 
-    def build(body: Any, path: str) -> Any:
+    def build(body: Any) -> Any:
         if type(body) is not tuple:
-            raise DecodeError(f"{path}: fields are due, found {type(body).__name__}")
+            raise DecodeError(f": fields are due, found {type(body).__name__}")
         if len(body) != len(checks):
-            raise DecodeError(f"{path}: {len(body)} fields where {len(checks)} are due")
-        return cls(**{name: check(item, f"{path}.{name}") for (name, check), item in zip(checks, body, strict=True)})
+            raise DecodeError(f": {len(body)} fields where {len(checks)} are due")
+        values = {}
+        try:
+            for (name, check), item in zip(checks, body, strict=True):  # noqa: B007
+                values[name] = check(item)
+        except DecodeError as error:
+            raise DecodeError(f".{name}{error}") from None
+        return cls(**values)
 
     return build
 
@@ -235,7 +249,7 @@ def _check_of(hint: Any) -> Check:
     if origin in (types.UnionType, typing.Union):
         (inner,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
         check = _check_of(inner)
-        return lambda value, path: None if value is None else check(value, path)
+        return lambda value: None if value is None else check(value)
     if issubclass(hint, Enum):
         return _enum_check(hint)
     if dataclasses.is_dataclass(hint):
@@ -246,21 +260,27 @@ def _check_of(hint: Any) -> Check:
 def _array_check(name: str) -> Check:
     kind, axes, last = _ARRAYS[name]
 
-    def array(value: Any, path: str) -> Any:
+    def array(value: Any) -> Any:
         if type(value) is not np.ndarray:
-            raise DecodeError(f"{path}: an array is due, found {type(value).__name__}")
+            raise DecodeError(f": an array is due, found {type(value).__name__}")
         if value.dtype.kind != kind or value.ndim != axes or (last is not None and value.shape[-1] != last):
-            raise DecodeError(f"{path}: an array of {value.dtype} {list(value.shape)}")
+            raise DecodeError(f": an array of {value.dtype} {list(value.shape)}")
         return value
 
     return array
 
 
 def _tuple_check(check: Check) -> Check:
-    def items(value: Any, path: str) -> Any:
+    def items(value: Any) -> Any:
         if type(value) is not tuple:
-            raise DecodeError(f"{path}: a list is due, found {type(value).__name__}")
-        return tuple([check(item, f"{path}[{index}]") for index, item in enumerate(value)])
+            raise DecodeError(f": a list is due, found {type(value).__name__}")
+        found: list[Any] = []
+        try:
+            for item in value:
+                found.append(check(item))
+        except DecodeError as error:
+            raise DecodeError(f"[{len(found)}]{error}") from None
+        return tuple(found)
 
     return items
 
@@ -273,27 +293,27 @@ def _members(kind: Any) -> tuple[Enum, ...]:
 def _enum_check(kind: type[Enum]) -> Check:
     members = _members(kind)
 
-    def member(value: Any, path: str) -> Any:
+    def member(value: Any) -> Any:
         if type(value) is not int or not 0 <= value < len(members):
             found = repr(str(value)) if type(value) is int else type(value).__name__
-            raise DecodeError(f"{path}: {found} is not the number of a {kind.__name__}")
+            raise DecodeError(f": {found} is not the number of a {kind.__name__}")
         return members[value]
 
     return member
 
 
-def _float_check(value: Any, path: str) -> float:
+def _float_check(value: Any) -> float:
     if type(value) not in (int, float):
-        raise DecodeError(f"{path}: float is due, found {type(value).__name__}")
+        raise DecodeError(f": float is due, found {type(value).__name__}")
     if not isfinite(value):
-        raise DecodeError(f"{path}: {value} is not finite")
+        raise DecodeError(f": {value} is not finite")
     return float(value)
 
 
 def _type_check(kind: type) -> Check:
-    def check(value: Any, path: str) -> Any:
+    def check(value: Any) -> Any:
         if type(value) is not kind:
-            raise DecodeError(f"{path}: {kind.__name__} is due, found {type(value).__name__}")
+            raise DecodeError(f": {kind.__name__} is due, found {type(value).__name__}")
         return value
 
     return check
