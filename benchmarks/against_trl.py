@@ -83,36 +83,14 @@ def _name(parameter: Any) -> str:
     return f"{tuple(parameter.shape)} {parameter.detach().double().sum().item():.9f}"
 
 
-def run_ours(batch: dict[str, Any], given: argparse.Namespace, clock: Clock) -> float:
-    """Train on ``batch`` step by step; returns the first step's loss."""
+def the_group(batch: dict[str, Any]) -> Any:
+    """``batch`` as the group that a learner takes in."""
     import numpy as np
-    import torch
-    from leeway_rl.common.config import Config
     from leeway_rl.common.types import Responses, Ticket
-    from leeway_rl.learner.model import Policy
-    from leeway_rl.learner.objective.entropy import ControllerState
     from leeway_rl.learner.packing import ScoredGroup
-    from leeway_rl.learner.step import train_step
 
-    torch.set_num_threads(given.threads)
-    config = Config.model_validate(
-        {
-            "model": {"path": given.model, "dtype": given.dtype},
-            "data": {"path": "none.jsonl", "max_prompt_tokens": PROMPT},
-            "train": {
-                "steps": given.warm_up + given.steps,
-                "groups_per_step": 1,
-                "group_size": RESPONSES,
-                "max_response_tokens": LONGEST,
-                "learning_rate": 1e-6,
-                "micro_batch_tokens": given.micro_batch_tokens,
-            },
-            "objective": {"advantage_eps": 1e-4},  # TRL's
-            "entropy": {"control": "none"},
-        }
-    )
     lengths_S = np.array([len(response) for response in batch["responses"]], dtype=np.uint32)
-    group = ScoredGroup(
+    return ScoredGroup(
         ticket=Ticket(
             ticket=0,
             incarnation=0,
@@ -139,7 +117,34 @@ def run_ours(batch: dict[str, Any], given: argparse.Namespace, clock: Clock) -> 
         ),
         rewards_S=np.array(batch["rewards"]),
     )
-    policy, losses = Policy(config), []
+
+
+def run_ours(batch: dict[str, Any], given: argparse.Namespace, clock: Clock) -> float:
+    """Train on ``batch`` step by step; returns the first step's loss."""
+    import torch
+    from leeway_rl.common.config import Config
+    from leeway_rl.learner.model import Policy
+    from leeway_rl.learner.objective.entropy import ControllerState
+    from leeway_rl.learner.step import train_step
+
+    torch.set_num_threads(given.threads)
+    config = Config.model_validate(
+        {
+            "model": {"path": given.model, "dtype": given.dtype},
+            "data": {"path": "none.jsonl", "max_prompt_tokens": PROMPT},
+            "train": {
+                "steps": given.warm_up + given.steps,
+                "groups_per_step": 1,
+                "group_size": RESPONSES,
+                "max_response_tokens": LONGEST,
+                "learning_rate": 1e-6,
+                "micro_batch_tokens": given.micro_batch_tokens,
+            },
+            "objective": {"advantage_eps": 1e-4},  # TRL's
+            "entropy": {"control": "none"},
+        }
+    )
+    policy, group, losses = Policy(config), the_group(batch), []
     for _ in range(given.warm_up + given.steps):
         started = time.perf_counter()
         result = train_step(policy, [group], version=0, controller=ControllerState(), config=config)

@@ -195,7 +195,8 @@ class TimedPolicy:
 
 def timed_step(train_s: float) -> Callable[..., Any]:
     """In the place of the learner's ``train_step``: everything of it but the model, then sleep until ``train_s``."""
-    from leeway_rl.learner.step import StepResult, _batch_metrics, cut
+    from leeway_rl.learner.step import StepResult, cut
+    from leeway_rl.learner.tally import batch_metrics
 
     def step(policy: TimedPolicy, groups: Sequence[Any], *, version: int, controller: Any, config: Config) -> Any:
         ends = time.monotonic() + train_s
@@ -203,7 +204,7 @@ def timed_step(train_s: float) -> Callable[..., Any]:
         ages = np.concatenate([batch.staleness_T.numpy() for batch in batches])
         policy.weight += 1
         metrics = {
-            **_batch_metrics(policy, groups, version),  # type: ignore[arg-type]
+            **batch_metrics(policy, groups, version),  # type: ignore[arg-type]
             "batch/tokens": float(len(ages)),
             "staleness/token_mean": float(ages.mean()),
             "logprob/ess": 1.0,

@@ -1,20 +1,27 @@
 """Processes that do not outlive the one that started them."""
 
-from __future__ import annotations
-
+import ctypes
 import os
+import signal
 import sys
 
-_LEAVE_WITH_PARENT = """
-import ctypes, os, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, kept across exec
-    if os.getppid() != int(sys.argv[1]):  # it was gone before we asked
-        sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
+_PR_SET_PDEATHSIG = 1
+
+
+def leave_with_parent(signum: int = signal.SIGTERM) -> None:
+    """Have the kernel send this process ``signum`` when the process that started it dies, even by SIGKILL (on Linux).
+    It holds across exec. Whether that process had died before we asked, the caller must look."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum)
 
 
 def leaving_with_parent(command: list[str]) -> list[str]:
     """``command`` so that it gets SIGTERM when the process that starts it is gone, however that ended (on Linux)."""
-    return [sys.executable, "-c", _LEAVE_WITH_PARENT, str(os.getpid()), *command]
+    return [sys.executable, "-m", "leeway_rl.common.children", str(os.getpid()), *command]
+
+
+if __name__ == "__main__":
+    leave_with_parent()
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit(1)
+    os.execv(sys.argv[2], sys.argv[2:])

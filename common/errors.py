@@ -4,6 +4,9 @@ A ``LeewayError`` is printed as one line, without a stack trace: it says what is
 Anything else that escapes is a defect of ours and keeps its trace.
 """
 
+import sys
+from collections.abc import Callable
+
 
 class LeewayError(Exception):
     """A failure the user can act on."""
@@ -72,3 +75,13 @@ class DecodeError(LeewayError):
 
 class WeightsError(LeewayError):
     """A published version that cannot be read back whole (checksum, missing base, missing chunk)."""
+
+
+def told(command: str, work: Callable[[], int | None]) -> int:
+    """The exit code of ``work``. A ``LeewayError`` has its own, and is told in one line on standard error, after the
+    name of the ``command`` where it has one."""
+    try:
+        return work() or 0
+    except LeewayError as error:
+        print(f"{command}: {error}" if command else error, file=sys.stderr)
+        return error.exit_code

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from . import address, logs
+from .children import leave_with_parent
 from .config import Config, parse
 from .errors import BrokerError, LeewayError
 from .exporter import exporting
@@ -27,8 +26,6 @@ from .stopping import STOPPED
 from .watch import Watch
 
 log = logging.getLogger(__name__)
-
-_PR_SET_PDEATHSIG = 1
 
 Queue = TypeVar("Queue", bound=Consumer)
 
@@ -60,10 +57,14 @@ def run_role(
     that was asked to stop before the run was finished ends with ``STOPPED``, also one that has put everything in order.
     """
     context = logs.begin(run, role)
-    _leave_with_supervisor()
+    supervisor = os.environ.get("LEEWAY_SUPERVISOR")
+    if supervisor is not None and sys.platform == "linux":
+        leave_with_parent()  # a role that stayed behind would work on for a run that nobody watches
+        if not Path(f"/proc/{supervisor}").exists():  # between it and us may be torchrun
+            return STOPPED
     try:
         # Under a supervisor that has seen Redis it is away for a moment; anybody else may have named a wrong one.
-        patience_s = RETRY_S if "LEEWAY_SUPERVISOR" in os.environ else 0.0
+        patience_s = 0.0 if supervisor is None else RETRY_S
         queue = as_user(Connection(address.resolve(redis_url), run, worker=worker_name(), patience_s=patience_s))
         address.forget()
         try:
@@ -91,17 +92,6 @@ def run_role(
         print(f"leeway {role}: {error}", file=sys.stderr)
         return error.exit_code
     return 0
-
-
-def _leave_with_supervisor() -> None:
-    """Under ``leeway up``, have the kernel send SIGTERM when the supervisor dies, even by SIGKILL: a role that stays
-    behind would work on for a run that nobody watches."""
-    supervisor = os.environ.get("LEEWAY_SUPERVISOR")
-    if supervisor is None or sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if not Path(f"/proc/{supervisor}").exists():  # it died before we asked
-        raise SystemExit(STOPPED)
 
 
 def _stored_config(queue: Consumer, wait_s: float) -> str:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from ..common.errors import DataError, LeewayError
+from ..common.errors import DataError, told
 from ..common.files import path_of
 from ..common.locks import only_writer
 from ..common.stopping import STOPPED, stoppable
@@ -59,10 +59,7 @@ def main() -> int:
             _add_options(parsers[chosen], model)
     arguments = parser.parse_args()
     try:
-        return _run(arguments)
-    except LeewayError as error:
-        print(f"leeway data: {error}", file=sys.stderr)
-        return error.exit_code
+        return told("leeway data", lambda: _run(arguments))
     except KeyboardInterrupt:
         print("leeway data: stopped; the same command again goes on", file=sys.stderr)
         return STOPPED

@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ..common.errors import DataError, LeewayError
+from ..common.errors import DataError, told
 from ..common.files import path_of
 from ..common.stopping import stoppable
 from .estimators import Estimate, bootstrap
@@ -135,7 +135,7 @@ def table(found: dict[str, dict[str, Any]]) -> Table:
     return shown
 
 
-def _compared(first: Path, second: Path, *, as_json: bool) -> dict[str, dict[str, Any]]:
+def _compare(first: Path, second: Path, *, as_json: bool) -> None:
     """``compare`` of two folders, told to whoever reads it. ``DataError`` where they have nothing in common."""
     sides = [read_result(folder) for folder in (first, second)]
     found = compare(*sides)
@@ -146,11 +146,12 @@ def _compared(first: Path, second: Path, *, as_json: bool) -> dict[str, dict[str
         ]
         why = "\n".join(lines) or f"no benchmark has the same name ({'; '.join(have)}); NAME=FILE gives a file a name"
         raise DataError(f"{first} and {second} have no problem in common, so there is nothing to compare\n{why}")
-    if not as_json:
-        Console(width=max(Console().width, WIDE)).print(table(found))
-        for line in (*lines, *asked_otherwise(*sides)):
-            print(line)
-    return found
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    Console(width=max(Console().width, WIDE)).print(table(found))
+    for line in (*lines, *asked_otherwise(*sides)):
+        print(line)
 
 
 def main() -> int:
@@ -160,14 +161,7 @@ def main() -> int:
     parser.add_argument("second", type=path_of, metavar="B")
     parser.add_argument("--json", action="store_true", help="for machines")
     arguments = parser.parse_args()
-    try:
-        found = _compared(arguments.first, arguments.second, as_json=arguments.json)
-    except LeewayError as error:
-        print(f"leeway eval compare: {error}", file=sys.stderr)
-        return error.exit_code
-    if arguments.json:
-        print(json.dumps(found, indent=2))
-    return 0
+    return told("leeway eval compare", lambda: _compare(arguments.first, arguments.second, as_json=arguments.json))
 
 
 if __name__ == "__main__":

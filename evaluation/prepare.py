@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import IO, Any
 
-from ..common.errors import ConfigError, DataError, LeewayError
+from ..common.errors import ConfigError, DataError, told
 from ..common.files import path_of
 from ..common.limits import MOST_RESPONSES
 from ..common.rows import ENDINGS, Columns
@@ -224,12 +224,7 @@ def main() -> int:
     def say(problem: str) -> None:
         print(f"leeway eval: {problem}", file=sys.stderr)
 
-    try:
-        unusable = _prepared(said, out, say)
-    except LeewayError as error:
-        say(str(error))
-        return error.exit_code
-    return PARTIAL if unusable else 0
+    return told("leeway eval", lambda: PARTIAL if _prepared(said, out, say) else 0)
 
 
 def _prepared(said: dict[str, Any], out: Path, say: Callable[[str], None]) -> int:

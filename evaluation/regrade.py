@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ..common.children import leaving_with_parent
 from ..common.config import Verifier
-from ..common.errors import DataError, LeewayError
+from ..common.errors import DataError, told
 from ..common.files import path_of
 from ..common.fingerprint import judged_by
 from ..common.stopping import stoppable
@@ -129,16 +129,15 @@ def main() -> int:
     parser.add_argument("--settings", type=json.loads, default={}, help="of the section verifier, as JSON")
     parser.add_argument("--anew", action="store_true", help="grade every response")
     arguments = parser.parse_args()
-    try:
+
+    def work() -> None:
         outcome = regrade(arguments.out, arguments.jobs, arguments.settings, everything=arguments.anew)
-    except LeewayError as error:
-        print(f"leeway eval: {error}", file=sys.stderr)
-        return error.exit_code
-    print(
-        f"{outcome.graded} responses graded anew, {outcome.kept} verdicts still hold; {outcome.changed} verdicts "
-        f"changed in {arguments.out}"
-    )
-    return 0
+        print(
+            f"{outcome.graded} responses graded anew, {outcome.kept} verdicts still hold; {outcome.changed} verdicts "
+            f"changed in {arguments.out}"
+        )
+
+    return told("leeway eval", work)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..common.errors import DataError, LeewayError
+from ..common.errors import DataError, told
 from ..common.files import path_of
 from ..common.stopping import stoppable
 from .estimators import avg_at_n, bootstrap, pass_at_k, powers_of_two
@@ -127,12 +127,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="leeway eval", description=__doc__)
     parser.add_argument("--out", type=path_of, required=True)
     folder = parser.parse_args().out
-    try:
+
+    def score() -> None:
         score_folder(folder, ResponseStore(folder), about_of(folder), Record.read(folder))
-    except LeewayError as error:
-        print(f"leeway eval: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+
+    return told("leeway eval", score)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ beside the asynchronous system and compares the weights bit for bit. By hand::
 
 import argparse
 import hashlib
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from leeway_rl.learner.objective import advantage, entropy, loss
 from leeway_rl.learner.packing import ScoredGroup
 from leeway_rl.learner.step import cut, size_of, surrogate_sum
 from leeway_rl.rollout.torch_engine import TorchEngine
+from leeway_rl.verifier.clocked import clocked
 from leeway_rl.verifier.graders import judge_of
 from transformers import AutoTokenizer
 
@@ -30,7 +32,8 @@ def sample_and_grade(engine: TorchEngine, decode, ticket: Ticket) -> ScoredGroup
     rewards, end = [], 0
     for length, finished in zip(responses.lengths_S.tolist(), responses.finished_S.tolist(), strict=True):
         text = decode(responses.tokens_T[end : end + length].tolist())
-        found, _ = judge(text, ticket.ground_truth, bool(finished), reasoning_open=False, clock_s=10.0)
+        judged = partial(judge, text, ticket.ground_truth, bool(finished), reasoning_open=False)
+        found, _ = clocked(10.0, judged)
         rewards.append(float(found is VerdictKind.CORRECT))
         end += length
     return ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.asarray(rewards, dtype=np.float32))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.config import Config, expand, parse
-from ..common.errors import DataError, LeewayError
+from ..common.errors import DataError, told
 from ..common.files import path_of
 from ..common.ledger import read
 from ..common.metrics import read_steps
@@ -187,12 +187,8 @@ def main() -> int:
     parser.add_argument("--dtype", choices=DTYPES, help="of the weights; the base model's by default")
     parser.add_argument("--runs-dir", type=path_of, default=Path("runs"), help="where runs/ID/ folders are")
     arguments = parser.parse_args()
-    try:
-        print(export(arguments.runs_dir / arguments.run, arguments.out, step=arguments.step, dtype=arguments.dtype))
-    except LeewayError as error:
-        print(f"leeway export: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    folder, options = arguments.runs_dir / arguments.run, {"step": arguments.step, "dtype": arguments.dtype}
+    return told("leeway export", lambda: print(export(folder, arguments.out, **options)))
 
 
 if __name__ == "__main__":

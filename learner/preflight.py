@@ -12,7 +12,7 @@ from collections import Counter
 from typing import Any
 
 from ..common.config import Config, parse
-from ..common.errors import DataError, LeewayError
+from ..common.errors import DataError, told
 from ..common.preflight.hub import folder_of
 from ..common.preflight.model import load_tokenizer_of
 from .flow.prompts import PromptSource, load_prompts
@@ -50,17 +50,7 @@ def _first(config: Config, tokenizer: Any, vocabulary: int | None, most: int) ->
         return load_prompts(config.data, tokenizer, seed=config.flow.seed, vocabulary=vocabulary)
 
 
-def main() -> int:
-    """Look, print, and end with the code of what is wrong."""
+if __name__ == "__main__":
     # Not there, as far as transformers can see: it then leaves everything out that computes.
     sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        print(json.dumps(look(parse(sys.stdin.read()))))
-    except LeewayError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told("", lambda: print(json.dumps(look(parse(sys.stdin.read()))))))

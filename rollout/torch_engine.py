@@ -99,11 +99,7 @@ def sample_groups(
         logprobs_SV = torch.log_softmax(logits_SV.float() / temperature, dim=-1)
         if top_p < 1:
             logprobs_SV = nucleus(logprobs_SV, top_p)
-        cdf_SV = logprobs_SV.exp().cumsum(dim=-1)
-        uniform_S1 = torch.cat([torch.rand(G, 1, generator=generator) for generator in generators])
-        # right=True: the first token whose cdf exceeds u, so a token of probability 0 is never drawn. u < 1 keeps
-        # u·total below the last entry, so the index stays inside the vocabulary.
-        token_S1 = torch.searchsorted(cdf_SV, uniform_S1 * cdf_SV[:, -1:], right=True)
+        token_S1 = drawn(logprobs_SV, generators)
         steps.append(token_S1)
         logprob_steps.append(logprobs_SV.gather(-1, token_S1))
         lengths_S += running_S
@@ -126,6 +122,16 @@ def sample_groups(
     logprobs = [logprobs_ST[j, :n] for j, n in enumerate(lengths)]
     groups = [slice(G * number, G * (number + 1)) for number in range(len(tickets))]
     return [(tokens[own], logprobs[own], finished[own]) for own in groups]
+
+
+def drawn(logprobs_SV: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    """A token for each row, int64 [S, 1]. Each generator draws for as many rows as any other, one group after the
+    other."""
+    cdf_SV, G = logprobs_SV.exp().cumsum(dim=-1), len(logprobs_SV) // len(generators)
+    uniform_S1 = torch.cat([torch.rand(G, 1, generator=generator) for generator in generators])
+    # right=True: the first token whose cdf exceeds u, so a token of probability 0 is never drawn. u < 1 keeps u·total
+    # below the last entry, so the index stays inside the vocabulary.
+    return torch.searchsorted(cdf_SV, uniform_S1 * cdf_SV[:, -1:], right=True)
 
 
 def nucleus(logprobs_SV: torch.Tensor, top_p: float) -> torch.Tensor:

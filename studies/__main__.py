@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..common.errors import DataError, LeewayError
+from ..common.errors import DataError, told
 from ..common.files import path_of
 from ..common.stopping import stoppable
 
@@ -22,12 +22,7 @@ def main() -> int:
     parser.add_argument("--runs-dir", type=path_of, default=Path("runs/studies"))
     parser.add_argument("--jobs", type=int, default=None)
     given = parser.parse_args()
-    try:
-        study(given)
-    except LeewayError as error:
-        print(f"leeway study: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return told("leeway study", lambda: study(given))
 
 
 def _seeds(text: str) -> list[int]:

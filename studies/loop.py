@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -33,6 +34,7 @@ from ..learner.objective.entropy import ControllerState
 from ..learner.packing import ScoredGroup
 from ..learner.step import train_step
 from ..rollout.torch_engine import as_responses, end_tokens, sample_groups
+from ..verifier.clocked import clocked
 from ..verifier.graders import judge_of
 from .tail import Tail
 
@@ -224,7 +226,7 @@ class Sampler:
         texts = [self._decode(tokens.tolist()) for tokens in np.split(responses.tokens_T, ends)]
         judge = judge_of(ticket.ability).grade
         found = [
-            judge(text, ticket.ground_truth, bool(finished), reasoning_open=False, clock_s=10.0)
+            clocked(10.0, partial(judge, text, ticket.ground_truth, bool(finished), reasoning_open=False))
             for text, finished in zip(texts, responses.finished_S, strict=True)
         ]
         rewards = [float(kind is VerdictKind.CORRECT) for kind, _ in found]

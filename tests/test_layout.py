@@ -201,13 +201,40 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
-def test_a_command_fits_on_a_screen_and_so_does_a_group_of_them_on_a_few():
-    for path in [ROOT / "leeway/cli.py", *files("leeway/commands")]:
-        text = path.read_text()
-        assert text.count("\n") <= 400, path
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef):
-                assert node.end_lineno - node.lineno < 60, (path, node.name)
+LINES_A_FILE, LINES_A_FUNCTION, METHODS_A_CLASS = 400, 60, 25
+
+
+@pytest.mark.parametrize("folder", ["common", "leeway", "studies", "examples", "presets", "benchmarks", *WINGS])
+def test_a_function_fits_on_a_screen_and_a_file_on_a_few(folder):
+    too_long = {
+        f"{path.relative_to(ROOT).as_posix()} {what}"
+        for path in files(folder)
+        for what in past_bounds(path.read_text())
+    }
+    assert not too_long
+
+
+def past_bounds(source):
+    """What in a file is larger than a person takes in at once, each with its size."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    if source.count("\n") > LINES_A_FILE:
+        yield f"has {source.count(chr(10))} lines"
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, functions) and (lines := node.end_lineno - node.lineno + 1) > LINES_A_FUNCTION:
+            yield f"{node.name} has {lines} lines"
+        if isinstance(node, ast.ClassDef):
+            methods = sum(isinstance(each, functions) for each in node.body)
+            if methods > METHODS_A_CLASS:
+                yield f"{node.name} has {methods} methods"
+
+
+def test_what_is_past_a_bound_is_found():
+    long = "def long():\n" + "    pass\n" * LINES_A_FUNCTION
+    wide = "class Wide:\n" + "".join(f"    def f{n}(self): ...\n" for n in range(METHODS_A_CLASS + 1))
+    assert [*past_bounds(long)] == ["long has 61 lines"]
+    assert [*past_bounds(wide)] == ["Wide has 26 methods"]
+    assert [*past_bounds("pass\n" * (LINES_A_FILE + 1))] == ["has 401 lines"]
+    assert not [*past_bounds("def short():\n" + "    pass\n" * (LINES_A_FUNCTION - 1))]
 
 
 def test_a_foreign_package_called_common_changes_nothing(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _OTHER_BOX = re.compile(r"\\fbox\s*+(?=\{)|\\boxed(?:\s++|(?=[\d+-]))([+-]?\d++(?:[./]\d++)*+|[A-Z])(?![\w{])")
 """Boxes in other words: \\fbox{5}, and \\boxed with a number or a choice's letter but no braces."""
@@ -64,6 +65,15 @@ def last_box(text: str) -> str | None:
     text = _in_one_spelling(text)
     boxes = _outermost_boxes(text)
     return text[boxes[-1][1] : boxes[-1][2]].strip() if boxes else None
+
+
+def answer_in(
+    response: str, *, finished: bool, reasoning_open: bool, read: Callable[[str], str | None] = last_box
+) -> tuple[str | None, str]:
+    """(answer, "") or (None, why there is none). ``read`` takes the answer out of the text behind the reasoning."""
+    text, why_not = behind_reasoning(response, finished=finished, reasoning_open=reasoning_open)
+    answer = None if text is None else read(text)
+    return (answer, "") if answer else (None, why_not or ("nothing boxed" if answer is None else "empty"))
 
 
 def _in_one_spelling(text: str) -> str:

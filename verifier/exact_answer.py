@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 
 from ..common.types import VerdictKind
-from .boxes import behind_reasoning, last_box
+from .boxes import answer_in
 
 MAX_QUICK_CHARS = 200_000
 """Longer responses are read in a process that can be killed."""
@@ -22,16 +22,11 @@ _MOST_WRAPPERS = 4
 
 
 def grade_exact(
-    response_text: str,
-    golds: tuple[str, ...],
-    finished: bool,
-    *,
-    reasoning_open: bool = False,
-    clock_s: float | None = None,
+    response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool = False
 ) -> tuple[VerdictKind, str]:
     """Whether the last box after the reasoning holds one of ``golds``, letter by letter."""
-    answer, why_not = _answer_in(response_text, finished, reasoning_open)
-    return _judged(answer, golds) if answer else (VerdictKind.NO_ANSWER, why_not)
+    answer, why_not = answer_in(response_text, finished=finished, reasoning_open=reasoning_open)
+    return (VerdictKind.NO_ANSWER, why_not) if answer is None else _judged(answer, golds)
 
 
 def quickly_exact(
@@ -40,19 +35,10 @@ def quickly_exact(
     """``grade_exact`` where nothing is too long for a process that must not be killed, else None."""
     if len(response_text) > MAX_QUICK_CHARS:
         return None
-    answer, why_not = _answer_in(response_text, finished, reasoning_open)
-    if not answer:
+    answer, why_not = answer_in(response_text, finished=finished, reasoning_open=reasoning_open)
+    if answer is None:
         return VerdictKind.NO_ANSWER, why_not
     return None if len(answer) + sum(map(len, golds)) > MAX_QUICK_ANSWER_CHARS else _judged(answer, golds)
-
-
-def _answer_in(response_text: str, finished: bool, reasoning_open: bool) -> tuple[str, str]:
-    """(answer, "") or ("", why there is none)."""
-    text, why_not = behind_reasoning(response_text, finished=finished, reasoning_open=reasoning_open)
-    if text is None:
-        return "", why_not
-    answer = last_box(text)
-    return answer or "", "nothing boxed" if answer is None else "empty"
 
 
 def _judged(answer: str, golds: tuple[str, ...]) -> tuple[VerdictKind, str]:

@@ -12,13 +12,15 @@ from ..common.types import VerdictKind
 from . import exact_answer
 from .math import answer as math_answer
 from .math import report as math_report
+from .math import symbolic
 
 
 class Grader(Protocol):
-    """Judges one response. Raises only when it is itself at fault: that becomes an ``error``, never a reward of 0."""
+    """Judges one response, however long that takes: the clock is the caller's. Raises only when it is itself at fault,
+    which becomes an ``error``, never a reward of 0."""
 
     def __call__(
-        self, response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool, clock_s: float | None
+        self, response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool
     ) -> tuple[VerdictKind, str]: ...
 
 
@@ -64,5 +66,6 @@ def judge_of(ability: str) -> Judge:
 
 
 def warm_up() -> None:
-    """Pay every grader's start-up cost now. Called in the processes that grade, before they say they are ready."""
-    math_answer.warm_up()
+    """Pay for the import of Math-Verify, and for what it builds on first use, before the first clock starts. Called in
+    the processes that grade, before they say they are ready."""
+    symbolic.warm_up()

@@ -10,7 +10,6 @@ where ``last`` says that it ends after this one. If it dies, the parent notices 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import resource
@@ -19,15 +18,16 @@ import socket
 import sys
 from typing import Any
 
+from ..common.children import leave_with_parent
 from ..common.types import VerdictKind
 from .graders import judge_of, warm_up
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main(socket_fd: int, parent: int, memory_bytes: int) -> None:
     """Serve the parent at the other end of ``socket_fd``; 0 bytes of memory means no limit."""
-    _die_with_parent(parent)
+    leave_with_parent(signal.SIGKILL)  # elsewhere than on Linux the closed socket has to do
+    if os.getppid() != parent:
+        sys.exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
@@ -54,21 +54,12 @@ def _grade(item: dict[str, Any]) -> dict[str, Any]:
             tuple(item["golds"]),
             item["finished"],
             reasoning_open=item["reasoning_open"],
-            clock_s=None,
         )
     except MemoryError:
         kind, reason = VerdictKind.TIMEOUT, "grading ran out of memory"
     except Exception as error:  # the per-item boundary: one item's failure is one verdict
         kind, reason = VerdictKind.ERROR, f"{type(error).__name__}: {error}"[:200]
     return {"kind": kind.value, "reason": reason}
-
-
-def _die_with_parent(parent: int) -> None:
-    """Ask the kernel for SIGKILL at the parent's death; elsewhere than on Linux the closed socket has to do."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we asked
-        sys.exit(1)
 
 
 def _forget_peak() -> None:

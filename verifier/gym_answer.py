@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 from ..common.config import Verifier
 from ..common.errors import ConfigError
 from ..common.types import Verdict, VerdictKind
-from .boxes import behind_reasoning, last_box
+from . import boxes
 from .reasons import printable
 from .sandbox.errors import Garbled, OutOfMemory, Overrun, SandboxError
 from .sandbox.room import SandboxRoom
@@ -122,17 +122,17 @@ class GymGrader:
 def answer_in(response: str, *, finished: bool, reasoning_open: bool) -> tuple[str | None, str]:
     """(answer, "") or (None, why there is none): what the last box after the reasoning holds, or else the last pair of
     ``<answer>`` tags, the package's own form."""
-    text, why_not = behind_reasoning(response, finished=finished, reasoning_open=reasoning_open)
-    if text is None:
-        return None, why_not
-    answer = last_box(text)
+    answer, why_not = boxes.answer_in(response, finished=finished, reasoning_open=reasoning_open, read=_boxed_or_tagged)
+    return None if answer is None else _bare(answer), why_not
+
+
+def _boxed_or_tagged(text: str) -> str | None:
+    answer = boxes.last_box(text)
     if answer is None:
         before, closed, _ = text.rpartition(_ANSWER_END)
         _, opened, tagged = before.rpartition(_ANSWER_TAG)
         answer = tagged.strip() if closed and opened else None
-    if not answer:
-        return None, "nothing boxed" if answer is None else "empty"
-    return _bare(answer), ""
+    return answer
 
 
 def _bare(answer: str) -> str:

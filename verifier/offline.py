@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..common.config import Verifier
-from ..common.errors import ConfigError, DataError, LeewayError
+from ..common.errors import ConfigError, DataError, told
 from ..common.files import path_of
 from ..common.fingerprint import fingerprint, judged_by
 from ..common.ground_truth import CODE, MATH, SOLUTION, ground_truth_of
@@ -267,15 +267,15 @@ def main() -> int:
     parser.add_argument("--settings", type=json.loads, default={}, help="of the section verifier, as JSON")
     parser.add_argument("--anew", action="store_true", help="grade what has changed anew, and all rows behind it")
     arguments = parser.parse_args()
-    try:
+
+    def work() -> int:
         if not arguments.timeout_s > 0 or arguments.jobs < 1:
             raise ConfigError(f"--timeout-s {arguments.timeout_s}, --jobs {arguments.jobs}: both are above 0")
         said = {"timeout_s": arguments.timeout_s, "math": arguments.math}
         settings = Verifier(**(said | arguments.settings))
         return verify(arguments.source, arguments.out, arguments.jobs, settings, anew=arguments.anew)
-    except LeewayError as error:
-        print(f"leeway verify: {error}", file=sys.stderr)
-        return error.exit_code
+
+    return told("leeway verify", work)
 
 
 if __name__ == "__main__":

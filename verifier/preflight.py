@@ -8,7 +8,7 @@ from collections.abc import Collection
 from contextlib import closing
 
 from ..common.config import Verifier, parse
-from ..common.errors import LeewayError
+from ..common.errors import told
 from ..common.ground_truth import CODE, REASONING_GYM
 
 
@@ -25,15 +25,5 @@ def refuse_unable(settings: Verifier, abilities: Collection[str]) -> None:
             room.sandbox()
 
 
-def main() -> int:
-    """Look, and end with the code of what is wrong."""
-    try:
-        refuse_unable(parse(sys.stdin.read()).verifier, sys.argv[1:])
-    except LeewayError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told("", lambda: refuse_unable(parse(sys.stdin.read()).verifier, sys.argv[1:])))

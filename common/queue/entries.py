@@ -58,6 +58,15 @@ class ScoredEntry:
     """The reason, where the group was given up."""
 
 
+@dataclass(slots=True)
+class Awaited:
+    """A group that was issued and whose result is waited for."""
+
+    ticket: Ticket
+    failures: int = 0
+    """Times that it was lost, damaged or overdue, and made again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What the learner looks for at every turn of its pump."""

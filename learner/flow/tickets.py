@@ -1,9 +1,18 @@
 """The book of tickets: which groups are live, and which of them the next training step takes. No I/O, no clock.
 
-A ticket's life::
+A group's life, and what of its record (``LiveGroup``) is there in each state::
+
+    state      | ticket | failures | arrival | means
+    -----------+--------+----------+---------+-------------------------------------------------------------
+    issued     |   x    |   x      |         | on a work stream or with a worker; may be made again from its ticket
+    ready      |   x    |   x      |   x     | scored, with a signal; a step may take it
+    trained    |        |          |         | a step has used it; its entry is settled by the next checkpoint
+    refunded   |        |          |         | it left untrained, and its place is free again
 
     issued ──▶ ready ──▶ trained
-       └─────────┴─────▶ refunded (its place is free again)
+       └─────────┴─────▶ refunded
+
+The first two are live. Which state may follow which says ``FOLLOWS``, and nothing else does.
 """
 
 from __future__ import annotations
@@ -12,19 +21,71 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from ...common.config import Overflow, PipelineDepth
+from ...common.queue.entries import Awaited, ScoredEntry
+from ...common.types import Ticket, Verdict
 from .staleness import Schedule
 
+if TYPE_CHECKING:
+    from ..packing import ScoredGroup
 
-@dataclass(slots=True)
-class Live:
-    """A ticket that is neither trained nor refunded."""
+
+class State(StrEnum):
+    """Where a group is in its life."""
+
+    ISSUED = "issued"
+    READY = "ready"
+    TRAINED = "trained"
+    REFUNDED = "refunded"
+
+
+FOLLOWS: dict[State, tuple[State, ...]] = {
+    State.ISSUED: (State.READY, State.REFUNDED),
+    State.READY: (State.TRAINED, State.REFUNDED),
+    State.TRAINED: (),
+    State.REFUNDED: (),
+}
+"""The states that may follow each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """What came back of a group."""
+
+    entry: ScoredEntry
+    group: ScoredGroup
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class LiveGroup(Awaited):
+    """All that is known of one group, from its issue until it is trained or refunded."""
 
     stage: int
-    ready: bool = False
-    """Scored, with a signal."""
+    state: State = State.ISSUED
+    ticket: Ticket = field(init=False, repr=False)
+    """As it was put on the stream; a simulation puts none there."""
+    arrival: Arrival | None = field(default=None, repr=False)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a step may take it."""
+        return self.state is State.READY
+
+    @property
+    def arrived(self) -> Arrival:
+        """What came back of a group that is ready."""
+        assert self.arrival is not None
+        return self.arrival
+
+    def become(self, state: State) -> None:
+        """Pass on to ``state``, which has to be one of those that may follow."""
+        assert state in FOLLOWS[self.state], f"a group that is {self.state} cannot become {state}"
+        self.state = state
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,11 +104,13 @@ class TicketBook:
     inject_lag: int = 0
     """How many versions old every group shall be when it is trained; 0: as old as it comes. With a lag, only the step
     under way is issued for, as at η = 0."""
+    paused: bool = False
+    """Whether nothing is issued for now; may be turned too."""
     version: int = 0
     """v, training steps completed."""
     next_ticket: int = 0
-    live: dict[int, Live] = field(default_factory=dict)
-    """Live tickets, oldest first."""
+    live: dict[int, LiveGroup] = field(default_factory=dict)
+    """By ticket, oldest first."""
 
     @property
     def stage(self) -> int:
@@ -81,6 +144,8 @@ class TicketBook:
         whatever else is live: so no depth can stop the learner, and at η = 0, where there are no other places, the
         depth changes nothing.
         """
+        if self.paused:
+            return []
         held = Counter(ticket.stage for ticket in self.live.values())
         places = self.schedule.places(self.version, self.max_staleness)
         free = [stage for stage, count in places.items() for _ in range(count - held[stage])]
@@ -91,16 +156,16 @@ class TicketBook:
         """The next ticket's number, live in ``stage`` from now on."""
         number = self.next_ticket
         self.next_ticket += 1
-        self.live[number] = Live(stage)
+        self.live[number] = LiveGroup(stage=stage)
         return number
 
     def ready(self, ticket: int) -> None:
         """The group is scored and has a signal."""
-        self.live[ticket].ready = True
+        self.live[ticket].become(State.READY)
 
     def refund(self, ticket: int) -> None:
         """The group leaves untrained."""
-        del self.live[ticket]
+        self._drop(ticket, State.REFUNDED)
 
     def batch(self) -> list[int] | None:
         """The next training step's tickets, in order, or None while the learner has to wait: the B oldest live ones of
@@ -122,13 +187,17 @@ class TicketBook:
         """One training step has used ``tickets``."""
         assert len(tickets) == self.groups_per_step
         for ticket in tickets:
-            del self.live[ticket]
+            self._drop(ticket, State.TRAINED)
         self.version += 1
+
+    def _drop(self, ticket: int, state: State) -> None:
+        """The one place where a group leaves the live ones, and its record goes."""
+        self.live.pop(ticket).become(state)
 
     def left_behind(self) -> list[int]:
         """Live tickets of stages that have ended: no step will train them."""
         return [number for number, ticket in self.live.items() if ticket.stage < self.stage]
 
-    def _of_this_stage(self) -> Iterator[tuple[int, Live]]:
+    def _of_this_stage(self) -> Iterator[tuple[int, LiveGroup]]:
         stage = self.stage
         return ((number, ticket) for number, ticket in self.live.items() if ticket.stage == stage)

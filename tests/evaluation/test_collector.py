@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from leeway_rl.common.codec import encode
 from leeway_rl.common.config import compose
-from leeway_rl.common.errors import DecodeError
 from leeway_rl.common.queue.entries import Unwanted
 from leeway_rl.common.service import Service
 from leeway_rl.common.types import Responses, Scores, Verdict, VerdictKind
@@ -111,12 +111,6 @@ def test_what_the_verifier_failed_on_keeps_its_responses():
     ]
 
 
-def test_parts_that_do_not_fit_are_no_rows():
-    ticket = a_ticket(prompt_id="p", group_size=3)
-    with pytest.raises(DecodeError, match="2 responses, 2 verdicts, 3 were asked for"):
-        rows_of(ticket, responses(ticket), scores(ticket, responses(ticket)), text)
-
-
 def test_every_problem_is_asked_once_and_written(make_bus, tmp_path):
     collecting = Collecting(make_bus("c"), tmp_path, tickets(3))
     worker = make_bus("w")
@@ -177,7 +171,7 @@ def test_a_group_that_does_not_come_back_is_asked_again_and_then_named(make_bus,
                 time.sleep(0.05)
             assert service.revoked(job) is Unwanted.ISSUED_AGAIN or collecting.collector.failed
     assert collecting.end() is True
-    assert collecting.collector.failed == {"p0": "did not come back within its time 2 times"}
+    assert collecting.collector.failed == {"p0": "did not come back within its time: 2 times overdue, lost or damaged"}
 
 
 def test_asked_to_stop_it_writes_what_it_has(make_bus, tmp_path, wait_until):
@@ -224,3 +218,57 @@ def test_what_an_earlier_collector_left_and_nobody_can_read_is_asked_again(make_
     grade(worker)
     assert collecting.end() is True
     assert ResponseStore(tmp_path).counts() == {"p0": 2}
+
+
+def spoil(worker, body):
+    """Generate and grade one group, whose responses are ``body`` by the time that it is scored."""
+    ticket = generate(worker)
+    (job,) = worker.verifier.take(count=1, block_s=5.0, lease_s=30.0)
+    _, found = worker.verifier.responses(job.group_id)
+    worker.redis.set(worker.keys.group(job.group_id, "responses"), body)
+    worker.verifier.hand_over(job, scores(ticket, found))
+
+
+def test_the_payload_of_another_group_is_refused_and_the_group_made_again(make_bus, tmp_path):
+    collecting, worker = Collecting(make_bus("c"), tmp_path, tickets(1)), make_bus("w")
+    spoil(worker, encode(responses(a_ticket(1, group_size=2))))
+    assert generate(worker).prompt_id == "p0"
+    grade(worker)
+    assert collecting.end() is True
+    assert collecting.collector.failed == {}
+    assert ResponseStore(tmp_path).counts() == {"p0": 2}
+    (letter,) = worker.desk.dead_letters()
+    assert (letter["where"], letter["g"]) == ("damaged scored", "0-1")
+    assert letter["reason"] == "Responses: of group 1-1, found under group 0-1"
+
+
+@pytest.mark.parametrize("body", [b"garbage", b""])
+def test_a_damaged_payload_is_made_again_and_what_is_damaged_too_often_is_given_up(make_bus, tmp_path, body):
+    collecting, worker = Collecting(make_bus("c"), tmp_path, tickets(2)), make_bus("w")
+    spoil(worker, body)
+    generate(worker)
+    grade(worker)  # p1 is well
+    spoil(worker, body)  # p0 again
+    assert collecting.end() is True
+    assert collecting.collector.failed == {"p0": "lost or damaged on its way 2 times"}
+    assert ResponseStore(tmp_path).counts() == {"p1": 2}
+    assert worker.learner.astray(["0-1"]) == (["0-1"], []), "nothing of it is left"
+
+
+def test_a_group_that_no_stream_names_any_more_comes_back_and_counts(make_bus, tmp_path, wait_until):
+    collecting, worker = Collecting(make_bus("c"), tmp_path, tickets(2)), make_bus("w")
+    for _ in (1, 2):
+        wait_until(lambda: lose(worker, "1-1"), "it is on its stream, and is lost")
+    generate(worker)
+    grade(worker)
+    assert collecting.end() is True
+    assert collecting.collector.failed == {"p1": "lost or damaged on its way 2 times"}
+    assert ResponseStore(tmp_path).counts() == {"p0": 2}
+
+
+def lose(worker, group_id):
+    """Delete the entry of a group from the prompts; whether it was there."""
+    found = [
+        entry_id for entry_id, fields in worker.redis.xrange(worker.keys.prompts) if fields[b"g"].decode() == group_id
+    ]
+    return bool(found) and worker.redis.xdel(worker.keys.prompts, *found) == 1

@@ -61,7 +61,7 @@ def test_the_steps_are_told_in_the_pipe_and_in_the_learners_log(finished):
     home, said = finished
     assert re.search(r"^step 6/6  reward \d\.\d+  entropy \d\.\d+ \(target 0\.15\)  tokens \d+", said, re.M)
     log = (home / "runs/first/logs/learner.log").read_text()
-    assert [int(number) for number in re.findall(r"train: step (\d)/6  reward ", log)] == [1, 2, 3, 4, 5, 6]
+    assert [int(number) for number in re.findall(r"leader: step (\d)/6  reward ", log)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_what_the_policy_answered_can_be_read(finished):

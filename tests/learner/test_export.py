@@ -1,10 +1,7 @@
 """A checkpoint becomes a Hugging Face folder that others load: the same weights, the same logits."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +18,7 @@ from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
 from tiny_policy import make_model
 from train_on_ranks import run
+from two_ranks import on_two_ranks
 
 FOLDER = Path(__file__).resolve().parent
 STATE = {"version": 2, "incarnation": 3, "ledger_line": 2}
@@ -185,12 +183,7 @@ def test_a_torn_checkpoint_is_passed_over_and_refused_by_name(base, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("zero_stage", [0, 3])
 def test_what_two_ranks_wrote_is_exported_by_one_process(base, tmp_path, zero_stage):
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    words += [str(FOLDER / "save_on_ranks.py"), str(base), str(tmp_path), str(zero_stage)]
-    paths = [str(FOLDER), str(FOLDER.parent.parent), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=110)
-    assert done.returncode == 0, done.stderr[-3000:]
+    on_two_ranks("save_on_ranks.py", base, tmp_path, zero_stage, timeout_s=110)
     trained = torch.load(tmp_path / "weights.pt", weights_only=True)
     _, weights = loaded(export(tmp_path / "mine", tmp_path / "out"))
     assert weights.keys() == trained.keys()

@@ -8,7 +8,7 @@ import pytest
 from leeway_rl.leeway.running.last_words import LONGEST, cause, memory_kills, named, own_code, tail
 
 CHAINED = """\
-2026-11-28 17:50:54,530 INFO run=r role=learner leeway_rl.learner.train: version 0 published
+2026-11-28 17:50:54,530 INFO run=r role=learner leeway_rl.learner.leader: version 0 published
 Traceback (most recent call last):
   File "a.py", line 1, in <module>
     1 / 0

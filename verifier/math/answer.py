@@ -20,12 +20,8 @@ counted (``work``). What is left is for a process that can be killed.
 from __future__ import annotations
 
 import re
-import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from functools import lru_cache
-from types import FrameType
 
 from ...common.types import VerdictKind
 from .. import boxes
@@ -44,24 +40,17 @@ _PLAIN_INTEGER = re.compile(r"([+-]?)([0-9]{1,1000})")
 
 
 def grade_math(
-    response_text: str,
-    golds: tuple[str, ...],
-    finished: bool,
-    *,
-    reasoning_open: bool = False,
-    require_boxed: bool = True,
-    clock_s: float | None = 10.0,
+    response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool = False
 ) -> tuple[VerdictKind, str]:
     """What the response is worth against any one of ``golds``, and why.
 
-    ``reasoning_open`` says that the prompt itself ended inside ``<think>``. ``clock_s`` rings SIGALRM, so it needs the
-    main thread; it stops Python code only. ``None`` leaves the clock to a caller who can kill this process, which is
-    the one clock that always works (see ``pool.GraderPool``).
+    ``reasoning_open`` says that the prompt itself ended inside ``<think>``. The clock is the caller's: one who can kill
+    this process has the only clock that always works (see ``pool.GraderPool``).
     """
     if not any(gold.strip() for gold in golds):
         raise ValueError("there is no gold to compare with")
-    answer, boxed, no_answer = _found(response_text, finished, reasoning_open, require_boxed)
-    return no_answer or _judge(answer, golds, boxed, clock_s)
+    answer, why_not = boxes.answer_in(response_text, finished=finished, reasoning_open=reasoning_open, read=boxes.boxed)
+    return (VerdictKind.NO_ANSWER, why_not) if answer is None else _judge(answer, golds)
 
 
 def quickly(
@@ -69,16 +58,17 @@ def quickly(
 ) -> tuple[VerdictKind, str] | None:
     """``grade_math``'s verdict where it takes no Math-Verify, else None. Microseconds, and nothing in it can be slow,
     so it may run in a process that must not be killed: what takes more than ``QUICK_STEPS`` is None as well."""
-    if len(response_text) > MAX_QUICK_CHARS or sum(map(len, golds)) > 4 * MAX_RULED_CHARS:
-        return None
-    if not any(gold.strip() for gold in golds):
+    too_long = len(response_text) > MAX_QUICK_CHARS or sum(map(len, golds)) > 4 * MAX_RULED_CHARS
+    if too_long or not any(gold.strip() for gold in golds):
         return None
     text = boxes.after_reasoning(response_text, reasoning_open) if finished else ""
     if text is not None and len(text) > MAX_SCANNED_CHARS:
         return None
-    answer, _, no_answer = _found(response_text, finished, reasoning_open, True)
-    if no_answer or len(answer) + max(map(len, golds)) > MAX_RULED_CHARS:
-        return no_answer
+    answer, why_not = boxes.answer_in(response_text, finished=finished, reasoning_open=reasoning_open, read=boxes.boxed)
+    if answer is None:
+        return VerdictKind.NO_ANSWER, why_not
+    if len(answer) + max(map(len, golds)) > MAX_RULED_CHARS:
+        return None
     try:
         with allowance(QUICK_STEPS):
             return _judge_exactly(prose.said(answer), golds)[0]
@@ -87,27 +77,20 @@ def quickly(
 
 
 def grade_solution(
-    response_text: str,
-    golds: tuple[str, ...],
-    finished: bool,
-    *,
-    reasoning_open: bool = False,
-    clock_s: float | None = 10.0,
+    response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool = False
 ) -> tuple[VerdictKind, str]:
     """Whether a written solution ends in one of ``golds`` (report 6.1): by its box, or by what Math-Verify finds in
     prose that boxes nothing. For preparing data, where nobody gains by writing two answers; never for rewards."""
-    answer, boxed, no_answer = _found(response_text, finished, reasoning_open, False)
-    if no_answer or boxed:
-        return no_answer or _judge(answer, golds, boxed, clock_s)
-    try:
-        with _clock(clock_s), allowance(SLOW_STEPS):
-            for gold in filter(str.strip, golds):
-                if symbolic.equal(answer, _plain_gold(gold), False):
-                    return VerdictKind.CORRECT, "equal to Math-Verify"
-    except _Overrun:
-        return VerdictKind.TIMEOUT, f"still comparing after {clock_s:g} s"
-    except OutOfWork:
-        pass
+    text, why_not = boxes.behind_reasoning(response_text, finished=finished, reasoning_open=reasoning_open)
+    boxed = None if text is None else boxes.boxed(text)
+    if boxed:
+        return _judge(boxed, golds)
+    if text is None or boxed is not None or not text.strip():
+        return VerdictKind.NO_ANSWER, why_not or "empty"
+    answer = text.strip()[-MAX_ANSWER_CHARS:]
+    with suppress(OutOfWork), allowance(SLOW_STEPS):
+        if any(symbolic.equal(answer, _plain_gold(gold), False) for gold in filter(str.strip, golds)):
+            return VerdictKind.CORRECT, "equal to Math-Verify"
     return VerdictKind.WRONG, f"ends in {answer[-80:]}"
 
 
@@ -119,57 +102,19 @@ def quickly_solution(
     return None if found is not None and found[0] is VerdictKind.NO_ANSWER and finished else found
 
 
-def _found(
-    response_text: str, finished: bool, reasoning_open: bool, require_boxed: bool
-) -> tuple[str, bool, tuple[VerdictKind, str] | None]:
-    """The answer, whether it stood in a box, and the verdict where there is no answer."""
-    text, why_not = boxes.behind_reasoning(response_text, finished=finished, reasoning_open=reasoning_open)
-    if text is None:
-        return "", False, (VerdictKind.NO_ANSWER, why_not)
-    boxed = boxes.boxed(text)
-    if boxed is None and require_boxed:
-        return "", False, (VerdictKind.NO_ANSWER, "nothing boxed")
-    answer = text.strip()[-MAX_ANSWER_CHARS:] if boxed is None else boxed
-    return answer, boxed is not None, None if answer else (VerdictKind.NO_ANSWER, "empty")
-
-
-def extract_answer(
-    response: str, *, finished: bool, reasoning_open: bool = False, require_boxed: bool = True
-) -> str | None:
-    """What stands in the last box after the reasoning, or None where there is no answer.
-
-    Boxes with nothing but "and", "or" or punctuation between them are one answer, joined by commas. Without
-    ``require_boxed`` a response that boxes nothing answers with all its text after the reasoning.
-    """
-    text = boxes.after_reasoning(response, reasoning_open) if finished else None
-    if text is None:
-        return None
-    answer = boxes.boxed(text)
-    if answer is None and not require_boxed:
-        answer = text.strip()
-    return answer or None
-
-
-def warm_up() -> None:
-    """Pay for the import of Math-Verify, and for what it builds on first use, before the first clock starts."""
-    symbolic.warm_up()
-
-
-def _judge(answer: str, golds: tuple[str, ...], boxed: bool, clock_s: float | None) -> tuple[VerdictKind, str]:
+def _judge(answer: str, golds: tuple[str, ...]) -> tuple[VerdictKind, str]:
     answer = prose.said(answer)
     try:
-        with _clock(clock_s), allowance(SLOW_STEPS):
+        with allowance(SLOW_STEPS):
             found, undecided = _judge_exactly(answer, golds)
             if found is not None:
                 return found
             for gold in undecided:
-                if boxed and (truth := rules.equal(answer, gold, _leaf_equal)) is not None:
-                    if truth:
-                        return VerdictKind.CORRECT, "equal by rule"
-                elif symbolic.equal(answer, gold, boxed):
+                truth = rules.equal(answer, gold, _leaf_equal)
+                if truth:
+                    return VerdictKind.CORRECT, "equal by rule"
+                if truth is None and symbolic.equal(answer, gold, True):
                     return VerdictKind.CORRECT, "equal to Math-Verify"
-    except _Overrun:
-        return VerdictKind.TIMEOUT, f"still comparing after {clock_s:g} s"
     except OutOfWork:
         return VerdictKind.WRONG, f"too much to compare in {answer[:80]}"
     return VerdictKind.WRONG, f"answered {answer[:80]}"
@@ -217,31 +162,3 @@ def _leaf_equal(answer: str, gold: str) -> bool:
     """What stands inside a shape: exactly where that can be said, else by Math-Verify."""
     truth = leaves.exactly(answer, gold)
     return symbolic.equal(answer, gold, True) if truth is None else truth
-
-
-class _Overrun(BaseException):
-    """Not an ``Exception``: Math-Verify and sympy swallow those and would return "different"."""
-
-
-@contextmanager
-def _clock(seconds: float | None) -> Iterator[None]:
-    """Raise ``_Overrun`` inside the block after ``seconds``, and give back an alarm somebody else had set."""
-    if seconds is None:
-        yield
-        return
-
-    def ring(_signal: int, _frame: FrameType | None) -> None:
-        raise _Overrun
-
-    started = time.monotonic()
-    handler = signal.signal(signal.SIGALRM, ring)
-    # It rings again each second: an exception raised inside a finalizer is dropped by Python.
-    outer_s, outer_interval_s = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
-        if outer_s:
-            left_s = outer_s - (time.monotonic() - started)
-            signal.setitimer(signal.ITIMER_REAL, max(left_s, 0.001), outer_interval_s)

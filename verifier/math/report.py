@@ -17,17 +17,12 @@ from .symbolic import math_verify_functions
 
 
 def grade_report(
-    response_text: str,
-    golds: tuple[str, ...],
-    finished: bool,
-    *,
-    reasoning_open: bool = False,
-    clock_s: float | None = None,
+    response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool = False
 ) -> tuple[VerdictKind, str]:
     """What the response is worth against any one of ``golds``, and why.
 
-    ``reasoning_open`` says that the prompt itself ended inside ``<think>``. ``clock_s`` is the caller's: Math-Verify's
-    own clocks stay off, because they look like "wrong". Raises ``ValueError`` where there is no gold.
+    ``reasoning_open`` says that the prompt itself ended inside ``<think>``. The clock is the caller's: Math-Verify's
+    own stay off, because they look like "wrong". Raises ``ValueError`` where there is no gold.
     """
     if not any(gold.strip() for gold in golds):
         raise ValueError("there is no gold to compare with")

@@ -14,7 +14,7 @@ from leeway_rl.common.service import Service
 from leeway_rl.learner.flow.curriculum import Curriculum
 from leeway_rl.learner.flow.intake import Intake
 from leeway_rl.learner.flow.prompts import Prompt, PromptSource
-from leeway_rl.learner.train import make_book, open_ledger
+from leeway_rl.learner.startup import make_book, open_ledger
 
 from tests.roles import Roles
 
@@ -40,12 +40,19 @@ class Learner:
         service = Service(self.bus, "learner", lease_s=5, heartbeat_s=5)
         curriculum = Curriculum(self.config, PromptSource(PROMPTS, seed=0))
         self.intake = Intake(
-            self.bus.learner, service, book, curriculum, self.ledger, self.config, incarnation=incarnation
+            self.bus.learner,
+            service,
+            book,
+            curriculum,
+            self.ledger,
+            self.config,
+            incarnation=incarnation,
+            repair=lambda unreadable: False,
         )
         if self.state is not None:
             self.intake.restore(self.state)
         self.published = book.version
-        self.intake.issue_again()
+        self.intake.lifecycle.issue_again()
 
     def close(self):
         self.ledger._file.close()  # nothing is in Python's buffer: every line is flushed

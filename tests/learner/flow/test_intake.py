@@ -14,7 +14,7 @@ from leeway_rl.learner.flow.curriculum import Curriculum
 from leeway_rl.learner.flow.intake import Intake
 from leeway_rl.learner.flow.pacing import Pacer
 from leeway_rl.learner.flow.prompts import Prompt, PromptSource
-from leeway_rl.learner.train import make_book, open_ledger
+from leeway_rl.learner.startup import make_book, open_ledger
 from leeway_rl.leeway.proving.audit import audit
 
 from tests.samples import a_ticket, some_responses, some_scores
@@ -28,7 +28,7 @@ def begin(make_bus, tmp_path):
     """Start an intake with two groups of two a step at bound 1; gives it, its worker's bus and its ledger."""
     started = []
 
-    def with_settings(*settings):
+    def with_settings(*settings, repair=lambda unreadable: False):
         bus, worker = make_bus("learner"), make_bus("worker")
         config = compose(["tiny"], ["train.groups_per_step=2", "train.group_size=2", "train.steps=3", *settings])
         ledger = Ledger(tmp_path / "ledger.jsonl")
@@ -40,7 +40,7 @@ def begin(make_bus, tmp_path):
         ]
         curriculum = Curriculum(config, PromptSource(prompts, seed=0))
         service = Service(bus.learner, "learner", lease_s=5, heartbeat_s=5)
-        intake = Intake(bus.learner, service, book, curriculum, ledger, config, incarnation=1)
+        intake = Intake(bus.learner, service, book, curriculum, ledger, config, incarnation=1, repair=repair)
         bus.learner.restore_run(dump(config), 1, {})
         intake.start()
         started.append((intake, ledger))
@@ -97,7 +97,7 @@ def test_a_batch_is_the_oldest_groups_in_ticket_order_whatever_comes_first(flow)
 def test_a_group_without_a_signal_is_refunded_and_replaced(flow, wait_until):
     intake, worker, _ = flow
     play(worker, 0, kinds=DULL)
-    wait_until(lambda: intake.refunds["zero_advantage"] == 1, "the refund")
+    wait_until(lambda: intake.counts.refunds["zero_advantage"] == 1, "the refund")
     for ticket in (1, 4, 2):
         play(worker, ticket)
     assert numbers(intake.next_batch(5)) == [1, 2]
@@ -111,7 +111,7 @@ def test_a_message_that_does_not_decode_is_made_again_and_the_batch_is_the_same(
     play(worker, 1)
     play(worker, 0)
     assert numbers(intake.next_batch(5)) == [0, 1]
-    assert intake.refunds["poison"] == 0
+    assert intake.counts.refunds["poison"] == 0
     (letter,) = worker.desk.dead_letters()
     assert (letter["where"], letter["g"]) == ("damaged scored", "0-1")
 
@@ -153,7 +153,7 @@ def test_a_log_probability_that_no_sampler_gives_is_made_again_and_counted_apart
     play(worker, 1)
     play(worker, 0)
     assert numbers(intake.next_batch(5)) == [0, 1], "the same batch: nothing was selected"
-    assert (intake.nonfinite, intake.refunds["poison"]) == (1, 0)
+    assert (intake.counts.nonfinite, intake.counts.refunds["poison"]) == (1, 0)
     assert [letter["reason"] for letter in worker.desk.dead_letters()] == [
         "a behaviour log-probability that is not between -1000 and 0"
     ]
@@ -163,12 +163,12 @@ def test_what_is_damaged_again_and_again_is_poison_and_work_goes_on(begin, wait_
     intake, worker, _ = begin("broker.max_attempts=2")
     for _ in range(2):
         play(worker, 0, spoil=b"garbage")
-    wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
-    assert (intake.poisoned_in_a_row, intake.poison) == (1, "lost or damaged on its way 2 times")
+    wait_until(lambda: intake.counts.refunds["poison"] == 1, "the refund")
+    assert (intake.counts.poisoned_in_a_row, intake.counts.poison) == (1, "lost or damaged on its way 2 times")
     play(worker, 1)
     play(worker, 2)
     assert numbers(intake.next_batch(5)) == [1, 2]
-    assert intake.poisoned_in_a_row == 0
+    assert intake.counts.poisoned_in_a_row == 0
 
 
 def test_a_group_that_no_stream_names_any_more_is_made_again(flow, wait_until):
@@ -209,25 +209,24 @@ def test_anothers_payload_and_grades_of_other_responses_are_not_trained(flow):
     assert any("of group 0-1, found under group 1-1" in reason for reason in reasons) or len(reasons) == 2
 
 
-def test_weights_whose_manifest_a_worker_cannot_read_are_published_again(flow, wait_until):
-    intake, worker, _ = flow
+def test_weights_whose_manifest_a_worker_cannot_read_are_published_again(begin, wait_until):
     asked = []
-    intake.on_loss = lambda: asked.append(1)
+    _, worker, _ = begin(repair=asked.append)
     worker.learner.dead_letter(WEIGHTS, "", "the checksum does not match")
-    wait_until(lambda: asked == [1], "the request")
+    wait_until(lambda: asked == [None], "the request")
 
 
 def test_spans_from_an_impossible_version_are_refused(begin, wait_until):
     intake, worker, _ = begin("broker.max_attempts=1")
     play(worker, 0, version=7)
-    wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
+    wait_until(lambda: intake.counts.refunds["poison"] == 1, "the refund")
     assert "version 7 outside the possible 0..1" in worker.desk.dead_letters()[0]["reason"]
 
 
 def test_a_timeout_trains_with_reward_0_and_an_error_never_trains(begin, wait_until):
     intake, worker, _ = begin("broker.max_attempts=1")
     play(worker, 0, kinds=(VerdictKind.CORRECT, VerdictKind.ERROR))
-    wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
+    wait_until(lambda: intake.counts.refunds["poison"] == 1, "the refund")
     play(worker, 1, kinds=(VerdictKind.TIMEOUT, VerdictKind.CORRECT))
     play(worker, 2)
     batch = intake.next_batch(5)
@@ -239,7 +238,7 @@ def test_a_group_given_up_is_refunded_as_poison(flow, wait_until):
     intake, worker, _ = flow
     job = worker.rollout.take(count=1, block_s=2, lease_s=60)[0]
     worker.on(job.stream).give_up(job, "no luck")
-    wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
+    wait_until(lambda: intake.counts.refunds["poison"] == 1, "the refund")
 
 
 def test_turning_the_dial_down_refunds_what_is_too_old_and_the_books_still_close(flow, wait_until):
@@ -251,7 +250,7 @@ def test_turning_the_dial_down_refunds_what_is_too_old_and_the_books_still_close
     wait_until(lambda: intake.book.max_staleness == 0, "the dial")
     intake.trained(first, "0")  # the bound it was checked against was still 1
     assert intake.next_batch(0.3) is None
-    assert intake.refunds["expired"] == 2
+    assert intake.counts.refunds["expired"] == 2
     for ticket in (4, 5):
         play(worker, ticket, version=1)
     second = intake.next_batch(5)
@@ -270,7 +269,7 @@ def test_turning_the_dial_down_refunds_what_is_too_old_and_the_books_still_close
 def test_what_a_step_reports_counts_the_rejected_groups_too(flow, wait_until):
     intake, worker, _ = flow
     play(worker, 0, kinds=DULL)
-    wait_until(lambda: intake.refunds["zero_advantage"] == 1, "the refund")
+    wait_until(lambda: intake.counts.refunds["zero_advantage"] == 1, "the refund")
     for ticket in (1, 2):
         play(worker, ticket)
     generated = intake.trained(intake.next_batch(5), "0")
@@ -297,7 +296,7 @@ def test_only_a_checkpoint_lets_the_payloads_go(flow):
 def test_a_group_of_an_older_incarnation_is_turned_away(flow, wait_until):
     intake, worker, _ = flow
     worker.redis.xadd(worker.keys.scored, {"g": "0-0"})
-    wait_until(lambda: intake.orphaned == 1, "the orphan")
+    wait_until(lambda: intake.counts.orphaned == 1, "the orphan")
     assert worker.overview.depths()["scored"] == 0
 
 
@@ -323,8 +322,8 @@ def test_policies_that_do_not_wait_differ_in_what_becomes_of_a_group_past_the_bo
     overtake(intake, worker)
     wait_until(lambda: intake.book.max_staleness == 0, "the dial")
     if expired:
-        wait_until(lambda: intake.next_batch(0.1) is None and intake.refunds["expired"] == 1, "the refund")
-        assert intake.tokens_expired == 5
+        wait_until(lambda: intake.next_batch(0.1) is None and intake.counts.refunds["expired"] == 1, "the refund")
+        assert intake.counts.tokens_expired == 5
         play(worker, 4, version=1)
     batch = intake.next_batch(5)
     assert numbers(batch) == second
@@ -363,10 +362,10 @@ def test_the_pipeline_depth_is_a_live_control_and_survives_a_checkpoint(begin, w
     turned = [line["value"] for line in read(ledger.path) if line["event"] == "control"]
     assert turned == ["5", "100", "2"]
     state = intake.snapshot()
-    assert make_book(intake.config, state).pipeline_depth == 2
+    assert make_book(compose(["tiny"], []), state).pipeline_depth == 2
     again = Pacer()
     again.restore(json.loads(json.dumps(state["pacing"])))
-    assert again.steps == intake.pacer.steps
+    assert again.steps == intake.lifecycle.pacer.steps
     intake.stop()
     assert audit(ledger.path, unfinished=True).version == 2
 
@@ -406,7 +405,7 @@ def test_refunding_at_a_stages_end_gives_up_what_is_left_and_starts_empty(begin)
     for ticket in (0, 1, 3):
         play(worker, ticket)
     intake.trained(intake.next_batch(5), "0")
-    assert intake.refunds["stage_ended"] == 2
+    assert intake.counts.refunds["stage_ended"] == 2
     assert stages_live(intake) == [1, 1]
     assert worker.rollout.ticket("2-1") is None  # withdrawn: nobody generates it any more
     for ticket in (4, 5):
@@ -422,22 +421,39 @@ def test_the_online_filter_drops_what_was_solved_every_time_in_the_stage_before(
         "stages=[{from_step=1,online_filter=true}]", 'flow.stage_change="refund"', "flow.max_staleness=0"
     )
     play(worker, 0, kinds=DULL)
-    solved = intake.curriculum.ticket(0, 0, min_version=0).prompt_id
-    wait_until(lambda: intake.refunds["zero_advantage"] == 1, "the refund")
+    solved = intake.lifecycle.curriculum.ticket(0, 0, min_version=0).prompt_id
+    wait_until(lambda: intake.counts.refunds["zero_advantage"] == 1, "the refund")
     for ticket in (1, 2):
         play(worker, ticket)
     intake.trained(intake.next_batch(5), "0")
     (opened,) = [line for line in read(ledger.path) if line["event"] == "stage"]
     assert (opened["prompts"], opened["dropped"]) == (3, 1)
-    later = {intake.curriculum.ticket(number, 1, min_version=1).prompt_id for number in range(30)}
+    later = {intake.lifecycle.curriculum.ticket(number, 1, min_version=1).prompt_id for number in range(30)}
     assert len(later) == 3
     assert solved not in later
+
+
+def test_the_curriculum_hears_of_a_straggler_that_came_in_while_a_later_group_was_trained(begin, wait_until):
+    intake, worker, _ = begin("flow.overflow=soft")
+    seen, curriculum = [], intake.lifecycle.curriculum
+    curriculum.saw = lambda prompt_id, stage, *, solved: seen.append(prompt_id)
+    for ticket in (1, 2):
+        play(worker, ticket)
+    batch = intake.next_batch(5)
+    play(worker, 0)
+    wait_until(lambda: intake.depth()[1] == 3, "it comes in during the step, which reports it")
+    assert intake.trained(batch, "0")["generated/groups"] == 3
+    play(worker, 3)
+    second = intake.next_batch(5)
+    assert numbers(second) == [0, 3]
+    intake.trained(second, "0")
+    assert seen == [group.ticket.prompt_id for group in (*batch, *second)]
 
 
 def test_the_prompt_of_a_poisoned_ticket_is_asked_again_under_a_new_one_and_the_books_close(begin, wait_until):
     intake, worker, ledger = begin("broker.max_attempts=1")
     play(worker, 0, spoil=b"garbage")
-    wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
+    wait_until(lambda: intake.counts.refunds["poison"] == 1, "the refund")
     assert worker.desk.retry(["0-1", "7-1"]) == ["0-1", "7-1"]  # the second was never poisoned
     wait_until(lambda: intake.snapshot()["retries"]["waiting"] != {}, "the request")
     for step, tickets in enumerate([(1, 2), (3, 4), (5, 6)]):
@@ -453,16 +469,15 @@ def test_the_prompt_of_a_poisoned_ticket_is_asked_again_under_a_new_one_and_the_
     assert audit(ledger.path).trained == 6
 
 
-def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(flow, wait_until):
-    intake, worker, ledger = flow
+def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(begin, wait_until):
     restored = []
-    intake.on_loss = lambda: restored.append(worker.desk.has_run())
+    intake, worker, ledger = begin(repair=lambda _: restored.append(worker.desk.has_run()))
     play(worker, 0)
     wait_until(lambda: intake.depth() == (4, 1), "ticket 0 is ready")
     held = lease(worker, 1)
     ticket = worker.rollout.ticket(held.group_id)
     worker.desk.set_control("paused", "1")
-    wait_until(lambda: intake.snapshot() and intake._paused, "the pause")
+    wait_until(lambda: intake.snapshot() and intake.book.paused, "the pause")
     worker.desk.clean()
     wait_until(lambda: worker.overview.depths()["prompts"] == 3, "the three that are not ready")
     assert restored == [True]
@@ -512,13 +527,12 @@ def test_a_group_that_is_ready_keeps_its_payload_when_a_late_worker_gives_it_up(
     play(worker, 1)
     wait_until(lambda: intake.depth()[1] == 2, "what came after the letter is ready too")
     assert worker.learner.scored_group("0-1") is not None
-    assert intake.refunds["poison"] == 0
+    assert intake.counts.refunds["poison"] == 0
 
 
-def test_a_worker_that_cannot_read_the_newest_weights_has_them_written_again(flow, wait_until):
-    intake, worker, _ = flow
+def test_a_worker_that_cannot_read_the_newest_weights_has_them_written_again(begin, wait_until):
     asked = []
-    intake.on_unreadable = lambda stamp: asked.append(stamp) or True
+    _, worker, _ = begin(repair=lambda stamp: asked.append(stamp) or True)
     worker.weights.tell_unreadable(3, 1)
     wait_until(lambda: asked == [(1, 3)], "the request")
     wait_until(lambda: worker.learner.asked(1).unreadable is None, "it is taken off")
@@ -543,7 +557,7 @@ def test_under_an_injected_lag_every_group_is_exactly_so_old(begin, wait_until):
 def test_under_an_injected_lag_a_younger_group_is_refused(begin, wait_until):
     intake, worker, _ = begin("flow.max_staleness=1", "flow.inject_lag=1", "broker.max_attempts=1")
     play(worker, 0, version=1)  # possible without a lag: the newest version is published just before its step is closed
-    wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
+    wait_until(lambda: intake.counts.refunds["poison"] == 1, "the refund")
 
 
 def test_the_guard_turns_the_bound_down_and_back_and_the_ledger_has_it(begin, wait_until):
@@ -555,7 +569,7 @@ def test_the_guard_turns_the_bound_down_and_back_and_the_ledger_has_it(begin, wa
     again = intake.snapshot()
     assert (again["max_staleness"], again["asked_bound"], again["guard"]) == (0, 1, {"lowered": 1, "calm": 0})
     assert intake.next_batch(0.1) is None  # sampled by version 0, they are too old now
-    assert (intake.refunds["expired"], sorted(intake.book.live)) == (2, [4, 5])
+    assert (intake.counts.refunds["expired"], sorted(intake.book.live)) == (2, [4, 5])
     for ticket in (4, 5):
         play(worker, ticket, version=1)
     intake.trained(intake.next_batch(5), "0", ess=0.9)

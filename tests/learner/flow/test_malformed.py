@@ -27,7 +27,7 @@ def test_a_control_that_cannot_be_read_is_removed_and_the_pump_lives(begin, wait
     worker.redis.hset(worker.keys.controls, field, value)
     wait_until(lambda: worker.redis.hlen(worker.keys.controls) == 0, "it is removed")
     worker.desk.set_control("target_entropy", "0.7")
-    wait_until(lambda: intake.entropy_target == 0.7, "the next turn of the dial counts")
+    wait_until(lambda: intake.controls.target_entropy == 0.7, "the next turn of the dial counts")
     assert intake.service.failure is None
     (letter,) = worker.desk.dead_letters()
     assert letter["where"] == "controls"

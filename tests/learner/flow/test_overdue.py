@@ -49,7 +49,7 @@ def late_and_again(worker, first, again, *, late_first):
 def test_the_same_ticket_is_issued_again_and_counts_once(begin, hang, wait_until, late_first, bound):  # noqa: F811
     intake, worker, ledger = begin(*SHORT, f"flow.max_staleness={bound}")
     job = hang(worker, 0)
-    wait_until(lambda: intake.overdue == 1, "its clock runs out")
+    wait_until(lambda: intake.counts.overdue == 1, "its clock runs out")
     again = lease(worker, 0)
     assert again.group_id == job.group_id == "0-1", "the same ticket, and nothing else"
     assert again.entry_id != job.entry_id
@@ -66,7 +66,7 @@ def test_the_same_ticket_is_issued_again_and_counts_once(begin, hang, wait_until
     intake.trained(groups, "sum")
     intake.stop()
     intake.close_books()
-    assert intake.refunds["poison"] == intake.refunds["expired"] == 0
+    assert intake.counts.refunds["poison"] == intake.counts.refunds["expired"] == 0
     (line,) = overdue(ledger)
     assert (line["ticket"], line["worker"]) == (0, worker.worker)
     account = audit(ledger.path)
@@ -77,8 +77,8 @@ def test_tickets_that_no_worker_takes_are_never_late(begin, wait_until):  # noqa
     intake, worker, ledger = begin(*SHORT)
     wait_until(lambda: worker.overview.depths()["prompts"] == 4, "the first tickets")
     looks = []
-    looked = intake.clocks.look
-    intake.clocks.look = lambda *words: looks.append(looked(*words)) or looks[-1]
+    looked = intake.scored.clocks.look
+    intake.scored.clocks.look = lambda *words: looks.append(looked(*words)) or looks[-1]
     wait_until(lambda: len(looks) >= 3, "three looks, seconds apart")
     assert looks == [[]] * len(looks)
     assert overdue(ledger) == []
@@ -89,9 +89,9 @@ def test_what_never_comes_back_is_poison_and_its_place_is_free(begin, hang, wait
     jobs = []
     for times in (1, 2):
         jobs.append(hang(worker, 0))
-        wait_until(lambda times=times: intake.overdue == times, "its clock runs out")
-    wait_until(lambda: intake.refunds["poison"] == 1, "the refund")
-    assert "did not come back within its time" in intake.poison
+        wait_until(lambda times=times: intake.counts.overdue == times, "its clock runs out")
+    wait_until(lambda: intake.counts.refunds["poison"] == 1, "the refund")
+    assert "did not come back within its time" in intake.counts.poison
     for job in jobs:
         assert worker.rollout.hand_over(job, some_responses(intake_ticket(job))) is HandOver.GONE
     for ticket in (1, 2):
@@ -109,12 +109,12 @@ def intake_ticket(job):
 def test_status_says_who_waits_for_whom(begin, hang, wait_until):  # noqa: F811
     intake, worker, _ = begin(*SHORT)
     job = hang(worker, 0)
-    wait_until(lambda: intake.clocks.held(job.group_id) is not None, "the first look")
-    late = intake.clocks.held(job.group_id)
-    intake.clocks._held = {"it": late._replace(held_s=3 * 60)}
+    wait_until(lambda: intake.scored.clocks.held(job.group_id) is not None, "the first look")
+    late = intake.scored.clocks.held(job.group_id)
+    intake.scored.clocks._held = {"it": late._replace(held_s=3 * 60)}
     assert intake.waiting_for() == f"waiting for 2 of 2 groups, ticket 0 the oldest, for 3 min with {worker.worker}"
-    wait_until(lambda: intake.overdue == 1, "its clock runs out")
-    said, at = intake.overdue_last
+    wait_until(lambda: intake.counts.overdue == 1, "its clock runs out")
+    said, at = intake.counts.overdue_last
     worker.record.set_state(phase="training", step=0, overdue=1, overdue_last=said, overdue_at=at)
     (alarm,) = diagnose(look(worker.desk)).alarms
     assert alarm.startswith(f"ticket 0 did not come back from {worker.worker} within")

@@ -28,13 +28,13 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from leeway_rl.common import scored
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.ledger import Ledger
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.desk import DeskQueue
 from leeway_rl.common.queue.entries import WorkStream
 from leeway_rl.common.types import VerdictKind
-from leeway_rl.learner.flow import intake as intake_module
 from leeway_rl.leeway.proving.audit import audit
 
 from tests.learner.flow.pieces import Learner, silence
@@ -98,7 +98,7 @@ class Protocol(RuleBasedStateMachine):
         self.folder, self.run = Path(tempfile.mkdtemp()), f"model-{uuid.uuid4().hex[:12]}"
         self.patch, self.dying = pytest.MonkeyPatch(), Dying()
         self.dying.install(self.patch)
-        self.patch.setattr(intake_module, "MEND_S", 0.0)
+        self.patch.setattr(scored, "MEND_S", 0.0)
         self.config = compose(
             ["tiny"],
             [

@@ -8,11 +8,11 @@ from contextlib import suppress
 
 import pytest
 import redis
+from leeway_rl.common import scored
 from leeway_rl.common.codec import decode
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.queue.entries import GROUP, Job, WorkStream
 from leeway_rl.common.types import Scores, VerdictKind
-from leeway_rl.learner.flow import intake as intake_module
 from leeway_rl.leeway.proving.audit import audit
 
 from tests.learner.flow.pieces import Learner, silence
@@ -163,7 +163,7 @@ def expected(state):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("number", range(60 if LARGE else 12))
 def test_what_the_model_says_the_code_does(number, make_bus, tmp_path, monkeypatch):
-    monkeypatch.setattr(intake_module, "MEND_S", 0.0)
+    monkeypatch.setattr(scored, "MEND_S", 0.0)
     dice = random.Random(number)
     bound = number % 2
     rules, state = Rules(steps=2, bound=bound), State(crashes=2, empties=1, deaths=2, given_up=2, dull=2)

@@ -1,0 +1,53 @@
+"""Waiting for room on a full disk: a learner that died of it would go back to its newest checkpoint and meet the same
+disk again."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from ..common.errors import DataError
+from ..common.service import Service
+from .checkpoint import is_full
+from .ranks import NoRoom, broadcast_plan
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+RETRY_S = 2.0  # how often a learner that waits for room on the disk tries again
+TELL_S = 300.0  # how often it says so in its log
+
+
+class DiskRoom:
+    """Rank 0's patience with full disks. While it waits, it tells the other ranks to wait as well."""
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._told_at = service, -TELL_S
+
+    def until_written(self, folder: Path | None, write: Callable[[], T]) -> T:
+        """What ``write`` returns. Where the disk under ``folder`` is full, for any rank, wait until there is room and
+        write anew; ``DataError`` where we are asked to stop meanwhile."""
+        while True:
+            try:
+                return write()
+            except (OSError, RuntimeError) as error:  # torch wraps what the disk said in a RuntimeError
+                if folder is None or not (isinstance(error, NoRoom) or is_full(folder)):
+                    raise
+                broadcast_plan({"do": "wait"})
+                try:
+                    self.wait(folder, error)
+                except DataError:
+                    broadcast_plan({"do": "stop"})
+                    raise
+
+    def wait(self, folder: Path, error: Exception) -> None:
+        """Wait a little before the next try; ``DataError`` where we are asked to stop."""
+        waiting = f"waiting for room: the disk under {folder} is full"
+        self._service.doing(waiting)
+        if time.monotonic() - self._told_at >= TELL_S:
+            self._told_at = time.monotonic()
+            log.error("%s: %s", waiting, error)
+        if self._service.stopping.wait(RETRY_S):
+            raise DataError(f"the disk under {folder} is full: {error}") from error

@@ -1,0 +1,77 @@
+"""Live controls as the learner takes them up, and the guard, which turns the bound as well. Every turn is recorded."""
+
+import logging
+from collections.abc import Callable
+
+from ...common.config import Config
+from ...common.controls import taken_up
+from ...common.ledger import Ledger
+from ...common.queue.learner import LearnerQueue
+from .guard import Guard
+from .tickets import TicketBook
+
+log = logging.getLogger(__name__)
+
+OnTurn = Callable[[str, float | str, float | str, int, str], object]
+
+
+class LiveControls:
+    """What is turned while the run goes on. The book holds what issuing and taking go by; the rest is here."""
+
+    def __init__(
+        self, queue: LearnerQueue, book: TicketBook, ledger: Ledger, config: Config, *, on_turn: OnTurn
+    ) -> None:
+        """``on_turn`` is called with a control that was turned, its value before and now, the version, and by whom."""
+        self._queue, self._book, self._ledger, self._config, self._on_turn = queue, book, ledger, config, on_turn
+        self.guard = Guard(least_ess=config.flow.least_ess, patience=config.flow.guard_patience)
+        self.asked_bound = book.max_staleness
+        """η as the operator asks for it; the book's may be lower, where the guard has stepped in."""
+        self.target_entropy = config.entropy.target
+        """Read by the training loop at every step."""
+
+    def take_up(self, found: dict[bytes, bytes]) -> None:
+        """Take up what an operator has set since, and remove what cannot be taken up."""
+        controls, refused = taken_up(found, self._config)
+        for field, text, why in refused:
+            log.error("a control that cannot be taken up is removed: %s", why)
+            self._queue.refuse_control(field, text, why)
+        bound = controls.get("max_staleness", self.asked_bound)
+        if bound != self.asked_bound:
+            self.asked_bound = bound
+            self.guard.reset()
+            self._turn_bound(by="operator")
+        if "paused" in controls:
+            controls["paused"] = bool(controls["paused"])
+        dials = (self, "target_entropy"), *((self._book, name) for name in ("pipeline_depth", "overflow", "paused"))
+        for holder, name in dials:
+            before = getattr(holder, name)
+            if (now := controls.get(name, before)) != before:
+                self._record(name, before, str(now) if name == "pipeline_depth" else now)
+                setattr(holder, name, now)
+
+    def step_had(self, ess: float) -> None:
+        """A training step had this effective sample size: the guard may turn the bound."""
+        self.guard.saw(ess, self.asked_bound)
+        self._turn_bound(by="guard")
+
+    def texts(self) -> dict[str, str]:
+        """The controls as they lie in Redis, for one that has lost them."""
+        return {
+            "max_staleness": str(self.asked_bound),
+            "overflow": self._book.overflow,
+            "pipeline_depth": str(self._book.pipeline_depth),
+            "target_entropy": str(self.target_entropy),
+            "paused": str(int(self._book.paused)),
+        }
+
+    def _turn_bound(self, *, by: str) -> None:
+        bound = self.guard.bound(self.asked_bound)
+        if bound != self._book.max_staleness:
+            self._record("max_staleness", self._book.max_staleness, bound, by)
+            self._book.max_staleness = bound
+
+    def _record(self, name: str, previous: float | str, value: float | str, by: str = "operator") -> None:
+        version = self._book.version
+        log.info("%s: %s -> %s, by the %s", name, previous, value, by)
+        self._ledger.write("control", name=name, value=value, previous=previous, version=version, by=by)
+        self._on_turn(name, previous, value, version, by)

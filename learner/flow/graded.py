@@ -1,0 +1,59 @@
+"""What the policy was like before rejection sampling, for each training step's metrics. No I/O.
+
+Rejected groups are all right or all wrong, so the mean reward of the trained ones alone says little about the policy: a
+step reports over every graded group that its tickets reach back to, refunded ones included.
+"""
+
+from typing import NamedTuple
+
+from .tickets import Arrival
+
+
+class _Grade(NamedTuple):
+    """What a graded group was like."""
+
+    stage: int
+    reward_sum: float
+    responses: int
+    tokens: int
+    generation_s: float
+    grading_s: float
+    """Sum over its responses."""
+
+
+class GradedGroups:
+    """The graded groups that no training step has reported yet."""
+
+    def __init__(self) -> None:
+        self._grades: dict[int, _Grade] = {}
+
+    def add(self, arrival: Arrival) -> None:
+        """A group has come in graded."""
+        group, responses = arrival.group, arrival.group.responses
+        self._grades[group.ticket.ticket] = _Grade(
+            stage=group.ticket.stage,
+            reward_sum=float(group.rewards_S.sum()),
+            responses=len(group.rewards_S),
+            tokens=int(responses.lengths_S.sum()),
+            generation_s=responses.seconds,
+            grading_s=sum(verdict.seconds for verdict in arrival.verdicts),
+        )
+
+    def reached(self, newest: int, stage: int, next_stage: int) -> dict[str, float]:
+        """Report, and forget, what a training step in ``stage`` reaches back to: its newest ticket is ``newest``, and
+        the step after it is in ``next_stage``."""
+        # Tickets of the next stage may be older numbers than the last of this one; of a stage that is over, all.
+        numbers = [
+            number
+            for number, grade in self._grades.items()
+            if grade.stage < next_stage or (grade.stage == stage and number <= newest)
+        ]
+        graded = [self._grades.pop(number) for number in numbers]
+        responses = sum(grade.responses for grade in graded)
+        return {
+            "reward/mean": sum(grade.reward_sum for grade in graded) / responses,
+            "generated/groups": len(graded),
+            "generated/length_mean": sum(grade.tokens for grade in graded) / responses,
+            "generated/seconds_mean": sum(grade.generation_s for grade in graded) / len(graded),
+            "generated/grading_s_mean": sum(grade.grading_s for grade in graded) / len(graded),
+        }

@@ -1,0 +1,247 @@
+"""Every change of a live group's state, with its line in the ledger and all else that goes with it.
+
+``tickets.py`` says which state may follow which, ``staleness.py`` which group is too old. Here a group is issued,
+becomes ready, is trained or refunded: the ledger is written, the curriculum, the pacing and the retries hear of it, and
+its payload is settled or withdrawn. The intake calls all of it under its lock.
+"""
+
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...common.config import Objective
+from ...common.ledger import REFUNDS, Ledger, Refund
+from ...common.queue.entries import ScoredEntry
+from ...common.queue.learner import LearnerQueue
+from ...common.samples import TRAINED
+from ...common.types import Ticket
+from ..objective.advantage import is_trained
+from ..packing import ScoredGroup
+from ..samples import Samples
+from .curriculum import Curriculum
+from .graded import GradedGroups
+from .pacing import Pacer
+from .retries import Retries
+from .staleness import expired, head_staleness, tokens_past
+from .tickets import Arrival, TicketBook
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Counts:
+    """Since the learner started, refunds and expired tokens since the run began."""
+
+    refunds: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(REFUNDS, 0)))
+    """By reason."""
+    orphaned: int = 0
+    """Groups of an older incarnation that arrived and were turned away."""
+    nonfinite: int = 0
+    """Groups turned away for a log-probability that no sampler gives. They are made again: nothing is selected."""
+    overdue: int = 0
+    """Times a group did not come back from its worker within its clock."""
+    overdue_last: tuple[str, float] = ("", 0.0)
+    """The last of them in words, and when it was found out, by the server's clock."""
+    poisoned_in_a_row: int = 0
+    """Groups refunded as ``poison`` since the last that could be used."""
+    poison: str = ""
+    """Why the last of them was."""
+    tokens_in: int = 0
+    """Response tokens of every group that arrived, refunded ones included."""
+    tokens_expired: int = 0
+    """Response tokens generated and then refunded for their age."""
+
+
+class Lifecycle:
+    """The books of one learner incarnation, from a ticket's issue to its group's end."""
+
+    def __init__(
+        self,
+        queue: LearnerQueue,
+        book: TicketBook,
+        curriculum: Curriculum,
+        ledger: Ledger,
+        *,
+        objective: Objective,
+        incarnation: int,
+        samples: Samples | None,
+    ) -> None:
+        self.queue, self.book, self.curriculum, self.ledger = queue, book, curriculum, ledger
+        self._objective, self.incarnation, self._samples = objective, incarnation, samples
+        self.counts, self.pacer, self.retries, self.graded = Counts(), Pacer(), Retries(), GradedGroups()
+        self.unsettled: list[ScoredEntry] = []
+        """Of groups that were trained since the newest checkpoint."""
+        self.batch_bound, self.batch_overflow = book.max_staleness, book.overflow
+        """The bound that the newest batch was checked against, and the policy that it was taken by."""
+
+    # --- issued -----------------------------------------------------------------------------------------------------
+
+    def pace(self) -> None:
+        """Let the depth follow what has been measured."""
+        self.book.auto_depth = self.pacer.depth(self.book.overflow, self.book.groups_per_step)
+
+    def issue_again(self) -> None:
+        """Issue, under this incarnation, every ticket that was live at the checkpoint."""
+        self.pace()
+        self.queue.issue(*[self._issued(number, reissued=True) for number in self.book.live])
+
+    def issue_while_room(self) -> None:
+        """Issue a ticket for every vacancy."""
+        tickets = []
+        for stage in self.book.vacancies():
+            if stage == self.curriculum.stages_open:
+                self._open(stage)
+            tickets.append(self._issued(self.book.issue(stage), reissued=False))
+        self.queue.issue(*tickets)
+
+    def _open(self, stage: int) -> None:
+        dropped = self.curriculum.open(stage)
+        prompts = self.curriculum.prompts_of(stage)
+        log.info("stage %d begins to draw: %d prompts, %d dropped as solved", stage, prompts, dropped)
+        self.ledger.write("stage", stage=stage, version=self.book.version, prompts=prompts, dropped=dropped)
+
+    def _issued(self, number: int, *, reissued: bool) -> Ticket:
+        """The ticket of a number that is live from now on, to be put on the stream."""
+        group = self.book.live[number]
+        retry = self.retries.of(number) if reissued else self.retries.take(number)
+        group.ticket = self.curriculum.ticket(
+            number,
+            group.stage,
+            min_version=self.book.sampled_by,
+            incarnation=self.incarnation,
+            draw=None if retry is None else retry.draw,
+        )
+        # The ledger first: a ticket that workers know and the ledger does not could never be accounted for.
+        self.ledger.write(
+            "issued",
+            ticket=number,
+            incarnation=self.incarnation,
+            version=self.book.version,
+            stage=group.stage,
+            prompt=group.ticket.prompt_id,
+            reissued=reissued,
+            **({} if retry is None else {"retry_of": retry.group_id}),
+        )
+        if retry is not None:
+            self.queue.retried(retry.group_id, number)
+        self.pacer.issued(number, time.monotonic())
+        return group.ticket
+
+    # --- ready ------------------------------------------------------------------------------------------------------
+
+    def arrived(self, arrival: Arrival) -> None:
+        """A group has come back graded and is sound: it is ready, or refunded where it has no signal."""
+        group, number = arrival.group, arrival.group.ticket.ticket
+        self.book.live[number].arrival = arrival
+        self.counts.poisoned_in_a_row = 0
+        self.counts.tokens_in += int(group.responses.lengths_S.sum())
+        self.pacer.arrived(number, time.monotonic())
+        self.graded.add(arrival)
+        if self._samples is not None:
+            self._samples.graded(group, arrival.verdicts)
+        if is_trained(group.rewards_S, group.responses.finished_S, self._objective):
+            self.book.ready(number)
+        else:
+            self.refund(number, "zero_advantage")
+
+    def take_batch(self) -> list[ScoredGroup] | None:
+        """The next training step's groups in ticket order, or None where it has to wait. The bound is checked here for
+        the last time before the forward pass; what is past it is refunded, and its place filled."""
+        numbers = self.book.batch()
+        if numbers is None or self._refund_expired(numbers):
+            return None
+        # The bound that was checked goes on record now: the dial may turn while the step trains.
+        self.batch_bound, self.batch_overflow = self.book.max_staleness, self.book.overflow
+        self.pacer.handed(numbers, time.monotonic())
+        self.ledger.write("batch", step=self.book.version, tickets=numbers, **self._rule())
+        return [self.book.live[number].arrived.group for number in numbers]
+
+    def _rule(self) -> dict[str, Any]:
+        """What the newest batch was taken and checked by, as the ledger has it."""
+        return {"max_staleness": self.batch_bound, "overflow": self.batch_overflow}
+
+    # --- trained or refunded ----------------------------------------------------------------------------------------
+
+    def trained(self, numbers: list[int], checksum: str) -> None:
+        """A training step has used the groups of ``numbers``; its new version (sha256 ``checksum``) is published."""
+        step = self.book.version
+        for number in numbers:
+            arrival = self.book.live[number].arrived
+            self._write_trained(arrival, step)
+            self._tell_left(number, TRAINED)
+            self.unsettled.append(arrival.entry)
+        self.ledger.write("step", step=step, version=step + 1, tickets=numbers, checksum=checksum, **self._rule())
+        self.book.trained(numbers)
+
+    def _write_trained(self, arrival: Arrival, step: int) -> None:
+        responses = arrival.group.responses
+        spans: list[list[list[int]]] = [[] for _ in responses.lengths_S]
+        for owner, version, start, end in responses.spans.tolist():
+            spans[owner].append([version, start, end])
+        self.ledger.write(
+            "trained",
+            ticket=arrival.group.ticket.ticket,
+            step=step,
+            spans=spans,
+            verdicts=[verdict.kind.value for verdict in arrival.verdicts],
+            lengths=responses.lengths_S.tolist(),
+            head_staleness=head_staleness(responses.spans, step),
+            past_bound=tokens_past(responses.spans, step, max_staleness=self.batch_bound),
+        )
+
+    def refund(self, number: int, reason: Refund, **why: Any) -> None:
+        """A group leaves untrained, for ``reason``; its place is free, and its payload goes."""
+        group, group_id = self.book.live[number], self.book.live[number].ticket.group_id
+        self.ledger.write("refunded", ticket=number, version=self.book.version, reason=reason, **why)
+        self.counts.refunds[reason] += 1
+        if reason == "poison":
+            self.retries.poisoned(number, group.stage, group_id)
+        self._tell_left(number, reason)
+        self.book.refund(number)
+        if reason in ("stage_ended", "run_ended"):
+            self.pacer.withdrawn(number)
+        else:
+            self.pacer.refunded(number)
+        if group.arrival is not None:
+            self.queue.settle([group.arrival.entry])
+        else:
+            self.queue.withdraw([group_id])
+
+    def _tell_left(self, number: int, outcome: str) -> None:
+        """Tell who has to know that a group leaves. The curriculum only now: what is still live at a checkpoint may be
+        generated again after a resume, and would count twice."""
+        group = self.book.live[number]
+        if self._samples is not None:
+            self._samples.left(number, self.book.version, outcome)
+        if group.arrival is not None:
+            rewards_S = group.arrival.group.rewards_S
+            solved = float(rewards_S.sum()) == len(rewards_S)
+            self.curriculum.saw(group.ticket.prompt_id, group.stage, solved=solved)
+        self.retries.close(number)
+
+    def give_up(self, ticket: Ticket, why: str) -> None:
+        """Refund a group that keeps failing."""
+        self.counts.poisoned_in_a_row, self.counts.poison = self.counts.poisoned_in_a_row + 1, why
+        self.refund(ticket.ticket, "poison")
+
+    def refund_left_behind(self) -> None:
+        """Refund what belongs to a stage that has ended."""
+        for number in self.book.left_behind():
+            self.refund(number, "stage_ended")
+
+    def _refund_expired(self, numbers: list[int]) -> bool:
+        version, bound, overflow = self.book.version, self.book.max_staleness, self.book.overflow
+        batch = {number: self.book.live[number].arrived.group.responses for number in numbers}
+        gone = {
+            number: responses
+            for number, responses in batch.items()
+            if expired(responses.spans, version, max_staleness=bound, overflow=overflow)
+        }
+        for number, responses in gone.items():
+            self.counts.tokens_expired += int(responses.lengths_S.sum())
+            self.refund(number, "expired", head_staleness=head_staleness(responses.spans, version))
+        if gone:
+            self.issue_while_room()
+        return bool(gone)

@@ -1,0 +1,82 @@
+"""What becomes of an entry of the scored stream: whose it is, and whether its group can be trained on.
+
+Sound groups go on to the books (``lifecycle.py``). What is damaged is refused, and made again (``common/scored.py``).
+"""
+
+import logging
+
+import numpy as np
+
+from ...common.errors import DecodeError, RunExistsError
+from ...common.queue.entries import DAMAGED, ScoredEntry
+from ...common.scored import Payload, ScoredConsumer, parts_of
+from ...common.types import Responses, Scores, Ticket, VerdictKind
+from ..packing import ScoredGroup
+from .lifecycle import Lifecycle
+from .staleness import check_spans
+from .tickets import Arrival
+
+log = logging.getLogger(__name__)
+
+LEAST_LOGPROB = -1000.0
+"""Nats. No token of a lower one is ever drawn; engines write such numbers where they know none (vLLM: -9999)."""
+
+
+class TakingIn:
+    """Takes in what is scored, for one learner incarnation."""
+
+    def __init__(self, lifecycle: Lifecycle, scored: ScoredConsumer) -> None:
+        self._lifecycle, self._scored, self._incarnation = lifecycle, scored, lifecycle.incarnation
+        self._queue, self._book, self._counts = lifecycle.queue, lifecycle.book, lifecycle.counts
+
+    def take_in(self, entry: ScoredEntry, payload: Payload) -> None:
+        """Take in one entry. ``RunExistsError`` where it shows that a newer learner has taken over the run."""
+        number, incarnation = (int(part) for part in entry.group_id.split("-"))
+        if incarnation > self._incarnation:
+            if self._queue.holds(entry.group_id):
+                raise superseded(self._incarnation, incarnation)  # before anything of it is settled: it is the other's
+            self._queue.dead_letter(f"{DAMAGED}scored", entry.group_id, "an entry that names a group nobody has issued")
+            self._queue.turn_away(entry)
+        elif incarnation != self._incarnation or number not in self._book.live:
+            self._counts.orphaned += incarnation != self._incarnation
+            self._queue.settle([entry])
+        elif self._book.live[number].ready:
+            self._queue.turn_away(entry)  # a duplicate; the payload is still needed
+        elif entry.failed is not None:
+            log.warning("ticket %d given up: %s", number, entry.failed, extra={"ticket": entry.group_id})
+            self._lifecycle.give_up(self._book.live[number].ticket, entry.failed)
+        else:
+            self._take_in_payload(entry, self._book.live[number].ticket, payload)
+
+    def _take_in_payload(self, entry: ScoredEntry, ticket: Ticket, payload: Payload) -> None:
+        try:
+            responses, scores = parts_of(ticket, payload)
+            self._refuse_untrainable(ticket, responses, scores)
+        except DecodeError as error:
+            self._scored.refuse(entry, error)
+            return
+        group = ScoredGroup(ticket=ticket, responses=responses, rewards_S=scores.rewards_S)
+        self._lifecycle.arrived(Arrival(entry=entry, group=group, verdicts=scores.verdicts))
+
+    def _refuse_untrainable(self, ticket: Ticket, responses: Responses, scores: Scores) -> None:
+        """``DecodeError`` where a group is its ticket's, and still nothing that a step may train on."""
+        logprobs_T = responses.logprobs_T
+        if not np.isfinite(logprobs_T).all() or logprobs_T.max() > 1e-3 or logprobs_T.min() < LEAST_LOGPROB:
+            self._counts.nonfinite += 1
+            raise DecodeError(f"a behaviour log-probability that is not between {LEAST_LOGPROB:g} and 0")
+        # One above the book's version: the new weights are published just before the step is closed here.
+        newest = ticket.min_version if self._book.inject_lag > 0 else self._book.version + 1
+        lengths_S = responses.lengths_S.astype(np.int64)
+        wrong = check_spans(responses.spans, lengths_S, min_version=ticket.min_version, newest_version=newest)
+        if wrong is not None:
+            raise DecodeError(wrong)
+        if any(verdict.kind is VerdictKind.ERROR for verdict in scores.verdicts):
+            raise DecodeError("a verdict 'error' cannot be trained on")
+
+
+def superseded(incarnation: int, by: int) -> RunExistsError:
+    """What ends a learner whose run another has taken over."""
+    return RunExistsError(
+        f"incarnation {incarnation} of the learner was superseded by {by}: another learner trains this run; this one "
+        "leaves"
+    )

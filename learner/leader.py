@@ -1,0 +1,155 @@
+"""Rank 0 of a learner that has started: what it alone holds, and what it does with it at the end of a training step."""
+
+import logging
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..common.config import Config
+from ..common.ledger import Ledger
+from ..common.metrics import MetricsSink
+from ..common.queue.learner import LearnerQueue
+from ..common.service import Service
+from ..common.step_line import step_line
+from ..common.tensors import flatten
+from ..common.weights import WeightPublisher
+from ..common.weights import checksum as sha256_of
+from . import checkpoint
+from .delay import DelayLine
+from .disk_room import DiskRoom
+from .flow.curriculum import Curriculum
+from .flow.intake import Intake
+from .model import Policy
+from .objective.entropy import ControllerState
+from .packing import ScoredGroup
+from .ranks import broadcast_plan
+from .samples import Samples
+from .startup import make_book, open_ledger
+from .step_metrics import StepMetrics
+
+log = logging.getLogger(__name__)
+
+
+class Leader:
+    """Everything that only rank 0 has."""
+
+    def __init__(
+        self,
+        queue: LearnerQueue,
+        service: Service,
+        config: Config,
+        folder: Path,
+        policy: Policy,
+        curriculum: Curriculum,
+        found: Path | None,
+        state: dict[str, Any] | None,
+        closing: ExitStack,
+    ) -> None:
+        """Take the run in ``folder`` over: its books go back to the checkpoint ``found``, whose ``state`` it is (None
+        where there is none), and what was under way in Redis is over. What has to be closed is put on ``closing``."""
+        self.queue, self.service, self.config, self.folder, self.policy = queue, service, config, folder, policy
+        book, self.disk = make_book(config, state), DiskRoom(service)
+        self.saved_at = -1 if state is None else book.version
+        self.ledger = Ledger(folder / "ledger.jsonl")
+        self.ledger.on_full = lambda error: self.disk.wait(folder, error)
+        self.incarnation = queue.raise_incarnation(at_least=self.ledger.incarnation + 1)
+        open_ledger(self.ledger, queue, config, book, state, self.incarnation)
+        queue.clear_work()
+        sink = self.disk.until_written(folder, lambda: MetricsSink(queue, folder, from_step=book.version))
+        closing.callback(self.ledger.close)
+        closing.callback(sink.close)
+        self.publisher = WeightPublisher(
+            queue.weights,
+            incarnation=self.incarnation,
+            transport=config.weights.transport,
+            folder=config.weights.shared,
+            keyframe_every=config.weights.keyframe_every,
+        )
+        samples = Samples(folder, config, from_step=book.version) if config.metrics.samples_every else None
+        if samples is not None:
+            closing.callback(samples.close)
+        self.intake = Intake(
+            queue,
+            service,
+            book,
+            curriculum,
+            self.ledger,
+            config,
+            incarnation=self.incarnation,
+            repair=self.publisher.repair,
+            on_turn=sink.turned,
+            samples=samples,
+        )
+        if state is not None:
+            self.intake.restore(state)
+        closing.callback(self.intake.stop)
+        self.delay = DelayLine(config.flow.inject_lag)
+        if found is not None:
+            self.delay.load(found, book.version, config.weights.dtype)
+        self._metrics = StepMetrics(service, self.intake)
+
+    def publish(self, version: int) -> None:
+        """Publish the policy's weights, or those of ``flow.inject_lag`` versions before, as soon as there is room for
+        them. Collective: every rank calls ``named_weights``."""
+        newest = flatten(self.policy.named_weights(), self.config.weights.dtype)
+        due = self.delay.push(version, newest)
+        self.manifest = manifest = self.disk.until_written(
+            self.config.weights.shared, lambda: self.publisher.publish(*due)
+        )
+        self.service.version = version
+        log.info("version %d published: %d of %d bytes", manifest.version, manifest.payload_bytes, manifest.full_bytes)
+        self.checksum = manifest.checksum if manifest.version == version else sha256_of(newest.buffer)
+
+    def save(self, controller: ControllerState, step: int) -> None:
+        """Write the checkpoint after ``step`` training steps, as soon as there is room for it, and acknowledge what it
+        covers. Collective, as ``checkpoint.save``."""
+        folder, keep = self.folder / "checkpoints", self.config.train.keep_checkpoints
+        state = self.intake.snapshot() | {"controller": asdict(controller)}
+        self.ledger.sync()
+        self.service.doing(f"writing checkpoint {step}")
+
+        def write() -> None:
+            broadcast_plan({"do": "save", "step": step})
+            checkpoint.save(self.policy, folder, step, state, keep, write_more=self.delay.save)
+
+        self.disk.until_written(folder, write)
+        self.ledger.write("checkpoint", step=step)
+        self.intake.checkpointed()
+        self.saved_at = step
+
+    def account(
+        self, step: int, groups: list[ScoredGroup], measured: dict[str, float], times: dict[str, float]
+    ) -> None:
+        """Send the training step's record, and log its line."""
+        record = self._metrics.record(step, groups, measured, times, self.manifest)
+        self.queue.emit(record)
+        log.info("%s", step_line(record, self.config.train.steps))
+
+    def say(self, phase: str, waiting: str) -> None:
+        """Tell the operator's desk how the run stands."""
+        intake, book = self.intake, self.intake.book
+        live, ready = intake.depth()
+        self.service.doing(waiting)
+        self.queue.record.set_state(
+            phase=phase,
+            step=book.version,
+            steps=self.config.train.steps,
+            stage=book.stage,
+            stages=len(self.config.stage_starts),
+            version=book.version,
+            live=live,
+            ready=ready,
+            incarnation=self.incarnation,
+            max_staleness=book.max_staleness,
+            overflow=book.overflow,
+            pipeline_depth=book.depth,
+            waiting=waiting,
+            leader=self.queue.worker,
+            poisoned=intake.counts.poisoned_in_a_row,
+            poison=intake.counts.poison,
+            overdue=intake.counts.overdue,
+            overdue_last=intake.counts.overdue_last[0],
+            overdue_at=intake.counts.overdue_last[1],
+            at=self.service.now(),
+        )

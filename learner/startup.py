@@ -1,0 +1,78 @@
+"""What a learner that starts is given: the prompts, the books, the ledger's first lines."""
+
+from typing import Any
+
+from ..common.config import Config
+from ..common.ledger import Ledger
+from ..common.preflight.model import load_tokenizer_of
+from ..common.queue.learner import LearnerQueue
+from ..common.service import Service
+from .flow.curriculum import Curriculum, load_curriculum
+from .flow.staleness import Schedule
+from .flow.tickets import LiveGroup, TicketBook
+
+
+def read_prompts(service: Service, config: Config) -> Curriculum:
+    """The prompts of the whole run. ``DataError`` names a row that cannot be used."""
+    service.doing("reading the prompts")
+    return load_curriculum(config, *load_tokenizer_of(config.model.path))
+
+
+def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
+    """The books of a run that starts, or goes on from a checkpoint's ``state``."""
+    schedule = Schedule(
+        starts=config.stage_starts,
+        groups_per_step=tuple(view.train.groups_per_step for view in config.views()),
+        steps=config.train.steps,
+        issue_ahead=config.flow.stage_change == "finish",
+    )
+    flow = config.flow
+    book = TicketBook(
+        schedule=schedule,
+        max_staleness=flow.max_staleness,
+        overflow=flow.overflow,
+        pipeline_depth=flow.pipeline_depth,
+        inject_lag=flow.inject_lag,
+    )
+    if state is not None:
+        book.version, book.next_ticket = state["version"], state["next_ticket"]
+        book.live = {int(number): LiveGroup(stage=stage) for number, stage in state["live"].items()}
+        book.max_staleness, book.overflow = state["max_staleness"], state["overflow"]
+        book.pipeline_depth = state["pipeline_depth"]
+    return book
+
+
+def open_ledger(
+    ledger: Ledger,
+    queue: LearnerQueue,
+    config: Config,
+    book: TicketBook,
+    state: dict[str, Any] | None,
+    incarnation: int,
+) -> None:
+    """Write a learner's first lines: what the run is, or how far a resume goes back, and that it has started."""
+    if ledger.line == 0:
+        ledger.write(
+            "run",
+            run=queue.run,
+            seed=config.flow.seed,
+            steps=config.train.steps,
+            stages=[
+                {"from_step": start, "groups_per_step": view.train.groups_per_step, "group_size": view.train.group_size}
+                for start, view in zip(config.stage_starts, config.views(), strict=True)
+            ],
+            max_staleness=config.flow.max_staleness,
+            overflow=config.flow.overflow,
+            inject_lag=config.flow.inject_lag,
+            stage_change=config.flow.stage_change,
+        )
+    else:
+        ledger.write("rolled_back", to_line=state["ledger_line"] if state is not None else 1)
+    ledger.write("started", incarnation=incarnation, version=book.version)
+
+
+def forget_older_versions(queue: LearnerQueue, incarnation: int) -> None:
+    """Delete the weights that incarnations before this one published."""
+    for manifest in queue.weights.manifests():
+        if manifest.incarnation < incarnation:
+            queue.weights.delete_version(manifest)

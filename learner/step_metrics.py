@@ -1,0 +1,114 @@
+"""The record of a training step: what the step measured, how old its groups were, and what has come in and gone since
+the step before."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..common.service import Service
+from ..common.types import Manifest
+from .flow.intake import Intake
+from .flow.staleness import head_staleness, tokens_past
+from .packing import ScoredGroup
+
+
+@contextmanager
+def timed(times: dict[str, float], name: str) -> Iterator[None]:
+    """Put the seconds that the block takes into ``times``, as ``time/NAME_s``."""
+    started = time.monotonic()
+    yield
+    times[f"time/{name}_s"] = time.monotonic() - started
+
+
+class StepMetrics:
+    """Makes each training step's record. It remembers how far the intake had counted at the record before."""
+
+    def __init__(self, service: Service, intake: Intake) -> None:
+        self._service, self._intake = service, intake
+        self._counted, self._ended_at = _counted(intake), time.monotonic()
+
+    def record(
+        self,
+        step: int,
+        groups: Sequence[ScoredGroup],
+        measured: dict[str, float],
+        times: dict[str, float],
+        published: Manifest,
+    ) -> dict[str, Any]:
+        """The record of the ``step`` that has just ended. ``measured``: by the step itself and by the intake.
+        ``times``: of its parts, in seconds, as ``timed`` takes them."""
+        intake, now, counted = self._intake, time.monotonic(), _counted(self._intake)
+        since = {name: count - self._counted[name] for name, count in counted.items()}
+        step_s, tokens_in, (live, ready) = now - self._ended_at, since.pop("tokens_in"), intake.depth()
+        self._counted, self._ended_at = counted, now
+        return {
+            "role": "learner",
+            "step": step,
+            "version": step + 1,
+            "stage": groups[0].ticket.stage,
+            "at": self._service.now(),
+            **measured,
+            **since,
+            **by_head_staleness(groups, step),
+            **where_it_aged(groups, step),
+            **past_bound(groups, step, intake.lifecycle.batch_bound),
+            "batch/generation_s_max": max(group.responses.seconds for group in groups),
+            "flow/max_staleness": intake.lifecycle.batch_bound,
+            "flow/overflow": intake.lifecycle.batch_overflow,
+            "flow/pipeline_depth": intake.book.depth,
+            "flow/live": live,
+            "flow/nonfinite": intake.counts.nonfinite,
+            "flow/overdue": intake.counts.overdue,
+            "flow/ready": ready,
+            "weights/payload_bytes": published.payload_bytes,
+            "weights/full_bytes": published.full_bytes,
+            "time/step_s": step_s,
+            **times,
+            "throughput/rollout_tokens_per_s": tokens_in / step_s,
+            "throughput/learner_tokens_per_s": measured["batch/tokens"] / step_s,
+        }
+
+
+def _counted(intake: Intake) -> dict[str, int]:
+    """What the intake has counted so far: tokens that came in, tokens that expired, and groups that were not trained
+    on, by reason; ``orphaned`` are those that were made for an older incarnation."""
+    refunds = {f"refunds/{reason}": count for reason, count in intake.counts.refunds.items()}
+    refunds |= {"refunds/orphaned": intake.counts.orphaned}
+    return {"tokens_in": intake.counts.tokens_in, **refunds, "overflow/expired_tokens": intake.counts.tokens_expired}
+
+
+def past_bound(groups: Sequence[ScoredGroup], step: int, bound: int) -> dict[str, int]:
+    """How many tokens are older than ``bound``, and how many groups have such."""
+    past = [tokens_past(group.responses.spans, step, max_staleness=bound) for group in groups]
+    return {"overflow/tokens_past_bound": sum(past), "overflow/groups_past_bound": sum(count > 0 for count in past)}
+
+
+def by_head_staleness(groups: Sequence[ScoredGroup], step: int) -> dict[str, float]:
+    """Groups, reward and length of the groups of each head staleness."""
+    of_age: dict[int, list[ScoredGroup]] = {}
+    for group in groups:
+        of_age.setdefault(head_staleness(group.responses.spans, step), []).append(group)
+    metrics: dict[str, float] = {}
+    for age, members in sorted(of_age.items()):
+        metrics |= {
+            f"staleness/head_count_{age}": len(members),
+            f"reward/trained_mean/head_{age}": float(np.mean([group.rewards_S.mean() for group in members])),
+            f"response/length_mean/head_{age}": float(np.mean([group.responses.lengths_S.mean() for group in members])),
+        }
+    return metrics
+
+
+def where_it_aged(groups: Sequence[ScoredGroup], step: int) -> dict[str, float]:
+    """Mean staleness of the tokens, split at the version that sampled the group's newest one: what they aged while
+    their group was still being generated, and what it aged afterwards."""
+    spans = [group.responses.spans.astype(np.int64) for group in groups]
+    tokens = np.concatenate([span[:, 3] - span[:, 2] for span in spans])
+    in_flight = np.concatenate([span[:, 1].max() - span[:, 1] for span in spans])
+    in_queue = np.concatenate([np.full(len(span), step - span[:, 1].max()) for span in spans])
+    return {
+        "staleness/in_flight_mean": float(np.average(in_flight, weights=tokens)),
+        "staleness/in_queue_mean": float(np.average(in_queue, weights=tokens)),
+    }

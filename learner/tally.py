@@ -1,0 +1,178 @@
+"""What a training step counts, over all ranks: sums over its tokens, by staleness and by local lag, and what its groups
+were like. Every number is the same on each rank."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..common.config import Objective
+from .model import Policy
+from .objective.correction import anchor, outside
+from .objective.loss import clipped_tokens, k3
+from .objective.ratio import beyond, ratio
+from .objective.token_op import TokenOutput
+from .packing import MicroBatch, ScoredGroup, staleness_of
+
+
+class Tally:
+    """Sums over tokens, gathered micro-batch by micro-batch and then over the ranks: of every token once, under π_old,
+    by staleness; and of every token in every update, by staleness and by local lag."""
+
+    COUNT, ABS_DIFF, WEIGHT, WEIGHT_SQUARED, ENTROPY, LOGPROB, STALENESS, CUT, USED, CLIPPED, BEYOND = range(11)
+    LAG_COUNT, LAG_CLIPPED, LAG_SHIFT, LAG_KL = range(4)
+
+    def __init__(self, objective: Objective, updates: int) -> None:
+        self.objective, self.updates = objective, updates
+        self.loss = torch.zeros((), dtype=torch.float64)
+        self.sums = torch.zeros(0, 11, dtype=torch.float64)
+        self.by_lag = torch.zeros(updates, 4, dtype=torch.float64)
+        self.largest = torch.zeros(0, dtype=torch.float64)
+
+    def add_measured(self, batch: MicroBatch, output: TokenOutput) -> None:
+        """``output``: under π_old. Every token of the step once."""
+        logprobs_T = output.logprobs_T.detach().cpu().double()
+        diff_T = logprobs_T - batch.behaviour_logprobs_T.double()
+        weight_T = ratio(diff_T)  # π_old/μ
+        columns = {
+            self.COUNT: torch.ones_like(diff_T),
+            self.ABS_DIFF: diff_T.abs(),
+            self.WEIGHT: weight_T,
+            self.WEIGHT_SQUARED: weight_T.square(),
+            self.ENTROPY: output.entropy_T.detach().cpu().double(),
+            self.LOGPROB: logprobs_T,
+            self.STALENESS: batch.staleness_T.double(),
+            self.CUT: outside(self.objective, diff_T).double(),
+            self.BEYOND: beyond(diff_T).double(),
+        }
+        self._add(batch, columns)
+        self.largest.scatter_reduce_(0, batch.staleness_T, diff_T.abs(), "amax")
+
+    def add_update(self, batch: MicroBatch, output: TokenOutput, lag: int, denominator: int) -> None:
+        """``output``: of the update that is the training step's ``lag``-th."""
+        assert output.loss_sum is not None
+        self.loss += output.loss_sum.detach().cpu().double() / denominator / self.updates
+        logprobs_T = output.logprobs_T.cpu()
+        old_T = logprobs_T if batch.old_logprobs_T is None else batch.old_logprobs_T
+        clipped_T = self._clipped(batch, logprobs_T, lag).double()
+        self._add(batch, {self.USED: torch.ones_like(clipped_T), self.CLIPPED: clipped_T})
+        self.by_lag[lag, self.LAG_COUNT] += len(logprobs_T)
+        self.by_lag[lag, self.LAG_CLIPPED] += clipped_T.sum()
+        self.by_lag[lag, self.LAG_SHIFT] += (logprobs_T.double() - old_T.double()).abs().sum()
+        if batch.reference_logprobs_T is not None:
+            self.by_lag[lag, self.LAG_KL] += k3(logprobs_T.double(), batch.reference_logprobs_T.double()).sum()
+
+    def _clipped(self, batch: MicroBatch, logprobs_T: Tensor, lag: int) -> Tensor:
+        objective = self.objective
+        if objective.loss == "pg":
+            return torch.zeros(len(logprobs_T), dtype=torch.bool)
+        anchor_T, _ = anchor(
+            objective,
+            logprobs_T,
+            batch.behaviour_logprobs_T,
+            batch.old_logprobs_T,
+            batch.staleness_T,
+            lag / self.updates,
+        )
+        return clipped_tokens(logprobs_T, anchor_T, batch.advantages_T, objective.clip_low, objective.clip_high)
+
+    def _add(self, batch: MicroBatch, columns: dict[int, Tensor]) -> None:
+        self._grow(int(batch.staleness_T.max()) + 1 if len(batch.staleness_T) else 0)
+        for column, values_T in columns.items():
+            self.sums[:, column].index_add_(0, batch.staleness_T, values_T)
+
+    def _grow(self, buckets: int) -> None:
+        more = buckets - len(self.sums)
+        if more > 0:
+            self.sums = torch.cat([self.sums, self.sums.new_zeros(more, self.sums.shape[1])])
+            self.largest = torch.cat([self.largest, self.largest.new_zeros(more)])
+
+    def entropy(self, policy: Policy, estimate: str) -> float:
+        """e_k over all ranks: exact, or -mean log π_old of the sampled tokens. Collective."""
+        count, entropy, logprob = policy.reduce(self.sums.sum(0))[[self.COUNT, self.ENTROPY, self.LOGPROB]].tolist()
+        return (entropy if estimate == "exact" else -logprob) / count
+
+    def metrics(self, policy: Policy) -> dict[str, float]:
+        """Over all ranks. Collective."""
+        self._grow(int(policy.reduce(torch.tensor(len(self.sums)), largest=True)))
+        sums, largest = policy.reduce(self.sums), policy.reduce(self.largest, largest=True)
+        total, loss = sums.sum(0), float(policy.reduce(self.loss))
+        tokens = float(total[self.COUNT])
+        metrics = {
+            "loss": loss,
+            "entropy/policy": float(total[self.ENTROPY]) / tokens,
+            "entropy/sampled": -float(total[self.LOGPROB]) / tokens,
+            "batch/tokens": tokens,
+            "staleness/token_mean": float(total[self.STALENESS]) / tokens,
+            "logprob/beyond_bound": float(total[self.BEYOND]),
+            **self._drift(total, float(largest.max()), ""),
+            **self._lags(policy.reduce(self.by_lag)),
+        }
+        for staleness in torch.nonzero(sums[:, self.COUNT]).flatten().tolist():
+            count = float(sums[staleness, self.COUNT])
+            metrics |= {
+                f"tokens/staleness_{staleness}": count,
+                f"entropy/policy/staleness_{staleness}": float(sums[staleness, self.ENTROPY]) / count,
+                **self._drift(sums[staleness], float(largest[staleness]), f"/staleness_{staleness}"),
+            }
+        return metrics
+
+    def _drift(self, sums: Tensor, largest: float, suffix: str) -> dict[str, float]:
+        count = float(sums[self.COUNT])
+        drift = {
+            f"logprob/abs_diff_mean{suffix}": float(sums[self.ABS_DIFF]) / count,
+            f"logprob/abs_diff_max{suffix}": largest,
+            # (Σw)²/(n Σw²): the share of the tokens that the same weights, all equal, would be worth
+            f"logprob/ess{suffix}": float(sums[self.WEIGHT].square() / (count * sums[self.WEIGHT_SQUARED])),
+            f"policy/clip_fraction{suffix}": float(sums[self.CLIPPED] / sums[self.USED]),
+        }
+        if self.objective.correction != "none":
+            drift[f"policy/correction_bounded{suffix}"] = float(sums[self.CUT]) / count
+        return drift
+
+    def _lags(self, by_lag: Tensor) -> dict[str, float]:
+        count = by_lag[:, self.LAG_COUNT]
+        metrics = {"policy/updates": float(self.updates)}
+        if self.objective.kl_beta > 0:
+            metrics["kl/reference"] = float(by_lag[:, self.LAG_KL].sum() / count.sum())
+        if self.updates == 1:
+            return metrics
+        metrics["staleness/local_lag_mean"] = float((count * torch.arange(self.updates)).sum() / count.sum())
+        for lag in range(self.updates):
+            metrics |= {
+                f"tokens/lag_{lag}": float(count[lag]),
+                f"policy/clip_fraction/lag_{lag}": float(by_lag[lag, self.LAG_CLIPPED] / count[lag]),
+                f"policy/shift/lag_{lag}": float(by_lag[lag, self.LAG_SHIFT] / count[lag]),
+            }
+        return metrics
+
+
+def batch_metrics(policy: Policy, groups: Sequence[ScoredGroup], version: int) -> dict[str, float]:
+    """What the groups were like: rewards, lengths, head staleness. Collective."""
+    none = np.zeros(0)
+    lengths_S = np.concatenate([none, *(group.responses.lengths_S[group.trained] for group in groups)])
+    # A group that ranks share counts where its first response is.
+    begun = [group for group in groups if group.trained.start == 0]
+    heads_G = np.array([staleness_of(group.responses, version).max(initial=0) for group in begun], dtype=np.float64)
+    sums = [
+        len(begun),
+        len(lengths_S),
+        sum(float(group.rewards_S[group.trained].sum()) for group in groups),
+        float(lengths_S.sum()),
+        sum(int((group.responses.finished_S[group.trained] == 0).sum()) for group in groups),
+        float(heads_G.sum()),
+    ]
+    count, responses, rewards, length, truncated, head = policy.reduce(torch.tensor(sums, dtype=torch.float64)).tolist()
+    most = [float(lengths_S.max(initial=0)), float(heads_G.max(initial=0))]
+    longest, oldest = policy.reduce(torch.tensor(most, dtype=torch.float64), largest=True).tolist()
+    return {
+        "batch/groups": count,
+        "batch/responses": responses,
+        "reward/trained_mean": rewards / responses,
+        "response/length_mean": length / responses,
+        "response/length_max": longest,
+        "response/truncated_share": truncated / responses,
+        "staleness/head_mean": head / count,
+        "staleness/head_max": oldest,
+    }
