@@ -123,12 +123,12 @@ def over_queue(connection: Connection, groups: list[Group]) -> float:
     for ticket, _, _ in groups:
         learner.issue(ticket)
     for _ in groups:
-        (job,) = rollout.take(count=1, block_s=1, lease_s=600)
-        assert rollout.ticket(job.group_id) is not None
+        (job,) = rollout.take(count=1, block_s=0, lease_s=600)
+        assert rollout.ticket(job) is not None
         rollout.hand_over(job, by_id[job.group_id][1])
     for _ in groups:
-        (job,) = verifier.take(count=1, block_s=1, lease_s=600)
-        assert verifier.responses(job.group_id) is not None
+        (job,) = verifier.take(count=1, block_s=0, lease_s=600)
+        assert verifier.responses(job) is not None
         verifier.hand_over(job, by_id[job.group_id][2])
     for _ in range(0, len(groups), AT_ONCE[2]):
         entries = learner.scored(count=AT_ONCE[2], block_s=1)

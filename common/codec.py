@@ -50,6 +50,7 @@ _ARRAY = 1
 _SEAL_BYTES = 4
 _DTYPES = {name: np.dtype(name) for name in ("|u1", "<u2", "<u4", "<i4", "<i8", "<f4", "<f8")}
 _UINT32 = np.dtype("<u4")
+_PLAIN = (str, int, bool)  # of which every value is good, and that cost nothing to look at
 _HEADS = 4096  # of arrays, (dtype, shape), that are known by heart: most of a group's are those of the group before
 _ARRAYS = {
     "prompt_tokens_P": ("u", 1, None),
@@ -173,13 +174,14 @@ def _fields_of(cls: Any) -> Callable[[Any], Any]:
 
 
 def _pack_array(array: np.ndarray) -> msgpack.ExtType:
-    if array.dtype.kind == "u":
-        largest = int(array.max(initial=0))
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        largest = int(array.max()) if array.size else 0
         array = array.astype("|u1" if largest < 1 << 8 else "<u2" if largest < 1 << 16 else "<u4", copy=False)
         assert largest < 1 << 32
-    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    assert little.dtype.str in _DTYPES, f"no wire form for dtype {array.dtype}"
-    return msgpack.ExtType(_ARRAY, b"".join((_array_head(little.dtype.str, little.shape), little.data)))
+    if array.dtype.str not in _DTYPES or not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        assert array.dtype.str in _DTYPES, f"no wire form for dtype {array.dtype}"
+    return msgpack.ExtType(_ARRAY, b"".join((_array_head(array.dtype.str, array.shape), array.data)))
 
 
 @lru_cache(_HEADS)
@@ -197,7 +199,7 @@ def _unpack_ext(code: int, data: bytes) -> np.ndarray:
     start = size + -size % 8
     if expected != len(data) - start:
         raise DecodeError(f"an array of {len(data) - start} bytes where {dtype.str}{list(shape)} needs {expected}")
-    array = np.frombuffer(data, dtype, offset=start).reshape(shape) if expected else np.empty(shape, dtype)
+    array: np.ndarray = np.ndarray(shape, dtype, data, start) if expected else np.empty(shape, dtype)
     return array.astype(_UINT32) if dtype.kind == "u" and dtype is not _UINT32 else array
 
 
@@ -222,21 +224,28 @@ def _is_shape(shape: tuple[Any, ...]) -> bool:
 def _build(cls: Any) -> Check:
     """The check that turns a tuple of raw fields into an instance of dataclass ``cls``."""
     hints = typing.get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls)]
-    checks = [(name, _array_check(name) if hints[name] is np.ndarray else _check_of(hints[name])) for name in names]
+    fields = [
+        (
+            field.name,
+            hints[field.name] if hints[field.name] in _PLAIN else None,
+            _array_check(field.name) if hints[field.name] is np.ndarray else _check_of(hints[field.name]),
+            getattr(cls, field.name).__set__,
+        )
+        for field in dataclasses.fields(cls)
+    ]
 
     def build(body: Any) -> Any:
         if type(body) is not tuple:
             raise DecodeError(f": fields are due, found {type(body).__name__}")
-        if len(body) != len(checks):
-            raise DecodeError(f": {len(body)} fields where {len(checks)} are due")
-        values = {}
+        if len(body) != len(fields):
+            raise DecodeError(f": {len(body)} fields where {len(fields)} are due")
+        message = object.__new__(cls)  # filled by its slots: a frozen dataclass of 13 fields takes 2 us to fill itself
         try:
-            for (name, check), item in zip(checks, body, strict=True):  # noqa: B007
-                values[name] = check(item)
+            for (name, plain, check, put), item in zip(fields, body, strict=False):  # noqa: B007
+                put(message, item if type(item) is plain else check(item))
         except DecodeError as error:
             raise DecodeError(f".{name}{error}") from None
-        return cls(**values)
+        return message
 
     return build
 
@@ -277,7 +286,7 @@ def _tuple_check(check: Check) -> Check:
         found: list[Any] = []
         try:
             for item in value:
-                found.append(check(item))
+                found.append(check(item))  # its length says which one was wrong
         except DecodeError as error:
             raise DecodeError(f"[{len(found)}]{error}") from None
         return tuple(found)

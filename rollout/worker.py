@@ -135,7 +135,7 @@ class RolloutWorker:
 
     def _generate(self, job: Job, slot: Slot) -> bool:
         """Whether the job is done with; False where we are to stop before the version that it needs has come."""
-        ticket = self.queue.ticket(job.group_id)
+        ticket = self.queue.ticket(job)
         if ticket is None:
             self.queue.drop(job)
             return True

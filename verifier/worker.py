@@ -76,12 +76,15 @@ class VerifierWorker:
                     continue
                 if not under_way:
                     self.service.doing("waiting for responses")
-                jobs = self.queue.take(count=room, block_s=POLL_S, lease_s=self.config.broker.lease_s)
+                jobs = self._take(room, block_s=0) or self._take(room, block_s=POLL_S)
                 if not jobs and self.service.run_finished():
                     break
                 under_way |= {threads.submit(self._handle, job) for job in jobs}
         if self.service.failure is not None:
             raise self.service.failure
+
+    def _take(self, room: int, *, block_s: float) -> list[Job]:
+        return self.queue.take(count=room, block_s=block_s, lease_s=self.config.broker.lease_s)
 
     def _handle(self, job: Job) -> None:
         attempts = self.config.broker.max_attempts
@@ -101,7 +104,7 @@ class VerifierWorker:
 
     def _grade(self, job: Job) -> None:
         """Grade the group and hand it over, or give it up."""
-        found = self.queue.responses(job.group_id)
+        found = self.queue.responses(job)
         if found is None:
             self.queue.drop(job)
             return

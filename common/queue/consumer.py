@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import redis
 
@@ -12,12 +13,16 @@ from .connection import Connection
 from .entries import DAMAGED, GROUP, GROUP_ID, HandOver, Job, Unwanted, WorkStream, block_ms, group_in
 from .member import Member
 
+T = TypeVar("T")
+
 
 class Consumer(Member):
     """A member that takes from one work stream. A taken entry is pending until it is acknowledged; one whose consumer
     has been silent for the lease is redelivered to another, and the delivery counter of Redis is the job's attempt."""
 
     stream: WorkStream
+    reads: tuple[str, ...] = ()
+    """The parts of a group, of ``PARTS``, that its taker works from."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
@@ -25,38 +30,49 @@ class Consumer(Member):
         self._reclaimed_at = 0.0
 
     def take(self, *, count: int, block_s: float, lease_s: float) -> list[Job]:
-        """Lease at most ``count`` entries: first those whose taker has gone silent, then new ones for ``block_s`` (0:
-        without waiting)."""
+        """Lease at most ``count`` entries: first those whose taker has gone silent, then new ones for ``block_s``. At
+        0 new ones bring their parts along in the same round trip. A script cannot wait: who waits reads them after."""
         jobs = self._reclaim(count, lease_s)
         if len(jobs) == count:
             return jobs
-        entries = self._read(count - len(jobs), 0.0 if jobs else block_s)
-        fresh = [
-            Job(stream=self.stream, entry_id=entry_id, group_id=group_id, attempt=1)
-            for entry_id, fields in entries
-            if (group_id := self._group_of(entry_id, fields)) is not None
-        ]
-        return jobs + fresh
+        if block_s and not jobs:
+            return [self._job(*named) for named in self._named(self._read(count, block_s))]
+        keys = [self.keys.group("%s", part) for part in self.reads]
+        taken = self._asked(lambda: scripts.take(self.connection, self._key, count - len(jobs), keys), [])
+        parts = {entry_id: bodies for entry_id, _, bodies in taken}
+        named = self._named((entry_id, group.decode(errors="replace")) for entry_id, group, _ in taken)
+        return jobs + [self._job(entry_id, group_id, parts=parts[entry_id]) for entry_id, group_id in named]
 
-    def _group_of(self, entry_id: str, fields: dict[bytes, bytes]) -> str | None:
-        """The group an entry names; an entry that names none becomes a dead letter and leaves the stream."""
-        group_id = group_in(fields)
-        if GROUP_ID.fullmatch(group_id):
-            return group_id
-        self.dead_letter(self.stream.value, "", f"an entry that names no group: {group_id[:64]!r}")
-        self._acknowledge(entry_id)
-        return None
+    def _job(self, entry_id: str, group_id: str, attempt: int = 1, parts: list[bytes | None] | None = None) -> Job:
+        return Job(stream=self.stream, entry_id=entry_id, group_id=group_id, attempt=attempt, parts=parts)
 
-    def _read(self, count: int, block_s: float) -> list[tuple[str, dict[bytes, bytes]]]:
-        unread = {self._key: ">"}
+    def _named(self, entries: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """(entry id, group id) of each entry. One that names no group becomes a dead letter and leaves the stream."""
+        named = []
+        for entry_id, group_id in entries:
+            if GROUP_ID.fullmatch(group_id):
+                named.append((entry_id, group_id))
+            else:
+                self.dead_letter(self.stream.value, "", f"an entry that names no group: {group_id[:64]!r}")
+                self._acknowledge(entry_id)
+        return named
+
+    def _asked(self, ask: Callable[[], T], nothing: T) -> T:
+        """What ``ask`` finds on the stream; ``nothing``, and the consumer group made anew, where it is gone."""
         try:
-            reply = self._redis.xreadgroup(GROUP, self.worker, unread, count=count, block=block_ms(block_s))
+            return ask()
         except redis.exceptions.ResponseError as error:
-            if not re.match("NOGROUP|UNBLOCKED", str(error)):  # the second: it went away while we waited at it
+            if not re.search("NOGROUP|UNBLOCKED", str(error)):  # the second: it went away while we waited at it
                 raise
             ensure_group(self.connection, self.stream)  # Redis lost its data, or the learner has just started over
-            return []
-        return [(entry_id.decode(), fields) for _, entries in reply for entry_id, fields in entries]
+            return nothing
+
+    def _read(self, count: int, block_s: float) -> list[tuple[str, str]]:
+        unread = {self._key: ">"}
+        reply: Any = self._asked(
+            lambda: self._redis.xreadgroup(GROUP, self.worker, unread, count=count, block=block_ms(block_s)), ()
+        )
+        return [(entry_id.decode(), group_in(fields)) for _, entries in reply for entry_id, fields in entries]
 
     def _reclaim(self, count: int, lease_s: float) -> list[Job]:
         """Claim pending entries whose worker has been silent for the lease, oldest first. By XPENDING and XCLAIM:
@@ -66,26 +82,19 @@ class Consumer(Member):
             return []
         self._reclaimed_at = now
         lease_ms = int(lease_s * 1000)
-        try:
-            silent = self._redis.xpending_range(self._key, GROUP, "-", "+", count, idle=lease_ms)
-            attempts = {entry["message_id"]: int(entry["times_delivered"]) + 1 for entry in silent}
-            # Only what is idle still: it may have been renewed, handed over or claimed since.
-            claimed = self._redis.xclaim(self._key, GROUP, self.worker, lease_ms, list(attempts)) if attempts else []
-        except redis.exceptions.ResponseError as error:
-            if "NOGROUP" not in str(error):
-                raise
-            ensure_group(self.connection, self.stream)  # Redis lost its data, or the learner has just started over
+        silent: Any = self._asked(
+            lambda: self._redis.xpending_range(self._key, GROUP, "-", "+", count, idle=lease_ms), ()
+        )
+        if not silent:
             return []
-        if silent:
-            self._reclaimed_at = 0.0  # there may be more, and they have waited long enough
-        jobs = []
-        for entry_id, fields in claimed:
-            group_id = None if fields is None else self._group_of(entry_id.decode(), fields)
-            if group_id is not None:
-                jobs.append(
-                    Job(stream=self.stream, entry_id=entry_id.decode(), group_id=group_id, attempt=attempts[entry_id])
-                )
-        return jobs
+        self._reclaimed_at = 0.0  # there may be more, and they have waited long enough
+        attempts = {entry["message_id"].decode(): int(entry["times_delivered"]) + 1 for entry in silent}
+        # Only what is idle still: it may have been renewed, handed over or claimed since.
+        claimed: Any = self._asked(
+            lambda: self._redis.xclaim(self._key, GROUP, self.worker, lease_ms, list(attempts)), ()
+        )
+        named = self._named((entry_id.decode(), group_in(fields)) for entry_id, fields in claimed if fields is not None)
+        return [self._job(entry_id, group_id, attempts[entry_id]) for entry_id, group_id in named]
 
     def renew(self, jobs: Sequence[Job]) -> set[str]:
         """Renew the leases of ``jobs``; returns the entry ids that are still ours."""
@@ -128,8 +137,11 @@ class Consumer(Member):
             return {}
         return {job.entry_id: Unwanted(why.decode()) for job, why in zip(jobs, found, strict=True) if why}
 
-    def _parts(self, group_id: str, *names: str) -> list[bytes | None]:
-        bodies = self._redis.mget([self.keys.group(group_id, name) for name in names])
+    def _parts(self, job: Job) -> list[bytes | None]:
+        """What ``job`` is made from, where it has not come with it."""
+        bodies: list[bytes | None] = job.parts or self._redis.mget(
+            [self.keys.group(job.group_id, part) for part in self.reads]
+        )
         self.connection.bytes_in += sum(len(body) for body in bodies if body is not None)
         return bodies
 

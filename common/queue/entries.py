@@ -1,7 +1,7 @@
 """What stands on the work streams, in our words: jobs, leases, scored groups, and what becomes of them. No I/O."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
@@ -45,6 +45,8 @@ class Job:
     group_id: str
     attempt: int
     """1 at the first delivery, one more at every redelivery."""
+    parts: list[bytes | None] | None = field(default=None, repr=False, compare=False)
+    """What the taker works from, undecoded, as it stood at the take; None where it is to be read still."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

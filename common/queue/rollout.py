@@ -12,15 +12,16 @@ class RolloutQueue(WorkerQueue):
     """User ``rollout``: takes prompts, reads tickets and weights, writes responses and announces them."""
 
     stream = WorkStream.PROMPTS
+    reads = ("ticket",)
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self.weights = WeightStream(connection)
 
-    def ticket(self, group_id: str) -> Ticket | None:
+    def ticket(self, job: Job) -> Ticket | None:
         """The group's ticket; None where the learner no longer wants the group. ``DecodeError`` if it is broken."""
-        (body,) = self._parts(group_id, "ticket")
-        return None if body is None else decode_part(Ticket, body, group_id)
+        (body,) = self._parts(job)
+        return None if body is None else decode_part(Ticket, body, job.group_id)
 
     def hand_over(self, job: Job, responses: Responses) -> HandOver:
         """Rollout's hand-over to the verifiers."""

@@ -1,25 +1,69 @@
 """The steps that must not be torn apart: Lua scripts, each a typed function. Redis runs one as a single step."""
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from .connection import Connection
-from .entries import GIVEN_BACK_MS, GROUP, HandOver, Job
+from .entries import GIVEN_BACK_MS, GROUP, VERDICT_MINUTES, HandOver, Job
 
-# KEYS: ticket, work stream. ARGV: ticket bytes, group id.
+MOST_CARRIED = 1 << 20  # bytes that a take looks for together; the last group's may be more
+
+# KEYS: work stream, tickets... ARGV: of each ticket its bytes and group id.
 _ISSUE = """
-if redis.call('SETNX', KEYS[1], ARGV[1]) == 1 then
-  redis.call('XADD', KEYS[2], '*', 'g', ARGV[2])
-  return 1
+for i = 2, #KEYS do
+  if redis.call('SETNX', KEYS[i], ARGV[2 * i - 3]) == 1 then
+    redis.call('XADD', KEYS[1], '*', 'g', ARGV[2 * i - 2])
+  end
 end
-return 0
 """
 
 
-def issue(connection: Connection, pipe: Any, keys: tuple[str, str], body: bytes, group_id: str) -> None:
-    """Write the ticket ``body`` and announce its group, unless the ticket is there. ``keys``: ticket, work stream. The
-    call goes with the pipeline ``pipe``."""
-    connection.script(_ISSUE)(keys=keys, args=[body, group_id], client=pipe)
+def issue(connection: Connection, stream: str, keys: Sequence[str], tickets: Sequence[tuple[bytes, str]]) -> None:
+    """Write each of ``tickets``, (bytes, group id), under its key and announce the group on ``stream``, unless it is
+    there. About ``MOST_CARRIED`` bytes at a time: the server serves nobody else meanwhile."""
+    carried, many = 0, 0
+    while many < len(tickets) and carried < MOST_CARRIED:
+        carried, many = carried + len(tickets[many][0]), many + 1
+    args = [word for ticket in tickets[:many] for word in ticket]
+    connection.script(_ISSUE)(keys=[stream, *keys[:many]], args=args)
+    if keys[many:]:
+        issue(connection, stream, keys[many:], tickets[many:])
+
+
+# KEYS: stream. ARGV: consumer group, consumer, count, bytes that are enough, for each part its key with %s for the
+# group. A list of entry id, group id, part, part, ... of each: a nested one takes redis-py twice as long to read.
+_TAKE = """
+local taken, carried = {}, 0
+for _ = 1, ARGV[3] do
+  local reply = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', 1, 'STREAMS', KEYS[1], '>')
+  if not reply then break end
+  local id, fields = unpack(reply[1][2][1])
+  local group = ''
+  for i = 1, #fields, 2 do
+    if fields[i] == 'g' then group = fields[i + 1] end
+  end
+  taken[#taken + 1] = id
+  taken[#taken + 1] = group
+  for i = 5, #ARGV do
+    local part = string.match(group, '^%d+%-%d+$') and redis.call('MGET', string.format(ARGV[i], group))[1]
+    taken[#taken + 1] = part
+    carried = carried + (part and #part or 0)
+  end
+  if carried >= tonumber(ARGV[4]) then break end
+end
+return taken
+"""
+
+
+def take(
+    connection: Connection, stream: str, count: int, part_keys: Sequence[str]
+) -> list[tuple[str, bytes, list[bytes | None]]]:
+    """Lease new entries of ``stream`` to this connection's worker. Of each: its id, what it says its group is, and the
+    parts under ``part_keys`` (with ``%s`` for the group id). At most ``count``, and none after ``MOST_CARRIED`` bytes:
+    the server serves nobody else meanwhile."""
+    found = connection.script(_TAKE)(keys=[stream], args=[GROUP, connection.worker, count, MOST_CARRIED, *part_keys])
+    step = 2 + len(part_keys)
+    return [(found[at].decode(), found[at + 1], found[at + 2 : at + step]) for at in range(0, len(found), step)]
 
 
 # KEYS: the part it is made from, this stream, next stream, payload. ARGV: consumer group, entry id, bytes, group id.
@@ -67,19 +111,32 @@ def give_up(connection: Connection, job: Job, reason: str, *, ticket: str, strea
     connection.script(_GIVE_UP)(keys=[ticket, stream, letters], args=words)
 
 
-# KEYS: hash of the streak. ARGV: the reward that the whole group got, empty where its responses differ.
-_ALIKE = """
-if ARGV[1] ~= '' and redis.call('HGET', KEYS[1], 'reward') == ARGV[1] then
-  redis.call('HINCRBY', KEYS[1], 'groups', 1)
-else
-  redis.call('HSET', KEYS[1], 'reward', ARGV[1], 'groups', ARGV[1] ~= '' and 1 or 0)
+# KEYS: hash of a minute with %d for the minute, hash of the streak. ARGV: seconds that the first is kept, whether there
+# were errors, why, the reward that the whole group got (empty where its responses differ), and kind, number, ...
+_TALLY = """
+local minute = string.format(KEYS[1], redis.call('TIME')[1] / 60)
+for i = 5, #ARGV, 2 do
+  redis.call('HINCRBY', minute, ARGV[i], ARGV[i + 1])
 end
+if ARGV[2] == '1' then
+  redis.call('HSET', minute, 'why', ARGV[3])
+elseif ARGV[4] ~= '' and redis.call('HGET', KEYS[2], 'reward') == ARGV[4] then
+  redis.call('HINCRBY', KEYS[2], 'groups', 1)
+else
+  redis.call('HSET', KEYS[2], 'reward', ARGV[4], 'groups', ARGV[4] ~= '' and 1 or 0)
+end
+redis.call('EXPIRE', minute, ARGV[1])
 """
 
 
-def count_alike(connection: Connection, streak: str, reward: str) -> None:
-    """One more group whose responses all got ``reward``; empty where they differ."""
-    connection.script(_ALIKE)(keys=[streak], args=[reward])
+def tally(connection: Connection, kinds: Counter[str], *, why: str | None, alike: str) -> None:
+    """Count the verdicts of one group in the hash of this minute, by the server's clock, and whether all its responses
+    got the reward ``alike`` (empty where they differ), as the groups before it. ``why``: its last error, if any."""
+    keys = [connection.keys.verdicts("%d"), connection.keys.alike]
+    numbers = [word for each in kinds.items() for word in each]
+    connection.script(_TALLY)(
+        keys=keys, args=[60 * (VERDICT_MINUTES + 1), int(why is not None), why or "", alike, *numbers]
+    )
 
 
 # KEYS: stream. ARGV: consumer group, consumer, entry ids…  Renews only what is still ours: claiming blindly would

@@ -27,7 +27,7 @@ def test_a_group_flows_from_ticket_to_settled_and_leaves_nothing(bus):
     ticket = a_ticket()
     bus.learner.issue(ticket)
     (job,) = take(bus)
-    assert bus.rollout.ticket(job.group_id).prompt_id == ticket.prompt_id
+    assert bus.rollout.ticket(job).prompt_id == ticket.prompt_id
     assert bus.rollout.hand_over(job, some_responses(ticket)) is HandOver.HANDED
     (job,) = take(bus, WorkStream.RESPONSES)
     assert bus.verifier.hand_over(job, some_scores(ticket)) is HandOver.HANDED

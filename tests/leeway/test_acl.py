@@ -82,13 +82,13 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
     assert rollout.unwanted([first, second]) == {first.entry_id: Unwanted.ISSUED_AGAIN}
     (first,) = rollout.take(count=1, block_s=1, lease_s=60)
     for job in (first, second):
-        answer = some_responses(rollout.ticket(job.group_id))
+        answer = some_responses(rollout.ticket(job))
         assert rollout.hand_over(job, answer) is HandOver.HANDED
     rollout.give_up(third, "no luck")
     rollout.drop(last)
     graded, given_up = verifier.take(count=2, block_s=1, lease_s=60)
     assert verifier.unwanted([graded, given_up]) == {}
-    ticket, _ = verifier.responses(graded.group_id)
+    ticket, _ = verifier.responses(graded)
     scores = some_scores(ticket)
     verifier.tally(scores.verdicts)
     assert verifier.hand_over(graded, scores) is HandOver.HANDED

@@ -37,7 +37,7 @@ def overdue(ledger):
 
 def late_and_again(worker, first, again, *, late_first):
     """Both hand the group over; what became of each."""
-    ticket = worker.rollout.ticket(first.group_id)
+    ticket = worker.rollout.ticket(first)
     older = some_responses(ticket, tokens_T=np.array([9, 9, 9, 9, 9], np.uint32), worker="older")
     newer = some_responses(ticket, worker="newer")
     pairs = [(first, older), (again, newer)] if late_first else [(again, newer), (first, older)]
