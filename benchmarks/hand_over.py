@@ -122,14 +122,16 @@ def over_queue(connection: Connection, groups: list[Group]) -> float:
     started = time.perf_counter()
     for ticket, _, _ in groups:
         learner.issue(ticket)
+    jobs = rollout.take(count=1, block_s=0, lease_s=600)
     for _ in groups:
-        (job,) = rollout.take(count=1, block_s=0, lease_s=600)
+        (job,) = jobs
         assert rollout.ticket(job) is not None
-        rollout.hand_over(job, by_id[job.group_id][1])
+        _, jobs = rollout.hand_over_and_take(job, by_id[job.group_id][1], lease_s=600)
+    jobs = verifier.take(count=1, block_s=0, lease_s=600)
     for _ in groups:
-        (job,) = verifier.take(count=1, block_s=0, lease_s=600)
+        (job,) = jobs
         assert verifier.responses(job) is not None
-        verifier.hand_over(job, by_id[job.group_id][2])
+        _, jobs = verifier.hand_over_and_take(job, by_id[job.group_id][2], lease_s=600)
     for _ in range(0, len(groups), AT_ONCE[2]):
         entries = learner.scored(count=AT_ONCE[2], block_s=1)
         for responses, scores in learner.scored_payloads([entry.group_id for entry in entries]):

@@ -163,7 +163,7 @@ def _plain(value: Any) -> Any:
         return list(value)
     if issubclass(kind, Enum):
         return _members(kind).index(value)
-    assert dataclasses.is_dataclass(kind), f"no wire form for {kind.__name__}"
+    assert hasattr(kind, "__dataclass_fields__"), f"no wire form for {kind.__name__}"
     return _fields_of(kind)(value)
 
 

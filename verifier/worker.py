@@ -87,13 +87,20 @@ class VerifierWorker:
         return self.queue.take(count=room, block_s=block_s, lease_s=self.config.broker.lease_s)
 
     def _handle(self, job: Job) -> None:
+        """Grade the group, and those that come with its hand-over."""
+        jobs = [job]
+        while jobs:
+            jobs = self._work_on(jobs[0])
+
+    def _work_on(self, job: Job) -> list[Job]:
+        """End ``job``, one way or another; the next one, where it came with the hand-over."""
         attempts = self.config.broker.max_attempts
         try:
             if job.attempt > attempts:
                 self.queue.give_up(job, f"grading failed {job.attempt - 1} times")
-                return
+                return []
             with self.service.holding(job), self.service.working("grading"):
-                self._grade(job)
+                return self._grade(job)
         except DecodeError as error:
             self.queue.damaged(job, str(error))
         except ConfigError as error:
@@ -101,24 +108,28 @@ class VerifierWorker:
         except Exception:
             # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
             log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
+        return []
 
-    def _grade(self, job: Job) -> None:
-        """Grade the group and hand it over, or give it up."""
+    def _grade(self, job: Job) -> list[Job]:
+        """Grade the group and hand it over, or give it up; the next job."""
         found = self.queue.responses(job)
         if found is None:
             self.queue.drop(job)
-            return
+            return []
         ticket, responses = found
         verdicts = self.pool.grade(grade_items(ticket, responses, self.decode))
         self.queue.tally(verdicts)
         failed = [verdict for verdict in verdicts if verdict.kind in self.not_a_grade]
         if failed and self.service.stopping.is_set():
             self.queue.give_back([job])  # who is being ended may have lost its processes first
-            return
+            return []
         if failed:  # for good: the pool has tried it as often as anybody will
             self.queue.give_up(job, f"verifier {failed[0].kind}: {failed[0].reason}")
-            return
+            return []
         graded = responses.fingerprint
         scores = Scores(group_id=job.group_id, verdicts=tuple(verdicts), graded=graded, worker=self.queue.worker)
-        if self.queue.hand_over(job, scores) is HandOver.HANDED:
+        lease_s = None if self.service.stopping.is_set() else self.config.broker.lease_s
+        outcome, jobs = self.queue.hand_over_and_take(job, scores, lease_s=lease_s)
+        if outcome is HandOver.HANDED:
             self.service.count(done=1)
+        return jobs

@@ -15,6 +15,8 @@ from .member import Member
 
 T = TypeVar("T")
 
+LARGE = 1 << 17  # bytes of a group that a script copies in the time of a round trip
+
 
 class Consumer(Member):
     """A member that takes from one work stream. A taken entry is pending until it is acknowledged; one whose consumer
@@ -27,6 +29,7 @@ class Consumer(Member):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._key = self.keys.prefix + self.stream
+        self._brought = self._parts_of("%s")  # what a new entry brings along
         self._reclaimed_at = 0.0
 
     def take(self, *, count: int, block_s: float, lease_s: float) -> list[Job]:
@@ -37,11 +40,14 @@ class Consumer(Member):
             return jobs
         if block_s and not jobs:
             return [self._job(*named) for named in self._named(self._read(count, block_s))]
-        keys = [self.keys.group("%s", part) for part in self.reads]
-        taken = self._asked(lambda: scripts.take(self.connection, self._key, count - len(jobs), keys), [])
-        parts = {entry_id: bodies for entry_id, _, bodies in taken}
-        named = self._named((entry_id, group.decode(errors="replace")) for entry_id, group, _ in taken)
-        return jobs + [self._job(entry_id, group_id, parts=parts[entry_id]) for entry_id, group_id in named]
+        return jobs + self._taken(
+            self._asked(lambda: scripts.take(self.connection, self._key, count - len(jobs), self._brought), [])
+        )
+
+    def _taken(self, found: list[scripts.Taken]) -> list[Job]:
+        parts = {entry_id: bodies for entry_id, _, bodies in found}
+        named = self._named((entry_id, group_id) for entry_id, group_id, _ in found)
+        return [self._job(entry_id, group_id, parts=parts[entry_id]) for entry_id, group_id in named]
 
     def _job(self, entry_id: str, group_id: str, attempt: int = 1, parts: list[bytes | None] | None = None) -> Job:
         return Job(stream=self.stream, entry_id=entry_id, group_id=group_id, attempt=attempt, parts=parts)
@@ -74,13 +80,15 @@ class Consumer(Member):
         )
         return [(entry_id.decode(), group_in(fields)) for _, entries in reply for entry_id, fields in entries]
 
+    def _reclaim_is_due(self, lease_s: float) -> bool:
+        return time.monotonic() - self._reclaimed_at >= lease_s / 4
+
     def _reclaim(self, count: int, lease_s: float) -> list[Job]:
         """Claim pending entries whose worker has been silent for the lease, oldest first. By XPENDING and XCLAIM:
         XAUTOCLAIM looks at ten times its count from the oldest on, and would never get past as many live leases."""
-        now = time.monotonic()
-        if now - self._reclaimed_at < lease_s / 4:
+        if not self._reclaim_is_due(lease_s):
             return []
-        self._reclaimed_at = now
+        self._reclaimed_at = time.monotonic()
         lease_ms = int(lease_s * 1000)
         silent: Any = self._asked(
             lambda: self._redis.xpending_range(self._key, GROUP, "-", "+", count, idle=lease_ms), ()
@@ -137,12 +145,16 @@ class Consumer(Member):
             return {}
         return {job.entry_id: Unwanted(why.decode()) for job, why in zip(jobs, found, strict=True) if why}
 
+    def _parts_of(self, group_id: str) -> list[str]:
+        return [self.keys.group(group_id, part) for part in self.reads]
+
     def _parts(self, job: Job) -> list[bytes | None]:
-        """What ``job`` is made from, where it has not come with it."""
-        bodies: list[bytes | None] = job.parts or self._redis.mget(
-            [self.keys.group(job.group_id, part) for part in self.reads]
-        )
-        self.connection.bytes_in += sum(len(body) for body in bodies if body is not None)
+        """What ``job`` is made from, read where it has not come with it."""
+        bodies: list[bytes | None] = job.parts or self._redis.mget(self._parts_of(job.group_id))
+        size = sum(len(body) for body in bodies if body is not None)
+        self.connection.bytes_in += size
+        # The next group will be as large as this one: what is large comes sooner by itself than through a script.
+        self._brought = self._parts_of("%s") if size < LARGE else []
         return bodies
 
     def _acknowledge(self, entry_id: str) -> None:
@@ -155,19 +167,23 @@ class Consumer(Member):
 class WorkerQueue(Consumer):
     """A consumer that makes one part of a group from the part before. Each call here ends the entry."""
 
-    def _pass_on(self, job: Job, part: str, body: bytes, onward: WorkStream) -> HandOver:
+    def _pass_on(
+        self, job: Job, part: str, body: bytes, onward: WorkStream, take_s: float | None
+    ) -> tuple[HandOver, list[Job]]:
+        """Hand ``body`` over as ``part`` of the group. ``take_s``: the lease, where the next job is to come with it."""
         self.connection.bytes_out += len(body)
-        return scripts.hand_over(
+        # What it was made from must still be there: a Redis that lost its data may have the ticket again, and not yet
+        # the responses that these scores are of.
+        made_from = self.keys.group(job.group_id, self.reads[-1])
+        outcome, found = scripts.hand_over(
             self.connection,
             job,
             body,
-            # What it was made from must still be there: a Redis that lost its data may have the ticket again, and not
-            # yet the responses that these scores are of.
-            made_from=self.keys.group(job.group_id, PARTS[PARTS.index(part) - 1]),
-            stream=self._key,
-            onward=self.keys.prefix + onward,
-            payload=self.keys.group(job.group_id, part),
+            keys=(self._key, made_from, self.keys.prefix + onward, self.keys.group(job.group_id, part)),
+            count=int(take_s is not None and not self._reclaim_is_due(take_s)),  # who went silent comes first
+            parts=self._brought,
         )
+        return outcome, self._taken(found)
 
     def give_up(self, job: Job, reason: str) -> None:
         """Send the group to the dead letters, where the learner finds it and refunds the ticket as ``poison``."""

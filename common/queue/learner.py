@@ -147,12 +147,13 @@ class LearnerQueue(Consumer):
 
     def issue(self, *tickets: Ticket) -> None:
         """Put groups' tickets on the prompts stream, small ones in one round trip; repeating it changes nothing."""
-        if not tickets:
-            return
-        bodies = [(encode(ticket), ticket.group_id) for ticket in tickets]
-        self.connection.bytes_out += sum(len(body) for body, _ in bodies)
-        keys = [self.keys.group(group_id, "ticket") for _, group_id in bodies]
-        scripts.issue(self.connection, self.keys.prompts, keys, bodies)
+        groups = [(ticket.group_id, encode(ticket)) for ticket in tickets]
+        self.connection.bytes_out += sum(len(body) for _, body in groups)
+        scripts.issue(
+            self.connection,
+            self.keys.prompts,
+            [(self.keys.group(group_id, "ticket"), body, group_id) for group_id, body in groups],
+        )
 
     def holds(self, group_id: str) -> bool:
         """Whether the group's ticket is here: somebody has issued it."""

@@ -25,4 +25,10 @@ class RolloutQueue(WorkerQueue):
 
     def hand_over(self, job: Job, responses: Responses) -> HandOver:
         """Rollout's hand-over to the verifiers."""
-        return self._pass_on(job, "responses", encode(responses), WorkStream.RESPONSES)
+        return self._pass_on(job, "responses", encode(responses), WorkStream.RESPONSES, None)[0]
+
+    def hand_over_and_take(
+        self, job: Job, responses: Responses, *, lease_s: float | None
+    ) -> tuple[HandOver, list[Job]]:
+        """``hand_over``, and ``take`` one job where there is one, in the same round trip. None takes no job."""
+        return self._pass_on(job, "responses", encode(responses), WorkStream.RESPONSES, lease_s)

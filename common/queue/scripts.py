@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from .connection import Connection
 from .entries import GIVEN_BACK_MS, GROUP, VERDICT_MINUTES, HandOver, Job
 
-MOST_CARRIED = 1 << 20  # bytes that a take looks for together; the last group's may be more
+MOST_CARRIED = 1 << 20  # bytes that one call carries, that of the last group aside: the server serves nobody else
+Taken = tuple[str, str, list[bytes | None]]
+"""A new entry: its id, what it says its group is, and parts of that group."""
 
 # KEYS: work stream, tickets... ARGV: of each ticket its bytes and group id.
 _ISSUE = """
@@ -18,79 +21,98 @@ end
 """
 
 
-def issue(connection: Connection, stream: str, keys: Sequence[str], tickets: Sequence[tuple[bytes, str]]) -> None:
-    """Write each of ``tickets``, (bytes, group id), under its key and announce the group on ``stream``, unless it is
-    there. About ``MOST_CARRIED`` bytes at a time: the server serves nobody else meanwhile."""
-    carried, many = 0, 0
-    while many < len(tickets) and carried < MOST_CARRIED:
-        carried, many = carried + len(tickets[many][0]), many + 1
-    args = [word for ticket in tickets[:many] for word in ticket]
-    connection.script(_ISSUE)(keys=[stream, *keys[:many]], args=args)
-    if keys[many:]:
-        issue(connection, stream, keys[many:], tickets[many:])
+def issue(connection: Connection, stream: str, tickets: Sequence[tuple[str, bytes, str]]) -> None:
+    """Write each of ``tickets``, (key, bytes, group id), and announce its group on ``stream``, unless it is there. Many
+    take a round trip for every ``MOST_CARRIED`` bytes."""
+    keys: list[str] = []
+    args: list[str | bytes] = []
+    for number, (key, body, group_id) in enumerate(tickets, 1):
+        keys.append(key)
+        args += [body, group_id]
+        if number == len(tickets) or sum(map(len, args)) > MOST_CARRIED:
+            connection.script(_ISSUE, keys=[stream, *keys], args=args)
+            keys, args = [], []
 
 
-# KEYS: stream. ARGV: consumer group, consumer, count, bytes that are enough, for each part its key with %s for the
-# group. A list of entry id, group id, part, part, ... of each: a nested one takes redis-py twice as long to read.
-_TAKE = """
-local taken, carried = {}, 0
-for _ = 1, ARGV[3] do
-  local reply = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', 1, 'STREAMS', KEYS[1], '>')
-  if not reply then break end
-  local id, fields = unpack(reply[1][2][1])
-  local group = ''
-  for i = 1, #fields, 2 do
-    if fields[i] == 'g' then group = fields[i + 1] end
+# A function of the scripts below. KEYS[1]: stream. ARGV[1]: consumer group, [2]: consumer, [first]: count, then bytes
+# that are enough, and for each part its key with %s for the group. Returns entry id, group id, part, part, ... of each
+# in one list (nested ones take redis-py twice as long to read), or ``err`` where there is no consumer group.
+_TAKING = """
+local function take(first)
+  local taken, carried = {}, 0
+  for _ = 1, ARGV[first] do
+    local reply = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', 1, 'STREAMS', KEYS[1], '>')
+    if not reply then break end
+    if reply.err then return reply end
+    local id, fields = unpack(reply[1][2][1])
+    local group = ''
+    for i = 1, #fields, 2 do
+      if fields[i] == 'g' then group = fields[i + 1] end
+    end
+    taken[#taken + 1] = id
+    taken[#taken + 1] = group
+    for i = first + 2, #ARGV do
+      local part = string.match(group, '^%d+%-%d+$') and redis.call('MGET', string.format(ARGV[i], group))[1]
+      taken[#taken + 1] = part
+      carried = carried + (part and #part or 0)
+    end
+    if carried >= tonumber(ARGV[first + 1]) then break end
   end
-  taken[#taken + 1] = id
-  taken[#taken + 1] = group
-  for i = 5, #ARGV do
-    local part = string.match(group, '^%d+%-%d+$') and redis.call('MGET', string.format(ARGV[i], group))[1]
-    taken[#taken + 1] = part
-    carried = carried + (part and #part or 0)
-  end
-  if carried >= tonumber(ARGV[4]) then break end
+  return taken
 end
-return taken
 """
 
-
-def take(
-    connection: Connection, stream: str, count: int, part_keys: Sequence[str]
-) -> list[tuple[str, bytes, list[bytes | None]]]:
-    """Lease new entries of ``stream`` to this connection's worker. Of each: its id, what it says its group is, and the
-    parts under ``part_keys`` (with ``%s`` for the group id). At most ``count``, and none after ``MOST_CARRIED`` bytes:
-    the server serves nobody else meanwhile."""
-    found = connection.script(_TAKE)(keys=[stream], args=[GROUP, connection.worker, count, MOST_CARRIED, *part_keys])
-    step = 2 + len(part_keys)
-    return [(found[at].decode(), found[at + 1], found[at + 2 : at + step]) for at in range(0, len(found), step)]
+# KEYS: stream. ARGV: consumer group, consumer, as above.
+_TAKE = f"{_TAKING} return take(3)"
 
 
-# KEYS: the part it is made from, this stream, next stream, payload. ARGV: consumer group, entry id, bytes, group id.
-_HAND_OVER = """
+def take(connection: Connection, stream: str, count: int, parts: Sequence[str]) -> list[Taken]:
+    """Lease new entries of ``stream`` to this connection's worker, with the parts of their groups under the keys
+    ``parts`` (``%s`` for the group id). At most ``count``, and none after ``MOST_CARRIED`` bytes."""
+    args = [GROUP, connection.worker, count, MOST_CARRIED, *parts]
+    return _taken(connection.script(_TAKE, keys=[stream], args=args), len(parts))
+
+
+def _taken(found: list[Any], parts: int) -> list[Taken]:
+    return [
+        (found[at].decode(), found[at + 1].decode(errors="replace"), found[at + 2 : at + 2 + parts])
+        for at in range(0, len(found), 2 + parts)
+    ]
+
+
+# KEYS: this stream, the part it is made from, next stream, payload. ARGV: consumer group, consumer, entry id, bytes,
+# group id, as above. What is handed over stays handed over where there is no consumer group to take from.
+_HAND_OVER = f"""
+{_TAKING}
 local outcome = 'gone'
-if redis.call('EXISTS', KEYS[1]) == 1 then
+if redis.call('EXISTS', KEYS[2]) == 1 then
   outcome = 'duplicate'
-  if redis.call('SETNX', KEYS[4], ARGV[3]) == 1 then
-    redis.call('XADD', KEYS[3], '*', 'g', ARGV[4])
+  if redis.call('SETNX', KEYS[4], ARGV[4]) == 1 then
+    redis.call('XADD', KEYS[3], '*', 'g', ARGV[5])
     outcome = 'handed'
   end
 end
-redis.call('XACK', KEYS[2], ARGV[1], ARGV[2])
-redis.call('XDEL', KEYS[2], ARGV[2])
-return outcome
+redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
+redis.call('XDEL', KEYS[1], ARGV[3])
+return {{outcome, unpack(take(6))}}
 """
 
 
 def hand_over(
-    connection: Connection, job: Job, body: bytes, *, made_from: str, stream: str, onward: str, payload: str
-) -> HandOver:
-    """Write ``body`` under ``payload`` if nobody has and ``made_from`` is still there, announce the group ``onward``,
-    and acknowledge and delete the entry of ``stream``."""
-    outcome = connection.script(_HAND_OVER)(
-        keys=[made_from, stream, onward, payload], args=[GROUP, job.entry_id, body, job.group_id]
-    )
-    return HandOver(outcome.decode())
+    connection: Connection,
+    job: Job,
+    body: bytes,
+    *,
+    keys: tuple[str, str, str, str],
+    count: int,
+    parts: Sequence[str],
+) -> tuple[HandOver, list[Taken]]:
+    """Write ``body`` as the group's payload if nobody has and what it was made from is still there, announce the group,
+    acknowledge and delete its entry; and ``take`` from the same stream. ``keys``: stream, the part that it was made
+    from, next stream, payload."""
+    args = [GROUP, connection.worker, job.entry_id, body, job.group_id, count, MOST_CARRIED, *parts]
+    outcome, *found = connection.script(_HAND_OVER, keys=keys, args=args)
+    return HandOver(outcome.decode()), _taken(found, len(parts))
 
 
 # KEYS: ticket, this stream, dead letters. ARGV: consumer group, entry id, group id, reason, stage, worker. The learner
@@ -108,7 +130,7 @@ redis.call('XDEL', KEYS[2], ARGV[2])
 def give_up(connection: Connection, job: Job, reason: str, *, ticket: str, stream: str, letters: str) -> None:
     """Write a dead letter on a group that is still wanted, and acknowledge and delete the entry of ``stream``."""
     words = [GROUP, job.entry_id, job.group_id, reason[:2000], job.stream.value, connection.worker]
-    connection.script(_GIVE_UP)(keys=[ticket, stream, letters], args=words)
+    connection.script(_GIVE_UP, keys=[ticket, stream, letters], args=words)
 
 
 # KEYS: hash of a minute with %d for the minute, hash of the streak. ARGV: seconds that the first is kept, whether there
@@ -134,8 +156,8 @@ def tally(connection: Connection, kinds: Counter[str], *, why: str | None, alike
     got the reward ``alike`` (empty where they differ), as the groups before it. ``why``: its last error, if any."""
     keys = [connection.keys.verdicts("%d"), connection.keys.alike]
     numbers = [word for each in kinds.items() for word in each]
-    connection.script(_TALLY)(
-        keys=keys, args=[60 * (VERDICT_MINUTES + 1), int(why is not None), why or "", alike, *numbers]
+    connection.script(
+        _TALLY, keys=keys, args=[60 * (VERDICT_MINUTES + 1), int(why is not None), why or "", alike, *numbers]
     )
 
 
@@ -155,7 +177,7 @@ return kept
 
 def renew(connection: Connection, stream: str, consumer: str | bytes, ids: Sequence[str | bytes]) -> list[bytes]:
     """Begin the leases of ``consumer`` anew; the ids of those entries that are still pending under its name."""
-    kept: list[bytes] = connection.script(_RENEW)(keys=[stream], args=[GROUP, consumer, *ids])
+    kept: list[bytes] = connection.script(_RENEW, keys=[stream], args=[GROUP, consumer, *ids])
     return kept
 
 
@@ -170,7 +192,7 @@ end
 def give_back(connection: Connection, stream: str, job: Job) -> None:
     """End the lease of ``job``, where it is still ours, as if it had not been delivered this time."""
     known: list[str | int] = [GROUP, connection.worker, job.entry_id, GIVEN_BACK_MS, job.attempt - 1]
-    connection.script(_RETURN)(keys=[stream], args=known)
+    connection.script(_RETURN, keys=[stream], args=known)
 
 
 # KEYS: hash. ARGV: field, the value it has to have.
@@ -183,7 +205,7 @@ end
 
 def unset(connection: Connection, key: str, field: bytes, value: bytes) -> None:
     """Delete a field of a hash that still has this value."""
-    connection.script(_UNSET)(keys=[key], args=[field, value])
+    connection.script(_UNSET, keys=[key], args=[field, value])
 
 
 # KEYS: stream. ARGV: consumer group, entry id, group id. In one step: a group that was handed over, or given up, in the
@@ -200,7 +222,7 @@ return 1
 
 def announce_again(connection: Connection, stream: str, entry_id: str, group_id: str) -> bool:
     """Put a new entry for the group in the place of one that is still on the stream."""
-    return bool(connection.script(_ANNOUNCE_AGAIN)(keys=[stream], args=[GROUP, entry_id, group_id]))
+    return bool(connection.script(_ANNOUNCE_AGAIN, keys=[stream], args=[GROUP, entry_id, group_id]))
 
 
 # KEYS: stream, and for each entry the part it is made from and the part that is made. ARGV: consumer group, entry ids…
@@ -226,5 +248,5 @@ return found
 def unwanted(connection: Connection, stream: str, ids: Sequence[str], parts: Sequence[str]) -> list[bytes]:
     """For each entry why nobody wants it, empty where somebody does. ``parts``: for each the key of the part that it is
     made from, and of the part that is made."""
-    found: list[bytes] = connection.script(_UNWANTED)(keys=[stream, *parts], args=[GROUP, *ids])
+    found: list[bytes] = connection.script(_UNWANTED, keys=[stream, *parts], args=[GROUP, *ids])
     return found

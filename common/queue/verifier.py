@@ -25,7 +25,11 @@ class VerifierQueue(WorkerQueue):
 
     def hand_over(self, job: Job, scores: Scores) -> HandOver:
         """The verifier's hand-over to the learner."""
-        return self._pass_on(job, "scores", encode(scores), WorkStream.SCORED)
+        return self._pass_on(job, "scores", encode(scores), WorkStream.SCORED, None)[0]
+
+    def hand_over_and_take(self, job: Job, scores: Scores, *, lease_s: float | None) -> tuple[HandOver, list[Job]]:
+        """``hand_over``, and ``take`` one job where there is one, in the same round trip. None takes no job."""
+        return self._pass_on(job, "scores", encode(scores), WorkStream.SCORED, lease_s)
 
     def tally(self, verdicts: Sequence[Verdict]) -> None:
         """Count the verdicts of one graded group, for the alarms of ``leeway status``."""

@@ -407,7 +407,7 @@ def test_refunding_at_a_stages_end_gives_up_what_is_left_and_starts_empty(begin)
     intake.trained(intake.next_batch(5), "0")
     assert intake.counts.refunds["stage_ended"] == 2
     assert stages_live(intake) == [1, 1]
-    assert worker.rollout.ticket("2-1") is None  # withdrawn: nobody generates it any more
+    assert not worker.learner.holds("2-1")  # withdrawn: nobody generates it any more
     for ticket in (4, 5):
         play(worker, ticket, version=1)
         intake.trained(intake.next_batch(5), "0")

@@ -56,7 +56,7 @@ def test_the_same_ticket_is_issued_again_and_counts_once(begin, hang, wait_until
     outcomes, counted = late_and_again(worker, job, again, late_first=late_first)
     assert outcomes == [HandOver.HANDED, HandOver.DUPLICATE]
     (grading,) = worker.verifier.take(count=1, block_s=2, lease_s=60)
-    scores = some_scores(worker.rollout.ticket("0-1"), MIXED)
+    scores = some_scores(worker.verifier.responses(grading)[0], MIXED)
     object.__setattr__(scores, "graded", counted.fingerprint)
     worker.verifier.hand_over(grading, scores)
     play(worker, 1)
