@@ -10,7 +10,7 @@ import redis
 from ..keys import PARTS
 from . import scripts
 from .connection import Connection
-from .entries import DAMAGED, GROUP, GROUP_ID, HandOver, Job, Unwanted, WorkStream, block_ms, group_in
+from .entries import DAMAGED, GROUP, GROUP_ID, HandOver, Job, Taken, Unwanted, WorkStream, block_ms, taken
 from .member import Member
 
 T = TypeVar("T")
@@ -39,29 +39,22 @@ class Consumer(Member):
         if len(jobs) == count:
             return jobs
         if block_s and not jobs:
-            return [self._job(*named) for named in self._named(self._read(count, block_s))]
-        return jobs + self._taken(
+            return self._jobs(self._read(count, block_s))
+        return jobs + self._jobs(
             self._asked(lambda: scripts.take(self.connection, self._key, count - len(jobs), self._brought), [])
         )
 
-    def _taken(self, found: list[scripts.Taken]) -> list[Job]:
-        parts = {entry_id: bodies for entry_id, _, bodies in found}
-        named = self._named((entry_id, group_id) for entry_id, group_id, _ in found)
-        return [self._job(entry_id, group_id, parts=parts[entry_id]) for entry_id, group_id in named]
-
-    def _job(self, entry_id: str, group_id: str, attempt: int = 1, parts: list[bytes | None] | None = None) -> Job:
-        return Job(stream=self.stream, entry_id=entry_id, group_id=group_id, attempt=attempt, parts=parts)
-
-    def _named(self, entries: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        """(entry id, group id) of each entry. One that names no group becomes a dead letter and leaves the stream."""
-        named = []
-        for entry_id, group_id in entries:
+    def _jobs(self, entries: Iterable[Taken], attempts: dict[str, int] | None = None) -> list[Job]:
+        """The job of each entry. One that names no group becomes a dead letter and leaves the stream."""
+        jobs = []
+        for entry_id, group_id, parts in entries:
             if GROUP_ID.fullmatch(group_id):
-                named.append((entry_id, group_id))
+                attempt = attempts[entry_id] if attempts else 1
+                jobs.append(Job(stream=self.stream, entry_id=entry_id, group_id=group_id, attempt=attempt, parts=parts))
             else:
                 self.dead_letter(self.stream.value, "", f"an entry that names no group: {group_id[:64]!r}")
                 self._acknowledge(entry_id)
-        return named
+        return jobs
 
     def _asked(self, ask: Callable[[], T], nothing: T) -> T:
         """What ``ask`` finds on the stream; ``nothing``, and the consumer group made anew, where it is gone."""
@@ -73,12 +66,12 @@ class Consumer(Member):
             ensure_group(self.connection, self.stream)  # Redis lost its data, or the learner has just started over
             return nothing
 
-    def _read(self, count: int, block_s: float) -> list[tuple[str, str]]:
+    def _read(self, count: int, block_s: float) -> list[Taken]:
         unread = {self._key: ">"}
         reply: Any = self._asked(
             lambda: self._redis.xreadgroup(GROUP, self.worker, unread, count=count, block=block_ms(block_s)), ()
         )
-        return [(entry_id.decode(), group_in(fields)) for _, entries in reply for entry_id, fields in entries]
+        return [taken(entry) for _, entries in reply for entry in entries]
 
     def _reclaim_is_due(self, lease_s: float) -> bool:
         return time.monotonic() - self._reclaimed_at >= lease_s / 4
@@ -101,8 +94,7 @@ class Consumer(Member):
         claimed: Any = self._asked(
             lambda: self._redis.xclaim(self._key, GROUP, self.worker, lease_ms, list(attempts)), ()
         )
-        named = self._named((entry_id.decode(), group_in(fields)) for entry_id, fields in claimed if fields is not None)
-        return [self._job(entry_id, group_id, attempts[entry_id]) for entry_id, group_id in named]
+        return self._jobs([taken(entry) for entry in claimed if entry[1] is not None], attempts)
 
     def renew(self, jobs: Sequence[Job]) -> set[str]:
         """Renew the leases of ``jobs``; returns the entry ids that are still ours."""
@@ -148,9 +140,9 @@ class Consumer(Member):
     def _parts_of(self, group_id: str) -> list[str]:
         return [self.keys.group(group_id, part) for part in self.reads]
 
-    def _parts(self, job: Job) -> list[bytes | None]:
+    def _parts(self, job: Job) -> Sequence[bytes | None]:
         """What ``job`` is made from, read where it has not come with it."""
-        bodies: list[bytes | None] = job.parts or self._redis.mget(self._parts_of(job.group_id))
+        bodies: Sequence[bytes | None] = job.parts or self._redis.mget(self._parts_of(job.group_id))
         size = sum(len(body) for body in bodies if body is not None)
         self.connection.bytes_in += size
         # The next group will be as large as this one: what is large comes sooner by itself than through a script.
@@ -183,7 +175,7 @@ class WorkerQueue(Consumer):
             count=int(take_s is not None and not self._reclaim_is_due(take_s)),  # who went silent comes first
             parts=self._brought,
         )
-        return outcome, self._taken(found)
+        return outcome, self._jobs(found)
 
     def give_up(self, job: Job, reason: str) -> None:
         """Send the group to the dead letters, where the learner finds it and refunds the ticket as ``poison``."""

@@ -1,6 +1,7 @@
 """What stands on the work streams, in our words: jobs, leases, scored groups, and what becomes of them. No I/O."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
@@ -45,8 +46,8 @@ class Job:
     group_id: str
     attempt: int
     """1 at the first delivery, one more at every redelivery."""
-    parts: list[bytes | None] | None = field(default=None, repr=False, compare=False)
-    """What the taker works from, undecoded, as it stood at the take; None where it is to be read still."""
+    parts: Sequence[bytes | None] = field(default=(), repr=False, compare=False)
+    """What the taker works from, undecoded, as it stood at the take; empty where it is to be read still."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +109,8 @@ class Lease:
     """Since it was taken or renewed, by the server's clock."""
 
 
+Taken = tuple[str, str, Sequence[bytes | None]]
+"""A leased entry: its id, what it says its group is, and what came with it of that group's parts."""
 Part = TypeVar("Part", Ticket, Responses, Scores)
 
 
@@ -132,6 +135,11 @@ def whole(text: bytes | None) -> int:
 def group_in(fields: dict[bytes, bytes]) -> str:
     """What the field of a work stream's entry says that names its group."""
     return fields.get(b"g", b"").decode(errors="replace")
+
+
+def taken(entry: tuple[bytes, dict[bytes, bytes]]) -> Taken:
+    """An entry as redis-py gives it, without parts."""
+    return entry[0].decode(), group_in(entry[1]), ()
 
 
 def block_ms(seconds: float) -> int | None:

@@ -16,9 +16,11 @@ from .entries import (
     WEIGHTS,
     Asked,
     ScoredEntry,
+    Taken,
     WorkStream,
     decode_part,
     group_in,
+    taken,
     texts,
     whole,
 )
@@ -161,11 +163,10 @@ class LearnerQueue(Consumer):
 
     def scored(self, *, count: int, block_s: float) -> list[ScoredEntry]:
         """Newly scored or given-up groups, waited for as in ``take``. The scored ones stay pending until ``settle``."""
-        scored = [
-            ScoredEntry(entry_id=entry_id, group_id=group_id, failed=None)
-            for entry_id, group_id in self._named(self._read(count, block_s))
-        ]
-        return scored + self._given_up(count)
+        return self._scored(self._read(count, block_s)) + self._given_up(count)
+
+    def _scored(self, entries: Iterable[Taken]) -> list[ScoredEntry]:
+        return [ScoredEntry(entry_id=job.entry_id, group_id=job.group_id, failed=None) for job in self._jobs(entries)]
 
     def _given_up(self, count: int) -> list[ScoredEntry]:
         found = []
@@ -247,8 +248,5 @@ class LearnerQueue(Consumer):
         if self.overview.under_way(WorkStream.SCORED).get(self.worker, 0) <= len(known):
             return []
         reply = self._redis.xreadgroup(GROUP, self.worker, {self.keys.scored: "0"})
-        entries = [(entry_id.decode(), group_in(fields)) for _, entries in reply for entry_id, fields in entries]
-        return [
-            ScoredEntry(entry_id=entry_id, group_id=group_id, failed=None)
-            for entry_id, group_id in self._named(entry for entry in entries if entry[0] not in known)
-        ]
+        entries = [taken(entry) for _, entries in reply for entry in entries]
+        return self._scored([entry for entry in entries if entry[0] not in known])

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .connection import Connection
-from .entries import GIVEN_BACK_MS, GROUP, VERDICT_MINUTES, HandOver, Job
+from .entries import GIVEN_BACK_MS, GROUP, VERDICT_MINUTES, HandOver, Job, Taken
 
 MOST_CARRIED = 1 << 20  # bytes that one call carries, that of the last group aside: the server serves nobody else
-Taken = tuple[str, str, list[bytes | None]]
-"""A new entry: its id, what it says its group is, and parts of that group."""
 
 # KEYS: work stream, tickets... ARGV: of each ticket its bytes and group id.
 _ISSUE = """
