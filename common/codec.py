@@ -71,7 +71,9 @@ before it where the value stands: a path costs nothing until it is needed."""
 def encode(message: Any) -> bytes:
     """Bytes of a wire-type instance; ``ValueError`` where no reader would take that many."""
     name = type(message).__name__
-    body = sealed(msgpack.packb([SCHEMA, name, message], default=_plain, strict_types=True))
+    body = sealed(
+        msgpack.packb([SCHEMA, name, message], default=lambda value: _form(type(value))(value), strict_types=True)
+    )
     if len(body) > MAX_BYTES[name]:
         raise ValueError(f"a {name} of {len(body)} bytes: readers take at most {MAX_BYTES[name]}")
     return body
@@ -154,22 +156,17 @@ def decode_record(data: bytes) -> dict[str, Any]:
     return record
 
 
-def _plain(value: Any) -> Any:
-    """What msgpack knows for a ``value`` that it does not know."""
-    kind: Any = type(value)
-    if kind is np.ndarray:
-        return _pack_array(value)
-    if kind is tuple:
-        return list(value)
-    if issubclass(kind, Enum):
-        return _members(kind).index(value)
-    assert hasattr(kind, "__dataclass_fields__"), f"no wire form for {kind.__name__}"
-    return _fields_of(kind)(value)
-
-
 @cache
-def _fields_of(cls: Any) -> Callable[[Any], Any]:
-    values = attrgetter(*[field.name for field in dataclasses.fields(cls)])
+def _form(kind: Any) -> Callable[[Any], Any]:
+    """What makes of a value of ``kind``, which msgpack does not know, one that it knows."""
+    if kind is np.ndarray:
+        return _pack_array
+    if kind is tuple:
+        return list
+    if issubclass(kind, Enum):
+        return _members(kind).index
+    assert dataclasses.is_dataclass(kind), f"no wire form for {kind.__name__}"
+    values = attrgetter(*[field.name for field in dataclasses.fields(kind)])
     return lambda message: list(values(message))
 
 
