@@ -32,20 +32,21 @@ test: setup  ## everything, real parts included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 fuzz: setup  ## a million mutated messages through the codec and the weight reader; about five minutes
-	$(BIN)/python benchmarks/fuzz_codec.py
+	$(BIN)/python tests/proofs/fuzz_codec.py
 
 soak: setup  ## 20,000 groups at the fastest setting, two hours at most: does anything leak? a few minutes
-	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python tests/proofs/soak.py
 
 chaos: setup  ## the proof that runs survive faults of every kind; about an hour
-	$(BIN)/python benchmarks/chaos.py
+	$(BIN)/python tests/proofs/chaos.py
 
 check: setup  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	mkdir -p build && ln -sfn .. build/leeway_rl
 	cd build && ../$(BIN)/mypy --config-file ../pyproject.toml -p leeway_rl.common -p leeway_rl.rollout \
-		-p leeway_rl.verifier -p leeway_rl.learner -p leeway_rl.data -p leeway_rl.leeway -p leeway_rl.studies
+		-p leeway_rl.verifier -p leeway_rl.learner -p leeway_rl.data -p leeway_rl.evaluation -p leeway_rl.leeway \
+		-p leeway_rl.studies
 
 format: setup
 	$(BIN)/ruff format .

@@ -35,10 +35,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from leeway_rl.benchmarks.measure import Table, load_of_this_machine, parser_of
+
 MODEL = "runs/models/smollm2-135m-instruct"
 RESPONSES, SHORTEST, LONGEST, PROMPT = 16, 16, 256, 32
 LEAST_SPEED, MOST_MEMORY = 2.0, 0.35
 MICRO_BATCH_TOKENS = 512
+SPEEDS = ("TRL tokens/s:.1f", "ours tokens/s:.1f", "ratio:6.2f")
+PEAKS = ("TRL peak GB:.2f", "ours peak GB:.2f", "ratio:6.2f")
 
 
 def the_batch(model: str, lengths: str) -> dict[str, Any]:
@@ -263,11 +267,9 @@ def compare(folder: Path, given: argparse.Namespace) -> str:
 
 def main() -> None:
     """Print the comparison of gradients, a line a round, and the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, threads=2, rounds=2)
     parser.add_argument("--lengths", choices=("geometric", "even"), default="geometric")
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3, help="steps that count, a process")
     parser.add_argument("--warm-up", type=int, default=1, help="steps before them; 0 where a step takes minutes")
     parser.add_argument("--model", default=MODEL)
@@ -284,18 +286,15 @@ def main() -> None:
         batch = the_batch(given.model, given.lengths)
         (folder / "batch.json").write_text(json.dumps(batch))
         tokens = sum(len(response) for response in batch["responses"])
-        print(f"{tokens} response tokens in {RESPONSES} responses; {given.threads} threads of {os.cpu_count()} cores")
+        print(f"{load_of_this_machine()}; {tokens} response tokens in {RESPONSES} responses; {given.threads} threads")
         print(compare(folder, given), flush=True)
-        print("dtype     round  TRL tokens/s  ours tokens/s  ratio  TRL peak GB  ours peak GB  ratio")
+        table = Table("dtype:<8", "round:d", *SPEEDS, *PEAKS)
         for dtype in given.dtypes:
             for number in range(given.rounds):
                 trl, ours = (start(name, dtype, folder, given) for name in ("trl", "ours"))
                 speeds = [tokens / statistics.median(one["seconds"]) for one in (trl, ours)]
-                print(
-                    f"{dtype:9} {number:5} {speeds[0]:13.1f} {speeds[1]:14.1f} {speeds[1] / speeds[0]:6.2f} "
-                    f"{trl['peak'] / 1e9:12.2f} {ours['peak'] / 1e9:13.2f} {ours['peak'] / trl['peak']:6.2f}",
-                    flush=True,
-                )
+                peaks = [one["peak"] / 1e9 for one in (trl, ours)]
+                table.line(dtype, number, *speeds, speeds[1] / speeds[0], *peaks, peaks[1] / peaks[0])
         print(f"must hold: at least {LEAST_SPEED:g} times the tokens/s at no more than {MOST_MEMORY:g} of the memory")
 
 

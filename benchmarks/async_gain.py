@@ -15,19 +15,19 @@ the last two are left out.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-import tempfile
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from leeway_rl.benchmarks.measure import KEPT, Table, home_and_server, in_turns, load_of_this_machine, parser_of
+from leeway_rl.benchmarks.whole_runs import whole_run
 from leeway_rl.common.metrics import read_steps
-from leeway_rl.leeway.running.server import EmbeddedServer
-from whole_runs import whole_run
 
 WARM = 2
+TIMES = ("t_rollout s:.2f", "t_train s:.2f", "s/step η=0:.2f", "s/step η=1:.2f")
+GAINS = ("gain:6.2f", "allowed:.2f", "share:6.3f")
 
 
 def mean(folder: Path, key: str) -> float:
@@ -37,48 +37,38 @@ def mean(folder: Path, key: str) -> float:
 
 def main() -> None:
     """Print a line a round and the ratio over all; exit with 1 if it is below 0.9."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=24, help="training steps of each run")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of both runs' configuration")
-    parser.add_argument("--out", type=Path, help="keep the runs' folders here")
+    parser = parser_of(__doc__, rounds=3, steps=24, settings=True, out=KEPT)
     given = parser.parse_args()
     first, *others = sorted(os.sched_getaffinity(0))
     if not others:
         parser.error("two cores are due, one for the learner and one for the others")
     cores = {"learner": first, "rollout": others[0], "verifier": others[0]}
-    print("round  t_rollout  t_train  s/step η=0  s/step η=1    gain  allowed   share")
     totals = np.zeros(4)
-    with ExitStack() as stack:
-        folder = given.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url = stack.enter_context(EmbeddedServer(folder / "redis")).url
-        for number in range(given.rounds):
-            done = {}
-            for bound in (0, 1) if number % 2 == 0 else (1, 0):
-                settings = [*given.set, f"train.steps={given.steps}", f"flow.max_staleness={bound}"]
-                done[bound] = whole_run(url, folder / f"gain-{number}-{bound}", settings, cores=cores)
+    with home_and_server(given.out) as (folder, url):
+
+        def run(bound: int, number: int) -> Path:
+            settings = [*given.set, f"train.steps={given.steps}", f"flow.max_staleness={bound}"]
+            return whole_run(url, folder / f"gain-{number}-{bound}", settings, cores=cores)
+
+        print(load_of_this_machine())
+        table = Table("round", *TIMES, *GAINS)
+        ways = {bound: partial(run, bound) for bound in (0, 1)}
+        for number, done in enumerate(in_turns(given.rounds, ways)):
             serial_s, overlapped_s = (mean(done[bound], "time/step_s") for bound in (0, 1))
             rollout_s = mean(done[0], "time/wait_for_batch_s")
             times = np.array([rollout_s, serial_s - rollout_s, serial_s, overlapped_s])
             totals += times / given.rounds
-            print(_line(str(number), times), flush=True)
-    print(_line("mean", totals))
+            table.line(str(number), *times, *_gains(times))
+        table.line("mean", *totals, *_gains(totals))
     print("must hold: share at least 0.9")
-    sys.exit(0 if _share(totals) >= 0.9 else 1)
+    sys.exit(0 if _gains(totals)[-1] >= 0.9 else 1)
 
 
-def _share(times: np.ndarray) -> float:
-    rollout_s, train_s, serial_s, overlapped_s = times
-    return float(serial_s / overlapped_s / ((rollout_s + train_s) / max(rollout_s, train_s)))
-
-
-def _line(name: str, times: np.ndarray) -> str:
-    rollout_s, train_s, serial_s, overlapped_s = times
-    allowed = (rollout_s + train_s) / max(rollout_s, train_s)
-    return (
-        f"{name:>5}  {rollout_s:8.2f}s  {train_s:6.2f}s  {serial_s:10.2f}  {overlapped_s:10.2f}  "
-        f"{serial_s / overlapped_s:6.2f}  {allowed:7.2f}  {_share(times):6.3f}"
-    )
+def _gains(times: np.ndarray) -> tuple[float, float, float]:
+    """The gain, the most that it could be, and its share of that."""
+    rollout_s, train_s, serial_s, overlapped_s = map(float, times)
+    gain, allowed = serial_s / overlapped_s, (rollout_s + train_s) / max(rollout_s, train_s)
+    return gain, allowed, gain / allowed
 
 
 if __name__ == "__main__":

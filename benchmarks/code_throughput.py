@@ -10,17 +10,16 @@ small contest tasks with correct solutions: a solution's own time is the same on
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import random
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
+from leeway_rl.benchmarks.measure import Table, in_turns, load_of_this_machine, parser_of, timed
 from leeway_rl.common.config import Verifier
 from leeway_rl.verifier.pool import GradeItem, GraderPool
 
@@ -103,10 +102,9 @@ def _theirs(checkout: Path, work: list[Problem], workers: int) -> float:
     from lcb_runner.evaluation.compute_code_generation_metrics import evaluate_generations
 
     samples = [{"input_output": json.dumps({"fn_name": None} | tests)} for _, _, tests in work]
-    started = time.perf_counter()
+    sources = [[source] for _, source, _ in work]
     with open(os.devnull, "w") as null, contextlib.redirect_stderr(null):
-        results, _ = evaluate_generations(samples, [[source] for _, source, _ in work], num_process_evaluate=workers)
-    seconds = time.perf_counter() - started
+        seconds, (results, _) = timed(lambda: evaluate_generations(samples, sources, num_process_evaluate=workers))
     failed = [work[n][0] for n, (result,) in results.items() if not all(flag is True for flag in result)]
     assert not failed, f"their harness fails {failed}"
     return seconds
@@ -117,9 +115,7 @@ def _ours(pool: GraderPool, work: list[Problem]) -> float:
         GradeItem(ability="code", response=f"```python\n{source}\n```", golds=(json.dumps(tests),), finished=True)
         for _, source, tests in work
     ]
-    started = time.perf_counter()
-    verdicts = pool.grade(items)
-    seconds = time.perf_counter() - started
+    seconds, verdicts = timed(pool.grade, items)
     failed = [(name, verdict) for (name, _, _), verdict in zip(work, verdicts, strict=True) if verdict.reward != 1]
     assert not failed, f"ours fails {failed}"
     return seconds
@@ -127,28 +123,28 @@ def _ours(pool: GraderPool, work: list[Problem]) -> float:
 
 def main() -> None:
     """Parse the arguments, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__, rounds=5)
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--tests", type=int, nargs="+", default=[1, 10, 30])
     parser.add_argument("--repeat", type=int, default=4, help="times the ten problems are graded a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    print("tests a problem   theirs, ms a problem   ours, ms a problem   ratio of each round")
-    with GraderPool(arguments.workers, settings=Verifier(jobs=arguments.workers)) as pool:
-        _ours(pool, problems(1) * arguments.workers)
-        for tests in arguments.tests:
-            work = problems(tests) * arguments.repeat
-            rounds = [
-                (_theirs(arguments.checkout, work, arguments.workers), _ours(pool, work))
-                for _ in range(arguments.rounds)
-            ]
-            theirs, ours = (statistics.median(column) / len(work) * 1e3 for column in zip(*rounds, strict=True))
-            ratios = " ".join(f"{a / b:.2f}" for a, b in rounds)
-            print(f"{tests:15} {theirs:22.1f} {ours:20.1f}   {ratios}")
+    given = parser.parse_args()
+    print(load_of_this_machine())
+    with GraderPool(given.workers, settings=Verifier(jobs=given.workers)) as pool:
+        _ours(pool, problems(1) * given.workers)
+        table = Table("tests a problem:d", "theirs, ms a problem:.1f", "ours, ms a problem:.1f", "ratio of each round")
+        for tests in given.tests:
+            work = problems(tests) * given.repeat
+            ways = {
+                "theirs": lambda _, work=work: _theirs(given.checkout, work, given.workers),
+                "ours": lambda _, work=work: _ours(pool, work),
+            }
+            rounds = list(in_turns(given.rounds, ways))
+            theirs, ours = (statistics.median(each[way] for each in rounds) / len(work) * 1e3 for way in ways)
+            table.line(tests, theirs, ours, " ".join(f"{each['theirs'] / each['ours']:.2f}" for each in rounds))
         # The slope: what one more test costs, the first one's start aside.
-        few, many = (statistics.median(_ours(pool, problems(n) * arguments.repeat) for _ in range(5)) for n in (1, 31))
-        print(f"one more test costs {(many - few) / (30 * 10 * arguments.repeat) * 1e3:.2f} ms")
+        few, many = (statistics.median(_ours(pool, problems(n) * given.repeat) for _ in range(5)) for n in (1, 31))
+        print(f"one more test costs {(many - few) / (30 * 10 * given.repeat) * 1e3:.2f} ms")
 
 
 if __name__ == "__main__":

@@ -15,18 +15,19 @@ target, without it below half of the target.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from leeway_rl.benchmarks.measure import Table, parser_of
 from leeway_rl.common.config import compose
 from leeway_rl.studies.runner import Run, make_missing
 from leeway_rl.studies.verdict import last_third
 
 BASE = ["train.minibatch_groups=4"]
 CONTROLS = ("none", "adaptive")
+VERDICT = ("must be:<11", "holds", "reward last third:.3f")
 HELD, COLLAPSED = (0.8, 1.2), 0.5
 """Shares of the target: between which the controlled entropy must lie, and below which the other."""
 
@@ -52,19 +53,16 @@ class Trial:
         return share < COLLAPSED if self.control == "none" else HELD[0] <= share <= HELD[1]
 
 
-def table(trials: list[Trial]) -> str:
-    """The verdict on every run."""
+def judge(trials: list[Trial]) -> None:
+    """Print the verdict on every run."""
     target = trials[0].run.config.entropy.target
-    lines = ["control   seed  entropy: first  last third  of target  must be        holds  reward: last third"]
+    table = Table("control", "seed:d", "entropy first:.3f", "last third:.3f", "of target:.0%", *VERDICT)
     for trial in trials:
         first, last = trial.run.series("entropy/policy")[0], trial.last_third("entropy/policy")
         must = "below 50 %" if trial.control == "none" else "80 to 120 %"
         verdict = "yes" if trial.holds() else "NO"
-        lines.append(
-            f"{trial.control:8}  {trial.seed:4}  {first:14.3f}  {last:10.3f}  {last / target:9.0%}  "
-            f"{must:13}  {verdict:5}  {trial.last_third('reward/mean'):18.3f}"
-        )
-    return "\n".join(lines)
+        reward = trial.last_third("reward/mean")
+        table.line(trial.control, trial.seed, first, last, last / target, must, verdict, reward)
 
 
 def draw(trials: list[Trial], path: Path) -> None:
@@ -105,16 +103,15 @@ def draw(trials: list[Trial], path: Path) -> None:
 
 def main() -> None:
     """Make the runs, draw them, judge them; exit code 1 where a run does not hold."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, steps=80)
     parser.add_argument("--out", type=Path, default=Path("runs/entropy-control"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=80)
     given = parser.parse_args()
     trials = [Trial.of(control, seed, given.steps, given.out) for seed in given.seeds for control in CONTROLS]
     make_missing([trial.run for trial in trials])
     trials.sort(key=lambda trial: (trial.control != "none", trial.seed))
     draw(trials, given.out / "entropy.png")
-    print(table(trials))
+    judge(trials)
     sys.exit(not all(trial.holds() for trial in trials))
 
 

@@ -14,24 +14,21 @@ each run are left out.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+from leeway_rl.benchmarks.measure import KEPT, Table, home_and_server, in_turns, load_of_this_machine, parser_of
+from leeway_rl.benchmarks.whole_runs import whole_run
 from leeway_rl.common.config import PRESETS
 from leeway_rl.common.metrics import read_steps
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.desk import DeskQueue
-from leeway_rl.leeway.running.server import EmbeddedServer
-from whole_runs import whole_run
 
 WARM = 2
 
@@ -82,39 +79,39 @@ def followed_run(
 
 def main() -> None:
     """Print a line a round and the ratio of the means; exit with 1 if it is below 0.95."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=40, help="training steps of each run")
+    parser = parser_of(__doc__, rounds=3, steps=40, settings=True, out=KEPT)
     parser.add_argument("--every", type=int, default=1, help="versions from one evaluation to the next, at least")
     parser.add_argument("--problems", type=int, default=32, help="of 4 responses each, a version")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of all runs' configuration")
-    parser.add_argument("--out", type=Path, help="keep the runs' folders here")
     given = parser.parse_args()
     first, *others = sorted(os.sched_getaffinity(0))
     if not others or shutil.which("taskset") is None:
         parser.error("two cores and taskset are due")
     os.sched_setaffinity(0, {first})  # the server and what is forked from here too
     settings = [*given.set, f"train.steps={given.steps}"]
-    rates: dict[bool, list[float]] = {False: [], True: []}
-    print("round  steps/s alone  steps/s followed   ratio  versions evaluated")
-    with ExitStack() as stack:
-        folder = given.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url = stack.enter_context(EmbeddedServer(folder / "redis")).url
+    rates = []
+    with home_and_server(given.out) as (folder, url):
         problems = folder / "sums.jsonl"
         lines = (PRESETS / "tiny" / "addition.jsonl").read_text().splitlines(keepends=True)
         problems.write_text("".join(lines[-given.problems :]))
-        for number in range(given.rounds):
-            evaluated = 0
-            for followed in (False, True) if number % 2 == 0 else (True, False):
-                run = folder / f"cost-{number}-{'followed' if followed else 'alone'}"
-                if followed:
-                    evaluated = followed_run(url, run, settings, (first, others[0]), given.every, problems)
-                else:
-                    whole_run(url, run, settings, cores=dict.fromkeys(("learner", "rollout", "verifier"), first))
-                rates[followed].append(steps_per_s(run))
-            alone, beside = rates[False][-1], rates[True][-1]
-            print(f"{number:>5}  {alone:13.3f}  {beside:16.3f}  {beside / alone:6.3f}  {evaluated:18}", flush=True)
-    ratio = float(np.mean(rates[True]) / np.mean(rates[False]))
+
+        def alone(number: int) -> tuple[float, int]:
+            run = folder / f"cost-{number}-alone"
+            whole_run(url, run, settings, cores=dict.fromkeys(("learner", "rollout", "verifier"), first))
+            return steps_per_s(run), 0
+
+        def followed(number: int) -> tuple[float, int]:
+            run = folder / f"cost-{number}-followed"
+            evaluated = followed_run(url, run, settings, (first, others[0]), given.every, problems)
+            return steps_per_s(run), evaluated
+
+        print(load_of_this_machine())
+        table = Table("round:d", "steps/s alone:.3f", "steps/s followed:.3f", "ratio:6.3f", "versions evaluated:d")
+        for number, found in enumerate(in_turns(given.rounds, {"alone": alone, "followed": followed})):
+            (by_itself, _), (beside, evaluated) = found["alone"], found["followed"]
+            table.line(number, by_itself, beside, beside / by_itself, evaluated)
+            rates.append((by_itself, beside))
+    by_itself, beside = np.mean(rates, axis=0)
+    ratio = float(beside / by_itself)
     print(f"ratio of the means {ratio:.3f}; must hold: at least 0.95")
     sys.exit(0 if ratio >= 0.95 else 1)
 

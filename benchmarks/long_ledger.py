@@ -13,7 +13,6 @@ most 1.2 times as long (the least of the rounds), and opening reads no more than
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import resource
@@ -22,6 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from leeway_rl.benchmarks.measure import Table, in_turns, load_of_this_machine, parser_of
 from leeway_rl.common.ledger import Ledger
 from leeway_rl.common.tail import BLOCK
 
@@ -149,31 +149,34 @@ def opened(path: Path) -> int:
     return read_so_far() - before
 
 
+def audited(path: Path) -> tuple[float, float]:
+    """Processor seconds of an audit, and MiB that it takes at most."""
+    before = used_s()
+    done = subprocess.run([sys.executable, "-c", AUDIT, path], capture_output=True, text=True, check=True)
+    return used_s() - before, float(done.stdout)
+
+
 def main() -> int:
     """Measure and print; 1 where a figure is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, rounds=7)
     parser.add_argument("--lines", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=7)
-    arguments = parser.parse_args()
+    given = parser.parse_args()
+    print(load_of_this_machine())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths = {
-            run: written(folder / "runs" / run, lines) for run, lines in (("short", 1_000), ("long", arguments.lines))
-        }
-        took: dict[str, list[float]] = {run: [] for run in paths}
-        for _ in range(arguments.rounds):
-            for run, times in took.items():
-                times.append(seconds("status", "--run", run, cwd=folder))
-        ratio = min(took["long"]) / min(took["short"])
-        print(
-            "status   " + "  ".join(f"{run} {min(times):.3f} s" for run, times in took.items()) + f"  ratio {ratio:.2f}"
-        )
+        runs = {"short": 1_000, "long": given.lines}
+        paths = {run: written(folder / "runs" / run, lines) for run, lines in runs.items()}
+        ways = {run: lambda _, run=run: seconds("status", "--run", run, cwd=folder) for run in paths}
+        rounds = list(in_turns(given.rounds, ways))
+        table = Table(":<19", "short:10.2f", "long:10.2f", "ratio:6.2f")
+        least_s = {run: min(each[run] for each in rounds) for run in paths}
+        ratio = least_s["long"] / least_s["short"]
+        table.line("status, s", *least_s.values(), ratio)
         read = {run: opened(path) for run, path in paths.items()}
-        print("opening  " + "  ".join(f"{run} {count:,} bytes read" for run, count in read.items()))
-        for run, path in paths.items():
-            before = used_s()
-            done = subprocess.run([sys.executable, "-c", AUDIT, path], capture_output=True, text=True, check=True)
-            print(f"audit    {run} {float(done.stdout):.0f} MiB at most, {used_s() - before:.1f} s", flush=True)
+        table.line("opening, bytes read", *(f"{count:,}" for count in read.values()))
+        audits = [audited(path) for path in paths.values()]
+        for what, numbers in zip(("audit, s", "audit, MiB at most"), zip(*audits, strict=True), strict=True):
+            table.line(what, *numbers)
     return int(ratio > MOST_RATIO or max(read.values()) > MOST_BYTES)
 
 

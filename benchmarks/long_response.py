@@ -11,12 +11,13 @@ whole training step (forward, backward, AdamW) through DeepSpeed, all in one mic
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import tempfile
 import time
 from pathlib import Path
+
+from leeway_rl.benchmarks.measure import load_of_this_machine, parser_of
 
 MOST_GIB = 6.0
 PROMPT, SHORT, VOCABULARY = 64, 16, 151_936
@@ -100,9 +101,8 @@ def train(folder: Path, tokens: int) -> tuple[float, dict[str, float]]:
 
 def main() -> None:
     """Print one line of figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, threads=2)
     parser.add_argument("--tokens", type=int, default=32_768)
-    parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(given.threads)
     import torch
@@ -112,6 +112,7 @@ def main() -> None:
         make_model(Path(name), given.tokens)
         seconds, metrics = train(Path(name), given.tokens)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(load_of_this_machine())
     print(
         f"{given.tokens:,} tokens, {given.threads} threads: {seconds:.1f} s, peak {peak:.2f} GiB "
         f"(must hold: {MOST_GIB:g} GiB at 32,768), loss {metrics['loss']:.4f}, "

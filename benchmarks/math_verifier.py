@@ -11,20 +11,20 @@ roots, logarithms, binomials). A third of the answers are right, some of them in
 - **bare**: ``verify(parse(gold), parse(answer))``, both boxed, with its own clocks, in this process's main thread.
 - **ours**: ``GraderPool(1)``, this process and its one child on the same core.
 
-Both grade the same items one after the other in every round; the ratio is the median over the rounds. The rules differ
+Both grade the same items in every round, in turns; the ratio is the median over the rounds. The rules differ
 from Math-Verify by design (docs/verifiers.md), not on this mix. Must hold: a ratio of at least 3, the same verdicts.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import statistics
-import time
 from collections.abc import Callable
+from typing import Any
 
-from leeway_rl.common.types import VerdictKind
+from leeway_rl.benchmarks.measure import Table, in_turns, load_of_this_machine, parser_of, timed
+from leeway_rl.common.types import Verdict, VerdictKind
 from leeway_rl.verifier.pool import GradeItem, GraderPool
 
 LEAST_RATIO = 3.0
@@ -92,41 +92,50 @@ def mix(dice: random.Random, size: int) -> list[tuple[str, str]]:
     return list(pairs)
 
 
+def _item(gold: str, answer: str) -> GradeItem:
+    return GradeItem(ability="math", response=rf"So it is $\boxed{{{answer}}}$.", golds=(gold,), finished=True)
+
+
+def _differ(pairs: list[tuple[str, str]], bare: list[bool], verdicts: list[Verdict]) -> int:
+    """Print the pairs on which the two differ, and count them."""
+    differ = 0
+    for (gold, answer), theirs, verdict in zip(pairs, bare, verdicts, strict=True):
+        if theirs != (verdict.kind is VerdictKind.CORRECT):
+            differ += 1
+            print(f"gold {gold}, answer {answer}: bare {theirs}, ours {verdict.kind}: {verdict.reason}")
+    return differ
+
+
 def main() -> None:
     """Measure, compare, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser = parser_of(__doc__, rounds=9, seed=0)
     parser.add_argument("--items", type=int, default=400, help="a round")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # the child inherits it
     from math_verify import parse, verify
 
-    dice, ratios, different = random.Random(arguments.seed), [], 0
+    dice, ratios, different = random.Random(given.seed), [], 0
+    rounds = [mix(dice, given.items) for _ in range(given.rounds)]
+
+    def bare(number: int) -> tuple[float, list[Any]]:
+        boxed = [(rf"\boxed{{{gold}}}", rf"\boxed{{{answer}}}") for gold, answer in rounds[number]]
+        return timed(lambda: [verify(parse(gold), parse(answer)) for gold, answer in boxed])
+
+    def ours(number: int) -> tuple[float, list[Any]]:
+        return timed(pool.grade, [_item(gold, answer) for gold, answer in rounds[number]])
+
+    print(load_of_this_machine())
     with GraderPool(1) as pool:
-        pool.grade([GradeItem(ability="math", response=r"\boxed{\sqrt[3]{8}}", golds=("2",), finished=True)])  # warm
+        pool.grade([_item("2", r"\sqrt[3]{8}")])  # warm
         verify(parse(r"\boxed{\sqrt[3]{8}}"), parse(r"\boxed{2}"))
-        for _ in range(arguments.rounds):
-            pairs = mix(dice, arguments.items)
-            started = time.perf_counter()
-            bare = [verify(parse(rf"\boxed{{{gold}}}"), parse(rf"\boxed{{{answer}}}")) for gold, answer in pairs]
-            bare_s = time.perf_counter() - started
-            items = [
-                GradeItem(ability="math", response=rf"So it is $\boxed{{{answer}}}$.", golds=(gold,), finished=True)
-                for gold, answer in pairs
-            ]
-            started = time.perf_counter()
-            verdicts = pool.grade(items)
-            ours_s = time.perf_counter() - started
-            ours = [verdict.kind is VerdictKind.CORRECT for verdict in verdicts]
+        table = Table("bare, items/s:,.0f", "ours, items/s:,.0f", "ratio:6.1f", "right:d")
+        for pairs, found in zip(rounds, in_turns(given.rounds, {"bare": bare, "ours": ours}), strict=True):
+            (bare_s, theirs), (ours_s, verdicts) = found["bare"], found["ours"]
             ratios.append(bare_s / ours_s)
-            for (gold, answer), theirs, verdict in zip(pairs, bare, verdicts, strict=True):
-                if theirs != (verdict.kind is VerdictKind.CORRECT):
-                    different += 1
-                    print(f"gold {gold}, answer {answer}: bare {theirs}, ours {verdict.kind}: {verdict.reason}")
-            rates = f"bare {len(pairs) / bare_s:,.0f} items/s, ours {len(pairs) / ours_s:,.0f}"
-            print(f"{rates}, ratio {ratios[-1]:.1f}; {sum(ours)} right")
-    total = arguments.rounds * arguments.items
+            different += _differ(pairs, theirs, verdicts)
+            right = sum(verdict.kind is VerdictKind.CORRECT for verdict in verdicts)
+            table.line(len(pairs) / bare_s, len(pairs) / ours_s, ratios[-1], right)
+    total = given.rounds * given.items
     print(f"ratio {statistics.median(ratios):.1f} (at least {LEAST_RATIO:g}); {different} of {total} verdicts differ")
 
 

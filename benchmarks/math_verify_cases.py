@@ -12,7 +12,6 @@ response cannot ask for them.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import inspect
 import re
@@ -20,6 +19,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from leeway_rl.benchmarks.measure import parser_of
 
 MODULES = ("test_all", "test_boxed", "test_numina_cases", "test_open_thoughts", "test_strict", "test_yujianll")
 DEFAULTS = {"precision": 6, "strict": True, "allow_set_relation_comp": True}
@@ -90,19 +91,19 @@ def plain(gold: str) -> str:
 
 def main() -> None:
     """Grade every case and print the ones that come out otherwise."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("checkout", type=Path, help="a checkout of Math-Verify")
     parser.add_argument("--whole", action="store_true", help="box the whole prediction, prose and all")
     parser.add_argument("--dollars", action="store_true", help="leave golds in their dollar signs")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     from leeway_rl.verifier.pool import GradeItem, GraderPool
 
-    found = list(cases(arguments.checkout))
+    found = list(cases(given.checkout))
     items = [
         GradeItem(
             ability="math",
-            response=response(case, whole=arguments.whole),
-            golds=(case.gold if arguments.dollars else plain(case.gold),),
+            response=response(case, whole=given.whole),
+            golds=(case.gold if given.dollars else plain(case.gold),),
             finished=True,
         )
         for case in found

@@ -14,13 +14,12 @@ is a false one.
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 import resource
-import time
 
 import numpy as np
+from leeway_rl.benchmarks.measure import Table, in_turns, load_of_this_machine, parser_of, timed
 from leeway_rl.data.near import EvaluationSet, near_duplicates
 from leeway_rl.data.normalise import normalise
 
@@ -177,9 +176,8 @@ def planted_set(
     return evaluation, rows, planted
 
 
-def found_in(evaluation: list[str], rows: list[str]) -> tuple[list[int | None], float]:
-    """(what each row was dropped for, as an origin of ``planted_set``; seconds)."""
-    started = time.perf_counter()
+def found_in(evaluation: list[str], rows: list[str]) -> list[int | None]:
+    """What each row was dropped for, as an origin of ``planted_set``."""
     texts = [normalise(row) for row in rows]
     dirty = EvaluationSet([normalise(problem) for problem in evaluation]).contaminated(texts)
     clean = [index for index, match in enumerate(dirty) if match is None]
@@ -187,17 +185,17 @@ def found_in(evaluation: list[str], rows: list[str]) -> tuple[list[int | None], 
     for index, match in zip(clean, near_duplicates([texts[i] for i in clean], [0] * len(clean)), strict=True):
         if match is not None:
             origins[index] = clean[match.of]
-    return origins, time.perf_counter() - started
+    return origins
 
 
 def quality(problems: int, seed: int, share: float, planted_by: str) -> None:
     """Print recall by kind, and precision."""
     if planted_by == "other":
-        from second_planted_set import planted_set as plant
+        from leeway_rl.benchmarks.second_planted_set import planted_set as plant
     else:
         plant = planted_set
     evaluation, rows, planted = plant(problems, seed, share)
-    origins, seconds = found_in(evaluation, rows)
+    seconds, origins = timed(found_in, evaluation, rows)
     of = {row: origin for _, row, origin in planted}
     # Renaming and respelling may make two planted rows equal; either is then dropped for the same origin.
     right = {row for row, origin in of.items() if origins[row] is not None and origins[row] == origin}
@@ -206,18 +204,18 @@ def quality(problems: int, seed: int, share: float, planted_by: str) -> None:
     print(
         f"{len(rows)} rows of {characters:.0f} characters, {len(planted)} of them planted, seed {seed}: {seconds:.1f} s"
     )
+    table = Table("kind:<24", "planted:d", "recall:.4f")
     for kind in sorted({kind for kind, _, _ in planted}):
         mine = [row for name, row, _ in planted if name == kind]
-        print(f"  {kind:24} {len(mine):6} planted   recall {sum(row in right for row in mine) / len(mine):.4f}")
+        table.line(kind, len(mine), sum(row in right for row in mine) / len(mine))
     print(f"recall {len(right) / max(1, len(planted)):.4f} (must hold: 0.98)")
     print(f"precision {sum(row in right for row in dropped) / max(1, len(dropped)):.4f} (must hold: 0.98)")
 
 
-def by_datasketch(rows: list[str]) -> tuple[int, float]:
-    """(rows dropped, seconds) of plain datasketch: word triples, 128 permutations, threshold 0.5."""
+def by_datasketch(rows: list[str]) -> int:
+    """Rows that plain datasketch drops: word triples, 128 permutations, threshold 0.5."""
     from datasketch import MinHash, MinHashLSH
 
-    started = time.perf_counter()
     index = MinHashLSH(threshold=0.5, num_perm=128)
     dropped = 0
     for number, row in enumerate(rows):
@@ -229,7 +227,7 @@ def by_datasketch(rows: list[str]) -> tuple[int, float]:
             dropped += 1
         else:
             index.insert(number, sketch)
-    return dropped, time.perf_counter() - started
+    return dropped
 
 
 def speed(problems: int, seed: int, rounds: int) -> None:
@@ -237,33 +235,30 @@ def speed(problems: int, seed: int, rounds: int) -> None:
     evaluation, rows, _ = planted_set(problems, seed)
     print(f"{len(rows)} rows of {sum(map(len, rows)) / len(rows):.0f} characters")
     ratios = []
-    for _ in range(rounds):
-        origins, ours = found_in(evaluation, rows)
-        dropped, theirs = by_datasketch(rows)
-        ratios.append(theirs / ours)
-        print(
-            f"ours {ours:.1f} s, {sum(origin is not None for origin in origins)} dropped, decontamination included; "
-            f"datasketch {theirs:.1f} s, {dropped} dropped"
-        )
+    ways = {"ours": lambda _: timed(found_in, evaluation, rows), "datasketch": lambda _: timed(by_datasketch, rows)}
+    table = Table("ours s, decontamination too:.1f", "dropped:d", "datasketch s:.1f", "dropped:d")
+    for found in in_turns(rounds, ways):
+        (ours_s, origins), (theirs_s, dropped) = found["ours"], found["datasketch"]
+        ratios.append(theirs_s / ours_s)
+        table.line(ours_s, sum(origin is not None for origin in origins), theirs_s, dropped)
     print(f"ratio {np.median(ratios):.2f} (must hold: 2)")
 
 
 def main() -> None:
     """Parse the arguments and run."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = parser_of(__doc__, rounds=1, seed=0)
     parser.add_argument("--problems", type=int, default=100_000, help="before the planted rows are added")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument(
         "--planted", type=float, default=PLANTED, help="of the problems, near-duplicates and as many again"
     )
     parser.add_argument("--planted-by", choices=("this", "other"), default="this", help="other: second_planted_set.py")
     parser.add_argument("--against-datasketch", action="store_true")
-    arguments = parser.parse_args()
-    if arguments.against_datasketch:
-        speed(arguments.problems, arguments.seed, arguments.rounds)
+    given = parser.parse_args()
+    print(load_of_this_machine())
+    if given.against_datasketch:
+        speed(given.problems, given.seed, given.rounds)
     else:
-        quality(arguments.problems, arguments.seed, arguments.planted, arguments.planted_by)
+        quality(given.problems, given.seed, given.planted, given.planted_by)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 

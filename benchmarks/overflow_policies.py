@@ -14,32 +14,28 @@ throughput, trains no token past the bound, and responses of at least 0.97 of th
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
-from contextlib import ExitStack
-from pathlib import Path
 from typing import get_args
 
+from leeway_rl.benchmarks.measure import KEPT, Table, home_and_server, load_of_this_machine, parser_of
+from leeway_rl.benchmarks.timed_roles import BASE, Times, runs
+from leeway_rl.benchmarks.whole_runs import measured
 from leeway_rl.common.config import Overflow, compose
 from leeway_rl.leeway.planning.plan import figures
 from leeway_rl.leeway.planning.simulate import simulate
-from leeway_rl.leeway.running.server import EmbeddedServer
-from timed_roles import BASE, Times, runs
-from whole_runs import measured
 
 GROUPS = 32
 """B."""
 TOKENS = 200
 COLUMNS = (
-    ("throughput", "throughput", "{:.3f}"),
-    ("head", "head_mean", "{:.2f}"),
-    ("worst", "head_max", "{:.0f}"),
-    ("expired", "expired_share", "{:.1%}"),
-    ("masked", "masked_share", "{:.1%}"),
-    ("groups past", "groups_past_share", "{:.1%}"),
-    ("past trained", "tokens_trained_past_bound", "{:.0f}"),
-    ("length", "length_trained_over_generated", "{:.3f}"),
+    ("throughput:.3f", "throughput"),
+    ("head:.2f", "head_mean"),
+    ("worst:.0f", "head_max"),
+    ("expired:.1%", "expired_share"),
+    ("masked:.1%", "masked_share"),
+    ("groups past:.1%", "groups_past_share"),
+    ("past trained:.0f", "tokens_trained_past_bound"),
+    ("length:.3f", "length_trained_over_generated"),
 )
 
 
@@ -58,14 +54,10 @@ def settings(bound: int, overflow: str, steps: int) -> list[str]:
 
 def main() -> None:
     """Print the table; exit with 1 if ``mask`` does not hold what it must."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, steps=80, seed=0, side_by_side=6, out=KEPT)
     parser.add_argument("--train-s", type=float, default=2.0, help="a training step, and the mean of group times")
-    parser.add_argument("--steps", type=int, default=80, help="training steps of each run")
     parser.add_argument("--bounds", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--policies", nargs="+", default=get_args(Overflow), choices=get_args(Overflow))
-    parser.add_argument("--side-by-side", type=int, default=6, help="runs at a time")
-    parser.add_argument("--seed", type=int, default=0, help="of the group times")
-    parser.add_argument("--out", type=Path, help="keep the runs' folders here")
     given = parser.parse_args()
     times = Times(
         length_mean=TOKENS,
@@ -76,24 +68,22 @@ def main() -> None:
     )
     # Longest first: wait pays with time.
     grid = [(bound, overflow) for overflow in given.policies for bound in given.bounds]
-    with ExitStack() as stack:
-        folder = given.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url = stack.enter_context(EmbeddedServer(folder / "redis")).url
+    with home_and_server(given.out) as (folder, url):
         wanted = {f"{policy}-{bound}": (times, settings(bound, policy, given.steps)) for bound, policy in grid}
+        print(load_of_this_machine())
         folders = dict(zip(grid, runs(url, folder, wanted, given.side_by_side), strict=True))
         found = {}
         print(
             f"t_train {given.train_s:g} s, {given.steps} steps, {given.side_by_side} runs at a time, seed {given.seed}"
         )
-        print("η  overflow           ", *(f"{head:>12}" for head, _, _ in COLUMNS))
+        table = Table("η", "overflow:<8", ":<9", *(column for column, _ in COLUMNS))
         for bound, policy in sorted(grid):
             config = compose(["tiny"], [*BASE, *settings(bound, policy, given.steps)])
             found[bound, policy] = measured(folders[bound, policy])
-            rows = {"measured": found[bound, policy], "planned": figures(simulate(times.setting(config)))}
+            rows = {"measured": found[bound, policy], "planned": figures(simulate(times.system(config)))}
             for which, row in rows.items():
                 row["throughput"] = row["steps_per_hour"] / 3600 * given.train_s
-                cells = (form.format(row[key]) for _, key, form in COLUMNS)
-                print(f"{bound}  {policy:<8} {which:<9}", *(f"{cell:>12}" for cell in cells))
+                table.line(str(bound), policy, which, *(row[key] for _, key in COLUMNS))
     compared = {(2, "mask"), (2, "soft")} <= set(grid)
     sys.exit(0 if not compared or _holds(found[2, "mask"], found[2, "soft"]) else 1)
 

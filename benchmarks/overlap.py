@@ -17,15 +17,11 @@ Must hold: at least 0.95 at η = 0, 0.97 above.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
-from contextlib import ExitStack
-from pathlib import Path
 
-from leeway_rl.leeway.running.server import EmbeddedServer
-from timed_roles import Times, runs
-from whole_runs import measured
+from leeway_rl.benchmarks.measure import KEPT, Table, home_and_server, load_of_this_machine, parser_of
+from leeway_rl.benchmarks.timed_roles import Times, runs
+from leeway_rl.benchmarks.whole_runs import measured
 
 GROUPS = 8
 """B."""
@@ -34,6 +30,7 @@ RATIOS = (0.5, 0.9, 1.0, 1.1, 2.0)
 TOKENS = 200
 SETTINGS: tuple[tuple[int, int | str], ...] = ((0, "auto"), (1, "auto"), (1, 2 * GROUPS), (2, "auto"), (2, 3 * GROUPS))
 """(η, pipeline depth)."""
+LIVE = ("groups live:.1f", "head:.2f")
 MUST = {0: 0.95, 1: 0.97, 2: 0.97}
 
 
@@ -44,13 +41,10 @@ def name(ratio: float, bound: int, depth: int | str) -> str:
 
 def main() -> None:
     """Print the table; exit with 1 if a share is below what must hold."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, steps=24, side_by_side=8, out=KEPT)
     parser.add_argument("--train-s", type=float, default=2.0, help="t_train")
-    parser.add_argument("--steps", type=int, default=24, help="training steps of each run")
     parser.add_argument("--ratios", type=float, nargs="+", default=RATIOS, help="t_rollout / t_train")
     parser.add_argument("--bounds", type=int, nargs="+", default=[0, 1, 2], choices=[0, 1, 2], help="η")
-    parser.add_argument("--side-by-side", type=int, default=8, help="runs at a time")
-    parser.add_argument("--out", type=Path, help="keep the runs' folders here")
     given = parser.parse_args()
     settings = [(bound, depth) for bound, depth in SETTINGS if bound in given.bounds]
     wanted = {}
@@ -67,12 +61,11 @@ def main() -> None:
                     f"rollout.concurrency={GROUPS}",
                 ],
             )
-    with ExitStack() as stack:
-        folder = given.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url = stack.enter_context(EmbeddedServer(folder / "redis")).url
+    with home_and_server(given.out) as (folder, url):
+        print(load_of_this_machine())
         runs(url, folder, wanted, given.side_by_side)
         print(f"t_train {given.train_s:g} s, B = {GROUPS}, {given.steps} steps, {given.side_by_side} runs side by side")
-        print(f"{'t_rollout':>9}  η  {'depth':>5}  {'ideal s':>8}  {'measured s':>10}  {'share':>6}  groups live  head")
+        table = Table("t_rollout s:.1f", "η:d", "depth:>", "ideal s:.2f", "measured s:.3f", "share:6.3f", *LIVE)
         held = True
         for ratio in given.ratios:
             for bound, depth in settings:
@@ -81,10 +74,8 @@ def main() -> None:
                 rollout_s = ratio * given.train_s
                 ideal_s = max(rollout_s, given.train_s) if bound else rollout_s + given.train_s
                 held &= ideal_s / step_s >= MUST[bound]
-                print(
-                    f"{rollout_s:8.1f}s  {bound}  {depth:>5}  {ideal_s:8.2f}  {step_s:10.3f}  {ideal_s / step_s:6.3f}  "
-                    f"{found['depth_mean']:11.1f}  {found['head_mean']:4.2f}"
-                )
+                live = (found["depth_mean"], found["head_mean"])
+                table.line(rollout_s, bound, str(depth), ideal_s, step_s, ideal_s / step_s, *live)
         print("must hold: at least 0.95 at η = 0, 0.97 above")
     sys.exit(0 if held else 1)
 

@@ -19,26 +19,24 @@ Must hold: steps an hour within 10 % (of a real run planned from another one: 15
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from leeway_rl.benchmarks.measure import KEPT, Table, home_and_server, load_of_this_machine, parser_of
+from leeway_rl.benchmarks.timed_roles import BASE, Times, runs
+from leeway_rl.benchmarks.whole_runs import measured, whole_run
 from leeway_rl.common.config import compose
 from leeway_rl.leeway.planning import calibrate
 from leeway_rl.leeway.planning.plan import figures
 from leeway_rl.leeway.planning.simulate import System, simulate
-from leeway_rl.leeway.running.server import EmbeddedServer
-from timed_roles import BASE, Times, runs
-from whole_runs import measured, whole_run
 
 TOKENS = 200
-HEAD = f"{'run':<38} planned    steps/h  measured   error   head  measured  error"
+COLUMNS = ("run:<38", "planned:<9", "steps/h:8.0f", "measured:9.0f", "error:+7.1%", "head:5.2f", "measured:9.2f")
+COLUMNS = (*COLUMNS, "error:+6.2f")
 
 
 def _settings(bound: int, overflow: str, depth: int | str, concurrency: int, *more: str) -> list[str]:
@@ -82,34 +80,33 @@ REAL: dict[str, list[str]] = {
 
 def main() -> None:
     """Print the table; exit with 1 if a plan is too far off."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, side_by_side=4, out=f"{KEPT}; what is there is not run again")
     parser.add_argument("--only", nargs="+", choices=[*timed_runs(1.0), *REAL], help="settings to run; all by default")
     parser.add_argument("--of", nargs="+", type=Path, metavar="FOLDER", default=[], help="runs that are there")
     parser.add_argument("--step-s", type=float, default=1.5, help="training time of the timed runs")
-    parser.add_argument("--side-by-side", type=int, default=4, help="timed runs at a time")
     parser.add_argument("--steps", type=int, help="training steps of each run, where not as written here")
-    parser.add_argument("--out", type=Path, help="keep the runs' folders here; what is there is not run again")
     given = parser.parse_args()
     if given.of:
-        print(HEAD)
-        held = [_compare(folder.name, "--from", calibrate.from_run(folder).system, folder) for folder in given.of]
+        table = Table(*COLUMNS)
+        held = [
+            _compare(table, folder.name, "--from", calibrate.from_run(folder).system, folder) for folder in given.of
+        ]
         sys.exit(0 if all(held) else 1)
     shorter = [] if given.steps is None else [f"train.steps={given.steps}"]
     every = timed_runs(given.step_s)
     only = given.only or [*every, *REAL]
     timed = {name: (times, [*how, *shorter]) for name, (times, how) in every.items() if name in only}
     real = {name: [*how, *shorter] for name, how in REAL.items() if name in only}
-    with ExitStack() as stack:
-        folder = given.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url = stack.enter_context(EmbeddedServer(folder / "redis")).url
+    with home_and_server(given.out) as (folder, url):
         missing = {name: what for name, what in timed.items() if not (folder / name).exists()}
+        print(load_of_this_machine())
         runs(url, folder, missing, given.side_by_side)
         first, last = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
         for name, how in real.items():
             if not (folder / name).exists():
                 whole_run(url, folder / name, how, cores={"learner": first, "rollout": last, "verifier": last})
-        print(HEAD)
-        held = [_compare(name, how, system, folder / name) for name, how, system in _plans(folder, timed, real)]
+        table, plans = Table(*COLUMNS), _plans(folder, timed, real)
+        held = [_compare(table, name, how, system, folder / name) for name, how, system in plans]
     print("must hold: steps/h within 10 % (planned from another run: 15 %), head staleness within 0.3")
     sys.exit(0 if all(held) else 1)
 
@@ -133,15 +130,13 @@ def _plans(
             )
 
 
-def _compare(name: str, how: str, system: System, folder: Path) -> bool:
+def _compare(table: Table, name: str, how: str, system: System, folder: Path) -> bool:
     """Print a line; whether it holds."""
     planned, found = figures(simulate(system)), measured(folder)
     error = planned["steps_per_hour"] / found["steps_per_hour"] - 1
     older = planned["head_mean"] - found["head_mean"]
-    print(
-        f"{name:<38} {how:<9} {planned['steps_per_hour']:8.0f} {found['steps_per_hour']:9.0f} {error:+7.1%}  "
-        f"{planned['head_mean']:5.2f} {found['head_mean']:9.2f} {older:+6.2f}"
-    )
+    rates = (planned["steps_per_hour"], found["steps_per_hour"], error)
+    table.line(name, how, *rates, planned["head_mean"], found["head_mean"], older)
     return abs(error) <= (0.15 if how == "real-0" else 0.1) and abs(older) <= 0.3
 
 

@@ -12,7 +12,6 @@ written one by one; ``--by-hand`` takes those instead of the templates.
 
 from __future__ import annotations
 
-import argparse
 import html
 import json
 import random
@@ -23,9 +22,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from leeway_rl.benchmarks.measure import Table, parser_of
+from leeway_rl.benchmarks.planted_templates import FAMILIES, GOODS, NAMES, SITES, Problem
 from leeway_rl.data import recipe
 from leeway_rl.data.dataset import Dataset, Drop
-from planted_templates import FAMILIES, GOODS, NAMES, SITES, Problem
 
 EVALUATION = 120
 INSTRUCTED = 0.5
@@ -207,8 +207,8 @@ def planted_set(problems: int, seed: int) -> Planted:
 
 def planted_by_hand(seed: int) -> Planted:
     """The problems of ``by_hand.py``, all their near misses, and every kind of copy of each; a third is held out."""
-    from by_hand import COPIES as COPIES_BY_HAND
-    from by_hand import near_misses
+    from leeway_rl.benchmarks.by_hand import COPIES as COPIES_BY_HAND
+    from leeway_rl.benchmarks.by_hand import near_misses
 
     r = random.Random(f"by hand {seed}")
     written = near_misses()
@@ -258,36 +258,33 @@ def origins_found(planted: Planted, folder: Path, golds: bool) -> list[int | Non
 
 def main() -> None:
     """Parse the arguments, plant, and print recall by kind and precision."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = parser_of(__doc__, seed=0)
     parser.add_argument("--problems", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--by-hand", action="store_true", help="problems of by_hand.py")
     parser.add_argument("--without-golds", action="store_true", help="every gold is the same")
     parser.add_argument("--show", type=int, default=0, help="so many rows that are judged wrong")
-    arguments = parser.parse_args()
-    planted = planted_by_hand(arguments.seed) if arguments.by_hand else planted_set(arguments.problems, arguments.seed)
+    given = parser.parse_args()
+    planted = planted_by_hand(given.seed) if given.by_hand else planted_set(given.problems, given.seed)
     with tempfile.TemporaryDirectory() as folder:
-        found = origins_found(planted, Path(folder), not arguments.without_golds)
+        found = origins_found(planted, Path(folder), not given.without_golds)
     right = {row for row, (_, origin) in planted.copies.items() if found[row] == origin}
     dropped = {row for row, origin in enumerate(found) if origin is not None}
     # A copy of a problem that stands among the others, too, may be dropped for that one.
     wrong = sorted(dropped - set(planted.copies))
     missed = sorted(row for row in planted.copies if found[row] is None)
     print(f"{len(planted.rows)} rows, {len(planted.copies)} copies, {len(planted.others)} other problems")
+    table = Table("copies:<16", "rows:5d", "found:.4f")
     for kind in sorted({kind for kind, _ in planted.copies.values()}):
         rows = [row for row, (name, _) in planted.copies.items() if name == kind]
-        print(f"  {kind:16} {len(rows):5} copies           found {sum(row in right for row in rows) / len(rows):.4f}")
+        table.line(kind, len(rows), sum(row in right for row in rows) / len(rows))
     falsely = Counter(planted.others.get(row, "known") for row in wrong)
+    others = Counter(planted.others.values()) | {"known": len(planted.rows) - len(planted.copies) - len(planted.others)}
+    table = Table("other problems:<16", "rows:5d", "dropped:d")
     for kind in (*sorted(set(planted.others.values())), "known"):
-        count = (
-            Counter(planted.others.values())[kind]
-            if kind != "known"
-            else len(planted.rows) - len(planted.copies) - len(planted.others)
-        )
-        print(f"  {kind:16} {count:5} other problems   dropped {falsely[kind]}")
+        table.line(kind, others[kind], falsely[kind])
     print(f"recall {len(right) / len(planted.copies):.4f} (must hold: 0.95)")
     print(f"precision {len(right) / max(1, len(dropped)):.4f} (must hold: 0.99)")
-    for row in (missed + wrong)[: arguments.show]:
+    for row in (missed + wrong)[: given.show]:
         origin = planted.copies.get(row, ("", found[row]))[1]
         other = planted.rows[origin][0] if origin >= 0 else planted.evaluation[-1 - origin][0]
         print(

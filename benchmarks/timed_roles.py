@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from leeway_rl.benchmarks.whole_runs import Work, whole_run
 from leeway_rl.common.config import Config
 from leeway_rl.common.queue.rollout import RolloutQueue
 from leeway_rl.common.queue.verifier import VerifierQueue
@@ -28,7 +29,6 @@ from leeway_rl.common.types import Responses, Ticket, Verdict, VerdictKind
 from leeway_rl.leeway.planning.plan import lognormal
 from leeway_rl.leeway.planning.simulate import System
 from leeway_rl.rollout.engine import Aborted
-from whole_runs import Work, whole_run
 
 if TYPE_CHECKING:
     import torch

@@ -10,20 +10,20 @@ surrogate and entropy) of the same tokens, forward and backward.
 Memory is that of a process of its own for each figure: with the inputs in place and the matrix products warmed up once,
 the kernel's record of the largest resident size is reset (``/proc/self/clear_refs``), and what the record then says
 above the size at that moment is the extra memory. It counts pages that were in use, whoever asked for them. Time is the
-median of the ratios of ``--rounds`` pairs in one process, one after the other.
+median of the ratios of ``--rounds`` pairs in one process, which take turns.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
+
+from leeway_rl.benchmarks.measure import Table, in_turns, load_of_this_machine, parser_of, timed
 
 MOST_MEMORY, MOST_TIME = 0.15, 1.15
 TOKENS = 4096
@@ -110,17 +110,11 @@ def ratio_of_times(given: argparse.Namespace) -> tuple[float, float, list[float]
     import torch
 
     torch.set_num_threads(given.threads)
-    ready, pairs = inputs(given.tokens, given), []
-    for _ in range(1 + given.rounds):
-        pair = []
-        for way in WAYS:
-            started = time.perf_counter()
-            trained(way, ready)
-            pair.append(time.perf_counter() - started)
-        pairs.append(pair)
-    plain_s, ours_s = zip(*pairs[1:], strict=True)
-    ratios = [own / whole for whole, own in pairs[1:]]
-    return statistics.median(plain_s), statistics.median(ours_s), ratios
+    ready = inputs(given.tokens, given)
+    ways = {way: lambda _, way=way: timed(trained, way, ready)[0] for way in WAYS}
+    rounds = list(in_turns(given.rounds, ways, warm_up=1))
+    plain_s, ours_s = (statistics.median(pair[way] for pair in rounds) for way in WAYS)
+    return plain_s, ours_s, [pair["ours"] / pair["plain"] for pair in rounds]
 
 
 def differences(given: argparse.Namespace) -> list[float]:
@@ -133,11 +127,9 @@ def differences(given: argparse.Namespace) -> list[float]:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, threads=2, rounds=3)
     parser.add_argument("--vocabulary", type=int, default=151_936)
     parser.add_argument("--hidden", type=int, default=896, help="width of the hidden states (Qwen2.5-0.5B's)")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--flat", type=int, nargs="*", default=FLAT, help="numbers of tokens of the second table")
     parser.add_argument("--one", choices=tuple(WAYS), help=argparse.SUPPRESS)
@@ -145,18 +137,18 @@ def main() -> None:
     if given.one:
         print(extra_memory(given.one, given.tokens, given))
         return
-    print(f"V {given.vocabulary:,}, H {given.hidden}, float32, {given.threads} threads of {os.cpu_count()} cores")
+    print(f"{load_of_this_machine()}; V {given.vocabulary:,}, H {given.hidden}, float32, {given.threads} threads")
     found = differences(given)
     print("largest difference  log-prob {:.1e}  entropy {:.1e}  by hidden {:.1e}  by weight {:.1e}".format(*found))
     (whole_gb, _), (own_gb, _) = (in_own_process(way, given.tokens, given) for way in WAYS)
     whole_s, own_s, ratios = ratio_of_times(given)
-    print(f"{given.tokens:,} tokens      plain   ours  ratio")
-    print(f"extra memory GB {whole_gb:8.2f} {own_gb:6.2f} {own_gb / whole_gb:6.3f}  (must hold: {MOST_MEMORY:g})")
-    print(f"time s          {whole_s:8.2f} {own_s:6.2f} {statistics.median(ratios):6.2f}  (must hold: {MOST_TIME:g})")
-    print("ours, tokens  extra GB  of it gradients of the inputs  the rest")
+    table = Table(f"{given.tokens:,} tokens", "plain:8.2f", "ours:6.2f", "ratio:6.3f", "must hold:")
+    table.line("extra memory GB", whole_gb, own_gb, own_gb / whole_gb, f"(must hold: {MOST_MEMORY:g})")
+    table.line("time s", whole_s, own_s, statistics.median(ratios), f"(must hold: {MOST_TIME:g})")
+    table = Table("ours, tokens:,d", "extra GB:.2f", "of it gradients of the inputs:.2f", "the rest:.2f")
     for tokens in given.flat:
         extra, gradients = in_own_process("ours", tokens, given)
-        print(f"{tokens:12,} {extra:9.2f} {gradients:30.2f} {extra - gradients:9.2f}", flush=True)
+        table.line(tokens, extra, gradients, extra - gradients)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ Must hold: a pause of at most 0.3 s, in the median and at most.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from leeway_rl.benchmarks.measure import Table, load_of_this_machine, parser_of
 from leeway_rl.common.config import Rollout
 
 MOST_S = 0.3
@@ -35,11 +35,9 @@ def pauses(folder: Path, run: str) -> np.ndarray:
 
 def main() -> None:
     """Print a line a mode; exit with 1 if a pause is too long."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=12, help="training steps of each run")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of both runs' configuration")
-    given = parser.parse_args()
-    print("kv_on_update  pauses  median s  longest s")
+    given = parser_of(__doc__, steps=12, settings=True).parse_args()
+    print(load_of_this_machine())
+    table = Table("kv_on_update", "pauses:d", "median s:.3f", "longest s:.3f")
     held = True
     for mode in get_args(Rollout.model_fields["kv_on_update"].annotation):
         settings = ["rollout.engine=vllm", f"rollout.kv_on_update={mode}", f"train.steps={given.steps}", *given.set]
@@ -51,7 +49,7 @@ def main() -> None:
                 sys.exit(done.stdout + done.stderr)
             found = pauses(Path(folder), mode)
         held &= bool(found.max() <= MOST_S)
-        print(f"{mode:<12}  {len(found):6}  {np.median(found):8.3f}  {found.max():9.3f}", flush=True)
+        table.line(mode, len(found), np.median(found), found.max())
     print(f"must hold: at most {MOST_S} s")
     sys.exit(0 if held else 1)
 

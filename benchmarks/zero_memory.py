@@ -21,6 +21,7 @@ from pathlib import Path
 from resource import getpagesize
 
 import numpy as np
+from leeway_rl.benchmarks.measure import Table
 from leeway_rl.common.config import Config
 from leeway_rl.common.types import Responses, Ticket
 from leeway_rl.leeway.planning.arithmetic import learner_memory, shape_of
@@ -125,7 +126,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         print("measured", held(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
         return
-    print(f"{'ZeRO, offload':<26}{'worked out':>12}{'measured':>12}   bytes a parameter")
+    table = Table("ZeRO, offload:<22", "worked out:.1f", "measured:.1f", "bytes a parameter")
     with tempfile.TemporaryDirectory() as folder:
         make_model(folder)
         for setting in SETTINGS:
@@ -133,7 +134,7 @@ def main() -> None:
             words = [sys.executable, __file__, folder, stage, offload]
             done = subprocess.run(words, capture_output=True, text=True, check=True)
             measured = float(done.stdout.split("measured")[1])
-            print(f"{setting:<26}{worked_out(folder, int(stage), offload):>12.1f}{measured:>12.1f}", flush=True)
+            table.line(setting, worked_out(folder, int(stage), offload), measured)
 
 
 if __name__ == "__main__":

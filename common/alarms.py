@@ -9,7 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .diagnosis import Movement, Snapshot, age, diagnose, stall
+from .diagnosis import Movement, Snapshot, diagnose, stall
+from .wording import age
 
 ABSENT_S = 30.0
 """How long nobody may be there to go on before that is a stall."""

@@ -27,10 +27,10 @@ from typing import Any, TypeVar
 import msgpack
 import numpy as np
 
-from .errors import DecodeError
+from .errors import DecodeError, OtherSchemaError
 from .types import Manifest
 
-SCHEMA = 3
+SCHEMA = 4
 MAX_BYTES = {
     "Heartbeat": 1 << 16,
     "Manifest": 1 << 24,
@@ -71,9 +71,7 @@ before it where the value stands: a path costs nothing until it is needed."""
 def encode(message: Any) -> bytes:
     """Bytes of a wire-type instance; ``ValueError`` where no reader would take that many."""
     name = type(message).__name__
-    body = sealed(
-        msgpack.packb([SCHEMA, name, message], default=lambda value: _form(type(value))(value), strict_types=True)
-    )
+    body = sealed(msgpack.packb([SCHEMA, name, message], default=_plain, strict_types=True))
     if len(body) > MAX_BYTES[name]:
         raise ValueError(f"a {name} of {len(body)} bytes: readers take at most {MAX_BYTES[name]}")
     return body
@@ -97,7 +95,7 @@ def decode(cls: type[T], data: bytes) -> T:
         case _:
             raise DecodeError(f"{cls.__name__}: not a [schema, type, fields] message")
     if schema != SCHEMA:
-        raise DecodeError(f"{cls.__name__}: schema {schema}, this build speaks {SCHEMA}")
+        raise OtherSchemaError(f"{cls.__name__}: schema {schema}, this build speaks {SCHEMA}")
     if name != cls.__name__:
         raise DecodeError(f"expected a {cls.__name__}, found a {name[:64]}")
     try:
@@ -156,6 +154,11 @@ def decode_record(data: bytes) -> dict[str, Any]:
     return record
 
 
+def _plain(value: Any) -> Any:
+    kind: Any = type(value)
+    return _form(kind)(value)
+
+
 @cache
 def _form(kind: Any) -> Callable[[Any], Any]:
     """What makes of a value of ``kind``, which msgpack does not know, one that it knows."""
@@ -183,7 +186,7 @@ def _pack_array(array: np.ndarray) -> msgpack.ExtType:
 
 @lru_cache(_HEADS)
 def _array_head(dtype: str, shape: tuple[int, ...]) -> bytes:
-    head = msgpack.packb([dtype, shape])
+    head: bytes = msgpack.packb([dtype, shape])
     # Padded, so that the array can be used where it lies in the message: no copy on arrival.
     return bytes([len(head)]) + head + bytes(-(1 + len(head)) % 8)
 
@@ -259,7 +262,7 @@ def _check_of(hint: Any) -> Check:
     if issubclass(hint, Enum):
         return _enum_check(hint)
     if dataclasses.is_dataclass(hint):
-        return _build(hint)  # type: ignore[no-any-return, arg-type]
+        return _build(hint)  # type: ignore[arg-type]
     return _float_check if hint is float else _type_check(hint)
 
 

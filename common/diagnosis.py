@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 
+from .activity import Activity
 from .queue.desk import DeskQueue
-from .queue.entries import WorkStream
+from .queue.entries import WorkStream, number, whole
 from .queue.learner import LearnerQueue
 from .refusals import OUT_OF_MEMORY
-from .service import REFUSED
 from .types import Heartbeat, VerdictKind
+from .wording import age, words
 
 RECENT_MINUTES = 10
 ERRORS, ERROR_SHARE, HIGH_ERROR_SHARE = 4, 0.02, 0.1
@@ -39,8 +40,8 @@ class Snapshot:
     at: float
     """Unix time of the look, by the server's clock."""
     state: dict[str, str]
-    """The learner's word: phase, step, steps, stage, stages, version, live, ready, waiting, max_staleness, leader (the
-    worker that says it), at (when)."""
+    """The learner's word: phase, step, steps, stage, stages, version, live, ready, doing (``activity.from_json``),
+    max_staleness, leader (the worker that says it), at (when)."""
     workers: list[Heartbeat]
     lost: dict[str, float]
     """``role/worker`` whose heartbeat has expired, with the unix time it was due."""
@@ -119,39 +120,42 @@ def stopped_here(members: Iterable[str]) -> dict[str, int]:
 
 
 def alarms(now: Snapshot) -> list[str]:
-    """What the verdicts say against trusting the rewards. Pure."""
-    found = []
+    """What is wrong although the run moves: above all, what the verdicts say against trusting the rewards. Pure."""
     recent, before = now.verdicts[:RECENT_MINUTES], now.verdicts[RECENT_MINUTES:]
     (errors, graded), (errors_before, graded_before) = _errors(recent), _errors(before)
     share, share_before = errors / max(graded, 1), errors_before / max(graded_before, 1)
-    if errors >= ERRORS and (share >= HIGH_ERROR_SHARE or share >= max(ERROR_SHARE, 2 * share_before)):
-        why = next((minute["why"] for minute in recent if "why" in minute), "no reason given")
-        before_that = f" ({share_before:.1%} before that)" if graded_before else ""
-        found.append(
-            f"the verifiers fail on {share:.1%} of the responses of the last {RECENT_MINUTES} minutes"
-            f"{before_that}: {why}"
-        )
-    poisoned = whole(now.state.get("poisoned", "0"))
-    if poisoned >= POISONED:
-        found.append(
-            f"the last {poisoned} groups were all refunded as poison ({now.state.get('poison', '')}); leeway "
-            "dead-letters list names each"
-        )
-    overdue, since_s = whole(now.state.get("overdue", "0")), now.at - number(now.state.get("overdue_at", "0"))
-    if overdue and since_s < 60 * RECENT_MINUTES:
-        found.append(
-            f"{now.state.get('overdue_last', '')} and was issued again, or given up; {overdue} "
-            "times in this run: look at that worker's log"
-        )
-    if now.state.get("unwritten"):
-        found.append(now.state["unwritten"])
+    before_that = f" ({share_before:.1%} before that)" if graded_before else ""
+    why = next((minute["why"] for minute in recent if "why" in minute), "no reason given")
+    state, poisoned, overdue = now.state, whole(now.state.get("poisoned")), whole(now.state.get("overdue"))
     groups, reward = now.alike
-    if groups >= ALIKE_GROUPS:
-        lesson = (
-            "look at the golds and the format that the prompt asks for" if reward == "0" else "the prompts are too easy"
-        )
-        found.append(f"every response of the last {groups} groups got reward {reward}: nothing to learn from; {lesson}")
-    return found
+    lesson = (
+        "look at the golds and the format that the prompt asks for" if reward == "0" else "the prompts are too easy"
+    )
+    failing = errors >= ERRORS and (share >= HIGH_ERROR_SHARE or share >= max(ERROR_SHARE, 2 * share_before))
+    late = overdue > 0 and now.at - number(state.get("overdue_at", "0")) < 60 * RECENT_MINUTES
+    told = (
+        (
+            failing,
+            f"the verifiers fail on {share:.1%} of the responses of the last {RECENT_MINUTES} minutes"
+            f"{before_that}: {why}",
+        ),
+        (
+            poisoned >= POISONED,
+            f"the last {poisoned} groups were all refunded as poison ({state.get('poison', '')}); leeway dead-letters "
+            "list names each",
+        ),
+        (
+            late,
+            f"{state.get('overdue_last', '')} and was issued again, or given up; {overdue} times in this run: look at "
+            "that worker's log",
+        ),
+        (state.get("unwritten"), state.get("unwritten", "")),
+        (
+            groups >= ALIKE_GROUPS,
+            f"every response of the last {groups} groups got reward {reward}: nothing to learn from; {lesson}",
+        ),
+    )
+    return [sentence for wrong, sentence in told if wrong]
 
 
 def _errors(minutes: list[dict[str, str]]) -> tuple[int, int]:
@@ -181,50 +185,55 @@ def _flow(now: Snapshot) -> Diagnosis:
         return Diagnosis(stalled=False, sentence=f"the run is {phase} at step {now.state.get('step', '?')}")
     if now.redis:
         return Diagnosis(stalled=True, sentence=now.redis)
-    learners, rollouts, verifiers = now.of("learner"), now.of("rollout"), now.of("verifier")
+    learners, rollouts = now.of("learner"), now.of("rollout")
     if learners and now.state.get("stalled"):
         return Diagnosis(stalled=True, sentence=now.state["stalled"])
     if not learners or f"learner/{now.state.get('leader')}" in now.lost:  # other ranks only follow
         return _no_learner(now)
     leader = max(learners, key=lambda worker: (worker.worker == now.state.get("leader"), worker.version))
-    held = f"for {age(now.at - leader.since)}"
-    if (refused := _refused(now)) is not None:
-        return refused
-    if leader.activity.startswith("waiting for room"):
-        return Diagnosis(stalled=True, sentence=f"the learner is {leader.activity}, {held}; it goes on by itself then")
-    if not leader.activity.startswith("waiting for"):
-        idle = rollouts and all(worker.activity == "waiting for prompts" for worker in rollouts)
+    kind, does = leader.doing.kind, f"{words(leader.doing)} for {age(now.at - leader.since)}"
+    # What they write is large: whoever looks may find room all the same.
+    refused = [worker.role for worker in now.workers if worker.doing.kind is Activity.WAITING_FOR_REDIS_MEMORY]
+    if refused:
+        who = f"the {' and '.join(sorted(set(refused)))} cannot hand over and tries again"
+        return Diagnosis(stalled=True, sentence=f"Redis {OUT_OF_MEMORY}; {who}")
+    if kind is Activity.UNKNOWN:
+        return Diagnosis(stalled=False, sentence="the learner runs another build of Leeway: what it does is unknown")
+    if kind is Activity.WAITING_FOR_DISK:
+        return Diagnosis(stalled=True, sentence=f"the learner is {does}; it goes on by itself when there is room")
+    if kind not in (Activity.WAITING_FOR_GROUPS, Activity.WAITING_FOR_RANK_0):
+        idle = rollouts and all(worker.doing.kind is Activity.WAITING_FOR_PROMPTS for worker in rollouts)
         if idle and phase == "training":
             bound, depth = now.state.get("max_staleness", "?"), now.state.get("pipeline_depth", "?")
             return Diagnosis(
                 stalled=False,
-                sentence=f"rollout waits for the learner ({leader.activity} {held}): at max_staleness {bound} and a "
+                sentence=f"rollout waits for the learner ({does}): at max_staleness {bound} and a "
                 f"pipeline depth of {depth} groups no more tickets may be live",
             )
-        return Diagnosis(stalled=False, sentence=f"the learner is {leader.activity} {held}; nobody waits")
-    wait = f"the learner is {leader.activity} {held}: "
-    if now.queued["responses"] and not verifiers:
-        return Diagnosis(
-            stalled=True,
-            sentence=f"{wait}{now.queued['responses']} groups wait for a verifier and none is alive"
-            + _lost_since(now, "verifier"),
-        )
-    if now.queued["prompts"] and not rollouts:
-        return Diagnosis(
-            stalled=True,
-            sentence=f"{wait}{now.queued['prompts']} tickets wait for a rollout worker and none is alive"
-            + _lost_since(now, "rollout"),
-        )
-    if now.queued["prompts"]:
-        blind = [worker for worker in rollouts if "cannot read the newest" in worker.activity]
-        if blind and len(blind) == len(rollouts):
-            why = blind[0].activity.partition("cannot read the newest: ")[2]
-            return Diagnosis(stalled=True, sentence=f"{wait}no rollout worker can read the newest weights: {why}")
-        behind = [worker for worker in rollouts if worker.activity.startswith("waiting for version")]
-        if behind and len(behind) == len(rollouts):
+        return Diagnosis(stalled=False, sentence=f"the learner is {does}; nobody waits")
+    return _upstream(now, wait=f"the learner is {does}: ")
+
+
+def _upstream(now: Snapshot, wait: str) -> Diagnosis:
+    """Who does not deliver, where the learner waits: ``wait`` says so, and begins the sentence."""
+    for role, stream, waiting in (
+        ("verifier", "responses", "groups wait for a verifier"),
+        ("rollout", "prompts", "tickets wait for a rollout worker"),
+    ):
+        if now.queued[stream] and not now.of(role):
             return Diagnosis(
-                stalled=False, sentence=f"{wait}every rollout worker is {behind[0].activity} of the weights"
+                stalled=True,
+                sentence=f"{wait}{now.queued[stream]} {waiting} and none is alive{_lost_since(now, role)}",
             )
+    if now.queued["prompts"]:
+        rollouts = [worker.doing for worker in now.of("rollout")]
+        first = rollouts[0]
+        if all(doing.unreadable for doing in rollouts):
+            return Diagnosis(
+                stalled=True, sentence=f"{wait}no rollout worker can read the newest weights: {first.unreadable}"
+            )
+        if all(doing.kind is Activity.WAITING_FOR_VERSION for doing in rollouts):
+            return Diagnosis(stalled=False, sentence=f"{wait}every rollout worker is {words(first)} of the weights")
         return Diagnosis(stalled=False, sentence=wait + _work(now, "prompts", "rollout works on", "tickets"))
     if now.queued["responses"]:
         return Diagnosis(stalled=False, sentence=wait + _work(now, "responses", "the verifiers work on", "groups"))
@@ -242,15 +251,6 @@ def _no_learner(now: Snapshot) -> Diagnosis:
     never = not lost and now.state.get("phase") in (None, "starting")
     nobody = "no learner has come yet" if never else f"no learner is alive{lost}"
     return Diagnosis(stalled=True, sentence=f"{nobody}: nobody issues tickets or trains")
-
-
-def _refused(now: Snapshot) -> Diagnosis | None:
-    """What somebody cannot write, although whoever looks finds room: a large payload."""
-    refused = [worker for worker in now.workers if worker.activity == REFUSED]
-    if not refused:
-        return None
-    roles = " and ".join(sorted({worker.role for worker in refused}))
-    return Diagnosis(stalled=True, sentence=f"Redis {OUT_OF_MEMORY}; the {roles} cannot hand over and tries again")
 
 
 def _work(now: Snapshot, stream: str, works: str, what: str) -> str:
@@ -273,24 +273,6 @@ def _lost_since(now: Snapshot, role: str) -> str:
     pid = now.stopped.get(last)
     stopped = f"; its process {pid} is here and stopped: kill -CONT {pid}" if pid is not None else ""
     return f" (the last was lost {age(now.at - times[last])} ago{stopped})"
-
-
-def age(seconds: float) -> str:
-    """A length of time for people."""
-    seconds = max(0, int(seconds))
-    if seconds < 120:
-        return f"{seconds} s"
-    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
-
-
-def whole(text: str) -> int:
-    """The whole number in ``text``, which anybody may have written; 0 where there is none."""
-    return int(text) if re.fullmatch(r"\d{1,18}", text, re.ASCII) else 0
-
-
-def number(text: str) -> float:
-    """The number in ``text``, which anybody may have written; 0 where there is none."""
-    return float(text) if re.fullmatch(r"\d{1,18}(\.\d{1,18})?", text, re.ASCII) else 0.0
 
 
 def timeless(sentence: str) -> str:

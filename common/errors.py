@@ -73,6 +73,10 @@ class DecodeError(LeewayError):
     """A message that is not what it says it is; it goes to the dead letters and work goes on."""
 
 
+class OtherSchemaError(DecodeError):
+    """A message of a build that speaks another schema."""
+
+
 class WeightsError(LeewayError):
     """A published version that cannot be read back whole (checksum, missing base, missing chunk)."""
 

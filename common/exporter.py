@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .config import Broker
-from .diagnosis import timeless, whole
+from .diagnosis import timeless
 from .errors import ConfigError
 from .metrics import measured
+from .queue.entries import whole
 from .service import Service
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def exporting(service: Service, broker: Broker, watch: Watch | None) -> Iterator
     except ImportError as error:
         raise ConfigError("broker.metrics_port needs prometheus-client: pip install 'leeway-rl[metrics]'") from error
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(service, watch))  # type: ignore[arg-type]
+    registry.register(_Collector(service, watch))
     try:
         server, thread = start_http_server(port, addr=broker.metrics_host, registry=registry)
     except OSError as error:
@@ -63,65 +64,64 @@ class _Collector:
 
     def collect(self) -> Iterator[Any]:
         """Every number, with the labels run, role and worker."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
         beat, queue = self._service.heartbeat(), self._service.queue
         labels = {"run": queue.run, "role": beat.role, "worker": beat.worker}
-        counted, gauge = _families(labels)
-        yield counted("leeway_done", "Groups (learner: training steps) finished.", beat.done)
-        yield counted("leeway_tokens", "Tokens generated or trained.", beat.tokens)
-        yield counted("leeway_busy_seconds", "Seconds spent working, as opposed to waiting.", beat.busy_s)
-        yield counted("leeway_payload_out_bytes", "Payload bytes written to Redis.", queue.connection.bytes_out)
-        yield counted("leeway_payload_in_bytes", "Payload bytes read from Redis.", queue.connection.bytes_in)
-        yield gauge("leeway_started_seconds", "Unix time of the start.", beat.started)
-        yield gauge("leeway_version", "Version of the weights in use; -1 for none.", beat.version)
-        yield gauge(
-            "leeway_activity_seconds",
-            "How long it has done or waited for the same thing.",
-            self._service.now() - beat.since,
+        counted = (
+            ("leeway_done", "Groups (learner: training steps) finished.", beat.done),
+            ("leeway_tokens", "Tokens generated or trained.", beat.tokens),
+            ("leeway_busy_seconds", "Seconds spent working, as opposed to waiting.", beat.busy_s),
+            ("leeway_payload_out_bytes", "Payload bytes written to Redis.", queue.connection.bytes_out),
+            ("leeway_payload_in_bytes", "Payload bytes read from Redis.", queue.connection.bytes_in),
         )
-        if self._watch is not None and self._watch.snapshot is not None:
-            yield from self._of_the_run(gauge)
+        gauges = (
+            ("leeway_started_seconds", "Unix time of the start.", beat.started),
+            ("leeway_version", "Version of the weights in use; -1 for none.", beat.version),
+            (
+                "leeway_activity_seconds",
+                "How long it has done or waited for the same thing.",
+                self._service.now() - beat.since,
+            ),
+        )
+        for kind, families in ((CounterMetricFamily, counted), (GaugeMetricFamily, (*gauges, *self._of_the_run()))):
+            for found in families:
+                yield _family(kind, labels, *found)
 
-    def _of_the_run(self, gauge: Callable[..., Any]) -> Iterator[Any]:
-        assert self._watch is not None
-        now, found = self._watch.snapshot, self._watch.found
-        assert now is not None
-        assert found is not None
-        for name in _STATE:
-            if now.state.get(name, "").isdecimal():
-                yield gauge(f"leeway_run_{name}", f"The learner's {name.replace('_', ' ')}.", whole(now.state[name]))
-        yield gauge("leeway_stream_entries", "Queued or under way.", now.queued, "stream")
-        yield gauge("leeway_stream_taken", "Of those, what a worker holds.", now.under_way, "stream")
-        yield gauge("leeway_workers", "Living workers.", Counter(worker.role for worker in now.workers), "of")
-        lost = Counter(name.partition("/")[0] for name in now.lost)
-        yield gauge("leeway_workers_lost", "Workers whose heartbeat has expired.", lost, "of")
-        stalled = self._watch.stalled
-        yield gauge("leeway_stalled", "1 where nothing will move until somebody acts.", int(stalled is not None))
+    def _of_the_run(self) -> list[tuple[Any, ...]]:
+        """Gauges of what ``leeway status`` shows, as ``_family`` takes them; none where nobody has looked yet."""
+        if self._watch is None or self._watch.snapshot is None or self._watch.found is None:
+            return []
+        now, found, stalled = self._watch.snapshot, self._watch.found, self._watch.stalled
         # Reasons without their numbers, so that a series lasts as long as what it tells of.
-        reasons = [] if stalled is None else [timeless(stalled)]
-        yield gauge("leeway_stall", "1, with the reason of the stall.", dict.fromkeys(reasons, 1), "reason")
+        reasons = {} if stalled is None else {timeless(stalled): 1}
         alarms = dict.fromkeys(map(timeless, found.alarms), 1)
-        yield gauge("leeway_alarm", "1 for each alarm, with its reason.", alarms, "reason")
-        last = measured(self._service.queue.last_record)
-        yield gauge("leeway_measured", "Of the last training step, by the names of metrics.jsonl.", last, "name")
+        lost = Counter(name.partition("/")[0] for name in now.lost)
+        return [
+            *(
+                (f"leeway_run_{name}", f"The learner's {name.replace('_', ' ')}.", whole(now.state[name]))
+                for name in _STATE
+                if now.state.get(name, "").isdecimal()
+            ),
+            ("leeway_stream_entries", "Queued or under way.", now.queued, "stream"),
+            ("leeway_stream_taken", "Of those, what a worker holds.", now.under_way, "stream"),
+            ("leeway_workers", "Living workers.", Counter(worker.role for worker in now.workers), "of"),
+            ("leeway_workers_lost", "Workers whose heartbeat has expired.", lost, "of"),
+            ("leeway_stalled", "1 where nothing will move until somebody acts.", int(stalled is not None)),
+            ("leeway_stall", "1, with the reason of the stall.", reasons, "reason"),
+            ("leeway_alarm", "1 for each alarm, with its reason.", alarms, "reason"),
+            (
+                "leeway_measured",
+                "Of the last training step, by the names of metrics.jsonl.",
+                measured(self._service.queue.last_record),
+                "name",
+            ),
+        ]
 
 
-def _families(labels: dict[str, str]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-    def counted(name: str, what: str, value: float) -> Any:
-        family = CounterMetricFamily(name, what, labels=list(labels))
-        family.add_metric(list(labels.values()), value)
-        return family
-
-    def gauge(name: str, what: str, value: float | dict[str, float], label: str | None = None) -> Any:
-        family = GaugeMetricFamily(name, what, labels=[*labels, *([label] if label else [])])
-        if label is None:
-            assert not isinstance(value, dict)
-            family.add_metric(list(labels.values()), value)
-        else:
-            assert isinstance(value, dict)
-            for key, number in value.items():
-                family.add_metric([*labels.values(), key], number)
-        return family
-
-    return counted, gauge
+def _family(kind: Any, labels: dict[str, str], name: str, what: str, values: Any, label: str | None = None) -> Any:
+    """One number, or with ``label`` a number for each of that label's values."""
+    family = kind(name, what, labels=[*labels, *([label] if label else [])])
+    for key, number in (values if label else {None: values}).items():
+        family.add_metric([*labels.values(), *([key] if label else [])], number)
+    return family

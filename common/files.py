@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -13,14 +15,36 @@ def path_of(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``: whoever looks, also after a crash, finds all of it or what was there before."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Where to write what ``path`` shall hold. Whoever looks at ``path``, also after a crash or a power cut, finds all
+    of it or what was there before: the file takes its name once its bytes are on the disk. Where writing fails it does
+    not take it, and what was written stays under ``unfinished`` until the next try."""
+    temporary = unfinished(path)
+    yield temporary
+    force_to_disk(temporary)
     os.replace(temporary, path)
+    force_to_disk(path.parent)  # the new name itself lives in the folder
+
+
+def unfinished(path: Path) -> Path:
+    """The name under which ``path`` is written until it is whole."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write ``content`` (text as UTF-8) as the ``whole_file`` at ``path``."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def force_to_disk(path: Path) -> None:
+    """Have the bytes of a file, or the names in a folder, on the disk and not in a cache of the system alone."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def checksum(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from .errors import ConfigError
 
@@ -13,81 +12,46 @@ PARTS = ("ticket", "responses", "scores")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
 class Keys:
-    """The names of one run's keys."""
+    """The names of one run's keys. ``ConfigError`` where its id is unusable."""
 
-    run: str
-
-    def __post_init__(self) -> None:
-        if not RUN_ID.fullmatch(self.run):
+    def __init__(self, run: str) -> None:
+        if not RUN_ID.fullmatch(run):
             raise ConfigError(
-                f"run id {self.run!r}: use 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit"
+                f"run id {run!r}: use 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit"
             )
-
-    @property
-    def prefix(self) -> str:
-        return f"leeway:{{{self.run}}}:"
-
-    @property
-    def config(self) -> str:
+        self.run = run
+        self.prefix = f"leeway:{{{run}}}:"
+        self.config = self.prefix + "config"
         """String: the run's resolved configuration (TOML)."""
-        return self.prefix + "config"
-
-    @property
-    def incarnation(self) -> str:
+        self.incarnation = self.prefix + "incarnation"
         """Counter: raised by every start of the learner."""
-        return self.prefix + "incarnation"
-
-    @property
-    def prompts(self) -> str:
+        self.prompts = self.prefix + "prompts"
         """Work stream learner -> rollout."""
-        return self.prefix + "prompts"
-
-    @property
-    def responses(self) -> str:
+        self.responses = self.prefix + "responses"
         """Work stream rollout -> verifier."""
-        return self.prefix + "responses"
-
-    @property
-    def scored(self) -> str:
+        self.scored = self.prefix + "scored"
         """Work stream verifier -> learner."""
-        return self.prefix + "scored"
-
-    @property
-    def weights(self) -> str:
+        self.weights = self.prefix + "weights"
         """Broadcast stream of manifests."""
-        return self.prefix + "weights"
-
-    @property
-    def weight_leases(self) -> str:
+        self.weight_leases = self.prefix + "weights:leases"
         """Sorted set: ``version|worker`` scored by the server's time at which its lease ends."""
-        return self.prefix + "weights:leases"
-
-    @property
-    def unreadable(self) -> str:
+        self.unreadable = self.prefix + "weights:unreadable"
         """String: ``incarnation|version|worker``, of the newest weights that a worker could not read."""
-        return self.prefix + "weights:unreadable"
-
-    @property
-    def metrics(self) -> str:
+        self.metrics = self.prefix + "metrics"
         """Stream: what the roles measure; one sink reads it."""
-        return self.prefix + "metrics"
-
-    @property
-    def controls(self) -> str:
+        self.controls = self.prefix + "controls"
         """Hash: live controls as the operator last set them."""
-        return self.prefix + "controls"
-
-    @property
-    def state(self) -> str:
-        """Hash: what the learner says of the run (version, step, live, waiting on)."""
-        return self.prefix + "state"
-
-    @property
-    def workers(self) -> str:
+        self.state = self.prefix + "state"
+        """Hash: what the learner says of the run (version, step, live, doing)."""
+        self.workers = self.prefix + "workers"
         """Sorted set: ``role/worker`` scored by the server's time at which its heartbeat ends."""
-        return self.prefix + "workers"
+        self.alike = self.prefix + "alike"
+        """Hash: how many groups in a row had one and the same reward throughout, and which."""
+        self.dead_letters = self.prefix + "dead"
+        """Stream: messages that did not decode or kept failing, with the reason."""
+        self.retries = self.prefix + "retries"
+        """Hash: poisoned groups whose prompt an operator wants again -> the ticket that took it over, or empty."""
 
     def types(self) -> dict[str, str]:
         """What lies under every key that is always the same, in the words of TYPE."""
@@ -102,21 +66,6 @@ class Keys:
     def verdicts(self, minute: int | str) -> str:
         """Hash with a time to live: how often each verdict was given in one minute, and why the last error was."""
         return f"{self.prefix}verdicts:{minute}"
-
-    @property
-    def alike(self) -> str:
-        """Hash: how many groups in a row had one and the same reward throughout, and which."""
-        return self.prefix + "alike"
-
-    @property
-    def dead_letters(self) -> str:
-        """Stream: messages that did not decode or kept failing, with the reason."""
-        return self.prefix + "dead"
-
-    @property
-    def retries(self) -> str:
-        """Hash: poisoned groups whose prompt an operator wants again -> the ticket that took it over, or empty."""
-        return self.prefix + "retries"
 
     def group(self, group_id: str, part: str) -> str:
         """String: one part of a group, of ``PARTS``. Each has one writer, so a server can hold every role to its own

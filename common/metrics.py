@@ -18,6 +18,7 @@ from .appending import Appending
 from .files import write_whole
 from .json_text import line_of_ours
 from .queue.connection import RedisError
+from .queue.entries import LetterKind
 from .queue.learner import LearnerQueue
 from .tail import whole_lines
 
@@ -85,7 +86,9 @@ class MetricsSink:
         if not record:
             return
         if any(type(record.get(name, 0)) is not int for name in ("step", "version")):
-            self.queue.dead_letter("metrics", "", "a record whose step or version is no whole number")
+            self.queue.dead_letter(
+                LetterKind.DAMAGED, "metrics", "", "a record whose step or version is no whole number"
+            )
             return
         self._unwritten.append(record)
         if len(self._unwritten) > MOST_UNWRITTEN:

@@ -20,7 +20,7 @@ import numpy as np
 from .clocks import GroupClocks, Late
 from .config import Config
 from .errors import DecodeError
-from .queue.entries import DAMAGED, Awaited, ScoredEntry, decode_part
+from .queue.entries import Awaited, LetterKind, ScoredEntry, decode_part
 from .queue.learner import LearnerQueue
 from .types import Responses, Scores, Ticket
 
@@ -62,7 +62,7 @@ class ScoredConsumer:
         """Turn away a group whose payload cannot be used. No stream names it then, and ``mend``, which is due at once,
         has it made again."""
         log.warning("group %s cannot be used: %s", entry.group_id, why, extra={"ticket": entry.group_id})
-        self.queue.dead_letter(f"{DAMAGED}scored", entry.group_id, str(why))
+        self.queue.dead_letter(LetterKind.DAMAGED, "scored", entry.group_id, str(why))
         self.queue.turn_away(entry)
         self._mended_at = -MEND_S
 
@@ -114,7 +114,7 @@ class ScoredConsumer:
             return True
         del left[group_id]
         why = reason.format(group.failures)
-        self.queue.dead_letter("scored", group_id, why)
+        self.queue.dead_letter(LetterKind.LOST, "scored", group_id, why)
         self._give_up(group.ticket, why)
         return False
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from .activity import Activity, Doing
 from .errors import RoleDiedError
 from .logs import about
 from .queue.connection import RedisError
@@ -24,8 +25,6 @@ from .types import Heartbeat
 log = logging.getLogger(__name__)
 
 GOODBYE_S = 2.0  # how long a process that leaves at once tries to give its leases back
-REFUSED = "waiting for room: Redis is out of memory"
-"""What a worker does that Redis refuses what it writes."""
 BEATS_TO_LIVE = 5  # heartbeats a worker may miss before it counts as gone
 
 
@@ -65,13 +64,13 @@ class Service:
         self._busy_s = 0.0
         self._busy_since = 0.0
         self._started = time.monotonic()
-        self._activity, self._since = "starting", self._started
+        self._doing, self._since = Doing(Activity.STARTING), self._started
         self._server_ahead_s = queue.now() - self._started
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat_loop, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Service:
-        self._beat()
+        self.beat()
         self._thread.start()
         return self
 
@@ -130,18 +129,19 @@ class Service:
         except RedisError as error:
             log.warning("could not give %d leases back: %s", len(held), error)
 
-    def doing(self, activity: str) -> None:
+    def doing(self, doing: Doing) -> None:
         """Say what the worker does or waits for now."""
         with self._lock:
-            if activity != self._activity:
-                self._activity, self._since = activity, time.monotonic()
+            if doing != self._doing:
+                self._since = time.monotonic()
+            self._doing = doing
 
-    def idling(self, activity: str) -> None:
+    def idling(self, doing: Doing) -> None:
         """Say what this thread waits for, unless another thread of the worker is at work."""
         with self._lock:
             working = self._working > 0
         if not working:
-            self.doing(activity)
+            self.doing(doing)
 
     @contextmanager
     def holding(self, job: Job) -> Iterator[None]:
@@ -195,9 +195,9 @@ class Service:
                 self._leave_at_once(RoleDiedError.exit_code)
 
     @contextmanager
-    def working(self, activity: str) -> Iterator[None]:
+    def working(self, doing: Doing) -> Iterator[None]:
         """Count the time inside as busy; threads that work side by side count once."""
-        self.doing(activity)
+        self.doing(doing)
         with self._lock:
             if self._working == 0:
                 self._busy_since = time.monotonic()
@@ -229,14 +229,15 @@ class Service:
         """Renews leases and beats until the service ends; a Redis that is away for a while only delays it."""
         while not self._ended.wait(self._period_s):
             try:
-                self._beat()
+                self.beat()
             except RedisError as error:
                 log.warning("heartbeat failed: %s", error)
             except BaseException as error:  # nobody would renew leases any more, and nobody would hear of it
                 self.fail(error)
                 raise
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """Renew what is held, stop what nobody wants any more, and say what the worker does: one heartbeat, now."""
         with self._lock:
             held = list(self._held.values())
         self.queue.renew(held)
@@ -255,7 +256,7 @@ class Service:
                 role=self.role,
                 worker=self.queue.worker,
                 version=self.version,
-                activity=REFUSED if self.queue.connection.refused else self._activity,
+                doing=Doing(Activity.WAITING_FOR_REDIS_MEMORY) if self.queue.connection.refused else self._doing,
                 since=self._since + self._server_ahead_s,
                 done=self._done,
                 tokens=self._tokens,

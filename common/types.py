@@ -18,6 +18,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from .activity import Doing
+
 
 class VerdictKind(StrEnum):
     """What a grader found. Only ``CORRECT`` is rewarded; ``ERROR`` is nobody's fault but ours and never trains."""
@@ -176,10 +178,9 @@ class Heartbeat:
     """Unique name: host, process id, start."""
     version: int
     """Version of the weights in use; -1 where none is loaded or the role has none."""
-    activity: str
-    """One short phrase: what it does or what it waits for."""
+    doing: Doing
     since: float
-    """Unix time at which that activity began, by the server's clock."""
+    """Unix time at which it began to do that, by the server's clock."""
     done: int
     """Groups (learner: training steps) finished since the worker started."""
     tokens: int

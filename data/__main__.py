@@ -121,18 +121,16 @@ def _missing(missing: list[str]) -> int:
 
 
 def _formats() -> int:
-    from rich.console import Console
-    from rich.table import Table
-
+    from ..common.tables import show, table
     from .sources import FORMATS
 
     keys = ("problem", "prompt", "answer", "tests", "starter", "solution", "subset", "question_type", "valid", "year")
-    table = Table("format", "hub", "column → what")
+    rows = []
     for name, form in FORMATS.items():
         used = ((key, getattr(form, key)) for key in keys)
         said = [f"{_named(value)} → {key}" for key, value in used if value and not (key == "answer" and form.tests)]
-        table.add_row(name, form.hub, "; ".join(said) if name != "skywork" else "as they are")
-    Console(width=140).print(table)
+        rows.append((name, form.hub, "; ".join(said) if name != "skywork" else "as they are"))
+    show(table(("format", "hub", "column → what"), rows))
     return 0
 
 

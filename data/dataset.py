@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..common.errors import DataError
+from ..common.files import write_whole
 
 BATCH = 4096
 """Rows in memory at once, and in a row group."""
@@ -242,6 +243,6 @@ def finished(folder: Path, key: str) -> Funnel | None:
 
 def finish(folder: Path, key: str, funnel: Funnel) -> None:
     """Say that a dataset is whole."""
-    partial = folder / "step.json.part"
-    partial.write_text(json.dumps({"key": key, "funnel": funnel.as_json()}, indent=1, ensure_ascii=False))
-    partial.replace(folder / "step.json")
+    write_whole(
+        folder / "step.json", json.dumps({"key": key, "funnel": funnel.as_json()}, indent=1, ensure_ascii=False)
+    )

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from ..common.children import leaving_with_parent
 from ..common.errors import DataError
-from ..common.files import path_of
+from ..common.files import path_of, whole_file
 from .dataset import Dataset, Drop, Judgement, Rated
 from .endpoint import Ask, Endpoint, ask_all, sampling_seed
 from .grading import UNREADABLE, verdicts_on
@@ -135,12 +135,13 @@ def difficulty(dataset: Dataset, options: Difficulty, context: Context) -> Itera
     grades = _asked(dataset, options, context) if options.endpoint else _sampled(dataset, options, context)
     row = 0
     for abilities in dataset.rows("ability"):
-        judged = [_rated(options, grades, row + number, found["ability"]) for number, found in enumerate(abilities)]
+        judged = [rating_of(options, grades, row + number, found["ability"]) for number, found in enumerate(abilities)]
         row += len(judged)
         yield judged
 
 
-def _rated(options: Difficulty, grades: Grades, row: int, ability: str) -> Judgement:
+def rating_of(options: Difficulty, grades: Grades, row: int, ability: str) -> Judgement:
+    """What becomes of a row by its grades: a rating, or a drop where too few of its responses were graded."""
     due, solved = options.due(ability), int(grades.solved[row])
     graded = solved + int(grades.failed[row])
     said = f"{graded} of {due} responses graded"
@@ -270,12 +271,10 @@ def _model(options: Difficulty, folder: Path) -> str:
 def _write_problems(dataset: Dataset, options: Difficulty, path: Path) -> None:
     """Rows of ``leeway sample``; an id is the row's number in the dataset."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    with partial.open("w") as lines:
+    with whole_file(path) as temporary, temporary.open("w") as lines:
         for row, found in _problems(dataset):
             due = {"responses": options.due(found["ability"])}
             lines.write(json.dumps({"id": row, "prompt": found["messages"], **_truth(found), **due}) + "\n")
-    partial.replace(path)
 
 
 def _sample(problems: Path, out: Path, model: str, options: Difficulty) -> int:

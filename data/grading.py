@@ -17,6 +17,7 @@ from typing import Any
 
 from ..common.children import leaving_with_parent
 from ..common.errors import DataError
+from ..common.files import whole_file
 
 UNREADABLE = "unreadable"
 """The verdict on a request that the verifier refuses to read."""
@@ -34,11 +35,9 @@ def graded(
     """
     folder.mkdir(parents=True, exist_ok=True)
     asked, answered = folder / "requests.jsonl", folder / "verdicts.jsonl"
-    partial = folder / "requests.part"
-    with partial.open("w") as lines:
+    with whole_file(asked) as temporary, temporary.open("w") as lines:
         for number, request in enumerate(requests, start=1):
             lines.write(json.dumps({"id": number, **request}) + "\n")
-    partial.replace(asked)
     for _, verdict, reason in verdicts_on(asked, answered, jobs=jobs, timeout_s=timeout_s):
         yield verdict, reason
 

@@ -11,7 +11,7 @@ import io
 import json
 import platform
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import __version__
-from ..common.files import checksum
+from ..common.files import checksum, whole_file, write_whole
+from ..common.tables import markdown
 from .dataset import MESSAGES, Dataset, Funnel
 from .recipe import STEPS, Output, Recipe, Result
 
@@ -39,7 +40,7 @@ def write(result: Result, recipe: Recipe, folder: Path) -> None:
     _write_rows(dataset, folder / "data.parquet", sorted(ratings.kept), recipe.output)
     drawn = _draw(ratings)
     if drawn is not None:
-        (folder / "difficulty.png").write_bytes(drawn)
+        write_whole(folder / "difficulty.png", drawn)
     lock = {
         "recipe": recipe.plain(),
         "versions": {"leeway-rl": __version__, "python": platform.python_version(), **_versions()},
@@ -47,8 +48,8 @@ def write(result: Result, recipe: Recipe, folder: Path) -> None:
         "missing": result.missing,
         "written": {"data.parquet": checksum(folder / "data.parquet"), "rows": len(dataset)},
     }
-    (folder / "recipe.json").write_text(json.dumps(lock, indent=1, ensure_ascii=False) + "\n")
-    (folder / "card.md").write_text(card(result, recipe, lock, ratings, pictured=drawn is not None))
+    write_whole(folder / "recipe.json", json.dumps(lock, indent=1, ensure_ascii=False) + "\n")
+    write_whole(folder / "card.md", card(result, recipe, lock, ratings, pictured=drawn is not None))
 
 
 def output_schema(models: Sequence[str]) -> pa.Schema:
@@ -77,7 +78,7 @@ def output_schema(models: Sequence[str]) -> pa.Schema:
 
 def _write_rows(dataset: Dataset, path: Path, models: Sequence[str], output: Output) -> None:
     schema, index = output_schema(models), 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for rows in dataset.rows():
             found = [_row(row, index + number, models, output) for number, row in enumerate(rows)]
             index += len(rows)
@@ -162,13 +163,16 @@ def card(result: Result, recipe: Recipe, lock: dict[str, Any], ratings: Ratings,
 def _funnel_table(funnels: Sequence[tuple[str, Funnel]]) -> str:
     """Rows kept after each step, a column a source."""
     sources = list(funnels[0][1].sources)
-    lines = [f"| after | {' | '.join(sources)} | all |", "|---|" + "---:|" * (len(sources) + 1)]
-    read = [funnels[0][1].sources[source].rows_in for source in sources]
-    lines.append(f"| reading | {' | '.join(f'{n:,}' for n in read)} | {sum(read):,} |")
+    rows = [("reading", [funnels[0][1].sources[source].rows_in for source in sources])]
     for name, funnel in funnels:
-        kept = [funnel.sources[source].kept if source in funnel.sources else 0 for source in sources]
-        lines.append(f"| {name} | {' | '.join(f'{n:,}' for n in kept)} | {sum(kept):,} |")
-    return "\n".join(lines)
+        rows.append((name, [funnel.sources[source].kept if source in funnel.sources else 0 for source in sources]))
+    return "\n".join(_by_source("after", sources, rows))
+
+
+def _by_source(what: str, sources: Sequence[str], rows: Iterable[tuple[str, Sequence[int]]]) -> list[str]:
+    """A table of counts, a column a source and one for all of them."""
+    cells = ([name, *(f"{count:,}" for count in (*counts, sum(counts)))] for name, counts in rows)
+    return markdown([what, *sources, "all"], cells, right=range(1, len(sources) + 2))
 
 
 def _step_part(number: int, name: str, funnel: Funnel) -> str:
@@ -177,11 +181,11 @@ def _step_part(number: int, name: str, funnel: Funnel) -> str:
     count = funnel.total()
     lines = [f"### {number}. {name}", "", meaning]
     if count.dropped:
-        sources = list(funnel.sources)
-        lines += ["", f"| dropped | {' | '.join(sources)} | all |", "|---|" + "---:|" * (len(sources) + 1)]
-        for reason, total in sorted(count.dropped.items(), key=lambda item: (-item[1], item[0])):
-            each = " | ".join(f"{funnel.sources[source].dropped[reason]:,}" for source in sources)
-            lines.append(f"| {reason.replace('|', '/')} | {each} | {total:,} |")
+        reasons = sorted(count.dropped, key=lambda reason: (-count.dropped[reason], reason))
+        rows = (
+            (reason.replace("|", "/"), [each.dropped[reason] for each in funnel.sources.values()]) for reason in reasons
+        )
+        lines += ["", *_by_source("dropped", list(funnel.sources), rows)]
     lines += ["", f"{count.rows_in:,} in = {count.kept:,} kept + {count.dropped.total():,} dropped."]
     lines += [f"- {note}" for note in funnel.notes]
     return "\n".join(lines)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.errors import DecodeError
 from ..common.prompts import opens_reasoning
@@ -85,7 +86,7 @@ class Collector:
                 return False
             self._issue(waiting)
             left = len(waiting) + len(self._live)
-            self.service.doing(f"waiting for {left} of {len(tickets)} problems")
+            self.service.doing(Doing(Activity.WAITING_FOR_PROBLEMS, lacking=left, due=len(tickets)))
             for entry, payload in self._scored.read(POLL_S):
                 self._take_in(entry, payload)
             if self._scored.due:

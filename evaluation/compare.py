@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from ..common import tables
 from ..common.errors import DataError, told
 from ..common.files import path_of
 from ..common.stopping import stoppable
@@ -25,7 +25,6 @@ from .estimators import Estimate, bootstrap
 from .folder import read_json
 from .pairs import paired
 
-WIDE = 112  # columns of the table, whatever the terminal
 NAMED = 3  # problems that are named of those that are left out
 SAME = ("temperature", "top_p", "max_tokens", "max_prompt_tokens", "system", "examples", "suffix", "verifier")
 """What both sides should have been asked with; a difference is said."""
@@ -123,7 +122,7 @@ def _some(ids: list[str]) -> str:
 def table(found: dict[str, dict[str, Any]]) -> Table:
     """For a screen."""
     columns = ("benchmark", "problems", "A avg@n", "B avg@n", "B - A [95 %]", "shown", "better", "worse")
-    shown = Table(*columns)
+    shown = tables.table(columns, right={1, 2, 3, 6, 7})
     for benchmark, each in found.items():
         if "difference" not in each:
             continue
@@ -149,7 +148,7 @@ def _compare(first: Path, second: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found, indent=2))
         return
-    Console(width=max(Console().width, WIDE)).print(table(found))
+    tables.show(table(found))
     for line in (*lines, *asked_otherwise(*sides)):
         print(line)
 

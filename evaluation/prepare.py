@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..common.errors import ConfigError, DataError, told
-from ..common.files import path_of
+from ..common.files import path_of, whole_file
 from ..common.limits import MOST_RESPONSES
 from ..common.rows import ENDINGS, Columns
 from ..common.stopping import stoppable
@@ -125,8 +125,8 @@ def prepare(
     if responses is not None and not 1 <= responses <= MOST_RESPONSES:
         raise ConfigError(f"--responses {responses}: 1 to {MOST_RESPONSES} responses a problem")
     out.mkdir(parents=True, exist_ok=True)
-    unfinished, sets = out / ".problems.jsonl.unfinished", dict[str, Any]()
-    with unfinished.open("w", encoding="utf-8") as lines:
+    sets = dict[str, Any]()
+    with whole_file(out / "problems.jsonl") as temporary, temporary.open("w", encoding="utf-8") as lines:
         for what in wanted:
             counts, missing = {"problems": 0, "unusable rows": 0, "outside the window": 0}, ""
             writer = _Writer(lines, what, window, responses, columns or {}, say)
@@ -140,9 +140,8 @@ def prepare(
             if missing:
                 say(missing)
             sets[what.name] = {**counts, "missing": missing}
-    if not any(each["problems"] for each in sets.values()):
-        raise DataError("there is nothing to ask: none of the benchmarks could be read")
-    unfinished.replace(out / "problems.jsonl")
+        if not any(each["problems"] for each in sets.values()):
+            raise DataError("there is nothing to ask: none of the benchmarks could be read")
     return sets
 
 
@@ -224,10 +223,10 @@ def main() -> int:
     def say(problem: str) -> None:
         print(f"leeway eval: {problem}", file=sys.stderr)
 
-    return told("leeway eval", lambda: PARTIAL if _prepared(said, out, say) else 0)
+    return told("leeway eval", lambda: PARTIAL if prepare_once(said, out, say) else 0)
 
 
-def _prepared(said: dict[str, Any], out: Path, say: Callable[[str], None]) -> int:
+def prepare_once(said: dict[str, Any], out: Path, say: Callable[[str], None]) -> int:
     """``prepare`` by the words of a command line; a folder that was prepared by the same words, out of what is there
     today, stays as it is. ``DataError`` names a file that has changed."""
     notes = out / "benchmarks.json"

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..common.errors import DataError
+from ..common.files import whole_file
 from ..common.types import Ticket
 
 COLUMNS = pa.schema(
@@ -68,18 +69,18 @@ class ResponseStore:
         self._parts.mkdir(exist_ok=True)
         taken = [int(path.stem.split("-")[0]) for path in self._parts.glob("*.parquet")]
         path = self._parts / f"{max(taken, default=-1) + 1:06d}-{os.getpid()}.parquet"
-        _write_durably(path, [pa.RecordBatch.from_pylist(rows, COLUMNS)])
+        _write(path, [pa.RecordBatch.from_pylist(rows, COLUMNS)])
 
     def join(self) -> Path:
         """Make ``responses.parquet`` of all that is there; the parts go. Memory does not grow with the rows."""
         if self._parts.exists():
-            _write_durably(self.whole, self._batches(COLUMNS.names))
+            _write(self.whole, self._batches(COLUMNS.names))
             shutil.rmtree(self._parts)
         return self.whole
 
     def replace(self, batches: Iterator[pa.RecordBatch]) -> None:
         """Put other rows in the place of all."""
-        _write_durably(self.whole, batches)
+        _write(self.whole, batches)
 
     def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """In parts' order. Where ``join`` was interrupted, a part repeats what the whole file has: passed over."""
@@ -97,16 +98,7 @@ class ResponseStore:
             seen |= mine
 
 
-def _write_durably(path: Path, batches: Any) -> None:
-    """The name appears with all the bytes, even across a power cut."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with pq.ParquetWriter(unfinished, COLUMNS, compression="zstd") as writer:
+def _write(path: Path, batches: Any) -> None:
+    with whole_file(path) as temporary, pq.ParquetWriter(temporary, COLUMNS, compression="zstd") as writer:
         for batch in batches:
             writer.write_batch(batch)
-    for target, act in ((unfinished, lambda: unfinished.rename(path)), (path.parent, lambda: None)):
-        descriptor = os.open(target, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        act()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from ..common.activity import Activity, Doing
 from ..common.config import Config, dump, expand
 from ..common.errors import BrokerError, DataError, LeewayError
 from ..common.files import checksum, path_of
@@ -54,7 +55,7 @@ def sample(queue: LearnerQueue, service: Service, config: Config, out: Path, res
         same_or_refused(out, {"weights": checksum_of(config)}, model=config.model.path)
     else:
         queue.record.set_state(phase="running", step=0)  # from here on the desk lets the workers start
-        service.doing("loading the model")
+        service.doing(Doing(Activity.LOADING_MODEL))
         publishing = publisher(queue, config, STAMP.incarnation)
         manifest = publishing.publish(STAMP.version, weights_of(config))
         same_or_refused(out, {"weights": manifest.checksum}, model=config.model.path)

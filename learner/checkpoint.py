@@ -20,8 +20,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..common.activity import Activity, Doing
 from ..common.errors import DataError
-from ..common.files import checksum
+from ..common.files import checksum, force_to_disk
 from . import universal
 from .files import seen
 from .ranks import NoRoom, broadcast_plan, gather, name_of, together
@@ -107,7 +108,7 @@ def _part(policy: Policy, unfinished: Path) -> dict[str, tuple[int, str]]:
     its own node's cache."""
     with _full_disk_named(unfinished):
         wrote = {path.relative_to(unfinished).as_posix(): _seal(path) for path in policy.save(unfinished)}
-        force_to_disk(unfinished)
+        all_to_disk(unfinished)
         return wrote
 
 
@@ -130,12 +131,12 @@ def _commit(unfinished: Path, made: dict[str, Any], known: dict[str, tuple[int, 
     made |= {"files": {name: size for name, (size, _) in own.items()}}
     made |= {"sha256": {name: digest for name, (_, digest) in own.items()}}
     (unfinished / COMPLETE).write_text(json.dumps(made))
-    force_to_disk(unfinished)
+    all_to_disk(unfinished)
     final = unfinished.with_name(unfinished.name.removesuffix(_UNFINISHED))
     if final.exists():  # torn, else this step would not have been trained again
         shutil.rmtree(final)
     os.rename(unfinished, final)
-    _sync(final.parent)
+    force_to_disk(final.parent)
     for old in complete(final.parent)[keep:]:
         shutil.rmtree(old)
 
@@ -165,7 +166,7 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(path)
 
 
-def restore(policy: Policy, folder: Path, tell: Callable[[str], None]) -> tuple[Path | None, dict[str, Any] | None]:
+def restore(policy: Policy, folder: Path, tell: Callable[[Doing], None]) -> tuple[Path | None, dict[str, Any] | None]:
     """Restore ``policy`` from the newest checkpoint in ``folder`` that is whole: its path and the caller's state, or
     two ``None`` where there is none. Collective; rank 0 decides. ``tell`` is told what takes long."""
     if policy.rank == 0:
@@ -183,7 +184,7 @@ def restore(policy: Policy, folder: Path, tell: Callable[[str], None]) -> tuple[
             damaged.append(name)
 
 
-def load(policy: Policy, path: Path, tell: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+def load(policy: Policy, path: Path, tell: Callable[[Doing], None] = lambda _: None) -> dict[str, Any]:
     """Restore ``policy`` (fresh from its model folder) from the checkpoint ``path`` and return the caller's state.
 
     Collective. A checkpoint of another number of ranks or ZeRO stage is converted where DeepSpeed can. Raises, on every
@@ -197,12 +198,12 @@ def load(policy: Policy, path: Path, tell: Callable[[str], None] = lambda _: Non
         raise DataError(f"checkpoint {path} is not the same on {', '.join(other)} as on rank 0 (docs/cluster.md)")
     if (why := universal.why_not(made["layout"], _layout(policy))) is not None:
         raise DataError(f"checkpoint {path}: {why}")
-    tell(f"checking the files of {path.name}")
+    tell(Doing(Activity.CHECKING_CHECKPOINT, path=path.name))
     mine = together(lambda: changed(path, made, policy.rank, policy.world))
     if names := sorted(name for each in gather(mine) for name in each):
         raise Damaged(path, names)
     if universal.needed(made["layout"], _layout(policy)):
-        tell(f"converting {path.name} from {made['layout']['ranks']} ranks for {policy.world}")
+        tell(Doing(Activity.CONVERTING_CHECKPOINT, path=path.name))
         _load_converted(policy, path)
     else:
         policy.load(path)
@@ -315,15 +316,7 @@ def _size(path: Path) -> int:
         return os.fstat(file.fileno()).st_size
 
 
-def force_to_disk(folder: Path) -> None:
+def all_to_disk(folder: Path) -> None:
     """Every file and folder under ``folder``, and itself."""
     for path in [*folder.rglob("*"), folder]:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        force_to_disk(path)

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from ..common.activity import Activity, Doing
 from ..common.errors import DataError
 from ..common.service import Service
+from ..common.wording import words
 from .checkpoint import is_full
 from .ranks import NoRoom, broadcast_plan
 
@@ -44,10 +46,10 @@ class DiskRoom:
 
     def wait(self, folder: Path, error: Exception) -> None:
         """Wait a little before the next try; ``DataError`` where we are asked to stop."""
-        waiting = f"waiting for room: the disk under {folder} is full"
+        waiting = Doing(Activity.WAITING_FOR_DISK, path=str(folder))
         self._service.doing(waiting)
         if time.monotonic() - self._told_at >= TELL_S:
             self._told_at = time.monotonic()
-            log.error("%s: %s", waiting, error)
+            log.error("%s: %s", words(waiting), error)
         if self._service.stopping.wait(RETRY_S):
             raise DataError(f"the disk under {folder} is full: {error}") from error

@@ -97,7 +97,7 @@ def _write(config: Config, run_folder: Path, path: Path, folder: Path, dtype: st
     (folder / "README.md").write_text(model_card(config, origin, steps), encoding="utf-8")
     for file in folder.glob("*.safetensors"):  # written for the owner alone, but a server is often somebody else
         file.chmod((folder / "config.json").stat().st_mode)
-    checkpoint.force_to_disk(folder)
+    checkpoint.all_to_disk(folder)
 
 
 def _write_weights(

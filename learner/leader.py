@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..common.activity import Activity, Doing, to_json
 from ..common.config import Config
 from ..common.ledger import Ledger
 from ..common.metrics import MetricsSink
@@ -92,6 +93,7 @@ class Leader:
     def publish(self, version: int) -> None:
         """Publish the policy's weights, or those of ``flow.inject_lag`` versions before, as soon as there is room for
         them. Collective: every rank calls ``named_weights``."""
+        self.service.doing(Doing(Activity.PUBLISHING, version=version))
         newest = flatten(self.policy.named_weights(), self.config.weights.dtype)
         due = self.delay.push(version, newest)
         self.manifest = manifest = self.disk.until_written(
@@ -107,7 +109,7 @@ class Leader:
         folder, keep = self.folder / "checkpoints", self.config.train.keep_checkpoints
         state = self.intake.snapshot() | {"controller": asdict(controller)}
         self.ledger.sync()
-        self.service.doing(f"writing checkpoint {step}")
+        self.service.doing(Doing(Activity.CHECKPOINTING, step=step))
 
         def write() -> None:
             broadcast_plan({"do": "save", "step": step})
@@ -126,11 +128,11 @@ class Leader:
         self.queue.emit(record)
         log.info("%s", step_line(record, self.config.train.steps))
 
-    def say(self, phase: str, waiting: str) -> None:
+    def say(self, phase: str, doing: Doing) -> None:
         """Tell the operator's desk how the run stands."""
         intake, book = self.intake, self.intake.book
         live, ready = intake.depth()
-        self.service.doing(waiting)
+        self.service.doing(doing)
         self.queue.record.set_state(
             phase=phase,
             step=book.version,
@@ -144,7 +146,7 @@ class Leader:
             max_staleness=book.max_staleness,
             overflow=book.overflow,
             pipeline_depth=book.depth,
-            waiting=waiting,
+            doing=to_json(doing),
             leader=self.queue.worker,
             poisoned=intake.counts.poisoned_in_a_row,
             poison=intake.counts.poison,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..common.config import Config, dump, expand
+from ..common.tables import markdown
 
 LAST_STEPS = 5
 _COLUMNS = {
@@ -53,7 +54,7 @@ def model_card(config: Config, origin: Origin, steps: Sequence[Mapping[str, Any]
             f"`{config.model.path}` after {origin.version} of {config.train.steps} training steps of reinforcement "
             "learning with Leeway: MAGIC, the recipe of Skywork-OR1 (arXiv 2505.22312).",
             "",
-            *_table(_origin_rows(config, origin)),
+            *markdown(("", ""), _origin_rows(config, origin)),
             "",
             "## The last training steps",
             "",
@@ -121,16 +122,8 @@ def _metrics(steps: Sequence[Mapping[str, Any]]) -> list[str]:
     if not steps:
         return ["No metrics were at hand."]
     columns = [name for name in _COLUMNS if all(name in step for step in steps[-LAST_STEPS:])]
-    head = "| step | " + " | ".join(_COLUMNS[name] for name in columns) + " |"
-    rows = [
-        f"| {step['version']} | " + " | ".join(f"{step[name]:.4g}" for name in columns) + " |"
-        for step in steps[-LAST_STEPS:]
-    ]
-    return [head, "|---" * (len(columns) + 1) + "|", *rows]
-
-
-def _table(rows: Sequence[tuple[str, str]]) -> list[str]:
-    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    rows = ([str(step["version"]), *(f"{step[name]:.4g}" for name in columns)] for step in steps[-LAST_STEPS:])
+    return markdown(["step", *(_COLUMNS[name] for name in columns)], rows)
 
 
 def _versions(packages: Mapping[str, str] | None) -> str:

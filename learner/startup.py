@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.ledger import Ledger
 from ..common.preflight.model import load_tokenizer_of
@@ -14,7 +15,7 @@ from .flow.tickets import LiveGroup, TicketBook
 
 def read_prompts(service: Service, config: Config) -> Curriculum:
     """The prompts of the whole run. ``DataError`` names a row that cannot be used."""
-    service.doing("reading the prompts")
+    service.doing(Doing(Activity.READING_PROMPTS))
     return load_curriculum(config, *load_tokenizer_of(config.model.path))
 
 

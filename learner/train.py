@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
@@ -38,7 +39,7 @@ def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -
     # Before the model: ranks that differ, or a row that cannot be used, are named in seconds.
     alike.refuse_different(config, folder)
     curriculum = together(lambda: read_prompts(service, config) if rank() == 0 else None)
-    service.doing("loading the model")
+    service.doing(Doing(Activity.LOADING_MODEL))
     torch.set_num_threads(config.train.threads)
     policy = Policy(config)
     found, state = checkpoint.restore(policy, folder / "checkpoints", service.doing)
@@ -64,8 +65,9 @@ def _lead(leader: Leader, controller: ControllerState) -> None:
             groups = _next_batch(leader)
         if groups is None:
             break
-        leader.say("training", f"training step {step}")
-        with service.working(f"training step {step}"):
+        training = Doing(Activity.TRAINING, step=step)
+        leader.say("training", training)
+        with service.working(training):
             with timed(times, "train"):
                 result = _train(leader, controller, groups, step)
             with timed(times, "publish"):
@@ -116,7 +118,7 @@ def _end(leader: Leader, controller: ControllerState) -> None:
     intake.stop()
     if complete:
         intake.close_books()
-    leader.say("finished" if complete else "stopped", "done" if complete else "stopped on request; resume goes on")
+    leader.say("finished" if complete else "stopped", Doing(Activity.DONE if complete else Activity.STOPPED))
 
 
 def _follow(
@@ -129,11 +131,11 @@ def _follow(
 ) -> None:
     """Every other rank. Consumes rank 0's plan; fetches and trains its own share of the groups."""
     while True:
-        service.doing("waiting for rank 0")
+        service.doing(Doing(Activity.WAITING_FOR_RANK_0))
         plan = broadcast_plan(None)
         match plan["do"]:
             case "train":
-                with service.working(f"training step {plan['step']}"):
+                with service.working(Doing(Activity.TRAINING, step=plan["step"])):
                     mine = together(partial(_fetched, queue, plan["groups"][policy.rank]))
                     settings = _settings(config, plan["step"], plan["turned"])
                     result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
@@ -145,7 +147,7 @@ def _follow(
                 policy.named_weights()
                 service.version = plan["version"]
             case "save":
-                service.doing(f"writing checkpoint {plan['step']}")
+                service.doing(Doing(Activity.CHECKPOINTING, step=plan["step"]))
                 with suppress(NoRoom):  # rank 0 waits for it, and asks again
                     checkpoint.save(policy, checkpoints, plan["step"], {}, keep=config.train.keep_checkpoints)
             case "wait":

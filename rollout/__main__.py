@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from ..common.activity import Activity, Doing
 from ..common.config import Config, expand
 from ..common.preflight.model import check_model
 from ..common.queue.rollout import RolloutQueue
@@ -45,7 +46,7 @@ def work(queue: RolloutQueue, service: Service, config: Config) -> None:
     check_model(config, "sample")
     from .worker import RolloutWorker
 
-    service.doing("starting the engine")
+    service.doing(Doing(Activity.LOADING_MODEL))
     engine = make_engine(config, queue.worker)
     try:
         RolloutWorker(queue, service, engine, config).run()

@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 
+from ..common.activity import Activity, Doing
 from ..common.clocks import generation_limit_s
 from ..common.config import Config
 from ..common.errors import DecodeError, RoleDiedError, WeightsError
@@ -41,7 +42,7 @@ class RolloutWorker:
         self.reader = WeightReader(queue.weights, worker=queue.worker, folder=folder, lease_s=config.broker.lease_s)
         self._loaded = threading.Condition()
         self._stamp = (0, -1)  # (incarnation, version) the engine samples with
-        self._unreadable = ""  # why the newest version could not be read, where it could not
+        self._unreadable: str | None = None  # why the newest version could not be read, where it could not
         self._turnaround = Turnaround()
 
     def run(self) -> None:
@@ -80,7 +81,7 @@ class RolloutWorker:
                 continue
             started = time.monotonic()
             paused_s = self.engine.load(version, tensors_of(weights))
-            self._unreadable = ""
+            self._unreadable = None
             with self._loaded:
                 self._stamp = self.reader.stamp
                 self.service.version = version
@@ -102,7 +103,7 @@ class RolloutWorker:
         pending, and another worker takes it when the lease is over."""
         broker, slot = self.config.broker, Slot(self._turnaround)
         while not self._has_weights():  # a worker that cannot load takes no group, and uses up none of its attempts
-            self.service.doing(self._waiting_for("weights"))
+            self.service.doing(Doing(Activity.WAITING_FOR_WEIGHTS, unreadable=self._unreadable))
             if self.service.stopping.wait(POLL_S):
                 return
         jobs: list[Job] = []
@@ -110,7 +111,7 @@ class RolloutWorker:
             jobs = jobs or self.queue.take(count=1, block_s=0, lease_s=broker.lease_s)
             if not jobs:
                 slot.waits()
-                self.service.idling("waiting for prompts")
+                self.service.idling(Doing(Activity.WAITING_FOR_PROMPTS))
                 jobs = self.queue.take(count=1, block_s=POLL_S, lease_s=broker.lease_s)
             if not jobs and self.service.run_finished():
                 self.service.stopping.set()
@@ -147,7 +148,7 @@ class RolloutWorker:
         if not self._wait_for_version(ticket, job, slot):
             return [job]
         slot.begins()
-        with self.service.working("generating"):
+        with self.service.working(Doing(Activity.GENERATING)):
             responses = self.engine.generate(ticket)
         slot.ends()
         lease_s = None if self.service.stopping.is_set() else self.config.broker.lease_s
@@ -156,9 +157,6 @@ class RolloutWorker:
         if outcome is HandOver.HANDED:
             self.service.count(done=1, tokens=int(responses.lengths_S.sum()))
         return jobs
-
-    def _waiting_for(self, what: str) -> str:
-        return f"waiting for {what}" + (f"; cannot read the newest: {self._unreadable}" if self._unreadable else "")
 
     def _has_weights(self) -> bool:
         with self._loaded:
@@ -172,8 +170,8 @@ class RolloutWorker:
             while self._stamp < (ticket.incarnation, ticket.min_version) or self.service.held_before(job):
                 slot.waits()
                 behind = self._stamp < (ticket.incarnation, ticket.min_version)
-                what = f"version {ticket.min_version}" if behind else "the end of a group that was issued again"
-                self.service.idling(self._waiting_for(what))
+                what = Activity.WAITING_FOR_VERSION if behind else Activity.WAITING_FOR_EARLIER_TRY
+                self.service.idling(Doing(what, version=ticket.min_version, unreadable=self._unreadable))
                 if self.service.stopping.is_set():
                     return False
                 why = self.service.revoked(job)

@@ -11,7 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
-from ..leeway.sweeping.intervals import Interval, interval
+from ..common.files import whole_file, write_whole
+from ..common.tables import markdown
+from ..leeway.sweeping.intervals import interval
 from .figure import draw
 from .holm import kept, p_value
 from .remarks import LIMITS, SEEN
@@ -44,9 +46,9 @@ def write_page(study: Study, runs: Runs, seeds: Sequence[int], folder: Path) -> 
     """Write NAME.md, NAME.png and NAME.csv into ``folder``; returns the judged claims. ``runs`` are made."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_csv(runs, seeds, folder / f"{study.name}.csv")
-    (folder / f"{study.name}.png").write_bytes(draw(study, runs))
+    write_whole(folder / f"{study.name}.png", draw(study, runs))
     text, findings = page_of(study, runs, seeds, os.cpu_count())
-    (folder / f"{study.name}.md").write_text(text)
+    write_whole(folder / f"{study.name}.md", text)
     return findings
 
 
@@ -84,9 +86,7 @@ def _text(
         "",
         f"**Here**: {study.here}",
         "",
-        "| claim | measured | predicted | verdict |",
-        "|---|---|---|---|",
-        *(_finding_row(finding) for finding in findings),
+        *markdown(("claim", "measured", "predicted", "verdict"), map(_finding_row, findings)),
         "",
         *(
             [f"**Seen besides**, without a prediction: {SEEN[study.name]}", ""]
@@ -159,14 +159,14 @@ def _first_threshold(findings: Sequence[Finding], values: Values) -> list[str]:
     return lines
 
 
-def _finding_row(finding: Finding) -> str:
+def _finding_row(finding: Finding) -> list[str]:
     claim, digits = finding.claim, METRICS[finding.claim.metric].digits
     parts = [
         f"{setting}{f' − {other}' if other else ''}: {measured.text(digits, signed=other is not None)}"
         for (setting, other), measured in zip(claim.of, finding.measured, strict=True)
     ]
     text = f"{claim.text} [{METRICS[claim.metric].title}: {_range(claim.low, claim.high)}]"
-    return f"| {text} | {'<br>'.join(parts)} | {claim.predicted} | **{finding.verdict}** |"
+    return [text, "<br>".join(parts), claim.predicted, f"**{finding.verdict}**"]
 
 
 def _range(low: float, high: float) -> str:
@@ -176,23 +176,16 @@ def _range(low: float, high: float) -> str:
 
 
 def _table(study: Study, values: Values) -> list[str]:
-    lines = [
-        "| setting | keys | " + " | ".join(METRICS[name].title for name in study.metrics) + " |",
-        "|---|---|" + "---|" * len(study.metrics),
-    ]
-    for setting in study.settings:
-        cells = [_cell(interval(values[name][setting.name]), METRICS[name].digits) for name in study.metrics]
-        lines.append(f"| {setting.name} | {setting.keys} | " + " | ".join(cells) + " |")
-    return lines
+    def cells(setting: Setting) -> list[str]:
+        measured = (interval(values[name][setting.name]).text(METRICS[name].digits) for name in study.metrics)
+        return [setting.name, setting.keys, *measured]
 
-
-def _cell(measured: Interval, digits: int) -> str:
-    return measured.text(digits)
+    heads = ["setting", "keys", *(METRICS[name].title for name in study.metrics)]
+    return markdown(heads, map(cells, study.settings))
 
 
 def _write_csv(runs: Runs, seeds: Sequence[int], path: Path) -> None:
-    part = path.with_suffix(".csv.part")
-    with part.open("w", newline="") as out:
+    with whole_file(path) as temporary, temporary.open("w", newline="") as out:
         rows = csv.writer(out, lineterminator="\n")
         rows.writerow(("setting", "seed", "step", *KEPT))
         for setting, of in runs.items():
@@ -201,12 +194,11 @@ def _write_csv(runs: Runs, seeds: Sequence[int], path: Path) -> None:
                     rows.writerows(
                         (setting.name, seed, row["step"], *(row[name] for name in KEPT)) for row in csv.DictReader(file)
                     )
-    part.replace(path)
 
 
 def write_index(folder: Path, findings: Mapping[Study, Sequence[Finding]], steps: int) -> None:
     """Write README.md: the table of all verdicts."""
-    (folder / "README.md").write_text(index_of(findings, steps, os.cpu_count()))
+    write_whole(folder / "README.md", index_of(findings, steps, os.cpu_count()))
 
 
 def index_of(findings: Mapping[Study, Sequence[Finding]], steps: int, cores: int | None, note: str = "") -> str:
@@ -221,20 +213,18 @@ def index_of(findings: Mapping[Study, Sequence[Finding]], steps: int, cores: int
         INDEX.format(steps=steps, cores=cores),
         *(["", note] if note else []),
         "",
-        "| study | claim | predicted | verdict | p | holds among all |",
-        "|---|---|---|---|---|---|",
     ]
     p_values = [p_value(finding) for judged in findings.values() for finding in judged]
     holds = kept(p_values)
     corrected = iter(zip(p_values, holds, strict=True))
+    rows = []
     for study, judged in findings.items():
         for number, finding in enumerate(judged):
             name = f"[{study.title}]({study.name}.md)" if number == 0 else ""
             p, held = next(corrected)
-            lines.append(
-                f"| {name} | {finding.claim.text} | {finding.claim.predicted} | **{finding.verdict}** | {_p(p)} | "
-                f"{'yes' if held else 'no'} |"
-            )
+            claim, verdict = finding.claim, f"**{finding.verdict}**"
+            rows.append([name, claim.text, claim.predicted, verdict, _p(p), "yes" if held else "no"])
+    lines += markdown(("study", "claim", "predicted", "verdict", "p", "holds among all"), rows)
     verdicts = [finding.verdict for judged in findings.values() for finding in judged]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("agrees", "disagrees", "undecided"))
     decided = len(verdicts) - verdicts.count("undecided")
@@ -266,7 +256,7 @@ number where it disagrees. The rule is in [holm.py](../../studies/holm.py). This
 of these pages anew from the CSV files beside them, and compares:
 
 ```
-python benchmarks/study_pages.py --check
+python tests/proofs/study_pages.py --check
 ```
 
 The correction does not know everything. Student's t takes the values of a setting to be normal, and three

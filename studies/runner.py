@@ -16,6 +16,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..common.config import Config
+from ..common.files import unfinished, whole_file
 from .tail import Tail
 
 
@@ -38,7 +39,7 @@ class Run:
 
     def progress(self) -> int:
         """Steps made so far."""
-        part = _part(self.path)
+        part = unfinished(self.path)
         return self.steps if self.whole else _lines(part) if part.exists() else 0
 
     def series(self, column: str) -> np.ndarray:
@@ -56,7 +57,7 @@ def make_missing(runs: Sequence[Run], jobs: int | None = None) -> None:
     missing = list({run.path: run for run in runs if not run.whole}.values())
     for run in missing:
         run.path.parent.mkdir(parents=True, exist_ok=True)
-        _part(run.path).unlink(missing_ok=True)
+        unfinished(run.path).unlink(missing_ok=True)
     if not missing:
         return
     cores = sorted(os.sched_getaffinity(0))
@@ -93,18 +94,13 @@ def _pin(free: Any) -> None:
 def _make(run: Run) -> None:
     from .loop import COLUMNS, training
 
-    with _part(run.path).open("w", newline="") as file:
+    with whole_file(run.path) as temporary, temporary.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("step", *COLUMNS))
         made = training(run.config, run.steps, tail=run.tail, evaluate_every=run.evaluate_every)
         for step, metrics in enumerate(made):
             rows.writerow((step, *(f"{metrics[name]:.6g}" if name in metrics else "" for name in COLUMNS)))
             file.flush()
-    _part(run.path).replace(run.path)
-
-
-def _part(path: Path) -> Path:
-    return path.with_suffix(".part")
 
 
 def _lines(path: Path) -> int:

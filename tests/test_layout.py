@@ -2,6 +2,7 @@
 package speaks to Redis, help answers at once."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -177,6 +178,21 @@ def queue_imports(path):
             yield from [node.module] if node.module else [alias.name for alias in node.names]
 
 
+ONCE = {
+    r"\bos\.fsync\(": {"common/files.py", "common/appending.py"},
+    r"\.(flock|lockf)\(": {"common/locks.py"},
+    r"(?<![.\w])Table\(": {"common/tables.py"},
+}
+"""What is done in one place for everybody: forcing to disk, locking, tables for people."""
+
+
+def test_what_every_process_needs_is_written_once():
+    texts = {path: path.read_text() for folder in ("common", "leeway", "studies", *WINGS) for path in files(folder)}
+    for pattern, places in ONCE.items():
+        found = {path.relative_to(ROOT).as_posix() for path, text in texts.items() if re.search(pattern, text)}
+        assert found == places, pattern
+
+
 def test_wire_and_queue_parts_need_no_torch():
     names = ("queue.learner", "queue.rollout", "queue.verifier", "queue.desk", "weights", "config")
     heavy = f"import sys, {', '.join(f'leeway_rl.common.{name}' for name in names)}; "
@@ -204,7 +220,9 @@ def test_help_imports_nothing_heavy():
 LINES_A_FILE, LINES_A_FUNCTION, METHODS_A_CLASS = 400, 60, 25
 
 
-@pytest.mark.parametrize("folder", ["common", "leeway", "studies", "examples", "presets", "benchmarks", *WINGS])
+@pytest.mark.parametrize(
+    "folder", ["common", "leeway", "studies", "examples", "presets", "benchmarks", "tests/proofs", *WINGS]
+)
 def test_a_function_fits_on_a_screen_and_a_file_on_a_few(folder):
     too_long = {
         f"{path.relative_to(ROOT).as_posix()} {what}"

@@ -18,7 +18,6 @@ def work(queue: VerifierQueue, service: Service, config: Config) -> None:
     from .pool import GraderPool
     from .worker import VerifierWorker
 
-    service.doing("starting the graders")
     tokenizer = load_tokenizer(expand(config.model.path))
     settings = config.verifier
     attempts = config.broker.max_attempts

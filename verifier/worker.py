@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
+from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.errors import ConfigError, DecodeError
 from ..common.prompts import opens_reasoning
@@ -75,7 +76,7 @@ class VerifierWorker:
                 if room == 0:
                     continue
                 if not under_way:
-                    self.service.doing("waiting for responses")
+                    self.service.doing(Doing(Activity.WAITING_FOR_RESPONSES))
                 jobs = self._take(room, block_s=0) or self._take(room, block_s=POLL_S)
                 if not jobs and self.service.run_finished():
                     break
@@ -99,7 +100,7 @@ class VerifierWorker:
             if job.attempt > attempts:
                 self.queue.give_up(job, f"grading failed {job.attempt - 1} times")
                 return []
-            with self.service.holding(job), self.service.working("grading"):
+            with self.service.holding(job), self.service.working(Doing(Activity.GRADING)):
                 return self._grade(job)
         except DecodeError as error:
             self.queue.damaged(job, str(error))

@@ -16,6 +16,7 @@ from ..errors import BrokerError
 from ..keys import Keys
 from ..reach import why_unreachable
 from ..refusals import meaning
+from .entries import LetterKind
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class _Client(redis.Redis):
 
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
         try:
-            return super().parse_response(connection, command_name, **options)
+            return super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
         except redis.exceptions.OutOfMemoryError:
             self.refused_at = time.monotonic()
             raise
@@ -138,13 +139,13 @@ class Connection:
     def now(self) -> float:
         """Unix time by the server's clock, in seconds. Whatever is compared across hosts goes by it: theirs differ."""
         seconds, microseconds = self.redis.time()
-        return float(seconds) + microseconds / 1e6
+        return float(seconds) + float(microseconds) / 1e6
 
     @property
     def refused(self) -> bool:
         """Whether Redis has just refused what this process writes, for want of memory. A large payload may be refused
         where whoever looks at the memory finds some free."""
-        return time.monotonic() - self.redis.refused_at < REFUSED_S
+        return bool(time.monotonic() - self.redis.refused_at < REFUSED_S)
 
 
 @cache
@@ -157,6 +158,17 @@ class View:
 
     def __init__(self, connection: Connection) -> None:
         self.connection, self.keys, self._redis = connection, connection.keys, connection.redis
+
+    def dead_letter(self, kind: LetterKind, where: str, group_id: str, reason: str) -> None:
+        """Keep the record of something that could not be used. ``where``: its stream, or its key."""
+        fields = {
+            "kind": kind,
+            "where": where,
+            "g": group_id,
+            "worker": self.connection.worker,
+            "reason": reason[:2000],
+        }
+        self._redis.xadd(self.keys.dead_letters, fields, maxlen=10_000, approximate=True)
 
 
 def is_silent(error: RedisError) -> bool:

@@ -10,7 +10,7 @@ import redis
 from ..keys import PARTS
 from . import scripts
 from .connection import Connection
-from .entries import DAMAGED, GROUP, GROUP_ID, HandOver, Job, Taken, Unwanted, WorkStream, block_ms, taken
+from .entries import GROUP, GROUP_ID, HandOver, Job, LetterKind, Taken, Unwanted, WorkStream, block_ms, taken
 from .member import Member
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class Consumer(Member):
         super().__init__(connection)
         self._key = self.keys.prefix + self.stream
         self._brought = self._parts_of("%s")  # what a new entry brings along
-        self._reclaimed_at = 0.0
+        self.reclaimed_at = 0.0  # when ``take`` last looked for the entries of silent workers; monotonic seconds
 
     def take(self, *, count: int, block_s: float, lease_s: float) -> list[Job]:
         """Lease at most ``count`` entries: first those whose taker has gone silent, then new ones for ``block_s``. At
@@ -52,7 +52,9 @@ class Consumer(Member):
                 attempt = attempts[entry_id] if attempts else 1
                 jobs.append(Job(stream=self.stream, entry_id=entry_id, group_id=group_id, attempt=attempt, parts=parts))
             else:
-                self.dead_letter(self.stream.value, "", f"an entry that names no group: {group_id[:64]!r}")
+                self.dead_letter(
+                    LetterKind.DAMAGED, self.stream, "", f"an entry that names no group: {group_id[:64]!r}"
+                )
                 self._acknowledge(entry_id)
         return jobs
 
@@ -74,21 +76,21 @@ class Consumer(Member):
         return [taken(entry) for _, entries in reply for entry in entries]
 
     def _reclaim_is_due(self, lease_s: float) -> bool:
-        return time.monotonic() - self._reclaimed_at >= lease_s / 4
+        return time.monotonic() - self.reclaimed_at >= lease_s / 4
 
     def _reclaim(self, count: int, lease_s: float) -> list[Job]:
         """Claim pending entries whose worker has been silent for the lease, oldest first. By XPENDING and XCLAIM:
         XAUTOCLAIM looks at ten times its count from the oldest on, and would never get past as many live leases."""
         if not self._reclaim_is_due(lease_s):
             return []
-        self._reclaimed_at = time.monotonic()
+        self.reclaimed_at = time.monotonic()
         lease_ms = int(lease_s * 1000)
         silent: Any = self._asked(
             lambda: self._redis.xpending_range(self._key, GROUP, "-", "+", count, idle=lease_ms), ()
         )
         if not silent:
             return []
-        self._reclaimed_at = 0.0  # there may be more, and they have waited long enough
+        self.reclaimed_at = 0.0  # there may be more, and they have waited long enough
         attempts = {entry["message_id"].decode(): int(entry["times_delivered"]) + 1 for entry in silent}
         # Only what is idle still: it may have been renewed, handed over or claimed since.
         claimed: Any = self._asked(
@@ -118,7 +120,7 @@ class Consumer(Member):
             except redis.exceptions.ResponseError as error:
                 if "NOGROUP" not in str(error):
                     raise
-        self._reclaimed_at = 0.0  # we know already that there is something
+        self.reclaimed_at = 0.0  # we know already that there is something
 
     def unwanted(self, jobs: Sequence[Job]) -> dict[str, Unwanted]:
         """Of ``jobs``: the entry ids of those whose hand-over would count for nothing, or that somebody else was asked
@@ -188,7 +190,7 @@ class WorkerQueue(Consumer):
 
     def damaged(self, job: Job, reason: str) -> None:
         """Drop an entry whose group cannot be read, and say so: the learner finds it in no stream, issues it anew."""
-        self.dead_letter(DAMAGED + job.stream.value, job.group_id, reason)
+        self.dead_letter(LetterKind.DAMAGED, job.stream, job.group_id, reason)
         self.drop(job)
 
 

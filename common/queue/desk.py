@@ -1,6 +1,5 @@
 """An operator's view of a run, and of a server: for ``leeway up``, ``status``, ``set``, ``letters``, ``clean``."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -9,8 +8,7 @@ import redis
 from ..errors import ConfigError
 from ..keys import PARTS, Keys
 from .connection import Connection
-from .entries import texts
-from .letters import dead_letters
+from .entries import number, texts
 from .member import Member, RunRecord
 from .overview import Overview
 
@@ -27,8 +25,12 @@ class DeskQueue(Member):
         self._redis.hset(self.keys.controls, name, value)
 
     def dead_letters(self) -> list[dict[str, str]]:
-        """Every dead letter, oldest first, as ``letters.dead_letters``."""
-        return dead_letters(self.connection)
+        """Every dead letter, oldest first: ``kind`` (of ``LetterKind``; empty where an older build wrote it), ``where``
+        (the stream, or the key), ``g`` (the group), ``worker`` (who found it), ``reason``."""
+        return [
+            {"id": entry_id.decode(), "kind": "", "where": "", "g": "", "worker": "", "reason": ""} | texts(fields)
+            for entry_id, fields in self._redis.xrange(self.keys.dead_letters)
+        ]
 
     def retry(self, group_ids: Iterable[str]) -> list[str]:
         """Ask the learner for the prompts of poisoned groups again; returns those that were not asked for before."""
@@ -69,8 +71,7 @@ def runs_at(url: str, connect_s: float = 5.0) -> dict[str, float]:
         for key in probe.redis.scan_iter(match="leeway:{*}:config", count=1000):
             run = key.decode(errors="replace").partition("{")[2].partition("}")[0]
             try:
-                said_at = probe.redis.hgetall(Keys(run).state).get(b"at", b"0")
-                found[run] = float(said_at) if re.fullmatch(rb"\d{1,18}(\.\d{1,18})?", said_at) else 0.0
+                found[run] = number(texts(probe.redis.hgetall(Keys(run).state)).get("at", "0"))
             except (redis.exceptions.NoPermissionError, ConfigError):  # another user's run, or nobody's
                 continue
     finally:

@@ -11,7 +11,6 @@ from ..errors import DecodeError
 from ..types import Responses, Scores, Ticket
 
 WEIGHTS = "weights"  # ``where`` of a letter on a manifest that cannot be read
-DAMAGED = "damaged "  # before the stream in ``where`` of a letter that is a record alone: the group is made again
 GROUP = "workers"  # consumer group of every work stream
 GIVEN_BACK_MS = 1 << 40  # idle time of an entry whose lease is over before its time
 VERDICT_MINUTES = 60  # how long the verdicts of a minute are kept
@@ -25,6 +24,19 @@ class WorkStream(StrEnum):
     PROMPTS = "prompts"
     RESPONSES = "responses"
     SCORED = "scored"
+
+
+class LetterKind(StrEnum):
+    """What a dead letter means for who reads it."""
+
+    GIVEN_UP = "given_up"
+    """A worker has failed at the group as often as anybody may: the learner refunds it."""
+    DAMAGED = "damaged"
+    """Something that cannot be read was dropped; a group, or the weights, is made again."""
+    LOST = "lost"
+    """The group was lost, damaged or overdue as often as any may be: whoever issued it has given it up."""
+    REMOVED = "removed"
+    """A control or a key that is not what it has to be; the learner has removed it."""
 
 
 class HandOver(StrEnum):
@@ -127,9 +139,15 @@ def texts(found: dict[bytes, bytes]) -> dict[str, str]:
     return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in found.items()}
 
 
-def whole(text: bytes | None) -> int:
-    """The whole number in ``text``; 0 where there is none."""
-    return int(text) if text is not None and re.fullmatch(rb"\d{1,18}", text) else 0
+def whole(text: str | bytes | None) -> int:
+    """The whole number in ``text``, which anybody may have written; 0 where there is none."""
+    said = text.decode(errors="replace") if isinstance(text, bytes) else text or ""
+    return int(said) if re.fullmatch(r"\d{1,18}", said, re.ASCII) else 0
+
+
+def number(text: str) -> float:
+    """The number in ``text``, which anybody may have written; 0 where there is none."""
+    return float(text) if re.fullmatch(r"\d{1,18}(\.\d{1,18})?", text, re.ASCII) else 0.0
 
 
 def group_in(fields: dict[bytes, bytes]) -> str:

@@ -15,6 +15,7 @@ from .entries import (
     GROUP_ID,
     WEIGHTS,
     Asked,
+    LetterKind,
     ScoredEntry,
     Taken,
     WorkStream,
@@ -25,7 +26,6 @@ from .entries import (
     whole,
 )
 from .leases import WorkerLeases
-from .letters import dead_letters
 from .member import RunRecord
 from .metrics import MetricsStream
 from .overview import Overview
@@ -48,7 +48,7 @@ class LearnerQueue(Consumer):
             Overview(connection),
             MetricsStream(connection),
         )
-        self._letter_id = "0"  # the newest dead letter that ``scored`` has told of
+        self.letter_id = "0"  # the newest dead letter that ``scored`` has told of
         self.manifest_damaged = False
         """Whether ``scored`` has come upon a letter of somebody who could not read a manifest of the weights."""
 
@@ -81,7 +81,7 @@ class LearnerQueue(Consumer):
             log.error("%s holds %s: removed", key, why)
             self._redis.unlink(key)
         for key, why in foreign.items():
-            self.dead_letter(key.removeprefix(self.keys.prefix), "", f"{why}: removed")
+            self.dead_letter(LetterKind.REMOVED, key.removeprefix(self.keys.prefix), "", f"{why}: removed")
 
     def ensure_groups(self) -> None:
         """Create the consumer groups that are missing."""
@@ -95,9 +95,8 @@ class LearnerQueue(Consumer):
             for _, fields in self._redis.xrange(self.keys.prefix + stream):
                 group_ids.add(group_in(fields))
         # Given up, and on no stream any more: who died before it refunded them left their payloads.
-        given_up = {
-            letter["g"] for letter in dead_letters(self.connection) if GROUP_ID.fullmatch(letter["g"])
-        } - group_ids
+        letters = {group_in(fields) for _, fields in self._redis.xrange(self.keys.dead_letters)}
+        given_up = {group_id for group_id in letters - group_ids if GROUP_ID.fullmatch(group_id)}
         pipe = self._redis.pipeline(transaction=True)
         for group_id in group_ids | given_up:
             pipe.delete(*self.keys.parts(group_id))
@@ -106,7 +105,7 @@ class LearnerQueue(Consumer):
         pipe.execute()
         self.ensure_groups()
         newest = self._redis.xrevrange(self.keys.dead_letters, count=1)
-        self._letter_id = newest[0][0].decode() if newest else "0"  # older ones tell of groups that are gone
+        self.letter_id = newest[0][0].decode() if newest else "0"  # older ones tell of groups that are gone
         return len(group_ids)
 
     def asked(self, incarnation: int) -> Asked:
@@ -136,12 +135,12 @@ class LearnerQueue(Consumer):
         for name, value in controls.items():
             self._redis.hsetnx(self.keys.controls, name, value)
         self.ensure_groups()
-        self._letter_id = "0"
+        self.letter_id = "0"
 
     def refuse_control(self, name: bytes, value: bytes, reason: str) -> None:
         """Remove a control that cannot be taken up, unless it has been turned since, and keep a record of it."""
         scripts.unset(self.connection, self.keys.controls, name, value)
-        self.dead_letter("controls", "", reason)
+        self.dead_letter(LetterKind.REMOVED, "controls", "", reason)
 
     def retried(self, group_id: str, ticket: int) -> None:
         """The prompt of poisoned group ``group_id`` is asked again by ``ticket``."""
@@ -170,13 +169,12 @@ class LearnerQueue(Consumer):
 
     def _given_up(self, count: int) -> list[ScoredEntry]:
         found = []
-        for _, entries in self._redis.xread({self.keys.dead_letters: self._letter_id}, count=count) or ():
+        for _, entries in self._redis.xread({self.keys.dead_letters: self.letter_id}, count=count) or ():
             for entry_id, fields in entries:
-                self._letter_id = entry_id.decode()
+                self.letter_id = entry_id.decode()
                 text = {key: value.decode(errors="replace") for key, value in fields.items()}
                 self.manifest_damaged |= text.get(b"where") == WEIGHTS
-                by_worker = text.get(b"where") in (WorkStream.PROMPTS, WorkStream.RESPONSES)
-                if by_worker and GROUP_ID.fullmatch(text.get(b"g", "")):
+                if text.get(b"kind") == LetterKind.GIVEN_UP and GROUP_ID.fullmatch(text.get(b"g", "")):
                     found.append(ScoredEntry(entry_id=None, group_id=text[b"g"], failed=text.get(b"reason", "")))
         return found
 

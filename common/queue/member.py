@@ -6,7 +6,6 @@ from ..address import public
 from ..codec import encode, encode_record
 from ..errors import NoRunError
 from ..types import Heartbeat
-from . import letters
 from .connection import Connection, View
 from .entries import texts
 
@@ -32,7 +31,7 @@ class Member(View):
 
     def load_config(self) -> str:
         """The run's configuration text; ``NoRunError`` where this Redis does not hold the run."""
-        text = self._redis.get(self.keys.config)
+        text: bytes | None = self._redis.get(self.keys.config)
         if text is None:
             raise NoRunError(f"run {self.run!r} is not known to the Redis at {public(self.connection.url)}")
         return text.decode(errors="replace")
@@ -63,10 +62,6 @@ class Member(View):
         """Send a record of measurements to the sink."""
         self.last_record = record
         self._redis.xadd(self.keys.metrics, {"m": encode_record(record)}, maxlen=METRICS_KEPT, approximate=True)
-
-    def dead_letter(self, where: str, group_id: str, reason: str) -> None:
-        """Keep the record of something that could not be used."""
-        letters.dead_letter(self.connection, where, group_id, reason)
 
 
 class RunRecord(View):

@@ -5,8 +5,7 @@ from typing import Any
 from ..codec import decode_record
 from ..errors import DecodeError
 from .connection import View
-from .entries import block_ms
-from .letters import dead_letter
+from .entries import LetterKind, block_ms
 
 
 class MetricsStream(View):
@@ -26,6 +25,6 @@ class MetricsStream(View):
                 try:
                     found.append((entry_id.decode(), decode_record(fields.get(b"m", b""))))
                 except DecodeError as error:
-                    dead_letter(self.connection, "metrics", "", str(error))
+                    self.dead_letter(LetterKind.DAMAGED, "metrics", "", str(error))
                     found.append((entry_id.decode(), {}))
         return found

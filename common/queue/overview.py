@@ -6,8 +6,9 @@ from math import isfinite
 
 import redis
 
+from ..activity import Activity, Doing
 from ..codec import decode
-from ..errors import DecodeError
+from ..errors import DecodeError, OtherSchemaError
 from ..refusals import OUT_OF_MEMORY
 from ..types import Heartbeat
 from .connection import View, refused_or_lost
@@ -23,19 +24,13 @@ class Overview(View):
 
     def workers(self) -> tuple[list[Heartbeat], dict[str, float]]:
         """Living workers' heartbeats, and the lost ones (``role/worker``) with the unix time they were last due."""
-        alive, lost = [], {}
         found = self._redis.zrange(self.keys.workers, 0, -1, withscores=True)
         due = {member.decode(): at for member, at in found if _MEMBER.fullmatch(member) and isfinite(at)}
         keys = [self.keys.heartbeat(*member.split("/", 1)) for member in due]
-        for member, body in zip(due, self._redis.mget(keys) if keys else [], strict=True):
-            try:
-                if body is not None:
-                    alive.append(decode(Heartbeat, body))
-                    continue
-            except DecodeError as error:
-                log.warning("a heartbeat of %s that cannot be read: %s", member, error)
-            lost[member] = due[member]
-        return alive, lost
+        bodies = self._redis.mget(keys) if keys else []
+        beats = {member: _heartbeat(member, body, due[member]) for member, body in zip(due, bodies, strict=True)}
+        lost = {member: due[member] for member, beat in beats.items() if beat is None}
+        return [beat for beat in beats.values() if beat is not None], lost
 
     def depths(self) -> dict[str, int]:
         """Entries queued or under way on each work stream, and the dead letters."""
@@ -64,7 +59,7 @@ class Overview(View):
         for ago in range(VERDICT_MINUTES):
             pipe.hgetall(self.keys.verdicts(now - ago))
         return [
-            {kind: text for kind, text in texts(minute).items() if kind == "why" or whole(text.encode())}
+            {kind: text for kind, text in texts(minute).items() if kind == "why" or whole(text)}
             for minute in pipe.execute()
         ]
 
@@ -92,3 +87,26 @@ class Overview(View):
         except redis.exceptions.ResponseError as error:
             return f"Redis {refused_or_lost(error)} ({error})"
         return ""
+
+
+def _heartbeat(member: str, body: bytes | None, due: float) -> Heartbeat | None:
+    """The word of ``member`` that holds until ``due``; None where there is none, or none that can be read. A worker of
+    another build lives, and beside its name nothing is known of it."""
+    try:
+        return None if body is None else decode(Heartbeat, body)
+    except OtherSchemaError:
+        role, _, worker = member.partition("/")
+        return Heartbeat(
+            role=role,
+            worker=worker,
+            version=-1,
+            doing=Doing(Activity.UNKNOWN),
+            since=due,
+            done=0,
+            tokens=0,
+            busy_s=0.0,
+            started=due,
+        )
+    except DecodeError as error:
+        log.warning("a heartbeat of %s that cannot be read: %s", member, error)
+        return None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .connection import Connection
-from .entries import GIVEN_BACK_MS, GROUP, VERDICT_MINUTES, HandOver, Job, Taken
+from .entries import GIVEN_BACK_MS, GROUP, VERDICT_MINUTES, HandOver, Job, LetterKind, Taken
 
 MOST_CARRIED = 1 << 20  # bytes that one call carries, that of the last group aside: the server serves nobody else
 
@@ -113,12 +113,12 @@ def hand_over(
     return HandOver(outcome.decode()), _taken(found, len(parts))
 
 
-# KEYS: ticket, this stream, dead letters. ARGV: consumer group, entry id, group id, reason, stage, worker. The learner
-# reads the dead letters too: no worker needs a right to write where scored groups are announced.
+# KEYS: ticket, this stream, dead letters. ARGV: consumer group, entry id, group id, reason, stage, worker, kind. The
+# learner reads the dead letters too: no worker needs a right to write where scored groups are announced.
 _GIVE_UP = """
 if redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*',
-             'where', ARGV[5], 'g', ARGV[3], 'worker', ARGV[6], 'reason', ARGV[4])
+             'kind', ARGV[7], 'where', ARGV[5], 'g', ARGV[3], 'worker', ARGV[6], 'reason', ARGV[4])
 end
 redis.call('XACK', KEYS[2], ARGV[1], ARGV[2])
 redis.call('XDEL', KEYS[2], ARGV[2])
@@ -127,8 +127,8 @@ redis.call('XDEL', KEYS[2], ARGV[2])
 
 def give_up(connection: Connection, job: Job, reason: str, *, ticket: str, stream: str, letters: str) -> None:
     """Write a dead letter on a group that is still wanted, and acknowledge and delete the entry of ``stream``."""
-    words = [GROUP, job.entry_id, job.group_id, reason[:2000], job.stream.value, connection.worker]
-    connection.script(_GIVE_UP, keys=[ticket, stream, letters], args=words)
+    about = [job.group_id, reason[:2000], job.stream.value, connection.worker, LetterKind.GIVEN_UP.value]
+    connection.script(_GIVE_UP, keys=[ticket, stream, letters], args=[GROUP, job.entry_id, *about])
 
 
 # KEYS: hash of a minute with %d for the minute, hash of the streak. ARGV: seconds that the first is kept, whether there

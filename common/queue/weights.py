@@ -6,8 +6,7 @@ from ..codec import decode_manifest, encode
 from ..errors import DecodeError
 from ..types import Manifest
 from .connection import Connection, View
-from .entries import WEIGHTS, whole
-from .letters import dead_letter
+from .entries import WEIGHTS, LetterKind, whole
 
 
 class WeightStream(View):
@@ -36,7 +35,7 @@ class WeightStream(View):
             except DecodeError as error:
                 broken.append(entry_id)
                 if entry_id not in self._told:
-                    dead_letter(self.connection, WEIGHTS, "", str(error))
+                    self.dead_letter(LetterKind.DAMAGED, WEIGHTS, "", str(error))
         self._told = set(broken)
         return found, broken
 
@@ -64,7 +63,7 @@ class WeightStream(View):
 
     def get_chunk(self, version: int, incarnation: int, index: int) -> bytes | None:
         """One piece of a version's payload, or None where it is gone."""
-        data = self._redis.get(self.keys.weight_chunk(version, incarnation, index))
+        data: bytes | None = self._redis.get(self.keys.weight_chunk(version, incarnation, index))
         self.connection.bytes_in += len(data or b"")
         return data
 

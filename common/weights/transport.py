@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from math import prod
@@ -12,6 +11,7 @@ import numpy as np
 
 from ..delta import decode_pieces, encode_pieces
 from ..errors import ConfigError, WeightsError
+from ..files import whole_file
 from ..queue.weights import WeightStream
 from ..types import Manifest, TensorInfo
 from .versions import IO_BYTES, FlatWeights, Stamp, dtype_bytes, stamp_of
@@ -76,9 +76,9 @@ class FileStore:
     def write(self, stamp: Stamp, weights: FlatWeights, base: np.ndarray | None) -> tuple[int, int]:
         """Returns (1, bytes stored)."""
         if base is None:
-            return 1, _write_durably(self._path(stamp, True), [_safetensors_header(weights.infos), weights.buffer.data])
+            return 1, _write_pieces(self._path(stamp, True), [_safetensors_header(weights.infos), weights.buffer.data])
         pieces = encode_pieces(base, weights.buffer, _item_size(weights.infos))
-        return 1, _write_durably(self._path(stamp, False), pieces)
+        return 1, _write_pieces(self._path(stamp, False), pieces)
 
     def read(self, manifest: Manifest, out: np.ndarray, base: np.ndarray | None, tick: Callable[[], None]) -> None:
         path = self._path(stamp_of(manifest), base is None)
@@ -124,23 +124,12 @@ def _regroup(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
         yield bytes(pending)
 
 
-def _write_durably(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
-    """Writes a file so that its name appears only with all its bytes, even across a power cut; returns its size."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
+def _write_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
+    """Writes a whole file of them; returns its size."""
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         for piece in pieces:
             file.write(piece)
-        size = file.tell()
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    # The new name itself lives in the directory, which has to reach the disk as well.
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-    return size
+        return file.tell()
 
 
 def _file_pieces(file: io.BufferedReader, tick: Callable[[], None]) -> Iterator[bytes]:

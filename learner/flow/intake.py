@@ -17,8 +17,8 @@ import threading
 import time
 from typing import Any
 
+from ...common.activity import Activity, Doing
 from ...common.config import Config
-from ...common.diagnosis import age
 from ...common.ledger import Ledger
 from ...common.queue.connection import RedisError, is_foreign
 from ...common.queue.learner import LearnerQueue
@@ -105,17 +105,20 @@ class Intake:
                 self._lock.wait(min(left, POLL_S))
         return None
 
-    def waiting_for(self) -> str:
-        """One sentence on what the next batch lacks."""
+    def waiting_for(self) -> Doing:
+        """What the next batch lacks, and who has held its oldest group for long."""
         with self._lock:
             lacking, oldest = self.book.waiting_for()
-            first = f", ticket {oldest} the oldest{self._held_by(oldest)}" if oldest is not None else ""
-            return f"waiting for {lacking} of {self.book.groups_per_step} groups{first}"
-
-    def _held_by(self, number: int) -> str:
-        """Who has held a ticket's group for long, in words."""
-        late = self.scored.clocks.held(self.book.live[number].ticket.group_id)
-        return f", for {age(late.held_s)} with {late.lease.worker}" if late is not None and late.held_s > TELL_S else ""
+            late = None if oldest is None else self.scored.clocks.held(self.book.live[oldest].ticket.group_id)
+            long = late if late is not None and late.held_s > TELL_S else None
+            return Doing(
+                Activity.WAITING_FOR_GROUPS,
+                lacking=lacking,
+                due=self.book.groups_per_step,
+                ticket=oldest,
+                worker=long and long.lease.worker,
+                held_s=long and long.held_s,
+            )
 
     def trained(self, groups: list[ScoredGroup], checksum: str, *, ess: float = 1.0) -> dict[str, float]:
         """Close the books on a training step whose new version (sha256 ``checksum``) is published; ``ess`` is its

@@ -8,7 +8,7 @@ import logging
 import numpy as np
 
 from ...common.errors import DecodeError, RunExistsError
-from ...common.queue.entries import DAMAGED, ScoredEntry
+from ...common.queue.entries import LetterKind, ScoredEntry
 from ...common.scored import Payload, ScoredConsumer, parts_of
 from ...common.types import Responses, Scores, Ticket, VerdictKind
 from ..packing import ScoredGroup
@@ -35,7 +35,8 @@ class TakingIn:
         if incarnation > self._incarnation:
             if self._queue.holds(entry.group_id):
                 raise superseded(self._incarnation, incarnation)  # before anything of it is settled: it is the other's
-            self._queue.dead_letter(f"{DAMAGED}scored", entry.group_id, "an entry that names a group nobody has issued")
+            why = "an entry that names a group nobody has issued"
+            self._queue.dead_letter(LetterKind.DAMAGED, "scored", entry.group_id, why)
             self._queue.turn_away(entry)
         elif incarnation != self._incarnation or number not in self._book.live:
             self._counts.orphaned += incarnation != self._incarnation

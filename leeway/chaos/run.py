@@ -26,6 +26,7 @@ from ...common.errors import ConfigError, DataError
 from ...common.ledger import is_complete
 from ...common.progress import Progress
 from ...common.stopping import STOPPED
+from ...common.tables import as_text, table
 from ..running.server import EmbeddedServer
 from .clock import Clock
 from .faults import FAULTS, NothingThere
@@ -50,12 +51,12 @@ class Tally:
     def table(self) -> str:
         """A line a kind: its name, how often it struck and was skipped, what it does."""
         rows = [
-            f"{name:<17}{self.struck[name]:>5}{self.skipped[name]:>8}  {FAULTS[name].meaning}"
+            (name, str(self.struck[name]), str(self.skipped[name]), FAULTS[name].meaning)
             for name in FAULTS
             if name in self.struck or name in self.skipped
         ]
-        total = f"{'all':<17}{self.struck.total():>5}{self.skipped.total():>8}"
-        return "\n".join([f"{'fault':<17}struck skipped", *rows, total])
+        total = ("all", str(self.struck.total()), str(self.skipped.total()), "")
+        return as_text(table(("fault", "struck", "skipped", ""), [*rows, total], right={1, 2}))
 
 
 class Rehearsal:

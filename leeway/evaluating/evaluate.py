@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from ...common import address
+from ...common import address, tables
 from ...common.config import Config, compose, expand, parse
 from ...common.errors import ConfigError, DataError
+from ...common.files import write_whole
 from ...common.queue.connection import Connection
 from ...common.queue.desk import DeskQueue
 from ...common.settings import read, written
@@ -26,7 +26,6 @@ from ..running.preflight import refuse_missing_model
 from .sampling import Asking, begin, configuration, held, refuse_model, work
 
 PARTIAL = 11  # exit code of evaluation.prepare: some could not be used, the rest is there
-WIDE = 112  # columns of the table, whatever the terminal
 
 
 def evaluate(
@@ -34,10 +33,10 @@ def evaluate(
 ) -> None:
     """Evaluate a model folder, or the checkpoint of a run's folder. Exits with 3 where something could not be used: the
     rest is there then."""
-    asking, prepare = _prepared_by_columns(asking, prepare)
+    asking, prepare = columns_to_prepare(asking, prepare)
     with held(out) as lock:
         begin(out, asking)
-        asking, model = _of_run(model, step, out, asking)
+        asking, model = exported_run(model, step, out, asking)
         refuse_missing_model(model)
         missing = _prepare(benchmarks, out, prepare)
         config, words = _of_problems(model, out, asking)
@@ -55,7 +54,7 @@ def follow(
     queue = DeskQueue(Connection(run_url, run))
     theirs = parse(queue.load_config(), f"configuration of {run}")
     queue.close()
-    asking, prepare = _prepared_by_columns(asking, prepare)
+    asking, prepare = columns_to_prepare(asking, prepare)
     asking = replace(asking, settings=(*asked_as(theirs), *asking.settings))
     with held(out) as lock:
         begin(out, asking)
@@ -74,7 +73,7 @@ def follow(
     raise SystemExit(code or missing)
 
 
-def _prepared_by_columns(asking: Asking, prepare: list[str]) -> tuple[Asking, list[str]]:
+def columns_to_prepare(asking: Asking, prepare: list[str]) -> tuple[Asking, list[str]]:
     """What is said of ``data.columns`` belongs to the files that are prepared: the problems made of them have our
     names."""
     kept, columns = list[str](), dict[str, Any]()
@@ -135,7 +134,7 @@ def most_responses(out: Path) -> int:
         return max(json.loads(line)["responses"] for line in lines)
 
 
-def _of_run(named: str, step: int | None, out: Path, asking: Asking) -> tuple[Asking, str]:
+def exported_run(named: str, step: int | None, out: Path, asking: Asking) -> tuple[Asking, str]:
     """A run's folder becomes a model folder first, by ``leeway export``."""
     model = Path(expand(named))
     if not (model / "checkpoints").is_dir():
@@ -192,7 +191,7 @@ def _run_module(module: str, *words: str, keep: tuple[int, ...] = (0,)) -> int:
 def show(out: Path) -> None:
     """Print the table, write the picture."""
     result = json.loads((out / "eval.json").read_text(encoding="utf-8"))
-    Console(width=max(Console().width, WIDE)).print(table(result))
+    tables.show(table(result))
     for why in result["missing"].values():
         typer.echo(f"not there: {why}", err=True)
     draw(out)
@@ -207,12 +206,13 @@ def draw(out: Path) -> None:
         result = json.loads((out / "eval.json").read_text(encoding="utf-8"))
         run = result["asked"].get("run")
         name = out.name if run is None else f"{run}, version {result['version']}"
-        (out / "eval.png").write_bytes(of_one(name, result))
+        write_whole(out / "eval.png", of_one(name, result))
 
 
 def table(result: dict[str, Any]) -> Table:
     """For a screen: a row a benchmark."""
-    shown = Table("benchmark", "problems", "n", "avg@n [95 %]", "pass@k [95 %]", "tokens", "truncated", "no answer")
+    heads = ("benchmark", "problems", "n", "avg@n [95 %]", "pass@k [95 %]", "tokens", "truncated", "no answer")
+    shown = tables.table(heads, right={1, 2, 5, 6, 7})
     for name, each in result["benchmarks"].items():
         if "avg_at_n" not in each:
             shown.add_row(name, str(each["problems"]), "–", "nothing is graded", *[""] * 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +12,12 @@ from ...common.ledger import is_complete
 from ...common.tail import lines_backwards
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
-    """How far a run has come."""
-
-    finished: bool
-    """Whether its ledger has its end."""
-    step: int
-    """Training steps made."""
-    steps: int | None
-    """Those it is to make; None where the ledger does not begin."""
-
-    def state(self) -> dict[str, str]:
-        """As the learner words it."""
-        told = {"phase": "finished" if self.finished else "stopped", "step": str(self.step), "version": str(self.step)}
-        return told | ({} if self.steps is None else {"steps": str(self.steps)})
-
-
-def left(folder: Path) -> Left:
-    """How far the run in ``folder`` has come. Whether its ledger is sound is not asked here."""
-    return Left(finished=is_finished(folder), step=steps_made(newest_step(folder)), steps=steps_due(folder))
+def last_state(folder: Path) -> dict[str, str]:
+    """How far the run in ``folder`` has come, as its learner would say it: phase, step, version, and steps where the
+    ledger begins. Whether the ledger is sound is not asked here."""
+    step, steps = str(steps_made(newest_step(folder))), steps_due(folder)
+    told = {"phase": "finished" if is_finished(folder) else "stopped", "step": step, "version": step}
+    return told | ({} if steps is None else {"steps": str(steps)})
 
 
 def is_finished(folder: Path) -> bool:
@@ -58,14 +43,11 @@ def steps_made(step: dict[str, Any]) -> int:
 
 def steps_due(folder: Path) -> int | None:
     """Training steps that the run is to make; None where its ledger does not say."""
-    path = folder / "ledger.jsonl"
-    if not path.exists():
-        return None
-    with path.open("rb") as file:
-        try:
+    try:
+        with (folder / "ledger.jsonl").open("rb") as file:
             return int(line_of_ours(file.readline())["steps"])
-        except (ValueError, KeyError, TypeError):
-            return None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def objects_backwards(path: Path) -> Iterator[dict[str, Any]]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import typer
 
-from ...common.diagnosis import age
+from ...common import tables
 from ...common.errors import ConfigError, DataError
 from ...common.queue.connection import Connection
 from ...common.queue.desk import DeskQueue
+from ...common.wording import age
 
 ROLE_OF = {"prompts": "rollout", "responses": "verifier", "scored": "learner", "metrics": "learner", "weights": "any"}
 """Who reads a stream, and so who found what is wrong."""
@@ -21,6 +22,8 @@ class Letter:
 
     letter_id: str
     """Its entry on the stream: unix milliseconds, then a counter."""
+    kind: str
+    """What becomes of what it tells of: a ``LetterKind``, empty where an older build wrote it."""
     stream: str
     group_id: str
     """TICKET-INCARNATION; empty where it was no group's."""
@@ -50,6 +53,7 @@ def read_letters(queue: DeskQueue) -> list[Letter]:
     return [
         Letter(
             letter_id=found["id"],
+            kind=found["kind"],
             stream=found["where"],
             group_id=found["g"],
             worker=found["worker"],
@@ -62,26 +66,22 @@ def read_letters(queue: DeskQueue) -> list[Letter]:
 
 def show_all(redis_url: str, run: str) -> None:
     """Print a line a letter."""
-    queue, letters = _letters(redis_url, run, keep=True)
+    queue, letters = _letters(redis_url, run)
     now = queue.now()
     queue.close()
     if not letters:
         typer.echo("no dead letters")
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("id", "ago", "role", "ticket", "again", "reason"):
-        table.add_column(name, no_wrap=name != "reason", overflow="fold")
-    for letter in letters:
-        table.add_row(letter.letter_id, letter.age(now), letter.role, letter.ticket, letter.retry or "-", letter.reason)
-    Console(highlight=False, markup=False).print(table)
+    rows = (
+        (letter.letter_id, letter.age(now), letter.role, letter.ticket, letter.retry or "-", letter.reason)
+        for letter in letters
+    )
+    tables.show(tables.table(("id", "ago", "role", "ticket", "again", "reason"), rows))
 
 
 def show_one(redis_url: str, run: str, letter_id: str) -> None:
     """Print everything that is known of one letter."""
-    queue, letters = _letters(redis_url, run, keep=True)
+    queue, letters = _letters(redis_url, run)
     (letter,) = _chosen(letters, [letter_id])
     held = queue.payload_sizes(letter.group_id) if letter.group_id else {}
     now = queue.now()
@@ -90,6 +90,7 @@ def show_one(redis_url: str, run: str, letter_id: str) -> None:
     for name, value in (
         ("letter", letter.letter_id),
         ("written", f"{letter.age(now)} ago by {letter.role} {letter.worker}"),
+        ("kind", letter.kind or "not known"),
         ("stream", letter.stream),
         ("group", letter.group_id or "none"),
         ("ticket", letter.ticket),
@@ -105,7 +106,7 @@ def retry(redis_url: str, run: str, letter_ids: list[str], *, every: bool) -> No
     the next ticket that it issues."""
     if every == bool(letter_ids):
         raise ConfigError("name the letters to retry (leeway dead-letters list), or say --all")
-    queue, letters = _letters(redis_url, run, keep=True)
+    queue, letters = _letters(redis_url, run)
     try:
         if queue.state().get("phase") == "finished":
             raise DataError(f"run {run!r} is finished: it issues no more tickets")
@@ -122,13 +123,10 @@ def retry(redis_url: str, run: str, letter_ids: list[str], *, every: bool) -> No
     typer.echo(f"{run}: {len(asked)} prompts asked for again{before}. Each goes to the next new ticket, from now on")
 
 
-def _letters(redis_url: str, run: str, *, keep: bool = False) -> tuple[DeskQueue, list[Letter]]:
+def _letters(redis_url: str, run: str) -> tuple[DeskQueue, list[Letter]]:
     queue = DeskQueue(Connection(redis_url, run))
     queue.load_config()  # an unknown run is the user's error, not an empty list
-    letters = read_letters(queue)
-    if not keep:
-        queue.close()
-    return queue, letters
+    return queue, read_letters(queue)
 
 
 def _chosen(letters: list[Letter], letter_ids: list[str]) -> list[Letter]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ...common.errors import DataError
+from ...common.tables import as_text, table
 from ..finding import runs_under
 from .standing import Standing, standing
 
@@ -21,10 +22,7 @@ def listed(runs_dir: Path, *, as_json: bool) -> str:
         return json.dumps([asdict(each) for each in found], indent=2)
     if not found:
         return f"no run under {runs_dir}/"
-    heads = ("run", "state", "step", "reward", "last step", "size")
-    cells = [heads, *(_cells(each) for each in found)]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(heads))]
-    return "\n".join("  ".join(_aligned(row, widths)).rstrip() for row in cells)
+    return as_text(table(("run", "state", "step", "reward", "last step", "size"), map(_cells, found), right={2, 3, 5}))
 
 
 def _cells(each: Standing) -> tuple[str, ...]:
@@ -36,10 +34,3 @@ def _cells(each: Standing) -> tuple[str, ...]:
         datetime.fromtimestamp(each.at).strftime("%Y-%m-%d %H:%M"),
         f"{each.bytes / 1e6:,.1f} MB",
     )
-
-
-def _aligned(row: tuple[str, ...], widths: list[int]) -> list[str]:
-    """Words to the left, numbers to the right."""
-    left = (True, True, False, False, True, False)
-    pairs = zip(row, widths, left, strict=True)
-    return [f"{text:<{width}}" if to_left else f"{text:>{width}}" for text, width, to_left in pairs]

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ...common.diagnosis import Snapshot, age, diagnose, look, whole
+from ...common import tables
+from ...common.diagnosis import Snapshot, diagnose, look
 from ...common.errors import BrokerError, LeewayError, NoRunError
 from ...common.locks import holder
 from ...common.queue.connection import Connection, RedisError, refused_or_lost
 from ...common.queue.desk import DeskQueue
+from ...common.queue.entries import whole
 from ...common.step_line import step_line
 from ...common.types import Heartbeat
-from .left import Left, left
+from ...common.wording import age, words
+from .left import is_finished, last_state
 from .status_json import Situation, of_folder, of_look
 
 if TYPE_CHECKING:
@@ -30,7 +33,6 @@ ANSWER_S = 3.0  # how long Redis may take to answer: a frozen one is an answer t
 def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> RenderableType:
     """The screen: the sentence, the queues, the workers, the last training step."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     found = diagnose(now)
@@ -44,11 +46,9 @@ def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Renderable
         f"   max_staleness {now.state.get('max_staleness', '-')}   depth {now.state.get('pipeline_depth', '-')}"
         f"   dead letters {now.queued['dead_letters']}"
     )
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("role", "worker", "version", "done", "tokens/s", "busy", "doing", "for"):
-        table.add_column(name, justify="right" if name in ("version", "done", "tokens/s", "busy", "for") else "left")
-    for worker in sorted(now.workers, key=lambda worker: (worker.role, worker.worker)):
-        table.add_row(*_row(worker, now.at))
+    heads = ("role", "worker", "version", "done", "tokens/s", "busy", "doing", "for")
+    workers = sorted(now.workers, key=lambda worker: (worker.role, worker.worker))
+    table = tables.table(heads, (_row(worker, now.at) for worker in workers), right={2, 3, 4, 5, 7})
     for member, due in now.lost.items():
         role, _, name = member.partition("/")
         table.add_row(role, name, "", "", "", "", "lost", age(now.at - due), style="red")
@@ -69,9 +69,9 @@ def tell(find: Callable[[], tuple[str, Path]], run: str | None, *, local: bool, 
     try:
         url, folder = find()
         run = folder.name
-        if local and (found := left(folder)).finished:  # its embedded server has left with it
-            report = f"its report is {folder / 'report.html'}"
-            return _say(run, Situation.FINISHED, f"run {run} is finished; {report}", found, as_json=as_json)
+        if local and is_finished(folder):  # its embedded server has left with it
+            sentence = f"run {run} is finished; its report is {folder / 'report.html'}"
+            return _say(run, Situation.FINISHED, sentence, last_state(folder), as_json=as_json)
         try:
             return show(url, run, as_json=as_json)
         except NoRunError:
@@ -101,17 +101,18 @@ def _without_server(folder: Path, error: BrokerError, *, as_json: bool) -> int:
         ) from error
     if at_work is not None:
         raise error
-    found = left(folder)
+    state = last_state(folder)
+    of_steps = f" of {state['steps']}" if "steps" in state else ""
     sentence = (
-        f"nobody works on run {folder.name} and its server has left: it stands at step {found.step}"
-        f"{'' if found.steps is None else f' of {found.steps}'}; leeway up --run {folder.name} --resume goes on"
+        f"nobody works on run {folder.name} and its server has left: it stands at step {state['step']}"
+        f"{of_steps}; leeway up --run {folder.name} --resume goes on"
     )
-    return _say(folder.name, Situation.STOPPED, sentence, found, as_json=as_json)
+    return _say(folder.name, Situation.STOPPED, sentence, state, as_json=as_json)
 
 
-def _say(run: str, situation: Situation, sentence: str, found: Left, *, as_json: bool) -> int:
+def _say(run: str, situation: Situation, sentence: str, state: dict[str, str], *, as_json: bool) -> int:
     stalled = situation is Situation.STOPPED
-    told = of_folder(run, situation, sentence, found.state(), stalled=stalled)
+    told = of_folder(run, situation, sentence, state, stalled=stalled)
     typer.echo(json.dumps(told, indent=2) if as_json else sentence)
     return STALLED if stalled else 0
 
@@ -141,6 +142,6 @@ def _row(worker: Heartbeat, at: float) -> tuple[str, ...]:
         str(worker.done),
         f"{worker.tokens / lived:,.0f}" if worker.tokens else "-",
         f"{min(worker.busy_s / lived, 1.0):.0%}",
-        worker.activity,
+        words(worker.doing),
         age(at - worker.since),
     )

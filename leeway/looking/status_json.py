@@ -8,7 +8,10 @@ from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
-from ...common.diagnosis import Diagnosis, Snapshot, number, over, whole
+from ...common.activity import from_json
+from ...common.diagnosis import Diagnosis, Snapshot, over
+from ...common.queue.entries import number, whole
+from ...common.wording import words
 
 
 class Situation(StrEnum):
@@ -39,6 +42,7 @@ STATE: dict[str, Callable[[str], Any]] = {
     "overflow": str,
     "pipeline_depth": whole,
     "waiting": str,
+    "doing": lambda text: asdict(from_json(text)),
     "leader": str,
     "poisoned": whole,
     "poison": str,
@@ -74,6 +78,7 @@ def of_look(now: Snapshot, found: Diagnosis) -> dict[str, Any]:
         situation = Situation.STALLED if found.stalled else Situation.RUNNING
     groups, reward = now.alike
     seen = asdict(now) | {
+        "workers": [asdict(worker) | {"activity": words(worker.doing)} for worker in now.workers],
         "verdicts": [
             {name: text if name == "why" else int(text) for name, text in minute.items()} for minute in now.verdicts
         ],
@@ -92,7 +97,9 @@ def of_folder(
     stalled: bool,
     at: float | None = None,
 ) -> dict[str, Any]:
-    """What can be told without Redis. ``state`` as the learner words it. Pure but for the clock."""
+    """What can be told without Redis. ``state`` as the learner says it. Pure but for the clock."""
+    if "doing" in state:
+        state = state | {"waiting": words(from_json(state["doing"]))}
     return {
         "run": run,
         "at": time.time() if at is None else at,

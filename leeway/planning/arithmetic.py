@@ -15,6 +15,7 @@ from pathlib import Path
 from ...common.config import Config, expand
 from ...common.preflight.folder import read_header, read_object
 from ...common.rope import Context, context_of
+from ...common.tables import as_text, table
 
 GPU_BYTES = 80e9
 """The GPU that rollout's room is told for."""
@@ -302,16 +303,8 @@ def _processes(config: Config) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]], numbers: int) -> str:
-    """Columns of equal width: the name, ``numbers`` columns to the right, and words."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if 0 < column <= numbers else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    """The name, ``numbers`` columns to the right, and words. What heads there are stand in the first row."""
+    return as_text(table([""] * len(rows[0]), rows, right=range(1, numbers + 1)))
 
 
 def _size(count: float) -> str:

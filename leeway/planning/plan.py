@@ -18,6 +18,7 @@ import numpy as np
 
 from ...common.config import Overflow, PipelineDepth, refuse_shallow
 from ...common.errors import ConfigError, DataError
+from ...common.tables import as_text, table
 from . import calibrate
 from .simulate import Outcome, System, simulate
 
@@ -278,23 +279,21 @@ _COLUMNS: dict[str, tuple[str, Any]] = {
 
 
 def _table(title: str, columns: dict[str, tuple[str, Any]], rows: Iterable[Figures]) -> str:
-    """Plain columns, right-aligned, two spaces apart: for terminals, logs and documents alike."""
-    cells = [[head for head, _ in columns.values()]]
-    cells += [[form(row[key]) for key, (_, form) in columns.items()] for row in rows]
-    widths = [max(len(line[at]) for line in cells) for at in range(len(columns))]
-    lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in cells]
-    return "\n".join([f"{title}:", *lines])
+    """``columns``: by the key of a row, its head and how its values are written."""
+    cells = ([form(row[key]) for key, (_, form) in columns.items()] for row in rows)
+    numbers = table([head for head, _ in columns.values()], cells, right=range(len(columns)))
+    return f"{title}:\n{as_text(numbers)}"
 
 
 def _histogram(rows: list[Figures], key: str, title: str) -> str:
     oldest = min(10, max(len(row[key]) for row in rows) - 1)
     columns = {name: _COLUMNS[name] for name in ("max_staleness", "overflow")}
-    table = []
+    shares_of = []
     for row in rows:
         shares = row[key] + [0.0] * (oldest + 1)
         last = sum(shares[oldest:])  # the last column takes what is older
-        table.append({**row, **{str(age): share for age, share in enumerate([*shares[:oldest], last])}})
+        shares_of.append({**row, **{str(age): share for age, share in enumerate([*shares[:oldest], last])}})
     names = [str(age) for age in range(oldest + 1)]
     older = any(len(row[key]) > oldest + 1 for row in rows)
     heads = {name: (f"{name}+" if older and name == names[-1] else name, _percent) for name in names}
-    return _table(title, columns | heads, table)
+    return _table(title, columns | heads, shares_of)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...common.files import write_whole
 from . import page, report_samples
 from .rundata import RunData, ends, load, mean, percent
 
@@ -30,13 +31,13 @@ def write_report(folder: Path) -> Path:
         from . import pictures
 
         picture, out = pictures.draw(run), folder / "report.html"
-        (folder / "report.png").write_bytes(picture)
+        write_whole(folder / "report.png", picture)
         evaluations = b""
         if run.evaluations:
             from .evaluation_pictures import over_versions
 
             evaluations = over_versions(run.evaluations)
-            (folder / "evaluations.png").write_bytes(evaluations)
+            write_whole(folder / "evaluations.png", evaluations)
         text = page.render(
             BODY,
             title=run.name,
@@ -47,7 +48,7 @@ def write_report(folder: Path) -> Path:
             samples=report_samples.groups_of(folder),
             panels=pictures.PANELS,
         )
-    out.write_text(text, "utf-8")
+    write_whole(out, text)
     return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def up(
         queue.record.set_state(phase="starting", at=queue.now(), **({} if resume else {"step": 0}))
         roles = _roles(config, run, runs_dir)
         with supervised(roles, redis_url, leaving_s, STOPPING, lock=lock):
-            _watch(redis_url, run, roles, folder, config)
+            watch(redis_url, run, roles, folder, config)
     from ..reporting.report import write_report
 
     typer.echo(f"report: {write_report(folder)}")
@@ -149,14 +149,14 @@ def _roles(config: Config, run: str, runs_dir: Path) -> list[Role]:
     return roles
 
 
-def _watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Config) -> None:
+def watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Config) -> None:
     """Show the run until it is complete, and mend what dies."""
     view = _Screen(config.train.steps) if sys.stdout.isatty() else _Lines()
     # Answers at once or not at all: while Redis is away, whoever dies must be started again.
     queue = DeskQueue(Connection(redis_url, run, connect_s=EYE_S, retry_s=0.0))
     progress, seen_at = Progress(folder), time.monotonic()
     teller = Teller(stall_s=config.broker.stall_s)
-    with view, closing(queue):
+    with view.open, closing(queue):
         while True:
             code = ended(roles[0])
             if code == 0 and is_complete(folder):
@@ -191,21 +191,14 @@ class _Screen:
             TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn()
         )
         self._bar = self._progress.add_task("steps", total=steps)
-        self._live = Live(refresh_per_second=4)
-
-    def __enter__(self) -> _Screen:
-        self._live.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._live.__exit__(*error)  # type: ignore[arg-type]
+        self.open = Live(refresh_per_second=4)
 
     def show(self, now: status.Snapshot, last: dict[str, Any] | None) -> None:
         """Draw one look, and the last training step."""
         from rich.console import Group
 
         self._progress.update(self._bar, completed=0 if last is None else last["version"])
-        self._live.update(Group(self._progress, status.render(now, last)))
+        self.open.update(Group(self._progress, status.render(now, last)))
 
 
 class _Lines:
@@ -213,15 +206,10 @@ class _Lines:
 
     EVERY_S = 5.0
     QUIET_S = 30.0
+    open = nullcontext()
 
     def __init__(self) -> None:
         self._shown, self._at, self._spoke = -1, 0.0, time.monotonic()
-
-    def __enter__(self) -> _Lines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
     def show(self, now: status.Snapshot, last: dict[str, Any] | None) -> None:
         """Print what is new of a look and the last training step."""

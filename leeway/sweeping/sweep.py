@@ -33,6 +33,7 @@ import typer
 from ...common.children import leaving_with_parent
 from ...common.config import Config, compose, dump, parse
 from ...common.errors import ConfigError, DataError, RoleDiedError, RunExistsError
+from ...common.files import write_whole
 from ...common.fingerprint import of_run_inputs
 from ...common.locks import only_writer
 from ...common.progress import Progress
@@ -64,10 +65,8 @@ class Plan:
     def write(self, folder: Path) -> None:
         """Keep it for the next time."""
         grid = [f"{axis.key}={','.join(axis.values)}" for axis in self.grid]
-        (folder / "base.toml").write_text(dump(self.base), "utf-8")
-        (folder / "sweep.toml").write_text(
-            tomlkit.dumps({"grid": grid, "seeds": self.seeds, "inputs": self.inputs}), "utf-8"
-        )
+        write_whole(folder / "base.toml", dump(self.base))
+        write_whole(folder / "sweep.toml", tomlkit.dumps({"grid": grid, "seeds": self.seeds, "inputs": self.inputs}))
 
     @classmethod
     def read(cls, folder: Path) -> Plan:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ...common.files import write_whole
 from ..reporting import page
 from .grid import Setting
 from .intervals import Interval
@@ -27,8 +28,8 @@ def write_report(sweep: Sweep, folder: Path, base_text: str) -> Path:
         from . import sweep_pictures
 
         whole, frontier = sweep_pictures.draw(sweep), sweep_pictures.draw_frontier(sweep)
-        (folder / "sweep.png").write_bytes(whole)
-        (folder / "frontier.png").write_bytes(frontier)
+        write_whole(folder / "sweep.png", whole)
+        write_whole(folder / "frontier.png", frontier)
         text = page.render(
             BODY,
             title=sweep.name,
@@ -42,7 +43,7 @@ def write_report(sweep: Sweep, folder: Path, base_text: str) -> Path:
             base_text=base_text,
         )
     out = folder / "report.html"
-    out.write_text(text, "utf-8")
+    write_whole(out, text)
     return out
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...common.files import whole_file
 from ..reporting.rundata import RunData, load, mean
 from .grid import Axis, Point, Setting
 from .intervals import Interval, difference, interval
@@ -198,7 +199,7 @@ def findings(sweep: Sweep) -> list[str]:
 def write_tables(sweep: Sweep, folder: Path) -> None:
     """``sweep.csv``, a row a run, and ``steps.csv``, a row a training step, into ``folder``."""
     keys = [axis.key for axis in sweep.grid]
-    with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
+    with whole_file(folder / "sweep.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         more = ["steps", "groups", "responses", "seconds", "resumed"]
         table.writerow(["run", *keys, "seed", *(measure.key for measure in MEASURES), *more])
@@ -206,7 +207,7 @@ def write_tables(sweep: Sweep, folder: Path) -> None:
             ends = [len(run.data.steps), run.groups[-1], run.responses[-1], run.seconds[-1], len(run.data.resumed_at())]
             values = [sweep.numbers[place][measure.key] for measure in MEASURES]
             table.writerow([run.point.name, *run.point.setting.values, run.point.seed, *map(_plain, [*values, *ends])])
-    with (folder / "steps.csv").open("w", newline="", encoding="utf-8") as file:
+    with whole_file(folder / "steps.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["run", *keys, "seed", "step", "seconds", *TRACED])
         for run in sweep.runs.values():

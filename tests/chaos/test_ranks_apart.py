@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PROOF = Path(__file__).resolve().parents[2] / "benchmarks/ranks_apart.py"
+PROOF = Path(__file__).resolve().parents[2] / "tests/proofs/ranks_apart.py"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 

@@ -70,4 +70,7 @@ def test_the_words():
     assert KEYS["train.minibatch_groups"].describe().splitlines()[0] == (
         "train.minibatch_groups: a whole number of at least 1; not set by default"
     )
-    assert KEYS["train.steps"].describe().splitlines()[0] == "train.steps: a whole number of at least 1; required"
+    assert (
+        KEYS["train.steps"].describe().splitlines()[0]
+        == "train.steps: a whole number of at least 1 and at most 1000000000; required"
+    )

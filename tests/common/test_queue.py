@@ -6,8 +6,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import msgpack
 import pytest
-from leeway_rl.common.codec import encode
+from leeway_rl.common.activity import Activity, Doing
+from leeway_rl.common.codec import SCHEMA, encode, sealed
 from leeway_rl.common.errors import BrokerError, DecodeError
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.entries import HandOver, WorkStream
@@ -183,7 +185,7 @@ def test_a_group_given_up_reaches_the_learner_and_the_dead_letters(bus):
     (entry,) = bus.learner.scored(count=10, block_s=0.05)
     assert (entry.group_id, entry.failed) == ("7-1", "the engine burnt down")
     (letter,) = bus.desk.dead_letters()
-    assert (letter["where"], letter["reason"]) == ("prompts", "the engine burnt down")
+    assert (letter["kind"], letter["where"], letter["reason"]) == ("given_up", "prompts", "the engine burnt down")
 
 
 def test_a_broken_ticket_says_so(bus):
@@ -229,6 +231,17 @@ def test_a_broken_heartbeat_is_a_lost_worker(bus):
     assert bus.overview.workers() == ([], {"rollout/w": 5.0})
 
 
+@pytest.mark.parametrize("schema", [3, SCHEMA + 1])
+def test_a_worker_of_another_build_is_alive_and_what_it_does_is_unknown(bus, schema):
+    theirs = [schema, "Heartbeat", ["rollout", "w", 3, "generating", 1.0, 4, 5, 6.0, 0.0]]
+    due = bus.now() + 60
+    bus.redis.set(bus.keys.heartbeat("rollout", "w"), sealed(msgpack.packb(theirs)))
+    bus.redis.zadd(bus.keys.workers, {"rollout/w": due})
+    (found,), lost = bus.overview.workers()
+    assert (found.role, found.worker, found.doing, lost) == ("rollout", "w", Doing(Activity.UNKNOWN), {})
+    assert found.since == found.started == due
+
+
 def test_a_broken_record_of_measurements_is_passed_over(bus):
     bus.redis.xadd(bus.keys.metrics, {"m": b"\xc1"})
     bus.learner.emit({"role": "rollout"})
@@ -251,7 +264,15 @@ def test_what_an_operator_turned_while_the_run_was_gone_stays(bus):
 
 def test_a_heartbeat_lives_as_long_as_it_says(bus, wait_until):
     beat = Heartbeat(
-        role="rollout", worker="w", version=3, activity="", since=0.0, done=1, tokens=2, busy_s=0.0, started=0.0
+        role="rollout",
+        worker="w",
+        version=3,
+        doing=Doing(Activity.STARTING),
+        since=0.0,
+        done=1,
+        tokens=2,
+        busy_s=0.0,
+        started=0.0,
     )
     bus.learner.beat(beat, ttl_s=0.3)
     assert bus.overview.workers() == ([beat], {})
@@ -286,10 +307,10 @@ def test_a_server_that_does_not_answer_is_named_and_one_that_is_away_for_a_momen
     from leeway_rl.leeway.running.server import EmbeddedServer
 
     with EmbeddedServer(tmp_path) as server:
-        os.kill(server._process.pid, signal.SIGSTOP)
+        os.kill(server.process.pid, signal.SIGSTOP)
         with pytest.raises(BrokerError, match=r"does not answer within 0.3 s: it is frozen"):
             Connection(server.url, "r", connect_s=0.3)
-        threading.Timer(1.0, os.kill, (server._process.pid, signal.SIGCONT)).start()
+        threading.Timer(1.0, os.kill, (server.process.pid, signal.SIGCONT)).start()
         Connection(server.url, "r", connect_s=0.3, patience_s=20).close()
 
 
@@ -319,7 +340,7 @@ def test_what_is_gone_and_what_no_stream_names_are_told_apart(make_bus):
     worker.on(second.stream).damaged(second, "cut short")
     bus.redis.delete(bus.keys.group("3-1", "ticket"))
     assert bus.learner.astray(["1-1", "2-1", "3-1", "4-1"]) == (["3-1"], ["2-1"])
-    assert [letter["where"] for letter in bus.desk.dead_letters()] == ["damaged prompts"]
+    assert [(letter["kind"], letter["where"]) for letter in bus.desk.dead_letters()] == [("damaged", "prompts")]
     assert [entry.failed for entry in bus.learner.scored(count=9, block_s=0.05)] == [], (
         "a record alone: nothing is given up"
     )

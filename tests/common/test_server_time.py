@@ -14,6 +14,7 @@ from tests.test_layout import ROOT, WINGS, files
 
 WORKER = """
 import json, sys, time
+from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.service import Service
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.verifier import VerifierQueue
@@ -22,8 +23,8 @@ from leeway_rl.common.types import Verdict, VerdictKind
 
 queue = VerifierQueue(Connection(sys.argv[1], sys.argv[2], worker="w"))
 with Service(queue, "verifier", lease_s=60, heartbeat_s=60) as service:
-    service.doing("grading")
-    service._beat()
+    service.doing(Doing(Activity.GRADING))
+    service.beat()
     WeightStream(queue.connection).lease_version("w", 3, 60.0)
     queue.tally([Verdict(kind=VerdictKind.CORRECT, reason="", seconds=0.0)])
     print(json.dumps(time.time()), flush=True)

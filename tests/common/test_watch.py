@@ -5,6 +5,7 @@ import urllib.request
 from dataclasses import replace
 
 import pytest
+from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.config import Broker
 from leeway_rl.common.diagnosis import Movement, Snapshot, stall
 from leeway_rl.common.errors import ConfigError
@@ -18,9 +19,9 @@ from leeway_rl.leeway.running.server import free_port
 from tests.samples import a_ticket
 
 
-def beat(role, activity, done=0):
+def beat(role, doing, done=0):
     return Heartbeat(
-        role=role, worker=role, version=0, activity=activity, since=0.0, done=done, tokens=0, busy_s=0, started=0.0
+        role=role, worker=role, version=0, doing=doing, since=0.0, done=done, tokens=0, busy_s=0, started=0.0
     )
 
 
@@ -30,9 +31,9 @@ def look_at(at, done=0, paused=False, phase="training", prompts=4):
         at=at,
         state={"phase": phase, "step": "3", "steps": "9"},
         workers=[
-            beat("learner", "waiting for 4 of 4 groups"),
-            beat("rollout", "generating", done),
-            beat("verifier", ""),
+            beat("learner", Doing(Activity.WAITING_FOR_GROUPS, lacking=4, due=4)),
+            beat("rollout", Doing(Activity.GENERATING), done),
+            beat("verifier", Doing(Activity.STARTING)),
         ],
         lost={},
         queued={"prompts": prompts, "responses": 0, "scored": 0, "dead_letters": 0},
@@ -64,9 +65,9 @@ def learner(bus):
     bus.record.store_config("")
     bus.record.set_state(phase="training", step=1, steps=2, live=4, ready=1, stalled="")
     with Service(bus.learner, "learner", lease_s=60, heartbeat_s=60) as service:
-        service.doing("waiting for 2 of 2 groups")
+        service.doing(Doing(Activity.WAITING_FOR_GROUPS, lacking=2, due=2))
         service.count(done=1, tokens=50)
-        service._beat()
+        service.beat()
         yield service
 
 
@@ -83,7 +84,7 @@ def test_a_stall_is_in_the_log_in_status_and_in_the_metrics_and_goes_when_it_goe
         wait_until(lambda: bus.state().get("stalled", "") != "", "the stall is told")
         shown = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
         assert status.show(bus.url, bus.run, as_json=True) == status.STALLED
-        bus.learner.beat(beat("rollout", "generating"), 60)
+        bus.learner.beat(beat("rollout", Doing(Activity.GENERATING)), 60)
         wait_until(lambda: bus.state()["stalled"] == "", "the stall is over")
     values = {line.partition("{")[0]: line.rpartition(" ")[2] for line in shown.splitlines()}
     assert (values["leeway_done_total"], values["leeway_tokens_total"]) == ("1.0", "50.0")

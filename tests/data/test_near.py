@@ -1,31 +1,19 @@
 """Near-duplicates and contaminations: planted ones are found, hard negatives are not."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from leeway_rl.benchmarks.near_duplicates import found_in, planted_set
 from leeway_rl.data.near import EvaluationSet, is_part, near_duplicates, same_problem
 from leeway_rl.data.normalise import normalise
 from leeway_rl.data.sketch import candidates, candidates_between, sketch
 from leeway_rl.data.turns import turned
 
-BENCHMARK = Path(__file__).resolve().parent.parent.parent / "benchmarks" / "near_duplicates.py"
-
 PROBLEM = (
     "A lantern maker has 14 red lamps and 9 green lamps and hangs 5 of them in a row over the door of the old mill. "
     "In how many ways can the colours of the row be chosen?"
 )
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("near_duplicates", BENCHMARK)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def found(*problems, kinds=None):
@@ -34,9 +22,9 @@ def found(*problems, kinds=None):
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_planted_rows_are_found_and_siblings_are_not(benchmark, seed):
-    evaluation, rows, planted = benchmark.planted_set(1500, seed)
-    origins, _ = benchmark.found_in(evaluation, rows)
+def test_planted_rows_are_found_and_siblings_are_not(seed):
+    evaluation, rows, planted = planted_set(1500, seed)
+    origins = found_in(evaluation, rows)
     right = [origins[row] == origin for _, row, origin in planted]
     dropped = [row for row, origin in enumerate(origins) if origin is not None]
     assert sum(right) >= 0.98 * len(planted)

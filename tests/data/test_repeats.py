@@ -1,17 +1,13 @@
 """The steps that compare rows look at golds, too: real rows, the real verifier."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
+from leeway_rl.benchmarks import third_planted_set as third
 from leeway_rl.data import recipe
 from leeway_rl.data.dataset import Dataset
 from leeway_rl.data.naming import asks_for_another, same_wording
 from leeway_rl.data.same_answer import different, plainly
-
-BENCHMARKS = Path(__file__).resolve().parent.parent.parent / "benchmarks"
 
 TEXT = (
     "A lantern maker has 14 red lamps and 9 green lamps and hangs 5 of them in a row over the door of the old mill. "
@@ -133,19 +129,8 @@ def test_a_copy_names_all_letters_anew_or_none(one, other, another):
     assert same_wording(one, other) is not another
 
 
-@pytest.fixture(scope="module")
-def third():
-    sys.path.insert(0, str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location("third_planted_set", BENCHMARKS / "third_planted_set.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(BENCHMARKS))
-
-
 @pytest.mark.parametrize(("seed", "by_hand"), [(3, False), (1, True)])
-def test_copies_from_other_sites_are_found_and_near_misses_are_not(third, tmp_path, seed, by_hand):
+def test_copies_from_other_sites_are_found_and_near_misses_are_not(tmp_path, seed, by_hand):
     planted = third.planted_by_hand(seed) if by_hand else third.planted_set(600, seed)
     found = third.origins_found(planted, tmp_path, golds=True)
     right = sum(found[row] == origin for row, (_, origin) in planted.copies.items())

@@ -238,7 +238,7 @@ def test_the_payload_of_another_group_is_refused_and_the_group_made_again(make_b
     assert collecting.collector.failed == {}
     assert ResponseStore(tmp_path).counts() == {"p0": 2}
     (letter,) = worker.desk.dead_letters()
-    assert (letter["where"], letter["g"]) == ("damaged scored", "0-1")
+    assert (letter["kind"], letter["where"], letter["g"]) == ("damaged", "scored", "0-1")
     assert letter["reason"] == "Responses: of group 1-1, found under group 0-1"
 
 

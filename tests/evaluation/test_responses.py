@@ -52,7 +52,7 @@ def test_a_join_that_was_killed_before_its_parts_went_repeats_no_row(tmp_path):
 def test_an_unfinished_part_is_not_there(tmp_path):
     store = ResponseStore(tmp_path)
     store.append(rows("a"))
-    (tmp_path / "parts" / ".000001-7.parquet.unfinished").write_bytes(b"PAR1 torn")
+    (tmp_path / "parts" / ".000001-7.parquet.tmp").write_bytes(b"PAR1 torn")
     assert store.counts() == {"a": 2}
     store.append(rows("b"))
     assert store.counts() == {"a": 2, "b": 2}

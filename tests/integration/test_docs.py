@@ -108,7 +108,7 @@ SWEEPS = [
 STUDIES = ["leeway study --all", "leeway study --list", *(f"leeway study {name}" for name in CATALOGUE)]
 """An hour all together; tests/studies runs each with one step."""
 VERIFY = "leeway verify in.jsonl --out out.jsonl --jobs 8"
-HARD_BOUND = "python benchmarks/hard_bound.py"
+HARD_BOUND = "python tests/proofs/hard_bound.py"
 PROVE = "leeway prove on-policy --steps 5 --rollout-workers 2 --verifier-workers 2"
 SERVER = "leeway server --host 0.0.0.0 --name redis-host --password-file password"
 CREATE = "leeway create my-run --preset smollm2"
@@ -163,13 +163,16 @@ def test_every_documented_command_is_executed_or_a_make_target():
         QUICK,
         *BY_MAKE,
     }
-    scripts = {words for words in documented() - executed if re.match(r"python (benchmarks|presets)/", words)}
+    scripts = {
+        words for words in documented() - executed if re.match(r"python (benchmarks|presets|tests/proofs)/", words)
+    }
     tests = [path.read_text() for path in ROOT.glob("tests/**/test_*.py") if path != Path(__file__)]
     tried = "".join([*tests, (ROOT / "Makefile").read_text()])
     for words in scripts:  # minutes to hours as documented; run small by their own tests, or by make
         path = Path(words.split()[1])
         assert (ROOT / path).exists(), words
-        assert path.name in tried, f"{words}: nothing runs it small"
+        imported = rf"\b{path.stem} import |from \S+ import {path.stem}\b"
+        assert path.name in tried or re.search(imported, tried), f"{words}: nothing runs it small"
     bare = {
         "leeway up",
         "leeway acl",
@@ -187,6 +190,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         "leeway sweep",
         "leeway chaos",
         "leeway sample",
+        "leeway samples",
         "leeway eval",
         "leeway report",
         "leeway rollout",

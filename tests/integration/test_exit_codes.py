@@ -69,7 +69,7 @@ WAITS = "waiting for the run to be created"
         ("rollout nobodys-run --redis-url URL", lambda folder, said: WAITS in said),
         ("verifier nobodys-run --redis-url URL", lambda folder, said: WAITS in said),
         ("learner nobodys-run --redis-url URL", lambda folder, said: WAITS in said),
-        ("study updates --steps 100000 --jobs 1", lambda folder, said: any(folder.rglob("*.part"))),
+        ("study updates --steps 100000 --jobs 1", lambda folder, said: any(folder.rglob(".*.csv.tmp"))),
         ("verify in.jsonl --out out.jsonl --jobs 1", lambda folder, said: (folder / "out.jsonl").exists()),
     ],
 )

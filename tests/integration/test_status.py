@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.diagnosis import diagnose, look
 from leeway_rl.common.errors import BrokerError
 from leeway_rl.common.queue.connection import Connection, RedisError
@@ -15,6 +16,7 @@ from tests.roles import Roles
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+STARTS = (Activity.READING_PROMPTS, Activity.LOADING_MODEL)
 OFTEN = ["--set", "broker.heartbeat_s=0.2"]
 
 
@@ -48,16 +50,16 @@ def test_every_rank_says_what_it_does_and_a_run_that_starts_is_no_stall(tmp_path
         if not activities and not now.of("learner"):
             opening.append(diagnose(now))
         for learner in now.of("learner"):
-            activities.setdefault(learner.worker, []).append(learner.activity)
+            activities.setdefault(learner.worker, []).append(learner.doing)
             leader = now.state.get("leader")
     assert running.wait() == 0, running.stdout.read()
     running.stdout.close()
     assert opening
     assert [found for found in opening if found.stalled or "being started" not in found.sentence] == []
     (follower,) = set(activities) - {leader}
-    first = next(at for at, activity in enumerate(activities[follower]) if activity.startswith("training step"))
-    assert "waiting for rank 0" in activities[follower]
-    assert "loading the model" not in activities[follower][first:]
+    first = next(at for at, doing in enumerate(activities[follower]) if doing.kind is Activity.TRAINING)
+    assert Doing(Activity.WAITING_FOR_RANK_0) in activities[follower]
+    assert Doing(Activity.LOADING_MODEL) not in activities[follower][first:]
 
     code, found = shown("--run", "ranks", cwd=tmp_path)
     assert (code, found["situation"], found["state"]["step"], found["state"]["steps"]) == (0, "finished", 4, 4)
@@ -96,7 +98,7 @@ def goes_on(running, folder):
     """Look until there are two more steps: while a learner loads, nobody says that the run is stopped."""
     until, loading = len(metrics(folder)) + 2, 0
     for now in looks(folder, lambda: running.poll() is None and len(metrics(folder)) < until):
-        loads = [each for each in now.of("learner") if each.activity in ("reading the prompts", "loading the model")]
+        loads = [each for each in now.of("learner") if each.doing.kind in STARTS]
         if loads:
             loading += 1
             found = diagnose(now)

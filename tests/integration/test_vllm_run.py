@@ -1,9 +1,7 @@
 """A whole run with real vLLM as the sampler."""
 
-import runpy
-from pathlib import Path
-
 import pytest
+from leeway_rl.benchmarks.weight_pause import pauses
 
 from tests.integration.running import SMALL, leeway, metrics
 
@@ -18,8 +16,7 @@ def test_vllm_samples_a_run_and_its_log_probabilities_agree(tmp_path):
     assert len(lines) == 3
     assert max(line["logprob/abs_diff_mean"] for line in lines) <= 0.05
     assert leeway("audit", "vllm", cwd=tmp_path).returncode == 0
-    benchmark = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/weight_pause.py"))
-    pauses = benchmark["pauses"](tmp_path, "vllm")  # of every version but the first
-    assert len(pauses) >= 2
-    assert (pauses >= 0).all()
-    assert pauses.max() < 60
+    found = pauses(tmp_path, "vllm")  # of every version but the first
+    assert len(found) >= 2
+    assert (found >= 0).all()
+    assert found.max() < 60

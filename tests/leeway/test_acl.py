@@ -2,6 +2,7 @@
 
 import pytest
 import redis
+from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.errors import BrokerError, ConfigError, DataError
 from leeway_rl.common.queue import scripts
 from leeway_rl.common.queue.connection import Connection
@@ -34,7 +35,15 @@ def secured(tmp_path_factory):
 
 def a_beat(role):
     return Heartbeat(
-        role=role, worker=role, version=0, activity="", since=0.0, done=0, tokens=0, busy_s=0.0, started=0.0
+        role=role,
+        worker=role,
+        version=0,
+        doing=Doing(Activity.STARTING),
+        since=0.0,
+        done=0,
+        tokens=0,
+        busy_s=0.0,
+        started=0.0,
     )
 
 

@@ -1,6 +1,7 @@
 """Dead letters are shown with their reasons, and a retry cannot open a closed ticket."""
 
 import pytest
+from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.errors import ConfigError, DataError, RunExistsError
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.types import Heartbeat
@@ -28,11 +29,27 @@ def test_every_letter_is_listed_with_role_ticket_and_reason(given_up, capsys):
     letters.show_all(given_up.url, given_up.run)
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if "rollout" in line and "burnt down [" in line]) == 2
+    assert [letter.kind for letter in letters.read_letters(given_up.desk)] == ["given_up", "given_up", "damaged"]
     first = letters.read_letters(given_up.desk)[0]
     letters.show_one(given_up.url, given_up.run, first.letter_id)
     shown = capsys.readouterr().out
-    for words in ("by rollout tester", "group     7-1", "ticket    7", "again     not asked", "burnt down [7-1]"):
+    for words in (
+        "by rollout tester",
+        "group     7-1",
+        "ticket    7",
+        "again     not asked",
+        "burnt down [7-1]",
+        "kind      given_up",
+    ):
         assert words in shown
+
+
+def test_a_letter_of_an_older_build_is_listed_too(given_up, capsys):
+    older = {"where": "damaged scored", "g": "7-1", "worker": "w", "reason": "cut short"}
+    letter_id = given_up.redis.xadd(given_up.keys.dead_letters, older).decode()
+    letters.show_all(given_up.url, given_up.run)
+    letters.show_one(given_up.url, given_up.run, letter_id)
+    assert "kind      not known" in capsys.readouterr().out
 
 
 def test_a_retry_asks_once_and_leaves_the_work_streams_alone(given_up, capsys):
@@ -80,7 +97,15 @@ def test_clean_removes_one_run_whole_and_no_other(given_up, capsys):
 
 def test_clean_refuses_a_live_run_unless_told(given_up):
     beat = Heartbeat(
-        role="rollout", worker="w", version=1, activity="", since=0.0, done=0, tokens=0, busy_s=0.0, started=0.0
+        role="rollout",
+        worker="w",
+        version=1,
+        doing=Doing(Activity.STARTING),
+        since=0.0,
+        done=0,
+        tokens=0,
+        busy_s=0.0,
+        started=0.0,
     )
     given_up.learner.beat(beat, 60.0)
     with pytest.raises(RunExistsError, match="is alive \\(1 rollout\\)"):

@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from leeway_rl.common.activity import Activity, Doing, to_json
 from leeway_rl.common.diagnosis import Snapshot, alarms, diagnose, look, stopped_here
 from leeway_rl.common.queue.connection import Connection
-from leeway_rl.common.service import REFUSED, Service
+from leeway_rl.common.service import Service
 from leeway_rl.common.types import Heartbeat, Verdict, VerdictKind
 from leeway_rl.leeway.cli import app
 from leeway_rl.leeway.looking.status import ALARM, render, show
@@ -30,12 +31,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 NOW = 1_000_000.0
 
 
-def beat(role, activity, *, version=3, since=NOW - 40):
+def beat(role, kind, *, version=3, since=NOW - 40, **about):
     return Heartbeat(
         role=role,
         worker=f"{role}-1",
         version=version,
-        activity=activity,
+        doing=Doing(kind, **about),
         since=since,
         done=4,
         tokens=500,
@@ -60,17 +61,21 @@ def snapshot(*workers, phase="training", lost=None, prompts=0, responses=0, scor
 
 def held(queued, taken, *, lost, stream="prompts"):
     """A stream of which living and dead workers hold some."""
-    idle = [beat("rollout", "waiting for prompts"), beat("verifier", "waiting for responses")]
-    now = snapshot(beat("learner", "waiting for 4 of 4 groups"), *idle, **{stream: queued}, taken=taken)
+    idle = [beat("rollout", Activity.WAITING_FOR_PROMPTS), beat("verifier", Activity.WAITING_FOR_RESPONSES)]
+    now = snapshot(
+        beat("learner", Activity.WAITING_FOR_GROUPS, lacking=4, due=4), *idle, **{stream: queued}, taken=taken
+    )
     return replace(now, held_by_lost={stream: lost})
 
 
-WAITS = beat("learner", "waiting for 4 of 4 groups, ticket 12 the oldest")
-GENERATES, GRADES = beat("rollout", "generating"), beat("verifier", "grading")
-IDLE = beat("rollout", "waiting for prompts")
-LOADS = replace(beat("learner", "loading the model", version=-1), started=NOW - 20)
-FOLLOWS = replace(beat("learner", "training step 3"), worker="learner-2")
-BLIND = "waiting for version 3; cannot read the newest: no such file"
+WAITS = beat("learner", Activity.WAITING_FOR_GROUPS, lacking=4, due=4, ticket=12)
+GENERATES, GRADES = beat("rollout", Activity.GENERATING), beat("verifier", Activity.GRADING)
+IDLE = beat("rollout", Activity.WAITING_FOR_PROMPTS)
+TRAINS = beat("learner", Activity.TRAINING, step=3)
+LOADS = replace(beat("learner", Activity.LOADING_MODEL, version=-1), started=NOW - 20)
+FOLLOWS = replace(TRAINS, worker="learner-2")
+BEHIND = replace(GENERATES, doing=Doing(Activity.WAITING_FOR_VERSION, version=3))
+BLIND = replace(GENERATES, doing=replace(BEHIND.doing, unreadable="no such file"))
 
 
 @pytest.mark.parametrize(
@@ -83,13 +88,13 @@ BLIND = "waiting for version 3; cannot read the newest: no such file"
         (snapshot(WAITS, GENERATES, GRADES, prompts=4, taken=3), False, "rollout works on 3 of 4 tickets"),
         (snapshot(WAITS, IDLE, GRADES, responses=2, taken=1), False, "the verifiers work on 1 of 2 groups"),
         (
-            snapshot(WAITS, beat("rollout", "waiting for version 3"), GRADES, prompts=4),
+            snapshot(WAITS, BEHIND, GRADES, prompts=4),
             False,
             "every rollout worker is waiting for version 3",
         ),
-        (snapshot(WAITS, beat("rollout", BLIND), GRADES, prompts=4), True, "read the newest weights: no such file"),
+        (snapshot(WAITS, BLIND, GRADES, prompts=4), True, "read the newest weights: no such file"),
         (
-            snapshot(beat("learner", "waiting for room: the disk under d is full"), IDLE),
+            snapshot(beat("learner", Activity.WAITING_FOR_DISK, path="d"), IDLE),
             True,
             "the disk under d is full",
         ),
@@ -99,8 +104,8 @@ BLIND = "waiting for version 3; cannot read the newest: no such file"
             True,
             "none is alive (the last was lost 9 s ago; its process 7 is here and stopped: kill -CONT 7)",
         ),
-        (snapshot(beat("learner", "training step 3"), IDLE, GRADES), False, "rollout waits for the learner"),
-        (snapshot(beat("learner", "training step 3"), GENERATES, GRADES), False, "nobody waits"),
+        (snapshot(TRAINS, IDLE, GRADES), False, "rollout waits for the learner"),
+        (snapshot(TRAINS, GENERATES, GRADES), False, "nobody waits"),
         (snapshot(WAITS, IDLE, GRADES), False, "no ticket is out: the learner is about to issue"),
         (replace(snapshot(WAITS, IDLE, GRADES), paused=True), False, "the run is paused; leeway resume goes on"),
         (
@@ -112,7 +117,7 @@ BLIND = "waiting for version 3; cannot read the newest: no such file"
         (snapshot(WAITS, IDLE, GRADES, stalled="nothing has moved for 30 min"), True, "nothing has moved for 30 min"),
         (snapshot(phase="finished"), False, "the run is finished at step 3"),
         (snapshot(phase="stopped", at=NOW - 9), False, "the run is stopped at step 3"),
-        (snapshot(beat("learner", "stopped on request"), phase="stopped", at=NOW - 9), False, "is stopped at step 3"),
+        (snapshot(beat("learner", Activity.STOPPED), phase="stopped", at=NOW - 9), False, "is stopped at step 3"),
         (snapshot(LOADS, phase="stopped", at=NOW - 60), False, "the learner is loading the model for 40 s"),
         (snapshot(LOADS, phase="starting", at=NOW - 20), False, "the learner is loading the model for 40 s"),
         (snapshot(phase="starting", at=NOW - 3), False, "the learner is being started, for 3 s"),
@@ -123,10 +128,20 @@ BLIND = "waiting for version 3; cannot read the newest: no such file"
         (held(4, 3, lost=2), False, "works on 1 of 4 tickets; 2 more are held by a worker that is gone until their"),
         (held(2, 2, lost=2, stream="responses"), False, "2 of 2 groups are held by a worker that is gone"),
         (held(4, 3, lost=0), False, "rollout works on 3 of 4 tickets"),
+        (snapshot(beat("learner", Activity.UNKNOWN), GENERATES), False, "the learner runs another build of Leeway"),
+        (snapshot(WAITS, beat("rollout", Activity.UNKNOWN), prompts=4, taken=4), False, "rollout works on 4 of 4"),
         (snapshot(FOLLOWS, WAITS, GENERATES, prompts=4, leader="learner-1"), False, "waiting for 4 of 4 groups"),
         (snapshot(FOLLOWS, leader="learner-1", lost={"learner/learner-1": NOW - 9}), True, "no learner is alive (the"),
-        (snapshot(beat("learner", REFUSED), IDLE), True, "Redis is out of memory and refuses every write"),
-        (snapshot(WAITS, beat("rollout", REFUSED), prompts=4), True, "the rollout cannot hand over and tries again"),
+        (
+            snapshot(beat("learner", Activity.WAITING_FOR_REDIS_MEMORY), IDLE),
+            True,
+            "Redis is out of memory and refuses every write",
+        ),
+        (
+            snapshot(WAITS, beat("rollout", Activity.WAITING_FOR_REDIS_MEMORY), prompts=4),
+            True,
+            "the rollout cannot hand over and tries again",
+        ),
     ],
 )
 def test_the_diagnosis_follows_the_flow_to_who_does_not_deliver(now, stalled, words):
@@ -230,7 +245,7 @@ def test_alarms_from_the_verdicts_that_workers_count(bus):
 def test_an_alarm_has_an_exit_code_of_its_own(redis_url, bus, capsys):
     bus.record.store_config("")
     bus.record.set_state(phase="training", step=1, steps=2)
-    bus.learner.beat(replace(beat("learner", "training step 1"), since=time.time(), started=time.time()), 60.0)
+    bus.learner.beat(replace(beat("learner", Activity.TRAINING, step=1), since=time.time(), started=time.time()), 60.0)
     assert show(redis_url, bus.run, as_json=True) == 0
     for _ in range(64):
         bus.verifier.tally([Verdict(kind=VerdictKind.CORRECT, reason="", seconds=0.0)] * 2)
@@ -253,13 +268,14 @@ def test_what_a_dead_worker_holds_is_not_worked_on(make_bus):
 
 def test_one_idle_thread_does_not_speak_for_a_worker_whose_other_threads_work(bus):
     service = Service(bus.rollout, "rollout", lease_s=60, heartbeat_s=60)
-    service.idling("waiting for prompts")
-    assert service.heartbeat().activity == "waiting for prompts"
-    with service.working("generating"):
-        service.idling("waiting for prompts")
-        assert service.heartbeat().activity == "generating"
-    service.idling("waiting for prompts")
-    assert service.heartbeat().activity == "waiting for prompts"
+    idle, works = Doing(Activity.WAITING_FOR_PROMPTS), Doing(Activity.GENERATING)
+    service.idling(idle)
+    assert service.heartbeat().doing == idle
+    with service.working(works):
+        service.idling(idle)
+        assert service.heartbeat().doing == works
+    service.idling(idle)
+    assert service.heartbeat().doing == idle
 
 
 def test_a_payload_too_large_for_redis_is_told_of_although_small_writes_pass(tmp_path, wait_until):
@@ -269,7 +285,7 @@ def test_a_payload_too_large_for_redis_is_told_of_although_small_writes_pass(tmp
         used = int(desk.redis.info("memory")["used_memory"])
         desk.redis.config_set("maxmemory", used + (4 << 20))
         with Service(learner.learner, "learner", lease_s=60, heartbeat_s=0.1) as service:
-            service.doing("training step 3")
+            service.doing(Doing(Activity.TRAINING, step=3))
             publishing = threading.Thread(target=learner.weights.put_chunk, args=(4, 1, 0, b"x" * (64 << 20)))
             publishing.start()
             try:
@@ -333,7 +349,7 @@ KINDS = {
     "redis": (str, None),
     "stopped": (dict, None),
 }
-RUNNING = snapshot(WAITS, GENERATES, prompts=2, at=NOW, ready=0, waiting="", stage=0, stages=1)
+RUNNING = snapshot(WAITS, GENERATES, prompts=2, at=NOW, ready=0, doing=to_json(WAITS.doing), stage=0, stages=1)
 
 
 @pytest.mark.parametrize(
@@ -364,8 +380,24 @@ def test_the_object_for_machines_has_the_same_keys_and_kinds_in_every_situation(
         assert shown["alike"] == {"groups": 3, "reward": 0.5}
 
 
+def test_a_machine_reads_what_a_role_does_and_a_person_the_same_in_words():
+    shown = json.loads(json.dumps(of_look(RUNNING, diagnose(RUNNING))))
+    said = "waiting for 4 of 4 groups, ticket 12 the oldest"
+    assert (shown["workers"][0]["activity"], shown["state"]["waiting"]) == (said, said)
+    assert shown["workers"][0]["doing"] == shown["state"]["doing"]
+    doing = {name: value for name, value in shown["state"]["doing"].items() if value is not None}
+    assert doing == {"kind": "waiting_for_groups", "lacking": 4, "due": 4, "ticket": 12}
+
+
+@pytest.mark.parametrize("said", ["", "{", "[]", '{"kind": "dancing"}', '{"kind": "training", "step": "x"}', "\udcff"])
+def test_a_learners_word_that_cannot_be_read_is_unknown_and_harms_nobody(said):
+    shown = of_look(replace(RUNNING, state=RUNNING.state | {"doing": said}), diagnose(RUNNING))
+    assert shown["state"]["doing"] is None or shown["state"]["doing"]["kind"] == "unknown"
+
+
 def test_the_page_has_the_object():
     described = (ROOT / "docs/operations.md").read_text().partition("--json`")[2].partition("**Stall")[0]
     names = set(re.findall(r"`(\w+)`", described))
     shown = of_look(RUNNING, diagnose(RUNNING))
-    assert {*shown, *shown["state"], *shown["workers"][0], *shown["queued"], *shown["alike"], *Situation} <= names
+    said = {*shown, *shown["state"], *shown["workers"][0], *shown["queued"], *shown["alike"]}
+    assert {*said, *shown["state"]["doing"], *Situation, *Activity} <= names

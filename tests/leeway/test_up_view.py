@@ -5,6 +5,7 @@ import sys
 import threading
 
 import pytest
+from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.ledger import Ledger
 from leeway_rl.common.service import Service
@@ -34,7 +35,7 @@ def watched(bus, tmp_path, monkeypatch, capsys):
     role = Role("learner", [sys.executable, "-c", UNTIL_ASKED], tmp_path / "learner.log", threads=1)
     role.start()
     arguments = (bus.url, bus.run, [role], tmp_path, config)
-    thread = threading.Thread(target=up._watch, args=arguments)
+    thread = threading.Thread(target=up.watch, args=arguments)
     lines = []
 
     def said():
@@ -42,8 +43,8 @@ def watched(bus, tmp_path, monkeypatch, capsys):
         return "".join(lines)
 
     with Service(bus.learner, "learner", lease_s=60, heartbeat_s=60) as service:
-        service.doing("waiting for 4 of 4 groups")
-        service._beat()
+        service.doing(Doing(Activity.WAITING_FOR_GROUPS, lacking=4, due=4))
+        service.beat()
         thread.start()
         yield said, role
         (tmp_path / "leave").touch()

@@ -23,7 +23,7 @@ def rewrite(monkeypatch, capsys, *options):
     """Exit code and output of the command that writes the pages."""
     monkeypatch.setattr(sys, "argv", ["study_pages.py", *options])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(ROOT / "benchmarks/study_pages.py"), run_name="__main__")
+        runpy.run_path(str(ROOT / "tests/proofs/study_pages.py"), run_name="__main__")
     return ended.value.code, capsys.readouterr().out
 
 

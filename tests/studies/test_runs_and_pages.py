@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from leeway_rl.common.config import compose
+from leeway_rl.common.files import unfinished
 from leeway_rl.studies.catalogue import STUDIES
 from leeway_rl.studies.loop import COLUMNS
 from leeway_rl.studies.page import write_index, write_page
@@ -92,7 +93,7 @@ def test_what_was_stopped_is_made_from_the_start_beside_others_and_each_the_same
     """Three runs in two processes, of which one was stopped in its second step; one run's process has made another."""
     config = compose(["tiny"], [*SMALL, "flow.inject_lag=1"])
     made = [Run(config=config, steps=2, path=tmp_path / f"{name}.csv", evaluate_every=1) for name in "abc"]
-    stopped = made[0].path.with_suffix(".part")
+    stopped = unfinished(made[0].path)
     stopped.write_text("step,reward/mean\n0,0.5\n")
     assert (made[0].progress(), made[0].whole) == (1, False)
     make_missing([*made, made[0]], jobs=2)

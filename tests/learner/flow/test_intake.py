@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.ledger import Ledger, read
-from leeway_rl.common.queue.entries import WEIGHTS
+from leeway_rl.common.queue.entries import WEIGHTS, LetterKind
 from leeway_rl.common.service import Service
 from leeway_rl.common.types import VerdictKind
+from leeway_rl.common.wording import words
 from leeway_rl.learner.flow.curriculum import Curriculum
 from leeway_rl.learner.flow.intake import Intake
 from leeway_rl.learner.flow.pacing import Pacer
@@ -89,7 +90,7 @@ def test_a_batch_is_the_oldest_groups_in_ticket_order_whatever_comes_first(flow)
     for ticket in (3, 1, 2):
         play(worker, ticket)
     assert intake.next_batch(0.3) is None
-    assert intake.waiting_for() == "waiting for 1 of 2 groups, ticket 0 the oldest"
+    assert words(intake.waiting_for()) == "waiting for 1 of 2 groups, ticket 0 the oldest"
     play(worker, 0)
     assert numbers(intake.next_batch(5)) == [0, 1]
 
@@ -113,7 +114,7 @@ def test_a_message_that_does_not_decode_is_made_again_and_the_batch_is_the_same(
     assert numbers(intake.next_batch(5)) == [0, 1]
     assert intake.counts.refunds["poison"] == 0
     (letter,) = worker.desk.dead_letters()
-    assert (letter["where"], letter["g"]) == ("damaged scored", "0-1")
+    assert (letter["kind"], letter["where"], letter["g"]) == ("damaged", "scored", "0-1")
 
 
 def test_a_learner_that_was_superseded_leaves_at_once_and_settles_nothing_of_the_newer_one(flow, wait_until, make_bus):
@@ -212,7 +213,7 @@ def test_anothers_payload_and_grades_of_other_responses_are_not_trained(flow):
 def test_weights_whose_manifest_a_worker_cannot_read_are_published_again(begin, wait_until):
     asked = []
     _, worker, _ = begin(repair=asked.append)
-    worker.learner.dead_letter(WEIGHTS, "", "the checksum does not match")
+    worker.learner.dead_letter(LetterKind.DAMAGED, WEIGHTS, "", "the checksum does not match")
     wait_until(lambda: asked == [None], "the request")
 
 

@@ -4,10 +4,12 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
+from leeway_rl.common.activity import Activity
 from leeway_rl.common.diagnosis import diagnose, look
 from leeway_rl.common.ledger import read
 from leeway_rl.common.queue.entries import HandOver
 from leeway_rl.common.service import Service
+from leeway_rl.common.wording import words
 from leeway_rl.leeway.proving.audit import audit
 
 from tests.samples import some_responses, some_scores
@@ -106,13 +108,16 @@ def intake_ticket(job):
     return a_ticket(int(job.group_id.split("-")[0]))
 
 
-def test_status_says_who_waits_for_whom(begin, hang, wait_until):  # noqa: F811
+def test_status_says_who_waits_for_whom(begin, hang, wait_until, monkeypatch):  # noqa: F811
     intake, worker, _ = begin(*SHORT)
     job = hang(worker, 0)
     wait_until(lambda: intake.scored.clocks.held(job.group_id) is not None, "the first look")
     late = intake.scored.clocks.held(job.group_id)
-    intake.scored.clocks._held = {"it": late._replace(held_s=3 * 60)}
-    assert intake.waiting_for() == f"waiting for 2 of 2 groups, ticket 0 the oldest, for 3 min with {worker.worker}"
+    with monkeypatch.context() as patch:
+        patch.setattr(intake.scored.clocks, "held", lambda group_id: late._replace(held_s=3 * 60))
+        doing = intake.waiting_for()
+    assert (doing.kind, doing.worker, doing.held_s) == (Activity.WAITING_FOR_GROUPS, worker.worker, 3 * 60)
+    assert words(doing) == f"waiting for 2 of 2 groups, ticket 0 the oldest, for 3 min with {worker.worker}"
     wait_until(lambda: intake.counts.overdue == 1, "its clock runs out")
     said, at = intake.counts.overdue_last
     worker.record.set_state(phase="training", step=0, overdue=1, overdue_last=said, overdue_at=at)

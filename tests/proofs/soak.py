@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/soak.py [--groups 20000] [--hours 2] [--work timed|real] [--out runs/soak]
+    python tests/proofs/soak.py [--groups 20000] [--hours 2] [--work timed|real] [--out runs/soak]
 
 A run of real roles over a real server, one learner, two rollout workers and a verifier, to so many trained groups or
 for so many hours, whichever comes first. ``timed``: models and graders are replaced by ones that take no time
@@ -27,21 +27,19 @@ import argparse
 import csv
 import statistics
 import sys
-import tempfile
 import threading
 import time
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import psutil
+from leeway_rl.benchmarks.measure import Table, home_and_server, parser_of
+from leeway_rl.benchmarks.timed_roles import BASE, Times, timed
+from leeway_rl.benchmarks.whole_runs import real, whole_run
 from leeway_rl.common.ledger import is_complete
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.desk import DeskQueue
 from leeway_rl.leeway.proving.audit import audit
-from leeway_rl.leeway.running.server import EmbeddedServer
-from timed_roles import BASE, Times, timed
-from whole_runs import real, whole_run
 
 GROUPS = 8
 """B."""
@@ -58,7 +56,7 @@ EVERYBODY = {f"{who}.rss" for who in ("learner", "rollout-0", "rollout-1", "veri
 Sample = dict[str, float]
 
 
-def sample(run: DeskQueue, folder: Path, server_pid: int) -> Sample:
+def sample(run: DeskQueue, folder: Path) -> Sample:
     """Everything that is measured now, by ``WHO.MEASURE``; ``groups`` are those trained so far."""
     found = {"at_s": time.time(), "groups": float(run.state().get("version", 0)) * GROUPS}
     roles = sorted(path.stem for path in folder.glob("*-*.log"))
@@ -67,8 +65,9 @@ def sample(run: DeskQueue, folder: Path, server_pid: int) -> Sample:
         role, _, pid = stem.rpartition("-")
         counts[role] = counts.get(role, -1) + 1
         found |= _process(int(pid), f"{role}-{counts[role]}" if role == "rollout" else role)
-    found |= _process(server_pid, "server")
-    memory, keys = run.connection.redis.info("memory"), run.connection.redis.dbsize()
+    redis = run.connection.redis
+    found |= _process(redis.info("server")["process_id"], "server")
+    memory, keys = redis.info("memory"), redis.dbsize()
     return found | {"server.allocated": memory["used_memory"], "server.keys": keys}
 
 
@@ -82,7 +81,7 @@ def _process(pid: int, who: str) -> Sample:
         return {}
 
 
-def watched(url: str, folder: Path, given: argparse.Namespace, server_pid: int) -> list[Sample]:
+def watched(url: str, folder: Path, given: argparse.Namespace) -> list[Sample]:
     """Make the run in ``folder`` and sample it until it ends."""
     work, stopping = (partial(timed, TIMES) if given.work == "timed" else real), threading.Event()
     settings = [*SETTINGS[given.work], f"train.steps={given.groups // GROUPS}"]
@@ -102,7 +101,7 @@ def watched(url: str, folder: Path, given: argparse.Namespace, server_pid: int) 
         writer = None
         while running.is_alive():
             running.join(given.every)
-            now = sample(queue, folder, server_pid)
+            now = sample(queue, folder)
             if now["groups"] == 0 or EVERYBODY - now.keys():
                 continue  # starting, or leaving
             now["at_s"] -= began
@@ -171,7 +170,7 @@ def draw(samples: list[Sample], path: Path) -> None:
 
 def main() -> None:
     """Run, print a table, draw; exit with 1 where something grew."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--groups", type=int, default=20_000)
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--work", choices=["timed", "real"], default="timed")
@@ -179,20 +178,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/soak"), help="where soak.csv and soak.png go")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        server = stack.enter_context(EmbeddedServer(folder / "redis"))
-        assert server._process is not None
-        samples = watched(server.url, folder / "soak", given, server._process.pid)
+    with home_and_server() as (folder, url):
+        samples = watched(url, folder / "soak", given)
     rows = judged(samples)
     print(f"{samples[-1]['groups']:.0f} groups in {samples[-1]['at_s']:.0f} s, {len(samples)} samples")
-    print(f"{'measure':<18} {'second third':>13} {'last third':>13} {'difference':>12} {'tolerance':>12}")
+    table = Table("measure:<18", "second third:>", "last third:>", "difference:>12", "tolerance:>12", "")
     for name, before, after, tolerance, holds in rows:
         unit, digits = (MIB, 2) if name.endswith(("rss", "allocated")) else (1, 0)
         numbers = [f"{value / unit:,.{digits}f}" for value in (before, after, after - before, tolerance)]
-        print(
-            f"{name:<18} {numbers[0]:>13} {numbers[1]:>13} {numbers[2]:>12} {numbers[3]:>12}  {'' if holds else 'GREW'}"
-        )
+        table.line(name, *numbers, "" if holds else "GREW")
     print("memory in MiB; medians")
     draw(samples, given.out / "soak.png")
     sys.exit(0 if all(holds for *_, holds in rows) else 1)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from leeway_rl.benchmarks.timed_roles import TimedPolicy, timed_step
 from leeway_rl.common.types import Responses, Ticket, Verdict, VerdictKind
-from timed_roles import TimedPolicy, timed_step
 
 
 class DigestPolicy(TimedPolicy):

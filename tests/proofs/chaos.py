@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/chaos.py [strict] [bound] [empty] [reclaim] [apart] [--seed 0] [--out runs/chaos]
+    python tests/proofs/chaos.py [strict] [bound] [empty] [reclaim] [apart] [--seed 0] [--out runs/chaos]
 
 ``strict``: at max_staleness 0 a run under faults of every kind ends with the weights of an undisturbed one, bit for
 bit. ``bound``: at max_staleness 2 a run under the same faults keeps its books and its bound, and makes at least
@@ -15,7 +15,6 @@ learner ranks without a shared disk (``ranks_apart.py``). What is finished under
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
-import ranks_apart
+from leeway_rl.benchmarks.measure import parser_of
 from leeway_rl.common.ledger import is_complete, read
 from leeway_rl.common.metrics import read_steps
 from leeway_rl.common.queue.entries import WorkStream
@@ -32,6 +31,7 @@ from leeway_rl.leeway.chaos.reclaim import reclaim
 from leeway_rl.leeway.chaos.run import begun, rehearse
 from leeway_rl.leeway.chaos.timetable import timetable
 from leeway_rl.leeway.proving.audit import audit
+from leeway_rl.tests.proofs import ranks_apart
 
 SHARE, BACK_S, LEAST_FAULTS, LEAST_STEPS = 0.7, 30.0, 200, 100
 LIVE, DEAD, LEASE_S, LATE_S = 500, 50, 5.0, 5.0
@@ -186,16 +186,15 @@ def apart(out: Path, seed: int) -> bool:
 
 def main() -> int:
     """Run what is asked for; exit code 1 where something does not hold."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, seed=0)
     parser.add_argument("parts", nargs="*", metavar="PART", help="strict, bound, empty, reclaim, apart; all by default")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/chaos"))
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     parts = {"strict": strict, "bound": bound, "empty": empty, "reclaim": reclaims, "apart": apart}
-    unknown = set(arguments.parts) - set(parts)
+    unknown = set(given.parts) - set(parts)
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
-    held = {name: parts[name](arguments.out, arguments.seed) for name in arguments.parts or parts}
+    held = {name: parts[name](given.out, given.seed) for name in given.parts or parts}
     print("\n".join(f"{name:<8}{'holds' if good else 'DOES NOT HOLD'}" for name, good in held.items()))
     return 0 if all(held.values()) else 1
 

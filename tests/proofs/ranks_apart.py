@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/ranks_apart.py [--out FOLDER]
+    python tests/proofs/ranks_apart.py [--out FOLDER]
 
 A run of two ranks at max_staleness 0 is left alone. Another one of the same seed is tried with a runs folder for each
 rank, started with one that both share, killed, tried with a copy of that folder for rank 1, and started again with the
@@ -15,7 +15,6 @@ bit for bit. Exit code 1 otherwise.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -27,6 +26,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
+from leeway_rl.benchmarks.measure import parser_of
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.ledger import read
 from leeway_rl.common.queue.connection import Connection
@@ -174,11 +174,10 @@ def main() -> int:
     """Run the proof in a new folder, or in --out."""
     if sys.argv[1:2] == [RANK]:
         return as_rank(sys.argv[2:])
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="where runs, logs and the server's files stay; removed by default")
-    arguments = parser.parse_args()
+    parser = parser_of(__doc__, out="where runs, logs and the server's files stay; removed by default")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        out = (arguments.out or Path(home)).absolute()
+        out = (given.out or Path(home)).absolute()
         out.mkdir(parents=True, exist_ok=True)
         return 0 if proof(out) else 1
 

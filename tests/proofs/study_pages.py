@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/study_pages.py [--folder docs/studies] [--check]
+    python tests/proofs/study_pages.py [--folder docs/studies] [--check]
 
 Every number on the pages comes from the CSV files beside them; these and the pictures are left as they are. ``--check``
 writes nothing and ends with 1 where a page says something else than its CSV.
@@ -10,10 +10,10 @@ writes nothing and ends with 1 where a page says something else than its CSV.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from leeway_rl.benchmarks.measure import parser_of
 from leeway_rl.studies.catalogue import STUDIES
 from leeway_rl.studies.page import index_of, page_of
 from leeway_rl.studies.recorded import CORES, SINCE, recorded
@@ -21,8 +21,8 @@ from leeway_rl.studies.study import STEPS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path(__file__).resolve().parent.parent / "docs/studies")
+    parser = parser_of(__doc__)
+    parser.add_argument("--folder", type=Path, default=Path(__file__).resolve().parents[2] / "docs/studies")
     parser.add_argument("--check", action="store_true")
     given = parser.parse_args()
     pages, findings = {}, {}

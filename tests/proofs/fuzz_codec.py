@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/fuzz_codec.py [--messages 1000000] [--seed 0]
+    python tests/proofs/fuzz_codec.py [--messages 1000000] [--seed 0]
 
 Half of the messages are wire messages of every type, with bits flipped, bytes replaced, pieces cut out, doubled, put in
 from other messages, or lengths grown; they go through ``decode``. The other half go through a weight reader: the bytes
@@ -16,7 +16,6 @@ process as a whole cannot grow by more than 64 MiB. Nothing may take longer than
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import random
 import resource
@@ -28,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from leeway_rl.benchmarks.measure import parser_of
+from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.codec import MOST_TIMES, decode, decode_manifest, decode_record, encode, encode_record, sealed
 from leeway_rl.common.errors import DecodeError, WeightsError
 from leeway_rl.common.types import (
@@ -64,8 +65,8 @@ def samples() -> list[Any]:
     )  # fmt: skip
     verdict = Verdict(kind=VerdictKind.WRONG, reason="not equal", seconds=0.1, peak_bytes=1 << 20)
     heartbeat = Heartbeat(
-        role="rollout", worker="w", version=3, activity="generating", since=1e9, done=4, tokens=5, busy_s=6.0,
-        started=1e9,
+        role="rollout", worker="w", version=3, doing=Doing(Activity.GENERATING), since=1e9, done=4, tokens=5,
+        busy_s=6.0, started=1e9,
     )  # fmt: skip
     return [ticket, responses, Scores(group_id="7-1", verdicts=(verdict, verdict), graded=5, worker="w"), heartbeat]
 
@@ -255,15 +256,14 @@ class Fuzz:
 
 def main() -> int:
     """Mutate, decode, count."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, seed=0)
     parser.add_argument("--messages", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + PROCESS_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    fuzz, started = Fuzz(arguments.seed), time.perf_counter()
-    for number in range(arguments.messages):
+    fuzz, started = Fuzz(given.seed), time.perf_counter()
+    for number in range(given.messages):
         trace = number // 2 % TRACED == 0
         if number % 2:
             fuzz.weights(trace)
@@ -273,7 +273,7 @@ def main() -> int:
     for name, count in sorted(fuzz.seen.items()):
         print(f"{name:<20} {count:>9,}")
     print(
-        f"{arguments.messages:,} mutated messages in {seconds:.0f} s (seed {arguments.seed}); slowest "
+        f"{given.messages:,} mutated messages in {seconds:.0f} s (seed {given.seed}); slowest "
         f"{fuzz.slowest_s * 1000:.0f} ms; most memory {fuzz.most_times:.1f} bytes a byte of the message above "
         f"{SLACK_BYTES >> 10} KiB (bound {MOST_TIMES}), {fuzz.most_reader_bytes / 1024:.0f} KiB a fetch (bound "
         f"{READER_BYTES >> 10})"

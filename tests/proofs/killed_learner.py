@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/killed_learner.py [--every 1] [--only TEXT] [--side-by-side 6]
+    python tests/proofs/killed_learner.py [--every 1] [--only TEXT] [--side-by-side 6]
 
 One run at η = 0 is left alone, and every write of its learner is noted: lines of the ledger, requests that change
 Redis, files opened for writing, renamed, removed. Then for every such point a run is made whose learner is killed there
@@ -21,23 +21,22 @@ machine leaves of files that were not forced to disk is not tried.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import redis
-from digest_roles import DigestEngine, DigestPolicy, DigestPool, digest_step
+from leeway_rl.benchmarks.measure import home_and_server, parser_of
+from leeway_rl.benchmarks.timed_roles import BASE
+from leeway_rl.benchmarks.whole_runs import HEAVY
 from leeway_rl.common import address
 from leeway_rl.common.config import Config, compose, dump
 from leeway_rl.common.ledger import Ledger, read
@@ -48,9 +47,7 @@ from leeway_rl.common.queue.verifier import VerifierQueue
 from leeway_rl.common.role import run_role
 from leeway_rl.common.service import Service
 from leeway_rl.leeway.proving.audit import audit
-from leeway_rl.leeway.running.server import EmbeddedServer
-from timed_roles import BASE
-from whole_runs import HEAVY
+from leeway_rl.tests.proofs.digest_roles import DigestEngine, DigestPolicy, DigestPool, digest_step
 
 SETTINGS = [
     *BASE,
@@ -291,16 +288,13 @@ def played(url: str, home: Path, cases: Sequence[Case], side_by_side: int) -> li
 
 def main() -> None:
     """Print how many runs ended as the one left alone; exit with 1 if one did not."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, side_by_side=6)
     parser.add_argument("--every", type=int, default=1, help="try every so manieth point")
     parser.add_argument("--only", default="", help="of these the points whose name has this in it")
-    parser.add_argument("--side-by-side", type=int, default=6, help="runs at a time")
     parser.add_argument("--transports", nargs="+", default=["redis", "file"], choices=["redis", "file"])
     given = parser.parse_args()
     bad = 0
-    with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url = stack.enter_context(EmbeddedServer(home / "redis")).url
+    with home_and_server() as (home, url):
         for transport in given.transports:
             began = time.monotonic()
             (expected,) = played(url, home, [Case(f"{transport}-alone", transport)], 1)

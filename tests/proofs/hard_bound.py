@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/hard_bound.py [--histories 10000] [--seed 0]
+    python tests/proofs/hard_bound.py [--histories 10000] [--seed 0]
 
 A history is a run of one to three stages under one overflow policy: random batch sizes and lengths of stages, groups
 that come back in random order with tokens of random versions, refunds, and turns of η and of the pipeline depth in
@@ -15,14 +15,13 @@ refunded once, or live at the end; there is always something that can happen nex
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
-import time
 from collections import Counter
 from typing import get_args
 
 import numpy as np
+from leeway_rl.benchmarks.measure import Table, parser_of, timed
 from leeway_rl.common.config import Overflow
 from leeway_rl.learner.flow.staleness import Schedule, expired, tokens_past
 from leeway_rl.learner.flow.tickets import TicketBook
@@ -118,21 +117,25 @@ class History:
             self._refund(ticket)
 
 
+def played(policy: Overflow, histories: int, seed: int) -> Counter[str]:
+    """Counts of so many random histories under one policy."""
+    counts = Counter[str]()
+    for number in range(histories):
+        counts.update(History(policy, random.Random(f"{seed} {policy} {number}")).run())
+    return counts
+
+
 def main() -> None:
     """Print a line of counts for each policy; exit with 1 if something broke that must hold."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, seed=0)
     parser.add_argument("--histories", type=int, default=10_000, help="of each policy")
-    parser.add_argument("--seed", type=int, default=0)
-    wanted = parser.parse_args()
+    given = parser.parse_args()
     columns = ("steps", "tickets", "trained", "refunded", "masked", "past", "broken")
-    print(f"{'policy':<6} {'histories':>9}", *(f"{name:>9}" for name in columns), "seconds")
+    table = Table("policy", "histories:d", *(f"{name}:9d" for name in columns), "seconds:.1f")
     held = True
     for policy in get_args(Overflow):
-        started, counts = time.monotonic(), Counter[str]()
-        for number in range(wanted.histories):
-            counts.update(History(policy, random.Random(f"{wanted.seed} {policy} {number}")).run())
-        seconds = time.monotonic() - started
-        print(f"{policy:<6} {wanted.histories:>9}", *(f"{counts[name]:>9}" for name in columns), f"{seconds:7.1f}")
+        seconds, counts = timed(played, policy, given.histories, given.seed)
+        table.line(policy, given.histories, *(counts[name] for name in columns), seconds)
         held &= counts["broken"] == 0 and (policy == "soft" or counts["past"] == 0)
     sys.exit(0 if held else 1)
 

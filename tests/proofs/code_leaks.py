@@ -1,13 +1,12 @@
 """Grades many mixed jobs and looks for what they left: processes, descriptors, mounts, temporary files, memory.
 
-    python benchmarks/code_leaks.py --jobs 20000 --seats 2
+    python tests/proofs/code_leaks.py --jobs 20000 --seats 2
 
 Mathematics and code, honest and hostile, through one pool. Prints one JSON line, and exits 1 where anything is left.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import os
@@ -16,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from leeway_rl.benchmarks.measure import parser_of
 from leeway_rl.common.config import Verifier
 from leeway_rl.verifier.pool import GradeItem, GraderPool
 
@@ -103,7 +103,7 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
-def measure(jobs: int, seats: int) -> dict[str, object]:
+def graded(jobs: int, seats: int) -> dict[str, object]:
     """Grade ``jobs`` items with a pool of ``seats``; compare before and after, and memory early and late."""
     before, started = count_things(), time.monotonic()
     batches, memory, wrong = 20, [], 0
@@ -124,11 +124,11 @@ def measure(jobs: int, seats: int) -> dict[str, object]:
 
 def main() -> int:
     """Parse the arguments, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--jobs", type=int, default=20_000)
     parser.add_argument("--seats", type=int, default=2)
-    arguments = parser.parse_args()
-    found = measure(arguments.jobs, arguments.seats)
+    given = parser.parse_args()
+    found = graded(given.jobs, given.seats)
     print(json.dumps(found))
     left: dict[str, int] = found["left"]  # type: ignore[assignment]
     return int(any(value > 0 for value in left.values()) or bool(found["errors"]))

@@ -1,0 +1,76 @@
+"""What a role is doing, as data: machines act on it, and ``wording.py`` makes English of it where a person reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pydantic import TypeAdapter
+
+
+class Activity(StrEnum):
+    """What a role does or waits for. On the wire a member is its place here, so every change raises the schema."""
+
+    UNKNOWN = "unknown"  # somebody of another schema said it, and it cannot be read
+    STARTING = "starting"
+    READING_PROMPTS = "reading_prompts"
+    LOADING_MODEL = "loading_model"
+    CHECKING_CHECKPOINT = "checking_checkpoint"
+    CONVERTING_CHECKPOINT = "converting_checkpoint"
+    GENERATING = "generating"
+    GRADING = "grading"
+    TRAINING = "training"
+    PUBLISHING = "publishing"
+    CHECKPOINTING = "checkpointing"
+    WAITING_FOR_WEIGHTS = "waiting_for_weights"
+    WAITING_FOR_VERSION = "waiting_for_version"
+    WAITING_FOR_EARLIER_TRY = "waiting_for_earlier_try"  # at a group that another thread of this worker still generates
+    WAITING_FOR_PROMPTS = "waiting_for_prompts"
+    WAITING_FOR_RESPONSES = "waiting_for_responses"
+    WAITING_FOR_GROUPS = "waiting_for_groups"
+    WAITING_FOR_PROBLEMS = "waiting_for_problems"
+    WAITING_FOR_RANK_0 = "waiting_for_rank_0"
+    WAITING_FOR_DISK = "waiting_for_disk"
+    WAITING_FOR_REDIS_MEMORY = "waiting_for_redis_memory"  # Redis refuses what this worker writes
+    DONE = "done"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doing:
+    """An activity and what it is about; a field that does not concern the activity is None.
+
+    - ``step``: the training step that is made; of a checkpoint, the training steps made before it
+    - ``version``: of the weights that are published, or that the ticket asks for
+    - ``path``: the folder whose disk is full; the name of the checkpoint that is read
+    - ``lacking``, ``due``: of how many groups of the next batch (an evaluation: problems) how many are not there yet
+    - ``ticket``, ``worker``, ``held_s``: the oldest of those groups, who has held it for long, and for how many seconds
+    - ``unreadable``: why the newest weights cannot be read
+    """
+
+    kind: Activity = field(kw_only=False)
+    step: int | None = None
+    version: int | None = None
+    path: str | None = None
+    lacking: int | None = None
+    due: int | None = None
+    ticket: int | None = None
+    worker: str | None = None
+    held_s: float | None = field(default=None, compare=False)  # that it grows makes no other activity
+    unreadable: str | None = None
+
+
+_JSON = TypeAdapter(Doing)
+
+
+def to_json(doing: Doing) -> str:
+    """``doing`` as the run's state holds it, whose values are texts."""
+    return _JSON.dump_json(doing, exclude_none=True).decode()
+
+
+def from_json(text: str) -> Doing:
+    """What ``to_json`` made ``text`` of; an unknown activity where anybody else wrote it."""
+    try:
+        return _JSON.validate_json(text)
+    except ValueError:
+        return Doing(Activity.UNKNOWN)

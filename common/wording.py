@@ -1,0 +1,49 @@
+"""English for people, made of what the roles say as data. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from .activity import Activity, Doing
+
+_WORDS = {
+    Activity.UNKNOWN: "unknown (another build of Leeway)",
+    Activity.STARTING: "starting",
+    Activity.READING_PROMPTS: "reading the prompts",
+    Activity.LOADING_MODEL: "loading the model",
+    Activity.CHECKING_CHECKPOINT: "checking the files of {path}",
+    Activity.CONVERTING_CHECKPOINT: "converting {path} to this number of ranks",
+    Activity.GENERATING: "generating",
+    Activity.GRADING: "grading",
+    Activity.TRAINING: "training step {step}",
+    Activity.PUBLISHING: "publishing version {version}",
+    Activity.CHECKPOINTING: "writing checkpoint {step}",
+    Activity.WAITING_FOR_WEIGHTS: "waiting for weights",
+    Activity.WAITING_FOR_VERSION: "waiting for version {version}",
+    Activity.WAITING_FOR_EARLIER_TRY: "waiting for the end of a group that was issued again",
+    Activity.WAITING_FOR_PROMPTS: "waiting for prompts",
+    Activity.WAITING_FOR_RESPONSES: "waiting for responses",
+    Activity.WAITING_FOR_GROUPS: "waiting for {lacking} of {due} groups",
+    Activity.WAITING_FOR_PROBLEMS: "waiting for {lacking} of {due} problems",
+    Activity.WAITING_FOR_RANK_0: "waiting for rank 0",
+    Activity.WAITING_FOR_DISK: "waiting for room: the disk under {path} is full",
+    Activity.WAITING_FOR_REDIS_MEMORY: "waiting for room: Redis is out of memory",
+    Activity.DONE: "done",
+    Activity.STOPPED: "stopped on request; resume goes on",
+}
+
+
+def words(doing: Doing) -> str:
+    """What a role does, as it stands behind "the learner is"."""
+    oldest = f", ticket {doing.ticket} the oldest" if doing.ticket is not None else ""
+    held = f", for {age(doing.held_s)} with {doing.worker}" if doing.held_s is not None else ""
+    blind = f"; cannot read the newest: {doing.unreadable}" if doing.unreadable else ""
+    return _WORDS[doing.kind].format(**asdict(doing)) + oldest + held + blind
+
+
+def age(seconds: float) -> str:
+    """A length of time for people."""
+    seconds = max(0, int(seconds))
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
