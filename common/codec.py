@@ -79,16 +79,8 @@ def encode(message: Any) -> bytes:
 
 def decode(cls: type[T], data: bytes) -> T:
     """The ``cls`` instance in ``data``; raises ``DecodeError`` naming what is wrong with it."""
-    if len(data) > MAX_BYTES[cls.__name__]:
-        raise DecodeError(f"{cls.__name__}: {len(data)} bytes is above the bound of {MAX_BYTES[cls.__name__]}")
-    try:
-        raw = msgpack.unpackb(
-            _unsealed(data, cls.__name__), raw=False, use_list=False, ext_hook=_unpack_ext, max_map_len=0
-        )
-    except DecodeError:
-        raise
-    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
-        raise DecodeError(f"{cls.__name__}: not msgpack ({type(error).__name__}: {error})") from error
+    name = cls.__name__
+    raw = _unpacked(data, name, MAX_BYTES[name], use_list=False, ext_hook=_unpack_ext, max_map_len=0)
     match raw:
         case (int(schema), str(name), tuple(body)):
             pass
@@ -101,7 +93,7 @@ def decode(cls: type[T], data: bytes) -> T:
     try:
         return _build(cls)(body)  # type: ignore[no-any-return, arg-type]
     except DecodeError as error:
-        raise DecodeError(f"{cls.__name__}{error}") from None
+        raise DecodeError(f"{name}{error}") from None
 
 
 def decode_manifest(data: bytes) -> Manifest:
@@ -132,6 +124,18 @@ def _unsealed(data: bytes, name: str) -> memoryview:
     return body
 
 
+def _unpacked(data: bytes, name: str, most: int, **options: Any) -> Any:
+    """The raw value in a sealed message of at most ``most`` bytes; ``options`` of ``msgpack.unpackb``."""
+    if len(data) > most:
+        raise DecodeError(f"{name}: {len(data)} bytes is above the bound of {most}")
+    try:
+        return msgpack.unpackb(_unsealed(data, name), raw=False, **options)
+    except DecodeError:
+        raise
+    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        raise DecodeError(f"{name}: not msgpack ({type(error).__name__}: {error})") from error
+
+
 def encode_record(record: dict[str, Any]) -> bytes:
     """Bytes of a record of measurements: names, each with a number or a text."""
     return sealed(msgpack.packb(record))
@@ -139,14 +143,7 @@ def encode_record(record: dict[str, Any]) -> bytes:
 
 def decode_record(data: bytes) -> dict[str, Any]:
     """The record in ``data``; raises ``DecodeError`` where it is none."""
-    if len(data) > MAX_RECORD_BYTES:
-        raise DecodeError(f"record: {len(data)} bytes is above the bound of {MAX_RECORD_BYTES}")
-    try:
-        record = msgpack.unpackb(_unsealed(data, "record"), raw=False)
-    except DecodeError:
-        raise
-    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
-        raise DecodeError(f"record: not msgpack ({type(error).__name__}: {error})") from error
+    record = _unpacked(data, "record", MAX_RECORD_BYTES)
     if type(record) is not dict or not all(type(name) is str for name in record):
         raise DecodeError("record: names with values are due")
     if not all(type(value) in (int, float, str, bool, type(None)) for value in record.values()):
@@ -207,14 +204,12 @@ def _unpack_ext(code: int, data: bytes) -> np.ndarray:
 def _read_head(head: bytes) -> tuple[np.dtype, tuple[int, ...], int]:
     """(dtype, shape, bytes) of the array that follows ``head``."""
     match msgpack.unpackb(head, raw=False, use_list=False):
-        case (str(name), tuple(shape)) if name in _DTYPES and _is_shape(shape):
+        case (str(name), tuple(shape)) if (
+            name in _DTYPES and len(shape) <= 2 and all(type(side) is int and 0 <= side < 2**40 for side in shape)
+        ):
             return _DTYPES[name], shape, _DTYPES[name].itemsize * prod(shape)
         case _:
             raise DecodeError("an array whose header is not [dtype, shape]")
-
-
-def _is_shape(shape: tuple[Any, ...]) -> bool:
-    return len(shape) <= 2 and all(type(side) is int and 0 <= side < 2**40 for side in shape)
 
 
 # --- checks, made once a type from its annotations ------------------------------------------------------------------

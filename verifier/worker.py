@@ -66,6 +66,7 @@ class VerifierWorker:
         """Consumes responses, produces scores; acknowledged by the hand-over itself. Dying here leaves the entries
         pending, and another worker takes them when their lease is over. Raises ``ConfigError`` where responses cannot
         be graded on this machine at all."""
+        lease_s = self.config.broker.lease_s
         at_once, under_way = GROUPS_A_JOB * self.config.verifier.jobs, set[Future[None]]()
         with ThreadPoolExecutor(at_once, thread_name_prefix="group") as threads:
             while not self.service.stopping.is_set():
@@ -77,15 +78,13 @@ class VerifierWorker:
                     continue
                 if not under_way:
                     self.service.doing(Doing(Activity.WAITING_FOR_RESPONSES))
-                jobs = self._take(room, block_s=0) or self._take(room, block_s=POLL_S)
+                jobs = self.queue.take(count=room, block_s=0, lease_s=lease_s)
+                jobs = jobs or self.queue.take(count=room, block_s=POLL_S, lease_s=lease_s)
                 if not jobs and self.service.run_finished():
                     break
                 under_way |= {threads.submit(self._handle, job) for job in jobs}
         if self.service.failure is not None:
             raise self.service.failure
-
-    def _take(self, room: int, *, block_s: float) -> list[Job]:
-        return self.queue.take(count=room, block_s=block_s, lease_s=self.config.broker.lease_s)
 
     def _handle(self, job: Job) -> None:
         """Grade the group, and those that come with its hand-over."""

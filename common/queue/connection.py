@@ -1,10 +1,8 @@
 """A process's connection to the Redis of one run: whether it can be reached, its clock, and what its errors mean."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import redis
@@ -83,6 +81,7 @@ class Connection:
             )
         except ValueError:  # its text, and its trace, may hold a piece of the password
             raise BrokerError(f"--redis-url {public(url)!r}: {_URL_ADVICE}") from None
+        self._scripts: dict[str, Any] = {}
 
     def _check_reachable(self, connect_s: float, until: float) -> None:
         try:
@@ -128,13 +127,10 @@ class Connection:
         self.redis.close()
 
     def script(self, text: str, *, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """What the Lua script ``text`` answers. It travels once: afterwards Redis is given its digest."""
-        call = ("EVALSHA", _digest(text), len(keys), *keys, *args)
-        try:
-            return self.redis.execute_command(*call)
-        except redis.exceptions.NoScriptError:
-            self.redis.script_load(text)
-            return self.redis.execute_command(*call)
+        """What the Lua script ``text`` answers."""
+        if text not in self._scripts:
+            self._scripts[text] = self.redis.register_script(text)
+        return self._scripts[text](keys=keys, args=args)
 
     def now(self) -> float:
         """Unix time by the server's clock, in seconds. Whatever is compared across hosts goes by it: theirs differ."""
@@ -146,11 +142,6 @@ class Connection:
         """Whether Redis has just refused what this process writes, for want of memory. A large payload may be refused
         where whoever looks at the memory finds some free."""
         return bool(time.monotonic() - self.redis.refused_at < REFUSED_S)
-
-
-@cache
-def _digest(script: str) -> str:
-    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 class View:

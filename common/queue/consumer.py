@@ -3,17 +3,19 @@
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import redis
 
-from ..keys import PARTS
+from ..codec import encode
+from ..types import Responses, Scores
 from . import scripts
 from .connection import Connection
 from .entries import GROUP, GROUP_ID, HandOver, Job, LetterKind, Taken, Unwanted, WorkStream, block_ms, taken
 from .member import Member
 
 T = TypeVar("T")
+Made = TypeVar("Made", Responses, Scores)
 
 LARGE = 1 << 17  # bytes of a group that a script copies in the time of a round trip
 
@@ -25,6 +27,8 @@ class Consumer(Member):
     stream: WorkStream
     reads: tuple[str, ...] = ()
     """The parts of a group, of ``PARTS``, that its taker works from."""
+    makes = ""
+    """The part that it makes of them, where it makes any."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
@@ -128,9 +132,7 @@ class Consumer(Member):
         counts."""
         if not jobs:
             return {}
-        made = PARTS[1] if self.stream is WorkStream.PROMPTS else PARTS[2]
-        made_from = PARTS[PARTS.index(made) - 1]
-        parts = [self.keys.group(job.group_id, part) for job in jobs for part in (made_from, made)]
+        parts = [self.keys.group(job.group_id, part) for job in jobs for part in (self.reads[-1], self.makes)]
         try:
             found = scripts.unwanted(self.connection, self._key, [job.entry_id for job in jobs], parts)
         except redis.exceptions.RedisError as error:
@@ -158,13 +160,19 @@ class Consumer(Member):
         pipe.execute()
 
 
-class WorkerQueue(Consumer):
+class WorkerQueue(Consumer, Generic[Made]):
     """A consumer that makes one part of a group from the part before. Each call here ends the entry."""
 
-    def _pass_on(
-        self, job: Job, part: str, body: bytes, onward: WorkStream, take_s: float | None
-    ) -> tuple[HandOver, list[Job]]:
-        """Hand ``body`` over as ``part`` of the group. ``take_s``: the lease, where the next job is to come with it."""
+    onward: WorkStream
+    """Where its groups are announced."""
+
+    def hand_over(self, job: Job, made: Made) -> HandOver:
+        """Hand what was ``made`` of the job over to who works on from it."""
+        return self.hand_over_and_take(job, made, lease_s=None)[0]
+
+    def hand_over_and_take(self, job: Job, made: Made, *, lease_s: float | None) -> tuple[HandOver, list[Job]]:
+        """``hand_over``, and ``take`` one job where there is one, in the same round trip. None takes no job."""
+        body = encode(made)
         self.connection.bytes_out += len(body)
         # What it was made from must still be there: a Redis that lost its data may have the ticket again, and not yet
         # the responses that these scores are of.
@@ -173,8 +181,8 @@ class WorkerQueue(Consumer):
             self.connection,
             job,
             body,
-            keys=(self._key, made_from, self.keys.prefix + onward, self.keys.group(job.group_id, part)),
-            count=int(take_s is not None and not self._reclaim_is_due(take_s)),  # who went silent comes first
+            keys=(self._key, made_from, self.keys.prefix + self.onward, self.keys.group(job.group_id, self.makes)),
+            count=int(lease_s is not None and not self._reclaim_is_due(lease_s)),  # who went silent comes first
             parts=self._brought,
         )
         return outcome, self._jobs(found)

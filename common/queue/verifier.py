@@ -3,17 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from ..codec import encode
 from ..types import Responses, Scores, Ticket, Verdict, VerdictKind
 from . import scripts
 from .consumer import WorkerQueue
-from .entries import HandOver, Job, WorkStream, decode_part
+from .entries import Job, WorkStream, decode_part
 
 
-class VerifierQueue(WorkerQueue):
+class VerifierQueue(WorkerQueue[Scores]):
     """User ``verifier``: takes responses, writes scores and announces them, and counts verdicts."""
 
     stream = WorkStream.RESPONSES
+    makes, onward = "scores", WorkStream.SCORED
     reads = ("ticket", "responses")
 
     def responses(self, job: Job) -> tuple[Ticket, Responses] | None:
@@ -22,14 +22,6 @@ class VerifierQueue(WorkerQueue):
         if ticket is None or responses is None:
             return None
         return decode_part(Ticket, ticket, job.group_id), decode_part(Responses, responses, job.group_id)
-
-    def hand_over(self, job: Job, scores: Scores) -> HandOver:
-        """The verifier's hand-over to the learner."""
-        return self._pass_on(job, "scores", encode(scores), WorkStream.SCORED, None)[0]
-
-    def hand_over_and_take(self, job: Job, scores: Scores, *, lease_s: float | None) -> tuple[HandOver, list[Job]]:
-        """``hand_over``, and ``take`` one job where there is one, in the same round trip. None takes no job."""
-        return self._pass_on(job, "scores", encode(scores), WorkStream.SCORED, lease_s)
 
     def tally(self, verdicts: Sequence[Verdict]) -> None:
         """Count the verdicts of one graded group, for the alarms of ``leeway status``."""
