@@ -87,28 +87,23 @@ class VerifierWorker:
             raise self.service.failure
 
     def _handle(self, job: Job) -> None:
-        """Grade the group, and those that come with its hand-over."""
+        """Grade the group, and those that come with its hand-over, one after the other."""
         jobs = [job]
         while jobs:
-            jobs = self._work_on(jobs[0])
-
-    def _work_on(self, job: Job) -> list[Job]:
-        """End ``job``, one way or another; the next one, where it came with the hand-over."""
-        attempts = self.config.broker.max_attempts
-        try:
-            if job.attempt > attempts:
-                self.queue.give_up(job, f"grading failed {job.attempt - 1} times")
-                return []
-            with self.service.holding(job), self.service.working(Doing(Activity.GRADING)):
-                return self._grade(job)
-        except DecodeError as error:
-            self.queue.damaged(job, str(error))
-        except ConfigError as error:
-            self.service.fail(error)  # no sandbox, no such grader: no group will fare better here
-        except Exception:
-            # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
-            log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
-        return []
+            job, jobs = jobs[0], []
+            try:
+                if job.attempt > self.config.broker.max_attempts:
+                    self.queue.give_up(job, f"grading failed {job.attempt - 1} times")
+                    continue
+                with self.service.holding(job), self.service.working(Doing(Activity.GRADING)):
+                    jobs = self._grade(job)
+            except DecodeError as error:
+                self.queue.damaged(job, str(error))
+            except ConfigError as error:
+                self.service.fail(error)  # no sandbox, no such grader: no group will fare better here
+            except Exception:
+                # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
+                log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
 
     def _grade(self, job: Job) -> list[Job]:
         """Grade the group and hand it over, or give it up; the next job."""
