@@ -14,7 +14,8 @@ from .standing import Standing, standing
 
 
 def listed(runs_dir: Path, *, as_json: bool) -> str:
-    """A line a run, or a JSON object a run in a list. ``DataError`` where there is no such folder."""
+    """One line for each run, or a JSON list of objects, one for each run. ``DataError`` where there is no such
+    folder."""
     if not runs_dir.is_dir():
         raise DataError(f"{runs_dir}: no such folder; runs are in runs/ unless --runs-dir said otherwise")
     found = [standing(place.folder) for place in runs_under(runs_dir)]

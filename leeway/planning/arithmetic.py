@@ -1,8 +1,8 @@
 """What a configuration means in tokens, memory and processes: ``leeway up --dry-run``. Pure; nothing is loaded.
 
-Memory is worked out. Weights, gradients and optimizer follow from DeepSpeed's ZeRO over float32 weights, of which it
-keeps a copy of its own at stages 1 to 3; activations from what the layers of a Llama-shaped model (Qwen2, Qwen3, Llama,
-Mistral) keep for the backward pass. 1 GB is 1e9 bytes.
+Memory is computed. Weights, gradients and optimizer follow from DeepSpeed's ZeRO over float32 weights, of which it
+keeps a copy of its own at ZeRO stages 1 to 3. Activations follow from what the layers of a Llama-shaped model (Qwen2,
+Qwen3, Llama, Mistral) keep for the backward pass. 1 GB is 1e9 bytes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ...common.rope import Context, context_of
 from ...common.tables import as_text, table
 
 GPU_BYTES = 80e9
-"""The GPU that rollout's room is told for."""
+"""Memory of the GPU for which the room of a rollout worker is stated."""
 LOGITS_CHUNK = 1 << 25
-"""Logits that the token op holds at a time, twice (learner/objective/token_op.py)."""
+"""Logits in one chunk of the token op, which holds two chunks at a time (learner/objective/token_op.py)."""
 REDUCE_BUCKET, LIVE_PARAMETERS = 5e8, 1e9
-"""DeepSpeed's defaults, in elements: gradients reduced at a time; at stage 3, parameters gathered at a time."""
+"""DeepSpeed's defaults, in elements: gradients reduced at a time; at ZeRO stage 3, parameters gathered at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Shape:
     head_dim: int
     vocabulary: int
     parameters: int
-    """Tied ones once."""
+    """Number of parameters; tied ones count once."""
     context: Context
 
 
@@ -108,7 +108,7 @@ def shape_of(model_path: str) -> Shape | None:
 
 
 def _parameters_in(folder: Path) -> int:
-    """Counted from the headers of the safetensors files."""
+    """The number of parameters, from the headers of the safetensors files."""
     return sum(prod(each.shape) for path in folder.glob("*.safetensors") for each in read_header(path).values())
 
 
@@ -116,7 +116,7 @@ def _parameters_in(folder: Path) -> int:
 
 
 def learner_memory(config: Config, shape: Shape) -> list[Part]:
-    """What one learner rank holds at its fullest, as far as it can be told beforehand."""
+    """What one learner rank holds at its peak, as far as this can be known beforehand."""
     return [*_states(config, shape), *_buffers(config, shape), *_activations(config, shape)]
 
 
@@ -179,9 +179,10 @@ def _activations(config: Config, shape: Shape) -> list[Part]:
 
 
 def layer_bytes(shape: Shape, *, half: bool) -> int:
-    """What one layer keeps of a token for its backward pass, norms in float32, ``half``: products in bfloat16.
+    """Bytes that one layer keeps of a token for its backward pass. Norms are in float32; with ``half``, products are in
+    bfloat16.
 
-    A prompt's tokens count once; what a micro-batch's further responses of its group keep of it again is left out.
+    A prompt's tokens count once: what further responses of its group in a micro-batch keep of them again is left out.
     """
     wide, narrow = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     sums = 4 * shape.heads + 8  # of the softmax and of two norms
@@ -191,7 +192,7 @@ def layer_bytes(shape: Shape, *, half: bool) -> int:
 
 
 def kv_bytes_a_token(config: Config, shape: Shape) -> int:
-    """Keys and values of one token, over all GPUs of a rollout worker."""
+    """Bytes of the keys and values of one token, over all GPUs of a rollout worker."""
     each = 2 if config.rollout.dtype == "bfloat16" else 4
     return 2 * shape.layers * shape.kv_heads * shape.head_dim * each
 
@@ -214,7 +215,7 @@ def describe(config: Config, shape: Shape | None) -> str:
 
 
 def _stage_rows(config: Config, shape: Shape | None) -> list[list[str]]:
-    """A column a stage."""
+    """The table of tokens and groups, one column a stage."""
     token_bytes = 8 if shape is None or shape.vocabulary > 1 << 16 else 6  # a token's id, and its log-probability
     starts = config.stage_starts
     columns = []
@@ -225,7 +226,7 @@ def _stage_rows(config: Config, shape: Shape | None) -> list[list[str]]:
 
 
 def _stage_column(view: Config, start: int, end: int, token_bytes: int) -> dict[str, str]:
-    """``view``: the configuration as it is in the stage."""
+    """One column of the table; ``view`` is the configuration as it is in the stage."""
     train, bound, steps = view.train, view.flow.max_staleness, end - start
     responses = train.groups_per_step * train.group_size
     tokens = responses * train.max_response_tokens
@@ -303,12 +304,12 @@ def _processes(config: Config) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]], numbers: int) -> str:
-    """The name, ``numbers`` columns to the right, and words. What heads there are stand in the first row."""
+    """A table of names, ``numbers`` right-aligned columns, and words. Heads, if any, are the first row."""
     return as_text(table([""] * len(rows[0]), rows, right=range(1, numbers + 1)))
 
 
 def _size(count: float) -> str:
-    """Bytes for people."""
+    """A number of bytes, for people."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:.0f} {unit}" if count >= 100 * size else f"{count / size:.1f} {unit}"
@@ -316,7 +317,7 @@ def _size(count: float) -> str:
 
 
 def _count(number: float) -> str:
-    """A number for people: all digits below a million."""
+    """A number for people, with all its digits where it is below a million."""
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
         if number >= size:
             return f"{number / size:.1f} {unit}"

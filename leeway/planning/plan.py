@@ -1,6 +1,7 @@
-"""``leeway plan``: what a system would do, before it is built: speed, staleness, waste, memory, on a virtual clock.
+"""``leeway plan``: the speed, staleness, waste and memory of a system before it is built, on a virtual clock.
 
-``simulate.py`` has the clock, ``calibrate.py`` the systems that come from measurements; here are tables around them.
+``simulate.py`` has the clock, and ``calibrate.py`` makes systems from measurements. This module puts tables around
+them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from . import calibrate
 from .simulate import Outcome, System, simulate
 
 POOL_GROUPS = 20_000
-"""Groups of lengths drawn from a distribution; tickets beyond them begin again at the first."""
+"""Groups whose lengths are drawn from a distribution; tickets beyond them begin again at the first."""
 SPLIT_STEPS = 24
 """Training steps simulated for each way to split GPUs."""
 
@@ -42,8 +43,9 @@ def plan(
     as_json: bool,
     given: dict[str, Any],
 ) -> str:
-    """The answer as text. ``drawn``: mean, σ and longest of lognormal lengths; ``given``: what was said of ``System``;
-    ``gpus``: how many, of a replica, of the learner as its times are stated."""
+    """The answer as text. ``drawn``: mean, σ and longest of lognormal lengths. ``given``: fields of ``System`` that the
+    user has given. ``gpus``: how many GPUs there are, how many a replica has, and for how many the learner's times are
+    stated."""
     if run is not None:
         measured = calibrate.from_run(run)
         base, pool = measured.system, measured.system.lengths_GS
@@ -61,7 +63,7 @@ def plan(
         _refuse_impossible(system)
     answers: dict[str, Any] = {"plan": [figures(simulate(system)) for system in systems]}
     if measured is not None:
-        # The run as it was, whatever the rows vary: a row of another bound says nothing about how good the plan is.
+        # This simulates the run as it was, whatever the rows vary: only that says how good the plan is.
         unvaried = answers["plan"] if lengths is None and not given else []
         own = (measured.system.max_staleness, measured.system.overflow)
         predicted = next((row for row in unvaried if (row["max_staleness"], row["overflow"]) == own), None)
@@ -72,7 +74,7 @@ def plan(
 
 
 def fit(times: str, predict: str, responses: int, drawn: tuple[float, float, int], *, as_json: bool = False) -> str:
-    """The rollout worker that rollout times on several numbers of GPUs are explained by, and its times on others."""
+    """The rollout worker that explains the rollout times on several numbers of GPUs, and its times on other numbers."""
     try:
         known = {int(gpus): float(seconds) for gpus, seconds in (pair.split(":") for pair in times.split(","))}
         others = [int(word) for word in predict.replace(",", " ").split()]
@@ -97,8 +99,8 @@ def fit(times: str, predict: str, responses: int, drawn: tuple[float, float, int
 
 
 def figures(outcome: Outcome) -> Figures:
-    """What an outcome adds up to. Rates and staleness are of the steps after the first η + 1, which find an empty
-    queue; waste and lengths are of the whole run."""
+    """The figures of an outcome. Rates and staleness are taken over the steps after the first η + 1, which find an
+    empty queue; waste and lengths are taken over the whole run."""
     system, steps = outcome.system, outcome.steps
     warm = min(system.max_staleness + 1, len(steps) - 1)
     since = steps[warm - 1].ended if warm else 0.0
@@ -135,10 +137,10 @@ def figures(outcome: Outcome) -> Figures:
 
 
 def split(system: System, gpus: int, of_replica: int, of_learner: int) -> list[Figures]:
-    """Figures of every way to divide ``gpus`` between rollout replicas of ``of_replica`` GPUs each and the learner.
+    """Figures for every way to divide ``gpus`` between rollout replicas of ``of_replica`` GPUs each and the learner.
 
     The learner's time for tokens is stated for ``of_learner`` GPUs and goes down with their number; ``train_s`` does
-    not. At most 16 ways are tried, evenly spaced; nothing about a network is known here.
+    not. At most 16 ways are tried, evenly spaced. The network is not modelled.
     """
     if gpus < 2 * of_replica:
         raise ConfigError(f"--gpus {gpus}: a replica of {of_replica} and as many for the learner are the least")
@@ -164,7 +166,7 @@ def lognormal(mean: float, sigma: float, longest: int, *, group_size: int, seed:
 
 def read_lengths(path: Path, *, group_size: int, seed: int) -> np.ndarray:
     """Lengths, int64 [groups, group size]: the groups of a ledger as they were, or groups put together at random from a
-    file with a length a line. ``DataError`` names what is wrong, and where."""
+    file with one length a line. ``DataError`` names what is wrong, and where."""
     if path.name.endswith(".jsonl"):
         return calibrate.trained_lengths(path)[1]
     try:
@@ -181,7 +183,7 @@ def read_lengths(path: Path, *, group_size: int, seed: int) -> np.ndarray:
 
 
 def depth(text: str) -> PipelineDepth:
-    """A pipeline depth as on the command line."""
+    """The pipeline depth that was given on the command line. ``ConfigError`` where it is none."""
     if text != "auto" and (not text.isdecimal() or int(text) < 1):
         raise ConfigError(f"--pipeline-depth {text}: auto, or a number of groups of at least 1")
     return "auto" if text == "auto" else int(text)
@@ -215,7 +217,7 @@ def _mean(counts: Counter[int]) -> float:
 
 
 def _shares(counts: Counter[int]) -> list[float]:
-    """Of ages 0, 1, …, the oldest: its share."""
+    """The share of each age 0, 1, …, up to the oldest."""
     return [counts[age] / counts.total() for age in range(max(counts) + 1)]
 
 
@@ -279,7 +281,7 @@ _COLUMNS: dict[str, tuple[str, Any]] = {
 
 
 def _table(title: str, columns: dict[str, tuple[str, Any]], rows: Iterable[Figures]) -> str:
-    """``columns``: by the key of a row, its head and how its values are written."""
+    """``columns`` has, for each key of a row, the column's head and the function that writes its values."""
     cells = ([form(row[key]) for key, (_, form) in columns.items()] for row in rows)
     numbers = table([head for head, _ in columns.values()], cells, right=range(len(columns)))
     return f"{title}:\n{as_text(numbers)}"
