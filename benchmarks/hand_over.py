@@ -43,7 +43,7 @@ from leeway_rl.common.types import Responses, Scores, Ticket, Verdict, VerdictKi
 from leeway_rl.leeway.running.server import EmbeddedServer
 
 MOST_BYTES, LEAST_RATIO, LEAST_RATIO_7B = 9.0, 0.75, 0.79
-AT_ONCE = (1, 1, 64)  # entries a take, both ways: what rollout, verifier and learner ask for
+AT_ONCE = (1, 1, 64)  # entries that rollout, verifier and learner ask for at a time, by queue and by raw
 WORKER = "node-17.cluster-4211-1790000000"
 Group = tuple[Ticket, Responses, Scores]
 Entry = dict[int, bytes]

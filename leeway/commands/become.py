@@ -11,7 +11,7 @@ from ...common import address
 
 def become(role: str, run: str, redis_url: str | None, *more: str) -> NoReturn:
     """Replace this process by a worker or the learner of a run."""
-    os.environ[address.VARIABLE] = address.resolve(redis_url)  # anybody on the machine can read arguments
+    os.environ[address.VARIABLE] = address.resolve(redis_url)  # everybody here can read arguments
     go_on_as(role, "--run", run, *more)
 
 

@@ -81,7 +81,7 @@ def fit(times: str, predict: str, responses: int, drawn: tuple[float, float, int
     except ValueError:
         raise ConfigError(f"--fit {times} --predict {predict!r}: 32:375,64:270 and 128,256 are examples") from None
     if len(known) < 2 or min(*known, *others, *known.values()) <= 0:
-        raise ConfigError(f"--fit {times}: a worker has two numbers, so at least two times are due, all above 0")
+        raise ConfigError(f"--fit {times}: expected at least two times, all above 0: a worker has two numbers")
     system = calibrate.fitted(known, lognormal(*drawn, group_size=1, seed=0), responses)
     rows = [
         {"gpus": gpus, "rollout_s": calibrate.rollout_s(system, gpus), "given_s": known.get(gpus)}
@@ -177,7 +177,7 @@ def read_lengths(path: Path, *, group_size: int, seed: int) -> np.ndarray:
         if not word.isdecimal() or int(word) < 1:
             raise DataError(f"{path}:{number}: {word!r} is not a length in tokens, a whole number of at least 1")
     if not words:
-        raise DataError(f"{path}: empty; a length a line is due")
+        raise DataError(f"{path}: empty; expected one length a line")
     drawn = np.random.default_rng(seed).integers(len(words), size=(POOL_GROUPS, group_size))
     return np.array([int(word) for word in words], dtype=np.int64)[drawn]
 

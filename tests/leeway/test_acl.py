@@ -234,7 +234,7 @@ def test_the_file_has_no_password_and_a_wrong_one_is_refused_without_being_shown
 def test_a_password_file_that_will_not_do_is_named(tmp_path):
     path = tmp_path / "passwords"
     path.write_text("leeway-desk\n")
-    with pytest.raises(DataError, match=":1: a user and a password are due"):
+    with pytest.raises(DataError, match=":1: expected a user and a password"):
         acl(None, path)
     path.write_text("leeway-desk x\n")
     with pytest.raises(ConfigError, match="no password for leeway-rollout, leeway-verifier, leeway-learner"):
