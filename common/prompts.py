@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -87,7 +87,7 @@ def tokenize(row: Row, data: Data, tokenizer: PreTrainedTokenizerBase) -> list[i
     if tokenizer.chat_template is None:
         return _without_ending("\n".join(message["content"] for message in messages), tokenizer)
     text = rendered(messages, tokenizer, row.where or row.prompt_id)
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return cast("list[int]", tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _without_ending(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
