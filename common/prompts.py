@@ -93,11 +93,11 @@ def tokenize(row: Row, data: Data, tokenizer: PreTrainedTokenizerBase) -> list[i
 def _without_ending(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The tokens of a text as a prompt: with what the tokenizer puts before it, without what it puts behind. After an
     end token a model has nothing more to say."""
-    tokens, bare = list(tokenizer(text)["input_ids"]), list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    tokens, bare = tokenizer(text)["input_ids"], tokenizer(text, add_special_tokens=False)["input_ids"]
     for end in range(len(tokens), len(bare) - 1, -1):
         if tokens[end - len(bare) : end] == bare:
-            return tokens[:end]
-    return tokens
+            return cast("list[int]", tokens[:end])
+    return cast("list[int]", tokens)
 
 
 def rendered(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, where: str) -> str:
