@@ -45,7 +45,8 @@ check: setup  ## format, lint, types
 	$(BIN)/ruff check .
 	mkdir -p build && ln -sfn .. build/leeway_rl
 	cd build && ../$(BIN)/mypy --config-file ../pyproject.toml -p leeway_rl.common -p leeway_rl.rollout \
-		-p leeway_rl.verifier -p leeway_rl.learner -p leeway_rl.data -p leeway_rl.leeway -p leeway_rl.studies
+		-p leeway_rl.verifier -p leeway_rl.learner -p leeway_rl.data -p leeway_rl.evaluation -p leeway_rl.leeway \
+		-p leeway_rl.studies
 
 format: setup
 	$(BIN)/ruff format .

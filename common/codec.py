@@ -95,7 +95,7 @@ def decode(cls: type[T], data: bytes) -> T:
         raise OtherSchemaError(f"{cls.__name__}: schema {schema}, this build speaks {SCHEMA}")
     if name != cls.__name__:
         raise DecodeError(f"expected a {cls.__name__}, found a {name[:64]}")
-    return _build(cls)(body, cls.__name__)  # type: ignore[arg-type]
+    return _build(cls)(body, cls.__name__)  # type: ignore[no-any-return, arg-type]
 
 
 def decode_manifest(data: bytes) -> Manifest:
@@ -239,7 +239,7 @@ def _check_of(hint: Any) -> Check:
     if issubclass(hint, Enum):
         return _enum_check(hint)
     if dataclasses.is_dataclass(hint):
-        return _build(hint)  # type: ignore[no-any-return, arg-type]
+        return _build(hint)  # type: ignore[arg-type]
     return _float_check if hint is float else _type_check(hint)
 
 

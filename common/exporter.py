@@ -42,7 +42,7 @@ def exporting(service: Service, broker: Broker, watch: Watch | None) -> Iterator
     except ImportError as error:
         raise ConfigError("broker.metrics_port needs prometheus-client: pip install 'leeway-rl[metrics]'") from error
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(service, watch))  # type: ignore[arg-type]
+    registry.register(_Collector(service, watch))
     try:
         server, thread = start_http_server(port, addr=broker.metrics_host, registry=registry)
     except OSError as error:
@@ -96,9 +96,7 @@ class _Collector:
         # Reasons without their numbers, so that a series lasts as long as what it tells of.
         reasons = {} if stalled is None else {timeless(stalled): 1}
         alarms = dict.fromkeys(map(timeless, found.alarms), 1)
-        living = Counter(worker.role for worker in now.workers)
         lost = Counter(name.partition("/")[0] for name in now.lost)
-        last = measured(self._service.queue.last_record)
         return [
             *(
                 (f"leeway_run_{name}", f"The learner's {name.replace('_', ' ')}.", whole(now.state[name]))
@@ -107,12 +105,17 @@ class _Collector:
             ),
             ("leeway_stream_entries", "Queued or under way.", now.queued, "stream"),
             ("leeway_stream_taken", "Of those, what a worker holds.", now.under_way, "stream"),
-            ("leeway_workers", "Living workers.", living, "of"),
+            ("leeway_workers", "Living workers.", Counter(worker.role for worker in now.workers), "of"),
             ("leeway_workers_lost", "Workers whose heartbeat has expired.", lost, "of"),
             ("leeway_stalled", "1 where nothing will move until somebody acts.", int(stalled is not None)),
             ("leeway_stall", "1, with the reason of the stall.", reasons, "reason"),
             ("leeway_alarm", "1 for each alarm, with its reason.", alarms, "reason"),
-            ("leeway_measured", "Of the last training step, by the names of metrics.jsonl.", last, "name"),
+            (
+                "leeway_measured",
+                "Of the last training step, by the names of metrics.jsonl.",
+                measured(self._service.queue.last_record),
+                "name",
+            ),
         ]
 
 

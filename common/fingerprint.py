@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 LETTERS = 16
 """Hexadecimal digits of a fingerprint: two of a billion things share one with a chance of 3 %, so of the thousands in
 a file none do."""
-_PACKAGE = Path(__file__).resolve().parent.parent
-_JUDGES = ("verifier/**/*.py", "common/ground_truth.py", "common/golds.py", "common/long_integers.py")
-"""The code that a verdict depends on."""
+PACKAGE = Path(__file__).resolve().parent.parent
+JUDGES = ("verifier/**/*.py", "common/ground_truth.py", "common/golds.py", "common/long_integers.py")
+"""The code that a verdict depends on, in ``PACKAGE``."""
 _LIBRARIES = ("math-verify", "latex2sympy2-extended", "sympy", "reasoning-gym")
 NO_VERDICT = frozenset({"workers", "jobs", "on_timeout", "allow_unsandboxed"})
 """Keys of ``verifier`` that say how fast and by whom, not what."""
@@ -43,7 +43,7 @@ def judged_by(settings: Verifier) -> str:
 @cache
 def verifier_version() -> str:
     """Of the verifier's code here and of the libraries that it asks."""
-    files = sorted(path for pattern in _JUDGES for path in _PACKAGE.glob(pattern))
+    files = sorted(path for pattern in JUDGES for path in PACKAGE.glob(pattern))
     return fingerprint([checksum(path) for path in files], {name: version_of(name) for name in _LIBRARIES})
 
 
@@ -55,7 +55,7 @@ def version_of(package: str) -> str:
         return "none"
 
 
-_WHOLE, _END = 64 << 20, 1 << 20
+WHOLE_BYTES, END_BYTES = 64 << 20, 1 << 20
 """A model's files up to so many bytes are read whole; of larger ones their size, and so many bytes at both ends."""
 
 
@@ -70,11 +70,11 @@ def of_run_inputs(config: Config) -> dict[str, str]:
 
 def _of_file(path: Path) -> str:
     size = path.stat().st_size
-    if size <= _WHOLE:
+    if size <= WHOLE_BYTES:
         return checksum(path)
     with path.open("rb") as file:
-        first = file.read(_END)
-        file.seek(-_END, os.SEEK_END)
+        first = file.read(END_BYTES)
+        file.seek(-END_BYTES, os.SEEK_END)
         return fingerprint(size, hashlib.sha256(first).hexdigest(), hashlib.sha256(file.read()).hexdigest())
 
 

@@ -235,7 +235,7 @@ def _records(batch: Any) -> list[dict[str, Any]]:
     import pyarrow
 
     try:
-        return batch.to_pylist()
+        return list(batch.to_pylist())
     except pyarrow.ArrowException:  # some are ValueErrors, and the file's, not a value's
         raise
     except _NO_VALUE:
@@ -245,7 +245,7 @@ def _records(batch: Any) -> list[dict[str, Any]]:
 
 def _values(column: Any) -> list[Any]:
     try:
-        return column.to_pylist()
+        return list(column.to_pylist())
     except _NO_VALUE:
         return [_value(scalar) for scalar in column]
 

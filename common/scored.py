@@ -114,7 +114,7 @@ class ScoredConsumer:
             return True
         del left[group_id]
         why = reason.format(group.failures)
-        self.queue.dead_letter(LetterKind.REFUNDED, "scored", group_id, why)
+        self.queue.dead_letter(LetterKind.LOST, "scored", group_id, why)
         self._give_up(group.ticket, why)
         return False
 

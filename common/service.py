@@ -70,7 +70,7 @@ class Service:
         self._thread = threading.Thread(target=self._beat_loop, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Service:
-        self._beat()
+        self.beat()
         self._thread.start()
         return self
 
@@ -229,14 +229,15 @@ class Service:
         """Renews leases and beats until the service ends; a Redis that is away for a while only delays it."""
         while not self._ended.wait(self._period_s):
             try:
-                self._beat()
+                self.beat()
             except RedisError as error:
                 log.warning("heartbeat failed: %s", error)
             except BaseException as error:  # nobody would renew leases any more, and nobody would hear of it
                 self.fail(error)
                 raise
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """Renew what is held, stop what nobody wants any more, and say what the worker does: one heartbeat, now."""
         with self._lock:
             held = list(self._held.values())
         self.queue.renew(held)

@@ -23,10 +23,10 @@ def read(text: str) -> dict[str, Any]:
     parts = key.strip().split(".")
     if not equals or not all(parts) or (len(parts) < 2 and parts != ["stages"]):
         raise ConfigError(f"--set {text!r}: write section.key=value, for instance flow.max_staleness=2")
-    found = _value(text, key, value)
-    for part in reversed(parts):
-        found = {part: found}
-    return found
+    nested: dict[str, Any] = {parts[-1]: _value(text, key, value)}
+    for part in reversed(parts[:-1]):
+        nested = {part: nested}
+    return nested
 
 
 def written(key: str, value: Any) -> str:

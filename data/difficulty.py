@@ -135,12 +135,13 @@ def difficulty(dataset: Dataset, options: Difficulty, context: Context) -> Itera
     grades = _asked(dataset, options, context) if options.endpoint else _sampled(dataset, options, context)
     row = 0
     for abilities in dataset.rows("ability"):
-        judged = [_rated(options, grades, row + number, found["ability"]) for number, found in enumerate(abilities)]
+        judged = [rating_of(options, grades, row + number, found["ability"]) for number, found in enumerate(abilities)]
         row += len(judged)
         yield judged
 
 
-def _rated(options: Difficulty, grades: Grades, row: int, ability: str) -> Judgement:
+def rating_of(options: Difficulty, grades: Grades, row: int, ability: str) -> Judgement:
+    """What becomes of a row by its grades: a rating, or a drop where too few of its responses were graded."""
     due, solved = options.due(ability), int(grades.solved[row])
     graded = solved + int(grades.failed[row])
     said = f"{graded} of {due} responses graded"

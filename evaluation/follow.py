@@ -144,7 +144,7 @@ def follow(
     same_or_refused(out, asked, model=theirs.model.path, problems=config.data.path)
     note_problems(out, problems, config)
     versions, failed = DueVersions(every, theirs.train.steps), dict[str, str]()
-    half_done = _resume(queue, out, versions)
+    half_done = resume(queue, out, versions)
     queue.record.set_state(phase="running", step=0)
     reader = Reader(run, theirs, versions, service)
     while (found := half_done or reader.next()) is not None:
@@ -187,7 +187,7 @@ def folder_of(out: Path, stamp: Stamp) -> Path:
     return out / "versions" / f"{stamp.version:06d}-{stamp.incarnation}"
 
 
-def _resume(queue: LearnerQueue, out: Path, versions: DueVersions) -> tuple[Stamp, None] | None:
+def resume(queue: LearnerQueue, out: Path, versions: DueVersions) -> tuple[Stamp, None] | None:
     """The version under way when an earlier follower ended, if its weights are still on our queue; else what it has of
     it goes, since those weights do not come again. ``versions`` goes on behind the newest version that was taken."""
     under_way = {stamp_of(manifest) for manifest in queue.weights.manifests()}

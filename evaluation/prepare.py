@@ -223,10 +223,10 @@ def main() -> int:
     def say(problem: str) -> None:
         print(f"leeway eval: {problem}", file=sys.stderr)
 
-    return told("leeway eval", lambda: PARTIAL if _prepared(said, out, say) else 0)
+    return told("leeway eval", lambda: PARTIAL if prepare_once(said, out, say) else 0)
 
 
-def _prepared(said: dict[str, Any], out: Path, say: Callable[[str], None]) -> int:
+def prepare_once(said: dict[str, Any], out: Path, say: Callable[[str], None]) -> int:
     """``prepare`` by the words of a command line; a folder that was prepared by the same words, out of what is there
     today, stays as it is. ``DataError`` names a file that has changed."""
     notes = out / "benchmarks.json"

@@ -315,7 +315,7 @@ class Policy:
 
         Raises ``DataError`` on every rank where there is nothing to read for one.
         """
-        groups = [(group, group["fused"]) for group in self._adamw.param_groups]
+        groups = [(group, group["fused"]) for group in self.adamw.param_groups]
         # DeepSpeed reads this when it loads and at no other time; which kind is due is known once the model is there.
         self.engine._config.load_universal_checkpoint = universal
         try:
@@ -323,7 +323,7 @@ class Policy:
         finally:
             self.engine._config.load_universal_checkpoint = False
         if universal:
-            for state in self._adamw.state.values():
+            for state in self.adamw.state.values():
                 state["step"] = state["step"].clone()  # at stage 3 every part is given one and the same, and counts it
         for group, fused in groups:
             group["fused"] = fused  # which kernel this learner uses is not the checkpoint's to say
@@ -331,13 +331,13 @@ class Policy:
         raise_together(nothing if loaded is None else None)
 
     @property
-    def _adamw(self) -> torch.optim.AdamW:
+    def adamw(self) -> torch.optim.AdamW:
         """torch's optimizer; ZeRO wraps it."""
         return getattr(self.engine.optimizer, "optimizer", self.engine.optimizer)
 
     def sums(self) -> dict[str, Any]:
         """What weights and optimizer state add up to: ``sums.of``."""
-        return sums.of(self.module, self._adamw, self.stage)
+        return sums.of(self.module, self.adamw, self.stage)
 
 
 def saved_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:

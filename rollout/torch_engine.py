@@ -19,7 +19,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     DynamicCache,
-    PretrainedConfig,
     PreTrainedModel,
 )
 
@@ -33,10 +32,8 @@ from .engine import Aborted
 def end_tokens(model_path: str | Path) -> frozenset[int]:
     """The tokens that end a response: whatever config, generation config or tokenizer of the folder calls eos."""
     folder = read_folder(Path(model_path), weights=False)
-    keys = {
-        **folder.keys,
-        "eos_token_id": _config(folder.path).eos_token_id,
-    }  # transformers' own default, where it has one
+    config = AutoConfig.from_pretrained(folder.path)
+    keys = {**folder.keys, "eos_token_id": config.eos_token_id}  # transformers' own default, where it has one
     ends = ends_of(keys, folder.generation, load_tokenizer(model_path))
     if not ends:
         raise DataError(f"{model_path} names no end token: set eos_token_id in its generation_config.json")
@@ -182,13 +179,13 @@ class TorchEngine:
         self._worker = worker
         self._recompute = recompute
         self._ends = end_tokens(path)
-        self._model = AutoModelForCausalLM.from_config(
-            _config(path), dtype=getattr(torch, dtype), attn_implementation="sdpa"
+        self._model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            AutoConfig.from_pretrained(path), dtype=getattr(torch, dtype), attn_implementation="sdpa"
         ).eval()
         self._one_group = threading.Lock()
         self._change = threading.Condition()
-        """Guards the three below; notified when the waiting weights have been taken."""
-        self._waiting: _Weights | None = None
+        """Guards the three below; notified when ``waiting``, which ``load`` gave, has been taken."""
+        self.waiting: _Weights | None = None
         self._under_way: str | None = None
         self._aborted = False
         """Whether the group under way is to be stopped before its next token."""
@@ -201,11 +198,11 @@ class TorchEngine:
         """
         weights = _Weights(version, _match(self._model, tensors), tensors)
         with self._change:
-            assert self._waiting is None, "load is called from one thread"
-            self._waiting = weights
+            assert self.waiting is None, "load is called from one thread"
+            self.waiting = weights
             if self._under_way is None:
                 self._take()
-            self._change.wait_for(lambda: self._waiting is None)
+            self._change.wait_for(lambda: self.waiting is None)
         return weights.seconds
 
     def generate(self, ticket: Ticket) -> Responses:
@@ -236,7 +233,7 @@ class TorchEngine:
         with self._change:
             if self._aborted:
                 raise Aborted
-            if self._waiting is None or self._waiting.version < self.version:
+            if self.waiting is None or self.waiting.version < self.version:
                 return False
             self._take()
         changes.append((token, self.version))
@@ -244,14 +241,14 @@ class TorchEngine:
 
     def _take(self) -> None:
         """Put the weights that wait, if any, into the model. ``_change`` is held."""
-        if self._waiting is not None:
+        if self.waiting is not None:
             started = time.perf_counter()
             with torch.no_grad():
-                for name, target in self._waiting.targets.items():
-                    target.copy_(self._waiting.tensors[name])
-            self.version = self._waiting.version
-            self._waiting.seconds = time.perf_counter() - started
-            self._waiting = None
+                for name, target in self.waiting.targets.items():
+                    target.copy_(self.waiting.tensors[name])
+            self.version = self.waiting.version
+            self.waiting.seconds = time.perf_counter() - started
+            self.waiting = None
             self._change.notify_all()
 
     def close(self) -> None:
@@ -277,11 +274,6 @@ def _spans(changes: Sequence[tuple[int, int]], lengths: list[int]) -> list[tuple
         for (start, version), end in zip(changes, ends, strict=True)
         if start < min(end, length)
     ]
-
-
-def _config(path: Path) -> PretrainedConfig:
-    read_folder(path, weights=False)
-    return AutoConfig.from_pretrained(path)
 
 
 def _match(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -92,7 +92,7 @@ class VllmEngine:
         self._worker = worker
         self._max_model_len = max_model_len
         self._numbers = itertools.count()
-        self._under_way: dict[str, concurrent.futures.Future[list[CompletionOutput]]] = {}
+        self.under_way: dict[str, concurrent.futures.Future[list[CompletionOutput]]] = {}  # by group id
         self._broken: str | None = None
         self._closed = False
         self._loop = asyncio.new_event_loop()
@@ -152,7 +152,7 @@ class VllmEngine:
 
     def abort(self, group_id: str) -> None:
         """Take the group's requests back, if it is under way."""
-        sampling = self._under_way.get(group_id)
+        sampling = self.under_way.get(group_id)
         if sampling is not None:
             sampling.cancel()  # vLLM's generate() takes its requests back when it is cancelled
 
@@ -177,7 +177,7 @@ class VllmEngine:
             raise RoleDiedError(f"the vLLM engine of {self._worker} is {self._broken or 'closed'}")
         doing: Any = asyncio.run_coroutine_threadsafe(work, self._loop)
         if group_id is not None:
-            self._under_way[group_id] = doing
+            self.under_way[group_id] = doing
         try:
             return doing.result()  # type: ignore[no-any-return]
         except concurrent.futures.CancelledError:
@@ -185,7 +185,7 @@ class VllmEngine:
                 raise RoleDiedError(f"the vLLM engine of {self._worker} is {self._broken or 'closed'}") from None
         finally:
             if group_id is not None:
-                self._under_way.pop(group_id, None)
+                self.under_way.pop(group_id, None)
         self._run(self._answer())  # a core that hangs does not, and then neither do we
         raise Aborted
 
@@ -267,8 +267,7 @@ def _sampling(ticket: Ticket, end_tokens: list[int]) -> SamplingParams:
 
 def _flat(output: CompletionOutput) -> FlatLogprobs:
     """The log-probabilities in the form that was asked for."""
-    flat: Any = output.logprobs
-    return flat
+    return cast("FlatLogprobs", output.logprobs)
 
 
 def _responses(ticket: Ticket, outputs: list[CompletionOutput], *, worker: str, seconds: float) -> Responses:

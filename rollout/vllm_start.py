@@ -79,7 +79,7 @@ def _kv_bytes_per_token(model_path: str) -> int:
     config = load_config(Path(model_path))
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * heads * head_dim * 4
+    return int(2 * config.num_hidden_layers * heads * head_dim * 4)
 
 
 def _cpu_environment(threads: int, cpu_core: int | None) -> dict[str, str]:

@@ -89,7 +89,7 @@ class FileTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
 
         initialize_layerwise_reload(self.model)
 
-    def update_weights(self, update_info: dict) -> None:
+    def update_weights(self, update_info: dict[str, Any]) -> None:
         """As vLLM's, except that there is no device to wait for on the CPU, where its call raises."""
         self.receive_weights(self.parse_update_info(update_info))
         if self.device.type != "cpu":
@@ -110,7 +110,7 @@ class FileTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
         """Repack what is left (attention layers) and drop the references to the file."""
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
-        finalize_layerwise_reload(self.model, self.model_config)
+        finalize_layerwise_reload(self.model, self.model_config)  # type: ignore[no-untyped-call]
 
     def shutdown(self) -> None:
         """Nothing to give back."""

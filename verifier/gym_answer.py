@@ -5,7 +5,7 @@ code. So they run behind the same wall as solutions (``sandbox``), where the ins
 What comes out is one number.
 
 A scorer and the answer that it evaluates share a process, so an answer that is a program could name its own score. What
-plainly is one is not handed over (``_is_program``); docs/verifiers.md says what that leaves open.
+plainly is one is not handed over (``is_program``); docs/verifiers.md says what that leaves open.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class GymGrader:
     def _scored(self, entry: dict[str, Any], options: dict[str, Any], answer: str) -> Finding:
         if len(answer) > MAX_ANSWER_CHARS:
             return VerdictKind.WRONG, f"the answer has {len(answer)} characters", 0
-        if _is_program(answer, entry.get("answer")):
+        if is_program(answer, entry.get("answer")):
             return VerdictKind.WRONG, "the answer is a program", 0
         sandbox = self._room.sandbox()
         deadline = time.monotonic() + self._settings.timeout_s
@@ -141,7 +141,7 @@ def _bare(answer: str) -> str:
     return inside[:-1] if inside != answer and answer.endswith("}") and not set("{}") & set(inside[:-1]) else answer
 
 
-def _is_program(answer: str, gold: object) -> bool:
+def is_program(answer: str, gold: object) -> bool:
     """Whether it may call what no answer calls, or reaches for Python's internals, and the gold does not. Names are
     read as Python reads them: compatible characters are the same."""
     return _calls(answer) and not (isinstance(gold, str) and _calls(gold))

@@ -49,7 +49,7 @@ class _Starved(Exception):
     """The clock ran out, and not for the response's work: the machine is busy, or the child was stopped."""
 
 
-class _Child:
+class Child:
     """A grading process and our end of its socket."""
 
     def __init__(self, memory_bytes: int) -> None:
@@ -160,7 +160,7 @@ class ProcessSeat(threading.Thread):
         self._memory_bytes = memory_bytes
         self._attempts = attempts
         self._has_turn = warm
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._child_lock = threading.Lock()  # between starting a child here and kill() from the closing thread
 
     @property
@@ -250,7 +250,7 @@ class ProcessSeat(threading.Thread):
         with self._child_lock:
             if self._child is None and not self._closed.is_set():
                 try:
-                    self._child = _Child(self._memory_bytes)
+                    self._child = Child(self._memory_bytes)
                 except OSError:
                     self._child = None  # out of processes or memory: the attempt reports it, the next one tries again
 

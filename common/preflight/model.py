@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ..config import Config, expand
 from ..errors import ConfigError, DataError
@@ -90,7 +90,7 @@ def load_config(path: Path) -> PretrainedConfig:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config()
+        return cast("PretrainedConfig", AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config())
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         said = " ".join(str(error).split())[:300]
         raise DataError(f"model {path}: transformers cannot use its config.json: {said}") from error

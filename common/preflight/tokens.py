@@ -40,7 +40,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     from transformers.utils import logging
 
     level = logging.get_verbosity()
-    logging.set_verbosity_error()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
     except Exception as error:  # the libraries' own errors are many, bare Exceptions among them

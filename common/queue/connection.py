@@ -33,7 +33,7 @@ class _Client(redis.Redis):
 
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
         try:
-            return super().parse_response(connection, command_name, **options)
+            return super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
         except redis.exceptions.OutOfMemoryError:
             self.refused_at = time.monotonic()
             raise
@@ -134,13 +134,13 @@ class Connection:
     def now(self) -> float:
         """Unix time by the server's clock, in seconds. Whatever is compared across hosts goes by it: theirs differ."""
         seconds, microseconds = self.redis.time()
-        return float(seconds) + microseconds / 1e6
+        return float(seconds) + float(microseconds) / 1e6
 
     @property
     def refused(self) -> bool:
         """Whether Redis has just refused what this process writes, for want of memory. A large payload may be refused
         where whoever looks at the memory finds some free."""
-        return time.monotonic() - self.redis.refused_at < REFUSED_S
+        return bool(time.monotonic() - self.redis.refused_at < REFUSED_S)
 
 
 class View:

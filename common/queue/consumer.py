@@ -22,7 +22,7 @@ class Consumer(Member):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._key = self.keys.prefix + self.stream
-        self._reclaimed_at = 0.0
+        self.reclaimed_at = 0.0  # when ``take`` last looked for the entries of silent workers; monotonic seconds
 
     def take(self, *, count: int, block_s: float, lease_s: float) -> list[Job]:
         """Lease at most ``count`` entries: first those whose taker has gone silent, then new ones for ``block_s`` (0:
@@ -62,9 +62,9 @@ class Consumer(Member):
         """Claim pending entries whose worker has been silent for the lease, oldest first. By XPENDING and XCLAIM:
         XAUTOCLAIM looks at ten times its count from the oldest on, and would never get past as many live leases."""
         now = time.monotonic()
-        if now - self._reclaimed_at < lease_s / 4:
+        if now - self.reclaimed_at < lease_s / 4:
             return []
-        self._reclaimed_at = now
+        self.reclaimed_at = now
         lease_ms = int(lease_s * 1000)
         try:
             silent = self._redis.xpending_range(self._key, GROUP, "-", "+", count, idle=lease_ms)
@@ -77,7 +77,7 @@ class Consumer(Member):
             ensure_group(self.connection, self.stream)  # Redis lost its data, or the learner has just started over
             return []
         if silent:
-            self._reclaimed_at = 0.0  # there may be more, and they have waited long enough
+            self.reclaimed_at = 0.0  # there may be more, and they have waited long enough
         jobs = []
         for entry_id, fields in claimed:
             group_id = None if fields is None else self._group_of(entry_id.decode(), fields)
@@ -109,7 +109,7 @@ class Consumer(Member):
             except redis.exceptions.ResponseError as error:
                 if "NOGROUP" not in str(error):
                     raise
-        self._reclaimed_at = 0.0  # we know already that there is something
+        self.reclaimed_at = 0.0  # we know already that there is something
 
     def unwanted(self, jobs: Sequence[Job]) -> dict[str, Unwanted]:
         """Of ``jobs``: the entry ids of those whose hand-over would count for nothing, or that somebody else was asked
@@ -129,7 +129,7 @@ class Consumer(Member):
         return {job.entry_id: Unwanted(why.decode()) for job, why in zip(jobs, found, strict=True) if why}
 
     def _parts(self, group_id: str, *names: str) -> list[bytes | None]:
-        bodies = self._redis.mget([self.keys.group(group_id, name) for name in names])
+        bodies: list[bytes | None] = self._redis.mget([self.keys.group(group_id, name) for name in names])
         self.connection.bytes_in += sum(len(body) for body in bodies if body is not None)
         return bodies
 

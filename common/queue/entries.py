@@ -32,8 +32,8 @@ class LetterKind(StrEnum):
     """A worker has failed at the group as often as anybody may: the learner refunds it."""
     DAMAGED = "damaged"
     """Something that cannot be read was dropped; a group, or the weights, is made again."""
-    REFUNDED = "refunded"
-    """The learner has refunded the group: it was made again as often as any may be."""
+    LOST = "lost"
+    """The group was lost, damaged or overdue as often as any may be: whoever issued it has given it up."""
     REMOVED = "removed"
     """A control or a key that is not what it has to be; the learner has removed it."""
 

@@ -47,7 +47,7 @@ class LearnerQueue(Consumer):
             Overview(connection),
             MetricsStream(connection),
         )
-        self._letter_id = "0"  # the newest dead letter that ``scored`` has told of
+        self.letter_id = "0"  # the newest dead letter that ``scored`` has told of
         self.manifest_damaged = False
         """Whether ``scored`` has come upon a letter of somebody who could not read a manifest of the weights."""
 
@@ -104,7 +104,7 @@ class LearnerQueue(Consumer):
         pipe.execute()
         self.ensure_groups()
         newest = self._redis.xrevrange(self.keys.dead_letters, count=1)
-        self._letter_id = newest[0][0].decode() if newest else "0"  # older ones tell of groups that are gone
+        self.letter_id = newest[0][0].decode() if newest else "0"  # older ones tell of groups that are gone
         return len(group_ids)
 
     def asked(self, incarnation: int) -> Asked:
@@ -134,7 +134,7 @@ class LearnerQueue(Consumer):
         for name, value in controls.items():
             self._redis.hsetnx(self.keys.controls, name, value)
         self.ensure_groups()
-        self._letter_id = "0"
+        self.letter_id = "0"
 
     def refuse_control(self, name: bytes, value: bytes, reason: str) -> None:
         """Remove a control that cannot be taken up, unless it has been turned since, and keep a record of it."""
@@ -176,9 +176,9 @@ class LearnerQueue(Consumer):
 
     def _given_up(self, count: int) -> list[ScoredEntry]:
         found = []
-        for _, entries in self._redis.xread({self.keys.dead_letters: self._letter_id}, count=count) or ():
+        for _, entries in self._redis.xread({self.keys.dead_letters: self.letter_id}, count=count) or ():
             for entry_id, fields in entries:
-                self._letter_id = entry_id.decode()
+                self.letter_id = entry_id.decode()
                 text = {key: value.decode(errors="replace") for key, value in fields.items()}
                 self.manifest_damaged |= text.get(b"where") == WEIGHTS
                 if text.get(b"kind") == LetterKind.GIVEN_UP and GROUP_ID.fullmatch(text.get(b"g", "")):

@@ -31,7 +31,7 @@ class Member(View):
 
     def load_config(self) -> str:
         """The run's configuration text; ``NoRunError`` where this Redis does not hold the run."""
-        text = self._redis.get(self.keys.config)
+        text: bytes | None = self._redis.get(self.keys.config)
         if text is None:
             raise NoRunError(f"run {self.run!r} is not known to the Redis at {public(self.connection.url)}")
         return text.decode(errors="replace")

@@ -97,9 +97,16 @@ def _heartbeat(member: str, body: bytes | None, due: float) -> Heartbeat | None:
         return None if body is None else decode(Heartbeat, body)
     except OtherSchemaError:
         role, _, worker = member.partition("/")
-        doing = Doing(Activity.UNKNOWN)
         return Heartbeat(
-            role=role, worker=worker, version=-1, doing=doing, since=due, done=0, tokens=0, busy_s=0.0, started=due
+            role=role,
+            worker=worker,
+            version=-1,
+            doing=Doing(Activity.UNKNOWN),
+            since=due,
+            done=0,
+            tokens=0,
+            busy_s=0.0,
+            started=due,
         )
     except DecodeError as error:
         log.warning("a heartbeat of %s that cannot be read: %s", member, error)

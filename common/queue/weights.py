@@ -63,7 +63,7 @@ class WeightStream(View):
 
     def get_chunk(self, version: int, incarnation: int, index: int) -> bytes | None:
         """One piece of a version's payload, or None where it is gone."""
-        data = self._redis.get(self.keys.weight_chunk(version, incarnation, index))
+        data: bytes | None = self._redis.get(self.keys.weight_chunk(version, incarnation, index))
         self.connection.bytes_in += len(data or b"")
         return data
 

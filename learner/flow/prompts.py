@@ -52,7 +52,7 @@ class PromptSource:
     def prompt(self, ticket: int) -> Prompt:
         """Ticket t's prompt: each pass over the prompts is its own permutation, seeded by (run seed, pass)."""
         epoch, position = divmod(ticket, len(self.prompts))
-        return self.prompts[_permutation(self.seed, epoch, len(self.prompts))[position]]
+        return self.prompts[int(_permutation(self.seed, epoch, len(self.prompts))[position])]
 
 
 @lru_cache(maxsize=4)

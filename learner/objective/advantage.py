@@ -52,7 +52,7 @@ def group_advantages(
 
 
 def _normalised(rewards_S: np.ndarray, counted: np.ndarray, std: str, eps: float) -> np.ndarray:
-    return (rewards_S - counted.mean()) / (counted.std(ddof=1 if std == "unbiased" else 0) + eps)
+    return (rewards_S - float(counted.mean())) / (float(counted.std(ddof=1 if std == "unbiased" else 0)) + eps)
 
 
 def _differ(rewards: np.ndarray) -> bool:

@@ -55,7 +55,9 @@ def token_op(
     half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     rows = max(1, chunk_elements // weight_VH.shape[0])
     if loss_of is not None and torch.is_grad_enabled():
-        return TokenOutput(*_TokenLoss.apply(hidden_TH, weight_VH, bias_V, taken_T, temperature, loss_of, half, rows))
+        return TokenOutput(
+            *_TokenLoss.apply(hidden_TH, weight_VH, bias_V, taken_T, temperature, loss_of, half, rows)  # type: ignore[no-untyped-call]
+        )
     with torch.no_grad(), torch.autocast(device, enabled=False):
         return _measure(hidden_TH, weight_VH, bias_V, taken_T, temperature, loss_of, half, rows)
 
@@ -153,7 +155,7 @@ def _softmax(logits_CV: Tensor, taken_C: Tensor) -> _Softmax:
     logprobs_C = (shifted_CV.gather(-1, taken_C[:, None]) - log_sum_C1).squeeze(-1)
     # H = log Σexp - Σ p·shifted. A dot product adds 150,000 terms one after the other and is 4e-5 off where a sum is
     # 1e-6 off; a few rows at a time, because exp·shifted of all would be a third buffer.
-    rows = zip(exp_CV.split(SUMMED_ROWS), shifted_CV.split(SUMMED_ROWS), strict=True)
+    rows = zip(torch.split(exp_CV, SUMMED_ROWS), torch.split(shifted_CV, SUMMED_ROWS), strict=True)
     mean_C = torch.cat([(exp_RV * shifted_RV).sum(-1) for exp_RV, shifted_RV in rows]) / sum_C1.squeeze(-1)
     return _Softmax(shifted_CV, exp_CV, sum_C1, logprobs_C, log_sum_C1.squeeze(-1) - mean_C)
 

@@ -33,10 +33,10 @@ def evaluate(
 ) -> None:
     """Evaluate a model folder, or the checkpoint of a run's folder. Exits with 3 where something could not be used: the
     rest is there then."""
-    asking, prepare = _prepared_by_columns(asking, prepare)
+    asking, prepare = columns_to_prepare(asking, prepare)
     with held(out) as lock:
         begin(out, asking)
-        asking, model = _of_run(model, step, out, asking)
+        asking, model = exported_run(model, step, out, asking)
         refuse_missing_model(model)
         missing = _prepare(benchmarks, out, prepare)
         config, words = _of_problems(model, out, asking)
@@ -54,7 +54,7 @@ def follow(
     queue = DeskQueue(Connection(run_url, run))
     theirs = parse(queue.load_config(), f"configuration of {run}")
     queue.close()
-    asking, prepare = _prepared_by_columns(asking, prepare)
+    asking, prepare = columns_to_prepare(asking, prepare)
     asking = replace(asking, settings=(*asked_as(theirs), *asking.settings))
     with held(out) as lock:
         begin(out, asking)
@@ -73,7 +73,7 @@ def follow(
     raise SystemExit(code or missing)
 
 
-def _prepared_by_columns(asking: Asking, prepare: list[str]) -> tuple[Asking, list[str]]:
+def columns_to_prepare(asking: Asking, prepare: list[str]) -> tuple[Asking, list[str]]:
     """What is said of ``data.columns`` belongs to the files that are prepared: the problems made of them have our
     names."""
     kept, columns = list[str](), dict[str, Any]()
@@ -134,7 +134,7 @@ def most_responses(out: Path) -> int:
         return max(json.loads(line)["responses"] for line in lines)
 
 
-def _of_run(named: str, step: int | None, out: Path, asking: Asking) -> tuple[Asking, str]:
+def exported_run(named: str, step: int | None, out: Path, asking: Asking) -> tuple[Asking, str]:
     """A run's folder becomes a model folder first, by ``leeway export``."""
     model = Path(expand(named))
     if not (model / "checkpoints").is_dir():

@@ -67,7 +67,7 @@ class EmbeddedServer:
         self._options, self._environment = options, environment
         self._binary, self._start_s = binary, start_s
         self._inherited = [] if lock is None else [lock.fileno()]
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._leaving = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="server", daemon=True)
 
@@ -84,7 +84,7 @@ class EmbeddedServer:
     def _keep(self) -> None:
         """Start the server again when it dies: its append-only file has what it held, and the roles wait a minute."""
         while not self._leaving.wait(KEEP_S):
-            process = self._process
+            process = self.process
             if process is not None and process.poll() is None:
                 continue
             log.warning("the embedded server is gone and is started again")
@@ -105,7 +105,7 @@ class EmbeddedServer:
         ]
         with journal.open("ab") as output:
             # Its own session: Ctrl-C in the terminal must reach the server last, after the roles have left.
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 leaving_with_parent(command),
                 stdout=output,
                 stderr=output,
@@ -114,7 +114,7 @@ class EmbeddedServer:
                 start_new_session=True,
             )
         deadline = time.monotonic() + self._start_s
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 Connection(self.url, "probe", connect_s=0.5).close()
                 return
@@ -125,15 +125,15 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """End it. Safe to call twice."""
-        if self._process is None:
+        if self.process is None:
             return
-        self._process.terminate()
+        self.process.terminate()
         try:
-            self._process.wait(10)
+            self.process.wait(10)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+            self.process.kill()
+            self.process.wait()
+        self.process = None
 
 
 def free_port() -> int:

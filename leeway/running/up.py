@@ -92,7 +92,7 @@ def up(
         queue.record.set_state(phase="starting", at=queue.now(), **({} if resume else {"step": 0}))
         roles = _roles(config, run, runs_dir)
         with supervised(roles, redis_url, leaving_s, STOPPING, lock=lock):
-            _watch(redis_url, run, roles, folder, config)
+            watch(redis_url, run, roles, folder, config)
     from ..reporting.report import write_report
 
     typer.echo(f"report: {write_report(folder)}")
@@ -149,7 +149,7 @@ def _roles(config: Config, run: str, runs_dir: Path) -> list[Role]:
     return roles
 
 
-def _watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Config) -> None:
+def watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Config) -> None:
     """Show the run until it is complete, and mend what dies."""
     view = _Screen(config.train.steps) if sys.stdout.isatty() else _Lines()
     # Answers at once or not at all: while Redis is away, whoever dies must be started again.

@@ -25,12 +25,12 @@ def test_a_verdict_depends_on_the_settings_that_judge_and_on_no_other():
 
 @pytest.mark.parametrize("where", ["verifier/*.py", "verifier/*/*.py", "common/ground_truth.py"])
 def test_a_verdict_depends_on_all_of_the_verifier_s_code(tmp_path, monkeypatch, where):
-    for pattern in module._JUDGES:
-        for path in module._PACKAGE.glob(pattern):
-            copy = tmp_path / path.relative_to(module._PACKAGE)
+    for pattern in module.JUDGES:
+        for path in module.PACKAGE.glob(pattern):
+            copy = tmp_path / path.relative_to(module.PACKAGE)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
-    monkeypatch.setattr(module, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(module, "PACKAGE", tmp_path)
     verifier_version.cache_clear()
     before = verifier_version()
     changed = sorted(tmp_path.glob(where))[-1]
@@ -60,8 +60,8 @@ def test_a_run_s_inputs_are_its_rows_and_its_model_s_files(tmp_path, tiny_model,
     marks.append(of_run_inputs(config))
     assert (marks[0]["data.path"] != marks[1]["data.path"], marks[0]["model.path"]) == (True, marks[1]["model.path"])
     weights = next((tmp_path / "model").glob("*.safetensors"))
-    monkeypatch.setattr(module, "_WHOLE", 1000)  # as if they were large
-    monkeypatch.setattr(module, "_END", 100)
+    monkeypatch.setattr(module, "WHOLE_BYTES", 1000)  # as if they were large
+    monkeypatch.setattr(module, "END_BYTES", 100)
     large = of_run_inputs(config)["model.path"]
     with weights.open("r+b") as file:
         file.seek(-1, 2)

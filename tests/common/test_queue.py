@@ -307,10 +307,10 @@ def test_a_server_that_does_not_answer_is_named_and_one_that_is_away_for_a_momen
     from leeway_rl.leeway.running.server import EmbeddedServer
 
     with EmbeddedServer(tmp_path) as server:
-        os.kill(server._process.pid, signal.SIGSTOP)
+        os.kill(server.process.pid, signal.SIGSTOP)
         with pytest.raises(BrokerError, match=r"does not answer within 0.3 s: it is frozen"):
             Connection(server.url, "r", connect_s=0.3)
-        threading.Timer(1.0, os.kill, (server._process.pid, signal.SIGCONT)).start()
+        threading.Timer(1.0, os.kill, (server.process.pid, signal.SIGCONT)).start()
         Connection(server.url, "r", connect_s=0.3, patience_s=20).close()
 
 

@@ -24,7 +24,7 @@ from leeway_rl.common.types import Verdict, VerdictKind
 queue = VerifierQueue(Connection(sys.argv[1], sys.argv[2], worker="w"))
 with Service(queue, "verifier", lease_s=60, heartbeat_s=60) as service:
     service.doing(Doing(Activity.GRADING))
-    service._beat()
+    service.beat()
     WeightStream(queue.connection).lease_version("w", 3, 60.0)
     queue.tally([Verdict(kind=VerdictKind.CORRECT, reason="", seconds=0.0)])
     print(json.dumps(time.time()), flush=True)

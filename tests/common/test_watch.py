@@ -67,7 +67,7 @@ def learner(bus):
     with Service(bus.learner, "learner", lease_s=60, heartbeat_s=60) as service:
         service.doing(Doing(Activity.WAITING_FOR_GROUPS, lacking=2, due=2))
         service.count(done=1, tokens=50)
-        service._beat()
+        service.beat()
         yield service
 
 

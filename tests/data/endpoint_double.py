@@ -19,23 +19,23 @@ class EndpointDouble:
     def __init__(self, behave: Callable[[dict[str, Any], int], Any]) -> None:
         self.requests: list[dict[str, Any]] = []
         self.most_at_once = 0
-        self._at_once, self._lock = 0, threading.Lock()
+        self.at_once, self.lock = 0, threading.Lock()
         double = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 request = json.loads(body)
-                with double._lock:
+                with double.lock:
                     times = double.requests.count(request)
                     double.requests.append(request)
-                    double._at_once += 1
-                    double.most_at_once = max(double.most_at_once, double._at_once)
+                    double.at_once += 1
+                    double.most_at_once = max(double.most_at_once, double.at_once)
                 try:
-                    double._answer(self, behave(request, times))
+                    double.answer(self, behave(request, times))
                 finally:
-                    with double._lock:
-                        double._at_once -= 1
+                    with double.lock:
+                        double.at_once -= 1
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -58,7 +58,7 @@ class EndpointDouble:
         self._thread.join()
 
     @staticmethod
-    def _answer(handler: BaseHTTPRequestHandler, what: Any) -> None:
+    def answer(handler: BaseHTTPRequestHandler, what: Any) -> None:
         kind, status, body = "application/json", 200, b""
         if isinstance(what, str):
             what = completion(what)

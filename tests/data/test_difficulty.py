@@ -8,7 +8,7 @@ import pytest
 from leeway_rl.common.errors import DataError
 from leeway_rl.data import output, recipe
 from leeway_rl.data.dataset import Dataset, drop_of
-from leeway_rl.data.difficulty import Difficulty, Grades, _rated
+from leeway_rl.data.difficulty import Difficulty, Grades, rating_of
 
 from tests.data.endpoint_double import EndpointDouble, asked, completion
 
@@ -111,9 +111,9 @@ def test_an_error_of_the_verifier_is_no_failure_of_the_model():
     for verdict in ("wrong", "timeout", "no_answer", "error"):
         grades.count(0, verdict)
     options = Difficulty(name="m", responses=4)
-    assert drop_of(_rated(options, grades, 0, "math")).reason == "not rated: grading fails"
+    assert drop_of(rating_of(options, grades, 0, "math")).reason == "not rated: grading fails"
     grades.count(0, "correct")
-    assert _rated(options, grades, 0, "math").failures == 3
+    assert rating_of(options, grades, 0, "math").failures == 3
 
 
 def test_ratings_that_rows_bring_serve_without_a_model(tmp_path):

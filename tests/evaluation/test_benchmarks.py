@@ -14,7 +14,7 @@ import pytest
 from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.common.prompts import BOXED
 from leeway_rl.evaluation.benchmarks import Window
-from leeway_rl.evaluation.prepare import Asked, _prepared, asked, once_each, prepare, release_of
+from leeway_rl.evaluation.prepare import Asked, asked, once_each, prepare, prepare_once, release_of
 
 
 def prepared(tmp_path, *words, responses=None, window=None):
@@ -150,14 +150,14 @@ def test_a_file_of_other_columns_is_prepared_by_their_names(tmp_path, name):
     path.write_text(json.dumps(rows) if name == "mine.json" else "question,solution,answer\n1+1,2,because\n")
     said = {"benchmarks": [str(path)], "responses": 2, "size": 1, "seed": 0, "release": "release_v5"}
     said |= {"since": "2024-08-01", "until": "2025-02-01", "columns": {"prompt": "question", "answer": "solution"}}
-    assert _prepared(said, tmp_path / "out", pytest.fail) == 0
+    assert prepare_once(said, tmp_path / "out", pytest.fail) == 0
     problem = json.loads((tmp_path / "out" / "problems.jsonl").read_text())
     assert problem.pop("leeway:row") == {"at": f"{path}:1", "columns": said["columns"]}
     assert problem == {"id": "mine/1", "responses": 2, "prompt": "1+1", "answer": "2"}
     with pytest.raises(
         DataError, match=r"made with columns = .*'solution'.*, and now it is \{\}; ask the same, or name another"
     ):
-        _prepared(said | {"columns": {}}, tmp_path / "out", pytest.fail)
+        prepare_once(said | {"columns": {}}, tmp_path / "out", pytest.fail)
 
 
 def test_a_generator_of_reasoning_gym(tmp_path):
@@ -247,17 +247,17 @@ def test_a_folder_is_prepared_once_and_keeps_to_it(tmp_path):
     said = {"benchmarks": [str(path), f"aime24={tmp_path}/none.parquet"], "responses": 2, "size": 1, "seed": 0}
     said |= {"release": "release_v5", "since": "2024-08-01", "until": "2025-02-01"}
     told = []
-    assert _prepared(said, tmp_path / "out", told.append) == 1  # the set; whoever samples names the row
+    assert prepare_once(said, tmp_path / "out", told.append) == 1  # the set; whoever samples names the row
     written = (tmp_path / "out" / "problems.jsonl").stat().st_mtime_ns
-    assert _prepared(said, tmp_path / "out", told.append) == 1
+    assert prepare_once(said, tmp_path / "out", told.append) == 1
     assert (tmp_path / "out" / "problems.jsonl").stat().st_mtime_ns == written
     assert told[0] == told[1]
     with pytest.raises(
         DataError, match="made with responses = 2, and now it is 4; ask the same, or name another --out"
     ):
-        _prepared(said | {"responses": 4}, tmp_path / "out", told.append)
+        prepare_once(said | {"responses": 4}, tmp_path / "out", told.append)
     with pytest.raises(ConfigError, match="--since 'August': a day is due, YYYY-MM-DD"):
-        _prepared(said | {"since": "August"}, tmp_path / "other", told.append)
+        prepare_once(said | {"since": "August"}, tmp_path / "other", told.append)
 
 
 def words_for(*benchmarks, **more):
@@ -268,22 +268,22 @@ def words_for(*benchmarks, **more):
 def test_a_folder_goes_on_with_no_file_that_has_changed(tmp_path):
     path, told = jsonl(tmp_path / "mine.jsonl", {"prompt": "1+1", "answer": "2"}), []
     said = words_for(path, f"aime24={tmp_path}/later.jsonl", "reasoning-gym:chain_sum")
-    assert _prepared(said, tmp_path / "out", told.append) == 1
+    assert prepare_once(said, tmp_path / "out", told.append) == 1
     jsonl(path, {"prompt": "1+1", "answer": "3"})
     with pytest.raises(DataError, match=rf"{path} has changed \(\w+ then, \w+ now\) since .* --anew"):
-        _prepared(said, tmp_path / "out", told.append)
+        prepare_once(said, tmp_path / "out", told.append)
     path.unlink()
-    assert _prepared(said, tmp_path / "out", told.append) == 1
+    assert prepare_once(said, tmp_path / "out", told.append) == 1
     assert f"{path} is not there any more; going on with what {tmp_path}/out has of it" in told
     jsonl(tmp_path / "later.jsonl", {"problem": "1+1?", "answer": "2"})
     with pytest.raises(DataError, match=r"later.jsonl was not there when .* name another --out, or begin"):
-        _prepared(said, tmp_path / "out", told.append)
+        prepare_once(said, tmp_path / "out", told.append)
     notes = json.loads((tmp_path / "out" / "benchmarks.json").read_text())
     (tmp_path / "later.jsonl").unlink()
     notes["read"]["the package reasoning-gym"] = "0.0.1"
     (tmp_path / "out" / "benchmarks.json").write_text(json.dumps(notes))
     with pytest.raises(DataError, match=r"the package reasoning-gym has changed \(0.0.1 then"):
-        _prepared(said, tmp_path / "out", told.append)
+        prepare_once(said, tmp_path / "out", told.append)
 
 
 @pytest.mark.parametrize("responses", [0, -3, 10**9])

@@ -8,7 +8,7 @@ from leeway_rl.common.config import compose
 from leeway_rl.common.service import Service
 from leeway_rl.common.types import TensorInfo
 from leeway_rl.common.weights import FlatWeights, Stamp, WeightPublisher
-from leeway_rl.evaluation.follow import DueVersions, Reader, _resume, folder_of, lines_of
+from leeway_rl.evaluation.follow import DueVersions, Reader, folder_of, lines_of, resume
 
 CONFIG = compose(["tiny"], ["train.steps=60"])
 
@@ -48,21 +48,21 @@ def flat(number):
 
 
 @pytest.fixture
-def reading(make_bus):
+def reading(make_bus, wait_until):
     """A function that starts a reader of the run; readers end with the test."""
     started = []
 
-    def start(every):
+    def start(every, versions=None):
         bus = make_bus("follower")
         service = Service(bus.learner, "collector", lease_s=30.0, heartbeat_s=2.0)
-        reader = Reader(bus, CONFIG, DueVersions(every, CONFIG.train.steps), service)
+        reader = Reader(bus, CONFIG, versions or DueVersions(every, CONFIG.train.steps), service)
         started.append((service, reader))
         return reader
 
     yield start
     for service, reader in started:
         service.stopping.set()
-        reader._thread.join(10)
+        wait_until(lambda reader=reader: reader.over, "the reader ends", 10)
         assert service.failure is None
 
 
@@ -86,10 +86,11 @@ def test_the_reader_hands_over_due_versions_and_sees_the_end(make_bus, reading, 
 def test_of_two_versions_that_are_due_the_newer_counts(make_bus, reading, wait_until):
     publisher = WeightPublisher(make_bus("learner").weights, incarnation=1, transport="redis")
     publisher.publish(0, flat(0))
-    reader = reading(10)
-    wait_until(lambda: reader._due is not None, "version 0 is read")
+    versions = DueVersions(10, CONFIG.train.steps)
+    reader = reading(10, versions)
+    wait_until(lambda: versions.taken == Stamp(1, 0), "version 0 is read")
     publisher.publish(10, flat(10))
-    wait_until(lambda: reader._due[0].version == 10, "version 10 is read")
+    wait_until(lambda: versions.taken == Stamp(1, 10), "version 10 is read")
     assert reader.next()[1].buffer[0] == 10
 
 
@@ -127,7 +128,7 @@ def test_a_follower_goes_on_with_the_version_under_way_if_its_weights_are_there(
     folder_of(tmp_path, Stamp(1, 20)).mkdir()
     WeightPublisher(bus.weights, incarnation=1, transport="redis").publish(20, flat(20))
     schedule = DueVersions(20, 60)
-    assert _resume(bus, tmp_path, schedule) == (Stamp(1, 20), None)
+    assert resume(bus, tmp_path, schedule) == (Stamp(1, 20), None)
     assert not schedule.due(Stamp(1, 39))
     assert schedule.due(Stamp(1, 40))
     assert (tmp_path / "evaluations.jsonl").read_text().count("\n") == 1
@@ -137,6 +138,6 @@ def test_half_a_version_whose_weights_are_gone_is_forgotten(bus, tmp_path):
     result(tmp_path, 0, 1, 0.1)
     folder_of(tmp_path, Stamp(1, 20)).mkdir()
     schedule = DueVersions(20, 60)
-    assert _resume(bus, tmp_path, schedule) is None
+    assert resume(bus, tmp_path, schedule) is None
     assert not folder_of(tmp_path, Stamp(1, 20)).exists()
     assert schedule.due(Stamp(1, 20))

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from leeway_rl.common.errors import DataError
-from leeway_rl.evaluation.prepare import _prepared
+from leeway_rl.evaluation.prepare import prepare_once
 from leeway_rl.evaluation.record import Record
 from leeway_rl.evaluation.regrade import Outcome, regrade
 from leeway_rl.evaluation.responses import COLUMNS, ResponseStore
@@ -25,7 +25,7 @@ def folder_of(tmp_path, rows, *, prepared=True, said=None):
     words = {"benchmarks": [str(tmp_path / "mine.jsonl")], "responses": 2, "size": 1, "seed": 0, "columns": {}}
     words |= {"release": "release_v5", "since": "2024-08-01", "until": "2025-02-01"}
     if prepared:
-        assert _prepared(words, out, pytest.fail) == 0
+        assert prepare_once(words, out, pytest.fail) == 0
         lines = (out / "problems.jsonl").read_text().splitlines()
         ids = [(json.loads(line)["id"], json.loads(line)["prompt"]) for line in lines]
     else:
@@ -79,9 +79,9 @@ def test_what_was_prepared_is_today_s_file_again_after_grading_anew(tmp_path):
     words = json.loads((out / "benchmarks.json").read_text())["asked"]
     write(tmp_path / "mine.jsonl", [ROWS[0] | {"answer": "7"}, *ROWS[1:]])
     with pytest.raises(DataError, match=r"mine\.jsonl has changed"):
-        _prepared(words, out, pytest.fail)
+        prepare_once(words, out, pytest.fail)
     regrade(out, 1, {})
-    assert _prepared(words, out, pytest.fail) == 0
+    assert prepare_once(words, out, pytest.fail) == 0
     assert json.loads((out / "problems.jsonl").read_text().splitlines()[0])["answer"] == "7"
 
 
@@ -113,7 +113,7 @@ def test_problems_are_found_by_what_they_ask_where_rows_have_moved(tmp_path):
     assert regrade(out, 1, {}) == Outcome(graded=2, kept=4, changed=2)
     words = json.loads((out / "benchmarks.json").read_text())["asked"]
     with pytest.raises(DataError, match=r"mine\.jsonl has changed"):  # the folder has not asked the new row
-        _prepared(words, out, pytest.fail)
+        prepare_once(words, out, pytest.fail)
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ def test_redis_comes_back_empty_and_training_goes_on(tmp_path, wait_until):
     try:
         for step in (2, 5):
             wait_until(lambda step=step: len(metrics(folder)) >= step, f"step {step}", 120)
-            server._process.kill()
-            server._process.wait()
+            server.process.kill()
+            server.process.wait()
             shutil.rmtree(tmp_path / "redis" / "appendonlydir")
             server.start()
             back, before = time.monotonic(), len(metrics(folder))

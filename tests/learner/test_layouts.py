@@ -83,7 +83,7 @@ def test_under_one_rank_zero_1_goes_on_as_zero_2_bit_for_bit(odd, tmp_path):
 def test_a_converted_checkpoint_goes_on_with_offload_in_the_kernel_that_this_learner_uses(odd, of_two, stage, offload):
     policy = Policy(odd_config(odd, stage, train__offload=offload))
     checkpoint.load(policy, checkpoint.newest(of_two / f"zero-{stage}"))
-    assert all(group["fused"] for group in policy._adamw.param_groups)
+    assert all(group["fused"] for group in policy.adamw.param_groups)
     trained(policy, range(2, 3))
     expected = left(of_two / f"zero-{stage}", "after")
     assert policy.sums()["steps"] == [3.0]
@@ -102,7 +102,7 @@ def test_a_model_in_several_parts_counts_its_steps_once(odd, of_two, monkeypatch
     monkeypatch.setattr(model, "deepspeed_settings", small_parts)
     policy = Policy(odd_config(odd, 3))
     checkpoint.load(policy, checkpoint.newest(of_two / "zero-3"))
-    assert len(policy._adamw.state) > 1
+    assert len(policy.adamw.state) > 1
     trained(policy, range(2, 3))
     assert policy.sums()["steps"] == [3.0]
     expected = left(of_two / "zero-3", "after")

@@ -2,6 +2,7 @@
 
 import logging
 import resource
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -173,14 +174,23 @@ def test_a_disk_without_room_costs_lines_and_nothing_else(group_of, tokenizer, t
     assert [each.place for each in read_samples(path)] == [0, 2]
 
 
+def threads():
+    return {thread.name for thread in threading.enumerate()}
+
+
 def test_a_full_disk_is_warned_of_once_and_the_writer_goes_on(begin, group_of, tmp_path, caplog):
     samples = begin()
     (tmp_path / FILE).symlink_to("/dev/full")
     with caplog.at_level(logging.WARNING):
         pass_through(samples, [group_of(number) for number in range(16)])
-        samples._waiting.put((samples, 0, ""))  # what cannot be made text of ends nothing either
+        for number in range(16):
+            samples.graded(
+                group_of(number), ()
+            )  # what cannot be made text of, for want of verdicts, ends nothing either
+            samples.left(number, 0, "trained")
+        assert "samples" in threads()
         samples.close()
-    assert not samples._thread.is_alive()
+    assert "samples" not in threads()
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 1
     assert "No space left on device" in told[0]

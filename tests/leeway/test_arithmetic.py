@@ -112,11 +112,12 @@ def test_activations_are_what_torch_keeps_for_the_backward_pass(half):
 def kept_bytes(layers, *, half):
     import torch
     from leeway_rl.learner import attention
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoModelForCausalLM, Qwen2Config
 
     sizes = {"vocab_size": 50, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": layers}
     heads = {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 16}
-    model = Qwen2ForCausalLM._from_config(Qwen2Config(**sizes, **heads), attn_implementation=attention.register())
+    config = Qwen2Config(**sizes, **heads)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.register())
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept = {}
 

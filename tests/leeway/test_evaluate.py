@@ -9,7 +9,7 @@ import pytest
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.common.settings import written
-from leeway_rl.leeway.evaluating.evaluate import _of_run, _prepared_by_columns, asked_as, evaluate, regrade, table
+from leeway_rl.leeway.evaluating.evaluate import asked_as, columns_to_prepare, evaluate, exported_run, regrade, table
 from leeway_rl.leeway.evaluating.sampling import Asking, begin, configuration
 from leeway_rl.leeway.reporting.evaluation_pictures import of_one
 from rich.console import Console
@@ -75,13 +75,13 @@ def test_a_run_is_asked_as_it_was_trained():
 
 def test_columns_are_those_of_the_files_that_are_prepared_and_not_of_the_problems_made_of_them():
     said = ['data.columns={prompt="question"}', "verifier.jobs=3", "data.columns.answer=final"]
-    asking, words = _prepared_by_columns(replace(ASKING, settings=tuple(said)), ["--size", "3"])
+    asking, words = columns_to_prepare(replace(ASKING, settings=tuple(said)), ["--size", "3"])
     assert asking.settings == ("verifier.jobs=3",)
     assert words[:3] == ["--size", "3", "--columns"]
     assert json.loads(words[3]) == {"prompt": "question", "answer": "final"}
-    assert _prepared_by_columns(ASKING, ["--size", "3"]) == (ASKING, ["--size", "3"])
+    assert columns_to_prepare(ASKING, ["--size", "3"]) == (ASKING, ["--size", "3"])
     with pytest.raises(ConfigError, match=r"data.columns.promt"):
-        _prepared_by_columns(replace(ASKING, settings=("data.columns.promt=q",)), [])
+        columns_to_prepare(replace(ASKING, settings=("data.columns.promt=q",)), [])
 
 
 def test_a_run_s_texts_reach_its_evaluation_whole():
@@ -154,12 +154,12 @@ def test_an_evaluation_goes_on_with_the_checkpoint_that_it_was_begun_with(tmp_pa
     out, run = tmp_path / "out", run_of(tmp_path, 2, 4)
     (out / "model").mkdir(parents=True)
     (out / "model" / "README.md").write_text("---\nlicense: x\n---\n# my-run, step 2\n")
-    assert _of_run(str(run), 2, out, ASKING)[1] == str(out / "model")
+    assert exported_run(str(run), 2, out, ASKING)[1] == str(out / "model")
     with pytest.raises(ConfigError, match=why):
-        _of_run(str(run), step, out, ASKING)
+        exported_run(str(run), step, out, ASKING)
     other = run.rename(run.with_name("another"))
     with pytest.raises(ConfigError, match="begun with step 2 of run my-run, and --model is run another"):
-        _of_run(str(other), 2, out, ASKING)
+        exported_run(str(other), 2, out, ASKING)
 
 
 def test_begun_anew_a_folder_loses_what_was_made_there_and_nothing_else(tmp_path):

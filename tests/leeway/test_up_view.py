@@ -35,7 +35,7 @@ def watched(bus, tmp_path, monkeypatch, capsys):
     role = Role("learner", [sys.executable, "-c", UNTIL_ASKED], tmp_path / "learner.log", threads=1)
     role.start()
     arguments = (bus.url, bus.run, [role], tmp_path, config)
-    thread = threading.Thread(target=up._watch, args=arguments)
+    thread = threading.Thread(target=up.watch, args=arguments)
     lines = []
 
     def said():
@@ -44,7 +44,7 @@ def watched(bus, tmp_path, monkeypatch, capsys):
 
     with Service(bus.learner, "learner", lease_s=60, heartbeat_s=60) as service:
         service.doing(Doing(Activity.WAITING_FOR_GROUPS, lacking=4, due=4))
-        service._beat()
+        service.beat()
         thread.start()
         yield said, role
         (tmp_path / "leave").touch()

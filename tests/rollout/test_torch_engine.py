@@ -1,12 +1,14 @@
 """The torch engine against a random model small enough to build in the test."""
 
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from leeway_rl.common.errors import DataError, WeightsError
 from leeway_rl.common.types import Responses, Ticket
+from leeway_rl.rollout import torch_engine
 from leeway_rl.rollout.engine import Aborted
 from leeway_rl.rollout.torch_engine import TorchEngine, end_tokens, nucleus, sample_group
 from tokenizers import Tokenizer, models
@@ -202,9 +204,31 @@ def test_new_weights_change_version_and_samples(engine, model):
     assert not same(first, second)
 
 
-def change_before_token(engine, weights, at, version=4):
+@pytest.fixture
+def before_tokens(monkeypatch):
+    """A function that has another called with each token of a group before the engine asks for new weights there."""
+
+    def have(called):
+        def sample(model, ticket, ends, weights_changed, **options):
+            def changed(token):
+                called(token)
+                return weights_changed(token)
+
+            return sample_group(model, ticket, ends, changed, **options)
+
+        monkeypatch.setattr(torch_engine, "sample_group", sample)
+
+    return have
+
+
+@pytest.fixture
+def change_before_token(before_tokens, wait_until):
+    return partial(_change_before_token, before_tokens, wait_until)
+
+
+def _change_before_token(before_tokens, wait_until, engine, weights, at, version=4):
     """Have ``load`` called from its own thread while token ``at`` - 1 is being sampled; gives the group."""
-    asked, done = engine._changed, threading.Event()
+    done = threading.Event()
 
     def load():
         engine.load(version, weights)
@@ -212,14 +236,12 @@ def change_before_token(engine, weights, at, version=4):
 
     loader = threading.Thread(target=load)
 
-    def changed(token, changes):
+    def load_at(token):
         if token == at:
             loader.start()
-            with engine._change:
-                engine._change.wait_for(lambda: engine._waiting is not None, timeout=10) or pytest.fail("no load")
-        return asked(token, changes)
+            wait_until(lambda: engine.waiting is not None, "the load", 10)
 
-    engine._changed = changed
+    before_tokens(load_at)
     responses = engine.generate(ticket())
     loader.join()
     assert done.is_set()
@@ -243,7 +265,7 @@ def logprobs_of(model, tokens, weights):
     return full.gather(-1, row[0, 3:, None])[:, 0].numpy()
 
 
-def test_new_weights_are_taken_within_a_group_and_its_spans_say_where(engine, model, half):
+def test_new_weights_are_taken_within_a_group_and_its_spans_say_where(engine, model, half, change_before_token):
     before = engine.generate(ticket())
     responses = change_before_token(engine, half, at=4)
     assert engine.version == 4
@@ -262,7 +284,7 @@ def test_new_weights_are_taken_within_a_group_and_its_spans_say_where(engine, mo
         np.testing.assert_allclose(given[4:], logprobs_of(model, tokens, half)[4:], atol=1e-5)
 
 
-def test_keys_and_values_may_be_kept_across_an_update(model_path, model, half):
+def test_keys_and_values_may_be_kept_across_an_update(model_path, model, half, change_before_token):
     keeping = TorchEngine(model_path, worker="keeps", recompute=False)
     keeping.load(3, model.state_dict())
     responses = change_before_token(keeping, half, at=4)
@@ -272,7 +294,7 @@ def test_keys_and_values_may_be_kept_across_an_update(model_path, model, half):
     assert any(np.abs(given[4:] - new).max(initial=0) > 1e-4 for given, new in zip(logprobs, fresh, strict=True))
 
 
-def test_a_lower_version_waits_for_the_end_of_the_group(engine, half):
+def test_a_lower_version_waits_for_the_end_of_the_group(engine, half, change_before_token):
     responses = change_before_token(engine, half, at=4, version=1)
     assert {int(version) for version in responses.spans[:, 1]} == {3}
     assert engine.version == 1
@@ -286,20 +308,18 @@ def test_the_nucleus_is_the_fewest_likeliest_tokens_that_have_the_share():
     torch.testing.assert_close(nucleus(logprobs, 0.95).exp(), logprobs.exp())
 
 
-def test_a_group_that_nobody_wants_is_stopped_between_two_tokens_and_the_next_is_as_ever(engine):
-    before, asked, seen = engine.generate(ticket()), engine._changed, []
+def test_a_group_that_nobody_wants_is_stopped_between_two_tokens_and_the_next_is_as_ever(engine, before_tokens):
+    before, seen = engine.generate(ticket()), []
 
-    def changed(token, changes):
+    def abort_at_the_third(token):
         seen.append(token)
-        if token == 3:
+        if seen == [1, 2, 3]:
             engine.abort("some-other")
             engine.abort(ticket().group_id)
-        return asked(token, changes)
 
-    engine._changed = changed
+    before_tokens(abort_at_the_third)
     with pytest.raises(Aborted):
         engine.generate(ticket())
-    engine._changed = asked
     assert seen == [1, 2, 3]
     engine.abort(ticket().group_id)  # none is under way: the next is not meant
     assert same(engine.generate(ticket()), before)

@@ -206,7 +206,7 @@ def test_a_group_that_nobody_wants_is_taken_back_and_its_neighbour_goes_on(engin
     engine.abort("of-none")
     with ThreadPoolExecutor(2) as threads:
         doomed, kept = (threads.submit(engine.generate, ticket(number, new=300)) for number in (71, 72))
-        while len(engine._under_way) < 2:
+        while len(engine.under_way) < 2:
             time.sleep(0.01)
         engine.abort(ticket(71).group_id)
         with pytest.raises(Aborted):
@@ -220,7 +220,7 @@ def test_an_engine_that_hangs_does_not_let_an_aborted_group_return(engine: VllmE
     assert cores
     with ThreadPoolExecutor(1) as threads:
         hung = threads.submit(engine.generate, ticket(73, new=300))
-        while not engine._under_way:
+        while not engine.under_way:
             time.sleep(0.01)
         for core in cores:
             core.suspend()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from textwrap import dedent
 from typing import Any
 
 from leeway_rl.common.types import Verdict
 from leeway_rl.verifier.code.answer import CodeGrader
+from leeway_rl.verifier.sandbox.sandbox import Sandbox, descendants
 
 
 def response(source: str) -> str:
@@ -35,3 +38,11 @@ def checking(body: str, entry: str = "f", prefix: str = "") -> dict[str, Any]:
     """A test program of the Skywork form: ``check`` with ``body``."""
     lines = "".join(f"    {line}\n" for line in dedent(body).strip().splitlines())
     return {"import_prefix": prefix, "test_code": f"def check(candidate):\n{lines}", "entry_point": entry}
+
+
+def kill_at_work(sandboxes: list[Sandbox], killed: set[int]) -> None:
+    """Kill each sandbox in which something runs, once, and note its zygote's process id in ``killed``."""
+    for sandbox in sandboxes:
+        if sandbox.alive and sandbox.zygote not in killed and len(descendants(sandbox.zygote)) > 1:
+            killed.add(sandbox.zygote)
+            os.kill(sandbox.zygote, signal.SIGKILL)

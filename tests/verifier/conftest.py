@@ -5,10 +5,27 @@ from collections.abc import Iterator
 import pytest
 from leeway_rl.common.config import Verifier
 from leeway_rl.verifier.code.answer import CodeGrader
+from leeway_rl.verifier.sandbox import room
+from leeway_rl.verifier.sandbox.sandbox import Sandbox
 
 
 @pytest.fixture(scope="module")
-def grader() -> Iterator[CodeGrader]:
+def sandboxes() -> Iterator[list[Sandbox]]:
+    """Every sandbox that a grader of the module's tests has started, in order, those that are gone included."""
+    started: list[Sandbox] = []
+
+    class Listed(Sandbox):
+        def __init__(self, **options: object) -> None:
+            super().__init__(**options)  # type: ignore[arg-type]
+            started.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "Sandbox", Listed)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def grader(sandboxes: list[Sandbox]) -> Iterator[CodeGrader]:
     grader = CodeGrader(Verifier(code_timeout_s=10))
     yield grader
     grader.close()

@@ -13,6 +13,7 @@ import pytest
 from leeway_rl.common.config import Verifier
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier.code.answer import CodeGrader
+from leeway_rl.verifier.sandbox.sandbox import Sandbox
 
 from .code_responses import calling, checking, grade, printing
 
@@ -22,7 +23,7 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def grader() -> Iterator[CodeGrader]:
+def grader(sandboxes: list[Sandbox]) -> Iterator[CodeGrader]:
     os.environ["LEEWAY_TEST_SECRET"] = SECRET
     grader = CodeGrader(Verifier(code_timeout_s=10))
     assert grade(grader, "print(1)", printing("1")).kind is CORRECT
@@ -32,12 +33,12 @@ def grader() -> Iterator[CodeGrader]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(grader: CodeGrader) -> Iterator[None]:
+def nothing_is_left(grader: CodeGrader, sandboxes: list[Sandbox]) -> Iterator[None]:
     """After each attack: the sandboxes idle or gone, and the next honest solution is graded as ever."""
     yield
-    for room in (grader._solutions, grader._judges):
-        if room._sandbox is not None and room._sandbox.alive:
-            assert psutil.Process(room._sandbox.zygote).children(recursive=True) == []
+    for sandbox in sandboxes:
+        if sandbox.alive:
+            assert psutil.Process(sandbox.zygote).children(recursive=True) == []
     assert grade(grader, "print(input())", printing("1", "1")).kind is CORRECT
 
 

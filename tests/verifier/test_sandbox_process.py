@@ -62,12 +62,12 @@ def test_a_job_without_a_socket_leaves_no_folder(monkeypatch, tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_room_that_is_not_to_be_had_gives_back_the_first(monkeypatch) -> None:
+def test_a_second_room_that_is_not_to_be_had_gives_back_the_first(sandboxes, monkeypatch) -> None:
     grader = CodeGrader(Verifier())
     tests = checking("assert candidate() == 1")
     assert grade(grader, "def f(): return 1", tests).kind is VerdictKind.CORRECT
     before = descriptors()
-    judges, works = grader._judges.sandbox(), Sandbox.job
+    judges, works = sandboxes[-1], Sandbox.job
 
     def job(self: Sandbox, limits: Limits):
         return refuse() if self is judges else works(self, limits)
@@ -83,10 +83,10 @@ def test_a_second_room_that_is_not_to_be_had_gives_back_the_first(monkeypatch) -
 @pytest.mark.skipif(
     os.getuid() != 0 or not os.access(LAST_PID, os.W_OK), reason="process ids can be chosen by root only"
 )
-def test_a_process_with_the_number_of_a_zygote_that_is_gone_lives_on() -> None:
+def test_a_process_with_the_number_of_a_zygote_that_is_gone_lives_on(wait_until) -> None:
     box = Sandbox()
     psutil.Process(box.zygote).kill()
-    box._process._process.wait()
+    wait_until(lambda: not box.alive, "bubblewrap ends with it")
     for _ in range(200):  # others start processes, too
         LAST_PID.write_text(str(box.zygote - 1))
         bystander = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

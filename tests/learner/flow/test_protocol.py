@@ -235,7 +235,7 @@ class Protocol(RuleBasedStateMachine):
         """Take one entry, one whose lease has run out first; a worker looks at once what it is to do."""
         roles = self.workers[stream][who]
         worker = roles.on(stream)
-        worker._reclaimed_at = -LEASE_S
+        worker.reclaimed_at = -LEASE_S
         before = len(self.held[stream])
         for job in worker.take(count=1, block_s=0, lease_s=LEASE_S):
             PLAYED[f"{stream} taken"] += 1
@@ -329,7 +329,7 @@ class Protocol(RuleBasedStateMachine):
         keys, client = self.desk.keys, self.desk.connection.redis
         places = [keys.prompts, keys.responses, keys.scored]
         there = {fields[b"g"].decode() for key in places for _, fields in client.xrange(key)}
-        letters = client.xrange(keys.dead_letters, min=f"({self.learner.bus.learner._letter_id}")
+        letters = client.xrange(keys.dead_letters, min=f"({self.learner.bus.learner.letter_id}")
         there |= {fields[b"g"].decode() for _, fields in letters}
         intake = self.learner.intake
         for number, live in intake.book.live.items():

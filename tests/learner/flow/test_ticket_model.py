@@ -99,7 +99,7 @@ class Real:
 
     def take(self, who, stream, group, _):
         worker, key = self.workers[who].on(STREAMS[stream]), self.desk.keys.prefix + STREAMS[stream]
-        worker._reclaimed_at, wanted = -1e9, f"{group[0]}-{group[1]}"
+        worker.reclaimed_at, wanted = -1e9, f"{group[0]}-{group[1]}"
         for entry_id, fields in self.desk.redis.xrange(key):
             if fields[b"g"].decode() == wanted:  # where nobody holds it, this changes nothing
                 silence(self.desk, Job(stream=STREAMS[stream], entry_id=entry_id.decode(), group_id=wanted, attempt=1))
