@@ -9,7 +9,7 @@ from ..common.preflight.model import load_tokenizer_of
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
 from .flow.curriculum import Curriculum, load_curriculum
-from .flow.staleness import Schedule
+from .flow.staleness import Stages
 from .flow.tickets import LiveGroup, TicketBook
 
 
@@ -21,7 +21,7 @@ def read_prompts(service: Service, config: Config) -> Curriculum:
 
 def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
     """The books of a run that starts, or goes on from a checkpoint's ``state``."""
-    schedule = Schedule(
+    stages = Stages(
         starts=config.stage_starts,
         groups_per_step=tuple(view.train.groups_per_step for view in config.views()),
         steps=config.train.steps,
@@ -29,7 +29,7 @@ def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
     )
     flow = config.flow
     book = TicketBook(
-        schedule=schedule,
+        stages=stages,
         max_staleness=flow.max_staleness,
         overflow=flow.overflow,
         pipeline_depth=flow.pipeline_depth,

@@ -39,7 +39,7 @@ from ...common.config import Overflow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+class Stages:
     """Which stage every training step of the run belongs to, and how many groups it takes."""
 
     starts: tuple[int, ...]

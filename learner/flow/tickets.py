@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from ...common.config import Overflow, PipelineDepth
 from ...common.queue.entries import Awaited, ScoredEntry
 from ...common.types import Ticket, Verdict
-from .staleness import Schedule
+from .staleness import Stages
 
 if TYPE_CHECKING:
     from ..packing import ScoredGroup
@@ -92,7 +92,7 @@ class LiveGroup(Awaited):
 class TicketBook:
     """The live tickets in issue order, and the next number."""
 
-    schedule: Schedule
+    stages: Stages
     max_staleness: int
     """η; may be turned while the run goes on."""
     overflow: Overflow = "wait"
@@ -115,12 +115,12 @@ class TicketBook:
     @property
     def stage(self) -> int:
         """The stage of the training step under way."""
-        return self.schedule.stage_of(min(self.version, self.schedule.steps - 1))
+        return self.stages.stage_of(min(self.version, self.stages.steps - 1))
 
     @property
     def groups_per_step(self) -> int:
         """B of the training step under way."""
-        return self.schedule.groups_per_step[self.stage]
+        return self.stages.groups_per_step[self.stage]
 
     @property
     def sampled_by(self) -> int:
@@ -132,9 +132,9 @@ class TicketBook:
         """How many groups may be live: the fewer of what the bound and the pipeline depth allow."""
         if self.inject_lag > 0:
             return self.groups_per_step
-        most = self.schedule.taken(self.version, self.max_staleness + 1)
+        most = self.stages.taken(self.version, self.max_staleness + 1)
         if self.pipeline_depth == "auto":
-            return math.ceil(self.schedule.taken(self.version, min(self.auto_depth, self.max_staleness + 1)))
+            return math.ceil(self.stages.taken(self.version, min(self.auto_depth, self.max_staleness + 1)))
         return min(self.pipeline_depth, int(most))
 
     def vacancies(self) -> list[int]:
@@ -147,7 +147,7 @@ class TicketBook:
         if self.paused:
             return []
         held = Counter(ticket.stage for ticket in self.live.values())
-        places = self.schedule.places(self.version, self.max_staleness)
+        places = self.stages.places(self.version, self.max_staleness)
         free = [stage for stage, count in places.items() for _ in range(count - held[stage])]
         room = max(self.depth - len(self.live), self.groups_per_step - held[self.stage])
         return free[: max(0, room)]

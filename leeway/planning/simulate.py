@@ -4,7 +4,7 @@
 
     tickets ──▶ replica (processor sharing) ──▶ graders ──▶ ready, or refunded ──▶ learner: trains, v += 1
        ▲                                                                              │
-       └────────────── the learner's TicketBook, Schedule, expired, Pacer ◀───────────┘
+       └────────────── the learner's TicketBook, Stages, expired, Pacer ◀───────────┘
 
 What is simulated is only how long things take. Who may be issued, what a step takes, what is too old and how many
 groups are kept live is decided by the code that a run is decided by (``learner/flow``).
@@ -29,7 +29,7 @@ import numpy as np
 from ...common.config import Overflow, PipelineDepth
 from ...common.ledger import Refund
 from ...learner.flow.pacing import Pacer
-from ...learner.flow.staleness import Schedule, expired, head_staleness, tokens_past
+from ...learner.flow.staleness import Stages, expired, head_staleness, tokens_past
 from ...learner.flow.tickets import TicketBook
 
 BYTES_PER_TOKEN = 8
@@ -187,9 +187,9 @@ class _World:
         self.now, self.asked_at, self.training = 0.0, 0.0, False
         # A run that goes on after the steps looked at: its last steps issue less and wait for every straggler.
         steps = system.steps + system.max_staleness + 1
-        schedule = Schedule(starts=(0,), groups_per_step=(system.groups_per_step,), steps=steps)
+        stages = Stages(starts=(0,), groups_per_step=(system.groups_per_step,), steps=steps)
         self.book = TicketBook(
-            schedule=schedule,
+            stages=stages,
             max_staleness=system.max_staleness,
             overflow=system.overflow,
             pipeline_depth=system.pipeline_depth,

@@ -13,12 +13,12 @@ from leeway_rl.evaluation.follow import DueVersions, Reader, folder_of, lines_of
 CONFIG = compose(["tiny"], ["train.steps=60"])
 
 
-def due_of(schedule, *stamps):
+def due_of(versions, *stamps):
     """The stamps that are due, each taken at once."""
     found = []
     for stamp in stamps:
-        if schedule.due(Stamp(*stamp)):
-            schedule.take(Stamp(*stamp))
+        if versions.due(Stamp(*stamp)):
+            versions.take(Stamp(*stamp))
             found.append(stamp)
     return found
 
@@ -127,17 +127,17 @@ def test_a_follower_goes_on_with_the_version_under_way_if_its_weights_are_there(
     result(tmp_path, 0, 1, 0.1)
     folder_of(tmp_path, Stamp(1, 20)).mkdir()
     WeightPublisher(bus.weights, incarnation=1, transport="redis").publish(20, flat(20))
-    schedule = DueVersions(20, 60)
-    assert resume(bus, tmp_path, schedule) == (Stamp(1, 20), None)
-    assert not schedule.due(Stamp(1, 39))
-    assert schedule.due(Stamp(1, 40))
+    versions = DueVersions(20, 60)
+    assert resume(bus, tmp_path, versions) == (Stamp(1, 20), None)
+    assert not versions.due(Stamp(1, 39))
+    assert versions.due(Stamp(1, 40))
     assert (tmp_path / "evaluations.jsonl").read_text().count("\n") == 1
 
 
 def test_half_a_version_whose_weights_are_gone_is_forgotten(bus, tmp_path):
     result(tmp_path, 0, 1, 0.1)
     folder_of(tmp_path, Stamp(1, 20)).mkdir()
-    schedule = DueVersions(20, 60)
-    assert resume(bus, tmp_path, schedule) is None
+    versions = DueVersions(20, 60)
+    assert resume(bus, tmp_path, versions) is None
     assert not folder_of(tmp_path, Stamp(1, 20)).exists()
-    assert schedule.due(Stamp(1, 20))
+    assert versions.due(Stamp(1, 20))

@@ -23,7 +23,7 @@ from typing import get_args
 import numpy as np
 from leeway_rl.benchmarks.measure import Table, parser_of, timed
 from leeway_rl.common.config import Overflow
-from leeway_rl.learner.flow.staleness import Schedule, expired, tokens_past
+from leeway_rl.learner.flow.staleness import Stages, expired, tokens_past
 from leeway_rl.learner.flow.tickets import TicketBook
 
 TURNS = 150
@@ -35,16 +35,15 @@ class History:
     """One random run, and what came of its tickets."""
 
     def __init__(self, overflow: Overflow, rng: random.Random) -> None:
-        stages = rng.randint(1, 3)
-        lengths = [rng.randint(1, 8) for _ in range(stages)]
-        schedule = Schedule(
-            starts=tuple(sum(lengths[:stage]) for stage in range(stages)),
-            groups_per_step=tuple(rng.randint(1, 4) for _ in range(stages)),
+        lengths = [rng.randint(1, 8) for _ in range(rng.randint(1, 3))]
+        stages = Stages(
+            starts=tuple(sum(lengths[:stage]) for stage in range(len(lengths))),
+            groups_per_step=tuple(rng.randint(1, 4) for _ in lengths),
             steps=sum(lengths),
             issue_ahead=rng.random() < 0.5,
         )
         self.rng = rng
-        self.book = TicketBook(schedule=schedule, max_staleness=rng.randint(0, 4), overflow=overflow)
+        self.book = TicketBook(stages=stages, max_staleness=rng.randint(0, 4), overflow=overflow)
         self.issued_at: dict[int, int] = {}
         self.spans: dict[int, np.ndarray] = {}
         self.ends = Counter[int]()
@@ -54,7 +53,7 @@ class History:
     def run(self) -> Counter[str]:
         """Play it to its end; returns counts of what happened, ``broken`` of what must not."""
         for _ in range(TURNS):
-            if self.book.version == self.book.schedule.steps:
+            if self.book.version == self.book.stages.steps:
                 break
             self._event()
         ended, live, book = set(self.ends), set(self.book.live), self.book

@@ -92,7 +92,7 @@ def test_a_batch_is_the_oldest_groups_in_ticket_order_whatever_comes_first(flow)
     assert intake.next_batch(0.3) is None
     assert words(intake.waiting_for()) == "waiting for 1 of 2 groups, ticket 0 the oldest"
     play(worker, 0)
-    assert numbers(intake.next_batch(5)) == [0, 1]
+    assert numbers(intake.next_batch(30)) == [0, 1]
 
 
 def test_a_group_without_a_signal_is_refunded_and_replaced(flow, wait_until):
@@ -101,7 +101,7 @@ def test_a_group_without_a_signal_is_refunded_and_replaced(flow, wait_until):
     wait_until(lambda: intake.counts.refunds["zero_advantage"] == 1, "the refund")
     for ticket in (1, 4, 2):
         play(worker, ticket)
-    assert numbers(intake.next_batch(5)) == [1, 2]
+    assert numbers(intake.next_batch(30)) == [1, 2]
     assert intake.depth()[0] == 4
 
 
@@ -111,7 +111,7 @@ def test_a_message_that_does_not_decode_is_made_again_and_the_batch_is_the_same(
     play(worker, 0, spoil=spoil)
     play(worker, 1)
     play(worker, 0)
-    assert numbers(intake.next_batch(5)) == [0, 1]
+    assert numbers(intake.next_batch(30)) == [0, 1]
     assert intake.counts.refunds["poison"] == 0
     (letter,) = worker.desk.dead_letters()
     assert (letter["kind"], letter["where"], letter["g"]) == ("damaged", "scored", "0-1")
@@ -153,7 +153,7 @@ def test_a_log_probability_that_no_sampler_gives_is_made_again_and_counted_apart
     worker.verifier.hand_over(job, some_scores(ticket))
     play(worker, 1)
     play(worker, 0)
-    assert numbers(intake.next_batch(5)) == [0, 1], "the same batch: nothing was selected"
+    assert numbers(intake.next_batch(30)) == [0, 1], "the same batch: nothing was selected"
     assert (intake.counts.nonfinite, intake.counts.refunds["poison"]) == (1, 0)
     assert [letter["reason"] for letter in worker.desk.dead_letters()] == [
         "a behaviour log-probability that is not between -1000 and 0"
@@ -168,7 +168,7 @@ def test_what_is_damaged_again_and_again_is_poison_and_work_goes_on(begin, wait_
     assert (intake.counts.poisoned_in_a_row, intake.counts.poison) == (1, "lost or damaged on its way 2 times")
     play(worker, 1)
     play(worker, 2)
-    assert numbers(intake.next_batch(5)) == [1, 2]
+    assert numbers(intake.next_batch(30)) == [1, 2]
     assert intake.counts.poisoned_in_a_row == 0
 
 
@@ -179,7 +179,7 @@ def test_a_group_that_no_stream_names_any_more_is_made_again(flow, wait_until):
     worker.redis.xdel(worker.keys.prompts, entry_id)
     for ticket in (1, 0):
         play(worker, ticket)
-    assert numbers(intake.next_batch(5)) == [0, 1]
+    assert numbers(intake.next_batch(30)) == [0, 1]
 
 
 def test_a_group_announced_twice_counts_once_and_keeps_its_payload(flow, wait_until):
@@ -190,7 +190,7 @@ def test_a_group_announced_twice_counts_once_and_keeps_its_payload(flow, wait_un
     wait_until(lambda: worker.overview.depths()["scored"] == 1, "the second is turned away")
     assert worker.learner.scored_group("0-1") is not None
     play(worker, 1)
-    assert numbers(intake.next_batch(5)) == [0, 1]
+    assert numbers(intake.next_batch(30)) == [0, 1]
 
 
 def test_anothers_payload_and_grades_of_other_responses_are_not_trained(flow):
@@ -204,7 +204,7 @@ def test_anothers_payload_and_grades_of_other_responses_are_not_trained(flow):
     play(worker, 1, spoil=anothers)
     for number in (0, 1):
         play(worker, number)
-    assert numbers(intake.next_batch(5)) == [0, 1]
+    assert numbers(intake.next_batch(30)) == [0, 1]
     reasons = {letter["reason"] for letter in worker.desk.dead_letters()}
     assert any("verdicts are of other responses" in reason for reason in reasons)
     assert any("of group 0-1, found under group 1-1" in reason for reason in reasons) or len(reasons) == 2
@@ -230,7 +230,7 @@ def test_a_timeout_trains_with_reward_0_and_an_error_never_trains(begin, wait_un
     wait_until(lambda: intake.counts.refunds["poison"] == 1, "the refund")
     play(worker, 1, kinds=(VerdictKind.TIMEOUT, VerdictKind.CORRECT))
     play(worker, 2)
-    batch = intake.next_batch(5)
+    batch = intake.next_batch(30)
     assert numbers(batch) == [1, 2]
     assert batch[0].rewards_S.tolist() == [0.0, 1.0]
 
@@ -246,7 +246,7 @@ def test_turning_the_dial_down_refunds_what_is_too_old_and_the_books_still_close
     intake, worker, ledger = flow
     for ticket in range(4):
         play(worker, ticket)
-    first = intake.next_batch(5)
+    first = intake.next_batch(30)
     worker.desk.set_control("max_staleness", "0")
     wait_until(lambda: intake.book.max_staleness == 0, "the dial")
     intake.trained(first, "0")  # the bound it was checked against was still 1
@@ -254,12 +254,12 @@ def test_turning_the_dial_down_refunds_what_is_too_old_and_the_books_still_close
     assert intake.counts.refunds["expired"] == 2
     for ticket in (4, 5):
         play(worker, ticket, version=1)
-    second = intake.next_batch(5)
+    second = intake.next_batch(30)
     assert numbers(second) == [4, 5]
     intake.trained(second, "0")
     for ticket in (6, 7):
         play(worker, ticket, version=2)
-    intake.trained(intake.next_batch(5), "0")
+    intake.trained(intake.next_batch(30), "0")
     intake.stop()
     intake.close_books()
     account = audit(ledger.path)
@@ -273,7 +273,7 @@ def test_what_a_step_reports_counts_the_rejected_groups_too(flow, wait_until):
     wait_until(lambda: intake.counts.refunds["zero_advantage"] == 1, "the refund")
     for ticket in (1, 2):
         play(worker, ticket)
-    generated = intake.trained(intake.next_batch(5), "0")
+    generated = intake.trained(intake.next_batch(30), "0")
     assert generated == {
         "reward/mean": 4 / 6,
         "generated/groups": 3,
@@ -287,7 +287,7 @@ def test_only_a_checkpoint_lets_the_payloads_go(flow):
     intake, worker, _ = flow
     for ticket in (0, 1):
         play(worker, ticket)
-    intake.trained(intake.next_batch(5), "0")
+    intake.trained(intake.next_batch(30), "0")
     assert worker.learner.scored_group("0-1") is not None
     intake.checkpointed()
     assert worker.learner.scored_group("0-1") is None
@@ -305,7 +305,7 @@ def overtake(intake, worker):
     """Ticket 0 is overtaken by the others in the first step; comes back, sampled by version 0, when v is 1."""
     for ticket in (1, 2):
         play(worker, ticket)
-    first = intake.next_batch(5)
+    first = intake.next_batch(30)
     assert numbers(first) == [1, 2]
     intake.trained(first, "0")
     play(worker, 3, version=1)
@@ -326,7 +326,7 @@ def test_policies_that_do_not_wait_differ_in_what_becomes_of_a_group_past_the_bo
         wait_until(lambda: intake.next_batch(0.1) is None and intake.counts.refunds["expired"] == 1, "the refund")
         assert intake.counts.tokens_expired == 5
         play(worker, 4, version=1)
-    batch = intake.next_batch(5)
+    batch = intake.next_batch(30)
     assert numbers(batch) == second
     intake.trained(batch, "0")
     intake.stop()
@@ -341,7 +341,7 @@ def test_the_policy_is_a_live_control(begin, wait_until):
     assert intake.next_batch(0.3) is None
     worker.desk.set_control("overflow", "drop")
     wait_until(lambda: intake.book.overflow == "drop", "the dial")
-    assert numbers(intake.next_batch(5)) == [1, 2]
+    assert numbers(intake.next_batch(30)) == [1, 2]
     (turned,) = [line for line in read(ledger.path) if line["event"] == "control"]
     assert (turned["name"], turned["value"], turned["previous"]) == ("overflow", "drop", "wait")
 
@@ -358,7 +358,7 @@ def test_the_pipeline_depth_is_a_live_control_and_survives_a_checkpoint(begin, w
     for ticket in range(4):
         play(worker, ticket)
     for step, live in ((0, 4), (1, 2)):  # what is live stays live; nothing is issued until less than a batch is
-        intake.trained(intake.next_batch(5), "0")
+        intake.trained(intake.next_batch(30), "0")
         assert (intake.book.version, intake.depth()[0]) == (step + 1, live)
     turned = [line["value"] for line in read(ledger.path) if line["event"] == "control"]
     assert turned == ["5", "100", "2"]
@@ -385,16 +385,16 @@ def test_a_new_stage_is_issued_ahead_under_the_bound_and_no_batch_mixes_stages(b
         play(worker, ticket)
     assert intake.next_batch(0.3) is None
     play(worker, 1)
-    first = intake.next_batch(5)
+    first = intake.next_batch(30)
     assert numbers(first) == [0, 1]
     intake.trained(first, "0")
-    (second,) = intake.next_batch(5)
+    (second,) = intake.next_batch(30)
     ticket = second.ticket
     assert (ticket.ticket, ticket.stage) == (2, 1)
     assert (ticket.max_new_tokens, ticket.temperature) == (9, 0.5)
     intake.trained([second], "0")
     play(worker, 3, version=1)
-    intake.trained(intake.next_batch(5), "0")
+    intake.trained(intake.next_batch(30), "0")
     intake.stop()
     intake.close_books()
     account = audit(ledger.path)
@@ -405,13 +405,13 @@ def test_refunding_at_a_stages_end_gives_up_what_is_left_and_starts_empty(begin)
     intake, worker, ledger = begin(STAGES, 'flow.stage_change="refund"')
     for ticket in (0, 1, 3):
         play(worker, ticket)
-    intake.trained(intake.next_batch(5), "0")
+    intake.trained(intake.next_batch(30), "0")
     assert intake.counts.refunds["stage_ended"] == 2
     assert stages_live(intake) == [1, 1]
     assert not worker.learner.holds("2-1")  # withdrawn: nobody generates it any more
     for ticket in (4, 5):
         play(worker, ticket, version=1)
-        intake.trained(intake.next_batch(5), "0")
+        intake.trained(intake.next_batch(30), "0")
     intake.stop()
     intake.close_books()
     assert audit(ledger.path).refunded["stage_ended"] == 2
@@ -426,7 +426,7 @@ def test_the_online_filter_drops_what_was_solved_every_time_in_the_stage_before(
     wait_until(lambda: intake.counts.refunds["zero_advantage"] == 1, "the refund")
     for ticket in (1, 2):
         play(worker, ticket)
-    intake.trained(intake.next_batch(5), "0")
+    intake.trained(intake.next_batch(30), "0")
     (opened,) = [line for line in read(ledger.path) if line["event"] == "stage"]
     assert (opened["prompts"], opened["dropped"]) == (3, 1)
     later = {intake.lifecycle.curriculum.ticket(number, 1, min_version=1).prompt_id for number in range(30)}
@@ -440,12 +440,12 @@ def test_the_curriculum_hears_of_a_straggler_that_came_in_while_a_later_group_wa
     curriculum.saw = lambda prompt_id, stage, *, solved: seen.append(prompt_id)
     for ticket in (1, 2):
         play(worker, ticket)
-    batch = intake.next_batch(5)
+    batch = intake.next_batch(30)
     play(worker, 0)
     wait_until(lambda: intake.depth()[1] == 3, "it comes in during the step, which reports it")
     assert intake.trained(batch, "0")["generated/groups"] == 3
     play(worker, 3)
-    second = intake.next_batch(5)
+    second = intake.next_batch(30)
     assert numbers(second) == [0, 3]
     intake.trained(second, "0")
     assert seen == [group.ticket.prompt_id for group in (*batch, *second)]
@@ -460,7 +460,7 @@ def test_the_prompt_of_a_poisoned_ticket_is_asked_again_under_a_new_one_and_the_
     for step, tickets in enumerate([(1, 2), (3, 4), (5, 6)]):
         for ticket in tickets:
             play(worker, ticket, version=step)
-        intake.trained(intake.next_batch(5), "0")
+        intake.trained(intake.next_batch(30), "0")
     intake.stop()
     intake.close_books()
     issued = {line["ticket"]: line for line in read(ledger.path) if line["event"] == "issued"}
@@ -498,7 +498,7 @@ def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(
     for step, tickets in enumerate([(0, 1), (2, 3), (4, 5)]):
         for number in tickets if step == 2 else ():
             play(worker, number, version=step)
-        batch = intake.next_batch(5)
+        batch = intake.next_batch(30)
         assert numbers(batch) == list(tickets)
         intake.trained(batch, "0")
     intake.stop()
@@ -545,7 +545,7 @@ def test_under_an_injected_lag_every_group_is_exactly_so_old(begin, wait_until):
         sampled_by = max(0, version - 1)
         for ticket in (first, second):
             play(worker, ticket, version=sampled_by)
-        batch = intake.next_batch(5)
+        batch = intake.next_batch(30)
         assert [group.ticket.min_version for group in batch] == [sampled_by] * 2
         assert len(intake.book.live) == 2  # nothing is issued ahead
         intake.trained(batch, "0")
@@ -565,7 +565,7 @@ def test_the_guard_turns_the_bound_down_and_back_and_the_ledger_has_it(begin, wa
     intake, worker, ledger = begin("flow.least_ess=0.5", "flow.guard_patience=1", "flow.max_staleness=1")
     for ticket in range(4):
         play(worker, ticket)
-    intake.trained(intake.next_batch(5), "0", ess=0.4)
+    intake.trained(intake.next_batch(30), "0", ess=0.4)
     assert (intake.book.max_staleness, sorted(intake.book.live)) == (0, [2, 3])
     again = intake.snapshot()
     assert (again["max_staleness"], again["asked_bound"], again["guard"]) == (0, 1, {"lowered": 1, "calm": 0})
@@ -573,7 +573,7 @@ def test_the_guard_turns_the_bound_down_and_back_and_the_ledger_has_it(begin, wa
     assert (intake.counts.refunds["expired"], sorted(intake.book.live)) == (2, [4, 5])
     for ticket in (4, 5):
         play(worker, ticket, version=1)
-    intake.trained(intake.next_batch(5), "0", ess=0.9)
+    intake.trained(intake.next_batch(30), "0", ess=0.9)
     assert (intake.book.max_staleness, sorted(intake.book.live)) == (1, [6, 7])  # the run's last step
     worker.desk.set_control("max_staleness", "0")
     wait_until(lambda: intake.book.max_staleness == 0, "the dial")

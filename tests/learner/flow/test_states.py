@@ -3,7 +3,7 @@
 from itertools import product
 
 import pytest
-from leeway_rl.learner.flow.staleness import Schedule
+from leeway_rl.learner.flow.staleness import Stages
 from leeway_rl.learner.flow.tickets import FOLLOWS, LiveGroup, State, TicketBook
 
 ALLOWED = {
@@ -16,8 +16,8 @@ ALLOWED = {
 
 
 def a_book(groups=1):
-    schedule = Schedule(starts=(0,), groups_per_step=(groups,), steps=2)
-    book = TicketBook(schedule=schedule, max_staleness=0)
+    stages = Stages(starts=(0,), groups_per_step=(groups,), steps=2)
+    book = TicketBook(stages=stages, max_staleness=0)
     for _ in range(groups):
         book.issue(0)
     return book

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from leeway_rl.common.config import Overflow
-from leeway_rl.learner.flow.staleness import Schedule, check_spans, expired, head_staleness, tokens_past
+from leeway_rl.learner.flow.staleness import Stages, check_spans, expired, head_staleness, tokens_past
 from leeway_rl.learner.flow.tickets import TicketBook
 
 
 def one_stage(groups, steps):
-    return Schedule(starts=(0,), groups_per_step=(groups,), steps=steps)
+    return Stages(starts=(0,), groups_per_step=(groups,), steps=steps)
 
 
 @pytest.mark.parametrize(
@@ -26,23 +26,23 @@ def test_places_are_what_the_bound_and_the_remaining_steps_leave(version, bound,
 
 
 def test_places_near_a_stages_end_are_shared_with_the_next_stage():
-    schedule = Schedule(starts=(0, 10), groups_per_step=(16, 4), steps=100)
-    assert schedule.places(7, 2) == {0: 48}
-    assert schedule.places(8, 2) == {0: 32, 1: 4}
-    assert schedule.places(9, 2) == {0: 16, 1: 8}
-    assert schedule.places(10, 2) == {1: 12}
+    stages = Stages(starts=(0, 10), groups_per_step=(16, 4), steps=100)
+    assert stages.places(7, 2) == {0: 48}
+    assert stages.places(8, 2) == {0: 32, 1: 4}
+    assert stages.places(9, 2) == {0: 16, 1: 8}
+    assert stages.places(10, 2) == {1: 12}
 
 
 def test_without_issuing_ahead_a_stage_keeps_its_full_depth_to_its_last_step():
-    schedule = Schedule(starts=(0, 10), groups_per_step=(16, 4), steps=100, issue_ahead=False)
-    assert schedule.places(9, 2) == {0: 48}
-    assert schedule.places(10, 2) == {1: 12}
-    assert schedule.places(99, 2) == {1: 4}
+    stages = Stages(starts=(0, 10), groups_per_step=(16, 4), steps=100, issue_ahead=False)
+    assert stages.places(9, 2) == {0: 48}
+    assert stages.places(10, 2) == {1: 12}
+    assert stages.places(99, 2) == {1: 4}
 
 
 def test_vacancies_are_the_places_that_nobody_holds():
-    schedule = Schedule(starts=(0, 2), groups_per_step=(2, 3), steps=9)
-    book = TicketBook(schedule=schedule, max_staleness=1, version=1)
+    stages = Stages(starts=(0, 2), groups_per_step=(2, 3), steps=9)
+    book = TicketBook(stages=stages, max_staleness=1, version=1)
     assert book.vacancies() == [0, 0, 1, 1, 1]
     for stage in (0, 1, 1):
         book.issue(stage)
@@ -50,18 +50,18 @@ def test_vacancies_are_the_places_that_nobody_holds():
 
 
 def test_the_depth_counts_steps_so_that_a_larger_stage_to_come_is_issued_for_in_full():
-    schedule = Schedule(starts=(0, 2), groups_per_step=(2, 6), steps=9)
-    book = TicketBook(schedule=schedule, max_staleness=3, auto_depth=2.5)
+    stages = Stages(starts=(0, 2), groups_per_step=(2, 6), steps=9)
+    book = TicketBook(stages=stages, max_staleness=3, auto_depth=2.5)
     assert (book.depth, book.vacancies()) == (7, [0, 0, 0, 0, 1, 1, 1])
     book.version = 1
     assert (book.depth, book.vacancies()) == (11, [0, 0, *[1] * 9])
     book.auto_depth = 99.0
-    assert book.depth == sum(schedule.places(1, 3).values())
+    assert book.depth == sum(stages.places(1, 3).values())
 
 
 def test_a_fixed_depth_never_exceeds_the_bound_and_never_withholds_a_batch():
-    schedule = Schedule(starts=(0, 2), groups_per_step=(2, 2), steps=9)
-    book = TicketBook(schedule=schedule, max_staleness=1, version=1, pipeline_depth=3)
+    stages = Stages(starts=(0, 2), groups_per_step=(2, 2), steps=9)
+    book = TicketBook(stages=stages, max_staleness=1, version=1, pipeline_depth=3)
     assert book.vacancies() == [0, 0, 1]
     for stage in book.vacancies():
         book.issue(stage)
@@ -82,8 +82,8 @@ def test_a_fixed_depth_never_exceeds_the_bound_and_never_withholds_a_batch():
 def test_the_depth_takes_from_the_end_of_the_bounds_places_and_at_zero_changes_nothing(
     depth, bound, version, held, issue_ahead
 ):
-    schedule = Schedule(starts=(0, 5), groups_per_step=(3, 4), steps=9, issue_ahead=issue_ahead)
-    book = TicketBook(schedule=schedule, max_staleness=bound, version=version)
+    stages = Stages(starts=(0, 5), groups_per_step=(3, 4), steps=9, issue_ahead=issue_ahead)
+    book = TicketBook(stages=stages, max_staleness=bound, version=version)
     for stage, count in enumerate(held):
         for _ in range(count):
             book.issue(stage)
@@ -115,10 +115,10 @@ class AnyOrder(RuleBasedStateMachine):
     )
     def begin(self, bound, lengths, groups, issue_ahead, overflow):
         starts = tuple(itertools.accumulate([0, *lengths[:-1]]))
-        schedule = Schedule(
+        stages = Stages(
             starts=starts, groups_per_step=tuple(groups[: len(starts)]), steps=sum(lengths), issue_ahead=issue_ahead
         )
-        self.book = TicketBook(schedule=schedule, max_staleness=bound, overflow=overflow)
+        self.book = TicketBook(stages=stages, max_staleness=bound, overflow=overflow)
         self.issued_at, self.stage_of, self.spans, self.trained, self.refunded = {}, {}, {}, [], set()
         self.always_wait, self.largest = overflow == "wait", {}
 
@@ -160,7 +160,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.book.refund(ticket)
         self.refunded.add(ticket)
 
-    @precondition(lambda self: self.book.version < self.book.schedule.steps and self.book.batch() is not None)
+    @precondition(lambda self: self.book.version < self.book.stages.steps and self.book.batch() is not None)
     @rule()
     def step(self):
         book, batch = self.book, self.book.batch()
@@ -184,7 +184,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.trained += batch
         book.trained(batch)
         for ticket in book.left_behind():
-            ends_empty = book.schedule.issue_ahead and self.always_wait
+            ends_empty = book.stages.issue_ahead and self.always_wait
             assert not ends_empty, "a stage that issues no more than it trains ends with nothing live"
             self.refund(ticket)
 
@@ -203,7 +203,7 @@ class AnyOrder(RuleBasedStateMachine):
         """Either there is room, or a batch, or something that has not come back, or the run is over."""
         if hasattr(self, "book"):
             waiting = any(not live.ready for live in self.book.live.values())
-            over = self.book.version == self.book.schedule.steps
+            over = self.book.version == self.book.stages.steps
             assert self.book.vacancies() or self.book.batch() is not None or waiting or over
 
 
@@ -213,7 +213,7 @@ TestAnyOrder = AnyOrder.TestCase
 
 @given(order=st.permutations(range(12)), dull=st.sets(st.integers(0, 30), max_size=15))
 def test_at_zero_the_batch_is_the_first_survivors_whatever_the_order(order, dull):
-    book = TicketBook(schedule=one_stage(4, 1), max_staleness=0)
+    book = TicketBook(stages=one_stage(4, 1), max_staleness=0)
     rank = {ticket: order[ticket % 12] for ticket in range(60)}
     while book.batch() is None:
         for stage in book.vacancies():
