@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import redis
@@ -44,9 +45,8 @@ class Consumer(Member):
             return jobs
         if block_s and not jobs:
             return self._jobs(self._read(count, block_s))
-        return jobs + self._jobs(
-            self._asked(lambda: scripts.take(self.connection, self._key, count - len(jobs), self._brought), [])
-        )
+        new = self._asked(lambda: scripts.take(self.connection, self._key, count - len(jobs), self._brought))
+        return jobs + self._jobs(new or ())
 
     def _jobs(self, entries: Iterable[Taken], attempts: dict[str, int] | None = None) -> list[Job]:
         """The job of each entry. One that names no group becomes a dead letter and leaves the stream."""
@@ -62,20 +62,20 @@ class Consumer(Member):
                 self._acknowledge(entry_id)
         return jobs
 
-    def _asked(self, ask: Callable[[], T], nothing: T) -> T:
-        """What ``ask`` finds on the stream; ``nothing``, and the consumer group made anew, where it is gone."""
+    def _asked(self, ask: Callable[[], T]) -> T | None:
+        """What ``ask`` finds on the stream; None, and the consumer group made anew, where it is gone."""
         try:
             return ask()
         except redis.exceptions.ResponseError as error:
             if not re.search("NOGROUP|UNBLOCKED", str(error)):  # the second: it went away while we waited at it
                 raise
             ensure_group(self.connection, self.stream)  # Redis lost its data, or the learner has just started over
-            return nothing
+            return None
 
     def _read(self, count: int, block_s: float) -> list[Taken]:
-        unread = {self._key: ">"}
-        reply: Any = self._asked(
-            lambda: self._redis.xreadgroup(GROUP, self.worker, unread, count=count, block=block_ms(block_s)), ()
+        unread, block = {self._key: ">"}, block_ms(block_s)
+        reply: Any = (
+            self._asked(lambda: self._redis.xreadgroup(GROUP, self.worker, unread, count=count, block=block)) or ()
         )
         return [taken(entry) for _, entries in reply for entry in entries]
 
@@ -89,16 +89,14 @@ class Consumer(Member):
             return []
         self.reclaimed_at = time.monotonic()
         lease_ms = int(lease_s * 1000)
-        silent: Any = self._asked(
-            lambda: self._redis.xpending_range(self._key, GROUP, "-", "+", count, idle=lease_ms), ()
-        )
+        silent: Any = self._asked(lambda: self._redis.xpending_range(self._key, GROUP, "-", "+", count, idle=lease_ms))
         if not silent:
             return []
         self.reclaimed_at = 0.0  # there may be more, and they have waited long enough
         attempts = {entry["message_id"].decode(): int(entry["times_delivered"]) + 1 for entry in silent}
         # Only what is idle still: it may have been renewed, handed over or claimed since.
-        claimed: Any = self._asked(
-            lambda: self._redis.xclaim(self._key, GROUP, self.worker, lease_ms, list(attempts)), ()
+        claimed: Any = (
+            self._asked(lambda: self._redis.xclaim(self._key, GROUP, self.worker, lease_ms, list(attempts))) or ()
         )
         return self._jobs([taken(entry) for entry in claimed if entry[1] is not None], attempts)
 
@@ -107,23 +105,14 @@ class Consumer(Member):
         if not jobs:
             return set()
         ids = [job.entry_id for job in jobs]
-        try:
-            kept = scripts.renew(self.connection, self._key, self.worker, ids)
-        except redis.exceptions.ResponseError as error:
-            if "NOGROUP" not in str(error):
-                raise
-            return set()
-        return {entry_id.decode() for entry_id in kept}
+        kept = self._asked(lambda: scripts.renew(self.connection, self._key, self.worker, ids))
+        return {entry_id.decode() for entry_id in kept or ()}
 
     def give_back(self, jobs: Sequence[Job]) -> None:
         """End the leases of ``jobs``, where they are still ours: who next looks for silent workers' entries gets them.
         The attempt does not count: a worker that leaves is not the group's fault."""
         for job in jobs:
-            try:
-                scripts.give_back(self.connection, self._key, job)
-            except redis.exceptions.ResponseError as error:
-                if "NOGROUP" not in str(error):
-                    raise
+            self._asked(partial(scripts.give_back, self.connection, self._key, job))
         self.reclaimed_at = 0.0  # we know already that there is something
 
     def unwanted(self, jobs: Sequence[Job]) -> dict[str, Unwanted]:
@@ -133,12 +122,8 @@ class Consumer(Member):
         if not jobs:
             return {}
         parts = [self.keys.group(job.group_id, part) for job in jobs for part in (self.reads[-1], self.makes)]
-        try:
-            found = scripts.unwanted(self.connection, self._key, [job.entry_id for job in jobs], parts)
-        except redis.exceptions.RedisError as error:
-            if "NOGROUP" not in str(error):
-                raise
-            return {}
+        ids = [job.entry_id for job in jobs]
+        found = self._asked(lambda: scripts.unwanted(self.connection, self._key, ids, parts)) or [b""] * len(jobs)
         return {job.entry_id: Unwanted(why.decode()) for job, why in zip(jobs, found, strict=True) if why}
 
     def _parts_of(self, group_id: str) -> list[str]:
