@@ -19,8 +19,8 @@ from .tickets import State
 
 log = logging.getLogger(__name__)
 
-# Publishes the newest weights again where Redis has lost them, or where the named version cannot be read. Returns whether
-# it did.
+# Publishes the newest weights again where Redis has lost them, or where the named version cannot be read. Returns
+# whether it did.
 Repair = Callable[[Stamp | None], bool]
 
 
