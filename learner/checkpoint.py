@@ -121,7 +121,7 @@ def _refuse_unseen(unfinished: Path, parts: list[dict[str, Any]]) -> None:
             path = unfinished / name
             if not seen(path, SEEN_S) or _size(path) != size:
                 raise DataError(
-                    f"{unfinished}: {name_of(number, part['host'])} has written {size} bytes of {name}, and here are "
+                    f"{unfinished}: {name_of(number, part['host'])} has written {size} bytes of {name}; rank 0 sees "
                     f"{_size(path) if path.exists() else 'none'}. The learner's ranks need one runs folder that all of "
                     "them share: name it by --runs-dir (docs/cluster.md)"
                 )

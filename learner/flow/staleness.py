@@ -103,22 +103,22 @@ def check_spans(spans: np.ndarray, lengths_S: np.ndarray, *, min_version: int, n
     every response exactly once and in order, and their versions never fall within a response and lie in [min_version,
     newest_version]."""
     if spans.ndim != 2 or spans.shape[1] != 4:
-        return f"spans of shape {list(spans.shape)} where [n, 4] is due"
+        return f"spans have shape {list(spans.shape)} and not [n, 4]"
     response, position, last_version = 0, 0, -1
     for owner, version, start, end in spans.astype(np.int64).tolist():
         if owner != response:
             if owner != response + 1 or position != lengths_S[response]:
-                return f"spans leave response {response} at token {position} of {lengths_S[response]}"
+                return f"the spans of response {response} end at token {position} of {lengths_S[response]}"
             response, position, last_version = owner, 0, -1
         if response >= len(lengths_S):
-            return f"a span of response {response} where there are {len(lengths_S)}"
+            return f"a span of response {response}, but the group has {len(lengths_S)} responses"
         if start != position or end <= start:
-            return f"a span {start}..{end} of response {response} where one from {position} is due"
+            return f"a span {start}..{end} of response {response} that should start at {position}"
         if not min_version <= version <= newest_version:
-            return f"version {version} outside the possible {min_version}..{newest_version}"
+            return f"version {version} is outside the possible {min_version}..{newest_version}"
         if version < last_version:
-            return f"version {version} after version {last_version} within response {response}"
+            return f"version {version} comes after version {last_version} within response {response}"
         position, last_version = end, version
     if response != len(lengths_S) - 1 or position != lengths_S[response]:
-        return f"spans end in response {response} at token {position}"
+        return f"the spans end in response {response} at token {position}"
     return None
