@@ -63,7 +63,7 @@ class Keys:
             **dict.fromkeys((self.config, self.incarnation, self.unreadable), "string"),
         }
 
-    def verdicts(self, minute: int) -> str:
+    def verdicts(self, minute: int | str) -> str:
         """Hash with a time to live: how often each verdict was given in one minute, and why the last error was."""
         return f"{self.prefix}verdicts:{minute}"
 

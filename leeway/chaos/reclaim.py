@@ -15,6 +15,7 @@ import numpy as np
 
 from ...common.children import leaving_with_parent
 from ...common.queue.connection import Connection
+from ...common.queue.consumer import Consumer
 from ...common.queue.entries import Job, WorkStream
 from ...common.queue.learner import LearnerQueue
 from ...common.queue.rollout import RolloutQueue
@@ -40,7 +41,7 @@ class Reclaimed:
     """From the death to the last of them."""
 
 
-_TAKERS = {WorkStream.PROMPTS: RolloutQueue, WorkStream.RESPONSES: VerifierQueue}
+_TAKERS: dict[WorkStream, type[Consumer]] = {WorkStream.PROMPTS: RolloutQueue, WorkStream.RESPONSES: VerifierQueue}
 
 
 def reclaim(folder: Path, stream: WorkStream, *, live: int, dead: int, lease_s: float) -> Reclaimed:
