@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -87,17 +87,17 @@ def tokenize(row: Row, data: Data, tokenizer: PreTrainedTokenizerBase) -> list[i
     if tokenizer.chat_template is None:
         return _without_ending("\n".join(message["content"] for message in messages), tokenizer)
     text = rendered(messages, tokenizer, row.where or row.prompt_id)
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return cast("list[int]", tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _without_ending(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The tokens of a text as a prompt: with what the tokenizer puts before it, without what it puts behind. After an
     end token a model has nothing more to say."""
-    tokens, bare = list(tokenizer(text)["input_ids"]), list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    tokens, bare = tokenizer(text)["input_ids"], tokenizer(text, add_special_tokens=False)["input_ids"]
     for end in range(len(tokens), len(bare) - 1, -1):
         if tokens[end - len(bare) : end] == bare:
-            return tokens[:end]
-    return tokens
+            return cast("list[int]", tokens[:end])
+    return cast("list[int]", tokens)
 
 
 def rendered(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, where: str) -> str:

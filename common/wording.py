@@ -1,4 +1,4 @@
-"""English for people, made of what the roles say as data. Pure."""
+"""English for people, made of what the roles say as data: what they do, and times and sizes. Pure."""
 
 from __future__ import annotations
 
@@ -47,3 +47,11 @@ def age(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds} s"
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+def byte_size(count: float) -> str:
+    """Bytes for people; a kB is 1,000 of them."""
+    for unit, each in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= each:
+            return f"{count / each:.0f} {unit}" if count >= 100 * each else f"{count / each:.1f} {unit}"
+    return f"{count:.0f} B" if count else "-"

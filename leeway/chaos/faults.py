@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...common.wording import byte_size
 from . import damage
 from .hanging import busiest
 from .hit import Hit, NothingThere
@@ -229,7 +230,7 @@ def disk_full(target: Target, rng: random.Random) -> Hit:
     assert target.disk is not None
     ballast = fill(target.disk)
     size = ballast.stat().st_size
-    return Hit(f"{size >> 20} MiB of ballast", rng.uniform(4, 15), lambda: ballast.unlink(missing_ok=True))
+    return Hit(f"{byte_size(size)} of ballast", rng.uniform(4, 15), lambda: ballast.unlink(missing_ok=True))
 
 
 @fault("torn-checkpoint", 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...common.errors import DataError
 from ...common.tables import as_text, table
+from ...common.wording import byte_size
 from ..finding import runs_under
 from .standing import Standing, standing
 
@@ -33,5 +34,5 @@ def _cells(each: Standing) -> tuple[str, ...]:
         f"{each.step}/{'?' if each.steps is None else each.steps}",
         "-" if each.reward is None else f"{each.reward:.3f}",
         datetime.fromtimestamp(each.at).strftime("%Y-%m-%d %H:%M"),
-        f"{each.bytes / 1e6:,.1f} MB",
+        byte_size(each.bytes),
     )

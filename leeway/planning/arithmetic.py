@@ -16,6 +16,7 @@ from ...common.config import Config, expand
 from ...common.preflight.folder import read_header, read_object
 from ...common.rope import Context, context_of
 from ...common.tables import as_text, table
+from ...common.wording import byte_size
 
 GPU_BYTES = 80e9
 """Memory of the GPU for which the room of a rollout worker is stated."""
@@ -240,7 +241,7 @@ def _stage_column(view: Config, start: int, end: int, token_bytes: int) -> dict[
         "SGD updates a step": str(train.updates_per_step),
         "temperature": str(view.flow.temperature),
         "groups live, at most": f"({bound} + 1) x {train.groups_per_step} = {live}",
-        "their payload in Redis, at most": _size(live * payload),
+        "their payload in Redis, at most": byte_size(live * payload),
         "pipeline depth, groups": str(view.flow.pipeline_depth),
         "responses trained": _count(responses * steps),
         "tokens trained, at most": _count(tokens * steps),
@@ -254,11 +255,13 @@ def _learner_page(config: Config, shape: Shape) -> str:
     device, host = sum(part.device for part in parts), sum(part.host for part in parts)
     checkpointing = "with" if train.gradient_checkpointing else "without"
     rows = [["", "device", "host", ""]]
-    rows += [[part.name, _size(part.device), _size(part.host), part.how] for part in parts]
+    rows += [[part.name, byte_size(part.device), byte_size(part.host), part.how] for part in parts]
     verdict = "an estimate: leave a tenth free" if device <= GPU_BYTES else "more than a GPU of 80 GB has"
-    rows.append(["one rank", _size(device), _size(host), verdict])
+    rows.append(["one rank", byte_size(device), byte_size(host), verdict])
     loading = min(train.ranks, 8) * 4.0 * shape.parameters
-    rows.append(["to start, a node", "", _size(loading), f"each of its {min(train.ranks, 8)} ranks reads the model"])
+    rows.append(
+        ["to start, a node", "", byte_size(loading), f"each of its {min(train.ranks, 8)} ranks reads the model"]
+    )
     ranks = "1 rank" if train.ranks == 1 else f"{train.ranks} ranks"
     return (
         f"memory of a learner rank: {_count(shape.parameters)} parameters, ZeRO {train.zero_stage} on {ranks}, "
@@ -276,9 +279,9 @@ def _rollout_page(config: Config, shape: Shape) -> str:
     split = f" / {rollout.tensor_parallel} GPUs" if rollout.tensor_parallel > 1 else ""
     published = (2 if config.weights.dtype == "bfloat16" else 4) * float(shape.parameters)
     rows = [
-        ["weights, a GPU", _size(weights / rollout.tensor_parallel), f"{each} bytes a parameter{split}"],
-        ["KV cache, a token", _size(kv_bytes_a_token(config, shape)), "keys and values of every layer"],
-        ["KV cache, a longest sequence", _size(sequence), f"{longest:,} tokens"],
+        ["weights, a GPU", byte_size(weights / rollout.tensor_parallel), f"{each} bytes a parameter{split}"],
+        ["KV cache, a token", byte_size(kv_bytes_a_token(config, shape)), "keys and values of every layer"],
+        ["KV cache, a longest sequence", byte_size(sequence), f"{longest:,} tokens"],
     ]
     if rollout.engine == "vllm":
         at_once = config.most_responses_at_once
@@ -288,7 +291,7 @@ def _rollout_page(config: Config, shape: Shape) -> str:
     rows.append(
         [
             "a published version, whole",
-            _size(published),
+            byte_size(published),
             f"every {config.weights.keyframe_every} versions; deltas in between",
         ]
     )
@@ -306,14 +309,6 @@ def _processes(config: Config) -> str:
 def _table(rows: Sequence[Sequence[str]], numbers: int) -> str:
     """A table of names, ``numbers`` right-aligned columns, and words. Heads, if any, are the first row."""
     return as_text(table([""] * len(rows[0]), rows, right=range(1, numbers + 1)))
-
-
-def _size(count: float) -> str:
-    """A number of bytes, for people."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.0f} {unit}" if count >= 100 * size else f"{count / size:.1f} {unit}"
-    return f"{count:.0f} B" if count else "-"
 
 
 def _count(number: float) -> str:

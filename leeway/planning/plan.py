@@ -20,6 +20,7 @@ import numpy as np
 from ...common.config import Overflow, PipelineDepth, refuse_shallow
 from ...common.errors import ConfigError, DataError
 from ...common.tables import as_text, table
+from ...common.wording import byte_size
 from . import calibrate
 from .simulate import Outcome, System, simulate
 
@@ -276,7 +277,7 @@ _COLUMNS: dict[str, tuple[str, Any]] = {
     "groups_past_share": ("groups past η", _percent),
     "rejected_share": ("rejected", _percent),
     "length_trained_over_generated": ("length", "{:.2f}".format),
-    "redis_peak_bytes": ("Redis", lambda count: f"{count / 1e6:,.1f} MB"),
+    "redis_peak_bytes": ("Redis", byte_size),
 }
 
 

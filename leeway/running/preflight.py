@@ -66,9 +66,9 @@ def refuse_missing_model(said: str) -> None:
 
 def refuse_missing_rows(config: Config) -> None:
     """``DataError`` where the file of rows is not there."""
-    path = Path(expand(config.data.path))
-    if config.data.source == "file" and not path.is_file():
-        wrong = "a folder; name one file of rows" if path.is_dir() else "no such file"
+    path = expand(config.data.path)
+    if config.data.source == "file" and not Path(path).is_file():
+        wrong = "a folder; name one file of rows" if Path(path).is_dir() else "no such file"
         raise DataError(f"data.path = {config.data.path!r}: {wrong}: {path}")
 
 

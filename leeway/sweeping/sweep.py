@@ -38,6 +38,7 @@ from ...common.fingerprint import of_run_inputs
 from ...common.locks import only_writer
 from ...common.progress import Progress
 from ...common.stopping import STOPPED
+from ...common.wording import age
 from ..looking.left import is_finished
 from ..running.last_words import last_lines
 from . import sweepdata
@@ -349,4 +350,4 @@ class _Progress:
         if made == self._before:
             return "time left unknown"
         seconds = (time.monotonic() - self._began) / (made - self._before) * (self._steps - made)
-        return f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left"
+        return f"{age(seconds)} left"

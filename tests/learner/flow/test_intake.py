@@ -221,7 +221,7 @@ def test_spans_from_an_impossible_version_are_refused(begin, wait_until):
     intake, worker, _ = begin("broker.max_attempts=1")
     play(worker, 0, version=7)
     wait_until(lambda: intake.counts.refunds["poison"] == 1, "the refund")
-    assert "version 7 outside the possible 0..1" in worker.desk.dead_letters()[0]["reason"]
+    assert "version 7 is outside the possible 0..1" in worker.desk.dead_letters()[0]["reason"]
 
 
 def test_a_timeout_trains_with_reward_0_and_an_error_never_trains(begin, wait_until):
