@@ -141,7 +141,7 @@ def _chosen(
     apart: set[tuple[int, int]],
     about_the_same: Callable[[str, str], bool],
 ) -> dict[int, Match]:
-    """Which text repeats which kept one. ``pairs`` are sorted by the later text; those of ``apart`` are two problems."""
+    """Which text repeats which kept one. ``pairs`` are sorted by the later text; pairs in ``apart`` do not."""
     chosen: dict[int, Match] = {}
     for one, other, similarity in pairs:
         if one in chosen:
