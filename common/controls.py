@@ -74,8 +74,8 @@ def refuse_forbidden(key: str, value: Any, config: Config) -> None:
 
 
 def taken_up(found: dict[bytes, bytes], config: Config) -> tuple[dict[str, Any], list[tuple[bytes, bytes, str]]]:
-    """Read the hash of controls. Returns (values by key, refused entries as field, value, reason). Whoever may write the
-    hash may have written anything."""
+    """Read the hash of controls. Returns (values by key, refused entries as field, value, reason). Whoever may write
+    the hash may have written anything."""
     values: dict[str, Any] = {}
     refused = []
     for field, text in found.items():

@@ -14,8 +14,8 @@ class LeewayError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        """The message as a text that can be written anywhere: half a character, out of a row or a file's name, is shown as
-        its escape."""
+        """The message as a text that can be written anywhere: half a character, out of a row or a file's name, is shown
+        as its escape."""
         text = super().__str__()
         return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
@@ -82,8 +82,8 @@ class WeightsError(LeewayError):
 
 
 def told(command: str, work: Callable[[], int | None]) -> int:
-    """Run ``work`` and return its exit code. A ``LeewayError`` has a code of its own and is told in one line on standard
-    error, after the name of the ``command`` if there is one."""
+    """Run ``work`` and return its exit code. A ``LeewayError`` has a code of its own and is told in one line on
+    standard error, after the name of the ``command`` if there is one."""
     try:
         return work() or 0
     except LeewayError as error:

@@ -73,12 +73,12 @@ class Data(Section):
     examples: tuple[tuple[Said, Said], ...] = ()
     """Worked examples (question, answer) to put before every prompt as earlier turns of the conversation."""
     suffix: Said | None = None
-    """Text to put after every prompt, for instance the demand for a boxed answer. By default that demand follows problems
-    of reasoning-gym, and nothing follows others. ``""`` puts nothing after any."""
+    """Text to put after every prompt, for instance the demand for a boxed answer. By default that demand follows
+    problems of reasoning-gym, and nothing follows others. ``""`` puts nothing after any."""
     ability: Literal["math", "exact"] | None = None
-    """How rows are judged that have an answer and name no ability: ``math`` compares values, ``exact`` texts. By default
-    ``math``, but a row whose answer is words or a bare sum is refused, because mathematics would take ``abc`` for
-    ``cba``."""
+    """How rows are judged that have an answer and name no ability: ``math`` compares values, ``exact`` texts. By
+    default ``math``, but a row whose answer is words or a bare sum is refused, because mathematics would take ``abc``
+    for ``cba``."""
     comparison: Literal["livecodebench", "exact"] | None = None
     """How outputs of programs and values of calls are compared in rows of code that name no rule of their own. By
     default ``livecodebench``, as the harness of that benchmark does; ``exact`` is stricter (docs/verifiers.md)."""
@@ -97,7 +97,7 @@ class Train(Section):
     groups_per_step: int = Field(ge=1)
     """D_R of the report: groups (prompts with a signal) in a training step's batch."""
     minibatch_groups: int | None = Field(default=None, ge=1)
-    """D_T of the report: groups in one SGD update, in ticket order. By default D_R: one update in each training step."""
+    """D_T of the report: groups in one SGD update, in ticket order. By default D_R: one update a step."""
     reuse: int = Field(default=1, ge=1)
     """N_reuse of the report: how often a step goes through its batch. N_SGD = (D_R/D_T)·N_reuse updates."""
     group_size: int = Field(ge=2)
@@ -187,9 +187,9 @@ class Objective(Section):
     kl_groups: Literal["signal", "all"] = "signal"
     """Groups that the k3 term runs over. ``all``: groups without a signal enter the batch too, for this term alone."""
     correction: Literal["none", "decoupled", "loglinear"] = "none"
-    """How stale data is corrected. ``none``: ratio π_θ/μ. ``decoupled``: ratio π_θ/π_old, weighted with π_old/μ; a forward
-    pass before the first of several updates gives π_old. ``loglinear``: the same, but log π_old is interpolated by
-    version."""
+    """How stale data is corrected. ``none``: ratio π_θ/μ. ``decoupled``: ratio π_θ/π_old, weighted with π_old/μ; a
+    forward pass before the first of several updates gives π_old. ``loglinear``: the same, but log π_old is interpolated
+    by version."""
     correction_bound: Literal["truncate", "mask"] = "truncate"
     """What becomes of a weight π_old/μ: it is cut at ``correction_cap``, or is 0 outside ``correction_range``."""
     correction_cap: float = Field(default=2.0, gt=0)
@@ -248,20 +248,20 @@ class Flow(Section):
     those that are ready; of what is older than the bound, ``drop`` refunds the group, ``mask`` leaves the tokens out
     of the loss, ``soft`` trains it and counts. A live control: ``leeway set overflow``."""
     pipeline_depth: Annotated[int, Field(ge=1, le=MOST_COUNTED)] | Literal["auto"] = "auto"
-    """Most groups that may be live, beside the bound's (η+1)·B. ``auto``: the fewest at which the learner does not wait,
-    by what is measured. A live control: ``leeway set pipeline-depth``."""
+    """Most groups that may be live, beside the bound's (η+1)·B. ``auto``: the fewest at which the learner does not
+    wait, by what is measured. A live control: ``leeway set pipeline-depth``."""
     inject_lag: int = Field(default=0, ge=0)
-    """For studying a regime on any hardware: every group is sampled by exactly the version that is so many training steps
-    older than the one that trains it (by version 0 in the first steps). Then nothing overlaps. At most
+    """For studying a regime on any hardware: every group is sampled by exactly the version that is so many training
+    steps older than the one that trains it (by version 0 in the first steps). Then nothing overlaps. At most
     ``max_staleness``."""
     least_ess: float = Field(default=0.0, ge=0, lt=1)
-    """Guard: after a training step whose effective sample size (``logprob/ess``, of π_old/μ, as a share of the tokens) is
-    lower, η goes down by one. After ``guard_patience`` steps in a row that are not, η goes up by one, until it is
+    """Guard: after a training step whose effective sample size (``logprob/ess``, of π_old/μ, as a share of the tokens)
+    is lower, η goes down by one. After ``guard_patience`` steps in a row without, η goes up by one, until it is
     ``max_staleness`` again. 0: no guard."""
     guard_patience: int = Field(default=20, ge=1)
     """Training steps in a row without an alarm of the guard after which it raises η by one again."""
     strictly_on_policy: bool = False
-    """Refuse all that is off-policy: a ``max_staleness`` above 0, now or by the dial, and more than one update a step."""
+    """Refuse all that is off-policy: a ``max_staleness`` above 0, now or by the dial, and several updates a step."""
     stage_change: Literal["finish", "refund"] = "finish"
     """What becomes of the work of a stage that ends. ``finish``: only groups that its steps will train are issued, and
     work of the next stage is issued ahead under the same bound. ``refund``: the queue stays full up to its last step,
