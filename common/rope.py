@@ -22,14 +22,22 @@ def context_of(keys: Mapping[str, Any]) -> Context | None:
     is: the context is then ``factor`` times ``original_max_position_embeddings``, which by transformers' default is
     ``max_position_embeddings``. With a linear rope ``factor`` always counts, as in vLLM. With a dynamic one it does
     not: positions past ``max_position_embeddings`` change there with the longest sequence of a pass.
-    """ plain = keys.get("max_position_embeddings") if not isinstance(plain, int): return None rope =
-    keys.get("rope_parameters") or keys.get("rope_scaling") or {} kind, factor = rope.get("rope_type") or
-    rope.get("type"), rope.get("factor") before, name = plain, "max_position_embeddings" if kind == "yarn": original =
-    keys.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings") before, name =
-    (original, "original_max_position_embeddings") if original else (before, name) counts = kind in ("yarn", "linear")
-    and "gemma3" not in str(keys.get("model_type"))  # gemma3 states the longer context if counts and isinstance(factor,
-    (int, float)) and (longer := int(before * factor)) > plain: return Context(longer, f"{name} {before} x factor
-    {factor:g} of its {kind} rope = {longer}") return Context(plain, f"max_position_embeddings = {plain}")
+    """
+    plain = keys.get("max_position_embeddings")
+    if not isinstance(plain, int):
+        return None
+    rope = keys.get("rope_parameters") or keys.get("rope_scaling") or {}
+    kind, factor = rope.get("rope_type") or rope.get("type"), rope.get("factor")
+    before, name = plain, "max_position_embeddings"
+    if kind == "yarn":
+        original = keys.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
+        before, name = (original, "original_max_position_embeddings") if original else (before, name)
+    counts = kind in ("yarn", "linear") and "gemma3" not in str(
+        keys.get("model_type")
+    )  # gemma3 states the longer context
+    if counts and isinstance(factor, (int, float)) and (longer := int(before * factor)) > plain:
+        return Context(longer, f"{name} {before} x factor {factor:g} of its {kind} rope = {longer}")
+    return Context(plain, f"max_position_embeddings = {plain}")
 
 
 def why_too_long(said: Mapping[str, int], model: str, context: Context | None) -> str | None:
