@@ -123,7 +123,7 @@ def why_not_sampled_by_torch(keys: Mapping[str, Any]) -> str | None:
 
 
 def _wrapped(keys: Mapping[str, Any]) -> str | None:
-    """The key that says that the model wraps a language model; empty if it does not."""
+    """The key that says that the model wraps a language model; None if it does not."""
     return next((key for key in _WRAPPED if keys.get(key) is not None), None)
 
 
