@@ -47,7 +47,11 @@ class Watch:
             except RedisError as error:
                 log.warning("cannot look at the run: %s", error)
 
-    def _look(self) -> None: now = look(self._queue) first, before = self.snapshot is None, self.stalled for line in
-        self._teller.look(now): log.log(line.level, line.text) self.stalled, self.found, self.snapshot =
-        self._teller.stalled, diagnose(now), now if first or (self.stalled is None) != (before is None):  # at the first
-        look: an earlier learner may have left its message self._queue.record.set_state(stalled=self.stalled or "")
+    def _look(self) -> None:
+        now = look(self._queue)
+        first, before = self.snapshot is None, self.stalled
+        for line in self._teller.look(now):
+            log.log(line.level, line.text)
+        self.stalled, self.found, self.snapshot = self._teller.stalled, diagnose(now), now
+        if first or (self.stalled is None) != (before is None):  # first: an earlier learner may have left its word
+            self._queue.record.set_state(stalled=self.stalled or "")

@@ -114,7 +114,7 @@ class WeightPublisher:
             full_bytes=len(weights.buffer),
             checksum=digest,
         )
-        # A death before this line leaves a payload without a manifest. Nobody sees it, and it is overwritten or swept later.
+        # A death before this line leaves a payload without a manifest: unseen, and overwritten or swept later.
         self._stream.publish_manifest(manifest)
         return manifest
 

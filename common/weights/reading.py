@@ -100,19 +100,27 @@ class WeightReader:
         newest = max(manifests, key=stamp_of, default=None)
         return None if newest is None or stamp_of(newest) < self.stamp else newest
 
-    def _load(self, target: Manifest, manifests: list[Manifest], use_held: bool) -> FlatWeights: held = self._held if
-                use_held else None chain = chain_to(target, manifests, NOTHING if held is None else self.stamp) if chain
-                is None: raise WeightsError("a version its deltas build on is not published any more") for manifest in
-                chain: _check_manifest(manifest, target) if chain[0].base is not None and held is not None and
-                held.infos != target.tensors: raise WeightsError("a delta against tensors of other names or shapes")
-                with _Lease(self._stream, self._worker, target.version, self._lease_s) as lease: buffer =
-                np.empty(target.full_bytes, np.uint8) base = None if held is None else held.buffer for manifest in
-                chain: if manifest.transport == "file" and self._folder is None:  # otherwise the run's configuration
-                would have a folder raise WeightsError("the version is said to be in a shared folder, and none is
-                configured") store = store_of(manifest.transport, self._stream, self._folder, CHUNK_BYTES)
-                store.read(manifest, buffer, None if manifest.base is None else base, lease.renew) base = buffer if
-                checksum(buffer, lease.renew) != target.checksum: raise WeightsError("the checksum does not match")
-                return FlatWeights(target.tensors, buffer)
+    def _load(self, target: Manifest, manifests: list[Manifest], use_held: bool) -> FlatWeights:
+        held = self._held if use_held else None
+        chain = chain_to(target, manifests, NOTHING if held is None else self.stamp)
+        if chain is None:
+            raise WeightsError("a version its deltas build on is not published any more")
+        for manifest in chain:
+            _check_manifest(manifest, target)
+        if chain[0].base is not None and held is not None and held.infos != target.tensors:
+            raise WeightsError("a delta against tensors of other names or shapes")
+        with _Lease(self._stream, self._worker, target.version, self._lease_s) as lease:
+            buffer = np.empty(target.full_bytes, np.uint8)
+            base = None if held is None else held.buffer
+            for manifest in chain:
+                if manifest.transport == "file" and self._folder is None:  # a run's own configuration would have one
+                    raise WeightsError("the version is said to be in a shared folder, and none is configured")
+                store = store_of(manifest.transport, self._stream, self._folder, CHUNK_BYTES)
+                store.read(manifest, buffer, None if manifest.base is None else base, lease.renew)
+                base = buffer
+            if checksum(buffer, lease.renew) != target.checksum:
+                raise WeightsError("the checksum does not match")
+        return FlatWeights(target.tensors, buffer)
 
 
 def _check_manifest(manifest: Manifest, target: Manifest) -> None:
