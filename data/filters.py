@@ -64,7 +64,7 @@ def _incomplete_tests(tests: Any) -> Judgement:
     if "inputs" in tests or "outputs" in tests:
         inputs, outputs = tests.get("inputs"), tests.get("outputs")
         if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
-            return Drop("tests are incomplete", "as many outputs as inputs are due")
+            return Drop("tests are incomplete", "there must be as many outputs as inputs")
         if not inputs:
             return Drop("there are no tests")
         if any(output is None or output in ("", []) for output in outputs):

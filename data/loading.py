@@ -43,7 +43,7 @@ class Source(BaseModel):
         if self.format not in FORMATS:
             raise ValueError(f"format = {self.format!r}: no such format; known: {', '.join(FORMATS)}")
         if bool(self.path) == bool(self.hub):
-            raise ValueError("one of path and hub is due")
+            raise ValueError("give either path or hub")
         with_columns(FORMATS[self.format], self.columns)
         return self
 

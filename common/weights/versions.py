@@ -79,7 +79,7 @@ def chain_to(target: Manifest, manifests: Iterable[Manifest], held: Stamp = NOTH
 
 
 def needed(manifests: Iterable[Manifest], leased: Iterable[int], keep: int) -> set[Stamp]:
-    """The versions that must stay: the ``keep`` newest of the newest incarnation and every leased one, with their chains.
+    """The versions that must stay: the ``keep`` newest of the newest incarnation, every leased one, and their chains.
 
     A chain runs back to its keyframe, because a reader that joins late starts there.
     """
