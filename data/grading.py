@@ -62,9 +62,7 @@ def verdicts_on(
                 continue
             if verdict is None or verdict["id"] != row["id"]:
                 found = "none" if verdict is None else f"one on {verdict['id']!r}"
-                raise DataError(
-                    f"{answered}: expected a verdict on {row['id']!r}, found {found}; delete the file and try again"
-                )
+                raise DataError(f"{answered}: expected a verdict on {row['id']!r}, found {found}; delete it, try again")
             yield row, verdict["verdict"], verdict["reason"]
             verdict = next(verdicts, None)
 

@@ -25,7 +25,7 @@ def after_reasoning(response: str, reasoning_open: bool) -> str | None:
     """The text after the last ``</think>``. All of it if nobody opened a think block; None if the block is still
     open."""
     _, closed, answer = response.rpartition("</think>")
-    # What follows the last closing mark may open a block again. Without any such mark, the prompt's opening still holds.
+    # What follows the last closing mark may open a block again. Without such a mark, the prompt's opening still holds.
     if "<think>" in answer or (reasoning_open and not closed):
         return None
     return answer

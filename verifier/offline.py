@@ -257,14 +257,16 @@ def _line(row: Row, verdict: Verdict, by: str) -> bytes:
 
 
 def main() -> int:
-    """Parse the arguments and run.""" parser = argparse.ArgumentParser(prog="leeway verify",
-    description=__doc__.split("\n")[0]) parser.add_argument("source", type=path_of, metavar="IN.jsonl")
-    parser.add_argument("--out", type=path_of, required=True) parser.add_argument("--jobs", type=int,
-    default=os.cpu_count() or 1) parser.add_argument("--timeout-s", type=float, default=10.0)
-    parser.add_argument("--math", choices=("rules", "report"), default="rules") parser.add_argument("--settings",
-    type=json.loads, default={}, help="keys of the section verifier, as JSON") parser.add_argument("--anew",
-    action="store_true", help="grade changed rows anew, and all rows after the first of them") arguments =
-    parser.parse_args()
+    """Parse the arguments and run."""
+    parser = argparse.ArgumentParser(prog="leeway verify", description=__doc__.split("\n")[0])
+    parser.add_argument("source", type=path_of, metavar="IN.jsonl")
+    parser.add_argument("--out", type=path_of, required=True)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--timeout-s", type=float, default=10.0)
+    parser.add_argument("--math", choices=("rules", "report"), default="rules")
+    parser.add_argument("--settings", type=json.loads, default={}, help="keys of the section verifier, as JSON")
+    parser.add_argument("--anew", action="store_true", help="grade changed rows and all after them anew")
+    arguments = parser.parse_args()
 
     def work() -> int:
         if not arguments.timeout_s > 0 or arguments.jobs < 1:

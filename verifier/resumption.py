@@ -65,11 +65,11 @@ def _counts(line: bytes, row: _Row | None, source: Path, by: str) -> tuple[Verdi
     if row is None:
         return None, f"no row is left in {source}"
     if graded != row.row_id:
-        return None, f"it is a verdict on {graded!r}, and the row due here is {row.row_id!r} of {source}"
+        return None, f"it is a verdict on {graded!r}, but expected here is one on {row.row_id!r} of {source}"
     if fields.get("of") != row.of:
         return (
             None,
-            f"{source}: row {graded!r} is another than when it was graded (response, gold, ability or finished)",
+            f"{source}: row {graded!r} has changed since it was graded (response, gold, ability or finished)",
         )
     if fields.get("by") != by:
         was = fields.get("by")
