@@ -44,7 +44,7 @@ def one(text: str) -> Choice | None:
 
 def several(answer: str, gold: str) -> bool | None:
     """Whether two texts name the same letters in any order, such as ``A, C, D`` for ``ACD``; None if they are not
-    letters that are listed on one side and written together on the other."""
+    lists of letters, or do not decide."""
     if max(len(answer), len(gold)) > _MAX_CHARS or not (_CAPITAL.search(answer) and _CAPITAL.search(gold)):
         return None
     (mine, listed), (theirs, gold_listed) = _letters(answer), _letters(gold)
