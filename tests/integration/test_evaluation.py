@@ -113,7 +113,7 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
     assert "sums.jsonl has changed" in refused.stderr
     refused = leeway("eval", "regrade", "one", cwd=tmp_path)
     assert refused.returncode == 3
-    assert f"problem 'sums/s{PROBLEMS - 1}' has responses and stands in" in refused.stderr
+    assert f"problem 'sums/s{PROBLEMS - 1}' has responses, but is no longer in" in refused.stderr
 
 
 def _alive(out):
