@@ -25,7 +25,7 @@ from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.errors import DecodeError
 from ..common.prompts import opens_reasoning
-from ..common.queue.entries import Awaited, ScoredEntry, WorkStream
+from ..common.queue.entries import Awaited, ScoredEntry, WorkStream, as_scored
 from ..common.queue.learner import LearnerQueue
 from ..common.scored import READ, Payload, ScoredConsumer, parts_of, responses_of
 from ..common.service import Service
@@ -104,8 +104,7 @@ class Collector:
         """Take in what an earlier collector was given and had not written. Groups that had failed are tried again."""
         self.queue.ensure_groups()
         while jobs := self.queue.take(count=READ, block_s=0.001, lease_s=0.0):
-            entries = [ScoredEntry(entry_id=job.entry_id, group_id=job.group_id, failed=None) for job in jobs]
-            for entry, payload in self._scored.with_payloads(entries):
+            for entry, payload in self._scored.with_payloads(as_scored(jobs)):
                 self._take_in(entry, payload)
             self._write()
         while letters := self.queue.scored(count=READ, block_s=0.001):

@@ -1,7 +1,7 @@
 """What stands on the work streams, in our words: jobs, leases, scored groups, and what becomes of them. No I/O."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
@@ -148,6 +148,11 @@ def whole(text: str | bytes | None) -> int:
 def number(text: str) -> float:
     """The number in ``text``, which anybody may have written; 0 where there is none."""
     return float(text) if re.fullmatch(r"\d{1,18}(\.\d{1,18})?", text, re.ASCII) else 0.0
+
+
+def as_scored(jobs: Iterable[Job]) -> list[ScoredEntry]:
+    """What was taken from the scored stream, as the learner reads it."""
+    return [ScoredEntry(entry_id=job.entry_id, group_id=job.group_id, failed=None) for job in jobs]
 
 
 def group_in(fields: dict[bytes, bytes]) -> str:

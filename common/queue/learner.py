@@ -17,8 +17,8 @@ from .entries import (
     Asked,
     LetterKind,
     ScoredEntry,
-    Taken,
     WorkStream,
+    as_scored,
     decode_part,
     group_in,
     taken,
@@ -43,11 +43,8 @@ class LearnerQueue(Consumer):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self.weights, self.leases = WeightStream(connection), WorkerLeases(connection)
-        self.record, self.overview, self.metrics = (
-            RunRecord(connection),
-            Overview(connection),
-            MetricsStream(connection),
-        )
+        self.record, self.overview = RunRecord(connection), Overview(connection)
+        self.metrics = MetricsStream(connection)
         self.letter_id = "0"  # the newest dead letter that ``scored`` has told of
         self.manifest_damaged = False
         """Whether ``scored`` has come upon a letter of somebody who could not read a manifest of the weights."""
@@ -162,20 +159,17 @@ class LearnerQueue(Consumer):
 
     def scored(self, *, count: int, block_s: float) -> list[ScoredEntry]:
         """Newly scored or given-up groups, waited for as in ``take``. The scored ones stay pending until ``settle``."""
-        return self._scored(self._read(count, block_s)) + self._given_up(count)
-
-    def _scored(self, entries: Iterable[Taken]) -> list[ScoredEntry]:
-        return [ScoredEntry(entry_id=job.entry_id, group_id=job.group_id, failed=None) for job in self._jobs(entries)]
+        return as_scored(self._jobs(self._read(count, block_s))) + self._given_up(count)
 
     def _given_up(self, count: int) -> list[ScoredEntry]:
         found = []
         for _, entries in self._redis.xread({self.keys.dead_letters: self.letter_id}, count=count) or ():
             for entry_id, fields in entries:
                 self.letter_id = entry_id.decode()
-                text = {key: value.decode(errors="replace") for key, value in fields.items()}
-                self.manifest_damaged |= text.get(b"where") == WEIGHTS
-                if text.get(b"kind") == LetterKind.GIVEN_UP and GROUP_ID.fullmatch(text.get(b"g", "")):
-                    found.append(ScoredEntry(entry_id=None, group_id=text[b"g"], failed=text.get(b"reason", "")))
+                letter = texts(fields)
+                self.manifest_damaged |= letter.get("where") == WEIGHTS
+                if letter.get("kind") == LetterKind.GIVEN_UP and GROUP_ID.fullmatch(letter.get("g", "")):
+                    found.append(ScoredEntry(entry_id=None, group_id=letter["g"], failed=letter.get("reason", "")))
         return found
 
     def scored_group(self, group_id: str) -> tuple[Ticket, Responses, Scores] | None:
@@ -247,4 +241,4 @@ class LearnerQueue(Consumer):
             return []
         reply = self._redis.xreadgroup(GROUP, self.worker, {self.keys.scored: "0"})
         entries = [taken(entry) for _, entries in reply for entry in entries]
-        return self._scored([entry for entry in entries if entry[0] not in known])
+        return as_scored(self._jobs([entry for entry in entries if entry[0] not in known]))

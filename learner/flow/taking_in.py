@@ -35,9 +35,8 @@ class TakingIn:
         number, incarnation = (int(part) for part in entry.group_id.split("-"))
         if incarnation > self._incarnation:
             if self._queue.holds(entry.group_id):
-                raise superseded(
-                    self._incarnation, incarnation
-                )  # nothing of it is settled first, since it is the newer learner's
+                # Nothing of it is settled first, since it is the newer learner's.
+                raise superseded(self._incarnation, incarnation)
             why = "an entry that names a group nobody has issued"
             self._queue.dead_letter(LetterKind.DAMAGED, "scored", entry.group_id, why)
             self._queue.turn_away(entry)
