@@ -24,15 +24,13 @@ queue rate / raw rate within the round. Must hold: at most 9 bytes a trained tok
 
 from __future__ import annotations
 
-import argparse
 import os
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from leeway_rl.benchmarks.measure import Table, home_and_server, load_of_this_machine, parser_of
 from leeway_rl.common.codec import decode, encode
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.entries import GROUP
@@ -40,9 +38,12 @@ from leeway_rl.common.queue.learner import LearnerQueue
 from leeway_rl.common.queue.rollout import RolloutQueue
 from leeway_rl.common.queue.verifier import VerifierQueue
 from leeway_rl.common.types import Responses, Scores, Ticket, Verdict, VerdictKind
-from leeway_rl.leeway.running.server import EmbeddedServer
 
 MOST_BYTES, LEAST_RATIO, LEAST_RATIO_7B = 9.0, 0.75, 0.79
+COLUMNS = (
+    *("tok/group:,.0f", "bytes/token:.2f", "with rest:.2f", "groups/s:,.0f", "MB/s:6.2f"),
+    *("queue/raw:.2f", "queue/raw + codec:.2f", "queue/thin raw:.2f"),
+)
 AT_ONCE = (1, 1, 64)  # entries that rollout, verifier and learner ask for at a time, by queue and by raw
 WORKER = "node-17.cluster-4211-1790000000"
 Group = tuple[Ticket, Responses, Scores]
@@ -177,8 +178,8 @@ def in_codec(groups: list[Group], bodies: list[list[bytes]]) -> float:
     return time.perf_counter() - started
 
 
-def measure(connection: Connection, size: Size, rounds: int, count: int) -> str:
-    """One line of the table."""
+def measure(connection: Connection, size: Size, rounds: int, count: int) -> tuple[str, *tuple[float, ...]]:
+    """The cells of one line of the table."""
     groups = [made_up(size, number) for number in range(count)]
     bodies = [[encode(message) for message in group] for group in groups]
     payload_only = sum(len(group[1]) for group in bodies)
@@ -194,35 +195,26 @@ def measure(connection: Connection, size: Size, rounds: int, count: int) -> str:
     queue_s, raw_s, codec_s, again_s, thin_s = np.array(seconds[1:]).T  # the first round warms up
     middle = np.median(np.concatenate([queue_s, again_s]))
     ratios = (np.median(raw_s / queue_s), np.median(codec_s / queue_s), np.median(thin_s / again_s))
-    return (
-        f"{size.name:8} {tokens / count:9,.0f} {payload_only / tokens:12.2f} {payload / tokens:10.2f} "
-        f"{count / middle:9,.0f} {payload / middle / 1e6:6.2f} {ratios[0]:10.2f} {ratios[1]:18.2f} {ratios[2]:15.2f}"
-    )
+    bytes_a_token = (payload_only / tokens, payload / tokens)
+    return size.name, tokens / count, *bytes_a_token, count / middle, payload / middle / 1e6, *ratios
 
 
 def main() -> None:
     """Measure every size and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, rounds=15)
     parser.add_argument("--url", help="a Redis server of yours; an embedded one by default")
-    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--groups", type=int, default=64, help="groups a round; an eighth of that at the 7B size")
     given = parser.parse_args()
     with ExitStack() as stack:
-        url = given.url
-        if url is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            url = stack.enter_context(EmbeddedServer(folder)).url
+        url = given.url or stack.enter_context(home_and_server())[1]
         connection = Connection(url, f"benchmark-{os.getpid()}", worker=WORKER)
         stack.callback(connection.close)
         stack.callback(lambda: connection.redis.delete(*connection.redis.scan_iter(connection.keys.prefix + "*")))
-        load = os.getloadavg()[0]
-        print(f"load of this machine {load:.1f} on {os.cpu_count()} cores; medians of {given.rounds} rounds")
-        print(
-            "size     tok/group  bytes/token  with rest  groups/s   MB/s  queue/raw  queue/raw + codec  queue/thin raw"
-        )
+        print(f"{load_of_this_machine()}; medians of {given.rounds} rounds")
+        table = Table("size:<8", *COLUMNS)
         for size in SIZES:
             count = max(1, round(given.groups * size.share))
-            print(measure(connection, size, given.rounds, count), flush=True)
+            table.line(*measure(connection, size, given.rounds, count))
         print(
             f"must hold: queue / raw at least {LEAST_RATIO:g}; at the 7B size at least {LEAST_RATIO_7B:g}, and at most "
             f"{MOST_BYTES:g} bytes/token"
