@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from leeway_rl.common.types import Responses, Scores, Ticket, Verdict, VerdictKind
+from leeway_rl.common.activity import Activity, Doing
+from leeway_rl.common.types import Heartbeat, Responses, Scores, Ticket, Verdict, VerdictKind
 
 
 def a_ticket(number: int = 7, *, incarnation: int = 1, **changes) -> Ticket:
@@ -45,3 +46,19 @@ def some_scores(ticket: Ticket, kinds=(VerdictKind.CORRECT, VerdictKind.WRONG)) 
     verdicts = tuple(Verdict(kind=kind, reason="", seconds=0.01, peak_bytes=0) for kind in kinds)
     graded = some_responses(ticket).fingerprint
     return Scores(group_id=ticket.group_id, verdicts=verdicts, graded=graded, worker="tester")
+
+
+def a_heartbeat(role: str = "rollout", **changes) -> Heartbeat:
+    """A worker that starts, named after its role."""
+    heartbeat = Heartbeat(
+        role=role,
+        worker=role,
+        version=0,
+        doing=Doing(Activity.STARTING),
+        since=0.0,
+        done=0,
+        tokens=0,
+        busy_s=0.0,
+        started=0.0,
+    )
+    return replace(heartbeat, **changes)

@@ -13,10 +13,10 @@ from leeway_rl.common.codec import SCHEMA, encode, sealed
 from leeway_rl.common.errors import BrokerError, DecodeError
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.entries import HandOver, WorkStream
-from leeway_rl.common.types import Heartbeat, Manifest, TensorInfo
+from leeway_rl.common.types import Manifest, TensorInfo
 
 from tests.roles import Roles
-from tests.samples import a_ticket, some_responses, some_scores
+from tests.samples import a_heartbeat, a_ticket, some_responses, some_scores
 
 LEASE_S = 0.2
 
@@ -263,17 +263,7 @@ def test_what_an_operator_turned_while_the_run_was_gone_stays(bus):
 
 
 def test_a_heartbeat_lives_as_long_as_it_says(bus, wait_until):
-    beat = Heartbeat(
-        role="rollout",
-        worker="w",
-        version=3,
-        doing=Doing(Activity.STARTING),
-        since=0.0,
-        done=1,
-        tokens=2,
-        busy_s=0.0,
-        started=0.0,
-    )
+    beat = a_heartbeat(worker="w", version=3, done=1, tokens=2)
     bus.learner.beat(beat, ttl_s=0.3)
     assert bus.overview.workers() == ([beat], {})
     wait_until(

@@ -11,18 +11,15 @@ from leeway_rl.common.diagnosis import Movement, Snapshot, stall
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.exporter import VARIABLE, exporting
 from leeway_rl.common.service import Service
-from leeway_rl.common.types import Heartbeat
 from leeway_rl.common.watch import Watch
 from leeway_rl.leeway.looking import status
 from leeway_rl.leeway.running.server import free_port
 
-from tests.samples import a_ticket
+from tests.samples import a_heartbeat, a_ticket
 
 
 def beat(role, doing, done=0):
-    return Heartbeat(
-        role=role, worker=role, version=0, doing=doing, since=0.0, done=done, tokens=0, busy_s=0, started=0.0
-    )
+    return a_heartbeat(role, doing=doing, done=done)
 
 
 def look_at(at, done=0, paused=False, phase="training", prompts=4):

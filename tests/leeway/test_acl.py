@@ -2,19 +2,18 @@
 
 import pytest
 import redis
-from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.errors import BrokerError, ConfigError, DataError
 from leeway_rl.common.queue import scripts
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.entries import HandOver, Unwanted
-from leeway_rl.common.types import Heartbeat, Manifest, TensorInfo
+from leeway_rl.common.types import Manifest, TensorInfo
 from leeway_rl.leeway.looking import letters, status
 from leeway_rl.leeway.running.acl import USERS, acl, user_name
 from leeway_rl.leeway.running.clean import clean
 from leeway_rl.leeway.running.server import EmbeddedServer
 
 from tests.roles import Roles
-from tests.samples import a_ticket, some_responses, some_scores
+from tests.samples import a_heartbeat, a_ticket, some_responses, some_scores
 
 
 @pytest.fixture(scope="module")
@@ -31,20 +30,6 @@ def secured(tmp_path_factory):
         yield buses
         for bus in buses.values():
             bus.close()
-
-
-def a_beat(role):
-    return Heartbeat(
-        role=role,
-        worker=role,
-        version=0,
-        doing=Doing(Activity.STARTING),
-        since=0.0,
-        done=0,
-        tokens=0,
-        busy_s=0.0,
-        started=0.0,
-    )
 
 
 def a_manifest(version=0):
@@ -75,7 +60,7 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
     learner.issue(*[a_ticket(number) for number in range(6)])
     for queue, role in ((rollout, "rollout"), (verifier, "verifier"), (learner, "learner")):
         assert queue.load_config() == ""
-        queue.beat(a_beat(role), 60.0)
+        queue.beat(a_heartbeat(role), 60.0)
         queue.emit({"role": role})
         assert queue.state()["phase"] == "training"
     assert rollout.weights.wait_for_manifest((0, -1), 1.0)
@@ -156,7 +141,7 @@ FORBIDDEN = {
         lambda bus: bus.record.store_config("learning_rate = 1000"),
         lambda bus: bus.learner.raise_incarnation(9),
         lambda bus: bus.desk.retry(["7-1"]),
-        lambda bus: bus.learner.beat(a_beat("learner"), 60.0),
+        lambda bus: bus.learner.beat(a_heartbeat("learner"), 60.0),
         lambda bus: bus.desk.clean(),
     ],
     "verifier": [
@@ -166,7 +151,7 @@ FORBIDDEN = {
         lambda bus: bus.redis.xack(bus.keys.scored, "workers", "1-1"),
         lambda bus: bus.redis.xack(bus.keys.prompts, "workers", "1-1"),
         lambda bus: bus.desk.set_control("paused", "1"),
-        lambda bus: bus.learner.beat(a_beat("rollout"), 60.0),
+        lambda bus: bus.learner.beat(a_heartbeat("rollout"), 60.0),
     ],
     "learner": [lambda bus: bus.redis.expire(bus.keys.controls, 1), lambda bus: bus.desk.clean()],
     "desk": [

@@ -1,15 +1,13 @@
 """Dead letters are shown with their reasons, and a retry cannot open a closed ticket."""
 
 import pytest
-from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.errors import ConfigError, DataError, RunExistsError
 from leeway_rl.common.queue.connection import Connection
-from leeway_rl.common.types import Heartbeat
 from leeway_rl.leeway.looking import letters
 from leeway_rl.leeway.running.clean import clean
 
 from tests.roles import Roles
-from tests.samples import a_ticket
+from tests.samples import a_heartbeat, a_ticket
 
 
 @pytest.fixture
@@ -96,17 +94,7 @@ def test_clean_removes_one_run_whole_and_no_other(given_up, capsys):
 
 
 def test_clean_refuses_a_live_run_unless_told(given_up):
-    beat = Heartbeat(
-        role="rollout",
-        worker="w",
-        version=1,
-        doing=Doing(Activity.STARTING),
-        since=0.0,
-        done=0,
-        tokens=0,
-        busy_s=0.0,
-        started=0.0,
-    )
+    beat = a_heartbeat(worker="w", version=1)
     given_up.learner.beat(beat, 60.0)
     with pytest.raises(RunExistsError, match="is alive \\(1 rollout\\)"):
         clean(given_up.url, given_up.run, force=False)
