@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -233,32 +234,45 @@ def disk_full(target: Target, rng: random.Random) -> Hit:
     return Hit(f"{byte_size(size)} of ballast", rng.uniform(4, 15), lambda: ballast.unlink(missing_ok=True))
 
 
+@contextmanager
+def _killed_with(victims: list[tuple[str, int]]) -> Iterator[None]:
+    """The victims stand still while the caller works on their files, and are killed after it. Where the caller cannot,
+    they go on: a fault that failed is tried again, and must not have struck each time."""
+    _signal(victims, signal.SIGSTOP)
+    try:
+        yield
+    except BaseException:
+        _signal(victims, signal.SIGCONT)
+        raise
+    _signal(victims, signal.SIGKILL)
+
+
 @fault("torn-checkpoint", 1)
 def torn_checkpoint(target: Target, rng: random.Random) -> Hit:
     """The learner killed and a file of its newest checkpoint cut short; an older one is there."""
-    whole = whole_checkpoints(target.folder)
-    if len(whole) < 2:
-        raise NothingThere
     victims = _some(target, rng, 1, ("learner",))
-    _signal(victims, signal.SIGKILL)
-    torn = rng.choice([path for path in sorted(whole[-1].rglob("*")) if path.is_file() and path.stat().st_size > 1])
-    with torn.open("r+b") as file:
-        file.truncate(rng.randrange(torn.stat().st_size))
+    with _killed_with(victims):
+        whole = whole_checkpoints(target.folder)
+        if len(whole) < 2:
+            raise NothingThere
+        torn = rng.choice([path for path in sorted(whole[-1].rglob("*")) if path.is_file() and path.stat().st_size > 1])
+        with torn.open("r+b") as file:
+            file.truncate(rng.randrange(torn.stat().st_size))
     return Hit(f"{_told(victims)}, {torn.relative_to(target.folder)} cut to {torn.stat().st_size} bytes")
 
 
 @fault("torn-unfinished", 1)
 def torn_unfinished(target: Target, rng: random.Random) -> Hit:
     """The learner killed, and half a checkpoint left as if it had been writing."""
-    whole = whole_checkpoints(target.folder)
-    if not whole:
-        raise NothingThere
     victims = _some(target, rng, 1, ("learner",))
-    _signal(victims, signal.SIGKILL)
-    step = int(whole[-1].name.removeprefix("step-")) + 1
-    half = whole[-1].parent / f"step-{step:06d}.unfinished"
-    half.mkdir(exist_ok=True)
-    (half / "half.pt").write_bytes(rng.randbytes(1000))
+    with _killed_with(victims):
+        whole = whole_checkpoints(target.folder)
+        if not whole:
+            raise NothingThere
+        step = int(whole[-1].name.removeprefix("step-")) + 1
+        half = whole[-1].parent / f"step-{step:06d}.unfinished"
+        half.mkdir(exist_ok=True)
+        (half / "half.pt").write_bytes(rng.randbytes(1000))
     return Hit(f"{_told(victims)}, {half.name}")
 
 

@@ -76,12 +76,13 @@ class Hanging(Preloaded):
         before = self.read(1)
         for _ in range(tries):
             if self._tell(pid, thread, SIGNAL) != 0:
-                return False
+                break
             until = time.monotonic() + 0.05
             while time.monotonic() < until:
                 if self.read(1) > before:
                     return True
                 time.sleep(0.002)
+        self.release()  # a signal that is still under way must not make it hang later, unknown to the driver
         return False
 
     def release(self) -> None:

@@ -13,8 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from ...common import address
 from ...common.config import parse
+from ...common.errors import BrokerError
 from ...common.keys import Keys
 from .clock import Clock
 from .hanging import Hanging
@@ -52,14 +55,16 @@ class Target:
         return parse((self.folder / "config.toml").read_text()).broker.lease_s
 
     def processes(self, *roles: str) -> list[tuple[str, int]]:
-        """(role, process id) of the living processes of ``roles``, by default of all roles."""
+        """(role, process id) of the run's living processes of ``roles``, by default of all roles. Another run of the
+        same name has another Redis, and its processes are left alone."""
         wanted = {f"leeway_rl.{role}": role for role in roles or ROLES}
+        ports = {self.port} if self.proxy is None else {self.port, self.proxy.own_port}
         return [
             (wanted[word], pid)
             for pid, words in command_lines()
             if self.run in words
             for word in words
-            if word in wanted
+            if word in wanted and _redis_port(pid, words) in ports
         ]
 
     def graders(self) -> list[int]:
@@ -86,6 +91,17 @@ def command_lines() -> Iterator[tuple[int, list[str]]]:
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 if (entry / "stat").read_text().rpartition(") ")[2][:1] != "Z":
                     yield int(entry.name), words
+
+
+def _redis_port(pid: int, words: list[str]) -> int | None:
+    """The port of the Redis that a role was started with; None where that cannot be read, or the role has ended."""
+    given = dict(zip(words, words[1:], strict=False)).get("--redis-url")
+    try:
+        started_with = (Path("/proc") / str(pid) / "environ").read_bytes().decode(errors="replace").split("\0")
+        variables = dict(each.split("=", 1) for each in started_with if "=" in each)
+        return urlsplit(address.resolve(given or variables.get(address.VARIABLE))).port or 6379
+    except (OSError, ValueError, BrokerError):
+        return None
 
 
 def send(pid: int, signum: signal.Signals) -> None:

@@ -34,7 +34,7 @@ def test_under_faults_a_strict_run_ends_with_the_weights_of_an_undisturbed_one(t
     audited = leeway("audit", "hurt", cwd=tmp_path)
     assert audited.returncode == 0, audited.stderr
     assert [line["step"] for line in metrics(folder)][-1] == 23
-    assert not any(role_pids("hurt", role) for role in ("learner", "rollout", "verifier"))
+    assert not any(role_pids("hurt", role, tmp_path) for role in ("learner", "rollout", "verifier"))
 
 
 def test_a_run_that_is_under_way_is_rehearsed_on_and_what_came_too_late_is_named(tmp_path, wait_until):

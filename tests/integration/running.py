@@ -58,12 +58,12 @@ def last_checksum(folder: Path) -> str:
     return [line["checksum"] for line in read(folder / "ledger.jsonl") if line["event"] == "step"][-1]
 
 
-def role_pids(run: str, role: str) -> list[int]:
-    """Processes of a run's role on this machine."""
+def role_pids(run: str, role: str, cwd: Path) -> list[int]:
+    """Processes of a run's role that were started in ``cwd``: other tests have runs of the same name."""
     found = []
-    for process in psutil.process_iter(["pid", "cmdline"]):
+    for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
         words = process.info["cmdline"] or []
-        if f"leeway_rl.{role}" in words and run in words:
+        if f"leeway_rl.{role}" in words and run in words and process.info["cwd"] == str(cwd):
             found.append(process.info["pid"])
     return found
 

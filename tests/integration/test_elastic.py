@@ -24,7 +24,7 @@ def test_every_worker_is_replaced_while_the_run_goes_on(tmp_path, redis_url, wai
     try:
         wait_until(lambda: len(metrics(folder)) >= 2, "the second step", 120)
         bus.desk.set_control("paused", "1")
-        first = {role: role_pids("elastic", role) for role in ("rollout", "verifier")}
+        first = {role: role_pids("elastic", role, tmp_path) for role in ("rollout", "verifier")}
         joined = [start(role, "--run", "elastic", "--redis-url", redis_url, cwd=tmp_path) for role in first]
         wait_until(lambda: all(len(workers(role)) == 2 for role in first), "both are there", 120)
         wait_until(lambda: min(beat.version for beat in workers("rollout")) >= 2, "the newcomer has weights", 200)

@@ -41,7 +41,7 @@ def test_redis_comes_back_empty_and_training_goes_on(tmp_path, wait_until):
         running.communicate(timeout=60)
         assert running.returncode == 130
         assert time.monotonic() - asked < 15
-        assert not any(role_pids("hurt", role) for role in ("learner", "rollout", "verifier"))
+        assert not any(role_pids("hurt", role, tmp_path) for role in ("learner", "rollout", "verifier"))
         (folder / "checkpoints/step-000007.unfinished").mkdir(parents=True)  # as if it had died while it wrote
         again = leeway("up", "--run", "hurt", "--resume", "--redis-url", server.url, cwd=tmp_path)
         assert again.returncode == 0, again.stdout + again.stderr

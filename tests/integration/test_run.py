@@ -107,7 +107,8 @@ def test_the_audit_passes_and_fails_once_a_line_is_gone(finished):
 
 
 def test_nothing_is_left_running(finished):
-    assert [role_pids("first", role) for role in ("learner", "rollout", "verifier")] == [[], [], []]
+    home, _ = finished
+    assert [role_pids("first", role, home) for role in ("learner", "rollout", "verifier")] == [[], [], []]
 
 
 def test_a_taken_run_id_is_refused(finished):
@@ -163,9 +164,9 @@ def test_killed_stopped_and_resumed_at_bound_zero_it_ends_with_the_same_weights(
 
     hurt, folder = start("up", "--run", "hurt", *settings, cwd=tmp_path), tmp_path / "runs/hurt"
     wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 120)
-    kill(role_pids("hurt", "rollout")[0])
+    kill(role_pids("hurt", "rollout", tmp_path)[0])
     wait_until(lambda: len(metrics(folder)) >= 3, "the third step", 120)
-    kill(role_pids("hurt", "learner")[0])
+    kill(role_pids("hurt", "learner", tmp_path)[0])
     wait_until(lambda: "rolled_back" in (folder / "ledger.jsonl").read_text(), "the learner is back", 120)
     wait_until(lambda: len(metrics(folder)) >= 3, "it has caught up", 120)
     hurt.send_signal(signal.SIGTERM)
@@ -207,7 +208,7 @@ def test_a_killed_supervisor_leaves_nothing_behind_and_the_run_goes_on(tmp_path,
     kill(running.pid)
     running.communicate()
     roles = ("learner", "rollout", "verifier")
-    wait_until(lambda: not any(role_pids("orphan", role) for role in roles), "every role is gone", 200)
+    wait_until(lambda: not any(role_pids("orphan", role, tmp_path) for role in roles), "every role is gone", 200)
     with (folder / "ledger.jsonl").open("a") as ledger:
         ledger.write('{"line":')  # as if the learner had died in the middle of it
     again = leeway("up", "--run", "orphan", "--resume", cwd=tmp_path)

@@ -75,7 +75,7 @@ def test_a_run_that_stops_goes_on_and_is_stopped_is_told_right_at_every_moment(t
     assert (code, found["situation"], found["run"]) == (0, "running", "long")
     assert type(found["state"]["step"]) is int
 
-    (learner,) = role_pids("long", "learner")
+    (learner,) = role_pids("long", "learner", tmp_path)
     os.kill(learner, signal.SIGTERM)  # the supervisor starts another
     goes_on(running, folder)
 

@@ -27,14 +27,15 @@ def test_a_sweep_is_stopped_taken_up_and_compared(tmp_path, wait_until):
     folder = tmp_path / "both"
     stopped = start(*SWEEP, cwd=tmp_path)
     wait_until(lambda: bool(begun(folder)) or stopped.poll() is not None, "a training step", timeout_s=120)
+    assert role_pids(begun(folder)[0].name, "learner", tmp_path)
     stopped.send_signal(signal.SIGTERM)
     said, _ = stopped.communicate(timeout=120)
     (first,) = begun(folder)
     assert stopped.returncode == 130, said
     assert "go on with: leeway sweep --out both" in said
     assert not is_complete(first)
-    assert not role_pids(first.name, "learner")
-    assert not role_pids(first.name, "rollout")
+    assert not role_pids(first.name, "learner", tmp_path)
+    assert not role_pids(first.name, "rollout", tmp_path)
 
     other = leeway(*SWEEP, "--set", "train.group_size=8", cwd=tmp_path)
     assert other.returncode == 2
