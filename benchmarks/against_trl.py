@@ -13,7 +13,7 @@ without gradient checkpointing (``--trl-checkpointing`` turns on what is TRL's d
 
 Every variant runs in a process of its own, in turn, ``--rounds`` times: ``--warm-up`` steps, then ``--steps`` that
 count. Tokens a second are response tokens over the median step; peak memory is the process's largest resident size.
-Before that, one float32 step of each is compared: the same loss and the same gradient, or the figures would mean
+Before that, one float32 step of each is compared: loss and gradient must be the same, or the figures would mean
 nothing.
 
 ``--lengths geometric`` (default): each response 1.2 times as long as the one before, as lengths are in RL, where few
@@ -46,7 +46,7 @@ PEAKS = ("TRL peak GB:.2f", "ours peak GB:.2f", "ratio:6.2f")
 
 
 def the_batch(model: str, lengths: str) -> dict[str, Any]:
-    """Token ids of the prompt and the responses, their rewards, and log μ as the model itself has it in float32."""
+    """Token ids of the prompt and the responses, their rewards, and log μ by the model itself in float32."""
     import numpy as np
     import torch
     from transformers import AutoModelForCausalLM
@@ -79,7 +79,7 @@ class Clock:
 
         if self.gradient is not None and not self.gradient.exists():
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            # Keyed by what the parameter holds, since each side names and orders parameters its own way.
+            # The key is what the parameter holds, because each side names and orders parameters in its own way.
             torch.save({_name(parameter): parameter.grad for parameter in parameters}, self.gradient)
 
 
@@ -158,7 +158,7 @@ def run_ours(batch: dict[str, Any], given: argparse.Namespace, clock: Clock) -> 
 
 
 def run_trl(batch: dict[str, Any], given: argparse.Namespace, clock: Clock) -> float:
-    """The same by TRL's trainer."""
+    """Train on ``batch`` by TRL's trainer; returns the first step's loss."""
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     import torch
     from datasets import Dataset
@@ -220,7 +220,7 @@ def run_trl(batch: dict[str, Any], given: argparse.Namespace, clock: Clock) -> f
 
 
 def run_one(given: argparse.Namespace) -> None:
-    """In a process of its own: one variant; prints a line of JSON last."""
+    """Run one variant in this process, and print a line of JSON last."""
     warnings.filterwarnings("ignore")
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -247,7 +247,7 @@ def start(name: str, dtype: str, folder: Path, given: argparse.Namespace, *more:
 
 
 def compare(folder: Path, given: argparse.Namespace) -> str:
-    """One float32 step of each: their losses, and the relative difference of their (clipped) gradients."""
+    """A line on one float32 step of each: their losses, and the relative difference of their (clipped) gradients."""
     import torch
 
     found, gradients = {}, {}

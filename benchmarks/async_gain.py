@@ -5,9 +5,9 @@
     python benchmarks/async_gain.py [--rounds 3] [--steps 24] [--set KEY=VALUE …] [--out FOLDER]
 
 The learner has one core; rollout and verifier share the other. At η = 0 rollout and learner take turns: t_rollout is
-what the learner then waits for a batch, generation, grading and hand-over together, and t_train the rest of the step.
-With the same times side by side a step could take the longer of the two, so the most that η = 1 can gain is
-(t_rollout + t_train) / max(t_rollout, t_train). The order turns from round to round.
+how long the learner then waits for a batch (generation, grading and hand-over together), and t_train is the rest of the
+step. Side by side, a step could take the longer of the two times, so the most that η = 1 can gain is (t_rollout +
+t_train) / max(t_rollout, t_train). The order of the two turns from round to round.
 
 Must hold: the measured gain is at least 0.9 of that. Steps at which both runs are warm are compared: the first two and
 the last two are left out.
@@ -41,7 +41,7 @@ def main() -> None:
     given = parser.parse_args()
     first, *others = sorted(os.sched_getaffinity(0))
     if not others:
-        parser.error("two cores are due, one for the learner and one for the others")
+        parser.error("this takes two cores, one for the learner and one for the others")
     cores = {"learner": first, "rollout": others[0], "verifier": others[0]}
     totals = np.zeros(4)
     with home_and_server(given.out) as (folder, url):
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _gains(times: np.ndarray) -> tuple[float, float, float]:
-    """The gain, the most that it could be, and its share of that."""
+    """(the gain, the most that it could be, the first as a share of the second)."""
     rollout_s, train_s, serial_s, overlapped_s = map(float, times)
     gain, allowed = serial_s / overlapped_s, (rollout_s + train_s) / max(rollout_s, train_s)
     return gain, allowed, gain / allowed

@@ -42,7 +42,7 @@ def shouted(facts: list[str], question: str, r: random.Random) -> str:
 
 
 def from_a_page(facts: list[str], question: str, r: random.Random) -> str:
-    """As a content system stores it."""
+    """HTML as a content system stores it."""
     text = _FORMULA.sub(
         lambda f: f'<span class="math-tex">{f[0]}</span>' if r.random() < 0.7 else f[0], " ".join(facts)
     )

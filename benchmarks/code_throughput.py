@@ -142,7 +142,7 @@ def main() -> None:
             rounds = list(in_turns(given.rounds, ways))
             theirs, ours = (statistics.median(each[way] for each in rounds) / len(work) * 1e3 for way in ways)
             table.line(tests, theirs, ours, " ".join(f"{each['theirs'] / each['ours']:.2f}" for each in rounds))
-        # The slope: what one more test costs, the first one's start aside.
+        # The slope is what one more test costs, without the start of the first one.
         few, many = (statistics.median(_ours(pool, problems(n) * given.repeat) for _ in range(5)) for n in (1, 31))
         print(f"one more test costs {(many - few) / (30 * 10 * given.repeat) * 1e3:.2f} ms")
 

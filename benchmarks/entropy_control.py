@@ -4,10 +4,10 @@
 
     python benchmarks/entropy_control.py [--out FOLDER] [--seeds 0 1 2] [--steps 80]
 
-Preset ``tiny`` at (N_SGD, D_R, D_T, N_reuse) = (4, 16, 4, 1), once with ``entropy.control = "none"`` and once as it
-ships, ``adaptive``. Each run is the loop of ``leeway_rl/studies``, the learner's own step in one process
-on a core of its own; nothing but the control differs between the two runs of a seed, and a run's numbers do not depend
-on what runs beside it. Writes a CSV a run and ``entropy.png``. A run whose CSV is whole is not made again.
+Preset ``tiny`` runs at (N_SGD, D_R, D_T, N_reuse) = (4, 16, 4, 1), once with ``entropy.control = "none"`` and once as
+it ships, ``adaptive``. Each run is the loop of ``leeway_rl/studies``, the learner's own step in one process on a core
+of its own; nothing but the control differs between the two runs of a seed, and a run's numbers do not depend on what
+runs beside it. Writes a CSV a run and ``entropy.png``. A run whose CSV is whole is not made again.
 
 Must hold, in the mean over the last third of the steps, for every seed: with control the entropy is within 20 % of the
 target, without it below half of the target.
@@ -29,7 +29,7 @@ BASE = ["train.minibatch_groups=4"]
 CONTROLS = ("none", "adaptive")
 VERDICT = ("must be:<11", "holds", "reward last third:.3f")
 HELD, COLLAPSED = (0.8, 1.2), 0.5
-"""Shares of the target: between which the controlled entropy must lie, and below which the other."""
+"""Shares of the target: the controlled entropy must lie between the first two, the other one below the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,8 @@ def judge(trials: list[Trial]) -> None:
 
 
 def draw(trials: list[Trial], path: Path) -> None:
-    """Entropy, coefficient and reward over the steps; a thin line a run, a thick one the mean over the seeds."""
+    """Draw entropy, coefficient and reward over the steps: a thin line for each run, a thick one for the mean over the
+    seeds."""
     import matplotlib
     from leeway_rl.leeway.reporting.drawing import BLUE, DASHED, GREY, ORANGE, RED, SOFT, STYLE
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -34,7 +34,7 @@ WARM = 2
 
 
 def steps_per_s(folder: Path) -> float:
-    """Over the steps that count."""
+    """Training steps a second, over the steps that count."""
     return float(1 / np.mean([line["time/step_s"] for line in read_steps(folder)[WARM:-WARM]]))
 
 
@@ -49,7 +49,7 @@ def follower(url: str, folder: Path, core: int, every: int, problems: Path) -> s
 def followed_run(
     url: str, folder: Path, settings: list[str], cores: tuple[int, int], every: int, problems: Path
 ) -> int:
-    """A run with a follower beside it; how many versions were evaluated."""
+    """Make a run with a follower beside it; returns steps a second and how many versions were evaluated."""
     queue, started = DeskQueue(Connection(url, folder.name)), list[subprocess.Popen[str]]()
     ended = threading.Event()
 
@@ -85,7 +85,7 @@ def main() -> None:
     given = parser.parse_args()
     first, *others = sorted(os.sched_getaffinity(0))
     if not others or shutil.which("taskset") is None:
-        parser.error("two cores and taskset are due")
+        parser.error("this takes two cores and taskset")
     os.sched_setaffinity(0, {first})  # the server and what is forked from here too
     settings = [*given.set, f"train.steps={given.steps}"]
     rates = []

@@ -4,11 +4,11 @@
 
     python benchmarks/long_ledger.py [--lines 1000000] [--rounds 7]
 
-Writes two honest ledgers of finished runs by the learner's own pen, one of 1,000 lines and one of ``--lines``: 64
-groups of 16 responses a step, η = 1, every fourth group or so refunded, one resume. Then ``leeway status`` on each, the
-two in turns, as a process of its own; the bytes that opening each for appending reads; and ``leeway audit``, its peak
-memory. Times are seconds of the processor, which other work on the machine lengthens least. Must hold: status takes at
-most 1.2 times as long (the least of the rounds), and opening reads no more than a few blocks.
+It writes two valid ledgers of finished runs with the learner's own writer, one of 1,000 lines and one of ``--lines``:
+64 groups of 16 responses a step, η = 1, about every fourth group refunded, one resume. Then it runs ``leeway status``
+on each in turns, as a process of its own; counts the bytes that opening each for appending reads; and runs ``leeway
+audit`` for its peak memory. Times are seconds of the processor, which other work on the machine lengthens least. Must
+hold: status takes at most 1.2 times as long (the least of the rounds), and opening reads no more than a few blocks.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def used_s() -> float:
 
 
 def seconds(*words: str, cwd: Path) -> float:
-    """Of a command, as a process of its own."""
+    """Processor seconds of a command, which runs as a process of its own."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LEEWAY_")}
     before = used_s()
     subprocess.run([*COMMAND, *words], cwd=cwd, env=environment, stdout=subprocess.DEVNULL, check=True)
@@ -139,7 +139,7 @@ def seconds(*words: str, cwd: Path) -> float:
 
 
 def opened(path: Path) -> int:
-    """Bytes that are read by opening it for appending."""
+    """Bytes that are read when the ledger is opened for appending."""
 
     def read_so_far() -> int:
         return int(Path("/proc/self/io").read_text().split()[1])
@@ -150,14 +150,14 @@ def opened(path: Path) -> int:
 
 
 def audited(path: Path) -> tuple[float, float]:
-    """Processor seconds of an audit, and MiB that it takes at most."""
+    """(processor seconds of an audit, its peak memory in MiB)."""
     before = used_s()
     done = subprocess.run([sys.executable, "-c", AUDIT, path], capture_output=True, text=True, check=True)
     return used_s() - before, float(done.stdout)
 
 
 def main() -> int:
-    """Measure and print; 1 where a figure is missed."""
+    """Measure and print; returns 1 where a figure does not hold."""
     parser = parser_of(__doc__, rounds=7)
     parser.add_argument("--lines", type=int, default=1_000_000)
     given = parser.parse_args()

@@ -50,7 +50,7 @@ def decimal(dice: random.Random) -> tuple[str, str]:
 
 
 def expression(dice: random.Random) -> tuple[str, str]:
-    """What stands in a box where it is not a number."""
+    """An expression that is no number, and the same in another form."""
     a, b, c = dice.randint(2, 60), dice.randint(2, 30), dice.randint(2, 12)
     n = dice.choice([2, 3, 5, 6, 7, 10, 11])
     forms = [

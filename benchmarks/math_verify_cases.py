@@ -4,10 +4,10 @@
     python benchmarks/math_verify_cases.py Math-Verify
 
 Nothing of that checkout is copied here. A case is (gold, prediction, expected). A prediction that boxes something is a
-response as it stands; any other is put into a box: its only formula, or the answer that Math-Verify finds in its prose
-(``--whole``: all of it, prose and dollar signs included). A relation and the interval it says are the same to us
-(Math-Verify's ``allow_set_relation_comp=True``); cases that ask for another setting of an option are counted apart: a
-response cannot ask for them.
+response as it stands. Of any other, we put a part into a box: its only formula, or the answer that Math-Verify finds in
+its prose (``--whole``: all of it, prose and dollar signs included). To us a relation and the interval that it describes
+are the same (Math-Verify's ``allow_set_relation_comp=True``). Cases that ask for another value of an option are counted
+apart, because a response cannot ask for it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Case(NamedTuple):
     formulas_only: bool
     """Whether the test lets Math-Verify look for formulas alone."""
     options: dict[str, Any]
-    """The options it sets away from ours."""
+    """The options that it sets to other values than ours."""
 
 
 def cases(checkout: Path) -> Iterator[Case]:

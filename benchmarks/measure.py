@@ -39,7 +39,7 @@ def parser_of(doc: str | None, *, out: str = "", settings: bool = False, **numbe
 
 
 def load_of_this_machine() -> str:
-    """What else was going on: it stands beside every figure that is a time."""
+    """A line on the machine's load, which stands beside every figure that is a time."""
     return f"load of this machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
 
 
@@ -57,8 +57,8 @@ def home_and_server(out: Path | None = None) -> Iterator[tuple[Path, str]]:
 def in_turns(
     rounds: int, ways: Mapping[Way, Callable[[int], Result]], *, warm_up: int = 0
 ) -> Iterator[dict[Way, Result]]:
-    """Take each way once a round, with the round's number, and tell what each returned. The order turns from round to
-    round, so that no way has the better place. ``warm_up`` rounds come first and are not told."""
+    """Take each way once a round, with the round's number, and yield what each returned. The order changes from round
+    to round, so that no way has a better place. ``warm_up`` rounds come first and are not reported."""
     for number in range(-warm_up, rounds):
         order = list(ways) if number % 2 == 0 else list(ways)[::-1]
         found = {name: ways[name](number) for name in order}
@@ -90,7 +90,7 @@ class Table:
         self.line(*(column.partition(":")[0] for column in columns))
 
     def line(self, *cells: Any) -> None:
-        """Print one; there may be fewer cells than columns."""
+        """Print one line; there may be fewer cells than columns."""
         texts = []
         for (side, width, form), cell in zip(self._columns, cells, strict=False):
             text = cell if isinstance(cell, str) else format(cell, form)

@@ -4,12 +4,12 @@
     python benchmarks/near_duplicates.py --problems 100000 --planted-by other
     python benchmarks/near_duplicates.py --problems 20000 --against-datasketch
 
-Problems are generated: a story or a statement, with numbers and formulas. Hard negatives are in it: SIBLINGS of the
-problems repeat another one with one or more of its numbers changed, and are problems of their own. A fifth as many
-planted rows follow: copies with 1 to 10 % of the words replaced, dropped, doubled or exchanged, with renamed variables,
-in another LaTeX spelling, or all of it. As many again repeat one of 300 evaluation problems, half of them inside
-instructions. A planted row counts as found where it is dropped for the problem it was made from; any other dropped row
-is a false one.
+Problems are generated: each is a story or a statement, with numbers and formulas. There are hard negatives among them:
+a share SIBLINGS of the problems repeats another one with one or more of its numbers changed, and these are problems of
+their own. A fifth as many planted rows follow: copies with 1 to 10 % of the words replaced, dropped, doubled or
+exchanged, with renamed variables, in another LaTeX spelling, or all of these. As many again repeat one of 300
+evaluation problems, half of them inside instructions. A planted row counts as found where it is dropped for the problem
+it was made from; any other dropped row is a false one.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Generator:
         return self.random.choice(choices)
 
     def problem(self) -> str:
-        """About 400 characters."""
+        """A new problem of about 400 characters."""
         v, u = self.random.sample("abcdkpqrstxyz", 2)
         parts = [
             self.pick(OPENINGS),
@@ -91,7 +91,7 @@ class Generator:
         return text.replace("{{", "{").replace("}}", "}")
 
     def sibling(self, text: str) -> str:
-        """The same problem with other numbers: another problem."""
+        """The same text with other numbers, which is another problem."""
         numbers = list(re.finditer(r"\d+", text))
         chosen = self.random.sample(numbers, self.random.randrange(1, len(numbers) + 1))
         for found in sorted(chosen, key=lambda number: number.start(), reverse=True):
@@ -124,7 +124,7 @@ class Generator:
         return re.sub(r"\$[^$]*\$", formula, text)
 
     def respelled(self, text: str) -> str:
-        """The same in other LaTeX."""
+        """The same formulas in other LaTeX."""
         for old, others in (
             ("\\frac", ("\\dfrac", "\\tfrac")),
             ("\\leq", ("\\le", "≤")),
@@ -144,11 +144,11 @@ class Generator:
         return text
 
     def everything(self, text: str) -> str:
-        """All three."""
+        """All three changes at once."""
         return self.respelled(self.renamed(self.edited(text)))
 
     def instructed(self, text: str) -> str:
-        """Inside instructions."""
+        """The problem inside instructions."""
         return f"Solve the following problem step by step.\n\n{text}\n\nPut the final answer within \\boxed{{}}."
 
 
@@ -231,7 +231,7 @@ def by_datasketch(rows: list[str]) -> int:
 
 
 def speed(problems: int, seed: int, rounds: int) -> None:
-    """Print seconds of both on the same texts, in turns, and their ratio."""
+    """Print the seconds that ours and datasketch take on the same texts, in turns, and their ratio."""
     evaluation, rows, _ = planted_set(problems, seed)
     print(f"{len(rows)} rows of {sum(map(len, rows)) / len(rows):.0f} characters")
     ratios = []

@@ -5,12 +5,12 @@
     python benchmarks/overlap.py [--train-s 2] [--steps 24] [--side-by-side 8] [--out FOLDER]
 
 One rollout worker generates a batch of B groups side by side in t_rollout seconds; the learner trains it in t_train.
-At η = 0 they take turns, so that a step takes t_rollout + t_train; from η = 1 on it takes the longer of the two. What
-is printed is the measured throughput as a share of that, for rollout that takes half of the training time, about as
-long, and twice as long; with the pipeline depth that pacing finds and with every place of the bound filled.
+At η = 0 they take turns, so that a step takes t_rollout + t_train; from η = 1 on it takes the longer of the two. The
+table has the measured throughput as a share of that, for rollout that takes half of the training time, about as long,
+and twice as long; with the pipeline depth that pacing finds and with every place of the bound filled.
 
-Rates leave out the first and last η + 1 steps. What is lacking to 1 is what the system itself takes: issuing and
-handing over groups, publishing and loading weights, books, checkpoints.
+Rates leave out the first and last η + 1 steps. What is missing from 1 is the system's own cost: issuing and handing
+over groups, publishing and loading weights, books, checkpoints.
 
 Must hold: at least 0.95 at η = 0, 0.97 above.
 """
@@ -26,16 +26,16 @@ from leeway_rl.benchmarks.whole_runs import measured
 GROUPS = 8
 """B."""
 RATIOS = (0.5, 0.9, 1.0, 1.1, 2.0)
-"""t_rollout / t_train."""
+"""Values of t_rollout / t_train."""
 TOKENS = 200
 SETTINGS: tuple[tuple[int, int | str], ...] = ((0, "auto"), (1, "auto"), (1, 2 * GROUPS), (2, "auto"), (2, 3 * GROUPS))
-"""(η, pipeline depth)."""
+"""Pairs (η, pipeline depth)."""
 LIVE = ("groups live:.1f", "head:.2f")
 MUST = {0: 0.95, 1: 0.97, 2: 0.97}
 
 
 def name(ratio: float, bound: int, depth: int | str) -> str:
-    """The run's."""
+    """The run's name."""
     return f"overlap-{ratio:g}-{bound}-{depth}".replace(".", "_")
 
 

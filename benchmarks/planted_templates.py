@@ -1,4 +1,4 @@
-"""Problems by template, whose golds are computed: what ``third_planted_set.py`` plants."""
+"""Problems by template with computed golds, which ``third_planted_set.py`` plants."""
 
 from __future__ import annotations
 

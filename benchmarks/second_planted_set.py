@@ -116,7 +116,7 @@ class SecondGenerator:
     # --- other problems that look the same ---
 
     def sibling(self, text: str) -> str:
-        """Another problem in the same words."""
+        """Another problem in nearly the same words."""
         numbers = list(re.finditer(r"(?<![\d,.])\d+(?![\d,.]*\d)", text))
         match self.random.randrange(4):
             case 0:
@@ -242,11 +242,11 @@ class SecondGenerator:
         return text
 
     def everything(self, text: str) -> str:
-        """All three."""
+        """All three changes at once."""
         return self.retyped(self.renamed(self.reworded(text)))
 
     def quoted(self, text: str) -> str:
-        """Inside other text."""
+        """The problem inside other text."""
         before = self.pick(
             ("Question 7. ", "You are a careful tutor.\n\nProblem: ", "(AIME, problem 3) ", "### Task\n")
         )

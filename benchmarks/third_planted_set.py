@@ -36,7 +36,7 @@ _FORMULA = re.compile(r"(\$[^$]*\$)")
 
 
 def _prose(text: str, change: Callable[[str], str]) -> str:
-    """The text with what stands outside of formulas changed."""
+    """The text with ``change`` applied to what stands outside of formulas."""
     return "".join(part if part.startswith("$") else change(part) for part in _FORMULA.split(text))
 
 
@@ -109,7 +109,7 @@ COPIES = {
 
 
 def other_number(problem: Problem, r: random.Random, make: Callable[[random.Random], Problem]) -> tuple[str, str]:
-    """One number changed; the gold is nobody's."""
+    """The problem with one number changed, and a gold that no other problem has."""
     found = r.choice(list(re.finditer(r"(?<![\d.])\d+(?![\d.]*\d)", problem.text)))
     number = str(int(found[0]) + r.choice((-1, 1, 2, 10)))
     return problem.text[: found.start()] + number + problem.text[found.end() :], problem.gold + " + 1"
@@ -163,12 +163,12 @@ class Planted:
 
 
 def alike(text: str) -> str:
-    """What two problems share that differ in nobody but who acts and where."""
+    """A text without who acts and where: equal for problems that differ in nothing else."""
     return re.sub("|".join((*NAMES, *GOODS, *SITES, r"\b[A-Z]{1,3}\b")), "", text)
 
 
 def template_problems(r: random.Random) -> Callable[[], tuple[Problem, Callable[[random.Random], Problem]]]:
-    """Problems of the families, no two alike."""
+    """A function that makes problems of all templates, no two alike."""
     seen: set[str] = set()
 
     def fresh() -> tuple[Problem, Callable[[random.Random], Problem]]:
@@ -269,7 +269,7 @@ def main() -> None:
         found = origins_found(planted, Path(folder), not given.without_golds)
     right = {row for row, (_, origin) in planted.copies.items() if found[row] == origin}
     dropped = {row for row, origin in enumerate(found) if origin is not None}
-    # A copy of a problem that stands among the others, too, may be dropped for that one.
+    # Where a problem also stands among the others, a copy of it may be dropped for that one.
     wrong = sorted(dropped - set(planted.copies))
     missed = sorted(row for row in planted.copies if found[row] is None)
     print(f"{len(planted.rows)} rows, {len(planted.copies)} copies, {len(planted.others)} other problems")

@@ -1,10 +1,10 @@
 """Whole runs whose work is waiting: the real roles in processes of their own, with known times in the place of models.
 
-A real server; rollout's real loop around an engine that sleeps; the verifier's real loop around graders that sleep; the
-learner's real loop, books, pacing, weights, checkpoints and ledger around a training step that packs its batch and
-sleeps. So what a run takes beyond the times it was given is what the system itself costs, and what it does at those
-times can be held against ``leeway plan``. ``overlap.py``, ``overflow_policies.py`` and ``plan_against_runs.py`` use
-it.
+There is a real server. Rollout's real loop runs around an engine that sleeps, and the verifier's real loop around
+graders that sleep. The learner's real loop, books, pacing, weights, checkpoints and ledger run around a training step
+that packs its batch and sleeps. So what a run takes beyond the times it was given is what the system itself costs, and
+what it does at those times can be compared with ``leeway plan``. ``overlap.py``, ``overflow_policies.py`` and
+``plan_against_runs.py`` use this module.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class Times:
 
     length_mean: float
     length_sigma: float = 0.0
-    """Of lognormal lengths; 0 makes all alike. The responses of a group are of one length."""
+    """The σ of lognormal lengths; 0 makes all alike. The responses of a group are of one length."""
     tokens_per_s: float
-    """Of one response; responses do not slow each other down."""
+    """Tokens a second of one response; responses do not slow each other down."""
     train_s: float
     verify_s: float = 0.0
-    """Grading a group; one at a time."""
+    """Seconds to grade a group; one group is graded at a time."""
     rejected: float = 0.0
-    """Share of groups whose responses are all right: refunded."""
+    """Share of groups whose responses are all right, which are refunded."""
     seed: int = 0
 
     def lengths_GS(self) -> np.ndarray:
@@ -71,7 +71,7 @@ class Times:
         return np.random.default_rng([self.seed, 1]).random(len(self.lengths_GS())) < self.rejected
 
     def system(self, config: Config) -> System:
-        """What ``leeway plan`` simulates for this run, but its last η + 1 steps, which issue less."""
+        """What ``leeway plan`` simulates for this run, without its last η + 1 steps, which issue less."""
         return System(
             lengths_GS=self.lengths_GS(),
             groups_per_step=config.train.groups_per_step,
@@ -99,10 +99,10 @@ class TimedEngine:
         self._lengths_GS, self._tokens_per_s, self._worker = times.lengths_GS(), times.tokens_per_s, worker
         self._aborts: dict[str, threading.Event] = {}
         self._loads: deque[tuple[float, int]] = deque(maxlen=LOADS)
-        """(when, version) of the last loads."""
+        """(time, version) of the last loads."""
 
     def load(self, version: int, tensors: Mapping[str, torch.Tensor]) -> float:
-        """From now on tokens come from ``version``."""
+        """Sample tokens by ``version`` from now on."""
         self._loads.append((time.monotonic(), version))
         self.version = version
         return 0.0
@@ -129,12 +129,12 @@ class TimedEngine:
         )
 
     def abort(self, group_id: str) -> None:
-        """Sleep no longer for this group."""
+        """Stop sleeping for this group."""
         if group_id in self._aborts:
             self._aborts[group_id].set()
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """There is nothing to give back."""
 
 
 def _spans(changes: list[tuple[int, int]], lengths: list[int]) -> np.ndarray:
@@ -150,13 +150,13 @@ def _spans(changes: list[tuple[int, int]], lengths: list[int]) -> np.ndarray:
 
 
 class TimedPool:
-    """Graders that sleep; of a group the first response is right, and the others where it is to be refused."""
+    """Graders that sleep. The first response of a group is right, and all of them are where it is to be refused."""
 
     def __init__(self, times: Times) -> None:
         self._verify_s, self._rejects, self._turn = times.verify_s, times.rejects(), threading.Lock()
 
     def grade(self, items: Sequence[Any]) -> list[Verdict]:
-        """Verdicts of one group's items, whose texts are the ticket's number; none for none."""
+        """Verdicts of one group's items, whose texts are the ticket's number; an empty list for no items."""
         if not items:
             return []
         with self._turn:  # one group after the other
@@ -167,7 +167,7 @@ class TimedPool:
 
 
 class TimedPolicy:
-    """In the place of the learner's ``Policy``: a small weight that every step changes."""
+    """Stands in for the learner's ``Policy``: one small weight that every step changes."""
 
     rank, world, stage = 0, 1, 0
 
@@ -181,20 +181,21 @@ class TimedPolicy:
         return {"weight": self.weight}
 
     def reduce(self, values: torch.Tensor, *, largest: bool = False) -> torch.Tensor:
-        """Of one rank its own values."""
+        """The values themselves, because there is one rank."""
         return values
 
     def save(self, folder: Path) -> list[Path]:
-        """A checkpoint holds the books alone."""
+        """Write nothing: a checkpoint holds only the books."""
         return []
 
     def sums(self) -> dict[str, Any]:
-        """Nothing that a checkpoint has to give back."""
+        """Empty: there is nothing that a checkpoint has to give back."""
         return {"steps": [], "differ": []}
 
 
 def timed_step(train_s: float) -> Callable[..., Any]:
-    """In the place of the learner's ``train_step``: everything of it but the model, then sleep until ``train_s``."""
+    """Stands in for the learner's ``train_step``: does all of it but the model's part, then sleeps until
+    ``train_s``."""
     from leeway_rl.learner.step import StepResult, cut
     from leeway_rl.learner.tally import batch_metrics
 
@@ -220,7 +221,7 @@ def timed_step(train_s: float) -> Callable[..., Any]:
 
 
 def timed(times: Times, role: str, folder: Path) -> Work:
-    """The work of a role, its models replaced by ``times``."""
+    """The work of a role, with ``times`` in the place of its models."""
     match role:
         case "learner":
             from leeway_rl.learner import train
@@ -260,7 +261,7 @@ def runs(url: str, folder: Path, wanted: Mapping[str, tuple[Times, Sequence[str]
         ]
         try:
             return [run.result() for run in going]
-        except BaseException:  # one has failed, or we are asked to stop: so do the others
+        except BaseException:  # one run has failed, or we are asked to stop: the others stop too
             stopping.set()
             threads.shutdown(wait=False, cancel_futures=True)
             raise

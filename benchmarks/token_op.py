@@ -4,8 +4,8 @@
 
     python benchmarks/token_op.py [--vocabulary 151936] [--hidden 896] [--threads 2] [--rounds 3]
 
-Plain: whole [T, V] logits, ``log_softmax``, gather, entropy, autograd; float32. Both take the same MAGIC loss (clipped
-surrogate and entropy) of the same tokens, forward and backward.
+The plain version takes whole [T, V] logits, ``log_softmax``, gather, entropy and autograd, in float32. Both compute the
+same MAGIC loss (clipped surrogate and entropy) of the same tokens, forward and backward.
 
 Memory is that of a process of its own for each figure: with the inputs in place and the matrix products warmed up once,
 the kernel's record of the largest resident size is reset (``/proc/self/clear_refs``), and what the record then says
@@ -56,7 +56,7 @@ def plain(hidden_TH: Any, weight_VH: Any, taken_T: Any, loss_of: Any) -> tuple[A
 
 
 def ours(hidden_TH: Any, weight_VH: Any, taken_T: Any, loss_of: Any) -> tuple[Any, Any, Any]:
-    """The same by the token op."""
+    """Loss, log-probabilities and entropies by the token op."""
     from leeway_rl.learner.objective.token_op import token_op
 
     output = token_op(hidden_TH, weight_VH, taken_T, loss_of=loss_of)
@@ -67,7 +67,7 @@ WAYS = {"plain": plain, "ours": ours}
 
 
 def trained(way: str, given_inputs: tuple[Any, ...]) -> list[Any]:
-    """Values and gradients: log-probabilities, entropies, by hidden states, by weight."""
+    """Log-probabilities, entropies, and the loss's gradients by hidden states and by weight."""
     hidden_TH, weight_VH, *_ = given_inputs
     loss, logprobs_T, entropy_T = WAYS[way](*given_inputs)
     hidden_TH.grad = weight_VH.grad = None
@@ -82,7 +82,7 @@ def resident(name: str) -> int:
 
 
 def extra_memory(way: str, tokens: int, given: argparse.Namespace) -> int:
-    """Bytes above the inputs, in this process."""
+    """Bytes that one forward and backward takes above the inputs, in this process."""
     import torch
 
     torch.set_num_threads(given.threads)
@@ -96,7 +96,7 @@ def extra_memory(way: str, tokens: int, given: argparse.Namespace) -> int:
 
 
 def in_own_process(way: str, tokens: int, given: argparse.Namespace) -> tuple[float, float]:
-    """(extra GB, of which gradients of the inputs, which every way must make)."""
+    """(extra GB, how much of it is gradients of the inputs, which every way must make)."""
     command = [sys.executable, __file__, "--one", way, "--tokens", str(tokens), "--threads", str(given.threads)]
     command += ["--vocabulary", str(given.vocabulary), "--hidden", str(given.hidden)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

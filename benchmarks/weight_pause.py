@@ -4,7 +4,7 @@
 
     python benchmarks/weight_pause.py [--steps 12] [--set KEY=VALUE …]
 
-A run of ``leeway up`` with each ``rollout.kv_on_update``. The pause is what the engine itself measures
+There is one run of ``leeway up`` for each ``rollout.kv_on_update``. The pause is what the engine itself measures
 (``weights/paused_s`` in ``workers.jsonl``): seconds in which no token could be sampled, for every version but the
 first, before which there is nothing to pause. Everything shares the machine's cores.
 
@@ -28,13 +28,13 @@ MOST_S = 0.3
 
 
 def pauses(folder: Path, run: str) -> np.ndarray:
-    """Seconds, of every version after the first that was loaded, float64 [n]."""
+    """Seconds of pause for every loaded version after the first, float64 [n]."""
     lines = [json.loads(line) for line in (folder / "runs" / run / "workers.jsonl").read_text().splitlines()]
     return np.array([line["weights/paused_s"] for line in lines if "weights/paused_s" in line][1:])
 
 
 def main() -> None:
-    """Print a line a mode; exit with 1 if a pause is too long."""
+    """Print one line for each mode; exit with 1 if a pause is too long."""
     given = parser_of(__doc__, steps=12, settings=True).parse_args()
     print(load_of_this_machine())
     table = Table("kv_on_update", "pauses:d", "median s:.3f", "longest s:.3f")

@@ -1,7 +1,8 @@
-"""Whole runs of the ``tiny`` preset for benchmarks: every role a process of its own, on a core of its own if wanted.
+"""Whole runs of the ``tiny`` preset for benchmarks: every role is a process of its own, on a core of its own if wanted.
 
-As under ``leeway up``, except that the processes are forked from one that has imported what roles need, so that a run
-starts at once and many cost little memory; and that nothing is started again: what dies ends the run.
+They are like runs under ``leeway up``, with two differences. The processes are forked from one that has imported what
+roles need, so that a run starts at once and many runs take little memory. And nothing is started again: a process that
+dies ends the run.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from leeway_rl.common.service import Service
 from leeway_rl.leeway.proving.audit import audit
 
 LEAVE_S = 3.0
-"""How long the roles have to leave once the learner has."""
+"""Seconds that the roles have to leave once the learner has left."""
 HEAVY = [
     "torch.utils.tensorboard",
     "transformers.models.auto.tokenization_auto",
@@ -36,11 +37,11 @@ HEAVY = [
     "leeway_rl.rollout.worker",
     "leeway_rl.verifier.worker",
 ]
-"""Imported once, before the fork."""
+"""Modules that are imported once, before the fork."""
 
 USERS = {"learner": LearnerQueue, "rollout": RolloutQueue, "verifier": VerifierQueue}
 Work = Callable[[Any, Service, Config], None]
-"""What a role's process does."""
+"""The type of what a role's process does."""
 
 
 def real(role: str, folder: Path) -> Work:
@@ -103,7 +104,7 @@ def whole_run(
         deadline = time.monotonic() + LEAVE_S
         for role in roles:
             role.join(max(0.0, deadline - time.monotonic()))
-            role.kill()  # an engine may sleep on for a straggler that nobody needs
+            role.kill()  # an engine may still sleep for a straggler that nobody needs
     if not is_complete(folder):
         logs = [f"{path.name}: {path.read_text()[-2000:]}" for path in folder.glob("*.log")]
         raise RuntimeError("\n".join([f"{folder}: the run did not end well", *logs]))

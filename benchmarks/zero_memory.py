@@ -5,9 +5,9 @@
     python benchmarks/zero_memory.py
 
 A model of 75.6M random parameters (8 layers, width 768, 61 tokens) makes two training steps of a few tokens, in one
-process for each ZeRO stage and offload. Measured is what stays in memory after the second step, above what was there
-before the model was read, a parameter; worked out is the arithmetic without what lives within a step only. Without a
-GPU everything is in the host's memory.
+process for each ZeRO stage and offload. "measured" is the bytes a parameter that stay in memory after the second step,
+above what was there before the model was read. "worked out" is the arithmetic, without what lives only within a step.
+Without a GPU everything is in the host's memory.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def the_group() -> tuple[Ticket, Responses]:
 
 
 def resident() -> int:
-    """Bytes, once what is free has been given back."""
+    """Resident bytes of this process, once free memory has been given back."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     return int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize()
@@ -122,7 +122,7 @@ def worked_out(folder: str, stage: int, offload: str) -> float:
 
 
 def main() -> None:
-    """One process a setting: memory that one has used is not all given back."""
+    """Measure each case in a process of its own, because a process does not give all its memory back."""
     if len(sys.argv) > 1:
         print("measured", held(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
         return

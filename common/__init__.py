@@ -1,1 +1,1 @@
-"""What the roles share: wire types, codec, keys, Redis, weights, configuration, metrics, ledger. Imports no role."""
+"""What the roles share: wire types, codec, keys, Redis, weights, configuration, metrics, ledger. It imports no role."""

@@ -1,4 +1,4 @@
-"""What a role is doing, as data: machines act on it, and ``wording.py`` makes English of it where a person reads."""
+"""What a role is doing, as data. Machines act on it, and ``wording.py`` makes English of it for people."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pydantic import TypeAdapter
 
 
 class Activity(StrEnum):
-    """What a role does or waits for. On the wire a member is its place here, so every change raises the schema."""
+    """What a role does or waits for. On the wire a member is its position here, so every change raises the schema."""
 
-    UNKNOWN = "unknown"  # somebody of another schema said it, and it cannot be read
+    UNKNOWN = "unknown"  # a build with another schema said it, so it cannot be read
     STARTING = "starting"
     READING_PROMPTS = "reading_prompts"
     LOADING_MODEL = "loading_model"
@@ -24,7 +24,9 @@ class Activity(StrEnum):
     CHECKPOINTING = "checkpointing"
     WAITING_FOR_WEIGHTS = "waiting_for_weights"
     WAITING_FOR_VERSION = "waiting_for_version"
-    WAITING_FOR_EARLIER_TRY = "waiting_for_earlier_try"  # at a group that another thread of this worker still generates
+    WAITING_FOR_EARLIER_TRY = (
+        "waiting_for_earlier_try"  # for a group that another thread of this worker still generates
+    )
     WAITING_FOR_PROMPTS = "waiting_for_prompts"
     WAITING_FOR_RESPONSES = "waiting_for_responses"
     WAITING_FOR_GROUPS = "waiting_for_groups"
@@ -38,13 +40,13 @@ class Activity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doing:
-    """An activity and what it is about; a field that does not concern the activity is None.
+    """An activity and what it is about. A field that does not concern the activity is None.
 
-    - ``step``: the training step that is made; of a checkpoint, the training steps made before it
-    - ``version``: of the weights that are published, or that the ticket asks for
-    - ``path``: the folder whose disk is full; the name of the checkpoint that is read
-    - ``lacking``, ``due``: of how many groups of the next batch (an evaluation: problems) how many are not there yet
-    - ``ticket``, ``worker``, ``held_s``: the oldest of those groups, who has held it for long, and for how many seconds
+    - ``step``: the training step in progress; for a checkpoint, the training steps made before it
+    - ``version``: the version of the weights that is being published, or that the ticket asks for
+    - ``path``: the folder whose disk is full, or the name of the checkpoint that is being read
+    - ``lacking``, ``due``: groups of the next batch (in an evaluation: problems) that are missing yet, and all of them
+    - ``ticket``, ``worker``, ``held_s``: the oldest missing group, who has held it for long, and for how many seconds
     - ``unreadable``: why the newest weights cannot be read
     """
 
@@ -56,7 +58,7 @@ class Doing:
     due: int | None = None
     ticket: int | None = None
     worker: str | None = None
-    held_s: float | None = field(default=None, compare=False)  # that it grows makes no other activity
+    held_s: float | None = field(default=None, compare=False)  # a longer time does not make it another activity
     unreadable: str | None = None
 
 
@@ -64,12 +66,12 @@ _JSON = TypeAdapter(Doing)
 
 
 def to_json(doing: Doing) -> str:
-    """``doing`` as the run's state holds it, whose values are texts."""
+    """``doing`` as a text, because the values of the run's state are texts."""
     return _JSON.dump_json(doing, exclude_none=True).decode()
 
 
 def from_json(text: str) -> Doing:
-    """What ``to_json`` made ``text`` of; an unknown activity where anybody else wrote it."""
+    """What ``to_json`` made ``text`` of; an unknown activity if something else wrote it."""
     try:
         return _JSON.validate_json(text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Where Redis is: how a command is told, and what of it may be shown.
+"""The address of Redis: how a command learns it, and how much of it may be shown.
 
-A URL may hold a password. It is never put on a command line of ours, where every user of the machine could read it, nor
-into a log, the ledger, a report or an error message.
+A URL may hold a password. Leeway never puts it on a command line of its own, where every user of the machine could read
+it, nor into a log, the ledger, a report or an error message.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from .errors import BrokerError
 from .files import path_of
 
 VARIABLE = "LEEWAY_REDIS_URL"
-"""Environment variable that stands in for ``--redis-url``; how our own commands tell the roles they start."""
+"""Environment variable that stands in for ``--redis-url``. Our own commands use it for the roles that they start."""
 LOCAL = "redis://127.0.0.1:6379/0"
-"""Where nothing is said."""
+"""The address if none is given."""
 HELP = f"redis://user:password@host:port/db, rediss:// with TLS, or @FILE that holds it; ${VARIABLE} by default."
 
 
 def resolve(said: str | None) -> str:
-    """The URL itself, from ``--redis-url`` (a URL, or ``@`` and a file whose first line is one), else from the
-    environment, else the local one. ``BrokerError`` where the file cannot be read."""
+    """The URL from ``--redis-url`` (a URL, or ``@`` and a file whose first line is one), else from the environment,
+    else the local one. ``BrokerError`` if the file cannot be read."""
     text = said or os.environ.get(VARIABLE) or LOCAL
     if not text.startswith("@"):
         return text
@@ -37,7 +37,7 @@ def resolve(said: str | None) -> str:
 
 
 def forget() -> None:
-    """Take the URL out of this process's environment: what it starts (graders, engines, compilers) needs no Redis."""
+    """Take the URL out of this process's environment, since what it starts (graders, engines, compilers) needs none."""
     os.environ.pop(VARIABLE, None)
 
 
@@ -53,7 +53,7 @@ def public(url: str) -> str:
 
 def keep(secret: str, path: Path) -> None:
     """Write a URL or a password into a file that only this user can read."""
-    path.unlink(missing_ok=True)  # one with a wider mode would keep it
+    path.unlink(missing_ok=True)  # a file that is there would keep its mode, which may be wider
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "w") as file:
         file.write(secret + "\n")

@@ -1,5 +1,5 @@
-"""What is wrong with a run, told as it begins and as it ends. The rules are those of ``diagnosis``; here is only what
-has been told already, for whoever tells: the learner's log and ``leeway up``."""
+"""Tells what is wrong with a run when it begins and when it ends. ``diagnosis`` has the rules; this module remembers
+what has been told already, for the learner's log and for ``leeway up``."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .diagnosis import Movement, Snapshot, diagnose, stall
 from .wording import age
 
 ABSENT_S = 30.0
-"""How long nobody may be there to go on before that is a stall."""
+"""Seconds for which nobody may be there to go on before that counts as a stall."""
 AGAIN_S = 300.0
-"""What lasts is told again after so many seconds, with its numbers of then."""
+"""An alarm that lasts is told again after so many seconds, with its current numbers."""
 CALM_S = 60.0
-"""An alarm is over when it has not been seen for so long: one that comes and goes at its threshold is told once."""
+"""An alarm is over when it has not been seen for so many seconds. So one that flickers is told once."""
 
 
 class Line(NamedTuple):
-    """One line to be told."""
+    """One line to tell."""
 
     level: int
-    """As ``logging`` has it."""
+    """The level, as ``logging`` numbers it."""
     text: str
 
 
@@ -36,7 +36,7 @@ class _Lasting:
     told: float | None = None
 
     def due(self, text: str, at: float) -> bool:
-        """Note that it is seen again; whether it is to be told now."""
+        """Note that it is seen again. Returns whether it is to be told now."""
         self.text, self.seen = text, at
         if self.told is not None and at - self.told < AGAIN_S:
             return False
@@ -45,7 +45,7 @@ class _Lasting:
 
 
 class Teller:
-    """Takes look after look, and says what is new in each."""
+    """Takes one snapshot after the other, and says what is new in each."""
 
     def __init__(self, *, stall_s: float, absent_s: float = ABSENT_S) -> None:
         self._after = {"stall_s": stall_s, "absent_s": min(absent_s, stall_s)}
@@ -55,11 +55,11 @@ class Teller:
 
     @property
     def stalled(self) -> str | None:
-        """Why nothing moves, where nothing does."""
+        """Why nothing moves; None if something does."""
         return None if self._stall is None else self._stall.text
 
     def look(self, now: Snapshot, at: float | None = None) -> list[Line]:
-        """What ``now`` has that was not told yet, and what it has no more. ``at``: seconds of a clock that never goes
+        """The lines to tell: what is new in ``now``, and what is over. ``at`` is in seconds of a clock that never goes
         back."""
         at = time.monotonic() if at is None else at
         return [*self._of_the_stall(now, at), *self._of_the_alarms(diagnose(now).alarms, at)]
@@ -85,6 +85,6 @@ class Teller:
 
 
 def _kind(alarm: str) -> str:
-    """The same for as long as the same thing is wrong: its words before the first number. Numbers change from look to
-    look, and so do reasons that stand behind them."""
+    """The alarm's words before its first number, which stay the same for as long as the same thing is wrong. Numbers
+    change from look to look, and so do the reasons after them."""
     return re.split(r"\d", alarm, maxsplit=1)[0]

@@ -1,4 +1,4 @@
-"""Lines that are appended to a file whole or not at all, also where the disk is full."""
+"""Appends lines to a file whole or not at all, even if the disk is full."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_out_of_room(error: OSError) -> bool:
-    """Whether a write failed because the disk, or what we may use of it, is full."""
+    """Whether a write failed because the disk, or our quota of it, is full."""
     return error.errno in _FULL
 
 
@@ -18,26 +18,26 @@ class Appending:
     """The only writer of a file that grows by lines."""
 
     def __init__(self, path: Path) -> None:
-        """Open for appending; the file is made where there is none."""
+        """Open for appending; make the file if there is none."""
         self.path = path
-        # Unbuffered: after a write that failed, a buffer would still have the line, and write it behind the next one.
+        # Unbuffered: after a failed write, a buffer would still hold the line and write it together with the next one.
         self._file = path.open("ab", buffering=0)
 
     def append(self, text: str) -> None:
-        """Append ``text``. It is in the operating system's hands when this returns. ``OSError`` where it cannot be
-        written; the file is then as it was before."""
+        """Append ``text``. The operating system has it when this returns. ``OSError`` if it cannot be written; the file
+        is then as it was before."""
         before, rest = os.fstat(self._file.fileno()).st_size, memoryview(text.encode())
         size = len(rest)
         try:
             while rest:
                 rest = rest[os.write(self._file.fileno(), rest) :]
         except OSError:
-            if len(rest) < size:  # a full disk has taken some of it
+            if len(rest) < size:  # a full disk took only a part
                 os.ftruncate(self._file.fileno(), before)
             raise
 
     def sync(self) -> None:
-        """Put everything written so far on disk."""
+        """Force everything written so far to the disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -46,5 +46,5 @@ class Appending:
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed."""
+        """Whether the file is closed."""
         return self._file.closed

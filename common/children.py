@@ -10,13 +10,13 @@ _PR_SET_PDEATHSIG = 1
 
 def leave_with_parent(signum: int = signal.SIGTERM) -> None:
     """Have the kernel send this process ``signum`` when the process that started it dies, even by SIGKILL (on Linux).
-    It holds across exec. Whether that process had died before we asked, the caller must look."""
+    It holds across exec. The caller must check whether that process had died before this call."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum)
 
 
 def leaving_with_parent(command: list[str]) -> list[str]:
-    """``command`` so that it gets SIGTERM when the process that starts it is gone, however that ended (on Linux)."""
+    """``command``, changed so that it gets SIGTERM when the process that starts it ends, in any way (on Linux)."""
     return [sys.executable, "-m", "leeway_rl.common.children", str(os.getpid()), *command]
 
 

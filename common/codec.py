@@ -19,7 +19,7 @@ import typing
 import zlib
 from collections.abc import Callable
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from math import isfinite, prod
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -50,6 +50,8 @@ _ARRAY = 1
 _SEAL_BYTES = 4
 _DTYPES = {name: np.dtype(name) for name in ("|u1", "<u2", "<u4", "<i4", "<i8", "<f4", "<f8")}
 _UINT32 = np.dtype("<u4")
+_PLAIN = (str, int, bool)  # of which every value is good, and that cost nothing to look at
+_HEADS = 4096  # of arrays, (dtype, shape), that are known by heart: most of a group's are those of the group before
 _ARRAYS = {
     "prompt_tokens_P": ("u", 1, None),
     "tokens_T": ("u", 1, None),
@@ -61,14 +63,15 @@ _ARRAYS = {
 """Of every array field: kind of its dtype, number of axes, length of the last one where it is fixed."""
 
 T = TypeVar("T")
-Check = Callable[[Any, str], Any]
-"""Takes a raw value and the path to it; gives the typed value or raises ``DecodeError``."""
+Check = Callable[[Any], Any]
+"""Takes a raw value; gives the typed value or raises ``DecodeError``. Each that it passes through on its way out puts
+before it where the value stands: a path costs nothing until it is needed."""
 
 
 def encode(message: Any) -> bytes:
     """Bytes of a wire-type instance; ``ValueError`` where no reader would take that many."""
     name = type(message).__name__
-    body = sealed(msgpack.packb([SCHEMA, name, _plain_fields(message)], use_bin_type=True))
+    body = sealed(msgpack.packb([SCHEMA, name, message], default=_plain, strict_types=True))
     if len(body) > MAX_BYTES[name]:
         raise ValueError(f"a {name} of {len(body)} bytes: readers take at most {MAX_BYTES[name]}")
     return body
@@ -76,16 +79,8 @@ def encode(message: Any) -> bytes:
 
 def decode(cls: type[T], data: bytes) -> T:
     """The ``cls`` instance in ``data``; raises ``DecodeError`` naming what is wrong with it."""
-    if len(data) > MAX_BYTES[cls.__name__]:
-        raise DecodeError(f"{cls.__name__}: {len(data)} bytes is above the bound of {MAX_BYTES[cls.__name__]}")
-    try:
-        raw = msgpack.unpackb(
-            _unsealed(data, cls.__name__), raw=False, use_list=False, ext_hook=_unpack_ext, max_map_len=0
-        )
-    except DecodeError:
-        raise
-    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
-        raise DecodeError(f"{cls.__name__}: not msgpack ({type(error).__name__}: {error})") from error
+    name = cls.__name__
+    raw = _unpacked(data, name, MAX_BYTES[name], use_list=False, ext_hook=_unpack_ext, max_map_len=0)
     match raw:
         case (int(schema), str(name), tuple(body)):
             pass
@@ -95,7 +90,10 @@ def decode(cls: type[T], data: bytes) -> T:
         raise OtherSchemaError(f"{cls.__name__}: schema {schema}, this build speaks {SCHEMA}")
     if name != cls.__name__:
         raise DecodeError(f"expected a {cls.__name__}, found a {name[:64]}")
-    return _build(cls)(body, cls.__name__)  # type: ignore[no-any-return, arg-type]
+    try:
+        return _build(cls)(body)  # type: ignore[no-any-return, arg-type]
+    except DecodeError as error:
+        raise DecodeError(f"{name}{error}") from None
 
 
 def decode_manifest(data: bytes) -> Manifest:
@@ -126,6 +124,18 @@ def _unsealed(data: bytes, name: str) -> memoryview:
     return body
 
 
+def _unpacked(data: bytes, name: str, most: int, **options: Any) -> Any:
+    """The raw value in a sealed message of at most ``most`` bytes; ``options`` of ``msgpack.unpackb``."""
+    if len(data) > most:
+        raise DecodeError(f"{name}: {len(data)} bytes is above the bound of {most}")
+    try:
+        return msgpack.unpackb(_unsealed(data, name), raw=False, **options)
+    except DecodeError:
+        raise
+    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        raise DecodeError(f"{name}: not msgpack ({type(error).__name__}: {error})") from error
+
+
 def encode_record(record: dict[str, Any]) -> bytes:
     """Bytes of a record of measurements: names, each with a number or a text."""
     return sealed(msgpack.packb(record))
@@ -133,14 +143,7 @@ def encode_record(record: dict[str, Any]) -> bytes:
 
 def decode_record(data: bytes) -> dict[str, Any]:
     """The record in ``data``; raises ``DecodeError`` where it is none."""
-    if len(data) > MAX_RECORD_BYTES:
-        raise DecodeError(f"record: {len(data)} bytes is above the bound of {MAX_RECORD_BYTES}")
-    try:
-        record = msgpack.unpackb(_unsealed(data, "record"), raw=False)
-    except DecodeError:
-        raise
-    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
-        raise DecodeError(f"record: not msgpack ({type(error).__name__}: {error})") from error
+    record = _unpacked(data, "record", MAX_RECORD_BYTES)
     if type(record) is not dict or not all(type(name) is str for name in record):
         raise DecodeError("record: names with values are due")
     if not all(type(value) in (int, float, str, bool, type(None)) for value in record.values()):
@@ -148,63 +151,65 @@ def decode_record(data: bytes) -> dict[str, Any]:
     return record
 
 
-@cache
-def _values_of(cls: Any) -> Callable[[Any], tuple[Any, ...]]:
-    names = [field.name for field in dataclasses.fields(cls)]
-    assert len(names) > 1
-    return attrgetter(*names)
-
-
-def _plain_fields(message: Any) -> list[Any]:
-    kind: Any = type(message)
-    return [_plain(value) for value in _values_of(kind)(message)]
-
-
 def _plain(value: Any) -> Any:
     kind: Any = type(value)
-    if kind in (str, int, float, bool, type(None)):
-        return value
+    return _form(kind)(value)
+
+
+@cache
+def _form(kind: Any) -> Callable[[Any], Any]:
+    """What makes of a value of ``kind``, which msgpack does not know, one that it knows."""
     if kind is np.ndarray:
-        return _pack_array(value)
-    if isinstance(value, Enum):
-        return _members(kind).index(value)
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
+        return _pack_array
+    if kind is tuple:
+        return list
+    if issubclass(kind, Enum):
+        return _members(kind).index
     assert dataclasses.is_dataclass(kind), f"no wire form for {kind.__name__}"
-    return _plain_fields(value)
+    values = attrgetter(*[field.name for field in dataclasses.fields(kind)])
+    return lambda message: list(values(message))
 
 
 def _pack_array(array: np.ndarray) -> msgpack.ExtType:
-    if array.dtype.kind == "u":
-        largest = int(array.max(initial=0))
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        largest = int(array.max()) if array.size else 0
         array = array.astype("|u1" if largest < 1 << 8 else "<u2" if largest < 1 << 16 else "<u4", copy=False)
         assert largest < 1 << 32
-    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    assert little.dtype.str in _DTYPES, f"no wire form for dtype {array.dtype}"
-    header = msgpack.packb([little.dtype.str, little.shape])
+    if array.dtype.str not in _DTYPES or not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        assert array.dtype.str in _DTYPES, f"no wire form for dtype {array.dtype}"
+    return msgpack.ExtType(_ARRAY, b"".join((_array_head(array.dtype.str, array.shape), array.data)))
+
+
+@lru_cache(_HEADS)
+def _array_head(dtype: str, shape: tuple[int, ...]) -> bytes:
+    head: bytes = msgpack.packb([dtype, shape])
     # Padded, so that the array can be used where it lies in the message: no copy on arrival.
-    return msgpack.ExtType(_ARRAY, b"".join((bytes([len(header)]), header, bytes(-(1 + len(header)) % 8), little.data)))
+    return bytes([len(head)]) + head + bytes(-(1 + len(head)) % 8)
 
 
 def _unpack_ext(code: int, data: bytes) -> np.ndarray:
     if code != _ARRAY:
         raise DecodeError(f"unknown extension type {code}")
     size = 1 + (data[0] if data else 0)
-    match msgpack.unpackb(data[1:size], raw=False, use_list=False):
-        case (str(name), tuple(shape)) if name in _DTYPES and _is_shape(shape):
-            pass
-        case _:
-            raise DecodeError("an array whose header is not [dtype, shape]")
-    dtype, start = _DTYPES[name], size + -size % 8
-    expected = dtype.itemsize * prod(shape)
+    dtype, shape, expected = _read_head(data[1:size])
+    start = size + -size % 8
     if expected != len(data) - start:
-        raise DecodeError(f"an array of {len(data) - start} bytes where {name}{list(shape)} needs {expected}")
-    array = np.frombuffer(data, dtype=dtype, offset=start).reshape(shape) if expected else np.empty(shape, dtype)
+        raise DecodeError(f"an array of {len(data) - start} bytes where {dtype.str}{list(shape)} needs {expected}")
+    array: np.ndarray = np.ndarray(shape, dtype, data, start) if expected else np.empty(shape, dtype)
     return array.astype(_UINT32) if dtype.kind == "u" and dtype is not _UINT32 else array
 
 
-def _is_shape(shape: tuple[Any, ...]) -> bool:
-    return len(shape) <= 2 and all(type(side) is int and 0 <= side < 2**40 for side in shape)
+@lru_cache(_HEADS)
+def _read_head(head: bytes) -> tuple[np.dtype, tuple[int, ...], int]:
+    """(dtype, shape, bytes) of the array that follows ``head``."""
+    match msgpack.unpackb(head, raw=False, use_list=False):
+        case (str(name), tuple(shape)) if (
+            name in _DTYPES and len(shape) <= 2 and all(type(side) is int and 0 <= side < 2**40 for side in shape)
+        ):
+            return _DTYPES[name], shape, _DTYPES[name].itemsize * prod(shape)
+        case _:
+            raise DecodeError("an array whose header is not [dtype, shape]")
 
 
 # --- checks, made once a type from its annotations ------------------------------------------------------------------
@@ -214,15 +219,28 @@ def _is_shape(shape: tuple[Any, ...]) -> bool:
 def _build(cls: Any) -> Check:
     """The check that turns a tuple of raw fields into an instance of dataclass ``cls``."""
     hints = typing.get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls)]
-    checks = [(name, _array_check(name) if hints[name] is np.ndarray else _check_of(hints[name])) for name in names]
+    fields = [
+        (
+            field.name,
+            hints[field.name] if hints[field.name] in _PLAIN else None,
+            _array_check(field.name) if hints[field.name] is np.ndarray else _check_of(hints[field.name]),
+            getattr(cls, field.name).__set__,
+        )
+        for field in dataclasses.fields(cls)
+    ]
 
-    def build(body: Any, path: str) -> Any:
+    def build(body: Any) -> Any:
         if type(body) is not tuple:
-            raise DecodeError(f"{path}: fields are due, found {type(body).__name__}")
-        if len(body) != len(checks):
-            raise DecodeError(f"{path}: {len(body)} fields where {len(checks)} are due")
-        return cls(**{name: check(item, f"{path}.{name}") for (name, check), item in zip(checks, body, strict=True)})
+            raise DecodeError(f": fields are due, found {type(body).__name__}")
+        if len(body) != len(fields):
+            raise DecodeError(f": {len(body)} fields where {len(fields)} are due")
+        message = object.__new__(cls)  # filled by its slots: a frozen dataclass of 13 fields takes 2 us to fill itself
+        try:
+            for (name, plain, check, put), item in zip(fields, body, strict=False):  # noqa: B007
+                put(message, item if type(item) is plain else check(item))
+        except DecodeError as error:
+            raise DecodeError(f".{name}{error}") from None
+        return message
 
     return build
 
@@ -235,7 +253,7 @@ def _check_of(hint: Any) -> Check:
     if origin in (types.UnionType, typing.Union):
         (inner,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
         check = _check_of(inner)
-        return lambda value, path: None if value is None else check(value, path)
+        return lambda value: None if value is None else check(value)
     if issubclass(hint, Enum):
         return _enum_check(hint)
     if dataclasses.is_dataclass(hint):
@@ -246,21 +264,27 @@ def _check_of(hint: Any) -> Check:
 def _array_check(name: str) -> Check:
     kind, axes, last = _ARRAYS[name]
 
-    def array(value: Any, path: str) -> Any:
+    def array(value: Any) -> Any:
         if type(value) is not np.ndarray:
-            raise DecodeError(f"{path}: an array is due, found {type(value).__name__}")
+            raise DecodeError(f": an array is due, found {type(value).__name__}")
         if value.dtype.kind != kind or value.ndim != axes or (last is not None and value.shape[-1] != last):
-            raise DecodeError(f"{path}: an array of {value.dtype} {list(value.shape)}")
+            raise DecodeError(f": an array of {value.dtype} {list(value.shape)}")
         return value
 
     return array
 
 
 def _tuple_check(check: Check) -> Check:
-    def items(value: Any, path: str) -> Any:
+    def items(value: Any) -> Any:
         if type(value) is not tuple:
-            raise DecodeError(f"{path}: a list is due, found {type(value).__name__}")
-        return tuple([check(item, f"{path}[{index}]") for index, item in enumerate(value)])
+            raise DecodeError(f": a list is due, found {type(value).__name__}")
+        found: list[Any] = []
+        try:
+            for item in value:
+                found.append(check(item))  # its length says which one was wrong
+        except DecodeError as error:
+            raise DecodeError(f"[{len(found)}]{error}") from None
+        return tuple(found)
 
     return items
 
@@ -273,27 +297,27 @@ def _members(kind: Any) -> tuple[Enum, ...]:
 def _enum_check(kind: type[Enum]) -> Check:
     members = _members(kind)
 
-    def member(value: Any, path: str) -> Any:
+    def member(value: Any) -> Any:
         if type(value) is not int or not 0 <= value < len(members):
             found = repr(str(value)) if type(value) is int else type(value).__name__
-            raise DecodeError(f"{path}: {found} is not the number of a {kind.__name__}")
+            raise DecodeError(f": {found} is not the number of a {kind.__name__}")
         return members[value]
 
     return member
 
 
-def _float_check(value: Any, path: str) -> float:
+def _float_check(value: Any) -> float:
     if type(value) not in (int, float):
-        raise DecodeError(f"{path}: float is due, found {type(value).__name__}")
+        raise DecodeError(f": float is due, found {type(value).__name__}")
     if not isfinite(value):
-        raise DecodeError(f"{path}: {value} is not finite")
+        raise DecodeError(f": {value} is not finite")
     return float(value)
 
 
 def _type_check(kind: type) -> Check:
-    def check(value: Any, path: str) -> Any:
+    def check(value: Any) -> Any:
         if type(value) is not kind:
-            raise DecodeError(f"{path}: {kind.__name__} is due, found {type(value).__name__}")
+            raise DecodeError(f": {kind.__name__} is due, found {type(value).__name__}")
         return value
 
     return check

@@ -1,4 +1,4 @@
-"""Live controls: what an operator may turn while a run goes on, and how it is read, at the desk and by the learner."""
+"""Live controls: what an operator may turn while a run goes on, and how the desk and the learner read it."""
 
 from __future__ import annotations
 
@@ -45,11 +45,12 @@ CONTROLS: dict[str, tuple[Callable[[str], int | float | str], str]] = {
     "target_entropy": (_number(float), "nats a token, 0 or more"),
     "paused": (_switch, "0 or 1"),
 }
-"""By its key in Redis: how its text is read, and what would be right. On the command line ``_`` is ``-``."""
+"""How the text of each control is read, and what would be right, by its key in Redis. On the command line ``_`` is
+``-``."""
 
 
 def read_control(key: str, text: str) -> Any:
-    """The value of control ``key`` in ``text``. ``ConfigError`` where there is no such control or no such value."""
+    """The value of control ``key`` in ``text``. ``ConfigError`` if there is no such control, or the value is wrong."""
     name = key.replace("_", "-")
     if key not in CONTROLS:
         known = ", ".join(known.replace("_", "-") for known in CONTROLS)
@@ -62,7 +63,7 @@ def read_control(key: str, text: str) -> Any:
 
 
 def refuse_forbidden(key: str, value: Any, config: Config) -> None:
-    """``ConfigError`` where the run's configuration forbids this value of a control."""
+    """``ConfigError`` if the run's configuration forbids this value of a control."""
     if key == "max_staleness":
         if value != 0 and config.flow.strictly_on_policy:
             raise ConfigError(f"max-staleness = {value}: the run was started with flow.strictly_on_policy = true")
@@ -73,8 +74,8 @@ def refuse_forbidden(key: str, value: Any, config: Config) -> None:
 
 
 def taken_up(found: dict[bytes, bytes], config: Config) -> tuple[dict[str, Any], list[tuple[bytes, bytes, str]]]:
-    """The values of what lies in the hash of controls, by key, and what of it cannot be taken up: field, value, why.
-    Whoever may write there may write anything."""
+    """Read the hash of controls. Returns (values by key, refused entries as field, value, reason). Whoever may write
+    the hash may have written anything."""
     values: dict[str, Any] = {}
     refused = []
     for field, text in found.items():

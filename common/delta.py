@@ -1,4 +1,4 @@
-"""Weights to few bytes and back, without loss: XOR against an older version, byte planes, zstd.
+"""Packs weights into few bytes and back, without loss: XOR against an older version, byte planes, zstd.
 
 Between two training steps most bf16 weights keep all their bits and the rest change in the lowest, so the XOR of two
 versions is nearly all zeros. Splitting it into byte planes (all high bytes of a block, then all low bytes) puts those
@@ -6,7 +6,7 @@ zeros into long runs, which zstd all but removes. The same planes without the XO
 exponent bytes repeat, mantissas do not.
 
 The payload is one zstd frame. Both directions go block by block, so that beside the buffers themselves they hold a few
-megabytes, and decoding writes no byte beyond the size its caller has set: a payload cannot make us allocate.
+megabytes. Decoding writes no byte beyond the size that its caller has set, so a payload cannot make us allocate.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ else:
     from backports import zstd
 
 BLOCK_BYTES = 1 << 18
-"""Uncompressed bytes that are split into planes together. Part of the format: both ends must agree."""
+"""Uncompressed bytes that are split into planes together. Both ends must agree on it: it is part of the format."""
 
 _LEVEL = 1
 # The decoder's window is memory that the payload asks for; level 1 writes windows of 2^19.
@@ -70,7 +70,7 @@ def encode_pieces(base: np.ndarray | None, new: np.ndarray, item_size: int) -> I
 
 
 def decode_pieces(pieces: Iterable[bytes], out: np.ndarray, base: np.ndarray | None, item_size: int) -> None:
-    """Fills ``out`` with the version that ``encode_pieces(base, …)`` was given; ``pieces`` may be cut anywhere.
+    """Fill ``out`` with the version that ``encode_pieces(base, …)`` was given. ``pieces`` may be cut anywhere.
 
     ``out`` is a flat uint8 buffer whose length is the version's; it may be ``base`` itself, to go along a chain of
     deltas without another buffer. Raises ``WeightsError`` where the payload is damaged, too short or too long; ``out``

@@ -1,5 +1,5 @@
-"""Every configuration key in plain words: what may stand there, within which bounds, what holds by default, and what it
-means. All of it is read from where the key is defined, ``config/``."""
+"""Describes every configuration key in plain words: its values and bounds, its default, and its meaning. All of it is
+read from the key's definition in ``config/``."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _NAMES: dict[Any, tuple[str, str]] = {
     bool: ("true or false", "true or false"),
     Any: ("anything", "anything"),
 }
-"""One, and several, of a kind."""
+"""How one value, and several values, of a type are called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """One key, in words."""
+    """One key in words."""
 
     name: str
     """``section.key``."""
     kind: str
-    """What may stand there, with its bounds and choices."""
+    """Which values are right, with bounds and choices."""
     default: str
-    """As one writes it in TOML; empty where the key is required or is not set by default."""
+    """The default as one writes it in TOML; empty if the key is required or not set by default."""
     required: bool
     meaning: str
 
     def describe(self) -> str:
-        """A line on what may stand there, and one on what it means."""
+        """One line on the values, and one on the meaning."""
         default = (
             "required" if self.required else f"{self.default} by default" if self.default else "not set by default"
         )
@@ -63,7 +63,7 @@ def described() -> list[Key]:
 
 
 def _words(annotation: Any, bounds: str = "", *, several: bool = False) -> str:
-    """A type, without what checks it in Python; None says only that the key may be left out."""
+    """A type in words, without its checks in Python. None only says that the key may be left out."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _words(parts[0], bounds + _bounds(parts[1:]), several=several)
@@ -82,7 +82,7 @@ def _words(annotation: Any, bounds: str = "", *, several: bool = False) -> str:
 
 
 def _list(parts: tuple[Any, ...], several: bool) -> str:
-    """A list of as many as one likes, or of so many of a kind."""
+    """A list in words: of any length, or of a fixed one."""
     many = "" if parts[1:] == (...,) else f"{len(parts)} "
     return f"{'lists' if several else 'a list'} of {many}{_words(parts[0], several=True)}"
 
@@ -92,7 +92,7 @@ def _one_of(words: list[str]) -> str:
 
 
 def _bounds(metadata: Any) -> str:
-    """`` of at least 0 and below 1``; empty where any value is right."""
+    """The bounds in words, such as `` of at least 0 and less than 1``; empty if any value is right."""
     words = []
     for bound in metadata:
         match bound:
@@ -110,5 +110,5 @@ def _bounds(metadata: Any) -> str:
 
 
 def _toml(value: Any) -> str:
-    """A value as one writes it: a text in quotes, ``true``, ``[0.9, 0.999]``. JSON is the same for these."""
+    """A value as one writes it in TOML: a text in quotes, ``true``, ``[0.9, 0.999]``. JSON is the same for these."""
     return json.dumps(value, ensure_ascii=False)

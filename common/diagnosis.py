@@ -1,6 +1,6 @@
-"""Who waits for whom, what is wrong, and whether anything moves at all: from one look at what the roles publish.
+"""Says who waits for whom, what is wrong, and whether anything moves, from one look at what the roles publish.
 
-The desk shows it (``leeway status``); the learner watches by it, and puts it into its log and its metrics.
+The desk shows it (``leeway status``). The learner watches the run by it, and puts it into its log and its metrics.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .wording import age, words
 
 RECENT_MINUTES = 10
 ERRORS, ERROR_SHARE, HIGH_ERROR_SHARE = 4, 0.02, 0.1
-"""Verdicts ``error`` in the recent minutes raise an alarm from this number on, where their share of all verdicts is at
-least the first and twice what it was in the hour before, or at least the second."""
+"""At least so many verdicts ``error`` in the recent minutes raise an alarm, if their share of all verdicts is at least
+the first and twice that of the hour before, or at least the second."""
 POISONED = 8
-"""Groups in a row refunded as ``poison`` from which on there is an alarm."""
+"""So many groups in a row that are refunded as ``poison`` raise an alarm."""
 STARTING_S = 120.0
-"""How long a learner that is being started may take to say its first word."""
+"""Seconds that a learner which is being started may take until its first word."""
 ALIKE_GROUPS = 64
-"""Groups in a row with one and the same reward from which on there is an alarm."""
+"""So many groups in a row with one and the same reward raise an alarm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +48,9 @@ class Snapshot:
     queued: dict[str, int]
     """Entries of each work stream, and of the dead letters."""
     under_way: dict[str, int]
-    """Of those, the ones a worker holds."""
+    """How many entries of each stream are pending: a worker holds them."""
     held_by_lost: dict[str, int] = field(default_factory=dict)
-    """Of those under way, the ones whose worker is not alive any more: another takes them when the lease is over."""
+    """How many pending entries belong to workers that are gone. Others take them when the leases end."""
     verdicts: list[dict[str, str]] = field(default_factory=list)
     """How often each verdict was given, minute by minute, the current minute first; ``why`` is the last error."""
     alike: tuple[int, str] = (0, "")
@@ -60,7 +60,7 @@ class Snapshot:
     redis: str = ""
     """Why Redis takes no writes, where it takes none."""
     stopped: dict[str, int] = field(default_factory=dict)
-    """Of ``lost``, those whose process is on this machine and is stopped (SIGSTOP), with its id."""
+    """Process ids of the workers in ``lost`` whose process is on this machine and stopped (SIGSTOP)."""
 
     def of(self, role: str) -> list[Heartbeat]:
         """The living workers of a role."""
@@ -72,10 +72,10 @@ class Diagnosis:
     """The sentence a person needs at 3 a.m."""
 
     stalled: bool
-    """Nothing will move until somebody acts."""
+    """Whether nothing will move until somebody acts."""
     sentence: str
     alarms: list[str] = field(default_factory=list)
-    """What is wrong although the run moves; each a sentence."""
+    """What is wrong although the run moves, one sentence each."""
 
 
 def look(queue: DeskQueue | LearnerQueue) -> Snapshot:
@@ -104,7 +104,7 @@ def look(queue: DeskQueue | LearnerQueue) -> Snapshot:
 
 
 def stopped_here(members: Iterable[str]) -> dict[str, int]:
-    """Which of ``role/HOST-PID-START`` are stopped processes of this machine."""
+    """The process ids of those ``members`` (``role/HOST-PID-START``) that are stopped processes of this machine."""
     found = {}
     for member in members:
         host, _, pid = member.partition("/")[2].rpartition("-")[0].rpartition("-")
@@ -120,7 +120,7 @@ def stopped_here(members: Iterable[str]) -> dict[str, int]:
 
 
 def alarms(now: Snapshot) -> list[str]:
-    """What is wrong although the run moves: above all, what the verdicts say against trusting the rewards. Pure."""
+    """What is wrong although the run moves, above all reasons in the verdicts not to trust the rewards. Pure."""
     recent, before = now.verdicts[:RECENT_MINUTES], now.verdicts[RECENT_MINUTES:]
     (errors, graded), (errors_before, graded_before) = _errors(recent), _errors(before)
     share, share_before = errors / max(graded, 1), errors_before / max(graded_before, 1)
@@ -159,13 +159,13 @@ def alarms(now: Snapshot) -> list[str]:
 
 
 def _errors(minutes: list[dict[str, str]]) -> tuple[int, int]:
-    """(verdicts ``error``, verdicts) of some minutes."""
+    """(verdicts ``error``, all verdicts) of some minutes."""
     counts = [(kind, int(number)) for minute in minutes for kind, number in minute.items() if kind != "why"]
     return sum(number for kind, number in counts if kind == VerdictKind.ERROR), sum(number for _, number in counts)
 
 
 def diagnose(now: Snapshot) -> Diagnosis:
-    """The sentence and the alarms. Pure: the snapshot in, the diagnosis out."""
+    """The sentence and the alarms of a snapshot. Pure."""
     return replace(_flow(now), alarms=[] if over(now) else alarms(now))
 
 
@@ -178,8 +178,8 @@ def over(now: Snapshot) -> bool:
 
 
 def _flow(now: Snapshot) -> Diagnosis:
-    """Who waits for whom. Pure: the snapshot in, the sentence out. Follows the flow upstream from the learner until it
-    finds the one that does not deliver."""
+    """Who waits for whom. It follows the flow upstream from the learner until it finds the one that does not deliver.
+    Pure."""
     phase = now.state.get("phase")
     if over(now):
         return Diagnosis(stalled=False, sentence=f"the run is {phase} at step {now.state.get('step', '?')}")
@@ -192,7 +192,7 @@ def _flow(now: Snapshot) -> Diagnosis:
         return _no_learner(now)
     leader = max(learners, key=lambda worker: (worker.worker == now.state.get("leader"), worker.version))
     kind, does = leader.doing.kind, f"{words(leader.doing)} for {age(now.at - leader.since)}"
-    # What they write is large: whoever looks may find room all the same.
+    # Their payloads are large: the one who looks may find room for small values all the same.
     refused = [worker.role for worker in now.workers if worker.doing.kind is Activity.WAITING_FOR_REDIS_MEMORY]
     if refused:
         who = f"the {' and '.join(sorted(set(refused)))} cannot hand over and tries again"
@@ -215,7 +215,7 @@ def _flow(now: Snapshot) -> Diagnosis:
 
 
 def _upstream(now: Snapshot, wait: str) -> Diagnosis:
-    """Who does not deliver, where the learner waits: ``wait`` says so, and begins the sentence."""
+    """Who does not deliver while the learner waits. ``wait`` says that it waits, and begins the sentence."""
     for role, stream, waiting in (
         ("verifier", "responses", "groups wait for a verifier"),
         ("rollout", "prompts", "tickets wait for a rollout worker"),
@@ -254,7 +254,7 @@ def _no_learner(now: Snapshot) -> Diagnosis:
 
 
 def _work(now: Snapshot, stream: str, works: str, what: str) -> str:
-    """Who works on what is in a stream: what a dead worker holds is worked on by nobody."""
+    """Who works on the entries of a stream. Nobody works on those that a dead worker holds."""
     queued, lost = now.queued[stream], now.held_by_lost.get(stream, 0)
     worked = now.under_way[stream] - lost
     waits = f"a worker that is gone until {'its lease ends' if lost == 1 else 'their leases end'}"
@@ -276,7 +276,7 @@ def _lost_since(now: Snapshot, role: str) -> str:
 
 
 def timeless(sentence: str) -> str:
-    """``sentence`` without its numbers: the same for as long as the same thing is wrong."""
+    """``sentence`` without its numbers, so that it stays the same for as long as the same thing is wrong."""
     return re.sub(r"\d[\d.,]*", "N", sentence)
 
 
@@ -288,7 +288,7 @@ class Movement:
     _since: float = 0.0
 
     def still_s(self, now: Snapshot) -> float:
-        """Seconds for which no step was made, no worker has finished anything, and no stream has changed."""
+        """Seconds for which no step was made, no worker finished anything, and no stream changed."""
         done = tuple(sorted((worker.worker, worker.done) for worker in now.workers))
         seen = (now.state.get("step"), done, tuple(sorted(now.queued.items())))
         if seen != self._seen:
@@ -297,8 +297,8 @@ class Movement:
 
 
 def stall(now: Snapshot, still_s: float, *, stall_s: float, absent_s: float) -> str | None:
-    """The sentence of the stall alarm, or None. Nothing has moved for ``absent_s`` seconds and nobody is there who
-    could go on (workers need a while to start), or for ``stall_s`` seconds and nobody has paused the run."""
+    """The sentence of the stall alarm, or None. The run is stalled if nothing has moved for ``absent_s`` seconds and
+    nobody is there who could go on (workers need a while to start), or for ``stall_s`` seconds without a pause."""
     found = diagnose(replace(now, state={**now.state, "stalled": ""}))
     if found.stalled:
         return found.sentence if still_s >= absent_s else None

@@ -1,7 +1,7 @@
-"""Every error a user can meet, each with the exit code its process ends with.
+"""Every error that a user can meet, each with the exit code of its process.
 
-A ``LeewayError`` is printed as one line, without a stack trace: it says what is wrong, where, and what would be right.
-Anything else that escapes is a defect of ours and keeps its trace.
+A ``LeewayError`` is printed as one line without a stack trace: it says what is wrong, where, and what would be right.
+Any other exception that escapes is a defect of ours and keeps its trace.
 """
 
 import sys
@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 
 class LeewayError(Exception):
-    """A failure the user can act on."""
+    """A failure that the user can act on."""
 
     exit_code = 1
 
     def __str__(self) -> str:
-        """Text that can be written anywhere: of what a row or a file's name holds, half a character is shown as its
-        escape."""
+        """The message as a text that can be written anywhere: half a character, out of a row or a file's name, is shown
+        as its escape."""
         text = super().__str__()
         return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
@@ -38,7 +38,7 @@ class Unreadable(DataError):
     def __init__(self, where: str, reason: str, detail: str) -> None:
         super().__init__(f"{where}: {reason}: {detail}")
         self.reason, self.detail = reason, detail
-        """The same words for every row of its kind; and what was found in this one."""
+        """``reason`` is the same for every row of its kind; ``detail`` says what was found in this one."""
 
 
 class BrokerError(LeewayError):
@@ -48,7 +48,7 @@ class BrokerError(LeewayError):
 
 
 class NoRunError(BrokerError):
-    """Redis answers, and does not hold the run."""
+    """Redis answers, but does not hold the run."""
 
 
 class RunExistsError(LeewayError):
@@ -70,11 +70,11 @@ class RoleDiedError(LeewayError):
 
 
 class DecodeError(LeewayError):
-    """A message that is not what it says it is; it goes to the dead letters and work goes on."""
+    """A message that cannot be decoded. It goes to the dead letters, and work goes on."""
 
 
 class OtherSchemaError(DecodeError):
-    """A message of a build that speaks another schema."""
+    """A message of a build with another schema."""
 
 
 class WeightsError(LeewayError):
@@ -82,8 +82,8 @@ class WeightsError(LeewayError):
 
 
 def told(command: str, work: Callable[[], int | None]) -> int:
-    """The exit code of ``work``. A ``LeewayError`` has its own, and is told in one line on standard error, after the
-    name of the ``command`` where it has one."""
+    """Run ``work`` and return its exit code. A ``LeewayError`` has a code of its own and is told in one line on
+    standard error, after the name of the ``command`` if there is one."""
     try:
         return work() or 0
     except LeewayError as error:

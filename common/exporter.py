@@ -1,6 +1,6 @@
-"""A Prometheus endpoint for one role: what its heartbeat says, and from the learner also what ``leeway status`` shows.
+"""A Prometheus endpoint for one role: it exports the role's heartbeat, and at the learner what ``leeway status`` shows.
 
-Off unless ``broker.metrics_port`` (or ``LEEWAY_METRICS_PORT``) names a port. Numbers are read at the scrape.
+It is off unless ``broker.metrics_port`` (or ``LEEWAY_METRICS_PORT``) names a port. Numbers are read at the scrape.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _STATE = ("step", "steps", "stage", "live", "ready", "max_staleness", "pipeline_
 
 @contextmanager
 def exporting(service: Service, broker: Broker, watch: Watch | None) -> Iterator[None]:
-    """Serve inside, where a port is configured. ``ConfigError`` where the library is missing."""
+    """Serve within the block if a port is configured. ``ConfigError`` if the library is missing."""
     port = int(os.environ.get(VARIABLE) or broker.metrics_port)
     if port == 0:
         yield
@@ -89,11 +89,11 @@ class _Collector:
                 yield _family(kind, labels, *found)
 
     def _of_the_run(self) -> list[tuple[Any, ...]]:
-        """Gauges of what ``leeway status`` shows, as ``_family`` takes them; none where nobody has looked yet."""
+        """Gauges of what ``leeway status`` shows, as ``_family`` takes them; none before the first look."""
         if self._watch is None or self._watch.snapshot is None or self._watch.found is None:
             return []
         now, found, stalled = self._watch.snapshot, self._watch.found, self._watch.stalled
-        # Reasons without their numbers, so that a series lasts as long as what it tells of.
+        # Reasons stand without their numbers, so that a series lasts as long as its cause.
         reasons = {} if stalled is None else {timeless(stalled): 1}
         alarms = dict.fromkeys(map(timeless, found.alarms), 1)
         lost = Counter(name.partition("/")[0] for name in now.lost)
@@ -120,7 +120,7 @@ class _Collector:
 
 
 def _family(kind: Any, labels: dict[str, str], name: str, what: str, values: Any, label: str | None = None) -> Any:
-    """One number, or with ``label`` a number for each of that label's values."""
+    """The family of one number, or with ``label`` of a number for each of the label's values."""
     family = kind(name, what, labels=[*labels, *([label] if label else [])])
     for key, number in (values if label else {None: values}).items():
         family.add_metric([*labels.values(), *([key] if label else [])], number)

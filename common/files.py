@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and what tells them apart."""
+"""Writes files that are whole or not there, and tells files apart by their checksums."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 
 def path_of(text: str) -> Path:
     """A path as somebody wrote it on a command line or in a file: a leading ``~`` is their home. A shell fills it in
-    only at the beginning of a word, not behind ``--out=`` and not in a file."""
+    only at the beginning of a word, not after ``--out=`` and not in a file."""
     return Path(os.path.expanduser(text))
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Where to write what ``path`` shall hold. Whoever looks at ``path``, also after a crash or a power cut, finds all
-    of it or what was there before: the file takes its name once its bytes are on the disk. Where writing fails it does
-    not take it, and what was written stays under ``unfinished`` until the next try."""
+    """The name under which to write what ``path`` shall hold. Whoever looks at ``path``, also after a crash or a power
+    cut, finds all of it or what was there before, because the file takes its name once its bytes are on the disk. If
+    writing fails, what was written stays under ``unfinished`` until the next try."""
     temporary = unfinished(path)
     yield temporary
     force_to_disk(temporary)
     os.replace(temporary, path)
-    force_to_disk(path.parent)  # the new name itself lives in the folder
+    force_to_disk(path.parent)  # the new name itself is stored in the folder
 
 
 def unfinished(path: Path) -> Path:
@@ -39,7 +39,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def force_to_disk(path: Path) -> None:
-    """Have the bytes of a file, or the names in a folder, on the disk and not in a cache of the system alone."""
+    """Force the bytes of a file, or the names in a folder, out of the system's cache to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

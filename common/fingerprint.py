@@ -1,4 +1,4 @@
-"""What was read and how it was judged, in a few letters: whatever goes on where it stopped compares them first."""
+"""Short fingerprints of inputs and of how they were judged. A command that goes on after a stop compares them first."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LETTERS = 16
-"""Hexadecimal digits of a fingerprint: two of a billion things share one with a chance of 3 %, so of the thousands in
-a file none do."""
+"""Hexadecimal digits of a fingerprint. Among a billion things, two share one with a chance of 3 %, so the thousands in
+a file all differ."""
 PACKAGE = Path(__file__).resolve().parent.parent
 JUDGES = ("verifier/**/*.py", "common/ground_truth.py", "common/golds.py", "common/long_integers.py")
 """The code that a verdict depends on, in ``PACKAGE``."""
 _LIBRARIES = ("math-verify", "latex2sympy2-extended", "sympy", "reasoning-gym")
 NO_VERDICT = frozenset({"workers", "jobs", "on_timeout", "allow_unsandboxed"})
-"""Keys of ``verifier`` that say how fast and by whom, not what."""
+"""Keys of the section ``verifier`` that change how fast or by whom responses are judged, but no verdict."""
 
 
 def fingerprint(*values: Any) -> str:
-    """``LETTERS`` hexadecimal digits of any plain values; the order of an object's keys does not matter."""
+    """``LETTERS`` hexadecimal digits for any plain values. The order of an object's keys does not matter."""
     text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:LETTERS]
 
 
 def judged_by(settings: Verifier) -> str:
-    """What a verdict depends on beside its row: the verifier's settings that differ from the default, and its code."""
+    """What a verdict depends on beside its row: the verifier's keys that differ from their defaults, and its code."""
     said = settings.model_dump(mode="json", exclude=set(NO_VERDICT), exclude_defaults=True)
     words = [f"{key}={value}" for key, value in sorted(said.items())]
     return " ".join([*words, f"verifier {verifier_version()}"])
@@ -42,13 +42,13 @@ def judged_by(settings: Verifier) -> str:
 
 @cache
 def verifier_version() -> str:
-    """Of the verifier's code here and of the libraries that it asks."""
+    """The fingerprint of the verifier's code in this install and of the libraries that it asks."""
     files = sorted(path for pattern in JUDGES for path in PACKAGE.glob(pattern))
     return fingerprint([checksum(path) for path in files], {name: version_of(name) for name in _LIBRARIES})
 
 
 def version_of(package: str) -> str:
-    """Of an installed package; ``none`` where it is not there."""
+    """The version of an installed package; ``none`` if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -56,12 +56,13 @@ def version_of(package: str) -> str:
 
 
 WHOLE_BYTES, END_BYTES = 64 << 20, 1 << 20
-"""A model's files up to so many bytes are read whole; of larger ones their size, and so many bytes at both ends."""
+"""Files up to the first number of bytes are read whole. Larger ones give their size and the second number of bytes at
+both ends."""
 
 
 def of_run_inputs(config: Config) -> dict[str, str]:
-    """By key, of the rows and the model that ``data.path`` and ``model.path`` name; nothing of what is not on this
-    machine."""
+    """The fingerprints of the rows and the model that ``data.path`` and ``model.path`` name, by key. What is not on
+    this machine is left out."""
     rows, model = Path(expand(config.data.path)), Path(expand(config.model.path))
     found = {"data.path": checksum(rows)[:LETTERS]} if rows.is_file() else {}
     files = sorted(each for each in model.iterdir() if each.is_file()) if model.is_dir() else []
@@ -79,7 +80,7 @@ def _of_file(path: Path) -> str:
 
 
 def of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Of what makes tokens of messages: the vocabulary, its rules and the chat template."""
+    """The fingerprint of what makes tokens of messages: the vocabulary, its rules and the chat template."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = tokenizer.get_vocab() if backend is None else backend.to_str()
     return fingerprint(rules, tokenizer.chat_template, sorted(map(str, tokenizer.all_special_tokens)))

@@ -1,7 +1,7 @@
-"""Golds as texts: what nobody called mathematics and is not plainly that, and slips of escaping. Pure.
+"""Looks at golds as texts: which are not plainly mathematics, and which have a slip of escaping. Pure.
 
-Mathematics would take ``abc`` for ``cba``, which are one product; ``cat, dog`` for ``dog, cat``, since a list has any
-order; and 164 for ``6*(98 - 54) - 34 - 66``: right where the value is asked for, and wrong where the text is.
+Mathematics would take ``abc`` for ``cba``, which are one product; ``cat, dog`` for ``dog, cat``, since a list may have
+any order; and 164 for ``6*(98 - 54) - 34 - 66``. That is right if the value is asked for, and wrong if the text is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _SAY = 'say which: "ability": "exact" (as it is written) or "math" (by its value
 
 
 def why_not_mathematics(golds: Iterable[str]) -> str | None:
-    """Why golds that nobody called mathematics are not judged as mathematics; None where one of them plainly is."""
+    """Why golds that nobody called mathematics are not judged as mathematics; None if one of them plainly is."""
     reasons = [_why_not(" ".join(gold.split())) for gold in golds]
     return None if None in reasons else reasons[0]
 
@@ -39,26 +39,26 @@ no solution, no solutions, no real solution, no real solutions, empty set, does 
 infinite, all real numbers, impossible, diverges, neither, undefined
 """
 _SAID_IN_WORDS = frozenset(words.strip() for words in _SAID.replace("\n", " ").split(","))
-"""Answers of mathematics whose letters make no other word."""
+"""Answers in words that are mathematics all the same."""
 _LETTERS = re.compile(r"[^\W\d_]+")
 _LISTED = re.compile(r"[(\[]?[^\W\d_](?:[ ,;]+[^\W\d_])+[)\]]?|[A-Z](?:-[A-Z])+")
-"""Single letters one after the other."""
+"""Single letters in a row: a list of choices, or a chain."""
 _CHOICES = re.compile(r"(?=.)A?B?C?D?E?F?")
 _SCIENTIFIC = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d+")
 _CODE = re.compile(r"[^\W\d_]\d|\b0[xXoObB]\w|\d\.\d+\.\d")
-"""A letter before a digit, another base, two points: ``Nf3``, ``H2O``, ``0xff``, ``192.168.0.1``."""
+"""Codes: a letter before a digit, another base, two points: ``Nf3``, ``H2O``, ``0xff``, ``192.168.0.1``."""
 _TIME = re.compile(r"\d{1,2}:\d\d(?::\d\d)?|\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}")
 _NUMBERS = re.compile(r"[(\[{]?-?\d+(?: -?\d+)+[)\]}]?")
-"""With nothing but blanks between: a sequence, where it is no mixed number and no thousands."""
+"""Numbers with nothing but blanks between them: a sequence, unless it is a mixed number or thousands."""
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?: \d{3})+")
 _MEASURED = re.compile(r"[-+]?[€£]? ?\d[\d,./]*(?:\^?-?\d*) ?[^\d,;]*")
-"""A number and words behind it: 5 cm, 12 hours, 7 apples."""
+"""A number followed by words: 5 cm, 12 hours, 7 apples."""
 _COMPUTES = re.compile(r"[\d+*/^]|\w ?- ?\w")
 _OPERATOR = re.compile(r"[+*×÷·]|(?<=[\d)!])[ ]?[-−–]|//|/[^/]*/|\d\(|\)\(|\)/|/\(")
 
 
 def _is_a_text(text: str) -> str | None:
-    """What a text without commands is, where it is not plainly mathematics."""
+    """What a text without commands is if it is not plainly mathematics; else None."""
     if _SCIENTIFIC.fullmatch(text):
         return None
     if _TIME.fullmatch(text):
@@ -87,7 +87,7 @@ def _mathematical_words(text: str, words: list[str]) -> bool:
 
 
 def _a_sum(text: str) -> str | None:
-    """Sums and products of numbers alone, and quotients that come out even."""
+    """Why a text is a bare sum (sums and products of numbers, quotients that come out even); None if it is not."""
     if _LETTERS.search(text) or "^" in text or "√" in text or "," in text:
         return None
     even = re.fullmatch(r"(\d{1,9})/([1-9]\d{0,8})", text)
@@ -103,8 +103,8 @@ _SLIP = re.compile(
 
 
 def escaping_slip(gold: str) -> str | None:
-    """What is wrong with a gold in which one backslash too few has made a tab, a line's end or a return of a command:
-    ``"\\times"`` in JSON is a tab and ``imes``. None where nothing is."""
+    """What is wrong with a gold in which a missing backslash has made a tab, a line end or a return of a command:
+    ``"\\times"`` in JSON is a tab and ``imes``. None if nothing is wrong."""
     found = _SLIP.search(gold)
     if found is None:
         return None

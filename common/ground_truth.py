@@ -1,8 +1,8 @@
-"""Ground truths: by which ability a row is judged, and what its responses are compared with. Pure.
+"""Ground truths: the ability by which a row is judged, and what its responses are compared with. Pure.
 
-The same reading serves training, evaluation, data preparation and ``leeway verify``. What a row says of itself:
+Training, evaluation, data preparation and ``leeway verify`` all read rows here. A row names its ability:
 
-| ability | the row holds | a response is right where |
+| ability | the row holds | a response is right if |
 |---|---|---|
 | ``math`` | ``answer``: a gold, or a list of texts as alternatives | its value is a gold's |
 | ``exact`` | the same | its text is a gold's |
@@ -11,8 +11,8 @@ The same reading serves training, evaluation, data preparation and ``leeway veri
 | ``solution`` | ``answer`` | as ``math``, and it need not box anything (books, when data is prepared) |
 
 The training schema has any of these as a text in ``reward_model.ground_truth``. A row that names no ability is ``code``
-where it has tests, ``reasoning_gym`` where it has an entry, and else ``math``; but nobody's words and nobody's sums are
-taken for mathematics in silence (``golds.py``).
+if it has tests, ``reasoning_gym`` if it has an entry, and else ``math``; but words and bare sums are not silently taken
+for mathematics (``golds.py``).
 """
 
 from __future__ import annotations
@@ -37,17 +37,18 @@ ABILITIES = (MATH, EXACT, CODE, REASONING_GYM, SOLUTION)
 
 @dataclass(frozen=True, slots=True)
 class GroundTruth:
-    """What a row's responses are judged by."""
+    """What the responses to a row are judged by."""
 
     ability: str
     """One of ``ABILITIES``."""
     golds: tuple[str, ...]
-    """``math``, ``exact`` and ``solution``: golds, as alternatives. ``code`` and ``reasoning_gym``: one JSON text."""
+    """For ``math``, ``exact`` and ``solution``: golds as alternatives. For ``code`` and ``reasoning_gym``: one JSON
+    text."""
 
 
 def ground_truth_of(values: Mapping[str, Any], where: str, data: Data | None = None) -> GroundTruth:
-    """The ability and the golds of a row. ``data`` says what holds for rows that say nothing themselves. ``DataError``
-    says what is wrong at ``where`` (file and row), and what would be right."""
+    """The ability and the golds of a row. ``data`` says what holds for rows that say nothing themselves. Raises
+    ``DataError``, which says what is wrong at ``where`` (file and row), and what would be right."""
     otherwise = None if data is None else data.ability
     ability = ability_of(values, where, otherwise)
     if ability == CODE:
@@ -64,7 +65,7 @@ def ground_truth_of(values: Mapping[str, Any], where: str, data: Data | None = N
 
 
 def ability_of(values: Mapping[str, Any], where: str, otherwise: str | None = None) -> str:
-    """The ability that a row names in any case of letters, or the one that its columns say."""
+    """The ability that a row names, in any case of letters, or else the one that its columns imply."""
     named = values.get("ability")
     if named is None:
         held = CODE if _held(values, "tests") else REASONING_GYM if _held(values, "entry") else None
@@ -79,15 +80,16 @@ def ability_of(values: Mapping[str, Any], where: str, otherwise: str | None = No
 
 
 def _held(values: Mapping[str, Any], key: str) -> bool:
-    """Whether the row has something there. A table's column of objects holds nothing but nulls where a row has none."""
+    """Whether the row has a value for ``key``. In a table, an object of nothing but nulls means that the row has
+    none."""
     value = values.get(key)
     return any(part is not None for part in value.values()) if isinstance(value, dict) and value else value is not None
 
 
 def golds_of_text(text: str) -> tuple[str, ...]:
-    """The golds in a ground truth's text. Only a JSON list of texts is alternatives: ``["2", "5"]``, but ``[2, 5]`` is
-    an interval and ``[[1, 2], [3, 4]]`` a matrix. A JSON text is that text; all else is one gold as it is written, so
-    that 0.50 stays 0.50."""
+    """The golds in a ground truth's text. Only a JSON list of texts means alternatives: ``["2", "5"]`` does, but
+    ``[2, 5]`` is an interval and ``[[1, 2], [3, 4]]`` a matrix. A JSON text is that text. Anything else is one gold as
+    it is written, so that 0.50 stays 0.50."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -128,7 +130,7 @@ def _is_gold(gold: Any) -> bool:
 
 
 def _tests(values: Mapping[str, Any], where: str, comparison: str | None) -> str:
-    """One JSON text, an object or a list of tests. What is in it is the verifier's to read, and to refuse."""
+    """The tests of a row as one JSON text, an object or a list. The verifier reads what is in it, or refuses it."""
     tests = values["tests"] if _held(values, "tests") else _written(values, where)
     tests = _parsed(tests, where, "the tests of a code row")
     if not isinstance(tests, (dict, list)) or not tests:
@@ -142,7 +144,7 @@ def _tests(values: Mapping[str, Any], where: str, comparison: str | None) -> str
 
 
 def _entry(values: Mapping[str, Any], where: str) -> str:
-    """One JSON text: the entry, and the options of the generator that made it where the row has them."""
+    """One JSON text: the entry, and the options of the generator that made it if the row has them."""
     entry = values["entry"] if _held(values, "entry") else _written(values, where)
     entry = _parsed(entry, where, "the entry of a reasoning_gym row")
     options: Any = _parsed(values.get("options") or {}, where, "the options of a reasoning_gym row")
@@ -150,7 +152,7 @@ def _entry(values: Mapping[str, Any], where: str) -> str:
         entry, options = entry["entry"], entry.get("options") or options
     if not isinstance(options, dict):
         raise DataError(f"{where}: options are the generator's own, an object, found {str(options)[:80]!r}")
-    # A table gives every row every key; and what a problem is drawn by is no matter of its scorer.
+    # A table gives every row every key. The keys that a problem was drawn by do not concern its scorer.
     options = {key: value for key, value in options.items() if value is not None and key not in ("seed", "size")}
     metadata = entry.get("metadata") if isinstance(entry, dict) else None
     if not isinstance(metadata, dict) or not isinstance(metadata.get("source_dataset"), str) or "answer" not in entry:
@@ -164,7 +166,7 @@ def _entry(values: Mapping[str, Any], where: str) -> str:
 
 
 def _refuse_flaw(value: Any, where: str, column: str) -> None:
-    """What becomes one JSON text here is what the verifier reads there."""
+    """``DataError`` if the value cannot become the JSON text that the verifier will read."""
     if (found := flaw(value)) is not None:
         raise DataError(f"{where}: column {column}{found[0]}: {found[1]}")
 

@@ -1,4 +1,4 @@
-"""Problems of the package reasoning-gym as rows: the same for training and for evaluation.
+"""Makes rows of the problems of the package reasoning-gym, the same for training and for evaluation.
 
 A row carries the package's own ``entry``, by which its scorer judges (``verifier/gym_answer.py``), and the generator's
 options, because some scorers depend on them.
@@ -17,7 +17,7 @@ from .ground_truth import REASONING_GYM
 def gym_rows(
     generator: str, *, seed: int, size: int, options: Mapping[str, Any]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(number from 1, row) of ``size`` problems. ``DataError`` where the package is not there, or refuses."""
+    """(number from 1, row) of ``size`` problems. ``DataError`` if the package is not installed, or refuses."""
     try:
         import reasoning_gym
     except ImportError as error:
@@ -43,7 +43,7 @@ def gym_rows(
 
 
 def _with_parts(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as the package takes them: the parts of a composite are its own objects."""
+    """The options as the package takes them: the parts of a composite become its own objects."""
     if "datasets" not in options:
         return dict(options)
     from reasoning_gym.composite import DatasetSpec
@@ -52,7 +52,7 @@ def _with_parts(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _options_of(entry: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of the generator that made the entry: of a composite, those of its part."""
+    """The options of the generator that made the entry. For a composite, those of the part that made it."""
     made_by = entry["metadata"].get("source_dataset")
     for part in options.get("datasets", ()):
         if isinstance(part, Mapping) and part.get("name") == made_by:

@@ -1,4 +1,4 @@
-"""JSON as somebody else wrote it: what Python would read in silence, or give up at, is said clearly. Pure."""
+"""Reads JSON that somebody else wrote, and says clearly what Python would pass over or give up at. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from .long_integers import loads
 
 DEEP = 100
-"""Levels of lists and objects inside one another. Nobody's rows have more; Python gives up at some hundreds, and where
-exactly depends on who calls."""
+"""Most levels of lists and objects inside one another. No real rows have more. Python gives up at some hundreds; where
+exactly depends on the caller."""
 
 
 def parsed(text: bytes | str, **options: Any) -> Any:
-    """The value in a JSON text, by ``loads`` with its ``options``. ``ValueError`` says why there is none, or why it
-    cannot be used: an object that has a key twice says two things, and Python would take the last in silence."""
+    """The value in a JSON text, by ``loads`` with its ``options``. Raises ``ValueError``, which says why there is none,
+    or why it cannot be used: an object with a key twice says two things, and Python would silently take the last."""
     try:
         value = loads(text.decode() if isinstance(text, bytes) else text, object_pairs_hook=_once_each, **options)
     except UnicodeDecodeError as error:
@@ -28,15 +28,15 @@ def parsed(text: bytes | str, **options: Any) -> Any:
 
 
 class NotUtf8(ValueError):
-    """The bytes are no UTF-8; the message says which and where."""
+    """The bytes are not UTF-8; the message says which and where."""
 
 
 _TOO_DEEP = f"more than {DEEP} lists and objects inside one another"
 
 
 def line_of_ours(text: bytes | str) -> Any:
-    """The value in a line of a file that Leeway writes. ``ValueError`` for whatever is none: also for bytes that are no
-    UTF-8, and for brackets so deep that Python gives up."""
+    """The value in a line of a file that Leeway writes. ``ValueError`` if it is not JSON, not UTF-8, or nested so deep
+    that Python gives up."""
     try:
         return json.loads(text)
     except RecursionError:

@@ -7,13 +7,13 @@ import re
 from .errors import ConfigError
 
 PARTS = ("ticket", "responses", "scores")
-"""A group's parts; written by the learner, a rollout worker, a verifier."""
+"""A group's parts, which the learner, a rollout worker and a verifier write, in this order."""
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Keys:
-    """The names of one run's keys. ``ConfigError`` where its id is unusable."""
+    """The names of one run's keys. ``ConfigError`` if the run's id is unusable."""
 
     def __init__(self, run: str) -> None:
         if not RUN_ID.fullmatch(run):
@@ -37,9 +37,9 @@ class Keys:
         self.weight_leases = self.prefix + "weights:leases"
         """Sorted set: ``version|worker`` scored by the server's time at which its lease ends."""
         self.unreadable = self.prefix + "weights:unreadable"
-        """String: ``incarnation|version|worker``, of the newest weights that a worker could not read."""
+        """String: ``incarnation|version|worker`` of the newest weights that a worker could not read."""
         self.metrics = self.prefix + "metrics"
-        """Stream: what the roles measure; one sink reads it."""
+        """Stream: what the roles measure. One sink reads it."""
         self.controls = self.prefix + "controls"
         """Hash: live controls as the operator last set them."""
         self.state = self.prefix + "state"
@@ -54,7 +54,7 @@ class Keys:
         """Hash: poisoned groups whose prompt an operator wants again -> the ticket that took it over, or empty."""
 
     def types(self) -> dict[str, str]:
-        """What lies under every key that is always the same, in the words of TYPE."""
+        """The type of each key whose name is fixed, as the command TYPE names it."""
         streams = (self.prompts, self.responses, self.scored, self.weights, self.metrics, self.dead_letters)
         return {
             **dict.fromkeys(streams, "stream"),
@@ -63,18 +63,19 @@ class Keys:
             **dict.fromkeys((self.config, self.incarnation, self.unreadable), "string"),
         }
 
-    def verdicts(self, minute: int) -> str:
-        """Hash with a time to live: how often each verdict was given in one minute, and why the last error was."""
+    def verdicts(self, minute: int | str) -> str:
+        """Hash with a time to live: how often each verdict was given in one minute, and the reason of the last
+        error."""
         return f"{self.prefix}verdicts:{minute}"
 
     def group(self, group_id: str, part: str) -> str:
-        """String: one part of a group, of ``PARTS``. Each has one writer, so a server can hold every role to its own
+        """String: one part (of ``PARTS``) of a group. Each has one writer, so a server can hold every role to its own
         (``leeway acl``)."""
         assert part in PARTS
         return f"{self.prefix}group:{group_id}:{part}"
 
     def parts(self, group_id: str) -> list[str]:
-        """All keys of a group."""
+        """The keys of all parts of a group."""
         return [self.group(group_id, part) for part in PARTS]
 
     def weight_chunk(self, version: int, incarnation: int, index: int) -> str:

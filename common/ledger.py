@@ -3,7 +3,7 @@
 Every line carries ``line`` (its number, from 1) and ``chain`` (sha256 over the line before and this one's content).
 Events, with what they carry beside that::
 
-    run        run, seed, steps, stages, max_staleness, overflow, stage_change; of each stage
+    run        run, seed, steps, stages, max_staleness, overflow, stage_change; for each stage
                from_step, groups_per_step, group_size
     started    incarnation, version                       a learner starts (or starts again)
     rolled_back  to_line                                  everything after that line is undone: a resume
@@ -20,8 +20,8 @@ Events, with what they carry beside that::
 
 Spans in the ledger are per response ``[[version, start, end], …]``.
 
-A ledger of a long run has millions of lines. Going on with it, and seeing whether it has its end, reads its last lines
-alone; only the audit and the report read all of it, a line at a time.
+The ledger of a long run has millions of lines. To go on with it, or to see whether it is complete, only its last lines
+are read. Only the audit and the report read all of it, a line at a time.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from .json_text import line_of_ours
 from .tail import lines_backwards, whole_lines, whole_size
 
 Refund = Literal["zero_advantage", "poison", "expired", "stage_ended", "run_ended"]
-"""Why a ticket ends without being trained: its group has no signal; it cannot be made or graded; it is older than the
-bound; its stage or the run is over."""
+"""Why a ticket is refunded: its group has no signal; it cannot be generated or graded; it is older than the bound; its
+stage or the run is over."""
 REFUNDS: tuple[Refund, ...] = get_args(Refund)
 
 _GENESIS = "0" * 16
@@ -55,23 +55,23 @@ def _chain(previous: str, line: int, body: dict[str, Any]) -> str:
 
 
 class Ledger:
-    """The learner's pen. Appends; never rewrites a line. Its threads may all write."""
+    """The learner's pen. It appends lines and never rewrites one. Several threads may write."""
 
     def __init__(self, path: Path) -> None:
-        """Open for appending. A torn last line (the writer was killed) is cut off; it was never acted on. The last two
-        lines are checked against the chain, and no others: that is the audit's work."""
+        """Open for appending. A torn last line (the writer was killed) is cut off, since nobody has acted on it. Only
+        the last two lines are checked against the chain; the audit checks all."""
         self.path = path
         self.line = 0
         """Lines written so far."""
         self.incarnation = 0
-        """Of the learner that started last."""
+        """The incarnation of the learner that started last."""
         self._previous = _GENESIS
         self._lock = threading.Lock()
         if path.exists():
             self._continue()
         self._file = Appending(path)
         self.on_full: Callable[[OSError], object] | None = None
-        """Called where a line finds no room on the disk, and again until it does; raises to give up."""
+        """Called when a line finds no room on the disk, again and again until it does. It raises to give up."""
 
     def _continue(self) -> None:
         whole = whole_size(self.path)
@@ -83,7 +83,7 @@ class Ledger:
             self.incarnation = _incarnation(self.path)
 
     def write(self, event: str, **values: Any) -> None:
-        """Append one event. It is in the operating system's hands when this returns; ``sync`` puts it on disk."""
+        """Append one event. The operating system has it when this returns; ``sync`` forces it to the disk."""
         body = {"event": event, **values}
         with self._lock:  # a line's number, its chain and its place in the file are one step
             line, chain = self.line + 1, _chain(self._previous, self.line + 1, body)
@@ -92,11 +92,12 @@ class Ledger:
             self.line, self._previous = line, chain
 
     def sync(self) -> None:
-        """Put everything written so far on disk."""
+        """Force everything written so far to the disk."""
         self._with_room(self._file.sync)
 
     def _with_room(self, write: Callable[[], None]) -> None:
-        """The ledger is the truth of what happened: where it cannot be written, nothing else may happen."""
+        """Do ``write``, and wait for room on a full disk: while the ledger cannot be written, nothing else may
+        happen."""
         while True:
             try:
                 write()
@@ -114,8 +115,8 @@ class Ledger:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The ledger's lines in order, each checked against the chain. ``AuditError`` names the first line that is not
-    the one that was written there. A last line without its end is left out: its writer was killed, or is writing it."""
+    """The ledger's lines in order, each checked against the chain. ``AuditError`` names the first line that was
+    changed, moved or removed. A last line without its end is left out: its writer was killed, or is writing it."""
     previous = _GENESIS
     for number, text in _texts(path):
         where = f"{path}:{number}: line {number}"
@@ -131,8 +132,8 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def last(path: Path) -> dict[str, Any] | None:
-    """The ledger's last whole line, checked against the one before it; None where there is none. ``AuditError`` where
-    it is not the one that was written there."""
+    """The ledger's last whole line, checked against the one before it; None if there is none. ``AuditError`` if it is
+    not the line that was written there."""
     try:
         texts = list(islice(lines_backwards(path), 2))
     except OSError as error:
@@ -151,8 +152,8 @@ def last(path: Path) -> dict[str, Any] | None:
 
 
 def _incarnation(path: Path) -> int:
-    """Of the learner that started last; 0 where none has. Nearly every line near the end that tells of a new ticket
-    has it, so that little is read."""
+    """The incarnation of the learner that started last; 0 if none has. Lines near the end have it, so little is
+    read."""
     for text in lines_backwards(path):
         if b'"incarnation"' in text and isinstance(number := _parsed(str(path), text).get("incarnation"), int):
             return number
@@ -160,7 +161,7 @@ def _incarnation(path: Path) -> int:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the ledger of the run in ``folder`` has its end."""
+    """Whether the ledger of the run in ``folder`` is complete: it has the event ``end``."""
     path = folder / "ledger.jsonl"
     newest = last(path) if path.exists() else None
     return newest is not None and newest.get("event") == "end"
@@ -168,12 +169,12 @@ def is_complete(folder: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What somebody who reads a ledger in order must know of what comes later."""
+    """What a reader of a ledger must know in advance of its later lines."""
 
     lines: int
-    """Whole lines at the time of the survey; its writer may add more."""
+    """Whole lines at the time of the survey. The writer may add more."""
     rollbacks: list[tuple[int, int]]
-    """(the line that says so, the line that the run went back to) of every resume, in order."""
+    """(line of the rollback, line that the run went back to) of every resume, in order."""
 
 
 def survey(path: Path) -> Survey:
@@ -186,7 +187,7 @@ def survey(path: Path) -> Survey:
                 if body["event"] == "rolled_back":
                     rollbacks.append((lines, int(body["to_line"])))
             except (ValueError, KeyError, TypeError):
-                continue  # whoever reads the line will name it
+                continue  # a reader of the line will name the error
     return Survey(lines, rollbacks)
 
 
@@ -195,7 +196,7 @@ def read_standing(path: Path) -> Iterator[dict[str, Any]]:
     found = survey(path)
     undone, back_to = list[tuple[int, int]](), found.lines
     for line, to_line in reversed(found.rollbacks):
-        if to_line < back_to:  # what a later one goes back behind is undone already
+        if to_line < back_to:  # a later rollback to an earlier line has undone this one
             undone.append((to_line + 1, min(line, back_to)))
             back_to = to_line
     for body in islice(read(path), found.lines):
@@ -206,7 +207,7 @@ def read_standing(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _texts(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The whole lines with their numbers."""
+    """The ledger's whole lines with their numbers."""
     try:
         file = path.open("rb")
     except OSError as error:

@@ -1,7 +1,7 @@
-"""One writer a place. A lock goes with its processes, however they end, and says who has it.
+"""Locks that allow one writer for each place. A lock goes when its processes end, in any way, and says who holds it.
 
-Whatever a process starts with ``pass_fds=[lock.fileno()]`` holds the lock too: what a killed command left running still
-counts as being at work there.
+A process that is started with ``pass_fds=[lock.fileno()]`` holds the lock too, so what a killed command left running
+still counts as at work there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import IO, Any
 from .errors import DataError, LeewayError
 
 LEAVING_S = 90.0
-"""How long to wait for what a killed command started: it has been told to leave, and has ``broker.drain_s`` for it."""
+"""Seconds to wait for what a killed command started: it was told to leave, and has ``broker.drain_s`` for that."""
 _LOOK_S = 0.1
 
 
@@ -27,8 +27,8 @@ _LOOK_S = 0.1
 def only_writer(
     lock: Path, place: str, *, error: type[LeewayError] = DataError, leaving_s: float = LEAVING_S
 ) -> Iterator[IO[str]]:
-    """Hold the file ``lock``, and with it ``place``. ``error`` names who has it where another process does; where that
-    process is gone and only what it started is left, wait for that first, ``leaving_s`` at most."""
+    """Hold the file ``lock``, and with it ``place``. If another process has it, ``error`` says who. If that process is
+    gone and only its children are left, wait for them first, at most ``leaving_s`` seconds."""
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = lock.open("a+", encoding="utf-8")
@@ -60,8 +60,8 @@ def _take(file: IO[str], place: str, error: type[LeewayError], until: float) -> 
 
 
 def holder(lock: Path) -> tuple[int, str] | None:
-    """(process, host) of who took the file ``lock`` last, where it may be at work still: a process of this machine that
-    is gone is not. None where nobody is."""
+    """(process id, host) of the last holder of the file ``lock`` if it may still be at work; None if nobody is. A
+    process of this machine that is gone does not count."""
     try:
         pid, host, _ = _said(lock.read_text(encoding="utf-8"))
     except OSError:
@@ -70,20 +70,20 @@ def holder(lock: Path) -> tuple[int, str] | None:
 
 
 def _said(text: str) -> tuple[str, str, str]:
-    """(process, host, command) in the text of a lock; empty where it has none."""
+    """(process id, host, command) in the text of a lock; empty if it has none."""
     pid, _, rest = text.strip().partition(" ")
     host, _, command = rest.partition(" ")
     return pid, host, command
 
 
 def _is_gone(pid: str, host: str) -> bool:
-    """Whether the process was of this machine, and is not there any more."""
+    """Whether the process was one of this machine and is gone."""
     return pid.isdecimal() and host == socket.gethostname() and not Path(f"/proc/{pid}").exists()
 
 
 def hold(file: IO[bytes], place: str, *, leaving_s: float = 5.0) -> None:
-    """Hold an open file for as long as it is open; ``DataError`` where another process does, and is not about to leave
-    because what started it is gone."""
+    """Hold an open file for as long as it is open. ``DataError`` if another process still holds it after
+    ``leaving_s`` seconds, in which one leaves whose parent is gone."""
     until = time.monotonic() + leaving_s
     while not _locked(file):
         if time.monotonic() > until:
@@ -92,7 +92,7 @@ def hold(file: IO[bytes], place: str, *, leaving_s: float = 5.0) -> None:
 
 
 def _locked(file: IO[Any]) -> bool:
-    """Whether it is ours now; it is not where another process holds it."""
+    """Try to lock the file. Returns whether that worked; it does not while another process holds the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -101,8 +101,8 @@ def _locked(file: IO[Any]) -> bool:
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a process of this machine holds the file ``lock``. It is looked up where the system tells (Linux), not
-    tried: who tries holds it for a moment, and keeps a writer away who comes just then."""
+    """Whether a process of this machine holds the file ``lock``. If the system can say (Linux), nothing is tried: a try
+    holds the lock for a moment, and would keep a writer away that comes just then."""
     try:
         inode = lock.stat().st_ino
         held = Path("/proc/locks").read_text()

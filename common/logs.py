@@ -1,6 +1,6 @@
-"""Log lines that say where they come from: run, role, worker, version, ticket. Text for people, or JSON lines.
+"""Log lines that say where they come from: run, role, worker, version, ticket. They are text for people, or JSON.
 
-``LEEWAY_LOG=json`` chooses the latter, for every role it reaches.
+``LEEWAY_LOG=json`` chooses JSON, for every role that inherits it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _here = threading.local()
 
 @contextmanager
 def about(ticket: str) -> Iterator[None]:
-    """Log lines of this thread inside are about ``ticket`` (a group id)."""
+    """Within the block, log lines of this thread are about ``ticket`` (a group id)."""
     before = getattr(_here, "ticket", None)
     _here.ticket = ticket
     try:
@@ -31,7 +31,7 @@ def about(ticket: str) -> Iterator[None]:
 
 
 class Context(logging.Filter):
-    """Puts the process's and the thread's facts on every record."""
+    """Puts the facts about the process and the thread on every record."""
 
     def __init__(self, run: str, role: str) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Context(logging.Filter):
         self.version: Callable[[], int] = lambda: -1
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Always true; a record that names its own ``ticket`` keeps it."""
+        """Always true. A record that names its own ``ticket`` keeps it."""
         record.run, record.role, record.worker, record.version = self.run, self.role, self.worker, self.version()
         if not hasattr(record, "ticket"):
             record.ticket = getattr(_here, "ticket", None)
@@ -61,7 +61,7 @@ class Text(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: at, level, run, role, worker, version, ticket, logger, message, and trace where there is
+    """One JSON object a line: at, level, run, role, worker, version, ticket, logger, message, and trace if there is
     one."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -84,7 +84,7 @@ class JsonLines(logging.Formatter):
 
 
 def begin(run: str, role: str) -> Context:
-    """Log to standard error from now on; the context is to be completed when worker and version are known."""
+    """Log to standard error from now on. The caller completes the context when worker and version are known."""
     context = Context(run, role)
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(context)

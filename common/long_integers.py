@@ -1,7 +1,7 @@
-"""JSON whose integers are longer than Python reads from text (4,300 digits; its conversion is quadratic).
+"""Reads JSON whose integers are longer than Python reads from text (4,300 digits; its conversion is quadratic).
 
-They are no numbers yet: whoever needs their value pays for it, within bounds of his own. Until then they travel as
-``{"leeway:int": "their digits"}``, which JSON, Parquet and a message carry as they do anything else.
+Such integers stay texts at first. Whoever needs the value pays for it, within bounds of their own. Until then they
+travel as ``{"leeway:int": "their digits"}``, which JSON, Parquet and a message carry like anything else.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ MARK = "leeway:int"
 
 
 def marked(digits: str) -> dict[str, str]:
-    """What stands for the integer."""
+    """The object that stands for the integer with these digits."""
     return {MARK: digits}
 
 
 def loads(text: str | bytes, *, long: Callable[[str], Any] = marked, **options: Any) -> Any:
-    """``json.loads``; an integer that is too long becomes what ``long`` makes of its digits. Raises as that does."""
+    """``json.loads``, except that an integer that is too long becomes what ``long`` makes of its digits. Raises as
+    ``json.loads`` does."""
 
     def integer(digits: str) -> Any:
         try:
@@ -28,7 +29,7 @@ def loads(text: str | bytes, *, long: Callable[[str], Any] = marked, **options: 
             return long(digits)
 
     try:
-        return json.loads(text, **options)  # a hook would cost a call a number
+        return json.loads(text, **options)  # a hook would cost one call for each number
     except json.JSONDecodeError:
         raise
     except ValueError:

@@ -1,7 +1,7 @@
-"""The sink: reads the metrics stream and writes what a person looks at.
+"""The metrics sink: it reads the metrics stream and writes the files that people look at.
 
-Records with a ``step`` are training steps: one line each in ``metrics.jsonl``. The others (rollout's weight loads,
-…) go to ``workers.jsonl``. Both go to TensorBoard where that is installed.
+Records with a ``step`` are training steps and make one line each in ``metrics.jsonl``. The others (rollout's weight
+loads, …) go to ``workers.jsonl``. Both go to TensorBoard if that is installed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 MOST_UNWRITTEN = 20_000
-"""Records that are kept while the disk is full; beyond that the oldest are dropped, and counted."""
+"""Most records that are kept while the disk is full. Beyond that the oldest are dropped and counted."""
 
 
 class MetricsSink:
-    """One per run, in the learner's first rank."""
+    """The sink of a run, in the learner's first rank."""
 
     def __init__(self, queue: LearnerQueue, folder: Path, *, from_step: int) -> None:
-        """Write under ``folder``; steps from ``from_step`` on in an existing ``metrics.jsonl`` are cut off, because
+        """Write under ``folder``. Steps from ``from_step`` on in an existing ``metrics.jsonl`` are cut off, because
         they were rolled back and will be made again."""
         self.queue = queue
         self._steps = _reopened(folder / "metrics.jsonl", from_step)
@@ -42,12 +42,12 @@ class MetricsSink:
         self._board = _tensorboard(folder / "tensorboard")
         self._has_board = self._board is not None
         self._unwritten: deque[dict[str, Any]] = deque()
-        """Records that have been read, oldest first, and have found no room on the disk yet."""
+        """Records that have been read but found no room on the disk yet, oldest first."""
         self._told = ""
-        """What status says of them."""
+        """What ``leeway status`` says of the unwritten records."""
         self._lost = 0
         """Records that were dropped because too many were unwritten."""
-        queue.record.set_state(unwritten="")  # a learner before us may have left its word
+        queue.record.set_state(unwritten="")  # an earlier learner may have left its message
         self._last_id = queue.metrics.newest_id()  # older records belong to an older incarnation
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sink_loop, name="metrics", daemon=True)
@@ -62,7 +62,7 @@ class MetricsSink:
         self._leave_board()
 
     def _sink_loop(self) -> None:
-        """Consumes metrics; produces files. Dying here loses a view, never the truth."""
+        """Consumes metrics and produces files. If it dies, only this view is lost; the ledger is the truth."""
         while True:
             ending = self._ended.is_set()
             try:
@@ -96,7 +96,7 @@ class MetricsSink:
             self._lost += 1
 
     def _write_all(self) -> None:
-        """Write what is unwritten; where there is no room, say so once and keep it for the next time."""
+        """Write what is unwritten. If there is no room, say so once and keep it for the next time."""
         try:
             while self._unwritten:
                 self._write(self._unwritten[0])
@@ -120,8 +120,8 @@ class MetricsSink:
             self._show(record)
 
     def _show(self, record: dict[str, Any]) -> None:
-        """Give a record to TensorBoard, whose thread may have met a full disk some records ago: then a new file is
-        begun, which it reads with the others. ``metrics.jsonl`` lacks nothing."""
+        """Give a record to TensorBoard. If its thread met a full disk some records ago, a new file is begun, which
+        TensorBoard reads with the others. ``metrics.jsonl`` lacks nothing."""
         try:
             if self._board is None:
                 self._board = _tensorboard(self._folder / "tensorboard")
@@ -138,15 +138,15 @@ class MetricsSink:
         self._board = None
 
     def turned(self, name: str, previous: float | str, value: float | str, version: int, by: str) -> None:
-        """A live control was turned: a text in TensorBoard, beside the curves that it may bend."""
+        """Note in TensorBoard that a live control was turned, beside the curves that it may bend."""
         board = self._board
         if board is not None:
-            with suppress(OSError):  # the next record meets the same full disk, and says so
+            with suppress(OSError):  # the next record meets the same full disk and reports it
                 board.add_text(f"control/{name}", f"{previous} → {value}, by the {by}", version)
 
 
 def measured(record: dict[str, Any]) -> dict[str, float]:
-    """What was measured in a record, without what says whose it is and when."""
+    """The measurements in a record, without the keys that say whose it is and when it was made."""
     return {name: each for name, each in record.items() if isinstance(each, (int, float)) and name not in _NOT_MEASURED}
 
 

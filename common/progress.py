@@ -1,4 +1,4 @@
-"""How far a run is, by its ``metrics.jsonl``, for whoever asks again and again while it grows."""
+"""Follows how far a run is by its ``metrics.jsonl``, for callers that ask again and again while it grows."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .tail import whole_lines
 
 
 class Progress:
-    """Counts training steps. Each look reads what was added since the last one, and keeps the newest step alone."""
+    """Counts training steps. Each look reads what was added since the last one, and keeps only the newest step."""
 
     def __init__(self, folder: Path) -> None:
-        """Of the run in ``folder``, whose file need not be there yet."""
+        """Follow the run in ``folder``. Its file need not be there yet."""
         self._path = folder / "metrics.jsonl"
         self._start_over(-1)
 
@@ -26,7 +26,8 @@ class Progress:
         self._inode, self._read = inode, 0
 
     def look(self) -> int:
-        """Read what is new; returns the steps made. A resume writes the file anew: then from its beginning."""
+        """Read what is new. Returns the steps made. After a resume, which writes the file anew, it reads from the
+        start."""
         try:
             file = self._path.open("rb")
         except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Prompts: rows of a file in, messages and tokens out; and the seed that a ticket is sampled by.
+"""Makes prompts of rows: messages and tokens; and the seed by which a ticket is sampled.
 
 Rows are the Skywork-OR1-RL-Data schema (``prompt`` a list of messages, ``reward_model.ground_truth``) or plain:
 ``{"prompt": "…", "answer": "…"}``, ``{"prompt": "…", "tests": {…}}``, ``{"entry": {…}}``. ``rows.py`` reads them;
-what each ability is judged by stands in ``ground_truth.py``.
+``ground_truth.py`` says what each ability is judged by.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -33,13 +33,13 @@ class Row:
     ability: str
     ground_truth: tuple[str, ...]
     difficulty: Any = None
-    """``extra_info.model_difficulty``, as it stands in the row."""
+    """``extra_info.model_difficulty`` as it stands in the row."""
     where: str = ""
-    """File and row, for what is wrong with it later."""
+    """File and row, for messages about it."""
 
 
 BOXED = "\n\nLet's think step by step and output the final answer within \\boxed{}."
-"""The demand for a boxed answer, as the published prompts have it."""
+"""The demand for a boxed answer, in the words of the published prompts."""
 
 
 def sampling_seed(run_seed: int, ticket: int) -> int:
@@ -48,14 +48,14 @@ def sampling_seed(run_seed: int, ticket: int) -> int:
 
 
 def opens_reasoning(prompt_tail: str) -> bool:
-    """Whether a prompt that ends so has opened the reasoning: some chat templates do, and the response then begins in
-    the middle of it."""
+    """Whether a prompt with this end has opened the reasoning. Some chat templates do that, and the response then
+    begins in the middle of it."""
     return prompt_tail.rstrip().endswith("<think>")
 
 
 def decoder_of(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
-    """What makes text of tokens: without special ones, but with the marks of reasoning, which some tokenizers count
-    among them. Without those, open reasoning would be graded as the answer."""
+    """A function that makes text of tokens. It leaves out special tokens, but keeps the marks of reasoning, which some
+    tokenizers count among them: without these marks, open reasoning would be graded as the answer."""
     added = getattr(tokenizer, "added_tokens_decoder", None) or {}
     added = added() if callable(added) else added
     special = {number for number, token in added.items() if getattr(token, "special", False)}
@@ -72,7 +72,7 @@ REASONING_MARKS = frozenset(["<think>", "</think>"])
 
 
 def tokenize(row: Row, data: Data, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The row's tokens after the chat template, generation prompt included; ``data`` says what is put around it."""
+    """The row's tokens after the chat template, with the generation prompt. ``data`` says what is put around it."""
     messages = list(row.messages)
     suffix = data.suffix if data.suffix is not None else BOXED if row.ability == REASONING_GYM else ""
     if suffix:
@@ -87,22 +87,22 @@ def tokenize(row: Row, data: Data, tokenizer: PreTrainedTokenizerBase) -> list[i
     if tokenizer.chat_template is None:
         return _without_ending("\n".join(message["content"] for message in messages), tokenizer)
     text = rendered(messages, tokenizer, row.where or row.prompt_id)
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return cast("list[int]", tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _without_ending(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens of a text as a prompt: with what the tokenizer puts before it, without what it puts behind. After an
-    end token a model has nothing more to say."""
-    tokens, bare = list(tokenizer(text)["input_ids"]), list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    """The tokens of a text as a prompt: with the tokens that the tokenizer puts before it, without those that it puts
+    after it. After an end token a model has nothing more to say."""
+    tokens, bare = tokenizer(text)["input_ids"], tokenizer(text, add_special_tokens=False)["input_ids"]
     for end in range(len(tokens), len(bare) - 1, -1):
         if tokens[end - len(bare) : end] == bare:
-            return tokens[:end]
-    return tokens
+            return cast("list[int]", tokens[:end])
+    return cast("list[int]", tokens)
 
 
 def rendered(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, where: str) -> str:
-    """The messages after the tokenizer's chat template, generation prompt included. ``DataError`` where the template
-    refuses them, as some do a system message or two turns of one role, or leaves the system message out."""
+    """The messages after the tokenizer's chat template, with the generation prompt. ``DataError`` if the template
+    leaves the system message out or refuses the messages. Some refuse a system message, or two turns of one role."""
     from jinja2 import TemplateError
 
     roles = ", ".join(message["role"] for message in messages)
@@ -122,8 +122,8 @@ def rendered(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase,
 
 
 def row_of(values: Any, prompt_id: str, where: str, data: Data | None = None) -> Row:
-    """The row in ``values``, of a file or of a published set; ``DataError`` says what is wrong at ``where``, and which
-    of the file's columns that is. ``data`` says what holds for rows that say nothing themselves."""
+    """The row in ``values``, from a file or a published set. Raises ``DataError``, which says what is wrong at
+    ``where`` and in which of the file's columns. ``data`` says what holds for rows that say nothing themselves."""
     if isinstance(values, DataError):
         raise values
     try:
@@ -134,7 +134,7 @@ def row_of(values: Any, prompt_id: str, where: str, data: Data | None = None) ->
 
 
 def in_their_words(said: str, columns: Mapping[Any, str]) -> str:
-    """What the columns that ``said`` speaks of are called in the file: to be put behind it."""
+    """What the columns in the message ``said`` are called in the file, as an addition to the message."""
     words = {*_WORD.findall(said)}
     found = [f"{key} is column {name!r}" for key, name in columns.items() if key in words]
     return f" ({', '.join(found)} there)" if found else ""
@@ -191,7 +191,8 @@ def _messages(prompt: Any, where: str) -> tuple[dict[str, str], ...]:
 
 
 def _written_messages(prompt: str, where: str) -> Any:
-    """The messages in a prompt that is the text of a list of them, as CSV has it; any other prompt as it is."""
+    """The messages in a prompt that is the text of a list of messages, as in CSV. Any other prompt comes back as it
+    is."""
     text = prompt.strip()
     if not text.startswith(("[", "{", "array(")):
         return prompt
@@ -200,7 +201,7 @@ def _written_messages(prompt: str, where: str) -> Any:
     except ValueError as error:
         opened = _LIST_OF_MESSAGES.match(text)
         goes_on = "Extra data" in str(error) or (opened is not None and opened["quote"] == "'" and text[-1] not in "])")
-        if opened is None or goes_on:  # such a list, and a question about it
+        if opened is None or goes_on:  # the prompt is such a list and a question about it
             return prompt
         raise DataError(
             f"{where}: prompt is the text of a list of messages, and no JSON: {error}; write it as JSON (Python's own "

@@ -1,7 +1,7 @@
-"""What answers at an address where no Redis does: TLS where none was expected, none where it was, or something else.
+"""Finds out what answers at an address if no Redis does: TLS where none was expected, the reverse, or something else.
 
-A server that is spoken to in the wrong way often says nothing at all, which looks like one that is frozen. So it is
-asked once more, in the other ways.
+A server that is spoken to in the wrong way often says nothing at all, and looks frozen. So it is asked once more, in
+the other ways.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 from .address import public
 
 PROBE_S = 1.0
-"""How long each way may take."""
-_PING = b"PING\r\n\r\n"  # the empty line: what speaks HTTP may wait for it
+"""Seconds that each way may take."""
+_PING = b"PING\r\n\r\n"  # the empty line is for HTTP servers, which may wait for it
 
 
 def why_unreachable(url: str, error: BaseException) -> str | None:
-    """Why the Redis at ``url`` could not be spoken to, where asking once more tells; else None. ``error``: what the
-    attempt ended with."""
+    """Why the Redis at ``url`` cannot be spoken to, if asking once more tells; else None. ``error`` is what the
+    connection failed with."""
     parts, at = urlsplit(url), public(url)
     if "certificate verify failed" in str(error).lower():
         return (
@@ -53,11 +53,11 @@ def _is_http(answer: bytes) -> bool:
 
 
 def _answer(host: str, port: int, *, tls: bool) -> bytes:
-    """What is answered to a PING; empty where nothing is."""
+    """The answer to a PING; empty if there is none."""
     with suppress(OSError), socket.create_connection((host, port), PROBE_S) as plain:
         connection = plain
         if tls:
-            # Nothing secret is sent: whose certificate it is does not matter here.
+            # Nothing secret is sent, so the owner of the certificate does not matter here.
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             connection = context.wrap_socket(plain)

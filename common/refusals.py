@@ -1,7 +1,7 @@
-"""What an error of Redis means and what to do about it, in words that fit behind "Redis …" or "the Redis at URL …".
+"""Says what an error of Redis means and what to do about it, in words that follow "Redis …" or "the Redis at URL …".
 
-By the code that begins its answer (``OOM``, ``NOAUTH``, …), which the client library keeps in ``status_code`` or leaves
-in the text. Pure.
+Errors are told apart by the code that begins the answer (``OOM``, ``NOAUTH``, …). The client library keeps it in
+``status_code`` or leaves it in the text. Pure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BY_TEXT = {
 
 
 def code_of(error: BaseException) -> str:
-    """The code of an error that Redis answered; empty for others."""
+    """The code of an error that Redis answered; empty for other errors."""
     kept = getattr(error, "status_code", None)
     if isinstance(kept, str) and kept in _BY_CODE:
         return kept
@@ -41,6 +41,6 @@ def code_of(error: BaseException) -> str:
 
 
 def meaning(error: BaseException) -> str | None:
-    """What Redis does, and what to do; None for an error that we know nothing of."""
+    """What Redis does and what to do about it; None for an unknown error."""
     by_text = next((words for part, words in _BY_TEXT.items() if part in str(error)), None)
     return by_text or _BY_CODE.get(code_of(error))

@@ -1,4 +1,4 @@
-"""The frame of every role's command: connect, wait for the run's configuration, work, end with a meaningful code."""
+"""The frame of every role's command: it connects, waits for the run's configuration, works, and ends with a code."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ def run_role(
     kept: Path | None = None,
 ) -> int:
     """Run ``work`` as a worker of ``role`` and return the process's exit code. ``as_user`` makes its view of the run.
-    ``kept``: where the configuration of a run that has been under way lies, for a Redis that came back empty while
+    ``kept`` is the file with the configuration of a run that is under way, for a Redis that came back empty while
     nobody was there to put it back.
 
-    A user's mistake is one line on standard error and its own code; anything else keeps its trace and is code 1. A role
-    that was asked to stop before the run was finished ends with ``STOPPED``, also one that has put everything in order.
+    A user's mistake ends in one line on standard error and a code of its own; any other error keeps its trace and gives
+    code 1. A role that was asked to stop before the run was finished ends with ``STOPPED``, even if it left in order.
     """
     context = logs.begin(run, role)
     supervisor = os.environ.get("LEEWAY_SUPERVISOR")
     if supervisor is not None and sys.platform == "linux":
-        leave_with_parent()  # a role that stayed behind would work on for a run that nobody watches
-        if not Path(f"/proc/{supervisor}").exists():  # between it and us may be torchrun
+        leave_with_parent()  # a role that stays behind would work for a run that nobody watches
+        if not Path(f"/proc/{supervisor}").exists():  # torchrun may stand between the supervisor and us
             return STOPPED
     try:
-        # Under a supervisor that has seen Redis it is away for a moment; anybody else may have named a wrong one.
+        # Under a supervisor, which has seen Redis, it is only away for a moment; others may have named a wrong one.
         patience_s = 0.0 if supervisor is None else RETRY_S
         queue = as_user(Connection(address.resolve(redis_url), run, worker=worker_name(), patience_s=patience_s))
         address.forget()
@@ -76,9 +76,9 @@ def run_role(
             with Service(queue, role, **times) as service, ExitStack() as stack:
                 context.worker, context.version = queue.worker, lambda: service.version
                 service.stop_on_signals()
-                if os.environ.get("RANK", "0") == "0":  # of several learner ranks the first speaks for all
+                if os.environ.get("RANK", "0") == "0":  # the first of several learner ranks speaks for all
                     watch = None
-                    if role == "learner" and isinstance(queue, LearnerQueue):  # a collector has its view too
+                    if role == "learner" and isinstance(queue, LearnerQueue):  # a collector uses this view too
                         watch = stack.enter_context(Watch(queue, stall_s=broker.stall_s))
                     stack.enter_context(exporting(service, broker, watch))
                 work(queue, service, config)
@@ -95,7 +95,7 @@ def run_role(
 
 
 def _stored_config(queue: Consumer, wait_s: float) -> str:
-    """The run's configuration; a worker may start before the learner has stored it."""
+    """The run's configuration. A worker may start before the learner has stored it, and then waits."""
     deadline = time.monotonic() + wait_s
     while not queue.has_run() and time.monotonic() < deadline:
         log.info("waiting for the run to be created")

@@ -1,4 +1,4 @@
-"""Rotary position embeddings: how long a context they give, and whether they depend on what shares a pass. Pure."""
+"""Rotary position embeddings: how long a context they give, and whether a pass's other tokens change them. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ class Context(NamedTuple):
 
     tokens: int
     source: str
-    """What in its ``config.json`` says so."""
+    """The keys of its ``config.json`` that say so."""
 
 
 def context_of(keys: Mapping[str, Any]) -> Context | None:
-    """The context of a model, from the keys of its ``config.json``; None where they do not say.
+    """The context of a model, from the keys of its ``config.json``; None if they do not say.
 
-    Of most models ``max_position_embeddings`` is the context, lengthened or not (Llama 3, LongRoPE, yarn as it is
-    published). Whoever lengthens a model by hand, as Qwen's model cards tell, adds yarn and leaves that key alone: the
-    context is then ``factor`` times ``original_max_position_embeddings``, which by transformers' default is
-    ``max_position_embeddings``. Of a linear rope ``factor`` always counts, as in vLLM. Of a dynamic one it does not:
-    what lies past ``max_position_embeddings`` changes there with the longest sequence of a pass.
+    For most models ``max_position_embeddings`` is the context, lengthened or not (Llama 3, LongRoPE, yarn as it is
+    published). If a model is lengthened by hand, as Qwen's model cards describe, yarn is added and that key stays as it
+    is: the context is then ``factor`` times ``original_max_position_embeddings``, which by transformers' default is
+    ``max_position_embeddings``. With a linear rope ``factor`` always counts, as in vLLM. With a dynamic one it does
+    not: positions past ``max_position_embeddings`` change there with the longest sequence of a pass.
     """
     plain = keys.get("max_position_embeddings")
     if not isinstance(plain, int):
@@ -32,15 +32,17 @@ def context_of(keys: Mapping[str, Any]) -> Context | None:
     if kind == "yarn":
         original = keys.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
         before, name = (original, "original_max_position_embeddings") if original else (before, name)
-    counts = kind in ("yarn", "linear") and "gemma3" not in str(keys.get("model_type"))  # gemma3 states the longer one
+    counts = kind in ("yarn", "linear") and "gemma3" not in str(
+        keys.get("model_type")
+    )  # gemma3 states the longer context
     if counts and isinstance(factor, (int, float)) and (longer := int(before * factor)) > plain:
         return Context(longer, f"{name} {before} x factor {factor:g} of its {kind} rope = {longer}")
     return Context(plain, f"max_position_embeddings = {plain}")
 
 
 def why_too_long(said: Mapping[str, int], model: str, context: Context | None) -> str | None:
-    """Why a prompt with its response would not fit into the context of ``model``; None where it does, or where the
-    context is not known. ``said``: tokens of each, by the names under which they were asked for."""
+    """Why a prompt with its response would not fit into the context of ``model``; None if it fits, or if the context is
+    not known. ``said``: tokens of each, by the keys that ask for them."""
     longest = sum(said.values())
     if context is None or longest <= context.tokens:
         return None
@@ -49,12 +51,12 @@ def why_too_long(said: Mapping[str, int], model: str, context: Context | None) -
 
 
 def why_not_packed(keys: Mapping[str, Any], longest: int) -> str | None:
-    """Why a model cannot be trained with several responses in one row, from the keys of its ``config.json``; None where
-    it can. ``longest``: tokens of a prompt and its response at most.
+    """Why a model cannot be trained with several responses in one row, from the keys of its ``config.json``; None if it
+    can. ``longest``: most tokens of a prompt and its response.
 
-    LongRoPE takes its long factors for every token of a pass that holds one position past
-    ``original_max_position_embeddings``: a short response would get other log-probabilities beside a long one than by
-    itself, where it was sampled.
+    LongRoPE uses its long factors for every token of a pass in which one position is past
+    ``original_max_position_embeddings``. So a short response would get other log-probabilities beside a long one than
+    alone, as it was sampled.
     """
     for rope in _ropes(keys.get("rope_parameters") or keys.get("rope_scaling") or {}):
         kind = rope.get("rope_type") or rope.get("type")
@@ -69,6 +71,6 @@ def why_not_packed(keys: Mapping[str, Any], longest: int) -> str | None:
 
 
 def _ropes(found: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """One for the model, or one for each kind of layer."""
+    """The rope parameters: one set for the model, or one for each kind of layer."""
     parts = [part for part in found.values() if isinstance(part, Mapping)]
     return parts or [found]

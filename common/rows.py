@@ -1,4 +1,4 @@
-"""Reading files row by row: JSON lines, JSON, CSV and Parquet, their columns under the names that we know."""
+"""Reads files row by row (JSON lines, JSON, CSV and Parquet), with their columns under the names that Leeway knows."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from .json_text import NotUtf8, parsed
 from .texts import Unread
 
 Rows = Iterator[tuple[int, Any]]
-"""(number from 1, values) of each row; what is wrong with a row alone is a ``DataError`` in the place of its values."""
+"""(number from 1, values) of each row. A ``DataError`` in place of the values says what is wrong with that row
+alone."""
 
 
 Columns = Mapping[Any, str]
-"""``data.columns``: our name of a column → the file's."""
+"""``data.columns``: the file's name of a column by our name."""
 Options = Mapping[str, Any]
 
 
 def file_rows(path: Path, columns: Columns | None = None) -> Rows:
-    """The rows of a .jsonl, .json, .csv (each also .gz) or .parquet file, as ``under_known_names`` has them. Raises
-    ``DataError`` where the file as a whole cannot be read."""
+    """The rows of a .jsonl, .json, .csv (each also .gz) or .parquet file, as ``under_known_names`` gives them. Raises
+    ``DataError`` if the file as a whole cannot be read."""
     rows = raw_rows(path)  # raises now where there is no such file
     return _named_rows(path, rows, columns or {})
 
 
 def raw_rows(path: Path, **options: Any) -> Rows:
-    """The same rows under the file's own names. ``options`` say what becomes of JSON's numbers, as ``json_text.parsed``
-    has them. Raises as ``file_rows`` does."""
+    """The same rows under the file's own names. ``options`` are those of ``json_text.parsed`` and say what becomes of
+    JSON's numbers. Raises as ``file_rows`` does."""
     refuse_no_file(path)
     ending = path.suffix.lower()
     if ending == ".gz":
@@ -46,10 +47,10 @@ def raw_rows(path: Path, **options: Any) -> Rows:
 
 
 def refuse_no_file(path: Path) -> None:
-    """``DataError`` where there is no file to be read to its end: nothing, a folder, a pipe."""
+    """``DataError`` if there is no file that can be read to its end: nothing is there, or a folder, or a pipe."""
     if not path.is_file():
         why = "a folder" if path.is_dir() else "no regular file" if path.exists() else "no such file"
-        raise DataError(f"{path}: {why}; a .jsonl, .json, .csv or .parquet file of rows is due")
+        raise DataError(f"{path}: {why}; expected a .jsonl, .json, .csv or .parquet file of rows")
 
 
 def _until_it_breaks_off(path: Path, rows: Rows) -> Rows:
@@ -72,14 +73,14 @@ def _named_rows(path: Path, rows: Rows, columns: Columns) -> Rows:
 # --- what a row's columns are called ---------------------------------------------------------------------------------
 
 _TRUTHS = ("answer", "tests", "entry", "reward_model")
-"""What a row is judged by. Where ``columns`` names one of them, the row's own others are something else."""
+"""Columns that a row is judged by. If ``columns`` names one of them, the others in the row mean something else."""
 _OBJECTS = ("entry", "options", "reward_model", "extra_info")
-"""Columns that hold objects; CSV has them as JSON texts."""
+"""Columns that hold objects. In CSV they are JSON texts."""
 
 
 def under_known_names(values: Any, columns: Columns, where: str) -> Any:
-    """A row with the columns that ``columns`` names under our names, and
-    ``messages`` as ``prompt`` where there is none. ``DataError`` names a column that the row has not."""
+    """A row with the columns that ``columns`` names under our names, and ``messages`` as ``prompt`` if there is no
+    prompt. ``DataError`` names a column that the row does not have."""
     if not isinstance(values, dict):
         return values
     row = {
@@ -107,7 +108,7 @@ _ABSENT = object()
 
 
 def _at(values: Mapping[str, Any], column: str) -> Any:
-    """The column of that name; or else, of ``a.b``, what stands under b in the object a."""
+    """The column of that name; or else, for ``a.b``, the value of b in the object a."""
     if column in values:
         return values[column]
     first, dot, rest = column.partition(".")
@@ -131,7 +132,7 @@ def _jsonl(path: Path, options: Options) -> Rows:
 
 
 def _parsed(text: bytes | str, where: str, of: str = "", options: Options | None = None) -> Any:
-    """The values in a JSON text, or what is wrong with it."""
+    """The value in a JSON text, or the error that says what is wrong with it."""
     try:
         return parsed(text, **(options or {}))
     except NotUtf8 as error:
@@ -141,7 +142,7 @@ def _parsed(text: bytes | str, where: str, of: str = "", options: Options | None
 
 
 def _json(path: Path, options: Options) -> Rows:
-    """A list of rows, or an object that holds one. It is read whole."""
+    """The rows in a JSON file: a list, or an object that holds one list. The file is read whole."""
     with _opened(path) as file:
         text = file.read().removeprefix(codecs.BOM_UTF8)
     found = _parsed(text, str(path), options=options)
@@ -149,7 +150,7 @@ def _json(path: Path, options: Options) -> Rows:
         first = _parsed(text.strip().partition(b"\n")[0], "")
         lines = isinstance(first, dict) and b"\n" in text.strip()
         raise DataError(f"{found}; a row a line is JSON lines: name the file .jsonl" if lines else str(found))
-    due = 'a list of rows, [{"prompt": …, "answer": …}, …], or an object that holds one list of rows is due'
+    due = 'expected a list of rows, [{"prompt": …, "answer": …}, …], or an object that holds one list of rows'
     if isinstance(found, dict):
         if "prompt" in found or "messages" in found:
             raise DataError(f"{path}: an object with the keys {', '.join(found)}; {due}")
@@ -170,7 +171,7 @@ _NO_UTF8 = re.compile("[\udc80-\udcff]")
 
 
 def _csv(path: Path, _options: Options) -> Rows:
-    """The first line names the columns and is no row; an empty field is None."""
+    """The rows of a CSV file. Its first line names the columns and is not a row. An empty field is None."""
     csv.field_size_limit(1 << 30)  # Python's own limit is shorter than many tests of programs
     with _opened(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
@@ -202,7 +203,7 @@ def _fields(header: list[str], fields: list[str], where: str) -> dict[str, str |
     if len(fields) != len(header):
         return Unreadable(
             where,
-            "as many fields as the first line has are due",
+            "not as many fields as the first line",
             f"{len(fields)} fields, the first line has {len(header)} ({', '.join(header)}); a text with a comma or a "
             "line end stands in double quotes",
         )
@@ -231,12 +232,12 @@ def _parquet(path: Path, _options: Options) -> Rows:
 
 
 def _records(batch: Any) -> list[dict[str, Any]]:
-    """The batch's rows. ``Unread`` stands for a value that Python has no like of: whoever needs it says so."""
+    """The batch's rows. ``Unread`` stands for a value that Python cannot hold; whoever needs the value reports it."""
     import pyarrow
 
     try:
         return list(batch.to_pylist())
-    except pyarrow.ArrowException:  # some are ValueErrors, and the file's, not a value's
+    except pyarrow.ArrowException:  # some are ValueErrors, but they concern the file and not a value
         raise
     except _NO_VALUE:
         columns = [_values(column) for column in batch.columns]
@@ -260,7 +261,7 @@ def _value(scalar: Any) -> Any:
 
 
 _NO_VALUE = (UnicodeDecodeError, OverflowError, ValueError)
-"""Texts that are no UTF-8, times beyond Python's calendar or finer than its clock."""
+"""Errors for texts that are not UTF-8, and for times beyond Python's calendar or finer than its clock."""
 
 
 _READERS: dict[str, Callable[[Path, Options], Rows]] = {
@@ -270,4 +271,4 @@ _READERS: dict[str, Callable[[Path, Options], Rows]] = {
     ".parquet": _parquet,
 }
 ENDINGS = (".jsonl", ".json", ".csv", ".jsonl.gz", ".json.gz", ".csv.gz", ".parquet")
-"""Of the files that can be read."""
+"""Endings of the files that can be read."""

@@ -1,11 +1,11 @@
-"""A few groups of a run as text, for people: ``samples.jsonl`` in the run's folder, a JSON line a group.
+"""A few groups of a run as text for people: ``samples.jsonl`` in the run's folder, with a JSON line for each group.
 
-Which groups: of every so many tickets (``metrics.samples_every``) a few, drawn by the run's seed and the tickets'
-numbers, which are known before anything else is. So neither length nor reward nor speed selects, and groups that were
-refunded are among them.
+A few groups are drawn from every so many tickets (``metrics.samples_every``), by the run's seed and the tickets'
+numbers, which are known before anything else is. So neither length nor reward nor speed selects, and refunded groups
+are shown too.
 
-A text is a list of segments, each with who wrote it, and rewards have names: conversations of several turns and rewards
-of several parts are more of the same. Readers pass over keys that they do not know.
+A text is a list of segments, each with its writer, and rewards have names. So conversations of several turns and
+rewards of several parts fit in. Readers pass over keys that they do not know.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from .json_text import line_of_ours
 
 FILE = "samples.jsonl"
 PROMPT, POLICY = "prompt", "policy"
-"""Who writes: the data with the chat template around it; the policy, token by token."""
+"""Writers of a segment: the data with the chat template around it, or the policy, token by token."""
 TRAINED = "trained"
 TOTAL = "reward"
-"""The name, among a response's rewards, of the one that it was trained by."""
+"""The name of the reward that a response was trained by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,37 +33,37 @@ class Segment:
     by: str
     """``PROMPT`` or ``POLICY``."""
     text: str
-    """Special tokens shown."""
+    """The text, special tokens included."""
     tokens: int
     left_out: int = 0
-    """Characters left out of its middle, because the file is bounded; the text says where."""
+    """Characters that were left out of the middle, because the file is bounded. The text says where."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampledResponse:
-    """One response and what it was given."""
+    """One response with its rewards and verdict."""
 
     index: int
-    """Its number in the group, from 0."""
+    """The response's number in the group, from 0."""
     segments: tuple[Segment, ...]
     finished: bool
-    """Whether it came to its end by itself."""
+    """Whether the response ended by an end token."""
     rewards: dict[str, float]
-    """By name; ``TOTAL`` is what it was trained by."""
+    """Rewards by name; ``TOTAL`` is the one that it was trained by."""
     verdict: str
     reason: str
-    """The grader's, in a sentence; may be empty."""
+    """The grader's reason in a sentence; may be empty."""
     staleness: dict[str, float]
-    """``mean`` over its tokens and ``max``, in versions, at ``Sample.step``."""
+    """Staleness at ``Sample.step``, in versions: ``mean`` over the tokens and ``max``."""
 
     @property
     def reward(self) -> float:
-        """What it was trained by."""
+        """The reward that the response was trained by."""
         return self.rewards[TOTAL]
 
     @property
     def tokens(self) -> int:
-        """Tokens of all its segments."""
+        """Number of tokens in all segments."""
         return sum(segment.tokens for segment in self.segments)
 
 
@@ -74,7 +74,7 @@ class Sample:
     step: int
     """The training step that took it, or that was due when it was refunded."""
     outcome: str
-    """``trained``, or why it was refunded."""
+    """``trained``, or the reason of the refund."""
     ticket: int
     incarnation: int
     stage: int
@@ -82,25 +82,25 @@ class Sample:
     """Where the prompt came from: ``<source>:<row>``."""
     ability: str
     gold: tuple[str, ...]
-    """What the grader compared with; long ones cut."""
+    """The golds that the grader compared with; long ones are cut."""
     prompt: tuple[Segment, ...]
     responses: tuple[SampledResponse, ...]
     at: float
-    """Unix time at which it was written."""
+    """Unix time at which the line was written."""
     place: int
-    """Its ticket's place among the lots that samples are drawn from: the first lot is 0."""
+    """The lot of tickets that the sample was drawn from; the first lot is 0."""
     thinned: int = 1
-    """Of how many lots one is kept so far."""
+    """One lot out of so many is kept so far."""
 
 
 def line_of(sample: Sample) -> str:
-    """The sample's line in the file, in ASCII: whoever prints the file as it is steers no terminal with it."""
+    """The sample's line in the file. It is ASCII, so that printing the raw file cannot steer a terminal."""
     return json.dumps(asdict(sample)) + "\n"
 
 
 def read_samples(path: Path) -> Iterator[Sample]:
-    """The samples in a file, in the order in which their groups left; none where there is no file. Lines that were
-    torn are passed over."""
+    """The samples in a file, in the order in which their groups left; none if there is no file. Torn lines are passed
+    over."""
     try:
         file = path.open(encoding="utf-8", errors="replace")
     except FileNotFoundError:

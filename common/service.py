@@ -24,19 +24,19 @@ from .types import Heartbeat
 
 log = logging.getLogger(__name__)
 
-GOODBYE_S = 2.0  # how long a process that leaves at once tries to give its leases back
-BEATS_TO_LIVE = 5  # heartbeats a worker may miss before it counts as gone
+GOODBYE_S = 2.0  # seconds for which a process that leaves at once tries to give its leases back
+BEATS_TO_LIVE = 5  # heartbeats that a worker may miss before it counts as gone
 
 
 def worker_name() -> str:
-    """A name no other process has: host, process id, and a bit of the start time (process ids come again)."""
+    """A name that no other process has: host, process id, and a part of the start time, because process ids recur."""
     return f"{socket.gethostname()}-{os.getpid()}-{time.time_ns() // 1_000_000 % 100_000:05d}"
 
 
 class Service:
-    """A running role. Use as a context: entering starts the heartbeat, leaving says goodbye.
+    """A running role. Use it as a context: entering starts the heartbeat, leaving says goodbye.
 
-    Safe to use from several threads of one worker.
+    It is safe to use from several threads of one worker.
     """
 
     def __init__(
@@ -47,19 +47,20 @@ class Service:
         self.stopping = threading.Event()
         """Set when the worker should finish what it holds and leave."""
         self.asked = False
-        """Whether somebody asked for that by a signal."""
+        """Set when a signal has asked for that."""
         self.version = -1
         """Version of the weights in use, for the heartbeat."""
         self.failure: BaseException | None = None
-        """What ended one of the worker's threads, for the main thread to raise."""
+        """The error that ended one of the worker's threads, for the main thread to raise."""
         self._period_s = min(heartbeat_s, lease_s / 4)
         self._ttl_s = BEATS_TO_LIVE * heartbeat_s
         self._lock = threading.Lock()
         self._held: dict[str, Job] = {}
         self._revoked: dict[str, tuple[Unwanted, float]] = {}
-        """Of what is held, what nobody wants any more: why, and when we heard of it (monotonic)."""
+        """The held jobs that nobody wants any more: why, and when we heard of it (monotonic seconds)."""
         self.abort: Callable[[Job], object] | None = None
-        """Stops the work on a group that nobody wants any more. Called at every heartbeat for as long as it is held."""
+        """Stops the work on a group that nobody wants any more. It is called at every heartbeat while the group is
+        held."""
         self._done = self._tokens = self._working = 0
         self._busy_s = 0.0
         self._busy_since = 0.0
@@ -78,18 +79,19 @@ class Service:
         self._ended.set()
         self._thread.join()
         if kind is not None and issubclass(kind, RedisError):
-            return  # there is nobody to say goodbye to; the heartbeat's time to live does it
+            return  # there is nobody to say goodbye to; the heartbeat expires by itself
         try:
             self.queue.leave(self.role, self.queue.worker)
         except RedisError as error:
             log.warning("could not say goodbye: %s", error)
 
     def stop_on_signals(self) -> None:
-        """SIGTERM and SIGINT ask for an orderly stop: what is held is finished and handed over. A second one leaves at
-        once, and so does the end of the drain; then the leases are given back first, where Redis answers.
+        """Make SIGTERM and SIGINT ask for an orderly stop, in which held work is finished and handed over. At a second
+        signal, or when the drain time is over, the process leaves at once; it first gives the leases back if Redis
+        answers.
 
         Python runs signal handlers between two bytecodes of the main thread, which may be inside a long kernel of
-        torch. The bytes that arrive at the wake-up descriptor do not wait for it; a thread reads them.
+        torch. The bytes at the wake-up descriptor do not wait for it: a thread reads them.
         """
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
@@ -99,7 +101,7 @@ class Service:
         threading.Thread(target=self._signal_loop, args=(reading,), name="signals", daemon=True).start()
 
     def _signal_loop(self, reading: int) -> None:
-        """The first of our signals asks, the second ends the process."""
+        """Read signals: the first one asks for a stop, the second one ends the process."""
         while os.read(reading, 1)[0] not in (signal.SIGTERM, signal.SIGINT):
             continue
         log.info("asked to stop: at most %.0f s for what is under way", self._drain_s)
@@ -113,7 +115,7 @@ class Service:
         self._leave_at_once(STOPPED)
 
     def _leave_at_once(self, code: int) -> None:
-        # In a thread of its own: a Redis that does not answer must not keep us.
+        # This runs in a thread of its own, because a Redis that does not answer must not keep us.
         goodbye = threading.Thread(target=self._give_back, daemon=True)
         goodbye.start()
         goodbye.join(GOODBYE_S)
@@ -145,7 +147,7 @@ class Service:
 
     @contextmanager
     def holding(self, job: Job) -> Iterator[None]:
-        """Keep ``job``'s lease alive inside."""
+        """Renew ``job``'s lease within the block."""
         with self._lock:
             self._held[job.entry_id] = job
         try:
@@ -157,12 +159,12 @@ class Service:
                 self._revoked.pop(job.entry_id, None)
 
     def revoked(self, job: Job) -> Unwanted | None:
-        """Why nobody wants ``job``, which is held, any more; None while somebody does, as far as is known."""
+        """Why nobody wants the held ``job`` any more; None while somebody does, as far as is known."""
         with self._lock:
             return self._revoked[job.entry_id][0] if job.entry_id in self._revoked else None
 
     def held_before(self, job: Job) -> bool:
-        """Whether another thread of ours still works on the same group, which was issued again since."""
+        """Whether another thread of ours still works on the same group, which was issued again in the meantime."""
         with self._lock:
             for entry_id, other in self._held.items():
                 if entry_id == job.entry_id:
@@ -172,8 +174,8 @@ class Service:
         return False
 
     def _revoke(self, held: list[Job]) -> None:
-        """Stop the work on what nobody wants any more. An engine that cannot be stopped would keep its place for ever,
-        and what it computes is nobody's: then this process ends, and whoever supervises it starts another."""
+        """Stop the work on what nobody wants any more. An engine that cannot be stopped would keep its place for ever
+        for results that nobody uses. Then this process ends itself, and its supervisor starts another."""
         found, now = self.queue.unwanted(held), time.monotonic()
         for job in held:
             why = found.get(job.entry_id)
@@ -184,7 +186,7 @@ class Service:
             if self.abort is not None:
                 self.abort(job)
             elif why is not Unwanted.ISSUED_AGAIN:
-                continue  # it ends by itself, and its result will count for nothing
+                continue  # it ends by itself, and its result will not count
             if now - since > self._drain_s:
                 print(
                     f"leeway {self.role}: group {job.group_id} was {why} {now - since:.0f} s ago and the work on it "
@@ -196,7 +198,7 @@ class Service:
 
     @contextmanager
     def working(self, doing: Doing) -> Iterator[None]:
-        """Count the time inside as busy; threads that work side by side count once."""
+        """Count the time within the block as busy. Threads that work side by side count once."""
         self.doing(doing)
         with self._lock:
             if self._working == 0:
@@ -217,7 +219,7 @@ class Service:
             self._tokens += tokens
 
     def fail(self, error: BaseException) -> None:
-        """End the worker because one of its threads cannot go on."""
+        """End the worker because of ``error`` in one of its threads."""
         self.failure = error
         self.stopping.set()
 
@@ -226,18 +228,19 @@ class Service:
         return self.queue.state().get("phase") == "finished"
 
     def _beat_loop(self) -> None:
-        """Renews leases and beats until the service ends; a Redis that is away for a while only delays it."""
+        """Renew leases and send heartbeats until the service ends. A Redis that is away for a while only delays
+        them."""
         while not self._ended.wait(self._period_s):
             try:
                 self.beat()
             except RedisError as error:
                 log.warning("heartbeat failed: %s", error)
-            except BaseException as error:  # nobody would renew leases any more, and nobody would hear of it
+            except BaseException as error:  # otherwise nobody would renew leases any more, and nobody would notice
                 self.fail(error)
                 raise
 
     def beat(self) -> None:
-        """Renew what is held, stop what nobody wants any more, and say what the worker does: one heartbeat, now."""
+        """Do one heartbeat now: renew leases, stop what nobody wants any more, and say what the worker does."""
         with self._lock:
             held = list(self._held.values())
         self.queue.renew(held)
@@ -245,7 +248,7 @@ class Service:
         self._server_ahead_s = self.queue.beat(self.heartbeat(), self._ttl_s) - time.monotonic()
 
     def now(self) -> float:
-        """Unix time by the server's clock, as of the last heartbeat: our own clock is another host's to nobody."""
+        """Unix time by the server's clock, carried on from the last heartbeat, because hosts' own clocks may differ."""
         return time.monotonic() + self._server_ahead_s
 
     def heartbeat(self) -> Heartbeat:

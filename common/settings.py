@@ -1,6 +1,6 @@
-"""One ``--set section.key=value``, read and written. Pure.
+"""Reads and writes one ``--set section.key=value``. Pure.
 
-A value is TOML where it can be: a number, ``true``, a list, a quoted text. All else is a bare word and means itself.
+A value is TOML if it can be: a number, ``true``, a list, a quoted text. Anything else is a bare word and means itself.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any
 from .errors import ConfigError
 
 _ESCAPE = re.compile(r"""\\(?:[ntr"\\]|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8})""")
-"""What double quotes turn into a character that somebody may mean. ``\\b`` of ``\\boxed`` and ``\\f`` of ``\\frac`` are
-not among them."""
+"""Escapes that double quotes turn into a character which somebody may mean. ``\\b`` of ``\\boxed`` and ``\\f`` of
+``\\frac`` are not among them."""
 
 
 def read(text: str) -> dict[str, Any]:
-    """The nested keys of ``section.key=value``. ``ConfigError`` where it is none, or could be read in two ways."""
+    """The nested keys of ``section.key=value``. ``ConfigError`` if it is not of this form, or could be read in two
+    ways."""
     key, equals, value = text.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts) or (len(parts) < 2 and parts != ["stages"]):
@@ -30,8 +31,8 @@ def read(text: str) -> dict[str, Any]:
 
 
 def written(key: str, value: Any) -> str:
-    """``key=value`` that ``read`` reads back: a text, number, truth or list. JSON is TOML but for the halves of one
-    character that it writes where it must be ASCII."""
+    """``key=value`` that ``read`` reads back; the value is a text, number, boolean or list. JSON is TOML except for the
+    surrogate pairs that it writes if it must be ASCII."""
     return f"{key}={json.dumps(value, ensure_ascii=False)}"
 
 

@@ -1,4 +1,4 @@
-"""A training step in one line, the same wherever a person looks: ``leeway up``, the learner's log. Pure."""
+"""A training step in one line, the same for ``leeway up`` and the learner's log. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 
 def step_line(step: Mapping[str, Any], steps: int | str) -> str:
-    """The line of one record of ``metrics.jsonl``. ``steps``: training steps of the whole run. What the record does not
-    have is left out: a view is no reason to end a run."""
+    """The line of one record of ``metrics.jsonl``. ``steps``: training steps of the whole run. What the record lacks is
+    left out, because a view is no reason to end a run."""
     refunds = [(name.removeprefix("refunds/"), count) for name, count in step.items() if name.startswith("refunds/")]
     refunded = ", ".join(f"{count} {reason}" for reason, count in refunds if count)
     parts = [

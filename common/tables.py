@@ -8,14 +8,15 @@ from collections.abc import Container, Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-# Of a terminal whose width nobody knows, and of one that is narrower: a line that is broken there can still be read,
-# a table that was squeezed cannot.
+# The width for a terminal of unknown width, and for narrower ones: a line that breaks can still be read, but a squeezed
+# table cannot.
 LEAST_COLUMNS = 112
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]] = (), *, right: Container[int] = ()) -> Table:
-    """Columns two spaces apart, without lines around them; what is too long goes on below itself. ``right``: the
-    positions of columns that stand to the right, as numbers do. No ``heads`` are shown where all are empty."""
+    """A table with its columns two spaces apart and without lines around them. Long texts go on in the next line.
+    ``right``: the positions of columns that are aligned right, as numbers are. If all ``heads`` are empty, none is
+    shown."""
     found = Table(box=None, pad_edge=False, header_style="dim", show_header=any(heads))
     for position, head in enumerate(heads):
         found.add_column(head, justify="right" if position in right else "left", overflow="fold")  # nothing is cut off
@@ -25,7 +26,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]] = (), *, right: Co
 
 
 def as_text(shown: Table) -> str:
-    """As plain text, as wide as it is."""
+    """The table as plain text, as wide as it needs to be."""
     console = Console(file=io.StringIO(), width=10_000, markup=False, highlight=False, emoji=False)
     with console.capture() as capture:
         console.print(shown)
@@ -33,13 +34,13 @@ def as_text(shown: Table) -> str:
 
 
 def show(shown: Table) -> None:
-    """Print it on standard output."""
+    """Print the table on standard output."""
     console = Console(markup=False, highlight=False, emoji=False)
     console.width = max(console.width, LEAST_COLUMNS)
     console.print(shown)
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Container[int] = ()) -> list[str]:
-    """Its lines in Markdown."""
+    """The lines of a table in Markdown."""
     rule = "".join("---:|" if position in right else "---|" for position in range(len(heads)))
     return [f"| {' | '.join(heads)} |", f"|{rule}", *(f"| {' | '.join(row)} |" for row in rows)]

@@ -1,5 +1,5 @@
-"""Files that grow by lines while somebody reads them: their whole lines, and their end, read from its end, so that what
-a look at it costs does not grow with the file."""
+"""Reads files that grow by lines: their whole lines, and their last lines from the end, so that a look does not cost
+more as the file grows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ BLOCK = 1 << 16
 
 
 def whole_lines(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a file from where it stands, with their ends. A last line without its end is left out: its writer
-    was killed, or is writing it."""
+    """The lines of a file from its current position, with their ends. A last line without its end is left out: its
+    writer was killed, or is writing it."""
     for text in file:
         if not text.endswith(b"\n"):
             return
@@ -22,7 +22,7 @@ def whole_lines(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def whole_size(path: Path) -> int:
-    """Bytes up to the end of the file's last whole line: less than the file has where its writer was killed."""
+    """Bytes up to the end of the file's last whole line; fewer than the file has if its writer was killed."""
     with path.open("rb", buffering=0) as file:
         position = file.seek(0, os.SEEK_END)
         while position:
@@ -35,8 +35,8 @@ def whole_size(path: Path) -> int:
 
 
 def lines_backwards(path: Path) -> Iterator[bytes]:
-    """The whole lines of a file from the last to the first, without their ends. What stands behind the end of the last
-    whole line is left out: its writer was killed, or is writing it."""
+    """The whole lines of a file from the last to the first, without their ends. A last line without its end is left
+    out: its writer was killed, or is writing it."""
     with path.open("rb", buffering=0) as file:
         position, head, torn = file.seek(0, os.SEEK_END), b"", True
         while position:

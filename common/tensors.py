@@ -1,4 +1,4 @@
-"""Flat weights from torch tensors and back. Kept apart so that ``weights`` needs no torch."""
+"""Makes flat weights of torch tensors, and back. It stands apart so that ``weights`` needs no torch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .weights import DTYPE_BYTES, FlatWeights, flat_bytes
 
 
 def flatten(named: Mapping[str, torch.Tensor], dtype: str) -> FlatWeights:
-    """Copies ``named`` (any float dtype, device and strides) into one new buffer, cast to ``dtype``, sorted by name.
+    """Copy ``named`` (any float dtype, device and strides) into one new buffer, cast to ``dtype``, sorted by name.
 
-    ``dtype`` is a torch name without the prefix, ``bfloat16`` for one. Tied tensors under two names are stored twice:
-    pass one. Raises ``ValueError`` for another dtype or a tensor that is not of floats.
+    ``dtype`` is a torch name without the prefix, for example ``bfloat16``. Tied tensors under two names are stored
+    twice, so pass one of them. Raises ``ValueError`` for another dtype, or a tensor that is not of floats.
     """
     if dtype not in DTYPE_BYTES:
         raise ValueError(f"dtype {dtype!r}: publish weights as one of {', '.join(DTYPE_BYTES)}")
@@ -26,13 +26,14 @@ def flatten(named: Mapping[str, torch.Tensor], dtype: str) -> FlatWeights:
     infos = tuple(TensorInfo(name=n, dtype=dtype, shape=tuple(t.shape)) for n, t in sorted(named.items()))
     weights = FlatWeights(infos, np.empty(flat_bytes(infos), np.uint8))
     for name, view in tensors_of(weights).items():
-        # Casts, gathers strides and moves off the device in one go, straight into its place.
+        # This casts, gathers strides and moves off the device in one go, straight into place.
         view.copy_(named[name].detach())
     return weights
 
 
 def tensors_of(weights: FlatWeights) -> dict[str, torch.Tensor]:
-    """The tensors by name, on the CPU, as views of ``weights.buffer``: no copy, so do not write into them."""
+    """The tensors by name, on the CPU. They are views of ``weights.buffer`` and not copies, so do not write into
+    them."""
     flat = torch.from_numpy(weights.buffer)
     tensors, start = {}, 0
     for info in weights.infos:

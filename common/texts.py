@@ -1,4 +1,4 @@
-"""Texts and values from outside: what nobody writes on purpose, and what cannot be written again. Pure."""
+"""Checks texts and values from outside for what nobody writes on purpose and what cannot be written again. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _NOBODY_MEANS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def defect(text: str) -> str | None:
-    """What is wrong with a text that goes into a prompt or is a gold, or None. A control character is a slip of
-    escaping (in JSON, and in TOML's double quotes, one backslash and ``frac`` is a form feed and ``rac``); half a
+    """What is wrong with a text that goes into a prompt or is a gold; None if nothing is. A control character is a slip
+    of escaping: in JSON and in TOML's double quotes, one backslash and ``frac`` is a form feed and ``rac``. Half a
     character cannot be tokenized."""
     found = _NOBODY_MEANS.search(text)
     if found is None:
@@ -26,12 +26,12 @@ def defect(text: str) -> str | None:
 
 
 _TURNS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Marks that make a terminal show letters in another order than they stand in."""
+"""Marks that make a terminal show letters in an order other than their own."""
 
 
 def visible(text: str) -> str:
-    """``text`` as a terminal may be given it: what would steer the terminal, or cannot be encoded, is written out as
-    Python does, ``\\x1b``. Line ends and tabs stay."""
+    """``text`` made safe for a terminal: characters that would steer the terminal, or cannot be encoded, are written
+    out as in Python, ``\\x1b``. Line ends and tabs stay."""
     return "".join(char if char in "\n\t" or not _steers(char) else _written_out(char) for char in text)
 
 
@@ -44,8 +44,8 @@ def _written_out(char: str) -> str:
 
 
 def middle_cut(text: str, longest: int) -> tuple[str, int, str]:
-    """``text`` as (its beginning, characters left out, its end): of one longer than ``longest`` characters, as many of
-    both ends as make that; of another one, all of it, 0 and nothing."""
+    """(beginning, number of characters left out, end) of ``text``. A text of more than ``longest`` characters keeps so
+    many of its two ends together. A shorter one is all beginning."""
     if len(text) <= longest:
         return text, 0, ""
     head, end = (longest + 1) // 2, longest // 2
@@ -57,7 +57,7 @@ _HALF = re.compile(r"[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """Stands in a row for a value that could not be read out of a table; whoever needs it says why."""
+    """Stands in a row for a value that could not be read out of a table. Whoever needs the value says why."""
 
     why: str
 
@@ -66,8 +66,8 @@ class Unread:
 
 
 def flaw(value: Any, level: int = 0) -> tuple[str, str] | None:
-    """(where inside, what) of the first thing in a value that JSON, Redis or a tokenizer cannot take; None where there
-    is none. Half a character comes out of a ``\\ud800`` in JSON; bytes, dates and decimals out of Parquet."""
+    """(where inside, what) of the first thing in a value that JSON, Redis or a tokenizer cannot take; None if there is
+    none. Half a character comes from a ``\\ud800`` in JSON; bytes, dates and decimals come from Parquet."""
     match value:
         case str():
             found = None if value.isascii() else _HALF.search(value)
@@ -85,7 +85,7 @@ def flaw(value: Any, level: int = 0) -> tuple[str, str] | None:
         case list() | tuple():
             inner = ((f"[{number}]", part) for number, part in enumerate(value))
         case _:
-            return "", f"{type(value).__name__}, where a text, a number, a list or an object is due"
+            return "", f"{type(value).__name__}, expected a text, a number, a list or an object"
     for place, part in inner:
         if (found_inside := flaw(part, level + 1)) is not None:
             return place + found_inside[0], found_inside[1]

@@ -1,13 +1,13 @@
-"""The wire types: what the roles say to each other. This file is the protocol's dictionary.
+"""The wire types: the messages between the roles. This file is the protocol's dictionary.
 
-A group lives in one Redis hash with three fields, each written once by one role::
+A group is three strings in Redis, each written once by one role::
 
     ticket     learner  -> rollout    Ticket
     responses  rollout  -> verifier   Responses
     scores     verifier -> learner    Scores
 
-Work streams carry only the group's id (claim check). Shape suffixes: ``_P`` prompt tokens, ``_S`` the G responses
-of one group, ``_T`` the tokens of all responses one after the other.
+Work streams carry only the group's id (claim check). Names of arrays end in their shape: ``_P`` prompt tokens, ``_S``
+the G responses of one group, ``_T`` the tokens of all responses one after the other.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from .activity import Doing
 
 
 class VerdictKind(StrEnum):
-    """What a grader found. Only ``CORRECT`` is rewarded; ``ERROR`` is nobody's fault but ours and never trains."""
+    """What a grader found. Only ``CORRECT`` is rewarded. ``ERROR`` is our own failure and is never trained on."""
 
     CORRECT = "correct"
     WRONG = "wrong"
     NO_ANSWER = "no_answer"
-    """There is no answer to grade: truncated, no box, reasoning never closed."""
+    """There is no answer to grade: the response is truncated, boxes nothing, or never closes its reasoning."""
     TIMEOUT = "timeout"
-    """Grading this response overran its clock or its memory, in a process of its own that had the processor: the
-    response's doing, so no reward (``verifier.on_timeout``)."""
+    """Grading overran its clock or its memory in a process that had the processor. The response caused that, so it gets
+    no reward (``verifier.on_timeout``)."""
     ERROR = "error"
-    """The verifier failed (a lost process, a starved machine). Retried, then the group is refunded."""
+    """The verifier failed (a lost process, a starved machine). Grading is retried, then the group is refunded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,39 +42,39 @@ class Ticket:
     ticket: int
     """The group's number in issue order. With the run's seed it decides the prompt and every sampling seed."""
     incarnation: int
-    """Which start of the learner issued it; work of an older one is recognised and refused."""
+    """Which start of the learner issued the ticket. Work of an older one is recognised and refused."""
     min_version: int
     """The version at issue. A worker must hold at least this version before it samples the first token."""
     stage: int
-    """Index of the training stage the ticket belongs to."""
+    """Index of the stage that the ticket belongs to."""
     prompt_id: str
     """Where the prompt came from: ``<source>:<row>``."""
     prompt_tokens_P: np.ndarray
     """The prompt after the chat template. Unsigned integers, shape [P]."""
     group_size: int
-    """G, responses to sample."""
+    """G, the number of responses to sample."""
     max_new_tokens: int
-    """The longest a response may be, in tokens; reaching it without an end token is truncation."""
+    """The longest that a response may be, in tokens. One that reaches it without an end token is truncated."""
     temperature: float
     """Sampling temperature τ; behaviour log-probabilities are of logits/τ."""
     seed: int
-    """Sampling seed of the group; response j uses ``seed + j`` where an engine samples responses one by one."""
+    """Sampling seed of the group. If an engine samples responses one by one, response j uses ``seed + j``."""
     ability: str
-    """Which grader judges it: ``math`` or ``code``."""
+    """Which grader judges the responses: one of ``ground_truth.ABILITIES``."""
     ground_truth: tuple[str, ...]
-    """What the grader compares with. ``math``: golds, as alternatives. ``code``: one JSON text, the tests."""
+    """What the grader compares with. For ``math``: golds, as alternatives. For ``code``: one JSON text, the tests."""
     top_p: float = 1.0
-    """Sample from the fewest tokens that together have this probability. 1, the whole distribution, in training."""
+    """Sample from the fewest tokens that together have this probability. In training 1, the whole distribution."""
 
     @property
     def group_id(self) -> str:
-        """The group's name on the wire: a ticket issued again by a later incarnation is another group."""
+        """The group's name on the wire. A ticket that a later incarnation issues again is another group."""
         return f"{self.ticket}-{self.incarnation}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Responses:
-    """The G responses of one group as sampled, responses one after the other in flat arrays."""
+    """The G responses of one group as sampled, one after the other in flat arrays."""
 
     group_id: str
     tokens_T: np.ndarray
@@ -90,13 +90,13 @@ class Responses:
     within the response. uint32, shape [n, 4]; the rows of a response cover 0..length without gap or overlap, in
     order, versions never falling."""
     worker: str
-    """Who generated it."""
+    """The worker that generated the group."""
     seconds: float
     """Wall time from the start of generation to its end."""
 
     @property
     def fingerprint(self) -> int:
-        """CRC-32 of the lengths and tokens: whoever has graded others has graded another group."""
+        """CRC-32 of the lengths and tokens. It tells whether scores judge these responses or others."""
         return zlib.crc32(self.tokens_T.astype("<u4").tobytes(), zlib.crc32(self.lengths_S.astype("<u4").tobytes()))
 
 
@@ -106,11 +106,11 @@ class Verdict:
 
     kind: VerdictKind
     reason: str
-    """One short sentence for people; empty where the kind says it all."""
+    """One short sentence for people; empty if the kind says it all."""
     seconds: float
-    """Wall time spent grading."""
+    """Wall seconds spent grading."""
     peak_bytes: int = 0
-    """Most memory that the processes grading it held at one time, in bytes; 0 where nothing was started for it."""
+    """Most memory that the grading processes held at one time, in bytes; 0 if nothing was started for the response."""
 
     @property
     def reward(self) -> float:
@@ -126,9 +126,9 @@ class Scores:
     group_id: str
     verdicts: tuple[Verdict, ...]
     graded: int
-    """``Responses.fingerprint`` of what was graded: the group may be generated again while an older grade is made."""
+    """``Responses.fingerprint`` of the graded responses, as the group may be generated again while it is graded."""
     worker: str
-    """Who graded it."""
+    """The worker that graded the group."""
 
     @property
     def rewards_S(self) -> np.ndarray:
@@ -155,11 +155,11 @@ class Manifest:
     transport: str
     """``redis`` or ``file``."""
     base: int | None
-    """The version this delta is against; ``None`` is a keyframe."""
+    """The version that this delta is against; ``None`` for a keyframe."""
     tensors: tuple[TensorInfo, ...]
-    """In the order of their bytes in the flat buffer."""
+    """The tensors, in the order of their bytes in the flat buffer."""
     chunks: int
-    """How many pieces the payload is stored in."""
+    """Number of pieces in which the payload is stored."""
     payload_bytes: int
     """Bytes stored, after compression."""
     full_bytes: int
@@ -170,17 +170,17 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """What a worker says about itself every few seconds; its key expires when it stops saying so."""
+    """What a worker says about itself every few seconds. Its key expires when the worker stops."""
 
     role: str
     """``rollout``, ``verifier``, ``learner`` or ``collector`` (an evaluation's)."""
     worker: str
     """Unique name: host, process id, start."""
     version: int
-    """Version of the weights in use; -1 where none is loaded or the role has none."""
+    """Version of the weights in use; -1 if none is loaded or the role has none."""
     doing: Doing
     since: float
-    """Unix time at which it began to do that, by the server's clock."""
+    """Unix time at which the worker began to do that, by the server's clock."""
     done: int
     """Groups (learner: training steps) finished since the worker started."""
     tokens: int

@@ -1,4 +1,4 @@
-"""The learner's watch over its run: a thread that looks as ``leeway status`` does, and raises the stall alarm."""
+"""The learner's watch over its run: a thread that looks at the run as ``leeway status`` does, and raises alarms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOK_S = 5.0
 
 
 class Watch:
-    """Use as a context; the newest look is read by the exporter."""
+    """Use it as a context. The exporter reads the newest look."""
 
     def __init__(
         self, queue: LearnerQueue, *, stall_s: float, absent_s: float = ABSENT_S, look_s: float = LOOK_S
@@ -26,7 +26,7 @@ class Watch:
         self.snapshot: Snapshot | None = None
         self.found: Diagnosis | None = None
         self.stalled: str | None = None
-        """Why nothing moves, where nothing does."""
+        """Why nothing moves; None if something does."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch_loop, name="watch", daemon=True)
 
@@ -39,8 +39,8 @@ class Watch:
         self._thread.join()
 
     def _watch_loop(self) -> None:
-        """Consumes what the roles publish; produces log lines and the word ``stalled`` of the run's state. When it dies
-        with the learner, whoever looks from outside says so."""
+        """Consumes what the roles publish, and produces log lines and the field ``stalled`` of the run's state. If it
+        dies with the learner, ``leeway status`` and ``leeway up`` say so."""
         while not self._ended.wait(self._look_s):
             try:
                 self._look()
@@ -53,5 +53,5 @@ class Watch:
         for line in self._teller.look(now):
             log.log(line.level, line.text)
         self.stalled, self.found, self.snapshot = self._teller.stalled, diagnose(now), now
-        if first or (self.stalled is None) != (before is None):  # first: a learner before us may have left its word
+        if first or (self.stalled is None) != (before is None):  # first: an earlier learner may have left its word
             self._queue.record.set_state(stalled=self.stalled or "")

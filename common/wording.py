@@ -1,4 +1,4 @@
-"""English for people, made of what the roles say as data. Pure."""
+"""Makes English for people of what the roles say as data: what they do, times and sizes. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _WORDS = {
 
 
 def words(doing: Doing) -> str:
-    """What a role does, as it stands behind "the learner is"."""
+    """What a role does, in words that follow "the learner is"."""
     oldest = f", ticket {doing.ticket} the oldest" if doing.ticket is not None else ""
     held = f", for {age(doing.held_s)} with {doing.worker}" if doing.held_s is not None else ""
     blind = f"; cannot read the newest: {doing.unreadable}" if doing.unreadable else ""
@@ -42,8 +42,16 @@ def words(doing: Doing) -> str:
 
 
 def age(seconds: float) -> str:
-    """A length of time for people."""
+    """A length of time in words."""
     seconds = max(0, int(seconds))
     if seconds < 120:
         return f"{seconds} s"
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+def byte_size(count: float) -> str:
+    """Bytes for people; a kB is 1,000 of them."""
+    for unit, each in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= each:
+            return f"{count / each:.0f} {unit}" if count >= 100 * each else f"{count / each:.1f} {unit}"
+    return f"{count:.0f} B" if count else "-"

@@ -1,1 +1,1 @@
-"""Raw rows in, training rows out: sources, steps, recipe, card. See docs/data.md."""
+"""Makes training rows of raw rows: sources, data steps, recipe, card. See docs/data.md."""

@@ -1,4 +1,4 @@
-"""``leeway data``: raw rows in, training rows out (docs/data.md). Arguments first, heavy imports after."""
+"""``leeway data`` makes training rows of raw rows (docs/data.md). Arguments are parsed before heavy imports."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ STEP_NAMES = (
     "difficulty",
     "quality",
 )
-"""For the help, which answers before anything is imported; ``recipe.STEPS`` has the same."""
+"""The names of the data steps, for a help that answers before heavy imports. ``recipe.STEPS`` has the same names."""
 
 
 def main() -> int:
     """Parse the arguments and run."""
-    parser = argparse.ArgumentParser(prog="leeway data", description="Raw rows in, training rows out.")
+    parser = argparse.ArgumentParser(prog="leeway data", description="Make training rows of raw rows.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    whole = commands.add_parser("run", help="do a recipe: load, every step, output and card")
+    whole = commands.add_parser("run", help="run a recipe: load, every data step, output and card")
     whole.add_argument("recipe", type=path_of, metavar="RECIPE.toml")
-    whole.add_argument("--out", type=path_of, required=True, help="folder; the same command again goes on")
-    commands.add_parser("formats", help="which columns of which published set become what")
-    show = commands.add_parser("show", help="what a step dropped, with the reasons")
-    show.add_argument("dataset", type=path_of, help="a step's folder")
-    show.add_argument("--reason", default="", help="only reasons that contain this")
-    show.add_argument("--rows", type=_positive, default=5, help="of each reason at most")
+    whole.add_argument("--out", type=path_of, required=True, help="folder to write; the same command goes on there")
+    commands.add_parser("formats", help="show what the columns of each published set become")
+    show = commands.add_parser("show", help="show what a data step dropped, with the reasons")
+    show.add_argument("dataset", type=path_of, help="the data step's folder")
+    show.add_argument("--reason", default="", help="show only reasons that contain this")
+    show.add_argument("--rows", type=_positive, default=5, help="show at most so many rows of each reason")
     parsers = {"load": commands.add_parser("load", help="read one source into a dataset")}
-    parsers |= {name: commands.add_parser(name, help="a step, on its own") for name in STEP_NAMES}
+    parsers |= {name: commands.add_parser(name, help="do this data step alone") for name in STEP_NAMES}
     for name, command in parsers.items():
         if name != "load":
-            command.add_argument("dataset", type=path_of, help="folder of the dataset before")
+            command.add_argument("dataset", type=path_of, help="folder of the dataset to read")
         command.add_argument("--out", type=path_of, required=True, help="folder of the new dataset")
     for command in (whole, *parsers.values()):
         command.add_argument("--jobs", type=_positive, default=_processors(), help="processes for grading")
@@ -61,7 +61,7 @@ def main() -> int:
     try:
         return told("leeway data", lambda: _run(arguments))
     except KeyboardInterrupt:
-        print("leeway data: stopped; the same command again goes on", file=sys.stderr)
+        print("leeway data: stopped; run the same command again to go on", file=sys.stderr)
         return STOPPED
 
 
@@ -95,7 +95,7 @@ def _run_recipe(path: Path, out: Path, jobs: int) -> int:
 
 
 def _run_alone(command: str, arguments: argparse.Namespace) -> int:
-    """One step from a dataset to a dataset, or the loading of one source."""
+    """Do one data step from a dataset to a dataset, or load one source."""
     from . import recipe
     from .dataset import Dataset
 
@@ -141,7 +141,8 @@ def _named(columns: Any) -> str:
 
 
 def _datasets(out: Path) -> Path:
-    """The folder of a run's datasets. It was called stages once; what models answered there is not lost."""
+    """The folder of a recipe's datasets. It was once called stages; a folder of that name is renamed, so that no
+    answers of models are lost."""
     folder, before = out / "datasets", out / "stages"
     if before.is_dir() and not folder.exists():
         before.rename(folder)

@@ -1,14 +1,15 @@
 """Whether two token strings are one problem. Pure.
 
-They are where they agree in order to ``SIMILAR`` (twice the longest common subsequence over both lengths: a replaced,
-added or moved token of n costs about 1/n), and
+They are one problem if their tokens agree in order by at least ``SIMILAR`` (twice the longest common subsequence over
+the sum of the lengths: one replaced, added or moved token of n costs about 1/n), and if
 
-- the numbers, signs and relations of one are those of the other, except for a few left out: with another number in its
-  place it is another problem;
-- no word of one turns the other (``turns.py``);
+- the numbers, signs and relations of one are those of the other, except for a few left out: a text with another number
+  in the same place is another problem;
+- no word of one turns the other into another problem (``turns.py``);
 - both ask for the same (``questions.py``): the same context with another question is another problem.
 
-Sentences may come in another order: then theirs are put in mine's order, and all of that is asked again.
+Sentences may come in another order. The sentences of the second text are then put in the order of the first, and the
+same questions are asked again.
 """
 
 from __future__ import annotations
@@ -23,31 +24,31 @@ from .questions import SAME_SENTENCE, asks_for_the_same, asks_within
 from .turns import FOLLOWING, turned
 
 SIMILAR = 0.84
-"""How much of two texts agrees in near-duplicates. Edits of 10 % of the words leave about 0.9."""
+"""The least similarity of near-duplicates. Edits of 10 % of the words leave about 0.9."""
 LEAST_IN_ORDER = 0.4
-"""What is left in order where sentences have changed places."""
+"""The least similarity that is left in order where sentences have changed places."""
 MOST_LEFT_OUT = 0.25
-"""Of a signature. Two tokens always."""
+"""The largest share of a signature that may be left out. Two tokens may always be."""
 LEAST_TOKENS = 8
 """An evaluation problem of fewer tokens counts only as a whole, not as a part of a longer text."""
 REACH = 12
-"""Tokens from the end of what was found in a longer text to the end of its sentence."""
+"""The most tokens from the end of what was found in a longer text to the end of its sentence."""
 
 
 def same_problem(mine: str, theirs: str) -> float:
-    """Similarity of two token strings where they are one problem, else 0."""
+    """The similarity (0 to 1) of two token strings if they are one problem, else 0."""
     if not _of_one_length(mine, theirs):
         return 0.0
     return one_problem(mine, theirs, Indel.normalized_similarity(mine, theirs, score_cutoff=LEAST_IN_ORDER))
 
 
 def _of_one_length(mine: str, theirs: str) -> bool:
-    """Whether they may agree to ``SIMILAR`` at all."""
+    """Whether the lengths of two token strings allow a similarity of ``SIMILAR``."""
     return 2 * min(len(mine), len(theirs)) >= SIMILAR * (len(mine) + len(theirs))
 
 
 def one_problem(mine: str, theirs: str, in_order: float) -> float:
-    """The same, where it is known how much of them agrees in order."""
+    """``same_problem`` for a caller that knows already how much of the two agrees in order."""
     if in_order >= SIMILAR and _says_the_same(mine, theirs):
         return in_order
     if in_order < LEAST_IN_ORDER or not _of_one_length(mine, theirs):
@@ -59,7 +60,7 @@ def one_problem(mine: str, theirs: str, in_order: float) -> float:
 
 @lru_cache(maxsize=1 << 14)
 def _marks(text: str) -> str:
-    """The signature of a text in any order of its sentences."""
+    """The signature of a text, the same for any order of its sentences."""
     return "".join(sorted(signature(text)))
 
 
@@ -71,7 +72,7 @@ def _agreement(mine: str, theirs: str | None) -> float:
 
 
 def _says_the_same(mine: str, theirs: str) -> bool:
-    """Of texts that agree in most of their tokens."""
+    """Whether two texts that agree in most of their tokens say the same."""
     if mine == theirs:
         return True
     if not is_part(signature(mine), signature(theirs)) or turned(mine, theirs):
@@ -80,7 +81,7 @@ def _says_the_same(mine: str, theirs: str) -> bool:
 
 
 def is_part(mine: str, theirs: str) -> bool:
-    """Whether the shorter signature is the longer one with a few left out."""
+    """Whether the shorter signature is the longer one with a few tokens left out."""
     short, long = sorted((mine, theirs), key=len)
     if len(long) - len(short) > _may_be_left_out(long):
         return False
@@ -93,8 +94,8 @@ def _may_be_left_out(signature: str) -> float:
 
 
 def in_order_of(mine: str, theirs: str, *, rest: bool) -> str | None:
-    """Their sentences in the order of mine; what has no counterpart goes to the end, or without ``rest`` out. None
-    where that changes which comes first of sentences that say ``then`` or ``next``."""
+    """The sentences of ``theirs`` in the order of ``mine``. Sentences without a counterpart go to the end; without
+    ``rest`` they are left out. None if that would move sentences that say ``then`` or ``next`` past one another."""
     here, there = mine.split(STOP), theirs.split(STOP)
     left = dict(enumerate(there))
     partner: dict[int, int] = {}
@@ -119,7 +120,7 @@ def in_order_of(mine: str, theirs: str, *, rest: bool) -> str | None:
 
 
 def contains(text: str, problem: str) -> float:
-    """How much of an evaluation problem stands in a text, where it is that problem; else 0."""
+    """How much of an evaluation problem stands in a text (0 to 1), if the text holds that problem; else 0."""
     whole = same_problem(text, problem)
     if whole or len(text) <= len(problem) or len(problem) < LEAST_TOKENS:
         return whole

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 MOST_CHARS = 20_000
-"""Of a problem, read; what comes behind is seldom a problem."""
+"""How many characters of a problem are read. What comes after them is seldom part of the problem."""
 
 _SENTENCE = re.compile(r"(?<=[.?!;])\s+|(?<=[.?!]\$)\s+|\n+|(?<=:)\s+")
 _LABEL = r"(?:\W*(?:\((?:[a-z]|[ivx]{1,4}|\d{1,2})\)|(?:[a-z]|[ivx]{1,4}|\d{1,2})[.)]))?"
@@ -47,7 +47,7 @@ _WHOSE_TRUTH = re.compile(
 
 
 def sentences(problem: str) -> list[str]:
-    """Its sentences, and parts before a colon, as they come."""
+    """The problem's sentences, and its parts before a colon, in order."""
     return [part for part in _SENTENCE.split(problem[:MOST_CHARS].strip()) if part.strip()]
 
 
@@ -66,7 +66,7 @@ def asks_for_a_proof(problem: str) -> str | None:
 
 
 def _asks_value(parts: list[str]) -> bool:
-    """Whether the first of these sentences commands an answer that is no proof, or asks, up to a question mark."""
+    """Whether the first of these sentences demands an answer other than a proof, or is a question."""
     if _COMMANDS.search(parts[0]):
         return True
     return _QUESTIONS.search(parts[0]) is not None and any("?" in part for part in parts[:3])
@@ -111,7 +111,7 @@ _ALONE = re.compile(r"(?<![a-z])[A-E](?![a-z])")
 
 
 def lacks_choices(problem: str, golds: list[str]) -> str | None:
-    """What asks for a choice, where the problem has no choices; or None."""
+    """The words that ask for a choice in a problem that lists no choices; else None."""
     text = problem[:MOST_CHARS]
     if len(_OPTIONS.findall(text)) > 1:
         return None

@@ -1,7 +1,7 @@
-"""Words in capitals, told from labels of points: ``FIND THE AREA OF THE TRIANGLE ABC``. Pure.
+"""Tells words in capitals from labels of points: ``FIND THE AREA OF THE TRIANGLE ABC``. Pure.
 
-A label is a variable, and copies may name it otherwise; a word is a word in capitals, too. What stands in a formula is
-never a word here.
+A label is a variable, and a copy may name it otherwise. A word stays the same word in capitals. Nothing in a formula
+counts as a word here.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ pool port post pot pots put rest root roots rot room row run runs so son sort sp
 trust up ups us cm mm km kg ft ml
 """
 COMMON_WORDS = frozenset(word for word in _COMMON.split() if len(word) <= 5)
-"""Words of up to five letters that are stressed by capitals in the middle of other text."""
+"""Words of up to five letters that writers stress with capitals in the middle of other text."""
 _WORDS = COMMON_WORDS | frozenset(_LIKE_LABELS.split())
 _REACH = 5
-"""Letters of a label stand close to each other in the alphabet: ABC, PQR, ABCDEF."""
+"""How far apart in the alphabet the letters of a label may be: ABC, PQR, ABCDEF."""
 
 _LEAST_CAPITALS = 8
-"""In three words; a text with fewer has no passage."""
+"""Fewest capitals of three words in a row. A text with fewer has no passage in capitals."""
 _CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MAYBE = re.compile(r"[A-Z]{2}[^a-z]{2,}?[A-Z]{2}")
 _FORMULA = re.compile(r"\$\$?[^$]*\$\$?|\\\((?:(?!\\\().)*?\\\)|\\\[(?:(?!\\\[).)*?\\\]|\\[A-Za-z]+", re.DOTALL)

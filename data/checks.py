@@ -1,4 +1,4 @@
-"""Steps that let the verifier check a row against its own solution: golds of mathematics, tests of code."""
+"""Data steps that let the verifier check a row against its own solution: golds of mathematics, tests of code."""
 
 from __future__ import annotations
 

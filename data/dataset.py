@@ -1,7 +1,7 @@
-"""What a step leaves behind: the rows it kept, the rows it dropped with the reason, and how many of each.
+"""A dataset, which a data step leaves: the rows it kept, the rows it dropped with the reason, and the counts.
 
-A dataset is a folder with ``kept.parquet``, ``dropped.parquet`` and ``step.json``. ``step.json`` is written last and
-says what the dataset was made from, so a dataset that has it is whole, and a dataset of something else is made again.
+A dataset is a folder with ``kept.parquet``, ``dropped.parquet`` and ``step.json``. ``step.json`` is written last, so a
+dataset that has it is whole. It says what the dataset was made from; if that has changed, the dataset is made again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..common.errors import DataError
 from ..common.files import write_whole
 
 BATCH = 4096
-"""Rows in memory at once, and in a row group."""
+"""Rows that are in memory at once; also the rows of a Parquet row group."""
 
 MESSAGES = pa.list_(pa.struct([("content", pa.string()), ("role", pa.string())]))
 WORKING = pa.schema(
@@ -42,24 +42,24 @@ WORKING = pa.schema(
 )
 DROPPED = pa.schema([*WORKING, ("reason", pa.string()), ("detail", pa.string())])
 FILES = ("step.json", "step.json.part", "kept.parquet", "dropped.parquet")
-"""Of a dataset; the one that says it is whole goes first."""
+"""The files of a dataset in the order in which they are deleted: first the one that says that it is whole."""
 SHOWN_CHARS = 2000
-"""Of a row that could not be read, so much is kept beside the reason."""
+"""How many characters of an unreadable row are kept beside the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Why a row leaves."""
+    """Why a row is dropped."""
 
     reason: str
-    """Counted: the same words for every row of its kind."""
+    """The reason that is counted: the same words for every row of its kind."""
     detail: str = ""
-    """This row's own: the matched problem, the two answers, the failing test."""
+    """What concerns this row alone: the matched problem, the two answers, the failing test."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """A row with a model's failures written into it, which stays or leaves."""
+    """A row that gets a model's failures written into it. It may be kept or dropped."""
 
     model: str
     failures: int
@@ -70,13 +70,13 @@ Judgement: TypeAlias = "Drop | Rated | None"
 
 
 def drop_of(judgement: Judgement) -> Drop | None:
-    """Why a row leaves; None where it stays."""
+    """Why the row is dropped; None if it is kept."""
     return judgement.drop if isinstance(judgement, Rated) else judgement
 
 
 @dataclass(slots=True)
 class Count:
-    """Rows of one source through one step: ``rows_in`` is ``kept`` and all of ``dropped``."""
+    """The rows of one source in one data step: ``rows_in`` is the sum of ``kept`` and all of ``dropped``."""
 
     rows_in: int = 0
     kept: int = 0
@@ -85,13 +85,13 @@ class Count:
 
 @dataclass(slots=True)
 class Funnel:
-    """One step's counts by source, and what the step has to say beside them."""
+    """One data step's counts by source, and its notes."""
 
     sources: dict[str, Count] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def add(self, source: str, judgement: Judgement) -> None:
-        """Count one row."""
+        """Count one row of ``source``."""
         count = self.sources.setdefault(source, Count())
         count.rows_in += 1
         drop = drop_of(judgement)
@@ -101,13 +101,13 @@ class Funnel:
             count.dropped[drop.reason] += 1
 
     def total(self) -> Count:
-        """All sources together."""
+        """The counts of all sources together."""
         counts = self.sources.values()
         dropped = sum((count.dropped for count in counts), Counter())
         return Count(sum(count.rows_in for count in counts), sum(count.kept for count in counts), dropped)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, reasons in order."""
+        """The counts as plain values, with the reasons in order."""
         sources = {
             name: asdict(count) | {"dropped": dict(sorted(count.dropped.items()))}
             for name, count in self.sources.items()
@@ -116,7 +116,7 @@ class Funnel:
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Funnel:
-        """From ``as_json``."""
+        """The funnel that ``as_json`` made ``values`` of."""
         counts = {
             name: Count(count["rows_in"], count["kept"], Counter(count["dropped"]))
             for name, count in values["sources"].items()
@@ -125,7 +125,7 @@ class Funnel:
 
 
 class DatasetWriter:
-    """Writes kept and dropped rows of one step, batch by batch. Use it as a context manager."""
+    """Writes the kept and dropped rows of one data step, batch by batch. Use it as a context manager."""
 
     def __init__(self, folder: Path) -> None:
         _clear(folder)
@@ -141,7 +141,7 @@ class DatasetWriter:
         self._dropped.close()
 
     def write(self, batch: pa.RecordBatch, judgements: Sequence[Judgement]) -> None:
-        """Rows of ``WORKING`` and what becomes of each, in order."""
+        """Write rows of the schema ``WORKING`` by their judgements, one for each row, in order."""
         for source, judgement in zip(batch.column("source").to_pylist(), judgements, strict=True):
             self.funnel.add(source, judgement)
         batch = _with_ratings(batch, judgements)
@@ -156,7 +156,7 @@ class DatasetWriter:
 
 
 def _with_ratings(batch: pa.RecordBatch, judgements: Sequence[Judgement]) -> pa.RecordBatch:
-    """The rows with what they were rated."""
+    """The rows with their new ratings written in."""
     if not any(isinstance(judgement, Rated) for judgement in judgements):
         return batch
     place = WORKING.get_field_index("difficulty")
@@ -170,7 +170,7 @@ def _with_ratings(batch: pa.RecordBatch, judgements: Sequence[Judgement]) -> pa.
 
 
 def _clear(folder: Path) -> None:
-    """Make room for a dataset: where there is one, it goes; where there is anything else, that is somebody else's."""
+    """Make room for a dataset. A dataset that is there is deleted; ``DataError`` if the folder holds anything else."""
     folder.mkdir(parents=True, exist_ok=True)
     others = sorted({path.name for path in folder.iterdir()} - set(FILES))
     if others:
@@ -182,7 +182,7 @@ def _clear(folder: Path) -> None:
 
 
 class Dataset:
-    """The kept rows of a step, to be read as often as need be."""
+    """The kept rows of a data step. They can be read any number of times."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.file = folder, folder / "kept.parquet"
@@ -195,22 +195,22 @@ class Dataset:
         return self._metadata.num_rows
 
     def batches(self, *columns: str) -> Iterator[pa.RecordBatch]:
-        """Its rows, ``BATCH`` at a time; all columns unless some are named."""
+        """The rows, ``BATCH`` at a time, with all columns unless some are named."""
         with pq.ParquetFile(self.file) as file:
             yield from file.iter_batches(batch_size=BATCH, columns=list(columns) or None)
 
     def rows(self, *columns: str) -> Iterator[list[dict[str, Any]]]:
-        """The same as values."""
+        """The same as ``batches``, but as Python values."""
         for batch in self.batches(*columns):
             yield batch.to_pylist()
 
     def column(self, name: str) -> list[Any]:
-        """One column of all rows: for what is small."""
+        """One column of all rows, in memory: for small columns."""
         return [value for batch in self.batches(name) for value in batch.column(name).to_pylist()]
 
 
 def in_batches(judgements: Iterable[Judgement], size: int = BATCH) -> Iterator[list[Judgement]]:
-    """One judgement a row, in the batches that ``Dataset`` reads."""
+    """The judgements, one for each row, in the batches that ``Dataset`` reads."""
     batch: list[Judgement] = []
     for judgement in judgements:
         batch.append(judgement)
@@ -222,9 +222,9 @@ def in_batches(judgements: Iterable[Judgement], size: int = BATCH) -> Iterator[l
 
 
 def divide(dataset: Dataset, folder: Path, judgements: Iterator[list[Judgement]]) -> Funnel:
-    """Write ``folder`` from a dataset and a judgement for each of its rows, and return the counts.
+    """Write the dataset ``folder`` from another one and a judgement for each of its rows. Returns the counts.
 
-    A missing or surplus judgement is an error of ours (``strict``): no row goes missing between two steps.
+    A missing or surplus judgement is a defect of ours (``strict``): no row goes missing between two data steps.
     """
     with DatasetWriter(folder) as writer:
         for batch, judged in zip(dataset.batches(), judgements, strict=True):
@@ -233,7 +233,7 @@ def divide(dataset: Dataset, folder: Path, judgements: Iterator[list[Judgement]]
 
 
 def finished(folder: Path, key: str) -> Funnel | None:
-    """The counts of a dataset that is whole and was made from the same, else None."""
+    """The counts of the dataset in ``folder`` if it is whole and was made under the same ``key``, else None."""
     try:
         said = json.loads((folder / "step.json").read_text())
         return Funnel.of(said["funnel"]) if said["key"] == key else None
@@ -242,7 +242,7 @@ def finished(folder: Path, key: str) -> Funnel | None:
 
 
 def finish(folder: Path, key: str, funnel: Funnel) -> None:
-    """Say that a dataset is whole."""
+    """Mark the dataset in ``folder`` as whole, with its key and its counts."""
     write_whole(
         folder / "step.json", json.dumps({"key": key, "funnel": funnel.as_json()}, indent=1, ensure_ascii=False)
     )

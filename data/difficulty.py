@@ -1,7 +1,7 @@
-"""How difficult a problem is for a model: N responses to it, graded, and the wrong ones counted (report 6.2).
+"""Measures how difficult a problem is for a model: grades N responses to it and counts the wrong ones (report 6.2).
 
-Responses come from the rollout engines (``leeway sample``, in processes of its own; more workers may share its
-queue) or from a model behind an endpoint; or rows bring their ratings along.
+Responses come from the rollout engines (``leeway sample`` in processes of its own; more workers may share its queue) or
+from a model behind an endpoint. Rows may also bring their ratings along.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from .replies import Replies
 from .step import Context, Options
 
 FAILED = ("wrong", "no_answer", "timeout")
-"""Verdicts that count against the model; ``error`` is the verifier's own and counts for nothing."""
+"""Verdicts that count against the model. ``error`` is the verifier's own failure and does not count."""
 
 WEIGHTS = ("json", "jinja", "safetensors")
-"""Endings of what makes a model's folder the model it is."""
+"""File endings of a model folder that decide which model it is."""
 
 
 class Difficulty(Options):
@@ -41,43 +41,43 @@ class Difficulty(Options):
     name: str = Field(min_length=1)
     """The model's name in model_difficulty."""
     model: str = ""
-    """Folder of a model to sample from; with an endpoint, the model's name there. None: ratings that rows bring."""
+    """Folder of a model to sample from; with an endpoint, the model's name there. Empty: take the rows' ratings."""
     endpoint: str = ""
     """Address of an OpenAI-compatible endpoint, up to and with /v1."""
     responses: int = Field(default=16, ge=1)
-    """For each problem in mathematics."""
+    """Responses to each problem in mathematics."""
     responses_code: int = Field(default=8, ge=1)
-    """For each problem in code."""
+    """Responses to each problem in code."""
     temperature: float = Field(default=1.0, ge=0)
-    """Of sampling."""
+    """Sampling temperature."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Of sampling."""
+    """Sample from the fewest tokens that together have this probability."""
     max_tokens: int = Field(default=32768, ge=1)
-    """Longest response."""
+    """Longest response, in tokens."""
     max_prompt_tokens: int = Field(default=2048, ge=1)
-    """Longest prompt that the rollout workers take."""
+    """Longest prompt that the rollout workers take, in tokens."""
     seed: int = 0
-    """Of sampling."""
+    """Seed of the sampling."""
     never_solved: Literal["drop", "keep"] = "drop"
-    """Rows that no response solves."""
+    """What becomes of rows that no response solves."""
     always_solved: Literal["drop", "keep"] = "drop"
-    """Rows that every response solves."""
+    """What becomes of rows that every response solves."""
     grading_s: float = Field(default=10.0, gt=0)
-    """Seconds for grading one response."""
+    """Seconds that grading one response may take."""
     engine: Literal["torch", "vllm"] = "vllm"
-    """Of the rollout workers."""
+    """Engine of the rollout workers."""
     workers: int = Field(default=1, ge=0)
-    """Rollout workers to start; 0: those that others start."""
+    """Rollout workers to start. 0: none, because others start them."""
     settings: tuple[str, ...] = ()
-    """More of the rollout workers' configuration, as ``leeway sample --set`` takes it."""
+    """More keys of the rollout workers' configuration, as ``leeway sample --set`` takes them."""
     run: str = ""
     """Name under which rollout workers elsewhere may join, with LEEWAY_REDIS_URL for the server."""
     concurrency: int = Field(default=64, ge=1)
-    """Requests under way at the endpoint."""
+    """Most requests under way at the endpoint."""
     timeout_s: float = Field(default=3600.0, gt=0)
-    """For one answer of the endpoint."""
+    """Seconds to wait for one answer of the endpoint."""
     tries: int = Field(default=6, ge=1)
-    """Of a request that fails."""
+    """How often a request that fails is tried in all."""
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the endpoint's key."""
 
@@ -95,30 +95,30 @@ class Difficulty(Options):
         return sorted(path for ending in WEIGHTS for path in (folder / path_of(self.model)).glob(f"*.{ending}"))
 
     def due(self, ability: str) -> int:
-        """Responses for a problem."""
+        """Responses due for a problem of this ability."""
         return self.responses_code if ability == "code" else self.responses
 
 
 @dataclass(slots=True)
 class Grades:
-    """Of n rows: what became of each response, int32 [n] each."""
+    """What became of the responses of n rows: counts by row, int32, shape [n] each."""
 
     solved: np.ndarray
     failed: np.ndarray
     errors: np.ndarray
-    """The verifier's own."""
+    """Responses on which the verifier itself failed."""
     unread: np.ndarray
-    """Graded by nobody: golds or tests that the verifier cannot read."""
+    """Responses that nobody grades, because the verifier cannot read the golds or tests."""
     refused: np.ndarray
     """Requests that the endpoint, or ``leeway sample``, cannot take."""
 
     @classmethod
     def none(cls, rows: int) -> Grades:
-        """Before the first response."""
+        """The counts before the first response."""
         return cls(*(np.zeros(rows, dtype=np.int32) for _ in range(5)))
 
     def count(self, row: int, verdict: str) -> None:
-        """Count one response."""
+        """Count one response of a row."""
         if verdict == "correct":
             self.solved[row] += 1
         elif verdict in FAILED:
@@ -141,7 +141,7 @@ def difficulty(dataset: Dataset, options: Difficulty, context: Context) -> Itera
 
 
 def rating_of(options: Difficulty, grades: Grades, row: int, ability: str) -> Judgement:
-    """What becomes of a row by its grades: a rating, or a drop where too few of its responses were graded."""
+    """What becomes of a row by its grades: a rating, or a drop if too few of its responses were graded."""
     due, solved = options.due(ability), int(grades.solved[row])
     graded = solved + int(grades.failed[row])
     said = f"{graded} of {due} responses graded"
@@ -166,7 +166,8 @@ def _by_failures(options: Difficulty, failures: int, due: int) -> Rated:
 
 
 def _as_rated_before(dataset: Dataset, options: Difficulty) -> Iterator[list[Judgement]]:
-    """By what stands in the rows. Published ratings are of 16, code as well: ``responses_code`` has to say so."""
+    """Judge rows by the ratings that they bring. Published ratings are of 16 responses for code too, so
+    ``responses_code`` has to be 16 for them."""
 
     def judged(row: dict[str, Any]) -> Judgement:
         failures = json.loads(row["difficulty"] or "{}").get(options.name)
@@ -230,7 +231,7 @@ def _problems(dataset: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _truth(row: dict[str, Any]) -> dict[str, Any]:
-    """What ``leeway verify`` compares with."""
+    """The keys of a row of ``leeway verify`` that say what a response is compared with."""
     truth = {"tests" if row["ability"] == "code" else "answer": json.loads(row["ground_truth"])}
     return {"ability": row["ability"], **truth}
 
@@ -238,7 +239,7 @@ def _truth(row: dict[str, Any]) -> dict[str, Any]:
 # --- the rollout engines ---------------------------------------------------------------------------------------------
 
 BAD_ROWS = DataError.exit_code
-"""How ``leeway sample`` ends where it named rows that it cannot ask."""
+"""The exit code of ``leeway sample`` after it named rows that it cannot ask."""
 
 
 def _sampled(dataset: Dataset, options: Difficulty, context: Context) -> Grades:
@@ -269,7 +270,7 @@ def _model(options: Difficulty, folder: Path) -> str:
 
 
 def _write_problems(dataset: Dataset, options: Difficulty, path: Path) -> None:
-    """Rows of ``leeway sample``; an id is the row's number in the dataset."""
+    """Write the rows that ``leeway sample`` reads. An id is the row's number in the dataset."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary, temporary.open("w") as lines:
         for row, found in _problems(dataset):
@@ -278,7 +279,7 @@ def _write_problems(dataset: Dataset, options: Difficulty, path: Path) -> None:
 
 
 def _sample(problems: Path, out: Path, model: str, options: Difficulty) -> int:
-    """Run ``leeway sample``, which goes on where it was stopped; its exit code."""
+    """Run ``leeway sample``, which goes on where it was stopped. Returns its exit code."""
     command = [sys.executable, "-m", "leeway_rl.leeway.cli", "sample", str(problems), "--out", str(out)]
     for name in ("responses", "engine", "temperature", "top_p", "max_tokens", "max_prompt_tokens", "seed", "workers"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
@@ -293,7 +294,7 @@ def _sample(problems: Path, out: Path, model: str, options: Difficulty) -> int:
             sampling.wait()
             raise
     if code not in (0, 1, BAD_ROWS) or not (out / "responses.parquet").exists():
-        raise DataError(f"leeway sample {problems}: exit code {code}, see above; the same command again goes on")
+        raise DataError(f"leeway sample {problems}: exit code {code}, see above; run the same command again to go on")
     return code
 
 

@@ -1,7 +1,7 @@
-"""Asking a model behind an OpenAI-compatible endpoint (``vllm serve`` is one): many at once, tried again with backoff.
+"""Asks a model behind an OpenAI-compatible endpoint (``vllm serve`` is one): many requests at once, with retries.
 
-One bad answer is data: it costs its own request. An endpoint that answers nothing any more is left alone, so that a
-million requests are not tried at a server that is not there.
+A bad answer costs its own request and no more. An endpoint that has stopped answering is left alone, so that a million
+requests are not tried at a server that is gone.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 GIVE_UP = 20
-"""Requests that fail one after the other, each after its tries: then the endpoint is asked no more in this run."""
+"""After so many requests in a row have failed, each after all its tries, the endpoint is not asked any more."""
 ITS_OWN_FAULT = (400, 413, 422)
-"""Statuses with which an endpoint refuses one request for good: too long, or something it cannot take."""
+"""HTTP statuses with which an endpoint refuses one request for good: it is too long, or cannot be used."""
 SAY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where a model is, and how it is asked."""
+    """Where a model is, and how to ask it."""
 
     name: str
     url: str
-    """Up to and with /v1."""
+    """The address up to and with /v1."""
     model: str
     key_variable: str
-    """Environment variable that holds the key; no key where it is empty."""
+    """Environment variable that holds the key. Empty: no key is sent."""
     concurrency: int
-    """Requests under way at once."""
+    """Most requests under way at once."""
     timeout_s: float
-    """For one answer."""
+    """Seconds to wait for one answer."""
     tries: int
-    """Of one request, where the connection breaks, or at 408, 409, 429 and 5xx."""
+    """How often a request is tried in all if the connection breaks, or the status is 408, 409, 429 or 5xx."""
 
     @property
     def shown(self) -> str:
@@ -55,28 +55,28 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One request."""
+    """One request to a model."""
 
     row: int
     index: int
     messages: list[dict[str, str]]
     seed: int
     beside: dict[str, Any] = field(default_factory=dict)
-    """Kept with the answer; not sent."""
+    """What is kept with the answer and not sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """A model's answer to one request."""
 
     text: str
     tokens: int
     finished: bool
-    """Whether the model ended it; False where the length did."""
+    """Whether the model ended its answer. False: the limit on its length did."""
 
 
 class RequestError(Exception):
-    """A request without an answer, and why; ``for_good`` where asking again is no use."""
+    """Why a request has no answer. ``for_good``: asking again would not help."""
 
     def __init__(self, kind: str, detail: str = "", *, for_good: bool = False) -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
@@ -85,27 +85,27 @@ class RequestError(Exception):
 
 @dataclass(slots=True)
 class Tally:
-    """How asking one endpoint went."""
+    """How the requests to one endpoint went."""
 
     endpoint: Endpoint
     answered: int = 0
     failed: Counter[str] = field(default_factory=Counter)
-    """Requests without an answer, by kind: they may be asked again."""
+    """Requests without an answer, by kind. They may be asked again."""
     said: dict[str, str] = field(default_factory=dict)
-    """Of each kind what was said first."""
+    """The first message of each kind of failure."""
     refused: list[tuple[Ask, RequestError]] = field(default_factory=list)
     """Requests that the endpoint will never take."""
     in_a_row: int = 0
-    """Requests without an answer since the last one that had one."""
+    """Requests that failed since the last answer."""
 
     @property
     def given_up(self) -> bool:
-        """Whether the endpoint is asked no more."""
+        """Whether the endpoint is not asked any more."""
         return self.in_a_row >= GIVE_UP
 
     @property
     def complaint(self) -> str:
-        """What failed, in a line; empty where nothing did."""
+        """What failed, in one line; empty if nothing did."""
         if not self.failed:
             return ""
         reasons = ", ".join(
@@ -122,17 +122,17 @@ class Tally:
 
 
 def sampling_seed(*parts: int | str) -> int:
-    """A seed of 31 bits, another one for every request."""
+    """A seed of 31 bits from ``parts``, which name the request: every request has another."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big") >> 1
 
 
 def ask_all(
     jobs: Sequence[tuple[Endpoint, Iterator[Ask], Callable[[Ask, Answer], None]]], sampling: dict[str, Any]
 ) -> list[Tally]:
-    """Ask every endpoint its requests, all endpoints side by side; ``keep`` gets each answer as it comes.
+    """Send every endpoint its requests, all endpoints side by side. ``keep`` gets each answer as it comes.
 
-    A refusal for good stands in the tally only where the endpoint takes others: one that refuses everything is set up
-    wrongly, and may be asked again. Raises ``DataError`` without the openai package.
+    A refusal for good stands in the tally only if the endpoint takes other requests: one that refuses everything is set
+    up wrongly and may be asked again later. Raises ``DataError`` if the openai package is not installed.
     """
     try:
         import openai  # noqa: F401
@@ -154,7 +154,7 @@ async def _ask(
 
     async def asking(client: AsyncOpenAI) -> None:
         nonlocal said
-        for ask in asks:  # shared: each request is taken once
+        for ask in asks:  # the tasks share the iterator, so each request is taken once
             try:
                 answer = await _one(client, endpoint.model, ask, sampling)
             except RequestError as error:
@@ -214,7 +214,7 @@ async def _one(client: AsyncOpenAI, model: str, ask: Ask, sampling: dict[str, An
         raise RequestError("what came back is no chat completion") from error
     if not isinstance(text, str) or finish is None:
         raise RequestError("what came back is no chat completion")
-    if thought:  # a server that takes the reasoning apart
+    if thought:  # this server returns the reasoning apart from the answer
         text = f"<think>\n{thought}\n</think>\n{text}" if text or finish == "stop" else f"<think>\n{thought}"
     text = text.encode("utf-8", "backslashreplace").decode()  # JSON can spell halves of characters
     return Answer(text, reply.usage.completion_tokens if reply.usage else 0, finish == "stop")

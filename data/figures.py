@@ -1,6 +1,7 @@
-"""What points at a figure, a graph or a table that is not in the text. Pure.
+"""Finds what points at a figure, a graph or a table that is not in the text. Pure.
 
-Who won the drawing needs no picture, the table shown at the fair is furniture, and a table may stand right below.
+Not every such word does: who won the drawing needs no picture, the table shown at the fair is furniture, and a table
+may stand right below the words that point at it.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ _SHADING = re.compile(r"\b(?:is|are|be|been|was|were|then)\s+(?:\w+\s+)?shaded\b
 
 
 def needs_a_figure(problem: str) -> re.Match[str] | None:
-    """What points at a figure, a graph or a table that is not in the text; or None."""
+    """The words that point at a figure, a graph or a table that is not in the text; None if there are none."""
     text = problem[:MOST_CHARS]
     found = _DRAWN.search(text) or _FIGURE.search(text)
     if found is not None:

@@ -1,4 +1,4 @@
-"""Steps that look at one row at a time: what no verifier can judge, links and figures, prompts that are too long."""
+"""Data steps that look at one row at a time: what no verifier can judge, links and figures, prompts too long."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Verifiable(Options):
     question_types: tuple[str, ...] = ("proof",)
     """Question types to drop."""
     trust_flags: bool = True
-    """Drop what its source calls invalid."""
+    """Drop rows that their source calls invalid."""
     longest_answer: int = 200
-    """Characters of a gold at most."""
+    """Most characters of a gold."""
 
 
 def verifiable(dataset: Dataset, options: Verifiable, context: Context) -> Iterator[list[Judgement]]:
@@ -57,14 +57,14 @@ def _verifiable(row: dict[str, Any], options: Verifiable) -> Judgement:
 
 
 def _incomplete_tests(tests: Any) -> Judgement:
-    """What can be said of tests without running them; the rest is said by step ``tests``."""
+    """Judge tests as far as possible without running them. The data step ``tests`` does the rest."""
     if not isinstance(tests, dict):
         return None
     tests = {key: value for key, value in tests.items() if value is not None}
     if "inputs" in tests or "outputs" in tests:
         inputs, outputs = tests.get("inputs"), tests.get("outputs")
         if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
-            return Drop("tests are incomplete", "as many outputs as inputs are due")
+            return Drop("tests are incomplete", "there must be as many outputs as inputs")
         if not inputs:
             return Drop("there are no tests")
         if any(output is None or output in ("", []) for output in outputs):
@@ -83,7 +83,7 @@ class Links(Options):
     """Options of ``links``."""
 
     figures: bool = True
-    """Drop what seems to need a figure, too."""
+    """Also drop problems that seem to need a figure."""
 
 
 def links(dataset: Dataset, options: Links, context: Context) -> Iterator[list[Judgement]]:
@@ -110,9 +110,9 @@ class Length(Options):
     """Options of ``length``."""
 
     tokenizer: str
-    """Folder or hub name of the model."""
+    """Folder or hub name of the model whose tokenizer counts."""
     max_tokens: int = 2048
-    """Of the prompt after the chat template."""
+    """Most tokens of a prompt after the chat template."""
 
     def files(self, folder: Path) -> list[Path]:
         return sorted((folder / path_of(self.tokenizer)).glob("*.json"))

@@ -1,5 +1,4 @@
-"""Whether a gold is one answer that a verifier can compare with: written out whole, and no prose, code or several
-answers. Pure."""
+"""Whether a gold is one whole answer that a verifier can compare with: no prose, no code, no several answers. Pure."""
 
 from __future__ import annotations
 
@@ -51,7 +50,7 @@ _WHICH_ONE = re.compile(
     r"|whichever\b.*|(?:either|both|all|some|neither)\s+of\s+(?:them|the\s+two|these|those)",
     re.IGNORECASE,
 )
-"""What points back at something that the gold does not say."""
+"""Words that point back at something outside the gold."""
 _LITTLE_WORDS = """
 a an the of is are was were be that which because there it its this these those if then so when where while they
 we he she you can cannot has have had must will would not every each both by from with to in on at for as all any two
@@ -64,13 +63,14 @@ _SAID = re.compile(
     r"|not (?:possible|enough information|defined)|cannot be determined|impossible",
     re.IGNORECASE,
 )
-"""Answers that are said in words."""
+"""Answers that are given in words."""
 _WORD = re.compile(r"[^\W\d_]+(?:['’][a-z]+)?")
 _TEX = re.compile(r"\\(?:text|mathrm|textbf|textit|mbox)\s*|\\[a-zA-Z]+|[${}]")
 
 
 def why_no_gold(gold: str, ability: str, longest: int) -> tuple[str, str] | None:
-    """(reason to count, this gold's own) why there is nothing to compare with, or None. ``longest``: characters."""
+    """(reason to count, detail of this gold) if the gold is no answer to compare with, else None. ``longest`` is in
+    characters."""
     if gold.lower().strip(" .$") in _NO_GOLD:
         return "the gold says that there is none", gold
     if len(gold) > longest:
@@ -87,7 +87,7 @@ def why_no_gold(gold: str, ability: str, longest: int) -> tuple[str, str] | None
 
 
 def _parses(gold: str, ability: str) -> bool:
-    """Whether brackets and dollars close, and something is left without them."""
+    """Whether brackets and dollar signs close, and something is left without them."""
     text = re.sub(r"\\[{}$\\]", "", gold)
     depth = 0
     for sign in re.findall(r"[{}]", text):
@@ -106,12 +106,12 @@ def _parses(gold: str, ability: str) -> bool:
 
 
 def _symbols(text: str) -> str:
-    """Commands that are answers by themselves: all but those that only wrap or set apart."""
+    """The commands that are answers by themselves: all but those that only wrap or space."""
     return "".join(re.findall(r"\\(?!left\b|right\b|text|math|quad|frac|dfrac|tfrac|sqrt|boxed|,)[a-zA-Z]+", text))
 
 
 def _brackets_close(gold: str) -> bool:
-    """Round and square ones together, since an interval may be open on one side: as many open as close."""
+    """Whether as many brackets open as close. Round and square ones count together: an interval may be half open."""
     text = re.sub(r"\\left\s*\.|\\right\s*\.", "", gold)
     missing = len(re.findall(r"\\right\s*\.", gold)) - len(re.findall(r"\\left\s*\.", gold))
     opened = len(re.findall(r"[(\[]", text)) + len(re.findall(r"\\\{", text))
@@ -120,14 +120,14 @@ def _brackets_close(gold: str) -> bool:
 
 
 def _unequal(gold: str) -> bool:
-    """Two plain numbers that are said to be equal and are not."""
+    """Whether the gold says that two plain numbers are equal which are not."""
     sides = [side.strip(" $") for side in gold.split("=")]
     numbers = [float(side) for side in sides if _NUMBER.fullmatch(side)]
     return len(set(numbers)) > 1
 
 
 def is_prose(gold: str) -> bool:
-    """Sentences and phrases: words that only hold others together."""
+    """Whether the gold is a sentence or a phrase: it has words that only hold others together."""
     plain = " ".join(_TEX.sub(" ", gold).split()).strip(" .")
     words = [word.lower() for word in _WORD.findall(plain) if len(word) > 1 or word in "aA"]
     if _WHICH_ONE.fullmatch(plain):
@@ -139,5 +139,5 @@ def is_prose(gold: str) -> bool:
 
 
 def is_code(gold: str) -> bool:
-    """A test for equality, a call, a loop."""
+    """Whether the gold looks like code: a test for equality, a call, a loop."""
     return _CODE.search(gold) is not None

@@ -1,7 +1,7 @@
-"""Grading by the verifier's own command, as an operator would: ``leeway verify``, in a process and a file of its own.
+"""Grades with the verifier's command as an operator would: ``leeway verify``, in a process of its own, through files.
 
-The data wing imports nothing of the verifier. Requests are written in order, the command goes on where it was stopped,
-and a row it cannot read is known by its line.
+The data wing imports nothing of the verifier. Requests are written in order. The command goes on where it was stopped,
+and names a row that it cannot read by its line.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ UNREADABLE = "unreadable"
 """The verdict on a request that the verifier refuses to read."""
 
 _PLACE = re.compile(r":([0-9]{1,18}): (.*)")
-"""What stands behind the file's name where a row of it is refused."""
+"""What follows the file's name in a message that refuses one of its rows: line and reason."""
 
 
 def graded(
     requests: Iterable[dict[str, Any]], folder: Path, *, jobs: int, timeout_s: float
 ) -> Iterator[tuple[str, str]]:
-    """(verdict, reason) of each request, in order. ``folder`` keeps both files until the step is done.
+    """(verdict, reason) of each request, in order. ``folder`` keeps both files until the data step is done.
 
     A request is a row of ``leeway verify`` without its id. Raises ``DataError`` where the command fails as a whole.
     """
@@ -47,7 +47,7 @@ def verdicts_on(
 ) -> Iterator[tuple[dict[str, Any], str, str]]:
     """(row, verdict, reason) of each row of ``leeway verify`` in the file ``asked``, in order.
 
-    Verdicts go to ``answered``. Both files may grow: what has its verdict is not graded again.
+    Verdicts go to the file ``answered``. Both files may grow: a row that has its verdict is not graded again.
     """
     if not asked.stat().st_size:
         return
@@ -62,13 +62,13 @@ def verdicts_on(
                 continue
             if verdict is None or verdict["id"] != row["id"]:
                 found = "none" if verdict is None else f"one on {verdict['id']!r}"
-                raise DataError(f"{answered}: a verdict on {row['id']!r} is due, found {found}; delete it, try again")
+                raise DataError(f"{answered}: expected a verdict on {row['id']!r}, found {found}; delete it, try again")
             yield row, verdict["verdict"], verdict["reason"]
             verdict = next(verdicts, None)
 
 
 def _verify(asked: Path, answered: Path, jobs: int, timeout_s: float) -> dict[int, str]:
-    """Run the command; what it could not read, by line."""
+    """Run the command. Returns why it could not read a row, by line."""
     command = [sys.executable, "-m", "leeway_rl.verifier.offline", str(asked), "--out", str(answered)]
     command += [
         "--jobs",
@@ -76,7 +76,7 @@ def _verify(asked: Path, answered: Path, jobs: int, timeout_s: float) -> dict[in
         "--timeout-s",
         str(timeout_s),
         "--anew",
-    ]  # what another verifier said does not count
+    ]  # verdicts of another verifier do not count
     wide = os.environ | {"COLUMNS": "200"}
     done = subprocess.run(leaving_with_parent(command), stderr=subprocess.PIPE, text=True, check=False, env=wide)
     places = [line.removeprefix(f"{asked}") for line in done.stderr.splitlines() if line.startswith(f"{asked}:")]
@@ -84,5 +84,5 @@ def _verify(asked: Path, answered: Path, jobs: int, timeout_s: float) -> dict[in
     # 1: some verdicts are errors. DataError's code: some rows were unreadable, or nothing could be graded at all.
     if done.returncode not in (0, 1) and not (done.returncode == DataError.exit_code and refused):
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise DataError(f"leeway verify {asked}: {said[-1]}; the same command again goes on behind what is graded")
+        raise DataError(f"leeway verify {asked}: {said[-1]}; run the same command again to go on after what is graded")
     return refused

@@ -1,4 +1,4 @@
-"""Loading: every row of every source into the first dataset, or its reason into what was dropped."""
+"""Loads every row of every source into the first dataset: a row is kept, or dropped with a reason."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from .sources import FORMATS, Format, RowError, refuse_control, with_columns, wo
 
 
 class Source(BaseModel):
-    """Rows that go in. One of ``path`` and ``hub``."""
+    """Where rows come from: a file (``path``) or a published set (``hub``)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str = Field(pattern=r"^[\w.-]+$")
-    """Stands in every row that came from here."""
+    """The source's name, which stands in every row that came from it."""
     format: str = "plain"
-    """Which columns become what: ``leeway data formats``."""
+    """Which columns become what. ``leeway data formats`` lists the formats."""
     path: str = ""
     """A file or a pattern, relative to the recipe."""
     hub: str = ""
-    """Name of a published set; the format's own where it says "default"."""
+    """Name of a published set; "default" is the one that the format is named after."""
     split: str = ""
-    """Of the published set; the format's by default."""
+    """Split of the published set; by default the format's."""
     revision: str = "main"
-    """Of the published set: a commit, for the same rows every time."""
+    """Revision of the published set; a commit gives the same rows every time."""
     subsets: tuple[str, ...] = ()
-    """Only these of the source's subsets; all by default."""
+    """The source's subsets to take; by default all."""
     columns: dict[str, str] = {}
     """Other names for the format's columns: key → column."""
 
@@ -43,18 +43,18 @@ class Source(BaseModel):
         if self.format not in FORMATS:
             raise ValueError(f"format = {self.format!r}: no such format; known: {', '.join(FORMATS)}")
         if bool(self.path) == bool(self.hub):
-            raise ValueError("one of path and hub is due")
+            raise ValueError("give either path or hub")
         with_columns(FORMATS[self.format], self.columns)
         return self
 
     @property
     def hub_name(self) -> str:
-        """Of the published set."""
+        """The name of the published set."""
         return FORMATS[self.format].hub if self.hub == "default" else self.hub
 
 
 def files_there(source: Source, folder: Path, missing: list[str]) -> list[Path]:
-    """Its files; where there are none, that goes to ``missing``. A published set has none."""
+    """The source's files. If there are none, ``missing`` says so. A published set has no files."""
     if source.hub:
         return []
     try:
@@ -67,7 +67,7 @@ def files_there(source: Source, folder: Path, missing: list[str]) -> list[Path]:
 def load_all(
     sources: tuple[Source, ...], files: dict[str, list[Path]], relative_to: Path, folder: Path, missing: list[str]
 ) -> Funnel:
-    """Every row of the sources into the dataset ``folder``; what breaks off or is not there goes to ``missing``."""
+    """Load every row of the sources into the dataset ``folder``. ``missing`` says what breaks off or is not there."""
     with DatasetWriter(folder) as writer:
         for source in sources:
             _load(source, files[source.name], relative_to, writer, missing)
@@ -113,8 +113,8 @@ def _read(
 
 
 def _refuse_defects(row: dict[str, Any]) -> None:
-    """JSON can spell halves of characters, and a file's bytes may be no UTF-8: neither can be written again. And what
-    training refuses in a prompt or a gold is not prepared for it."""
+    """``RowError`` for a text that cannot be written again (JSON can spell half a character, and a file may not be
+    UTF-8), and for what training refuses in a prompt or a gold."""
     texts = [row[name] for name in ("problem", "solution", "subset", "question_type")]
     for text in [*texts, *(message["content"] for message in row["messages"])]:
         if text is not None and _printable(text) != text:
@@ -128,7 +128,7 @@ def _printable(text: str) -> str:
 
 
 def _batches(rows: Iterator[tuple[dict[str, Any], Judgement]]) -> Iterator[list[tuple[dict[str, Any], Judgement]]]:
-    """In batches; rows read before a file breaks off count."""
+    """The rows in batches. Rows that were read before a file breaks off count."""
     batch: list[tuple[dict[str, Any], Judgement]] = []
     try:
         for row in rows:
@@ -145,5 +145,5 @@ def _batches(rows: Iterator[tuple[dict[str, Any], Judgement]]) -> Iterator[list[
 
 
 def shown(file: Path, folder: Path) -> str:
-    """A file's name in rows and checksums: as the recipe says it, and never where it lies on this machine."""
+    """A file's name in rows and checksums: as the recipe gives it, never its place on this machine."""
     return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name

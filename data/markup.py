@@ -1,7 +1,7 @@
-"""HTML around a problem, taken off: tags, comments and entities. Pure.
+"""Takes HTML off a problem: tags, comments and entities. Pure.
 
-Problems that were copied from a page hold what a browser does not show. A tag goes only where its name is one of HTML,
-and a tag of one letter only where it is closed somewhere, since ``a<b`` and ``0<p`` are inequalities.
+Problems that were copied from a page hold what a browser does not show. A tag is removed only if its name is one of
+HTML's, and a tag of one letter only if it is closed somewhere, since ``a<b`` and ``0<p`` are inequalities.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ATTRIBUTES = r"""(?:\s+[\w:.-]+(?:\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>]+))?)*"""
 _NAMES = "|".join(sorted({*_INLINE.split(), *_BLOCK.split()}, key=len, reverse=True))
 _TAG = re.compile(rf"<(/?)({_NAMES})({_ATTRIBUTES})\s*/?>", re.IGNORECASE)
 _NOT_SHOWN = re.compile(r"<!--.*?(-->|\Z)|<(script|style)\b[^<>]*>.*?(</\2\s*>|\Z)", re.IGNORECASE | re.DOTALL)
-"""A comment, a script or a style, to its end or to that of the text."""
+"""A comment, a script or a style, up to its end or to the end of the text."""
 _FORMULA_IN_IMAGE = re.compile(r"""\balt\s*=\s*(?:"([^"]*\$[^"]*)"|'([^']*\$[^']*)')""", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,31}\d{0,2});")
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
@@ -30,8 +30,8 @@ _BLOCKS = frozenset(_BLOCK.split())
 
 
 def without_markup(text: str) -> str:
-    """The text as a browser shows it, with a blank line where a block begins or ends, and ``^{}`` and ``_{}`` for what
-    is set higher or lower. A text without markup comes back as it is."""
+    """The text as a browser shows it, with a blank line where a block begins or ends, and with ``^{}`` and ``_{}`` for
+    superscripts and subscripts. A text without markup comes back as it is."""
     if "<" in text:
         text = _without_tags(text)
     if "&" in text and _ENTITY.search(text):

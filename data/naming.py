@@ -1,6 +1,6 @@
-"""Whether two texts that agree in their tokens mean the same letters: ``find x`` in one, ``find y`` in the other.
+"""Whether two texts that agree in their tokens mean the same variables: one may ask for x, and the other for y.
 
-Tokens forget names, since a copy may rename all of them. It renames them the same way from beginning to end. Pure.
+Tokens forget the names of variables, since a copy may rename all of them; but it renames them consistently. Pure.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from .normalise import STOP, VARIABLE, normalise, pieces, written
 
 
 def asks_for_another(mine: str, theirs: str) -> bool:
-    """Whether the question of one text has other letters than the other one's, by the names they have before it.
+    """Whether the questions of two texts ask for different letters, by the names that the letters have before them.
 
-    ``mine`` and ``theirs``: problems as they are written. True only where both texts' names say so.
+    ``mine`` and ``theirs`` are problems as they are written. True only if the names in both texts say so.
     """
     here, there = _named(mine), _named(theirs)
     context, question = _letters(here, there)
@@ -28,7 +28,7 @@ def asks_for_another(mine: str, theirs: str) -> bool:
 
 
 def same_wording(mine: str, theirs: str) -> bool:
-    """Whether two texts are the same in all but spelling and, one for one, the names of variables."""
+    """Whether two texts differ in nothing but spelling and a one-to-one renaming of variables."""
     return (
         normalise(mine) == normalise(theirs) and _signs(mine) == _signs(theirs) and not asks_for_another(mine, theirs)
     )
@@ -47,9 +47,9 @@ _SIGN = {raw: sign for sign, raws in _WRITTEN_AS.items() for raw in raws.split()
 
 
 def _signs(text: str) -> Counter[str]:
-    """The signs that are no tokens and change a formula's value: products, quotients, bars, factorials, brackets.
+    """Count the signs that change a formula's value and are not tokens: products, quotients, bars, factorials, braces.
 
-    They come in any order, since ``\\frac{a}{b}`` says first what ``a/b`` says between.
+    Their order does not count, since ``\\frac{a}{b}`` puts first what ``a/b`` puts in the middle.
     """
     found: Counter[str] = Counter()
     before, letter = "", False
@@ -65,7 +65,7 @@ def _signs(text: str) -> Counter[str]:
 
 
 def _named(text: str) -> list[tuple[str, str]]:
-    """(token, what it is called); the call of a word is empty, and an article's, which looks like a variable."""
+    """(token, its name) of each token. Words have no name (empty), nor has an article, which looks like a variable."""
     found: list[tuple[str, str]] = []
     raws = pieces(text)
     for place, (raw, tokens) in enumerate(raws):
@@ -82,7 +82,7 @@ def _named(text: str) -> list[tuple[str, str]]:
 def _letters(
     here: list[tuple[str, str]], there: list[tuple[str, str]]
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """(letters that stand in the same place before the question, those in the question)."""
+    """(pairs of letters in the same place before the question, pairs of letters in the question)."""
     mine, theirs = "".join(token for token, _ in here), "".join(token for token, _ in there)
     last = mine.rstrip(STOP).rfind(STOP)
     context, question = list[tuple[str, str]](), list[tuple[str, str]]()
@@ -95,7 +95,7 @@ def _letters(
 
 
 def _paired(one: str, other: str) -> list[tuple[str, str]]:
-    """Letter for letter where both are labels of one length, as ABC and PQR are."""
+    """Pairs of letters: one by one if both are labels of one length, as ABC and PQR are."""
     if one.isalpha() and other.isalpha() and len(one) == len(other):
         return list(zip(one, other, strict=True))
     return [(one, other)] if one and other else []

@@ -1,7 +1,7 @@
-"""Near-duplicates and contaminations: candidates from the sketches, then the truth about each pair (``alike``). Pure.
+"""Near-duplicates and contaminations: sketches give candidates, and ``alike`` then decides on each pair. Pure.
 
-Where all the rest is common to many texts, other words make another problem. And who knows more about two rows than
-their texts say, their golds for instance, may say of pairs that they are two problems after all (``TwoProblems``).
+Two texts that share only what many texts have in common are two problems. A caller that knows more about two rows than
+their texts, for instance their golds, may say that a pair is two problems after all (``TwoProblems``).
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from .sketch import CHUNK, candidates, candidates_between, flat, mix, ranges, sk
 __all__ = ["EvaluationSet", "Match", "TwoProblems", "contains", "is_part", "near_duplicates", "same_problem"]
 
 NGRAM = 5
-"""Tokens. DeepScaleR and others look for longer common runs; an edit in every tenth word leaves few of those."""
+"""Tokens of an n-gram. DeepScaleR and others look for longer ones; an edit in every tenth word leaves few of those."""
 COMMON = 50
-"""A pair of tokens that stands in more texts is a turn of phrase, or belongs to a template."""
+"""A pair of tokens that stands in the texts more often than this is a turn of phrase, or belongs to a template."""
 RARE_SHARED = 0.5
-"""How much of what is rare about one text, the one with less of it, is in its near-duplicate, too: fillings of one long
-template differ there, and an edit that brings in rare words does no harm."""
+"""The least share of a text's rare tokens that its near-duplicate has too, of the text with fewer of them. Texts made
+from one long template differ in those tokens; an edit that adds rare words does no harm."""
 LEAST_SHARED = 0.3
-"""Of an evaluation problem's n-grams, how many a row must share to be looked at. Edits of 10 % leave 0.59."""
+"""The share of an evaluation problem's n-grams that makes a row a candidate. Edits of 10 % leave 0.59."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a text was found to repeat."""
+    """The text that another one was found to repeat."""
 
     of: int
-    """Index of the other one."""
+    """Index of the repeated text."""
     similarity: float
-    """0 to 1; 1 is equal after normalisation."""
+    """From 0 to 1; 1 is equal after normalisation."""
     by: str = "MinHash"
 
 
 TwoProblems = Callable[[list[tuple[int, int]]], set[tuple[int, int]]]
-"""Of pairs of texts that are alike, which are two problems after all."""
+"""Picks, out of pairs of texts that are alike, those that are two problems after all."""
 
 
 class Phrases:
-    """How often each pair of neighbouring tokens stands in many texts: what is rare about a text is what it is about.
+    """Counts how often each pair of neighbouring tokens stands in the texts. A text's rare tokens say what it is about.
 
-    Counted in ``SLOTS`` slots by hash, so a rare pair may share the count of another one.
+    The counts lie in ``SLOTS`` slots by hash, so a rare pair may share the count of another one.
     """
 
     SLOTS = 1 << 24
@@ -65,7 +65,7 @@ class Phrases:
         return (mix(pairs) & np.uint64(self.SLOTS - 1)).astype(np.int64)
 
     def rare(self, text: str) -> str:
-        """The tokens that stand in no common pair."""
+        """The text's tokens that stand in no common pair."""
         tokens = np.frombuffer(f"\0{text}\0".encode("utf-32-le"), dtype=np.uint32)
         rare = self._counts[self._slots(tokens)] <= COMMON
         rare[0] = rare[-1] = True  # the text's ends
@@ -75,11 +75,11 @@ class Phrases:
 def near_duplicates(
     texts: Sequence[str], kinds: Sequence[object], two_problems: TwoProblems | None = None
 ) -> list[Match | None]:
-    """For each token string, the earlier one of its kind that it repeats and that is itself kept; None: keep it.
+    """For each token string, the earlier kept one of its kind that it repeats; None if it is to be kept.
 
-    Equal strings are found exactly; near ones through ``sketch``, and each pair is then compared in truth. A match is
-    always a kept text, so what is shown beside a dropped one is in the result. ``two_problems`` is asked about pairs
-    (index, smaller index) that are equal or alike, in few calls of many pairs.
+    Equal strings are found exactly. Near ones are found through ``sketch``, and each pair is then compared in full. A
+    match is always a kept text, so the text that is shown beside a dropped one is in the result. ``two_problems`` is
+    asked about pairs (index, smaller index) that are equal or alike, in few calls of many pairs.
     """
     firsts = _equal(texts, kinds, two_problems)
     unique = [index for index, first in enumerate(firsts) if index == first]
@@ -105,7 +105,7 @@ def near_duplicates(
 
 
 def _equal(texts: Sequence[str], kinds: Sequence[object], two_problems: TwoProblems | None) -> list[int]:
-    """For each text, the first one that equals it and is the same problem: itself, where there is none."""
+    """For each text, the index of the first one that equals it and is the same problem; its own if there is none."""
     firsts = list(range(len(texts)))
     rest: Sequence[int] = range(len(texts))
     while rest:
@@ -119,7 +119,7 @@ def _equal(texts: Sequence[str], kinds: Sequence[object], two_problems: TwoProbl
 
 
 def _about_the_same(texts: list[str]) -> Callable[[str, str], bool]:
-    """Whether enough of what is rare about one of two texts is in the other."""
+    """A test of two texts: whether enough of the rare tokens of one are in the other."""
     rare = lru_cache(maxsize=1 << 16)(Phrases(texts).rare)
 
     def about_the_same(mine: str, theirs: str) -> bool:
@@ -131,7 +131,7 @@ def _about_the_same(texts: list[str]) -> Callable[[str, str], bool]:
 
 
 def _shared(mine: str, theirs: str) -> int:
-    """Tokens of both, in any order."""
+    """How many tokens two texts share, in any order."""
     return (Counter(mine) & Counter(theirs)).total()
 
 
@@ -141,13 +141,13 @@ def _chosen(
     apart: set[tuple[int, int]],
     about_the_same: Callable[[str, str], bool],
 ) -> dict[int, Match]:
-    """What repeats which kept text. ``pairs`` come in order of the later one; those in ``apart`` are two problems."""
+    """Which text repeats which kept one. ``pairs`` are sorted by the later text; pairs in ``apart`` do not."""
     chosen: dict[int, Match] = {}
     for one, other, similarity in pairs:
         if one in chosen:
             continue
         match = chosen.get(other)
-        if match is not None:  # it is dropped itself: compare with what it was dropped for
+        if match is not None:  # this one is dropped itself: compare with the text that it repeats
             other = match.of
             similarity = 0.0 if (one, other) in apart else same_problem(texts[one], texts[other])
         if similarity and (one, other) not in apart and about_the_same(texts[one], texts[other]):
@@ -156,7 +156,7 @@ def _chosen(
 
 
 def _pairs(texts: list[str]) -> list[tuple[int, int, float]]:
-    """(later, earlier, similarity) of all near-duplicates, in order of the later one, then of the earlier."""
+    """(later, earlier, similarity) of all near-duplicates, sorted by the later text, then by the earlier one."""
     sketches = sketch(texts)
     seen = np.empty(0, dtype=np.int64)
     pairs: list[tuple[int, int, float]] = []
@@ -191,17 +191,18 @@ class EvaluationSet:
         grams, owners = _different(*_ngrams(self.texts))
         order = np.argsort(grams, kind="stable")
         self._grams, self._first, self._reach = np.unique(grams[order], return_index=True, return_counts=True)
-        self._owners = owners[order]  # of one n-gram, all that have it: ``_reach`` of them from ``_first`` on
+        self._owners = owners[order]  # the texts with one n-gram: ``_reach`` of them from ``_first`` on
         self._counts = np.bincount(owners, minlength=len(self.texts))
         self._some = np.zeros(1 << 22, dtype=bool)
         self._some[self._slots(grams)] = True
 
     def _slots(self, grams: np.ndarray) -> np.ndarray:
-        """Where ``_some`` says whether an evaluation problem has an n-gram with these bits: most others end there."""
+        """The places in ``_some`` that say whether an evaluation problem has an n-gram with these bits. Most n-grams of
+        other texts end there."""
         return (grams & np.uint64(len(self._some) - 1)).astype(np.int64)
 
     def contaminated(self, texts: Sequence[str]) -> list[Match | None]:
-        """For each token string, the evaluation problem it repeats or contains, the most similar one; None: clean."""
+        """For each token string, the most similar evaluation problem that it repeats or contains; None if clean."""
         return [matches[0] if matches else None for matches in self.alike(texts)]
 
     def alike(self, texts: Sequence[str]) -> list[list[Match]]:
@@ -220,7 +221,7 @@ class EvaluationSet:
         return [sorted(matches.values(), key=lambda match: -match.similarity) for matches in found]
 
     def _sharing(self, texts: Sequence[str]) -> list[tuple[int, int]]:
-        """(evaluation problem, text) where the text has ``LEAST_SHARED`` of the problem's n-grams."""
+        """Pairs (evaluation problem, text) in which the text has at least ``LEAST_SHARED`` of the problem's n-grams."""
         grams, owners = _ngrams(texts)
         likely = self._some[self._slots(grams)]
         grams, owners = grams[likely], owners[likely]
@@ -240,7 +241,7 @@ class EvaluationSet:
 
 
 def _ngrams(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(hashes of the n-grams of all texts, uint64; which text each is of, int64). A text shorter than n is one."""
+    """(hashes of the n-grams of all texts, uint64; the text of each, int64). A text shorter than n is one n-gram."""
     tokens, starts = flat(texts)
     lengths = np.diff(np.append(starts, len(tokens)))
     text = np.repeat(np.arange(len(starts)), lengths)
@@ -250,12 +251,12 @@ def _ngrams(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     padded = np.append(tokens, np.zeros(NGRAM, dtype=np.uint32)).astype(np.uint64)
     for step in range(NGRAM):
         hashes = mix(hashes) + np.where(step < left, padded[step : step + len(tokens)], 0).astype(np.uint64)
-    whole = (first == 1) | ((first > 1) & (left >= NGRAM))  # the 0 in front belongs to none
+    whole = (first == 1) | ((first > 1) & (left >= NGRAM))  # the 0 in front belongs to no n-gram
     return mix(hashes[whole]), text[whole]
 
 
 def _different(grams: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each n-gram of a text once."""
+    """The n-grams and their texts, each n-gram of a text once."""
     order = np.lexsort((grams, owners))
     grams, owners = grams[order], owners[order]
     new = np.append(True, (grams[1:] != grams[:-1]) | (owners[1:] != owners[:-1]))[: len(grams)]

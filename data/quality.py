@@ -1,6 +1,6 @@
-"""What models think of a problem's wording: any number of judges, several votes each, four criteria (report 6.3).
+"""Asks models about a problem's wording: any number of judges, several votes each, four criteria (report 6.3).
 
-A judge that answers nonsense has cast no vote; that says nothing about the problem.
+A judge that answers nonsense has cast no vote: its answer says nothing about the problem.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from .votes import ASKING, CRITERIA, FORM, VOTES, Count, settled, vote_in
 
 
 class JudgeModel(BaseModel):
-    """A judge."""
+    """One judge."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str = Field(pattern=r"^[\w.-]+$")
-    """Stands beside its votes."""
+    """The judge's name, which stands beside its votes."""
     endpoint: str
-    """Address, up to and with /v1."""
+    """Address of an OpenAI-compatible endpoint, up to and with /v1."""
     model: str
-    """Its name there."""
+    """The model's name at the endpoint."""
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the endpoint's key."""
 
     @property
     def file(self) -> str:
-        """Of its answers: another model under the same name has another one."""
+        """The file of the judge's answers. Another model under the same name has another file."""
         return f"{self.name}.{hashlib.sha256(self.model.encode()).hexdigest()[:8]}.jsonl"
 
 
@@ -46,31 +46,31 @@ class Quality(Options):
     """Options of ``quality``."""
 
     judges: tuple[JudgeModel, ...] = Field(min_length=1)
-    """Each a name, an endpoint and a model."""
+    """The judges, each with a name, an endpoint and a model."""
     votes: int = Field(default=16, ge=1)
-    """Of each judge on each problem."""
+    """Votes of each judge on each problem."""
     least: int = Field(default=9, ge=1)
-    """Votes for a problem that keep it, of all judges' together."""
+    """A problem is kept if it gets at least so many votes of all judges together."""
     abilities: tuple[str, ...] = ("math",)
-    """Only these rows are judged; the others stay."""
+    """Only rows of these abilities are judged; the others are kept."""
     temperature: float = Field(default=1.0, ge=0)
-    """Of the judges' sampling."""
+    """The judges' sampling temperature."""
     max_tokens: int = Field(default=1024, ge=1)
-    """Longest answer of a judge."""
+    """Longest answer of a judge, in tokens."""
     structured: bool = False
     """Have the endpoint enforce the form of a vote (JSON schema)."""
     seed: int = 0
-    """Of the judges' sampling."""
+    """Seed of the judges' sampling."""
     concurrency: int = Field(default=64, ge=1)
-    """Requests under way at each endpoint."""
+    """Most requests under way at each endpoint."""
     timeout_s: float = Field(default=600.0, gt=0)
-    """For one answer."""
+    """Seconds to wait for one answer."""
     tries: int = Field(default=6, ge=1)
-    """Of a request that fails."""
+    """How often a request that fails is tried in all."""
 
     CHANGE_NO_ROW: ClassVar = frozenset({"concurrency", "timeout_s", "tries"})
     CHANGE_NO_QUESTION: ClassVar = frozenset({"least", "votes", "judges"})
-    """Each judge has a file of its own: more votes and further judges are asked beside those that are there."""
+    """Each judge has a file of its own, so more votes and further judges are asked without losing earlier answers."""
 
     @model_validator(mode="after")
     def _check(self) -> Quality:
@@ -87,7 +87,7 @@ class Quality(Options):
 
 
 def quality(dataset: Dataset, options: Quality, context: Context) -> Iterator[list[Judgement]]:
-    """Drop what judges find unclear, incomplete, badly formatted or mixed with other matter."""
+    """Drop problems that judges find unclear, incomplete, badly formatted or mixed with other matter."""
     with ExitStack() as stack:
         files = {
             judge.name: stack.enter_context(Replies(context.asked / judge.file, len(dataset), options.votes))
@@ -114,7 +114,7 @@ def quality(dataset: Dataset, options: Quality, context: Context) -> Iterator[li
 
 
 def _ask(dataset: Dataset, options: Quality, context: Context, files: dict[str, Replies]) -> None:
-    """Ask for every vote that is not there."""
+    """Ask for every vote that is still missing."""
     sampling: dict[str, Any] = {"temperature": options.temperature, "max_tokens": options.max_tokens}
     if options.structured:
         sampling["response_format"] = FORM
@@ -153,7 +153,7 @@ def _requests(dataset: Dataset, options: Quality, judge: str, replies: Replies) 
 
 
 def _votes(row: int, votes: int, files: dict[str, Replies]) -> Iterator[dict[str, Any]]:
-    """Rows of ``VOTES`` about one problem."""
+    """The rows about one problem, in the schema ``VOTES``."""
     for judge, replies in files.items():
         for index in range(votes):
             found = replies.get(row, index)
@@ -169,7 +169,7 @@ def _votes(row: int, votes: int, files: dict[str, Replies]) -> Iterator[dict[str
 
 
 def _counted(votes: list[dict[str, Any]], totals: dict[str, Count]) -> Count:
-    """The votes on one problem; each judge's total gets its own, too."""
+    """Count the votes on one problem, and add each judge's votes to its total."""
     count = Count()
     for vote in votes:
         for counted in (count, totals[vote["judge"]]):
@@ -178,7 +178,7 @@ def _counted(votes: list[dict[str, Any]], totals: dict[str, Count]) -> Count:
 
 
 def _faults(votes: list[dict[str, Any]]) -> str:
-    """What votes against a problem say: criteria that are not met, and the first reason."""
+    """What the votes against a problem say: the criteria that are not met, and the first reason."""
     against = [vote for vote in votes if vote["vote"] == "leave"]
     unmet = Counter(name for vote in against for name in CRITERIA if not vote[name])
     named = ", ".join(f"{name} {number}" for name, number in unmet.most_common()) or "no criterion"

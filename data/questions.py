@@ -1,6 +1,6 @@
-"""Whether two token strings that agree in most of their tokens ask for the same. Pure.
+"""Whether two token strings that agree in most of their tokens ask for the same thing. Pure.
 
-The same context with another question is another problem, however long the context. A question is the last sentence
+The same context with another question is another problem, however long the context is. A question is the last sentence
 that asks or commands; instructions may follow it.
 """
 
@@ -12,17 +12,17 @@ from rapidfuzz.distance import Indel, Levenshtein
 from .normalise import STOP, VARIABLE, normalise
 
 SAME_SENTENCE = 0.5
-"""How much of a sentence agrees with its counterpart."""
+"""The least similarity of a sentence to its counterpart."""
 ANY_COUNTERPART = 0.4
-"""With less than this in any other sentence, a sentence has none."""
+"""A sentence that is less similar than this to every other one has no counterpart."""
 SAME_QUESTION = 0.65
-"""How much of a question agrees with its counterpart. In one that agrees less, the matter must be the same."""
+"""The least similarity of a question to its counterpart. Below it, both questions must be about the same matter."""
 SAME_WITHIN = 0.6
-"""How much of a question agrees with some part of a longer text."""
+"""The least similarity of a question to some part of a longer text."""
 SAME_MATTER = 0.5
-"""How much of what a question is about stands in the other one, too, of the one that is about less."""
+"""The least share of a question's matter that the other question has too, of the one that has less of it."""
 LEAST_SENTENCE = 3
-"""Tokens; shorter ones have no counterpart to be known by."""
+"""Fewest tokens of a sentence that is looked at. Shorter ones cannot be told by their counterparts."""
 
 _ASKING = """
 find what which how determine compute calculate evaluate solve express who when where simplify factor count estimate
@@ -43,7 +43,7 @@ _LITTLE = _tokens(_SAYING_LITTLE) | _ASKS | {VARIABLE, STOP}
 
 
 def asks_for_the_same(mine: str, theirs: str) -> bool:
-    """Whether neither has a sentence, its question above all, in the place of one of the other's."""
+    """Whether no sentence of one text, above all its question, stands in the place of another sentence of the other."""
     here, there = mine.split(STOP), theirs.split(STOP)
     if len(here) == len(there) == 1:
         return True
@@ -74,11 +74,11 @@ def _question(sentences: list[str]) -> str:
 
 
 def _another_question(one: str, other: str, here: list[str], there: list[str]) -> bool:
-    """Whether two questions are about other matter, or exchange two things that both contexts speak of."""
+    """Whether two questions are about different matter, or swap two things that both contexts speak of."""
     known = _context(here, one) & _context(there, other) - _LITTLE
     if Indel.normalized_similarity(one, other) >= SAME_QUESTION:
         return _exchanged(one, other, known)
-    # What the context speaks of, any question about it may.
+    # A question may speak of anything that its context speaks of.
     mine, theirs = set(one) - _LITTLE, set(other) - _LITTLE
     mine, theirs = mine - known or mine, theirs - known or theirs
     if len(mine & theirs) >= SAME_MATTER * max(1, min(len(mine), len(theirs))):
@@ -91,7 +91,7 @@ def _context(sentences: list[str], question: str) -> set[str]:
 
 
 def _exchanged(one: str, other: str, known: set[str]) -> bool:
-    """Whether a known token of one stands in the place of another known one of the other."""
+    """Whether a known token of one stands in the place of a different known token of the other."""
     return any(
         block.tag == "replace"
         and not known.isdisjoint(one[block.src_start : block.src_end])

@@ -1,4 +1,4 @@
-"""Reading files and hub sets row by row, in bounded memory. What cannot be read is handed on as a ``RowError``."""
+"""Reads files and published sets row by row, in bounded memory. An unreadable row is passed on as a ``RowError``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .sources import Format, RowError
 
 
 class Written(float):
-    """A JSON number that is shown as it was written: a gold of 0.50 is not 0.5."""
+    """A JSON number that keeps its spelling: a gold of 0.50 does not become 0.5."""
 
     text: str
 
@@ -28,7 +28,8 @@ class Written(float):
 
 
 def files_of(path: str, folder: Path) -> list[Path]:
-    """The files a path or pattern names, in order, relative ones under ``folder``; ``DataError`` where none is."""
+    """The files that a path or pattern names, in order. Relative ones lie under ``folder``. ``DataError`` if there are
+    none."""
     found = [Path(name) for name in sorted(glob.glob(str(folder / path_of(path))))]
     if not found:
         raise DataError(f"{path}: no such file (looked in {folder.resolve()})")
@@ -40,14 +41,14 @@ def files_of(path: str, folder: Path) -> list[Path]:
 
 
 def rows_of(file: Path) -> Iterator[tuple[int, Any]]:
-    """(row number from 1, values or a ``RowError``) of each row of a file. Lines that are blank are no rows. Raises
-    ``DataError`` where the file as a whole cannot be read."""
+    """(row number from 1, values or a ``RowError``) of each row of a file. Blank lines are not rows.
+    Raises ``DataError`` if the file as a whole cannot be read."""
     for number, values in raw_rows(file, parse_float=Written):
         yield number, RowError(values.reason, values.detail) if isinstance(values, Unreadable) else values
 
 
 def rows_of_hub(name: str, form: Format, *, split: str, revision: str) -> Iterator[tuple[int, Any]]:
-    """Rows of a published set, streamed."""
+    """Stream the rows of a published set, as ``rows_of`` gives them."""
     try:
         import datasets
     except ImportError as error:

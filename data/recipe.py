@@ -1,8 +1,8 @@
-"""A recipe: which sources, which steps, in which order. Read, run, resumed.
+"""Reads a recipe (which sources, which data steps, in which order), runs it, and goes on with it after a stop.
 
-Every step's dataset has a key: a digest of the rows before it, the step's name and options, the files it reads, and
-our version. A dataset that is there under its key is not made again, so a run that was stopped goes on behind its last
-whole step, and a changed line of the recipe is done again with all that follow it.
+Every data step's dataset has a key: a digest of the rows before it, the step's name and options, the files that it
+reads, and our version. A dataset that is there under its key is not made again. So the command goes on after the last
+whole data step, and a changed line of the recipe is done again with all that follow it.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ STEPS: Mapping[str, Step] = {
 
 
 class Output(BaseModel):
-    """How rows come out."""
+    """How the rows are written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     suffix: str = ""
-    """Appended to every prompt in mathematics."""
+    """Text that is appended to every prompt in mathematics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A recipe as read."""
+    """A recipe that was read from a file."""
 
     sources: tuple[Source, ...]
     steps: tuple[tuple[str, Options], ...]
     output: Output
     folder: Path
-    """Paths are relative to it."""
+    """The folder to which the recipe's paths are relative."""
 
     def plain(self) -> dict[str, Any]:
-        """Its content, without where it lies."""
+        """The recipe's content, without its place on this machine."""
         steps = [{"do": name, **options.model_dump(mode="json")} for name, options in self.steps]
         sources = [source.model_dump(mode="json") for source in self.sources]
         return {"source": sources, "step": steps, "output": self.output.model_dump(mode="json")}
@@ -113,22 +113,22 @@ def checked(model: type[Any], values: Any, where: str) -> Any:
 
 @dataclass(slots=True)
 class Result:
-    """What running a recipe left."""
+    """What a recipe has made."""
 
     dataset: Path
     """Folder of the last dataset."""
     funnels: list[tuple[str, Funnel]]
-    """(step, counts), the loading first."""
+    """(data step, counts) in order, the loading first."""
     checksums: dict[str, str] = field(default_factory=dict)
-    """Of every file read: who read it, and its name as in the recipe → SHA-256."""
+    """SHA-256 of every file that was read, by who read it and the file's name in the recipe."""
     missing: list[str] = field(default_factory=list)
-    """Inputs that were not there."""
+    """Inputs that were missing."""
     rated: list[Path] = field(default_factory=list)
-    """Folders of the datasets that rated rows."""
+    """Folders of the datasets whose data steps rated rows."""
 
 
 def run(recipe: Recipe, work: Path, *, jobs: int, say: Callable[[str], None]) -> Result:
-    """Do what is not done yet; ``say`` hears of every step. Datasets are folders under ``work``."""
+    """Do what is not done yet, and tell ``say`` of every data step. Datasets are folders under ``work``."""
     missing: list[str] = []
     inputs = {source.name: files_there(source, recipe.folder, missing) for source in recipe.sources}
     checksums = {
@@ -157,7 +157,7 @@ def run(recipe: Recipe, work: Path, *, jobs: int, say: Callable[[str], None]) ->
 
 
 def load_alone(source: Source, folder: Path) -> tuple[Funnel, list[str]]:
-    """(counts, inputs that are not there) of one source read into a dataset; its path is relative to where we are."""
+    """Read one source into a dataset. Returns (counts, missing inputs). The path is relative to the current folder."""
     missing: list[str] = []
     files = {source.name: files_there(source, Path(), missing)}
     return load_all((source,), files, Path(), folder, missing), missing
@@ -166,10 +166,10 @@ def load_alone(source: Source, folder: Path) -> tuple[Funnel, list[str]]:
 def do_step(
     name: str, options: Options, dataset: Dataset, folder: Path, relative_to: Path, jobs: int, missing: list[str]
 ) -> tuple[Funnel, dict[str, str]]:
-    """(counts, checksums of the files it reads) of one step, which is done unless it is there.
+    """Do one data step unless its dataset is there. Returns (counts, checksums of the files that it reads).
 
-    Its working files outlive a stop, so that grading goes on. What models answered stays beside the dataset, and serves
-    as long as they would be asked the same.
+    Its working files outlive a stop, so that grading goes on. The answers of models stay beside the dataset, and are
+    used again as long as the questions are the same.
     """
     read = {shown(file, relative_to): checksum(file) for file in options.files(relative_to)}
     rows = checksum(dataset.file)
@@ -197,7 +197,7 @@ def do_step(
 
 
 def described(name: str, funnel: Funnel) -> str:
-    """One step in a line, and its notes."""
+    """One data step in a line, followed by its notes."""
     count = funnel.total()
     why = ", ".join(
         f"{number:,} {reason}" for reason, number in sorted(count.dropped.items(), key=lambda x: (-x[1], x[0]))

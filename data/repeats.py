@@ -1,4 +1,4 @@
-"""Steps that compare rows: duplicates, and what repeats an evaluation problem."""
+"""Data steps that compare rows: duplicates, and rows that repeat an evaluation problem."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Duplicates(Options):
     """Options of ``duplicates``."""
 
     across: bool = False
-    """Compare rows of different sources; earlier sources of the recipe are preferred."""
+    """Compare rows of different sources too; earlier sources of the recipe are preferred."""
 
 
 def duplicates(dataset: Dataset, options: Duplicates, context: Context) -> Iterator[list[Judgement]]:
-    """Drop exact and near duplicates, within each source or across all; the first one stays."""
+    """Drop exact and near duplicates, within each source or across all; the first one is kept."""
     texts = [normalise(text) for text in _column(dataset, "problem")]
     kinds = [tuple(row.values()) for rows in dataset.rows(*_kind(options.across)) for row in rows]
     judge = _Golds(context)
@@ -50,14 +50,14 @@ def duplicates(dataset: Dataset, options: Duplicates, context: Context) -> Itera
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What two rows are told apart by where their tokens are alike."""
+    """What tells two rows apart whose tokens are alike."""
 
     problem: str
     answer: Row
 
 
 def _written(dataset: Dataset, pairs: list[tuple[int, int]]) -> dict[int, _Written]:
-    """The rows of pairs, by number."""
+    """The rows that stand in ``pairs``, by number."""
     wanted = {index for pair in pairs for index in pair}
     rows = (row for rows in dataset.rows("problem", "ability", "ground_truth") for row in rows)
     return {
@@ -70,7 +70,7 @@ def _written(dataset: Dataset, pairs: list[tuple[int, int]]) -> dict[int, _Writt
 class _Golds:
     """Tells two problems apart by their golds, and by the letters that they ask for.
 
-    Where the wording is the same to the letter, both rows are one problem and one of the golds is wrong.
+    If the wording is the same to the letter, both rows are one problem, and one of the golds is wrong.
     """
 
     def __init__(self, context: Context) -> None:
@@ -83,7 +83,7 @@ class _Golds:
         pairs: list[tuple[int, int]],
         others: Mapping[int, _Written] | None = None,
     ) -> set[tuple[int, int]]:
-        """Of pairs of rows, or of (row, one of ``others``), which are two problems."""
+        """Those pairs of rows, or pairs of (row, one of ``others``), that are two problems."""
         theirs = written if others is None else others
         self._calls += 1
         work = self._context.work / f"golds-{self._calls}"
@@ -98,7 +98,7 @@ class _Golds:
         return apart
 
     def tell(self, matches: Sequence[Match | None], whose: str) -> None:
-        """Note how many dropped rows have another gold than what they repeat."""
+        """Note how many dropped rows have another gold than the problem that they repeat."""
         pairs = {(number, match.of) for number, match in enumerate(matches) if match is not None}
         if count := len(pairs & self._contradicting):
             self._context.notes.append(
@@ -133,14 +133,14 @@ class Decontaminate(Options):
     """Options of ``decontaminate``."""
 
     against: tuple[str, ...] = Field(min_length=1)
-    """Files of evaluation problems, in any format of a source."""
+    """Files of evaluation problems, in any format that a source may have."""
 
     def files(self, folder: Path) -> list[Path]:
         return [file for path in self.against for file in _there(path, folder)]
 
 
 def decontaminate(dataset: Dataset, options: Decontaminate, context: Context) -> Iterator[list[Judgement]]:
-    """Drop what repeats or contains a problem of an evaluation set; the pair is shown."""
+    """Drop rows that repeat or contain a problem of an evaluation set; the pair is shown."""
     names, problems = _evaluation_problems(options.against, context)
     evaluation = EvaluationSet([normalise(problem.problem) for problem in problems])
     found: list[list[Match]] = []
@@ -162,7 +162,7 @@ def decontaminate(dataset: Dataset, options: Decontaminate, context: Context) ->
 def _told_apart(
     dataset: Dataset, found: list[list[Match]], problems: list[_Written], context: Context
 ) -> list[Match | None]:
-    """The best match of each row that is the same problem by its gold, too."""
+    """For each row, the best match that is the same problem by its gold too."""
     pairs = [(row, match.of) for row, matches in enumerate(found) for match in matches]
     judge = _Golds(context)
     written = _written(dataset, [(row, row) for row, _ in pairs])
@@ -176,11 +176,11 @@ def _there(path: str, folder: Path) -> list[Path]:
     try:
         return files_of(path, folder)
     except DataError:
-        return []  # named when the step runs
+        return []  # the data step names what is missing when it runs
 
 
 def _evaluation_problems(against: tuple[str, ...], context: Context) -> tuple[list[str], list[_Written]]:
-    """(``file:row``, problem) of all that can be read; what cannot is named."""
+    """(``file:row`` of each, the problems) of all readable evaluation problems. ``context`` notes the others."""
     names, problems = list[str](), list[_Written]()
     for path in against:
         try:
@@ -199,7 +199,7 @@ def _evaluation_problems(against: tuple[str, ...], context: Context) -> tuple[li
 
 
 def _problem_of(values: Any) -> _Written:
-    """The problem of an evaluation row, and its golds where it has some."""
+    """The problem of an evaluation row, and its golds if it has some."""
     if isinstance(values, RowError):
         raise values
     if isinstance(values, dict) and "reward_model" not in values:

@@ -1,6 +1,6 @@
-"""What models answered, kept for good: a line a reply, added as it comes, so that a stopped asking goes on behind it.
+"""Keeps what models answered: one line for each reply, added as it comes, so that asking goes on after a stop.
 
-A line is also a row of ``leeway verify``, whose verdicts stand in a file beside it that grows the same way.
+A line is also a row of ``leeway verify``, whose verdicts stand in a second file that grows the same way.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .endpoint import Answer, Ask
 
 
 class Replies:
-    """Replies to ``rows`` × ``each`` requests, in a file that is only ever added to. Use it as a context manager.
+    """Replies to ``rows`` × ``each`` requests, in a file that is only appended to. Use it as a context manager.
 
-    Memory: 8 bytes a request.
+    It takes 8 bytes of memory for each request.
     """
 
     def __init__(self, path: Path, rows: int, each: int) -> None:
@@ -29,7 +29,7 @@ class Replies:
         self._end = 0
         self._file.seek(0)
         for line in self._file:
-            if not line.endswith(b"\n"):  # torn by a stop
+            if not line.endswith(b"\n"):  # the last line was torn by a stop
                 break
             self._note(json.loads(line)["id"])
             self._end += len(line)
@@ -51,7 +51,7 @@ class Replies:
         return bool(self._offsets[row, index] >= 0)
 
     def get(self, row: int, index: int) -> dict[str, Any] | None:
-        """The reply: ``response``, ``tokens``, ``finished`` and what was kept beside it; or ``refused``."""
+        """The reply, or None: ``response``, ``tokens``, ``finished`` and what was kept beside it; or ``refused``."""
         if not self.has(row, index):
             return None
         self._file.seek(int(self._offsets[row, index]))
@@ -75,5 +75,5 @@ class Replies:
 
     def _note(self, name: str) -> None:
         row, index = map(int, name.split(":"))
-        if index < self._offsets.shape[1]:  # more may be there than is asked for now
+        if index < self._offsets.shape[1]:  # the file may hold more replies than are asked for now
             self._offsets[row, index] = self._end

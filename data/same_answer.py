@@ -1,8 +1,8 @@
-"""Whether two rows' golds are one answer. What is not plain is asked of the verifier, in a process of its own.
+"""Whether two rows' golds are one answer. Where that is not plain, the verifier is asked, in a process of its own.
 
-Two problems that differ in a word have two answers, and a copy has its original's; so golds tell what words do not.
-Only a plain "these are two values" counts: no gold, a letter of a choice beside a value, or a comparison that fails or
-takes too long says nothing.
+Two problems that differ in a word have two answers, and a copy has the answer of its original, so golds tell what
+words do not. Only a plain "these are two values" counts. A missing gold, the letter of a choice beside a value, or a
+comparison that fails or takes too long says nothing.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ..common.ground_truth import EXACT, MATH
 from .grading import graded
 
 MOST_GOLDS = 4
-"""Of a row, compared with another one's."""
+"""At most so many golds of a row are compared with those of another row."""
 TIMEOUT_S = 5.0
-"""Seconds for one comparison."""
+"""Seconds that one comparison may take."""
 
 _WRAPPED = re.compile(r"\$+|\\\(|\\\)|\\\[|\\\]|\\left|\\right|\\[,;:! ]|\s+")
 _CALLED = re.compile(r"^(?:[a-zA-Z]\w?|[a-zA-Z]\([a-z0-9]\))=(?!=)")
@@ -31,7 +31,7 @@ _SAYS_NOTHING = frozenset({"", "proof", "notfound", "none", "nan", "null", "n/a"
 
 
 def tidy(gold: str) -> str:
-    """A gold without what it is wrapped in."""
+    """A gold without delimiters and layout around it."""
     text = gold.strip().rstrip(".")
     if text.startswith("\\boxed{") and text.endswith("}"):
         text = text[7:-1]
@@ -50,7 +50,7 @@ def _value(text: str) -> Fraction | None:
 
 
 def plainly(mine: list[str], theirs: list[str]) -> bool | None:
-    """Whether one of my golds is one of theirs, where it takes no algebra; None: it does."""
+    """Whether one of ``mine`` is one of ``theirs``; None if it takes algebra to say."""
     one, other = [tidy(gold) for gold in mine], [tidy(gold) for gold in theirs]
     if set(one) & set(other):
         return True
@@ -66,7 +66,7 @@ def plainly(mine: list[str], theirs: list[str]) -> bool | None:
 
 
 Row = tuple[str, list[str]]
-"""(ability, golds)."""
+"""(ability, golds) of a row."""
 
 
 def different(pairs: Iterable[tuple[Row, Row]], folder: Path, *, jobs: int) -> list[bool]:
@@ -87,7 +87,7 @@ def _differ(mine: Row, theirs: Row) -> bool | None:
 
 
 def _asked(pairs: list[tuple[Row, Row]], found: list[bool | None], folder: Path, jobs: int) -> list[bool]:
-    """The rest, by the verifier: each gold of either row as an answer to the other row."""
+    """Decide the pairs still open by the verifier: it grades each gold of either row as an answer to the other row."""
     open_pairs = [number for number, truth in enumerate(found) if truth is None]
     requests, owners = list[Mapping[str, object]](), list[int]()
     for number in open_pairs:
@@ -104,5 +104,5 @@ def _asked(pairs: list[tuple[Row, Row]], found: list[bool | None], folder: Path,
 
 
 def golds_of(ability: str, ground_truth: str | None) -> Row:
-    """A working row's golds; none where it has tests."""
+    """A working row's golds; none if the row has tests."""
     return ability, json.loads(ground_truth) if ability in (MATH, EXACT) and ground_truth else []

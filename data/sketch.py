@@ -1,12 +1,12 @@
-"""Which of very many texts may be near-duplicates: MinHash and locality-sensitive hashing on token strings, in numpy.
+"""Finds candidates for near-duplicates among very many texts: MinHash and locality-sensitive hashing, in numpy.
 
-A text's words and its signature (numbers, signs, relations) are sketched apart. Problems made from one template share
-their words and differ in their numbers; one sketch of everything would call all of them candidates of each other.
-So a band is ``ROWS`` minima over pairs of neighbouring words, and one over the signature. Two texts that share a
-fraction w of their word pairs and s of their signature meet in one of the bands with probability
+A text is a token string. Its words and its signature (numbers, signs, relations) are sketched apart. Problems made from
+one template share their words and differ in their numbers; one sketch of everything would make all of them candidates.
+So a band is ``ROWS`` minima over pairs of neighbouring words, and one minimum over the signature. Two texts that share
+a fraction w of their word pairs and s of their signature meet in one of the bands with probability
 1 - (1 - w⁴s)^BANDS.
 
-Memory: ``BANDS`` × 8 bytes a text, and the chunk being sketched.
+It takes ``BANDS`` × 8 bytes of memory for each text, and those of the chunk that is being sketched.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .normalise import FIRST_NUMBER, SIGNS
 
 BANDS, ROWS = 40, 4
 CHUNK = 1_000
-"""Texts sketched at once: their hashes stay in the processor's cache."""
+"""Texts that are sketched at once: few enough that their hashes stay in the processor's cache."""
 CROWD = 256
 """In a bucket of more texts than this, a text is compared with its ``NEIGHBOURS`` next ones by signature only."""
 NEIGHBOURS = 16
@@ -36,16 +36,16 @@ _SHIFT = np.uint64(29)
 
 @dataclass(frozen=True, slots=True)
 class Sketches:
-    """What is kept of n texts."""
+    """The sketches of n texts."""
 
     bands: np.ndarray
     """Band hashes, uint64 [BANDS, n]."""
     signatures: np.ndarray
-    """A bit for each token of the signature, uint64 [n]: a part of it has no bit that the whole lacks."""
+    """A bit for each token of the signature, uint64 [n]: a part of a signature has no bit that the whole lacks."""
     orders: np.ndarray
     """Hash of the whole signature, uint64 [n]."""
     lengths: np.ndarray
-    """Tokens, int32 [n]."""
+    """Number of tokens, int32 [n]."""
 
 
 def sketch(texts: Sequence[str]) -> Sketches:
@@ -57,13 +57,13 @@ def sketch(texts: Sequence[str]) -> Sketches:
 
 
 def flat(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens of all texts one after the other, uint32; where each text starts, int64). Each starts with a 0."""
+    """(tokens of all texts one after the other, uint32; where each text starts, int64). Each text starts with a 0."""
     tokens = np.frombuffer("".join("\0" + text for text in texts).encode("utf-32-le"), dtype=np.uint32)
     return tokens, np.flatnonzero(tokens == 0)
 
 
 def ranges(firsts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The numbers from each of ``firsts`` on, so many as ``lengths`` says, one range after the other; int64."""
+    """The ranges that start at ``firsts`` and have ``lengths`` numbers each, one after the other; int64."""
     return np.repeat(firsts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
 
 
@@ -104,7 +104,7 @@ def _sketch(texts: Sequence[str]) -> Sketches:
 
 
 def _numbered(marks: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Each mark with how often it stood before in its text: the second 3 of a text is another one than its first."""
+    """The marks numbered by how often each stood before in its text, so that the second 3 differs from the first."""
     text = np.repeat(np.arange(len(starts)), np.diff([*starts, len(marks)]))
     order = np.lexsort((marks, text))
     same = np.append(False, (marks[order][1:] == marks[order][:-1]) & (text[order][1:] == text[order][:-1]))
@@ -155,7 +155,7 @@ def _crowd(members: np.ndarray, sketches: Sketches) -> np.ndarray:
 
 
 def _plausible(pairs: np.ndarray, left: Sketches, right: Sketches) -> np.ndarray:
-    """The pairs of similar lengths of which one's signature may be part of the other's."""
+    """The pairs of texts of similar lengths in which one's signature may be part of the other's."""
     pairs = pairs.astype(np.int64)
     if left is right:
         pairs = np.sort(pairs, axis=1)

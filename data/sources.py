@@ -1,6 +1,6 @@
-"""Sources: which columns of each published set become what. One row in, one working row out. Pure.
+"""Sources: what the columns of each published set become. Makes one working row of one row. Pure.
 
-``FORMATS`` is the table. A ``RowError`` names the row's defect; the row is then dropped and counted, never guessed at.
+``FORMATS`` is the table. A ``RowError`` names a row's defect; the row is then dropped and counted, never guessed at.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PREPARED = (MATH, EXACT, CODE)
 
 
 class RowError(ValueError):
-    """Why a row cannot be used: a short reason to count, and what exactly was found."""
+    """Why a row cannot be used: a short reason to count, and a detail that says what was found."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -34,21 +34,21 @@ class RowError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """Columns of one published set. Of several names the first one present counts; empty: there is no such column."""
+    """Columns of one published set. Of several names, the first column present counts; empty: no such column."""
 
     hub: str = ""
-    """Where it is published."""
+    """The set's name on the Hugging Face hub."""
     split: str = "train"
     files: str = ""
-    """Files of the hub repository to read as they are, where it has a loading script that no longer runs."""
+    """Files of the hub repository to read directly, for a set whose loading script no longer runs."""
     ability: str | None = "math"
-    """None: a row says its own, or is mathematics."""
+    """The ability of all rows. None: a row names its own, or is mathematics."""
     problem: Sequence[str] = ("problem",)
     """The problem's text."""
     prompt: Sequence[str] = ()
-    """What the model is asked, where that is more than the problem."""
+    """What the model is asked, if that is more than the problem."""
     answer: Sequence[str] = ("answer",)
-    """A gold or a list of golds (math)."""
+    """The gold or the list of golds (math)."""
     tests: Mapping[str, str] | str = ""
     """The ground truth of code: key → column, or one column that holds it as JSON."""
     starter: Sequence[str] = ()
@@ -57,7 +57,7 @@ class Format:
     subset: Sequence[str] = ()
     question_type: Sequence[str] = ()
     valid: Sequence[str] = ()
-    """Columns that must all say Yes."""
+    """Columns that must all say Yes for the row to be valid."""
     year: Sequence[str] = ()
     before: int | None = None
     """Rows of this year or later are dropped."""
@@ -124,7 +124,7 @@ INSTRUCTIONS = re.compile(
     r"|(?<!\n)\n++### (?:Format|Answer):.*$",
     re.DOTALL | re.IGNORECASE,
 )
-"""What published prompts say around the problem: common to thousands of rows, so no part of what makes two alike."""
+"""What published prompts say around the problem. Thousands of rows share it, so it does not count for likeness."""
 
 
 def working_row(values: Any, form: Format, *, source: str, file: str, number: int) -> dict[str, Any]:
@@ -157,12 +157,12 @@ def working_row(values: Any, form: Format, *, source: str, file: str, number: in
 
 
 def without_instructions(text: str) -> str:
-    """A prompt without what is said around its problem."""
+    """The prompt without the instructions around its problem."""
     return INSTRUCTIONS.sub("", text).strip() if len(text) < 200_000 else text
 
 
 def golds(answer: Any) -> list[str]:
-    """Golds as texts; they are alternatives."""
+    """The golds in a row's answer, as texts; they are alternatives. ``RowError`` if there are none."""
     if isinstance(answer, dict) and answer.keys() == {MARK}:
         answer = answer[MARK]  # an integer longer than Python reads
     listed = list(answer) if isinstance(answer, (list, tuple)) else [answer]
@@ -176,7 +176,7 @@ def golds(answer: Any) -> list[str]:
 
 
 def refuse_control(text: str) -> None:
-    """``RowError`` where a prompt or a gold has a character that training refuses, too."""
+    """``RowError`` if a prompt or a gold has a control character, which training refuses too."""
     if (wrong := defect(text)) is not None:
         raise RowError("a control character in the prompt or the gold", wrong)
 
@@ -201,14 +201,14 @@ def _named(values: Mapping[str, Any]) -> str | None:
 
 
 def _ability(named: str | None, golds: Sequence[str]) -> str:
-    """Golds in words, and bare sums, are compared as they are written where nobody called them mathematics. A
-    phrase or code that nobody called ``exact`` is no text to be met letter for letter: step ``verifiable`` drops it."""
+    """The ability of a row with golds. Words and bare sums that nobody called mathematics are compared as written.
+    Phrases and code that nobody called ``exact`` are not: the data step ``verifiable`` drops them."""
     unusable = any(is_prose(gold) or is_code(gold) for gold in golds)
     return named or (MATH if unusable or why_not_mathematics(golds) is None else EXACT)
 
 
 def with_columns(form: Format, columns: Mapping[str, str]) -> Format:
-    """The format with columns of other names; a ``ValueError`` says which key is none."""
+    """The format with other column names. A ``ValueError`` names a key that does not exist."""
     known = ("problem", "prompt", "answer", "tests", "starter", "solution", "subset", "question_type", "year")
     unknown = sorted(set(columns) - set(known))
     if unknown:
@@ -275,7 +275,7 @@ def _tests(values: Mapping[str, Any], form: Format) -> str:
 
 
 def _solution(values: Mapping[str, Any], form: Format, is_code: bool) -> str | None:
-    """A written solution; for code a JSON list of programs."""
+    """The row's written solution; for code, a JSON list of programs. None if it has none."""
     found = next((values[name] for name in form.solution if values.get(name) is not None), None)
     if not is_code:
         return str(found) if found is not None and str(found).strip() else None
@@ -314,7 +314,7 @@ def _skywork(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _difficulty(extra: Any) -> dict[str, int]:
-    """Failures by model, without models that did not rate the row."""
+    """Failures by model, for the models that rated the row."""
     found = extra.get("model_difficulty") if isinstance(extra, Mapping) else None
     if found is None:
         return {}

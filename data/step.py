@@ -1,4 +1,4 @@
-"""What a step is: a judge of every row of a dataset, and its options."""
+"""What a data step is: a judge of every row of a dataset, and the judge's options."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from .dataset import Dataset, Judgement
 
 
 class Options(BaseModel):
-    """Options of a step: a key of the recipe's line, and an option of the command, for each field."""
+    """Options of a data step. Each field is a key in the recipe and an option of the command."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     CHANGE_NO_ROW: ClassVar[frozenset[str]] = frozenset()
-    """Fields that say how fast and by whom, not what: with these changed, it is the same step."""
+    """Fields that change how fast or by whom the work is done, but no row: the dataset is not made again for them."""
     CHANGE_NO_QUESTION: ClassVar[frozenset[str]] = frozenset()
-    """Fields that say what follows from a model's answers: with these changed, the same answers serve."""
+    """Fields that change what follows from a model's answers, but no question: the same answers are used again."""
 
     def files(self, folder: Path) -> list[Path]:
-        """What the step reads beside its rows: with these changed, it is another step."""
+        """Files that the step reads beside its rows. If one changes, the dataset is made again."""
         return []
 
     def plain(self, *, questions: bool = False) -> dict[str, Any]:
-        """What the rows depend on; with ``questions``, what the questions to models depend on."""
+        """The options that the rows depend on; with ``questions``, those that the questions to models depend on."""
         return self.model_dump(
             mode="json", exclude=set(self.CHANGE_NO_ROW | (self.CHANGE_NO_QUESTION if questions else frozenset()))
         )
@@ -35,35 +35,35 @@ class Options(BaseModel):
 
 @dataclass(slots=True)
 class Context:
-    """What a step knows beside its dataset and options."""
+    """What a data step knows beside its dataset and options."""
 
     folder: Path
-    """Paths in options are relative to it."""
+    """The folder to which paths in options are relative."""
     work: Path
-    """For files of its own; deleted when the step is done."""
+    """Folder for the step's working files. It is deleted when the step is done."""
     asked: Path
-    """For what models answered, which is never deleted: the step done again asks nothing twice."""
+    """Folder for the answers of models. It is never deleted, so a step that is done again asks nothing twice."""
     jobs: int
-    """Processes for grading."""
+    """Grading processes."""
     notes: list[str] = field(default_factory=list)
-    """What has to be said beside the counts; stands in the card."""
+    """What has to be said beside the counts; it stands in the card."""
     missing: list[str] = field(default_factory=list)
-    """Inputs that are not there: the rest is done, and the command fails in the end."""
+    """Missing inputs. The rest is done, and the command fails in the end."""
 
 
 Judge = Callable[[Dataset, Any, Context], Iterator[list[Judgement]]]
-"""Judgements of all rows, in the batches of the dataset: None keeps a row, a ``Drop`` says why it leaves, ``Rated``
-writes a model's failures into it and does either."""
+"""Judges all rows, in the batches of the dataset: None keeps a row, a ``Drop`` says why it is dropped, and ``Rated``
+writes a model's failures into it and keeps or drops it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step."""
+    """One data step."""
 
     options: type[Options]
     judge: Judge
 
     @property
     def meaning(self) -> str:
-        """What it drops, in a line."""
+        """What the step drops, in one line."""
         return (self.judge.__doc__ or "").split("\n")[0]

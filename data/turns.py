@@ -1,7 +1,7 @@
 """Words that turn a problem into another one: ``largest`` for ``smallest``, ``sum`` for ``product``. Pure.
 
-One such word in a hundred leaves two texts as alike as a typing error does. A problem is turned where a word stands in
-place of another one of its line below; a word that is lost or added turns nothing, except for a negation.
+One such word in a hundred leaves two texts as alike as a typing error does. A problem is turned if a word stands in the
+place of another word of the same line below. A lost or added word turns nothing, unless it is a negation.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _tokens(words: str) -> str:
 
 
 def _table() -> dict[str, tuple[int, int]]:
-    """Token → (line, side)."""
+    """(line, side) of each token."""
     table: dict[str, tuple[int, int]] = {}
     for line, sides in enumerate(_TURNS.strip().splitlines()):
         for side, words in enumerate(sides.split("|")):
@@ -92,11 +92,11 @@ _SIDES = _table()
 _NEGATED = (-1, 0)
 _SIDES.update(dict.fromkeys(_tokens(_NEGATIONS), _NEGATED))
 FOLLOWING = re.compile(f"[{_tokens(_FOLLOWING)}]")
-"""What says that a sentence comes after another one."""
+"""Tokens which say that a sentence comes after another one."""
 
 
 def turned(mine: str, theirs: str) -> bool:
-    """Whether a word of one token string turns the other one's problem."""
+    """Whether a word of one token string turns the problem of the other."""
     if list(filter(_SIDES.__contains__, mine)) == list(filter(_SIDES.__contains__, theirs)):
         return False
     negated = 0
@@ -109,8 +109,8 @@ def turned(mine: str, theirs: str) -> bool:
 
 
 def _replaced(mine: str, theirs: str) -> Iterator[tuple[str, str]]:
-    """What stands between parts that are equal. An edit that replaces one token and the next one that deletes another
-    are one such place: ``surface area`` for ``volume``."""
+    """(mine, theirs) at each place between equal parts. An edit that replaces one token and the next one that deletes
+    another are one such place: ``surface area`` for ``volume``."""
     here = there = 0
     for block in (*Levenshtein.opcodes(mine, theirs), None):
         if block is None or block.tag == "equal":

@@ -1,4 +1,4 @@
-"""A judge's question, and what its answers say: one vote, the count of many, what becomes of the problem. Pure."""
+"""The question to a judge, and what the answers say: a vote, the counts, and what becomes of the problem. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Criteria:
 Say first, in a sentence or two, what could be wrong with it. Then judge each criterion, and at last whether the \
 problem is fit to be kept. End with one JSON object and nothing behind it, each value but the first true or false:
 {{"reason": "...", "clarity": ..., "completeness": ..., "formatting": ..., "relevance": ..., "keep": ...}}"""
-"""The prompt. A change of its words is another question."""
+"""The prompt. If its words change, every judge is asked anew."""
 FORM = {
     "type": "json_schema",
     "json_schema": {
@@ -61,24 +61,24 @@ VOTES = pa.schema(
         ("reason", pa.string()),
     ]
 )
-"""Of ``votes.parquet``."""
+"""The schema of ``votes.parquet``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One judge's word on one problem."""
+    """One judge's vote on one problem."""
 
     keep: bool
     met: dict[str, bool]
-    """Criterion → whether it is met."""
+    """Whether each criterion is met."""
     reason: str
 
 
 def vote_in(text: str) -> Vote | None:
-    """The vote that an answer ends with; None where it holds none that is whole.
+    """The vote that an answer ends with; None if it holds no whole vote.
 
-    What comes after the reasoning counts, and of several JSON objects the last one. Each criterion and ``keep`` must be
-    there and be true or false: a vote is not guessed at.
+    Only what comes after the reasoning counts, and the last one of several JSON objects. Each criterion and ``keep``
+    must be there and be true or false: a vote is not guessed at.
     """
     text = text.rpartition("</think>")[2]
     decoder = json.JSONDecoder()
@@ -103,16 +103,16 @@ class Count:
     nonsense: int = 0
     refused: int = 0
     missing: int = 0
-    """They may still come."""
+    """Votes that are missing and may still come."""
 
     @property
     def due(self) -> int:
-        """All of them."""
+        """All votes that are due."""
         return self.keep + self.leave + self.nonsense + self.refused + self.missing
 
 
 def settled(count: Count, least: int, why: str) -> Judgement:
-    """What becomes of a problem. It is of low quality only where votes against it alone keep it below ``least``."""
+    """What becomes of a problem. It is of low quality only if the votes against it alone keep it below ``least``."""
     said = f"{count.keep} of {count.due} votes for it, {count.leave} against"
     if count.keep >= least:
         return None

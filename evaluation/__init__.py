@@ -1,1 +1,1 @@
-"""Sampling and judging a model: the queue and the workers of training, with a collector in the learner's place."""
+"""Samples and judges a model with the queue and the workers of training, and a collector in the learner's place."""

@@ -1,4 +1,4 @@
-"""Benchmarks: which columns of each published set become what. One row in, one problem out. Pure.
+"""Benchmarks: what the columns of each published set become. One row gives one problem. Pure.
 
 ``BENCHMARKS`` is the table. A ``DataError`` names what a row lacks.
 """
@@ -18,23 +18,23 @@ GYM = "reasoning-gym"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """One published set. Of several column names the first one present counts."""
+    """One published set. Where several column names are given, the first one that a row has counts."""
 
     hub: str = ""
-    """Where it is published."""
+    """The set's name on the Hugging Face hub."""
     split: str = "test"
     files: str = ""
-    """Files of the hub repository to read as they are, where it has a loading script that no longer runs."""
+    """Files of the hub repository that are read as they are, where the set has a loading script that no longer runs."""
     package: tuple[str, str] | None = None
-    """(module, file in it): an installed package that carries the set."""
+    """(module, file in it) of a Python package that carries the set."""
     responses: int = 4
-    """n, where ``--responses`` says nothing."""
+    """How many responses a problem gets without ``--responses``."""
     columns: Mapping[str, Sequence[str]]
-    """id, problem, answer, date: the set's names for them."""
+    """The set's own names of the columns id, problem, answer and date."""
     prompt: Callable[[Mapping[str, Any], str], str]
-    """What is asked, of the row and its problem."""
+    """Makes the prompt from the row and its problem."""
     tests: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
-    """The ground truth of code, as the verifier reads it; None for mathematics."""
+    """Makes the ground truth of code, as the verifier reads it; None for mathematics."""
 
 
 def _boxed(_row: Mapping[str, Any], problem: str) -> str:
@@ -49,7 +49,7 @@ def _function(_row: Mapping[str, Any], head: str) -> str:
 
 
 def _contest(row: Mapping[str, Any], problem: str) -> str:
-    """As LiveCodeBench asks chat models (its repository, lcb_runner/prompts/code_generation.py)."""
+    """The prompt that LiveCodeBench gives chat models (its repository, lcb_runner/prompts/code_generation.py)."""
     asked = (
         "You will be given a question (problem specification) and will generate a correct Python program that matches "
         f"the specification and passes all tests.\n\nQuestion: {problem}\n\n"
@@ -104,25 +104,25 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """Which of LiveCodeBench's problems."""
+    """Which of LiveCodeBench's problems are asked."""
 
     release: int = 5
-    """release_vN: the files of releases 1 to N."""
+    """N of release_vN, which has the files of releases 1 to N."""
     since: date = date(2024, 8, 1)
     until: date = date(2025, 2, 1)
     """First and last day of the contests, both included."""
 
 
 def problem_of(kind: str, values: Any, window: Window, responses: int | None) -> dict[str, Any] | None:
-    """The row as ``leeway sample`` takes it; ``kind`` is a key of ``BENCHMARKS``, ``GYM``, or another for rows in the
-    training schema. None where it is outside the window. ``DataError`` says what it lacks."""
+    """The row as ``leeway sample`` takes it, or None where it is outside the window. ``kind`` is a key of
+    ``BENCHMARKS``, or ``GYM``; any other means rows in the training schema. ``DataError`` says what the row lacks."""
     if isinstance(values, DataError):
         raise values
     if not isinstance(values, Mapping):
-        raise DataError(f"a row is an object, found {type(values).__name__}")
+        raise DataError(f"a row must be an object, found {type(values).__name__}")
     form = BENCHMARKS.get(kind)
     count = responses if responses is not None else form.responses if form is not None else 4
-    if "reward_model" in values or form is None:  # the training schema: as it stands
+    if "reward_model" in values or form is None:  # the training schema is taken as it stands
         kept = {
             key: values[key]
             for key in ("prompt", "answer", "tests", "entry", "options", "ability", "reward_model")
@@ -137,7 +137,7 @@ def problem_of(kind: str, values: Any, window: Window, responses: int | None) ->
         return None
     problem = _column(values, form, "problem")
     if not isinstance(problem, str) or not problem.strip():
-        raise DataError(f"column {form.columns['problem'][0]!r} is no text, found {str(problem)[:80]!r}")
+        raise DataError(f"column {form.columns['problem'][0]!r} is not a text, found {str(problem)[:80]!r}")
     row = {"id": _column(values, form, "id", due=False), "responses": count, "prompt": form.prompt(values, problem)}
     if form.tests is None:
         return row | {"ability": "math", "answer": _answer(values, form)}
@@ -145,14 +145,15 @@ def problem_of(kind: str, values: Any, window: Window, responses: int | None) ->
 
 
 def _with_suffix(row: dict[str, Any]) -> dict[str, Any]:
-    """Published rows of mathematics in the training schema, which ask for no box yet."""
+    """``row`` with the request for a boxed answer. Rows in the training schema get it if they are mathematics and have
+    none."""
     prompt = row.get("prompt")
     if row.get("ability") == "code" or not prompt or "boxed" in str(prompt):
         return row
     if isinstance(prompt, str):
         return row | {"prompt": prompt + BOXED}
     if not all(isinstance(message, Mapping) and isinstance(message.get("content"), str) for message in prompt):
-        return row  # whoever reads the file says what is wrong with it
+        return row  # the error is raised where the file is read
     return row | {"prompt": [*prompt[:-1], {**prompt[-1], "content": prompt[-1]["content"] + BOXED}]}
 
 
@@ -171,7 +172,7 @@ def _found(values: Mapping[str, Any]) -> str:
 
 
 def columns_of(kind: str, values: Mapping[str, Any]) -> dict[str, str]:
-    """Our name → the set's own, of the columns that a problem of a benchmark was made of."""
+    """The columns that a benchmark's problem was made from: our name → the set's own."""
     form = BENCHMARKS.get(kind)
     if form is None or "reward_model" in values:
         return {}
@@ -184,7 +185,9 @@ def columns_of(kind: str, values: Mapping[str, Any]) -> dict[str, str]:
 def _answer(values: Mapping[str, Any], form: Benchmark) -> str:
     answer = _column(values, form, "answer")
     if isinstance(answer, bool) or not isinstance(answer, (str, int)) or not str(answer).strip():
-        raise DataError(f"column {form.columns['answer'][0]!r} is a text or a whole number, found {str(answer)[:80]!r}")
+        raise DataError(
+            f"column {form.columns['answer'][0]!r} must be a text or a whole number, found {str(answer)[:80]!r}"
+        )
     return str(answer)
 
 

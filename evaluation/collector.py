@@ -1,4 +1,4 @@
-"""The collector's loop: problems out as tickets, graded responses in and onto the disk. It trains nothing.
+"""The collector's loop: it issues problems as tickets and writes graded responses to disk. It trains nothing.
 
 ::
 
@@ -6,8 +6,9 @@
                              │
                              └──▶ parts/ ──▶ responses.parquet
 
-It stands where the learner stands in training; rollout and verifier workers are the same and see no difference. What
-comes back is read and checked, and what does not is made again, by the learner's own rule: ``common/scored.py``.
+The collector takes the place that the learner has in training; rollout and verifier workers are the same and see no
+difference. It reads and checks what comes back, and has the rest made again, by the learner's own rule
+(``common/scored.py``).
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.5
 FLUSH_S, FLUSH_RESPONSES = 5.0, 4096
-"""Rows are written and acknowledged after so long, or when there are so many."""
+"""Rows are written, and their entries acknowledged, after so many seconds or once there are so many rows."""
 AHEAD = 32
-"""Tickets on the stream that no worker has taken: enough that none waits, whatever their number."""
+"""How many tickets on the stream no worker has taken: enough for any number of workers to find work."""
 UNGRADED = 512
-"""Groups that may wait for verifiers; above it nothing is issued, so that Redis does not fill up."""
+"""How many groups may wait for verifiers. Above it no ticket is issued, so that Redis does not fill up."""
 
 Decoder = Callable[[list[int]], str]
-"""The text of tokens, without special ones."""
+"""Makes text of tokens and leaves special tokens out."""
 
 
 class Collector:
-    """Issues tickets, writes what comes back, acknowledges what is on disk."""
+    """Issues tickets, writes what comes back, and acknowledges what is on disk."""
 
     def __init__(
         self,
@@ -59,22 +60,23 @@ class Collector:
         show: Callable[[int, Counter[str]], None] = lambda done, verdicts: None,
         mend: Callable[[], None] = lambda: None,
     ) -> None:
-        """``show`` hears how many problems are on disk or about to be, and the verdicts so far. ``mend`` is called when
-        Redis has come back without the run, before any ticket is put there again."""
+        """``show`` is called with how many problems are on disk or about to be, and the verdicts so far. ``mend`` is
+        called when Redis has come back without the run, before any ticket is put there again."""
         self.queue, self.service, self.store, self.text, self.show = queue, service, store, text, show
         self._restore_run = mend
         self._scored = ScoredConsumer(queue, config, give_up=self._give_up)
         self.failed: dict[str, str] = {}
-        """Problems without responses, and why; the same command again tries them again."""
+        """Problems without responses, and why. The same command, run again, asks them again."""
         self.verdicts: Counter[str] = Counter()
-        self._live: dict[str, Awaited] = {}  # by group id: issued, and no rows yet
+        self._live: dict[str, Awaited] = {}  # by group id, the groups that are issued and have no rows yet
         self._rows: list[dict[str, Any]] = []
         self._entries: list[ScoredEntry] = []
         self._written_at = time.monotonic()
 
     def collect(self, tickets: list[Ticket]) -> bool:
-        """Consumes scored, produces rows on disk; acknowledged when they are there. Dying here loses nothing: the next
-        collector finds what is issued under way, and what is scored unacknowledged. False where asked to stop first.
+        """Consumes ``scored`` and produces rows on disk; entries are acknowledged once their rows are there. A
+        collector that dies here loses nothing: the next one finds issued groups under way, and scored groups
+        unacknowledged. Returns False where it was asked to stop before the end.
         """
         self._live = {ticket.group_id: Awaited(ticket) for ticket in self.store.lacks(tickets)}
         self._take_over()
@@ -99,7 +101,7 @@ class Collector:
         return True
 
     def _take_over(self) -> None:
-        """What an earlier collector was given and had not written. What it was told had failed is tried again."""
+        """Take in what an earlier collector was given and had not written. Groups that had failed are tried again."""
         self.queue.ensure_groups()
         while jobs := self.queue.take(count=READ, block_s=0.001, lease_s=0.0):
             entries = [ScoredEntry(entry_id=job.entry_id, group_id=job.group_id, failed=None) for job in jobs]
@@ -119,8 +121,8 @@ class Collector:
         self.queue.issue(*tickets)
 
     def _take_in(self, entry: ScoredEntry, payload: Payload) -> None:
-        """Turn a group into rows. One that nobody waits for is forgotten at once. Where generation was given up there
-        are no rows; where grading was, the responses are kept, ungraded."""
+        """Turn a group into rows. A group that nobody waits for is acknowledged at once. Where generation was given up
+        there are no rows; where grading was given up, the responses are kept without a grade."""
         if entry.group_id not in self._live:
             self.queue.settle([entry])
             return
@@ -156,7 +158,7 @@ class Collector:
         self._rows, self._entries, self._written_at = [], [], time.monotonic()
 
     def _mend(self) -> None:
-        """Redis is disposable: what it has lost goes back, and what was damaged on its way is made again."""
+        """Put back what Redis has lost, and have made again what was damaged on its way."""
         if not self.queue.has_run():
             self._restore_run()
         for entry, payload in self._scored.mend(self._live, self._entries):
@@ -166,8 +168,8 @@ class Collector:
 def rows_of(
     ticket: Ticket, responses: Responses, scores: Scores | None, text: Decoder, *, ungraded: str = ""
 ) -> list[dict[str, Any]]:
-    """A row a response, as ``responses.COLUMNS`` has them; the verdict is ``error`` for the reason ``ungraded`` where
-    there are no ``scores``."""
+    """One row per response, with the columns of ``responses.COLUMNS``. Without ``scores`` the verdict is ``error`` and
+    its reason is ``ungraded``."""
     lengths_S = responses.lengths_S.astype(np.int64)
     reasoning_open = opens_reasoning(text(ticket.prompt_tokens_P[-16:].tolist()))
     rows = []

@@ -1,7 +1,7 @@
-"""``leeway eval compare A B``: what B does otherwise than A, problem by problem.
+"""``leeway eval compare A B``: how B differs from A, problem by problem.
 
-Problems are hard or easy for both models: the difference on each is far steadier than the two means are. Its interval
-is a bootstrap over problems.
+Most problems are hard for both models or easy for both, so the difference on each problem varies far less than the two
+means do. The interval of the difference is a bootstrap over problems.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from .estimators import Estimate, bootstrap
 from .folder import read_json
 from .pairs import paired
 
-NAMED = 3  # problems that are named of those that are left out
+NAMED = 3  # how many of the problems that are left out are named
 SAME = ("temperature", "top_p", "max_tokens", "max_prompt_tokens", "system", "examples", "suffix", "verifier")
-"""What both sides should have been asked with; a difference is said."""
+"""Settings that should be the same on both sides; the output names a difference."""
 
 
 def compare(first: dict[str, Any], second: dict[str, Any], *, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """For each benchmark of both results (``eval.json``): the problems that are on both sides (``pairs.py``) with
-    graded responses, avg@n of each side on those, B - A with its interval, and on how many problems B is better and
-    worse. A problem that stands in a file several times is one problem with all its responses. What is on one side
-    alone, or judged by another gold there, is named and left out."""
+    """For each benchmark that both results (``eval.json``) have: how many problems have graded responses on both sides
+    (``pairs.py``), avg@n of each side on those, B - A with its interval, and on how many problems B is better and
+    worse. A problem that is in a file several times counts as one, with all its responses. Problems that are on one
+    side only, or are judged by different golds, are named and left out."""
     found = {}
     for benchmark in first["benchmarks"].keys() & second["benchmarks"].keys():
         a, b = (side["benchmarks"][benchmark]["by_problem"] for side in (first, second))
@@ -63,13 +63,13 @@ def compare(first: dict[str, Any], second: dict[str, Any], *, seed: int = 0) -> 
 
 
 def _share(by_problem: dict[str, Any], ids: list[str]) -> float | None:
-    """Of a problem's graded responses, under whichever ids, how many are correct; None where none is graded."""
+    """The share of a problem's graded responses, under all its ids, that are correct. None where none is graded."""
     graded = sum(by_problem[own]["graded"] for own in ids)
     return sum(by_problem[own]["correct"] for own in ids) / graded if graded else None
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """A folder's ``eval.json``. ``DataError`` where it does not say which problems it is about."""
+    """A folder's ``eval.json``. ``DataError`` where it does not say which problems it scores."""
     result: dict[str, Any] = read_json(folder / "eval.json")
     tallies = [tally for each in result["benchmarks"].values() for tally in each["by_problem"].values()]
     if not all("text" in tally and "gold" in tally for tally in tallies):
@@ -81,7 +81,7 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def left_out(benchmark: str, each: dict[str, Any]) -> Iterator[str]:
-    """A line for each kind of problem that is not compared, or is not what its id says."""
+    """A line for each kind of problem that is not compared, or whose id means another problem on the other side."""
     for side in "ab":
         if ids := each[f"only_in_{side}"]:
             yield f"{benchmark}: {len(ids)} problems are in {side.upper()} alone, and left out: {_some(ids)}"
@@ -103,7 +103,7 @@ def left_out(benchmark: str, each: dict[str, Any]) -> Iterator[str]:
 
 
 def asked_otherwise(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
-    """A line for what the two sides were asked or judged with that is not the same."""
+    """A line for each setting with which the two sides were asked or graded differently."""
     a, b = first["asked"], second["asked"]
     for key in SAME:
         if a.get(key) != b.get(key):
@@ -120,7 +120,7 @@ def _some(ids: list[str]) -> str:
 
 
 def table(found: dict[str, dict[str, Any]]) -> Table:
-    """For a screen."""
+    """The comparison as text for a terminal."""
     columns = ("benchmark", "problems", "A avg@n", "B avg@n", "B - A [95 %]", "shown", "better", "worse")
     shown = tables.table(columns, right={1, 2, 3, 6, 7})
     for benchmark, each in found.items():
@@ -135,7 +135,7 @@ def table(found: dict[str, dict[str, Any]]) -> Table:
 
 
 def _compare(first: Path, second: Path, *, as_json: bool) -> None:
-    """``compare`` of two folders, told to whoever reads it. ``DataError`` where they have nothing in common."""
+    """``compare`` of two folders, with its text for a reader. ``DataError`` where they have nothing in common."""
     sides = [read_result(folder) for folder in (first, second)]
     found = compare(*sides)
     lines = [line for benchmark, each in found.items() for line in left_out(benchmark, each)]

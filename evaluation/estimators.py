@@ -1,6 +1,6 @@
-"""What a sample of responses says of a model: avg@n, pass@k, and how far off they may be. Pure.
+"""What sampled responses say about a model: avg@n and pass@k, with their intervals. Pure.
 
-Arrays are over problems: n responses were graded, c of them are correct.
+Arrays are over problems: of each problem n responses were graded, and c of them are correct.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES, CONFIDENCE = 10_000, 0.95
-CHUNK = 1 << 22  # indices drawn at a time
+CHUNK = 1 << 22  # how many indices are drawn at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over problems and its bootstrap interval; of one problem the interval is that one value."""
+    """A mean over problems and its bootstrap interval. With a single problem, both ends of the interval are its
+    value."""
 
     value: float
     low: float
@@ -24,19 +25,19 @@ class Estimate:
 
 
 def avg_at_n(n_P: Sequence[int], c_P: Sequence[int]) -> np.ndarray:
-    """avg@n of each problem: the share of its responses that is correct. float64, [P]."""
+    """avg@n of each problem: the share of its responses that are correct. float64 [P]."""
     n, c = np.asarray(n_P, dtype=np.float64), np.asarray(c_P, dtype=np.float64)
     assert (n > 0).all()
     return c / n
 
 
 def pass_at_k(n_P: Sequence[int], c_P: Sequence[int], k: int) -> np.ndarray:
-    """pass@k of each problem, unbiased: the chance that k responses drawn from its n without putting back hold a
-    correct one, 1 - C(n-c, k) / C(n, k) (Chen et al., 2021). float64, [P]. ``ValueError`` where an n is below k."""
+    """Unbiased pass@k of each problem: the probability that k responses drawn without replacement from its n include a
+    correct one, 1 - C(n-c, k) / C(n, k) (Chen et al., 2021). float64 [P]. ``ValueError`` where an n is below k."""
     n, c = np.asarray(n_P, dtype=np.int64), np.asarray(c_P, dtype=np.int64)
     if (n < k).any() or k < 1:
-        raise ValueError(f"pass@{k} of {n.min()} responses: 1 to n are due")
-    # As a product, factor by factor: the binomials themselves overflow.
+        raise ValueError(f"pass@{k} of {n.min()} responses: k must be 1 to n")
+    # It is computed as a product, factor by factor, because the binomials themselves overflow.
     missed = np.ones(len(n))
     for drawn in range(k):
         missed *= np.maximum(n - c - drawn, 0) / (n - drawn)
@@ -46,9 +47,9 @@ def pass_at_k(n_P: Sequence[int], c_P: Sequence[int], k: int) -> np.ndarray:
 def bootstrap(
     values_P: np.ndarray, *, seed: int, resamples: int = RESAMPLES, confidence: float = CONFIDENCE
 ) -> Estimate:
-    """The mean over problems with its percentile interval: problems are drawn anew with putting back, ``resamples``
-    times (Efron, 1979). It says how the mean would move with other problems like these, so that a benchmark of 30 has
-    a wide one however many responses there are."""
+    """The mean over problems with its percentile interval: problems are drawn with replacement ``resamples`` times
+    (Efron, 1979). The interval says how the mean would vary with other problems like these, so a benchmark of 30
+    problems has a wide one, however many responses there are."""
     values = np.asarray(values_P, dtype=np.float64)
     assert len(values) > 0
     random, means = np.random.default_rng(seed), []
@@ -63,6 +64,6 @@ def bootstrap(
 
 
 def powers_of_two(most: int) -> list[int]:
-    """1, 2, 4, … up to ``most``, and ``most`` itself: the k that are shown."""
+    """1, 2, 4, … up to ``most``, and ``most`` itself: the values of k that are shown."""
     found = [1 << bit for bit in range(most.bit_length())]
     return found if found[-1] == most else [*found, most]

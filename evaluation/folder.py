@@ -1,4 +1,4 @@
-"""The folder of an evaluation: what was asked is noted there, and a folder made with something else is refused."""
+"""The folder of an evaluation. It notes what was asked, and a folder that was made with something else is refused."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .inputs import WAY_ON
 
 
 def write_json(path: Path, values: Any) -> None:
-    """As ``write_whole``."""
+    """Write ``values`` as JSON, whole or not at all (``write_whole``)."""
     write_whole(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """What ``write_json`` wrote; ``DataError`` where the file is not there or is something else."""
+    """What ``write_json`` wrote. ``DataError`` where the file is not there or is not JSON."""
     try:
         return line_of_ours(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -32,12 +32,12 @@ READ = {
     "weights": "the model's weights",
     "tokenizer": "the model's tokenizer or its chat template",
 }
-"""What is noted as a fingerprint, and what that is of."""
+"""The keys that hold a fingerprint, and what each is the fingerprint of."""
 
 
 def same_or_refused(folder: Path, asked: dict[str, Any], **beside: Any) -> None:
-    """Note what was ``asked`` in the folder's ``sample.json``, or refuse what is not the same. What is noted ``beside``
-    it is not compared: ``problems`` and ``model`` say where what was read lies."""
+    """Note what was ``asked`` in the folder's ``sample.json``. ``DataError`` where something else is noted there
+    already. The notes ``beside`` it are not compared: ``problems`` and ``model`` are the paths that were read."""
     path = folder / "sample.json"
     noted = read_json(path) if path.exists() else {}
     refuse_other(folder, noted, asked, beside.get("problems", ""), beside.get("model", ""))
@@ -49,8 +49,8 @@ def same_or_refused(folder: Path, asked: dict[str, Any], **beside: Any) -> None:
 def refuse_other(
     folder: Path, noted: dict[str, Any], asked: dict[str, Any], problems: str = "", model: str = ""
 ) -> None:
-    """``DataError`` names what is ``asked`` otherwise than it is ``noted``: responses made in two ways are no one
-    sample."""
+    """Raise ``DataError`` where something ``asked`` differs from what is ``noted``: responses made in two ways may not
+    be mixed."""
     for key, value in asked.items():
         if key not in noted or noted[key] == value:
             continue

@@ -1,13 +1,14 @@
-"""``leeway eval follow RUN``, the collector's process: versions of a training run in, a result for each out.
+"""``leeway eval follow RUN``, the collector's process: it evaluates versions of a training run while that goes on.
 
 ::
 
     weights of RUN ──▶ reader (a thread) ──▶ weights of this queue ──▶ rollout workers of this queue
                                                 collector ◀── scored
 
-One more reader of the training's weights, and nothing else there: training neither waits for it nor knows of it. A
-version that is due is copied to this queue's own weights, so the workers stay at it while training goes on, and a
-follower that was killed finds it again. Where evaluation is slower than training, versions between are left out.
+In the training run it is one more reader of the weights, and nothing else: training neither waits for it nor knows of
+it. A version that is due is copied to the weights of this process's own queue. So the workers keep that version while
+training goes on, and a follower that was killed finds it again. Where evaluation is slower than training, the versions
+in between are left out.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ POLL_S = 0.5
 
 @dataclass(slots=True)
 class DueVersions:
-    """Which versions are due: the first that is seen, then the first in every ``every`` versions, and the last."""
+    """Which versions are due: the first that is seen, then the first of every ``every`` versions, and the last."""
 
     every: int
     steps: int
@@ -54,21 +55,21 @@ class DueVersions:
     _block: int = -1
 
     def due(self, newest: Stamp) -> bool:
-        """Whether ``newest`` is to be taken."""
+        """Whether version ``newest`` is to be evaluated."""
         if self.taken is not None and newest.incarnation > self.taken.incarnation:
-            # The learner went back to a checkpoint: what comes from there on are other weights than we have seen.
+            # The learner went back to a checkpoint, so the weights from there on are not those that were evaluated.
             self._block, self.taken = (newest.version - 1) // self.every, Stamp(newest.incarnation, newest.version - 1)
         if newest == self.taken:
             return False
         return newest.version // self.every > self._block or newest.version >= self.steps
 
     def take(self, stamp: Stamp) -> None:
-        """``stamp`` is taken."""
+        """Note that version ``stamp`` is taken."""
         self.taken, self._block = stamp, stamp.version // self.every
 
 
 class Reader:
-    """Reads due versions beside the evaluation; of two that are due the newer one counts."""
+    """Reads due versions while an evaluation goes on. Where two are due, the newer one is taken."""
 
     def __init__(self, queue: RolloutQueue, config: Config, versions: DueVersions, service: Service) -> None:
         folder = config.weights.shared
@@ -77,12 +78,13 @@ class Reader:
         self._due: tuple[Stamp, FlatWeights] | None = None
         self._changed = threading.Condition()
         self.over = False
-        """No further version will come: the last was read, the run ended, or its Redis is gone."""
+        """Whether no further version will come: the last was read, the run ended, or its Redis is gone."""
         self._thread = threading.Thread(target=self._loop, name="follow", daemon=True)
         self._thread.start()
 
     def next(self) -> tuple[Stamp, FlatWeights] | None:
-        """The newest version that is due, or None: it is over, or we are asked to stop."""
+        """The newest version that is due and its weights. None where no more will come, or the process is asked to
+        stop."""
         with self._changed:
             while self._due is None and not self.over and not self._service.stopping.is_set():
                 self._changed.wait(POLL_S)
@@ -102,8 +104,11 @@ class Reader:
             self._changed.notify_all()
 
     def _read(self) -> bool:
-        """Wait a little for a version, take it if it is due; whether it was the last."""
-        ended = self._queue.state().get("phase") in ("finished", "stopped")  # asked before the last look at the weights
+        """Wait ``POLL_S`` for a version, and take it if it is due. Returns whether it was the last."""
+        ended = self._queue.state().get("phase") in (
+            "finished",
+            "stopped",
+        )  # this is read before the last look at the weights
         came = self._queue.weights.wait_for_manifest(self._reader.stamp, POLL_S)
         newest = self._reader.newest_stamp()
         if came and self._versions.due(newest):
@@ -117,7 +122,7 @@ class Reader:
                 self._due = (self._reader.stamp, weights)
                 self._changed.notify_all()
         elif came:
-            self._service.stopping.wait(POLL_S)  # it is not due, and it would come again at once
+            self._service.stopping.wait(POLL_S)  # the version is not due, and would be found again at once
         return newest.version >= self._versions.steps or ended
 
 
@@ -131,7 +136,7 @@ def follow(
     run: RolloutQueue,
     every: int,
 ) -> None:
-    """Evaluate the versions of ``run`` that are due until it is over."""
+    """Evaluate the versions of ``run`` that are due, until the run is over."""
     from .collector import Collector
     from .policy import publisher
     from .problems import ticket_of
@@ -178,18 +183,18 @@ def follow(
 
 
 def _leave(service: Service) -> None:
-    """Asked to stop, or the reader cannot go on, which is raised here."""
+    """End the process: raise the reader's failure, or else the exit of one that was asked to stop."""
     raise service.failure or SystemExit(STOPPED)
 
 
 def folder_of(out: Path, stamp: Stamp) -> Path:
-    """Where a version's responses and result lie."""
+    """The folder with a version's responses and result."""
     return out / "versions" / f"{stamp.version:06d}-{stamp.incarnation}"
 
 
 def resume(queue: LearnerQueue, out: Path, versions: DueVersions) -> tuple[Stamp, None] | None:
-    """The version under way when an earlier follower ended, if its weights are still on our queue; else what it has of
-    it goes, since those weights do not come again. ``versions`` goes on behind the newest version that was taken."""
+    """The version that an earlier follower left half done, if its weights are still on this queue. Otherwise its folder
+    is deleted, since those weights do not come again. ``versions`` goes on after the newest version that was taken."""
     under_way = {stamp_of(manifest) for manifest in queue.weights.manifests()}
     half_done = None
     for path in sorted((out / "versions").glob("*-*")):
@@ -207,7 +212,8 @@ def resume(queue: LearnerQueue, out: Path, versions: DueVersions) -> tuple[Stamp
 
 
 def lines_of(out: Path) -> list[dict[str, Any]]:
-    """A line for each version and benchmark, by version; of a version that was made twice, what was made last."""
+    """A line for each version and benchmark, in order of versions. Where a version was made twice, the last one
+    counts."""
     found: dict[int, dict[str, Any]] = {}
     for path in sorted((out / "versions").glob("*/eval.json"), key=lambda path: int(path.parent.name.split("-")[1])):
         result = read_json(path)
@@ -222,7 +228,7 @@ def lines_of(out: Path) -> list[dict[str, Any]]:
 
 
 def write_lines(out: Path) -> None:
-    """``evaluations.jsonl``, which the run's report reads."""
+    """Write ``evaluations.jsonl``, which the run's report reads."""
     write_whole(out / "evaluations.jsonl", "".join(json.dumps(line) + "\n" for line in lines_of(out)))
 
 
@@ -234,7 +240,7 @@ def _words(benchmark: str, each: dict[str, Any]) -> str:
 
 
 def _emit(run: RolloutQueue, result: dict[str, Any]) -> None:
-    """Into the run's metrics, while somebody is there to write them."""
+    """Send the result to the run's metrics, which the run writes as long as it goes on."""
     record: dict[str, Any] = {"role": "evaluation", "worker": run.worker, "version": result["version"]}
     for benchmark, each in result["benchmarks"].items():
         if "avg_at_n" in each:
@@ -242,7 +248,7 @@ def _emit(run: RolloutQueue, result: dict[str, Any]) -> None:
     try:
         run.emit(record)
     except RedisError as error:
-        log.warning("the run's Redis is gone, its metrics do not have version %d: %s", result["version"], error)
+        log.warning("the run's Redis is gone, so its metrics lack version %d: %s", result["version"], error)
 
 
 def main() -> int:
@@ -252,12 +258,12 @@ def main() -> int:
     parser.add_argument("--responses", type=int, required=True)
     parser.add_argument("--top-p", type=float, required=True)
     parser.add_argument("--of", required=True, help="the run to follow")
-    parser.add_argument("--of-url", required=True, help="its Redis, as @FILE")
+    parser.add_argument("--of-url", required=True, help="the Redis of that run, as @FILE")
     parser.add_argument("--every", type=int, required=True)
     arguments = parser.parse_args()
 
     def work(queue: LearnerQueue, service: Service, config: Config) -> None:
-        logging.getLogger().setLevel(logging.WARNING)  # the bar is what there is to see
+        logging.getLogger().setLevel(logging.WARNING)  # the progress bar takes the place of log lines
         run = RolloutQueue(Connection(resolve(arguments.of_url), arguments.of, worker=queue.worker))
         try:
             follow(queue, service, config, arguments.out, arguments.responses, arguments.top_p, run, arguments.every)

@@ -1,4 +1,5 @@
-"""Today's golds of a folder's problems: read out of what they were made from, and matched by what the problems ask."""
+"""Today's golds of a folder's problems. They are read from what the problems were made from, and matched by what the
+problems ask."""
 
 from __future__ import annotations
 
@@ -29,11 +30,11 @@ class Gold:
     """Its id today."""
     identity: Identity
     truth: dict[str, Any]
-    """The ability and what it judges by, as ``leeway verify`` takes them."""
+    """The ability and its ground truth, as ``leeway verify`` takes them."""
     where: str
-    """The user's file and row."""
+    """The user's file and row that the gold is from."""
     values: dict[str, Any]
-    """The row."""
+    """The row's values."""
 
 
 @dataclass(slots=True)
@@ -42,27 +43,28 @@ class Source:
 
     folder: Path
     name: str
-    """Of the user's own file or files."""
+    """Name of the user's own file or files."""
     problems: dict[str, Gold]
-    """By id, as they are today."""
+    """The problems by id, as they are today."""
     unusable: list[str]
     """Rows that cannot be used today, and why."""
     noted: dict[str, Any]
-    """``sample.json``."""
+    """What ``sample.json`` has."""
     file: Path
     prepared: dict[str, Any] | None
-    """``benchmarks.json`` where the file is one that ``leeway eval`` prepares."""
+    """What ``benchmarks.json`` has, where ``leeway eval`` has prepared the file."""
     read: dict[str, str] | None = None
-    """Fingerprints of changed files that the problems were read from once more."""
+    """Fingerprints of the files that have changed and were read again."""
 
     @classmethod
     def of(cls, folder: Path, noted: dict[str, Any]) -> Source:
-        """Read again what has changed. ``DataError`` where the file is gone or cannot be read."""
+        """The source of the problems in ``folder``; files that have changed are read again. ``DataError`` where a file
+        is gone or cannot be read."""
         settings = {key: noted[key] for key in ("ability", "comparison") if noted.get(key) is not None}
         own = folder / "problems.jsonl"
         if not own.exists():
             if "problems" not in noted:
-                raise DataError(f"{folder}: neither problems.jsonl nor sample.json, which say what was asked")
+                raise DataError(f"{folder} has neither problems.jsonl nor sample.json, which say what was asked")
             path, data = Path(noted["problems"]), Data(path="", columns=noted.get("columns", {}), **settings)
             return cls(folder, str(path), *_golds_of(path, data), noted, path, None)
         prepared = read_json(folder / "benchmarks.json") if (folder / "benchmarks.json").exists() else None
@@ -79,8 +81,8 @@ class Source:
         return cls(folder, ", ".join(read), found, [*said, *unusable], noted, own, prepared, read)
 
     def settle(self, golds: dict[str, Gold]) -> None:
-        """Note that the folder holds by today's files: where they have the same problems under the same ids, and else
-        not, so that whoever goes on with it is told."""
+        """Note that the folder is as today's files are, if they have the same problems under the same ids. Otherwise
+        nothing is noted, so that whoever goes on with the folder is told that the files have changed."""
         if any(own != gold.own for own, gold in golds.items()):
             return
         if self.prepared is not None and self.read is not None:
@@ -100,7 +102,7 @@ class Source:
 
 
 def _changed(prepared: dict[str, Any]) -> dict[str, str] | None:
-    """Fingerprints of the files that are others today; None where all are as they were, or are gone."""
+    """Fingerprints of the files that have changed; None where each is as it was, or is gone."""
     then, now = prepared.get("read", {}), read_by(prepared["asked"])
     found = {name: mark for name, mark in now.items() if name in then and mark not in (then[name], NOT_THERE)}
     return found or None
@@ -132,8 +134,9 @@ def _truth(row: Row) -> dict[str, Any]:
 
 
 def matched(source: Source, record: Record, asked: Iterable[str]) -> dict[str, Gold]:
-    """Today's gold of every problem that has responses: of the row with its id, where that asks the same; else of the
-    one that does. ``DataError`` names a problem that is gone, or asks something else."""
+    """Today's gold of every problem that has responses, by the id that it was ``asked`` under. It is that of the row
+    with this id, where the row asks the same, and otherwise that of the row which does. ``DataError`` names a problem
+    that is gone or asks something else."""
     alike = by_text({own: gold.identity for own, gold in source.problems.items()})
     found = {}
     for own in asked:
@@ -157,4 +160,4 @@ def _gone(source: Source, own: str, now: Gold | None, others: list[Gold]) -> str
             f"back, or {WAY_ON}"
         )
     why = f" ({source.unusable[0]})" if source.unusable else ""
-    return f"problem {own!r} has responses and stands in {source.name} no more{why}; put it back, or {WAY_ON}"
+    return f"problem {own!r} has responses, but is no longer in {source.name}{why}; put it back, or {WAY_ON}"

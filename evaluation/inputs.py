@@ -1,4 +1,5 @@
-"""What an evaluation was prepared from: one that has changed since is named, and nothing goes on with it."""
+"""The files that an evaluation was prepared from. One that has changed since is named, and the evaluation does not go
+on with it."""
 
 from __future__ import annotations
 
@@ -14,14 +15,14 @@ WAY_ON = "name another --out, or begin this one anew with --anew, which deletes 
 
 
 def read_of(files: Iterable[Path], *, generated: bool = False) -> dict[str, str]:
-    """Fingerprints by file; and the version of reasoning-gym where problems are its."""
+    """The fingerprint of each file, and the version of reasoning-gym where that has ``generated`` problems."""
     read = {str(path): checksum(path)[:LETTERS] if path.is_file() else NOT_THERE for path in files}
     return read | ({"the package reasoning-gym": version_of("reasoning-gym")} if generated else {})
 
 
 def refuse_changed(folder: Path, then: Mapping[str, str], now: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """``DataError`` names what is not as it was when ``folder`` was made from it. What is gone is told to ``say``: the
-    folder has what it needs of it."""
+    """Raise ``DataError`` where a file is not as it was when ``folder`` was made from it. ``say`` is called for files
+    that are gone, since the folder has what it needs of them."""
     for name, mark in then.items():
         found = now.get(name, NOT_THERE)
         if found == mark:

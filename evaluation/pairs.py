@@ -1,6 +1,7 @@
-"""Which problems of two evaluations are the same: those that ask the same text and judge by the same gold. Pure.
+"""Pairs the problems of two evaluations that are the same: they ask the same text and judge by the same gold. Pure.
 
-Ids do not tell: without a column ``id`` a problem's is its row's number, and a row more at the top moves them all.
+Ids cannot tell: without a column ``id``, a problem's id is the number of its row, and one more row at the top changes
+all of them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import Any
 
 @dataclass(slots=True)
 class Pairs:
-    """The problems of one benchmark on both sides, each by the ids that it has there."""
+    """The problems of one benchmark on both sides, each by its ids there."""
 
     common: list[tuple[list[str], list[str]]] = field(default_factory=list)
-    """(its ids in A, its ids in B): several where it stands in the file several times."""
+    """(ids in A, ids in B) of each common problem; several ids where it is in the file several times."""
     golds: list[tuple[str, str]] = field(default_factory=list)
-    """(id in A, id in B) of problems that ask the same and are judged by other golds: not compared."""
+    """(id in A, id in B) of problems that ask the same and are judged by different golds. They are not compared."""
     only_a: list[str] = field(default_factory=list)
     only_b: list[str] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The weights that are judged: a model folder's, published to the rollout workers as version 0."""
+"""The weights that are judged: those of a model folder, which are published to the rollout workers as version 0."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..common.weights import FlatWeights, WeightPublisher, checksum
 
 
 def weights_of(config: Config) -> FlatWeights:
-    """The weights of ``config.model.path`` as they are to be published. ``DataError`` where it is no model."""
+    """The weights of ``config.model.path``, as they are published. ``DataError`` where there is no model."""
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -26,18 +26,18 @@ def weights_of(config: Config) -> FlatWeights:
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"--model {path}: cannot be loaded: {' '.join(str(error).split())[:300]}") from error
     model, loaded = found
-    if loaded["missing_keys"]:  # transformers has made them up at random
+    if loaded["missing_keys"]:  # transformers has set them at random
         raise DataError(f"--model {path}: the weights lack {some(sorted(loaded['missing_keys']))}")
     return flatten(dict(model.named_parameters()), dtype)
 
 
 def checksum_of(config: Config) -> str:
-    """What publishing them would note of the weights: whether a finished folder is of this model."""
+    """The checksum under which the weights would be published. It says whether a finished folder is of this model."""
     return checksum(weights_of(config).buffer)
 
 
 def publisher(queue: LearnerQueue, config: Config, incarnation: int) -> WeightPublisher:
-    """One that publishes every version whole, and keeps none but the newest."""
+    """A publisher that writes every version whole, and keeps only the newest."""
     folder = config.weights.shared
     return WeightPublisher(
         queue.weights,

@@ -1,7 +1,7 @@
-"""``leeway eval``, first step: benchmarks in, problems out, as ``leeway sample`` takes them.
+"""The first part of ``leeway eval``: it makes problems of benchmarks, as ``leeway sample`` takes them.
 
-A set that is not there is named with what was looked for, and so is every row that lacks something; the others go on.
-Writes ``problems.jsonl`` and ``benchmarks.json`` into a folder.
+A set that cannot be found is named with what was looked for, and so is every row that lacks something; the rest is
+used. The problems go into a folder, as ``problems.jsonl`` and ``benchmarks.json``.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ class Asked:
     kind: str
     """A key of ``BENCHMARKS``, ``FILE`` or ``GYM``."""
     where: str
-    """A path or a hub name; of ``GYM`` the generator; empty: where the table says."""
+    """A path or a hub name; the generator, for ``GYM``; or empty for the place that the table gives."""
 
 
 def asked(words: str) -> Asked:
-    """``aime24``, ``aime24=PATH-or-HUB``, ``reasoning-gym:GENERATOR``, or a file in the training schema."""
+    """Read ``aime24``, ``aime24=PATH-or-HUB``, ``reasoning-gym:GENERATOR``, or the name of a file in the training
+    schema. ``ConfigError`` where ``words`` are none of these."""
     name, _, where = words.partition("=")
     if name in BENCHMARKS:
         return Asked(name, name, where)
@@ -56,7 +57,7 @@ def asked(words: str) -> Asked:
         name = words if not where else name
         return Asked(Path(name).name.split(".")[0] if not where else name, FILE, where or words)
     raise ConfigError(
-        f"{words!r}: no benchmark; known: {', '.join(BENCHMARKS)}, each also as NAME=PATH or NAME=HUB-NAME; "
+        f"{words!r} is not a benchmark; known: {', '.join(BENCHMARKS)}, each also as NAME=PATH or NAME=HUB-NAME; "
         f"{GYM}:GENERATOR; or a file of training rows ({', '.join(ENDINGS)})"
     )
 
@@ -64,8 +65,8 @@ def asked(words: str) -> Asked:
 def rows_of(
     what: Asked, window: Window, size: int, seed: int, columns: Columns | None = None
 ) -> Iterator[tuple[str, Any]]:
-    """(where it stands, values) of each raw row; ``columns`` are those of a file of training rows. ``DataError`` names
-    what was looked for."""
+    """(where it is, values) of each raw row. ``columns`` are those of a file of training rows. ``DataError`` names what
+    was looked for."""
     if what.kind == GYM:
         yield from rows_of_reasoning_gym(what.where, size, seed)
         return
@@ -79,8 +80,8 @@ def rows_of(
 
 
 def files_of(what: Asked, window: Window) -> list[Path] | None:
-    """The files that a benchmark is read from; None where it comes from the hub or out of a generator. ``DataError``
-    where a folder has none."""
+    """The files that a benchmark is read from; None where it comes from the hub or from a generator. ``DataError``
+    where a folder has no such file."""
     if what.kind == GYM:
         return None
     if what.kind == FILE:
@@ -99,7 +100,7 @@ def _named_files(form: Benchmark, window: Window) -> list[str]:
 
 
 def _files(path: Path, form: Benchmark, window: Window) -> list[Path]:
-    """A file; or of a folder those that the table names, or all that can be read."""
+    """A file by itself; or a folder's files that the table names; or else all of its files that can be read."""
     if not path.is_dir():
         return [path]
     named = [path / name for name in _named_files(form, window)]
@@ -120,10 +121,11 @@ def prepare(
     say: Callable[[str], None],
     columns: Columns | None = None,
 ) -> dict[str, Any]:
-    """Write the problems of every benchmark; what became of each: problems, rows that could not be used, rows outside
-    the window, and why it is missing where it is. ``say`` hears of every such row and benchmark."""
+    """Write the problems of every benchmark. Returns for each how many problems it has, how many rows could not be used
+    or are outside the window, and why it is missing, if it is. ``say`` is called for every such row and benchmark.
+    ``DataError`` where no benchmark has a problem."""
     if responses is not None and not 1 <= responses <= MOST_RESPONSES:
-        raise ConfigError(f"--responses {responses}: 1 to {MOST_RESPONSES} responses a problem")
+        raise ConfigError(f"--responses {responses}: must be 1 to {MOST_RESPONSES} responses per problem")
     out.mkdir(parents=True, exist_ok=True)
     sets = dict[str, Any]()
     with whole_file(out / "problems.jsonl") as temporary, temporary.open("w", encoding="utf-8") as lines:
@@ -146,7 +148,7 @@ def prepare(
 
 
 class _Writer:
-    """Writes one benchmark's problems, each with where it came from; names the rows that make none."""
+    """Writes one benchmark's problems, each with the place it came from, and names the rows that cannot be used."""
 
     def __init__(
         self,
@@ -162,7 +164,7 @@ class _Writer:
         self._seen: dict[str, str] = {}
 
     def write(self, number: int, where: str, values: Any) -> str:
-        """Write the problem of one raw row; which count it belongs to."""
+        """Write the problem of one raw row. Returns the name of the count that it belongs to."""
         try:
             row = problem_of(self._what.kind, values, self._window, self._responses)
             if row is None:
@@ -171,7 +173,7 @@ class _Writer:
             self._refuse_flaws(row, theirs)
             own = f"{self._what.name}/{id_of(row, str(number), where)}"
             if own in self._seen:
-                raise DataError(f"{where}: id {row['id']!r} stands in an earlier row, {self._seen[own]}")
+                raise DataError(f"{where}: id {row['id']!r} is also in an earlier row, {self._seen[own]}")
         except DataError as error:
             self._say(str(error) if where in str(error) else f"{where}: {error}")
             return "unusable rows"
@@ -187,7 +189,8 @@ class _Writer:
 
 
 def once_each(wanted: list[Asked]) -> list[Asked]:
-    """``ConfigError`` where two have one name: their problems could not be told apart."""
+    """``wanted`` as it is. ``ConfigError`` where two have the same name, since their problems could not be told
+    apart."""
     names = [each.name for each in wanted]
     for name in names:
         if names.count(name) > 1:
@@ -199,12 +202,13 @@ def release_of(text: str) -> int:
     """N of LiveCodeBench's ``release_vN``."""
     found = re.fullmatch(r"release_v([1-9])", text)
     if found is None:
-        raise ConfigError(f"--release {text!r}: release_v1 to release_v6 are LiveCodeBench's")
+        raise ConfigError(f"--release {text!r}: LiveCodeBench has release_v1 to release_v6")
     return int(found[1])
 
 
 def main() -> int:
-    """Parse the arguments and write the problems. ``PARTIAL``: something could not be used; the rest is there."""
+    """Parse the arguments and write the problems. Returns ``PARTIAL`` where something could not be used and the rest is
+    written."""
     parser = argparse.ArgumentParser(prog="leeway eval", description=__doc__)
     parser.add_argument("benchmarks", nargs="+")
     parser.add_argument("--out", type=path_of, required=True)
@@ -215,7 +219,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--columns", type=json.loads, default={}, help="data.columns of files of training rows, as JSON"
+        "--columns", type=json.loads, default={}, help="data.columns for files of training rows, as JSON"
     )
     said = vars(parser.parse_args())
     out = said.pop("out")
@@ -227,8 +231,9 @@ def main() -> int:
 
 
 def prepare_once(said: dict[str, Any], out: Path, say: Callable[[str], None]) -> int:
-    """``prepare`` by the words of a command line; a folder that was prepared by the same words, out of what is there
-    today, stays as it is. ``DataError`` names a file that has changed."""
+    """``prepare`` by the words of a command line. A folder that was prepared by the same words, from the files that are
+    there today, stays as it is. Returns how many rows and benchmarks could not be used. ``DataError`` names a file that
+    has changed."""
     notes = out / "benchmarks.json"
     if notes.exists():
         noted = read_json(notes)
@@ -244,21 +249,21 @@ def prepare_once(said: dict[str, Any], out: Path, say: Callable[[str], None]) ->
 
 
 def prepared_by(said: dict[str, Any], out: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """``prepare`` by the words of a command line."""
+    """``prepare`` by the words of a command line, whatever the folder has."""
     wanted, window = _wanted(said)
     options = {key: said[key] for key in ("responses", "size", "seed")} | {"columns": said.get("columns")}
     return prepare(wanted, out, window=window, say=say, **options)
 
 
 def read_by(said: dict[str, Any]) -> dict[str, str]:
-    """Fingerprints of what the benchmarks of a command line are made of today."""
+    """Fingerprints of the files that the benchmarks of a command line are made from today."""
     wanted, window = _wanted(said)
     files: list[Path] = []
     for what in wanted:
         try:
             files += files_of(what, window) or []
         except DataError:
-            continue  # it is named as missing
+            continue  # ``prepare`` names it as missing
     return read_of(files, generated=any(what.kind == GYM for what in wanted))
 
 
@@ -272,7 +277,7 @@ def _day_of(key: str, text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"--{key} {text!r}: a day is due, YYYY-MM-DD") from None
+        raise ConfigError(f"--{key} {text!r}: must be a day, YYYY-MM-DD") from None
 
 
 if __name__ == "__main__":

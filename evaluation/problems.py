@@ -1,4 +1,4 @@
-"""What is asked of a model: rows of a file, tokenized. A row that cannot be used is named, and costs only itself."""
+"""The problems that a model is asked: a file's rows, tokenized. A row that cannot be used is named and left out."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class Problem:
     """One usable row."""
 
     problem_id: str
-    """Its ``id``; ``<file>:<row>`` where it has none."""
+    """The row's ``id``, or ``<file>:<row>`` where it has none."""
     place: int
-    """Its row's number in the file, from 0. With the seed it decides what is sampled."""
+    """The number of the row in the file, from 0. With the run's seed it decides what is sampled."""
     tokens_P: np.ndarray
-    """After the chat template, generation prompt included; uint32 [P]."""
+    """The prompt's tokens after the chat template, generation prompt included; uint32 [P]."""
     ability: str
     ground_truth: tuple[str, ...]
     responses: int
-    """How many are to be sampled."""
+    """How many responses are to be sampled."""
     identity: Identity
 
 
 ORIGIN = "leeway:row"
-"""Key of a prepared row: where it stands in the user's own file, and what the columns are called there."""
+"""Key of a prepared row that says where it is in the user's own file, and what its columns are called there."""
 
 
 def load_problems(
@@ -54,9 +54,9 @@ def load_problems(
     *,
     vocabulary: int | None = None,
 ) -> tuple[list[Problem], int]:
-    """(usable problems in the order of the file, rows of the file). ``complain`` hears file, row and what is wrong of
-    each other row: of a prepared one the file and row that it came from. A row's own ``responses`` goes before the
-    argument's. ``DataError`` where none is usable."""
+    """The usable problems in the order of the file, and how many rows the file has. ``complain`` is called for each
+    other row with its file, its row and what is wrong; for a prepared row these are the file and row that it came from.
+    A row's own ``responses`` overrides the argument. ``DataError`` where no row can be used."""
     found: dict[str, Problem] = {}
     place = -1
     for place, (number, values) in enumerate(file_rows(path, config.data.columns)):
@@ -65,13 +65,13 @@ def load_problems(
             row = row_of(values, f"{path.name}:{number}", where, config.data)
             problem_id = id_of(values, row.prompt_id, where)
             if problem_id in found:
-                raise DataError(f"{where}: id {problem_id!r} stands in an earlier row")
+                raise DataError(f"{where}: id {problem_id!r} is also in an earlier row")
             tokens = np.asarray(tokenize(row, config.data, tokenizer), dtype=np.uint32)
             if (why := why_unusable(tokens, vocabulary)) is not None:
                 raise DataError(f"{where}: {why}")
             if len(tokens) > config.data.max_prompt_tokens:
                 most = config.data.max_prompt_tokens
-                raise DataError(f"{where}: a prompt of {len(tokens)} tokens; --max-prompt-tokens is {most}")
+                raise DataError(f"{where}: the prompt has {len(tokens)} tokens; --max-prompt-tokens is {most}")
             found[problem_id] = Problem(
                 problem_id=problem_id,
                 place=place,
@@ -89,7 +89,8 @@ def load_problems(
 
 
 def origin_of(values: Any, where: str) -> tuple[str, dict[str, str]]:
-    """(file and row of the user's own, its columns by our names) of a prepared row; ``where`` of any other."""
+    """For a prepared row, file and row of the user's own and the names of its columns there, by ours. For any other
+    row, ``where`` and no names."""
     origin = values.get(ORIGIN) if isinstance(values, dict) else None
     if not isinstance(origin, dict) or not isinstance(origin.get("at"), str):
         return where, {}
@@ -97,12 +98,12 @@ def origin_of(values: Any, where: str) -> tuple[str, dict[str, str]]:
 
 
 def id_of(values: Mapping[str, Any], otherwise: str, where: str) -> str:
-    """A row's own id as a text, or ``otherwise`` where it has none."""
+    """A row's own id as text, or ``otherwise`` where it has none. ``DataError`` where the id cannot be used."""
     found = values.get("id")
     if found is None:
         return otherwise
     if not isinstance(found, (str, int)) or isinstance(found, bool):
-        raise DataError(f"{where}: id is a text or a whole number, found {str(found)[:80]!r}")
+        raise DataError(f"{where}: id must be a text or a whole number, found {str(found)[:80]!r}")
     if (wrong := defect(str(found))) is not None:
         raise DataError(f"{where}: id: {wrong}")
     return str(found)
@@ -112,14 +113,14 @@ def _responses_of(values: dict[str, Any], otherwise: int, where: str) -> int:
     if values.get("responses") is None:
         return otherwise
     said = values["responses"]
-    number = int(said) if isinstance(said, str) and said.isdecimal() else said  # CSV has texts alone
+    number = int(said) if isinstance(said, str) and said.isdecimal() else said  # CSV has only texts
     if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST_RESPONSES:
-        raise DataError(f"{where}: responses is a whole number of 1 to {MOST_RESPONSES}, found {str(said)[:80]!r}")
+        raise DataError(f"{where}: responses must be a whole number of 1 to {MOST_RESPONSES}, found {str(said)[:80]!r}")
     return number
 
 
 def ticket_of(problem: Problem, config: Config, stamp: Stamp, rows: int, top_p: float) -> Ticket:
-    """The ticket that asks ``problem`` of the weights ``stamp``, out of a file of ``rows`` rows. Every version is asked
+    """The ticket that asks ``problem`` of the weights ``stamp``. The file has ``rows`` rows. Every version is asked
     with the same seeds, under ticket numbers of its own."""
     return Ticket(
         ticket=stamp.version * rows + problem.place,

@@ -1,4 +1,4 @@
-"""How far a collector is: a bar on a terminal, a line now and then elsewhere."""
+"""Shows the collector's progress: a bar on a terminal, and elsewhere a line from time to time."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Show = Callable[[int, Counter[str]], None]
-"""Takes the problems that are done and the verdicts that came in so far."""
+"""Takes how many problems are done, and the verdicts that came in so far."""
 
-QUIET_S = 30.0  # between two lines, where there is no terminal
+QUIET_S = 30.0  # between two lines where there is no terminal
 
 
 @contextmanager
 def progress(what: str, problems: int) -> Iterator[Show]:
-    """Show ``problems`` problems under the name ``what`` on standard error."""
+    """Show the progress of ``problems`` problems under the name ``what`` on standard error."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("problems {task.fields[words]} left"))
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:

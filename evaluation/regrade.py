@@ -1,5 +1,5 @@
-"""``leeway eval regrade``: kept responses graded anew by ``leeway verify``, in its own process: those whose gold has
-changed, or all of them where the verifier or its settings have."""
+"""``leeway eval regrade``: grade kept responses anew, with ``leeway verify`` in a process of its own. These are the
+responses whose gold has changed, or all of them where the verifier or its settings have changed."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ BATCH = 1024
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was done."""
+    """What a regrading did."""
 
     graded: int
     """Responses that were graded anew."""
     kept: int
     """Responses whose verdicts still hold."""
     changed: int
-    """Verdicts that differ now."""
+    """Verdicts that are different now."""
 
 
 def regrade(folder: Path, jobs: int, settings: dict[str, Any], *, everything: bool = False) -> Outcome:
-    """Put verdicts on today's golds in the place of old ones. ``settings``: of ``verifier``, instead of those that the
-    responses were graded with. Stopped, it goes on behind what is graded; the old verdicts stay until all new ones are
-    there. ``DataError`` where a problem is gone or asks something else now."""
+    """Replace old verdicts by verdicts against today's golds. ``settings``: keys of ``verifier`` that override those
+    which the responses were graded with. A command that was stopped goes on after what it has graded; the old verdicts
+    stay until all new ones are there. ``DataError`` where a problem is gone or asks something else now."""
     store, record = ResponseStore(folder), Record.read(folder)
     if not store.files():
-        raise DataError(f"{folder}: no responses there")
+        raise DataError(f"{folder} has no responses")
     noted = read_json(folder / "sample.json") if (folder / "sample.json").exists() else {}
     verifier = Verifier(**{**noted.get("verifier", {}), **settings})
     by = judged_by(verifier)
@@ -93,7 +93,7 @@ def _graded(
 
 
 def _is_due(row: dict[str, Any], due: set[str]) -> bool:
-    return row["id"] in due or row["verdict"] == "error"  # an error is no verdict
+    return row["id"] in due or row["verdict"] == "error"  # an error is not a verdict on the response
 
 
 def _in_batches(rows: Iterator[dict[str, Any]]) -> Iterator[pa.RecordBatch]:
@@ -117,7 +117,7 @@ def _verify(asked: Path, graded: Path, jobs: int, verifier: Verifier) -> None:
     command = [sys.executable, "-m", "leeway_rl.verifier.offline", str(asked), "--out", str(graded), "--anew"]
     command += ["--jobs", str(jobs), "--settings", settings]
     done = subprocess.run(leaving_with_parent(command), check=False)
-    if done.returncode not in (0, 1):  # 1: some verdicts are errors, and stand as such
+    if done.returncode not in (0, 1):  # code 1: some verdicts are errors, which are kept as such
         raise DataError(f"leeway verify {asked} ended with code {done.returncode}, see above; the same command goes on")
 
 
@@ -126,7 +126,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="leeway eval regrade", description=__doc__)
     parser.add_argument("--out", type=path_of, required=True)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--settings", type=json.loads, default={}, help="of the section verifier, as JSON")
+    parser.add_argument("--settings", type=json.loads, default={}, help="keys of the section verifier, as JSON")
     parser.add_argument("--anew", action="store_true", help="grade every response")
     arguments = parser.parse_args()
 

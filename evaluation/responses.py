@@ -1,7 +1,7 @@
-"""Graded responses on disk: numbered parts while they come, one Parquet file when all are there.
+"""Graded responses on disk: numbered parts while they come in, and one Parquet file once all are there.
 
-A part is whole or not there, and a problem's responses are in one part. So what a killed collector leaves is read back
-by the ids alone.
+A part is whole or not there, and all responses of a problem are in one part. So the ids alone say what a killed
+collector has left to do.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ COLUMNS = pa.schema(
         pa.field("reasoning_open", pa.bool_(), nullable=False),
     ]
 )
-"""id: of the problem. index: 0 to N-1. response: its text without special tokens. tokens: how many were sampled, the
-end token included. finished: it ended by itself. version: of the weights, the oldest where there were several.
-reasoning_open: the prompt had opened the reasoning."""
+"""id: the problem's id. index: 0 to N-1. response: its text without special tokens. tokens: how many were sampled, end
+token included. finished: whether it ended by itself. version: of the weights, the oldest where there were several.
+reasoning_open: whether the prompt had opened the reasoning."""
 
 
 class ResponseStore:
-    """``responses.parquet`` in a folder, and ``parts/`` beside it until that is whole."""
+    """``responses.parquet`` in a folder, and ``parts/`` beside it until that file is complete."""
 
     def __init__(self, folder: Path) -> None:
         self.whole, self._parts = folder / "responses.parquet", folder / "parts"
         folder.mkdir(parents=True, exist_ok=True)
 
     def files(self) -> list[Path]:
-        """What there is, oldest first."""
+        """The files that are there, oldest first."""
         return [path for path in (self.whole, *sorted(self._parts.glob("*.parquet"))) if path.exists()]
 
     def counts(self) -> Counter[str]:
@@ -54,7 +54,7 @@ class ResponseStore:
         return Counter(each for batch in self._batches(["id"]) for each in batch.column("id").to_pylist())
 
     def lacks(self, tickets: Iterable[Ticket]) -> list[Ticket]:
-        """Those whose responses are not on disk."""
+        """The tickets whose responses are not on disk."""
         counts = self.counts()
         return [ticket for ticket in tickets if counts[ticket.prompt_id] < ticket.group_size]
 
@@ -64,26 +64,29 @@ class ResponseStore:
             yield from batch.to_pylist()
 
     def append(self, rows: list[dict[str, Any]]) -> None:
-        """Write whole problems' rows as the next part, and force it to the disk. A killed command's collector may be
-        about to leave while the next one writes: a part has its process's number, and repeated problems count once."""
+        """Write the rows of whole problems as the next part, and force it to disk. A killed command's collector may
+        still be ending while the next one writes, so a part's name has its process id, and repeated problems count
+        once."""
         self._parts.mkdir(exist_ok=True)
         taken = [int(path.stem.split("-")[0]) for path in self._parts.glob("*.parquet")]
         path = self._parts / f"{max(taken, default=-1) + 1:06d}-{os.getpid()}.parquet"
         _write(path, [pa.RecordBatch.from_pylist(rows, COLUMNS)])
 
     def join(self) -> Path:
-        """Make ``responses.parquet`` of all that is there; the parts go. Memory does not grow with the rows."""
+        """Join everything into ``responses.parquet``, delete the parts, and return its path. Memory does not grow with
+        the rows."""
         if self._parts.exists():
             _write(self.whole, self._batches(COLUMNS.names))
             shutil.rmtree(self._parts)
         return self.whole
 
     def replace(self, batches: Iterator[pa.RecordBatch]) -> None:
-        """Put other rows in the place of all."""
+        """Replace all rows by those of ``batches``."""
         _write(self.whole, batches)
 
     def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """In parts' order. Where ``join`` was interrupted, a part repeats what the whole file has: passed over."""
+        """The rows in the order of the parts. Where ``join`` was interrupted, a part repeats rows of the whole file,
+        which are left out. ``DataError`` where a file was not written by Leeway."""
         seen: set[str] = set()
         for path in self.files():
             mine: set[str] = set()
@@ -94,7 +97,7 @@ class ResponseStore:
                     mine.update(ids)
                     yield batch.filter(new).select(columns)
             except (pa.ArrowException, OSError, KeyError) as error:
-                raise DataError(f"{path}: no responses of ours: {error}") from error
+                raise DataError(f"{path} does not hold responses of Leeway: {error}") from error
             seen |= mine
 
 

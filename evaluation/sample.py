@@ -1,6 +1,7 @@
-"""``leeway sample``, the collector's process: problems in, graded responses out.
+"""``leeway sample``, the collector's process: it asks problems and writes graded responses.
 
-The desk starts it beside rollout and verifier workers of the same run id. Arguments first, heavy imports after.
+The desk starts it beside rollout and verifier workers of the same run id. The arguments are parsed first, and the heavy
+imports follow.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ if TYPE_CHECKING:
     from .problems import Problem
 
 STAMP = Stamp(incarnation=1, version=0)
-"""Of a model folder's weights."""
+"""The stamp of a model folder's weights."""
 PREPARED = "problems.jsonl"
-"""Name of the file that ``leeway eval`` writes: not the user's, so not to be named."""
+"""Name of the file that ``leeway eval`` writes. It is not the user's own, so messages do not name it."""
 
 
 def sample(queue: LearnerQueue, service: Service, config: Config, out: Path, responses: int, top_p: float) -> None:
-    """Ask the configuration's model every problem of its file. What could not be used is raised in the end."""
+    """Ask the configuration's model every problem of its file. Raises in the end where something could not be used."""
     from .collector import Collector
     from .policy import checksum_of, publisher, weights_of
     from .problems import ticket_of
@@ -54,7 +55,7 @@ def sample(queue: LearnerQueue, service: Service, config: Config, out: Path, res
     if not store.lacks(tickets):
         same_or_refused(out, {"weights": checksum_of(config)}, model=config.model.path)
     else:
-        queue.record.set_state(phase="running", step=0)  # from here on the desk lets the workers start
+        queue.record.set_state(phase="running", step=0)  # the desk lets the workers start from here on
         service.doing(Doing(Activity.LOADING_MODEL))
         publishing = publisher(queue, config, STAMP.incarnation)
         manifest = publishing.publish(STAMP.version, weights_of(config))
@@ -74,8 +75,8 @@ def sample(queue: LearnerQueue, service: Service, config: Config, out: Path, res
 
 
 def restore(queue: LearnerQueue, config: Config, publishing: WeightPublisher) -> None:
-    """Give a Redis that came back empty what it held beside the groups. ``BrokerError`` where it had the weights of a
-    followed run: they do not come again."""
+    """Write back into an empty Redis what it held beside the groups. ``BrokerError`` where it had the weights of a
+    followed run, which do not come again."""
     queue.restore_run(dump(config), 0, {})
     queue.record.set_state(phase="running", step=0)
     if not publishing.repair() and not queue.weights.manifests():
@@ -85,18 +86,18 @@ def restore(queue: LearnerQueue, config: Config, publishing: WeightPublisher) ->
 
 
 def note_problems(out: Path, problems: list[Problem], config: Config) -> None:
-    """Note which problems are graded in ``out`` from now on, and by whom."""
+    """Note which problems are graded in ``out`` from now on, and by which verifier."""
     by = judged_by(config.verifier)
     if others := note(out, ((problem.problem_id, problem.identity) for problem in problems), by):
         tell(
-            f"{out}: what is there was graded by another verifier ({'; '.join(others)}; now {by}); "
-            f"leeway eval regrade {out} grades it anew"
+            f"{out}: its responses were graded by another verifier ({'; '.join(others)}; now {by}); "
+            f"leeway eval regrade {out} grades them anew"
         )
 
 
 def read_problems(config: Config, responses: int) -> tuple[list[Problem], int, int, Decoder, str]:
-    """(usable problems, rows of the file, how many of them cannot be used, what makes text of tokens, the tokenizer's
-    fingerprint)."""
+    """The usable problems, how many rows the file has, how many of them cannot be used, the function that makes text of
+    tokens, and the tokenizer's fingerprint."""
     from .problems import load_problems
 
     unusable = 0
@@ -113,7 +114,7 @@ def read_problems(config: Config, responses: int) -> tuple[list[Problem], int, i
 
 
 def identity(config: Config, responses: int, top_p: float, tokenizer: str) -> dict[str, Any]:
-    """What makes two samples of one model the same. ``tokenizer`` is its fingerprint."""
+    """Everything that must be equal for two commands to sample one model alike. ``tokenizer`` is its fingerprint."""
     data, verifier = config.data, config.verifier.model_dump(mode="json", exclude_defaults=True)
     return {
         "sha256 of problems": checksum(Path(expand(config.data.path))),
@@ -137,12 +138,13 @@ def identity(config: Config, responses: int, top_p: float, tokenizer: str) -> di
 
 
 def tell(text: str) -> None:
-    """A line for people."""
+    """Print a line for people on standard error."""
     Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
 
 
 def complain(source: str, unusable: int, failed: dict[str, str]) -> None:
-    """Raise what went wrong: code 3 for rows that cannot be used, else code 1 for problems without responses."""
+    """Raise ``DataError`` (exit code 3) for rows that cannot be used, or else ``LeewayError`` (code 1) for problems
+    without responses."""
     whose = "" if Path(expand(source)).name == PREPARED else f"{source}: "
     parts = [f"{whose}{unusable} rows could not be used, each named above"] if unusable else []
     if failed:
@@ -161,7 +163,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     def work(queue: LearnerQueue, service: Service, config: Config) -> None:
-        logging.getLogger().setLevel(logging.WARNING)  # the bar is what there is to see
+        logging.getLogger().setLevel(logging.WARNING)  # the progress bar takes the place of log lines
         sample(queue, service, config, arguments.out, arguments.responses, arguments.top_p)
 
     return run_role("collector", LearnerQueue, arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)

@@ -1,7 +1,7 @@
-"""``leeway eval``, last step: graded responses in, ``eval.json`` out.
+"""The last part of ``leeway eval``: it scores graded responses and writes ``eval.json``.
 
-A benchmark is what stands before the first ``/`` of a problem's id. A response that the verifier failed on (``error``)
-is neither right nor wrong: it is counted as ungraded and left out of every share.
+The name of a benchmark is the part of a problem's id before the first ``/``. A response that the verifier failed on
+(``error``) is neither right nor wrong: it is counted as ungraded and left out of every share.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from .record import Record, with_identities
 from .responses import ResponseStore
 
 USED = ["id", "verdict", "finished", "tokens", "version"]
-"""Columns of a response that are judged here."""
-BINS = 30  # of the histogram of lengths, at most; a bin is a whole number of tokens wide
+"""The columns of a response that scoring reads."""
+BINS = 30  # the most bins of the histogram of lengths; a bin is a whole number of tokens wide
 
 
 @dataclass(slots=True)
 class Tally:
-    """One problem's responses."""
+    """Counts over one problem's responses."""
 
     graded: int = 0
-    """n of avg@n."""
+    """How many responses are graded: n of avg@n."""
     correct: int = 0
     tokens: int = 0
-    """Of all graded responses together."""
+    """Tokens of all graded responses together."""
     truncated: int = 0
     no_answer: int = 0
     ungraded: int = 0
@@ -54,7 +54,7 @@ class Tally:
 
 
 def score(rows: Iterable[dict[str, Any]], *, seed: int) -> dict[str, dict[str, Any]]:
-    """What is said of each benchmark; ``seed`` draws the bootstrap."""
+    """The results of each benchmark, by its name. ``seed`` seeds the bootstrap."""
     tallies: dict[str, dict[str, Tally]] = {}
     lengths: dict[str, list[tuple[int, str]]] = {}
     for row in rows:
@@ -86,7 +86,7 @@ def _scored(tallies: dict[str, Tally], seed: int) -> dict[str, Any]:
 
 
 def _histogram(lengths: list[tuple[int, str]]) -> dict[str, Any]:
-    """Responses by length and by how they ended: ``edges`` in tokens, then a count a bin for each."""
+    """Responses by length and by how they ended: ``edges`` in tokens, and for each kind one count per bin."""
     longest = max(tokens for tokens, _ in lengths)
     edges = np.arange(0, longest + 1 + (width := longest // BINS + 1), width)
     kinds = ("correct", "not correct", "truncated")
@@ -95,8 +95,8 @@ def _histogram(lengths: list[tuple[int, str]]) -> dict[str, Any]:
 
 
 def score_folder(folder: Path, store: ResponseStore, about: dict[str, Any], record: Record) -> dict[str, Any]:
-    """Score what is in ``store`` and write ``folder/eval.json``; ``about`` goes in as it is, and of each problem which
-    one it is as ``record`` has it."""
+    """Score what is in ``store``, write ``folder/eval.json`` and return it. ``about`` goes in as it is, and so do the
+    fingerprints that ``record`` has of each problem. ``DataError`` where there are no responses."""
     versions: set[int] = set()
 
     def rows() -> Iterable[dict[str, Any]]:
@@ -106,7 +106,7 @@ def score_folder(folder: Path, store: ResponseStore, about: dict[str, Any], reco
 
     benchmarks = score(rows(), seed=about["asked"]["seed"])
     if not benchmarks:
-        raise DataError(f"{folder}: no responses there; leeway eval samples them")
+        raise DataError(f"{folder} has no responses; leeway eval samples them")
     with_identities(benchmarks, record)
     result = about | {"judges": record.judges, "version": max(versions), "benchmarks": benchmarks}
     write_json(folder / "eval.json", result)
@@ -114,7 +114,7 @@ def score_folder(folder: Path, store: ResponseStore, about: dict[str, Any], reco
 
 
 def about_of(folder: Path) -> dict[str, Any]:
-    """What was asked in an evaluation's folder, and what was not there."""
+    """What was asked in an evaluation's folder, and which benchmarks were missing."""
     notes = read_json(folder / "benchmarks.json")
     return {
         "asked": read_json(folder / "sample.json"),

@@ -1,4 +1,4 @@
-"""Reading published sets row by row: files, the hub, an installed package, a generator of problems."""
+"""Reads published sets row by row: from files, the hub, an installed package, or a generator of problems."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from ..common.rows import Columns, file_rows
 
 
 def rows_of_file(path: Path, columns: Columns | None = None) -> Iterator[tuple[str, Any]]:
-    """(file and row, values) of each row of a file, as ``file_rows`` has them."""
+    """(file and row, values) of each row of a file, as ``file_rows`` gives them."""
     for number, values in file_rows(path, columns):
         yield f"{path}:{number}", values
 
 
 def rows_of_hub(name: str, split: str, files: list[str]) -> Iterator[tuple[str, Any]]:
-    """Rows of a published set, by the name it has on the hub, or of the ``files`` of its repository."""
+    """(set and row, values) of each row of a published set, by its name on the hub, or of the ``files`` in its
+    repository. ``DataError`` where the set cannot be read."""
     try:
         import datasets
     except ImportError as error:
@@ -33,13 +34,13 @@ def rows_of_hub(name: str, split: str, files: list[str]) -> Iterator[tuple[str, 
             rows = datasets.load_dataset(name, split=split)
         for number, values in enumerate(rows, start=1):
             yield f"{name} row {number}", values
-    except Exception as error:  # the library's own errors are many; the user needs the name and the cause
+    except Exception as error:  # the library raises many kinds of error; the user needs the name and the cause
         why = " ".join(str(error).split())[:300]
-        raise DataError(f"{looked}: cannot be read: {why}; a copy of yours is given as NAME=PATH") from error
+        raise DataError(f"{looked}: cannot be read: {why}; a copy of your own can be given as NAME=PATH") from error
 
 
 def file_of_package(module: str, file: str) -> Path | None:
-    """A file that an installed package carries; None where it is not installed. The package is not imported."""
+    """A file that a package carries; None where the package is not installed. The package is not imported."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return None
@@ -48,6 +49,7 @@ def file_of_package(module: str, file: str) -> Path | None:
 
 
 def rows_of_reasoning_gym(generator: str, size: int, seed: int) -> Iterator[tuple[str, Any]]:
-    """``size`` problems of one of reasoning-gym's generators, by its defaults, as training rows."""
+    """(generator and number, values) of ``size`` problems that a generator of reasoning-gym makes by its defaults. The
+    values are training rows."""
     for number, values in gym_rows(generator, seed=seed, size=size, options={}):
         yield f"{generator} problem {number}", values

@@ -1,1 +1,1 @@
-"""Learner role: issues tickets, collects scored groups, trains, publishes versions, checkpoints."""
+"""The learner role: it issues tickets, takes in scored groups, trains, publishes versions, and writes checkpoints."""

@@ -1,5 +1,5 @@
-"""``leeway learner``: the learner, alone or as one rank of ``torchrun``/``deepspeed``. Arguments first, heavy imports
-after."""
+"""``leeway learner``: the learner, alone or as one rank of ``torchrun``/``deepspeed``. The arguments are parsed first,
+and the heavy imports follow."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ..common.stopping import stoppable
 
 
 def only_learner(folder: Path) -> AbstractContextManager[object]:
-    """Hold the run's folder: two learners would write one ledger. ``DataError`` where another one holds it. For rank 0
-    alone."""
+    """Hold the run's folder, since two learners would write one ledger. Only rank 0 calls it. ``DataError`` where
+    another learner holds the folder."""
     return only_writer(folder / "learner.lock", f"{folder}: another learner trains this run", leaving_s=0.0)
 
 
@@ -30,9 +30,9 @@ def take(folder: Path, queue: LearnerQueue, config: Config, holding: ExitStack) 
     """Make the run's folder this learner's, as long as ``holding``, and say that it starts."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.toml").exists():
-        write_whole(folder / "config.toml", dump(config))  # without leeway up nobody else has
+        write_whole(folder / "config.toml", dump(config))  # leeway up has written one, where it started the run
     holding.enter_context(only_learner(folder))
-    # What an earlier learner said last, "stopped" for one, is over.
+    # This replaces the last state that an earlier learner set, such as "stopped".
     queue.record.set_state(phase="starting", leader=queue.worker, at=queue.now())
 
 
@@ -40,7 +40,7 @@ def main() -> int:
     """Parse the arguments and run."""
     parser = role_parser("learner", __doc__)
     parser.add_argument(
-        "--runs-dir", type=path_of, default=Path("runs"), help="where runs/ID/ is kept: one folder that all ranks share"
+        "--runs-dir", type=path_of, default=Path("runs"), help="folder that has runs/ID/; all ranks must share it"
     )
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)  # the deepspeed launcher's
     arguments = parser.parse_args()
@@ -52,7 +52,7 @@ def main() -> int:
                 check_model(config, "train")
                 if os.environ.get("RANK", "0") == "0":
                     take(folder, queue, config, holding)
-            except (LeewayError, OSError) as error:  # the other ranks are told, below; they wait for this one
+            except (LeewayError, OSError) as error:  # the other ranks wait for this one, and are told below
                 if "RANK" not in os.environ:
                     raise
                 failure = error

@@ -1,8 +1,8 @@
 """What each rank reads from its own disk, and whether it is the same everywhere.
 
 DeepSpeed trains on whatever each rank has: another model folder, another version of the code, or a runs folder of the
-rank's own would give wrong weights without an error. So the ranks compare before they train, first what takes
-milliseconds to read, and the weights once they are loaded.
+rank's own would give wrong weights without an error. So the ranks compare what they have before they train: first all
+that takes milliseconds to read, and then the weights, once they are loaded.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from .ranks import broadcast_plan, gather, name_of, rank, together, world
 from .sums import bits_of
 
 SHARED_S = 10.0
-"""How long a file that rank 0 has written may take to be seen by the others; network file systems cache."""
+"""How long it may take until the other ranks see a file that rank 0 has written; network file systems cache."""
 _WHOLE_BYTES, _SAMPLES, _SAMPLE_BYTES = 1 << 20, 16, 1 << 16
 _SHOWN = 4
 _PACKAGE = Path(__file__).resolve().parent.parent
 _SOURCES = ("common", "learner")
-"""The wings of ours that a learner runs."""
+"""The wings whose code a learner runs."""
 
 
 def refuse_different(config: Config, folder: Path) -> None:
-    """``DataError``, on every rank and within seconds, where ranks would not train the same run: where configuration,
-    code, packages or the files of the model folder differ, or ``folder`` (``runs/ID``) is not one that all share.
+    """Raise ``DataError`` on every rank, within seconds, where the ranks would not train the same run: where the
+    configuration, the code, the packages or the files of the model folder differ, or ``folder`` (``runs/ID``) is not
+    one folder that all ranks share.
 
-    Collective, before the model is loaded. Big files are compared by their size and by samples.
+    Collective; called before the model is loaded. Big files are compared by their size and by samples of their bytes.
     """
     if world() == 1:
         return
@@ -46,14 +47,14 @@ def refuse_different(config: Config, folder: Path) -> None:
 
 
 def _refuse_other_than(mine: dict[str, str]) -> None:
-    """``DataError``, on every rank, where another rank reads something else than ``mine``. Collective."""
+    """Raise ``DataError`` on every rank where another rank does not read the same as ``mine``. Collective."""
     said = gather({"host": socket.gethostname(), "reads": mine})
     if (why := differences([each["host"] for each in said], [each["reads"] for each in said])) is not None:
         raise DataError(why)
 
 
 def what_is_read(config: Config, run: str) -> dict[str, str]:
-    """Everything that this rank goes by, each with a text that is equal where the thing is."""
+    """Everything that this rank trains by, by name. Each text is equal on two ranks where what it stands for is."""
     found = {"run": run, "source code of leeway_rl": _source()}
     found |= {f"version of {name}": text for name, text in checkpoint.packages().items()}
     for section, values in config.model_dump(mode="json").items():
@@ -70,7 +71,7 @@ def what_is_read(config: Config, run: str) -> dict[str, str]:
 
 
 def differences(hosts: list[str], reads: list[dict[str, str]]) -> str | None:
-    """What differs between the ranks, for an operator; ``None`` where nothing does."""
+    """A message for the operator that says what differs between the ranks; ``None`` where nothing does."""
     found = []
     for name in dict.fromkeys(key for each in reads for key in each):
         first = reads[0].get(name, "not there")
@@ -88,7 +89,7 @@ def differences(hosts: list[str], reads: list[dict[str, str]]) -> str | None:
 
 
 def _outline(path: Path) -> str:
-    """A file's size and digest; of a big one samples, so that a model takes milliseconds."""
+    """A file's size and digest. Of a big file only samples are digested, so that a model takes milliseconds."""
     size = path.stat().st_size
     if size <= _WHOLE_BYTES:
         return f"{size} bytes, sha256 {checksum(path)[:12]}"
@@ -109,8 +110,8 @@ def _source() -> str:
 
 
 def _refuse_folders_apart(folder: Path) -> None:
-    """A file that rank 0 writes must be seen by every rank: else each would write its part of a checkpoint where no
-    other finds it."""
+    """Raise ``DataError`` where some rank does not see a file that rank 0 writes: each rank would otherwise write its
+    part of a checkpoint where no other finds it."""
     token = broadcast_plan({"token": os.urandom(8).hex()} if rank() == 0 else None)["token"]
     mark = folder / f".shared-{token}"
 
@@ -135,8 +136,9 @@ def _refuse_folders_apart(folder: Path) -> None:
 
 
 def refuse_different_models(module: nn.Module, shape: Mapping[str, Any]) -> None:
-    """``DataError`` where the ranks have loaded different weights, or models of another ``shape`` (the model's
-    configuration). Collective, and before DeepSpeed hides it: it spreads rank 0's weights over all of them."""
+    """Raise ``DataError`` where the ranks have loaded different weights, or models of another ``shape`` (the model's
+    configuration). Collective. It has to be called before DeepSpeed, which spreads rank 0's weights over all ranks and
+    so hides the difference."""
     if world() == 1:
         return
     named = {key: value for key, value in shape.items() if key not in ("_name_or_path", "transformers_version")}

@@ -1,8 +1,9 @@
-"""Attention of packed responses: each sees its own prompt and itself, and no other response.
+"""Attention of packed responses: each response sees its own prompt and itself, and no other response.
 
-Registered with transformers as ``leeway_packed``, so that any model which leaves attention to that interface can be
-trained. Under a name it does not know, transformers makes no mask; none is needed here, so a row of L tokens costs
-neither L² memory nor attention across responses. Every response goes through torch's own causal attention by itself.
+The function is registered with transformers as ``leeway_packed``, so that any model which leaves attention to that
+interface can be trained. Transformers makes no mask for a name that it does not know. None is needed here: every
+response goes through torch's own causal attention by itself, so a row of L tokens costs neither L² memory nor attention
+across responses.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Heads = tuple[Tensor, Tensor, Tensor]
 
 
 def register() -> str:
-    """Make the function known to transformers; returns the name to load a model with."""
+    """Make the function known to transformers. Returns the ``attn_implementation`` to load a model with."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, packed_attention)
@@ -45,8 +46,8 @@ def packed_attention(
     """Causal attention within each prompt and response of ``layout`` (``MicroBatch.layout``).
 
     ``query``: [1, heads, L, head width], ``key`` and ``value`` the same with as many or fewer heads. Returns
-    [1, L, heads, head width]. ``sliding_window``: tokens that a token sees at most, itself included. Raises
-    ``DataError`` where the model asks for attention of another kind.
+    [1, L, heads, head width] and None. ``sliding_window``: how many tokens a token sees at most, itself included.
+    Raises ``DataError`` where the model asks for another kind of attention.
     """
     asked = [name for name in ("softcap", "s_aux", "position_bias") if others.get(name) is not None]
     if asked:
@@ -68,7 +69,7 @@ def packed_attention(
 
 
 def _causal(sequence: tuple[Heads, ...], scaling: float | None, window: int | None) -> Tensor:
-    """Attention of the sequence whose parts follow one another."""
+    """Attention over one sequence, given as parts that follow one another."""
     query, key, value = (torch.cat(parts, dim=2) for parts in zip(*sequence, strict=True))
     tokens, mask = query.shape[2], None
     if window is not None and tokens > window:

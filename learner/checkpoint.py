@@ -1,9 +1,10 @@
 """Checkpoints that are whole or not there: ``step-000020/`` with the policy, the caller's state and a list of files.
 
 Everything is written to a temporary folder, forced to disk and then renamed. The list has every rank's files, each with
-its size and digest, and what weights and optimizer add up to. A folder counts only if every file of its list is there
-in its full size, and is loaded only if every byte is the one that was written; one torn by a crash, a disk or a copy is
-passed over for the one before. Rank 0 decides which checkpoint it is, and what went wrong on one rank ends on all.
+its size and digest, and the bit sums of weights and optimizer (``sums.py``). A folder counts only if every file of its
+list is there in its full size, and it is loaded only if every byte is the one that was written. A checkpoint that a
+crash, a disk or a copy has torn is passed over for the one before it. Rank 0 decides which checkpoint is used, and an
+error on one rank is raised on all.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ COMPLETE = "complete.json"
 FULL_BYTES = 1 << 20
 """A file system with less room than this is full."""
 TAG = "policy"
-"""The folder in a checkpoint that is DeepSpeed's."""
+"""DeepSpeed's folder in a checkpoint."""
 SEEN_S = 30.0
-"""How long what one rank has written may take to be seen by another; network file systems cache."""
+"""How long it may take until a rank sees what another has written; network file systems cache."""
 _UNFINISHED = ".unfinished"
 
 
 class Damaged(DataError):
-    """Bytes of a checkpoint are not those that were written; where ranks load it, all of them raise it together."""
+    """A checkpoint's bytes are not those that were written. All ranks that load the checkpoint raise it together."""
 
     def __init__(self, path: Path, names: list[str]) -> None:
         super().__init__(
@@ -60,16 +61,17 @@ def save(
     keep: int,
     write_more: Callable[[Path], None] = lambda _: None,
 ) -> Path:
-    """Write ``folder/step-<step>/``, remove all but the ``keep`` newest. Collective; all ranks see the same ``folder``.
+    """Write ``folder/step-<step>/`` and remove all but the ``keep`` newest. Collective; all ranks must see one
+    ``folder``.
 
-    ``state``: any JSON (controller, curriculum, ledger position, seeds), given back by ``load``; rank 0's counts.
-    ``write_more``: writes further files into the folder it is given; rank 0's is called.
-    Returns the checkpoint's path once it is safe on disk. Raises ``DataError`` where the ranks' ``folder`` is not one,
-    ``NoRoom`` where some rank's disk is full; the checkpoints before it are then as they were.
+    ``state``: any JSON (controller, curriculum, ledger position, seeds); ``load`` gives back what rank 0 passed.
+    ``write_more``: called on rank 0 alone, to write further files into the folder that it is given.
+    Returns the checkpoint's path once it is safe on disk. Raises ``DataError`` where the ranks do not share ``folder``,
+    and ``NoRoom`` where some rank's disk is full; older checkpoints then stay as they were.
     """
     unfinished = folder / f"{path_of(folder, step).name}{_UNFINISHED}"
     together(lambda: _begin(unfinished) if policy.rank == 0 else None)
-    together(lambda: _refuse_missing(unfinished))  # else DeepSpeed would make a folder of this rank's own
+    together(lambda: _refuse_missing(unfinished))  # otherwise DeepSpeed would make a folder that only this rank has
     added_up = policy.sums()
     if added_up["differ"] and policy.rank == 0:
         log.error("the ranks' copies of %s are not the same; rank 0's are saved", ", ".join(added_up["differ"]))
@@ -84,7 +86,7 @@ def save(
                 write_more(unfinished)
                 _commit(unfinished, made, {name: said for part in parts for name, said in part["wrote"].items()}, keep)
 
-    together(finish)  # no rank acts on the checkpoint before it exists
+    together(finish)  # so that no rank uses the checkpoint before it exists
     return path_of(folder, step)
 
 
@@ -104,8 +106,8 @@ def _refuse_missing(unfinished: Path) -> None:
 
 
 def _part(policy: Policy, unfinished: Path) -> dict[str, tuple[int, str]]:
-    """Write this rank's part; size and digest of each file, by name. Forced to disk by every rank: its files may sit in
-    its own node's cache."""
+    """Write this rank's part. Returns size and digest of each file, by name. Every rank forces its own files to disk,
+    because they may sit in its own node's cache."""
     with _full_disk_named(unfinished):
         wrote = {path.relative_to(unfinished).as_posix(): _seal(path) for path in policy.save(unfinished)}
         all_to_disk(unfinished)
@@ -113,13 +115,13 @@ def _part(policy: Policy, unfinished: Path) -> dict[str, tuple[int, str]]:
 
 
 def _refuse_unseen(unfinished: Path, parts: list[dict[str, Any]]) -> None:
-    """Rank 0 lists what it sees: what another rank says it wrote must stand here."""
+    """Check, on rank 0, that the files which the other ranks say they wrote are in the folder that it sees."""
     for number, part in enumerate(parts):
         for name, (size, _) in part["wrote"].items():
             path = unfinished / name
             if not seen(path, SEEN_S) or _size(path) != size:
                 raise DataError(
-                    f"{unfinished}: {name_of(number, part['host'])} has written {size} bytes of {name}, and here are "
+                    f"{unfinished}: {name_of(number, part['host'])} has written {size} bytes of {name}; rank 0 sees "
                     f"{_size(path) if path.exists() else 'none'}. The learner's ranks need one runs folder that all of "
                     "them share: name it by --runs-dir (docs/cluster.md)"
                 )
@@ -133,7 +135,7 @@ def _commit(unfinished: Path, made: dict[str, Any], known: dict[str, tuple[int, 
     (unfinished / COMPLETE).write_text(json.dumps(made))
     all_to_disk(unfinished)
     final = unfinished.with_name(unfinished.name.removesuffix(_UNFINISHED))
-    if final.exists():  # torn, else this step would not have been trained again
+    if final.exists():  # it is torn, or this step would not have been trained again
         shutil.rmtree(final)
     os.rename(unfinished, final)
     force_to_disk(final.parent)
@@ -152,13 +154,14 @@ def _full_disk_named(folder: Path) -> Iterator[None]:
 
 
 def is_full(folder: Path) -> bool:
-    """Whether the file system under ``folder`` has no room left; what failed to be written still takes it."""
+    """Whether the file system under ``folder`` has no room left. A file that could not be written whole still takes
+    room."""
     return shutil.disk_usage(folder).free < FULL_BYTES
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a learner that died while it wrote, or while it removed an old one, left in ``folder``. Only for who
-    holds the run's folder."""
+    """Remove what a learner left in ``folder`` that died while it wrote a checkpoint or removed an old one. Only
+    whoever holds the run's folder may call it."""
     whole = complete(folder)
     for path in folder.glob("step-*"):
         half_removed = whole and path not in whole and _age(path) < _age(whole[0])
@@ -167,8 +170,8 @@ def sweep(folder: Path) -> None:
 
 
 def restore(policy: Policy, folder: Path, tell: Callable[[Doing], None]) -> tuple[Path | None, dict[str, Any] | None]:
-    """Restore ``policy`` from the newest checkpoint in ``folder`` that is whole: its path and the caller's state, or
-    two ``None`` where there is none. Collective; rank 0 decides. ``tell`` is told what takes long."""
+    """Restore ``policy`` from the newest whole checkpoint in ``folder``. Returns its path and the caller's state, or
+    two ``None`` where there is none. Collective; rank 0 decides. ``tell`` is called with what takes long."""
     if policy.rank == 0:
         sweep(folder)
     damaged: list[str] = []
@@ -187,9 +190,9 @@ def restore(policy: Policy, folder: Path, tell: Callable[[Doing], None]) -> tupl
 def load(policy: Policy, path: Path, tell: Callable[[Doing], None] = lambda _: None) -> dict[str, Any]:
     """Restore ``policy`` (fresh from its model folder) from the checkpoint ``path`` and return the caller's state.
 
-    Collective. A checkpoint of another number of ranks or ZeRO stage is converted where DeepSpeed can. Raises, on every
-    rank, ``DataError`` where the checkpoint is torn, where the ranks do not see the same one, where DeepSpeed cannot
-    convert it and where what was loaded is not what was saved; ``Damaged`` where bytes have changed.
+    Collective. A checkpoint of another number of ranks or another ZeRO stage is converted where DeepSpeed can do that.
+    Raises on every rank: ``DataError`` where the checkpoint is torn, where the ranks do not see the same one, where
+    DeepSpeed cannot convert it, and where the loaded state is not the saved one; ``Damaged`` where bytes have changed.
     """
     made = together(lambda: _list(path))
     said = gather({"host": socket.gethostname(), "list": checksum(path / COMPLETE)})
@@ -212,7 +215,7 @@ def load(policy: Policy, path: Path, tell: Callable[[Doing], None] = lambda _: N
 
 
 def _load_converted(policy: Policy, path: Path) -> None:
-    out = path.with_name(f"{path.name}.universal{_UNFINISHED}")  # swept where we die
+    out = path.with_name(f"{path.name}.universal{_UNFINISHED}")  # left for sweep() if this process dies
     try:
         together(lambda: shutil.rmtree(out, ignore_errors=True) if policy.rank == 0 else None)
         universal.convert(path / TAG, out / TAG)
@@ -230,8 +233,8 @@ def _list(path: Path) -> dict[str, Any]:
 
 
 def _refuse_unlike(path: Path, saved: dict[str, Any] | None, loaded: dict[str, Any]) -> None:
-    """Refuse where the engine does not hold what the checkpoint says it was made from: DeepSpeed goes on without a word
-    where a rank has found nothing."""
+    """Raise ``DataError`` where the engine's bit sums are not those that the checkpoint lists: DeepSpeed says nothing
+    where a rank has found no files."""
     unlike = [key for key in loaded if saved is not None and saved[key] != loaded[key] and key != "differ"]
     if unlike or loaded["differ"] or len(loaded["steps"]) > 1:
         what = ", ".join(dict.fromkeys(unlike + loaded["differ"])) or "steps"
@@ -241,12 +244,12 @@ def _refuse_unlike(path: Path, saved: dict[str, Any] | None, loaded: dict[str, A
 
 
 def path_of(folder: Path, step: int) -> Path:
-    """Where the checkpoint after ``step`` training steps lies."""
+    """The folder of the checkpoint that is written after ``step`` training steps."""
     return folder / f"step-{step:06d}"
 
 
 def step_of(path: Path) -> int:
-    """Training steps made when checkpoint ``path`` was written."""
+    """How many training steps were completed when checkpoint ``path`` was written."""
     return int(path.name.removeprefix("step-"))
 
 
@@ -265,8 +268,8 @@ def is_complete(path: Path) -> bool:
 
 
 def changed(path: Path, made: dict[str, Any], rank: int = 0, world: int = 1) -> list[str]:
-    """Of every ``world``-th file of the checkpoint's list ``made`` the names of those whose bytes are not its. Lists of
-    earlier versions have no digests."""
+    """The names of files whose bytes are not those of the checkpoint's list ``made``. This ``rank`` checks every
+    ``world``-th file. Lists that earlier versions of Leeway wrote have no digests, and nothing is checked then."""
     return [name for name, digest in [*made.get("sha256", {}).items()][rank::world] if checksum(path / name) != digest]
 
 
@@ -289,12 +292,12 @@ def _age(path: Path) -> tuple[int, str]:
 
 
 def packages() -> dict[str, str]:
-    """Versions of what computes here, for whoever wants to make a checkpoint again."""
+    """Versions of the packages that compute here, for whoever wants to reproduce a checkpoint."""
     found = {"python": platform.python_version()}
     for name in ("leeway-rl", "torch", "deepspeed", "transformers"):
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # a checkout on the path, not installed
+        except PackageNotFoundError:  # it is on the path, but not installed
             continue
     return found
 
@@ -317,6 +320,6 @@ def _size(path: Path) -> int:
 
 
 def all_to_disk(folder: Path) -> None:
-    """Every file and folder under ``folder``, and itself."""
+    """Force every file and folder under ``folder`` to disk, and ``folder`` itself."""
     for path in [*folder.rglob("*"), folder]:
         force_to_disk(path)

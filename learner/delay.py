@@ -1,7 +1,7 @@
 """The delay line of ``flow.inject_lag``: workers get the weights of n training steps ago.
 
-The last n + 1 versions are held in host memory, and in the checkpoint: after a resume no group is younger than the
-regime says. With n = 0 what goes in comes out, and nothing is held.
+The last n + 1 versions are held in host memory and in the checkpoint, so that after a resume too every group is as old
+as ``flow.inject_lag`` says. With n = 0 each version comes out as it goes in, and no older one is held.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ class DelayLine:
         self._held: deque[tuple[int, FlatWeights]] = deque(maxlen=lag + 1)
 
     def push(self, version: int, weights: FlatWeights) -> tuple[int, FlatWeights]:
-        """Take the newest version; returns what workers are to sample by: version max(0, ``version`` - lag)."""
+        """Take the newest version. Returns the version that workers are to sample from, max(0, ``version`` - lag), and
+        its weights."""
         self._held.append((version, weights))
         return self._held[0]
 
     def save(self, folder: Path) -> None:
-        """Write all versions but the newest, which the checkpoint has anyway, into ``folder``."""
+        """Write every version but the newest into ``folder``; the checkpoint has the newest anyway."""
         for version, weights in list(self._held)[:-1]:
             save_file(tensors_of(weights), folder / NAME.format(version=version))
 
     def load(self, folder: Path, version: int, dtype: str) -> None:
-        """Go back to what ``save`` wrote into the checkpoint of ``version``; the newest is to be pushed."""
+        """Read what ``save`` wrote into the checkpoint of ``version``. The caller pushes the newest version itself."""
         assert self._held.maxlen is not None
         for held in range(max(0, version - self._held.maxlen + 1), version):
             self._held.append((held, flatten(load_file(folder / NAME.format(version=held)), dtype)))

@@ -1,5 +1,5 @@
-"""Waiting for room on a full disk: a learner that died of it would go back to its newest checkpoint and meet the same
-disk again."""
+"""Waiting for room on a full disk. A learner that died of a full disk would go back to its newest checkpoint, only to
+find the disk still full."""
 
 import logging
 import time
@@ -23,18 +23,18 @@ TELL_S = 300.0  # how often it says so in its log
 
 
 class DiskRoom:
-    """Rank 0's patience with full disks. While it waits, it tells the other ranks to wait as well."""
+    """Lets rank 0 wait while a disk is full. Meanwhile it tells the other ranks to wait as well."""
 
     def __init__(self, service: Service) -> None:
         self._service, self._told_at = service, -TELL_S
 
     def until_written(self, folder: Path | None, write: Callable[[], T]) -> T:
-        """What ``write`` returns. Where the disk under ``folder`` is full, for any rank, wait until there is room and
-        write anew; ``DataError`` where we are asked to stop meanwhile."""
+        """Call ``write`` and return its result. Where the disk under ``folder`` is full for any rank, wait until there
+        is room and call it again. ``DataError`` where the learner is asked to stop meanwhile."""
         while True:
             try:
                 return write()
-            except (OSError, RuntimeError) as error:  # torch wraps what the disk said in a RuntimeError
+            except (OSError, RuntimeError) as error:  # torch wraps the disk's error in a RuntimeError
                 if folder is None or not (isinstance(error, NoRoom) or is_full(folder)):
                     raise
                 broadcast_plan({"do": "wait"})
@@ -45,7 +45,7 @@ class DiskRoom:
                     raise
 
     def wait(self, folder: Path, error: Exception) -> None:
-        """Wait a little before the next try; ``DataError`` where we are asked to stop."""
+        """Wait ``RETRY_S`` before the next try. ``DataError`` where the learner is asked to stop meanwhile."""
         waiting = Doing(Activity.WAITING_FOR_DISK, path=str(folder))
         self._service.doing(waiting)
         if time.monotonic() - self._told_at >= TELL_S:

@@ -1,8 +1,8 @@
-"""``leeway export``: a checkpoint as a Hugging Face folder, which ``from_pretrained`` and ``vllm serve`` load.
+"""``leeway export``: write a checkpoint as a Hugging Face folder, which ``from_pretrained`` and ``vllm serve`` load.
 
-One process, whatever ZeRO stage and number of ranks wrote the checkpoint. Tokenizer, generation settings and
-config.json are the base model's own files, so that whatever reads the base model reads the folder; weights and model
-card are ours. The folder is whole or not there.
+One process does it, whatever ZeRO stage and number of ranks wrote the checkpoint. Tokenizer, generation config and
+config.json are the base model's own files, so that whatever reads the base model reads the folder; Leeway writes the
+weights and the model card. The folder is whole or not there.
 """
 
 from __future__ import annotations
@@ -37,15 +37,16 @@ _BESIDE_WEIGHTS = (
     "*.model",
     "generation_config.json",
 )
-"""Files of the base model that go along as they are."""
+"""Files of the base model that are copied as they are."""
 
 
 def export(run_folder: Path, out: Path, *, step: int | None = None, dtype: str | None = None) -> Path:
     """Write the checkpoint of training step ``step`` (default: the newest) of the run in ``run_folder`` to ``out``.
 
-    ``dtype``: ``bfloat16`` or ``float32``; by default the base model's own, bfloat16 where that is another. Where the
-    run's ledger is at hand, the weights must have the sha256 it has for their version. Raises ``DataError`` for a
-    missing run or base model, a missing or torn checkpoint, weights that are not the ledger's, an ``out`` in use.
+    ``dtype``: ``bfloat16`` or ``float32``. The default is the base model's own, or bfloat16 where that is neither.
+    Where the run has its ledger, the weights must have the sha256 that the ledger gives for their version. Returns
+    ``out``. Raises ``DataError`` for a missing run or base model, a missing or torn checkpoint, weights that are not
+    the ledger's, and an ``out`` that is not empty.
     """
     config = _config_of(run_folder)
     path = _checkpoint_of(run_folder / "checkpoints", step)
@@ -74,7 +75,7 @@ def _write(config: Config, run_folder: Path, path: Path, folder: Path, dtype: st
     state = json.loads((path / checkpoint.STATE).read_text())
     made = json.loads((path / checkpoint.COMPLETE).read_text())
     published = _published(run_folder / "ledger.jsonl", state)
-    if published is None and (names := checkpoint.changed(path, made)):  # else the weights themselves are compared
+    if published is None and (names := checkpoint.changed(path, made)):  # with a ledger, weights are compared
         raise checkpoint.Damaged(path, names)
 
     _write_weights(config, base, saved_weights(path, made["layout"]["zero_stage"]), folder, dtype, published)
@@ -95,7 +96,8 @@ def _write(config: Config, run_folder: Path, path: Path, folder: Path, dtype: st
     )
     steps = [line for line in read_steps(run_folder) if line["version"] <= state["version"]]
     (folder / "README.md").write_text(model_card(config, origin, steps), encoding="utf-8")
-    for file in folder.glob("*.safetensors"):  # written for the owner alone, but a server is often somebody else
+    # They are written for their owner alone, but a server is often another user.
+    for file in folder.glob("*.safetensors"):
         file.chmod((folder / "config.json").stat().st_mode)
     checkpoint.all_to_disk(folder)
 
@@ -111,7 +113,7 @@ def _write_weights(
     from ..common.weights import checksum
 
     logging.disable_progress_bar()
-    with torch.device("meta"):  # the checkpoint's tensors take the places: no second copy
+    with torch.device("meta"):  # the checkpoint's tensors are put in place, so there is no second copy
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base), dtype=torch.float32)
     try:
         model.load_state_dict(weights, assign=True)
@@ -152,7 +154,7 @@ def _checkpoint_of(folder: Path, step: int | None) -> Path:
 
 
 def _base_folder(config: Config) -> Path:
-    """The folder with the base model's small files; of a hub name they are downloaded."""
+    """The folder with the base model's config and tokenizer. They are downloaded where the model is a hub name."""
     path = Path(expand(config.model.path))
     if (path / "config.json").is_file():
         return path
@@ -168,7 +170,7 @@ def _base_folder(config: Config) -> Path:
 
 
 def _published(ledger: Path, state: dict[str, Any]) -> str | None:
-    """sha256 of the checkpoint's version as it was published; ``None`` without a ledger, or for the initial model."""
+    """sha256 of the checkpoint's version as it was published. ``None`` without a ledger and for the initial model."""
     if not ledger.exists():
         return None
     found = None
@@ -182,9 +184,9 @@ def main() -> int:
     """Parse the arguments and export."""
     parser = argparse.ArgumentParser(prog="leeway export", description=__doc__)
     parser.add_argument("run", help="the run's id")
-    parser.add_argument("--out", type=path_of, required=True, help="folder to write; empty or not there yet")
-    parser.add_argument("--step", type=int, help="training steps made; the newest checkpoint by default")
-    parser.add_argument("--dtype", choices=DTYPES, help="of the weights; the base model's by default")
+    parser.add_argument("--out", type=path_of, required=True, help="folder to write; it must be empty or not exist yet")
+    parser.add_argument("--step", type=int, help="the checkpoint's training steps; the newest checkpoint by default")
+    parser.add_argument("--dtype", choices=DTYPES, help="dtype of the exported weights; the base model's by default")
     parser.add_argument("--runs-dir", type=path_of, default=Path("runs"), help="where runs/ID/ folders are")
     arguments = parser.parse_args()
     folder, options = arguments.runs_dir / arguments.run, {"step": arguments.step, "dtype": arguments.dtype}

@@ -1,4 +1,4 @@
-"""What this rank writes of a checkpoint, and sees of what others wrote."""
+"""The files that this rank writes for a checkpoint, and whether it sees a file that another rank wrote."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class Files:
-    """Stands between DeepSpeed and its own reader and writer of files ("checkpoint engine").
+    """Wraps DeepSpeed's own reader and writer of files, which it calls its checkpoint engine.
 
-    Notes what this rank wrote. Where the disk fails it keeps the error until every rank has come out of DeepSpeed's
-    collectives: raised in their middle, it would leave the others waiting there.
+    It notes which files this rank wrote. Where the disk fails, it keeps the error until every rank has come out of
+    DeepSpeed's collectives: an error raised between them would leave the other ranks waiting.
     """
 
     def __init__(self, own: Any) -> None:
@@ -33,11 +33,11 @@ class Files:
         try:
             self._own.save(state_dict, path)
             self._written.append(Path(path))
-        except (OSError, RuntimeError) as error:  # torch wraps what the disk said in a RuntimeError
+        except (OSError, RuntimeError) as error:  # torch wraps the disk's error in a RuntimeError
             self._failure = error
 
     def end(self) -> list[Path]:
-        """The files written since ``begin``; raises what the disk said."""
+        """The files written since ``begin``. Raises the disk's error if there was one."""
         if self._failure is not None:
             raise self._failure
         return self._written

@@ -1,4 +1,4 @@
-"""Rank 0 of a learner that has started: what it alone holds, and what it does with it at the end of a training step."""
+"""What only rank 0 of a running learner holds, and what it does at the end of a training step."""
 
 import logging
 from contextlib import ExitStack
@@ -47,8 +47,9 @@ class Leader:
         state: dict[str, Any] | None,
         closing: ExitStack,
     ) -> None:
-        """Take the run in ``folder`` over: its books go back to the checkpoint ``found``, whose ``state`` it is (None
-        where there is none), and what was under way in Redis is over. What has to be closed is put on ``closing``."""
+        """Take over the run in ``folder``: its books go back to the checkpoint ``found`` and its ``state`` (both None
+        where there is none), and the work under way in Redis is cleared. What has to be closed is put on
+        ``closing``."""
         self.queue, self.service, self.config, self.folder, self.policy = queue, service, config, folder, policy
         book, self.disk = make_book(config, state), DiskRoom(service)
         self.saved_at = -1 if state is None else book.version
@@ -92,7 +93,7 @@ class Leader:
 
     def publish(self, version: int) -> None:
         """Publish the policy's weights, or those of ``flow.inject_lag`` versions before, as soon as there is room for
-        them. Collective: every rank calls ``named_weights``."""
+        them. Collective: every other rank calls ``named_weights`` meanwhile."""
         self.service.doing(Doing(Activity.PUBLISHING, version=version))
         newest = flatten(self.policy.named_weights(), self.config.weights.dtype)
         due = self.delay.push(version, newest)
@@ -105,7 +106,7 @@ class Leader:
 
     def save(self, controller: ControllerState, step: int) -> None:
         """Write the checkpoint after ``step`` training steps, as soon as there is room for it, and acknowledge what it
-        covers. Collective, as ``checkpoint.save``."""
+        covers. Collective, as ``checkpoint.save`` is."""
         folder, keep = self.folder / "checkpoints", self.config.train.keep_checkpoints
         state = self.intake.snapshot() | {"controller": asdict(controller)}
         self.ledger.sync()
@@ -129,7 +130,7 @@ class Leader:
         log.info("%s", step_line(record, self.config.train.steps))
 
     def say(self, phase: str, doing: Doing) -> None:
-        """Tell the operator's desk how the run stands."""
+        """Write the run's state to Redis, where the operator's commands read it."""
         intake, book = self.intake, self.intake.book
         live, ready = intake.depth()
         self.service.doing(doing)

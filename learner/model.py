@@ -34,10 +34,10 @@ from .ranks import join_ranks, raise_together, together
 
 
 class TokenHead(nn.Module):
-    """Stands where the model's output projection stood, with its parameters under their old names (tied or not).
+    """Replaces the model's output projection and keeps its parameters under their old names (tied or not).
 
-    A module of its own rather than a function given the weight: ZeRO-3 gathers parameters when the module that owns
-    them is called.
+    It is a module of its own, and not a function that is given the weight, because ZeRO stage 3 gathers parameters when
+    the module that owns them is called.
     """
 
     def __init__(self, projection: nn.Linear) -> None:
@@ -50,13 +50,12 @@ class TokenHead(nn.Module):
 
 
 class PolicyModule(nn.Module):
-    """A micro-batch in, a ``TokenOutput`` out. Works as a plain torch module."""
+    """Takes a micro-batch and returns a ``TokenOutput``. It works as a plain torch module."""
 
     def __init__(self, language_model: Any, *, temperature: float, autocast: bool) -> None:
         """``language_model``: a transformers causal LM; its output embedding is replaced. ``temperature``: τ, which
-        logits are divided by; the attribute may be set anew.
-
-        ``autocast``: bfloat16 by autocast over float32 weights.
+        logits are divided by; the attribute may be set anew. ``autocast``: compute in bfloat16 by autocast, over
+        float32 weights.
         """
         super().__init__()
         name = next(n for n, m in language_model.named_modules() if m is language_model.get_output_embeddings())
@@ -68,7 +67,7 @@ class PolicyModule(nn.Module):
         self.autocast = autocast
 
     def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
-        """Log-probability and entropy of the T target tokens, and the sum of ``loss_of`` over them (if given)."""
+        """Log-probability and entropy of the T target tokens, and the sum of ``loss_of`` over them if it is given."""
         device = batch.input_ids_L.device.type
         # A pass uses every weight once: autocast's cache of casts would only keep a second model until its end.
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.autocast, cache_enabled=False):
@@ -88,7 +87,7 @@ class PolicyModule(nn.Module):
 
 
 def load_module(config: Config, *, model_path: str | None = None) -> PolicyModule:
-    """The configured model in float32 on the CPU, dropout off.
+    """The configured model in float32 on the CPU, with dropout off.
 
     ``model_path`` (default ``config.model.path``): a folder in Hugging Face layout or a hub name. Raises ``DataError``
     where there is no such model or it cannot be trained here.
@@ -99,7 +98,7 @@ def load_module(config: Config, *, model_path: str | None = None) -> PolicyModul
 
     path = expand(model_path if model_path is not None else config.model.path)
     if (folder := folder_of(path)) is not None:
-        read_folder(folder, weights=not is_hub_name(path))  # names what is missing or not whole
+        read_folder(folder, weights=not is_hub_name(path))  # raises for files that are missing or not whole
     logging.disable_progress_bar()
     try:
         shape = AutoConfig.from_pretrained(path)
@@ -117,14 +116,14 @@ def load_module(config: Config, *, model_path: str | None = None) -> PolicyModul
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"model {path}: {' '.join(str(error).split())}") from error
     model, loaded = found
-    if loaded["missing_keys"]:  # transformers has made them up at random
+    if loaded["missing_keys"]:  # transformers has set them at random
         raise DataError(f"model {path}: the weights lack {some(sorted(loaded['missing_keys']))}")
     if not model._supports_attention_backend:
         raise DataError(f"model {path}: {shape.model_type} has layers that would mix packed responses")
     module = PolicyModule(model, temperature=config.flow.temperature, autocast=config.model.dtype == "bfloat16")
     module.eval()
     if config.train.gradient_checkpointing:
-        # ZeRO-3 empties parameters between passes, and the other kind of checkpointing compares their shapes.
+        # ZeRO stage 3 empties parameters between passes, and non-reentrant checkpointing compares their shapes.
         reentrant = config.train.zero_stage == 3
         model.gradient_checkpointing_enable({"use_reentrant": reentrant})
         module.train()
@@ -132,7 +131,8 @@ def load_module(config: Config, *, model_path: str | None = None) -> PolicyModul
 
 
 def load_reference(config: Config) -> PolicyModule:
-    """The initial model, frozen: π_ref of the KL term (report 2.4), whatever checkpoint the policy goes on from."""
+    """The initial model, frozen. It is π_ref of the KL term (report 2.4), whatever checkpoint the policy goes on
+    from."""
     return load_module(config).requires_grad_(False)
 
 
@@ -143,8 +143,8 @@ def with_reference(reference: PolicyModule, batch: MicroBatch, device: torch.dev
 
 
 def _refuse_untrainable(config: Config, shape: Any, path: str) -> None:
-    """``DataError`` by what the model's own config says, defaults included."""
-    # GPT-2 maps the name
+    """Raise ``DataError`` where the model's own config, defaults included, says that it cannot be trained here."""
+    # to_dict lacks the key for GPT-2, which maps the name
     keys = {**shape.to_dict(), "max_position_embeddings": getattr(shape, "max_position_embeddings", None)}
     if (why := why_too_long(config.tokens_by_key, f"model {path}", context_of(keys))) is not None:
         raise DataError(why)
@@ -154,7 +154,7 @@ def _refuse_untrainable(config: Config, shape: Any, path: str) -> None:
 
 
 def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:
-    """The optimizer over every parameter of ``module``, constant learning rate (report 3.2).
+    """The optimizer over every parameter of ``module``, with a constant learning rate (report 3.2).
 
     Under ZeRO-Offload it runs on the host, in torch's own fused kernel: DeepSpeed's CPU Adam would have to be compiled
     on every learner node.
@@ -212,8 +212,8 @@ class Policy:
 
     def __init__(self, config: Config, *, model_path: str | None = None) -> None:
         """Join the other ranks and load the model. One process needs no launcher; several are started by torchrun
-        or ``deepspeed``. Raises ``DataError`` as ``load_module`` does, on every rank where one fails, and where the
-        ranks have loaded different models."""
+        or ``deepspeed``. Raises ``DataError`` on every rank where ``load_module`` raises it on one, and where the ranks
+        have loaded different models."""
         join_ranks()
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.config = config
@@ -223,8 +223,8 @@ class Policy:
         self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else _CPU
         self.engine = self._engine()
         self.engine.checkpoint_engine = self._files = Files(self.engine.checkpoint_engine)
-        self.engine._copy_recovery_script = lambda _: None  # of use to nobody here; a full disk would fail it midway
-        # Whole on every rank: it is not trained, so there is no optimizer state, and ZeRO has nothing to spread.
+        self.engine._copy_recovery_script = lambda _: None  # nobody needs it, and it would fail on a full disk
+        # Every rank has the whole of it: it is not trained, so it has no optimizer state that ZeRO could spread.
         with_kl = config.objective.kl_beta > 0
         self.reference = together(lambda: load_reference(config).to(self.device) if with_kl else None)
         if self.reference is not None:
@@ -234,7 +234,7 @@ class Policy:
         deepspeed = _deepspeed()
         settings = deepspeed_settings(self.config)
         if self.stage == 3:
-            # Spread over the ranks parameter by parameter: the whole of a large model never fits one device.
+            # The ranks share it out parameter by parameter, because a large model never fits on one device.
             deepspeed.zero.Init(module=self.module, config_dict_or_path=settings, dtype=torch.float32)
         module = self.module.to(self.device)
         engine, *_ = deepspeed.initialize(
@@ -248,26 +248,26 @@ class Policy:
         return self.engine(batch.to(self.device), loss_of)
 
     def sample_at(self, temperature: float) -> None:
-        """Take π_θ and π_ref to be the policies at τ = ``temperature`` from now on: a stage may change it."""
+        """Take π_θ and π_ref at τ = ``temperature`` from now on; a stage may change τ."""
         self.module.temperature = temperature
         if self.reference is not None:
             self.reference.temperature = temperature
 
     def with_reference(self, batch: MicroBatch) -> MicroBatch:
-        """``batch`` with log π_ref where there is a KL term, else as it is."""
+        """``batch`` with log π_ref where the loss has a KL term; otherwise ``batch`` as it is."""
         return batch if self.reference is None else with_reference(self.reference, batch, self.device)
 
     def backward(self, loss_sum: Tensor, *, denominator: int, last: bool) -> None:
-        """Add the gradient of ``loss_sum / denominator``, the latter of all ranks; ``last`` ends the optimizer step.
+        """Add the gradient of ``loss_sum / denominator``, all ranks' denominator. ``last`` ends the optimizer step.
 
-        All ranks make the same number of calls in a step: ZeRO 2 and 3 exchange gradients in each.
+        All ranks make the same number of calls in a step, because ZeRO stages 2 and 3 exchange gradients in each.
         """
         self.engine.set_gradient_accumulation_boundary(last)
-        # DeepSpeed averages gradients over the ranks; the sum is due.
+        # DeepSpeed averages gradients over the ranks, and the loss needs their sum.
         self.engine.backward(loss_sum * (self.world / denominator))
 
     def step(self) -> float:
-        """Clip, update the weights, drop the gradients. Returns the global gradient norm before clipping.
+        """Clip, update the weights and drop the gradients. Returns the global gradient norm before clipping.
 
         Raises ``FloatingPointError`` where that is not finite; the newest checkpoint is then the last good state.
         """
@@ -279,7 +279,7 @@ class Policy:
         return _finite(float(self.engine.get_global_grad_norm()))
 
     def reduce(self, values: Tensor, *, largest: bool = False) -> Tensor:
-        """Element-wise sum (or largest) over the ranks of a float64 or int64 CPU tensor."""
+        """Element-wise sum (or maximum) of a float64 or int64 CPU tensor over the ranks, on the CPU."""
         values = values.to(self.device)
         dist.all_reduce(values, op=dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM)
         return values.cpu()
@@ -288,7 +288,8 @@ class Policy:
         dist.barrier()
 
     def named_weights(self) -> dict[str, Tensor]:
-        """A copy of all weights: float32 on the CPU, by Hugging Face name, tied ones once. Empty but on rank 0."""
+        """A copy of all weights by Hugging Face name, float32 on the CPU; tied weights appear once. Only rank 0 gets
+        them; the other ranks get an empty dict."""
         weights = {}
         for name, parameter in self.module.named_weights().items():
             with self._whole(parameter):
@@ -297,26 +298,26 @@ class Policy:
         return weights
 
     def _whole(self, parameter: nn.Parameter) -> Any:
-        # At stage 3 a parameter is spread over the ranks; one at a time, so that memory never holds the whole model.
+        # Under ZeRO stage 3 the ranks share a parameter. One is gathered at a time, so no device holds the whole model.
         return _deepspeed().zero.GatheredParameters([parameter], enabled=self.stage == 3)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write weights and optimizer into ``folder``, every rank its part; returns this rank's files.
+        """Write weights and optimizer into ``folder``; every rank writes its part. Returns this rank's files.
 
-        An ``OSError`` or ``RuntimeError`` of the disk is raised once all ranks are out of DeepSpeed's collectives.
+        Raises the disk's ``OSError`` or ``RuntimeError`` once all ranks are out of DeepSpeed's collectives.
         """
         self._files.begin()
         self.engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
         return self._files.end()
 
     def load(self, folder: Path, *, universal: bool = False) -> None:
-        """Read what ``save`` wrote under the same ZeRO stage and number of ranks, or where ``universal`` what DeepSpeed
-        made of another's, into a policy that has not stepped.
+        """Read into a policy that has not stepped what ``save`` wrote under the same ZeRO stage and number of ranks.
+        With ``universal``, read what DeepSpeed has converted from another ZeRO stage or number of ranks.
 
-        Raises ``DataError`` on every rank where there is nothing to read for one.
+        Raises ``DataError`` on every rank where one rank finds nothing to read.
         """
         groups = [(group, group["fused"]) for group in self.adamw.param_groups]
-        # DeepSpeed reads this when it loads and at no other time; which kind is due is known once the model is there.
+        # DeepSpeed reads this only when it loads. Which kind it has to load is known only after the engine is made.
         self.engine._config.load_universal_checkpoint = universal
         try:
             loaded, _ = self.engine.load_checkpoint(str(folder), tag=TAG)
@@ -324,27 +325,29 @@ class Policy:
             self.engine._config.load_universal_checkpoint = False
         if universal:
             for state in self.adamw.state.values():
-                state["step"] = state["step"].clone()  # at stage 3 every part is given one and the same, and counts it
+                state["step"] = state["step"].clone()  # ZeRO stage 3 gives all parts one tensor; each would count
         for group, fused in groups:
-            group["fused"] = fused  # which kernel this learner uses is not the checkpoint's to say
+            group["fused"] = fused  # this learner chooses its own kernel, whatever the checkpoint says
         nothing = DataError(f"checkpoint {folder} holds no weights and optimizer of this rank ({TAG}/)")
         raise_together(nothing if loaded is None else None)
 
     @property
     def adamw(self) -> torch.optim.AdamW:
-        """torch's optimizer; ZeRO wraps it."""
+        """torch's optimizer, without ZeRO's wrapper."""
         return getattr(self.engine.optimizer, "optimizer", self.engine.optimizer)
 
     def sums(self) -> dict[str, Any]:
-        """What weights and optimizer state add up to: ``sums.of``."""
+        """The bit sums of weights and optimizer state (``sums.of``)."""
         return sums.of(self.module, self.adamw, self.stage)
 
 
 def saved_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
-    """What ``Policy.save`` wrote under ``zero_stage`` on any number of ranks: float32 on the CPU, by Hugging Face name.
+    """The weights that ``Policy.save`` wrote under ``zero_stage`` on any number of ranks: float32 on the CPU, by
+    Hugging Face name.
 
-    One process, no engine. Up to stage 2 rank 0's file has the weights whole, and they stay on disk until they are
-    used; at stage 3 every rank's file has a part, and DeepSpeed's own ``zero_to_fp32`` puts them together in memory.
+    One process reads them, without an engine. Up to ZeRO stage 2, rank 0's file has the whole weights, and they stay on
+    disk until they are used. Under ZeRO stage 3 every rank's file has a part, and DeepSpeed's own ``zero_to_fp32`` puts
+    the parts together in memory.
     """
     _name_accelerator()
     if zero_stage < 3:
@@ -354,14 +357,15 @@ def saved_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
         _deepspeed()
         from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
-        # It tells how far it is, on both streams.
+        # It reports its progress on both streams.
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             found = get_fp32_state_dict_from_zero_checkpoint(str(folder), tag=TAG)
     return {name.removeprefix("language_model."): tensor for name, tensor in found.items()}
 
 
 def _name_accelerator() -> None:
-    """Before the first import of deepspeed, which transformers does too: it complains where it has to guess."""
+    """Name DeepSpeed's accelerator. Call it before deepspeed is imported, which transformers does too: deepspeed warns
+    where it has to guess."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
@@ -374,10 +378,10 @@ def _deepspeed() -> Any:
 
     logger.setLevel("ERROR")
     if not torch.cuda.is_available():
-        # Left alone, it compiles a C++ extension for shared-memory inference at the first start: minutes, a compiler
-        # in every image, and nothing here calls it.
+        # Otherwise DeepSpeed compiles a C++ extension for shared-memory inference at the first start. That takes
+        # minutes and a compiler, and nothing here calls it.
         deepspeed.ops.__compatible_ops__ = {}
-    # DeepSpeed 0.19 calls torch 2.13's collectives, and what it imports calls torch.jit, by their former names.
+    # DeepSpeed 0.19 calls torch 2.13's collectives by their former names, and its imports do so with torch.jit.
     warnings.filterwarnings("ignore", r"`torch\.(distributed|jit)\.\w+` is deprecated", Warning)
     return deepspeed
 

@@ -1,4 +1,4 @@
-"""The model card of an exported checkpoint: what made these weights, so that a reader can make them again."""
+"""The model card of an exported checkpoint. It says what made the weights, so that a reader can make them again."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ class Origin:
 
     run: str
     version: int
-    """Training steps made."""
+    """Training steps completed."""
     incarnation: int
-    """Of the learner that wrote the checkpoint: its starts so far."""
+    """Incarnation of the learner that wrote the checkpoint: how often the learner had started."""
     ledger_line: int
-    """Lines of the run's ledger when it was written."""
+    """How many lines the run's ledger had when the checkpoint was written."""
     checksum: str | None
-    """sha256 of the version as published, which the exported weights have been found equal to; ``None``: unknown."""
+    """sha256 of the version as it was published, which the exported weights were compared with; ``None`` where it is
+    not known."""
     dtype: str
-    """Of the exported weights."""
+    """dtype of the exported weights."""
     layout: Mapping[str, int]
     """``zero_stage`` and ``ranks`` of the learner."""
     trained_with: Mapping[str, str] | None
@@ -44,7 +45,8 @@ class Origin:
 
 
 def model_card(config: Config, origin: Origin, steps: Sequence[Mapping[str, Any]]) -> str:
-    """The card as Markdown. ``steps``: lines of ``metrics.jsonl`` up to the checkpoint's, oldest first; may be none."""
+    """The card as Markdown. ``steps``: lines of ``metrics.jsonl`` up to the checkpoint's, oldest first; it may be
+    empty."""
     return "\n".join(
         [
             *_front_matter(config),
@@ -77,7 +79,7 @@ def _front_matter(config: Config) -> list[str]:
     lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
     if _on_hub(config):
         lines.append(f"base_model: {config.model.path}")
-    # No licence is filled in: it depends on the base model's and the data's, and whoever publishes must decide.
+    # No licence is filled in: it depends on the licences of base model and data, and whoever publishes must decide.
     return [*lines, "# license: yours to name; the base model's and the data's terms hold", "---"]
 
 

@@ -1,7 +1,8 @@
-"""Whether tokenizer and rows can be used, before anything starts: ``leeway up`` and its ``--dry-run`` ask.
+"""Checks, before a run starts, whether tokenizer and rows can be used. ``leeway up`` and its ``--dry-run`` call it.
 
-A process of its own, which keeps torch out: with it the tokenizer's package takes four times as long to import, and
-three times the memory, and nothing here computes. Configuration (TOML) in, one JSON object out.
+It is a process of its own so that torch can be kept out. With torch the tokenizer's package takes four times as long to
+import and three times the memory, and nothing here computes. The process reads a configuration (TOML) and writes one
+JSON object.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from ..common.preflight.model import load_tokenizer_of
 from .flow.prompts import PromptSource, load_prompts
 
 ROWS = {"file": 20_000, "reasoning_gym": 200}
-"""Rows that are looked at, by ``data.source``: a few seconds' worth. The learner looks at all of them."""
+"""How many rows are checked, by ``data.source``: a few seconds' worth. The learner checks all of them."""
 
 
 def look(config: Config) -> dict[str, Any]:
-    """What is to be known of the rows. ``DataError`` where tokenizer or rows cannot be used."""
+    """What the operator is to know of tokenizer and rows, as JSON. ``DataError`` where they cannot be used."""
     if folder_of(config.model.path) is None:
         return {"unchecked": "the tokenizer and the rows: the model is not on this machine"}
     tokenizer, vocabulary = load_tokenizer_of(config.model.path)
@@ -46,11 +47,11 @@ def look(config: Config) -> dict[str, Any]:
 def _first(config: Config, tokenizer: Any, vocabulary: int | None, most: int) -> PromptSource:
     try:
         return load_prompts(config.data, tokenizer, seed=config.flow.seed, vocabulary=vocabulary, most=most)
-    except DataError:  # of these none may be left, or one be wrong: all of them decide
+    except DataError:  # the first rows may leave no prompt, or one may be wrong, so all rows decide
         return load_prompts(config.data, tokenizer, seed=config.flow.seed, vocabulary=vocabulary)
 
 
 if __name__ == "__main__":
-    # Not there, as far as transformers can see: it then leaves everything out that computes.
+    # This hides torch from transformers, which then leaves out everything that computes.
     sys.modules["torch"] = None  # type: ignore[assignment]
     sys.exit(told("", lambda: print(json.dumps(look(parse(sys.stdin.read()))))))

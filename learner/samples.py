@@ -1,7 +1,7 @@
-"""Writes ``samples.jsonl``, off the critical path: the intake hands over references, a thread makes text of them.
+"""Writes ``samples.jsonl`` off the critical path: the intake hands over references, and a thread makes text of them.
 
-The file is a view. What cannot be written (a full disk, a queue that is full) is left out, with a warning, and the run
-goes on.
+The file is a view. What cannot be written, because the disk or the queue is full, is left out with a warning, and the
+run goes on.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WAITING = 64
-"""Groups that may wait to be written."""
+"""How many groups may wait to be written."""
 CLOSE_S = 10.0
-"""How long a learner that leaves waits for them."""
+"""How long a learner that ends waits for those groups."""
 GOLDS, GOLD_CHARACTERS = 4, 500
 LEAST_CHARACTERS = 16
 _STREAM = 1
-"""Keeps the draw apart from the curriculum's permutations, which are seeded by (seed, number) too."""
+"""Makes the draw independent of the curriculum's permutations, which are seeded by (seed, number) too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,11 @@ class _Graded:
 
 
 class Samples:
-    """One per run, in the learner's first rank. ``graded`` and ``left`` are called by the intake, under its lock."""
+    """Chooses and writes the samples of a run, on rank 0. The intake calls ``graded`` and ``left`` under its lock."""
 
     def __init__(self, folder: Path, config: Config, *, from_step: int) -> None:
-        """Write under ``folder``; samples of steps from ``from_step`` on were rolled back, and are cut off as the
-        metrics are."""
+        """Write into ``folder``. Samples of steps from ``from_step`` on are removed, as the metrics are, since a resume
+        has rolled those steps back."""
         self._metrics, self._model, self._seed = config.metrics, config.model.path, config.flow.seed
         self._batches = [view.train.groups_per_step for view in config.views()]
         self._graded: dict[int, _Graded] = {}
@@ -66,7 +66,7 @@ class Samples:
         self._thread.start()
 
     def graded(self, group: ScoredGroup, verdicts: tuple[Verdict, ...]) -> None:
-        """A group has come in; it is remembered where its ticket is one of those that are shown."""
+        """Take in a group that has come in graded. It is remembered where its ticket is one of those that are shown."""
         number, batch = group.ticket.ticket, self._batches[group.ticket.stage]
         lot = self._metrics.samples_every * batch
         place = number // lot
@@ -75,7 +75,7 @@ class Samples:
             self._graded[number] = _Graded(group, verdicts, place)
 
     def left(self, ticket: int, step: int, outcome: str) -> None:
-        """A ticket is not live any more: trained in ``step``, or refunded when ``step`` was due."""
+        """Note that a ticket is not live any more: it was trained in ``step``, or refunded when ``step`` was due."""
         found = self._graded.pop(ticket, None)
         if found is None:
             return
@@ -85,7 +85,7 @@ class Samples:
             self._warn("samples come faster than they can be written: some are left out")
 
     def close(self) -> None:
-        """Write what waits, for ``CLOSE_S`` at most."""
+        """Write what still waits, for ``CLOSE_S`` seconds at most."""
         try:
             self._waiting.put(None, timeout=CLOSE_S)
         except queue.Full:
@@ -93,19 +93,20 @@ class Samples:
         self._thread.join(CLOSE_S)
 
     def _write_loop(self) -> None:
-        """Consumes groups that have left; produces lines of the file. Dying here loses a view, never the truth."""
+        """Consumes groups that have left and produces lines of the file. A thread that dies here loses samples, and
+        nothing that the run depends on."""
         while (item := self._waiting.get()) is not None:
             graded, step, outcome = item
             try:
                 self._write(graded, step, outcome)
-            except Exception as error:  # whatever it is, it is no reason to end a run
+            except Exception as error:  # no error here is a reason to end a run
                 self._warn(f"{self._file.path}: a sample cannot be written, and the run goes on without: {error}")
 
     def _write(self, graded: _Graded, step: int, outcome: str) -> None:
         sample = sample_of(
             graded.group, graded.verdicts, self._tokenizer, step=step, outcome=outcome, place=graded.place
         )
-        # The first lot and the one under way must fit in, however much the file is thinned.
+        # The first lot and the one under way must fit into the file, however much it is thinned.
         line = bounded(sample, self._metrics.samples_bytes // (4 * self._metrics.samples_groups))
         if line is None or not self._file.write(line):
             self._warn(f"{self._file.path}: ticket {sample.ticket} is too large for metrics.samples_bytes")
@@ -123,13 +124,13 @@ class Samples:
 
 
 class SampleFile:
-    """The file, never larger than its limit: where a line would make it so, every second lot is taken out, and from
-    then on half as many are taken in. What stays is spread evenly over the run."""
+    """The file of samples, never larger than its limit. Where a line would make it larger, every second lot is removed,
+    and from then on half as many lots are kept. So the samples stay spread evenly over the run."""
 
     def __init__(self, path: Path, limit: int, *, from_step: int) -> None:
         self.path, self._limit = path, limit
         self.thinned = 1
-        """Of how many lots one is kept."""
+        """One of so many lots is kept."""
         self._size = 0
         kept = list(read_samples(path))
         self.thinned = max((sample.thinned for sample in kept), default=1)
@@ -140,8 +141,8 @@ class SampleFile:
             log.warning("%s cannot be written: %s", path, error)
 
     def write(self, sample: Sample) -> bool:
-        """Append it, where its lot is still kept; whether there is room for it."""
-        line = line_of(replace(sample, thinned=self.thinned))  # ASCII, here and below: a character is a byte
+        """Append ``sample`` where its lot is still kept. Returns whether there is room for it."""
+        line = line_of(replace(sample, thinned=self.thinned))  # all lines are ASCII, so a character is a byte
         while self._size + len(line) > self._limit:
             kept = list(read_samples(self.path))
             if all(each.place == 0 for each in kept):
@@ -150,7 +151,7 @@ class SampleFile:
             self._rewrite([each for each in kept if each.place % self.thinned == 0])
             line = line_of(replace(sample, thinned=self.thinned))
         if sample.place % self.thinned == 0:
-            with closing(Appending(self.path)) as file:  # opened anew: ``_rewrite`` puts another file in its place
+            with closing(Appending(self.path)) as file:  # it is opened each time, because ``_rewrite`` replaces it
                 file.append(line)
             self._size += len(line)
         return True
@@ -163,9 +164,9 @@ class SampleFile:
 
 @lru_cache(maxsize=16)
 def drawn(seed: int, place: int, lot: int, batch: int, count: int) -> frozenset[int]:
-    """The tickets that are shown of lot number ``place``: ``count`` of its first ``batch`` tickets, as many as a step
-    takes, by the run's seed alone. The first of all would not do: they come first in their batch, and are not as old as
-    the others."""
+    """The tickets of lot number ``place`` that are shown: ``count`` of its first ``batch`` tickets (as many as a step
+    takes), drawn by the run's seed alone. The very first tickets would not be typical: they come first in their batch,
+    and are not as old as the others."""
     chosen = np.random.default_rng([seed, place, _STREAM]).choice(batch, min(count, batch), replace=False)
     return frozenset((place * lot + chosen).tolist())
 
@@ -179,7 +180,7 @@ def sample_of(
     outcome: str,
     place: int,
 ) -> Sample:
-    """The group as text. ``step`` is what its staleness is counted to."""
+    """The group as text. Its staleness is counted at ``step``."""
     ticket, responses = group.ticket, group.responses
     texts = np.split(responses.tokens_T, np.cumsum(responses.lengths_S)[:-1])
 
@@ -216,15 +217,15 @@ def sample_of(
 
 def staleness(spans: np.ndarray, index: int, step: int) -> dict[str, float]:
     """Mean and maximum over the tokens of response ``index`` in a step that starts from version ``step``. Weights are
-    published just before their step is closed: what they sampled already is 0 stale, not -1."""
+    published just before their step is closed, so tokens that they sampled by then count as 0, not as -1."""
     _, versions, starts, ends = spans[spans[:, 0] == index].astype(np.int64).T
     ages = np.maximum(step - versions, 0)
     return {"mean": float(np.average(ages, weights=ends - starts)), "max": float(ages.max())}
 
 
 def bounded(sample: Sample, most: int) -> Sample | None:
-    """The sample with its texts cut in their middle until its line has at most ``most`` bytes; None where that cannot
-    be."""
+    """The sample with its texts cut in the middle, so that its line has at most ``most`` bytes. None where that is
+    impossible."""
     found, longest = sample, most
     while len(line_of(found)) > most:
         longest //= 2
@@ -244,6 +245,7 @@ def _cut(segment: Segment, longest: int) -> Segment:
 
 
 def shortened(text: str, longest: int) -> tuple[str, int]:
-    """(``text``, its middle left out where it has more than ``longest`` characters; how many are left out)."""
+    """``text``, without its middle where it has more than ``longest`` characters, and how many characters are left
+    out."""
     head, left_out, end = middle_cut(text, longest)
     return (f"{head}[… {left_out:,} characters left out …]{end}" if left_out else text), left_out

@@ -1,4 +1,4 @@
-"""What a learner that starts is given: the prompts, the books, the ledger's first lines."""
+"""What a learner prepares when it starts: the prompts, the books, and the ledger's first lines."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ from .flow.tickets import LiveGroup, TicketBook
 
 
 def read_prompts(service: Service, config: Config) -> Curriculum:
-    """The prompts of the whole run. ``DataError`` names a row that cannot be used."""
+    """Read the prompts of the whole run. ``DataError`` names a row that cannot be used."""
     service.doing(Doing(Activity.READING_PROMPTS))
     return load_curriculum(config, *load_tokenizer_of(config.model.path))
 
 
 def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
-    """The books of a run that starts, or goes on from a checkpoint's ``state``."""
+    """The books of a run that starts, or that goes on from a checkpoint's ``state``."""
     stages = Stages(
         starts=config.stage_starts,
         groups_per_step=tuple(view.train.groups_per_step for view in config.views()),

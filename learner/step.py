@@ -1,7 +1,7 @@
-"""One training step on this rank's share of the batch: measure, then N_SGD times forward, backward, update (report 3.1,
-3.2.5, 4.1).
+"""One training step on this rank's share of the batch: it measures, and then makes N_SGD updates, each with its forward
+and backward passes (report 3.1, 3.2.5, 4.1).
 
-Everything is global: a loss is divided by a number of all ranks, and metrics are the same on every rank.
+All numbers are global: a loss is divided by a number over all ranks, and metrics are the same on every rank.
 """
 
 from collections.abc import Sequence
@@ -27,36 +27,36 @@ from .tally import Tally, batch_metrics
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
     metrics: dict[str, float]
-    """By name as in docs and ``leeway status``; over all ranks, the same on each."""
+    """Metrics by name, as docs and ``leeway status`` have them, over all ranks and the same on each."""
     controller: ControllerState
     """The entropy controller's state for the next step."""
 
 
 @dataclass(frozen=True, slots=True)
 class _MiniBatch:
-    """This rank's part of what one SGD update takes."""
+    """This rank's part of the mini-batch of one SGD update."""
 
     batches: list[MicroBatch]
-    """As many on every rank."""
+    """Its micro-batches; every rank has as many."""
     denominator: int
-    """What the sum of its tokens' losses over all ranks is divided by."""
+    """The number by which the sum of the token losses over all ranks is divided."""
 
 
 def train_step(
     policy: Policy, groups: Sequence[ScoredGroup], *, version: int, controller: ControllerState, config: Config
 ) -> StepResult:
-    """Train ``policy`` on ``groups`` (this rank's share, possibly none) and give back what was measured.
+    """Train ``policy`` on ``groups`` (this rank's share, possibly none) and return what was measured.
 
-    ``version``: training steps completed before this one; staleness is counted from it. ``config``: as it is in the
-    stage of this step. The policy term of a group without a signal is 0, and it gets no entropy term. Collective.
-    Raises ``ValueError`` where no rank has a token.
+    ``version``: training steps completed before this one; staleness is counted from it. ``config``: the configuration
+    in the stage of this step. The policy term of a group without a signal is 0, and it gets no entropy term.
+    Collective. Raises ``ValueError`` where no rank has a token.
     """
     policy.sample_at(config.flow.temperature)
     parts = _mini_batches(policy, groups, version, config)
     updates = len(parts) * config.train.reuse
     tally = Tally(config.objective, updates)
-    # π_old is what the first update's own pass sees. A pass before it is spared unless something must be known earlier
-    # (α_k needs e_k) or there are updates whose pass sees a policy that has moved.
+    # The first update's own pass sees π_old. A pass before it is needed only where something must be known earlier
+    # (α_k needs e_k) or where later updates see a policy that has moved.
     measure_first = updates > 1 or controller_rules.needs_entropy(controller, config.entropy)
     if measure_first:
         parts = [replace(part, batches=_measured(policy, part.batches, tally)) for part in parts]
@@ -83,7 +83,7 @@ def train_step(
 
 
 def cut(groups: Sequence[ScoredGroup], *, version: int, config: Config) -> list[MicroBatch]:
-    """The micro-batches of ``groups`` with their advantages, by the configuration's rules."""
+    """Cut ``groups`` into micro-batches, with their advantages, by the configuration's rules."""
     objective = config.objective
     advantages = [
         group_advantages(
@@ -105,8 +105,8 @@ def surrogate_sum(
 ) -> TokenOutput:
     """The micro-batch's loss **summed** over its tokens, with log-probabilities and entropies.
 
-    ``module``: a ``PolicyModule``, plain or in a ``Policy``. ``lag``: updates made in this training step / N_SGD.
-    Divide by the ``denominator`` of the whole optimizer step, not of the micro-batch.
+    ``module``: a ``PolicyModule``, plain or in a ``Policy``. ``lag``: updates made in this training step / N_SGD. The
+    caller divides by the ``denominator`` of the whole optimizer step, not of the micro-batch.
     """
 
     def loss_of(logprobs_C: Tensor, entropy_C: Tensor, chunk: slice) -> Tensor:
@@ -139,7 +139,7 @@ def surrogate_sum(
 def _accumulate(
     policy: Policy, part: _MiniBatch, objective: Objective, alpha: float, lag: int, tally: Tally, *, measure: bool
 ) -> None:
-    """Forward and backward over a mini-batch, ``lag`` updates into the training step."""
+    """Make the forward and backward passes over a mini-batch, after ``lag`` updates of the training step."""
     for number, batch in enumerate(part.batches):
         output = surrogate_sum(policy, batch, objective, alpha, lag / tally.updates)
         assert output.loss_sum is not None
@@ -164,12 +164,12 @@ def _measured(policy: Policy, batches: Sequence[MicroBatch], tally: Tally) -> li
 
 
 def size_of(groups: Sequence[ScoredGroup], batches: Sequence[MicroBatch]) -> tuple[int, int]:
-    """(trained tokens, responses) of ``groups``, whose micro-batches are ``batches``."""
+    """How many trained tokens and how many responses ``groups`` have; their micro-batches are ``batches``."""
     return sum(len(batch.taken_T) for batch in batches), sum(int(group.trained_S.sum()) for group in groups)
 
 
 def split(tickets: Sequence[int], train: Train) -> list[int]:
-    """Which mini-batch each of the training step's groups falls into: D_T at a time, in ticket order."""
+    """For each of the training step's groups, the number of its mini-batch: D_T groups at a time, in ticket order."""
     ranks = np.argsort(np.argsort(np.asarray(tickets, dtype=np.int64), kind="stable"), kind="stable")
     return (ranks // (train.minibatch_groups or len(tickets))).tolist()
 

@@ -1,4 +1,4 @@
-"""The record of a training step: what the step measured, how old its groups were, and what has come in and gone since
+"""The record of a training step: what the step measured, how old its groups were, and what has come in and left since
 the step before."""
 
 import time
@@ -17,14 +17,14 @@ from .packing import ScoredGroup
 
 @contextmanager
 def timed(times: dict[str, float], name: str) -> Iterator[None]:
-    """Put the seconds that the block takes into ``times``, as ``time/NAME_s``."""
+    """Put the seconds that the block takes into ``times`` as ``time/NAME_s``."""
     started = time.monotonic()
     yield
     times[f"time/{name}_s"] = time.monotonic() - started
 
 
 class StepMetrics:
-    """Makes each training step's record. It remembers how far the intake had counted at the record before."""
+    """Makes the record of each training step. It remembers what the intake had counted at the record before."""
 
     def __init__(self, service: Service, intake: Intake) -> None:
         self._service, self._intake = service, intake
@@ -38,8 +38,8 @@ class StepMetrics:
         times: dict[str, float],
         published: Manifest,
     ) -> dict[str, Any]:
-        """The record of the ``step`` that has just ended. ``measured``: by the step itself and by the intake.
-        ``times``: of its parts, in seconds, as ``timed`` takes them."""
+        """The record of the ``step`` that has just ended. ``measured``: metrics of the step itself and of the intake.
+        ``times``: seconds that each part took, as ``timed`` notes them."""
         intake, now, counted = self._intake, time.monotonic(), _counted(self._intake)
         since = {name: count - self._counted[name] for name, count in counted.items()}
         step_s, tokens_in, (live, ready) = now - self._ended_at, since.pop("tokens_in"), intake.depth()
@@ -74,20 +74,20 @@ class StepMetrics:
 
 def _counted(intake: Intake) -> dict[str, int]:
     """What the intake has counted so far: tokens that came in, tokens that expired, and groups that were not trained
-    on, by reason; ``orphaned`` are those that were made for an older incarnation."""
+    on, by reason. Orphaned groups are those that were made for an older incarnation."""
     refunds = {f"refunds/{reason}": count for reason, count in intake.counts.refunds.items()}
     refunds |= {"refunds/orphaned": intake.counts.orphaned}
     return {"tokens_in": intake.counts.tokens_in, **refunds, "overflow/expired_tokens": intake.counts.tokens_expired}
 
 
 def past_bound(groups: Sequence[ScoredGroup], step: int, bound: int) -> dict[str, int]:
-    """How many tokens are older than ``bound``, and how many groups have such."""
+    """How many tokens are older than ``bound``, and how many groups have such tokens."""
     past = [tokens_past(group.responses.spans, step, max_staleness=bound) for group in groups]
     return {"overflow/tokens_past_bound": sum(past), "overflow/groups_past_bound": sum(count > 0 for count in past)}
 
 
 def by_head_staleness(groups: Sequence[ScoredGroup], step: int) -> dict[str, float]:
-    """Groups, reward and length of the groups of each head staleness."""
+    """Number of groups, mean reward and mean length in tokens, for each head staleness."""
     of_age: dict[int, list[ScoredGroup]] = {}
     for group in groups:
         of_age.setdefault(head_staleness(group.responses.spans, step), []).append(group)
@@ -102,8 +102,8 @@ def by_head_staleness(groups: Sequence[ScoredGroup], step: int) -> dict[str, flo
 
 
 def where_it_aged(groups: Sequence[ScoredGroup], step: int) -> dict[str, float]:
-    """Mean staleness of the tokens, split at the version that sampled the group's newest one: what they aged while
-    their group was still being generated, and what it aged afterwards."""
+    """Mean staleness of the tokens in two parts, split at the version that sampled the group's newest token: how much
+    the tokens aged while their group was still being generated, and how much the group aged afterwards."""
     spans = [group.responses.spans.astype(np.int64) for group in groups]
     tokens = np.concatenate([span[:, 3] - span[:, 2] for span in spans])
     in_flight = np.concatenate([span[:, 1].max() - span[:, 1] for span in spans])

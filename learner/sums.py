@@ -1,4 +1,5 @@
-"""What weights and optimizer state add up to: a checkpoint says it, and whoever loads it compares, in any layout."""
+"""Bit sums of weights and optimizer state. A checkpoint lists them, and whoever loads it in any layout compares
+them."""
 
 from __future__ import annotations
 
@@ -15,15 +16,15 @@ _EVERYWHERE = {
     2: {"weights"},
     3: set[str](),
 }
-"""What every rank has all of, by ZeRO stage; of the rest each has a part."""
+"""Which of the sums every rank has whole, by ZeRO stage; of the others each rank has a part."""
 
 
 def of(module: nn.Module, optimizer: torch.optim.Optimizer, stage: int) -> dict[str, Any]:
-    """Sums of the ranks' bit patterns, in hexadecimal, the same however ZeRO has cut them up. Collective.
+    """Sums of the bit patterns over the ranks, in hexadecimal, the same however ZeRO has cut them up. Collective.
 
-    ``weights``, the optimizer's ``masters`` of them (0 at stage 3, whose weights are they), ``exp_avg``,
-    ``exp_avg_sq``; ``steps``, the optimizer's counts, one where all is well; ``differ``, which of them are not the same
-    on ranks that should have the same.
+    The keys are ``weights``, the optimizer's ``masters`` of them (0 under ZeRO stage 3, where the weights are the
+    masters), ``exp_avg`` and ``exp_avg_sq``; ``steps``, the optimizer's step counts, a single one where all is well;
+    and ``differ``, the names of sums that are not equal on ranks where they should be.
     """
     states = list(optimizer.state.items())
     own: dict[str, Any] = {
@@ -50,7 +51,7 @@ def bits_of(tensor: Tensor) -> int:
 
 
 def _own_part(parameter: Any, stage: int) -> Tensor:
-    """What this rank holds of ``parameter``; at stage 3 without the padding, which is whatever was there."""
+    """What this rank holds of ``parameter``. Under ZeRO stage 3 the padding is left out, which has arbitrary values."""
     if stage < 3:
         return parameter
     part = parameter.ds_tensor.reshape(-1)

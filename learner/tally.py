@@ -1,5 +1,5 @@
-"""What a training step counts, over all ranks: sums over its tokens, by staleness and by local lag, and what its groups
-were like. Every number is the same on each rank."""
+"""What a training step counts over all ranks: sums over its tokens by staleness and by local lag, and its groups'
+rewards and lengths. Every number is the same on each rank."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,8 @@ from .packing import MicroBatch, ScoredGroup, staleness_of
 
 
 class Tally:
-    """Sums over tokens, gathered micro-batch by micro-batch and then over the ranks: of every token once, under π_old,
-    by staleness; and of every token in every update, by staleness and by local lag."""
+    """Sums over tokens, taken micro-batch by micro-batch and then over the ranks. Some have every token once, under
+    π_old, by staleness. Others have every token in every update, by staleness and by local lag."""
 
     COUNT, ABS_DIFF, WEIGHT, WEIGHT_SQUARED, ENTROPY, LOGPROB, STALENESS, CUT, USED, CLIPPED, BEYOND = range(11)
     LAG_COUNT, LAG_CLIPPED, LAG_SHIFT, LAG_KL = range(4)
@@ -31,7 +31,7 @@ class Tally:
         self.largest = torch.zeros(0, dtype=torch.float64)
 
     def add_measured(self, batch: MicroBatch, output: TokenOutput) -> None:
-        """``output``: under π_old. Every token of the step once."""
+        """Add a micro-batch's ``output`` under π_old. Every token of the step is added once."""
         logprobs_T = output.logprobs_T.detach().cpu().double()
         diff_T = logprobs_T - batch.behaviour_logprobs_T.double()
         weight_T = ratio(diff_T)  # π_old/μ
@@ -50,7 +50,7 @@ class Tally:
         self.largest.scatter_reduce_(0, batch.staleness_T, diff_T.abs(), "amax")
 
     def add_update(self, batch: MicroBatch, output: TokenOutput, lag: int, denominator: int) -> None:
-        """``output``: of the update that is the training step's ``lag``-th."""
+        """Add a micro-batch's ``output`` in an update, before which the training step has made ``lag`` updates."""
         assert output.loss_sum is not None
         self.loss += output.loss_sum.detach().cpu().double() / denominator / self.updates
         logprobs_T = output.logprobs_T.cpu()
@@ -89,12 +89,12 @@ class Tally:
             self.largest = torch.cat([self.largest, self.largest.new_zeros(more)])
 
     def entropy(self, policy: Policy, estimate: str) -> float:
-        """e_k over all ranks: exact, or -mean log π_old of the sampled tokens. Collective."""
+        """e_k over all ranks, in nats per token: exact, or -mean log π_old of the sampled tokens. Collective."""
         count, entropy, logprob = policy.reduce(self.sums.sum(0))[[self.COUNT, self.ENTROPY, self.LOGPROB]].tolist()
         return (entropy if estimate == "exact" else -logprob) / count
 
     def metrics(self, policy: Policy) -> dict[str, float]:
-        """Over all ranks. Collective."""
+        """The metrics by name, over all ranks. Collective."""
         self._grow(int(policy.reduce(torch.tensor(len(self.sums)), largest=True)))
         sums, largest = policy.reduce(self.sums), policy.reduce(self.largest, largest=True)
         total, loss = sums.sum(0), float(policy.reduce(self.loss))
@@ -123,7 +123,7 @@ class Tally:
         drift = {
             f"logprob/abs_diff_mean{suffix}": float(sums[self.ABS_DIFF]) / count,
             f"logprob/abs_diff_max{suffix}": largest,
-            # (Σw)²/(n Σw²): the share of the tokens that the same weights, all equal, would be worth
+            # (Σw)²/(n Σw²): the share of the tokens that would be worth as much with equal weights
             f"logprob/ess{suffix}": float(sums[self.WEIGHT].square() / (count * sums[self.WEIGHT_SQUARED])),
             f"policy/clip_fraction{suffix}": float(sums[self.CLIPPED] / sums[self.USED]),
         }
@@ -149,10 +149,10 @@ class Tally:
 
 
 def batch_metrics(policy: Policy, groups: Sequence[ScoredGroup], version: int) -> dict[str, float]:
-    """What the groups were like: rewards, lengths, head staleness. Collective."""
+    """Rewards, lengths in tokens and head staleness of the groups, as metrics by name. Collective."""
     none = np.zeros(0)
     lengths_S = np.concatenate([none, *(group.responses.lengths_S[group.trained_S] for group in groups)])
-    # A group that ranks share counts where its first response is.
+    # A group that several ranks share is counted on the rank that has its first response.
     begun = [group for group in groups if group.trained_S[0]]
     heads_G = np.array([staleness_of(group.responses, version).max(initial=0) for group in begun], dtype=np.float64)
     sums = [

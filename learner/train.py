@@ -33,9 +33,9 @@ WAIT_S = 20.0  # how long rank 0 waits for a batch before it tells the other ran
 
 
 def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -> None:
-    """Train from the newest checkpoint in ``folder`` (or from the start) to the last step, or until asked to stop; both
-    leave a checkpoint."""
-    # Before the model: ranks that differ, or a row that cannot be used, are named in seconds.
+    """Train from the newest checkpoint in ``folder``, or from the start, to the last step or until the learner is asked
+    to stop. Either way it leaves a checkpoint."""
+    # This comes before the model, so that ranks that differ and rows that cannot be used are named in seconds.
     alike.refuse_different(config, folder)
     curriculum = together(lambda: read_prompts(service, config) if rank() == 0 else None)
     service.doing(Doing(Activity.LOADING_MODEL))
@@ -51,8 +51,8 @@ def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -
 
 
 def _lead(leader: Leader, controller: ControllerState) -> None:
-    """Rank 0. Consumes batches; produces versions, ledger lines, metrics, checkpoints. What dies with it is made again
-    from the newest checkpoint."""
+    """Rank 0's loop. It consumes batches and produces versions, ledger lines, metrics and checkpoints. If it dies, its
+    successor starts from the newest checkpoint and makes again what is lost."""
     intake, service, train = leader.intake, leader.service, leader.config.train
     broadcast_plan({"do": "publish", "version": intake.book.version})
     leader.publish(intake.book.version)
@@ -82,7 +82,7 @@ def _lead(leader: Leader, controller: ControllerState) -> None:
 
 
 def _next_batch(leader: Leader) -> list[ScoredGroup] | None:
-    """The next training step's groups; None where we are asked to stop first."""
+    """The next training step's groups; None where the learner is asked to stop first."""
     while True:
         leader.say("training", leader.intake.waiting_for())
         groups = leader.intake.next_batch(WAIT_S)
@@ -105,7 +105,7 @@ def _train(leader: Leader, controller: ControllerState, groups: list[ScoredGroup
 
 
 def _end(leader: Leader, controller: ControllerState) -> None:
-    """After the last step, or where we were asked to stop: nothing that was trained is lost, and every rank ends."""
+    """End every rank, after the last step or a request to stop, without losing anything that was trained."""
     intake, service = leader.intake, leader.service
     if service.failure is not None:
         raise service.failure
@@ -127,7 +127,7 @@ def _follow(
     checkpoints: Path,
     controller: ControllerState,
 ) -> None:
-    """Every other rank. Consumes rank 0's plan; fetches and trains its own share of the groups."""
+    """The loop of every other rank. It consumes rank 0's plan, and fetches and trains its own share of the groups."""
     while True:
         service.doing(Doing(Activity.WAITING_FOR_RANK_0))
         plan = broadcast_plan(None)
@@ -146,7 +146,7 @@ def _follow(
                 service.version = plan["version"]
             case "save":
                 service.doing(Doing(Activity.CHECKPOINTING, step=plan["step"]))
-                with suppress(NoRoom):  # rank 0 waits for it, and asks again
+                with suppress(NoRoom):  # rank 0 waits for room, and asks again
                     checkpoint.save(policy, checkpoints, plan["step"], {}, keep=config.train.keep_checkpoints)
             case "wait":
                 continue
@@ -166,7 +166,7 @@ def _fetched(queue: LearnerQueue, share: list[tuple[str, list[int]]]) -> list[Sc
 
 
 def _settings(config: Config, step: int, turned: dict[str, Any]) -> Config:
-    """What training step ``step`` goes by: its stage's configuration, with the live controls as they are now."""
+    """The configuration of training step ``step``: its stage's, with the live controls as they are now."""
     view = config.at_stage(config.stage_of(step))
     entropy = view.entropy.model_copy(update={"target": turned["target"]})
     flow = view.flow.model_copy(update={"max_staleness": turned["bound"], "overflow": turned["overflow"]})

@@ -1,7 +1,7 @@
-"""A checkpoint of another number of ranks or ZeRO stage, by DeepSpeed's own universal checkpoint.
+"""Converts a checkpoint of another number of ranks or another ZeRO stage into DeepSpeed's own universal checkpoint.
 
-DeepSpeed's converter cuts the optimizer's state into a file a parameter, which any number of ranks can read. It writes
-each value twice on its way, 24 bytes a parameter; what it made is removed once it is loaded.
+DeepSpeed's converter cuts the optimizer's state into one file per parameter, which any number of ranks can read. It
+writes each value twice, which takes 24 bytes per parameter; the converted files are removed once they are loaded.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from ..common.errors import DataError
 from .ranks import broadcast_plan, raise_together, rank
 
 LOOK_S = 20.0
-"""How often rank 0 tells the others that it still converts; a collective would time out before a big one is done."""
+"""How often rank 0 tells the other ranks that it still converts. A big conversion takes longer than a collective may
+wait."""
 _FAMILIES = ({0}, {1, 2}, {3})
-"""ZeRO stages between which DeepSpeed goes. A checkpoint of stage 0 is whole in one file and needs no conversion."""
+"""Sets of ZeRO stages between which DeepSpeed can convert. A checkpoint of ZeRO stage 0 is whole in one file and needs
+no conversion."""
 
 
 def needed(made: dict[str, int], wanted: dict[str, int]) -> bool:
@@ -28,7 +30,8 @@ def needed(made: dict[str, int], wanted: dict[str, int]) -> bool:
 
 
 def why_not(made: dict[str, int], wanted: dict[str, int]) -> str | None:
-    """Why a checkpoint of layout ``made`` cannot go on as ``wanted``, and how it can; ``None`` where it can."""
+    """A message that says why a checkpoint of layout ``made`` cannot go on as ``wanted``, and what would help; ``None``
+    where it can go on."""
     family = next(each for each in _FAMILIES if made["zero_stage"] in each)
     if wanted["zero_stage"] in family:
         return None
@@ -41,11 +44,11 @@ def why_not(made: dict[str, int], wanted: dict[str, int]) -> str | None:
 
 
 def convert(source: Path, out: Path) -> None:
-    """Have DeepSpeed's converter write the folder ``out`` from its checkpoint in ``source``. Collective: rank 0
-    converts, the others wait. Raises ``DataError`` with the converter's last words."""
+    """Let DeepSpeed's converter write the folder ``out`` from the checkpoint in ``source``. Collective: rank 0 converts
+    and the others wait. Raises ``DataError`` with the converter's last line where it fails."""
     command = [sys.executable, "-P", "-m", "deepspeed.checkpoint.ds_to_universal"]
     command += ["--input_folder", str(source), "--output_folder", str(out), "--inject_missing_state"]
-    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]  # each holds a rank's part in memory
+    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]  # each worker holds a rank's part in memory
     running: subprocess.Popen[str] | None = None
     if rank() == 0:
         running = subprocess.Popen(

@@ -1,2 +1,2 @@
-"""The operator's desk. A room holds what one wish needs: running, looking, reporting, planning, sweeping, evaluating,
+"""The operator's desk. Each room does one kind of work: running, looking, reporting, planning, sweeping, evaluating,
 proving, and chaos, which rehearses faults. ``commands`` and ``cli`` are the command line over all of them."""

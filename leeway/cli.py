@@ -1,4 +1,5 @@
-"""The ``leeway`` command: its groups of commands, and how an error leaves. Each group has a file in ``commands/``."""
+"""The ``leeway`` command: its groups of commands, and how errors become exit codes. Each group has a file in
+``commands/``."""
 
 from __future__ import annotations
 
@@ -48,8 +49,9 @@ def leeway(
 
 
 def main() -> None:
-    """The console script: a ``LeewayError`` is one line and its exit code, SIGTERM and Ctrl-C are ``STOPPED``."""
-    # Whatever we start, and whatever that starts, takes no module out of the folder that somebody stands in.
+    """The console script. A ``LeewayError`` becomes one line and its exit code; SIGTERM and Ctrl-C become
+    ``STOPPED``."""
+    # Neither the processes that we start nor those that they start may import a module from the user's current folder.
     os.environ["PYTHONSAFEPATH"] = "1"
     sys.exit(stoppable(_command))
 

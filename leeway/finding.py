@@ -1,5 +1,5 @@
-"""Which run is meant, and where its Redis is. Every command takes a run as its id, as a path to its folder or to a file
-in it, or not at all: then the newest one is meant."""
+"""Which run is meant, and where its Redis is. Every command takes a run by its id, or by a path to its folder or to a
+file in it; where no run is named, the newest one is meant."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..common.errors import BrokerError, DataError, NoRunError
 from ..common.files import path_of
 
 _PARTS = ("config.toml", "ledger.jsonl", "metrics.jsonl")
-"""A folder with one of them is a run's."""
+"""A folder that has one of these files is a run's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A run's id, and the folder of runs that it is in, or would be in."""
+    """A run's id, and the folder of runs that the run is in, or would be in."""
 
     run: str
     runs_dir: Path
@@ -39,7 +39,7 @@ def is_run(folder: Path) -> bool:
 
 
 def runs_under(runs_dir: Path) -> list[Place]:
-    """The runs whose folders are in ``runs_dir``, those that were started last first."""
+    """The runs whose folders are in ``runs_dir``; the one that was started last comes first."""
     if not runs_dir.is_dir():
         return []
     found = [(_started(folder), folder.name) for folder in runs_dir.iterdir() if is_run(folder)]
@@ -60,7 +60,7 @@ def place(said: str, runs_dir: Path) -> Place:
 
 
 def find(said: str | None, runs_dir: Path) -> Place:
-    """The run that is meant, which has a folder here. ``DataError`` where it has none, with the nearest names."""
+    """The run that is meant, which must have a folder here. ``DataError`` where it has none; it names similar runs."""
     if said is None:
         runs = runs_under(runs_dir)
         if not runs:
@@ -75,11 +75,11 @@ def find(said: str | None, runs_dir: Path) -> Place:
 def find_live(
     said: str | None, redis_url: str | None, runs_dir: Path, *, must_be_known: bool = True
 ) -> tuple[str, Place]:
-    """(the address of its Redis, the run) of a run that is at work somewhere; it needs no folder here.
+    """(the address of the run's Redis, the run) of a run that is at work somewhere; the run needs no folder here.
 
-    The address is what was said, else what the run's folder has noted, else the local one. ``DataError`` or
-    ``NoRunError`` where neither a folder nor that Redis knows the run; with ``must_be_known`` false one that was named
-    need only have a Redis that answers."""
+    The address is the one that was given, else the one noted in the run's folder, else the local one. ``DataError`` or
+    ``NoRunError`` where neither a folder nor that Redis knows the run. With ``must_be_known`` false, a run that was
+    named needs only a Redis that answers."""
     if said is None and redis_url is not None:
         url = address.resolve(redis_url)
         return url, Place(newest_at(url), runs_dir)
@@ -94,8 +94,9 @@ def find_live(
 
 
 def model_of(said: str, runs_dir: Path) -> str:
-    """What a model is named by, which may also be a run: then the path of its folder. A model's folder goes before a
-    run's id. ``DataError`` for a path beside other runs where there is none."""
+    """The model that ``said`` names. It may also name a run, which becomes the path of the run's folder; where a folder
+    of a model has the same name, the model is meant. ``DataError`` for a path beside other runs where there is no
+    run."""
     from ..common.config import expand
 
     if Path(expand(said)).exists():
@@ -107,7 +108,7 @@ def model_of(said: str, runs_dir: Path) -> str:
 
 
 def unknown(missing: Place) -> str:
-    """That a run is not there, with those that may have been meant."""
+    """A sentence saying that a run is not there, with the runs that may have been meant."""
     known = [found.run for found in runs_under(missing.runs_dir)]
     near = difflib.get_close_matches(missing.run, known, n=3, cutoff=0.5)
     near = near or [run for run in known if missing.run and missing.run in run][:3]
@@ -143,6 +144,6 @@ def _holds(url: str, found: Place) -> bool:
 
 
 def _started(folder: Path) -> float:
-    """When a run was started last: its configuration is written then."""
+    """When a run was started last, which is when its configuration was written; unix seconds."""
     path = next(folder / name for name in _PARTS if (folder / name).exists())
     return path.stat().st_mtime

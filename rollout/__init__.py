@@ -1,1 +1,1 @@
-"""Rollout role: takes tickets, generates the G responses of each group, hands them to the verifiers."""
+"""The rollout role: it takes tickets, generates the G responses of each group, and hands them over to the verifiers."""

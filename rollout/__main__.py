@@ -1,4 +1,4 @@
-"""``leeway rollout``: one rollout worker. Arguments first, heavy imports after."""
+"""``leeway rollout``: one rollout worker. The arguments are parsed first, and the heavy imports follow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def make_engine(config: Config, worker: str) -> Engine:
-    """The engine the configuration names."""
+    """Make the engine that the configuration names, for the worker of this name."""
     rollout = config.rollout
     path, recompute = expand(config.model.path), rollout.kv_on_update == "recompute"
     if rollout.engine == "torch":

@@ -1,4 +1,4 @@
-"""What the rollout worker asks of an engine, and nothing more."""
+"""The interface between the rollout worker and its engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Aborted(Exception):
-    """``generate`` was stopped by ``abort``: there are no responses."""
+    """``abort`` has stopped ``generate``: there are no responses."""
 
 
 class Engine(Protocol):
@@ -23,25 +23,25 @@ class Engine(Protocol):
     """
 
     concurrency: int
-    """Groups it takes side by side."""
+    """How many groups the engine takes side by side."""
     version: int
-    """Version of the weights it samples with; -1 before the first ``load``."""
+    """Version of the weights that the engine samples from; -1 before the first ``load``."""
 
     def load(self, version: int, tensors: Mapping[str, torch.Tensor]) -> float:
         """Take new weights and return the seconds in which no token could be sampled.
 
-        ``tensors`` are CPU tensors under the model's Hugging Face names. Returns only when every token sampled from
-        now on comes from ``version``.
+        ``tensors`` are CPU tensors under the model's Hugging Face names. It returns only once every further token is
+        sampled from ``version``.
         """
 
     def generate(self, ticket: Ticket) -> Responses:
-        """Sample the ticket's G responses at its temperature and top_p (top_k off), ended by an end token or by
-        ``max_new_tokens``. Log-probabilities are of what was sampled from: of logits/τ where top_p is 1. The spans
-        name the version of every token. Raises ``Aborted`` where ``abort`` ended it."""
+        """Sample the ticket's G responses at its temperature and top_p, without top_k. A response ends at an end token
+        or after ``max_new_tokens``. Log-probabilities are those of the distribution that was sampled from: of logits/τ
+        where top_p is 1. The spans name the version of every token. Raises ``Aborted`` where ``abort`` ended it."""
 
     def abort(self, group_id: str) -> None:
-        """Have the ``generate`` of this group under way, if there is one, end with ``Aborted``. Returns at once. An
-        engine that does not answer any more must not let ``generate`` return: its worker then knows that it hangs."""
+        """Make the ``generate`` of this group end with ``Aborted``, if it is under way. Returns at once. An engine that
+        no longer answers must not let ``generate`` return, so that its worker notices that the engine hangs."""
 
     def close(self) -> None:
         """Give back processes and memory. Safe to call twice."""

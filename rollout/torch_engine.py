@@ -1,8 +1,8 @@
 """The reference engine: transformers on the CPU, one group at a time, bit for bit reproducible.
 
-It is slower than vLLM and worth it where an equality is to be proved: the same weights and the same ticket give the
-same ``Responses``, whatever else runs on the machine. Three things make that so: a group is generated as one batch
-that never changes shape, the uniforms come from ``ticket.seed`` alone, and the number of threads is pinned.
+It is slower than vLLM, and worth it where an equality is to be proved: the same weights and the same ticket give the
+same ``Responses``, whatever else runs on the machine. Three things ensure that: a group is generated as one batch that
+never changes shape, the uniform random numbers come from ``ticket.seed`` alone, and the number of threads is fixed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from .engine import Aborted
 
 
 def end_tokens(model_path: str | Path) -> frozenset[int]:
-    """The tokens that end a response: whatever config, generation config or tokenizer of the folder calls eos."""
+    """The tokens that end a response: those that the folder's config, generation config or tokenizer calls eos. Raises
+    ``DataError`` where there is none."""
     folder = read_folder(Path(model_path), weights=False)
     config = AutoConfig.from_pretrained(folder.path)
     keys = {**folder.keys, "eos_token_id": config.eos_token_id}  # transformers' own default, where it has one
@@ -41,8 +42,8 @@ def end_tokens(model_path: str | Path) -> frozenset[int]:
 
 
 Sampled = tuple[list[np.ndarray], list[np.ndarray], list[bool]]
-"""Response by response: its tokens (int64, [length], end token included), their log-probabilities under logits/τ
-(float32, nats, [length]), and whether it ended by one of the end tokens."""
+"""Three lists with one element per response: its tokens (int64, [length], end token included), their log-probabilities
+under logits/τ (float32, nats, [length]), and whether an end token ended it."""
 
 
 def sample_group(
@@ -53,8 +54,8 @@ def sample_group(
     *,
     recompute: bool = True,
 ) -> Sampled:
-    """``sample_groups`` of one ticket: the G responses are a batch of their own, a pure function of the weights and
-    the ticket."""
+    """``sample_groups`` for one ticket: its G responses are one batch, and a pure function of the weights and the
+    ticket."""
     return sample_groups(model, [ticket], ends, weights_changed, recompute=recompute)[0]
 
 
@@ -67,13 +68,14 @@ def sample_groups(
     *,
     recompute: bool = True,
 ) -> list[Sampled]:
-    """Sample every ticket's G responses, all as one batch; a pure function of the weights and the tickets.
+    """Sample every ticket's G responses, all as one batch. A pure function of the weights and the tickets.
 
-    ``tickets`` agree in prompt length, G, limit, τ and top_p. Each has uniforms of its own, so together they are
-    sampled as each alone would be, up to how the matrix products of a larger batch round.
+    ``tickets`` agree in prompt length, G, token limit, τ and top_p. Each has random numbers of its own, so together
+    they are sampled as each alone would be, up to how the matrix products of a larger batch round.
 
-    ``weights_changed(t)`` is asked before token ``t`` >= 1 of every response: it may put other weights into ``model``
-    and says whether it did. Then the keys and values of all tokens before are computed anew (``recompute``) or kept.
+    ``weights_changed(t)`` is called before token ``t`` >= 1 of every response: it may put other weights into ``model``,
+    and returns whether it did. The keys and values of all earlier tokens are then computed anew (``recompute``) or
+    kept.
     """
     shapes = {(len(t.prompt_tokens_P), t.group_size, t.max_new_tokens, t.temperature, t.top_p) for t in tickets}
     assert len(shapes) == 1, f"one batch of tickets of different shapes: {shapes}"
@@ -83,7 +85,7 @@ def sample_groups(
     cache = DynamicCache(config=model.config)
     input_ids = torch.from_numpy(np.stack([ticket.prompt_tokens_P.astype(np.int64) for ticket in tickets]))
     logits_SV = model(input_ids=input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
-    cache.batch_repeat_interleave(G)  # a prompt is read once, then shared by its G rows
+    cache.batch_repeat_interleave(G)  # a prompt is read once, and its G rows share it
     input_ids, logits_SV = input_ids.repeat_interleave(G, dim=0), logits_SV.repeat_interleave(G, dim=0)
 
     steps: list[torch.Tensor] = []
@@ -91,7 +93,7 @@ def sample_groups(
     lengths_S = torch.zeros(len(input_ids), dtype=torch.int64)
     running_S = torch.ones(len(input_ids), dtype=torch.bool)
     for t in range(longest):
-        # A finished row stays in the batch and its tokens are thrown away: with fewer rows the matrix products of
+        # A finished row stays in the batch, and its tokens are thrown away. With fewer rows the matrix products of
         # the others would round differently, and their tokens would depend on their neighbours' lengths.
         logprobs_SV = torch.log_softmax(logits_SV.float() / temperature, dim=-1)
         if top_p < 1:
@@ -122,8 +124,7 @@ def sample_groups(
 
 
 def drawn(logprobs_SV: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
-    """A token for each row, int64 [S, 1]. Each generator draws for as many rows as any other, one group after the
-    other."""
+    """Draw a token for each row: int64 [S, 1]. The rows come group by group, and each generator draws for one group."""
     cdf_SV, G = logprobs_SV.exp().cumsum(dim=-1), len(logprobs_SV) // len(generators)
     uniform_S1 = torch.cat([torch.rand(G, 1, generator=generator) for generator in generators])
     # right=True: the first token whose cdf exceeds u, so a token of probability 0 is never drawn. u < 1 keeps u·total
@@ -135,7 +136,7 @@ def nucleus(logprobs_SV: torch.Tensor, top_p: float) -> torch.Tensor:
     """Log-probabilities (nats) of the distribution cut down to the fewest tokens that together have ``top_p``, the
     likeliest first (Holtzman et al., 2020); -inf for the others."""
     sorted_SV, order_SV = logprobs_SV.sort(dim=-1, descending=True)
-    before_SV = sorted_SV.exp().cumsum(dim=-1) - sorted_SV.exp()  # what the likelier ones have together
+    before_SV = sorted_SV.exp().cumsum(dim=-1) - sorted_SV.exp()  # the probability of the likelier tokens together
     kept_SV = sorted_SV.masked_fill(before_SV >= top_p, -torch.inf)
     return torch.log_softmax(torch.empty_like(kept_SV).scatter_(-1, order_SV, kept_SV), dim=-1)
 
@@ -143,7 +144,8 @@ def nucleus(logprobs_SV: torch.Tensor, top_p: float) -> torch.Tensor:
 def as_responses(
     ticket: Ticket, sampled: Sampled, changes: Sequence[tuple[int, int]], *, worker: str, seconds: float
 ) -> Responses:
-    """A group as it goes over the wire. ``changes``: (token, version), which version sampled from which token on."""
+    """A group as it goes over the wire. ``changes``: (token, version), the version that sampled from that token on.
+    ``seconds``: how long generation took."""
     tokens, logprobs, finished = sampled
     lengths = [len(t) for t in tokens]
     return Responses(
@@ -161,7 +163,8 @@ def as_responses(
 class TorchEngine:
     """The ``Engine`` around one transformers model on the CPU.
 
-    New weights are taken between two tokens of the group under way, which goes on under them; its spans say from where.
+    New weights are taken between two tokens of the group under way, which goes on under them. Its spans say from which
+    token.
     """
 
     concurrency = 1
@@ -171,8 +174,8 @@ class TorchEngine:
     ) -> None:
         """``model_path`` is a Hugging Face folder, of which config and tokenizer are used: the weights come by
         ``load``. ``dtype`` is the torch name of the type to compute in. ``threads`` is set for the whole process,
-        since results depend on it. ``recompute``: whether new weights compute the keys and values of a group under way
-        anew, or go on with those of the weights before."""
+        since results depend on it. ``recompute``: whether the keys and values of a group under way are computed anew
+        under new weights, or kept."""
         torch.set_num_threads(threads)
         path = Path(model_path)
         self.version = -1
@@ -184,17 +187,19 @@ class TorchEngine:
         ).eval()
         self._one_group = threading.Lock()
         self._change = threading.Condition()
-        """Guards the three below; notified when ``waiting``, which ``load`` gave, has been taken."""
+        """Guards the three attributes below. It is notified when the weights in ``waiting``, which ``load`` has put
+        there, have been taken."""
         self.waiting: _Weights | None = None
         self._under_way: str | None = None
         self._aborted = False
         """Whether the group under way is to be stopped before its next token."""
 
     def load(self, version: int, tensors: Mapping[str, torch.Tensor]) -> float:
-        """Take new weights, all or none, before the next token; returns the seconds in which none could be sampled.
+        """Take new weights, all or none, before the next token. Returns the seconds in which no token could be sampled.
 
-        ``tensors`` are CPU tensors of any float dtype under the Hugging Face names. Of tied names one is enough. A
-        version below the present one waits for the end of the group under way: versions never fall within a response.
+        ``tensors`` are CPU tensors of any float dtype under the Hugging Face names; one of several tied names is
+        enough. A version below the present one waits for the end of the group under way, because versions never fall
+        within a response. Raises ``WeightsError`` where the tensors do not fit the model.
         """
         weights = _Weights(version, _match(self._model, tensors), tensors)
         with self._change:
@@ -229,7 +234,8 @@ class TorchEngine:
             self._aborted |= self._under_way == group_id
 
     def _changed(self, token: int, changes: list[tuple[int, int]]) -> bool:
-        """Take weights that wait, before token ``token`` of the group under way, and write down that they change."""
+        """Take weights that wait before token ``token`` of the group under way, and add that to ``changes``. Returns
+        whether there were any."""
         with self._change:
             if self._aborted:
                 raise Aborted
@@ -240,7 +246,7 @@ class TorchEngine:
         return True
 
     def _take(self) -> None:
-        """Put the weights that wait, if any, into the model. ``_change`` is held."""
+        """Put the weights that wait, if any, into the model. The caller holds ``_change``."""
         if self.waiting is not None:
             started = time.perf_counter()
             with torch.no_grad():
@@ -252,7 +258,7 @@ class TorchEngine:
             self._change.notify_all()
 
     def close(self) -> None:
-        """Nothing to give back but memory, which goes with the object."""
+        """Do nothing: the memory is freed with the object."""
 
 
 @dataclass(slots=True)
@@ -266,7 +272,8 @@ class _Weights:
 
 
 def _spans(changes: Sequence[tuple[int, int]], lengths: list[int]) -> list[tuple[int, int, int, int]]:
-    """Rows (response, version, start, end) where all responses changed together: ``changes`` is (token, version)."""
+    """The spans as rows (response, version, start, end). All responses change versions at the same ``changes``, which
+    are (token, version)."""
     ends = [token for token, _ in changes[1:]] + [max(lengths)]
     return [
         (response, version, start, min(end, length))
@@ -277,13 +284,13 @@ def _spans(changes: Sequence[tuple[int, int]], lengths: list[int]) -> list[tuple
 
 
 def _match(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Pair every given name with the model's tensor, or say what does not fit. Nothing is written yet, so a refused
-    version leaves the old one whole."""
+    """Pair every given name with the model's tensor. Raises ``WeightsError`` where one does not fit. Nothing is written
+    yet, so a refused version leaves the old one whole."""
     targets = model.state_dict()
     unknown = sorted(tensors.keys() - targets.keys())
     if unknown:
         raise WeightsError(f"weights name {len(unknown)} tensors the model does not have: {', '.join(unknown[:5])}")
-    # Tied tensors share storage under several names (lm_head and the embedding); any of them fills all.
+    # Tied tensors share storage under several names (lm_head and the embedding), so any of them fills all.
     given = {targets[name].data_ptr() for name in tensors}
     missing = sorted(name for name, target in targets.items() if target.data_ptr() not in given)
     if missing:

@@ -1,4 +1,4 @@
-"""The context that vLLM is told of a model whose ``config.json`` was lengthened by hand."""
+"""Tells vLLM the context length of a model whose ``config.json`` was edited for a longer context."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 def with_its_context(config: PretrainedConfig) -> PretrainedConfig:
     """``config`` with the context of ``common/rope.py`` where yarn lengthens it (vLLM's ``hf_overrides``).
 
-    vLLM takes ``max_position_embeddings`` for the longer context already, and refuses what is past it; its yarn itself
-    goes by ``original_max_position_embeddings`` and ``factor``, which stay. Of a linear rope it multiplies by itself.
+    vLLM takes ``max_position_embeddings`` for the longer context already, and refuses what is past it. Its yarn goes by
+    ``original_max_position_embeddings`` and ``factor``, which stay as they are. For a linear rope vLLM multiplies the
+    context itself.
     """
     text = config.get_text_config()
     context = context_of(text.to_dict())

@@ -1,7 +1,7 @@
-"""Sampling with vLLM: the fast engine, on GPU nodes and (slowly) on CPUs, through the same code.
+"""Sampling with vLLM: the fast engine, through the same code on GPU nodes and (slowly) on CPUs.
 
-vLLM's asynchronous engine lives on an event loop in a thread of its own and does its work in child processes. Many
-groups share its batch; weights change under running requests without losing a token (``pause_generation`` with
+vLLM's asynchronous engine runs on an event loop in a thread of its own and does its work in child processes. Many
+groups share its batch. Weights change under running requests without losing a token (``pause_generation`` with
 ``keep``), and vLLM itself says which version sampled which tokens.
 """
 
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 ABORTED = "abort"
-"""vLLM's finish reason of a request that was taken back before its end."""
+"""vLLM's finish reason for a request that was aborted before its end."""
 ENDED = "stop"
-"""vLLM's finish reason of a response that sampled an end token."""
+"""vLLM's finish reason for a response that sampled an end token."""
 CLOSE_S = 20
-"""Seconds that vLLM's processes get to end by themselves; killed, they leave shared memory behind."""
+"""How many seconds vLLM's processes have to end by themselves. If they are killed, they leave shared memory behind."""
 
 
 class VllmEngine:
     """The ``Engine`` protocol on vLLM.
 
     Weights come only through ``load``: ``model_path`` gives config and tokenizer, and the engine starts with dummy
-    weights, which it refuses to sample from.
+    weights, from which it refuses to sample.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class VllmEngine:
         seed: int = 0,
         recompute: bool = True,
     ) -> None:
-        """Start vLLM's processes: half a minute on the CPU, minutes for a large model on GPUs.
+        """Start vLLM's processes. That takes half a minute on the CPU, and minutes for a large model on GPUs.
 
         ``model_path``: a Hugging Face folder, or a name on the hub. ``dtype``: torch name of the type to compute in.
         ``max_model_len``: tokens of prompt and response together. ``max_num_seqs``: responses (not groups) sampled
         side by side. ``gpu_memory_utilization``: share of each GPU's memory, on the CPU the share of free memory that
         the KV cache may take at most. ``threads`` and ``cpu_core`` matter on the CPU only: compute threads, and the
         first of the cores to bind vLLM's processes to (``None``: wherever the system puts them). ``recompute``: as for
-        ``TorchEngine``. Without it nothing is cached between requests, or one would read what older weights wrote:
+        ``TorchEngine``. Without it nothing is cached between requests, because one could read what older weights wrote;
         the G responses of a group then read their prompt G times.
         """
         from .torch_engine import end_tokens  # every engine ends responses by the same rule
@@ -92,7 +92,9 @@ class VllmEngine:
         self._worker = worker
         self._max_model_len = max_model_len
         self._numbers = itertools.count()
-        self.under_way: dict[str, concurrent.futures.Future[list[CompletionOutput]]] = {}  # by group id
+        self.under_way: dict[
+            str, concurrent.futures.Future[list[CompletionOutput]]
+        ] = {}  # the groups being sampled, by group id
         self._broken: str | None = None
         self._closed = False
         self._loop = asyncio.new_event_loop()
@@ -105,7 +107,7 @@ class VllmEngine:
             "tensor_parallel_size": tensor_parallel_size,
             "gpu_memory_utilization": gpu_memory_utilization,
             "seed": seed,
-            "enable_prefix_caching": recompute,  # the G responses share their prompt; cleared at every load
+            "enable_prefix_caching": recompute,  # the G responses share their prompt; each load clears the cache
         }
         try:
             self._llm: AsyncLLM | None = self._run(start(model_path, arguments, threads=threads, cpu_core=cpu_core))
@@ -117,11 +119,11 @@ class VllmEngine:
         """Take new weights and return the seconds in which no token could be sampled.
 
         ``tensors``: CPU tensors under the model's Hugging Face names, of any float dtype; vLLM casts to its own. The
-        file that carries them is written before sampling pauses. Running responses go on under the new weights, their
-        keys and values computed anew (or kept, without ``recompute``); nothing that one request computed serves another
-        under a later version. A version below the
-        present one (the learner fell back to a checkpoint) starts the running responses over instead, since versions
-        never fall within a response.
+        file that carries them is written before sampling pauses. Running responses go on under the new weights; their
+        keys and values are computed anew, or kept without ``recompute``. No request uses what another computed under an
+        earlier version. A version below the present one (the learner went back to a checkpoint) starts the running
+        responses over instead, since versions never fall within a response. Raises ``WeightsError`` where vLLM cannot
+        load the weights; the engine is then unusable.
         """
         if self._ties_embeddings:
             tensors = _untied(tensors)
@@ -136,7 +138,9 @@ class VllmEngine:
     def generate(self, ticket: Ticket) -> Responses:
         """Sample the ticket's G responses; response j has the seed ``ticket.seed + j``.
 
-        A fixed seed does not fix the tokens: floating-point results depend on what shares the batch.
+        A fixed seed does not fix the tokens, because floating-point results depend on what else is in the batch. Raises
+        ``WeightsError`` before the first ``load``, ``DataError`` for a ticket longer than ``max_model_len``,
+        ``Aborted`` after ``abort``, and ``RoleDiedError`` where the engine is dead, unusable or closed.
         """
         if self.version < 0:
             raise WeightsError("generate was called before the first load: there is no version to sample from")
@@ -151,10 +155,10 @@ class VllmEngine:
         return _responses(ticket, outputs, worker=self._worker, seconds=seconds)
 
     def abort(self, group_id: str) -> None:
-        """Take the group's requests back, if it is under way."""
+        """Abort the group's requests, if it is under way."""
         sampling = self.under_way.get(group_id)
         if sampling is not None:
-            sampling.cancel()  # vLLM's generate() takes its requests back when it is cancelled
+            sampling.cancel()  # vLLM's generate() aborts its requests when it is cancelled
 
     def close(self) -> None:
         """End vLLM's processes and the loop. Waiting ``generate`` calls raise. Safe to call twice."""
@@ -164,14 +168,14 @@ class VllmEngine:
         if self._llm is not None:
             with contextlib.suppress(Exception):
                 asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result(timeout=10)
-            # Not on the loop: it joins processes, and only the loop could tell them that nobody reads any more.
+            # This must not run on the loop: it joins processes that only the loop can tell that nobody reads any more.
             self._llm.shutdown(timeout=CLOSE_S)
             self._llm = None
         self._stop_loop()
 
     def _run(self, work: Coroutine[Any, Any, Result], group_id: str | None = None) -> Result:
-        """Do ``work`` on the loop and wait for it; the engine's death and its closing become errors of ours, and so
-        does the end that ``abort`` makes to the sampling of ``group_id``."""
+        """Do ``work`` on the loop and wait for its result. Raises ``RoleDiedError`` where the engine dies or is closed,
+        and ``Aborted`` where ``abort`` has ended the sampling of ``group_id``."""
         if self._closed or self._broken:
             work.close()
             raise RoleDiedError(f"the vLLM engine of {self._worker} is {self._broken or 'closed'}")
@@ -186,11 +190,11 @@ class VllmEngine:
         finally:
             if group_id is not None:
                 self.under_way.pop(group_id, None)
-        self._run(self._answer())  # a core that hangs does not, and then neither do we
+        self._run(self._answer())  # if the core hangs, this never returns, and generate() does not either
         raise Aborted
 
     async def _answer(self) -> None:
-        """Ask vLLM's core process something; it answers between two of its steps."""
+        """Ask vLLM's core process for an answer, which it gives between two of its steps."""
         assert self._llm is not None
         await self._llm.is_sleeping()
 
@@ -200,7 +204,7 @@ class VllmEngine:
         self._loop.close()
 
     async def _swap(self, version: int, path: str) -> float:
-        """Pause, replace the weights by the file's, name the version, resume. Returns the seconds paused."""
+        """Pause, replace the weights by the file's, name the version and resume. Returns the seconds of the pause."""
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
         llm = self._llm
@@ -212,19 +216,20 @@ class VllmEngine:
             await llm.start_weight_update()
             await llm.update_weights(WeightTransferUpdateRequest(update_info={"path": path}))
             await llm.finish_weight_update(weight_version=str(version))
-            # Before sampling resumes, so that nobody sees a token of a version we do not own up to.
+            # The version is set before sampling resumes, so that no token is of a version above ``self.version``.
             self.version = version
             await llm.resume_generation()
         except Exception as error:
-            # The layers are half old and half new (or still unallocated): nothing may be sampled from them again, so
-            # sampling stays paused and whoever waits for a response is told.
+            # The layers are half old and half new, or still unallocated. Nothing may be sampled from them again, so
+            # sampling stays paused, and whoever waits for a response is told.
             self._broken = f"unusable since version {version} failed to load"
             await _cancel_others()
             raise WeightsError(f"version {version} failed to load into vLLM: {last_line(error)}") from error
         return time.monotonic() - started
 
     async def _sample(self, ticket: Ticket) -> list[CompletionOutput]:
-        """The ticket's G finished outputs, in response order; started over where a fall of the version aborted them."""
+        """The ticket's G finished outputs in response order. They are started over where a falling version aborted
+        them."""
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -238,14 +243,14 @@ class VllmEngine:
                     outputs = result.outputs
             except EngineDeadError:
                 self._broken = "dead"
-                # Not chained: all callers share one exception object, and its trace grows with every one of them.
+                # It is not chained: all callers share one exception object, whose trace grows with each of them.
                 raise RoleDiedError(f"the vLLM engine of {self._worker} died; its last words are above") from None
             if all(output.finish_reason != ABORTED for output in outputs):
                 return outputs
 
 
 def _sampling(ticket: Ticket, end_tokens: list[int]) -> SamplingParams:
-    """The ticket in vLLM's words. ``n`` requests of one prompt get the seeds seed, seed + 1, … from vLLM."""
+    """The ticket as vLLM's sampling parameters. vLLM gives its ``n`` responses the seeds seed, seed + 1, …"""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -256,9 +261,9 @@ def _sampling(ticket: Ticket, end_tokens: list[int]) -> SamplingParams:
         top_p=ticket.top_p,
         top_k=0,
         max_tokens=ticket.max_new_tokens,
-        ignore_eos=True,  # we name the end tokens ourselves, so that every engine has the same ones
+        ignore_eos=True,  # stop_token_ids has the end tokens, so that every engine has the same ones
         stop_token_ids=end_tokens,
-        logprobs=0,  # of the sampled token and no other
+        logprobs=0,  # only of the sampled token
         flat_logprobs=True,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
@@ -266,7 +271,7 @@ def _sampling(ticket: Ticket, end_tokens: list[int]) -> SamplingParams:
 
 
 def _flat(output: CompletionOutput) -> FlatLogprobs:
-    """The log-probabilities in the form that was asked for."""
+    """The log-probabilities, which ``flat_logprobs`` makes vLLM give in this form."""
     return cast("FlatLogprobs", output.logprobs)
 
 
@@ -296,14 +301,14 @@ def _responses(ticket: Ticket, outputs: list[CompletionOutput], *, worker: str, 
 def _transfer_folder(size: int) -> str:
     """A private folder with room for ``size`` bytes: in shared memory, or on disk where that is too small."""
     shared = Path("/dev/shm")
-    # Containers often give /dev/shm 64 MB; leave a tenth free for vLLM's own queues.
+    # Containers often give /dev/shm 64 MB. A tenth is left free for vLLM's own queues.
     roomy = shared.is_dir() and shutil.disk_usage(shared).free > 1.1 * size
     return tempfile.mkdtemp(prefix="leeway-weights-", dir=shared if roomy else None)
 
 
 def _untied(tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-    """With the output projection under its own name too. A learner publishes a tied tensor once; vLLM's layers are
-    reloaded one by one, and each has to be given its own."""
+    """``tensors``, with the output projection under its own name too. A learner publishes a tied tensor once, but vLLM
+    reloads its layers one by one, and each needs its own."""
     if "lm_head.weight" in tensors:
         return tensors
     (embedding,) = (name for name in tensors if name.endswith(("embed_tokens.weight", "wte.weight")))
@@ -311,7 +316,7 @@ def _untied(tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
 
 
 def _write(path: str, tensors: Mapping[str, torch.Tensor]) -> None:
-    """One safetensors file; tied tensors, which the format refuses, are written twice."""
+    """Write one safetensors file. Tied tensors are written twice, because the format refuses shared ones."""
     from safetensors.torch import save_file
 
     seen: set[int] = set()

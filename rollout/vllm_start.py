@@ -1,4 +1,4 @@
-"""Starting vLLM: what it is told, on GPUs and on CPUs, before there is an engine to sample with."""
+"""Starting vLLM on GPUs and on CPUs: the arguments and the environment that it is given."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ CPU_BLOCK = 32
 """Tokens in a block of the CPU's KV cache. vLLM's own choice, 128, is longer than many prompts: the responses of a
 group could then share no whole block of their prompt, and each would compute it again."""
 CPU_STEP_TOKENS = 2048
-"""Prompt tokens that the CPU takes in one step at least."""
+"""The least number of prompt tokens that a CPU may take in one step."""
 
 
 async def start(model_path: str, arguments: dict[str, Any], *, threads: int, cpu_core: int | None) -> AsyncLLM:
-    """Build the engine inside the running loop, as vLLM wants it."""
+    """Build the engine inside the running loop, as vLLM requires. Raises ``DataError`` where vLLM cannot use the model,
+    and ``LeewayError`` where vLLM does not start."""
     from vllm.config import WeightTransferConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
@@ -42,7 +43,7 @@ async def start(model_path: str, arguments: dict[str, Any], *, threads: int, cpu
             model=model_path,
             load_format="dummy",  # every weight comes through load()
             weight_transfer_config=WeightTransferConfig(backend=BACKEND),
-            logprobs_mode="processed_logprobs",  # of logits/τ; vLLM's default is before the temperature
+            logprobs_mode="processed_logprobs",  # of logits/τ; vLLM's default is without the temperature
             hf_overrides=with_its_context,
             generation_config="vllm",  # the ticket says how to sample, not the model folder
             disable_log_stats=True,
@@ -58,7 +59,8 @@ async def start(model_path: str, arguments: dict[str, Any], *, threads: int, cpu
 
 
 def _cpu_arguments(model_path: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """What vLLM needs to be told on a CPU: no compilation, a KV cache of the size that can be used, whole prompts."""
+    """The arguments that vLLM needs on a CPU: no compilation, a KV cache no larger than can be used, and whole
+    prompts."""
     import psutil
 
     need = arguments["max_num_seqs"] * (arguments["max_model_len"] + CPU_BLOCK) * _kv_bytes_per_token(model_path)
@@ -66,8 +68,8 @@ def _cpu_arguments(model_path: str, arguments: dict[str, Any]) -> dict[str, Any]
     return {
         "enforce_eager": True,  # compiling takes minutes and a C++ compiler
         "block_size": CPU_BLOCK,
-        # A seeded request whose prompt is cut in two kills the engine: after the first piece vLLM turns the request's
-        # generator back, which a CPU generator cannot do. So prompts are never cut, and the longest fits in a step.
+        # A seeded request whose prompt is cut in two kills the engine: after the first piece vLLM rewinds the request's
+        # generator, which a CPU generator cannot do. So prompts are never cut, and the longest fits in a step.
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(arguments["max_model_len"], arguments["max_num_seqs"], CPU_STEP_TOKENS),
         "kv_cache_memory_bytes": min(need, allowed),
@@ -75,7 +77,8 @@ def _cpu_arguments(model_path: str, arguments: dict[str, Any]) -> dict[str, Any]
 
 
 def _kv_bytes_per_token(model_path: str) -> int:
-    """Bytes of keys and values one token takes, in 4-byte floats to be on the safe side."""
+    """How many bytes the keys and values of one token take. They are taken for 4-byte floats, to be on the safe
+    side."""
     config = load_config(Path(model_path))
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -83,9 +86,9 @@ def _kv_bytes_per_token(model_path: str) -> int:
 
 
 def _cpu_environment(threads: int, cpu_core: int | None) -> dict[str, str]:
-    """Variables that vLLM's CPU processes inherit: how many compute threads, on which cores. Without a core of our own
-    what the operator has set stays."""
-    # A few small functions would be compiled at the first call even under enforce_eager: 12 s for nothing measurable.
+    """Variables that vLLM's CPU processes inherit: how many compute threads run on which cores. Without a ``cpu_core``,
+    variables that the operator has set stay as they are."""
+    # Even under enforce_eager a few small functions are compiled at their first call: 12 s for no measurable gain.
     wanted = {"TORCH_COMPILE_DISABLE": "1", "OMP_NUM_THREADS": str(threads)}
     if cpu_core is not None:
         return wanted | {"VLLM_CPU_OMP_THREADS_BIND": f"{cpu_core}-{cpu_core + threads - 1}"}
@@ -95,7 +98,7 @@ def _cpu_environment(threads: int, cpu_core: int | None) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the processes started inside, and for them only."""
+    """Set environment variables for the processes that are started inside, and for them only."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -109,7 +112,8 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def quiet_environment(model_path: str) -> None:
-    """Before vLLM is imported: warnings only, no usage report, and no network where the model is a folder."""
+    """Set vLLM to log warnings only, to report no usage, and to use no network where the model is a folder. Call it
+    before vLLM is imported."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -118,7 +122,8 @@ def quiet_environment(model_path: str) -> None:
 
 
 def model_folder(model_path: str) -> str:
-    """The folder with the model's config and tokenizer; a name on the Hugging Face hub is fetched, weights excepted."""
+    """The folder with the model's config and tokenizer. A name on the Hugging Face hub is fetched without its weights.
+    Raises ``DataError`` where there is no such model."""
     if os.path.isfile(os.path.join(model_path, "config.json")):
         return model_path
     if os.path.isdir(model_path):
@@ -130,12 +135,13 @@ def model_folder(model_path: str) -> str:
     try:
         return snapshot_download(model_path, allow_patterns=["*.json", "*.jinja", "*.txt", "*.model"])
     except (OSError, ValueError) as error:
-        message = f"{model_path} is neither a folder nor a model to be had from the hub: {last_line(error)}"
+        message = f"{model_path} is neither a folder nor a model that the hub gives: {last_line(error)}"
         raise DataError(message) from error
 
 
 def _check_plugin(name: str) -> None:
-    """vLLM loads ``rollout/vllm_weights.py`` by its entry point, which only an installed package has."""
+    """Raise ``LeewayError`` where vLLM cannot load ``rollout/vllm_weights.py``. It loads it by its entry point, which
+    only an installed package has."""
     from importlib.metadata import entry_points
 
     if name not in entry_points(group="vllm.general_plugins").names:
@@ -146,6 +152,6 @@ def _check_plugin(name: str) -> None:
 
 
 def last_line(error: BaseException) -> str:
-    """What an error of vLLM says, without the trace that remote errors carry in their text."""
+    """The message of a vLLM error, without the trace that remote errors carry in their text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

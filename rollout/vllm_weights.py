@@ -1,7 +1,7 @@
 """How new weights enter vLLM: a weight transfer engine that reads one safetensors file on the same machine.
 
-vLLM finds it through the entry point group ``vllm.general_plugins`` (pyproject.toml) in every process it starts, so
-nothing of vLLM is patched. ``VllmEngine`` writes the file, names it in the update and deletes it afterwards;
+Every process that vLLM starts finds the engine through the entry point group ``vllm.general_plugins`` (pyproject.toml),
+so nothing of vLLM is patched. ``VllmEngine`` writes the file, names it in the update and deletes it afterwards;
 safetensors holds no code, so nothing is ever unpickled. Under tensor parallelism every worker process reads the file
 and keeps its own slice.
 """
@@ -32,7 +32,7 @@ OWNER_VARIABLE = "LEEWAY_VLLM_OWNER"
 
 
 def register() -> None:
-    """Entry point: make the engine known to vLLM. Called in each of its processes, perhaps more than once."""
+    """Make the engine known to vLLM, which calls this entry point in each of its processes, perhaps more than once."""
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
     # vLLM refuses a second registration and offers no way to ask first.
@@ -44,7 +44,7 @@ def register() -> None:
 
 def _die_with_parent() -> None:
     """End this process when its parent is gone. vLLM's processes do not notice that by themselves: after ``kill -9`` of
-    a rollout worker they would hold their cores or their GPU for ever."""
+    a rollout worker they would hold their cores or their GPU forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -53,7 +53,7 @@ def _die_with_parent() -> None:
 
 @dataclass
 class FileInitInfo(WeightTransferInitInfo):
-    """There is nothing to agree on beforehand."""
+    """Empty: there is nothing to agree on beforehand."""
 
 
 @dataclass
@@ -61,14 +61,14 @@ class FileUpdateInfo(WeightTransferUpdateInfo):
     """One whole version of the weights."""
 
     path: str
-    """Safetensors file under the model's Hugging Face names, on this machine."""
+    """Safetensors file on this machine, with tensors under the model's Hugging Face names."""
 
 
 class FileTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
     """Runs inside vLLM's worker process: loads one file into the model through layer-wise reloading.
 
-    Layer-wise reloading is needed, not a nicety: on the CPU vLLM repacks linear layers after loading, and a bare
-    ``load_weights`` would write into the repacked layout.
+    Layer-wise reloading is necessary: on the CPU vLLM repacks linear layers after loading, and a bare ``load_weights``
+    would write into the repacked layout.
     """
 
     init_info_cls = FileInitInfo
@@ -76,21 +76,21 @@ class FileTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        # At every load vLLM warns of layers that got nothing, which are those that have buffers only (rotary tables).
-        # ``receive_weights`` checks the parameters itself, and refuses instead of warning.
+        # At every load vLLM warns of layers that got no weights. These are layers that have only buffers (rotary
+        # tables). ``receive_weights`` checks the parameters itself, and raises instead of warning.
         logging.getLogger("vllm.model_executor.model_loader.reload.layerwise").setLevel(logging.ERROR)
 
     def init_transfer_engine(self, init_info: FileInitInfo) -> None:
-        """Nothing to connect."""
+        """Do nothing: there is no connection to make."""
 
     def start_weight_update(self) -> None:
-        """Put the layers back into the layout that checkpoints have."""
+        """Put the layers back into the layout in which weights are loaded."""
         from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
 
         initialize_layerwise_reload(self.model)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
-        """As vLLM's, except that there is no device to wait for on the CPU, where its call raises."""
+        """Load the weights as vLLM does, but wait for no device on the CPU, where vLLM's call raises."""
         self.receive_weights(self.parse_update_info(update_info))
         if self.device.type != "cpu":
             import torch
@@ -98,7 +98,8 @@ class FileTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
             torch.accelerator.synchronize()
 
     def receive_weights(self, update_info: FileUpdateInfo) -> None:
-        """Load every tensor of the file; a parameter the file does not cover is an error, not yesterday's weight."""
+        """Load every tensor of the file. Raises ``ValueError`` where the file lacks a parameter, which would keep its
+        old weights."""
         expected = {name for name, _ in self.model.named_parameters()}
         model: Any = self.model
         loaded = model.load_weights(_tensors(update_info.path))
@@ -113,11 +114,11 @@ class FileTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
         finalize_layerwise_reload(self.model, self.model_config)  # type: ignore[no-untyped-call]
 
     def shutdown(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there is nothing to free."""
 
 
 def _tensors(path: str) -> Iterator[tuple[str, torch.Tensor]]:
-    """The file's tensors one after the other, as views of the mapped file: no copy besides the layer's own."""
+    """The file's tensors one after the other, as views of the mapped file, so that only the layer makes a copy."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt", device="cpu") as file:

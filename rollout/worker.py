@@ -106,51 +106,57 @@ class RolloutWorker:
             self.service.doing(Doing(Activity.WAITING_FOR_WEIGHTS, unreadable=self._unreadable))
             if self.service.stopping.wait(POLL_S):
                 return
+        jobs: list[Job] = []
         while not self.service.stopping.is_set():
-            jobs = self.queue.take(count=1, block_s=0, lease_s=broker.lease_s)
+            jobs = jobs or self.queue.take(count=1, block_s=0, lease_s=broker.lease_s)
             if not jobs:
                 slot.waits()
                 self.service.idling(Doing(Activity.WAITING_FOR_PROMPTS))
                 jobs = self.queue.take(count=1, block_s=POLL_S, lease_s=broker.lease_s)
             if not jobs and self.service.run_finished():
                 self.service.stopping.set()
-            for job in jobs:
-                if job.attempt > broker.max_attempts:
-                    self.queue.give_up(job, f"generation failed {job.attempt - 1} times")
-                    continue
-                try:
-                    with self.service.holding(job):
-                        done = self._generate(job, slot)
-                    if not done:
-                        self.queue.give_back([job])
-                except Aborted:
-                    log.warning("group %s: nobody wants it any more; stopped", job.group_id)
-                    self.queue.drop(job)
-                except DecodeError as error:
-                    self.queue.damaged(job, str(error))
-                except RoleDiedError:
-                    raise  # the engine is gone; other workers can still do this group
-                except Exception:
-                    # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
-                    log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
+            jobs = [after for job in jobs for after in self._work_on(job, slot)]
+        self.queue.give_back(jobs)
 
-    def _generate(self, job: Job, slot: Slot) -> bool:
-        """Whether the job is done with; False where we are to stop before the version that it needs has come."""
-        ticket = self.queue.ticket(job.group_id)
+    def _work_on(self, job: Job, slot: Slot) -> list[Job]:
+        """What is to be done after ``job``, which is done with: the job that came with its hand-over; or itself, where
+        we are to stop before the version that it needs has come."""
+        if job.attempt > self.config.broker.max_attempts:
+            self.queue.give_up(job, f"generation failed {job.attempt - 1} times")
+            return []
+        try:
+            with self.service.holding(job):
+                return self._generate(job, slot)
+        except Aborted:
+            log.warning("group %s: nobody wants it any more; stopped", job.group_id)
+            self.queue.drop(job)
+        except DecodeError as error:
+            self.queue.damaged(job, str(error))
+        except RoleDiedError:
+            raise  # the engine is gone; other workers can still do this group
+        except Exception:
+            # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
+            log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
+        return []
+
+    def _generate(self, job: Job, slot: Slot) -> list[Job]:
+        """Generate the group and hand it over; returns what ``_work_on`` does."""
+        ticket = self.queue.ticket(job)
         if ticket is None:
             self.queue.drop(job)
-            return True
+            return []
         if not self._wait_for_version(ticket, job, slot):
-            return False
+            return [job]
         slot.begins()
         with self.service.working(Doing(Activity.GENERATING)):
             responses = self.engine.generate(ticket)
         slot.ends()
-        outcome = self.queue.hand_over(job, responses)
+        lease_s = None if self.service.stopping.is_set() else self.config.broker.lease_s
+        outcome, jobs = self.queue.hand_over_and_take(job, responses, lease_s=lease_s)
         log.debug("group %s: %s", job.group_id, outcome)
         if outcome is HandOver.HANDED:
             self.service.count(done=1, tokens=int(responses.lengths_S.sum()))
-        return True
+        return jobs
 
     def _has_weights(self) -> bool:
         with self._loaded:

@@ -1,4 +1,4 @@
-"""``leeway study``: make the runs of some studies, judge them, write the pages of all whose runs are there."""
+"""``leeway study``: makes the runs of some studies, judges them, and writes the pages of all studies that have runs."""
 
 from __future__ import annotations
 

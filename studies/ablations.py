@@ -1,11 +1,11 @@
-"""The report's ablations, scaled down: what it found, what is claimed of the toy, and what we expected of it."""
+"""The report's ablations, scaled down: what the report found, what is claimed of the toy, and what we expected."""
 
 from .collapse import ADAPTIVE_ENTROPY, CLIP_HIGHER, CONSTANT_ALPHA, OFF2, OFF_POLICY, ON, ROLLOUT_BATCH, UPDATES, each
 from .study import ADAPTIVE, ALIKE, KEPT, TARGET, Setting, Study
 from .verdict import Claim
 
 STAGED_T = 20
-"""Tokens: the shortest sums fit with a token to spare, those of three columns do not."""
+"""Tokens of a response. The shortest sums fit with a token to spare, sums of three columns do not."""
 STAGED = Setting(
     name="T 20, then 40",
     sets=(f"train.max_response_tokens={STAGED_T}", "stages=[{from_step=25,max_response_tokens=40}]"),

@@ -1,4 +1,4 @@
-"""All studies, in the order in which they run: what is about entropy and staleness first."""
+"""All studies, in the order in which they run; those about entropy and staleness come first."""
 
 from .ablations import ABLATIONS
 from .asynchrony import ASYNCHRONY

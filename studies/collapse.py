@@ -10,7 +10,7 @@ MORE_UPDATES = (OFF2, REUSE2, OFF4, REUSE4)
 
 
 def each(settings: tuple[Setting, ...], other: Setting | None) -> tuple[tuple[str, str | None], ...]:
-    """The names of what a claim compares: every setting with ``other``, or with nothing."""
+    """The names of what a claim compares: each of ``settings`` with ``other``, or each by itself."""
     return tuple((setting.name, other.name if other else None) for setting in settings)
 
 

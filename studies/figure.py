@@ -38,7 +38,7 @@ SHARES = ("evaluation/reward", "logprob/ess", "generated/truncated_share", "poli
 
 
 def draw(study: Study, runs: Mapping[Setting, Sequence[Run]]) -> bytes:
-    """PNG. Every panel has the same lines; their names stand once, under the panels."""
+    """The figure as PNG. Every panel has the same lines; their names stand once, under the panels."""
     over_x = all(setting.x is not None for setting in study.settings)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(13, 4.4), layout="constrained")
@@ -61,7 +61,7 @@ def draw(study: Study, runs: Mapping[Setting, Sequence[Run]]) -> bytes:
 
 
 def _over_steps(ax: Axes, column: str, study: Study, runs: Mapping[Setting, Sequence[Run]]) -> None:
-    """A line a setting: the mean over its seeds, between the lowest and the highest of them."""
+    """Draw a line for each setting: the mean over its seeds, with a band from the lowest to the highest of them."""
     ax.set_title(TITLES[column], loc="left", size=10, weight="bold")
     for place, (setting, of) in enumerate(runs.items()):
         curves = np.array([run.series(column) for run in of])
@@ -81,7 +81,7 @@ def _over_steps(ax: Axes, column: str, study: Study, runs: Mapping[Setting, Sequ
 
 
 def _over_x(ax: Axes, column: str, study: Study, runs: Mapping[Setting, Sequence[Run]]) -> None:
-    """A line for each ``Setting.line``: mean and interval of the last third over ``Setting.x``, evenly spaced."""
+    """Draw a line for each ``Setting.line``: mean and interval of the last third over ``Setting.x``, evenly spaced."""
     reduce = next(metric.reduce for metric in METRICS.values() if metric.column == column)
     ax.set_title(f"{TITLES[column]}", loc="left", size=10, weight="bold")
     places = {x: place for place, x in enumerate(sorted({setting.x for setting in runs if setting.x is not None}))}
@@ -116,8 +116,8 @@ def _from_zero(ax: Axes, column: str) -> None:
 
 
 def _smooth(curves: np.ndarray) -> np.ndarray:
-    """Moving mean over five steps where there is a point a step: single batches are small. Of what was measured: a step
-    that trained nothing has no batch."""
+    """The moving mean over five steps where there is a point for each step, because single batches are small. Only what
+    was measured counts: a step that trained nothing has no batch."""
     width = 5
     if curves.shape[1] < 6 * width:
         return curves

@@ -1,8 +1,8 @@
 """Many claims at once: a p for each verdict, and which verdicts hold when all are looked at together. Pure.
 
-A verdict at 95 % comes out by chance once in twenty times, so of 44 two would. Holm's step-down procedure (Scandinavian
-Journal of Statistics 6, 1979) bounds the chance that even one verdict which it keeps is false, whatever the claims have
-to do with each other.
+A verdict at 95 % comes out by chance once in twenty times, so about two of 44 would. Holm's step-down procedure
+(Scandinavian Journal of Statistics 6, 1979) bounds the chance that any verdict which it keeps is false, however the
+claims depend on each other.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from .verdict import Finding
 def p_value(finding: Finding) -> float:
     """The smallest chance of error at which the verdict still comes out; above 0.05 for ``undecided``.
 
-    From Student's t, two-sided as the intervals are. A claim about several settings agrees by the worst of its parts,
-    and disagrees by the best of them, times their number (Bonferroni). ``undecided`` has the smaller of the two.
+    It is by Student's t, two-sided as the intervals are. A claim about several settings agrees with the largest p of
+    its parts, and disagrees with the smallest p times their number (Bonferroni). ``undecided`` has the smaller of the
+    two.
     """
     claim = finding.claim
     parts = [_p_values(measured, claim.low, claim.high) for measured in finding.measured]
@@ -28,7 +29,8 @@ def p_value(finding: Finding) -> float:
 
 
 def kept(p_values: Sequence[float], level: float = 1 - CONFIDENCE) -> list[bool]:
-    """Holm: of each, whether it holds where the chance of even one false one among those that hold is ``level``.
+    """By Holm's procedure, whether each verdict holds, where the chance of any false one among those that hold is
+    ``level``.
 
     The smallest p is compared with level/m, the next one with level/(m - 1), and so on up to the first that is above.
     """
@@ -41,7 +43,7 @@ def kept(p_values: Sequence[float], level: float = 1 - CONFIDENCE) -> list[bool]
 
 
 def _p_values(measured: Interval, low: float, high: float) -> tuple[float, float]:
-    """Of lying inside [low, high], and of lying outside of it. 1 where the interval is unknown."""
+    """(p of lying inside [low, high], p of lying outside of it); both are 1 where the interval is unknown."""
     if not measured.known:
         return 1.0, 1.0
     above, below = _tail(measured, low), _tail(_mirrored(measured), -high)

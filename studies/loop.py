@@ -1,12 +1,13 @@
 """The whole algorithm in one process, with data exactly as old as a study wants it: sample, grade, step.
 
-``examples/one_process.py`` grown in two directions. The step is the learner's own (``train_step``), so mini-batches,
-reuse, corrections and KL are there. And training step v may be given older data: with ``flow.inject_lag`` = n every
-group is sampled by version max(0, v - n), with a ``Tail`` each by one of its own, and spans say so. Nothing depends on
-time, so a regime of staleness can be studied on any hardware, and a run's numbers are the same every time.
+This is ``examples/one_process.py``, extended in two ways. The step is the learner's own (``train_step``), so
+mini-batches, reuse, corrections and KL are there. And training step v may be given older data: with ``flow.inject_lag``
+= n, version max(0, v - n) samples every group; with a ``Tail``, each group has a version of its own. Spans say which.
+Nothing depends on time, so a kind of staleness can be studied on any hardware, and a run's numbers are the same every
+time.
 
-The groups missing to a batch are sampled side by side, in ticket order; what the batch then turns out not to need is
-issued again for the next step, so the tickets that count are those of a loop that samples one by one.
+The groups that a batch still lacks are sampled side by side, in ticket order. Groups that the batch then turns out not
+to need are issued again for the next step, so the tickets that count are those of a loop that samples one by one.
 """
 
 from __future__ import annotations
@@ -52,24 +53,25 @@ entropy as the mean of -log π over the sampled tokens;
 ``overflow/groups``: groups that were past the bound and refunded (``drop``, ``mask``)."""
 
 HELD_OUT = 128
-"""Prompts kept from training where there is an evaluation: the last rows of the data."""
+"""Number of prompts, the last rows of the data, that are held out of training where there is an evaluation."""
 TRIES = 4
-"""Responses to each of them."""
+"""Responses to each held-out prompt."""
 BUDGET = 64
-"""Tokens that a response to them may have, whatever T the training has: at toy scale nothing is truncated there."""
+"""Tokens that a response in an evaluation may have, whatever T the training has: at toy scale none is truncated."""
 MOST_SAMPLED = 6
-"""Batches' worth of groups after which a step is content with the groups that it has: a policy that has dissolved, or
-solves everything, gives no signal however long one samples."""
+"""How many batches' worth of groups a step samples before it is content with the groups that it has: a policy that has
+dissolved, or solves everything, gives no signal however long one samples."""
 
 
 def training(
     run: Config, steps: int, *, tail: Tail | None = None, evaluate_every: int = 0
 ) -> Iterator[dict[str, float]]:
-    """Train, and give the metrics of every training step: ``COLUMNS``, as far as they were measured, and others.
+    """Train, and yield the metrics of every training step: ``COLUMNS``, as far as they were measured, and others.
 
-    ``tail``: groups' lags, in the place of ``flow.inject_lag``. The overflow policy then has what it is for: under
-    ``wait`` a straggler is awaited, so no group is older than the bound; ``drop`` and ``mask`` refund and mask what is
-    past it, ``soft`` trains it. ``evaluate_every``: steps between evaluations; 0: none, and no prompt is held out.
+    ``tail`` gives the groups' lags, in the place of ``flow.inject_lag``. The overflow policy then has work to do: under
+    ``wait`` the learner waits for a straggler, so no group is older than the bound; ``drop`` refunds what is past the
+    bound, ``mask`` masks it, and ``soft`` trains it. ``evaluate_every``: steps between evaluations; 0 means that there
+    are none, and that no prompt is held out.
     """
     tokenizer = AutoTokenizer.from_pretrained(expand(run.model.path))
     prompts = load_prompts(run.data, tokenizer, seed=run.flow.seed).prompts
@@ -100,12 +102,12 @@ class Batch:
     sampled: list[ScoredGroup] = field(default_factory=list)
     """Every group that counts, in ticket order."""
     trained: list[ScoredGroup] = field(default_factory=list)
-    """Those with a signal, and nothing past the bound that the overflow policy would not train."""
+    """The groups with a signal, without what the overflow policy would not train."""
     late: int = 0
     """Groups refunded for their age."""
 
     def metrics(self) -> dict[str, float]:
-        """Over all that was sampled."""
+        """Metrics over all groups that were sampled."""
         lengths_S = np.concatenate([group.responses.lengths_S for group in self.sampled])
         finished_S = np.concatenate([group.responses.finished_S for group in self.sampled])
         return {
@@ -126,7 +128,7 @@ class Collector:
         self._next = 0
         """Number of the next ticket."""
         self._share = 1.0
-        """Of the groups sampled for the last batch, those that were trained."""
+        """The groups sampled for the last batch that were trained."""
 
     def collect(self, version: int, stage: int, config: Config) -> Batch:
         """The groups of training step ``version``."""
@@ -179,7 +181,7 @@ class Sampler:
         self._weights[version] = tensors_of(flatten(policy.named_weights(), self._dtype))
 
     def forget(self, before: int) -> None:
-        """Versions below ``before`` are asked for no more."""
+        """Forget versions below ``before``, which nobody will ask for any more."""
         for version in [version for version in self._weights if version < before]:
             del self._weights[version]
 
@@ -233,8 +235,8 @@ class Sampler:
         return ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.array(rewards, dtype=np.float32))
 
     def evaluation(self, prompts: Sequence[Prompt]) -> dict[str, float]:
-        """Reward and entropy of the newest version at τ = 1: always the same prompts and the same uniforms, so that
-        settings differ by their weights alone."""
+        """Reward and entropy of the newest version at τ = 1. The prompts and the random numbers are always the same, so
+        that settings differ only by their weights."""
         newest = max(self._weights)
         tickets = [_evaluation_ticket(number, prompt, newest) for number, prompt in enumerate(prompts)]
         groups = self.groups(tickets, newest)

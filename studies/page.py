@@ -30,11 +30,11 @@ KEPT = (
 """Columns of the CSV beside a page."""
 
 Runs = Mapping[Setting, Sequence[Run]]
-"""Of every setting one run a seed, in the same order."""
+"""The runs of every setting, one for each seed, in the same order."""
 
 
 class Measured(Protocol):
-    """A run that is made, wherever its numbers are read from."""
+    """A run that has been made, wherever its numbers are read from."""
 
     @property
     def steps(self) -> int: ...
@@ -43,7 +43,7 @@ class Measured(Protocol):
 
 
 def write_page(study: Study, runs: Runs, seeds: Sequence[int], folder: Path) -> list[Finding]:
-    """Write NAME.md, NAME.png and NAME.csv into ``folder``; returns the judged claims. ``runs`` are made."""
+    """Write NAME.md, NAME.png and NAME.csv into ``folder``; returns the judged claims. All ``runs`` have been made."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_csv(runs, seeds, folder / f"{study.name}.csv")
     write_whole(folder / f"{study.name}.png", draw(study, runs))
@@ -55,7 +55,7 @@ def write_page(study: Study, runs: Runs, seeds: Sequence[int], folder: Path) -> 
 def page_of(
     study: Study, runs: Mapping[Setting, Sequence[Measured]], seeds: Sequence[int], cores: int | None
 ) -> tuple[str, list[Finding]]:
-    """The page's text, and the judged claims. ``cores``: of the machine that made the runs."""
+    """(the page's text, the judged claims). ``cores``: how many the machine has that made the runs."""
     values = {
         name: {setting.name: [METRICS[name].of(run.series) for run in of] for setting, of in runs.items()}
         for name in {*study.metrics, *(claim.metric for claim in study.claims)}
@@ -66,7 +66,7 @@ def page_of(
 
 
 Values = Mapping[str, Mapping[str, Sequence[float]]]
-"""By metric and setting, one a seed."""
+"""Values by metric and setting, one for each seed."""
 
 
 def _text(
@@ -122,7 +122,7 @@ Which of them hold when all claims of all studies are looked at together stands 
 
 
 def _second_look(findings: Sequence[Finding], values: Values, seeds: Sequence[int]) -> list[str]:
-    """What seeds that were added after a look have changed."""
+    """Lines on what the seeds that were added after a look have changed."""
     if tuple(seeds) != MORE_SEEDS:
         return []
     first = len(SEEDS)
@@ -144,7 +144,7 @@ def _second_look(findings: Sequence[Finding], values: Values, seeds: Sequence[in
 
 
 def _first_threshold(findings: Sequence[Finding], values: Values) -> list[str]:
-    """What a claim about a collapse would have come to by the threshold from before the pilots."""
+    """Lines on the verdicts that claims about a collapse would have by the threshold from before the pilots."""
     lines = []
     for finding in findings:
         claim = finding.claim
@@ -202,8 +202,8 @@ def write_index(folder: Path, findings: Mapping[Study, Sequence[Finding]], steps
 
 
 def index_of(findings: Mapping[Study, Sequence[Finding]], steps: int, cores: int | None, note: str = "") -> str:
-    """The table of all verdicts, with Holm's correction for all of them. ``cores``: of the machine that ran them;
-    ``note``: what else is to be known of the runs."""
+    """The table of all verdicts, with Holm's correction for all of them. ``cores``: how many the machine has that ran
+    them; ``note``: what else the reader has to know of the runs."""
     lines = [
         "# Studies: the report's ablations at toy scale, and what it could not run",
         "",

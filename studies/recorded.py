@@ -1,4 +1,4 @@
-"""Runs as the CSV beside a study's page has them: what was measured can be judged again without a run being made."""
+"""Runs as read from the CSV beside a study's page, so that they can be judged again without being made again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..common.errors import DataError
 from .study import Setting, Study
 
 CORES = 2
-"""Of the machine that made what is in docs/studies."""
+"""Cores of the machine that made the runs in docs/studies."""
 SINCE = """\
 The runs were committed on 28 November 2026. Later that day `tiny` began to reward nothing but the number
 (commit 4210040). Before, its answers were judged as mathematics, by which a question that is copied answers
@@ -27,7 +27,7 @@ class Recorded:
     """One run, read back."""
 
     columns: Mapping[str, np.ndarray]
-    """By name, each [steps]; NaN where nothing was measured."""
+    """Columns by name, each [steps]; NaN where nothing was measured."""
 
     @property
     def steps(self) -> int:
@@ -40,7 +40,7 @@ class Recorded:
 
 
 def recorded(study: Study, path: Path) -> dict[Setting, list[Recorded]]:
-    """Of every setting one run a seed, in the study's order. Raises ``DataError`` where a run is not in the file."""
+    """The runs of every setting, one for each seed, in the study's order. ``DataError`` where the file lacks a run."""
     rows: dict[tuple[str, int], list[dict[str, str]]] = defaultdict(list)
     with path.open(newline="") as file:
         for row in csv.DictReader(file):

@@ -1,7 +1,7 @@
-"""What was found in the runs afterwards, by study: beside the claims, and what limits a verdict.
+"""What was found in the runs afterwards, by study: what nobody had predicted, and what limits a verdict.
 
-Written after the runs, from the CSV files in docs/studies; tests/studies/test_recorded.py has the figures. The claims
-and predictions, in the catalogue, were written before the runs.
+This was written after the runs, from the CSV files in docs/studies; tests/studies/test_recorded.py checks the figures.
+The claims and predictions, in the catalogue, were written before the runs.
 """
 
 SEEN = {

@@ -1,5 +1,5 @@
-"""Runs of the loop, one a core with one thread each. A run's CSV is whole or it is not there, so what is stopped goes
-on where it was, and what several studies share is made once."""
+"""Makes runs of the loop, one on each core, with one thread each. A run's CSV is whole or it is not there, so a study
+that is stopped can go on, and a run that several studies share is made once."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from .tail import Tail
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run: made or to be made."""
+    """One run, which is made or still to be made."""
 
     config: Config
     steps: int
     path: Path
-    """Its CSV, a line a training step, the columns of ``loop.COLUMNS``; a value that was not measured is empty."""
+    """Its CSV, one line for each training step, with the columns of ``loop.COLUMNS``; a value that was not measured is
+    empty."""
     tail: Tail | None = None
     evaluate_every: int = 0
-    """Steps between evaluations; 0: none."""
+    """Steps between evaluations; 0 means none."""
 
     @property
     def whole(self) -> bool:
-        """Whether it is made."""
+        """Whether the run has been made."""
         return self.path.exists() and _lines(self.path) == self.steps
 
     def progress(self) -> int:
@@ -43,13 +44,13 @@ class Run:
         return self.steps if self.whole else _lines(part) if part.exists() else 0
 
     def series(self, column: str) -> np.ndarray:
-        """[steps], NaN where it was not measured. Of a run that is made."""
+        """A column of a run that has been made, [steps]; NaN where it was not measured."""
         with self.path.open() as file:
             return np.array([float(row[column] or "nan") for row in csv.DictReader(file)])
 
 
 def make_missing(runs: Sequence[Run], jobs: int | None = None) -> None:
-    """Make the runs that are not, ``jobs`` side by side (as many as there are cores by default), with a progress bar.
+    """Make the runs that are not made yet, ``jobs`` side by side (one for each core by default), with a progress bar.
 
     A run's numbers do not depend on what runs beside it or was made before it. Raises what a run raised, after the
     others are made.
@@ -74,7 +75,7 @@ def make_missing(runs: Sequence[Run], jobs: int | None = None) -> None:
             try:
                 while wait(making, timeout=1).not_done:
                     progress.update(bar, completed=sum(run.progress() for run in missing))
-            except KeyboardInterrupt:  # by SIGTERM we alone were asked to stop, not those that we started
+            except KeyboardInterrupt:  # SIGTERM asked only us to stop, not the processes that we started
                 for child in multiprocessing.active_children():
                     child.terminate()
                 raise
@@ -86,7 +87,7 @@ def make_missing(runs: Sequence[Run], jobs: int | None = None) -> None:
 
 
 def _pin(free: Any) -> None:
-    """A worker process keeps to one core, and to one thread before anything asks for more."""
+    """Keep a worker process to one core, and to one thread before anything asks for more."""
     os.sched_setaffinity(0, {free.get()})
     os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -104,5 +105,5 @@ def _make(run: Run) -> None:
 
 
 def _lines(path: Path) -> int:
-    """Steps written; the header is not one."""
+    """Number of steps in a CSV, without its header."""
     return max(0, len(path.read_text().splitlines()) - 1)

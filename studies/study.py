@@ -1,4 +1,4 @@
-"""What a study is, and what all have in common.
+"""What a study is, and what all studies have in common.
 
 The report's ablations start from (N_SGD, D_R, D_T, N_reuse) = (1, 64, 64, 1), G 16, T 16K, no entropy control, no KL
 (report 4.1). Here D_R is a quarter, G a half, the model is preset ``tiny``, and 50 steps with a learning rate of 1e-4
@@ -43,14 +43,14 @@ class Setting:
     """``section.key=value`` on top of ``BASE``."""
     tail: Tail | None = None
     times: int = 1
-    """It makes so many times the study's steps."""
+    """How many times the study's steps it makes."""
     line: str = ""
     x: float | None = None
-    """Where it stands in a figure over something other than steps, and on which line."""
+    """Its place in a figure over something other than steps, and the line it is on."""
 
     @property
     def keys(self) -> str:
-        """For the table."""
+        """The setting's keys, for the table."""
         words = [f"`{each}`" for each in self.sets]
         if self.tail:
             words.append(self.tail.words)
@@ -61,7 +61,7 @@ class Setting:
 
 SEEDS = (11, 12, 13)
 MORE_SEEDS = (*SEEDS, 14, 15)
-"""Of studies that three seeds had left with undecided claims about entropy."""
+"""The seeds of studies that three seeds had left with undecided claims about entropy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,23 +72,24 @@ class Study:
     title: str
     question: str
     source: str
-    """Where the report has it."""
+    """The place in the report."""
     finding: str
     """What the report found."""
     here: str
-    """How it is scaled, and what of it cannot be."""
+    """How the study is scaled here, and what of it cannot be."""
     settings: tuple[Setting, ...]
     claims: tuple[Claim, ...]
     metrics: tuple[str, ...] = ("accuracy", "accuracy halfway", "entropy", "batch entropy")
     seeds: tuple[int, ...] = SEEDS
     panels: tuple[str, ...] = ("entropy/policy", "evaluation/entropy", "evaluation/reward")
-    """Columns that are drawn."""
+    """The columns that are drawn."""
     x_label: str = ""
     target: float | None = None
-    """The controller's, where it has a line in the figure."""
+    """The controller's target, where it has a line in the figure."""
 
     def runs(self, seeds: Sequence[int], steps: int, folder: Path) -> dict[Setting, list[Run]]:
-        """Of every setting one run a seed. The same configuration has the same file, whichever study it is part of."""
+        """The runs of every setting, one for each seed. The same configuration has the same file, whichever study it is
+        part of."""
         return {setting: [_run(setting, seed, steps, folder) for seed in seeds] for setting in self.settings}
 
 
@@ -111,7 +112,7 @@ def _run(setting: Setting, seed: int, steps: int, folder: Path) -> Run:
 
 
 def quadruple(updates: int, rollout: int, minibatch: int, reuse: int, *, times: int = 1) -> Setting:
-    """(N_SGD, D_R, D_T, N_reuse), the report's notation (4.1)."""
+    """The setting (N_SGD, D_R, D_T, N_reuse), in the report's notation (4.1)."""
     assert updates == rollout // minibatch * reuse
     sets = [
         *([f"train.groups_per_step={rollout}"] if rollout != 16 else []),
@@ -126,11 +127,11 @@ FOUR = ("train.minibatch_groups=4",)
 """(4,16,4,1): the report's (4,64,16,1)."""
 ADAPTIVE = "entropy.control=adaptive"
 HELD = (0.8 * TARGET, 1.2 * TARGET)
-"""Where a controlled entropy lies."""
+"""The range in which a controlled entropy lies."""
 KEPT = 0.4
 """A policy that has kept less of the initial entropy has collapsed. Chosen on pilots of seed 0, where one update a step
 kept 0.49 and four kept 0.34."""
 FIRST_KEPT = 0.5
-"""The same before the pilots: pages say what the verdicts would be by it."""
+"""The same threshold before the pilots. The pages say what the verdicts would be by it."""
 ALIKE = 0.02
 """Entropies, in nats, and accuracies that are no further apart count as alike."""

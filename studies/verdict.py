@@ -18,18 +18,18 @@ Verdict = Literal["agrees", "disagrees", "undecided"]
 
 
 def last_third(values: np.ndarray) -> float:
-    """Mean of what was measured in the last third of the steps."""
+    """The mean of what was measured in the last third of the steps."""
     return _mean(values[len(values) - max(1, len(values) // 3) :])
 
 
 def halfway(values: np.ndarray) -> float:
-    """Mean of what was measured in the middle third."""
+    """The mean of what was measured in the middle third of the steps."""
     third = len(values) // 3
     return _mean(values[third : len(values) - third])
 
 
 def swing(values: np.ndarray) -> float:
-    """Mean change from a step to the next in the last third: how unsteady a curve is, whatever its trend."""
+    """The mean change from one step to the next in the last third: how unsteady a curve is, whatever its trend."""
     return _mean(np.abs(np.diff(values[len(values) - max(2, len(values) // 3) :])))
 
 
@@ -57,13 +57,13 @@ class Metric:
     title: str
     column: str
     reduce: Callable[..., float] = last_third
-    """[steps], NaN where nothing was measured, to a number."""
+    """Makes a number of a column [steps], which is NaN where nothing was measured."""
     beside: str | None = None
-    """Another column that ``reduce`` takes as its second."""
+    """Another column, which ``reduce`` takes as its second argument."""
     digits: int = 3
 
     def of(self, series: Callable[[str], np.ndarray]) -> float:
-        """Of a run, given as the function that knows its columns."""
+        """The metric of a run; ``series`` returns a column of the run by its name."""
         more = [series(self.beside)] if self.beside else []
         return self.reduce(series(self.column), *more)
 
@@ -90,8 +90,9 @@ METRICS: Mapping[str, Metric] = {
     "refunded": Metric("groups refunded a step", "overflow/groups", _mean, digits=1),
     "coefficient": Metric("coefficient c", "entropy/coefficient"),
 }
-"""By the name a study uses: the last third of the steps unless its title says otherwise. Accuracy and entropy are of
-held-out prompts at τ = 1; e_k is of the training batch under the policy that it trains."""
+"""Metrics by the name that a study uses. They are over the last third of the steps unless the title says otherwise.
+Accuracy and entropy are those of held-out prompts at τ = 1; e_k is that of the training batch under the policy that it
+trains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +102,10 @@ class Claim:
     text: str
     metric: str
     of: tuple[tuple[str, str | None], ...]
-    """Settings, each with the one that it is compared with, seed by seed; None: taken by itself."""
+    """Settings, each with the one that it is compared with, seed by seed; None means that it is taken by itself."""
     low: float = -math.inf
     high: float = math.inf
-    """Where the metric, or its difference to the other setting's, has to lie."""
+    """The range in which the metric, or its difference to the other setting's, has to lie."""
     predicted: Verdict
     """What we expected before the study ran."""
 
@@ -121,7 +122,7 @@ def verdict_on(measured: Interval, low: float, high: float) -> Verdict:
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """Of a claim about several settings: it has to hold for all, and one that contradicts it is enough."""
+    """The verdict on a claim about several settings: it has to hold for all, and one setting can contradict it."""
     if "disagrees" in verdicts:
         return "disagrees"
     return "undecided" if "undecided" in verdicts else "agrees"
@@ -141,7 +142,7 @@ class Finding:
 
 
 def judge(claim: Claim, values: Mapping[str, Sequence[float]]) -> Finding:
-    """``values``: of the claim's metric, by setting, one a seed in the same order."""
+    """Judge a claim. ``values`` are those of its metric, by setting, one for each seed in the same order."""
     return Finding(
         claim,
         tuple(

@@ -1,1 +1,1 @@
-"""Verifier role: takes responses, gives each a verdict, hands the group to the learner."""
+"""The verifier role: it takes responses, gives each a verdict, and hands the group to the learner."""

@@ -1,4 +1,4 @@
-"""``leeway verifier``: one verifier worker and its grading processes. Arguments first, heavy imports after."""
+"""``leeway verifier``: one verifier worker and its grading processes. Arguments are parsed before heavy imports."""
 
 from __future__ import annotations
 

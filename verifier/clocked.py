@@ -1,4 +1,4 @@
-"""A clock for whoever grades in the main thread of a process that nobody can kill for it."""
+"""A clock for grading in the main thread of a process that nobody can kill for it."""
 
 import signal
 import time
@@ -9,19 +9,20 @@ from ..common.types import VerdictKind
 
 
 class _Overrun(BaseException):
-    """Not an ``Exception``: Math-Verify and sympy swallow those and would return "different"."""
+    """The clock ran out. It is not an ``Exception``, because Math-Verify and sympy swallow those and say
+    "different"."""
 
 
 def clocked(seconds: float, judge: Callable[[], tuple[VerdictKind, str]]) -> tuple[VerdictKind, str]:
-    """What ``judge`` says, or ``timeout`` after ``seconds``. The clock rings SIGALRM, so it needs the main thread and
-    stops Python code only. An alarm that somebody else had set is given back."""
+    """What ``judge`` returns, or ``timeout`` after ``seconds``. The clock uses SIGALRM, so it needs the main thread and
+    stops Python code only. An alarm that was set before is set again."""
 
     def ring(_signal: int, _frame: FrameType | None) -> None:
         raise _Overrun
 
     started = time.monotonic()
     handler = signal.signal(signal.SIGALRM, ring)
-    # It rings again each second: an exception raised inside a finalizer is dropped by Python.
+    # It rings again each second, because Python drops an exception that is raised inside a finalizer.
     outer_s, outer_interval_s = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         return judge()

@@ -1,7 +1,7 @@
-"""Grades an answer by its text: for words, expressions, labels, and whatever else has one right spelling. Pure.
+"""Grades an answer by its text: for words, expressions, labels, and other answers with one right spelling. Pure.
 
-Case counts, and so does the order of words. What does not count is how the text is set: blanks around it and their
-number within, dollar signs around it, ``\\text{…}`` around it, the form in which Unicode composes a letter.
+Case and the order of words count. The way in which the text is set does not: blanks around it and their number within,
+dollar signs around it, ``\\text{…}`` around it, the form in which Unicode composes a letter.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .boxes import answer_in
 MAX_QUICK_CHARS = 200_000
 """Longer responses are read in a process that can be killed."""
 MAX_QUICK_ANSWER_CHARS = 2_000
-"""So are longer answers: to compose letters takes time in the square of the marks on one."""
+"""So are longer answers, because composing a letter takes time in the square of the marks on it."""
 
 _WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _COMMANDS = tuple(rf"\{name}{{" for name in ("text", "textbf", "textrm", "texttt", "mathrm", "mathbf", "mbox"))
@@ -24,7 +24,7 @@ _MOST_WRAPPERS = 4
 def grade_exact(
     response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool = False
 ) -> tuple[VerdictKind, str]:
-    """Whether the last box after the reasoning holds one of ``golds``, letter by letter."""
+    """(kind, reason): whether the last box after the reasoning holds one of ``golds``, letter by letter."""
     answer, why_not = answer_in(response_text, finished=finished, reasoning_open=reasoning_open)
     return (VerdictKind.NO_ANSWER, why_not) if answer is None else _judged(answer, golds)
 
@@ -32,7 +32,7 @@ def grade_exact(
 def quickly_exact(
     response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool = False
 ) -> tuple[VerdictKind, str] | None:
-    """``grade_exact`` where nothing is too long for a process that must not be killed, else None."""
+    """``grade_exact`` if nothing is too long for a process that must not be killed, else None."""
     if len(response_text) > MAX_QUICK_CHARS:
         return None
     answer, why_not = answer_in(response_text, finished=finished, reasoning_open=reasoning_open)
@@ -49,7 +49,7 @@ def _judged(answer: str, golds: tuple[str, ...]) -> tuple[VerdictKind, str]:
 
 
 def plain(text: str) -> str:
-    """The text without how it is set."""
+    """The text without the way in which it is set."""
     text = " ".join(unicodedata.normalize("NFC", text).split())
     for _ in range(_MOST_WRAPPERS):
         inside = _unwrapped(text)

@@ -1,4 +1,4 @@
-"""What judges which ability, and where: the names that a row's ``ability`` may have. A new one is one line here."""
+"""Says what judges each ability, and where. A new ability takes one line here."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .math import symbolic
 
 
 class Grader(Protocol):
-    """Judges one response, however long that takes: the clock is the caller's. Raises only when it is itself at fault,
-    which becomes an ``error``, never a reward of 0."""
+    """Judges one response, however long that takes; the caller keeps the clock. It raises only for its own faults,
+    which become an ``error`` and never a reward of 0."""
 
     def __call__(
         self, response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool
@@ -25,7 +25,7 @@ class Grader(Protocol):
 
 
 class QuickGrader(Protocol):
-    """Judges one response where that takes microseconds, in a process that must not be killed; else None."""
+    """Judges one response in a process that must not be killed, if that takes microseconds; else returns None."""
 
     def __call__(
         self, response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool
@@ -34,7 +34,7 @@ class QuickGrader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
-    """Judges in a process that can be killed, and what it can at once in the caller's own."""
+    """How an ability is judged: in a process that can be killed, or, if it is quick, in the caller's own."""
 
     grade: Grader
     quickly: QuickGrader | None = None
@@ -43,7 +43,7 @@ class Judge:
 
 
 MATH_REPORT = "math_report"
-"""What ``verifier.math = "report"`` puts in the place of ``math``; no row asks for it."""
+"""The ability that ``verifier.math = "report"`` uses in place of ``math``. No row asks for it."""
 
 JUDGES: Mapping[str, Judge] = {
     MATH: Judge(grade=math_answer.grade_math, quickly=math_answer.quickly, runs_over=True),
@@ -53,11 +53,12 @@ JUDGES: Mapping[str, Judge] = {
 }
 
 IN_SANDBOXES = frozenset([CODE, REASONING_GYM])
-"""Judged by ``code/answer.py`` and ``gym_answer``, which run what they judge."""
+"""Abilities that ``code/answer.py`` and ``gym_answer`` judge, which run what they judge."""
 
 
 def judge_of(ability: str) -> Judge:
-    """Who judges an ability in a process; a ``ConfigError`` names the known ones."""
+    """The judge of an ability that is judged in a process. ``ConfigError`` if there is none; it names the known
+    ones."""
     try:
         return JUDGES[ability]
     except KeyError:
@@ -66,6 +67,6 @@ def judge_of(ability: str) -> Judge:
 
 
 def warm_up() -> None:
-    """Pay for the import of Math-Verify, and for what it builds on first use, before the first clock starts. Called in
-    the processes that grade, before they say they are ready."""
+    """Import Math-Verify, and have it build what it builds on first use, before the first clock starts. The processes
+    that grade call this before they say that they are ready."""
     symbolic.warm_up()

@@ -1,11 +1,12 @@
 """The process that grades: one response at a time, one JSON line in, one JSON line out, until the parent is gone.
 
-Started by ``pool`` as ``python -m leeway_rl.verifier.grading_child SOCKET_FD PARENT_PID MEMORY_BYTES``. It keeps no
-clock: whatever takes too long is killed from outside, with all that it holds. Answers are somebody else's text, so
-what comes back is JSON, never a pickle.
+``process_seat`` starts it as ``python -m leeway_rl.verifier.grading_child SOCKET_FD PARENT_PID MEMORY_BYTES``. It keeps
+no clock: if grading takes too long, the process is killed from outside. Answers are somebody else's text, so what comes
+back is JSON and never a pickle.
 
-Consumes a line ``{ability, response, golds, finished, reasoning_open}``; produces ``{kind, reason, peak_bytes, last}``,
-where ``last`` says that it ends after this one. If it dies, the parent notices the closed socket and starts another.
+It consumes lines ``{ability, response, golds, finished, reasoning_open}`` and produces lines ``{kind, reason,
+peak_bytes, last}``; ``last`` says that it ends after this one. If it dies, the parent notices the closed socket and
+starts another.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from .graders import judge_of, warm_up
 
 
 def main(socket_fd: int, parent: int, memory_bytes: int) -> None:
-    """Serve the parent at the other end of ``socket_fd``; 0 bytes of memory means no limit."""
-    leave_with_parent(signal.SIGKILL)  # elsewhere than on Linux the closed socket has to do
+    """Serve the parent at the other end of ``socket_fd``. ``memory_bytes`` 0 means no limit."""
+    leave_with_parent(signal.SIGKILL)  # on other systems than Linux the closed socket ends it
     if os.getppid() != parent:
         sys.exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -40,7 +41,7 @@ def main(socket_fd: int, parent: int, memory_bytes: int) -> None:
             _forget_peak()
             reply = _grade(json.loads(line))
             reply["peak_bytes"] = _peak_bytes()
-            # Caches grow. Near the limit a MemoryError would pass for "wrong" inside Math-Verify, so end well before.
+            # Caches grow. Inside Math-Verify a MemoryError would pass for "wrong", so end well before the limit.
             reply["last"] = bool(memory_bytes) and _address_space() > memory_bytes // 2
             link.sendall(json.dumps(reply).encode() + b"\n")
             if reply["last"]:
@@ -63,7 +64,7 @@ def _grade(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _forget_peak() -> None:
-    """Start the kernel's record of our largest resident size anew; where it cannot, the record is of our whole life."""
+    """Reset the kernel's record of our largest resident size. If that fails, the record covers our whole life."""
     try:
         with open("/proc/self/clear_refs", "wb") as clear:
             clear.write(b"5")

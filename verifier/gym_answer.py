@@ -1,11 +1,11 @@
-"""Grades answers to problems of reasoning-gym by the package's own scorer, in a sandbox. Seen from outside.
+"""Grades answers to problems of reasoning-gym by the package's own scorer, in a sandbox. This is the outer side.
 
 Some scorers evaluate the answer, as Python or through sympy: an answer to ``countdown`` or ``string_insertion`` can run
-code. So they run behind the same wall as solutions (``sandbox``), where the installed packages can be read besides.
-What comes out is one number.
+code. So scorers run behind the same wall as solutions (``sandbox``); there they can also read the installed packages.
+One number comes out.
 
-A scorer and the answer that it evaluates share a process, so an answer that is a program could name its own score. What
-plainly is one is not handed over (``is_program``); docs/verifiers.md says what that leaves open.
+A scorer and the answer that it evaluates share a process, so an answer that is a program could name its own score. An
+answer that plainly is a program is not handed over (``is_program``); docs/verifiers.md says what that leaves open.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from .sandbox.sandbox import Limits, usable_memory
 from .sandbox.sandboxed.frames import CASE, SERVE, VERDICT, pack
 
 MEMORY_BYTES = 4 << 30
-"""Of a scorer and all that it evaluates."""
+"""Most memory of a scorer and all that it evaluates."""
 MAX_ANSWER_CHARS = 100_000
-"""No answer is this long: the largest grids have a few thousand characters."""
+"""No right answer is this long: the largest grids have a few thousand characters."""
 
 _ANSWER_TAG, _ANSWER_END = "<answer>", "</answer>"
 _NAMES = re.compile(
@@ -46,7 +46,7 @@ Finding: TypeAlias = tuple[VerdictKind, str, int]
 
 
 def refuse_missing_package() -> None:
-    """``ConfigError`` where reasoning-gym is not installed."""
+    """``ConfigError`` if reasoning-gym is not installed."""
     if find_spec("reasoning_gym") is None:
         raise ConfigError("reasoning-gym's problems are judged by the package's own scorers: pip install reasoning-gym")
 
@@ -60,13 +60,13 @@ class GymGrader:
         self._room = SandboxRoom(settings, packages=packages, preload=("reasoning_gym",))
 
     def warm_up(self) -> None:
-        """Start the sandbox and import the package in it; ``ConfigError`` where one of the two is not to be had."""
+        """Start the sandbox and import the package in it. ``ConfigError`` if one of the two is not available."""
         refuse_missing_package()
         self._room.sandbox()
 
     def grade(self, response: str, ground_truth: str, finished: bool, *, reasoning_open: bool = False) -> Verdict:
-        """What the response is worth; the ground truth is a JSON text ``{entry, options}``. A row that no scorer can
-        read is an ``error``, and so is any failure of the sandbox."""
+        """The verdict on a response. The ground truth is a JSON text ``{entry, options}``. A row that no scorer can
+        read gives an ``error``, and so does any failure of the sandbox."""
         started = time.monotonic()
         answer, why_not = answer_in(response, finished=finished, reasoning_open=reasoning_open)
         if answer is None:
@@ -86,7 +86,7 @@ class GymGrader:
         self._room.close()
 
     def kill(self) -> None:
-        """End it from another thread; what is being graded ends as an ``error``."""
+        """End the sandbox from another thread. What is being graded ends as an ``error``."""
         self._room.kill()
 
     def _scored(self, entry: dict[str, Any], options: dict[str, Any], answer: str) -> Finding:
@@ -100,7 +100,7 @@ class GymGrader:
             try:
                 job.send(pack(SERVE, {"role": "scorer", "entry": entry, "options": options}), deadline=deadline)
                 kind, body, _ = job.receive(deadline)
-            except (Overrun, OutOfMemory, Garbled) as error:  # nobody but us has spoken yet
+            except (Overrun, OutOfMemory, Garbled) as error:  # only our own scorer has spoken so far
                 raise SandboxError(f"no scorer: {type(error).__name__}: {error}") from error
             if kind != VERDICT or body[0] != "ready":
                 return VerdictKind.ERROR, f"no scorer for this entry: {body[-1:]}", 0
@@ -136,14 +136,14 @@ def _boxed_or_tagged(text: str) -> str | None:
 
 
 def _bare(answer: str) -> str:
-    r"""A word is often boxed as ``\text{word}``."""
+    r"""The answer without ``\text{…}``, in which a word is often boxed."""
     inside = answer.removeprefix(r"\text{")
     return inside[:-1] if inside != answer and answer.endswith("}") and not set("{}") & set(inside[:-1]) else answer
 
 
 def is_program(answer: str, gold: object) -> bool:
-    """Whether it may call what no answer calls, or reaches for Python's internals, and the gold does not. Names are
-    read as Python reads them: compatible characters are the same."""
+    """Whether an answer may call what no right answer calls, or reaches for Python's internals, while the gold does
+    not. Names are compared as in Python: compatible characters are the same."""
     return _calls(answer) and not (isinstance(gold, str) and _calls(gold))
 
 
@@ -153,7 +153,7 @@ def _calls(text: str) -> bool:
 
 
 def _found(word: object, value: object) -> tuple[VerdictKind, str]:
-    """The verdict in what came back. It may be the answer's own word: nothing in it is an ``error``."""
+    """The verdict in what came back. The answer itself may have spoken, so nothing in it becomes an ``error``."""
     if word == "scored" and type(value) in (int, float) and math.isfinite(value):  # type: ignore[arg-type]
         return VerdictKind.CORRECT if value >= 1 else VerdictKind.WRONG, f"scored {value:g}"  # type: ignore[operator]
     return VerdictKind.WRONG, f"the scorer cannot read it: {value}" if word == "raised" else "it broke the scorer"

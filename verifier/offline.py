@@ -1,16 +1,16 @@
-"""``leeway verify IN.jsonl --out OUT.jsonl``: grades a file of responses, without Redis and without a model.
+"""``leeway verify IN.jsonl --out OUT.jsonl`` grades a file of responses, without Redis and without a model.
 
 A row has ``id``, ``response``, and ``answer`` (a gold, or a list of texts as alternatives), ``tests`` (code) or
-``entry`` (as reasoning-gym made it, and the generator's ``options`` where there were some). ``ability`` says how an
-answer is judged, ``math`` or ``exact``; words and bare sums are not judged as mathematics unless it says so.
-``finished`` (true by default) and ``reasoning_open`` (false) as in a run. ``boxed`` (true) set to false takes an answer
-out of prose where nothing is boxed: for solutions out of books. OUT gets ``id``, ``verdict``, ``reason``,
-``seconds``, ``peak_bytes`` for every row that can be read, in IN's order; the others are reported by line. ``of`` is
-the fingerprint of what was graded, ``by`` says by which verifier, with which settings.
+``entry`` (as reasoning-gym made it, and the generator's ``options`` if there were some). ``ability`` says how an answer
+is judged, ``math`` or ``exact``; words and bare sums are not judged as mathematics unless it says so. ``finished``
+(default true) and ``reasoning_open`` (default false) mean the same as in a run. If ``boxed`` (default true) is false,
+an answer is taken out of prose that boxes nothing: for solutions out of books. OUT gets ``id``, ``verdict``,
+``reason``, ``seconds`` and ``peak_bytes`` for every readable row, in IN's order; the others are reported by line.
+``of`` is the fingerprint of what was graded, and ``by`` names the verifier and its configuration.
 
-Memory does not grow with the file: rows are read as graders become free, and verdicts are written as soon as all
-before them are. OUT is always a whole number of rows from the start, so the same command again goes on behind them,
-where they are on the same rows by the same verifier. One process writes it at a time.
+Memory does not grow with the file: rows are read as graders become free, and a verdict is written as soon as all before
+it are. OUT always holds a whole number of rows from the start. So the same command goes on after them when it is run
+again, if they are on the same rows by the same verifier. Only one process writes it at a time.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from .pool import GradeItem, GraderPool
 from .resumption import pass_over
 
 AHEAD = 20_000
-"""Verdicts that may wait for a slow one before them."""
+"""Most verdicts that wait for a slow one before them."""
 QUEUED_A_JOB = 16
-"""Rows handed to the pool for each grading process and not graded yet."""
+"""Most ungraded rows in the pool for each grading process."""
 FLUSH_S = 0.5
 
 
 class RowError(ValueError):
-    """A row that cannot be graded, and why."""
+    """Why a row cannot be graded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Row:
     row_id: str | int
     item: GradeItem
     end: int
-    """Offset in IN behind it, in bytes."""
+    """Offset in IN of the row's end, in bytes."""
 
     @property
     def of(self) -> str:
@@ -72,13 +72,13 @@ class Row:
 
 
 def read_row(line: bytes) -> tuple[str | int, GradeItem]:
-    """(id, what is to be graded) of one line; ``RowError`` says what is wrong with it."""
+    """(id, what is to be graded) of one line. Raises ``RowError``, which says what is wrong with the line."""
     row = _parsed(line)
     row_id, response = _of_kind(row, "id", str, int), _of_kind(row, "response", str)
     if not any(row.get(key) is not None for key in ("answer", "tests", "entry")):
-        raise RowError("one of 'answer', 'tests' (code) and 'entry' (reasoning_gym) is due")
+        raise RowError("expected one of 'answer', 'tests' (code) and 'entry' (reasoning_gym)")
     if row.get("answer") is not None and row.get("tests") is not None:
-        raise RowError("one of 'answer' and 'tests' (code) is due, not both")
+        raise RowError("expected one of 'answer' and 'tests' (code), not both")
     try:
         truth = ground_truth_of(row, "")
     except DataError as error:
@@ -96,7 +96,7 @@ def read_row(line: bytes) -> tuple[str | int, GradeItem]:
 
 
 class _Number(str):
-    """A number as it is written: a gold of 0.10 stays that."""
+    """A number as it is written: a gold of 0.10 stays 0.10."""
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise RowError(f"not JSON: {error}") from None
     if not isinstance(row, dict):
-        raise RowError("a JSON object is due")
+        raise RowError("expected a JSON object")
     return row
 
 
@@ -126,7 +126,7 @@ def _of_kind(row: dict[str, Any], key: str, *kinds: type) -> Any:
         raise RowError(f"{key!r} is missing")
     value = row[key]
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise RowError(f"{key!r} is {type(value).__name__}, {' or '.join(kind.__name__ for kind in kinds)} is due")
+        raise RowError(f"{key!r} is {type(value).__name__}, expected {' or '.join(kind.__name__ for kind in kinds)}")
     return value
 
 
@@ -139,7 +139,7 @@ def _readable_tests(golds: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def readable(source: Path, lines: IO[bytes], report: Callable[[str], None]) -> Iterator[Row]:
-    """The rows of ``source`` that can be graded; ``report`` hears about each of the others."""
+    """The rows of ``source`` that can be graded. ``report`` is told about each of the others."""
     end = 0
     for number, line in enumerate(lines, start=1):
         end += len(line)
@@ -152,7 +152,7 @@ def readable(source: Path, lines: IO[bytes], report: Callable[[str], None]) -> I
 
 
 def _origin(line: bytes) -> str | None:
-    """Where the row stands in the user's own file, if another command of ours made this one from it."""
+    """Where the row stands in the user's own file, if another Leeway command made this file from it."""
     try:
         row = parsed(line)
     except ValueError:
@@ -162,7 +162,7 @@ def _origin(line: bytes) -> str | None:
 
 
 def graded(rows: Iterator[Row], pool: GraderPool, jobs: int) -> Iterator[tuple[Row, Verdict]]:
-    """Each row with its verdict, in order. A slow row holds up what is written, not what is graded."""
+    """Each row with its verdict, in order. A slow row delays what is written, not what is graded."""
     ahead: deque[tuple[Row, Future[Verdict]]] = deque()
     undone: set[Future[Verdict]] = set()
     for row in rows:
@@ -199,10 +199,10 @@ def verify(source: Path, out: Path, jobs: int, settings: Verifier, *, anew: bool
             rows = readable(source, lines, report)
             kinds, rows = pass_over(rows, verdicts, source, out, judged_by(settings), anew=anew)
             if kinds:
-                console.print(f"{kinds.total()} rows have their verdict already; going on behind them")
+                console.print(f"{kinds.total()} rows have their verdict already; going on after them")
             _write(rows, verdicts, kinds, jobs, settings, source.stat().st_size, console)
     except KeyboardInterrupt:
-        console.print(f"stopped behind {kinds.total()} rows; the same command again goes on")
+        console.print(f"stopped after {kinds.total()} rows; run the same command again to go on")
         return STOPPED
     except OSError as error:
         raise DataError(f"{error.filename}: {error.strerror}") from error
@@ -222,7 +222,7 @@ def _write(
 ) -> None:
     columns = (BarColumn(), TextColumn("{task.fields[words]}"), TextColumn("left"), TimeRemainingColumn())
     before, started, flushed, by = kinds.total(), time.monotonic(), time.monotonic(), judged_by(settings)
-    # The bar is by bytes read: nobody knows how many rows there are before the end.
+    # The bar counts bytes, because nobody knows the number of rows before the end.
     with (
         GraderPool(jobs, timeout_s=settings.timeout_s, settings=settings) as pool,
         Progress(*columns, console=console) as progress,
@@ -264,13 +264,13 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--timeout-s", type=float, default=10.0)
     parser.add_argument("--math", choices=("rules", "report"), default="rules")
-    parser.add_argument("--settings", type=json.loads, default={}, help="of the section verifier, as JSON")
-    parser.add_argument("--anew", action="store_true", help="grade what has changed anew, and all rows behind it")
+    parser.add_argument("--settings", type=json.loads, default={}, help="keys of the section verifier, as JSON")
+    parser.add_argument("--anew", action="store_true", help="grade changed rows and all after them anew")
     arguments = parser.parse_args()
 
     def work() -> int:
         if not arguments.timeout_s > 0 or arguments.jobs < 1:
-            raise ConfigError(f"--timeout-s {arguments.timeout_s}, --jobs {arguments.jobs}: both are above 0")
+            raise ConfigError(f"--timeout-s {arguments.timeout_s}, --jobs {arguments.jobs}: both must be above 0")
         said = {"timeout_s": arguments.timeout_s, "math": arguments.math}
         settings = Verifier(**(said | arguments.settings))
         return verify(arguments.source, arguments.out, arguments.jobs, settings, anew=arguments.anew)

@@ -1,14 +1,14 @@
 """Grades groups of responses where they can do no harm: in child processes that can be killed, and in sandboxes.
 
-Whatever a quick grader does not settle at once runs in a warm child with its own socket, clock and memory limit
-(``process_seat``). Nothing is shared between children, so the death of one, at any moment, is felt by one response.
-There are twice as many seats as jobs, and a turn a job: a seat whose response takes long gives its turn to a spare one,
-so that slow responses do not hold up the others.
+A response that no quick grader settles is graded in a warm child with its own socket, clock and memory limit
+(``process_seat``). Children share nothing, so the death of one, at any moment, affects one response. There are twice as
+many seats as jobs, and one turn for each job: a seat whose response takes long gives its turn to a spare one, so that
+slow responses do not hold up the others.
 
-What runs what it judges, solutions and the scorers of reasoning-gym, has seats of its own, started with the first item
-of its ability (``sandbox/seat.py``).
+Abilities whose graders run what they judge, solutions and the scorers of reasoning-gym, have seats of their own, which
+start with the first item of the ability (``sandbox/seat.py``).
 
-A grade that failed (``error``) is tried again by the seat that it failed in, ``attempts`` times in all (``retry``).
+If grading fails (``error``), the same seat tries again, ``attempts`` times in all (``retry``).
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ __all__ = ["ATTEMPTS", "GradeItem", "GraderPool"]
 GIB = 1 << 30
 
 ATTEMPTS = 3
-"""Times in all that a response is graded where grading it fails."""
+"""Most tries to grade a response, if grading it fails."""
 
 _SANDBOXED: dict[str, Callable[[Verifier], SandboxGrader]] = {CODE: CodeGrader, REASONING_GYM: GymGrader}
 
 
 class GraderPool:
-    """``jobs`` grading processes, and as many sandboxes for each ability that needs them. Safe to use from several
-    threads; close it, or use it as a context manager. ``settings`` has the limits of what runs in sandboxes, and how
-    mathematics is judged."""
+    """``jobs`` grading processes, and as many sandboxes for each ability that needs them. It is safe to use from
+    several threads. Close it, or use it as a context manager. ``settings`` has the limits of what runs in sandboxes,
+    and says how mathematics is judged."""
 
     def __init__(
         self,
@@ -58,8 +58,8 @@ class GraderPool:
             raise ValueError(f"a pool needs at least one job, not {jobs}")
         self._tasks: Tasks = queue.SimpleQueue()
         self._closed = threading.Event()
-        self._submitting = threading.Lock()  # nothing may be queued behind the end marks
-        turns = threading.Semaphore(0)  # the warm seats begin with one each
+        self._submitting = threading.Lock()  # nothing may be queued after the end marks
+        turns = threading.Semaphore(0)  # each warm seat begins with one turn
         self._seats = [
             ProcessSeat(
                 self._tasks, self._closed, turns, timeout_s, memory_bytes or 0, attempts=attempts, warm=number < jobs
@@ -73,19 +73,19 @@ class GraderPool:
         self._sandboxed: dict[str, SandboxSeats] = {}
 
     def grade(self, items: Sequence[GradeItem]) -> list[Verdict]:
-        """A verdict for each item, in order. All are submitted at once; each has its own clock, from its own start.
+        """A verdict for each item, in order. All are submitted at once. Each has its own clock, which starts with it.
 
-        An overrun by a child that had the processor is ``timeout``. A lost child, a starved one or a failure in our
-        code is tried again, then it is ``error``.
+        If a child that had the processor overruns its clock, the verdict is ``timeout``. If a child is lost or starved,
+        or our code fails, grading is tried again, and then the verdict is ``error``.
         """
         for ability in {item.ability for item in items} - IN_SANDBOXES:
-            judge_of(ability)  # an unknown one is the caller's mistake, not a verdict
+            judge_of(ability)  # an unknown ability is the caller's mistake, not a verdict
         return [future.result() for future in [self.submit(item) for item in items]]
 
     def submit(self, item: GradeItem) -> Future[Verdict]:
-        """Where the item's verdict will be; it is there already where a quick grader settles it.
+        """The future of the item's verdict. It is done already if a quick grader settles the item.
 
-        Raises ``ConfigError`` for an unknown ability, and where nothing can be isolated that has to be.
+        Raises ``ConfigError`` for an unknown ability, and if what has to be isolated cannot be.
         """
         if item.ability in IN_SANDBOXES:
             return self._submit_to_sandbox(item)
@@ -110,7 +110,7 @@ class GraderPool:
                 make = _SANDBOXED[item.ability]
                 seats = SandboxSeats(lambda: make(self._settings), self._jobs, self._attempts)
                 self._sandboxed[item.ability] = seats
-        seats.wait_ready()  # where there can be no sandbox the caller must hear of it
+        seats.wait_ready()  # if there can be no sandbox, the caller must hear of it
         with self._submitting:
             self._refuse_closed()
             return seats.submit(item)
@@ -134,7 +134,7 @@ class GraderPool:
             each.join()
 
     def pids(self) -> list[int]:
-        """Process ids of the children that grade in processes, alive now."""
+        """Process ids of the grading processes that are alive now."""
         return [pid for seat in self._seats if (pid := seat.pid) is not None]
 
     def __enter__(self) -> GraderPool:

@@ -1,5 +1,5 @@
-"""Whether this machine can grade some abilities, before anything starts: ``leeway up`` and its ``--dry-run`` ask.
-Abilities as arguments, configuration (TOML) in."""
+"""Checks before anything starts whether this machine can grade some abilities, for ``leeway up`` and ``--dry-run``. It
+takes the abilities as arguments and the configuration (TOML) on standard input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..common.ground_truth import CODE, REASONING_GYM
 
 
 def refuse_unable(settings: Verifier, abilities: Collection[str]) -> None:
-    """``ConfigError`` says what is to be installed or allowed for one of ``abilities`` to be graded here."""
+    """Raise a ``ConfigError`` if one of ``abilities`` cannot be graded here. It says what to install or allow."""
     if REASONING_GYM in abilities:
         from .gym_answer import refuse_missing_package
 

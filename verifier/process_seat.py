@@ -1,7 +1,7 @@
 """A seat of the pool: one thread, one grading process that can be killed, one response at a time.
 
-Mathematics can hang where no Python exception reaches: inside one long multiplication, or past a swallowed alarm.
-Only killing the process is sure. The worst an answer can do is to cost its clock and one child.
+Mathematics can hang where no Python exception reaches: inside one long multiplication, or past a swallowed alarm. Only
+killing the process is sure. The worst that an answer can do is to use up its clock and cost one child.
 """
 
 from __future__ import annotations
@@ -25,28 +25,29 @@ from ..common.types import Verdict, VerdictKind
 from .retry import until_graded
 
 OVERTIME_S = 1.0
-"""A mathematical response that takes longer gives its turn away and goes on beside the others."""
+"""Seconds after which a mathematical response gives its turn away and goes on beside the others."""
 
 STARVED_SHARE = 0.2
-"""A process that had less of its clock on a processor did not overrun it: the machine is too busy, or stopped it."""
+"""A process that had less than this share of its clock on a processor did not overrun it: the machine is too busy, or
+stopped it."""
 
 _ITS_OWN_FAULT = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
-"""Deaths that a response can bring about from within; the others come from outside."""
+"""Signals by which a response can kill its process from within. Others come from outside."""
 
 _START_S = 60.0
-"""How long a child may take until it is ready: an import of about a second, on a machine that may be very busy."""
+"""Seconds that a child may take to be ready: an import of about a second, on a machine that may be very busy."""
 
 Tasks: TypeAlias = "queue.SimpleQueue[tuple[bytes, bool, Future[Verdict]] | None]"
-"""What callers hand to the seats: a request line, whether it may run overtime, and where its verdict goes. None ends
+"""What callers hand to the seats: a request line, whether it may run overtime, and the future of its verdict. None ends
 one seat."""
 
 
 class _Lost(Exception):
-    """The child is gone or speaks nonsense."""
+    """The child is gone, or sends nonsense."""
 
 
 class _Starved(Exception):
-    """The clock ran out, and not for the response's work: the machine is busy, or the child was stopped."""
+    """The clock ran out, but not by the response's work: the machine is busy, or the child was stopped."""
 
 
 class Child:
@@ -57,7 +58,7 @@ class Child:
         with theirs:
             command = [sys.executable, "-P", "-m", f"{__package__}.grading_child"]
             arguments = [theirs.fileno(), os.getpid(), memory_bytes]
-            # One thread for BLAS: each further one reserves address space, and the limit counts that.
+            # BLAS gets one thread, because each further one reserves address space, which the limit counts.
             threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
             self._process = subprocess.Popen(
                 [*command, *map(str, arguments)],
@@ -71,7 +72,7 @@ class Child:
         self._ready = False
 
     def wait_ready(self) -> None:
-        """Return once the child has imported all it needs: an import is not the response's to pay for."""
+        """Return once the child has imported all that it needs, so that no response's clock runs during the import."""
         if not self._ready:
             self._link.settimeout(_START_S)
             if self._replies.readline() != b"ready\n":
@@ -79,9 +80,10 @@ class Child:
             self._ready = True
 
     def ask(self, line: bytes, timeout_s: float, overtime: Callable[[], None]) -> tuple[Verdict, bool]:
-        """The child's verdict and whether it was its last. ``overtime`` is called once it takes long.
+        """The child's verdict, and whether it was its last. ``overtime`` is called once grading takes long.
 
-        ``TimeoutError`` when the clock runs out; ``_Starved`` where the child hardly got the processor meanwhile.
+        Raises ``TimeoutError`` when the clock runs out, or ``_Starved`` if the child hardly got the processor
+        meanwhile.
         """
         started = time.monotonic()
         ran_before_s = self._cpu_s()
@@ -105,7 +107,7 @@ class Child:
         return Verdict(kind=kind, reason=fields["reason"], seconds=seconds, peak_bytes=peak_bytes), fields["last"]
 
     def _cpu_s(self) -> float:
-        """Processor time of the child so far, in seconds; 0 where the system does not say."""
+        """Processor time of the child so far, in seconds; 0 if the system does not say."""
         try:
             with open(f"/proc/{self.pid}/schedstat", "rb") as schedstat:
                 return int(schedstat.read().split()[0]) / 1e9
@@ -113,7 +115,7 @@ class Child:
             return 0.0
 
     def peak_bytes(self) -> int:
-        """The child's largest resident size, in bytes; 0 where the system does not say."""
+        """The child's largest resident size, in bytes; 0 if the system does not say."""
         try:
             with open(f"/proc/{self.pid}/status", "rb") as status:
                 return next((int(line.split()[1]) * 1024 for line in status if line.startswith(b"VmHWM")), 0)
@@ -121,11 +123,11 @@ class Child:
             return 0
 
     def kill(self) -> None:
-        """Only the signal: safe from any thread, any number of times."""
+        """Send the signal and no more. It is safe from any thread, any number of times."""
         self._process.kill()
 
     def bury(self) -> int:
-        """Kill it, reap it, give back the socket, and return its exit code, negative for a signal."""
+        """Kill the child, reap it, and close the socket. Returns its exit code, negative for a signal."""
         self._process.kill()
         code = self._process.wait()
         self._replies.close()
@@ -136,8 +138,8 @@ class Child:
 class ProcessSeat(threading.Thread):
     """Keeps one child at work.
 
-    The child asks the kernel to die with the *thread* that started it, so the thread that starts children is this
-    one, which lives as long as the pool, and never a caller's.
+    The child asks the kernel to die with the *thread* that started it. So this thread, which lives as long as the pool,
+    starts the children, and never a caller's.
     """
 
     def __init__(
@@ -161,16 +163,16 @@ class ProcessSeat(threading.Thread):
         self._attempts = attempts
         self._has_turn = warm
         self._child: Child | None = None
-        self._child_lock = threading.Lock()  # between starting a child here and kill() from the closing thread
+        self._child_lock = threading.Lock()  # guards against kill() from the closing thread while a child starts here
 
     @property
     def pid(self) -> int | None:
-        """The child's process id, None between two children."""
+        """The child's process id; None between two children."""
         child = self._child
         return None if child is None else child.pid
 
     def run(self) -> None:
-        """Serve until the pool closes. A warm seat starts a child at once; a spare one when it is first needed."""
+        """Serve until the pool closes. A warm seat starts a child at once, a spare one when it is first needed."""
         if self._warm:
             self._prepare()
         while True:
@@ -196,13 +198,13 @@ class ProcessSeat(threading.Thread):
             self._turns.release()
 
     def kill(self) -> None:
-        """End the child from the closing thread; ours then sees a closed socket."""
+        """End the child from the closing thread. This thread then sees a closed socket."""
         with self._child_lock:
             if self._child is not None:
                 self._child.kill()
 
     def _grade(self, line: bytes, may_run_over: bool) -> Verdict:
-        """The verdict; an answer that two children die of from within is at fault itself."""
+        """The verdict. If two children die from within on one answer, the answer itself is at fault."""
         deaths = 0
 
         def attempt() -> Verdict:
@@ -217,7 +219,7 @@ class ProcessSeat(threading.Thread):
         return until_graded(attempt, self._attempts, self._closed)
 
     def _attempt(self, line: bytes, overtime: Callable[[], None]) -> tuple[Verdict, int]:
-        """One try, and the signal that ended the child, 0 for none. A child that did not answer is gone afterwards."""
+        """(verdict, signal that ended the child or 0) of one try. A child that did not answer is gone afterwards."""
         self._prepare()
         child = self._child
         if child is None:
@@ -246,13 +248,13 @@ class ProcessSeat(threading.Thread):
         return verdict, 0
 
     def _prepare(self) -> None:
-        """Make sure a child is running, or on its way. None after the pool is closed, or where it cannot start."""
+        """Make sure that a child is running or starting. There is none if the pool is closed, or if it cannot start."""
         with self._child_lock:
             if self._child is None and not self._closed.is_set():
                 try:
                     self._child = Child(self._memory_bytes)
                 except OSError:
-                    self._child = None  # out of processes or memory: the attempt reports it, the next one tries again
+                    self._child = None  # out of processes or memory: this try reports it, the next one starts one
 
     def _discard(self) -> int:
         with self._child_lock:
@@ -261,7 +263,7 @@ class ProcessSeat(threading.Thread):
 
 
 def _stay() -> None:
-    """Overtime of what may not run over: it keeps its turn."""
+    """The ``overtime`` of a response that may not run over: it keeps its turn."""
 
 
 def _failure(reason: str, started: float | None = None) -> Verdict:

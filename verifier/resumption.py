@@ -1,4 +1,4 @@
-"""Going on behind the verdicts that are there: each is first compared with the row it is on."""
+"""Goes on after the verdicts that are there. Each is first compared with the row that it judges."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def pass_over(
 ) -> tuple[Counter[str], Iterator[R]]:
     """(how many verdicts of each kind are there already, the rows that are still to be graded).
 
-    A verdict counts where it is on the row that stands in its place today, with its response, golds and ability, and
-    was given by the same verifier with the same settings, which ``by`` says. A torn last line is cut off. The first
-    verdict that does not count is a ``DataError`` with the reason; or else, with ``anew``, it goes, and all behind it.
+    A verdict counts if it judges the row that stands in its place today, with the same response, golds and ability, and
+    if ``by`` names the same verifier with the same configuration. A torn last line is cut off. The first verdict that
+    does not count raises a ``DataError`` with the reason; with ``anew`` it is removed instead, with all after it.
     """
     _cut_torn_line(verdicts)
     kinds: Counter[str] = Counter()
@@ -47,7 +47,7 @@ def pass_over(
         if not anew:
             raise DataError(
                 f"{out}, line {number}: not a verdict on the row due here: {why}; with --anew this row and those "
-                "behind it are graded anew, and with another --out this file stays"
+                "after it are graded anew, and with another --out this file stays"
             )
         verdicts.seek(0, os.SEEK_END)
         verdicts.truncate(end)
@@ -56,20 +56,20 @@ def pass_over(
 
 
 def _counts(line: bytes, row: _Row | None, source: Path, by: str) -> tuple[VerdictKind | None, str]:
-    """The kind of the verdict in a line, or None and why it is none on ``row``."""
+    """(kind of the verdict in a line, ""), or (None, why it does not judge ``row``)."""
     try:
         fields = json.loads(line)
         kind, graded = VerdictKind(fields["verdict"]), fields["id"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return None, "it is none that leeway verify has written"
+        return None, "leeway verify has not written it"
     if row is None:
         return None, f"no row is left in {source}"
     if graded != row.row_id:
-        return None, f"it is a verdict on {graded!r}, and the row due here is {row.row_id!r} of {source}"
+        return None, f"it is a verdict on {graded!r}, but expected here is one on {row.row_id!r} of {source}"
     if fields.get("of") != row.of:
         return (
             None,
-            f"{source}: row {graded!r} is another than when it was graded (response, gold, ability or finished)",
+            f"{source}: row {graded!r} has changed since it was graded (response, gold, ability or finished)",
         )
     if fields.get("by") != by:
         was = fields.get("by")

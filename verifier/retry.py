@@ -1,4 +1,4 @@
-"""The one place where a failed grade is tried again: in the seat that it failed in, and nowhere above it."""
+"""Tries a failed grade again. This is the only place that does: in the seat where it failed, and nowhere above."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..common.types import Verdict, VerdictKind
 
 
 def until_graded(attempt: Callable[[], Verdict], attempts: int, closed: threading.Event) -> Verdict:
-    """The first verdict that is no ``error``, or the last of ``attempts``; its seconds are those of all of them. A pool
-    that is closed tries nothing again."""
+    """The first verdict that is not an ``error``, or the last of ``attempts`` tries. Its seconds are the sum of all
+    tries. Once the pool is ``closed``, nothing is tried again."""
     spent_s, number = 0.0, 0
     while True:
         verdict = attempt()

@@ -66,6 +66,7 @@ class VerifierWorker:
         """Consumes responses, produces scores; acknowledged by the hand-over itself. Dying here leaves the entries
         pending, and another worker takes them when their lease is over. Raises ``ConfigError`` where responses cannot
         be graded on this machine at all."""
+        lease_s = self.config.broker.lease_s
         at_once, under_way = GROUPS_A_JOB * self.config.verifier.jobs, set[Future[None]]()
         with ThreadPoolExecutor(at_once, thread_name_prefix="group") as threads:
             while not self.service.stopping.is_set():
@@ -77,7 +78,8 @@ class VerifierWorker:
                     continue
                 if not under_way:
                     self.service.doing(Doing(Activity.WAITING_FOR_RESPONSES))
-                jobs = self.queue.take(count=room, block_s=POLL_S, lease_s=self.config.broker.lease_s)
+                jobs = self.queue.take(count=room, block_s=0, lease_s=lease_s)
+                jobs = jobs or self.queue.take(count=room, block_s=POLL_S, lease_s=lease_s)
                 if not jobs and self.service.run_finished():
                     break
                 under_way |= {threads.submit(self._handle, job) for job in jobs}
@@ -85,38 +87,44 @@ class VerifierWorker:
             raise self.service.failure
 
     def _handle(self, job: Job) -> None:
-        attempts = self.config.broker.max_attempts
-        try:
-            if job.attempt > attempts:
-                self.queue.give_up(job, f"grading failed {job.attempt - 1} times")
-                return
-            with self.service.holding(job), self.service.working(Doing(Activity.GRADING)):
-                self._grade(job)
-        except DecodeError as error:
-            self.queue.damaged(job, str(error))
-        except ConfigError as error:
-            self.service.fail(error)  # no sandbox, no such grader: no group will fare better here
-        except Exception:
-            # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
-            log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
+        """Grade the group, and those that come with its hand-over, one after the other."""
+        jobs = [job]
+        while jobs:
+            job, jobs = jobs[0], []
+            try:
+                if job.attempt > self.config.broker.max_attempts:
+                    self.queue.give_up(job, f"grading failed {job.attempt - 1} times")
+                    continue
+                with self.service.holding(job), self.service.working(Doing(Activity.GRADING)):
+                    jobs = self._grade(job)
+            except DecodeError as error:
+                self.queue.damaged(job, str(error))
+            except ConfigError as error:
+                self.service.fail(error)  # no sandbox, no such grader: no group will fare better here
+            except Exception:
+                # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
+                log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
 
-    def _grade(self, job: Job) -> None:
-        """Grade the group and hand it over, or give it up."""
-        found = self.queue.responses(job.group_id)
+    def _grade(self, job: Job) -> list[Job]:
+        """Grade the group and hand it over, or give it up; the next job."""
+        found = self.queue.responses(job)
         if found is None:
             self.queue.drop(job)
-            return
+            return []
         ticket, responses = found
         verdicts = self.pool.grade(grade_items(ticket, responses, self.decode))
         self.queue.tally(verdicts)
         failed = [verdict for verdict in verdicts if verdict.kind in self.not_a_grade]
         if failed and self.service.stopping.is_set():
             self.queue.give_back([job])  # who is being ended may have lost its processes first
-            return
+            return []
         if failed:  # for good: the pool has tried it as often as anybody will
             self.queue.give_up(job, f"verifier {failed[0].kind}: {failed[0].reason}")
-            return
+            return []
         graded = responses.fingerprint
         scores = Scores(group_id=job.group_id, verdicts=tuple(verdicts), graded=graded, worker=self.queue.worker)
-        if self.queue.hand_over(job, scores) is HandOver.HANDED:
+        lease_s = None if self.service.stopping.is_set() else self.config.broker.lease_s
+        outcome, jobs = self.queue.hand_over_and_take(job, scores, lease_s=lease_s)
+        if outcome is HandOver.HANDED:
             self.service.count(done=1)
+        return jobs

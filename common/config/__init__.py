@@ -1,8 +1,8 @@
 """The run's configuration: every key, its default and its meaning.
 
-``training`` and ``serving`` hold the sections, each with its checks, ``whole`` puts them together. ``composing`` reads
-presets and settings; unknown keys are refused with a suggestion, and an error names the key, the value, where it stands
-(``locating``) and what would be right.
+``training`` and ``serving`` hold the sections, each with its checks, and ``whole`` puts them together. ``composing``
+reads presets and ``--set``. Unknown keys are refused with a suggestion. An error names the key, the value, where it
+stands (``locating``), and what would be right.
 """
 
 from .composing import compose, dump, parse, preset_names

@@ -1,4 +1,4 @@
-"""Presets (TOML) are composed left to right, then single keys are set; what comes later wins."""
+"""Composes presets (TOML) from left to right, then sets single keys. The last value of a key wins."""
 
 import tomllib
 from pathlib import Path
@@ -17,7 +17,7 @@ from .whole import Config
 def compose(presets: list[str], settings: list[str]) -> Config:
     """The configuration of ``presets`` (names or paths, left to right) and then ``settings`` (``section.key=value``).
 
-    Raises ``ConfigError`` naming source, key, value and what would be right.
+    Raises ``ConfigError``, which names source, key, value and what would be right.
     """
     layers = [_preset_layer(name) for name in presets] + [Layer(f"--set {text}", "", read(text)) for text in settings]
     merged: dict[str, Any] = {}
@@ -35,12 +35,12 @@ def parse(text: str, name: str = "the run's stored configuration") -> Config:
 
 
 def dump(config: Config) -> str:
-    """``config`` as TOML, every key spelled out; ``parse`` gives the same configuration back."""
+    """``config`` as TOML with every key spelled out. ``parse`` gives the same configuration back."""
     return tomlkit.dumps(config.model_dump(mode="json", exclude_none=True))
 
 
 def preset_names() -> list[str]:
-    """Names of the presets shipped with this install."""
+    """Names of the presets that this install ships."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 

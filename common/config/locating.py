@@ -1,4 +1,4 @@
-"""What is wrong with a key, and in which line of which source it stands."""
+"""Says what is wrong with a key, and in which line of which source it stands."""
 
 import difflib
 from collections import Counter
@@ -22,7 +22,8 @@ class Layer:
 
 
 def refuse_unknown(layer: Layer, model: type[Section], values: dict[str, Any], at: tuple[str, ...]) -> None:
-    """``ConfigError`` names the first key of ``values`` that ``model`` lacks; they stand ``at`` a path in ``layer``."""
+    """Raise a ``ConfigError`` that names the first key of ``values`` which ``model`` lacks. ``at`` is the path of
+    ``values`` in ``layer``."""
     for key, value in values.items():
         here = (*at, key)
         if key not in model.model_fields:
@@ -30,12 +31,12 @@ def refuse_unknown(layer: Layer, model: type[Section], values: dict[str, Any], a
         kind = model.model_fields[key].annotation
         if key == "stages" and not at:
             if not isinstance(value, list) or not all(isinstance(stage, dict) for stage in value):
-                raise ConfigError(f"{where(layer, here)}: stages = {value!r}: a list of tables is due, [[stages]]")
+                raise ConfigError(f"{where(layer, here)}: stages = {value!r}: expected a list of tables, [[stages]]")
             for number, stage in enumerate(value):
                 refuse_unknown(layer, Stage, stage, (*here, str(number)))
         elif isinstance(kind, type) and issubclass(kind, Section):
             if not isinstance(value, dict):
-                raise ConfigError(f"{where(layer, here)}: {'.'.join(here)} = {value!r}: a table of keys is due")
+                raise ConfigError(f"{where(layer, here)}: {'.'.join(here)} = {value!r}: expected a table of keys")
             refuse_unknown(layer, kind, value, here)
 
 
@@ -53,14 +54,16 @@ def _suggestion(path: tuple[str, ...]) -> str:
 
 
 def said_of(error: ValidationError, layers: list[Layer]) -> str:
-    """The first fault that pydantic found in what ``layers`` give: where it stands, and what would be right."""
+    """The first fault that pydantic found in the values of ``layers``: where it stands, and what would be right."""
     first = error.errors()[0]
     path = tuple(str(part) for part in first["loc"])
     if first["type"] == "missing":
         return f"{layers[-1].name}: {'.'.join(path)} is required and no preset gives it"
     layer = next((layer for layer in reversed(layers) if _has(layer.values, path)), None)
     right = first["msg"].removeprefix("Value error, ")
-    while layer is None and len(path) > 1:  # of a key with several types, each type's complaint has its own path
+    while (
+        layer is None and len(path) > 1
+    ):  # where a key may have several types, each type's complaint has a path of its own
         path = path[:-1]
         layer = next((layer for layer in reversed(layers) if _has(layer.values, path)), None)
         right = " or ".join(other["msg"] for other in error.errors() if other["loc"][: len(path)] == path)
@@ -80,7 +83,7 @@ def _has(values: Any, path: tuple[str, ...]) -> bool:
 
 
 def where(layer: Layer, path: tuple[str, ...]) -> str:
-    """``file:line`` of a key; a plain scan of the text, because TOML parsers keep no positions."""
+    """``file:line`` of a key. It scans the text, because TOML parsers keep no positions."""
     table: tuple[str, ...] = ()
     tables = Counter[str]()
     for number, line in enumerate(layer.text.splitlines(), start=1):

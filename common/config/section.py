@@ -1,4 +1,4 @@
-"""What every section is made of, and how its paths are read."""
+"""The base of every section, and how paths in it are read."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ PRESETS = Path(__file__).resolve().parents[2] / "presets"
 
 
 class Section(BaseModel):
-    """A table of keys; what stands under a key is its meaning."""
+    """A table of keys. The docstring under a key is its meaning."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 

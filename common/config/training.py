@@ -1,4 +1,4 @@
-"""The sections on what is trained, on what, and how: every key, its default, its meaning, and what it contradicts."""
+"""The sections on training: the model, the data, and how to train. Every key has its default, meaning and checks."""
 
 from typing import Annotated, Any, Literal
 
@@ -20,8 +20,8 @@ _LOWEST_ZERO_STAGE = {"none": 0, "optimizer": 1, "optimizer+parameters": 3}
 
 class Model(Section):
     path: str
-    """Folder in Hugging Face layout, or a hub name. ``{presets}`` stands for the presets folder of this install, a
-    leading ``~`` for the home of whoever reads it."""
+    """Folder in Hugging Face layout, or a hub name. ``{presets}`` stands for the presets folder of this install, and a
+    leading ``~`` for the home of the user who reads it."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic of the learner's forward and backward pass: float32, or bfloat16 by autocast over float32 weights."""
 
@@ -49,45 +49,46 @@ Column = Literal[
     "extra_info",
     "responses",
 ]
-"""Columns that we know."""
+"""The names of columns that Leeway knows."""
 
 
 class Data(Section):
     source: Literal["file", "hub", "reasoning_gym"] = "file"
     """``file``: JSONL, JSON, CSV or Parquet; ``hub``: a Hugging Face dataset; ``reasoning_gym``: generated problems."""
     path: str
-    """The file, the dataset's hub name, or the reasoning-gym generator's name. ``{presets}`` and ``~`` as in
-    ``model.path``."""
+    """The file, the dataset's hub name, or the reasoning-gym generator's name. ``{presets}`` and ``~`` mean the same as
+    in ``model.path``."""
     columns: dict[Column, str] = Field(default_factory=dict)
-    """What the columns are called in the file or hub dataset, where not by our names: ``{prompt = "question", answer =
-    "solution"}``. ``a.b`` is b in the object a. What a row is judged by is then the named column alone."""
+    """What the columns are called in the file or hub dataset, if not by our names: ``{prompt = "question", answer =
+    "solution"}``. ``a.b`` is b in the object a. If one of the columns that rows are judged by is named, the row is
+    judged by that column alone."""
     split: str = "train"
     """Split of a hub dataset."""
     size: int = Field(default=10_000, ge=1)
     """Rows to generate (reasoning_gym only)."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the reasoning-gym generator, by its own names."""
+    """Options of the reasoning-gym generator, under its own names."""
     system: Said | None = None
-    """System message put before prompts that have none; none by default."""
+    """System message to put before prompts that have none. By default none."""
     examples: tuple[tuple[Said, Said], ...] = ()
-    """Worked examples (question, answer) put before every prompt as earlier turns of the conversation."""
+    """Worked examples (question, answer) to put before every prompt as earlier turns of the conversation."""
     suffix: Said | None = None
-    """Text put after a prompt, for instance the demand for a boxed answer. By default that demand after problems of
-    reasoning-gym, and nothing after others; ``""`` is nothing after any."""
+    """Text to put after every prompt, for instance the demand for a boxed answer. By default that demand follows
+    problems of reasoning-gym, and nothing follows others. ``""`` puts nothing after any."""
     ability: Literal["math", "exact"] | None = None
-    """What judges rows that name no ability and have an answer: ``math`` its value, ``exact`` its text. By default
-    ``math``, and a row whose answer is words or a bare sum is refused, because mathematics would take ``abc`` for
-    ``cba``."""
+    """How rows are judged that have an answer and name no ability: ``math`` compares values, ``exact`` texts. By
+    default ``math``, but a row whose answer is words or a bare sum is refused, because mathematics would take ``abc``
+    for ``cba``."""
     comparison: Literal["livecodebench", "exact"] | None = None
     """How outputs of programs and values of calls are compared in rows of code that name no rule of their own. By
-    default ``livecodebench``, as that benchmark's harness does; ``exact`` is stricter (docs/verifiers.md)."""
+    default ``livecodebench``, as the harness of that benchmark does; ``exact`` is stricter (docs/verifiers.md)."""
     max_prompt_tokens: int = Field(default=2048, ge=1)
-    """Longer prompts are dropped, with a count (report 3.2: 2048)."""
+    """Longest prompt in tokens. Longer ones are dropped and counted (report 3.2: 2048)."""
     difficulty_model: str | None = None
-    """Offline filter (report 3.1): drop the prompts that this model solved never or always, by the row's
+    """Offline filter (report 3.1): drop the prompts that this model never or always solved, by the row's
     ``extra_info.model_difficulty``, which has each model's failures out of ``difficulty_tries``. Off by default."""
     difficulty_tries: int = Field(default=16, ge=1)
-    """Responses a prompt that the difficulty was measured with (Skywork-OR1-RL-Data: 16)."""
+    """Responses to each prompt when the difficulty was measured (Skywork-OR1-RL-Data: 16)."""
 
 
 class Train(Section):
@@ -96,15 +97,15 @@ class Train(Section):
     groups_per_step: int = Field(ge=1)
     """D_R of the report: groups (prompts with a signal) in a training step's batch."""
     minibatch_groups: int | None = Field(default=None, ge=1)
-    """D_T of the report: groups of one SGD update, in ticket order. By default D_R: one update a training step."""
+    """D_T of the report: groups in one SGD update, in ticket order. By default D_R: one update a step."""
     reuse: int = Field(default=1, ge=1)
-    """N_reuse of the report: times a training step goes through its batch. N_SGD = (D_R/D_T)·N_reuse updates."""
+    """N_reuse of the report: how often a step goes through its batch. N_SGD = (D_R/D_T)·N_reuse updates."""
     group_size: int = Field(ge=2)
-    """G of the report: responses a prompt."""
+    """G of the report: responses to each prompt."""
     max_response_tokens: int = Field(ge=1)
-    """T: longest response in tokens; one that reaches it without an end token is truncated and scores 0."""
+    """T: longest response in tokens. One that reaches it without an end token is truncated and gets reward 0."""
     learning_rate: float = Field(default=1e-6, gt=0)
-    """AdamW, constant (report: 1e-6)."""
+    """AdamW's learning rate, which is constant (report: 1e-6)."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's moment decays."""
     weight_decay: float = Field(default=0.01, ge=0)
@@ -114,8 +115,8 @@ class Train(Section):
     zero_stage: Literal[0, 1, 2, 3] = 0
     """DeepSpeed's ZeRO stage."""
     offload: Literal["none", "optimizer", "optimizer+parameters"] = "none"
-    """ZeRO-Offload: what rests in the host's memory. ``optimizer``: float32 master weights, moments, and the update
-    itself, on the host's cores (ZeRO 1 to 3). ``optimizer+parameters``: the weights between uses too (ZeRO 3)."""
+    """ZeRO-Offload: what lies in the host's memory. ``optimizer``: float32 master weights and moments, and the update
+    runs on the host's cores (ZeRO 1 to 3). ``optimizer+parameters``: the weights between uses too (ZeRO 3)."""
     micro_batch_tokens: int = Field(default=16384, ge=1)
     """Token budget of one forward and backward pass, prompts included. The step's result does not depend on it."""
     gradient_checkpointing: bool = False
@@ -127,7 +128,7 @@ class Train(Section):
     ranks: int = Field(default=1, ge=1)
     """Learner processes that ``leeway up`` starts on this machine."""
     threads: int = Field(default=1, ge=1)
-    """CPU threads a learner process."""
+    """CPU threads of each learner process."""
 
     @property
     def updates_per_step(self) -> int:
@@ -135,7 +136,7 @@ class Train(Section):
         return self.groups_per_step // (self.minibatch_groups or self.groups_per_step) * self.reuse
 
     def refuse_too_small(self, max_prompt_tokens: int) -> None:
-        """``ConfigError`` where a pass, the ranks' shares of a step or the ZeRO stage are too small for the rest."""
+        """``ConfigError`` if a pass, a rank's share of a step or the ZeRO stage is too small for the other keys."""
         longest = max_prompt_tokens + self.max_response_tokens
         if self.micro_batch_tokens < longest:
             raise ConfigError(
@@ -155,7 +156,7 @@ class Train(Section):
             )
 
     def refuse_uneven(self) -> None:
-        """``ConfigError`` where a step is no whole number of updates."""
+        """``ConfigError`` if a step is not a whole number of updates."""
         per_update = self.minibatch_groups or self.groups_per_step
         if self.groups_per_step % per_update:
             raise ConfigError(
@@ -172,30 +173,32 @@ class Objective(Section):
     clip_low: float = Field(default=0.2, ge=0, le=1)
     """ε_low of the clipped ratio."""
     clip_high: float = Field(default=0.2, ge=0)
-    """ε_high; above clip_low it is clip-higher."""
+    """ε_high of the clipped ratio. Above ``clip_low`` it is clip-higher."""
     advantage_std: Deviation = "unbiased"
-    """Standard deviation of the group's rewards: divided by G-1 (released code) or by G."""
+    """How the standard deviation of a group's rewards divides: by G-1 (released code) or by G."""
     advantage_eps: float = Field(default=1e-6, ge=0)
     """Added to the standard deviation (released code: 1e-6)."""
     advantage_mask: Mask = "none"
-    """Truncated responses (report 3.2.3). ``none``: like any other. ``before``: no advantage, and no part in the
-    group's mean and std. ``after``: no advantage. A mask needs two untruncated responses, else there is no signal."""
+    """What becomes of truncated responses (report 3.2.3). ``none``: they count like any other. ``before``: they get no
+    advantage and stay out of the group's mean and std. ``after``: they get no advantage. With a mask, a group needs two
+    untruncated responses to have a signal."""
     kl_beta: float = Field(default=0.0, ge=0)
     """β of the k3 term against the initial model (report 2.4), which is held in memory only where β > 0."""
     kl_groups: Literal["signal", "all"] = "signal"
-    """Groups the k3 term runs over. ``all``: groups without a signal enter the batch too, for this term alone."""
+    """Groups that the k3 term runs over. ``all``: groups without a signal enter the batch too, for this term alone."""
     correction: Literal["none", "decoupled", "loglinear"] = "none"
-    """For stale data. ``none``: ratio π_θ/μ. ``decoupled``: ratio π_θ/π_old, weighted with π_old/μ; π_old by a forward
-    pass before the first of several updates. ``loglinear``: the same, log π_old interpolated by version instead."""
+    """How stale data is corrected. ``none``: ratio π_θ/μ. ``decoupled``: ratio π_θ/π_old, weighted with π_old/μ; a
+    forward pass before the first of several updates gives π_old. ``loglinear``: the same, but log π_old is interpolated
+    by version."""
     correction_bound: Literal["truncate", "mask"] = "truncate"
-    """What becomes of a weight π_old/μ: cut at ``correction_cap``, or 0 outside ``correction_range``."""
+    """What becomes of a weight π_old/μ: it is cut at ``correction_cap``, or is 0 outside ``correction_range``."""
     correction_cap: float = Field(default=2.0, gt=0)
     """C: largest weight of a token under ``truncate``."""
     correction_range: tuple[float, float] = (0.5, 5.0)
-    """Weights kept under ``mask``: lowest, highest."""
+    """Weights that are kept under ``mask``: lowest, highest."""
 
     def refuse_impossible(self, group_size: int) -> None:
-        """``ConfigError`` where keys of this section contradict one another, or the size of a group."""
+        """``ConfigError`` if keys of this section contradict one another or the size of a group."""
         if self.advantage_mask != "none" and group_size < 3:
             raise ConfigError(
                 f"objective.advantage_mask = {self.advantage_mask!r} needs train.group_size of at least 3: of "
@@ -208,7 +211,7 @@ class Objective(Section):
             )
         low, high = self.correction_range
         if not 0 <= low < high:
-            raise ConfigError(f"objective.correction_range = [{low}, {high}]: 0 <= lowest < highest is due")
+            raise ConfigError(f"objective.correction_range = [{low}, {high}]: expected 0 <= lowest < highest")
 
 
 class Entropy(Section):
@@ -220,16 +223,16 @@ class Entropy(Section):
     rule: Literal["report", "scripts"] = "report"
     """The controller as the report states it, or as the released code runs it: one step late, down on equality."""
     target: float = Field(default=0.2, ge=0)
-    """tgt in nats a token (report: 0.2). A live control: ``leeway set target-entropy``."""
+    """tgt in nats per token (report: 0.2). A live control: ``leeway set target-entropy``."""
     delta: float | None = Field(default=None, ge=0)
-    """Δ, the step of the coefficient. By default the rule's own: report 0.005, scripts 1e-4."""
+    """Δ, by which the coefficient changes. By default the rule's own: report 0.005, scripts 1e-4."""
     max_coefficient: float | None = Field(default=None, ge=0)
     """Largest coefficient. By default the rule's own: report no limit, scripts 5e-3."""
     estimate: Literal["exact", "sampled"] = "exact"
-    """e_k: full-vocabulary entropy of the policy on the batch, or -mean log π_old of the sampled tokens."""
+    """What e_k is: the full-vocabulary entropy of the policy on the batch, or -mean log π_old of the sampled tokens."""
 
     def refuse_impossible(self) -> None:
-        """``ConfigError`` where the control and its coefficient contradict one another."""
+        """``ConfigError`` if the control and its coefficient contradict one another."""
         if (self.control == "constant") != (self.alpha > 0):
             raise ConfigError(
                 f"entropy.control = {self.control!r} with entropy.alpha = {self.alpha}: "
@@ -245,30 +248,32 @@ class Flow(Section):
     those that are ready; of what is older than the bound, ``drop`` refunds the group, ``mask`` leaves the tokens out
     of the loss, ``soft`` trains it and counts. A live control: ``leeway set overflow``."""
     pipeline_depth: Annotated[int, Field(ge=1, le=MOST_COUNTED)] | Literal["auto"] = "auto"
-    """Groups live at most, beside the bound's (η+1)·B. ``auto``: the fewest at which the learner does not wait, by
-    what is measured. A live control: ``leeway set pipeline-depth``."""
+    """Most groups that may be live, beside the bound's (η+1)·B. ``auto``: the fewest at which the learner does not
+    wait, by what is measured. A live control: ``leeway set pipeline-depth``."""
     inject_lag: int = Field(default=0, ge=0)
-    """Study a regime on any hardware: every group is sampled by exactly the version so many training steps before the
-    one that trains it (by version 0 in the first of them). Then nothing overlaps. At most ``max_staleness``."""
+    """For studying a regime on any hardware: every group is sampled by exactly the version that is so many training
+    steps older than the one that trains it (by version 0 in the first steps). Then nothing overlaps. At most
+    ``max_staleness``."""
     least_ess: float = Field(default=0.0, ge=0, lt=1)
-    """Guard: after a training step whose effective sample size (``logprob/ess``, of π_old/μ, a share of the tokens) is
-    lower, η goes down by one; after ``guard_patience`` steps in a row without, up by one, until it is
+    """Guard: after a training step whose effective sample size (``logprob/ess``, of π_old/μ, as a share of the tokens)
+    is lower, η goes down by one. After ``guard_patience`` steps in a row without, η goes up by one, until it is
     ``max_staleness`` again. 0: no guard."""
     guard_patience: int = Field(default=20, ge=1)
-    """Training steps without an alarm of the guard after which it takes one step back."""
+    """Training steps in a row without an alarm of the guard after which it raises η by one again."""
     strictly_on_policy: bool = False
-    """Refuse whatever is off-policy: max_staleness above 0, now or by the dial, and more than one update a step."""
+    """Refuse all that is off-policy: a ``max_staleness`` above 0, now or by the dial, and several updates a step."""
     stage_change: Literal["finish", "refund"] = "finish"
-    """Work of a stage that ends. ``finish``: only what its steps will train is issued, and work of the next stage is
-    issued ahead under the same bound. ``refund``: the queue stays full to its last step, the rest is refunded as
-    ``stage_ended``, and the next stage starts with an empty queue, knowing every result of this one."""
+    """What becomes of the work of a stage that ends. ``finish``: only groups that its steps will train are issued, and
+    work of the next stage is issued ahead under the same bound. ``refund``: the queue stays full up to its last step,
+    the rest is refunded as ``stage_ended``, and the next stage starts with an empty queue and every result of this
+    one."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature τ; the learner's logits are divided by it too."""
     seed: int = Field(default=0, ge=0)
-    """The run's seed: with a ticket's number it decides the prompt and every sampling seed."""
+    """The run's seed. Together with a ticket's number it decides the prompt and every sampling seed."""
 
     def refuse_impossible(self, train: Train) -> None:
-        """``ConfigError`` where the bound, the lag or the updates of a step contradict one another."""
+        """``ConfigError`` if the bound, the lag and the updates of a step contradict one another."""
         if self.strictly_on_policy and self.max_staleness > 0:
             raise ConfigError(
                 f"flow.strictly_on_policy = true with flow.max_staleness = {self.max_staleness}: strictly on-policy is "
@@ -290,7 +295,7 @@ class Flow(Section):
 
 
 def refuse_shallow(groups_per_step: int, depth: PipelineDepth) -> None:
-    """``ConfigError`` where a pipeline depth could not hold one batch."""
+    """``ConfigError`` if a pipeline depth could not hold one batch."""
     if depth != "auto" and depth < groups_per_step:
         raise ConfigError(
             f"flow.pipeline_depth = {depth} is below train.groups_per_step = {groups_per_step}: a training step takes "
@@ -300,7 +305,7 @@ def refuse_shallow(groups_per_step: int, depth: PipelineDepth) -> None:
 
 
 def refuse_below_lag(max_staleness: int, flow: Flow) -> None:
-    """``ConfigError`` where a bound would expire every group of an injected lag."""
+    """``ConfigError`` if a bound would expire every group of an injected lag."""
     if max_staleness < flow.inject_lag:
         raise ConfigError(
             f"flow.max_staleness = {max_staleness} with flow.inject_lag = {flow.inject_lag}: every group would be "

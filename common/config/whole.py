@@ -1,4 +1,4 @@
-"""The whole configuration: its sections, its stages, and what follows from several sections together."""
+"""The whole configuration: its sections, its stages, and what depends on several sections together."""
 
 import bisect
 import itertools
@@ -15,8 +15,8 @@ _STAGED_TRAIN = {"groups_per_step", "minibatch_groups", "group_size", "max_respo
 
 
 class Stage(Section):
-    """A change at a training step, in one run and without a restart. A key left out stays as it was before; the first
-    stage is described by ``[train]`` and ``[flow]``."""
+    """A change at a training step, in one run and without a restart. A key that is left out stays as it was before.
+    ``[train]`` and ``[flow]`` describe the first stage."""
 
     from_step: int = Field(ge=1)
     """The first training step of the stage."""
@@ -80,12 +80,12 @@ class Config(Section):
 
     @property
     def longest_sequence(self) -> int:
-        """Tokens of a prompt and its response at most, in any stage."""
+        """Most tokens of a prompt and its response together, in any stage."""
         return self.data.max_prompt_tokens + self.longest_response
 
     @property
     def tokens_by_key(self) -> dict[str, int]:
-        """The two parts of ``longest_sequence``, by their keys."""
+        """The two parts of ``longest_sequence``, in tokens, by their keys."""
         return {
             "data.max_prompt_tokens": self.data.max_prompt_tokens,
             "train.max_response_tokens": self.longest_response,
@@ -98,7 +98,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _refuse_impossible(self) -> Self:
-        """``ConfigError``, which pydantic passes on as it is, where good values cannot stand together."""
+        """``ConfigError``, which pydantic passes on as it is, if values that are right alone cannot stand together."""
         self.weights.refuse_impossible()
         self.broker.refuse_impossible()
         self.rollout.refuse_impossible()
@@ -127,11 +127,11 @@ class Config(Section):
 
 
 def known_keys() -> list[str]:
-    """``section.key`` of every key; ``described.py`` tells more of them."""
+    """``section.key`` of every key. ``described.py`` tells more about them."""
     sections = Config.model_fields.items()
     return [f"{name}.{key}" for name, field in sections for key in section_of(field.annotation).model_fields]
 
 
 def section_of(annotation: Any) -> type[Section]:
-    """The section a field of ``Config`` holds, one or a list of."""
+    """The type of section that a field of ``Config`` holds, alone or in a list."""
     return annotation if isinstance(annotation, type) else get_args(annotation)[0]

@@ -1,5 +1,5 @@
-"""What a kind of model can be used for: by its ``config.json``, and by what its code in the installed transformers says
-of itself, which is read as text and never imported.
+"""Says what a kind of model can be used for, by its ``config.json`` and by its code in the installed transformers,
+which is read as text and never imported.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 CHANGES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
-"""Keys of models that change logits after the head, which the learner's token op would miss."""
+"""Keys of models that change their logits after the head, which the learner's token op would miss."""
 ATTENTION_LAYERS = frozenset(["full_attention", "sliding_attention"])
-"""Layers that know other tokens by attention alone; a recurrence or convolution runs on into the next response."""
+"""Layers that see other tokens by attention alone. A recurrence or convolution runs on into the next response."""
 _HEADS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _DTYPES = ("auto", "bfloat16", "float16", "float32", "float64")
 _WRAPPED = ("vision_config", "audio_config", "speech_config")
@@ -26,20 +26,20 @@ _FLAG = re.compile(r"^    _(supports_attention_backend|supports_sdpa|is_stateful
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """What transformers' code of a model type says of itself."""
+    """What the code of a model type in transformers says."""
 
     attention_backend: bool
-    """Attention is left to the interface that the learner puts its own into."""
+    """Whether attention goes through transformers' interface, where the learner puts its own."""
     sdpa: bool
     stateful: bool
-    """It has a recurrent state beside keys and values."""
+    """Whether the model has a recurrent state beside keys and values."""
     sinks: bool
-    """Attention sinks: logits that are no token's."""
+    """Whether the model has attention sinks: logits that belong to no token."""
 
 
 @cache
 def code_of(model_type: str) -> Code | None:
-    """None where transformers is not installed, or has no code under that name."""
+    """What the code of ``model_type`` says; None if transformers is not installed or has no such code."""
     spec = find_spec("transformers")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -60,14 +60,14 @@ def code_of(model_type: str) -> Code | None:
 
 
 def why_no_language_model(keys: Mapping[str, Any]) -> str | None:
-    """Why a folder's model is no causal language model for anybody here."""
+    """Why a folder's model is not a causal language model that Leeway can use; None if it is one."""
     kind = keys.get("model_type")
     if not isinstance(kind, str):
         return (
             "its config.json has no model_type: it is no transformers model (of a LoRA adapter, give the merged model)"
         )
     if keys.get("is_encoder_decoder"):
-        return f"{kind} is an encoder with a decoder: a decoder alone, a causal language model, is due"
+        return f"{kind} is an encoder with a decoder: expected a decoder alone, a causal language model"
     if code_of(kind) is None and "auto_map" in keys and find_spec("transformers") is not None:
         return (
             f"{kind} brings its own code (auto_map in config.json: trust_remote_code), which is never run, and the "
@@ -80,18 +80,18 @@ def why_no_language_model(keys: Mapping[str, Any]) -> str | None:
 
 
 def _why_not_read(keys: Mapping[str, Any]) -> str | None:
-    """Why transformers would fail at the keys themselves, or load a model that gives no numbers."""
+    """Why transformers would fail at the keys themselves, or load a model that gives no numbers; None if neither."""
     for name in ("dtype", "torch_dtype"):
         if (dtype := keys.get(name)) is not None and dtype not in _DTYPES:
-            return f"{name} in its config.json is {dtype!r}: one of {', '.join(_DTYPES)} is due"
+            return f"{name} in its config.json is {dtype!r}: expected one of {', '.join(_DTYPES)}"
     theta = keys.get("rope_theta")
     if theta is not None and not (isinstance(theta, (int, float)) and 0 < theta < math.inf):
-        return f"rope_theta in its config.json is {theta!r}: a number above 0 is due"
+        return f"rope_theta in its config.json is {theta!r}: expected a number above 0"
     return None
 
 
 def why_not_trained(keys: Mapping[str, Any]) -> str | None:
-    """Why the learner cannot train the model; None where it can, as far as one can see from here."""
+    """Why the learner cannot train the model; None if it can, as far as its keys and code tell."""
     kind, code = str(keys.get("model_type")), code_of(str(keys.get("model_type")))
     what = None
     if wrapper := _wrapped(keys):
@@ -110,7 +110,7 @@ def why_not_trained(keys: Mapping[str, Any]) -> str | None:
 
 
 def why_not_sampled_by_torch(keys: Mapping[str, Any]) -> str | None:
-    """Why the torch engine cannot sample from the model; None where it can."""
+    """Why the torch engine cannot sample from the model; None if it can."""
     kind, code = str(keys.get("model_type")), code_of(str(keys.get("model_type")))
     what = None
     if wrapper := _wrapped(keys):
@@ -123,11 +123,11 @@ def why_not_sampled_by_torch(keys: Mapping[str, Any]) -> str | None:
 
 
 def _wrapped(keys: Mapping[str, Any]) -> str | None:
-    """The key that says so."""
+    """The key that says that the model wraps a language model; None if it does not."""
     return next((key for key in _WRAPPED if keys.get(key) is not None), None)
 
 
 def text_keys(keys: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The language model's own keys; those of a wrapper lie in ``text_config``."""
+    """The language model's own keys. In a wrapper they lie in ``text_config``."""
     inner = keys.get("text_config")
     return {**keys, **inner} if isinstance(inner, Mapping) else keys

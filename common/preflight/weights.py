@@ -1,7 +1,7 @@
-"""Whether the tensors of a model folder are those that its ``config.json`` promises, from their headers alone. Pure.
+"""Checks by headers alone that the tensors of a model folder are those that its ``config.json`` promises. Pure.
 
-What transformers does not find in the files it makes up at random, and what it finds too much it leaves out, both with
-no more than a warning: a policy that is half random would train.
+transformers fills missing tensors at random and leaves surplus ones out, both with no more than a warning. So a policy
+that is half random would train.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ PLAIN = frozenset(
 )
 """Families in which every layer has the same tensors, under the names of Llama."""
 _TIED = frozenset(["gemma", "gemma2", "gemma3_text"])
-"""Families whose output projection is the embedding where ``config.json`` does not say."""
+"""Families whose output projection is the embedding if ``config.json`` does not say."""
 _OWN_WIDTH = frozenset(["gemma", "gemma2", "gemma3_text", "qwen3"])
-"""Families whose heads are not hidden_size / num_attention_heads wide where ``config.json`` does not say."""
+"""Families whose heads are not hidden_size / num_attention_heads wide if ``config.json`` does not say."""
 _FLOATS = frozenset(["F64", "F32", "F16", "BF16"])
 _LAYER = re.compile(r"(?:model\.)?layers\.(\d+)\.(.+\.(?:weight|bias))")
 
 
 def why_quantised(keys: Mapping[str, Any], tensors: Mapping[str, Header] | None) -> str | None:
-    """Why these are not the weights themselves; None where they are."""
+    """Why these are not the weights themselves but quantised ones; None if they are."""
     said = keys.get("quantization_config") or keys.get("compression_config")
     if said:
         method = said.get("quant_method") if isinstance(said, Mapping) else None
@@ -41,8 +41,8 @@ def why_quantised(keys: Mapping[str, Any], tensors: Mapping[str, Header] | None)
 
 
 def why_not_whole(keys: Mapping[str, Any], tensors: Mapping[str, Header]) -> str | None:
-    """What of the weights is missing, too much, or of another shape; None where all is there, or where the family is
-    not one of ``PLAIN``: the learner then finds out when it loads them."""
+    """Which weights are missing, surplus, or of another shape; None if all are there, or if the family is not one of
+    ``PLAIN``: the learner then finds out when it loads them."""
     if keys.get("model_type") not in PLAIN or not isinstance(layers := keys.get("num_hidden_layers"), int):
         return None
     found: dict[int, set[str]] = defaultdict(set)
@@ -80,7 +80,7 @@ def _why_other_shapes(keys: Mapping[str, Any], tensors: Mapping[str, Header]) ->
 
 
 def _shapes(keys: Mapping[str, Any]) -> dict[str, tuple[tuple[int, int], str]]:
-    """The last part of a tensor's name → (shape, keys that say so)."""
+    """(shape, keys that give it) by the last part of a tensor's name."""
     try:
         vocabulary, hidden, heads = keys["vocab_size"], keys["hidden_size"], keys["num_attention_heads"]
         width = keys.get("head_dim") or (keys["head_dim"] if keys["model_type"] in _OWN_WIDTH else hidden // heads)

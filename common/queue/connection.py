@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -125,11 +126,11 @@ class Connection:
         """Give the connections back."""
         self.redis.close()
 
-    def script(self, text: str) -> Any:
-        """A Lua script, to be called with ``keys`` and ``args``."""
+    def script(self, text: str, *, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """What the Lua script ``text`` answers."""
         if text not in self._scripts:
             self._scripts[text] = self.redis.register_script(text)
-        return self._scripts[text]
+        return self._scripts[text](keys=keys, args=args)
 
     def now(self) -> float:
         """Unix time by the server's clock, in seconds. Whatever is compared across hosts goes by it: theirs differ."""

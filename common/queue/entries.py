@@ -1,7 +1,8 @@
 """What stands on the work streams, in our words: jobs, leases, scored groups, and what becomes of them. No I/O."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
@@ -57,6 +58,8 @@ class Job:
     group_id: str
     attempt: int
     """1 at the first delivery, one more at every redelivery."""
+    parts: Sequence[bytes | None] = field(default=(), repr=False, compare=False)
+    """What the taker works from, undecoded, as it stood at the take; empty where it is to be read still."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,8 @@ class Lease:
     """Since it was taken or renewed, by the server's clock."""
 
 
+Taken = tuple[str, str, Sequence[bytes | None]]
+"""A leased entry: its id, what it says its group is, and what came with it of that group's parts."""
 Part = TypeVar("Part", Ticket, Responses, Scores)
 
 
@@ -148,6 +153,11 @@ def number(text: str) -> float:
 def group_in(fields: dict[bytes, bytes]) -> str:
     """What the field of a work stream's entry says that names its group."""
     return fields.get(b"g", b"").decode(errors="replace")
+
+
+def taken(entry: tuple[bytes, dict[bytes, bytes]]) -> Taken:
+    """An entry as redis-py gives it, without parts."""
+    return entry[0].decode(), group_in(entry[1]), ()
 
 
 def block_ms(seconds: float) -> int | None:

@@ -4,9 +4,8 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 
-import redis
-
 from ..codec import encode
+from ..keys import PARTS
 from ..types import Responses, Scores, Ticket
 from . import scripts
 from .connection import Connection
@@ -18,9 +17,11 @@ from .entries import (
     Asked,
     LetterKind,
     ScoredEntry,
+    Taken,
     WorkStream,
     decode_part,
     group_in,
+    taken,
     texts,
     whole,
 )
@@ -146,19 +147,14 @@ class LearnerQueue(Consumer):
         self._redis.hset(self.keys.retries, group_id, str(ticket))
 
     def issue(self, *tickets: Ticket) -> None:
-        """Put groups' tickets on the prompts stream, in one round trip; repeating it changes nothing."""
-        if not tickets:
-            return
-        pipe = self._redis.pipeline(transaction=False)
-        for ticket in tickets:
-            body = encode(ticket)
-            self.connection.bytes_out += len(body)
-            keys = self.keys.group(ticket.group_id, "ticket"), self.keys.prompts
-            scripts.issue(self.connection, pipe, keys, body, ticket.group_id)
-        try:
-            pipe.execute()
-        except redis.exceptions.NoScriptError:  # the server was started anew between loading the script and calling it
-            self.issue(*tickets)
+        """Put groups' tickets on the prompts stream, small ones in one round trip; repeating it changes nothing."""
+        groups = [(ticket.group_id, encode(ticket)) for ticket in tickets]
+        self.connection.bytes_out += sum(len(body) for _, body in groups)
+        scripts.issue(
+            self.connection,
+            self.keys.prompts,
+            [(self.keys.group(group_id, "ticket"), body, group_id) for group_id, body in groups],
+        )
 
     def holds(self, group_id: str) -> bool:
         """Whether the group's ticket is here: somebody has issued it."""
@@ -166,13 +162,10 @@ class LearnerQueue(Consumer):
 
     def scored(self, *, count: int, block_s: float) -> list[ScoredEntry]:
         """Newly scored or given-up groups, waited for as in ``take``. The scored ones stay pending until ``settle``."""
-        entries = self._read(count, block_s)
-        scored = [
-            ScoredEntry(entry_id=entry_id, group_id=group_id, failed=None)
-            for entry_id, fields in entries
-            if (group_id := self._group_of(entry_id, fields)) is not None
-        ]
-        return scored + self._given_up(count)
+        return self._scored(self._read(count, block_s)) + self._given_up(count)
+
+    def _scored(self, entries: Iterable[Taken]) -> list[ScoredEntry]:
+        return [ScoredEntry(entry_id=job.entry_id, group_id=job.group_id, failed=None) for job in self._jobs(entries)]
 
     def _given_up(self, count: int) -> list[ScoredEntry]:
         found = []
@@ -187,7 +180,8 @@ class LearnerQueue(Consumer):
 
     def scored_group(self, group_id: str) -> tuple[Ticket, Responses, Scores] | None:
         """All three parts of a scored group, or None where it is no longer there."""
-        ticket, responses, scores = self._parts(group_id, "ticket", "responses", "scores")
+        ticket, responses, scores = bodies = self._redis.mget(self.keys.parts(group_id))
+        self.connection.bytes_in += sum(len(body or b"") for body in bodies)
         if ticket is None or responses is None or scores is None:
             return None
         return (
@@ -199,12 +193,12 @@ class LearnerQueue(Consumer):
     def scored_payloads(self, group_ids: Sequence[str]) -> list[tuple[bytes | None, bytes | None]]:
         """The undecoded responses and scores of several groups in one round trip, for the learner, which decodes each
         on its own (one that is broken must not hold up the others) and knows its own tickets."""
-        pipe = self._redis.pipeline(transaction=False)
-        for group_id in group_ids:
-            pipe.mget(self.keys.group(group_id, "responses"), self.keys.group(group_id, "scores"))
-        bodies = [tuple(found) for found in pipe.execute()]
-        self.connection.bytes_in += sum(len(body or b"") for found in bodies for body in found)
-        return bodies
+        if not group_ids:
+            return []
+        parts = [self.keys.group(group_id, part) for group_id in group_ids for part in PARTS[1:]]
+        bodies = self._redis.mget(parts)
+        self.connection.bytes_in += sum(len(body or b"") for body in bodies)
+        return list(zip(bodies[::2], bodies[1::2], strict=True))
 
     def turn_away(self, entry: ScoredEntry) -> None:
         """Acknowledge an entry and leave its group's payload as it is: it is another entry's, or to be made again."""
@@ -252,9 +246,5 @@ class LearnerQueue(Consumer):
         if self.overview.under_way(WorkStream.SCORED).get(self.worker, 0) <= len(known):
             return []
         reply = self._redis.xreadgroup(GROUP, self.worker, {self.keys.scored: "0"})
-        entries = [(entry_id.decode(), fields) for _, entries in reply for entry_id, fields in entries]
-        return [
-            ScoredEntry(entry_id=entry_id, group_id=group_id, failed=None)
-            for entry_id, fields in entries
-            if entry_id not in known and (group_id := self._group_of(entry_id, fields)) is not None
-        ]
+        entries = [taken(entry) for _, entries in reply for entry in entries]
+        return self._scored([entry for entry in entries if entry[0] not in known])

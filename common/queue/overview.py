@@ -11,6 +11,7 @@ from ..codec import decode
 from ..errors import DecodeError, OtherSchemaError
 from ..refusals import OUT_OF_MEMORY
 from ..types import Heartbeat
+from ..wording import byte_size
 from .connection import View, refused_or_lost
 from .entries import GROUP, VERDICT_MINUTES, WorkStream, texts, whole
 
@@ -77,7 +78,7 @@ class Overview(View):
         most = int(memory["maxmemory"])
         used = int(memory["used_memory"]) - int(memory.get("mem_not_counted_for_evict", 0))
         if most and used >= most and not memory["maxmemory_policy"].startswith("allkeys"):  # those make room themselves
-            return f"Redis {OUT_OF_MEMORY}; {used >> 20} of {most >> 20} MiB are used"
+            return f"Redis {OUT_OF_MEMORY}; {byte_size(used)} of {byte_size(most)} are used"
         if "err" in (disk.get("aof_last_write_status"), disk.get("aof_last_bgrewrite_status")):
             return "Redis cannot write its append-only file: look at its disk"
         try:

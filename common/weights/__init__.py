@@ -1,13 +1,13 @@
-"""Versions of the weights from the learner to every rollout worker: published whole, fetched by delta, checked.
+"""Takes versions of the weights from the learner to every rollout worker: publishes, fetches by delta, and checks them.
 
 A version travels as a payload and a manifest. The payload is written first and the manifest announces it, so a reader
-sees a version whole or not at all; and the manifest carries the checksum of the flat weights, so a reader that gets
-other bytes, for whatever reason, knows it and never serves them. Payloads are keyframes (a whole version) or deltas
-against the version published before. A *stamp* (incarnation, version) names a version for good: after a rollback
-the same version number may stand for other weights.
+sees a version whole or not at all. The manifest carries the checksum of the flat weights, so a reader that gets other
+bytes, for whatever reason, knows it and never serves them. Payloads are keyframes (a whole version) or deltas against
+the version before. A *stamp* (incarnation, version) names a version for good, since after a rollback the same version
+number may stand for other weights.
 
-``versions`` says what a version is and which of them belong together, ``transport`` moves payloads, ``publishing`` is
-the learner's end and ``reading`` a worker's.
+``versions`` says what a version is and which of them belong together. ``transport`` moves payloads. ``publishing`` is
+the learner's end, and ``reading`` is a worker's.
 """
 
 from .publishing import WeightPublisher

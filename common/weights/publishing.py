@@ -1,4 +1,4 @@
-"""The learner's end: publish a version, repair it, and delete what nobody needs any more."""
+"""The learner's end: publishes a version, repairs it, and deletes what nobody needs any more."""
 
 import threading
 from pathlib import Path
@@ -9,11 +9,12 @@ from ..types import Manifest
 from .transport import CHUNK_BYTES, FileStore, store_of
 from .versions import FlatWeights, Stamp, chain_to, checksum, needed, stamp_of
 
-_REWRITES = 3  # of one version, for readers that cannot read it: one on a broken machine must not keep us at it
+_REWRITES = 3  # most repairs of one version: a reader on a broken machine must not keep us at it
 
 
 class WeightPublisher:
-    """The learner's end. One at a time: a publisher that sees a newer incarnation's manifest refuses to go on."""
+    """The learner's end. Only one publishes at a time: one that sees a newer incarnation's manifest refuses to go
+    on."""
 
     def __init__(
         self,
@@ -26,9 +27,9 @@ class WeightPublisher:
         keep: int = 2,
         chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
-        """``transport`` is ``redis`` or ``file``; ``file`` needs ``folder``, a directory of this run alone which all
-        workers can read. Every ``keyframe_every``-th version is stored whole. The ``keep`` newest versions (at least
-        1) always stay readable: at 2 a reader that has just chosen the last version finds it when the next comes.
+        """``transport`` is ``redis`` or ``file``. ``file`` needs ``folder``, a directory of this run alone that all
+        workers can read. Every ``keyframe_every``-th version is stored whole. The ``keep`` newest versions (at least 1)
+        always stay readable: with 2, a reader that has just chosen the last version still finds it when the next comes.
         """
         assert min(keyframe_every, keep, chunk_bytes) >= 1
         self._stream = stream
@@ -44,18 +45,18 @@ class WeightPublisher:
             self._store.sweep(incarnation, {stamp_of(manifest) for manifest in stream.manifests()})
 
     def publish(self, version: int, weights: FlatWeights) -> Manifest:
-        """Stores ``weights``, announces them, deletes what nobody needs; returns the manifest.
+        """Store ``weights``, announce them, and delete what nobody needs. Returns the manifest.
 
-        Versions rise. Publishing the last one again, with the same weights, is harmless and repairs: where its
-        manifest has left the stream (Redis came back empty), a keyframe is written. Raises ``WeightsError`` when a
-        newer incarnation has taken over. Keeps ``weights.buffer`` until the next call.
+        Versions rise. Publishing the last one again, with the same weights, is harmless and repairs it: if its manifest
+        has left the stream (Redis came back empty), a keyframe is written. Raises ``WeightsError`` if a newer
+        incarnation has taken over. Keeps ``weights.buffer`` until the next call.
         """
         with self._lock:
             return self._publish(version, weights, checksum(weights.buffer))
 
     def repair(self, unreadable: Stamp | None = None) -> bool:
-        """Publish the last version again, whole, where Redis does not have it any more, or where it is the version that
-        a reader found ``unreadable`` (three times at most); whether that was so."""
+        """Publish the last version again, whole, if Redis does not have it any more, or if a reader found it
+        ``unreadable`` (at most three times). Returns whether it was published."""
         with self._lock:
             if self._last is None:
                 return False
@@ -89,11 +90,11 @@ class WeightPublisher:
             raise WeightsError(f"incarnation {self._incarnation} of the learner was superseded by {newest}: stop it")
 
     def _base(self, weights: FlatWeights, present: list[Manifest]) -> tuple[Manifest, FlatWeights] | None:
-        """What the next payload is a delta against; ``None`` for a keyframe."""
+        """The version that the next payload is a delta against; ``None`` for a keyframe."""
         if self._last is None or self._since_keyframe + 1 >= self._keyframe_every:
             return None
         manifest, last = self._last
-        # A delta on a chain with a hole could be read only by those who hold its base already.
+        # Only readers that hold its base already could read a delta on a chain with a hole.
         whole = stamp_of(manifest) in map(stamp_of, present) and chain_to(manifest, present) is not None
         return self._last if whole and last.infos == weights.infos else None
 
@@ -113,13 +114,13 @@ class WeightPublisher:
             full_bytes=len(weights.buffer),
             checksum=digest,
         )
-        # Dying before this line leaves a payload without a manifest: unseen, and overwritten or swept later.
+        # A death before this line leaves a payload without a manifest: unseen, and overwritten or swept later.
         self._stream.publish_manifest(manifest)
         return manifest
 
     def _retain(self) -> None:
-        # A reader looks, then leases. Where this falls in between, the version it chose is one of the ``keep`` newest;
-        # where it was slower than ``keep`` publications, it finds the payload gone and looks again.
+        # A reader looks, then leases. If this runs in between, the version it chose is one of the ``keep`` newest;
+        # if it was slower than ``keep`` publications, it finds the payload gone and looks again.
         manifests = self._stream.manifests()
         stay = needed(manifests, self._stream.leased_versions(), self._keep)
         for manifest in manifests:
@@ -127,7 +128,7 @@ class WeightPublisher:
                 self._delete(manifest)
 
     def _delete(self, manifest: Manifest) -> None:
-        # The manifest first: what is announced should be there.
+        # The manifest goes first, because what is announced should be there.
         self._stream.delete_version(manifest)
         if isinstance(self._store, FileStore):
             self._store.delete(manifest)

@@ -1,4 +1,4 @@
-"""A worker's end: fetch the newest version, by deltas where possible, and never serve bytes that were not checked."""
+"""A worker's end: fetches the newest version, by deltas if possible, and never serves bytes that were not checked."""
 
 import os
 import time
@@ -17,7 +17,7 @@ _FETCH_ATTEMPTS = 4
 
 
 class WeightReader:
-    """A worker's end: holds one version and moves it to the newest."""
+    """A worker's end: it holds one version and replaces it by the newest."""
 
     def __init__(
         self,
@@ -29,10 +29,10 @@ class WeightReader:
         retry_pause_s: float = 0.25,
         max_bytes: int | None = None,
     ) -> None:
-        """``folder`` is where the file transport's payloads are found; the redis transport needs none. A version is
-        leased for ``lease_s`` seconds at a time while it loads. ``retry_pause_s`` lies between attempts: a shared
-        file system may show a file later than Redis shows its manifest. A version above ``max_bytes`` is refused
-        before memory is asked for; by default half of this machine's, since an update holds two.
+        """``folder`` holds the file transport's payloads; the redis transport needs none. A version is leased for
+        ``lease_s`` seconds at a time while it loads. ``retry_pause_s`` seconds lie between tries, since a shared file
+        system may show a file later than Redis shows its manifest. A version of more than ``max_bytes`` is refused
+        before memory is allocated; by default half of this machine's memory, since an update holds two versions.
         """
         self._stream = stream
         self._worker = worker
@@ -42,25 +42,25 @@ class WeightReader:
         self._max_bytes = max_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
         self._held: FlatWeights | None = None
         self.stamp = NOTHING
-        """(incarnation, version) of what the last ``fetch`` returned; ``NOTHING`` before the first. Compare it, not
-        the version: after the learner was rolled back, version v is other weights than v was."""
+        """(incarnation, version) of what the last ``fetch`` returned; ``NOTHING`` before the first. Compare this and
+        not the version: after a rollback of the learner, version v may stand for other weights than before."""
 
     def newest(self) -> int:
-        """The newest version that ``fetch`` would return; -1 if none."""
+        """The newest version that ``fetch`` would return; -1 if there is none."""
         return self.newest_stamp().version
 
     def newest_stamp(self) -> Stamp:
-        """The same with its incarnation; ``stamp < newest_stamp()`` says that there is something to fetch."""
+        """The newest version with its incarnation. If ``stamp < newest_stamp()``, there is something to fetch."""
         target = self._target(self._stream.manifests())
         return self.stamp if target is None else stamp_of(target)
 
     def fetch(self, min_version: int = 0) -> tuple[int, FlatWeights]:
-        """The newest version and its weights, by deltas from the version held where that is possible.
+        """The newest version and its weights, read by deltas from the held version if possible.
 
-        Does not wait for versions to come. Raises ``WeightsError`` where nothing as new as ``min_version`` is
-        published or the newest version cannot be read whole after several attempts; what was held is then still
-        held, and in the second case the learner is asked to publish it again, whole. Needs memory for two versions
-        and a chunk.
+        It does not wait for new versions. Raises ``WeightsError`` if nothing as new as ``min_version`` is published, or
+        if the newest version cannot be read whole after several tries. The held version then stays held, and in the
+        second case the learner is asked to publish the newest again, whole. It needs memory for two versions and a
+        chunk.
         """
         problem, unreadable = "no version is published", None
         for attempt in range(_FETCH_ATTEMPTS):
@@ -72,7 +72,7 @@ class WeightReader:
                 break
             version = self.stamp.version if target is None else target.version
             if version < min_version:
-                problem = f"version {min_version} is due, the newest is {version}"
+                problem = f"expected version {min_version} or newer, the newest is {version}"
                 break
             if target is None or stamp_of(target) == self.stamp:
                 assert self._held is not None
@@ -82,7 +82,7 @@ class WeightReader:
                 problem, unreadable = f"version {version} of incarnation {target.incarnation}: {limit}", None
                 break
             try:
-                # After a failure what we hold is under suspicion as well: start from the keyframe.
+                # After a failure the held version is suspect as well, so start from the keyframe.
                 self._held = self._load(target, manifests, use_held=attempt == 0)
             except WeightsError as error:
                 problem = f"version {target.version} of incarnation {target.incarnation}: {error}"
@@ -95,8 +95,8 @@ class WeightReader:
         raise WeightsError(problem)
 
     def _target(self, manifests: list[Manifest]) -> Manifest | None:
-        """The newest manifest that is not from before what we hold: an older incarnation never comes back, and where
-        the version we hold is being written again, the one before it is the newest for a moment."""
+        """The newest manifest that is not older than the held version: an older incarnation never comes back, and while
+        the held version is being written again, the one before it is the newest for a moment."""
         newest = max(manifests, key=stamp_of, default=None)
         return None if newest is None or stamp_of(newest) < self.stamp else newest
 
@@ -113,7 +113,7 @@ class WeightReader:
             buffer = np.empty(target.full_bytes, np.uint8)
             base = None if held is None else held.buffer
             for manifest in chain:
-                if manifest.transport == "file" and self._folder is None:  # the run's configuration would have one
+                if manifest.transport == "file" and self._folder is None:  # a run's own configuration would have one
                     raise WeightsError("the version is said to be in a shared folder, and none is configured")
                 store = store_of(manifest.transport, self._stream, self._folder, CHUNK_BYTES)
                 store.read(manifest, buffer, None if manifest.base is None else base, lease.renew)
@@ -124,7 +124,8 @@ class WeightReader:
 
 
 def _check_manifest(manifest: Manifest, target: Manifest) -> None:
-    """Raises ``WeightsError`` unless the sizes a manifest claims agree with one another, before they are trusted."""
+    """Raise ``WeightsError`` unless the sizes that a manifest claims agree with one another, before they are
+    trusted."""
     if manifest.tensors != target.tensors:
         raise WeightsError(f"version {manifest.version} in its chain has other tensors")
     if any(side < 0 for info in manifest.tensors for side in info.shape):
@@ -147,7 +148,7 @@ class _Lease:
         self._stream.release_version(self._worker, self._version)
 
     def renew(self) -> None:
-        """Cheap enough to be called every few megabytes: asks the server after a third of the lease has passed."""
+        """Renew the lease if a third of it has passed. It is cheap enough to be called every few megabytes."""
         if time.monotonic() - self._taken >= self._seconds / 3:
             self._take()
 

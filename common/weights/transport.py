@@ -1,4 +1,4 @@
-"""How a version's payload moves: as chunks in Redis, or as files of a folder that all workers can read."""
+"""Moves a version's payload: as chunks in Redis, or as files in a folder that all workers can read."""
 
 import io
 import json
@@ -21,7 +21,7 @@ _SAFETENSORS_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
 class RedisStore:
-    """Payloads as chunks, each one value in Redis. A keyframe is packed like a delta, only without the XOR."""
+    """Payloads as chunks, each of which is one value in Redis. A keyframe is packed like a delta without the XOR."""
 
     transport = "redis"
 
@@ -50,9 +50,9 @@ class RedisStore:
 
 
 class FileStore:
-    """Payloads as files of a shared directory: a keyframe is a safetensors file, a delta a zstd frame.
+    """Payloads as files in a shared directory: a keyframe is a safetensors file, and a delta is a zstd frame.
 
-    A file gets its name only once its bytes are on the disk, so a name that is there stands for a whole payload.
+    A file gets its name only once its bytes are on the disk, so every name stands for a whole payload.
     """
 
     transport = "file"
@@ -63,7 +63,7 @@ class FileStore:
         self._folder = folder
 
     def sweep(self, incarnation: int, announced: set[Stamp]) -> None:
-        """Removes what earlier incarnations left: half-written files, and payloads whose manifest never came or is
+        """Remove what earlier incarnations left: half-written files, and payloads whose manifest never came or is
         gone."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for path in self._folder.iterdir():
@@ -102,7 +102,8 @@ class FileStore:
 
 
 def store_of(transport: str, stream: WeightStream, folder: Path | None, chunk_bytes: int) -> RedisStore | FileStore:
-    """The store that ``transport`` names; raises ``WeightsError`` where there is none of that name."""
+    """The store that ``transport`` names. Raises ``WeightsError`` if there is none of that name, ``ConfigError`` if the
+    file store has no folder."""
     if transport == "redis":
         return RedisStore(stream, chunk_bytes)
     if transport != "file":
@@ -113,7 +114,7 @@ def store_of(transport: str, stream: WeightStream, folder: Path | None, chunk_by
 
 
 def _regroup(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The same bytes in pieces of ``size``, the last one shorter."""
+    """The same bytes in pieces of ``size``; the last one may be shorter."""
     pending = bytearray()
     for piece in pieces:
         pending += piece
@@ -125,7 +126,7 @@ def _regroup(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
 
 
 def _write_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> int:
-    """Writes a whole file of them; returns its size."""
+    """Write the pieces as a whole file. Returns its size in bytes."""
     with whole_file(path) as temporary, temporary.open("wb") as file:
         for piece in pieces:
             file.write(piece)
@@ -167,6 +168,6 @@ def _read_safetensors(
 
 
 def _item_size(infos: Iterable[TensorInfo]) -> int:
-    """The width of one weight where all have the same; else 1, which is right for any and only packs less well."""
+    """Bytes of one weight if all have the same width; else 1, which is right for any and only packs less well."""
     widths = {dtype_bytes(info) for info in infos}
     return widths.pop() if len(widths) == 1 else 1

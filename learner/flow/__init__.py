@@ -1,1 +1,1 @@
-"""What is trained, and when: prompts, admission, staleness, collection in ticket order."""
+"""What is trained, and when: prompts, issuing, staleness, and taking in what comes back."""

@@ -1,4 +1,5 @@
-"""Live controls as the learner takes them up, and the guard, which turns the bound as well. Every turn is recorded."""
+"""Takes up the live controls that an operator sets, and applies the guard, which turns the bound as well. Every turn is
+recorded."""
 
 import logging
 from collections.abc import Callable
@@ -16,21 +17,23 @@ OnTurn = Callable[[str, float | str, float | str, int, str], object]
 
 
 class LiveControls:
-    """What is turned while the run goes on. The book holds what issuing and taking go by; the rest is here."""
+    """The controls that may be turned while the run goes on. The book holds those that issuing and batches go by; the
+    others are here."""
 
     def __init__(
         self, queue: LearnerQueue, book: TicketBook, ledger: Ledger, config: Config, *, on_turn: OnTurn
     ) -> None:
-        """``on_turn`` is called with a control that was turned, its value before and now, the version, and by whom."""
+        """``on_turn`` is called for each control that is turned, with its name, the value before and now, the version,
+        and who turned it."""
         self._queue, self._book, self._ledger, self._config, self._on_turn = queue, book, ledger, config, on_turn
         self.guard = Guard(least_ess=config.flow.least_ess, patience=config.flow.guard_patience)
         self.asked_bound = book.max_staleness
-        """η as the operator asks for it; the book's may be lower, where the guard has stepped in."""
+        """η as the operator asks for it. The book's is lower where the guard has stepped in."""
         self.target_entropy = config.entropy.target
-        """Read by the training loop at every step."""
+        """The training loop reads it at every step."""
 
     def take_up(self, found: dict[bytes, bytes]) -> None:
-        """Take up what an operator has set since, and remove what cannot be taken up."""
+        """Take up the controls ``found`` in Redis, and remove those that cannot be used."""
         controls, refused = taken_up(found, self._config)
         for field, text, why in refused:
             log.error("a control that cannot be taken up is removed: %s", why)
@@ -55,7 +58,7 @@ class LiveControls:
         self._turn_bound(by="guard")
 
     def texts(self) -> dict[str, str]:
-        """The controls as they lie in Redis, for one that has lost them."""
+        """The controls as Redis holds them, to be written again to a Redis that has lost them."""
         return {
             "max_staleness": str(self.asked_bound),
             "overflow": self._book.overflow,

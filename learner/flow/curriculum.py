@@ -1,7 +1,7 @@
-"""What a ticket asks: its prompt, and how its stage samples. (Run seed, ticket) decides, and the online filter.
+"""What a ticket asks: its prompt, and how its stage samples. (Run seed, ticket) and the online filter decide it.
 
-The online filter (report 3.1): at the start of a stage, drop the prompts whose every response was correct every time
-the policy saw them in the stage before. What is dropped stays dropped.
+The online filter (report 3.1) works at the start of a stage: it drops the prompts whose every response was correct
+every time the policy saw them in the stage before. What is dropped stays dropped.
 """
 
 from __future__ import annotations
@@ -33,21 +33,23 @@ class Curriculum:
         self._filters = [False, *(stage.online_filter for stage in config.stages)]
         """For each stage, whether it drops prompts at its start."""
         self._sources = [source]
-        """What each stage that is open draws from."""
+        """The prompts that each open stage draws from."""
         self._dropped: list[list[str]] = [[]]
-        """Prompt ids that each stage that is open dropped at its start."""
+        """Ids of the prompts that each open stage dropped at its start."""
         self._solved: dict[int, dict[str, bool]] = {}
-        """By stage, where the next one asks for it: whether a prompt was solved every time it was seen."""
+        """By stage and prompt id, whether the prompt was solved every time it was seen. It is kept only where the next
+        stage filters."""
 
     @property
     def stages_open(self) -> int:
-        """Stages that have a first ticket."""
+        """How many stages have begun to draw."""
         return len(self._sources)
 
     def open(self, stage: int) -> int:
-        """Let ``stage``, the next one, begin to draw; returns how many prompts it drops.
+        """Let ``stage``, the next one, begin to draw. Returns how many prompts it drops.
 
-        Where nothing would be left, nothing is dropped: a policy that solves everything has to be seen, not stalled.
+        Where no prompt would be left, none is dropped: a run whose policy solves everything should show that, and not
+        stall.
         """
         assert stage == self.stages_open
         seen = self._solved.get(stage - 1, {}) if self._filters[stage] else {}
@@ -58,8 +60,8 @@ class Curriculum:
     def ticket(
         self, number: int, stage: int, *, min_version: int, incarnation: int = 1, draw: Draw | None = None
     ) -> Ticket:
-        """Ticket ``number``, of an open stage; each pass over the stage's prompts is its own permutation. With ``draw``
-        it asks what that ticket asked, and samples it as its own stage does, with its own seed."""
+        """Ticket ``number`` of an open stage. Each pass over the stage's prompts is its own permutation. With ``draw``,
+        the ticket asks what that ticket asked, and samples it as ``stage`` does and with its own seed."""
         drawn = draw or Draw(number, stage)
         prompt, settings = self._sources[drawn.stage].prompt(drawn.ticket), self._stages[stage]
         return Ticket(
@@ -82,7 +84,7 @@ class Curriculum:
         return len(self._sources[stage])
 
     def saw(self, prompt_id: str, stage: int, *, solved: bool) -> None:
-        """A graded group of ``stage`` has left the live ones; ``solved``: its every response was correct."""
+        """Note that a graded group of ``stage`` is no longer live. ``solved``: every response was correct."""
         if stage + 1 < len(self._filters) and self._filters[stage + 1]:
             seen = self._solved.setdefault(stage, {})
             seen[prompt_id] = solved and seen.get(prompt_id, True)

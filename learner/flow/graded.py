@@ -1,7 +1,7 @@
-"""What the policy was like before rejection sampling, for each training step's metrics. No I/O.
+"""How the policy did before rejection sampling, for each training step's metrics. No I/O.
 
-Rejected groups are all right or all wrong, so the mean reward of the trained ones alone says little about the policy: a
-step reports over every graded group that its tickets reach back to, refunded ones included.
+The responses of a rejected group are all right or all wrong, so the mean reward of the trained groups alone says little
+about the policy. A step therefore reports over every graded group up to its newest ticket, refunded ones included.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from .tickets import Arrival
 
 
 class _Grade(NamedTuple):
-    """What a graded group was like."""
+    """What is kept of a graded group."""
 
     stage: int
     reward_sum: float
@@ -18,7 +18,7 @@ class _Grade(NamedTuple):
     tokens: int
     generation_s: float
     grading_s: float
-    """Sum over its responses."""
+    """Sum over the group's responses, in seconds."""
 
 
 class GradedGroups:
@@ -28,7 +28,7 @@ class GradedGroups:
         self._grades: dict[int, _Grade] = {}
 
     def add(self, arrival: Arrival) -> None:
-        """A group has come in graded."""
+        """Add a group that has come in graded."""
         group, responses = arrival.group, arrival.group.responses
         self._grades[group.ticket.ticket] = _Grade(
             stage=group.ticket.stage,
@@ -40,9 +40,9 @@ class GradedGroups:
         )
 
     def reached(self, newest: int, stage: int, next_stage: int) -> dict[str, float]:
-        """Report, and forget, what a training step in ``stage`` reaches back to: its newest ticket is ``newest``, and
-        the step after it is in ``next_stage``."""
-        # Tickets of the next stage may be older numbers than the last of this one; of a stage that is over, all.
+        """Report and forget the groups up to a training step in ``stage`` whose newest ticket is ``newest``. The step
+        after it is in ``next_stage``. Returns metrics by name."""
+        # Tickets of the next stage may have lower numbers than the last of this one. A stage that is over reports all.
         numbers = [
             number
             for number, grade in self._grades.items()

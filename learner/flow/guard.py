@@ -1,10 +1,11 @@
-"""The guard: the bound steps down where data turn too far off-policy to learn from, and comes back slowly. Pure.
+"""The guard: it lowers the bound where data get too far off-policy to learn from, and raises it again slowly. Pure.
 
-What it watches is the effective sample size of the importance weights w = π_old/μ over the step's tokens, as a share of
-them: (Σw)² / (n·Σw²). At 1 the data are on-policy; where it is small, a few tokens carry the update.
+The guard watches the effective sample size of the importance weights w = π_old/μ over the step's n tokens, as a share
+of n: (Σw)² / (n·Σw²). At 1 the data are on-policy; where it is small, a few tokens carry the update.
 
-Down by one version after every step below the threshold, so that a collapse is met within η steps; up by one only
-after ``patience`` steps in a row without, so that it does not swing. The operator's bound is never exceeded.
+The bound falls by one version after every step below the threshold, so that the guard answers a collapse within η
+steps. It rises by one only after ``patience`` steps in a row above the threshold, so that it does not oscillate. It
+never exceeds the operator's bound.
 """
 
 from __future__ import annotations
@@ -14,23 +15,23 @@ from dataclasses import asdict, dataclass
 
 @dataclass(slots=True, kw_only=True)
 class Guard:
-    """How far the bound is lowered, and how long nothing has happened."""
+    """How far the bound is lowered, and how many steps have passed without an alarm."""
 
     least_ess: float
-    """Threshold, a share; 0 turns the guard off."""
+    """The threshold, a share of 0 to 1; 0 turns the guard off."""
     patience: int
-    """Steps without an alarm before the bound comes up by one."""
+    """Steps without an alarm before the bound rises by one."""
     lowered: int = 0
-    """Versions that the bound is below the operator's."""
+    """How many versions the bound is below the operator's."""
     calm: int = 0
-    """Steps since the last alarm, or since the bound last came up."""
+    """Steps since the last alarm, or since the bound last rose."""
 
     def bound(self, max_staleness: int) -> int:
         """The bound in force where the operator asks for ``max_staleness``."""
         return max(0, max_staleness - self.lowered)
 
     def saw(self, ess: float, max_staleness: int) -> None:
-        """A training step had this effective sample size, under the operator's ``max_staleness``."""
+        """Take in the effective sample size of a training step under the operator's ``max_staleness``."""
         if ess < self.least_ess:
             self.lowered, self.calm = min(self.lowered + 1, max_staleness), 0
         elif self.lowered:
@@ -39,7 +40,7 @@ class Guard:
                 self.lowered, self.calm = self.lowered - 1, 0
 
     def reset(self) -> None:
-        """The operator has turned the dial: that holds now."""
+        """Lift what the guard has lowered, since the operator has set a new bound."""
         self.lowered = self.calm = 0
 
     def state(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The learner's hands on the streams: issues tickets as there is room, takes in scored groups, keeps the ledger.
+"""The intake: it issues tickets as there is room, takes in scored groups, and keeps the ledger.
 
 ::
 
@@ -6,11 +6,12 @@
                           │
                           └──▶ next_batch (the training loop takes it)
 
-One thread pumps while the training loop trains, so that a refund's place is filled at once and no worker waits for an
-optimizer step. Everything the two threads share is behind one lock.
+A thread of its own, the pump, does so while the training loop trains, so that a refund's place is filled at once and no
+worker waits for an optimizer step. One lock guards everything that the two threads share.
 
-What a turn of the pump does stands in files of its own: ``controls.py`` (what an operator turns), ``lifecycle.py`` (a
-group is issued, ready, trained or refunded), ``taking_in.py`` (what came back), ``reissuing.py`` (what was lost).
+Each part of a turn of the pump has a file of its own: ``controls.py`` takes up what an operator turns, ``lifecycle.py``
+issues groups and makes them ready, trained or refunded, ``taking_in.py`` judges what came back, and ``reissuing.py``
+puts back what was lost.
 """
 
 import threading
@@ -34,11 +35,11 @@ from .tickets import TicketBook
 
 POLL_S = 0.5
 TELL_S = 60.0
-"""A group that one worker has held for longer is told of with that worker."""
+"""Where one worker has held a group for longer than this, the message about waiting names that worker."""
 
 
 class Intake:
-    """Issues and collects for one learner incarnation."""
+    """Issues tickets and takes in groups for one learner incarnation."""
 
     def __init__(
         self,
@@ -54,8 +55,8 @@ class Intake:
         on_turn: OnTurn = lambda *_: None,
         samples: Samples | None = None,
     ) -> None:
-        """``repair`` publishes weights again that Redis has lost or that cannot be read; ``on_turn`` hears of controls
-        that are turned, ``samples`` of groups that come in graded and of those that leave."""
+        """``repair`` publishes weights again that Redis has lost or that cannot be read. ``on_turn`` is called when a
+        control is turned. ``samples`` is told of groups that come in graded and of groups that leave."""
         self.queue, self.service, self.book, self.ledger, self.incarnation = queue, service, book, ledger, incarnation
         self.controls = LiveControls(queue, book, ledger, config, on_turn=on_turn)
         self.lifecycle = Lifecycle(
@@ -78,19 +79,19 @@ class Intake:
     # --- the training loop's side -----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Issue again what was live at the checkpoint, then pump."""
+        """Issue again what was live at the checkpoint, and start the pump."""
         self.lifecycle.issue_again()
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop pumping. What is live stays live: a resume issues it again."""
+        """Stop the pump. What is live stays live, and a resume issues it again."""
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join()
 
     def next_batch(self, timeout_s: float) -> list[ScoredGroup] | None:
-        """The next training step's groups in ticket order, or None after ``timeout_s``. The bound is checked here for
-        the last time before the forward pass."""
+        """The next training step's groups in ticket order, or None after ``timeout_s`` seconds. This is the last check
+        of the bound before the forward pass."""
         deadline = time.monotonic() + timeout_s
         with self._lock:
             if self.lifecycle.pacer.asked(time.monotonic()):
@@ -106,7 +107,7 @@ class Intake:
         return None
 
     def waiting_for(self) -> Doing:
-        """What the next batch lacks, and who has held its oldest group for long."""
+        """What the next batch lacks, and which worker has held its oldest group for long."""
         with self._lock:
             lacking, oldest = self.book.waiting_for()
             late = None if oldest is None else self.scored.clocks.held(self.book.live[oldest].ticket.group_id)
@@ -122,8 +123,8 @@ class Intake:
 
     def trained(self, groups: list[ScoredGroup], checksum: str, *, ess: float = 1.0) -> dict[str, float]:
         """Close the books on a training step whose new version (sha256 ``checksum``) is published; ``ess`` is its
-        effective sample size, for the guard. Returns what the policy was like before rejection sampling, as
-        ``graded.py`` has it."""
+        effective sample size, for the guard. Returns how the policy did before rejection sampling, as metrics
+        by name (``graded.py``)."""
         numbers = [group.ticket.ticket for group in groups]
         with self._lock:
             stage = self.book.stage
@@ -134,13 +135,13 @@ class Intake:
             return self.lifecycle.graded.reached(max(numbers), stage, self.book.stage)
 
     def checkpointed(self) -> None:
-        """A checkpoint covers everything trained so far: acknowledge it and forget the payloads."""
+        """Acknowledge everything trained so far and delete its payloads, since a checkpoint covers it now."""
         with self._lock:
             settled, self.lifecycle.unsettled = self.lifecycle.unsettled, []
         self.queue.settle(settled)
 
     def close_books(self) -> None:
-        """The run is complete: refund what no step will train and write the ledger's last line."""
+        """End a complete run: refund what no step will train, and write the ledger's last line."""
         with self._lock:
             for number in list(self.book.live):
                 self.lifecycle.refund(number, "run_ended")
@@ -148,7 +149,7 @@ class Intake:
             self.ledger.sync()
 
     def snapshot(self) -> dict[str, Any]:
-        """The state a checkpoint keeps."""
+        """The state that a checkpoint keeps, as JSON."""
         with self._lock:
             return {
                 "version": self.book.version,
@@ -170,7 +171,7 @@ class Intake:
             }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to what ``snapshot`` gave; the book is the caller's to restore (``make_book``)."""
+        """Go back to what ``snapshot`` gave. The caller restores the book itself (``make_book``)."""
         self.lifecycle.curriculum.restore(state["curriculum"])
         self.controls.target_entropy = state["entropy_target"]
         self.counts.refunds.update(state["refunds"])
@@ -181,7 +182,7 @@ class Intake:
         self.controls.guard.restore(state["guard"])
 
     def depth(self) -> tuple[int, int]:
-        """(live, ready) groups."""
+        """How many groups are live, and how many of them are ready."""
         with self._lock:
             return len(self.book.live), sum(group.ready for group in self.book.live.values())
 
@@ -194,8 +195,9 @@ class Intake:
             self.service.fail(error)
 
     def _intake_loop(self) -> None:
-        """Consumes scored, produces prompts. Acknowledged by ``checkpointed`` (trained) or at once (refunded). Dying
-        here loses nothing: the next incarnation goes back to the checkpoint and issues again what was live."""
+        """Consumes ``scored`` and produces ``prompts``. Entries of trained groups are acknowledged by ``checkpointed``,
+        those of refunded groups at once. A learner that dies here loses nothing: the next incarnation goes back to the
+        checkpoint and issues again what was live."""
         while not self._ended.is_set():
             try:
                 self.turn(POLL_S)
@@ -205,8 +207,8 @@ class Intake:
                 self.queue.remove_foreign()
 
     def turn(self, block_s: float) -> None:
-        """One turn of the pump: put back what Redis has lost, take up what an operator wants, issue, take in what is
-        scored within ``block_s``."""
+        """Make one turn of the pump: put back what Redis has lost, take up what an operator has set, issue, and take in
+        what is scored within ``block_s`` seconds."""
         asked = self.queue.asked(self.incarnation)
         if asked.superseded_by is not None:
             raise superseded(self.incarnation, asked.superseded_by)
@@ -225,13 +227,14 @@ class Intake:
                 self.taking_in.take_in(entry, payload)
                 self.lifecycle.issue_while_room()
                 self._lock.notify_all()
-        # After what was handed over and given up is known: what is given up stands in no stream either.
+        # This comes after the entries are read: a group that was given up stands in no work stream either.
         if asked.lost or self.scored.due:
             self._mend()
 
     def _mend(self) -> None:
-        """Put live tickets back that Redis does not have any more, under the same group ids: the first hand-over
-        counts, of then or of now. Have made again what was damaged, and take in what was read and never arrived."""
+        """Put live tickets back that Redis does not have any more, under the same group ids; the first hand-over
+        counts, whichever entry it is for. Have damaged groups made again, and take in entries
+        that were read but never arrived."""
         self.reissuing.mend_shared()
         with self._lock:
             for entry, payload in self.reissuing.mend_groups():

@@ -1,8 +1,8 @@
 """Every change of a live group's state, with its line in the ledger and all else that goes with it.
 
 ``tickets.py`` says which state may follow which, ``staleness.py`` which group is too old. Here a group is issued,
-becomes ready, is trained or refunded: the ledger is written, the curriculum, the pacing and the retries hear of it, and
-its payload is settled or withdrawn. The intake calls all of it under its lock.
+becomes ready, and is trained or refunded: each change is written to the ledger, told to the curriculum, the pacing and
+the retries, and the group's payload is settled or withdrawn. The intake calls all of it under its lock.
 """
 
 import logging
@@ -32,22 +32,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Counts:
-    """Since the learner started, refunds and expired tokens since the run began."""
+    """What is counted since the learner started; refunds and expired tokens are counted since the run began."""
 
     refunds: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(REFUNDS, 0)))
     """By reason."""
     orphaned: int = 0
     """Groups of an older incarnation that arrived and were turned away."""
     nonfinite: int = 0
-    """Groups turned away for a log-probability that no sampler gives. They are made again: nothing is selected."""
+    """Groups turned away for a log-probability that no sampler gives. They are made again, so this selects no
+    groups."""
     overdue: int = 0
-    """Times a group did not come back from its worker within its clock."""
+    """How often a group did not come back from its worker in time."""
     overdue_last: tuple[str, float] = ("", 0.0)
-    """The last of them in words, and when it was found out, by the server's clock."""
+    """The last such time in words, and when it was noticed, by the server's clock in seconds."""
     poisoned_in_a_row: int = 0
-    """Groups refunded as ``poison`` since the last that could be used."""
+    """Groups refunded as ``poison`` since the last group that could be used."""
     poison: str = ""
-    """Why the last of them was."""
+    """Why the last poisoned group was refunded."""
     tokens_in: int = 0
     """Response tokens of every group that arrived, refunded ones included."""
     tokens_expired: int = 0
@@ -72,9 +73,9 @@ class Lifecycle:
         self._objective, self.incarnation, self._samples = objective, incarnation, samples
         self.counts, self.pacer, self.retries, self.graded = Counts(), Pacer(), Retries(), GradedGroups()
         self.unsettled: list[ScoredEntry] = []
-        """Of groups that were trained since the newest checkpoint."""
+        """Entries of groups that were trained since the newest checkpoint."""
         self.batch_bound, self.batch_overflow = book.max_staleness, book.overflow
-        """The bound that the newest batch was checked against, and the policy that it was taken by."""
+        """The bound that the newest batch was checked against, and the overflow policy that it was taken by."""
 
     # --- issued -----------------------------------------------------------------------------------------------------
 
@@ -103,7 +104,7 @@ class Lifecycle:
         self.ledger.write("stage", stage=stage, version=self.book.version, prompts=prompts, dropped=dropped)
 
     def _issued(self, number: int, *, reissued: bool) -> Ticket:
-        """The ticket of a number that is live from now on, to be put on the stream."""
+        """Make the ticket of ``number``, which is live from now on. The caller puts it on the stream."""
         group = self.book.live[number]
         retry = self.retries.of(number) if reissued else self.retries.take(number)
         group.ticket = self.curriculum.ticket(
@@ -113,7 +114,7 @@ class Lifecycle:
             incarnation=self.incarnation,
             draw=None if retry is None else retry.draw,
         )
-        # The ledger first: a ticket that workers know and the ledger does not could never be accounted for.
+        # The ledger comes first: a ticket that workers know and the ledger does not could never be accounted for.
         self.ledger.write(
             "issued",
             ticket=number,
@@ -132,7 +133,7 @@ class Lifecycle:
     # --- ready ------------------------------------------------------------------------------------------------------
 
     def arrived(self, arrival: Arrival) -> None:
-        """A group has come back graded and is sound: it is ready, or refunded where it has no signal."""
+        """Take in a sound group that has come back graded: it is ready, or refunded where it has no signal."""
         group, number = arrival.group, arrival.group.ticket.ticket
         self.book.live[number].arrival = arrival
         self.counts.poisoned_in_a_row = 0
@@ -147,25 +148,26 @@ class Lifecycle:
             self.refund(number, "zero_advantage")
 
     def take_batch(self) -> list[ScoredGroup] | None:
-        """The next training step's groups in ticket order, or None where it has to wait. The bound is checked here for
-        the last time before the forward pass; what is past it is refunded, and its place filled."""
+        """The next training step's groups in ticket order, or None where the learner has to wait. This is the last
+        check of the bound before the forward pass; a group past the bound is refunded, and its place is filled."""
         numbers = self.book.batch()
         if numbers is None or self._refund_expired(numbers):
             return None
-        # The bound that was checked goes on record now: the dial may turn while the step trains.
+        # The bound is kept as it was checked, since an operator may turn it while the step trains.
         self.batch_bound, self.batch_overflow = self.book.max_staleness, self.book.overflow
         self.pacer.handed(numbers, time.monotonic())
         self.ledger.write("batch", step=self.book.version, tickets=numbers, **self._rule())
         return [self.book.live[number].arrived.group for number in numbers]
 
     def _rule(self) -> dict[str, Any]:
-        """What the newest batch was taken and checked by, as the ledger has it."""
+        """The bound and the overflow policy of the newest batch, as the ledger has them."""
         return {"max_staleness": self.batch_bound, "overflow": self.batch_overflow}
 
     # --- trained or refunded ----------------------------------------------------------------------------------------
 
     def trained(self, numbers: list[int], checksum: str) -> None:
-        """A training step has used the groups of ``numbers``; its new version (sha256 ``checksum``) is published."""
+        """Close the books on the groups of ``numbers``, which a training step has used. Its new version (sha256
+        ``checksum``) is published."""
         step = self.book.version
         for number in numbers:
             arrival = self.book.live[number].arrived
@@ -192,7 +194,8 @@ class Lifecycle:
         )
 
     def refund(self, number: int, reason: Refund, **why: Any) -> None:
-        """A group leaves untrained, for ``reason``; its place is free, and its payload goes."""
+        """Let a group leave untrained for ``reason``: its place is free again, and its payload is deleted. ``why`` goes
+        into the ledger."""
         group, group_id = self.book.live[number], self.book.live[number].ticket.group_id
         self.ledger.write("refunded", ticket=number, version=self.book.version, reason=reason, **why)
         self.counts.refunds[reason] += 1
@@ -210,8 +213,8 @@ class Lifecycle:
             self.queue.withdraw([group_id])
 
     def _tell_left(self, number: int, outcome: str) -> None:
-        """Tell who has to know that a group leaves. The curriculum only now: what is still live at a checkpoint may be
-        generated again after a resume, and would count twice."""
+        """Tell samples, curriculum and retries that a group leaves. The curriculum is not told earlier: a group that is
+        live at a checkpoint may be generated again after a resume, and would then count twice."""
         group = self.book.live[number]
         if self._samples is not None:
             self._samples.left(number, self.book.version, outcome)
@@ -227,7 +230,7 @@ class Lifecycle:
         self.refund(ticket.ticket, "poison")
 
     def refund_left_behind(self) -> None:
-        """Refund what belongs to a stage that has ended."""
+        """Refund the groups of stages that have ended."""
         for number in self.book.left_behind():
             self.refund(number, "stage_ended")
 

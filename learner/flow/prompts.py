@@ -1,4 +1,4 @@
-"""Which ticket gets which prompt: by (run seed, ticket) alone. What a row is stands in ``common/prompts.py``."""
+"""Which ticket gets which prompt; (run seed, ticket) alone decides. ``common/prompts.py`` says what a row is."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Prompt:
     prompt_id: str
     """``<source>:<row>``."""
     tokens_P: np.ndarray
-    """After the chat template, generation prompt included; uint32 [P]."""
+    """The prompt's tokens after the chat template, generation prompt included; uint32 [P]."""
     ability: str
     ground_truth: tuple[str, ...]
 
 
 class PromptSource:
-    """Every usable prompt of a run, and the ticket's choice among them."""
+    """Every usable prompt of a run, and the choice of one for each ticket."""
 
     def __init__(self, prompts: list[Prompt], *, seed: int, dropped: Mapping[str, int] | None = None) -> None:
         self.prompts, self.seed = prompts, seed
@@ -50,7 +50,7 @@ class PromptSource:
         return len(self.prompts)
 
     def prompt(self, ticket: int) -> Prompt:
-        """Ticket t's prompt: each pass over the prompts is its own permutation, seeded by (run seed, pass)."""
+        """The prompt of ticket t. Each pass over the prompts is its own permutation, seeded by (run seed, pass)."""
         epoch, position = divmod(ticket, len(self.prompts))
         return self.prompts[int(_permutation(self.seed, epoch, len(self.prompts))[position])]
 
@@ -68,9 +68,9 @@ def load_prompts(
     vocabulary: int | None = None,
     most: int | None = None,
 ) -> PromptSource:
-    """Read, check and tokenize every row, or the first ``most``. ``DataError`` names the row and what it lacks; prompts
-    that are too long, or that the offline filter finds nothing to learn from, are dropped and counted. ``vocabulary``:
-    tokens that the model has, where that is known."""
+    """Read, check and tokenize every row, or the first ``most``. Prompts that are too long, or that the offline filter
+    finds nothing to learn from, are dropped and counted. ``vocabulary``: how many tokens the model has, where that is
+    known. ``DataError`` names a row that cannot be used and what it lacks."""
     prompts, dropped = [], Counter[str]()
     for row in islice(_rows(data, seed), most):
         reason = _filtered(row, data)
@@ -132,7 +132,7 @@ def _hub_rows(data: Data) -> Iterator[Row]:
         raise DataError("data.source = 'hub' needs the datasets package: pip install 'leeway-rl[learner]'") from error
     try:
         loaded = datasets.load_dataset(data.path, split=data.split)
-    except Exception as error:  # the library's own errors are many; the user needs the name and the cause
+    except Exception as error:  # the library raises many kinds of error; the user needs the name and the cause
         raise DataError(f"data.path = {data.path!r}, split {data.split!r}: cannot be loaded: {error}") from error
     for number, values in enumerate(loaded, start=1):
         where = f"{data.path} row {number}"

@@ -1,7 +1,7 @@
-"""What is lost comes back: groups, the run in a Redis that has come back empty, weights that nobody can read.
+"""Puts back what was lost: groups, the run in a Redis that has come back empty, and weights that nobody can read.
 
-How groups are made again, and when they are given up, is the rule of ``common/scored.py``. Here is what the learner
-adds to it: the ledger's line, and all that may be lost beside groups.
+``common/scored.py`` has the rule by which groups are made again and given up. This file adds what is the learner's: the
+ledger's line, and everything that may be lost beside groups.
 """
 
 import logging
@@ -19,8 +19,8 @@ from .tickets import State
 
 log = logging.getLogger(__name__)
 
-# Publishes the newest weights again where Redis has lost them, or where the version that is named cannot be read;
-# returns whether that was so.
+# Publishes the newest weights again where Redis has lost them, or where the named version cannot be read. Returns
+# whether it did.
 Repair = Callable[[Stamp | None], bool]
 
 
@@ -33,26 +33,28 @@ class Reissuing:
         self.scored = ScoredConsumer(self._queue, config, give_up=lifecycle.give_up, overdue=self._write_overdue)
 
     def restore_run(self, controls: dict[str, str]) -> None:
-        """Redis is disposable: what it held and we know goes back there, the newest weights included."""
+        """Write back what an empty Redis held and the learner knows, the newest weights included."""
         log.warning("Redis has lost the run: what is live is put there again")
         self._queue.restore_run(dump(self._config), self._lifecycle.incarnation, controls)
         self._repair(None)
 
     def mend_weights(self, incarnation: int, version: int, worker: str) -> None:
-        """A worker cannot read the newest weights, a damaged delta for instance: they are written again, whole."""
+        """Write the newest weights again, whole, because a worker cannot read them; a delta may be damaged, for
+        instance."""
         self._queue.weights.forget_unreadable()
         if self._repair(Stamp(incarnation, version)):
             log.warning("%s could not read version %d: it is published again, whole", worker, version)
 
     def mend_shared(self) -> None:
-        """Remove keys that cannot be ours, and publish again where a manifest of the weights cannot be read."""
+        """Remove keys that are not the run's own, and publish the weights again where a manifest cannot be read."""
         self._queue.remove_foreign()
         if self._queue.manifest_damaged:
             self._queue.manifest_damaged = False
             self._repair(None)
 
     def mend_groups(self) -> list[tuple[ScoredEntry, Payload]]:
-        """Have made again what was lost of the live groups; returns what was read for us and never arrived."""
+        """Have lost live groups made again. Returns the entries, with payloads, that were read for this learner but
+        never arrived."""
         live = self._book.live.values()
         waiting = {group.ticket.group_id: group for group in live if group.state is State.ISSUED}
         unsettled = [group.arrival.entry for group in live if group.arrival is not None]

@@ -1,8 +1,8 @@
 """Prompts of poisoned tickets, asked again under new tickets. No I/O.
 
-A ticket that was refunded is closed for good: were it to come back, it could be trained beside the group that took its
-place, and no ledger could tell. So an operator's retry (``leeway dead-letters retry``) asks for the *prompt* again: the
-next ticket to be issued, whatever its number, takes over what the poisoned one asked, with its own sampling seed.
+A refunded ticket is closed for good. If it came back, it could be trained beside the group that took its place, and no
+ledger could tell. So an operator's retry (``leeway dead-letters retry``) asks for the *prompt* again: the next ticket
+to be issued, whatever its number, takes over what the poisoned one asked, with its own sampling seed.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 KEPT = 10_000
-"""Poisoned groups that are remembered, the newest; Redis keeps as many dead letters."""
+"""How many poisoned groups are remembered, the newest ones; Redis keeps as many dead letters."""
 
 
 class Draw(NamedTuple):
-    """Whose prompt a ticket asks: the curriculum draws it by these two alone."""
+    """The ticket and stage whose prompt is asked; the curriculum draws a prompt by these two alone."""
 
     ticket: int
     stage: int
@@ -30,7 +30,7 @@ class Retry(NamedTuple):
 
 
 class Retries:
-    """What was poisoned, what is asked again, and which live tickets ask it."""
+    """Which groups were poisoned, which are to be asked again, and which live tickets ask them."""
 
     def __init__(self) -> None:
         self._poisoned: dict[str, Draw] = {}
@@ -38,19 +38,20 @@ class Retries:
         self._taken: dict[int, Retry] = {}
 
     def poisoned(self, number: int, stage: int, group_id: str) -> None:
-        """Ticket ``number`` was refunded as ``poison``."""
+        """Remember that ticket ``number`` was refunded as ``poison``."""
         self._poisoned[group_id] = self._taken[number].draw if number in self._taken else Draw(number, stage)
         if len(self._poisoned) > KEPT:
             del self._poisoned[next(iter(self._poisoned))]
 
     def ask(self, group_ids: Iterable[str]) -> None:
-        """Take up requests. One for a group that is not poisoned, or was taken up before, changes nothing."""
+        """Take up requests. A request for a group that is not poisoned, or that was taken up before, changes
+        nothing."""
         for group_id in group_ids:
             if group_id in self._poisoned:
                 self._waiting[group_id] = self._poisoned.pop(group_id)
 
     def take(self, number: int) -> Retry | None:
-        """What new ticket ``number`` takes over, if anything waits; the first asked comes first."""
+        """The request that new ticket ``number`` takes over, the earliest one; None where none waits."""
         if not self._waiting:
             return None
         group_id = next(iter(self._waiting))
@@ -58,11 +59,11 @@ class Retries:
         return self._taken[number]
 
     def of(self, number: int) -> Retry | None:
-        """What live ticket ``number`` took over at its issue."""
+        """The request that live ticket ``number`` took over when it was issued, if any."""
         return self._taken.get(number)
 
     def close(self, number: int) -> None:
-        """Ticket ``number`` is no longer live."""
+        """Forget ticket ``number``, which is no longer live."""
         self._taken.pop(number, None)
 
     def state(self) -> dict[str, Any]:

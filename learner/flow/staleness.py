@@ -1,6 +1,7 @@
-"""The stale rule: who may be issued, how old data is, and why the bound holds. Pure functions.
+"""The staleness rule: which tickets may be issued, how old data are, and why the bound holds. Pure functions.
 
-Words: v is the number of training steps completed, η is ``max_staleness``, B_s is groups a training step in stage s.
+v is the number of training steps completed, η is ``max_staleness``, and B_s is the number of groups in a training step
+of stage s.
 
 Why ``wait`` keeps the bound. The next η+1 steps v, v+1, …, v+η take groups of known stages: ``places`` counts them,
 B_s for each step in stage s. A ticket of stage s is issued while fewer than that are live in s, so fewer than that many
@@ -12,8 +13,8 @@ stage this is the plain rule: issue while live < (η+1)·B.
 At η = 0 exactly B groups live, and the batch is the first B survivors in ticket order whatever the timing: filtering
 cannot deadlock, because a refund makes room for the next ticket at once.
 
-The other policies take the groups that are ready, so a straggler may be overtaken and grow older than η. Then gives
-way:
+The other policies take the groups that are ready, so a straggler may be overtaken and grow older than η. What gives way
+then:
 
 ``drop``   its group: a group with a token older than η is refunded just before the forward pass. Nothing past the bound
            is trained; long responses, which take longest, are lost more often.
@@ -21,11 +22,11 @@ way:
            the bound is trained.
 ``soft``   the bound: the group is trained, and counted.
 
-The places are the same for all, so no policy generates more groups at a time than ``wait``.
+The places are the same for all policies, so none generates more groups at a time than ``wait``.
 
-No batch mixes stages, and a stage ends with nothing of it live, because its last steps leave places for no more than
-they take (``finish``). Under ``refund`` a stage's queue stays full to its last step, only the stage under way is issued
-for, and what is left of it at its end is refunded; within a stage the proof is the same.
+No batch mixes stages. Under ``finish`` a stage ends with none of its groups live, because its last steps leave places
+for no more than they take. Under ``refund`` a stage's queue stays full to its last step, tickets are issued for the
+stage under way alone, and the groups that are left at its end are refunded; within a stage the proof is the same.
 """
 
 from __future__ import annotations
@@ -56,10 +57,11 @@ class Stages:
         return bisect.bisect_right(self.starts, step) - 1
 
     def places(self, version: int, max_staleness: int) -> dict[int, int]:
-        """Groups that the steps ``version`` … ``version + max_staleness`` will take, by stage, in order of stages."""
+        """How many groups the steps ``version`` … ``version + max_staleness`` will take, by stage, in order of
+        stages."""
         steps = range(version, min(version + max_staleness + 1, self.steps))
         if not self.issue_ahead:
-            # As if the stage under way went on to the end of the run.
+            # Count as if the stage under way went on to the end of the run.
             return {stage: self.groups_per_step[stage] * len(steps) for stage in {self.stage_of(version)} if steps}
         taken: dict[int, int] = {}
         for stage in map(self.stage_of, steps):
@@ -67,14 +69,15 @@ class Stages:
         return taken
 
     def taken(self, version: int, steps: float) -> float:
-        """Groups that the next ``steps`` training steps take, stages together; of a fraction of a step its share."""
+        """How many groups the next ``steps`` training steps take over all stages; a fraction of a step takes its
+        share."""
         whole = int(steps)
         before, after = (sum(self.places(version, count - 1).values()) for count in (whole, whole + 1))
         return before + (steps - whole) * (after - before)
 
 
 def expired(spans: np.ndarray, version: int, *, max_staleness: int, overflow: Overflow) -> bool:
-    """Whether a training step that starts from ``version`` may use nothing of a group; spans are uint32 [n, 4]."""
+    """Whether a training step that starts from ``version`` may use no token of a group. ``spans``: uint32 [n, 4]."""
     match overflow:
         case "soft":
             return False
@@ -85,36 +88,37 @@ def expired(spans: np.ndarray, version: int, *, max_staleness: int, overflow: Ov
 
 
 def tokens_past(spans: np.ndarray, version: int, *, max_staleness: int) -> int:
-    """How many tokens of a group are older than the bound in a step that starts from ``version``."""
+    """How many tokens of a group are past the bound in a step that starts from ``version``."""
     versions, starts, ends = spans[:, 1:].astype(np.int64).T
     return int((ends - starts)[version - versions > max_staleness].sum())
 
 
 def head_staleness(spans: np.ndarray, version: int) -> int:
-    """Staleness of a group's oldest token when a training step starts from ``version``; spans are uint32 [n, 4]."""
+    """Staleness of a group's oldest token when a training step starts from ``version``. ``spans``: uint32 [n, 4]."""
     return version - int(spans[:, 1].min())
 
 
 def check_spans(spans: np.ndarray, lengths_S: np.ndarray, *, min_version: int, newest_version: int) -> str | None:
-    """What is wrong with a group's spans, or None where they cover every token of every response exactly once, in
-    order, with versions that never fall and lie in [min_version, newest_version]."""
+    """What is wrong with a group's spans, as a message; None where they are sound. Sound spans cover every token of
+    every response exactly once and in order, and their versions never fall within a response and lie in [min_version,
+    newest_version]."""
     if spans.ndim != 2 or spans.shape[1] != 4:
-        return f"spans of shape {list(spans.shape)} where [n, 4] is due"
+        return f"spans have shape {list(spans.shape)} and not [n, 4]"
     response, position, last_version = 0, 0, -1
     for owner, version, start, end in spans.astype(np.int64).tolist():
         if owner != response:
             if owner != response + 1 or position != lengths_S[response]:
-                return f"spans leave response {response} at token {position} of {lengths_S[response]}"
+                return f"the spans of response {response} end at token {position} of {lengths_S[response]}"
             response, position, last_version = owner, 0, -1
         if response >= len(lengths_S):
-            return f"a span of response {response} where there are {len(lengths_S)}"
+            return f"a span of response {response}, but the group has {len(lengths_S)} responses"
         if start != position or end <= start:
-            return f"a span {start}..{end} of response {response} where one from {position} is due"
+            return f"a span {start}..{end} of response {response} that should start at {position}"
         if not min_version <= version <= newest_version:
-            return f"version {version} outside the possible {min_version}..{newest_version}"
+            return f"version {version} is outside the possible {min_version}..{newest_version}"
         if version < last_version:
-            return f"version {version} after version {last_version} within response {response}"
+            return f"version {version} comes after version {last_version} within response {response}"
         position, last_version = end, version
     if response != len(lengths_S) - 1 or position != lengths_S[response]:
-        return f"spans end in response {response} at token {position}"
+        return f"the spans end in response {response} at token {position}"
     return None

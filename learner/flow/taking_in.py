@@ -1,6 +1,6 @@
-"""What becomes of an entry of the scored stream: whose it is, and whether its group can be trained on.
+"""Decides what becomes of an entry of the scored stream: which group it is, and whether that can be trained on.
 
-Sound groups go on to the books (``lifecycle.py``). What is damaged is refused, and made again (``common/scored.py``).
+Sound groups go on to the books (``lifecycle.py``). Damaged groups are refused and made again (``common/scored.py``).
 """
 
 import logging
@@ -19,11 +19,12 @@ from .tickets import Arrival
 log = logging.getLogger(__name__)
 
 LEAST_LOGPROB = -1000.0
-"""Nats. No token of a lower one is ever drawn; engines write such numbers where they know none (vLLM: -9999)."""
+"""Nats. No token with a lower log-probability is ever drawn. Engines write lower numbers where they have none (vLLM
+writes -9999)."""
 
 
 class TakingIn:
-    """Takes in what is scored, for one learner incarnation."""
+    """Takes in scored groups for one learner incarnation."""
 
     def __init__(self, lifecycle: Lifecycle, scored: ScoredConsumer) -> None:
         self._lifecycle, self._scored, self._incarnation = lifecycle, scored, lifecycle.incarnation
@@ -34,7 +35,9 @@ class TakingIn:
         number, incarnation = (int(part) for part in entry.group_id.split("-"))
         if incarnation > self._incarnation:
             if self._queue.holds(entry.group_id):
-                raise superseded(self._incarnation, incarnation)  # before anything of it is settled: it is the other's
+                raise superseded(
+                    self._incarnation, incarnation
+                )  # nothing of it is settled first, since it is the newer learner's
             why = "an entry that names a group nobody has issued"
             self._queue.dead_letter(LetterKind.DAMAGED, "scored", entry.group_id, why)
             self._queue.turn_away(entry)
@@ -42,7 +45,7 @@ class TakingIn:
             self._counts.orphaned += incarnation != self._incarnation
             self._queue.settle([entry])
         elif self._book.live[number].ready:
-            self._queue.turn_away(entry)  # a duplicate; the payload is still needed
+            self._queue.turn_away(entry)  # it is a duplicate, and the payload is still needed
         elif entry.failed is not None:
             log.warning("ticket %d given up: %s", number, entry.failed, extra={"ticket": entry.group_id})
             self._lifecycle.give_up(self._book.live[number].ticket, entry.failed)
@@ -60,12 +63,12 @@ class TakingIn:
         self._lifecycle.arrived(Arrival(entry=entry, group=group, verdicts=scores.verdicts))
 
     def _refuse_untrainable(self, ticket: Ticket, responses: Responses, scores: Scores) -> None:
-        """``DecodeError`` where a group is its ticket's, and still nothing that a step may train on."""
+        """Raise ``DecodeError`` where a group belongs to its ticket but a step may not train on it."""
         logprobs_T = responses.logprobs_T
         if not np.isfinite(logprobs_T).all() or logprobs_T.max() > 1e-3 or logprobs_T.min() < LEAST_LOGPROB:
             self._counts.nonfinite += 1
             raise DecodeError(f"a behaviour log-probability that is not between {LEAST_LOGPROB:g} and 0")
-        # One above the book's version: the new weights are published just before the step is closed here.
+        # One above the book's version, because the new weights are published just before the step is closed here.
         newest = ticket.min_version if self._book.inject_lag > 0 else self._book.version + 1
         lengths_S = responses.lengths_S.astype(np.int64)
         wrong = check_spans(responses.spans, lengths_S, min_version=ticket.min_version, newest_version=newest)
@@ -76,7 +79,7 @@ class TakingIn:
 
 
 def superseded(incarnation: int, by: int) -> RunExistsError:
-    """What ends a learner whose run another has taken over."""
+    """The error that ends a learner whose run a newer learner has taken over."""
     return RunExistsError(
         f"incarnation {incarnation} of the learner was superseded by {by}: another learner trains this run; this one "
         "leaves"

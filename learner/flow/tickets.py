@@ -1,6 +1,6 @@
 """The book of tickets: which groups are live, and which of them the next training step takes. No I/O, no clock.
 
-A group's life, and what of its record (``LiveGroup``) is there in each state::
+The states of a group, and the fields of its record (``LiveGroup``) that each state has::
 
     state      | ticket | failures | arrival | means
     -----------+--------+----------+---------+-------------------------------------------------------------
@@ -12,7 +12,7 @@ A group's life, and what of its record (``LiveGroup``) is there in each state::
     issued ──▶ ready ──▶ trained
        └─────────┴─────▶ refunded
 
-The first two are live. Which state may follow which says ``FOLLOWS``, and nothing else does.
+A group is live in the first two. ``FOLLOWS`` alone says which state may follow which.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class State(StrEnum):
-    """Where a group is in its life."""
+    """The states of a group."""
 
     ISSUED = "issued"
     READY = "ready"
@@ -68,7 +68,7 @@ class LiveGroup(Awaited):
     stage: int
     state: State = State.ISSUED
     ticket: Ticket = field(init=False, repr=False)
-    """As it was put on the stream; a simulation puts none there."""
+    """The ticket as it was put on the stream. A simulation has none."""
     arrival: Arrival | None = field(default=None, repr=False)
 
     @property
@@ -83,7 +83,7 @@ class LiveGroup(Awaited):
         return self.arrival
 
     def become(self, state: State) -> None:
-        """Pass on to ``state``, which has to be one of those that may follow."""
+        """Change to ``state``, which must be one that may follow."""
         assert state in FOLLOWS[self.state], f"a group that is {self.state} cannot become {state}"
         self.state = state
 
@@ -94,23 +94,24 @@ class TicketBook:
 
     stages: Stages
     max_staleness: int
-    """η; may be turned while the run goes on."""
+    """η. An operator may change it while the run goes on."""
     overflow: Overflow = "wait"
-    """Which groups a step takes; may be turned too."""
+    """Which groups a step takes. An operator may change it too."""
     pipeline_depth: PipelineDepth = "auto"
-    """How many groups may be live beside the bound: a number, or as pacing says; may be turned too."""
+    """How many groups may be live, beside what the bound allows: a number, or what pacing says. An operator may change
+    it too."""
     auto_depth: float = math.inf
-    """What pacing says, in training steps. By default no limit but the bound."""
+    """The depth that pacing gives, in training steps. By default the bound is the only limit."""
     inject_lag: int = 0
-    """How many versions old every group shall be when it is trained; 0: as old as it comes. With a lag, only the step
-    under way is issued for, as at η = 0."""
+    """How many versions old every group shall be when it is trained; 0 sets no age. With a lag, tickets are issued for
+    the step under way alone, as at η = 0."""
     paused: bool = False
-    """Whether nothing is issued for now; may be turned too."""
+    """Whether no ticket is issued for now. An operator may change it too."""
     version: int = 0
-    """v, training steps completed."""
+    """v, the training steps completed."""
     next_ticket: int = 0
     live: dict[int, LiveGroup] = field(default_factory=dict)
-    """By ticket, oldest first."""
+    """The live groups by ticket, oldest first."""
 
     @property
     def stage(self) -> int:
@@ -124,12 +125,12 @@ class TicketBook:
 
     @property
     def sampled_by(self) -> int:
-        """The version that samples what is issued now, or the oldest that may."""
+        """The oldest version that may sample a ticket issued now; with a lag, the only one."""
         return max(0, self.version - self.inject_lag)
 
     @property
     def depth(self) -> int:
-        """How many groups may be live: the fewer of what the bound and the pipeline depth allow."""
+        """How many groups may be live: what the bound or the pipeline depth allows, whichever is fewer."""
         if self.inject_lag > 0:
             return self.groups_per_step
         most = self.stages.taken(self.version, self.max_staleness + 1)
@@ -140,9 +141,9 @@ class TicketBook:
     def vacancies(self) -> list[int]:
         """The tickets that may be issued now, each by its stage, in order of issue.
 
-        The places of the bound, the first of them up to the depth. The step under way may always have its B groups,
-        whatever else is live: so no depth can stop the learner, and at η = 0, where there are no other places, the
-        depth changes nothing.
+        These are the free places under the bound, from the first on, up to the depth. The step under way may always
+        have its B groups, whatever else is live. So no depth can stop the learner, and at η = 0, where there are no
+        other places, the depth changes nothing.
         """
         if self.paused:
             return []
@@ -153,23 +154,24 @@ class TicketBook:
         return free[: max(0, room)]
 
     def issue(self, stage: int) -> int:
-        """The next ticket's number, live in ``stage`` from now on."""
+        """Make the next ticket live in ``stage``, and return its number."""
         number = self.next_ticket
         self.next_ticket += 1
         self.live[number] = LiveGroup(stage=stage)
         return number
 
     def ready(self, ticket: int) -> None:
-        """The group is scored and has a signal."""
+        """Make a group ready, which is scored and has a signal."""
         self.live[ticket].become(State.READY)
 
     def refund(self, ticket: int) -> None:
-        """The group leaves untrained."""
+        """Let a group leave untrained."""
         self._drop(ticket, State.REFUNDED)
 
     def batch(self) -> list[int] | None:
-        """The next training step's tickets, in order, or None while the learner has to wait: the B oldest live ones of
-        the stage, once all of them are ready (``wait``), or the B oldest of those that are (the other policies)."""
+        """The next training step's tickets in order, or None while the learner has to wait. Under ``wait`` they are the
+        B oldest live tickets of the stage, once all of them are ready; under the other policies, the B oldest that are
+        ready."""
         candidates = (number for number, ticket in self._of_this_stage() if ticket.ready or self.overflow == "wait")
         batch = list(islice(candidates, self.groups_per_step))
         if len(batch) == self.groups_per_step and all(self.live[ticket].ready for ticket in batch):
@@ -177,25 +179,25 @@ class TicketBook:
         return None
 
     def waiting_for(self) -> tuple[int, int | None]:
-        """What the next batch lacks: how many groups, and the oldest live one that is not ready."""
+        """How many groups the next batch lacks, and the oldest live ticket that is not ready (None where all are)."""
         own = list(self._of_this_stage())
         counted = own[: self.groups_per_step] if self.overflow == "wait" else own
         lacking = self.groups_per_step - sum(ticket.ready for _, ticket in counted)
         return max(0, lacking), next((number for number, ticket in own if not ticket.ready), None)
 
     def trained(self, tickets: list[int]) -> None:
-        """One training step has used ``tickets``."""
+        """Note that one training step has used ``tickets``."""
         assert len(tickets) == self.groups_per_step
         for ticket in tickets:
             self._drop(ticket, State.TRAINED)
         self.version += 1
 
     def _drop(self, ticket: int, state: State) -> None:
-        """The one place where a group leaves the live ones, and its record goes."""
+        """Remove a group from the live ones, with its record. No other place does."""
         self.live.pop(ticket).become(state)
 
     def left_behind(self) -> list[int]:
-        """Live tickets of stages that have ended: no step will train them."""
+        """Live tickets of stages that have ended, which no step will train."""
         return [number for number, ticket in self.live.items() if ticket.stage < self.stage]
 
     def _of_this_stage(self) -> Iterator[tuple[int, LiveGroup]]:

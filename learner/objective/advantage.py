@@ -8,20 +8,20 @@ from ...common.config import Deviation, Mask, Objective
 
 
 def has_signal(rewards_S: np.ndarray, finished_S: np.ndarray | None = None, mask: Mask = "none") -> bool:
-    """Whether a group teaches anything: some advantage is not 0 (report 3.1, the set T̃).
+    """Whether a group has a signal: some advantage is not 0 (report 3.1, the set T̃).
 
-    ``rewards_S``: shape [S]. ``finished_S``: which responses came to an end, bool or 0/1 [S]; needed by a mask.
+    ``rewards_S``: shape [S]. ``finished_S``: which responses came to an end, bool or 0/1 [S]; a mask needs it.
     """
     rewards_S = np.asarray(rewards_S)
     if mask == "none":
         return _differ(rewards_S)
     ended_S = _ended(rewards_S, finished_S)
-    # ``after``: responses that ended all alike still differ from a mean that truncated ones have a part in.
+    # ``after``: finished responses with equal rewards still differ from a mean that truncated ones have a part in.
     return int(ended_S.sum()) >= 2 and _differ(rewards_S[ended_S] if mask == "before" else rewards_S)
 
 
 def is_trained(rewards_S: np.ndarray, finished_S: np.ndarray, objective: Objective) -> bool:
-    """Whether a group enters the batch: rejection sampling keeps those with a signal (report 3.1), unless a KL term
+    """Whether a group enters the batch: rejection sampling keeps groups with a signal (report 3.1), unless a KL term
     over all groups takes every one."""
     return objective.kl_groups == "all" or has_signal(rewards_S, finished_S, objective.advantage_mask)
 
@@ -34,16 +34,16 @@ def group_advantages(
     finished_S: np.ndarray | None = None,
     mask: Mask = "none",
 ) -> np.ndarray:
-    """A_j = (r_j - mean r) / (std r + eps), one for each of the group's S responses (report 2.5).
+    """A_j = (r_j - mean r) / (std r + eps) for each of the group's S responses (report 2.5).
 
-    ``rewards_S``: shape [S]. ``std``: divided by S-1 ("unbiased", the released code) or by S. ``eps``: the report gives
-    none, the released code 1e-6. ``mask``: what truncated responses, those not in ``finished_S`` [S], get: ``none``:
-    as others; ``before``: 0, and mean and std are those of the others; ``after``: 0. Returns float64 [S]; exact zeros
-    where the group has no signal, which under a mask it cannot have with fewer than two untruncated responses.
+    ``rewards_S``: shape [S]. ``std``: divided by S-1 ("unbiased", as in the released code) or by S. ``eps``: the report
+    gives none, the released code has 1e-6. ``mask``: what truncated responses get, those not in ``finished_S`` [S].
+    ``none``: the same as others; ``before``: 0, and mean and std are those of the others; ``after``: 0. Returns float64
+    [S]: exact zeros where the group has no signal. Under a mask a group needs two untruncated responses for a signal.
     """
     rewards_S = np.asarray(rewards_S, dtype=np.float64)
     if not has_signal(rewards_S, finished_S, mask):
-        return np.zeros_like(rewards_S)  # the mean of equal rewards may miss them by an ulp, which eps would blow up
+        return np.zeros_like(rewards_S)  # the mean of equal rewards may be off by an ulp, which eps would blow up
     if mask == "none":
         return _normalised(rewards_S, rewards_S, std, eps)
     ended_S = _ended(rewards_S, finished_S)

@@ -1,7 +1,7 @@
-"""Behaviour correction: what the ratio is taken to when the sampler's policy μ is older than the learner's. Pure.
+"""Behaviour correction: the anchor of the ratio when the sampler's policy μ is older than the learner's. Pure.
 
-``none``: ρ = π_θ/μ (coupled). ``decoupled`` and ``loglinear``: ρ = π_θ/π_old, π_old being the policy at the start of
-the training step, and the token's advantage weighted with π_old/μ, bounded.
+``none``: ρ = π_θ/μ (coupled). ``decoupled`` and ``loglinear``: ρ = π_θ/π_old, where π_old is the policy at the start of
+the training step, and the token's advantage is weighted with the bounded π_old/μ.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from .ratio import ratio
 
 
 class Anchor(NamedTuple):
-    """What a token's ratio is taken to. Neither carries a gradient."""
+    """The denominator of each token's ratio, and the token's weight. Neither carries a gradient."""
 
     logprobs_T: Tensor
-    """log-probability in the ratio's denominator: log μ, or log π_old. Nats."""
+    """Log-probability in the ratio's denominator: log μ or log π_old, in nats."""
     weights_T: Tensor | None
     """Bounded π_old/μ. ``None``: 1 for every token."""
 
@@ -32,9 +32,11 @@ def anchor(
     staleness_T: Tensor,
     lag: float,
 ) -> Anchor:
-    """The anchor of every token. All [T]: log π_θ, log μ, log π_old (``None``: not computed), staleness in versions.
+    """The anchor of every token, from log π_θ, log μ, log π_old (``None``: not computed) and the staleness in versions,
+    all [T].
 
-    ``lag``: local lag as a share of the training step, updates made / N_SGD: 0 in the first update, where π_θ is π_old.
+    ``lag``: local lag as a share of the training step, updates made / N_SGD. It is 0 in the first update, where π_θ is
+    π_old.
     """
     if objective.correction == "none":
         return Anchor(behaviour_logprobs_T, None)
@@ -49,9 +51,10 @@ def anchor(
 
 
 def loglinear(logprobs_T: Tensor, behaviour_logprobs_T: Tensor, staleness_T: Tensor, lag: float) -> Tensor:
-    """log π_old, taken to lie on a line over the version from log μ at v - staleness to log π_θ at v + lag.
+    """log π_old by interpolation: on a straight line over the version, from log μ at v - staleness to log π_θ at v +
+    lag.
 
-    ``lag`` > 0. At staleness 0 it is log μ, which is then the same policy's.
+    ``lag`` > 0. At staleness 0 it is log μ, since π_old is then the sampler's policy.
     """
     share_T = staleness_T.to(logprobs_T.dtype) / (staleness_T.to(logprobs_T.dtype) + lag)
     return behaviour_logprobs_T + share_T * (logprobs_T - behaviour_logprobs_T)
@@ -66,7 +69,7 @@ def bounded_weights(objective: Objective, log_weights_T: Tensor) -> Tensor:
 
 
 def outside(objective: Objective, log_weights_T: Tensor) -> Tensor:
-    """Which tokens' weights the bound changes. Bool [T]."""
+    """For each token, whether the bound changes its weight. Bool [T]."""
     weights_T = ratio(log_weights_T)
     if objective.correction_bound == "truncate":
         return weights_T > objective.correction_cap

@@ -1,12 +1,12 @@
 """Entropy control (report 3.2.5): the coefficient α of the entropy in the loss of training step k. Pure.
 
-``report``: with policy entropy e_k, α_k = c_k if e_k <= target, else 0; then c moves by Δ towards the target and never
-below 0. The report states no clamp but requires α >= 0.
+``report``: with policy entropy e_k, α_k = c_k if e_k <= target, else 0; c then moves by Δ towards the target, but never
+below 0. The report states no clamp, but it requires α >= 0.
 
-``scripts`` (the released code): α_k is what came out of the step before: c moved by Δ, up if e_{k-1} < target and
-otherwise down, clamped to [0, 5e-3], and in force if e_{k-1} < target. Nothing has to be measured before the update.
+``scripts`` (the released code): the step before decides α_k. It moves c by Δ, up if e_{k-1} < target and otherwise
+down, clamps it to [0, 5e-3], and puts it in force if e_{k-1} < target. Nothing has to be measured before the update.
 
-A coefficient of zero switches neither off.
+A coefficient of zero does not switch the controller off.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ CEILING = {"report": math.inf, "scripts": 5e-3}
 
 @dataclass(frozen=True, slots=True)
 class ControllerState:
-    """What the controller remembers between steps; part of every checkpoint."""
+    """What the controller remembers between steps. Every checkpoint has it."""
 
     coefficient: float = 0.0
-    """c_k, the weight that the entropy has in the loss of a step in which it is in force. Never negative."""
+    """c_k, the weight of the entropy in the loss of a step in which it is in force. Never negative."""
     in_force: bool = True
-    """Whether the step before has put it in force (scripts' rule; the report's decides by e_k itself)."""
+    """Whether the step before has put the coefficient in force. Only ``scripts`` uses it; ``report`` decides by e_k."""
 
 
 def needs_entropy(state: ControllerState, settings: Entropy) -> bool:
-    """Whether α_k depends on e_k, which then has to be measured before the update. At c = 0 it is 0 whatever e_k."""
+    """Whether α_k depends on e_k, which then has to be measured before the update. At c = 0 it is 0 whatever e_k is."""
     return settings.control == "adaptive" and settings.rule == "report" and state.coefficient > 0
 
 
 def step_alpha(state: ControllerState, entropy: float, settings: Entropy) -> float:
-    """α_k. ``entropy``: e_k in nats a token, under the policy before the update; any number where it is not needed."""
+    """α_k. ``entropy``: e_k in nats per token, under the policy before the update; any number where it is not
+    needed."""
     if settings.control == "constant":
         return settings.alpha
     if settings.control == "none":
@@ -57,7 +58,7 @@ def state_after(state: ControllerState, entropy: float, settings: Entropy) -> Co
 
 
 def alpha(state: ControllerState, entropy: float, target: float) -> float:
-    """α_k by the report, of the step whose entropy (nats a token, under the policy before it) is ``entropy``."""
+    """α_k by the report, for a step with this ``entropy`` (nats per token, under the policy before the step)."""
     return state.coefficient if entropy <= target else 0.0
 
 
@@ -73,12 +74,12 @@ def next_state(
 def next_state_of_scripts(
     state: ControllerState, entropy: float, target: float, delta: float, ceiling: float
 ) -> ControllerState:
-    """The next step's coefficient by the released code: up by ``delta`` and in force below the target; down and out of
-    force on it and above."""
+    """The next step's coefficient by the released code: up by ``delta`` and in force where the entropy is below the
+    target, otherwise down and not in force."""
     below = entropy < target
     return ControllerState(_clamped(state.coefficient + (delta if below else -delta), ceiling), in_force=below)
 
 
 def _clamped(coefficient: float, ceiling: float) -> float:
-    # Rounded because sums of 0.005 come back to 1e-18 rather than to 0, and c > 0 costs a forward pass a step.
+    # It is rounded because sums of 0.005 come back to 1e-18 rather than 0, and c > 0 costs a forward pass per step.
     return min(ceiling, max(0.0, round(coefficient, 12)))

@@ -1,11 +1,12 @@
 """The losses, token by token: MAGIC (report 3.1), GRPO (2.4), vanilla policy gradient (2.3). Pure.
 
-Each is a sum of its tokens' losses over a number that belongs to the whole optimizer step, on all ranks and in all
-micro-batches: ``denominator``. Dividing in each micro-batch, as the released code does, would weigh tokens by how the
-batch happens to be cut.
+Each loss is the sum of its tokens' losses, divided by ``denominator``, which belongs to the whole optimizer step, on
+all ranks and in all micro-batches. The released code divides in each micro-batch, which weighs tokens by how the batch
+happens to be cut.
 
-All tensors have shape [T] and one floating dtype; log-probabilities are in nats. ρ = π_θ/anchor, the anchor being μ or
-π_old (``objective.correction``), and ``weights_T`` the correction's weight w on a token's policy term (``None``: 1).
+All tensors have shape [T] and one floating dtype; log-probabilities are in nats. ρ = π_θ/anchor, where the
+anchor is μ or π_old (``objective.correction``). ``weights_T`` is the correction's weight w on a token's policy term
+(``None``: 1).
 Log ratios are bounded before they are exponentiated (``ratio.py``).
 """
 
@@ -32,7 +33,7 @@ def magic_token_loss(
     """-[w·min(ρ A, clip(ρ, 1-clip_low, 1+clip_high) A) + α H] of every token (report 3.1). Divided by N_tok."""
     surrogate_T = _clipped_surrogate(logprobs_T, anchor_logprobs_T, advantages_T, clip_low, clip_high, weights_T)
     if alpha == 0.0:
-        return -surrogate_T  # entropy stays out of the graph, which spares the token op its gradient
+        return -surrogate_T  # entropy stays out of the graph, so that the token op need not compute its gradient
     return -(surrogate_T + alpha * entropy_T)
 
 
@@ -73,7 +74,7 @@ def pg_token_loss(
 
 
 def k3(logprobs_T: Tensor, reference_logprobs_T: Tensor) -> Tensor:
-    """π_ref/π_θ - log(π_ref/π_θ) - 1 of every token (report 2.4): not negative, 0 where the two agree."""
+    """π_ref/π_θ - log(π_ref/π_θ) - 1 of every token (report 2.4). Never negative; 0 where the two agree."""
     log_ratio_T = bounded(reference_logprobs_T - logprobs_T)
     return torch.expm1(log_ratio_T) - log_ratio_T
 
@@ -86,7 +87,7 @@ def denominator(loss: Loss, tokens: int, responses: int) -> int:
 def clipped_tokens(
     logprobs_T: Tensor, anchor_logprobs_T: Tensor, advantages_T: Tensor, clip_low: float, clip_high: float
 ) -> Tensor:
-    """Where the clip took the gradient away: ρ > 1+clip_high with A > 0, or ρ < 1-clip_low with A < 0. Bool [T]."""
+    """Where the clip sets the gradient to 0: ρ > 1+clip_high with A > 0, or ρ < 1-clip_low with A < 0. Bool [T]."""
     ratio_T = ratio(logprobs_T - anchor_logprobs_T)
     above_T = (ratio_T > 1.0 + clip_high) & (advantages_T > 0)
     below_T = (ratio_T < 1.0 - clip_low) & (advantages_T < 0)

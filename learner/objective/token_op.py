@@ -1,9 +1,10 @@
 """Log-probability of the taken token and full-vocabulary entropy, straight from hidden states and the head's weight.
 
-The [T, V] logits never exist: tokens pass in chunks. Because the loss is a sum over tokens of a function of that
-token's log-probability and entropy alone, a chunk's gradient is known as soon as its logits are, so it is taken right
-there: three matrix products in all, as many as the plain version, where recomputing logits in the backward pass would
-take four. What is kept for the backward pass is the gradient of hidden states [T, H] and weight [V, H].
+The whole [T, V] logits never exist: tokens pass in chunks. A token's loss depends on its own log-probability and
+entropy alone, and the loss is a sum over tokens. So a chunk's gradient is known as soon as its logits are, and it is
+taken right there. That needs three matrix products in all, as many as the plain version; recomputing the logits in the
+backward pass would take four. What is kept for the backward pass is the gradient of hidden states [T, H] and weight [V,
+H].
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 LossOf = Callable[[Tensor, Tensor, slice], Tensor]
-"""``loss_of(logprobs_C, entropy_C, chunk) -> loss_C``: the loss of the tokens ``chunk`` (a slice of 0..T), each token's
-a differentiable function of its own log-probability and entropy and of nothing else that needs a gradient."""
+"""``loss_of(logprobs_C, entropy_C, chunk) -> loss_C``: the loss of each token in ``chunk`` (a slice of 0..T). It must
+be a differentiable function of that token's log-probability and entropy, and of nothing else that needs a gradient."""
 
 CHUNK_ELEMENTS = 1 << 25
-"""Logits held at a time: 128 MiB in float32, and as much again for their exponentials."""
+"""How many logits are held at a time: 128 MiB in float32, and as much again for their exponentials."""
 SUMMED_ROWS = 16
-"""Rows whose products of exponential and logit are held at a time."""
+"""How many rows of exponential times logit are held at a time."""
 
 
 class TokenOutput(NamedTuple):
@@ -127,7 +128,7 @@ class _TokenLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        gradients, ctx.gradients = ctx.gradients, None  # scaled in place, so they can be given out only once
+        gradients, ctx.gradients = ctx.gradients, None  # they are scaled in place, so they can be given out only once
         assert gradients is not None, "the token op's gradient was taken a second time"
         scaled = (
             None if gradient is None else gradient.mul_(grad_loss).to(dtype)
@@ -147,21 +148,22 @@ class _Softmax(NamedTuple):
 
 
 def _softmax(logits_CV: Tensor, taken_C: Tensor) -> _Softmax:
-    """Consumes ``logits_CV``: two [C, V] buffers live at a time, its own and the exponentials'."""
+    """Overwrites ``logits_CV``, so that only two [C, V] buffers are alive: this one and the exponentials'."""
     shifted_CV = logits_CV.sub_(logits_CV.amax(-1, keepdim=True))
     exp_CV = shifted_CV.exp()
     sum_C1 = exp_CV.sum(-1, keepdim=True)
     log_sum_C1 = sum_C1.log()
     logprobs_C = (shifted_CV.gather(-1, taken_C[:, None]) - log_sum_C1).squeeze(-1)
-    # H = log Σexp - Σ p·shifted. A dot product adds 150,000 terms one after the other and is 4e-5 off where a sum is
-    # 1e-6 off; a few rows at a time, because exp·shifted of all would be a third buffer.
+    # H = log Σexp - Σ p·shifted. A dot product adds 150,000 terms one after the other and is off by 4e-5, a sum by
+    # 1e-6. It goes over a few rows at a time, because exp·shifted of all rows would be a third buffer.
     rows = zip(torch.split(exp_CV, SUMMED_ROWS), torch.split(shifted_CV, SUMMED_ROWS), strict=True)
     mean_C = torch.cat([(exp_RV * shifted_RV).sum(-1) for exp_RV, shifted_RV in rows]) / sum_C1.squeeze(-1)
     return _Softmax(shifted_CV, exp_CV, sum_C1, logprobs_C, log_sum_C1.squeeze(-1) - mean_C)
 
 
 def _loss_and_slopes(loss_of: LossOf, softmax: _Softmax, chunk: slice) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The chunk's loss and its slope by each token's log-probability and entropy (``None``: does not depend on it)."""
+    """The chunk's loss and its slope by each token's log-probability and entropy (``None``: the loss does not
+    depend on it)."""
     with torch.enable_grad():
         logprobs_C = softmax.logprobs_C.detach().requires_grad_()
         entropy_C = softmax.entropy_C.detach().requires_grad_()
@@ -231,7 +233,7 @@ class _Product:
 
 @contextmanager
 def _cpu_products_in(half: torch.dtype | None) -> Iterator[None]:
-    """Lets oneDNN multiply float32 matrices in bfloat16 with float32 sums; no effect where ``half`` is not bfloat16."""
+    """Let oneDNN multiply float32 matrices in bfloat16 with float32 sums. No effect where ``half`` is not bfloat16."""
     if half != torch.bfloat16:
         yield
         return

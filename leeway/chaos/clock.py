@@ -1,5 +1,5 @@
-"""A wall clock that can be set: a library, compiled on the spot and preloaded into processes, that adds the number in a
-file to whatever time of day they ask for. Steady clocks go on as they are, as on a machine whose clock is set.
+"""A wall clock that can be set: a library, compiled on the spot and preloaded into processes, adds the number in a file
+to every time of day that they read. Monotonic clocks are not touched, as on a machine whose clock is set.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ time_t time(time_t *out) {
 
 
 class Clock(Preloaded):
-    """The clock of every process that was started with ``environment``."""
+    """The wall clock of every process that was started with ``environment``."""
 
     def __init__(self, folder: Path) -> None:
         """Compile into ``folder``; ``OSError`` where there is no compiler."""
@@ -64,5 +64,5 @@ class Clock(Preloaded):
         self.set(0)
 
     def set(self, ahead_s: int) -> None:
-        """How far ahead of the true time of day it is, in seconds; negative: behind."""
+        """Put the clock ``ahead_s`` seconds ahead of the true time of day; a negative number puts it behind."""
         self.write(0, ahead_s)

@@ -1,7 +1,8 @@
-"""Damage to what a run holds in Redis. It goes around ``common/queue``, as an accident would; nothing else may.
+"""Damage to what a run holds in Redis. This module goes around ``common/queue``, as an accident would; nothing else
+may.
 
-Every function gives what it hit, or None where there was nothing. ``SET … XX`` and ``XDEL`` keep it from making up
-what has gone in between.
+Every function returns what it hit, or None where there was nothing to hit. ``SET … XX`` and ``XDEL`` keep it from
+creating again what has gone in the meantime.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ Found = tuple[str, bytes, dict[bytes, bytes]]
 
 
 def connect(port: int) -> Any:
-    """A client that has two seconds for everything: the server may be frozen."""
-    # Without retries: by default redis-py tries for half a minute, and meanwhile no other fault would begin or end.
+    """A client that waits two seconds at most for an answer, because the server may be frozen."""
+    # There are no retries: redis-py would try for half a minute, and meanwhile no other fault would begin or end.
     return redis.Redis.from_url(f"redis://127.0.0.1:{port}", protocol=2, socket_timeout=2.0, retry=None)
 
 
 def set_memory(target: Target, most: int) -> None:
-    """CONFIG SET maxmemory; 0: no limit."""
+    """Set the server's ``maxmemory``, in bytes; 0 means no limit."""
     with connect(target.port) as client:
         client.config_set("maxmemory", most)
 
@@ -46,7 +47,8 @@ def _entry(client: Any, target: Target, rng: random.Random) -> Found | None:
 
 
 def _replaced(target: Target, rng: random.Random, change: Any, *, keep: bool = False) -> str | None:
-    """Add an entry with ``change``'s fields at the end of its stream, and remove the first unless it is to ``keep``."""
+    """Add a copy of an entry, its fields changed by ``change``, at the end of its stream. The original is removed
+    unless ``keep`` is true."""
     with connect(target.port) as client:
         entry = _entry(client, target, rng)
         if entry is None:
@@ -153,7 +155,7 @@ def logprob_nan(target: Target, rng: random.Random) -> str | None:
                 continue
             try:
                 responses = decode(Responses, body)
-            except DecodeError:  # hit already
+            except DecodeError:  # another fault has damaged it already
                 continue
             logprobs_T = responses.logprobs_T.copy()
             at, value = rng.randrange(len(logprobs_T)), rng.choice([math.nan, -math.inf, -9999.0])

@@ -1,7 +1,7 @@
-"""Every fault there is, by name: a function that strikes a target, says what it hit, and how to end it.
+"""Every fault there is, by name. A fault is a function that strikes a target and says what it hit and how to end it.
 
-A fault finds its victims when it strikes and draws among them with a generator of its own. Where there is nothing to
-hit it raises ``NothingThere`` and is tried again for a while.
+A fault finds its victims when it strikes, and draws among them with a random generator of its own. Where there is
+nothing to hit, it raises ``NothingThere`` and is tried again for a while.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...common.wording import byte_size
 from . import damage
 from .hanging import busiest
 from .hit import Hit, NothingThere
@@ -30,7 +31,7 @@ class Fault:
     name: str
     weight: float
     needs: str
-    """Of the target: ``proxy``, ``clock``, ``hanging``, ``disk`` or nothing."""
+    """What the fault needs of the target: ``proxy``, ``clock``, ``hanging``, ``disk``, or nothing."""
     strike: Strike
 
     @property
@@ -43,7 +44,7 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(name: str, weight: float, needs: str = "") -> Callable[[Strike], Strike]:
-    """Register a kind; ``weight`` is its share of a timetable."""
+    """Register a kind of fault; ``weight`` is its share of a timetable."""
 
     def register(strike: Strike) -> Strike:
         FAULTS[name] = Fault(name, weight, needs, strike)
@@ -172,7 +173,7 @@ def redis_empty(target: Target, rng: random.Random) -> Hit:
     """SIGKILL to Redis, which comes back empty."""
     pid = _server(target)
     kept = Path(f"/proc/{pid}/cwd").resolve() / "appendonlydir"
-    send(pid, signal.SIGSTOP)  # it must not write, nor be started anew, before its file is gone
+    send(pid, signal.SIGSTOP)  # the server must neither write nor be started again before its file is gone
     shutil.rmtree(kept, ignore_errors=True)
     send(pid, signal.SIGKILL)
     return Hit(f"redis {pid}, and {kept} removed")
@@ -229,7 +230,7 @@ def disk_full(target: Target, rng: random.Random) -> Hit:
     assert target.disk is not None
     ballast = fill(target.disk)
     size = ballast.stat().st_size
-    return Hit(f"{size >> 20} MiB of ballast", rng.uniform(4, 15), lambda: ballast.unlink(missing_ok=True))
+    return Hit(f"{byte_size(size)} of ballast", rng.uniform(4, 15), lambda: ballast.unlink(missing_ok=True))
 
 
 @fault("torn-checkpoint", 1)

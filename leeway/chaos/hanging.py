@@ -1,8 +1,8 @@
-"""A thread of a role that hangs where it computes, while the process's other threads, its heartbeat too, go on.
+"""A thread of a role hangs where it computes, while the process's other threads, and so its heartbeat, go on.
 
-A signal stops a process as a whole. So a library is preloaded whose handler of one real-time signal, sent to a single
-thread, does not return for as long as the driver wants. A thread that holds Python's lock is let go again: its whole
-process would stand still, which is another fault (``stop``).
+SIGSTOP would stop the whole process. So a library is preloaded that handles one real-time signal, which is sent to a
+single thread: the handler does not return for as long as the driver wants. A thread that holds Python's lock is let go
+again, because its whole process would stand still, which is another fault (``stop``).
 """
 
 from __future__ import annotations
@@ -59,19 +59,19 @@ __attribute__((constructor)) static void begin(void) {
 
 
 class Hanging(Preloaded):
-    """Of every Python process that was started with ``environment``."""
+    """Makes threads hang in Python processes that were started with ``environment``."""
 
     def __init__(self, folder: Path) -> None:
         """Compile into ``folder``; ``OSError`` where there is no compiler."""
         super().__init__(folder, "hanging", _SOURCE, VARIABLE, numbers=2)
-        # Unlike os.kill, to one thread. Not in every C library.
+        # Unlike os.kill, tgkill signals one thread. Not every C library has it.
         library = ctypes.CDLL(None)
         if not hasattr(library, "tgkill"):
             raise OSError("the C library has no tgkill")
         self._tell: Any = library.tgkill
 
     def hang(self, pid: int, thread: int, tries: int = 40) -> bool:
-        """Have a thread hang until ``release``; False where it always held Python's lock, or is gone."""
+        """Make a thread hang until ``release``. False where the thread is gone, or held Python's lock at every try."""
         self.write(0, 1)
         before = self.read(1)
         for _ in range(tries):
@@ -85,12 +85,13 @@ class Hanging(Preloaded):
         return False
 
     def release(self) -> None:
-        """Let every thread that hangs go on."""
+        """Let every hanging thread go on."""
         self.write(0, 0)
 
 
 def busiest(pid: int, for_s: float = 0.3) -> int | None:
-    """The thread of a process, other than its main one, that computes most at this moment; None where none does."""
+    """The id of the thread, other than the main one, that used most processor time within ``for_s`` seconds; None where
+    no thread computed."""
     before = _ticks(pid)
     time.sleep(for_s)
     gained = {thread: now - before.get(thread, now) for thread, now in _ticks(pid).items() if thread != pid}

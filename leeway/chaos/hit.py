@@ -1,4 +1,4 @@
-"""What a fault gives back."""
+"""What a fault returns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class NothingThere(Exception):
-    """Nothing to hit at this moment."""
+    """There is nothing to hit at this moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,4 +17,4 @@ class Hit:
     what: str
     lasts_s: float = 0.0
     end: Callable[[], object] | None = None
-    """Undoes it, ``lasts_s`` later; a text that it gives is logged."""
+    """Called ``lasts_s`` later to undo the fault; the text that it returns, if any, is logged."""

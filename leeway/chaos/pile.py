@@ -1,5 +1,5 @@
-"""Hundreds of leases of a worker that lives, and behind them those of one that is gone. It goes around
-``common/queue``, as ``damage`` does, and for the same reason."""
+"""Hundreds of leases of a worker that lives, and behind them the leases of one that is gone. This module goes around
+``common/queue``, as ``damage`` does and for the same reason."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ ALIVE, GONE = "chaos-alive", "chaos-gone"
 
 
 def pile_up(target: Target, rng: random.Random) -> Hit:
-    """Announce groups that nobody wants, take them all as a worker that goes on renewing, and pass the youngest to one
-    that never will; with them whatever the run itself has there that no worker has taken. What the second holds has
-    to be in work again a lease later, and is then dropped, or made."""
+    """Announce groups that nobody wants, and lease them all to a worker that keeps renewing; then pass the youngest to
+    a second worker that never renews. Groups of the run that no worker has taken yet are leased with them. What the
+    second worker holds has to be redelivered one lease later; the unwanted groups are then dropped, and the run's are
+    made."""
     stream = rng.choice([WorkStream.PROMPTS, WorkStream.RESPONSES])
     key = target.keys.prefix + stream.value
     names = [f"{rng.randrange(10**16, 10**17)}-0" for _ in range(LIVE + DEAD)]
@@ -55,7 +56,7 @@ def pile_up(target: Target, rng: random.Random) -> Hit:
 
 
 def _renew(target: Target, key: str, live: list[Any], ended: threading.Event) -> None:
-    """What the heartbeat of a worker does."""
+    """Renew the leases as the heartbeat of a live worker does."""
     while not ended.wait(target.lease_s / 4):
         with suppress(redis.RedisError, OSError), connect(target.port) as client:
             client.xclaim(key, GROUP, ALIVE, 0, live, justid=True)

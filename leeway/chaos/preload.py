@@ -1,6 +1,6 @@
 """Libraries that are compiled on the spot and preloaded into the processes of a run, so that faults reach inside them.
 
-Each maps a small file into the process; what the driver writes there, all processes see at once.
+Each library maps a small file into the process; all processes see at once what the driver writes there.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ class Preloaded:
     """One library, with its mapped numbers (64 bits each)."""
 
     def __init__(self, folder: Path, name: str, source: str, variable: str, numbers: int = 1) -> None:
-        """Compile into ``folder``; ``OSError`` where there is no compiler. ``variable`` is how a process finds the
-        numbers, which begin as 0."""
+        """Compile into ``folder``; ``OSError`` where there is no compiler. The environment variable ``variable`` tells
+        a process where the file of numbers is. All numbers begin as 0."""
         compiler = shutil.which("cc")
         if compiler is None:
             raise OSError("no C compiler (cc)")
@@ -34,7 +34,7 @@ class Preloaded:
 
     def write(self, index: int, number: int) -> None:
         """Set a number."""
-        with self._numbers.open("r+b") as file:  # in place: the processes have it mapped
+        with self._numbers.open("r+b") as file:  # in place, because the processes have the file mapped
             file.seek(8 * index)
             file.write(struct.pack("=q", number))
 

@@ -10,14 +10,14 @@ _CHUNK = 1 << 16
 
 
 class Proxy:
-    """Use as a context: entering listens, in a thread of its own."""
+    """A context manager: on entering, it begins to listen in a thread of its own."""
 
     def __init__(self, port: int) -> None:
-        """Pass on what comes to ``own_port`` of the loopback to ``port`` of it, and back."""
+        """Pass on what arrives at ``own_port`` of the loopback to its ``port``, and back."""
         self._upstream = port
         self.own_port = 0
         self.delay_s = 0.0
-        """How long every piece that passes is held back, in either direction."""
+        """How many seconds every piece of data is held back, in either direction."""
         self.refusing = False
         """Whether a new connection is closed at once."""
         self._links: set[asyncio.StreamWriter] = set()
@@ -35,7 +35,7 @@ class Proxy:
         self._thread.join()
 
     def cut(self) -> int:
-        """Break every connection there is; how many there were."""
+        """Break every connection, and return how many there were."""
         return asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(5)
 
     async def _cut(self) -> int:
@@ -59,7 +59,7 @@ class Proxy:
         self._serving.add(task := asyncio.current_task())
         try:
             if not self.refusing:
-                # OSError: the server is away, and so are we.
+                # OSError: the server is away, so the client's connection is closed too.
                 with suppress(OSError):
                     await self._join(reader, writer, *await asyncio.open_connection("127.0.0.1", self._upstream))
         finally:
@@ -87,7 +87,7 @@ class Proxy:
                     await asyncio.sleep(self.delay_s)
                 writer.write(piece)
                 await writer.drain()
-        writer.close()  # the other end hears of it, and its side ends too
+        writer.close()  # the other end notices, and its direction ends too
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

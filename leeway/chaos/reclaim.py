@@ -1,5 +1,5 @@
-"""How long the groups of a dead worker are away, behind hundreds of leases of one that lives: real processes, one
-killed. Run with ``python -m`` it is one of those workers."""
+"""Measures how long the groups of a dead worker are away when they stand behind hundreds of leases of a live one. The
+workers are real processes, and one is killed. Run with ``python -m``, this module is such a worker."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from ...common.children import leaving_with_parent
 from ...common.queue.connection import Connection
+from ...common.queue.consumer import Consumer
 from ...common.queue.entries import Job, WorkStream
 from ...common.queue.learner import LearnerQueue
 from ...common.queue.rollout import RolloutQueue
@@ -30,22 +31,22 @@ WAIT_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reclaimed:
-    """What a worker that was looking for work got."""
+    """What a third worker, which was looking for work, got."""
 
     back: int
-    """Groups of the dead worker."""
+    """Groups of the dead worker that it got."""
     stolen: int
-    """Groups of the live one."""
+    """Groups of the live worker that it got."""
     seconds: float
-    """From the death to the last of them."""
+    """Seconds from the death to the last of the dead worker's groups."""
 
 
-_TAKERS = {WorkStream.PROMPTS: RolloutQueue, WorkStream.RESPONSES: VerifierQueue}
+_TAKERS: dict[WorkStream, type[Consumer]] = {WorkStream.PROMPTS: RolloutQueue, WorkStream.RESPONSES: VerifierQueue}
 
 
 def reclaim(folder: Path, stream: WorkStream, *, live: int, dead: int, lease_s: float) -> Reclaimed:
-    """Lease ``live`` groups of ``stream`` to one process and then ``dead`` to another, kill that, and take one at a
-    time as a rollout worker does."""
+    """Lease ``live`` groups of ``stream`` to one process and then ``dead`` groups to another, kill the latter, and then
+    take one group at a time as a rollout worker does."""
     with EmbeddedServer(folder) as server, ExitStack() as stack:
         connection = Connection(server.url, "reclaim", worker="looking")
         stack.callback(connection.close)
@@ -124,7 +125,7 @@ def _responses(group_id: str) -> Responses:
 
 
 def main() -> None:
-    """Take so many groups and hold them until the end."""
+    """Be a worker: take a number of groups and hold them until the end."""
     url, run, stream, count, lease_s = sys.argv[1:]
     queue = _TAKERS[WorkStream(stream)](Connection(url, run, worker=str(os.getpid())))
     with Service(queue, "rollout", lease_s=float(lease_s), heartbeat_s=HEARTBEAT_S) as service, ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""A rehearsal: faults strike a run by a timetable, each is logged, and whatever lasts is ended."""
+"""A rehearsal: faults strike a run by a timetable, each is logged, and each that lasts is ended."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class Tally:
 
     struck: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
-    """Found nothing to hit, or could not be done here."""
+    """By kind: faults that found nothing to hit, or could not be done on this machine."""
 
     def table(self) -> str:
-        """A line a kind: its name, how often it struck and was skipped, what it does."""
+        """One line for each kind: its name, how often it struck and was skipped, and what it does."""
         rows = [
             (name, str(self.struck[name]), str(self.skipped[name]), FAULTS[name].meaning)
             for name in FAULTS
@@ -63,15 +63,15 @@ class Rehearsal:
     """Strikes a target until the plan or the run is over."""
 
     def __init__(self, target: Target, plan: list[Planned], per_step: float = inf) -> None:
-        """At most ``per_step`` faults a training step, whatever the plan's times: the plan is held up where a run is
-        slow, so that faults fall on all of it."""
+        """Make at most ``per_step`` faults a training step, whatever the times of the plan: where a run is slow, the
+        plan waits for it, so that faults fall on the whole run."""
         self.target, self.plan, self.per_step = target, plan, per_step
         self.tally = Tally()
         self._log = (target.folder / "chaos.jsonl").open("a", encoding="utf-8")
         self._started = time.monotonic()
         self._progress = Progress(target.folder)
         self._ending: list[tuple[float, int, str, Any]] = []
-        """When a fault is to be ended, its number, its kind, and how."""
+        """For each fault that lasts: when it is to be ended, its number, its kind, and the function that ends it."""
 
     def strike_all(self, going_on: Any) -> None:
         """Strike while ``going_on()``; every fault that lasts has ended when this returns."""
@@ -95,7 +95,7 @@ class Rehearsal:
         return self.per_step == inf or number < self.per_step * self._steps()
 
     def _steps(self) -> int:
-        """Training steps made; asked many times a second."""
+        """Training steps made. This is called many times a second."""
         return self._progress.look()
 
     def _strike(self, number: int, planned: Planned) -> None:
@@ -132,10 +132,10 @@ class Rehearsal:
             try:
                 told = end()
             except (redis.RedisError, OSError) as error:
-                if at_once:  # the run is over, and its server perhaps with it
+                if at_once:  # the run is over, and perhaps its server has left too
                     self._write(number, kind, "not ended", what=str(error))
                 else:
-                    continue  # Redis is away or frozen: at the next turn
+                    continue  # Redis is away or frozen: try again at the next turn
             else:
                 self._write(number, kind, "ends", **({"what": told} if isinstance(told, str) else {}))
             self._ending.remove(due)
@@ -158,8 +158,8 @@ def chaos(
     per_step: float,
     only: list[str],
 ) -> None:
-    """Strike a run that is under way on this machine; with presets start it first, with a proxy before its Redis, a
-    clock that can be set, threads that can be made to hang, and a small disk."""
+    """Strike a run that is under way on this machine. With presets, start the run first, with a proxy before its Redis,
+    a clock that can be set, threads that can be made to hang, and a small disk."""
     for name in only:
         if name not in FAULTS:
             raise ConfigError(f"--only {name!r}: no such fault; there are {', '.join(FAULTS)}")
@@ -212,7 +212,7 @@ def _found(run: str, runs_dir: Path) -> Target:
 def begun(
     run: str, runs_dir: Path, presets: list[str], settings: list[str]
 ) -> Iterator[tuple[Target, subprocess.Popen[bytes]]]:
-    """A run under ``leeway up``, with everything between its parts that faults need, where this machine lets us."""
+    """Start a run under ``leeway up``, with everything between its parts that faults need and this machine allows."""
     aside = runs_dir / f"{run}.chaos"
     if (runs_dir / run).exists() or aside.exists():
         raise DataError(f"{runs_dir / run} or {aside} is there already; choose another RUN")

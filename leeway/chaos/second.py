@@ -16,8 +16,9 @@ TIME_S = 60.0
 
 
 def second_start(target: Target) -> Hit:
-    """``leeway up --resume`` of the run, without an address: were it not refused, it would start a server of its own
-    on the run's folder. ``LeewayError`` at its end where it was not, which ends the rehearsal."""
+    """Start ``leeway up --resume`` of the run, without an address: if this were not refused, it would start a server of
+    its own in the run's folder. Ending this fault raises ``LeewayError`` where the start was not refused; that ends the
+    rehearsal."""
     address = target.folder / "redis-url"
     before = address.read_bytes()
     words = ["up", "--run", target.run, "--runs-dir", str(target.folder.parent), "--resume"]

@@ -1,4 +1,4 @@
-"""What a rehearsal strikes at: a run's processes, its server, its disk; found from outside, as any accident would."""
+"""What a rehearsal strikes at: a run's processes, its server and its disk, all found from outside the run."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from .proxy import Proxy
 
 ROLES = ("learner", "rollout", "verifier")
 SMALL_DISK_BYTES = 192 << 20
-"""Of the file system that is laid under the checkpoints: room for a dozen of the tiny preset's."""
+"""Size of the file system that is mounted under the checkpoints: room for a dozen checkpoints of the tiny preset."""
 
 
 @dataclass(slots=True)
 class Target:
-    """A run on this machine, and what was put between its parts before they were started."""
+    """A run on this machine, and what was put between its parts before they started."""
 
     run: str
     folder: Path
-    """The run's, ``runs/RUN``."""
+    """The run's folder, ``runs/RUN``."""
     port: int
-    """Of its Redis, on the loopback."""
+    """The port of the run's Redis on the loopback."""
     proxy: Proxy | None = None
     clock: Clock | None = None
     hanging: Hanging | None = None
     disk: Path | None = None
     """The checkpoints' folder, where it is a small file system of its own."""
     missing: dict[str, str] = field(default_factory=dict)
-    """Why there is no ``proxy``, ``clock``, ``hanging`` or ``disk``, by name."""
+    """By name, why there is no ``proxy``, ``clock``, ``hanging`` or ``disk``."""
 
     @property
     def keys(self) -> Keys:
@@ -52,7 +52,7 @@ class Target:
         return parse((self.folder / "config.toml").read_text()).broker.lease_s
 
     def processes(self, *roles: str) -> list[tuple[str, int]]:
-        """(role, process id) of the living processes of some roles, of all by default."""
+        """(role, process id) of the living processes of ``roles``, by default of all roles."""
         wanted = {f"leeway_rl.{role}": role for role in roles or ROLES}
         return [
             (wanted[word], pid)
@@ -70,7 +70,7 @@ class Target:
         ]
 
     def server(self) -> int | None:
-        """Process id of the Redis, where it is on this machine."""
+        """Process id of the run's Redis; None where it is not on this machine."""
         for pid, words in command_lines():
             line = " ".join(words)
             if "-server" in line and (line.rstrip().endswith(f":{self.port}") or f"--port {self.port}" in line):
@@ -79,7 +79,7 @@ class Target:
 
 
 def command_lines() -> Iterator[tuple[int, list[str]]]:
-    """Every process of this machine with the words of its command line."""
+    """(process id, words of the command line) of every process of this machine."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with suppress(OSError):
@@ -113,7 +113,7 @@ def small_disk(folder: Path) -> Iterator[None]:
 
 
 def fill(folder: Path) -> Path:
-    """Take every byte that the file system of ``folder`` has left; gives the file to remove."""
+    """Fill the file system of ``folder`` to the last byte; returns the file to remove."""
     ballast = folder / "ballast"
     with ballast.open("ab", buffering=0) as file:
         piece = bytes(1 << 20)

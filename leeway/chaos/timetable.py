@@ -7,23 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 AT_ONCE = 0.15
-"""Share of the faults that strike together with the one before."""
+"""Share of the faults that strike at the same time as the one before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """One fault to come."""
+    """One fault of a timetable."""
 
     at_s: float
     """Seconds from the start of the rehearsal."""
     kind: str
     seed: int
-    """Decides whatever the fault has to choose: whom, which bit, for how long."""
+    """Decides whatever the fault has to choose: which victim, which bit, for how long."""
 
 
 def timetable(seed: int, count: int, every_s: float, weights: Mapping[str, float]) -> list[Planned]:
-    """``count`` faults, ``every_s`` seconds apart on average, each kind in proportion to its weight and none left out
-    where ``count`` allows. The same for the same arguments."""
+    """``count`` faults, ``every_s`` seconds apart on average. Each kind has its share by weight, and no kind is left
+    out where ``count`` allows. The same arguments always give the same timetable."""
     rng = random.Random(seed)
     kinds = sorted(weights)
     rng.shuffle(kinds)

@@ -1,2 +1,2 @@
-"""The commands of ``leeway``, a file for each group of them. A command reads its words and calls the module that does
-the work, which it imports only then: ``leeway --help`` answers at once."""
+"""The commands of ``leeway``, one file for each group of them. A command reads its arguments and calls the module that
+does the work. It imports that module only then, so that ``leeway --help`` answers at once."""

@@ -1,4 +1,4 @@
-"""From the desk into a role: this process is replaced by the role's own, so that no role is imported here."""
+"""How the desk becomes a role: the role's own process replaces this one, so that no role is imported here."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ...common import address
 
 
 def become(role: str, run: str, redis_url: str | None, *more: str) -> NoReturn:
-    """Go on as a worker or the learner of a run."""
-    os.environ[address.VARIABLE] = address.resolve(redis_url)  # not an argument, which anybody on the machine can read
+    """Replace this process by a worker or the learner of a run."""
+    os.environ[address.VARIABLE] = address.resolve(redis_url)  # everybody here can read arguments
     go_on_as(role, "--run", run, *more)
 
 
 def go_on_as(module: str, *words: str) -> NoReturn:
-    """Go on as ``python -m leeway_rl.MODULE WORDS``."""
+    """Replace this process by ``python -m leeway_rl.MODULE WORDS``."""
     command = [sys.executable, "-m", f"leeway_rl.{module}", *words]
     sys.stdout.flush()
     os.execv(command[0], command)

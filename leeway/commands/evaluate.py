@@ -1,4 +1,4 @@
-"""``leeway eval run``, ``follow``, ``compare`` and ``regrade``. The spelling of before, by options, still answers."""
+"""``leeway eval run``, ``follow``, ``compare`` and ``regrade``. The older spelling, by options, still works."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Engine = Annotated[str | None, typer.Option("--engine", help="vllm, or torch; a 
 
 
 class _AlsoAsBefore(TyperGroup):
-    """Four commands; words that begin with none of them are the spelling of before."""
+    """Four commands. Arguments that begin with none of their names are in the older spelling."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in {*self.commands, "--help"}:
@@ -34,7 +34,7 @@ class _AlsoAsBefore(TyperGroup):
 
 
 def as_now(words: list[str]) -> list[str]:
-    """What stood behind ``leeway eval`` before it had commands, as the command it is now."""
+    """Arguments in the spelling from before ``leeway eval`` had commands, as the command that they mean now."""
     for command in ("regrade", "follow"):
         for at, word in enumerate(words):
             if word == f"--{command}" and at + 1 < len(words):
@@ -60,12 +60,12 @@ class Benchmarks:
         typer.Option("--responses", help="n; each benchmark's own by default.", min=1, max=MOST_RESPONSES),
     ] = None
     release: Annotated[str, typer.Option("--release", help="LiveCodeBench's release.")] = "release_v5"
-    since: Annotated[str, typer.Option("--since", help="First day of its contests.")] = "2024-08-01"
-    until: Annotated[str, typer.Option("--until", help="Last day of its contests.")] = "2025-02-01"
+    since: Annotated[str, typer.Option("--since", help="livecodebench: first day of its contests.")] = "2024-08-01"
+    until: Annotated[str, typer.Option("--until", help="livecodebench: last day of its contests.")] = "2025-02-01"
     size: Annotated[int, typer.Option("--size", help="Problems of a reasoning-gym generator.", min=1)] = 100
 
     def words(self, seed: int) -> list[str]:
-        """As ``evaluation.prepare`` takes them."""
+        """The same as arguments of ``evaluation.prepare``."""
         said = vars(self) | {"seed": seed}
         return [word for name, value in said.items() if value is not None for word in (f"--{name}", str(value))]
 
@@ -79,7 +79,9 @@ def run(
         str, typer.Option("--model", help="Folder in Hugging Face layout, a hub name, or a run: its id, or runs/ID.")
     ],
     out: Annotated[Path, path_option("--out", help="Folder for responses, verdicts and figures.")],
-    step: Annotated[int | None, typer.Option("--step", help="Of a run's checkpoints; the newest by default.")] = None,
+    step: Annotated[
+        int | None, typer.Option("--step", help="Which of a run's checkpoints; the newest by default.")
+    ] = None,
     chosen: Benchmarks,
     engine: Engine = None,
     sampled: Sampled,
@@ -102,7 +104,7 @@ def follow(
     followed: Annotated[str, typer.Argument(metavar="RUN", help="The run: its id, or the path of its folder.")],
     benchmarks: Annotated[list[str], typer.Argument(metavar="BENCH...", help=BENCH)],
     every: Annotated[int, typer.Option("--every", help="Versions from one evaluation to the next.", min=1)] = 20,
-    out: Annotated[Path | None, path_option("--out", help="Folder; RUN/evaluations/follow by default.")] = None,
+    out: Annotated[Path | None, path_option("--out", help="Folder for it; RUN/evaluations/follow by default.")] = None,
     chosen: Benchmarks,
     engine: Engine = None,
     sampled: Sampled,
@@ -124,7 +126,7 @@ def compare(
     other: Annotated[Path, path_argument("B", help="Another one's.")],
     as_json: AsJson = False,
 ) -> None:
-    """Two evaluations, problem by problem, with the interval of the difference."""
+    """Compare two evaluations, problem by problem, with the interval of the difference."""
     go_on_as("evaluation.compare", str(one), str(other), *(["--json"] if as_json else []))
 
 

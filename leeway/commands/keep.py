@@ -1,4 +1,4 @@
-"""Commands of a run's keeper: its live controls, its dead letters, and what it has in Redis."""
+"""Commands that steer a run and clean up after it: live controls, dead letters, and what a run has in Redis."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def resume(run: LiveRun) -> None:
 @letters_app.command("list")
 @spread
 def dead_letters_list(run: LiveRun) -> None:
-    """A line a dead letter: who gave up on which ticket, and why."""
+    """List the dead letters, one a line: who gave up on which ticket, and why."""
     from ..looking import letters
 
     letters.show_all(*run.live())
@@ -61,7 +61,7 @@ def dead_letters_show(
     letter: Annotated[str, typer.Argument(help="The letter's id, from the list.")],
     run: LiveRun,
 ) -> None:
-    """Everything that is known of one dead letter."""
+    """Show everything that is known of one dead letter."""
     from ..looking import letters
 
     letters.show_one(*run.live(), letter)
@@ -77,7 +77,7 @@ def dead_letters_retry(
     redis_url: RedisUrl = None,
     runs_dir: RunsDir = RUNS,
 ) -> None:
-    """Ask for their prompts again, each under the next new ticket. The poisoned tickets themselves stay refunded."""
+    """Ask for the prompts of dead letters again, each under the next new ticket. The old tickets stay refunded."""
     from ..looking import letters
 
     url, found = find_live(run, redis_url, runs_dir)
@@ -89,7 +89,7 @@ def dead_letters_retry(
 def clean(
     *,
     run: NamedRun,
-    force: Annotated[bool, typer.Option("--force", help="Even while its workers are alive.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Do so even while workers are alive.")] = False,
     redis_url: RedisUrl = None,
 ) -> None:
     """Remove what a run has in Redis, and nothing else there; its folder stays. Exit code 5: the run is alive."""
@@ -105,7 +105,7 @@ def acl(
     run: Annotated[str | None, typer.Option("--run", help="Users of this run alone; of every run by default.")] = None,
     passwords: Annotated[
         Path | None,
-        path_option("--passwords", help="USER PASSWORD lines; made with random ones where it is not there."),
+        path_option("--passwords", help="File of USER PASSWORD lines; made at random where there is none."),
     ] = None,
 ) -> None:
     """Print Redis users with the least rights that each role needs, for the server's ACL file.

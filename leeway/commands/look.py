@@ -18,7 +18,8 @@ app = typer.Typer()
 @app.command()
 @spread
 def status(run: LiveRun, as_json: AsJson = False) -> None:
-    """Who waits for whom, and since when. Exit code 0: the run moves or is done; 8: it is stalled; 10: an alarm."""
+    """Show who waits for whom, and since when. Exit code 0: the run moves or is done; 8: it is stalled; 10: an
+    alarm."""
     from ..looking import status as desk
 
     def find() -> tuple[str, Path]:
@@ -58,15 +59,15 @@ def audit(
 def samples(
     *,
     run: AnyRun,
-    step: Annotated[int | None, typer.Option("--step", help="Those of one training step.", min=0)] = None,
+    step: Annotated[int | None, typer.Option("--step", help="Groups of one training step.", min=0)] = None,
     verdict: Annotated[
         str | None, typer.Option("--verdict", help="Responses that were found correct, wrong, no_answer or timeout.")
     ] = None,
-    best: Annotated[int | None, typer.Option("--best", help="So many of the highest reward.", min=1)] = None,
-    worst: Annotated[int | None, typer.Option("--worst", help="So many of the lowest reward.", min=1)] = None,
-    last: Annotated[int | None, typer.Option("--last", help="The newest so many groups.", min=1)] = None,
-    full: Annotated[bool, typer.Option("--full", help="Long texts whole, and not cut in their middle.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", help="Show what comes too, until the run is complete.")] = False,
+    best: Annotated[int | None, typer.Option("--best", help="This many of the highest reward.", min=1)] = None,
+    worst: Annotated[int | None, typer.Option("--worst", help="This many of the lowest reward.", min=1)] = None,
+    last: Annotated[int | None, typer.Option("--last", help="This many of the newest groups.", min=1)] = None,
+    full: Annotated[bool, typer.Option("--full", help="Show long texts whole, not cut in the middle.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on showing new ones until the run is complete.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Read what was asked, answered and judged: a few groups every few steps. Without a filter, the two newest.
@@ -91,11 +92,11 @@ def report(run: AnyRun) -> None:
 
 @app.command()
 def runs(
-    folder: Annotated[Path | None, path_argument("FOLDER", help="Of the runs; runs by default.")] = None,
+    folder: Annotated[Path | None, path_argument("FOLDER", help="Folder of the runs; runs by default.")] = None,
     runs_dir: RunsDir = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """The runs of a folder, the newest first: running, finished, stopped or crashed; step, reward, time, size."""
+    """List a folder's runs, the newest first: running, finished, stopped or crashed; step, reward, time, size."""
     from ..looking.runs import listed
 
     typer.echo(listed(folder or runs_dir, as_json=as_json))
@@ -103,7 +104,7 @@ def runs(
 
 @app.command()
 def config() -> None:
-    """Every configuration key: what may stand there, its bounds and choices, its default, and what it means."""
+    """List every configuration key: its kind of value, its bounds and choices, its default, and what it means."""
     from ...common.described import described
 
     for key in described():

@@ -20,7 +20,7 @@ app.add_typer(evaluate.app, name="eval")
 @app.command()
 def verify(
     rows: Annotated[Path, path_argument("IN.jsonl", help="A row: id, response, and answer, tests or entry.")],
-    out: Annotated[Path, path_option("--out", help="Verdicts, a line a row, in the same order.")],
+    out: Annotated[Path, path_option("--out", help="File for verdicts, one line a row, in the same order.")],
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Grading processes; as many as there are cores by default.")
     ] = None,
@@ -30,7 +30,7 @@ def verify(
         typer.Option("--math", help="rules: exact rules before Math-Verify; report: Math-Verify alone (report 7.1)."),
     ] = "rules",
     anew: Annotated[
-        bool, typer.Option("--anew", help="Grade rows that have changed anew, and all behind them, in OUT.")
+        bool, typer.Option("--anew", help="Where a row has changed, grade it and all after it anew.")
     ] = False,
 ) -> None:
     """Grade a file of responses. The same command again goes on where it stopped, if rows and verifier are the same.

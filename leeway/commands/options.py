@@ -18,15 +18,15 @@ from ..finding import Place, find, find_live, place
 
 
 def given_path(text: str) -> Path:
-    """A path as somebody gave it to an option."""
+    """The path that somebody gave to an option. An empty text is refused."""
     if not text:
         raise typer.BadParameter("an empty text is no path; the folder that you stand in is .")
     return path_of(text)
 
 
 def path_option(*names: str, help: str) -> Any:
-    """An option that is a path; a leading ``~`` is the user's home. An empty one, out of a variable that is not set, is
-    refused: it would be the folder that somebody stands in."""
+    """An option that is a path; a leading ``~`` is the user's home. An empty text is refused: it comes from a shell
+    variable that is not set, and would mean the current folder."""
     return typer.Option(*names, help=help, parser=given_path, metavar="PATH")
 
 
@@ -58,7 +58,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 @dataclass(frozen=True, kw_only=True)
 class NamedRun:
-    """A run that must be named: as a bare word or after --run, which mean the same."""
+    """A run that must be named, either as a bare word or after --run; both mean the same."""
 
     word: Annotated[str | None, typer.Argument(metavar="RUN", help="The run: its id, or the path of its folder.")] = (
         None
@@ -68,22 +68,20 @@ class NamedRun:
 
     @property
     def said(self) -> str | None:
-        """As it was named. ``ConfigError`` where it was named twice, and differently."""
+        """The run as it was named, or None. ``ConfigError`` where two different runs were named."""
         if None not in (self.word, self.run) and self.word != self.run:
-            raise ConfigError(f"two runs are named, {self.word!r} and --run {self.run!r}: one is due")
+            raise ConfigError(f"two runs are named, {self.word!r} and --run {self.run!r}: name one")
         return self.word if self.run is None else self.run
 
     @property
     def name(self) -> str:
-        """As it was named; ``ConfigError`` where it was not."""
+        """The run as it was named; ``ConfigError`` where none was."""
         if self.said is None:
-            raise ConfigError(
-                "the run is not named: its id, or the path of its folder, is due, as a word or after --run"
-            )
+            raise ConfigError("no run is named: give its id, or the path of its folder, as a word or after --run")
         return self.said
 
     def place(self) -> Place:
-        """Where it is, or would be."""
+        """Where the run is, or would be."""
         return place(self.name, self.runs_dir)
 
     def find(self) -> Place:
@@ -93,7 +91,7 @@ class NamedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class AnyRun(NamedRun):
-    """A run, or the newest."""
+    """A run; the newest one where none is named."""
 
     word: Annotated[
         str | None,
@@ -107,19 +105,19 @@ class AnyRun(NamedRun):
 
 @dataclass(frozen=True, kw_only=True)
 class LiveRun(AnyRun):
-    """A run that is at work, here or elsewhere, or the newest."""
+    """A run that is at work, here or elsewhere; the newest one where none is named."""
 
     redis_url: RedisUrl = None
 
     def live(self) -> tuple[str, str]:
-        """(the address of its Redis, its id)."""
+        """(the address of the run's Redis, the run's id)."""
         url, found = find_live(self.said, self.redis_url, self.runs_dir)
         return url, found.run
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take records: a parameter that is a dataclass is an option for each of its fields, in their order
-    and with their defaults. So many options are defined once, and several commands can share them."""
+    """Let a command take records: a parameter that is a dataclass becomes one option for each of its fields, in their
+    order and with their defaults. So options are defined once, and several commands can share them."""
     hints = get_type_hints(command, include_extras=True)
     records: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
     shown: list[Parameter] = []

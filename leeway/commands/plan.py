@@ -1,4 +1,4 @@
-"""``leeway plan``: a system is simulated before it is built."""
+"""``leeway plan``: simulates a system before it is built."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Lengths:
     ] = None
     length_mean: Annotated[float, typer.Option(help="Mean of lognormal lengths, tokens.", min=1)] = 6000
     length_sigma: Annotated[float, typer.Option(help="Their sigma.", min=0)] = 0.6
-    length_max: Annotated[int, typer.Option(help="The longest, tokens.", min=1)] = 16384
+    length_max: Annotated[int, typer.Option(help="The longest length, tokens.", min=1)] = 16384
     group_size: Annotated[int, typer.Option(help="G, responses a group.", min=1)] = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """What a simulated system is said to be. None: what --from has measured, or the default."""
+    """What the user says of the system to simulate. None means what --from has measured, or else the default."""
 
     groups_per_step: Annotated[int | None, typer.Option(help="B. (256)", min=1)] = None
     steps: Annotated[int | None, typer.Option(help="Training steps to simulate. (100)", min=1)] = None
@@ -47,16 +47,16 @@ class System:
         float | None, typer.Option(help="From the end of a group to the start of the next in its slot. (0)", min=0)
     ] = None
     pause_s: Annotated[float | None, typer.Option(help="A worker's pause at a new version. (0)", min=0)] = None
-    verify_s: Annotated[float | None, typer.Option(help="Grading a group. (0)", min=0)] = None
+    verify_s: Annotated[float | None, typer.Option(help="Time to grade a group. (0)", min=0)] = None
     graders: Annotated[int | None, typer.Option(help="Groups graded side by side; 0: all. (0)", min=0)] = None
     train_s: Annotated[float | None, typer.Option(help="A training step beside its tokens. (1)", min=0)] = None
-    train_tokens_per_s: Annotated[float | None, typer.Option(help="Of the learner. (inf)", min=1)] = None
-    publish_s: Annotated[float | None, typer.Option(help="Publishing a version. (0)", min=0)] = None
+    train_tokens_per_s: Annotated[float | None, typer.Option(help="Tokens/s of the learner. (inf)", min=1)] = None
+    publish_s: Annotated[float | None, typer.Option(help="Time to publish a version. (0)", min=0)] = None
     rejected: Annotated[float | None, typer.Option(help="Share of groups without a signal. (0)")] = None
-    seed: Annotated[int | None, typer.Option(help="Of lengths and rejections. (0)", min=0)] = None
+    seed: Annotated[int | None, typer.Option(help="Seed of lengths and rejections. (0)", min=0)] = None
 
     def given(self) -> dict[str, Any]:
-        """What was said, in the names of ``simulate.System``."""
+        """What the user said, by the names of ``simulate.System``."""
         from ..planning.plan import depth
 
         said = {name: value for name, value in vars(self).items() if value is not None}
@@ -69,7 +69,7 @@ class System:
 
 @dataclass(frozen=True, kw_only=True)
 class Gpus:
-    """Finding a split of GPUs."""
+    """Options for finding a split of GPUs."""
 
     gpus: Annotated[int | None, typer.Option(help="Find the best split of so many GPUs.", min=2)] = None
     gpus_per_replica: Annotated[int, typer.Option(help="GPUs of a rollout worker.", min=1)] = 1
@@ -78,7 +78,7 @@ class Gpus:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Finding a worker from rollout times."""
+    """Options for fitting a worker to rollout times."""
 
     fit: Annotated[
         str | None, typer.Option(help="GPUs:seconds, two or more with commas: rollout times to fit a worker to.")

@@ -17,7 +17,7 @@ app = typer.Typer()
 
 @dataclass(frozen=True, kw_only=True)
 class StartedRun(NamedRun):
-    """A run that is started, or goes on."""
+    """A run that is started or resumed."""
 
     word: Annotated[
         str | None,
@@ -43,7 +43,7 @@ def up(
     """Run everything on this machine: server, learner, rollout and verifier workers, with a live view."""
     from ..running import up as desk
 
-    server = address.resolve(redis_url) if redis_url else None  # none given: the run brings its own
+    server = address.resolve(redis_url) if redis_url else None  # without an address the run brings its own server
     name, runs_dir = None, run.runs_dir
     if run.said is not None:
         found = run.find() if resume else run.place()
@@ -60,7 +60,7 @@ def server(
     name: Annotated[
         str | None, typer.Option("--name", help="What the nodes call this machine; its host name by default.")
     ] = None,
-    folder: Annotated[Path, path_option("--folder", help="Append-only file, log, addresses.")] = Path("leeway-server"),
+    folder: Annotated[Path, path_option("--folder", help="For its file, log, addresses.")] = Path("leeway-server"),
     password_file: Annotated[
         Path | None,
         path_option("--password-file", help="One password for everybody; made at random where there is no file."),
@@ -76,7 +76,7 @@ def server(
         path_option("--binary", help="redis-server or valkey-server; from PATH, or leeway-rl[server]'s, by default."),
     ] = None,
 ) -> None:
-    """The Redis-protocol server of a cluster, with the settings that Leeway needs, until SIGTERM or Ctrl-C.
+    """Run the Redis-protocol server of a cluster, with the options that Leeway needs, until SIGTERM or Ctrl-C.
 
     It keeps an append-only file and evicts nothing. An address that other machines reach needs a password.
     """

@@ -1,4 +1,4 @@
-"""How a model is sampled, as ``leeway sample`` and ``leeway eval`` ask it."""
+"""The options of ``leeway sample`` and ``leeway eval`` on how a model is sampled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Sampled:
     ] = 1.0
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest response.", min=1)] = 32768
     max_prompt_tokens: Annotated[
-        int, typer.Option("--max-prompt-tokens", help="Longer prompts are named and left.", min=1)
+        int, typer.Option("--max-prompt-tokens", help="Longer prompts are named and left out.", min=1)
     ] = 2048
     seed: Annotated[int, typer.Option("--seed", help="With a problem's row it decides its responses.", min=0)] = 0
     workers: Annotated[int, typer.Option("--workers", help="Rollout workers here; 0: only those you start.", min=0)] = 1
@@ -36,7 +36,7 @@ class Sampled:
     anew: Annotated[bool, typer.Option("--anew", help="Delete what --out has, and begin.")] = False
 
     def asking(self, engine: str | None, **instead: object) -> Asking:
-        """As the desk takes it."""
+        """The same as ``evaluating.sampling`` takes it; ``instead`` replaces fields."""
         from ..evaluating.sampling import Asking
 
         said = vars(self) | {

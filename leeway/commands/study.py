@@ -1,4 +1,4 @@
-"""Commands that run many runs, or one on purpose, to find something out: sweep, study, prove, chaos."""
+"""Commands that make runs in order to find something out: sweep, study, prove, chaos."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def prove_on_policy(
 
 @dataclass(frozen=True, kw_only=True)
 class StruckRun(NamedRun):
-    """A run that things are broken of."""
+    """A run that faults strike."""
 
     word: Annotated[
         str | None,
@@ -110,7 +110,7 @@ def chaos(
     per_step: Annotated[
         float, typer.Option("--per-step", help="Faults a training step at most: a slow run has them later.", min=0.01)
     ] = float("inf"),
-    only: Annotated[list[str] | None, typer.Option("--only", help="This kind; give several for several.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only this kind of fault; may be repeated.")] = None,
 ) -> None:
     """Break things on purpose: kill and stop roles, Redis, connections, disk, messages, clock. Every fault is logged in
     the run's chaos.jsonl. A rehearsal: not for a run that you need."""

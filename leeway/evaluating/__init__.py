@@ -1,1 +1,1 @@
-"""Responses of a model, graded: to a file of problems, or as a benchmark's score."""
+"""Samples and grades responses of a model: to a file of problems, or for its scores on benchmarks."""

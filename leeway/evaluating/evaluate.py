@@ -1,5 +1,6 @@
-"""``leeway eval``: benchmarks on a model, on a run's checkpoint, or beside a running training. Starts the evaluation's
-commands one after the other, files in, files out, and shows what they leave: a table, ``eval.json``, ``eval.png``."""
+"""``leeway eval``: benchmarks on a model, on a run's checkpoint, or beside a running training. It starts the commands
+of the evaluation wing one after the other, which meet in files, and shows what they leave: a table, ``eval.json``,
+``eval.png``."""
 
 from __future__ import annotations
 
@@ -25,14 +26,14 @@ from ..reporting import page
 from ..running.preflight import refuse_missing_model
 from .sampling import Asking, begin, configuration, held, refuse_model, work
 
-PARTIAL = 11  # exit code of evaluation.prepare: some could not be used, the rest is there
+PARTIAL = 11  # exit code of evaluation.prepare: something could not be used, the rest is there
 
 
 def evaluate(
     benchmarks: list[str], model: str, step: int | None, out: Path, prepare: list[str], asking: Asking
 ) -> None:
-    """Evaluate a model folder, or the checkpoint of a run's folder. Exits with 3 where something could not be used: the
-    rest is there then."""
+    """Evaluate a model folder, or the checkpoint of a run's folder. Exits with 3 where something could not be used; the
+    rest is evaluated all the same."""
     asking, prepare = columns_to_prepare(asking, prepare)
     with held(out) as lock:
         begin(out, asking)
@@ -74,37 +75,37 @@ def follow(
 
 
 def columns_to_prepare(asking: Asking, prepare: list[str]) -> tuple[Asking, list[str]]:
-    """What is said of ``data.columns`` belongs to the files that are prepared: the problems made of them have our
-    names."""
+    """Move ``--set data.columns`` from the configuration to the arguments of ``evaluation.prepare``: it says what
+    columns the files have, and the problems made of them have our names."""
     kept, columns = list[str](), dict[str, Any]()
     for text in asking.settings:
         said = read(text).get("data")
         if not isinstance(said, dict) or "columns" not in said:
             kept.append(text)
             continue
-        compose(["tiny"], [text])  # names what is wrong in it
+        compose(["tiny"], [text])  # raises an error that names what is wrong
         columns |= said["columns"]
     words = ["--columns", json.dumps(columns)] if columns else []
     return replace(asking, settings=tuple(kept)), [*prepare, *words]
 
 
 def _of_problems(model: str, out: Path, asking: Asking) -> tuple[Config, list[str]]:
-    """(configuration for the workers, words for the collector) of a folder's problems."""
+    """(configuration for the workers, arguments for the collector) for the problems of a folder."""
     responses = most_responses(out)
     words = ["--responses", str(responses), "--top-p", str(asking.top_p)]
     return configuration(out / "problems.jsonl", model, out, responses, asking), words
 
 
 def regrade(out: Path, settings: tuple[str, ...], *, anew: bool) -> None:
-    """Grade a folder's kept responses anew where their golds or the verifier have changed, with ``anew`` all of them,
-    and score them. ``settings`` are of the section verifier."""
+    """Grade a folder's kept responses again where their golds or the verifier have changed, or all of them with
+    ``anew``, and score them. ``settings`` are ``section.key=value`` texts of the section verifier."""
     said: dict[str, Any] = {}
     for text in settings:
         values = read(text)
         if values.keys() != {"verifier"}:
             raise ConfigError(f"--set {text}: grading anew takes keys of verifier alone")
         said |= values["verifier"]
-    compose(["tiny"], list(settings))  # names what is wrong in them
+    compose(["tiny"], list(settings))  # raises an error that names what is wrong
     with held(out):
         _run("regrade", "--out", str(out), "--settings", json.dumps(said), *(["--anew"] if anew else []))
         if (out / "benchmarks.json").exists():
@@ -113,7 +114,8 @@ def regrade(out: Path, settings: tuple[str, ...], *, anew: bool) -> None:
 
 
 def asked_as(theirs: Config) -> list[str]:
-    """Settings that put around a prompt, and compute with, what a run does."""
+    """``section.key=value`` texts by which prompts are wrapped, and the model computed with, as in the run
+    ``theirs``."""
     data, rollout = theirs.data, theirs.rollout
     kept: dict[str, Any] = {
         "data.system": data.system,
@@ -129,13 +131,14 @@ def asked_as(theirs: Config) -> list[str]:
 
 
 def most_responses(out: Path) -> int:
-    """The most that any of the folder's problems asks for."""
+    """The most responses that any of the folder's problems asks for."""
     with (out / "problems.jsonl").open(encoding="utf-8") as lines:
         return max(json.loads(line)["responses"] for line in lines)
 
 
 def exported_run(named: str, step: int | None, out: Path, asking: Asking) -> tuple[Asking, str]:
-    """A run's folder becomes a model folder first, by ``leeway export``."""
+    """Export a run's checkpoint into a model folder, where a run is named. Returns (how the model is asked, its
+    path)."""
     model = Path(expand(named))
     if not (model / "checkpoints").is_dir():
         if step is not None:
@@ -152,7 +155,7 @@ def exported_run(named: str, step: int | None, out: Path, asking: Asking) -> tup
 
 
 def _refuse_another_export(exported: Path, run: Path, step: int | None, out: Path) -> None:
-    """``ConfigError`` where what was exported for ``out`` is another checkpoint than is asked for now."""
+    """``ConfigError`` where the checkpoint that was exported for ``out`` is not the one that is asked for now."""
     card = exported / "README.md"
     title = re.search(r"^# (.*), step (\d+)$", card.read_text(encoding="utf-8") if card.exists() else "", re.MULTILINE)
     if title is None:
@@ -171,7 +174,7 @@ def _refuse_another_export(exported: Path, run: Path, step: int | None, out: Pat
 
 
 def _prepare(benchmarks: list[str], out: Path, words: list[str]) -> int:
-    """Write the problems, unless they are there; 3 where something could not be used."""
+    """Write the problems, unless they are there. Returns the exit code: 3 where something could not be used."""
     code = _run("prepare", *benchmarks, "--out", str(out), *words, keep=(0, PARTIAL))
     return DataError.exit_code if code == PARTIAL else 0
 
@@ -189,7 +192,7 @@ def _run_module(module: str, *words: str, keep: tuple[int, ...] = (0,)) -> int:
 
 
 def show(out: Path) -> None:
-    """Print the table, write the picture."""
+    """Print the table and write the picture."""
     result = json.loads((out / "eval.json").read_text(encoding="utf-8"))
     tables.show(table(result))
     for why in result["missing"].values():
@@ -210,7 +213,7 @@ def draw(out: Path) -> None:
 
 
 def table(result: dict[str, Any]) -> Table:
-    """For a screen: a row a benchmark."""
+    """The table for a screen, one row a benchmark."""
     heads = ("benchmark", "problems", "n", "avg@n [95 %]", "pass@k [95 %]", "tokens", "truncated", "no answer")
     shown = tables.table(heads, right={1, 2, 5, 6, 7})
     for name, each in result["benchmarks"].items():
@@ -233,5 +236,5 @@ def table(result: dict[str, Any]) -> Table:
 
 
 def interval(estimate: dict[str, float]) -> str:
-    """``0.512 [0.450, 0.574]``."""
+    """An estimate as ``0.512 [0.450, 0.574]``."""
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"

@@ -1,4 +1,4 @@
-"""``leeway sample``: graded responses of a model, by the workers and the queue of training."""
+"""``leeway sample``: has a model's responses sampled and graded, by the workers and the queue of training."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ STOPPING = "what is graded is written; the same command goes on"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """How a model is asked, and by whom."""
+    """How a model is sampled, and by which workers."""
 
     engine: str | None
-    """None: the configuration's default, or a run's own."""
+    """None means the configuration's default, or the run's own engine."""
     temperature: float
     top_p: float
     max_tokens: int
     max_prompt_tokens: int
     seed: int
     workers: int
-    """Rollout workers on this machine; 0: those that others start."""
+    """Rollout workers to start on this machine; 0 where others start them."""
     redis_url: str | None
-    """None: a server of our own."""
+    """None means a server of our own."""
     run: str | None
     settings: tuple[str, ...] = ()
-    """``section.key=value``, which win."""
+    """``section.key=value`` texts, which win over everything else."""
     anew: bool = False
-    """Delete what the folder has first."""
+    """Whether to delete first what the folder has."""
 
 
 def sample(problems: Path, model: str, out: Path, responses: int, asking: Asking) -> None:
@@ -93,14 +93,14 @@ def begin(out: Path, asking: Asking) -> None:
 
 
 def queue_of(out: Path, asking: Asking) -> str:
-    """The queue's name: as asked, or the folder's own."""
+    """The queue's name: the one that is asked for, or one made from the folder."""
     own = f"sample-{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]}"
     return Keys(own if asking.run is None else asking.run).run
 
 
 def configuration(problems: Path, model: str, out: Path, responses: int, asking: Asking) -> Config:
-    """The configuration that the workers find in Redis. Its training keys mean nothing here, and nothing trains."""
-    if not 0 < asking.top_p <= 1:  # NaN passes an option's bounds
+    """The configuration that the workers find in Redis. Its training keys mean nothing here, because nothing trains."""
+    if not 0 < asking.top_p <= 1:  # NaN passes the bounds of a command-line option
         raise ConfigError(f"--top-p {asking.top_p}: a share above 0, at most 1")
     said, shape = {"--max-prompt-tokens": asking.max_prompt_tokens, "--max-tokens": asking.max_tokens}, shape_of(model)
     if shape is not None and (why := why_too_long(said, model, shape.context)) is not None:
@@ -121,14 +121,15 @@ def configuration(problems: Path, model: str, out: Path, responses: int, asking:
     dtype = dtype_of(model)
     if dtype is not None:
         own |= {"weights.dtype": dtype, "rollout.dtype": dtype}
-    if asking.redis_url is None:  # everybody is on this machine: one file beats a copy in memory
+    if asking.redis_url is None:  # everybody is on this machine, where one file is better than copies in memory
         own |= {"weights.transport": "file", "weights.folder": str((out / "weights").resolve())}
     engine = [] if asking.engine is None else [f"rollout.engine={asking.engine}"]
     return compose([], [*(written(key, value) for key, value in own.items()), *asking.settings, *engine])
 
 
 def dtype_of(model: str) -> str | None:
-    """What a model folder says its weights are; None where that is not known, or neither of the two that travel."""
+    """The dtype that a model folder names for its weights; None where that is not known, or is neither of the two that
+    weights are published in."""
     path = Path(expand(model)) / "config.json"
     if not path.is_file():
         return None
@@ -138,14 +139,16 @@ def dtype_of(model: str) -> str | None:
 
 
 def refuse_model(module: str, config: Config, asking: Asking) -> None:
-    """Refuse the model before anything starts: the collector ``sample`` loads it, workers of ours sample from it."""
+    """Refuse a model that cannot be used before anything starts. The collector ``sample`` loads it, and workers that we
+    start sample from it."""
     uses: tuple[tuple[Use, bool], ...] = (("load", module == "sample"), ("sample", asking.workers > 0))
     check_model(config, *(use for use, due in uses if due))
 
 
 def work(module: str, config: Config, out: Path, asking: Asking, words: list[str], lock: IO[str]) -> int:
-    """Run the collector ``evaluation.module`` to its end beside the workers that are ours to start; returns its exit
-    code, or raises it as ``SystemExit`` where it is not through. The model has been through ``refuse_model``."""
+    """Run the collector ``evaluation.module`` to its end beside the workers that are ours to start. Returns the
+    collector's exit code, or raises it as ``SystemExit`` where the collector did not get to its end. The caller has
+    checked the model with ``refuse_model``."""
     run = queue_of(out, asking)
     with ExitStack() as stack:
         url = asking.redis_url or stack.enter_context(EmbeddedServer(out / "redis", lock=lock)).url
@@ -161,7 +164,7 @@ def work(module: str, config: Config, out: Path, asking: Asking, words: list[str
             code = _attend(queue, roles)
         if queue.state().get("phase") != "finished":
             raise SystemExit(code or 1)
-    if asking.redis_url is None:  # nothing in it is needed any more
+    if asking.redis_url is None:  # nothing in our own server is needed any more
         for name in ("redis", "weights"):
             shutil.rmtree(out / name, ignore_errors=True)
     (out / "redis-url").unlink()
@@ -185,11 +188,11 @@ def _roles(module: str, config: Config, run: str, out: Path, words: list[str], w
 
 
 def _attend(queue: DeskQueue, roles: list[Role]) -> int:
-    """Start the workers when there is work, mend what dies, return the collector's exit code."""
+    """Start the workers when there is work, start again what dies, and return the collector's exit code."""
     collector = roles[0]
     while True:
         code = ended(collector)
-        if code is not None and code >= 0:  # below 0: a signal, not its own word
+        if code is not None and code >= 0:  # a code below 0 is a signal, not the collector's own word
             return code
         try:
             working = queue.state().get("phase") == "running"
@@ -206,5 +209,5 @@ def _attend(queue: DeskQueue, roles: list[Role]) -> int:
 
 
 def held(out: Path) -> AbstractContextManager[IO[str]]:
-    """Hold the folder: two collectors would both write there."""
+    """Lock the folder, because two collectors would both write there."""
     return only_writer(out / "lock", f"--out {out}", error=LeewayError)

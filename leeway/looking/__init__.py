@@ -1,1 +1,1 @@
-"""How a run stands and what it answered: for a person in front of a terminal, and for programs."""
+"""Shows how a run stands and what its policy answered, to a person at a terminal and to programs."""

@@ -1,4 +1,4 @@
-"""What a run's folder tells when its server has left: how far the run is, from the ends of its files."""
+"""What a run's folder tells when its server has left: how far the run has come, from the ends of its files."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ...common.tail import lines_backwards
 
 
 def last_state(folder: Path) -> dict[str, str]:
-    """How far the run in ``folder`` has come, as its learner would say it: phase, step, version, and steps where the
-    ledger begins. Whether the ledger is sound is not asked here."""
+    """How far the run in ``folder`` has come, in the words of its learner: phase, step and version, and steps where the
+    ledger has its first line. Whether the ledger is sound is not checked here."""
     step, steps = str(steps_made(newest_step(folder))), steps_due(folder)
     told = {"phase": "finished" if is_finished(folder) else "stopped", "step": step, "version": step}
     return told | ({} if steps is None else {"steps": str(steps)})
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run's ledger has its end; not so where that is not the line that was written there."""
+    """Whether the run's ledger has its end; False where its last line is damaged."""
     try:
         return is_complete(folder)
     except AuditError:
@@ -34,7 +34,7 @@ def newest_step(folder: Path) -> dict[str, Any]:
 
 
 def steps_made(step: dict[str, Any]) -> int:
-    """Training steps made, by the line of the last one."""
+    """Training steps made, from the metrics line of the last one."""
     try:
         return int(step.get("version", 0))
     except (ValueError, TypeError):
@@ -51,8 +51,8 @@ def steps_due(folder: Path) -> int | None:
 
 
 def objects_backwards(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a JSONL file from its end, as far as somebody asks; none where it is not there. Lines that are no
-    JSON objects are left out: here we look, and the audit judges."""
+    """The lines of a JSONL file from its end, as many as the caller takes; none where there is no file. Lines that are
+    no JSON objects are left out, because to judge the file is the audit's work."""
     if not path.exists():
         return
     for text in lines_backwards(path):

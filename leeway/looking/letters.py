@@ -1,4 +1,4 @@
-"""``leeway dead-letters``: what could not be used and why; and asking for the prompts of such groups again."""
+"""``leeway dead-letters``: shows what could not be used and why, and asks for the prompts of such groups again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...common.queue.desk import DeskQueue
 from ...common.wording import age
 
 ROLE_OF = {"prompts": "rollout", "responses": "verifier", "scored": "learner", "metrics": "learner", "weights": "any"}
-"""Who reads a stream, and so who found what is wrong."""
+"""By stream: the role that reads it, and so found what is wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,16 +21,16 @@ class Letter:
     """One dead letter."""
 
     letter_id: str
-    """Its entry on the stream: unix milliseconds, then a counter."""
+    """Its entry on the dead-letter stream: unix milliseconds, then a counter."""
     kind: str
-    """What becomes of what it tells of: a ``LetterKind``, empty where an older build wrote it."""
+    """A ``LetterKind``, which says what becomes of the group; empty where an older build wrote the letter."""
     stream: str
     group_id: str
-    """TICKET-INCARNATION; empty where it was no group's."""
+    """TICKET-INCARNATION; empty where the letter is no group's."""
     worker: str
     reason: str
     retry: str
-    """What became of asking again: empty, ``asked``, or ``ticket N``."""
+    """Whether the prompt was asked for again: empty (no), ``asked``, or ``ticket N``."""
 
     @property
     def role(self) -> str:
@@ -43,7 +43,7 @@ class Letter:
         return self.group_id.partition("-")[0] or "-"
 
     def age(self, now: float) -> str:
-        """How long ago it was written."""
+        """How long ago the letter was written; ``now`` in unix seconds."""
         return age(now - int(self.letter_id.partition("-")[0]) / 1000)
 
 
@@ -65,7 +65,7 @@ def read_letters(queue: DeskQueue) -> list[Letter]:
 
 
 def show_all(redis_url: str, run: str) -> None:
-    """Print a line a letter."""
+    """Print one line for each letter."""
     queue, letters = _letters(redis_url, run)
     now = queue.now()
     queue.close()

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from ...common.errors import DataError
 from ...common.tables import as_text, table
+from ...common.wording import byte_size
 from ..finding import runs_under
 from .standing import Standing, standing
 
 
 def listed(runs_dir: Path, *, as_json: bool) -> str:
-    """A line a run, or a JSON object a run in a list. ``DataError`` where there is no such folder."""
+    """One line for each run, or a JSON list of objects, one for each run. ``DataError`` where there is no such
+    folder."""
     if not runs_dir.is_dir():
         raise DataError(f"{runs_dir}: no such folder; runs are in runs/ unless --runs-dir said otherwise")
     found = [standing(place.folder) for place in runs_under(runs_dir)]
@@ -32,5 +34,5 @@ def _cells(each: Standing) -> tuple[str, ...]:
         f"{each.step}/{'?' if each.steps is None else each.steps}",
         "-" if each.reward is None else f"{each.reward:.3f}",
         datetime.fromtimestamp(each.at).strftime("%Y-%m-%d %H:%M"),
-        f"{each.bytes / 1e6:,.1f} MB",
+        byte_size(each.bytes),
     )

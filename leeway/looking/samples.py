@@ -1,4 +1,4 @@
-"""``leeway samples``: read what a run's policy answered, and what it was given for it."""
+"""``leeway samples``: shows what a run's policy answered, and what reward each response was given."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ...common.texts import middle_cut, visible
 from ...common.types import VerdictKind
 
 SHOWN = 1200
-"""Characters of a text on the screen, unless all of it is asked for."""
+"""Characters of a text that are shown, unless all of it is asked for."""
 NEWEST = 2
-"""Groups that are shown where nothing else is asked."""
+"""Groups that are shown where nothing else is asked for."""
 POLL_S = 1.0
 VERDICTS = tuple(kind.value for kind in VerdictKind if kind is not VerdictKind.ERROR)
 
@@ -33,7 +33,7 @@ class Asked:
     best: int | None = None
     worst: int | None = None
     last: int | None = None
-    """The newest so many groups."""
+    """How many of the newest groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Shown:
 
 
 def show(folder: Path, asked: Asked, shown: Shown, *, follow: bool = False) -> None:
-    """Print the samples of the run in ``folder``. ``DataError`` where there is none that was asked for."""
+    """Print the samples of the run in ``folder``. ``DataError`` where there are none such as were asked for."""
     _refuse(asked, follow=follow)
     if follow:
         _follow(folder, asked, shown)
@@ -72,8 +72,8 @@ def _refuse(asked: Asked, *, follow: bool) -> None:
 
 
 def select(samples: Sequence[Sample], asked: Asked) -> list[Sample]:
-    """Groups with those of their responses that were asked for, in the file's order; of ``best`` and ``worst`` the
-    better or the worse first, and of equal ones the newer. Pure."""
+    """Groups with those of their responses that were asked for, in the order of the file. With ``best`` the highest
+    reward comes first, with ``worst`` the lowest, and of equal ones the newer. Pure."""
     found = [kept for sample in samples if (kept := _matching(sample, asked)) is not None]
     if asked.best is not None or asked.worst is not None:
         found = _extremes(found, asked)
@@ -98,8 +98,8 @@ def _extremes(samples: Sequence[Sample], asked: Asked) -> list[Sample]:
 
 
 def _follow(folder: Path, asked: Asked, shown: Shown) -> None:
-    """Print what is there, then what comes until the run is complete. The file may be written anew, so what was seen is
-    remembered; it may have many megabytes, so it is read where it has changed."""
+    """Print what is there, then what comes until the run is complete. The learner may write the file anew, so we
+    remember what was shown. The file may have many megabytes, so we read it only when it has changed."""
     seen: set[tuple[int, int]] = set()
     stamp: tuple[int, ...] | None = None
     while True:
@@ -115,7 +115,7 @@ def _follow(folder: Path, asked: Asked, shown: Shown) -> None:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """What is another where a file has changed; empty where there is none."""
+    """A value that differs once a file has changed; empty where there is no file."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -128,7 +128,7 @@ def _key(sample: Sample) -> tuple[int, int]:
 
 
 def text_of(sample: Sample, shown: Shown) -> str:
-    """The sample for a terminal, which nothing in it can steer; or as one JSON line."""
+    """The sample as text for a terminal, without anything that could steer the terminal; or as one JSON line."""
     if shown.as_json:
         return json.dumps(asdict(sample))
     return "\n".join(_lines(sample, shown))
@@ -147,7 +147,7 @@ def _lines(sample: Sample, shown: Shown) -> Iterator[str]:
 
 
 def title(sample: Sample) -> str:
-    """One line on a group: when it was taken, what became of it, and where its prompt came from."""
+    """One line on a group: when it was kept, what became of it, and where its prompt came from."""
     became = "trained" if sample.outcome == TRAINED else f"refunded, {sample.outcome}"
     return f"step {sample.step}, ticket {sample.ticket}: {became}; {visible(sample.prompt_id)}"
 
@@ -172,6 +172,7 @@ def _segment(segment: Segment, shown: Shown) -> Iterator[str]:
 
 
 def cut(text: str, longest: int, more: str = "") -> str:
-    """``text``, its middle left out where it is longer, with how much that is, and ``more`` on how to see it."""
+    """``text``, or, where it has more than ``longest`` characters, its beginning and end with a note between them that
+    says how much is left out; ``more`` says how to see it."""
     head, left_out, end = middle_cut(text, longest)
     return f"{head}\n[… {left_out:,} characters left out here{more} …]\n{end}" if left_out else text

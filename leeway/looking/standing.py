@@ -1,5 +1,5 @@
-"""How a run stands, from its folder alone: at work, finished, stopped or crashed, and how far it is. What is read does
-not grow with the run: the ends of its files."""
+"""How a run stands, from its folder alone: at work, finished, stopped or crashed, and how far it has come. Only the
+ends of its files are read, so the work does not grow with the run."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Standing:
     run: str
     state: State
     """``running``: a process of this machine is at work in the folder. ``finished``: the ledger has its end.
-    ``stopped``: a checkpoint covers the last step, so that a resume loses nothing. ``crashed``: it does not."""
+    ``stopped``: a checkpoint covers the last step, so a resume loses nothing. ``crashed``: no checkpoint covers it."""
     step: int
     """Training steps made."""
     steps: int | None
-    """Training steps due; None where its ledger does not say."""
+    """Training steps due; None where the ledger does not say."""
     reward: float | None
     """Mean reward of the last step."""
     at: float
     """Unix time of the last step, or of the folder's last change where there was none."""
     bytes: int
-    """What the folder takes on disk."""
+    """Bytes that the folder takes on disk."""
 
 
 def standing(folder: Path) -> Standing:
@@ -49,7 +49,7 @@ def standing(folder: Path) -> Standing:
 
 
 def state_of(folder: Path) -> State:
-    """At work, finished, stopped or crashed."""
+    """Whether the run in ``folder`` is at work, finished, stopped or crashed."""
     if any(is_held(folder / name) for name in ("lock", "learner.lock")):
         return "running"
     for line in objects_backwards(folder / "ledger.jsonl"):
@@ -64,7 +64,7 @@ def state_of(folder: Path) -> State:
 
 
 def not_ended(ledger: Path, where: str) -> str:
-    """What to say first of a ledger that has no end; ``where`` the run stands by it."""
+    """What to say first of a ledger that has no end; ``where`` is how far the ledger goes."""
     folder = ledger.parent
     if ledger.name != "ledger.jsonl":
         return f"{ledger} has no end: it goes to {where}"
@@ -83,6 +83,6 @@ def _size(folder: Path) -> int:
         for name in names:
             try:
                 total += os.lstat(os.path.join(place, name)).st_size
-            except OSError:  # a checkpoint that was removed meanwhile
+            except OSError:  # the checkpoint was removed in the meantime
                 continue
     return total

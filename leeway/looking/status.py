@@ -1,4 +1,4 @@
-"""``leeway status``: who waits for whom, and since when, in one screen and one sentence."""
+"""``leeway status``: shows who waits for whom, and since when, on one screen and in one sentence."""
 
 from __future__ import annotations
 
@@ -63,13 +63,14 @@ def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Renderable
 def tell(find: Callable[[], tuple[str, Path]], run: str | None, *, local: bool, as_json: bool) -> int:
     """Print how a run stands, and return the exit code a monitor can use.
 
-    ``find`` gives the address of its Redis and its folder, which need not be there; ``run`` is what was asked for.
-    ``local``: the address was not said but noted in the folder. Errors are raised; with ``as_json`` they are told.
+    ``find`` returns the address of the run's Redis, and its folder, which need not exist; ``run`` is what was asked
+    for. ``local`` says that the address was not given but noted in the folder. Errors are raised, or with ``as_json``
+    printed.
     """
     try:
         url, folder = find()
         run = folder.name
-        if local and is_finished(folder):  # its embedded server has left with it
+        if local and is_finished(folder):  # its embedded server has left too
             sentence = f"run {run} is finished; its report is {folder / 'report.html'}"
             return _say(run, Situation.FINISHED, sentence, last_state(folder), as_json=as_json)
         try:
@@ -92,12 +93,12 @@ def tell(find: Callable[[], tuple[str, Path]], run: str | None, *, local: bool, 
 
 
 def _without_server(folder: Path, error: BrokerError, *, as_json: bool) -> int:
-    """A run that brings its own server, and that does not answer: nobody works on it any more, or on another machine.
-    ``error`` where somebody does here."""
+    """Tell of a run that brings its own server, where the server does not answer: either nobody works on the run any
+    more, or it is at work on another machine. Raises ``error`` where somebody works on it here."""
     at_work = holder(folder / "lock")
     if at_work is not None and at_work[1] != socket.gethostname():
         raise BrokerError(
-            f"run {folder.name} is at work on {at_work[1]}, where alone its server answers: ask there"
+            f"run {folder.name} is at work on {at_work[1]}, and its server answers only there: ask there"
         ) from error
     if at_work is not None:
         raise error
@@ -118,7 +119,7 @@ def _say(run: str, situation: Situation, sentence: str, state: dict[str, str], *
 
 
 def show(redis_url: str, run: str, *, as_json: bool) -> int:
-    """Print one look and return the exit code a monitor can use."""
+    """Print how a run stands now, and return the exit code a monitor can use."""
     queue = DeskQueue(Connection(redis_url, run, connect_s=ANSWER_S, retry_s=0.0))
     queue.load_config()
     now = look(queue)

@@ -1,4 +1,4 @@
-"""``leeway status --json``: one object, with the same keys and the same kinds of values whatever there is to tell."""
+"""``leeway status --json``: one object whose keys and kinds of values are always the same, whatever it tells."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Situation(StrEnum):
     NO_SERVER = "no_server"
     """Its Redis cannot be reached, or refuses."""
     NO_RUN = "no_run"
-    """There is none, or Redis does not know it."""
+    """There is no such run, or Redis does not know it."""
 
 
 STATE: dict[str, Callable[[str], Any]] = {
@@ -53,7 +53,7 @@ STATE: dict[str, Callable[[str], Any]] = {
     "overdue_at": number,
     "unwritten": str,
 }
-"""The learner's words, and how the text of each is read. What it says beside them stays text."""
+"""Fields of the learner's state, and how the text of each is read. All other fields stay text."""
 
 _OF_A_LOOK = (
     "workers",
@@ -67,11 +67,11 @@ _OF_A_LOOK = (
     "redis",
     "stopped",
 )
-"""Keys that only somebody who has asked Redis knows values for."""
+"""Keys whose values only Redis can tell."""
 
 
 def of_look(now: Snapshot, found: Diagnosis) -> dict[str, Any]:
-    """What a look at a run's Redis tells. Pure."""
+    """The object for a look at a run's Redis. Pure."""
     if over(now):
         situation = Situation(now.state["phase"])
     else:
@@ -97,7 +97,7 @@ def of_folder(
     stalled: bool,
     at: float | None = None,
 ) -> dict[str, Any]:
-    """What can be told without Redis. ``state`` as the learner says it. Pure but for the clock."""
+    """The object for what can be told without Redis; ``state`` is as the learner tells it. Pure but for the clock."""
     if "doing" in state:
         state = state | {"waiting": words(from_json(state["doing"]))}
     return {

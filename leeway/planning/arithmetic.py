@@ -1,8 +1,8 @@
 """What a configuration means in tokens, memory and processes: ``leeway up --dry-run``. Pure; nothing is loaded.
 
-Memory is worked out. Weights, gradients and optimizer follow from DeepSpeed's ZeRO over float32 weights, of which it
-keeps a copy of its own at stages 1 to 3; activations from what the layers of a Llama-shaped model (Qwen2, Qwen3, Llama,
-Mistral) keep for the backward pass. 1 GB is 1e9 bytes.
+Memory is computed. Weights, gradients and optimizer follow from DeepSpeed's ZeRO over float32 weights, of which it
+keeps a copy of its own at ZeRO stages 1 to 3. Activations follow from what the layers of a Llama-shaped model (Qwen2,
+Qwen3, Llama, Mistral) keep for the backward pass. 1 GB is 1e9 bytes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from ...common.config import Config, expand
 from ...common.preflight.folder import read_header, read_object
 from ...common.rope import Context, context_of
 from ...common.tables import as_text, table
+from ...common.wording import byte_size
 
 GPU_BYTES = 80e9
-"""The GPU that rollout's room is told for."""
+"""Memory of the GPU for which the room of a rollout worker is stated."""
 LOGITS_CHUNK = 1 << 25
-"""Logits that the token op holds at a time, twice (learner/objective/token_op.py)."""
+"""Logits in one chunk of the token op, which holds two chunks at a time (learner/objective/token_op.py)."""
 REDUCE_BUCKET, LIVE_PARAMETERS = 5e8, 1e9
-"""DeepSpeed's defaults, in elements: gradients reduced at a time; at stage 3, parameters gathered at a time."""
+"""DeepSpeed's defaults, in elements: gradients reduced at a time; at ZeRO stage 3, parameters gathered at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class Shape:
     head_dim: int
     vocabulary: int
     parameters: int
-    """Tied ones once."""
+    """Number of parameters; tied ones count once."""
     context: Context
 
 
@@ -108,7 +109,7 @@ def shape_of(model_path: str) -> Shape | None:
 
 
 def _parameters_in(folder: Path) -> int:
-    """Counted from the headers of the safetensors files."""
+    """The number of parameters, from the headers of the safetensors files."""
     return sum(prod(each.shape) for path in folder.glob("*.safetensors") for each in read_header(path).values())
 
 
@@ -116,7 +117,7 @@ def _parameters_in(folder: Path) -> int:
 
 
 def learner_memory(config: Config, shape: Shape) -> list[Part]:
-    """What one learner rank holds at its fullest, as far as it can be told beforehand."""
+    """What one learner rank holds at its peak, as far as this can be known beforehand."""
     return [*_states(config, shape), *_buffers(config, shape), *_activations(config, shape)]
 
 
@@ -179,9 +180,10 @@ def _activations(config: Config, shape: Shape) -> list[Part]:
 
 
 def layer_bytes(shape: Shape, *, half: bool) -> int:
-    """What one layer keeps of a token for its backward pass, norms in float32, ``half``: products in bfloat16.
+    """Bytes that one layer keeps of a token for its backward pass. Norms are in float32; with ``half``, products are in
+    bfloat16.
 
-    A prompt's tokens count once; what a micro-batch's further responses of its group keep of it again is left out.
+    A prompt's tokens count once: what further responses of its group in a micro-batch keep of them again is left out.
     """
     wide, narrow = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     sums = 4 * shape.heads + 8  # of the softmax and of two norms
@@ -191,7 +193,7 @@ def layer_bytes(shape: Shape, *, half: bool) -> int:
 
 
 def kv_bytes_a_token(config: Config, shape: Shape) -> int:
-    """Keys and values of one token, over all GPUs of a rollout worker."""
+    """Bytes of the keys and values of one token, over all GPUs of a rollout worker."""
     each = 2 if config.rollout.dtype == "bfloat16" else 4
     return 2 * shape.layers * shape.kv_heads * shape.head_dim * each
 
@@ -214,7 +216,7 @@ def describe(config: Config, shape: Shape | None) -> str:
 
 
 def _stage_rows(config: Config, shape: Shape | None) -> list[list[str]]:
-    """A column a stage."""
+    """The table of tokens and groups, one column a stage."""
     token_bytes = 8 if shape is None or shape.vocabulary > 1 << 16 else 6  # a token's id, and its log-probability
     starts = config.stage_starts
     columns = []
@@ -225,7 +227,7 @@ def _stage_rows(config: Config, shape: Shape | None) -> list[list[str]]:
 
 
 def _stage_column(view: Config, start: int, end: int, token_bytes: int) -> dict[str, str]:
-    """``view``: the configuration as it is in the stage."""
+    """One column of the table; ``view`` is the configuration as it is in the stage."""
     train, bound, steps = view.train, view.flow.max_staleness, end - start
     responses = train.groups_per_step * train.group_size
     tokens = responses * train.max_response_tokens
@@ -239,7 +241,7 @@ def _stage_column(view: Config, start: int, end: int, token_bytes: int) -> dict[
         "SGD updates a step": str(train.updates_per_step),
         "temperature": str(view.flow.temperature),
         "groups live, at most": f"({bound} + 1) x {train.groups_per_step} = {live}",
-        "their payload in Redis, at most": _size(live * payload),
+        "their payload in Redis, at most": byte_size(live * payload),
         "pipeline depth, groups": str(view.flow.pipeline_depth),
         "responses trained": _count(responses * steps),
         "tokens trained, at most": _count(tokens * steps),
@@ -253,11 +255,13 @@ def _learner_page(config: Config, shape: Shape) -> str:
     device, host = sum(part.device for part in parts), sum(part.host for part in parts)
     checkpointing = "with" if train.gradient_checkpointing else "without"
     rows = [["", "device", "host", ""]]
-    rows += [[part.name, _size(part.device), _size(part.host), part.how] for part in parts]
+    rows += [[part.name, byte_size(part.device), byte_size(part.host), part.how] for part in parts]
     verdict = "an estimate: leave a tenth free" if device <= GPU_BYTES else "more than a GPU of 80 GB has"
-    rows.append(["one rank", _size(device), _size(host), verdict])
+    rows.append(["one rank", byte_size(device), byte_size(host), verdict])
     loading = min(train.ranks, 8) * 4.0 * shape.parameters
-    rows.append(["to start, a node", "", _size(loading), f"each of its {min(train.ranks, 8)} ranks reads the model"])
+    rows.append(
+        ["to start, a node", "", byte_size(loading), f"each of its {min(train.ranks, 8)} ranks reads the model"]
+    )
     ranks = "1 rank" if train.ranks == 1 else f"{train.ranks} ranks"
     return (
         f"memory of a learner rank: {_count(shape.parameters)} parameters, ZeRO {train.zero_stage} on {ranks}, "
@@ -275,9 +279,9 @@ def _rollout_page(config: Config, shape: Shape) -> str:
     split = f" / {rollout.tensor_parallel} GPUs" if rollout.tensor_parallel > 1 else ""
     published = (2 if config.weights.dtype == "bfloat16" else 4) * float(shape.parameters)
     rows = [
-        ["weights, a GPU", _size(weights / rollout.tensor_parallel), f"{each} bytes a parameter{split}"],
-        ["KV cache, a token", _size(kv_bytes_a_token(config, shape)), "keys and values of every layer"],
-        ["KV cache, a longest sequence", _size(sequence), f"{longest:,} tokens"],
+        ["weights, a GPU", byte_size(weights / rollout.tensor_parallel), f"{each} bytes a parameter{split}"],
+        ["KV cache, a token", byte_size(kv_bytes_a_token(config, shape)), "keys and values of every layer"],
+        ["KV cache, a longest sequence", byte_size(sequence), f"{longest:,} tokens"],
     ]
     if rollout.engine == "vllm":
         at_once = config.most_responses_at_once
@@ -287,7 +291,7 @@ def _rollout_page(config: Config, shape: Shape) -> str:
     rows.append(
         [
             "a published version, whole",
-            _size(published),
+            byte_size(published),
             f"every {config.weights.keyframe_every} versions; deltas in between",
         ]
     )
@@ -303,20 +307,12 @@ def _processes(config: Config) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]], numbers: int) -> str:
-    """The name, ``numbers`` columns to the right, and words. What heads there are stand in the first row."""
+    """A table of names, ``numbers`` right-aligned columns, and words. Heads, if any, are the first row."""
     return as_text(table([""] * len(rows[0]), rows, right=range(1, numbers + 1)))
 
 
-def _size(count: float) -> str:
-    """Bytes for people."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.0f} {unit}" if count >= 100 * size else f"{count / size:.1f} {unit}"
-    return f"{count:.0f} B" if count else "-"
-
-
 def _count(number: float) -> str:
-    """A number for people: all digits below a million."""
+    """A number for people, with all its digits where it is below a million."""
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
         if number >= size:
             return f"{number / size:.1f} {unit}"

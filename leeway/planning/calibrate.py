@@ -1,4 +1,4 @@
-"""Settings for ``leeway plan`` from measurements: a run's folder, or rollout times on several numbers of GPUs."""
+"""Systems for ``leeway plan`` from measurements: a run's folder, or rollout times on several numbers of GPUs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ..reporting.rundata import RunData
 from .simulate import System, simulate
 
 SPEEDUPS = (1.0, 4.0, 16.0, 64.0, 256.0, math.inf)
-"""How many times as fast as with one response a replica may be under full load; at infinity responses do not slow each
+"""How many times as fast as with one response a replica may be under full load. At infinity, responses do not slow each
 other down."""
 FIT_STEPS, FIT_ROUNDS = 40, 12
-"""Training steps and rounds in which a replica's speed is looked for, at most."""
+"""The most training steps and rounds in which a replica's speed is searched for."""
 FIT_BATCHES = 8
 """Batches of responses that a fit to rollout times averages over."""
 
@@ -33,19 +33,20 @@ NEEDED = ("time/train_s", "time/wait_for_batch_s", "generated/groups", "generate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """A run as a system, and what the run itself did."""
+    """A run as a planned system, and what the run itself did."""
 
     system: System
     figures: dict[str, float]
-    """``steps_per_hour`` and ``head_mean``, of the steps that the plan counts."""
+    """``steps_per_hour`` and ``head_mean`` over the steps that the plan counts."""
 
 
 def from_run(folder: Path) -> Measured:
     """The system that the run in ``folder`` is an instance of. ``DataError`` where something needed is missing.
 
-    Of a run of several stages, the one with the most steps, without its first and last η + 1: those find an empty
-    queue, these issue less. Lengths are those of the trained groups; a rejected group is drawn from the same. The speed
-    of a replica is the one at which generation takes as long as it took.
+    Where a run has several stages, the stage with the most steps counts, without its first and last η + 1 steps: the
+    first ones find an empty queue, and the last ones issue fewer groups. Lengths are those of the trained groups;
+    lengths of rejected groups are drawn from the same. A replica's speed is the one at which generation takes as long
+    as it did.
     """
     data = rundata.load(folder)
     if data.config is None:
@@ -100,7 +101,8 @@ def _system(folder: Path, data: RunData, config: Config, lines: list[dict[str, A
 
 
 def _turnaround_s(loads: list[dict[str, Any]]) -> float:
-    """Seconds between two groups of a worker's slot, which has not waited; 0 where a run of before did not say."""
+    """Seconds between two groups in a slot of a worker, where the slot did not wait for a ticket; 0 where an older
+    version of Leeway made the run and did not record it."""
     found = [
         (load["generation/turnaround_s_mean"], load["generation/turnarounds"])
         for load in loads
@@ -113,13 +115,13 @@ def _turnaround_s(loads: list[dict[str, Any]]) -> float:
 
 
 def with_speed(system: System, generation_s: float, slowest_s: float | None) -> System:
-    """The system whose groups take ``generation_s`` seconds on average, and of each batch the slowest ``slowest_s``
+    """The system whose groups take ``generation_s`` seconds on average, and the slowest group of a batch ``slowest_s``
     (None: not known).
 
-    Where a replica generates one group at a time, a token of the group takes as long however many of its responses are
-    left, as in one padded batch. Where several share it, the fewer are left, the faster they are, and the nearer is the
-    slowest of a batch to the mean: so its time tells how much they slow each other down. Where that is not known,
-    they are taken to share one rate.
+    Where a replica generates one group at a time, a token takes the same time however many responses of the group are
+    left, as in one padded batch. Where several groups share the replica, responses become faster the fewer are left,
+    and the slowest group of a batch is nearer to the mean. So the slowest group's time tells how much groups slow each
+    other down. Where that time is not known, we assume that all responses share one rate.
     """
     if system.concurrency == 1:
         return replace(system, alone=float(system.lengths_GS.max(axis=1).mean()) / generation_s)
@@ -128,8 +130,8 @@ def with_speed(system: System, generation_s: float, slowest_s: float | None) -> 
 
 
 def _at_mean(system: System, generation_s: float, speedup: float) -> tuple[System, float]:
-    """The system at which groups take ``generation_s`` on average, a replica under full load being ``speedup`` times
-    as fast as with one response; and how long the slowest of a batch then takes, on average."""
+    """(the system, the mean time of a batch's slowest group in seconds), where groups take ``generation_s`` on average
+    and a replica under full load is ``speedup`` times as fast as with one response."""
     rate, steps = float(system.lengths_GS.max(axis=1).mean()) / generation_s, min(system.steps, FIT_STEPS)
     for _ in range(FIT_ROUNDS):
         tried = replace(system, alone=rate, peak=rate * speedup)
@@ -143,16 +145,16 @@ def _at_mean(system: System, generation_s: float, speedup: float) -> tuple[Syste
 
 
 def _lengths(folder: Path, steps: set[int]) -> np.ndarray:
-    """Of the groups trained in ``steps``, in the order of their tickets: with a heavy tail it matters much which batch
-    meets the slowest group."""
+    """Lengths, int64 [groups, group size], of the groups trained in ``steps``, in the order of their tickets: with a
+    heavy tail it matters much which batch meets the slowest group."""
     tickets, lengths_GS = trained_lengths(folder / "ledger.jsonl", steps)
     return lengths_GS[np.argsort(tickets)]
 
 
 def trained_lengths(path: Path, steps: Container[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """(tickets [groups], lengths [groups, group size], int64) of the groups that the ledger at ``path`` has as trained,
-    in ``steps`` or in any; where stages differ in the group size, of the newest size alone. ``DataError`` where there
-    is none."""
+    in ``steps`` or in any step. Where stages differ in the group size, only groups of the newest size count.
+    ``DataError`` where there is none."""
     found: dict[int, tuple[array[int], array[int]]] = {}  # arrays: a long run has tens of millions of lengths
     size = 0
     for line in read_standing(path):
@@ -168,7 +170,7 @@ def trained_lengths(path: Path, steps: Container[int] | None = None) -> tuple[np
 
 
 def line_through(x: list[float], y: list[float]) -> tuple[float, float]:
-    """(at 0, slope) of the line nearest to the points, neither below 0."""
+    """(value at 0, slope) of the line that fits the points best by least squares, where neither is below 0."""
     slope, at_zero = np.polyfit(x, y, 1) if len(set(x)) > 1 else (0.0, float(np.mean(y)))
     if slope < 0:
         return float(np.mean(y)), 0.0
@@ -194,12 +196,12 @@ def _graded(lines: list[dict[str, Any]], key: str) -> float:
 
 
 def fitted(times: dict[int, float], lengths_GS: np.ndarray, responses: int) -> System:
-    """The replica (one a GPU) at which ``responses`` responses, dealt out evenly and sampled at once, take ``times``:
-    seconds by number of replicas, two at least.
+    """The system (one replica a GPU) in which ``responses`` responses, dealt out evenly and sampled at once, take
+    ``times``: seconds by number of replicas, for two numbers at least.
 
-    A replica's last response ends after ΣL·c + Lmax·(d - c) seconds, c = 1/peak and d = 1/alone: while it lasts each of
-    its tokens costs d - c, and every token of the replica c. The slowest replica sets the time. So the times are linear
-    in c and d once it is known which replica is slowest, and a few rounds of least squares find both.
+    A replica's last response ends after ΣL·c + Lmax·(d - c) seconds, with c = 1/peak and d = 1/alone: each token of the
+    longest response costs d - c, and every token of the replica costs c. The slowest replica sets the time. So the
+    times are linear in c and d once it is known which replica is slowest, and a few rounds of least squares find both.
     """
     rng = np.random.default_rng(0)
     batches = [rng.choice(lengths_GS.ravel(), size=responses) for _ in range(FIT_BATCHES)]
@@ -228,14 +230,14 @@ def fitted(times: dict[int, float], lengths_GS: np.ndarray, responses: int) -> S
 
 
 def rollout_s(system: System, replicas: int) -> float:
-    """Seconds until the last of a batch's responses has ended, simulated, mean of ``FIT_BATCHES`` batches."""
+    """Simulated seconds until the last response of a batch has ended; the mean of ``FIT_BATCHES`` batches."""
     batches = np.split(system.lengths_GS, FIT_BATCHES)
     tried = [simulate(replace(system, replicas=replicas, lengths_GS=batch)) for batch in batches]
     return float(np.mean([outcome.steps[0].began for outcome in tried]))
 
 
 def _slowest(batch: np.ndarray, replicas: int, alone_s: float, shared_s: float) -> tuple[float, float]:
-    """(Lmax, ΣL - Lmax) of the replica that is done last."""
+    """(Lmax, ΣL - Lmax), in tokens, of the replica that ends last."""
     shares = [batch[first::replicas] for first in range(min(replicas, len(batch)))]
     ends = [(int(share.max()), int(share.sum() - share.max())) for share in shares]
     return max(ends, key=lambda end: alone_s * end[0] + shared_s * end[1])

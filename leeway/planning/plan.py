@@ -1,6 +1,7 @@
-"""``leeway plan``: what a system would do, before it is built: speed, staleness, waste, memory, on a virtual clock.
+"""``leeway plan``: the speed, staleness, waste and memory of a system before it is built, on a virtual clock.
 
-``simulate.py`` has the clock, ``calibrate.py`` the systems that come from measurements; here are tables around them.
+``simulate.py`` has the clock, and ``calibrate.py`` makes systems from measurements. This module puts tables around
+them.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import numpy as np
 from ...common.config import Overflow, PipelineDepth, refuse_shallow
 from ...common.errors import ConfigError, DataError
 from ...common.tables import as_text, table
+from ...common.wording import byte_size
 from . import calibrate
 from .simulate import Outcome, System, simulate
 
 POOL_GROUPS = 20_000
-"""Groups of lengths drawn from a distribution; tickets beyond them begin again at the first."""
+"""Groups whose lengths are drawn from a distribution; tickets beyond them begin again at the first."""
 SPLIT_STEPS = 24
 """Training steps simulated for each way to split GPUs."""
 
@@ -42,8 +44,9 @@ def plan(
     as_json: bool,
     given: dict[str, Any],
 ) -> str:
-    """The answer as text. ``drawn``: mean, σ and longest of lognormal lengths; ``given``: what was said of ``System``;
-    ``gpus``: how many, of a replica, of the learner as its times are stated."""
+    """The answer as text. ``drawn``: mean, σ and longest of lognormal lengths. ``given``: fields of ``System`` that the
+    user has given. ``gpus``: how many GPUs there are, how many a replica has, and for how many the learner's times are
+    stated."""
     if run is not None:
         measured = calibrate.from_run(run)
         base, pool = measured.system, measured.system.lengths_GS
@@ -61,7 +64,7 @@ def plan(
         _refuse_impossible(system)
     answers: dict[str, Any] = {"plan": [figures(simulate(system)) for system in systems]}
     if measured is not None:
-        # The run as it was, whatever the rows vary: a row of another bound says nothing about how good the plan is.
+        # This simulates the run as it was, whatever the rows vary: only that says how good the plan is.
         unvaried = answers["plan"] if lengths is None and not given else []
         own = (measured.system.max_staleness, measured.system.overflow)
         predicted = next((row for row in unvaried if (row["max_staleness"], row["overflow"]) == own), None)
@@ -72,14 +75,14 @@ def plan(
 
 
 def fit(times: str, predict: str, responses: int, drawn: tuple[float, float, int], *, as_json: bool = False) -> str:
-    """The rollout worker that rollout times on several numbers of GPUs are explained by, and its times on others."""
+    """The rollout worker that explains the rollout times on several numbers of GPUs, and its times on other numbers."""
     try:
         known = {int(gpus): float(seconds) for gpus, seconds in (pair.split(":") for pair in times.split(","))}
         others = [int(word) for word in predict.replace(",", " ").split()]
     except ValueError:
         raise ConfigError(f"--fit {times} --predict {predict!r}: 32:375,64:270 and 128,256 are examples") from None
     if len(known) < 2 or min(*known, *others, *known.values()) <= 0:
-        raise ConfigError(f"--fit {times}: a worker has two numbers, so at least two times are due, all above 0")
+        raise ConfigError(f"--fit {times}: expected at least two times, all above 0: a worker has two numbers")
     system = calibrate.fitted(known, lognormal(*drawn, group_size=1, seed=0), responses)
     rows = [
         {"gpus": gpus, "rollout_s": calibrate.rollout_s(system, gpus), "given_s": known.get(gpus)}
@@ -97,8 +100,8 @@ def fit(times: str, predict: str, responses: int, drawn: tuple[float, float, int
 
 
 def figures(outcome: Outcome) -> Figures:
-    """What an outcome adds up to. Rates and staleness are of the steps after the first η + 1, which find an empty
-    queue; waste and lengths are of the whole run."""
+    """The figures of an outcome. Rates and staleness are taken over the steps after the first η + 1, which find an
+    empty queue; waste and lengths are taken over the whole run."""
     system, steps = outcome.system, outcome.steps
     warm = min(system.max_staleness + 1, len(steps) - 1)
     since = steps[warm - 1].ended if warm else 0.0
@@ -135,10 +138,10 @@ def figures(outcome: Outcome) -> Figures:
 
 
 def split(system: System, gpus: int, of_replica: int, of_learner: int) -> list[Figures]:
-    """Figures of every way to divide ``gpus`` between rollout replicas of ``of_replica`` GPUs each and the learner.
+    """Figures for every way to divide ``gpus`` between rollout replicas of ``of_replica`` GPUs each and the learner.
 
     The learner's time for tokens is stated for ``of_learner`` GPUs and goes down with their number; ``train_s`` does
-    not. At most 16 ways are tried, evenly spaced; nothing about a network is known here.
+    not. At most 16 ways are tried, evenly spaced. The network is not modelled.
     """
     if gpus < 2 * of_replica:
         raise ConfigError(f"--gpus {gpus}: a replica of {of_replica} and as many for the learner are the least")
@@ -164,7 +167,7 @@ def lognormal(mean: float, sigma: float, longest: int, *, group_size: int, seed:
 
 def read_lengths(path: Path, *, group_size: int, seed: int) -> np.ndarray:
     """Lengths, int64 [groups, group size]: the groups of a ledger as they were, or groups put together at random from a
-    file with a length a line. ``DataError`` names what is wrong, and where."""
+    file with one length a line. ``DataError`` names what is wrong, and where."""
     if path.name.endswith(".jsonl"):
         return calibrate.trained_lengths(path)[1]
     try:
@@ -175,13 +178,13 @@ def read_lengths(path: Path, *, group_size: int, seed: int) -> np.ndarray:
         if not word.isdecimal() or int(word) < 1:
             raise DataError(f"{path}:{number}: {word!r} is not a length in tokens, a whole number of at least 1")
     if not words:
-        raise DataError(f"{path}: empty; a length a line is due")
+        raise DataError(f"{path}: empty; expected one length a line")
     drawn = np.random.default_rng(seed).integers(len(words), size=(POOL_GROUPS, group_size))
     return np.array([int(word) for word in words], dtype=np.int64)[drawn]
 
 
 def depth(text: str) -> PipelineDepth:
-    """A pipeline depth as on the command line."""
+    """The pipeline depth that was given on the command line. ``ConfigError`` where it is none."""
     if text != "auto" and (not text.isdecimal() or int(text) < 1):
         raise ConfigError(f"--pipeline-depth {text}: auto, or a number of groups of at least 1")
     return "auto" if text == "auto" else int(text)
@@ -215,7 +218,7 @@ def _mean(counts: Counter[int]) -> float:
 
 
 def _shares(counts: Counter[int]) -> list[float]:
-    """Of ages 0, 1, …, the oldest: its share."""
+    """The share of each age 0, 1, …, up to the oldest."""
     return [counts[age] / counts.total() for age in range(max(counts) + 1)]
 
 
@@ -274,12 +277,12 @@ _COLUMNS: dict[str, tuple[str, Any]] = {
     "groups_past_share": ("groups past η", _percent),
     "rejected_share": ("rejected", _percent),
     "length_trained_over_generated": ("length", "{:.2f}".format),
-    "redis_peak_bytes": ("Redis", lambda count: f"{count / 1e6:,.1f} MB"),
+    "redis_peak_bytes": ("Redis", byte_size),
 }
 
 
 def _table(title: str, columns: dict[str, tuple[str, Any]], rows: Iterable[Figures]) -> str:
-    """``columns``: by the key of a row, its head and how its values are written."""
+    """``columns`` has, for each key of a row, the column's head and the function that writes its values."""
     cells = ([form(row[key]) for key, (_, form) in columns.items()] for row in rows)
     numbers = table([head for head, _ in columns.values()], cells, right=range(len(columns)))
     return f"{title}:\n{as_text(numbers)}"

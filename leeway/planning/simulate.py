@@ -1,4 +1,4 @@
-"""The system on a virtual clock: the learner's own books, stale rule and pacing, with simulated work around them. Pure.
+"""A system on a virtual clock: the learner's own books, stale rule and pacing, with simulated work around them. Pure.
 
 ::
 
@@ -6,13 +6,13 @@
        ▲                                                                              │
        └────────────── the learner's TicketBook, Stages, expired, Pacer ◀───────────┘
 
-What is simulated is only how long things take. Who may be issued, what a step takes, what is too old and how many
-groups are kept live is decided by the code that a run is decided by (``learner/flow``).
+Only the times of things are simulated. The code that decides in a run (``learner/flow``) also decides here which
+tickets are issued, what a step takes, what is too old, and how many groups are live.
 
-A replica shares itself between the responses it holds: with n of them a token of each takes 1/alone + (n - 1)/peak
-seconds. Its virtual clock counts the tokens that a response held since the start would have, so a response of L tokens
-that begins at V ends at V + L whatever comes and goes, and a new one costs one entry in a heap. A replica has as many
-slots as groups it takes side by side; free slots take tickets in the order in which they fell free.
+A replica shares its speed among the responses that it holds: with n of them, a token of each takes
+1/alone + (n - 1)/peak seconds. The replica's virtual clock counts the tokens that a response held from the start would
+have. So a response of L tokens that begins at V ends at V + L, whatever other responses come and go, and a new response
+costs one entry in a heap. A replica has a slot for each group that it takes side by side; the first free slot is used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ...learner.flow.staleness import Stages, expired, head_staleness, tokens_pa
 from ...learner.flow.tickets import TicketBook
 
 BYTES_PER_TOKEN = 8
-"""Of a group in Redis: token id and behaviour log-probability, four bytes each."""
+"""Payload bytes of one token in Redis: token id and behaviour log-probability, four bytes each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,24 +59,25 @@ class System:
     peak: float = math.inf
     """Tokens a second of a replica under full load; infinite where responses do not slow each other down."""
     in_flight: bool = True
-    """Whether a response under way goes on with new weights; else a group is sampled by the version at its start."""
+    """Whether a response under way goes on with new weights; otherwise the version at its start samples the whole
+    group."""
     turnaround_s: float = 0.0
-    """From the end of a group's generation until it is on its way to a grader and its slot takes the next ticket."""
+    """Seconds from the end of a group's generation until it goes to a grader and its slot takes the next ticket."""
     pause_s: float = 0.0
-    """A replica samples nothing for so long at each new version."""
+    """Seconds for which a replica samples nothing at each new version."""
     verify_s: float = 0.0
-    """Grading a group."""
+    """Seconds to grade a group."""
     graders: int = 0
-    """Groups graded side by side; 0 is as many as there are."""
+    """Groups graded side by side; 0 means all of them."""
     train_s: float = 1.0
-    """A training step, beside its tokens."""
+    """Seconds of a training step, beside the time for its tokens."""
     train_s_per_token: float = 0.0
     publish_s: float = 0.0
-    """After each training step, before the next."""
+    """Seconds to publish a version, between one training step and the next."""
     rejected: float = 0.0
     """Share of groups without a signal, refunded once graded."""
     checkpoint_every: int = 20
-    """Steps after which trained groups leave Redis."""
+    """Training steps after which a checkpoint lets trained groups leave Redis."""
     seed: int = 0
 
 
@@ -85,27 +86,27 @@ class Step:
     """What one training step was like."""
 
     began: float
-    """When its batch was complete."""
+    """The time at which its batch was complete."""
     ended: float
     waited: float
     heads: list[int]
     """Head staleness of each group."""
     ages: Counter[int]
-    """Tokens by staleness."""
+    """Number of tokens by staleness."""
     past: int
     """Tokens older than the bound, which ``mask`` leaves out and ``soft`` trains."""
     groups_past: int
     responses: int
     generation_s: float
-    """Of the group that took longest to generate."""
+    """Seconds of the group that took longest to generate."""
     depth: int
-    """Groups that could be live."""
+    """Groups that were allowed to be live."""
     live: int
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What came of a system."""
+    """What a simulated system did."""
 
     system: System
     steps: list[Step] = field(default_factory=list)
@@ -115,7 +116,7 @@ class Outcome:
     live: int = 0
     """Tickets at the end that were neither trained nor refunded."""
     generated_tokens: int = 0
-    """Of every group that was graded."""
+    """Response tokens of every group that was graded."""
     generated_responses: int = 0
     expired_tokens: int = 0
     rejected_tokens: int = 0
@@ -125,7 +126,7 @@ class Outcome:
     """Sum of the groups' seconds from the start of generation to its end."""
     generations: int = 0
     peak_bytes: int = 0
-    """Most payload bytes in Redis at a time: generated, and not yet covered by a checkpoint."""
+    """The most payload bytes in Redis at one time: of groups generated and not yet covered by a checkpoint."""
 
 
 @dataclass(slots=True)
@@ -153,10 +154,10 @@ class _Replica:
         self.system = system
         self.at, self.clock, self.sampling_s = 0.0, 0.0, 0.0
         self.turn = 0
-        """Raised whenever its next end moves, so that an event of before is known to be void."""
+        """Incremented whenever the next end moves, which makes earlier events void."""
         self.ends: list[tuple[float, int, _Group]] = []
         self.marks: list[tuple[float, int]] = [(0.0, 0)]
-        """(virtual clock, version) of every version it has had."""
+        """(virtual clock at its arrival, version) of every version that the replica has had."""
 
     def token_s(self) -> float:
         """Seconds a token of each of its responses takes now."""
@@ -185,7 +186,8 @@ class _World:
     def __init__(self, system: System) -> None:
         self.system, self.outcome = system, Outcome(system=system)
         self.now, self.asked_at, self.training = 0.0, 0.0, False
-        # A run that goes on after the steps looked at: its last steps issue less and wait for every straggler.
+        # The run goes on after the steps that are looked at, because a run's last steps issue less and wait for every
+        # straggler.
         steps = system.steps + system.max_staleness + 1
         stages = Stages(starts=(0,), groups_per_step=(system.groups_per_step,), steps=steps)
         self.book = TicketBook(
@@ -200,9 +202,9 @@ class _World:
         self.queue: deque[int] = deque()
         self.graders = [0.0] * system.graders
         self.groups: dict[int, _Group] = {}
-        """Generated and live."""
+        """Groups that are generated and live."""
         self.ready = 0
-        """How many groups are; below B there is no need to look for a batch."""
+        """How many groups are ready; below B there is no need to look for a batch."""
         self.rejected = np.random.default_rng([system.seed, 1]).random(len(system.lengths_GS)) < system.rejected
         self.bytes, self.settled_bytes = 0, 0
         self.events: list[tuple[float, int, Any, Any]] = []
@@ -234,7 +236,7 @@ class _World:
         self._dispatch()
 
     def _expect(self, replica: _Replica) -> None:
-        """Wait for the replica's next end, and for none that was expected before."""
+        """Wait for the replica's next end, and for no end that was expected earlier."""
         replica.turn += 1
         if replica.ends:
             self._at(replica.next_end(), self._response_ended, (replica, replica.turn))
@@ -256,10 +258,10 @@ class _World:
     def _response_ended(self, what: tuple[_Replica, int]) -> None:
         replica, turn = what
         if turn != replica.turn:
-            return  # something came in between
+            return  # the next end has moved since
         replica.advance(self.now)
         end, _, group = heapq.heappop(replica.ends)
-        replica.clock = end  # exactly, so that rounding does not add up
+        replica.clock = end  # the exact value, so that rounding errors do not add up
         group.left -= 1
         if group.left == 0:
             self._generated(replica, group)
@@ -314,7 +316,7 @@ class _World:
         self._payload(-BYTES_PER_TOKEN * self.groups.pop(ticket).tokens)
 
     def _take(self) -> None:
-        """Begin a training step if there is a batch, checking the bound for the last time."""
+        """Begin a training step if there is a batch; the bound is checked here for the last time."""
         bound, overflow, version = self.system.max_staleness, self.system.overflow, self.book.version
         while (batch := self.book.batch()) is not None:
             groups = [self.groups[ticket] for ticket in batch]

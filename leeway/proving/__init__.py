@@ -1,1 +1,1 @@
-"""What a run promises, shown: from its ledger alone, or against a plain loop."""
+"""Proves what a run promises: from its ledger alone, or against a plain loop."""

@@ -1,13 +1,14 @@
 """``leeway audit``: replay the ledger and prove what it promises, from the ledger alone.
 
-Checked, line by line: the chain is whole; every ticket is issued once (again only after a rollback), in order, while
-there was room under the bound then in force; every ticket ends exactly once, trained or refunded with a reason; a
-step trains exactly the groups it names, all of its own stage; no trained token was staler than the bound; at the end
+The audit checks, line by line: the chain is whole; every ticket is issued once (again only after a rollback), in order,
+while there was room under the bound then in force; every ticket ends exactly once, trained or refunded with a reason;
+a step trains exactly the groups it names, all of its own stage; no trained token was staler than the bound; at the end
 nothing is live.
 
-The ledger is read twice, a line at a time: for its rollbacks, so that the state each of them goes back to is kept until
-then, and for the proof. What is kept grows with what is live and with the poisoned groups that may be asked again, not
-with the ledger: a ticket is issued once and leaves the live ones once, so what has ended needs no memory.
+The ledger is read twice, a line at a time. The first reading finds the rollbacks, so that the second, which is the
+proof, keeps each state that a rollback goes back to until it is needed. Memory grows with what is live and with the
+poisoned groups that may be asked again, not with the ledger: a ticket is issued once and ends once, so what has ended
+needs no memory.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ class Account:
 
     steps: int = 0
     stages: list[dict[str, int]] = field(default_factory=list)
-    """Of each stage: ``from_step``, ``groups_per_step``, ``group_size``."""
+    """For each stage: ``from_step``, ``groups_per_step``, ``group_size``."""
     stages_open: int = 1
     """Stages that tickets may belong to."""
     issue_ahead: bool = True
     max_staleness: int = 0
     inject_lag: int = 0
-    """Where not 0: by how many versions every trained token must be stale, after the first steps."""
+    """Where this is not 0, every trained token must be this many versions stale, after the first steps."""
     version: int = 0
     incarnation: int = 0
     next_ticket: int = 0
@@ -45,7 +46,7 @@ class Account:
     held: Counter[int] = field(default_factory=Counter)
     """Live tickets by stage."""
     batch: list[int] = field(default_factory=list)
-    """What the step under way has taken."""
+    """The tickets that the step under way has taken."""
     batch_bound: int = 0
     """The bound that this batch was checked against."""
     overflow: Overflow = "wait"
@@ -56,7 +57,7 @@ class Account:
     violations: int = 0
     """Groups trained with a token older than the bound (``soft``)."""
     step_tickets: list[int] = field(default_factory=list)
-    """Trained since the last step line."""
+    """Tickets trained since the last ``step`` line."""
     trained: int = 0
     """Groups trained."""
     refunded: Counter[str] = field(default_factory=Counter)
@@ -68,7 +69,7 @@ class Account:
     ended: bool = False
     lines: int = 0
     undone: int = 0
-    """Lines that a resume rolled back."""
+    """Number of lines that a resume rolled back."""
 
     @property
     def stage(self) -> int:
@@ -101,8 +102,8 @@ class Account:
 
 
 def audit(path: Path, *, unfinished: bool = False) -> Account:
-    """Replay the ledger at ``path``. ``AuditError`` names the first line that does not hold; with ``unfinished`` a
-    ledger without its last line is accepted and what is live is told."""
+    """Replay the ledger at ``path``. ``AuditError`` names the first line that does not hold. With ``unfinished``, a
+    ledger without its last line is accepted, and the account says what is live."""
     account = _replay(path)
     if account.lines == 0:
         raise AuditError(f"{path}: the ledger is empty")
@@ -116,7 +117,7 @@ def audit(path: Path, *, unfinished: bool = False) -> Account:
 
 def _replay(path: Path) -> Account:
     found = survey(path)
-    needed_until = {to_line: line for line, to_line in found.rollbacks}  # the last one that goes back there
+    needed_until = {to_line: line for line, to_line in found.rollbacks}  # of several rollbacks to a line, the last one
     states: dict[int, Account] = {}
     account = Account()
     for line in islice(read(path), found.lines):
@@ -133,7 +134,7 @@ def _replay(path: Path) -> Account:
 
 
 def _replayed(account: Account, line: dict[str, Any], states: dict[int, Account]) -> tuple[str | None, Account]:
-    """What is wrong with a line, or None; and the account after it."""
+    """(what is wrong with a line, or None; the account after the line)."""
     try:
         if line["event"] != "rolled_back":
             return _apply(account, line), account
@@ -148,7 +149,7 @@ def _replayed(account: Account, line: dict[str, Any], states: dict[int, Account]
 
 
 def _apply(account: Account, line: dict[str, Any]) -> str | None:
-    """Take one line into account; what is wrong with it, or None."""
+    """Take one line into account. Returns what is wrong with it, or None."""
     if account.ended:
         return "stands after the end"
     match line["event"]:
@@ -235,7 +236,7 @@ def _issued(account: Account, line: dict[str, Any]) -> str | None:
 
 
 def _room(account: Account, stage: int) -> int:
-    """Groups of ``stage`` that may be live: what the steps within the bound will take of it."""
+    """Groups of ``stage`` that may be live: as many as the steps within the bound will take of the stage."""
     if not account.issue_ahead:
         steps = account.max_staleness + 1 if stage == account.stage else 0
     else:

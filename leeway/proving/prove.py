@@ -1,7 +1,7 @@
 """``leeway prove on-policy``: the asynchronous run at max_staleness 0 against a plain loop in one process.
 
-The same configuration is run twice: by every role as its own process, with as many workers as asked for, and by
-``examples/one_process.py``. Then the published weights of the last version are compared by their sha256.
+The same configuration is run twice: once with every role as its own process and as many workers as asked for, and once
+by ``examples/one_process.py``. Then the weights of the last version are compared by their sha256.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .audit import audit
 
 
 class NotEqualError(LeewayError):
-    """The two ends differ."""
+    """The weights at the two ends differ."""
 
     exit_code = 9
 
@@ -65,7 +65,7 @@ def _plain(steps: int, presets: list[str], settings: list[str], *, threads: int)
         command += ["--preset", preset]
     for setting in settings:
         command += ["--set", setting]
-    # As the roles run: floating-point results depend on the number of threads.
+    # The plain loop has the roles' number of threads, because floating-point results depend on it.
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:

@@ -31,15 +31,15 @@ STYLE: dict[Any, Any] = {
 }  # fmt: skip
 
 LABEL_WIDTH = 0.03
-"""Of the step axis: what a label along a vertical line takes."""
+"""Share of the step axis that a label along a vertical line takes."""
 MARGIN = 0.2
 """Inches around a picture."""
 DRAWN_BARS = 120  # more steps than this are drawn as means over neighbours
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as PNG, as large as what is drawn on it, so that nothing is cut off; inside the ``rc_context`` of
-    ``STYLE`` that it was drawn in."""
+    """The figure as PNG, as large as what is drawn on it, so that nothing is cut off. Call this inside the
+    ``rc_context`` of ``STYLE`` that the figure was drawn in."""
     file = io.BytesIO()
     canvas = FigureCanvasAgg(figure)
     canvas.print_figure(file, format="png", bbox_inches="tight", pad_inches=MARGIN, metadata={"Software": None})
@@ -47,12 +47,12 @@ def png(figure: Figure) -> bytes:
 
 
 def window(count: int) -> int:
-    """Steps a smoothed point is the mean of: odd, about a twentieth of the run; 1 (none) in a short one."""
+    """Number of steps over which a smoothed point is the mean: odd, about a twentieth of the run; 1 in a short run."""
     return 1 if count < 10 else min(21, max(3, count // 20 | 1))
 
 
 def smooth(values: np.ndarray) -> list[float]:
-    """Centred moving mean; at the ends over the steps that are there."""
+    """The centred moving mean; at the ends it takes the steps that are there."""
     half = window(len(values)) // 2
     return [mean(values[max(0, at - half) : at + half + 1]) for at in range(len(values))]
 
@@ -62,7 +62,7 @@ def smoothing(count: int) -> str:
 
 
 def line(ax: Axes, run: RunData, values: np.ndarray, colour: str) -> None:
-    """What was measured, faint, and its moving mean over it; in a short run the measured points alone."""
+    """Draw faintly what was measured, and its moving mean over it; in a short run, draw only the measured points."""
     if window(len(values)) == 1:
         ax.plot(run.x, values, color=colour, lw=1.6, marker="o", ms=4.5)
     else:
@@ -71,7 +71,8 @@ def line(ax: Axes, run: RunData, values: np.ndarray, colour: str) -> None:
 
 
 def stacked(ax: Axes, run: RunData, parts: dict[str, np.ndarray], colours: list[str], *, digits: int) -> None:
-    """Stacked bars, a legend above them, and single towers (the first step's warm-up) cut off with their height."""
+    """Draw stacked bars with a legend above them. Single towers (the first step's warm-up) are cut off, and their
+    height is written there."""
     size = math.ceil(len(run.x) / DRAWN_BARS)
     cuts = range(0, len(run.x), size)
     x = [mean(np.array(run.x[at : at + size])) for at in cuts]
@@ -95,8 +96,8 @@ def stacked(ax: Axes, run: RunData, parts: dict[str, np.ndarray], colours: list[
 
 
 def over_steps(ax: Axes, run: RunData, *, from_zero: bool = False) -> None:
-    """The step axis, with a dotted line where a learner started again and a dashed one where a stage began;
-    ``from_zero`` starts the y axis at 0 where no value is below it."""
+    """Set up the step axis, with a dotted line where a learner started again and a dashed one where a stage began.
+    ``from_zero`` starts the y axis at 0 where no value is below 0."""
     first, last = run.x[0], run.x[-1]
     margin = max(0.6, 0.015 * (last - first))
     ax.set_xlim(first - margin, last + margin)
@@ -112,8 +113,8 @@ def over_steps(ax: Axes, run: RunData, *, from_zero: bool = False) -> None:
 
 
 def _dial(ax: Axes, run: RunData) -> None:
-    """A line where a live control was turned, with what it was turned to, from its lower end upwards; where lines are
-    too close for that, the words of the first of them and how many more there are."""
+    """Draw a line where a live control was turned, with its new value along the line. Where lines are too close for
+    that, only the first has its words, with how many more there are."""
     (low, high), first = ax.get_xlim(), ax.get_ylim()[0]
     turns = [(version - 0.5, words) for version, words in run.dial() if low < version - 0.5 < high]
     labels: list[tuple[float, list[str]]] = []
@@ -133,7 +134,7 @@ def _dial(ax: Axes, run: RunData) -> None:
 
 
 def end_labels(ax: Axes, labels: list[tuple[float, str, str]]) -> None:
-    """Names right of the lines' ends, pushed apart where they would overlap."""
+    """Write names right of the lines' ends, pushed apart where they would overlap."""
     known = sorted(label for label in labels if math.isfinite(label[0]))
     heights = apart(ax, [value for value, _, _ in known], 0.085)
     for height, (_, text, colour) in zip(heights, known, strict=True):
@@ -141,7 +142,7 @@ def end_labels(ax: Axes, labels: list[tuple[float, str, str]]) -> None:
 
 
 def apart(ax: Axes, values: list[float], gap: float) -> list[float]:
-    """Where labels of rising ``values`` stand, in shares of the axes' height, ``gap`` from each other at least."""
+    """Where labels of rising ``values`` stand, in shares of the axes' height, at least ``gap`` from each other."""
     low, high = ax.get_ylim()
     at = [(value - low) / (high - low) for value in values]
     for place in range(1, len(at)):
@@ -152,7 +153,7 @@ def apart(ax: Axes, values: list[float], gap: float) -> list[float]:
 
 
 def subtitle(ax: Axes, text: str) -> None:
-    """A line between the title and the picture."""
+    """Write a line between the title and the picture."""
     ax.text(0, 1.045, text, transform=ax.transAxes, color=SOFT, size=8.5)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of evaluations: one result, and results over a run's versions. PNG out, as in ``pictures``."""
+"""Pictures of evaluations: of one result, and of results over a run's versions. They are PNGs, as in ``pictures``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ LINES = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY)
 
 
 def of_one(name: str, result: dict[str, Any]) -> bytes:
-    """A row a benchmark: pass@k with its interval, how often each problem is solved, how long responses are."""
+    """One row for each benchmark: pass@k with its interval, how often each problem is solved, and how long responses
+    are. Returns PNG."""
     with matplotlib.rc_context(STYLE):
         return png(figure_of_one(name, result))
 
 
 def figure_of_one(name: str, result: dict[str, Any]) -> Figure:
-    """The figure of ``of_one``; inside an ``rc_context`` of ``STYLE``."""
+    """The figure of ``of_one``. Call this inside an ``rc_context`` of ``STYLE``."""
     found = {key: each for key, each in result["benchmarks"].items() if "avg_at_n" in each}
     high = 3.2 * max(1, len(found)) + 0.75
     figure = Figure(figsize=(12, high), dpi=150)
@@ -101,13 +102,14 @@ def _lengths(ax: Axes, each: dict[str, Any]) -> None:
 
 
 def over_versions(lines: Sequence[dict[str, Any]]) -> bytes:
-    """avg@n over the run's versions with its interval, a panel a benchmark; ``lines`` of ``evaluations.jsonl``."""
+    """avg@n over the run's versions with its interval, one panel for each benchmark; ``lines`` are those of
+    ``evaluations.jsonl``. Returns PNG."""
     with matplotlib.rc_context(STYLE):
         return png(figure_over_versions(lines))
 
 
 def figure_over_versions(lines: Sequence[dict[str, Any]]) -> Figure:
-    """The figure of ``over_versions``; inside an ``rc_context`` of ``STYLE``."""
+    """The figure of ``over_versions``. Call this inside an ``rc_context`` of ``STYLE``."""
     names = sorted({line["benchmark"] for line in lines})
     columns = min(2, len(names))
     rows = -(-len(names) // columns)

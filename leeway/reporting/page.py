@@ -57,7 +57,8 @@ def embedded(picture: bytes) -> str:
 
 @contextmanager
 def report_extra() -> Iterator[None]:
-    """Around imports that the ``report`` extra brings: what is missing is told, with how to get it."""
+    """A context for imports that the ``report`` extra brings. ``LeewayError`` says what is missing and how to get
+    it."""
     try:
         yield
     except ImportError as error:

@@ -1,5 +1,5 @@
-"""The report's pictures: a run's data in, one PNG out. No pyplot: nothing global is touched, and the caller's backend
-does not matter."""
+"""The report's pictures: they take a run's data and make one PNG. They do not use pyplot, so nothing global is touched
+and the caller's backend does not matter."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class Panel:
     reading: str
     """How to read it, in one sentence."""
     needs: tuple[str, ...]
-    """Metrics without which it stays empty."""
+    """Metrics without which the panel stays empty."""
     draw: Callable[[Axes, RunData], None]
 
 
 PANELS: list[Panel] = []
-"""In reading order, two a row."""
+"""All panels in reading order, two in a row."""
 
 
 def panel(title: str, reading: str, *needs: str) -> Callable[[Callable[[Axes, RunData], None]], None]:
@@ -67,7 +67,7 @@ def draw(run: RunData) -> bytes:
 
 
 def figure_of(run: RunData) -> Figure:
-    """All panels on one figure; inside an ``rc_context`` of ``STYLE``."""
+    """All panels on one figure. Call this inside an ``rc_context`` of ``STYLE``."""
     rows = math.ceil(len(PANELS) / 2)
     high = 3.55 * rows + 0.7
     figure = Figure(figsize=(12, high), dpi=150)
@@ -234,7 +234,7 @@ def _staleness(ax: Axes, run: RunData) -> None:
 
 
 def _bounds(ax: Axes, run: RunData) -> None:
-    """A line just right of the bars that the bound allows; where η was turned, one for each of its values."""
+    """Draw a line just right of the bars that the bound allows; where η was turned, draw one for each of its values."""
     turns = run.turns(run.bounds())
     for place, value in enumerate(sorted({bound for _, bound in turns})):
         ax.axvline(value + 0.5, color=INK, lw=1.1, ls=DASHED)

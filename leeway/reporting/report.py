@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...common.files import write_whole
+from ...common.wording import byte_size
 from . import page, report_samples
 from .rundata import RunData, ends, load, mean, percent
 
@@ -153,7 +154,7 @@ def _speed_rows(run: RunData) -> Rows:
         full = run.series("weights/full_bytes")
         shares = run.series("weights/payload_bytes") / full
         text = f"mean {percent(mean(shares))}, median {percent(np.nanmedian(shares))}"
-        rows.append(("bytes a version, share of full", f"{text} of {np.nanmax(full) / 1e6:,.3g} MB"))
+        rows.append(("bytes a version, share of full", f"{text} of {byte_size(np.nanmax(full))}"))
     if run.loads:
         seconds = np.array([record["weights/load_s"] for record in run.loads])
         pauses = np.array([record.get("weights/paused_s", 0.0) for record in run.loads])

@@ -12,7 +12,7 @@ from ..looking.samples import cut, heading, title
 
 GROUPS = 4
 SHOWN = 800
-"""Characters of a text."""
+"""The most characters of a text that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Piece:
 
     heading: str
     segments: list[tuple[str, str]]
-    """(who wrote it, the text) of each."""
+    """(who wrote it, the text) of each segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Group:
 
 
 def groups_of(folder: Path) -> list[Group]:
-    """At most ``GROUPS`` of the run's samples, spread evenly from the first to the last, each with the response of the
-    highest and that of the lowest reward (of equal ones the first); empty where the run has none."""
+    """At most ``GROUPS`` of the run's samples, spread evenly from the first to the last. Each has its responses of the
+    highest and of the lowest reward (the first among equals). Empty where the run has no samples."""
     every = list(read_samples(folder / FILE))
     count = min(GROUPS, len(every))
     places = [round(place * (len(every) - 1) / max(1, count - 1)) for place in range(count)]

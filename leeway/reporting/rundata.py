@@ -25,7 +25,7 @@ REQUIRED = ("step", "reward/mean", "batch/groups", "batch/tokens", "time/step_s"
 """Keys that every line of ``metrics.jsonl`` must have; all others are optional."""
 
 EVENTS = ("run", "started", "control", "end")
-"""What is kept of the ledger; a line for every group would be gigabytes in a long run."""
+"""The events that are kept of the ledger; the lines of all groups would be gigabytes in a long run."""
 
 TIMES = {
     "wait": "time/wait_for_batch_s",
@@ -41,16 +41,16 @@ class RunData:
 
     name: str
     steps: list[dict[str, Any]]
-    """The lines of ``metrics.jsonl``: one a training step, by step, each step once."""
+    """The lines of ``metrics.jsonl``, one for each training step, in the order of steps."""
     ledger: list[dict[str, Any]]
     """The ledger's lines of the kinds in ``EVENTS``, without those that a resume undid; empty where there is none."""
     refunded: Counter[str]
-    """Groups refunded by reason, as the ledger has them; those that a resume undid are not counted."""
+    """Refunded groups by reason, as the ledger has them; those that a resume undid are not counted."""
     loads: list[dict[str, Any]]
-    """The workers' records of weights they loaded."""
+    """The workers' records of the weights that they loaded."""
     evaluations: list[dict[str, Any]]
     """Lines of ``evaluations.jsonl``, which followers of the run leave under ``evaluations/``: avg@n and its interval
-    by version and benchmark. Empty where nobody followed."""
+    by version and benchmark. Empty where nobody followed the run."""
     config_text: str
     config: Config | None
     missing: list[str]
@@ -94,8 +94,8 @@ class RunData:
         return changes
 
     def dial(self) -> list[tuple[int, str]]:
-        """(version, what a live control was turned to) of every turn, in the order of versions; what was turned at one
-        version is told together."""
+        """(version, the new values of live controls) in the order of versions; turns at the same version are one
+        text."""
         turned: dict[int, list[str]] = {}
         for line in self.events("control"):
             by = " (guard)" if line.get("by") == "guard" else ""
@@ -103,7 +103,7 @@ class RunData:
         return sorted((version, ", ".join(words)) for version, words in turned.items())
 
     def bounds(self) -> np.ndarray:
-        """η by step, in versions: as measured, else as configured, else NaN."""
+        """η by step, in versions, as measured; as configured where it was not measured; else NaN."""
         configured = math.nan if self.config is None else self.config.flow.max_staleness
         return np.nan_to_num(self.series("flow/max_staleness"), nan=configured)
 
@@ -123,8 +123,9 @@ class RunData:
         return np.array(within), np.array(past)
 
     def refunds(self) -> dict[str, np.ndarray]:
-        """Groups in each step that were not trained on, by reason; most frequent first, without what never happened.
-        ``orphaned`` ones were made for an earlier learner: their ticket was issued again, not refunded."""
+        """Groups in each step that were not trained on, by reason. The most frequent reason comes first, and reasons
+        that never occurred are left out. ``orphaned`` groups were made for an earlier learner: their tickets were
+        issued again, not refunded."""
         keys = {key for line in self.steps for key in line if key.startswith("refunds/") and self.total(key)}
         return {key.removeprefix("refunds/"): self.series(key) for key in sorted(keys, key=self.total, reverse=True)}
 
@@ -134,8 +135,8 @@ class RunData:
         return parts | {"other": np.maximum(0.0, self.series("time/step_s") - sum(parts.values()))}
 
     def rates(self) -> dict[str, float]:
-        """Response tokens a second over the whole run: those that came in, refunded ones included, and those trained
-        on. NaN where unknown."""
+        """Response tokens a second over the whole run: those that came in (refunded ones too), and those that were
+        trained on. NaN where unknown."""
         seconds = self.series("time/step_s")
         arrived = seconds * self.series("throughput/rollout_tokens_per_s")
         whole = float(seconds.sum()) or math.nan
@@ -153,19 +154,19 @@ class RunData:
 
 
 def mean(values: np.ndarray) -> float:
-    """The mean of what is finite; NaN where nothing is."""
+    """The mean of the finite values; NaN where there are none."""
     found = values[np.isfinite(values)]
     return float(found.mean()) if len(found) else math.nan
 
 
 def ends(values: np.ndarray) -> tuple[int, float, float]:
-    """(n, mean of the first n, mean of the last n): n is 10, or half of a run shorter than 20 steps."""
+    """(n, mean of the first n, mean of the last n), where n is 10, or half of the steps in a run of fewer than 20."""
     count = min(10, max(1, len(values) // 2))
     return count, mean(values[:count]), mean(values[-count:])
 
 
 def percent(share: float) -> str:
-    """Three digits at most, and never 0 % for something or 100 % for not quite everything."""
+    """A share as a percentage of three digits at most. It is 0 % or 100 % only where the share is exactly 0 or 1."""
     if 0 < share < 0.001:
         return "<0.1 %"
     if share < 0.0995 or 0.995 <= share < 1:
@@ -204,7 +205,7 @@ DIAL = {
     "pipeline_depth": "depth {}",
     "target_entropy": "target {:g}",
 }
-"""The live controls as the pictures name them, with their new value."""
+"""How the pictures name each live control, with its new value."""
 
 
 def _turned_to(name: str, value: Any) -> str:
@@ -243,7 +244,7 @@ def _ledger(path: Path, missing: list[str]) -> tuple[list[dict[str, Any]], Count
                 refunded[line["reason"]] += 1
             elif line["event"] in EVENTS:
                 kept.append(line)
-    except (AuditError, DataError) as error:  # judging the ledger is the audit's work; here it is a source like others
+    except (AuditError, DataError) as error:  # to judge the ledger is the audit's work; here it is a source like others
         missing.append(f"The ledger is used up to line {good}: {error}.")
     return kept, refunded
 
@@ -254,7 +255,7 @@ def _loads(path: Path, missing: list[str]) -> list[dict[str, Any]]:
         return []
     records = []
     for text in path.read_text(encoding="utf-8").splitlines():
-        with suppress(ValueError):  # a torn line; this file is a view, and another line says as much
+        with suppress(ValueError):  # a torn line; this file is a view, and other lines tell the same
             records.append(line_of_ours(text))
     return [record for record in records if "weights/load_s" in record]
 

@@ -1,1 +1,1 @@
-"""A run of this machine: its server, its roles as processes, and what is checked before any of them starts."""
+"""Runs a whole run on this machine: its server, its roles as processes, and the checks before any of them starts."""

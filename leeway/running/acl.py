@@ -1,11 +1,11 @@
 """``leeway acl``: users with the least rights that each role needs, as Redis reads them from its ACL file.
 
 A role's rights are a root rule and selectors (Redis 7.0: a command passes if one of them allows it with its keys). The
-root rule has what touches no key, and the call of a script: a script's own commands are checked one by one against all
-of the user's rules, so being allowed to call one gives nothing.
+root rule allows what touches no key, and the call of a script. Redis checks each command of a script against all of the
+user's rules, so the right to call a script gives nothing more.
 
-What a rollout user can do with the run: take prompts, write responses and announce them. It cannot write a score, a
-version of the weights, a control, or another role's heartbeat, and cannot announce a scored group.
+For example, a rollout user can take prompts, write responses and announce them. It cannot write a score, a version of
+the weights, a control, or another role's heartbeat, and it cannot announce a scored group.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _ANY = "*"
 _SESSION = "+ping +select +multi +exec +time"
 _SCRIPTS = "+evalsha +script|load +script|exists"
 _TAKE = "+xreadgroup +xclaim +xpending +xack +xdel +xgroup|create"
-"""From a work stream: take, renew, acknowledge; and make its consumer group where Redis came back empty."""
+"""Take, renew and acknowledge entries of a work stream; make its consumer group again where Redis came back empty."""
 
 
 def acl(run: str | None, passwords: Path | None) -> str:
     """The lines of an ACL file: the four users of ``run``, or of every run, and no password for anybody else.
 
-    ``passwords``: a file with ``USER PASSWORD`` lines, made with random ones where it does not exist. The ACL has their
-    SHA-256 alone. Without it the users cannot log in until they are given a password.
+    ``passwords``: a file with ``USER PASSWORD`` lines, made with random passwords where it does not exist. The ACL has
+    only their SHA-256. Without such a file the users cannot log in until they are given a password.
     """
     if run is not None:
         Keys(run)  # refuses an unusable id
@@ -117,7 +117,7 @@ _DESK = [
 
 
 def passwords_of(path: Path, names: list[str]) -> dict[str, str]:
-    """The passwords of users, from a file of USER PASSWORD lines; made at random where there is no file."""
+    """Passwords by user, from a file of ``USER PASSWORD`` lines; the file is made at random where there is none."""
     try:
         text = path.read_text()
     except FileNotFoundError:
@@ -130,7 +130,7 @@ def passwords_of(path: Path, names: list[str]) -> dict[str, str]:
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
         if len(words) != 2:
-            raise DataError(f"{path}:{number}: a user and a password are due")
+            raise DataError(f"{path}:{number}: expected a user and a password")
         known[words[0]] = words[1]
     missing = [name for name in names if name not in known]
     if missing:

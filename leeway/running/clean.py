@@ -12,8 +12,8 @@ from ...common.queue.desk import DeskQueue
 
 
 def clean(redis_url: str, run: str, *, force: bool) -> None:
-    """Remove every key of ``run`` and say what they were. ``RunExistsError`` where workers are alive and ``force`` is
-    not given. The run's folder, its checkpoints and a shared folder of weights stay."""
+    """Remove every key of ``run`` and print what the keys were. ``RunExistsError`` where workers are alive and
+    ``force`` is false. The run's folder, its checkpoints and a shared folder of weights stay."""
     queue = DeskQueue(Connection(redis_url, run))
     try:
         alive = Counter(worker.role for worker in queue.overview.workers()[0])

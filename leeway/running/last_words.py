@@ -9,30 +9,32 @@ from pathlib import Path
 from ...common.texts import visible
 
 READ_BYTES = 256_000
-"""How much of the end of a log is looked at."""
+"""Bytes at the end of a log that are read."""
 LONGEST = 300
-"""Characters of what it said that are repeated."""
+"""The most characters of a process's own words that are repeated."""
 
 _PREFIX = re.compile(r"^(\[rank\d+\]: ?|\([^)]*pid=\d+\) ?(?:[A-Z]+ \S+ \S+ \[[^\]]*\] ?)?)")
 """What torchrun and vLLM put before the lines of a process that they started."""
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(:|$)")
 _NOT_THE_CAUSE = re.compile(r"ChildFailedError|[Ss]ee root cause above")
-"""Exceptions that only tell of another process's; that one's stands before them."""
+"""Exceptions that only report the exception of another process, which stands before them."""
 _NAMED = re.compile(r"leeway (?:learner|rollout|verifier): ")
-"""How a role names a mistake as it ends."""
+"""How a role's last line begins where it names a user's mistake."""
 _BLAMED = re.compile(r"^\s*exitcode\s*:\s*(-?\d+) \(pid", re.M)
-"""How torchrun, which itself ends with 1, tells what its rank ended with."""
+"""How torchrun, which itself ends with 1, reports the exit code of a rank."""
 
 
 def own_code(code: int, said: str) -> int:
-    """The exit code of the process that failed: under torchrun that of the rank it blames. Negative for a signal."""
+    """The exit code of the process that failed, which under torchrun is the rank that torchrun blames. Negative for a
+    signal."""
     blamed = _BLAMED.findall(said) if code == 1 else []
     return int(blamed[-1]) if blamed else code
 
 
 def cause(code: int, said: str, *, killed_for_memory: bool = False) -> str:
-    """Why a process died, in one line. ``code``: as ``own_code`` has it. ``said``: the end of what it wrote.
-    ``killed_for_memory``: whether the kernel has killed for lack of memory while it lived."""
+    """Why a process died, in one line. ``code`` is what ``own_code`` returns, and ``said`` is the end of what the
+    process wrote. ``killed_for_memory``: whether the kernel killed some process for lack of memory while this one
+    lived."""
     if code < 0:
         return _killed(-code, killed_for_memory=killed_for_memory)
     words = named(said) or _last_line(said)
@@ -40,8 +42,8 @@ def cause(code: int, said: str, *, killed_for_memory: bool = False) -> str:
 
 
 def named(said: str) -> str:
-    """The mistake that a role names, or the exception of the last traceback that is itself a cause, whichever was
-    written later; empty where there is neither."""
+    """The mistake that a role names, or the last exception that is itself a cause, whichever was written later; empty
+    where there is neither."""
     lines = [_PREFIX.sub("", line) for line in said.splitlines()]
     found, only_told, open_trace = "", "", False
     for line in lines:
@@ -79,7 +81,7 @@ def _killed(number: int, *, killed_for_memory: bool) -> str:
 
 
 def tail(log: Path, start: int = 0) -> str:
-    """The end of a log, from byte ``start`` on at the earliest; bytes that are no UTF-8 are replaced."""
+    """The end of a log, but nothing before byte ``start``; bytes that are no UTF-8 are replaced."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, 2)
@@ -90,13 +92,13 @@ def tail(log: Path, start: int = 0) -> str:
 
 
 def last_lines(log: Path, count: int) -> str:
-    """What a log ends with, for people: its last ``count`` lines, under its name."""
+    """The last ``count`` lines of a log, under its name, for people."""
     return "\n".join([f"{log} ends with:", *tail(log).splitlines()[-count:]])
 
 
 def memory_kills() -> int:
-    """How many processes the kernel has killed so far for lack of memory: in this control group where it has one of its
-    own, else on this machine. 0 where the kernel does not say."""
+    """How many processes the kernel has killed so far for lack of memory: in this process's control group where there
+    is one, else on this machine. 0 where the kernel does not say."""
     for path in (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat")):
         try:
             found = re.search(r"^oom_kill (\d+)$", path.read_text(), re.M)

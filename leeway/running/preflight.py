@@ -1,5 +1,6 @@
-"""What is checked before anything starts, in seconds and without a weight: the model folder, the tokenizer, the rows,
-and whether this machine can grade them. ``leeway up`` and its ``--dry-run``; the roles check their own part again."""
+"""What is checked before anything starts, in seconds and without loading weights: the model folder, the tokenizer, the
+rows, and whether this machine can grade them. ``leeway up`` and its ``--dry-run`` check this; each role checks its own
+part again."""
 
 from __future__ import annotations
 
@@ -21,13 +22,13 @@ from ...common.preflight.tokens import why_no_tokenizer
 
 _MISTAKES = {kind.exit_code: kind for kind in (ConfigError, DataError)}
 ANSWER_S = 600.0
-"""How long a look at the rows may take."""
+"""Seconds that a look at the rows may take."""
 
 
 def preflight(config: Config, *, dry_run: bool) -> list[str]:
     """Sentences on what was found, and on what could not be checked here. ``DataError`` and ``ConfigError`` say what
-    cannot work. A dry run asks no hub, and where model or rows are not on this machine it goes on: in a cluster they
-    are where the roles are."""
+    cannot work. A dry run asks no hub. It also goes on where the model or the rows are not on this machine, because in
+    a cluster they are where the roles are."""
     elsewhere = dry_run and _is_elsewhere(config.model.path)
     if not elsewhere:
         check_model(config, "train", "sample", ask_hub=not dry_run)
@@ -65,14 +66,14 @@ def refuse_missing_model(said: str) -> None:
 
 def refuse_missing_rows(config: Config) -> None:
     """``DataError`` where the file of rows is not there."""
-    path = Path(expand(config.data.path))
-    if config.data.source == "file" and not path.is_file():
-        wrong = "a folder; name one file of rows" if path.is_dir() else "no such file"
+    path = expand(config.data.path)
+    if config.data.source == "file" and not Path(path).is_file():
+        wrong = "a folder; name one file of rows" if Path(path).is_dir() else "no such file"
         raise DataError(f"data.path = {config.data.path!r}: {wrong}: {path}")
 
 
 def _not_here(said: str) -> str:
-    """That a file is not on this machine, with the one beside it whose name may have been meant."""
+    """A sentence saying that a file is not on this machine, with a file beside it of a similar name."""
     path = Path(expand(said))
     there = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, there, n=1)
@@ -91,7 +92,8 @@ def _lies_at_the_hub(said: str) -> bool:
 
 
 def _ask(module: str, config: Config, *words: str) -> tuple[dict[str, Any] | None, str]:
-    """(what a role's own look says, or None; why it says nothing). A user's mistake is raised as what it is."""
+    """(what a role's own check reports, or None; why it reports nothing). A user's mistake is raised as its own
+    error."""
     command = [sys.executable, "-W", "ignore", "-m", f"leeway_rl.{module}", *words]
     try:
         done = subprocess.run(

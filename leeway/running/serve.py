@@ -1,4 +1,4 @@
-"""``leeway server``: the Redis-protocol server of a cluster, with the settings that Leeway needs."""
+"""``leeway server``: the Redis-protocol server of a cluster, with the options that Leeway needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .acl import USERS, acl, passwords_of, user_name
 from .server import EmbeddedServer, server_binary
 
 LOAD_S = 600.0
-"""How long a server may take to read what its append-only file holds."""
+"""Seconds that a server may take to read its append-only file."""
 EVERYWHERE = ("0.0.0.0", "::")
 _MEMORY = re.compile(r"[1-9][0-9]*([kmg]b)?", re.IGNORECASE)
 
@@ -35,24 +35,24 @@ class Serving:
     """What a server is asked to be."""
 
     host: str
-    """The address it listens at beside the loopback: 127.0.0.1 for none, 0.0.0.0 for all."""
+    """The address it listens at beside the loopback. 127.0.0.1 means no other address, 0.0.0.0 means all of them."""
     port: int
     name: str | None
-    """What the nodes call this machine; None: ``host``, or this machine's own name where that is every address."""
+    """What the nodes call this machine. None means ``host``, or this machine's own name where ``host`` is 0.0.0.0."""
     folder: Path
     password_file: Path | None
-    """One password for everybody."""
+    """The file with one password for everybody."""
     passwords: Path | None
-    """A user for each role, as ``leeway acl`` has them."""
+    """The file with a user for each role, as ``leeway acl`` makes it."""
     memory: str | None
-    """At most so much, with kb, mb or gb; None: what there is."""
+    """The most memory it may take, with kb, mb or gb. None means as much as there is."""
     binary: Path | None
-    """None: ``redis-server`` or ``valkey-server`` from PATH, else the one that comes with leeway-rl[server]."""
+    """None means ``redis-server`` or ``valkey-server`` from PATH, else the one that comes with leeway-rl[server]."""
 
 
 def serve(asked: Serving) -> None:
-    """Run a server until SIGTERM or Ctrl-C, which is its orderly end. ``ConfigError`` where it would be open to others
-    without a password; ``BrokerError`` where it does not start."""
+    """Run a server until SIGTERM or Ctrl-C, which end it in order. ``ConfigError`` where it would be open to other
+    machines without a password; ``BrokerError`` where it does not start."""
     _refuse_open(asked)
     if asked.memory is not None and not _MEMORY.fullmatch(asked.memory):
         raise ConfigError(f"--memory {asked.memory!r}: a whole number of kb, mb or gb, for instance 16gb")
@@ -77,7 +77,7 @@ def _run(asked: Serving, binary: str) -> NoReturn:
             binary=binary,
             start_s=LOAD_S,
         )
-        stack.callback(server.stop)  # also where we are asked to stop while it still reads its file
+        stack.callback(server.stop)  # also where we are asked to stop while the server still reads its file
         stack.enter_context(server)
         typer.echo(_words(asked, binary, logins))
         while True:
@@ -92,8 +92,8 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         raise ConfigError(
-            f"--host {host!r}: an IP address of this machine is due, or 0.0.0.0 for all of them; how nodes call it is "
-            "--name"
+            f"--host {host!r}: expected an IP address of this machine, or 0.0.0.0 for all of them; --name is for what "
+            "the nodes call it"
         ) from None
 
 
@@ -109,7 +109,7 @@ def _refuse_open(asked: Serving) -> None:
 
 
 def _refuse_taken(asked: Serving) -> None:
-    """Another server at our port would answer in the place of ours."""
+    """``BrokerError`` where another server listens at our port, because it would answer in the place of ours."""
     for host in _addresses(asked.host):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family) as probe:
@@ -133,7 +133,7 @@ def _binary(named: Path | None) -> str:
 
 
 def _addresses(host: str) -> list[str]:
-    """Where it listens: the loopback too, by which we look whether it lives."""
+    """The addresses it listens at. The loopback is one of them, because we check there whether the server lives."""
     if host == "0.0.0.0":
         return [host]
     return list(dict.fromkeys(["127.0.0.1", "127.0.0.1" if host == "localhost" else host]))
@@ -144,7 +144,7 @@ def _options(asked: Serving, lines: str) -> tuple[str, ...]:
     if asked.memory is not None:
         options += ["--maxmemory", asked.memory]
     if lines:
-        rules = asked.folder / "users.acl"  # in a file, since everybody can read a command line
+        rules = asked.folder / "users.acl"  # in a file, because everybody can read a command line
         address.keep(lines, rules)
         options += ["--aclfile", str(rules.resolve())]
     return tuple(options)
@@ -168,7 +168,7 @@ def _login(user: str, password: str) -> str:
 
 
 def _password(path: Path) -> str:
-    """The one in the file, made at random where there is no file."""
+    """The password in the file, which is made at random where there is no file."""
     if not path.exists():
         address.keep(secrets.token_urlsafe(24), path)
     try:
@@ -176,14 +176,15 @@ def _password(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--password-file {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
     if len(words) != 1:
-        raise DataError(f"--password-file {path}: one password is due, a word without spaces; found {len(words)} words")
+        raise DataError(f"--password-file {path}: expected one password without spaces; found {len(words)} words")
     if os.stat(path).st_mode & 0o077:
         raise ConfigError(f"--password-file {path}: others can read it; chmod 600 {path}")
     return words[0]
 
 
 def _words(asked: Serving, binary: str, logins: dict[str, str]) -> str:
-    """What it is, and how the roles find it. A password stands in files for this user alone, not here."""
+    """Lines on what the server is and how the roles find it. Passwords stand in files that only this user can read, not
+    in these lines."""
     most = f", at most {asked.memory}" if asked.memory else ""
     where = f"{asked.host} port {asked.port}{most}; append-only file in {asked.folder.resolve()}"
     lines = [f"{Path(binary).name} at {where}"]

@@ -21,7 +21,7 @@ from ...common.queue.connection import Connection
 from .last_words import last_lines
 
 START_S = 10.0
-KEEP_S = 0.5  # how often the server's keeper looks whether it lives
+KEEP_S = 0.5  # seconds between two checks whether the server lives
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +56,10 @@ class EmbeddedServer:
         binary: str | None = None,
         start_s: float = START_S,
     ) -> None:
-        """Keep the data and the log in ``folder``; ``port`` is free by default. ``options`` are the server's own;
-        ``user`` (``name:password@``) logs in where they ask for it. ``environment`` is the server's beside ours.
-        ``lock`` is held by the server too, until it has closed its files. ``binary`` is the server's program, by
-        default what is found; it has ``start_s`` to read what its file holds."""
+        """Keep the data and the log in ``folder``; ``port`` is a free one by default. ``options`` are the server's own;
+        ``user`` (``name:password@``) is for logging in where they demand it. ``environment`` is added to ours for the
+        server. The server holds ``lock`` too, until it has closed its files. ``binary`` is the server's program, by
+        default the one that is found. The server has ``start_s`` seconds to read its append-only file."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port = port or free_port()
@@ -78,11 +78,11 @@ class EmbeddedServer:
 
     def __exit__(self, *_: object) -> None:
         self._leaving.set()
-        self._keeper.join()  # first: it may be starting one
+        self._keeper.join()  # first, because it may be starting a server
         self.stop()
 
     def _keep(self) -> None:
-        """Start the server again when it dies: its append-only file has what it held, and the roles wait a minute."""
+        """Start the server again when it dies. Its append-only file has what it held, and the roles wait a minute."""
         while not self._leaving.wait(KEEP_S):
             process = self.process
             if process is not None and process.poll() is None:
@@ -94,7 +94,7 @@ class EmbeddedServer:
                 log.error("%s", error)
 
     def start(self) -> None:
-        """Start and wait until it answers; ``BrokerError`` with its log's last lines if it does not."""
+        """Start the server and wait until it answers; ``BrokerError`` with its log's last lines if it does not."""
         journal = self.folder / "server.log"
         command = [
             self._binary or server_binary(),
@@ -124,7 +124,7 @@ class EmbeddedServer:
         raise BrokerError(f"the embedded server did not start on port {self.port}; {last_lines(journal, 5)}")
 
     def stop(self) -> None:
-        """End it. Safe to call twice."""
+        """End the server. It is safe to call this twice."""
         if self.process is None:
             return
         self.process.terminate()

@@ -23,12 +23,12 @@ from . import last_words
 
 SLACK_S = 10.0  # how much longer than broker.drain_s the roles have to leave after SIGTERM
 QUICK_DEATHS, QUICK_S = 5, 300.0
-"""Deaths in a row of a role, each within so many seconds and without progress between, until the run is given up. An
-engine that cannot start may take minutes to find out."""
+"""A run is given up after so many deaths of a role in a row, each within so many seconds of its start and without
+progress between. An engine that cannot start may take minutes to find out."""
 
 
 _MISTAKES = {kind.exit_code: kind for kind in (ConfigError, DataError, RunExistsError, AuditError)}
-"""A user's mistakes that a role may name as it ends."""
+"""By exit code, the errors of a user's mistakes, which a role names as it ends."""
 
 
 @dataclass(slots=True)
@@ -38,22 +38,22 @@ class Role:
     name: str
     command: list[str]
     log: Path | None
-    """Its output goes there; to ours where there is none."""
+    """The file that its output goes to; without one, the output goes to ours."""
     threads: int
     redis_url: str = ""
-    """Handed over in the environment: anybody can read a command line."""
+    """Handed over in the environment, because everybody can read a command line."""
     metrics_port: int = 0
     held: tuple[int, ...] = ()
-    """Descriptors of locks that it holds too, until it has left."""
+    """Descriptors of locks that the process holds too, until it has left."""
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     quick_deaths: int = 0
     progress_at_death: int = -1
-    """What the run had done when it last died."""
+    """The run's progress when the process last died."""
     log_start: int = 0
-    """Bytes that were in its log when it was last started."""
+    """Bytes that were in its log when the process was last started."""
     memory_kills: int = 0
-    """What the kernel had counted then."""
+    """``memory_kills`` when the process was last started."""
 
     def start(self) -> None:
         """Start it with its own log and its own share of the cores."""
@@ -64,7 +64,7 @@ class Role:
         self.memory_kills = last_words.memory_kills()
         with nullcontext() if self.log is None else self.log.open("ab") as output:
             self.log_start = 0 if output is None else output.tell()
-            # Its own session: Ctrl-C reaches the supervisor alone, which then asks every role to leave.
+            # It has its own session, so that Ctrl-C reaches only the supervisor, which then asks every role to leave.
             self.process = subprocess.Popen(
                 self.command,
                 stdout=output,
@@ -77,17 +77,17 @@ class Role:
         self.started = time.monotonic()
 
     def ask_to_leave(self) -> None:
-        """SIGTERM, if it is still there."""
+        """Send SIGTERM, if the process is still there."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
 
     def kill(self) -> None:
-        """SIGKILL to it and to its process group."""
+        """Send SIGKILL to the process and to its process group."""
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def said(self) -> str:
-        """The end of what it wrote since it was last started."""
+        """The end of what the process has written since it was last started."""
         return "" if self.log is None else last_words.tail(self.log, self.log_start)
 
 
@@ -95,9 +95,9 @@ class Role:
 def supervised(
     roles: list[Role], redis_url: str, stop_s: float, stopping: str, *, lock: IO[str], first: int | None = None
 ) -> Iterator[None]:
-    """Start the roles, or the ``first`` so many; whatever happens, leave none behind. SIGTERM, or Ctrl-C, is passed on
-    as a wish to stop, to the first role before the others; ``stopping`` is what is said then. A second one ends
-    everything at once. Every role holds the ``lock`` too."""
+    """Start the roles, or only the ``first`` so many of them, and leave none behind whatever happens. SIGTERM and
+    Ctrl-C are passed on as a request to stop, to the first role before the others, and ``stopping`` is printed. A
+    second signal ends everything at once. Every role holds the ``lock`` too."""
     asked = False
 
     def ask_all(_signum: int, _frame: object) -> None:
@@ -109,7 +109,7 @@ def supervised(
         asked = True
         raise KeyboardInterrupt
 
-    # SIGHUP too: a closed terminal must not leave roles behind, which are in sessions of their own.
+    # SIGHUP is handled too: a closed terminal must not leave roles behind, which are in sessions of their own.
     previous = {number: signal.signal(number, ask_all) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         for role in roles:
@@ -123,7 +123,7 @@ def supervised(
         _wait_for(roles[:1], stop_s)
         raise SystemExit(STOPPED) from None
     finally:
-        asked = True  # from here on nothing may interrupt the leaving
+        asked = True  # from here on nothing may interrupt the shutdown
         for role in roles:
             role.ask_to_leave()
         _wait_for(roles, stop_s)
@@ -144,26 +144,26 @@ def _wait_for(roles: list[Role], stop_s: float) -> None:
 
 
 def ended(role: Role) -> int | None:
-    """The exit code of a role that was started and is not there any more."""
+    """The exit code of a role that was started and has ended; None otherwise."""
     assert role.process is not None
     return role.process.poll()
 
 
 def mend(role: Role, queue: DeskQueue, progress: int) -> None:
-    """Start a role again that is gone although its run goes on. ``progress``: what the run has done so far, by any
-    measure. ``RoleDiedError`` where it makes no sense."""
+    """Start a role again that has ended although its run goes on. ``progress`` is what the run has done so far, by any
+    measure. ``RoleDiedError`` where another start would not help."""
     code = ended(role)
     if code is None:
         return
     code, words = _why(role, code)
     if code in _MISTAKES:  # the same start would meet the same mistake
         raise _MISTAKES[code](words)
-    if code in (0, STOPPED):  # it was asked to leave, or has seen that the run is finished
+    if code in (0, STOPPED):  # the role was asked to leave, or has seen that the run is finished
         try:
             if queue.state().get("phase") == "finished":
                 return
         except RedisError:
-            return  # then we shall know at the next look
+            return  # the next look will tell
     quick = time.monotonic() - role.started < QUICK_S and progress == role.progress_at_death
     role.quick_deaths, role.progress_at_death = role.quick_deaths + 1 if quick else 1, progress
     if role.quick_deaths > QUICK_DEATHS:
@@ -173,7 +173,7 @@ def mend(role: Role, queue: DeskQueue, progress: int) -> None:
 
 
 def _why(role: Role, code: int) -> tuple[int, str]:
-    """(the exit code that counts, why the role is gone, in one line with its log)."""
+    """(the exit code that counts, one line on why the role ended that names its log)."""
     said, where = role.said(), f" ({role.log})" if role.log is not None else ""
     code = last_words.own_code(code, said)
     if code in _MISTAKES and (mistake := last_words.named(said)):

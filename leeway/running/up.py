@@ -31,9 +31,9 @@ from .server import EmbeddedServer
 from .supervise import SLACK_S, Role, ended, mend, supervised
 
 EYE_S = 2.0
-"""How long Redis may take to answer the supervisor's look."""
+"""Seconds that Redis may take to answer the supervisor."""
 LAYOUT = ("train.ranks", "train.zero_stage")
-"""What a run may go on with another value of: its checkpoint is converted."""
+"""Keys whose values may change when a run goes on; its checkpoint is then converted."""
 STOPPING = "the learner finishes its step and writes a checkpoint"
 
 
@@ -47,7 +47,7 @@ def up(
     resume: bool,
     dry_run: bool,
 ) -> None:
-    """Run everything to the end, show it, and write the report."""
+    """Run everything to the end, show the run meanwhile, and write its report."""
     if resume:
         others = [text for text in settings if text.partition("=")[0].strip() not in LAYOUT]
         if run is None or presets or others:
@@ -70,13 +70,13 @@ def up(
     found = preflight(config, dry_run=dry_run)
     if dry_run:
         shape = shape_of(config.model.path)
-        if shape is not None:  # also of a base model that is elsewhere
+        if shape is not None:  # known also for a base model that is not on this machine
             _refuse_longer(config, shape)
         checked = "".join(f"\n# {line}" for line in found)
         typer.echo(dump(config) + "\n" + describe(config, shape) + "\n#" + checked)
         return
     with ExitStack() as stack:
-        leaving_s = config.broker.drain_s + SLACK_S  # of what a killed one has started
+        leaving_s = config.broker.drain_s + SLACK_S  # for what a killed command has started
         alone = only_writer(folder / "lock", f"run {run!r}", error=RunExistsError, leaving_s=leaving_s)
         lock = stack.enter_context(alone)
         (folder / "logs").mkdir(exist_ok=True)
@@ -120,7 +120,7 @@ def _stored(folder: Path, settings: list[str]) -> Config:
 
 
 def _refuse_longer(config: Config, shape: Shape) -> None:
-    """As the learner does at its start, but before anything is started."""
+    """Refuse responses longer than the model allows, as the learner does, but before anything is started."""
     if (why := why_too_long(config.tokens_by_key, f"model {config.model.path}", shape.context)) is not None:
         raise DataError(why)
 
@@ -150,9 +150,9 @@ def _roles(config: Config, run: str, runs_dir: Path) -> list[Role]:
 
 
 def watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Config) -> None:
-    """Show the run until it is complete, and mend what dies."""
+    """Show the run until it is complete, and start again what dies."""
     view = _Screen(config.train.steps) if sys.stdout.isatty() else _Lines()
-    # Answers at once or not at all: while Redis is away, whoever dies must be started again.
+    # This connection answers at once or not at all: while Redis is away, roles that die must be started again.
     queue = DeskQueue(Connection(redis_url, run, connect_s=EYE_S, retry_s=0.0))
     progress, seen_at = Progress(folder), time.monotonic()
     teller = Teller(stall_s=config.broker.stall_s)
@@ -170,7 +170,7 @@ def watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Con
                 view.show(now, progress.newest)
                 seen_at = time.monotonic()
             except RedisError as error:
-                if is_silent(error):  # there, and frozen, or slow on a machine that is too busy: the roles wait too
+                if is_silent(error):  # the server is frozen, or slow on a busy machine: the roles wait too
                     seen_at = time.monotonic()
                 elif time.monotonic() - seen_at > RETRY_S:
                     raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
@@ -202,7 +202,7 @@ class _Screen:
 
 
 class _Lines:
-    """The view of a pipe or a log: one line every few training steps, and one whenever nothing has moved for long."""
+    """The view for a pipe or a log: one line every few training steps, and one whenever nothing has moved for long."""
 
     EVERY_S = 5.0
     QUIET_S = 30.0
@@ -212,7 +212,7 @@ class _Lines:
         self._shown, self._at, self._spoke = -1, 0.0, time.monotonic()
 
     def show(self, now: status.Snapshot, last: dict[str, Any] | None) -> None:
-        """Print what is new of a look and the last training step."""
+        """Print what is new in a look and in the last training step."""
         at = time.monotonic()
         finished = now.state.get("phase") == "finished"
         if last is not None and last["step"] != self._shown and (at - self._at >= self.EVERY_S or finished):

@@ -1,1 +1,1 @@
-"""Many runs that differ in a few keys, and what they come to."""
+"""Makes many runs that differ in a few keys, and compares them."""

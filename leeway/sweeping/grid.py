@@ -1,6 +1,6 @@
 """A grid of configurations: every combination of some keys' values, once with each seed. Pure.
 
-``["flow.max_staleness=0,4", "entropy.control=adaptive,none"]`` and 3 seeds are 4 settings and 12 points.
+``["flow.max_staleness=0,4", "entropy.control=adaptive,none"]`` with 3 seeds makes 4 settings and 12 points.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ class Axis:
     key: str
     """``section.key``."""
     values: tuple[str, ...]
-    """As they would stand in ``--set section.key=value``, in the order given."""
+    """The values as they would stand in ``--set section.key=value``, in the order given."""
     label: str
-    """How the key is called in names and tables: its last part, or all of it where another axis ends the same."""
+    """What the key is called in names and tables: its last part, or the whole key where another axis ends the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One combination of the axes' values: what is compared."""
+    """One combination of the axes' values; settings are what a sweep compares."""
 
     values: tuple[str, ...]
-    """One an axis, in the order of the axes."""
+    """One value for each axis, in the order of the axes."""
     settings: tuple[str, ...]
-    """The same as ``section.key=value``, for ``compose`` and ``--set``."""
+    """The same values as ``section.key=value`` texts, for ``compose`` and ``--set``."""
     label: str
-    """For people: ``max_staleness=4, control=none``."""
+    """The setting for people: ``max_staleness=4, control=none``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Point:
 
     @property
     def settings(self) -> list[str]:
-        """``section.key=value`` of the setting and the seed, for ``compose`` and ``--set``."""
+        """``section.key=value`` texts of the setting and the seed, for ``compose`` and ``--set``."""
         return [*self.setting.settings, f"{SEED}={self.seed}"]
 
 
@@ -92,9 +92,10 @@ def settings(grid: list[Axis]) -> list[Setting]:
 def points(grid: list[Axis], seeds: list[int]) -> list[Point]:
     """Every setting with every seed, in the order in which to run them: a randomised block design.
 
-    All settings of one seed come before the next seed, so that what is stopped early is a whole grid of fewer seeds.
-    Within a seed the order is drawn, anew for each and the same every time, so that a machine that grows slower makes
-    intervals wider and not one setting worse. Raises ``ConfigError`` where a name is no run id (over 64 characters).
+    All settings of one seed come before the next seed, so that a sweep that is stopped early is a whole grid of fewer
+    seeds. Within each seed the order is drawn at random, but is the same at every call. So a machine that becomes
+    slower makes intervals wider instead of one setting worse. Raises ``ConfigError`` where a name is no run id (over 64
+    characters).
     """
     ordered = []
     for seed in seeds:
@@ -110,9 +111,9 @@ def points(grid: list[Axis], seeds: list[int]) -> list[Point]:
 
 
 def configurations(grid: list[Axis], presets: list[str], others: list[str]) -> dict[Setting, Config]:
-    """What each setting is, ``others`` being the ``--set`` of the whole grid.
+    """The configuration of each setting; ``others`` are the ``--set`` texts of the whole grid.
 
-    Raises ``ConfigError`` for a key or a value that the configuration refuses, and where two settings come to the same.
+    Raises ``ConfigError`` for a key or a value that the configuration refuses, and where two settings are the same.
     """
     found: dict[Setting, Config] = {}
     for setting in settings(grid):
@@ -136,7 +137,7 @@ def _split(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _commas(text: str) -> list[str]:
-    """``text`` cut at its commas, those inside brackets, braces and quotes left alone."""
+    """``text`` cut at its commas, except for those inside brackets, braces and quotes."""
     parts, depth, quote = [""], 0, ""
     for character in text:
         if quote:

@@ -24,13 +24,13 @@ class Interval:
     mean: float
     """NaN where there was no value."""
     half: float
-    """Half of the interval's width; infinite where it is unknown: of one value, or none."""
+    """Half of the interval's width; infinite where it is unknown, which is so for one value or none."""
     count: int
-    """Values it is made of."""
+    """Number of values that the mean is taken over."""
 
     @property
     def known(self) -> bool:
-        """Whether there is an interval at all: of two values or more."""
+        """Whether there is an interval at all, which takes two values or more."""
         return math.isfinite(self.half)
 
     @property
@@ -45,7 +45,7 @@ class Interval:
 
     @property
     def sign(self) -> int:
-        """1 if all of it is above 0, -1 if all of it is below, else 0: nothing is shown."""
+        """1 if the whole interval is above 0, -1 if all of it is below 0, else 0: no difference is shown."""
         return int(self.low > 0) - int(self.high < 0)
 
     def text(self, digits: int = 3, *, signed: bool = False) -> str:
@@ -57,14 +57,14 @@ class Interval:
 
 
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """The mean of ``values``, one a seed, and its interval. What is not finite is left out and not counted.
+    """The mean of ``values``, one for each seed, and its interval. Values that are not finite are left out.
 
     Raises ``ValueError`` for a ``confidence`` outside (0, 1).
     """
     from scipy import stats
 
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence = {confidence}: a share above 0 and below 1 is due, for instance 0.95")
+        raise ValueError(f"confidence = {confidence}: expected a share above 0 and below 1, for instance 0.95")
     found = np.array([value for value in values if math.isfinite(value)], dtype=np.float64)
     if len(found) < 2:
         return Interval(float(found[0]) if len(found) else math.nan, math.inf, len(found))
@@ -73,9 +73,9 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interva
 
 
 def difference(values: Sequence[float], baseline: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """The mean of ``values - baseline`` over seeds, and its interval; both hold one value a seed, in the same order.
+    """The mean of ``values - baseline`` over seeds, and its interval. Both hold one value a seed, in the same order.
 
-    Pairing takes out what a seed does to both (its prompts, the luck of its first steps). A seed that lacks either
+    Pairing removes what a seed does to both (its prompts, the luck of its first steps). A seed that lacks either
     value is left out. Raises ``ValueError`` where the lengths differ.
     """
     if len(values) != len(baseline):

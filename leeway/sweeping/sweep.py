@@ -38,6 +38,7 @@ from ...common.fingerprint import of_run_inputs
 from ...common.locks import only_writer
 from ...common.progress import Progress
 from ...common.stopping import STOPPED
+from ...common.wording import age
 from ..looking.left import is_finished
 from ..running.last_words import last_lines
 from . import sweepdata
@@ -52,18 +53,18 @@ class Plan:
 
     grid: list[Axis]
     seeds: int
-    """Runs of every setting; their ``flow.seed`` is 0, 1, …"""
+    """How many runs every setting has; their ``flow.seed`` is 0, 1, …"""
     base: Config
-    """What all points share."""
+    """The configuration that all points share."""
     inputs: dict[str, str] = field(default_factory=dict)
-    """Fingerprints of the files that its points train on, when it was begun."""
+    """Fingerprints, from when the sweep was begun, of the files that its points train on."""
 
     def points(self) -> list[Point]:
-        """In the order in which they run."""
+        """The points, in the order in which they run."""
         return points(self.grid, list(range(self.seeds)))
 
     def write(self, folder: Path) -> None:
-        """Keep it for the next time."""
+        """Write the plan into ``folder``, for the next time."""
         grid = [f"{axis.key}={','.join(axis.values)}" for axis in self.grid]
         write_whole(folder / "base.toml", dump(self.base))
         write_whole(folder / "sweep.toml", tomlkit.dumps({"grid": grid, "seeds": self.seeds, "inputs": self.inputs}))
@@ -117,7 +118,8 @@ def _planned(
     *,
     report_only: bool = False,
 ) -> tuple[Path, Plan]:
-    """The sweep's folder, and its plan: as asked for, as the folder has it, or both where they agree."""
+    """(the sweep's folder, its plan). The plan is the one that is asked for, or the folder's; where there are both,
+    they must agree."""
     if out is None:
         if not presets:
             raise ConfigError(
@@ -139,7 +141,7 @@ def _planned(
     runs = seeds if seeds is not None else begun.seeds if begun else 3
     base = compose(presets, settings)
     asked = Plan(axes(grid), runs, base, of_run_inputs(base))
-    configurations(asked.grid, presets, settings)  # refuses what cannot be before anything is written or started
+    configurations(asked.grid, presets, settings)  # refuses impossible settings before anything is written or started
     asked.points()
     if begun is not None:
         _refuse_another(out, begun, asked)
@@ -149,7 +151,7 @@ def _planned(
 
 
 def _refuse_another(folder: Path, begun: Plan, asked: Plan) -> None:
-    """A folder holds one sweep. More seeds, or fewer, are the same sweep."""
+    """``ConfigError`` where the folder holds another sweep. A sweep with more seeds, or fewer, is the same sweep."""
     then, now = _flat(begun.base), _flat(asked.base)
     then |= {f"--grid {axis.key}": ",".join(axis.values) for axis in begun.grid}
     now |= {f"--grid {axis.key}": ",".join(axis.values) for axis in asked.grid}
@@ -162,7 +164,8 @@ def _refuse_another(folder: Path, begun: Plan, asked: Plan) -> None:
 
 
 def _refuse_changed(folder: Path, begun: Plan) -> None:
-    """The points of one sweep train on the same rows from the same weights."""
+    """``ConfigError`` where files have changed: the points of one sweep train on the same rows from the same
+    weights."""
     now = of_run_inputs(begun.base)
     for key, mark in begun.inputs.items():
         if now.get(key, mark) != mark:
@@ -185,7 +188,7 @@ def _again(folder: Path) -> str:
 
 @contextmanager
 def _told_how_to_go_on(folder: Path) -> Iterator[None]:
-    """Asked to stop by Ctrl-C, SIGTERM or SIGHUP, which are one: say how to go on, and leave with ``STOPPED``."""
+    """A context in which Ctrl-C, SIGTERM and SIGHUP are the same: say how to go on, and leave with ``STOPPED``."""
 
     def interrupt(_signum: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -244,7 +247,8 @@ def _run_all(folder: Path, plan: Plan, redis_url: str | None, lock: IO[str]) -> 
 
 
 def _run(folder: Path, point: Point, redis_url: str | None, lock: IO[str], progress: _Progress) -> int:
-    """One point, in a process and a session of its own; returns its exit code. Interrupted, it sees the run off."""
+    """Run one point, in a process and a session of its own, and return its exit code. When interrupted, this waits
+    until the run has left."""
     log = _log(folder, point)
     log.parent.mkdir(exist_ok=True)
     environment = os.environ | ({"LEEWAY_REDIS_URL": redis_url} if redis_url else {})
@@ -272,19 +276,19 @@ def _run(folder: Path, point: Point, redis_url: str | None, lock: IO[str], progr
 
 
 def _words(folder: Path, point: Point) -> list[str]:
-    """What ``leeway up`` is told: to begin the point's run, or to go on with it."""
+    """Arguments of ``leeway up``, which begin the point's run or go on with it."""
     runs = folder / "runs"
     words = ["up", "--run", point.name, "--runs-dir", str(runs)]
     if (runs / point.name / "config.toml").exists():
         return [*words, "--resume"]
-    if (runs / point.name).exists():  # killed before it had begun
+    if (runs / point.name).exists():  # the run was killed before it had begun
         shutil.rmtree(runs / point.name)
     words += ["--preset", str(folder / "base.toml")]
     return words + [word for setting in point.settings for word in ("--set", setting)]
 
 
 def _see_off(process: subprocess.Popen[bytes]) -> None:
-    """Ask the run to leave, as often as we are asked, and wait: it leaves none of its roles behind."""
+    """Ask the run to leave, as often as we are asked, and wait for it, so that it leaves none of its roles behind."""
     while True:
         process.terminate()
         try:
@@ -308,14 +312,14 @@ def _log(folder: Path, point: Point) -> Path:
 
 
 class _Progress:
-    """A bar over the training steps of all points, with the time left by this command's own pace."""
+    """A progress bar over the training steps of all points, with the time left at this command's own pace."""
 
     def __init__(self, steps: int, made: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self._steps, self._before, self._made, self._began = steps, made, made, time.monotonic()
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("steps, {task.fields[left]}; {task.description}"))
-        # Once a second: the machine's cores belong to the run.
+        # The bar is drawn once a second, because the machine's cores belong to the run.
         self._progress = Progress(*columns, refresh_per_second=1, disable=not sys.stdout.isatty())
         self._bar = self._progress.add_task("", total=steps, completed=made, left=self.time_left())
 
@@ -327,23 +331,23 @@ class _Progress:
         self._progress.stop()
 
     def show(self, point: Point, made: int) -> None:
-        """``made`` steps of ``point`` are done."""
+        """Show that ``made`` steps of ``point`` are done."""
         self._progress.update(
             self._bar, description=point.name, completed=self._made + made, left=self.time_left(self._made + made)
         )
 
     def ended(self, steps: int) -> None:
-        """A point of ``steps`` steps is over."""
+        """Count a point of ``steps`` steps that is over."""
         self._made += steps
 
     def say(self, line: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def time_left(self, made: int | None = None) -> str:
-        """From what the steps of this command took so far, starts of runs included."""
+        """The time left, by what the steps of this command have taken so far, starts of runs included."""
         made = self._made if made is None else made
         if made == self._before:
             return "time left unknown"
         seconds = (time.monotonic() - self._began) / (made - self._before) * (self._steps - made)
-        return f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left"
+        return f"{age(seconds)} left"

@@ -1,4 +1,4 @@
-"""A sweep's pictures: what each setting comes to, how it came there, and the frontier. Bars are 95 % intervals."""
+"""A sweep's pictures: the results of each setting, their course, and the frontier. Bars are 95 % intervals."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def draw(sweep: Sweep) -> bytes:
 
 
 def figure_of(sweep: Sweep) -> Figure:
-    """The figure of ``draw``; inside an ``rc_context`` of ``STYLE``."""
+    """The figure of ``draw``. Call this inside an ``rc_context`` of ``STYLE``."""
     rows = math.ceil((len(RESULTS) + len(CURVES)) / 2)
     high = 3.5 * rows + 1.5
     figure = Figure(figsize=(12, high), dpi=110)
@@ -77,14 +77,14 @@ def figure_of(sweep: Sweep) -> Figure:
 
 
 def draw_frontier(sweep: Sweep) -> bytes:
-    """Throughput, reward and entropy of every setting on one picture, as PNG. Filled: not dominated. The line joins
-    those of a family that none of it beats in both throughput and reward by the means."""
+    """Throughput, reward and entropy of every setting on one picture, as PNG. Filled marks are not dominated. A line
+    joins the settings of a family that no other one of it beats in both throughput and reward, by the means."""
     with matplotlib.rc_context(STYLE | {"axes.grid.axis": "both"}):
         return png(figure_of_frontier(sweep))
 
 
 def figure_of_frontier(sweep: Sweep) -> Figure:
-    """The figure of ``draw_frontier``; inside its ``rc_context``."""
+    """The figure of ``draw_frontier``. Call this inside its ``rc_context``."""
     figure = Figure(figsize=(11, 7.2), dpi=120)
     ax = figure.add_axes((0.075, 0.19, 0.6, 0.65))
     figure.text(0.075, 0.955, f"{sweep.name}: throughput, reward, entropy", size=14, weight="bold", va="center")
@@ -143,7 +143,7 @@ def _seeds(sweep: Sweep) -> str:
 
 
 def _result(ax: Axes, sweep: Sweep, key: str, title: str, unit: str) -> None:
-    """One measure against the first key, a line a family; single runs as small dots."""
+    """Draw one measure over the first key, one line for each family; single runs are small dots."""
     labels = list(sweep.grid[0].values) if sweep.grid else [""]
     families = sweep.families()
     ax.set_title(title, loc="left", size=11, weight="bold", pad=20)
@@ -170,7 +170,7 @@ def _result(ax: Axes, sweep: Sweep, key: str, title: str, unit: str) -> None:
 
 
 def _curves(ax: Axes, sweep: Sweep, metric: str, title: str, position: str, label: str) -> None:
-    """The mean over the seeds of a metric's smoothed course; as far as every seed of the setting has come."""
+    """Draw the mean over the seeds of a metric's smoothed course, as far as every seed of the setting has come."""
     ax.set_title(title, loc="left", size=11, weight="bold", pad=20)
     subtitle(ax, "mean over the seeds, smoothed")
     looks = _looks(sweep)
@@ -196,7 +196,7 @@ def _mean_course(runs: list[Run], metric: str, position: str) -> tuple[np.ndarra
 
 
 def _looks(sweep: Sweep) -> dict[Setting, tuple[Any, Any]]:
-    """(colour by the first key's value, line by the family) of every setting."""
+    """(colour, line style) of every setting: the colour stands for the first key's value, the line for the family."""
     firsts = list(dict.fromkeys(_first(setting) for setting in sweep.settings))
     shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, len(firsts)))
     families = list(sweep.families().values())
@@ -208,7 +208,7 @@ def _looks(sweep: Sweep) -> dict[Setting, tuple[Any, Any]]:
 
 
 def _curve_legend(figure: Figure, sweep: Sweep, at: float) -> None:
-    """What colours and lines of the curves stand for, below them."""
+    """Write below the curves what their colours and lines stand for."""
     looks = _looks(sweep)
     colours = {_first(setting): colour for setting, (colour, _) in looks.items()}
     key = sweep.grid[0].label if sweep.grid else ""
@@ -224,7 +224,7 @@ def _first(setting: Setting) -> str:
 
 
 def _unbeaten(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """From left to right, those that no other one reaches in both coordinates."""
+    """The points, from left to right, that no other point reaches in both coordinates."""
     return sorted((x, y) for x, y in points if not any((a, b) != (x, y) and a >= x and b >= y for a, b in points))
 
 
@@ -233,7 +233,7 @@ def _half(found: Interval) -> float:
 
 
 def _named(ax: Axes, points: dict[str, tuple[float, float]]) -> None:
-    """Names right of the axes, pushed apart, each with a thin line to its point."""
+    """Write names right of the axes, pushed apart, each with a thin line to its point."""
     order = sorted((name for name in points if all(map(math.isfinite, points[name]))), key=lambda name: points[name][1])
     heights = apart(ax, [points[name][1] for name in order], 0.042)
     for height, name in zip(heights, order, strict=True):

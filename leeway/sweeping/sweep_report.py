@@ -17,12 +17,12 @@ from .intervals import Interval
 from .sweepdata import LEARNING, MEASURES, SPEED, Measure, Sweep, findings, write_tables
 
 Cells = list[tuple[str, list[tuple[str, bool]]]]
-"""Rows of (setting, [(text, whether its interval shows a difference)])."""
+"""Rows of a table: (setting, [(text, whether its interval shows a difference)])."""
 
 
 def write_report(sweep: Sweep, folder: Path, base_text: str) -> Path:
-    """Write tables, pictures and the page into ``folder``; ``base_text`` is what all settings share, as TOML. Returns
-    the page's path."""
+    """Write tables, pictures and the page into ``folder``, and return the page's path. ``base_text`` is the
+    configuration that all settings share, as TOML."""
     write_tables(sweep, folder)
     with page.report_extra():
         from . import sweep_pictures

@@ -1,9 +1,10 @@
 """The finished runs of a sweep as numbers: one row a run, intervals a setting, and what they show.
 
-Runs are compared at marks that every run of a seed reached: the same number of trained groups, of generated responses,
-and the same time. Time is the sum of the steps' seconds, without the wait for the first batch of a learner that starts
-or starts again: engines start there, and that is no part of a setting. A run's last η steps train what is live already:
-nothing new is generated beside them, so in a short run they would flatter a large η, and speed is taken before them.
+Runs are compared at marks that every run of a seed has reached: the same number of trained groups, the same number of
+generated responses, and the same time. Time is the sum of the steps' seconds, without the wait for the first batch of a
+learner that starts or starts again: engines start then, and that is no part of a setting. A run's last η steps train
+what is live already, and nothing new is generated beside them. In a short run they would flatter a large η, so speed is
+measured before them.
 """
 
 from __future__ import annotations
@@ -64,19 +65,19 @@ LEARNING = (
 MEASURES = (*SPEED, *LEARNING)
 
 GOALS = ("steps_per_hour", "reward_at_groups", "entropy")
-"""What the frontier is made of; more is better. Entropy stands for the exploration that is left."""
+"""The measures of the frontier; more is better in each. Entropy stands for the exploration that is left."""
 
 TRACED = (
     "reward/mean", "entropy/policy", "entropy/alpha", "staleness/head_mean", "staleness/token_mean", "logprob/ess",
     "policy/clip_fraction", "response/length_mean", "response/truncated_share", "batch/groups", "batch/tokens",
     "generated/groups", "time/step_s", "time/wait_for_batch_s", "time/train_s",
 )  # fmt: skip
-"""The metrics that ``steps.csv`` has of every step."""
+"""The metrics that ``steps.csv`` has for every step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A finished run with its place on the axes on which runs are compared."""
+    """A finished run, with its course along the axes on which runs are compared."""
 
     point: Point
     data: RunData
@@ -107,35 +108,36 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """Everything that its report says."""
+    """Everything that the report of a sweep says."""
 
     name: str
     grid: list[Axis]
     settings: list[Setting]
-    """Those with a finished run, in the order of the grid; the first is what the others are compared with."""
+    """The settings with a finished run, in the order of the grid. The others are compared with the first."""
     seeds: list[int]
     runs: dict[tuple[Setting, int], Run]
     numbers: dict[tuple[Setting, int], dict[str, float]]
-    """By ``Measure.key``; NaN where a run does not say."""
+    """Each point's numbers by ``Measure.key``; NaN where a run does not say."""
     missing: list[str]
     """Names of the points that are not finished."""
 
     def values(self, setting: Setting, key: str) -> list[float]:
-        """One a seed; NaN where that run is not finished."""
+        """One value for each seed; NaN where that run is not finished."""
         return [
             self.numbers[setting, seed][key] if (setting, seed) in self.numbers else math.nan for seed in self.seeds
         ]
 
     def mean(self, setting: Setting, key: str) -> Interval:
-        """Over the seeds."""
+        """The mean over the seeds, with its interval."""
         return interval(self.values(setting, key))
 
     def gain(self, setting: Setting, over: Setting, key: str) -> Interval:
-        """How much larger, seed by seed."""
+        """How much larger ``setting`` is than ``over``, seed by seed, with the interval."""
         return difference(self.values(setting, key), self.values(over, key))
 
     def families(self) -> dict[str, list[Setting]]:
-        """Settings that differ in the first key alone, by what they share: the lines of the pictures."""
+        """Settings that differ in the first key alone, by the label that they share. Each family is a line in the
+        pictures."""
         found: dict[str, list[Setting]] = {}
         for setting in self.settings:
             shared = [f"{axis.label}={value}" for axis, value in zip(self.grid[1:], setting.values[1:], strict=True)]
@@ -143,8 +145,8 @@ class Sweep:
         return found
 
     def dominators(self, setting: Setting) -> list[Setting]:
-        """The settings shown to be better in one of ``GOALS``, and in none shown to be worse; first those that are not
-        worse in any even by their means, and those that differ in the first key alone."""
+        """The settings that are shown to be better in one of ``GOALS`` and are shown to be worse in none. Those come
+        first that are not worse in any goal even by their means, and that differ in the first key alone."""
 
         def doubts(other: Setting) -> tuple[int, bool, int]:
             worse = sum(gain.mean < 0 for gain in gains[other])
@@ -155,12 +157,12 @@ class Sweep:
         return sorted([other for other, each in signs.items() if max(each) > 0 and min(each) >= 0], key=doubts)
 
     def frontier(self) -> list[Setting]:
-        """The settings without a dominator. All of them, where they dominate each other in a circle."""
+        """The settings without a dominator; all settings where they dominate each other in a circle."""
         return [setting for setting in self.settings if not self.dominators(setting)] or self.settings
 
 
 def read(name: str, folder: Path, grid: list[Axis], finished: list[Point], missing: list[str]) -> Sweep:
-    """The sweep of the ``finished`` points, one at least, whose runs are under ``folder``."""
+    """The sweep of the ``finished`` points (at least one), whose runs are under ``folder``."""
     runs = [Run.of(point, load(folder / point.name)) for point in finished]
     numbers: dict[tuple[Setting, int], dict[str, float]] = {}
     seeds = sorted({run.point.seed for run in runs})
@@ -181,7 +183,7 @@ def read(name: str, folder: Path, grid: list[Axis], finished: list[Point], missi
 
 
 def findings(sweep: Sweep) -> list[str]:
-    """What the intervals show, in sentences for who has to choose; nothing that they do not show."""
+    """What the intervals show, in sentences for whoever has to choose. Nothing else is said."""
     if len(sweep.settings) == 1:
         return ["There is one setting: nothing to compare."]
     if len(sweep.seeds) == 1:
@@ -218,8 +220,8 @@ def write_tables(sweep: Sweep, folder: Path) -> None:
 
 
 def before(values: np.ndarray, position: np.ndarray, mark: float) -> float:
-    """The mean of the ``values`` [steps] whose ``position`` [steps], which rises, is in the last third before ``mark``;
-    of the last one before it where a step is longer than that. NaN where there is none."""
+    """The mean of the ``values`` [steps] whose ``position`` [steps], which rises, is in the last third before ``mark``.
+    Where a step is longer than that third, the last value before ``mark``; NaN where there is none."""
     reached = position <= mark * (1 + 1e-9)
     within = reached & (position > 2 / 3 * mark)
     if not within.any():

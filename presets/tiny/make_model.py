@@ -3,8 +3,8 @@
     python presets/tiny/make_model.py            # a few minutes on one core, the same bytes every time
 
 Writes, beside this script, ``model/`` (a Hugging Face folder: config, weights, tokenizer with chat template) and
-``addition.jsonl`` (the prompts, rows ``{"prompt": "47+85", "answer": "132", "ability": "exact"}``: as mathematics, the
-question copied would be its own answer).
+``addition.jsonl`` (the prompts, rows ``{"prompt": "47+85", "answer": "132", "ability": "exact"}``: judged as
+mathematics, a copied question would be its own answer).
 
 The model is trained from scratch on worked demonstrations, column by column:
 
@@ -38,7 +38,7 @@ CHAT_TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a character, but for ``\\boxed{``, which is one."""
+    """Every character is a token, and so is ``\\boxed{``."""
     tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(VOCABULARY)}, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
     # An added token is cut out first, whatever class AutoTokenizer picks: for a Qwen2 model, one with its own splits.
@@ -56,7 +56,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_model() -> Qwen2ForCausalLM:
-    """Heads of 32, the smallest vLLM's CPU attention takes."""
+    """The model, untrained. Its heads have width 32, the smallest that vLLM's CPU attention takes."""
     end, pad = VOCABULARY.index(END), VOCABULARY.index(PAD)
     config = Qwen2Config(
         vocab_size=len(VOCABULARY),

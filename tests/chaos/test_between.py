@@ -199,10 +199,10 @@ def test_where_there_is_nothing_to_damage_nothing_happens(redis_url, bus, tmp_pa
 def test_a_log_probability_that_is_none_is_one_token_of_a_group_that_is_not_graded_yet(bus, target):
     assert damage.logprob_nan(target, random.Random(5)) is None, "nothing waits for verdicts"
     (job,) = bus.rollout.take(count=1, block_s=1, lease_s=60)
-    sampled = some_responses(bus.rollout.ticket(job.group_id))
+    sampled = some_responses(bus.rollout.ticket(job))
     bus.rollout.hand_over(job, sampled)
     assert damage.logprob_nan(target, random.Random(5))
-    _, found = bus.verifier.responses(job.group_id)
+    _, found = bus.verifier.responses(job)
     changed = [new != old for new, old in zip(found.logprobs_T, sampled.logprobs_T, strict=True)]
     assert sum(changed) == 1
     assert found.fingerprint == sampled.fingerprint

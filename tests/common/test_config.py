@@ -48,7 +48,7 @@ def test_a_key_in_the_wrong_section_suggests_the_right_one():
         ("flow.inject_lag=2", "max_staleness = 1 with flow.inject_lag = 2: .* at least 2 is right"),
         ("flow.pipeline_depth=0", "flow.pipeline_depth = 0: .* greater than or equal to 1"),
         ("flow.pipeline_depth=deep", "flow.pipeline_depth = 'deep': .* integer.* or .* 'auto'"),
-        ("stages=3", "a list of tables is due"),
+        ("stages=3", "expected a list of tables"),
         ("stages=[{from_step=3,group_sise=4}]", r"unknown key 'stages.0.group_sise'; did you mean 'stages.group_size'"),
         ("stages=[{from_step=9},{from_step=9}]", r"stages.1.from_step = 9: stage 2 begins after stage 1, .* at step 9"),
         ("stages=[{from_step=3,minibatch_groups=5}]", r"stage 1 \(stages.0, from step 3\): .* 16 = 3 x 5 \+ 1"),

@@ -29,8 +29,8 @@ def test_what_is_of_the_ticket_is_read():
     ("changes", "why"),
     [
         ({"group_id": "8-1"}, "Responses: of group 8-1, found under group 7-1"),
-        ({"lengths_S": uint32(5)}, "1 responses where 2 are due"),
-        ({"finished_S": np.array([1], np.uint8)}, "1 responses where 2 are due"),
+        ({"lengths_S": uint32(5)}, "1 responses, expected 2"),
+        ({"finished_S": np.array([1], np.uint8)}, "1 responses, expected 2"),
         ({"lengths_S": uint32(3, 3)}, "lengths .* do not add up to 5 tokens"),
         ({"lengths_S": uint32(5, 0)}, "lengths .* do not add up to 5 tokens"),
         ({"logprobs_T": np.zeros(4, np.float32)}, "lengths .* do not add up to 5 tokens"),
@@ -46,7 +46,7 @@ def test_responses_of_another_ticket_or_of_none_are_refused(changes, why):
     ("scores", "why"),
     [
         (replace(SCORES, group_id="7-2"), "Scores: of group 7-2, found under group 7-1"),
-        (some_scores(TICKET, (VerdictKind.CORRECT,)), "1 verdicts where 2 are due"),
+        (some_scores(TICKET, (VerdictKind.CORRECT,)), "1 verdicts, expected 2"),
     ],
 )
 def test_scores_of_another_ticket_are_refused(scores, why):

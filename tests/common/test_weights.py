@@ -213,7 +213,7 @@ def test_before_the_first_version_there_is_nothing(at):
 def test_a_version_that_is_due_and_not_there_is_an_error(at):
     at.publisher().publish(3, weights_of(3))
     reader = at.reader()
-    with pytest.raises(WeightsError, match="version 4 is due, the newest is 3"):
+    with pytest.raises(WeightsError, match="expected version 4 or newer, the newest is 3"):
         reader.fetch(min_version=4)
     assert reader.fetch(min_version=3)[0] == 3
 

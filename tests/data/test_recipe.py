@@ -304,7 +304,7 @@ def test_csv_rows_are_read_and_broken_ones_named(tmp_path):
     found = write_recipe(tmp_path, '[[source]]\nname = "mine"\npath = "rows.csv"\n')
     result, _ = run(found, tmp_path / "out")
     assert result.funnels[0][1].total().dropped == {
-        "as many fields as the first line has are due": 2,
+        "not as many fields as the first line": 2,
         "the answer is null": 1,
         "not UTF-8": 1,
     }

@@ -199,8 +199,8 @@ def test_what_is_not_there_is_named_and_the_rest_is_prepared(tmp_path, monkeypat
     )
     assert [p["id"] for p in problems] == ["mine/1"]
     assert said[0] == (
-        "aime25: hub set math-ai/aime25, split test: cannot be read: no route to the hub; a copy of yours is given as "
-        "NAME=PATH"
+        "aime25: hub set math-ai/aime25, split test: cannot be read: no route to the hub; a copy of your own "
+        "can be given as NAME=PATH"
     )
     assert said[1].startswith(f"aime24: {tmp_path}/none.parquet: no such file")
     assert said[2].startswith("nothing: reasoning-gym generator 'nothing'")
@@ -233,7 +233,7 @@ def test_nothing_at_all_is_an_error(tmp_path):
 def test_words_of_the_command_line():
     assert asked("aime24") == Asked("aime24", "aime24", "")
     assert asked("hard=my/problems.jsonl") == Asked("hard", "file", "my/problems.jsonl")
-    with pytest.raises(ConfigError, match=r"'aime23': no benchmark; known: aime24, aime25"):
+    with pytest.raises(ConfigError, match=r"'aime23' is not a benchmark; known: aime24, aime25"):
         asked("aime23")
     with pytest.raises(ConfigError, match="two benchmarks are called 'a'"):
         once_each([asked("x/a.jsonl"), asked("y/a.jsonl")])
@@ -256,7 +256,7 @@ def test_a_folder_is_prepared_once_and_keeps_to_it(tmp_path):
         DataError, match="made with responses = 2, and now it is 4; ask the same, or name another --out"
     ):
         prepare_once(said | {"responses": 4}, tmp_path / "out", told.append)
-    with pytest.raises(ConfigError, match="--since 'August': a day is due, YYYY-MM-DD"):
+    with pytest.raises(ConfigError, match="--since 'August': must be a day, YYYY-MM-DD"):
         prepare_once(said | {"since": "August"}, tmp_path / "other", told.append)
 
 
@@ -289,7 +289,7 @@ def test_a_folder_goes_on_with_no_file_that_has_changed(tmp_path):
 @pytest.mark.parametrize("responses", [0, -3, 10**9])
 def test_no_responses_are_not_silently_four(tmp_path, responses):
     path = jsonl(tmp_path / "mine.jsonl", {"prompt": "1+1", "answer": "2"})
-    with pytest.raises(ConfigError, match=rf"--responses {responses}: 1 to 65536 responses a problem"):
+    with pytest.raises(ConfigError, match=rf"--responses {responses}: must be 1 to 65536 responses per problem"):
         prepared(tmp_path, str(path), responses=responses)
 
 
@@ -309,12 +309,12 @@ def test_rows_that_nobody_can_use_are_named_by_the_user_s_file_row_and_column(tm
     problems, _, said = prepared(tmp_path, str(path))
     assert [problem["id"] for problem in problems] == ["mine/x"]
     whys = [
-        f"id 'x' stands in an earlier row, {path}:1",
-        "id is a text or a whole number, found '1.5'",
+        f"id 'x' is also in an earlier row, {path}:1",
+        "id must be a text or a whole number, found '1.5'",
         "column 'prompt' is missing; columns found: question, answer; data.columns says which it is",
         "column prompt: half a character",
         "column tests.inputs[0]: half a character",
-        "id is a text or a whole number, found",
+        "id must be a text or a whole number, found",
         "not JSON: more than 100 lists and objects",
         "not JSON: the key 'answer' stands twice",
     ]

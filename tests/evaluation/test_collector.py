@@ -53,7 +53,7 @@ def scores(ticket, graded):
 def generate(bus):
     """Do one prompt; whose."""
     (job,) = bus.rollout.take(count=1, block_s=5.0, lease_s=30.0)
-    ticket = bus.rollout.ticket(job.group_id)
+    ticket = bus.rollout.ticket(job)
     bus.rollout.hand_over(job, responses(ticket))
     return ticket
 
@@ -61,7 +61,7 @@ def generate(bus):
 def grade(bus):
     """Grade one group."""
     (job,) = bus.verifier.take(count=1, block_s=5.0, lease_s=30.0)
-    ticket, found = bus.verifier.responses(job.group_id)
+    ticket, found = bus.verifier.responses(job)
     bus.verifier.hand_over(job, scores(ticket, found))
 
 
@@ -224,7 +224,7 @@ def spoil(worker, body):
     """Generate and grade one group, whose responses are ``body`` by the time that it is scored."""
     ticket = generate(worker)
     (job,) = worker.verifier.take(count=1, block_s=5.0, lease_s=30.0)
-    _, found = worker.verifier.responses(job.group_id)
+    _, found = worker.verifier.responses(job)
     worker.redis.set(worker.keys.group(job.group_id, "responses"), body)
     worker.verifier.hand_over(job, scores(ticket, found))
 

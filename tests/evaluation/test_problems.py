@@ -49,7 +49,7 @@ def test_each_bad_row_is_named_and_the_others_are_asked(tmp_path, tokenizer):
     ]
     assert rows == 10
     assert [text.split(": ")[0] for text in said] == [f"p.jsonl:{line}" for line in (2, 3, 4, 5, 6, 7, 8)]
-    assert "id '7' stands in an earlier row" in said[2]
+    assert "id '7' is also in an earlier row" in said[2]
     assert "--max-prompt-tokens is 32" in said[3]
 
 
@@ -75,7 +75,10 @@ def test_a_csv_file_of_other_columns_is_asked_by_their_names(tmp_path, tokenizer
     config = compose(["tiny"], columns)
     problems, rows = load_problems(path, config, tokenizer, 4, said.append)
     assert (rows, [(p.problem_id, p.ground_truth, p.responses) for p in problems]) == (3, [("7", ("3",), 2)])
-    assert ["p.csv:2: a row without an answer" in said[0], "p.csv:3: responses is a whole" in said[1]] == [True, True]
+    assert ["p.csv:2: a row without an answer" in said[0], "p.csv:3: responses must be a whole" in said[1]] == [
+        True,
+        True,
+    ]
 
 
 def test_a_sample_is_graded_anew_by_the_columns_that_it_was_asked_by(tmp_path):
@@ -94,7 +97,7 @@ def test_a_prepared_row_is_named_by_the_user_s_own_file_row_and_column(tmp_path,
         {"id": "a/2", "prompt": "1+" * 40, "answer": "4", "leeway:row": origin},
         {"id": "a/3", "prompt": "1+3", "answer": "dog, cat", "leeway:row": origin | {"at": "mine.csv:8"}},
     )
-    assert said[0].startswith("mine.csv:7: a prompt of 81 tokens; --max-prompt-tokens is 32")
+    assert said[0].startswith("mine.csv:7: the prompt has 81 tokens; --max-prompt-tokens is 32")
     assert said[0].endswith(" (prompt is column 'question' there)")
     assert said[1].startswith("mine.csv:8: the gold 'dog, cat' is in words")
 
@@ -104,9 +107,9 @@ def test_a_prepared_row_is_named_by_the_user_s_own_file_row_and_column(tmp_path,
     [
         ({"id": "a\ud800"}, r"id: half a character, '\\ud800'"),
         ({"id": "a\0b"}, r"id: the control character '\\x00'"),
-        ({"responses": 10**30}, "responses is a whole number of 1 to 65536"),
-        ({"responses": True}, "responses is a whole number"),
-        ({"responses": -1}, "responses is a whole number"),
+        ({"responses": 10**30}, "responses must be a whole number of 1 to 65536"),
+        ({"responses": True}, "responses must be a whole number"),
+        ({"responses": -1}, "responses must be a whole number"),
     ],
 )
 def test_what_no_ticket_can_carry_costs_its_row_alone(tmp_path, tokenizer, row, why):

@@ -119,7 +119,7 @@ def test_problems_are_found_by_what_they_ask_where_rows_have_moved(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "why"),
     [
-        (ROWS[:2], "problem 'mine/p2' has responses and stands in .*mine.jsonl no more; put it back, or name another"),
+        (ROWS[:2], "problem 'mine/p2' has responses, but is no longer in .*mine.jsonl; put it back, or name another"),
         ([*ROWS[:2], ROWS[2] | {"prompt": "1+3"}], "mine.jsonl:3: problem 'mine/p2' asks something else than when"),
         ([*ROWS[:2], {"id": "p2", "prompt": "1+2", "answer": ["\ud800"]}], "mine.jsonl:3: column answer.*half a char"),
         ([*ROWS[:2], ROWS[2] | {"answer": "dog, cat"}], r"mine.jsonl:3: the gold 'dog, cat' is in words"),

@@ -62,7 +62,7 @@ def test_an_unfinished_part_is_not_there(tmp_path):
 
 def test_another_file_in_its_place_is_named(tmp_path):
     (tmp_path / "responses.parquet").write_text("not Parquet")
-    with pytest.raises(DataError, match=r"responses\.parquet: no responses of ours"):
+    with pytest.raises(DataError, match=r"responses\.parquet does not hold responses of Leeway"):
         ResponseStore(tmp_path).counts()
 
 

@@ -195,7 +195,7 @@ def test_a_gradient_that_is_not_finite_stops_the_step_before_the_weights_change(
 
 
 def test_a_missing_or_incomplete_model_folder_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere: there is no such folder; a folder in Hugging Face layout is due"):
+    with pytest.raises(DataError, match=r"nowhere: there is no such folder; expected a folder in Hugging Face layout"):
         load_module(make_config(str(tmp_path / "nowhere")))
     with pytest.raises(DataError, match=r"has no config.json"):
         load_module(make_config(str(tmp_path)))

@@ -4,6 +4,7 @@ import pytest
 import redis
 from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.errors import BrokerError, ConfigError, DataError
+from leeway_rl.common.queue import scripts
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.entries import HandOver, Unwanted
 from leeway_rl.common.types import Heartbeat, Manifest, TensorInfo
@@ -71,8 +72,7 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
     learner.weights.publish_manifest(a_manifest())
     learner.weights.put_chunk(0, 1, 0, b"xx")
     learner.record.set_state(phase="training", step=0, steps=2)
-    for number in range(4):
-        learner.issue(a_ticket(number))
+    learner.issue(*[a_ticket(number) for number in range(6)])
     for queue, role in ((rollout, "rollout"), (verifier, "verifier"), (learner, "learner")):
         assert queue.load_config() == ""
         queue.beat(a_beat(role), 60.0)
@@ -85,19 +85,30 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
     rollout.weights.tell_unreadable(0, 1)
     assert learner.asked(1).unreadable == (1, 0, "rollout")
     learner.weights.forget_unreadable()
+    (along,) = rollout.take(count=1, block_s=0, lease_s=60)
+    answer = some_responses(rollout.ticket(along))
+    outcome, (other,) = rollout.hand_over_and_take(along, answer, lease_s=60)
+    assert (outcome, rollout.ticket(other).ticket) == (HandOver.HANDED, 1)
+    assert rollout.hand_over(other, some_responses(a_ticket(1))) is HandOver.HANDED
+    (along,) = verifier.take(count=1, block_s=0, lease_s=60)
+    scores = some_scores(verifier.responses(along)[0])
+    outcome, (other,) = verifier.hand_over_and_take(along, scores, lease_s=60)
+    assert (outcome, verifier.responses(other)[1].group_id) == (HandOver.HANDED, "1-1")
+    verifier.drop(other)
+    learner.settle(learner.scored(count=9, block_s=1))
     first, second, third, last = rollout.take(count=4, block_s=1, lease_s=60)
     assert rollout.renew([first, second]) == {first.entry_id, second.entry_id}
     assert learner.leases.announce_again(learner.leases.held()[1][0])
     assert rollout.unwanted([first, second]) == {first.entry_id: Unwanted.ISSUED_AGAIN}
     (first,) = rollout.take(count=1, block_s=1, lease_s=60)
     for job in (first, second):
-        answer = some_responses(rollout.ticket(job.group_id))
+        answer = some_responses(rollout.ticket(job))
         assert rollout.hand_over(job, answer) is HandOver.HANDED
     rollout.give_up(third, "no luck")
     rollout.drop(last)
     graded, given_up = verifier.take(count=2, block_s=1, lease_s=60)
     assert verifier.unwanted([graded, given_up]) == {}
-    ticket, _ = verifier.responses(graded.group_id)
+    ticket, _ = verifier.responses(graded)
     scores = some_scores(ticket)
     verifier.tally(scores.verdicts)
     assert verifier.hand_over(graded, scores) is HandOver.HANDED
@@ -105,8 +116,9 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
     entries = learner.scored(count=9, block_s=1)
     assert [entry.failed for entry in entries] == [None, "no luck", "no sandbox"]
     assert learner.unread(set()) == entries[:1]
-    assert learner.astray(["0-1", "99-1"]) == (["99-1"], [])
-    assert learner.scored_payloads(["0-1"])[0][1] is not None
+    scored = entries[0].group_id
+    assert learner.astray([scored, "99-1"]) == (["99-1"], [])
+    assert learner.scored_payloads([scored])[0][1] is not None
     learner.settle(entries)
     assert learner.asked(1).retries == {}
     assert learner.metrics.after("0")[0][1] == {"role": "rollout"}
@@ -174,12 +186,26 @@ EVERYBODY = [
 ]
 
 
+# Also from inside a script, which Redis and Valkey word differently.
+REFUSED = "no permissions|No permissions|ACL failure in script|The user executing the script can't"
+
+
+@pytest.mark.parametrize(
+    ("role", "stream", "part"),
+    [("rollout", "prompts", "responses"), ("rollout", "prompts", "scores"), ("verifier", "responses", "scores")],
+)
+def test_a_take_brings_nobody_a_part_of_a_group_that_it_may_not_read(secured, role, stream, part):
+    learner, bus = secured["learner"], secured[role]
+    learner.learner.ensure_groups()
+    learner.redis.xadd(bus.keys.prefix + stream, {"g": "7-1"})
+    with pytest.raises(redis.exceptions.ResponseError, match=REFUSED):
+        scripts.take(bus.connection, bus.keys.prefix + stream, 1, [bus.keys.group("%s", part)])
+
+
 @pytest.mark.parametrize("role", USERS)
 def test_nobody_can_do_what_is_not_its_work(secured, role):
-    # Also from inside a script, which Redis and Valkey word differently.
-    refused = "no permissions|No permissions|ACL failure in script|The user executing the script can't"
     for act in [*FORBIDDEN[role], *EVERYBODY]:
-        with pytest.raises(redis.exceptions.ResponseError, match=refused):
+        with pytest.raises(redis.exceptions.ResponseError, match=REFUSED):
             act(secured[role])
 
 
@@ -208,7 +234,7 @@ def test_the_file_has_no_password_and_a_wrong_one_is_refused_without_being_shown
 def test_a_password_file_that_will_not_do_is_named(tmp_path):
     path = tmp_path / "passwords"
     path.write_text("leeway-desk\n")
-    with pytest.raises(DataError, match=":1: a user and a password are due"):
+    with pytest.raises(DataError, match=":1: expected a user and a password"):
         acl(None, path)
     path.write_text("leeway-desk x\n")
     with pytest.raises(ConfigError, match="no password for leeway-rollout, leeway-verifier, leeway-learner"):

@@ -129,4 +129,4 @@ def test_two_different_runs_are_refused():
     done = CliRunner().invoke(app, ["audit", "first-run", "--run", "second"])
     assert "two runs are named" in str(done.exception)
     missing = CliRunner().invoke(app, ["rollout"])
-    assert "the run is not named" in str(missing.exception)
+    assert "no run is named" in str(missing.exception)

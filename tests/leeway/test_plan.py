@@ -56,7 +56,7 @@ def test_json_says_the_same_and_more():
         ("--pipeline-depth deep", "auto, or a number of groups"),
         ("--rejected 1", "at least 0 and below 1"),
         ("--alone 0", "above 0"),
-        ("--fit 32:375", "at least two times are due"),
+        ("--fit 32:375", "expected at least two times"),
         ("--fit 32=375,64=270", "32:375,64:270"),
         ("--gpus 3 --gpus-per-replica 2", "a replica of 2"),
     ],

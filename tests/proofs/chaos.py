@@ -36,17 +36,18 @@ from leeway_rl.tests.proofs import ranks_apart
 SHARE, BACK_S, LEAST_FAULTS, LEAST_STEPS = 0.7, 30.0, 200, 100
 LIVE, DEAD, LEASE_S, LATE_S = 500, 50, 5.0, 5.0
 FRESH = 4
-"""At max_staleness 2 at most three steps' groups may have been ready; the fourth step after a loss has new ones."""
+"""At max_staleness 2 the groups of at most three steps may have been ready; the fourth step after a loss has new
+ones."""
 WORKERS = ["rollout.workers=2", "verifier.workers=2", f"broker.lease_s={LEASE_S}", "broker.heartbeat_s=1"]
 """A machine of two cores has its learner and these; a lease of 5 s, because a group of this model takes under one."""
 PATIENT = ["broker.max_attempts=10", "broker.generation_s=20", "broker.drain_s=20"]
-"""Deliveries that end because somebody killed the worker are no fault of the group's. A generation of this model takes
-a second or two: one that hangs is noticed in half a minute."""
+"""It is not the group's fault where a delivery ends because somebody killed the worker. A generation of this model
+takes a second or two, so one that hangs is noticed within half a minute."""
 
 LONG = ["train.groups_per_step=64"]
-"""A step of a second or more: a run is not over before its faults are, on a quiet machine either."""
+"""A step takes a second or more, so that a run is not over before its faults are, even on a quiet machine."""
 STEADY = "train.learning_rate=1e-6"
-"""So slow that lengths and refused groups stay what they are: any 120 steps take as long as any others."""
+"""Learning is so slow that lengths and refused groups stay what they are: any 120 steps take as long as any others."""
 
 
 def ran(
@@ -60,7 +61,7 @@ def ran(
     per_step: float = inf,
     only: tuple[str, ...] = (),
 ) -> Path:
-    """Run ``run`` under ``count`` faults, unless it is there already; gives its folder."""
+    """Run ``run`` under ``count`` faults, unless it is there already; returns its folder."""
     folder = out / run
     if not is_complete(folder):
         plan = timetable(seed, count, every_s, {name: FAULTS[name].weight for name in only or FAULTS}) if count else []
@@ -83,7 +84,7 @@ class Struck(NamedTuple):
     steps: int
     """Training steps made from the first fault to the last, those that were rolled back not counted."""
     seconds: float
-    """From the first to the last."""
+    """Seconds from the first fault to the last."""
 
 
 def struck(folder: Path) -> Struck:
@@ -96,19 +97,19 @@ def struck(folder: Path) -> Struck:
 
 
 def weights(folder: Path, version: int) -> str:
-    """sha256 of a version, from the ledger."""
+    """The sha256 of a version's weights, from the ledger."""
     steps = [line for line in read(folder / "ledger.jsonl") if line["event"] == "step"]
     return [line["checksum"] for line in steps if line["version"] == version][-1]
 
 
 def speed(folder: Path) -> float:
-    """Training steps a second of an undisturbed run, from the first to the last."""
+    """Training steps a second of an undisturbed run, from its first step to its last."""
     steps = read_steps(folder)
     return (len(steps) - 1) / float(steps[-1]["at"] - steps[0]["at"])
 
 
 def strict(out: Path, seed: int) -> bool:
-    """The same weights, whatever happens."""
+    """Whether the weights are the same, whatever happens."""
     settings = ["flow.max_staleness=0", "train.steps=125", "train.checkpoint_every=5"]
     calm = ran(out, "strict-calm", settings)
     hurt = ran(out, f"strict-{seed}", settings, seed=seed, count=240, every_s=2.0, per_step=2.0)
@@ -125,7 +126,7 @@ def strict(out: Path, seed: int) -> bool:
 
 
 def bound(out: Path, seed: int) -> bool:
-    """The bound and the books hold, and most of the speed."""
+    """Whether the bound and the books hold, and most of the speed is kept."""
     settings = ["flow.max_staleness=2", "train.checkpoint_every=5", STEADY]
     calm = ran(out, "bound-calm", [*settings, "train.steps=120"])
     faults, every_s = 215, 10.0
@@ -144,7 +145,7 @@ def bound(out: Path, seed: int) -> bool:
 
 
 def empty(out: Path, seed: int) -> bool:
-    """Ten times everything in Redis is lost."""
+    """Whether the run goes on in time when everything in Redis is lost, ten times."""
     settings = ["flow.max_staleness=2", "train.steps=200", "train.checkpoint_every=1000", STEADY]
     hurt = ran(out, f"empty-{seed}", settings, seed=seed, count=10, every_s=15.0, only=("redis-empty",))
     account, steps = audit(hurt / "ledger.jsonl"), [step["at"] for step in read_steps(hurt)]
@@ -164,7 +165,7 @@ def empty(out: Path, seed: int) -> bool:
 
 
 def reclaims(out: Path, seed: int) -> bool:
-    """What a dead worker held comes back in time. There is nothing to draw, so ``seed`` changes nothing."""
+    """Whether what a dead worker held comes back in time. Nothing is drawn, so ``seed`` changes nothing."""
     held = True
     for stream in (WorkStream.PROMPTS, WorkStream.RESPONSES):
         with tempfile.TemporaryDirectory() as folder:
@@ -179,7 +180,8 @@ def reclaims(out: Path, seed: int) -> bool:
 
 
 def apart(out: Path, seed: int) -> bool:
-    """Learner ranks that do not share a disk. Made anew each time; the seed has no part in it."""
+    """Whether learner ranks that do not share a disk are refused. This runs anew each time, and ``seed`` is not
+    used."""
     with tempfile.TemporaryDirectory() as home:
         return ranks_apart.proof(Path(home))
 

@@ -2,7 +2,8 @@
 
     python tests/proofs/code_leaks.py --jobs 20000 --seats 2
 
-Mathematics and code, honest and hostile, through one pool. Prints one JSON line, and exits 1 where anything is left.
+Mathematics and code, honest and hostile, go through one pool. This prints one JSON line, and exits with 1 where
+anything is left.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ HOSTILE = [
     _code("import os\nfor _ in range(1500):\n    os.mkdir('d')\n    os.chdir('d')", **SUM),
 ]
 HOSTILE_EVERY = 50
-"""One job in so many is hostile: some of those take their whole clock."""
+"""One job in so many is hostile. Some of those take all of their time limit."""
 
 
 def items(count: int) -> list[GradeItem]:
@@ -71,7 +72,7 @@ def items(count: int) -> list[GradeItem]:
 
 
 def count_things() -> dict[str, int]:
-    """What a leak would raise, on this machine and in this process."""
+    """The counts that a leak would raise, on this machine and in this process."""
     gc.collect()
     return {
         "processes": len(_descendants(os.getpid())),

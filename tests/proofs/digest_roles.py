@@ -17,7 +17,7 @@ class DigestPolicy(TimedPolicy):
     """Its weights are a digest of what was trained."""
 
     def absorb(self, groups: Sequence[Any]) -> None:
-        """One training step."""
+        """Take one training step's groups into the digest."""
         digest = hashlib.sha256(self.weight.numpy().tobytes())
         for group in groups:
             digest.update(f"{group.ticket.ticket} {group.rewards_S.tolist()}".encode())
@@ -26,17 +26,17 @@ class DigestPolicy(TimedPolicy):
         self.weight = torch.from_numpy(dice.standard_normal(len(self.weight), dtype=np.float32))
 
     def save(self, folder: Path) -> list[Path]:
-        """One file."""
+        """Write the digest as one file."""
         np.save(folder / "weight.npy", self.weight.numpy())
         return [folder / "weight.npy"]
 
     def load(self, folder: Path) -> None:
-        """Read it again."""
+        """Read the digest again."""
         self.weight = torch.from_numpy(np.load(folder / "weight.npy"))
 
 
 def digest_step(policy: DigestPolicy, groups: Sequence[Any], **named: Any) -> Any:
-    """In the place of ``train_step``."""
+    """Stands in for ``train_step``."""
     result = timed_step(0.0)(policy, groups, **named)
     policy.absorb(groups)
     return result
@@ -75,13 +75,13 @@ class DigestEngine:
         """There is nothing to stop: a group takes no time."""
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """There is nothing to give back."""
 
 
 class DigestPool:
-    """Right is what adds up to an even number: half of the groups are refunded."""
+    """A response is right where its tokens add up to an even number; half of the groups are refunded."""
 
     def grade(self, items: Sequence[Any]) -> list[Verdict]:
-        """By the text, which is the tokens' sum."""
+        """Verdicts by the text, which is the sum of the tokens."""
         kinds = [VerdictKind.WRONG if int(item.response) % 2 else VerdictKind.CORRECT for item in items]
         return [Verdict(kind=kind, reason="", seconds=0.0) for kind in kinds]

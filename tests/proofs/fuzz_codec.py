@@ -46,9 +46,9 @@ from leeway_rl.common.weights import FlatWeights, WeightPublisher, WeightReader,
 TRACED = 50
 SLACK_BYTES = 16 * 1024
 READER_BYTES = 4 << 20
-"""Bound of what Python and numpy allocate in a fetch of these versions of 2,000 bytes."""
+"""The most bytes that Python and numpy may allocate in a fetch of these versions, which have 2,000 bytes."""
 PROCESS_BYTES = 64 << 20
-"""What the whole process may take beyond its size at the start, zstd's windows included: the kernel refuses more."""
+"""Bytes that the whole process may take beyond its size at the start, with zstd's windows; the kernel refuses more."""
 LIMIT_S = 1.0
 
 
@@ -72,13 +72,13 @@ def samples() -> list[Any]:
 
 
 class Mutator:
-    """Random damage, the same for the same seed."""
+    """Makes random damage, the same for the same seed."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
 
     def bytes(self, data: bytes, others: list[bytes], *, seal: bool = True) -> bytes:
-        """``data`` after one to five mutations; a message is sealed anew (``seal``)."""
+        """``data`` after one to five mutations; with ``seal``, a message mostly gets a new seal."""
         rng, out = self.rng, bytearray(data[:-4] if seal else data)
         for _ in range(rng.randint(1, 5)):
             at, end = rng.randrange(len(out) + 1), rng.randrange(len(out) + 1)
@@ -101,7 +101,7 @@ class Mutator:
                     out[at : at + 5] = bytes([rng.choice((0xDD, 0xDF, 0xDB, 0xC6, 0xC9))]) + rng.randbytes(4)
                 case 6:
                     out[at:at] = rng.choice((b"\x91", b"\x81", b"\xd4\x01", b"\x90")) * rng.randint(1, 2000)
-        # Nine of ten under a good seal: what lies on purpose would have one, and accidents end at it.
+        # Nine of ten get a good seal: a message that lies on purpose would have one, and accidents end at the seal.
         return sealed(bytes(out[:16384])) if seal and rng.random() < 0.9 else bytes(out[:16384])
 
     def manifest(self, manifest: Manifest) -> Manifest:
@@ -127,14 +127,14 @@ class Mutator:
         return dataclasses.replace(manifest, **changes)
 
     def number(self) -> int:
-        """Small, large, negative or at an edge."""
+        """A number that is small, large, negative or at an edge."""
         return self.rng.choice(
             (0, 1, 2, -1, 1 << 20, (1 << 31) - 1, 1 << 40, (1 << 63) - 1, self.rng.randrange(1 << 32))
         )
 
 
 class MemoryWeights:
-    """``WeightStream`` in this process; manifests as bytes, read as it reads them."""
+    """A ``WeightStream`` in this process; it keeps manifests as bytes and reads them as the real one does."""
 
     def __init__(self) -> None:
         self.stream: list[bytes] = []

@@ -28,7 +28,7 @@ from leeway_rl.learner.flow.tickets import TicketBook
 
 TURNS = 150
 TOKENS = 5
-"""Of every group: three of the version it began with, two of the one it ended with."""
+"""Tokens of every group: three of the version it began with, and two of the one it ended with."""
 
 
 class History:
@@ -51,7 +51,7 @@ class History:
         self.counts = Counter[str]()
 
     def run(self) -> Counter[str]:
-        """Play it to its end; returns counts of what happened, ``broken`` of what must not."""
+        """Play the history to its end. Returns counts of what happened; ``broken`` counts what must not happen."""
         for _ in range(TURNS):
             if self.book.version == self.book.stages.steps:
                 break

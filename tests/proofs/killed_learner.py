@@ -1,4 +1,4 @@
-"""The learner killed at every point where it commits something: does the run that goes on end as one left alone?
+"""The learner is killed at every point where it commits something: does the run that goes on end as one left alone?
 
 ::
 
@@ -10,10 +10,10 @@ by SIGKILL, before the write and, where a write has a middle (a line, a file, a 
 it. A learner in a process of its own goes on from what is left; every other time Redis has been emptied in between. In
 further runs the learner that goes on is killed as well, at each of *its* points.
 
-The learner is the real one, from its command on, the loops of rollout and verifier too; only the model is replaced: by
-weights that are a digest of everything that was trained, in order, and responses that are drawn from ticket and
-weights. So a group that were trained twice, out of order, or with another version's weights would change every bit
-after it.
+The learner is the real one, from its command on, and so are the loops of rollout and verifier. Only the model is
+replaced: the weights are a digest of everything that was trained, in order, and responses are drawn from ticket and
+weights. So a group that was trained twice, out of order, or with another version's weights would change every bit after
+it.
 
 Must hold: the audit passes, and the last published weights are those of the run left alone. What a crash of the whole
 machine leaves of files that were not forced to disk is not tried.
@@ -38,6 +38,7 @@ from leeway_rl.benchmarks.measure import home_and_server, parser_of
 from leeway_rl.benchmarks.timed_roles import BASE
 from leeway_rl.benchmarks.whole_runs import HEAVY
 from leeway_rl.common import address
+from leeway_rl.common.appending import Appending
 from leeway_rl.common.config import Config, compose, dump
 from leeway_rl.common.ledger import Ledger, read
 from leeway_rl.common.queue.connection import Connection
@@ -56,18 +57,18 @@ SETTINGS = [
     "train.max_response_tokens=64",  # what the model has room for: the learner looks before it starts
 ]
 VIEWS = ("heartbeat", "watch", "metrics", "samples")
-"""Threads whose writes are no commits."""
+"""Threads whose writes do not count as commits."""
 CHANGE = {"SET", "SETNX", "INCR", "DEL", "UNLINK", "XADD", "XACK", "XDEL", "HSET", "EVALSHA", "XGROUP CREATE"}
 LIFE_S = 60.0
 Point = tuple[str, int, bool]
-"""What is written, the how manieth such write it is, and whether it is cut in its middle."""
+"""(what is written, the number of such writes so far, whether the write is cut in its middle)."""
 
 
 # --- death ------------------------------------------------------------------------------------------------------------
 
 
 class Death:
-    """In a learner's process: notes every point in ``trace``, and is SIGKILL at ``at``."""
+    """In a learner's process: notes every point in ``trace``, and sends SIGKILL to the process at ``at``."""
 
     def __init__(self, folder: Path, trace: Path, at: Point | None) -> None:
         self.at, self._seen, self._folder = at, Counter[str](), str(folder)
@@ -75,7 +76,7 @@ class Death:
         self._lock = threading.RLock()  # half of a write goes through here again
 
     def point(self, what: str, middle: Callable[[], object] | None = None) -> None:
-        """A write comes; ``middle`` makes half of it."""
+        """Called before every write; ``middle`` makes half of the write."""
         if threading.current_thread().name in VIEWS:
             return
         with self._lock:
@@ -91,13 +92,14 @@ class Death:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def install(self) -> None:
-        """Stand before everything that writes."""
-        write_line, write_text = Ledger.write, Path.write_text
+        """Call ``point`` before everything that writes."""
+        write_line, write_text, append = Ledger.write, Path.write_text, Appending.append
         command, pipeline = redis.Redis.execute_command, redis.client.Pipeline.execute
 
         def ledger(pen: Ledger, event: str, **values: Any) -> None:
             def middle() -> None:
-                pen._file.append('{"line":' + str(pen.line + 1) + ',"event":"' + event)
+                Appending.append = lambda file, line: append(file, line[: len(line) // 2])  # type: ignore[method-assign]
+                write_line(pen, event, **values)
 
             self.point(f"ledger {event}", middle)
             write_line(pen, event, **values)
@@ -175,13 +177,13 @@ def workers(run: str, url: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One run: where its learners die, one after the other."""
+    """One run, and where its learners die, one after the other."""
 
     name: str
     transport: str
     deaths: tuple[Point, ...] = ()
     emptied: bool = False
-    """Whether Redis is, each time."""
+    """Whether Redis is emptied each time."""
 
 
 def _forked(work: Callable[[], int], log: Path) -> int:
@@ -217,8 +219,8 @@ def _ended(pid: int) -> int:
 
 
 def play(url: str, home: Path, case: Case) -> None:
-    """Make one run in a process of its own; what came of it is in ``home / NAME.outcome``: the last checksum, or what
-    went wrong after ``FAILED``."""
+    """Make one run in a process of its own. Its outcome is in ``home / NAME.outcome``: the last checksum, or ``FAILED``
+    and what went wrong."""
     folder, outcome = home / case.name, home / f"{case.name}.outcome"
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     try:
@@ -257,7 +259,7 @@ def _play(url: str, folder: Path, case: Case) -> str:
 
 
 def _left(folder: Path) -> set[str]:
-    """Files beside the one checkpoint and the views."""
+    """Files that are neither of the one checkpoint nor views."""
     found = {path.name for path in folder.iterdir()} - {"tensorboard", "checkpoints", "samples.jsonl"}
     return found | {path.name for path in (folder / "checkpoints").iterdir()} - {"step-000003"}
 
@@ -272,7 +274,7 @@ def points(trace: Path) -> list[Point]:
 
 
 def played(url: str, home: Path, cases: Sequence[Case], side_by_side: int) -> list[str]:
-    """Their outcomes."""
+    """The outcomes of the cases."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(HEAVY)
     waiting = [context.Process(target=play, args=(url, home, case)) for case in cases]
@@ -289,8 +291,8 @@ def played(url: str, home: Path, cases: Sequence[Case], side_by_side: int) -> li
 def main() -> None:
     """Print how many runs ended as the one left alone; exit with 1 if one did not."""
     parser = parser_of(__doc__, side_by_side=6)
-    parser.add_argument("--every", type=int, default=1, help="try every so manieth point")
-    parser.add_argument("--only", default="", help="of these the points whose name has this in it")
+    parser.add_argument("--every", type=int, default=1, help="try one point in so many")
+    parser.add_argument("--only", default="", help="only points whose name contains this")
     parser.add_argument("--transports", nargs="+", default=["redis", "file"], choices=["redis", "file"])
     given = parser.parse_args()
     bad = 0

@@ -40,7 +40,7 @@ SETTINGS = [
 ]
 KILLED_AT = 4
 APART = "runs folder that all of them share"
-"""What an operator is told."""
+"""Part of the message that an operator gets."""
 LIFE_S = 300.0
 RANK = "--rank-of"
 
@@ -95,13 +95,13 @@ def killed(url: str, run: str, runs: Path, log: Path) -> None:
 
 
 def lines(folder: Path) -> int:
-    """Of the ledger."""
+    """Number of lines in the ledger."""
     path = folder / "ledger.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def last_weights(folder: Path) -> str:
-    """sha256, from the ledger."""
+    """The sha256 of the last weights, from the ledger."""
     return [line["checksum"] for line in read(folder / "ledger.jsonl") if line["event"] == "step"][-1]
 
 
@@ -116,7 +116,7 @@ def damage(checkpoints: Path) -> Path:
 
 
 def proof(home: Path) -> bool:
-    """Everything in the order of the module's docstring; prints what was seen."""
+    """Do everything in the order of the module's docstring, and print what was seen."""
     runs, held = home / "runs", {}
     # leeway chaos finds what it kills by a run's name on this machine: ours must be nobody else's.
     alone, struck = f"alone-{os.getpid()}", f"apart-{os.getpid()}"
@@ -161,7 +161,7 @@ def _environment() -> dict[str, str]:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """It and what it has started."""
+    """Kill the process and what it has started."""
     if process.poll() is None:
         family = [*psutil.Process(process.pid).children(recursive=True), process]
         for each in family:

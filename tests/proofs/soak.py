@@ -9,9 +9,9 @@ for so many hours, whichever comes first. ``timed``: models and graders are repl
 (``timed_roles.py``), so that queues, books, weights, checkpoints and ledger pass as many groups as they can; a fifth of
 the groups is refunded. ``real``: the ``tiny`` preset as it is, with smaller groups.
 
-Every ``--every`` seconds a line goes to ``soak.csv``: of every role its resident memory and its open file descriptors,
-children included; of the server its resident memory, file descriptors, what it says it has allocated, and its keys.
-``soak.png`` draws them.
+Every ``--every`` seconds a line goes to ``soak.csv``. For every role it has the resident memory and the open file
+descriptors, children included; for the server it has the resident memory, the file descriptors, the bytes that it says
+it has allocated, and the number of keys. ``soak.png`` draws them.
 
 Must hold, for each: the median over the last third of the run is not above that over the second third, but for a
 tolerance. The first third is left out, in which caches and allocators fill and streams with a cap reach it. For
@@ -51,7 +51,7 @@ SETTINGS = {
     "real": [*COMMON, "train.group_size=4", "train.max_response_tokens=32"],
 }
 TOLERANCES = {"rss": (0.01, 4 * MIB), "allocated": (0.05, MIB / 4), "fds": (0.0, 8.0), "keys": (0.0, 600.0)}
-"""Of each measure: a share, and a number beside it."""
+"""The tolerance of each measure: a share, and a number that is added to it."""
 EVERYBODY = {f"{who}.rss" for who in ("learner", "rollout-0", "rollout-1", "verifier", "server")}
 Sample = dict[str, float]
 
@@ -122,7 +122,7 @@ def watched(url: str, folder: Path, given: argparse.Namespace) -> list[Sample]:
 
 
 def judged(samples: list[Sample]) -> list[tuple[str, float, float, float, bool]]:
-    """Of each measure: (name, median over the second third, over the last third, tolerance, whether it holds)."""
+    """For each measure: (name, median over the second third, over the last third, tolerance, whether it holds)."""
     last = samples[-1]["groups"]
     second, third = (
         [each for each in samples if low * last < each["groups"] <= high * last]
@@ -140,7 +140,8 @@ def judged(samples: list[Sample]) -> list[tuple[str, float, float, float, bool]]
 
 
 def draw(samples: list[Sample], path: Path) -> None:
-    """Each measure over the groups trained, as a difference to its median in the second third where it is memory."""
+    """Draw each measure over the groups trained; memory is drawn as the difference to its median in the second
+    third."""
     from leeway_rl.leeway.reporting.drawing import STYLE
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg

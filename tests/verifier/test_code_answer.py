@@ -192,14 +192,14 @@ def test_a_program_works_as_in_plain_python(grader: CodeGrader, name: str) -> No
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("input()\nprint(6)", "test 2 of 3: another output is due, by livecodebench"),
+        ("input()\nprint(6)", "test 2 of 3: not the expected output, by livecodebench"),
         ("print(", "test 1 of 3: exit code 1: SyntaxError: '(' was never closed"),
         (
             "input()\nprint(sum(map(int, input().split())))\nraise KeyError('x')",
             "test 1 of 3: exit code 1: KeyError: 'x'",
         ),
         ("input()\nprint(sum(map(int, input().split())))\nexit(3)", "test 1 of 3: exit code 3"),
-        ("pass", "test 1 of 3: another output is due, by livecodebench"),
+        ("pass", "test 1 of 3: not the expected output, by livecodebench"),
     ],
 )
 def test_a_wrong_program_is_wrong_for_a_reason(grader: CodeGrader, source: str, reason: str) -> None:
@@ -226,11 +226,11 @@ def test_no_test_sees_what_another_left(grader: CodeGrader) -> None:
     ("printed", "due", "options", "kind", "reason"),
     [
         ("0.50  1", "0.5 1", {}, CORRECT, "by livecodebench"),
-        ("0.51", "0.5", {}, WRONG, "test 1 of 1: another output is due, by livecodebench"),
+        ("0.51", "0.5", {}, WRONG, "test 1 of 1: not the expected output, by livecodebench"),
         ("1 2", "1 2\n", {"comparison": "exact"}, CORRECT, "by exact"),
-        ("0.50", "0.5", {"comparison": "exact"}, WRONG, "test 1 of 1: another output is due, by exact"),
+        ("0.50", "0.5", {"comparison": "exact"}, WRONG, "test 1 of 1: not the expected output, by exact"),
         ("0.30000000000000004", "0.3", {"tolerance": 1e-9}, CORRECT, "by tolerance"),
-        ("0.31", "0.3", {"tolerance": 1e-9}, WRONG, "test 1 of 1: another output is due, by tolerance"),
+        ("0.31", "0.3", {"tolerance": 1e-9}, WRONG, "test 1 of 1: not the expected output, by tolerance"),
     ],
 )
 def test_the_rule_that_a_row_asks_for_judges_it_and_is_named(

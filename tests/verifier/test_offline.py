@@ -57,12 +57,12 @@ def test_a_solution_out_of_a_book_need_not_box_its_answer() -> None:
         (b'{"id": 1, "response": "", "tests": {"inputs": ["\\ud800"]}}', "column tests.inputs[0]: half a character"),
         (b'{"id": 1, "response": "", "answer": "5", "answer": "6"}', "not JSON: the key 'answer' stands twice"),
         (b'{"id": 1, "response": "", "answer": NaN}', "answer is a text or a list of texts"),
-        (b"[]", "an object is due"),
+        (b"[]", "expected a JSON object"),
         (line(response="", answer="5"), "'id' is missing"),
         (line(id=1, answer="5"), "'response' is missing"),
-        (line(id=None, response="", answer="5"), "'id' is NoneType, str or int is due"),
+        (line(id=None, response="", answer="5"), "'id' is NoneType, expected str or int"),
         (line(id=True, response="", answer="5"), "'id' is bool"),
-        (line(id=1, response=5, answer="5"), "'response' is int, str is due"),
+        (line(id=1, response=5, answer="5"), "'response' is int, expected str"),
         (line(id=1, response=""), "one of 'answer'"),
         (line(id=1, response="", answer="5", tests={}), "one of 'answer'"),
         (line(id=1, response="", answer=[]), "answer is a text or a list of texts"),
@@ -75,7 +75,7 @@ def test_a_solution_out_of_a_book_need_not_box_its_answer() -> None:
         (line(id=1, response="", answer="5", ability="words"), "ability = 'words': nothing grades that"),
         (line(id=1, response="", answer="five", ability="exact", boxed=False), "'boxed' is false"),
         (line(id=1, response="", entry={"question": "q"}), "an entry is what the package reasoning_gym makes"),
-        (line(id=1, response="", answer="5", finished="yes"), "'finished' is str, bool is due"),
+        (line(id=1, response="", answer="5", finished="yes"), "'finished' is str, expected bool"),
         (line(id=1, response="", tests={}), "not empty"),
     ],
 )
@@ -118,7 +118,7 @@ def test_an_interrupted_run_leaves_whole_rows_and_says_how_to_go_on(tmp_path: Pa
         _, said = process.communicate(timeout=60)
     assert process.returncode in (130, -signal.SIGINT), "the signal may come before its handler"
     if process.returncode == 130:
-        assert "the same command again goes on" in said
+        assert "run the same command again to go on" in said
     assert written(out) == [(0, "correct")][: len(written(out))]
 
 
@@ -176,9 +176,9 @@ def verified(source: Path, out: Path, *words: object) -> subprocess.CompletedPro
 @pytest.mark.parametrize(
     ("changed", "words", "why"),
     [
-        (answered(1, "5", "6"), (), "row 1 is another than when it was graded"),
-        (answered(1, "7"), (), "row 1 is another than when it was graded"),
-        (answered(2, "6", "6"), (), "a verdict on 1, and the row due here is 2"),
+        (answered(1, "5", "6"), (), "row 1 has changed since it was graded"),
+        (answered(1, "7"), (), "row 1 has changed since it was graded"),
+        (answered(2, "6", "6"), (), "a verdict on 1, but expected here is one on 2"),
         (answered(1, "6"), ("--math", "report"), "graded by another verifier, or with other settings"),
         (b"", (), "no row is left"),
     ],

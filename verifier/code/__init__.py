@@ -1,1 +1,1 @@
-"""Grading code: what a response solves, what its tests ask, and whether what came out is what was due."""
+"""Grades code: takes the solution out of a response, reads the tests, runs them, and compares what came out."""

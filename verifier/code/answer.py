@@ -35,7 +35,7 @@ TIMEOUT, ERROR = VerdictKind.TIMEOUT, VerdictKind.ERROR
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Clock:
-    """When a test, and all of them, must be done. Monotonic seconds."""
+    """When one test, and all tests, must be done, in monotonic seconds."""
 
     test_s: float
     end: float
@@ -53,12 +53,11 @@ class CodeGrader:
         self._judges = SandboxRoom(settings)
 
     def warm_up(self) -> None:
-        """Start the solutions' sandbox now; ``ConfigError`` where there can be none."""
+        """Start the solutions' sandbox now. ``ConfigError`` if there can be none."""
         self._solutions.sandbox()
 
     def grade(self, response: str, ground_truth: str, finished: bool, *, reasoning_open: bool = False) -> Verdict:
-        """What the response is worth. Tests that cannot be read, and any failure of the sandbox itself, are an
-        ``error``."""
+        """The verdict on a response. Unreadable tests, and any failure of the sandbox itself, give an ``error``."""
         started = time.monotonic()
         try:
             tests = parse_tests(ground_truth)
@@ -79,14 +78,14 @@ class CodeGrader:
         self._judges.close()
 
     def kill(self) -> None:
-        """End them from another thread; what is being graded ends as an ``error``."""
+        """End both sandboxes from another thread. What is being graded ends as an ``error``."""
         self._solutions.kill()
         self._judges.kill()
 
     def _attempt(self, source: str, tests: CodeTests) -> tuple[VerdictKind, str, int]:
         memory = tests.memory_bytes or self._settings.memory_bytes
         limits = Limits(memory_bytes=min(memory, usable_memory()))
-        # Both sandboxes stand before the clock starts: their start is not the solution's to pay for.
+        # Both sandboxes stand before the clock starts, so that the solution does not pay for their start.
         sandboxes = [self._solutions.sandbox()]
         if tests.comparison in (Comparison.CHECKER, Comparison.ASSERTIONS):
             sandboxes.append(self._judges.sandbox())
@@ -109,11 +108,11 @@ class CodeGrader:
 
 
 _NONSENSE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
-"""What reading a table that no honest process sends may raise."""
+"""Errors that reading a table may raise if no honest process sent it."""
 
 
 class _Execution:
-    """One solution against its tests, in order; the first that fails decides."""
+    """Runs one solution against its tests, in order. The first test that fails decides."""
 
     def __init__(self, source: str, tests: CodeTests, sandboxes: list[Sandbox], clock: _Clock, limits: Limits) -> None:
         self._source, self._tests, self._clock, self._limits = source, tests, clock, limits
@@ -150,7 +149,7 @@ class _Execution:
         return self._rooms[number].enter_context(self._sandboxes[number].job(self._limits))
 
     def _move(self) -> None:
-        """To a fresh job: the last run left files, and the next must not find them."""
+        """Move to a fresh job, because the last run left files that the next must not find."""
         self._peak_bytes = self.peak_bytes
         self._rooms[0].close()
         self._job = self._enter(0)
@@ -177,7 +176,7 @@ class _Execution:
             pack(PROGRAM, {"source": self._source}, test.stdin.encode("utf-8", "surrogatepass")), deadline=deadline
         )
         kind, ending, output = self._job.receive(deadline)
-        if kind == FAILED:  # its keeper speaks: in this mode the solution has no word
+        if kind == FAILED:  # this is the keeper's word: in this mode the solution cannot speak
             raise SandboxError(f"a run could not be started: {ending}")
         if kind != ENDED:
             raise Garbled("no report")
@@ -191,7 +190,7 @@ class _Execution:
         if self._tests.checker:
             return self._checked(test.stdin, test.stdout, [], actual)
         same = same_output(actual, test.stdout, self._tests.comparison, self._tests.tolerance)
-        return (CORRECT, "") if same else (WRONG, f"another output is due, by {self._tests.comparison}")
+        return (CORRECT, "") if same else (WRONG, f"not the expected output, by {self._tests.comparison}")
 
     def _call(self, test: CallTest) -> Finding:
         failure = self._load("")
@@ -215,7 +214,7 @@ class _Execution:
             due += test.returns
         rule, tolerance = self._tests.comparison, self._tests.tolerance
         same = any(same_value(nodes, ref, value, rule, tolerance) for value in due)
-        return (CORRECT, "") if same else (WRONG, f"another value is due, by {rule}")
+        return (CORRECT, "") if same else (WRONG, f"not the expected value, by {rule}")
 
     def _assertions(self, test: AssertionTest) -> Finding:
         """Relay between the test program and the solution. Only the test program's word is a verdict."""
@@ -250,7 +249,7 @@ class _Execution:
         return (CORRECT, "") if verdict == "passed" else (WRONG, str(reason))
 
     def _load(self, prefix: str) -> Finding | None:
-        """Have the solution loaded, once for all its tests; what went wrong otherwise."""
+        """Have the solution loaded, once for all its tests. Returns what went wrong, or None."""
         if self._loaded == prefix:
             return None
         assert self._loaded is None, "one problem has one prefix"
@@ -271,7 +270,7 @@ class _Execution:
         return body
 
     def _checked(self, given: Any, expected: Any, nodes: list[Any], ref: Any) -> Finding:
-        """Ask the problem's checker. The output travels as the table it came in, never unpacked here."""
+        """Ask the problem's checker. The output travels as the table in which it came, and is never unpacked here."""
         judge = self._judge
         assert judge is not None
         packer = Packer(_no_opaque, {}, nodes=[_without_names(node) for node in nodes])
@@ -293,7 +292,7 @@ class _Execution:
 
 
 def _without_names(node: list[Any]) -> list[Any]:
-    """The checker has nobody to ask for them."""
+    """The node without its names, since the checker has nobody to ask for them."""
     return ["same", node[1][0]] if node[0] == "named" else node
 
 

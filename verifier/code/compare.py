@@ -1,11 +1,12 @@
-"""Is what came out what was due? Pure, outside the sandbox, on text and on tables of nodes (``sandboxed.plain``).
+"""Compares what came out with what was expected, as text or as tables of nodes (``sandboxed.plain``). Pure.
 
 Four rules have names. ``livecodebench`` is what LiveCodeBench's public harness does (checkout 28fef95), so that rewards
 and scores can be compared with published ones; ``exact`` takes printed text as it stands; ``tolerance`` lets numbers
-differ; ``checker`` asks a program, which is not done here.
+differ; ``checker`` asks a program, which happens elsewhere.
 
-This runs in a process that nobody kills. So the work is linear in what came out, no more pieces are made of it than are
-due, and nothing builds a hashed container out of a solution's numbers: those can be made to collide.
+This runs outside the sandbox, in a process that nobody kills. So the work is linear in what came out, no more pieces
+are made of it than are expected, and nothing builds a hashed container of a solution's numbers, which can be made to
+collide.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from typing import Any
 _MAX_NUMBER_CHARS = 400
 _FRACTION = re.compile(r"(-?[0-9]{1,4000})(?:/([1-9][0-9]{0,3999}))?")
 _MAX_RARE_BITS = 20_000
-"""Of integers that are compared with such numbers: to a ``Decimal``, in quadratic time."""
+"""Most digits of integers that are compared with such numbers: making a ``Decimal`` takes quadratic time."""
 _MAPPINGS = ("dict", "OrderedDict", "defaultdict", "Counter")
 
 
 class Comparison(StrEnum):
-    """By which rule outputs and returned values are judged."""
+    """The rule by which outputs and returned values are judged."""
 
     LIVECODEBENCH = "livecodebench"
     EXACT = "exact"
@@ -35,7 +36,7 @@ class Comparison(StrEnum):
 
 
 def same_output(actual: str, expected: str, rule: Comparison, tolerance: float | None = None) -> bool:
-    """Line by line. Blanks around a line and empty lines around the whole do not count.
+    """Whether two outputs agree, line by line. Blanks around a line and empty lines around the whole do not count.
 
     A line is right if it is the same text. By ``livecodebench`` also if both lines are decimal numbers from end to
     end, as many, each equal to its partner (``0.50 7`` is ``0.5  007``). With ``tolerance`` also if the words of both
@@ -65,7 +66,7 @@ def _same_line(mine: str, due: str, rule: Comparison, tolerance: float | None) -
 
 
 def _same_decimal(mine: str, due: str) -> bool:
-    """``nan`` equals nothing, itself neither; nothing is rounded."""
+    """Whether two decimal numbers are equal without rounding. ``nan`` equals nothing, not even itself."""
     try:
         a, b = Decimal(mine), Decimal(due)
     except (ArithmeticError, ValueError):
@@ -89,9 +90,9 @@ def _close(mine: float | None, due: float | None, tolerance: float) -> bool:
 def same_value(nodes: list[Any], ref: Any, expected: Any, rule: Comparison, tolerance: float | None = None) -> bool:
     """Whether a returned value, as a node table, is the ``expected`` one, which came from JSON.
 
-    By ``livecodebench`` as Python's ``==`` says, except that a tuple at the top counts as a list: further in, a tuple
-    equals no list, and a key equals only a text. By the other rules the value's JSON form is meant: JSON has no tuples,
-    and its keys are texts. Iterative, because a value may be nested as deep as a solution likes.
+    ``livecodebench`` compares as Python's ``==`` does, except that a tuple at the top counts as a list: further in, a
+    tuple equals no list, and a key equals only a text. The other rules compare JSON forms: JSON has no tuples, and its
+    keys are texts. The work is iterative, because a value may be nested as deep as a solution likes.
     """
     as_python = rule is Comparison.LIVECODEBENCH
     lists: tuple[str, ...] = ("list", "tuple")
@@ -165,7 +166,7 @@ def _same_scalar(mine: Any, due: Any, tolerance: float | None) -> bool:
 
 
 def _same_rare_number(tag: str, body: Any, due: Any) -> bool:
-    """Numbers that JSON has not, and that Python's ``==`` compares with those it has."""
+    """Compare numbers that JSON does not have but that Python's ``==`` compares with those that it has."""
     if not isinstance(due, (int, float)) or (isinstance(due, int) and due.bit_length() > _MAX_RARE_BITS):
         return False
     match tag:
@@ -176,7 +177,7 @@ def _same_rare_number(tag: str, body: Any, due: Any) -> bool:
             real, imaginary = map(float, body)
             return imaginary == 0 and real == due
         case "Fraction":
-            parts = _FRACTION.fullmatch(body)  # the class itself would work out 1e999999999
+            parts = _FRACTION.fullmatch(body)  # ``Fraction`` itself would expand 1e999999999
             if parts is None or (isinstance(due, float) and not math.isfinite(due)):
                 return False
             numerator, denominator = due.as_integer_ratio()

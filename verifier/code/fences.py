@@ -1,11 +1,11 @@
 """Takes a Python solution out of a response: the last fenced block of Python after the reasoning. Pure.
 
-A fence is three or more backticks or tildes at the start of a line, behind blanks or the marker of a list. A block of
-Python opens with the word ``python``, ``python3`` or ``py`` behind its fence, whatever else stands there. It ends at
-the next fence of its kind that is no part of the program: not inside a string or a comment. Behind code a fence ends
-the block too, because no program holds backticks elsewhere.
+A fence is three or more backticks or tildes at the start of a line, after blanks or the marker of a list. A block of
+Python opens with the word ``python``, ``python3`` or ``py`` after its fence, whatever else stands there. It ends at the
+next fence of its kind that is not part of the program, so not inside a string or a comment. A fence after code ends the
+block too, because no program holds backticks elsewhere.
 
-Runs in a process that nobody kills, so each line is looked at a bounded number of times.
+This runs in a process that nobody kills, so each line is looked at a bounded number of times.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _IN_STRING = {
     '"': re.compile(r'\\.|"', re.DOTALL),
 }
 _MOST_LOOKS = 3
-"""Times that a line is looked at on average, in search of the ends of blocks that are no whole programs."""
+"""How often a line may be looked at on average, in search of the ends of blocks that are not whole programs."""
 _LOST_TRACK = 4
-"""Blocks whose strings may seem never to end, in one response, before strings are no longer looked at."""
+"""So many blocks of one response may have strings that seem never to end; after that strings are ignored."""
 
 
 def extract_solution(response: str, *, finished: bool, reasoning_open: bool = False) -> tuple[str | None, str]:
@@ -57,7 +57,7 @@ class _Opening:
     char: str
     length: int
     indent: int
-    """Characters before the fence."""
+    """Number of characters before the fence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class _End:
 
     line: int
     column: int
-    """Of the closing fence; what stands before it in its line belongs to the block."""
+    """Column of the closing fence. What stands before it in its line belongs to the block."""
     in_string: frozenset[int]
 
 
@@ -85,7 +85,7 @@ def _last_block(text: str) -> str | None:
             end = _end_by_line(lines, at + 1, opening)
             left -= (len(lines) if end is None else end.line) - at
         if end is None:
-            at += 1  # it never closes: a block that is none
+            at += 1  # it never closes, so it is not a block
             continue
         found = (at + 1, opening, end)
         # A line that closes one block may open the next, where a closing fence was forgotten.
@@ -120,7 +120,7 @@ def _end_by_program(lines: list[str], first: int, opening: _Opening) -> _End | N
 
 
 def _tildes(line: str, opening: _Opening) -> int | None:
-    """Where a line that is a fence of tildes has it. A whole line only: in code three tildes are an operator."""
+    """The column of a fence of tildes, which must be a whole line: in code three tildes are operators."""
     bare = line.strip()
     whole = opening.char == "~" and len(bare) >= opening.length and not bare.strip("~")
     return line.index("~") if whole else None
@@ -147,8 +147,8 @@ def _read_line(line: str, string: str, opening: _Opening) -> tuple[int | None, s
 
 
 def _end_by_line(lines: list[str], first: int, opening: _Opening) -> _End | None:
-    """For what is no whole program: the first line that starts with a fence, or else the first that ends with one; one
-    that is too short only where there is no other."""
+    """The end of a block that is not a whole program: the first line that starts with a fence, or else the first that
+    ends with one. A fence that is too short counts only if there is no other."""
     starts: dict[bool, _End] = {}
     ends: dict[bool, _End] = {}
     for number in range(first, len(lines)):
@@ -176,7 +176,7 @@ def _body(lines: list[str], first: int, opening: _Opening, end: _End) -> str:
     code = [n for n, line in enumerate(kept) if line.strip() and first + n not in end.in_string]
     strings = [n for n, line in enumerate(kept) if line.strip() and first + n in end.in_string]
     cut = min([opening.indent, *(_indent(kept[n]) for n in code)])
-    # Strings were indented with the block if all their lines are; else they were not, and stay as they are.
+    # Strings were indented with the block if all their lines are indented; else they stay as they are.
     within = all(_indent(kept[n]) >= cut for n in strings)
     for number, line in enumerate(kept):
         if first + number not in end.in_string or within:

@@ -1,4 +1,4 @@
-"""JSON of tests, with integers of any length up to a million digits. Pure.
+"""Reads JSON of tests with integers of up to a million digits. Pure.
 
 ``int`` of a text is quadratic, which is why Python refuses it past 4,300 digits. Here the halves are put together by
 multiplication: 17 ms for 100,000 digits, 0.6 s for 1,000,000 (2-core CPU), so what a row costs stays near linear in
@@ -13,12 +13,12 @@ from ...common.long_integers import MARK, loads
 
 MAX_DIGITS = 1_000_000
 _PIECE = 600
-"""Digits that ``int`` takes at any setting of its limit."""
+"""Digits that ``int`` takes whatever its limit is set to."""
 
 
 def loads_whole(text: str) -> Any:
-    """``json.loads``, where an integer may have ``MAX_DIGITS`` digits, bare or as ``common.long_integers`` marks it.
-    Raises ``ValueError`` for more, and for what is no JSON."""
+    """``json.loads``, except that an integer may have ``MAX_DIGITS`` digits, bare or as ``common.long_integers`` marks
+    it. Raises ``ValueError`` for more digits, and for what is not JSON."""
     return loads(text, long=whole, **({"object_hook": _unmarked} if MARK in text else {}))
 
 
@@ -43,7 +43,7 @@ def whole(digits: Any) -> int:
 
 
 def shortly(value: Any) -> str:
-    """The beginning of a value, for a message. Integers that Python does not print are named only."""
+    """The beginning of a value, for a message. Integers that Python does not print are only named."""
     try:
         return repr(value)[:80]
     except ValueError:

@@ -9,7 +9,7 @@
 | HumanEval | ``prompt``, ``test``, ``entry_point`` |
 | LiveCodeBench | ``public_test_cases`` and ``private_test_cases``, or a list of ``{input, output, testtype}`` |
 
-With any of them, our own keys: ``comparison``, ``checker``, ``tolerance``, ``time_limit_s``, ``memory_bytes``.
+Any of them may have our own keys: ``comparison``, ``checker``, ``tolerance``, ``time_limit_s``, ``memory_bytes``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .numbers import loads_whole
 from .numbers import shortly as _short
 
 MAX_TEST_BYTES = 1 << 30
-"""The most that a compressed test list may unpack to."""
+"""Most bytes that a compressed test list may unpack to."""
 _LONG_DIGITS = re.compile(r"[0-9][0-9_]{599,}")
 
 
@@ -54,14 +54,14 @@ class CallTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssertionTest:
-    """A test program that must run to its end. It is trusted; it runs apart from the solution all the same."""
+    """A test program that must run to its end. It is trusted, but it runs apart from the solution all the same."""
 
     prefix: str
     """Runs before the solution and before the tests, on both sides: imports, classes that both know."""
     program: str
-    """Asserts; where it defines ``check``, that is called with the entry point."""
+    """The program with the assertions. If it defines ``check``, that is called with the entry point."""
     entry: str
-    """The solution's function or an expression for it (``Solution().twoSum``); empty where the program names it."""
+    """The solution's function or an expression for it (``Solution().twoSum``); empty if the program names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,21 +71,21 @@ class CodeTests:
     tests: tuple[ProgramTest | CallTest | AssertionTest, ...]
     """Never empty."""
     function: str = ""
-    """What ``CallTest``s call."""
+    """The function that ``CallTest``s call."""
     comparison: Comparison = Comparison.LIVECODEBENCH
-    """By which rule outputs and values are judged."""
+    """The rule by which outputs and values are judged."""
     checker: str = ""
-    """Python that defines ``check(input, expected, actual)``, true where the output is a valid one."""
+    """Python that defines ``check(input, expected, actual)``, which is true if the output is valid."""
     tolerance: float | None = None
     """Numbers may differ by this much, absolutely or relative to the expected one. None: exactly equal."""
     time_limit_s: float | None = None
-    """Wall seconds a test; None is the verifier's."""
+    """Wall seconds for each test; None for the verifier's limit."""
     memory_bytes: int | None = None
-    """Memory of the job; None is the verifier's."""
+    """Memory of the job in bytes; None for the verifier's limit."""
 
 
 def parse_tests(text: str) -> CodeTests:
-    """The tests in a ground truth's JSON text. Raises ``ValueError`` that says what is wrong; never an empty list."""
+    """The tests in a ground truth's JSON text, never an empty list. Raises ``ValueError``, which says what is wrong."""
     try:
         found = loads_whole(text)
     except (ValueError, RecursionError) as error:
@@ -94,7 +94,7 @@ def parse_tests(text: str) -> CodeTests:
         found = {"public_test_cases": found}
     if not isinstance(found, dict):
         raise ValueError(f"tests are an object or a list of {{input, output, testtype}}, found {_short(found)}")
-    # Parquet gives every row every key: those of the other formats are there, and null.
+    # Parquet gives every row every key, so the keys of the other formats are there and null.
     found = {key: value for key, value in found.items() if value is not None}
     options = _options(found)
     if "public_test_cases" in found or "private_test_cases" in found:
@@ -255,7 +255,7 @@ def _parsed(text: str, where: str) -> ast.Module:
 
 
 def _syntax(text: str) -> ast.Module:
-    """The program's tree, for a look at its shape: integers too long for the parser stand in it as 1."""
+    """The program's tree, to look at its shape. Integers that are too long for the parser stand in it as 1."""
     return ast.parse(_LONG_DIGITS.sub("1", text))
 
 
@@ -300,7 +300,7 @@ def _rows(value: Any, where: str) -> list[Any]:
 
 
 class _TextOnly(pickle.Unpickler):
-    """Knows no class, so it can build plain values and nothing else."""
+    """An unpickler that knows no class, so it can build plain values and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"a pickled {module}.{name}")

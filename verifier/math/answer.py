@@ -6,9 +6,9 @@
 4. Otherwise Math-Verify's ``verify`` decides, against the gold wrapped in ``\\boxed{}`` (parsing a bare gold can
    change it). Several golds are alternatives.
 
-Before it come equal text and the rules of ``rules`` with exact arithmetic: most answers end there (``quickly``),
-and what Math-Verify reads poorly is decided there. What plainly differs in number does not come before it either
-(``symbolic``): it would prove the difference at length, or round it away.
+Equal text and the rules of ``rules`` with exact arithmetic come before Math-Verify: they decide most answers
+(``quickly``), and those that Math-Verify reads poorly. Answers that plainly differ in number do not reach Math-Verify
+either (``symbolic``): it would prove the difference at length, or round it away.
 
 Math-Verify is only ever given what stands in the box, never the prose around it: on whole responses it prefers
 "the final answer is $7$" to the box, and grades the reasoning when there is no box.
@@ -30,7 +30,7 @@ from .reading import MAX_CHARS as MAX_RULED_CHARS
 from .work import QUICK_STEPS, SLOW_STEPS, OutOfWork, allowance
 
 MAX_ANSWER_CHARS = 10_000
-"""No gold is this long; comparing something that is only costs time."""
+"""No gold is this long, so comparing longer answers only costs time."""
 MAX_QUICK_CHARS = 200_000
 """Longer responses are not even searched for the end of their reasoning outside a process that can be killed."""
 MAX_SCANNED_CHARS = 50_000
@@ -42,10 +42,10 @@ _PLAIN_INTEGER = re.compile(r"([+-]?)([0-9]{1,1000})")
 def grade_math(
     response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool = False
 ) -> tuple[VerdictKind, str]:
-    """What the response is worth against any one of ``golds``, and why.
+    """(kind, reason): the verdict on a response against any one of ``golds``.
 
-    ``reasoning_open`` says that the prompt itself ended inside ``<think>``. The clock is the caller's: one who can kill
-    this process has the only clock that always works (see ``pool.GraderPool``).
+    ``reasoning_open`` says that the prompt itself ended inside ``<think>``. The caller keeps the clock: only a
+    clock that can kill this process always works (see ``pool.GraderPool``).
     """
     if not any(gold.strip() for gold in golds):
         raise ValueError("there is no gold to compare with")
@@ -56,8 +56,9 @@ def grade_math(
 def quickly(
     response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool = False
 ) -> tuple[VerdictKind, str] | None:
-    """``grade_math``'s verdict where it takes no Math-Verify, else None. Microseconds, and nothing in it can be slow,
-    so it may run in a process that must not be killed: what takes more than ``QUICK_STEPS`` is None as well."""
+    """``grade_math``'s verdict if it takes no Math-Verify, else None. It takes microseconds and nothing in it can be
+    slow, so it may run in a process that must not be killed. It is also None if it would take more than
+    ``QUICK_STEPS``."""
     too_long = len(response_text) > MAX_QUICK_CHARS or sum(map(len, golds)) > 4 * MAX_RULED_CHARS
     if too_long or not any(gold.strip() for gold in golds):
         return None
@@ -80,7 +81,7 @@ def grade_solution(
     response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool = False
 ) -> tuple[VerdictKind, str]:
     """Whether a written solution ends in one of ``golds`` (report 6.1): by its box, or by what Math-Verify finds in
-    prose that boxes nothing. For preparing data, where nobody gains by writing two answers; never for rewards."""
+    prose that boxes nothing. It is for preparing data, where nobody gains by writing two answers, never for rewards."""
     text, why_not = boxes.behind_reasoning(response_text, finished=finished, reasoning_open=reasoning_open)
     boxed = None if text is None else boxes.boxed(text)
     if boxed:
@@ -97,7 +98,7 @@ def grade_solution(
 def quickly_solution(
     response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool = False
 ) -> tuple[VerdictKind, str] | None:
-    """``grade_solution``'s verdict where its box settles it, else None."""
+    """``grade_solution``'s verdict if the box settles it, else None."""
     found = quickly(response_text, golds, finished, reasoning_open=reasoning_open)
     return None if found is not None and found[0] is VerdictKind.NO_ANSWER and finished else found
 
@@ -121,7 +122,7 @@ def _judge(answer: str, golds: tuple[str, ...]) -> tuple[VerdictKind, str]:
 
 
 def _judge_exactly(answer: str, golds: tuple[str, ...]) -> tuple[tuple[VerdictKind, str] | None, list[str]]:
-    """The verdict where text, rules and exact arithmetic settle it, and the golds they do not settle."""
+    """(the verdict if text, rules and exact arithmetic settle it, else None; the golds that they do not settle)."""
     candidates = [_plain_gold(gold) for gold in golds if gold.strip()]
     if answer in candidates:
         return (VerdictKind.CORRECT, "equal as written"), []
@@ -141,14 +142,14 @@ def _judge_exactly(answer: str, golds: tuple[str, ...]) -> tuple[tuple[VerdictKi
 
 @lru_cache(maxsize=1024)
 def _plain_gold(gold: str) -> str:
-    """A gold as an answer is given: what its box holds, where it comes as a response with one."""
+    """A gold in the form of an answer: the contents of its box if it has one."""
     gold = gold.replace("\\\\boxed", "\\boxed")
     boxed = (boxes.boxed(gold, trusted=True) or boxes.boxed(gold + "}", trusted=True)) if "boxed" in gold else None
     return boxed or prose.said(gold.strip())
 
 
 def _same_integer(answer: str, gold: str) -> bool | None:
-    """Plain integers, of any length and at once; None for everything else."""
+    """Whether two plain integers of any length are equal; None for everything else."""
     left, right = _PLAIN_INTEGER.fullmatch(answer), _PLAIN_INTEGER.fullmatch(gold)
     return None if left is None or right is None else _canonical(left) == _canonical(right)
 
@@ -159,6 +160,6 @@ def _canonical(integer: re.Match[str]) -> tuple[bool, str]:
 
 
 def _leaf_equal(answer: str, gold: str) -> bool:
-    """What stands inside a shape: exactly where that can be said, else by Math-Verify."""
+    """Compare what stands inside a shape: exactly if possible, else by Math-Verify."""
     truth = leaves.exactly(answer, gold)
     return symbolic.equal(answer, gold, True) if truth is None else truth

@@ -1,6 +1,6 @@
-"""Choices of a question: one letter, with or without what stands behind it, or several letters.
+"""Reads choices of a question: one letter, with or without a text after it, or several letters.
 
-Pure. ``one`` and ``several`` are True and False where they decide, None where the texts are no choices.
+Pure. ``several`` is True or False if it decides, and None if the texts are not choices.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ _MAX_CHARS = 120
 
 
 class Choice(NamedTuple):
-    """One letter and what stands behind it."""
+    """One letter and the text after it."""
 
     letter: str
     rest: str
 
     @property
     def names_another(self) -> bool:
-        """Whether a second letter stands behind it: (A) or (B)."""
+        """Whether a second letter follows: (A) or (B)."""
         return _ANOTHER.search(self.rest) is not None
 
 
 def one(text: str) -> Choice | None:
-    """(A), A., Option A, (A) 12."""
+    """The choice in a text such as (A), A., Option A, (A) 12; None if there is none."""
     found = _LETTER.fullmatch(_TEXT.sub(r"\1", text).strip())
     return None if found is None else Choice(found[1] or found[2], found["rest"])
 
 
 def several(answer: str, gold: str) -> bool | None:
-    """``A, C, D`` for ``ACD``, in any order: letters listed on one side and written as one on the other."""
+    """Whether two texts name the same letters in any order, such as ``A, C, D`` for ``ACD``; None if they are not
+    lists of letters, or do not decide."""
     if max(len(answer), len(gold)) > _MAX_CHARS or not (_CAPITAL.search(answer) and _CAPITAL.search(gold)):
         return None
     (mine, listed), (theirs, gold_listed) = _letters(answer), _letters(gold)
@@ -61,7 +62,7 @@ def _hedged(text: str) -> bool:
 
 
 def _letters(text: str) -> tuple[frozenset[str], bool]:
-    """The letters, none where the text is something else, and whether they are listed one by one."""
+    """(the letters, none if the text is something else; whether they are listed one by one)."""
     bare = tidy(text).removeprefix(r"\{").removesuffix(r"\}")
     bare = _AND.sub(AND, _WORD_BEFORE.sub("", _TEXT.sub(r"\1", bare).strip(), count=1)).strip()
     letters = _CAPITAL.findall(bare)
@@ -69,6 +70,6 @@ def _letters(text: str) -> tuple[frozenset[str], bool]:
         return frozenset(), False
     if _LISTED.fullmatch(bare):
         return frozenset(letters), True
-    # In alphabetical order, as answer keys have them: CAB is a word, or a product.
+    # They stand in alphabetical order, as in answer keys: CAB is a word, or a product.
     as_one = _WRITTEN_AS_ONE.fullmatch(bare) is not None and letters == sorted(letters)
     return (frozenset(letters) if as_one else frozenset()), False

@@ -44,7 +44,7 @@ def read(text: str) -> Exact | None:
 
 
 class _Reader:
-    """Recursive descent over one text. Anything ambiguous is refused rather than guessed."""
+    """A recursive-descent reader of one text. It refuses anything ambiguous rather than guess."""
 
     def __init__(self, text: str) -> None:
         self.tokens: list[tuple[str, str]] = []

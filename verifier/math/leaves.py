@@ -1,4 +1,5 @@
-"""What stands inside a shape: words, choices, bases, values with their units. Three-valued, as ``rules`` is."""
+"""Compares what stands inside a shape: words, choices, bases, values with their units. Three-valued, as ``rules``
+is."""
 
 from __future__ import annotations
 
@@ -42,11 +43,11 @@ _STATEMENT = re.compile(
 )
 _ADJACENT_UNIT = re.compile(r"([-+]?[\d.]++)[mshg]")
 _OPPOSED = frozenset(["am", "pm", "a.m.", "p.m.", "north", "south", "east", "west", "left", "right", "ad", "bc"])
-"""Words behind a number that say which of several it is."""
+"""Words after a number that say which of several it is."""
 
 
 def exactly(answer: str, gold: str) -> Truth:
-    """Two expressions by exact arithmetic; None where one cannot be read, or where decimals are merely close."""
+    """Compare two expressions by exact arithmetic; None if one cannot be read, or if decimals are merely close."""
     left, right = exact.read(answer), exact.read(gold)
     if left is None or right is None:
         return None
@@ -84,7 +85,7 @@ def _same_value(answer: str, gold: str, leaf: LeafTest) -> Truth:
 
 
 def _based(answer: str, gold: str, leaf: LeafTest) -> Truth:
-    """204_5: with a base on both sides, the values decide."""
+    """Compare numbers with a base, such as 204_5. With a base on both sides, the values decide."""
     mine, theirs = _BASE.fullmatch(answer), _BASE.fullmatch(gold)
     if mine is None or theirs is None or not (mine[1][0].isdigit() and theirs[1][0].isdigit()):
         return None
@@ -95,7 +96,7 @@ def _based(answer: str, gold: str, leaf: LeafTest) -> Truth:
 
 
 def _chosen(answer: str, gold: str, leaf: LeafTest) -> Truth:
-    """(A), A., Option A, (A) 12: the letter decides, and what stands behind both letters too."""
+    """Compare choices such as (A), A., Option A, (A) 12. The letter decides, and so do the texts after both letters."""
     theirs = choices.one(gold)
     if theirs is None:
         return None
@@ -110,7 +111,7 @@ def _chosen(answer: str, gold: str, leaf: LeafTest) -> Truth:
 
 
 def _worded(answer: str, gold: str, leaf: LeafTest) -> Truth:
-    """Words are compared as words, without regard to case, spaces and punctuation."""
+    """Compare words as words, without regard to case, spaces and punctuation."""
     if _TWO_LETTERS.search(gold) and _ALPHANUMERIC.fullmatch(gold) and _spelled(answer) == _spelled(gold):
         return True  # June 20
     mine, theirs = _word(answer), _word(gold)
@@ -141,7 +142,7 @@ def _word(text: str) -> str | None:
 
 
 def _quantities(answer: str, gold: str, leaf: LeafTest) -> Truth:
-    """A value with its unit or percent sign. A unit on one side alone is left out; two known ones must agree."""
+    """Compare values with a unit or percent sign. A unit on one side alone is left out; two known units must agree."""
     answer, gold = (_UPRIGHT.sub(r"\1", side) for side in (answer, gold))  # \mathrm{e} is no unit
     (mine, my_unit), (theirs, their_unit) = units.split(answer), units.split(gold)
     if _HEDGE.search(my_unit) or (_DIGIT.search(my_unit) and not units.unit(my_unit)):
@@ -206,5 +207,5 @@ def _repeating(found: re.Match[str]) -> str:
 
 
 def squeezed(text: str) -> str:
-    """Without any space."""
+    """The text without any space."""
     return _BLANK.sub("", text)

@@ -1,4 +1,4 @@
-"""True, False, and not decided."""
+"""Three-valued logic: True, False, and None for not decided."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LeafTest: TypeAlias = Callable[[str, str], Truth]
 
 
 def all_of(truths: Iterable[Truth]) -> Truth:
-    """False where one is, None where one is not decided; reads no further than the first False."""
+    """False if one is False, else None if one is not decided, else True. It reads no further than the first False."""
     found: Truth = True
     for truth in truths:
         if truth is False:
@@ -22,7 +22,7 @@ def all_of(truths: Iterable[Truth]) -> Truth:
 
 
 def any_of(truths: Iterable[Truth]) -> Truth:
-    """True where one is, None where one is not decided; reads no further than the first True."""
+    """True if one is True, else None if one is not decided, else False. It reads no further than the first True."""
     found: Truth = False
     for truth in truths:
         if truth:

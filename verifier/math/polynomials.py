@@ -41,11 +41,11 @@ class Exact:
     top: Polynomial
     bottom: Polynomial
     decimals: bool
-    """A decimal point was written: the value may be meant as a rounded one."""
+    """Whether a decimal point was written, so that the value may be rounded."""
 
     @property
     def rational(self) -> Fraction | None:
-        """The value where it is a rational number."""
+        """The value if it is a rational number, else None."""
         top, bottom = _constant(self.top), _constant(self.bottom)
         return None if top is None or bottom is None else top / bottom
 
@@ -62,12 +62,12 @@ class Exact:
 
     @property
     def opaque(self) -> bool:
-        """A root of a sum is in it: then what looks different may still be the same."""
+        """Whether a root of a sum is in it, so that what looks different may still be the same."""
         polynomials = (self.top, self.bottom)
         return any(name[:2] == "√[" for terms in polynomials for monomial in terms for name, _ in monomial)
 
     def value(self) -> complex | None:
-        """The value as a floating-point number, None where letters or sizes forbid it."""
+        """The value as a floating-point number; None if letters or sizes forbid it."""
         if self.letters:
             return None
         try:
@@ -77,7 +77,7 @@ class Exact:
 
 
 def same(left: Exact, right: Exact) -> bool | None:
-    """Whether the two are the same function of their letters; None where that grows too large to say."""
+    """Whether the two are the same function of their letters; None if that grows too large to say."""
     try:
         found = _times(left.top, right.bottom) == _times(right.top, left.bottom)
         return None if not found and (left.opaque or right.opaque) else found
@@ -94,7 +94,7 @@ def proportional(left: Exact, right: Exact) -> bool:
 
 
 def difference(left: Exact, right: Exact) -> Exact | None:
-    """``left - right``, None where it grows too large."""
+    """``left - right``; None if it grows too large."""
     try:
         found = add(left, negated(right))
     except Unread:
@@ -226,7 +226,7 @@ def power(base: Exact, exponent: int) -> Exact:
 
 
 def root(radicand: Exact) -> Exact:
-    """The square root, where it is that of a rational number that is not negative, or a quotient of those of sums."""
+    """The square root, if it is that of a rational number that is not negative, or a quotient of roots of sums."""
     value = radicand.rational
     if value is not None:
         return _rational_root(value)
@@ -234,7 +234,8 @@ def root(radicand: Exact) -> Exact:
 
 
 def _polynomial_root(polynomial: Polynomial) -> Exact:
-    """Of one term, letter by letter; of a sum, its content's times what stands for the root of the rest."""
+    """The root of one term goes letter by letter. That of a sum is the root of its content times a root that stands for
+    the rest."""
     if len(polynomial) == 1:
         ((monomial, coefficient),) = polynomial.items()
         found = _rational_root(coefficient)

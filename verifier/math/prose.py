@@ -1,4 +1,4 @@
-"""Answers in sentences: the one formula that is said, whether a text is prose, whether its last claim hedges.
+"""Reads answers in sentences: the one formula that is said, whether a text is prose, whether its last claim hedges.
 
 Pure and linear.
 """
@@ -26,7 +26,7 @@ _CLAIM = re.compile(r"\bis\b|\bare\b|\bit's\b|=|:")
 
 
 def said(text: str) -> str:
-    """The one formula of a short sentence that says nothing but that it is the answer; else the text as it is."""
+    """The one formula of a short sentence that only says that this is the answer; else the text as it is."""
     if len(text) > 300 or not ("$" in text or "\\(" in text or "\\[" in text):
         return text
     formulas = list(_FORMULA.finditer(text))
@@ -44,7 +44,8 @@ def without(prose: str, unwanted: Callable[[str], bool]) -> str:
 
 
 def is_prose(text: str) -> bool:
-    """Sentences rather than an answer: three words outside of formulas, and something to compute with."""
+    """Whether a text is sentences rather than an answer: it has three words outside of formulas, and something to
+    compute with."""
     whole = _WHOLE_TEXT.fullmatch(text.strip())
     words = _WORD.findall(whole[1] if whole else _OUTSIDE.sub(" ", text))
     return len(words) - words.count("and") - words.count("or") >= 3 and ("$" in text or any(map(str.isdigit, text)))

@@ -18,7 +18,7 @@ from .work import spend
 MAX_CHARS = 1000
 """Longer texts have no shape: they are one leaf."""
 MAX_ITEMS = 60
-"""Longer lists have none either."""
+"""Longer lists have no shape either."""
 _MAX_DEPTH = 6
 
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:(?:,\d{3})++|(?: \d{3})++)(?:\.\d++)?")
@@ -50,7 +50,7 @@ def read(text: str) -> tuple[Reading, ...]:
 
 
 def _groups_digits(text: str) -> bool:
-    """1,234, 5,678: where other commas stand before a space, the tight ones group digits."""
+    """Whether tight commas group digits because other commas stand before a space, as in 1,234, 5,678."""
     if (grouped := _GROUPED.search(text)) is None:
         return False
     if _SPACED_COMMA.search(text, grouped.end()):
@@ -60,7 +60,7 @@ def _groups_digits(text: str) -> bool:
 
 
 def _leaf(text: str) -> Leaf:
-    """Text that has no shape, with its words between answers as commas."""
+    """A text without a shape. Words between answers in it become commas."""
     return Leaf(text.replace(OR, ", ").replace(AND, ", "))
 
 
@@ -150,7 +150,7 @@ def _bracketed(text: str, depth: int) -> Reading:
 
 
 def _relations(text: str, depth: int) -> Reading | None:
-    """x < 2 or x > 3; x ∈ R, x ≠ 3."""
+    """The reading of relations such as x < 2 or x > 3; x ∈ R, x ≠ 3. None if the text is something else."""
     if not (RELATION.search(text) or "∈" in text):
         return None
     if OR in text or AND in text or "\\lor" in text or "\\vee" in text or "\\land" in text or "\\wedge" in text:
@@ -163,7 +163,7 @@ def _relations(text: str, depth: int) -> Reading | None:
 
 
 def _rows(items: tuple[Reading, ...]) -> Matrix | None:
-    """[[1,2],[3,4]]: rows of the same length in square brackets are a matrix."""
+    """The matrix that rows of the same length in square brackets are, as in [[1,2],[3,4]]; None if they are not."""
     rows = [item.items for item in items if isinstance(item, Group) and item.opening + item.closing == "[]"]
     if len(rows) < len(items) or len({len(row) for row in rows}) > 1:
         return None
@@ -192,7 +192,7 @@ def _equation(text: str, depth: int) -> Reading:
 
 
 def _value_of_event(text: str, depth: int) -> Reading | None:
-    """P(X > 1) = 5."""
+    """The equation in a value of an event, such as P(X > 1) = 5; None if the text is something else."""
     parts = split(text, "=")
     if parts is None or len(parts) != 2 or not _is_call(parts[0]) or RELATION.search(parts[1]):
         return None
@@ -213,7 +213,7 @@ _EVENT = re.compile(r"[A-Z=|<>≤≥≠]")
 
 
 def label(left: str) -> str | None:
-    """The name that the left side of an equation is, without arguments; None where it is an expression."""
+    """The name on the left side of an equation; None if that side is an expression."""
     bare = _COMMAND.sub("a", _UNNAMED.sub("", left))
     if not bare:  # (p, q)
         return "".join(left.split()) if left else None
@@ -223,7 +223,7 @@ def label(left: str) -> str | None:
 
 
 def _is_call(left: str) -> bool:
-    """f(2), P(X = 1), E[X]: a function at a value. Not f(x + 1), and not a(b + 1), which is a product."""
+    """Whether the left side is a function at a value: f(2), P(X = 1), E[X]. Not f(x + 1), nor the product a(b + 1)."""
     head = _CALLED.match(left)
     if head is None or closing(left, head.end()) != len(left) - 1:
         return False

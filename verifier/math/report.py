@@ -1,12 +1,12 @@
-"""The report's own four steps (7.1), with plain Math-Verify and nothing of ours around it.
+"""Grades by the report's own four steps (7.1), with plain Math-Verify and nothing of ours around it.
 
 1. The answer is what follows the reasoning: the last ``</think>`` where there is one. A truncated response has none.
 2. Math-Verify parses it; of what it finds, the text is the answer's string form.
 3. If that equals a gold, it is correct.
 4. Otherwise Math-Verify's ``verify`` decides, against the gold wrapped in ``\\boxed{}``.
 
-Several golds are alternatives. For measuring what our rules change; it grades prose, and it can take for ever, so it
-runs only in a process that can be killed.
+Several golds are alternatives. This measures what our rules change. It grades prose and may never end, so it runs only
+in a process that can be killed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from .symbolic import math_verify_functions
 def grade_report(
     response_text: str, golds: tuple[str, ...], finished: bool, *, reasoning_open: bool = False
 ) -> tuple[VerdictKind, str]:
-    """What the response is worth against any one of ``golds``, and why.
+    """(kind, reason): the verdict on a response against any one of ``golds``.
 
-    ``reasoning_open`` says that the prompt itself ended inside ``<think>``. The clock is the caller's: Math-Verify's
-    own stay off, because they look like "wrong". Raises ``ValueError`` where there is no gold.
+    ``reasoning_open`` says that the prompt itself ended inside ``<think>``. The caller keeps the clock: Math-Verify's
+    own clocks stay off, because they look like "wrong". Raises ``ValueError`` if there is no gold.
     """
     if not any(gold.strip() for gold in golds):
         raise ValueError("there is no gold to compare with")

@@ -1,10 +1,10 @@
 """The documented rules (docs/verifiers.md): whether an answer is a gold, shape by shape.
 
-Pure, and three-valued: True and False are the rules' own word, None leaves it to Math-Verify. Shapes are compared here;
-what stands inside them goes to ``leaf``, which may be exact arithmetic alone (``leaves.exactly``: cheap, often
-None) or that and Math-Verify (``answer``). Where a rule must choose, it chooses the false negative.
+Pure, and three-valued: True and False are the rules' decision, and None leaves it to Math-Verify. Shapes are compared
+here. What stands inside them goes to ``leaf``, which may be exact arithmetic alone (``leaves.exactly``: cheap, often
+None), or that and Math-Verify (``answer``). If a rule must choose, it chooses the false negative.
 
-What is compared is counted (``work``): lists of n and m answers take n × m comparisons.
+Comparisons are counted (``work``): lists of n and m answers take n × m of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LETTER = re.compile("[a-zA-Z]")
 
 
 def equal(answer: str, gold: str, leaf: LeafTest) -> Truth:
-    """Whether ``answer`` is ``gold``; None where no rule says. ``OutOfWork`` where it would take too long to say."""
+    """Whether ``answer`` is ``gold``; None if no rule says. ``OutOfWork`` if it would take too long to say."""
     if max(len(answer), len(gold)) > MAX_CHARS:
         return None
     spend(100 + len(answer) + len(gold))
@@ -79,7 +79,7 @@ def _same(answer: Reading, gold: Reading, leaf: LeafTest) -> Truth:
 
 
 def _unions(answer: Reading, gold: Reading, leaf: LeafTest) -> Truth:
-    """Interval by interval, from left to right where the ends can be put in order; else in any order."""
+    """Compare unions interval by interval: from left to right if the ends can be put in order, else in any order."""
     mine = answer.items if isinstance(answer, Union) else (answer,)
     theirs = gold.items if isinstance(gold, Union) else (gold,)
     ordered, golds = sets.in_order(mine), sets.in_order(theirs)
@@ -89,7 +89,8 @@ def _unions(answer: Reading, gold: Reading, leaf: LeafTest) -> Truth:
 
 
 def _several(answer: Several, gold: Several, leaf: LeafTest) -> Truth:
-    """Any order, and twice the same is once. In order where the items are named and the others are not, or dotted."""
+    """Compare lists in any order, without repetitions. Order counts if the items have dots, or names on one side
+    only."""
     if answer.ordered or gold.ordered:
         return len(answer.items) == len(gold.items) and _in_order(answer.items, gold.items, leaf)
     mine, theirs = _names(answer), _names(gold)
@@ -107,7 +108,7 @@ def _several(answer: Several, gold: Several, leaf: LeafTest) -> Truth:
 
 
 def _names(several: Several) -> set[str]:
-    """The different names of its equations; x_1 and x_2 are two values of x."""
+    """The different names in the equations of a list; x_1 and x_2 are two values of x."""
     labels = [item.label for item in several.items if isinstance(item, Equation)]
     return {_INDEX.sub("", name) if name else f"?{at}" for at, name in enumerate(labels)}
 
@@ -126,7 +127,7 @@ def _in_order(answers: Iterable[Reading], golds: Iterable[Reading], leaf: LeafTe
 
 
 def _as_sets(answers: tuple[Reading, ...], golds: tuple[Reading, ...], leaf: LeafTest) -> Truth:
-    """Each of the answers is a gold and each of the golds is answered. No pair is compared twice."""
+    """Whether each answer is a gold and each gold is answered. No pair is compared twice."""
     mine, theirs = dict.fromkeys(answers), dict.fromkeys(golds)
     known: dict[tuple[Reading, Reading], Truth] = {}
 
@@ -177,7 +178,7 @@ def _has_letters(text: str) -> bool:
 
 
 def _same_curve(answer: Equation, gold: Equation) -> Truth:
-    """Two equations say the same where left minus right is the same but for a constant factor."""
+    """Whether two equations say the same: left minus right is the same except for a constant factor."""
     if not (isinstance(answer.right, Leaf) and isinstance(gold.right, Leaf)):
         return None
     mine, theirs = _zero_side(answer.left, answer.right.text), _zero_side(gold.left, gold.right.text)

@@ -1,4 +1,4 @@
-"""Sets of real numbers: intervals, relations and what joins them, in one form where their ends can be put in order.
+"""Sets of real numbers: intervals, relations and their combinations, in one form if their ends can be put in order.
 
 ``x < 2 or x > 3`` is a union, ``-1 < x and x < 2`` an intersection; both come out as the intervals they leave. Ends are
 ordered only where that is certain: exact constants that are the same, or floating-point values that are well apart.
@@ -34,7 +34,7 @@ _BUILDER = re.compile(r"(?P<name>[^|:∈]++)(?:∈(?P<domain>[^|:]++))?[|:](?P<c
 
 
 def interval(text: str) -> Reading | None:
-    """A relation that confines one letter between constants, as the set it says."""
+    """The set that a relation describes which confines one letter between constants; None for other texts."""
     signs = RELATION.findall(text)
     parts = [part.strip() for part in RELATION.split(text)]
     if len(signs) == 2 and signs[0] in "<≤>≥" and signs[1] in "<≤>≥" and (signs[0] in "<≤") == (signs[1] in "<≤"):
@@ -63,7 +63,7 @@ def _constant(text: str) -> bool:
 
 
 def builder(inside: str, shape: Shape) -> Reading | None:
-    """What stands in the braces of ``{x ∈ R | x > 2}``; None where the domain is another one, or the condition."""
+    """The set in the braces of ``{x ∈ R | x > 2}``; None for another domain, or another kind of condition."""
     found = _BUILDER.fullmatch(inside)
     if found is None or NAME.fullmatch(found["name"].strip()) is None:
         return None
@@ -74,7 +74,7 @@ def builder(inside: str, shape: Shape) -> Reading | None:
 
 
 def relations(text: str, shape: Shape) -> Reading | None:
-    """Relations in one letter joined by words, as the set they say; None where something else is joined."""
+    """The set that relations in one letter, joined by words, describe; None if something else is joined."""
     text = _AND_COMMAND.sub(AND, _OR_COMMAND.sub(OR, text))
     if RELATION.search(text) is None and "∈" not in text:
         return None
@@ -125,7 +125,7 @@ def _names(reading: Reading) -> set[str]:
 
 
 def _groups(reading: Reading) -> list[Group] | None:
-    """The intervals of a set; points are closed intervals. None where it is no set of reals."""
+    """The intervals of a set; points are closed intervals. None if it is not a set of reals."""
     if isinstance(reading, Group):
         return [reading] if len(reading.items) == 2 and reading.opening in "([" and reading.closing in ")]" else None
     if isinstance(reading, Several) and reading.braces:
@@ -199,7 +199,7 @@ def _overlap(left: Group, right: Group) -> Group | None:
 
 
 def in_order(items: tuple[Reading, ...]) -> tuple[Group, ...] | None:
-    """The intervals from left to right, those that touch made one; None where their ends cannot be put in order."""
+    """The intervals from left to right, with touching ones joined; None if their ends cannot be put in order."""
     groups = _groups(Union(items))
     if groups is None or len(groups) > MAX_PIECES:
         return None

@@ -24,7 +24,7 @@ class Group:
     closing: str
     items: tuple[Reading, ...]
     name: str = ""
-    """The letter that a relation confines to this interval; empty where the interval is written as one."""
+    """The letter that a relation confines to this interval; empty if it is written as an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Several:
     items: tuple[Reading, ...]
     braces: bool
     ordered: bool = False
-    """The order matters: a sequence with dots in it."""
+    """Whether the order matters: it is a sequence with dots in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Equation:
     left: str
     right: Reading
     label: str | None
-    """What the left side names (``x``, ``f(x)``, ``AB``, ``(p,q)``, ``f(2)``), None where it is an expression."""
+    """The name on the left side (``x``, ``f(x)``, ``AB``, ``(p,q)``, ``f(2)``); None if that side is an expression."""
 
 
 NAME = re.compile(r"\|?(?:[a-zA-Z]|\\[a-z]++)(?:_(?:\w|\{\w++\}))?'*+(?:\([a-z](?:,[a-z])*+\))?\|?")
@@ -66,7 +66,7 @@ NAME = re.compile(r"\|?(?:[a-zA-Z]|\\[a-z]++)(?:_(?:\w|\{\w++\}))?'*+(?:\([a-z](
 
 
 def split(text: str, separators: str) -> list[str] | None:
-    """``text`` at its outermost separators; None where its brackets do not match in number."""
+    """``text`` split at its outermost separators; None if its brackets do not match in number."""
     pieces, depth, start = [], 0, 0
     for at, sign in enumerate(text):
         if sign in "([{":

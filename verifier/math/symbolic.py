@@ -1,4 +1,4 @@
-"""Asks Math-Verify whether an answer is a gold (report 7.1, steps 2 to 4), where it can be asked at all.
+"""Asks Math-Verify whether an answer is a gold (report 7.1, steps 2 to 4), if it can be asked at all.
 
 Math-Verify parses with a grammar that looks far ahead and hands the rest to a computer algebra system: nested brackets,
 towers of powers, factorials of factorials take it minutes. ``readable`` refuses those by their shape, before the parse;
@@ -27,7 +27,7 @@ _MAX_TOWER = 4
 _MAX_FUNCTIONS_IN_TERM = 5
 _MAX_SLASHES_IN_TERM = 6
 _MAX_OPERAND = 80
-"""Tokens behind such a function, or behind a sum or an integral."""
+"""Most tokens after such a function, or after a sum or an integral."""
 _MAX_OF = {
     "command": 250,
     "bracket": 150,
@@ -42,7 +42,7 @@ _MAX_OF = {
     "bar": 16,
     "letter": 120,
 }
-"""How many of each a text may hold."""
+"""How many of each kind a text may hold."""
 _TOKEN = re.compile(
     r"(?P<function>\\(?:sin|cos|tan|cot|sec|csc|arc[a-z]{3}|log|ln|exp|floor|lfloor|lceil|gcd|max|min))"
     r"|(?P<big_operator>\\(?:sum|prod|i?i?int|lim)(?![a-z]))|(?P<union>\\(?:cup|cap|setminus)(?![a-z]))"
@@ -69,7 +69,7 @@ def readable(text: str) -> bool:
 
 
 def _readable_prose(text: str) -> bool:
-    """The same for a text around formulas, which Math-Verify takes one by one: they are no part of ``text``."""
+    """``readable`` for the text around formulas, which Math-Verify takes one by one and ``text`` does not hold."""
     return len(text) <= MAX_PROSE_CHARS and _simple(_WORD.sub("", text))
 
 
@@ -107,7 +107,7 @@ def _simple(text: str) -> bool:
 def equal(answer: str, gold: str, boxed: bool) -> bool:
     """Steps 2 to 4 for one gold. An answer Math-Verify cannot read differs from every gold, as with Math-Verify.
 
-    Where ``boxed`` is false the answer is prose, and Math-Verify looks for a formula in it.
+    If ``boxed`` is false, the answer is prose, and Math-Verify looks for a formula in it.
     """
     mine, theirs = _askable(answer, prose=not boxed), _askable(gold)
     if mine is None or theirs is None:
@@ -117,9 +117,9 @@ def equal(answer: str, gold: str, boxed: bool) -> bool:
 
 
 def _askable(text: str, *, prose: bool = False) -> str | None:
-    """What Math-Verify may be asked about ``text``: all of it, or a text in sentences without what is not readable.
+    """The part of ``text`` that Math-Verify may be asked about: all of it, or sentences without unreadable formulas.
 
-    In ``prose``, that no box holds, Math-Verify takes formulas and numbers only; in a box, the words as well.
+    In ``prose``, which no box holds, Math-Verify takes formulas and numbers only; in a box it takes words as well.
     """
     if prose:
         text = _RAISED_RUN.sub("", text[-MAX_PROSE_CHARS:])
@@ -141,11 +141,11 @@ def _asked(answer: str, gold: str, boxed: bool) -> bool:
 
 
 def _apart(gold: Any, answer: Any) -> bool:
-    """Whether two parsed expressions plainly differ where one can put numbers in: relatively, at 30 digits.
+    """Whether two parsed expressions plainly differ once numbers are put in: relatively, at 30 digits.
 
-    Most differences are found here, at a fraction of what proving them costs Math-Verify; and its "same" is not to be
-    had where they differ, for it rounds to six decimals and chops what is small. Two equations differ where they do not
-    vanish together: to Math-Verify all equations without a real solution are equal.
+    Most differences are found here, at a fraction of what proving them costs Math-Verify. Its "same" cannot be trusted
+    for them, since it rounds to six decimals and drops what is small. Two equations differ if they do not vanish
+    together: to Math-Verify all equations without a real solution are equal.
     """
     from sympy import Eq, Expr, Float, N, Rational, Symbol
 
@@ -180,7 +180,7 @@ def _parsed_gold(gold: str) -> list[Any]:
 
 @cache
 def math_verify_functions() -> tuple[Callable[..., list[Any]], Callable[..., bool]]:
-    """``parse`` and ``verify``: most of a second to import, and the parent of a pool never needs them."""
+    """``parse`` and ``verify``. Importing them takes most of a second, and the parent of a pool never needs them."""
     import math_verify
 
     # Its own timeouts stay off: they look like "wrong", apply to each of N x M comparisons, and cancel any alarm
@@ -190,5 +190,5 @@ def math_verify_functions() -> tuple[Callable[..., list[Any]], Callable[..., boo
 
 
 def warm_up() -> None:
-    """Pay for the import of Math-Verify, and for what it builds on first use, before the first clock starts."""
+    """Import Math-Verify, and have it build what it builds on first use, before the first clock starts."""
     equal(r"\frac{1}{2}", "0.5", True)

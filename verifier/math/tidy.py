@@ -1,4 +1,4 @@
-"""One spelling for what an answer may be written in: signs, spaces, delimiters, digit groups, words between answers.
+"""Gives an answer one spelling: signs, spaces, delimiters, digit groups, words between answers.
 
 Pure and linear. "or" and "and" between answers come out as one sign each (``OR``, ``AND``), which ``reading``
 takes for a comma, except between relations; ``tex`` makes LaTeX of our signs again.
@@ -11,7 +11,7 @@ import re
 from . import shapes, units
 
 OR, AND = "\ue000", "\ue001"
-"""Private characters, so that no answer holds one of its own."""
+"""Private characters, which no answer holds by itself."""
 
 _UNICODE = str.maketrans(
     {
@@ -62,7 +62,7 @@ def tex(text: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """One spelling for what is written in several ways; spaces, delimiters and a final full stop gone."""
+    """The text in one spelling, without spaces, delimiters and a final full stop."""
     text = _unwrapped(text.replace(OR, "").replace(AND, "").translate(_UNICODE).strip())
     table = "matrix" in text or "array" in text
     if not table:
@@ -85,7 +85,7 @@ _AROUND = f" ,;{OR}{AND}"
 
 
 def _number_in_text(text: str) -> str:
-    """\\text{5 cm} is 5\\text{cm}; a text without any word is none."""
+    """\\text{5 cm} becomes 5\\text{cm}; a \\text without any word loses it."""
     whole = _WHOLE_TEXT.fullmatch(text.strip())
     if whole is None or not any(map(str.isdigit, whole[1])):
         return text
@@ -103,7 +103,7 @@ def _number_in_text(text: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """Without the math delimiters and boxes around the whole."""
+    """The text without math delimiters and boxes around the whole."""
     for _ in range(4):
         before = text
         for opening, closing in _DELIMITERS:

@@ -1,4 +1,4 @@
-"""Units at the end of an answer: which quantity they measure, and how large they are."""
+"""Reads units at the end of an answer: which quantity they measure, and how large they are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Unit(NamedTuple):
     dimension: Dimension
     """Base quantities with their exponents, sorted."""
     size: Fraction
-    """In the base units: metre, second, gram, litre, dollar."""
+    """Size in the base units: metre, second, gram, litre, dollar."""
 
 
 # base quantity: names of a unit of it -> its size. What is not here is a word like any other and is left out.
@@ -47,7 +47,7 @@ _KNOWN |= {f"{name}s": found for name, found in list(_KNOWN.items()) if len(name
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _SPEEDS = {"mph": "mi/h", "kmh": "km/h", "kph": "km/h", "mps": "m/s"}
 
-# What may stand behind a value: words in \text, with an exponent; or one bare unit of the table.
+# What may follow a value: words in \text, with an exponent; or one bare unit of the table.
 _BARE = "|".join(sorted((re.escape(name) for name in _KNOWN if len(name) > 1 and name != "in"), key=len, reverse=True))
 _IN_TEXT = re.compile(r"\\text\s*+\{[^{}]*+\}\s*+(?:\^\s*+\{?-?\d\}?)?\s*+(?:/|\\cdot(?![a-zA-Z]))?\s*+")
 _WITHOUT_TEXT = re.compile(
@@ -63,7 +63,7 @@ _PER = re.compile(r"/|\bper\b")
 
 
 def split(text: str) -> tuple[str, str]:
-    """(value, unit) of a tidied answer; the unit is empty where there is none, "°" for degrees."""
+    """(value, unit) of a tidied answer. The unit is empty if there is none, and "°" for degrees."""
     degrees = None if _FUNCTION.search(text) else _DEGREES.search(text)
     if degrees is not None and (value := text[: degrees.start()].strip()):
         return value, "°"
@@ -75,7 +75,7 @@ def split(text: str) -> tuple[str, str]:
 
 
 def _unit_start(text: str) -> int | None:
-    """Where the unit at the end begins: behind the first value that only unit follows. None where there is none."""
+    """Where the unit at the end begins: after the first value that only a unit follows. None if there is no unit."""
     start = None
     at = len(text)
     for found in reversed(list(_IN_TEXT.finditer(text))):
@@ -91,7 +91,7 @@ def _unit_start(text: str) -> int | None:
 
 @lru_cache(maxsize=1024)
 def unit(name: str) -> Unit | None:
-    """What ``name`` (``cm^2``, ``square feet``, ``km/h``) is, or None where it is no unit we know."""
+    """The unit called ``name`` (``cm^2``, ``square feet``, ``km/h``); None if it is not known."""
     top, *per = map(str.strip, _PER.split(_SPEEDS.get(name, name)))
     factors = [(top, 1), *((part, -1) for part in per)]
     exponents: dict[str, int] = {}

@@ -1,8 +1,8 @@
-"""How much work one comparison may cost, counted in steps of about a microsecond, so that none of it can be slow.
+"""Limits the work of one comparison, counted in units of about a microsecond, so that none can be slow.
 
-Nothing here looks at a clock: a count comes out the same on a busy machine. ``spend`` is called where work is done
-that grows with the text (shapes, leaves, products of polynomials, calls of Math-Verify); outside of an ``allowance`` it
-costs nothing and forbids nothing.
+Nothing here looks at a clock, so a count comes out the same on a busy machine. ``spend`` is called where work grows
+with the text (shapes, leaves, products of polynomials, calls of Math-Verify). Outside of an ``allowance`` it costs
+nothing and forbids nothing.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 QUICK_STEPS = 30_000
-"""For a process that must not be killed: what takes more is for one that may be."""
+"""The allowance in a process that must not be killed. What takes more goes to one that may be killed."""
 SLOW_STEPS = 3_000_000
-"""For a process that may be killed, well within its clock."""
+"""The allowance in a process that may be killed, well within its clock."""
 SYMBOLIC_STEPS = 20_000
-"""What one question to Math-Verify counts as."""
+"""The count of one question to Math-Verify."""
 
 
 class OutOfWork(Exception):
@@ -32,7 +32,7 @@ _left = _Left()
 
 @contextmanager
 def allowance(steps: int) -> Iterator[None]:
-    """Let this thread spend ``steps`` within the block; ``OutOfWork`` is raised in there when it wants more."""
+    """Let this thread spend ``steps`` units within the block. ``OutOfWork`` is raised there when it wants more."""
     before, _left.steps = _left.steps, steps
     try:
         yield
@@ -41,7 +41,7 @@ def allowance(steps: int) -> Iterator[None]:
 
 
 def spend(steps: int) -> None:
-    """Count ``steps``; ``OutOfWork`` where they are not left."""
+    """Count ``steps`` units. Raises ``OutOfWork`` if they are not left."""
     if _left.steps is None:
         return
     _left.steps -= steps

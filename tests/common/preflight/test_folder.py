@@ -69,7 +69,7 @@ def test_a_folder_that_is_something_else_says_what_it_is(copy, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("pytorch_model.bin", r"its weights are PyTorch's \*.bin alone, and \*.safetensors are due"),
+        ("pytorch_model.bin", r"its weights are PyTorch's \*.bin alone, but \*.safetensors are needed"),
         ("model-q4.gguf", "its weights are GGUF alone"),
         ("adapter_model.safetensors", "it is a LoRA adapter without its model"),
         ("model-00001-of-00002.safetensors", f"neither model.safetensors nor {INDEX}"),
@@ -115,7 +115,7 @@ def test_a_shard_that_is_missing_or_holds_other_tensors_is_named(copied_shards):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{", "not JSON"), ("[]", "holds list; an object is due"), ("{}", "no model_type")]
+    ("text", "message"), [("{", "not JSON"), ("[]", "holds list; expected an object"), ("{}", "no model_type")]
 )
 def test_a_config_that_says_nothing_is_refused(copy, text, message):
     (copy / "config.json").write_text(text)

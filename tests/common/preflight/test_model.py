@@ -55,8 +55,8 @@ def test_a_kind_that_cannot_be_trained_is_refused_by_name(folder_of, kind, messa
     ("changes", "message"),
     [
         ({"torch_dtype": "float13"}, "torch_dtype in its config.json is 'float13': one of auto, bfloat16"),
-        ({"rope_theta": float("nan")}, "rope_theta in its config.json is nan: a number above 0 is due"),
-        ({"rope_theta": "1e6"}, "rope_theta in its config.json is '1e6': a number above 0 is due"),
+        ({"rope_theta": float("nan")}, "rope_theta in its config.json is nan: expected a number above 0"),
+        ({"rope_theta": "1e6"}, "rope_theta in its config.json is '1e6': expected a number above 0"),
         (
             {"architectures": ["BertForMaskedLM"]},
             r"its architectures \(BertForMaskedLM\) hold no causal language model",

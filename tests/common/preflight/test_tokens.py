@@ -22,7 +22,7 @@ def test_a_folder_without_a_tokenizer_is_refused_before_transformers_makes_an_em
     for name in TOKENIZER:
         (folder / name).unlink()
     assert AutoTokenizer.from_pretrained(folder)("1+1")["input_ids"] == []  # what would happen
-    with pytest.raises(DataError, match=r"it has no tokenizer: tokenizer.json and tokenizer_config.json are due"):
+    with pytest.raises(DataError, match=r"it has no tokenizer: expected tokenizer.json and tokenizer_config.json"):
         check_model(asking(folder), "train", "sample")
     with pytest.raises(DataError, match="it has no tokenizer"):
         load_tokenizer(folder)

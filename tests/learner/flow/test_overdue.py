@@ -39,7 +39,7 @@ def overdue(ledger):
 
 def late_and_again(worker, first, again, *, late_first):
     """Both hand the group over; what became of each."""
-    ticket = worker.rollout.ticket(first.group_id)
+    ticket = worker.rollout.ticket(first)
     older = some_responses(ticket, tokens_T=np.array([9, 9, 9, 9, 9], np.uint32), worker="older")
     newer = some_responses(ticket, worker="newer")
     pairs = [(first, older), (again, newer)] if late_first else [(again, newer), (first, older)]
@@ -58,7 +58,7 @@ def test_the_same_ticket_is_issued_again_and_counts_once(begin, hang, wait_until
     outcomes, counted = late_and_again(worker, job, again, late_first=late_first)
     assert outcomes == [HandOver.HANDED, HandOver.DUPLICATE]
     (grading,) = worker.verifier.take(count=1, block_s=2, lease_s=60)
-    scores = some_scores(worker.rollout.ticket("0-1"), MIXED)
+    scores = some_scores(worker.verifier.responses(grading)[0], MIXED)
     object.__setattr__(scores, "graded", counted.fingerprint)
     worker.verifier.hand_over(grading, scores)
     play(worker, 1)

@@ -243,7 +243,7 @@ class Protocol(RuleBasedStateMachine):
             if job.attempt > self.config.broker.max_attempts:
                 worker.give_up(job, "it failed too often")
                 continue
-            found = worker.ticket(job.group_id) if stream == WorkStream.PROMPTS else worker.responses(job.group_id)
+            found = worker.ticket(job) if stream == WorkStream.PROMPTS else worker.responses(job)
             if found is None:
                 worker.drop(job)
                 continue

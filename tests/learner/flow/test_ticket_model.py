@@ -106,10 +106,10 @@ class Real:
         (job,) = worker.take(count=1, block_s=0, lease_s=1e6)
         assert job.group_id == wanted
         if stream == RESPONSES:
-            found = worker.responses(job.group_id)
+            found = worker.responses(job)
             ticket = None if found is None else found[0]
         else:
-            ticket = worker.ticket(job.group_id)
+            ticket = worker.ticket(job)
         if ticket is None:
             worker.drop(job)
         else:

@@ -235,9 +235,9 @@ GOOD = [[0, 3, 0, 4], [0, 4, 4, 6], [1, 4, 0, 2]]
     ("spans", "complaint"),
     [
         (GOOD, None),
-        ([[0, 3, 0, 4], [1, 4, 0, 2]], "leave response 0 at token 4"),
-        ([[0, 3, 0, 4], [0, 4, 5, 6], [1, 4, 0, 2]], "where one from 4 is due"),
-        ([[0, 4, 0, 4], [0, 3, 4, 6], [1, 4, 0, 2]], "version 3 after version 4"),
+        ([[0, 3, 0, 4], [1, 4, 0, 2]], "the spans of response 0 end at token 4 of 6"),
+        ([[0, 3, 0, 4], [0, 4, 5, 6], [1, 4, 0, 2]], "a span 5..6 of response 0 that should start at 4"),
+        ([[0, 4, 0, 4], [0, 3, 4, 6], [1, 4, 0, 2]], "version 3 comes after version 4"),
         ([[0, 2, 0, 6], [1, 4, 0, 2]], "outside the possible 3..4"),
         ([[0, 3, 0, 6], [1, 5, 0, 2]], "outside the possible 3..4"),
         ([[0, 3, 0, 6]], "end in response 0"),
