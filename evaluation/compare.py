@@ -27,7 +27,7 @@ from .pairs import paired
 
 NAMED = 3  # how many of the problems that are left out are named
 SAME = ("temperature", "top_p", "max_tokens", "max_prompt_tokens", "system", "examples", "suffix", "verifier")
-"""Settings that should be the same on both sides; the output names a difference."""
+"""What both sides should have been asked with alike; the output names a difference."""
 
 
 def compare(first: dict[str, Any], second: dict[str, Any], *, seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -103,7 +103,7 @@ def left_out(benchmark: str, each: dict[str, Any]) -> Iterator[str]:
 
 
 def asked_otherwise(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
-    """A line for each setting with which the two sides were asked or graded differently."""
+    """A line for each thing with which the two sides were asked or graded differently."""
     a, b = first["asked"], second["asked"]
     for key in SAME:
         if a.get(key) != b.get(key):

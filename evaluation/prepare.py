@@ -29,7 +29,7 @@ from .problems import ORIGIN, id_of
 from .sets import file_of_package, rows_of_file, rows_of_hub, rows_of_reasoning_gym
 
 FILE = "file"
-PARTIAL = 11  # exit code, for the desk
+PARTIAL = 11  # the exit code that tells leeway eval so
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 

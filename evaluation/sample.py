@@ -55,7 +55,7 @@ def sample(queue: LearnerQueue, service: Service, config: Config, out: Path, res
     if not store.lacks(tickets):
         same_or_refused(out, {"weights": checksum_of(config)}, model=config.model.path)
     else:
-        queue.record.set_state(phase="running", step=0)  # the desk lets the workers start from here on
+        queue.record.set_state(phase="running", step=0)  # leeway sample lets the workers start from here on
         service.doing(Doing(Activity.LOADING_MODEL))
         publishing = publisher(queue, config, STAMP.incarnation)
         manifest = publishing.publish(STAMP.version, weights_of(config))

@@ -325,7 +325,7 @@ class Policy:
             self.engine._config.load_universal_checkpoint = False
         if universal:
             for state in self.adamw.state.values():
-                state["step"] = state["step"].clone()  # ZeRO stage 3 gives all parts one tensor; each would count
+                state["step"] = state["step"].clone()  # ZeRO stage 3 gives every part the same counter
         for group, fused in groups:
             group["fused"] = fused  # this learner chooses its own kernel, whatever the checkpoint says
         nothing = DataError(f"checkpoint {folder} holds no weights and optimizer of this rank ({TAG}/)")

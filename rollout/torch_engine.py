@@ -73,9 +73,8 @@ def sample_groups(
     ``tickets`` agree in prompt length, G, token limit, τ and top_p. Each has random numbers of its own, so together
     they are sampled as each alone would be, up to how the matrix products of a larger batch round.
 
-    ``weights_changed(t)`` is called before token ``t`` >= 1 of every response: it may put other weights into ``model``,
-    and returns whether it did. The keys and values of all earlier tokens are then computed anew (``recompute``) or
-    kept.
+    ``weights_changed(t)`` is called before token ``t`` >= 1 of every response. It may put other weights into ``model``,
+    and returns whether it did; keys and values of earlier tokens are then kept, or with ``recompute`` computed anew.
     """
     shapes = {(len(t.prompt_tokens_P), t.group_size, t.max_new_tokens, t.temperature, t.top_p) for t in tickets}
     assert len(shapes) == 1, f"one batch of tickets of different shapes: {shapes}"

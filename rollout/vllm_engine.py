@@ -329,6 +329,6 @@ def _write(path: str, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 async def _cancel_others() -> None:
-    """Cancel every other task on the loop that waits for a response, so that its caller does not wait for ever."""
+    """Cancel every other task on the loop that waits for a response, so that its caller does not wait forever."""
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()

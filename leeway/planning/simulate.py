@@ -12,7 +12,7 @@ tickets are issued, what a step takes, what is too old, and how many groups are 
 A replica shares its speed among the responses that it holds: with n of them, a token of each takes
 1/alone + (n - 1)/peak seconds. The replica's virtual clock counts the tokens that a response held from the start would
 have. So a response of L tokens that begins at V ends at V + L, whatever other responses come and go, and a new response
-costs one entry in a heap. A replica has a slot for each group that it takes side by side; the first free slot is used.
+costs one entry in a heap. A replica has a slot for each group it takes side by side; the longest free slot is first.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Where somebody else's code runs: a walled, warm interpreter seen from outside; ``sandboxed/`` is what runs inside."""
+"""Runs somebody else's code in a walled, warm interpreter. This is the outer side; ``sandboxed/`` runs inside."""

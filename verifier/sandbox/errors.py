@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class SandboxError(Exception):
-    """The sandbox itself failed: our fault, never the solution's."""
+    """The sandbox itself failed. That is our fault, never the solution's."""
 
 
 class Overrun(Exception):
@@ -12,12 +12,12 @@ class Overrun(Exception):
 
 
 class OutOfMemory(Exception):
-    """The job's processes held more memory than they may, or were more than may be."""
+    """The job's processes held too much memory, or there were too many of them."""
 
 
 class Garbled(Exception):
-    """The other end sent what is no frame. Only a solution's process can do that."""
+    """The other end sent something that is not a frame. Only a solution's process can do that."""
 
 
 class HungUp(Garbled):
-    """The link closed: a solution ended its job, or somebody the sandbox."""
+    """The link closed: a solution ended its job, or somebody ended the sandbox."""

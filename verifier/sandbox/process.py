@@ -1,7 +1,7 @@
-"""The processes of one sandbox, started and ended from outside: bubblewrap, and the zygote behind it.
+"""Starts and ends the processes of one sandbox from outside: bubblewrap, and the zygote behind it.
 
-All that is done to the zygote goes by handles of the kernel's, never by its number. bubblewrap may have reaped it, and
-then its number may be anybody's; as root we could hit anybody with it.
+Everything that is done to the zygote goes by handles of the kernel, never by its process id. bubblewrap may have reaped
+it, and then its id may belong to another process, which we could hit as root.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from typing import IO
 
 
 class SandboxProcess:
-    """What runs, and how to end it. ``kill`` is safe from any thread; ``close`` is its owner's."""
+    """The running processes, and how to end them. ``kill`` is safe from any thread; only the owner calls ``close``."""
 
     def __init__(self, process: subprocess.Popen[bytes], handles: list[int], zygote: int) -> None:
         self._process, self._handles = process, handles
-        self._ending = threading.Lock()  # between a kill and giving back the handles that it goes by
+        self._ending = threading.Lock()  # keeps ``close`` from closing the handles during a kill
         self.zygote = zygote
-        """Process id, to look at."""
+        """The zygote's process id, only for looking at it."""
 
     @property
     def alive(self) -> bool:
-        """Whether the outermost process is there."""
+        """Whether the outermost process is running."""
         return self._process.poll() is None
 
     def ends_within(self, seconds: float) -> bool:
-        """Whether one of the processes is gone, now or within so long."""
+        """Whether one of the processes is gone, now or within ``seconds``."""
         poll = select.poll()
         for handle in self._handles:
             poll.register(handle, select.POLLIN)
         return bool(poll.poll(1000 * seconds))
 
     def kill(self) -> None:
-        """Only the signal."""
+        """Send the signal and no more."""
         with self._ending:
             for handle in self._handles:
                 with suppress(ProcessLookupError, PermissionError):
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
 
     def close(self) -> None:
-        """Kill, reap, give back the handles."""
+        """Kill and reap the processes, and close the handles."""
         self.kill()
         self._process.wait()
         with self._ending:
@@ -57,14 +57,14 @@ class SandboxProcess:
 def start_bare(
     command: Sequence[str], environment: Mapping[str, str], control: int, errors: IO[bytes]
 ) -> SandboxProcess:
-    """The zygote without any wall. Raises ``OSError``."""
+    """Start the zygote without any wall. Raises ``OSError``."""
     process = _popen(command, [control], environment, errors)
     with _ended_on_failure(process):
         return SandboxProcess(process, [os.pidfd_open(process.pid)], process.pid)
 
 
 def start_walled(wall: Sequence[str], command: Sequence[str], control: int, errors: IO[bytes]) -> SandboxProcess:
-    """bubblewrap with the arguments ``wall``, and ``command`` in it. Raises ``OSError`` or ``ValueError``."""
+    """Start bubblewrap with the arguments ``wall``, and ``command`` in it. Raises ``OSError`` or ``ValueError``."""
     as_root = os.getuid() == 0
     with ExitStack() as theirs, ExitStack() as ours:
         info, info_out = _pipe(reader=ours, writer=theirs)
@@ -84,7 +84,7 @@ def start_walled(wall: Sequence[str], command: Sequence[str], control: int, erro
                 if as_root:
                     _map_to_nobody(folder)
                     os.write(go, b"x")
-                # Where memory runs out machine-wide, the kernel is to take a solution, not the verifier.
+                # If the whole machine runs out of memory, the kernel is to kill a solution, not the verifier.
                 _write_there(folder, "oom_score_adj", "800")
             undo.pop_all()
         return SandboxProcess(process, handles, zygote)
@@ -105,7 +105,7 @@ def _popen(
 
 
 def _pipe(*, reader: ExitStack, writer: ExitStack) -> tuple[int, int]:
-    """A pipe; each end is closed with its stack."""
+    """A pipe. Each end is closed with its stack."""
     ends = os.pipe()
     for stack, end in zip((reader, writer), ends, strict=True):
         stack.callback(os.close, end)
@@ -114,7 +114,7 @@ def _pipe(*, reader: ExitStack, writer: ExitStack) -> tuple[int, int]:
 
 @contextmanager
 def _ended_on_failure(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Our own child: until we reap it, its number is its own."""
+    """End our own child if the block fails. Until we reap it, its process id stays its own."""
     try:
         yield
     except BaseException:
@@ -126,7 +126,7 @@ def _ended_on_failure(process: subprocess.Popen[bytes]) -> Iterator[None]:
 @contextmanager
 def _process_folder(pid: int, parent: int) -> Iterator[int]:
     """A descriptor of /proc/PID. It stays with this process: once that is gone, nothing opens in it any more. Raises
-    ``OSError`` where the process is no child of ``parent``: then the number has passed to another."""
+    ``OSError`` if the process is not a child of ``parent``: then the id has passed to another."""
     folder = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with open(_there(folder, "stat", os.O_RDONLY), "rb") as stat:
@@ -148,7 +148,7 @@ def _write_there(folder: int, name: str, text: str) -> None:
 
 
 def _until_brace(info: int) -> bytes:
-    """bubblewrap's report on itself, one JSON object."""
+    """Read bubblewrap's report on itself, one JSON object."""
     data = b""
     while (piece := os.read(info, 4096)) and b"}" not in data + piece:
         data += piece

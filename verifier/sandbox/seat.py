@@ -1,4 +1,4 @@
-"""Seats of the pool for what is judged in sandboxes: threads that each keep one warm, for one ability."""
+"""Seats of the pool for abilities that are judged in sandboxes: threads that each keep one sandbox warm."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GradeItem:
     response: str
     """The decoded response, without the prompt."""
     golds: tuple[str, ...]
-    """Right answers, as alternatives; for code one JSON text, the tests; for reasoning_gym one, the entry."""
+    """Right answers as alternatives; for code one JSON text with the tests, for reasoning_gym one with the entry."""
     finished: bool
     """Whether the response ended by an end token rather than by truncation."""
     reasoning_open: bool = False
@@ -30,13 +30,14 @@ class GradeItem:
 
 
 class SandboxGrader(Protocol):
-    """Judges one response at a time, in a sandbox that it keeps. One thread uses it; ``kill`` is safe from any."""
+    """Judges one response at a time, in a sandbox that it keeps. One thread uses it; ``kill`` is safe from any
+    thread."""
 
     def warm_up(self) -> None:
-        """Start the sandbox; ``ConfigError`` where there can be none."""
+        """Start the sandbox. ``ConfigError`` if there can be none."""
 
     def grade(self, response: str, ground_truth: str, finished: bool, *, reasoning_open: bool) -> Verdict:
-        """What the response is worth; ``error`` where the sandbox failed."""
+        """The verdict on the response; ``error`` if the sandbox failed."""
         ...
 
     def close(self) -> None:
@@ -51,7 +52,7 @@ _Tasks: TypeAlias = "queue.SimpleQueue[tuple[GradeItem, Future[Verdict]] | None]
 
 class SandboxSeats:
     """The seats of one ability. ``submit`` and ``close`` are called under the pool's lock, so that nothing is queued
-    behind the end marks."""
+    after the end marks."""
 
     def __init__(self, make: Callable[[], SandboxGrader], jobs: int, attempts: int) -> None:
         self._tasks: _Tasks = queue.SimpleQueue()
@@ -60,11 +61,11 @@ class SandboxSeats:
             seat.start()
 
     def wait_ready(self) -> None:
-        """Return when the first sandbox stands; a ``ConfigError`` where there can be none."""
+        """Return when the first sandbox stands. ``ConfigError`` if there can be none."""
         self._seats[0].ready.result()
 
     def submit(self, item: GradeItem) -> Future[Verdict]:
-        """Where the item's verdict will be."""
+        """The future of the item's verdict."""
         future: Future[Verdict] = Future()
         self._tasks.put((item, future))
         return future
@@ -75,7 +76,7 @@ class SandboxSeats:
             self._tasks.put(None)
 
     def kill(self) -> None:
-        """End what runs."""
+        """End what runs now."""
         for seat in self._seats:
             seat.kill()
 

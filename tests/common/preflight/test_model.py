@@ -54,7 +54,7 @@ def test_a_kind_that_cannot_be_trained_is_refused_by_name(folder_of, kind, messa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"torch_dtype": "float13"}, "torch_dtype in its config.json is 'float13': one of auto, bfloat16"),
+        ({"torch_dtype": "float13"}, "torch_dtype in its config.json is 'float13': expected one of auto, bfloat16"),
         ({"rope_theta": float("nan")}, "rope_theta in its config.json is nan: expected a number above 0"),
         ({"rope_theta": "1e6"}, "rope_theta in its config.json is '1e6': expected a number above 0"),
         (

@@ -454,7 +454,7 @@ def test_the_curriculum_hears_of_a_straggler_that_came_in_while_a_later_group_wa
 def test_the_prompt_of_a_poisoned_ticket_is_asked_again_under_a_new_one_and_the_books_close(begin, wait_until):
     intake, worker, ledger = begin("broker.max_attempts=1")
     play(worker, 0, spoil=b"garbage")
-    wait_until(lambda: intake.counts.refunds["poison"] == 1, "the refund")
+    wait_until(lambda: intake.counts.refunds["poison"] == 1 and intake.depth()[0] == 4, "the refund, its place filled")
     assert worker.desk.retry(["0-1", "7-1"]) == ["0-1", "7-1"]  # the second was never poisoned
     wait_until(lambda: intake.snapshot()["retries"]["waiting"] != {}, "the request")
     for step, tickets in enumerate([(1, 2), (3, 4), (5, 6)]):

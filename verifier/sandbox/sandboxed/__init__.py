@@ -1,1 +1,1 @@
-"""What runs inside the sandbox. Standard library only: the sources are handed in as text, no file of ours is there."""
+"""Runs inside the sandbox, on the standard library alone: the sources come in as text, and no file of ours is there."""

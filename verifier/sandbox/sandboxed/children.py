@@ -1,4 +1,4 @@
-"""What a forked child does: run a program, serve a solution, run a test program. Never returns.
+"""What a forked child does: it runs a program, serves a solution, or runs a test program. It never returns.
 
 A child is a fork of a process that holds nothing but the interpreter, so each run starts from the same state, and
 nothing of one is left for the next.
@@ -54,19 +54,20 @@ from typing import *
 import string, re, datetime, collections, heapq, bisect, copy, math, random, statistics, itertools, functools, operator
 import io, sys, json
 """
-"""The names that solutions take for granted: LeetCode's, as LiveCodeBench puts them before every one, programs too."""
+"""Imports that solutions take for granted: LeetCode's, which LiveCodeBench puts before every solution and program."""
 
 _RECURSION = 50_000
-"""What LiveCodeBench gives every solution."""
+"""The recursion limit that LiveCodeBench gives every solution."""
 _MODULE = "solution"
-"""Where what is called is loaded. It is not run as a program, so what stands behind a ``__main__`` guard is not run."""
+"""The module into which a solution is loaded. It is no program, so code under a ``__main__`` guard does not run."""
 
 
 def run_program(source: str, leash: socket.socket) -> NoReturn:
-    """As ``python solution.py`` with the scratch folder as the current one, once for every input.
+    """Run like ``python solution.py`` in the scratch folder, once for every input.
 
     A run that leaves the process as it found it says over ``leash`` how it went, and the next input runs here, in a
-    fresh ``__main__``; that saves a fork. Any other ends with its process. Who lies about that harms only himself.
+    fresh ``__main__``; that saves a fork. Any other run ends with its process. A solution that lies here harms only
+    itself.
     """
     before = _Process()
     while True:
@@ -102,7 +103,7 @@ def _exit_code(code: Any) -> int:
 
 
 def _finish(code: int, namespace: dict[str, Any]) -> NoReturn:
-    """The end of an interpreter, without its cost: wait for threads, then ``_wind_up``."""
+    """End as an interpreter does, without the cost: wait for threads, then ``_wind_up``."""
     try:
         threading._shutdown()  # type: ignore[attr-defined]
     except BaseException:
@@ -113,7 +114,7 @@ def _finish(code: int, namespace: dict[str, Any]) -> NoReturn:
 
 
 def _wind_up(namespace: dict[str, Any]) -> bool:
-    """Exit functions, destructors and buffers; whether all went well."""
+    """Run exit functions and destructors, and flush buffers. Returns whether all went well."""
     try:
         atexit._run_exitfuncs()
         _flush()
@@ -126,7 +127,7 @@ def _wind_up(namespace: dict[str, Any]) -> bool:
 
 
 _BUILTINS_AT = 2
-"""In ``_Process._look``. They hold the streams, which are new for every run."""
+"""The place of the builtins in ``_Process._look``. They hold the streams, which are new for every run."""
 
 
 def _ids_of_builtins() -> list[int]:
@@ -142,7 +143,7 @@ class _Process:
         self._state = self._look()
 
     def _look(self) -> list[Any]:
-        """Changes to any of these mean that the process is not used again."""
+        """What a run must not change: if it does, the process is not used again."""
         free = os.dup(0)
         os.close(free)
         return [
@@ -166,7 +167,7 @@ class _Process:
             return False
 
     def restore(self) -> None:
-        """For the next run; descriptors 0 to 2 hold new content by now."""
+        """Put things back for the next run. Descriptors 0 to 2 hold new content by now."""
         for fd in range(3):
             os.lseek(fd, 0, os.SEEK_SET)
         open_streams()
@@ -202,7 +203,7 @@ def open_streams() -> None:
 
 
 def _module(name: str) -> dict[str, Any]:
-    """The namespace of a new module, to be found by whoever looks for its classes by name."""
+    """The namespace of a new module, which code that looks for its classes by name can find."""
     made = types.ModuleType(name)
     made.__dict__.update(__builtins__=builtins, __file__="solution.py")
     sys.modules[name] = sys.modules["__main__"] = made
@@ -254,7 +255,7 @@ class _Solution:
         self._source = _compiled(prefix, source)
 
     def load(self, link: socket.socket) -> Peer:
-        """Run it in a namespace of its own; what answers for it."""
+        """Run it in a namespace of its own. Returns the peer that answers for it."""
         namespace = _module(_MODULE)
         shared = _set_up(namespace, self._prefix)
         exec(self._source, namespace)
@@ -262,8 +263,8 @@ class _Solution:
 
 
 def _compiled(prefix: str, source: str) -> types.CodeType:
-    """The solution. One that begins indented may be but the body of the function that the prefix opens, so it is read
-    with that before it; or else it is indented as a whole."""
+    """Compile the solution. One that begins indented may be only the body of the function that the prefix opens, so it
+    is read after the prefix; or else it is indented as a whole."""
     try:
         return compile(source, "solution.py", "exec", dont_inherit=True)
     except SyntaxError:
@@ -276,7 +277,7 @@ def _compiled(prefix: str, source: str) -> types.CodeType:
 
 
 def _set_up(namespace: dict[str, Any], prefix: str) -> dict[str, type]:
-    """The prefix, as on both sides. Returns the classes that it defines: since both ends have them, their instances
+    """Run the prefix, as both sides do. Returns the classes that it defines: since both ends have them, their instances
     travel as attributes."""
     if prefix:
         exec(compile(prefix, "prefix", "exec", dont_inherit=True), namespace)
@@ -292,7 +293,7 @@ def _message(error: BaseException) -> str:
 
 
 def run_tests(link: socket.socket, prefix: str, tests: str, entry: str) -> NoReturn:
-    """Run a test program against the solution at the other end; the verdict is ours alone to say."""
+    """Run a test program against the solution at the other end. Only this side gives the verdict."""
     namespace = _module("__main__")
     asked = False
     try:
@@ -337,16 +338,16 @@ def _prelude_names() -> dict[str, Any]:
 
 
 def _extend_builtins() -> None:
-    """The prelude's names stand where builtins do: anybody's own definition goes before them, and no namespace has to
-    be filled with them."""
+    """Put the prelude's names among the builtins: every own definition goes before them, and no namespace has to be
+    filled with them."""
     builtins.__dict__.update(_prelude_names())
 
 
 def preload() -> None:
     """Import what solutions import, once, so that every fork has it; then keep the collector off all that.
 
-    And lift two limits of the interpreter: on recursion, and on the digits of an integer in text. How long either may
-    take is the clock's matter here.
+    It also lifts two limits of the interpreter: on recursion, and on the digits of an integer in text. The clock limits
+    how long either may take.
     """
     sys.setrecursionlimit(_RECURSION)
     sys.set_int_max_str_digits(0)

@@ -8,28 +8,28 @@ import struct
 from typing import Any
 
 PROGRAM, SERVE, CASE = b"P", b"S", b"C"
-"""What the judge sends: run this on that input; load this and serve; begin or end a case in a fork."""
+"""Frames from the judge: run this on that input; load this and serve; begin or end a case in a fork."""
 SETTLED, ENDED, GONE, FAILED = b"T", b"E", b"G", b"F"
-"""What a keeper sends: it is ready; how a program ended; who served is gone; it could not do its work."""
+"""Frames from a keeper: it is ready; how a program ended; the serving child is gone; it could not do its work."""
 ASK, ANSWER, VERDICT = b"A", b"B", b"V"
-"""Between peers, in both directions; and a test program's last word."""
+"""Frames between peers, in both directions, and a test program's verdict."""
 
 _HEAD = struct.Struct(">cII")
 
 
 def send(link: socket.socket, kind: bytes, body: Any, blob: bytes = b"") -> None:
-    """Write one frame; a JSON body never holds NaN as a word, because ``plain`` spells it out."""
+    """Write one frame. A JSON body never holds NaN as a word, because ``plain`` spells it out."""
     link.sendall(pack(kind, body, blob))
 
 
 def pack(kind: bytes, body: Any, blob: bytes = b"") -> bytes:
-    """One frame as bytes; several in one writing wake the other end once."""
+    """One frame as bytes. Several frames that are written together wake the other end only once."""
     text = json.dumps(body).encode()
     return _HEAD.pack(kind, len(text), len(blob)) + text + blob
 
 
 def receive(link: socket.socket) -> tuple[bytes, Any, bytes] | None:
-    """The next frame from a trusted end, None at its end."""
+    """The next frame from a trusted end; None once that has closed."""
     head = _exactly(link, _HEAD.size)
     if head is None:
         return None
@@ -44,7 +44,7 @@ def head_size() -> int:
 
 
 def read_head(head: bytes) -> tuple[bytes, int, int]:
-    """(kind, bytes of JSON, bytes of blob)."""
+    """(kind, number of JSON bytes, number of blob bytes) in a frame's head."""
     return _HEAD.unpack(head)
 
 

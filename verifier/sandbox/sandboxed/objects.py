@@ -1,8 +1,8 @@
-"""What a test program may ask of a solution's objects, answered in the solution's process.
+"""Answers, in the solution's process, what a test program may ask of the solution's objects.
 
-Here a solution could answer what it likes, so nothing that is decided here counts where a plain value is compared.
-What is: whether two objects of one class of the solution are equal. Their own ``__eq__`` says so, unless it does not
-look at what it compares.
+A solution could answer what it likes here, so nothing that is decided here counts when a plain value is compared. Only
+one thing is decided here: whether two objects of one class of the solution are equal. Their own ``__eq__`` says so,
+unless it does not look at what it compares.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Kept:
 
 
 class _Stranger:
-    """Equal to nothing that is honest."""
+    """An object that no honest comparison finds equal to anything."""
 
 
 def _equal(left: Any, right: Any) -> bool:
     if type(left) is not type(right):
         return False
-    # Asked again at the end, because it could count how often it is asked.
+    # It is asked again at the end, because it could count how often it is asked.
     return bool(left == right) and not _blind(left) and not _blind(right) and bool(left == right)
 
 
@@ -56,7 +56,7 @@ def _blind(value: Any) -> bool:
 
 
 def _another(attribute: Any) -> Any:
-    """Something else of the same type, where that is easily had."""
+    """Another value of the same type, if one is easily made."""
     match attribute:
         case bool():
             return not attribute
@@ -99,7 +99,7 @@ def _twin(value: Any, exchanged: Callable[[Any], Any]) -> Any | None:
             object.__getattribute__(twin, "__dict__")[name] = exchanged(attribute)
         for slot in slots:
             slot.__set__(twin, exchanged(slot.__get__(value)))
-    except Exception:  # made in C, or by its own rules
+    except Exception:  # the class is made in C, or makes objects by its own rules
         return None
     return twin if names or slots else None
 
@@ -124,7 +124,7 @@ def _next(iterator: Any) -> tuple[bool, Any]:
 
 
 def _is_subclass(cls: Any, other: Any) -> bool:
-    """By the classes themselves: what a metaclass says does not count."""
+    """Whether one class is a subclass of another by the classes themselves: what a metaclass says does not count."""
     return isinstance(cls, type) and any(base is other for base in type.mro(cls))
 
 

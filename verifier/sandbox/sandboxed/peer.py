@@ -25,7 +25,7 @@ from .objects import UNARY, Kept
 from .plain import MUTABLE, Packer, Unpacker
 
 MAX_ANSWER = 12_000_000
-"""Characters and nodes of one answer together; beyond it nothing is sent."""
+"""Most characters and nodes of one answer together. A larger answer is not sent."""
 
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
 _ORDER = ("lt", "le", "gt", "ge")
@@ -38,15 +38,15 @@ _EXCEPTIONS: dict[str, type[Exception]] = {
     and issubclass(kind, Exception)
     and not issubclass(kind, (UnicodeError, BaseExceptionGroup))
 }
-"""Those that a word alone can make again."""
+"""Built-in exceptions that can be made again from a text alone."""
 
 
 class RemoteError(Exception):
-    """An exception of the solution that is no built-in one."""
+    """An exception of the solution that is not a built-in one."""
 
 
 class Peer:
-    """One end. ``serves`` says which operations the other end may ask for; the one that ``tests`` asks for more."""
+    """One end of the link. ``serves`` has the operations that the other end may ask for. ``tests``: this end tests."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Peer:
         self._remotes: dict[tuple[int, bool], Remote] = {}
 
     def ask(self, operation: str, *values: Any, limited: bool = True) -> Any:
-        """Have the other end do ``operation``; changes it made to mutable arguments are made here too.
+        """Have the other end do ``operation``. Changes that it made to mutable arguments are made here too.
 
         ``limited`` results, where they are remote, have no operators.
         """
@@ -91,7 +91,9 @@ class Peer:
         try:
             ref = packer.pack(value)
             given = [(index, thing) for index, thing in enumerate(unpacker.objects) if nodes[index][0] in MUTABLE]
-            changed = [[index, packer.pack(thing)[0]] for index, thing in given[1:]]  # the first is the argument list
+            changed = [
+                [index, packer.pack(thing)[0]] for index, thing in given[1:]
+            ]  # the first one is the argument list
         except BaseException as error:
             frames.send(self._link, ANSWER, _raised(error))
             return
@@ -154,7 +156,7 @@ def _changeable(sent: Packer, index: int, found: list[Any]) -> Any:
 
 
 def _raised(error: BaseException) -> list[Any]:
-    """With the nearest class of exceptions that the other end has, too."""
+    """An exception as a message, with its nearest class that the other end has too."""
     names = [kind.__name__ for kind in type(error).__mro__ if _EXCEPTIONS.get(kind.__name__) is kind]
     nearest = next(iter(names), "")
     own = type(error).__name__
@@ -169,7 +171,7 @@ def _words(error: BaseException) -> str:
 
 
 class Remote:
-    """What the other end holds. See the module's docstring for what it may do."""
+    """Stands for an object that the other end holds. The module's docstring says what it may do."""
 
     __slots__ = ("_leeway_class", "_leeway_handle", "_leeway_limited", "_leeway_peer")
 
@@ -194,14 +196,14 @@ class Remote:
             return bool(_ask(self, False, "equal", self, other))
         if self._leeway_limited or not isinstance(other, (list, dict, set)):
             return False
-        content = _ask(self, False, "content", self)  # plain by now, and compared here
+        content = _ask(self, False, "content", self)  # the content is plain, so it is compared here
         return type(content) is list and bool(content) and type(content[0]) is not Remote and content[0] == other
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     def __hash__(self) -> int:
-        """As the object says, who has no more to say by it than by its equality with another object."""
+        """The hash that the object gives, which says no more than its equality with another object."""
         if not self._leeway_peer.tests:
             return hash(self._leeway_handle)
         return hash(_ask(self, False, "hash", self))
@@ -267,7 +269,7 @@ class Remote:
 
 
 class _Named:
-    """A plain value of the solution's own class. Its names are the solution's to answer, its value is what it is."""
+    """A plain value of the solution's own class. The solution answers for its names, but its value is fixed."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_leeway"):
@@ -279,7 +281,7 @@ class _Named:
 
     def __reduce__(self) -> tuple[Any, ...]:
         base: Any = type(self).__mro__[2]
-        return base, (base(self),)  # a copy has the value only
+        return base, (base(self),)  # a copy has only the value
 
 
 class _NamedInt(_Named, int):

@@ -1,6 +1,6 @@
-"""Scores an answer by the package reasoning_gym, in a fork of a process that has imported it. Never returns.
+"""Scores an answer by the package reasoning_gym, in a fork of a process that has imported it. It never returns.
 
-The answer may be evaluated on the way: whatever it does, it does in this process, which is about to end.
+The answer may be evaluated on the way. Whatever it does, it does in this process, which is about to end.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ Scorer = Callable[[Any, dict[str, Any]], float]
 def _scorer(entry: dict[str, Any], options: dict[str, Any]) -> tuple[Scorer, dict[str, Any]]:
     """The scorer of the entry's generator, and the entry in the form that it reads.
 
-    JSON has no tuples, and two generators compare with theirs: of both forms the one in which the entry's own answer
-    scores 1. Raises where the scorer fails on that answer.
+    JSON has no tuples, but two generators compare with tuples. So the form is chosen in which the entry's own answer
+    scores 1. Raises if the scorer fails on that answer.
     """
     import reasoning_gym
 

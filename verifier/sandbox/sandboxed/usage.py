@@ -1,4 +1,4 @@
-"""What a test program uses of a solution, read from its text. The text is trusted; the solution is not asked. Pure."""
+"""Reads from a test program's text what it uses of a solution. The text is trusted; no solution is asked. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _BUILTINS = frozenset(dir(builtins))
 
 
 def wanted(tests: str, prefix_names: set[str]) -> list[str]:
-    """Names that the tests use and nobody but the solution can define. Never a builtin: those stay ours."""
+    """Names that the tests use and only the solution can define. Builtins are not among them: those stay ours."""
     nodes = list(ast.walk(ast.parse(tests)))
     names = [node for node in nodes if isinstance(node, ast.Name)]
     stored = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
@@ -58,7 +58,7 @@ def used_as_classes(tests: str) -> set[str]:
 
 
 def _made_by_call(node: ast.AST | None) -> str:
-    """``Point`` of ``Point(1, 2)``."""
+    """The name that is called if the node is such a call: ``Point`` for ``Point(1, 2)``."""
     return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
 
 

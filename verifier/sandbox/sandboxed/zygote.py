@@ -37,7 +37,7 @@ _SET_DUMPABLE, _KEEPCAPS, _SET_SECCOMP, _NO_NEW_PRIVS, _PDEATHSIG = 4, 8, 22, 38
 _CAP_SYS_ADMIN = 21
 _MAX_FDS = 256
 _STACK_BYTES = 120 << 20
-"""Of the main thread; recursion through C code needs it. The kernel leaves 128 MiB of room for it to grow into."""
+"""Stack of the main thread; recursion through C code needs it. The kernel leaves 128 MiB for it to grow into."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc_held = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock during a call
 
@@ -51,9 +51,9 @@ def main(control_fd: int, isolated: bool, packages: str, preload: list[str]) -> 
     _prctl(_SET_DUMPABLE, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in [name for name in sys.modules if name.split(".")[0] == __package__]:
-        del sys.modules[name]  # loaded, and no solution's to import
+        del sys.modules[name]  # loaded, but no solution may import it
     if preload:
-        _import(packages, preload, isolated)  # and the interpreter stays as those modules expect it
+        _import(packages, preload, isolated)  # the interpreter stays as those modules expect it
     else:
         children.preload()
     children.open_streams()
@@ -77,7 +77,7 @@ def main(control_fd: int, isolated: bool, packages: str, preload: list[str]) -> 
 
 
 def _import(packages: str, preload: list[str], isolated: bool) -> None:
-    """Import installed modules. Some write a cache when they are: that goes into a memory file system of a moment."""
+    """Import installed modules. Some write a cache then, which goes into a short-lived memory file system."""
     sys.path.append(packages)
     if isolated:
         _checked("mount", _libc.mount(b"tmpfs", JOB.encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, b"size=64m,mode=700"))
@@ -92,7 +92,7 @@ def _import(packages: str, preload: list[str], isolated: bool) -> None:
 
 class _Keeper:
     """Runs one job: a fork for every request, one after the other. From its first request on it has no more rights than
-    what it runs; only, it cannot be traced, and as process 1 it cannot be killed from within."""
+    what it runs, except that it cannot be traced and, as process 1, cannot be killed from within."""
 
     def __init__(self, link: socket.socket, limits: dict[str, Any], folder: str, *, isolated: bool) -> None:
         self._link, self._limits, self._folder, self._isolated = link, limits, folder, isolated
@@ -100,7 +100,7 @@ class _Keeper:
         self._runner: _Runner | None = None
 
     def run(self) -> NoReturn:
-        """Until the judge hangs up."""
+        """Serve until the judge hangs up."""
         try:
             self._settle()
             frames.send(self._link, frames.SETTLED, [])
@@ -110,7 +110,7 @@ class _Keeper:
                     self._program(body, blob)
                 else:
                     self._serve(body)
-        except Exception as error:  # ours, not the solution's: it must not be graded for it
+        except Exception as error:  # our own failure, for which the solution must not be graded
             with suppress(OSError):
                 frames.send(self._link, frames.FAILED, [f"{type(error).__name__}: {error}"])
         finally:
@@ -118,7 +118,7 @@ class _Keeper:
             os._exit(0)
 
     def _settle(self) -> None:
-        """A fresh folder; then give up every right, for us and for all that we start."""
+        """Make a fresh folder, then give up every right, for us and for all that we start."""
         if self._isolated:
             options = f"size={self._limits['folder_bytes']},nr_inodes=20000,mode=700".encode()
             flags = _MS_NOSUID | _MS_NODEV
@@ -150,7 +150,7 @@ class _Keeper:
             resource.setrlimit(kind, (value, value))
 
     def _program(self, body: dict[str, Any], stdin: bytes) -> None:
-        """Run a program on an input; answer with its output and how it ended."""
+        """Run a program on an input, and answer with its output and how it ended."""
         if self._runner is None:
             self._runner = _Runner(self._folder)
             self._runner.fill(stdin)
@@ -177,14 +177,14 @@ class _Keeper:
         frames.send(self._link, frames.ENDED, ending, output)
 
     def _left_traces(self) -> bool:
-        """Whether the next run must not find the folder as it is. One that took it from us has left traces."""
+        """Whether the next run must not find the folder as it is. A run that took it from us has left traces."""
         try:
             return len(os.listdir(self._folder)) != 4 or bool(os.listdir(self._scratch))
         except OSError:
             return True
 
     def _outcome(self, runner: _Runner) -> tuple[int, int]:
-        """(exit code, peak memory) of a run: as it says, where its process is fit for another, or by its end."""
+        """(exit code, peak memory) of a run: as it says if its process can be used again, else by its end."""
         if self._wait(runner.child, runner.leash):
             return 0, struct.unpack("=q", runner.leash.recv(8))[0]
         status, usage = self._reap(runner.child)
@@ -208,7 +208,7 @@ class _Keeper:
         frames.send(self._link, frames.GONE, [os.waitstatus_to_exitcode(status)])
 
     def _wait(self, child: int, leash: socket.socket | None = None) -> bool:
-        """Until the child speaks over its ``leash`` (true) or ends (false). Where the judge hangs up, we end."""
+        """Wait until the child speaks over its ``leash`` (true) or ends (false). If the judge hangs up, we end."""
         pidfd = os.pidfd_open(child)
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
@@ -228,8 +228,8 @@ class _Keeper:
         return False
 
     def _reap(self, child: int) -> tuple[int, resource.struct_rusage]:
-        """How the child ended. Whatever it left running ends with it."""
-        if not self._isolated:  # before it is reaped: from then on its group's number may be another's
+        """Reap the child, and end what it left running. Returns how it ended."""
+        if not self._isolated:  # before it is reaped, since from then on its group's id may be another's
             os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
             self._end_others(child)
         _, status, usage = os.wait4(child, 0)
@@ -238,7 +238,7 @@ class _Keeper:
         return status, usage
 
     def _end_others(self, child: int | None = None) -> None:
-        """Kill all that a run left. Without a namespace of our own only its process group can be found."""
+        """Kill all that a run left. Without a namespace of our own, only its process group can be found."""
         if not self._isolated:
             if child is not None:
                 with suppress(ProcessLookupError):
@@ -251,7 +251,7 @@ class _Keeper:
                 os.waitpid(-1, 0)
 
     def _step_aside(self, streams: list[int], keep: int) -> None:
-        """In the child: the given streams, no other descriptor but ``keep``."""
+        """In the child: take the given streams, and close every other descriptor but ``keep``."""
         for number, fd in enumerate(streams):
             os.dup2(fd, number)
         os.closerange(3, max(keep, 3))
@@ -272,7 +272,7 @@ class _Runner:
         self.child, self.alive = 0, False
 
     def fill(self, stdin: bytes) -> None:
-        """New content for standard input, none for the others."""
+        """Give standard input new content, and empty the other files."""
         for fd in self.files:
             os.ftruncate(fd, 0)
         os.pwrite(self.files[0], stdin, 0)
@@ -306,7 +306,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _become_nobody() -> None:
-    """Where root started us: a user id of no one's, because limits on processes do not bind root."""
+    """Take a user id of no one's if root started us, because limits on processes do not bind root."""
     if os.getuid() == 0:
         _prctl(_KEEPCAPS, 1)
         os.setgroups([])
@@ -323,7 +323,7 @@ def _set_capabilities(mask: int) -> None:
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _CLONE, _CLONE3, _CLONE_NEW = (56, 220), 435, 0x7E020080
 _PRLIMIT = (302, 261)
-"""Allowed on oneself only: process 1 of the job is of the same user."""
+"""Calls that are allowed on oneself only, because process 1 of the job belongs to the same user."""
 
 _FORBIDDEN = {
     "other processes": ((101, 117), (310, 270), (311, 271), (312, 272), (438, 438), (424, 424)),
@@ -351,7 +351,7 @@ def _system_call_filter() -> tuple[bytes, ctypes.Array[ctypes.c_char]]:
     load, equal, at_least, bits, give = 0x20, 0x15, 0x35, 0x45, 0x06
     allow, refuse, absent, kill = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
     program = [(load, 0, 0, 4), (equal, 1, 0, architecture), (give, 0, 0, kill), (load, 0, 0, 0)]
-    if column == 0:  # the x32 numbers of the same calls
+    if column == 0:  # the same calls by their x32 numbers
         program += [(at_least, 0, 1, 0x40000000), (give, 0, 0, refuse)]
     for group in _FORBIDDEN.values():
         for numbers in group:
