@@ -244,7 +244,7 @@ def test_a_broken_row_is_kept_beside_its_reason(tmp_path):
         ("[sources]", "sources: no such key"),
         ("source = 3", r"write \[\[source\]\]"),
         ("", "sources are at least one"),
-        ('[[source]]\nname = "a"\n', "one of path and hub"),
+        ('[[source]]\nname = "a"\n', "give either path or hub"),
         (
             '[[source]]\nname = "a"\npath = "b"\nformat = "numina"\n',
             "format = 'numina': no such format; known: numina-1.5",
