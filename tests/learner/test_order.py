@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.config import compose
 from leeway_rl.common.errors import DataError
 from leeway_rl.learner import train
@@ -13,7 +14,7 @@ class Silent:
     """A service that keeps what it was told."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.told: list[Doing] = []
 
     def doing(self, what: str) -> None:
         self.told.append(what)
@@ -33,4 +34,4 @@ def test_a_template_without_a_system_message_ends_a_run_before_its_model_is_load
         DataError, match=r"rows.jsonl:2: the model's chat template refuses .*system, user.*no system here"
     ):
         train.learn(None, service, config, tmp_path)
-    assert service.told == ["reading the prompts"]
+    assert service.told == [Doing(Activity.READING_PROMPTS)]
