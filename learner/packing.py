@@ -10,6 +10,7 @@ so the same groups always give the same micro-batches, whatever the order they a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..common.types import Responses, Ticket
+from .cutting import places
 
 Layout = tuple[tuple[int, ...], ...]
 """How a row is filled: of each group the tokens of its prompt, then those of each of its responses."""
@@ -33,14 +35,14 @@ class ScoredGroup:
     responses: Responses
     rewards_S: np.ndarray
     """r in {0, 1} of each response. float, shape [G]."""
-    own: tuple[int, int] | None = None
-    """First and end of the responses that this rank trains, where others train the rest. Advantages are those of the
-    whole group."""
+    micro_batch_S: tuple[int, ...] | None = None
+    """Of each response the number of the micro-batch in which this rank trains it, -1 where another rank does; None
+    until the mini-batch is cut. Advantages are those of the whole group."""
 
     @property
-    def trained(self) -> slice:
-        """The responses that this rank trains."""
-        return slice(*self.own) if self.own is not None else slice(0, len(self.rewards_S))
+    def trained_S(self) -> np.ndarray:
+        """Whether this rank trains the response. bool, shape [G]."""
+        return np.array([number >= 0 for number in self.micro_batch_S or [0] * len(self.rewards_S)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,20 @@ def staleness_of(responses: Responses, version: int) -> np.ndarray:
     return staleness_T
 
 
+def dealt(groups: Sequence[ScoredGroup], *, token_budget: int, ranks: int) -> list[list[ScoredGroup]]:
+    """What each rank trains of a mini-batch, and in which micro-batches, of at most ``token_budget`` tokens each,
+    prompts included. The order of ``groups`` does not matter. Raises ``ValueError`` where one prompt and response alone
+    exceed the budget."""
+    ordered = sorted(groups, key=_number_of)
+    sizes = [[len(it.ticket.prompt_tokens_P), *(it.responses.lengths_S.astype(int) - 1).tolist()] for it in ordered]
+    by_rank: list[list[ScoredGroup]] = [[] for _ in range(ranks)]
+    for group, own in zip(ordered, places(sizes, limit=token_budget, ranks=ranks), strict=True):
+        for rank in {rank for rank, _ in own}:
+            numbers = tuple(number if of == rank else -1 for of, number in own)
+            by_rank[rank].append(replace(group, micro_batch_S=numbers))
+    return by_rank
+
+
 def micro_batches(
     groups: Sequence[ScoredGroup],
     advantages: Sequence[np.ndarray],
@@ -118,19 +134,27 @@ def micro_batches(
     token_budget: int,
     max_staleness: int | None = None,
 ) -> list[MicroBatch]:
-    """Cut ``groups`` into micro-batches of at most ``token_budget`` tokens each, prompts included.
+    """The micro-batches of ``groups``: as they were ``dealt``, or, where they were not, as to a single rank.
 
     ``advantages``: for each group, float [G] (``objective.advantage``). ``max_staleness``: tokens that are older are
-    context, and no targets (overflow policy ``mask``). Raises ``ValueError`` where one prompt and
-    response alone exceed the budget.
+    context, and no targets (overflow policy ``mask``). Raises as ``dealt`` does.
     """
-    by_ticket = sorted(zip(groups, advantages, strict=True), key=lambda pair: pair[0].ticket.ticket)
-    sequences: list[_Sequence] = []
+    by_ticket = sorted(zip(groups, advantages, strict=True), key=lambda pair: _number_of(pair[0]))
+    own = [group for group, _ in by_ticket]
+    if any(group.micro_batch_S is None for group in own):
+        (own,) = dealt(own, token_budget=token_budget, ranks=1)
+    parts: dict[int, list[_Sequence]] = defaultdict(list)
     responses_before = 0
-    for group, advantages_S in by_ticket:
-        sequences += _sequences(group, advantages_S, version, responses_before, max_staleness)
-        responses_before += len(group.responses.lengths_S)
-    return [_micro_batch(part) for part in _parts(sequences, token_budget)]
+    for group, (_, advantages_S) in zip(own, by_ticket, strict=True):
+        assert group.micro_batch_S is not None
+        for sequence in _sequences(group, advantages_S, version, responses_before, max_staleness):
+            parts[group.micro_batch_S[sequence.response - responses_before]].append(sequence)
+        responses_before += len(group.micro_batch_S)
+    return [_micro_batch(parts[number]) for number in sorted(parts)]
+
+
+def _number_of(group: ScoredGroup) -> int:
+    return group.ticket.ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +181,11 @@ def _sequences(
     staleness_T = staleness_of(responses, version)
     target_T = np.ones_like(staleness_T, dtype=bool) if max_staleness is None else staleness_T <= max_staleness
     signal = bool((advantages_S != 0).any())
-    sequences, start = [], 0
+    sequences, start, trained_S = [], 0, group.trained_S
     for response, length in enumerate(responses.lengths_S.tolist()):
         own = slice(start, start + length)
         start += length
-        if not group.trained.start <= response < group.trained.stop or not target_T[own].any():
+        if not trained_S[response] or not target_T[own].any():
             continue
         sequences.append(
             _Sequence(
@@ -177,23 +201,6 @@ def _sequences(
             )
         )
     return sequences
-
-
-def _parts(sequences: list[_Sequence], token_budget: int) -> list[list[_Sequence]]:
-    """Fill micro-batches in order; a response that no longer fits opens the next one, with its prompt again."""
-    parts: list[list[_Sequence]] = []
-    room = 0
-    for sequence in sequences:
-        own, alone = len(sequence.taken) - 1, len(sequence.prompt) + len(sequence.taken) - 1
-        if alone > token_budget:
-            raise ValueError(f"a prompt and response of {alone} tokens exceed the micro-batch budget of {token_budget}")
-        needed = own if parts and parts[-1][-1].ticket == sequence.ticket else alone
-        if needed > room:
-            parts.append([])
-            room, needed = token_budget, alone
-        parts[-1].append(sequence)
-        room -= needed
-    return parts
 
 
 def _micro_batch(sequences: list[_Sequence]) -> MicroBatch:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -135,30 +134,3 @@ def _told(error: Exception) -> dict[str, Any]:
 
 def _device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
-
-
-Share = list[tuple[int, int, int]]
-"""What a rank trains: (group, first response, end) each, never empty."""
-
-
-def shares(tokens: Sequence[Sequence[float]], parts: Sequence[int], ranks: int) -> list[Share]:
-    """Each rank's share of a training step, balanced by tokens within each of its mini-batches.
-
-    ``tokens``: of each group's responses. ``parts``: the mini-batch of each group, 0, 1, 2, ….
-    A mini-batch's responses are cut into runs as equal as can be, one a rank: whole groups share their prompt, and only
-    those at a cut are split. By whole groups a rank with two of them would have had up to twice the mean.
-    """
-    split: list[Share] = [[] for _ in range(ranks)]
-    for part in sorted(set(parts)):
-        groups = [index for index, own in enumerate(parts) if own == part]
-        before = np.cumsum([0.0, *(cost for group in groups for cost in tokens[group])])
-        cuts = [int(np.abs(before - before[-1] * rank / ranks).argmin()) for rank in range(ranks + 1)]
-        start = 0
-        for group in groups:
-            end = start + len(tokens[group])
-            for rank in range(ranks):
-                first, last = max(start, cuts[rank]), min(end, cuts[rank + 1])
-                if first < last:
-                    split[rank].append((group, first - start, last - start))
-            start = end
-    return split

@@ -19,7 +19,7 @@ from .objective.correction import anchor
 from .objective.entropy import ControllerState
 from .objective.loss import denominator, grpo_token_loss, k3, magic_token_loss, pg_token_loss
 from .objective.token_op import TokenOutput
-from .packing import MicroBatch, ScoredGroup, empty_micro_batch, micro_batches
+from .packing import MicroBatch, ScoredGroup, dealt, empty_micro_batch, micro_batches
 from .ranks import gather
 from .tally import Tally, batch_metrics
 
@@ -165,13 +165,24 @@ def _measured(policy: Policy, batches: Sequence[MicroBatch], tally: Tally) -> li
 
 def size_of(groups: Sequence[ScoredGroup], batches: Sequence[MicroBatch]) -> tuple[int, int]:
     """How many trained tokens and how many responses ``groups`` have; their micro-batches are ``batches``."""
-    return sum(len(batch.taken_T) for batch in batches), sum(len(group.rewards_S[group.trained]) for group in groups)
+    return sum(len(batch.taken_T) for batch in batches), sum(int(group.trained_S.sum()) for group in groups)
 
 
 def split(tickets: Sequence[int], train: Train) -> list[int]:
     """For each of the training step's groups, the number of its mini-batch: D_T groups at a time, in ticket order."""
     ranks = np.argsort(np.argsort(np.asarray(tickets, dtype=np.int64), kind="stable"), kind="stable")
     return (ranks // (train.minibatch_groups or len(tickets))).tolist()
+
+
+def shared_out(groups: Sequence[ScoredGroup], train: Train, ranks: int) -> list[list[ScoredGroup]]:
+    """What each rank trains of a training step's groups. Every mini-batch is cut and dealt by itself."""
+    by_rank: list[list[ScoredGroup]] = [[] for _ in range(ranks)]
+    places = split([group.ticket.ticket for group in groups], train)
+    for number in range(max(places) + 1):
+        part = [group for group, place in zip(groups, places, strict=True) if place == number]
+        for share, own in zip(by_rank, dealt(part, token_budget=train.micro_batch_tokens, ranks=ranks), strict=True):
+            share += own
+    return by_rank
 
 
 def _mini_batches(policy: Policy, groups: Sequence[ScoredGroup], version: int, config: Config) -> list[_MiniBatch]:

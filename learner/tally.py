@@ -151,16 +151,16 @@ class Tally:
 def batch_metrics(policy: Policy, groups: Sequence[ScoredGroup], version: int) -> dict[str, float]:
     """Rewards, lengths in tokens and head staleness of the groups, as metrics by name. Collective."""
     none = np.zeros(0)
-    lengths_S = np.concatenate([none, *(group.responses.lengths_S[group.trained] for group in groups)])
+    lengths_S = np.concatenate([none, *(group.responses.lengths_S[group.trained_S] for group in groups)])
     # A group that several ranks share is counted on the rank that has its first response.
-    begun = [group for group in groups if group.trained.start == 0]
+    begun = [group for group in groups if group.trained_S[0]]
     heads_G = np.array([staleness_of(group.responses, version).max(initial=0) for group in begun], dtype=np.float64)
     sums = [
         len(begun),
         len(lengths_S),
-        sum(float(group.rewards_S[group.trained].sum()) for group in groups),
+        sum(float(group.rewards_S[group.trained_S].sum()) for group in groups),
         float(lengths_S.sum()),
-        sum(int((group.responses.finished_S[group.trained] == 0).sum()) for group in groups),
+        sum(int((group.responses.finished_S[group.trained_S] == 0).sum()) for group in groups),
         float(heads_G.sum()),
     ]
     count, responses, rewards, length, truncated, head = policy.reduce(torch.tensor(sums, dtype=torch.float64)).tolist()

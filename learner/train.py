@@ -9,7 +9,6 @@ that dies anywhere in this loop goes back to its newest checkpoint and issues ag
 """
 
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,9 @@ from .leader import Leader
 from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
-from .ranks import NoRoom, Share, broadcast_plan, rank, shares, together
+from .ranks import NoRoom, broadcast_plan, rank, together
 from .startup import forget_older_versions, read_prompts
-from .step import StepResult, split, train_step
+from .step import StepResult, shared_out, train_step
 from .step_metrics import timed
 
 WAIT_S = 20.0  # how long rank 0 waits for a batch before it tells the other ranks that it still waits
@@ -98,12 +97,11 @@ def _train(leader: Leader, controller: ControllerState, groups: list[ScoredGroup
     target = leader.intake.controls.target_entropy
     turned = {"target": target, "bound": books.batch_bound, "overflow": books.batch_overflow}
     settings = _settings(leader.config, step, turned)
-    by_rank = _shares(groups, settings, policy.world)
-    plan = [[(groups[index].ticket.group_id, first, end) for index, first, end in share] for share in by_rank]
+    by_rank = shared_out(groups, settings.train, policy.world)
+    plan = [[(group.ticket.group_id, group.micro_batch_S) for group in share] for share in by_rank]
     broadcast_plan({"do": "train", "step": step, "turned": turned, "groups": plan})
-    mine = [replace(groups[index], own=(first, end)) for index, first, end in by_rank[0]]
     together(lambda: None)  # the other ranks have fetched theirs
-    return train_step(policy, mine, version=step, controller=controller, config=settings)
+    return train_step(policy, by_rank[0], version=step, controller=controller, config=settings)
 
 
 def _end(leader: Leader, controller: ControllerState) -> None:
@@ -156,19 +154,14 @@ def _follow(
                 return
 
 
-def _shares(groups: list[ScoredGroup], config: Config, ranks: int) -> list[Share]:
-    # A response costs its own tokens and its part of the prompt that the group shares.
-    tokens = [(g.responses.lengths_S + len(g.ticket.prompt_tokens_P) / len(g.rewards_S)).tolist() for g in groups]
-    return shares(tokens, split([group.ticket.ticket for group in groups], config.train), ranks)
-
-
-def _fetched(queue: LearnerQueue, share: list[tuple[str, int, int]]) -> list[ScoredGroup]:
+def _fetched(queue: LearnerQueue, share: list[tuple[str, list[int]]]) -> list[ScoredGroup]:
     groups = []
-    for group_id, first, end in share:
+    for group_id, numbers in share:
         found = queue.scored_group(group_id)
         assert found is not None, f"group {group_id} vanished between rank 0's plan and this rank's fetch"
         ticket, responses, scores = found
-        groups.append(ScoredGroup(ticket=ticket, responses=responses, rewards_S=scores.rewards_S, own=(first, end)))
+        rewards_S, own = scores.rewards_S, tuple(numbers)
+        groups.append(ScoredGroup(ticket=ticket, responses=responses, rewards_S=rewards_S, micro_batch_S=own))
     return groups
 
 

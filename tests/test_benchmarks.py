@@ -71,6 +71,15 @@ def test_the_token_op_is_compared_with_whole_logits():
     assert number(r"^time s .* ([\d.]+) +\(must hold: 1.15\)", said) > 0
 
 
+def test_ranks_in_lockstep_seldom_wait_at_the_sizes_of_the_presets():
+    """Arithmetic, so its figures hold on any machine: 20 seeds of each stage."""
+    said = said_by(BENCHMARKS / "packing.py", "")
+    found = {way: rows(said, rf"\S+ +\d+ +{way} ", 5) for way in ("before", "now")}
+    assert [len(each) for each in found.values()] == [4, 4]
+    for (before, *_), (mean, least, *_) in zip(found["before"], found["now"], strict=True):
+        assert 1 >= mean >= least >= 0.93 > before
+
+
 def test_a_long_response_is_trained_with_the_real_vocabulary():
     said = said_by(BENCHMARKS / "long_response.py", "--tokens 512 --threads 1")
     assert number(r"peak ([\d.]+) GiB", said) < 6

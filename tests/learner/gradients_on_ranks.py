@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,8 +16,8 @@ from leeway_rl.common.config import Config
 from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.packing import ScoredGroup
-from leeway_rl.learner.ranks import broadcast_plan, shares
-from leeway_rl.learner.step import train_step
+from leeway_rl.learner.ranks import broadcast_plan
+from leeway_rl.learner.step import shared_out, train_step
 from tiny_policy import make_config, make_groups
 
 
@@ -70,12 +69,9 @@ def main() -> None:
         if not plan["line"]:
             return
         shape = json.loads(plan["line"])
-        groups = batch_of(shape)
-        mine = shares([group.responses.lengths_S.tolist() for group in groups], [0] * len(groups), 2)[rank]
         config = with_budget(still_config(model_path, objective__loss=shape["loss"]), shape["budget"])
-        found, _ = gradient(
-            policy, [replace(groups[i], own=(first, end)) for i, first, end in mine], shape["version"], config
-        )
+        mine = shared_out(batch_of(shape), config.train, 2)[rank]
+        found, _ = gradient(policy, mine, shape["version"], config)
         if rank == 0:
             torch.save(found, shape["out"])
             print(plan["line"], end="", flush=True)

@@ -2,11 +2,8 @@ import json
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
-from leeway_rl.learner.ranks import shares
 from train_on_ranks import STEPS, config_named, run
 from two_ranks import on_two_ranks
 
@@ -22,31 +19,6 @@ NAMES = [
     "optimizer-3",
     "optimizer+parameters-3",
 ]
-
-
-def test_shares_are_worked_by_hand():
-    # 12 tokens in one mini-batch, 6 a rank: group 1 is cut after its first response
-    assert shares([[3, 1], [2, 4], [2]], [0, 0, 0], 2) == [[(0, 0, 2), (1, 0, 1)], [(1, 1, 2), (2, 0, 1)]]
-    # two mini-batches, each balanced by itself: both groups are halved
-    assert shares([[2, 2], [1, 1]], [1, 0], 2) == [[(1, 0, 1), (0, 0, 1)], [(1, 1, 2), (0, 1, 2)]]
-    assert shares([[5]], [0], 3).count([]) == 2, "more ranks than responses"
-    assert shares([[4, 4], [4]], [0, 0], 1) == [[(0, 0, 2), (1, 0, 1)]]
-
-
-@given(
-    lengths=st.lists(st.lists(st.integers(1, 1000), min_size=2, max_size=8), min_size=1, max_size=12),
-    minibatch=st.integers(1, 4),
-    ranks=st.integers(1, 8),
-)
-def test_shares_hold_every_response_once_and_differ_by_no_more_than_the_longest(lengths, minibatch, ranks):
-    parts = [number // minibatch for number in range(len(lengths))]
-    split = shares(lengths, parts, ranks)
-    held = [(group, response) for share in split for group, first, end in share for response in range(first, end)]
-    assert sorted(held) == [(group, response) for group, own in enumerate(lengths) for response in range(len(own))]
-    for part in set(parts):
-        loads = [sum(sum(lengths[g][a:b]) for g, a, b in share if parts[g] == part) for share in split]
-        longest = max(max(own) for own, number in zip(lengths, parts, strict=True) if number == part)
-        assert max(loads) <= sum(loads) / ranks + longest
 
 
 @pytest.fixture(scope="module")

@@ -41,9 +41,10 @@ def models(tmp_path_factory):
     return load_module(make_config(path)).double(), plain
 
 
-def _kept(values, batches):
+def _kept(values, lengths, batches):
     """``values`` of all tokens, cut as ``batches`` are."""
-    return torch.tensor(values, dtype=torch.float64).split([len(batch.taken_T) for batch in batches])
+    by_response = torch.tensor(values, dtype=torch.float64).split(lengths.tolist())
+    return [torch.cat([by_response[number] for number in batch.responses_T.unique().tolist()]) for batch in batches]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -80,7 +81,8 @@ def test_loss_and_gradient_of_every_weight_are_the_reference_s(models, objective
     ours.zero_grad()
     batches = cut(groups, version=4, config=config)
     count, found = denominator(config.objective.loss, tokens, responses), 0.0
-    for batch, old_T, reference_T in zip(batches, _kept(old, batches), _kept(anchored, batches), strict=True):
+    kept = (_kept(values, lengths, batches) for values in (old, anchored))
+    for batch, old_T, reference_T in zip(batches, *kept, strict=True):
         batch = dataclasses.replace(
             batch,
             old_logprobs_T=old_T,

@@ -299,9 +299,10 @@ def test_a_masked_response_leaves_no_gradient_but_its_tokens_count(model_path, m
     groups = make_groups(8, seed=5)
     assert any((group.responses.finished_S == 0).any() for group in groups)
     batches = cut(groups, version=0, config=config)
-    finished = np.concatenate([np.repeat(g.responses.finished_S, g.responses.lengths_S) for g in groups])
+    ended_S = np.concatenate([group.responses.finished_S for group in groups])
+    finished = ended_S[torch.cat([batch.responses_T for batch in batches]).numpy()]
     advantages = torch.cat([batch.advantages_T for batch in batches]).numpy()
-    assert len(finished) == len(advantages)
+    assert len(advantages) == sum(int(group.responses.lengths_S.sum()) for group in groups)
     assert (advantages[finished == 0] == 0).all()
     assert (advantages[finished == 1] != 0).any()
 

@@ -51,8 +51,9 @@ def run(policy: Policy, config: Config, steps: range, controller: ControllerStat
     metrics, losses = {}, []
     for step in steps:
         groups = make_groups(3, version=step, seed=step)
-        begun, rest = replace(groups[1], own=(0, 1)), replace(groups[1], own=(1, 4))
-        share = groups if policy.world == 1 else ([groups[0], begun], [rest, groups[2]])[policy.rank]
+        first, begun = replace(groups[0], micro_batch_S=(0,) * 4), replace(groups[1], micro_batch_S=(1, -1, -1, -1))
+        rest, last = replace(groups[1], micro_batch_S=(-1, 0, 0, 0)), replace(groups[2], micro_batch_S=(1, 1, 2, 2))
+        share = groups if policy.world == 1 else ([first, begun], [rest, last])[policy.rank]
         result = train_step(policy, share, version=step, controller=controller, config=config)
         metrics, controller = result.metrics, result.controller
         losses.append(metrics["loss"])
