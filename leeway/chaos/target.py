@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -95,7 +96,7 @@ def command_lines() -> Iterator[tuple[int, list[str]]]:
 
 def _redis_port(pid: int, words: list[str]) -> int | None:
     """The port of the Redis that a role was started with; None where that cannot be read, or the role has ended."""
-    given = dict(zip(words, words[1:], strict=False)).get("--redis-url")
+    given = dict(pairwise(words)).get("--redis-url")
     try:
         started_with = (Path("/proc") / str(pid) / "environ").read_bytes().decode(errors="replace").split("\0")
         variables = dict(each.split("=", 1) for each in started_with if "=" in each)
