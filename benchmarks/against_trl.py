@@ -20,8 +20,6 @@ nothing.
 are long. ``even``: evenly spaced, which is easier on a trainer that pads.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -13,8 +13,6 @@ Must hold: the measured gain is at least 0.9 of that. Steps at which both runs a
 the last two are left out.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from functools import partial

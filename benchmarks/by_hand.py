@@ -5,8 +5,6 @@ A line of ``by_hand.txt`` is: facts separated by ``|``, then ``?`` and the quest
 begin with ``!`` are near misses of the line above them: a whole new text and its gold. The rules were not made with it.
 """
 
-from __future__ import annotations
-
 import html
 import random
 import re

@@ -8,8 +8,6 @@ the grader pool with as many seats, isolation on. The two take turns; each round
 small contest tasks with correct solutions: a solution's own time is the same on both sides and tells nothing.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -12,8 +12,6 @@ Must hold: steps a second with a follower are at least 0.95 of those without. Th
 each run are left out.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -22,8 +22,6 @@ queue rate / raw rate within the round. Must hold: at most 9 bytes a trained tok
 0.75, and 0.79 at the 7B size. ``tests/common/test_round_trips.py`` counts the round trips.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from contextlib import ExitStack

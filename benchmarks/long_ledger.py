@@ -11,8 +11,6 @@ audit`` for its peak memory. Times are seconds of the processor, which other wor
 hold: status takes at most 1.2 times as long (the least of the rounds), and opening reads no more than a few blocks.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import resource

@@ -9,8 +9,6 @@ width 256, 4 heads. One group: the long response and one of 16 tokens, on a prom
 whole training step (forward, backward, AdamW) through DeepSpeed, all in one micro-batch.
 """
 
-from __future__ import annotations
-
 import os
 import resource
 import tempfile

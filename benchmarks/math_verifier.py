@@ -15,8 +15,6 @@ Both grade the same items in every round, in turns; the ratio is the median over
 from Math-Verify by design (docs/verifiers.md), not on this mix. Must hold: a ratio of at least 3, the same verdicts.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import statistics

@@ -10,8 +10,6 @@ are the same (Math-Verify's ``allow_set_relation_comp=True``). Cases that ask fo
 apart, because a response cannot ask for it.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import re

@@ -1,7 +1,5 @@
 """What the benchmarks and the proofs share: their arguments, a line about the machine, rounds, tables, and a server."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -12,8 +12,6 @@ evaluation problems, half of them inside instructions. A planted row counts as f
 it was made from; any other dropped row is a false one.
 """
 
-from __future__ import annotations
-
 import random
 import re
 import resource

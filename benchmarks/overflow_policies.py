@@ -12,8 +12,6 @@ Throughput is the share of a learner that never waits. Must hold: ``mask`` at η
 throughput, trains no token past the bound, and responses of at least 0.97 of the generated length.
 """
 
-from __future__ import annotations
-
 import sys
 from typing import get_args
 

@@ -15,8 +15,6 @@ over groups, publishing and loading weights, books, checkpoints.
 Must hold: at least 0.95 at η = 0, 0.97 above.
 """
 
-from __future__ import annotations
-
 import sys
 
 from leeway_rl.benchmarks.measure import KEPT, Table, home_and_server, load_of_this_machine, parser_of

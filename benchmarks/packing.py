@@ -13,8 +13,6 @@ sigma 0.6, and cut at 2,048. Seeds are 0, 1, 2, ... The time is the processor's,
 "Before" is the rule that Leeway had: a run of responses for each rank, which it filled into micro-batches in order.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -17,8 +17,6 @@ With ``--of`` nothing is run: the folders of runs that are there are held agains
 Must hold: steps an hour within 10 % (of a real run planned from another one: 15 %), mean head staleness within 0.3.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator

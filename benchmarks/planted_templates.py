@@ -1,7 +1,5 @@
 """Problems by template with computed golds, which ``third_planted_set.py`` plants."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable

@@ -7,8 +7,6 @@ another problem with a number changed by little, with two numbers exchanged, wit
 sign turned round.
 """
 
-from __future__ import annotations
-
 import random
 import re
 

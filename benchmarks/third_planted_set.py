@@ -10,8 +10,6 @@ so the rows go through the steps ``decontaminate`` and ``duplicates`` as a recip
 written one by one; ``--by-hand`` takes those instead of the templates.
 """
 
-from __future__ import annotations
-
 import html
 import json
 import random

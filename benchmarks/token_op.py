@@ -13,8 +13,6 @@ above the size at that moment is the extra memory. It counts pages that were in 
 median of the ratios of ``--rounds`` pairs in one process, which take turns.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import statistics

@@ -11,8 +11,6 @@ first, before which there is nothing to pause. Everything shares the machine's c
 Must hold: a pause of at most 0.3 s, in the median and at most.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

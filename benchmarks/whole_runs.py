@@ -5,8 +5,6 @@ roles need, so that a run starts at once and many runs take little memory. And n
 dies ends the run.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import sys

@@ -10,8 +10,6 @@ above what was there before the model was read. "worked out" is the arithmetic, 
 Without a GPU everything is in the host's memory.
 """
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import subprocess

@@ -1,7 +1,5 @@
 """What a role is doing, as data. Machines act on it, and ``wording.py`` makes English of it for people."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from enum import StrEnum
 

@@ -4,8 +4,6 @@ A URL may hold a password. Leeway never puts it on a command line of its own, wh
 it, nor into a log, the ledger, a report or an error message.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from urllib.parse import urlsplit

@@ -1,8 +1,6 @@
 """Tells what is wrong with a run when it begins and when it ends. ``diagnosis`` has the rules; this module remembers
 what has been told already, for the learner's log and for ``leeway up``."""
 
-from __future__ import annotations
-
 import logging
 import re
 import time

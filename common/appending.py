@@ -1,7 +1,5 @@
 """Appends lines to a file whole or not at all, even if the disk is full."""
 
-from __future__ import annotations
-
 import errno
 import os
 from pathlib import Path

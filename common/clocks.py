@@ -16,8 +16,6 @@ one for every response, in processes that can be killed. Its limit here is the m
 so it is reached only if the verifier itself hangs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 

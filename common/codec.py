@@ -11,8 +11,6 @@ longer than its type's bound is refused unread; what is read allocates at most `
 constant (tuples of one element nested in one another are the worst; maps, which would be worse, are refused).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import types
 import typing

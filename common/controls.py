@@ -1,7 +1,5 @@
 """Live controls: what an operator may turn while a run goes on, and how the desk and the learner read it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, get_args
 

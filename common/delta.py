@@ -9,8 +9,6 @@ The payload is one zstd frame. Both directions go block by block, so that beside
 megabytes. Decoding writes no byte beyond the size that its caller has set, so a payload cannot make us allocate.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Iterator
 

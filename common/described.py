@@ -1,8 +1,6 @@
 """Describes every configuration key in plain words: its values and bounds, its default, and its meaning. All of it is
 read from the key's definition in ``config/``."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from types import NoneType, UnionType

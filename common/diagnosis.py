@@ -3,8 +3,6 @@
 The desk shows it (``leeway status``). The learner watches the run by it, and puts it into its log and its metrics.
 """
 
-from __future__ import annotations
-
 import re
 import socket
 from collections.abc import Iterable

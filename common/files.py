@@ -1,7 +1,5 @@
 """Writes files that are whole or not there, and tells files apart by their checksums."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterator

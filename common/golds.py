@@ -4,8 +4,6 @@ Mathematics would take ``abc`` for ``cba``, which are one product; ``cat, dog`` 
 any order; and 164 for ``6*(98 - 54) - 34 - 66``. That is right if the value is asked for, and wrong if the text is.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

@@ -15,8 +15,6 @@ if it has tests, ``reasoning_gym`` if it has an entry, and else ``math``; but wo
 for mathematics (``golds.py``).
 """
 
-from __future__ import annotations
-
 import difflib
 import json
 import math

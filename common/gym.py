@@ -4,8 +4,6 @@ A row carries the package's own ``entry``, by which its scorer judges (``verifie
 options, because some scorers depend on them.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any

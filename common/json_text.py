@@ -1,7 +1,5 @@
 """Reads JSON that somebody else wrote, and says clearly what Python would pass over or give up at. Pure."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Every Redis key of a run, in one place. The hash tag ``{RUN}`` keeps a run on one slot of a Redis Cluster."""
 
-from __future__ import annotations
-
 import re
 
 from .errors import ConfigError

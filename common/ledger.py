@@ -24,8 +24,6 @@ The ledger of a long run has millions of lines. To go on with it, or to see whet
 are read. Only the audit and the report read all of it, a line at a time.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

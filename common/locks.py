@@ -4,8 +4,6 @@ A process that is started with ``pass_fds=[lock.fileno()]`` holds the lock too, 
 still counts as at work there.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import socket

@@ -3,8 +3,6 @@
 ``LEEWAY_LOG=json`` chooses JSON, for every role that inherits it.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

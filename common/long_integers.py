@@ -4,8 +4,6 @@ Such integers stay texts at first. Whoever needs the value pays for it, within b
 travel as ``{"leeway:int": "their digits"}``, which JSON, Parquet and a message carry like anything else.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

@@ -4,8 +4,6 @@ Records with a ``step`` are training steps and make one line each in ``metrics.j
 loads, …) go to ``workers.jsonl``. Both go to TensorBoard if that is installed.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import threading

@@ -1,7 +1,5 @@
 """Follows how far a run is by its ``metrics.jsonl``, for callers that ask again and again while it grows."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -4,8 +4,6 @@ A server that is spoken to in the wrong way often says nothing at all, and looks
 the other ways.
 """
 
-from __future__ import annotations
-
 import socket
 import ssl
 from contextlib import suppress

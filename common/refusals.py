@@ -4,8 +4,6 @@ Errors are told apart by the code that begins the answer (``OOM``, ``NOAUTH``, â
 ``status_code`` or leaves it in the text. Pure.
 """
 
-from __future__ import annotations
-
 OUT_OF_MEMORY = "is out of memory and refuses every write: give it more (CONFIG SET maxmemory)"
 
 _BY_CODE = {

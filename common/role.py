@@ -1,7 +1,5 @@
 """The frame of every role's command: it connects, waits for the run's configuration, works, and ends with a code."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

@@ -1,7 +1,5 @@
 """Rotary position embeddings: how long a context they give, and whether a pass's other tokens change them. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Reads files row by row (JSON lines, JSON, CSV and Parquet), with their columns under the names that Leeway knows."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import gzip

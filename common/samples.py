@@ -8,8 +8,6 @@ A text is a list of segments, each with its writer, and rewards have names. So c
 rewards of several parts fit in. Readers pass over keys that they do not know.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields

@@ -3,8 +3,6 @@
 A value is TOML if it can be: a number, ``true``, a list, a quoted text. Anything else is a bare word and means itself.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

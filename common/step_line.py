@@ -1,7 +1,5 @@
 """A training step in one line, the same for ``leeway up`` and the learner's log. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Ends a command that is asked to stop, by SIGTERM or by Ctrl-C, with the same code and without a trace."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable

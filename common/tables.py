@@ -1,7 +1,5 @@
 """Tables for people: plain columns on a terminal, in a log or in a file, and Markdown on a page."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Container, Iterable, Sequence
 

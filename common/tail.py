@@ -1,8 +1,6 @@
 """Reads files that grow by lines: their whole lines, and their last lines from the end, so that a look does not cost
 more as the file grows."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Makes flat weights of torch tensors, and back. It stands apart so that ``weights`` needs no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import prod
 

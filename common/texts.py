@@ -1,7 +1,5 @@
 """Checks texts and values from outside for what nobody writes on purpose and what cannot be written again. Pure."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from dataclasses import dataclass

@@ -10,8 +10,6 @@ Work streams carry only the group's id (claim check). Names of arrays end in the
 the G responses of one group, ``_T`` the tokens of all responses one after the other.
 """
 
-from __future__ import annotations
-
 import zlib
 from dataclasses import dataclass
 from enum import StrEnum

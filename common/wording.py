@@ -1,7 +1,5 @@
 """Makes English for people of what the roles say as data: what they do, times and sizes. Pure."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 from .activity import Activity, Doing

@@ -12,8 +12,6 @@ Sentences may come in another order. The sentences of the second text are then p
 same questions are asked again.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 from rapidfuzz import fuzz, process

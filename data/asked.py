@@ -3,8 +3,6 @@
 Problems are read a sentence at a time, and only what is commanded or asked counts: ``show your work`` is no proof.
 """
 
-from __future__ import annotations
-
 import re
 
 MOST_CHARS = 20_000

@@ -4,8 +4,6 @@ A label is a variable, and a copy may name it otherwise. A word stays the same w
 counts as a word here.
 """
 
-from __future__ import annotations
-
 import re
 
 _COMMON = """

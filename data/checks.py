@@ -1,7 +1,5 @@
 """Data steps that let the verifier check a row against its own solution: golds of mathematics, tests of code."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Not every such word does: who won the drawing needs no picture, the table shown 
 may stand right below the words that point at it.
 """
 
-from __future__ import annotations
-
 import re
 
 from .asked import MOST_CHARS

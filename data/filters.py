@@ -1,7 +1,5 @@
 """Data steps that look at one row at a time: what no verifier can judge, links and figures, prompts too long."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Whether a gold is one whole answer that a verifier can compare with: no prose, no code, no several answers. Pure."""
 
-from __future__ import annotations
-
 import re
 
 from ..common.ground_truth import EXACT

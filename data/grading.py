@@ -4,8 +4,6 @@ The data wing imports nothing of the verifier. Requests are written in order. Th
 and names a row that it cannot read by its line.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -4,8 +4,6 @@ Problems that were copied from a page hold what a browser does not show. A tag i
 HTML's, and a tag of one letter only if it is closed somewhere, since ``a<b`` and ``0<p`` are inequalities.
 """
 
-from __future__ import annotations
-
 import html
 import re
 

@@ -3,8 +3,6 @@
 Tokens forget the names of variables, since a copy may rename all of them; but it renames them consistently. Pure.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 
 from rapidfuzz.distance import Indel

@@ -4,8 +4,6 @@ Two texts that share only what many texts have in common are two problems. A cal
 their texts, for instance their golds, may say that a pair is two problems after all (``TwoProblems``).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ problems that differ there are two problems (``signature``). Sentences end in a 
 in another order can be seen to be the same. Markup and passages in capitals are undone first.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 import zlib

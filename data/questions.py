@@ -4,8 +4,6 @@ The same context with another question is another problem, however long the cont
 that asks or commands; instructions may follow it.
 """
 
-from __future__ import annotations
-
 from rapidfuzz import fuzz
 from rapidfuzz.distance import Indel, Levenshtein
 

@@ -5,8 +5,6 @@ reads, and our version. A dataset that is there under its key is not made again.
 whole data step, and a changed line of the recipe is done again with all that follow it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

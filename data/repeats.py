@@ -1,7 +1,5 @@
 """Data steps that compare rows: duplicates, and rows that repeat an evaluation problem."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ words do not. Only a plain "these are two values" counts. A missing gold, the le
 comparison that fails or takes too long says nothing.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping

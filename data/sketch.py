@@ -9,8 +9,6 @@ a fraction w of their word pairs and s of their signature meet in one of the ban
 It takes ``BANDS`` × 8 bytes of memory for each text, and those of the chunk that is being sketched.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

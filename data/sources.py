@@ -3,8 +3,6 @@
 ``FORMATS`` is the table. A ``RowError`` names a row's defect; the row is then dropped and counted, never guessed at.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """What a data step is: a judge of every row of a dataset, and the judge's options."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path

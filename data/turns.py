@@ -4,8 +4,6 @@ One such word in a hundred leaves two texts as alike as a typing error does. A p
 place of another word of the same line below. A lost or added word turns nothing, unless it is a negation.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """The question to a judge, and what the answers say: a vote, the counts, and what becomes of the problem. Pure."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 ``BENCHMARKS`` is the table. A ``DataError`` names what a row lacks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime

@@ -11,8 +11,6 @@ difference. It reads and checks what comes back, and has the rest made again, by
 (``common/scored.py``).
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections import Counter

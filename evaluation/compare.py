@@ -4,8 +4,6 @@ Most problems are hard for both models or easy for both, so the difference on ea
 means do. The interval of the difference is a bootstrap over problems.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -3,8 +3,6 @@
 Arrays are over problems: of each problem n responses were graded, and c of them are correct.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The folder of an evaluation. It notes what was asked, and a folder that was made with something else is refused."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -11,8 +11,6 @@ training goes on, and a follower that was killed finds it again. Where evaluatio
 in between are left out.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

@@ -1,8 +1,6 @@
 """The files that an evaluation was prepared from. One that has changed since is named, and the evaluation does not go
 on with it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 

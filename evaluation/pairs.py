@@ -4,8 +4,6 @@ Ids cannot tell: without a column ``id``, a problem's id is the number of its ro
 all of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """The weights that are judged: those of a model folder, which are published to the rollout workers as version 0."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ..common.config import Config, expand

@@ -4,8 +4,6 @@ A set that cannot be found is named with what was looked for, and so is every ro
 used. The problems go into a folder, as ``problems.jsonl`` and ``benchmarks.json``.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

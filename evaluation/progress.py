@@ -1,7 +1,5 @@
 """Shows the collector's progress: a bar on a terminal, and elsewhere a line from time to time."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator

@@ -1,8 +1,6 @@
 """``leeway eval regrade``: grade kept responses anew, with ``leeway verify`` in a process of its own. These are the
 responses whose gold has changed, or all of them where the verifier or its configuration has changed."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -4,8 +4,6 @@ A part is whole or not there, and all responses of a problem are in one part. So
 collector has left to do.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections import Counter

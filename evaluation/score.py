@@ -4,8 +4,6 @@ The name of a benchmark is the part of a problem's id before the first ``/``. A 
 (``error``) is neither right nor wrong: it is counted as ungraded and left out of every share.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Reads published sets row by row: from files, the hub, an installed package, or a generator of problems."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path

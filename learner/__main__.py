@@ -1,8 +1,6 @@
 """``leeway learner``: the learner, alone or as one rank of ``torchrun``/``deepspeed``. The arguments are parsed first,
 and the heavy imports follow."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -5,8 +5,6 @@ rank's own would give wrong weights without an error. So the ranks compare what 
 that takes milliseconds to read, and then the weights, once they are loaded.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import socket

@@ -6,8 +6,6 @@ response goes through torch's own causal attention by itself, so a row of L toke
 across responses.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

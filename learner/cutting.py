@@ -6,8 +6,6 @@ be, sorted by size, and dealt: those that are trained at the same time are neigh
 all passes is then at most the difference between the largest micro-batch and the smallest, once.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ The last n + 1 versions are held in host memory and in the checkpoint, so that a
 as ``flow.inject_lag`` says. With n = 0 each version comes out as it goes in, and no older one is held.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from pathlib import Path
 

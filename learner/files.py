@@ -1,7 +1,5 @@
 """The files that this rank writes for a checkpoint, and whether it sees a file that another rank wrote."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@
 is imported late because that takes seconds.
 """
 
-from __future__ import annotations
-
 import os
 import warnings
 from contextlib import redirect_stderr, redirect_stdout

@@ -1,7 +1,5 @@
 """The model card of an exported checkpoint. It says what made the weights, so that a reader can make them again."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

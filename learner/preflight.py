@@ -5,8 +5,6 @@ import and three times the memory, and nothing here computes. The process reads 
 JSON object.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections import Counter

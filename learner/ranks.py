@@ -1,7 +1,5 @@
 """How the learner's ranks agree: rank 0 decides, the others follow its plan, and what fails on one rank ends on all."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

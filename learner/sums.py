@@ -1,8 +1,6 @@
 """Bit sums of weights and optimizer state. A checkpoint lists them, and whoever loads it in any layout compares
 them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

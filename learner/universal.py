@@ -4,8 +4,6 @@ DeepSpeed's converter cuts the optimizer's state into one file per parameter, wh
 writes each value twice, which takes 24 bytes per parameter; the converted files are removed once they are loaded.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

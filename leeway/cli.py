@@ -1,8 +1,6 @@
 """The ``leeway`` command: its groups of commands, and how errors become exit codes. Each group has a file in
 ``commands/``."""
 
-from __future__ import annotations
-
 import os
 import sys
 from typing import Annotated

@@ -1,8 +1,6 @@
 """Which run is meant, and where its Redis is. Every command takes a run by its id, or by a path to its folder or to a
 file in it; where no run is named, the newest one is meant."""
 
-from __future__ import annotations
-
 import difflib
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ same ``Responses``, whatever else runs on the machine. Three things ensure that:
 never changes shape, the uniform random numbers come from ``ticket.seed`` alone, and the number of threads is fixed.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -4,8 +4,6 @@ A slot generates one group at a time. From the end of a group to the start of th
 decodes. Where it had to wait for a prompt or a version, the time says nothing about the worker and is left out.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 

@@ -9,8 +9,6 @@
 Stateless: a worker may start, stop or die at any time. What it held is given to another after its lease.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -1,7 +1,5 @@
 """``leeway study``: makes the runs of some studies, judges them, and writes the pages of all studies that have runs."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

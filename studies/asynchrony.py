@@ -1,7 +1,5 @@
 """What the report could not run: data of a known staleness, with and without what is said to help."""
 
-from __future__ import annotations
-
 import itertools
 from typing import get_args
 

@@ -1,7 +1,5 @@
 """The figure of a study: its curves over the training steps, or its settings over what is varied."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 

@@ -5,8 +5,6 @@ A verdict at 95 % comes out by chance once in twenty times, so about two of 44 w
 claims depend on each other.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

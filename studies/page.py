@@ -1,7 +1,5 @@
 """The page of a study: question, predictions, what was measured, verdicts; and the table of all verdicts."""
 
-from __future__ import annotations
-
 import csv
 import os
 from collections.abc import Mapping, Sequence

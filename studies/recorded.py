@@ -1,7 +1,5 @@
 """Runs as read from the CSV beside a study's page, so that they can be judged again without being made again."""
 
-from __future__ import annotations
-
 import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

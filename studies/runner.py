@@ -1,8 +1,6 @@
 """Makes runs of the loop, one on each core, with one thread each. A run's CSV is whole or it is not there, so a study
 that is stopped can go on, and a run that several studies share is made once."""
 
-from __future__ import annotations
-
 import csv
 import multiprocessing
 import os

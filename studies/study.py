@@ -5,8 +5,6 @@ The report's ablations start from (N_SGD, D_R, D_T, N_reuse) = (1, 64, 64, 1), G
 take the place of 2,700 with 1e-6.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

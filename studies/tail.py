@@ -1,7 +1,5 @@
 """A heavy tail of staleness, where a study says how old data is instead of the clock. Pure."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

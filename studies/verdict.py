@@ -1,7 +1,5 @@
 """From runs to a verdict: what is measured of a run, and what an interval says about a claim. Pure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

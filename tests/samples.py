@@ -1,7 +1,5 @@
 """Small, valid wire messages for tests to bend."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """``leeway verifier``: one verifier worker and its grading processes. Arguments are parsed before heavy imports."""
 
-from __future__ import annotations
-
 import sys
 
 from ..common.config import Config, expand

@@ -1,7 +1,5 @@
 """Finds what a response answers: the text after its reasoning, and the contents of the last box there. Pure, linear."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 

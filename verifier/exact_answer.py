@@ -4,8 +4,6 @@ Case and the order of words count. The way in which the text is set does not: bl
 dollar signs around it, ``\\text{…}`` around it, the form in which Unicode composes a letter.
 """
 
-from __future__ import annotations
-
 import unicodedata
 
 from ..common.types import VerdictKind

@@ -1,7 +1,5 @@
 """Says what judges each ability, and where. A new ability takes one line here."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol

@@ -9,8 +9,6 @@ peak_bytes, last}``; ``last`` says that it ends after this one. If it dies, the 
 starts another.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import resource

@@ -8,8 +8,6 @@ A scorer and the answer that it evaluates share a process, so an answer that is 
 answer that plainly is a program is not handed over (``is_program``); docs/verifiers.md says what that leaves open.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

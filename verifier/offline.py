@@ -13,8 +13,6 @@ it are. OUT always holds a whole number of rows from the start. So the same comm
 again, if they are on the same rows by the same verifier. Only one process writes it at a time.
 """
 
-from __future__ import annotations
-
 import argparse
 import codecs
 import json

@@ -1,8 +1,6 @@
 """Checks before anything starts whether this machine can grade some abilities, for ``leeway up`` and ``--dry-run``. It
 takes the abilities as arguments and the configuration (TOML) on standard input."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Collection
 from contextlib import closing

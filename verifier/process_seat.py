@@ -4,8 +4,6 @@ Mathematics can hang where no Python exception reaches: inside one long multipli
 killing the process is sure. The worst that an answer can do is to use up its clock and cost one child.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import queue

@@ -1,7 +1,5 @@
 """Makes reasons of verdicts safe to show, since they may quote somebody else's words."""
 
-from __future__ import annotations
-
 MAX_CHARS = 200
 
 

@@ -1,7 +1,5 @@
 """Goes on after the verdicts that are there. Each is first compared with the row that it judges."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -1,7 +1,5 @@
 """Tries a failed grade again. This is the only place that does: in the seat where it failed, and nowhere above."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from dataclasses import replace

@@ -4,8 +4,6 @@ Stateless, any number. Several groups are graded at once, each handed over when 
 response costs its own clock, not its neighbours', nor that of other groups.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait

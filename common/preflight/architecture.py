@@ -2,8 +2,6 @@
 which is read as text and never imported.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Reads a model folder without its weights: the keys, and the headers of its safetensors files."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What a model's path stands for: a folder, or a name on the Hugging Face hub that may be in this machine's cache."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Asks the installed vLLM what it can run on the CPU, without starting it."""
 
-from __future__ import annotations
-
 import ast
 import json
 import subprocess

@@ -4,8 +4,6 @@ transformers fills missing tensors at random and leaves surplus ones out, both w
 that is half random would train.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Mapping

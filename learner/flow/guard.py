@@ -8,8 +8,6 @@ steps. It rises by one only after ``patience`` steps in a row above the threshol
 never exceeds the operator's bound.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 
 

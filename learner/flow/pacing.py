@@ -33,8 +33,6 @@ S is the time that the learner is busy. Time spent waiting does not count, or au
 accept it.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from dataclasses import astuple, dataclass, field

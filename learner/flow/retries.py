@@ -5,8 +5,6 @@ ledger could tell. So an operator's retry (``leeway dead-letters retry``) asks f
 to be issued, whatever its number, takes over what the poisoned one asked, with its own sampling seed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 

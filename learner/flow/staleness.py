@@ -29,8 +29,6 @@ for no more than they take. Under ``refund`` a stage's queue stays full to its l
 stage under way alone, and the groups that are left at its end are refunded; within a stage the proof is the same.
 """
 
-from __future__ import annotations
-
 import bisect
 from dataclasses import dataclass
 

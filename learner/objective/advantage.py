@@ -1,7 +1,5 @@
 """Group-relative advantages (report 2.5) and masks for truncated responses (report 3.2.3). Pure."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...common.config import Deviation, Mask, Objective

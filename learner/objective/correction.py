@@ -4,8 +4,6 @@
 the training step, and the token's advantage is weighted with the bounded π_old/μ.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -9,8 +9,6 @@ down, clamps it to [0, 5e-3], and puts it in force if e_{k-1} < target. Nothing 
 A coefficient of zero does not switch the controller off.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

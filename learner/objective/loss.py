@@ -10,8 +10,6 @@ anchor is μ or π_old (``objective.correction``). ``weights_T`` is the correcti
 Log ratios are bounded before they are exponentiated (``ratio.py``).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Ratios of probabilities from differences of their logarithms, bounded so that floating point can hold them. Pure."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

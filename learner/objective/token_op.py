@@ -7,8 +7,6 @@ backward pass would take four. What is kept for the backward pass is the gradien
 H].
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple

@@ -2,8 +2,6 @@
 to every time of day that they read. Monotonic clocks are not touched, as on a machine whose clock is set.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from .preload import Preloaded

@@ -5,8 +5,6 @@ Every function returns what it hit, or None where there was nothing to hit. ``SE
 creating again what has gone in the meantime.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from dataclasses import replace

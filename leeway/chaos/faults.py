@@ -4,8 +4,6 @@ A fault finds its victims when it strikes, and draws among them with a random ge
 nothing to hit, it raises ``NothingThere`` and is tried again for a while.
 """
 
-from __future__ import annotations
-
 import random
 import shutil
 import signal

@@ -5,8 +5,6 @@ single thread: the handler does not return for as long as the driver wants. A th
 again, because its whole process would stand still, which is another fault (``stop``).
 """
 
-from __future__ import annotations
-
 import ctypes
 import time
 from pathlib import Path

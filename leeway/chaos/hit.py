@@ -1,7 +1,5 @@
 """What a fault returns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

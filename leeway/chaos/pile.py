@@ -1,8 +1,6 @@
 """Hundreds of leases of a worker that lives, and behind them the leases of one that is gone. This module goes around
 ``common/queue``, as ``damage`` does and for the same reason."""
 
-from __future__ import annotations
-
 import random
 import threading
 from contextlib import suppress

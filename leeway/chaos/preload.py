@@ -3,8 +3,6 @@
 Each library maps a small file into the process; all processes see at once what the driver writes there.
 """
 
-from __future__ import annotations
-
 import shutil
 import struct
 import subprocess

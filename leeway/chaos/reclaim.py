@@ -1,8 +1,6 @@
 """Measures how long the groups of a dead worker are away when they stand behind hundreds of leases of a live one. The
 workers are real processes, and one is killed. Run with ``python -m``, this module is such a worker."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

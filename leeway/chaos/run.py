@@ -1,7 +1,5 @@
 """A rehearsal: faults strike a run by a timetable, each is logged, and each that lasts is ended."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

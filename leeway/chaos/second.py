@@ -1,7 +1,5 @@
 """A run that is under way, started a second time."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """What a rehearsal strikes at: a run's processes, its server and its disk, all found from outside the run."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """Which fault strikes when: a pure function of a seed."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass

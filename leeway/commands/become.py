@@ -1,7 +1,5 @@
 """How the desk becomes a role: the role's own process replaces this one, so that no role is imported here."""
 
-from __future__ import annotations
-
 import os
 import sys
 from typing import NoReturn

@@ -1,7 +1,5 @@
 """``leeway eval run``, ``follow``, ``compare`` and ``regrade``. The older spelling, by options, still works."""
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Commands that steer a run and clean up after it: live controls, dead letters, and what a run has in Redis."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

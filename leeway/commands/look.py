@@ -1,7 +1,5 @@
 """Commands that look at a run and change nothing of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Commands around a model and its responses: sample, grade, export; and the rows that it is trained on."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The options that several commands share, and how a command takes many at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps

@@ -1,7 +1,5 @@
 """``leeway plan``: simulates a system before it is built."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """Commands that start a run, or a part of one."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Commands that make runs in order to find something out: sweep, study, prove, chaos."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

@@ -2,8 +2,6 @@
 of the evaluation wing one after the other, which meet in files, and shows what they leave: a table, ``eval.json``,
 ``eval.png``."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """``leeway sample``: has a model's responses sampled and graded, by the workers and the queue of training."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

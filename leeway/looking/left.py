@@ -1,7 +1,5 @@
 """What a run's folder tells when its server has left: how far the run has come, from the ends of its files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """``leeway dead-letters``: shows what could not be used and why, and asks for the prompts of such groups again."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import typer

@@ -1,7 +1,5 @@
 """``leeway runs``: the runs of a folder, the newest first."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from datetime import datetime

@@ -1,7 +1,5 @@
 """``leeway samples``: shows what a run's policy answered, and what reward each response was given."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,6 @@
 """How a run stands, from its folder alone: at work, finished, stopped or crashed, and how far it has come. Only the
 ends of its files are read, so the work does not grow with the run."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

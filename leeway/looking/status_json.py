@@ -1,7 +1,5 @@
 """``leeway status --json``: one object whose keys and kinds of values are always the same, whatever it tells."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import asdict

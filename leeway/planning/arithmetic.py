@@ -5,8 +5,6 @@ keeps a copy of its own at ZeRO stages 1 to 3. Activations follow from what the 
 Qwen3, Llama, Mistral) keep for the backward pass. 1 GB is 1e9 bytes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod

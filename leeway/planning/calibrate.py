@@ -1,7 +1,5 @@
 """Systems for ``leeway plan`` from measurements: a run's folder, or rollout times on several numbers of GPUs."""
 
-from __future__ import annotations
-
 import math
 from array import array
 from collections import Counter

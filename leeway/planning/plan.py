@@ -4,8 +4,6 @@
 them.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

@@ -15,8 +15,6 @@ have. So a response of L tokens that begins at V ends at V + L, whatever other r
 costs one entry in a heap. A replica has a slot for each group it takes side by side; the longest free slot is first.
 """
 
-from __future__ import annotations
-
 import heapq
 import math
 from collections import Counter, deque

@@ -11,8 +11,6 @@ poisoned groups that may be asked again, not with the ledger: a ticket is issued
 needs no memory.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ The same configuration is run twice: once with every role as its own process and
 by ``examples/one_process.py``. Then the weights of the last version are compared by their sha256.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """What the pictures share: colours and style, lines and bars over training steps, labels that do not overlap."""
 
-from __future__ import annotations
-
 import io
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """Pictures of evaluations: of one result, and of results over a run's versions. They are PNGs, as in ``pictures``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

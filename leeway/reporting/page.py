@@ -1,7 +1,5 @@
 """The frame of the pages that the desk writes: one HTML file that needs nothing beside it."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterator
 from contextlib import contextmanager

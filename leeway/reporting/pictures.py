@@ -1,8 +1,6 @@
 """The report's pictures: they take a run's data and make one PNG. They do not use pyplot, so nothing global is touched
 and the caller's backend does not matter."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -5,8 +5,6 @@
     config.toml  metrics.jsonl  ledger.jsonl  workers.jsonl  samples.jsonl ──▶ report.png  report.html
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from datetime import UTC, datetime, timedelta

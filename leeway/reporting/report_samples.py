@@ -1,7 +1,5 @@
 """The report's table of samples: what a few groups asked and answered, over the run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@
 an older version did not write, the ledger, the workers' records) leaves a gap and a sentence in ``RunData.missing``.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from contextlib import suppress

@@ -8,8 +8,6 @@ For example, a rollout user can take prompts, write responses and announce them.
 the weights, a control, or another role's heartbeat, and it cannot announce a scored group.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import secrets

@@ -1,7 +1,5 @@
 """``leeway clean``: remove what a run has in Redis."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import typer

@@ -1,7 +1,5 @@
 """The dial: live controls of a running run."""
 
-from __future__ import annotations
-
 import typer
 
 from ...common.config import parse

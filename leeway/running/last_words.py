@@ -1,7 +1,5 @@
 """Why a process died, in a few words: from its exit code, from what it wrote last, and from what the kernel counts."""
 
-from __future__ import annotations
-
 import re
 import signal
 from pathlib import Path

@@ -2,8 +2,6 @@
 rows, and whether this machine can grade them. ``leeway up`` and its ``--dry-run`` check this; each role checks its own
 part again."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import subprocess

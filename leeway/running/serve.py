@@ -1,7 +1,5 @@
 """``leeway server``: the Redis-protocol server of a cluster, with the options that Leeway needs."""
 
-from __future__ import annotations
-
 import hashlib
 import ipaddress
 import os

@@ -1,7 +1,5 @@
 """Supervised processes: each with its own log and share of the cores, started again when it dies, none left behind."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

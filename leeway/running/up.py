@@ -1,7 +1,5 @@
 """``leeway up``: a whole run on this machine, every role its own supervised process."""
 
-from __future__ import annotations
-
 import sys
 import time
 from contextlib import ExitStack, closing, nullcontext, suppress

@@ -3,8 +3,6 @@
 ``["flow.max_staleness=0,4", "entropy.control=adaptive,none"]`` with 3 seeds makes 4 settings and 12 points.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 import re

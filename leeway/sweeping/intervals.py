@@ -6,8 +6,6 @@ the sample's standard deviation (n − 1) and t the quantile of Student's distri
 differ, and its interval is infinite.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

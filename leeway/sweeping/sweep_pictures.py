@@ -1,7 +1,5 @@
 """A sweep's pictures: the results of each setting, their course, and the frontier. Bars are 95 % intervals."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -5,8 +5,6 @@
     runs/POINT/… ──▶ sweep.csv  steps.csv  sweep.png  frontier.png  report.html
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

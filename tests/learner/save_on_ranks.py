@@ -3,8 +3,6 @@
 Arguments: model folder, output folder, ZeRO stage.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Responses and ground truths for tests of the code grader."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

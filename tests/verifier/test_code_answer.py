@@ -65,8 +65,7 @@ PROGRAMS = {
         print(add(list(map(int, input().split()))))
         """,
     "from_future": """
-        from __future__ import annotations
-        def total(values: list[Undefined]) -> int:
+                def total(values: list[Undefined]) -> int:
             return sum(values)
         input()
         print(total(map(int, input().split())))

@@ -9,8 +9,6 @@ are made of it than are expected, and nothing builds a hashed container of a sol
 collide.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from decimal import Decimal

@@ -8,8 +8,6 @@ block too, because no program holds backticks elsewhere.
 This runs in a process that nobody kills, so each line is looked at a bounded number of times.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

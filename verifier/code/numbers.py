@@ -5,8 +5,6 @@ multiplication: 17 ms for 100,000 digits, 0.6 s for 1,000,000 (2-core CPU), so w
 its size. Values that a solution sends come in base 16, which is linear.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from ...common.long_integers import MARK, loads

@@ -12,8 +12,6 @@
 Any of them may have our own keys: ``comparison``, ``checker``, ``tolerance``, ``time_limit_s``, ``memory_bytes``.
 """
 
-from __future__ import annotations
-
 import ast
 import base64
 import binascii

@@ -17,8 +17,6 @@ Math-Verify is only ever given what stands in the box, never the prose around it
 counted (``work``). What is left is for a process that can be killed.
 """
 
-from __future__ import annotations
-
 import re
 from contextlib import suppress
 from functools import lru_cache

@@ -3,8 +3,6 @@
 Pure. ``several`` is True or False if it decides, and None if the texts are not choices.
 """
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 

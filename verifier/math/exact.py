@@ -6,8 +6,6 @@ compared for good and in microseconds, where a computer algebra system takes mil
 expression is not read at all (None), and somebody else decides. The arithmetic is ``polynomials``.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from fractions import Fraction

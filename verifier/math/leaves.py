@@ -1,8 +1,6 @@
 """Compares what stands inside a shape: words, choices, bases, values with their units. Three-valued, as ``rules``
 is."""
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 

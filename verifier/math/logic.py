@@ -1,7 +1,5 @@
 """Three-valued logic: True, False, and None for not decided."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 

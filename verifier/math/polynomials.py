@@ -8,8 +8,6 @@ Roots are read where a root of a product is the product of the roots: for letter
 √(1/n) is 1/√n, and √(x/y) is √x/√y: they agree wherever both are defined. √(x²), which is not x, is not read.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Pure and linear.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 

@@ -9,8 +9,6 @@ Several golds are alternatives. This measures what our rules change. It grades p
 in a process that can be killed.
 """
 
-from __future__ import annotations
-
 from ...common.types import VerdictKind
 from ..boxes import behind_reasoning
 from .symbolic import math_verify_functions

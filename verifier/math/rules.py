@@ -7,8 +7,6 @@ None), or that and Math-Verify (``answer``). If a rule must choose, it chooses t
 Comparisons are counted (``work``): lists of n and m answers take n × m of them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from itertools import chain

@@ -1,7 +1,5 @@
 """The outer shapes an answer can have, and how a text is cut at its outermost separators."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import TypeAlias

@@ -5,8 +5,6 @@ towers of powers, factorials of factorials take it minutes. ``readable`` refuses
 its bounds are far above what an answer needs. What is left is for a process that can be killed.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections import Counter

@@ -4,8 +4,6 @@ Pure and linear. "or" and "and" between answers come out as one sign each (``OR`
 takes for a comma, except between relations; ``tex`` makes LaTeX of our signs again.
 """
 
-from __future__ import annotations
-
 import re
 
 from . import shapes, units

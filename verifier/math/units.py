@@ -1,7 +1,5 @@
 """Reads units at the end of an answer: which quantity they measure, and how large they are."""
 
-from __future__ import annotations
-
 import re
 from fractions import Fraction
 from functools import lru_cache

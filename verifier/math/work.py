@@ -5,8 +5,6 @@ with the text (shapes, leaves, products of polynomials, calls of Math-Verify). O
 nothing and forbids nothing.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """How a job in a sandbox can fail, and whose fault that is."""
 
-from __future__ import annotations
-
 
 class SandboxError(Exception):
     """The sandbox itself failed. That is our fault, never the solution's."""

@@ -4,8 +4,6 @@ Everything that is done to the zygote goes by handles of the kernel, never by it
 it, and then its id may belong to another process, which we could hit as root.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import select

@@ -1,7 +1,5 @@
 """Keeps a sandbox warm for one thread, and replaces it when it is gone."""
 
-from __future__ import annotations
-
 from ...common.config import Verifier
 from .errors import SandboxError
 from .sandbox import Sandbox

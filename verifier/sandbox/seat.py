@@ -1,7 +1,5 @@
 """Seats of the pool for abilities that are judged in sandboxes: threads that each keep one sandbox warm."""
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections.abc import Callable

@@ -106,12 +106,12 @@ class Real:
         (job,) = worker.take(count=1, block_s=0, lease_s=1e6)
         assert job.group_id == wanted
         if stream == RESPONSES:
-            found = worker.responses(job)
+            found = worker.verifier.responses(job)
             ticket = None if found is None else found[0]
         else:
-            ticket = worker.ticket(job)
+            ticket = worker.rollout.ticket(job)
         if ticket is None:
-            worker.drop(job)
+            worker.on(job.stream).drop(job)
         else:
             self.held[who] = (job, ticket)
 

@@ -4,8 +4,6 @@ A child is a fork of a process that holds nothing but the interpreter, so each r
 nothing of one is left for the next.
 """
 
-from __future__ import annotations
-
 import atexit
 import builtins
 import decimal

@@ -1,7 +1,5 @@
 """Frames on a socket: one byte of kind, two lengths, a JSON text, raw bytes. Both ends of a sandbox speak this."""
 
-from __future__ import annotations
-
 import json
 import socket
 import struct

@@ -5,8 +5,6 @@ one thing is decided here: whether two objects of one class of the solution are 
 unless it does not look at what it compares.
 """
 
-from __future__ import annotations
-
 import operator
 import types
 from collections.abc import Callable

@@ -10,8 +10,6 @@ test itself made, by calling what it names like a class, may use its operators: 
 An instance of a subclass of int, float, str or tuple is a plain value to the test, with its own names beside it.
 """
 
-from __future__ import annotations
-
 import builtins
 import dataclasses
 import math

@@ -8,8 +8,6 @@ Only exact built-in types come out. An instance of a subclass is reduced to its 
 class that both ends know travels as its attributes, and anything else is ``opaque``: the caller's matter.
 """
 
-from __future__ import annotations
-
 import datetime
 import math
 from collections import Counter, OrderedDict, defaultdict, deque

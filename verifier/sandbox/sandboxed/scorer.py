@@ -3,8 +3,6 @@
 The answer may be evaluated on the way. Whatever it does, it does in this process, which is about to end.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Callable

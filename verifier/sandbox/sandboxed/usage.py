@@ -1,7 +1,5 @@
 """Reads from a test program's text what it uses of a solution. The text is trusted; no solution is asked. Pure."""
 
-from __future__ import annotations
-
 import ast
 import builtins
 
