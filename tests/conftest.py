@@ -3,6 +3,8 @@
 LEEWAY_TEST_REDIS_URL runs the same tests on a server of yours (Redis 7 or later, or Valkey).
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import time

@@ -1,5 +1,7 @@
 """Model folders of a few thousand parameters, as transformers writes them, with the tiny preset's tokenizer."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from pathlib import Path

@@ -1,5 +1,7 @@
 """What the tests play a run with: every role in one process, over one connection."""
 
+from __future__ import annotations
+
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.consumer import Consumer
 from leeway_rl.common.queue.desk import DeskQueue

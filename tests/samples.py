@@ -1,5 +1,7 @@
 """Small, valid wire messages for tests to bend."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Start the real command line and look at what it leaves behind."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal

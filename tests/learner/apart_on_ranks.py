@@ -4,6 +4,8 @@ Arguments: model folder, another model of the same shape, output folder. Each ca
 ``CASE-RANK.json``: the name of the error, or "none", and its text.
 """
 
+from __future__ import annotations
+
 import json
 import resource
 import shutil

@@ -5,6 +5,8 @@ Arguments: model folder, output folder, ``begin`` or ``go-on``, ZeRO stages (``b
 Rank 0 leaves what it had before the third step and after it.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 

@@ -4,6 +4,8 @@ the gradient of that batch over both ranks and writes it to a file; the line is 
 Arguments: rank, file to meet at, model folder.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 from typing import Any

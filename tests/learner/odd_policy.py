@@ -1,6 +1,8 @@
 """A model whose parameters no number of ranks divides evenly, and its training on one rank or two, for tests of
 checkpoints that change hands."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

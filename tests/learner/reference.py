@@ -1,6 +1,8 @@
 """The objectives as one would write them down: token by token over whole logits, gradients by autograd. Nothing is
 packed, chunked or shared, and nothing comes from the learner. Slow and plain on purpose."""
 
+from __future__ import annotations
+
 import statistics
 from collections.abc import Iterator, Sequence
 

@@ -3,6 +3,8 @@
 Arguments: model folder, output folder, ZeRO stage.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """A model of a few thousand parameters, and groups for it, shared by the learner's tests and their second process."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

@@ -5,6 +5,8 @@ six updates a training step (mini-batches of one group, so that only one rank ha
 value of train.offload and a ZeRO stage.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 from dataclasses import replace

@@ -13,6 +13,8 @@ worker, 50 groups of a killed one are in work again within ``broker.lease_s`` + 
 learner ranks without a shared disk (``ranks_apart.py``). What is finished under --out is not run again.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 import tempfile

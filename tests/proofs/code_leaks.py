@@ -6,6 +6,8 @@ Mathematics and code, honest and hostile, go through one pool. This prints one J
 anything is left.
 """
 
+from __future__ import annotations
+
 import gc
 import json
 import os

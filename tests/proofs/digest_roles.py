@@ -1,5 +1,7 @@
 """A model, an engine and a pool of verifiers in which every bit depends on all that was trained, in its order."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path

@@ -14,6 +14,8 @@ Every ``TRACED``-th message is measured: decoding may allocate ``MOST_TIMES`` it
 process as a whole cannot grow by more than 64 MiB. Nothing may take longer than a second.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import random
 import resource

@@ -13,6 +13,8 @@ Must hold: no token past the bound is trained under ``wait``, ``drop`` and ``mas
 refunded once, or live at the end; there is always something that can happen next.
 """
 
+from __future__ import annotations
+
 import random
 import sys
 from collections import Counter

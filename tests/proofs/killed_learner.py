@@ -19,6 +19,8 @@ Must hold: the audit passes, and the last published weights are those of the run
 machine leaves of files that were not forced to disk is not tried.
 """
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 import signal

@@ -13,6 +13,8 @@ checkpoint is passed over for the one before; the audit passes, and the last wei
 bit for bit. Exit code 1 otherwise.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import subprocess

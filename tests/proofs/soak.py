@@ -21,6 +21,8 @@ For what the server says it has allocated, which counts bytes, it is 5 % and 256
 that are opened anew); for keys 600, what a checkpoint lets go at once (three of each of its 200 groups).
 """
 
+from __future__ import annotations
+
 import argparse
 import csv
 import statistics

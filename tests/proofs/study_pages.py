@@ -8,6 +8,8 @@ Every number on the pages comes from the CSV files beside them; these and the pi
 writes nothing and ends with 1 where a page says something else than its CSV.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 

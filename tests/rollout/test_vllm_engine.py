@@ -1,5 +1,7 @@
 """The vLLM engine against transformers, on a tiny random model. Start-up costs most of a minute, so it is paid once."""
 
+from __future__ import annotations
+
 import gc
 import time
 from collections.abc import Iterator

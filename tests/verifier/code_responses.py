@@ -1,5 +1,7 @@
 """Responses and ground truths for tests of the code grader."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal

@@ -1,5 +1,7 @@
 """Tables of golds and answers, as parameters of tests of mathematics."""
 
+from __future__ import annotations
+
 import pytest
 
 

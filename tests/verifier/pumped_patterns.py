@@ -5,6 +5,8 @@ goes out is the attack about to be tried, and after it, where that attack's time
 complaint.
 """
 
+from __future__ import annotations
+
 import itertools
 import json
 import re

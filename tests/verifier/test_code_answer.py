@@ -65,7 +65,8 @@ PROGRAMS = {
         print(add(list(map(int, input().split()))))
         """,
     "from_future": """
-                def total(values: list[Undefined]) -> int:
+        from __future__ import annotations
+        def total(values: list[Undefined]) -> int:
             return sum(values)
         input()
         print(total(map(int, input().split())))

@@ -100,7 +100,8 @@ def test_what_is_not_guarded_runs_in_any_case(grader: CodeGrader) -> None:
 
 def test_classes_of_what_is_called_are_found_by_the_name_of_their_module(grader: CodeGrader) -> None:
     source = """
-                import pickle, sys, typing
+        from __future__ import annotations
+        import pickle, sys, typing
         from concurrent.futures import ProcessPoolExecutor
         from dataclasses import dataclass
         @dataclass

@@ -4,6 +4,8 @@ A regular expression holds the interpreter's lock, so one that is slow stops the
 patterns are collected from the source, so that a new one is pumped without being listed here.
 """
 
+from __future__ import annotations
+
 import ast
 import importlib
 import json

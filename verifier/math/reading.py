@@ -4,6 +4,8 @@ Only the shape is read here; what stands inside stays text (``Leaf``), for ``rul
 reading, or two where custom allows two (``1,234`` is a number or a list). Reading is linear in the text.
 """
 
+from __future__ import annotations
+
 import re
 from functools import lru_cache, partial
 

@@ -1,5 +1,7 @@
 """A learner in pieces, without a model, for tests that decide what happens next; and a lease that ends at once."""
 
+from __future__ import annotations
+
 import uuid
 from contextlib import suppress
 

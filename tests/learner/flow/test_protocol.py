@@ -241,11 +241,11 @@ class Protocol(RuleBasedStateMachine):
             PLAYED[f"{stream} taken"] += 1
             PLAYED["reclaimed"] += job.attempt > 1
             if job.attempt > self.config.broker.max_attempts:
-                worker.on(job.stream).give_up(job, "it failed too often")
+                worker.give_up(job, "it failed too often")
                 continue
-            found = worker.rollout.ticket(job) if stream == WorkStream.PROMPTS else worker.verifier.responses(job)
+            found = worker.ticket(job) if stream == WorkStream.PROMPTS else worker.responses(job)
             if found is None:
-                worker.on(job.stream).drop(job)
+                worker.drop(job)
                 continue
             self.held[stream].append((roles, job, found if stream == WorkStream.PROMPTS else found[0]))
         return len(self.held[stream]) > before
@@ -296,7 +296,7 @@ class Protocol(RuleBasedStateMachine):
     def redis_is_emptied(self, sure):
         if sure == 7:  # seldom: it takes the traces of everything else with it
             PLAYED["emptied"] += 1
-            self.desk.desk.clean()
+            self.desk.clean()
             self.whole = False
 
     @rule(
@@ -308,11 +308,11 @@ class Protocol(RuleBasedStateMachine):
         )
     )
     def turn_control(self, control):
-        self.desk.desk.set_control(*control)
+        self.desk.set_control(*control)
 
     @rule()
     def retry_dead_letters(self):
-        self.desk.desk.retry({letter["g"] for letter in self.desk.desk.dead_letters()})
+        self.desk.retry({letter["g"] for letter in self.desk.dead_letters()})
 
     # --- what holds -----------------------------------------------------------------------------------------------
 
@@ -335,9 +335,7 @@ class Protocol(RuleBasedStateMachine):
         for number, live in intake.book.live.items():
             group_id = f"{number}-{intake.incarnation}"
             assert live.ready or group_id in there, f"ticket {number} is lost"
-            assert not live.ready or len(self.desk.desk.payload_sizes(group_id)) == 3, (
-                f"ticket {number}'s payload is lost"
-            )
+            assert not live.ready or len(self.desk.payload_sizes(group_id)) == 3, f"ticket {number}'s payload is lost"
 
     def teardown(self):
         if not hasattr(self, "desk"):
@@ -347,7 +345,7 @@ class Protocol(RuleBasedStateMachine):
         finally:
             if self.alive():
                 self.learner.close()
-            self.desk.desk.clean()
+            self.desk.clean()
             for bus in [self.desk, *(bus for buses in self.workers.values() for bus in buses)]:
                 bus.close()
             self.patch.undo()
@@ -355,7 +353,7 @@ class Protocol(RuleBasedStateMachine):
 
     def run_to_the_end(self):
         """A fair schedule: everybody alive has a turn, every lease runs out at some time. Then the books close."""
-        self.desk.desk.set_control("paused", "0")
+        self.desk.set_control("paused", "0")
         if not self.alive():
             self.start(None)
         for turn in range(60):

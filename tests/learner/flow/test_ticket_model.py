@@ -106,12 +106,12 @@ class Real:
         (job,) = worker.take(count=1, block_s=0, lease_s=1e6)
         assert job.group_id == wanted
         if stream == RESPONSES:
-            found = worker.verifier.responses(job)
+            found = worker.responses(job)
             ticket = None if found is None else found[0]
         else:
-            ticket = worker.rollout.ticket(job)
+            ticket = worker.ticket(job)
         if ticket is None:
-            worker.on(job.stream).drop(job)
+            worker.drop(job)
         else:
             self.held[who] = (job, ticket)
 

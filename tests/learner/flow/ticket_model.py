@@ -5,6 +5,8 @@ One group a training step. A worker may take from both streams, so two workers s
 a worker holds may be taken by the other at any time: its lease has run out. What it held it may hand over all the same.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
