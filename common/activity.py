@@ -32,6 +32,8 @@ class Activity(StrEnum):
     WAITING_FOR_RANK_0 = "waiting_for_rank_0"
     WAITING_FOR_DISK = "waiting_for_disk"
     WAITING_FOR_REDIS_MEMORY = "waiting_for_redis_memory"  # Redis refuses what this worker writes
+    WAITING_FOR_READER = "waiting_for_reader"  # another worker of this node reads the weights
+    WAITING_FOR_NEIGHBOUR = "waiting_for_neighbour"  # one that still loads from the buffer that is to be written
     DONE = "done"
     STOPPED = "stopped"
 
@@ -44,7 +46,8 @@ class Doing:
     - ``version``: the version of the weights that is being published, or that the ticket asks for
     - ``path``: the folder whose disk is full, or the name of the checkpoint that is being read
     - ``lacking``, ``due``: groups of the next batch (in an evaluation: problems) that are missing yet, and all of them
-    - ``ticket``, ``worker``, ``held_s``: the oldest missing group, who has held it for long, and for how many seconds
+    - ``ticket``, ``worker``, ``held_s``: the oldest missing group, who has held it for long, and for how many seconds;
+      ``worker`` is also the one that this one waits for
     - ``unreadable``: why the newest weights cannot be read
     """
 

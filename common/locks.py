@@ -43,7 +43,7 @@ def only_writer(
 
 def _take(file: IO[str], place: str, error: type[LeewayError], until: float) -> None:
     said = False
-    while not _locked(file):
+    while not try_lock(file):
         file.seek(0)
         pid, host, command = _said(file.read())
         gone = _is_gone(pid, host)
@@ -83,32 +83,44 @@ def hold(file: IO[bytes], place: str, *, leaving_s: float = 5.0) -> None:
     """Hold an open file for as long as it is open. ``DataError`` if another process still holds it after
     ``leaving_s`` seconds, in which one leaves whose parent is gone."""
     until = time.monotonic() + leaving_s
-    while not _locked(file):
+    while not try_lock(file):
         if time.monotonic() > until:
             raise DataError(f"{place}: another process writes there; wait for it, or name another")
         time.sleep(_LOOK_S)
 
 
-def _locked(file: IO[Any]) -> bool:
-    """Try to lock the file. Returns whether that worked; it does not while another process holds the lock."""
+def try_lock(file: IO[Any], *, shared: bool = False) -> bool:
+    """Try to lock the open file, alone or ``shared`` with others that share it. Returns whether that worked; it does
+    not while somebody holds it otherwise."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def unlock(file: IO[Any]) -> None:
+    """Give the lock on an open file back. Closing it is not enough where it is mapped: a mapping holds the lock too."""
+    fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def is_held(lock: Path) -> bool:
     """Whether a process of this machine holds the file ``lock``. If the system can say (Linux), nothing is tried: a try
     holds the lock for a moment, and would keep a writer away that comes just then."""
     try:
-        inode = lock.stat().st_ino
-        held = Path("/proc/locks").read_text()
+        return bool(holders(lock.stat().st_ino))
     except OSError:
         return lock.exists() and _held_when_tried(lock)
-    return any(words[1] == "FLOCK" and words[5].endswith(f":{inode}") for words in map(str.split, held.splitlines()))
+
+
+def holders(inode: int) -> list[int]:
+    """The process ids that hold a lock on the file with this ``inode``, as far as this process may see them. Raises
+    ``OSError`` where the system does not say."""
+    held = Path("/proc/locks").read_text().splitlines()
+    found = (words for words in map(str.split, held) if words[1] == "FLOCK" and words[5].endswith(f":{inode}"))
+    return [int(words[4]) for words in found]
 
 
 def _held_when_tried(lock: Path) -> bool:
     with lock.open("rb") as file:
-        return not _locked(file)
+        return not try_lock(file)

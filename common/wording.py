@@ -26,6 +26,8 @@ _WORDS = {
     Activity.WAITING_FOR_RANK_0: "waiting for rank 0",
     Activity.WAITING_FOR_DISK: "waiting for room: the disk under {path} is full",
     Activity.WAITING_FOR_REDIS_MEMORY: "waiting for room: Redis is out of memory",
+    Activity.WAITING_FOR_READER: "waiting for new weights, which {worker} reads for this node",
+    Activity.WAITING_FOR_NEIGHBOUR: "waiting to read new weights: {worker} still loads older ones",
     Activity.DONE: "done",
     Activity.STOPPED: "stopped on request; resume goes on",
 }

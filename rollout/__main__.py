@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from math import prod
 from typing import TYPE_CHECKING
 
 from ..common.activity import Activity, Doing
 from ..common.config import Config, expand
+from ..common.preflight.folder import ModelFolder, read_folder
 from ..common.preflight.model import check_model
 from ..common.queue.rollout import RolloutQueue
 from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.stopping import stoppable
+from ..common.weights import DTYPE_BYTES
+from ..common.weights.node_folder import name_of, place
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -41,9 +45,19 @@ def make_engine(config: Config, worker: str) -> Engine:
     )
 
 
+def refuse_too_small(queue: RolloutQueue, config: Config, model: ModelFolder | None) -> None:
+    """``ConfigError`` if this node has no room for its copy of the weights, as far as their size is known before the
+    model loads: from the newest version, or else from the model's files, where they are at hand."""
+    size = max((manifest.full_bytes for manifest in queue.weights.manifests()), default=0)
+    if not size and model is not None and list(model.path.glob("*.safetensors")):
+        headers = read_folder(model.path, weights=True).tensors or {}
+        size = DTYPE_BYTES[config.weights.dtype] * sum(prod(header.shape) for header in headers.values())
+    place(name_of(queue.connection.url, queue.run), size, config.weights.node)
+
+
 def work(queue: RolloutQueue, service: Service, config: Config) -> None:
     """Load the engine and generate until the run is over."""
-    check_model(config, "sample")
+    refuse_too_small(queue, config, check_model(config, "sample"))
     from .worker import RolloutWorker
 
     service.doing(Doing(Activity.LOADING_MODEL))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ class Engine(Protocol):
     version: int
     """Version of the weights that the engine samples from; -1 before the first ``load``."""
 
-    def load(self, version: int, tensors: Mapping[str, torch.Tensor]) -> float:
+    def load(self, version: int, tensors: Mapping[str, torch.Tensor], file: Path | None = None) -> float:
         """Take new weights and return the seconds in which no token could be sampled.
 
-        ``tensors`` are CPU tensors under the model's Hugging Face names. It returns only once every further token is
-        sampled from ``version``.
+        ``tensors`` are CPU tensors under the model's Hugging Face names. ``file`` is a safetensors file of this machine
+        that holds them too, if there is one: an engine with processes of its own reads that. It returns only once every
+        further token is sampled from ``version``. Then nothing uses ``tensors`` or ``file`` any more, because the next
+        version is written in their place.
         """
 
     def generate(self, ticket: Ticket) -> Responses:

@@ -191,7 +191,12 @@ class TorchEngine:
         self._aborted = False
         """Whether the group under way is to be stopped before its next token."""
 
-    def load(self, version: int, tensors: Mapping[str, torch.Tensor]) -> float:
+    def load(
+        self,
+        version: int,
+        tensors: Mapping[str, torch.Tensor],
+        file: Path | None = None,
+    ) -> float:
         """Take new weights, all or none, before the next token. Returns the seconds in which no token could be sampled.
 
         ``tensors`` are CPU tensors of any float dtype under the Hugging Face names; one of several tied names is

@@ -115,23 +115,24 @@ class VllmEngine:
             self._stop_loop()
             raise
 
-    def load(self, version: int, tensors: Mapping[str, torch.Tensor]) -> float:
+    def load(self, version: int, tensors: Mapping[str, torch.Tensor], file: Path | None = None) -> float:
         """Take new weights and return the seconds in which no token could be sampled.
 
-        ``tensors``: CPU tensors under the model's Hugging Face names, of any float dtype; vLLM casts to its own. The
-        file that carries them is written before sampling pauses. Running responses go on under the new weights; their
-        keys and values are computed anew, or kept without ``recompute``. No request uses what another computed under an
-        earlier version. A version below the present one (the learner went back to a checkpoint) starts the running
-        responses over instead, since versions never fall within a response. Raises ``WeightsError`` where vLLM cannot
-        load the weights; the engine is then unusable.
+        ``tensors``: CPU tensors under the model's Hugging Face names, of any float dtype; vLLM casts to its own. vLLM's
+        processes map ``file``, which holds the same. Without it, a file is written for them before sampling pauses.
+        Running responses go on under the new weights; their keys and values are computed anew, or kept without
+        ``recompute``. No request uses what another computed under an earlier version. A version below the present one
+        (the learner went back to a checkpoint) starts the running responses over instead, since versions never fall
+        within a response. Raises ``WeightsError`` where vLLM cannot load the weights; the engine is then unusable.
         """
-        if self._ties_embeddings:
-            tensors = _untied(tensors)
+        also = _tied(tensors) if self._ties_embeddings else {}
+        if file is not None:
+            return self._run(self._swap(version, str(file), also))
         folder = _transfer_folder(sum(t.numel() * t.element_size() for t in tensors.values()))
         try:
             path = os.path.join(folder, f"{version}.safetensors")
             _write(path, tensors)
-            return self._run(self._swap(version, path))
+            return self._run(self._swap(version, path, also))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -203,8 +204,9 @@ class VllmEngine:
         self._thread.join()
         self._loop.close()
 
-    async def _swap(self, version: int, path: str) -> float:
-        """Pause, replace the weights by the file's, name the version and resume. Returns the seconds of the pause."""
+    async def _swap(self, version: int, path: str, also: dict[str, str]) -> float:
+        """Pause, replace the weights by the file's, name the version and resume. Returns the seconds of the pause.
+        ``also``: further names of tensors, each with the name that the file has for it."""
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
         llm = self._llm
@@ -214,7 +216,7 @@ class VllmEngine:
             falls = version < self.version
             await llm.pause_generation(mode="abort" if falls else "keep", clear_cache=falls or self._recompute)
             await llm.start_weight_update()
-            await llm.update_weights(WeightTransferUpdateRequest(update_info={"path": path}))
+            await llm.update_weights(WeightTransferUpdateRequest(update_info={"path": path, "also": also}))
             await llm.finish_weight_update(weight_version=str(version))
             # The version is set before sampling resumes, so that no token is of a version above ``self.version``.
             self.version = version
@@ -306,13 +308,13 @@ def _transfer_folder(size: int) -> str:
     return tempfile.mkdtemp(prefix="leeway-weights-", dir=shared if roomy else None)
 
 
-def _untied(tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-    """``tensors``, with the output projection under its own name too. A learner publishes a tied tensor once, but vLLM
-    reloads its layers one by one, and each needs its own."""
+def _tied(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """The output projection's own name, with that of the embedding that it is tied to. A learner publishes a tied
+    tensor once, but vLLM reloads its layers one by one, and each needs its own."""
     if "lm_head.weight" in tensors:
-        return tensors
+        return {}
     (embedding,) = (name for name in tensors if name.endswith(("embed_tokens.weight", "wte.weight")))
-    return {**tensors, "lm_head.weight": tensors[embedding]}
+    return {"lm_head.weight": embedding}
 
 
 def _write(path: str, tensors: Mapping[str, torch.Tensor]) -> None:

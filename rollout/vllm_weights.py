@@ -1,9 +1,9 @@
 """How new weights enter vLLM: a weight transfer engine that reads one safetensors file on the same machine.
 
 Every process that vLLM starts finds the engine through the entry point group ``vllm.general_plugins`` (pyproject.toml),
-so nothing of vLLM is patched. ``VllmEngine`` writes the file, names it in the update and deletes it afterwards;
-safetensors holds no code, so nothing is ever unpickled. Under tensor parallelism every worker process reads the file
-and keeps its own slice.
+so nothing of vLLM is patched. ``VllmEngine`` names the file in the update: the buffer of the node's copy of the
+weights, which stays as it is until the update has finished. safetensors holds no code, so nothing is ever unpickled.
+Under tensor parallelism every worker process maps the file and keeps its own slice.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vllm.distributed.weight_transfer.base import (
@@ -62,6 +62,8 @@ class FileUpdateInfo(WeightTransferUpdateInfo):
 
     path: str
     """Safetensors file on this machine, with tensors under the model's Hugging Face names."""
+    also: dict[str, str] = field(default_factory=dict)
+    """Further names of tensors, each with the name that the file has for it."""
 
 
 class FileTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
@@ -102,7 +104,7 @@ class FileTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
         old weights."""
         expected = {name for name, _ in self.model.named_parameters()}
         model: Any = self.model
-        loaded = model.load_weights(_tensors(update_info.path))
+        loaded = model.load_weights(_tensors(update_info.path, update_info.also))
         missing = expected - loaded if loaded is not None else set()
         if missing:
             raise ValueError(f"the new weights lack {len(missing)} of the model's parameters: {sorted(missing)[:4]}")
@@ -117,10 +119,13 @@ class FileTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
         """Do nothing: there is nothing to free."""
 
 
-def _tensors(path: str) -> Iterator[tuple[str, torch.Tensor]]:
-    """The file's tensors one after the other, as views of the mapped file, so that only the layer makes a copy."""
+def _tensors(path: str, also: dict[str, str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The file's tensors one after the other, under all their names, as views of the mapped file, so that only the
+    layer makes a copy."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt", device="cpu") as file:
         for name in file.keys():  # noqa: SIM118 - not a dict
             yield name, file.get_tensor(name)
+        for name, held in also.items():
+            yield name, file.get_tensor(held)

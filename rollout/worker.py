@@ -22,7 +22,7 @@ from ..common.queue.rollout import RolloutQueue
 from ..common.service import Service
 from ..common.tensors import tensors_of
 from ..common.types import Ticket
-from ..common.weights import WeightReader
+from ..common.weights import FlatWeights, NodeCopy, WeightReader
 from .engine import Aborted, Engine
 from .turnaround import Slot, Turnaround
 
@@ -36,11 +36,20 @@ class RolloutWorker:
 
     def __init__(self, queue: RolloutQueue, service: Service, engine: Engine, config: Config) -> None:
         self.queue, self.service, self.engine, self.config = queue, service, engine, config
-        folder = config.weights.shared
-        self.reader = WeightReader(queue.weights, worker=queue.worker, folder=folder, lease_s=config.broker.lease_s)
+        self.copy = NodeCopy(
+            queue.connection.url, queue.run, worker=queue.worker, folder=config.weights.node, waits=self._wait_for
+        )
+        self.reader = WeightReader(
+            queue.weights,
+            worker=queue.worker,
+            folder=config.weights.shared,
+            lease_s=config.broker.lease_s,
+            copy=self.copy,
+        )
         self._loaded = threading.Condition()
         self._stamp = (0, -1)  # (incarnation, version) the engine samples with
         self._unreadable: str | None = None  # why the newest version could not be read, where it could not
+        self._neighbour: Doing | None = None  # whom of this node the weights thread waits for, where it waits
         self._turnaround = Turnaround()
 
     def run(self) -> None:
@@ -55,6 +64,7 @@ class RolloutWorker:
             loop.start()
         for loop in loops:
             loop.join()
+        self.copy.leave()
         if self.service.failure is not None:
             raise self.service.failure
 
@@ -70,38 +80,51 @@ class RolloutWorker:
         while not self.service.stopping.is_set():
             if not self.queue.weights.wait_for_manifest(self._stamp, POLL_S):
                 continue
+            started = time.monotonic()
             try:
-                version, weights = self.reader.fetch()
+                version, weights = self.reader.fetch()  # the engine samples on meanwhile
             except WeightsError as error:
                 log.warning("no usable weights yet: %s", error)
                 self._unreadable = str(error)
-                time.sleep(POLL_S)
+                self.service.stopping.wait(POLL_S)
                 continue
-            started = time.monotonic()
-            paused_s = self.engine.load(version, tensors_of(weights))
-            self._unreadable = None
-            with self._loaded:
-                self._stamp = self.reader.stamp
-                self.service.version = version
-                self._loaded.notify_all()
-            log.info("version %d loaded in %.3f s, paused %.3f s", version, time.monotonic() - started, paused_s)
-            self.queue.emit(
-                {
-                    "role": "rollout",
-                    "worker": self.queue.worker,
-                    "version": version,
-                    "weights/load_s": time.monotonic() - started,
-                    "weights/paused_s": paused_s,
-                    **self._turnaround.taken(),
-                }
-            )
+            self._load(version, weights, time.monotonic() - started)
+
+    def _load(self, version: int, weights: FlatWeights, fetch_s: float) -> None:
+        """Have the engine load what lies in the node's copy. ``fetch_s``: seconds until it lay there."""
+        started = time.monotonic()
+        try:
+            paused_s = self.engine.load(version, tensors_of(weights), self.copy.file)
+        finally:
+            self.copy.let_go()
+        self._unreadable = None
+        with self._loaded:
+            self._stamp = self.reader.stamp
+            self.service.version = version
+            self._loaded.notify_all()
+        seconds = {"fetch_s": fetch_s, "load_s": time.monotonic() - started, "paused_s": paused_s}
+        words = ", ".join(f"{name.removesuffix('_s')} {each:.3f} s" for name, each in seconds.items())
+        log.info("version %d taken in: %s", version, words)
+        self.queue.emit(
+            {
+                "role": "rollout",
+                "worker": self.queue.worker,
+                "version": version,
+                **{f"weights/{name}": each for name, each in seconds.items()},
+                **self._turnaround.taken(),
+            }
+        )
+
+    def _wait_for(self, neighbour: Doing | None) -> None:
+        """Note whom of this node the weights thread waits for. A group that waits for a version says so."""
+        self._neighbour = neighbour
 
     def _group_loop(self) -> None:
         """Consumes prompts, produces responses; acknowledged by the hand-over itself. Dying here leaves the entry
         pending, and another worker takes it when the lease is over."""
         broker, slot = self.config.broker, Slot(self._turnaround)
         while not self._has_weights():  # a worker that cannot load takes no group, and uses up none of its attempts
-            self.service.doing(Doing(Activity.WAITING_FOR_WEIGHTS, unreadable=self._unreadable))
+            self.service.doing(self._neighbour or Doing(Activity.WAITING_FOR_WEIGHTS, unreadable=self._unreadable))
             if self.service.stopping.wait(POLL_S):
                 return
         jobs: list[Job] = []
@@ -169,7 +192,8 @@ class RolloutWorker:
                 slot.waits()
                 behind = self._stamp < (ticket.incarnation, ticket.min_version)
                 what = Activity.WAITING_FOR_VERSION if behind else Activity.WAITING_FOR_EARLIER_TRY
-                self.service.idling(Doing(what, version=ticket.min_version, unreadable=self._unreadable))
+                doing = Doing(what, version=ticket.min_version, unreadable=self._unreadable)
+                self.service.idling(self._neighbour or doing if behind else doing)
                 if self.service.stopping.is_set():
                     return False
                 why = self.service.revoked(job)

@@ -18,11 +18,19 @@ class Weights(Section):
     """Dtype of what is published: bfloat16 halves the bytes; float32 is exact for a float32 sampler."""
     keyframe_every: int = Field(default=20, ge=1)
     """Every N-th version is published as a keyframe; the others are deltas."""
+    node_folder: str | None = None
+    """Folder of each rollout node for the copy that its workers share: two versions. It lies on the node itself. By
+    default in shared memory, /dev/shm, or where that is absent or too small, in the temporary folder."""
 
     @property
     def shared(self) -> Path | None:
         """``folder`` on this machine."""
         return Path(expand(self.folder)) if self.folder is not None else None
+
+    @property
+    def node(self) -> Path | None:
+        """``node_folder`` on this machine."""
+        return Path(expand(self.node_folder)) if self.node_folder is not None else None
 
     def refuse_impossible(self) -> None:
         """``ConfigError`` if the transport has no folder."""

@@ -7,9 +7,11 @@ the version before. A *stamp* (incarnation, version) names a version for good, s
 number may stand for other weights.
 
 ``versions`` says what a version is and which of them belong together. ``transport`` moves payloads. ``publishing`` is
-the learner's end, and ``reading`` is a worker's.
+the learner's end, and ``reading`` is a worker's. ``node`` is the copy that the workers of a rollout node share, and
+``node_folder`` is where it lies.
 """
 
+from .node import NodeCopy
 from .publishing import WeightPublisher
 from .reading import WeightReader
 from .versions import (
@@ -28,6 +30,7 @@ __all__ = [
     "DTYPE_BYTES",
     "NOTHING",
     "FlatWeights",
+    "NodeCopy",
     "Stamp",
     "WeightPublisher",
     "WeightReader",

@@ -2,18 +2,68 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from ..errors import WeightsError
 from ..queue.weights import WeightStream
 from ..types import Manifest
+from .node import TurnLostError
 from .transport import CHUNK_BYTES, store_of
 from .versions import NOTHING, FlatWeights, Stamp, chain_to, checksum, flat_bytes, stamp_of
 
 _FETCH_ATTEMPTS = 4
+
+
+class Copy(Protocol):
+    """Where a reader keeps what it has read: in its own memory (``OwnCopy``), or in a copy that the workers of a node
+    share (``NodeCopy``)."""
+
+    def turn(self, version_bytes: int) -> AbstractContextManager[None]:
+        """Nobody else reads within the block. A version has so many bytes."""
+
+    def tick(self) -> None:
+        """Say that the reader gets on. It is called every few megabytes."""
+
+    def newest(self) -> tuple[Stamp, np.ndarray] | None:
+        """The newest version that is held whole, as the base of a delta: uint8 [bytes], not to be written."""
+
+    def find(self, target: Manifest) -> FlatWeights | None:
+        """The weights of ``target``, if they are held."""
+
+    def written(self, target: Manifest) -> AbstractContextManager[np.ndarray]:
+        """A buffer to decode ``target`` into: uint8 [bytes]. It is held from then on, if the block ends without an
+        error."""
+
+
+class OwnCopy:
+    """The copy of a process that keeps its weights to itself. What it gives out stays as it is."""
+
+    def __init__(self) -> None:
+        self._held: tuple[Stamp, FlatWeights] | None = None
+
+    def turn(self, version_bytes: int) -> AbstractContextManager[None]:
+        """Do nothing: nobody shares the copy."""
+        return nullcontext()
+
+    def tick(self) -> None:
+        """Do nothing: nobody waits."""
+
+    def newest(self) -> tuple[Stamp, np.ndarray] | None:
+        return None if self._held is None else (self._held[0], self._held[1].buffer)
+
+    def find(self, target: Manifest) -> FlatWeights | None:
+        return self._held[1] if self._held is not None and self._held[0] == stamp_of(target) else None
+
+    @contextmanager
+    def written(self, target: Manifest) -> Iterator[np.ndarray]:
+        buffer = np.empty(target.full_bytes, np.uint8)
+        yield buffer
+        self._held = (stamp_of(target), FlatWeights(target.tensors, buffer))
 
 
 class WeightReader:
@@ -28,11 +78,13 @@ class WeightReader:
         lease_s: float = 60.0,
         retry_pause_s: float = 0.25,
         max_bytes: int | None = None,
+        copy: Copy | None = None,
     ) -> None:
         """``folder`` holds the file transport's payloads; the redis transport needs none. A version is leased for
         ``lease_s`` seconds at a time while it loads. ``retry_pause_s`` seconds lie between tries, since a shared file
         system may show a file later than Redis shows its manifest. A version of more than ``max_bytes`` is refused
         before memory is allocated; by default half of this machine's memory, since an update holds two versions.
+        ``copy`` is where the weights lie: by default, in the memory of this process alone.
         """
         self._stream = stream
         self._worker = worker
@@ -40,10 +92,14 @@ class WeightReader:
         self._lease_s = lease_s
         self._retry_pause_s = retry_pause_s
         self._max_bytes = max_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-        self._held: FlatWeights | None = None
-        self.stamp = NOTHING
+        self._copy = OwnCopy() if copy is None else copy
+        self._taken: Manifest | None = None  # of what the last ``fetch`` returned
+
+    @property
+    def stamp(self) -> Stamp:
         """(incarnation, version) of what the last ``fetch`` returned; ``NOTHING`` before the first. Compare this and
         not the version: after a rollback of the learner, version v may stand for other weights than before."""
+        return NOTHING if self._taken is None else stamp_of(self._taken)
 
     def newest(self) -> int:
         """The newest version that ``fetch`` would return; -1 if there is none."""
@@ -52,75 +108,98 @@ class WeightReader:
     def newest_stamp(self) -> Stamp:
         """The newest version with its incarnation. If ``stamp < newest_stamp()``, there is something to fetch."""
         target = self._target(self._stream.manifests())
-        return self.stamp if target is None else stamp_of(target)
+        return NOTHING if target is None else stamp_of(target)
 
     def fetch(self, min_version: int = 0) -> tuple[int, FlatWeights]:
-        """The newest version and its weights, read by deltas from the held version if possible.
+        """The newest version and its weights, read by deltas from the newest that the copy holds, if possible.
 
-        It does not wait for new versions. Raises ``WeightsError`` if nothing as new as ``min_version`` is published, or
-        if the newest version cannot be read whole after several tries. The held version then stays held, and in the
-        second case the learner is asked to publish the newest again, whole. It needs memory for two versions and a
-        chunk.
+        It does not wait for new versions; where the workers of a node share the copy, it waits for its turn. Raises
+        ``WeightsError`` if nothing as new as ``min_version`` is published, or if the newest version cannot be read
+        whole after several tries. What was held then stays held, and in the second case the learner is asked to publish
+        the newest again, whole. It needs memory for two versions and a chunk. Raises ``ConfigError`` where the node has
+        no room for them.
         """
+        target = self._target(self._stream.manifests())
+        if target is None:
+            raise WeightsError("no version is published")
+        self._refuse_too_large(target)
+        with self._copy.turn(target.full_bytes):
+            return self._fetch(min_version)
+
+    def _fetch(self, min_version: int) -> tuple[int, FlatWeights]:
         problem, unreadable = "no version is published", None
         for attempt in range(_FETCH_ATTEMPTS):
             if attempt:
                 time.sleep(self._retry_pause_s * attempt)
+                self._copy.tick()
             manifests = self._stream.manifests()
             target = self._target(manifests)
-            if target is None and self._held is None:
+            if target is None:
                 break
-            version = self.stamp.version if target is None else target.version
-            if version < min_version:
-                problem = f"expected version {min_version} or newer, the newest is {version}"
-                break
-            if target is None or stamp_of(target) == self.stamp:
-                assert self._held is not None
-                return version, self._held
-            if target.full_bytes > self._max_bytes:
-                limit = f"a version of {target.full_bytes} bytes, at most {self._max_bytes} fit on this machine"
-                problem, unreadable = f"version {version} of incarnation {target.incarnation}: {limit}", None
-                break
+            if target.version < min_version:
+                raise WeightsError(f"expected version {min_version} or newer, the newest is {target.version}")
+            self._refuse_too_large(target)
             try:
                 # After a failure the held version is suspect as well, so start from the keyframe.
-                self._held = self._load(target, manifests, use_held=attempt == 0)
+                weights = self._copy.find(target) or self._load(target, manifests, use_held=attempt == 0)
+            except TurnLostError:
+                raise
             except WeightsError as error:
-                problem = f"version {target.version} of incarnation {target.incarnation}: {error}"
-                unreadable = target
+                problem, unreadable = f"{_named(target)}: {error}", target
                 continue
-            self.stamp = stamp_of(target)
-            return target.version, self._held
+            self._taken = target
+            return target.version, weights
         if unreadable is not None:
             self._stream.tell_unreadable(unreadable.version, unreadable.incarnation)
         raise WeightsError(problem)
+
+    def _refuse_too_large(self, target: Manifest) -> None:
+        if target.full_bytes > self._max_bytes:
+            limit = f"a version of {target.full_bytes} bytes, at most {self._max_bytes} fit on this machine"
+            raise WeightsError(f"{_named(target)}: {limit}")
 
     def _target(self, manifests: list[Manifest]) -> Manifest | None:
         """The newest manifest that is not older than the held version: an older incarnation never comes back, and while
         the held version is being written again, the one before it is the newest for a moment."""
         newest = max(manifests, key=stamp_of, default=None)
-        return None if newest is None or stamp_of(newest) < self.stamp else newest
+        return self._taken if newest is None or stamp_of(newest) < self.stamp else newest
 
     def _load(self, target: Manifest, manifests: list[Manifest], use_held: bool) -> FlatWeights:
-        held = self._held if use_held else None
-        chain = chain_to(target, manifests, NOTHING if held is None else self.stamp)
+        """Decode ``target`` into the copy. Raises ``WeightsError`` where it cannot be had whole."""
+        held = self._copy.newest() if use_held else None
+        chain = chain_to(target, manifests, NOTHING if held is None else held[0])
         if chain is None:
             raise WeightsError("a version its deltas build on is not published any more")
         for manifest in chain:
             _check_manifest(manifest, target)
-        if chain[0].base is not None and held is not None and held.infos != target.tensors:
-            raise WeightsError("a delta against tensors of other names or shapes")
-        with _Lease(self._stream, self._worker, target.version, self._lease_s) as lease:
-            buffer = np.empty(target.full_bytes, np.uint8)
-            base = None if held is None else held.buffer
+        base = None if held is None else held[1]
+        if chain[0].base is not None and base is not None and len(base) != target.full_bytes:
+            raise WeightsError("a delta against tensors of another size")
+        with (
+            _Lease(self._stream, self._worker, target.version, self._lease_s) as lease,
+            self._copy.written(target) as buffer,
+        ):
+
+            def tick() -> None:
+                lease.renew()
+                self._copy.tick()
+
             for manifest in chain:
                 if manifest.transport == "file" and self._folder is None:  # a run's own configuration would have one
                     raise WeightsError("the version is said to be in a shared folder, and none is configured")
                 store = store_of(manifest.transport, self._stream, self._folder, CHUNK_BYTES)
-                store.read(manifest, buffer, None if manifest.base is None else base, lease.renew)
+                store.read(manifest, buffer, None if manifest.base is None else base, tick)
                 base = buffer
-            if checksum(buffer, lease.renew) != target.checksum:
+            if checksum(buffer, tick) != target.checksum:
                 raise WeightsError("the checksum does not match")
-        return FlatWeights(target.tensors, buffer)
+        found = self._copy.find(target)
+        if found is None:
+            raise WeightsError("it was decoded, and is gone from this machine's copy")
+        return found
+
+
+def _named(manifest: Manifest) -> str:
+    return f"version {manifest.version} of incarnation {manifest.incarnation}"
 
 
 def _check_manifest(manifest: Manifest, target: Manifest) -> None:

@@ -1,4 +1,5 @@
-"""Publishing and fetching weights, by both transports, on a stream in memory and on a real server."""
+"""Publishing and fetching weights, by both transports, on a stream in memory and on a real server, by readers with a
+copy of their own and by readers that share their node's."""
 
 import dataclasses
 import subprocess
@@ -21,6 +22,7 @@ from leeway_rl.common.types import Manifest, TensorInfo
 from leeway_rl.common.weights import (
     NOTHING,
     FlatWeights,
+    NodeCopy,
     Stamp,
     WeightPublisher,
     WeightReader,
@@ -98,10 +100,11 @@ def stream(request, tmp_path):
 
 
 class Setting:
-    """One stream, one transport, one shared folder."""
+    """One stream, one transport, one shared folder; with ``node``, one copy that all readers share."""
 
-    def __init__(self, stream, transport: str, folder: Path) -> None:
-        self.stream, self.transport, self.folder = stream, transport, folder
+    def __init__(self, stream, transport: str, folder: Path, *, node: bool = False) -> None:
+        self.stream, self.transport, self.folder, self.node = stream, transport, folder, node
+        self.copies: list[NodeCopy] = []
 
     def publisher(self, incarnation: int = 1, **options) -> WeightPublisher:
         options = {"keyframe_every": 100, "chunk_bytes": 1000} | options
@@ -110,6 +113,11 @@ class Setting:
         )
 
     def reader(self, worker: str = "w", **options) -> WeightReader:
+        if self.node:
+            shared = self.folder.parent / "node"
+            shared.mkdir(exist_ok=True)
+            self.copies.append(NodeCopy("redis://here:1/0", "run", worker=worker, folder=shared, patience_s=5.0))
+            options["copy"] = self.copies[-1]
         return WeightReader(self.stream, worker=worker, folder=self.folder, **{"retry_pause_s": 0.0} | options)
 
     def payload(self, manifest: Manifest) -> bytes | None:
@@ -148,9 +156,13 @@ class Setting:
         return self.folder / f"weights-{manifest.incarnation}-{manifest.version:08d}.{kind}"
 
 
-@pytest.fixture(params=["redis", "file"])
-def at(request, stream, tmp_path) -> Setting:
-    return Setting(stream, request.param, tmp_path / "weights")
+@pytest.fixture(params=["redis", "file", "redis to a node", "file to a node"])
+def at(request, stream, tmp_path) -> Iterator[Setting]:
+    transport, _, node = request.param.partition(" to ")
+    setting = Setting(stream, transport, tmp_path / "weights", node=bool(node))
+    yield setting
+    for copy in setting.copies:
+        copy.leave()
 
 
 def flipped(data: bytes) -> bytes:
@@ -360,8 +372,9 @@ def test_a_version_that_a_reader_cannot_read_is_written_again_whole(at, version,
         if number < version or version == 0:
             follower.fetch()
     at.damage(newest)
+    elsewhere = Setting(at.stream, at.transport, at.folder)  # on the follower's node, the version is there already
     with pytest.raises(WeightsError):
-        at.reader("late").fetch()
+        elsewhere.reader("late").fetch()
     assert told == [(1, version)]
     assert not publisher.repair(Stamp(1, version + 1))  # not the newest: whoever asked will see that by himself
     assert publisher.repair(told[0])
