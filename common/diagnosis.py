@@ -26,6 +26,7 @@ POISONED = 8
 """So many groups in a row that are refunded as ``poison`` raise an alarm."""
 STARTING_S = 120.0
 """Seconds that a learner which is being started may take until its first word."""
+_WAITING_FOR_WEIGHTS = (Activity.WAITING_FOR_VERSION, Activity.WAITING_FOR_READER, Activity.WAITING_FOR_NEIGHBOUR)
 ALIKE_GROUPS = 64
 """So many groups in a row with one and the same reward raise an alarm."""
 
@@ -230,8 +231,11 @@ def _upstream(now: Snapshot, wait: str) -> Diagnosis:
             return Diagnosis(
                 stalled=True, sentence=f"{wait}no rollout worker can read the newest weights: {first.unreadable}"
             )
-        if all(doing.kind is Activity.WAITING_FOR_VERSION for doing in rollouts):
-            return Diagnosis(stalled=False, sentence=f"{wait}every rollout worker is {words(first)} of the weights")
+        if all(doing.kind in _WAITING_FOR_WEIGHTS for doing in rollouts):
+            # The one that the others of its node wait for waits for the version itself.
+            one = next((doing for doing in rollouts if doing.kind is Activity.WAITING_FOR_VERSION), None)
+            said = words(first) if one is None else f"{words(one)} of the weights"
+            return Diagnosis(stalled=False, sentence=f"{wait}every rollout worker is {said}")
         return Diagnosis(stalled=False, sentence=wait + _work(now, "prompts", "rollout works on", "tickets"))
     if now.queued["responses"]:
         return Diagnosis(stalled=False, sentence=wait + _work(now, "responses", "the verifiers work on", "groups"))

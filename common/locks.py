@@ -99,6 +99,11 @@ def try_lock(file: IO[Any], *, shared: bool = False) -> bool:
     return True
 
 
+def share(file: IO[Any]) -> None:
+    """Lock the open file together with others that share it. Waits while somebody holds it alone."""
+    fcntl.flock(file, fcntl.LOCK_SH)
+
+
 def unlock(file: IO[Any]) -> None:
     """Give the lock on an open file back. Closing it is not enough where it is mapped: a mapping holds the lock too."""
     fcntl.flock(file, fcntl.LOCK_UN)

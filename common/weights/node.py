@@ -31,10 +31,9 @@ from ..errors import WeightsError
 from ..files import unfinished
 from ..locks import holders, try_lock, unlock
 from ..types import Manifest
-from . import node_folder
-from .node_folder import NodeFolder, open_own, same_file
+from .node_folder import NodeFolder, bases, members_of, name_of, open_own, place, same_file, sweep
 from .transport import _safetensors_header
-from .versions import FlatWeights, Stamp, stamp_of
+from .versions import NOTHING, FlatWeights, Stamp, stamp_of
 
 PATIENCE_S = 120.0
 """Seconds without progress after which a neighbour counts as stuck."""
@@ -86,7 +85,7 @@ class NodeCopy:
     ) -> None:
         """``folder`` is ``weights.node_folder``. ``waits`` is told whom this worker waits for, and ``None`` when it
         waits no longer."""
-        self._name, self._said, self._worker = node_folder.name_of(redis_url, run), folder, worker
+        self._name, self._said, self._worker = name_of(redis_url, run), folder, worker
         self._patience_s, self._waits = patience_s, waits
         self._folder: NodeFolder | None = None
         self._turn: IO[bytes] | None = None
@@ -108,8 +107,8 @@ class NodeCopy:
         """Make or join the node's folder, for versions of this size. Raises ``ConfigError`` where no folder has the
         room, and ``WeightsError`` where it cannot be used."""
         if self._folder is None:
-            node_folder.sweep(self._said)
-            self._folder = NodeFolder(node_folder.place(self._name, version_bytes, self._said))
+            sweep(self._said, but=self._name)
+            self._folder = NodeFolder(place(self._name, version_bytes, self._said))
 
     def leave(self) -> None:
         """Unmap, and leave the folder; the last worker removes it. Safe to call twice."""
@@ -271,6 +270,34 @@ class NodeCopy:
     def _at(self, name: str) -> Path:
         assert self._folder is not None, "the folder is joined first"
         return self._folder.path / name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How the copy of a run on this machine stands."""
+
+    path: str
+    workers: int
+    """Workers that are in it; 0 where they are gone, and the next one on this machine removes it."""
+    bytes: int
+    """What it takes of shared memory, or of the disk."""
+    version: int
+    """The newest version that it holds whole; -1 if none."""
+
+
+def standing(redis_url: str, run: str, folder: Path | None) -> Standing | None:
+    """How this machine's copy of the run stands; None if there is none. ``folder`` is ``weights.node_folder``."""
+    name = name_of(redis_url, run)
+    for base in bases(folder):
+        path = base / name
+        try:
+            used = sum(512 * file.lstat().st_blocks for file in path.iterdir())
+        except OSError:
+            continue
+        newest = max((whole.stamp for whole in state_of(path)), default=NOTHING)
+        workers = members_of(path)
+        return Standing(path=str(path), workers=workers, bytes=used, version=newest.version)
+    return None
 
 
 def state_of(folder: Path) -> list[Whole]:

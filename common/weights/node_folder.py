@@ -3,10 +3,9 @@
 The folder lies in shared memory, or where that is absent or too small, in the temporary folder. Its name is made of the
 user, the run, the address of Redis and this start of the machine; nobody but the user can enter it. Every worker that
 is at work holds a shared lock on the file ``members`` in it. The last one that leaves removes the folder. A folder that
-nobody holds, since its workers were killed, is removed when the next worker of this user starts on the node.
+nobody holds, since its workers were killed, is used again by the run's next worker, and removed by that of another run.
 """
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -22,7 +21,7 @@ from typing import IO
 
 from ..address import public
 from ..errors import ConfigError, WeightsError
-from ..locks import holders, try_lock
+from ..locks import holders, share, try_lock
 from ..wording import byte_size
 
 log = logging.getLogger(__name__)
@@ -59,11 +58,11 @@ def bases(said: Path | None) -> list[Path]:
 
 
 def place(name: str, version_bytes: int, said: Path | None) -> Path:
-    """The folder in which the copy lies or shall lie: where the neighbours have it, or the first with room for two
-    versions of ``version_bytes``. Raises ``ConfigError`` where none has the room."""
+    """The folder in which the copy lies or shall lie: where the neighbours have it, or killed workers of the run left
+    it; else the first with room for two versions of ``version_bytes``. Raises ``ConfigError`` where none has the room."""
     candidates = bases(said)
     for base in candidates:
-        if members_of(base / name):
+        if _is_own(base / name):
             return base / name
     need, room = COPIES * version_bytes, {base: room_in(base) for base in candidates}
     rooms = ", ".join(f"{base} has {byte_size(each)} free" for base, each in room.items())
@@ -94,7 +93,7 @@ class NodeFolder:
             try:
                 _make_private(path)
                 self._members = open_own(path / _MEMBERS)
-                fcntl.flock(self._members, fcntl.LOCK_SH)
+                share(self._members)
                 if same_file(self._members, path / _MEMBERS):
                     return
             except FileNotFoundError:  # the last worker was just leaving, and has removed it
@@ -161,10 +160,12 @@ def remove_if_left(path: Path) -> bool:
     return True
 
 
-def sweep(said: Path | None) -> list[Path]:
-    """Remove the copies of this user that no worker holds, of whatever run. Returns what was removed."""
+def sweep(said: Path | None, *, but: str = "") -> list[Path]:
+    """Remove the copies of this user that no worker holds, of whatever run, ``but`` the one of that name. Returns what
+    was removed."""
     pattern = re.compile(re.escape(_prefix()) + r".+-[0-9a-f]{12}(\.gone-.+)?")
-    return [path for base in bases(said) for path in _matching(base, pattern) if remove_if_left(path)]
+    found = (path for base in bases(said) for path in _matching(base, pattern) if path.name != but)
+    return [path for path in found if remove_if_left(path)]
 
 
 def _matching(base: Path, pattern: re.Pattern[str]) -> Iterator[Path]:

@@ -90,7 +90,8 @@ def clean(
     force: Annotated[bool, typer.Option("--force", help="Do so even while workers are alive.")] = False,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Remove what a run has in Redis, and nothing else there; its folder stays. Exit code 5: the run is alive."""
+    """Remove what a run has in Redis, and nothing else there, and what it has left of its weights in this machine's
+    shared memory; its folder stays. Exit code 5: the run is alive."""
     from ..running.clean import clean as remove
 
     # What a run has left in Redis can be removed when its folder and its configuration are gone.

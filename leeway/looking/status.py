@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ...common import tables
+from ...common.config import parse
 from ...common.diagnosis import Snapshot, diagnose, look
 from ...common.errors import BrokerError, LeewayError, NoRunError
 from ...common.locks import holder
@@ -19,7 +22,8 @@ from ...common.queue.desk import DeskQueue
 from ...common.queue.entries import whole
 from ...common.step_line import step_line
 from ...common.types import Heartbeat
-from ...common.wording import age, words
+from ...common.weights.node import standing
+from ...common.wording import age, byte_size, words
 from .left import is_finished, last_state
 from .status_json import Situation, of_folder, of_look
 
@@ -121,16 +125,23 @@ def _say(run: str, situation: Situation, sentence: str, state: dict[str, str], *
 def show(redis_url: str, run: str, *, as_json: bool) -> int:
     """Print how a run stands now, and return the exit code a monitor can use."""
     queue = DeskQueue(Connection(redis_url, run, connect_s=ANSWER_S, retry_s=0.0))
-    queue.load_config()
+    stored, folder = queue.load_config(), None
+    with suppress(LeewayError):  # another build's configuration says nothing of that
+        folder = parse(stored, f"configuration of {run}").weights.node
     now = look(queue)
     queue.close()
-    found = diagnose(now)
+    found, node = diagnose(now), standing(redis_url, run, folder)
     if as_json:
-        print(json.dumps(of_look(now, found), indent=2))
+        print(json.dumps(of_look(now, found) | {"node": None if node is None else asdict(node)}, indent=2))
     else:
         from rich.console import Console
 
         Console().print(render(now))
+        if node is not None:
+            typer.echo(
+                f"weights on this machine: {node.path}, version {node.version}, {byte_size(node.bytes)}, "
+                f"{node.workers} rollout workers"
+            )
     return STALLED if found.stalled else ALARM if found.alarms else 0
 
 

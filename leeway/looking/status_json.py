@@ -107,5 +107,6 @@ def of_folder(
         "alarms": [],
         "state": {name: read(state[name]) if state.get(name) else None for name, read in STATE.items()}
         | {name: text for name, text in state.items() if name not in STATE},
+        "node": None,
         **dict.fromkeys(_OF_A_LOOK),
     }

@@ -22,6 +22,7 @@ from ...common.queue.connection import RETRY_S, Connection, RedisError, is_silen
 from ...common.queue.desk import DeskQueue
 from ...common.rope import why_too_long
 from ...common.step_line import step_line
+from ...common.weights import node_folder
 from ..looking import status
 from ..planning.arithmetic import Shape, describe, shape_of
 from .preflight import preflight
@@ -84,6 +85,7 @@ def up(
         address.keep(redis_url, folder / "redis-url")
         queue = DeskQueue(Connection(redis_url, run))
         stack.callback(queue.close)
+        stack.callback(node_folder.sweep, config.weights.node)  # what killed workers leave of their copy of the weights
         if queue.has_run() and not resume:
             raise RunExistsError(f"run {run!r} is already in this Redis; choose another --run")
         queue.record.store_config(dump(config))

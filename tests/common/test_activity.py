@@ -24,7 +24,7 @@ def test_it_comes_back_from_a_heartbeat_and_from_the_runs_state(doing):
 
 @pytest.mark.parametrize("kind", Activity)
 def test_every_activity_has_words(kind):
-    about = {"step": 51, "version": 52, "path": "/a/folder", "lacking": 53, "due": 54}
+    about = {"step": 51, "version": 52, "path": "/a/folder", "lacking": 53, "due": 54, "worker": "w"}
     said = words(Doing(kind, **about))
     assert said
     assert "None" not in said

@@ -1,6 +1,7 @@
 """The copy of the weights that the workers of a node share: one decodes, whoever is killed is succeeded, nothing tears,
 and nobody else's copy is read."""
 
+import json
 import os
 import signal
 import subprocess
@@ -254,6 +255,18 @@ def test_the_copy_of_a_killed_run_is_swept_by_whoever_comes_next_and_that_of_a_l
     other.leave()
 
 
+def test_a_worker_that_starts_again_after_a_kill_finds_the_version_where_it_was(here, decoder, monkeypatch):
+    here.publish(0)
+    process = decoder()
+    assert process.stdout.readline() == "0\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    monkeypatch.setattr(NodeCopy, "written", None)
+    copy, reader = here.worker()
+    assert same(reader.fetch()[1], 0)
+    assert list(here.folder.iterdir()) == [copy.path]
+
+
 def test_the_folder_is_of_one_user_run_and_redis_whatever_the_password(monkeypatch):
     def name(url="redis://u:secret@h:1/0", run="r"):
         return node_folder.name_of(url, run)
@@ -328,3 +341,77 @@ def test_room_that_is_gone_in_the_meantime_is_an_error_and_no_crash(here, monkey
     here.publish(0)
     with pytest.raises(WeightsError, match=r"no room for a version of .* No space left"):
         here.worker()[1].fetch()
+
+
+FOLLOWER = """
+import json, sys
+from pathlib import Path
+from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.weights import WeightStream
+from leeway_rl.common.weights import NodeCopy, WeightReader
+
+def own_bytes():
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("RssAnon:")[2].split()[0])
+
+most, decoded = 0, 0
+
+class Watched(NodeCopy):
+    def tick(self):
+        global most
+        most = max(most, own_bytes())
+        super().tick()
+
+    def written(self, target):
+        global decoded
+        decoded += 1
+        return super().written(target)
+
+url, run, folder = sys.argv[1:]
+stream = WeightStream(Connection(url, run))
+copy = Watched("redis://here:1/0", "run", worker="w", folder=Path(folder))
+reader = WeightReader(stream, worker="w", copy=copy)
+stream.manifests()
+before = own_bytes()
+print("ready", flush=True)
+for _ in sys.stdin:
+    version, weights = reader.fetch()
+    first = int(weights.buffer[:: 4096].sum())
+    most = max(most, own_bytes())
+    copy.let_go()
+    print(json.dumps([version, decoded, most - before, first]), flush=True)
+copy.leave()
+"""
+
+
+def test_a_node_of_three_workers_holds_at_most_four_and_a_half_bytes_a_parameter_and_decodes_once(here, redis_url):
+    """Two bfloat16 buffers are 4 bytes; what three workers use to read and decode is the rest."""
+    parameters = 48_000_000
+    infos = (TensorInfo(name="w", dtype="bfloat16", shape=(parameters,)),)
+    buffer = np.random.default_rng(0).integers(0, 256, 2 * parameters, np.uint8)
+    publisher = WeightPublisher(here.stream, incarnation=1, transport="redis", chunk_bytes=1 << 20)
+    words = [sys.executable, "-c", FOLLOWER, redis_url, here.stream.connection.run, str(here.folder)]
+    followers = [
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(3)
+    ]
+    try:
+        for each in followers:
+            assert each.stdout.readline() == "ready\n"
+        for version in range(3):
+            buffer = buffer.copy()
+            buffer[version::1000] ^= 1
+            publisher.publish(version, FlatWeights(infos, buffer))
+            for each in followers:
+                each.stdin.write("next\n")
+            told = [json.loads(each.stdout.readline()) for each in followers]
+            assert [(each[0], each[3]) for each in told] == [(version, int(buffer[::4096].sum()))] * 3
+            assert sum(each[1] for each in told) == version + 1
+        (folder,) = here.folder.iterdir()
+        shared = sum(512 * file.stat().st_blocks for file in folder.iterdir())
+        own = sum(each[2] for each in told)
+        assert shared >= 4 * parameters
+        assert shared + own <= 4.5 * parameters, f"{shared:,} shared and {own:,} of their own"
+    finally:
+        for each in followers:
+            each.communicate()
+    assert list(here.folder.iterdir()) == []

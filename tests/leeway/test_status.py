@@ -338,6 +338,7 @@ KINDS = {
     "sentence": (str,),
     "alarms": (list,),
     "state": (dict,),
+    "node": (dict, None),
     "workers": (list, None),
     "lost": (dict, None),
     "queued": (dict, None),

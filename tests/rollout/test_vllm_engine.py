@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -18,6 +19,7 @@ from leeway_rl.common.errors import DataError, WeightsError
 from leeway_rl.common.types import Responses, Ticket
 from leeway_rl.rollout.engine import Aborted
 from leeway_rl.rollout.vllm_engine import VllmEngine
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -134,6 +136,25 @@ def test_logprobs_are_those_of_the_loaded_weights_after_temperature(engine: Vllm
             split(responses, responses.tokens_T), split(responses, responses.logprobs_T), strict=True
         ):
             np.testing.assert_allclose(logprobs, recompute(weights, tokens, temperature), atol=1e-4)
+
+
+def test_nothing_of_a_mapped_file_is_used_once_it_is_loaded(engine: VllmEngine, tmp_path: Path) -> None:
+    """The node's copy is written again in place: whatever still pointed into it would be other weights."""
+    weights = model(5)
+    state = {name: tensor for name, tensor in weights.state_dict().items() if name != "lm_head.weight"}  # it is tied
+    file = tmp_path / "1.safetensors"
+    save_file(state, file)
+    engine.load(3, state, file)
+    with file.open("r+b") as written:
+        written.write(b"\xff" * file.stat().st_size)
+    responses = engine.generate(ticket(30))
+    for tokens, logprobs in zip(
+        split(responses, responses.tokens_T), split(responses, responses.logprobs_T), strict=True
+    ):
+        np.testing.assert_allclose(logprobs, recompute(weights, tokens, 1.0), atol=1e-4)
+    cores = [each for each in psutil.Process().children(recursive=True) if each.name().startswith("VLLM")]
+    assert cores
+    assert not [each for core in cores for each in core.memory_maps() if each.path == str(file)]
 
 
 def test_samples_follow_the_distribution_they_report(engine: VllmEngine) -> None:
