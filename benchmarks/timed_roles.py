@@ -101,7 +101,7 @@ class TimedEngine:
         self._loads: deque[tuple[float, int]] = deque(maxlen=LOADS)
         """(time, version) of the last loads."""
 
-    def load(self, version: int, tensors: Mapping[str, torch.Tensor]) -> float:
+    def load(self, version: int, tensors: Mapping[str, torch.Tensor], file: Path | None = None) -> float:
         """Sample tokens by ``version`` from now on."""
         self._loads.append((time.monotonic(), version))
         self.version = version

@@ -23,6 +23,7 @@ from ..common.service import Service
 from ..common.tensors import tensors_of
 from ..common.types import Ticket
 from ..common.weights import FlatWeights, NodeCopy, WeightReader
+from ..common.weights.node import TurnLostError
 from .engine import Aborted, Engine
 from .turnaround import Slot, Turnaround
 
@@ -116,8 +117,11 @@ class RolloutWorker:
         )
 
     def _wait_for(self, neighbour: Doing | None) -> None:
-        """Note whom of this node the weights thread waits for. A group that waits for a version says so."""
+        """Note whom of this node the weights thread waits for. A group that waits for a version says so. Ends the wait
+        where this worker is to stop."""
         self._neighbour = neighbour
+        if neighbour is not None and self.service.stopping.is_set():
+            raise TurnLostError("this worker is to stop")
 
     def _group_loop(self) -> None:
         """Consumes prompts, produces responses; acknowledged by the hand-over itself. Dying here leaves the entry

@@ -42,7 +42,7 @@ _STATE, _TURN, _BUFFER = "state.json", "turn", "{number}.safetensors"
 
 
 class TurnLostError(WeightsError):
-    """This process made no progress for so long that a neighbour has taken its turn."""
+    """This process made no progress for so long that a neighbour has taken its turn, or it is to wait no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class NodeCopy:
         waits: Callable[[Doing | None], None] = lambda _: None,
     ) -> None:
         """``folder`` is ``weights.node_folder``. ``waits`` is told whom this worker waits for, and ``None`` when it
-        waits no longer."""
+        waits no longer. It ends the wait by a ``TurnLostError``."""
         self._name, self._said, self._worker = name_of(redis_url, run), folder, worker
         self._patience_s, self._waits = patience_s, waits
         self._folder: NodeFolder | None = None

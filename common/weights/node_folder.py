@@ -59,7 +59,7 @@ def bases(said: Path | None) -> list[Path]:
 
 def place(name: str, version_bytes: int, said: Path | None) -> Path:
     """The folder in which the copy lies or shall lie: where the neighbours have it, or killed workers of the run left
-    it; else the first with room for two versions of ``version_bytes``. Raises ``ConfigError`` where none has the room."""
+    it; else the first with room for two versions of ``version_bytes``. ``ConfigError`` where none has the room."""
     candidates = bases(said)
     for base in candidates:
         if _is_own(base / name):

@@ -415,3 +415,27 @@ def test_a_node_of_three_workers_holds_at_most_four_and_a_half_bytes_a_parameter
         for each in followers:
             each.communicate()
     assert list(here.folder.iterdir()) == []
+
+
+def test_whoever_is_told_to_stop_waits_no_longer_and_calls_no_version_unreadable(here):
+    def stop(neighbour):
+        if neighbour is not None:
+            raise TurnLostError("asked to stop")
+
+    (slow, slow_reader), (_, quick), (_, other) = (
+        here.worker("slow"),
+        here.worker("quick", waits=stop),
+        here.worker("other"),
+    )
+    here.publish(0)
+    slow_reader.fetch()
+    with slow.turn(BYTES), pytest.raises(TurnLostError, match="asked to stop"):
+        quick.fetch()
+    here.publish(1)
+    other.fetch()
+    here.publish(2)
+    with pytest.raises(TurnLostError, match="asked to stop"):
+        quick.fetch()
+    assert here.stream.connection.redis.get(here.stream.keys.unreadable) is None
+    slow.let_go()
+    assert same(quick.fetch()[1], 2)
