@@ -163,18 +163,23 @@ def test_a_worker_without_progress_loses_its_turn_and_notices(here):
 
 DECODER = """
 import sys, time
+from contextlib import contextmanager
 from pathlib import Path
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.weights import WeightStream
 from leeway_rl.common.weights import NodeCopy, WeightReader
-from leeway_rl.common.weights import reading
+
+class Copy(NodeCopy):
+    @contextmanager
+    def written(self, target):
+        with super().written(target) as buffer:
+            yield buffer
+            if hang:  # all is decoded, and not yet noted
+                print("decoded", flush=True)
+                time.sleep(600)
+
 url, run, folder, hang = sys.argv[1:]
-if hang == "hang":
-    def checksum(buffer, tick):  # all is written, nothing is checked yet
-        print("decoded", flush=True)
-        time.sleep(600)
-    reading.checksum = checksum
-copy = NodeCopy("redis://u:secret@here:1/0", "run", worker="killed", folder=Path(folder))
+copy = Copy("redis://u:secret@here:1/0", "run", worker="killed", folder=Path(folder))
 print(WeightReader(WeightStream(Connection(url, run)), worker="killed", copy=copy).fetch()[0], flush=True)
 sys.stdin.read()
 copy.leave()

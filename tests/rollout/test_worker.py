@@ -1,0 +1,114 @@
+"""The rollout worker takes new weights in beside its sampling: fetched first, then loaded, then let go."""
+
+import threading
+
+import numpy as np
+import pytest
+from leeway_rl.common.activity import Activity
+from leeway_rl.common.config import compose, dump
+from leeway_rl.common.errors import ConfigError
+from leeway_rl.common.service import Service
+from leeway_rl.common.types import TensorInfo
+from leeway_rl.common.weights import FlatWeights, NodeCopy, WeightPublisher, WeightReader, node_folder
+from leeway_rl.rollout.__main__ import refuse_too_small
+from leeway_rl.rollout.worker import RolloutWorker
+
+from tests.samples import a_ticket, some_responses
+
+INFOS = (TensorInfo(name="a", dtype="bfloat16", shape=(32, 4)),)
+
+
+class Engine:
+    """Notes what it is given, and samples at once."""
+
+    concurrency = 1
+
+    def __init__(self) -> None:
+        self.version, self.sampled = -1, 0
+        self.loads = []
+
+    def load(self, version, tensors, file=None):
+        self.version = version
+        self.loads.append((version, tensors["a"].float().sum().item(), file))
+        return 0.0
+
+    def generate(self, ticket):
+        self.sampled += 1
+        return some_responses(ticket, version=self.version)
+
+    def abort(self, group_id):
+        pass
+
+
+@pytest.fixture
+def run(bus, tmp_path):
+    """A run of one worker in a thread, and the publisher of its weights."""
+    config = compose(["tiny"], [f"weights.node_folder={str(tmp_path)!r}"])
+    bus.learner.record.store_config(dump(config))
+    publisher = WeightPublisher(bus.learner.weights, incarnation=1, transport="redis")
+    engine = Engine()
+    with Service(bus.rollout, "rollout", lease_s=60, heartbeat_s=60) as service:
+        worker = RolloutWorker(bus.rollout, service, engine, config)
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        yield worker, engine, lambda version: publisher.publish(version, weights_of(version)), service
+        service.stopping.set()
+        thread.join(20)
+        assert not thread.is_alive()
+    assert list(tmp_path.iterdir()) == []  # the last worker takes the node's copy with it
+
+
+def weights_of(version: int) -> FlatWeights:
+    return FlatWeights(INFOS, np.full(128, version, np.float32).view(np.uint16)[1::2].copy().view(np.uint8))
+
+
+def test_the_engine_loads_the_nodes_file_and_the_copy_is_let_go(run, wait_until, tmp_path):
+    worker, engine, publish, _ = run
+    for version in range(4):
+        publish(version)
+        wait_until(lambda version=version: len(engine.loads) > version and worker.copy.file is None, "the load", 20)
+        loaded, total, file = engine.loads[-1]
+        assert (loaded, total) == (version, 128 * version)
+        assert file.parent.parent == tmp_path
+    assert len({file for _, _, file in engine.loads}) == 2
+
+
+def test_groups_are_sampled_while_a_version_is_fetched(run, wait_until, bus, monkeypatch):
+    _, engine, publish, _ = run
+    publish(0)
+    wait_until(lambda: engine.loads, "the first version", 20)
+    fetching, go_on = threading.Event(), threading.Event()
+    load = WeightReader._load
+
+    def slowly(*given, **named):
+        fetching.set()
+        assert go_on.wait(20)
+        return load(*given, **named)
+
+    monkeypatch.setattr(WeightReader, "_load", slowly)
+    publish(1)
+    assert fetching.wait(20)
+    bus.learner.ensure_groups()
+    bus.learner.issue(a_ticket(1), a_ticket(2))
+    wait_until(lambda: engine.sampled == 2, "two groups under the version before", 20)
+    assert engine.version == 0
+    go_on.set()
+    wait_until(lambda: engine.version == 1, "the new version", 20)
+
+
+def test_whoever_waits_for_its_neighbour_says_so(run, wait_until, bus, tmp_path):
+    _, engine, publish, service = run
+    neighbour = NodeCopy(bus.url, bus.run, worker="next-door", folder=tmp_path)
+    with neighbour.turn(256):
+        publish(0)
+        wait_until(lambda: service.heartbeat().doing.kind is Activity.WAITING_FOR_READER, "the wait", 20)
+        assert service.heartbeat().doing.worker == "next-door"
+    wait_until(lambda: engine.loads, "the version", 20)
+    neighbour.leave()
+
+
+def test_a_node_without_room_is_refused_before_the_model_loads(bus, monkeypatch):
+    WeightPublisher(bus.learner.weights, incarnation=1, transport="redis").publish(0, weights_of(0))
+    monkeypatch.setattr(node_folder, "room_in", lambda _: 100)
+    with pytest.raises(ConfigError, match=r"2 x 256 B = 512 B, and /dev/shm has 100 B free.*shm_size"):
+        refuse_too_small(bus.rollout, compose(["tiny"], []), None)
