@@ -106,6 +106,8 @@ class NodeCopy:
     def join(self, version_bytes: int) -> None:
         """Make or join the node's folder, for versions of this size. Raises ``ConfigError`` where no folder has the
         room, and ``WeightsError`` where it cannot be used."""
+        if self._folder is not None and not self._folder.is_there():  # somebody has removed it
+            self.leave()
         if self._folder is None:
             sweep(self._said, but=self._name)
             self._folder = NodeFolder(place(self._name, version_bytes, self._said))
@@ -138,9 +140,8 @@ class NodeCopy:
 
     def _take_turn(self) -> IO[bytes] | None:
         """The locked file, or ``None`` while a neighbour has the turn and gets on."""
-        path = self._at(_TURN)
-        file = open_own(path)
-        if try_lock(file) and same_file(file, path):
+        file = self._open(_TURN)
+        if try_lock(file) and same_file(file, self._at(_TURN)):
             file.truncate(0)
             file.write(self._worker.encode())
             file.flush()
@@ -157,7 +158,7 @@ class NodeCopy:
 
     def _end_turn(self, stuck: IO[bytes]) -> None:
         """Take the turn from a neighbour that is stuck. It sees that when it goes on."""
-        with open_own(self._at("takeover")) as only_one:
+        with self._open("takeover") as only_one:
             if try_lock(only_one) and same_file(stuck, self._at(_TURN)):
                 self._at(_TURN).unlink()
 
@@ -175,7 +176,7 @@ class NodeCopy:
         found = self._newest()
         if found is None:
             return None
-        with open_own(self._at(found.file)) as file:
+        with self._open(found.file) as file:
             return found.stamp, _flat(file, "r")
 
     def find(self, target: Manifest) -> FlatWeights | None:
@@ -187,7 +188,7 @@ class NodeCopy:
             if self._mapped is not None and self._mapped.whole == whole:
                 return self._mapped.weights
             self.let_go()
-            file = open_own(self._at(whole.file))
+            file = self._open(whole.file)
             header = _safetensors_header(target.tensors)
             if try_lock(file, shared=True) and file.read(len(header)) == header:
                 weights = FlatWeights(target.tensors, _flat(file, "c"))
@@ -229,8 +230,8 @@ class NodeCopy:
         number = free[0] if free else max(numbers, default=0) + 1
         until = time.monotonic() + self._patience_s
         while True:
-            path = self._at(_BUFFER.format(number=number))
-            with open_own(path) as file:
+            name = _BUFFER.format(number=number)
+            with self._open(name) as file:
                 if try_lock(file):
                     self._waits(None)
                     try:
@@ -241,7 +242,8 @@ class NodeCopy:
                 self._waits(Doing(Activity.WAITING_FOR_NEIGHBOUR, worker=_who(file)))
             self.tick()
             if time.monotonic() > until:
-                path.unlink()  # whoever opens it by its name must not find another version: the new file has a new one
+                # Whoever opens it by its name must not find another version there, so the new file has a new name.
+                self._at(name).unlink()
                 number = max(numbers) + 1
             time.sleep(_LOOK_S)
 
@@ -264,8 +266,17 @@ class NodeCopy:
     def _note(self, whole: list[Whole]) -> None:
         path = self._at(_STATE)
         self.tick()
-        unfinished(path).write_text(json.dumps([_plain(each) for each in whole]))
-        os.replace(unfinished(path), path)  # what is in memory alone need not be forced to a disk
+        try:
+            unfinished(path).write_text(json.dumps([_plain(each) for each in whole]))
+            os.replace(unfinished(path), path)  # what is in memory alone need not be forced to a disk
+        except OSError as error:
+            raise WeightsError(f"{path}: {error.strerror}") from error
+
+    def _open(self, name: str) -> IO[bytes]:
+        try:
+            return open_own(self._at(name))
+        except OSError as error:
+            raise WeightsError(f"{self._at(name)}: {error.strerror}") from error
 
     def _at(self, name: str) -> Path:
         assert self._folder is not None, "the folder is joined first"

@@ -104,6 +104,10 @@ class NodeFolder:
                 raise WeightsError(f"{path}: the node's copy cannot lie there: {error.strerror}") from error
             self._members.close()
 
+    def is_there(self) -> bool:
+        """Whether the folder that was joined is still the one of that name."""
+        return same_file(self._members, self.path / _MEMBERS)
+
     def leave(self) -> None:
         """Leave the folder, and remove it if nobody else is in it. Safe to call twice."""
         if not self._members.closed:
