@@ -360,7 +360,7 @@ def test_room_that_is_gone_in_the_meantime_is_an_error_and_no_crash(here, monkey
 
 
 FOLLOWER = """
-import json, sys
+import json, sys, threading, time
 from pathlib import Path
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.weights import WeightStream
@@ -372,12 +372,13 @@ def own_bytes():
 
 most, decoded = 0, 0
 
-class Watched(NodeCopy):
-    def tick(self):
-        global most
+def watch():
+    global most
+    while True:
         most = max(most, own_bytes())
-        super().tick()
+        time.sleep(0.002)
 
+class Watched(NodeCopy):
     def written(self, target):
         global decoded
         decoded += 1
@@ -389,6 +390,7 @@ copy = Watched("redis://here:1/0", "run", worker="w", folder=Path(folder))
 reader = WeightReader(stream, worker="w", copy=copy)
 stream.manifests()
 before = own_bytes()
+threading.Thread(target=watch, daemon=True).start()
 print("ready", flush=True)
 for _ in sys.stdin:
     version, weights = reader.fetch()
@@ -402,7 +404,7 @@ copy.leave()
 
 def test_a_node_of_three_workers_holds_at_most_four_and_a_half_bytes_a_parameter_and_decodes_once(here, redis_url):
     """Two bfloat16 buffers are 4 bytes; what three workers use to read and decode is the rest."""
-    parameters = 48_000_000
+    parameters = 120_000_000
     infos = (TensorInfo(name="w", dtype="bfloat16", shape=(parameters,)),)
     buffer = np.random.default_rng(0).integers(0, 256, 2 * parameters, np.uint8)
     publisher = WeightPublisher(here.stream, incarnation=1, transport="redis", chunk_bytes=1 << 20)

@@ -1,6 +1,7 @@
 """The desk tells of this machine's copy of a run's weights, and removes what nobody uses any more."""
 
 import json
+import shutil
 
 import pytest
 from leeway_rl.common.config import compose, dump
@@ -40,11 +41,14 @@ def test_status_says_where_the_copy_is_what_it_takes_and_who_uses_it(worker, bus
     assert json.loads(capsys.readouterr().out)["node"] is None
 
 
-def test_clean_removes_a_copy_that_nobody_uses_and_leaves_one_in_use(worker, bus, redis_url, capsys):
+def test_clean_removes_a_copy_that_nobody_uses_and_leaves_one_in_use(worker, bus, redis_url, capsys, tmp_path):
     path = worker.path
     clean(redis_url, bus.learner.run, force=True)
     assert path.exists()
-    worker._folder._members.close()  # as after SIGKILL: the lock is gone, and the folder stays
+    shutil.copytree(path, tmp_path / "kept")
+    worker.leave()
+    (tmp_path / "kept").rename(path)  # as after SIGKILL: the locks are gone, and the folder stays
+    path.chmod(0o700)
     clean(redis_url, bus.learner.run, force=True)
     assert "the copy of the weights on this machine" not in capsys.readouterr().out
     bus.learner.record.store_config(dump(compose(["tiny"], [f"weights.node_folder={str(path.parent)!r}"])))

@@ -9,7 +9,7 @@ from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.service import Service
 from leeway_rl.common.types import TensorInfo
-from leeway_rl.common.weights import FlatWeights, NodeCopy, WeightPublisher, WeightReader, node_folder
+from leeway_rl.common.weights import FlatWeights, NodeCopy, WeightPublisher, node_folder
 from leeway_rl.rollout.__main__ import refuse_too_small
 from leeway_rl.rollout.worker import RolloutWorker
 
@@ -78,14 +78,14 @@ def test_groups_are_sampled_while_a_version_is_fetched(run, wait_until, bus, mon
     publish(0)
     wait_until(lambda: engine.loads, "the first version", 20)
     fetching, go_on = threading.Event(), threading.Event()
-    load = WeightReader._load
+    written = NodeCopy.written
 
-    def slowly(*given, **named):
+    def slowly(copy, target):
         fetching.set()
         assert go_on.wait(20)
-        return load(*given, **named)
+        return written(copy, target)
 
-    monkeypatch.setattr(WeightReader, "_load", slowly)
+    monkeypatch.setattr(NodeCopy, "written", slowly)
     publish(1)
     assert fetching.wait(20)
     bus.learner.ensure_groups()
