@@ -87,20 +87,21 @@ class LearnerQueue(Consumer):
 
     def clear_work(self) -> int:
         """Forget every group on the work streams; returns how many. For a learner that starts: it issues anew."""
-        group_ids: set[str] = set()
-        for stream in WorkStream:
-            for _, fields in self._redis.xrange(self.keys.prefix + stream):
-                group_ids.add(group_in(fields))
+        self.ensure_groups()
+        found = {stream: self._redis.xrange(self.keys.prefix + stream) for stream in WorkStream}
+        group_ids = {group_in(fields) for entries in found.values() for _, fields in entries}
         # Given up, and on no stream any more: who died before it refunded them left their payloads.
         letters = {group_in(fields) for _, fields in self._redis.xrange(self.keys.dead_letters)}
         given_up = {group_id for group_id in letters - group_ids if GROUP_ID.fullmatch(group_id)}
         pipe = self._redis.pipeline(transaction=True)
         for group_id in group_ids | given_up:
             pipe.delete(*self.keys.parts(group_id))
-        for stream in WorkStream:
-            pipe.delete(self.keys.prefix + stream)
+        # The streams themselves stay, for a new one could give an entry the id of one that a worker still holds.
+        for stream, ids in ((stream, [entry_id for entry_id, _ in entries]) for stream, entries in found.items()):
+            if ids:
+                pipe.xack(self.keys.prefix + stream, GROUP, *ids)
+                pipe.xdel(self.keys.prefix + stream, *ids)
         pipe.execute()
-        self.ensure_groups()
         newest = self._redis.xrevrange(self.keys.dead_letters, count=1)
         self.letter_id = newest[0][0].decode() if newest else "0"  # older ones tell of groups that are gone
         return len(group_ids)

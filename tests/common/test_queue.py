@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgpack
 import pytest
+import redis
 from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.codec import SCHEMA, encode, sealed
 from leeway_rl.common.errors import BrokerError, DecodeError
@@ -155,6 +156,16 @@ def test_work_of_an_older_incarnation_is_turned_away(bus):
     assert bus.rollout.hand_over(job, some_responses(a_ticket())) is HandOver.GONE
     assert bus.overview.depths()["responses"] == 0
     assert bus.overview.depths()["prompts"] == 1
+
+
+def test_an_entry_id_never_comes_again(bus):
+    """A worker that still holds an entry of the last incarnation would take away the one that came under its id."""
+    bus.learner.issue(a_ticket(incarnation=1))
+    (job,) = take(bus)
+    bus.learner.clear_work()
+    assert bus.overview.under_way(WorkStream.PROMPTS) == {}
+    with pytest.raises(redis.exceptions.ResponseError, match="equal or smaller than the target stream top item"):
+        bus.redis.xadd(bus.keys.prompts, {"g": "1-2"}, id=job.entry_id)
 
 
 def test_what_a_learner_that_died_left_of_a_group_given_up_goes_with_the_next_start(bus):
