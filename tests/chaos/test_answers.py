@@ -70,6 +70,9 @@ BROUGHT_ABOUT_BY = {
     "tickets are refunded as `poison`": ["tests/learner/flow/test_intake.py::poisoned_ticket_is_asked_again"],
     "a run's keys should leave Redis": ["tests/leeway/test_acl.py::clean"],
     "`leeway status` says *alarm* (exit code 10)": ["tests/leeway/test_status.py::an_alarm_has_an_exit_code"],
+    'a rollout worker ends with "a node keeps two versions of the weights" (exit code 2)': [
+        "tests/rollout/test_worker.py::a_node_without_room_is_refused_before_the_model_loads"
+    ],
     "you want the model": ["tests/learner/test_export.py::def test_"],
     "the reward stays at 0": ["tests/leeway/test_status.py::every_reward_alike"],
 }
