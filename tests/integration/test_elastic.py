@@ -44,7 +44,7 @@ def test_every_worker_is_replaced_while_the_run_goes_on(tmp_path, redis_url, wai
         bus.desk.clean()
         bus.close()
     assert behind < 7
-    loaded = [int(version) for version in re.findall(r"version (\d+) loaded", told[0])]
+    loaded = [int(version) for version in re.findall(r"version (\d+) taken in", told[0])]
     assert loaded[0] >= 2
     assert loaded == sorted(loaded)
     assert leeway("audit", "elastic", cwd=tmp_path).returncode == 0
