@@ -3,11 +3,13 @@
 #   make setup TORCH_INDEX=URL
 PYTHON ?= python3
 TORCH_INDEX ?=
+GPU_PYTHON ?= 3.12
+GPU_FLAGS ?=
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo smollm2 test fuzz soak chaos check format clean
+.PHONY: setup demo smollm2 test fuzz soak chaos gpu-wheels gpu-check check format clean
 
 setup: .venv/.ready
 
@@ -39,6 +41,15 @@ soak: setup  ## 20,000 groups at the fastest setting, two hours at most: does an
 
 chaos: setup  ## the proof that runs survive faults of every kind; about an hour
 	$(BIN)/python tests/proofs/chaos.py
+
+gpu-wheels: setup  ## what gpu-check needs on a machine without a package index, beside torch and transformers
+	$(BIN)/python benchmarks/gpu_check/wheels.py --python $(GPU_PYTHON) build/gpu-wheels
+
+gpu-check:  ## what one GPU has to show, in six minutes at most; needs torch, transformers and the wheels above
+	mkdir -p build && ln -sfn .. build/leeway_rl
+	test ! -d build/gpu-wheels || $(PYTHON) -m pip install --quiet --no-index --no-deps --no-compile --upgrade \
+		--target build/gpu-site build/gpu-wheels/*.whl
+	PYTHONPATH=build:build/gpu-site $(PYTHON) -m leeway_rl.benchmarks.gpu_check --out build/gpu-check.json $(GPU_FLAGS)
 
 check: setup  ## format, lint, types
 	$(BIN)/ruff format --check .
