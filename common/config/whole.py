@@ -7,6 +7,7 @@ from typing import Any, Self, get_args
 from pydantic import Field, model_validator
 
 from ..errors import ConfigError
+from .rewards import Reward, refuse_impossible_rewards
 from .section import Section
 from .serving import Broker, Metrics, Rollout, Verifier, Weights
 from .training import Data, Entropy, Flow, Model, Objective, Train, refuse_shallow
@@ -48,6 +49,7 @@ class Config(Section):
     broker: Broker = Broker()
     metrics: Metrics = Metrics()
     stages: tuple[Stage, ...] = ()
+    rewards: tuple[Reward, ...] = ()
 
     @property
     def stage_starts(self) -> tuple[int, ...]:
@@ -102,6 +104,7 @@ class Config(Section):
         self.weights.refuse_impossible()
         self.broker.refuse_impossible()
         self.rollout.refuse_impossible()
+        refuse_impossible_rewards(self.rewards, self.verifier.combine)
         starts = self.stage_starts
         for number, (before, start) in enumerate(itertools.pairwise(starts), start=1):
             if start <= before:

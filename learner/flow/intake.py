@@ -65,6 +65,7 @@ class Intake:
             curriculum,
             ledger,
             objective=config.objective,
+            solved_at=config.verifier.solved_at,
             incarnation=incarnation,
             samples=samples,
         )

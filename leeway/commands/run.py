@@ -32,7 +32,7 @@ def up(
     settings: Settings = None,
     redis_url: RedisUrl = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint; --set of train.ranks, train.zero_stage.")
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint; few keys may be --set.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the configuration, its tokens, memory and processes.")

@@ -25,14 +25,15 @@ from ...common.step_line import step_line
 from ...common.weights import node_folder
 from ..looking import status
 from ..planning.arithmetic import Shape, describe, shape_of
+from .own_rewards import with_digest
 from .preflight import preflight
 from .server import EmbeddedServer
 from .supervise import SLACK_S, Role, ended, mend, supervised
 
 EYE_S = 2.0
 """Seconds that Redis may take to answer the supervisor."""
-LAYOUT = ("train.ranks", "train.zero_stage")
-"""Keys whose values may change when a run goes on; its checkpoint is then converted."""
+LAYOUT = ("train.ranks", "train.zero_stage", "verifier.rewards_digest")
+"""Keys whose values may change when a run goes on; its checkpoint is converted where that is needed."""
 STOPPING = "the learner finishes its step and writes a checkpoint"
 
 
@@ -51,7 +52,7 @@ def up(
         others = [text for text in settings if text.partition("=")[0].strip() not in LAYOUT]
         if run is None or presets or others:
             raise ConfigError(
-                f"--resume takes --run, and --set of {' and '.join(LAYOUT)}: else the run's own configuration goes on"
+                f"--resume takes --run, and --set of {', '.join(LAYOUT)}: else the run's own configuration goes on"
             )
         config = _stored(runs_dir / run, settings)
         if is_complete(runs_dir / run):
@@ -60,7 +61,7 @@ def up(
     else:
         if not presets:
             raise ConfigError("name a --preset, for instance --preset tiny")
-        config = compose(presets, settings)
+        config = with_digest(compose(presets, settings))
         run = run if run is not None else f"{Path(presets[-1]).stem}-{time.strftime('%m%d-%H%M%S')}"
     Keys(run)  # refuses an unusable id before anything is written
     folder = runs_dir / run
@@ -100,7 +101,7 @@ def up(
 
 def create(run: str, presets: list[str], settings: list[str], redis_url: str, *, same_is_fine: bool = False) -> None:
     """Store a run's configuration in Redis. ``RunExistsError`` where another one is stored there."""
-    text = dump(compose(presets, settings))
+    text = dump(with_digest(compose(presets, settings)))
     queue = DeskQueue(Connection(redis_url, run))
     if queue.has_run():
         if not (same_is_fine and queue.load_config() == text):
