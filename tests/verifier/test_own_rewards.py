@@ -227,3 +227,21 @@ def test_other_code_than_the_run_s_is_refused_unless_said(pool, tmp_path):
         RewardGrader(config_of(reward, rewards_digest=digest), pool)
     with RewardGrader(config_of(reward, rewards_digest="any"), pool) as grader:
         assert grader.grade(items("a"), [1], ROW)[0].reward == 3.0
+
+
+def test_a_package_and_an_entry_point_are_found_and_are_the_user_s_code(pool, tmp_path, monkeypatch):
+    (tmp_path / "fancy").mkdir()
+    (tmp_path / "fancy" / "__init__.py").write_text("from fancy.inner import f\n")
+    (tmp_path / "fancy" / "inner.py").write_text("def f(response, row):\n    return 4.0\n")
+    known = tmp_path / "fancy-1.0.dist-info"
+    known.mkdir()
+    (known / "METADATA").write_text("Metadata-Version: 2.1\nName: fancy\nVersion: 1.0\n")
+    (known / "entry_points.txt").write_text("[leeway.rewards]\nfour = fancy.inner:f\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    digests = set()
+    for use in ("fancy:f", "fancy.inner:f", "four"):
+        with RewardGrader(config_of(Reward(use=use)), pool) as grader:
+            assert grader.grade(items("a"), [1], ROW)[0].reward == 4.0
+            digests.add(grader._seats.described.digest)
+    assert len(digests) == 1
+    assert None not in digests

@@ -15,6 +15,7 @@ import resource
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 from ...common.children import leave_with_parent
@@ -43,7 +44,8 @@ def main(socket_fd: int, parent: int, memory_bytes: int) -> None:
 
 def _be_a_fork(socket_fd: int) -> None:
     """What a function has forked cannot speak for us, and does not outlive us."""
-    os.close(socket_fd)
+    with suppress(OSError):  # a copy of a copy has closed it already
+        os.close(socket_fd)
     leave_with_parent(signal.SIGKILL)
 
 
