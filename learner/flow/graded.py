@@ -4,6 +4,7 @@ The responses of a rejected group are all right or all wrong, so the mean reward
 about the policy. A step therefore reports over every graded group up to its newest ticket, refunded ones included.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -36,11 +37,11 @@ def _by_part(graded: Sequence[_Grade], responses: int) -> dict[str, float]:
 
 
 def sums_of_parts(verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """The sum of each named part over ``verdicts``, which all have the same parts."""
-    sums: dict[str, float] = {}
+    """The sum of each named part over ``verdicts``. One that a verdict lacks counts as 0."""
+    sums = defaultdict[str, float](float)
     for verdict in verdicts:
         for part in verdict.parts:
-            sums[part.name] = sums.get(part.name, 0.0) + part.value
+            sums[part.name] += part.value
     return sums
 
 
