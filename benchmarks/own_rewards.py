@@ -68,8 +68,7 @@ def items(texts: list[str]) -> list[GradeItem]:
 
 def used_s(graders: RewardGrader) -> float:
     """Processor time so far of this process and of the children of ``graders``, in seconds."""
-    assert graders._seats is not None
-    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in [os.getpid(), *graders._seats.pids()])
+    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in [os.getpid(), *graders.pids()])
 
 
 def main() -> None:

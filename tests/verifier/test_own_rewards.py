@@ -156,7 +156,7 @@ def test_printing_and_forking_change_no_number_and_leave_nothing_behind(pool, na
     with RewardGrader(config_of(name), pool) as grader:
         for _ in range(3):
             assert [verdict.reward for verdict in grader.grade(items("a", "b"), [1, 1], ROW)] == [1.0, 1.0]
-        ours = [psutil.Process(pid) for pid in grader._seats.pids()]
+        ours = [psutil.Process(pid) for pid in grader.pids()]
         family = [*ours, *(child for each in ours for child in each.children(recursive=True))]
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive
@@ -165,11 +165,11 @@ def test_printing_and_forking_change_no_number_and_leave_nothing_behind(pool, na
 def test_a_misbehaving_function_costs_no_other_group_its_process(pool):
     with RewardGrader(config_of("length_of"), pool) as grader:
         grader.grade(items("abc"), [3], ROW)
-        (before,) = grader._seats.pids()
+        (before,) = grader.pids()
         os.kill(before, 9)
         assert grader.grade(items("abc"), [3], ROW)[0].kind is ERROR  # one try was allowed
         assert grader.grade(items("abc"), [3], ROW)[0].reward == 0.3
-        assert grader._seats.pids() != [before]
+        assert grader.pids() != [before]
 
 
 def test_a_call_that_fails_is_made_again_and_the_others_are_not(pool, tmp_path):
@@ -219,7 +219,7 @@ def test_other_code_than_the_run_s_is_refused_unless_said(pool, tmp_path):
     mine.write_text("from beside import SCALE\n\ndef f(response, row):\n    return SCALE\n")
     reward = Reward(use=f"{mine}:f")
     with RewardGrader(config_of(reward), pool) as grader:
-        digest = grader._seats.described.digest
+        digest = grader.digest
     with RewardGrader(config_of(reward, rewards_digest=digest), pool) as grader:
         assert grader.grade(items("a"), [1], ROW)[0].reward == 2.0
     beside.write_text("SCALE = 3.0\n")
@@ -242,6 +242,6 @@ def test_a_package_and_an_entry_point_are_found_and_are_the_user_s_code(pool, tm
     for use in ("fancy:f", "fancy.inner:f", "four"):
         with RewardGrader(config_of(Reward(use=use)), pool) as grader:
             assert grader.grade(items("a"), [1], ROW)[0].reward == 4.0
-            digests.add(grader._seats.described.digest)
+            digests.add(grader.digest)
     assert len(digests) == 1
     assert None not in digests

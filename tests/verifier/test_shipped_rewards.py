@@ -30,7 +30,7 @@ def test_each_one_loads_and_names_its_source(name):
     loader = Loader(Secrets())
     (loaded,) = loader.load([Reward(use=name, options=NEEDED.get(name, {}))])
     assert loaded.name == name
-    assert "Source:" in loader._found(name).__doc__
+    assert "Source:" in loader.named(name).__doc__
     assert loader.digest() is None, "it is no code of the user's"
 
 

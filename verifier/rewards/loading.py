@@ -75,7 +75,7 @@ class Loader:
     def _load(self, reward: Reward) -> Loaded:
         where = f"rewards: {reward.called}: use = {reward.use!r}"
         try:
-            function = self._found(reward.use)
+            function = self.named(reward.use)
             options = self._secrets.resolve(reward.options, f"rewards: {reward.called}")
             if getattr(function, "leeway_prepared", False):
                 _refuse_options(function, (), options, where)
@@ -101,7 +101,8 @@ class Loader:
             timeout_s=reward.timeout_s,
         )
 
-    def _found(self, use: str) -> Any:
+    def named(self, use: str) -> Any:
+        """What ``use`` names. ``ConfigError`` if there is nothing of that name."""
         if use in SHIPPED:
             module, _, name = SHIPPED[use].partition(":")
             return getattr(importlib.import_module(f"{__package__}.shipped.{module}"), name)
