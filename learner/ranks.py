@@ -40,6 +40,14 @@ def join_ranks() -> None:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # in memory: no port to lose
 
 
+def reference_device(device: torch.device, *, own: bool) -> torch.device:
+    """Where π_ref lies for the rank that trains on ``device``. With ``own``, the references' GPUs follow those of the
+    node's ranks, in the same order."""
+    if not own or device.type != "cuda":
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_WORLD_SIZE", "1")) + (device.index or 0))
+
+
 def rank() -> int:
     """This process's number among the ranks; the only one is 0."""
     return dist.get_rank() if dist.is_initialized() else 0
