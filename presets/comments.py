@@ -1,4 +1,4 @@
-"""Writes into the presets of released models, and into docs/presets.md, what ``leeway up --dry-run`` says of them.
+"""Writes what ``leeway up --dry-run`` says of the presets of released models into them, and into pages that show it.
 
     .venv/bin/python presets/comments.py
 
@@ -12,9 +12,9 @@ from leeway_rl.common.config import compose
 from leeway_rl.leeway.running.dry_run import arithmetic
 
 PRESETS = Path(__file__).resolve().parent
-DOCS = PRESETS.parent / "docs/presets.md"
+DOCS = PRESETS.parent / "docs"
 SHOWN = "skywork-or1-32b"
-"""The preset whose learner memory docs/presets.md shows."""
+"""The preset of which docs/presets.md shows the learner's memory, and docs/cluster.md the layout."""
 
 
 def released() -> list[Path]:
@@ -31,14 +31,21 @@ def with_comment(path: Path) -> str:
     return f"{own}#\n{command}#\n{arithmetic(compose([str(path)], []))}\n{body}"
 
 
-def with_memory(text: str) -> str:
-    """The text of docs/presets.md with the shown memory brought up to date."""
-    parts = re.split(r"^#\n", arithmetic(compose([SHOWN], [])) + "\n", flags=re.MULTILINE)
-    memory = next(part for part in parts if part.startswith("# memory of a learner rank"))
-    return re.sub(r"```\n# memory of a learner rank.*?```", f"```\n{memory}```", text, count=1, flags=re.DOTALL)
+def pages() -> dict[Path, str]:
+    """The pages that show a part of it, and their texts brought up to date."""
+    whole = arithmetic(compose([SHOWN], [])) + "\n"
+    layout = whole[whole.index("# processes, and the GPUs") :]
+    memory = re.search(r"^# memory of a learner rank.*?(?=^#\n)", whole, re.DOTALL | re.MULTILINE)[0]
+    return {
+        page: re.sub(
+            rf"```\n{shown[:20]}.*?```", lambda _, shown=shown: f"```\n{shown}```", page.read_text(), flags=re.DOTALL
+        )
+        for page, shown in ((DOCS / "presets.md", memory), (DOCS / "cluster.md", layout))
+    }
 
 
 if __name__ == "__main__":
     for preset in released():
         preset.write_text(with_comment(preset))
-    DOCS.write_text(with_memory(DOCS.read_text()))
+    for page, text in pages().items():
+        page.write_text(text)
