@@ -143,8 +143,14 @@ def hide() -> None:
 
 def refuse_too_few(needed: int, asked: str, *, required: bool) -> None:
     """``ConfigError`` where this process is given fewer than ``needed`` GPUs. ``asked`` names the keys that ask for
-    them. Where a GPU is not ``required``, having none at all is right too."""
+    them. Where they are not ``required``, having none at all is right too, whatever the variable says on a machine that
+    has none."""
     have = count()
-    if have < needed and (have or required):
+    if have < needed and (required or (have and machine().gpus)):
         where = f"{VISIBLE} = {os.environ[VISIBLE]!r}" if VISIBLE in os.environ else "the machine"
-        raise ConfigError(f"{asked} asks for {needed} GPUs in this process; {where} gives it {have or 'none'}")
+        raise ConfigError(f"{asked} asks for {spoken(needed)} in this process; {where} gives it {have or 'none'}")
+
+
+def spoken(number: int) -> str:
+    """A number of GPUs in words."""
+    return "1 GPU" if number == 1 else f"{number} GPUs"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...common.config import Config
+from ...common.devices import spoken
 from ...common.errors import ConfigError
 from ...common.tables import as_text, table
 from ...common.wording import byte_size
@@ -83,7 +84,7 @@ def lay_out_learner(config: Config, node_gpus: int, *, alone: bool) -> Layout:
             )
         return Layout(node_gpus, (Placed("learner", 0, (), _ranks(ranks, "on the CPU"), ranks),))
     each = 2 if config.placement.reference == "own" else 1  # GPUs of a rank
-    asked = f"train.ranks = {ranks} asks for {_gpus(ranks * each)}" + (
+    asked = f"train.ranks = {ranks} asks for {spoken(ranks * each)}" + (
         f", {ranks} for the ranks and {ranks} for their references (placement.reference = 'own')" if each > 1 else ""
     )
     fit = node_gpus // each
@@ -92,7 +93,7 @@ def lay_out_learner(config: Config, node_gpus: int, *, alone: bool) -> Layout:
         raise ConfigError(f"{asked}; {_there(node_gpus, alone)}; {_fitting_ranks(fit)}")
     if ranks % nodes:
         raise ConfigError(
-            f"{asked}, which are {nodes} nodes of {_gpus(node_gpus)} (placement.gpus_per_node), and torchrun starts "
+            f"{asked}, which are {nodes} nodes of {spoken(node_gpus)} (placement.gpus_per_node), and torchrun starts "
             f"equally many ranks on each; {_even(ranks, fit)}"
         )
     here = ranks // nodes
@@ -120,7 +121,7 @@ def _workers(config: Config, workers: int, node_gpus: int, taken: dict[int, int]
         return []
     if _computes(config, "rollout", node_gpus) == "cpu":
         return [Placed(f"rollout-{index}", 0, (), "on the CPU") for index in range(workers)]
-    asked = f"rollout.workers = {workers} with rollout.tensor_parallel = {each} asks for {_gpus(workers * each)}"
+    asked = f"rollout.workers = {workers} with rollout.tensor_parallel = {each} asks for {spoken(workers * each)}"
     if each > node_gpus:
         raise ConfigError(
             f"{asked}, {each} of them on one node; {_there(node_gpus, alone)}; "
@@ -158,7 +159,7 @@ def _shared(config: Config, learner: Sequence[Placed]) -> list[Placed]:
     if workers > len(places):
         raise ConfigError(
             f"rollout.workers = {workers} with rollout.tensor_parallel = {each} and placement.rollout = 'learner' asks "
-            f"for {_gpus(workers * each)} of the learner's, which has {config.train.ranks} (train.ranks); "
+            f"for {spoken(workers * each)} of the learner's, which has {config.train.ranks} (train.ranks); "
             + (f"rollout.workers = {len(places)} fits" if places else "none fits")
         )
     what = f"one worker, beside the learner, {config.rollout.gpu_memory_utilization} of the memory"
@@ -175,7 +176,7 @@ def refuse_split_instances(layout: Layout, names: Sequence[str]) -> None:
         if instances and len(each.gpus) > 1:
             key = "train.ranks" if each.ranks else "rollout.tensor_parallel"
             raise ConfigError(
-                f"{each.name} would have {_gpus(len(each.gpus))}, of which {instances[0]} is a MIG instance: CUDA "
+                f"{each.name} would have {spoken(len(each.gpus))}, of which {instances[0]} is a MIG instance: CUDA "
                 f"shows a process one instance only; {key} = 1 fits, or GPUs without MIG"
             )
 
@@ -205,10 +206,6 @@ def _even(ranks: int, fit: int) -> str:
     return f"train.ranks = {below} or {above} fits"
 
 
-def _gpus(number: int) -> str:
-    return "1 GPU" if number == 1 else f"{number} GPUs"
-
-
 def _ranks(number: int, how: str) -> str:
     return f"1 rank {how}".replace("one a GPU", "on a GPU") if number == 1 else f"{number} ranks, {how}"
 
@@ -225,7 +222,7 @@ def _spell(gpus: Sequence[int]) -> str:
 def page(config: Config, layout: Layout, shape: Shape | None) -> str:
     """The layout as a table, and on several nodes each node's commands. Every line is a TOML comment."""
     nodes = f" on {layout.nodes} nodes of {layout.node_gpus}" if layout.nodes > 1 else ""
-    parts = [f"processes, and the GPUs of each: {_gpus(layout.gpus) if layout.gpus else 'no GPU'} in all{nodes}"]
+    parts = [f"processes, and the GPUs of each: {spoken(layout.gpus) if layout.gpus else 'no GPU'} in all{nodes}"]
     parts.append(as_text(table(["process", "node", "GPUs", "what for"], _rows(config, layout))))
     if shape is not None and any(each.shared for each in layout.placed):
         learner = sum(part.device for part in learner_memory(config, shape))

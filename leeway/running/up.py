@@ -63,7 +63,9 @@ def up(
         if not presets:
             raise ConfigError("name a --preset, for instance --preset tiny")
         config = compose(presets, settings)
-        run = run if run is not None else f"{Path(presets[-1]).stem}-{time.strftime('%m%d-%H%M%S')}"
+        run = (
+            run if run is not None else f"{Path(presets[-1]).name.removesuffix('.toml')}-{time.strftime('%m%d-%H%M%S')}"
+        )
     Keys(run)  # refuses an unusable id before anything is written
     folder = runs_dir / run
     if folder.exists() and not resume and not dry_run:

@@ -100,7 +100,9 @@ def test_mig_instances_are_named_by_uuid_and_the_number_of_their_gpu_means_the_f
     assert given(here, {"CUDA_VISIBLE_DEVICES": "0,1"}) == ("MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f", "1")
 
 
-def test_a_process_with_too_few_gpus_is_refused_and_one_with_none_only_where_it_needs_them(monkeypatch):
+def test_a_process_with_too_few_gpus_is_refused_and_one_with_none_only_where_it_needs_them(tmp_path, monkeypatch):
+    put(tmp_path, TWO)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert count() == 2
     refuse_too_few(2, "this", required=True)
@@ -112,3 +114,9 @@ def test_a_process_with_too_few_gpus_is_refused_and_one_with_none_only_where_it_
     refuse_too_few(4, "this", required=False)
     with pytest.raises(ConfigError, match="gives it none"):
         refuse_too_few(1, "this", required=True)
+
+
+def test_on_a_machine_without_gpus_a_variable_that_names_some_changes_nothing(monkeypatch):
+    monkeypatch.setattr(devices, "machine", lambda: Machine((), "none"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    refuse_too_few(2, "this", required=False)

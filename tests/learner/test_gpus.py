@@ -9,6 +9,8 @@ from leeway_rl.common.errors import ConfigError
 from leeway_rl.learner.__main__ import refuse_blind_torch, take_gpus
 from leeway_rl.learner.ranks import reference_device
 
+from tests.gpus import with_gpus
+
 OWN = ["objective.kl_beta=0.001", "placement.reference=own"]
 
 
@@ -17,12 +19,15 @@ OWN = ["objective.kl_beta=0.001", "placement.reference=own"]
     [
         ("0,1,2", 4, ["placement.learner=gpu"], "4 of the learner's ranks on this node asks for 4 GPUs .*gives it 3"),
         ("0", 2, [], "'auto' with 2 of the learner's ranks on this node asks for 2 GPUs"),
-        ("", 1, ["placement.learner=gpu"], "asks for 1 GPUs in this process; .*gives it none"),
+        ("", 1, ["placement.learner=gpu"], "asks for 1 GPU in this process; .*gives it none"),
         ("0,1,2", 2, ["placement.learner=gpu", *OWN], "reference = 'own' asks for 4 GPUs .*gives it 3"),
         ("", 1, OWN, "asks for 2 GPUs .*gives it none"),
     ],
 )
-def test_a_node_without_a_gpu_for_each_of_its_ranks_is_refused_before_torch(monkeypatch, visible, here, keys, words):
+def test_a_node_without_a_gpu_for_each_of_its_ranks_is_refused_before_torch(
+    tmp_path, monkeypatch, visible, here, keys, words
+):
+    monkeypatch.setenv("PATH", with_gpus(tmp_path / "bin", 8))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(here))
     with pytest.raises(ConfigError, match=words):

@@ -6,6 +6,7 @@ import sys
 import pytest
 from leeway_rl.common.config import compose
 from leeway_rl.common.errors import ConfigError
+from leeway_rl.leeway.evaluating.sampling import Asking, configuration, refuse_model
 from leeway_rl.leeway.running import launcher
 from leeway_rl.leeway.running.learner import Node
 from leeway_rl.leeway.running.supervise import mend
@@ -86,8 +87,8 @@ def test_a_worker_may_share_the_learner_s_gpu(machine, tmp_path):
     assert [each["CUDA_VISIBLE_DEVICES"] for each in found.values()] == ["0", "0", "", ""]
 
 
-def test_without_gpus_nothing_is_set(monkeypatch, tmp_path):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+def test_without_gpus_nothing_is_set(machine, tmp_path):
+    machine(0)
     found = seen(compose(["tiny"], []), tmp_path)
     assert set(found) == {"learner", "rollout-0", "verifier-0"}
     assert not any("CUDA_VISIBLE_DEVICES" in each or "CUDA_DEVICE_ORDER" in each for each in found.values())
@@ -136,6 +137,26 @@ def test_a_node_of_the_learner_has_its_part_of_the_ranks_or_is_refused(machine):
         launcher.learner_seats(compose(["tiny"], ["train.ranks=10", "placement.learner=gpu"]), 2)
     with pytest.raises(ConfigError, match=r"--nodes 3 does not divide train.ranks = 8"):
         launcher.learner_seats(compose(["tiny"], ["train.ranks=8"]), 3)
+
+
+def test_sampling_is_refused_more_workers_than_there_are_gpus_for(machine, tmp_path, tiny_model):
+    machine(1)
+    asking = Asking(
+        engine="vllm",
+        temperature=1.0,
+        top_p=1.0,
+        max_tokens=8,
+        max_prompt_tokens=8,
+        seed=0,
+        workers=2,
+        redis_url=None,
+        run=None,
+        settings=[],
+        anew=False,
+    )
+    config = configuration(tmp_path / "problems.jsonl", str(tiny_model), tmp_path, 2, asking)
+    with pytest.raises(ConfigError, match=r"rollout.workers = 2 .*this machine has 1; rollout.workers = 1 fits"):
+        refuse_model("sample", config, asking)
 
 
 @pytest.mark.parametrize(
