@@ -136,6 +136,12 @@ def count(environment: Mapping[str, str] = os.environ) -> int:
     return len(words(environment[VISIBLE]) if VISIBLE in environment else machine().names)
 
 
+def ranks_here() -> int:
+    """How many of a launcher's processes are on this node, by what torchrun or DeepSpeed's launcher has set; without a
+    launcher 1."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
+
+
 def hide() -> None:
     """Leave this process and those that it starts no GPU. Call it before CUDA is initialised."""
     os.environ[VISIBLE] = ""

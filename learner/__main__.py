@@ -38,7 +38,7 @@ def take(folder: Path, queue: LearnerQueue, config: Config, holding: ExitStack) 
 def take_gpus(config: Config) -> None:
     """Refuse to start with fewer GPUs than the configuration gives the ranks of this node, and hide them where it gives
     none. Every rank of the node sees all of them, and takes its own by its number there."""
-    said, here = config.placement.learner, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    said, here = config.placement.learner, devices.ranks_here()
     if said == "cpu":
         devices.hide()
         return

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from ..common.devices import ranks_here
 from ..common.errors import LeewayError
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ def reference_device(device: torch.device, *, own: bool) -> torch.device:
     node's ranks, in the same order."""
     if not own or device.type != "cuda":
         return device
-    return torch.device("cuda", int(os.environ.get("LOCAL_WORLD_SIZE", "1")) + (device.index or 0))
+    return torch.device("cuda", ranks_here() + (device.index or 0))
 
 
 def rank() -> int:

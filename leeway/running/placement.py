@@ -243,8 +243,8 @@ def _rows(config: Config, layout: Layout) -> list[list[str]]:
         if each.gpus or each.ranks:
             rows.append([each.name, str(each.node + 1), _spell(each.gpus), each.what])
     if on_cpu:
-        rows.append([_several("rollout", len(on_cpu)), "1", "-", "one worker each, on the CPU"])
-    grading = f"{config.verifier.jobs} grading processes each"
+        rows.append([_several("rollout", len(on_cpu)), "1", "-", "one worker, on the CPU"])
+    grading = "1 grading process" if config.verifier.jobs == 1 else f"{config.verifier.jobs} grading processes"
     rows.append([_several("verifier", config.verifier.workers), "1", "-", grading])
     return rows
 

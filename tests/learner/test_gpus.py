@@ -53,8 +53,12 @@ def test_a_learner_that_is_to_train_on_gpus_does_not_train_on_the_cpu_without_a_
 
 
 def test_references_lie_on_the_gpus_after_the_ranks_or_with_them(monkeypatch):
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     ranks = [torch.device("cuda", number) for number in range(4)]
-    assert [reference_device(each, own=True).index for each in ranks] == [4, 5, 6, 7]
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.delenv("LOCAL_SIZE", raising=False)
+    assert reference_device(ranks[0], own=True).index == 1
+    for launcher in ("LOCAL_SIZE", "LOCAL_WORLD_SIZE"):  # DeepSpeed's, and torchrun's
+        monkeypatch.setenv(launcher, "4")
+        assert [reference_device(each, own=True).index for each in ranks] == [4, 5, 6, 7]
     assert [reference_device(each, own=False) for each in ranks] == ranks
     assert reference_device(torch.device("cpu"), own=True) == torch.device("cpu")

@@ -236,7 +236,7 @@ def test_the_page_of_a_node_by_hand():
         "# rollout-1   1     5     one worker",
         "# rollout-2   1     6     one worker",
         "# rollout-3   1     7     one worker",
-        "# verifier-0  1     -     8 grading processes each",
+        "# verifier-0  1     -     8 grading processes",
     ]
 
 
