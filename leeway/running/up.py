@@ -63,9 +63,7 @@ def up(
         if not presets:
             raise ConfigError("name a --preset, for instance --preset tiny")
         config = compose(presets, settings)
-        run = (
-            run if run is not None else f"{Path(presets[-1]).name.removesuffix('.toml')}-{time.strftime('%m%d-%H%M%S')}"
-        )
+        run = run if run is not None else _named_after(presets[-1])
     Keys(run)  # refuses an unusable id before anything is written
     folder = runs_dir / run
     if folder.exists() and not resume and not dry_run:
@@ -111,6 +109,11 @@ def create(run: str, presets: list[str], settings: list[str], redis_url: str, *,
     else:
         queue.record.store_config(text)
     queue.close()
+
+
+def _named_after(preset: str) -> str:
+    """A run's id: its last preset's name, which may have dots, and the time."""
+    return f"{Path(preset).name.removesuffix('.toml')}-{time.strftime('%m%d-%H%M%S')}"
 
 
 def _is_of_layout(key: str) -> bool:
