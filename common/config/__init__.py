@@ -6,6 +6,7 @@ stands (``locating``), and what would be right.
 """
 
 from .composing import compose, dump, parse, preset_names
+from .placement import Placement
 from .rewards import Reward, ability_of
 from .section import PRESETS, expand
 from .serving import Broker, Rollout, Verifier
@@ -38,6 +39,7 @@ __all__ = [
     "Objective",
     "Overflow",
     "PipelineDepth",
+    "Placement",
     "Reward",
     "Rollout",
     "Train",

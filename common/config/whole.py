@@ -7,6 +7,7 @@ from typing import Any, Self, get_args
 from pydantic import Field, model_validator
 
 from ..errors import ConfigError
+from .placement import Placement
 from .rewards import Reward, refuse_impossible_rewards
 from .section import Section
 from .serving import Broker, Metrics, Rollout, Verifier, Weights
@@ -45,6 +46,7 @@ class Config(Section):
     flow: Flow = Flow()
     weights: Weights = Weights()
     rollout: Rollout = Rollout()
+    placement: Placement = Placement()
     verifier: Verifier = Verifier()
     broker: Broker = Broker()
     metrics: Metrics = Metrics()
@@ -105,6 +107,9 @@ class Config(Section):
         self.broker.refuse_impossible()
         self.rollout.refuse_impossible()
         refuse_impossible_rewards(self.rewards, self.verifier.combine)
+        self.placement.refuse_impossible(
+            self.rollout.engine, self.rollout.gpu_memory_utilization, self.objective.kl_beta
+        )
         starts = self.stage_starts
         for number, (before, start) in enumerate(itertools.pairwise(starts), start=1):
             if start <= before:
