@@ -177,7 +177,8 @@ def _opened(empty: Any, how: dict[str, Any], folder: Path, what: str) -> tuple[A
     tensors = _stored(files := weight_files(folder))
 
     def made(source: Path | None, weights: dict[str, Tensor] | None) -> Any:
-        model, told = type(empty).from_pretrained(source, state_dict=weights, output_loading_info=True, **how)
+        asked = how | {"output_loading_info": True, "ignore_mismatched_sizes": True}  # they are named below
+        model, told = type(empty).from_pretrained(source, state_dict=weights, **asked)
         _refuse_other_tensors(what, how["config"].model_type, tensors, told)
         return model
 
@@ -235,9 +236,11 @@ def _read_buffers(model: nn.Module, stored_at: dict[int, Stored]) -> None:
 
 
 def _refuse_other_tensors(what: str, kind: str, tensors: dict[str, Stored], told: dict[str, Any]) -> None:
-    """Raise ``DataError`` where the files lack a tensor, which transformers would make up, or hold one too many, which
-    it would leave out."""
+    """Raise ``DataError`` where the files lack a tensor or have one of another shape, which transformers would make up,
+    or hold one too many, which it would leave out."""
     files = sorted({stored.file.name for stored in tensors.values()})
+    for tensor, found, due in sorted(told["mismatched_keys"]):
+        raise DataError(f"{what}: {tensor} is {list(found)}, and its config.json makes it {list(due)} ({some(files)})")
     if missing := sorted(told["missing_keys"]):
         raise DataError(f"{what}: the weights lack {some(missing)} ({some(files)})")
     if surplus := sorted(told["unexpected_keys"]):

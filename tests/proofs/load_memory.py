@@ -1,8 +1,8 @@
-"""What a learner rank's memory grows by while it loads its model under ZeRO stage 3, and whether the weights are right.
+"""What a learner rank's memory grows by while it loads its model, and whether the weights are right.
 
 ::
 
-    python tests/proofs/load_memory.py [--megabytes 1000] [--ranks 2 4] [--dtypes bfloat16 float32]
+    python tests/proofs/load_memory.py [--megabytes 1000] [--ranks 2 4] [--stages 3] [--dtypes bfloat16 float32]
 
 A model of random weights is written in that many megabytes (10^6 bytes) of safetensors files. Real ranks, over gloo,
 load it as the learner does. A thread of each looks at the rank's anonymous memory (RssAnon) every two milliseconds;
@@ -10,8 +10,8 @@ pages of the mapped files are not part of that, because the kernel takes them ba
 is loaded first, so that what is imported and set up with the first model is there before.
 
 Must hold, on every rank: the peak is above the memory before the load by no more than the rank's part of the weights in
-float32, the largest tensor in float32, and 100 MB; and each parameter, gathered from the ranks, is bit for bit what the
-file holds. Exit code 1 otherwise.
+float32 (below ZeRO stage 3: all of them), the largest tensor in float32, and 100 MB; and each parameter, gathered from
+the ranks, is bit for bit what the file holds. Exit code 1 otherwise.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -84,14 +85,14 @@ def make_model(folder: Path, megabytes: float, dtype: str) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
 
 
-def config_of(folder: str) -> Config:
-    """A learner's configuration for the model."""
+def config_of(folder: str, stage: int) -> Config:
+    """A learner's configuration for the model, under ZeRO ``stage``."""
     train = {"steps": 1, "groups_per_step": 1, "group_size": 2, "max_response_tokens": 8, "micro_batch_tokens": 16}
     return Config.model_validate(
         {
             "model": {"path": folder, "dtype": "float32"},
             "data": {"path": "none.jsonl", "max_prompt_tokens": 8},
-            "train": {**train, "zero_stage": 3},
+            "train": {**train, "zero_stage": stage},
         }
     )
 
@@ -121,7 +122,7 @@ def watched() -> Iterator[list[int]]:
         peak[0] = max(peak[0], anonymous())
 
 
-def as_rank(small: str, folder: str, out: str) -> None:
+def as_rank(small: str, folder: str, stage: str, out: str) -> None:
     """On one rank of torchrun: load the model as the learner does, and leave what it took in ``out``."""
     import torch
     from leeway_rl.learner.model import deepspeed_settings, load_on_ranks
@@ -129,13 +130,14 @@ def as_rank(small: str, folder: str, out: str) -> None:
 
     torch.set_num_threads(1)
     join_ranks()
-    config, cpu = config_of(folder), torch.device("cpu")
-    load_on_ranks(config_of(small), cpu, deepspeed_settings(config))
+    config, cpu = config_of(folder, int(stage)), torch.device("cpu")
+    share_out = deepspeed_settings(config) if stage == "3" else None
+    load_on_ranks(config_of(small, int(stage)), cpu, share_out)
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     before = anonymous()
     with watched() as peak:
-        module = load_on_ranks(config, cpu, deepspeed_settings(config))
+        module = load_on_ranks(config, cpu, share_out)
     found = {"growth": peak[0] - before, "wrong": wrong(Path(folder), module)}
     Path(out, f"rank-{rank()}.json").write_text(json.dumps(found))
 
@@ -158,11 +160,11 @@ def wrong(folder: Path, module: Any) -> list[str]:
     return other + ([] if seen == len(named) else [f"{len(named) - seen} parameters that are in no file"])
 
 
-def on_ranks(ranks: int, small: str, folder: str) -> list[dict[str, Any]]:
+def on_ranks(ranks: int, small: str, folder: str, stage: int) -> list[dict[str, Any]]:
     """What each rank found."""
     launcher = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     with tempfile.TemporaryDirectory() as out:
-        words = [*launcher, "--", __file__, RANK, small, folder, out]
+        words = [*launcher, "--", __file__, RANK, small, folder, str(stage), out]
         own = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(words, env=os.environ | own, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -188,18 +190,18 @@ def main() -> int:
         for dtype in words.dtypes:
             with tempfile.TemporaryDirectory() as folder:
                 make_model(Path(folder), words.megabytes, dtype)
-                for ranks in words.ranks:
-                    line = held_to_it(on_ranks(ranks, small, folder), Path(folder))
-                    table.line(dtype, ranks, *line)
+                for ranks, stage in product(words.ranks, words.stages):
+                    line = held_to_it(on_ranks(ranks, small, folder, stage), Path(folder), stage)
+                    table.line(dtype, ranks, stage, *line)
                     failed += line[2] > line[3] or line[4] > 0
     return 1 if failed else 0
 
 
-def held_to_it(found: list[dict[str, Any]], folder: Path) -> tuple[float, float, float, float, int]:
+def held_to_it(found: list[dict[str, Any]], folder: Path, stage: int) -> tuple[float, float, float, float, int]:
     """Part, largest tensor, growth of the rank that grew most, what it may grow by (10^6 bytes), and the number of
     parameters that were wrong on some rank."""
     held = [prod(each.shape) for file in folder.glob("*.safetensors") for each in read_header(file).values()]
-    part, largest = 4 * sum(held) / len(found) / MB, 4 * max(held) / MB
+    part, largest = 4 * sum(held) / (len(found) if stage == 3 else 1) / MB, 4 * max(held) / MB
     growth = max(each["growth"] for each in found) / MB
     return part, largest, growth, part + largest + ALLOWED_MB, len({name for each in found for name in each["wrong"]})
 
