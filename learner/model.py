@@ -283,6 +283,9 @@ class Policy:
             loaded, _ = self.engine.load_checkpoint(str(folder), tag=TAG)
         finally:
             self.engine._config.load_universal_checkpoint = False
+        if self.stage == 0:
+            for state in self.adamw.state.values():  # let go of the file, which holds the moments too
+                state.update({key: value.clone() for key, value in state.items()})
         if universal:
             for state in self.adamw.state.values():
                 state["step"] = state["step"].clone()  # ZeRO stage 3 gives every part the same counter

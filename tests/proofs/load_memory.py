@@ -181,10 +181,10 @@ def main() -> int:
     parser.add_argument("--megabytes", type=float, default=1000.0, help="size of the model's files")
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4], help="numbers of ranks")
     parser.add_argument("--dtypes", nargs="+", choices=["bfloat16", "float32"], default=["bfloat16", "float32"])
+    parser.add_argument("--stages", type=int, nargs="+", choices=range(4), default=[3], help="ZeRO stages")
     words, failed = parser.parse_args(), 0
-    table = Table(
-        "dtype:<10", "ranks", "part:.0f", "largest:.0f", "growth:.0f", "allowed:.0f", "parameters wrong", "MB"
-    )
+    numbers = ("part:.0f", "largest:.0f", "growth:.0f", "allowed:.0f", "parameters wrong", "MB")
+    table = Table("dtype:<10", "ranks", "ZeRO", *numbers)
     with tempfile.TemporaryDirectory() as small:
         make_model(Path(small), 1.0, "float32")
         for dtype in words.dtypes:
