@@ -69,7 +69,7 @@ class Unread:
 
     def read(self) -> None:
         """Read into every parameter what this rank keeps of it. Raises ``DataError`` where the files' copies of a tied
-        tensor differ in that part, and where a file cannot be read."""
+        tensor differ in that part, and ``OSError`` where a file is gone."""
         with _Reader() as reader:
             for parameter, stored in self._origins.items():
                 kept, start = _kept(parameter)
@@ -103,10 +103,7 @@ class _Reader:
     def pieces(self, stored: Stored, start: int, end: int) -> Iterator[tuple[slice, Tensor]]:
         """Elements [``start``, ``end``) of the flattened tensor, as one-dimensional pieces in the file's dtype, each
         with its place counted from ``start``."""
-        if stored.file not in self._open:
-            file = self._closing.enter_context(safe_open(stored.file, framework="pt", device="cpu"))
-            self._open[stored.file] = file
-        file = self._open[stored.file]
+        file = self._file(stored)
         if not stored.shape:
             if start < end:
                 yield slice(0, 1), file.get_tensor(stored.name).reshape(1)
@@ -123,8 +120,12 @@ class _Reader:
 
     def whole(self, stored: Stored) -> Tensor:
         """A copy of the tensor, in the file's dtype."""
-        pieces = [piece for _, piece in self.pieces(stored, 0, prod(stored.shape))]
-        return torch.cat(pieces).reshape(stored.shape)
+        return self._file(stored).get_tensor(stored.name).clone()
+
+    def _file(self, stored: Stored) -> Any:
+        if stored.file not in self._open:
+            self._open[stored.file] = self._closing.enter_context(safe_open(stored.file, framework="pt", device="cpu"))
+        return self._open[stored.file]
 
 
 def _kept(parameter: Any) -> tuple[Tensor, int]:
