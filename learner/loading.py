@@ -62,9 +62,15 @@ class Unread:
     def share_out(self, module: nn.Module, device: torch.device, partition: Callable[[nn.Module], object]) -> None:
         """Give every parameter of ``module`` to ``partition``, which leaves this rank its part (``ds_tensor``). They
         come one at a time, each in a module of its own, so that one at most is whole on ``device``. Collective."""
+        sizes = {parameter.dtype: 0 for parameter in self._origins}
+        for parameter in self._origins:
+            sizes[parameter.dtype] = max(sizes[parameter.dtype], parameter.numel())
+        # All of them lie in the same memory in turn. Memory of their own, between parts that stay, would leave gaps
+        # that the allocator cannot give back.
+        rooms = {dtype: torch.empty(size, dtype=dtype, device=device) for dtype, size in sizes.items()}
         for parameter in module.parameters():
             if parameter in self._origins:
-                parameter.data = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+                parameter.data = rooms[parameter.dtype][: parameter.numel()].view(parameter.shape)
             partition(nn.ParameterList([parameter]))
 
     def read(self) -> None:

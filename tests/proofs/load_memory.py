@@ -27,7 +27,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,8 @@ VOCABULARY = 40_000
 
 
 def shape_of(megabytes: float, dtype: str) -> dict[str, Any]:
-    """A Qwen2's sizes, so that its weights take about ``megabytes`` in ``dtype``. Its embedding, which is tied, is the
-    largest tensor."""
+    """A Qwen2's sizes, so that its weights take ``megabytes`` or a little more in ``dtype``. Its embedding, which is
+    tied, is the largest tensor."""
     count = megabytes * MB / (2 if dtype == "bfloat16" else 4)
     hidden = 2048 if count > 4e8 else 1024 if count > 2e8 else 512
     layer = 2 * hidden * hidden + 2 * hidden * hidden // 2 + 3 * hidden * 3 * hidden
@@ -53,7 +53,7 @@ def shape_of(megabytes: float, dtype: str) -> dict[str, Any]:
         "vocab_size": vocabulary,
         "hidden_size": hidden,
         "intermediate_size": 3 * hidden,
-        "num_hidden_layers": max(1, round((count - vocabulary * hidden) / layer)),
+        "num_hidden_layers": max(1, ceil((count - vocabulary * hidden) / layer)),
         "num_attention_heads": hidden // 64,
         "num_key_value_heads": hidden // 128,
         "tie_word_embeddings": True,
