@@ -23,7 +23,7 @@ from .files import Files
 from .loading import Unread, open_language_model
 from .objective.token_op import LossOf, TokenOutput, token_op
 from .packing import MicroBatch
-from .ranks import join_ranks, raise_together, together
+from .ranks import join_ranks, raise_together, reference_device, together
 
 
 class TokenHead(nn.Module):
@@ -192,8 +192,11 @@ class Policy:
         self.engine._copy_recovery_script = lambda _: None  # nobody needs it, and it would fail on a full disk
         self.reference: reference.Reference | None = None
         if config.objective.kl_beta > 0:
-            shared = load_on_ranks(config, self.device, reference.SETTINGS if self.world > 1 else None)
-            self.reference = reference.Reference(shared, self.device, _deepspeed())
+            own = config.placement.reference == "own"
+            device = reference_device(self.device, own=own)
+            share_out = reference.SETTINGS if self.world > 1 and not own else None
+            module = load_on_ranks(config, device, share_out)
+            self.reference = reference.Reference(module, device, _deepspeed() if share_out else None)
 
     def _engine(self) -> Any:
         deepspeed, settings = _deepspeed(), deepspeed_settings(self.config)

@@ -1,4 +1,5 @@
-"""π_ref of the KL term (report 2.4): the initial model, frozen, of which every rank holds its part."""
+"""π_ref of the KL term (report 2.4): the initial model, frozen. Each rank holds its part of it, or the whole where the
+references have GPUs of their own (``placement.reference``)."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -6,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .packing import MicroBatch
-from .ranks import world
 
 if TYPE_CHECKING:
     from .model import PolicyModule
@@ -28,14 +28,16 @@ has no optimizer state to share out, and would be whole on every rank."""
 
 
 class Reference:
-    """The initial model, whatever checkpoint the policy goes on from. On one rank it is a plain module. On several,
-    DeepSpeed gathers its layers one after the other in a pass, and lets go of each after its use."""
+    """The initial model, whatever checkpoint the policy goes on from. Where the ranks share it, DeepSpeed gathers its
+    layers one after the other in a pass, and lets go of each after its use. Where a rank has it whole, it is a plain
+    module."""
 
-    def __init__(self, module: "PolicyModule", device: torch.device, deepspeed: Any) -> None:
-        """``module``: on ``device``, shared out over the ranks by ``SETTINGS`` if there are several. Collective."""
+    def __init__(self, module: "PolicyModule", device: torch.device, deepspeed: Any | None) -> None:
+        """``module``: on ``device``. ``deepspeed``: the package, where the ranks share the module out by ``SETTINGS``.
+        Collective."""
         self.module, self._device = module.requires_grad_(False).eval(), device
         self._forward: Any = module
-        if world() > 1:
+        if deepspeed is not None:
             self._forward, *_ = deepspeed.initialize(model=module, config=SETTINGS, dist_init_required=False)
             self._forward.eval()
 

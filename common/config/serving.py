@@ -44,7 +44,7 @@ class Rollout(Section):
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic of the sampler."""
     workers: int = Field(default=1, ge=1)
-    """Workers that ``leeway up`` starts on this machine."""
+    """Workers that ``leeway up`` starts, and that ``--dry-run`` finds GPUs for (``placement.rollout``)."""
     concurrency: int = Field(default=8, ge=1)
     """Groups that one vLLM worker generates side by side. The torch engine takes one at a time."""
     kv_on_update: Literal["recompute", "keep"] = "recompute"
