@@ -36,9 +36,9 @@ def of(pid):
 with GraderPool(1) as pool:
     pool.grade(items[:20] + [GradeItem(ability="math", response=r"\boxed{\sqrt[3]{8}}", golds=("2",), finished=True)])
     before = used() + sum(map(of, pool.pids()))
-    for _ in range(5):
+    for _ in range(20):
         pool.grade(items)
-    print(5 * len(items) / (used() + sum(map(of, pool.pids())) - before))
+    print(20 * len(items) / (used() + sum(map(of, pool.pids())) - before))
 """
 T_95 = {2: 4.303, 4: 2.776, 9: 2.262, 14: 2.145, 19: 2.093, 29: 2.045}
 """Student's t for 95 %, two-sided, by degrees of freedom."""

@@ -245,3 +245,23 @@ def test_a_package_and_an_entry_point_are_found_and_are_the_user_s_code(pool, tm
             digests.add(grader.digest)
     assert len(digests) == 1
     assert None not in digests
+
+
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        ("def f(response, row):\n    return 2.0\n", "the code of the rewards here has the digest"),
+        ("raise ValueError('{odd}')\n", "its process did not start: rewards: f: use = "),
+    ],
+)
+def test_code_that_changes_under_a_worker_is_not_taken_up(pool, tmp_path, code, word):
+    mine = tmp_path / "mine.py"
+    mine.write_text("def f(response, row):\n    return 1.0\n")
+    with RewardGrader(config_of(Reward(use=f"{mine}:f")), pool) as grader:
+        assert grader.grade(items("a"), [1], ROW)[0].reward == 1.0
+        mine.write_text(code)
+        os.kill(grader.pids()[0], 9)
+        grader.grade(items("a"), [1], ROW)  # its process was lost
+        (verdict,) = grader.grade(items("a"), [1], ROW)
+    assert verdict.kind is ERROR
+    assert word in verdict.reason

@@ -39,31 +39,23 @@ class RewardGrader:
                 jobs=jobs or config.verifier.jobs,
                 memory_bytes=config.verifier.rewards_memory_bytes,
                 attempts=config.broker.max_attempts,
+                digest=config.verifier.rewards_digest,
             )
-            self._refuse(config)
+            self._refuse_blind()
 
     def _function_places(self) -> list[int]:
         return [number for number, reward in enumerate(self._rewards) if not reward.judges]
 
-    def _refuse(self, config: Config) -> None:
+    def _refuse_blind(self) -> None:
+        """``ConfigError`` if a function asks whether the answer is correct, and nobody can tell it."""
         assert self._seats is not None
-        found, said = self._seats.described, config.verifier.rewards_digest
-        try:
-            if said not in (None, "any", found.digest):
-                raise ConfigError(
-                    f"the code of the rewards here has the digest {found.digest}, the run was started with {said}: "
-                    "bring the same files here, or say that other code is fine: verifier.rewards_digest = 'any'"
-                )
-            if not any(reward.judges for reward in self._rewards):
-                blind = [each["name"] for each in found.functions if each["asks_correct"]]
-                if blind:
-                    raise ConfigError(
-                        f"rewards: {blind[0]} asks whether the answer is correct, and nothing judges that; add a judge "
-                        'of the answer, for instance use = "row", with weight = 0 where it is only asked'
-                    )
-        except ConfigError:
+        blind = [each["name"] for each in self._seats.described.functions if each["asks_correct"]]
+        if blind and not any(reward.judges for reward in self._rewards):
             self.close()
-            raise
+            raise ConfigError(
+                f"rewards: {blind[0]} asks whether the answer is correct, and nothing judges that; add a judge of the "
+                'answer, for instance use = "row", with weight = 0 where it is only asked'
+            )
 
     def grade(self, items: Sequence[GradeItem], lengths: Sequence[int], row: str) -> list[Verdict]:
         """A verdict for each response of one group, in order. ``lengths``: tokens of each. ``row``: the prompt's row as

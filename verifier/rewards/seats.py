@@ -13,7 +13,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 from ...common.config import Reward
 from ...common.errors import ConfigError
 from ..process_seat import Child, Lost, ending
+from ..reasons import printable
 from .calling import Call, Reply
 
 SEATS_A_JOB = 4
@@ -119,14 +120,17 @@ _Tasks: TypeAlias = "queue.SimpleQueue[tuple[Asked, Future[Asked]] | None]"
 class RewardSeats:
     """The seats of a verifier worker. It is safe to use from several threads. Close it in the end."""
 
-    def __init__(self, rewards: Sequence[Reward], *, jobs: int, memory_bytes: int, attempts: int) -> None:
+    def __init__(
+        self, rewards: Sequence[Reward], *, jobs: int, memory_bytes: int, attempts: int, digest: str | None = None
+    ) -> None:
         """Start one seat and wait until it has loaded the functions, then the others. ``ConfigError`` if they cannot
-        be loaded."""
+        be loaded, or if their code has another ``digest`` (None: as this worker's first process; ``any``: never)."""
+        self._digest = digest
         self._tasks: _Tasks = queue.SimpleQueue()
         self._closed = threading.Event()
 
         def seat() -> _Seat:
-            made = _Seat(self._tasks, self._closed, rewards, memory_bytes, attempts)
+            made = _Seat(self._tasks, self._closed, rewards, memory_bytes, attempts, self._refuse)
             made.start()
             return made
 
@@ -139,6 +143,15 @@ class RewardSeats:
             raise
         more = SEATS_A_JOB * jobs if any(each["is_async"] for each in self.described.functions) else jobs
         self._seats += [seat() for _ in range(more - 1)]
+
+    def _refuse(self, found: Described) -> None:
+        if self._digest is None:
+            self._digest = found.digest  # the first process is there before the others start
+        if self._digest not in ("any", found.digest):
+            raise ConfigError(
+                f"the code of the rewards here has the digest {found.digest}, the run was started with {self._digest}: "
+                "bring the same files here, or say that other code is fine: verifier.rewards_digest = 'any'"
+            )
 
     def submit(self, asked: Asked) -> Future[Asked]:
         """The future of ``asked`` with a reply to each call."""
@@ -165,9 +178,17 @@ class _Seat(threading.Thread):
     """Keeps one process at work. The process dies with the thread that started it, so this thread starts it."""
 
     def __init__(
-        self, tasks: _Tasks, closed: threading.Event, rewards: Sequence[Reward], memory_bytes: int, attempts: int
+        self,
+        tasks: _Tasks,
+        closed: threading.Event,
+        rewards: Sequence[Reward],
+        memory_bytes: int,
+        attempts: int,
+        refuse: Callable[[Described], None],
     ) -> None:
+        """``refuse`` raises ``ConfigError`` where a process has loaded what this worker may not use."""
         super().__init__(name="reward-seat", daemon=True)
+        self._refuse = refuse
         self.ready: Future[Described] = Future()
         self._tasks, self._closed, self._rewards = tasks, closed, rewards
         self._memory_bytes, self._attempts = memory_bytes, attempts
@@ -225,16 +246,16 @@ class _Seat(threading.Thread):
             return
         except TimeoutError:
             self._discard()
-            why = "{name}: killed after {clock:g} s without an answer"
+            said = ""
         except (Lost, OSError, ValueError, KeyError, ConfigError) as error:
             code = self._discard()
             said = f"did not start: {error}" if isinstance(error, ConfigError) else f"was lost: {ending(code)}"
-            why = "{name}: its process " + said
         seconds = time.monotonic() - started
         for call in calls:  # the one that was due, and those that were to come after it
             if call not in asked.replies:
-                known = self._functions[call[0]] if self._functions else {"name": "", "timeout_s": 0.0}
-                asked.fail(call, why.format(name=known["name"], clock=known["timeout_s"]), seconds)
+                name, clock_s = self._rewards[call[0]].called, self._rewards[call[0]].timeout_s
+                why = f"its process {said}" if said else f"killed after {clock_s:g} s without an answer"
+                asked.fail(call, printable(f"{name}: {why}"), seconds)
 
     def _loaded(self) -> Described | None:
         """Make sure that a process is running and has loaded the functions; what they are, where it is a new one."""
@@ -246,6 +267,7 @@ class _Seat(threading.Thread):
             self._child = child = RewardChild(self._memory_bytes)
         try:
             described = child.load(self._rewards)
+            self._refuse(described)
         except BaseException:
             self._discard()
             raise
