@@ -67,6 +67,7 @@ class Leader:
             transport=config.weights.transport,
             folder=config.weights.shared,
             keyframe_every=config.weights.keyframe_every,
+            threads=config.weights.threads,
         )
         samples = Samples(folder, config, from_step=book.version) if config.metrics.samples_every else None
         if samples is not None:

@@ -17,7 +17,10 @@ class Weights(Section):
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Dtype of what is published: bfloat16 halves the bytes; float32 is exact for a float32 sampler."""
     keyframe_every: int = Field(default=20, ge=1)
-    """Every N-th version is published as a keyframe; the others are deltas."""
+    """Every N-th version is published whole, as a keyframe, and as a delta beside that; the others are deltas alone."""
+    threads: int = Field(default=4, ge=1)
+    """Threads that digest, encode and write a version on the learner's rank 0, and as many that read and decode it on
+    each rollout node."""
     node_folder: str | None = None
     """Folder of each rollout node for the copy that its workers share: two versions. It lies on the node itself. By
     default in shared memory, /dev/shm, or where that is absent or too small, in the temporary folder."""
