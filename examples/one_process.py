@@ -87,4 +87,4 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     config = compose(arguments.preset, arguments.settings)
     weights = flatten(train(config, arguments.steps), config.weights.dtype)
-    print("sha256", checksum(weights.buffer))
+    print("checksum", checksum(weights.buffer))

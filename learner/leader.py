@@ -8,14 +8,15 @@ from typing import Any
 
 from ..common.activity import Activity, Doing, to_json
 from ..common.config import Config
+from ..common.errors import DataError
 from ..common.ledger import Ledger
 from ..common.metrics import MetricsSink
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
 from ..common.step_line import step_line
-from ..common.tensors import flatten
+from ..common.tensors import tensors_of
+from ..common.types import Manifest
 from ..common.weights import WeightPublisher
-from ..common.weights import checksum as sha256_of
 from . import checkpoint
 from .delay import DelayLine
 from .disk_room import DiskRoom
@@ -24,12 +25,16 @@ from .flow.intake import Intake
 from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
+from .publication import FlatBuffers, Publication
 from .ranks import broadcast_plan
 from .samples import Samples
 from .startup import make_book, open_ledger
 from .step_metrics import StepMetrics
 
 log = logging.getLogger(__name__)
+
+WAIT_S = 20.0
+"""How long rank 0 waits before it tells the other ranks that it still waits."""
 
 
 class Leader:
@@ -90,24 +95,51 @@ class Leader:
         self.delay = DelayLine(config.flow.inject_lag)
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)
+        self._buffers = FlatBuffers(policy.shapes(), config.weights.dtype, config.flow.inject_lag)
+        self.publication = Publication(
+            service,
+            self.publisher,
+            self.disk,
+            folder=config.weights.shared,
+            threads=config.weights.threads,
+            stands=self._stands,
+        )
         self._metrics = StepMetrics(service, self.intake)
 
-    def publish(self, version: int) -> None:
-        """Publish the policy's weights, or those of ``flow.inject_lag`` versions before, as soon as there is room for
-        them. Collective: every other rank calls ``named_weights`` meanwhile."""
+    def gather(self, version: int) -> None:
+        """Copy the policy's weights, which are ``version``, to where they are published from. Collective. Waits for the
+        publication before, whose base is overwritten."""
+        self.settle()
         self.service.doing(Doing(Activity.PUBLISHING, version=version))
-        newest = flatten(self.policy.named_weights(), self.config.weights.dtype)
-        due = self.delay.push(version, newest)
-        self.manifest = manifest = self.disk.until_written(
-            self.config.weights.shared, lambda: self.publisher.publish(*due)
-        )
-        self.service.version = version
+        broadcast_plan({"do": "publish", "version": version})
+        newest = self._buffers.at(version)
+        self.policy.copy_weights(tensors_of(newest))
+        self._newest = version, newest
+
+    def publish(self) -> None:
+        """Begin to publish what was gathered, or the weights of ``flow.inject_lag`` versions before."""
+        self.publication.begin(self.delay.push(*self._newest), self._newest)
+        if self.intake.book.max_staleness == 0 or self.config.flow.inject_lag > 0:
+            self.settle()  # no other step can be trained before, since no group lives across versions
+
+    def settle(self) -> None:
+        """Wait until the version that was published last stands. Raises what its publication failed with."""
+        try:
+            while not self.publication.ended(WAIT_S):
+                broadcast_plan({"do": "wait"})
+        except DataError:
+            broadcast_plan({"do": "stop"})
+            raise
+
+    def _stands(self, manifest: Manifest, checksum: str) -> None:
+        self.manifest, self.service.version = manifest, self._newest[0]
         log.info("version %d published: %d of %d bytes", manifest.version, manifest.payload_bytes, manifest.full_bytes)
-        self.checksum = manifest.checksum if manifest.version == version else sha256_of(newest.buffer)
+        self.intake.published(checksum)
 
     def save(self, controller: ControllerState, step: int) -> None:
         """Write the checkpoint after ``step`` training steps, as soon as there is room for it, and acknowledge what it
-        covers. Collective, as ``checkpoint.save`` is."""
+        covers. Collective, as ``checkpoint.save`` is. The version of the step stands before."""
+        self.settle()
         folder, keep = self.folder / "checkpoints", self.config.train.keep_checkpoints
         state = self.intake.snapshot() | {"controller": asdict(controller)}
         self.ledger.sync()
@@ -126,6 +158,7 @@ class Leader:
         self, step: int, groups: list[ScoredGroup], measured: dict[str, float], times: dict[str, float]
     ) -> None:
         """Send the training step's record, and log its line."""
+        times = times | {"weights/publish_s": self.publication.seconds}
         record = self._metrics.record(step, groups, measured, times, self.manifest)
         self.queue.emit(record)
         log.info("%s", step_line(record, self.config.train.steps))

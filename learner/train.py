@@ -2,7 +2,9 @@
 
 ::
 
-    next batch ──▶ train step ──▶ publish version v+1 ──▶ close the books ──▶ (checkpoint) ──▶ account
+    next batch ──▶ train step ──▶ gather version v+1 ──▶ close the books ──▶ (checkpoint) ──▶ account
+                                                                │
+                                            publish v+1  ◀──────┘  beside the next step, where η allows one
 
 Rank 0 decides and speaks to Redis; every rank trains its share of the groups. The checkpoint is the truth: a learner
 that dies anywhere in this loop goes back to its newest checkpoint and issues again what was live there.
@@ -20,7 +22,7 @@ from ..common.config import Config
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
 from . import alike, checkpoint
-from .leader import Leader
+from .leader import WAIT_S, Leader
 from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
@@ -28,8 +30,6 @@ from .ranks import NoRoom, broadcast_plan, rank, together
 from .startup import forget_older_versions, read_prompts
 from .step import StepResult, shared_out, train_step
 from .step_metrics import timed
-
-WAIT_S = 20.0  # how long rank 0 waits for a batch before it tells the other ranks that it still waits
 
 
 def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -> None:
@@ -54,8 +54,9 @@ def _lead(leader: Leader, controller: ControllerState) -> None:
     """Rank 0's loop. It consumes batches and produces versions, ledger lines, metrics and checkpoints. If it dies, its
     successor starts from the newest checkpoint and makes again what is lost."""
     intake, service, train = leader.intake, leader.service, leader.config.train
-    broadcast_plan({"do": "publish", "version": intake.book.version})
-    leader.publish(intake.book.version)
+    leader.gather(intake.book.version)
+    leader.publish()
+    leader.settle()
     forget_older_versions(leader.queue, leader.incarnation)
     intake.start()
     while (step := intake.book.version) < train.steps and not service.stopping.is_set():
@@ -70,9 +71,10 @@ def _lead(leader: Leader, controller: ControllerState) -> None:
             with timed(times, "train"):
                 result = _train(leader, controller, groups, step)
             with timed(times, "publish"):
-                leader.publish(step + 1)
+                leader.gather(step + 1)
+                generated = intake.trained(groups, ess=result.metrics["logprob/ess"])
+                leader.publish()
         controller = result.controller
-        generated = intake.trained(groups, leader.checksum, ess=result.metrics["logprob/ess"])
         service.count(done=1, tokens=int(result.metrics["batch/tokens"]))
         if (step + 1) % train.checkpoint_every == 0 or step + 1 == train.steps:
             with timed(times, "checkpoint"):
@@ -107,6 +109,7 @@ def _train(leader: Leader, controller: ControllerState, groups: list[ScoredGroup
 def _end(leader: Leader, controller: ControllerState) -> None:
     """End every rank, after the last step or a request to stop, without losing anything that was trained."""
     intake, service = leader.intake, leader.service
+    leader.settle()
     if service.failure is not None:
         raise service.failure
     complete = intake.book.version == leader.config.train.steps
@@ -138,11 +141,9 @@ def _follow(
                     settings = _settings(config, plan["step"], plan["turned"])
                     result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
                     controller = result.controller
-                    policy.named_weights()
-                service.version = plan["step"] + 1
                 service.count(done=1)
             case "publish":
-                policy.named_weights()
+                policy.copy_weights(None)
                 service.version = plan["version"]
             case "save":
                 service.doing(Doing(Activity.CHECKPOINTING, step=plan["step"]))
