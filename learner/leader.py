@@ -3,12 +3,13 @@
 import logging
 from contextlib import ExitStack
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from ..common.activity import Activity, Doing, to_json
 from ..common.config import Config
-from ..common.errors import DataError
+from ..common.errors import ConfigError, DataError
 from ..common.ledger import Ledger
 from ..common.metrics import MetricsSink
 from ..common.queue.learner import LearnerQueue
@@ -95,7 +96,10 @@ class Leader:
         self.delay = DelayLine(config.flow.inject_lag)
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)
-        self._buffers = FlatBuffers(policy.shapes(), config.weights.dtype, config.flow.inject_lag)
+        shapes = policy.shapes()
+        if (why := config.weights.why_too_large(sum(map(prod, shapes.values())))) is not None:
+            raise ConfigError(why)  # a folder was looked at before; what the hub had is known only now
+        self._buffers = FlatBuffers(shapes, config.weights.dtype, config.flow.inject_lag)
         self.publication = Publication(
             service,
             self.publisher,

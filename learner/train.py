@@ -27,7 +27,7 @@ from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
 from .ranks import NoRoom, broadcast_plan, rank, together
-from .startup import forget_older_versions, read_prompts
+from .startup import forget_older_versions, read_prompts, refuse_older
 from .step import StepResult, shared_out, train_step
 from .step_metrics import timed
 
@@ -37,6 +37,7 @@ def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -
     to stop. Either way it leaves a checkpoint."""
     # This comes before the model, so that ranks that differ and rows that cannot be used are named in seconds.
     alike.refuse_different(config, folder)
+    together(lambda: refuse_older(folder / "checkpoints") if rank() == 0 else None)
     curriculum = together(lambda: read_prompts(service, config) if rank() == 0 else None)
     service.doing(Doing(Activity.LOADING_MODEL))
     torch.set_num_threads(config.train.threads)

@@ -34,6 +34,8 @@ from .taking_in import TakingIn, superseded
 from .tickets import TicketBook
 
 POLL_S = 0.5
+SHARDS = "shards"
+"""How the ledger that a checkpoint goes with sums weights: the digest of the digests of their shards."""
 TELL_S = 60.0
 """Where one worker has held a group for longer than this, the message about waiting names that worker."""
 
@@ -174,6 +176,7 @@ class Intake:
                 "refunds": dict(self.counts.refunds),
                 "ledger_line": self.ledger.line,
                 "incarnation": self.incarnation,
+                "checksums": SHARDS,
             }
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -158,6 +158,7 @@ class Stream:
     def manifests(self): return list(self.found)
     def publish_manifest(self, manifest): self.found.append(manifest)
     def leased_versions(self): return set()
+    def delete_version(self, manifest): self.found.remove(manifest)
 
 random = torch.Generator().manual_seed(0)
 model = torch.randn(parameters, generator=random)
