@@ -181,10 +181,10 @@ def test_a_version_that_redis_should_not_hold_is_refused_with_the_sum(folder_of,
     path = folder_of("qwen2")
     parameters = sum(math.prod(header.shape) for header in read_folder(path, weights=True).tensors.values())
     monkeypatch.setattr(serving, "MOST_IN_REDIS", 2 * parameters)
-    check_model(asking(path, "weights.transport=redis"), "train")
+    check_model(asking(path, "weights.transport=redis", "weights.dtype=bfloat16"), "train")
     monkeypatch.setattr(serving, "MOST_IN_REDIS", 2 * parameters - 1)
     sizes = byte_size(2 * parameters), byte_size(4 * parameters)
     with pytest.raises(ConfigError, match=rf"two whole ones .*: 2 x {sizes[0]} = {sizes[1]}.*transport = 'file'"):
-        check_model(asking(path, "weights.transport=redis"), "train")
+        check_model(asking(path, "weights.transport=redis", "weights.dtype=bfloat16"), "train")
     check_model(asking(path, "weights.transport=file", "weights.folder=/tmp/w"), "train")
-    check_model(asking(path, "weights.transport=redis"), "sample")
+    check_model(asking(path, "weights.transport=redis", "weights.dtype=bfloat16"), "sample")
