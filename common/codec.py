@@ -28,7 +28,7 @@ import numpy as np
 from .errors import DecodeError, OtherSchemaError
 from .types import Manifest
 
-SCHEMA = 6
+SCHEMA = 7
 ONE_BUILD = "every role of a run has to be of the same Leeway: start the others again with this one"
 MAX_BYTES = {
     "Heartbeat": 1 << 16,

@@ -14,7 +14,7 @@ from ..common.ledger import Ledger
 from ..common.metrics import MetricsSink
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
-from ..common.step_line import step_line
+from ..common.step_line import hardware_text, step_line
 from ..common.tensors import tensors_of
 from ..common.types import Manifest
 from ..common.weights import WeightPublisher
@@ -23,9 +23,11 @@ from .delay import DelayLine
 from .disk_room import DiskRoom
 from .flow.curriculum import Curriculum
 from .flow.intake import Intake
+from .hardware import Hardware
 from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
+from .profiling import Profiler
 from .publication import FlatBuffers, Publication
 from .ranks import broadcast_plan
 from .samples import Samples
@@ -108,7 +110,11 @@ class Leader:
             threads=config.weights.threads,
             stands=self._stands,
         )
-        self._metrics = StepMetrics(service, self.intake)
+        self._metrics = StepMetrics(service, self.intake, Hardware(policy, config))
+        self._hardware = ""
+        """What the last training step's record says of the hardware, for the run's state."""
+        self.profiler = Profiler(self.intake.controls.profiles, queue.record.set_state, folder / "profile")
+        closing.callback(self.profiler.close)
 
     def gather(self, version: int) -> None:
         """Copy the policy's weights, which are ``version``, to where they are published from. Collective. Waits for the
@@ -163,8 +169,10 @@ class Leader:
     ) -> None:
         """Send the training step's record, and log its line."""
         times = times | {"weights/publish_s": self.publication.seconds}
-        record = self._metrics.record(step, groups, measured, times, self.manifest)
+        workers, _ = self.queue.overview.workers()
+        record = self._metrics.record(step, groups, measured, times, self.manifest, workers)
         self.queue.emit(record)
+        self._hardware = hardware_text(record)
         log.info("%s", step_line(record, self.config.train.steps))
 
     def say(self, phase: str, doing: Doing) -> None:
@@ -186,6 +194,7 @@ class Leader:
             overflow=book.overflow,
             pipeline_depth=book.depth,
             doing=to_json(doing),
+            hardware=self._hardware,
             leader=self.queue.worker,
             poisoned=intake.counts.poisoned_in_a_row,
             poison=intake.counts.poison,

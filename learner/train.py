@@ -21,7 +21,7 @@ from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
-from . import alike, checkpoint
+from . import alike, checkpoint, memory
 from .leader import WAIT_S, Leader
 from .model import Policy
 from .objective.entropy import ControllerState
@@ -67,6 +67,7 @@ def _lead(leader: Leader, controller: ControllerState) -> None:
         if groups is None:
             break
         training = Doing(Activity.TRAINING, step=step)
+        leader.profiler.begin(step)
         leader.say("training", training)
         with service.working(training):
             with timed(times, "train"):
@@ -81,6 +82,7 @@ def _lead(leader: Leader, controller: ControllerState) -> None:
             with timed(times, "checkpoint"):
                 leader.save(controller, step + 1)
         leader.account(step, groups, result.metrics | generated, times)
+        leader.profiler.end()
     _end(leader, controller)
 
 
@@ -104,6 +106,7 @@ def _train(leader: Leader, controller: ControllerState, groups: list[ScoredGroup
     plan = [[(group.ticket.group_id, group.micro_batch_S) for group in share] for share in by_rank]
     broadcast_plan({"do": "train", "step": step, "turned": turned, "groups": plan})
     together(lambda: None)  # the other ranks have fetched theirs
+    memory.begin()
     return train_step(policy, by_rank[0], version=step, controller=controller, config=settings)
 
 
@@ -140,6 +143,7 @@ def _follow(
                 with service.working(Doing(Activity.TRAINING, step=plan["step"])):
                     mine = together(partial(_fetched, queue, plan["groups"][policy.rank]))
                     settings = _settings(config, plan["step"], plan["turned"])
+                    memory.begin()
                     result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
                     controller = result.controller
                 service.count(done=1)
