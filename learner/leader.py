@@ -69,14 +69,7 @@ class Leader:
         sink = self.disk.until_written(folder, lambda: MetricsSink(queue, folder, from_step=book.version))
         closing.callback(self.ledger.close)
         closing.callback(sink.close)
-        self.publisher = WeightPublisher(
-            queue.weights,
-            incarnation=self.incarnation,
-            transport=config.weights.transport,
-            folder=config.weights.shared,
-            keyframe_every=config.weights.keyframe_every,
-            threads=config.weights.threads,
-        )
+        self.publisher = _publisher_of(queue, config, self.incarnation)
         samples = Samples(folder, config, from_step=book.version) if config.metrics.samples_every else None
         if samples is not None:
             closing.callback(samples.close)
@@ -98,18 +91,8 @@ class Leader:
         self.delay = DelayLine(config.flow.inject_lag)
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)
-        shapes = policy.shapes()
-        if (why := config.weights.why_too_large(sum(map(prod, shapes.values())))) is not None:
-            raise ConfigError(why)  # a folder was looked at before; what the hub had is known only now
-        self._buffers = FlatBuffers(shapes, config.weights.dtype, config.flow.inject_lag)
-        self.publication = Publication(
-            service,
-            self.publisher,
-            self.disk,
-            folder=config.weights.shared,
-            threads=config.weights.threads,
-            stands=self._stands,
-        )
+        self._buffers = _buffers_of(policy, config)
+        self.publication = Publication(service, self.publisher, self.disk, config.weights, self._stands)
         self._metrics = StepMetrics(service, self.intake, Hardware(policy, config))
         self._hardware = ""
         """What the last training step's record says of the hardware, for the run's state."""
@@ -203,3 +186,22 @@ class Leader:
             overdue_at=intake.counts.overdue_last[1],
             at=self.service.now(),
         )
+
+
+def _buffers_of(policy: Policy, config: Config) -> FlatBuffers:
+    shapes = policy.shapes()
+    if (why := config.weights.why_too_large(sum(map(prod, shapes.values())))) is not None:
+        raise ConfigError(why)  # a folder was looked at before; what the hub had is known only now
+    return FlatBuffers(shapes, config.weights.dtype, config.flow.inject_lag)
+
+
+def _publisher_of(queue: LearnerQueue, config: Config, incarnation: int) -> WeightPublisher:
+    weights = config.weights
+    return WeightPublisher(
+        queue.weights,
+        incarnation=incarnation,
+        transport=weights.transport,
+        folder=weights.shared,
+        keyframe_every=weights.keyframe_every,
+        threads=weights.threads,
+    )

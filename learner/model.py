@@ -6,7 +6,6 @@ is imported late because that takes seconds.
 
 import os
 import warnings
-from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -27,12 +26,10 @@ from . import attention, sums
 from .alike import refuse_different_models
 from .checkpoint import TAG
 from .files import Files
+from .gathering import copy_group, groups_of, shape_of
 from .objective.token_op import LossOf, TokenOutput, token_op
 from .packing import MicroBatch
 from .ranks import join_ranks, raise_together, reference_device, together
-
-GATHERED = 1 << 24
-"""Weights that are gathered together at most, where none is larger: 64 MB in float32."""
 
 
 class TokenHead(nn.Module):
@@ -293,36 +290,21 @@ class Policy:
     def named_weights(self) -> dict[str, Tensor]:
         """A copy of all weights by Hugging Face name, float32 on the CPU; tied weights appear once. Only rank 0 gets
         them; the other ranks get an empty dict."""
-        weights = {}
-        for name, parameter in self.module.named_weights().items():
-            with self._whole(parameter):
-                if self.rank == 0:
-                    weights[name] = parameter.detach().to("cpu", copy=True)
+        weights = {name: torch.empty(shape) for name, shape in self.shapes().items()} if self.rank == 0 else {}
+        self.copy_weights(weights if self.rank == 0 else None)
         return weights
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every weight by Hugging Face name; tied weights appear once."""
-        named = self.module.named_weights().items()
-        return {name: tuple(getattr(parameter, "ds_shape", parameter.shape)) for name, parameter in named}
+        return {name: shape_of(parameter) for name, parameter in self.module.named_weights().items()}
 
     def copy_weights(self, into: dict[str, Tensor] | None) -> None:
-        """Copy every weight to its tensor in ``into`` on the CPU, cast on this rank's device. Only rank 0 passes one;
-        the others pass None."""
-        for group in _groups_of(self.module.named_weights()):
-            with self._whole(*group.values()):
-                for name, parameter in group.items() if into is not None else ():
-                    assert into is not None
-                    weight = parameter.detach()
-                    if weight.is_cuda:
-                        weight = weight.to(into[name].dtype)  # half as much to move
-                    into[name].copy_(weight, non_blocking=True)
-                if self.device.type == "cuda":
-                    torch.cuda.current_stream().synchronize()  # the group's memory is given back now
-
-    def _whole(self, *parameters: nn.Parameter) -> Any:
-        # Under ZeRO stage 3 the ranks share a parameter. A few are gathered at a time, so no device holds the whole
-        # model.
-        return _deepspeed().zero.GatheredParameters(list(parameters), enabled=self.stage == 3)
+        """Copy every weight to its tensor in ``into`` on the CPU, cast on this device. Others than rank 0 pass None."""
+        gathered = _deepspeed().zero.GatheredParameters
+        for group in groups_of(self.module.named_weights()):
+            with gathered(list(group.values()), enabled=self.stage == 3):
+                if into is not None:
+                    copy_group(group, into)
 
     def save(self, folder: Path) -> list[Path]:
         """Write weights and optimizer into ``folder``; every rank writes its part. Returns this rank's files.
@@ -362,20 +344,6 @@ class Policy:
     def sums(self) -> dict[str, Any]:
         """The bit sums of weights and optimizer state (``sums.of``)."""
         return sums.of(self.module, self.adamw, self.stage)
-
-
-def _groups_of(named: dict[str, nn.Parameter]) -> Iterator[dict[str, nn.Parameter]]:
-    """The parameters in their order, in groups that are gathered together: small ones, or one large one."""
-    group: dict[str, nn.Parameter] = {}
-    size = 0
-    for name, parameter in named.items():
-        count = int(getattr(parameter, "ds_numel", parameter.numel()))
-        if group and size + count > GATHERED:
-            yield group
-            group, size = {}, 0
-        group[name], size = parameter, size + count
-    if group:
-        yield group
 
 
 def saved_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:

@@ -3,11 +3,11 @@
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from ..common.config.serving import Weights
 from ..common.service import Service
 from ..common.tensors import infos_of
 from ..common.types import Manifest
@@ -44,15 +44,13 @@ class Publication:
         service: Service,
         publisher: WeightPublisher,
         disk: DiskRoom,
-        *,
-        folder: Path | None,
-        threads: int,
+        weights: Weights,
         stands: Callable[[Manifest, str], None],
     ) -> None:
-        """``folder`` and ``threads`` are those of the section ``weights``. ``stands`` is called in the thread once the
-        manifest stands, with the manifest and the checksum of the newest version."""
+        """``stands`` is called in the thread once the manifest stands, with the manifest and the checksum of the newest
+        version."""
         self._service, self._publisher, self._disk = service, publisher, disk
-        self._folder, self._threads, self._stands = folder, threads, stands
+        self._folder, self._threads, self._stands = weights.shared, weights.threads, stands
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self.seconds = 0.0

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from leeway_rl.common.config.serving import Weights
 from leeway_rl.common.errors import DataError
 from leeway_rl.common.tensors import flatten
 from leeway_rl.learner import disk_room
@@ -71,7 +72,8 @@ class Beside:
 
 
 def publication(publisher, service, stands=lambda *_: None, folder=None):
-    return Publication(service, publisher, DiskRoom(service), folder=folder, threads=1, stands=stands)
+    section = Weights(folder=None if folder is None else str(folder))
+    return Publication(service, publisher, DiskRoom(service), section, stands)
 
 
 def weights(version):
