@@ -1,6 +1,6 @@
 """The policy being trained: a causal language model whose head is the token op, and its DeepSpeed engine.
 
-``PolicyModule``, ``load_module`` and ``adamw`` need torch and transformers only; ``Policy`` brings in DeepSpeed, which
+``PolicyModule`` and ``load_module`` need torch and transformers only; ``Policy`` brings in DeepSpeed, which
 is imported late because that takes seconds.
 """
 
@@ -25,8 +25,9 @@ from ..common.rope import context_of, why_not_packed, why_too_long
 from . import attention, sums
 from .alike import refuse_different_models
 from .checkpoint import TAG
+from .engine_settings import adamw, deepspeed_settings
 from .files import Files
-from .objective.token_op import LossOf, TokenOutput, token_op
+from .objective.token_op import CHUNK_ELEMENTS, LossOf, TokenOutput, chunk_elements_on, token_op
 from .packing import MicroBatch
 from .ranks import join_ranks, raise_together, together
 
@@ -43,8 +44,8 @@ class TokenHead(nn.Module):
         self.weight = projection.weight
         self.bias = projection.bias
 
-    def forward(self, hidden_TH: Tensor, taken_T: Tensor, temperature: float, loss_of: LossOf | None) -> TokenOutput:
-        return token_op(hidden_TH, self.weight, taken_T, bias_V=self.bias, temperature=temperature, loss_of=loss_of)
+    def forward(self, hidden_TH: Tensor, taken_T: Tensor, **how: Any) -> TokenOutput:
+        return token_op(hidden_TH, self.weight, taken_T, bias_V=self.bias, **how)
 
 
 class PolicyModule(nn.Module):
@@ -52,8 +53,8 @@ class PolicyModule(nn.Module):
 
     def __init__(self, language_model: Any, *, temperature: float, autocast: bool) -> None:
         """``language_model``: a transformers causal LM; its output embedding is replaced. ``temperature``: τ, which
-        logits are divided by; the attribute may be set anew. ``autocast``: compute in bfloat16 by autocast, over
-        float32 weights.
+        logits are divided by; the attribute may be set anew, as may ``chunk_elements``, how many logits the token op
+        holds at a time. ``autocast``: compute in bfloat16 by autocast, over float32 weights.
         """
         super().__init__()
         name = next(n for n, m in language_model.named_modules() if m is language_model.get_output_embeddings())
@@ -62,6 +63,7 @@ class PolicyModule(nn.Module):
         self.body = language_model.base_model_prefix
         self.head = name
         self.temperature = temperature
+        self.chunk_elements = CHUNK_ELEMENTS
         self.autocast = autocast
 
     def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
@@ -77,7 +79,13 @@ class PolicyModule(nn.Module):
             ).last_hidden_state[0]
             hidden_TH = hidden_LH[batch.targets_T]
             head = self.language_model.get_submodule(self.head)
-            return head(hidden_TH, batch.taken_T, self.temperature, loss_of)
+            return head(
+                hidden_TH,
+                batch.taken_T,
+                temperature=self.temperature,
+                loss_of=loss_of,
+                chunk_elements=self.chunk_elements,
+            )
 
     def named_weights(self) -> dict[str, nn.Parameter]:
         """Parameters under the names of the model's own state dict; a tied one appears once."""
@@ -151,45 +159,6 @@ def _refuse_untrainable(config: Config, shape: Any, path: str) -> None:
         raise DataError(f"model {path}: {why}")
 
 
-def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:
-    """The optimizer over every parameter of ``module``, with a constant learning rate (report 3.2).
-
-    Under ZeRO-Offload it runs on the host, in torch's own fused kernel: DeepSpeed's CPU Adam would have to be compiled
-    on every learner node.
-    """
-    train = config.train
-    return torch.optim.AdamW(
-        module.parameters(),
-        lr=train.learning_rate,
-        betas=train.betas,
-        weight_decay=train.weight_decay,
-        fused=True if train.offload != "none" else None,
-    )
-
-
-def deepspeed_settings(config: Config) -> dict[str, Any]:
-    """DeepSpeed's own configuration."""
-    train = config.train
-    zero: dict[str, Any] = {"stage": train.zero_stage, "overlap_comm": False}
-    on_host = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
-    if train.offload != "none":
-        zero["offload_optimizer"] = on_host
-    if train.offload == "optimizer+parameters":
-        zero["offload_param"] = on_host
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        # The number of micro-batches differs from step to step: ``backward`` marks the last one itself.
-        "gradient_accumulation_steps": 1,
-        # Without ZeRO ``step`` clips, so that one process is bit for bit a plain torch loop. DeepSpeed clips
-        # in its own arithmetic, and takes a missing key for 1.0.
-        "gradient_clipping": 0.0 if train.zero_stage == 0 else train.grad_clip,
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": None,
-    }
-
-
 def clip_gradients(module: nn.Module, max_norm: float) -> float:
     """Scale the gradients down to the global L2 norm ``max_norm`` (0: leave them) and return the norm they had.
 
@@ -227,6 +196,15 @@ class Policy:
         self.reference = together(lambda: load_reference(config).to(self.device) if with_kl else None)
         if self.reference is not None:
             refuse_different_models(self.reference, self.reference.language_model.config.to_dict())
+        self._size_chunks()
+
+    def _size_chunks(self) -> None:
+        """Cut the token op's chunks to the memory that is left once everything is loaded."""
+        vocabulary = self.module.language_model.config.get_text_config().vocab_size
+        elements = chunk_elements_on(self.device, vocabulary, self.config.train.logits_memory)
+        for module in (self.module, self.reference):
+            if module is not None:
+                module.chunk_elements = elements
 
     def _engine(self) -> Any:
         deepspeed = _deepspeed()

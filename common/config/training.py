@@ -119,6 +119,9 @@ class Train(Section):
     runs on the host's cores (ZeRO 1 to 3). ``optimizer+parameters``: the weights between uses too (ZeRO 3)."""
     micro_batch_tokens: int = Field(default=16384, ge=1)
     """Token budget of one forward and backward pass, prompts included. The step's result does not depend on it."""
+    logits_memory: float = Field(default=0.05, gt=0, le=0.5)
+    """Share of a GPU's memory, of what is free once everything is loaded, that the logits of one chunk and what is
+    computed from them may take. More gives larger matrix products. On the CPU a chunk has 2^25 logits."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     checkpoint_every: int = Field(default=20, ge=1)
