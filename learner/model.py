@@ -116,7 +116,7 @@ def load_module(config: Config, *, model_path: str | None = None) -> PolicyModul
             path,
             config=shape,
             dtype=torch.float32,
-            attn_implementation=attention.register(),
+            attn_implementation=attention.register(attention.choose(config, shape)),
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:

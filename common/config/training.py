@@ -119,6 +119,10 @@ class Train(Section):
     runs on the host's cores (ZeRO 1 to 3). ``optimizer+parameters``: the weights between uses too (ZeRO 3)."""
     micro_batch_tokens: int = Field(default=16384, ge=1)
     """Token budget of one forward and backward pass, prompts included. The step's result does not depend on it."""
+    attention: Literal["auto", "sdpa", "varlen", "flash"] = "auto"
+    """How the learner computes attention. ``sdpa``: torch's own, response by response; the reference, and what a CPU
+    does under ``auto``. ``varlen``: all responses in one call of torch's kernel; ``flash``: of FlashAttention's. Both
+    need a GPU and bfloat16; a GPU takes the first that is there under ``auto``."""
     logits_memory: float = Field(default=0.05, gt=0, le=0.5)
     """Share of a GPU's memory, of what is free once everything is loaded, that the logits of one chunk and what is
     computed from them may take. More gives larger matrix products. On the CPU a chunk has 2^25 logits."""
