@@ -302,8 +302,9 @@ def packages() -> dict[str, str]:
     return found
 
 
-def _layout(policy: Policy) -> dict[str, int]:
-    return {"zero_stage": policy.stage, "ranks": policy.world}
+def _layout(policy: Policy) -> dict[str, Any]:
+    found: dict[str, Any] = {"zero_stage": policy.stage, "ranks": policy.world}
+    return found if policy.config.train.bfloat16 == "autocast" else found | {"bfloat16": policy.config.train.bfloat16}
 
 
 def _names(folder: Path) -> list[str]:

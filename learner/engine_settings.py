@@ -8,6 +8,11 @@ from torch import nn
 from ..common.config import Config
 
 
+def weights_dtype(config: Config) -> torch.dtype:
+    """What the weights are while the passes compute with them."""
+    return torch.bfloat16 if config.train.bfloat16 == "weights" else torch.float32
+
+
 def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:
     """The optimizer over every parameter of ``module``, with a constant learning rate (report 3.2).
 
@@ -33,7 +38,10 @@ def deepspeed_settings(config: Config) -> dict[str, Any]:
         zero["offload_optimizer"] = on_host
     if train.offload == "optimizer+parameters":
         zero["offload_param"] = on_host
-    return {
+    half = config.train.bfloat16 == "weights"
+    # The weights are bfloat16, the optimizer's masters of them float32, and so is what the passes' gradients add up to.
+    precision = {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}} if half else {}
+    return precision | {
         "train_micro_batch_size_per_gpu": 1,
         # The number of micro-batches differs from step to step: ``backward`` marks the last one itself.
         "gradient_accumulation_steps": 1,

@@ -25,7 +25,7 @@ from ..common.rope import context_of, why_not_packed, why_too_long
 from . import attention, sums
 from .alike import refuse_different_models
 from .checkpoint import TAG
-from .engine_settings import adamw, deepspeed_settings
+from .engine_settings import adamw, deepspeed_settings, weights_dtype
 from .files import Files
 from .objective.token_op import CHUNK_ELEMENTS, LossOf, TokenOutput, chunk_elements_on, token_op
 from .packing import MicroBatch
@@ -93,7 +93,8 @@ class PolicyModule(nn.Module):
 
 
 def load_module(config: Config, *, model_path: str | None = None) -> PolicyModule:
-    """The configured model in float32 on the CPU, with dropout off.
+    """The configured model on the CPU, with dropout off, in float32 (in bfloat16 under ``train.bfloat16 =
+    "weights"``; what is no weight, as the frequencies of rotary positions, stays in float32).
 
     ``model_path`` (default ``config.model.path``): a folder in Hugging Face layout or a hub name. Raises ``DataError``
     where there is no such model or it cannot be trained here.
@@ -126,7 +127,10 @@ def load_module(config: Config, *, model_path: str | None = None) -> PolicyModul
         raise DataError(f"model {path}: the weights lack {some(sorted(loaded['missing_keys']))}")
     if not model._supports_attention_backend:
         raise DataError(f"model {path}: {shape.model_type} has layers that would mix packed responses")
-    module = PolicyModule(model, temperature=config.flow.temperature, autocast=config.model.dtype == "bfloat16")
+    by_autocast = config.model.dtype == "bfloat16" and config.train.bfloat16 == "autocast"
+    module = PolicyModule(model, temperature=config.flow.temperature, autocast=by_autocast)
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(weights_dtype(config))
     module.eval()
     if config.train.gradient_checkpointing:
         # ZeRO stage 3 empties parameters between passes, and non-reentrant checkpointing compares their shapes.
@@ -211,11 +215,12 @@ class Policy:
         settings = deepspeed_settings(self.config)
         if self.stage == 3:
             # The ranks share it out parameter by parameter, because a large model never fits on one device.
-            deepspeed.zero.Init(module=self.module, config_dict_or_path=settings, dtype=torch.float32)
+            deepspeed.zero.Init(module=self.module, config_dict_or_path=settings, dtype=weights_dtype(self.config))
         module = self.module.to(self.device)
-        engine, *_ = deepspeed.initialize(
-            model=module, optimizer=adamw(module, self.config), config=settings, dist_init_required=False
-        )
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # in bfloat16 it prints memory at every step
+            engine, *_ = deepspeed.initialize(
+                model=module, optimizer=adamw(module, self.config), config=settings, dist_init_required=False
+            )
         engine.train(self.config.train.gradient_checkpointing)
         return engine
 
@@ -270,7 +275,7 @@ class Policy:
         for name, parameter in self.module.named_weights().items():
             with self._whole(parameter):
                 if self.rank == 0:
-                    weights[name] = parameter.detach().to("cpu", copy=True)
+                    weights[name] = parameter.detach().to("cpu", torch.float32, copy=True)
         return weights
 
     def _whole(self, parameter: nn.Parameter) -> Any:
@@ -323,7 +328,8 @@ def saved_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
 
     One process reads them, without an engine. Up to ZeRO stage 2, rank 0's file has the whole weights, and they stay on
     disk until they are used. Under ZeRO stage 3 every rank's file has a part, and DeepSpeed's own ``zero_to_fp32`` puts
-    the parts together in memory.
+    the parts together in memory. Under ``train.bfloat16 = "weights"`` the former are in
+    bfloat16, and the latter are their masters.
     """
     _name_accelerator()
     if zero_stage < 3:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ..common.children import leaving_with_parent
 from ..common.errors import DataError
@@ -22,14 +23,18 @@ _FAMILIES = ({0}, {1, 2}, {3})
 no conversion."""
 
 
-def needed(made: dict[str, int], wanted: dict[str, int]) -> bool:
-    """Whether a checkpoint of layout ``made`` (``zero_stage``, ``ranks``) has to be converted for ``wanted``."""
+def needed(made: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a checkpoint of layout ``made`` (``zero_stage``, ``ranks``, and ``bfloat16`` where it is not
+    ``autocast``) has to be converted for ``wanted``."""
     return made != wanted and made["zero_stage"] != 0
 
 
-def why_not(made: dict[str, int], wanted: dict[str, int]) -> str | None:
+def why_not(made: dict[str, Any], wanted: dict[str, Any]) -> str | None:
     """A message that says why a checkpoint of layout ``made`` cannot go on as ``wanted``, and what would help; ``None``
     where it can go on."""
+    before, now = (layout.get("bfloat16", "autocast") for layout in (made, wanted))
+    if before != now:
+        return f"it was written with train.bfloat16 = {before!r}, and this learner has {now!r}: go on with {before!r}"
     family = next(each for each in _FAMILIES if made["zero_stage"] in each)
     if wanted["zero_stage"] in family:
         return None

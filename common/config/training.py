@@ -126,6 +126,10 @@ class Train(Section):
     logits_memory: float = Field(default=0.05, gt=0, le=0.5)
     """Share of a GPU's memory, of what is free once everything is loaded, that the logits of one chunk and what is
     computed from them may take. More gives larger matrix products. On the CPU a chunk has 2^25 logits."""
+    bfloat16: Literal["autocast", "weights"] = "autocast"
+    """How ``model.dtype = "bfloat16"`` is computed. ``autocast``: over float32 weights, which are cast at each use.
+    ``weights``: DeepSpeed's bfloat16 mode, in which the weights themselves are bfloat16 and the optimizer has float32
+    masters of them; gradients add up in float32. Less memory and fewer casts; it needs ZeRO 1 to 3."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     checkpoint_every: int = Field(default=20, ge=1)
@@ -160,6 +164,11 @@ class Train(Section):
             raise ConfigError(
                 f"train.offload = {self.offload!r} with train.zero_stage = {self.zero_stage}: it needs a zero_stage of "
                 f"at least {_LOWEST_ZERO_STAGE[self.offload]}"
+            )
+        if self.bfloat16 == "weights" and self.zero_stage == 0:
+            raise ConfigError(
+                "train.bfloat16 = 'weights' with train.zero_stage = 0: DeepSpeed keeps float32 masters under ZeRO 1 to "
+                "3 alone; 'autocast', or a zero_stage of at least 1, is right"
             )
 
     def refuse_uneven(self) -> None:
