@@ -27,6 +27,7 @@ from .alike import refuse_different_models
 from .checkpoint import TAG
 from .engine_settings import adamw, deepspeed_settings, weights_dtype
 from .files import Files
+from .host_copies import kept_on_host
 from .objective.token_op import CHUNK_ELEMENTS, LossOf, TokenOutput, chunk_elements_on, token_op
 from .packing import MicroBatch
 from .ranks import join_ranks, raise_together, together
@@ -54,7 +55,8 @@ class PolicyModule(nn.Module):
     def __init__(self, language_model: Any, *, temperature: float, autocast: bool) -> None:
         """``language_model``: a transformers causal LM; its output embedding is replaced. ``temperature``: τ, which
         logits are divided by; the attribute may be set anew, as may ``chunk_elements``, how many logits the token op
-        holds at a time. ``autocast``: compute in bfloat16 by autocast, over float32 weights.
+        holds at a time, and ``keep_on_host``: keep what checkpointed layers save in the host's memory.
+        ``autocast``: compute in bfloat16 by autocast, over float32 weights.
         """
         super().__init__()
         name = next(n for n, m in language_model.named_modules() if m is language_model.get_output_embeddings())
@@ -65,18 +67,20 @@ class PolicyModule(nn.Module):
         self.temperature = temperature
         self.chunk_elements = CHUNK_ELEMENTS
         self.autocast = autocast
+        self.keep_on_host = False
 
     def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
         """Log-probability and entropy of the T target tokens, and the sum of ``loss_of`` over them if it is given."""
         device = batch.input_ids_L.device.type
         # A pass uses every weight once: autocast's cache of casts would only keep a second model until its end.
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.autocast, cache_enabled=False):
-            hidden_LH = getattr(self.language_model, self.body)(
-                input_ids=batch.input_ids_L[None],
-                position_ids=batch.position_ids_L[None],
-                use_cache=False,
-                layout=batch.layout,  # for packed_attention
-            ).last_hidden_state[0]
+            with kept_on_host(self.keep_on_host):
+                hidden_LH = getattr(self.language_model, self.body)(
+                    input_ids=batch.input_ids_L[None],
+                    position_ids=batch.position_ids_L[None],
+                    use_cache=False,
+                    layout=batch.layout,  # for packed_attention
+                ).last_hidden_state[0]
             hidden_TH = hidden_LH[batch.targets_T]
             head = self.language_model.get_submodule(self.head)
             return head(
@@ -137,6 +141,7 @@ def load_module(config: Config, *, model_path: str | None = None) -> PolicyModul
         reentrant = config.train.zero_stage == 3
         model.gradient_checkpointing_enable({"use_reentrant": reentrant})
         module.train()
+        module.keep_on_host = config.train.offload_activations
     return module
 
 

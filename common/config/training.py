@@ -132,6 +132,9 @@ class Train(Section):
     masters of them; gradients add up in float32. Less memory and fewer casts; it needs ZeRO 1 to 3."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    offload_activations: bool = False
+    """Keep the inputs of checkpointed layers in the host's memory between the passes: for long responses of large
+    models. It needs ``gradient_checkpointing``."""
     checkpoint_every: int = Field(default=20, ge=1)
     """Steps between checkpoints; the last step always makes one."""
     keep_checkpoints: int = Field(default=2, ge=1)
@@ -164,6 +167,11 @@ class Train(Section):
             raise ConfigError(
                 f"train.offload = {self.offload!r} with train.zero_stage = {self.zero_stage}: it needs a zero_stage of "
                 f"at least {_LOWEST_ZERO_STAGE[self.offload]}"
+            )
+        if self.offload_activations and not self.gradient_checkpointing:
+            raise ConfigError(
+                "train.offload_activations = true with train.gradient_checkpointing = false: every activation would go "
+                "through the host's memory; gradient_checkpointing = true is right"
             )
         if self.bfloat16 == "weights" and self.zero_stage == 0:
             raise ConfigError(
