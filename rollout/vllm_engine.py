@@ -69,6 +69,8 @@ class VllmEngine:
         cpu_core: int | None = None,
         seed: int = 0,
         recompute: bool = True,
+        head_dtype: str = "auto",
+        model_runner: str = "auto",
     ) -> None:
         """Start vLLM's processes. That takes half a minute on the CPU, and minutes for a large model on GPUs.
 
@@ -78,7 +80,8 @@ class VllmEngine:
         the KV cache may take at most. ``threads`` and ``cpu_core`` matter on the CPU only: compute threads, and the
         first of the cores to bind vLLM's processes to (``None``: wherever the system puts them). ``recompute``: as for
         ``TorchEngine``. Without it nothing is cached between requests, because one could read what older weights wrote;
-        the G responses of a group then read their prompt G times.
+        the G responses of a group then read their prompt G times. ``head_dtype`` and ``model_runner``: as the keys of
+        ``rollout``.
         """
         from .torch_engine import end_tokens  # every engine ends responses by the same rule
 
@@ -110,7 +113,16 @@ class VllmEngine:
             "enable_prefix_caching": recompute,  # the G responses share their prompt; each load clears the cache
         }
         try:
-            self._llm: AsyncLLM | None = self._run(start(model_path, arguments, threads=threads, cpu_core=cpu_core))
+            self._llm: AsyncLLM | None = self._run(
+                start(
+                    model_path,
+                    arguments,
+                    threads=threads,
+                    cpu_core=cpu_core,
+                    head_dtype=head_dtype,
+                    model_runner=model_runner,
+                )
+            )
         except BaseException:
             self._stop_loop()
             raise
