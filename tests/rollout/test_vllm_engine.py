@@ -199,26 +199,6 @@ def sampled_across(engine: VllmEngine, weights: dict[int, Qwen2ForCausalLM]) -> 
         return waiting.result()
 
 
-def test_a_head_in_float32_reaches_the_engines_processes(folder: str) -> None:
-    """Log-probabilities of first tokens differ by differences of logits. Those of a bfloat16 head, all of them above
-    1/16, are multiples of 2^-12; of a float32 head hardly any is."""
-    shares = {}
-    for head_dtype in ("float32", "model"):
-        engine = VllmEngine(
-            folder, dtype="bfloat16", worker="w", max_model_len=64, max_num_seqs=64, head_dtype=head_dtype
-        )
-        try:
-            engine.load(0, model(0).state_dict())
-            responses = engine.generate(ticket(0, G=64, new=1))
-        finally:
-            engine.close()
-        logprobs = np.unique(responses.logprobs_T).astype(np.float64)
-        steps = (logprobs[1:] - logprobs[:-1]) * 2**12
-        assert len(steps) >= 8
-        shares[head_dtype] = float(np.mean(np.abs(steps - np.round(steps)) < 0.05))
-    assert shares["model"] > 0.9 > 0.5 > shares["float32"], shares
-
-
 def test_loads_during_generation_give_spans_with_rising_versions(engine: VllmEngine) -> None:
     weights = {version: model(version) for version in range(4, 10)}
     responses = sampled_across(engine, weights)
