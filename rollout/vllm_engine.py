@@ -93,8 +93,7 @@ class VllmEngine:
         self._worker = worker
         self._max_model_len = max_model_len
         self._numbers = itertools.count()
-        # The groups being sampled, by group id.
-        self.under_way: dict[str, concurrent.futures.Future[list[CompletionOutput]]] = {}
+        self.under_way: dict[str, concurrent.futures.Future[list[CompletionOutput]]] = {}  # by group id
         self._broken: str | None = None
         self._closed = False
         self._loop = asyncio.new_event_loop()
@@ -110,8 +109,7 @@ class VllmEngine:
             "enable_prefix_caching": recompute,  # the G responses share their prompt; each load clears the cache
         }
         try:
-            starting = start(model_path, arguments, threads=threads, cpu_core=cpu_core, **choices)
-            self._llm: AsyncLLM | None = self._run(starting)
+            self._llm: AsyncLLM | None = self._run(start(model_path, arguments, threads, cpu_core, **choices))
         except BaseException:
             self._stop_loop()
             raise

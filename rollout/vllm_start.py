@@ -29,9 +29,9 @@ RUNNER_VARIABLE = "VLLM_USE_V2_MODEL_RUNNER"
 async def start(
     model_path: str,
     arguments: dict[str, Any],
-    *,
     threads: int,
     cpu_core: int | None,
+    *,
     head_dtype: str = "auto",
     model_runner: str = "auto",
 ) -> AsyncLLM:
