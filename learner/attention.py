@@ -139,8 +139,9 @@ def in_one_call(
     """The same as ``one_by_one`` by one call of ``kernel``, to which every response comes with a copy of its prompt."""
     bounds, lengths = _bounds(layout, heads[0].device)
     longest = max(lengths)
-    taken = (_with_prompts(each[0].transpose(0, 1), layout) for each in heads)
-    output = kernel(*taken, bounds, longest, scaling, window if window is not None and window < longest else None)
+    query, key, value = (_with_prompts(each[0].transpose(0, 1), layout) for each in heads)
+    window = window if window is not None and window < longest else None
+    output = kernel(query, key, value, bounds, longest, scaling, window)
     kept, parts = [], iter(output.split(lengths))
     for prompt, *responses in layout:
         for number in range(max(1, sum(size > 0 for size in responses))):

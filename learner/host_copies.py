@@ -5,12 +5,13 @@ are 23 GB in bfloat16 on every GPU, and nobody reads them before the backward pa
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-Kept = Tensor | tuple[torch.device, Tensor]
+Kept: TypeAlias = Tensor | tuple[torch.device, Tensor]
 """A tensor where it was, or its device and its copy in the host's memory."""
 
 
