@@ -54,12 +54,13 @@ def main() -> int:
                 if "RANK" not in os.environ:
                     raise
                 failure = error
-            from .ranks import join_ranks, raise_together
+            from .ranks import join_ranks, leave_ranks, raise_together
             from .train import learn
 
-            join_ranks()
+            join_ranks(config.train.collective_timeout_s)
             raise_together(failure)
             learn(queue, service, config, folder)
+            leave_ranks()
 
     kept = arguments.runs_dir / arguments.run / "config.toml"
     of = arguments.redis_url, arguments.run

@@ -25,7 +25,7 @@ from ..common.rope import context_of, why_not_packed, why_too_long
 from . import attention, sums
 from .alike import refuse_different_models
 from .checkpoint import TAG
-from .files import Files
+from .files import Files, Writing, meeting_after_files
 from .objective.token_op import LossOf, TokenOutput, token_op
 from .packing import MicroBatch
 from .ranks import join_ranks, raise_together, together
@@ -212,7 +212,7 @@ class Policy:
         """Join the other ranks and load the model. One process needs no launcher; several are started by torchrun
         or ``deepspeed``. Raises ``DataError`` on every rank where ``load_module`` raises it on one, and where the ranks
         have loaded different models."""
-        join_ranks()
+        join_ranks(config.train.collective_timeout_s)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.config = config
         self.module = together(lambda: load_module(config, model_path=model_path))
@@ -231,6 +231,8 @@ class Policy:
     def _engine(self) -> Any:
         deepspeed = _deepspeed()
         settings = deepspeed_settings(self.config)
+        # DeepSpeed would make a group of its own, with torch's time-out and not ours.
+        deepspeed.utils.groups._WORLD_GROUP = dist.group.WORLD
         if self.stage == 3:
             # The ranks share it out parameter by parameter, because a large model never fits on one device.
             deepspeed.zero.Init(module=self.module, config_dict_or_path=settings, dtype=torch.float32)
@@ -239,6 +241,8 @@ class Policy:
             model=module, optimizer=adamw(module, self.config), config=settings, dist_init_required=False
         )
         engine.train(self.config.train.gradient_checkpointing)
+        if self.stage == 3:
+            meeting_after_files(engine.optimizer)
         return engine
 
     def __call__(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
@@ -282,9 +286,6 @@ class Policy:
         dist.all_reduce(values, op=dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM)
         return values.cpu()
 
-    def barrier(self) -> None:
-        dist.barrier()
-
     def named_weights(self) -> dict[str, Tensor]:
         """A copy of all weights by Hugging Face name, float32 on the CPU; tied weights appear once. Only rank 0 gets
         them; the other ranks get an empty dict."""
@@ -299,17 +300,17 @@ class Policy:
         # Under ZeRO stage 3 the ranks share a parameter. One is gathered at a time, so no device holds the whole model.
         return _deepspeed().zero.GatheredParameters([parameter], enabled=self.stage == 3)
 
-    def save(self, folder: Path) -> list[Path]:
-        """Write weights and optimizer into ``folder``; every rank writes its part. Returns this rank's files.
-
-        Raises the disk's ``OSError`` or ``RuntimeError`` once all ranks are out of DeepSpeed's collectives.
-        """
-        self._files.begin()
-        self.engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+    def snapshot(self, *, copied: bool) -> Writing:
+        """What a checkpoint holds of this rank: weights and optimizer as they are now. Returns what writes it; that is
+        not collective, and may be called by another thread and more than once. ``copied``: hold a copy in the host's
+        memory, so that training may go on before it is written. Raises torch's ``RuntimeError`` where there is no
+        memory for it, once all ranks are out of DeepSpeed's collectives."""
+        self._files.begin(copied=copied)
+        self.engine.save_checkpoint(".", tag=TAG, save_latest=False)
         return self._files.end()
 
     def load(self, folder: Path, *, universal: bool = False) -> None:
-        """Read into a policy that has not stepped what ``save`` wrote under the same ZeRO stage and number of ranks.
+        """Read into a policy that has not stepped what a snapshot wrote under the same ZeRO stage and number of ranks.
         With ``universal``, read what DeepSpeed has converted from another ZeRO stage or number of ranks.
 
         Raises ``DataError`` on every rank where one rank finds nothing to read.
@@ -340,7 +341,7 @@ class Policy:
 
 
 def saved_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
-    """The weights that ``Policy.save`` wrote under ``zero_stage`` on any number of ranks: float32 on the CPU, by
+    """The weights that ``Policy.snapshot`` wrote under ``zero_stage`` on any number of ranks: float32 on the CPU, by
     Hugging Face name.
 
     One process reads them, without an engine. Up to ZeRO stage 2, rank 0's file has the whole weights, and they stay on
