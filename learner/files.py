@@ -71,7 +71,9 @@ def in_host_memory(value: Any) -> Any:
     def copied(part: Any) -> Any:
         if isinstance(part, Tensor):
             own = _over(_copy_of(part.untyped_storage(), copies), part)
-            return nn.Parameter(own, part.requires_grad) if isinstance(part, nn.Parameter) else own
+            if isinstance(part, nn.Parameter):
+                return nn.Parameter(own, part.requires_grad)
+            return own.requires_grad_(part.requires_grad)
         if isinstance(part, dict):
             own = copy.copy(part)
             own.update((key, copied(each)) for key, each in part.items())
