@@ -4,7 +4,7 @@
 
     python benchmarks/checkpoint_beside.py [--rounds 5] [--threads 1]
 
-A model of 38M random parameters (4 layers, width 768, 61 tokens) trains under ZeRO 1 in one process. In each round both
+A model of 19M random parameters (2 layers, width 768, 61 tokens) trains under ZeRO 1 in one process. In each round both
 ways take their turn, with the same policy: a checkpoint, a training step, and the end of the writing. "held up" is how
 long the checkpoint keeps the next step from beginning, "with a step" is the checkpoint and the step after it, "all" is
 until the checkpoint is safe on disk as well. Each ratio is beside / on the step. It is written into ``--out``, or into
@@ -53,7 +53,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as model,
         tempfile.TemporaryDirectory() if not given.out else nullcontext(given.out) as home,
     ):
-        make_model(model, layers=4)
+        make_model(model, layers=2)
         measured(model, Path(home), given.rounds)
 
 
@@ -69,7 +69,7 @@ def measured(model: str, home: Path, rounds: int) -> None:
     ticket, responses = the_group()
     group = ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.array([1.0, 0.0, 0.0, 1.0]))
     config = config_of(model, 1, "none")
-    config = config.model_copy(update={"train": config.train.model_copy(update={"reuse": 2})})
+    config = config.model_copy(update={"train": config.train.model_copy(update={"reuse": 1})})
     policy = Policy(config)
     steps = 0
 

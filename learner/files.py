@@ -64,32 +64,27 @@ class Files:
 
 
 def in_host_memory(value: Any) -> Any:
-    """A copy of ``value`` (tensors in dicts, lists and tuples) in the host's memory. It makes the same file: tensors
-    that share memory share it in the copy as well."""
-    copies: dict[tuple[torch.device, int], torch.UntypedStorage] = {}
+    """A copy of ``value`` (tensors in dicts, lists and tuples) in the host's memory. It makes as large a
+    file: tensors that share memory share it in the copy as well. Attributes that DeepSpeed has hung on tensors are left
+    out, because nothing reads them."""
+    copies: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
     def copied(part: Any) -> Any:
         if isinstance(part, Tensor):
-            own = _over(_copy_of(part.untyped_storage(), copies), part)
+            storage = part.untyped_storage()
+            if id(storage) not in copies:  # the same object for all tensors over it, as long as we hold it
+                copies[id(storage)] = storage, storage.cpu() if storage.is_cuda else storage.clone()
+            own = _over(copies[id(storage)][1], part)
             if isinstance(part, nn.Parameter):
                 return nn.Parameter(own, part.requires_grad)
             return own.requires_grad_(part.requires_grad)
         if isinstance(part, dict):
-            own = copy.copy(part)
-            own.update((key, copied(each)) for key, each in part.items())
-            return own
+            same = copy.copy(part)
+            same.update((key, copied(each)) for key, each in part.items())
+            return same
         return type(part)(copied(each) for each in part) if type(part) in (list, tuple) else part
 
     return copied(value)
-
-
-def _copy_of(
-    storage: torch.UntypedStorage, copies: dict[tuple[torch.device, int], torch.UntypedStorage]
-) -> torch.UntypedStorage:
-    key = storage.device, storage.data_ptr()
-    if key not in copies:
-        copies[key] = storage.clone() if storage.device.type == "cpu" else storage.cpu()
-    return copies[key]
 
 
 def _over(storage: torch.UntypedStorage, like: Tensor) -> Tensor:
