@@ -82,7 +82,9 @@ def in_host_memory(value: Any) -> Any:
             same = copy.copy(part)
             same.update((key, copied(each)) for key, each in part.items())
             return same
-        return type(part)(copied(each) for each in part) if type(part) in (list, tuple) else part
+        if type(part) in (list, tuple):
+            return type(part)(copied(each) for each in part)
+        return copy.deepcopy(part)  # objects of DeepSpeed's, such as its loss scaler, change with the steps
 
     return copied(value)
 

@@ -56,7 +56,7 @@ def same(one, other):
         return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
-    return one == other or (type(one) is type(other) and same(vars(one), vars(other)))
+    return one == other or (type(one) is type(other) and hasattr(one, "__dict__") and same(vars(one), vars(other)))
 
 
 class Weight:
