@@ -15,7 +15,7 @@ from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.ranks import NoRoom
 from train_on_ranks import config_of, run
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.parametrize(
