@@ -7,3 +7,6 @@ MOST_COUNTED = 2**31 - 1
 COLLECTIVE_TIMEOUT_S = 600.0
 """How long the learner's ranks wait for one another in an exchange of tensors, unless the configuration says
 otherwise: NCCL's own ten minutes."""
+
+MOST_TRACED = 20
+"""Training steps that one profile may cover: what is traced lies in rank 0's memory until it is written."""

@@ -19,6 +19,7 @@ from .logs import about
 from .queue.connection import RedisError
 from .queue.consumer import Consumer
 from .queue.entries import Job, Unwanted
+from .resident import resident_bytes
 from .stopping import STOPPED
 from .types import Heartbeat
 
@@ -263,6 +264,7 @@ class Service:
 
     def heartbeat(self) -> Heartbeat:
         """What the worker says of itself now."""
+        held_bytes = resident_bytes()
         with self._lock:
             doing, since = self._hindered or (self._doing, self._since)
             busy_s = self._busy_s + (time.monotonic() - self._busy_since if self._working else 0.0)
@@ -276,4 +278,5 @@ class Service:
                 tokens=self._tokens,
                 busy_s=busy_s,
                 started=self._started + self._server_ahead_s,
+                resident_bytes=held_bytes,
             )

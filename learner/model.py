@@ -28,7 +28,7 @@ from .checkpoint import TAG
 from .files import Files, Writing, meeting_after_files
 from .objective.token_op import LossOf, TokenOutput, token_op
 from .packing import MicroBatch
-from .ranks import join_ranks, raise_together, together
+from .ranks import join_ranks, raise_together, reference_device, together
 
 
 class TokenHead(nn.Module):
@@ -224,7 +224,8 @@ class Policy:
         self.engine._copy_recovery_script = lambda _: None  # nobody needs it, and it would fail on a full disk
         # Every rank has the whole of it: it is not trained, so it has no optimizer state that ZeRO could spread.
         with_kl = config.objective.kl_beta > 0
-        self.reference = together(lambda: load_reference(config).to(self.device) if with_kl else None)
+        self.reference_device = reference_device(self.device, own=config.placement.reference == "own")
+        self.reference = together(lambda: load_reference(config).to(self.reference_device) if with_kl else None)
         if self.reference is not None:
             refuse_different_models(self.reference, self.reference.language_model.config.to_dict())
 
@@ -257,7 +258,7 @@ class Policy:
 
     def with_reference(self, batch: MicroBatch) -> MicroBatch:
         """``batch`` with log π_ref where the loss has a KL term; otherwise ``batch`` as it is."""
-        return batch if self.reference is None else with_reference(self.reference, batch, self.device)
+        return batch if self.reference is None else with_reference(self.reference, batch, self.reference_device)
 
     def backward(self, loss_sum: Tensor, *, denominator: int, last: bool) -> None:
         """Add the gradient of ``loss_sum / denominator``, all ranks' denominator. ``last`` ends the optimizer step.

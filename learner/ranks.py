@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from ..common.devices import ranks_here
 from ..common.errors import LeewayError, RoleDiedError
 from ..common.limits import COLLECTIVE_TIMEOUT_S
 
@@ -98,6 +99,14 @@ def leave_ranks(*, in_order: bool = True) -> None:
     else:
         while _groups:
             dist.destroy_process_group(_groups.popitem()[1])
+
+
+def reference_device(device: torch.device, *, own: bool) -> torch.device:
+    """Where π_ref lies for the rank that trains on ``device``. With ``own``, the references' GPUs follow those of the
+    node's ranks, in the same order."""
+    if not own or device.type != "cuda":
+        return device
+    return torch.device("cuda", ranks_here() + (device.index or 0))
 
 
 def rank() -> int:

@@ -130,7 +130,7 @@ class Train(Section):
     ranks, 16 under ZeRO 1 and 2. Otherwise the next step waits until the checkpoint is written, and there is no
     copy."""
     ranks: int = Field(default=1, ge=1)
-    """Learner processes that ``leeway up`` starts on this machine."""
+    """Learner processes, on all its nodes together; with GPUs each has one of its own (``placement.learner``)."""
     collective_timeout_s: float = Field(default=COLLECTIVE_TIMEOUT_S, gt=0, le=10**6)
     """Seconds after which an exchange of tensors between ranks counts as lost, and the learner ends. Batches,
     publications, checkpoints and downloads are waited for elsewhere (docs/cluster.md), so they do not count."""
