@@ -47,6 +47,13 @@ class Files:
         except RuntimeError as error:  # torch says so that there is no memory
             self._failure = error
 
+    def load(self, path: str, map_location: Any = None) -> Any:
+        """What a file holds. The weights, of which every rank reads all below ZeRO stage 3, stay in the file until
+        they are copied, so that a rank does not hold them twice."""
+        if not path.endswith("_model_states.pt"):
+            return self._own.load(path, map_location=map_location)
+        return torch.load(path, map_location=map_location, weights_only=False, mmap=True)
+
     def end(self) -> Writing:
         """What writes the files that are held. Raises the error that kept one from being copied."""
         if self._failure is not None:
