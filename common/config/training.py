@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from ..errors import ConfigError
-from ..limits import MOST_COUNTED
+from ..limits import COLLECTIVE_TIMEOUT_S, MOST_COUNTED
 from ..texts import defect
 from .section import Section
 
@@ -139,8 +139,15 @@ class Train(Section):
     """Steps between checkpoints; the last step always makes one."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints to keep."""
+    async_checkpoint: bool = True
+    """Write checkpoints beside the next training steps, from a copy in the host's memory: 12 bytes a parameter over all
+    ranks, 16 under ZeRO 1 and 2. Otherwise the next step waits until the checkpoint is written, and there is no
+    copy."""
     ranks: int = Field(default=1, ge=1)
     """Learner processes, on all its nodes together; with GPUs each has one of its own (``placement.learner``)."""
+    collective_timeout_s: float = Field(default=COLLECTIVE_TIMEOUT_S, gt=0, le=10**6)
+    """Seconds after which an exchange of tensors between ranks counts as lost, and the learner ends. Batches,
+    publications, checkpoints and downloads are waited for elsewhere (docs/cluster.md), so they do not count."""
     threads: int = Field(default=1, ge=1)
     """CPU threads of each learner process."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from leeway_rl.learner import checkpoint
 from leeway_rl.learner.model import Policy
+from leeway_rl.learner.ranks import together
 from odd_policy import odd_config, state_of, trained
 
 
@@ -34,7 +35,7 @@ def main() -> None:
         if policy.rank == 0:
             folder.mkdir(exist_ok=True)
             torch.save(left, folder / "left.pt")
-        policy.barrier()
+        together(lambda: None)
 
 
 if __name__ == "__main__":
