@@ -16,7 +16,7 @@ Events, with what they carry beside that::
     step       step, version, tickets, max_staleness, overflow
     published  version, checksum (digest of the digests of its shards); tickets are issued again from here on
     control    name, value, previous, version             a live control was turned
-    checkpoint step
+    checkpoint step                                       it is safe on disk; later steps may have been made meanwhile
     end        version                                    the run is complete; nothing is live
 
 Spans in the ledger are per response ``[[version, start, end], …]``.

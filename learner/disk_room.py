@@ -34,18 +34,28 @@ class DiskRoom:
         the other ranks wait for this one's word; a thread beside the loop has none for them."""
         while True:
             try:
-                return write()
+                written = write()
             except (OSError, RuntimeError) as error:  # torch wraps the disk's error in a RuntimeError
                 if folder is None or not (isinstance(error, NoRoom) or is_full(folder)):
                     raise
-                if ranks_wait:
-                    broadcast_plan({"do": "wait"})
+                if not ranks_wait:
+                    self.hinder(folder, error)
+                    continue
+                broadcast_plan({"do": "wait"})
                 try:
                     self.wait(folder, error)
                 except DataError:
-                    if ranks_wait:
-                        broadcast_plan({"do": "stop"})
+                    broadcast_plan({"do": "stop"})
                     raise
+            else:
+                if not ranks_wait:
+                    self._service.hindered(None)
+                return written
+
+    def hinder(self, folder: Path, error: Exception) -> None:
+        """``wait``, for a thread beside the training loop; ``service.hindered`` stays as this sets it."""
+        self._service.hindered(Doing(Activity.WAITING_FOR_DISK, path=str(folder)))
+        self.wait(folder, error)
 
     def wait(self, folder: Path, error: Exception) -> None:
         """Wait ``RETRY_S`` before the next try. ``DataError`` where the learner is asked to stop meanwhile."""

@@ -1,7 +1,8 @@
 """What only rank 0 of a running learner holds, and what it does at the end of a training step."""
 
 import logging
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from ..common.activity import Activity, Doing, to_json
 from ..common.config import Config
-from ..common.errors import ConfigError, DataError
+from ..common.errors import ConfigError
 from ..common.ledger import Ledger
 from ..common.metrics import MetricsSink
 from ..common.queue.learner import LearnerQueue
@@ -18,7 +19,7 @@ from ..common.step_line import hardware_text, step_line
 from ..common.tensors import tensors_of
 from ..common.types import Manifest
 from ..common.weights import WeightPublisher
-from . import checkpoint
+from .background import CheckpointWriter
 from .delay import DelayLine
 from .disk_room import DiskRoom
 from .flow.curriculum import Curriculum
@@ -29,7 +30,7 @@ from .objective.entropy import ControllerState
 from .packing import ScoredGroup
 from .profiling import Profiler
 from .publication import FlatBuffers, Publication
-from .ranks import broadcast_plan
+from .ranks import broadcast_plan, told
 from .samples import Samples
 from .startup import make_book, open_ledger
 from .step_metrics import StepMetrics
@@ -70,9 +71,7 @@ class Leader:
         closing.callback(self.ledger.close)
         closing.callback(sink.close)
         self.publisher = _publisher_of(queue, config, self.incarnation)
-        samples = Samples(folder, config, from_step=book.version) if config.metrics.samples_every else None
-        if samples is not None:
-            closing.callback(samples.close)
+        samples = self._samples(book.version, closing)
         self.intake = Intake(
             queue,
             service,
@@ -88,6 +87,8 @@ class Leader:
         if state is not None:
             self.intake.restore(state)
         closing.callback(self.intake.stop)
+        self.writer = CheckpointWriter(policy, service, folder / "checkpoints", config.train)
+        closing.callback(self.writer.close)
         self.delay = DelayLine(config.flow.inject_lag)
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)
@@ -98,6 +99,13 @@ class Leader:
         """What the last training step's record says of the hardware, for the run's state."""
         self.profiler = Profiler(self.intake.controls.profiles, queue.record.set_state, folder / "profile")
         closing.callback(self.profiler.close)
+
+    def _samples(self, from_step: int, closing: ExitStack) -> Samples | None:
+        if not self.config.metrics.samples_every:
+            return None
+        samples = Samples(self.folder, self.config, from_step=from_step)
+        closing.callback(samples.close)
+        return samples
 
     def gather(self, version: int) -> None:
         """Copy the policy's weights, which are ``version``, to where they are published from. Collective. Waits for the
@@ -116,13 +124,13 @@ class Leader:
             self.settle()  # no other step can be trained before, since no group lives across versions
 
     def settle(self) -> None:
-        """Wait until the version that was published last stands. Raises what its publication failed with."""
-        try:
-            while not self.publication.ended(WAIT_S):
-                broadcast_plan({"do": "wait"})
-        except DataError:
-            broadcast_plan({"do": "stop"})
-            raise
+        """Wait until the version that was published last stands. What its publication failed with is told to the other
+        ranks and raised."""
+        while True:
+            with self._telling():
+                if self.publication.ended(WAIT_S):
+                    return
+            broadcast_plan({"do": "wait"})
 
     def _stands(self, manifest: Manifest, checksum: str) -> None:
         self.manifest, self.service.version = manifest, self._newest[0]
@@ -130,22 +138,44 @@ class Leader:
         self.intake.published(checksum)
 
     def save(self, controller: ControllerState, step: int) -> None:
-        """Write the checkpoint after ``step`` training steps, as soon as there is room for it, and acknowledge what it
-        covers. Collective, as ``checkpoint.save`` is. The version of the step stands before."""
+        """Have the checkpoint after ``step`` training steps written, and acknowledge what it covers once it is.
+        Collective, as ``CheckpointWriter.save`` is. The version of the step stands before."""
         self.settle()
-        folder, keep = self.folder / "checkpoints", self.config.train.keep_checkpoints
-        state = self.intake.snapshot() | {"controller": asdict(controller)}
-        self.ledger.sync()
         self.service.doing(Doing(Activity.CHECKPOINTING, step=step))
+        self.await_writer()
+        state = self.intake.snapshot() | {"controller": asdict(controller)}
+        covered, write_lagged = self.intake.covered(), self.delay.snapshot()
 
-        def write() -> None:
-            broadcast_plan({"do": "save", "step": step})
-            checkpoint.save(self.policy, folder, step, state, keep, write_more=self.delay.save)
+        def write_more(folder: Path) -> None:
+            self.ledger.sync()  # before the checkpoint counts, which names a line of it
+            write_lagged(folder)
 
-        self.disk.until_written(folder, write)
-        self.ledger.write("checkpoint", step=step)
-        self.intake.checkpointed()
+        def then() -> None:
+            self.ledger.write("checkpoint", step=step)
+            self.intake.checkpointed(covered)
+
+        broadcast_plan({"do": "save", "step": step})
+        self.writer.save(step, state, write_more, then)
         self.saved_at = step
+
+    def await_writer(self) -> None:
+        """Wait until no checkpoint is being written. The other ranks wait for our plan meanwhile; an error is told to
+        them and raised."""
+        with self._telling():
+            self.writer.wait()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell the other ranks, which wait for our plan, of an error that ends the block."""
+        try:
+            yield
+        except BaseException as error:
+            self.tell_failure(error)
+            raise
+
+    def tell_failure(self, error: BaseException) -> None:
+        """End the other ranks, which wait for our plan, because of ``error``."""
+        broadcast_plan({"do": "fail", "said": told(error)})
 
     def account(
         self, step: int, groups: list[ScoredGroup], measured: dict[str, float], times: dict[str, float]
