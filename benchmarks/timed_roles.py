@@ -184,13 +184,22 @@ class TimedPolicy:
         """The one weight."""
         return {"weight": self.weight}
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the one weight."""
+        return {"weight": tuple(self.weight.shape)}
+
+    def copy_weights(self, into: dict[str, torch.Tensor] | None) -> None:
+        """Copy the one weight."""
+        assert into is not None
+        into["weight"].copy_(self.weight)
+
     def reduce(self, values: torch.Tensor, *, largest: bool = False) -> torch.Tensor:
         """The values themselves, because there is one rank."""
         return values
 
-    def save(self, folder: Path) -> list[Path]:
-        """Write nothing: a checkpoint holds only the books."""
-        return []
+    def snapshot(self, *, copied: bool) -> Callable[[Path], list[Path]]:
+        """What writes nothing: a checkpoint holds only the books."""
+        return lambda folder: []
 
     def sums(self) -> dict[str, Any]:
         """Empty: there is nothing that a checkpoint has to give back."""

@@ -7,7 +7,6 @@ beside the asynchronous system and compares the weights bit for bit. By hand::
 """
 
 import argparse
-import hashlib
 from functools import partial
 
 import numpy as np
@@ -16,8 +15,10 @@ from leeway_rl.common.config import Config, compose, expand
 from leeway_rl.common.prompts import decoder_of
 from leeway_rl.common.tensors import flatten, tensors_of
 from leeway_rl.common.types import Ticket, VerdictKind
+from leeway_rl.common.weights import checksum
+from leeway_rl.learner.engine_settings import adamw
 from leeway_rl.learner.flow.curriculum import load_curriculum
-from leeway_rl.learner.model import adamw, clip_gradients, load_module
+from leeway_rl.learner.model import clip_gradients, load_module
 from leeway_rl.learner.objective import advantage, entropy, loss
 from leeway_rl.learner.packing import ScoredGroup
 from leeway_rl.learner.step import cut, size_of, surrogate_sum
@@ -96,4 +97,4 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     config = compose(arguments.preset, arguments.settings)
     weights = flatten(train(config, arguments.steps), config.weights.dtype)
-    print("sha256", hashlib.sha256(weights.buffer).hexdigest())
+    print("checksum", checksum(weights.buffer))
