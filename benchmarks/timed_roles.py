@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -175,18 +176,30 @@ class TimedPolicy:
         import torch
 
         self.weight = torch.zeros(4096)
+        nothing = SimpleNamespace(to_dict=dict)
+        self.module = SimpleNamespace(language_model=SimpleNamespace(config=nothing))
+        """A model of no known shape."""
 
     def named_weights(self) -> dict[str, torch.Tensor]:
         """The one weight."""
         return {"weight": self.weight}
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the one weight."""
+        return {"weight": tuple(self.weight.shape)}
+
+    def copy_weights(self, into: dict[str, torch.Tensor] | None) -> None:
+        """Copy the one weight."""
+        assert into is not None
+        into["weight"].copy_(self.weight)
+
     def reduce(self, values: torch.Tensor, *, largest: bool = False) -> torch.Tensor:
         """The values themselves, because there is one rank."""
         return values
 
-    def save(self, folder: Path) -> list[Path]:
-        """Write nothing: a checkpoint holds only the books."""
-        return []
+    def snapshot(self, *, copied: bool) -> Callable[[Path], list[Path]]:
+        """What writes nothing: a checkpoint holds only the books."""
+        return lambda folder: []
 
     def sums(self) -> dict[str, Any]:
         """Empty: there is nothing that a checkpoint has to give back."""

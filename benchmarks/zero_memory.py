@@ -48,11 +48,11 @@ def config_of(folder: str, stage: int, offload: str) -> Config:
     )
 
 
-def make_model(folder: str) -> None:
+def make_model(folder: str, layers: int = 8) -> None:
     """Random weights in Hugging Face layout."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    sizes = {"vocab_size": 61, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 8}
+    sizes = {"vocab_size": 61, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": layers}
     heads = {"num_attention_heads": 12, "num_key_value_heads": 12, "tie_word_embeddings": True}
     Qwen2ForCausalLM(Qwen2Config(**sizes, **heads)).save_pretrained(folder)
 

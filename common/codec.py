@@ -1,7 +1,8 @@
 """Wire types to bytes and back: msgpack, a schema version, arrays as raw little-endian bytes. Never pickle.
 
 A message is ``[SCHEMA, type name, [field, field, …]]``, fields in the order of the dataclass: positions, not names,
-because a message is small and both ends run the same schema; so is an enum's member. Four bytes follow, the CRC-32 of
+because a message is small and both ends run the same schema; so is an enum's member. Trailing fields that are marked
+``types.RARE`` are left off where they have their default. Four bytes follow, the CRC-32 of
 the others: a flipped bit inside an array would decode, and train. An array is an extension of
 type 1: one byte with the length of a msgpack ``[dtype, shape]``, that, zeros up to a multiple of 8, the raw bytes.
 Unsigned integers travel in the fewest bytes that hold them and arrive as uint32.
@@ -28,7 +29,8 @@ import numpy as np
 from .errors import DecodeError, OtherSchemaError
 from .types import Manifest
 
-SCHEMA = 5
+SCHEMA = 8
+ONE_BUILD = "every role of a run has to be of the same Leeway: start the others again with this one"
 MAX_BYTES = {
     "Heartbeat": 1 << 16,
     "Manifest": 1 << 24,
@@ -41,8 +43,8 @@ MAX_RECORD_BYTES = 1 << 20
 """Longest record of measurements."""
 MOST_TIMES = 64
 """Most bytes that decoding allocates for a byte of the message."""
-MAX_TENSORS, MAX_SIDES, MAX_CHUNKS = 1 << 17, 8, 1 << 20
-"""Of a manifest: tensors, sides of one tensor, pieces of the payload."""
+MAX_TENSORS, MAX_SIDES, MAX_SHARDS, MAX_SHARD_BYTES = 1 << 17, 8, 1 << 16, 1 << 28
+"""Of a manifest: tensors, sides of one tensor, shards, bytes of one shard."""
 
 _ARRAY = 1
 _SEAL_BYTES = 4
@@ -85,7 +87,7 @@ def decode(cls: type[T], data: bytes) -> T:
         case _:
             raise DecodeError(f"{cls.__name__}: not a [schema, type, fields] message")
     if schema != SCHEMA:
-        raise OtherSchemaError(f"{cls.__name__}: schema {schema}, this build speaks {SCHEMA}")
+        raise OtherSchemaError(f"{cls.__name__}: schema {schema}, this build speaks {SCHEMA}; {ONE_BUILD}")
     if name != cls.__name__:
         raise DecodeError(f"expected a {cls.__name__}, found a {name[:64]}")
     try:
@@ -99,12 +101,18 @@ def decode_manifest(data: bytes) -> Manifest:
     manifest = decode(Manifest, data)
     if len(manifest.tensors) > MAX_TENSORS:
         raise DecodeError(f"Manifest: {len(manifest.tensors)} tensors is above the bound of {MAX_TENSORS}")
-    if not 0 <= manifest.chunks <= MAX_CHUNKS:
-        raise DecodeError(f"Manifest: {manifest.chunks} chunks is outside 0..{MAX_CHUNKS}")
+    if len(manifest.shards) > MAX_SHARDS or len(manifest.payloads) not in (1, 2):
+        raise DecodeError(f"Manifest: {len(manifest.shards)} shards in {len(manifest.payloads)} payloads")
+    if any(len(payload.stored) != len(manifest.shards) for payload in manifest.payloads):
+        raise DecodeError(f"Manifest: a payload that does not have all {len(manifest.shards)} shards")
+    stored = [size for payload in manifest.payloads for size in payload.stored]
+    for size in (*(shard.bytes for shard in manifest.shards), *stored):
+        if not 0 <= size <= MAX_SHARD_BYTES:
+            raise DecodeError(f"Manifest: a shard of {size} bytes is outside 0..{MAX_SHARD_BYTES}")
     for info in manifest.tensors:
         if len(info.shape) > MAX_SIDES or any(not 0 <= side < 1 << 40 for side in info.shape):
             raise DecodeError(f"Manifest: tensor {info.name[:64]!r} has an impossible shape")
-    if min(manifest.version, manifest.incarnation, manifest.payload_bytes, manifest.full_bytes) < 0:
+    if min(manifest.version, manifest.incarnation, manifest.full_bytes) < 0:
         raise DecodeError("Manifest: a negative number")
     return manifest
 
@@ -165,7 +173,25 @@ def _form(kind: Any) -> Callable[[Any], Any]:
         return _members(kind).index
     assert dataclasses.is_dataclass(kind), f"no wire form for {kind.__name__}"
     values = attrgetter(*[field.name for field in dataclasses.fields(kind)])
-    return lambda message: list(values(message))
+    rare: tuple[Any, ...] = _rare_defaults(kind)  # type: ignore[arg-type]
+    if not rare:
+        return lambda message: list(values(message))
+
+    def without_defaults(message: Any) -> list[Any]:
+        body = list(values(message))
+        for default in reversed(rare):
+            if body[-1] != default:
+                break
+            body.pop()
+        return body
+
+    return without_defaults
+
+
+@cache
+def _rare_defaults(kind: Any) -> tuple[Any, ...]:
+    """Defaults of the trailing fields that stay off the wire where they have them, in their order."""
+    return tuple(field.default for field in dataclasses.fields(kind) if field.metadata.get("rare"))
 
 
 def _pack_array(array: np.ndarray) -> msgpack.ExtType:
@@ -227,11 +253,16 @@ def _build(cls: Any) -> Check:
         for field in dataclasses.fields(cls)
     ]
 
+    rare = _rare_defaults(cls)
+
     def build(body: Any) -> Any:
         if type(body) is not tuple:
             raise DecodeError(f": fields are due, found {type(body).__name__}")
         if len(body) != len(fields):
-            raise DecodeError(f": {len(body)} fields where {len(fields)} are due")
+            missing = len(fields) - len(body)
+            if not 0 < missing <= len(rare):
+                raise DecodeError(f": {len(body)} fields where {len(fields)} are due")
+            body += rare[-missing:]
         message = object.__new__(cls)  # filled by its slots: a frozen dataclass of 13 fields takes 2 us to fill itself
         try:
             for (name, plain, check, put), item in zip(fields, body, strict=False):  # noqa: B007

@@ -5,17 +5,20 @@ Events, with what they carry beside that::
 
     run        run, seed, steps, stages, max_staleness, overflow, stage_change; for each stage
                from_step, groups_per_step, group_size
-    started    incarnation, version                       a learner starts (or starts again)
+    started    incarnation, version, rewards_digest?      a learner starts (or starts again); the digest is of the code
+                                                          of the run's own rewards
     rolled_back  to_line                                  everything after that line is undone: a resume
     stage      stage, version, prompts, dropped           tickets of a later stage begin to be issued
     issued     ticket, incarnation, version, stage, prompt, reissued, retry_of? (a poisoned group, TICKET-INCARNATION)
     overdue    ticket, version, worker, seconds           its worker held it for too long: the same ticket again
     refunded   ticket, version, reason (one of ``REFUNDS``), head_staleness?
     batch      step, tickets, max_staleness, overflow      a step takes these groups, checked against this bound
-    trained    ticket, step, spans, verdicts, lengths, head_staleness, past_bound (tokens older than the bound)
-    step       step, version, tickets, max_staleness, overflow, checksum (sha256 of the published weights)
+    trained    ticket, step, spans, verdicts, rewards? (where the verdicts do not say them), lengths,
+               head_staleness, past_bound (tokens older than the bound)
+    step       step, version, tickets, max_staleness, overflow
+    published  version, checksum (digest of the digests of its shards); tickets are issued again from here on
     control    name, value, previous, version             a live control was turned
-    checkpoint step
+    checkpoint step                                       it is safe on disk; later steps may have been made meanwhile
     end        version                                    the run is complete; nothing is live
 
 Spans in the ledger are per response ``[[version, start, end], …]``.
@@ -127,6 +130,16 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             raise AuditError(f"{where} was changed after it was written ({body.get('event')})")
         previous = chain
         yield {"line": line, **body, "chain": chain}
+
+
+def published_checksum(path: Path, version: int | None = None) -> str:
+    """The checksum of the newest version that the ledger says is published, or of ``version``. ``DataError`` if it is
+    not there."""
+    lines = [line for line in read(path) if line["event"] == "published" and version in (None, line["version"])]
+    if not lines:
+        raise DataError(f"{path} has no checksum of {'any version' if version is None else f'version {version}'}")
+    checksum: str = lines[-1]["checksum"]
+    return checksum
 
 
 def last(path: Path) -> dict[str, Any] | None:

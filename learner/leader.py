@@ -1,35 +1,44 @@
 """What only rank 0 of a running learner holds, and what it does at the end of a training step."""
 
 import logging
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from ..common.activity import Activity, Doing, to_json
 from ..common.config import Config
+from ..common.errors import ConfigError
 from ..common.ledger import Ledger
 from ..common.metrics import MetricsSink
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
-from ..common.step_line import step_line
-from ..common.tensors import flatten
+from ..common.step_line import hardware_text, step_line
+from ..common.tensors import tensors_of
+from ..common.types import Manifest
 from ..common.weights import WeightPublisher
-from ..common.weights import checksum as sha256_of
-from . import checkpoint
+from .background import CheckpointWriter
 from .delay import DelayLine
 from .disk_room import DiskRoom
 from .flow.curriculum import Curriculum
 from .flow.intake import Intake
+from .hardware import Hardware
 from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
-from .ranks import broadcast_plan
+from .profiling import Profiler
+from .publication import FlatBuffers, Publication
+from .ranks import broadcast_plan, told
 from .samples import Samples
 from .startup import make_book, open_ledger
 from .step_metrics import StepMetrics
 
 log = logging.getLogger(__name__)
+
+WAIT_S = 20.0
+"""How long rank 0 waits before it tells the other ranks that it still waits."""
 
 
 class Leader:
@@ -61,16 +70,8 @@ class Leader:
         sink = self.disk.until_written(folder, lambda: MetricsSink(queue, folder, from_step=book.version))
         closing.callback(self.ledger.close)
         closing.callback(sink.close)
-        self.publisher = WeightPublisher(
-            queue.weights,
-            incarnation=self.incarnation,
-            transport=config.weights.transport,
-            folder=config.weights.shared,
-            keyframe_every=config.weights.keyframe_every,
-        )
-        samples = Samples(folder, config, from_step=book.version) if config.metrics.samples_every else None
-        if samples is not None:
-            closing.callback(samples.close)
+        self.publisher = _publisher_of(queue, config, self.incarnation)
+        samples = self._samples(book.version, closing)
         self.intake = Intake(
             queue,
             service,
@@ -86,47 +87,105 @@ class Leader:
         if state is not None:
             self.intake.restore(state)
         closing.callback(self.intake.stop)
+        self.writer = CheckpointWriter(policy, service, folder / "checkpoints", config.train)
+        closing.callback(self.writer.close)
         self.delay = DelayLine(config.flow.inject_lag)
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)
-        self._metrics = StepMetrics(service, self.intake)
+        self._buffers = _buffers_of(policy, config)
+        self.publication = Publication(service, self.publisher, self.disk, config.weights, self._stands)
+        self._metrics = StepMetrics(service, self.intake, Hardware(policy, config))
+        self._hardware = ""
+        """What the last training step's record says of the hardware, for the run's state."""
+        self.profiler = Profiler(self.intake.controls.profiles, queue.record.set_state, folder / "profile")
+        closing.callback(self.profiler.close)
 
-    def publish(self, version: int) -> None:
-        """Publish the policy's weights, or those of ``flow.inject_lag`` versions before, as soon as there is room for
-        them. Collective: every other rank calls ``named_weights`` meanwhile."""
+    def _samples(self, from_step: int, closing: ExitStack) -> Samples | None:
+        if not self.config.metrics.samples_every:
+            return None
+        samples = Samples(self.folder, self.config, from_step=from_step)
+        closing.callback(samples.close)
+        return samples
+
+    def gather(self, version: int) -> None:
+        """Copy the policy's weights, which are ``version``, to where they are published from. Collective. Waits for the
+        publication before, whose base is overwritten."""
+        self.settle()
         self.service.doing(Doing(Activity.PUBLISHING, version=version))
-        newest = flatten(self.policy.named_weights(), self.config.weights.dtype)
-        due = self.delay.push(version, newest)
-        self.manifest = manifest = self.disk.until_written(
-            self.config.weights.shared, lambda: self.publisher.publish(*due)
-        )
-        self.service.version = version
+        broadcast_plan({"do": "publish", "version": version})
+        newest = self._buffers.at(version)
+        self.policy.copy_weights(tensors_of(newest))
+        self._newest = version, newest
+
+    def publish(self) -> None:
+        """Begin to publish what was gathered, or the weights of ``flow.inject_lag`` versions before."""
+        self.publication.begin(self.delay.push(*self._newest), self._newest)
+        if self.intake.book.max_staleness == 0 or self.config.flow.inject_lag > 0:
+            self.settle()  # no other step can be trained before, since no group lives across versions
+
+    def settle(self) -> None:
+        """Wait until the version that was published last stands. What its publication failed with is told to the other
+        ranks and raised."""
+        while True:
+            with self._telling():
+                if self.publication.ended(WAIT_S):
+                    return
+            broadcast_plan({"do": "wait"})
+
+    def _stands(self, manifest: Manifest, checksum: str) -> None:
+        self.manifest, self.service.version = manifest, self._newest[0]
         log.info("version %d published: %d of %d bytes", manifest.version, manifest.payload_bytes, manifest.full_bytes)
-        self.checksum = manifest.checksum if manifest.version == version else sha256_of(newest.buffer)
+        self.intake.published(checksum)
 
     def save(self, controller: ControllerState, step: int) -> None:
-        """Write the checkpoint after ``step`` training steps, as soon as there is room for it, and acknowledge what it
-        covers. Collective, as ``checkpoint.save`` is."""
-        folder, keep = self.folder / "checkpoints", self.config.train.keep_checkpoints
-        state = self.intake.snapshot() | {"controller": asdict(controller)}
-        self.ledger.sync()
+        """Have the checkpoint after ``step`` training steps written, and acknowledge what it covers once it is.
+        Collective, as ``CheckpointWriter.save`` is. The version of the step stands before."""
+        self.settle()
         self.service.doing(Doing(Activity.CHECKPOINTING, step=step))
+        self.await_writer()
+        state = self.intake.snapshot() | {"controller": asdict(controller)}
+        covered, write_lagged = self.intake.covered(), self.delay.snapshot()
 
-        def write() -> None:
-            broadcast_plan({"do": "save", "step": step})
-            checkpoint.save(self.policy, folder, step, state, keep, write_more=self.delay.save)
+        def write_more(folder: Path) -> None:
+            self.ledger.sync()  # before the checkpoint counts, which names a line of it
+            write_lagged(folder)
 
-        self.disk.until_written(folder, write)
-        self.ledger.write("checkpoint", step=step)
-        self.intake.checkpointed()
+        def then() -> None:
+            self.ledger.write("checkpoint", step=step)
+            self.intake.checkpointed(covered)
+
+        broadcast_plan({"do": "save", "step": step})
+        self.writer.save(step, state, write_more, then)
         self.saved_at = step
+
+    def await_writer(self) -> None:
+        """Wait until no checkpoint is being written. The other ranks wait for our plan meanwhile; an error is told to
+        them and raised."""
+        with self._telling():
+            self.writer.wait()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell the other ranks, which wait for our plan, of an error that ends the block."""
+        try:
+            yield
+        except BaseException as error:
+            self.tell_failure(error)
+            raise
+
+    def tell_failure(self, error: BaseException) -> None:
+        """End the other ranks, which wait for our plan, because of ``error``."""
+        broadcast_plan({"do": "fail", "said": told(error)})
 
     def account(
         self, step: int, groups: list[ScoredGroup], measured: dict[str, float], times: dict[str, float]
     ) -> None:
         """Send the training step's record, and log its line."""
-        record = self._metrics.record(step, groups, measured, times, self.manifest)
+        times = times | {"weights/publish_s": self.publication.seconds}
+        workers, _ = self.queue.overview.workers()
+        record = self._metrics.record(step, groups, measured, times, self.manifest, workers)
         self.queue.emit(record)
+        self._hardware = hardware_text(record)
         log.info("%s", step_line(record, self.config.train.steps))
 
     def say(self, phase: str, doing: Doing) -> None:
@@ -148,6 +207,7 @@ class Leader:
             overflow=book.overflow,
             pipeline_depth=book.depth,
             doing=to_json(doing),
+            hardware=self._hardware,
             leader=self.queue.worker,
             poisoned=intake.counts.poisoned_in_a_row,
             poison=intake.counts.poison,
@@ -156,3 +216,22 @@ class Leader:
             overdue_at=intake.counts.overdue_last[1],
             at=self.service.now(),
         )
+
+
+def _buffers_of(policy: Policy, config: Config) -> FlatBuffers:
+    shapes = policy.shapes()
+    if (why := config.weights.why_too_large(sum(map(prod, shapes.values())))) is not None:
+        raise ConfigError(why)  # a folder was looked at before; what the hub had is known only now
+    return FlatBuffers(shapes, config.weights.dtype, config.flow.inject_lag)
+
+
+def _publisher_of(queue: LearnerQueue, config: Config, incarnation: int) -> WeightPublisher:
+    weights = config.weights
+    return WeightPublisher(
+        queue.weights,
+        incarnation=incarnation,
+        transport=weights.transport,
+        folder=weights.shared,
+        keyframe_every=weights.keyframe_every,
+        threads=weights.threads,
+    )

@@ -1,13 +1,12 @@
 """The policy being trained: a causal language model whose head is the token op, and its DeepSpeed engine.
 
-``PolicyModule``, ``load_module`` and ``adamw`` need torch and transformers only; ``Policy`` brings in DeepSpeed, which
+``PolicyModule`` and ``load_module`` need torch and transformers only; ``Policy`` brings in DeepSpeed, which
 is imported late because that takes seconds.
 """
 
 import os
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..common.config import Config, expand
+from ..common.config import Config
 from ..common.errors import DataError
-from ..common.preflight.architecture import why_not_trained
-from ..common.preflight.folder import read_folder, some
-from ..common.preflight.hub import folder_of, is_hub_name
-from ..common.preflight.weights import why_quantised
-from ..common.rope import context_of, why_not_packed, why_too_long
-from . import attention, sums
+from . import reference, sums
 from .alike import refuse_different_models
 from .checkpoint import TAG
-from .files import Files
-from .objective.token_op import LossOf, TokenOutput, token_op
+from .engine_settings import adamw, deepspeed_settings, weights_dtype
+from .files import Files, Writing, meeting_after_files
+from .gathering import copy_group, groups_of, shape_of
+from .host_copies import kept_on_host
+from .loading import Unread, open_language_model
+from .objective.token_op import CHUNK_ELEMENTS, LossOf, TokenOutput, chunk_elements_on, token_op
 from .packing import MicroBatch
-from .ranks import join_ranks, raise_together, together
+from .ranks import join_ranks, raise_together, reference_device, together
 
 
 class TokenHead(nn.Module):
@@ -43,8 +41,8 @@ class TokenHead(nn.Module):
         self.weight = projection.weight
         self.bias = projection.bias
 
-    def forward(self, hidden_TH: Tensor, taken_T: Tensor, temperature: float, loss_of: LossOf | None) -> TokenOutput:
-        return token_op(hidden_TH, self.weight, taken_T, bias_V=self.bias, temperature=temperature, loss_of=loss_of)
+    def forward(self, hidden_TH: Tensor, taken_T: Tensor, **how: Any) -> TokenOutput:
+        return token_op(hidden_TH, self.weight, taken_T, bias_V=self.bias, **how)
 
 
 class PolicyModule(nn.Module):
@@ -52,8 +50,9 @@ class PolicyModule(nn.Module):
 
     def __init__(self, language_model: Any, *, temperature: float, autocast: bool) -> None:
         """``language_model``: a transformers causal LM; its output embedding is replaced. ``temperature``: τ, which
-        logits are divided by; the attribute may be set anew. ``autocast``: compute in bfloat16 by autocast, over
-        float32 weights.
+        logits are divided by; the attribute may be set anew, as may ``chunk_elements``, how many logits the token op
+        holds at a time, and ``keep_on_host``: keep what checkpointed layers save in the host's memory.
+        ``autocast``: compute in bfloat16 by autocast, over float32 weights.
         """
         super().__init__()
         name = next(n for n, m in language_model.named_modules() if m is language_model.get_output_embeddings())
@@ -62,132 +61,79 @@ class PolicyModule(nn.Module):
         self.body = language_model.base_model_prefix
         self.head = name
         self.temperature = temperature
+        self.chunk_elements = CHUNK_ELEMENTS
         self.autocast = autocast
+        self.keep_on_host = False
 
     def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
         """Log-probability and entropy of the T target tokens, and the sum of ``loss_of`` over them if it is given."""
         device = batch.input_ids_L.device.type
         # A pass uses every weight once: autocast's cache of casts would only keep a second model until its end.
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.autocast, cache_enabled=False):
-            hidden_LH = getattr(self.language_model, self.body)(
-                input_ids=batch.input_ids_L[None],
-                position_ids=batch.position_ids_L[None],
-                use_cache=False,
-                layout=batch.layout,  # for packed_attention
-            ).last_hidden_state[0]
+            with kept_on_host(self.keep_on_host):
+                hidden_LH = getattr(self.language_model, self.body)(
+                    input_ids=batch.input_ids_L[None],
+                    position_ids=batch.position_ids_L[None],
+                    use_cache=False,
+                    layout=batch.layout,  # for packed_attention
+                ).last_hidden_state[0]
             hidden_TH = hidden_LH[batch.targets_T]
             head = self.language_model.get_submodule(self.head)
-            return head(hidden_TH, batch.taken_T, self.temperature, loss_of)
+            return head(
+                hidden_TH,
+                batch.taken_T,
+                temperature=self.temperature,
+                loss_of=loss_of,
+                chunk_elements=self.chunk_elements,
+            )
 
     def named_weights(self) -> dict[str, nn.Parameter]:
         """Parameters under the names of the model's own state dict; a tied one appears once."""
         return dict(self.language_model.named_parameters())
 
 
-def load_module(config: Config, *, model_path: str | None = None) -> PolicyModule:
-    """The configured model in float32 on the CPU, with dropout off.
-
-    ``model_path`` (default ``config.model.path``): a folder in Hugging Face layout or a hub name. Raises ``DataError``
-    where there is no such model or it cannot be trained here.
-    """
+def open_module(config: Config) -> tuple[PolicyModule, Unread]:
+    """The configured model with dropout off, and its weights, which are still to be read. They are float32, or bfloat16
+    under ``train.bfloat16 = "weights"``; what is no weight, as the frequencies of rotary positions, is float32. Raises
+    ``DataError`` where there is no such model or it cannot be trained here."""
     _name_accelerator()
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.utils import logging
-
-    path = expand(model_path if model_path is not None else config.model.path)
-    if (folder := folder_of(path)) is not None:
-        read_folder(folder, weights=not is_hub_name(path))  # raises for files that are missing or not whole
-    logging.disable_progress_bar()
-    try:
-        shape = AutoConfig.from_pretrained(path)
-        for key in vars(shape):
-            if "dropout" in key or key.endswith("pdrop"):
-                setattr(shape, key, 0.0)  # not by eval mode alone: gradient checkpointing works in train mode only
-        _refuse_untrainable(config, shape, path)
-        found: Any = AutoModelForCausalLM.from_pretrained(
-            path,
-            config=shape,
-            dtype=torch.float32,
-            attn_implementation=attention.register(),
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"model {path}: {' '.join(str(error).split())}") from error
-    model, loaded = found
-    if loaded["missing_keys"]:  # transformers has set them at random
-        raise DataError(f"model {path}: the weights lack {some(sorted(loaded['missing_keys']))}")
-    if not model._supports_attention_backend:
-        raise DataError(f"model {path}: {shape.model_type} has layers that would mix packed responses")
-    module = PolicyModule(model, temperature=config.flow.temperature, autocast=config.model.dtype == "bfloat16")
+    model, unread = open_language_model(config, weights_dtype(config))
+    by_autocast = config.model.dtype == "bfloat16" and config.train.bfloat16 == "autocast"
+    module = PolicyModule(model, temperature=config.flow.temperature, autocast=by_autocast)
     module.eval()
     if config.train.gradient_checkpointing:
         # ZeRO stage 3 empties parameters between passes, and non-reentrant checkpointing compares their shapes.
         reentrant = config.train.zero_stage == 3
         model.gradient_checkpointing_enable({"use_reentrant": reentrant})
         module.train()
+        module.keep_on_host = config.train.offload_activations
+    return module, unread
+
+
+def load_module(config: Config) -> PolicyModule:
+    """``open_module`` with its weights read, whole, on the CPU."""
+    module, unread = open_module(config)
+    unread.make_room(_CPU)
+    unread.read()
     return module
 
 
-def load_reference(config: Config) -> PolicyModule:
-    """The initial model, frozen. It is π_ref of the KL term (report 2.4), whatever checkpoint the policy goes on
-    from."""
-    return load_module(config).requires_grad_(False)
+def load_on_ranks(config: Config, device: torch.device, share_out: dict[str, Any] | None) -> PolicyModule:
+    """``open_module`` with its weights read onto ``device``: whole on every rank, or with ``share_out`` (DeepSpeed's
+    settings, of ZeRO stage 3) each rank's own part of them. Collective.
 
-
-@torch.no_grad()
-def with_reference(reference: PolicyModule, batch: MicroBatch, device: torch.device) -> MicroBatch:
-    """``batch`` (on the CPU) with the log-probabilities that ``reference`` (on ``device``) gives its target tokens."""
-    return replace(batch, reference_logprobs_T=reference(batch.to(device)).logprobs_T.cpu())
-
-
-def _refuse_untrainable(config: Config, shape: Any, path: str) -> None:
-    """Raise ``DataError`` where the model's own config, defaults included, says that it cannot be trained here."""
-    # to_dict lacks the key for GPT-2, which maps the name
-    keys = {**shape.to_dict(), "max_position_embeddings": getattr(shape, "max_position_embeddings", None)}
-    if (why := why_too_long(config.tokens_by_key, f"model {path}", context_of(keys))) is not None:
-        raise DataError(why)
-    why = why_quantised(keys, None) or why_not_trained(keys) or why_not_packed(keys, config.longest_sequence)
-    if why is not None:
-        raise DataError(f"model {path}: {why}")
-
-
-def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:
-    """The optimizer over every parameter of ``module``, with a constant learning rate (report 3.2).
-
-    Under ZeRO-Offload it runs on the host, in torch's own fused kernel: DeepSpeed's CPU Adam would have to be compiled
-    on every learner node.
+    Raises ``DataError`` on every rank where ``open_module`` raises it on one, and where the ranks' models differ.
     """
-    train = config.train
-    return torch.optim.AdamW(
-        module.parameters(),
-        lr=train.learning_rate,
-        betas=train.betas,
-        weight_decay=train.weight_decay,
-        fused=True if train.offload != "none" else None,
-    )
-
-
-def deepspeed_settings(config: Config) -> dict[str, Any]:
-    """DeepSpeed's own configuration."""
-    train = config.train
-    zero: dict[str, Any] = {"stage": train.zero_stage, "overlap_comm": False}
-    on_host = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
-    if train.offload != "none":
-        zero["offload_optimizer"] = on_host
-    if train.offload == "optimizer+parameters":
-        zero["offload_param"] = on_host
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        # The number of micro-batches differs from step to step: ``backward`` marks the last one itself.
-        "gradient_accumulation_steps": 1,
-        # Without ZeRO ``step`` clips, so that one process is bit for bit a plain torch loop. DeepSpeed clips
-        # in its own arithmetic, and takes a missing key for 1.0.
-        "gradient_clipping": 0.0 if train.zero_stage == 0 else train.grad_clip,
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": None,
-    }
+    module, unread = together(lambda: open_module(config))
+    refuse_different_models(unread.files, module.language_model.config.to_dict())
+    if share_out is None:
+        unread.make_room(device)
+    else:
+        zero = _deepspeed().zero
+        how = {"config_dict_or_path": share_out, "dtype": next(module.parameters()).dtype}
+        unread.share_out(module, device, lambda each: zero.Init(module=each, **how))
+    together(unread.read)
+    return module.to(device)
 
 
 def clip_gradients(module: nn.Module, max_norm: float) -> float:
@@ -208,37 +154,46 @@ def clip_gradients(module: nn.Module, max_norm: float) -> float:
 class Policy:
     """``PolicyModule`` under DeepSpeed, on this rank. Every method is collective: all ranks call it together."""
 
-    def __init__(self, config: Config, *, model_path: str | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         """Join the other ranks and load the model. One process needs no launcher; several are started by torchrun
-        or ``deepspeed``. Raises ``DataError`` on every rank where ``load_module`` raises it on one, and where the ranks
-        have loaded different models."""
-        join_ranks()
+        or ``deepspeed``. Raises ``DataError`` as ``load_on_ranks`` does."""
+        join_ranks(config.train.collective_timeout_s)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.config = config
-        self.module = together(lambda: load_module(config, model_path=model_path))
-        refuse_different_models(self.module, self.module.language_model.config.to_dict())
         self.stage = config.train.zero_stage
         self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else _CPU
+        share_out = deepspeed_settings(config) if self.stage == 3 else None
+        self.module = load_on_ranks(config, self.device, share_out)
         self.engine = self._engine()
         self.engine.checkpoint_engine = self._files = Files(self.engine.checkpoint_engine)
         self.engine._copy_recovery_script = lambda _: None  # nobody needs it, and it would fail on a full disk
-        # Every rank has the whole of it: it is not trained, so it has no optimizer state that ZeRO could spread.
-        with_kl = config.objective.kl_beta > 0
-        self.reference = together(lambda: load_reference(config).to(self.device) if with_kl else None)
+        self.reference: reference.Reference | None = None
+        if config.objective.kl_beta > 0:
+            own = config.placement.reference == "own"
+            device = reference_device(self.device, own=own)
+            share_out = reference.SETTINGS if self.world > 1 and not own else None
+            module = load_on_ranks(config, device, share_out)
+            self.reference = reference.Reference(module, device, _deepspeed() if share_out else None)
+        self._size_chunks()
+
+    def _size_chunks(self) -> None:
+        """Cut the token op's chunks to the memory that is left once everything is loaded."""
+        vocabulary = self.module.language_model.config.get_text_config().vocab_size
+        placed = [(self.module, self.device)]
         if self.reference is not None:
-            refuse_different_models(self.reference, self.reference.language_model.config.to_dict())
+            placed.append((self.reference.module, self.reference.device))
+        for module, device in placed:
+            module.chunk_elements = chunk_elements_on(device, vocabulary, self.config.train.logits_memory)
 
     def _engine(self) -> Any:
-        deepspeed = _deepspeed()
-        settings = deepspeed_settings(self.config)
-        if self.stage == 3:
-            # The ranks share it out parameter by parameter, because a large model never fits on one device.
-            deepspeed.zero.Init(module=self.module, config_dict_or_path=settings, dtype=torch.float32)
-        module = self.module.to(self.device)
-        engine, *_ = deepspeed.initialize(
-            model=module, optimizer=adamw(module, self.config), config=settings, dist_init_required=False
-        )
+        deepspeed, settings = _deepspeed(), deepspeed_settings(self.config)
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # in bfloat16 it prints memory at every step
+            engine, *_ = deepspeed.initialize(
+                model=self.module, optimizer=adamw(self.module, self.config), config=settings, dist_init_required=False
+            )
         engine.train(self.config.train.gradient_checkpointing)
+        if self.stage == 3:
+            meeting_after_files(engine.optimizer)
         return engine
 
     def __call__(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
@@ -249,11 +204,11 @@ class Policy:
         """Take π_θ and π_ref at τ = ``temperature`` from now on; a stage may change τ."""
         self.module.temperature = temperature
         if self.reference is not None:
-            self.reference.temperature = temperature
+            self.reference.module.temperature = temperature
 
     def with_reference(self, batch: MicroBatch) -> MicroBatch:
         """``batch`` with log π_ref where the loss has a KL term; otherwise ``batch`` as it is."""
-        return batch if self.reference is None else with_reference(self.reference, batch, self.device)
+        return batch if self.reference is None else self.reference.with_logprobs(batch)
 
     def backward(self, loss_sum: Tensor, *, denominator: int, last: bool) -> None:
         """Add the gradient of ``loss_sum / denominator``, all ranks' denominator. ``last`` ends the optimizer step.
@@ -282,34 +237,36 @@ class Policy:
         dist.all_reduce(values, op=dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM)
         return values.cpu()
 
-    def barrier(self) -> None:
-        dist.barrier()
-
     def named_weights(self) -> dict[str, Tensor]:
         """A copy of all weights by Hugging Face name, float32 on the CPU; tied weights appear once. Only rank 0 gets
         them; the other ranks get an empty dict."""
-        weights = {}
-        for name, parameter in self.module.named_weights().items():
-            with self._whole(parameter):
-                if self.rank == 0:
-                    weights[name] = parameter.detach().to("cpu", copy=True)
+        weights = {name: torch.empty(shape) for name, shape in self.shapes().items()} if self.rank == 0 else {}
+        self.copy_weights(weights if self.rank == 0 else None)
         return weights
 
-    def _whole(self, parameter: nn.Parameter) -> Any:
-        # Under ZeRO stage 3 the ranks share a parameter. One is gathered at a time, so no device holds the whole model.
-        return _deepspeed().zero.GatheredParameters([parameter], enabled=self.stage == 3)
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every weight by Hugging Face name; tied weights appear once."""
+        return {name: shape_of(parameter) for name, parameter in self.module.named_weights().items()}
 
-    def save(self, folder: Path) -> list[Path]:
-        """Write weights and optimizer into ``folder``; every rank writes its part. Returns this rank's files.
+    def copy_weights(self, into: dict[str, Tensor] | None) -> None:
+        """Copy every weight to its tensor in ``into`` on the CPU, cast on this device. Others than rank 0 pass None."""
+        gathered = _deepspeed().zero.GatheredParameters
+        for group in groups_of(self.module.named_weights()):
+            with gathered(list(group.values()), enabled=self.stage == 3):
+                if into is not None:
+                    copy_group(group, into)
 
-        Raises the disk's ``OSError`` or ``RuntimeError`` once all ranks are out of DeepSpeed's collectives.
-        """
-        self._files.begin()
-        self.engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+    def snapshot(self, *, copied: bool) -> Writing:
+        """What a checkpoint holds of this rank: weights and optimizer as they are now. Returns what writes it; that is
+        not collective, and may be called by another thread and more than once. ``copied``: hold a copy in the host's
+        memory, so that training may go on before it is written. Raises torch's ``RuntimeError`` where there is no
+        memory for it, once all ranks are out of DeepSpeed's collectives."""
+        self._files.begin(copied=copied)
+        self.engine.save_checkpoint(".", tag=TAG, save_latest=False)
         return self._files.end()
 
     def load(self, folder: Path, *, universal: bool = False) -> None:
-        """Read into a policy that has not stepped what ``save`` wrote under the same ZeRO stage and number of ranks.
+        """Read into a policy that has not stepped what a snapshot wrote under the same ZeRO stage and number of ranks.
         With ``universal``, read what DeepSpeed has converted from another ZeRO stage or number of ranks.
 
         Raises ``DataError`` on every rank where one rank finds nothing to read.
@@ -321,6 +278,9 @@ class Policy:
             loaded, _ = self.engine.load_checkpoint(str(folder), tag=TAG)
         finally:
             self.engine._config.load_universal_checkpoint = False
+        if self.stage == 0:
+            for state in self.adamw.state.values():  # let go of the file, which holds the moments too
+                state.update({key: value.clone() for key, value in state.items()})
         if universal:
             for state in self.adamw.state.values():
                 state["step"] = state["step"].clone()  # ZeRO stage 3 gives every part the same counter
@@ -340,12 +300,13 @@ class Policy:
 
 
 def saved_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
-    """The weights that ``Policy.save`` wrote under ``zero_stage`` on any number of ranks: float32 on the CPU, by
+    """The weights that ``Policy.snapshot`` wrote under ``zero_stage`` on any number of ranks: float32 on the CPU, by
     Hugging Face name.
 
     One process reads them, without an engine. Up to ZeRO stage 2, rank 0's file has the whole weights, and they stay on
     disk until they are used. Under ZeRO stage 3 every rank's file has a part, and DeepSpeed's own ``zero_to_fp32`` puts
-    the parts together in memory.
+    the parts together in memory. Under ``train.bfloat16 = "weights"`` the former are in
+    bfloat16, and the latter are their masters.
     """
     _name_accelerator()
     if zero_stage < 3:
@@ -381,6 +342,9 @@ def _deepspeed() -> Any:
         deepspeed.ops.__compatible_ops__ = {}
     # DeepSpeed 0.19 calls torch 2.13's collectives by their former names, and its imports do so with torch.jit.
     warnings.filterwarnings("ignore", r"`torch\.(distributed|jit)\.\w+` is deprecated", Warning)
+    if dist.is_initialized():
+        # DeepSpeed would make a group of its own, with torch's time-out and not ours.
+        deepspeed.utils.groups._WORLD_GROUP = dist.group.WORLD
     return deepspeed
 
 

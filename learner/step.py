@@ -71,6 +71,7 @@ def train_step(
     metrics = {
         "grad_norm": sum(grad_norms) / updates,
         "grad_norm_max": max(grad_norms),
+        "policy/passes_before": float(measure_first) + float(config.objective.kl_beta > 0),
         **tally.metrics(policy),
         **batch_metrics(policy, groups, version),
         "entropy/alpha": alpha,
@@ -92,6 +93,7 @@ def cut(groups: Sequence[ScoredGroup], *, version: int, config: Config) -> list[
             objective.advantage_eps,
             finished_S=group.responses.finished_S,
             mask=objective.advantage_mask,
+            least_spread=objective.least_spread,
         )
         for group in groups
     ]
@@ -105,13 +107,14 @@ def surrogate_sum(
 ) -> TokenOutput:
     """The micro-batch's loss **summed** over its tokens, with log-probabilities and entropies.
 
-    ``module``: a ``PolicyModule``, plain or in a ``Policy``. ``lag``: updates made in this training step / N_SGD. The
+    ``module``: a ``PolicyModule``, plain or in a ``Policy``; ``batch`` is on its device, so that no chunk of the token
+    op waits for a copy from the host. ``lag``: updates made in this training step / N_SGD. The
     caller divides by the ``denominator`` of the whole optimizer step, not of the micro-batch.
     """
 
     def loss_of(logprobs_C: Tensor, entropy_C: Tensor, chunk: slice) -> Tensor:
         def own(tensor_T: Tensor) -> Tensor:
-            return tensor_T[chunk].to(logprobs_C.device)
+            return tensor_T[chunk]
 
         old_C = None if batch.old_logprobs_T is None else own(batch.old_logprobs_T)
         behaviour_C, staleness_C = own(batch.behaviour_logprobs_T), own(batch.staleness_T)
@@ -141,7 +144,7 @@ def _accumulate(
 ) -> None:
     """Make the forward and backward passes over a mini-batch, after ``lag`` updates of the training step."""
     for number, batch in enumerate(part.batches):
-        output = surrogate_sum(policy, batch, objective, alpha, lag / tally.updates)
+        output = surrogate_sum(policy, batch.to(policy.device), objective, alpha, lag / tally.updates)
         assert output.loss_sum is not None
         policy.backward(output.loss_sum, denominator=part.denominator, last=number == len(part.batches) - 1)
         tally.add_update(batch, output, lag, part.denominator)

@@ -2,13 +2,15 @@
 
 ::
 
-    next batch ──▶ train step ──▶ publish version v+1 ──▶ close the books ──▶ (checkpoint) ──▶ account
+    next batch ──▶ train step ──▶ gather version v+1 ──▶ close the books ──▶ (checkpoint) ──▶ account
+                                                                │
+                                            publish v+1  ◀──────┘  beside the next step, where η allows one
 
 Rank 0 decides and speaks to Redis; every rank trains its share of the groups. The checkpoint is the truth: a learner
 that dies anywhere in this loop goes back to its newest checkpoint and issues again what was live there.
 """
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,17 +21,16 @@ from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
-from . import alike, checkpoint
-from .leader import Leader
+from . import alike, checkpoint, memory
+from .background import CheckpointWriter
+from .leader import WAIT_S, Leader
 from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
-from .ranks import NoRoom, broadcast_plan, rank, together
-from .startup import forget_older_versions, read_prompts
+from .ranks import broadcast_plan, failed_there, naming_the_lost, rank, together
+from .startup import forget_older_versions, read_prompts, refuse_older
 from .step import StepResult, shared_out, train_step
 from .step_metrics import timed
-
-WAIT_S = 20.0  # how long rank 0 waits for a batch before it tells the other ranks that it still waits
 
 
 def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -> None:
@@ -37,16 +38,17 @@ def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -
     to stop. Either way it leaves a checkpoint."""
     # This comes before the model, so that ranks that differ and rows that cannot be used are named in seconds.
     alike.refuse_different(config, folder)
+    together(lambda: refuse_older(folder / "checkpoints") if rank() == 0 else None)
     curriculum = together(lambda: read_prompts(service, config) if rank() == 0 else None)
     service.doing(Doing(Activity.LOADING_MODEL))
     torch.set_num_threads(config.train.threads)
     policy = Policy(config)
     found, state = checkpoint.restore(policy, folder / "checkpoints", service.doing)
     controller = ControllerState(**state["controller"]) if state else ControllerState()
-    if curriculum is None:
-        _follow(queue, service, policy, config, folder / "checkpoints", controller)
-        return
-    with ExitStack() as closing:
+    with ExitStack() as closing, naming_the_lost():
+        if curriculum is None:
+            _follow(queue, service, policy, config, folder / "checkpoints", controller)
+            return
         _lead(Leader(queue, service, config, folder, policy, curriculum, found, state, closing), controller)
 
 
@@ -54,8 +56,9 @@ def _lead(leader: Leader, controller: ControllerState) -> None:
     """Rank 0's loop. It consumes batches and produces versions, ledger lines, metrics and checkpoints. If it dies, its
     successor starts from the newest checkpoint and makes again what is lost."""
     intake, service, train = leader.intake, leader.service, leader.config.train
-    broadcast_plan({"do": "publish", "version": intake.book.version})
-    leader.publish(intake.book.version)
+    leader.gather(intake.book.version)
+    leader.publish()
+    leader.settle()
     forget_older_versions(leader.queue, leader.incarnation)
     intake.start()
     while (step := intake.book.version) < train.steps and not service.stopping.is_set():
@@ -65,19 +68,22 @@ def _lead(leader: Leader, controller: ControllerState) -> None:
         if groups is None:
             break
         training = Doing(Activity.TRAINING, step=step)
+        leader.profiler.begin(step)
         leader.say("training", training)
         with service.working(training):
             with timed(times, "train"):
                 result = _train(leader, controller, groups, step)
             with timed(times, "publish"):
-                leader.publish(step + 1)
+                leader.gather(step + 1)
+                generated = intake.trained(groups, ess=result.metrics["logprob/ess"])
+                leader.publish()
         controller = result.controller
-        generated = intake.trained(groups, leader.checksum, ess=result.metrics["logprob/ess"])
         service.count(done=1, tokens=int(result.metrics["batch/tokens"]))
         if (step + 1) % train.checkpoint_every == 0 or step + 1 == train.steps:
             with timed(times, "checkpoint"):
                 leader.save(controller, step + 1)
         leader.account(step, groups, result.metrics | generated, times)
+        leader.profiler.end()
     _end(leader, controller)
 
 
@@ -101,17 +107,21 @@ def _train(leader: Leader, controller: ControllerState, groups: list[ScoredGroup
     plan = [[(group.ticket.group_id, group.micro_batch_S) for group in share] for share in by_rank]
     broadcast_plan({"do": "train", "step": step, "turned": turned, "groups": plan})
     together(lambda: None)  # the other ranks have fetched theirs
+    memory.begin()
     return train_step(policy, by_rank[0], version=step, controller=controller, config=settings)
 
 
 def _end(leader: Leader, controller: ControllerState) -> None:
     """End every rank, after the last step or a request to stop, without losing anything that was trained."""
     intake, service = leader.intake, leader.service
+    leader.settle()
     if service.failure is not None:
+        leader.tell_failure(service.failure)
         raise service.failure
     complete = intake.book.version == leader.config.train.steps
     if not complete and leader.saved_at != intake.book.version:
         leader.save(controller, intake.book.version)
+    leader.await_writer()
     broadcast_plan({"do": "stop"})
     intake.stop()
     if complete:
@@ -128,6 +138,7 @@ def _follow(
     controller: ControllerState,
 ) -> None:
     """The loop of every other rank. It consumes rank 0's plan, and fetches and trains its own share of the groups."""
+    writer = CheckpointWriter(policy, service, checkpoints, config.train)
     while True:
         service.doing(Doing(Activity.WAITING_FOR_RANK_0))
         plan = broadcast_plan(None)
@@ -136,22 +147,24 @@ def _follow(
                 with service.working(Doing(Activity.TRAINING, step=plan["step"])):
                     mine = together(partial(_fetched, queue, plan["groups"][policy.rank]))
                     settings = _settings(config, plan["step"], plan["turned"])
+                    memory.begin()
                     result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
                     controller = result.controller
-                    policy.named_weights()
-                service.version = plan["step"] + 1
                 service.count(done=1)
             case "publish":
-                policy.named_weights()
+                policy.copy_weights(None)
                 service.version = plan["version"]
             case "save":
                 service.doing(Doing(Activity.CHECKPOINTING, step=plan["step"]))
-                with suppress(NoRoom):  # rank 0 waits for room, and asks again
-                    checkpoint.save(policy, checkpoints, plan["step"], {}, keep=config.train.keep_checkpoints)
+                writer.save(plan["step"])
             case "wait":
                 continue
             case "stop":
+                writer.wait()
                 return
+            case "fail":
+                writer.wait()  # it may have failed on this rank
+                raise failed_there(0, plan["said"])
 
 
 def _fetched(queue: LearnerQueue, share: list[tuple[str, list[int]]]) -> list[ScoredGroup]:

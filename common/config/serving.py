@@ -6,21 +6,40 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..errors import ConfigError
+from ..wording import byte_size
 from .section import Section, expand
+
+MOST_IN_REDIS = 2_000_000_000
+"""Largest version that travels through Redis, in bytes."""
 
 
 class Weights(Section):
     transport: Literal["redis", "file"] = "redis"
-    """How payloads travel. Manifests always go through Redis."""
+    """How payloads travel; ``redis`` takes versions of up to 2 GB. Manifests always go through Redis."""
     folder: str | None = None
     """Shared folder of the ``file`` transport. ``{presets}`` and ``~`` mean the same as in ``model.path``."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Dtype of what is published: bfloat16 halves the bytes; float32 is exact for a float32 sampler."""
     keyframe_every: int = Field(default=20, ge=1)
-    """Every N-th version is published as a keyframe; the others are deltas."""
+    """Every N-th version is published whole, as a keyframe, and as a delta beside that; the others are deltas alone."""
+    threads: int = Field(default=4, ge=1)
+    """Threads that digest, encode and write a version on the learner's rank 0, and as many that read and decode it on
+    each rollout node."""
     node_folder: str | None = None
     """Folder of each rollout node for the copy that its workers share: two versions. It lies on the node itself. By
     default in shared memory, /dev/shm, or where that is absent or too small, in the temporary folder."""
+
+    def why_too_large(self, parameters: int) -> str | None:
+        """Why a model of so many parameters cannot be published by this transport, with the sum; None if it can."""
+        version = parameters * (2 if self.dtype == "bfloat16" else 4)
+        if self.transport != "redis" or version <= MOST_IN_REDIS:
+            return None
+        return (
+            f"weights.transport = 'redis': a version has {byte_size(version)}, and Redis would hold two whole ones "
+            f"beside their deltas: 2 x {byte_size(version)} = {byte_size(2 * version)}. It takes versions of at most "
+            f"{byte_size(MOST_IN_REDIS)}: weights.transport = 'file', with weights.folder, a folder that every node "
+            "sees, is right"
+        )
 
     @property
     def shared(self) -> Path | None:
@@ -44,7 +63,7 @@ class Rollout(Section):
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic of the sampler."""
     workers: int = Field(default=1, ge=1)
-    """Workers that ``leeway up`` starts on this machine."""
+    """Workers that ``leeway up`` starts, and that ``--dry-run`` finds GPUs for (``placement.rollout``)."""
     concurrency: int = Field(default=8, ge=1)
     """Groups that one vLLM worker generates side by side. The torch engine takes one at a time."""
     kv_on_update: Literal["recompute", "keep"] = "recompute"
@@ -54,6 +73,13 @@ class Rollout(Section):
     """CPU threads of each worker."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     """Share of the GPU that vLLM may use."""
+    head_dtype: Literal["auto", "float32", "model"] = "auto"
+    """Arithmetic of vLLM's output projection. ``float32``: logits leave it unrounded, as the learner's do. ``model``:
+    ``rollout.dtype``. ``auto``: ``float32`` on a GPU; ``model`` on a CPU, which would cast the whole projection at each
+    token."""
+    model_runner: Literal["auto", "v1", "v2"] = "auto"
+    """Which of its two model runners vLLM uses. ``auto``: vLLM's own choice, in 0.32 ``v2`` on GPUs and ``v1`` on
+    CPUs, or what ``VLLM_USE_V2_MODEL_RUNNER`` says."""
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs over which a vLLM worker spreads the model."""
 
@@ -70,6 +96,8 @@ class Verifier(Section):
     """Grading processes of each worker."""
     timeout_s: float = Field(default=10.0, gt=0)
     """Wall seconds that grading one mathematical response may take."""
+    solved_at: float = 1.0
+    """A response with at least this reward is solved: for the online filter, pass@k and avg@n."""
     on_timeout: Literal["zero", "refund"] = "zero"
     """What becomes of a response that cannot be graded in time: reward 0, or its group is refunded as ``poison``."""
     code_timeout_s: float = Field(default=6.0, gt=0)
@@ -79,6 +107,14 @@ class Verifier(Section):
     math: Literal["rules", "report"] = "rules"
     """How mathematics is judged. ``rules``: by exact rules, then Math-Verify (docs/verifiers.md). ``report``: by
     Math-Verify alone, as in the four steps of report 7.1."""
+    combine: Literal["sum", "product"] = "sum"
+    """How several `[[rewards]]` make one: the sum, or the product, of each one's value times its weight."""
+    rewards_memory_bytes: int = Field(default=4 << 30, ge=1 << 26)
+    """Address space of each process that runs reward functions, in bytes. What a function cannot get there is an
+    error."""
+    rewards_digest: str | None = None
+    """Digest of the code of the run's own rewards, and of all modules of the user's that it imports. `leeway up` and
+    `leeway create` fill it in; a verifier whose own code is different refuses to start. `any`: it does not look."""
     memory_bytes: int = Field(default=50_000_000_000, ge=1 << 26)
     """Memory that a solution's processes may use together, in bytes (report 7: 50 GB), unless the problem says
     otherwise. It is never more than half of the machine's."""
@@ -122,6 +158,10 @@ class Broker(Section):
 
 
 class Metrics(Section):
+    peak_tflops: float | None = Field(default=None, gt=0)
+    """What one of the learner's devices can do, in dense TFLOP/s of the arithmetic that it trains in: MFU is a share of
+    it. By default as in NVIDIA's data sheets for a known card in bfloat16 (``common/flops.py``); on a CPU, in float32
+    and with other cards, no MFU is reported."""
     samples_every: int = Field(default=10, ge=0)
     """How often ``samples.jsonl``, which shows what is asked, answered and judged, takes a look: once in the tickets of
     so many training steps (this times ``train.groups_per_step``); 0: never."""

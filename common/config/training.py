@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from ..errors import ConfigError
-from ..limits import MOST_COUNTED
+from ..limits import COLLECTIVE_TIMEOUT_S, MOST_COUNTED
 from ..texts import defect
 from .section import Section
 
@@ -82,6 +82,10 @@ class Data(Section):
     comparison: Literal["livecodebench", "exact"] | None = None
     """How outputs of programs and values of calls are compared in rows of code that name no rule of their own. By
     default ``livecodebench``, as the harness of that benchmark does; ``exact`` is stricter (docs/verifiers.md)."""
+    row_columns: tuple[str, ...] | None = None
+    """Columns of a row that reward functions are given, beside the prompt. By default all that the row has."""
+    max_row_bytes: int = Field(default=65536, ge=256)
+    """Largest row that reward functions are given, in bytes as JSON: it travels with each of its tickets."""
     max_prompt_tokens: int = Field(default=2048, ge=1)
     """Longest prompt in tokens. Longer ones are dropped and counted (report 3.2: 2048)."""
     difficulty_model: str | None = None
@@ -119,14 +123,35 @@ class Train(Section):
     runs on the host's cores (ZeRO 1 to 3). ``optimizer+parameters``: the weights between uses too (ZeRO 3)."""
     micro_batch_tokens: int = Field(default=16384, ge=1)
     """Token budget of one forward and backward pass, prompts included. The step's result does not depend on it."""
+    attention: Literal["auto", "sdpa", "varlen", "flash"] = "auto"
+    """How the learner computes attention. ``sdpa``: torch's own, response by response; the reference, and what a CPU
+    does under ``auto``. ``varlen``: all responses in one call of torch's kernel; ``flash``: of FlashAttention's. Both
+    need a GPU and bfloat16; a GPU takes the first that is there under ``auto``."""
+    logits_memory: float = Field(default=0.05, gt=0, le=0.5)
+    """Share of a GPU's memory, of what is free once everything is loaded, that the logits of one chunk and what is
+    computed from them may take. More gives larger matrix products. On the CPU a chunk has 2^25 logits."""
+    bfloat16: Literal["autocast", "weights"] = "autocast"
+    """How ``model.dtype = "bfloat16"`` is computed. ``autocast``: over float32 weights, which are cast at each use.
+    ``weights``: DeepSpeed's bfloat16 mode, in which the weights themselves are bfloat16 and the optimizer has float32
+    masters of them; gradients add up in float32. Less memory and fewer casts; it needs ZeRO 1 to 3."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    offload_activations: bool = False
+    """Keep the inputs of checkpointed layers in the host's memory between the passes: for long responses of large
+    models. It needs ``gradient_checkpointing``."""
     checkpoint_every: int = Field(default=20, ge=1)
     """Steps between checkpoints; the last step always makes one."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints to keep."""
+    async_checkpoint: bool = True
+    """Write checkpoints beside the next training steps, from a copy in the host's memory: 12 bytes a parameter over all
+    ranks, 16 under ZeRO 1 and 2. Otherwise the next step waits until the checkpoint is written, and there is no
+    copy."""
     ranks: int = Field(default=1, ge=1)
-    """Learner processes that ``leeway up`` starts on this machine."""
+    """Learner processes, on all its nodes together; with GPUs each has one of its own (``placement.learner``)."""
+    collective_timeout_s: float = Field(default=COLLECTIVE_TIMEOUT_S, gt=0, le=10**6)
+    """Seconds after which an exchange of tensors between ranks counts as lost, and the learner ends. Batches,
+    publications, checkpoints and downloads are waited for elsewhere (docs/cluster.md), so they do not count."""
     threads: int = Field(default=1, ge=1)
     """CPU threads of each learner process."""
 
@@ -153,6 +178,16 @@ class Train(Section):
             raise ConfigError(
                 f"train.offload = {self.offload!r} with train.zero_stage = {self.zero_stage}: it needs a zero_stage of "
                 f"at least {_LOWEST_ZERO_STAGE[self.offload]}"
+            )
+        if self.offload_activations and not self.gradient_checkpointing:
+            raise ConfigError(
+                "train.offload_activations = true with train.gradient_checkpointing = false: every activation would go "
+                "through the host's memory; gradient_checkpointing = true is right"
+            )
+        if self.bfloat16 == "weights" and self.zero_stage == 0:
+            raise ConfigError(
+                "train.bfloat16 = 'weights' with train.zero_stage = 0: DeepSpeed keeps float32 masters under ZeRO 1 to "
+                "3 alone; 'autocast', or a zero_stage of at least 1, is right"
             )
 
     def refuse_uneven(self) -> None:
@@ -182,6 +217,8 @@ class Objective(Section):
     """What becomes of truncated responses (report 3.2.3). ``none``: they count like any other. ``before``: they get no
     advantage and stay out of the group's mean and std. ``after``: they get no advantage. With a mask, a group needs two
     untruncated responses to have a signal."""
+    least_spread: float = Field(default=1e-6, ge=0)
+    """A group has a signal where its highest and its lowest reward lie further apart than this."""
     kl_beta: float = Field(default=0.0, ge=0)
     """β of the k3 term against the initial model (report 2.4), which is held in memory only where β > 0."""
     kl_groups: Literal["signal", "all"] = "signal"

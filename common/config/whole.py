@@ -7,6 +7,8 @@ from typing import Any, Self, get_args
 from pydantic import Field, model_validator
 
 from ..errors import ConfigError
+from .placement import Placement
+from .rewards import Reward, refuse_impossible_rewards
 from .section import Section
 from .serving import Broker, Metrics, Rollout, Verifier, Weights
 from .training import Data, Entropy, Flow, Model, Objective, Train, refuse_shallow
@@ -44,10 +46,12 @@ class Config(Section):
     flow: Flow = Flow()
     weights: Weights = Weights()
     rollout: Rollout = Rollout()
+    placement: Placement = Placement()
     verifier: Verifier = Verifier()
     broker: Broker = Broker()
     metrics: Metrics = Metrics()
     stages: tuple[Stage, ...] = ()
+    rewards: tuple[Reward, ...] = ()
 
     @property
     def stage_starts(self) -> tuple[int, ...]:
@@ -102,6 +106,11 @@ class Config(Section):
         self.weights.refuse_impossible()
         self.broker.refuse_impossible()
         self.rollout.refuse_impossible()
+        refuse_impossible_rewards(self.rewards, self.verifier.combine)
+        self._refuse_other_dtypes()
+        self.placement.refuse_impossible(
+            self.rollout.engine, self.rollout.gpu_memory_utilization, self.objective.kl_beta
+        )
         starts = self.stage_starts
         for number, (before, start) in enumerate(itertools.pairwise(starts), start=1):
             if start <= before:
@@ -116,6 +125,18 @@ class Config(Section):
                 stage = f"stage {number} (stages.{number - 1}, from step {starts[number]}): " if number else ""
                 raise ConfigError(f"{stage}{error}") from None
         return self
+
+    def _refuse_other_dtypes(self) -> None:
+        if self.train.bfloat16 == "weights" and self.model.dtype != "bfloat16":
+            raise ConfigError(
+                f"train.bfloat16 = 'weights' with model.dtype = {self.model.dtype!r}: it says how to compute in "
+                "bfloat16, so 'bfloat16' is right"
+            )
+        if self.train.bfloat16 == "weights" and self.weights.dtype != "bfloat16":
+            raise ConfigError(
+                f"train.bfloat16 = 'weights' with weights.dtype = {self.weights.dtype!r}: the policy computes with "
+                "bfloat16 weights, so 'bfloat16' publishes every bit of them"
+            )
 
     def _refuse_impossible_stage(self) -> None:
         self.train.refuse_too_small(self.data.max_prompt_tokens)

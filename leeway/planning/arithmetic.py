@@ -43,6 +43,17 @@ class Shape:
 _QWEN_25 = {"head_dim": 128, "vocabulary": 152_064}
 _QWEN_25_CONTEXT = Context(131_072, "max_position_embeddings = 131072")
 BASES = {
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": Shape(
+        layers=28,
+        hidden=1536,
+        intermediate=8960,
+        heads=12,
+        kv_heads=2,
+        head_dim=128,
+        vocabulary=151_936,
+        parameters=1_777_088_000,
+        context=_QWEN_25_CONTEXT,
+    ),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": Shape(
         layers=28,
         hidden=3584,
@@ -142,7 +153,7 @@ def _states(config: Config, shape: Shape) -> list[Part]:
         parts.append(part("gradients, for the update", 4, shared=True, on_host=True))
     elif optimizer_on_host:
         parts.append(part("gradients over micro-batches", 4, shared=False, on_host=True))
-    if config.objective.kl_beta > 0:
+    if config.objective.kl_beta > 0 and config.placement.reference == "learner":
         parts.append(part("reference model", 4, shared=False, on_host=False))
     return parts
 
@@ -209,7 +220,6 @@ def describe(config: Config, shape: Shape | None) -> str:
         )
     else:
         parts += [_learner_page(config, shape), "", _rollout_page(config, shape)]
-    parts += ["", _processes(config)]
     return "\n".join(f"# {line}".rstrip() for line in "\n".join(parts).splitlines())
 
 
@@ -294,14 +304,6 @@ def _rollout_page(config: Config, shape: Shape) -> str:
         ]
     )
     return "memory of a rollout worker\n" + _table(rows, 1)
-
-
-def _processes(config: Config) -> str:
-    jobs = config.verifier.workers * config.verifier.jobs
-    return (
-        f"processes of leeway up: {config.train.ranks} learner, {config.rollout.workers} rollout, "
-        f"{config.verifier.workers} verifier ({jobs} grading)"
-    )
 
 
 def _table(rows: Sequence[Sequence[str]], numbers: int) -> str:

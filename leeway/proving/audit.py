@@ -15,6 +15,7 @@ from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Account:
     inject_lag: int = 0
     """Where this is not 0, every trained token must be this many versions stale, after the first steps."""
     version: int = 0
+    unpublished: bool = False
+    """Whether the newest step's version cannot be had yet."""
     incarnation: int = 0
     next_ticket: int = 0
     live: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -176,6 +179,8 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
             return _trained(account, line)
         case "step":
             return _step(account, line)
+        case "published":
+            return _published(account, line)
         case "control":
             if line["name"] == "max_staleness":
                 account.max_staleness = line["value"]
@@ -183,9 +188,13 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
                 account.overflow = line["value"]
             return None if line["version"] == account.version else f"at version {account.version}"
         case "checkpoint":
-            return None if line["step"] == account.version else f"covers step {line['step']} of {account.version}"
+            if account.unpublished and line["step"] == account.version:
+                return f"comes before version {account.version} is published"
+            return None if line["step"] <= account.version else f"covers step {line['step']} of {account.version}"
         case "end":
             account.ended = True
+            if account.unpublished:
+                return f"comes before version {account.version} is published"
             if account.live or account.step_tickets:
                 return f"tickets {sorted(account.live)[:5]} are unaccounted for"
             return None if line["version"] == account.version else f"after {account.version} steps"
@@ -208,6 +217,8 @@ def _issued(account: Account, line: dict[str, Any]) -> str | None:
         return f"issued by incarnation {line['incarnation']}, now {account.incarnation}"
     if line["version"] != account.version:
         return f"issued at version {line['version']}, the books stand at {account.version}"
+    if account.unpublished:
+        return f"ticket {ticket} is issued before version {account.version} is published"
     if line["reissued"]:
         if ticket not in account.awaiting_reissue:
             return f"ticket {ticket} is issued again without a rollback"
@@ -295,6 +306,8 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
     size = account.stages[account.stage]["group_size"]
     if len(line["spans"]) != size or len(line["verdicts"]) != size:
         return f"{len(line['spans'])} responses and {len(line['verdicts'])} verdicts in a group of {size}"
+    if (wrong := _rewards(line, size)) is not None:
+        return wrong
     oldest = max(0, issued_at - account.inject_lag)
     wrong = _spans(line, oldest, oldest if account.inject_lag else step)
     if wrong is not None:
@@ -319,6 +332,22 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
     return None
 
 
+def _rewards(line: dict[str, Any], size: int) -> str | None:
+    """What is wrong with the verdicts and rewards of a trained group of ``size`` responses. Where no verdict is
+    ``scored``, the verdicts say the rewards."""
+    if "error" in line["verdicts"]:
+        return f"ticket {line['ticket']} is trained with a verdict 'error'"
+    rewards = line.get("rewards")
+    if rewards is None:
+        return f"ticket {line['ticket']} has scored responses and no rewards" if "scored" in line["verdicts"] else None
+    if len(rewards) != size or not all(type(reward) in (int, float) and isfinite(reward) for reward in rewards):
+        return f"ticket {line['ticket']} has rewards that are not {size} finite numbers"
+    for verdict, reward in zip(line["verdicts"], rewards, strict=True):
+        if verdict != "scored" and reward != (verdict == "correct"):
+            return f"ticket {line['ticket']} has a reward of {reward} where the verdict is {verdict!r}"
+    return None
+
+
 def _spans(line: dict[str, Any], oldest: int, newest: int) -> str | None:
     """What is wrong with the spans, whose versions must lie within ``oldest`` … ``newest``."""
     for response, (spans, length) in enumerate(zip(line["spans"], line["lengths"], strict=True)):
@@ -334,7 +363,16 @@ def _spans(line: dict[str, Any], oldest: int, newest: int) -> str | None:
     return None
 
 
+def _published(account: Account, line: dict[str, Any]) -> str | None:
+    if line["version"] != account.version or not account.unpublished:
+        return f"publishes version {line['version']}, the books stand at {account.version}"
+    account.unpublished = False
+    return None
+
+
 def _step(account: Account, line: dict[str, Any]) -> str | None:
+    if account.unpublished:
+        return f"step {line['step']} ends before version {account.version} is published"
     if line["step"] != account.version or line["version"] != account.version + 1:
         return f"step {line['step']} makes version {line['version']}, the books stand at {account.version}"
     if not line["tickets"] == account.step_tickets == account.batch:
@@ -342,4 +380,5 @@ def _step(account: Account, line: dict[str, Any]) -> str | None:
     if (line["max_staleness"], line["overflow"]) != (account.batch_bound, account.batch_overflow):
         return f"bound {line['max_staleness']}, its batch was checked against {account.batch_bound}"
     account.version, account.step_tickets, account.batch = account.version + 1, [], []
+    account.unpublished = "checksum" not in line  # an older Leeway wrote the line once the version was published
     return None

@@ -82,10 +82,15 @@ def figure_of(run: RunData) -> Figure:
     return figure
 
 
+PART = "reward/part/"
+"""Metrics that begin so are what each of several rewards gave."""
+
+
 @panel(
     "Reward",
     "Blue is the mean over every graded response, which is what should rise; grey is the mean over the groups that were"
-    " trained on, where those all right or all wrong are left out; the black bars are the means of the first and the"
+    " trained on, where those all right or all wrong are left out; the thin coloured lines, where the run has several"
+    " rewards, are the mean of each one's own value; the black bars are the means of the first and the"
     " last steps. In every picture over steps a dotted grey line marks a resume, a dashed one the start of a stage, and"
     " a dotted violet one a turn of a live control, with its new value.",
     "reward/mean",
@@ -105,7 +110,14 @@ def _reward(ax: Axes, run: RunData) -> None:
     for number, (step, _) in enumerate(run.stage_changes(), start=2):
         at = (step - 0.5, 0.12)
         ax.annotate(f"stage {number}", at, (3, 0), ax.get_xaxis_transform(), "offset points", color=SOFT)
-    end_labels(ax, [(last, f"all {last:.3f}", BLUE), (trained[-1], "trained on", SOFT)])
+    parts = [
+        (smooth(run.series(key)), key.removeprefix(PART), colour)
+        for key, colour in zip(run.keys(PART), (GREEN, ORANGE, PURPLE, SKY, RED), strict=False)
+    ]
+    for values, _, colour in parts:
+        ax.plot(x, values, color=colour, lw=0.9)
+    names = [(float(values[-1]), name, colour) for values, name, colour in parts]
+    end_labels(ax, [(last, f"all {last:.3f}", BLUE), (trained[-1], "trained on", SOFT), *names])
 
 
 @panel(
@@ -275,6 +287,63 @@ def _throughput(ax: Axes, run: RunData) -> None:
     subtitle(ax, f"over the run: {rates_text} tokens/s{smoothing(len(run.x))}")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     ax.set_ylabel("response tokens a second")
+    over_steps(ax, run, from_zero=True)
+    end_labels(ax, labels)
+
+
+@panel(
+    "Use of the learner's devices",
+    "How much of the arithmetic that a device can do the passes used, while the learner trained: MFU counts what the"
+    " model needs, HFU also what is computed again to save memory. Where the device's peak is not known, TFLOP/s of a"
+    " device stand for it. What the learner waits for is not in it.",
+    "throughput/learner_tflops_per_gpu",
+)
+def _devices(ax: Axes, run: RunData) -> None:
+    rate, mfu, hfu = (run.series(f"throughput/{name}") for name in ("learner_tflops_per_gpu", "mfu", "hfu"))
+    known = run.has("throughput/mfu")
+    shown = mfu if known else rate
+    labels = [(smooth(shown)[-1], "MFU" if known else "model", BLUE)]
+    if known and np.nanmax(hfu - mfu) > 0:
+        line(ax, run, hfu, GREY)
+        labels.append((smooth(hfu)[-1], "HFU", SOFT))
+    line(ax, run, shown, BLUE)
+    if known:
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    ax.set_ylabel("share of the peak" if known else "TFLOP/s a device")
+    share = f"mean {percent(mean(mfu))}, " if known else ""
+    subtitle(ax, f"{share}{mean(rate):.3g} TFLOP/s a device{smoothing(len(run.x))}")
+    over_steps(ax, run, from_zero=True)
+    end_labels(ax, labels)
+
+
+@panel(
+    "Memory",
+    "The most that was held in each step: of the learner's devices (without a GPU its process stands for it) and of the"
+    " hosts the largest rank; of rollout the largest worker at the end of the step, with the processes it has started."
+    " What grows over many steps is a leak.",
+    "memory/host_peak_bytes",
+)
+def _memory(ax: Axes, run: RunData) -> None:
+    device, host, rank_0, rollout = (
+        run.series(f"memory/{name}") / 1e9
+        for name in ("device_peak_bytes", "host_peak_bytes", "host_peak_bytes/rank_0", "rollout_bytes")
+    )
+    shown = [(host, "learner's host", RED), (rollout, "rollout", GREEN)]
+    if not np.array_equal(device, host, equal_nan=True):
+        shown.insert(0, (device, "device", BLUE))
+    if np.nanmax(1 - rank_0 / host, initial=0) > 0.01:  # the kernel's own counts are no more exact than that
+        shown.append((rank_0, "host of rank 0", ORANGE))
+    labels = []
+    for values, name, colour in shown:
+        if np.isfinite(values).any():
+            line(ax, run, values, colour)
+            labels.append((smooth(values)[-1], name, colour))
+    subtitle(
+        ax,
+        ", ".join(f"{name} {np.nanmax(values):.3g}" for values, name, _ in shown if np.isfinite(values).any())
+        + " GB at most",
+    )
+    ax.set_ylabel("GB (1e9 bytes)")
     over_steps(ax, run, from_zero=True)
     end_labels(ax, labels)
 
