@@ -1,10 +1,16 @@
 """The shipped presets of the released models, against the report's tables and the released scripts."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 from leeway_rl.common.config import PRESETS, compose, preset_names
-from leeway_rl.leeway.planning.arithmetic import GPU_BYTES, describe, learner_memory, shape_of
+from leeway_rl.leeway.cli import app
+from leeway_rl.leeway.planning.arithmetic import Gpu, describe, shape_of
+from leeway_rl.leeway.planning.arithmetic.asked import learner_of
+from leeway_rl.leeway.planning.arithmetic.learner import peak
+from typer.testing import CliRunner
 
 K = 1024
 TABLES = {  # from step, T, D_R, D_T, G; and the last step
@@ -75,8 +81,8 @@ def test_every_key_of_a_released_preset_has_its_source_beside_it(name):
 def test_a_released_preset_fits_its_gpus_by_the_arithmetic(name):
     config = compose([name], [])
     assert config.model.path.endswith("32B" if "32b" in name else "7B")
-    device = sum(part.device for part in learner_memory(config, shape_of(config.model.path)))
-    assert device < (0.97 if name == "skywork-or1-32b-scripts" else 0.9) * GPU_BYTES
+    device = peak(learner_of(config), shape_of(config.model.path)).device
+    assert device < (1.0 if name == "skywork-or1-32b-scripts" else 0.9) * Gpu().bytes
 
 
 def test_released_presets_compose_with_later_ones(tmp_path):
@@ -86,11 +92,38 @@ def test_released_presets_compose_with_later_ones(tmp_path):
     assert (config.flow.max_staleness, config.train.ranks, len(config.stages)) == (2, 16, 1)
 
 
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def printed(page):
+    """The lines of a page's fenced blocks that a dry run prints, which are comments."""
+    blocks = re.findall(r"^```\n(.*?)^```", (DOCS / page).read_text(), re.M | re.S)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("#")]
+
+
 def test_the_docs_have_every_preset_and_the_memory_that_a_dry_run_prints():
-    docs = (Path(__file__).resolve().parent.parent / "docs/presets.md").read_text()
     config = compose(["skywork-or1-32b"], [])
-    shown = [line for line in docs.splitlines() if line.startswith("# ") and " GB  " in line]
-    assert len(shown) >= 10
+    shown = printed("presets.md")
+    assert len(shown) >= 15
     assert set(shown) <= set(describe(config, shape_of(config.model.path)).splitlines())
+    docs = (DOCS / "presets.md").read_text()
     for name in preset_names():
         assert f"`{name}`" in docs, name
+    shares = dict(re.findall(r"([\d.]+) for\s+`(skywork-or1-[\w-]+)`", docs))
+    assert len(shares) == 2
+    for share, name in shares.items():
+        config = compose([name], [])
+        assert f"# {share} of a GPU" in describe(config, shape_of(config.model.path))
+
+
+def test_the_docs_have_the_speed_and_the_steps_an_hour_that_a_plan_prints():
+    settings = ["rollout.workers=24", "rollout.concurrency=2"]
+    config = compose(["skywork-or1-7b"], settings)
+    shown = printed("planning.md")
+    assert len(shown) >= 10
+    assert set(shown) <= set(describe(config, shape_of(config.model.path)).splitlines())
+    words = ["plan", "--preset", "skywork-or1-7b", "--max-staleness", "0,1", "--steps", "40", "--json"]
+    done = CliRunner().invoke(app, [*words, *(word for setting in settings for word in ("--set", setting))])
+    on_policy, beside = (f"{row['steps_per_hour']:.2f}" for row in json.loads(done.output)["plan"])
+    said = f"{on_policy} steps an hour at η = 0 and {beside} at η = 1"
+    assert said in (DOCS / "planning.md").read_text()

@@ -24,7 +24,7 @@ from ...common.rope import why_too_long
 from ...common.step_line import step_line
 from ...common.weights import node_folder
 from ..looking import status
-from ..planning.arithmetic import Shape, describe, shape_of
+from ..planning.arithmetic import Gpu, Shape, describe, shape_of, why_not
 from .preflight import preflight
 from .server import EmbeddedServer
 from .supervise import SLACK_S, Role, ended, mend, supervised
@@ -45,8 +45,10 @@ def up(
     *,
     resume: bool,
     dry_run: bool,
+    gpu_bytes: float | None = None,
 ) -> None:
-    """Run everything to the end, show the run meanwhile, and write its report."""
+    """Run everything to the end, show the run meanwhile, and write its report. ``gpu_bytes``: the memory of a GPU that
+    a dry run counts with, where it is another than by default."""
     if resume:
         others = [text for text in settings if text.partition("=")[0].strip() not in LAYOUT]
         if run is None or presets or others:
@@ -68,11 +70,7 @@ def up(
         raise RunExistsError(f"run {run!r} exists ({folder}); choose another --run, or go on with --resume")
     found = preflight(config, dry_run=dry_run)
     if dry_run:
-        shape = shape_of(config.model.path)
-        if shape is not None:  # known also for a base model that is not on this machine
-            _refuse_longer(config, shape)
-        checked = "".join(f"\n# {line}" for line in found)
-        typer.echo(dump(config) + "\n" + describe(config, shape) + "\n#" + checked)
+        _print(config, found, Gpu() if gpu_bytes is None else Gpu(bytes=gpu_bytes))
         return
     with ExitStack() as stack:
         leaving_s = config.broker.drain_s + SLACK_S  # for what a killed command has started
@@ -117,6 +115,16 @@ def _stored(folder: Path, settings: list[str]) -> Config:
     if not path.exists():
         raise DataError(f"{path}: no such run; runs are under --runs-dir")
     return compose([str(path)], settings) if settings else parse(path.read_text(), str(path))
+
+
+def _print(config: Config, checked: list[str], gpu: Gpu) -> None:
+    """Print the configuration, what it means, and what was checked. ``ConfigError`` where it does not fit its GPUs."""
+    shape = shape_of(config.model.path)
+    if shape is not None:  # known also for a base model that is not on this machine
+        _refuse_longer(config, shape)
+    typer.echo(dump(config) + "\n" + describe(config, shape, gpu) + "\n#" + "".join(f"\n# {line}" for line in checked))
+    if shape is not None and (why := why_not(config, shape, gpu)) is not None:
+        raise ConfigError(f"it does not fit: {why}")
 
 
 def _refuse_longer(config: Config, shape: Shape) -> None:
