@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import accumulate
 from typing import Any
 
 from ....common.config import Config
@@ -34,7 +33,10 @@ def _learner(config: Config, shape: Shape, gpu: Gpu) -> str | None:
     if alone:
         ways = [_way(learner, change, shape) for change in alone]
         return f"{said}; it would fit with {', or with '.join(ways)}"
-    together = [dict(change) for change in accumulate(changes, lambda so_far, change: {**so_far, **change})]
+    together, so_far = list[dict[str, Any]](), dict[str, Any]()
+    for change in changes:
+        so_far |= change
+        together.append(dict(so_far))
     enough = next((change for change in together if _fits(learner, change, shape, gpu)), None)
     if enough is not None:
         return f"{said}; no key alone is enough: it would fit with {_way(learner, enough, shape)}"

@@ -62,7 +62,8 @@ def _qwen2(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: in
     sizes = {"layers": layers, "hidden": hidden, "intermediate": intermediate, "vocabulary": vocabulary}
     parameters = parameters_of(**sizes, wide=128 * heads, narrow=128 * kv_heads, tied=False, biased=True)
     context = Context(131_072, "max_position_embeddings = 131072")
-    return Shape(**sizes, heads=heads, kv_heads=kv_heads, head_dim=128, parameters=parameters, context=context)
+    heads_of = {"heads": heads, "kv_heads": kv_heads, "head_dim": 128}
+    return Shape(**sizes, **heads_of, parameters=parameters, tied=False, context=context)
 
 
 BASES = {
