@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -175,6 +176,9 @@ class TimedPolicy:
         import torch
 
         self.weight = torch.zeros(4096)
+        nothing = SimpleNamespace(to_dict=dict)
+        self.module = SimpleNamespace(language_model=SimpleNamespace(config=nothing))
+        """A model of no known shape."""
 
     def named_weights(self) -> dict[str, torch.Tensor]:
         """The one weight."""

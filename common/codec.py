@@ -28,7 +28,7 @@ import numpy as np
 from .errors import DecodeError, OtherSchemaError
 from .types import Manifest
 
-SCHEMA = 5
+SCHEMA = 6
 MAX_BYTES = {
     "Heartbeat": 1 << 16,
     "Manifest": 1 << 24,

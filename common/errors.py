@@ -69,6 +69,12 @@ class RoleDiedError(LeewayError):
     exit_code = 7
 
 
+class NoProfileError(LeewayError):
+    """There is nobody who could trace a training step, or the trace was not made in time."""
+
+    exit_code = 11
+
+
 class DecodeError(LeewayError):
     """A message that cannot be decoded. It goes to the dead letters, and work goes on."""
 

@@ -77,6 +77,7 @@ class _Collector:
         )
         gauges = (
             ("leeway_started_seconds", "Unix time of the start.", beat.started),
+            ("leeway_resident_bytes", "Memory of the host, with the processes it has started.", beat.resident_bytes),
             ("leeway_version", "Version of the weights in use; -1 for none.", beat.version),
             (
                 "leeway_activity_seconds",

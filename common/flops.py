@@ -1,10 +1,20 @@
-"""How many floating-point operations a token takes in a model of Llama's shape. Pure."""
+"""How many floating-point operations training takes, by a model's shape and the lengths of its sequences, and what a
+card can do. Pure arithmetic, of dense models of Llama's shape: Qwen2, Qwen3, Llama, Mistral.
 
-from typing import Protocol
+A product of [m, k] and [k, n] takes 2·m·k·n operations. Norms, softmax and embeddings are left out, as in PaLM
+(Chowdhery et al. 2022, arXiv 2204.02311, appendix B), whose model FLOPs utilisation (MFU) this is for: the operations
+that the model needs, as a share of what the devices could do in that time. What is computed again to save memory does
+not count. Here as there a backward pass takes twice its forward pass; unlike there, attention is counted by the real
+lengths, and of its square only the half that causality leaves.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 
 class Sized(Protocol):
-    """A model's sizes, by the names of its config.json."""
+    """The sizes of a model, by the names of its config.json."""
 
     @property
     def layers(self) -> int: ...
@@ -22,15 +32,82 @@ class Sized(Protocol):
     def vocabulary(self) -> int: ...
 
 
-def flops_per_token(shape: Sized, context: float) -> float:
-    """Operations of a forward pass for one token that attends to ``context`` tokens; a causal sequence of n tokens has
-    a mean context of (n + 1) / 2.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """``Sized``, and nothing else."""
 
-    Two operations for each weight that a token is multiplied with, the head included, and for each layer two products
-    of the token's queries, with the keys and with the values of its context. Norms, softmax and rotary embeddings are
-    left out. A backward pass takes twice as many, and recomputing the layers one forward pass more.
-    """
-    wide, narrow = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    layer = 2 * shape.hidden * wide + 2 * shape.hidden * narrow + 3 * shape.hidden * shape.intermediate
-    attention = 4 * wide * context
-    return shape.layers * (2 * layer + attention) + 2.0 * shape.hidden * shape.vocabulary
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+
+
+def sizes_of(keys: Mapping[str, Any]) -> Sizes | None:
+    """The sizes in the keys of a config.json; None where one is missing. Whether the layers are of Llama's kind is not
+    said there: ``layer_weights`` tells it, compared with the model's own."""
+    try:
+        heads, hidden = int(keys["num_attention_heads"]), int(keys["hidden_size"])
+        return Sizes(
+            layers=int(keys["num_hidden_layers"]),
+            hidden=hidden,
+            intermediate=int(keys["intermediate_size"]),
+            heads=heads,
+            kv_heads=int(keys["num_key_value_heads"]),
+            head_dim=int(keys.get("head_dim") or hidden // heads),
+            vocabulary=int(keys["vocab_size"]),
+        )
+    except (KeyError, TypeError):
+        return None
+
+
+def layer_weights(shape: Sized) -> int:
+    """Elements of the matrices that every token goes through, of all layers, without embedding and head."""
+    attention = 2 * shape.hidden * (shape.heads + shape.kv_heads) * shape.head_dim
+    return shape.layers * (attention + 3 * shape.hidden * shape.intermediate)
+
+
+def flops_per_token(shape: Sized, context: float, *, head: bool = True) -> float:
+    """Operations of the forward pass of one token that sees ``context`` tokens. ``head``: whether its logits are
+    computed."""
+    attention = 4 * shape.layers * shape.heads * shape.head_dim * context  # its scores, and the sum of the values
+    return 2 * layer_weights(shape) + attention + (2 * shape.hidden * shape.vocabulary if head else 0)
+
+
+def layer_flops(shape: Sized, groups: Iterable[Sequence[int]]) -> float:
+    """Operations of a forward pass through the layers, over ``groups`` of sequences that share a prompt: the tokens of
+    the prompt, which is computed once, then those that each response adds."""
+    total = 0.0
+    for prompt, *responses in groups:
+        total += prompt * flops_per_token(shape, prompt / 2, head=False)
+        total += sum(own * flops_per_token(shape, prompt + own / 2, head=False) for own in responses)
+    return total
+
+
+def training_flops(
+    shape: Sized, groups: Iterable[Sequence[int]], targets: int, *, passes: int = 1, before: int = 0
+) -> float:
+    """Operations of ``passes`` forward and backward passes over ``groups`` (as ``layer_flops`` takes them), which have
+    ``targets`` tokens whose logits are computed. ``before``: forward passes that have no backward pass, as those for
+    log π_old and for a reference model."""
+    forward = layer_flops(shape, groups) + targets * 2 * shape.hidden * shape.vocabulary
+    return (3 * passes + before) * forward
+
+
+PEAK_TFLOPS = {
+    "NVIDIA A100-SXM4-40GB": 312.0,
+    "NVIDIA A100-SXM4-80GB": 312.0,
+    "NVIDIA A100-PCIE-40GB": 312.0,
+    "NVIDIA A100 80GB PCIe": 312.0,
+    "NVIDIA L40S": 362.0,
+    "NVIDIA H100 PCIe": 756.0,
+    "NVIDIA H100 NVL": 835.0,
+    "NVIDIA H100 80GB HBM3": 989.0,
+    "NVIDIA H200 NVL": 835.0,
+    "NVIDIA H200": 989.0,
+    "NVIDIA B200": 2250.0,
+}
+"""Dense bfloat16 TFLOP/s of a whole card, by the name that CUDA gives it, from NVIDIA's data sheets of each card, which
+print twice that for matrices with 2:4 sparsity. A part of a card (MIG) has another name, and is not here."""

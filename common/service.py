@@ -19,6 +19,7 @@ from .logs import about
 from .queue.connection import RedisError
 from .queue.consumer import Consumer
 from .queue.entries import Job, Unwanted
+from .resident import resident_bytes
 from .stopping import STOPPED
 from .types import Heartbeat
 
@@ -253,6 +254,7 @@ class Service:
 
     def heartbeat(self) -> Heartbeat:
         """What the worker says of itself now."""
+        held_bytes = resident_bytes()
         with self._lock:
             busy_s = self._busy_s + (time.monotonic() - self._busy_since if self._working else 0.0)
             return Heartbeat(
@@ -265,4 +267,5 @@ class Service:
                 tokens=self._tokens,
                 busy_s=busy_s,
                 started=self._started + self._server_ahead_s,
+                resident_bytes=held_bytes,
             )

@@ -1,5 +1,6 @@
 """A training step in one line, the same for ``leeway up`` and the learner's log. Pure."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,9 +17,58 @@ def step_line(step: Mapping[str, Any], steps: int | str) -> str:
         _part(step, "tokens {:,.0f}", "batch/tokens"),
         _part(step, "staleness {:.2f} (max {:.0f})", "staleness/head_mean", "staleness/head_max"),
         _part(step, "{:.1f} s (waited {:.1f})", "time/step_s", "time/wait_for_batch_s"),
+        _part(step, "MFU {:.1%}", "throughput/mfu"),
         f"refunded {refunded}" if refunded else "",
     ]
     return "  ".join(part for part in parts if part)
+
+
+_HARDWARE = (
+    "throughput/mfu",
+    "throughput/hfu",
+    "throughput/learner_tflops_per_gpu",
+    "throughput/learner_tokens_per_s_per_gpu",
+    "throughput/rollout_tokens_per_s_per_gpu",
+    "memory/device_peak_bytes",
+    "memory/host_peak_bytes",
+    "memory/rollout_bytes",
+)
+
+
+def hardware_text(step: Mapping[str, Any]) -> str:
+    """What the record of a training step says of the hardware, as a text for the run's state."""
+    return json.dumps({name: step[name] for name in _HARDWARE if name in step})
+
+
+def read_hardware(text: str) -> dict[str, float]:
+    """What ``hardware_text`` wrote; what is no number by a name that it writes is left out."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    known = found if isinstance(found, dict) else {}
+    return {name: known[name] for name in _HARDWARE if isinstance(known.get(name), int | float)}
+
+
+def hardware_line(step: Mapping[str, Any]) -> str:
+    """The line on the hardware of one training step; empty where nothing is known. Memory is in gigabytes (1e9)."""
+    on_gpu = step.get("memory/device_peak_bytes") != step.get("memory/host_peak_bytes")
+    learner = [
+        _part(step, "MFU {:.1%}", "throughput/mfu"),
+        _part(step, "{:,.1f} tokens/s a device", "throughput/learner_tokens_per_s_per_gpu"),
+        _gigabytes(step, "{:.3g} GB of the device", "memory/device_peak_bytes") if on_gpu else "",
+        _gigabytes(step, "{:.3g} GB of the host", "memory/host_peak_bytes"),
+    ]
+    rollout = [
+        _part(step, "{:,.1f} tokens/s a device", "throughput/rollout_tokens_per_s_per_gpu"),
+        _gigabytes(step, "{:.3g} GB of the host", "memory/rollout_bytes"),
+    ]
+    sides = {"learner": ", ".join(filter(None, learner)), "rollout": ", ".join(filter(None, rollout))}
+    return "   ".join(f"{side} {words}" for side, words in sides.items() if words)
+
+
+def _gigabytes(step: Mapping[str, Any], words: str, name: str) -> str:
+    return words.format(step[name] / 1e9) if name in step else ""
 
 
 def _part(step: Mapping[str, Any], words: str, *names: str) -> str:

@@ -187,3 +187,5 @@ class Heartbeat:
     """Seconds spent working, as opposed to waiting, since the worker started."""
     started: float
     """Unix time of the start, by the server's clock."""
+    resident_bytes: int = 0
+    """Memory of the host that the worker and the processes it has started hold now; 0 where it is not known."""

@@ -7,8 +7,9 @@ import sys
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
+from ..common import devices
 from ..common.config import Config, dump
-from ..common.errors import LeewayError
+from ..common.errors import ConfigError, LeewayError
 from ..common.files import path_of, write_whole
 from ..common.locks import only_writer
 from ..common.preflight.model import check_model
@@ -34,6 +35,31 @@ def take(folder: Path, queue: LearnerQueue, config: Config, holding: ExitStack) 
     queue.record.set_state(phase="starting", leader=queue.worker, at=queue.now())
 
 
+def take_gpus(config: Config) -> None:
+    """Refuse to start with fewer GPUs than the configuration gives the ranks of this node, and hide them where it gives
+    none. Every rank of the node sees all of them, and takes its own by its number there."""
+    said, here = config.placement.learner, devices.ranks_here()
+    if said == "cpu":
+        devices.hide()
+        return
+    own = config.placement.reference == "own"
+    asked = f"placement.learner = {said!r} with {here} of the learner's ranks on this node"
+    asked += " and placement.reference = 'own'" if own else ""
+    devices.refuse_too_few(here * (2 if own else 1), asked, required=said == "gpu" or own)
+
+
+def refuse_blind_torch(config: Config) -> None:
+    """``ConfigError`` where torch sees no GPU although the configuration gives the ranks some: training on the CPU
+    would go on for years without a word."""
+    import torch
+
+    if config.placement.learner == "gpu" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"placement.learner = 'gpu', and torch {torch.__version__} sees no GPU: is it a build for the CPU, or the "
+            "driver older than it needs?"
+        )
+
+
 def main() -> int:
     """Parse the arguments and run."""
     parser = role_parser("learner", __doc__)
@@ -44,6 +70,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     def work(queue: LearnerQueue, service: Service, config: Config) -> None:
+        take_gpus(config)
         folder, failure = arguments.runs_dir / arguments.run, None
         with ExitStack() as holding:
             try:
@@ -54,6 +81,7 @@ def main() -> int:
                 if "RANK" not in os.environ:
                     raise
                 failure = error
+            refuse_blind_torch(config)
             from .ranks import join_ranks, raise_together
             from .train import learn
 

@@ -2,7 +2,7 @@
 
 DeepSpeed trains on whatever each rank has: another model folder, another version of the code, or a runs folder of the
 rank's own would give wrong weights without an error. So the ranks compare what they have before they train: first all
-that takes milliseconds to read, and then the weights, once they are loaded.
+that takes milliseconds to read, and then the bytes of the weights, where they are not of one file.
 """
 
 import hashlib
@@ -12,20 +12,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from ..common.config import Config, expand
 from ..common.errors import DataError
 from ..common.files import checksum
 from . import checkpoint
 from .files import seen
 from .ranks import broadcast_plan, gather, name_of, rank, together, world
-from .sums import bits_of
 
 SHARED_S = 10.0
 """How long it may take until the other ranks see a file that rank 0 has written; network file systems cache."""
 _WHOLE_BYTES, _SAMPLES, _SAMPLE_BYTES = 1 << 20, 16, 1 << 16
+_PIECE_BYTES = 1 << 26
 _SHOWN = 4
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _PACKAGE = Path(__file__).resolve().parent.parent
 _SOURCES = ("common", "learner")
 """The wings whose code a learner runs."""
@@ -133,14 +132,41 @@ def _refuse_folders_apart(folder: Path) -> None:
         )
 
 
-def refuse_different_models(module: nn.Module, shape: Mapping[str, Any]) -> None:
-    """Raise ``DataError`` where the ranks have loaded different weights, or models of another ``shape`` (the model's
-    configuration). Collective. It has to be called before DeepSpeed, which spreads rank 0's weights over all ranks and
-    so hides the difference."""
+def refuse_different_models(files: list[Path], shape: Mapping[str, Any]) -> None:
+    """Raise ``DataError`` where the ranks are about to read weights from ``files`` whose bytes differ, or models of
+    another ``shape`` (the model's configuration). Collective. Afterwards each rank may read its own part of the
+    weights, and the parts are of one model.
+
+    Ranks that see the very same files on one machine have nothing to compare. Where there are several copies, every
+    byte of each is read once, by the ranks that see it.
+    """
     if world() == 1:
         return
     named = {key: value for key, value in shape.items() if key not in ("_name_or_path", "transformers_version")}
-    weights = {name: f"{bits_of(parameter):016x}" for name, parameter in module.named_parameters()}
     mine = {f"model configuration {key}": repr(value) for key, value in named.items()}
-    mine |= {"weights": hashlib.sha256(repr(weights).encode()).hexdigest()[:12]}
+    copies = gather(together(lambda: _identity(files)))
+    if any(each != copies[0] for each in copies):
+        mates = [number for number, each in enumerate(copies) if each == copies[rank()]]
+        own = together(lambda: _digests(files, mates.index(rank()), len(mates)))
+        everyones = gather(own)
+        pieces = sorted(piece for number in mates for piece in everyones[number].items())
+        mine["weights"] = hashlib.sha256(repr(pieces).encode()).hexdigest()[:12]
     _refuse_other_than(mine)
+
+
+def _identity(files: list[Path]) -> list[str]:
+    """What two ranks have in common only if they see the same files, of which they need compare nothing."""
+    machine = _BOOT.read_text().strip() if _BOOT.is_file() else socket.gethostname()
+    found = [(path.name, path.stat()) for path in files]
+    return [machine, *(f"{name} {at.st_dev} {at.st_ino} {at.st_size} {at.st_mtime_ns}" for name, at in found)]
+
+
+def _digests(files: list[Path], share: int, shares: int) -> dict[str, str]:
+    """Digests of every ``shares``-th piece of the files, from number ``share`` on, by the piece's name."""
+    pieces = [(path, start) for path in files for start in range(0, path.stat().st_size, _PIECE_BYTES)]
+    found = {}
+    for path, start in pieces[share::shares]:
+        with path.open("rb") as file:
+            file.seek(start)
+            found[f"{path.name} {start:015d}"] = hashlib.sha256(file.read(_PIECE_BYTES)).hexdigest()[:16]
+    return found

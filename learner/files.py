@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 
 class Files:
     """Wraps DeepSpeed's own reader and writer of files, which it calls its checkpoint engine.
@@ -33,6 +35,13 @@ class Files:
             self._written.append(Path(path))
         except (OSError, RuntimeError) as error:  # torch wraps the disk's error in a RuntimeError
             self._failure = error
+
+    def load(self, path: str, map_location: Any = None) -> Any:
+        """What a file holds. The weights, of which every rank reads all below ZeRO stage 3, stay in the file until
+        they are copied, so that a rank does not hold them twice."""
+        if not path.endswith("_model_states.pt"):
+            return self._own.load(path, map_location=map_location)
+        return torch.load(path, map_location=map_location, weights_only=False, mmap=True)
 
     def end(self) -> list[Path]:
         """The files written since ``begin``. Raises the disk's error if there was one."""

@@ -12,7 +12,7 @@ from ..common.ledger import Ledger
 from ..common.metrics import MetricsSink
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
-from ..common.step_line import step_line
+from ..common.step_line import hardware_text, step_line
 from ..common.tensors import flatten
 from ..common.weights import WeightPublisher
 from ..common.weights import checksum as sha256_of
@@ -21,9 +21,11 @@ from .delay import DelayLine
 from .disk_room import DiskRoom
 from .flow.curriculum import Curriculum
 from .flow.intake import Intake
+from .hardware import Hardware
 from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
+from .profiling import Profiler
 from .ranks import broadcast_plan
 from .samples import Samples
 from .startup import make_book, open_ledger
@@ -89,7 +91,11 @@ class Leader:
         self.delay = DelayLine(config.flow.inject_lag)
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)
-        self._metrics = StepMetrics(service, self.intake)
+        self._metrics = StepMetrics(service, self.intake, Hardware(policy, config))
+        self._hardware = ""
+        """What the last training step's record says of the hardware, for the run's state."""
+        self.profiler = Profiler(self.intake.controls.profiles, queue.record.set_state, folder / "profile")
+        closing.callback(self.profiler.close)
 
     def publish(self, version: int) -> None:
         """Publish the policy's weights, or those of ``flow.inject_lag`` versions before, as soon as there is room for
@@ -125,8 +131,10 @@ class Leader:
         self, step: int, groups: list[ScoredGroup], measured: dict[str, float], times: dict[str, float]
     ) -> None:
         """Send the training step's record, and log its line."""
-        record = self._metrics.record(step, groups, measured, times, self.manifest)
+        workers, _ = self.queue.overview.workers()
+        record = self._metrics.record(step, groups, measured, times, self.manifest, workers)
         self.queue.emit(record)
+        self._hardware = hardware_text(record)
         log.info("%s", step_line(record, self.config.train.steps))
 
     def say(self, phase: str, doing: Doing) -> None:
@@ -148,6 +156,7 @@ class Leader:
             overflow=book.overflow,
             pipeline_depth=book.depth,
             doing=to_json(doing),
+            hardware=self._hardware,
             leader=self.queue.worker,
             poisoned=intake.counts.poisoned_in_a_row,
             poison=intake.counts.poison,

@@ -7,7 +7,6 @@ is imported late because that takes seconds.
 import os
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..common.config import Config, expand
+from ..common.config import Config
 from ..common.errors import DataError
-from ..common.preflight.architecture import why_not_trained
-from ..common.preflight.folder import read_folder, some
-from ..common.preflight.hub import folder_of, is_hub_name
-from ..common.preflight.weights import why_quantised
-from ..common.rope import context_of, why_not_packed, why_too_long
-from . import attention, sums
+from . import reference, sums
 from .alike import refuse_different_models
 from .checkpoint import TAG
 from .files import Files
+from .loading import Unread, open_language_model
 from .objective.token_op import LossOf, TokenOutput, token_op
 from .packing import MicroBatch
-from .ranks import join_ranks, raise_together, together
+from .ranks import join_ranks, raise_together, reference_device, together
 
 
 class TokenHead(nn.Module):
@@ -84,40 +79,11 @@ class PolicyModule(nn.Module):
         return dict(self.language_model.named_parameters())
 
 
-def load_module(config: Config, *, model_path: str | None = None) -> PolicyModule:
-    """The configured model in float32 on the CPU, with dropout off.
-
-    ``model_path`` (default ``config.model.path``): a folder in Hugging Face layout or a hub name. Raises ``DataError``
-    where there is no such model or it cannot be trained here.
-    """
+def open_module(config: Config) -> tuple[PolicyModule, Unread]:
+    """The configured model in float32, with dropout off, and its weights, which are still to be read. Raises
+    ``DataError`` where there is no such model or it cannot be trained here."""
     _name_accelerator()
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.utils import logging
-
-    path = expand(model_path if model_path is not None else config.model.path)
-    if (folder := folder_of(path)) is not None:
-        read_folder(folder, weights=not is_hub_name(path))  # raises for files that are missing or not whole
-    logging.disable_progress_bar()
-    try:
-        shape = AutoConfig.from_pretrained(path)
-        for key in vars(shape):
-            if "dropout" in key or key.endswith("pdrop"):
-                setattr(shape, key, 0.0)  # not by eval mode alone: gradient checkpointing works in train mode only
-        _refuse_untrainable(config, shape, path)
-        found: Any = AutoModelForCausalLM.from_pretrained(
-            path,
-            config=shape,
-            dtype=torch.float32,
-            attn_implementation=attention.register(),
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"model {path}: {' '.join(str(error).split())}") from error
-    model, loaded = found
-    if loaded["missing_keys"]:  # transformers has set them at random
-        raise DataError(f"model {path}: the weights lack {some(sorted(loaded['missing_keys']))}")
-    if not model._supports_attention_backend:
-        raise DataError(f"model {path}: {shape.model_type} has layers that would mix packed responses")
+    model, unread = open_language_model(config)
     module = PolicyModule(model, temperature=config.flow.temperature, autocast=config.model.dtype == "bfloat16")
     module.eval()
     if config.train.gradient_checkpointing:
@@ -125,30 +91,33 @@ def load_module(config: Config, *, model_path: str | None = None) -> PolicyModul
         reentrant = config.train.zero_stage == 3
         model.gradient_checkpointing_enable({"use_reentrant": reentrant})
         module.train()
+    return module, unread
+
+
+def load_module(config: Config) -> PolicyModule:
+    """``open_module`` with its weights read, whole, on the CPU."""
+    module, unread = open_module(config)
+    unread.make_room(_CPU)
+    unread.read()
     return module
 
 
-def load_reference(config: Config) -> PolicyModule:
-    """The initial model, frozen. It is π_ref of the KL term (report 2.4), whatever checkpoint the policy goes on
-    from."""
-    return load_module(config).requires_grad_(False)
+def load_on_ranks(config: Config, device: torch.device, share_out: dict[str, Any] | None) -> PolicyModule:
+    """``open_module`` with its weights read onto ``device``: whole on every rank, or with ``share_out`` (DeepSpeed's
+    settings, of ZeRO stage 3) each rank's own part of them. Collective.
 
-
-@torch.no_grad()
-def with_reference(reference: PolicyModule, batch: MicroBatch, device: torch.device) -> MicroBatch:
-    """``batch`` (on the CPU) with the log-probabilities that ``reference`` (on ``device``) gives its target tokens."""
-    return replace(batch, reference_logprobs_T=reference(batch.to(device)).logprobs_T.cpu())
-
-
-def _refuse_untrainable(config: Config, shape: Any, path: str) -> None:
-    """Raise ``DataError`` where the model's own config, defaults included, says that it cannot be trained here."""
-    # to_dict lacks the key for GPT-2, which maps the name
-    keys = {**shape.to_dict(), "max_position_embeddings": getattr(shape, "max_position_embeddings", None)}
-    if (why := why_too_long(config.tokens_by_key, f"model {path}", context_of(keys))) is not None:
-        raise DataError(why)
-    why = why_quantised(keys, None) or why_not_trained(keys) or why_not_packed(keys, config.longest_sequence)
-    if why is not None:
-        raise DataError(f"model {path}: {why}")
+    Raises ``DataError`` on every rank where ``open_module`` raises it on one, and where the ranks' models differ.
+    """
+    module, unread = together(lambda: open_module(config))
+    refuse_different_models(unread.files, module.language_model.config.to_dict())
+    if share_out is None:
+        unread.make_room(device)
+    else:
+        zero = _deepspeed().zero
+        how = {"config_dict_or_path": share_out, "dtype": next(module.parameters()).dtype}
+        unread.share_out(module, device, lambda each: zero.Init(module=each, **how))
+    together(unread.read)
+    return module.to(device)
 
 
 def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:
@@ -208,35 +177,31 @@ def clip_gradients(module: nn.Module, max_norm: float) -> float:
 class Policy:
     """``PolicyModule`` under DeepSpeed, on this rank. Every method is collective: all ranks call it together."""
 
-    def __init__(self, config: Config, *, model_path: str | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         """Join the other ranks and load the model. One process needs no launcher; several are started by torchrun
-        or ``deepspeed``. Raises ``DataError`` on every rank where ``load_module`` raises it on one, and where the ranks
-        have loaded different models."""
+        or ``deepspeed``. Raises ``DataError`` as ``load_on_ranks`` does."""
         join_ranks()
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.config = config
-        self.module = together(lambda: load_module(config, model_path=model_path))
-        refuse_different_models(self.module, self.module.language_model.config.to_dict())
         self.stage = config.train.zero_stage
         self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else _CPU
+        share_out = deepspeed_settings(config) if self.stage == 3 else None
+        self.module = load_on_ranks(config, self.device, share_out)
         self.engine = self._engine()
         self.engine.checkpoint_engine = self._files = Files(self.engine.checkpoint_engine)
         self.engine._copy_recovery_script = lambda _: None  # nobody needs it, and it would fail on a full disk
-        # Every rank has the whole of it: it is not trained, so it has no optimizer state that ZeRO could spread.
-        with_kl = config.objective.kl_beta > 0
-        self.reference = together(lambda: load_reference(config).to(self.device) if with_kl else None)
-        if self.reference is not None:
-            refuse_different_models(self.reference, self.reference.language_model.config.to_dict())
+        self.reference: reference.Reference | None = None
+        if config.objective.kl_beta > 0:
+            own = config.placement.reference == "own"
+            device = reference_device(self.device, own=own)
+            share_out = reference.SETTINGS if self.world > 1 and not own else None
+            module = load_on_ranks(config, device, share_out)
+            self.reference = reference.Reference(module, device, _deepspeed() if share_out else None)
 
     def _engine(self) -> Any:
-        deepspeed = _deepspeed()
-        settings = deepspeed_settings(self.config)
-        if self.stage == 3:
-            # The ranks share it out parameter by parameter, because a large model never fits on one device.
-            deepspeed.zero.Init(module=self.module, config_dict_or_path=settings, dtype=torch.float32)
-        module = self.module.to(self.device)
+        deepspeed, settings = _deepspeed(), deepspeed_settings(self.config)
         engine, *_ = deepspeed.initialize(
-            model=module, optimizer=adamw(module, self.config), config=settings, dist_init_required=False
+            model=self.module, optimizer=adamw(self.module, self.config), config=settings, dist_init_required=False
         )
         engine.train(self.config.train.gradient_checkpointing)
         return engine
@@ -249,11 +214,11 @@ class Policy:
         """Take π_θ and π_ref at τ = ``temperature`` from now on; a stage may change τ."""
         self.module.temperature = temperature
         if self.reference is not None:
-            self.reference.temperature = temperature
+            self.reference.module.temperature = temperature
 
     def with_reference(self, batch: MicroBatch) -> MicroBatch:
         """``batch`` with log π_ref where the loss has a KL term; otherwise ``batch`` as it is."""
-        return batch if self.reference is None else with_reference(self.reference, batch, self.device)
+        return batch if self.reference is None else self.reference.with_logprobs(batch)
 
     def backward(self, loss_sum: Tensor, *, denominator: int, last: bool) -> None:
         """Add the gradient of ``loss_sum / denominator``, all ranks' denominator. ``last`` ends the optimizer step.
@@ -321,6 +286,9 @@ class Policy:
             loaded, _ = self.engine.load_checkpoint(str(folder), tag=TAG)
         finally:
             self.engine._config.load_universal_checkpoint = False
+        if self.stage == 0:
+            for state in self.adamw.state.values():  # let go of the file, which holds the moments too
+                state.update({key: value.clone() for key, value in state.items()})
         if universal:
             for state in self.adamw.state.values():
                 state["step"] = state["step"].clone()  # ZeRO stage 3 gives every part the same counter

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from ..common.devices import ranks_here
 from ..common.errors import LeewayError
 
 T = TypeVar("T")
@@ -38,6 +39,14 @@ def join_ranks() -> None:
         dist.init_process_group(backend)
     else:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # in memory: no port to lose
+
+
+def reference_device(device: torch.device, *, own: bool) -> torch.device:
+    """Where π_ref lies for the rank that trains on ``device``. With ``own``, the references' GPUs follow those of the
+    node's ranks, in the same order."""
+    if not own or device.type != "cuda":
+        return device
+    return torch.device("cuda", ranks_here() + (device.index or 0))
 
 
 def rank() -> int:

@@ -71,6 +71,7 @@ def train_step(
     metrics = {
         "grad_norm": sum(grad_norms) / updates,
         "grad_norm_max": max(grad_norms),
+        "policy/passes_before": float(measure_first) + float(config.objective.kl_beta > 0),
         **tally.metrics(policy),
         **batch_metrics(policy, groups, version),
         "entropy/alpha": alpha,

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..common.service import Service
-from ..common.types import Manifest
+from ..common.types import Heartbeat, Manifest
 from .flow.intake import Intake
 from .flow.staleness import head_staleness, tokens_past
+from .hardware import Hardware
 from .packing import ScoredGroup
 
 
@@ -26,8 +27,8 @@ def timed(times: dict[str, float], name: str) -> Iterator[None]:
 class StepMetrics:
     """Makes the record of each training step. It remembers what the intake had counted at the record before."""
 
-    def __init__(self, service: Service, intake: Intake) -> None:
-        self._service, self._intake = service, intake
+    def __init__(self, service: Service, intake: Intake, hardware: Hardware) -> None:
+        self._service, self._intake, self._hardware = service, intake, hardware
         self._counted, self._ended_at = _counted(intake), time.monotonic()
 
     def record(
@@ -37,13 +38,16 @@ class StepMetrics:
         measured: dict[str, float],
         times: dict[str, float],
         published: Manifest,
+        workers: Sequence[Heartbeat],
     ) -> dict[str, Any]:
         """The record of the ``step`` that has just ended. ``measured``: metrics of the step itself and of the intake.
-        ``times``: seconds that each part took, as ``timed`` notes them."""
+        ``times``: seconds that each part took, as ``timed`` notes them. ``workers``: those who live."""
         intake, now, counted = self._intake, time.monotonic(), _counted(self._intake)
         since = {name: count - self._counted[name] for name, count in counted.items()}
         step_s, tokens_in, (live, ready) = now - self._ended_at, since.pop("tokens_in"), intake.depth()
         self._counted, self._ended_at = counted, now
+        bound, masked = intake.lifecycle.batch_bound, intake.lifecycle.batch_overflow == "mask"
+        rollout_rate, learner_rate = tokens_in / step_s, measured["batch/tokens"] / step_s
         return {
             "role": "learner",
             "step": step,
@@ -54,9 +58,9 @@ class StepMetrics:
             **since,
             **by_head_staleness(groups, step),
             **where_it_aged(groups, step),
-            **past_bound(groups, step, intake.lifecycle.batch_bound),
+            **past_bound(groups, step, bound),
             "batch/generation_s_max": max(group.responses.seconds for group in groups),
-            "flow/max_staleness": intake.lifecycle.batch_bound,
+            "flow/max_staleness": bound,
             "flow/overflow": intake.lifecycle.batch_overflow,
             "flow/pipeline_depth": intake.book.depth,
             "flow/live": live,
@@ -67,8 +71,10 @@ class StepMetrics:
             "weights/full_bytes": published.full_bytes,
             "time/step_s": step_s,
             **times,
-            "throughput/rollout_tokens_per_s": tokens_in / step_s,
-            "throughput/learner_tokens_per_s": measured["batch/tokens"] / step_s,
+            "throughput/rollout_tokens_per_s": rollout_rate,
+            "throughput/learner_tokens_per_s": learner_rate,
+            **self._hardware.per_gpu(learner_rate, rollout_rate, workers),
+            **self._hardware.measured(step, groups, measured, times, oldest=bound if masked else None),
         }
 
 

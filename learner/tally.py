@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..common.config import Objective
+from . import memory
 from .model import Policy
 from .objective.correction import anchor, outside
 from .objective.loss import clipped_tokens, k3
@@ -149,7 +150,8 @@ class Tally:
 
 
 def batch_metrics(policy: Policy, groups: Sequence[ScoredGroup], version: int) -> dict[str, float]:
-    """Rewards, lengths in tokens and head staleness of the groups, as metrics by name. Collective."""
+    """Rewards, lengths in tokens and head staleness of the groups, and the largest rank's memory, as metrics by name.
+    Collective."""
     none = np.zeros(0)
     lengths_S = np.concatenate([none, *(group.responses.lengths_S[group.trained_S] for group in groups)])
     # A group that several ranks share is counted on the rank that has its first response.
@@ -164,8 +166,8 @@ def batch_metrics(policy: Policy, groups: Sequence[ScoredGroup], version: int) -
         float(heads_G.sum()),
     ]
     count, responses, rewards, length, truncated, head = policy.reduce(torch.tensor(sums, dtype=torch.float64)).tolist()
-    most = [float(lengths_S.max(initial=0)), float(heads_G.max(initial=0))]
-    longest, oldest = policy.reduce(torch.tensor(most, dtype=torch.float64), largest=True).tolist()
+    most = [float(lengths_S.max(initial=0)), float(heads_G.max(initial=0)), *map(float, memory.peaks())]
+    longest, oldest, device, host = policy.reduce(torch.tensor(most, dtype=torch.float64), largest=True).tolist()
     return {
         "batch/groups": count,
         "batch/responses": responses,
@@ -175,4 +177,6 @@ def batch_metrics(policy: Policy, groups: Sequence[ScoredGroup], version: int) -
         "response/truncated_share": truncated / responses,
         "staleness/head_mean": head / count,
         "staleness/head_max": oldest,
+        "memory/device_peak_bytes": device,
+        "memory/host_peak_bytes": host,
     }

@@ -19,7 +19,7 @@ from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
-from . import alike, checkpoint
+from . import alike, checkpoint, memory
 from .leader import Leader
 from .model import Policy
 from .objective.entropy import ControllerState
@@ -65,6 +65,7 @@ def _lead(leader: Leader, controller: ControllerState) -> None:
         if groups is None:
             break
         training = Doing(Activity.TRAINING, step=step)
+        leader.profiler.begin(step)
         leader.say("training", training)
         with service.working(training):
             with timed(times, "train"):
@@ -78,6 +79,7 @@ def _lead(leader: Leader, controller: ControllerState) -> None:
             with timed(times, "checkpoint"):
                 leader.save(controller, step + 1)
         leader.account(step, groups, result.metrics | generated, times)
+        leader.profiler.end()
     _end(leader, controller)
 
 
@@ -101,6 +103,7 @@ def _train(leader: Leader, controller: ControllerState, groups: list[ScoredGroup
     plan = [[(group.ticket.group_id, group.micro_batch_S) for group in share] for share in by_rank]
     broadcast_plan({"do": "train", "step": step, "turned": turned, "groups": plan})
     together(lambda: None)  # the other ranks have fetched theirs
+    memory.begin()
     return train_step(policy, by_rank[0], version=step, controller=controller, config=settings)
 
 
@@ -136,6 +139,7 @@ def _follow(
                 with service.working(Doing(Activity.TRAINING, step=plan["step"])):
                     mine = together(partial(_fetched, queue, plan["groups"][policy.rank]))
                     settings = _settings(config, plan["step"], plan["turned"])
+                    memory.begin()
                     result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
                     controller = result.controller
                     policy.named_weights()

@@ -6,6 +6,7 @@ import sys
 from math import prod
 from typing import TYPE_CHECKING
 
+from ..common import devices
 from ..common.activity import Activity, Doing
 from ..common.config import Config, expand
 from ..common.preflight.folder import ModelFolder, read_folder
@@ -55,8 +56,19 @@ def refuse_too_small(queue: RolloutQueue, config: Config, model: ModelFolder | N
     place(name_of(queue.connection.url, queue.run), size, config.weights.node)
 
 
+def take_gpus(config: Config) -> None:
+    """Refuse to start with fewer GPUs than the configuration gives a worker, and hide them where it gives none."""
+    said, each = config.placement.rollout, config.rollout.tensor_parallel
+    if said == "cpu":
+        devices.hide()
+    elif config.rollout.engine == "vllm":
+        asked = f"placement.rollout = {said!r} with rollout.tensor_parallel = {each}"
+        devices.refuse_too_few(each, asked, required=said != "auto")
+
+
 def work(queue: RolloutQueue, service: Service, config: Config) -> None:
     """Load the engine and generate until the run is over."""
+    take_gpus(config)
     refuse_too_small(queue, config, check_model(config, "sample"))
     from .worker import RolloutWorker
 

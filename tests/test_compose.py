@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from leeway_rl.common.config import compose
+from leeway_rl.leeway.running.placement import lay_out
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,12 +46,37 @@ def test_redis_is_reachable_from_this_machine_only(services):
 
 def test_every_role_waits_for_a_healthy_redis_and_belongs_to_one_profile(services):
     roles = {name: service for name, service in services.items() if name != "redis"}
-    assert set(roles) == {r + s for r in ("learner", "rollout", "verifier") for s in ("", "-gpu")}
+    on_gpus = {"learner-gpu", "verifier-gpu", *(f"rollout-gpu-{index}" for index in range(4))}
+    assert set(roles) == {"learner", "rollout", "verifier", *on_gpus}
     for name, service in roles.items():
         assert service["depends_on"]["redis"]["condition"] == "service_healthy"
-        assert service["profiles"] == ["gpu" if name.endswith("-gpu") else "cpu"]
-    for name in ("learner-gpu", "rollout-gpu"):
-        assert services[name]["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+        assert service["profiles"] == ["gpu" if name in on_gpus else "cpu"]
+
+
+def gpus_of(service):
+    """Numbers of the GPUs that a service reserves."""
+    devices = service.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", [])
+    for device in devices:
+        assert device["driver"] == "nvidia"
+        assert {"gpu", "compute", "utility"} <= set(device["capabilities"])  # utility brings nvidia-smi
+        assert "count" not in device  # Compose takes one of the two
+    return tuple(int(number) for device in devices for number in device["device_ids"])
+
+
+def test_every_service_has_the_gpus_by_number_that_the_layout_of_7b_gives_it(services):
+    layout = lay_out(compose(["skywork-or1-7b"], []), 8, alone=True)
+    given = {name: gpus for name, service in services.items() if (gpus := gpus_of(service))}
+    assert given == {
+        each.name.replace("rollout", "rollout-gpu").replace("learner", "learner-gpu"): each.gpus
+        for each in layout.placed
+    }
+
+
+def test_workers_of_a_node_share_its_memory_and_the_learner_s_ranks_have_room_for_nccl(services):
+    rollout = [service for name, service in services.items() if name.startswith("rollout-gpu")]
+    assert {service["ipc"] for service in rollout} == {"host"}
+    assert not any("shm_size" in service for service in rollout)  # it would hold for a /dev/shm of its own
+    assert services["learner-gpu"]["shm_size"] == "16gb"
 
 
 def test_every_commands_options_exist(services):

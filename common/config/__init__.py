@@ -6,6 +6,7 @@ stands (``locating``), and what would be right.
 """
 
 from .composing import compose, dump, parse, preset_names
+from .placement import Placement
 from .section import PRESETS, expand
 from .serving import Broker, Rollout, Verifier
 from .training import (
@@ -37,6 +38,7 @@ __all__ = [
     "Objective",
     "Overflow",
     "PipelineDepth",
+    "Placement",
     "Rollout",
     "Train",
     "Verifier",

@@ -44,7 +44,7 @@ class Rollout(Section):
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic of the sampler."""
     workers: int = Field(default=1, ge=1)
-    """Workers that ``leeway up`` starts on this machine."""
+    """Workers that ``leeway up`` starts, and that ``--dry-run`` finds GPUs for (``placement.rollout``)."""
     concurrency: int = Field(default=8, ge=1)
     """Groups that one vLLM worker generates side by side. The torch engine takes one at a time."""
     kv_on_update: Literal["recompute", "keep"] = "recompute"
@@ -122,6 +122,10 @@ class Broker(Section):
 
 
 class Metrics(Section):
+    peak_tflops: float | None = Field(default=None, gt=0)
+    """What one of the learner's devices can do, in dense TFLOP/s of the arithmetic that it trains in: MFU is a share of
+    it. By default as in NVIDIA's data sheets for a known card in bfloat16 (``common/flops.py``); on a CPU, in float32
+    and with other cards, no MFU is reported."""
     samples_every: int = Field(default=10, ge=0)
     """How often ``samples.jsonl``, which shows what is asked, answered and judged, takes a look: once in the tickets of
     so many training steps (this times ``train.groups_per_step``); 0: never."""

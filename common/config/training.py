@@ -126,7 +126,7 @@ class Train(Section):
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints to keep."""
     ranks: int = Field(default=1, ge=1)
-    """Learner processes that ``leeway up`` starts on this machine."""
+    """Learner processes, on all its nodes together; with GPUs each has one of its own (``placement.learner``)."""
     threads: int = Field(default=1, ge=1)
     """CPU threads of each learner process."""
 

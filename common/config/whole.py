@@ -7,6 +7,7 @@ from typing import Any, Self, get_args
 from pydantic import Field, model_validator
 
 from ..errors import ConfigError
+from .placement import Placement
 from .section import Section
 from .serving import Broker, Metrics, Rollout, Verifier, Weights
 from .training import Data, Entropy, Flow, Model, Objective, Train, refuse_shallow
@@ -44,6 +45,7 @@ class Config(Section):
     flow: Flow = Flow()
     weights: Weights = Weights()
     rollout: Rollout = Rollout()
+    placement: Placement = Placement()
     verifier: Verifier = Verifier()
     broker: Broker = Broker()
     metrics: Metrics = Metrics()
@@ -102,6 +104,9 @@ class Config(Section):
         self.weights.refuse_impossible()
         self.broker.refuse_impossible()
         self.rollout.refuse_impossible()
+        self.placement.refuse_impossible(
+            self.rollout.engine, self.rollout.gpu_memory_utilization, self.objective.kl_beta
+        )
         starts = self.stage_starts
         for number, (before, start) in enumerate(itertools.pairwise(starts), start=1):
             if start <= before:

@@ -7,6 +7,7 @@ import redis
 
 from ..errors import ConfigError
 from ..keys import PARTS, Keys
+from ..profiles import FIELD, Request
 from .connection import Connection
 from .entries import number, texts
 from .member import Member, RunRecord
@@ -23,6 +24,21 @@ class DeskQueue(Member):
     def set_control(self, name: str, value: str) -> None:
         """Turn a live control; the learner takes it up at its next admission."""
         self._redis.hset(self.keys.controls, name, value)
+
+    def ask_profile(self, request: Request) -> None:
+        """Ask the learner to trace its next steps. Another request that it has not taken yet is replaced."""
+        self.set_control(FIELD, request.to_text())
+
+    def withdraw_profile(self, request: Request) -> bool:
+        """Nobody waits for ``request`` any more. Returns whether the learner had not taken it yet."""
+        waiting = self.asks_profile(request)
+        if waiting:
+            self.set_control(FIELD, "")  # the desk has no right to remove a field; the learner removes it
+        return waiting
+
+    def asks_profile(self, request: Request) -> bool:
+        """Whether ``request`` still waits for the learner."""
+        return self.overview.controls().get(FIELD) == request.to_text()
 
     def dead_letters(self) -> list[dict[str, str]]:
         """Every dead letter, oldest first: ``kind`` (of ``LetterKind``; empty where an older build wrote it), ``where``

@@ -135,9 +135,13 @@ class LearnerQueue(Consumer):
         self.ensure_groups()
         self.letter_id = "0"
 
+    def remove_control(self, name: bytes, value: bytes) -> None:
+        """Remove a control that is taken up once, unless it has been set since."""
+        scripts.unset(self.connection, self.keys.controls, name, value)
+
     def refuse_control(self, name: bytes, value: bytes, reason: str) -> None:
         """Remove a control that cannot be taken up, unless it has been turned since, and keep a record of it."""
-        scripts.unset(self.connection, self.keys.controls, name, value)
+        self.remove_control(name, value)
         self.dead_letter(LetterKind.REMOVED, "controls", "", reason)
 
     def retried(self, group_id: str, ticket: int) -> None:

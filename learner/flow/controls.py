@@ -3,10 +3,13 @@ recorded."""
 
 import logging
 from collections.abc import Callable
+from queue import SimpleQueue
 
 from ...common.config import Config
 from ...common.controls import taken_up
+from ...common.errors import ConfigError
 from ...common.ledger import Ledger
+from ...common.profiles import FIELD, Answer, Request, to_json
 from ...common.queue.learner import LearnerQueue
 from .guard import Guard
 from .tickets import TicketBook
@@ -29,11 +32,15 @@ class LiveControls:
         self.guard = Guard(least_ess=config.flow.least_ess, patience=config.flow.guard_patience)
         self.asked_bound = book.max_staleness
         """η as the operator asks for it. The book's is lower where the guard has stepped in."""
+        self.profiles: SimpleQueue[Request] = SimpleQueue()
+        """Profiles that were asked for, until the training loop takes them."""
         self.target_entropy = config.entropy.target
         """The training loop reads it at every step."""
 
     def take_up(self, found: dict[bytes, bytes]) -> None:
         """Take up the controls ``found`` in Redis, and remove those that cannot be used."""
+        if (asked := found.pop(FIELD.encode(), None)) is not None:
+            self._take_profile(asked)
         controls, refused = taken_up(found, self._config)
         for field, text, why in refused:
             log.error("a control that cannot be taken up is removed: %s", why)
@@ -56,6 +63,23 @@ class LiveControls:
         """A training step had this effective sample size: the guard may turn the bound."""
         self.guard.saw(ess, self.asked_bound)
         self._turn_bound(by="guard")
+
+    def _take_profile(self, asked: bytes) -> None:
+        """Take a request for a profile out of Redis, and hand it to the training loop. The state says so first: who
+        asked finds the request in one of the two, unless a learner has died over it."""
+        field = FIELD.encode()
+        try:
+            request = Request.from_text(asked.decode()) if asked else None  # an empty one was withdrawn
+        except (UnicodeDecodeError, ConfigError) as error:
+            log.error("a request for a profile that cannot be read is removed: %s", error)
+            self._queue.refuse_control(field, asked, str(error))
+            return
+        if request is None or request.until < self._queue.now():
+            self._queue.remove_control(field, asked)
+            return
+        self._queue.record.set_state(**{FIELD: to_json(Answer(id=request.id, phase="taken", steps=request.steps))})
+        self._queue.remove_control(field, asked)
+        self.profiles.put(request)
 
     def texts(self) -> dict[str, str]:
         """The controls as Redis holds them, to be written again to a Redis that has lost them."""

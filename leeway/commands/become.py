@@ -15,6 +15,10 @@ def become(role: str, run: str, redis_url: str | None, *more: str) -> NoReturn:
 
 def go_on_as(module: str, *words: str) -> NoReturn:
     """Replace this process by ``python -m leeway_rl.MODULE WORDS``."""
-    command = [sys.executable, "-m", f"leeway_rl.{module}", *words]
+    go_on_with([sys.executable, "-m", f"leeway_rl.{module}", *words])
+
+
+def go_on_with(command: list[str]) -> NoReturn:
+    """Replace this process by a command."""
     sys.stdout.flush()
     os.execv(command[0], command)

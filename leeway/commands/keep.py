@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ...common.limits import MOST_TRACED
 from ..finding import find_live
 from .options import RUNS, LiveRun, NamedRun, RedisUrl, RunsDir, path_option, spread
 
@@ -42,6 +43,26 @@ def resume(run: LiveRun) -> None:
     from ..running import controls
 
     controls.turn(*run.live(), "paused", "0")
+
+
+@app.command()
+@spread
+def profile(
+    run: LiveRun,
+    steps: Annotated[int, typer.Option("--steps", help="Whole training steps to trace.", min=1, max=MOST_TRACED)] = 2,
+    timeout_s: Annotated[
+        int, typer.Option("--timeout", help="Seconds to wait for them.", metavar="SECONDS", min=1, max=10**6)
+    ] = 3600,
+) -> None:
+    """Have the learner's first rank trace its next training steps with torch's profiler; the run goes on meanwhile.
+
+    Into the run's folder go a trace for ui.perfetto.dev or chrome://tracing, and a table of the operators that took the
+    most time. Exit code 11: nobody trains, or it took too long.
+    """
+    from ..running.profile import profile as ask
+
+    url, found = find_live(run.said, run.redis_url, run.runs_dir)
+    ask(url, found.folder, steps=steps, timeout_s=timeout_s, local=run.redis_url is None)
 
 
 @letters_app.command("list")

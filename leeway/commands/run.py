@@ -1,5 +1,6 @@
 """Commands that start a run, or a part of one."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ...common import address
-from .become import become
+from .become import become, go_on_with
 from .options import NamedRun, Presets, RedisUrl, Settings, path_option, spread
 
 app = typer.Typer()
@@ -32,10 +33,12 @@ def up(
     settings: Settings = None,
     redis_url: RedisUrl = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint; --set of train.ranks, train.zero_stage.")
+        bool,
+        typer.Option("--resume", help="Go on from the newest checkpoint; --set of ranks, ZeRO stage, workers, GPUs."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print the configuration, its tokens, memory, speed and processes.")
+        bool,
+        typer.Option("--dry-run", help="Only print the configuration, its tokens, memory, speed, processes and GPUs."),
     ] = False,
     gpu_gb: Annotated[
         float | None, typer.Option("--gpu-gb", help="With --dry-run: memory of each GPU, in GB. (80)", min=1)
@@ -123,15 +126,31 @@ def verifier(run: NamedRun, redis_url: RedisUrl = None) -> None:
 
 @app.command()
 @spread
-def learner(run: NamedRun, redis_url: RedisUrl = None, preset: Presets = None, settings: Settings = None) -> None:
+def learner(
+    *,
+    run: NamedRun,
+    redis_url: RedisUrl = None,
+    preset: Presets = None,
+    settings: Settings = None,
+    nodes: Annotated[int, typer.Option("--nodes", help="Nodes of the learner, each with this command.", min=1)] = 1,
+    node: Annotated[int, typer.Option("--node", help="Which of them this machine is, from 1 on.", min=1)] = 1,
+    first_node: Annotated[
+        str | None, typer.Option("--first-node", help="With --nodes: HOST or HOST:PORT of node 1, for all to meet at.")
+    ] = None,
+) -> None:
     """The learner: issues, trains, publishes, checkpoints; goes on from its newest checkpoint if there is one.
 
-    With --preset it creates the run first. For several ranks: leeway create, then
-    torchrun --nproc-per-node N -m -- leeway_rl.learner --run ID --redis-url URL.
+    With --preset it creates the run first. It starts this node's part of train.ranks, under torchrun where there are
+    several; with GPUs, each rank has its own of those in CUDA_VISIBLE_DEVICES.
     """
-    name = run.place()
+    name, url = run.place(), address.resolve(redis_url)
     if preset or settings:
         from ..running import up as desk
 
-        desk.create(name.run, preset or [], settings or [], address.resolve(redis_url), same_is_fine=True)
-    become("learner", name.run, redis_url, "--runs-dir", str(name.runs_dir))
+        desk.create(name.run, preset or [], settings or [], url, same_is_fine=True)
+    from ..running.learner import Node, command_here
+
+    command, gpus = command_here(name.run, name.runs_dir, url, Node(nodes=nodes, node=node, first=first_node))
+    os.environ.update(gpus)
+    os.environ[address.VARIABLE] = url
+    go_on_with(command)

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ...common.queue.desk import DeskQueue
 from ...common.rope import why_too_long
 from ...common.settings import written
 from ..planning.arithmetic import shape_of
+from ..running.launcher import command, worker_seats
 from ..running.preflight import refuse_missing_rows
 from ..running.server import EmbeddedServer
 from ..running.supervise import SLACK_S, Role, ended, mend, supervised
@@ -137,10 +137,11 @@ def dtype_of(model: str) -> str | None:
 
 
 def refuse_model(module: str, config: Config, asking: Asking) -> None:
-    """Refuse a model that cannot be used before anything starts. The collector ``sample`` loads it, and workers that we
-    start sample from it."""
+    """Refuse a model that cannot be used, and GPUs that this machine has not, before anything starts. The collector
+    ``sample`` loads the model, and workers that we start sample from it."""
     uses: tuple[tuple[Use, bool], ...] = (("load", module == "sample"), ("sample", asking.workers > 0))
     check_model(config, *(use for use, due in uses if due))
+    worker_seats(config, asking.workers)
 
 
 def work(module: str, config: Config, out: Path, asking: Asking, words: list[str], lock: IO[str]) -> int:
@@ -170,18 +171,17 @@ def work(module: str, config: Config, out: Path, asking: Asking, words: list[str
 
 
 def _roles(module: str, config: Config, run: str, out: Path, words: list[str], workers: int) -> list[Role]:
-    logs = out / "logs"
+    places, logs = worker_seats(config, workers), out / "logs"
     logs.mkdir(parents=True, exist_ok=True)
 
-    def command(module: str) -> list[str]:
-        return [sys.executable, "-m", f"leeway_rl.{module}", "--run", run]
+    def role(name: str, words: list[str], log: Path | None, threads: int) -> Role:
+        return Role(name, words, log, threads, variables=places.environment(name))
 
-    roles = [Role("collector", [*command(f"evaluation.{module}"), "--out", str(out), *words], None, 1)]
-    for index in range(workers):
-        log = logs / f"rollout-{index}.log"
-        roles.append(Role(f"rollout-{index}", command("rollout"), log, config.rollout.threads))
-    for index in range(config.verifier.workers if workers else 0):
-        roles.append(Role(f"verifier-{index}", command("verifier"), logs / f"verifier-{index}.log", 1))
+    roles = [role("collector", command(f"evaluation.{module}", "--run", run, "--out", str(out), *words), None, 1)]
+    for name in (f"rollout-{index}" for index in range(workers)):
+        roles.append(role(name, command("rollout", "--run", run), logs / f"{name}.log", config.rollout.threads))
+    for name in (f"verifier-{index}" for index in range(config.verifier.workers if workers else 0)):
+        roles.append(role(name, command("verifier", "--run", run), logs / f"{name}.log", 1))
     return roles
 
 

@@ -6,9 +6,11 @@ from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
+from ...common import profiles
 from ...common.activity import from_json
 from ...common.diagnosis import Diagnosis, Snapshot, over
 from ...common.queue.entries import number, whole
+from ...common.step_line import read_hardware
 from ...common.wording import words
 
 
@@ -50,6 +52,8 @@ STATE: dict[str, Callable[[str], Any]] = {
     "overdue_last": str,
     "overdue_at": number,
     "unwritten": str,
+    "hardware": read_hardware,
+    "profile": lambda text: asdict(answer) if (answer := profiles.from_json(text)) is not None else None,
 }
 """Fields of the learner's state, and how the text of each is read. All other fields stay text."""
 

@@ -280,6 +280,63 @@ def _throughput(ax: Axes, run: RunData) -> None:
 
 
 @panel(
+    "Use of the learner's devices",
+    "How much of the arithmetic that a device can do the passes used, while the learner trained: MFU counts what the"
+    " model needs, HFU also what is computed again to save memory. Where the device's peak is not known, TFLOP/s of a"
+    " device stand for it. What the learner waits for is not in it.",
+    "throughput/learner_tflops_per_gpu",
+)
+def _devices(ax: Axes, run: RunData) -> None:
+    rate, mfu, hfu = (run.series(f"throughput/{name}") for name in ("learner_tflops_per_gpu", "mfu", "hfu"))
+    known = run.has("throughput/mfu")
+    shown = mfu if known else rate
+    labels = [(smooth(shown)[-1], "MFU" if known else "model", BLUE)]
+    if known and np.nanmax(hfu - mfu) > 0:
+        line(ax, run, hfu, GREY)
+        labels.append((smooth(hfu)[-1], "HFU", SOFT))
+    line(ax, run, shown, BLUE)
+    if known:
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    ax.set_ylabel("share of the peak" if known else "TFLOP/s a device")
+    share = f"mean {percent(mean(mfu))}, " if known else ""
+    subtitle(ax, f"{share}{mean(rate):.3g} TFLOP/s a device{smoothing(len(run.x))}")
+    over_steps(ax, run, from_zero=True)
+    end_labels(ax, labels)
+
+
+@panel(
+    "Memory",
+    "The most that was held in each step: of the learner's devices (without a GPU its process stands for it) and of the"
+    " hosts the largest rank; of rollout the largest worker at the end of the step, with the processes it has started."
+    " What grows over many steps is a leak.",
+    "memory/host_peak_bytes",
+)
+def _memory(ax: Axes, run: RunData) -> None:
+    device, host, rank_0, rollout = (
+        run.series(f"memory/{name}") / 1e9
+        for name in ("device_peak_bytes", "host_peak_bytes", "host_peak_bytes/rank_0", "rollout_bytes")
+    )
+    shown = [(host, "learner's host", RED), (rollout, "rollout", GREEN)]
+    if not np.array_equal(device, host, equal_nan=True):
+        shown.insert(0, (device, "device", BLUE))
+    if np.nanmax(1 - rank_0 / host, initial=0) > 0.01:  # the kernel's own counts are no more exact than that
+        shown.append((rank_0, "host of rank 0", ORANGE))
+    labels = []
+    for values, name, colour in shown:
+        if np.isfinite(values).any():
+            line(ax, run, values, colour)
+            labels.append((smooth(values)[-1], name, colour))
+    subtitle(
+        ax,
+        ", ".join(f"{name} {np.nanmax(values):.3g}" for values, name, _ in shown if np.isfinite(values).any())
+        + " GB at most",
+    )
+    ax.set_ylabel("GB (1e9 bytes)")
+    over_steps(ax, run, from_zero=True)
+    end_labels(ax, labels)
+
+
+@panel(
     "Where the learner's time goes",
     "Orange is the learner waiting for groups: much of it asks for more rollout workers or a larger bound, none of it"
     " says that the learner is what limits the run.",

@@ -144,6 +144,15 @@ def _staleness_rows(run: RunData) -> Rows:
 
 def _speed_rows(run: RunData) -> Rows:
     rows = [(f"{who}, tokens a second", f"{rate:,.0f}") for who, rate in run.rates().items() if not math.isnan(rate)]
+    for who in ("learner", "rollout"):
+        if run.has(key := f"throughput/{who}_tokens_per_s_per_gpu"):
+            rows.append((f"{who}, tokens a second a device, median", f"{np.nanmedian(run.series(key)):,.4g}"))
+    if run.has("throughput/mfu"):
+        shares = (percent(mean(run.series(f"throughput/{name}"))) for name in ("mfu", "hfu"))
+        rows.append(("MFU, and HFU, of the time that trains", ", ".join(shares)))
+    if run.has("memory/device_peak_bytes"):
+        most = (byte_size(np.nanmax(run.series(f"memory/{name}_peak_bytes"))) for name in ("device", "host"))
+        rows.append(("learner's device and host, at most", ", ".join(most)))
     rows.append(("seconds a step, median", f"{np.median(run.series('time/step_s')):.3g}"))
     if run.has("time/wait_for_batch_s"):
         share = run.total("time/wait_for_batch_s") / run.total("time/step_s")

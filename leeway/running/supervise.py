@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -38,6 +38,8 @@ class Role:
     log: Path | None
     """The file that its output goes to; without one, the output goes to ours."""
     threads: int
+    variables: dict[str, str] = field(default_factory=dict)
+    """Of its environment, beside ours: which GPUs it has, for one. They are the same at every start."""
     redis_url: str = ""
     """Handed over in the environment, because everybody can read a command line."""
     metrics_port: int = 0
@@ -58,7 +60,7 @@ class Role:
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
         if self.metrics_port:
             environment[exporter.VARIABLE] = str(self.metrics_port)
-        environment |= {"LEEWAY_SUPERVISOR": str(os.getpid()), address.VARIABLE: self.redis_url}
+        environment |= self.variables | {"LEEWAY_SUPERVISOR": str(os.getpid()), address.VARIABLE: self.redis_url}
         self.memory_kills = last_words.memory_kills()
         with nullcontext() if self.log is None else self.log.open("ab") as output:
             self.log_start = 0 if output is None else output.tell()

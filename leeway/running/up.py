@@ -20,19 +20,20 @@ from ...common.locks import only_writer
 from ...common.progress import Progress
 from ...common.queue.connection import RETRY_S, Connection, RedisError, is_silent, refused_or_lost
 from ...common.queue.desk import DeskQueue
-from ...common.rope import why_too_long
 from ...common.step_line import step_line
 from ...common.weights import node_folder
 from ..looking import status
-from ..planning.arithmetic import Gpu, Shape, describe, shape_of, why_not
+from . import dry_run as dry
+from . import launcher
 from .preflight import preflight
 from .server import EmbeddedServer
 from .supervise import SLACK_S, Role, ended, mend, supervised
 
 EYE_S = 2.0
 """Seconds that Redis may take to answer the supervisor."""
-LAYOUT = ("train.ranks", "train.zero_stage")
-"""Keys whose values may change when a run goes on; its checkpoint is then converted."""
+LAYOUT = ("train.ranks", "train.zero_stage", "rollout.workers", "rollout.tensor_parallel")
+"""Keys whose values may change when a run goes on, beside those of ``placement``. Where it has to be, the checkpoint is
+converted."""
 STOPPING = "the learner finishes its step and writes a checkpoint"
 
 
@@ -50,10 +51,11 @@ def up(
     """Run everything to the end, show the run meanwhile, and write its report. ``gpu_bytes``: the memory of a GPU that
     a dry run counts with, where it is another than by default."""
     if resume:
-        others = [text for text in settings if text.partition("=")[0].strip() not in LAYOUT]
+        others = [text for text in settings if not _is_of_layout(text.partition("=")[0].strip())]
         if run is None or presets or others:
             raise ConfigError(
-                f"--resume takes --run, and --set of {' and '.join(LAYOUT)}: else the run's own configuration goes on"
+                f"--resume takes --run, and --set of {', '.join(LAYOUT)} and placement.*: else the run's own "
+                "configuration goes on"
             )
         config = _stored(runs_dir / run, settings)
         if is_complete(runs_dir / run):
@@ -63,15 +65,16 @@ def up(
         if not presets:
             raise ConfigError("name a --preset, for instance --preset tiny")
         config = compose(presets, settings)
-        run = run if run is not None else f"{Path(presets[-1]).stem}-{time.strftime('%m%d-%H%M%S')}"
+        run = run if run is not None else _named_after(presets[-1])
     Keys(run)  # refuses an unusable id before anything is written
     folder = runs_dir / run
     if folder.exists() and not resume and not dry_run:
         raise RunExistsError(f"run {run!r} exists ({folder}); choose another --run, or go on with --resume")
-    found = preflight(config, dry_run=dry_run)
     if dry_run:
-        _print(config, found, Gpu() if gpu_bytes is None else Gpu(bytes=gpu_bytes))
+        dry.show(config, gpu_bytes)
         return
+    places = launcher.seats(config)
+    preflight(config, dry_run=False)
     with ExitStack() as stack:
         leaving_s = config.broker.drain_s + SLACK_S  # for what a killed command has started
         alone = only_writer(folder / "lock", f"run {run!r}", error=RunExistsError, leaving_s=leaving_s)
@@ -88,7 +91,7 @@ def up(
             raise RunExistsError(f"run {run!r} is already in this Redis; choose another --run")
         queue.record.store_config(dump(config))
         queue.record.set_state(phase="starting", at=queue.now(), **({} if resume else {"step": 0}))
-        roles = _roles(config, run, runs_dir)
+        roles = launcher.roles(config, run, runs_dir, places)
         with supervised(roles, redis_url, leaving_s, STOPPING, lock=lock):
             watch(redis_url, run, roles, folder, config)
     from ..reporting.report import write_report
@@ -110,51 +113,20 @@ def create(run: str, presets: list[str], settings: list[str], redis_url: str, *,
     queue.close()
 
 
+def _named_after(preset: str) -> str:
+    """A run's id: its last preset's name, which may have dots, and the time."""
+    return f"{Path(preset).name.removesuffix('.toml')}-{time.strftime('%m%d-%H%M%S')}"
+
+
+def _is_of_layout(key: str) -> bool:
+    return key in LAYOUT or key.startswith("placement.")
+
+
 def _stored(folder: Path, settings: list[str]) -> Config:
     path = folder / "config.toml"
     if not path.exists():
         raise DataError(f"{path}: no such run; runs are under --runs-dir")
     return compose([str(path)], settings) if settings else parse(path.read_text(), str(path))
-
-
-def _print(config: Config, checked: list[str], gpu: Gpu) -> None:
-    """Print the configuration, what it means, and what was checked. ``ConfigError`` where it does not fit its GPUs."""
-    shape = shape_of(config.model.path)
-    if shape is not None:  # known also for a base model that is not on this machine
-        _refuse_longer(config, shape)
-    typer.echo(dump(config) + "\n" + describe(config, shape, gpu) + "\n#" + "".join(f"\n# {line}" for line in checked))
-    if shape is not None and (why := why_not(config, shape, gpu)) is not None:
-        raise ConfigError(f"it does not fit: {why}")
-
-
-def _refuse_longer(config: Config, shape: Shape) -> None:
-    """Refuse responses longer than the model allows, as the learner does, but before anything is started."""
-    if (why := why_too_long(config.tokens_by_key, f"model {config.model.path}", shape.context)) is not None:
-        raise DataError(why)
-
-
-def _roles(config: Config, run: str, runs_dir: Path) -> list[Role]:
-    logs = runs_dir / run / "logs"
-
-    def command(module: str) -> list[str]:
-        return [sys.executable, "-m", f"leeway_rl.{module}", "--run", run]
-
-    learner = [*command("learner"), "--runs-dir", str(runs_dir)]
-    if config.train.ranks > 1:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        # The "--" keeps torchrun from reading our --run as an abbreviation of its own options.
-        learner = [*launcher, "--nproc-per-node", str(config.train.ranks), "-m", "--", *learner[2:]]
-    roles = [Role("learner", learner, logs / "learner.log", config.train.threads)]
-    for index in range(config.rollout.workers):
-        roles.append(
-            Role(f"rollout-{index}", command("rollout"), logs / f"rollout-{index}.log", config.rollout.threads)
-        )
-    for index in range(config.verifier.workers):
-        roles.append(Role(f"verifier-{index}", command("verifier"), logs / f"verifier-{index}.log", 1))
-    if config.broker.metrics_port:
-        for index, role in enumerate(roles):
-            role.metrics_port = config.broker.metrics_port + index
-    return roles
 
 
 def watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Config) -> None:

@@ -1,6 +1,6 @@
 """One line says how a training step went."""
 
-from leeway_rl.common.step_line import step_line
+from leeway_rl.common.step_line import hardware_line, step_line
 
 STEP = {
     "step": 11,
@@ -34,3 +34,16 @@ def test_a_step_without_refunds_has_no_word_of_them():
 
 def test_what_a_record_does_not_have_is_left_out():
     assert step_line({"step": 4, "reward/mean": 0.5, "entropy/target": 0.2}, 9) == "step 5/9  reward 0.500"
+
+
+def test_mfu_stands_in_the_line_where_it_is_known():
+    assert step_line({**STEP, "throughput/mfu": 0.4137}, 60).endswith(
+        "1.2 s (waited 0.3)  MFU 41.4%  refunded 3 zero_advantage, 1 orphaned"
+    )
+
+
+def test_without_a_gpu_the_process_is_named_once():
+    step = {"memory/device_peak_bytes": 2e9, "memory/host_peak_bytes": 2e9}
+    assert hardware_line(step) == "learner 2 GB of the host"
+    assert hardware_line(step | {"memory/device_peak_bytes": 61e9}) == "learner 61 GB of the device, 2 GB of the host"
+    assert hardware_line({}) == ""

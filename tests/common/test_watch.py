@@ -85,6 +85,7 @@ def test_a_stall_is_in_the_log_in_status_and_in_the_metrics_and_goes_when_it_goe
         wait_until(lambda: bus.state()["stalled"] == "", "the stall is over")
     values = {line.partition("{")[0]: line.rpartition(" ")[2] for line in shown.splitlines()}
     assert (values["leeway_done_total"], values["leeway_tokens_total"]) == ("1.0", "50.0")
+    assert float(values["leeway_resident_bytes"]) > 1e7
     assert (values["leeway_run_step"], values["leeway_run_live"], values["leeway_stalled"]) == ("1.0", "4.0", "1.0")
     for words in (
         'stream="prompts"',

@@ -25,7 +25,7 @@ def test_a_run_of_two_ranks_goes_on_under_one_and_its_books_are_whole(tmp_path, 
 
     refused = leeway(*shlex.split(FEWER)[1:], "--set", "train.learning_rate=1", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "--set of train.ranks and train.zero_stage" in refused.stderr
+    assert "--set of train.ranks, train.zero_stage, rollout.workers" in refused.stderr
     again = leeway(*shlex.split(FEWER)[1:], cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
     assert leeway("audit", "my-run", cwd=tmp_path).returncode == 0

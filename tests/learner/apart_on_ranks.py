@@ -155,6 +155,16 @@ def other_weights_on_one_rank(policy: Policy, home: Path) -> None:
 
 
 @case
+def equal_copies_of_the_model(policy: Policy, home: Path) -> None:
+    """Each node has a copy of its own."""
+    copy = home / f"node-{policy.rank}/model"
+    shutil.copytree(MODEL, copy, dirs_exist_ok=True)
+    weights = Policy(odd_config(str(copy), 3)).named_weights()
+    due = policy.named_weights()
+    assert all(torch.equal(weights[name], due[name]) for name in due)
+
+
+@case
 def other_model_files_on_one_rank(policy: Policy, home: Path) -> None:
     """Seen before any model is loaded: same names, same sizes."""
     shutil.copytree(OTHER if policy.rank else MODEL, home / f"node-{policy.rank}/model", dirs_exist_ok=True)

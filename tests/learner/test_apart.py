@@ -59,6 +59,7 @@ def told(tmp_path_factory):
             ["DataError", "DataError"],
             "ranks do not read the same: weights: ",
         ),
+        ("equal_copies_of_the_model", ["none", "none"], ""),
         ("other_model_files_on_one_rank", ["DataError", "DataError"], "model file model.safetensors: "),
         ("other_configuration_on_one_rank", ["DataError", "DataError"], "configuration train.learning_rate: 0.001 on "),
         ("all_the_same", ["none", "none"], ""),

@@ -1,4 +1,6 @@
+import gc
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,6 +30,27 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(model_pat
     assert path == tmp_path / "step-000002"
     expected, weights = straight.named_weights(), resumed.named_weights()
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_saved_weights_stay_in_their_file_until_they_are_copied_and_the_file_is_let_go_of(model_path, tmp_path, stage):
+    policy = Policy(config_of(model_path, stage))
+    run(policy, policy.config, range(1), ControllerState())
+    path = checkpoint.save(policy, tmp_path, 1, {}, keep=1)
+    file = next(path.rglob("*_model_states.pt"))
+
+    def mapped() -> bool:
+        gc.collect()
+        return str(file) in Path("/proc/self/maps").read_text()
+
+    resumed = Policy(policy.config)
+    held = resumed._files.load(str(file))["module"]
+    assert mapped()
+    assert sum(tensor.numel() for tensor in held.values()) > 0
+    del held
+    checkpoint.load(resumed, path)
+    assert not mapped()
+    assert resumed.sums() == policy.sums()
 
 
 def test_only_the_newest_are_kept_and_torn_or_unfinished_ones_are_passed_over(model_path, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
-from train_on_ranks import STEPS, config_named, run
+from train_on_ranks import BALLAST, STEPS, config_named, run
 from two_ranks import on_two_ranks
 
 NAMES = [
@@ -55,4 +55,8 @@ def test_two_ranks_with_uneven_shares_train_as_one_rank_does(of_two_ranks, of_on
     assert losses == pytest.approx(expected_losses, rel=0, abs=1e-5)
     # Shifts of the first update and of nothing but rounding are compared absolutely.
     numbers = {key: value for key, value in expected_metrics.items() if key != "losses"}
+    own = metrics.pop("own_peak")
+    for key in ("memory/device_peak_bytes", "memory/host_peak_bytes"):
+        assert numbers.pop(key) > 0
+        assert metrics.pop(key) > own + BALLAST / 2  # the other rank, which holds that much, is the largest
     assert metrics == pytest.approx(numbers, rel=1e-4, abs=1e-6)

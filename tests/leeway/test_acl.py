@@ -3,6 +3,7 @@
 import pytest
 import redis
 from leeway_rl.common.errors import BrokerError, ConfigError, DataError
+from leeway_rl.common.profiles import FIELD, Request
 from leeway_rl.common.queue import scripts
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.entries import HandOver, Unwanted
@@ -44,6 +45,14 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
     desk.record.store_config("")
     desk.record.set_state(phase="starting", step=0)
     desk.set_control("max_staleness", "1")
+    request = Request.new(2, desk.now() + 60)
+    desk.ask_profile(request)
+    assert learner.asked(0).controls[FIELD.encode()].decode() == request.to_text()
+    learner.record.set_state(**{FIELD: ""})
+    learner.remove_control(FIELD.encode(), request.to_text().encode())
+    desk.ask_profile(request)
+    assert desk.withdraw_profile(request)
+    learner.remove_control(FIELD.encode(), b"")
     assert learner.raise_incarnation(1) == 1
     learner.restore_run("", 1, {"max_staleness": "2", "paused": "0"})
     assert learner.overview.controls() == {"max_staleness": "1", "paused": "0"}
@@ -137,6 +146,7 @@ FORBIDDEN = {
         ),
         lambda bus: bus.learner.issue(a_ticket(99)),
         lambda bus: bus.desk.set_control("max_staleness", "9"),
+        lambda bus: bus.desk.ask_profile(Request.new(2, 9)),
         lambda bus: bus.record.set_state(phase="finished"),
         lambda bus: bus.record.store_config("learning_rate = 1000"),
         lambda bus: bus.learner.raise_incarnation(9),

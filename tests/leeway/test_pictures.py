@@ -100,7 +100,7 @@ def test_turns_of_the_dial_are_lines_with_their_values_over_the_steps(turned, fi
         (99, "depth 8"),
     ]
     over_steps = [ax for ax in figures["report"].axes if ax.get_xlabel() == "training step"]
-    assert len(over_steps) == 9
+    assert len(over_steps) == 11
     for ax in over_steps:
         words = [text.get_text() for text in ax.texts]
         assert {"η = 2", "overflow mask, target 0.25", "paused", "goes on", "η = 1 (guard)"} <= set(words)
@@ -125,3 +125,21 @@ def test_loss_and_gradient_norm_are_drawn_with_what_was_clipped(turned, figures)
     said = [text.get_text() for text in panels["Gradient norm"].texts]
     assert any(text.startswith("mean 0.4; clipped to 1 in 100 % of the steps") for text in said)
     assert {"clip 1", "largest", "mean"} <= set(said)
+
+
+def test_devices_and_memory_are_drawn_with_what_is_known_of_them(turned, figures, tmp_path):
+    panels = {ax.get_title(loc="left"): ax for ax in figures["report"].axes}
+    devices, memory = panels["Use of the learner's devices"], panels["Memory"]
+    assert {"MFU", "HFU"} <= {text.get_text() for text in devices.texts}
+    assert {"device", "learner's host", "host of rank 0", "rollout"} <= {text.get_text() for text in memory.texts}
+    folder = made_up_run(tmp_path / "cpu", 12)
+    unknown = {"throughput/mfu": None, "throughput/hfu": None, "memory/host_peak_bytes/rank_0": 2e9}
+    unknown |= {"memory/device_peak_bytes": 2e9, "memory/host_peak_bytes": 2e9}
+    write_lines(folder / "metrics.jsonl", [line | unknown for line in made_up_lines(12, 1)])
+    with matplotlib.rc_context(STYLE):
+        panels = {ax.get_title(loc="left"): ax for ax in pictures.figure_of(load(folder)).axes}
+    devices, memory = panels["Use of the learner's devices"], panels["Memory"]
+    assert devices.get_ylabel() == "TFLOP/s a device"
+    said = {text.get_text() for text in memory.texts}
+    assert {"rollout", "learner's host"} <= said
+    assert not {"device", "host of rank 0"} & said

@@ -79,6 +79,11 @@ def made_up_lines(steps: int, bound: int) -> list[dict[str, Any]]:
                 "time/train_s": train, "time/publish_s": 0.06, "time/checkpoint_s": checkpoint,
                 "throughput/rollout_tokens_per_s": length * SIZE * (GROUPS + refunded) / step_s,
                 "throughput/learner_tokens_per_s": tokens / step_s,
+                "throughput/learner_tokens_per_s_per_gpu": tokens / step_s,
+                "throughput/rollout_tokens_per_s_per_gpu": length * SIZE * (GROUPS + refunded) / step_s / 2,
+                "throughput/learner_tflops_per_gpu": 400 / train, "throughput/mfu": 0.25 / train,
+                "throughput/hfu": 0.32 / train, "memory/device_peak_bytes": 61e9 + 1e9 * dice.random(),
+                "memory/host_peak_bytes": 41e9, "memory/host_peak_bytes/rank_0": 33e9, "memory/rollout_bytes": 12e9,
             }
         )  # fmt: skip
         drift += 0.05 * (0.02 - drift) + (0.4 * coefficient if entropy <= 0.15 else 0)
@@ -118,6 +123,9 @@ def test_the_summary_is_what_the_lines_add_up_to(tmp_path: Path) -> None:
     assert row(page, "learner&#39;s time spent waiting") == "25 %"
     assert row(page, "time in training steps") == "0:00:40"
     assert row(page, "bytes a version, share of full") == "mean 8.2 %, median 3.3 % of 2.9 MB"
+    assert re.fullmatch(r"6\d\.\d GB, 41\.0 GB", row(page, "learner&#39;s device and host, at most"))
+    assert re.fullmatch(r"\d\d %, \d\d %", row(page, "MFU, and HFU, of the time that trains"))
+    assert "learner, tokens a second a device, median" in page.read_text()
 
 
 def test_refunds_that_a_resume_undid_are_not_counted(tmp_path: Path) -> None:

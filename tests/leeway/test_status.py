@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 from leeway_rl.common.activity import Activity, Doing, to_json
-from leeway_rl.common.diagnosis import Snapshot, alarms, diagnose, look, stopped_here
+from leeway_rl.common.diagnosis import Diagnosis, Snapshot, alarms, diagnose, look, stopped_here
+from leeway_rl.common.profiles import Answer
+from leeway_rl.common.profiles import to_json as to_text
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.service import Service
+from leeway_rl.common.step_line import hardware_text
 from leeway_rl.common.types import Heartbeat, Verdict, VerdictKind
 from leeway_rl.leeway.cli import app
 from leeway_rl.leeway.looking.status import ALARM, render, show
@@ -165,6 +168,34 @@ def test_the_screen_names_the_stage_of_a_run_that_has_several():
     shown = io.StringIO()
     Console(file=shown, width=160).print(render(snapshot(WAITS, stage="1", stages="3")))
     assert "step 3 of 9   stage 2 of 3   version 3" in shown.getvalue()
+
+
+HARDWARE = {"throughput/mfu": 0.41, "throughput/learner_tokens_per_s_per_gpu": 1234.5}
+HARDWARE |= {"memory/device_peak_bytes": 61.2e9, "memory/host_peak_bytes": 9e9, "memory/rollout_bytes": 7e9}
+
+
+def test_a_line_of_the_screen_is_on_the_hardware():
+    shown = io.StringIO()
+    now = snapshot(WAITS, hardware=hardware_text(HARDWARE | {"reward/mean": 0.5}))
+    Console(file=shown, width=160).print(render(now))
+    learner = "learner MFU 41.0%, 1,234.5 tokens/s a device, 61.2 GB of the device, 9 GB of the host"
+    assert f"{learner}   rollout 7 GB of the host" in shown.getvalue()
+    assert of_look(now, diagnose(now))["state"]["hardware"] == HARDWARE
+
+
+@pytest.mark.parametrize("said", ["", "{", "[]", '{"throughput/mfu": "much", "other": 1}'])
+def test_a_word_on_the_hardware_that_cannot_be_read_is_left_out(said):
+    now, shown = snapshot(WAITS, hardware=said), io.StringIO()
+    Console(file=shown, width=160).print(render(now))
+    assert "tokens/s a device" not in shown.getvalue()
+    assert not of_look(now, diagnose(now))["state"]["hardware"]
+
+
+def test_a_machine_reads_what_has_become_of_a_profile():
+    answer = Answer(id="a", phase="done", steps=2, step=7, path="/p", table="/t")
+    state = of_look(snapshot(WAITS, profile=to_text(answer)), Diagnosis(stalled=False, sentence=""))["state"]
+    assert (state["profile"]["phase"], state["profile"]["path"]) == ("done", "/p")
+    assert of_look(snapshot(WAITS, profile="{"), Diagnosis(stalled=False, sentence=""))["state"]["profile"] is None
 
 
 def minute(**verdicts):

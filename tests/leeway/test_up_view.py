@@ -1,6 +1,7 @@
 """What ``leeway up`` says in a pipe: steps, what is wrong and that it is over, and why a role is gone."""
 
 import json
+import re
 import sys
 import threading
 
@@ -77,3 +78,8 @@ def test_a_role_that_was_killed_is_started_again_and_its_end_is_said(watched, wa
     said, role = watched
     role.kill()
     wait_until(lambda: "learner died: it was killed by signal 9 (SIGKILL)" in said(), "the reason")
+
+
+@pytest.mark.parametrize("preset", ["skywork-or1-1.5b", "mine/skywork-or1-1.5b.toml"])
+def test_a_run_is_named_after_the_whole_name_of_its_preset(preset):
+    assert re.fullmatch(r"skywork-or1-1\.5b-\d{4}-\d{6}", up._named_after(preset))

@@ -6,9 +6,9 @@ plain values. ``asked`` takes those values out of a configuration, ``fitting`` f
 and ``page`` prints.
 """
 
-from .fitting import why_not
+from .fitting import learner_bytes, why_not
 from .page import describe
 from .shapes import BASES, Shape, shape_of
 from .speed import Gpu
 
-__all__ = ["BASES", "Gpu", "Shape", "describe", "shape_of", "why_not"]
+__all__ = ["BASES", "Gpu", "Shape", "describe", "learner_bytes", "shape_of", "why_not"]

@@ -23,7 +23,7 @@ def learner_of(config: Config, *, on_gpu: bool = True) -> Learner:
         precision=_PRECISIONS[config.model.dtype],
         checkpointing=train.gradient_checkpointing,
         tokens=train.micro_batch_tokens,
-        reference=config.objective.kl_beta > 0,
+        reference=config.objective.kl_beta > 0 and config.placement.reference == "learner",
         on_gpu=on_gpu,
     )
 

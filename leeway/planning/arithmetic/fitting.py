@@ -7,7 +7,7 @@ from typing import Any
 from ....common.config import Config
 from ....common.wording import byte_size
 from .asked import learner_of, worker_of
-from .learner import Learner, peak
+from .learner import Learner, peak, whole_reference
 from .rollout import Worker, that_fit
 from .shapes import Shape
 from .speed import Gpu
@@ -16,18 +16,33 @@ _MOST_TENSOR_PARALLEL, _MOST_RANKS = 64, 1024
 
 
 def why_not(config: Config, shape: Shape, gpu: Gpu) -> str | None:
-    """Why the learner or a rollout worker does not fit its GPUs, with the keys that would make it fit; None if both
-    fit."""
-    found = [_learner(config, shape, gpu), _rollout(config, shape, gpu)]
+    """Why the learner, its reference or a rollout worker does not fit its GPUs, with the keys that would make it fit;
+    None if all fit."""
+    found = [_learner(config, shape, gpu), _reference(config, shape, gpu), _rollout(config, shape, gpu)]
     return "; ".join(filter(None, found)) or None
 
 
+def learner_bytes(config: Config, shape: Shape) -> float:
+    """Bytes that a learner rank takes on its GPU at the peak."""
+    return peak(learner_of(config), shape).device
+
+
+def left_to_learner(config: Config, gpu: Gpu) -> Gpu:
+    """What the learner has of a GPU: all of it, or what vLLM leaves where they share it."""
+    shared = config.placement.rollout == "learner"
+    return replace(gpu, bytes=gpu.bytes * (1 - config.rollout.gpu_memory_utilization)) if shared else gpu
+
+
 def _learner(config: Config, shape: Shape, gpu: Gpu) -> str | None:
-    learner = learner_of(config)
+    learner, has = learner_of(config), byte_size(gpu.bytes)
+    if (left := left_to_learner(config, gpu)) != gpu:
+        share = config.rollout.gpu_memory_utilization
+        has = f"{has}, of which vLLM takes {share} (rollout.gpu_memory_utilization, placement.rollout = 'learner')"
+        gpu = left
     needed = peak(learner, shape).device
     if needed <= gpu.bytes:
         return None
-    said = f"a learner rank needs {byte_size(needed)} of a GPU that has {byte_size(gpu.bytes)}"
+    said = f"a learner rank needs {byte_size(needed)} of a GPU that has {has}"
     changes = list(_changes(learner, config.longest_sequence))
     alone = [change for change in changes if _fits(learner, change, shape, gpu)]
     if alone:
@@ -41,6 +56,15 @@ def _learner(config: Config, shape: Shape, gpu: Gpu) -> str | None:
     if enough is not None:
         return f"{said}; no key alone is enough: it would fit with {_way(learner, enough, shape)}"
     return f"{said}, and no keys make it fit: the longest sequence of {config.longest_sequence:,} tokens is too long"
+
+
+def _reference(config: Config, shape: Shape, gpu: Gpu) -> str | None:
+    if config.placement.reference != "own" or (needed := whole_reference(learner_of(config), shape)) <= gpu.bytes:
+        return None
+    return (
+        f"a reference needs {byte_size(needed)} of a GPU of its own that has {byte_size(gpu.bytes)}; "
+        "placement.reference = 'learner' shares it out over the learner's ranks"
+    )
 
 
 def _changes(learner: Learner, longest: int) -> Iterator[dict[str, Any]]:

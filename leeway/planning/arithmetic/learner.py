@@ -34,7 +34,7 @@ class Learner:
     tokens: int
     """Tokens of the largest micro-batch."""
     reference: bool = False
-    """Whether the KL term needs the initial model."""
+    """Whether the KL term's initial model is on the ranks' GPUs: each has its part of it."""
     on_gpu: bool = True
     """On a CPU the token op casts nothing, and torch's AdamW goes from tensor to tensor."""
     chunk: int = LOGITS_CHUNK
@@ -90,10 +90,17 @@ def states(learner: Learner, shape: Shape) -> list[Part]:
     elif own:
         parts.append(part("gradients over micro-batches", 4, shared=False, on_host=True))
     if learner.reference:
-        parts.append(part("reference model", 4, shared=stage == 3))
+        size = whole_reference(learner, shape) / learner.ranks
+        spread = f" / {learner.ranks} ranks" if learner.ranks > 1 else ""
+        parts.append(Part("reference model", size, 0.0, f"{width} bytes a parameter{spread}"))
     if stage == 3:
         parts.append(_bucket())
     return parts
+
+
+def whole_reference(learner: Learner, shape: Shape) -> float:
+    """Bytes of the KL term's initial model, which is held as the weights are."""
+    return (2.0 if learner.precision == "bfloat16" else 4.0) * shape.parameters
 
 
 def _bucket() -> Part:

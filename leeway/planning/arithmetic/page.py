@@ -6,7 +6,7 @@ from ....common.config import Config
 from ....common.tables import as_text, table
 from ....common.wording import byte_size
 from .asked import RANKS_A_NODE, asked_of, learner_of, published_width, worker_of
-from .fitting import longest_row
+from .fitting import left_to_learner, longest_row
 from .host import learner_host, loading, shared_memory, taking_in
 from .learner import Part, Peak, peak
 from .rollout import cache_bytes, kv_bytes_a_token, that_fit, weight_bytes
@@ -21,8 +21,7 @@ ROOM = 0.9
 def describe(config: Config, shape: Shape | None, gpu: Gpu | None = None, *, more: Sequence[str] = ()) -> str:
     """The whole page, every line a TOML comment, so that it may stand under the configuration.
 
-    ``gpu``: what each GPU of the layout is; an H100 of 80 GB by default. ``more``: further tables, which stand before
-    the processes."""
+    ``gpu``: what each GPU of the layout is; an H100 of 80 GB by default. ``more``: further tables, which come last."""
     gpu = gpu or Gpu()
     parts = [_table(_stage_rows(config, shape), len(config.stage_starts)), ""]
     if shape is None:
@@ -32,7 +31,6 @@ def describe(config: Config, shape: Shape | None, gpu: Gpu | None = None, *, mor
         parts.append("\n\n".join(page(config, shape, gpu) for page in pages))
     for each in more:
         parts += ["", each]
-    parts += ["", _processes(config)]
     return "\n".join(f"# {line}".rstrip() for line in "\n".join(parts).splitlines())
 
 
@@ -112,13 +110,13 @@ def _learner_page(config: Config, shape: Shape, gpu: Gpu) -> str:
 
 
 def _limit(config: Config, shape: Shape, gpu: Gpu, found: Peak) -> str:
-    share = found.device / gpu.bytes
+    left = left_to_learner(config, gpu)
+    share, of = found.device / left.bytes, f"a GPU of {byte_size(gpu.bytes)}"
+    if left != gpu:
+        of = f"the {byte_size(left.bytes)} that vLLM leaves of {of}"
     verdict = "more than there is" if share > 1 else "little is left" if share > ROOM else "it fits"
-    longest = longest_row(learner_of(config), shape, gpu)
-    return (
-        f"{share:.2f} of a GPU of {byte_size(gpu.bytes)}: {verdict}. "
-        f"A row of up to {longest:,} tokens fits, with nothing to spare"
-    )
+    longest = longest_row(learner_of(config), shape, left)
+    return f"{share:.2f} of {of}: {verdict}. A row of up to {longest:,} tokens fits, with nothing to spare"
 
 
 def _rows(parts: Sequence[Part]) -> list[list[str]]:
@@ -221,17 +219,6 @@ def _speed_column(number: int, found: Speed | None, length: float, config: Confi
         "a step": f"{found.step_s:,.0f} s",
         "who waits": found.waiting if overlap else "each for the other",
     }
-
-
-# --- processes -------------------------------------------------------------------------------------------------------
-
-
-def _processes(config: Config) -> str:
-    jobs = config.verifier.workers * config.verifier.jobs
-    return (
-        f"processes of leeway up: {config.train.ranks} learner, {config.rollout.workers} rollout, "
-        f"{config.verifier.workers} verifier ({jobs} grading)"
-    )
 
 
 def _table(rows: Sequence[Sequence[str]], numbers: int) -> str:

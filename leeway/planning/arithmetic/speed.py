@@ -79,7 +79,7 @@ def learner_rate(learner: Learner, shape: Shape, asked: Asked, gpu: Gpu) -> floa
     peak = gpu.half_flops if learner.half else gpu.single_flops
     row = asked.prompt + asked.length
     forward = flops_per_token(shape, row / 2)
-    again = forward - 2.0 * shape.head if learner.checkpointing else 0.0  # the head is not recomputed
+    again = flops_per_token(shape, row / 2, head=False) if learner.checkpointing else 0.0
     work = asked.reuse * (3 * forward + again) + asked.passes_before * forward
     prompts = 1 + asked.prompt / (asked.group_size * asked.length)
     return learner.ranks * gpu.mfu * peak / (work * prompts)

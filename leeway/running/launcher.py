@@ -1,0 +1,136 @@
+"""How processes are started on the GPUs that the layout gives them."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ...common import devices
+from ...common.config import Config
+from ...common.errors import ConfigError
+from .placement import Layout, lay_out, lay_out_learner, lay_out_workers, refuse_split_instances
+from .supervise import Role
+
+PORT = 29500
+"""TCP port at which the learner's ranks of several nodes find each other, on the first of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seats:
+    """A layout on this machine, in the words that ``CUDA_VISIBLE_DEVICES`` has for its GPUs."""
+
+    layout: Layout
+    names: tuple[str, ...]
+    """Every GPU that may be used here, by its number in the layout."""
+    numbered: bool
+    """Whether the names are ours: numbers in the order of the bus, as ``nvidia-smi`` counts."""
+
+    def environment(self, name: str) -> dict[str, str]:
+        """The variables that give a process its GPUs. On a machine without GPUs there are none."""
+        if not self.names:
+            return {}
+        order = {devices.ORDER: "PCI_BUS_ID"} if self.numbered else {}
+        own = self.layout.gpus_of(name) if any(each.name == name for each in self.layout.placed) else ()
+        return order | {devices.VISIBLE: ",".join(self.names[gpu] for gpu in own)}
+
+
+def seats(config: Config) -> Seats:
+    """The places of a whole run on this machine. ``ConfigError`` where it has not what the configuration asks for."""
+    names, numbered = _names()
+    return _seated(lay_out(config, len(names), alone=True), names, numbered)
+
+
+def learner_seats(config: Config, nodes: int) -> tuple[Seats, int]:
+    """(the places of the learner's part on this machine, which is one of its ``nodes``; how many ranks these are)."""
+    if config.train.ranks % nodes:
+        raise ConfigError(
+            f"--nodes {nodes} does not divide train.ranks = {config.train.ranks}: torchrun starts equally many on each"
+        )
+    names, numbered = _names()
+    ranks = config.train.ranks // nodes
+    part = config.model_copy(update={"train": config.train.model_copy(update={"ranks": ranks})})
+    try:
+        layout = lay_out_learner(part, len(names), alone=True)
+    except ConfigError as error:
+        raise ConfigError(str(error) if nodes == 1 else f"{error} (a node's part of {nodes})") from None
+    return _seated(layout, names, numbered), ranks
+
+
+def worker_seats(config: Config, workers: int) -> Seats:
+    """The places of rollout workers alone, on this machine."""
+    names, numbered = _names()
+    return _seated(lay_out_workers(config, workers, len(names)), names, numbered)
+
+
+def drawn(config: Config) -> Layout:
+    """The layout that ``--dry-run`` prints: on nodes of ``placement.gpus_per_node`` where the configuration asks for
+    GPUs, else on this machine."""
+    asks = config.placement.learner == "gpu" or config.placement.rollout in ("gpu", "learner")
+    node_gpus = config.placement.gpus_per_node if asks else len(_names()[0])
+    return lay_out(config, node_gpus, alone=False)
+
+
+def why_not_here(config: Config) -> str | None:
+    """Why ``leeway up`` would refuse to start the configuration on this machine; None if it would not."""
+    try:
+        seats(config)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def _names() -> tuple[tuple[str, ...], bool]:
+    here = devices.machine()
+    if not here.gpus:  # whatever the variable says: there is nothing that it could name
+        return (), False
+    return devices.given(here), devices.VISIBLE not in os.environ
+
+
+def _seated(layout: Layout, names: tuple[str, ...], numbered: bool) -> Seats:
+    refuse_split_instances(layout, names)
+    return Seats(layout, names, numbered)
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+def command(module: str, *words: str) -> list[str]:
+    """``python -m leeway_rl.MODULE WORDS``."""
+    return [sys.executable, "-m", f"leeway_rl.{module}", *words]
+
+
+def learner_command(words: Sequence[str], ranks: int, *, nodes: int = 1, node: int = 0, first: str = "") -> list[str]:
+    """The learner's command, under torchrun where there are several ranks on this node, or several nodes. ``node``
+    counts from 0; ``first`` is the address of the first node."""
+    own = command("learner", *words)
+    if ranks == 1 and nodes == 1:
+        return own
+    where = ["--standalone"]
+    if nodes > 1:
+        found = urlsplit(f"//{first}")
+        where = ["--nnodes", str(nodes), "--node-rank", str(node), "--master-addr", found.hostname or first]
+        where += ["--master-port", str(found.port or PORT)]
+    # The "--" keeps torchrun from reading our --run as an abbreviation of its own options.
+    launcher = [sys.executable, "-m", "torch.distributed.run", *where, "--nproc-per-node", str(ranks)]
+    return [*launcher, "-m", "--", *own[2:]]
+
+
+def roles(config: Config, run: str, runs_dir: Path, places: Seats) -> list[Role]:
+    """The processes of ``leeway up``, the learner first. A process that is started again has the same GPUs."""
+    logs, of_run = runs_dir / run / "logs", ("--run", run)
+
+    def role(name: str, words: list[str], threads: int) -> Role:
+        return Role(name, words, logs / f"{name}.log", threads, variables=places.environment(name))
+
+    learner = learner_command([*of_run, "--runs-dir", str(runs_dir)], config.train.ranks)
+    found = [role("learner", learner, config.train.threads)]
+    for index in range(config.rollout.workers):
+        found.append(role(f"rollout-{index}", command("rollout", *of_run), config.rollout.threads))
+    for index in range(config.verifier.workers):
+        found.append(role(f"verifier-{index}", command("verifier", *of_run), 1))
+    if config.broker.metrics_port:
+        for index, each in enumerate(found):
+            each.metrics_port = config.broker.metrics_port + index
+    return found

@@ -1,0 +1,62 @@
+"""Writes what ``leeway up --dry-run`` says of the presets of released models into them, and into pages that show it.
+
+    .venv/bin/python presets/comments.py
+
+A test holds that they agree; run this after the arithmetic has changed.
+"""
+
+import re
+from pathlib import Path
+
+from leeway_rl.common.config import compose
+from leeway_rl.leeway.running.dry_run import arithmetic
+
+PRESETS = Path(__file__).resolve().parent
+DOCS = PRESETS.parent / "docs"
+SHOWN = "skywork-or1-32b"
+"""The preset of which docs/presets.md shows the learner's memory, and docs/cluster.md the layout."""
+PLANNED = "skywork-or1-7b"
+"""The preset of which docs/planning.md shows the speed."""
+
+
+def released() -> list[Path]:
+    """The presets that have such a comment."""
+    return sorted(PRESETS.glob("skywork-or1-*.toml"))
+
+
+def with_comment(path: Path) -> str:
+    """The text of a preset with its leading comment brought up to date: what stands above the command in it stays, and
+    what follows is what the command prints."""
+    comment, body = re.fullmatch(r"((?:#[^\n]*\n)+)(.*)", path.read_text(), re.DOTALL).groups()
+    command = f"# leeway up --preset {path.stem} --dry-run\n"
+    own = comment.partition(f"#\n{command}")[0]
+    return f"{own}#\n{command}#\n{arithmetic(compose([str(path)], []))}\n{body}"
+
+
+def pages() -> dict[Path, str]:
+    """The pages that show a part of it, and their texts brought up to date."""
+    shown = [
+        (DOCS / "presets.md", part("a GPU of the learner", SHOWN)),
+        (DOCS / "cluster.md", part("processes, and the GPUs of each", SHOWN, to_the_end=True)),
+        (DOCS / "planning.md", part("speed, estimated", PLANNED)),
+    ]
+    return {
+        page: re.sub(
+            rf"```\n{text[:12]}.*?```", lambda _, text=text: f"```\n{text}```", page.read_text(), flags=re.DOTALL
+        )
+        for page, text in shown
+    }
+
+
+def part(head: str, preset: str, *, to_the_end: bool = False) -> str:
+    """The lines of one table of a preset's page, from ``head`` on."""
+    whole = arithmetic(compose([preset], [])) + "\n#\n"
+    end = r"\Z" if to_the_end else r"^#\n"
+    return re.search(rf"^# {head}.*?(?={end})", whole, re.DOTALL | re.MULTILINE)[0].removesuffix("#\n")
+
+
+if __name__ == "__main__":
+    for preset in released():
+        preset.write_text(with_comment(preset))
+    for page, text in pages().items():
+        page.write_text(text)

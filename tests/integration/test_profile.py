@@ -1,0 +1,57 @@
+"""``leeway profile`` on a real run: a trace of its steps, and the weights that it would have had without."""
+
+import gzip
+import json
+
+import pytest
+from leeway_rl.common.profiles import FIELD
+from leeway_rl.common.queue.connection import Connection
+
+from tests.integration.running import SMALL, last_checksum, leeway, metrics, start
+from tests.roles import Roles
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+ON_POLICY = [*SMALL, "--set", "train.steps=14", "--set", "flow.max_staleness=0", "--set", "metrics.peak_tflops=0.05"]
+MEASURED = (
+    "throughput/mfu",
+    "throughput/hfu",
+    "throughput/learner_tflops_per_gpu",
+    "throughput/learner_tokens_per_s_per_gpu",
+    "throughput/rollout_tokens_per_s_per_gpu",
+    "memory/device_peak_bytes",
+    "memory/host_peak_bytes",
+    "memory/host_peak_bytes/rank_0",
+    "memory/rollout_bytes",
+)
+
+
+def test_a_run_is_traced_and_measured_and_its_weights_are_those_of_a_run_that_was_not(tmp_path, wait_until):
+    running, folder = start("up", "--run", "traced", *ON_POLICY, cwd=tmp_path), tmp_path / "runs/traced"
+    wait_until(lambda: metrics(folder), "the first step", 200)
+    asked = leeway("profile", "traced", "--steps", "2", cwd=tmp_path)
+    assert asked.returncode == 0, asked.stdout + asked.stderr
+    bus = Roles(Connection((folder / "redis-url").read_text().strip(), "traced", retry_s=0.0))
+    assert FIELD not in bus.overview.controls()
+    bus.close()
+    assert running.wait(300) == 0, running.stdout.read()
+    running.stdout.close()
+
+    path = next(line.removeprefix("trace: ") for line in asked.stdout.splitlines() if line.startswith("trace: "))
+    with gzip.open(path) as file:
+        events = json.load(file)["traceEvents"]
+    names = {event["name"] for event in events if event.get("cat") == "cpu_op"}
+    assert {"aten::mm", "_TokenLossBackward", "c10d::allreduce_"} <= names
+    (table,) = (folder / "profile").glob("step-*.txt")
+    assert "aten::mm" in table.read_text()
+    assert {each.name for each in (folder / "profile").iterdir()} == {table.name, table.with_suffix(".json.gz").name}
+    for line in metrics(folder):
+        assert all(line[name] > 0 for name in MEASURED), line
+        assert line["throughput/mfu"] == line["throughput/hfu"] < 1
+    over = leeway("profile", "traced", cwd=tmp_path)
+    assert (over.returncode, over.stdout) == (11, "")
+    assert "run traced is finished" in over.stderr
+
+    plain = leeway("up", "--run", "plain", *ON_POLICY, cwd=tmp_path)
+    assert plain.returncode == 0, plain.stdout + plain.stderr
+    assert last_checksum(tmp_path / "runs/plain") == last_checksum(folder)
