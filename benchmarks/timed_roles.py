@@ -188,9 +188,9 @@ class TimedPolicy:
         """The values themselves, because there is one rank."""
         return values
 
-    def save(self, folder: Path) -> list[Path]:
-        """Write nothing: a checkpoint holds only the books."""
-        return []
+    def snapshot(self, *, copied: bool) -> Callable[[Path], list[Path]]:
+        """What writes nothing: a checkpoint holds only the books."""
+        return lambda folder: []
 
     def sums(self) -> dict[str, Any]:
         """Empty: there is nothing that a checkpoint has to give back."""

@@ -15,7 +15,7 @@ Events, with what they carry beside that::
     trained    ticket, step, spans, verdicts, lengths, head_staleness, past_bound (tokens older than the bound)
     step       step, version, tickets, max_staleness, overflow, checksum (sha256 of the published weights)
     control    name, value, previous, version             a live control was turned
-    checkpoint step
+    checkpoint step                                       it is safe on disk; later steps may have been made meanwhile
     end        version                                    the run is complete; nothing is live
 
 Spans in the ledger are per response ``[[version, start, end], …]``.

@@ -67,6 +67,7 @@ class Service:
         self._busy_since = 0.0
         self._started = time.monotonic()
         self._doing, self._since = Doing(Activity.STARTING), self._started
+        self._hindered: tuple[Doing, float] | None = None
         self._server_ahead_s = queue.now() - self._started
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat_loop, name="heartbeat", daemon=True)
@@ -138,6 +139,15 @@ class Service:
             if doing != self._doing:
                 self._since = time.monotonic()
             self._doing = doing
+
+    def hindered(self, doing: Doing | None) -> None:
+        """Say what keeps one of the worker's threads from going on, until it goes on (None). It is shown in place of
+        what the others do, because it may want an operator."""
+        with self._lock:
+            if doing is None:
+                self._hindered = None
+            elif self._hindered is None or self._hindered[0] != doing:
+                self._hindered = doing, time.monotonic()
 
     def idling(self, doing: Doing) -> None:
         """Say what this thread waits for, unless another thread of the worker is at work."""
@@ -256,13 +266,14 @@ class Service:
         """What the worker says of itself now."""
         held_bytes = resident_bytes()
         with self._lock:
+            doing, since = self._hindered or (self._doing, self._since)
             busy_s = self._busy_s + (time.monotonic() - self._busy_since if self._working else 0.0)
             return Heartbeat(
                 role=self.role,
                 worker=self.queue.worker,
                 version=self.version,
-                doing=Doing(Activity.WAITING_FOR_REDIS_MEMORY) if self.queue.connection.refused else self._doing,
-                since=self._since + self._server_ahead_s,
+                doing=Doing(Activity.WAITING_FOR_REDIS_MEMORY) if self.queue.connection.refused else doing,
+                since=since + self._server_ahead_s,
                 done=self._done,
                 tokens=self._tokens,
                 busy_s=busy_s,

@@ -82,12 +82,13 @@ def main() -> int:
                     raise
                 failure = error
             refuse_blind_torch(config)
-            from .ranks import join_ranks, raise_together
+            from .ranks import join_ranks, leave_ranks, raise_together
             from .train import learn
 
-            join_ranks()
+            join_ranks(config.train.collective_timeout_s)
             raise_together(failure)
             learn(queue, service, config, folder)
+            leave_ranks()
 
     kept = arguments.runs_dir / arguments.run / "config.toml"
     of = arguments.redis_url, arguments.run

@@ -1,6 +1,8 @@
 """Checkpoints that are whole or not there: ``step-000020/`` with the policy, the caller's state and a list of files.
 
-Everything is written to a temporary folder, forced to disk and then renamed. The list has every rank's files, each with
+A checkpoint is taken on the step, as a snapshot, and written later, by another thread where
+``train.async_checkpoint`` is set (``background.py``). It is written to a temporary folder, forced to disk, and renamed
+once all ranks have written. The list has every rank's files, each with
 its size and digest, and the bit sums of weights and optimizer (``sums.py``). A folder counts only if every file of its
 list is there in its full size, and it is loaded only if every byte is the one that was written. A checkpoint that a
 crash, a disk or a copy has torn is passed over for the one before it. Rank 0 decides which checkpoint is used, and an
@@ -17,6 +19,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +28,8 @@ from ..common.activity import Activity, Doing
 from ..common.errors import DataError
 from ..common.files import checksum, force_to_disk
 from . import universal
-from .files import seen
-from .ranks import NoRoom, broadcast_plan, gather, name_of, together
+from .files import Writing, seen
+from .ranks import Channel, NoRoom, broadcast_plan, gather, name_of, rank, together
 
 if TYPE_CHECKING:
     from .model import Policy
@@ -53,41 +56,76 @@ class Damaged(DataError):
         )
 
 
-def save(
-    policy: Policy,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What a checkpoint will have of this rank."""
+
+    step: int
+    """Training steps completed."""
+    write_part: Writing
+    """Writes this rank's weights and optimizer."""
+    made: dict[str, Any]
+    """What its list says of all ranks: layout, packages, and the bit sums."""
+
+
+def take(policy: Policy, step: int, *, copied: bool) -> Snapshot:
+    """Take a snapshot after ``step`` training steps. Collective, and the step's own thread calls it. With ``copied`` it
+    stays as it is while training goes on."""
+    added_up = policy.sums()
+    if added_up["differ"] and policy.rank == 0:
+        log.error("the ranks' copies of %s are not the same; rank 0's are saved", ", ".join(added_up["differ"]))
+    write_part = together(lambda: policy.snapshot(copied=copied))
+    made = {"layout": _layout(policy), "packages": packages(), "sums": added_up}
+    return Snapshot(step=step, write_part=write_part, made=made)
+
+
+def write(
+    snapshot: Snapshot,
     folder: Path,
-    step: int,
     state: dict[str, Any],
     keep: int,
-    write_more: Callable[[Path], None] = lambda _: None,
+    write_more: Callable[[Path], object] = lambda _: None,
 ) -> Path:
-    """Write ``folder/step-<step>/`` and remove all but the ``keep`` newest. Collective; all ranks must see one
-    ``folder``.
+    """Write ``folder/step-<step>/`` and remove all but the ``keep`` newest. Collective, by
+    ``Channel.CHECKPOINT`` alone, so any one thread of each rank may call it; all ranks must see one ``folder``. It may
+    be tried again.
 
     ``state``: any JSON (controller, curriculum, ledger position, seeds); ``load`` gives back what rank 0 passed.
     ``write_more``: called on rank 0 alone, to write further files into the folder that it is given.
     Returns the checkpoint's path once it is safe on disk. Raises ``DataError`` where the ranks do not share ``folder``,
     and ``NoRoom`` where some rank's disk is full; older checkpoints then stay as they were.
     """
-    unfinished = folder / f"{path_of(folder, step).name}{_UNFINISHED}"
-    together(lambda: _begin(unfinished) if policy.rank == 0 else None)
-    together(lambda: _refuse_missing(unfinished))  # otherwise DeepSpeed would make a folder that only this rank has
-    added_up = policy.sums()
-    if added_up["differ"] and policy.rank == 0:
-        log.error("the ranks' copies of %s are not the same; rank 0's are saved", ", ".join(added_up["differ"]))
-    parts = gather({"host": socket.gethostname(), "wrote": together(lambda: _part(policy, unfinished))})
+    final = path_of(folder, snapshot.step)
+    unfinished = final.with_name(f"{final.name}{_UNFINISHED}")
+    among = Channel.CHECKPOINT
+    together(lambda: _begin(unfinished) if rank() == 0 else None, among)
+    together(lambda: _refuse_missing(unfinished), among)  # otherwise this rank would make a folder of its own
+    wrote = together(lambda: _part(snapshot, unfinished), among)
+    parts = gather({"host": socket.gethostname(), "wrote": wrote}, among)
 
     def finish() -> None:
-        if policy.rank == 0:
-            made = {"layout": _layout(policy), "packages": packages(), "sums": added_up}
+        if rank() == 0:
             with _full_disk_named(unfinished):
                 _refuse_unseen(unfinished, parts)
                 (unfinished / STATE).write_text(json.dumps(state))
                 write_more(unfinished)
-                _commit(unfinished, made, {name: said for part in parts for name, said in part["wrote"].items()}, keep)
+                known = {name: said for part in parts for name, said in part["wrote"].items()}
+                _commit(unfinished, snapshot.made, known, keep)
 
-    together(finish)  # so that no rank uses the checkpoint before it exists
-    return path_of(folder, step)
+    together(finish, among)  # so that no rank uses the checkpoint before it exists
+    return final
+
+
+def save(
+    policy: Policy,
+    folder: Path,
+    step: int,
+    state: dict[str, Any],
+    keep: int,
+    write_more: Callable[[Path], object] = lambda _: None,
+) -> Path:
+    """``take`` and ``write`` at once, without a copy. Collective, and raises what they raise."""
+    return write(take(policy, step, copied=False), folder, state, keep, write_more)
 
 
 def _begin(unfinished: Path) -> None:
@@ -105,11 +143,11 @@ def _refuse_missing(unfinished: Path) -> None:
         )
 
 
-def _part(policy: Policy, unfinished: Path) -> dict[str, tuple[int, str]]:
+def _part(snapshot: Snapshot, unfinished: Path) -> dict[str, tuple[int, str]]:
     """Write this rank's part. Returns size and digest of each file, by name. Every rank forces its own files to disk,
     because they may sit in its own node's cache."""
     with _full_disk_named(unfinished):
-        wrote = {path.relative_to(unfinished).as_posix(): _seal(path) for path in policy.save(unfinished)}
+        wrote = {path.relative_to(unfinished).as_posix(): _seal(path) for path in snapshot.write_part(unfinished)}
         all_to_disk(unfinished)
         return wrote
 
@@ -130,9 +168,9 @@ def _refuse_unseen(unfinished: Path, parts: list[dict[str, Any]]) -> None:
 def _commit(unfinished: Path, made: dict[str, Any], known: dict[str, tuple[int, str]], keep: int) -> None:
     """List the files, force everything to disk, take the final name and remove old checkpoints."""
     own = {name: known.get(name) or _seal(unfinished / name) for name in _names(unfinished)}
-    made |= {"files": {name: size for name, (size, _) in own.items()}}
-    made |= {"sha256": {name: digest for name, (_, digest) in own.items()}}
-    (unfinished / COMPLETE).write_text(json.dumps(made))
+    sizes = {name: size for name, (size, _) in own.items()}
+    digests = {name: digest for name, (_, digest) in own.items()}
+    (unfinished / COMPLETE).write_text(json.dumps(made | {"files": sizes, "sha256": digests}))
     all_to_disk(unfinished)
     final = unfinished.with_name(unfinished.name.removesuffix(_UNFINISHED))
     if final.exists():  # it is torn, or this step would not have been trained again
@@ -302,8 +340,9 @@ def packages() -> dict[str, str]:
     return found
 
 
-def _layout(policy: Policy) -> dict[str, int]:
-    return {"zero_stage": policy.stage, "ranks": policy.world}
+def _layout(policy: Policy) -> dict[str, Any]:
+    found: dict[str, Any] = {"zero_stage": policy.stage, "ranks": policy.world}
+    return found if policy.config.train.bfloat16 == "autocast" else found | {"bfloat16": policy.config.train.bfloat16}
 
 
 def _names(folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ as ``flow.inject_lag`` says. With n = 0 each version comes out as it goes in, an
 """
 
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -27,13 +28,19 @@ class DelayLine:
         self._held.append((version, weights))
         return self._held[0]
 
-    def save(self, folder: Path) -> None:
-        """Write every version but the newest into ``folder``; the checkpoint has the newest anyway."""
-        for version, weights in list(self._held)[:-1]:
-            save_file(tensors_of(weights), folder / NAME.format(version=version))
+    def snapshot(self) -> Callable[[Path], None]:
+        """What writes every version that is held now, but the newest, into a folder; the checkpoint has the newest
+        anyway."""
+        older = list(self._held)[:-1]
+
+        def write(folder: Path) -> None:
+            for version, weights in older:
+                save_file(tensors_of(weights), folder / NAME.format(version=version))
+
+        return write
 
     def load(self, folder: Path, version: int, dtype: str) -> None:
-        """Read what ``save`` wrote into the checkpoint of ``version``. The caller pushes the newest version itself."""
+        """Read what was written into the checkpoint of ``version``. The caller pushes the newest version itself."""
         assert self._held.maxlen is not None
         for held in range(max(0, version - self._held.maxlen + 1), version):
             self._held.append((held, flatten(load_file(folder / NAME.format(version=held)), dtype)))

@@ -44,6 +44,11 @@ class DiskRoom:
                     broadcast_plan({"do": "stop"})
                     raise
 
+    def hinder(self, folder: Path, error: Exception) -> None:
+        """``wait``, for a thread beside the training loop; ``service.hindered`` stays as this sets it."""
+        self._service.hindered(Doing(Activity.WAITING_FOR_DISK, path=str(folder)))
+        self.wait(folder, error)
+
     def wait(self, folder: Path, error: Exception) -> None:
         """Wait ``RETRY_S`` before the next try. ``DataError`` where the learner is asked to stop meanwhile."""
         waiting = Doing(Activity.WAITING_FOR_DISK, path=str(folder))

@@ -16,7 +16,7 @@ from ..common.step_line import hardware_text, step_line
 from ..common.tensors import flatten
 from ..common.weights import WeightPublisher
 from ..common.weights import checksum as sha256_of
-from . import checkpoint
+from .background import CheckpointWriter
 from .delay import DelayLine
 from .disk_room import DiskRoom
 from .flow.curriculum import Curriculum
@@ -26,7 +26,7 @@ from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
 from .profiling import Profiler
-from .ranks import broadcast_plan
+from .ranks import broadcast_plan, told
 from .samples import Samples
 from .startup import make_book, open_ledger
 from .step_metrics import StepMetrics
@@ -70,9 +70,7 @@ class Leader:
             folder=config.weights.shared,
             keyframe_every=config.weights.keyframe_every,
         )
-        samples = Samples(folder, config, from_step=book.version) if config.metrics.samples_every else None
-        if samples is not None:
-            closing.callback(samples.close)
+        samples = self._samples(book.version, closing)
         self.intake = Intake(
             queue,
             service,
@@ -88,6 +86,8 @@ class Leader:
         if state is not None:
             self.intake.restore(state)
         closing.callback(self.intake.stop)
+        self.writer = CheckpointWriter(policy, service, folder / "checkpoints", config.train)
+        closing.callback(self.writer.close)
         self.delay = DelayLine(config.flow.inject_lag)
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)
@@ -96,6 +96,13 @@ class Leader:
         """What the last training step's record says of the hardware, for the run's state."""
         self.profiler = Profiler(self.intake.controls.profiles, queue.record.set_state, folder / "profile")
         closing.callback(self.profiler.close)
+
+    def _samples(self, from_step: int, closing: ExitStack) -> Samples | None:
+        if not self.config.metrics.samples_every:
+            return None
+        samples = Samples(self.folder, self.config, from_step=from_step)
+        closing.callback(samples.close)
+        return samples
 
     def publish(self, version: int) -> None:
         """Publish the policy's weights, or those of ``flow.inject_lag`` versions before, as soon as there is room for
@@ -111,21 +118,37 @@ class Leader:
         self.checksum = manifest.checksum if manifest.version == version else sha256_of(newest.buffer)
 
     def save(self, controller: ControllerState, step: int) -> None:
-        """Write the checkpoint after ``step`` training steps, as soon as there is room for it, and acknowledge what it
-        covers. Collective, as ``checkpoint.save`` is."""
-        folder, keep = self.folder / "checkpoints", self.config.train.keep_checkpoints
-        state = self.intake.snapshot() | {"controller": asdict(controller)}
-        self.ledger.sync()
+        """Have the checkpoint after ``step`` training steps written, and acknowledge what it covers once it is.
+        Collective, as ``CheckpointWriter.save`` is."""
         self.service.doing(Doing(Activity.CHECKPOINTING, step=step))
+        self.await_writer()
+        state = self.intake.snapshot() | {"controller": asdict(controller)}
+        covered, write_lagged = self.intake.covered(), self.delay.snapshot()
 
-        def write() -> None:
-            broadcast_plan({"do": "save", "step": step})
-            checkpoint.save(self.policy, folder, step, state, keep, write_more=self.delay.save)
+        def write_more(folder: Path) -> None:
+            self.ledger.sync()  # before the checkpoint counts, which names a line of it
+            write_lagged(folder)
 
-        self.disk.until_written(folder, write)
-        self.ledger.write("checkpoint", step=step)
-        self.intake.checkpointed()
+        def then() -> None:
+            self.ledger.write("checkpoint", step=step)
+            self.intake.checkpointed(covered)
+
+        broadcast_plan({"do": "save", "step": step})
+        self.writer.save(step, state, write_more, then)
         self.saved_at = step
+
+    def await_writer(self) -> None:
+        """Wait until no checkpoint is being written. The other ranks wait for our plan meanwhile; an error is told to
+        them and raised."""
+        try:
+            self.writer.wait()
+        except BaseException as error:
+            self.tell_failure(error)
+            raise
+
+    def tell_failure(self, error: BaseException) -> None:
+        """End the other ranks, which wait for our plan, because of ``error``."""
+        broadcast_plan({"do": "fail", "said": told(error)})
 
     def account(
         self, step: int, groups: list[ScoredGroup], measured: dict[str, float], times: dict[str, float]

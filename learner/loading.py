@@ -166,7 +166,11 @@ def open_language_model(config: Config, dtype: torch.dtype = torch.float32) -> t
         _refuse_untrainable(config, shape, path)
         with torch.device("meta"):
             empty = AutoModelForCausalLM.from_config(shape)
-        how = {"config": shape, "dtype": dtype, "attn_implementation": attention.register()}
+        how = {
+            "config": shape,
+            "dtype": dtype,
+            "attn_implementation": attention.register(attention.choose(config, shape)),
+        }
         model, unread = _opened(empty, how, folder, f"model {path}")
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"model {path}: {' '.join(str(error).split())}") from error

@@ -1,6 +1,6 @@
 """The policy being trained: a causal language model whose head is the token op, and its DeepSpeed engine.
 
-``PolicyModule``, ``load_module`` and ``adamw`` need torch and transformers only; ``Policy`` brings in DeepSpeed, which
+``PolicyModule`` and ``load_module`` need torch and transformers only; ``Policy`` brings in DeepSpeed, which
 is imported late because that takes seconds.
 """
 
@@ -19,9 +19,11 @@ from ..common.errors import DataError
 from . import reference, sums
 from .alike import refuse_different_models
 from .checkpoint import TAG
-from .files import Files
+from .engine_settings import adamw, deepspeed_settings, weights_dtype
+from .files import Files, Writing, meeting_after_files
+from .host_copies import kept_on_host
 from .loading import Unread, open_language_model
-from .objective.token_op import LossOf, TokenOutput, token_op
+from .objective.token_op import CHUNK_ELEMENTS, LossOf, TokenOutput, chunk_elements_on, token_op
 from .packing import MicroBatch
 from .ranks import join_ranks, raise_together, reference_device, together
 
@@ -38,8 +40,8 @@ class TokenHead(nn.Module):
         self.weight = projection.weight
         self.bias = projection.bias
 
-    def forward(self, hidden_TH: Tensor, taken_T: Tensor, temperature: float, loss_of: LossOf | None) -> TokenOutput:
-        return token_op(hidden_TH, self.weight, taken_T, bias_V=self.bias, temperature=temperature, loss_of=loss_of)
+    def forward(self, hidden_TH: Tensor, taken_T: Tensor, **how: Any) -> TokenOutput:
+        return token_op(hidden_TH, self.weight, taken_T, bias_V=self.bias, **how)
 
 
 class PolicyModule(nn.Module):
@@ -47,8 +49,9 @@ class PolicyModule(nn.Module):
 
     def __init__(self, language_model: Any, *, temperature: float, autocast: bool) -> None:
         """``language_model``: a transformers causal LM; its output embedding is replaced. ``temperature``: τ, which
-        logits are divided by; the attribute may be set anew. ``autocast``: compute in bfloat16 by autocast, over
-        float32 weights.
+        logits are divided by; the attribute may be set anew, as may ``chunk_elements``, how many logits the token op
+        holds at a time, and ``keep_on_host``: keep what checkpointed layers save in the host's memory.
+        ``autocast``: compute in bfloat16 by autocast, over float32 weights.
         """
         super().__init__()
         name = next(n for n, m in language_model.named_modules() if m is language_model.get_output_embeddings())
@@ -57,22 +60,31 @@ class PolicyModule(nn.Module):
         self.body = language_model.base_model_prefix
         self.head = name
         self.temperature = temperature
+        self.chunk_elements = CHUNK_ELEMENTS
         self.autocast = autocast
+        self.keep_on_host = False
 
     def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
         """Log-probability and entropy of the T target tokens, and the sum of ``loss_of`` over them if it is given."""
         device = batch.input_ids_L.device.type
         # A pass uses every weight once: autocast's cache of casts would only keep a second model until its end.
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.autocast, cache_enabled=False):
-            hidden_LH = getattr(self.language_model, self.body)(
-                input_ids=batch.input_ids_L[None],
-                position_ids=batch.position_ids_L[None],
-                use_cache=False,
-                layout=batch.layout,  # for packed_attention
-            ).last_hidden_state[0]
+            with kept_on_host(self.keep_on_host):
+                hidden_LH = getattr(self.language_model, self.body)(
+                    input_ids=batch.input_ids_L[None],
+                    position_ids=batch.position_ids_L[None],
+                    use_cache=False,
+                    layout=batch.layout,  # for packed_attention
+                ).last_hidden_state[0]
             hidden_TH = hidden_LH[batch.targets_T]
             head = self.language_model.get_submodule(self.head)
-            return head(hidden_TH, batch.taken_T, self.temperature, loss_of)
+            return head(
+                hidden_TH,
+                batch.taken_T,
+                temperature=self.temperature,
+                loss_of=loss_of,
+                chunk_elements=self.chunk_elements,
+            )
 
     def named_weights(self) -> dict[str, nn.Parameter]:
         """Parameters under the names of the model's own state dict; a tied one appears once."""
@@ -80,17 +92,20 @@ class PolicyModule(nn.Module):
 
 
 def open_module(config: Config) -> tuple[PolicyModule, Unread]:
-    """The configured model in float32, with dropout off, and its weights, which are still to be read. Raises
+    """The configured model with dropout off, and its weights, which are still to be read. They are float32, or bfloat16
+    under ``train.bfloat16 = "weights"``; what is no weight, as the frequencies of rotary positions, is float32. Raises
     ``DataError`` where there is no such model or it cannot be trained here."""
     _name_accelerator()
-    model, unread = open_language_model(config)
-    module = PolicyModule(model, temperature=config.flow.temperature, autocast=config.model.dtype == "bfloat16")
+    model, unread = open_language_model(config, weights_dtype(config))
+    by_autocast = config.model.dtype == "bfloat16" and config.train.bfloat16 == "autocast"
+    module = PolicyModule(model, temperature=config.flow.temperature, autocast=by_autocast)
     module.eval()
     if config.train.gradient_checkpointing:
         # ZeRO stage 3 empties parameters between passes, and non-reentrant checkpointing compares their shapes.
         reentrant = config.train.zero_stage == 3
         model.gradient_checkpointing_enable({"use_reentrant": reentrant})
         module.train()
+        module.keep_on_host = config.train.offload_activations
     return module, unread
 
 
@@ -120,45 +135,6 @@ def load_on_ranks(config: Config, device: torch.device, share_out: dict[str, Any
     return module.to(device)
 
 
-def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:
-    """The optimizer over every parameter of ``module``, with a constant learning rate (report 3.2).
-
-    Under ZeRO-Offload it runs on the host, in torch's own fused kernel: DeepSpeed's CPU Adam would have to be compiled
-    on every learner node.
-    """
-    train = config.train
-    return torch.optim.AdamW(
-        module.parameters(),
-        lr=train.learning_rate,
-        betas=train.betas,
-        weight_decay=train.weight_decay,
-        fused=True if train.offload != "none" else None,
-    )
-
-
-def deepspeed_settings(config: Config) -> dict[str, Any]:
-    """DeepSpeed's own configuration."""
-    train = config.train
-    zero: dict[str, Any] = {"stage": train.zero_stage, "overlap_comm": False}
-    on_host = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
-    if train.offload != "none":
-        zero["offload_optimizer"] = on_host
-    if train.offload == "optimizer+parameters":
-        zero["offload_param"] = on_host
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        # The number of micro-batches differs from step to step: ``backward`` marks the last one itself.
-        "gradient_accumulation_steps": 1,
-        # Without ZeRO ``step`` clips, so that one process is bit for bit a plain torch loop. DeepSpeed clips
-        # in its own arithmetic, and takes a missing key for 1.0.
-        "gradient_clipping": 0.0 if train.zero_stage == 0 else train.grad_clip,
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": None,
-    }
-
-
 def clip_gradients(module: nn.Module, max_norm: float) -> float:
     """Scale the gradients down to the global L2 norm ``max_norm`` (0: leave them) and return the norm they had.
 
@@ -180,7 +156,7 @@ class Policy:
     def __init__(self, config: Config) -> None:
         """Join the other ranks and load the model. One process needs no launcher; several are started by torchrun
         or ``deepspeed``. Raises ``DataError`` as ``load_on_ranks`` does."""
-        join_ranks()
+        join_ranks(config.train.collective_timeout_s)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.config = config
         self.stage = config.train.zero_stage
@@ -197,13 +173,26 @@ class Policy:
             share_out = reference.SETTINGS if self.world > 1 and not own else None
             module = load_on_ranks(config, device, share_out)
             self.reference = reference.Reference(module, device, _deepspeed() if share_out else None)
+        self._size_chunks()
+
+    def _size_chunks(self) -> None:
+        """Cut the token op's chunks to the memory that is left once everything is loaded."""
+        vocabulary = self.module.language_model.config.get_text_config().vocab_size
+        placed = [(self.module, self.device)]
+        if self.reference is not None:
+            placed.append((self.reference.module, self.reference.device))
+        for module, device in placed:
+            module.chunk_elements = chunk_elements_on(device, vocabulary, self.config.train.logits_memory)
 
     def _engine(self) -> Any:
         deepspeed, settings = _deepspeed(), deepspeed_settings(self.config)
-        engine, *_ = deepspeed.initialize(
-            model=self.module, optimizer=adamw(self.module, self.config), config=settings, dist_init_required=False
-        )
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # in bfloat16 it prints memory at every step
+            engine, *_ = deepspeed.initialize(
+                model=self.module, optimizer=adamw(self.module, self.config), config=settings, dist_init_required=False
+            )
         engine.train(self.config.train.gradient_checkpointing)
+        if self.stage == 3:
+            meeting_after_files(engine.optimizer)
         return engine
 
     def __call__(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
@@ -247,9 +236,6 @@ class Policy:
         dist.all_reduce(values, op=dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM)
         return values.cpu()
 
-    def barrier(self) -> None:
-        dist.barrier()
-
     def named_weights(self) -> dict[str, Tensor]:
         """A copy of all weights by Hugging Face name, float32 on the CPU; tied weights appear once. Only rank 0 gets
         them; the other ranks get an empty dict."""
@@ -257,24 +243,24 @@ class Policy:
         for name, parameter in self.module.named_weights().items():
             with self._whole(parameter):
                 if self.rank == 0:
-                    weights[name] = parameter.detach().to("cpu", copy=True)
+                    weights[name] = parameter.detach().to("cpu", torch.float32, copy=True)
         return weights
 
     def _whole(self, parameter: nn.Parameter) -> Any:
         # Under ZeRO stage 3 the ranks share a parameter. One is gathered at a time, so no device holds the whole model.
         return _deepspeed().zero.GatheredParameters([parameter], enabled=self.stage == 3)
 
-    def save(self, folder: Path) -> list[Path]:
-        """Write weights and optimizer into ``folder``; every rank writes its part. Returns this rank's files.
-
-        Raises the disk's ``OSError`` or ``RuntimeError`` once all ranks are out of DeepSpeed's collectives.
-        """
-        self._files.begin()
-        self.engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+    def snapshot(self, *, copied: bool) -> Writing:
+        """What a checkpoint holds of this rank: weights and optimizer as they are now. Returns what writes it; that is
+        not collective, and may be called by another thread and more than once. ``copied``: hold a copy in the host's
+        memory, so that training may go on before it is written. Raises torch's ``RuntimeError`` where there is no
+        memory for it, once all ranks are out of DeepSpeed's collectives."""
+        self._files.begin(copied=copied)
+        self.engine.save_checkpoint(".", tag=TAG, save_latest=False)
         return self._files.end()
 
     def load(self, folder: Path, *, universal: bool = False) -> None:
-        """Read into a policy that has not stepped what ``save`` wrote under the same ZeRO stage and number of ranks.
+        """Read into a policy that has not stepped what a snapshot wrote under the same ZeRO stage and number of ranks.
         With ``universal``, read what DeepSpeed has converted from another ZeRO stage or number of ranks.
 
         Raises ``DataError`` on every rank where one rank finds nothing to read.
@@ -308,12 +294,13 @@ class Policy:
 
 
 def saved_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
-    """The weights that ``Policy.save`` wrote under ``zero_stage`` on any number of ranks: float32 on the CPU, by
+    """The weights that ``Policy.snapshot`` wrote under ``zero_stage`` on any number of ranks: float32 on the CPU, by
     Hugging Face name.
 
     One process reads them, without an engine. Up to ZeRO stage 2, rank 0's file has the whole weights, and they stay on
     disk until they are used. Under ZeRO stage 3 every rank's file has a part, and DeepSpeed's own ``zero_to_fp32`` puts
-    the parts together in memory.
+    the parts together in memory. Under ``train.bfloat16 = "weights"`` the former are in
+    bfloat16, and the latter are their masters.
     """
     _name_accelerator()
     if zero_stage < 3:
@@ -349,6 +336,9 @@ def _deepspeed() -> Any:
         deepspeed.ops.__compatible_ops__ = {}
     # DeepSpeed 0.19 calls torch 2.13's collectives by their former names, and its imports do so with torch.jit.
     warnings.filterwarnings("ignore", r"`torch\.(distributed|jit)\.\w+` is deprecated", Warning)
+    if dist.is_initialized():
+        # DeepSpeed would make a group of its own, with torch's time-out and not ours.
+        deepspeed.utils.groups._WORLD_GROUP = dist.group.WORLD
     return deepspeed
 
 

@@ -35,7 +35,7 @@ class Reference:
     def __init__(self, module: "PolicyModule", device: torch.device, deepspeed: Any | None) -> None:
         """``module``: on ``device``. ``deepspeed``: the package, where the ranks share the module out by ``SETTINGS``.
         Collective."""
-        self.module, self._device = module.requires_grad_(False).eval(), device
+        self.module, self.device = module.requires_grad_(False).eval(), device
         self._forward: Any = module
         if deepspeed is not None:
             self._forward, *_ = deepspeed.initialize(model=module, config=SETTINGS, dist_init_required=False)
@@ -45,4 +45,4 @@ class Reference:
     def with_logprobs(self, batch: MicroBatch) -> MicroBatch:
         """``batch`` (on the CPU) with log π_ref of its target tokens. Collective: every rank takes part in every pass,
         with a micro-batch of its own."""
-        return replace(batch, reference_logprobs_T=self._forward(batch.to(self._device)).logprobs_T.cpu())
+        return replace(batch, reference_logprobs_T=self._forward(batch.to(self.device)).logprobs_T.cpu())

@@ -106,13 +106,14 @@ def surrogate_sum(
 ) -> TokenOutput:
     """The micro-batch's loss **summed** over its tokens, with log-probabilities and entropies.
 
-    ``module``: a ``PolicyModule``, plain or in a ``Policy``. ``lag``: updates made in this training step / N_SGD. The
+    ``module``: a ``PolicyModule``, plain or in a ``Policy``; ``batch`` is on its device, so that no chunk of the token
+    op waits for a copy from the host. ``lag``: updates made in this training step / N_SGD. The
     caller divides by the ``denominator`` of the whole optimizer step, not of the micro-batch.
     """
 
     def loss_of(logprobs_C: Tensor, entropy_C: Tensor, chunk: slice) -> Tensor:
         def own(tensor_T: Tensor) -> Tensor:
-            return tensor_T[chunk].to(logprobs_C.device)
+            return tensor_T[chunk]
 
         old_C = None if batch.old_logprobs_T is None else own(batch.old_logprobs_T)
         behaviour_C, staleness_C = own(batch.behaviour_logprobs_T), own(batch.staleness_T)
@@ -142,7 +143,7 @@ def _accumulate(
 ) -> None:
     """Make the forward and backward passes over a mini-batch, after ``lag`` updates of the training step."""
     for number, batch in enumerate(part.batches):
-        output = surrogate_sum(policy, batch, objective, alpha, lag / tally.updates)
+        output = surrogate_sum(policy, batch.to(policy.device), objective, alpha, lag / tally.updates)
         assert output.loss_sum is not None
         policy.backward(output.loss_sum, denominator=part.denominator, last=number == len(part.batches) - 1)
         tally.add_update(batch, output, lag, part.denominator)

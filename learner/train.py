@@ -8,7 +8,7 @@ Rank 0 decides and speaks to Redis; every rank trains its share of the groups. T
 that dies anywhere in this loop goes back to its newest checkpoint and issues again what was live there.
 """
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from ..common.config import Config
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
 from . import alike, checkpoint, memory
+from .background import CheckpointWriter
 from .leader import Leader
 from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
-from .ranks import NoRoom, broadcast_plan, rank, together
+from .ranks import broadcast_plan, failed_there, naming_the_lost, rank, together
 from .startup import forget_older_versions, read_prompts
 from .step import StepResult, shared_out, train_step
 from .step_metrics import timed
@@ -43,10 +44,10 @@ def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -
     policy = Policy(config)
     found, state = checkpoint.restore(policy, folder / "checkpoints", service.doing)
     controller = ControllerState(**state["controller"]) if state else ControllerState()
-    if curriculum is None:
-        _follow(queue, service, policy, config, folder / "checkpoints", controller)
-        return
-    with ExitStack() as closing:
+    with ExitStack() as closing, naming_the_lost():
+        if curriculum is None:
+            _follow(queue, service, policy, config, folder / "checkpoints", controller)
+            return
         _lead(Leader(queue, service, config, folder, policy, curriculum, found, state, closing), controller)
 
 
@@ -111,10 +112,12 @@ def _end(leader: Leader, controller: ControllerState) -> None:
     """End every rank, after the last step or a request to stop, without losing anything that was trained."""
     intake, service = leader.intake, leader.service
     if service.failure is not None:
+        leader.tell_failure(service.failure)
         raise service.failure
     complete = intake.book.version == leader.config.train.steps
     if not complete and leader.saved_at != intake.book.version:
         leader.save(controller, intake.book.version)
+    leader.await_writer()
     broadcast_plan({"do": "stop"})
     intake.stop()
     if complete:
@@ -131,6 +134,7 @@ def _follow(
     controller: ControllerState,
 ) -> None:
     """The loop of every other rank. It consumes rank 0's plan, and fetches and trains its own share of the groups."""
+    writer = CheckpointWriter(policy, service, checkpoints, config.train)
     while True:
         service.doing(Doing(Activity.WAITING_FOR_RANK_0))
         plan = broadcast_plan(None)
@@ -150,12 +154,15 @@ def _follow(
                 service.version = plan["version"]
             case "save":
                 service.doing(Doing(Activity.CHECKPOINTING, step=plan["step"]))
-                with suppress(NoRoom):  # rank 0 waits for room, and asks again
-                    checkpoint.save(policy, checkpoints, plan["step"], {}, keep=config.train.keep_checkpoints)
+                writer.save(plan["step"])
             case "wait":
                 continue
             case "stop":
+                writer.wait()
                 return
+            case "fail":
+                writer.wait()  # it may have failed on this rank
+                raise failed_there(0, plan["said"])
 
 
 def _fetched(queue: LearnerQueue, share: list[tuple[str, list[int]]]) -> list[ScoredGroup]:

@@ -7,29 +7,30 @@ writes each value twice, which takes 24 bytes per parameter; the converted files
 import os
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ..common.children import leaving_with_parent
 from ..common.errors import DataError
-from .ranks import broadcast_plan, raise_together, rank
+from .ranks import rank, together
 
-LOOK_S = 20.0
-"""How often rank 0 tells the other ranks that it still converts. A big conversion takes longer than a collective may
-wait."""
 _FAMILIES = ({0}, {1, 2}, {3})
 """Sets of ZeRO stages between which DeepSpeed can convert. A checkpoint of ZeRO stage 0 is whole in one file and needs
 no conversion."""
 
 
-def needed(made: dict[str, int], wanted: dict[str, int]) -> bool:
-    """Whether a checkpoint of layout ``made`` (``zero_stage``, ``ranks``) has to be converted for ``wanted``."""
+def needed(made: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a checkpoint of layout ``made`` (``zero_stage``, ``ranks``, and ``bfloat16`` where it is not
+    ``autocast``) has to be converted for ``wanted``."""
     return made != wanted and made["zero_stage"] != 0
 
 
-def why_not(made: dict[str, int], wanted: dict[str, int]) -> str | None:
+def why_not(made: dict[str, Any], wanted: dict[str, Any]) -> str | None:
     """A message that says why a checkpoint of layout ``made`` cannot go on as ``wanted``, and what would help; ``None``
     where it can go on."""
+    before, now = (layout.get("bfloat16", "autocast") for layout in (made, wanted))
+    if before != now:
+        return f"it was written with train.bfloat16 = {before!r}, and this learner has {now!r}: go on with {before!r}"
     family = next(each for each in _FAMILIES if made["zero_stage"] in each)
     if wanted["zero_stage"] in family:
         return None
@@ -47,25 +48,20 @@ def convert(source: Path, out: Path) -> None:
     command = [sys.executable, "-P", "-m", "deepspeed.checkpoint.ds_to_universal"]
     command += ["--input_folder", str(source), "--output_folder", str(out), "--inject_missing_state"]
     command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]  # each worker holds a rank's part in memory
-    running: subprocess.Popen[str] | None = None
-    if rank() == 0:
-        running = subprocess.Popen(
+
+    def converted() -> None:
+        if rank() != 0:
+            return
+        done = subprocess.run(
             leaving_with_parent(command),
             env=os.environ | {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            check=False,
         )
-    said = ""
-    while True:
-        if running is not None:
-            with suppress(subprocess.TimeoutExpired):
-                said = running.communicate(timeout=LOOK_S)[1]
-        code = None if running is None else running.returncode
-        if broadcast_plan({"ended": code is not None} if rank() == 0 else None)["ended"]:
-            break
-    failure = None
-    if code:
-        last = (said.strip() or f"exit code {code}").splitlines()[-1]
-        failure = DataError(f"DeepSpeed could not convert {source} for another number of ranks: {last}")
-    raise_together(failure)
+        if done.returncode:
+            last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+            raise DataError(f"DeepSpeed could not convert {source} for another number of ranks: {last}")
+
+    together(converted)

@@ -43,6 +43,8 @@ def make_engine(config: Config, worker: str) -> Engine:
         concurrency=rollout.concurrency,
         threads=rollout.threads,
         recompute=recompute,
+        head_dtype=rollout.head_dtype,
+        model_runner=rollout.model_runner,
     )
 
 

@@ -1,4 +1,5 @@
-"""Tells vLLM the context length of a model whose ``config.json`` was edited for a longer context."""
+"""Tells vLLM what a model's ``config.json`` does not say or says in another way: its context, and the arithmetic of
+its output projection."""
 
 from __future__ import annotations
 
@@ -8,6 +9,14 @@ from ..common.rope import context_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+
+def overridden(config: PretrainedConfig, head_dtype: str) -> PretrainedConfig:
+    """``with_its_context``, and with the dtype of the output projection, ``float32`` or ``model``. vLLM reads that from
+    the model's config alone."""
+    config = with_its_context(config)
+    config.head_dtype = head_dtype
+    return config
 
 
 def with_its_context(config: PretrainedConfig) -> PretrainedConfig:

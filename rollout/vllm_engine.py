@@ -69,6 +69,7 @@ class VllmEngine:
         cpu_core: int | None = None,
         seed: int = 0,
         recompute: bool = True,
+        **choices: str,
     ) -> None:
         """Start vLLM's processes. That takes half a minute on the CPU, and minutes for a large model on GPUs.
 
@@ -78,7 +79,7 @@ class VllmEngine:
         the KV cache may take at most. ``threads`` and ``cpu_core`` matter on the CPU only: compute threads, and the
         first of the cores to bind vLLM's processes to (``None``: wherever the system puts them). ``recompute``: as for
         ``TorchEngine``. Without it nothing is cached between requests, because one could read what older weights wrote;
-        the G responses of a group then read their prompt G times.
+        the G responses of a group then read their prompt G times. ``choices``: see ``vllm_start.start``.
         """
         from .torch_engine import end_tokens  # every engine ends responses by the same rule
 
@@ -92,9 +93,7 @@ class VllmEngine:
         self._worker = worker
         self._max_model_len = max_model_len
         self._numbers = itertools.count()
-        self.under_way: dict[
-            str, concurrent.futures.Future[list[CompletionOutput]]
-        ] = {}  # the groups being sampled, by group id
+        self.under_way: dict[str, concurrent.futures.Future[list[CompletionOutput]]] = {}  # by group id
         self._broken: str | None = None
         self._closed = False
         self._loop = asyncio.new_event_loop()
@@ -110,7 +109,7 @@ class VllmEngine:
             "enable_prefix_caching": recompute,  # the G responses share their prompt; each load clears the cache
         }
         try:
-            self._llm: AsyncLLM | None = self._run(start(model_path, arguments, threads=threads, cpu_core=cpu_core))
+            self._llm: AsyncLLM | None = self._run(start(model_path, arguments, threads, cpu_core, **choices))
         except BaseException:
             self._stop_loop()
             raise

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,36 +23,51 @@ CPU_STEP_TOKENS = 2048
 """The least number of prompt tokens that a CPU may take in one step."""
 
 
-async def start(model_path: str, arguments: dict[str, Any], *, threads: int, cpu_core: int | None) -> AsyncLLM:
-    """Build the engine inside the running loop, as vLLM requires. Raises ``DataError`` where vLLM cannot use the model,
-    and ``LeewayError`` where vLLM does not start."""
+RUNNER_VARIABLE = "VLLM_USE_V2_MODEL_RUNNER"
+
+
+async def start(
+    model_path: str,
+    arguments: dict[str, Any],
+    threads: int,
+    cpu_core: int | None,
+    *,
+    head_dtype: str = "auto",
+    model_runner: str = "auto",
+) -> AsyncLLM:
+    """Build the engine inside the running loop, as vLLM requires. ``head_dtype`` and ``model_runner``: as the keys of
+    ``rollout``. Raises ``DataError`` where vLLM cannot use the model, and ``LeewayError`` where vLLM does not start."""
     from vllm.config import WeightTransferConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from .vllm_context import with_its_context
+    from .vllm_context import overridden
     from .vllm_weights import BACKEND, OWNER_VARIABLE
 
     _check_plugin(BACKEND)
     environment = {OWNER_VARIABLE: str(os.getpid())}
+    if model_runner != "auto":
+        environment[RUNNER_VARIABLE] = "1" if model_runner == "v2" else "0"
+    if head_dtype == "auto":
+        head_dtype = "model" if current_platform.is_cpu() else "float32"
     if current_platform.is_cpu():
         environment |= _cpu_environment(threads, cpu_core)
         arguments |= _cpu_arguments(model_path, arguments)
-    try:
-        config = AsyncEngineArgs(
-            model=model_path,
-            load_format="dummy",  # every weight comes through load()
-            weight_transfer_config=WeightTransferConfig(backend=BACKEND),
-            logprobs_mode="processed_logprobs",  # of logits/τ; vLLM's default is without the temperature
-            hf_overrides=with_its_context,
-            generation_config="vllm",  # the ticket says how to sample, not the model folder
-            disable_log_stats=True,
-            **arguments,
-        ).create_engine_config()
-    except (OSError, ValueError) as error:
-        raise DataError(f"vLLM cannot use the model {model_path}: {last_line(error)}") from error
-    with _environment(environment):
+    with _environment(environment):  # vLLM asks for them as it makes its configuration, and its processes inherit them
+        try:
+            config = AsyncEngineArgs(
+                model=model_path,
+                load_format="dummy",  # every weight comes through load()
+                weight_transfer_config=WeightTransferConfig(backend=BACKEND),
+                logprobs_mode="processed_logprobs",  # of logits/τ; vLLM's default is without the temperature
+                hf_overrides=partial(overridden, head_dtype=head_dtype),
+                generation_config="vllm",  # the ticket says how to sample, not the model folder
+                disable_log_stats=True,
+                **arguments,
+            ).create_engine_config()
+        except (OSError, ValueError) as error:
+            raise DataError(f"vLLM cannot use the model {model_path}: {last_line(error)}") from error
         try:
             return AsyncLLM.from_vllm_config(config, disable_log_stats=True)
         except RuntimeError as error:

@@ -54,6 +54,13 @@ class Rollout(Section):
     """CPU threads of each worker."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     """Share of the GPU that vLLM may use."""
+    head_dtype: Literal["auto", "float32", "model"] = "auto"
+    """Arithmetic of vLLM's output projection. ``float32``: logits leave it unrounded, as the learner's do. ``model``:
+    ``rollout.dtype``. ``auto``: ``float32`` on a GPU; ``model`` on a CPU, which would cast the whole projection at each
+    token."""
+    model_runner: Literal["auto", "v1", "v2"] = "auto"
+    """Which of its two model runners vLLM uses. ``auto``: vLLM's own choice, in 0.32 ``v2`` on GPUs and ``v1`` on
+    CPUs, or what ``VLLM_USE_V2_MODEL_RUNNER`` says."""
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs over which a vLLM worker spreads the model."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from ..errors import ConfigError
-from ..limits import MOST_COUNTED
+from ..limits import COLLECTIVE_TIMEOUT_S, MOST_COUNTED
 from ..texts import defect
 from .section import Section
 
@@ -119,14 +119,35 @@ class Train(Section):
     runs on the host's cores (ZeRO 1 to 3). ``optimizer+parameters``: the weights between uses too (ZeRO 3)."""
     micro_batch_tokens: int = Field(default=16384, ge=1)
     """Token budget of one forward and backward pass, prompts included. The step's result does not depend on it."""
+    attention: Literal["auto", "sdpa", "varlen", "flash"] = "auto"
+    """How the learner computes attention. ``sdpa``: torch's own, response by response; the reference, and what a CPU
+    does under ``auto``. ``varlen``: all responses in one call of torch's kernel; ``flash``: of FlashAttention's. Both
+    need a GPU and bfloat16; a GPU takes the first that is there under ``auto``."""
+    logits_memory: float = Field(default=0.05, gt=0, le=0.5)
+    """Share of a GPU's memory, of what is free once everything is loaded, that the logits of one chunk and what is
+    computed from them may take. More gives larger matrix products. On the CPU a chunk has 2^25 logits."""
+    bfloat16: Literal["autocast", "weights"] = "autocast"
+    """How ``model.dtype = "bfloat16"`` is computed. ``autocast``: over float32 weights, which are cast at each use.
+    ``weights``: DeepSpeed's bfloat16 mode, in which the weights themselves are bfloat16 and the optimizer has float32
+    masters of them; gradients add up in float32. Less memory and fewer casts; it needs ZeRO 1 to 3."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    offload_activations: bool = False
+    """Keep the inputs of checkpointed layers in the host's memory between the passes: for long responses of large
+    models. It needs ``gradient_checkpointing``."""
     checkpoint_every: int = Field(default=20, ge=1)
     """Steps between checkpoints; the last step always makes one."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints to keep."""
+    async_checkpoint: bool = True
+    """Write checkpoints beside the next training steps, from a copy in the host's memory: 12 bytes a parameter over all
+    ranks, 16 under ZeRO 1 and 2. Otherwise the next step waits until the checkpoint is written, and there is no
+    copy."""
     ranks: int = Field(default=1, ge=1)
     """Learner processes, on all its nodes together; with GPUs each has one of its own (``placement.learner``)."""
+    collective_timeout_s: float = Field(default=COLLECTIVE_TIMEOUT_S, gt=0, le=10**6)
+    """Seconds after which an exchange of tensors between ranks counts as lost, and the learner ends. Batches,
+    publications, checkpoints and downloads are waited for elsewhere (docs/cluster.md), so they do not count."""
     threads: int = Field(default=1, ge=1)
     """CPU threads of each learner process."""
 
@@ -153,6 +174,16 @@ class Train(Section):
             raise ConfigError(
                 f"train.offload = {self.offload!r} with train.zero_stage = {self.zero_stage}: it needs a zero_stage of "
                 f"at least {_LOWEST_ZERO_STAGE[self.offload]}"
+            )
+        if self.offload_activations and not self.gradient_checkpointing:
+            raise ConfigError(
+                "train.offload_activations = true with train.gradient_checkpointing = false: every activation would go "
+                "through the host's memory; gradient_checkpointing = true is right"
+            )
+        if self.bfloat16 == "weights" and self.zero_stage == 0:
+            raise ConfigError(
+                "train.bfloat16 = 'weights' with train.zero_stage = 0: DeepSpeed keeps float32 masters under ZeRO 1 to "
+                "3 alone; 'autocast', or a zero_stage of at least 1, is right"
             )
 
     def refuse_uneven(self) -> None:

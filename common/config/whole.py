@@ -104,6 +104,7 @@ class Config(Section):
         self.weights.refuse_impossible()
         self.broker.refuse_impossible()
         self.rollout.refuse_impossible()
+        self._refuse_other_dtypes()
         self.placement.refuse_impossible(
             self.rollout.engine, self.rollout.gpu_memory_utilization, self.objective.kl_beta
         )
@@ -121,6 +122,18 @@ class Config(Section):
                 stage = f"stage {number} (stages.{number - 1}, from step {starts[number]}): " if number else ""
                 raise ConfigError(f"{stage}{error}") from None
         return self
+
+    def _refuse_other_dtypes(self) -> None:
+        if self.train.bfloat16 == "weights" and self.model.dtype != "bfloat16":
+            raise ConfigError(
+                f"train.bfloat16 = 'weights' with model.dtype = {self.model.dtype!r}: it says how to compute in "
+                "bfloat16, so 'bfloat16' is right"
+            )
+        if self.train.bfloat16 == "weights" and self.weights.dtype != "bfloat16":
+            raise ConfigError(
+                f"train.bfloat16 = 'weights' with weights.dtype = {self.weights.dtype!r}: the policy computes with "
+                "bfloat16 weights, so 'bfloat16' publishes every bit of them"
+            )
 
     def _refuse_impossible_stage(self) -> None:
         self.train.refuse_too_small(self.data.max_prompt_tokens)

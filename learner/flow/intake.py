@@ -134,10 +134,17 @@ class Intake:
             self.lifecycle.issue_while_room()
             return self.lifecycle.graded.reached(max(numbers), stage, self.book.stage)
 
-    def checkpointed(self) -> None:
-        """Acknowledge everything trained so far and delete its payloads, since a checkpoint covers it now."""
+    def covered(self) -> int:
+        """How many trained groups a checkpoint that is taken now covers, of those that are not acknowledged."""
         with self._lock:
-            settled, self.lifecycle.unsettled = self.lifecycle.unsettled, []
+            return len(self.lifecycle.unsettled)
+
+    def checkpointed(self, covered: int | None = None) -> None:
+        """Acknowledge the first ``covered`` trained groups (all, by default) and delete their payloads, since a
+        checkpoint that is safe on disk covers them."""
+        with self._lock:
+            entries = self.lifecycle.unsettled
+            settled, self.lifecycle.unsettled = entries[:covered], [] if covered is None else entries[covered:]
         self.queue.settle(settled)
 
     def close_books(self) -> None:

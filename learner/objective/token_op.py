@@ -20,7 +20,9 @@ LossOf = Callable[[Tensor, Tensor, slice], Tensor]
 be a differentiable function of that token's log-probability and entropy, and of nothing else that needs a gradient."""
 
 CHUNK_ELEMENTS = 1 << 25
-"""How many logits are held at a time: 128 MiB in float32, and as much again for their exponentials."""
+"""How many logits the CPU holds at a time: 128 MiB in float32, and as much again for their exponentials."""
+BYTES_PER_LOGIT = 10
+"""What a logit of a chunk takes on a GPU: itself and its exponential in float32, its gradient in bfloat16."""
 SUMMED_ROWS = 16
 """How many rows of exponential times logit are held at a time."""
 
@@ -32,6 +34,21 @@ class TokenOutput(NamedTuple):
     """log π(taken) under softmax(logits/τ), nats, float32 (float64 for float64 inputs). Carries no gradient."""
     entropy_T: Tensor
     """H(π) over the whole vocabulary, nats, same dtype. Carries no gradient."""
+
+
+def chunk_elements_on(device: torch.device, vocabulary: int, share: float) -> int:
+    """How many logits a chunk may have on ``device``: what takes ``share`` of the memory that is free on a GPU now, and
+    ``CHUNK_ELEMENTS`` on the CPU.
+
+    A chunk's number of tokens is rounded down to a power of two. So a few megabytes more or less do not change where
+    the chunks are cut, which the last bits of the gradient depend on.
+    """
+    if device.type != "cuda":
+        return CHUNK_ELEMENTS
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = torch.cuda.mem_get_info(device)[0] + kept
+    tokens = max(1, int(share * free) // (BYTES_PER_LOGIT * vocabulary))
+    return vocabulary << (tokens.bit_length() - 1)
 
 
 def token_op(
@@ -46,12 +63,14 @@ def token_op(
 ) -> TokenOutput:
     """Log-probability and entropy of T tokens under softmax((hidden·weightᵀ + bias)/τ), and the sum of their loss.
 
-    ``hidden_TH``: float [T, H]; ``weight_VH``: float [V, H]; ``taken_T``: int64 [T] in 0..V-1. Under autocast the
-    matrix products run in its dtype and everything else in float32. Exact and deterministic on one device; T = 0 is
-    allowed and gives zeros. The gradient can be taken once.
+    ``hidden_TH``: float [T, H]; ``weight_VH``: float [V, H]; ``taken_T``: int64 [T] in 0..V-1. The matrix products run
+    in autocast's dtype, or in bfloat16 where the weight is bfloat16, and everything else in float32. Exact and
+    deterministic on one device; T = 0 is allowed and gives zeros. The gradient can be taken once.
     """
     device = hidden_TH.device.type
     half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    if weight_VH.dtype == torch.bfloat16:
+        half = torch.bfloat16
     rows = max(1, chunk_elements // weight_VH.shape[0])
     if loss_of is not None and torch.is_grad_enabled():
         return TokenOutput(
@@ -75,7 +94,8 @@ def _measure(
     logprobs_T, entropy_T = product.new(len(taken_T)), product.new(len(taken_T))
     loss_sum = torch.zeros((), dtype=torch.float64, device=hidden_TH.device)
     for chunk in _chunks(len(taken_T), rows):
-        softmax = _softmax(product.logits(hidden_TH[chunk], bias_V, temperature), taken_T[chunk])
+        hidden_CH = product.factor(hidden_TH[chunk])
+        softmax = _softmax(product.logits(hidden_CH, bias_V, temperature), taken_T[chunk])
         logprobs_T[chunk], entropy_T[chunk] = softmax.logprobs_C, softmax.entropy_C
         if loss_of is not None:
             loss_sum += loss_of(softmax.logprobs_C, softmax.entropy_C, chunk).sum(dtype=torch.float64)
@@ -106,18 +126,19 @@ class _TokenLoss(torch.autograd.Function):
             grad_bias_V = torch.zeros_like(bias_V, dtype=product.dtype) if by_bias and bias_V is not None else None
             loss_sum = torch.zeros((), dtype=torch.float64, device=hidden_TH.device)
             for chunk in _chunks(len(taken_T), rows):
-                hidden_CH = hidden_TH[chunk]
+                hidden_CH = product.factor(hidden_TH[chunk])
                 softmax = _softmax(product.logits(hidden_CH, bias_V, temperature), taken_T[chunk])
                 logprobs_T[chunk], entropy_T[chunk] = softmax.logprobs_C, softmax.entropy_C
                 loss_C, by_logprob_C, by_entropy_C = _loss_and_slopes(loss_of, softmax, chunk)
                 loss_sum += loss_C.sum(dtype=torch.float64)
                 grad_logits_CV = _logits_gradient(softmax, taken_T[chunk], by_logprob_C, by_entropy_C, temperature)
+                if grad_bias_V is not None:
+                    grad_bias_V += grad_logits_CV.sum(0)
+                grad_logits_CV = product.factor(grad_logits_CV)
                 if grad_hidden_TH is not None:
                     grad_hidden_TH[chunk] = product.to_hidden(grad_logits_CV)
                 if grad_weight_VH is not None:
                     product.add_to_weight(grad_weight_VH, grad_logits_CV, hidden_CH)
-                if grad_bias_V is not None:
-                    grad_bias_V += grad_logits_CV.sum(0)
         ctx.gradients = (grad_hidden_TH, grad_weight_VH, grad_bias_V)
         ctx.dtypes = (hidden_TH.dtype, weight_VH.dtype, None if bias_V is None else bias_V.dtype)
         ctx.mark_non_differentiable(logprobs_T, entropy_T)
@@ -200,11 +221,15 @@ class _Product:
         self.device = hidden_TH.device
         self.dtype = torch.promote_types(hidden_TH.dtype, torch.float32)
         self.half = half
-        self.cast = half if half is not None and self.device.type == "cuda" else self.dtype
+        self.cast = half if half is not None and self.device.type != "cpu" else self.dtype
         self.weight_VH = weight_VH.detach().to(self.cast)
 
     def new(self, tokens: int) -> Tensor:
         return torch.empty(tokens, dtype=self.dtype, device=self.device)
+
+    def factor(self, tensor: Tensor) -> Tensor:
+        """``tensor`` in the dtype that the products take it in."""
+        return tensor.to(self.cast)
 
     def logits(self, hidden_CH: Tensor, bias_V: Tensor | None, temperature: float) -> Tensor:
         logits_CV = self._mm(hidden_CH, self.weight_VH.t())
@@ -216,17 +241,18 @@ class _Product:
         return self._mm(grad_logits_CV, self.weight_VH)
 
     def add_to_weight(self, grad_weight_VH: Tensor, grad_logits_CV: Tensor, hidden_CH: Tensor) -> None:
+        """Add the chunk's part in place: a [V, H] tensor for each chunk would be 2 GB each time at 7B."""
         if self.cast != self.dtype:
-            grad_weight_VH.add_(self._mm(grad_logits_CV.t(), hidden_CH))
+            torch.addmm(grad_weight_VH, grad_logits_CV.t(), hidden_CH, out_dtype=self.dtype, out=grad_weight_VH)
             return
         with _cpu_products_in(self.half):
-            grad_weight_VH.addmm_(grad_logits_CV.t(), hidden_CH.to(self.dtype))
+            grad_weight_VH.addmm_(grad_logits_CV.t(), hidden_CH)
 
     def _mm(self, left: Tensor, right: Tensor) -> Tensor:
         if self.cast != self.dtype:
-            return torch.mm(left.to(self.cast), right.to(self.cast), out_dtype=self.dtype)
+            return torch.mm(left, right, out_dtype=self.dtype)
         with _cpu_products_in(self.half):
-            return torch.mm(left.to(self.dtype), right.to(self.dtype))
+            return torch.mm(left, right)
 
 
 @contextmanager

@@ -50,15 +50,18 @@ def state_of(folder: Path) -> State:
     """Whether the run in ``folder`` is at work, finished, stopped or crashed."""
     if any(is_held(folder / name) for name in ("lock", "learner.lock")):
         return "running"
+    covered = -1
     for line in objects_backwards(folder / "ledger.jsonl"):
         match line.get("event"):
             case "end":
                 return "finished"
-            case "checkpoint":
-                return "stopped"
-            case "step" | "trained":
+            case "checkpoint":  # it may have been written beside later steps
+                covered = max(covered, line.get("step", -1))
+            case "step":
+                return "stopped" if covered >= line.get("version", 0) else "crashed"
+            case "trained":
                 return "crashed"
-    return "crashed"
+    return "stopped" if covered >= 0 else "crashed"
 
 
 def not_ended(ledger: Path, where: str) -> str:

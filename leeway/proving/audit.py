@@ -183,7 +183,7 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
                 account.overflow = line["value"]
             return None if line["version"] == account.version else f"at version {account.version}"
         case "checkpoint":
-            return None if line["step"] == account.version else f"covers step {line['step']} of {account.version}"
+            return None if line["step"] <= account.version else f"covers step {line['step']} of {account.version}"
         case "end":
             account.ended = True
             if account.live or account.step_tickets:

@@ -225,7 +225,8 @@ def page(config: Config, layout: Layout, shape: Shape | None, gpu: Gpu | None = 
     parts = [f"processes, and the GPUs of each: {spoken(layout.gpus) if layout.gpus else 'no GPU'} in all{nodes}"]
     parts.append(as_text(table(["process", "node", "GPUs", "what for"], _rows(config, layout))))
     if shape is not None and any(each.shared for each in layout.placed):
-        gpu, learner = gpu or Gpu(), learner_bytes(config, shape)
+        gpu = gpu or Gpu()
+        learner = learner_bytes(config, shape, gpu)
         share = config.rollout.gpu_memory_utilization
         together = learner + share * gpu.bytes
         parts.append(

@@ -21,8 +21,13 @@ def odd_model(folder: Path) -> str:
     )
 
 
-def odd_config(model_path: str, stage: int, **changes: Any) -> Config:
-    return make_config(model_path, train__zero_stage=stage, **changes)
+BFLOAT16 = {"model__dtype": "bfloat16", "train__bfloat16": "weights"}
+
+
+def odd_config(model_path: str, stage: int | str, **changes: Any) -> Config:
+    """``stage``: the ZeRO stage; ``b2`` is ZeRO stage 2 with weights in bfloat16."""
+    half = BFLOAT16 if str(stage).startswith("b") else {}
+    return make_config(model_path, train__zero_stage=int(str(stage).removeprefix("b")), **half, **changes)
 
 
 def trained(policy: Policy, steps: range) -> None:

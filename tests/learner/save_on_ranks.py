@@ -13,6 +13,7 @@ from leeway_rl.common.config import compose, dump
 from leeway_rl.learner import checkpoint
 from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.ranks import together
 from train_on_ranks import run
 
 STATE = {"version": 2, "incarnation": 1, "ledger_line": 1}
@@ -30,7 +31,7 @@ def main() -> None:
         folder.mkdir()
         (folder / "config.toml").write_text(dump(config))
         torch.save(weights, out / "weights.pt")
-    policy.barrier()
+    together(lambda: None)
     checkpoint.save(policy, folder / "checkpoints", 2, STATE, keep=1)
 
 

@@ -23,7 +23,7 @@ def test_a_checkpoint_holds_what_is_in_it(tmp_path):
     delay = DelayLine(2)
     for version in range(5):
         delay.push(version, weights(version))
-    delay.save(tmp_path)
+    delay.snapshot()(tmp_path)
     resumed = DelayLine(2)
     resumed.load(tmp_path, 4, "bfloat16")
     for version, expected in ((4, 2), (5, 3), (6, 4)):
@@ -36,7 +36,7 @@ def test_in_the_first_steps_a_checkpoint_holds_what_there_is(tmp_path):
     delay = DelayLine(4)
     delay.push(0, weights(0))
     delay.push(1, weights(1))
-    delay.save(tmp_path)
+    delay.snapshot()(tmp_path)
     resumed = DelayLine(4)
     resumed.load(tmp_path, 1, "bfloat16")
     assert resumed.push(1, weights(1))[0] == 0

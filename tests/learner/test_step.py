@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 from leeway_rl.common.errors import DataError
-from leeway_rl.learner.model import Policy, adamw, clip_gradients, load_module
+from leeway_rl.learner.engine_settings import adamw
+from leeway_rl.learner.model import Policy, clip_gradients, load_module
 from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.objective.loss import denominator
 from leeway_rl.learner.step import cut, size_of, split, surrogate_sum, train_step

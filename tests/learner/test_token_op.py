@@ -1,6 +1,9 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
-from leeway_rl.learner.objective.token_op import token_op
+from leeway_rl.learner.objective.token_op import CHUNK_ELEMENTS, chunk_elements_on, token_op
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def _plain(hidden_TH, weight_VH, taken_T, bias_V, temperature):
@@ -115,3 +118,81 @@ def test_under_autocast_values_stay_near_those_in_float32_and_come_back_in_float
     assert rough.logprobs_T.dtype == gradient.dtype == torch.float32
     torch.testing.assert_close(rough.logprobs_T, exact.logprobs_T, rtol=0.02, atol=0.1)
     assert torch.backends.mkldnn.matmul.fp32_precision != "bf16"
+
+
+class _Watch(TorchDispatchMode):
+    """Which operators make a new tensor of a shape, how many add a product in place, and which copy from the host."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape, self.made, self.copied, self.added = shape, [], [], 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        tensors = [argument for argument in (*args, *kwargs.values()) if isinstance(argument, torch.Tensor)]
+        places = {tensor.untyped_storage()._cdata for tensor in tensors}
+        if str(func) == "aten.addmm.dtype_out":
+            self.added += 1
+            return kwargs["out"]  # elsewhere than on a GPU, torch takes it apart into operators that make new tensors
+        found = func(*args, **kwargs)
+        if isinstance(found, torch.Tensor):
+            if {tensor.device.type for tensor in (*tensors, found)} == {"cpu", "meta"}:
+                self.copied.append(str(func))
+            if found.untyped_storage()._cdata not in places and tuple(found.shape) in (self.shape, self.shape[::-1]):
+                self.made.append(str(func))
+        return found
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_weights_gradient_is_one_buffer_however_many_chunks_there_are(half):
+    hidden_TH, weight_VH, taken_T, _ = _inputs(torch.float32)
+    loss_of = _losses(len(taken_T), torch.float32)["both"]
+    with torch.autocast("cpu", torch.bfloat16, enabled=half), _Watch(tuple(weight_VH.shape)) as watch:
+        token_op(hidden_TH, weight_VH, taken_T, loss_of=loss_of, chunk_elements=3 * 211)
+    assert watch.made == ["aten.zeros_like.default"]
+
+
+def test_as_on_a_gpu_every_chunk_adds_to_one_buffer_and_copies_nothing_from_the_host(monkeypatch):
+    """The device ``meta`` has shapes and no memory, and takes the same way through the token op as a GPU. Autocast does
+    not know it."""
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    made = {"device": "meta", "dtype": torch.bfloat16, "requires_grad": True}
+    hidden_TH, weight_VH = torch.empty(37, 24, **made), torch.empty(211, 24, **made)
+    by_token_T, taken_T = torch.empty(37, device="meta"), torch.empty(37, device="meta", dtype=torch.int64)
+    with _Watch((211, 24)) as watch:
+        output = token_op(
+            hidden_TH,
+            weight_VH,
+            taken_T,
+            loss_of=lambda logprobs, entropy, at: by_token_T[at] * logprobs + entropy,
+            chunk_elements=5 * 211,
+        )
+    assert output.logprobs_T.dtype == torch.float32
+    assert watch.made == ["aten.zeros_like.default"]
+    assert watch.added == 8
+    assert watch.copied == []
+
+
+def test_a_chunk_on_a_gpu_takes_its_share_of_the_memory_that_is_free(monkeypatch):
+    found = {"mem_get_info": (50 << 30, 80 << 30), "memory_reserved": 12 << 30, "memory_allocated": 2 << 30}
+    for name, value in found.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    gpu = torch.device("cuda")
+    # 60 GiB are free. 5 % of them are 3 GiB, which hold 2,118 tokens of 152,064 logits at 10 bytes.
+    assert chunk_elements_on(gpu, 152_064, 0.05) == 2048 * 152_064
+    assert chunk_elements_on(gpu, 152_064, 1e-9) == 152_064, "one token at least"
+    assert chunk_elements_on(torch.device("cpu"), 152_064, 0.05) == CHUNK_ELEMENTS
+
+
+def test_bfloat16_inputs_give_float32_values_near_those_of_float32_inputs():
+    exact_TH, exact_VH, taken_T, _ = _inputs(torch.float32)
+    hidden_TH, weight_VH = (it.detach().bfloat16().requires_grad_() for it in (exact_TH, exact_VH))
+    loss_of = _losses(len(taken_T), torch.float32)["both"]
+    found = token_op(hidden_TH, weight_VH, taken_T, loss_of=loss_of)
+    # The same inputs, of which a float32 product is exact in its factors too.
+    same = token_op(hidden_TH.detach().float().requires_grad_(), weight_VH.detach().float(), taken_T, loss_of=loss_of)
+    assert found.logprobs_T.dtype == found.entropy_T.dtype == found.loss_sum.dtype == torch.float32
+    torch.testing.assert_close(found.logprobs_T, same.logprobs_T, rtol=1e-5, atol=1e-4)
+    found.loss_sum.backward()
+    assert hidden_TH.grad.dtype == weight_VH.grad.dtype == torch.bfloat16

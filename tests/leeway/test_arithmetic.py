@@ -86,7 +86,7 @@ SHAPE = Shape(
 def state_bytes(*settings):
     """(device, host) bytes a parameter of weights, gradients and optimizer."""
     config = compose(["tiny"], [f"train.{setting}" for setting in settings])
-    parts = [part for part in states(learner_of(config), SHAPE) if part.name != "bucket of gradients"]
+    parts = [part for part in states(learner_of(config, Gpu()), SHAPE) if part.name != "bucket of gradients"]
     return (sum(part.device for part in parts) / 1e6, sum(part.host for part in parts) / 1e6)
 
 
@@ -107,24 +107,24 @@ def test_states_are_spread_and_offloaded_by_zero_stage(settings, device, host):
 
 
 def test_activations_of_a_7b_layer_by_hand():
-    assert layer_bytes(BASES[SEVEN], half=True) == 26 * 3584 + 6 * 3584 + 4 * 512 + 8 * 18944 + 4 * 28 + 8 == 268_408
-    assert layer_bytes(BASES[SEVEN], half=False) == 36 * 3584 + 8 * 512 + 16 * 18944 + 120
+    assert layer_bytes(BASES[SEVEN], "autocast") == 26 * 3584 + 6 * 3584 + 4 * 512 + 8 * 18944 + 4 * 28 + 8 == 268_408
+    assert layer_bytes(BASES[SEVEN], "float32") == 36 * 3584 + 8 * 512 + 16 * 18944 + 120
 
 
-@pytest.mark.parametrize("half", [True, False])
-def test_activations_are_what_torch_keeps_for_the_backward_pass(half):
+@pytest.mark.parametrize("precision", ["float32", "autocast", "bfloat16"])
+def test_activations_are_what_torch_keeps_for_the_backward_pass(precision):
     """Of the four layers more that the larger model has; weights and their casts not counted."""
     # In a process of its own: DeepSpeed's ZeRO 3, once used, keeps its own linear function in torch.
-    code = f"from tests.leeway.test_arithmetic import kept_bytes as k; print(k(6, half={half}) - k(2, half={half}))"
+    code = f"from tests.leeway.test_arithmetic import kept_bytes as k; print(k(6, '{precision}') - k(2, '{precision}'))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     kept = int(done.stdout)
-    casts = 4 * 2 * (2 * 64 * 128 + 2 * 64 * 32 + 3 * 64 * 256) if half else 0
+    casts = 4 * 2 * (2 * 64 * 128 + 2 * 64 * 32 + 3 * 64 * 256) if precision == "autocast" else 0
     sizes = {"hidden": 64, "intermediate": 256, "heads": 8, "kv_heads": 2, "head_dim": 16, "vocabulary": 50}
     shape = Shape(layers=6, parameters=1, context=Context(64, ""), **sizes)
-    assert kept - casts == 4 * layer_bytes(shape, half=half) * 60
+    assert kept - casts == 4 * layer_bytes(shape, precision) * 60
 
 
-def kept_bytes(layers, *, half):
+def kept_bytes(layers, precision):
     import torch
     from leeway_rl.learner import attention
     from transformers import AutoModelForCausalLM, Qwen2Config
@@ -133,6 +133,7 @@ def kept_bytes(layers, *, half):
     heads = {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 16}
     config = Qwen2Config(**sizes, **heads)
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.register())
+    model.to(torch.bfloat16 if precision == "bfloat16" else torch.float32)
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept = {}
 
@@ -145,7 +146,7 @@ def kept_bytes(layers, *, half):
     positions = torch.arange(60)[None]
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast("cpu", dtype=torch.bfloat16, enabled=half),
+        torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "autocast"),
     ):
         tokens = torch.ones_like(positions)
         model.model(input_ids=tokens, position_ids=positions, use_cache=False, layout=((20, 40),))
@@ -164,37 +165,60 @@ def test_the_arithmetic_is_within_a_tenth_of_what_torch_holds_for_small_models()
 
 
 def test_the_moment_that_takes_the_most_is_the_peak_and_the_others_are_named():
-    learner = Learner(tokens=1000, precision="autocast", checkpointing=True, on_gpu=False)
+    learner = Learner(tokens=1000, precision="autocast", checkpointing=True, logits_bytes=None)
     found, at = peak(learner, SHAPE), moments(learner, SHAPE)
     assert found.device == total(states(learner, SHAPE)) + max(total(parts) for parts in at.values())
     assert {found.name, *found.others} == {"token op", "backward", "reduction", "update"}
 
 
-def test_a_gpu_casts_the_head_and_keeps_a_chunk_s_gradient_and_a_cpu_does_not():
-    sizes = {"tokens": 1000, "chunk": 100_000}
-    on_cpu = total(rank.token_op(Learner(**sizes, on_gpu=False), SHAPE))
-    assert on_cpu == 2 * 4 * 100 * 1000 + 2 * 4 * 16 * 1000 + 4 * 100_000 + 4 * 100 * 1000
-    assert total(rank.token_op(Learner(**sizes), SHAPE)) == on_cpu + (2 + 4) * 100_000 + 2 * 100 * 1000
-    assert total(rank.token_op(Learner(**sizes, precision="float32"), SHAPE)) == on_cpu
+def test_a_gpu_has_bfloat16_factors_and_a_cpu_has_none_unless_the_weights_are_bfloat16():
+    def op(**how):
+        return total(rank.token_op(Learner(tokens=64, **how), SHAPE))
+
+    both = 2 * 4 * 64 * 1000 + 2 * 4 * 16 * 1000 + 4 * 100_000
+    assert op(logits_bytes=None) == both + 4 * 100 * 64
+    assert op(logits_bytes=None, precision="bfloat16") == both + 2 * 100 * 64 + 4 * 100_000
+    assert op() == both + 4 * 100 * 64 + 2 * 100_000 + 2 * 64 * 1000
+    assert op(precision="bfloat16") == both + 2 * 100 * 64 + 2 * 64 * 1000
+    assert op(precision="float32") == both + 4 * 100 * 64
+
+
+def test_a_chunk_on_a_gpu_is_a_power_of_two_of_tokens_that_its_share_of_the_memory_holds():
+    config = compose(["tiny"], ["model.dtype=bfloat16", "train.micro_batch_tokens=100000"])
+    learner = learner_of(config, Gpu())
+    assert learner.rows(152_064) == 2048  # 0.05 x 80 GB / (10 x 152,064) = 2,630
+    assert learner_of(config, Gpu(bytes=40e9)).rows(152_064) == 1024
+    assert learner_of(config, Gpu(), on_gpu=False).rows(152_064) == 2**25 // 152_064
 
 
 def test_deepspeed_s_bfloat16_mode_has_narrow_weights_over_masters():
-    learner = Learner(tokens=1, ranks=4, zero_stage=3, precision="bfloat16")
-    assert (
-        total([part for part in states(learner, SHAPE) if part.name != "bucket of gradients"]) == (2 + 4 + 12) * 1e6 / 4
-    )
+    config = compose(["skywork-or1-7b"], ["train.bfloat16=weights", "train.offload=none"])
+    found = {part.name: part.device for part in states(learner_of(config, Gpu()), SHAPE)}
+    assert found.pop("bucket of gradients") == 1e9
+    assert sum(found.values()) == (2 + 4 + 12) * 1e6 / 4
+
+
+def test_inputs_of_layers_wait_on_the_host_by_key():
+    def inputs(*settings):
+        learner = learner_of(compose(["skywork-or1-32b"], settings), Gpu())
+        return next((each.device, each.host) for each in rank.kept(learner, SHAPE) if each.name.startswith("inputs"))
+
+    size = 2 * 26_624 * 100 * 2
+    assert inputs("train.bfloat16=weights", "train.offload_activations=false") == (size, 0)
+    assert inputs("train.bfloat16=weights", "train.offload_activations=true") == (0, size)
+    assert inputs("train.bfloat16=autocast", "train.offload_activations=false") == (2 * size, 0)
 
 
 def test_the_reference_is_shared_over_ranks_at_every_zero_stage_unless_it_has_gpus_of_its_own():
     def reference(*settings):
         config = compose(["tiny"], ["objective.kl_beta=0.1", *settings])
-        return sum(part.device for part in states(learner_of(config), SHAPE) if part.name == "reference model")
+        return sum(part.device for part in states(learner_of(config, Gpu()), SHAPE) if part.name == "reference model")
 
     assert reference("train.ranks=1") == 4e6
     assert {reference("train.ranks=4", f"train.zero_stage={stage}") for stage in range(4)} == {1e6}
     own = ["placement.reference=own", "placement.learner=gpu"]
     assert reference("train.ranks=4", *own) == 0
-    config = compose(["skywork-or1-32b"], ["objective.kl_beta=0.1", "placement.reference=own"])
+    config = compose(["skywork-or1-32b"], ["objective.kl_beta=0.1", "train.bfloat16=autocast", *own])
     assert "a reference needs 131 GB of a GPU of its own" in why_not(config, BASES[THIRTY_TWO], Gpu())
 
 
@@ -229,12 +253,16 @@ def test_a_node_of_ranks_reads_its_share_and_the_largest_tensor_under_zero_3_and
 
 def test_hosts_by_hand():
     learner = Learner(tokens=1, ranks=16, zero_stage=3, offload="optimizer")
-    held = {part.name: part.host for part in learner_host(learner, SHAPE, ranks_a_node=8)}
+    held = {part.name: part.host for part in learner_host(learner, SHAPE, ranks_a_node=8, snapshot=True)}
     assert held == {
         "what is offloaded": 8 * 20e6 / 16,
         "a version to publish": 4.5e6,
         "a checkpoint being written": 12e6 / 2,
     }
+    second = learner_host(Learner(tokens=1, ranks=16, zero_stage=2), SHAPE, ranks_a_node=8, snapshot=True)
+    assert {part.name: part.host for part in second}["a checkpoint being written"] == 4e6 + 12e6 / 2
+    on_the_step = learner_host(learner, SHAPE, ranks_a_node=8, snapshot=False)
+    assert [part.name for part in on_the_step] == ["what is offloaded", "a version to publish"]
     assert shared_memory(SHAPE, width=2).host == 4e6
 
 
@@ -247,7 +275,7 @@ def test_a_checkpoint_has_the_bytes_that_the_page_says(stage, tiny_model, tmp_pa
     for parameter in policy.adamw.param_groups[0]["params"]:  # as after a step
         state = policy.adamw.state[parameter]
         state |= {"step": parameter.new_zeros(()), "exp_avg": parameter * 0, "exp_avg_sq": parameter * 0}
-    policy.save(tmp_path)
+    policy.snapshot(copied=False)(tmp_path)
     written = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert written == pytest.approx(checkpoint_bytes(shape_of(str(tiny_model)), zero_stage=stage), rel=0.05)
 
@@ -297,8 +325,8 @@ def test_the_page_of_the_32b_preset_by_hand():
         "760 to 1,130",
         "125.8 M",  # 5,120 x 24,576 tokens
         "11.3 GB              21.2 GB",  # 21 steps of 256 x 16 x 16,384 and of 160 x 32 x 24,576 tokens, 8 bytes each
-        "8.2 GB        -  4 bytes a parameter / 16 ranks",
-        "34.9 GB        -  64 layers",  # 64 x 26,624 x 5,120 x 4
+        "4.1 GB        -  2 bytes a parameter / 16 ranks",
+        "-  17.4 GB  64 layers",  # 64 x 26,624 x 5,120 x 2
         "31  the worker asks for up to 64",  # (4 x 72 - 65.5) / 7.0
     ):
         assert line in page, line
@@ -313,11 +341,11 @@ def test_further_tables_stand_on_the_page():
 
 def test_the_longest_row_is_the_longest_that_fits():
     config, gpu = compose(["skywork-or1-7b"], []), Gpu()
-    longest = longest_row(learner_of(config), BASES[SEVEN], gpu)
+    longest = longest_row(learner_of(config, Gpu()), BASES[SEVEN], gpu)
 
     def needs(tokens):
         return peak(
-            learner_of(compose(["skywork-or1-7b"], [f"train.micro_batch_tokens={tokens}"])), BASES[SEVEN]
+            learner_of(compose(["skywork-or1-7b"], [f"train.micro_batch_tokens={tokens}"]), Gpu()), BASES[SEVEN]
         ).device
 
     assert needs(longest) <= gpu.bytes < needs(longest + 1024)
@@ -328,9 +356,12 @@ def test_the_longest_row_is_the_longest_that_fits():
     [
         (
             ("ranks=8", "zero_stage=2", "offload=none"),
-            r"250 GB of a GPU that has 80.0 GB; it would fit with train.zero",
+            r"147 GB of a GPU that has 80.0 GB; it would fit with train.offload",
         ),
-        (("offload=none", "gradient_checkpointing=false"), r"no key alone is enough: it would fit with .*offload"),
+        (
+            ("ranks=4", "gradient_checkpointing=false", "offload_activations=false"),
+            r"no key alone is enough: it would fit with .*offload",
+        ),
     ],
 )
 def test_what_a_gpu_cannot_hold_is_refused_with_the_keys_that_would_make_it_fit(settings, said):

@@ -59,6 +59,13 @@ def test_a_run_is_finished_stopped_crashed_or_at_work(tmp_path):
     assert state_of(run(tmp_path / "finished", "step", "step", "checkpoint", "end")) == "finished"
     assert state_of(run(tmp_path / "stopped", "step", "checkpoint")) == "stopped"
     assert state_of(run(tmp_path / "crashed", "step", "checkpoint", "step")) == "crashed"
+    late = run(tmp_path / "late", "step", "step")
+    ledger = Ledger(late / "ledger.jsonl")
+    ledger.write("checkpoint", step=1)  # written beside the second step, which it does not cover
+    assert state_of(late) == "crashed"
+    ledger.write("checkpoint", step=2)
+    ledger.close()
+    assert state_of(late) == "stopped"
     assert state_of(run(tmp_path / "never")) == "crashed"
     for lock in ("lock", "learner.lock"):
         folder = tmp_path / "stopped"
@@ -84,7 +91,10 @@ def test_only_the_ends_of_long_files_are_read(tmp_path, monkeypatch):
     with (folder / "ledger.jsonl").open("a") as file:
         for number in range(200_000):
             file.write(json.dumps({"line": number, "event": "trained", "filled": "x" * 40}) + "\n")
-        file.write('{"line": 200000, "event": "checkpoint"}\nnot json\n{"torn": ')
+        file.write(
+            '{"line": 200000, "event": "step", "version": 9}\n{"line": 200001, "event": "checkpoint", "step": 9}\n'
+        )
+        file.write('not json\n{"torn": ')
     looked = Counter()
     of_the_system = os.pread
 

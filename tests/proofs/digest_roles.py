@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,15 @@ class DigestPolicy(TimedPolicy):
         dice = np.random.default_rng(list(digest.digest()))
         self.weight = torch.from_numpy(dice.standard_normal(len(self.weight), dtype=np.float32))
 
-    def save(self, folder: Path) -> list[Path]:
-        """Write the digest as one file."""
-        np.save(folder / "weight.npy", self.weight.numpy())
-        return [folder / "weight.npy"]
+    def snapshot(self, *, copied: bool) -> Callable[[Path], list[Path]]:
+        """What writes the digest as one file."""
+        weight = self.weight.numpy()  # ``absorb`` makes a new one
+
+        def write(folder: Path) -> list[Path]:
+            np.save(folder / "weight.npy", weight)
+            return [folder / "weight.npy"]
+
+        return write
 
     def load(self, folder: Path) -> None:
         """Read the digest again."""

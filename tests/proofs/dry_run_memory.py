@@ -38,6 +38,7 @@ import numpy as np
 from leeway_rl.benchmarks.measure import Table
 from leeway_rl.common.config import Config
 from leeway_rl.common.types import Responses, Ticket
+from leeway_rl.leeway.planning.arithmetic import Gpu
 from leeway_rl.leeway.planning.arithmetic.asked import learner_of
 from leeway_rl.leeway.planning.arithmetic.learner import REDUCE_BUCKET, moments, peak, states, token_op, total
 from leeway_rl.leeway.planning.arithmetic.shapes import shape_of
@@ -61,6 +62,7 @@ class Case:
     vocabulary: int = 4000
     tied: bool = True
     dtype: str = "float32"
+    bfloat16: str = "autocast"
     checkpointing: bool = False
     zero_stage: int = 0
     offload: str = "none"
@@ -74,6 +76,7 @@ class Case:
         return Config.model_validate(
             {
                 "model": {"path": folder, "dtype": self.dtype},
+                "weights": {"dtype": self.dtype},
                 "data": {"path": "none.jsonl", "max_prompt_tokens": PROMPT},
                 "train": {
                     "steps": 2,
@@ -84,6 +87,7 @@ class Case:
                     "zero_stage": self.zero_stage,
                     "offload": self.offload,
                     "gradient_checkpointing": self.checkpointing,
+                    "bfloat16": self.bfloat16,
                     "ranks": self.ranks,
                 },
             }
@@ -91,6 +95,7 @@ class Case:
 
 
 HALF, AGAIN = {"dtype": "bfloat16"}, {"checkpointing": True}
+NARROW = HALF | {"bfloat16": "weights"}
 DEEP = {"layers": 16, "hidden": 384, "intermediate": 1536, "heads": 6, "kv_heads": 2, "vocabulary": 8000}
 EVEN = {
     "layers": 6,
@@ -119,6 +124,10 @@ CASES = SMALL | {
     "ZeRO 1": Case(**DEEP, **HALF, **AGAIN, zero_stage=1, tokens=1024),
     "ZeRO 2": Case(**DEEP, **HALF, **AGAIN, zero_stage=2, tokens=1024),
     "ZeRO 3": Case(**DEEP, **HALF, **AGAIN, zero_stage=3, tokens=1024),
+    "ZeRO 1, weights": Case(**DEEP, **NARROW, **AGAIN, zero_stage=1, tokens=1024),
+    "ZeRO 2, weights": Case(**DEEP, **NARROW, **AGAIN, zero_stage=2, tokens=1024),
+    "ZeRO 3, weights": Case(**DEEP, **NARROW, **AGAIN, zero_stage=3, tokens=1024),
+    "ZeRO 3, weights, 2 ranks": Case(**DEEP, **NARROW, **AGAIN, zero_stage=3, ranks=2, tokens=1024),
     "ZeRO 1, 2 ranks": Case(**DEEP, **HALF, **AGAIN, zero_stage=1, ranks=2, tokens=1024),
     "ZeRO 2, 2 ranks": Case(**DEEP, **HALF, **AGAIN, zero_stage=2, ranks=2, tokens=1024),
     "ZeRO 3, 2 ranks": Case(**DEEP, **HALF, **AGAIN, zero_stage=3, ranks=2, tokens=1024),
@@ -256,12 +265,15 @@ def worked_out(case: Case, folder: str) -> dict[str, float]:
     """The same figures by the arithmetic."""
     shape = shape_of(folder)
     assert shape is not None
-    learner = learner_of(case.config(folder), on_gpu=False)
+    learner = learner_of(case.config(folder), Gpu(), on_gpu=False)
     at, op = moments(learner, shape), total(token_op(learner, shape))
     always = sum(part.device + part.host for part in states(learner, shape))
-    # At stage 3 the gradients are there at rest too. Stage 1 keeps its bucket from one micro-batch to the next.
-    gradients = 0.0 if case.zero_stage == 3 else states(learner, shape)[1].device
-    bucket = 4 * REDUCE_BUCKET if case.zero_stage == 1 else 0.0
+    # At stage 3 the gradients are there at rest too, and at stage 1 their float32 sums over bfloat16 weights. Stage 1
+    # otherwise keeps its bucket from one micro-batch to the next.
+    summed = case.zero_stage == 1 and learner.width == 2
+    at_rest = 4.0 * shape.parameters if summed else 0.0
+    gradients = 0.0 if case.zero_stage == 3 else states(learner, shape)[1].device - at_rest
+    bucket = 4 * REDUCE_BUCKET if case.zero_stage == 1 and not summed else 0.0
     return {
         "states": always + bucket,
         "kept": total(at["token op"]) - op - bucket,

@@ -6,7 +6,9 @@ import pytest
 
 pytest.importorskip("vllm")
 
-from leeway_rl.rollout.vllm_context import with_its_context
+from functools import partial
+
+from leeway_rl.rollout.vllm_context import overridden, with_its_context
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 pytestmark = [
@@ -43,3 +45,34 @@ def test_vllm_takes_the_longer_context_and_no_more(tmp_path, monkeypatch, kind, 
         assert (made_of["original_max_position_embeddings"], made_of["factor"]) == (64, 4.0)
     with pytest.raises(ValueError, match="max_model_len"):
         told(longest + 1)
+
+
+@pytest.mark.parametrize(("asked", "found"), [("float32", "float32"), ("model", "bfloat16")])
+def test_vllms_output_projection_computes_in_the_dtype_that_it_is_told(tmp_path, asked, found):
+    """The layer itself is made and called, as every model of vLLM's makes it."""
+    import torch
+    from vllm.config import VllmConfig, set_current_vllm_config
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.model_executor.layers.logits_processor import LogitsProcessor
+    from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
+
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
+    Qwen2ForCausalLM(Qwen2Config(vocab_size=8, num_key_value_heads=1, **sizes)).save_pretrained(tmp_path)
+    overrides = partial(overridden, head_dtype=asked)
+    made = EngineArgs(model=str(tmp_path), dtype="bfloat16", hf_overrides=overrides, skip_tokenizer_init=True)
+    with set_current_vllm_config(VllmConfig(model_config=made.create_model_config())):
+        layer = LogitsProcessor(8)
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(3, 32).bfloat16(), torch.randn(8, 32).bfloat16()
+
+    class Head(torch.nn.Module):
+        tp_size, quant_method = 1, UnquantizedEmbeddingMethod()
+        cpu_linear = staticmethod(torch.nn.functional.linear)  # vLLM sets its own once weights are loaded
+
+    head = Head()
+    head.weight = torch.nn.Parameter(weight, requires_grad=False)
+    logits = layer(head, hidden)
+    assert logits.dtype == getattr(torch, found)
+    exact = hidden.float() @ weight.float().t()
+    rounded = (logits.float() - exact).abs().max() > 1e-4
+    assert rounded == (found == "bfloat16")

@@ -199,6 +199,28 @@ def sampled_across(engine: VllmEngine, weights: dict[int, Qwen2ForCausalLM]) -> 
         return waiting.result()
 
 
+def whole_steps(logprobs: np.ndarray) -> float:
+    """The share of neighbours among ``logprobs`` that are a multiple of 2^-12 apart. Log-probabilities of one
+    distribution differ as its logits do, and those of a bfloat16 head, above 1/16, are multiples of 2^-12."""
+    steps = np.diff(np.unique(logprobs).astype(np.float64)) * 2**12
+    assert len(steps) >= 8
+    return float(np.mean(np.abs(steps - np.round(steps)) < 0.05))
+
+
+@pytest.mark.timeout(600)
+def test_a_head_in_float32_reaches_the_engines_processes(folder: str) -> None:
+    with torch.inference_mode():
+        logits = model(0)(torch.tensor([PROMPT.tolist()])).logits[0, -1]
+    assert whole_steps(logits.bfloat16().float().log_softmax(-1).numpy()) > 0.9, "what a bfloat16 head would give"
+    engine = VllmEngine(folder, dtype="bfloat16", worker="w", max_model_len=64, max_num_seqs=64, head_dtype="float32")
+    try:
+        engine.load(0, model(0).state_dict())
+        responses = engine.generate(ticket(0, G=64, new=1))
+    finally:
+        engine.close()
+    assert whole_steps(responses.logprobs_T) < 0.5
+
+
 def test_loads_during_generation_give_spans_with_rising_versions(engine: VllmEngine) -> None:
     weights = {version: model(version) for version in range(4, 10)}
     responses = sampled_across(engine, weights)

@@ -5,7 +5,7 @@ from .learner import Learner, Precision
 from .rollout import Worker
 from .speed import Asked, Gpu
 
-_PRECISIONS: dict[str, Precision] = {"float32": "float32", "bfloat16": "autocast"}
+_HALVES: dict[str, Precision] = {"autocast": "autocast", "weights": "bfloat16"}
 _WIDTHS = {"float32": 4, "bfloat16": 2}
 RANKS_A_NODE = 8
 """Most learner ranks of a node, for what a node holds."""
@@ -13,18 +13,19 @@ MEAN_LENGTH = 1 / 4
 """A response's mean length, as a share of the longest, where nobody says it: 4,000 tokens of 16K."""
 
 
-def learner_of(config: Config, *, on_gpu: bool = True) -> Learner:
-    """One rank of the learner."""
+def learner_of(config: Config, gpu: Gpu, *, on_gpu: bool = True) -> Learner:
+    """One rank of the learner. ``gpu``: what its GPU is."""
     train = config.train
     return Learner(
         ranks=train.ranks,
         zero_stage=train.zero_stage,
         offload=train.offload,
-        precision=_PRECISIONS[config.model.dtype],
+        precision="float32" if config.model.dtype == "float32" else _HALVES[train.bfloat16],
         checkpointing=train.gradient_checkpointing,
         tokens=train.micro_batch_tokens,
         reference=config.objective.kl_beta > 0 and config.placement.reference == "learner",
-        on_gpu=on_gpu,
+        inputs_on_host=train.offload_activations,
+        logits_bytes=train.logits_memory * gpu.bytes if on_gpu else None,
     )
 
 

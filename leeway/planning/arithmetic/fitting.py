@@ -22,9 +22,9 @@ def why_not(config: Config, shape: Shape, gpu: Gpu) -> str | None:
     return "; ".join(filter(None, found)) or None
 
 
-def learner_bytes(config: Config, shape: Shape) -> float:
+def learner_bytes(config: Config, shape: Shape, gpu: Gpu) -> float:
     """Bytes that a learner rank takes on its GPU at the peak."""
-    return peak(learner_of(config), shape).device
+    return peak(learner_of(config, left_to_learner(config, gpu)), shape).device
 
 
 def left_to_learner(config: Config, gpu: Gpu) -> Gpu:
@@ -34,8 +34,9 @@ def left_to_learner(config: Config, gpu: Gpu) -> Gpu:
 
 
 def _learner(config: Config, shape: Shape, gpu: Gpu) -> str | None:
-    learner, has = learner_of(config), byte_size(gpu.bytes)
-    if (left := left_to_learner(config, gpu)) != gpu:
+    left, has = left_to_learner(config, gpu), byte_size(gpu.bytes)
+    learner = learner_of(config, left)
+    if left != gpu:
         share = config.rollout.gpu_memory_utilization
         has = f"{has}, of which vLLM takes {share} (rollout.gpu_memory_utilization, placement.rollout = 'learner')"
         gpu = left
@@ -59,7 +60,7 @@ def _learner(config: Config, shape: Shape, gpu: Gpu) -> str | None:
 
 
 def _reference(config: Config, shape: Shape, gpu: Gpu) -> str | None:
-    if config.placement.reference != "own" or (needed := whole_reference(learner_of(config), shape)) <= gpu.bytes:
+    if config.placement.reference != "own" or (needed := whole_reference(learner_of(config, gpu), shape)) <= gpu.bytes:
         return None
     return (
         f"a reference needs {byte_size(needed)} of a GPU of its own that has {byte_size(gpu.bytes)}; "
@@ -75,8 +76,12 @@ def _changes(learner: Learner, longest: int) -> Iterator[dict[str, Any]]:
         yield {"checkpointing": True}
     if learner.zero_stage < 3 and learner.ranks > 1:
         yield {"zero_stage": 3}
+    if learner.precision == "autocast":
+        yield {"zero_stage": max(1, learner.zero_stage), "precision": "bfloat16"}
     if learner.offload == "none":
         yield {"zero_stage": max(1, learner.zero_stage), "offload": "optimizer"}
+    if not learner.inputs_on_host:
+        yield {"checkpointing": True, "inputs_on_host": True}
     ranks = 2 * learner.ranks
     while ranks <= min(8 * learner.ranks, _MOST_RANKS):
         yield {"zero_stage": 3, "ranks": ranks}
@@ -91,14 +96,16 @@ _KEYS = {
     "tokens": "train.micro_batch_tokens",
     "checkpointing": "train.gradient_checkpointing",
     "zero_stage": "train.zero_stage",
+    "precision": "train.bfloat16",
     "offload": "train.offload",
+    "inputs_on_host": "train.offload_activations",
     "ranks": "train.ranks",
 }
 
 
 def _way(learner: Learner, change: Mapping[str, Any], shape: Shape) -> str:
     """A change in the words of the configuration's keys, and what a rank would need then."""
-    written = {True: "true", "optimizer": '"optimizer"'}
+    written = {True: "true", "optimizer": '"optimizer"', "bfloat16": '"weights"'}
     keys = [
         f"{_KEYS[name]} = {written.get(value, value)}"
         for name, value in change.items()

@@ -1,29 +1,30 @@
 """Memory of the nodes' hosts, and shared memory: to start, to publish, to write a checkpoint, to take a version in."""
 
-from .learner import Learner, Part, states
+from .learner import Learner, Part, kept, states
 from .shapes import Shape
+from .storage import checkpoint_widths
 
 PUBLISHING = 4.5
 """Bytes a parameter that rank 0 takes beside the model to publish a version, at most."""
-SNAPSHOT = 12
-"""Bytes a parameter, over all ranks, of the copy from which a checkpoint is written beside the next step."""
 TAKING_IN = 0.5
 """Bytes a parameter of a rollout node beside its two versions, at most: what it has fetched and not yet decoded."""
 
 
-def learner_host(learner: Learner, shape: Shape, *, ranks_a_node: int, snapshot: bool = True) -> list[Part]:
+def learner_host(learner: Learner, shape: Shape, *, ranks_a_node: int, snapshot: bool) -> list[Part]:
     """What the node of rank 0 holds in its host's memory once training is under way. ``snapshot``: whether checkpoints
     are written beside the next step."""
     count, here = float(shape.parameters), min(ranks_a_node, learner.ranks)
     parts = []
-    if (own := sum(part.host for part in states(learner, shape))) > 0:
+    if (own := sum(part.host for part in [*states(learner, shape), *kept(learner, shape)])) > 0:
         parts.append(Part("what is offloaded", 0.0, here * own, f"{here} x a rank's"))
     parts.append(
         Part("a version to publish", 0.0, PUBLISHING * count, f"rank 0, at most {PUBLISHING} bytes a parameter")
     )
     if snapshot:
-        copied = SNAPSHOT * count * here / learner.ranks
-        how = f"{SNAPSHOT} bytes a parameter / {learner.ranks} ranks x {here}"
+        first, shared = checkpoint_widths(zero_stage=learner.zero_stage, width=learner.width)
+        copied = (first + shared * here / learner.ranks) * count
+        spread = f"{shared} bytes a parameter / {learner.ranks} ranks x {here}"
+        how = " + ".join(([f"{first} bytes a parameter"] if first else []) + ([spread] if shared else []))
         parts.append(Part("a checkpoint being written", 0.0, copied, how))
     return parts
 

@@ -12,7 +12,7 @@ from .learner import Part, Peak, peak
 from .rollout import cache_bytes, kv_bytes_a_token, that_fit, weight_bytes
 from .shapes import Shape, why_unknown
 from .speed import Gpu, Speed, speed
-from .storage import group_bytes, groups_in_redis, on_disk
+from .storage import checkpoint_bytes, group_bytes, groups_in_redis, on_disk
 
 ROOM = 0.9
 """Share of a GPU up to which the arithmetic is taken to be enough: fragments, CUDA and NCCL take of the rest."""
@@ -53,7 +53,7 @@ def _stage_column(view: Config, start: int, end: int, vocabulary: int | None) ->
     train, bound, steps = view.train, view.flow.max_staleness, end - start
     responses = train.groups_per_step * train.group_size
     tokens = responses * train.max_response_tokens
-    in_redis = {beside: redis_bytes(view, vocabulary, beside=beside) for beside in (False, True)}
+    in_redis = {beside: redis_bytes(view, vocabulary, beside=beside) for beside in (False, train.async_checkpoint)}
     return {
         "training steps": f"{start:,} to {end:,}",
         "responses a step": f"{train.groups_per_step} x {train.group_size} = {responses:,}",
@@ -63,7 +63,7 @@ def _stage_column(view: Config, start: int, end: int, vocabulary: int | None) ->
         "temperature": str(view.flow.temperature),
         "groups live, at most": f"({bound} + 1) x {train.groups_per_step} = {(bound + 1) * train.groups_per_step}",
         "payload in Redis until a checkpoint": byte_size(in_redis[False]),
-        "… while one is written, at most": byte_size(in_redis[True]),
+        "… while one is written, at most": byte_size(max(in_redis.values())),
         "pipeline depth, groups": str(view.flow.pipeline_depth),
         "responses trained": _count(responses * steps),
         "tokens trained, at most": _count(tokens * steps),
@@ -93,7 +93,7 @@ def redis_bytes(view: Config, vocabulary: int | None, *, beside: bool) -> int:
 
 
 def _learner_page(config: Config, shape: Shape, gpu: Gpu) -> str:
-    train, learner = config.train, learner_of(config)
+    train, learner = config.train, learner_of(config, left_to_learner(config, gpu))
     found = peak(learner, shape)
     rows = [["", "GPU", "host", ""]]
     rows += _rows(found.states)
@@ -104,9 +104,15 @@ def _learner_page(config: Config, shape: Shape, gpu: Gpu) -> str:
     checkpointing = "with" if train.gradient_checkpointing else "without"
     return (
         f"a GPU of the learner: {_count(shape.parameters)} parameters, ZeRO {train.zero_stage} on {ranks}, "
-        f"offload {train.offload},\n{config.model.dtype}, {checkpointing} gradient checkpointing, "
+        f"offload {train.offload},\n{_arithmetic(config)}, {checkpointing} gradient checkpointing, "
         f"{train.micro_batch_tokens:,} tokens at a time\n{_table(rows, 2)}\n{_limit(config, shape, gpu, found)}"
     )
+
+
+def _arithmetic(config: Config) -> str:
+    if config.model.dtype == "float32":
+        return "float32"
+    return {"autocast": "bfloat16 by autocast", "weights": "bfloat16 weights"}[config.train.bfloat16]
 
 
 def _limit(config: Config, shape: Shape, gpu: Gpu, found: Peak) -> str:
@@ -115,7 +121,7 @@ def _limit(config: Config, shape: Shape, gpu: Gpu, found: Peak) -> str:
     if left != gpu:
         of = f"the {byte_size(left.bytes)} that vLLM leaves of {of}"
     verdict = "more than there is" if share > 1 else "little is left" if share > ROOM else "it fits"
-    longest = longest_row(learner_of(config), shape, left)
+    longest = longest_row(learner_of(config, left), shape, left)
     return f"{share:.2f} of {of}: {verdict}. A row of up to {longest:,} tokens fits, with nothing to spare"
 
 
@@ -142,16 +148,16 @@ def _rollout_page(config: Config, shape: Shape, gpu: Gpu) -> str:
 
 
 def _nodes_page(config: Config, shape: Shape, gpu: Gpu) -> str:
-    train, learner, width = config.train, learner_of(config), published_width(config)
+    train, learner, width = config.train, learner_of(config, gpu), published_width(config)
     here = min(RANKS_A_NODE, train.ranks)
-    held = learner_host(learner, shape, ranks_a_node=RANKS_A_NODE)
+    held = learner_host(learner, shape, ranks_a_node=RANKS_A_NODE, snapshot=train.async_checkpoint)
     rows = [["", "each", "sum", ""], *_summed(f"memory of the node of rank 0, {here} ranks", held)]
     rows += _summed("", [loading(learner, shape, ranks_a_node=RANKS_A_NODE)], sum_up=False)
     taken = [shared_memory(shape, width=width), taking_in(shape)]
     rows += _summed("memory of a rollout node", taken)
     disk = on_disk(
         shape,
-        zero_stage=train.zero_stage,
+        checkpoint=checkpoint_bytes(shape, zero_stage=train.zero_stage, width=learner.width),
         kept=train.keep_checkpoints,
         width=width,
         keyframe_every=config.weights.keyframe_every,
@@ -172,7 +178,7 @@ def _summed(name: str, parts: Sequence[Part], *, sum_up: bool = True) -> list[li
 
 def speeds(config: Config, shape: Shape, gpu: Gpu, mean_length: float | None = None) -> list[Speed | None]:
     """The estimate for each stage; None where nothing fits."""
-    learner, worker = learner_of(config), worker_of(config, gpu)
+    learner, worker = learner_of(config, gpu), worker_of(config, gpu)
     asked = [asked_of(view, mean_length) for view in config.views()]
     return [speed(learner, worker, config.rollout.workers, shape, each, gpu) for each in asked]
 

@@ -26,17 +26,23 @@ def groups_in_redis(*, groups_per_step: int, max_staleness: int, checkpoint_ever
     return (max_staleness + 1 + uncovered) * groups_per_step
 
 
-def checkpoint_bytes(shape: Shape, *, zero_stage: int) -> float:
+def checkpoint_widths(*, zero_stage: int, width: int) -> tuple[int, int]:
+    """Bytes a parameter of a checkpoint: what rank 0 alone has, and what the ranks share. ``width``: bytes of a weight.
+    Under ZeRO the weights are beside their masters up to stage 2; at stage 0 there are no masters."""
+    return {0: (12, 0), 1: (width, 12), 2: (width, 12), 3: (0, 12)}[zero_stage]
+
+
+def checkpoint_bytes(shape: Shape, *, zero_stage: int, width: int = 4) -> float:
     """Bytes of a checkpoint, over all ranks: weights, and under ZeRO masters, with AdamW's moments."""
-    return float(shape.parameters) * {0: 12, 1: 16, 2: 16, 3: 12}[zero_stage]
+    return float(shape.parameters) * sum(checkpoint_widths(zero_stage=zero_stage, width=width))
 
 
 def on_disk(
-    shape: Shape, *, zero_stage: int, kept: int, width: int, keyframe_every: int, samples: float, by_file: bool
+    shape: Shape, *, checkpoint: float, kept: int, width: int, keyframe_every: int, samples: float, by_file: bool
 ) -> list[Part]:
-    """What a run leaves on disk. ``kept``: checkpoints, beside the one being written. ``width``: bytes of a published
-    weight."""
-    each, version = checkpoint_bytes(shape, zero_stage=zero_stage), float(width * shape.parameters)
+    """What a run leaves on disk. ``checkpoint``: bytes of one. ``kept``: how many, beside the one being written.
+    ``width``: bytes of a published weight."""
+    each, version = checkpoint, float(width * shape.parameters)
     name = {True: "versions in weights.folder", False: "versions in Redis"}[by_file]
     deltas = DELTA * version * keyframe_every
     # While a reader still needs the last delta before a keyframe, two keyframes are there.

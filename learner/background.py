@@ -1,0 +1,106 @@
+"""Writes this rank's part of each checkpoint, beside the training steps where ``train.async_checkpoint`` is set.
+
+::
+
+    step 19 ──▶ snapshot ──▶ step 20 ──▶ step 21 …
+                    └──▶ write, force to disk, rename ──▶ ledger, acknowledge
+
+Every rank has a writer, and they go together. Nothing counts before the checkpoint is safe on disk: a learner that dies
+earlier goes back to the one before. One checkpoint is written at a time; the next waits for it, because a skipped one
+would make a death cost more than ``train.checkpoint_every`` steps.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..common.config import Train
+from ..common.service import Service
+from . import checkpoint
+from .disk_room import DiskRoom
+from .ranks import Channel, NoRoom, rank, together
+
+if TYPE_CHECKING:
+    from .model import Policy
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointWriter:
+    """One rank's writer."""
+
+    def __init__(self, policy: "Policy", service: Service, folder: Path, train: Train) -> None:
+        """``folder``: where the run's checkpoints are. An error while one is written beside the steps ends
+        ``service``."""
+        self._policy, self._service, self._folder, self._train = policy, service, folder, train
+        self._disk = DiskRoom(service)
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    def save(
+        self,
+        step: int,
+        state: dict[str, Any] | None = None,
+        write_more: Callable[[Path], object] = lambda _: None,
+        then: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Take a snapshot after ``step`` training steps and have it written, as soon as there is room for it.
+        Collective. ``state`` and ``write_more``: rank 0's, as ``checkpoint.write`` takes them. ``then`` is called once
+        the checkpoint is safe on disk, by the thread that has written it."""
+        self.wait()
+        beside = self._train.async_checkpoint
+        snapshot = checkpoint.take(self._policy, step, copied=beside)
+
+        def write() -> None:
+            began = time.monotonic()
+            self._until_written(snapshot, state or {}, write_more)
+            then()
+            log.info("checkpoint of step %d written in %.1f s", step, time.monotonic() - began)
+
+        if not beside:
+            write()
+            return
+        # It is no daemon: a process that ends waits for it, because a thread of torch that still runs would abort it.
+        self._thread = threading.Thread(target=self._guarded, args=(write,), name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until nothing is being written. Raises the error that ended the writing."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """Wait until nothing is being written, at the end of a learner; room on a full disk is not waited for any more.
+        Errors are left to the log, because another one ends the learner."""
+        self._service.stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            if self._failure is not None:
+                log.error("the checkpoint was not written: %s", self._failure)
+
+    def _guarded(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except BaseException as error:
+            self._failure = error
+            self._service.fail(error)
+
+    def _until_written(
+        self, snapshot: checkpoint.Snapshot, state: dict[str, Any], write_more: Callable[[Path], object]
+    ) -> None:
+        while True:
+            try:
+                checkpoint.write(snapshot, self._folder, state, self._train.keep_checkpoints, write_more)
+            except NoRoom as error:
+                waiting = partial(self._disk.hinder, self._folder, error)
+                together(waiting if rank() == 0 else lambda: None, Channel.CHECKPOINT)
+            else:
+                self._service.hindered(None)
+                return
