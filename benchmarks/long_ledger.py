@@ -63,7 +63,8 @@ class Books:
         for ticket in taken:
             self._train(ticket)
         after = self.version + 1
-        self.ledger.write("step", step=self.version, version=after, tickets=taken, checksum="0" * 64, **rule)
+        self.ledger.write("step", step=self.version, version=after, tickets=taken, **rule)
+        self.ledger.write("published", version=after, checksum="0" * 64)
         self.version = after
         self._fill()
 

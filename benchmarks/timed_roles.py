@@ -184,6 +184,15 @@ class TimedPolicy:
         """The one weight."""
         return {"weight": self.weight}
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the one weight."""
+        return {"weight": tuple(self.weight.shape)}
+
+    def copy_weights(self, into: dict[str, torch.Tensor] | None) -> None:
+        """Copy the one weight."""
+        assert into is not None
+        into["weight"].copy_(self.weight)
+
     def reduce(self, values: torch.Tensor, *, largest: bool = False) -> torch.Tensor:
         """The values themselves, because there is one rank."""
         return values

@@ -28,7 +28,8 @@ import numpy as np
 from .errors import DecodeError, OtherSchemaError
 from .types import Manifest
 
-SCHEMA = 6
+SCHEMA = 7
+ONE_BUILD = "every role of a run has to be of the same Leeway: start the others again with this one"
 MAX_BYTES = {
     "Heartbeat": 1 << 16,
     "Manifest": 1 << 24,
@@ -41,8 +42,8 @@ MAX_RECORD_BYTES = 1 << 20
 """Longest record of measurements."""
 MOST_TIMES = 64
 """Most bytes that decoding allocates for a byte of the message."""
-MAX_TENSORS, MAX_SIDES, MAX_CHUNKS = 1 << 17, 8, 1 << 20
-"""Of a manifest: tensors, sides of one tensor, pieces of the payload."""
+MAX_TENSORS, MAX_SIDES, MAX_SHARDS, MAX_SHARD_BYTES = 1 << 17, 8, 1 << 16, 1 << 28
+"""Of a manifest: tensors, sides of one tensor, shards, bytes of one shard."""
 
 _ARRAY = 1
 _SEAL_BYTES = 4
@@ -85,7 +86,7 @@ def decode(cls: type[T], data: bytes) -> T:
         case _:
             raise DecodeError(f"{cls.__name__}: not a [schema, type, fields] message")
     if schema != SCHEMA:
-        raise OtherSchemaError(f"{cls.__name__}: schema {schema}, this build speaks {SCHEMA}")
+        raise OtherSchemaError(f"{cls.__name__}: schema {schema}, this build speaks {SCHEMA}; {ONE_BUILD}")
     if name != cls.__name__:
         raise DecodeError(f"expected a {cls.__name__}, found a {name[:64]}")
     try:
@@ -99,12 +100,18 @@ def decode_manifest(data: bytes) -> Manifest:
     manifest = decode(Manifest, data)
     if len(manifest.tensors) > MAX_TENSORS:
         raise DecodeError(f"Manifest: {len(manifest.tensors)} tensors is above the bound of {MAX_TENSORS}")
-    if not 0 <= manifest.chunks <= MAX_CHUNKS:
-        raise DecodeError(f"Manifest: {manifest.chunks} chunks is outside 0..{MAX_CHUNKS}")
+    if len(manifest.shards) > MAX_SHARDS or len(manifest.payloads) not in (1, 2):
+        raise DecodeError(f"Manifest: {len(manifest.shards)} shards in {len(manifest.payloads)} payloads")
+    if any(len(payload.stored) != len(manifest.shards) for payload in manifest.payloads):
+        raise DecodeError(f"Manifest: a payload that does not have all {len(manifest.shards)} shards")
+    stored = [size for payload in manifest.payloads for size in payload.stored]
+    for size in (*(shard.bytes for shard in manifest.shards), *stored):
+        if not 0 <= size <= MAX_SHARD_BYTES:
+            raise DecodeError(f"Manifest: a shard of {size} bytes is outside 0..{MAX_SHARD_BYTES}")
     for info in manifest.tensors:
         if len(info.shape) > MAX_SIDES or any(not 0 <= side < 1 << 40 for side in info.shape):
             raise DecodeError(f"Manifest: tensor {info.name[:64]!r} has an impossible shape")
-    if min(manifest.version, manifest.incarnation, manifest.payload_bytes, manifest.full_bytes) < 0:
+    if min(manifest.version, manifest.incarnation, manifest.full_bytes) < 0:
         raise DecodeError("Manifest: a negative number")
     return manifest
 

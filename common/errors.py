@@ -84,7 +84,7 @@ class OtherSchemaError(DecodeError):
 
 
 class WeightsError(LeewayError):
-    """A published version that cannot be read back whole (checksum, missing base, missing chunk)."""
+    """A published version that cannot be read back whole (checksum, missing base, missing shard)."""
 
 
 def told(command: str, work: Callable[[], int | None]) -> int:

@@ -76,9 +76,9 @@ class Keys:
         """The keys of all parts of a group."""
         return [self.group(group_id, part) for part in PARTS]
 
-    def weight_chunk(self, version: int, incarnation: int, index: int) -> str:
-        """String: one piece of a version's payload."""
-        return f"{self.prefix}weights:{incarnation}:{version}:{index}"
+    def weight_value(self, version: int, incarnation: int, name: str) -> str:
+        """String: one value of a version's payload (``common/queue/weights.py`` names them)."""
+        return f"{self.prefix}weights:{incarnation}:{version}:{name}"
 
     def heartbeat(self, role: str, worker: str) -> str:
         """String with a time to live: the worker's last heartbeat."""

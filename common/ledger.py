@@ -13,7 +13,8 @@ Events, with what they carry beside that::
     refunded   ticket, version, reason (one of ``REFUNDS``), head_staleness?
     batch      step, tickets, max_staleness, overflow      a step takes these groups, checked against this bound
     trained    ticket, step, spans, verdicts, lengths, head_staleness, past_bound (tokens older than the bound)
-    step       step, version, tickets, max_staleness, overflow, checksum (sha256 of the published weights)
+    step       step, version, tickets, max_staleness, overflow
+    published  version, checksum (digest of the digests of its shards); tickets are issued again from here on
     control    name, value, previous, version             a live control was turned
     checkpoint step                                       it is safe on disk; later steps may have been made meanwhile
     end        version                                    the run is complete; nothing is live
@@ -127,6 +128,16 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             raise AuditError(f"{where} was changed after it was written ({body.get('event')})")
         previous = chain
         yield {"line": line, **body, "chain": chain}
+
+
+def published_checksum(path: Path, version: int | None = None) -> str:
+    """The checksum of the newest version that the ledger says is published, or of ``version``. ``DataError`` if it is
+    not there."""
+    lines = [line for line in read(path) if line["event"] == "published" and version in (None, line["version"])]
+    if not lines:
+        raise DataError(f"{path} has no checksum of {'any version' if version is None else f'version {version}'}")
+    checksum: str = lines[-1]["checksum"]
+    return checksum
 
 
 def last(path: Path) -> dict[str, Any] | None:

@@ -21,12 +21,17 @@ def flatten(named: Mapping[str, torch.Tensor], dtype: str) -> FlatWeights:
     for name, tensor in named.items():
         if not tensor.is_floating_point():
             raise ValueError(f"tensor {name} is {tensor.dtype}: only floats are published")
-    infos = tuple(TensorInfo(name=n, dtype=dtype, shape=tuple(t.shape)) for n, t in sorted(named.items()))
+    infos = infos_of({name: tuple(tensor.shape) for name, tensor in named.items()}, dtype)
     weights = FlatWeights(infos, np.empty(flat_bytes(infos), np.uint8))
     for name, view in tensors_of(weights).items():
         # This casts, gathers strides and moves off the device in one go, straight into place.
         view.copy_(named[name].detach())
     return weights
+
+
+def infos_of(shapes: Mapping[str, tuple[int, ...]], dtype: str) -> tuple[TensorInfo, ...]:
+    """The tensors of a version in the order of their bytes, which is that of their names."""
+    return tuple(TensorInfo(name=name, dtype=dtype, shape=shape) for name, shape in sorted(shapes.items()))
 
 
 def tensors_of(weights: FlatWeights) -> dict[str, torch.Tensor]:

@@ -145,25 +145,71 @@ class TensorInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A piece of a version's flat, uncompressed weights. It is encoded, digested and read by itself."""
+
+    offset: int
+    """Where it begins in the flat buffer, in bytes."""
+    bytes: int
+    digest: str
+    """sha256 (hex) of its bytes, decoded: the same whether they are read from a keyframe or from a delta."""
+
+
+class Encoding(StrEnum):
+    """How a payload's shards are stored."""
+
+    RAW = "raw"
+    """As they are."""
+    PLANES = "planes"
+    """A zstd frame each, of their byte planes (``delta.py``)."""
+    DELTA = "delta"
+    """As ``PLANES``, of their XOR with the same shard of another version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """One way to read a version: whole, or against another one."""
+
+    base: int | None
+    """The version that this delta is against; ``None`` for a keyframe."""
+    encoding: Encoding
+    stored: tuple[int, ...]
+    """Bytes stored of each shard, after compression."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Announces one whole version of the weights. Readers trust the payload only after its checksum matches."""
+    """Announces one whole version of the weights. Readers trust a shard only after its digest matches."""
 
     version: int
     incarnation: int
     transport: str
     """``redis`` or ``file``."""
-    base: int | None
-    """The version that this delta is against; ``None`` for a keyframe."""
     tensors: tuple[TensorInfo, ...]
     """The tensors, in the order of their bytes in the flat buffer."""
-    chunks: int
-    """Number of pieces in which the payload is stored."""
-    payload_bytes: int
-    """Bytes stored, after compression."""
     full_bytes: int
     """Bytes of the flat, uncompressed weights."""
+    shards: tuple[Shard, ...]
+    """The pieces of the flat buffer, end to end."""
+    payloads: tuple[Payload, ...]
+    """A keyframe, a delta, or both: who follows reads the delta, and who joins late the keyframe."""
     checksum: str
-    """sha256 (hex) of the flat, uncompressed weights of this version: the same whether read as keyframe or delta."""
+    """Digest of the shards' digests (``shards.py``), the same however the version is read."""
+
+    @property
+    def keyframe(self) -> Payload | None:
+        """The payload that holds the version whole, if it has one."""
+        return next((payload for payload in self.payloads if payload.base is None), None)
+
+    @property
+    def delta(self) -> Payload | None:
+        """The payload against an older version, if it has one."""
+        return next((payload for payload in self.payloads if payload.base is not None), None)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes stored, in all payloads."""
+        return sum(sum(payload.stored) for payload in self.payloads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,13 @@ class Reader:
 
     def __init__(self, queue: RolloutQueue, config: Config, versions: DueVersions, service: Service) -> None:
         folder = config.weights.shared
-        self._reader = WeightReader(queue.weights, worker=queue.worker, folder=folder, lease_s=config.broker.lease_s)
+        self._reader = WeightReader(
+            queue.weights,
+            worker=queue.worker,
+            folder=folder,
+            lease_s=config.broker.lease_s,
+            threads=config.weights.threads,
+        )
         self._queue, self._versions, self._service = queue, versions, service
         self._due: tuple[Stamp, FlatWeights] | None = None
         self._changed = threading.Condition()

@@ -44,4 +44,5 @@ def publisher(queue: LearnerQueue, config: Config, incarnation: int) -> WeightPu
         folder=folder,
         keyframe_every=1,
         keep=1,
+        threads=config.weights.threads,
     )

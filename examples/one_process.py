@@ -7,7 +7,6 @@ beside the asynchronous system and compares the weights bit for bit. By hand::
 """
 
 import argparse
-import hashlib
 from functools import partial
 
 import numpy as np
@@ -16,6 +15,7 @@ from leeway_rl.common.config import Config, compose, expand
 from leeway_rl.common.prompts import decoder_of
 from leeway_rl.common.tensors import flatten, tensors_of
 from leeway_rl.common.types import Ticket, VerdictKind
+from leeway_rl.common.weights import checksum
 from leeway_rl.learner.engine_settings import adamw
 from leeway_rl.learner.flow.curriculum import load_curriculum
 from leeway_rl.learner.model import clip_gradients, load_module
@@ -88,4 +88,4 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     config = compose(arguments.preset, arguments.settings)
     weights = flatten(train(config, arguments.steps), config.weights.dtype)
-    print("sha256", hashlib.sha256(weights.buffer).hexdigest())
+    print("checksum", checksum(weights.buffer))

@@ -30,12 +30,15 @@ class DelayLine:
 
     def snapshot(self) -> Callable[[Path], None]:
         """What writes every version that is held now, but the newest, into a folder; the checkpoint has the newest
-        anyway."""
-        older = list(self._held)[:-1]
+        anyway. It writes copies, because the next versions are gathered into the same memory."""
+        older = [
+            (version, {name: tensor.clone() for name, tensor in tensors_of(weights).items()})
+            for version, weights in list(self._held)[:-1]
+        ]
 
         def write(folder: Path) -> None:
-            for version, weights in older:
-                save_file(tensors_of(weights), folder / NAME.format(version=version))
+            for version, tensors in older:
+                save_file(tensors, folder / NAME.format(version=version))
 
         return write
 

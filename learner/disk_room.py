@@ -28,21 +28,29 @@ class DiskRoom:
     def __init__(self, service: Service) -> None:
         self._service, self._told_at = service, -TELL_S
 
-    def until_written(self, folder: Path | None, write: Callable[[], T]) -> T:
+    def until_written(self, folder: Path | None, write: Callable[[], T], *, ranks_wait: bool = True) -> T:
         """Call ``write`` and return its result. Where the disk under ``folder`` is full for any rank, wait until there
-        is room and call it again. ``DataError`` where the learner is asked to stop meanwhile."""
+        is room and call it again. ``DataError`` where the learner is asked to stop meanwhile. ``ranks_wait``: whether
+        the other ranks wait for this one's word; a thread beside the loop has none for them."""
         while True:
             try:
-                return write()
+                written = write()
             except (OSError, RuntimeError) as error:  # torch wraps the disk's error in a RuntimeError
                 if folder is None or not (isinstance(error, NoRoom) or is_full(folder)):
                     raise
+                if not ranks_wait:
+                    self.hinder(folder, error)
+                    continue
                 broadcast_plan({"do": "wait"})
                 try:
                     self.wait(folder, error)
                 except DataError:
                     broadcast_plan({"do": "stop"})
                     raise
+            else:
+                if not ranks_wait:
+                    self._service.hindered(None)
+                return written
 
     def hinder(self, folder: Path, error: Exception) -> None:
         """``wait``, for a thread beside the training loop; ``service.hindered`` stays as this sets it."""

@@ -123,7 +123,7 @@ def _write_weights(
     found = checksum(flatten(dict(model.named_parameters()), config.weights.dtype).buffer) if published else None
     if found != published:
         raise DataError(
-            f"the checkpoint's weights have sha256 {found}; the ledger has {published} for the version that was "
+            f"the checkpoint's weights have the checksum {found}; the ledger has {published} for the version that was "
             "published: checkpoint and ledger are not of one run"
         )
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size="5GB")
@@ -170,12 +170,18 @@ def _base_folder(config: Config) -> Path:
 
 
 def _published(ledger: Path, state: dict[str, Any]) -> str | None:
-    """sha256 of the checkpoint's version as it was published. ``None`` without a ledger and for the initial model."""
+    """The checksum of the checkpoint's version as it was published. ``None`` without a ledger and for the initial
+    model. ``DataError`` where an older Leeway wrote the ledger."""
     if not ledger.exists():
         return None
     found = None
     for line in itertools.takewhile(lambda line: line["line"] <= state["ledger_line"], read(ledger)):
-        if line["event"] == "step" and line["version"] == state["version"]:
+        if line["event"] == "step" and "checksum" in line:
+            raise DataError(
+                f"{ledger}: line {line['line']} is an older Leeway's, which sums weights in another way: export the "
+                "run with the Leeway that trained it"
+            )
+        if line["event"] == "published" and line["version"] == state["version"]:
             found = line["checksum"]
     return found
 

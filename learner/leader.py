@@ -1,21 +1,24 @@
 """What only rank 0 of a running learner holds, and what it does at the end of a training step."""
 
 import logging
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from ..common.activity import Activity, Doing, to_json
 from ..common.config import Config
+from ..common.errors import ConfigError
 from ..common.ledger import Ledger
 from ..common.metrics import MetricsSink
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
 from ..common.step_line import hardware_text, step_line
-from ..common.tensors import flatten
+from ..common.tensors import tensors_of
+from ..common.types import Manifest
 from ..common.weights import WeightPublisher
-from ..common.weights import checksum as sha256_of
 from .background import CheckpointWriter
 from .delay import DelayLine
 from .disk_room import DiskRoom
@@ -26,12 +29,16 @@ from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
 from .profiling import Profiler
+from .publication import FlatBuffers, Publication
 from .ranks import broadcast_plan, told
 from .samples import Samples
 from .startup import make_book, open_ledger
 from .step_metrics import StepMetrics
 
 log = logging.getLogger(__name__)
+
+WAIT_S = 20.0
+"""How long rank 0 waits before it tells the other ranks that it still waits."""
 
 
 class Leader:
@@ -63,13 +70,7 @@ class Leader:
         sink = self.disk.until_written(folder, lambda: MetricsSink(queue, folder, from_step=book.version))
         closing.callback(self.ledger.close)
         closing.callback(sink.close)
-        self.publisher = WeightPublisher(
-            queue.weights,
-            incarnation=self.incarnation,
-            transport=config.weights.transport,
-            folder=config.weights.shared,
-            keyframe_every=config.weights.keyframe_every,
-        )
+        self.publisher = _publisher_of(queue, config, self.incarnation)
         samples = self._samples(book.version, closing)
         self.intake = Intake(
             queue,
@@ -91,6 +92,8 @@ class Leader:
         self.delay = DelayLine(config.flow.inject_lag)
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)
+        self._buffers = _buffers_of(policy, config)
+        self.publication = Publication(service, self.publisher, self.disk, config.weights, self._stands)
         self._metrics = StepMetrics(service, self.intake, Hardware(policy, config))
         self._hardware = ""
         """What the last training step's record says of the hardware, for the run's state."""
@@ -104,22 +107,40 @@ class Leader:
         closing.callback(samples.close)
         return samples
 
-    def publish(self, version: int) -> None:
-        """Publish the policy's weights, or those of ``flow.inject_lag`` versions before, as soon as there is room for
-        them. Collective: every other rank calls ``named_weights`` meanwhile."""
+    def gather(self, version: int) -> None:
+        """Copy the policy's weights, which are ``version``, to where they are published from. Collective. Waits for the
+        publication before, whose base is overwritten."""
+        self.settle()
         self.service.doing(Doing(Activity.PUBLISHING, version=version))
-        newest = flatten(self.policy.named_weights(), self.config.weights.dtype)
-        due = self.delay.push(version, newest)
-        self.manifest = manifest = self.disk.until_written(
-            self.config.weights.shared, lambda: self.publisher.publish(*due)
-        )
-        self.service.version = version
+        broadcast_plan({"do": "publish", "version": version})
+        newest = self._buffers.at(version)
+        self.policy.copy_weights(tensors_of(newest))
+        self._newest = version, newest
+
+    def publish(self) -> None:
+        """Begin to publish what was gathered, or the weights of ``flow.inject_lag`` versions before."""
+        self.publication.begin(self.delay.push(*self._newest), self._newest)
+        if self.intake.book.max_staleness == 0 or self.config.flow.inject_lag > 0:
+            self.settle()  # no other step can be trained before, since no group lives across versions
+
+    def settle(self) -> None:
+        """Wait until the version that was published last stands. What its publication failed with is told to the other
+        ranks and raised."""
+        while True:
+            with self._telling():
+                if self.publication.ended(WAIT_S):
+                    return
+            broadcast_plan({"do": "wait"})
+
+    def _stands(self, manifest: Manifest, checksum: str) -> None:
+        self.manifest, self.service.version = manifest, self._newest[0]
         log.info("version %d published: %d of %d bytes", manifest.version, manifest.payload_bytes, manifest.full_bytes)
-        self.checksum = manifest.checksum if manifest.version == version else sha256_of(newest.buffer)
+        self.intake.published(checksum)
 
     def save(self, controller: ControllerState, step: int) -> None:
         """Have the checkpoint after ``step`` training steps written, and acknowledge what it covers once it is.
-        Collective, as ``CheckpointWriter.save`` is."""
+        Collective, as ``CheckpointWriter.save`` is. The version of the step stands before."""
+        self.settle()
         self.service.doing(Doing(Activity.CHECKPOINTING, step=step))
         self.await_writer()
         state = self.intake.snapshot() | {"controller": asdict(controller)}
@@ -140,8 +161,14 @@ class Leader:
     def await_writer(self) -> None:
         """Wait until no checkpoint is being written. The other ranks wait for our plan meanwhile; an error is told to
         them and raised."""
-        try:
+        with self._telling():
             self.writer.wait()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell the other ranks, which wait for our plan, of an error that ends the block."""
+        try:
+            yield
         except BaseException as error:
             self.tell_failure(error)
             raise
@@ -154,6 +181,7 @@ class Leader:
         self, step: int, groups: list[ScoredGroup], measured: dict[str, float], times: dict[str, float]
     ) -> None:
         """Send the training step's record, and log its line."""
+        times = times | {"weights/publish_s": self.publication.seconds}
         workers, _ = self.queue.overview.workers()
         record = self._metrics.record(step, groups, measured, times, self.manifest, workers)
         self.queue.emit(record)
@@ -188,3 +216,22 @@ class Leader:
             overdue_at=intake.counts.overdue_last[1],
             at=self.service.now(),
         )
+
+
+def _buffers_of(policy: Policy, config: Config) -> FlatBuffers:
+    shapes = policy.shapes()
+    if (why := config.weights.why_too_large(sum(map(prod, shapes.values())))) is not None:
+        raise ConfigError(why)  # a folder was looked at before; what the hub had is known only now
+    return FlatBuffers(shapes, config.weights.dtype, config.flow.inject_lag)
+
+
+def _publisher_of(queue: LearnerQueue, config: Config, incarnation: int) -> WeightPublisher:
+    weights = config.weights
+    return WeightPublisher(
+        queue.weights,
+        incarnation=incarnation,
+        transport=weights.transport,
+        folder=weights.shared,
+        keyframe_every=weights.keyframe_every,
+        threads=weights.threads,
+    )

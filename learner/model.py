@@ -21,6 +21,7 @@ from .alike import refuse_different_models
 from .checkpoint import TAG
 from .engine_settings import adamw, deepspeed_settings, weights_dtype
 from .files import Files, Writing, meeting_after_files
+from .gathering import copy_group, groups_of, shape_of
 from .host_copies import kept_on_host
 from .loading import Unread, open_language_model
 from .objective.token_op import CHUNK_ELEMENTS, LossOf, TokenOutput, chunk_elements_on, token_op
@@ -239,16 +240,21 @@ class Policy:
     def named_weights(self) -> dict[str, Tensor]:
         """A copy of all weights by Hugging Face name, float32 on the CPU; tied weights appear once. Only rank 0 gets
         them; the other ranks get an empty dict."""
-        weights = {}
-        for name, parameter in self.module.named_weights().items():
-            with self._whole(parameter):
-                if self.rank == 0:
-                    weights[name] = parameter.detach().to("cpu", torch.float32, copy=True)
+        weights = {name: torch.empty(shape) for name, shape in self.shapes().items()} if self.rank == 0 else {}
+        self.copy_weights(weights if self.rank == 0 else None)
         return weights
 
-    def _whole(self, parameter: nn.Parameter) -> Any:
-        # Under ZeRO stage 3 the ranks share a parameter. One is gathered at a time, so no device holds the whole model.
-        return _deepspeed().zero.GatheredParameters([parameter], enabled=self.stage == 3)
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every weight by Hugging Face name; tied weights appear once."""
+        return {name: shape_of(parameter) for name, parameter in self.module.named_weights().items()}
+
+    def copy_weights(self, into: dict[str, Tensor] | None) -> None:
+        """Copy every weight to its tensor in ``into`` on the CPU, cast on this device. Others than rank 0 pass None."""
+        gathered = _deepspeed().zero.GatheredParameters
+        for group in groups_of(self.module.named_weights()):
+            with gathered(list(group.values()), enabled=self.stage == 3):
+                if into is not None:
+                    copy_group(group, into)
 
     def snapshot(self, *, copied: bool) -> Writing:
         """What a checkpoint holds of this rank: weights and optimizer as they are now. Returns what writes it; that is

@@ -31,8 +31,8 @@ class Origin:
     ledger_line: int
     """How many lines the run's ledger had when the checkpoint was written."""
     checksum: str | None
-    """sha256 of the version as it was published, which the exported weights were compared with; ``None`` where it is
-    not known."""
+    """The checksum of the version as it was published, which the exported weights were compared with; ``None`` where it
+    is not known."""
     dtype: str
     """dtype of the exported weights."""
     layout: Mapping[str, int]
@@ -85,7 +85,7 @@ def _origin_rows(config: Config, origin: Origin) -> list[tuple[str, str]]:
     stage = config.stage_of(max(origin.version - 1, 0))
     now = config.at_stage(stage)
     train = now.train
-    same = f"equal, bit for bit, to what the run published ({config.weights.dtype}, sha256 `{origin.checksum}`)"
+    same = f"equal, bit for bit, to what the run published ({config.weights.dtype}, checksum `{origin.checksum}`)"
     return [
         ("run", f"`{origin.run}`"),
         ("base model", f"`{config.model.path}`"),

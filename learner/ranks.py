@@ -81,7 +81,12 @@ def join_ranks(collective_timeout_s: float = COLLECTIVE_TIMEOUT_S) -> None:
     store.wait(["leeway/all here"], WORDS_TIMEOUT)
     dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=timeout)
     if count > 1:
-        _groups.update({channel: dist.new_group(backend="gloo", timeout=WORDS_TIMEOUT) for channel in Channel})
+        open_channels()
+
+
+def open_channels() -> None:
+    """Make the channels, among the ranks of the default group. Collective."""
+    _groups.update({channel: dist.new_group(backend="gloo", timeout=WORDS_TIMEOUT) for channel in Channel})
 
 
 def leave_ranks(*, in_order: bool = True) -> None:

@@ -1,14 +1,19 @@
 """What a learner prepares when it starts: the prompts, the books, and the ledger's first lines."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 from ..common.activity import Activity, Doing
 from ..common.config import Config
+from ..common.errors import DataError
 from ..common.ledger import Ledger
 from ..common.preflight.model import load_tokenizer_of
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
+from . import checkpoint
 from .flow.curriculum import Curriculum, load_curriculum
+from .flow.intake import SHARDS
 from .flow.staleness import Stages
 from .flow.tickets import LiveGroup, TicketBook
 
@@ -17,6 +22,17 @@ def read_prompts(service: Service, config: Config) -> Curriculum:
     """Read the prompts of the whole run. ``DataError`` names a row that cannot be used."""
     service.doing(Doing(Activity.READING_PROMPTS))
     return load_curriculum(config, *load_tokenizer_of(config.model.path))
+
+
+def refuse_older(checkpoints: Path) -> None:
+    """``DataError`` where the newest checkpoint is of a Leeway that summed the weights in another way, so that its
+    ledger could not be gone on with."""
+    found = checkpoint.newest(checkpoints)
+    if found is not None and json.loads((found / checkpoint.STATE).read_text()).get("checksums") != SHARDS:
+        raise DataError(
+            f"checkpoint {found}: an older Leeway wrote it, and its ledger sums the weights in another way: go on with "
+            "that Leeway, or export the model with it and start a new run from the export"
+        )
 
 
 def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:

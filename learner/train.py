@@ -2,7 +2,9 @@
 
 ::
 
-    next batch ──▶ train step ──▶ publish version v+1 ──▶ close the books ──▶ (checkpoint) ──▶ account
+    next batch ──▶ train step ──▶ gather version v+1 ──▶ close the books ──▶ (checkpoint) ──▶ account
+                                                                │
+                                            publish v+1  ◀──────┘  beside the next step, where η allows one
 
 Rank 0 decides and speaks to Redis; every rank trains its share of the groups. The checkpoint is the truth: a learner
 that dies anywhere in this loop goes back to its newest checkpoint and issues again what was live there.
@@ -21,16 +23,14 @@ from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
 from . import alike, checkpoint, memory
 from .background import CheckpointWriter
-from .leader import Leader
+from .leader import WAIT_S, Leader
 from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
 from .ranks import broadcast_plan, failed_there, naming_the_lost, rank, together
-from .startup import forget_older_versions, read_prompts
+from .startup import forget_older_versions, read_prompts, refuse_older
 from .step import StepResult, shared_out, train_step
 from .step_metrics import timed
-
-WAIT_S = 20.0  # how long rank 0 waits for a batch before it tells the other ranks that it still waits
 
 
 def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -> None:
@@ -38,6 +38,7 @@ def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -
     to stop. Either way it leaves a checkpoint."""
     # This comes before the model, so that ranks that differ and rows that cannot be used are named in seconds.
     alike.refuse_different(config, folder)
+    together(lambda: refuse_older(folder / "checkpoints") if rank() == 0 else None)
     curriculum = together(lambda: read_prompts(service, config) if rank() == 0 else None)
     service.doing(Doing(Activity.LOADING_MODEL))
     torch.set_num_threads(config.train.threads)
@@ -55,8 +56,9 @@ def _lead(leader: Leader, controller: ControllerState) -> None:
     """Rank 0's loop. It consumes batches and produces versions, ledger lines, metrics and checkpoints. If it dies, its
     successor starts from the newest checkpoint and makes again what is lost."""
     intake, service, train = leader.intake, leader.service, leader.config.train
-    broadcast_plan({"do": "publish", "version": intake.book.version})
-    leader.publish(intake.book.version)
+    leader.gather(intake.book.version)
+    leader.publish()
+    leader.settle()
     forget_older_versions(leader.queue, leader.incarnation)
     intake.start()
     while (step := intake.book.version) < train.steps and not service.stopping.is_set():
@@ -72,9 +74,10 @@ def _lead(leader: Leader, controller: ControllerState) -> None:
             with timed(times, "train"):
                 result = _train(leader, controller, groups, step)
             with timed(times, "publish"):
-                leader.publish(step + 1)
+                leader.gather(step + 1)
+                generated = intake.trained(groups, ess=result.metrics["logprob/ess"])
+                leader.publish()
         controller = result.controller
-        generated = intake.trained(groups, leader.checksum, ess=result.metrics["logprob/ess"])
         service.count(done=1, tokens=int(result.metrics["batch/tokens"]))
         if (step + 1) % train.checkpoint_every == 0 or step + 1 == train.steps:
             with timed(times, "checkpoint"):
@@ -111,6 +114,7 @@ def _train(leader: Leader, controller: ControllerState, groups: list[ScoredGroup
 def _end(leader: Leader, controller: ControllerState) -> None:
     """End every rank, after the last step or a request to stop, without losing anything that was trained."""
     intake, service = leader.intake, leader.service
+    leader.settle()
     if service.failure is not None:
         leader.tell_failure(service.failure)
         raise service.failure
@@ -146,11 +150,9 @@ def _follow(
                     memory.begin()
                     result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
                     controller = result.controller
-                    policy.named_weights()
-                service.version = plan["step"] + 1
                 service.count(done=1)
             case "publish":
-                policy.named_weights()
+                policy.copy_weights(None)
                 service.version = plan["version"]
             case "save":
                 service.doing(Doing(Activity.CHECKPOINTING, step=plan["step"]))

@@ -45,6 +45,7 @@ class RolloutWorker:
             worker=queue.worker,
             folder=config.weights.shared,
             lease_s=config.broker.lease_s,
+            threads=config.weights.threads,
             copy=self.copy,
         )
         self._loaded = threading.Condition()

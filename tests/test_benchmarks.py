@@ -71,6 +71,18 @@ def test_the_token_op_is_compared_with_whole_logits():
     assert number(r"^time s .* ([\d.]+) +\(must hold: 1.15\)", said) > 0
 
 
+def test_a_version_is_timed_stage_by_stage_and_the_learners_idle_time_in_turns():
+    words = "--parameters 2000000 --products 1 --rounds 1"
+    said = said_by(BENCHMARKS / "weights.py", words, codes=(0, 1))  # code 1: a busy machine
+    assert [len(rows(said, threads + r"( +[\d.]+){5}$", 5)) for threads in "12"] == [1, 1]
+    assert number(r"^threads / processes  ratio ([\d.]+)", said) > 0
+    assert [len(rows(said, way + r" +[\d.]+ +[\d.]+$", 2)) for way in ("before", "on the step", "off the step")] == [
+        1,
+        1,
+        1,
+    ]
+
+
 def test_ranks_in_lockstep_seldom_wait_at_the_sizes_of_the_presets():
     """Arithmetic, so its figures hold on any machine: 20 seeds of each stage."""
     said = said_by(BENCHMARKS / "packing.py", "")

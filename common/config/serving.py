@@ -6,21 +6,40 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..errors import ConfigError
+from ..wording import byte_size
 from .section import Section, expand
+
+MOST_IN_REDIS = 2_000_000_000
+"""Largest version that travels through Redis, in bytes."""
 
 
 class Weights(Section):
     transport: Literal["redis", "file"] = "redis"
-    """How payloads travel. Manifests always go through Redis."""
+    """How payloads travel; ``redis`` takes versions of up to 2 GB. Manifests always go through Redis."""
     folder: str | None = None
     """Shared folder of the ``file`` transport. ``{presets}`` and ``~`` mean the same as in ``model.path``."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Dtype of what is published: bfloat16 halves the bytes; float32 is exact for a float32 sampler."""
     keyframe_every: int = Field(default=20, ge=1)
-    """Every N-th version is published as a keyframe; the others are deltas."""
+    """Every N-th version is published whole, as a keyframe, and as a delta beside that; the others are deltas alone."""
+    threads: int = Field(default=4, ge=1)
+    """Threads that digest, encode and write a version on the learner's rank 0, and as many that read and decode it on
+    each rollout node."""
     node_folder: str | None = None
     """Folder of each rollout node for the copy that its workers share: two versions. It lies on the node itself. By
     default in shared memory, /dev/shm, or where that is absent or too small, in the temporary folder."""
+
+    def why_too_large(self, parameters: int) -> str | None:
+        """Why a model of so many parameters cannot be published by this transport, with the sum; None if it can."""
+        version = parameters * (2 if self.dtype == "bfloat16" else 4)
+        if self.transport != "redis" or version <= MOST_IN_REDIS:
+            return None
+        return (
+            f"weights.transport = 'redis': a version has {byte_size(version)}, and Redis would hold two whole ones "
+            f"beside their deltas: 2 x {byte_size(version)} = {byte_size(2 * version)}. It takes versions of at most "
+            f"{byte_size(MOST_IN_REDIS)}: weights.transport = 'file', with weights.folder, a folder that every node "
+            "sees, is right"
+        )
 
     @property
     def shared(self) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -46,6 +47,10 @@ def check_model(config: Config, *uses: Use, ask_hub: bool = True) -> ModelFolder
             raise DataError(f"model {path}: {why}")
     if (longer := why_too_long(config.tokens_by_key, f"model {path}", context_of(keys))) is not None:
         raise DataError(longer)
+    if "train" in uses and found.tensors is not None:
+        parameters = sum(prod(header.shape) for header in found.tensors.values())
+        if (why := config.weights.why_too_large(parameters)) is not None:
+            raise ConfigError(f"model {path}: {why}")
     if "sample" in uses and (why := why_not_spread(keys, config.rollout.tensor_parallel)) is not None:
         raise ConfigError(f"model {path}: {why}")
     return found

@@ -1,12 +1,31 @@
 """The weights' way through Redis: a broadcast stream of manifests, payloads in pieces, and leases of versions."""
 
 import time
+from collections.abc import Iterator
 
 from ..codec import decode_manifest, encode
 from ..errors import DecodeError
-from ..types import Manifest
+from ..types import Manifest, Payload
 from .connection import Connection, View
 from .entries import WEIGHTS, LetterKind, whole
+
+VALUE_BYTES = 1 << 21
+"""Most bytes of a shard that lie in one value. Redis takes up to 512 MB; both ends hold a value of each thread at a
+time, so a smaller one is less memory. It is part of the format."""
+
+
+def values_of(payload: Payload, shard: int) -> list[str]:
+    """The names of the values that hold a shard of a payload, in order."""
+    kind = "keyframe" if payload.base is None else "delta"
+    return [f"{kind}:{shard}:{piece}" for piece in range(-(-payload.stored[shard] // VALUE_BYTES))]
+
+
+def values_of_version(manifest: Manifest) -> Iterator[str]:
+    """The names of all values that a version has in Redis."""
+    if manifest.transport == "redis":
+        for payload in manifest.payloads:
+            for shard in range(len(payload.stored)):
+                yield from values_of(payload, shard)
 
 
 class WeightStream(View):
@@ -56,14 +75,14 @@ class WeightStream(View):
             last_id = entries[-1][0] if entries else b"0"
             self._redis.xread({self.keys.weights: last_id}, count=1, block=max(1, int(min(left, 5.0) * 1000)))
 
-    def put_chunk(self, version: int, incarnation: int, index: int, data: bytes) -> None:
-        """Store one piece of a version's payload."""
+    def put_value(self, version: int, incarnation: int, name: str, data: bytes) -> None:
+        """Store one value of a version's payload. Threads may call it side by side."""
         self.connection.bytes_out += len(data)
-        self._redis.set(self.keys.weight_chunk(version, incarnation, index), data)
+        self._redis.set(self.keys.weight_value(version, incarnation, name), data)
 
-    def get_chunk(self, version: int, incarnation: int, index: int) -> bytes | None:
-        """One piece of a version's payload, or None where it is gone."""
-        data: bytes | None = self._redis.get(self.keys.weight_chunk(version, incarnation, index))
+    def get_value(self, version: int, incarnation: int, name: str) -> bytes | None:
+        """One value of a version's payload, or None where it is gone. Threads may call it side by side."""
+        data: bytes | None = self._redis.get(self.keys.weight_value(version, incarnation, name))
         self.connection.bytes_in += len(data or b"")
         return data
 
@@ -73,8 +92,8 @@ class WeightStream(View):
         stamp = (manifest.version, manifest.incarnation)
         for entry_id in [*broken, *(each for each, found in entries if (found.version, found.incarnation) == stamp)]:
             self._redis.xdel(self.keys.weights, entry_id)
-        for index in range(manifest.chunks):
-            self._redis.delete(self.keys.weight_chunk(manifest.version, manifest.incarnation, index))
+        for name in values_of_version(manifest):
+            self._redis.delete(self.keys.weight_value(manifest.version, manifest.incarnation, name))
 
     def tell_unreadable(self, version: int, incarnation: int) -> None:
         """Say that the newest version cannot be read: the learner then writes it again, whole."""

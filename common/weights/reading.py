@@ -1,9 +1,10 @@
 """A worker's end: fetches the newest version, by deltas if possible, and never serves bytes that were not checked."""
 
 import os
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -13,8 +14,9 @@ from ..errors import WeightsError
 from ..queue.weights import WeightStream
 from ..types import Manifest
 from .node import TurnLostError
-from .transport import CHUNK_BYTES, store_of
-from .versions import NOTHING, FlatWeights, Stamp, chain_to, checksum, flat_bytes, stamp_of
+from .shards import digest, each, place_of, refuse_unsound
+from .transport import store_of
+from .versions import NOTHING, FlatWeights, Link, Stamp, chain_to, flat_bytes, item_size_of, stamp_of
 
 _FETCH_ATTEMPTS = 4
 
@@ -78,13 +80,15 @@ class WeightReader:
         lease_s: float = 60.0,
         retry_pause_s: float = 0.25,
         max_bytes: int | None = None,
+        threads: int = 1,
         copy: Copy | None = None,
     ) -> None:
         """``folder`` holds the file transport's payloads; the redis transport needs none. A version is leased for
         ``lease_s`` seconds at a time while it loads. ``retry_pause_s`` seconds lie between tries, since a shared file
         system may show a file later than Redis shows its manifest. A version of more than ``max_bytes`` is refused
         before memory is allocated; by default half of this machine's memory, since an update holds two versions.
-        ``copy`` is where the weights lie: by default, in the memory of this process alone.
+        So many ``threads`` read and decode. ``copy`` is where the weights lie: by default, in the memory of this
+        process alone.
         """
         self._stream = stream
         self._worker = worker
@@ -92,6 +96,7 @@ class WeightReader:
         self._lease_s = lease_s
         self._retry_pause_s = retry_pause_s
         self._max_bytes = max_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        self._threads = threads
         self._copy = OwnCopy() if copy is None else copy
         self._taken: Manifest | None = None  # of what the last ``fetch`` returned
 
@@ -116,8 +121,8 @@ class WeightReader:
         It does not wait for new versions; where the workers of a node share the copy, it waits for its turn. Raises
         ``WeightsError`` if nothing as new as ``min_version`` is published, or if the newest version cannot be read
         whole after several tries. What was held then stays held, and in the second case the learner is asked to publish
-        the newest again, whole. It needs memory for two versions and a chunk. Raises ``ConfigError`` where the node has
-        no room for them.
+        the newest again, whole. It needs memory for two versions, and a few megabytes for each thread. Raises
+        ``ConfigError`` where the node has no room for them.
         """
         target = self._target(self._stream.manifests())
         if target is None:
@@ -170,32 +175,53 @@ class WeightReader:
         chain = chain_to(target, manifests, NOTHING if held is None else held[0])
         if chain is None:
             raise WeightsError("a version its deltas build on is not published any more")
-        for manifest in chain:
+        for manifest, _ in chain:
             _check_manifest(manifest, target)
-        base = None if held is None else held[1]
-        if chain[0].base is not None and base is not None and len(base) != target.full_bytes:
+        base = None if held is None or chain[0][1].base is None else held[1]
+        if base is not None and len(base) != target.full_bytes:
             raise WeightsError("a delta against tensors of another size")
         with (
             _Lease(self._stream, self._worker, target.version, self._lease_s) as lease,
             self._copy.written(target) as buffer,
         ):
+            turn = threading.Lock()
 
             def tick() -> None:
-                lease.renew()
-                self._copy.tick()
+                with turn:  # the threads that decode come here, too
+                    lease.renew()
+                    self._copy.tick()
 
-            for manifest in chain:
-                if manifest.transport == "file" and self._folder is None:  # a run's own configuration would have one
-                    raise WeightsError("the version is said to be in a shared folder, and none is configured")
-                store = store_of(manifest.transport, self._stream, self._folder, CHUNK_BYTES)
-                store.read(manifest, buffer, None if manifest.base is None else base, tick)
-                base = buffer
-            if checksum(buffer, tick) != target.checksum:
-                raise WeightsError("the checksum does not match")
+            self._decode(target, chain, buffer, base, tick)
         found = self._copy.find(target)
         if found is None:
             raise WeightsError("it was decoded, and is gone from this machine's copy")
         return found
+
+    def _decode(
+        self, target: Manifest, chain: list[Link], buffer: np.ndarray, base: np.ndarray | None, tick: Callable[[], None]
+    ) -> None:
+        """Go along the whole chain shard by shard, several shards at a time. ``buffer`` has every bit of ``target``
+        afterwards, or ``WeightsError`` is raised."""
+        with ExitStack() as opened:
+            links = []
+            for manifest, payload in chain:
+                if manifest.transport == "file" and self._folder is None:  # a run's own configuration would have one
+                    raise WeightsError("the version is said to be in a shared folder, and none is configured")
+                store = store_of(manifest.transport, self._stream, self._folder, self._threads)
+                links.append(opened.enter_context(store.opened(manifest, payload, tick)))
+
+            def decode(number: int) -> None:
+                shard = target.shards[number]
+                out = buffer[place_of(shard)]
+                against = None if base is None else base[place_of(shard)]
+                for read in links:
+                    read(number, out, against)
+                    against = out
+                if digest(out) != shard.digest:
+                    raise WeightsError(f"shard {number} of {len(target.shards)}: the digest does not match")
+                tick()
+
+            each(decode, range(len(target.shards)), self._threads)
 
 
 def _named(manifest: Manifest) -> str:
@@ -211,6 +237,9 @@ def _check_manifest(manifest: Manifest, target: Manifest) -> None:
         raise WeightsError("a tensor with a negative side")
     if manifest.full_bytes != flat_bytes(manifest.tensors):
         raise WeightsError(f"the manifest says {manifest.full_bytes} bytes, its tensors {flat_bytes(manifest.tensors)}")
+    refuse_unsound(manifest, item_size_of(manifest.tensors))
+    if [(shard.offset, shard.bytes) for shard in manifest.shards] != [(s.offset, s.bytes) for s in target.shards]:
+        raise WeightsError(f"version {manifest.version} in its chain is cut into other shards")
 
 
 class _Lease:

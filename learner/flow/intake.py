@@ -34,6 +34,8 @@ from .taking_in import TakingIn, superseded
 from .tickets import TicketBook
 
 POLL_S = 0.5
+SHARDS = "shards"
+"""How the ledger that a checkpoint goes with sums weights: the digest of the digests of their shards."""
 TELL_S = 60.0
 """Where one worker has held a group for longer than this, the message about waiting names that worker."""
 
@@ -121,18 +123,24 @@ class Intake:
                 held_s=long and long.held_s,
             )
 
-    def trained(self, groups: list[ScoredGroup], checksum: str, *, ess: float = 1.0) -> dict[str, float]:
-        """Close the books on a training step whose new version (sha256 ``checksum``) is published; ``ess`` is its
-        effective sample size, for the guard. Returns how the policy did before rejection sampling, as metrics
-        by name (``graded.py``)."""
+    def trained(self, groups: list[ScoredGroup], *, ess: float = 1.0) -> dict[str, float]:
+        """Close the books on a training step; ``ess`` is its effective sample size, for the guard. No ticket is issued
+        until its version is ``published``. Returns how the policy did before rejection sampling, as metrics by name
+        (``graded.py``)."""
         numbers = [group.ticket.ticket for group in groups]
         with self._lock:
             stage = self.book.stage
-            self.lifecycle.trained(numbers, checksum)
+            self.lifecycle.trained(numbers)
             self.controls.step_had(ess)
             self.lifecycle.refund_left_behind()
-            self.lifecycle.issue_while_room()
             return self.lifecycle.graded.reached(max(numbers), stage, self.book.stage)
+
+    def published(self, checksum: str) -> None:
+        """The version of the newest training step, with this ``checksum``, can be had: issue what it makes room for."""
+        with self._lock:
+            if self.lifecycle.unpublished:  # not so for the version that a learner starts with
+                self.lifecycle.published(checksum)
+                self.lifecycle.issue_while_room()
 
     def covered(self) -> int:
         """How many trained groups a checkpoint that is taken now covers, of those that are not acknowledged."""
@@ -175,6 +183,7 @@ class Intake:
                 "refunds": dict(self.counts.refunds),
                 "ledger_line": self.ledger.line,
                 "incarnation": self.incarnation,
+                "checksums": SHARDS,
             }
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -76,6 +76,8 @@ class Lifecycle:
         """Entries of groups that were trained since the newest checkpoint."""
         self.batch_bound, self.batch_overflow = book.max_staleness, book.overflow
         """The bound that the newest batch was checked against, and the overflow policy that it was taken by."""
+        self.unpublished = False
+        """Whether the version of the newest training step cannot be had yet. For admission it does not exist."""
 
     # --- issued -----------------------------------------------------------------------------------------------------
 
@@ -89,7 +91,9 @@ class Lifecycle:
         self.queue.issue(*[self._issued(number, reissued=True) for number in self.book.live])
 
     def issue_while_room(self) -> None:
-        """Issue a ticket for every vacancy."""
+        """Issue a ticket for every vacancy, unless the version that would have to sample it is not there yet."""
+        if self.unpublished:
+            return
         tickets = []
         for stage in self.book.vacancies():
             if stage == self.curriculum.stages_open:
@@ -165,17 +169,23 @@ class Lifecycle:
 
     # --- trained or refunded ----------------------------------------------------------------------------------------
 
-    def trained(self, numbers: list[int], checksum: str) -> None:
-        """Close the books on the groups of ``numbers``, which a training step has used. Its new version (sha256
-        ``checksum``) is published."""
+    def trained(self, numbers: list[int]) -> None:
+        """Close the books on the groups of ``numbers``, which a training step has used."""
+        assert not self.unpublished, "a step's version stands before the next step ends"
         step = self.book.version
         for number in numbers:
             arrival = self.book.live[number].arrived
             self._write_trained(arrival, step)
             self._tell_left(number, TRAINED)
             self.unsettled.append(arrival.entry)
-        self.ledger.write("step", step=step, version=step + 1, tickets=numbers, checksum=checksum, **self._rule())
+        self.ledger.write("step", step=step, version=step + 1, tickets=numbers, **self._rule())
         self.book.trained(numbers)
+        self.unpublished = True
+
+    def published(self, checksum: str) -> None:
+        """The newest training step's version can be had from now on."""
+        self.ledger.write("published", version=self.book.version, checksum=checksum)
+        self.unpublished = False
 
     def _write_trained(self, arrival: Arrival, step: int) -> None:
         responses = arrival.group.responses

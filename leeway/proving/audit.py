@@ -37,6 +37,8 @@ class Account:
     inject_lag: int = 0
     """Where this is not 0, every trained token must be this many versions stale, after the first steps."""
     version: int = 0
+    unpublished: bool = False
+    """Whether the newest step's version cannot be had yet."""
     incarnation: int = 0
     next_ticket: int = 0
     live: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -176,6 +178,8 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
             return _trained(account, line)
         case "step":
             return _step(account, line)
+        case "published":
+            return _published(account, line)
         case "control":
             if line["name"] == "max_staleness":
                 account.max_staleness = line["value"]
@@ -183,9 +187,13 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
                 account.overflow = line["value"]
             return None if line["version"] == account.version else f"at version {account.version}"
         case "checkpoint":
+            if account.unpublished and line["step"] == account.version:
+                return f"comes before version {account.version} is published"
             return None if line["step"] <= account.version else f"covers step {line['step']} of {account.version}"
         case "end":
             account.ended = True
+            if account.unpublished:
+                return f"comes before version {account.version} is published"
             if account.live or account.step_tickets:
                 return f"tickets {sorted(account.live)[:5]} are unaccounted for"
             return None if line["version"] == account.version else f"after {account.version} steps"
@@ -208,6 +216,8 @@ def _issued(account: Account, line: dict[str, Any]) -> str | None:
         return f"issued by incarnation {line['incarnation']}, now {account.incarnation}"
     if line["version"] != account.version:
         return f"issued at version {line['version']}, the books stand at {account.version}"
+    if account.unpublished:
+        return f"ticket {ticket} is issued before version {account.version} is published"
     if line["reissued"]:
         if ticket not in account.awaiting_reissue:
             return f"ticket {ticket} is issued again without a rollback"
@@ -334,7 +344,16 @@ def _spans(line: dict[str, Any], oldest: int, newest: int) -> str | None:
     return None
 
 
+def _published(account: Account, line: dict[str, Any]) -> str | None:
+    if line["version"] != account.version or not account.unpublished:
+        return f"publishes version {line['version']}, the books stand at {account.version}"
+    account.unpublished = False
+    return None
+
+
 def _step(account: Account, line: dict[str, Any]) -> str | None:
+    if account.unpublished:
+        return f"step {line['step']} ends before version {account.version} is published"
     if line["step"] != account.version or line["version"] != account.version + 1:
         return f"step {line['step']} makes version {line['version']}, the books stand at {account.version}"
     if not line["tickets"] == account.step_tickets == account.batch:
@@ -342,4 +361,5 @@ def _step(account: Account, line: dict[str, Any]) -> str | None:
     if (line["max_staleness"], line["overflow"]) != (account.batch_bound, account.batch_overflow):
         return f"bound {line['max_staleness']}, its batch was checked against {account.batch_bound}"
     account.version, account.step_tickets, account.batch = account.version + 1, [], []
+    account.unpublished = "checksum" not in line  # an older Leeway wrote the line once the version was published
     return None

@@ -1,7 +1,8 @@
 """``leeway prove on-policy``: the asynchronous run at max_staleness 0 against a plain loop in one process.
 
 The same configuration is run twice: once with every role as its own process and as many workers as asked for, and once
-by ``examples/one_process.py``. Then the weights of the last version are compared by their sha256.
+by ``examples/one_process.py``. Then the weights of the last version are compared by their checksum: the sha256 of their
+shards' sha256.
 """
 
 import os
@@ -15,7 +16,7 @@ import typer
 
 from ...common.config import compose
 from ...common.errors import ConfigError, LeewayError
-from ...common.ledger import read
+from ...common.ledger import published_checksum
 from ..running.up import up
 from .audit import audit
 
@@ -47,10 +48,10 @@ def on_policy(
     up(run, presets, [*settings, *fixed], None, runs_dir, resume=False, dry_run=False)
     ledger = runs_dir / run / "ledger.jsonl"
     typer.echo(audit(ledger).describe())
-    asynchronous = [line["checksum"] for line in read(ledger) if line["event"] == "step"][-1]
+    asynchronous = published_checksum(ledger)
     typer.echo("one process:")
     plain = _plain(steps, presets, [*settings, *fixed], threads=config.train.threads)
-    typer.echo(f"sha256 of the weights after {steps} steps\n  asynchronous  {asynchronous}\n  one process   {plain}")
+    typer.echo(f"checksum of the weights after {steps} steps\n  asynchronous  {asynchronous}\n  one process   {plain}")
     if asynchronous != plain:
         raise NotEqualError(f"the weights differ; the asynchronous run is kept in {runs_dir / run}")
     shutil.rmtree(runs_dir / run)
@@ -70,4 +71,4 @@ def _plain(steps: int, presets: list[str], settings: list[str], *, threads: int)
         raise LeewayError(f"the plain loop ended with code {done.returncode}")
     *lines, last = done.stdout.splitlines()
     typer.echo("\n".join(lines))
-    return last.removeprefix("sha256 ")
+    return last.removeprefix("checksum ")

@@ -1,13 +1,24 @@
 """Messages survive the wire, and nothing else gets through."""
 
+from dataclasses import replace
+
 import msgpack
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from leeway_rl.common.codec import SCHEMA, decode, decode_manifest, decode_record, encode, encode_record, sealed
+from leeway_rl.common.codec import (
+    MAX_SHARDS,
+    SCHEMA,
+    decode,
+    decode_manifest,
+    decode_record,
+    encode,
+    encode_record,
+    sealed,
+)
 from leeway_rl.common.errors import DecodeError
-from leeway_rl.common.types import Manifest, Responses, Scores, TensorInfo, Ticket
+from leeway_rl.common.types import Encoding, Manifest, Payload, Responses, Scores, Shard, TensorInfo, Ticket
 
 from tests.samples import a_ticket, some_responses, some_scores
 
@@ -110,11 +121,20 @@ def test_arrays_of_another_kind_or_shape_and_numbers_that_are_none_are_refused(c
     assert what in str(caught.value)
 
 
+SHARD = Shard(offset=0, bytes=8, digest="0" * 64)
+WHOLE = Payload(base=None, encoding=Encoding.PLANES, stored=(8,))
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"chunks": 1 << 40}, "1099511627776 chunks is outside"),
-        ({"chunks": -1}, "-1 chunks"),
+        ({"shards": (SHARD,) * (MAX_SHARDS + 1)}, "65537 shards in 1 payloads"),
+        ({"shards": (replace(SHARD, bytes=-1),)}, "a shard of -1 bytes is outside"),
+        ({"shards": (replace(SHARD, bytes=1 << 40),)}, "a shard of 1099511627776 bytes is outside"),
+        ({"payloads": ()}, "1 shards in 0 payloads"),
+        ({"payloads": (WHOLE,) * 3}, "1 shards in 3 payloads"),
+        ({"payloads": (replace(WHOLE, stored=(1 << 62,)),)}, "a shard of 4611686018427387904 bytes is outside"),
+        ({"payloads": (replace(WHOLE, stored=(1, 1)),)}, "a payload that does not have all 1 shards"),
         ({"version": -1}, "a negative number"),
         ({"tensors": (TensorInfo(name="x", dtype="bfloat16", shape=(-1,)),)}, "tensor 'x' has an impossible shape"),
         ({"tensors": (TensorInfo(name="x", dtype="bfloat16", shape=(1,) * 9),)}, "tensor 'x' has an impossible shape"),
@@ -122,9 +142,9 @@ def test_arrays_of_another_kind_or_shape_and_numbers_that_are_none_are_refused(c
 )
 def test_a_manifest_of_impossible_sizes_is_refused(changes, what):
     info = TensorInfo(name="w", dtype="bfloat16", shape=(2, 2))
-    fields = {"version": 0, "incarnation": 1, "transport": "redis", "base": None, "tensors": (info,), "chunks": 1}
-    fields |= {"payload_bytes": 8, "full_bytes": 8, "checksum": "0" * 64}
-    assert decode_manifest(encode(Manifest(**fields))).chunks == 1
+    fields = {"version": 0, "incarnation": 1, "transport": "redis", "tensors": (info,), "shards": (SHARD,)}
+    fields |= {"payloads": (WHOLE,), "full_bytes": 8, "checksum": "0" * 64}
+    assert decode_manifest(encode(Manifest(**fields))).shards == (SHARD,)
     with pytest.raises(DecodeError, match=what):
         decode_manifest(encode(Manifest(**fields | changes)))
 

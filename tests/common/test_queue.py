@@ -14,7 +14,7 @@ from leeway_rl.common.codec import SCHEMA, encode, sealed
 from leeway_rl.common.errors import BrokerError, DecodeError
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.entries import HandOver, WorkStream
-from leeway_rl.common.types import Manifest, TensorInfo
+from leeway_rl.common.types import Encoding, Manifest, Payload, TensorInfo
 
 from tests.roles import Roles
 from tests.samples import a_heartbeat, a_ticket, some_responses, some_scores
@@ -228,8 +228,8 @@ def test_a_broken_manifest_is_told_of_once_and_goes_with_the_next_version(make_b
     assert [letter["where"] for letter in worker.desk.dead_letters()] == ["weights"]
     info = TensorInfo(name="w", dtype="bfloat16", shape=(1,))
     manifest = Manifest(
-        version=0, incarnation=1, transport="redis", base=None, tensors=(info,), chunks=1, payload_bytes=2,
-        full_bytes=2, checksum="",
+        version=0, incarnation=1, transport="redis", tensors=(info,), full_bytes=2, shards=(), checksum="",
+        payloads=(Payload(base=None, encoding=Encoding.PLANES, stored=()),),
     )  # fmt: skip
     learner.weights.publish_manifest(manifest)
     learner.weights.delete_version(manifest)

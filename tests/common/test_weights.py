@@ -2,6 +2,7 @@
 copy of their own and by readers that share their node's."""
 
 import dataclasses
+import hashlib
 import subprocess
 import sys
 import threading
@@ -16,9 +17,9 @@ import safetensors.torch
 import torch
 from leeway_rl.common.errors import ConfigError, WeightsError
 from leeway_rl.common.queue.connection import Connection
-from leeway_rl.common.queue.weights import WeightStream
+from leeway_rl.common.queue.weights import WeightStream, values_of_version
 from leeway_rl.common.tensors import flatten, tensors_of
-from leeway_rl.common.types import Manifest, TensorInfo
+from leeway_rl.common.types import Encoding, Manifest, Payload, TensorInfo
 from leeway_rl.common.weights import (
     NOTHING,
     FlatWeights,
@@ -30,6 +31,7 @@ from leeway_rl.common.weights import (
     checksum,
     flat_bytes,
     needed,
+    shards,
     stamp_of,
 )
 
@@ -45,7 +47,7 @@ class MemoryWeights:
 
     def __init__(self) -> None:
         self.stream: list[Manifest] = []
-        self.chunks: dict[tuple[int, int, int], bytes] = {}
+        self.values: dict[tuple[int, int, str], bytes] = {}
         self.leases: dict[tuple[str, int], float] = {}
         self.leased: list[int] = []
         """Every version that was ever leased, a renewal counting again."""
@@ -56,16 +58,16 @@ class MemoryWeights:
     def manifests(self):
         return list(self.stream)
 
-    def put_chunk(self, version, incarnation, index, data):
-        self.chunks[version, incarnation, index] = data
+    def put_value(self, version, incarnation, name, data):
+        self.values[version, incarnation, name] = data
 
-    def get_chunk(self, version, incarnation, index):
-        return self.chunks.get((version, incarnation, index))
+    def get_value(self, version, incarnation, name):
+        return self.values.get((version, incarnation, name))
 
     def delete_version(self, manifest):
         self.stream = [m for m in self.stream if stamp_of(m) != stamp_of(manifest)]
-        for index in range(manifest.chunks):
-            self.chunks.pop((manifest.version, manifest.incarnation, index), None)
+        for name in values_of_version(manifest):
+            self.values.pop((manifest.version, manifest.incarnation, name), None)
 
     def tell_unreadable(self, version, incarnation):
         self.unreadable = Stamp(incarnation, version)
@@ -107,7 +109,7 @@ class Setting:
         self.copies: list[NodeCopy] = []
 
     def publisher(self, incarnation: int = 1, **options) -> WeightPublisher:
-        options = {"keyframe_every": 100, "chunk_bytes": 1000} | options
+        options = {"keyframe_every": 100, "shard_bytes": 1000, "threads": 2} | options
         return WeightPublisher(
             self.stream, incarnation=incarnation, transport=self.transport, folder=self.folder, **options
         )
@@ -118,42 +120,49 @@ class Setting:
             shared.mkdir(exist_ok=True)
             self.copies.append(NodeCopy("redis://here:1/0", "run", worker=worker, folder=shared, patience_s=5.0))
             options["copy"] = self.copies[-1]
-        return WeightReader(self.stream, worker=worker, folder=self.folder, **{"retry_pause_s": 0.0} | options)
+        options = {"retry_pause_s": 0.0, "threads": 2} | options
+        return WeightReader(self.stream, worker=worker, folder=self.folder, **options)
 
     def payload(self, manifest: Manifest) -> bytes | None:
         """What is stored of a version; ``None`` where a piece is missing."""
         if self.transport == "file":
-            path = self._path(manifest)
-            return path.read_bytes() if path.exists() else None
-        pieces = [self.stream.get_chunk(*reversed(stamp_of(manifest)), index) for index in range(manifest.chunks)]
+            pieces = [path.read_bytes() if path.exists() else None for path in self._paths(manifest)]
+        else:
+            names = values_of_version(manifest)
+            pieces = [self.stream.get_value(manifest.version, manifest.incarnation, name) for name in names]
         return None if None in pieces else b"".join(pieces)
 
-    def lose(self, manifest: Manifest) -> None:
-        """Take the last piece of a payload away and leave its manifest."""
+    def lose(self, manifest: Manifest, kind: str = "") -> None:
+        """Take the last piece of every payload (or of the ``kind``) away and leave the manifest."""
         if self.transport == "file":
-            self._path(manifest).unlink()
-        elif isinstance(self.stream, MemoryWeights):
-            del self.stream.chunks[manifest.version, manifest.incarnation, manifest.chunks - 1]
-        else:
-            key = self.stream.keys.weight_chunk(manifest.version, manifest.incarnation, manifest.chunks - 1)
-            assert self.stream.connection.redis.delete(key) == 1
+            for path in self._paths(manifest):
+                if not kind or path.suffix == {"keyframe": ".safetensors", "delta": ".delta"}[kind]:
+                    path.unlink()
+            return
+        last = {name.partition(":")[0]: name for name in values_of_version(manifest)}
+        for name in [last[kind]] if kind else last.values():
+            if isinstance(self.stream, MemoryWeights):
+                del self.stream.values[manifest.version, manifest.incarnation, name]
+            else:
+                key = self.stream.keys.weight_value(manifest.version, manifest.incarnation, name)
+                assert self.stream.connection.redis.delete(key) == 1
 
     def damage(self, manifest: Manifest) -> None:
         """Change one bit of a payload."""
         if self.transport == "file":
-            path = self._path(manifest)
+            path = self._paths(manifest)[0]
             path.write_bytes(flipped(path.read_bytes()))
         else:
-            at = manifest.version, manifest.incarnation, manifest.chunks - 1
-            self.stream.put_chunk(*at, flipped(self.stream.get_chunk(*at)))
+            at = manifest.version, manifest.incarnation, next(values_of_version(manifest))
+            self.stream.put_value(*at, flipped(self.stream.get_value(*at)))
 
     def forget_everything(self) -> None:
         for manifest in self.stream.manifests():
             self.stream.delete_version(manifest)
 
-    def _path(self, manifest: Manifest) -> Path:
-        kind = "safetensors" if manifest.base is None else "xor.zst"
-        return self.folder / f"weights-{manifest.incarnation}-{manifest.version:08d}.{kind}"
+    def _paths(self, manifest: Manifest) -> list[Path]:
+        kinds = ["delta" if payload.base is not None else "safetensors" for payload in manifest.payloads]
+        return [self.folder / f"weights-{manifest.incarnation}-{manifest.version:08d}.{kind}" for kind in kinds]
 
 
 @pytest.fixture(params=["redis", "file", "redis to a node", "file to a node"])
@@ -182,6 +191,10 @@ def same(a: FlatWeights, b: FlatWeights) -> bool:
     return a.infos == b.infos and np.array_equal(a.buffer, b.buffer)
 
 
+def bases_of(manifest: Manifest) -> list[int | None]:
+    return [payload.base for payload in manifest.payloads]
+
+
 def versions(stream) -> list[int]:
     return [manifest.version for manifest in stream.manifests()]
 
@@ -196,7 +209,7 @@ def test_a_damaged_version_is_whole_again_once_it_is_repaired_and_so_is_what_fol
     assert publisher.repair(Stamp(1, 1))
     version, found = reader.fetch()
     assert (version, same(found, weights_of(1))) == (1, True)
-    assert publisher.publish(2, weights_of(2)).base == 1
+    assert publisher.publish(2, weights_of(2)).delta.base == 1
     assert same(at.reader().fetch()[1], weights_of(2))
     assert sorted(versions(at.stream))[-2:] == [1, 2]
 
@@ -209,9 +222,10 @@ def test_a_version_comes_back_bit_for_bit(at):
     assert version == 0
     assert same(weights, weights_of(0))
     assert reader.stamp == (1, 0)
-    assert manifest.base is None
+    assert [payload.base for payload in manifest.payloads] == [None]
     assert manifest.full_bytes == len(weights.buffer)
-    assert manifest.payload_bytes == len(at.payload(manifest))
+    head = 0 if at.transport == "redis" else len(at.payload(manifest)) - manifest.full_bytes
+    assert manifest.payload_bytes == len(at.payload(manifest)) - head
 
 
 def test_before_the_first_version_there_is_nothing(at):
@@ -237,7 +251,7 @@ def test_a_reader_follows_by_deltas_alone(at):
     at.lose(keyframe)
     for version in range(1, 4):
         manifest = publisher.publish(version, weights_of(version))
-        assert manifest.base == version - 1
+        assert bases_of(manifest) == [version - 1]
         assert manifest.payload_bytes < manifest.full_bytes / 10
         got, weights = reader.fetch()
         assert got == version
@@ -266,15 +280,36 @@ def test_fetching_again_reads_nothing(at):
 
 def test_every_nth_version_is_a_keyframe(at):
     publisher = at.publisher(keyframe_every=3)
-    bases = [publisher.publish(version, weights_of(version)).base for version in range(7)]
-    assert bases == [None, 0, 1, None, 3, 4, None]
+    bases = [bases_of(publisher.publish(version, weights_of(version))) for version in range(7)]
+    assert bases == [[None], [0], [1], [2, None], [3], [4], [5, None]]
+
+
+def test_who_follows_never_reads_a_keyframe_again(at):
+    publisher, reader = at.publisher(keyframe_every=3), at.reader()
+    for version in range(13):
+        manifest = publisher.publish(version, weights_of(version))
+        if version > 0 and manifest.keyframe is not None:
+            at.lose(manifest, "keyframe")
+        if version % 2 == 0:  # it skips every second one
+            got, weights = reader.fetch()
+            assert (got, same(weights, weights_of(version))) == (version, True)
+
+
+def test_who_joins_late_needs_no_delta_to_a_keyframe(at):
+    publisher = at.publisher(keyframe_every=3)
+    for version in range(8):
+        manifest = publisher.publish(version, weights_of(version))
+        if version > 0 and manifest.keyframe is not None:
+            at.lose(manifest, "delta")
+    got, weights = at.reader().fetch()
+    assert (got, same(weights, weights_of(7))) == (7, True)
 
 
 def test_a_late_joiner_takes_the_newest_keyframe_and_its_deltas(at):
     publisher = at.publisher(keyframe_every=4)
     for version in range(7):
         publisher.publish(version, weights_of(version))
-    assert versions(at.stream) == [4, 5, 6]
+    assert versions(at.stream) == [3, 4, 5, 6]
     got, weights = at.reader().fetch()
     assert got == 6
     assert same(weights, weights_of(6))
@@ -287,8 +322,11 @@ def test_what_nobody_needs_is_deleted(at):
     # A reader that has just chosen version 2 can still read it.
     assert versions(at.stream) == [0, 1, 2, 3]
     published.append(publisher.publish(4, weights_of(4)))
-    assert versions(at.stream) == [3, 4]
-    assert [at.payload(manifest) is not None for manifest in published] == [False, False, False, True, True]
+    assert versions(at.stream) == [1, 2, 3, 4]  # two deltas for readers that are late, without their keyframe
+    published.append(publisher.publish(5, weights_of(5)))
+    assert versions(at.stream) == [2, 3, 4, 5]
+    kept = [at.payload(manifest) is not None for manifest in published]
+    assert kept == [False, False, True, True, True, True]
 
 
 def test_a_leased_version_and_its_chain_survive(at):
@@ -298,10 +336,10 @@ def test_a_leased_version_and_its_chain_survive(at):
     at.stream.lease_version("slow", 1, 60.0)
     for version in range(3, 8):
         publisher.publish(version, weights_of(version))
-    assert versions(at.stream) == [0, 1, 6, 7]
+    assert versions(at.stream) == [0, 1, 4, 5, 6, 7]
     at.stream.release_version("slow", 1)
     publisher.publish(8, weights_of(8))
-    assert versions(at.stream) == [6, 7, 8]
+    assert versions(at.stream) == [5, 6, 7, 8]
 
 
 def test_a_lease_that_ran_out_protects_nothing(at):
@@ -315,9 +353,9 @@ def test_a_lease_that_ran_out_protects_nothing(at):
 
 def test_a_load_leases_its_version_renews_and_releases(tmp_path):
     at = Setting(MemoryWeights(), "redis", tmp_path)
-    manifest = at.publisher(chunk_bytes=1000).publish(0, weights_of(0))
+    manifest = at.publisher(shard_bytes=1000).publish(0, weights_of(0))
     at.reader(lease_s=0.0).fetch()
-    assert len(at.stream.leased) > manifest.chunks
+    assert len(at.stream.leased) > len(manifest.shards) > 10
     assert set(at.stream.leased) == {0}
     assert at.stream.leases == {}
     at.stream.leased.clear()
@@ -473,7 +511,7 @@ def test_a_restarted_learner_replaces_versions_of_the_same_number(at):
     assert reader.stamp == (2, 2)
     assert same(weights, weights_of(12))
     manifest = second.publish(3, weights_of(13))
-    assert manifest.base == 2
+    assert bases_of(manifest) == [2]
     assert same(reader.fetch()[1], weights_of(13))
     assert reader.stamp == Stamp(2, 3)
     assert {m.incarnation for m in at.stream.manifests()} == {2}
@@ -505,10 +543,10 @@ def test_publishing_again_repairs_a_server_that_came_back_empty(at):
     assert publisher.publish(1, weights_of(1)) == manifest
     assert versions(at.stream) == [0, 1]
     at.forget_everything()
-    assert publisher.publish(1, weights_of(1)).base is None
+    assert bases_of(publisher.publish(1, weights_of(1))) == [None]
     assert same(reader.fetch()[1], weights_of(1))
     at.forget_everything()
-    assert publisher.publish(2, weights_of(2)).base is None
+    assert bases_of(publisher.publish(2, weights_of(2))) == [None]
 
 
 def test_a_version_is_never_published_with_other_weights(at):
@@ -524,19 +562,29 @@ def test_other_tensors_begin_with_a_keyframe(at):
     publisher.publish(0, weights_of(0))
     reader.fetch()
     others = FlatWeights((INFOS[1],), np.zeros(64, np.uint8))
-    assert publisher.publish(1, others).base is None
+    assert bases_of(publisher.publish(1, others)) == [None]
     assert same(reader.fetch()[1], others)
 
 
 def test_a_manifest_that_contradicts_itself_is_refused(at):
     manifest = at.publisher().publish(0, weights_of(0))
+    shards, whole = manifest.shards, manifest.keyframe
     for change in (
         {"full_bytes": 2**60},
         {"tensors": (TensorInfo(name="x", dtype="bfloat16", shape=(-1, -1)),), "full_bytes": 2},
         {"tensors": (TensorInfo(name="x", dtype="int4", shape=(1,)),)},
         {"transport": "pigeon"},
-        {"base": 1},
-        {"base": -1},
+        {"payloads": (dataclasses.replace(whole, base=1),)},
+        {"payloads": (dataclasses.replace(whole, base=1, encoding=Encoding.DELTA),)},
+        {"payloads": (dataclasses.replace(whole, encoding=Encoding.DELTA),)},
+        {"payloads": (dataclasses.replace(whole, stored=whole.stored[1:]),)},
+        {"payloads": (dataclasses.replace(whole, stored=(whole.stored[0] + 1, *whole.stored[1:])),)},
+        {"payloads": ()},
+        {"shards": shards[1:]},
+        {"shards": shards[:-1]},
+        {"shards": (*shards[:3], *shards[2:])},
+        {"shards": (dataclasses.replace(shards[0], digest="0" * 64), *shards[1:])},
+        {"shards": (dataclasses.replace(shards[0], bytes=-2), *shards[1:])},
         {"checksum": "0" * 64},
     ):
         at.stream.publish_manifest(dataclasses.replace(manifest, version=1, **change))
@@ -609,7 +657,7 @@ def test_a_keyframe_file_is_a_safetensors_file(tmp_path):
     assert all(np.array_equal(arrays[name], tensor.numpy()) for name, tensor in named.items())
 
 
-def test_a_delta_file_is_a_zstd_frame_smaller_than_its_version(tmp_path):
+def test_a_delta_file_is_zstd_frames_and_smaller_than_its_version(tmp_path):
     at = Setting(MemoryWeights(), "file", tmp_path)
     publisher = at.publisher()
     publisher.publish(0, weights_of(0))
@@ -617,14 +665,76 @@ def test_a_delta_file_is_a_zstd_frame_smaller_than_its_version(tmp_path):
     assert at.payload(manifest)[:4] == b"\x28\xb5\x2f\xfd"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "weights-1-00000000.safetensors",
-        "weights-1-00000001.xor.zst",
+        "weights-1-00000001.delta",
     ]
+    assert at.payload(manifest).count(b"\x28\xb5\x2f\xfd") == len(manifest.shards)
+
+
+def test_a_folder_in_the_older_format_is_refused_and_left_as_it_is(tmp_path):
+    old = tmp_path / "weights-1-00000001.xor.zst"
+    old.write_text("a delta without shards")
+    with pytest.raises(
+        ConfigError, match=r"weights.folder = '.*older format \(weights-1.*empty the folder, or name an"
+    ):
+        Setting(MemoryWeights(), "file", tmp_path).publisher()
+    assert old.exists()
+
+
+def test_the_checksum_is_the_digest_of_the_shards_digests():
+    buffer = np.arange(250, dtype=np.uint8)
+    digests = [hashlib.sha256(buffer[start : start + 100].tobytes()).hexdigest() for start in (0, 100, 200)]
+    found = shards.shards_of(buffer, threads=2, shard_bytes=100)
+    assert [(shard.offset, shard.bytes, shard.digest) for shard in found] == [
+        (0, 100, digests[0]), (100, 100, digests[1]), (200, 50, digests[2])
+    ]  # fmt: skip
+    assert shards.digest_of(found) == hashlib.sha256("".join(digests).encode()).hexdigest()
+    assert checksum(buffer) == shards.digest_of(shards.shards_of(buffer)) != shards.digest_of(found)
+
+
+def test_results_come_in_order_from_no_more_than_the_stated_threads():
+    together, most, lock = 0, 0, threading.Lock()
+
+    def work(number: int) -> int:
+        nonlocal together, most
+        with lock:
+            together += 1
+            most = max(most, together)
+        time.sleep(0.001 * (number % 3))
+        with lock:
+            together -= 1
+        return number
+
+    assert list(shards.in_order(work, range(40), 3)) == list(range(40))
+    assert most <= 3
+
+
+def test_what_fails_on_a_thread_is_raised_and_nothing_new_is_begun():
+    begun = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        if number == 2:
+            raise WeightsError("shard 2")
+
+    with pytest.raises(WeightsError, match="shard 2"):
+        shards.each(work, range(1000), 2)
+    assert len(begun) < 10
+
+
+def test_the_same_payloads_come_out_of_any_number_of_threads(tmp_path):
+    for threads in (1, 3):
+        at = Setting(MemoryWeights(), "file", tmp_path / str(threads))
+        for version in range(3):
+            at.publisher(threads=threads).publish(version, weights_of(version))
+    one, three = (sorted(path.iterdir()) for path in (tmp_path / "1", tmp_path / "3"))
+    assert [path.name for path in one] == [path.name for path in three]
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in three]
 
 
 def test_a_starting_publisher_sweeps_what_dead_ones_left(tmp_path):
     at = Setting(MemoryWeights(), "file", tmp_path)
     at.publisher(incarnation=1).publish(0, weights_of(0))
-    for name in (".weights-1-00000001.xor.zst.tmp", "weights-1-00000001.xor.zst", "notes.txt", ".notes.tmp"):
+    for name in (".weights-1-00000001.delta.tmp", "weights-1-00000001.delta", "notes.txt", ".notes.tmp"):
         (tmp_path / name).write_text("left")
     at.publisher(incarnation=2)
     kept = sorted(path.name for path in tmp_path.iterdir())
@@ -642,19 +752,37 @@ def test_the_file_transport_asks_for_a_folder(tmp_path):
 
 
 def test_needed_keeps_the_newest_incarnation_and_every_leased_chain():
+    keyframes = set()
+
     def manifest(incarnation, version, base):
+        ways = [Payload(base=at, encoding=Encoding.DELTA, stored=()) for at in ([] if base is None else [base])]
+        if base is None or (incarnation, version) in keyframes:
+            ways.append(Payload(base=None, encoding=Encoding.PLANES, stored=()))
         return Manifest(
-            version=version, incarnation=incarnation, transport="redis", base=base, tensors=(), chunks=0,
-            payload_bytes=0, full_bytes=0, checksum="",
+            version=version, incarnation=incarnation, transport="redis", tensors=(), full_bytes=0, shards=(),
+            payloads=tuple(ways), checksum="",
         )  # fmt: skip
 
     stream = [manifest(1, 0, None), manifest(1, 1, 0), manifest(1, 2, 1), manifest(2, 1, None), manifest(2, 2, 1)]
     assert needed([], {1}, 2) == set()
     assert needed(stream, set(), 1) == {(2, 1), (2, 2)}
     assert needed(stream, {1}, 1) == {(1, 0), (1, 1), (2, 1), (2, 2)}
-    assert chain_to(stream[2], stream, Stamp(1, 1)) == [stream[2]]
-    assert chain_to(stream[2], stream, Stamp(2, 1)) == stream[:3]
-    assert chain_to(stream[2], stream[1:]) is None
+
+    def chain(target, among, held=NOTHING):
+        found = chain_to(target, among, held)
+        return None if found is None else [(manifest.version, payload.base) for manifest, payload in found]
+
+    assert chain(stream[2], stream, Stamp(1, 1)) == [(2, 1)]
+    assert chain(stream[2], stream, Stamp(2, 1)) == [(0, None), (1, 0), (2, 1)]
+    assert chain(stream[2], stream[1:]) is None
+    keyframes.add((1, 4))
+    stream = [manifest(1, 0, None)] + [manifest(1, version, version - 1) for version in range(1, 7)]
+    assert chain(stream[6], stream) == [(4, None), (5, 4), (6, 5)]
+    assert chain(stream[6], stream, Stamp(1, 2)) == [(3, 2), (4, 3), (5, 4), (6, 5)]
+    assert chain(stream[6], stream[4:], Stamp(1, 2)) == [(4, None), (5, 4), (6, 5)]
+    assert needed(stream, set(), 1) == {(1, 4), (1, 5), (1, 6)}
+    assert needed(stream[:6], set(), 1) == {(1, 3), (1, 4), (1, 5)}
+    assert needed(stream[:5], set(), 1) == {(1, 2), (1, 3), (1, 4)}
 
 
 def test_flatten_sorts_casts_and_gathers():

@@ -17,7 +17,7 @@ import safetensors.numpy
 from leeway_rl.common.activity import Activity
 from leeway_rl.common.errors import ConfigError, WeightsError
 from leeway_rl.common.queue.connection import Connection
-from leeway_rl.common.queue.weights import WeightStream
+from leeway_rl.common.queue.weights import WeightStream, values_of_version
 from leeway_rl.common.types import TensorInfo
 from leeway_rl.common.weights import FlatWeights, NodeCopy, Stamp, WeightPublisher, WeightReader, node, node_folder
 from leeway_rl.common.weights.node import TurnLostError, state_of
@@ -105,8 +105,8 @@ def test_a_worker_that_comes_later_takes_what_the_node_has_and_follows_by_deltas
         copy.let_go()
     keyframe = here.stream.manifests()[0]
     here.publish(1)
-    for index in range(keyframe.chunks):  # nobody can read it any more
-        here.stream.connection.redis.delete(here.stream.keys.weight_chunk(0, 1, index))
+    for name in values_of_version(keyframe):  # nobody can read it any more
+        assert here.stream.connection.redis.delete(here.stream.keys.weight_value(0, 1, name)) == 1
     version, weights = here.worker("late")[1].fetch()
     assert (version, same(weights, 1)) == (1, True)
 
@@ -387,7 +387,7 @@ class Watched(NodeCopy):
 url, run, folder = sys.argv[1:]
 stream = WeightStream(Connection(url, run))
 copy = Watched("redis://here:1/0", "run", worker="w", folder=Path(folder))
-reader = WeightReader(stream, worker="w", copy=copy)
+reader = WeightReader(stream, worker="w", copy=copy, threads=2)
 stream.manifests()
 before = own_bytes()
 threading.Thread(target=watch, daemon=True).start()
@@ -407,7 +407,7 @@ def test_a_node_of_three_workers_holds_at_most_four_and_a_half_bytes_a_parameter
     parameters = 120_000_000
     infos = (TensorInfo(name="w", dtype="bfloat16", shape=(parameters,)),)
     buffer = np.random.default_rng(0).integers(0, 256, 2 * parameters, np.uint8)
-    publisher = WeightPublisher(here.stream, incarnation=1, transport="redis", chunk_bytes=1 << 20)
+    publisher = WeightPublisher(here.stream, incarnation=1, transport="redis", shard_bytes=1 << 24, threads=2)
     words = [sys.executable, "-c", FOLLOWER, redis_url, here.stream.connection.run, str(here.folder)]
     followers = [
         subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(3)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import psutil
-from leeway_rl.common.ledger import read
+from leeway_rl.common.ledger import published_checksum
 
 SMALL = [
     "--preset",
@@ -55,7 +55,7 @@ def metrics(folder: Path) -> list[dict]:
 
 def last_checksum(folder: Path) -> str:
     """sha256 of the last published weights, from the ledger."""
-    return [line["checksum"] for line in read(folder / "ledger.jsonl") if line["event"] == "step"][-1]
+    return published_checksum(folder / "ledger.jsonl")
 
 
 def role_pids(run: str, role: str, cwd: Path) -> list[int]:

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from leeway_rl.common.errors import LeewayError
+from leeway_rl.learner import leader as leader_of
 from leeway_rl.learner import train
 from leeway_rl.learner.background import CheckpointWriter
 from leeway_rl.learner.delay import DelayLine
@@ -28,6 +29,7 @@ from leeway_rl.learner.disk_room import DiskRoom
 from leeway_rl.learner.leader import Leader
 from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.publication import FlatBuffers, Publication
 from leeway_rl.learner.ranks import leave_ranks, naming_the_lost, rank
 from tiny_policy import make_config, make_groups
 
@@ -63,7 +65,7 @@ class SleepyIntake:
     """Its first batch takes longer to come than tensors may take; rank 0 dies there where it is to."""
 
     def __init__(self, what: str) -> None:
-        self.book = SimpleNamespace(version=0)
+        self.book = SimpleNamespace(version=0, max_staleness=1)
         self.controls = SimpleNamespace(target_entropy=0.2)
         self.lifecycle = SimpleNamespace(batch_bound=0, batch_overflow="wait")
         self._what = what
@@ -79,6 +81,8 @@ class SleepyIntake:
     def trained(self, *_: Any, **__: Any) -> dict[str, float]:
         self.book.version += 1
         return {}
+
+    def published(self, checksum: str) -> None: ...
 
     def checkpointed(self, covered: int) -> None:
         self.acknowledged = covered
@@ -119,6 +123,9 @@ class SleepyLeader(Leader):
         self.config, self.policy, self.folder = config, policy, folder
         self.incarnation, self.saved_at, self._what = 1, -1, what
         self.disk, self.delay = DiskRoom(self.service), DelayLine(0)
+        self._buffers = FlatBuffers(policy.shapes(), config.weights.dtype, lag=0)
+        self.publication = Publication(self.service, self.publisher, self.disk, config.weights, self._stands)
+        self.profiler: Any = SimpleNamespace(begin=lambda step: None, end=lambda: None)
         self.writer = CheckpointWriter(policy, self.service, folder / "checkpoints", config.train)
         closing.callback(self.writer.close)
 
@@ -138,7 +145,7 @@ def main() -> int:
     config = make_config(model_path, **settings, train__collective_timeout_s=TENSORS_S)
     policy = Policy(config)
     assert policy.engine.data_parallel_group is torch.distributed.group.WORLD, "ZeRO keeps our time-out"
-    train.WAIT_S = 2 * ASLEEP_S
+    train.WAIT_S = leader_of.WAIT_S = 2 * ASLEEP_S
     if what == "dies-training" and rank() == 0:
         policy.step = lambda: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign,assignment,return-value]
     try:

@@ -16,7 +16,7 @@ from leeway_rl.common.config import Config
 from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.packing import ScoredGroup
-from leeway_rl.learner.ranks import broadcast_plan
+from leeway_rl.learner.ranks import broadcast_plan, open_channels
 from leeway_rl.learner.step import shared_out, train_step
 from tiny_policy import make_config, make_groups
 
@@ -62,6 +62,7 @@ def main() -> None:
     rank, meeting, model_path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    open_channels()
     policy = Policy(still_config(model_path))
     while True:
         line = sys.stdin.readline() if rank == 0 else None

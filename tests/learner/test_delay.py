@@ -40,3 +40,17 @@ def test_in_the_first_steps_a_checkpoint_holds_what_there_is(tmp_path):
     resumed = DelayLine(4)
     resumed.load(tmp_path, 1, "bfloat16")
     assert resumed.push(1, weights(1))[0] == 0
+
+
+def test_what_a_checkpoint_writes_later_is_what_was_held_when_it_was_taken(tmp_path):
+    delay, gathered = DelayLine(1), weights(0)
+    delay.push(0, gathered)
+    delay.push(1, weights(1))
+    write = delay.snapshot()
+    gathered.buffer[:] = weights(2).buffer  # version 2 is gathered where version 0 lay
+    write(tmp_path)
+    resumed = DelayLine(1)
+    resumed.load(tmp_path, 1, "bfloat16")
+    found, given = resumed.push(1, weights(1))
+    assert found == 0
+    assert torch.equal(tensors_of(given)["b"], tensors_of(weights(0))["b"])

@@ -21,7 +21,7 @@ from train_on_ranks import run
 from two_ranks import on_two_ranks
 
 FOLDER = Path(__file__).resolve().parent
-STATE = {"version": 2, "incarnation": 3, "ledger_line": 2}
+STATE = {"version": 2, "incarnation": 3, "ledger_line": 3}
 
 
 @pytest.fixture(scope="module")
@@ -130,14 +130,25 @@ def test_weights_that_the_ledger_does_not_know_are_not_exported(base, tmp_path):
     for name, published in (("true", digest), ("forged", "0" * 64)):
         ledger = Ledger(tmp_path / f"{name}.jsonl")
         ledger.write("run", run="mine")
-        ledger.write("step", step=1, version=2, checksum=published)
+        ledger.write("step", step=1, version=2)
+        ledger.write("published", version=2, checksum=published)
         ledger.close()
     (tmp_path / "true.jsonl").rename(tmp_path / "mine/ledger.jsonl")
     assert digest in (export(tmp_path / "mine", tmp_path / "out") / "README.md").read_text()
     (tmp_path / "forged.jsonl").replace(tmp_path / "mine/ledger.jsonl")
-    with pytest.raises(DataError, match=f"have sha256 {digest}; the ledger has 0000"):
+    with pytest.raises(DataError, match=f"have the checksum {digest}; the ledger has 0000"):
         export(tmp_path / "mine", tmp_path / "forged")
     assert not (tmp_path / "forged").exists()
+
+
+def test_a_run_of_an_older_leeway_is_not_called_forged(base, tmp_path):
+    tiny_run(base, tmp_path / "mine")
+    ledger = Ledger(tmp_path / "mine/ledger.jsonl")
+    ledger.write("run", run="mine")
+    ledger.write("step", step=1, version=2, checksum="0" * 64)  # as it was written before versions had shards
+    ledger.close()
+    with pytest.raises(DataError, match=r"line 2 is an older Leeway's.*export the run with the Leeway that trained it"):
+        export(tmp_path / "mine", tmp_path / "out")
 
 
 def test_a_checkpoint_with_a_changed_byte_is_not_exported_where_no_ledger_would_tell(base, tmp_path):

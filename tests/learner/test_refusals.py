@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from leeway_rl.common.config import compose, dump, parse
-from leeway_rl.common.errors import ConfigError
+from leeway_rl.common.errors import ConfigError, DataError
+from leeway_rl.learner import checkpoint
+from leeway_rl.learner.startup import refuse_older
 
 
 @pytest.mark.parametrize(
@@ -85,3 +87,15 @@ def test_the_quadruples_in_the_docs_are_those_of_their_keys():
             assert (*ours[:2], ours[2] or ours[1], ours[3]) == expected, row
             checked += 1
     assert checked >= 10
+
+
+def test_a_checkpoint_of_an_older_leeway_is_refused_before_the_model_loads(tmp_path):
+    refuse_older(tmp_path)  # nothing is there
+    folder = tmp_path / "step-000002"
+    folder.mkdir()
+    (folder / checkpoint.STATE).write_text('{"version": 2}')
+    (folder / checkpoint.COMPLETE).write_text('{"files": {}}')
+    with pytest.raises(DataError, match=r"step-000002: an older Leeway wrote it.*export the model with it"):
+        refuse_older(tmp_path)
+    (folder / checkpoint.STATE).write_text('{"checksums": "shards"}')
+    refuse_older(tmp_path)

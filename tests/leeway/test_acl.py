@@ -7,7 +7,7 @@ from leeway_rl.common.profiles import FIELD, Request
 from leeway_rl.common.queue import scripts
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.entries import HandOver, Unwanted
-from leeway_rl.common.types import Manifest, TensorInfo
+from leeway_rl.common.types import Encoding, Manifest, Payload, Shard, TensorInfo
 from leeway_rl.leeway.looking import letters, status
 from leeway_rl.leeway.running.acl import USERS, acl, user_name
 from leeway_rl.leeway.running.clean import clean
@@ -35,8 +35,11 @@ def secured(tmp_path_factory):
 
 def a_manifest(version=0):
     info = TensorInfo(name="w", dtype="bfloat16", shape=(1,))
-    sizes = {"chunks": 1, "payload_bytes": 2, "full_bytes": 2, "checksum": ""}
-    return Manifest(version=version, incarnation=1, transport="redis", base=None, tensors=(info,), **sizes)
+    whole = Payload(base=None, encoding=Encoding.PLANES, stored=(2,))
+    return Manifest(
+        version=version, incarnation=1, transport="redis", tensors=(info,), full_bytes=2,
+        shards=(Shard(offset=0, bytes=2, digest=""),), payloads=(whole,), checksum="",
+    )  # fmt: skip
 
 
 def test_every_role_does_its_work_under_its_own_user(secured, capsys):
@@ -64,7 +67,7 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
     learner.clear_work()
     assert learner.metrics.newest_id() == "0"
     learner.weights.publish_manifest(a_manifest())
-    learner.weights.put_chunk(0, 1, 0, b"xx")
+    learner.weights.put_value(0, 1, "keyframe:0:0", b"xx")
     learner.record.set_state(phase="training", step=0, steps=2)
     learner.issue(*[a_ticket(number) for number in range(6)])
     for queue, role in ((rollout, "rollout"), (verifier, "verifier"), (learner, "learner")):
@@ -74,7 +77,7 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
         assert queue.state()["phase"] == "training"
     assert rollout.weights.wait_for_manifest((0, -1), 1.0)
     rollout.weights.lease_version("rollout", 0, 5.0)
-    assert rollout.weights.get_chunk(0, 1, 0) == b"xx"
+    assert rollout.weights.get_value(0, 1, "keyframe:0:0") == b"xx"
     rollout.weights.release_version("rollout", 0)
     rollout.weights.tell_unreadable(0, 1)
     assert learner.asked(1).unreadable == (1, 0, "rollout")
@@ -131,7 +134,7 @@ def test_every_role_does_its_work_under_its_own_user(secured, capsys):
 FORBIDDEN = {
     "rollout": [
         lambda bus: bus.weights.publish_manifest(a_manifest(9)),
-        lambda bus: bus.weights.put_chunk(9, 1, 0, b"x"),
+        lambda bus: bus.weights.put_value(9, 1, "delta:0:0", b"x"),
         lambda bus: bus.weights.delete_version(a_manifest()),
         lambda bus: bus.redis.xadd(bus.keys.scored, {"g": "7-1"}),
         lambda bus: bus.redis.xack(bus.keys.scored, "workers", "1-1"),
@@ -156,7 +159,7 @@ FORBIDDEN = {
     ],
     "verifier": [
         lambda bus: bus.weights.publish_manifest(a_manifest(9)),
-        lambda bus: bus.redis.get(bus.keys.weight_chunk(0, 1, 0)),
+        lambda bus: bus.redis.get(bus.keys.weight_value(0, 1, "keyframe:0:0")),
         lambda bus: bus.redis.setnx(bus.keys.group("7-1", "responses"), b"others"),
         lambda bus: bus.redis.xack(bus.keys.scored, "workers", "1-1"),
         lambda bus: bus.redis.xack(bus.keys.prompts, "workers", "1-1"),

@@ -33,10 +33,10 @@ def train(ledger, ticket, step, version, *, newest=None, past=0):
     )
 
 
-def step(ledger, number, tickets, bound=1, overflow="wait"):
-    ledger.write(
-        "step", step=number, version=number + 1, tickets=tickets, max_staleness=bound, overflow=overflow, checksum="0"
-    )
+def step(ledger, number, tickets, bound=1, overflow="wait", published=True):
+    ledger.write("step", step=number, version=number + 1, tickets=tickets, max_staleness=bound, overflow=overflow)
+    if published:
+        ledger.write("published", version=number + 1, checksum="0")
 
 
 def begin(path, bound=1, sizes=(2,), change="finish", overflow="wait", lag=0):
@@ -84,8 +84,37 @@ def honest(tmp_path):
 def test_an_honest_ledger_passes(honest):
     account = audit(honest)
     assert (account.trained, account.refunded["zero_advantage"], account.version) == (4, 1, 2)
-    assert account.undone == 5
+    assert account.undone == 6
     assert "audit passed" in account.describe()
+
+
+def test_a_batch_may_be_taken_before_the_version_of_the_step_before_is_published(tmp_path):
+    ledger = begin(tmp_path / "ledger.jsonl")
+    for ticket in range(4):
+        issue(ledger, ticket, 0)
+    one_step(ledger)
+    take(ledger, 1, [2, 3])
+    ledger.write("published", version=1, checksum="0")
+    for ticket in (2, 3):
+        train(ledger, ticket, 1, 0)
+    step(ledger, 1, [2, 3])
+    ledger.write("end", version=2)
+    ledger.close()
+    assert audit(ledger.path).trained == 4
+
+
+def test_an_older_leeways_step_was_published_when_its_line_was_written(tmp_path):
+    ledger = begin(tmp_path / "ledger.jsonl", bound=0)
+    for ticket in range(2):
+        issue(ledger, ticket, 0)
+    take(ledger, 0, [0, 1], bound=0)
+    for ticket in range(2):
+        train(ledger, ticket, 0, 0)
+    rule = {"max_staleness": 0, "overflow": "wait"}
+    ledger.write("step", step=0, version=1, tickets=[0, 1], checksum="0", **rule)
+    issue(ledger, 2, 1)
+    ledger.close()
+    assert len(audit(ledger.path, unfinished=True).live) == 1
 
 
 def test_any_line_removed_is_named(honest):
@@ -119,6 +148,15 @@ def test_any_version_changed_is_named(honest):
     assert changed > 5
 
 
+def one_step(ledger, number=0):
+    """A step whose version is not published."""
+    tickets = [2 * number, 2 * number + 1]
+    take(ledger, number, tickets)
+    for ticket in tickets:
+        train(ledger, ticket, number, 0)
+    step(ledger, number, tickets, published=False)
+
+
 def forged(path, write):
     """A ledger whose chain is whole but whose story is not."""
     ledger = begin(path)
@@ -134,6 +172,18 @@ def forged(path, write):
     [
         (lambda ledger: issue(ledger, 4, 0), "issued while 4 of stage 0 are live"),
         (lambda ledger: issue(ledger, 9, 0), "out of order"),
+        (lambda ledger: (one_step(ledger), issue(ledger, 4, 1)), "ticket 4 is issued before version 1 is published"),
+        (lambda ledger: (one_step(ledger), ledger.write("checkpoint", step=1)), "comes before version 1 is published"),
+        (lambda ledger: (one_step(ledger), ledger.write("end", version=1)), "comes before version 1 is published"),
+        (lambda ledger: (one_step(ledger), one_step(ledger, 1)), "step 1 ends before version 1 is published"),
+        (
+            lambda ledger: ledger.write("published", version=0, checksum="0"),
+            "publishes version 0, the books",
+        ),
+        (
+            lambda ledger: (one_step(ledger), ledger.write("published", version=2, checksum="0")),
+            "publishes version 2, the books stand at 1",
+        ),
         (lambda ledger: (take(ledger, 0, [0, 1]), train(ledger, 0, 0, 0), train(ledger, 0, 0, 0)), "trained twice"),
         (lambda ledger: train(ledger, 0, 0, 0), "not in the step's batch"),
         (lambda ledger: take(ledger, 0, [1, 2]), "the oldest live ones are"),

@@ -79,7 +79,7 @@ def test_clean_removes_one_run_whole_and_no_other(given_up, capsys):
     others = [Roles(Connection(url, name)) for name in (run + "x", run[:-1])]
     for other in others:
         other.record.store_config("keep me")
-    given_up.weights.put_chunk(3, 1, 0, b"a payload whose manifest never came")
+    given_up.weights.put_value(3, 1, "delta:0:0", b"a payload whose manifest never came")
     clean(url, run, force=False)
     said = capsys.readouterr().out
     for words in ("1 config", "2 group", "1 dead", "1 prompts", "2 weights"):

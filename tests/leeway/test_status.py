@@ -317,7 +317,9 @@ def test_a_payload_too_large_for_redis_is_told_of_although_small_writes_pass(tmp
         desk.redis.config_set("maxmemory", used + (4 << 20))
         with Service(learner.learner, "learner", lease_s=60, heartbeat_s=0.1) as service:
             service.doing(Doing(Activity.TRAINING, step=3))
-            publishing = threading.Thread(target=learner.weights.put_chunk, args=(4, 1, 0, b"x" * (64 << 20)))
+            publishing = threading.Thread(
+                target=learner.weights.put_value, args=(4, 1, "keyframe:0:0", b"x" * (64 << 20))
+            )
             publishing.start()
             try:
                 told = (

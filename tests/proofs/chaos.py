@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from leeway_rl.benchmarks.measure import parser_of
-from leeway_rl.common.ledger import is_complete, read
+from leeway_rl.common.ledger import is_complete, published_checksum
 from leeway_rl.common.metrics import read_steps
 from leeway_rl.common.queue.entries import WorkStream
 from leeway_rl.leeway.chaos.faults import FAULTS
@@ -97,9 +97,8 @@ def struck(folder: Path) -> Struck:
 
 
 def weights(folder: Path, version: int) -> str:
-    """The sha256 of a version's weights, from the ledger."""
-    steps = [line for line in read(folder / "ledger.jsonl") if line["event"] == "step"]
-    return [line["checksum"] for line in steps if line["version"] == version][-1]
+    """The checksum of a version's weights, from the ledger."""
+    return published_checksum(folder / "ledger.jsonl", version)
 
 
 def speed(folder: Path) -> float:

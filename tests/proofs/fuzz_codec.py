@@ -32,10 +32,13 @@ from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.codec import MOST_TIMES, decode, decode_manifest, decode_record, encode, encode_record, sealed
 from leeway_rl.common.errors import DecodeError, WeightsError
 from leeway_rl.common.types import (
+    Encoding,
     Heartbeat,
     Manifest,
+    Payload,
     Responses,
     Scores,
+    Shard,
     TensorInfo,
     Ticket,
     Verdict,
@@ -109,11 +112,18 @@ class Mutator:
         rng, number = self.rng, self.number
         changes: dict[str, Any] = {}
         for _ in range(rng.randint(1, 3)):
-            match rng.randrange(6):
+            match rng.randrange(7):
                 case 0:
-                    changes[rng.choice(("version", "incarnation", "chunks", "payload_bytes", "full_bytes"))] = number()
+                    changes[rng.choice(("version", "incarnation", "full_bytes"))] = number()
                 case 1:
-                    changes["base"] = rng.choice((None, 0, 1, number()))
+                    (payload, *_), encoding = manifest.payloads, rng.choice(tuple(Encoding))
+                    stored = rng.choice((payload.stored, payload.stored[1:], (number(), *payload.stored[1:])))
+                    lie = Payload(base=rng.choice((None, 0, 1, number())), encoding=encoding, stored=stored)
+                    changes["payloads"] = rng.choice(((lie,), (lie, payload), (payload, lie), (), (lie,) * 3))
+                case 6:
+                    shard = Shard(offset=number(), bytes=number(), digest=rng.choice(("", "0" * 64)))
+                    at = rng.randrange(len(manifest.shards))
+                    changes["shards"] = (*manifest.shards[:at], shard, *manifest.shards[at + rng.randint(0, 1) :])
                 case 2:
                     changes["transport"] = rng.choice(("redis", "file", "", "carrier pigeon"))
                 case 3:
@@ -138,7 +148,7 @@ class MemoryWeights:
 
     def __init__(self) -> None:
         self.stream: list[bytes] = []
-        self.chunks: dict[tuple[int, int, int], bytes] = {}
+        self.values: dict[tuple[int, int, str], bytes] = {}
 
     def publish_manifest(self, manifest: Manifest) -> None:
         self.stream.append(encode(manifest))
@@ -152,11 +162,11 @@ class MemoryWeights:
                 continue
         return found
 
-    def put_chunk(self, version: int, incarnation: int, index: int, data: bytes) -> None:
-        self.chunks[version, incarnation, index] = data
+    def put_value(self, version: int, incarnation: int, name: str, data: bytes) -> None:
+        self.values[version, incarnation, name] = data
 
-    def get_chunk(self, version: int, incarnation: int, index: int) -> bytes | None:
-        return self.chunks.get((version, incarnation, index))
+    def get_value(self, version: int, incarnation: int, name: str) -> bytes | None:
+        return self.values.get((version, incarnation, name))
 
     def delete_version(self, manifest: Manifest) -> None:
         raise AssertionError("a reader deletes nothing")
@@ -189,7 +199,7 @@ class Fuzz:
         """Two versions on a stream in memory: a keyframe and a delta."""
         info = TensorInfo(name="w", dtype="bfloat16", shape=(40, 25))
         self.kept = MemoryWeights()
-        publisher = WeightPublisher(self.kept, incarnation=1, transport="redis", keep=2, chunk_bytes=600)
+        publisher = WeightPublisher(self.kept, incarnation=1, transport="redis", keep=2, shard_bytes=600)
         noise = np.random.default_rng(0)
         first = noise.integers(0, 256, 2000, np.uint8)
         second = first.copy()
@@ -197,7 +207,7 @@ class Fuzz:
         for version, buffer in enumerate((first, second)):
             publisher.publish(version, FlatWeights((info,), buffer))
         self.truth = {checksum(first), checksum(second)}
-        self.stream, self.chunks = list(self.kept.stream), dict(self.kept.chunks)
+        self.stream, self.values = list(self.kept.stream), dict(self.kept.values)
         self.others = [body for _, body in self.messages] + self.stream + [self.record]
 
     def message(self, trace: bool) -> None:
@@ -212,7 +222,7 @@ class Fuzz:
 
     def weights(self, trace: bool) -> None:
         """One mutation of what the weights stream or the payloads hold, through a reader."""
-        self.kept.stream, self.kept.chunks = list(self.stream), dict(self.chunks)
+        self.kept.stream, self.kept.values = list(self.stream), dict(self.values)
         which = self.rng.randrange(2)
         match self.rng.randrange(3):
             case 0:
@@ -220,9 +230,10 @@ class Fuzz:
             case 1:
                 self.kept.publish_manifest(self.mutator.manifest(decode_manifest(self.stream[which])))
             case 2:
-                key = self.rng.choice(list(self.chunks))
-                self.kept.chunks[key] = self.mutator.bytes(self.chunks[key], self.others, seal=False)
-        reader = WeightReader(self.kept, worker="w", retry_pause_s=0.0, max_bytes=1 << 20)
+                key = self.rng.choice(list(self.values))
+                self.kept.values[key] = self.mutator.bytes(self.values[key], self.others, seal=False)
+        threads = 2 if self.rng.random() < 0.05 else 1  # a pool costs more than what it does here
+        reader = WeightReader(self.kept, worker="w", retry_pause_s=0.0, max_bytes=1 << 20, threads=threads)
         fetched = self._measured("weights", reader.fetch, tuple, WeightsError, None, reader=trace)
         if fetched is not None:
             assert checksum(fetched[1].buffer) in self.truth, "weights that were never published were served"

@@ -40,7 +40,7 @@ from leeway_rl.benchmarks.whole_runs import HEAVY
 from leeway_rl.common import address
 from leeway_rl.common.appending import Appending
 from leeway_rl.common.config import Config, compose, dump
-from leeway_rl.common.ledger import Ledger, read
+from leeway_rl.common.ledger import Ledger, published_checksum
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.desk import DeskQueue
 from leeway_rl.common.queue.rollout import RolloutQueue
@@ -250,7 +250,7 @@ def _play(url: str, folder: Path, case: Case) -> str:
         audit(folder / "ledger.jsonl")
         if (left := _left(folder)) != {"config.toml", "learner.lock", "ledger.jsonl", "metrics.jsonl", "workers.jsonl"}:
             raise RuntimeError(f"files left: {left}")
-        return [line["checksum"] for line in read(folder / "ledger.jsonl") if line["event"] == "step"][-1]
+        return published_checksum(folder / "ledger.jsonl")
     finally:
         os.kill(others, signal.SIGKILL)
         os.waitpid(others, 0)

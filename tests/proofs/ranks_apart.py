@@ -28,7 +28,7 @@ from pathlib import Path
 import psutil
 from leeway_rl.benchmarks.measure import parser_of
 from leeway_rl.common.config import compose, dump
-from leeway_rl.common.ledger import read
+from leeway_rl.common.ledger import published_checksum
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.desk import DeskQueue
 from leeway_rl.leeway.proving.audit import audit
@@ -102,7 +102,7 @@ def lines(folder: Path) -> int:
 
 def last_weights(folder: Path) -> str:
     """The sha256 of the last weights, from the ledger."""
-    return [line["checksum"] for line in read(folder / "ledger.jsonl") if line["event"] == "step"][-1]
+    return published_checksum(folder / "ledger.jsonl")
 
 
 def damage(checkpoints: Path) -> Path:

@@ -1,9 +1,13 @@
 """What can be trained and sampled passes; what cannot is refused by name, before it loads. No weight is read."""
 
+import math
+
 import pytest
+from leeway_rl.common.config import serving
 from leeway_rl.common.errors import ConfigError, DataError
-from leeway_rl.common.preflight.folder import WEIGHTS
+from leeway_rl.common.preflight.folder import WEIGHTS, read_folder
 from leeway_rl.common.preflight.model import check_model, load_tokenizer_of
+from leeway_rl.common.wording import byte_size
 from safetensors.torch import load_file, save_file
 
 from tests.model_folders import FAMILIES, asking, change, make_folder
@@ -171,3 +175,16 @@ def test_a_model_is_spread_over_as_many_gpus_as_divide_its_heads(tmp_path):
 
 def test_what_leeway_writes_passes(tiny_model):
     check_model(asking(tiny_model), "train", "sample")
+
+
+def test_a_version_that_redis_should_not_hold_is_refused_with_the_sum(folder_of, monkeypatch):
+    path = folder_of("qwen2")
+    parameters = sum(math.prod(header.shape) for header in read_folder(path, weights=True).tensors.values())
+    monkeypatch.setattr(serving, "MOST_IN_REDIS", 2 * parameters)
+    check_model(asking(path, "weights.transport=redis", "weights.dtype=bfloat16"), "train")
+    monkeypatch.setattr(serving, "MOST_IN_REDIS", 2 * parameters - 1)
+    sizes = byte_size(2 * parameters), byte_size(4 * parameters)
+    with pytest.raises(ConfigError, match=rf"two whole ones .*: 2 x {sizes[0]} = {sizes[1]}.*transport = 'file'"):
+        check_model(asking(path, "weights.transport=redis", "weights.dtype=bfloat16"), "train")
+    check_model(asking(path, "weights.transport=file", "weights.folder=/tmp/w"), "train")
+    check_model(asking(path, "weights.transport=redis", "weights.dtype=bfloat16"), "sample")

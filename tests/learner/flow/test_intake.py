@@ -81,6 +81,13 @@ def play(worker, wanted, *, kinds=MIXED, version=0, spoil=None):
     worker.verifier.hand_over(job, some_scores(ticket, kinds))
 
 
+def end_step(intake, groups, **measured):
+    """Close the books on a step whose version is published at once."""
+    generated = intake.trained(groups, **measured)
+    intake.published("0")
+    return generated
+
+
 def numbers(groups):
     return [group.ticket.ticket for group in groups]
 
@@ -249,22 +256,36 @@ def test_turning_the_dial_down_refunds_what_is_too_old_and_the_books_still_close
     first = intake.next_batch(30)
     worker.desk.set_control("max_staleness", "0")
     wait_until(lambda: intake.book.max_staleness == 0, "the dial")
-    intake.trained(first, "0")  # the bound it was checked against was still 1
+    end_step(intake, first)  # the bound it was checked against was still 1
     assert intake.next_batch(0.3) is None
     assert intake.counts.refunds["expired"] == 2
     for ticket in (4, 5):
         play(worker, ticket, version=1)
     second = intake.next_batch(30)
     assert numbers(second) == [4, 5]
-    intake.trained(second, "0")
+    end_step(intake, second)
     for ticket in (6, 7):
         play(worker, ticket, version=2)
-    intake.trained(intake.next_batch(30), "0")
+    end_step(intake, intake.next_batch(30))
     intake.stop()
     intake.close_books()
     account = audit(ledger.path)
     assert (account.trained, account.refunded["expired"]) == (6, 2)
     assert [line["name"] for line in read(ledger.path) if line["event"] == "control"] == ["max_staleness"]
+
+
+def test_no_ticket_is_issued_before_the_version_that_has_to_sample_it_stands(flow, wait_until):
+    intake, worker, _ = flow
+    for ticket in range(4):
+        play(worker, ticket)
+    intake.trained(intake.next_batch(30))
+    assert numbers(intake.next_batch(30)) == [2, 3], "the next step begins meanwhile"
+    worker.desk.set_control("pipeline_depth", "9")
+    wait_until(lambda: intake.book.pipeline_depth == 9, "a turn of the pump")
+    assert intake.book.next_ticket == 4
+    intake.published("0")
+    assert intake.book.next_ticket == 6
+    assert intake.book.live[4].ticket.min_version == 1
 
 
 def test_what_a_step_reports_counts_the_rejected_groups_too(flow, wait_until):
@@ -273,7 +294,7 @@ def test_what_a_step_reports_counts_the_rejected_groups_too(flow, wait_until):
     wait_until(lambda: intake.counts.refunds["zero_advantage"] == 1, "the refund")
     for ticket in (1, 2):
         play(worker, ticket)
-    generated = intake.trained(intake.next_batch(30), "0")
+    generated = end_step(intake, intake.next_batch(30))
     assert generated == {
         "reward/mean": 4 / 6,
         "generated/groups": 3,
@@ -287,7 +308,7 @@ def test_only_a_checkpoint_lets_the_payloads_go(flow):
     intake, worker, _ = flow
     for ticket in (0, 1):
         play(worker, ticket)
-    intake.trained(intake.next_batch(30), "0")
+    end_step(intake, intake.next_batch(30))
     assert worker.learner.scored_group("0-1") is not None
     intake.checkpointed()
     assert worker.learner.scored_group("0-1") is None
@@ -307,7 +328,7 @@ def overtake(intake, worker):
         play(worker, ticket)
     first = intake.next_batch(30)
     assert numbers(first) == [1, 2]
-    intake.trained(first, "0")
+    end_step(intake, first)
     play(worker, 3, version=1)
     play(worker, 0)
     worker.desk.set_control("max_staleness", "0")
@@ -328,7 +349,7 @@ def test_policies_that_do_not_wait_differ_in_what_becomes_of_a_group_past_the_bo
         play(worker, 4, version=1)
     batch = intake.next_batch(30)
     assert numbers(batch) == second
-    intake.trained(batch, "0")
+    end_step(intake, batch)
     intake.stop()
     account = audit(ledger.path, unfinished=True)
     assert (account.violations, account.refunded["expired"]) == (1 - expired, expired)
@@ -358,7 +379,7 @@ def test_the_pipeline_depth_is_a_live_control_and_survives_a_checkpoint(begin, w
     for ticket in range(4):
         play(worker, ticket)
     for step, live in ((0, 4), (1, 2)):  # what is live stays live; nothing is issued until less than a batch is
-        intake.trained(intake.next_batch(30), "0")
+        end_step(intake, intake.next_batch(30))
         assert (intake.book.version, intake.depth()[0]) == (step + 1, live)
     turned = [line["value"] for line in read(ledger.path) if line["event"] == "control"]
     assert turned == ["5", "100", "2"]
@@ -387,14 +408,14 @@ def test_a_new_stage_is_issued_ahead_under_the_bound_and_no_batch_mixes_stages(b
     play(worker, 1)
     first = intake.next_batch(30)
     assert numbers(first) == [0, 1]
-    intake.trained(first, "0")
+    end_step(intake, first)
     (second,) = intake.next_batch(30)
     ticket = second.ticket
     assert (ticket.ticket, ticket.stage) == (2, 1)
     assert (ticket.max_new_tokens, ticket.temperature) == (9, 0.5)
-    intake.trained([second], "0")
+    end_step(intake, [second])
     play(worker, 3, version=1)
-    intake.trained(intake.next_batch(30), "0")
+    end_step(intake, intake.next_batch(30))
     intake.stop()
     intake.close_books()
     account = audit(ledger.path)
@@ -405,13 +426,13 @@ def test_refunding_at_a_stages_end_gives_up_what_is_left_and_starts_empty(begin)
     intake, worker, ledger = begin(STAGES, 'flow.stage_change="refund"')
     for ticket in (0, 1, 3):
         play(worker, ticket)
-    intake.trained(intake.next_batch(30), "0")
+    end_step(intake, intake.next_batch(30))
     assert intake.counts.refunds["stage_ended"] == 2
     assert stages_live(intake) == [1, 1]
     assert not worker.learner.holds("2-1")  # withdrawn: nobody generates it any more
     for ticket in (4, 5):
         play(worker, ticket, version=1)
-        intake.trained(intake.next_batch(30), "0")
+        end_step(intake, intake.next_batch(30))
     intake.stop()
     intake.close_books()
     assert audit(ledger.path).refunded["stage_ended"] == 2
@@ -426,7 +447,7 @@ def test_the_online_filter_drops_what_was_solved_every_time_in_the_stage_before(
     wait_until(lambda: intake.counts.refunds["zero_advantage"] == 1, "the refund")
     for ticket in (1, 2):
         play(worker, ticket)
-    intake.trained(intake.next_batch(30), "0")
+    end_step(intake, intake.next_batch(30))
     (opened,) = [line for line in read(ledger.path) if line["event"] == "stage"]
     assert (opened["prompts"], opened["dropped"]) == (3, 1)
     later = {intake.lifecycle.curriculum.ticket(number, 1, min_version=1).prompt_id for number in range(30)}
@@ -443,11 +464,11 @@ def test_the_curriculum_hears_of_a_straggler_that_came_in_while_a_later_group_wa
     batch = intake.next_batch(30)
     play(worker, 0)
     wait_until(lambda: intake.depth()[1] == 3, "it comes in during the step, which reports it")
-    assert intake.trained(batch, "0")["generated/groups"] == 3
+    assert end_step(intake, batch)["generated/groups"] == 3
     play(worker, 3)
     second = intake.next_batch(30)
     assert numbers(second) == [0, 3]
-    intake.trained(second, "0")
+    end_step(intake, second)
     assert seen == [group.ticket.prompt_id for group in (*batch, *second)]
 
 
@@ -460,7 +481,7 @@ def test_the_prompt_of_a_poisoned_ticket_is_asked_again_under_a_new_one_and_the_
     for step, tickets in enumerate([(1, 2), (3, 4), (5, 6)]):
         for ticket in tickets:
             play(worker, ticket, version=step)
-        intake.trained(intake.next_batch(30), "0")
+        end_step(intake, intake.next_batch(30))
     intake.stop()
     intake.close_books()
     issued = {line["ticket"]: line for line in read(ledger.path) if line["event"] == "issued"}
@@ -500,7 +521,7 @@ def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(
             play(worker, number, version=step)
         batch = intake.next_batch(30)
         assert numbers(batch) == list(tickets)
-        intake.trained(batch, "0")
+        end_step(intake, batch)
     intake.stop()
     intake.close_books()
     assert audit(ledger.path).trained == 6
@@ -548,7 +569,7 @@ def test_under_an_injected_lag_every_group_is_exactly_so_old(begin, wait_until):
         batch = intake.next_batch(30)
         assert [group.ticket.min_version for group in batch] == [sampled_by] * 2
         assert len(intake.book.live) == 2  # nothing is issued ahead
-        intake.trained(batch, "0")
+        end_step(intake, batch)
     intake.stop()
     intake.close_books()
     account = audit(ledger.path)
@@ -565,7 +586,7 @@ def test_the_guard_turns_the_bound_down_and_back_and_the_ledger_has_it(begin, wa
     intake, worker, ledger = begin("flow.least_ess=0.5", "flow.guard_patience=1", "flow.max_staleness=1")
     for ticket in range(4):
         play(worker, ticket)
-    intake.trained(intake.next_batch(30), "0", ess=0.4)
+    end_step(intake, intake.next_batch(30), ess=0.4)
     assert (intake.book.max_staleness, sorted(intake.book.live)) == (0, [2, 3])
     again = intake.snapshot()
     assert (again["max_staleness"], again["asked_bound"], again["guard"]) == (0, 1, {"lowered": 1, "calm": 0})
@@ -573,7 +594,7 @@ def test_the_guard_turns_the_bound_down_and_back_and_the_ledger_has_it(begin, wa
     assert (intake.counts.refunds["expired"], sorted(intake.book.live)) == (2, [4, 5])
     for ticket in (4, 5):
         play(worker, ticket, version=1)
-    intake.trained(intake.next_batch(30), "0", ess=0.9)
+    end_step(intake, intake.next_batch(30), ess=0.9)
     assert (intake.book.max_staleness, sorted(intake.book.live)) == (1, [6, 7])  # the run's last step
     worker.desk.set_control("max_staleness", "0")
     wait_until(lambda: intake.book.max_staleness == 0, "the dial")

@@ -14,7 +14,7 @@ from leeway_rl.leeway.proving.audit import audit
 
 from tests.samples import some_responses, some_scores
 
-from .test_intake import MIXED, begin, lease, numbers, play  # noqa: F401
+from .test_intake import MIXED, begin, end_step, lease, numbers, play  # noqa: F401
 
 SHORT = ["broker.lease_s=0.5", "broker.generation_s=0.5"]
 
@@ -65,7 +65,7 @@ def test_the_same_ticket_is_issued_again_and_counts_once(begin, hang, wait_until
     groups = intake.next_batch(10)
     assert numbers(groups) == [0, 1], "the batch is what it would have been"
     assert groups[0].responses.worker == counted.worker
-    intake.trained(groups, "sum")
+    end_step(intake, groups)
     intake.stop()
     intake.close_books()
     assert intake.counts.refunds["poison"] == intake.counts.refunds["expired"] == 0

@@ -179,29 +179,37 @@ class Protocol(RuleBasedStateMachine):
 
         self.act(work, dies_after)
 
-    @precondition(lambda self: self.alive() and self.learner.batch is not None)
-    @rule(published=st.booleans(), dies_after=st.none() | st.none() | st.integers(0, 12))
-    def train(self, published, dies_after):
-        """Publish, close the books on the step; or publish alone, and be seen to have done so for a while."""
+    def unpublished(self):
+        """The newest step's version is on its way."""
+        return self.alive() and self.learner.intake.lifecycle.unpublished
+
+    @precondition(lambda self: self.alive() and self.learner.batch is not None and not self.unpublished())
+    @rule(dies_after=st.none() | st.none() | st.integers(0, 12))
+    def train(self, dies_after):
+        """Close the books on the step. The version comes later, and a batch may be taken before."""
         version = self.learner.intake.book.version
-        self.learner.published = version + 1
-        self.publish_now()
-        if published:
-            return
 
         def work():
             groups = self.learner.batch
-            self.learner.intake.trained(groups, "0", ess=0.9)
+            self.learner.intake.trained(groups, ess=0.9)
             self.trained[version] = [group.ticket.ticket for group in groups]
             self.learner.batch = None
             PLAYED["step"] += 1
 
         self.act(work, dies_after)
 
+    @precondition(unpublished)
+    @rule(dies_after=st.none() | st.none() | st.integers(0, 12))
+    def publish(self, dies_after):
+        """The manifest stands, and perhaps nobody hears of it."""
+        self.learner.published = self.learner.intake.book.version
+        self.publish_now()
+        self.act(lambda: self.learner.intake.published("0"), dies_after)
+
     def publish_now(self):
         self.newest[self.learner.intake.incarnation] = self.learner.published
 
-    @precondition(lambda self: self.alive() and self.learner.batch is None)
+    @precondition(lambda self: self.alive() and self.learner.batch is None and not self.unpublished())
     @rule(dies_after=st.none() | st.integers(0, 6))
     def checkpoint(self, dies_after):
         def work():
@@ -362,6 +370,8 @@ class Protocol(RuleBasedStateMachine):
                     self.lease_ends(stream, number, False)
                 while self.take(stream, turn % 2):
                     finish(0, 0, "hand") if stream == WorkStream.PROMPTS else finish(0, MIXED)
+            if self.unpublished():
+                self.publish(None)
             self.turn(None)
             self.turn(None)
             if not self.learning():
@@ -369,7 +379,8 @@ class Protocol(RuleBasedStateMachine):
             if self.learner.batch is None:
                 self.take_batch(None)
             if self.learner.batch is not None:
-                self.train(False, None)
+                self.train(None)
+                self.publish(None)
                 self.checkpoint(None)
         assert not self.learning(), f"it does not go on: {self.learner.intake.waiting_for()}"
         self.checkpoint(None)

@@ -87,7 +87,8 @@ class Real:
 
     def train(self):
         groups = self.learner.intake.next_batch(0.0)
-        self.learner.intake.trained(groups, "0")
+        self.learner.intake.trained(groups)
+        self.learner.intake.published("0")
 
     def checkpoint(self):
         self.saved = json.loads(json.dumps(self.learner.intake.snapshot()))

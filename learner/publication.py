@@ -1,0 +1,87 @@
+"""Publishing beside the next training step: rank 0's flat buffers, and the thread that encodes and writes."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from ..common.config.serving import Weights
+from ..common.service import Service
+from ..common.tensors import infos_of
+from ..common.types import Manifest
+from ..common.weights import FlatWeights, WeightPublisher, checksum, flat_bytes
+from .disk_room import DiskRoom
+
+
+class FlatBuffers:
+    """The buffers that versions are gathered into, used in turn. Beside those that the delay line holds there are two:
+    the newest version, and the one that its delta is against."""
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]], dtype: str, lag: int) -> None:
+        """``shapes``: of every weight by name. ``dtype``: ``weights.dtype``. ``lag``: ``flow.inject_lag``."""
+        self._infos, self._count = infos_of(shapes, dtype), lag + 2
+        self._buffers: dict[int, np.ndarray] = {}
+
+    def at(self, version: int) -> FlatWeights:
+        """Where to gather ``version``. What was gathered there before is not needed any more once the version before
+        this one is published."""
+        number = version % self._count
+        if number not in self._buffers:
+            # From pinned memory the device copies at full speed, and no page is pinned anew for each version.
+            size, pinned = flat_bytes(self._infos), torch.cuda.is_available()
+            self._buffers[number] = torch.empty(size, dtype=torch.uint8, pin_memory=pinned).numpy()
+        return FlatWeights(self._infos, self._buffers[number])
+
+
+class Publication:
+    """Publishes one version at a time in a thread of its own. It makes no collective call, since only rank 0 digests,
+    encodes and writes."""
+
+    def __init__(
+        self,
+        service: Service,
+        publisher: WeightPublisher,
+        disk: DiskRoom,
+        weights: Weights,
+        stands: Callable[[Manifest, str], None],
+    ) -> None:
+        """``stands`` is called in the thread once the manifest stands, with the manifest and the checksum of the newest
+        version."""
+        self._service, self._publisher, self._disk = service, publisher, disk
+        self._folder, self._threads, self._stands = weights.shared, weights.threads, stands
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self.seconds = 0.0
+        """How long the last publication took."""
+
+    def begin(self, due: tuple[int, FlatWeights], newest: tuple[int, FlatWeights]) -> None:
+        """Begin to publish ``due``, the version that workers are to have when ``newest`` is trained (the same one,
+        unless there is a lag). The one before has ended. Neither buffer may be written until this one has."""
+        assert self._thread is None, "one publication at a time"
+        self._thread = threading.Thread(target=self._guarded, args=(due, newest), name="publish", daemon=True)
+        self._thread.start()
+
+    def ended(self, timeout_s: float) -> bool:
+        """Wait for the publication under way, ``timeout_s`` seconds at most; whether none is under way any more. Raises
+        what it failed with."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                return False
+            self._thread = None
+        if self._error is not None:
+            raise self._error
+        return True
+
+    def _guarded(self, due: tuple[int, FlatWeights], newest: tuple[int, FlatWeights]) -> None:
+        started = time.monotonic()
+        try:
+            manifest = self._disk.until_written(self._folder, lambda: self._publisher.publish(*due), ranks_wait=False)
+            same = due[0] == newest[0]
+            self.seconds = time.monotonic() - started
+            self._stands(manifest, manifest.checksum if same else checksum(newest[1].buffer, self._threads))
+        except BaseException as error:
+            self._error = error
+            self._service.fail(error)  # the loop may wait for groups that no version will bring
