@@ -27,7 +27,7 @@ from leeway_rl.common.queue.rollout import RolloutQueue
 from leeway_rl.common.queue.verifier import VerifierQueue
 from leeway_rl.common.service import Service
 from leeway_rl.common.types import Responses, Ticket, Verdict, VerdictKind
-from leeway_rl.leeway.planning.plan import lognormal
+from leeway_rl.leeway.planning.lengths import lognormal
 from leeway_rl.leeway.planning.simulate import System
 from leeway_rl.rollout.engine import Aborted
 
