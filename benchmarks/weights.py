@@ -24,8 +24,9 @@ import hashlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context, shared_memory
 from pathlib import Path
 from statistics import median
@@ -165,16 +166,29 @@ def threads_against_processes(base: np.ndarray, new: np.ndarray, rounds: int) ->
     return ratio
 
 
-def one_decode(folder: Path, base: np.ndarray, new: np.ndarray, threads: int) -> None:
-    """Publish two versions by file and follow them, as one worker of a node does for all of them."""
-    stream, infos = Stream(), infos_of({"w": (len(new) // 2,)}, "bfloat16")
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a version went from the learner to a node."""
+
+    stored: int
+    """Bytes of its payloads."""
+    publishing: float
+    fetching: float
+    """Seconds."""
+    wrong: int
+    """Bytes of the version that did not come as they were published."""
+
+
+def published_and_fetched(folder: Path, versions: Sequence[np.ndarray], threads: int) -> Iterator[Way]:
+    """Publish versions by file and follow them, as one worker of a node does for all of them."""
+    stream, infos = Stream(), infos_of({"w": (len(versions[0]) // 2,)}, "bfloat16")
     publisher = WeightPublisher(stream, incarnation=1, transport="file", folder=folder, threads=threads)  # type: ignore[arg-type]
     reader = WeightReader(stream, worker="w", folder=folder, threads=threads)  # type: ignore[arg-type]
-    table = Table("version:<8", "stored MB:.1f", "publish s:.2f", "fetch s:.2f")
-    for version, buffer in enumerate((base, new)):
-        out, manifest = timed(publisher.publish, version, FlatWeights(infos, buffer))
-        taken, _ = timed(reader.fetch)
-        table.line(str(version), manifest.payload_bytes / 1e6, out, taken)
+    for version, buffer in enumerate(versions):
+        publishing, manifest = timed(publisher.publish, version, FlatWeights(infos, buffer))
+        fetching, (_, weights) = timed(reader.fetch)
+        wrong = sum(int((weights.buffer[place] != buffer[place]).sum()) for place in cut(len(buffer), SHARD))
+        yield Way(manifest.payload_bytes, publishing, fetching, wrong)
 
 
 def as_before(path: Path, layers: dict[str, Any], last: FlatWeights | None) -> FlatWeights:
@@ -268,7 +282,10 @@ def main() -> int:
             out = gigabytes * (1 / rates["digest"] + 1 / rates["encode"])
             taken = gigabytes * (1 / rates["decode"] + 1 / rates["digest"])
             print(f"{size}: a delta out {out:.1f} s, in {taken:.1f} s on {arguments.threads} threads; verl: {theirs}")
-        one_decode(folder / "one", base, new, arguments.threads)
+        table = Table("version:<8", "stored MB:.1f", "publish s:.2f", "fetch s:.2f")
+        for version, way in enumerate(published_and_fetched(folder / "one", (base, new), arguments.threads)):
+            assert way.wrong == 0
+            table.line(str(version), way.stored / 1e6, way.publishing, way.fetching)
         ratio = threads_against_processes(base, new, arguments.rounds)
         least_idle, step = idle(folder, arguments.parameters, arguments.products, arguments.rounds, arguments.threads)
     return int(ratio < LEAST_THREADS or least_idle > MOST_IDLE or step > 1.05)

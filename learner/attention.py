@@ -179,7 +179,8 @@ def difference(
     The reference is ``one_by_one`` of the same values in float32. A check on a GPU calls it; rounding to bfloat16 alone
     gives up to 2^-8.
     """
-    kernel, dice = one_call.load(backend), torch.Generator().manual_seed(seed)
+    ours_by = one_by_one if backend == "sdpa" else partial(in_one_call, one_call.load(backend))
+    dice = torch.Generator().manual_seed(seed)
     tokens = sum(map(sum, layout))
     values = [
         torch.randn(1, count, tokens, width, generator=dice).to(device, torch.bfloat16)
@@ -187,7 +188,7 @@ def difference(
     ]
     weight = torch.randn(1, tokens, heads, width, generator=dice).to(device)
     results = []
-    for dtype, way in ((torch.float32, one_by_one), (torch.bfloat16, partial(in_one_call, kernel))):
+    for dtype, way in ((torch.float32, one_by_one), (torch.bfloat16, ours_by)):
         leaves = [value.detach().to(dtype).requires_grad_() for value in values]
         output = way((leaves[0], leaves[1], leaves[2]), layout)
         gradients = torch.autograd.grad((output.float() * weight).sum(), leaves)

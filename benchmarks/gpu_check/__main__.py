@@ -6,9 +6,9 @@
     python -m leeway_rl.benchmarks.gpu_check [--small] [--only PART …] [--out FILE]
 
 It takes at most six minutes on one H100, and needs torch 2.11 or later, transformers, and the wheels that
-``make gpu-wheels`` has put beside it. Each part runs in a process of its own; one that fails is reported, and the others
-go on. It prints one table, writes JSON, and exits with 1 where something does not hold or a part failed. ``--small``
-takes sizes that a CPU can compute: it says that the check itself works, and nothing about a GPU.
+``make gpu-wheels`` has put beside it. Each part runs in a process of its own; one that fails is reported, and the
+others go on. It prints one table, writes JSON, and exits with 1 where something does not hold or a part failed.
+``--small`` takes sizes that a CPU can compute: it says that the check itself works, and nothing about a GPU.
 """
 
 import argparse

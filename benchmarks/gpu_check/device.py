@@ -1,5 +1,6 @@
 """The device of the check: the GPU, or with ``--small`` whatever is there."""
 
+import gc
 import os
 import platform
 import time
@@ -43,6 +44,7 @@ def reset_peak() -> int:
     """Start to look for the largest allocation anew. Returns the bytes that are allocated now; 0 on a CPU."""
     if not torch.cuda.is_available():
         return 0
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     return torch.cuda.memory_allocated()

@@ -1,4 +1,4 @@
-"""vLLM on the device: start, a version taken in flight, how near its log-probabilities are, and what kill -9 gives back.
+"""vLLM on the device: its start, a version in flight, how near log-probabilities are, and what kill -9 gives back.
 
 It needs vLLM and Leeway as an installed package (vLLM finds Leeway's weight transfer by its entry point), as the image
 has them.

@@ -1,11 +1,12 @@
-"""A learner of 1.5 billion random parameters: what a step takes in memory beside the dry run's figure, and how fast it is.
+"""A learner of 1.5 billion random parameters: the memory of a step beside the dry run's figure, and how fast it is.
 
-Each ZeRO stage runs in a process of its own (``__main__``), because a process keeps what its first model has left behind.
+Each ZeRO stage runs in a process of its own (``__main__``), because a process keeps what its first model has left
+behind.
 """
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from leeway_rl.benchmarks.gpu_check.device import device, peak, reset_peak, sync
 from leeway_rl.benchmarks.gpu_check.figures import Figure
 from leeway_rl.common.config import Config
 from leeway_rl.common.types import Responses, Ticket
+
+if TYPE_CHECKING:
+    from leeway_rl.leeway.planning.arithmetic import Shape
 
 QWEN_1_5B = {
     "vocab_size": 151_936,
@@ -94,12 +98,12 @@ def config_of(folder: Path, stage: int, prompt: int, response: int) -> Config:
 
 def measured(size: str, stage: int) -> list[Figure]:
     """The figures of one ZeRO stage."""
-    from leeway_rl.common.flops import training_flops
+    from leeway_rl.learner.hardware import Hardware
     from leeway_rl.learner.model import Policy
     from leeway_rl.learner.objective.entropy import ControllerState
     from leeway_rl.learner.packing import ScoredGroup
     from leeway_rl.learner.step import train_step
-    from leeway_rl.leeway.planning.arithmetic import learner_memory, shape_of
+    from leeway_rl.leeway.planning.arithmetic import shape_of
 
     keys, prompt, response = SIZES[size]
     group = ScoredGroup(
@@ -109,29 +113,39 @@ def measured(size: str, stage: int) -> list[Figure]:
     )
     with tempfile.TemporaryDirectory() as text:
         random_model(keys, prompt + response).save_pretrained(text)
-        config = config_of(Path(text), stage, prompt, response)
-        shape = shape_of(text)
+        config, shape = config_of(Path(text), stage, prompt, response), shape_of(text)
         assert shape is not None
         before = reset_peak()
         loading, policy = synchronised(lambda: Policy(config))
-        for version in range(STEPS):
-            seconds, _ = synchronised(
-                lambda version=version: train_step(
-                    policy, [group], version=version, controller=ControllerState(), config=config
-                )
-            )
+    hardware = Hardware(policy, config)
+    for version in range(STEPS):
+
+        def step(version: int = version) -> Any:
+            return train_step(policy, [group], version=version, controller=ControllerState(), config=config)
+
+        seconds, result = synchronised(step)
+    found = hardware.measured(STEPS - 1, [group], result.metrics, {"time/train_s": seconds}, oldest=None)
     name, tokens = f"ZeRO {stage}", 2 * (prompt + response)
     figures = [
         Figure(what=f"{name}: loading", value=loading, unit="s"),
         Figure(what=f"{name}: a step of {tokens:,} tokens", value=seconds, unit="s"),
         Figure(what=f"{name}: tokens a second", value=tokens / seconds),
     ]
-    if torch.cuda.is_available():
-        worked_out = sum(part.device for part in learner_memory(config, shape))
-        figures += [
-            Figure(what=f"{name}: peak", value=(peak() - before) / 1e9, unit="GB"),
-            Figure(
-                what=f"{name}: peak ÷ the dry run's", value=(peak() - before) / worked_out, at_least=0.9, at_most=1.1
-            ),
-        ]
-    return figures
+    if "throughput/mfu" in found:
+        figures.append(Figure(what=f"{name}: MFU", value=found["throughput/mfu"]))
+    return [*figures, *_peak_beside_the_dry_runs(name, before, config, shape)]
+
+
+def _peak_beside_the_dry_runs(name: str, before: int, config: Config, shape: "Shape") -> list[Figure]:
+    """None on a CPU, where nobody counts allocations."""
+    from leeway_rl.leeway.planning.arithmetic import Gpu, learner_bytes
+
+    if not torch.cuda.is_available():
+        return []
+    taken, card = peak() - before, torch.cuda.get_device_properties(0)
+    worked_out = learner_bytes(config, shape, Gpu(name=card.name, bytes=card.total_memory))
+    return [
+        Figure(what=f"{name}: peak", value=taken / 1e9, unit="GB"),
+        Figure(what=f"{name}: the dry run's peak", value=worked_out / 1e9, unit="GB"),
+        Figure(what=f"{name}: peak ÷ the dry run's", value=taken / worked_out, at_least=0.9, at_most=1.1),
+    ]

@@ -4,8 +4,8 @@
 
     make gpu-wheels [GPU_PYTHON=3.12]
 
-DeepSpeed's wheel is built here: the index has its source alone, and the check calls none of the extensions that it would
-compile. The others are fetched for the Python version of the machine with the GPU. All have the versions that are
+DeepSpeed's wheel is built here: the index has its source alone, and the check calls none of the extensions that it
+would compile. The others are fetched for the Python version of the machine with the GPU. All have the versions that are
 installed here, which are those that the tests run with.
 """
 
