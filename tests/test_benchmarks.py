@@ -1,13 +1,18 @@
 """The benchmarks run and print their ratios; what the ratios are is for an idle machine to say."""
 
+import json
 import os
 import re
 import runpy
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
+from leeway_rl.benchmarks.gpu_check import __main__ as gpu_check
+from leeway_rl.benchmarks.gpu_check.figures import Figure
 from leeway_rl.benchmarks.long_ledger import MOST_BYTES
 from leeway_rl.benchmarks.measure import Table, in_turns
 from leeway_rl.common.config import PRESETS
@@ -200,3 +205,59 @@ def test_a_checkout_is_paired_with_itself():
     said = said_by(BENCHMARKS / "paired_grading.py", f"{BENCHMARKS.parent} --rounds 3 --items 20")
     lowest, highest = re.search(r"95 % interval ([\d.]+) to ([\d.]+) over 3 pairs", said).groups()
     assert 0 < float(lowest) < float(highest)
+
+
+def test_a_bound_of_the_check_for_a_gpu_holds_up_to_its_value_and_nan_is_never_within_one():
+    seen = {value: Figure(what="w", value=value, at_least=0.9, at_most=1.1).holds for value in (0.89, 0.9, 1.1, 1.2)}
+    assert seen == {0.89: False, 0.9: True, 1.1: True, 1.2: False}
+    assert Figure(what="w", value=3, at_most=2).holds is False
+    assert Figure(what="w", value=3, at_least=2).holds is True
+    for bounds in ({"at_most": 1.0}, {"at_least": 0.0}, {"at_least": 0.0, "at_most": 1.0}):
+        assert Figure(what="w", value=float("nan"), **bounds).holds is False
+    assert Figure(what="for the record", value=float("nan")).holds is None
+
+
+def test_a_figure_of_the_check_comes_back_from_the_file_as_it_was():
+    figure = Figure(what="w", value=0.5, unit="s", at_most=1.0)
+    assert Figure.from_json(json.loads(json.dumps(figure.as_json()))) == figure
+    assert figure.bounds == "≤ 1"
+
+
+def test_the_check_for_a_gpu_asks_for_one_also_where_torch_is_built_for_them(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu_check"])
+    with pytest.raises(SystemExit, match="there is no GPU here"):
+        gpu_check.main()
+
+
+@pytest.mark.timeout(300)
+def test_the_check_for_a_gpu_goes_through_all_of_its_parts_at_small_sizes(tmp_path):
+    out, parts = tmp_path / "check.json", [part.name for part in gpu_check.PARTS if part.name != "engine"]
+    words = ["-m", "leeway_rl.benchmarks.gpu_check", "--small", "--out"]
+    said = said_by(words[0], " ".join(words[1:]), str(out), *(f"--only={part}" for part in parts), timeout=280)
+    assert said.splitlines()[-1] == "everything holds"
+    found = json.loads(out.read_text())
+    assert (found["held"], found["size"], found["machine"]["torch"]) == (True, "small", torch.__version__)
+    assert [part["part"] for part in found["parts"]] == parts
+    assert all(len(part["figures"]) >= 3 for part in found["parts"])
+    bounded = {part["part"] for part in found["parts"] for figure in part["figures"] if figure["holds"]}
+    assert bounded == {"token-op", "attention", "weights"}  # nobody counts a CPU's allocations
+
+
+def test_a_part_of_the_check_that_fails_is_reported_and_fails_the_check(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_check, "PARTS", (gpu_check.Part("unknown", "nothing"),))
+    monkeypatch.setattr(sys, "argv", ["gpu_check", "--small", "--out", str(tmp_path / "check.json")])
+    assert gpu_check.main() == 1
+    assert re.search(r"^unknown +failed: ", capsys.readouterr().out, re.M)
+    assert json.loads((tmp_path / "check.json").read_text())["held"] is False
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
+def test_the_check_for_a_gpu_takes_a_version_in_flight_and_kills_an_engine():
+    said = said_by("-m", "leeway_rl.benchmarks.gpu_check --small --only engine", timeout=580)
+    assert number(r"^engine +versions in the responses under way +(\d+)", said) >= 2
+    assert number(r"^engine +left after kill -9, of what it held +([\d.e-]+)", said) <= 0.02

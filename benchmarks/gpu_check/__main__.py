@@ -95,10 +95,10 @@ def main() -> int:
     if given.child:
         child(given.child, size)
         return 0
-    from leeway_rl.benchmarks.gpu_check.device import described
+    from leeway_rl.benchmarks.gpu_check.device import described, device
 
     machine = described()
-    if machine["cuda"] is None and not given.small:
+    if device().type == "cpu" and not given.small:
         sys.exit("there is no GPU here (torch sees none): --small tries the check itself on the CPU")
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     table = Table("part:<16", "what:<52", "seen:>12", "unit:<5", "must hold:<22", ":<3")

@@ -4,13 +4,15 @@ import torch
 from leeway_rl.benchmarks.gpu_check.device import device, peak_beside, reset_peak, synchronised
 from leeway_rl.benchmarks.gpu_check.figures import Figure
 from leeway_rl.learner.objective.loss import magic_token_loss
-from leeway_rl.learner.objective.token_op import TokenOutput, token_op
+from leeway_rl.learner.objective.token_op import TokenOutput, chunk_elements_on, token_op
 from torch import Tensor
 
 SIZES = {"full": (152_064, 3584, 34_816), "small": (1031, 64, 300)}
 """Vocabulary, hidden width, tokens. The full ones are those of the 7B model and one of its longest responses."""
 COMPARED = 256
 """Tokens that are computed in float64 too."""
+SHARE = 0.05
+"""Of the memory that is free, for the logits: what ``train.logits_memory`` is where nobody sets it."""
 
 
 def measured(size: str) -> list[Figure]:
@@ -23,6 +25,7 @@ def measured(size: str) -> list[Figure]:
     taken_T = torch.randint(0, vocabulary, (tokens,), device=at)
     behaviour_T = -torch.rand(tokens, device=at) - torch.log(torch.tensor(float(vocabulary)))
     advantages_T = torch.randn(tokens, device=at)
+    chunk = chunk_elements_on(at, vocabulary, SHARE)
 
     def run(half: bool) -> TokenOutput:
         def loss_of(logprobs_C: Tensor, entropy_C: Tensor, part: slice) -> Tensor:
@@ -30,7 +33,7 @@ def measured(size: str) -> list[Figure]:
 
         hidden_TH.grad = weight_VH.grad = None
         with torch.autocast(at.type, dtype=torch.bfloat16, enabled=half):
-            output = token_op(hidden_TH, weight_VH, taken_T, loss_of=loss_of)
+            output = token_op(hidden_TH, weight_VH, taken_T, loss_of=loss_of, chunk_elements=chunk)
         assert output.loss_sum is not None
         (output.loss_sum / tokens).backward()
         return output
