@@ -63,6 +63,7 @@ class Weight:
     """A policy of one number, whose snapshot is always a copy."""
 
     rank, world, stage = 0, 1, 0
+    config = compose(["tiny"], [])
     value = 0
 
     def sums(self):
