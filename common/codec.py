@@ -1,7 +1,8 @@
 """Wire types to bytes and back: msgpack, a schema version, arrays as raw little-endian bytes. Never pickle.
 
 A message is ``[SCHEMA, type name, [field, field, …]]``, fields in the order of the dataclass: positions, not names,
-because a message is small and both ends run the same schema; so is an enum's member. Four bytes follow, the CRC-32 of
+because a message is small and both ends run the same schema; so is an enum's member. Trailing fields that are marked
+``types.RARE`` are left off where they have their default. Four bytes follow, the CRC-32 of
 the others: a flipped bit inside an array would decode, and train. An array is an extension of
 type 1: one byte with the length of a msgpack ``[dtype, shape]``, that, zeros up to a multiple of 8, the raw bytes.
 Unsigned integers travel in the fewest bytes that hold them and arrive as uint32.
@@ -28,7 +29,7 @@ import numpy as np
 from .errors import DecodeError, OtherSchemaError
 from .types import Manifest
 
-SCHEMA = 7
+SCHEMA = 8
 ONE_BUILD = "every role of a run has to be of the same Leeway: start the others again with this one"
 MAX_BYTES = {
     "Heartbeat": 1 << 16,
@@ -172,7 +173,25 @@ def _form(kind: Any) -> Callable[[Any], Any]:
         return _members(kind).index
     assert dataclasses.is_dataclass(kind), f"no wire form for {kind.__name__}"
     values = attrgetter(*[field.name for field in dataclasses.fields(kind)])
-    return lambda message: list(values(message))
+    rare: tuple[Any, ...] = _rare_defaults(kind)  # type: ignore[arg-type]
+    if not rare:
+        return lambda message: list(values(message))
+
+    def without_defaults(message: Any) -> list[Any]:
+        body = list(values(message))
+        for default in reversed(rare):
+            if body[-1] != default:
+                break
+            body.pop()
+        return body
+
+    return without_defaults
+
+
+@cache
+def _rare_defaults(kind: Any) -> tuple[Any, ...]:
+    """Defaults of the trailing fields that stay off the wire where they have them, in their order."""
+    return tuple(field.default for field in dataclasses.fields(kind) if field.metadata.get("rare"))
 
 
 def _pack_array(array: np.ndarray) -> msgpack.ExtType:
@@ -234,11 +253,16 @@ def _build(cls: Any) -> Check:
         for field in dataclasses.fields(cls)
     ]
 
+    rare = _rare_defaults(cls)
+
     def build(body: Any) -> Any:
         if type(body) is not tuple:
             raise DecodeError(f": fields are due, found {type(body).__name__}")
         if len(body) != len(fields):
-            raise DecodeError(f": {len(body)} fields where {len(fields)} are due")
+            missing = len(fields) - len(body)
+            if not 0 < missing <= len(rare):
+                raise DecodeError(f": {len(body)} fields where {len(fields)} are due")
+            body += rare[-missing:]
         message = object.__new__(cls)  # filled by its slots: a frozen dataclass of 13 fields takes 2 us to fill itself
         try:
             for (name, plain, check, put), item in zip(fields, body, strict=False):  # noqa: B007

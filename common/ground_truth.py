@@ -31,6 +31,8 @@ from .texts import flaw
 
 MATH, EXACT, CODE, REASONING_GYM, SOLUTION = "math", "exact", "code", "reasoning_gym", "solution"
 ABILITIES = (MATH, EXACT, CODE, REASONING_GYM, SOLUTION)
+OWN = "own"
+"""The ability of rows that reward functions alone judge. No row names it."""
 
 
 @dataclass(frozen=True, slots=True)

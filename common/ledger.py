@@ -5,14 +5,16 @@ Events, with what they carry beside that::
 
     run        run, seed, steps, stages, max_staleness, overflow, stage_change; for each stage
                from_step, groups_per_step, group_size
-    started    incarnation, version                       a learner starts (or starts again)
+    started    incarnation, version, rewards_digest?      a learner starts (or starts again); the digest is of the code
+                                                          of the run's own rewards
     rolled_back  to_line                                  everything after that line is undone: a resume
     stage      stage, version, prompts, dropped           tickets of a later stage begin to be issued
     issued     ticket, incarnation, version, stage, prompt, reissued, retry_of? (a poisoned group, TICKET-INCARNATION)
     overdue    ticket, version, worker, seconds           its worker held it for too long: the same ticket again
     refunded   ticket, version, reason (one of ``REFUNDS``), head_staleness?
     batch      step, tickets, max_staleness, overflow      a step takes these groups, checked against this bound
-    trained    ticket, step, spans, verdicts, lengths, head_staleness, past_bound (tokens older than the bound)
+    trained    ticket, step, spans, verdicts, rewards? (where the verdicts do not say them), lengths,
+               head_staleness, past_bound (tokens older than the bound)
     step       step, version, tickets, max_staleness, overflow
     published  version, checksum (digest of the digests of its shards); tickets are issued again from here on
     control    name, value, previous, version             a live control was turned

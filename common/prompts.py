@@ -8,16 +8,17 @@ Rows are the Skywork-OR1-RL-Data schema (``prompt`` a list of messages, ``reward
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from .config import Data
+from .config import Data, Reward
 from .errors import DataError
-from .ground_truth import REASONING_GYM, ground_truth_of
+from .ground_truth import REASONING_GYM
 from .json_text import parsed
+from .judged import columns_of, judged_truth
 from .texts import Unread, defect
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Row:
     """``extra_info.model_difficulty`` as it stands in the row."""
     where: str = ""
     """File and row, for messages about it."""
+    columns: str = ""
+    """The row as one JSON object, where reward functions are given it."""
 
 
 BOXED = "\n\nLet's think step by step and output the final answer within \\boxed{}."
@@ -121,13 +124,14 @@ def rendered(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase,
     return text
 
 
-def row_of(values: Any, prompt_id: str, where: str, data: Data | None = None) -> Row:
+def row_of(values: Any, prompt_id: str, where: str, data: Data | None = None, rewards: Sequence[Reward] = ()) -> Row:
     """The row in ``values``, from a file or a published set. Raises ``DataError``, which says what is wrong at
-    ``where`` and in which of the file's columns. ``data`` says what holds for rows that say nothing themselves."""
+    ``where`` and in which of the file's columns. ``data`` says what holds for rows that say nothing themselves, and
+    ``rewards`` what judges them, where it is not their ability alone."""
     if isinstance(values, DataError):
         raise values
     try:
-        return _row(values, prompt_id, where, data)
+        return _row(values, prompt_id, where, data, rewards)
     except DataError as error:
         theirs = in_their_words(str(error).removeprefix(where), {} if data is None else data.columns)
         raise DataError(f"{error}{theirs}") from error.__cause__
@@ -140,7 +144,7 @@ def in_their_words(said: str, columns: Mapping[Any, str]) -> str:
     return f" ({', '.join(found)} there)" if found else ""
 
 
-def _row(values: Any, prompt_id: str, where: str, data: Data | None) -> Row:
+def _row(values: Any, prompt_id: str, where: str, data: Data | None, rewards: Sequence[Reward]) -> Row:
     if not isinstance(values, dict):
         raise DataError(f"{where}: a row is an object with prompt and answer, found {type(values).__name__}")
     for key in _NEEDED:
@@ -155,7 +159,7 @@ def _row(values: Any, prompt_id: str, where: str, data: Data | None) -> Row:
             f"{where}: key 'prompt' is missing; keys found: {', '.join(map(str, values)) or 'none'}; data.columns says "
             "which column it is"
         )
-    messages, truth = _messages(prompt, where), ground_truth_of(values, where, data)
+    messages, truth = _messages(prompt, where), judged_truth(values, where, data, rewards)
     said = [("prompt", text) for message in messages for text in (message["role"], message["content"])]
     judge = "answer" if values.get("answer") is not None else "reward_model.ground_truth"
     for column, text in (*said, *((judge, gold) for gold in truth.golds)):
@@ -168,6 +172,7 @@ def _row(values: Any, prompt_id: str, where: str, data: Data | None) -> Row:
         ground_truth=truth.golds,
         difficulty=extra.get("model_difficulty") if isinstance(extra := values.get("extra_info"), dict) else None,
         where=where,
+        columns="" if all(reward.judges for reward in rewards) else columns_of(values, where, data),
     )
 
 

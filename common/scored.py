@@ -22,7 +22,7 @@ from .config import Config
 from .errors import DecodeError
 from .queue.entries import Awaited, LetterKind, ScoredEntry, decode_part
 from .queue.learner import LearnerQueue
-from .types import Responses, Scores, Ticket
+from .types import Responses, Scores, Ticket, VerdictKind
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +131,8 @@ def parts_of(ticket: Ticket, payload: Payload) -> tuple[Responses, Scores]:
         raise DecodeError(f"{len(scores.verdicts)} verdicts, expected {ticket.group_size}")
     if scores.graded != responses.fingerprint:
         raise DecodeError("its verdicts are of other responses")
+    if any((verdict.kind is VerdictKind.SCORED) != (verdict.score is not None) for verdict in scores.verdicts):
+        raise DecodeError("a verdict that is 'scored' without a score, or has one and is not")
     return responses, scores
 
 

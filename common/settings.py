@@ -20,7 +20,7 @@ def read(text: str) -> dict[str, Any]:
     ways."""
     key, equals, value = text.partition("=")
     parts = key.strip().split(".")
-    if not equals or not all(parts) or (len(parts) < 2 and parts != ["stages"]):
+    if not equals or not all(parts) or (len(parts) < 2 and parts not in (["stages"], ["rewards"])):
         raise ConfigError(f"--set {text!r}: write section.key=value, for instance flow.max_staleness=2")
     nested: dict[str, Any] = {parts[-1]: _value(text, key, value)}
     for part in reversed(parts[:-1]):
@@ -29,9 +29,18 @@ def read(text: str) -> dict[str, Any]:
 
 
 def written(key: str, value: Any) -> str:
-    """``key=value`` that ``read`` reads back; the value is a text, number, boolean or list. JSON is TOML except for the
-    surrogate pairs that it writes if it must be ASCII."""
-    return f"{key}={json.dumps(value, ensure_ascii=False)}"
+    """``key=value`` that ``read`` reads back; the value is a text, number, boolean, list or table."""
+    return f"{key}={_inline(value)}"
+
+
+def _inline(value: Any) -> str:
+    """A value as TOML in one line. JSON is TOML except for tables, and for the surrogate pairs that it writes if it
+    must be ASCII."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_inline(name)} = {_inline(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_inline, value))}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _value(text: str, key: str, value: str) -> Any:

@@ -11,16 +11,21 @@ the G responses of one group, ``_T`` the tokens of all responses one after the o
 """
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 
 import numpy as np
 
 from .activity import Doing
 
+RARE = MappingProxyType({"rare": True})
+"""Marks trailing fields that stay off the wire where they have their default: who does not use them pays no byte."""
+
 
 class VerdictKind(StrEnum):
-    """What a grader found. Only ``CORRECT`` is rewarded. ``ERROR`` is our own failure and is never trained on."""
+    """What a grader found. ``CORRECT`` is a reward of 1 and ``SCORED`` a number of its own. The others are a reward of
+    0, but ``ERROR``, which is our own failure and is never trained on."""
 
     CORRECT = "correct"
     WRONG = "wrong"
@@ -30,7 +35,10 @@ class VerdictKind(StrEnum):
     """Grading overran its clock or its memory in a process that had the processor. The response caused that, so it gets
     no reward (``verifier.on_timeout``)."""
     ERROR = "error"
-    """The verifier failed (a lost process, a starved machine). Grading is retried, then the group is refunded."""
+    """The verifier failed (a lost process, a starved machine, a reward function that raises or gives no number).
+    Grading is retried, then the group is refunded."""
+    SCORED = "scored"
+    """The reward is ``Verdict.score``: a function gave it, or several rewards make it up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +71,8 @@ class Ticket:
     """What the grader compares with. For ``math``: golds, as alternatives. For ``code``: one JSON text, the tests."""
     top_p: float = 1.0
     """Sample from the fewest tokens that together have this probability. In training 1, the whole distribution."""
+    row: str = field(default="", metadata=RARE)
+    """The prompt's row as one JSON object, where a reward function is given it; else empty."""
 
     @property
     def group_id(self) -> str:
@@ -99,6 +109,14 @@ class Responses:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one of several rewards gave a response, before its weight."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """One response's grade."""
 
@@ -109,11 +127,18 @@ class Verdict:
     """Wall seconds spent grading."""
     peak_bytes: int = 0
     """Most memory that the grading processes held at one time, in bytes; 0 if nothing was started for the response."""
+    score: float | None = field(default=None, metadata=RARE)
+    """The reward, where the kind alone does not say it. Finite."""
+    parts: tuple[Part, ...] = field(default=(), metadata=RARE)
+    """The value of each of the run's ``[[rewards]]``, in their order; empty where there are none."""
 
     @property
     def reward(self) -> float:
-        """r in {0, 1} (report 2.2). Meaningless for ``ERROR``, which must never reach the learner's batch."""
+        """r: ``score``, or else 1 for ``CORRECT`` and 0 for the other kinds (report 2.2). Meaningless for ``ERROR``,
+        which must never reach the learner's batch."""
         assert self.kind is not VerdictKind.ERROR
+        if self.score is not None:
+            return self.score
         return 1.0 if self.kind is VerdictKind.CORRECT else 0.0
 
 
@@ -130,8 +155,8 @@ class Scores:
 
     @property
     def rewards_S(self) -> np.ndarray:
-        """r of each response. float32, shape [G]."""
-        return np.asarray([verdict.reward for verdict in self.verdicts], dtype=np.float32)
+        """r of each response. float64, shape [G]."""
+        return np.asarray([verdict.reward for verdict in self.verdicts], dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -184,6 +184,7 @@ def rows_of(
                 "reason": ungraded if verdict is None else verdict.reason,
                 "version": int(versions.min()) if len(versions) else ticket.min_version,
                 "reasoning_open": reasoning_open,
+                "reward": None if verdict is None else verdict.reward,
             }
         )
     return rows

@@ -39,6 +39,8 @@ class Problem:
     responses: int
     """How many responses are to be sampled."""
     identity: Identity
+    row: str = ""
+    """The row as one JSON object, where reward functions are given it."""
 
 
 ORIGIN = "leeway:row"
@@ -62,7 +64,7 @@ def load_problems(
     for place, (number, values) in enumerate(file_rows(path, config.data.columns)):
         where, theirs = origin_of(values, f"{path}:{number}")
         try:
-            row = row_of(values, f"{path.name}:{number}", where, config.data)
+            row = row_of(values, f"{path.name}:{number}", where, config.data, config.rewards)
             problem_id = id_of(values, row.prompt_id, where)
             if problem_id in found:
                 raise DataError(f"{where}: id {problem_id!r} is also in an earlier row")
@@ -78,6 +80,7 @@ def load_problems(
                 tokens_P=tokens,
                 ability=row.ability,
                 ground_truth=row.ground_truth,
+                row=row.columns,
                 responses=_responses_of(values, responses, where),
                 identity=identity_of(row),
             )
@@ -135,5 +138,6 @@ def ticket_of(problem: Problem, config: Config, stamp: Stamp, rows: int, top_p: 
         seed=sampling_seed(config.flow.seed, problem.place),
         ability=problem.ability,
         ground_truth=problem.ground_truth,
+        row=problem.row,
         top_p=top_p,
     )

@@ -81,7 +81,7 @@ def _graded(
                     if _is_due(row, due):
                         verdict = json.loads(next(verdicts))
                         changed += verdict["verdict"] != row["verdict"]
-                        row |= {"verdict": verdict["verdict"], "reason": verdict["reason"]}
+                        row |= {"verdict": verdict["verdict"], "reason": verdict["reason"], "reward": None}
                     yield row
 
         store.replace(_in_batches(rows()))

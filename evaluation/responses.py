@@ -29,11 +29,13 @@ COLUMNS = pa.schema(
         pa.field("reason", pa.string(), nullable=False),
         pa.field("version", pa.int64(), nullable=False),
         pa.field("reasoning_open", pa.bool_(), nullable=False),
+        pa.field("reward", pa.float64()),
     ]
 )
 """id: the problem's id. index: 0 to N-1. response: its text without special tokens. tokens: how many were sampled, end
 token included. finished: whether it ended by itself. version: of the weights, the oldest where there were several.
-reasoning_open: whether the prompt had opened the reasoning."""
+reasoning_open: whether the prompt had opened the reasoning. reward: null where there is none (``error``), and in
+folders of older builds, where the verdict says it."""
 
 
 class ResponseStore:
@@ -89,7 +91,11 @@ class ResponseStore:
         for path in self.files():
             mine: set[str] = set()
             try:
-                for batch in pq.ParquetFile(path).iter_batches(batch_size=4096, columns=list({*columns, "id"})):
+                file = pq.ParquetFile(path)
+                there = {*columns, "id"} - ({"reward"} - {*file.schema_arrow.names})
+                for batch in file.iter_batches(batch_size=4096, columns=list(there)):
+                    if "reward" in {*columns} - there:
+                        batch = batch.append_column(COLUMNS.field("reward"), pa.nulls(len(batch), pa.float64()))
                     ids = batch.column("id").to_pylist()
                     new = pa.array([each not in seen for each in ids])
                     mine.update(ids)

@@ -21,7 +21,7 @@ from .folder import read_json, write_json
 from .record import Record, with_identities
 from .responses import ResponseStore
 
-USED = ["id", "verdict", "finished", "tokens", "version"]
+USED = ["id", "verdict", "finished", "tokens", "version", "reward"]
 """The columns of a response that scoring reads."""
 BINS = 30  # the most bins of the histogram of lengths; a bin is a whole number of tokens wide
 
@@ -33,32 +33,41 @@ class Tally:
     graded: int = 0
     """How many responses are graded: n of avg@n."""
     correct: int = 0
+    """How many are solved: their reward is at least ``verifier.solved_at``."""
     tokens: int = 0
     """Tokens of all graded responses together."""
     truncated: int = 0
     no_answer: int = 0
     ungraded: int = 0
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: dict[str, Any], solved_at: float) -> None:
         """Count one response."""
         if row["verdict"] == "error":
             self.ungraded += 1
             return
         self.graded += 1
-        self.correct += row["verdict"] == "correct"
+        self.correct += is_solved(row, solved_at)
         self.tokens += row["tokens"]
         self.truncated += not row["finished"]
         self.no_answer += row["verdict"] == "no_answer"
 
 
-def score(rows: Iterable[dict[str, Any]], *, seed: int) -> dict[str, dict[str, Any]]:
+def is_solved(row: dict[str, Any], solved_at: float) -> bool:
+    """Whether a graded response counts as right."""
+    if row.get("reward") is None:
+        return bool(row["verdict"] == "correct")
+    return bool(row["reward"] >= solved_at)
+
+
+def score(rows: Iterable[dict[str, Any]], *, seed: int, solved_at: float = 1.0) -> dict[str, dict[str, Any]]:
     """The results of each benchmark, by its name. ``seed`` seeds the bootstrap."""
     tallies: dict[str, dict[str, Tally]] = {}
     lengths: dict[str, list[tuple[int, str]]] = {}
     for row in rows:
         benchmark, _, own = row["id"].partition("/")
-        tallies.setdefault(benchmark, {}).setdefault(own, Tally()).add(row)
-        kind = "truncated" if not row["finished"] else "correct" if row["verdict"] == "correct" else "not correct"
+        tallies.setdefault(benchmark, {}).setdefault(own, Tally()).add(row, solved_at)
+        right = row["verdict"] != "error" and is_solved(row, solved_at)
+        kind = "truncated" if not row["finished"] else "correct" if right else "not correct"
         lengths.setdefault(benchmark, []).append((row["tokens"], kind))
     return {
         benchmark: _scored(found, seed) | {"lengths": _histogram(lengths[benchmark])}
@@ -102,7 +111,8 @@ def score_folder(folder: Path, store: ResponseStore, about: dict[str, Any], reco
             versions.add(row["version"])
             yield row
 
-    benchmarks = score(rows(), seed=about["asked"]["seed"])
+    solved_at = about["asked"].get("verifier", {}).get("solved_at", 1.0)
+    benchmarks = score(rows(), seed=about["asked"]["seed"], solved_at=solved_at)
     if not benchmarks:
         raise DataError(f"{folder} has no responses; leeway eval samples them")
     with_identities(benchmarks, record)

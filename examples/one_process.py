@@ -25,19 +25,26 @@ from leeway_rl.learner.step import cut, size_of, surrogate_sum
 from leeway_rl.rollout.torch_engine import TorchEngine
 from leeway_rl.verifier.clocked import clocked
 from leeway_rl.verifier.graders import judge_of
+from leeway_rl.verifier.pool import GraderPool
+from leeway_rl.verifier.rewards.grading import RewardGrader
+from leeway_rl.verifier.worker import grade_items
 from transformers import AutoTokenizer
 
 
-def sample_and_grade(engine: TorchEngine, decode, ticket: Ticket) -> ScoredGroup:
-    responses, judge = engine.generate(ticket), judge_of(ticket.ability).grade
-    rewards, end = [], 0
+def sample_and_grade(engine: TorchEngine, decode, ticket: Ticket, own: RewardGrader | None) -> ScoredGroup:
+    responses = engine.generate(ticket)
+    if own is not None:  # the run's own rewards run in processes of their own here too
+        lengths = responses.lengths_S.tolist()
+        verdicts = own.grade(grade_items(ticket, responses, decode), lengths, ticket.row)
+        return ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.array([each.reward for each in verdicts]))
+    judge, rewards, end = judge_of(ticket.ability).grade, [], 0
     for length, finished in zip(responses.lengths_S.tolist(), responses.finished_S.tolist(), strict=True):
         text = decode(responses.tokens_T[end : end + length].tolist())
         judged = partial(judge, text, ticket.ground_truth, bool(finished), reasoning_open=False)
         found, _ = clocked(10.0, judged)
         rewards.append(float(found is VerdictKind.CORRECT))
         end += length
-    return ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.asarray(rewards, dtype=np.float32))
+    return ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.asarray(rewards, dtype=np.float64))
 
 
 def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
@@ -50,6 +57,7 @@ def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
     engine = TorchEngine(path, dtype=config.rollout.dtype, worker="one-process", threads=config.rollout.threads)
     module, controller, number = load_module(config), entropy.ControllerState(), 0
     optimizer = adamw(module, config)
+    own = RewardGrader(run, GraderPool(1, settings=run.verifier)) if run.rewards else None
     for version in range(steps):
         config = run.at_stage(stage := run.stage_of(version))  # lengths, sizes and τ of this stage
         module.temperature = config.flow.temperature
@@ -58,9 +66,10 @@ def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
         engine.load(version, tensors_of(flatten(module.named_weights(), config.weights.dtype)))
         groups = []
         while len(groups) < config.train.groups_per_step:  # rejection sampling: only groups with a signal count
-            group = sample_and_grade(engine, decode, curriculum.ticket(number, stage, min_version=version))
+            group = sample_and_grade(engine, decode, curriculum.ticket(number, stage, min_version=version), own)
             number += 1
-            curriculum.saw(group.ticket.prompt_id, stage, solved=bool(group.rewards_S.all()))
+            solved = bool((group.rewards_S >= run.verifier.solved_at).all())
+            curriculum.saw(group.ticket.prompt_id, stage, solved=solved)
             if advantage.is_trained(group.rewards_S, group.responses.finished_S, config.objective):
                 groups.append(group)
         batches = cut(groups, version=version, config=config)

@@ -34,7 +34,7 @@ class ScoredGroup:
     ticket: Ticket
     responses: Responses
     rewards_S: np.ndarray
-    """r in {0, 1} of each response. float, shape [G]."""
+    """r of each response. float64, shape [G]."""
     micro_batch_S: tuple[int, ...] | None = None
     """Of each response the number of the micro-batch in which this rank trains it, -1 where another rank does; None
     until the mini-batch is cut. Advantages are those of the whole group."""

@@ -8,6 +8,7 @@ JSON object.
 import json
 import sys
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from ..common.config import Config, parse
@@ -43,10 +44,13 @@ def look(config: Config) -> dict[str, Any]:
 
 
 def _first(config: Config, tokenizer: Any, vocabulary: int | None, most: int) -> PromptSource:
+    load = partial(
+        load_prompts, config.data, tokenizer, seed=config.flow.seed, vocabulary=vocabulary, rewards=config.rewards
+    )
     try:
-        return load_prompts(config.data, tokenizer, seed=config.flow.seed, vocabulary=vocabulary, most=most)
+        return load(most=most)
     except DataError:  # the first rows may leave no prompt, or one may be wrong, so all rows decide
-        return load_prompts(config.data, tokenizer, seed=config.flow.seed, vocabulary=vocabulary)
+        return load()
 
 
 if __name__ == "__main__":

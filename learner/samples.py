@@ -203,7 +203,10 @@ def sample_of(
                 index=index,
                 segments=(segment(POLICY, tokens),),
                 finished=bool(responses.finished_S[index]),
-                rewards={TOTAL: float(group.rewards_S[index])},
+                rewards={
+                    TOTAL: float(group.rewards_S[index]),
+                    **{part.name: part.value for part in verdicts[index].parts},
+                },
                 verdict=verdicts[index].kind.value,
                 reason=verdicts[index].reason,
                 staleness=staleness(responses.spans, index, step),

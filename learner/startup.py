@@ -85,7 +85,9 @@ def open_ledger(
         )
     else:
         ledger.write("rolled_back", to_line=state["ledger_line"] if state is not None else 1)
-    ledger.write("started", incarnation=incarnation, version=book.version)
+    digest = config.verifier.rewards_digest
+    code = {} if digest is None else {"rewards_digest": digest}
+    ledger.write("started", incarnation=incarnation, version=book.version, **code)
 
 
 def forget_older_versions(queue: LearnerQueue, incarnation: int) -> None:

@@ -93,6 +93,7 @@ def cut(groups: Sequence[ScoredGroup], *, version: int, config: Config) -> list[
             objective.advantage_eps,
             finished_S=group.responses.finished_S,
             mask=objective.advantage_mask,
+            least_spread=objective.least_spread,
         )
         for group in groups
     ]

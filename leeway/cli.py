@@ -9,7 +9,7 @@ import typer
 
 from .. import __version__
 from ..common.stopping import stoppable
-from .commands import keep, look, model, plan, run, study
+from .commands import keep, look, model, plan, run, study, task
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 GROUPS = (
     ("Start a run, or a part of one", run.app),
+    ("A task of your own", task.app),
     ("Look at a run", look.app),
     ("Steer a run, and clean up after it", keep.app),
     ("Models, responses and rows", model.app),

@@ -156,7 +156,8 @@ class Collector:
 
     def _add(self, group: ScoredGroup, batch: Batch, version: int, stage: int, config: Config) -> None:
         batch.sampled.append(group)
-        self._curriculum.saw(group.ticket.prompt_id, stage, solved=bool(group.rewards_S.all()))
+        solved = bool((group.rewards_S >= config.verifier.solved_at).all())
+        self._curriculum.saw(group.ticket.prompt_id, stage, solved=solved)
         flow, spans = config.flow, group.responses.spans
         if expired(spans, version, max_staleness=flow.max_staleness, overflow=flow.overflow):
             batch.late += 1
@@ -232,7 +233,7 @@ class Sampler:
             for text, finished in zip(texts, responses.finished_S, strict=True)
         ]
         rewards = [float(kind is VerdictKind.CORRECT) for kind, _ in found]
-        return ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.array(rewards, dtype=np.float32))
+        return ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.array(rewards, dtype=np.float64))
 
     def evaluation(self, prompts: Sequence[Prompt]) -> dict[str, float]:
         """Reward and entropy of the newest version at τ = 1. The prompts and the random numbers are always the same, so

@@ -186,3 +186,17 @@ def test_the_follower_benchmark_prints_a_ratio(tmp_path):
     said = said_by(BENCHMARKS / "follower_cost.py", options, "--out", str(tmp_path), codes=(0, 1))
     assert number(r"^ratio of the means ([\d.]+)", said) > 0
     assert number(r"^ +0 +[\d.]+ +[\d.]+ +[\d.]+ +(\d+)$", said) >= 1
+
+
+def test_the_benchmark_of_own_rewards_prints_a_rate_of_each_way():
+    said = said_by(BENCHMARKS / "own_rewards.py", "--rounds 1 --groups 60")
+    found = re.search(r"^median one ([\d,]+), group ([\d,]+), async ([\d,]+), again ([\d,]+) ", said, re.M)
+    assert all(int(rate.replace(",", "")) > 0 for rate in found.groups())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_checkout_is_paired_with_itself():
+    said = said_by(BENCHMARKS / "paired_grading.py", f"{BENCHMARKS.parent} --rounds 3 --items 20")
+    lowest, highest = re.search(r"95 % interval ([\d.]+) to ([\d.]+) over 3 pairs", said).groups()
+    assert 0 < float(lowest) < float(highest)

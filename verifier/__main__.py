@@ -1,6 +1,7 @@
 """``leeway verifier``: one verifier worker and its grading processes. Arguments are parsed before heavy imports."""
 
 import sys
+from contextlib import nullcontext
 
 from ..common.config import Config, expand
 from ..common.queue.verifier import VerifierQueue
@@ -14,16 +15,15 @@ def work(queue: VerifierQueue, service: Service, config: Config) -> None:
     from ..common.preflight.tokens import load_tokenizer
     from ..common.prompts import decoder_of
     from .pool import GraderPool
+    from .rewards.grading import RewardGrader
     from .worker import VerifierWorker
 
     tokenizer = load_tokenizer(expand(config.model.path))
     settings = config.verifier
     attempts = config.broker.max_attempts
     pool = GraderPool(settings.jobs, timeout_s=settings.timeout_s, settings=settings, attempts=attempts)
-    try:
-        VerifierWorker(queue, service, pool, decoder_of(tokenizer), config).run()
-    finally:
-        pool.close()
+    with pool, RewardGrader(config, pool) if config.rewards else nullcontext() as rewards:
+        VerifierWorker(queue, service, pool, decoder_of(tokenizer), config, rewards).run()
 
 
 def main() -> int:

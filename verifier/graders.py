@@ -43,6 +43,9 @@ class Judge:
 MATH_REPORT = "math_report"
 """The ability that ``verifier.math = "report"`` uses in place of ``math``. No row asks for it."""
 
+GYM_SCORE = "reasoning_gym_score"
+"""The ability of ``[[rewards]]`` with ``use = "reasoning_gym"``: the scorer's own number. No row asks for it."""
+
 JUDGES: Mapping[str, Judge] = {
     MATH: Judge(grade=math_answer.grade_math, quickly=math_answer.quickly, runs_over=True),
     MATH_REPORT: Judge(grade=math_report.grade_report, runs_over=True),
@@ -50,7 +53,7 @@ JUDGES: Mapping[str, Judge] = {
     EXACT: Judge(grade=exact_answer.grade_exact, quickly=exact_answer.quickly_exact),
 }
 
-IN_SANDBOXES = frozenset([CODE, REASONING_GYM])
+IN_SANDBOXES = frozenset([CODE, REASONING_GYM, GYM_SCORE])
 """Abilities that ``code/answer.py`` and ``gym_answer`` judge, which run what they judge."""
 
 
@@ -60,7 +63,7 @@ def judge_of(ability: str) -> Judge:
     try:
         return JUDGES[ability]
     except KeyError:
-        known = ", ".join(sorted({*JUDGES, *IN_SANDBOXES} - {MATH_REPORT}))
+        known = ", ".join(sorted({*JUDGES, *IN_SANDBOXES} - {MATH_REPORT, GYM_SCORE}))
         raise ConfigError(f'no grader for ability "{ability}"; known abilities: {known}') from None
 
 

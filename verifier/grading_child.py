@@ -20,6 +20,7 @@ from typing import Any
 from ..common.children import leave_with_parent
 from ..common.types import VerdictKind
 from .graders import judge_of, warm_up
+from .own_memory import address_space, forget_peak, peak_bytes
 
 
 def main(socket_fd: int, parent: int, memory_bytes: int) -> None:
@@ -36,11 +37,11 @@ def main(socket_fd: int, parent: int, memory_bytes: int) -> None:
     with socket.socket(fileno=socket_fd) as link, link.makefile("rb") as requests:
         link.sendall(b"ready\n")
         for line in requests:
-            _forget_peak()
+            forget_peak()
             reply = _grade(json.loads(line))
-            reply["peak_bytes"] = _peak_bytes()
+            reply["peak_bytes"] = peak_bytes()
             # Caches grow. Inside Math-Verify a MemoryError would pass for "wrong", so end well before the limit.
-            reply["last"] = bool(memory_bytes) and _address_space() > memory_bytes // 2
+            reply["last"] = bool(memory_bytes) and address_space() > memory_bytes // 2
             link.sendall(json.dumps(reply).encode() + b"\n")
             if reply["last"]:
                 return
@@ -59,30 +60,6 @@ def _grade(item: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:  # the per-item boundary: one item's failure is one verdict
         kind, reason = VerdictKind.ERROR, f"{type(error).__name__}: {error}"[:200]
     return {"kind": kind.value, "reason": reason}
-
-
-def _forget_peak() -> None:
-    """Reset the kernel's record of our largest resident size. If that fails, the record covers our whole life."""
-    try:
-        with open("/proc/self/clear_refs", "wb") as clear:
-            clear.write(b"5")
-    except OSError:
-        pass
-
-
-def _peak_bytes() -> int:
-    try:
-        with open("/proc/self/status", "rb") as status:
-            return next(int(line.split()[1]) * 1024 for line in status if line.startswith(b"VmHWM"))
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _address_space() -> int:
-    if sys.platform != "linux":
-        return 0
-    with open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[0]) * resource.getpagesize()
 
 
 if __name__ == "__main__":

@@ -52,8 +52,11 @@ def refuse_missing_package() -> None:
 class GymGrader:
     """Grades one response at a time, in a sandbox that it keeps warm. One thread uses it."""
 
-    def __init__(self, settings: Verifier) -> None:
-        self._settings = settings
+    def __init__(self, settings: Verifier, *, partial: bool = False) -> None:
+        """With ``partial`` the reward is the scorer's own number, and not 1 or 0."""
+        self._settings, self._partial = settings, partial
+        self._score: float | None = None
+        """What the scorer gave the newest answer, where that is asked for."""
         packages = sysconfig.get_path("purelib")
         self._room = SandboxRoom(settings, packages=packages, preload=("reasoning_gym",))
 
@@ -65,7 +68,7 @@ class GymGrader:
     def grade(self, response: str, ground_truth: str, finished: bool, *, reasoning_open: bool = False) -> Verdict:
         """The verdict on a response. The ground truth is a JSON text ``{entry, options}``. A row that no scorer can
         read gives an ``error``, and so does any failure of the sandbox."""
-        started = time.monotonic()
+        started, self._score = time.monotonic(), None
         answer, why_not = answer_in(response, finished=finished, reasoning_open=reasoning_open)
         if answer is None:
             return Verdict(kind=VerdictKind.NO_ANSWER, reason=why_not, seconds=0.0)
@@ -76,8 +79,10 @@ class GymGrader:
             kind, reason, peak_bytes = VerdictKind.ERROR, str(error), 0
         except (ValueError, KeyError, TypeError) as error:
             kind, reason, peak_bytes = VerdictKind.ERROR, f"no entry of reasoning-gym: {error}", 0
-        seconds = time.monotonic() - started
-        return Verdict(kind=kind, reason=printable(reason), seconds=seconds, peak_bytes=peak_bytes)
+        seconds, score = time.monotonic() - started, self._score
+        if score is not None:
+            kind = VerdictKind.SCORED
+        return Verdict(kind=kind, reason=printable(reason), seconds=seconds, peak_bytes=peak_bytes, score=score)
 
     def close(self) -> None:
         """End the sandbox."""
@@ -114,7 +119,10 @@ class GymGrader:
                 if sandbox.lost(error):
                     raise SandboxError("the sandbox was lost") from error
                 return VerdictKind.WRONG, f"it broke the scorer: {error}", job.peak_bytes
-            return *_found(word, value), job.peak_bytes
+            found, reason = _found(word, value)
+            if self._partial and word == "scored" and reason.startswith("scored"):
+                self._score = min(max(float(value), 0.0), 1.0)  # the package's own range
+            return found, reason, job.peak_bytes
 
 
 def answer_in(response: str, *, finished: bool, reasoning_open: bool) -> tuple[str | None, str]:

@@ -26,7 +26,7 @@ from ..common.config import Verifier
 from ..common.ground_truth import CODE, MATH, REASONING_GYM
 from ..common.types import Verdict
 from .code.answer import CodeGrader
-from .graders import IN_SANDBOXES, MATH_REPORT, judge_of
+from .graders import GYM_SCORE, IN_SANDBOXES, MATH_REPORT, judge_of
 from .gym_answer import GymGrader
 from .process_seat import ProcessSeat, Tasks
 from .sandbox.seat import GradeItem, SandboxGrader, SandboxSeats
@@ -38,7 +38,11 @@ GIB = 1 << 30
 ATTEMPTS = 3
 """Most tries to grade a response, if grading it fails."""
 
-_SANDBOXED: dict[str, Callable[[Verifier], SandboxGrader]] = {CODE: CodeGrader, REASONING_GYM: GymGrader}
+_SANDBOXED: dict[str, Callable[[Verifier], SandboxGrader]] = {
+    CODE: CodeGrader,
+    REASONING_GYM: GymGrader,
+    GYM_SCORE: lambda settings: GymGrader(settings, partial=True),
+}
 
 
 class GraderPool:

@@ -40,7 +40,7 @@ Tasks: TypeAlias = "queue.SimpleQueue[tuple[bytes, bool, Future[Verdict]] | None
 one seat."""
 
 
-class _Lost(Exception):
+class Lost(Exception):
     """The child is gone, or sends nonsense."""
 
 
@@ -51,10 +51,12 @@ class _Starved(Exception):
 class Child:
     """A grading process and our end of its socket."""
 
+    program = "grading_child"
+
     def __init__(self, memory_bytes: int) -> None:
         self._link, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-P", "-m", f"{__package__}.grading_child"]
+            command = [sys.executable, "-P", "-m", f"{__package__}.{self.program}"]
             arguments = [theirs.fileno(), os.getpid(), memory_bytes]
             # BLAS gets one thread, because each further one reserves address space, which the limit counts.
             threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -74,7 +76,7 @@ class Child:
         if not self._ready:
             self._link.settimeout(_START_S)
             if self._replies.readline() != b"ready\n":
-                raise _Lost
+                raise Lost
             self._ready = True
 
     def ask(self, line: bytes, timeout_s: float, overtime: Callable[[], None]) -> tuple[Verdict, bool]:
@@ -98,7 +100,7 @@ class Child:
                 raise _Starved(f"the grading process had the processor for {ran_s:.1f} of {timeout_s:g} s") from None
             raise
         if not reply:
-            raise _Lost
+            raise Lost
         fields = json.loads(reply)
         seconds = time.monotonic() - started
         kind, peak_bytes = VerdictKind(fields["kind"]), fields["peak_bytes"]
@@ -224,8 +226,8 @@ class ProcessSeat(threading.Thread):
             return _failure("no grading process: the pool is closed or cannot start one"), 0
         try:
             child.wait_ready()
-        except (_Lost, OSError):
-            return _failure(f"the grading process did not start: {_ending(self._discard())}"), 0
+        except (Lost, OSError):
+            return _failure(f"the grading process did not start: {ending(self._discard())}"), 0
         started = time.monotonic()
         try:
             verdict, last = child.ask(line, self._timeout_s, overtime)
@@ -238,9 +240,9 @@ class ProcessSeat(threading.Thread):
         except _Starved as error:
             self._discard()
             return _failure(str(error), started), 0
-        except (_Lost, OSError, ValueError, KeyError):
+        except (Lost, OSError, ValueError, KeyError):
             code = self._discard()
-            return _failure(f"the grading process was lost: {_ending(code)}", started), max(-code, 0)
+            return _failure(f"the grading process was lost: {ending(code)}", started), max(-code, 0)
         if last:
             self._discard()
         return verdict, 0
@@ -269,5 +271,5 @@ def _failure(reason: str, started: float | None = None) -> Verdict:
     return Verdict(kind=VerdictKind.ERROR, reason=reason, seconds=seconds)
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -19,6 +19,7 @@ from ..common.queue.verifier import VerifierQueue
 from ..common.service import Service
 from ..common.types import Responses, Scores, Ticket, VerdictKind
 from .pool import GradeItem, GraderPool
+from .rewards.grading import RewardGrader
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,10 @@ class VerifierWorker:
         pool: GraderPool,
         decode: Callable[[list[int]], str],
         config: Config,
+        rewards: RewardGrader | None = None,
     ) -> None:
+        """``rewards`` grades where the run has ``[[rewards]]``; without, the pool does."""
+        self.rewards = rewards
         self.queue, self.service, self.pool, self.decode, self.config = queue, service, pool, decode, config
         refund = config.verifier.on_timeout == "refund"
         self.not_a_grade = {VerdictKind.ERROR} | ({VerdictKind.TIMEOUT} if refund else set())
@@ -110,7 +114,11 @@ class VerifierWorker:
             self.queue.drop(job)
             return []
         ticket, responses = found
-        verdicts = self.pool.grade(grade_items(ticket, responses, self.decode))
+        items = grade_items(ticket, responses, self.decode)
+        if self.rewards is None:
+            verdicts = self.pool.grade(items)
+        else:
+            verdicts = self.rewards.grade(items, responses.lengths_S.tolist(), ticket.row)
         self.queue.tally(verdicts)
         failed = [verdict for verdict in verdicts if verdict.kind in self.not_a_grade]
         if failed and self.service.stopping.is_set():

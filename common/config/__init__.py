@@ -7,6 +7,7 @@ stands (``locating``), and what would be right.
 
 from .composing import compose, dump, parse, preset_names
 from .placement import Placement
+from .rewards import Reward, ability_of
 from .section import PRESETS, expand
 from .serving import Broker, Rollout, Verifier
 from .training import (
@@ -39,9 +40,11 @@ __all__ = [
     "Overflow",
     "PipelineDepth",
     "Placement",
+    "Reward",
     "Rollout",
     "Train",
     "Verifier",
+    "ability_of",
     "compose",
     "dump",
     "expand",

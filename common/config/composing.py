@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from ..errors import ConfigError
 from ..settings import read
 from .locating import Layer, refuse_unknown, said_of
+from .rewards import placed
 from .section import PRESETS, expand
 from .whole import Config
 
@@ -52,7 +53,7 @@ def _preset_layer(name: str) -> Layer:
         raise ConfigError(
             f"preset {name!r}: cannot read {path} ({error.strerror}); shipped presets: {', '.join(preset_names())}"
         ) from error
-    return Layer(str(path), text, _toml(text, str(path)))
+    return Layer(str(path), text, placed(_toml(text, str(path)), path.resolve().parent))
 
 
 def _toml(text: str, name: str) -> dict[str, Any]:

@@ -8,8 +8,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import ConfigError
+from .rewards import Reward
 from .section import Section
 from .whole import Config, Stage, known_keys
+
+LISTS: dict[str, type[Section]] = {"stages": Stage, "rewards": Reward}
+"""Sections of which there may be several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +33,11 @@ def refuse_unknown(layer: Layer, model: type[Section], values: dict[str, Any], a
         if key not in model.model_fields:
             raise ConfigError(f"{where(layer, here)}: unknown key {'.'.join(here)!r}{_suggestion(here)}")
         kind = model.model_fields[key].annotation
-        if key == "stages" and not at:
-            if not isinstance(value, list) or not all(isinstance(stage, dict) for stage in value):
-                raise ConfigError(f"{where(layer, here)}: stages = {value!r}: expected a list of tables, [[stages]]")
-            for number, stage in enumerate(value):
-                refuse_unknown(layer, Stage, stage, (*here, str(number)))
+        if key in LISTS and not at:
+            if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+                raise ConfigError(f"{where(layer, here)}: {key} = {value!r}: expected a list of tables, [[{key}]]")
+            for number, each in enumerate(value):
+                refuse_unknown(layer, LISTS[key], each, (*here, str(number)))
         elif isinstance(kind, type) and issubclass(kind, Section):
             if not isinstance(value, dict):
                 raise ConfigError(f"{where(layer, here)}: {'.'.join(here)} = {value!r}: expected a table of keys")

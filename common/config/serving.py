@@ -96,6 +96,8 @@ class Verifier(Section):
     """Grading processes of each worker."""
     timeout_s: float = Field(default=10.0, gt=0)
     """Wall seconds that grading one mathematical response may take."""
+    solved_at: float = 1.0
+    """A response with at least this reward is solved: for the online filter, pass@k and avg@n."""
     on_timeout: Literal["zero", "refund"] = "zero"
     """What becomes of a response that cannot be graded in time: reward 0, or its group is refunded as ``poison``."""
     code_timeout_s: float = Field(default=6.0, gt=0)
@@ -105,6 +107,14 @@ class Verifier(Section):
     math: Literal["rules", "report"] = "rules"
     """How mathematics is judged. ``rules``: by exact rules, then Math-Verify (docs/verifiers.md). ``report``: by
     Math-Verify alone, as in the four steps of report 7.1."""
+    combine: Literal["sum", "product"] = "sum"
+    """How several `[[rewards]]` make one: the sum, or the product, of each one's value times its weight."""
+    rewards_memory_bytes: int = Field(default=4 << 30, ge=1 << 26)
+    """Address space of each process that runs reward functions, in bytes. What a function cannot get there is an
+    error."""
+    rewards_digest: str | None = None
+    """Digest of the code of the run's own rewards, and of all modules of the user's that it imports. `leeway up` and
+    `leeway create` fill it in; a verifier whose own code is different refuses to start. `any`: it does not look."""
     memory_bytes: int = Field(default=50_000_000_000, ge=1 << 26)
     """Memory that a solution's processes may use together, in bytes (report 7: 50 GB), unless the problem says
     otherwise. It is never more than half of the machine's."""

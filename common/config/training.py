@@ -82,6 +82,10 @@ class Data(Section):
     comparison: Literal["livecodebench", "exact"] | None = None
     """How outputs of programs and values of calls are compared in rows of code that name no rule of their own. By
     default ``livecodebench``, as the harness of that benchmark does; ``exact`` is stricter (docs/verifiers.md)."""
+    row_columns: tuple[str, ...] | None = None
+    """Columns of a row that reward functions are given, beside the prompt. By default all that the row has."""
+    max_row_bytes: int = Field(default=65536, ge=256)
+    """Largest row that reward functions are given, in bytes as JSON: it travels with each of its tickets."""
     max_prompt_tokens: int = Field(default=2048, ge=1)
     """Longest prompt in tokens. Longer ones are dropped and counted (report 3.2: 2048)."""
     difficulty_model: str | None = None
@@ -213,6 +217,8 @@ class Objective(Section):
     """What becomes of truncated responses (report 3.2.3). ``none``: they count like any other. ``before``: they get no
     advantage and stay out of the group's mean and std. ``after``: they get no advantage. With a mask, a group needs two
     untruncated responses to have a signal."""
+    least_spread: float = Field(default=1e-6, ge=0)
+    """A group has a signal where its highest and its lowest reward lie further apart than this."""
     kl_beta: float = Field(default=0.0, ge=0)
     """β of the k3 term against the initial model (report 2.4), which is held in memory only where β > 0."""
     kl_groups: Literal["signal", "all"] = "signal"

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from ..errors import ConfigError
 from .placement import Placement
+from .rewards import Reward, refuse_impossible_rewards
 from .section import Section
 from .serving import Broker, Metrics, Rollout, Verifier, Weights
 from .training import Data, Entropy, Flow, Model, Objective, Train, refuse_shallow
@@ -50,6 +51,7 @@ class Config(Section):
     broker: Broker = Broker()
     metrics: Metrics = Metrics()
     stages: tuple[Stage, ...] = ()
+    rewards: tuple[Reward, ...] = ()
 
     @property
     def stage_starts(self) -> tuple[int, ...]:
@@ -104,6 +106,7 @@ class Config(Section):
         self.weights.refuse_impossible()
         self.broker.refuse_impossible()
         self.rollout.refuse_impossible()
+        refuse_impossible_rewards(self.rewards, self.verifier.combine)
         self._refuse_other_dtypes()
         self.placement.refuse_impossible(
             self.rollout.engine, self.rollout.gpu_memory_utilization, self.objective.kl_beta

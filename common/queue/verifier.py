@@ -8,6 +8,9 @@ from . import scripts
 from .consumer import WorkerQueue
 from .entries import Job, WorkStream, decode_part
 
+ALIKE = 1e-6
+"""Rewards that lie no further apart are alike, to the alarm on rewards that no longer tell responses apart."""
+
 
 class VerifierQueue(WorkerQueue[Scores]):
     """User ``verifier``: takes responses, writes scores and announces them, and counts verdicts."""
@@ -26,10 +29,11 @@ class VerifierQueue(WorkerQueue[Scores]):
     def tally(self, verdicts: Sequence[Verdict]) -> None:
         """Count the verdicts of one graded group, for the alarms of ``leeway status``."""
         errors = [verdict.reason[:200] for verdict in verdicts if verdict.kind is VerdictKind.ERROR]
-        rewards = set() if errors else {verdict.reward for verdict in verdicts}
+        rewards = [] if errors else [verdict.reward for verdict in verdicts]
+        alike = bool(rewards) and max(rewards) - min(rewards) <= ALIKE
         scripts.tally(
             self.connection,
             Counter(verdict.kind.value for verdict in verdicts),
             why=errors[-1] if errors else None,
-            alike=f"{rewards.pop():g}" if len(rewards) == 1 else "",
+            alike=f"{rewards[0]:.6g}" if alike else "",
         )

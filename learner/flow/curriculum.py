@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def load_curriculum(config: Config, tokenizer: PreTrainedTokenizerBase, vocabulary: int | None = None) -> Curriculum:
     """The run's prompts, as ``load_prompts`` reads them, and its stages."""
-    return Curriculum(config, load_prompts(config.data, tokenizer, seed=config.flow.seed, vocabulary=vocabulary))
+    seed, rewards = config.flow.seed, config.rewards
+    return Curriculum(config, load_prompts(config.data, tokenizer, seed=seed, vocabulary=vocabulary, rewards=rewards))
 
 
 class Curriculum:
@@ -77,6 +78,7 @@ class Curriculum:
             seed=sampling_seed(self._seed, number),
             ability=prompt.ability,
             ground_truth=prompt.ground_truth,
+            row=prompt.row,
         )
 
     def prompts_of(self, stage: int) -> int:
@@ -84,7 +86,8 @@ class Curriculum:
         return len(self._sources[stage])
 
     def saw(self, prompt_id: str, stage: int, *, solved: bool) -> None:
-        """Note that a graded group of ``stage`` is no longer live. ``solved``: every response was correct."""
+        """Note that a graded group of ``stage`` is no longer live. ``solved``: every response was solved, by
+        ``verifier.solved_at``."""
         if stage + 1 < len(self._filters) and self._filters[stage + 1]:
             seen = self._solved.setdefault(stage, {})
             seen[prompt_id] = solved and seen.get(prompt_id, True)

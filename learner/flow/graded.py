@@ -4,8 +4,11 @@ The responses of a rejected group are all right or all wrong, so the mean reward
 about the policy. A step therefore reports over every graded group up to its newest ticket, refunded ones included.
 """
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from ...common.types import Verdict
 from .tickets import Arrival
 
 
@@ -19,12 +22,34 @@ class _Grade(NamedTuple):
     generation_s: float
     grading_s: float
     """Sum over the group's responses, in seconds."""
+    solved: int
+    """Responses with a reward of at least ``verifier.solved_at``."""
+    parts: dict[str, float]
+    """Of each of the run's rewards, by name: the sum over the group's responses; empty where there are none."""
+
+
+def _by_part(graded: Sequence[_Grade], responses: int) -> dict[str, float]:
+    """The share of solved responses and the mean of each part, where the run has rewards of its own. Without, the mean
+    reward says it all."""
+    names = graded[0].parts
+    means = {f"reward/part/{name}": sum(grade.parts[name] for grade in graded) / responses for name in names}
+    return {"reward/solved_share": sum(grade.solved for grade in graded) / responses, **means} if names else {}
+
+
+def sums_of_parts(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """The sum of each named part over ``verdicts``. One that a verdict lacks counts as 0."""
+    sums = defaultdict[str, float](float)
+    for verdict in verdicts:
+        for part in verdict.parts:
+            sums[part.name] += part.value
+    return sums
 
 
 class GradedGroups:
     """The graded groups that no training step has reported yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, solved_at: float) -> None:
+        self._solved_at = solved_at
         self._grades: dict[int, _Grade] = {}
 
     def add(self, arrival: Arrival) -> None:
@@ -37,6 +62,8 @@ class GradedGroups:
             tokens=int(responses.lengths_S.sum()),
             generation_s=responses.seconds,
             grading_s=sum(verdict.seconds for verdict in arrival.verdicts),
+            solved=int((group.rewards_S >= self._solved_at).sum()),
+            parts=sums_of_parts(arrival.verdicts),
         )
 
     def reached(self, newest: int, stage: int, next_stage: int) -> dict[str, float]:
@@ -52,6 +79,7 @@ class GradedGroups:
         responses = sum(grade.responses for grade in graded)
         return {
             "reward/mean": sum(grade.reward_sum for grade in graded) / responses,
+            **_by_part(graded, responses),
             "generated/groups": len(graded),
             "generated/length_mean": sum(grade.tokens for grade in graded) / responses,
             "generated/seconds_mean": sum(grade.generation_s for grade in graded) / len(graded),

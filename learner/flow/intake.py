@@ -67,6 +67,7 @@ class Intake:
             curriculum,
             ledger,
             objective=config.objective,
+            solved_at=config.verifier.solved_at,
             incarnation=incarnation,
             samples=samples,
         )

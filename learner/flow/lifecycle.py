@@ -8,6 +8,7 @@ the retries, and the group's payload is settled or withdrawn. The intake calls a
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from ...common.ledger import REFUNDS, Ledger, Refund
 from ...common.queue.entries import ScoredEntry
 from ...common.queue.learner import LearnerQueue
 from ...common.samples import TRAINED
-from ...common.types import Ticket
+from ...common.types import Ticket, Verdict
 from ..objective.advantage import is_trained
 from ..packing import ScoredGroup
 from ..samples import Samples
@@ -55,6 +56,12 @@ class Counts:
     """Response tokens generated and then refunded for their age."""
 
 
+def rewards_noted(verdicts: Sequence[Verdict]) -> dict[str, list[float]]:
+    """What the ledger says of a trained group's rewards beside its verdicts: nothing where the kinds say them all."""
+    scored = any(verdict.score is not None for verdict in verdicts)
+    return {"rewards": [verdict.reward for verdict in verdicts]} if scored else {}
+
+
 class Lifecycle:
     """The books of one learner incarnation, from a ticket's issue to its group's end."""
 
@@ -66,12 +73,14 @@ class Lifecycle:
         ledger: Ledger,
         *,
         objective: Objective,
+        solved_at: float,
         incarnation: int,
         samples: Samples | None,
     ) -> None:
         self.queue, self.book, self.curriculum, self.ledger = queue, book, curriculum, ledger
         self._objective, self.incarnation, self._samples = objective, incarnation, samples
-        self.counts, self.pacer, self.retries, self.graded = Counts(), Pacer(), Retries(), GradedGroups()
+        self._solved_at = solved_at
+        self.counts, self.pacer, self.retries, self.graded = Counts(), Pacer(), Retries(), GradedGroups(solved_at)
         self.unsettled: list[ScoredEntry] = []
         """Entries of groups that were trained since the newest checkpoint."""
         self.batch_bound, self.batch_overflow = book.max_staleness, book.overflow
@@ -198,6 +207,7 @@ class Lifecycle:
             step=step,
             spans=spans,
             verdicts=[verdict.kind.value for verdict in arrival.verdicts],
+            **rewards_noted(arrival.verdicts),
             lengths=responses.lengths_S.tolist(),
             head_staleness=head_staleness(responses.spans, step),
             past_bound=tokens_past(responses.spans, step, max_staleness=self.batch_bound),
@@ -230,7 +240,7 @@ class Lifecycle:
             self._samples.left(number, self.book.version, outcome)
         if group.arrival is not None:
             rewards_S = group.arrival.group.rewards_S
-            solved = float(rewards_S.sum()) == len(rewards_S)
+            solved = bool((rewards_S >= self._solved_at).all())
             self.curriculum.saw(group.ticket.prompt_id, group.stage, solved=solved)
         self.retries.close(number)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...common.config import Data, expand
+from ...common.config import Data, Reward, expand
 from ...common.errors import DataError
 from ...common.gym import gym_rows
 from ...common.preflight.tokens import why_unusable
@@ -36,6 +36,8 @@ class Prompt:
     """The prompt's tokens after the chat template, generation prompt included; uint32 [P]."""
     ability: str
     ground_truth: tuple[str, ...]
+    row: str = ""
+    """The row as one JSON object, where reward functions are given it."""
 
 
 class PromptSource:
@@ -67,12 +69,14 @@ def load_prompts(
     seed: int,
     vocabulary: int | None = None,
     most: int | None = None,
+    rewards: Sequence[Reward] = (),
 ) -> PromptSource:
     """Read, check and tokenize every row, or the first ``most``. Prompts that are too long, or that the offline filter
     finds nothing to learn from, are dropped and counted. ``vocabulary``: how many tokens the model has, where that is
-    known. ``DataError`` names a row that cannot be used and what it lacks."""
+    known. ``rewards``: what judges the rows, where it is not their ability alone. ``DataError`` names a row that cannot
+    be used and what it lacks."""
     prompts, dropped = [], Counter[str]()
-    for row in islice(_rows(data, seed), most):
+    for row in islice(_rows(data, seed, rewards), most):
         reason = _filtered(row, data)
         if reason is not None:
             dropped[reason] += 1
@@ -84,7 +88,13 @@ def load_prompts(
             dropped[f"longer than data.max_prompt_tokens = {data.max_prompt_tokens}"] += 1
             continue
         prompts.append(
-            Prompt(prompt_id=row.prompt_id, tokens_P=tokens, ability=row.ability, ground_truth=row.ground_truth)
+            Prompt(
+                prompt_id=row.prompt_id,
+                tokens_P=tokens,
+                ability=row.ability,
+                ground_truth=row.ground_truth,
+                row=row.columns,
+            )
         )
     for reason, count in dropped.items():
         log.warning("%d prompts dropped: %s", count, reason)
@@ -110,22 +120,22 @@ def _filtered(row: Row, data: Data) -> str | None:
     return f"solved never or always by {data.difficulty_model}" if failures in (0, data.difficulty_tries) else None
 
 
-def _rows(data: Data, seed: int) -> Iterator[Row]:
+def _rows(data: Data, seed: int, rewards: Sequence[Reward]) -> Iterator[Row]:
     match data.source:
         case "file":
-            return _file_rows(Path(expand(data.path)), data)
+            return _file_rows(Path(expand(data.path)), data, rewards)
         case "hub":
-            return _hub_rows(data)
+            return _hub_rows(data, rewards)
         case "reasoning_gym":
-            return _generated_rows(data, seed)
+            return _generated_rows(data, seed, rewards)
 
 
-def _file_rows(path: Path, data: Data) -> Iterator[Row]:
+def _file_rows(path: Path, data: Data, rewards: Sequence[Reward]) -> Iterator[Row]:
     for number, values in file_rows(path, data.columns):
-        yield row_of(values, f"{path.name}:{number}", f"{path}:{number}", data)
+        yield row_of(values, f"{path.name}:{number}", f"{path}:{number}", data, rewards)
 
 
-def _hub_rows(data: Data) -> Iterator[Row]:
+def _hub_rows(data: Data, rewards: Sequence[Reward]) -> Iterator[Row]:
     try:
         import datasets
     except ImportError as error:
@@ -136,9 +146,10 @@ def _hub_rows(data: Data) -> Iterator[Row]:
         raise DataError(f"data.path = {data.path!r}, split {data.split!r}: cannot be loaded: {error}") from error
     for number, values in enumerate(loaded, start=1):
         where = f"{data.path} row {number}"
-        yield row_of(under_known_names(values, data.columns, where), f"{data.path}:{number}", where, data)
+        yield row_of(under_known_names(values, data.columns, where), f"{data.path}:{number}", where, data, rewards)
 
 
-def _generated_rows(data: Data, seed: int) -> Iterator[Row]:
+def _generated_rows(data: Data, seed: int, rewards: Sequence[Reward]) -> Iterator[Row]:
     for number, values in gym_rows(data.path, seed=seed, size=data.size, options=data.options):
-        yield row_of(values, f"{data.path}:{number - 1}", f"{data.path} problem {number - 1}")
+        where = f"{data.path} problem {number - 1}"
+        yield row_of(values, f"{data.path}:{number - 1}", where, data if rewards else None, rewards)

@@ -4,24 +4,35 @@ import numpy as np
 
 from ...common.config import Deviation, Mask, Objective
 
+LEAST_SPREAD = 1e-6
+"""The default of ``objective.least_spread``."""
 
-def has_signal(rewards_S: np.ndarray, finished_S: np.ndarray | None = None, mask: Mask = "none") -> bool:
+
+def has_signal(
+    rewards_S: np.ndarray,
+    finished_S: np.ndarray | None = None,
+    mask: Mask = "none",
+    least_spread: float = LEAST_SPREAD,
+) -> bool:
     """Whether a group has a signal: some advantage is not 0 (report 3.1, the set T̃).
 
     ``rewards_S``: shape [S]. ``finished_S``: which responses came to an end, bool or 0/1 [S]; a mask needs it.
+    ``least_spread``: rewards that lie no further apart count as equal, since sums of floats that are equal on paper
+    differ by rounding.
     """
     rewards_S = np.asarray(rewards_S)
     if mask == "none":
-        return _differ(rewards_S)
+        return _differ(rewards_S, least_spread)
     ended_S = _ended(rewards_S, finished_S)
     # ``after``: finished responses with equal rewards still differ from a mean that truncated ones have a part in.
-    return int(ended_S.sum()) >= 2 and _differ(rewards_S[ended_S] if mask == "before" else rewards_S)
+    return int(ended_S.sum()) >= 2 and _differ(rewards_S[ended_S] if mask == "before" else rewards_S, least_spread)
 
 
 def is_trained(rewards_S: np.ndarray, finished_S: np.ndarray, objective: Objective) -> bool:
     """Whether a group enters the batch: rejection sampling keeps groups with a signal (report 3.1), unless a KL term
     over all groups takes every one."""
-    return objective.kl_groups == "all" or has_signal(rewards_S, finished_S, objective.advantage_mask)
+    mask, least_spread = objective.advantage_mask, objective.least_spread
+    return objective.kl_groups == "all" or has_signal(rewards_S, finished_S, mask, least_spread)
 
 
 def group_advantages(
@@ -31,16 +42,17 @@ def group_advantages(
     *,
     finished_S: np.ndarray | None = None,
     mask: Mask = "none",
+    least_spread: float = LEAST_SPREAD,
 ) -> np.ndarray:
     """A_j = (r_j - mean r) / (std r + eps) for each of the group's S responses (report 2.5).
 
     ``rewards_S``: shape [S]. ``std``: divided by S-1 ("unbiased", as in the released code) or by S. ``eps``: the report
     gives none, the released code has 1e-6. ``mask``: what truncated responses get, those not in ``finished_S`` [S].
     ``none``: the same as others; ``before``: 0, and mean and std are those of the others; ``after``: 0. Returns float64
-    [S]: exact zeros where the group has no signal. Under a mask a group needs two untruncated responses for a signal.
+    [S]: exact zeros where the group has no signal (``has_signal``); under a mask that takes two untruncated responses.
     """
     rewards_S = np.asarray(rewards_S, dtype=np.float64)
-    if not has_signal(rewards_S, finished_S, mask):
+    if not has_signal(rewards_S, finished_S, mask, least_spread):
         return np.zeros_like(rewards_S)  # the mean of equal rewards may be off by an ulp, which eps would blow up
     if mask == "none":
         return _normalised(rewards_S, rewards_S, std, eps)
@@ -53,8 +65,8 @@ def _normalised(rewards_S: np.ndarray, counted: np.ndarray, std: str, eps: float
     return (rewards_S - float(counted.mean())) / (float(counted.std(ddof=1 if std == "unbiased" else 0)) + eps)
 
 
-def _differ(rewards: np.ndarray) -> bool:
-    return bool(rewards.size) and bool((rewards != rewards[0]).any())
+def _differ(rewards: np.ndarray, least_spread: float) -> bool:
+    return bool(rewards.size) and float(rewards.max()) - float(rewards.min()) > least_spread
 
 
 def _ended(rewards_S: np.ndarray, finished_S: np.ndarray | None) -> np.ndarray:

@@ -59,7 +59,8 @@ def samples(
     run: AnyRun,
     step: Annotated[int | None, typer.Option("--step", help="Groups of one training step.", min=0)] = None,
     verdict: Annotated[
-        str | None, typer.Option("--verdict", help="Responses that were found correct, wrong, no_answer or timeout.")
+        str | None,
+        typer.Option("--verdict", help="Responses found correct, wrong, no_answer, timeout or scored."),
     ] = None,
     best: Annotated[int | None, typer.Option("--best", help="This many of the highest reward.", min=1)] = None,
     worst: Annotated[int | None, typer.Option("--worst", help="This many of the lowest reward.", min=1)] = None,

@@ -34,7 +34,9 @@ def up(
     redis_url: RedisUrl = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on from the newest checkpoint; --set of ranks, ZeRO stage, workers, GPUs."),
+        typer.Option(
+            "--resume", help="Go on from the newest checkpoint; --set of ranks, ZeRO stage, workers, GPUs, code."
+        ),
     ] = False,
     dry_run: Annotated[
         bool,

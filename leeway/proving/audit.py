@@ -15,6 +15,7 @@ from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,8 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
     size = account.stages[account.stage]["group_size"]
     if len(line["spans"]) != size or len(line["verdicts"]) != size:
         return f"{len(line['spans'])} responses and {len(line['verdicts'])} verdicts in a group of {size}"
+    if (wrong := _rewards(line, size)) is not None:
+        return wrong
     oldest = max(0, issued_at - account.inject_lag)
     wrong = _spans(line, oldest, oldest if account.inject_lag else step)
     if wrong is not None:
@@ -326,6 +329,22 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
     account.step_tickets.append(ticket)
     account.staleness_sum += staleness
     account.worst_staleness = max(account.worst_staleness, staleness)
+    return None
+
+
+def _rewards(line: dict[str, Any], size: int) -> str | None:
+    """What is wrong with the verdicts and rewards of a trained group of ``size`` responses. Where no verdict is
+    ``scored``, the verdicts say the rewards."""
+    if "error" in line["verdicts"]:
+        return f"ticket {line['ticket']} is trained with a verdict 'error'"
+    rewards = line.get("rewards")
+    if rewards is None:
+        return f"ticket {line['ticket']} has scored responses and no rewards" if "scored" in line["verdicts"] else None
+    if len(rewards) != size or not all(type(reward) in (int, float) and isfinite(reward) for reward in rewards):
+        return f"ticket {line['ticket']} has rewards that are not {size} finite numbers"
+    for verdict, reward in zip(line["verdicts"], rewards, strict=True):
+        if verdict != "scored" and reward != (verdict == "correct"):
+            return f"ticket {line['ticket']} has a reward of {reward} where the verdict is {verdict!r}"
     return None
 
 

@@ -82,10 +82,15 @@ def figure_of(run: RunData) -> Figure:
     return figure
 
 
+PART = "reward/part/"
+"""Metrics that begin so are what each of several rewards gave."""
+
+
 @panel(
     "Reward",
     "Blue is the mean over every graded response, which is what should rise; grey is the mean over the groups that were"
-    " trained on, where those all right or all wrong are left out; the black bars are the means of the first and the"
+    " trained on, where those all right or all wrong are left out; the thin coloured lines, where the run has several"
+    " rewards, are the mean of each one's own value; the black bars are the means of the first and the"
     " last steps. In every picture over steps a dotted grey line marks a resume, a dashed one the start of a stage, and"
     " a dotted violet one a turn of a live control, with its new value.",
     "reward/mean",
@@ -105,7 +110,14 @@ def _reward(ax: Axes, run: RunData) -> None:
     for number, (step, _) in enumerate(run.stage_changes(), start=2):
         at = (step - 0.5, 0.12)
         ax.annotate(f"stage {number}", at, (3, 0), ax.get_xaxis_transform(), "offset points", color=SOFT)
-    end_labels(ax, [(last, f"all {last:.3f}", BLUE), (trained[-1], "trained on", SOFT)])
+    parts = [
+        (smooth(run.series(key)), key.removeprefix(PART), colour)
+        for key, colour in zip(run.keys(PART), (GREEN, ORANGE, PURPLE, SKY, RED), strict=False)
+    ]
+    for values, _, colour in parts:
+        ax.plot(x, values, color=colour, lw=0.9)
+    names = [(float(values[-1]), name, colour) for values, name, colour in parts]
+    end_labels(ax, [(last, f"all {last:.3f}", BLUE), (trained[-1], "trained on", SOFT), *names])
 
 
 @panel(

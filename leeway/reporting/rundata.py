@@ -67,6 +67,10 @@ class RunData:
         """Whether any step has a number for each of ``keys``."""
         return all(np.isfinite(self.series(key)).any() for key in keys)
 
+    def keys(self, prefix: str) -> list[str]:
+        """The metrics that begin with ``prefix``, in the order of the first step that has them."""
+        return list(dict.fromkeys(key for line in self.steps for key in line if key.startswith(prefix)))
+
     def total(self, key: str) -> float:
         """The sum over the steps that have ``key``."""
         return float(np.nansum(self.series(key)))

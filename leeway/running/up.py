@@ -25,13 +25,20 @@ from ...common.weights import node_folder
 from ..looking import status
 from . import dry_run as dry
 from . import launcher
+from .own_rewards import with_digest
 from .preflight import preflight
 from .server import EmbeddedServer
 from .supervise import SLACK_S, Role, ended, mend, supervised
 
 EYE_S = 2.0
 """Seconds that Redis may take to answer the supervisor."""
-LAYOUT = ("train.ranks", "train.zero_stage", "rollout.workers", "rollout.tensor_parallel")
+LAYOUT = (
+    "train.ranks",
+    "train.zero_stage",
+    "rollout.workers",
+    "rollout.tensor_parallel",
+    "verifier.rewards_digest",
+)
 """Keys whose values may change when a run goes on, beside those of ``placement``. Where it has to be, the checkpoint is
 converted."""
 STOPPING = "the learner finishes its step and writes a checkpoint"
@@ -64,7 +71,7 @@ def up(
     else:
         if not presets:
             raise ConfigError("name a --preset, for instance --preset tiny")
-        config = compose(presets, settings)
+        config = with_digest(compose(presets, settings))
         run = run if run is not None else _named_after(presets[-1])
     Keys(run)  # refuses an unusable id before anything is written
     folder = runs_dir / run
@@ -101,7 +108,7 @@ def up(
 
 def create(run: str, presets: list[str], settings: list[str], redis_url: str, *, same_is_fine: bool = False) -> None:
     """Store a run's configuration in Redis. ``RunExistsError`` where another one is stored there."""
-    text = dump(compose(presets, settings))
+    text = dump(with_digest(compose(presets, settings)))
     queue = DeskQueue(Connection(redis_url, run))
     if queue.has_run():
         if not (same_is_fine and queue.load_config() == text):

@@ -81,9 +81,9 @@ def test_an_ability_that_nothing_grades_is_named_with_the_known_ones(named, gues
 
 
 def test_every_ability_has_who_judges_it() -> None:
-    from leeway_rl.verifier.graders import IN_SANDBOXES, JUDGES, MATH_REPORT
+    from leeway_rl.verifier.graders import GYM_SCORE, IN_SANDBOXES, JUDGES, MATH_REPORT
 
-    assert {*JUDGES, *IN_SANDBOXES} - {MATH_REPORT} == set(ABILITIES)
+    assert {*JUDGES, *IN_SANDBOXES} - {MATH_REPORT, GYM_SCORE} == set(ABILITIES)
 
 
 NOT_MATHEMATICS = [

@@ -26,6 +26,16 @@ def test_what_is_of_the_ticket_is_read():
 
 
 @pytest.mark.parametrize(
+    "changes", [{"kind": VerdictKind.SCORED}, {"score": 0.5}, {"kind": VerdictKind.NO_ANSWER, "score": 0.0}]
+)
+def test_a_kind_and_a_score_that_do_not_go_together_are_refused(changes):
+    first, second = SCORES.verdicts
+    odd = replace(SCORES, verdicts=(replace(first, **changes), second))
+    with pytest.raises(DecodeError, match="'scored' without a score, or has one and is not"):
+        parts_of(TICKET, (encode(SAMPLED), encode(odd)))
+
+
+@pytest.mark.parametrize(
     ("changes", "why"),
     [
         ({"group_id": "8-1"}, "Responses: of group 8-1, found under group 7-1"),

@@ -17,6 +17,7 @@ from tests.integration.running import leeway, metrics, start
 from tests.integration.test_end_to_end import COMMANDS as END_TO_END
 from tests.integration.test_evaluation import EVALUATION
 from tests.integration.test_fewer_ranks import FEWER
+from tests.integration.test_own_reward import COMMANDS as OWN_REWARD
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -152,6 +153,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *DATA,
         *WITH_MODELS,
         *END_TO_END,
+        *OWN_REWARD,
         *PLANS,
         *SWEEPS,
         *STUDIES,

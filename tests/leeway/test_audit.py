@@ -408,3 +408,44 @@ def test_an_injected_lag_leaves_no_choice_of_version(tmp_path, version, wrong):
     else:
         with pytest.raises(AuditError, match=wrong):
             audit(ledger.path)
+
+
+def scored(path, verdicts, **rewards):
+    """A ledger whose only trained group has these verdicts and rewards."""
+    ledger = begin(path, sizes=(1,))
+    issue(ledger, 0, 0)
+    take(ledger, 0, [0])
+    ledger.write(
+        "trained",
+        ticket=0,
+        step=0,
+        spans=[[[0, 0, 3]], [[0, 0, 2]]],
+        verdicts=verdicts,
+        **rewards,
+        lengths=[3, 2],
+        head_staleness=0,
+        past_bound=0,
+    )
+    ledger.close()
+    return path
+
+
+def test_rewards_that_are_numbers_of_their_own_pass(tmp_path):
+    account = audit(scored(tmp_path / "l.jsonl", ["scored", "correct"], rewards=[-0.25, 1.0]), unfinished=True)
+    assert account.trained == 1
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "rewards", "wrong"),
+    [
+        (["scored", "correct"], {}, "scored responses and no rewards"),
+        (["scored", "correct"], {"rewards": [0.5]}, "not 2 finite numbers"),
+        (["scored", "correct"], {"rewards": [float("nan"), 1.0]}, "not 2 finite numbers"),
+        (["scored", "correct"], {"rewards": ["0.5", 1.0]}, "not 2 finite numbers"),
+        (["scored", "wrong"], {"rewards": [0.5, 0.5]}, "a reward of 0.5 where the verdict is 'wrong'"),
+        (["error", "correct"], {}, "trained with a verdict 'error'"),
+    ],
+)
+def test_rewards_that_the_verdicts_deny_are_named(tmp_path, verdicts, rewards, wrong):
+    with pytest.raises(AuditError, match=wrong):
+        audit(scored(tmp_path / "l.jsonl", verdicts, **rewards), unfinished=True)

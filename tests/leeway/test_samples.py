@@ -187,7 +187,11 @@ def test_what_comes_is_followed_until_the_run_is_complete(run, capsys, wait_unti
 @pytest.mark.parametrize(
     ("asked", "error", "words"),
     [
-        (Asked(verdict="right"), ConfigError, "--verdict 'right': one of correct, wrong, no_answer, timeout is right"),
+        (
+            Asked(verdict="right"),
+            ConfigError,
+            "--verdict 'right': one of correct, wrong, no_answer, timeout, scored is right",
+        ),
         (Asked(best=1, worst=1), ConfigError, "one at a time"),
         (Asked(step=5), DataError, r"no sample is such; there are samples of steps 0, 9"),
     ],

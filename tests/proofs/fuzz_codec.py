@@ -35,6 +35,7 @@ from leeway_rl.common.types import (
     Encoding,
     Heartbeat,
     Manifest,
+    Part,
     Payload,
     Responses,
     Scores,
@@ -67,11 +68,13 @@ def samples() -> list[Any]:
         finished_S=tokens[[0, 0]], spans=np.array([[0, 3, 0, 16], [1, 3, 0, 24]], np.uint32), worker="w", seconds=1.5,
     )  # fmt: skip
     verdict = Verdict(kind=VerdictKind.WRONG, reason="not equal", seconds=0.1, peak_bytes=1 << 20)
+    parts = (Part(name="math", value=1.0), Part(name="style", value=-0.25))
+    scored = dataclasses.replace(verdict, kind=VerdictKind.SCORED, score=0.75, parts=parts)
     heartbeat = Heartbeat(
         role="rollout", worker="w", version=3, doing=Doing(Activity.GENERATING), since=1e9, done=4, tokens=5,
         busy_s=6.0, started=1e9,
     )  # fmt: skip
-    return [ticket, responses, Scores(group_id="7-1", verdicts=(verdict, verdict), graded=5, worker="w"), heartbeat]
+    return [ticket, responses, Scores(group_id="7-1", verdicts=(verdict, scored), graded=5, worker="w"), heartbeat]
 
 
 class Mutator:

@@ -5,6 +5,7 @@ import json
 import random
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import reasoning_gym
@@ -14,6 +15,7 @@ from leeway_rl.common.gym import gym_rows
 from leeway_rl.common.prompts import row_of
 from leeway_rl.common.types import Verdict, VerdictKind
 from leeway_rl.verifier import gym_answer
+from leeway_rl.verifier.graders import GYM_SCORE
 from leeway_rl.verifier.gym_answer import GymGrader, answer_in
 from leeway_rl.verifier.pool import ATTEMPTS, GradeItem, GraderPool
 from reasoning_gym.factory import DATASETS
@@ -111,6 +113,17 @@ def test_the_options_of_the_generator_reach_its_scorer(pool) -> None:
         due = reasoning_gym.create_dataset("decimal_arithmetic", seed=0, size=1, **options)
         near = f"{float(entry['answer']) + 1e-7:.9f}"
         assert judged(pool, near, truth).reason == f"scored {due.score_answer(near, entry):g}"
+
+
+@pytest.mark.parametrize("generator", ["word_sorting", "mini_sudoku", "chain_sum"])
+def test_as_a_reward_the_score_is_the_package_s_own_number(pool, generator) -> None:
+    entry, truth = problem(generator)
+    package, own = reasoning_gym.create_dataset(generator, seed=0, size=1), str(entry["answer"])
+    for answer in (own, own + " 7", "None of them"):
+        score = package.score_answer(answer, entry)
+        verdict = pool.submit(replace(item(answer, truth), ability=GYM_SCORE)).result()
+        assert (verdict.kind, verdict.reward) == (VerdictKind.SCORED, score), answer
+    assert pool.submit(replace(item("", truth), ability=GYM_SCORE)).result().kind is VerdictKind.NO_ANSWER
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,94 @@
+"""The section ``[[rewards]]``: what judges responses, where it is not the row's ability alone."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from ..errors import ConfigError
+from ..rewards import JUDGES
+from .section import Section
+
+SECRET = re.compile(r"(?i)api_?key|password|secret|token$")
+"""Names of options whose values are secrets."""
+ENV = "env:"
+"""A text that begins so names a variable of the environment. Only the process that needs it looks it up."""
+
+
+def _refuse_strange_name(name: str | None) -> str | None:
+    if name is not None and (not re.fullmatch(r"[A-Za-z][\w-]{0,39}", name, re.ASCII) or name == "reward"):
+        raise ValueError("a name is a letter, then up to 39 letters, digits, '_' or '-', and not 'reward'")
+    return name
+
+
+class Reward(Section):
+    use: str = Field(min_length=1)
+    """What judges: a reward that ships (docs/rewards.md), `path/to/file.py:function`, `package.module:function`, or an
+    entry point of the group `leeway.rewards`. A path is relative to the preset that names it."""
+    name: Annotated[str | None, AfterValidator(_refuse_strange_name)] = None
+    """What it is called in metrics, report and samples. By default the function's name."""
+    weight: float = Field(default=1.0, allow_inf_nan=False)
+    """What its value is multiplied by. 0 only reports it."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the function. The text `env:NAME` stands for a variable of the environment, which only the
+    grading processes look up: so secrets are written."""
+    truncated: Literal["zero", "score"] | None = None
+    """What a truncated response gets: a value of 0, or what the function says. By default 0, but for functions that are
+    marked otherwise."""
+    timeout_s: float = Field(default=10.0, gt=0)
+    """Wall seconds that one call may take. After that its process is killed, and it is an error."""
+
+    @property
+    def called(self) -> str:
+        """``name``, or the last part of ``use``."""
+        return self.name or re.split(r"[.:/]", self.use)[-1]
+
+    @property
+    def judges(self) -> bool:
+        """Whether it judges the row's own answer, and is no function."""
+        return self.use in JUDGES
+
+
+def ability_of(rewards: Sequence[Reward]) -> str | None:
+    """The ability that rows must have for the rewards that judge their answers; None where the rows say it."""
+    return next((JUDGES[reward.use] for reward in rewards if reward.judges), None)
+
+
+def refuse_impossible_rewards(rewards: Sequence[Reward], combine: str) -> None:
+    """``ConfigError`` if the rewards contradict one another, or hold a secret in plain text."""
+    names: set[str] = set()
+    for number, reward in enumerate(rewards):
+        where = f"rewards.{number}"
+        if reward.called in names:
+            raise ConfigError(f"{where}: a second reward called {reward.called!r}; give each its own name")
+        names.add(reward.called)
+        if combine == "product" and reward.weight == 0:
+            raise ConfigError(f"{where}.weight = 0 with verifier.combine = 'product': every reward would be 0")
+        if reward.judges and reward.options:
+            raise ConfigError(f"{where}.options: {reward.use!r} takes none; the section [verifier] has its keys")
+        if reward.judges and reward.truncated is not None:
+            raise ConfigError(f"{where}.truncated: {reward.use!r} finds no answer in a truncated response: 0")
+        for key, value in reward.options.items():
+            if SECRET.search(key) and isinstance(value, str) and value and not value.startswith(ENV):
+                raise ConfigError(
+                    f"{where}.options.{key} holds a secret in plain text, and the configuration is stored; write "
+                    f'{key} = "env:NAME" and set the variable NAME where verifiers run'
+                )
+    needed = {JUDGES[reward.use] for reward in rewards if reward.judges}
+    if len(needed) > 1 and not needed <= {"math", "exact", "solution"}:
+        uses = ", ".join(repr(reward.use) for reward in rewards if reward.judges)
+        raise ConfigError(f"rewards: {uses} judge different kinds of rows; 'row' judges each row by its own ability")
+
+
+def placed(values: Any, folder: Path) -> Any:
+    """The values of a preset in ``folder``, with ``{here}`` filled in, and paths in ``use`` absolute."""
+    if isinstance(values, dict):
+        found = {key: placed(value, folder) for key, value in values.items()}
+        if isinstance(use := found.get("use"), str) and ".py:" in use and not use.startswith(("/", "~", "{")):
+            found["use"] = str(folder / use)
+        return found
+    if isinstance(values, list):
+        return [placed(value, folder) for value in values]
+    return values.replace("{here}", str(folder)) if isinstance(values, str) else values

@@ -1,0 +1,23 @@
+"""Makes the folder that ``leeway init`` gives somebody to start a task of their own from."""
+
+from pathlib import Path
+
+from .config import PRESETS
+from .errors import DataError
+
+TEMPLATE = PRESETS / "new_task"
+NAME = "my-task"
+"""What the template calls itself."""
+
+
+def make_task(folder: Path) -> list[Path]:
+    """The files made in ``folder``, which must be empty or not there. ``DataError`` if it is neither."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} is there and not empty; name a folder that is not there yet")
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for source in sorted(path for path in TEMPLATE.iterdir() if path.is_file()):
+        text = source.read_text(encoding="utf-8")
+        made.append(folder / source.name)
+        made[-1].write_text(text.replace(NAME, folder.name) if source.suffix != ".jsonl" else text, encoding="utf-8")
+    return made

@@ -1,0 +1,36 @@
+"""Commands for a task of one's own: a folder to start from, and a look before anything is trained."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Settings, path_argument
+
+app = typer.Typer()
+
+
+@app.command()
+def init(folder: Annotated[Path, path_argument("FOLDER", help="Folder to make, for instance my-task.")]) -> None:
+    """Make a folder for a task of your own: a preset, a reward with its test, twenty rows, a README."""
+    from ...common.task import make_task
+
+    for path in make_task(folder):
+        typer.echo(str(path))
+    typer.echo(f"next: leeway check {folder / 'preset.toml'}")
+
+
+@app.command()
+def check(
+    preset: Annotated[list[str], typer.Argument(metavar="PRESET", help="Preset, or several that are composed.")],
+    settings: Settings = None,
+    rows: Annotated[int, typer.Option("--rows", help="Rows to look at.", min=1, max=100)] = 4,
+    responses: Annotated[int, typer.Option("--responses", help="Responses to sample to each.", min=1, max=64)] = 4,
+) -> None:
+    """Grade a few rows, sample a few responses, and print what a training step would look like. Trains nothing.
+
+    Exit code 1: a reward failed on a response.
+    """
+    from ..evaluating import check as desk
+
+    desk.check(preset, settings or [], rows=rows, responses=responses)

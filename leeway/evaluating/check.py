@@ -1,0 +1,182 @@
+"""``leeway check``: what a configuration's rewards say of a few rows and responses, before anything is trained.
+
+The rows are graded by the verifier's own command, and the responses are sampled and graded as in ``leeway sample``: by
+the workers and the queue of training, with the configuration's own sections.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ...common.config import Config, compose, dump, expand
+from ...common.errors import ConfigError, DataError, LeewayError
+from ...common.gym import gym_rows
+from ...common.rows import raw_rows
+from ...common.settings import written
+from ...common.texts import visible
+from ..running.own_rewards import with_digest
+from ..running.preflight import preflight
+from .sampling import Asking, sample
+
+CARRIED = ("model", "data", "rollout", "verifier", "objective", "broker")
+"""Sections of the configuration that sampling takes over."""
+WIDE = 60
+"""Characters of a prompt or response that are shown."""
+
+
+def check(preset: list[str], settings: list[str], *, rows: int, responses: int) -> None:
+    """Print what is found. Raises as ``leeway up`` does where the configuration cannot work, and ``LeewayError`` where
+    a reward fails."""
+    config = with_digest(compose(preset, settings))
+    for line in preflight(config, dry_run=False):
+        typer.echo(line)
+    typer.echo(f"rewards: {_rewards(config)}")
+    with tempfile.TemporaryDirectory(prefix="leeway-check-") as folder:
+        few = Path(folder) / "rows.jsonl"
+        few.write_text("".join(json.dumps(values) + "\n" for values in _first(config, rows)), encoding="utf-8")
+        data = config.data.model_copy(update={"source": "file", "path": str(few), "difficulty_model": None})
+        config = config.model_copy(update={"data": data})
+        failed = _show_graded(_trial(config, rows))
+        groups = _sampled(config, few, Path(folder) / "sampled", responses)
+    failed += _show_sampled(groups)
+    typer.echo(step_of(config, groups))
+    if failed:
+        raise LeewayError(f"rewards failed on {failed} responses: such a group is tried again and never trained on")
+
+
+def _rewards(config: Config) -> str:
+    each = [f"{reward.called} (times {reward.weight:g}): {reward.use}" for reward in config.rewards]
+    code = f"; digest of your code {config.verifier.rewards_digest}" if config.verifier.rewards_digest else ""
+    return ("; ".join(each) or "each row's ability judges it") + code
+
+
+def _first(config: Config, most: int) -> Iterator[Any]:
+    data = config.data
+    if data.source == "hub":
+        raise ConfigError(
+            "data.source = 'hub': check reads rows of a file or of reasoning_gym; save some rows to a file"
+        )
+    if data.source == "reasoning_gym":
+        found = gym_rows(data.path, seed=config.flow.seed, size=min(most, data.size), options=data.options)
+    else:
+        found = raw_rows(Path(expand(data.path)))
+    for _, values in islice(found, most):
+        if isinstance(values, DataError):
+            raise values
+        yield values
+
+
+def _trial(config: Config, rows: int) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "leeway_rl.verifier.rewards.trial", str(rows)]
+    done = subprocess.run(command, input=dump(config), stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise LeewayError(f"grading the rows ended with code {done.returncode}; the lines above say why")
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def _show_graded(found: list[dict[str, Any]]) -> int:
+    """Print what made-up responses get; how many are errors."""
+    failed = 0
+    typer.echo("\neach row's own answer in a box, and an empty response:")
+    for number, row in enumerate(found, start=1):
+        typer.echo(f"  row {number}: {_short(row['prompt'])}")
+        for each in row["graded"]:
+            failed += each["reward"] is None
+            what = _short(each["response"]) or "(empty)"
+            typer.echo(f"    {_number(each['reward'])}  {what}  {each['verdict']}{_because(each['reason'])}")
+    return failed
+
+
+def _sampled(config: Config, problems: Path, out: Path, responses: int) -> list[list[dict[str, Any]]]:
+    """Responses of the untrained model to each row, as in ``responses.parquet``."""
+    import pyarrow.parquet as pq
+
+    passed = config.model_dump(mode="json", include=set(CARRIED), exclude_defaults=True)
+    taken = {"model": {"path"}, "data": {"path", "max_prompt_tokens"}}  # sampling has its own words for these
+    texts = [
+        written(f"{section}.{key}", value)
+        for section, keys in passed.items()
+        for key, value in keys.items()
+        if key not in taken.get(section, ())
+    ]
+    rewards = [reward.model_dump(mode="json", exclude_none=True) for reward in config.rewards]
+    asking = Asking(
+        engine=None,
+        temperature=config.flow.temperature,
+        top_p=1.0,
+        max_tokens=config.train.max_response_tokens,
+        max_prompt_tokens=config.data.max_prompt_tokens,
+        seed=config.flow.seed,
+        workers=1,
+        redis_url=None,
+        run=None,
+        settings=(*texts, *([written("rewards", rewards)] if rewards else []), f"weights.dtype={config.weights.dtype}"),
+    )
+    typer.echo(f"\n{responses} responses to each row, by the model as it is:")
+    try:
+        sample(problems, config.model.path, out, responses, asking)
+    except SystemExit as ended:
+        if ended.code and not (out / "responses.parquet").exists():
+            logs = "".join(path.read_text()[-2000:] for path in sorted((out / "logs").glob("*.log")))
+            raise LeewayError(f"sampling ended with code {ended.code}\n{logs}") from None
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in pq.read_table(out / "responses.parquet").to_pylist():
+        groups.setdefault(row["id"], []).append(row)
+    return [groups[key] for key in sorted(groups, key=lambda key: int(key.rpartition(":")[2]))]
+
+
+def _show_sampled(groups: list[list[dict[str, Any]]]) -> int:
+    failed = 0
+    for number, group in enumerate(groups, start=1):
+        typer.echo(f"  row {number}")
+        for row in group:
+            failed += row["reward"] is None
+            cut = "" if row["finished"] else ", truncated"
+            typer.echo(
+                f"    {_number(row['reward'])}  {_short(row['response'])}  {row['tokens']} tokens{cut}; "
+                f"{row['verdict']}{_because(row['reason'])}"
+            )
+    return failed
+
+
+def step_of(config: Config, groups: list[list[dict[str, Any]]]) -> str:
+    """In words, what a training step would look like, by the groups that were sampled."""
+    rewards = [[row["reward"] for row in group if row["reward"] is not None] for group in groups]
+    tokens = [row["tokens"] for group in groups for row in group]
+    known = [each for each in rewards if each]
+    signal = sum(max(each) - min(each) > config.objective.least_spread for each in known)
+    per_step, size = config.train.groups_per_step, config.train.group_size
+    mean = sum(tokens) / len(tokens) if tokens else 0.0
+    flat = [reward for each in known for reward in each]
+    solved = sum(reward >= config.verifier.solved_at for reward in flat) / max(1, len(flat))
+    lines = [
+        f"\na step: {per_step} prompts, {size} responses each, about {per_step * size * mean:,.0f} tokens",
+        f"  reward {sum(flat) / max(1, len(flat)):.3f} a response, from {min(flat, default=0):g} to "
+        f"{max(flat, default=0):g}; {solved:.0%} solved (at least {config.verifier.solved_at:g})",
+        f"  {signal} of {len(known)} groups have a signal: their rewards differ by more than "
+        f"{config.objective.least_spread:g}; the others are refunded and replaced",
+    ]
+    if not signal:
+        lines.append("  nothing could be learnt here: no two responses to one prompt got different rewards")
+    return "\n".join(lines)
+
+
+def _number(reward: float | None) -> str:
+    return " error" if reward is None else f"{reward:6.3f}"
+
+
+def _because(reason: str) -> str:
+    return f" ({visible(reason)})" if reason else ""
+
+
+def _short(text: str) -> str:
+    line = visible(" ".join(text.split()))
+    return line if len(line) <= WIDE else f"{line[: WIDE - 1]}…"

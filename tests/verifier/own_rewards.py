@@ -1,0 +1,133 @@
+"""Reward functions of a user's, good and bad."""
+
+import asyncio
+import os
+import sys
+import time
+
+from leeway_rl.common.rewards import Score, prepared, scores_truncated, whole_group
+
+
+def length_of(response, row):
+    return len(response) / 10
+
+
+def matches(response, row):
+    return response == row["answer"]
+
+
+def told(response, row, finished, length, correct):
+    return Score(float(finished) + 10 * length + 1000 * correct, "as told")
+
+
+def with_options(response, row, bonus, malus=0.0):
+    return bonus - malus
+
+
+def spoils_the_row(response, row):
+    row["answer"] = "spoiled"
+    return 1.0
+
+
+@whole_group
+def ranked(response, row):
+    order = sorted(response, key=len)
+    return [order.index(each) for each in response]
+
+
+@whole_group
+def too_few(response, row):
+    return [1.0]
+
+
+@prepared
+def ready(start):
+    calls = []
+
+    def function(response, row):
+        calls.append(response)
+        return start + len(calls)
+
+    return function
+
+
+@scores_truncated
+def of_truncated(response, row, finished):
+    return 0.5 if finished else -1.0
+
+
+async def waits(response, row):
+    await asyncio.sleep(0.3)
+    return 1.0
+
+
+async def never(response, row):
+    await asyncio.sleep(3600)
+
+
+async def blocks(response, row):
+    time.sleep(3600)
+
+
+def raises(response, row):
+    raise KeyError("the row has no such column")
+
+
+def leaves(response, row):
+    sys.exit(3)
+
+
+def hangs(response, row):
+    while True:
+        pass
+
+
+def hoards(response, row):
+    return float(len(bytearray(1 << 40)))
+
+
+def prints(response, row):
+    print("printed by a reward")
+    return 1.0
+
+
+def forks(response, row):
+    if os.fork() == 0:
+        time.sleep(3600)
+    return 1.0
+
+
+def fork_returns(response, row):
+    os.fork()
+    return 1.0
+
+
+def dies(response, row):
+    os.kill(os.getpid(), 9)
+
+
+def is_nan(response, row):
+    return float("nan")
+
+
+def is_text(response, row):
+    return "1.0"
+
+
+def is_none(response, row):
+    return None
+
+
+def fails_once(response, row, marker):
+    if not os.path.exists(marker):
+        open(marker, "w").close()
+        raise ConnectionError("the endpoint is away")
+    return 1.0
+
+
+def quotes(response, row, key):
+    raise RuntimeError(f"401: the key {key} is not known")
+
+
+def asks_for_another(response):
+    return 1.0

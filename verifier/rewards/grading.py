@@ -1,0 +1,139 @@
+"""Grades groups by the run's ``[[rewards]]``: judges of answers in the pool, functions in processes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from ...common.config import Config
+from ...common.errors import ConfigError
+from ...common.ground_truth import REASONING_GYM
+from ...common.types import Verdict, VerdictKind
+from ..graders import GYM_SCORE, MATH_REPORT
+from ..pool import GradeItem, GraderPool
+from .calling import Call
+from .combining import Given, combined
+from .seats import Asked, RewardSeats
+
+ABILITY_OF_USE = {"math_verify": MATH_REPORT, REASONING_GYM: GYM_SCORE}
+"""By which grader a judge of ``[[rewards]]`` judges, where that is not the one of the same name."""
+TRUNCATED = "the response is truncated"
+
+
+class RewardGrader:
+    """Grades groups by the rewards of ``config``. It is safe to use from several threads. Close it, or use it as a
+    context manager; the pool is the caller's."""
+
+    def __init__(self, config: Config, pool: GraderPool, *, jobs: int | None = None) -> None:
+        """Start the processes and load the functions. ``ConfigError`` if that is impossible, or if the code differs
+        from what the run's configuration says."""
+        self._rewards, self._settings, self._pool = config.rewards, config.verifier, pool
+        functions = [reward for reward in config.rewards if not reward.judges]
+        self._numbers = {number: r for r, number in enumerate(self._function_places())}
+        self._seats = None
+        if functions:
+            self._seats = RewardSeats(
+                functions,
+                jobs=jobs or config.verifier.jobs,
+                memory_bytes=config.verifier.rewards_memory_bytes,
+                attempts=config.broker.max_attempts,
+                digest=config.verifier.rewards_digest,
+            )
+            self._refuse_blind()
+
+    def _function_places(self) -> list[int]:
+        return [number for number, reward in enumerate(self._rewards) if not reward.judges]
+
+    def _refuse_blind(self) -> None:
+        """``ConfigError`` if a function asks whether the answer is correct, and nobody can tell it."""
+        assert self._seats is not None
+        blind = [each["name"] for each in self._seats.described.functions if each["asks_correct"]]
+        if blind and not any(reward.judges for reward in self._rewards):
+            self.close()
+            raise ConfigError(
+                f"rewards: {blind[0]} asks whether the answer is correct, and nothing judges that; add a judge of the "
+                'answer, for instance use = "row", with weight = 0 where it is only asked'
+            )
+
+    def grade(self, items: Sequence[GradeItem], lengths: Sequence[int], row: str) -> list[Verdict]:
+        """A verdict for each response of one group, in order. ``lengths``: tokens of each. ``row``: the prompt's row as
+        JSON."""
+        given: dict[int, list[Given]] = {}
+        futures = {
+            number: [self._pool.submit(self._as_judged(reward.use, item)) for item in items]
+            for number, reward in enumerate(self._rewards)
+            if reward.judges
+        }
+        for number, each in futures.items():
+            given[number] = [Given.of(future.result()) for future in each]
+        if self._seats is not None:
+            given |= self._by_functions(items, lengths, row, given)
+        columns = [given[number] for number in range(len(self._rewards))]
+        return [combined(self._rewards, of_response, self._settings) for of_response in zip(*columns, strict=True)]
+
+    @staticmethod
+    def _as_judged(use: str, item: GradeItem) -> GradeItem:
+        return item if use == "row" else replace(item, ability=ABILITY_OF_USE.get(use, use))
+
+    def _by_functions(
+        self, items: Sequence[GradeItem], lengths: Sequence[int], row: str, judged: dict[int, list[Given]]
+    ) -> dict[int, list[Given]]:
+        assert self._seats is not None
+        functions = self._seats.described.functions
+        right = next(iter(judged.values()), None)  # the first judge says what ``correct`` is
+        responses: list[dict[str, Any]] = [
+            {
+                "response": item.response,
+                "finished": item.finished,
+                "length": int(length),
+                "correct": right is not None and right[index].value >= self._settings.solved_at,
+            }
+            for index, (item, length) in enumerate(zip(items, lengths, strict=True))
+        ]
+        calls: list[Call] = []
+        for r, function in enumerate(functions):
+            asked_of = [i for i, item in enumerate(items) if item.finished or function["scores_truncated"]]
+            calls += [(r, None)] if function["whole_group"] else [(r, i) for i in asked_of]
+        asked = self._seats.submit(Asked(responses=responses, row=row, calls=calls)).result()
+        return {
+            number: [_given(asked, r, i, item, functions[r]) for i, item in enumerate(items)]
+            for number, r in self._numbers.items()
+        }
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of the user's code that the functions came with; None where there is none."""
+        return None if self._seats is None else self._seats.described.digest
+
+    def pids(self) -> list[int]:
+        """Process ids of the processes that run functions now."""
+        return [] if self._seats is None else self._seats.pids()
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._seats is not None:
+            self._seats.close()
+
+    def __enter__(self) -> RewardGrader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _given(asked: Asked, r: int, i: int, item: GradeItem, function: dict[str, Any]) -> Given:
+    """What function ``r`` gave response ``i``."""
+    if not item.finished and not function["scores_truncated"]:
+        return Given(kind=VerdictKind.NO_ANSWER, reason=TRUNCATED)
+    together = function["whole_group"]
+    reply = asked.replies[r, None if together else i]
+    seconds = reply["s"] / (len(asked.responses) if together else 1)
+    if reply["values"] is None:
+        return Given(kind=VerdictKind.ERROR, reason=reply["reasons"][0], seconds=seconds, peak_bytes=asked.peak_bytes)
+    place = i if together else 0
+    value, reason = reply["values"][place], reply["reasons"][place]
+    return Given(value=value, reason=reason, seconds=seconds, peak_bytes=asked.peak_bytes)

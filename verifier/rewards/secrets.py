@@ -1,0 +1,37 @@
+"""Secrets of reward functions: named ``env:NAME`` in the configuration, known to the grading processes alone."""
+
+import os
+from typing import Any
+
+from ...common.config.rewards import ENV
+from ...common.errors import ConfigError
+
+
+class Secrets:
+    """What ``env:NAME`` stands for, and texts without it."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+
+    def resolve(self, options: dict[str, Any], where: str) -> dict[str, Any]:
+        """``options`` with every ``env:NAME`` replaced by the variable's value. ``ConfigError`` if it is not set."""
+        return {key: self._resolved(value, f"{where}: options.{key}") for key, value in options.items()}
+
+    def hide(self, text: str) -> str:
+        """``text`` with every secret replaced by its name: what a function raises may quote one."""
+        for value, name in self._names.items():
+            text = text.replace(value, name)
+        return text
+
+    def _resolved(self, value: Any, where: str) -> Any:
+        if isinstance(value, dict):
+            return {key: self._resolved(each, where) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self._resolved(each, where) for each in value]
+        if not isinstance(value, str) or not value.startswith(ENV):
+            return value
+        found = os.environ.get(value.removeprefix(ENV))
+        if not found:
+            raise ConfigError(f"{where} = {value!r}: the variable is not set where this verifier runs")
+        self._names[found] = value
+        return found
