@@ -22,8 +22,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from leeway_rl.benchmarks.measure import Table, in_turns, load_of_this_machine, parser_of
-from leeway_rl.benchmarks.zero_memory import config_of, make_model, the_group
+from leeway_rl.common.config import Config
+from leeway_rl.common.types import Responses, Ticket
 
 COLUMNS = ("held up", "with a step", "all")
 MOST_HELD_UP, MOST_WITH_A_STEP = 0.5, 1.0
@@ -40,6 +42,49 @@ class QuietService:
 
     def fail(self, error: BaseException) -> None:
         """It will be raised."""
+
+
+def config_of(folder: str, stage: int, offload: str) -> Config:
+    """Steps of one group of four responses, one to a micro-batch."""
+    train = {"steps": 2, "groups_per_step": 1, "group_size": 4, "max_response_tokens": 8, "micro_batch_tokens": 16}
+    return Config.model_validate(
+        {
+            "model": {"path": folder, "dtype": "float32"},
+            "data": {"path": "none.jsonl", "max_prompt_tokens": 8},
+            "train": {**train, "zero_stage": stage, "offload": offload},
+        }
+    )
+
+
+def make_model(folder: str, layers: int = 8) -> None:
+    """Random weights in Hugging Face layout."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    sizes = {"vocab_size": 61, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": layers}
+    heads = {"num_attention_heads": 12, "num_key_value_heads": 12, "tie_word_embeddings": True}
+    Qwen2ForCausalLM(Qwen2Config(**sizes, **heads)).save_pretrained(folder)
+
+
+def the_group() -> tuple[Ticket, Responses]:
+    """Four responses of eight tokens."""
+    own = {
+        "prompt_id": "p",
+        "prompt_tokens_P": np.arange(4, dtype=np.uint16),
+        "ground_truth": ("1",),
+        "ability": "math",
+    }
+    drawn = {"group_size": 4, "max_new_tokens": 8, "temperature": 1.0, "seed": 0, "min_version": 0, "stage": 0}
+    responses = Responses(
+        group_id="0-0",
+        tokens_T=np.arange(32, dtype=np.uint16),
+        logprobs_T=np.full(32, -4.0, np.float32),
+        lengths_S=np.full(4, 8, np.uint32),
+        finished_S=np.ones(4, np.uint8),
+        spans=np.array([(response, 0, 0, 8) for response in range(4)], np.uint32),
+        worker="benchmark",
+        seconds=1.0,
+    )
+    return Ticket(ticket=0, incarnation=0, **own, **drawn), responses
 
 
 def main() -> None:
@@ -59,7 +104,6 @@ def main() -> None:
 
 def measured(model: str, home: Path, rounds: int) -> None:
     """Take the turns, print them, and end with 1 where the ratios are not what they must be."""
-    import numpy as np
     from leeway_rl.learner.background import CheckpointWriter
     from leeway_rl.learner.model import Policy
     from leeway_rl.learner.objective.entropy import ControllerState

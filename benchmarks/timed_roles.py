@@ -27,7 +27,7 @@ from leeway_rl.common.queue.rollout import RolloutQueue
 from leeway_rl.common.queue.verifier import VerifierQueue
 from leeway_rl.common.service import Service
 from leeway_rl.common.types import Responses, Ticket, Verdict, VerdictKind
-from leeway_rl.leeway.planning.plan import lognormal
+from leeway_rl.leeway.planning.lengths import lognormal
 from leeway_rl.leeway.planning.simulate import System
 from leeway_rl.rollout.engine import Aborted
 
@@ -175,6 +175,7 @@ class TimedPolicy:
     def __init__(self, config: Config) -> None:
         import torch
 
+        self.config = config
         self.weight = torch.zeros(4096)
         nothing = SimpleNamespace(to_dict=dict)
         self.module = SimpleNamespace(language_model=SimpleNamespace(config=nothing))

@@ -15,6 +15,8 @@ PRESETS = Path(__file__).resolve().parent
 DOCS = PRESETS.parent / "docs"
 SHOWN = "skywork-or1-32b"
 """The preset of which docs/presets.md shows the learner's memory, and docs/cluster.md the layout."""
+PLANNED = "skywork-or1-7b"
+"""The preset of which docs/planning.md shows the speed."""
 
 
 def released() -> list[Path]:
@@ -33,15 +35,24 @@ def with_comment(path: Path) -> str:
 
 def pages() -> dict[Path, str]:
     """The pages that show a part of it, and their texts brought up to date."""
-    whole = arithmetic(compose([SHOWN], [])) + "\n"
-    layout = whole[whole.index("# processes, and the GPUs") :]
-    memory = re.search(r"^# memory of a learner rank.*?(?=^#\n)", whole, re.DOTALL | re.MULTILINE)[0]
+    shown = [
+        (DOCS / "presets.md", part("a GPU of the learner", SHOWN)),
+        (DOCS / "cluster.md", part("processes, and the GPUs of each", SHOWN, to_the_end=True)),
+        (DOCS / "planning.md", part("speed, estimated", PLANNED)),
+    ]
     return {
         page: re.sub(
-            rf"```\n{shown[:20]}.*?```", lambda _, shown=shown: f"```\n{shown}```", page.read_text(), flags=re.DOTALL
+            rf"```\n{text[:12]}.*?```", lambda _, text=text: f"```\n{text}```", page.read_text(), flags=re.DOTALL
         )
-        for page, shown in ((DOCS / "presets.md", memory), (DOCS / "cluster.md", layout))
+        for page, text in shown
     }
+
+
+def part(head: str, preset: str, *, to_the_end: bool = False) -> str:
+    """The lines of one table of a preset's page, from ``head`` on."""
+    whole = arithmetic(compose([preset], [])) + "\n#\n"
+    end = r"\Z" if to_the_end else r"^#\n"
+    return re.search(rf"^# {head}.*?(?={end})", whole, re.DOTALL | re.MULTILINE)[0].removesuffix("#\n")
 
 
 if __name__ == "__main__":

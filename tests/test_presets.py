@@ -1,11 +1,13 @@
 """The shipped presets of the released models, against the report's tables and the released scripts."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 from leeway_rl.common.config import PRESETS, compose, preset_names
 from leeway_rl.leeway.cli import app
-from leeway_rl.leeway.planning.arithmetic import GPU_BYTES, learner_memory, shape_of
+from leeway_rl.leeway.planning.arithmetic import Gpu, describe, learner_bytes, shape_of
 from leeway_rl.leeway.running.placement import lay_out
 from leeway_rl.presets import comments
 from typer.testing import CliRunner
@@ -106,10 +108,10 @@ def test_a_released_preset_fits_its_gpus_by_the_arithmetic(name):
     config = compose([name], [])
     size = next(size for size in SIZES if size in name)
     assert config.model.path.endswith(f"-{size.upper()}")
-    device = sum(part.device for part in learner_memory(config, shape_of(config.model.path)))
+    device = learner_bytes(config, shape_of(config.model.path), Gpu())
     if any(each.shared for each in lay_out(config, 8, alone=False).placed):
-        device += config.rollout.gpu_memory_utilization * GPU_BYTES
-    assert device < (0.97 if name == "skywork-or1-32b-scripts" else 0.9) * GPU_BYTES
+        device += config.rollout.gpu_memory_utilization * Gpu().bytes
+    assert device < 0.9 * Gpu().bytes
 
 
 def test_released_presets_compose_with_later_ones(tmp_path):
@@ -119,24 +121,39 @@ def test_released_presets_compose_with_later_ones(tmp_path):
     assert (config.flow.max_staleness, config.train.ranks, len(config.stages)) == (2, 16, 1)
 
 
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
 @pytest.mark.parametrize("name", RELEASED)
 def test_the_arithmetic_in_a_preset_s_comment_is_what_a_dry_run_prints(name):
     path = PRESETS / f"{name}.toml"
     assert path in comments.released()
     assert comments.with_comment(path) == path.read_text(), "run presets/comments.py"
-    printed = CliRunner().invoke(app, ["up", "--preset", name, "--dry-run"]).output
+    done = CliRunner().invoke(app, ["up", "--preset", name, "--dry-run"])
+    assert done.exit_code == 0, done.output
     comment = path.read_text().partition("\n\n[")[0].partition("--dry-run\n#\n")[2]
-    assert comment in printed
-    assert "longest response, tokens" in comment
-    assert "memory of a learner rank" in comment
-    assert "memory of a rollout worker" in comment
-    assert "GPUs of each" in comment
+    assert comment in done.output
+    for part in ("longest response, tokens", "a GPU of the learner", "a GPU of a rollout worker", "GPUs of each"):
+        assert part in comment
 
 
 def test_the_docs_have_every_preset_and_what_a_dry_run_prints():
-    docs = (Path(__file__).resolve().parent.parent / "docs/presets.md").read_text()
+    docs = (DOCS / "presets.md").read_text()
     for page, text in comments.pages().items():
         assert text == page.read_text(), f"{page.name}: run presets/comments.py"
-        assert "```\n# memory of a learner rank" in text or "```\n# processes, and the GPUs of each" in text
+        assert any(f"```\n# {head}" in text for head in ("a GPU of the learner", "processes, and the GPUs", "speed,"))
     for name in preset_names():
         assert f"`{name}`" in docs, name
+
+
+def test_the_docs_have_the_speed_and_the_steps_an_hour_that_a_plan_prints():
+    config = compose(["skywork-or1-7b"], [])
+    blocks = re.findall(r"^```\n(# speed.*?)^```", (DOCS / "planning.md").read_text(), re.M | re.S)
+    shown = [line for block in blocks for line in block.splitlines()]
+    assert len(shown) >= 10
+    assert set(shown) <= set(describe(config, shape_of(config.model.path)).splitlines())
+    words = ["plan", "--preset", "skywork-or1-7b", "--max-staleness", "0,1", "--steps", "40", "--json"]
+    done = CliRunner().invoke(app, words)
+    on_policy, beside = (f"{row['steps_per_hour']:.2f}" for row in json.loads(done.output)["plan"])
+    said = f"{on_policy} steps an hour at η = 0 and {beside} at η = 1"
+    assert said in (DOCS / "planning.md").read_text()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ..finding import find
-from .options import RUNS, AsJson, RunsDir, path_option, spread
+from .options import RUNS, AsJson, Presets, RunsDir, Settings, path_option, spread
 
 app = typer.Typer()
 
@@ -19,10 +19,10 @@ class Lengths:
     lengths: Annotated[
         Path | None, path_option("--lengths", help="Response lengths: a file with one a line, or a ledger.jsonl.")
     ] = None
-    length_mean: Annotated[float, typer.Option(help="Mean of lognormal lengths, tokens.", min=1)] = 6000
-    length_sigma: Annotated[float, typer.Option(help="Their sigma.", min=0)] = 0.6
-    length_max: Annotated[int, typer.Option(help="The longest length, tokens.", min=1)] = 16384
-    group_size: Annotated[int, typer.Option(help="G, responses a group.", min=1)] = 16
+    length_mean: Annotated[float | None, typer.Option(help="Mean of lognormal lengths, tokens. (6000)", min=1)] = None
+    length_sigma: Annotated[float | None, typer.Option(help="Their sigma. (0.6)", min=0)] = None
+    length_max: Annotated[int | None, typer.Option(help="The longest length, tokens. (16384)", min=1)] = None
+    group_size: Annotated[int | None, typer.Option(help="G, responses a group. (16)", min=1)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,19 @@ class System:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Assumed:
+    """Options for estimating a configuration's speed from its GPUs."""
+
+    gpu_gb: Annotated[float, typer.Option("--gpu-gb", help="With --preset: memory of each GPU, in GB.", min=1)] = 80
+    mfu: Annotated[
+        float, typer.Option(help="With --preset: share of a GPU's operations that training makes.", min=0.01, max=1)
+    ] = 0.35
+    bandwidth_use: Annotated[
+        float, typer.Option(help="With --preset: share of a GPU's bandwidth that decoding reaches.", min=0.01, max=1)
+    ] = 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gpus:
     """Options for finding a split of GPUs."""
 
@@ -94,6 +107,9 @@ def plan(
         typer.Option("--from", metavar="RUN", help="A run, by id or path: start from what was measured there."),
     ] = None,
     runs_dir: RunsDir = RUNS,
+    preset: Presets = None,
+    settings: Settings = None,
+    assumed: Assumed,
     lengths: Lengths,
     system: System,
     max_staleness: Annotated[str, typer.Option(help="Bounds, with commas: a row for each. (1)")] = "",
@@ -105,16 +121,18 @@ def plan(
     """Simulate a system on a virtual clock: steps an hour, staleness, idle shares, waste, length bias, memory.
 
     Admission, the bound and pacing are the learner's own code. A worker with n responses takes 1/alone + (n-1)/peak
-    seconds for a token of each. In parentheses: what holds where neither the option nor --from says anything.
+    seconds for a token of each. With --preset, the page of leeway up --dry-run comes first, and times are estimated
+    from GPUs' data sheets. In parentheses: what holds where neither the option nor --from nor --preset says anything.
     """
     from ..planning import plan as desk
 
-    drawn = (lengths.length_mean, lengths.length_sigma, lengths.length_max)
+    drawn = desk.Drawn(lengths.length_mean, lengths.length_sigma, lengths.length_max)
     if fit.fit is not None:
         typer.echo(desk.fit(fit.fit, fit.predict, fit.responses, drawn, as_json=as_json))
         return
     text = desk.plan(
         run=None if run is None else find(run, runs_dir).folder,
+        asked=desk.asked(preset or [], settings or [], assumed.gpu_gb, assumed.mfu, assumed.bandwidth_use, run),
         lengths=lengths.lengths,
         drawn=drawn,
         group_size=lengths.group_size,

@@ -39,8 +39,12 @@ def up(
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print the configuration, its tokens, memory, processes and GPUs.")
+        bool,
+        typer.Option("--dry-run", help="Only print the configuration, its tokens, memory, speed, processes and GPUs."),
     ] = False,
+    gpu_gb: Annotated[
+        float | None, typer.Option("--gpu-gb", help="With --dry-run: memory of each GPU, in GB. (80)", min=1)
+    ] = None,
 ) -> None:
     """Run everything on this machine: server, learner, rollout and verifier workers, with a live view."""
     from ..running import up as desk
@@ -50,7 +54,8 @@ def up(
     if run.said is not None:
         found = run.find() if resume else run.place()
         name, runs_dir = found.run, found.runs_dir
-    desk.up(name, preset or [], settings or [], server, runs_dir, resume=resume, dry_run=dry_run)
+    gpu_bytes = None if gpu_gb is None else 1e9 * gpu_gb
+    desk.up(name, preset or [], settings or [], server, runs_dir, resume=resume, dry_run=dry_run, gpu_bytes=gpu_bytes)
 
 
 @app.command()

@@ -11,45 +11,68 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
-import numpy as np
-
-from ...common.config import Overflow, PipelineDepth, refuse_shallow
-from ...common.errors import ConfigError, DataError
+from ...common.config import Config, Overflow, PipelineDepth, compose, refuse_shallow
+from ...common.errors import ConfigError
 from ...common.tables import as_text, table
 from ...common.wording import byte_size
 from . import calibrate
+from .arithmetic import Gpu, describe, shape_of, why_not
+from .lengths import lognormal, read_lengths
+from .preset import system_of
 from .simulate import Outcome, System, simulate
 
-POOL_GROUPS = 20_000
-"""Groups whose lengths are drawn from a distribution; tickets beyond them begin again at the first."""
 SPLIT_STEPS = 24
 """Training steps simulated for each way to split GPUs."""
 
+GROUP_SIZE = 16
+"""Responses of a group where nothing says how many."""
+
 Figures = dict[str, Any]
+
+
+class Drawn(NamedTuple):
+    """Lognormal lengths, in tokens; None is what the user has not said."""
+
+    mean: float | None = None
+    sigma: float | None = None
+    longest: int | None = None
+
+    def filled(self) -> tuple[float, float, int]:
+        """With the defaults in the place of what was not said."""
+        mean, sigma, longest = self
+        return (6000 if mean is None else mean, 0.6 if sigma is None else sigma, longest or 16_384)
 
 
 def plan(
     *,
     run: Path | None,
+    asked: tuple[Config, Gpu] | None = None,
     lengths: Path | None,
-    drawn: tuple[float, float, int],
-    group_size: int,
+    drawn: Drawn,
+    group_size: int | None,
     bounds: str,
     policies: str,
     gpus: tuple[int, int, int] | None,
     as_json: bool,
     given: dict[str, Any],
 ) -> str:
-    """The answer as text. ``drawn``: mean, σ and longest of lognormal lengths. ``given``: fields of ``System`` that the
-    user has given. ``gpus``: how many GPUs there are, how many a replica has, and for how many the learner's times are
-    stated."""
+    """The answer as text. ``asked``: a configuration to estimate from, and its GPUs. ``drawn``: what the user has given
+    of lognormal lengths. ``given``: fields of ``System`` that the user has given. ``gpus``: how many GPUs there are,
+    how many a replica has, and for how many the learner's times are stated."""
+    measured, base, shape, group_size = None, None, None, group_size or GROUP_SIZE
     if run is not None:
         measured = calibrate.from_run(run)
-        base, pool = measured.system, measured.system.lengths_GS
+        base = measured.system
+    elif asked is not None:
+        shape = shape_of(asked[0].model.path)
+        base = system_of(asked[0], shape, asked[1], **drawn._asdict())
+        group_size = base.lengths_GS.shape[1]
+    if base is None:
+        pool = lognormal(*drawn.filled(), group_size=group_size, seed=given.get("seed", 0))
     else:
-        measured, base, pool = None, None, lognormal(*drawn, group_size=group_size, seed=given.get("seed", 0))
+        pool = base.lengths_GS
     if lengths is not None:
         pool = read_lengths(lengths, group_size=group_size, seed=given.get("seed", 0))
     defaults = {"groups_per_step": 256, "steps": 100, "max_staleness": 1, "replicas": 32, "peak": 2000.0}
@@ -69,10 +92,31 @@ def plan(
         answers |= {"measured": measured.figures, "predicted": predicted or figures(simulate(measured.system))}
     if gpus is not None:
         answers["split"] = split(systems[0], *gpus)
-    return json.dumps(answers, indent=2) if as_json else _text(answers)
+    if as_json:
+        return json.dumps(answers, indent=2)
+    return (f"{describe(asked[0], shape, asked[1])}\n\n" if asked is not None else "") + _text(answers)
 
 
-def fit(times: str, predict: str, responses: int, drawn: tuple[float, float, int], *, as_json: bool = False) -> str:
+def asked(
+    presets: list[str], settings: list[str], gpu_gb: float, mfu: float, bandwidth_use: float, run: str | None
+) -> tuple[Config, Gpu] | None:
+    """The configuration to estimate from, and its GPUs; None where no preset is named. ``ConfigError`` where the
+    options contradict one another, or where it does not fit."""
+    if not presets:
+        if settings:
+            raise ConfigError("--set changes the keys of a --preset: name one")
+        return None
+    if run is not None:
+        raise ConfigError(f"--from {run} with --preset {presets[0]}: times are measured or estimated; name one of them")
+    config = compose(presets, settings)
+    gpu = Gpu(bytes=1e9 * gpu_gb, mfu=mfu, bandwidth_use=bandwidth_use)
+    shape = shape_of(config.model.path)
+    if shape is not None and (why := why_not(config, shape, gpu)) is not None:
+        raise ConfigError(f"it does not fit: {why}")
+    return config, gpu
+
+
+def fit(times: str, predict: str, responses: int, drawn: Drawn, *, as_json: bool = False) -> str:
     """The rollout worker that explains the rollout times on several numbers of GPUs, and its times on other numbers."""
     try:
         known = {int(gpus): float(seconds) for gpus, seconds in (pair.split(":") for pair in times.split(","))}
@@ -81,7 +125,7 @@ def fit(times: str, predict: str, responses: int, drawn: tuple[float, float, int
         raise ConfigError(f"--fit {times} --predict {predict!r}: 32:375,64:270 and 128,256 are examples") from None
     if len(known) < 2 or min(*known, *others, *known.values()) <= 0:
         raise ConfigError(f"--fit {times}: expected at least two times, all above 0: a worker has two numbers")
-    system = calibrate.fitted(known, lognormal(*drawn, group_size=1, seed=0), responses)
+    system = calibrate.fitted(known, lognormal(*drawn.filled(), group_size=1, seed=0), responses)
     rows = [
         {"gpus": gpus, "rollout_s": calibrate.rollout_s(system, gpus), "given_s": known.get(gpus)}
         for gpus in [*known, *others]
@@ -155,30 +199,6 @@ def split(system: System, gpus: int, of_replica: int, of_learner: int) -> list[F
         )
         rows.append({"learner_gpus": learner, "rollout_gpus": replicas * of_replica, **figures(simulate(tried))})
     return rows
-
-
-def lognormal(mean: float, sigma: float, longest: int, *, group_size: int, seed: int) -> np.ndarray:
-    """Lengths, int64 [groups, group size]: lognormal with this mean and σ, rounded, cut at 1 and ``longest``."""
-    drawn = np.random.default_rng(seed).lognormal(math.log(mean) - sigma**2 / 2, sigma, (POOL_GROUPS, group_size))
-    return np.clip(drawn.round(), 1, longest).astype(np.int64)
-
-
-def read_lengths(path: Path, *, group_size: int, seed: int) -> np.ndarray:
-    """Lengths, int64 [groups, group size]: the groups of a ledger as they were, or groups put together at random from a
-    file with one length a line. ``DataError`` names what is wrong, and where."""
-    if path.name.endswith(".jsonl"):
-        return calibrate.trained_lengths(path)[1]
-    try:
-        words = path.read_text().split()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); a length a line, or a ledger.jsonl") from error
-    for number, word in enumerate(words, start=1):
-        if not word.isdecimal() or int(word) < 1:
-            raise DataError(f"{path}:{number}: {word!r} is not a length in tokens, a whole number of at least 1")
-    if not words:
-        raise DataError(f"{path}: empty; expected one length a line")
-    drawn = np.random.default_rng(seed).integers(len(words), size=(POOL_GROUPS, group_size))
-    return np.array([int(word) for word in words], dtype=np.int64)[drawn]
 
 
 def depth(text: str) -> PipelineDepth:

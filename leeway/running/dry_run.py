@@ -1,26 +1,39 @@
 """``leeway up --dry-run``: a configuration, what it means, and what was found on this machine. Nothing starts."""
 
+import typer
+
 from ...common.config import Config, dump
 from ...common.errors import ConfigError, DataError
 from ...common.preflight.model import why_not_spread
 from ...common.rope import why_too_long
-from ..planning.arithmetic import describe, shape_of
+from ..planning.arithmetic import Gpu, describe, shape_of, why_not
 from . import launcher
 from .placement import page
 from .preflight import preflight
 
 
-def whole(config: Config) -> str:
-    """All that ``--dry-run`` prints: TOML, and the rest as its comments."""
-    found, meaning = preflight(config, dry_run=True), arithmetic(config)
+def show(config: Config, gpu_bytes: float | None = None) -> None:
+    """Print it. ``gpu_bytes``: the memory of each GPU, where it is another than by default. ``ConfigError`` where the
+    configuration does not fit its GPUs, after all is printed."""
+    gpu = Gpu() if gpu_bytes is None else Gpu(bytes=gpu_bytes)
+    typer.echo(whole(config, gpu))
+    shape = shape_of(config.model.path)
+    if shape is not None and (why := why_not(config, shape, gpu)) is not None:
+        raise ConfigError(f"it does not fit: {why}")
+
+
+def whole(config: Config, gpu: Gpu | None = None) -> str:
+    """All that ``--dry-run`` prints: TOML, and the rest as its comments. ``gpu``: what each GPU is, by default an H100
+    of 80 GB."""
+    found, meaning = preflight(config, dry_run=True), arithmetic(config, gpu)
     if (why := launcher.why_not_here(config)) is not None:
         found = [*found, f"leeway up would refuse this here: {why}"]
     return "\n".join([dump(config), meaning, "#", *(f"# {line}" for line in found)])
 
 
-def arithmetic(config: Config) -> str:
-    """Tokens, memory and layout as TOML comments. They are the same on every machine, if the configuration says whether
-    it computes on GPUs. ``ConfigError`` and ``DataError`` for what the model's shape refuses."""
+def arithmetic(config: Config, gpu: Gpu | None = None) -> str:
+    """Tokens, memory, speed and layout as TOML comments. They are the same on every machine, if the configuration says
+    whether it computes on GPUs. ``ConfigError`` and ``DataError`` for what the model's shape refuses."""
     shape = shape_of(config.model.path)
     if shape is not None:  # known also for a base model that is not on this machine
         if (why := why_too_long(config.tokens_by_key, f"model {config.model.path}", shape.context)) is not None:
@@ -28,4 +41,5 @@ def arithmetic(config: Config) -> str:
         heads = {"num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads}
         if (why := why_not_spread(heads, config.rollout.tensor_parallel)) is not None:
             raise ConfigError(f"model {config.model.path}: {why}")
-    return describe(config, shape) + "\n#\n" + page(config, launcher.drawn(config), shape)
+    gpu = gpu or Gpu()
+    return describe(config, shape, gpu, more=[page(config, launcher.drawn(config), shape, gpu)])

@@ -14,7 +14,7 @@ from ...common.devices import spoken
 from ...common.errors import ConfigError
 from ...common.tables import as_text, table
 from ...common.wording import byte_size
-from ..planning.arithmetic import GPU_BYTES, Shape, learner_memory
+from ..planning.arithmetic import Gpu, Shape, learner_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,22 +219,23 @@ def _spell(gpus: Sequence[int]) -> str:
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
-def page(config: Config, layout: Layout, shape: Shape | None) -> str:
-    """The layout as a table, and on several nodes each node's commands. Every line is a TOML comment."""
+def page(config: Config, layout: Layout, shape: Shape | None, gpu: Gpu | None = None) -> str:
+    """The layout as a table, and on several nodes each node's commands."""
     nodes = f" on {layout.nodes} nodes of {layout.node_gpus}" if layout.nodes > 1 else ""
     parts = [f"processes, and the GPUs of each: {spoken(layout.gpus) if layout.gpus else 'no GPU'} in all{nodes}"]
     parts.append(as_text(table(["process", "node", "GPUs", "what for"], _rows(config, layout))))
     if shape is not None and any(each.shared for each in layout.placed):
-        learner = sum(part.device for part in learner_memory(config, shape))
+        gpu = gpu or Gpu()
+        learner = learner_bytes(config, shape, gpu)
         share = config.rollout.gpu_memory_utilization
-        together = learner + share * GPU_BYTES
+        together = learner + share * gpu.bytes
         parts.append(
-            f"a shared GPU: {byte_size(learner)} of the learner + {share} x {byte_size(GPU_BYTES)} of vLLM = "
-            f"{byte_size(together)}" + (", more than a GPU of 80 GB has" if together > GPU_BYTES else "")
+            f"a shared GPU: {byte_size(learner)} of the learner + {share} x {byte_size(gpu.bytes)} of vLLM = "
+            f"{byte_size(together)}" + (f", more than {byte_size(gpu.bytes)}" if together > gpu.bytes else "")
         )
     if layout.nodes > 1:
         parts += ["", *commands(config, layout)]
-    return "\n".join(f"# {line}".rstrip() for line in "\n".join(parts).splitlines())
+    return "\n".join(parts)
 
 
 def _rows(config: Config, layout: Layout) -> list[list[str]]:

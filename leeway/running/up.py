@@ -53,8 +53,10 @@ def up(
     *,
     resume: bool,
     dry_run: bool,
+    gpu_bytes: float | None = None,
 ) -> None:
-    """Run everything to the end, show the run meanwhile, and write its report."""
+    """Run everything to the end, show the run meanwhile, and write its report. ``gpu_bytes``: the memory of a GPU that
+    a dry run counts with, where it is another than by default."""
     if resume:
         others = [text for text in settings if not _is_of_layout(text.partition("=")[0].strip())]
         if run is None or presets or others:
@@ -76,7 +78,7 @@ def up(
     if folder.exists() and not resume and not dry_run:
         raise RunExistsError(f"run {run!r} exists ({folder}); choose another --run, or go on with --resume")
     if dry_run:
-        typer.echo(dry.whole(config))
+        dry.show(config, gpu_bytes)
         return
     places = launcher.seats(config)
     preflight(config, dry_run=False)

@@ -83,6 +83,8 @@ PLANS = [
     "leeway plan --group-size 1 --length-mean 1000 --length-sigma 1 --length-max 1000000 --groups-per-step 16 "
     "--steps 400 --replicas 1 --concurrency 1 --alone 16842 --peak inf --train-s 1 --max-staleness 8 --overflow mask",
     TIMED.format(mean=500, sigma=0.25, longest="") + "--max-staleness 8 --overflow wait,mask",
+    "leeway plan --preset skywork-or1-7b --max-staleness 0,1,2 --steps 40",
+    "leeway plan --preset skywork-or1-32b",
 ]
 """Executed with fewer steps of smaller batches: what they print as they stand is in docs/planning.md."""
 DATA = [

@@ -10,7 +10,8 @@ from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.common.ledger import Ledger
 from leeway_rl.leeway.cli import app
 from leeway_rl.leeway.planning import calibrate
-from leeway_rl.leeway.planning.plan import fit, lognormal, read_lengths, split
+from leeway_rl.leeway.planning.lengths import lognormal, read_lengths
+from leeway_rl.leeway.planning.plan import Drawn, fit, split
 from leeway_rl.leeway.planning.simulate import System, simulate
 from typer.testing import CliRunner
 
@@ -119,7 +120,7 @@ def test_a_worker_is_found_from_its_rollout_times():
 
 
 def test_the_reports_rollout_times_are_predicted_within_a_tenth():
-    rows = json.loads(fit("32:375,64:270", "128,256", 1024, (6000, 0.6, 16384), as_json=True))["rollout"]
+    rows = json.loads(fit("32:375,64:270", "128,256", 1024, Drawn(), as_json=True))["rollout"]
     assert [row["rollout_s"] for row in rows] == pytest.approx([375, 270, 225, 205], rel=0.1)
 
 

@@ -10,7 +10,8 @@ from hypothesis import settings as trying
 from hypothesis import strategies as st
 from leeway_rl.common.config import Overflow
 from leeway_rl.learner.flow.tickets import TicketBook
-from leeway_rl.leeway.planning.plan import figures, lognormal
+from leeway_rl.leeway.planning.lengths import lognormal
+from leeway_rl.leeway.planning.plan import figures
 from leeway_rl.leeway.planning.simulate import System, simulate
 
 STEP_S = 1.0  # of training, in every system here

@@ -1,0 +1,63 @@
+"""What a configuration asks for, as the plain values that this package counts with."""
+
+from ....common.config import Config
+from .learner import Learner, Precision
+from .rollout import Worker
+from .speed import Asked, Gpu
+
+_HALVES: dict[str, Precision] = {"autocast": "autocast", "weights": "bfloat16"}
+_WIDTHS = {"float32": 4, "bfloat16": 2}
+RANKS_A_NODE = 8
+"""Most learner ranks of a node, for what a node holds."""
+MEAN_LENGTH = 1 / 4
+"""A response's mean length, as a share of the longest, where nobody says it: 4,000 tokens of 16K."""
+
+
+def learner_of(config: Config, gpu: Gpu, *, on_gpu: bool = True) -> Learner:
+    """One rank of the learner. ``gpu``: what its GPU is."""
+    train = config.train
+    return Learner(
+        ranks=train.ranks,
+        zero_stage=train.zero_stage,
+        offload=train.offload,
+        precision="float32" if config.model.dtype == "float32" else _HALVES[train.bfloat16],
+        checkpointing=train.gradient_checkpointing,
+        tokens=train.micro_batch_tokens,
+        reference=config.objective.kl_beta > 0 and config.placement.reference == "learner",
+        inputs_on_host=train.offload_activations,
+        logits_bytes=train.logits_memory * gpu.bytes if on_gpu else None,
+    )
+
+
+def worker_of(config: Config, gpu: Gpu) -> Worker:
+    """One rollout worker."""
+    rollout = config.rollout
+    return Worker(
+        width=_WIDTHS[rollout.dtype],
+        tensor_parallel=rollout.tensor_parallel,
+        gpu_bytes=gpu.bytes,
+        utilization=rollout.gpu_memory_utilization,
+        longest=config.longest_sequence,
+        at_once=config.most_responses_at_once,
+    )
+
+
+def asked_of(view: Config, mean_length: float | None = None) -> Asked:
+    """A training step of a stage; ``view`` is the configuration as it is in the stage."""
+    train, entropy = view.train, view.entropy
+    needs_entropy = entropy.control == "adaptive" and entropy.rule == "report"
+    measured = train.updates_per_step > 1 or needs_entropy
+    return Asked(
+        responses=train.groups_per_step * train.group_size,
+        length=mean_length or MEAN_LENGTH * train.max_response_tokens,
+        prompt=MEAN_LENGTH * view.data.max_prompt_tokens,
+        group_size=train.group_size,
+        passes_before=int(measured) + int(view.objective.kl_beta > 0),
+        reuse=train.reuse,
+        overlap=view.flow.max_staleness > 0,
+    )
+
+
+def published_width(config: Config) -> int:
+    """Bytes of a published weight."""
+    return _WIDTHS[config.weights.dtype]
