@@ -175,6 +175,7 @@ class TimedPolicy:
     def __init__(self, config: Config) -> None:
         import torch
 
+        self.config = config
         self.weight = torch.zeros(4096)
         nothing = SimpleNamespace(to_dict=dict)
         self.module = SimpleNamespace(language_model=SimpleNamespace(config=nothing))

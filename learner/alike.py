@@ -22,7 +22,7 @@ from .ranks import broadcast_plan, gather, name_of, rank, together, world
 SHARED_S = 10.0
 """How long it may take until the other ranks see a file that rank 0 has written; network file systems cache."""
 _WHOLE_BYTES, _SAMPLES, _SAMPLE_BYTES = 1 << 20, 16, 1 << 16
-_PIECE_BYTES = 1 << 26
+PIECE_BYTES = 1 << 26
 _SHOWN = 4
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -147,7 +147,7 @@ def refuse_different_models(files: list[Path], shape: Mapping[str, Any]) -> None
     copies = gather(together(lambda: _identity(files)))
     if any(each != copies[0] for each in copies):
         mates = [number for number, each in enumerate(copies) if each == copies[rank()]]
-        own = together(lambda: _digests(files, mates.index(rank()), len(mates)))
+        own = together(lambda: digests(files, mates.index(rank()), len(mates)))
         everyones = gather(own)
         pieces = sorted(piece for number in mates for piece in everyones[number].items())
         mine["weights"] = hashlib.sha256(repr(pieces).encode()).hexdigest()[:12]
@@ -161,12 +161,12 @@ def _identity(files: list[Path]) -> list[str]:
     return [machine, *(f"{name} {at.st_dev} {at.st_ino} {at.st_size} {at.st_mtime_ns}" for name, at in found)]
 
 
-def _digests(files: list[Path], share: int, shares: int) -> dict[str, str]:
+def digests(files: list[Path], share: int, shares: int) -> dict[str, str]:
     """Digests of every ``shares``-th piece of the files, from number ``share`` on, by the piece's name."""
-    pieces = [(path, start) for path in files for start in range(0, path.stat().st_size, _PIECE_BYTES)]
+    pieces = [(path, start) for path in files for start in range(0, path.stat().st_size, PIECE_BYTES)]
     found = {}
     for path, start in pieces[share::shares]:
         with path.open("rb") as file:
             file.seek(start)
-            found[f"{path.name} {start:015d}"] = hashlib.sha256(file.read(_PIECE_BYTES)).hexdigest()[:16]
+            found[f"{path.name} {start:015d}"] = hashlib.sha256(file.read(PIECE_BYTES)).hexdigest()[:16]
     return found

@@ -18,10 +18,11 @@ Kept: TypeAlias = Tensor | tuple[torch.device, Tensor]
 def kept_on_host(enabled: bool) -> AbstractContextManager[object]:
     """Move what autograd saves inside to the host's memory (pinned, for a GPU) and back when it is needed. Weights stay
     where they are. A checkpointed layer's own tensors are saved when it is computed again, which is outside."""
-    return saved_tensors_hooks(_away, _back) if enabled else nullcontext()
+    return saved_tensors_hooks(away, _back) if enabled else nullcontext()
 
 
-def _away(tensor: Tensor) -> Kept:
+def away(tensor: Tensor) -> Kept:
+    """What autograd keeps in place of ``tensor``."""
     if isinstance(tensor, nn.Parameter) or not tensor.is_floating_point():
         return tensor
     copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)

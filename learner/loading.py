@@ -76,7 +76,7 @@ class Unread:
     def read(self) -> None:
         """Read into every parameter what this rank keeps of it. Raises ``DataError`` where the files' copies of a tied
         tensor differ in that part, and ``OSError`` where a file is gone."""
-        with _Reader() as reader:
+        with Reader() as reader:
             for parameter, stored in self._origins.items():
                 kept, start = _kept(parameter)
                 for place, piece in reader.pieces(stored, start, start + kept.numel()):
@@ -84,7 +84,7 @@ class Unread:
             for twin, stored in self._twins:
                 self._refuse_other(reader, twin, stored)
 
-    def _refuse_other(self, reader: "_Reader", twin: Stored, stored: Stored) -> None:
+    def _refuse_other(self, reader: "Reader", twin: Stored, stored: Stored) -> None:
         parameter = next(each for each, origin in self._origins.items() if origin is stored)
         kept, start = _kept(parameter)
         for place, piece in reader.pieces(twin, start, start + kept.numel()):
@@ -95,11 +95,11 @@ class Unread:
                 )
 
 
-class _Reader:
+class Reader:
     """Opens each file once, and gives its tensors in pieces. The bytes stay in the files' mapping until they are
     copied."""
 
-    def __enter__(self) -> "_Reader":
+    def __enter__(self) -> "Reader":
         self._closing, self._open = ExitStack(), dict[Path, Any]()
         return self
 
@@ -229,7 +229,7 @@ def weight_files(folder: Path) -> list[Path]:
 def _placeholders(tensors: Iterable[Stored], dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
     """A tensor for each of the files', of its shape, that takes the memory of one number. Integers (masks of old
     checkpoints) are read as they are."""
-    with _Reader() as reader:
+    with Reader() as reader:
         for stored in tensors:
             if stored.floating:
                 yield stored.name, torch.zeros((), dtype=dtype).expand(stored.shape)
@@ -239,7 +239,7 @@ def _placeholders(tensors: Iterable[Stored], dtype: torch.dtype) -> Iterator[tup
 
 def _read_buffers(model: nn.Module, stored_at: dict[int, Stored]) -> None:
     """Read the buffers that the files hold. transformers has computed the others."""
-    with _Reader() as reader:
+    with Reader() as reader:
         for name, buffer in list(model.named_buffers()):
             if (stored := stored_at.get(buffer.data_ptr())) is not None and stored.floating:
                 owner, _, own = name.rpartition(".")

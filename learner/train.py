@@ -47,12 +47,12 @@ def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -
     controller = ControllerState(**state["controller"]) if state else ControllerState()
     with ExitStack() as closing, naming_the_lost():
         if curriculum is None:
-            _follow(queue, service, policy, config, folder / "checkpoints", controller)
+            follow(queue, service, policy, config, folder / "checkpoints", controller)
             return
-        _lead(Leader(queue, service, config, folder, policy, curriculum, found, state, closing), controller)
+        lead(Leader(queue, service, config, folder, policy, curriculum, found, state, closing), controller)
 
 
-def _lead(leader: Leader, controller: ControllerState) -> None:
+def lead(leader: Leader, controller: ControllerState) -> None:
     """Rank 0's loop. It consumes batches and produces versions, ledger lines, metrics and checkpoints. If it dies, its
     successor starts from the newest checkpoint and makes again what is lost."""
     intake, service, train = leader.intake, leader.service, leader.config.train
@@ -129,7 +129,7 @@ def _end(leader: Leader, controller: ControllerState) -> None:
     leader.say("finished" if complete else "stopped", Doing(Activity.DONE if complete else Activity.STOPPED))
 
 
-def _follow(
+def follow(
     queue: LearnerQueue,
     service: Service,
     policy: Policy,
@@ -145,7 +145,7 @@ def _follow(
         match plan["do"]:
             case "train":
                 with service.working(Doing(Activity.TRAINING, step=plan["step"])):
-                    mine = together(partial(_fetched, queue, plan["groups"][policy.rank]))
+                    mine = together(partial(fetched, queue, plan["groups"][policy.rank]))
                     settings = _settings(config, plan["step"], plan["turned"])
                     memory.begin()
                     result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
@@ -167,7 +167,7 @@ def _follow(
                 raise failed_there(0, plan["said"])
 
 
-def _fetched(queue: LearnerQueue, share: list[tuple[str, list[int]]]) -> list[ScoredGroup]:
+def fetched(queue: LearnerQueue, share: list[tuple[str, list[int]]]) -> list[ScoredGroup]:
     groups = []
     for group_id, numbers in share:
         found = queue.scored_group(group_id)

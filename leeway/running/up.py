@@ -72,7 +72,7 @@ def up(
         if not presets:
             raise ConfigError("name a --preset, for instance --preset tiny")
         config = with_digest(compose(presets, settings))
-        run = run if run is not None else _named_after(presets[-1])
+        run = run if run is not None else named_after(presets[-1])
     Keys(run)  # refuses an unusable id before anything is written
     folder = runs_dir / run
     if folder.exists() and not resume and not dry_run:
@@ -120,7 +120,7 @@ def create(run: str, presets: list[str], settings: list[str], redis_url: str, *,
     queue.close()
 
 
-def _named_after(preset: str) -> str:
+def named_after(preset: str) -> str:
     """A run's id: its last preset's name, which may have dots, and the time."""
     return f"{Path(preset).name.removesuffix('.toml')}-{time.strftime('%m%d-%H%M%S')}"
 

@@ -18,6 +18,7 @@ from tests.integration.test_end_to_end import COMMANDS as END_TO_END
 from tests.integration.test_evaluation import EVALUATION
 from tests.integration.test_fewer_ranks import FEWER
 from tests.integration.test_own_reward import COMMANDS as OWN_REWARD
+from tests.integration.test_profile import COMMANDS as PROFILE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -154,6 +155,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *WITH_MODELS,
         *END_TO_END,
         *OWN_REWARD,
+        *PROFILE,
         *PLANS,
         *SWEEPS,
         *STUDIES,

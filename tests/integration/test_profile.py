@@ -12,6 +12,7 @@ from tests.roles import Roles
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+COMMANDS = ["leeway profile my-run --steps 2", "leeway profile"]
 ON_POLICY = [*SMALL, "--set", "train.steps=14", "--set", "flow.max_staleness=0", "--set", "metrics.peak_tflops=0.05"]
 MEASURED = (
     "throughput/mfu",
@@ -27,11 +28,11 @@ MEASURED = (
 
 
 def test_a_run_is_traced_and_measured_and_its_weights_are_those_of_a_run_that_was_not(tmp_path, wait_until):
-    running, folder = start("up", "--run", "traced", *ON_POLICY, cwd=tmp_path), tmp_path / "runs/traced"
+    running, folder = start("up", "--run", "my-run", *ON_POLICY, cwd=tmp_path), tmp_path / "runs/my-run"
     wait_until(lambda: metrics(folder), "the first step", 200)
-    asked = leeway("profile", "traced", "--steps", "2", cwd=tmp_path)
+    asked = leeway(*COMMANDS[0].split()[1:], cwd=tmp_path)
     assert asked.returncode == 0, asked.stdout + asked.stderr
-    bus = Roles(Connection((folder / "redis-url").read_text().strip(), "traced", retry_s=0.0))
+    bus = Roles(Connection((folder / "redis-url").read_text().strip(), "my-run", retry_s=0.0))
     assert FIELD not in bus.overview.controls()
     bus.close()
     assert running.wait(300) == 0, running.stdout.read()
@@ -48,9 +49,9 @@ def test_a_run_is_traced_and_measured_and_its_weights_are_those_of_a_run_that_wa
     for line in metrics(folder):
         assert all(line[name] > 0 for name in MEASURED), line
         assert line["throughput/mfu"] == line["throughput/hfu"] < 1
-    over = leeway("profile", "traced", cwd=tmp_path)
+    over = leeway(*COMMANDS[1].split()[1:], cwd=tmp_path)
     assert (over.returncode, over.stdout) == (11, "")
-    assert "run traced is finished" in over.stderr
+    assert "run my-run is finished" in over.stderr
 
     plain = leeway("up", "--run", "plain", *ON_POLICY, cwd=tmp_path)
     assert plain.returncode == 0, plain.stdout + plain.stderr

@@ -152,11 +152,11 @@ def main() -> int:
         with ExitStack() as closing, naming_the_lost():
             if rank() == 0:
                 leader = SleepyLeader(policy, config, out, what, closing)
-                train._lead(leader, ControllerState())
+                train.lead(leader, ControllerState())
                 assert leader.intake.acknowledged == STEPS
             else:
-                train._fetched = Fetch()  # type: ignore[assignment]
-                train._follow(None, QuietService(), policy, config, out / "checkpoints", ControllerState())  # type: ignore[arg-type]
+                train.fetched = Fetch()  # type: ignore[assignment]
+                train.follow(None, QuietService(), policy, config, out / "checkpoints", ControllerState())  # type: ignore[arg-type]
     except LeewayError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code

@@ -63,6 +63,7 @@ class Weight:
     """A policy of one number, whose snapshot is always a copy."""
 
     rank, world, stage = 0, 1, 0
+    config = compose(["tiny"], [])
     value = 0
 
     def sums(self):
@@ -101,7 +102,7 @@ def written(tmp_path):
     train = compose(["tiny"], ["train.keep_checkpoints=1"]).train
     policy, service = Weight(), Service()
     writer = CheckpointWriter(policy, service, tmp_path, train)
-    yield SimpleNamespace(writer=writer, policy=policy, service=service, folder=tmp_path)
+    yield SimpleNamespace(writer=writer, policy=policy, service=service, folder=tmp_path, train=train)
     writer.close()
 
 
@@ -188,7 +189,7 @@ def test_without_the_key_the_step_waits_and_nothing_is_copied(written, monkeypat
         return lambda _: []
 
     monkeypatch.setattr(written.policy, "snapshot", snapshot)
-    train = written.writer._train.model_copy(update={"async_checkpoint": False})
+    train = written.train.model_copy(update={"async_checkpoint": False})
     writer = CheckpointWriter(written.policy, written.service, written.folder, train)
     thread = []
     writer.save(1, then=lambda: thread.append(threading.current_thread()))

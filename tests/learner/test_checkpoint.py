@@ -44,7 +44,7 @@ def test_saved_weights_stay_in_their_file_until_they_are_copied_and_the_file_is_
         return str(file) in Path("/proc/self/maps").read_text()
 
     resumed = Policy(policy.config)
-    held = resumed._files.load(str(file))["module"]
+    held = resumed.engine.checkpoint_engine.load(str(file))["module"]
     assert mapped()
     assert sum(tensor.numel() for tensor in held.values()) > 0
     del held

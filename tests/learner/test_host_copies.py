@@ -11,7 +11,7 @@ from train_on_ranks import run
 @pytest.fixture
 def moved(monkeypatch):
     """Shapes of what went to the host."""
-    shapes, away = [], host_copies._away
+    shapes, away = [], host_copies.away
 
     def spy(tensor):
         kept = away(tensor)
@@ -20,7 +20,7 @@ def moved(monkeypatch):
             shapes.append(tuple(tensor.shape))
         return kept
 
-    monkeypatch.setattr(host_copies, "_away", spy)
+    monkeypatch.setattr(host_copies, "away", spy)
     return shapes
 
 

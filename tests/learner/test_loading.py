@@ -165,7 +165,7 @@ def test_every_slice_of_a_flattened_tensor_is_read(tmp_path, monkeypatch, shape)
     stored, flat = Stored(tmp_path / "file", "x", shape, True), tensor.reshape(-1)
     random.seed(0)
     ends = [sorted(random.choices(range(flat.numel() + 1), k=2)) for _ in range(60)]
-    with loading._Reader() as reader:
+    with loading.Reader() as reader:
         for start, end in [*ends, (0, flat.numel())]:
             found = torch.full((end - start,), float("nan"))
             for place, piece in reader.pieces(stored, start, end):
@@ -175,19 +175,19 @@ def test_every_slice_of_a_flattened_tensor_is_read(tmp_path, monkeypatch, shape)
 
 
 def test_the_digests_of_a_copy_are_the_same_for_any_number_of_ranks_that_share_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(alike, "_PIECE_BYTES", 100)
+    monkeypatch.setattr(alike, "PIECE_BYTES", 100)
     files = [tmp_path / "a", tmp_path / "b"]
     for number, file in enumerate(files):
         file.write_bytes(random.Random(number).randbytes(1234))
-    whole = alike._digests(files, 0, 1)
+    whole = alike.digests(files, 0, 1)
     assert len(whole) == 26
-    shared = [alike._digests(files, share, 3) for share in range(3)]
+    shared = [alike.digests(files, share, 3) for share in range(3)]
     assert {piece: digest for each in shared for piece, digest in each.items()} == whole
     assert sum(map(len, shared)) == len(whole)
     body = bytearray(files[1].read_bytes())
     body[700] ^= 1
     files[1].write_bytes(body)
-    assert [piece for piece, digest in alike._digests(files, 0, 1).items() if whole[piece] != digest] == [
+    assert [piece for piece, digest in alike.digests(files, 0, 1).items() if whole[piece] != digest] == [
         "b 000000000000700"
     ]
 

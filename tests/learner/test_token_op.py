@@ -130,7 +130,7 @@ class _Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         tensors = [argument for argument in (*args, *kwargs.values()) if isinstance(argument, torch.Tensor)]
-        places = {tensor.untyped_storage()._cdata for tensor in tensors}
+        places = [tensor.untyped_storage() for tensor in tensors]
         if str(func) == "aten.addmm.dtype_out":
             self.added += 1
             return kwargs["out"]  # elsewhere than on a GPU, torch takes it apart into operators that make new tensors
@@ -138,7 +138,8 @@ class _Watch(TorchDispatchMode):
         if isinstance(found, torch.Tensor):
             if {tensor.device.type for tensor in (*tensors, found)} == {"cpu", "meta"}:
                 self.copied.append(str(func))
-            if found.untyped_storage()._cdata not in places and tuple(found.shape) in (self.shape, self.shape[::-1]):
+            own = all(found.untyped_storage() is not place for place in places)
+            if own and tuple(found.shape) in (self.shape, self.shape[::-1]):
                 self.made.append(str(func))
         return found
 

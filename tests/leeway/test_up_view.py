@@ -82,4 +82,4 @@ def test_a_role_that_was_killed_is_started_again_and_its_end_is_said(watched, wa
 
 @pytest.mark.parametrize("preset", ["skywork-or1-1.5b", "mine/skywork-or1-1.5b.toml"])
 def test_a_run_is_named_after_the_whole_name_of_its_preset(preset):
-    assert re.fullmatch(r"skywork-or1-1\.5b-\d{4}-\d{6}", up._named_after(preset))
+    assert re.fullmatch(r"skywork-or1-1\.5b-\d{4}-\d{6}", up.named_after(preset))
