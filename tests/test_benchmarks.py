@@ -8,14 +8,18 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from leeway_rl.benchmarks.gpu_check import __main__ as gpu_check
+from leeway_rl.benchmarks.gpu_check import learner as learner_part
 from leeway_rl.benchmarks.gpu_check.figures import Figure
 from leeway_rl.benchmarks.long_ledger import MOST_BYTES
 from leeway_rl.benchmarks.measure import Table, in_turns
 from leeway_rl.common.config import PRESETS
+from leeway_rl.leeway.planning.arithmetic import Gpu, learner_bytes, shape_of
+from transformers import Qwen2Config
 
 from tests.programs import number, rows, said_by
 
@@ -251,6 +255,24 @@ def test_the_check_for_a_gpu_goes_through_all_of_its_parts_at_small_sizes(tmp_pa
     assert all(len(part["figures"]) >= 3 for part in found["parts"])
     bounded = {part["part"] for part in found["parts"] for figure in part["figures"] if figure["holds"]}
     assert bounded == {"token-op", "attention", "weights"}  # nobody counts a CPU's allocations
+
+
+def test_the_peak_of_the_checks_learner_is_held_against_the_dry_runs(tmp_path, monkeypatch):
+    keys, prompt, response = learner_part.SIZES["full"]
+    Qwen2Config(**keys, architectures=["Qwen2ForCausalLM"]).save_pretrained(tmp_path)
+    config, card = (
+        learner_part.config_of(tmp_path, 3, prompt, response),
+        SimpleNamespace(name="H100", total_memory=8e10),
+    )
+    worked_out = learner_bytes(config, shape_of(str(tmp_path)), Gpu())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
+    held = {}
+    for share in (0.85, 1.05, 1.15):
+        monkeypatch.setattr(learner_part, "peak", lambda share=share: 1e9 + share * worked_out)
+        *_, ratio = learner_part.peak_beside_the_dry_runs("ZeRO 3", 10**9, config, shape_of(str(tmp_path)))
+        held[share] = ratio.holds
+    assert held == {0.85: False, 1.05: True, 1.15: False}
 
 
 def test_a_part_of_the_check_that_fails_is_reported_and_fails_the_check(tmp_path, monkeypatch, capsys):

@@ -133,11 +133,11 @@ def measured(size: str, stage: int) -> list[Figure]:
     ]
     if "throughput/mfu" in found:
         figures.append(Figure(what=f"{name}: MFU", value=found["throughput/mfu"]))
-    return [*figures, *_peak_beside_the_dry_runs(name, before, config, shape)]
+    return [*figures, *peak_beside_the_dry_runs(name, before, config, shape)]
 
 
-def _peak_beside_the_dry_runs(name: str, before: int, config: Config, shape: "Shape") -> list[Figure]:
-    """None on a CPU, where nobody counts allocations."""
+def peak_beside_the_dry_runs(name: str, before: int, config: Config, shape: "Shape") -> list[Figure]:
+    """The peak over the ``before`` bytes, and the dry run's for this card. None on a CPU: nobody counts allocations."""
     from leeway_rl.leeway.planning.arithmetic import Gpu, learner_bytes
 
     if not torch.cuda.is_available():

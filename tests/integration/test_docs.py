@@ -23,8 +23,12 @@ from tests.integration.test_profile import COMMANDS as PROFILE
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-BY_MAKE = {"make demo", "make test", "make check", "make fuzz", "make soak", "make chaos", "make smollm2", "make setup"}
-"""What is not started from inside the tests: they are started by it, or it takes an hour. Their targets are checked."""
+BY_MAKE = {
+    *("make demo", "make test", "make check", "make fuzz", "make soak", "make chaos", "make smollm2", "make setup"),
+    *("make gpu-wheels", "make gpu-check"),
+}
+"""What is not started from inside the tests: they are started by it, or it takes an hour, or a GPU. Their targets are
+checked."""
 
 BEFORE = [
     "leeway config",
