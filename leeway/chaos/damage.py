@@ -170,7 +170,9 @@ def weights_flipped(target: Target, rng: random.Random) -> str | None:
         keys = sorted(key.decode() for key in client.scan_iter(match=prefix + "*:*:*", count=1000))
         if not keys:
             return None
-        key = max(keys, key=lambda key: [int(part) for part in key.removeprefix(prefix).split(":")])
+        versions = {key: tuple(map(int, key.removeprefix(prefix).split(":")[:2])) for key in keys}
+        newest = max(versions.values())
+        key = rng.choice([key for key in keys if versions[key] == newest])
         body = client.get(key)
         if not body or not client.set(key, flipped(body, rng), xx=True):
             return None

@@ -177,9 +177,11 @@ def _refuse_changed(folder: Path, begun: Plan) -> None:
 
 
 def _flat(config: Config) -> dict[str, Any]:
-    sections = config.model_dump(mode="json")
-    stages = {"stages": sections.pop("stages")}
-    return stages | {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
+    flat: dict[str, Any] = {}
+    for name, section in config.model_dump(mode="json").items():
+        # Stages and rewards are lists of sections; each list is compared whole.
+        flat |= {name: section} if isinstance(section, list) else {f"{name}.{key}": it for key, it in section.items()}
+    return flat
 
 
 def _again(folder: Path) -> str:

@@ -73,6 +73,21 @@ BROUGHT_ABOUT_BY = {
     'a rollout worker ends with "a node keeps two versions of the weights" (exit code 2)': [
         "tests/rollout/test_worker.py::a_node_without_room_is_refused_before_the_model_loads"
     ],
+    "a rank of the learner is gone": ["tests/learner/test_watchdog.py::whose_rank_0_is_dead_ends_with_a_word"],
+    "a checkpoint cannot be written": ["tests/learner/test_background.py::ends_the_learner_with_its_own_words"],
+    "\"weights.transport = 'redis': a version has 3.1 GB\" (exit code 2)": [
+        "tests/common/preflight/test_model.py::redis_should_not_hold_is_refused_with_the_sum"
+    ],
+    '"holds versions of the weights in an older format", "an older Leeway wrote it"': [
+        "tests/common/test_weights.py::a_folder_in_the_older_format_is_refused",
+        "tests/learner/test_refusals.py::an older Leeway wrote it",
+    ],
+    "a reward function raises, hangs, or gives no number": [
+        "tests/verifier/test_own_rewards.py::what_gives_no_number_is_an_error"
+    ],
+    'a verifier ends with "the code of the rewards here has the digest …" (exit code 2)': [
+        "tests/verifier/test_own_rewards.py::other_code_than_the_run_s_is_refused"
+    ],
     "you want the model": ["tests/learner/test_export.py::def test_"],
     "the reward stays at 0": ["tests/leeway/test_status.py::every_reward_alike"],
 }

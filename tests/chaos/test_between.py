@@ -8,11 +8,14 @@ import sys
 import time
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import BrokerError
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.entries import WorkStream
+from leeway_rl.common.types import TensorInfo
+from leeway_rl.common.weights import FlatWeights, WeightPublisher
 from leeway_rl.leeway.chaos import damage
 from leeway_rl.leeway.chaos.clock import Clock
 from leeway_rl.leeway.chaos.hanging import Hanging, busiest
@@ -194,6 +197,20 @@ def test_where_there_is_nothing_to_damage_nothing_happens(redis_url, bus, tmp_pa
     for what in (damage.entry_cut, damage.payload_cut, damage.weights_flipped, damage.manifest_flipped):
         assert what(target, random.Random(0)) is None
     assert bus.overview.depths()[WorkStream.PROMPTS] == 0
+
+
+@pytest.mark.parametrize("keyframe_every", [1, 20])
+def test_a_flipped_version_is_the_newest_and_its_payload_is_seen_to_be_damaged(bus, target, keyframe_every):
+    publisher = WeightPublisher(bus.learner.weights, incarnation=1, transport="redis", keyframe_every=keyframe_every)
+    for version in range(11):  # 10 comes after 9, not after 1
+        buffer = np.random.default_rng(version).integers(0, 256, 20_000, dtype=np.uint8)
+        publisher.publish(version, FlatWeights((TensorInfo(name="w", dtype="bfloat16", shape=(10_000,)),), buffer))
+    keys = sorted(bus.redis.scan_iter(match=bus.keys.prefix + "weights:*:*:*"))
+    before = dict(zip(keys, bus.redis.mget(keys), strict=True))
+    what = damage.weights_flipped(target, random.Random(5))
+    (changed,) = (key for key in keys if bus.redis.get(key) != before[key])
+    assert changed.decode().removeprefix(bus.keys.prefix).startswith("weights:1:10:")
+    assert what.startswith(changed.decode())
 
 
 def test_a_log_probability_that_is_none_is_one_token_of_a_group_that_is_not_graded_yet(bus, target):
