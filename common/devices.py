@@ -6,7 +6,6 @@ CUDA C++ Programming Guide, environment variables; MIG User Guide, CUDA device e
 """
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,8 +19,6 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 ORDER = "CUDA_DEVICE_ORDER"
 ASK_S = 60.0
 """Seconds that a driver may take to answer. One that has just been loaded takes many."""
-_GPU = re.compile(r"GPU (\d+): .*\(UUID: (GPU-[^)]+)\)")
-_MIG = re.compile(r"\s+MIG .*\(UUID: (MIG-[^)]+)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +65,11 @@ def listed(text: str) -> tuple[Gpu, ...]:
     """The GPUs in the output of ``nvidia-smi -L``."""
     found: list[tuple[str, list[str]]] = []
     for line in text.splitlines():
-        if (gpu := _GPU.match(line)) is not None:
-            found.append((gpu[2], []))
-        elif (instance := _MIG.match(line)) is not None and found:
-            found[-1][1].append(instance[1])
+        uuid = line.rpartition("(UUID: ")[2].partition(")")[0]
+        if line.startswith("GPU ") and uuid.startswith("GPU-"):
+            found.append((uuid, []))
+        elif line.lstrip().startswith("MIG ") and uuid.startswith("MIG-") and found:
+            found[-1][1].append(uuid)
     return tuple(Gpu(uuid, tuple(instances)) for uuid, instances in found)
 
 

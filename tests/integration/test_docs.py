@@ -315,7 +315,7 @@ def test_the_example_runs_by_itself(short):
     command = [sys.executable, *shlex.split(EXAMPLE.replace("--preset tiny", f"--preset {short}"))[1:]]
     done = subprocess.run([*command[:-1], "1"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("sha256 ")
+    assert done.stdout.splitlines()[-1].startswith("checksum ")
 
 
 def test_data_is_prepared_as_documented(tmp_path):
