@@ -230,8 +230,10 @@ class Service:
             self._tokens += tokens
 
     def fail(self, error: BaseException) -> None:
-        """End the worker because of ``error`` in one of its threads."""
-        self.failure = error
+        """End the worker because of ``error`` in one of its threads. The first error stays the reason: a thread that
+        hears of the stop while it waits (for room on a disk, say) fails for that alone."""
+        with self._lock:
+            self.failure = self.failure or error
         self.stopping.set()
 
     def run_finished(self) -> bool:

@@ -70,11 +70,18 @@ class CheckpointWriter:
 
     def wait(self) -> None:
         """Wait until nothing is being written. Raises the error that ended the writing."""
+        self.ended(None)
+
+    def ended(self, timeout_s: float | None) -> bool:
+        """``wait``, ``timeout_s`` seconds at most; whether nothing is being written any more."""
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                return False
             self._thread = None
         if self._failure is not None:
             raise self._failure
+        return True
 
     def close(self) -> None:
         """Wait until nothing is being written, at the end of a learner; room on a full disk is not waited for any more.

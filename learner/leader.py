@@ -1,8 +1,8 @@
 """What only rank 0 of a running learner holds, and what it does at the end of a training step."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
@@ -126,10 +126,22 @@ class Leader:
     def settle(self) -> None:
         """Wait until the version that was published last stands. What its publication failed with is told to the other
         ranks and raised."""
+        self._await(self.publication.ended)
+
+    def _await(self, ended: Callable[[float], bool]) -> None:
+        """Wait until a thread beside the loop has ended its work. The other ranks wait for our plan: they are told to
+        wait on, and of an error, which is raised. Where another thread has failed before, its error is the reason:
+        the stop that it asked for makes those fail that wait for room on a disk."""
         while True:
-            with self._telling():
-                if self.publication.ended(WAIT_S):
+            try:
+                if ended(WAIT_S):
                     return
+            except BaseException as error:
+                first = self.service.failure or error
+                self.tell_failure(first)
+                if first is error:
+                    raise
+                raise first from error
             broadcast_plan({"do": "wait"})
 
     def _stands(self, manifest: Manifest, checksum: str) -> None:
@@ -159,19 +171,9 @@ class Leader:
         self.saved_at = step
 
     def await_writer(self) -> None:
-        """Wait until no checkpoint is being written. The other ranks wait for our plan meanwhile; an error is told to
-        them and raised."""
-        with self._telling():
-            self.writer.wait()
-
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Tell the other ranks, which wait for our plan, of an error that ends the block."""
-        try:
-            yield
-        except BaseException as error:
-            self.tell_failure(error)
-            raise
+        """Wait until no checkpoint is being written, however long a full disk keeps it. What its writing failed with is
+        told to the other ranks and raised."""
+        self._await(self.writer.ended)
 
     def tell_failure(self, error: BaseException) -> None:
         """End the other ranks, which wait for our plan, because of ``error``."""

@@ -1,5 +1,6 @@
 """How processes are started on the GPUs that the layout gives them."""
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,10 @@ from .supervise import Role
 
 PORT = 29500
 """TCP port at which the learner's ranks of several nodes find each other, on the first of them."""
+
+GRACE_S = 5
+"""How much longer than ``broker.drain_s`` torchrun leaves the ranks after SIGTERM. It is less than a supervisor leaves
+torchrun, so that a rank that hangs is killed by torchrun, and torchrun does not have to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +106,11 @@ def command(module: str, *words: str) -> list[str]:
     return [sys.executable, "-m", f"leeway_rl.{module}", *words]
 
 
-def learner_command(words: Sequence[str], ranks: int, *, nodes: int = 1, node: int = 0, first: str = "") -> list[str]:
-    """The learner's command, under torchrun where there are several ranks on this node, or several nodes. ``node``
-    counts from 0; ``first`` is the address of the first node."""
+def learner_command(
+    words: Sequence[str], ranks: int, *, drain_s: float, nodes: int = 1, node: int = 0, first: str = ""
+) -> list[str]:
+    """The learner's command, under torchrun where there are several ranks on this node, or several nodes. ``drain_s``:
+    ``broker.drain_s``. ``node`` counts from 0; ``first`` is the address of the first node."""
     own = command("learner", *words)
     if ranks == 1 and nodes == 1:
         return own
@@ -112,6 +119,8 @@ def learner_command(words: Sequence[str], ranks: int, *, nodes: int = 1, node: i
         found = urlsplit(f"//{first}")
         where = ["--nnodes", str(nodes), "--node-rank", str(node), "--master-addr", found.hostname or first]
         where += ["--master-port", str(found.port or PORT)]
+    # By itself it kills the ranks 30 s after SIGTERM, whatever they still write.
+    where += ["--shutdown-timeout", str(math.ceil(drain_s) + GRACE_S)]
     # The "--" keeps torchrun from reading our --run as an abbreviation of its own options.
     launcher = [sys.executable, "-m", "torch.distributed.run", *where, "--nproc-per-node", str(ranks)]
     return [*launcher, "-m", "--", *own[2:]]
@@ -124,7 +133,8 @@ def roles(config: Config, run: str, runs_dir: Path, places: Seats) -> list[Role]
     def role(name: str, words: list[str], threads: int) -> Role:
         return Role(name, words, logs / f"{name}.log", threads, variables=places.environment(name))
 
-    learner = learner_command([*of_run, "--runs-dir", str(runs_dir)], config.train.ranks)
+    words = [*of_run, "--runs-dir", str(runs_dir)]
+    learner = learner_command(words, config.train.ranks, drain_s=config.broker.drain_s)
     found = [role("learner", learner, config.train.threads)]
     for index in range(config.rollout.workers):
         found.append(role(f"rollout-{index}", command("rollout", *of_run), config.rollout.threads))

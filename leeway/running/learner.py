@@ -37,9 +37,16 @@ def command_here(run: str, runs_dir: Path, redis_url: str, here: Node) -> tuple[
     """(the command, the variables that give it its GPUs). It waits for the run to be created. ``ConfigError`` where
     this machine has not the GPUs that its part of the learner asks for."""
     here.refuse_impossible()
-    places, ranks = learner_seats(_stored(run, runs_dir / run / "config.toml", redis_url), here.nodes)
-    words = ["--run", run, "--runs-dir", str(runs_dir)]
-    command = learner_command(words, ranks, nodes=here.nodes, node=here.node - 1, first=here.first or "")
+    config = _stored(run, runs_dir / run / "config.toml", redis_url)
+    places, ranks = learner_seats(config, here.nodes)
+    command = learner_command(
+        ["--run", run, "--runs-dir", str(runs_dir)],
+        ranks,
+        drain_s=config.broker.drain_s,
+        nodes=here.nodes,
+        node=here.node - 1,
+        first=here.first or "",
+    )
     return command, places.environment("learner")
 
 

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from leeway_rl.common.errors import RoleDiedError
+from leeway_rl.common.service import Service
 from leeway_rl.common.stopping import STOPPED
 
 from tests.samples import a_ticket
@@ -113,3 +114,12 @@ def test_without_a_way_to_stop_it_a_refund_ends_nobody_and_a_group_issued_again_
     bus.redis.set(bus.keys.group("7-1", "ticket"), kept)
     bus.learner.leases.announce_again(bus.learner.leases.held()[1][0])
     assert process.wait(20) == RoleDiedError.exit_code
+
+
+def test_the_first_error_of_a_worker_s_threads_stays_the_reason(bus):
+    service = Service(bus.rollout, "rollout", lease_s=60, heartbeat_s=60)
+    first = ValueError("the cause")
+    service.fail(first)
+    service.fail(OSError("what came of the stop"))
+    assert service.stopping.is_set()
+    assert service.failure is first

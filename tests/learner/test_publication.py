@@ -10,10 +10,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from leeway_rl.common.config.serving import Weights
-from leeway_rl.common.errors import DataError
+from leeway_rl.common.errors import DataError, RunExistsError
 from leeway_rl.common.tensors import flatten
 from leeway_rl.learner import disk_room
+from leeway_rl.learner import leader as leader_of
 from leeway_rl.learner.disk_room import DiskRoom
+from leeway_rl.learner.leader import Leader
 from leeway_rl.learner.publication import FlatBuffers, Publication
 from two_ranks import on_ranks
 
@@ -64,11 +66,14 @@ class Beside:
         self.failure, self.stopping, self.said = None, threading.Event(), []
 
     def fail(self, error):
-        self.failure = error
+        self.failure = self.failure or error
         self.stopping.set()
 
     def doing(self, doing):
         self.said.append(doing)
+
+    def hindered(self, doing):
+        pass
 
 
 def publication(publisher, service, stands=lambda *_: None, folder=None):
@@ -140,12 +145,50 @@ def test_a_learner_that_is_to_stop_waits_for_no_disk(tmp_path, monkeypatch):
         beside.ended(30)
 
 
+@pytest.fixture
+def leader(monkeypatch):
+    """Rank 0 without anything but its threads beside the loop, and what it tells the other ranks."""
+    told = []
+    monkeypatch.setattr(leader_of, "broadcast_plan", told.append)
+    monkeypatch.setattr(leader_of, "WAIT_S", 0.01)
+    made = Leader.__new__(Leader)
+    made.service = Beside()
+    return made, told
+
+
+@pytest.mark.parametrize("what", ["publication", "checkpoint"])
+def test_the_other_ranks_are_told_to_wait_as_long_as_a_thread_beside_the_loop_works(leader, what):
+    """They would give up on rank 0 after some hours, and a full disk may take longer."""
+    made, told = leader
+    answers = iter([False, False, True])
+    ended = SimpleNamespace(ended=lambda timeout_s: next(answers))
+    made.publication = made.writer = ended
+    made.settle() if what == "publication" else made.await_writer()
+    assert told == [{"do": "wait"}] * 2
+
+
+def test_the_error_that_stopped_the_learner_is_raised_and_not_what_came_of_the_stop(leader, tmp_path, monkeypatch):
+    made, told = leader
+    monkeypatch.setattr(disk_room, "is_full", lambda _: True)
+    publisher = Publisher(OSError(28, "No space left"))
+    publisher.let.set()
+    made.publication = publication(publisher, made.service, folder=tmp_path)
+    made.service.fail(RunExistsError("another learner trains this run"))
+    made.publication.begin(weights(1), weights(1))
+    with pytest.raises(RunExistsError, match="another learner trains this run") as raised:
+        made.settle()
+    assert isinstance(raised.value.__cause__, DataError), "the full disk is not forgotten"
+    (plan,) = [plan for plan in told if plan["do"] == "fail"]
+    assert (plan["said"]["error"], plan["said"]["exit_code"]) == ("another learner trains this run", 5)
+
+
 MEASURED = """
 import json, sys, threading, time
 from pathlib import Path
 import torch
 from leeway_rl.common.tensors import tensors_of
 from leeway_rl.common.weights import WeightPublisher
+from leeway_rl.learner.leader import Leader
 from leeway_rl.learner.publication import FlatBuffers
 
 torch.set_num_threads(1)

@@ -2,14 +2,16 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from leeway_rl.common.config import compose
 from leeway_rl.common.errors import ConfigError
+from leeway_rl.common.service import GOODBYE_S
 from leeway_rl.leeway.evaluating.sampling import Asking, configuration, refuse_model
 from leeway_rl.leeway.running import launcher
 from leeway_rl.leeway.running.learner import Node
-from leeway_rl.leeway.running.supervise import mend
+from leeway_rl.leeway.running.supervise import SLACK_S, mend
 
 from tests.gpus import uuid, with_gpus
 
@@ -116,17 +118,27 @@ def test_workers_alone_have_gpus_of_their_own(machine):
 
 def test_several_ranks_are_started_by_torchrun_and_one_is_not():
     words = ["--run", "mine"]
-    assert launcher.learner_command(words, 1)[1:] == ["-m", "leeway_rl.learner", *words]
-    alone = " ".join(launcher.learner_command(words, 4)[1:])
-    assert alone == "-m torch.distributed.run --standalone --nproc-per-node 4 -m -- leeway_rl.learner --run mine"
-    second = " ".join(launcher.learner_command(words, 1, nodes=2, node=1, first="host-a")[1:])
+    assert launcher.learner_command(words, 1, drain_s=60)[1:] == ["-m", "leeway_rl.learner", *words]
+    alone = " ".join(launcher.learner_command(words, 4, drain_s=60)[1:])
+    assert alone == (
+        "-m torch.distributed.run --standalone --shutdown-timeout 65 --nproc-per-node 4 -m -- leeway_rl.learner "
+        "--run mine"
+    )
+    second = " ".join(launcher.learner_command(words, 1, drain_s=60, nodes=2, node=1, first="host-a")[1:])
     assert second == (
         "-m torch.distributed.run --nnodes 2 --node-rank 1 --master-addr host-a --master-port 29500 "
-        "--nproc-per-node 1 -m -- leeway_rl.learner --run mine"
+        "--shutdown-timeout 65 --nproc-per-node 1 -m -- leeway_rl.learner --run mine"
     )
     assert "--master-addr fd00::7 --master-port 777" in " ".join(
-        launcher.learner_command(words, 1, nodes=2, first="[fd00::7]:777")
+        launcher.learner_command(words, 1, drain_s=60, nodes=2, first="[fd00::7]:777")
     )
+
+
+def test_torchrun_leaves_the_ranks_their_drain_time_and_is_not_killed_itself():
+    config = compose(["tiny"], ["train.ranks=2", "broker.drain_s=200.5"])
+    (learner, *_) = launcher.roles(config, "mine", Path("runs"), launcher.seats(config))
+    given = int(learner.command[learner.command.index("--shutdown-timeout") + 1])
+    assert 200.5 + GOODBYE_S < given < 200.5 + SLACK_S
 
 
 def test_a_node_of_the_learner_has_its_part_of_the_ranks_or_is_refused(machine):
