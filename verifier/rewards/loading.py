@@ -88,7 +88,7 @@ class Loader:
             asks = _refuse_options(function, ("response", "row"), options, where)
         except ConfigError:
             raise
-        except (Exception, SystemExit) as error:  # the user's module may raise anything while it is imported
+        except BaseException as error:  # the user's module may raise anything while it is imported
             raise ConfigError(f"{where}: {self._secrets.hide(told(error))}") from error
         marked = bool(getattr(function, "leeway_scores_truncated", False))
         return Loaded(
@@ -204,10 +204,10 @@ def told(error: BaseException) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
     where = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
     try:
-        said = str(error)
+        said = " ".join(str(error).split())
     except Exception:  # the user's exception may fail to say what it is
         said = ""
-    return f"{type(error).__name__}: {' '.join(said.split())}{where}"
+    return f"{type(error).__name__}{said and ': '}{said}{where}"
 
 
 def _is_ours(file: str) -> bool:
