@@ -14,8 +14,8 @@ ANSWER_S = 300.0
 
 def with_digest(config: Config) -> Config:
     """``config`` with ``verifier.rewards_digest`` filled in, where the run has code of its own and nothing is said.
-    ``ConfigError`` if the functions cannot be loaded here. They are loaded in a process of their own, by the verifier's
-    command."""
+    ``ConfigError`` if the functions cannot be loaded here, or are other code than it says. They are loaded in a process
+    of their own, by the verifier's command."""
     if all(reward.judges for reward in config.rewards):
         return config
     command = [sys.executable, "-m", "leeway_rl.verifier.rewards.preflight"]
@@ -33,6 +33,12 @@ def with_digest(config: Config) -> Config:
     if "wrong" in found:
         raise ConfigError(found["wrong"])
     digest = found["digest"]
-    if digest is None or config.verifier.rewards_digest is not None:
+    noted = config.verifier.rewards_digest
+    if noted not in (None, "any", digest):
+        raise ConfigError(
+            f"the code of the rewards here has the digest {digest}, the run was started with {noted}: bring the same "
+            "files here, or say that other code is fine: --set verifier.rewards_digest=any"
+        )
+    if digest is None or noted is not None:
         return config
     return config.model_copy(update={"verifier": config.verifier.model_copy(update={"rewards_digest": digest})})

@@ -68,6 +68,7 @@ def up(
         if is_complete(runs_dir / run):
             typer.echo(f"run {run!r} is complete: there is nothing to go on with")
             return
+        config = with_digest(config)  # other code than the run's is told before anything starts
     else:
         if not presets:
             raise ConfigError("name a --preset, for instance --preset tiny")

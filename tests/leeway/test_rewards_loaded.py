@@ -4,9 +4,10 @@ import re
 import time
 
 import pytest
-from leeway_rl.common.config import compose
+from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.leeway.running.own_rewards import with_digest
+from leeway_rl.leeway.running.up import up
 
 REWARD = "def f(response, row):\n    return 1.0\n"
 
@@ -35,6 +36,25 @@ def config(tmp_path):
 def test_a_module_that_cannot_be_loaded_is_told_in_one_line(config, code, word):
     with pytest.raises(ConfigError, match=re.escape(word)):
         with_digest(config(code))
+
+
+def test_other_code_than_the_configuration_says_is_told_before_anything_starts(config):
+    begun = with_digest(config("SCALE = 1\n"))
+    assert with_digest(begun) == begun
+    config("SCALE = 2\n")
+    with pytest.raises(ConfigError, match=f"the run was started with {begun.verifier.rewards_digest}"):
+        with_digest(begun)
+    free = begun.verifier.model_copy(update={"rewards_digest": "any"})
+    assert with_digest(begun.model_copy(update={"verifier": free})).verifier.rewards_digest == "any"
+
+
+def test_a_run_whose_code_has_changed_is_not_resumed(config, tmp_path):
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(dump(with_digest(config("SCALE = 1\n"))))
+    config("SCALE = 2\n")
+    with pytest.raises(ConfigError, match="the code of the rewards here has the digest"):
+        up("mine", [], [], None, tmp_path / "runs", resume=True, dry_run=True)
 
 
 @pytest.mark.parametrize(
