@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -31,6 +32,9 @@ stopped it."""
 
 _ITS_OWN_FAULT = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
 """Signals by which a response can kill its process from within. Others come from outside."""
+
+ENDING_S = 1.0
+"""Seconds that a child which has closed its socket has to end, before it is killed."""
 
 _START_S = 60.0
 """Seconds that a child may take to be ready: an import of about a second, on a machine that may be very busy."""
@@ -125,6 +129,11 @@ class Child:
     def kill(self) -> None:
         """Send the signal and no more. It is safe from any thread, any number of times."""
         self._process.kill()
+
+    def ended_by_itself(self) -> None:
+        """Give a child that has closed its socket the time to end, so that its exit code is its own."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(ENDING_S)
 
     def bury(self) -> int:
         """Kill the child, reap it, and close the socket. Returns its exit code, negative for a signal."""

@@ -37,7 +37,7 @@ class Reward(Section):
     truncated: Literal["zero", "score"] | None = None
     """What a truncated response gets: a value of 0, or what the function says. By default 0, but for functions that are
     marked otherwise."""
-    timeout_s: float = Field(default=10.0, gt=0)
+    timeout_s: float = Field(default=10.0, gt=0, le=86400)
     """Wall seconds that one call may take. After that its process is killed, and it is an error."""
 
     @property
@@ -61,6 +61,15 @@ def refuse_impossible_rewards(rewards: Sequence[Reward], combine: str) -> None:
     names: set[str] = set()
     for number, reward in enumerate(rewards):
         where = f"rewards.{number}"
+        if reward.use.endswith(":"):
+            raise ConfigError(f"{where}.use = {reward.use!r}: no function after the colon; path/to/file.py:function")
+        if len(rewards) > 1:  # each one's own value is noted by its name, beside the reward of them all
+            try:
+                _refuse_strange_name(reward.called)
+            except ValueError as error:
+                raise ConfigError(
+                    f'{where}: it would be called {reward.called!r}; give it another name, name = "…": {error}'
+                ) from None
         if reward.called in names:
             raise ConfigError(f"{where}: a second reward called {reward.called!r}; give each its own name")
         names.add(reward.called)

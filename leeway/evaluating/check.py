@@ -159,8 +159,10 @@ def step_of(config: Config, groups: list[list[dict[str, Any]]]) -> str:
     solved = sum(reward >= config.verifier.solved_at for reward in flat) / max(1, len(flat))
     lines = [
         f"\na step: {per_step} prompts, {size} responses each, about {per_step * size * mean:,.0f} tokens",
-        f"  reward {sum(flat) / max(1, len(flat)):.3f} a response, from {min(flat, default=0):g} to "
-        f"{max(flat, default=0):g}; {solved:.0%} solved (at least {config.verifier.solved_at:g})",
+        f"  reward {sum(flat) / len(flat):.3f} a response, from {min(flat):g} to {max(flat):g}; {solved:.0%} solved "
+        f"(at least {config.verifier.solved_at:g})"
+        if flat
+        else "  no response got a reward",
         f"  {signal} of {len(known)} groups have a signal: their rewards differ by more than "
         f"{config.objective.least_spread:g}; the others are refunded and replaced",
     ]

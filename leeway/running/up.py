@@ -55,8 +55,7 @@ def up(
     dry_run: bool,
     gpu_bytes: float | None = None,
 ) -> None:
-    """Run everything to the end, show the run meanwhile, and write its report. ``gpu_bytes``: the memory of a GPU that
-    a dry run counts with, where it is another than by default."""
+    """Run everything to the end, show it, and write its report. ``gpu_bytes``: a GPU's memory, for a dry run."""
     if resume:
         others = [text for text in settings if not _is_of_layout(text.partition("=")[0].strip())]
         if run is None or presets or others:
@@ -68,6 +67,7 @@ def up(
         if is_complete(runs_dir / run):
             typer.echo(f"run {run!r} is complete: there is nothing to go on with")
             return
+        config = with_digest(config)  # other code than the run's is told before anything starts
     else:
         if not presets:
             raise ConfigError("name a --preset, for instance --preset tiny")

@@ -41,6 +41,7 @@ from ...common.stopping import STOPPED
 from ...common.wording import age
 from ..looking.left import is_finished
 from ..running.last_words import last_lines
+from ..running.own_rewards import with_digest
 from . import sweepdata
 from .grid import Axis, Point, axes, configurations, points
 
@@ -140,7 +141,7 @@ def _planned(
         return out, begun
     runs = seeds if seeds is not None else begun.seeds if begun else 3
     base = compose(presets, settings)
-    asked = Plan(axes(grid), runs, base, of_run_inputs(base))
+    asked = Plan(axes(grid), runs, base, of_run_inputs(base) if report_only else _inputs(base))
     configurations(asked.grid, presets, settings)  # refuses impossible settings before anything is written or started
     asked.points()
     if begun is not None:
@@ -163,13 +164,20 @@ def _refuse_another(folder: Path, begun: Plan, asked: Plan) -> None:
         )
 
 
+def _inputs(base: Config) -> dict[str, str]:
+    """Fingerprints of the files that the points of ``base`` train on, by key, and the digest of their rewards' code."""
+    code = with_digest(base).verifier.rewards_digest
+    return of_run_inputs(base) | ({} if code in (None, "any") else {"rewards": code})
+
+
 def _refuse_changed(folder: Path, begun: Plan) -> None:
     """``ConfigError`` where files have changed: the points of one sweep train on the same rows from the same
     weights."""
-    now = of_run_inputs(begun.base)
+    now = _inputs(begun.base)
     for key, mark in begun.inputs.items():
         if now.get(key, mark) != mark:
-            path = begun.base.data.path if key == "data.path" else begun.base.model.path
+            uses = ", ".join(reward.use for reward in begun.base.rewards)
+            path = {"data.path": begun.base.data.path, "model.path": begun.base.model.path}.get(key, uses)
             raise DataError(
                 f"{key} = {path}: changed since {folder} was begun ({mark} then, {now[key]} now), and what is finished "
                 "was trained on the old one; put it back, or choose another --out"

@@ -39,6 +39,11 @@ def test_rewards_are_stored_and_read_back(preset):
     assert parse(dump(config)).rewards[0].options == {"pattern": "a+"}
 
 
+def test_a_function_alone_may_be_called_reward(preset):
+    (alone,) = rewards_of(preset('[[rewards]]\nuse = "reward.py:reward"\n'))
+    assert alone.called == "reward"
+
+
 def test_rewards_may_be_set():
     (reward,) = compose(["tiny"], ['rewards=[{use = "exact", weight = 2}]']).rewards
     assert (reward.use, reward.weight) == ("exact", 2)
@@ -55,6 +60,14 @@ def test_rewards_may_be_set():
         ('[rewards]\nuse = "exact"\n', r"expected a list of tables, \[\[rewards\]\]"),
         ('[[rewards]]\nuse = "a.b:f"\n[[rewards]]\nuse = "c.d:f"\n', "a second reward called 'f'"),
         ('[[rewards]]\nuse = "a.b:f"\nname = "reward"\n', "and not 'reward'"),
+        (
+            '[[rewards]]\nuse = "exact"\n[[rewards]]\nuse = "a.b:reward"\n',
+            r"rewards\.1: it would be called 'reward'.*name = ",
+        ),
+        ('[[rewards]]\nuse = "exact"\n[[rewards]]\nuse = "a.b:é"\n', r"rewards\.1: it would be called 'é'"),
+        ('[[rewards]]\nuse = "reward.py:"\n', r"rewards\.0\.use = .*no function after the colon"),
+        ('[[rewards]]\nuse = "exact"\ntimeout_s = inf\n', r"preset\.toml:3: rewards\.0\.timeout_s = inf"),
+        ('[[rewards]]\nuse = "exact"\ntimeout_s = 1e12\n', r"preset\.toml:3: rewards\.0\.timeout_s = 1"),
         ('[[rewards]]\nuse = "math"\noptions = { x = 1 }\n', "'math' takes none"),
         ('[[rewards]]\nuse = "math"\n[[rewards]]\nuse = "code"\n', "judge different kinds of rows"),
         ('[[rewards]]\nuse = "llm_judge"\noptions = { api_key = "sk-1" }\n', 'write api_key = "env:NAME"'),

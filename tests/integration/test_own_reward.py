@@ -80,6 +80,8 @@ def test_check_names_a_reward_that_fails(tmp_path):
     done = leeway("check", "my-task/preset.toml", "--rows", "1", "--responses", "1", cwd=tmp_path)
     assert done.returncode != 0
     assert "KeyError: 'colour' (line 2 of reward.py)" in done.stdout
+    assert "no response got a reward" in done.stdout
+    assert "reward 0.000" not in done.stdout, "what failed is not 0"
 
 
 TWO = """

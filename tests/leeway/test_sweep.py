@@ -283,3 +283,17 @@ def test_a_sweep_goes_on_with_no_rows_that_have_changed(tmp_path, begun):
     words = ([], [], []) if begun else (["tiny"], settings, GRID)
     with pytest.raises(DataError, match=rf"data.path = {rows}: changed since {folder} was begun .* another --out"):
         sweep(*words, None, folder, None, report_only=False)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_sweep_goes_on_with_no_rewards_whose_code_has_changed(tmp_path, monkeypatch, begun):
+    code, folder = tmp_path / "mine.py", tmp_path / "sweep"
+    code.write_text("def f(response, row):\n    return 1.0\n")
+    words = (["tiny"], [f"rewards=[{{use = '{code}:f'}}]", "train.steps=12"], GRID)
+    monkeypatch.setattr("leeway_rl.leeway.sweeping.sweep._run_all", lambda *_: [])
+    monkeypatch.setattr("leeway_rl.leeway.sweeping.sweep._report", lambda *_: folder)
+    sweep(*words, 1, folder, None, report_only=False)
+    sweep([], [], [], None, folder, None, report_only=False)
+    code.write_text("def f(response, row):\n    return 2.0\n")
+    with pytest.raises(DataError, match=rf"rewards = {code}:f: changed since {folder} was begun .* another --out"):
+        sweep(*(([], [], []) if begun else words), None, folder, None, report_only=False)

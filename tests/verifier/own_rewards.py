@@ -77,6 +77,35 @@ def leaves(response, row):
     sys.exit(3)
 
 
+def interrupts(response, row):
+    raise KeyboardInterrupt
+
+
+async def leaves_later(response, row):
+    sys.exit(3)
+
+
+async def was_cancelled(response, row):
+    raise asyncio.CancelledError
+
+
+async def gives_up_itself(response, row):
+    raise TimeoutError("the endpoint's own clock")
+
+
+class _Dumb(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def cannot_say(response, row):
+    raise _Dumb
+
+
+def ends_at_once(response, row):
+    os._exit(7)
+
+
 def hangs(response, row):
     while True:
         pass
@@ -127,6 +156,23 @@ def fails_once(response, row, marker):
 
 def quotes(response, row, key):
     raise RuntimeError(f"401: the key {key} is not known")
+
+
+def says_its_key(response, row, key):
+    return Score(1.0, f"asked with {key}")
+
+
+class Made:
+    def __init__(self, response, row):
+        pass
+
+
+def yields(response, row):
+    yield 1.0
+
+
+def reward(response, row):
+    return 0.25
 
 
 def asks_for_another(response):

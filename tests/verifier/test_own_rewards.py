@@ -126,6 +126,12 @@ def test_async_functions_wait_together(pool):
     [
         ("raises", "KeyError: 'the row has no such column' (line 73 of own_rewards.py)"),
         ("leaves", "SystemExit: 3"),
+        ("interrupts", "KeyboardInterrupt"),
+        ("leaves_later", "SystemExit: 3"),
+        ("was_cancelled", "CancelledError"),
+        ("gives_up_itself", "TimeoutError: the endpoint's own clock"),
+        ("cannot_say", "_Dumb"),
+        ("ends_at_once", "its process was lost: exit code 7"),
         ("hangs", "killed after 1 s without an answer"),
         ("never", "no answer within 1 s"),
         ("hoards", "more memory than verifier.rewards_memory_bytes"),
@@ -192,6 +198,18 @@ def test_a_secret_is_looked_up_and_what_quotes_it_is_told_without_it(pool, monke
     assert "the key env:JUDGE_KEY is not known" in verdict.reason
 
 
+@pytest.mark.parametrize("secret", ["sk-very-secret-9", "-----BEGIN KEY-----\nsk very  secret 9\n-----END KEY-----\n"])
+@pytest.mark.parametrize(
+    ("name", "word"), [("quotes", "the key env:JUDGE_KEY is"), ("says_its_key", "with env:JUDGE_KEY")]
+)
+def test_no_reason_holds_a_secret_however_it_is_laid_out(pool, monkeypatch, secret, name, word):
+    monkeypatch.setenv("JUDGE_KEY", secret)
+    options = {"key": "env:JUDGE_KEY"}
+    (verdict,) = graded(pool, config_of(own(name, options=options)), "a")
+    assert word in verdict.reason
+    assert "very" not in verdict.reason
+
+
 @pytest.mark.parametrize(
     ("reward", "wrong"),
     [
@@ -205,6 +223,9 @@ def test_a_secret_is_looked_up_and_what_quotes_it_is_told_without_it(pool, monke
         (Reward(use="think_tag"), "did you mean 'think_tags'"),
         (own("quotes", options={"key": "env:NOT_SET_ANYWHERE"}), "the variable is not set"),
         (own("told"), "nothing judges that"),
+        (own("Made"), "it is a class"),
+        (own("yields"), "it yields"),
+        (Reward(use="my/reward:f"), "a file's name ends with .py"),
     ],
 )
 def test_what_cannot_be_loaded_is_told_before_the_first_group(pool, reward, wrong):

@@ -62,8 +62,8 @@ class Caller:
         found: Found
         try:
             given = function.call(*_arguments(call, responses, row), **_asked(function, call, responses))
-            found = numbers_of(given, function, len(responses))
-        except (Exception, SystemExit) as error:  # the boundary: what one call raises is that call's error
+            found = self._told(*numbers_of(given, function, len(responses)))
+        except BaseException as error:  # the boundary: whatever one call raises is that call's error
             found = None, [self._why(error, function)]
         if os.getpid() != self._pid:
             os._exit(0)  # a copy of this process, forked inside the function, has nothing to say here
@@ -74,19 +74,26 @@ class Caller:
     ) -> None:
         async def one(call: Call) -> None:
             function, started = self._functions[call[0]], time.perf_counter()
+            clock = asyncio.timeout(function.timeout_s)
             found: Found
             try:
                 made = function.call(*_arguments(call, responses, row), **_asked(function, call, responses))
-                found = numbers_of(await asyncio.wait_for(made, function.timeout_s), function, len(responses))
-            except TimeoutError:
-                found = None, [f"{function.name}: no answer within {function.timeout_s:g} s"]
-            except (Exception, SystemExit) as error:  # as above
-                found = None, [self._why(error, function)]
+                # In this task: in one of its own, sys.exit would end the loop and with it every other call.
+                async with clock:
+                    given = await made
+                found = self._told(*numbers_of(given, function, len(responses)))
+            except BaseException as error:  # as above
+                late = isinstance(error, TimeoutError) and clock.expired()
+                said = f"{function.name}: no answer within {function.timeout_s:g} s"
+                found = None, [said if late else self._why(error, function)]
             if os.getpid() != self._pid:
                 os._exit(0)
             reply(_reply(call, found, started))
 
         await asyncio.gather(*map(one, calls))
+
+    def _told(self, values: list[float], reasons: list[str]) -> Found:
+        return values, [printable(self._secrets.hide(reason)) for reason in reasons]
 
     def _why(self, error: BaseException, function: Loaded) -> str:
         if isinstance(error, MemoryError):
@@ -97,8 +104,8 @@ class Caller:
 
 def _arguments(call: Call, responses: list[dict[str, Any]], row: str) -> tuple[Any, Any]:
     # Each call has a row of its own: a function that changes it must not change another's.
-    texts = [each["response"] for each in responses]
-    return (texts if call[1] is None else texts[call[1]]), json.loads(row) if row else {}
+    texts = [each["response"] for each in responses] if call[1] is None else responses[call[1]]["response"]
+    return texts, json.loads(row) if row else {}
 
 
 def _asked(function: Loaded, call: Call, responses: list[dict[str, Any]]) -> dict[str, Any]:
@@ -129,7 +136,7 @@ def numbers_of(given: Any, function: Loaded, size: int) -> tuple[list[float], li
 def _number(given: Any, name: str) -> tuple[float, str]:
     reason = ""
     if isinstance(given, Score):
-        given, reason = given.value, printable(str(given.reason))
+        given, reason = given.value, str(given.reason)
     if isinstance(given, (str, bytes)) or not hasattr(given, "__float__"):
         raise NotANumber(f"it returned {_shown(given)}, and a reward is a number")
     value = float(given)

@@ -83,11 +83,12 @@ class Loader:
                 options = {}
             if not callable(function):
                 raise ConfigError(f"{where}: it is {type(function).__name__}, and no function")
+            _refuse_what_gives_no_number(function, where)
             whole_group = bool(getattr(function, "leeway_whole_group", False))
             asks = _refuse_options(function, ("response", "row"), options, where)
         except ConfigError:
             raise
-        except (Exception, SystemExit) as error:  # the user's module may raise anything while it is imported
+        except BaseException as error:  # the user's module may raise anything while it is imported
             raise ConfigError(f"{where}: {self._secrets.hide(told(error))}") from error
         marked = bool(getattr(function, "leeway_scores_truncated", False))
         return Loaded(
@@ -107,6 +108,8 @@ class Loader:
             module, _, name = SHIPPED[use].partition(":")
             return getattr(importlib.import_module(f"{__package__}.shipped.{module}"), name)
         place, colon, name = use.rpartition(":")
+        if colon and "/" in place and not place.endswith(".py"):
+            raise ConfigError(f"rewards: use = {use!r}: a file's name ends with .py: path/to/file.py:function")
         if colon:
             module_of = self._file(Path(expand(place))) if place.endswith(".py") else importlib.import_module(place)
             self._roots.add(module_of.__name__.partition(".")[0])
@@ -168,6 +171,18 @@ def _is_installed(file: str) -> bool:
     return os.path.realpath(file).startswith(_INSTALLED)
 
 
+def _refuse_what_gives_no_number(function: Callable[..., Any], where: str) -> None:
+    """``ConfigError`` if a call makes an object or a generator, which is never a number."""
+    if inspect.isclass(function):
+        raise ConfigError(
+            f"{where}: it is a class, and a call of it gives no number; name a function, or mark the class @prepared "
+            "where it has __call__(response, row)"
+        )
+    together = getattr(function, "leeway_whole_group", False)  # it may yield a number for each response
+    if inspect.isasyncgenfunction(function) or (inspect.isgeneratorfunction(function) and not together):
+        raise ConfigError(f"{where}: it yields; a reward function returns its number")
+
+
 def _refuse_options(
     function: Callable[..., Any], given: Sequence[str], options: dict[str, Any], where: str
 ) -> frozenset[str]:
@@ -188,7 +203,11 @@ def told(error: BaseException) -> str:
     """An exception in one line, with the line of the user's code that raised it."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
     where = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
+    try:
+        said = " ".join(str(error).split())
+    except Exception:  # the user's exception may fail to say what it is
+        said = ""
+    return f"{type(error).__name__}{said and ': '}{said}{where}"
 
 
 def _is_ours(file: str) -> bool:

@@ -248,7 +248,7 @@ class _Seat(threading.Thread):
             self._discard()
             said = ""
         except (Lost, OSError, ValueError, KeyError, ConfigError) as error:
-            code = self._discard()
+            code = self._discard(lost=isinstance(error, Lost))
             said = f"did not start: {error}" if isinstance(error, ConfigError) else f"was lost: {ending(code)}"
         seconds = time.monotonic() - started
         for call in calls:  # the one that was due, and those that were to come after it
@@ -274,7 +274,10 @@ class _Seat(threading.Thread):
         self._functions = described.functions
         return described
 
-    def _discard(self) -> int:
+    def _discard(self, *, lost: bool = False) -> int:
+        """End the process and return its exit code. ``lost``: it has closed its socket, and is about to end."""
+        if lost and (child := self._child) is not None:
+            child.ended_by_itself()
         with self._child_lock:
             child, self._child = self._child, None
             return 0 if child is None else child.bury()

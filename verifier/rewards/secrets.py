@@ -18,9 +18,11 @@ class Secrets:
         return {key: self._resolved(value, f"{where}: options.{key}") for key, value in options.items()}
 
     def hide(self, text: str) -> str:
-        """``text`` with every secret replaced by its name: what a function raises may quote one."""
-        for value, name in self._names.items():
-            text = text.replace(value, name)
+        """``text`` with every secret replaced by its name: what a function raises may quote one, as it stands, as
+        Python shows it, or with its line ends gone. The longest goes first, since one may hold another."""
+        for value, name in sorted(self._names.items(), key=lambda each: -len(each[0])):
+            for form in (value, repr(value)[1:-1], " ".join(value.split())):
+                text = text.replace(form, name) if form else text
         return text
 
     def _resolved(self, value: Any, where: str) -> Any:

@@ -1,0 +1,39 @@
+"""The folder of a task of one's own: what it may be called, and what stands in its way."""
+
+import os
+import tomllib
+
+import pytest
+from leeway_rl.common.errors import DataError
+from leeway_rl.common.task import make_task
+
+
+@pytest.mark.parametrize("name", ["a b", "über✓", "-x", "it's"])
+def test_an_odd_name_makes_files_that_can_be_read(tmp_path, name):
+    made = make_task(tmp_path / name)
+    assert tomllib.loads((tmp_path / name / "preset.toml").read_text())["data"]["path"] == "{here}/rows.jsonl"
+    for path in made:
+        if path.suffix == ".py":
+            compile(path.read_text(), str(path), "exec")
+
+
+def test_an_empty_folder_that_one_stands_in_gives_its_own_name(tmp_path, monkeypatch):
+    (tmp_path / "sums").mkdir()
+    monkeypatch.chdir(tmp_path / "sums")
+    make_task(tmp_path.__class__("."))
+    assert "leeway check sums/preset.toml" in (tmp_path / "sums" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["new\nline", os.fsdecode(b"\xff"), 'three"""quotes', "back\\slash"])
+def test_a_name_that_no_text_can_hold_is_refused_and_nothing_is_made(tmp_path, name):
+    with pytest.raises(DataError, match="name of the folder"):
+        make_task(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_why(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for folder in (tmp_path / "file" / "x", tmp_path / "dangling", tmp_path / ("a" * 300)):
+        with pytest.raises(DataError, match="cannot be made"):
+            make_task(folder)

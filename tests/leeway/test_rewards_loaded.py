@@ -1,0 +1,70 @@
+"""The functions of ``[[rewards]]`` are loaded once before a run starts: what a user's module may do meanwhile."""
+
+import re
+import time
+
+import pytest
+from leeway_rl.common.config import compose, dump
+from leeway_rl.common.errors import ConfigError
+from leeway_rl.leeway.running.own_rewards import with_digest
+from leeway_rl.leeway.running.up import up
+
+REWARD = "def f(response, row):\n    return 1.0\n"
+
+
+@pytest.fixture
+def config(tmp_path):
+    def with_code(code):
+        (tmp_path / "mine.py").write_text(code + REWARD)
+        (tmp_path / "preset.toml").write_text('[[rewards]]\nuse = "mine.py:f"\n')
+        return compose(["tiny", str(tmp_path / "preset.toml")], [])
+
+    return with_code
+
+
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        ("import os\nos._exit(0)\n", "rewards: loading them ended with exit code 0, without an answer"),
+        ("print('loading weights')\nimport os\nos._exit(3)\n", "exit code 3, without an answer; last it said: loading"),
+        ("import os\nos.kill(os.getpid(), 11)\n", "rewards: loading them ended with signal 11, without an answer"),
+        ("raise KeyboardInterrupt\n", "mine.py:f': KeyboardInterrupt (line 1 of mine.py)"),
+        ("import atexit\natexit.register(print, 'bye')\nimport nowhere\n", "No module named 'nowhere' (line 3 of mine"),
+        ("import os\nos.write(2, bytes([255, 10]))\nimport nowhere\n", "No module named 'nowhere' (line 3 of mine"),
+    ],
+)
+def test_a_module_that_cannot_be_loaded_is_told_in_one_line(config, code, word):
+    with pytest.raises(ConfigError, match=re.escape(word)):
+        with_digest(config(code))
+
+
+def test_other_code_than_the_configuration_says_is_told_before_anything_starts(config):
+    begun = with_digest(config("SCALE = 1\n"))
+    assert with_digest(begun) == begun
+    config("SCALE = 2\n")
+    with pytest.raises(ConfigError, match=f"the run was started with {begun.verifier.rewards_digest}"):
+        with_digest(begun)
+    free = begun.verifier.model_copy(update={"rewards_digest": "any"})
+    assert with_digest(begun.model_copy(update={"verifier": free})).verifier.rewards_digest == "any"
+
+
+def test_a_run_whose_code_has_changed_is_not_resumed(config, tmp_path):
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(dump(with_digest(config("SCALE = 1\n"))))
+    config("SCALE = 2\n")
+    with pytest.raises(ConfigError, match="the code of the rewards here has the digest"):
+        up("mine", [], [], None, tmp_path / "runs", resume=True, dry_run=True)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\nos.write(2, bytes([255, 10]))\n",
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n",
+    ],
+)
+def test_what_a_module_prints_or_leaves_running_does_not_hold_up_the_start(config, code):
+    started = time.monotonic()
+    assert with_digest(config(code)).verifier.rewards_digest
+    assert time.monotonic() - started < 300
