@@ -22,7 +22,8 @@ Task, as JSON, with whatever is known of it:
 {mark}
 {response}
 {mark}"""
-_SCORE = re.compile(r"^\W*score[^\w:-]*:[^\w-]*(-?\d+(?:\.\d+)?)(?:\s*/\s*\d+)?\W*$", re.IGNORECASE | re.MULTILINE)
+_SCORE = re.compile(r"\W*+score[^\w:-]*+:[^\w-]*+(-?\d++(?:\.\d++)?)(?:\s*+/\s*+\d++)?\W*+", re.IGNORECASE)
+"""A whole line."""
 
 
 class NoScoreError(ValueError):
@@ -80,7 +81,7 @@ def llm_judge(
 
 def score_in(answer: str, top: float) -> float:
     """The score in the last line of the form ``Score: N``. ``NoScoreError`` if there is none, or it is out of range."""
-    found = _SCORE.findall(answer)
+    found = [match[1] for line in answer.splitlines() if (match := _SCORE.fullmatch(line)) is not None]
     if not found:
         raise NoScoreError(f"the judge gave no score: {answer[-80:]!r}")
     if not 0 <= float(found[-1]) <= top:
