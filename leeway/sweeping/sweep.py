@@ -95,14 +95,14 @@ def sweep(
     """
     folder, plan = _planned(presets, settings, grid, seeds, out, report_only=report_only)
     if report_only:
-        typer.echo(f"report: {_report(folder, plan)}")
+        typer.echo(f"report: {report_of(folder, plan)}")
         return
     folder.mkdir(parents=True, exist_ok=True)
     with _told_how_to_go_on(folder), only_writer(folder / "lock", str(folder), error=RunExistsError) as lock:
         plan.write(folder)
-        failed = _run_all(folder, plan, redis_url, lock)
+        failed = run_all(folder, plan, redis_url, lock)
         if len(failed) < len(plan.points()):
-            typer.echo(f"report: {_report(folder, plan)}")
+            typer.echo(f"report: {report_of(folder, plan)}")
     if failed:
         names = ", ".join(point.name for point in failed)
         raise RoleDiedError(
@@ -218,7 +218,7 @@ def _finished(folder: Path, point: Point) -> bool:
     return is_finished(folder / "runs" / point.name)
 
 
-def _report(folder: Path, plan: Plan) -> Path:
+def report_of(folder: Path, plan: Plan) -> Path:
     from .sweep_report import write_report
 
     every = plan.points()
@@ -233,7 +233,7 @@ def _report(folder: Path, plan: Plan) -> Path:
 # --- running ---------------------------------------------------------------------------------------------------------
 
 
-def _run_all(folder: Path, plan: Plan, redis_url: str | None, lock: IO[str]) -> list[Point]:
+def run_all(folder: Path, plan: Plan, redis_url: str | None, lock: IO[str]) -> list[Point]:
     """Run every point that is not finished; returns those that failed."""
     every = plan.points()
     left = [point for point in every if not _finished(folder, point)]

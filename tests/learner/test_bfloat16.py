@@ -108,7 +108,7 @@ def test_a_checkpoint_of_the_other_kind_is_refused(odd, of_two, made, wanted):
 def test_what_is_no_weight_stays_in_float32_and_the_reference_is_bfloat16_too(odd):
     """Frequencies of rotary positions in bfloat16 would be off by whole turns at 32,768 tokens."""
     policy = Policy(odd_config(odd, "b3", objective__kl_beta=0.1))
-    for module in (policy.module, policy.reference):
+    for module in (policy.module, policy.reference.module):
         assert {buffer.dtype for buffer in module.buffers()} == {torch.float32}
         assert {parameter.dtype for parameter in module.parameters()} == {torch.bfloat16}
         assert not module.autocast
