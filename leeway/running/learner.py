@@ -1,5 +1,6 @@
 """``leeway learner``: the learner's command for this machine, with its ranks under torchrun where there are several."""
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ def _stored(run: str, kept: Path, redis_url: str) -> Config:
     put it back. ``NoRunError`` where nobody creates the run in time."""
     queue = DeskQueue(Connection(redis_url, run))
     try:
+        if not queue.has_run() and not kept.exists():
+            print("waiting for the run to be created", file=sys.stderr, flush=True)
         deadline = time.monotonic() + WAIT_S
         while not queue.has_run() and not kept.exists() and time.monotonic() < deadline:
             time.sleep(1.0)
