@@ -290,8 +290,8 @@ def test_a_sweep_goes_on_with_no_rewards_whose_code_has_changed(tmp_path, monkey
     code, folder = tmp_path / "mine.py", tmp_path / "sweep"
     code.write_text("def f(response, row):\n    return 1.0\n")
     words = (["tiny"], [f"rewards=[{{use = '{code}:f'}}]", "train.steps=12"], GRID)
-    monkeypatch.setattr("leeway_rl.leeway.sweeping.sweep._run_all", lambda *_: [])
-    monkeypatch.setattr("leeway_rl.leeway.sweeping.sweep._report", lambda *_: folder)
+    monkeypatch.setattr("leeway_rl.leeway.sweeping.sweep.run_all", lambda *_: [])
+    monkeypatch.setattr("leeway_rl.leeway.sweeping.sweep.report_of", lambda *_: folder)
     sweep(*words, 1, folder, None, report_only=False)
     sweep([], [], [], None, folder, None, report_only=False)
     code.write_text("def f(response, row):\n    return 2.0\n")
