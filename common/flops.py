@@ -10,31 +10,12 @@ lengths, and of its square only the half that causality leaves.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-
-class Sized(Protocol):
-    """The sizes of a model, by the names of its config.json."""
-
-    @property
-    def layers(self) -> int: ...
-    @property
-    def hidden(self) -> int: ...
-    @property
-    def intermediate(self) -> int: ...
-    @property
-    def heads(self) -> int: ...
-    @property
-    def kv_heads(self) -> int: ...
-    @property
-    def head_dim(self) -> int: ...
-    @property
-    def vocabulary(self) -> int: ...
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """``Sized``, and nothing else."""
+    """The sizes of a model, by the names of its config.json."""
 
     layers: int
     hidden: int
@@ -63,20 +44,20 @@ def sizes_of(keys: Mapping[str, Any]) -> Sizes | None:
         return None
 
 
-def layer_weights(shape: Sized) -> int:
+def layer_weights(shape: Sizes) -> int:
     """Elements of the matrices that every token goes through, of all layers, without embedding and head."""
     attention = 2 * shape.hidden * (shape.heads + shape.kv_heads) * shape.head_dim
     return shape.layers * (attention + 3 * shape.hidden * shape.intermediate)
 
 
-def flops_per_token(shape: Sized, context: float, *, head: bool = True) -> float:
+def flops_per_token(shape: Sizes, context: float, *, head: bool = True) -> float:
     """Operations of the forward pass of one token that sees ``context`` tokens. ``head``: whether its logits are
     computed."""
     attention = 4 * shape.layers * shape.heads * shape.head_dim * context  # its scores, and the sum of the values
     return 2 * layer_weights(shape) + attention + (2 * shape.hidden * shape.vocabulary if head else 0)
 
 
-def layer_flops(shape: Sized, groups: Iterable[Sequence[int]]) -> float:
+def layer_flops(shape: Sizes, groups: Iterable[Sequence[int]]) -> float:
     """Operations of a forward pass through the layers, over ``groups`` of sequences that share a prompt: the tokens of
     the prompt, which is computed once, then those that each response adds."""
     total = 0.0
@@ -87,7 +68,7 @@ def layer_flops(shape: Sized, groups: Iterable[Sequence[int]]) -> float:
 
 
 def training_flops(
-    shape: Sized, groups: Iterable[Sequence[int]], targets: int, *, passes: int = 1, before: int = 0
+    shape: Sizes, groups: Iterable[Sequence[int]], targets: int, *, passes: int = 1, before: int = 0
 ) -> float:
     """Operations of ``passes`` forward and backward passes over ``groups`` (as ``layer_flops`` takes them), which have
     ``targets`` tokens whose logits are computed. ``before``: forward passes that have no backward pass, as those for

@@ -1,12 +1,13 @@
 """A model's sizes, from its config.json or from a table of known base models."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from ....common.config import expand
+from ....common.flops import Sizes, sizes_of
 from ....common.preflight.folder import read_header, read_object
 from ....common.rope import Context, context_of
 
@@ -15,16 +16,9 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_exp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """A model's sizes, by the names of its config.json."""
+class Shape(Sizes):
+    """A model's sizes, and what its memory asks for beside them."""
 
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocabulary: int
     parameters: int
     """Number of parameters; tied ones count once."""
     tied: bool = False
@@ -84,10 +78,9 @@ def shape_of(model_path: str) -> Shape | None:
     context = context_of(keys)
     if context is None or _experts(keys):
         return None
-    try:
-        return _shape(keys, context, folder)
-    except KeyError:
-        return None  # a model of another shape
+    heads = keys.get("num_attention_heads")
+    sizes = sizes_of({**keys, "num_key_value_heads": keys.get("num_key_value_heads") or heads})
+    return None if sizes is None else _shape(sizes, keys, context, folder)
 
 
 def why_unknown(model_path: str) -> str:
@@ -102,27 +95,18 @@ def _experts(keys: Mapping[str, Any]) -> str | None:
     return next((name for name in _EXPERTS if (keys.get(name) or 0) > 1), None)
 
 
-def _shape(keys: Mapping[str, Any], context: Context, folder: Path) -> Shape:
-    """The shape by the keys of config.json; ``KeyError`` where one is missing."""
-    heads, hidden = keys["num_attention_heads"], keys["hidden_size"]
-    head_dim = keys["head_dim"] if keys.get("head_dim") else hidden // heads
-    kv_heads = keys.get("num_key_value_heads") or heads
+def _shape(sizes: Sizes, keys: Mapping[str, Any], context: Context, folder: Path) -> Shape:
     tied = bool(keys.get("tie_word_embeddings"))
-    sizes = {
-        "layers": keys["num_hidden_layers"],
-        "hidden": hidden,
-        "intermediate": keys["intermediate_size"],
-        "vocabulary": keys["vocab_size"],
-    }
     # The headers of the weights know best. A folder without weights is counted by its sizes.
     counted = sum(prod(each.shape) for path in folder.glob("*.safetensors") for each in read_header(path).values())
     parameters = counted or parameters_of(
-        **sizes,
-        wide=heads * head_dim,
-        narrow=kv_heads * head_dim,
+        layers=sizes.layers,
+        hidden=sizes.hidden,
+        intermediate=sizes.intermediate,
+        vocabulary=sizes.vocabulary,
+        wide=sizes.heads * sizes.head_dim,
+        narrow=sizes.kv_heads * sizes.head_dim,
         tied=tied,
         biased=bool(keys.get("attention_bias")) or keys.get("model_type") == "qwen2",
     )
-    return Shape(
-        **sizes, heads=heads, kv_heads=kv_heads, head_dim=head_dim, parameters=parameters, tied=tied, context=context
-    )
+    return Shape(**asdict(sizes), parameters=parameters, tied=tied, context=context)
