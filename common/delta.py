@@ -31,22 +31,6 @@ _MAX_WINDOW_LOG = 23
 _FEED_BYTES = 1 << 20
 
 
-def encode_delta(base: np.ndarray, new: np.ndarray, item_size: int) -> bytes:
-    """The payload that turns ``base`` into ``new``; see ``encode_pieces``."""
-    return b"".join(encode_pieces(base, new, item_size))
-
-
-def decode_delta(base: np.ndarray, payload: bytes, item_size: int) -> np.ndarray:
-    """What ``encode_delta(base, new, item_size)`` was made from: ``new`` as uint8, shape [len(base)], writable.
-
-    Raises ``WeightsError`` where the payload is not one whole frame of exactly ``len(base)`` bytes. A payload that
-    decodes against a wrong base gives wrong bytes: the caller compares a checksum.
-    """
-    out = np.empty(len(base), np.uint8)
-    decode_pieces([payload], out, base, item_size)
-    return out
-
-
 def encode_pieces(base: np.ndarray | None, new: np.ndarray, item_size: int) -> Iterator[bytes]:
     """The payload of ``new`` in pieces of any size, to be stored one after the other.
 

@@ -9,13 +9,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from leeway_rl.common.delta import BLOCK_BYTES, decode_delta, decode_pieces, encode_delta, encode_pieces
+from leeway_rl.common.delta import BLOCK_BYTES, decode_pieces, encode_pieces
 from leeway_rl.common.errors import WeightsError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+
+def encode_delta(base: np.ndarray, new: np.ndarray, item_size: int) -> bytes:
+    return b"".join(encode_pieces(base, new, item_size))
+
+
+def decode_delta(base: np.ndarray, payload: bytes, item_size: int) -> np.ndarray:
+    out = np.empty(len(base), np.uint8)
+    decode_pieces([payload], out, base, item_size)
+    return out
 
 
 def random_bytes(size: int, seed: int = 0) -> np.ndarray:
