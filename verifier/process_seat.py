@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 from ..common.types import Verdict, VerdictKind
 from .retry import until_graded
@@ -144,12 +144,42 @@ class Child:
         return code
 
 
-class ProcessSeat(threading.Thread):
-    """Keeps one child at work.
+AnyChild = TypeVar("AnyChild", bound=Child)
+
+
+class Seat(threading.Thread, Generic[AnyChild]):
+    """A thread with at most one child.
 
     The child asks the kernel to die with the *thread* that started it. So this thread, which lives as long as the pool,
     starts the children, and never a caller's.
     """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._child: AnyChild | None = None
+        self._child_lock = threading.Lock()  # guards against kill() from the closing thread while a child starts here
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None between two children."""
+        child = self._child
+        return None if child is None else child.pid
+
+    def kill(self) -> None:
+        """End the child from the closing thread. This thread then sees a closed socket."""
+        with self._child_lock:
+            if self._child is not None:
+                self._child.kill()
+
+    def _discard(self) -> int:
+        """End the child and return its exit code."""
+        with self._child_lock:
+            child, self._child = self._child, None
+            return 0 if child is None else child.bury()
+
+
+class ProcessSeat(Seat[Child]):
+    """Keeps one grading process at work."""
 
     def __init__(
         self,
@@ -162,7 +192,7 @@ class ProcessSeat(threading.Thread):
         attempts: int,
         warm: bool,
     ) -> None:
-        super().__init__(name="grader-seat", daemon=True)
+        super().__init__("grader-seat")
         self._tasks = tasks
         self._closed = closed
         self._turns = turns
@@ -171,14 +201,6 @@ class ProcessSeat(threading.Thread):
         self._memory_bytes = memory_bytes
         self._attempts = attempts
         self._has_turn = warm
-        self._child: Child | None = None
-        self._child_lock = threading.Lock()  # guards against kill() from the closing thread while a child starts here
-
-    @property
-    def pid(self) -> int | None:
-        """The child's process id; None between two children."""
-        child = self._child
-        return None if child is None else child.pid
 
     def run(self) -> None:
         """Serve until the pool closes. A warm seat starts a child at once, a spare one when it is first needed."""
@@ -205,12 +227,6 @@ class ProcessSeat(threading.Thread):
         if self._has_turn:
             self._has_turn = False
             self._turns.release()
-
-    def kill(self) -> None:
-        """End the child from the closing thread. This thread then sees a closed socket."""
-        with self._child_lock:
-            if self._child is not None:
-                self._child.kill()
 
     def _grade(self, line: bytes, may_run_over: bool) -> Verdict:
         """The verdict. If two children die from within on one answer, the answer itself is at fault."""
@@ -264,11 +280,6 @@ class ProcessSeat(threading.Thread):
                     self._child = Child(self._memory_bytes)
                 except OSError:
                     self._child = None  # out of processes or memory: this try reports it, the next one starts one
-
-    def _discard(self) -> int:
-        with self._child_lock:
-            child, self._child = self._child, None
-            return 0 if child is None else child.bury()
 
 
 def _stay() -> None:

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from ...common.config import Reward
 from ...common.errors import ConfigError
-from ..process_seat import Child, Lost, ending
+from ..process_seat import Child, Lost, Seat, ending
 from ..reasons import printable
 from .calling import Call, Reply
 
@@ -174,8 +174,8 @@ class RewardSeats:
             seat.join()
 
 
-class _Seat(threading.Thread):
-    """Keeps one process at work. The process dies with the thread that started it, so this thread starts it."""
+class _Seat(Seat[RewardChild]):
+    """Keeps one process at work."""
 
     def __init__(
         self,
@@ -187,19 +187,12 @@ class _Seat(threading.Thread):
         refuse: Callable[[Described], None],
     ) -> None:
         """``refuse`` raises ``ConfigError`` where a process has loaded what this worker may not use."""
-        super().__init__(name="reward-seat", daemon=True)
+        super().__init__("reward-seat")
         self._refuse = refuse
         self.ready: Future[Described] = Future()
         self._tasks, self._closed, self._rewards = tasks, closed, rewards
         self._memory_bytes, self._attempts = memory_bytes, attempts
         self._functions: list[dict[str, Any]] = []
-        self._child: RewardChild | None = None
-        self._child_lock = threading.Lock()  # guards against kill() from the closing thread while a child starts here
-
-    @property
-    def pid(self) -> int | None:
-        child = self._child
-        return None if child is None else child.pid
 
     def run(self) -> None:
         """Start a process, then serve until the end mark."""
@@ -217,12 +210,6 @@ class _Seat(threading.Thread):
             except Exception as error:  # the per-item boundary: a defect here must not leave the caller waiting
                 future.set_exception(error)
         self._discard()
-
-    def kill(self) -> None:
-        """End the process from the closing thread."""
-        with self._child_lock:
-            if self._child is not None:
-                self._child.kill()
 
     def _judge(self, asked: Asked) -> None:
         for _ in range(self._attempts):
@@ -248,7 +235,9 @@ class _Seat(threading.Thread):
             self._discard()
             said = ""
         except (Lost, OSError, ValueError, KeyError, ConfigError) as error:
-            code = self._discard(lost=isinstance(error, Lost))
+            if isinstance(error, Lost) and self._child is not None:
+                self._child.ended_by_itself()  # it has closed its socket, and is about to end
+            code = self._discard()
             said = f"did not start: {error}" if isinstance(error, ConfigError) else f"was lost: {ending(code)}"
         seconds = time.monotonic() - started
         for call in calls:  # the one that was due, and those that were to come after it
@@ -273,14 +262,6 @@ class _Seat(threading.Thread):
             raise
         self._functions = described.functions
         return described
-
-    def _discard(self, *, lost: bool = False) -> int:
-        """End the process and return its exit code. ``lost``: it has closed its socket, and is about to end."""
-        if lost and (child := self._child) is not None:
-            child.ended_by_itself()
-        with self._child_lock:
-            child, self._child = self._child, None
-            return 0 if child is None else child.bury()
 
 
 def _not_started(error: Exception) -> str:
