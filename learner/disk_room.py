@@ -28,28 +28,30 @@ class DiskRoom:
     def __init__(self, service: Service) -> None:
         self._service, self._told_at = service, -TELL_S
 
-    def until_written(self, folder: Path | None, write: Callable[[], T], *, ranks_wait: bool = True) -> T:
+    def until_written(self, folder: Path | None, write: Callable[[], T]) -> T:
         """Call ``write`` and return its result. Where the disk under ``folder`` is full for any rank, wait until there
-        is room and call it again. ``DataError`` where the learner is asked to stop meanwhile. ``ranks_wait``: whether
-        the other ranks wait for this one's word; a thread beside the loop has none for them."""
+        is room and call it again. ``DataError`` where the learner is asked to stop meanwhile."""
         while True:
             try:
-                written = write()
+                return write()
             except (OSError, RuntimeError) as error:  # torch wraps the disk's error in a RuntimeError
-                if folder is None or not (isinstance(error, NoRoom) or is_full(folder)):
-                    raise
-                if not ranks_wait:
-                    self.hinder(folder, error)
-                    continue
+                full = _full(folder, error)
                 broadcast_plan({"do": "wait"})
                 try:
-                    self.wait(folder, error)
+                    self.wait(full, error)
                 except DataError:
                     broadcast_plan({"do": "stop"})
                     raise
+
+    def until_written_beside(self, folder: Path | None, write: Callable[[], T]) -> T:
+        """``until_written`` for a thread beside the training loop, for whose word the other ranks do not wait."""
+        while True:
+            try:
+                written = write()
+            except (OSError, RuntimeError) as error:
+                self.hinder(_full(folder, error), error)
             else:
-                if not ranks_wait:
-                    self._service.hindered(None)
+                self._service.hindered(None)
                 return written
 
     def hinder(self, folder: Path, error: Exception) -> None:
@@ -66,3 +68,10 @@ class DiskRoom:
             log.error("%s: %s", words(waiting), error)
         if self._service.stopping.wait(RETRY_S):
             raise DataError(f"the disk under {folder} is full: {error}") from error
+
+
+def _full(folder: Path | None, error: Exception) -> Path:
+    """The folder whose disk has no room, for any rank. Raises ``error`` where that is not the reason."""
+    if folder is None or not (isinstance(error, NoRoom) or is_full(folder)):
+        raise error
+    return folder

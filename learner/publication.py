@@ -78,7 +78,7 @@ class Publication:
     def _guarded(self, due: tuple[int, FlatWeights], newest: tuple[int, FlatWeights]) -> None:
         started = time.monotonic()
         try:
-            manifest = self._disk.until_written(self._folder, lambda: self._publisher.publish(*due), ranks_wait=False)
+            manifest = self._disk.until_written_beside(self._folder, lambda: self._publisher.publish(*due))
             same = due[0] == newest[0]
             self.seconds = time.monotonic() - started
             self._stands(manifest, manifest.checksum if same else checksum(newest[1].buffer, self._threads))

@@ -219,8 +219,8 @@ def sample_of(
 
 
 def staleness(spans: np.ndarray, index: int, step: int) -> dict[str, float]:
-    """Mean and maximum over the tokens of response ``index`` in a step that starts from version ``step``. Weights are
-    published just before their step is closed, so tokens that they sampled by then count as 0, not as -1."""
+    """Mean and maximum over the tokens of response ``index`` in a step that starts from version ``step``; none is below
+    0."""
     _, versions, starts, ends = spans[spans[:, 0] == index].astype(np.int64).T
     ages = np.maximum(step - versions, 0)
     return {"mean": float(np.average(ages, weights=ends - starts)), "max": float(ages.max())}

@@ -67,7 +67,7 @@ class TakingIn:
         if not np.isfinite(logprobs_T).all() or logprobs_T.max() > 1e-3 or logprobs_T.min() < LEAST_LOGPROB:
             self._counts.nonfinite += 1
             raise DecodeError(f"a behaviour log-probability that is not between {LEAST_LOGPROB:g} and 0")
-        # One above the book's version, because the new weights are published just before the step is closed here.
+        # The step is closed here before its version is published, so no worker has a later one. One more is let pass.
         newest = ticket.min_version if self._book.inject_lag > 0 else self._book.version + 1
         lengths_S = responses.lengths_S.astype(np.int64)
         wrong = check_spans(responses.spans, lengths_S, min_version=ticket.min_version, newest_version=newest)
