@@ -75,6 +75,10 @@ class NoProfileError(LeewayError):
     exit_code = 11
 
 
+class EnvironmentFailed(LeewayError):
+    """An environment raised, hung, lost its process, or gave back what it must not. The group is generated again."""
+
+
 class DecodeError(LeewayError):
     """A message that cannot be decoded. It goes to the dead letters, and work goes on."""
 
