@@ -75,16 +75,17 @@ class NoProfileError(LeewayError):
     exit_code = 11
 
 
-class EnvironmentFailed(LeewayError):
-    """An environment raised, hung, lost its process, or gave back what it must not. The group is generated again."""
-
-
 class DecodeError(LeewayError):
     """A message that cannot be decoded. It goes to the dead letters, and work goes on."""
 
 
 class OtherSchemaError(DecodeError):
     """A message of a build with another schema."""
+
+
+class EnvironmentFailed(LeewayError):
+    """An environment that raised, overran its clock, lost its process, or answered what it must not. Its group is
+    generated again, and is given up when it has failed too often. It is never a reward of 0."""
 
 
 class WeightsError(LeewayError):
