@@ -41,7 +41,7 @@ def columns_of(values: Mapping[str, Any], where: str, data: Data | None) -> str:
         raise DataError(
             f"{where}: column {largest!r}: the row has {size:,} bytes as JSON, {sizes[largest]:,} of them in this "
             f"column, and data.max_row_bytes is {most:,}: it travels with each ticket; choose the columns that the "
-            "rewards need by data.row_columns, or raise the limit"
+            "rewards or the environment need by data.row_columns, or raise the limit"
         )
     return text
 
@@ -54,6 +54,6 @@ def _json(name: str, value: Any, where: str) -> str:
     except ValueError as error:
         wrong = "", str(error)
     raise DataError(
-        f"{where}: column {name}{wrong[0]}: {wrong[1]}; reward functions are given rows as JSON: leave the column out "
-        "by data.row_columns"
+        f"{where}: column {name}{wrong[0]}: {wrong[1]}; rewards and environments get rows as JSON: leave the column "
+        "out by data.row_columns"
     )

@@ -38,7 +38,7 @@ class Row:
     where: str = ""
     """File and row, for messages about it."""
     columns: str = ""
-    """The row as one JSON object, where reward functions are given it."""
+    """The row as one JSON object, where reward functions or an environment are given it."""
 
 
 BOXED = "\n\nLet's think step by step and output the final answer within \\boxed{}."
@@ -124,14 +124,23 @@ def rendered(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase,
     return text
 
 
-def row_of(values: Any, prompt_id: str, where: str, data: Data | None = None, rewards: Sequence[Reward] = ()) -> Row:
+def row_of(
+    values: Any,
+    prompt_id: str,
+    where: str,
+    data: Data | None = None,
+    rewards: Sequence[Reward] = (),
+    *,
+    whole: bool = False,
+) -> Row:
     """The row in ``values``, from a file or a published set. Raises ``DataError``, which says what is wrong at
     ``where`` and in which of the file's columns. ``data`` says what holds for rows that say nothing themselves, and
-    ``rewards`` what judges them, where it is not their ability alone."""
+    ``rewards`` what judges them, where it is not their ability alone. ``whole``: its columns are needed, whatever the
+    rewards (an environment is given them)."""
     if isinstance(values, DataError):
         raise values
     try:
-        return _row(values, prompt_id, where, data, rewards)
+        return _row(values, prompt_id, where, data, rewards, whole)
     except DataError as error:
         theirs = in_their_words(str(error).removeprefix(where), {} if data is None else data.columns)
         raise DataError(f"{error}{theirs}") from error.__cause__
@@ -144,7 +153,7 @@ def in_their_words(said: str, columns: Mapping[Any, str]) -> str:
     return f" ({', '.join(found)} there)" if found else ""
 
 
-def _row(values: Any, prompt_id: str, where: str, data: Data | None, rewards: Sequence[Reward]) -> Row:
+def _row(values: Any, prompt_id: str, where: str, data: Data | None, rewards: Sequence[Reward], whole: bool) -> Row:
     if not isinstance(values, dict):
         raise DataError(f"{where}: a row is an object with prompt and answer, found {type(values).__name__}")
     for key in _NEEDED:
@@ -172,7 +181,7 @@ def _row(values: Any, prompt_id: str, where: str, data: Data | None, rewards: Se
         ground_truth=truth.golds,
         difficulty=extra.get("model_difficulty") if isinstance(extra := values.get("extra_info"), dict) else None,
         where=where,
-        columns="" if all(reward.judges for reward in rewards) else columns_of(values, where, data),
+        columns=columns_of(values, where, data) if whole or not all(reward.judges for reward in rewards) else "",
     )
 
 

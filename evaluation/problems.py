@@ -64,7 +64,8 @@ def load_problems(
     for place, (number, values) in enumerate(file_rows(path, config.data.columns)):
         where, theirs = origin_of(values, f"{path}:{number}")
         try:
-            row = row_of(values, f"{path.name}:{number}", where, config.data, config.rewards)
+            whole = config.environment is not None
+            row = row_of(values, f"{path.name}:{number}", where, config.data, config.rewards, whole=whole)
             problem_id = id_of(values, row.prompt_id, where)
             if problem_id in found:
                 raise DataError(f"{where}: id {problem_id!r} is also in an earlier row")

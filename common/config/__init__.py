@@ -6,6 +6,7 @@ stands (``locating``), and what would be right.
 """
 
 from .composing import compose, dump, parse, preset_names
+from .environment import Environment
 from .placement import Placement
 from .rewards import Reward, ability_of
 from .section import PRESETS, expand
@@ -33,6 +34,7 @@ __all__ = [
     "Data",
     "Deviation",
     "Entropy",
+    "Environment",
     "Loss",
     "Mask",
     "Model",

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from ..errors import ConfigError
 from ..settings import read
 from .locating import Layer, refuse_unknown, said_of
-from .rewards import placed
 from .section import PRESETS, expand
+from .user_code import placed
 from .whole import Config
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ..errors import ConfigError
 from .rewards import Reward
 from .section import Section
-from .whole import Config, Stage, known_keys
+from .whole import Config, Stage, known_keys, section_of
 
 LISTS: dict[str, type[Section]] = {"stages": Stage, "rewards": Reward}
 """Sections of which there may be several."""
@@ -32,7 +32,7 @@ def refuse_unknown(layer: Layer, model: type[Section], values: dict[str, Any], a
         here = (*at, key)
         if key not in model.model_fields:
             raise ConfigError(f"{where(layer, here)}: unknown key {'.'.join(here)!r}{_suggestion(here)}")
-        kind = model.model_fields[key].annotation
+        kind = model.model_fields[key].annotation if at else section_of(model.model_fields[key].annotation)
         if key in LISTS and not at:
             if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
                 raise ConfigError(f"{where(layer, here)}: {key} = {value!r}: expected a list of tables, [[{key}]]")

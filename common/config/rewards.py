@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -10,11 +9,7 @@ from pydantic import AfterValidator, Field
 from ..errors import ConfigError
 from ..rewards import JUDGES
 from .section import Section
-
-SECRET = re.compile(r"(?i)api_?key|password|secret|token$")
-"""Names of options whose values are secrets."""
-ENV = "env:"
-"""A text that begins so names a variable of the environment. Only the process that needs it looks it up."""
+from .user_code import refuse_plain_secrets
 
 
 def _refuse_strange_name(name: str | None) -> str | None:
@@ -79,25 +74,8 @@ def refuse_impossible_rewards(rewards: Sequence[Reward], combine: str) -> None:
             raise ConfigError(f"{where}.options: {reward.use!r} takes none; the section [verifier] has its keys")
         if reward.judges and reward.truncated is not None:
             raise ConfigError(f"{where}.truncated: {reward.use!r} finds no answer in a truncated response: 0")
-        for key, value in reward.options.items():
-            if SECRET.search(key) and isinstance(value, str) and value and not value.startswith(ENV):
-                raise ConfigError(
-                    f"{where}.options.{key} holds a secret in plain text, and the configuration is stored; write "
-                    f'{key} = "env:NAME" and set the variable NAME where verifiers run'
-                )
+        refuse_plain_secrets(reward.options, f"{where}.options", "verifiers")
     needed = {JUDGES[reward.use] for reward in rewards if reward.judges}
     if len(needed) > 1 and not needed <= {"math", "exact", "solution"}:
         uses = ", ".join(repr(reward.use) for reward in rewards if reward.judges)
         raise ConfigError(f"rewards: {uses} judge different kinds of rows; 'row' judges each row by its own ability")
-
-
-def placed(values: Any, folder: Path) -> Any:
-    """The values of a preset in ``folder``, with ``{here}`` filled in, and paths in ``use`` absolute."""
-    if isinstance(values, dict):
-        found = {key: placed(value, folder) for key, value in values.items()}
-        if isinstance(use := found.get("use"), str) and ".py:" in use and not use.startswith(("/", "~", "{")):
-            found["use"] = str(folder / use)
-        return found
-    if isinstance(values, list):
-        return [placed(value, folder) for value in values]
-    return values.replace("{here}", str(folder)) if isinstance(values, str) else values

@@ -7,6 +7,7 @@ from typing import Any, Self, get_args
 from pydantic import Field, model_validator
 
 from ..errors import ConfigError
+from .environment import Environment
 from .placement import Placement
 from .rewards import Reward, refuse_impossible_rewards
 from .section import Section
@@ -52,6 +53,7 @@ class Config(Section):
     metrics: Metrics = Metrics()
     stages: tuple[Stage, ...] = ()
     rewards: tuple[Reward, ...] = ()
+    environment: Environment | None = None
 
     @property
     def stage_starts(self) -> tuple[int, ...]:
@@ -107,6 +109,8 @@ class Config(Section):
         self.broker.refuse_impossible()
         self.rollout.refuse_impossible()
         refuse_impossible_rewards(self.rewards, self.verifier.combine)
+        if self.environment is not None:
+            self.environment.refuse_impossible()
         self._refuse_other_dtypes()
         self.placement.refuse_impossible(
             self.rollout.engine, self.rollout.gpu_memory_utilization, self.objective.kl_beta
@@ -154,5 +158,5 @@ def known_keys() -> list[str]:
 
 
 def section_of(annotation: Any) -> type[Section]:
-    """The type of section that a field of ``Config`` holds, alone or in a list."""
+    """The type of section that a field of ``Config`` holds, alone, in a list, or not always."""
     return annotation if isinstance(annotation, type) else get_args(annotation)[0]

@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 
 def load_curriculum(config: Config, tokenizer: PreTrainedTokenizerBase, vocabulary: int | None = None) -> Curriculum:
     """The run's prompts, as ``load_prompts`` reads them, and its stages."""
-    seed, rewards = config.flow.seed, config.rewards
-    return Curriculum(config, load_prompts(config.data, tokenizer, seed=seed, vocabulary=vocabulary, rewards=rewards))
+    source = load_prompts(
+        config.data,
+        tokenizer,
+        seed=config.flow.seed,
+        vocabulary=vocabulary,
+        rewards=config.rewards,
+        whole=config.environment is not None,
+    )
+    return Curriculum(config, source)
 
 
 class Curriculum:

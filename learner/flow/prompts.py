@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Prompt:
     ability: str
     ground_truth: tuple[str, ...]
     row: str = ""
-    """The row as one JSON object, where reward functions are given it."""
+    """The row as one JSON object, where reward functions or an environment are given it."""
 
 
 class PromptSource:
@@ -70,13 +70,14 @@ def load_prompts(
     vocabulary: int | None = None,
     most: int | None = None,
     rewards: Sequence[Reward] = (),
+    whole: bool = False,
 ) -> PromptSource:
     """Read, check and tokenize every row, or the first ``most``. Prompts that are too long, or that the offline filter
     finds nothing to learn from, are dropped and counted. ``vocabulary``: how many tokens the model has, where that is
-    known. ``rewards``: what judges the rows, where it is not their ability alone. ``DataError`` names a row that cannot
-    be used and what it lacks."""
+    known. ``rewards``: what judges the rows, where it is not their ability alone. ``whole``: whether the columns of
+    rows are needed, whatever the rewards. ``DataError`` names a row that cannot be used and what it lacks."""
     prompts, dropped = [], Counter[str]()
-    for row in islice(_rows(data, seed, rewards), most):
+    for row in islice(_rows(data, seed, rewards, whole), most):
         reason = _filtered(row, data)
         if reason is not None:
             dropped[reason] += 1
@@ -120,22 +121,29 @@ def _filtered(row: Row, data: Data) -> str | None:
     return f"solved never or always by {data.difficulty_model}" if failures in (0, data.difficulty_tries) else None
 
 
-def _rows(data: Data, seed: int, rewards: Sequence[Reward]) -> Iterator[Row]:
+def _rows(data: Data, seed: int, rewards: Sequence[Reward], whole: bool) -> Iterator[Row]:
+    """The rows of the source. What it yields is read alike, and says for itself which defaults hold."""
     match data.source:
         case "file":
-            return _file_rows(Path(expand(data.path)), data, rewards)
+            found = _file_rows(Path(expand(data.path)), data)
         case "hub":
-            return _hub_rows(data, rewards)
+            found = _hub_rows(data)
         case "reasoning_gym":
-            return _generated_rows(data, seed, rewards)
+            found = _generated_rows(data, seed, judged=bool(rewards))
+    for values, prompt_id, where, defaults in found:
+        yield row_of(values, prompt_id, where, defaults, rewards, whole=whole)
 
 
-def _file_rows(path: Path, data: Data, rewards: Sequence[Reward]) -> Iterator[Row]:
+_Found: TypeAlias = "tuple[Any, str, str, Data | None]"
+"""A row's values, its prompt's id, where it stands, and what holds for it if it says nothing itself."""
+
+
+def _file_rows(path: Path, data: Data) -> Iterator[_Found]:
     for number, values in file_rows(path, data.columns):
-        yield row_of(values, f"{path.name}:{number}", f"{path}:{number}", data, rewards)
+        yield values, f"{path.name}:{number}", f"{path}:{number}", data
 
 
-def _hub_rows(data: Data, rewards: Sequence[Reward]) -> Iterator[Row]:
+def _hub_rows(data: Data) -> Iterator[_Found]:
     try:
         import datasets
     except ImportError as error:
@@ -146,10 +154,10 @@ def _hub_rows(data: Data, rewards: Sequence[Reward]) -> Iterator[Row]:
         raise DataError(f"data.path = {data.path!r}, split {data.split!r}: cannot be loaded: {error}") from error
     for number, values in enumerate(loaded, start=1):
         where = f"{data.path} row {number}"
-        yield row_of(under_known_names(values, data.columns, where), f"{data.path}:{number}", where, data, rewards)
+        yield under_known_names(values, data.columns, where), f"{data.path}:{number}", where, data
 
 
-def _generated_rows(data: Data, seed: int, rewards: Sequence[Reward]) -> Iterator[Row]:
+def _generated_rows(data: Data, seed: int, *, judged: bool) -> Iterator[_Found]:
     for number, values in gym_rows(data.path, seed=seed, size=data.size, options=data.options):
         where = f"{data.path} problem {number - 1}"
-        yield row_of(values, f"{data.path}:{number - 1}", where, data if rewards else None, rewards)
+        yield values, f"{data.path}:{number - 1}", where, data if judged else None

@@ -187,8 +187,9 @@ def _refuse_changed(folder: Path, begun: Plan) -> None:
 def _flat(config: Config) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, section in config.model_dump(mode="json").items():
-        # Stages and rewards are lists of sections; each list is compared whole.
-        flat |= {name: section} if isinstance(section, list) else {f"{name}.{key}": it for key, it in section.items()}
+        # Stages and rewards are lists of sections, each compared whole; there may be no environment.
+        whole = not isinstance(section, dict)
+        flat |= {name: section} if whole else {f"{name}.{key}": it for key, it in section.items()}
     return flat
 
 

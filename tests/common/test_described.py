@@ -23,7 +23,7 @@ def definition_of(name):
     """The key's part of the schema."""
     section, _, key = name.partition(".")
     found = SCHEMA["properties"][section]
-    found = found.get("items", found)
+    found = found.get("items") or found.get("anyOf", [found])[0]
     return SCHEMA["$defs"][found["$ref"].rpartition("/")[2]]["properties"][key]
 
 
@@ -57,7 +57,8 @@ def test_a_key_is_told_in_plain_words_with_its_bounds_and_choices(name):
     assert [words for words in due(definition) if words not in KEYS[name].kind] == []
     assert KEYS[name].required == ("default" not in definition and "options" not in name and "columns" not in name)
     assert KEYS[name].default == ("" if definition.get("default") is None else json.dumps(definition["default"])) or (
-        name in ("data.options", "data.columns", "rewards.options") and KEYS[name].default == "{}"
+        name in ("data.options", "data.columns", "rewards.options", "environment.options")
+        and KEYS[name].default == "{}"
     )
 
 

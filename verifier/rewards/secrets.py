@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from ...common.config.rewards import ENV
+from ...common.config.user_code import ENV
 from ...common.errors import ConfigError
 
 
