@@ -33,3 +33,10 @@ def begin_peak() -> None:
     """Have ``peak_bytes`` start anew from what is held now, where the system lets us."""
     with suppress(OSError), open("/proc/self/clear_refs", "wb") as clear:
         clear.write(b"5")
+
+
+def address_space() -> int:
+    """This process's address space in bytes, which a limit counts; 0 if the system does not say."""
+    with suppress(OSError), open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[0]) * resource.getpagesize()
+    return 0

@@ -10,38 +10,28 @@ starts another.
 """
 
 import json
-import os
-import resource
-import signal
 import socket
 import sys
 from typing import Any
 
-from ..common.children import leave_with_parent
+from ..common.resident import begin_peak, peak_bytes
 from ..common.types import VerdictKind
+from ..common.user_code.serving import is_full, under_limits
 from .graders import judge_of, warm_up
-from .own_memory import address_space, forget_peak, peak_bytes
 
 
 def main(socket_fd: int, parent: int, memory_bytes: int) -> None:
     """Serve the parent at the other end of ``socket_fd``. ``memory_bytes`` 0 means no limit."""
-    leave_with_parent(signal.SIGKILL)  # on other systems than Linux the closed socket ends it
-    if os.getppid() != parent:
-        sys.exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    if memory_bytes:
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.dup2(2, 1)  # a library that prints must not print into the parent's output
+    under_limits(parent, memory_bytes)
     warm_up()
     with socket.socket(fileno=socket_fd) as link, link.makefile("rb") as requests:
         link.sendall(b"ready\n")
         for line in requests:
-            forget_peak()
+            begin_peak()
             reply = _grade(json.loads(line))
             reply["peak_bytes"] = peak_bytes()
             # Caches grow. Inside Math-Verify a MemoryError would pass for "wrong", so end well before the limit.
-            reply["last"] = bool(memory_bytes) and address_space() > memory_bytes // 2
+            reply["last"] = is_full(memory_bytes, failed=True)
             link.sendall(json.dumps(reply).encode() + b"\n")
             if reply["last"]:
                 return

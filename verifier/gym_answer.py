@@ -19,9 +19,9 @@ from typing import Any, TypeAlias
 
 from ..common.config import Verifier
 from ..common.errors import ConfigError
+from ..common.reasons import printable
 from ..common.types import Verdict, VerdictKind
 from . import boxes
-from .reasons import printable
 from .sandbox.errors import Garbled, OutOfMemory, Overrun, SandboxError
 from .sandbox.room import SandboxRoom
 from .sandbox.sandbox import Limits, usable_memory

@@ -5,22 +5,20 @@ killing the process is sure. The worst that an answer can do is to use up its cl
 """
 
 import json
-import os
 import queue
 import select
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import replace
-from typing import Generic, TypeAlias, TypeVar
+from typing import TypeAlias
 
 from ..common.types import Verdict, VerdictKind
+from ..common.user_code import processes
+from ..common.user_code.processes import Lost, Seat, ending
 from .retry import until_graded
 
 OVERTIME_S = 1.0
@@ -33,10 +31,7 @@ stopped it."""
 _ITS_OWN_FAULT = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
 """Signals by which a response can kill its process from within. Others come from outside."""
 
-ENDING_S = 1.0
-"""Seconds that a child which has closed its socket has to end, before it is killed."""
-
-_START_S = 60.0
+START_S = 60.0
 """Seconds that a child may take to be ready: an import of about a second, on a machine that may be very busy."""
 
 Tasks: TypeAlias = "queue.SimpleQueue[tuple[bytes, bool, Future[Verdict]] | None]"
@@ -44,41 +39,20 @@ Tasks: TypeAlias = "queue.SimpleQueue[tuple[bytes, bool, Future[Verdict]] | None
 one seat."""
 
 
-class Lost(Exception):
-    """The child is gone, or sends nonsense."""
-
-
 class _Starved(Exception):
     """The clock ran out, but not by the response's work: the machine is busy, or the child was stopped."""
 
 
-class Child:
+class Child(processes.Child):
     """A grading process and our end of its socket."""
 
-    program = "grading_child"
-
-    def __init__(self, memory_bytes: int) -> None:
-        self._link, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-P", "-m", f"{__package__}.{self.program}"]
-            arguments = [theirs.fileno(), os.getpid(), memory_bytes]
-            # BLAS gets one thread, because each further one reserves address space, which the limit counts.
-            threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-            self._process = subprocess.Popen(
-                [*command, *map(str, arguments)],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, **threads},
-                start_new_session=True,  # out of reach of the terminal's Ctrl-C
-            )
-        self.pid = self._process.pid
-        self._replies = self._link.makefile("rb")
-        self._ready = False
+    module = f"{__package__}.grading_child"
+    _ready = False
 
     def wait_ready(self) -> None:
         """Return once the child has imported all that it needs, so that no response's clock runs during the import."""
         if not self._ready:
-            self._link.settimeout(_START_S)
+            self._link.settimeout(START_S)
             if self._replies.readline() != b"ready\n":
                 raise Lost
             self._ready = True
@@ -117,65 +91,6 @@ class Child:
                 return int(schedstat.read().split()[0]) / 1e9
         except (OSError, ValueError, IndexError):
             return 0.0
-
-    def peak_bytes(self) -> int:
-        """The child's largest resident size, in bytes; 0 if the system does not say."""
-        try:
-            with open(f"/proc/{self.pid}/status", "rb") as status:
-                return next((int(line.split()[1]) * 1024 for line in status if line.startswith(b"VmHWM")), 0)
-        except OSError:
-            return 0
-
-    def kill(self) -> None:
-        """Send the signal and no more. It is safe from any thread, any number of times."""
-        self._process.kill()
-
-    def ended_by_itself(self) -> None:
-        """Give a child that has closed its socket the time to end, so that its exit code is its own."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(ENDING_S)
-
-    def bury(self) -> int:
-        """Kill the child, reap it, and close the socket. Returns its exit code, negative for a signal."""
-        self._process.kill()
-        code = self._process.wait()
-        self._replies.close()
-        self._link.close()
-        return code
-
-
-AnyChild = TypeVar("AnyChild", bound=Child)
-
-
-class Seat(threading.Thread, Generic[AnyChild]):
-    """A thread with at most one child.
-
-    The child asks the kernel to die with the *thread* that started it. So this thread, which lives as long as the pool,
-    starts the children, and never a caller's.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name=name, daemon=True)
-        self._child: AnyChild | None = None
-        self._child_lock = threading.Lock()  # guards against kill() from the closing thread while a child starts here
-
-    @property
-    def pid(self) -> int | None:
-        """The child's process id; None between two children."""
-        child = self._child
-        return None if child is None else child.pid
-
-    def kill(self) -> None:
-        """End the child from the closing thread. This thread then sees a closed socket."""
-        with self._child_lock:
-            if self._child is not None:
-                self._child.kill()
-
-    def _discard(self) -> int:
-        """End the child and return its exit code."""
-        with self._child_lock:
-            child, self._child = self._child, None
-            return 0 if child is None else child.bury()
 
 
 class ProcessSeat(Seat[Child]):
@@ -289,7 +204,3 @@ def _stay() -> None:
 def _failure(reason: str, started: float | None = None) -> Verdict:
     seconds = 0.0 if started is None else time.monotonic() - started
     return Verdict(kind=VerdictKind.ERROR, reason=reason, seconds=seconds)
-
-
-def ending(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -21,7 +21,7 @@ from ...common.gym import gym_rows
 from ...common.rows import raw_rows
 from ...common.settings import written
 from ...common.texts import visible
-from ..running.own_rewards import with_digest
+from ..running.own_code import with_digests
 from ..running.preflight import preflight
 from .sampling import Asking, sample
 
@@ -34,7 +34,7 @@ WIDE = 60
 def check(preset: list[str], settings: list[str], *, rows: int, responses: int) -> None:
     """Print what is found. Raises as ``leeway up`` does where the configuration cannot work, and ``LeewayError`` where
     a reward fails."""
-    config = with_digest(compose(preset, settings))
+    config = with_digests(compose(preset, settings))
     for line in preflight(config, dry_run=False):
         typer.echo(line)
     typer.echo(f"rewards: {_rewards(config)}")

@@ -25,7 +25,7 @@ from ...common.weights import node_folder
 from ..looking import status
 from . import dry_run as dry
 from . import launcher
-from .own_rewards import with_digest
+from .own_code import with_digests
 from .preflight import preflight
 from .server import EmbeddedServer
 from .supervise import SLACK_S, Role, ended, mend, supervised
@@ -38,6 +38,7 @@ LAYOUT = (
     "rollout.workers",
     "rollout.tensor_parallel",
     "verifier.rewards_digest",
+    "environment.digest",
 )
 """Keys whose values may change when a run goes on, beside those of ``placement``. Where it has to be, the checkpoint is
 converted."""
@@ -67,11 +68,11 @@ def up(
         if is_complete(runs_dir / run):
             typer.echo(f"run {run!r} is complete: there is nothing to go on with")
             return
-        config = with_digest(config)  # other code than the run's is told before anything starts
+        config = with_digests(config)  # other code than the run's is told before anything starts
     else:
         if not presets:
             raise ConfigError("name a --preset, for instance --preset tiny")
-        config = with_digest(compose(presets, settings))
+        config = with_digests(compose(presets, settings))
         run = run if run is not None else named_after(presets[-1])
     Keys(run)  # refuses an unusable id before anything is written
     folder = runs_dir / run
@@ -108,7 +109,7 @@ def up(
 
 def create(run: str, presets: list[str], settings: list[str], redis_url: str, *, same_is_fine: bool = False) -> None:
     """Store a run's configuration in Redis. ``RunExistsError`` where another one is stored there."""
-    text = dump(with_digest(compose(presets, settings)))
+    text = dump(with_digests(compose(presets, settings)))
     queue = DeskQueue(Connection(redis_url, run))
     if queue.has_run():
         if not (same_is_fine and queue.load_config() == text):

@@ -41,7 +41,7 @@ from ...common.stopping import STOPPED
 from ...common.wording import age
 from ..looking.left import is_finished
 from ..running.last_words import last_lines
-from ..running.own_rewards import with_digest
+from ..running.own_code import with_digests
 from . import sweepdata
 from .grid import Axis, Point, axes, configurations, points
 
@@ -165,9 +165,10 @@ def _refuse_another(folder: Path, begun: Plan, asked: Plan) -> None:
 
 
 def _inputs(base: Config) -> dict[str, str]:
-    """Fingerprints of the files that the points of ``base`` train on, by key, and the digest of their rewards' code."""
-    code = with_digest(base).verifier.rewards_digest
-    return of_run_inputs(base) | ({} if code in (None, "any") else {"rewards": code})
+    """Fingerprints of the files that the points of ``base`` train on, by key, and the digests of the user's code."""
+    noted = with_digests(base)
+    codes = {"rewards": noted.verifier.rewards_digest, "environment": noted.environment and noted.environment.digest}
+    return of_run_inputs(base) | {section: code for section, code in codes.items() if code not in (None, "any")}
 
 
 def _refuse_changed(folder: Path, begun: Plan) -> None:

@@ -7,7 +7,7 @@ from, or learns that the conversation is over::
         turn = conversations.step(response, tokens).result()
 """
 
-from .interface import Conversations, EnvironmentHost
+from .host import Conversations, EnvironmentHost
 from .turn import Turn
 
 __all__ = ["Conversations", "EnvironmentHost", "Turn"]

@@ -6,10 +6,10 @@ import pytest
 from leeway_rl.common.config import Config, Data, Model, Reward, Train
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.types import VerdictKind
+from leeway_rl.common.user_code.secrets import Secrets
 from leeway_rl.verifier.pool import GradeItem, GraderPool
 from leeway_rl.verifier.rewards.grading import RewardGrader
 from leeway_rl.verifier.rewards.loading import SHIPPED, Loader
-from leeway_rl.verifier.rewards.secrets import Secrets
 from leeway_rl.verifier.rewards.shipped.formats import answer_tag, regex, think_tags
 from leeway_rl.verifier.rewards.shipped.lengths import cosine_length, overlong
 from leeway_rl.verifier.rewards.shipped.llm import NoScoreError, score_in
@@ -27,7 +27,7 @@ NEEDED = {
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_each_one_loads_and_names_its_source(name):
-    loader = Loader(Secrets())
+    loader = Loader(Secrets("verifier"))
     (loaded,) = loader.load([Reward(use=name, options=NEEDED.get(name, {}))])
     assert loaded.name == name
     assert "Source:" in loader.named(name).__doc__

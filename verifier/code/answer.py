@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 
 from ...common.config import Verifier
 from ...common.errors import ConfigError
+from ...common.reasons import printable
 from ...common.types import Verdict, VerdictKind
-from ..reasons import printable
 from ..sandbox.errors import Garbled, OutOfMemory, Overrun, SandboxError
 from ..sandbox.room import SandboxRoom
 from ..sandbox.sandbox import Job, Limits, Sandbox, usable_memory

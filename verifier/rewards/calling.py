@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
+from ...common.reasons import printable
 from ...common.rewards import Score
-from ..reasons import printable
-from .loading import ASKED, Loaded, told
-from .secrets import Secrets
+from ...common.user_code.loading import told
+from ...common.user_code.secrets import Secrets
+from .loading import ASKED, Loaded
 
 Call: TypeAlias = "tuple[int, int | None]"
 """(number of the function, number of the response, or None for the whole group)."""

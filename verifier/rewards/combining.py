@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...common.config import Reward, Verifier
+from ...common.reasons import printable
 from ...common.types import Part, Verdict, VerdictKind
-from ..reasons import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,27 +8,23 @@ anybody may try. An ``async`` function waits for others most of its time, so the
 from __future__ import annotations
 
 import json
-import os
 import queue
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ...common.config import Reward
 from ...common.errors import ConfigError
-from ..process_seat import Child, Lost, Seat, ending
-from ..reasons import printable
+from ...common.reasons import printable
+from ...common.user_code.digests import REWARDS, refuse_other_code
+from ...common.user_code.processes import LOADING_S, Lost, OwnCodeChild, Seat, ending
 from .calling import Call, Reply
 
 SEATS_A_JOB = 4
 """Processes for each of ``verifier.jobs`` where a function is ``async``: as many as a worker holds groups for a job."""
-START_S = 120.0
-"""Seconds that a process may take to import what the functions need, on a machine that may be very busy."""
 GRACE_S = 5.0
 """Seconds beyond its own clock that an ``async`` function has, before it counts as hanging."""
 
@@ -61,14 +57,14 @@ class Asked:
         self.replies[call] = {"r": call[0], "i": call[1], "values": None, "reasons": [why], "s": seconds}
 
 
-class RewardChild(Child):
+class RewardChild(OwnCodeChild):
     """A process that runs reward functions, and our end of its socket."""
 
-    program = "rewards.child"
+    module = f"{__package__}.child"
 
     def load(self, rewards: Sequence[Reward]) -> Described:
         """Have it load the functions. ``ConfigError`` if it cannot."""
-        self._link.settimeout(START_S)
+        self._link.settimeout(LOADING_S)
         self._link.sendall(json.dumps([reward.model_dump(mode="json") for reward in rewards]).encode() + b"\n")
         if not (line := self._replies.readline()):
             raise Lost
@@ -83,7 +79,7 @@ class RewardChild(Child):
         calls = sorted(asked.open(), key=lambda call: functions[call[0]]["is_async"])  # the order in which it works
         waiting = dict.fromkeys(calls)
         request = {"responses": asked.responses, "row": asked.row, "calls": calls}
-        self._link.settimeout(START_S)
+        self._link.settimeout(LOADING_S)
         self._link.sendall(json.dumps(request).encode() + b"\n")
         while True:
             self._link.settimeout(_patience_s(list(waiting), functions))
@@ -96,12 +92,6 @@ class RewardChild(Child):
             call = said["r"], said["i"]
             asked.replies[call] = said
             waiting.pop(call, None)
-
-    def bury(self) -> int:
-        """As ``Child.bury``, and whatever its functions have started dies with it."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        return super().bury()
 
 
 def _patience_s(waiting: list[Call], functions: list[dict[str, Any]]) -> float:
@@ -147,11 +137,7 @@ class RewardSeats:
     def _refuse(self, found: Described) -> None:
         if self._digest is None:
             self._digest = found.digest  # the first process is there before the others start
-        if self._digest not in ("any", found.digest):
-            raise ConfigError(
-                f"the code of the rewards here has the digest {found.digest}, the run was started with {self._digest}: "
-                "bring the same files here, or say that other code is fine: verifier.rewards_digest = 'any'"
-            )
+        refuse_other_code(found.digest, self._digest, REWARDS)
 
     def submit(self, asked: Asked) -> Future[Asked]:
         """The future of ``asked`` with a reply to each call."""

@@ -1,24 +1,24 @@
-"""Secrets of reward functions: named ``env:NAME`` in the configuration, known to the grading processes alone."""
+"""Secrets of a user's code: named ``env:NAME`` in the configuration, known to the processes that run it alone."""
 
 import os
 from typing import Any
 
-from ...common.config.user_code import ENV
-from ...common.errors import ConfigError
+from ..config.user_code import ENV
+from ..errors import ConfigError
 
 
 class Secrets:
-    """What ``env:NAME`` stands for, and texts without it."""
+    """What ``env:NAME`` stands for, and texts without it. ``worker``: on whose machine the variables are due."""
 
-    def __init__(self) -> None:
-        self._names: dict[str, str] = {}
+    def __init__(self, worker: str) -> None:
+        self._worker, self._names = worker, dict[str, str]()
 
     def resolve(self, options: dict[str, Any], where: str) -> dict[str, Any]:
         """``options`` with every ``env:NAME`` replaced by the variable's value. ``ConfigError`` if it is not set."""
         return {key: self._resolved(value, f"{where}: options.{key}") for key, value in options.items()}
 
     def hide(self, text: str) -> str:
-        """``text`` with every secret replaced by its name: what a function raises may quote one, as it stands, as
+        """``text`` with every secret replaced by its name: what the code raises may quote one, as it stands, as
         Python shows it, or with its line ends gone. The longest goes first, since one may hold another."""
         for value, name in sorted(self._names.items(), key=lambda each: -len(each[0])):
             for form in (value, repr(value)[1:-1], " ".join(value.split())):
@@ -34,6 +34,6 @@ class Secrets:
             return value
         found = os.environ.get(value.removeprefix(ENV))
         if not found:
-            raise ConfigError(f"{where} = {value!r}: the variable is not set where this verifier runs")
+            raise ConfigError(f"{where} = {value!r}: the variable is not set where this {self._worker} runs")
         self._names[found] = value
         return found

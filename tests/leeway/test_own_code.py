@@ -6,7 +6,7 @@ import time
 import pytest
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import ConfigError
-from leeway_rl.leeway.running.own_rewards import with_digest
+from leeway_rl.leeway.running.own_code import with_digests
 from leeway_rl.leeway.running.up import up
 
 REWARD = "def f(response, row):\n    return 1.0\n"
@@ -25,9 +25,9 @@ def config(tmp_path):
 @pytest.mark.parametrize(
     ("code", "word"),
     [
-        ("import os\nos._exit(0)\n", "rewards: loading them ended with exit code 0, without an answer"),
+        ("import os\nos._exit(0)\n", "rewards: loading its code ended with exit code 0, without an answer"),
         ("print('loading weights')\nimport os\nos._exit(3)\n", "exit code 3, without an answer; last it said: loading"),
-        ("import os\nos.kill(os.getpid(), 11)\n", "rewards: loading them ended with signal 11, without an answer"),
+        ("import os\nos.kill(os.getpid(), 11)\n", "rewards: loading its code ended with signal 11, without an answer"),
         ("raise KeyboardInterrupt\n", "mine.py:f': KeyboardInterrupt (line 1 of mine.py)"),
         ("import atexit\natexit.register(print, 'bye')\nimport nowhere\n", "No module named 'nowhere' (line 3 of mine"),
         ("import os\nos.write(2, bytes([255, 10]))\nimport nowhere\n", "No module named 'nowhere' (line 3 of mine"),
@@ -35,23 +35,23 @@ def config(tmp_path):
 )
 def test_a_module_that_cannot_be_loaded_is_told_in_one_line(config, code, word):
     with pytest.raises(ConfigError, match=re.escape(word)):
-        with_digest(config(code))
+        with_digests(config(code))
 
 
 def test_other_code_than_the_configuration_says_is_told_before_anything_starts(config):
-    begun = with_digest(config("SCALE = 1\n"))
-    assert with_digest(begun) == begun
+    begun = with_digests(config("SCALE = 1\n"))
+    assert with_digests(begun) == begun
     config("SCALE = 2\n")
     with pytest.raises(ConfigError, match=f"the run was started with {begun.verifier.rewards_digest}"):
-        with_digest(begun)
+        with_digests(begun)
     free = begun.verifier.model_copy(update={"rewards_digest": "any"})
-    assert with_digest(begun.model_copy(update={"verifier": free})).verifier.rewards_digest == "any"
+    assert with_digests(begun.model_copy(update={"verifier": free})).verifier.rewards_digest == "any"
 
 
 def test_a_run_whose_code_has_changed_is_not_resumed(config, tmp_path):
     folder = tmp_path / "runs" / "mine"
     folder.mkdir(parents=True)
-    (folder / "config.toml").write_text(dump(with_digest(config("SCALE = 1\n"))))
+    (folder / "config.toml").write_text(dump(with_digests(config("SCALE = 1\n"))))
     config("SCALE = 2\n")
     with pytest.raises(ConfigError, match="the code of the rewards here has the digest"):
         up("mine", [], [], None, tmp_path / "runs", resume=True, dry_run=True)
@@ -66,5 +66,5 @@ def test_a_run_whose_code_has_changed_is_not_resumed(config, tmp_path):
 )
 def test_what_a_module_prints_or_leaves_running_does_not_hold_up_the_start(config, code):
     started = time.monotonic()
-    assert with_digest(config(code)).verifier.rewards_digest
+    assert with_digests(config(code)).verifier.rewards_digest
     assert time.monotonic() - started < 300

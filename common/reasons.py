@@ -1,4 +1,4 @@
-"""Makes reasons of verdicts safe to show, since they may quote somebody else's words."""
+"""Makes reasons of verdicts and failures safe to show, since they may quote somebody else's words."""
 
 MAX_CHARS = 200
 

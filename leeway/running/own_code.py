@@ -1,0 +1,49 @@
+"""Loads a run's own code once before it starts, and notes its digests in the configuration."""
+
+import json
+import subprocess
+import sys
+
+from ...common.config import Config, dump
+from ...common.errors import ConfigError
+from ...common.texts import visible
+from ...common.user_code.digests import ENVIRONMENT, REWARDS, refuse_other_code
+
+ANSWER_S = 300.0
+"""Seconds that loading the code may take."""
+
+
+def with_digests(config: Config) -> Config:
+    """``config`` with ``verifier.rewards_digest`` and ``environment.digest`` filled in, where the run has code of its
+    own and nothing is said. ``ConfigError`` if the code cannot be loaded here, or is another than it says. It is loaded
+    in processes of its own, by the commands of the roles that will run it."""
+    verifier, environment = config.verifier, config.environment
+    if not all(reward.judges for reward in config.rewards):
+        digest = _digest("rewards", "verifier.rewards", config)
+        refuse_other_code(digest, verifier.rewards_digest, REWARDS)
+        verifier = verifier.model_copy(update={"rewards_digest": verifier.rewards_digest or digest})
+    if environment is not None:
+        digest = _digest("environment", "rollout.environments", config)
+        refuse_other_code(digest, environment.digest, ENVIRONMENT)
+        environment = environment.model_copy(update={"digest": environment.digest or digest})
+    return config.model_copy(update={"verifier": verifier, "environment": environment})
+
+
+def _digest(section: str, role: str, config: Config) -> str | None:
+    """The digest of the code that the ``section`` names, or None where it is none of the user's."""
+    command = [sys.executable, "-m", f"leeway_rl.{role}.preflight"]
+    try:
+        done = subprocess.run(command, input=dump(config).encode(), capture_output=True, timeout=ANSWER_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"{section}: its code was not loaded within {ANSWER_S:.0f} s") from None
+    if done.returncode or not done.stdout:  # a module may end its process in ways that no exception tells
+        code, lines = done.returncode, done.stderr.decode(errors="replace").splitlines()
+        said = next((visible(line) for line in reversed(lines) if line.strip()), "")
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        last = f"; last it said: {said}" if said else ""
+        raise ConfigError(f"{section}: loading its code ended with {how}, without an answer{last}")
+    found = json.loads(done.stdout)
+    if "wrong" in found:
+        raise ConfigError(found["wrong"])
+    digest: str | None = found["digest"]
+    return digest
