@@ -47,7 +47,8 @@ CALCULATOR = [CALL, ")", ERROR]
 """What the vocabulary has besides with ``--calculator``: a call's beginning and end, and what answers one that is no
 sum."""
 CHAT_TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}={% endif %}"
-TURNS_TEMPLATE = CHAT_TEMPLATE.replace("{% endfor %}", "{% if m['role'] == 'assistant' %}<end>{% endif %}{% endfor %}")
+ANSWERED = "{% if m['role'] == 'assistant' %}={{ m['content'] }}<end>{% else %}{{ m['content'] }}{% endif %}"
+TURNS_TEMPLATE = CHAT_TEMPLATE.replace("{{ m['content'] }}", ANSWERED)
 
 
 def make_tokenizer(calculator: bool) -> PreTrainedTokenizerFast:
