@@ -85,8 +85,11 @@ def open_ledger(
         )
     else:
         ledger.write("rolled_back", to_line=state["ledger_line"] if state is not None else 1)
-    digest = config.verifier.rewards_digest
-    code = {} if digest is None else {"rewards_digest": digest}
+    digests = {
+        "rewards_digest": config.verifier.rewards_digest,
+        "environment_digest": config.environment and config.environment.digest,
+    }
+    code = {name: digest for name, digest in digests.items() if digest is not None}
     ledger.write("started", incarnation=incarnation, version=book.version, **code)
 
 

@@ -177,8 +177,13 @@ def _refuse_changed(folder: Path, begun: Plan) -> None:
     now = _inputs(begun.base)
     for key, mark in begun.inputs.items():
         if now.get(key, mark) != mark:
-            uses = ", ".join(reward.use for reward in begun.base.rewards)
-            path = {"data.path": begun.base.data.path, "model.path": begun.base.model.path}.get(key, uses)
+            base = begun.base
+            path = {
+                "data.path": base.data.path,
+                "model.path": base.model.path,
+                "rewards": ", ".join(reward.use for reward in base.rewards),
+                "environment": base.environment and base.environment.use,
+            }[key]
             raise DataError(
                 f"{key} = {path}: changed since {folder} was begun ({mark} then, {now[key]} now), and what is finished "
                 "was trained on the old one; put it back, or choose another --out"

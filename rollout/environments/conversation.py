@@ -135,7 +135,7 @@ def _glued(
         text = render(messages, True)
         if turn == 0:
             start = text.find(answer, len(opening))
-            if not text.startswith(opening) or text[len(opening) : start].strip():
+            if not text.startswith(opening) or start < 0 or text[len(opening) : start].strip():
                 return f"{rewrites}: {_difference(opening + answer, text)}"
             space, rest = text[len(opening) : start], text[start + len(answer) :]
             before, found, after = rest.partition(observation)

@@ -56,6 +56,7 @@ class Loader(loading.Loader):
                 if not callable(getattr(found, method, None)):
                     raise ConfigError(f"{where}: it has no {method}; an environment has reset and step")
             asked_of(found, (), (), options, where)
+            found(**options)  # what its options must not be is told now, and not by the first group
             asks = asked_of(found.reset, ("self",), ASKED, {}, f"{where}: reset")
             asked_of(found.step, ("self", "response"), (), {}, f"{where}: step")
         except ConfigError:
