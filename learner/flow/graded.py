@@ -23,6 +23,8 @@ class _Grade(NamedTuple):
     observed: int
     """Tokens that an environment wrote."""
     turns: int
+    solved_in_turns: int
+    """Solved responses that took several turns."""
     environment_sum: float | None
     """Sum of the turn rewards; None without an environment."""
     generation_s: float
@@ -49,7 +51,10 @@ def _by_environment(graded: Sequence[_Grade], responses: int) -> dict[str, float
     if not sums:
         return {}
     observed, sampled = sum(grade.observed for grade in graded), sum(grade.tokens for grade in graded)
+    solved = sum(grade.solved for grade in graded)
+    of_solved = {"generated/solved_in_turns": sum(grade.solved_in_turns for grade in graded) / solved} if solved else {}
     return {
+        **of_solved,
         "reward/environment_mean": sum(sums) / responses,
         "generated/turns_mean": sum(grade.turns for grade in graded) / responses,
         "generated/observed_share": observed / (observed + sampled),
@@ -82,6 +87,7 @@ class GradedGroups:
             tokens=int(sampled := responses.sampled_S.sum()),
             observed=len(responses.tokens_T) - int(sampled),
             turns=int(responses.turns_S.sum()),
+            solved_in_turns=int(((group.rewards_S >= self._solved_at) & (responses.turns_S > 1)).sum()),
             environment_sum=float(responses.environment_S.sum()) if len(responses.environment_S) else None,
             generation_s=responses.seconds,
             grading_s=sum(verdict.seconds for verdict in arrival.verdicts),

@@ -187,6 +187,7 @@ def test_a_conversation_is_trained_and_the_ledger_says_what_was_observed(flow):
     generated = end_step(intake, groups)
     assert (generated["generated/length_mean"], generated["generated/turns_mean"]) == (3.0, 1.5)
     assert (generated["generated/observed_share"], generated["reward/environment_mean"]) == (0.25, -0.125)
+    assert generated["generated/solved_in_turns"] == 1.0, "the first of each group, which took two"
     intake.stop()
     lines = [line for line in read(ledger.path) if line["event"] == "trained"]
     assert [(line["observed"], line["lengths"], line["past_bound"]) for line in lines] == [
