@@ -40,7 +40,10 @@ class Engine(Protocol):
     def generate(self, ticket: Ticket) -> Responses:
         """Sample the ticket's G responses at its temperature and top_p, without top_k. A response ends at an end token
         or after ``max_new_tokens``. Log-probabilities are those of the distribution that was sampled from: of logits/τ
-        where top_p is 1. The spans name the version of every token. Raises ``Aborted`` where ``abort`` ended it."""
+        where top_p is 1. The spans name the version of every token. Raises ``Aborted`` where ``abort`` ended it.
+
+        Of an engine that has environments, an end token ends a turn, and ``max_new_tokens`` bounds a conversation: what
+        is sampled and what is observed. Raises ``EnvironmentFailed`` where an environment has failed."""
 
     def abort(self, group_id: str) -> None:
         """Make the ``generate`` of this group end with ``Aborted``, if it is under way. Returns at once. An engine that
