@@ -193,10 +193,9 @@ def _form(kind: Any) -> Callable[[Any], Any]:
 @cache
 def _rare_defaults(kind: Any) -> tuple[Any, ...]:
     """Defaults of the trailing fields that stay off the wire where they have them, in their order."""
+    fields = [field for field in dataclasses.fields(kind) if field.metadata.get("rare")]
     return tuple(
-        field.default_factory() if field.default is dataclasses.MISSING else field.default
-        for field in dataclasses.fields(kind)
-        if field.metadata.get("rare")
+        field.default if field.default_factory is dataclasses.MISSING else field.default_factory() for field in fields
     )
 
 

@@ -22,6 +22,7 @@ from .config import Config
 from .errors import DecodeError
 from .queue.entries import Awaited, LetterKind, ScoredEntry, decode_part
 from .queue.learner import LearnerQueue
+from .turns import check_observed
 from .types import Responses, Scores, Ticket, VerdictKind
 
 log = logging.getLogger(__name__)
@@ -149,24 +150,8 @@ def responses_of(ticket: Ticket, body: bytes | None) -> Responses:
         raise DecodeError(f"lengths {lengths_S.tolist()} do not add up to {total} tokens")
     if lengths_S.max() > ticket.max_new_tokens:
         raise DecodeError(f"a response of {lengths_S.max()} tokens where {ticket.max_new_tokens} is the limit")
-    if len(responses.observed):
-        _check_observed(responses.observed, lengths_S)
+    check_observed(responses.observed, lengths_S)
     rewards_S = responses.environment_S
     if len(rewards_S) not in (0, ticket.group_size) or not np.isfinite(rewards_S).all():
         raise DecodeError(f"rewards of the environment {rewards_S.tolist()} for {ticket.group_size} responses")
     return responses
-
-
-def _check_observed(observed: np.ndarray, lengths_S: np.ndarray) -> None:
-    """Raise ``DecodeError`` where the rows of observed tokens are not in order, or two of a response leave no sampled
-    token between them, or one leaves none before or behind it: a turn of the policy has a token at least."""
-    last, position = 0, 0
-    for response, start, end in observed.astype(np.int64).tolist():
-        if not last <= response < len(lengths_S):
-            raise DecodeError(f"observed tokens of response {response} after {last}, of {len(lengths_S)} responses")
-        if response != last:
-            last, position = response, 0
-        if not position < start < end < lengths_S[response]:
-            where = f"of response {response}, with {lengths_S[response]} tokens"
-            raise DecodeError(f"observed tokens {start}..{end} {where}, where those before end at {position}")
-        position = end

@@ -296,7 +296,7 @@ class Heartbeat:
     done: int
     """Groups (learner: training steps) finished since the worker started."""
     tokens: int
-    """Tokens generated or trained since the worker started (verifier: 0)."""
+    """Tokens sampled or trained since the worker started (verifier: 0)."""
     busy_s: float
     """Seconds spent working, as opposed to waiting, since the worker started."""
     started: float

@@ -33,7 +33,7 @@ KIND = Kind(
     shipped={name: f"{__package__}.shipped.{place}" for name, place in SHIPPED.items()},
     others=JUDGES,
 )
-ASKED = ("finished", "length", "correct")
+ASKED = ("finished", "length", "correct", "turns")
 """What a function is told of a response where it has a parameter of the name."""
 
 
