@@ -36,7 +36,18 @@ GRADING_ROUNDS = 12
 def generation_limit_s(config: Config, ticket: Ticket) -> float:
     """Seconds that one worker may take to generate a ticket's group."""
     limit = config.broker.generation_s
-    return LEAST_S + S_PER_TOKEN * ticket.max_new_tokens if limit == "auto" else limit
+    if limit != "auto":
+        return limit
+    return LEAST_S + S_PER_TOKEN * ticket.max_new_tokens + _environment_s(config, ticket)
+
+
+def _environment_s(config: Config, ticket: Ticket) -> float:
+    """The most seconds that the environments of a group can take: of a reset and all turns, which the torch engine may
+    have to wait for in each response by itself."""
+    if config.environment is None:
+        return 0.0
+    waits = ticket.group_size if config.rollout.engine == "torch" else 1
+    return waits * (1 + config.environment.max_turns) * config.environment.turn_s
 
 
 def grading_limit_s(config: Config, ticket: Ticket) -> float:

@@ -22,28 +22,26 @@ from leeway_rl.learner.model import clip_gradients, load_module
 from leeway_rl.learner.objective import advantage, entropy, loss
 from leeway_rl.learner.packing import ScoredGroup
 from leeway_rl.learner.step import cut, size_of, surrogate_sum
+from leeway_rl.rollout.environments import EnvironmentHost
 from leeway_rl.rollout.torch_engine import TorchEngine
 from leeway_rl.verifier.clocked import clocked
 from leeway_rl.verifier.graders import judge_of
 from leeway_rl.verifier.pool import GraderPool
 from leeway_rl.verifier.rewards.grading import RewardGrader
-from leeway_rl.verifier.worker import grade_items
+from leeway_rl.verifier.worker import conversations_of, grade_items
 from transformers import AutoTokenizer
 
 
 def sample_and_grade(engine: TorchEngine, decode, ticket: Ticket, own: RewardGrader | None) -> ScoredGroup:
     responses = engine.generate(ticket)
+    items, rewards = grade_items(ticket, responses, decode), []
     if own is not None:  # the run's own rewards run in processes of their own here too
-        lengths = responses.lengths_S.tolist()
-        verdicts = own.grade(grade_items(ticket, responses, decode), lengths, ticket.row)
-        return ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.array([each.reward for each in verdicts]))
-    judge, rewards, end = judge_of(ticket.ability).grade, [], 0
-    for length, finished in zip(responses.lengths_S.tolist(), responses.finished_S.tolist(), strict=True):
-        text = decode(responses.tokens_T[end : end + length].tolist())
-        judged = partial(judge, text, ticket.ground_truth, bool(finished), reasoning_open=False)
-        found, _ = clocked(10.0, judged)
-        rewards.append(float(found is VerdictKind.CORRECT))
-        end += length
+        told = conversations_of(responses, decode)
+        rewards = [each.reward for each in own.grade(items, responses.sampled_S.tolist(), ticket.row, told)]
+    for item in items if own is None else ():
+        judge = judge_of(item.ability).grade
+        judged = partial(judge, item.response, item.golds, item.finished, reasoning_open=item.reasoning_open)
+        rewards.append(float(clocked(10.0, judged)[0] is VerdictKind.CORRECT))
     return ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.asarray(rewards, dtype=np.float64))
 
 
@@ -54,7 +52,9 @@ def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
     path, config = expand(run.model.path), run
     tokenizer = AutoTokenizer.from_pretrained(path)
     curriculum, decode = load_curriculum(run, tokenizer), decoder_of(tokenizer)
-    engine = TorchEngine(path, dtype=config.rollout.dtype, worker="one-process", threads=config.rollout.threads)
+    environments = EnvironmentHost(run) if run.environment is not None else None
+    serving = run.rollout
+    engine = TorchEngine(path, dtype=serving.dtype, worker="1", threads=serving.threads, environments=environments)
     module, controller, number = load_module(config), entropy.ControllerState(), 0
     optimizer = adamw(module, config)
     own = RewardGrader(run, GraderPool(1, settings=run.verifier)) if run.rewards else None

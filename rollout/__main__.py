@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, closing, nullcontext
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -20,16 +21,25 @@ from ..common.weights.node_folder import name_of, place
 
 if TYPE_CHECKING:
     from .engine import Engine
+    from .environments import EnvironmentHost
 
 
-def make_engine(config: Config, worker: str) -> Engine:
-    """Make the engine that the configuration names, for the worker of this name."""
+def make_engine(config: Config, worker: str, environments: EnvironmentHost | None) -> Engine:
+    """Make the engine that the configuration names, for the worker of this name. ``environments``, where there are any,
+    answer the policy's turns."""
     rollout = config.rollout
     path, recompute = expand(config.model.path), rollout.kv_on_update == "recompute"
     if rollout.engine == "torch":
         from .torch_engine import TorchEngine
 
-        return TorchEngine(path, dtype=rollout.dtype, worker=worker, threads=rollout.threads, recompute=recompute)
+        return TorchEngine(
+            path,
+            dtype=rollout.dtype,
+            worker=worker,
+            threads=rollout.threads,
+            recompute=recompute,
+            environments=environments,
+        )
     from .vllm_engine import VllmEngine
 
     return VllmEngine(
@@ -43,9 +53,19 @@ def make_engine(config: Config, worker: str) -> Engine:
         concurrency=rollout.concurrency,
         threads=rollout.threads,
         recompute=recompute,
+        environments=environments,
         head_dtype=rollout.head_dtype,
         model_runner=rollout.model_runner,
     )
+
+
+def environments_of(config: Config) -> AbstractContextManager[EnvironmentHost | None]:
+    """The run's environments, where it has any, and their end."""
+    if config.environment is None:
+        return nullcontext()
+    from .environments import EnvironmentHost
+
+    return closing(EnvironmentHost(config))
 
 
 def refuse_too_small(queue: RolloutQueue, config: Config, model: ModelFolder | None) -> None:
@@ -75,11 +95,8 @@ def work(queue: RolloutQueue, service: Service, config: Config) -> None:
     from .worker import RolloutWorker
 
     service.doing(Doing(Activity.LOADING_MODEL))
-    engine = make_engine(config, queue.worker)
-    try:
+    with environments_of(config) as environments, closing(make_engine(config, queue.worker, environments)) as engine:
         RolloutWorker(queue, service, engine, config).run()
-    finally:
-        engine.close()
 
 
 def main() -> int:

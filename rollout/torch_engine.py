@@ -8,7 +8,9 @@ never changes shape, the uniform random numbers come from ``ticket.seed`` alone,
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,8 @@ from ..common.preflight.folder import read_folder
 from ..common.preflight.tokens import ends_of, load_tokenizer
 from ..common.types import Responses, Ticket
 from .engine import Aborted
+from .environments import Conversations, EnvironmentHost, Turn
+from .turns import Talk, segments
 
 
 def end_tokens(model_path: str | Path) -> frozenset[int]:
@@ -51,10 +55,11 @@ def sample_group(
     weights_changed: Callable[[int], bool] = lambda _: False,
     *,
     recompute: bool = True,
+    talk: Talk | None = None,
 ) -> Sampled:
     """``sample_groups`` for one ticket: its G responses are one batch, and a pure function of the weights and the
     ticket."""
-    return sample_groups(model, [ticket], ends, weights_changed, recompute=recompute)[0]
+    return sample_groups(model, [ticket], ends, weights_changed, recompute=recompute, talk=talk)[0]
 
 
 @torch.inference_mode()
@@ -65,6 +70,7 @@ def sample_groups(
     weights_changed: Callable[[int], bool] = lambda _: False,
     *,
     recompute: bool = True,
+    talk: Talk | None = None,
 ) -> list[Sampled]:
     """Sample every ticket's G responses, all as one batch. A pure function of the weights and the tickets.
 
@@ -73,6 +79,9 @@ def sample_groups(
 
     ``weights_changed(t)`` is called before token ``t`` >= 1 of every response. It may put other weights into ``model``,
     and returns whether it did; keys and values of earlier tokens are then kept, or with ``recompute`` computed anew.
+
+    ``talk``, where there are environments, says which tokens they write. Random numbers are drawn for those too, so a
+    row's do not depend on its neighbours' conversations.
     """
     shapes = {(len(t.prompt_tokens_P), t.group_size, t.max_new_tokens, t.temperature, t.top_p) for t in tickets}
     assert len(shapes) == 1, f"one batch of tickets of different shapes: {shapes}"
@@ -96,10 +105,15 @@ def sample_groups(
         if top_p < 1:
             logprobs_SV = nucleus(logprobs_SV, top_p)
         token_S1 = drawn(logprobs_SV, generators)
+        logprob_S1 = logprobs_SV.gather(-1, token_S1)
+        sampled_S = None if talk is None else talk.write(token_S1, logprob_S1)
         steps.append(token_S1)
-        logprob_steps.append(logprobs_SV.gather(-1, token_S1))
+        logprob_steps.append(logprob_S1)
         lengths_S += running_S
-        running_S &= ~torch.isin(token_S1[:, 0], end_ids)
+        over_S = torch.isin(token_S1[:, 0], end_ids)
+        if talk is not None:
+            over_S = talk.answer(running_S & over_S & sampled_S, steps)
+        running_S &= ~over_S
         if not running_S.any() or t + 1 == longest:
             break
         new_S, first = token_S1, prompt_length + t
@@ -113,7 +127,7 @@ def sample_groups(
 
     tokens_ST = torch.cat(steps, dim=1).numpy()
     logprobs_ST = torch.cat(logprob_steps, dim=1).numpy()
-    lengths, finished = lengths_S.tolist(), (~running_S).tolist()
+    lengths, finished = lengths_S.tolist(), (~running_S).tolist() if talk is None else talk.finished
     tokens = [tokens_ST[j, :n] for j, n in enumerate(lengths)]
     logprobs = [logprobs_ST[j, :n] for j, n in enumerate(lengths)]
     groups = [slice(G * number, G * (number + 1)) for number in range(len(tickets))]
@@ -139,21 +153,30 @@ def nucleus(logprobs_SV: torch.Tensor, top_p: float) -> torch.Tensor:
 
 
 def as_responses(
-    ticket: Ticket, sampled: Sampled, changes: Sequence[tuple[int, int]], *, worker: str, seconds: float
+    ticket: Ticket,
+    sampled: Sampled,
+    changes: Sequence[tuple[int, int]],
+    *,
+    worker: str,
+    seconds: float,
+    talked: tuple[Talk, Conversations] | None = None,
 ) -> Responses:
     """A group as it goes over the wire. ``changes``: (token, version), the version that sampled from that token on.
-    ``seconds``: how long generation took."""
+    ``seconds``: how long generation took. ``talked``: its conversations, where there were any."""
     tokens, logprobs, finished = sampled
     lengths = [len(t) for t in tokens]
+    observed = sorted(talked[0].observed) if talked else []
     return Responses(
         group_id=ticket.group_id,
         tokens_T=np.concatenate(tokens).astype(np.uint32),
         logprobs_T=np.concatenate(logprobs),
         lengths_S=np.array(lengths, dtype=np.uint32),
         finished_S=np.array(finished, dtype=np.uint8),
-        spans=np.array(_spans(changes, lengths), dtype=np.uint32),
+        spans=np.array(_spans(changes, segments(lengths, observed)), dtype=np.uint32),
         worker=worker,
         seconds=seconds,
+        observed=np.array(observed, dtype=np.uint32).reshape(-1, 3),
+        environment_S=np.array(talked[1].rewards_S if talked else [], dtype=np.float64),
     )
 
 
@@ -167,29 +190,38 @@ class TorchEngine:
     concurrency = 1
 
     def __init__(
-        self, model_path: str | Path, *, dtype: str = "float32", worker: str, threads: int = 1, recompute: bool = True
+        self,
+        model_path: str | Path,
+        *,
+        dtype: str = "float32",
+        worker: str,
+        threads: int = 1,
+        recompute: bool = True,
+        environments: EnvironmentHost | None = None,
     ) -> None:
         """``model_path`` is a Hugging Face folder, of which config and tokenizer are used: the weights come by
         ``load``. ``dtype`` is the torch name of the type to compute in. ``threads`` is set for the whole process,
         since results depend on it. ``recompute``: whether the keys and values of a group under way are computed anew
-        under new weights, or kept."""
+        under new weights, or kept. ``environments``, where there are any, answer the policy's turns."""
         torch.set_num_threads(threads)
         path = Path(model_path)
         self.version = -1
         self._worker = worker
         self._recompute = recompute
+        self._environments = environments
         self._ends = end_tokens(path)
         self._model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             AutoConfig.from_pretrained(path), dtype=getattr(torch, dtype), attn_implementation="sdpa"
         ).eval()
         self._one_group = threading.Lock()
         self._change = threading.Condition()
-        """Guards the three attributes below. It is notified when the weights in ``waiting``, which ``load`` has put
-        there, have been taken."""
+        """Guards the attributes below. It is notified when the weights in ``waiting``, which ``load`` has put there,
+        have been taken."""
         self.waiting: _Weights | None = None
         self._under_way: str | None = None
-        self._aborted = False
-        """Whether the group under way is to be stopped before its next token."""
+        self._idle = self._taken = self._aborted = False
+        """Of the group under way: whether it waits for its environments, whether weights have been taken since its last
+        token, and whether it is to be stopped before its next one."""
 
     def load(
         self,
@@ -207,56 +239,91 @@ class TorchEngine:
         with self._change:
             assert self.waiting is None, "load is called from one thread"
             self.waiting = weights
-            if self._under_way is None:
-                self._take()
+            if self._under_way is None or self._idle:
+                self._take(no_older=self._idle)
             self._change.wait_for(lambda: self.waiting is None)
         return weights.seconds
 
     def generate(self, ticket: Ticket) -> Responses:
-        """Sample the ticket's G responses as one batch."""
+        """Sample the ticket's G responses as one batch. Raises ``EnvironmentFailed`` where an environment has."""
         with self._one_group:
             with self._change:
                 assert self.version >= 0, "generate before the first load"
-                self._under_way, self._aborted = ticket.group_id, False
-            start, changes = time.perf_counter(), [(0, self.version)]
+                self._under_way, self._idle, self._aborted = ticket.group_id, True, False
             try:
-                sampled = sample_group(
-                    self._model, ticket, self._ends, lambda t: self._changed(t, changes), recompute=self._recompute
-                )
+                if self._environments is None:
+                    return self._sampled(ticket)
+                with self._environments.open(ticket) as conversations:
+                    return self._sampled(ticket, conversations)
             finally:
                 with self._change:
-                    self._under_way = None
+                    self._under_way, self._idle = None, False
                     self._take()
-            seconds = time.perf_counter() - start
-        return as_responses(ticket, sampled, changes, worker=self._worker, seconds=seconds)
+
+    def _sampled(self, ticket: Ticket, conversations: Conversations | None = None) -> Responses:
+        """``generate``'s responses, in ``conversations`` with the environments where there are any."""
+        with self._change:
+            self._idle = self._taken = False
+            changes = [(0, self.version)]
+        start, talk, talked = time.perf_counter(), None, None
+        if conversations is not None:
+            talk = Talk(ticket.group_size, ticket.max_new_tokens, partial(self._step, conversations))
+            talked = talk, conversations
+        sampled = sample_group(
+            self._model, ticket, self._ends, lambda t: self._changed(t, changes), recompute=self._recompute, talk=talk
+        )
+        seconds = time.perf_counter() - start
+        return as_responses(ticket, sampled, changes, worker=self._worker, seconds=seconds, talked=talked)
+
+    def _step(self, conversations: Conversations, turns: Mapping[int, Sequence[int]]) -> dict[int, Turn]:
+        """``Step``: what the environments answer. Weights that come meanwhile are taken at once, so that who brings
+        them does not wait for an environment."""
+        steps = {response: conversations.step(response, tokens) for response, tokens in turns.items()}
+        for step in steps.values():
+            step.add_done_callback(self._wake)
+        with self._change:
+            self._idle = True
+            self._take(no_older=True)
+            self._change.wait_for(lambda: self._aborted or all(step.done() for step in steps.values()))
+            self._idle = False
+            if self._aborted:
+                raise Aborted
+        return {response: step.result() for response, step in steps.items()}
+
+    def _wake(self, _: Future[Turn]) -> None:
+        with self._change:
+            self._change.notify_all()
 
     def abort(self, group_id: str) -> None:
         """Stop the group before its next token, if it is the one under way."""
         with self._change:
             self._aborted |= self._under_way == group_id
+            self._change.notify_all()
 
     def _changed(self, token: int, changes: list[tuple[int, int]]) -> bool:
         """Take weights that wait before token ``token`` of the group under way, and add that to ``changes``. Returns
-        whether there were any."""
+        whether there were any since the token before."""
         with self._change:
             if self._aborted:
                 raise Aborted
-            if self.waiting is None or self.waiting.version < self.version:
+            self._take(no_older=True)
+            if not self._taken:
                 return False
-            self._take()
+            self._taken = False
         changes.append((token, self.version))
         return True
 
-    def _take(self) -> None:
-        """Put the weights that wait, if any, into the model. The caller holds ``_change``."""
-        if self.waiting is not None:
+    def _take(self, *, no_older: bool = False) -> None:
+        """Put the weights that wait, if any, into the model; with ``no_older``, not those of a lower version. The
+        caller holds ``_change``."""
+        if self.waiting is not None and not (no_older and self.waiting.version < self.version):
             started = time.perf_counter()
             with torch.no_grad():
                 for name, target in self.waiting.targets.items():
                     target.copy_(self.waiting.tensors[name])
             self.version = self.waiting.version
             self.waiting.seconds = time.perf_counter() - started
-            self.waiting = None
+            self.waiting, self._taken = None, True
             self._change.notify_all()
 
     def close(self) -> None:
@@ -273,16 +340,18 @@ class _Weights:
     seconds: float = 0.0
 
 
-def _spans(changes: Sequence[tuple[int, int]], lengths: list[int]) -> list[tuple[int, int, int, int]]:
+def _spans(
+    changes: Sequence[tuple[int, int]], sampled: Sequence[tuple[int, int, int]]
+) -> list[tuple[int, int, int, int]]:
     """The spans as rows (response, version, start, end). All responses change versions at the same ``changes``, which
-    are (token, version)."""
-    ends = [token for token, _ in changes[1:]] + [max(lengths)]
-    return [
-        (response, version, start, min(end, length))
-        for response, length in enumerate(lengths)
-        for (start, version), end in zip(changes, ends, strict=True)
-        if start < min(end, length)
-    ]
+    are (token, version); ``sampled`` are the tokens that are the policy's, as (response, start, end)."""
+    rows = []
+    for response, begins, ends in sampled:
+        for number, (token, version) in enumerate(changes):
+            until = changes[number + 1][0] if number + 1 < len(changes) else ends
+            if max(begins, token) < min(ends, until):
+                rows.append((response, version, max(begins, token), min(ends, until)))
+    return rows
 
 
 def _match(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -17,8 +17,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -27,22 +28,19 @@ from ..common.preflight.model import load_config
 from ..common.types import Responses
 from .engine import Aborted
 from .vllm_start import last_line, model_folder, quiet_environment, start
+from .vllm_turns import ABORTED, ENDED, VersionFell, converse, conversed, flat
 
 if TYPE_CHECKING:
     import torch
     from vllm import SamplingParams
-    from vllm.logprobs import FlatLogprobs
     from vllm.outputs import CompletionOutput
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from ..common.types import Ticket
+    from .environments import EnvironmentHost
 
 Result = TypeVar("Result")
 
-ABORTED = "abort"
-"""vLLM's finish reason for a request that was aborted before its end."""
-ENDED = "stop"
-"""vLLM's finish reason for a response that sampled an end token."""
 CLOSE_S = 20
 """How many seconds vLLM's processes have to end by themselves. If they are killed, they leave shared memory behind."""
 
@@ -69,6 +67,7 @@ class VllmEngine:
         cpu_core: int | None = None,
         seed: int = 0,
         recompute: bool = True,
+        environments: EnvironmentHost | None = None,
         **choices: str,
     ) -> None:
         """Start vLLM's processes. That takes half a minute on the CPU, and minutes for a large model on GPUs.
@@ -79,7 +78,8 @@ class VllmEngine:
         the KV cache may take at most. ``threads`` and ``cpu_core`` matter on the CPU only: compute threads, and the
         first of the cores to bind vLLM's processes to (``None``: wherever the system puts them). ``recompute``: as for
         ``TorchEngine``. Without it nothing is cached between requests, because one could read what older weights wrote;
-        the G responses of a group then read their prompt G times. ``choices``: see ``vllm_start.start``.
+        the G responses of a group then read their prompt G times. ``environments``, where there are any, answer the
+        policy's turns. ``choices``: see ``vllm_start.start``.
         """
         from .torch_engine import end_tokens  # every engine ends responses by the same rule
 
@@ -90,10 +90,11 @@ class VllmEngine:
         self.version = -1
         self.concurrency = concurrency
         self._recompute = recompute
+        self._environments = environments
         self._worker = worker
         self._max_model_len = max_model_len
         self._numbers = itertools.count()
-        self.under_way: dict[str, concurrent.futures.Future[list[CompletionOutput]]] = {}  # by group id
+        self.under_way: dict[str, concurrent.futures.Future[Any]] = {}  # by group id
         self._broken: str | None = None
         self._closed = False
         self._loop = asyncio.new_event_loop()
@@ -136,11 +137,13 @@ class VllmEngine:
             shutil.rmtree(folder, ignore_errors=True)
 
     def generate(self, ticket: Ticket) -> Responses:
-        """Sample the ticket's G responses; response j has the seed ``ticket.seed + j``.
+        """Sample the ticket's G responses; response j has the seed ``ticket.seed + j``, and each further turn of it one
+        that is made of this.
 
         A fixed seed does not fix the tokens, because floating-point results depend on what else is in the batch. Raises
         ``WeightsError`` before the first ``load``, ``DataError`` for a ticket longer than ``max_model_len``,
-        ``Aborted`` after ``abort``, and ``RoleDiedError`` where the engine is dead, unusable or closed.
+        ``Aborted`` after ``abort``, ``EnvironmentFailed`` where an environment has, and ``RoleDiedError`` where the
+        engine is dead, unusable or closed.
         """
         if self.version < 0:
             raise WeightsError("generate was called before the first load: there is no version to sample from")
@@ -150,9 +153,21 @@ class VllmEngine:
                 f"ones exceed max_model_len = {self._max_model_len}"
             )
         started = time.monotonic()
+        if self._environments is not None:
+            return self._converse(ticket, self._environments)
         outputs = self._run(self._sample(ticket), ticket.group_id)
         seconds = time.monotonic() - started
         return _responses(ticket, outputs, worker=self._worker, seconds=seconds)
+
+    def _converse(self, ticket: Ticket, environments: EnvironmentHost) -> Responses:
+        """``generate``'s responses, in conversation with the environments. They are started over, with environments
+        that are reset, where a falling version came within one."""
+        while True:
+            with environments.open(ticket) as conversations, contextlib.suppress(VersionFell):
+                started = time.monotonic()
+                told = self._run(converse(partial(self._turn, ticket), conversations, ticket), ticket.group_id)
+                seconds = time.monotonic() - started
+                return conversed(ticket, told, conversations, worker=self._worker, seconds=seconds)
 
     def abort(self, group_id: str) -> None:
         """Abort the group's requests, if it is under way."""
@@ -231,37 +246,48 @@ class VllmEngine:
     async def _sample(self, ticket: Ticket) -> list[CompletionOutput]:
         """The ticket's G finished outputs in response order. They are started over where a falling version aborted
         them."""
+        sampling = _sampling(ticket, self._end_tokens, ticket.seed, ticket.max_new_tokens, n=ticket.group_size)
+        while True:
+            outputs = await self._outputs(ticket, ticket.prompt_tokens_P.tolist(), sampling)
+            if all(output.finish_reason != ABORTED for output in outputs):
+                return outputs
+
+    async def _turn(self, ticket: Ticket, prompt: list[int], seed: int, room: int) -> CompletionOutput:
+        """One turn of a response: what is sampled behind ``prompt``, at most ``room`` tokens."""
+        (output,) = await self._outputs(ticket, prompt, _sampling(ticket, self._end_tokens, seed, room))
+        return output
+
+    async def _outputs(self, ticket: Ticket, prompt: list[int], sampling: SamplingParams) -> list[CompletionOutput]:
+        """A request's finished outputs."""
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
         assert self._llm is not None
-        prompt = tokens_input(ticket.prompt_tokens_P.tolist())
-        while True:
-            name = f"{ticket.group_id}-{next(self._numbers)}"
-            outputs: list[CompletionOutput] = []
-            try:
-                async for result in self._llm.generate(prompt, _sampling(ticket, self._end_tokens), name):
-                    outputs = result.outputs
-            except EngineDeadError:
-                self._broken = "dead"
-                # It is not chained: all callers share one exception object, whose trace grows with each of them.
-                raise RoleDiedError(f"the vLLM engine of {self._worker} died; its last words are above") from None
-            if all(output.finish_reason != ABORTED for output in outputs):
-                return outputs
+        name = f"{ticket.group_id}-{next(self._numbers)}"
+        outputs: list[CompletionOutput] = []
+        try:
+            async for result in self._llm.generate(tokens_input(prompt), sampling, name):
+                outputs = result.outputs
+        except EngineDeadError:
+            self._broken = "dead"
+            # It is not chained: all callers share one exception object, whose trace grows with each of them.
+            raise RoleDiedError(f"the vLLM engine of {self._worker} died; its last words are above") from None
+        return outputs
 
 
-def _sampling(ticket: Ticket, end_tokens: list[int]) -> SamplingParams:
-    """The ticket as vLLM's sampling parameters. vLLM gives its ``n`` responses the seeds seed, seed + 1, …"""
+def _sampling(ticket: Ticket, end_tokens: list[int], seed: int, longest: int, n: int = 1) -> SamplingParams:
+    """The ticket as vLLM's sampling parameters, for at most ``longest`` tokens. vLLM gives ``n`` responses the seeds
+    seed, seed + 1, …"""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     return SamplingParams(
-        n=ticket.group_size,
-        seed=ticket.seed,
+        n=n,
+        seed=seed,
         temperature=ticket.temperature,
         top_p=ticket.top_p,
         top_k=0,
-        max_tokens=ticket.max_new_tokens,
+        max_tokens=longest,
         ignore_eos=True,  # stop_token_ids has the end tokens, so that every engine has the same ones
         stop_token_ids=end_tokens,
         logprobs=0,  # only of the sampled token
@@ -271,16 +297,11 @@ def _sampling(ticket: Ticket, end_tokens: list[int]) -> SamplingParams:
     )
 
 
-def _flat(output: CompletionOutput) -> FlatLogprobs:
-    """The log-probabilities, which ``flat_logprobs`` makes vLLM give in this form."""
-    return cast("FlatLogprobs", output.logprobs)
-
-
 def _responses(ticket: Ticket, outputs: list[CompletionOutput], *, worker: str, seconds: float) -> Responses:
     """vLLM's outputs of one group as flat arrays."""
     assert len(outputs) == ticket.group_size
     tokens = [np.asarray(output.token_ids, dtype=np.uint32) for output in outputs]
-    logprobs = [np.asarray(_flat(output).logprobs, dtype=np.float32) for output in outputs]
+    logprobs = [np.asarray(flat(output).logprobs, dtype=np.float32) for output in outputs]
     assert all(len(t) == len(p) for t, p in zip(tokens, logprobs, strict=True))
     spans = [
         (j, int(span.version), span.start, span.end)

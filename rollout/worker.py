@@ -16,7 +16,7 @@ import time
 from ..common.activity import Activity, Doing
 from ..common.clocks import generation_limit_s
 from ..common.config import Config
-from ..common.errors import DecodeError, RoleDiedError, WeightsError
+from ..common.errors import DecodeError, EnvironmentFailed, RoleDiedError, WeightsError
 from ..common.queue.entries import HandOver, Job, Unwanted
 from ..common.queue.rollout import RolloutQueue
 from ..common.service import Service
@@ -158,12 +158,24 @@ class RolloutWorker:
             self.queue.drop(job)
         except DecodeError as error:
             self.queue.damaged(job, str(error))
+        except EnvironmentFailed as error:
+            self._failed(job, error)
         except RoleDiedError:
             raise  # the engine is gone; other workers can still do this group
         except Exception:
             # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
             log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
         return []
+
+    def _failed(self, job: Job, error: EnvironmentFailed) -> None:
+        """Have a group whose environment failed tried again at once, or give it up with the environment's words."""
+        if self.service.stopping.is_set():
+            self.queue.give_back([job])  # who is being ended may have lost its processes first
+        elif job.attempt < self.config.broker.max_attempts:
+            log.warning("group %s failed at attempt %d: %s", job.group_id, job.attempt, error)
+            self.queue.give_back([job], failed=True)
+        else:
+            self.queue.give_up(job, f"generation failed {job.attempt} times: {error}")
 
     def _generate(self, job: Job, slot: Slot) -> list[Job]:
         """Generate the group and hand it over; returns what ``_work_on`` does."""

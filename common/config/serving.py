@@ -134,7 +134,8 @@ class Broker(Section):
     generation_s: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """Seconds that a worker may take to generate a group that it has taken; time in the stream does not count. Then the
     same ticket is issued again, and the worker stops generating it. ``auto``: 600, plus half a second for each token
-    of the longest response (32768 tokens: 4.7 hours). At least ``lease_s``."""
+    of the longest response (32768 tokens: 4.7 hours), plus the time that an environment may take for all turns. At
+    least ``lease_s``."""
     drain_s: float = Field(default=60.0, gt=0)
     """Seconds that a role has, when it is asked to stop (SIGTERM), to finish what is under way: a worker's groups, the
     learner's step and checkpoint. Then it leaves: a worker gives its leases back, and the learner's step is made again

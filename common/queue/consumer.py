@@ -108,11 +108,12 @@ class Consumer(Member):
         kept = self._asked(lambda: scripts.renew(self.connection, self._key, self.worker, ids))
         return {entry_id.decode() for entry_id in kept or ()}
 
-    def give_back(self, jobs: Sequence[Job]) -> None:
+    def give_back(self, jobs: Sequence[Job], *, failed: bool = False) -> None:
         """End the leases of ``jobs``, where they are still ours: who next looks for silent workers' entries gets them.
-        The attempt does not count: a worker that leaves is not the group's fault."""
+        The attempt counts where it has ``failed``: that a worker leaves is not the group's fault."""
         for job in jobs:
-            self._asked(partial(scripts.give_back, self.connection, self._key, job))
+            deliveries = job.attempt if failed else job.attempt - 1
+            self._asked(partial(scripts.give_back, self.connection, self._key, job, deliveries))
         self.reclaimed_at = 0.0  # we know already that there is something
 
     def unwanted(self, jobs: Sequence[Job]) -> dict[str, Unwanted]:

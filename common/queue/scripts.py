@@ -187,9 +187,9 @@ end
 """
 
 
-def give_back(connection: Connection, stream: str, job: Job) -> None:
-    """End the lease of ``job``, where it is still ours, as if it had not been delivered this time."""
-    known: list[str | int] = [GROUP, connection.worker, job.entry_id, GIVEN_BACK_MS, job.attempt - 1]
+def give_back(connection: Connection, stream: str, job: Job, deliveries: int) -> None:
+    """End the lease of ``job``, where it is still ours, as if it had been delivered so many times."""
+    known: list[str | int] = [GROUP, connection.worker, job.entry_id, GIVEN_BACK_MS, deliveries]
     connection.script(_RETURN, keys=[stream], args=known)
 
 

@@ -76,6 +76,14 @@ def test_by_itself_the_limit_goes_with_the_longest_response_that_the_ticket_allo
     assert generation_limit_s(config("broker.generation_s=99"), TICKET) == 99
 
 
+def test_with_an_environment_the_limit_has_room_for_all_its_turns():
+    talks = ("environment.use=calculator", "environment.max_turns=3", "environment.turn_s=20")
+    ticket = a_ticket(group_size=4, max_new_tokens=24)
+    assert generation_limit_s(config(*talks), ticket) == 612 + 4 * 20 * 4, "the torch engine waits for each response"
+    assert generation_limit_s(config(*talks, "rollout.engine=vllm"), ticket) == 612 + 4 * 20
+    assert generation_limit_s(config(*talks, "broker.generation_s=99"), ticket) == 99
+
+
 def test_grading_has_all_the_time_that_a_verifier_that_works_could_need():
     settings = config("verifier.timeout_s=10", "verifier.code_total_s=120", "broker.generation_s=30")
     assert grading_limit_s(settings, TICKET) == 600 + 12 * 16 * 10

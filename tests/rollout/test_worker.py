@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from leeway_rl.common.activity import Activity
 from leeway_rl.common.config import compose, dump
-from leeway_rl.common.errors import ConfigError
+from leeway_rl.common.errors import ConfigError, EnvironmentFailed
+from leeway_rl.common.queue.entries import WorkStream
 from leeway_rl.common.service import Service
 from leeway_rl.common.types import TensorInfo
 from leeway_rl.common.weights import FlatWeights, NodeCopy, WeightPublisher, node_folder
@@ -112,3 +113,29 @@ def test_a_node_without_room_is_refused_before_the_model_loads(bus, monkeypatch)
     monkeypatch.setattr(node_folder, "room_in", lambda _: 100)
     with pytest.raises(ConfigError, match=r"2 x 256 B = 512 B, and /dev/shm has 100 B free.*shm_size"):
         refuse_too_small(bus.rollout, compose(["tiny"], []), None)
+
+
+def test_a_group_whose_environment_fails_is_tried_again_at_once_and_then_given_up_in_its_words(
+    run, wait_until, bus, monkeypatch
+):
+    """The lease is a minute: only what is given back comes again in time."""
+    _, engine, publish, _ = run
+    sampled, tries = engine.generate, []
+
+    def generate(ticket):
+        tries.append(ticket.ticket)
+        if ticket.ticket == 1 or tries.count(ticket.ticket) == 1:
+            raise EnvironmentFailed(f"environment: the shelf fell on ticket {ticket.ticket}")
+        return sampled(ticket)
+
+    monkeypatch.setattr(engine, "generate", generate)
+    publish(0)
+    bus.learner.ensure_groups()
+    bus.learner.issue(a_ticket(1), a_ticket(2))
+    wait_until(lambda: engine.sampled == 1, "the second ticket's second try", 20)
+    wait_until(lambda: bus.redis.xlen(bus.keys.dead_letters) == 1, "the letter", 20)
+    ((_, letter),) = bus.redis.xrange(bus.keys.dead_letters)
+    assert letter[b"kind"] == b"given_up"
+    assert letter[b"reason"] == b"generation failed 3 times: environment: the shelf fell on ticket 1"
+    assert (tries.count(1), tries.count(2)) == (3, 2)
+    assert bus.redis.xlen(bus.keys.prefix + WorkStream.PROMPTS) == 0
