@@ -20,7 +20,13 @@ LETTERS = 16
 """Hexadecimal digits of a fingerprint. Among a billion things, two share one with a chance of 3 %, so the thousands in
 a file all differ."""
 PACKAGE = Path(__file__).resolve().parent.parent
-JUDGES = ("verifier/**/*.py", "common/ground_truth.py", "common/golds.py", "common/long_integers.py")
+JUDGES = (
+    "verifier/**/*.py",
+    "common/sandbox/**/*.py",
+    "common/ground_truth.py",
+    "common/golds.py",
+    "common/long_integers.py",
+)
 """The code that a verdict depends on, in ``PACKAGE``."""
 _LIBRARIES = ("math-verify", "latex2sympy2-extended", "sympy", "reasoning-gym")
 NO_VERDICT = frozenset({"workers", "jobs", "on_timeout", "allow_unsandboxed"})

@@ -5,14 +5,15 @@ from pathlib import Path
 from .config import PRESETS
 from .errors import DataError
 
-TEMPLATE = PRESETS / "new_task"
+REWARD, ENVIRONMENT = PRESETS / "new_task", PRESETS / "new_environment"
+"""Templates: for a task with a reward of one's own, and for one with an environment."""
 NAME = "my-task"
-"""What the template calls itself."""
+"""What the templates call themselves."""
 
 
-def make_task(folder: Path) -> list[Path]:
-    """The files made in ``folder``, which must be empty or not there. ``DataError`` if it is neither, if it cannot be
-    made, or if its name cannot stand in the files."""
+def make_task(folder: Path, template: Path = REWARD) -> list[Path]:
+    """The files of ``template``, made in ``folder``, which must be empty or not there. ``DataError`` if it is neither,
+    if it cannot be made, or if its name cannot stand in the files."""
     name = folder.absolute().name or NAME
     if not name.isprintable() or set(name) & set('"\\'):
         raise DataError(
@@ -22,14 +23,14 @@ def make_task(folder: Path) -> list[Path]:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise DataError(f"{folder} is there and not empty; name a folder that is not there yet")
         folder.mkdir(parents=True, exist_ok=True)
-        return _filled(folder, name)
+        return _filled(folder, name, template)
     except OSError as error:
         raise DataError(f"{folder} cannot be made: {error.strerror} ({error.filename})") from error
 
 
-def _filled(folder: Path, name: str) -> list[Path]:
+def _filled(folder: Path, name: str, template: Path) -> list[Path]:
     made = []
-    for source in sorted(path for path in TEMPLATE.iterdir() if path.is_file()):
+    for source in sorted(path for path in template.iterdir() if path.is_file()):
         text = source.read_text(encoding="utf-8")
         made.append(folder / source.name)
         made[-1].write_text(text.replace(NAME, name) if source.suffix != ".jsonl" else text, encoding="utf-8")

@@ -20,12 +20,12 @@ from typing import Any, TypeAlias
 from ..common.config import Verifier
 from ..common.errors import ConfigError
 from ..common.reasons import printable
+from ..common.sandbox.errors import Garbled, OutOfMemory, Overrun, SandboxError
+from ..common.sandbox.room import SandboxRoom
+from ..common.sandbox.sandbox import Limits, usable_memory
+from ..common.sandbox.sandboxed.frames import CASE, SERVE, VERDICT, pack
 from ..common.types import Verdict, VerdictKind
 from . import boxes
-from .sandbox.errors import Garbled, OutOfMemory, Overrun, SandboxError
-from .sandbox.room import SandboxRoom
-from .sandbox.sandbox import Limits, usable_memory
-from .sandbox.sandboxed.frames import CASE, SERVE, VERDICT, pack
 
 MEMORY_BYTES = 4 << 30
 """Most memory of a scorer and all that it evaluates."""
@@ -58,7 +58,7 @@ class GymGrader:
         self._score: float | None = None
         """What the scorer gave the newest answer, where that is asked for."""
         packages = sysconfig.get_path("purelib")
-        self._room = SandboxRoom(settings, packages=packages, preload=("reasoning_gym",))
+        self._room = SandboxRoom(isolated=not settings.allow_unsandboxed, packages=packages, preload=("reasoning_gym",))
 
     def warm_up(self) -> None:
         """Start the sandbox and import the package in it. ``ConfigError`` if one of the two is not available."""

@@ -29,7 +29,7 @@ from .code.answer import CodeGrader
 from .graders import GYM_SCORE, IN_SANDBOXES, MATH_REPORT, judge_of
 from .gym_answer import GymGrader
 from .process_seat import ProcessSeat, Tasks
-from .sandbox.seat import GradeItem, SandboxGrader, SandboxSeats
+from .sandbox_seat import GradeItem, SandboxGrader, SandboxSeats
 
 __all__ = ["ATTEMPTS", "GradeItem", "GraderPool"]
 

@@ -17,9 +17,9 @@ def refuse_unable(settings: Verifier, abilities: Collection[str]) -> None:
 
         refuse_missing_package()
     if not {CODE, REASONING_GYM}.isdisjoint(abilities):
-        from .sandbox.room import SandboxRoom
+        from ..common.sandbox.room import SandboxRoom
 
-        with closing(SandboxRoom(settings)) as room:
+        with closing(SandboxRoom(isolated=not settings.allow_unsandboxed)) as room:
             room.sandbox()
 
 

@@ -7,6 +7,7 @@ from typing import Any, Self, get_args
 from pydantic import Field, model_validator
 
 from ..errors import ConfigError
+from ..rewards import ENVIRONMENT
 from .environment import Environment
 from .placement import Placement
 from .rewards import Reward, refuse_impossible_rewards
@@ -111,6 +112,11 @@ class Config(Section):
         refuse_impossible_rewards(self.rewards, self.verifier.combine)
         if self.environment is not None:
             self.environment.refuse_impossible()
+        elif any(reward.use == ENVIRONMENT for reward in self.rewards):
+            raise ConfigError(
+                "rewards: use = 'environment' takes what the environment gave, and there is none; name one in the "
+                "section [environment]"
+            )
         self._refuse_other_dtypes()
         self.placement.refuse_impossible(
             self.rollout.engine, self.rollout.gpu_memory_utilization, self.objective.kl_beta

@@ -11,11 +11,16 @@ app = typer.Typer()
 
 
 @app.command()
-def init(folder: Annotated[Path, path_argument("FOLDER", help="Folder to make, for instance my-task.")]) -> None:
+def init(
+    folder: Annotated[Path, path_argument("FOLDER", help="Folder to make, for instance my-task.")],
+    environment: Annotated[
+        bool, typer.Option("--environment", help="With an environment, which answers turns, in the reward's place.")
+    ] = False,
+) -> None:
     """Make a folder for a task of your own: a preset, a reward with its test, twenty rows, a README."""
-    from ...common.task import make_task
+    from ...common.task import ENVIRONMENT, REWARD, make_task
 
-    for path in make_task(folder):
+    for path in make_task(folder, ENVIRONMENT if environment else REWARD):
         typer.echo(str(path))
     typer.echo(f"next: leeway check {folder / 'preset.toml'}")
 

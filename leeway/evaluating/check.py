@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from ...common.config import Config, compose, dump, expand
+from ...common.config import Config, Environment, compose, dump, expand
 from ...common.errors import ConfigError, DataError, LeewayError
 from ...common.gym import gym_rows
 from ...common.rewards import ENVIRONMENT
@@ -26,7 +26,7 @@ from ..running.own_code import with_digests
 from ..running.preflight import preflight
 from .sampling import Asking, sample
 
-CARRIED = ("model", "data", "rollout", "verifier", "objective", "broker")
+CARRIED = ("model", "data", "rollout", "verifier", "objective", "broker", "environment")
 """Sections of the configuration that sampling takes over."""
 WIDE = 60
 """Characters of a prompt or response that are shown."""
@@ -39,6 +39,9 @@ def check(preset: list[str], settings: list[str], *, rows: int, responses: int) 
     for line in preflight(config, dry_run=False):
         typer.echo(line)
     typer.echo(f"rewards: {_rewards(config)}")
+    if config.environment is not None:
+        typer.echo(f"environment: {_environment(config.environment)}")
+    asked = any(reward.use == ENVIRONMENT for reward in config.rewards)  # it judges conversations alone
     with tempfile.TemporaryDirectory(prefix="leeway-check-") as folder:
         few = Path(folder) / "rows.jsonl"
         few.write_text("".join(json.dumps(values) + "\n" for values in _first(config, rows)), encoding="utf-8")
@@ -46,7 +49,7 @@ def check(preset: list[str], settings: list[str], *, rows: int, responses: int) 
         config = config.model_copy(update={"data": data})
         failed = 0
         if not any(reward.use == ENVIRONMENT for reward in config.rewards):  # it rewards what is said to it alone
-            failed = _show_graded(_trial(config, rows))
+            failed = 0 if asked else _show_graded(_trial(config, rows))
         groups = _sampled(config, few, Path(folder) / "sampled", responses)
     failed += _show_sampled(groups)
     typer.echo(step_of(config, groups))
@@ -58,6 +61,11 @@ def _rewards(config: Config) -> str:
     each = [f"{reward.called} (times {reward.weight:g}): {reward.use}" for reward in config.rewards]
     code = f"; digest of your code {config.verifier.rewards_digest}" if config.verifier.rewards_digest else ""
     return ("; ".join(each) or "each row's ability judges it") + code
+
+
+def _environment(environment: Environment) -> str:
+    code = f"; digest of your code {environment.digest}" if environment.digest else ""
+    return f"{environment.use}, at most {environment.max_turns} turns{code}"
 
 
 def _first(config: Config, most: int) -> Iterator[Any]:
@@ -143,6 +151,8 @@ def _show_sampled(groups: list[list[dict[str, Any]]]) -> int:
         for row in group:
             failed += row["reward"] is None
             cut = "" if row["finished"] else ", truncated"
+            for said in json.loads(row["conversation"] or "[]")[:-1]:  # the last turn is what is graded
+                typer.echo(f"            {said['by']}: {_short(said['text'])}")
             typer.echo(
                 f"    {_number(row['reward'])}  {_short(row['response'])}  {row['tokens']} tokens{cut}; "
                 f"{row['verdict']}{_because(row['reason'])}"

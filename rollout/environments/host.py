@@ -140,11 +140,11 @@ class EnvironmentHost:
         return conversations
 
     async def _closed(self) -> None:
-        await asyncio.gather(*(process.close() for process in self._processes))
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*(process.close() for process in self._processes))
 
 
 class Conversations:

@@ -19,7 +19,10 @@ KIND = Kind(
     thing="class",
     group="leeway.environments",
     worker="rollout worker",
-    shipped={"calculator": f"{__package__}.shipped.calculator:Calculator"},
+    shipped={
+        "calculator": f"{__package__}.shipped.calculator:Calculator",
+        "python": f"{__package__}.shipped.python:Python",
+    },
 )
 ASKED = ("row", "seed")
 """What ``reset`` is given where it has a parameter of the name."""

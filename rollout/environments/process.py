@@ -98,6 +98,7 @@ class EnvironmentProcess:
                 described = await child.load(self._environment)
                 self._refuse(described)
             except BaseException:
+                child.disconnect()  # whoever closes this meanwhile has buried the child, but not its new connection
                 await self.discard()
                 raise
             self._listening = asyncio.create_task(self._listen(child))

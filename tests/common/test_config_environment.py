@@ -43,6 +43,10 @@ def test_a_file_is_relative_to_the_preset_that_names_it(preset, tmp_path):
         ('[environment]\nuse = "a"\nrole = "system"\n', r"environment\.role = 'system'.*'tool' or 'user'"),
         ('[environment]\nuse = "environment.py:"\n', r"no class after the colon"),
         ('[environment]\nuse = "a"\noptions = { api_key = "sk-1" }\n', r"environment\.options\.api_key holds a secret"),
+        (
+            '[[rewards]]\nuse = "environment"\n',
+            r"takes what the environment gave, and there is none",
+        ),
         ('environment = "calculator"\n', r"environment = 'calculator': expected a table"),
         ('[[environment]]\nuse = "calculator"\n', r"expected a table"),
     ],

@@ -5,12 +5,13 @@ import tomllib
 
 import pytest
 from leeway_rl.common.errors import DataError
-from leeway_rl.common.task import make_task
+from leeway_rl.common.task import ENVIRONMENT, REWARD, make_task
 
 
+@pytest.mark.parametrize("template", [REWARD, ENVIRONMENT])
 @pytest.mark.parametrize("name", ["a b", "über✓", "-x", "it's"])
-def test_an_odd_name_makes_files_that_can_be_read(tmp_path, name):
-    made = make_task(tmp_path / name)
+def test_an_odd_name_makes_files_that_can_be_read(tmp_path, name, template):
+    made = make_task(tmp_path / name, template)
     assert tomllib.loads((tmp_path / name / "preset.toml").read_text())["data"]["path"] == "{here}/rows.jsonl"
     for path in made:
         if path.suffix == ".py":

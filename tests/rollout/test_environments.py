@@ -244,7 +244,7 @@ def test_a_process_that_dies_between_two_groups_is_replaced(host, wait_until):
     adds = host("Adds")
     (before,) = adds.pids()
     os.kill(before, 9)
-    wait_until(lambda: not _listens(adds))
+    wait_until(lambda: not _listens(adds), "the host to notice")
     with adds.open(ticket()) as conversations:
         assert heard(adds, conversations.step(0, said(adds, "1")).result()) == "41+70"
 

@@ -8,9 +8,9 @@ import signal
 from textwrap import dedent
 from typing import Any
 
+from leeway_rl.common.sandbox.sandbox import Sandbox, descendants
 from leeway_rl.common.types import Verdict
 from leeway_rl.verifier.code.answer import CodeGrader
-from leeway_rl.verifier.sandbox.sandbox import Sandbox, descendants
 
 
 def response(source: str) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 from leeway_rl.common.config import Verifier
+from leeway_rl.common.sandbox import room
+from leeway_rl.common.sandbox.sandbox import Sandbox
 from leeway_rl.verifier.code.answer import CodeGrader
-from leeway_rl.verifier.sandbox import room
-from leeway_rl.verifier.sandbox.sandbox import Sandbox
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 from leeway_rl.common.config import Verifier
+from leeway_rl.common.sandbox.sandbox import Sandbox
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier.code.answer import CodeGrader
-from leeway_rl.verifier.sandbox.sandbox import Sandbox
 
 from .code_responses import calling, checking, grade, printing
 
@@ -749,7 +749,7 @@ def test_a_solution_that_ends_the_whole_job_is_wrong_and_harms_no_other(grader: 
 
 def test_the_sandbox_dies_with_its_verifier() -> None:
     source = (
-        "from leeway_rl.verifier.sandbox.sandbox import Sandbox\n"
+        "from leeway_rl.common.sandbox.sandbox import Sandbox\n"
         "box = Sandbox()\nprint(box.zygote, flush=True)\nimport time\n"
         "time.sleep(60)"
     )

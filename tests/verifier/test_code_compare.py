@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from leeway_rl.common.sandbox.sandboxed.plain import Packer
 from leeway_rl.verifier.code.compare import Comparison, same_output, same_value
-from leeway_rl.verifier.sandbox.sandboxed.plain import Packer
 
 LIVECODEBENCH, EXACT, TOLERANCE = Comparison.LIVECODEBENCH, Comparison.EXACT, Comparison.TOLERANCE
 

@@ -6,9 +6,9 @@ from textwrap import indent
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from leeway_rl.common.sandbox import sandbox
 from leeway_rl.verifier.code import compare, tests
 from leeway_rl.verifier.code.fences import extract_solution
-from leeway_rl.verifier.sandbox import sandbox
 
 DOCSTRING = '''def f(x):
     """

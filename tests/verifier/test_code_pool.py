@@ -9,9 +9,9 @@ import psutil
 import pytest
 from leeway_rl.common.config import Verifier
 from leeway_rl.common.errors import ConfigError
+from leeway_rl.common.sandbox import sandbox
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier.pool import ATTEMPTS, GradeItem, GraderPool
-from leeway_rl.verifier.sandbox import sandbox
 
 from tests.proofs.code_leaks import graded
 

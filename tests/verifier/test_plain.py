@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from leeway_rl.verifier.sandbox.sandboxed.plain import Packer, Unpacker
+from leeway_rl.common.sandbox.sandboxed.plain import Packer, Unpacker
 
 
 def opaque(value: Any) -> Any:

@@ -8,11 +8,11 @@ import psutil
 import pytest
 from leeway_rl.common.config import Verifier
 from leeway_rl.common.errors import ConfigError
+from leeway_rl.common.sandbox import process, sandbox
+from leeway_rl.common.sandbox.sandbox import Limits, Sandbox, SandboxError
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier.code import answer as code_answer
 from leeway_rl.verifier.code.answer import CodeGrader
-from leeway_rl.verifier.sandbox import process, sandbox
-from leeway_rl.verifier.sandbox.sandbox import Limits, Sandbox, SandboxError
 
 from .code_responses import checking, grade, printing
 

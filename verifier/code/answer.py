@@ -17,12 +17,12 @@ from typing import Any, TypeAlias
 from ...common.config import Verifier
 from ...common.errors import ConfigError
 from ...common.reasons import printable
+from ...common.sandbox.errors import Garbled, OutOfMemory, Overrun, SandboxError
+from ...common.sandbox.room import SandboxRoom
+from ...common.sandbox.sandbox import Job, Limits, Sandbox, usable_memory
+from ...common.sandbox.sandboxed.frames import ANSWER, ASK, CASE, ENDED, FAILED, GONE, PROGRAM, SERVE, VERDICT, pack
+from ...common.sandbox.sandboxed.plain import Packer
 from ...common.types import Verdict, VerdictKind
-from ..sandbox.errors import Garbled, OutOfMemory, Overrun, SandboxError
-from ..sandbox.room import SandboxRoom
-from ..sandbox.sandbox import Job, Limits, Sandbox, usable_memory
-from ..sandbox.sandboxed.frames import ANSWER, ASK, CASE, ENDED, FAILED, GONE, PROGRAM, SERVE, VERDICT, pack
-from ..sandbox.sandboxed.plain import Packer
 from .compare import Comparison, same_output, same_value
 from .fences import extract_solution
 from .tests import AssertionTest, CallTest, CodeTests, ProgramTest, parse_tests
@@ -49,8 +49,8 @@ class CodeGrader:
 
     def __init__(self, settings: Verifier) -> None:
         self._settings = settings
-        self._solutions = SandboxRoom(settings)
-        self._judges = SandboxRoom(settings)
+        self._solutions = SandboxRoom(isolated=not settings.allow_unsandboxed)
+        self._judges = SandboxRoom(isolated=not settings.allow_unsandboxed)
 
     def warm_up(self) -> None:
         """Start the solutions' sandbox now. ``ConfigError`` if there can be none."""

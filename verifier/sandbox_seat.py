@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from ...common.types import Verdict
-from ..retry import until_graded
+from ..common.types import Verdict
+from .retry import until_graded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-from ...common.errors import ConfigError
+from ..errors import ConfigError
 from .errors import Garbled, HungUp, OutOfMemory, Overrun, SandboxError
 from .process import SandboxProcess, start_bare, start_walled
 from .sandboxed import frames

@@ -1,6 +1,5 @@
 """Keeps a sandbox warm for one thread, and replaces it when it is gone."""
 
-from ...common.config import Verifier
 from .errors import SandboxError
 from .sandbox import Sandbox
 
@@ -8,9 +7,9 @@ from .sandbox import Sandbox
 class SandboxRoom:
     """Starts a sandbox when it is first needed. One thread uses it; ``kill`` is safe from any."""
 
-    def __init__(self, settings: Verifier, *, packages: str = "", preload: tuple[str, ...] = ()) -> None:
-        """``packages`` and ``preload`` are those of ``Sandbox``."""
-        self._isolated = not settings.allow_unsandboxed
+    def __init__(self, *, isolated: bool, packages: str = "", preload: tuple[str, ...] = ()) -> None:
+        """All are those of ``Sandbox``."""
+        self._isolated = isolated
         self._packages, self._preload = packages, preload
         self._sandbox: Sandbox | None = None
         self._closed = False
