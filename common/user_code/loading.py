@@ -115,7 +115,7 @@ class Loader:
         return found
 
 
-_NOT_THE_USERS = frozenset({__name__.partition(".")[0], "__main__", "sitecustomize", "usercustomize"})
+_NOT_THE_USERS = frozenset({__name__.partition(".")[0], "__main__", "__mp_main__", "sitecustomize", "usercustomize"})
 _INSTALLED = tuple(
     os.path.realpath(path) + os.sep
     for path in {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
