@@ -86,6 +86,8 @@ def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
         optimizer.zero_grad()
         controller = entropy.state_after(controller, measured, config.entropy)
         print(f"step {version}: reward {np.mean([g.rewards_S for g in groups]):.3f} entropy {measured:.4f}", flush=True)
+    if environments is not None:
+        environments.close()
     return {name: parameter.detach() for name, parameter in module.named_weights().items()}
 
 

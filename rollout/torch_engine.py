@@ -79,9 +79,8 @@ def sample_groups(
 
     ``weights_changed(t)`` is called before token ``t`` >= 1 of every response. It may put other weights into ``model``,
     and returns whether it did; keys and values of earlier tokens are then kept, or with ``recompute`` computed anew.
-
-    ``talk``, where there are environments, says which tokens they write. Random numbers are drawn for those too, so a
-    row's do not depend on its neighbours' conversations.
+    ``talk``, where there are environments, says which tokens they write. Random numbers are drawn for those too, so
+    that a row's do not depend on its neighbours' conversations.
     """
     shapes = {(len(t.prompt_tokens_P), t.group_size, t.max_new_tokens, t.temperature, t.top_p) for t in tickets}
     assert len(shapes) == 1, f"one batch of tickets of different shapes: {shapes}"
@@ -94,10 +93,9 @@ def sample_groups(
     cache.batch_repeat_interleave(G)  # a prompt is read once, and its G rows share it
     input_ids, logits_SV = input_ids.repeat_interleave(G, dim=0), logits_SV.repeat_interleave(G, dim=0)
 
-    steps: list[torch.Tensor] = []
-    logprob_steps: list[torch.Tensor] = []
-    lengths_S = torch.zeros(len(input_ids), dtype=torch.int64)
-    running_S = torch.ones(len(input_ids), dtype=torch.bool)
+    talk = talk or Talk(len(input_ids), longest)
+    steps, logprob_steps = list[torch.Tensor](), list[torch.Tensor]()
+    lengths_S, running_S = torch.zeros(len(input_ids), dtype=torch.int64), torch.ones(len(input_ids), dtype=torch.bool)
     for t in range(longest):
         # A finished row stays in the batch, and its tokens are thrown away. With fewer rows the matrix products of
         # the others would round differently, and their tokens would depend on their neighbours' lengths.
@@ -106,14 +104,11 @@ def sample_groups(
             logprobs_SV = nucleus(logprobs_SV, top_p)
         token_S1 = drawn(logprobs_SV, generators)
         logprob_S1 = logprobs_SV.gather(-1, token_S1)
-        sampled_S = None if talk is None else talk.write(token_S1, logprob_S1)
+        sampled_S = talk.write(token_S1, logprob_S1)
         steps.append(token_S1)
         logprob_steps.append(logprob_S1)
         lengths_S += running_S
-        over_S = torch.isin(token_S1[:, 0], end_ids)
-        if talk is not None:
-            over_S = talk.answer(running_S & over_S & sampled_S, steps)
-        running_S &= ~over_S
+        running_S &= ~talk.answer(running_S & sampled_S & torch.isin(token_S1[:, 0], end_ids), steps)
         if not running_S.any() or t + 1 == longest:
             break
         new_S, first = token_S1, prompt_length + t
@@ -125,13 +120,15 @@ def sample_groups(
             input_ids=new_S, past_key_values=cache, position_ids=position_ids, use_cache=True, logits_to_keep=1
         ).logits[:, -1]
 
-    tokens_ST = torch.cat(steps, dim=1).numpy()
-    logprobs_ST = torch.cat(logprob_steps, dim=1).numpy()
-    lengths, finished = lengths_S.tolist(), (~running_S).tolist() if talk is None else talk.finished
-    tokens = [tokens_ST[j, :n] for j, n in enumerate(lengths)]
-    logprobs = [logprobs_ST[j, :n] for j, n in enumerate(lengths)]
+    rows = [_cut(each, lengths_S) for each in (steps, logprob_steps)]
     groups = [slice(G * number, G * (number + 1)) for number in range(len(tickets))]
-    return [(tokens[own], logprobs[own], finished[own]) for own in groups]
+    return [(rows[0][own], rows[1][own], talk.finished[own]) for own in groups]
+
+
+def _cut(steps: list[torch.Tensor], lengths_S: torch.Tensor) -> list[np.ndarray]:
+    """Of each row what came in its first ``lengths_S`` of ``steps`` ([S, 1] each)."""
+    whole_ST = torch.cat(steps, dim=1).numpy()
+    return [row[:length] for row, length in zip(whole_ST, lengths_S.tolist(), strict=True)]
 
 
 def drawn(logprobs_SV: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:

@@ -21,13 +21,14 @@ each environment answered."""
 class Talk:
     """Who writes which token of a batch: the bookkeeping of its rows, which all begin with a turn of the policy."""
 
-    def __init__(self, rows: int, longest: int, step: Step) -> None:
-        """``longest``: tokens that a response may have. ``step``: see ``Step``."""
+    def __init__(self, rows: int, longest: int, step: Step | None = None) -> None:
+        """``longest``: tokens that a response may have. ``step``: see ``Step``. Without it a row's first turn is its
+        last."""
         self._longest, self._step = longest, step
-        self._unread = [deque[int]() for _ in range(rows)]
+        self._unread: dict[int, deque[int]] = {}
         self._begun = [0] * rows
         self.finished = [False] * rows
-        """Whether each row's conversation was ended by its environment."""
+        """Whether each row has come to an end by itself: the policy's or, where there is one, its environment's."""
         self.observed: list[tuple[int, int, int]] = []
         """What environments wrote: (row, start, end), in the order in which they did."""
 
@@ -35,28 +36,30 @@ class Talk:
         """Put the next token of its observation in the place of what was sampled, in each row that has one, and NaN in
         that of its log-probability. Returns which rows have sampled: bool [S]."""
         sampled_S = torch.ones(len(token_S1), dtype=torch.bool)
-        for row, unread in enumerate(self._unread):
-            if unread:
-                token_S1[row], logprob_S1[row], sampled_S[row] = unread.popleft(), torch.nan, False
+        for row, unread in [*self._unread.items()]:
+            token_S1[row], logprob_S1[row], sampled_S[row] = unread.popleft(), torch.nan, False
+            if not unread:
+                del self._unread[row]
         return sampled_S
 
     def answer(self, ended_S: torch.Tensor, steps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Step the environments of the rows that end a turn with the newest of ``steps`` (int64 [S, 1] each). Returns
-        which rows' conversations are over with it: bool [S]."""
-        over_S, written = torch.zeros_like(ended_S), len(steps)
-        turns = {}
-        for row in ended_S.nonzero()[:, 0].tolist():
-            turns[row] = [int(step[row, 0]) for step in steps[self._begun[row] :]]
-        for row, turn in self._step(turns).items() if turns else ():
+        which rows are over with it: bool [S]."""
+        over_S, written = ended_S.clone(), len(steps)
+        turns = {row: self._begun[row] for row in ended_S.nonzero()[:, 0].tolist()}
+        if self._step is None:
+            for row in turns:
+                self.finished[row] = True
+            return over_S
+        tokens = {row: [int(step[row, 0]) for step in steps[begun:]] for row, begun in turns.items()}
+        for row, turn in self._step(tokens).items() if tokens else ():
             if turn.observation is None:
                 self.finished[row] = turn.finished
             elif (begins := written + len(turn.observation)) < self._longest:
-                self._unread[row].extend(turn.observation)
+                self._unread[row] = deque(turn.observation)
                 self.observed.append((row, written, begins))
-                self._begun[row] = begins
-                continue
+                self._begun[row], over_S[row] = begins, False
             # An observation behind which nothing can be sampled is left out: the response is truncated before it.
-            over_S[row] = True
         return over_S
 
 

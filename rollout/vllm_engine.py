@@ -89,10 +89,8 @@ class VllmEngine:
         self._ties_embeddings = load_config(Path(model_path)).tie_word_embeddings
         self.version = -1
         self.concurrency = concurrency
-        self._recompute = recompute
-        self._environments = environments
-        self._worker = worker
-        self._max_model_len = max_model_len
+        self._recompute, self._environments = recompute, environments
+        self._worker, self._max_model_len = worker, max_model_len
         self._numbers = itertools.count()
         self.under_way: dict[str, concurrent.futures.Future[Any]] = {}  # by group id
         self._broken: str | None = None
