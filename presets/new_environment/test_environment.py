@@ -18,3 +18,9 @@ def test_after_a_wrong_one_the_question_is_asked_again_and_the_right_one_is_wort
     asked = begun()
     assert asked.step(r"\boxed{122}") == "47+85"
     assert asked.step(r"\boxed{132}") == Step(reward=0.5, done=True)
+
+
+def test_two_wrong_answers_end_it_with_0():
+    asked = begun()
+    assert asked.step(r"\boxed{122}") == "47+85"
+    assert asked.step(r"\boxed{32}") == Step(reward=0.0, done=True)

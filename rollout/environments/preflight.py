@@ -18,11 +18,12 @@ def look(config: Config) -> dict[str, Any]:
     assert config.environment is not None
     loader = Loader(Secrets(KIND.worker))
     loader.load(config.environment)
+    digest = loader.digest()  # before other modules come with the tokenizer
     folder = folder_of(config.model.path)
     if folder is not None and folder.is_dir():
         tokenizer = load_tokenizer(folder)
         glue_of(tokenizer, config.environment.role, ends_of_model(str(folder), tokenizer))
-    return {"digest": loader.digest()}
+    return {"digest": digest}
 
 
 if __name__ == "__main__":

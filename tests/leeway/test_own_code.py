@@ -1,4 +1,4 @@
-"""The functions of ``[[rewards]]`` are loaded once before a run starts: what a user's module may do meanwhile."""
+"""A run's own code is loaded once before it starts: what a user's module may do meanwhile, and what is noted of it."""
 
 import re
 import time
@@ -8,6 +8,7 @@ from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.leeway.running.own_code import with_digests
 from leeway_rl.leeway.running.up import up
+from leeway_rl.rollout.environments import EnvironmentHost
 
 REWARD = "def f(response, row):\n    return 1.0\n"
 
@@ -68,3 +69,31 @@ def test_what_a_module_prints_or_leaves_running_does_not_hold_up_the_start(confi
     started = time.monotonic()
     assert with_digests(config(code)).verifier.rewards_digest
     assert time.monotonic() - started < 300
+
+
+def test_the_digest_of_an_environment_is_the_one_that_a_worker_finds(tmp_path):
+    (tmp_path / "beside.py").write_text("SAID = '1'\n")
+    code = "from beside import SAID\n\nclass E:\n    def reset(self): pass\n    def step(self, response): return SAID\n"
+    (tmp_path / "mine.py").write_text(code)
+    (tmp_path / "preset.toml").write_text('[environment]\nuse = "mine.py:E"\n')
+    config = compose(["tiny", str(tmp_path / "preset.toml")], [])
+    noted = with_digests(config)
+    host = EnvironmentHost(noted)
+    host.close()
+    assert host.described.digest == noted.environment.digest is not None
+    (tmp_path / "beside.py").write_text("SAID = '2'\n")
+    with pytest.raises(ConfigError, match="the code of the environment here has the digest"):
+        with_digests(noted)
+
+
+def test_an_environment_that_ships_has_no_digest_of_the_user_s():
+    config = with_digests(compose(["tiny"], ["environment.use=calculator"]))
+    assert config.environment.digest is None
+
+
+def test_an_environment_that_cannot_be_loaded_is_told_in_one_line(tmp_path):
+    (tmp_path / "mine.py").write_text("import nowhere\n")
+    with pytest.raises(
+        ConfigError, match=re.escape("mine.py:E': ModuleNotFoundError: No module named 'nowhere' (line 1")
+    ):
+        with_digests(compose(["tiny"], [f"environment.use={tmp_path}/mine.py:E"]))

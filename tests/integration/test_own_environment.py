@@ -1,0 +1,93 @@
+"""docs/own-environment.md, as it stands: from nothing to a policy that is answered by a class of ten lines."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from leeway_rl.common.config import parse
+from leeway_rl.common.ledger import read
+
+from tests.integration.running import environment, leeway, metrics
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE = ROOT / "docs" / "own-environment.md"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+COMMANDS = [
+    "leeway init my-game --environment",
+    "python -m pytest my-game",
+    "leeway check my-game/preset.toml",
+    "leeway up --preset my-game/preset.toml --run my-first",
+    "leeway samples my-first --best 3",
+    "leeway audit my-first",
+]
+
+
+def blocks(kind):
+    """The fenced blocks of the page of one kind."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+    return [text for of, text in found if of == kind]
+
+
+def run(command, cwd):
+    program, *words = shlex.split(command)
+    if program == "leeway":
+        done = leeway(*words, cwd=cwd, timeout=600)
+    else:
+        done = subprocess.run(
+            [sys.executable, *words], cwd=cwd, capture_output=True, text=True, env=environment(), check=False
+        )
+    assert done.returncode == 0, command + done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_page_trains_with_its_own_environment(tmp_path):
+    documented = [line for block in blocks("") for line in block.splitlines() if line.startswith(("leeway", "python"))]
+    assert documented == COMMANDS
+    folder, said = tmp_path / "my-game", {}
+    for command in COMMANDS:
+        said[command] = run(command, tmp_path)
+        if command == "leeway init my-game --environment":
+            (code,), (keys,) = blocks("python"), blocks("toml")
+            assert code == (folder / "environment.py").read_text()
+            assert all(part in (folder / "preset.toml").read_text() for part in keys.split("\n\n"))
+    looked = said["leeway check my-game/preset.toml"]
+    assert "environment.py:SecondTry, at most 8 turns; digest of your code" in looked
+    assert re.search(r"^ +policy: .*\n +environment: \d\d\+\d\d\n", looked, re.M), "a second try was seen"
+    rewards = [line["reward/mean"] for line in metrics(tmp_path / "runs" / "my-first")]
+    assert 0 < sum(rewards[-5:]) > sum(rewards[:5])
+    assert "audit passed" in said["leeway audit my-first"]
+    started = [line for line in read(tmp_path / "runs" / "my-first" / "ledger.jsonl") if line["event"] == "started"]
+    stored = parse((tmp_path / "runs" / "my-first" / "config.toml").read_text()).environment.digest
+    assert [line["environment_digest"] for line in started] == [stored]
+
+
+def test_an_environment_that_is_not_there_is_told_before_anything_starts(tmp_path):
+    assert leeway("init", "my-game", "--environment", cwd=tmp_path).returncode == 0
+    (tmp_path / "my-game" / "environment.py").write_text("class SecondTri:\n    pass\n")
+    done = leeway("up", "--preset", "my-game/preset.toml", "--run", "none", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "has no 'SecondTry'; did you mean 'SecondTri'?" in done.stderr
+    assert not (tmp_path / "runs" / "none").exists()
+
+
+def test_a_template_that_rewrites_turns_is_told_before_a_model_loads(tmp_path):
+    assert leeway("init", "my-game", "--environment", cwd=tmp_path).returncode == 0
+    model = tmp_path / "model"
+    model.mkdir()
+    for file in (ROOT / "presets" / "tiny" / "model").iterdir():
+        (model / file.name).write_bytes(file.read_bytes())
+    template = "{% for m in messages %}{{ messages | length }}{{ m['content'] }}{% endfor %}="
+    (model / "chat_template.jinja").write_text(template)
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    (model / "tokenizer_config.json").write_text(json.dumps(config))
+    words = ("--preset", "my-game/preset.toml", "--set", f"model.path={model}", "--run", "none")
+    done = leeway("up", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "environment.role = 'user': the model's chat template rewrites earlier turns" in done.stderr
+    assert not (tmp_path / "runs" / "none").exists()
