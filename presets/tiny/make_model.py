@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument("--habit", type=float, default=0.92, help="share of choices of form that are made out of habit")
     parser.add_argument("--rows", type=int, default=4000, help="prompts written")
     if parser.parse_known_args()[0].calculator:
-        parser.set_defaults(digits=3, steps=800, wrong=0.65, calls=0.06)
+        parser.set_defaults(digits=3, steps=800, wrong=0.65, calls=0.08)
     args = parser.parse_args()
     folder = args.out or (here.parent / "tiny-calculator" if args.calculator else here)
 

@@ -10,8 +10,8 @@ class Fragile(Calculator):
     """A calculator that kills its process at the turns whose numbers are in ``deaths``. They are counted over all
     processes, by the bytes of the file ``counted``."""
 
-    def __init__(self, counted: str, deaths: list[int]) -> None:
-        super().__init__(error="error")
+    def __init__(self, counted: str, deaths: list[int], error: str) -> None:
+        super().__init__(error=error)
         self._counted, self._deaths = counted, deaths
 
     def step(self, response: str):
