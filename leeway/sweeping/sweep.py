@@ -165,8 +165,12 @@ def _refuse_another(folder: Path, begun: Plan, asked: Plan) -> None:
 def _inputs(base: Config) -> dict[str, str]:
     """Fingerprints of the files that the points of ``base`` train on, by key, and the digests of the user's code."""
     noted = with_digests(base)
-    codes = {"rewards": noted.verifier.rewards_digest, "environment": noted.environment and noted.environment.digest}
-    return of_run_inputs(base) | {section: code for section, code in codes.items() if code not in (None, "any")}
+    codes = {"rewards": noted.verifier.rewards_digest}
+    if noted.environment is not None:
+        codes["environment"] = noted.environment.digest
+    return of_run_inputs(base) | {
+        section: code for section, code in codes.items() if code is not None and code != "any"
+    }
 
 
 def _refuse_changed(folder: Path, begun: Plan) -> None:
