@@ -17,7 +17,8 @@ from typing import Any
 from ..common.resident import begin_peak, peak_bytes
 from ..common.types import VerdictKind
 from ..common.user_code.serving import is_full, under_limits
-from .graders import judge_of, warm_up
+from .graders import judge_of
+from .math.symbolic import warm_up
 
 
 def main(socket_fd: int, parent: int, memory_bytes: int) -> None:

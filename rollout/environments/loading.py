@@ -55,16 +55,21 @@ class Loader(loading.Loader):
             options = self._secrets.resolve(environment.options, "environment")
             if not inspect.isclass(found):
                 raise ConfigError(f"{where}: it is {type(found).__name__}, and no class")
-            for method in ("reset", "step"):
-                if not callable(getattr(found, method, None)):
-                    raise ConfigError(f"{where}: it has no {method}; an environment has reset and step")
+            reset, step = (_method(found, name, where) for name in ("reset", "step"))
             asked_of(found, (), (), options, where)
             found(**options)  # what its options must not be is told now, and not by the first group
-            asks = asked_of(found.reset, ("self",), ASKED, {}, f"{where}: reset")
-            asked_of(found.step, ("self", "response"), (), {}, f"{where}: step")
+            asks = asked_of(reset, ("self",), ASKED, {}, f"{where}: reset")
+            asked_of(step, ("self", "response"), (), {}, f"{where}: step")
         except ConfigError:
             raise
         except BaseException as error:  # the user's module may raise anything while it is imported
             raise ConfigError(f"{where}: {self._secrets.hide(told(error))}") from error
-        at_once = all(inspect.iscoroutinefunction(method) for method in (found.reset, found.step))
+        at_once = all(inspect.iscoroutinefunction(method) for method in (reset, step))
         return Loaded(make=partial(found, **options), asks=asks, at_once=at_once)
+
+
+def _method(of: type, name: str, where: str) -> Callable[..., Any]:
+    method: Callable[..., Any] | None = getattr(of, name, None)
+    if not callable(method):
+        raise ConfigError(f"{where}: it has no {name}; an environment has reset and step")
+    return method

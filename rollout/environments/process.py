@@ -114,7 +114,8 @@ class EnvironmentProcess:
         if self._child is None:
             raise Lost
         number = next(self._numbers)
-        self._waiting[number] = waiting = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = waiting
         self._child.write({"n": number, **request})
         try:
             async with asyncio.timeout(clock_s):

@@ -294,7 +294,7 @@ class _NamedStr(_Named, str):
     pass
 
 
-class _NamedTuple(_Named, tuple):
+class _NamedTuple(_Named, tuple):  # type: ignore[type-arg]
     __str__ = _Named.__repr__
 
 
