@@ -17,6 +17,7 @@ SMALL = [
     *("--set", "train.steps=4", "--set", "train.groups_per_step=4", "--set", "train.group_size=4"),
     *("--set", "broker.lease_s=60"),  # what an environment fails does not wait for it
 ]
+PATIENT = ("--set", "broker.max_attempts=10")  # several deaths may meet one group
 DEATHS = [7, 40, 41, 90]
 
 
@@ -52,7 +53,7 @@ def test_conversations_in_many_processes_are_bit_for_bit_those_of_one(tmp_path):
 
 def test_a_killed_environment_costs_time_alone(tmp_path):
     """At a bound of 0 the weights are those of a run whose environments live: no response was lost or scored by it."""
-    at_once = ("--set", "flow.max_staleness=0")
+    at_once = (*PATIENT, "--set", "flow.max_staleness=0")
     (tmp_path / "hurt").mkdir()
     calm = up("calm", *SMALL, *fragile(tmp_path, []), *at_once, cwd=tmp_path)
     hurt = up("hurt", *SMALL, *fragile(tmp_path / "hurt", DEATHS), *at_once, cwd=tmp_path)
@@ -65,7 +66,7 @@ def test_a_killed_environment_costs_time_alone(tmp_path):
 @pytest.mark.parametrize("overflow", ["wait", "mask"])
 def test_the_audit_passes_under_staleness_while_environments_are_killed(tmp_path, overflow):
     settings = ["--set", f"flow.overflow={overflow}", "--set", "rollout.workers=2", "--set", "train.steps=6"]
-    folder = up(overflow, *SMALL, *fragile(tmp_path, DEATHS), *settings, cwd=tmp_path)
+    folder = up(overflow, *SMALL, *PATIENT, *fragile(tmp_path, DEATHS), *settings, cwd=tmp_path)
     assert failed_turns(folder) >= 3
     steps = metrics(folder)
     assert [line["refunds/poison"] for line in steps] == [0] * 6
@@ -101,7 +102,7 @@ def test_vllm_samples_conversations_and_its_log_probabilities_agree(tmp_path):
 
 
 def test_the_model_learns_to_call_the_calculator(tmp_path):
-    folder = up("learns", *PRESET, "--set", "train.steps=40", cwd=tmp_path)
+    folder = up("learns", *PRESET, "--set", "train.steps=30", cwd=tmp_path)
     steps = metrics(folder)
     reward, called = ([line[name] for line in steps] for name in ("reward/mean", "generated/solved_in_turns"))
     assert called[0] <= 0.2, "it can add without"
