@@ -118,7 +118,7 @@ class VerifierWorker:
         if self.rewards is None:
             verdicts = self.pool.grade(items)
         else:
-            verdicts = self.rewards.grade(items, responses.lengths_S.tolist(), ticket.row)
+            verdicts = self.rewards.grade(items, responses.lengths_S.tolist(), ticket.row, ticket.prompt_id)
         self.queue.tally(verdicts)
         failed = [verdict for verdict in verdicts if verdict.kind in self.not_a_grade]
         if failed and self.service.stopping.is_set():

@@ -122,7 +122,13 @@ def configuration(problems: Path, model: str, out: Path, responses: int, asking:
     if asking.redis_url is None:  # everybody is on this machine, where one file is better than copies in memory
         own |= {"weights.transport": "file", "weights.folder": str((out / "weights").resolve())}
     engine = [] if asking.engine is None else [f"rollout.engine={asking.engine}"]
-    return compose([], [*(written(key, value) for key, value in own.items()), *asking.settings, *engine])
+    config = compose([], [*(written(key, value) for key, value in own.items()), *asking.settings, *engine])
+    if config.source_names:
+        raise ConfigError(
+            "--set data: sampling and evaluation ask the rows of the file that is named to them; set keys of one "
+            "source, data.suffix=… for instance"
+        )
+    return config
 
 
 def dtype_of(model: str) -> str | None:

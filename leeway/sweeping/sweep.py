@@ -34,7 +34,7 @@ from ...common.children import leaving_with_parent
 from ...common.config import Config, compose, dump, parse
 from ...common.errors import ConfigError, DataError, RoleDiedError, RunExistsError
 from ...common.files import write_whole
-from ...common.fingerprint import of_run_inputs
+from ...common.fingerprint import data_paths, of_run_inputs
 from ...common.locks import only_writer
 from ...common.progress import Progress
 from ...common.stopping import STOPPED
@@ -177,7 +177,7 @@ def _refuse_changed(folder: Path, begun: Plan) -> None:
     for key, mark in begun.inputs.items():
         if now.get(key, mark) != mark:
             uses = ", ".join(reward.use for reward in begun.base.rewards)
-            path = {"data.path": begun.base.data.path, "model.path": begun.base.model.path}.get(key, uses)
+            path = {**data_paths(begun.base), "model.path": begun.base.model.path}.get(key, uses)
             raise DataError(
                 f"{key} = {path}: changed since {folder} was begun ({mark} then, {now[key]} now), and what is finished "
                 "was trained on the old one; put it back, or choose another --out"
@@ -187,7 +187,7 @@ def _refuse_changed(folder: Path, begun: Plan) -> None:
 def _flat(config: Config) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, section in config.model_dump(mode="json").items():
-        # Stages and rewards are lists of sections; each list is compared whole.
+        # Stages, rewards and several sources are lists of sections; each list is compared whole.
         flat |= {name: section} if isinstance(section, list) else {f"{name}.{key}": it for key, it in section.items()}
     return flat
 

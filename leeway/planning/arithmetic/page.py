@@ -83,7 +83,7 @@ def redis_bytes(view: Config, vocabulary: int | None, *, beside: bool) -> int:
     each = group_bytes(
         group_size=train.group_size,
         response=train.max_response_tokens,
-        prompt=view.data.max_prompt_tokens,
+        prompt=view.max_prompt_tokens,
         vocabulary=vocabulary,
     )
     return groups * each

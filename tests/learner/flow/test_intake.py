@@ -39,7 +39,7 @@ def begin(make_bus, tmp_path):
             Prompt(prompt_id=f"p:{n}", tokens_P=np.array([3, n], np.uint32), ability="math", ground_truth=("4",))
             for n in range(4)
         ]
-        curriculum = Curriculum(config, PromptSource(prompts, seed=0))
+        curriculum = Curriculum(config, PromptSource(prompts))
         service = Service(bus.learner, "learner", lease_s=5, heartbeat_s=5)
         intake = Intake(bus.learner, service, book, curriculum, ledger, config, incarnation=1, repair=repair)
         bus.learner.restore_run(dump(config), 1, {})
@@ -458,7 +458,7 @@ def test_the_online_filter_drops_what_was_solved_every_time_in_the_stage_before(
 def test_the_curriculum_hears_of_a_straggler_that_came_in_while_a_later_group_was_trained(begin, wait_until):
     intake, worker, _ = begin("flow.overflow=soft")
     seen, curriculum = [], intake.lifecycle.curriculum
-    curriculum.saw = lambda prompt_id, stage, *, solved: seen.append(prompt_id)
+    curriculum.saw = lambda ticket, rewards_S: seen.append(ticket.prompt_id)
     for ticket in (1, 2):
         play(worker, ticket)
     batch = intake.next_batch(30)
