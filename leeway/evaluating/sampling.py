@@ -19,7 +19,7 @@ from ...common.preflight.model import Use, check_model
 from ...common.queue.connection import Connection, RedisError, refused_or_lost
 from ...common.queue.desk import DeskQueue
 from ...common.rope import why_too_long
-from ...common.settings import written
+from ...common.settings import read, written
 from ..planning.arithmetic import shape_of
 from ..running.launcher import command, worker_seats
 from ..running.preflight import refuse_missing_rows
@@ -100,6 +100,11 @@ def configuration(problems: Path, model: str, out: Path, responses: int, asking:
     """The configuration that the workers find in Redis. Its training keys mean nothing here, because nothing trains."""
     if not 0 < asking.top_p <= 1:  # NaN passes the bounds of a command-line option
         raise ConfigError(f"--top-p {asking.top_p}: a share above 0, at most 1")
+    if any(isinstance(read(text).get("data"), list) for text in asking.settings):
+        raise ConfigError(
+            "--set data: sampling and evaluation ask the rows of the file that is named to them; set keys of one "
+            "source, data.suffix=… for instance"
+        )
     said, shape = {"--max-prompt-tokens": asking.max_prompt_tokens, "--max-tokens": asking.max_tokens}, shape_of(model)
     if shape is not None and (why := why_too_long(said, model, shape.context)) is not None:
         raise ConfigError(why)
@@ -122,13 +127,7 @@ def configuration(problems: Path, model: str, out: Path, responses: int, asking:
     if asking.redis_url is None:  # everybody is on this machine, where one file is better than copies in memory
         own |= {"weights.transport": "file", "weights.folder": str((out / "weights").resolve())}
     engine = [] if asking.engine is None else [f"rollout.engine={asking.engine}"]
-    config = compose([], [*(written(key, value) for key, value in own.items()), *asking.settings, *engine])
-    if config.source_names:
-        raise ConfigError(
-            "--set data: sampling and evaluation ask the rows of the file that is named to them; set keys of one "
-            "source, data.suffix=… for instance"
-        )
-    return config
+    return compose([], [*(written(key, value) for key, value in own.items()), *asking.settings, *engine])
 
 
 def dtype_of(model: str) -> str | None:

@@ -455,6 +455,30 @@ def test_the_online_filter_drops_what_was_solved_every_time_in_the_stage_before(
     assert solved not in later
 
 
+def test_a_solved_prompt_is_dropped_at_the_next_look_and_the_ledger_says_from_which_ticket_on(begin, wait_until):
+    intake, worker, ledger = begin("data.drop_solved=1", "flow.reconsider_every=1", "flow.max_staleness=0")
+    play(worker, 0, kinds=DULL)
+    wait_until(lambda: intake.counts.refunds["zero_advantage"] == 1, "the refund")
+    for ticket in (1, 2):
+        play(worker, ticket)
+    end_step(intake, intake.next_batch(30))
+    (looked,) = [line for line in read(ledger.path) if line["event"] == "sampling"]
+    issued = {line["ticket"]: line["prompt"] for line in read(ledger.path) if line["event"] == "issued"}
+    assert (looked["ticket"], looked["version"], looked["dropped"]) == (3, 1, [issued[0]])
+    again = intake.snapshot()
+    assert again["asked"] == {"3": issued[3], "4": issued[4]}
+    assert again["curriculum"]["difficulty"]["often"] == {issued[0]: 0.0}
+    for step, tickets in enumerate([(3, 4), (5, 6)], start=1):
+        for ticket in tickets:
+            play(worker, ticket, version=step)
+        end_step(intake, intake.next_batch(30))
+    intake.stop()
+    intake.close_books()
+    issued = {line["ticket"]: line["prompt"] for line in read(ledger.path) if line["event"] == "issued"}
+    assert issued[0] not in [issued[ticket] for ticket in range(3, 7)]
+    assert audit(ledger.path).trained == 6
+
+
 def test_the_curriculum_hears_of_a_straggler_that_came_in_while_a_later_group_was_trained(begin, wait_until):
     intake, worker, _ = begin("flow.overflow=soft")
     seen, curriculum = [], intake.lifecycle.curriculum
