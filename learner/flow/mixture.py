@@ -42,6 +42,8 @@ class Mixture:
     def count(self, source: int, ticket: int) -> int:
         """How many tickets before ``ticket`` drew from ``source``. A ticket of this source draws its prompt of this
         number."""
+        if len(self.shares) == 1:
+            return ticket
         counted = self._within(source, ticket) - self._within(source, self.since)
         return counted + (self.before[source] if self.before else 0)
 

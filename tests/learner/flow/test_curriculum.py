@@ -175,5 +175,9 @@ def test_one_source_with_stages_draws_what_it_always_drew():
     for number in (0, 1):
         saw(drawing, number, 0, 1.0, 1.0)
     drawing.open(1, 20)
-    kept = [prompt for prompt in source.prompts if prompt.prompt_id not in ids(drawing, (0, 1))]
+    dropped = ids(drawing, (0, 1))
+    kept = [prompt for prompt in source.prompts if prompt.prompt_id not in dropped]
     assert ids(drawing, range(20, 60), stage=1) == [due(kept, number) for number in range(20, 60)]
+    again = Curriculum(config, source)
+    again.restore({"dropped": [sorted(dropped)], "solved": {}})  # all that an older checkpoint keeps
+    assert ids(again, range(20, 60), stage=1) == [due(kept, number) for number in range(20, 60)]
