@@ -1,6 +1,7 @@
 """docs/mixtures.md, as it stands: a run on two sources with rewards of their own, and the proofs at a bound of 0."""
 
 import re
+import shlex
 
 import pytest
 from leeway_rl.common.ledger import read
@@ -65,11 +66,14 @@ def test_the_page_trains_on_two_sources(task):
     assert "audit passed" in said[-1]
 
 
+@pytest.mark.timeout(1800)
 def test_with_two_sources_and_across_looks_a_bound_of_0_ends_with_the_weights_of_one_process(task):
     few = "--set train.groups_per_step=4 --set train.group_size=4 --set flow.reconsider_every=1 --steps 4"
     stage = "--set stages=[{from_step=2,shares={mine=3},online_filter=true}]"
-    said = run(f"leeway prove on-policy {BOTH} {few} {stage} --rollout-workers 2 --verifier-workers 2", task)
-    assert "equal, bit for bit" in said
+    words = shlex.split(f"prove on-policy {BOTH} {few} {stage} --rollout-workers 2 --verifier-workers 2")
+    done = leeway(*words, cwd=task, timeout=1700)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "equal, bit for bit" in done.stdout
 
 
 def test_a_run_that_is_resumed_asks_what_an_undisturbed_one_asks(task):
