@@ -16,6 +16,7 @@ import logging
 import shutil
 import sys
 import threading
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -268,11 +269,9 @@ def main() -> int:
 
     def work(queue: LearnerQueue, service: Service, config: Config) -> None:
         logging.getLogger().setLevel(logging.WARNING)  # the progress bar takes the place of log lines
-        run = RolloutQueue(Connection(resolve(arguments.of_url), arguments.of, worker=queue.worker))
-        try:
+        of = Connection(resolve(arguments.of_url), arguments.of, worker=queue.worker)
+        with closing(RolloutQueue(of)) as run:
             follow(queue, service, config, arguments.out, arguments.responses, arguments.top_p, run, arguments.every)
-        finally:
-            run.close()
 
     return run_role("collector", LearnerQueue, arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
 

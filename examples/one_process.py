@@ -34,8 +34,8 @@ from transformers import AutoTokenizer
 def sample_and_grade(engine: TorchEngine, decode, ticket: Ticket, own: RewardGrader | None) -> ScoredGroup:
     responses = engine.generate(ticket)
     if own is not None:  # the run's own rewards run in processes of their own here too
-        lengths = responses.lengths_S.tolist()
-        verdicts = own.grade(grade_items(ticket, responses, decode), lengths, ticket.row, ticket.prompt_id)
+        items, lengths = grade_items(ticket, responses, decode), responses.lengths_S.tolist()
+        verdicts = own.grade(items, lengths, ticket.row, prompt_id=ticket.prompt_id)
         return ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.array([each.reward for each in verdicts]))
     judge, rewards, end = judge_of(ticket.ability).grade, [], 0
     for length, finished in zip(responses.lengths_S.tolist(), responses.finished_S.tolist(), strict=True):
