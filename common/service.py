@@ -67,7 +67,8 @@ class Service:
         self._busy_since = 0.0
         self._started = time.monotonic()
         self._doing, self._since = Doing(Activity.STARTING), self._started
-        self._hindered: tuple[Doing, float] | None = None
+        self._hindrances: dict[int, tuple[Doing, float]] = {}
+        """What keeps threads from going on, by thread, and since when (monotonic seconds)."""
         self._server_ahead_s = queue.now() - self._started
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat_loop, name="heartbeat", daemon=True)
@@ -141,13 +142,14 @@ class Service:
             self._doing = doing
 
     def hindered(self, doing: Doing | None) -> None:
-        """Say what keeps one of the worker's threads from going on, until it goes on (None). It is shown in place of
-        what the others do, because it may want an operator."""
+        """Say what keeps this thread from going on, until it goes on (None). It is shown in place of what the others
+        do, because it may want an operator."""
+        thread = threading.get_ident()
         with self._lock:
-            if doing is None:
-                self._hindered = None
-            elif self._hindered is None or self._hindered[0] != doing:
-                self._hindered = doing, time.monotonic()
+            before = self._hindrances.pop(thread, None)
+            if doing is not None:
+                since = before[1] if before is not None and before[0] == doing else time.monotonic()
+                self._hindrances[thread] = doing, since
 
     def idling(self, doing: Doing) -> None:
         """Say what this thread waits for, unless another thread of the worker is at work."""
@@ -268,7 +270,7 @@ class Service:
         """What the worker says of itself now."""
         held_bytes = resident_bytes()
         with self._lock:
-            doing, since = self._hindered or (self._doing, self._since)
+            doing, since = next(iter(self._hindrances.values()), (self._doing, self._since))
             busy_s = self._busy_s + (time.monotonic() - self._busy_since if self._working else 0.0)
             return Heartbeat(
                 role=self.role,

@@ -55,19 +55,25 @@ class DiskRoom:
                 return written
 
     def hinder(self, folder: Path, error: Exception) -> None:
-        """``wait``, for a thread beside the training loop; ``service.hindered`` stays as this sets it."""
-        self._service.hindered(Doing(Activity.WAITING_FOR_DISK, path=str(folder)))
-        self.wait(folder, error)
+        """``wait``, for a thread beside the training loop. It says so by ``service.hindered``, which stays set."""
+        self._service.hindered(_waiting(folder))
+        self._sleep(folder, error)
 
     def wait(self, folder: Path, error: Exception) -> None:
         """Wait ``RETRY_S`` before the next try. ``DataError`` where the learner is asked to stop meanwhile."""
-        waiting = Doing(Activity.WAITING_FOR_DISK, path=str(folder))
-        self._service.doing(waiting)
+        self._service.doing(_waiting(folder))
+        self._sleep(folder, error)
+
+    def _sleep(self, folder: Path, error: Exception) -> None:
         if time.monotonic() - self._told_at >= TELL_S:
             self._told_at = time.monotonic()
-            log.error("%s: %s", words(waiting), error)
+            log.error("%s: %s", words(_waiting(folder)), error)
         if self._service.stopping.wait(RETRY_S):
             raise DataError(f"the disk under {folder} is full: {error}") from error
+
+
+def _waiting(folder: Path) -> Doing:
+    return Doing(Activity.WAITING_FOR_DISK, path=str(folder))
 
 
 def _full(folder: Path | None, error: Exception) -> Path:

@@ -70,7 +70,8 @@ class Leader:
         sink = self.disk.until_written(folder, lambda: MetricsSink(queue, folder, from_step=book.version))
         closing.callback(self.ledger.close)
         closing.callback(sink.close)
-        self.publisher = _publisher_of(queue, config, self.incarnation)
+        publisher = _publisher_of(queue, config, self.incarnation)
+        self.publication = Publication(service, publisher, self.disk, config.weights, self._stands)
         samples = self._samples(book.version, closing)
         self.intake = Intake(
             queue,
@@ -80,7 +81,7 @@ class Leader:
             self.ledger,
             config,
             incarnation=self.incarnation,
-            repair=self.publisher.repair,
+            repair=self.publication.repair,
             on_turn=sink.turned,
             samples=samples,
         )
@@ -93,7 +94,6 @@ class Leader:
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)
         self._buffers = _buffers_of(policy, config)
-        self.publication = Publication(service, self.publisher, self.disk, config.weights, self._stands)
         self._metrics = StepMetrics(service, self.intake, Hardware(policy, config))
         self._hardware = ""
         """What the last training step's record says of the hardware, for the run's state."""

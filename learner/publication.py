@@ -11,7 +11,7 @@ from ..common.config.serving import Weights
 from ..common.service import Service
 from ..common.tensors import infos_of
 from ..common.types import Manifest
-from ..common.weights import FlatWeights, WeightPublisher, checksum, flat_bytes
+from ..common.weights import FlatWeights, Stamp, WeightPublisher, checksum, flat_bytes
 from .disk_room import DiskRoom
 
 
@@ -62,6 +62,10 @@ class Publication:
         assert self._thread is None, "one publication at a time"
         self._thread = threading.Thread(target=self._guarded, args=(due, newest), name="publish", daemon=True)
         self._thread.start()
+
+    def repair(self, unreadable: Stamp | None) -> bool:
+        """``WeightPublisher.repair``, for the intake's thread, which waits while the disk is full."""
+        return self._disk.until_written_beside(self._folder, lambda: self._publisher.repair(unreadable))
 
     def ended(self, timeout_s: float) -> bool:
         """Wait for the publication under way, ``timeout_s`` seconds at most; whether none is under way any more. Raises

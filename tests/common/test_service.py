@@ -4,9 +4,11 @@ nobody wants any more is stopped; a worker that cannot stop it ends itself."""
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.errors import RoleDiedError
 from leeway_rl.common.service import Service
 from leeway_rl.common.stopping import STOPPED
@@ -123,3 +125,16 @@ def test_the_first_error_of_a_worker_s_threads_stays_the_reason(bus):
     service.fail(OSError("what came of the stop"))
     assert service.stopping.is_set()
     assert service.failure is first
+
+
+def test_a_thread_that_goes_on_does_not_take_back_what_hinders_another(bus):
+    service = Service(bus.rollout, "learner", lease_s=60, heartbeat_s=60)
+    training, waiting = Doing(Activity.TRAINING, step=3), Doing(Activity.WAITING_FOR_DISK, path="/checkpoints")
+    service.doing(training)
+    service.hindered(waiting)
+    other = threading.Thread(target=service.hindered, args=(None,))
+    other.start()
+    other.join()
+    assert service.heartbeat().doing == waiting
+    service.hindered(None)
+    assert service.heartbeat().doing == training

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.config.serving import Weights
 from leeway_rl.common.errors import DataError, RunExistsError
 from leeway_rl.common.tensors import flatten
+from leeway_rl.common.weights import Stamp
 from leeway_rl.learner import disk_room
 from leeway_rl.learner import leader as leader_of
 from leeway_rl.learner.disk_room import DiskRoom
@@ -51,6 +53,11 @@ class Publisher:
     def __init__(self, *errors: Exception) -> None:
         self.let, self.begun, self.errors = threading.Event(), threading.Event(), list(errors)
 
+    def repair(self, unreadable):
+        if self.errors:
+            raise self.errors.pop(0)
+        return unreadable is None
+
     def publish(self, version, weights):
         self.begun.set()
         assert self.let.wait(30)
@@ -73,7 +80,7 @@ class Beside:
         self.said.append(doing)
 
     def hindered(self, doing):
-        pass
+        self.said.append(doing)
 
 
 def publication(publisher, service, stands=lambda *_: None, folder=None):
@@ -131,7 +138,18 @@ def test_a_full_disk_is_waited_for_beside_the_step_without_a_word_to_the_other_r
     beside = publication(publisher, service, folder=tmp_path)
     beside.begin(weights(1), weights(1))
     assert beside.ended(30)
-    assert (told, len(service.said)) == ([], 2)
+    waiting = Doing(Activity.WAITING_FOR_DISK, path=str(tmp_path))
+    assert (told, service.said) == ([], [waiting, waiting, None])
+
+
+def test_a_repair_of_the_weights_waits_for_a_full_disk_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk_room, "is_full", lambda _: True)
+    monkeypatch.setattr(disk_room, "RETRY_S", 0.01)
+    service, publisher = Beside(), Publisher(OSError(28, "No space left"))
+    beside = publication(publisher, service, folder=tmp_path)
+    assert beside.repair(None)
+    assert service.said == [Doing(Activity.WAITING_FOR_DISK, path=str(tmp_path)), None]
+    assert not beside.repair(Stamp(1, 1))
 
 
 def test_a_learner_that_is_to_stop_waits_for_no_disk(tmp_path, monkeypatch):
