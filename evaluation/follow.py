@@ -151,7 +151,7 @@ def follow(
     problems, rows, unusable, text, tokens = read_problems(config, responses)
     theirs = parse(run.load_config(), f"configuration of {run.run}")
     asked = identity(config, responses, top_p, tokens) | {"run": run.run}
-    same_or_refused(out, asked, model=theirs.model.path, problems=config.data.path)
+    same_or_refused(out, asked, model=theirs.model.path, problems=config.source.path)
     note_problems(out, problems, config)
     versions, failed = DueVersions(every, theirs.train.steps), dict[str, str]()
     half_done = resume(queue, out, versions)
@@ -184,7 +184,7 @@ def follow(
     last = -1 if versions.taken is None else versions.taken.version
     if last < theirs.train.steps:
         tell(f"run {run.run} ended after version {last} of {theirs.train.steps}; the same command goes on when it does")
-    complain(config.data.path, unusable, failed)
+    complain(config.source.path, unusable, failed)
 
 
 def _leave(service: Service) -> None:

@@ -36,8 +36,8 @@ def sample_and_grade(engine: TorchEngine, decode, ticket: Ticket, own: RewardGra
     responses = engine.generate(ticket)
     items, rewards = grade_items(ticket, responses, decode), []
     if own is not None:  # the run's own rewards run in processes of their own here too
-        told = conversations_of(responses, decode)
-        rewards = [each.reward for each in own.grade(items, responses.sampled_S.tolist(), ticket.row, told)]
+        lengths, told = responses.sampled_S.tolist(), conversations_of(responses, decode)
+        rewards = [each.reward for each in own.grade(items, lengths, ticket.row, told, ticket.prompt_id)]
     for item in items if own is None else ():
         judge = judge_of(item.ability).grade
         judged = partial(judge, item.response, item.golds, item.finished, reasoning_open=item.reasoning_open)
@@ -61,15 +61,15 @@ def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
     for version in range(steps):
         config = run.at_stage(stage := run.stage_of(version))  # lengths, sizes and τ of this stage
         module.temperature = config.flow.temperature
+        curriculum.reconsider(version, number)
         if stage == curriculum.stages_open:
-            curriculum.open(stage)
+            curriculum.open(stage, number)
         engine.load(version, tensors_of(flatten(module.named_weights(), config.weights.dtype)))
         groups = []
         while len(groups) < config.train.groups_per_step:  # rejection sampling: only groups with a signal count
             group = sample_and_grade(engine, decode, curriculum.ticket(number, stage, min_version=version), own)
             number += 1
-            solved = bool((group.rewards_S >= run.verifier.solved_at).all())
-            curriculum.saw(group.ticket.prompt_id, stage, solved=solved)
+            curriculum.saw(group.ticket, group.rewards_S)
             if advantage.is_trained(group.rewards_S, group.responses.finished_S, config.objective):
                 groups.append(group)
         batches = cut(groups, version=version, config=config)

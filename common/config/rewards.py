@@ -79,6 +79,10 @@ def refuse_impossible_rewards(rewards: Sequence[Reward], combine: str) -> None:
         if _judges_answers(reward) and reward.truncated is not None:
             raise ConfigError(f"{where}.truncated: {reward.use!r} finds no answer in a truncated response: 0")
         refuse_plain_secrets(reward.options, f"{where}.options", "verifiers")
+
+
+def refuse_different_rows(rewards: Sequence[Reward]) -> None:
+    """``ConfigError`` if ``rewards``, which judge the same rows, need rows of different kinds."""
     needed = {JUDGES[reward.use] for reward in rewards if _judges_answers(reward)}
     if len(needed) > 1 and not needed <= {"math", "exact", "solution"}:
         uses = ", ".join(repr(reward.use) for reward in rewards if _judges_answers(reward))

@@ -112,16 +112,23 @@ def regrade(out: Path, settings: tuple[str, ...], *, anew: bool) -> None:
             show(out)
 
 
+_WRAPS = ("system", "examples", "suffix", "ability", "comparison")
+"""Keys of a source that say how its prompts are wrapped and judged."""
+
+
 def asked_as(theirs: Config) -> list[str]:
     """``section.key=value`` texts by which prompts are wrapped, and the model computed with, as in the run
-    ``theirs``."""
-    data, rollout = theirs.data, theirs.rollout
+    ``theirs``. What its sources of prompts do not agree on is left to its default, with a word on it."""
+    data, rollout = {key: [getattr(source, key) for source in theirs.sources] for key in _WRAPS}, theirs.rollout
+    for key, found in data.items():
+        if any(value != found[0] for value in found):
+            said = ", ".join(f"{name} {value!r}" for name, value in zip(theirs.source_names, found, strict=True))
+            typer.echo(
+                f"data.{key} is not the run's: its sources differ ({said}); --set data.{key}=… chooses", err=True
+            )
+            found[:] = [None]
     kept: dict[str, Any] = {
-        "data.system": data.system,
-        "data.examples": data.examples or None,
-        "data.suffix": data.suffix,
-        "data.ability": data.ability,
-        "data.comparison": data.comparison,
+        **{f"data.{key}": None if found[0] == () else found[0] for key, found in data.items()},
         "weights.dtype": theirs.weights.dtype,
         "rollout.engine": rollout.engine,
         "rollout.dtype": rollout.dtype,

@@ -19,7 +19,7 @@ from ...common.preflight.model import Use, check_model
 from ...common.queue.connection import Connection, RedisError, refused_or_lost
 from ...common.queue.desk import DeskQueue
 from ...common.rope import why_too_long
-from ...common.settings import written
+from ...common.settings import read, written
 from ..planning.arithmetic import shape_of
 from ..running import launcher
 from ..running.launcher import command, worker_seats
@@ -100,6 +100,11 @@ def configuration(problems: Path, model: str, out: Path, responses: int, asking:
     """The configuration that the workers find in Redis. Its training keys mean nothing here, because nothing trains."""
     if not 0 < asking.top_p <= 1:  # NaN passes the bounds of a command-line option
         raise ConfigError(f"--top-p {asking.top_p}: a share above 0, at most 1")
+    if any(isinstance(read(text).get("data"), list) for text in asking.settings):
+        raise ConfigError(
+            "--set data: sampling and evaluation ask the rows of the file that is named to them; set keys of one "
+            "source, data.suffix=… for instance"
+        )
     said, shape = {"--max-prompt-tokens": asking.max_prompt_tokens, "--max-tokens": asking.max_tokens}, shape_of(model)
     if shape is not None and (why := why_too_long(said, model, shape.context)) is not None:
         raise ConfigError(why)

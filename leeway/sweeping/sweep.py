@@ -34,7 +34,7 @@ from ...common.children import leaving_with_parent
 from ...common.config import Config, compose, dump, parse
 from ...common.errors import ConfigError, DataError, RoleDiedError, RunExistsError
 from ...common.files import write_whole
-from ...common.fingerprint import of_run_inputs
+from ...common.fingerprint import data_paths, of_run_inputs
 from ...common.locks import only_writer
 from ...common.progress import Progress
 from ...common.stopping import STOPPED
@@ -181,7 +181,7 @@ def _refuse_changed(folder: Path, begun: Plan) -> None:
         if now.get(key, mark) != mark:
             base = begun.base
             path = {
-                "data.path": base.data.path,
+                **data_paths(base),
                 "model.path": base.model.path,
                 "rewards": ", ".join(reward.use for reward in base.rewards),
                 "environment": base.environment and base.environment.use,
@@ -195,7 +195,7 @@ def _refuse_changed(folder: Path, begun: Plan) -> None:
 def _flat(plan: Plan) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, section in plan.base.model_dump(mode="json").items():
-        # Stages and rewards are lists of sections, each compared whole; there may be no environment.
+        # Stages, rewards and several sources are lists of sections, each compared whole; there may be no environment.
         whole = not isinstance(section, dict)
         flat |= {name: section} if whole else {f"{name}.{key}": it for key, it in section.items()}
     return flat | {f"--grid {axis.key}": ",".join(axis.values) for axis in plan.grid}
