@@ -57,7 +57,7 @@ def test_the_page_trains_with_its_own_environment(tmp_path):
             assert all(part in (folder / "preset.toml").read_text() for part in keys.split("\n\n"))
     looked = said["leeway check my-game/preset.toml"]
     assert "environment.py:SecondTry, at most 8 turns; digest of your code" in looked
-    assert re.search(r"^ +policy: .*\n +environment: \d\d\+\d\d\n", looked, re.M), "a second try was seen"
+    assert re.search(r"^ +policy: .*\n +environment: \d\d\+\d\d=\n", looked, re.M), "a second try was seen"
     rewards = [line["reward/mean"] for line in metrics(tmp_path / "runs" / "my-first")]
     assert 0 < sum(rewards[-5:]) > sum(rewards[:5])
     assert "audit passed" in said["leeway audit my-first"]

@@ -31,6 +31,7 @@ def config_of(*rewards, attempts=1, **verifier):
         train=Train(steps=1, groups_per_step=1, group_size=2, max_response_tokens=8),
         verifier=Verifier(**verifier),
         rewards=entries,
+        environment={"use": "calculator"} if any(entry.use == "environment" for entry in entries) else None,
         broker={"max_attempts": attempts},
     )
 
