@@ -128,7 +128,7 @@ class Tally:
             f"logprob/ess{suffix}": float(sums[self.WEIGHT].square() / (count * sums[self.WEIGHT_SQUARED])),
             f"policy/clip_fraction{suffix}": float(sums[self.CLIPPED] / sums[self.USED]),
         }
-        if self.objective.correction != "none":
+        if self.objective.correction in ("decoupled", "loglinear"):
             drift[f"policy/correction_bounded{suffix}"] = float(sums[self.CUT]) / count
         return drift
 

@@ -223,10 +223,10 @@ class Objective(Section):
     """β of the k3 term against the initial model (report 2.4), which is held in memory only where β > 0."""
     kl_groups: Literal["signal", "all"] = "signal"
     """Groups that the k3 term runs over. ``all``: groups without a signal enter the batch too, for this term alone."""
-    correction: Literal["none", "decoupled", "loglinear"] = "none"
-    """How stale data is corrected. ``none``: ratio π_θ/μ. ``decoupled``: ratio π_θ/π_old, weighted with π_old/μ; a
-    forward pass before the first of several updates gives π_old. ``loglinear``: the same, but log π_old is interpolated
-    by version."""
+    correction: Literal["none", "old", "decoupled", "loglinear"] = "none"
+    """How stale data is corrected. ``none``: ratio π_θ/μ. ``old``: ratio π_θ/π_old, as the report and the released code
+    have it, and no correction. ``decoupled``: the same ratio, weighted with π_old/μ. A forward pass before the first of
+    several updates gives π_old. ``loglinear``: as ``decoupled``, but log π_old is interpolated by version."""
     correction_bound: Literal["truncate", "mask"] = "truncate"
     """What becomes of a weight π_old/μ: it is cut at ``correction_cap``, or is 0 outside ``correction_range``."""
     correction_cap: float = Field(default=2.0, gt=0)

@@ -1,7 +1,8 @@
 """Behaviour correction: the anchor of the ratio when the sampler's policy μ is older than the learner's. Pure.
 
-``none``: ρ = π_θ/μ (coupled). ``decoupled`` and ``loglinear``: ρ = π_θ/π_old, where π_old is the policy at the start of
-the training step, and the token's advantage is weighted with the bounded π_old/μ.
+``none``: ρ = π_θ/μ (coupled). The others: ρ = π_θ/π_old, where π_old is the policy at the start of the training step.
+``old`` leaves it at that, whatever sampled the data (report 3.1). ``decoupled`` and ``loglinear`` also weight the token's
+advantage with the bounded π_old/μ.
 """
 
 from typing import NamedTuple
@@ -43,8 +44,10 @@ def anchor(
     elif objective.correction == "loglinear":
         old_T = loglinear(logprobs_T.detach(), behaviour_logprobs_T, staleness_T, lag)
     else:
-        assert old_logprobs_T is not None, "decoupled needs log π_old after the first update"
+        assert old_logprobs_T is not None, f"{objective.correction} needs log π_old after the first update"
         old_T = old_logprobs_T
+    if objective.correction == "old":
+        return Anchor(old_T, None)
     return Anchor(old_T, bounded_weights(objective, old_T - behaviour_logprobs_T))
 
 

@@ -24,7 +24,7 @@ OBJECTIVES = st.fixed_dictionaries(
         "advantage_std": st.sampled_from(["unbiased", "biased"]),
         "advantage_eps": st.sampled_from([1e-6, 0.0, 0.1]),
         "advantage_mask": st.sampled_from(["none", "before", "after"]),
-        "correction": st.sampled_from(["none", "decoupled", "loglinear"]),
+        "correction": st.sampled_from(["none", "old", "decoupled", "loglinear"]),
         "correction_bound": st.sampled_from(["truncate", "mask"]),
         "correction_cap": st.sampled_from([2.0, 1.2]),
         "kl_beta": st.sampled_from([0.0, 0.1]),
