@@ -11,9 +11,11 @@ from .rewards import Reward, ability_of
 from .section import PRESETS, expand
 from .serving import Broker, Rollout, Verifier
 from .training import (
+    Baseline,
     Data,
     Deviation,
     Entropy,
+    Level,
     Loss,
     Mask,
     Model,
@@ -28,11 +30,13 @@ from .whole import Config, known_keys, section_of
 
 __all__ = [
     "PRESETS",
+    "Baseline",
     "Broker",
     "Config",
     "Data",
     "Deviation",
     "Entropy",
+    "Level",
     "Loss",
     "Mask",
     "Model",

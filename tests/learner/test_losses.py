@@ -7,7 +7,7 @@ import pytest
 import torch
 from leeway_rl.common.config import Objective
 from leeway_rl.learner.objective.correction import anchor, outside
-from leeway_rl.learner.objective.loss import clipped_tokens, k3
+from leeway_rl.learner.objective.loss import Tokens, bounded_tokens, k3
 from leeway_rl.learner.objective.ratio import beyond, ratio
 from leeway_rl.learner.step import surrogate_sum
 from torch import Tensor
@@ -36,6 +36,8 @@ def _case(seed: int) -> SimpleNamespace:
         staleness_T=torch.randint(0, 4, (TOKENS,)),
         lengths_T=lengths_T,
         signal_T=signal_T,
+        log_weights_T=None,
+        log_ratio_T=None,
         responses_T=responses_T,
         logprobs_T=old_T + 0.4 * torch.randn(TOKENS, dtype=torch.float64),
         entropy_T=torch.rand(TOKENS, dtype=torch.float64),
@@ -202,9 +204,13 @@ def test_a_token_that_correction_gives_its_own_policy_as_anchor_is_never_clipped
     case = _case(2)
     arguments = (case.logprobs_T, case.behaviour_logprobs_T, None, case.staleness_T, 0.0)
     found = anchor(Objective(correction="decoupled"), *arguments)
-    assert not clipped_tokens(case.logprobs_T, found.logprobs_T, case.advantages_T, 0.2, 0.2).any()
+    assert not bounded_tokens(Objective(), _against(case, found.logprobs_T)).any()
     coupled = anchor(Objective(), *arguments)
-    assert clipped_tokens(case.logprobs_T, coupled.logprobs_T, case.advantages_T, 0.2, 0.2).any()
+    assert bounded_tokens(Objective(), _against(case, coupled.logprobs_T)).any()
+
+
+def _against(case: SimpleNamespace, anchor_T: Tensor) -> Tokens:
+    return Tokens(case.logprobs_T, case.entropy_T, anchor_T, case.advantages_T)
 
 
 @pytest.mark.parametrize("loss", ["magic", "grpo", "pg"])
