@@ -29,7 +29,7 @@ import numpy as np
 from .errors import DecodeError, OtherSchemaError
 from .types import Manifest
 
-SCHEMA = 8
+SCHEMA = 9
 ONE_BUILD = "every role of a run has to be of the same Leeway: start the others again with this one"
 MAX_BYTES = {
     "Heartbeat": 1 << 16,
@@ -59,6 +59,8 @@ _ARRAYS = {
     "lengths_S": ("u", 1, None),
     "finished_S": ("u", 1, None),
     "spans": ("u", 2, 4),
+    "observed": ("u", 2, 3),
+    "environment_S": ("f", 1, None),
 }
 """Of every array field: kind of its dtype, number of axes, length of the last one where it is fixed."""
 
@@ -180,7 +182,7 @@ def _form(kind: Any) -> Callable[[Any], Any]:
     def without_defaults(message: Any) -> list[Any]:
         body = list(values(message))
         for default in reversed(rare):
-            if body[-1] != default:
+            if not _is_default(body[-1], default):
                 break
             body.pop()
         return body
@@ -191,7 +193,15 @@ def _form(kind: Any) -> Callable[[Any], Any]:
 @cache
 def _rare_defaults(kind: Any) -> tuple[Any, ...]:
     """Defaults of the trailing fields that stay off the wire where they have them, in their order."""
-    return tuple(field.default for field in dataclasses.fields(kind) if field.metadata.get("rare"))
+    fields = [field for field in dataclasses.fields(kind) if field.metadata.get("rare")]
+    return tuple(
+        field.default if field.default_factory is dataclasses.MISSING else field.default_factory() for field in fields
+    )
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    """Whether a rare field has its default, which of an array is one without rows."""
+    return not len(value) if type(default) is np.ndarray else value == default
 
 
 def _pack_array(array: np.ndarray) -> msgpack.ExtType:

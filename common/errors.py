@@ -83,6 +83,11 @@ class OtherSchemaError(DecodeError):
     """A message of a build with another schema."""
 
 
+class EnvironmentFailed(LeewayError):
+    """An environment that raised, overran its clock, lost its process, or answered what it must not. Its group is
+    generated again, and is given up when it has failed too often. It is never a reward of 0."""
+
+
 class WeightsError(LeewayError):
     """A published version that cannot be read back whole (checksum, missing base, missing shard)."""
 

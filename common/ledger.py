@@ -14,7 +14,7 @@ Events, with what they carry beside that::
     refunded   ticket, version, reason (one of ``REFUNDS``), head_staleness?
     batch      step, tickets, max_staleness, overflow      a step takes these groups, checked against this bound
     trained    ticket, step, spans, verdicts, rewards? (where the verdicts do not say them), lengths,
-               head_staleness, past_bound (tokens older than the bound)
+               observed? (where an environment wrote tokens), head_staleness, past_bound (tokens older than the bound)
     step       step, version, tickets, max_staleness, overflow
     published  version, checksum (digest of the digests of its shards); tickets are issued again from here on
     control    name, value, previous, version             a live control was turned

@@ -5,15 +5,19 @@ A reward function takes a response's text and its prompt's row, and returns a nu
     def reward(response, row):
         return 1.0 if row["answer"] in response else 0.0
 
-It may also take, by these names, ``finished`` (bool: whether the response ended by itself), ``length`` (its tokens) and
-``correct`` (bool: whether the answer's judge among ``[[rewards]]`` found it right), and the keys of its ``options``. It
-may be ``async def``. What it raises is an error of the reward and never a number.
+It may also take, by these names, ``finished`` (bool: whether the response ended by itself), ``length`` (its sampled
+tokens), ``correct`` (bool: whether the first judge among ``[[rewards]]`` found it right) and ``turns`` (what policy and
+environment said: a list of ``{"by": "policy" or "environment", "text": ...}``), and the keys of its ``options``. Where
+there are several turns, the response's text is the last one of the policy. It may be ``async def``. What it raises is
+an error of the reward and never a number.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+ENVIRONMENT = "environment"
+"""The value of ``use`` that takes what the environment gave."""
 JUDGES = {
     "row": None,
     "math": "math",
@@ -22,9 +26,12 @@ JUDGES = {
     "solution": "solution",
     "code": "code",
     "reasoning_gym": "reasoning_gym",
+    ENVIRONMENT: None,
 }
-"""Values of ``use`` that judge the row's own answer, and the ability that a row must have for them; None takes the
-row's. ``math_verify`` is plain Math-Verify by the report's steps; ``reasoning_gym`` gives the scorer's own number."""
+"""Values of ``use`` that are no functions. They judge the row's own answer, and the ability that a row must have for
+them is beside them; None takes the row's. ``math_verify`` is plain Math-Verify by the report's steps; ``reasoning_gym``
+gives the scorer's own number. ``environment`` takes the sum of the response's turn rewards, and needs nothing of a
+row."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

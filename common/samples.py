@@ -17,8 +17,9 @@ from typing import Any
 from .json_text import line_of_ours
 
 FILE = "samples.jsonl"
-PROMPT, POLICY = "prompt", "policy"
-"""Writers of a segment: the data with the chat template around it, or the policy, token by token."""
+PROMPT, POLICY, ENVIRONMENT = "prompt", "policy", "environment"
+"""Writers of a segment: the data with the chat template around it; the policy, token by token; or an environment, with
+the chat template around what it says."""
 TRAINED = "trained"
 TOTAL = "reward"
 """The name of the reward that a response was trained by."""
@@ -29,7 +30,7 @@ class Segment:
     """A piece of text by one writer."""
 
     by: str
-    """``PROMPT`` or ``POLICY``."""
+    """``PROMPT``, ``POLICY`` or ``ENVIRONMENT``."""
     text: str
     """The text, special tokens included."""
     tokens: int
@@ -45,7 +46,7 @@ class SampledResponse:
     """The response's number in the group, from 0."""
     segments: tuple[Segment, ...]
     finished: bool
-    """Whether the response ended by an end token."""
+    """Whether the response ended by an end token, or the environment ended the conversation."""
     rewards: dict[str, float]
     """Rewards by name; ``TOTAL`` is the one that it was trained by."""
     verdict: str
@@ -61,8 +62,18 @@ class SampledResponse:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens in all segments."""
-        return sum(segment.tokens for segment in self.segments)
+        """Sampled tokens."""
+        return sum(segment.tokens for segment in self.segments if segment.by != ENVIRONMENT)
+
+    @property
+    def turns(self) -> int:
+        """Turns of the policy."""
+        return sum(segment.by != ENVIRONMENT for segment in self.segments)
+
+    @property
+    def observed(self) -> int:
+        """Tokens that the environment wrote."""
+        return sum(segment.tokens for segment in self.segments if segment.by == ENVIRONMENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

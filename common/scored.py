@@ -22,6 +22,7 @@ from .config import Config
 from .errors import DecodeError
 from .queue.entries import Awaited, LetterKind, ScoredEntry, decode_part
 from .queue.learner import LearnerQueue
+from .turns import check_observed
 from .types import Responses, Scores, Ticket, VerdictKind
 
 log = logging.getLogger(__name__)
@@ -149,4 +150,8 @@ def responses_of(ticket: Ticket, body: bytes | None) -> Responses:
         raise DecodeError(f"lengths {lengths_S.tolist()} do not add up to {total} tokens")
     if lengths_S.max() > ticket.max_new_tokens:
         raise DecodeError(f"a response of {lengths_S.max()} tokens where {ticket.max_new_tokens} is the limit")
+    check_observed(responses.observed, lengths_S)
+    rewards_S = responses.environment_S
+    if len(rewards_S) not in (0, ticket.group_size) or not np.isfinite(rewards_S).all():
+        raise DecodeError(f"rewards of the environment {rewards_S.tolist()} for {ticket.group_size} responses")
     return responses

@@ -23,6 +23,16 @@ RARE = MappingProxyType({"rare": True})
 """Marks trailing fields that stay off the wire where they have their default: who does not use them pays no byte."""
 
 
+def _constant(array: np.ndarray) -> np.ndarray:
+    array.setflags(write=False)
+    return array
+
+
+NOTHING_OBSERVED = _constant(np.zeros((0, 3), np.uint32))
+NO_ENVIRONMENT = _constant(np.zeros(0, np.float64))
+"""``Responses.observed`` and ``Responses.environment_S`` of a run without an environment."""
+
+
 class VerdictKind(StrEnum):
     """What a grader found. ``CORRECT`` is a reward of 1 and ``SCORED`` a number of its own. The others are a reward of
     0, but ``ERROR``, which is our own failure and is never trained on."""
@@ -82,30 +92,63 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Responses:
-    """The G responses of one group as sampled, one after the other in flat arrays."""
+    """The G responses of one group, one after the other in flat arrays.
+
+    Where there is an environment, a response is the whole conversation behind the prompt: tokens that the policy
+    sampled and tokens that it observed, in order. It begins and ends with a sampled token.
+    """
 
     group_id: str
     tokens_T: np.ndarray
-    """Sampled tokens, end token included. Unsigned integers, shape [T]."""
+    """All tokens, sampled and observed, end tokens included. Unsigned integers, shape [T]."""
     logprobs_T: np.ndarray
-    """Behaviour log-probabilities log μ of the sampled tokens under logits/τ. float32, nats, shape [T]."""
+    """Behaviour log-probabilities log μ of the sampled tokens under logits/τ. float32, nats, shape [T]. NaN at observed
+    tokens, which have none."""
     lengths_S: np.ndarray
-    """Tokens of each response. uint32, shape [G]; sums to T."""
+    """All tokens of each response. uint32, shape [G]; sums to T."""
     finished_S: np.ndarray
-    """1 where the response ended by an end token, 0 where it was truncated. Unsigned integers, shape [G]."""
+    """1 where the response ended by an end token, or the environment ended the conversation; 0 where it was truncated.
+    Unsigned integers, shape [G]."""
     spans: np.ndarray
     """Which version sampled which tokens: rows (response, version, start, end), ``end`` exclusive, token positions
-    within the response. uint32, shape [n, 4]; the rows of a response cover 0..length without gap or overlap, in
-    order, versions never falling."""
+    within the response. uint32, shape [n, 4]; in order, versions never falling. Together with ``observed`` the rows of
+    a response cover 0..length without gap or overlap."""
     worker: str
     """The worker that generated the group."""
     seconds: float
     """Wall time from the start of generation to its end."""
+    observed: np.ndarray = field(default_factory=lambda: NOTHING_OBSERVED, metadata=RARE)
+    """Which tokens the environment wrote, with what the chat template puts around them: rows (response, start, end),
+    ``end`` exclusive, token positions within the response, in order. uint32, shape [n, 3]."""
+    environment_S: np.ndarray = field(default_factory=lambda: NO_ENVIRONMENT, metadata=RARE)
+    """The sum of each response's turn rewards. float64, shape [G], finite; shape [0] without an environment."""
 
     @property
     def fingerprint(self) -> int:
         """CRC-32 of the lengths and tokens. It tells whether scores judge these responses or others."""
         return zlib.crc32(self.tokens_T.astype("<u4").tobytes(), zlib.crc32(self.lengths_S.astype("<u4").tobytes()))
+
+    @property
+    def sampled_T(self) -> np.ndarray:
+        """Whether the policy sampled the token. bool, shape [T]."""
+        sampled_T = np.ones(len(self.tokens_T), dtype=bool)
+        starts_S = np.cumsum(self.lengths_S, dtype=np.int64) - self.lengths_S
+        for response, start, end in self.observed.astype(np.int64):
+            sampled_T[starts_S[response] + start : starts_S[response] + end] = False
+        return sampled_T
+
+    @property
+    def sampled_S(self) -> np.ndarray:
+        """Sampled tokens of each response. int64, shape [G]."""
+        sampled_S = self.lengths_S.astype(np.int64)
+        rows = self.observed.astype(np.int64)
+        np.subtract.at(sampled_S, rows[:, 0], rows[:, 2] - rows[:, 1])
+        return sampled_S
+
+    @property
+    def turns_S(self) -> np.ndarray:
+        """Turns of each response: how many times the policy was asked. int64, shape [G]."""
+        return 1 + np.bincount(self.observed[:, 0].astype(np.int64), minlength=len(self.lengths_S))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +296,7 @@ class Heartbeat:
     done: int
     """Groups (learner: training steps) finished since the worker started."""
     tokens: int
-    """Tokens generated or trained since the worker started (verifier: 0)."""
+    """Tokens sampled or trained since the worker started (verifier: 0)."""
     busy_s: float
     """Seconds spent working, as opposed to waiting, since the worker started."""
     started: float

@@ -11,13 +11,12 @@ difference. It reads and checks what comes back, and has the rest made again, by
 (``common/scored.py``).
 """
 
+import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from ..common.activity import Activity, Doing
 from ..common.config import Config
@@ -27,6 +26,7 @@ from ..common.queue.entries import Awaited, ScoredEntry, WorkStream, as_scored
 from ..common.queue.learner import LearnerQueue
 from ..common.scored import READ, Payload, ScoredConsumer, parts_of, responses_of
 from ..common.service import Service
+from ..common.turns import stretches_of, told
 from ..common.types import Responses, Scores, Ticket, VerdictKind
 from .responses import ResponseStore
 
@@ -137,7 +137,7 @@ class Collector:
             return
         rows = rows_of(ticket, responses, scores, self.text, ungraded=entry.failed or "")
         self.verdicts.update(row["verdict"] for row in rows)
-        self.service.count(done=1, tokens=len(responses.tokens_T))
+        self.service.count(done=1, tokens=int(responses.sampled_S.sum()))
         del self._live[entry.group_id]
         self._rows += rows
         self._entries.append(entry)
@@ -167,24 +167,25 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """One row per response, with the columns of ``responses.COLUMNS``. Without ``scores`` the verdict is ``error`` and
     its reason is ``ungraded``."""
-    lengths_S = responses.lengths_S.astype(np.int64)
-    reasoning_open = opens_reasoning(text(ticket.prompt_tokens_P[-16:].tolist()))
-    rows = []
-    for index, (end, length) in enumerate(zip(np.cumsum(lengths_S), lengths_S, strict=True)):
+    prompt_open = opens_reasoning(text(ticket.prompt_tokens_P[-16:].tolist()))
+    rows, sampled, conversing = [], responses.sampled_S.tolist(), len(responses.environment_S) > 0
+    for index, stretches in enumerate(stretches_of(responses)):
+        *before, last = stretches
         verdict = None if scores is None else scores.verdicts[index]
         versions = responses.spans[responses.spans[:, 0] == index, 1]
         rows.append(
             {
                 "id": ticket.prompt_id,
                 "index": index,
-                "response": text(responses.tokens_T[end - length : end].tolist()),
-                "tokens": int(length),
+                "response": text(last.tokens.tolist()),
+                "tokens": sampled[index],
                 "finished": bool(responses.finished_S[index]),
                 "verdict": VerdictKind.ERROR.value if verdict is None else verdict.kind.value,
                 "reason": ungraded if verdict is None else verdict.reason,
                 "version": int(versions.min()) if len(versions) else ticket.min_version,
-                "reasoning_open": reasoning_open,
+                "reasoning_open": opens_reasoning(text(before[-1].tokens[-16:].tolist())) if before else prompt_open,
                 "reward": None if verdict is None else verdict.reward,
+                "conversation": json.dumps(told(stretches, text)) if conversing else None,
             }
         )
     return rows

@@ -30,12 +30,17 @@ COLUMNS = pa.schema(
         pa.field("version", pa.int64(), nullable=False),
         pa.field("reasoning_open", pa.bool_(), nullable=False),
         pa.field("reward", pa.float64()),
+        pa.field("conversation", pa.string()),
     ]
 )
-"""id: the problem's id. index: 0 to N-1. response: its text without special tokens. tokens: how many were sampled, end
-token included. finished: whether it ended by itself. version: of the weights, the oldest where there were several.
-reasoning_open: whether the prompt had opened the reasoning. reward: null where there is none (``error``), and in
-folders of older builds, where the verdict says it."""
+"""id: the problem's id. index: 0 to N-1. response: its text without special tokens; of several turns the last one's,
+which is what was graded. tokens: how many were sampled, end tokens included. finished: whether it ended by itself.
+version: of the weights, the oldest where there were several. reasoning_open: whether the prompt had opened the
+reasoning. reward: null where there is none (``error``), and in folders of older builds, where the verdict says it.
+conversation: null without an environment; with one all that was said, as JSON: a list of objects with ``by``
+(``policy`` or ``environment``) and ``text``."""
+LATER = frozenset({"reward", "conversation"})
+"""Columns that folders of older builds lack."""
 
 
 class ResponseStore:
@@ -92,10 +97,12 @@ class ResponseStore:
             mine: set[str] = set()
             try:
                 file = pq.ParquetFile(path)
-                there = {*columns, "id"} - ({"reward"} - {*file.schema_arrow.names})
+                lacking = (LATER - {*file.schema_arrow.names}) & {*columns}
+                there = {*columns, "id"} - lacking
                 for batch in file.iter_batches(batch_size=4096, columns=list(there)):
-                    if "reward" in {*columns} - there:
-                        batch = batch.append_column(COLUMNS.field("reward"), pa.nulls(len(batch), pa.float64()))
+                    for name in lacking:
+                        field = COLUMNS.field(name)
+                        batch = batch.append_column(field, pa.nulls(len(batch), field.type))
                     ids = batch.column("id").to_pylist()
                     new = pa.array([each not in seen for each in ids])
                     mine.update(ids)

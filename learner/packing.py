@@ -4,6 +4,8 @@ A group's prompt stands once, before those of its responses that are in the micr
 does not depend on the response, so nothing is computed twice, and there is no padding. ``attention.py`` keeps responses
 apart.
 
+Tokens that the policy observed are context: they are among the L tokens and no targets.
+
 Shapes: L tokens in one row; T target positions, those whose next token was sampled. Order is by ticket, then response,
 so the same groups always give the same micro-batches, whatever the order they arrived in.
 """
@@ -107,12 +109,13 @@ def empty_micro_batch() -> MicroBatch:
 
 
 def staleness_of(responses: Responses, version: int) -> np.ndarray:
-    """``version`` minus the version that sampled each token. int64 [T]."""
+    """``version`` minus the version that sampled each token; -1 for observed tokens. int64 [T]."""
     staleness_T = np.full(len(responses.tokens_T), -1, dtype=np.int64)
     starts_S = np.cumsum(responses.lengths_S, dtype=np.int64) - responses.lengths_S
     for response, sampled_by, start, end in responses.spans.astype(np.int64):
         staleness_T[starts_S[response] + start : starts_S[response] + end] = version - sampled_by
-    assert (staleness_T >= 0).all(), f"{responses.group_id}: spans leave a gap or come from after version {version}"
+    sound = ((staleness_T >= 0) == responses.sampled_T).all()
+    assert sound, f"{responses.group_id}: spans leave a gap or come from after version {version}"
     return staleness_T
 
 
@@ -171,7 +174,7 @@ class _Sequence:
     behaviour_logprobs: np.ndarray
     staleness: np.ndarray
     target: np.ndarray
-    """Which of its tokens are trained. bool."""
+    """Which of its tokens are trained: sampled, and within the bound where older ones are masked. bool."""
     advantage: float
     response: int
     signal: bool
@@ -183,7 +186,9 @@ def _sequences(
     prompt_P, responses = group.ticket.prompt_tokens_P.astype(np.int64), group.responses
     assert len(prompt_P), f"group {group.ticket.group_id} has an empty prompt"
     staleness_T = staleness_of(responses, version)
-    target_T = np.ones_like(staleness_T, dtype=bool) if max_staleness is None else staleness_T <= max_staleness
+    target_T = responses.sampled_T
+    if max_staleness is not None:
+        target_T &= staleness_T <= max_staleness
     signal = bool((advantages_S != 0).any())
     sequences, start, trained_S = [], 0, group.trained_S
     for response, length in enumerate(responses.lengths_S.tolist()):

@@ -23,8 +23,9 @@ from ..common.appending import Appending
 from ..common.config import Config, expand
 from ..common.files import write_whole
 from ..common.preflight.tokens import load_tokenizer
-from ..common.samples import FILE, POLICY, PROMPT, TOTAL, Sample, SampledResponse, Segment, line_of, read_samples
+from ..common.samples import FILE, PROMPT, TOTAL, Sample, SampledResponse, Segment, line_of, read_samples
 from ..common.texts import middle_cut
+from ..common.turns import stretches_of
 from ..common.types import Verdict
 from .packing import ScoredGroup
 
@@ -182,7 +183,6 @@ def sample_of(
 ) -> Sample:
     """The group as text. Its staleness is counted at ``step``."""
     ticket, responses = group.ticket, group.responses
-    texts = np.split(responses.tokens_T, np.cumsum(responses.lengths_S)[:-1])
 
     def segment(by: str, tokens: np.ndarray) -> Segment:
         text = str(tokenizer.decode(tokens.tolist(), skip_special_tokens=False))
@@ -201,7 +201,7 @@ def sample_of(
         responses=tuple(
             SampledResponse(
                 index=index,
-                segments=(segment(POLICY, tokens),),
+                segments=tuple(segment(each.by, each.tokens) for each in stretches),
                 finished=bool(responses.finished_S[index]),
                 rewards={
                     TOTAL: float(group.rewards_S[index]),
@@ -211,7 +211,7 @@ def sample_of(
                 reason=verdicts[index].reason,
                 staleness=staleness(responses.spans, index, step),
             )
-            for index, tokens in enumerate(texts)
+            for index, stretches in enumerate(stretches_of(responses))
         ),
         at=time.time(),
         place=place,
@@ -219,8 +219,8 @@ def sample_of(
 
 
 def staleness(spans: np.ndarray, index: int, step: int) -> dict[str, float]:
-    """Mean and maximum over the tokens of response ``index`` in a step that starts from version ``step``; none is below
-    0."""
+    """Mean and maximum over the sampled tokens of response ``index`` in a step that starts from version ``step``; none
+    is below 0."""
     _, versions, starts, ends = spans[spans[:, 0] == index].astype(np.int64).T
     ages = np.maximum(step - versions, 0)
     return {"mean": float(np.average(ages, weights=ends - starts)), "max": float(ages.max())}

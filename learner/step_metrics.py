@@ -93,7 +93,7 @@ def past_bound(groups: Sequence[ScoredGroup], step: int, bound: int) -> dict[str
 
 
 def by_head_staleness(groups: Sequence[ScoredGroup], step: int) -> dict[str, float]:
-    """Number of groups, mean reward and mean length in tokens, for each head staleness."""
+    """Number of groups, mean reward and mean length in sampled tokens, for each head staleness."""
     of_age: dict[int, list[ScoredGroup]] = {}
     for group in groups:
         of_age.setdefault(head_staleness(group.responses.spans, step), []).append(group)
@@ -102,7 +102,7 @@ def by_head_staleness(groups: Sequence[ScoredGroup], step: int) -> dict[str, flo
         metrics |= {
             f"staleness/head_count_{age}": len(members),
             f"reward/trained_mean/head_{age}": float(np.mean([group.rewards_S.mean() for group in members])),
-            f"response/length_mean/head_{age}": float(np.mean([group.responses.lengths_S.mean() for group in members])),
+            f"response/length_mean/head_{age}": float(np.mean([group.responses.sampled_S.mean() for group in members])),
         }
     return metrics
 

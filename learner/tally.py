@@ -154,10 +154,10 @@ class Tally:
 
 
 def batch_metrics(policy: Policy, groups: Sequence[ScoredGroup], version: int) -> dict[str, float]:
-    """Rewards, lengths in tokens and head staleness of the groups, and the largest rank's memory, as metrics by name.
-    Collective."""
+    """Rewards, lengths in sampled tokens and head staleness of the groups, and the largest rank's memory, as metrics by
+    name. Collective."""
     none = np.zeros(0)
-    lengths_S = np.concatenate([none, *(group.responses.lengths_S[group.trained_S] for group in groups)])
+    lengths_S = np.concatenate([none, *(group.responses.sampled_S[group.trained_S] for group in groups)])
     # A group that several ranks share is counted on the rank that has its first response.
     begun = [group for group in groups if group.trained_S[0]]
     heads_G = np.array([staleness_of(group.responses, version).max(initial=0) for group in begun], dtype=np.float64)

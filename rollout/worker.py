@@ -181,7 +181,7 @@ class RolloutWorker:
         outcome, jobs = self.queue.hand_over_and_take(job, responses, lease_s=lease_s)
         log.debug("group %s: %s", job.group_id, outcome)
         if outcome is HandOver.HANDED:
-            self.service.count(done=1, tokens=int(responses.lengths_S.sum()))
+            self.service.count(done=1, tokens=int(responses.sampled_S.sum()))
         return jobs
 
     def _has_weights(self) -> bool:

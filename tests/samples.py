@@ -42,6 +42,20 @@ def some_responses(ticket: Ticket, *, version: int = 0, **changes) -> Responses:
     return replace(responses, **changes)
 
 
+def two_turns(ticket: Ticket, *, version: int = 0, **changes) -> Responses:
+    """A response of two turns, of which an environment wrote tokens 2 and 3 of 6, and one of a single turn."""
+    nan = np.nan
+    changes = {
+        "tokens_T": np.array([1, 2, 8, 9, 3, 4, 5, 6], dtype=np.uint16),
+        "logprobs_T": np.array([-0.1, -0.2, nan, nan, -0.3, -0.4, -0.5, -0.6], dtype=np.float32),
+        "lengths_S": np.array([6, 2], dtype=np.uint32),
+        "spans": np.array([[0, version, 0, 2], [0, version, 4, 6], [1, version, 0, 2]], dtype=np.uint32),
+        "observed": np.array([[0, 2, 4]], dtype=np.uint32),
+        "environment_S": np.array([0.75, -1.0]),
+    } | changes
+    return some_responses(ticket, version=version, **changes)
+
+
 def some_scores(ticket: Ticket, kinds=(VerdictKind.CORRECT, VerdictKind.WRONG)) -> Scores:
     verdicts = tuple(Verdict(kind=kind, reason="", seconds=0.01, peak_bytes=0) for kind in kinds)
     graded = some_responses(ticket).fingerprint

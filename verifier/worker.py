@@ -5,10 +5,8 @@ response costs its own clock, not its neighbours', nor that of other groups.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-
-import numpy as np
 
 from ..common.activity import Activity, Doing
 from ..common.config import Config
@@ -17,9 +15,10 @@ from ..common.prompts import opens_reasoning
 from ..common.queue.entries import HandOver, Job
 from ..common.queue.verifier import VerifierQueue
 from ..common.service import Service
+from ..common.turns import Stretch, stretches_of, told
 from ..common.types import Responses, Scores, Ticket, VerdictKind
 from .pool import GradeItem, GraderPool
-from .rewards.grading import RewardGrader
+from .rewards.grading import Conversation, RewardGrader
 
 log = logging.getLogger(__name__)
 
@@ -30,19 +29,31 @@ GROUPS_A_JOB = 4
 
 
 def grade_items(ticket: Ticket, responses: Responses, decode: Callable[[list[int]], str]) -> list[GradeItem]:
-    """What the graders see of each response: its text (special tokens removed), the golds, whether it ended."""
-    ends = np.cumsum(responses.lengths_S)
-    reasoning_open = opens_reasoning(decode(ticket.prompt_tokens_P[-16:].tolist()))
+    """What the graders see of each response: its text (special tokens removed), the golds, whether it ended. Of several
+    turns the text is the last one's, so that nothing is graded as the policy's answer which an environment wrote."""
+    prompt_open = opens_reasoning(decode(ticket.prompt_tokens_P[-16:].tolist()))
+
+    def is_open(before: Sequence[Stretch]) -> bool:
+        return opens_reasoning(decode(before[-1].tokens[-16:].tolist())) if before else prompt_open
+
     return [
         GradeItem(
             ability=ticket.ability,
-            response=decode(responses.tokens_T[end - length : end].tolist()),
+            response=decode(last.tokens.tolist()),
             golds=ticket.ground_truth,
             finished=bool(finished),
-            reasoning_open=reasoning_open,
+            reasoning_open=is_open(before),
         )
-        for end, length, finished in zip(ends, responses.lengths_S, responses.finished_S, strict=True)
+        for (*before, last), finished in zip(stretches_of(responses), responses.finished_S, strict=True)
     ]
+
+
+def conversations_of(responses: Responses, decode: Callable[[list[int]], str]) -> list[Conversation]:
+    """What reward functions are told of each conversation; empty where there was no environment."""
+    if not len(responses.environment_S):
+        return []
+    each = zip(stretches_of(responses), responses.environment_S.tolist(), strict=True)
+    return [Conversation(turns=told(stretches, decode), reward=reward) for stretches, reward in each]
 
 
 class VerifierWorker:
@@ -118,7 +129,8 @@ class VerifierWorker:
         if self.rewards is None:
             verdicts = self.pool.grade(items)
         else:
-            verdicts = self.rewards.grade(items, responses.lengths_S.tolist(), ticket.row)
+            lengths, conversations = responses.sampled_S.tolist(), conversations_of(responses, self.decode)
+            verdicts = self.rewards.grade(items, lengths, ticket.row, conversations)
         self.queue.tally(verdicts)
         failed = [verdict for verdict in verdicts if verdict.kind in self.not_a_grade]
         if failed and self.service.stopping.is_set():

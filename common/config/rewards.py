@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from ..errors import ConfigError
-from ..rewards import JUDGES
+from ..rewards import ENVIRONMENT, JUDGES
 from .section import Section
 
 SECRET = re.compile(r"(?i)api_?key|password|secret|token$")
@@ -47,13 +47,17 @@ class Reward(Section):
 
     @property
     def judges(self) -> bool:
-        """Whether it judges the row's own answer, and is no function."""
+        """Whether it is a judge of ``JUDGES``, and no function."""
         return self.use in JUDGES
 
 
 def ability_of(rewards: Sequence[Reward]) -> str | None:
     """The ability that rows must have for the rewards that judge their answers; None where the rows say it."""
-    return next((JUDGES[reward.use] for reward in rewards if reward.judges), None)
+    return next((JUDGES[reward.use] for reward in rewards if _judges_answers(reward)), None)
+
+
+def _judges_answers(reward: Reward) -> bool:
+    return reward.judges and reward.use != ENVIRONMENT
 
 
 def refuse_impossible_rewards(rewards: Sequence[Reward], combine: str) -> None:
@@ -77,7 +81,7 @@ def refuse_impossible_rewards(rewards: Sequence[Reward], combine: str) -> None:
             raise ConfigError(f"{where}.weight = 0 with verifier.combine = 'product': every reward would be 0")
         if reward.judges and reward.options:
             raise ConfigError(f"{where}.options: {reward.use!r} takes none; the section [verifier] has its keys")
-        if reward.judges and reward.truncated is not None:
+        if _judges_answers(reward) and reward.truncated is not None:
             raise ConfigError(f"{where}.truncated: {reward.use!r} finds no answer in a truncated response: 0")
         for key, value in reward.options.items():
             if SECRET.search(key) and isinstance(value, str) and value and not value.startswith(ENV):
@@ -85,9 +89,9 @@ def refuse_impossible_rewards(rewards: Sequence[Reward], combine: str) -> None:
                     f"{where}.options.{key} holds a secret in plain text, and the configuration is stored; write "
                     f'{key} = "env:NAME" and set the variable NAME where verifiers run'
                 )
-    needed = {JUDGES[reward.use] for reward in rewards if reward.judges}
+    needed = {JUDGES[reward.use] for reward in rewards if _judges_answers(reward)}
     if len(needed) > 1 and not needed <= {"math", "exact", "solution"}:
-        uses = ", ".join(repr(reward.use) for reward in rewards if reward.judges)
+        uses = ", ".join(repr(reward.use) for reward in rewards if _judges_answers(reward))
         raise ConfigError(f"rewards: {uses} judge different kinds of rows; 'row' judges each row by its own ability")
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from ..turns import check_observed
 from ..types import Responses, Scores, Ticket, Verdict, VerdictKind
 from . import scripts
 from .consumer import WorkerQueue
@@ -24,7 +25,9 @@ class VerifierQueue(WorkerQueue[Scores]):
         ticket, responses = self._parts(job)
         if ticket is None or responses is None:
             return None
-        return decode_part(Ticket, ticket, job.group_id), decode_part(Responses, responses, job.group_id)
+        found = decode_part(Responses, responses, job.group_id)
+        check_observed(found.observed, found.lengths_S)  # the last turn is what is graded
+        return decode_part(Ticket, ticket, job.group_id), found
 
     def tally(self, verdicts: Sequence[Verdict]) -> None:
         """Count the verdicts of one graded group, for the alarms of ``leeway status``."""

@@ -19,6 +19,12 @@ class _Grade(NamedTuple):
     reward_sum: float
     responses: int
     tokens: int
+    """Sampled tokens."""
+    observed: int
+    """Tokens that an environment wrote."""
+    turns: int
+    environment_sum: float | None
+    """Sum of the turn rewards; None without an environment."""
     generation_s: float
     grading_s: float
     """Sum over the group's responses, in seconds."""
@@ -34,6 +40,20 @@ def _by_part(graded: Sequence[_Grade], responses: int) -> dict[str, float]:
     names = graded[0].parts
     means = {f"reward/part/{name}": sum(grade.parts[name] for grade in graded) / responses for name in names}
     return {"reward/solved_share": sum(grade.solved for grade in graded) / responses, **means} if names else {}
+
+
+def _by_environment(graded: Sequence[_Grade], responses: int) -> dict[str, float]:
+    """The means of what an environment gave and how often it was asked, and its share of the tokens, where there is
+    one."""
+    sums = [grade.environment_sum for grade in graded if grade.environment_sum is not None]
+    if not sums:
+        return {}
+    observed, sampled = sum(grade.observed for grade in graded), sum(grade.tokens for grade in graded)
+    return {
+        "reward/environment_mean": sum(sums) / responses,
+        "generated/turns_mean": sum(grade.turns for grade in graded) / responses,
+        "generated/observed_share": observed / (observed + sampled),
+    }
 
 
 def sums_of_parts(verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -59,7 +79,10 @@ class GradedGroups:
             stage=group.ticket.stage,
             reward_sum=float(group.rewards_S.sum()),
             responses=len(group.rewards_S),
-            tokens=int(responses.lengths_S.sum()),
+            tokens=int(sampled := responses.sampled_S.sum()),
+            observed=len(responses.tokens_T) - int(sampled),
+            turns=int(responses.turns_S.sum()),
+            environment_sum=float(responses.environment_S.sum()) if len(responses.environment_S) else None,
             generation_s=responses.seconds,
             grading_s=sum(verdict.seconds for verdict in arrival.verdicts),
             solved=int((group.rewards_S >= self._solved_at).sum()),
@@ -80,6 +103,7 @@ class GradedGroups:
         return {
             "reward/mean": sum(grade.reward_sum for grade in graded) / responses,
             **_by_part(graded, responses),
+            **_by_environment(graded, responses),
             "generated/groups": len(graded),
             "generated/length_mean": sum(grade.tokens for grade in graded) / responses,
             "generated/seconds_mean": sum(grade.generation_s for grade in graded) / len(graded),

@@ -17,7 +17,7 @@ from ...common.ledger import REFUNDS, Ledger, Refund
 from ...common.queue.entries import ScoredEntry
 from ...common.queue.learner import LearnerQueue
 from ...common.samples import TRAINED
-from ...common.types import Ticket, Verdict
+from ...common.types import Responses, Ticket, Verdict
 from ..objective.advantage import is_trained
 from ..packing import ScoredGroup
 from ..samples import Samples
@@ -51,15 +51,25 @@ class Counts:
     poison: str = ""
     """Why the last poisoned group was refunded."""
     tokens_in: int = 0
-    """Response tokens of every group that arrived, refunded ones included."""
+    """Sampled tokens of every group that arrived, refunded ones included."""
     tokens_expired: int = 0
-    """Response tokens generated and then refunded for their age."""
+    """Tokens sampled and then refunded for their age."""
 
 
 def rewards_noted(verdicts: Sequence[Verdict]) -> dict[str, list[float]]:
     """What the ledger says of a trained group's rewards beside its verdicts: nothing where the kinds say them all."""
     scored = any(verdict.score is not None for verdict in verdicts)
     return {"rewards": [verdict.reward for verdict in verdicts]} if scored else {}
+
+
+def observed_noted(responses: Responses) -> dict[str, list[list[list[int]]]]:
+    """What the ledger says of a trained group's observed tokens: nothing where there are none."""
+    if not len(responses.observed):
+        return {}
+    rows: list[list[list[int]]] = [[] for _ in responses.lengths_S]
+    for owner, start, end in responses.observed.tolist():
+        rows[owner].append([start, end])
+    return {"observed": rows}
 
 
 class Lifecycle:
@@ -150,7 +160,7 @@ class Lifecycle:
         group, number = arrival.group, arrival.group.ticket.ticket
         self.book.live[number].arrival = arrival
         self.counts.poisoned_in_a_row = 0
-        self.counts.tokens_in += int(group.responses.lengths_S.sum())
+        self.counts.tokens_in += int(group.responses.sampled_S.sum())
         self.pacer.arrived(number, time.monotonic())
         self.graded.add(arrival)
         if self._samples is not None:
@@ -209,6 +219,7 @@ class Lifecycle:
             verdicts=[verdict.kind.value for verdict in arrival.verdicts],
             **rewards_noted(arrival.verdicts),
             lengths=responses.lengths_S.tolist(),
+            **observed_noted(responses),
             head_staleness=head_staleness(responses.spans, step),
             past_bound=tokens_past(responses.spans, step, max_staleness=self.batch_bound),
         )
@@ -263,7 +274,7 @@ class Lifecycle:
             if expired(responses.spans, version, max_staleness=bound, overflow=overflow)
         }
         for number, responses in gone.items():
-            self.counts.tokens_expired += int(responses.lengths_S.sum())
+            self.counts.tokens_expired += int(responses.sampled_S.sum())
             self.refund(number, "expired", head_staleness=head_staleness(responses.spans, version))
         if gone:
             self.issue_while_room()

@@ -35,6 +35,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...common.config import Overflow
+from ...common.types import NOTHING_OBSERVED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +97,20 @@ def head_staleness(spans: np.ndarray, version: int) -> int:
     return version - int(spans[:, 1].min())
 
 
-def check_spans(spans: np.ndarray, lengths_S: np.ndarray, *, min_version: int, newest_version: int) -> str | None:
-    """What is wrong with a group's spans, as a message; None where they are sound. Sound spans cover every token of
-    every response exactly once and in order, and their versions never fall within a response and lie in [min_version,
-    newest_version]."""
+def check_spans(
+    spans: np.ndarray,
+    lengths_S: np.ndarray,
+    *,
+    min_version: int,
+    newest_version: int,
+    observed: np.ndarray = NOTHING_OBSERVED,
+) -> str | None:
+    """What is wrong with a group's spans, as a message; None where they are sound. Sound spans and the rows of
+    ``observed`` (uint32 [n, 3], in order) cover every token of every response exactly once and in order. The versions
+    of spans never fall within a response and lie in [min_version, newest_version]."""
     if spans.ndim != 2 or spans.shape[1] != 4:
         return f"spans have shape {list(spans.shape)} and not [n, 4]"
+    ends = {(owner, start): end for owner, start, end in observed.astype(np.int64).tolist()}
     response, position, last_version = 0, 0, -1
     for owner, version, start, end in spans.astype(np.int64).tolist():
         if owner != response:
@@ -110,6 +119,7 @@ def check_spans(spans: np.ndarray, lengths_S: np.ndarray, *, min_version: int, n
             response, position, last_version = owner, 0, -1
         if response >= len(lengths_S):
             return f"a span of response {response}, but the group has {len(lengths_S)} responses"
+        position = ends.pop((response, position), position)
         if start != position or end <= start:
             return f"a span {start}..{end} of response {response} that should start at {position}"
         if not min_version <= version <= newest_version:
@@ -119,4 +129,7 @@ def check_spans(spans: np.ndarray, lengths_S: np.ndarray, *, min_version: int, n
         position, last_version = end, version
     if response != len(lengths_S) - 1 or position != lengths_S[response]:
         return f"the spans end in response {response} at token {position}"
+    if ends:
+        (response, start), end = next(iter(ends.items()))
+        return f"a span covers observed tokens {start}..{end} of response {response}"
     return None

@@ -63,16 +63,25 @@ class TakingIn:
 
     def _refuse_untrainable(self, ticket: Ticket, responses: Responses, scores: Scores) -> None:
         """Raise ``DecodeError`` where a group belongs to its ticket but a step may not train on it."""
-        logprobs_T = responses.logprobs_T
-        if not np.isfinite(logprobs_T).all() or logprobs_T.max() > 1e-3 or logprobs_T.min() < LEAST_LOGPROB:
-            self._counts.nonfinite += 1
-            raise DecodeError(f"a behaviour log-probability that is not between {LEAST_LOGPROB:g} and 0")
         # The step is closed here before its version is published, so no worker has a later one. One more is let pass.
         newest = ticket.min_version if self._book.inject_lag > 0 else self._book.version + 1
         lengths_S = responses.lengths_S.astype(np.int64)
-        wrong = check_spans(responses.spans, lengths_S, min_version=ticket.min_version, newest_version=newest)
+        wrong = check_spans(
+            responses.spans,
+            lengths_S,
+            min_version=ticket.min_version,
+            newest_version=newest,
+            observed=responses.observed,
+        )
         if wrong is not None:
             raise DecodeError(wrong)
+        sampled_T = responses.sampled_T
+        logprobs_T = responses.logprobs_T[sampled_T]
+        if not np.isfinite(logprobs_T).all() or logprobs_T.max() > 1e-3 or logprobs_T.min() < LEAST_LOGPROB:
+            self._counts.nonfinite += 1
+            raise DecodeError(f"a behaviour log-probability that is not between {LEAST_LOGPROB:g} and 0")
+        if not np.isnan(responses.logprobs_T[~sampled_T]).all():
+            raise DecodeError("a behaviour log-probability of an observed token, which nobody has sampled")
         if any(verdict.kind is VerdictKind.ERROR for verdict in scores.verdicts):
             raise DecodeError("a verdict 'error' cannot be trained on")
 

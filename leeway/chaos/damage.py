@@ -7,9 +7,11 @@ creating again what has gone in the meantime.
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import redis
 
 from ...common.codec import decode, encode
@@ -143,6 +145,32 @@ def payload_swapped(target: Target, rng: random.Random) -> str | None:
 
 def logprob_nan(target: Target, rng: random.Random) -> str | None:
     """A sampled token of a group that waits for its verdicts has a log-probability that is none"""
+
+    def change(responses: Responses) -> tuple[Responses, str]:
+        logprobs_T = responses.logprobs_T.copy()
+        at, value = rng.choice(np.flatnonzero(responses.sampled_T)), rng.choice([math.nan, -math.inf, -9999.0])
+        logprobs_T[at] = value
+        return replace(responses, logprobs_T=logprobs_T), f"token {at}: {value}"
+
+    return _responses(target, rng, change)
+
+
+def observed_moved(target: Target, rng: random.Random) -> str | None:
+    """Tokens of a group that waits for its verdicts count as observed which the policy has sampled, or the reverse"""
+
+    def change(responses: Responses) -> tuple[Responses, str]:
+        rows = responses.observed
+        if len(rows):
+            gone = rng.randrange(len(rows))
+            return replace(responses, observed=np.delete(rows, gone, axis=0)), f"{rows[gone].tolist()} is gone"
+        row = [rng.randrange(len(responses.lengths_S)), 1, rng.randint(2, 4)]
+        return replace(responses, observed=np.array([row], np.uint32)), f"{row} is there"
+
+    return _responses(target, rng, change)
+
+
+def _responses(target: Target, rng: random.Random, change: Callable[[Responses], tuple[Responses, str]]) -> str | None:
+    """Change what was sampled of a group that waits for its verdicts, behind a good seal."""
     with connect(target.port) as client:
         named = [fields.get(b"g", b"").decode(errors="replace") for _, fields in client.xrange(target.keys.responses)]
         rng.shuffle(named)
@@ -155,11 +183,9 @@ def logprob_nan(target: Target, rng: random.Random) -> str | None:
                 responses = decode(Responses, body)
             except DecodeError:  # another fault has damaged it already
                 continue
-            logprobs_T = responses.logprobs_T.copy()
-            at, value = rng.randrange(len(logprobs_T)), rng.choice([math.nan, -math.inf, -9999.0])
-            logprobs_T[at] = value
-            if client.set(key, encode(replace(responses, logprobs_T=logprobs_T)), xx=True):
-                return f"{key}, token {at}: {value}"
+            changed, what = change(responses)
+            if client.set(key, encode(changed), xx=True):
+                return f"{key}, {what}"
     return None
 
 

@@ -295,6 +295,7 @@ for _name, _weight, _what in (
     ("entry-flipped", 3, damage.entry_flipped),
     ("entry-gone", 2, damage.entry_gone),
     ("logprob-nan", 2, damage.logprob_nan),
+    ("observed-moved", 1, damage.observed_moved),
     ("payload-cut", 3, damage.payload_cut),
     ("payload-flipped", 4, damage.payload_flipped),
     ("payload-swapped", 2, damage.payload_swapped),

@@ -18,6 +18,7 @@ import typer
 from ...common.config import Config, compose, dump, expand
 from ...common.errors import ConfigError, DataError, LeewayError
 from ...common.gym import gym_rows
+from ...common.rewards import ENVIRONMENT
 from ...common.rows import raw_rows
 from ...common.settings import written
 from ...common.texts import visible
@@ -43,7 +44,9 @@ def check(preset: list[str], settings: list[str], *, rows: int, responses: int) 
         few.write_text("".join(json.dumps(values) + "\n" for values in _first(config, rows)), encoding="utf-8")
         data = config.data.model_copy(update={"source": "file", "path": str(few), "difficulty_model": None})
         config = config.model_copy(update={"data": data})
-        failed = _show_graded(_trial(config, rows))
+        failed = 0
+        if not any(reward.use == ENVIRONMENT for reward in config.rewards):  # it rewards what is said to it alone
+            failed = _show_graded(_trial(config, rows))
         groups = _sampled(config, few, Path(folder) / "sampled", responses)
     failed += _show_sampled(groups)
     typer.echo(step_of(config, groups))

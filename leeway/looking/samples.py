@@ -155,9 +155,10 @@ def heading(response: SampledResponse) -> str:
     rewards = ", ".join(f"{visible(name)} {value:g}" for name, value in response.rewards.items())
     reason = f" ({visible(response.reason)})" if response.reason else ""
     ended = "" if response.finished else ", truncated"
+    turns = f" in {asked} turns, {response.observed} observed" if (asked := response.turns) > 1 else ""
     age = f"staleness {response.staleness['mean']:.2f}, at most {response.staleness['max']:.0f}"
     given = f"{rewards}; {visible(response.verdict)}{reason}"
-    return f"response {response.index}: {given}; {response.tokens} tokens{ended}; {age}"
+    return f"response {response.index}: {given}; {response.tokens} tokens{turns}{ended}; {age}"
 
 
 def _segment(segment: Segment, shown: Shown) -> Iterator[str]:

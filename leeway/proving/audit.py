@@ -321,7 +321,7 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
     past = sum(end - start for version, start, end in spans if step - version > account.batch_bound)
     if past != line["past_bound"]:
         return f"{line['past_bound']} tokens past the bound, its spans say {past}"
-    if past == sum(line["lengths"]) and account.batch_overflow == "mask":
+    if past == sum(end - start for _, start, end in spans) and account.batch_overflow == "mask":
         return f"ticket {ticket} has no token within the bound"
     account.past_bound[account.batch_overflow] += past
     account.violations += past > 0 and account.batch_overflow == "soft"
@@ -349,10 +349,15 @@ def _rewards(line: dict[str, Any], size: int) -> str | None:
 
 
 def _spans(line: dict[str, Any], oldest: int, newest: int) -> str | None:
-    """What is wrong with the spans, whose versions must lie within ``oldest`` … ``newest``."""
+    """What is wrong with the spans, whose versions must lie within ``oldest`` … ``newest``. Together with the observed
+    tokens they cover every token once."""
+    by_response = line.get("observed", [[]] * len(line["spans"]))
+    if len(by_response) != len(line["spans"]):
+        return f"observed tokens of {len(by_response)} responses in a group of {len(line['spans'])}"
     for response, (spans, length) in enumerate(zip(line["spans"], line["lengths"], strict=True)):
-        position = 0
+        position, observed = 0, dict(by_response[response])
         for version, start, end in spans:
+            position = observed.pop(position, position)
             if start != position or end <= start:
                 return f"spans of response {response} leave a gap at token {position}"
             if not oldest <= version <= newest:
@@ -360,6 +365,8 @@ def _spans(line: dict[str, Any], oldest: int, newest: int) -> str | None:
             position = end
         if position != length:
             return f"spans of response {response} cover {position} of {length} tokens"
+        if observed:
+            return f"observed tokens of response {response} lie among sampled ones, or outside of it: {observed}"
     return None
 
 

@@ -32,6 +32,7 @@ FRAME = """\
   pre { background: #f6f8fa; padding: 1rem; overflow-x: auto; font: 13px/1.45 Menlo, Consolas, monospace; }
   .samples { max-width: none; }
   .samples pre { margin: .2rem 0; padding: .4rem .6rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+  .samples pre[title=environment] { background: #fff4dd; }
   .missing { border-left: 4px solid #d55e00; padding-left: 1rem; }
 </style>
 {% block body %}{% endblock %}

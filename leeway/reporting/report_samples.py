@@ -69,6 +69,7 @@ reward. What the file has was drawn by the run's seed alone. <code>leeway sample
 {% for piece in [group.prompt] + group.responses %}
 <tr><td>{{ piece.heading }}
 {% for by, text in piece.segments %}
+{% if piece.segments | length > 1 %}<small>{{ by }}</small>{% endif %}
 <pre title="{{ by }}">{{ text }}</pre>
 {% endfor %}
 </td></tr>

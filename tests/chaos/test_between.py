@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from leeway_rl.common.codec import decode
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import BrokerError
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.entries import WorkStream
-from leeway_rl.common.types import TensorInfo
+from leeway_rl.common.types import Responses, TensorInfo
 from leeway_rl.common.weights import FlatWeights, WeightPublisher
 from leeway_rl.leeway.chaos import damage
 from leeway_rl.leeway.chaos.clock import Clock
@@ -25,7 +26,7 @@ from leeway_rl.leeway.chaos.target import Target, fill, small_disk
 from leeway_rl.leeway.running.server import EmbeddedServer
 
 from tests.roles import Roles
-from tests.samples import a_ticket, some_responses
+from tests.samples import a_ticket, some_responses, two_turns
 
 
 def port_of(url):
@@ -222,6 +223,18 @@ def test_a_log_probability_that_is_none_is_one_token_of_a_group_that_is_not_grad
     _, found = bus.verifier.responses(job)
     changed = [new != old for new, old in zip(found.logprobs_T, sampled.logprobs_T, strict=True)]
     assert sum(changed) == 1
+    assert found.fingerprint == sampled.fingerprint
+
+
+@pytest.mark.parametrize("sampled_of", [some_responses, two_turns])
+def test_observed_tokens_that_are_not_are_of_a_group_that_is_not_graded_yet(bus, target, sampled_of):
+    assert damage.observed_moved(target, random.Random(5)) is None, "nothing waits for verdicts"
+    (job,) = bus.rollout.take(count=1, block_s=1, lease_s=60)
+    sampled = sampled_of(bus.rollout.ticket(job))
+    bus.rollout.hand_over(job, sampled)
+    assert damage.observed_moved(target, random.Random(5))
+    found = decode(Responses, bus.redis.get(bus.keys.group(job.group_id, "responses")))
+    assert found.observed.tolist() != sampled.observed.tolist()
     assert found.fingerprint == sampled.fingerprint
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from leeway_rl.common.codec import (
     MAX_SHARDS,
     SCHEMA,
+    _pack_array,
     decode,
     decode_manifest,
     decode_record,
@@ -20,12 +21,12 @@ from leeway_rl.common.codec import (
 from leeway_rl.common.errors import DecodeError
 from leeway_rl.common.types import Encoding, Manifest, Payload, Responses, Scores, Shard, TensorInfo, Ticket
 
-from tests.samples import a_ticket, some_responses, some_scores
+from tests.samples import a_ticket, some_responses, some_scores, two_turns
 
 
 def test_every_group_message_comes_back_as_it_was():
     ticket = a_ticket()
-    for message in (ticket, some_responses(ticket), some_scores(ticket)):
+    for message in (ticket, some_responses(ticket), two_turns(ticket), some_scores(ticket)):
         back = decode(type(message), encode(message))
         for name in message.__slots__:
             sent, got = getattr(message, name), getattr(back, name)
@@ -45,6 +46,22 @@ def test_a_token_costs_six_bytes_where_the_vocabulary_fits_two():
         lengths_S=np.array([tokens], np.uint32),
     )
     assert len(encode(responses)) < 6.1 * tokens
+
+
+def test_responses_without_an_environment_have_the_bytes_that_they_had():
+    responses = some_responses(a_ticket())
+    fields = [getattr(responses, name) for name in responses.__slots__[:8]]
+    before = sealed(msgpack.packb([SCHEMA, "Responses", fields], default=_pack_array))
+    assert encode(responses) == before
+    assert responses.__slots__[8:] == ("observed", "environment_S")
+
+
+def test_an_environment_in_which_nothing_was_observed_costs_the_row_of_its_rewards():
+    alone = some_responses(a_ticket(), environment_S=np.array([0.5, 0.25]))
+    back = decode(Responses, encode(alone))
+    assert back.observed.shape == (0, 3)
+    assert back.environment_S.tolist() == [0.5, 0.25]
+    assert len(encode(alone)) - len(encode(some_responses(a_ticket()))) < 64
 
 
 @given(st.binary(max_size=200))
@@ -112,6 +129,9 @@ def test_a_message_above_its_types_bound_is_refused_unread_and_never_sent():
         ({"tokens_T": np.zeros(5, np.float32)}, "Responses.tokens_T: an array of float32"),
         ({"logprobs_T": np.zeros(5, np.int32)}, "Responses.logprobs_T: an array of int32"),
         ({"spans": np.zeros((2, 3), np.uint32)}, "Responses.spans: an array of uint32 [2, 3]"),
+        ({"observed": np.zeros((2, 4), np.uint32)}, "Responses.observed: an array of uint32 [2, 4]"),
+        ({"observed": np.zeros((2, 3), np.int32)}, "Responses.observed: an array of int32 [2, 3]"),
+        ({"environment_S": np.zeros(2, np.uint32)}, "Responses.environment_S: an array of uint32"),
         ({"seconds": float("nan")}, "Responses.seconds: nan is not finite"),
     ],
 )

@@ -9,7 +9,7 @@ from leeway_rl.common.errors import DecodeError
 from leeway_rl.common.scored import parts_of, responses_of
 from leeway_rl.common.types import VerdictKind
 
-from tests.samples import a_ticket, some_responses, some_scores
+from tests.samples import a_ticket, some_responses, some_scores, two_turns
 
 TICKET = a_ticket()
 SAMPLED, SCORES = some_responses(TICKET), some_scores(TICKET)
@@ -68,6 +68,48 @@ def test_scores_of_another_ticket_are_refused(scores, why):
 def test_a_payload_of_which_a_part_is_gone_is_refused(payload):
     with pytest.raises(DecodeError, match="its payload is not there"):
         parts_of(TICKET, payload)
+
+
+def test_several_turns_are_read_and_counted():
+    responses = responses_of(TICKET, encode(two_turns(TICKET)))
+    assert responses.sampled_T.tolist() == [True, True, False, False, True, True, True, True]
+    assert responses.sampled_S.tolist() == [4, 2]
+    assert responses.turns_S.tolist() == [2, 1]
+    assert SAMPLED.sampled_T.all()
+    assert SAMPLED.sampled_S.tolist() == [3, 2]
+    assert SAMPLED.turns_S.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ([[0, 0, 2]], "observed tokens 0..2 of response 0, with 6 tokens, where those before end at 0"),
+        ([[0, 4, 6]], "observed tokens 4..6 of response 0, with 6 tokens"),
+        ([[0, 4, 7]], "observed tokens 4..7 of response 0, with 6 tokens"),
+        ([[0, 3, 3]], "observed tokens 3..3 of response 0"),
+        ([[0, 4, 3]], "observed tokens 4..3 of response 0"),
+        ([[0, 2, 3], [0, 3, 4]], "observed tokens 3..4 of response 0, with 6 tokens, where those before end at 3"),
+        ([[0, 4, 5], [0, 2, 3]], "observed tokens 2..3 of response 0, with 6 tokens, where those before end at 5"),
+        ([[2, 1, 2]], "observed tokens of response 2 after 0, of 2 responses"),
+        ([[1, 1, 2]], "observed tokens 1..2 of response 1, with 2 tokens"),
+    ],
+)
+def test_observed_tokens_that_leave_a_turn_without_a_sampled_token_are_refused(rows, why):
+    with pytest.raises(DecodeError, match=why):
+        responses_of(TICKET, encode(two_turns(TICKET, observed=np.array(rows, np.uint32))))
+
+
+def test_observed_tokens_out_of_the_order_of_responses_are_refused():
+    rows = np.array([[1, 1, 2], [0, 1, 2]], np.uint32)
+    body = encode(two_turns(TICKET, lengths_S=uint32(4, 4), observed=rows))
+    with pytest.raises(DecodeError, match="observed tokens of response 0 after 1, of 2 responses"):
+        responses_of(TICKET, body)
+
+
+@pytest.mark.parametrize("rewards", [[1.0], [0.5, np.nan], [np.inf, 0.0], [0.0, 0.0, 0.0]])
+def test_rewards_of_an_environment_that_are_not_a_number_a_response_are_refused(rewards):
+    with pytest.raises(DecodeError, match=r"rewards of the environment .* for 2 responses"):
+        responses_of(TICKET, encode(two_turns(TICKET, environment_S=np.array(rewards))))
 
 
 def test_a_response_longer_than_its_ticket_allows_is_refused():

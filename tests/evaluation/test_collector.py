@@ -1,5 +1,6 @@
 """The collector on a real server, with workers made of a few lines: nothing is asked twice, nothing is lost."""
 
+import json
 import threading
 import time
 from dataclasses import replace
@@ -14,7 +15,7 @@ from leeway_rl.common.types import Responses, Scores, Verdict, VerdictKind
 from leeway_rl.evaluation.collector import Collector, rows_of
 from leeway_rl.evaluation.responses import ResponseStore
 
-from tests.samples import a_ticket
+from tests.samples import a_ticket, two_turns
 
 TIMES = {"lease_s": 30.0, "heartbeat_s": 2.0}
 CONFIG = compose(["tiny"], ["broker.lease_s=0.5", "broker.generation_s=0.5", "broker.max_attempts=2"])
@@ -110,6 +111,21 @@ def test_what_the_verifier_failed_on_keeps_its_responses():
         ("ab", "error", "it broke"),
         ("c", "error", "it broke"),
     ]
+
+
+def test_of_a_conversation_the_last_turn_is_the_response_and_all_of_it_is_kept():
+    ticket = a_ticket(prompt_id="p", group_size=2)
+    sampled = two_turns(ticket)
+    first, second = rows_of(ticket, sampled, scores(ticket, sampled), text)
+    assert (first["response"], first["tokens"]) == ("cd", 4)
+    assert json.loads(first["conversation"]) == [
+        {"by": "policy", "text": "ab"},
+        {"by": "environment", "text": "hi"},
+        {"by": "policy", "text": "cd"},
+    ]
+    assert (second["response"], second["tokens"]) == ("ef", 2)
+    assert json.loads(second["conversation"]) == [{"by": "policy", "text": "ef"}]
+    assert rows_of(ticket, responses(ticket), None, text)[0]["conversation"] is None
 
 
 def test_every_problem_is_asked_once_and_written(make_bus, tmp_path):

@@ -2,6 +2,7 @@
 
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 from leeway_rl.common.errors import DataError
 from leeway_rl.evaluation.folder import same_or_refused
@@ -35,6 +36,19 @@ def test_parts_become_one_file_and_later_ones_join_it(tmp_path):
     assert store.counts() == {"a": 2, "b": 2, "c": 2}
     store.join()
     assert [row["response"] for row in store.rows()] == ["a-0", "a-1", "b-0", "b-1", "c-0", "c-1"]
+
+
+@pytest.mark.parametrize("lacking", [["conversation"], ["reward", "conversation"]])
+def test_a_folder_of_an_older_build_lacks_columns_which_are_null(tmp_path, lacking):
+    store = ResponseStore(tmp_path)
+    store.append(rows("a"))
+    older = pq.read_table(store.join()).drop_columns(lacking)
+    pq.write_table(older, store.whole)
+    store.append([row | {"conversation": "[]", "reward": 0.5} for row in rows("b")])
+    assert [row["conversation"] for row in store.rows()] == [None, None, "[]", "[]"]
+    assert [row["reward"] for row in store.rows(["id", "reward"])] == [None, None, 0.5, 0.5]
+    store.join()
+    assert [row["conversation"] for row in store.rows()] == [None, None, "[]", "[]"]
 
 
 def test_a_join_that_was_killed_before_its_parts_went_repeats_no_row(tmp_path):

@@ -18,12 +18,13 @@ from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.packing import ScoredGroup
 from leeway_rl.learner.ranks import broadcast_plan, open_channels
 from leeway_rl.learner.step import shared_out, train_step
-from tiny_policy import make_config, make_groups
+from tiny_policy import make_config, make_groups, with_turns
 
 
 def batch_of(shape: dict[str, Any]) -> list[ScoredGroup]:
-    """The groups that ``shape`` (count, size, seed, version) describes."""
-    return make_groups(shape["count"], size=shape["size"], seed=shape["seed"], version=shape["version"])
+    """The groups that ``shape`` (count, size, seed, version, turns) describes."""
+    groups = make_groups(shape["count"], size=shape["size"], seed=shape["seed"], version=shape["version"])
+    return with_turns(groups, shape["seed"]) if shape["turns"] else groups
 
 
 def still_config(model_path: str, **changes: Any) -> Config:

@@ -29,6 +29,7 @@ SHAPES = st.fixed_dictionaries(
         "seed": st.integers(0, 10_000),
         "version": st.integers(0, 3),
         "objective": st.sampled_from(sorted(OBJECTIVES)),
+        "turns": st.booleans(),
     }
 )
 LOOK = settings(
@@ -122,7 +123,7 @@ def test_one_rank_or_two(policy, two_ranks, shape, budget):
 @LOOK
 @given(shape=SHAPES, loss=st.sampled_from(["magic", "grpo", "pg"]))
 def test_packed_or_padded(policy, model_path, shape, loss):
-    groups = batch_of(shape)
+    groups = batch_of(shape | {"turns": False})  # what is padded here has targets alone
     config = still_config("none", **OBJECTIVES[loss])
     packed, _ = gradient(policy, groups, shape["version"], with_budget(config, 4096))
     assert _apart(_padded_gradient(policy, model_path, groups, config), packed) <= 1e-6

@@ -14,7 +14,7 @@ from leeway_rl.learner.packing import ScoredGroup
 from leeway_rl.learner.samples import SampleFile, Samples, bounded, drawn, line_of, sample_of, staleness
 from transformers import AutoTokenizer
 
-from tests.samples import a_ticket, some_responses
+from tests.samples import a_ticket, some_responses, two_turns
 
 VERDICTS = (
     Verdict(kind=VerdictKind.CORRECT, reason="equal as written", seconds=0.01),
@@ -84,6 +84,18 @@ def test_a_line_has_who_wrote_what_the_rewards_by_name_the_verdict_and_the_age(g
     )
     assert (second.rewards, second.finished, second.staleness) == ({"reward": 0.0}, False, {"mean": 1.5, "max": 2.0})
     assert (sample.gold, sample.step, sample.ticket, sample.prompt_id) == (("4",), 5, 7, "made-up:1")
+
+
+def test_a_conversation_has_a_segment_for_each_that_spoke(tokenizer):
+    ticket = a_ticket(prompt_tokens_P=np.array([3], np.uint32))
+    group = ScoredGroup(ticket=ticket, responses=two_turns(ticket), rewards_S=np.array([1, 0], np.float32))
+    sample = sample_of(group, VERDICTS, tokenizer, step=1, outcome="trained", place=0)
+    first, second = sample.responses
+    assert [(each.by, each.tokens) for each in first.segments] == [("policy", 2), ("environment", 2), ("policy", 2)]
+    assert [each.text for each in first.segments] == [tokenizer.decode(pair) for pair in ([1, 2], [8, 9], [3, 4])]
+    assert (first.tokens, first.observed, first.turns) == (4, 2, 2)
+    assert (second.tokens, second.observed, second.turns) == (2, 0, 1)
+    assert first.staleness == {"mean": 1.0, "max": 1.0}
 
 
 def test_weights_that_are_ahead_of_the_step_they_sample_for_are_not_older_than_it(group_of):

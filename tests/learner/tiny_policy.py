@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,33 @@ def _group(ticket: int, size: int, version: int, random: np.random.Generator) ->
         ),
         rewards_S=rewards_S,
     )
+
+
+def with_turns(groups: list[ScoredGroup], seed: int = 0) -> list[ScoredGroup]:
+    """The groups with one or two pieces of most responses of three tokens or more marked as observed."""
+    random = np.random.default_rng(seed)
+    return [replace(group, responses=_in_turns(group.responses, random)) for group in groups]
+
+
+def _in_turns(responses: Responses, random: np.random.Generator) -> Responses:
+    observed: list[tuple[int, int, int]] = []
+    for response, length in enumerate(responses.lengths_S.tolist()):
+        for low, high in ((1, length // 2), (length // 2 + 1, length - 1)) if length > 6 else ((1, length - 1),):
+            if high > low and random.random() < 0.8:
+                start = int(random.integers(low, high))
+                observed.append((response, start, int(random.integers(start + 1, high + 1))))
+    spans = []
+    for response, version, start, end in responses.spans.tolist():
+        for owner, first, last in observed:
+            if owner == response and first < end and last > start:
+                spans += [(response, version, start, first)] * (first > start)
+                start = min(last, end)
+        spans += [(response, version, start, end)] * (end > start)
+    found = replace(
+        responses,
+        observed=np.array(observed, np.uint32).reshape(-1, 3),
+        spans=np.array(spans, np.uint32),
+        environment_S=random.normal(size=len(responses.lengths_S)),
+    )
+    logprobs_T = np.where(found.sampled_T, responses.logprobs_T, np.nan).astype(np.float32)
+    return replace(found, logprobs_T=logprobs_T)

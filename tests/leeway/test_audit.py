@@ -117,6 +117,63 @@ def test_an_older_leeways_step_was_published_when_its_line_was_written(tmp_path)
     assert len(audit(ledger.path, unfinished=True).live) == 1
 
 
+def conversed(tmp_path, spans, observed, overflow="wait"):
+    """The audit of one step, whose group has these spans and observed tokens. Under ``mask`` another step comes after
+    it, which trains the like past the bound."""
+    ledger = begin(tmp_path / "ledger.jsonl", sizes=(1,), overflow=overflow)
+    steps = 2 if overflow == "mask" else 1
+    for ticket in range(steps):
+        issue(ledger, ticket, 0)
+    for number in range(steps):
+        if number:
+            ledger.write("control", name="max_staleness", value=0, previous=1, version=1)
+        take(ledger, number, [number], 1 - number, overflow)
+        ledger.write(
+            "trained",
+            ticket=number,
+            step=number,
+            spans=spans,
+            verdicts=["correct", "wrong"],
+            lengths=[6, 2],
+            head_staleness=number,
+            past_bound=6 * number,
+            **({} if observed is None else {"observed": observed}),
+        )
+        step(ledger, number, [number], 1 - number, overflow)
+    ledger.close()
+    return audit(ledger.path, unfinished=True)
+
+
+TWO_TURNS = [[[0, 0, 2], [0, 4, 6]], [[0, 0, 2]]]
+
+
+def test_sampled_and_observed_tokens_cover_a_response_together(tmp_path):
+    assert conversed(tmp_path, TWO_TURNS, [[[2, 4]], []]).trained == 1
+
+
+@pytest.mark.parametrize(
+    ("spans", "observed", "why"),
+    [
+        (TWO_TURNS, None, "spans of response 0 leave a gap at token 2"),
+        (TWO_TURNS, [[[2, 3]], []], "spans of response 0 leave a gap at token 3"),
+        (TWO_TURNS, [[[2, 5]], []], "spans of response 0 leave a gap at token 5"),
+        (TWO_TURNS, [[], [[2, 4]]], "spans of response 0 leave a gap at token 2"),
+        (TWO_TURNS, [[[2, 4]], [[1, 2]]], "observed tokens of response 1 lie among sampled ones"),
+        ([[[0, 0, 6]], [[0, 0, 2]]], [[[2, 4]], []], "observed tokens of response 0 lie among sampled ones"),
+        ([[[0, 0, 2]], [[0, 0, 2]]], [[[2, 6]], []], "spans of response 0 cover 2 of 6 tokens"),
+        (TWO_TURNS, [[[2, 4]]], "observed tokens of 1 responses in a group of 2"),
+    ],
+)
+def test_a_wrong_tiling_by_sampled_and_observed_tokens_is_named(tmp_path, spans, observed, why):
+    with pytest.raises(AuditError, match=why):
+        conversed(tmp_path, spans, observed)
+
+
+def test_under_mask_a_group_needs_a_sampled_token_within_the_bound(tmp_path):
+    with pytest.raises(AuditError, match="ticket 1 has no token within the bound"):
+        conversed(tmp_path, TWO_TURNS, [[[2, 4]], []], overflow="mask")
+
+
 def test_any_line_removed_is_named(honest):
     lines = honest.read_text().splitlines(keepends=True)
     for number in range(1, len(lines) + 1):

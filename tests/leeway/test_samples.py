@@ -100,7 +100,11 @@ def test_filters_choose_groups_and_responses(run, words, shown):
 
 
 def test_several_turns_and_several_rewards_are_more_of_the_same_and_new_keys_are_passed_over(run):
-    turns = (Segment(by="policy", text="look", tokens=1), Segment(by="environment", text="a door", tokens=2))
+    turns = (
+        Segment(by="policy", text="look", tokens=1),
+        Segment(by="environment", text="a door", tokens=2),
+        Segment(by="policy", text="open it", tokens=2),
+    )
     line = json.loads(line_of(sample(3, response(0, 1.0))))
     line["responses"][0]["segments"] = [
         {"by": each.by, "text": each.text, "tokens": each.tokens, "new": 1} for each in turns
@@ -110,7 +114,7 @@ def test_several_turns_and_several_rewards_are_more_of_the_same_and_new_keys_are
     said = run()
     (run.folder / FILE).write_text('{"torn": \n' + json.dumps(line) + "\n[]\n")
     text = said()
-    assert "response 0: reward 0.7, answer 1, format -0.3; correct; 3 tokens" in text
+    assert "response 0: reward 0.7, answer 1, format -0.3; correct; 3 tokens in 2 turns, 2 observed; staleness" in text
     assert "  environment, 2 tokens:\n    a door\n" in text
 
 
@@ -135,6 +139,21 @@ def test_the_page_has_samples_escaped(tmp_path):
     assert "\x1b" not in page
     assert "[… 4,200 characters left out here …]" in page
     assert "step 1, ticket 10: trained; sums:1" in page
+
+
+def test_the_page_says_who_spoke_where_there_are_several(tmp_path):
+    folder = made_up_run(tmp_path / "run", 4)
+    spoken = tuple(Segment(by=by, text=f"says {by}", tokens=1) for by in ("policy", "environment", "policy"))
+    answer = SampledResponse(
+        index=0, segments=spoken, finished=True, rewards={"reward": 1.0}, verdict="correct", reason="",
+        staleness={"mean": 0.0, "max": 0.0},
+    )  # fmt: skip
+    (folder / FILE).write_text(line_of(sample(1, answer)))
+    page = write_report(folder).read_text()
+    assert page.count("<small>policy</small>") == 2
+    assert page.count("<small>environment</small>") == 1
+    assert '<pre title="environment">says environment</pre>' in page
+    assert "<small>prompt</small>" not in page
 
 
 def test_long_texts_are_cut_in_the_middle_with_the_count_and_full_shows_them(run):

@@ -177,3 +177,18 @@ def reward(response, row):
 
 def asks_for_another(response):
     return 1.0
+
+
+def exact_length(response, row, length):
+    return float(length)
+
+
+def said(response, row, turns):
+    found = len(turns) + 100 * sum(turn["by"] == "environment" for turn in turns)
+    last = turns.pop()  # what it does to the list must not reach another
+    return Score(found, last["text"])
+
+
+@whole_group
+def said_by_all(response, row, turns):
+    return [float(len(each)) for each in turns]

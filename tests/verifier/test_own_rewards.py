@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from leeway_rl.common.config import Config, Data, Model, Reward, Train, Verifier
@@ -11,6 +12,9 @@ from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.types import Part, VerdictKind
 from leeway_rl.verifier.pool import GradeItem, GraderPool
 from leeway_rl.verifier.rewards.grading import RewardGrader
+from leeway_rl.verifier.worker import conversations_of, grade_items
+
+from tests.samples import a_ticket, two_turns
 
 FILE = Path(__file__).with_name("own_rewards.py")
 ROW = '{"prompt": "2+3?", "answer": "5", "colour": "red"}'
@@ -70,6 +74,81 @@ def test_a_function_is_told_what_it_asks_for_and_no_more(pool):
     assert (right.reward, wrong.reward) == (1 + 30 + 1000, 1 + 30)
     assert right.parts == (Part(name="exact", value=1.0), Part(name="told", value=1031.0))
     assert right.reason == "exact 1 (correct: equal as written); told 1031 (as told)"
+
+
+def letters(tokens):
+    return "".join(chr(96 + token) for token in tokens)
+
+
+def of_a_conversation(pool, *rewards, finished=(1, 1), environment_S=(0.75, -1.0)):
+    """The verdicts on one response of two turns (``ab``, then ``hi`` by the environment, then ``cd``) and one of one
+    (``ef``)."""
+    ticket = a_ticket(ability="exact", ground_truth=("5",), row=ROW)
+    changes = {"finished_S": np.array(finished, np.uint8), "environment_S": np.array(environment_S, np.float64)}
+    responses = two_turns(ticket, **changes)
+    graded_items = grade_items(ticket, responses, letters)
+    with RewardGrader(config_of(*rewards), pool) as grader:
+        said = conversations_of(responses, letters)
+        return graded_items, grader.grade(graded_items, responses.sampled_S.tolist(), ticket.row, said)
+
+
+def test_of_several_turns_the_last_is_graded_and_the_length_is_what_was_sampled(pool):
+    graded_items, verdicts = of_a_conversation(pool, "length_of", own("exact_length", weight=0))
+    assert [item.response for item in graded_items] == ["cd", "ef"]
+    assert [verdict.parts[0].value for verdict in verdicts] == [0.2, 0.2]
+    assert [verdict.parts[1].value for verdict in verdicts] == [4.0, 2.0]
+
+
+def test_a_function_may_ask_for_all_turns_and_has_its_own_copy_of_them(pool):
+    rewards = [own("said"), Reward(use=f"{FILE}:said", name="again", weight=0), own("said_by_all", weight=0)]
+    _, verdicts = of_a_conversation(pool, *rewards)
+    assert [[part.value for part in verdict.parts] for verdict in verdicts] == [[103.0, 103.0, 3.0], [1.0, 1.0, 1.0]]
+    assert verdicts[0].reason == "said 103 (cd); again 103 (cd); said_by_all 3"
+    assert graded(pool, config_of("said"), "alone")[0].reason == "alone", "without an environment there is one turn"
+
+
+def test_what_the_environment_gave_is_a_reward_alone_and_among_others(pool):
+    _, verdicts = of_a_conversation(pool, Reward(use="environment"))
+    assert [(verdict.kind, verdict.reward, verdict.parts) for verdict in verdicts] == [
+        (SCORED, 0.75, ()),
+        (SCORED, -1.0, ()),
+    ]
+    _, (first, second) = of_a_conversation(pool, Reward(use="environment", weight=2), "length_of")
+    assert first.parts == (Part(name="environment", value=0.75), Part(name="length_of", value=0.2))
+    assert (first.reward, second.reward) == (1.7, -1.8)
+
+
+def test_a_sum_of_turn_rewards_of_0_is_a_score_and_one_that_is_truncated_counts_where_it_is_said(pool):
+    _, (none, cut) = of_a_conversation(pool, Reward(use="environment"), finished=(1, 0), environment_S=(0.0, 0.5))
+    assert (none.kind, none.reward) == (SCORED, 0.0)
+    assert (cut.kind, cut.reward, cut.reason) == (NO_ANSWER, 0.0, "the response is truncated")
+    counted = Reward(use="environment", truncated="score")
+    _, (_, cut) = of_a_conversation(pool, counted, finished=(1, 0), environment_S=(0.0, 0.5))
+    assert (cut.kind, cut.reward) == (SCORED, 0.5)
+
+
+def test_what_the_environment_found_solved_is_correct_to_functions_that_ask(pool):
+    _, verdicts = of_a_conversation(pool, Reward(use="environment", weight=0), "told", environment_S=(1.0, 0.5))
+    assert [verdict.reward for verdict in verdicts] == [1 + 40 + 1000, 1 + 20]
+
+
+def test_responses_that_no_environment_rewarded_are_an_error_and_no_0(pool):
+    (verdict,) = graded(pool, config_of(Reward(use="environment")), "a")
+    assert (verdict.kind, verdict.reason) == (ERROR, "no environment has given this response a reward")
+
+
+def test_whether_the_reasoning_is_open_is_said_by_what_stands_before_the_last_turn():
+    marks = {9: "<think>", 7: "."}
+
+    def text(tokens):
+        return "".join(marks.get(token, "x") for token in tokens)
+
+    ticket = a_ticket(prompt_tokens_P=np.array([5, 7], np.uint32))
+    responses = two_turns(ticket)  # the environment's tokens are 8 and 9
+    assert [item.reasoning_open for item in grade_items(ticket, responses, text)] == [True, False]
+    opened = a_ticket(prompt_tokens_P=np.array([5, 9], np.uint32))
+    closed = two_turns(opened, tokens_T=np.array([1, 2, 8, 8, 3, 4, 5, 6], np.uint16))
+    assert [item.reasoning_open for item in grade_items(opened, closed, text)] == [False, True]
 
 
 def test_options_are_keyword_arguments(pool):

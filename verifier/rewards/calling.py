@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from typing import Any, TypeAlias
 
 from ...common.rewards import Score
@@ -46,7 +47,7 @@ class Caller:
         self, responses: list[dict[str, Any]], row: str, calls: Iterable[Call], reply: Callable[[Reply], None]
     ) -> None:
         """Make the ``calls`` on a group and ``reply`` to each as it is done. ``responses``: each one's ``response``
-        (text), ``finished``, ``length`` and ``correct``. ``row``: JSON."""
+        (text), ``finished``, ``length`` and ``correct``, and ``turns`` where a function asks for it. ``row``: JSON."""
         at_once = []
         for call in calls:
             if self._functions[call[0]].is_async:
@@ -109,9 +110,10 @@ def _arguments(call: Call, responses: list[dict[str, Any]], row: str) -> tuple[A
 
 
 def _asked(function: Loaded, call: Call, responses: list[dict[str, Any]]) -> dict[str, Any]:
+    names = [name for name in ASKED if name in function.asks]
     if call[1] is None:
-        return {name: [each[name] for each in responses] for name in ASKED if name in function.asks}
-    return {name: responses[call[1]][name] for name in ASKED if name in function.asks}
+        return {name: [deepcopy(each[name]) for each in responses] for name in names}
+    return {name: deepcopy(responses[call[1]][name]) for name in names}  # its own, as the row is
 
 
 def _reply(call: Call, found: Found, started: float) -> Reply:

@@ -84,6 +84,7 @@ def described(function: Loaded) -> dict[str, Any]:
     return {
         "name": function.name,
         "asks_correct": "correct" in function.asks,
+        "asks_turns": "turns" in function.asks,
         "is_async": function.is_async,
         "whole_group": function.whole_group,
         "scores_truncated": function.scores_truncated,

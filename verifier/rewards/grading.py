@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
-from ...common.config import Config
+from ...common.config import Config, Reward
 from ...common.errors import ConfigError
 from ...common.ground_truth import REASONING_GYM
+from ...common.rewards import ENVIRONMENT
+from ...common.samples import POLICY
 from ...common.types import Verdict, VerdictKind
 from ..graders import GYM_SCORE, MATH_REPORT
 from ..pool import GradeItem, GraderPool
@@ -20,6 +22,16 @@ from .seats import Asked, RewardSeats
 ABILITY_OF_USE = {"math_verify": MATH_REPORT, REASONING_GYM: GYM_SCORE}
 """By which grader a judge of ``[[rewards]]`` judges, where that is not the one of the same name."""
 TRUNCATED = "the response is truncated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """What an environment adds to a response."""
+
+    turns: list[dict[str, str]]
+    """Who each piece is ``by`` (``policy`` or ``environment``), and its ``text``."""
+    reward: float
+    """The sum of the turn rewards."""
 
 
 class RewardGrader:
@@ -57,19 +69,28 @@ class RewardGrader:
                 'answer, for instance use = "row", with weight = 0 where it is only asked'
             )
 
-    def grade(self, items: Sequence[GradeItem], lengths: Sequence[int], row: str) -> list[Verdict]:
-        """A verdict for each response of one group, in order. ``lengths``: tokens of each. ``row``: the prompt's row as
-        JSON."""
+    def grade(
+        self,
+        items: Sequence[GradeItem],
+        lengths: Sequence[int],
+        row: str,
+        conversations: Sequence[Conversation] = (),
+    ) -> list[Verdict]:
+        """A verdict for each response of one group, in order. ``lengths``: sampled tokens of each. ``row``: the
+        prompt's row as JSON. ``conversations``: of each response, where there is an environment."""
         given: dict[int, list[Given]] = {}
         futures = {
             number: [self._pool.submit(self._as_judged(reward.use, item)) for item in items]
             for number, reward in enumerate(self._rewards)
-            if reward.judges
+            if reward.judges and reward.use != ENVIRONMENT
         }
-        for number, each in futures.items():
-            given[number] = [Given.of(future.result()) for future in each]
+        for number, reward in enumerate(self._rewards):
+            if number in futures:
+                given[number] = [Given.of(future.result()) for future in futures[number]]
+            elif reward.use == ENVIRONMENT:
+                given[number] = _by_environment(reward, items, conversations)
         if self._seats is not None:
-            given |= self._by_functions(items, lengths, row, given)
+            given |= self._by_functions(items, lengths, row, given, conversations)
         columns = [given[number] for number in range(len(self._rewards))]
         return [combined(self._rewards, of_response, self._settings) for of_response in zip(*columns, strict=True)]
 
@@ -78,7 +99,12 @@ class RewardGrader:
         return item if use == "row" else replace(item, ability=ABILITY_OF_USE.get(use, use))
 
     def _by_functions(
-        self, items: Sequence[GradeItem], lengths: Sequence[int], row: str, judged: dict[int, list[Given]]
+        self,
+        items: Sequence[GradeItem],
+        lengths: Sequence[int],
+        row: str,
+        judged: dict[int, list[Given]],
+        conversations: Sequence[Conversation],
     ) -> dict[int, list[Given]]:
         assert self._seats is not None
         functions = self._seats.described.functions
@@ -92,6 +118,10 @@ class RewardGrader:
             }
             for index, (item, length) in enumerate(zip(items, lengths, strict=True))
         ]
+        if any(function["asks_turns"] for function in functions):
+            for index, each in enumerate(responses):
+                alone = [{"by": POLICY, "text": each["response"]}]
+                each["turns"] = conversations[index].turns if conversations else alone
         calls: list[Call] = []
         for r, function in enumerate(functions):
             asked_of = [i for i, item in enumerate(items) if item.finished or function["scores_truncated"]]
@@ -123,6 +153,18 @@ class RewardGrader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _by_environment(reward: Reward, items: Sequence[GradeItem], conversations: Sequence[Conversation]) -> list[Given]:
+    """The turn rewards of each response."""
+    if not conversations:
+        return [Given(kind=VerdictKind.ERROR, reason="no environment has given this response a reward")] * len(items)
+    return [
+        Given(value=conversation.reward)
+        if item.finished or reward.truncated == "score"
+        else Given(kind=VerdictKind.NO_ANSWER, reason=TRUNCATED)
+        for item, conversation in zip(items, conversations, strict=True)
+    ]
 
 
 def _given(asked: Asked, r: int, i: int, item: GradeItem, function: dict[str, Any]) -> Given:

@@ -37,7 +37,7 @@ SHIPPED = {
     "think_tags": "formats:think_tags",
 }
 """Rewards that ship, beside ``JUDGES``: where each function is, under ``shipped/``."""
-ASKED = ("finished", "length", "correct")
+ASKED = ("finished", "length", "correct", "turns")
 """What a function is told of a response where it has a parameter of the name."""
 
 

@@ -18,7 +18,7 @@ from leeway_rl.learner.flow.prompts import Prompt, PromptSource
 from leeway_rl.learner.startup import make_book, open_ledger
 from leeway_rl.leeway.proving.audit import audit
 
-from tests.samples import a_ticket, some_responses, some_scores
+from tests.samples import a_ticket, some_responses, some_scores, two_turns
 
 RIGHT, WRONG = VerdictKind.CORRECT, VerdictKind.WRONG
 MIXED, DULL = (RIGHT, WRONG), (RIGHT, RIGHT)
@@ -165,6 +165,72 @@ def test_a_log_probability_that_no_sampler_gives_is_made_again_and_counted_apart
     assert [letter["reason"] for letter in worker.desk.dead_letters()] == [
         "a behaviour log-probability that is not between -1000 and 0"
     ]
+
+
+def hand_in(worker, wanted, change):
+    """As ``play``, with responses of two turns that ``change`` has bent."""
+    job = lease(worker, wanted)
+    ticket = worker.rollout.ticket(job)
+    sampled = change(two_turns(ticket))
+    worker.rollout.hand_over(job, sampled)
+    (job,) = worker.verifier.take(count=1, block_s=2, lease_s=60)
+    scores = replace(some_scores(ticket), graded=sampled.fingerprint)
+    worker.verifier.hand_over(job, scores)
+
+
+def test_a_conversation_is_trained_and_the_ledger_says_what_was_observed(flow):
+    intake, worker, ledger = flow
+    for ticket in (0, 1):
+        hand_in(worker, ticket, lambda sampled: sampled)
+    groups = intake.next_batch(30)
+    assert intake.counts.tokens_in == 12
+    generated = end_step(intake, groups)
+    assert (generated["generated/length_mean"], generated["generated/turns_mean"]) == (3.0, 1.5)
+    assert (generated["generated/observed_share"], generated["reward/environment_mean"]) == (0.25, -0.125)
+    intake.stop()
+    lines = [line for line in read(ledger.path) if line["event"] == "trained"]
+    assert [(line["observed"], line["lengths"], line["past_bound"]) for line in lines] == [
+        ([[[2, 4]], []], [6, 2], 0)
+    ] * 2
+    assert audit(ledger.path, unfinished=True).trained == 2
+
+
+def without(rows):
+    return lambda sampled: replace(sampled, observed=np.array(rows, np.uint32).reshape(-1, 3))
+
+
+def logprob(at, value):
+    def change(sampled):
+        logprobs_T = sampled.logprobs_T.copy()
+        logprobs_T[at] = value
+        return replace(sampled, logprobs_T=logprobs_T)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "why", "nonfinite"),
+    [
+        (without([]), "a span 4..6 of response 0 that should start at 2", 0),
+        (without([[0, 2, 3]]), "a span 4..6 of response 0 that should start at 3", 0),
+        (without([[0, 2, 5]]), "a span 4..6 of response 0 that should start at 5", 0),
+        (without([[0, 2, 4], [0, 5, 6]]), "observed tokens 5..6 of response 0, with 6 tokens", 0),
+        (without([[0, 1, 2]]), "a span 4..6 of response 0 that should start at 2", 0),
+        (lambda sampled: replace(sampled, spans=sampled.spans[[0, 2]]), "response 0 end at token 2 of 6", 0),
+        (lambda sampled: replace(sampled, environment_S=np.array([np.nan, 0.0])), "rewards of the environment", 0),
+        (logprob(2, -0.5), "a behaviour log-probability of an observed token, which nobody has sampled", 0),
+        (logprob(4, np.nan), "a behaviour log-probability that is not between -1000 and 0", 1),
+    ],
+)
+def test_damage_to_a_conversation_is_told_and_it_is_made_again(flow, change, why, nonfinite):
+    intake, worker, _ = flow
+    hand_in(worker, 0, change)
+    for ticket in (1, 0):
+        hand_in(worker, ticket, lambda sampled: sampled)
+    assert numbers(intake.next_batch(30)) == [0, 1], "the same batch: nothing was selected"
+    (letter,) = worker.desk.dead_letters()
+    assert why in letter["reason"]
+    assert intake.counts.nonfinite == nonfinite
 
 
 def test_what_is_damaged_again_and_again_is_poison_and_work_goes_on(begin, wait_until):

@@ -232,6 +232,25 @@ GOOD = [[0, 3, 0, 4], [0, 4, 4, 6], [1, 4, 0, 2]]
 
 
 @pytest.mark.parametrize(
+    ("spans", "observed", "complaint"),
+    [
+        ([[0, 3, 0, 2], [0, 4, 3, 6], [1, 4, 0, 2]], [[0, 2, 3]], None),
+        ([[0, 3, 0, 1], [0, 3, 2, 3], [0, 4, 3, 4], [0, 4, 5, 6], [1, 4, 0, 2]], [[0, 1, 2], [0, 4, 5]], None),
+        ([[0, 3, 0, 2], [0, 4, 3, 6], [1, 4, 0, 2]], [], "a span 3..6 of response 0 that should start at 2"),
+        (GOOD, [[0, 2, 3]], "a span covers observed tokens 2..3 of response 0"),
+        (GOOD, [[0, 4, 5]], "a span 4..6 of response 0 that should start at 5"),
+        ([[0, 3, 0, 2], [0, 4, 3, 6], [1, 4, 0, 2]], [[1, 2, 3]], "a span 3..6 of response 0 that should start at 2"),
+        ([[0, 3, 0, 2], [0, 4, 3, 6], [1, 4, 0, 2]], [[0, 2, 3], [1, 2, 3]], "observed tokens 2..3 of response 1"),
+        ([[0, 3, 0, 2], [1, 4, 0, 2]], [[0, 2, 6]], "the spans of response 0 end at token 2 of 6"),
+    ],
+)
+def test_spans_and_observed_tokens_cover_a_response_together(spans, observed, complaint):
+    bounds = {"min_version": 3, "newest_version": 4, "observed": np.array(observed, np.uint32).reshape(-1, 3)}
+    found = check_spans(np.array(spans, dtype=np.uint32), np.array([6, 2]), **bounds)
+    assert found is None if complaint is None else complaint in found
+
+
+@pytest.mark.parametrize(
     ("spans", "complaint"),
     [
         (GOOD, None),
