@@ -177,7 +177,8 @@ def planted_set(
 def found_in(evaluation: list[str], rows: list[str]) -> list[int | None]:
     """What each row was dropped for, as an origin of ``planted_set``."""
     texts = [normalise(row) for row in rows]
-    dirty = EvaluationSet([normalise(problem) for problem in evaluation]).contaminated(texts)
+    alike = EvaluationSet([normalise(problem) for problem in evaluation]).alike(texts)
+    dirty = [matches[0] if matches else None for matches in alike]
     clean = [index for index, match in enumerate(dirty) if match is None]
     origins: list[int | None] = [None if match is None else -1 - match.of for match in dirty]
     for index, match in zip(clean, near_duplicates([texts[i] for i in clean], [0] * len(clean)), strict=True):

@@ -1,47 +1,31 @@
 """Live controls: what an operator may turn while a run goes on, and how the desk and the learner read it."""
 
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
 from .config import Config, Overflow, refuse_below_lag, refuse_shallow
 from .errors import ConfigError
 from .limits import MOST_COUNTED
 
-
-def _number(kind: type[int] | type[float]) -> Callable[[str], int | float]:
-    def read(text: str) -> int | float:
-        number = kind(text)
-        if not 0 <= number <= MOST_COUNTED:
-            raise ValueError
-        return number
-
-    return read
-
-
-def _policy(text: str) -> str:
-    if text not in get_args(Overflow):
-        raise ValueError
-    return text
-
-
-def _depth(text: str) -> int | str:
-    if text != "auto" and not 1 <= int(text) <= MOST_COUNTED:
-        raise ValueError
-    return text if text == "auto" else int(text)
-
-
-def _switch(text: str) -> int:
-    if text not in ("0", "1"):
-        raise ValueError
-    return int(text)
-
+_VERSIONS: Any = Annotated[int, BeforeValidator(int), Field(ge=0, le=MOST_COUNTED)]
+_NATS: Any = Annotated[float, BeforeValidator(float), Field(ge=0, le=MOST_COUNTED)]
+_DEPTH: Any = Literal["auto"] | Annotated[int, BeforeValidator(int), Field(ge=1, le=MOST_COUNTED)]
+_SWITCH: Any = Annotated[Literal["0", "1"], AfterValidator(int)]
 
 CONTROLS: dict[str, tuple[Callable[[str], int | float | str], str]] = {
-    "max_staleness": (_number(int), f"a whole number of versions, 0 or more, at most {MOST_COUNTED}"),
-    "overflow": (_policy, f"one of {', '.join(get_args(Overflow))}"),
-    "pipeline_depth": (_depth, f"auto, or how many groups may be live, at least 1 and at most {MOST_COUNTED}"),
-    "target_entropy": (_number(float), "nats a token, 0 or more"),
-    "paused": (_switch, "0 or 1"),
+    "max_staleness": (
+        TypeAdapter(_VERSIONS).validate_python,
+        f"a whole number of versions, 0 or more, at most {MOST_COUNTED}",
+    ),
+    "overflow": (TypeAdapter(Overflow).validate_python, f"one of {', '.join(get_args(Overflow))}"),
+    "pipeline_depth": (
+        TypeAdapter(_DEPTH).validate_python,
+        f"auto, or how many groups may be live, at least 1 and at most {MOST_COUNTED}",
+    ),
+    "target_entropy": (TypeAdapter(_NATS).validate_python, "nats a token, 0 or more"),
+    "paused": (TypeAdapter(_SWITCH).validate_python, "0 or 1"),
 }
 """How the text of each control is read, and what would be right, by its key in Redis. On the command line ``_`` is
 ``-``."""

@@ -6,6 +6,7 @@ The desk shows it (``leeway status``). The learner watches the run by it, and pu
 import re
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
@@ -109,12 +110,9 @@ def stopped_here(members: Iterable[str]) -> dict[str, int]:
         host, _, pid = member.partition("/")[2].rpartition("-")[0].rpartition("-")
         if host != socket.gethostname() or not pid.isdecimal():
             continue
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
-        except OSError:
-            continue
-        if state == "T":
-            found[member] = int(pid)
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1] == "T":
+                found[member] = int(pid)
     return found
 
 

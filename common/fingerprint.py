@@ -61,12 +61,20 @@ both ends."""
 
 
 def of_run_inputs(config: Config) -> dict[str, str]:
-    """The fingerprints of the rows and the model that ``data.path`` and ``model.path`` name, by key. What is not on
-    this machine is left out."""
-    rows, model = Path(expand(config.data.path)), Path(expand(config.model.path))
-    found = {"data.path": checksum(rows)[:LETTERS]} if rows.is_file() else {}
+    """The fingerprints of the rows and the model that ``data.path`` and ``model.path`` name, by key; of several sources
+    by ``data.NAME.path``. What is not on this machine is left out."""
+    rows = {key: Path(expand(path)) for key, path in data_paths(config).items()}
+    found = {key: checksum(path)[:LETTERS] for key, path in rows.items() if path.is_file()}
+    model = Path(expand(config.model.path))
     files = sorted(each for each in model.iterdir() if each.is_file()) if model.is_dir() else []
     return found | ({"model.path": fingerprint({each.name: _of_file(each) for each in files})} if files else {})
+
+
+def data_paths(config: Config) -> dict[str, str]:
+    """``path`` of every source of prompts, by its key."""
+    if not config.source_names:
+        return {"data.path": config.source.path}
+    return {f"data.{source.name}.path": source.path for source in config.sources}
 
 
 def _of_file(path: Path) -> str:

@@ -118,15 +118,15 @@ def _golds(values: Mapping[str, Any], where: str) -> tuple[str, ...]:
         raise DataError(
             f"{where}: a row without an answer; give 'answer', 'tests', 'entry' or 'reward_model.ground_truth'"
         )
-    if not golds or not all(map(_is_gold, golds)):
+    if not golds or not all(is_gold(gold) and str(gold).strip() for gold in golds):
         raise DataError(f"{where}: answer is a text or a list of texts, found {str(answer)[:80]!r}")
     return tuple(str(gold) for gold in golds)
 
 
-def _is_gold(gold: Any) -> bool:
-    if isinstance(gold, float) and not math.isfinite(gold):
-        return False
-    return isinstance(gold, (str, int, float)) and not isinstance(gold, bool) and bool(str(gold).strip())
+def is_gold(gold: Any) -> bool:
+    """Whether a gold may be of this kind: a text or a finite number."""
+    kind = isinstance(gold, (str, int, float)) and not isinstance(gold, bool)
+    return kind and not (isinstance(gold, float) and not math.isfinite(gold))
 
 
 def _tests(values: Mapping[str, Any], where: str, comparison: str | None) -> str:

@@ -9,6 +9,10 @@ Events, with what they carry beside that::
                                                           of the run's own rewards
     rolled_back  to_line                                  everything after that line is undone: a resume
     stage      stage, version, prompts, dropped           tickets of a later stage begin to be issued
+    sampling   version, ticket, prompts, dropped, rarer, digest
+                                                          from this ticket on, prompts are drawn by what was solved:
+                                                          without those of the ids ``dropped``, and ``rarer`` of them
+                                                          in some passes alone; the digest is of all that holds now
     issued     ticket, incarnation, version, stage, prompt, reissued, retry_of? (a poisoned group, TICKET-INCARNATION)
     overdue    ticket, version, worker, seconds           its worker held it for too long: the same ticket again
     refunded   ticket, version, reason (one of ``REFUNDS``), head_staleness?

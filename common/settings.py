@@ -20,7 +20,7 @@ def read(text: str) -> dict[str, Any]:
     ways."""
     key, equals, value = text.partition("=")
     parts = key.strip().split(".")
-    if not equals or not all(parts) or (len(parts) < 2 and parts not in (["stages"], ["rewards"])):
+    if not equals or not all(parts) or (len(parts) < 2 and parts not in (["data"], ["rewards"], ["stages"])):
         raise ConfigError(f"--set {text!r}: write section.key=value, for instance flow.max_staleness=2")
     nested: dict[str, Any] = {parts[-1]: _value(text, key, value)}
     for part in reversed(parts[:-1]):

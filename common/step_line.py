@@ -23,6 +23,20 @@ def step_line(step: Mapping[str, Any], steps: int | str) -> str:
     return "  ".join(part for part in parts if part)
 
 
+def sources_line(step: Mapping[str, Any]) -> str:
+    """How each of several sources of prompts did in a training step, in words; empty where there is one."""
+    words = []
+    for name in [key.split("/")[1] for key in step if key.startswith("source/") and key.endswith("/share")]:
+        parts = [
+            _part(step, "{:.0%} of the tickets", f"source/{name}/share"),
+            _part(step, "reward {:.3f}", f"source/{name}/reward_mean"),
+            _part(step, "solved {:.0%}", f"source/{name}/solved_share"),
+            _part(step, "{:,.0f} tokens a response", f"source/{name}/length_mean"),
+        ]
+        words.append(f"{name} " + ", ".join(filter(None, parts)))
+    return "   ".join(words)
+
+
 _HARDWARE = (
     "throughput/mfu",
     "throughput/hfu",

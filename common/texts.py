@@ -30,15 +30,13 @@ _TURNS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067
 def visible(text: str) -> str:
     """``text`` made safe for a terminal: characters that would steer the terminal, or cannot be encoded, are written
     out as in Python, ``\\x1b``. Line ends and tabs stay."""
-    return "".join(char if char in "\n\t" or not _steers(char) else _written_out(char) for char in text)
+    return "".join(
+        char if char in "\n\t" or not _steers(char) else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def _steers(char: str) -> bool:
     return unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or char in _TURNS
-
-
-def _written_out(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
 
 
 def middle_cut(text: str, longest: int) -> tuple[str, int, str]:

@@ -55,8 +55,7 @@ def main() -> int:
     if chosen in parsers:  # its own options are the fields of its model
         from .recipe import STEPS, Source
 
-        for model in (Source,) if chosen == "load" else (STEPS[chosen].options,):
-            _add_options(parsers[chosen], model)
+        _add_options(parsers[chosen], Source if chosen == "load" else STEPS[chosen].options)
     arguments = parser.parse_args()
     try:
         return told("leeway data", lambda: _run(arguments))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -204,21 +204,10 @@ class Dataset:
         for batch in self.batches(*columns):
             yield batch.to_pylist()
 
-    def column(self, name: str) -> list[Any]:
-        """One column of all rows, in memory: for small columns."""
-        return [value for batch in self.batches(name) for value in batch.column(name).to_pylist()]
-
-
-def in_batches(judgements: Iterable[Judgement], size: int = BATCH) -> Iterator[list[Judgement]]:
-    """The judgements, one for each row, in the batches that ``Dataset`` reads."""
-    batch: list[Judgement] = []
-    for judgement in judgements:
-        batch.append(judgement)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    def each(self, *columns: str) -> Iterator[dict[str, Any]]:
+        """The same, row by row."""
+        for rows in self.rows(*columns):
+            yield from rows
 
 
 def divide(dataset: Dataset, folder: Path, judgements: Iterator[list[Judgement]]) -> Funnel:

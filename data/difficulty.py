@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -19,14 +20,15 @@ import numpy as np
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from ..common.batches import batched
 from ..common.children import leaving_with_parent
 from ..common.errors import DataError
 from ..common.files import path_of, whole_file
-from .dataset import Dataset, Drop, Judgement, Rated
+from .dataset import BATCH, Dataset, Drop, Judgement, Rated
 from .endpoint import Ask, Endpoint, ask_all, sampling_seed
 from .grading import UNREADABLE, verdicts_on
 from .replies import Replies
-from .step import Context, Options
+from .step import Context, Options, local_or_hub
 
 FAILED = ("wrong", "no_answer", "timeout")
 """Verdicts that count against the model. ``error`` is the verifier's own failure and does not count."""
@@ -133,11 +135,8 @@ def difficulty(dataset: Dataset, options: Difficulty, context: Context) -> Itera
         yield from _as_rated_before(dataset, options)
         return
     grades = _asked(dataset, options, context) if options.endpoint else _sampled(dataset, options, context)
-    row = 0
-    for abilities in dataset.rows("ability"):
-        judged = [rating_of(options, grades, row + number, found["ability"]) for number, found in enumerate(abilities)]
-        row += len(judged)
-        yield judged
+    rated = (rating_of(options, grades, row, found["ability"]) for row, found in enumerate(dataset.each("ability")))
+    yield from batched(rated, BATCH)
 
 
 def rating_of(options: Difficulty, grades: Grades, row: int, ability: str) -> Judgement:
@@ -197,7 +196,7 @@ def _asked(dataset: Dataset, options: Difficulty, context: Context) -> Grades:
     )
     sampling = {"temperature": options.temperature, "top_p": options.top_p, "max_tokens": options.max_tokens}
     answers, verdicts = context.asked / "responses.jsonl", context.asked / "verdicts.jsonl"
-    with Replies(answers, len(dataset), max(options.responses, options.responses_code)) as replies:
+    with closing(Replies(answers, len(dataset), max(options.responses, options.responses_code))) as replies:
         asks = (ask for ask in _requests(dataset, options) if not replies.has(ask.row, ask.index))
         (tally,) = ask_all([(endpoint, asks, replies.add)], sampling)
         for ask, why in tally.refused:
@@ -223,11 +222,7 @@ def _requests(dataset: Dataset, options: Difficulty) -> Iterator[Ask]:
 
 
 def _problems(dataset: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
-    row = 0
-    for rows in dataset.rows("ability", "messages", "ground_truth"):
-        for found in rows:
-            yield row, found
-            row += 1
+    return enumerate(dataset.each("ability", "messages", "ground_truth"))
 
 
 def _truth(row: dict[str, Any]) -> dict[str, Any]:
@@ -248,7 +243,7 @@ def _sampled(dataset: Dataset, options: Difficulty, context: Context) -> Grades:
         return grades
     problems, out = context.asked / "problems.jsonl", context.asked / "sample"
     _write_problems(dataset, options, problems)
-    code = _sample(problems, out, _model(options, context.folder), options)
+    code = _sample(problems, out, local_or_hub(context.folder, options.model, "difficulty: model"), options)
     seen = np.zeros((len(dataset), max(options.responses, options.responses_code)), dtype=bool)
     for file in (out / "responses.parquet", *sorted(out.glob("parts/*.parquet"))):
         if file.exists():
@@ -260,13 +255,6 @@ def _sampled(dataset: Dataset, options: Difficulty, context: Context) -> Grades:
     elif silent:
         context.missing.append(f"difficulty by {options.name}: {silent:,} problems lack responses")
     return grades
-
-
-def _model(options: Difficulty, folder: Path) -> str:
-    local = folder / path_of(options.model)
-    if not local.exists() and options.model.startswith((".", "/", "~")):
-        raise DataError(f"difficulty: model = {options.model!r}: no such folder (looked in {folder.resolve()})")
-    return str(local) if local.exists() else options.model
 
 
 def _write_problems(dataset: Dataset, options: Difficulty, path: Path) -> None:

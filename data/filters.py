@@ -14,7 +14,7 @@ from .asked import asks_for_a_proof, asks_several, lacks_choices
 from .dataset import Dataset, Drop, Judgement
 from .figures import needs_a_figure
 from .gold_form import why_no_gold
-from .step import Context, Options
+from .step import Context, Options, local_or_hub
 
 
 class Verifiable(Options):
@@ -118,10 +118,7 @@ class Length(Options):
 
 def length(dataset: Dataset, options: Length, context: Context) -> Iterator[list[Judgement]]:
     """Drop prompts too long for the tokenizer."""
-    local = context.folder / path_of(options.tokenizer)
-    if options.tokenizer.startswith((".", "/", "~")) and not local.exists():
-        raise DataError(f"length: tokenizer = {options.tokenizer!r}: no such folder (looked in {context.folder})")
-    name = str(local) if local.exists() else options.tokenizer
+    name = local_or_hub(context.folder, options.tokenizer, "length: tokenizer")
     try:
         tokenizer = load_tokenizer(name)
     except DataError as error:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..common.batches import batched
 from ..common.errors import DataError
 from .dataset import BATCH, SHOWN_CHARS, WORKING, DatasetWriter, Drop, Funnel, Judgement
 from .reading import files_of, rows_of, rows_of_hub
@@ -84,11 +85,18 @@ def _load(source: Source, files: list[Path], folder: Path, writer: DatasetWriter
     else:
         parts = [(shown(file, folder), rows_of(file)) for file in files]
     for file, numbered in parts:
-        try:
-            for batch in _batches(_read(source, form, file, numbered)):
-                writer.write(pa.RecordBatch.from_pylist([row for row, _ in batch], WORKING), [why for _, why in batch])
-        except DataError as error:
-            missing.append(f"source {source.name}: {error}")
+        for batch in batched(_read(source, form, file, _until_it_breaks(numbered, source, missing)), BATCH):
+            writer.write(pa.RecordBatch.from_pylist([row for row, _ in batch], WORKING), [why for _, why in batch])
+
+
+def _until_it_breaks(
+    numbered: Iterator[tuple[int, Any]], source: Source, missing: list[str]
+) -> Iterator[tuple[int, Any]]:
+    """The rows that can be read before a file breaks off; ``missing`` says that it does."""
+    try:
+        yield from numbered
+    except DataError as error:
+        missing.append(f"source {source.name}: {error}")
 
 
 def _read(
@@ -125,23 +133,6 @@ def _refuse_defects(row: dict[str, Any]) -> None:
 
 def _printable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-
-
-def _batches(rows: Iterator[tuple[dict[str, Any], Judgement]]) -> Iterator[list[tuple[dict[str, Any], Judgement]]]:
-    """The rows in batches. Rows that were read before a file breaks off count."""
-    batch: list[tuple[dict[str, Any], Judgement]] = []
-    try:
-        for row in rows:
-            batch.append(row)
-            if len(batch) == BATCH:
-                yield batch
-                batch = []
-    except DataError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
 
 
 def shown(file: Path, folder: Path) -> str:

@@ -123,14 +123,10 @@ def _about_the_same(texts: list[str]) -> Callable[[str, str], bool]:
     def about_the_same(mine: str, theirs: str) -> bool:
         a, b = rare(mine), rare(theirs)
         least = RARE_SHARED * min(len(a), len(b))
-        return LCSseq.similarity(a, b) >= least or _shared(a, b) >= least
+        # in order, or in any order
+        return LCSseq.similarity(a, b) >= least or (Counter(a) & Counter(b)).total() >= least
 
     return about_the_same
-
-
-def _shared(mine: str, theirs: str) -> int:
-    """How many tokens two texts share, in any order."""
-    return (Counter(mine) & Counter(theirs)).total()
 
 
 def _chosen(
@@ -198,10 +194,6 @@ class EvaluationSet:
         """The places in ``_some`` that say whether an evaluation problem has an n-gram with these bits. Most n-grams of
         other texts end there."""
         return (grams & np.uint64(len(self._some) - 1)).astype(np.int64)
-
-    def contaminated(self, texts: Sequence[str]) -> list[Match | None]:
-        """For each token string, the most similar evaluation problem that it repeats or contains; None if clean."""
-        return [matches[0] if matches else None for matches in self.alike(texts)]
 
     def alike(self, texts: Sequence[str]) -> list[list[Match]]:
         """For each token string, all evaluation problems it repeats or contains, the most similar one first."""

@@ -12,7 +12,8 @@ import io
 import json
 import platform
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,10 +134,8 @@ def _counted(files: Sequence[Path]) -> dict[str, Counter[int]]:
 def _versions() -> dict[str, str]:
     found = {}
     for package in VERSIONS:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -216,7 +215,8 @@ def _draw(ratings: Ratings) -> bytes | None:
         return None
     figure = Figure(figsize=(7, 2.4 * len(ratings.rated)), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (model, rated) in zip(_panels(figure, len(ratings.rated)), sorted(ratings.rated.items()), strict=True):
+    panels = figure.subplots(len(ratings.rated), squeeze=False)[:, 0]
+    for axes, (model, rated) in zip(panels, sorted(ratings.rated.items()), strict=True):
         kept = ratings.kept.get(model, Counter[int]())
         failures = range(max(rated) + 1)
         axes.bar(failures, [rated[n] for n in failures], color="#cccccc", width=0.8, label="rated, dropped")
@@ -231,7 +231,3 @@ def _draw(ratings: Ratings) -> bytes | None:
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=120, metadata={"Software": None})
     return drawn.getvalue()
-
-
-def _panels(figure: Any, number: int) -> Iterator[Any]:
-    yield from figure.subplots(number, 1, squeeze=False)[:, 0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -19,7 +19,7 @@ from .dataset import Dataset, Judgement
 from .endpoint import Answer, Ask, Endpoint, Tally, ask_all, sampling_seed
 from .replies import Replies
 from .step import Context, Options
-from .votes import ASKING, CRITERIA, FORM, VOTES, Count, settled, vote_in
+from .votes import ASKING, CRITERIA, FORM, VOTES, settled, vote_in
 
 
 class JudgeModel(BaseModel):
@@ -90,12 +90,12 @@ def quality(dataset: Dataset, options: Quality, context: Context) -> Iterator[li
     """Drop problems that judges find unclear, incomplete, badly formatted or mixed with other matter."""
     with ExitStack() as stack:
         files = {
-            judge.name: stack.enter_context(Replies(context.asked / judge.file, len(dataset), options.votes))
+            judge.name: stack.enter_context(closing(Replies(context.asked / judge.file, len(dataset), options.votes)))
             for judge in options.judges
         }
         _ask(dataset, options, context, files)
         writer = stack.enter_context(pq.ParquetWriter(context.asked / "votes.parquet", VOTES, compression="zstd"))
-        totals = {name: Count() for name in files}
+        totals = {name: Counter[str]() for name in files}
         row = 0
         for rows in dataset.rows("ability", "source", "file", "row"):
             judged: list[Judgement] = []
@@ -140,16 +140,13 @@ def _ask(dataset: Dataset, options: Quality, context: Context, files: dict[str, 
 
 def _requests(dataset: Dataset, options: Quality, judge: str, replies: Replies) -> Iterator[Ask]:
     criteria = "\n".join(f"- {name}: {meaning}" for name, meaning in CRITERIA.items())
-    row = 0
-    for rows in dataset.rows("ability", "problem"):
-        for found in rows:
-            if found["ability"] in options.abilities:
-                text = ASKING.format(criteria=criteria, problem=found["problem"])
-                for index in range(options.votes):
-                    if not replies.has(row, index):
-                        seed = sampling_seed(options.seed, judge, row, index)
-                        yield Ask(row=row, index=index, messages=[{"role": "user", "content": text}], seed=seed)
-            row += 1
+    for row, found in enumerate(dataset.each("ability", "problem")):
+        if found["ability"] in options.abilities:
+            text = ASKING.format(criteria=criteria, problem=found["problem"])
+            for index in range(options.votes):
+                if not replies.has(row, index):
+                    seed = sampling_seed(options.seed, judge, row, index)
+                    yield Ask(row=row, index=index, messages=[{"role": "user", "content": text}], seed=seed)
 
 
 def _votes(row: int, votes: int, files: dict[str, Replies]) -> Iterator[dict[str, Any]]:
@@ -168,13 +165,11 @@ def _votes(row: int, votes: int, files: dict[str, Replies]) -> Iterator[dict[str
                 yield said | {"vote": "keep" if vote.keep else "leave", "reason": vote.reason, **vote.met}
 
 
-def _counted(votes: list[dict[str, Any]], totals: dict[str, Count]) -> Count:
+def _counted(votes: list[dict[str, Any]], totals: dict[str, Counter[str]]) -> Counter[str]:
     """Count the votes on one problem, and add each judge's votes to its total."""
-    count = Count()
     for vote in votes:
-        for counted in (count, totals[vote["judge"]]):
-            setattr(counted, vote["vote"], getattr(counted, vote["vote"]) + 1)
-    return count
+        totals[vote["judge"]][vote["vote"]] += 1
+    return Counter(vote["vote"] for vote in votes)
 
 
 def _faults(votes: list[dict[str, Any]]) -> str:
@@ -185,10 +180,10 @@ def _faults(votes: list[dict[str, Any]]) -> str:
     return f"not met: {named}; {against[0]['judge']}: {against[0]['reason']}" if against else ""
 
 
-def _summary(name: str, total: Count) -> str:
-    votes = total.keep + total.leave
-    share = f"{total.keep / votes:.0%} of them for the problem" if votes else "none"
+def _summary(name: str, total: Counter[str]) -> str:
+    votes = total["keep"] + total["leave"]
+    share = f"{total['keep'] / votes:.0%} of them for the problem" if votes else "none"
     return (
-        f"{name}: {votes:,} votes of {total.due:,}, {share}; {total.nonsense:,} answers were no votes, "
-        f"{total.refused:,} refused, {total.missing:,} missing"
+        f"{name}: {votes:,} votes of {total.total():,}, {share}; {total['nonsense']:,} answers were no votes, "
+        f"{total['refused']:,} refused, {total['missing']:,} missing"
     )

@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic import Field
 
+from ..common.batches import batched
 from ..common.errors import DataError
 from ..common.ground_truth import MATH
-from .dataset import Dataset, Drop, Judgement, in_batches
+from .dataset import BATCH, Dataset, Drop, Judgement
 from .naming import asks_for_another, same_wording
 from .near import EvaluationSet, Match, near_duplicates
 from .normalise import normalise
@@ -28,8 +29,9 @@ class Duplicates(Options):
 
 def duplicates(dataset: Dataset, options: Duplicates, context: Context) -> Iterator[list[Judgement]]:
     """Drop exact and near duplicates, within each source or across all; the first one is kept."""
-    texts = [normalise(text) for text in _column(dataset, "problem")]
-    kinds = [tuple(row.values()) for rows in dataset.rows(*_kind(options.across)) for row in rows]
+    texts = [normalise(row["problem"]) for row in dataset.each("problem")]
+    kind = ("ability",) if options.across else ("ability", "source")
+    kinds = [tuple(row.values()) for row in dataset.each(*kind)]
     judge = _Golds(context)
     matches = near_duplicates(texts, kinds, lambda pairs: judge.two_problems(_written(dataset, pairs), pairs))
     judge.tell(matches, "the row that stays")
@@ -43,7 +45,7 @@ def duplicates(dataset: Dataset, options: Duplicates, context: Context) -> Itera
         near = "exact" if match.similarity == 1 else "near"
         return Drop(f"{near} {what}", f"{match.similarity:.2f} by {match.by}: {named[match.of]}")
 
-    return in_batches(map(judged, matches))
+    return batched(map(judged, matches), BATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,9 @@ class _Written:
 def _written(dataset: Dataset, pairs: list[tuple[int, int]]) -> dict[int, _Written]:
     """The rows that stand in ``pairs``, by number."""
     wanted = {index for pair in pairs for index in pair}
-    rows = (row for rows in dataset.rows("problem", "ability", "ground_truth") for row in rows)
     return {
         number: _Written(row["problem"], golds_of(row["ability"], row["ground_truth"]))
-        for number, row in enumerate(rows)
+        for number, row in enumerate(dataset.each("problem", "ability", "ground_truth"))
         if number in wanted
     }
 
@@ -88,10 +89,10 @@ class _Golds:
         answers = [(written[one].answer, theirs[other].answer) for one, other in pairs]
         apart = set()
         for pair, differ in zip(pairs, different(answers, work, jobs=self._context.jobs), strict=True):
-            mine, their = written[pair[0]], theirs[pair[1]]
+            mine, their = written[pair[0]], theirs[pair[1]]  # one of them may have no gold
             if differ and same_wording(mine.problem, their.problem):
                 self._contradicting.add(pair)
-            elif differ or (_unknown(mine, their) and asks_for_another(mine.problem, their.problem)):
+            elif differ or (not (mine.answer[1] and their.answer[1]) and asks_for_another(mine.problem, their.problem)):
                 apart.add(pair)
         return apart
 
@@ -104,23 +105,9 @@ class _Golds:
             )
 
 
-def _unknown(mine: _Written, theirs: _Written) -> bool:
-    """Whether one of two rows has no gold."""
-    return not (mine.answer[1] and theirs.answer[1])
-
-
-def _kind(across: bool) -> tuple[str, ...]:
-    return ("ability",) if across else ("ability", "source")
-
-
-def _column(dataset: Dataset, name: str) -> Iterator[Any]:
-    return (row[name] for rows in dataset.rows(name) for row in rows)
-
-
 def _names(dataset: Dataset) -> Iterator[str]:
-    for rows in dataset.rows("source", "file", "row", "problem"):
-        for row in rows:
-            yield f"{row['source']} {row['file']}:{row['row']}: {_short(row['problem'])}"
+    for row in dataset.each("source", "file", "row", "problem"):
+        yield f"{row['source']} {row['file']}:{row['row']}: {_short(row['problem'])}"
 
 
 def _short(text: str) -> str:
@@ -154,7 +141,7 @@ def decontaminate(dataset: Dataset, options: Decontaminate, context: Context) ->
             f"{match.similarity:.2f} by {match.by}: {names[match.of]}: {_short(problems[match.of].problem)}",
         )
 
-    return in_batches(map(judged, matches))
+    return batched(map(judged, matches), BATCH)
 
 
 def _told_apart(

@@ -3,21 +3,19 @@
 A line is also a row of ``leeway verify``, whose verdicts stand in a second file that grows the same way.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from ..common.tail import whole_lines
 from .endpoint import Answer, Ask
 
 
 class Replies:
-    """Replies to ``rows`` × ``each`` requests, in a file that is only appended to. Use it as a context manager.
+    """Replies to ``rows`` × ``each`` requests, in a file that is only appended to.
 
     It takes 8 bytes of memory for each request.
     """
@@ -28,19 +26,13 @@ class Replies:
         self._file = path.open("a+b")
         self._end = 0
         self._file.seek(0)
-        for line in self._file:
-            if not line.endswith(b"\n"):  # the last line was torn by a stop
-                break
+        for line in whole_lines(self._file):
             self._note(json.loads(line)["id"])
             self._end += len(line)
         self._file.truncate(self._end)
 
-    def __enter__(self) -> Replies:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def __len__(self) -> int:

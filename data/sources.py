@@ -4,7 +4,6 @@
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any
 
 from ..common.errors import DataError
 from ..common.golds import why_not_mathematics
-from ..common.ground_truth import CODE, EXACT, MATH, ability_of, golds_of_text
+from ..common.ground_truth import CODE, EXACT, MATH, ability_of, golds_of_text, is_gold
 from ..common.json_text import parsed
 from ..common.long_integers import MARK
 from ..common.texts import defect, flaw
@@ -164,7 +163,7 @@ def golds(answer: Any) -> list[str]:
     if isinstance(answer, dict) and answer.keys() == {MARK}:
         answer = answer[MARK]  # an integer longer than Python reads
     listed = list(answer) if isinstance(answer, (list, tuple)) else [answer]
-    if not listed or not all(map(_is_gold, listed)):
+    if not listed or not all(is_gold(gold) and flaw(gold) is None for gold in listed):
         raise RowError("the answer is no text or number", repr(answer)[:80])
     for gold in listed:
         refuse_control(str(gold))  # before a form feed, which was \\f of \\frac, is taken for a blank
@@ -177,12 +176,6 @@ def refuse_control(text: str) -> None:
     """``RowError`` if a prompt or a gold has a control character, which training refuses too."""
     if (wrong := defect(text)) is not None:
         raise RowError("a control character in the prompt or the gold", wrong)
-
-
-def _is_gold(gold: Any) -> bool:
-    if isinstance(gold, float) and not math.isfinite(gold):
-        return False
-    return isinstance(gold, (str, int, float)) and not isinstance(gold, bool) and flaw(gold) is None
 
 
 def _named(values: Mapping[str, Any]) -> str | None:

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from ..common.errors import DataError
+from ..common.files import path_of
 from .dataset import Dataset, Judgement
 
 
@@ -47,6 +49,15 @@ class Context:
     """What has to be said beside the counts; it stands in the card."""
     missing: list[str] = field(default_factory=list)
     """Missing inputs. The rest is done, and the command fails in the end."""
+
+
+def local_or_hub(folder: Path, said: str, what: str) -> str:
+    """The path under ``folder`` of what was ``said``, or the same as it is where that may be a hub name. ``DataError``
+    names the option as ``what``."""
+    local = folder / path_of(said)
+    if not local.exists() and said.startswith((".", "/", "~")):
+        raise DataError(f"{what} = {said!r}: no such folder (looked in {folder.resolve()})")
+    return str(local) if local.exists() else said
 
 
 Judge = Callable[[Dataset, Any, Context], Iterator[list[Judgement]]]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -92,30 +93,15 @@ def vote_in(text: str) -> Vote | None:
     return None
 
 
-@dataclass(slots=True)
-class Count:
-    """The votes on one problem, or of one judge."""
-
-    keep: int = 0
-    leave: int = 0
-    nonsense: int = 0
-    refused: int = 0
-    missing: int = 0
-    """Votes that are missing and may still come."""
-
-    @property
-    def due(self) -> int:
-        """All votes that are due."""
-        return self.keep + self.leave + self.nonsense + self.refused + self.missing
-
-
-def settled(count: Count, least: int, why: str) -> Judgement:
-    """What becomes of a problem. It is of low quality only if the votes against it alone keep it below ``least``."""
-    said = f"{count.keep} of {count.due} votes for it, {count.leave} against"
-    if count.keep >= least:
+def settled(count: Counter[str], least: int, why: str) -> Judgement:
+    """What becomes of a problem by its votes, of each kind in ``VOTES``. It is of low quality only if the votes against
+    it alone keep it below ``least``; those that are missing may still come."""
+    said = f"{count['keep']} of {count.total()} votes for it, {count['leave']} against"
+    if count["keep"] >= least:
         return None
-    if count.due - count.leave < least:
+    if count.total() - count["leave"] < least:
         return Drop("judged to be of low quality", f"{said}; {why}"[:300])
-    if count.keep + count.missing >= least:
-        return Drop("not judged yet: votes are missing", f"{said}, {count.missing} missing")
-    return Drop("not judged: too few votes", f"{said}, {count.nonsense} answers were no votes, {count.refused} refused")
+    if count["keep"] + count["missing"] >= least:
+        return Drop("not judged yet: votes are missing", f"{said}, {count['missing']} missing")
+    others = f"{count['nonsense']} answers were no votes, {count['refused']} refused"
+    return Drop("not judged: too few votes", f"{said}, {others}")

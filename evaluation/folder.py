@@ -1,13 +1,19 @@
-"""The folder of an evaluation. It notes what was asked, and a folder that was made with something else is refused."""
+"""The folder of an evaluation. It notes what was asked and which files it was prepared from. A folder that was made
+with something else is refused; so is one whose files have changed since, and the file is named."""
 
 import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..common.errors import DataError
-from ..common.files import write_whole
+from ..common.files import checksum, write_whole
+from ..common.fingerprint import LETTERS, version_of
 from ..common.json_text import line_of_ours
-from .inputs import WAY_ON
+
+NOT_THERE = "not there"
+"""What is noted for a file that was not there."""
+WAY_ON = "name another --out, or begin this one anew with --anew, which deletes what it has"
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -61,3 +67,23 @@ def refuse_other(
         raise DataError(
             f"{folder}: made with {key} = {noted[key]!r}, and now it is {value!r}; ask the same, or {WAY_ON}"
         )
+
+
+def read_of(files: Iterable[Path], *, generated: bool = False) -> dict[str, str]:
+    """The fingerprint of each file, and the version of reasoning-gym where that has ``generated`` problems."""
+    read = {str(path): checksum(path)[:LETTERS] if path.is_file() else NOT_THERE for path in files}
+    return read | ({"the package reasoning-gym": version_of("reasoning-gym")} if generated else {})
+
+
+def refuse_changed(folder: Path, then: Mapping[str, str], now: Mapping[str, str], say: Callable[[str], None]) -> None:
+    """Raise ``DataError`` where a file is not as it was when ``folder`` was made from it. ``say`` is called for files
+    that are gone, since the folder has what it needs of them."""
+    for name, mark in then.items():
+        found = now.get(name, NOT_THERE)
+        if found == mark:
+            continue
+        if found == NOT_THERE:
+            say(f"{name} is not there any more; going on with what {folder} has of it")
+            continue
+        how = "was not there when" if mark == NOT_THERE else f"has changed ({mark} then, {found} now) since"
+        raise DataError(f"{name} {how} {folder} was prepared from it; {WAY_ON}")

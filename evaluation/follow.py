@@ -16,6 +16,7 @@ import logging
 import shutil
 import sys
 import threading
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -150,7 +151,7 @@ def follow(
     problems, rows, unusable, text, tokens = read_problems(config, responses)
     theirs = parse(run.load_config(), f"configuration of {run.run}")
     asked = identity(config, responses, top_p, tokens) | {"run": run.run}
-    same_or_refused(out, asked, model=theirs.model.path, problems=config.data.path)
+    same_or_refused(out, asked, model=theirs.model.path, problems=config.source.path)
     note_problems(out, problems, config)
     versions, failed = DueVersions(every, theirs.train.steps), dict[str, str]()
     half_done = resume(queue, out, versions)
@@ -183,7 +184,7 @@ def follow(
     last = -1 if versions.taken is None else versions.taken.version
     if last < theirs.train.steps:
         tell(f"run {run.run} ended after version {last} of {theirs.train.steps}; the same command goes on when it does")
-    complain(config.data.path, unusable, failed)
+    complain(config.source.path, unusable, failed)
 
 
 def _leave(service: Service) -> None:
@@ -268,11 +269,9 @@ def main() -> int:
 
     def work(queue: LearnerQueue, service: Service, config: Config) -> None:
         logging.getLogger().setLevel(logging.WARNING)  # the progress bar takes the place of log lines
-        run = RolloutQueue(Connection(resolve(arguments.of_url), arguments.of, worker=queue.worker))
-        try:
+        of = Connection(resolve(arguments.of_url), arguments.of, worker=queue.worker)
+        with closing(RolloutQueue(of)) as run:
             follow(queue, service, config, arguments.out, arguments.responses, arguments.top_p, run, arguments.every)
-        finally:
-            run.close()
 
     return run_role("collector", LearnerQueue, arguments.redis_url, arguments.run, work, wait_s=arguments.wait_s)
 

@@ -15,8 +15,7 @@ from ..common.errors import DataError
 from ..common.files import checksum, write_whole
 from ..common.prompts import Row, row_of
 from ..common.rows import file_rows
-from .folder import read_json, write_json
-from .inputs import NOT_THERE, WAY_ON
+from .folder import NOT_THERE, WAY_ON, read_json, write_json
 from .prepare import prepared_by, read_by
 from .problems import id_of, origin_of
 from .record import Identity, Record, by_text, identity_of

@@ -21,8 +21,7 @@ from ..common.rows import ENDINGS, Columns
 from ..common.stopping import stoppable
 from ..common.texts import flaw
 from .benchmarks import BENCHMARKS, GYM, Benchmark, Window, columns_of, problem_of
-from .folder import read_json, refuse_other, write_json
-from .inputs import read_of, refuse_changed
+from .folder import read_json, read_of, refuse_changed, refuse_other, write_json
 from .problems import ORIGIN, id_of
 from .sets import file_of_package, rows_of_file, rows_of_hub, rows_of_reasoning_gym
 

@@ -61,18 +61,18 @@ def load_problems(
     A row's own ``responses`` overrides the argument. ``DataError`` where no row can be used."""
     found: dict[str, Problem] = {}
     place = -1
-    for place, (number, values) in enumerate(file_rows(path, config.data.columns)):
+    for place, (number, values) in enumerate(file_rows(path, config.source.columns)):
         where, theirs = origin_of(values, f"{path}:{number}")
         try:
-            row = row_of(values, f"{path.name}:{number}", where, config.data, config.rewards)
+            row = row_of(values, f"{path.name}:{number}", where, config.source, config.rewards)
             problem_id = id_of(values, row.prompt_id, where)
             if problem_id in found:
                 raise DataError(f"{where}: id {problem_id!r} is also in an earlier row")
-            tokens = np.asarray(tokenize(row, config.data, tokenizer), dtype=np.uint32)
+            tokens = np.asarray(tokenize(row, config.source, tokenizer), dtype=np.uint32)
             if (why := why_unusable(tokens, vocabulary)) is not None:
                 raise DataError(f"{where}: {why}")
-            if len(tokens) > config.data.max_prompt_tokens:
-                most = config.data.max_prompt_tokens
+            if len(tokens) > config.source.max_prompt_tokens:
+                most = config.source.max_prompt_tokens
                 raise DataError(f"{where}: the prompt has {len(tokens)} tokens; --max-prompt-tokens is {most}")
             found[problem_id] = Problem(
                 problem_id=problem_id,

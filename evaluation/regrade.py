@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..common.batches import batched
 from ..common.children import leaving_with_parent
 from ..common.config import Verifier
 from ..common.errors import DataError, told
@@ -84,7 +85,7 @@ def _graded(
                         row |= {"verdict": verdict["verdict"], "reason": verdict["reason"], "reward": None}
                     yield row
 
-        store.replace(_in_batches(rows()))
+        store.replace(pa.RecordBatch.from_pylist(batch, COLUMNS) for batch in batched(rows(), BATCH))
     asked.unlink()
     graded.unlink(missing_ok=True)
     return Outcome(graded=number, kept=total - number, changed=changed)
@@ -92,17 +93,6 @@ def _graded(
 
 def _is_due(row: dict[str, Any], due: set[str]) -> bool:
     return row["id"] in due or row["verdict"] == "error"  # an error is not a verdict on the response
-
-
-def _in_batches(rows: Iterator[dict[str, Any]]) -> Iterator[pa.RecordBatch]:
-    batch: list[dict[str, Any]] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == BATCH:
-            yield pa.RecordBatch.from_pylist(batch, COLUMNS)
-            batch = []
-    if batch:
-        yield pa.RecordBatch.from_pylist(batch, COLUMNS)
 
 
 def _request(number: int, row: dict[str, Any], gold: Gold) -> dict[str, Any]:

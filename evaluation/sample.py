@@ -49,7 +49,7 @@ def sample(queue: LearnerQueue, service: Service, config: Config, out: Path, res
 
     problems, rows, unusable, text, tokens = read_problems(config, responses)
     asked = identity(config, responses, top_p, tokens)
-    same_or_refused(out, asked, model=config.model.path, problems=config.data.path)
+    same_or_refused(out, asked, model=config.model.path, problems=config.source.path)
     store, failed = ResponseStore(out), dict[str, str]()
     tickets = [ticket_of(problem, config, STAMP, rows, top_p) for problem in problems]
     if not store.lacks(tickets):
@@ -71,7 +71,7 @@ def sample(queue: LearnerQueue, service: Service, config: Config, out: Path, res
         queue.weights.delete_version(manifest)
     queue.record.set_state(phase="finished", step=0)
     tell(f"{store.counts().total()} responses in {store.join()}")
-    complain(config.data.path, unusable, failed)
+    complain(config.source.path, unusable, failed)
 
 
 def restore(queue: LearnerQueue, config: Config, publishing: WeightPublisher) -> None:
@@ -108,21 +108,21 @@ def read_problems(config: Config, responses: int) -> tuple[list[Problem], int, i
         tell(problem)
 
     tokenizer, vocabulary = load_tokenizer_of(config.model.path)
-    asked = (Path(expand(config.data.path)), config, tokenizer, responses, complain)
+    asked = (Path(expand(config.source.path)), config, tokenizer, responses, complain)
     problems, rows = load_problems(*asked, vocabulary=vocabulary)
     return problems, rows, unusable, decoder_of(tokenizer), of_tokenizer(tokenizer)
 
 
 def identity(config: Config, responses: int, top_p: float, tokenizer: str) -> dict[str, Any]:
     """Everything that must be equal for two commands to sample one model alike. ``tokenizer`` is its fingerprint."""
-    data, verifier = config.data, config.verifier.model_dump(mode="json", exclude_defaults=True)
+    data, verifier = config.source, config.verifier.model_dump(mode="json", exclude_defaults=True)
     return {
-        "sha256 of problems": checksum(Path(expand(config.data.path))),
+        "sha256 of problems": checksum(Path(expand(config.source.path))),
         "responses": responses,
         "temperature": config.flow.temperature,
         "top_p": top_p,
         "max_tokens": config.train.max_response_tokens,
-        "max_prompt_tokens": config.data.max_prompt_tokens,
+        "max_prompt_tokens": config.source.max_prompt_tokens,
         "seed": config.flow.seed,
         "columns": dict(data.columns),
         "tokenizer": tokenizer,

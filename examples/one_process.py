@@ -34,8 +34,8 @@ from transformers import AutoTokenizer
 def sample_and_grade(engine: TorchEngine, decode, ticket: Ticket, own: RewardGrader | None) -> ScoredGroup:
     responses = engine.generate(ticket)
     if own is not None:  # the run's own rewards run in processes of their own here too
-        lengths = responses.lengths_S.tolist()
-        verdicts = own.grade(grade_items(ticket, responses, decode), lengths, ticket.row)
+        items, lengths = grade_items(ticket, responses, decode), responses.lengths_S.tolist()
+        verdicts = own.grade(items, lengths, ticket.row, prompt_id=ticket.prompt_id)
         return ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.array([each.reward for each in verdicts]))
     judge, rewards, end = judge_of(ticket.ability).grade, [], 0
     for length, finished in zip(responses.lengths_S.tolist(), responses.finished_S.tolist(), strict=True):
@@ -61,15 +61,15 @@ def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
     for version in range(steps):
         config = run.at_stage(stage := run.stage_of(version))  # lengths, sizes and τ of this stage
         module.temperature = config.flow.temperature
+        curriculum.reconsider(version, number)
         if stage == curriculum.stages_open:
-            curriculum.open(stage)
+            curriculum.open(stage, number)
         engine.load(version, tensors_of(flatten(module.named_weights(), config.weights.dtype)))
         groups = []
         while len(groups) < config.train.groups_per_step:  # rejection sampling: only groups with a signal count
             group = sample_and_grade(engine, decode, curriculum.ticket(number, stage, min_version=version), own)
             number += 1
-            solved = bool((group.rewards_S >= run.verifier.solved_at).all())
-            curriculum.saw(group.ticket.prompt_id, stage, solved=solved)
+            curriculum.saw(group.ticket, group.rewards_S)
             if advantage.is_trained(group.rewards_S, group.responses.finished_S, config.objective):
                 groups.append(group)
         batches = cut(groups, version=version, config=config)

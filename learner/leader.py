@@ -15,7 +15,7 @@ from ..common.ledger import Ledger
 from ..common.metrics import MetricsSink
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
-from ..common.step_line import hardware_text, step_line
+from ..common.step_line import hardware_text, sources_line, step_line
 from ..common.tensors import tensors_of
 from ..common.types import Manifest
 from ..common.weights import WeightPublisher
@@ -97,6 +97,8 @@ class Leader:
         self._metrics = StepMetrics(service, self.intake, Hardware(policy, config))
         self._hardware = ""
         """What the last training step's record says of the hardware, for the run's state."""
+        self._sources: dict[str, str] = {}
+        """What it says of several sources of prompts."""
         self.profiler = Profiler(self.intake.controls.profiles, queue.record.set_state, folder / "profile")
         closing.callback(self.profiler.close)
 
@@ -188,6 +190,7 @@ class Leader:
         record = self._metrics.record(step, groups, measured, times, self.manifest, workers)
         self.queue.emit(record)
         self._hardware = hardware_text(record)
+        self._sources = {"sources": words} if (words := sources_line(record)) else {}
         log.info("%s", step_line(record, self.config.train.steps))
 
     def say(self, phase: str, doing: Doing) -> None:
@@ -210,6 +213,7 @@ class Leader:
             pipeline_depth=book.depth,
             doing=to_json(doing),
             hardware=self._hardware,
+            **self._sources,
             leader=self.queue.worker,
             poisoned=intake.counts.poisoned_in_a_row,
             poison=intake.counts.poison,

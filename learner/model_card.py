@@ -89,7 +89,7 @@ def _origin_rows(config: Config, origin: Origin) -> list[tuple[str, str]]:
     return [
         ("run", f"`{origin.run}`"),
         ("base model", f"`{config.model.path}`"),
-        ("data", f"`{config.data.path}` ({config.data.source})"),
+        ("data", _data(config)),
         ("training step", f"{origin.version} of {config.train.steps}"),
         ("stage", f"{stage + 1} of {len(config.stage_starts)}, from step {config.stage_starts[stage]}"),
         (
@@ -116,6 +116,13 @@ def _origin_rows(config: Config, origin: Origin) -> list[tuple[str, str]]:
             f"the base model's; training sampled at τ = {now.flow.temperature}, top_p 1, no top_k",
         ),
     ]
+
+
+def _data(config: Config) -> str:
+    if not config.source_names:
+        return f"`{config.source.path}` ({config.source.source})"
+    shares = zip(config.sources, config.shares, strict=True)
+    return "; ".join(f"{each.name}: `{each.path}` ({each.source}), share {share:.4g}" for each, share in shares)
 
 
 def _metrics(steps: Sequence[Mapping[str, Any]]) -> list[str]:

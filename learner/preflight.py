@@ -11,11 +11,11 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
-from ..common.config import Config, parse
+from ..common.config import Config, Data, parse
 from ..common.errors import DataError, told
 from ..common.preflight.hub import folder_of
 from ..common.preflight.model import load_tokenizer_of
-from .flow.prompts import PromptSource, load_prompts
+from .flow.prompts import load_prompts
 
 ROWS = {"file": 20_000, "reasoning_gym": 200}
 """How many rows are checked, by ``data.source``: a few seconds' worth. The learner checks all of them."""
@@ -27,30 +27,35 @@ def look(config: Config) -> dict[str, Any]:
         return {"unchecked": "the tokenizer and the rows: the model is not on this machine"}
     tokenizer, vocabulary = load_tokenizer_of(config.model.path)
     found: dict[str, Any] = {"template": tokenizer.chat_template is not None, "tokens": len(tokenizer)}
-    if config.data.source not in ROWS:
-        return found | {"unchecked": f"the rows: data.source = {config.data.source!r} is read by the learner"}
-    most = ROWS[config.data.source]
-    source = _first(config, tokenizer, vocabulary, most)
+    return found | {"sources": [_look_at(config, source, tokenizer, vocabulary) for source in config.sources]}
+
+
+def _look_at(config: Config, data: Data, tokenizer: Any, vocabulary: int | None) -> dict[str, Any]:
+    if data.source not in ROWS:
+        return {"unchecked": f"the rows: data.source = {data.source!r} is read by the learner"}
+    most = ROWS[data.source]
+    load = partial(
+        load_prompts,
+        data,
+        tokenizer,
+        seed=config.flow.seed,
+        vocabulary=vocabulary,
+        rewards=config.rewards_of(data),
+    )
+    try:
+        source = load(most=most)
+    except DataError:  # the first rows may leave no prompt, or one may be wrong, so all rows decide
+        source = load()
     lengths = [len(prompt.tokens_P) for prompt in source.prompts]
     seen = len(source) + sum(source.dropped.values())
-    return found | {
+    return {
         "rows": seen,
-        "all": seen < most or (config.data.source == "reasoning_gym" and config.data.size <= most),
-        "dropped": source.dropped,
+        "all": seen < most or (data.source == "reasoning_gym" and data.size <= most),
+        "dropped": dict(source.dropped),
         "shortest": min(lengths),
         "longest": max(lengths),
         "abilities": dict(Counter(prompt.ability for prompt in source.prompts)),
     }
-
-
-def _first(config: Config, tokenizer: Any, vocabulary: int | None, most: int) -> PromptSource:
-    load = partial(
-        load_prompts, config.data, tokenizer, seed=config.flow.seed, vocabulary=vocabulary, rewards=config.rewards
-    )
-    try:
-        return load(most=most)
-    except DataError:  # the first rows may leave no prompt, or one may be wrong, so all rows decide
-        return load()
 
 
 if __name__ == "__main__":

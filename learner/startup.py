@@ -53,7 +53,8 @@ def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
     )
     if state is not None:
         book.version, book.next_ticket = state["version"], state["next_ticket"]
-        book.live = {int(number): LiveGroup(stage=stage) for number, stage in state["live"].items()}
+        asked = state.get("asked", {})  # an older Leeway drew the prompts again
+        book.live = {int(each): LiveGroup(stage=stage, asks=asked.get(each)) for each, stage in state["live"].items()}
         book.max_staleness, book.overflow = state["max_staleness"], state["overflow"]
         book.pipeline_depth = state["pipeline_depth"]
     return book

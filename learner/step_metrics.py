@@ -2,12 +2,14 @@
 the step before."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from ..common.config import source_named
 from ..common.service import Service
 from ..common.types import Heartbeat, Manifest
 from .flow.intake import Intake
@@ -29,7 +31,8 @@ class StepMetrics:
 
     def __init__(self, service: Service, intake: Intake, hardware: Hardware) -> None:
         self._service, self._intake, self._hardware = service, intake, hardware
-        self._counted, self._ended_at = _counted(intake), time.monotonic()
+        self._sources = intake.config.source_names
+        self._counted, self._ended_at = _counted(intake, self._sources), time.monotonic()
 
     def record(
         self,
@@ -42,7 +45,7 @@ class StepMetrics:
     ) -> dict[str, Any]:
         """The record of the ``step`` that has just ended. ``measured``: metrics of the step itself and of the intake.
         ``times``: seconds that each part took, as ``timed`` notes them. ``workers``: those who live."""
-        intake, now, counted = self._intake, time.monotonic(), _counted(self._intake)
+        intake, now, counted = self._intake, time.monotonic(), _counted(self._intake, self._sources)
         since = {name: count - self._counted[name] for name, count in counted.items()}
         step_s, tokens_in, (live, ready) = now - self._ended_at, since.pop("tokens_in"), intake.depth()
         self._counted, self._ended_at = counted, now
@@ -59,6 +62,7 @@ class StepMetrics:
             **by_head_staleness(groups, step),
             **where_it_aged(groups, step),
             **past_bound(groups, step, bound),
+            **by_source(groups, self._sources),
             "batch/generation_s_max": max(group.responses.seconds for group in groups),
             "flow/max_staleness": bound,
             "flow/overflow": intake.lifecycle.batch_overflow,
@@ -78,12 +82,19 @@ class StepMetrics:
         }
 
 
-def _counted(intake: Intake) -> dict[str, int]:
+def _counted(intake: Intake, sources: Sequence[str]) -> dict[str, int]:
     """What the intake has counted so far: tokens that came in, tokens that expired, and groups that were not trained
     on, by reason. Orphaned groups are those that were made for an older incarnation."""
     refunds = {f"refunds/{reason}": count for reason, count in intake.counts.refunds.items()}
     refunds |= {"refunds/orphaned": intake.counts.orphaned}
+    refunds |= {f"source/{name}/refunded": intake.counts.refunds_of[name] for name in sources}
     return {"tokens_in": intake.counts.tokens_in, **refunds, "overflow/expired_tokens": intake.counts.tokens_expired}
+
+
+def by_source(groups: Sequence[ScoredGroup], sources: Sequence[str]) -> dict[str, int]:
+    """Number of groups from each of several sources."""
+    trained = Counter(source_named(group.ticket.prompt_id) for group in groups)
+    return {f"source/{name}/trained": trained[name] for name in sources}
 
 
 def past_bound(groups: Sequence[ScoredGroup], step: int, bound: int) -> dict[str, int]:

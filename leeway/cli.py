@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from ..common.errors import BrokerError, told
 from ..common.stopping import stoppable
 from .commands import keep, look, model, plan, run, study, task
 
@@ -52,26 +53,18 @@ def main() -> None:
     ``STOPPED``."""
     # Neither the processes that we start nor those that they start may import a module from the user's current folder.
     os.environ["PYTHONSAFEPATH"] = "1"
-    sys.exit(stoppable(_command))
+    sys.exit(stoppable(lambda: told("leeway", _command)))
 
 
-def _command() -> int | None:
-    from ..common.errors import LeewayError
-
+def _command() -> None:
     try:
         app()
-        return None
-    except LeewayError as error:
-        typer.echo(f"leeway: {error}", err=True)
-        return error.exit_code
     except Exception as error:
-        from ..common.errors import BrokerError
         from ..common.queue.connection import RedisError, refused_or_lost
 
-        if not isinstance(error, RedisError):
-            raise
-        typer.echo(f"leeway: Redis {refused_or_lost(error)}: {error}", err=True)
-        return BrokerError.exit_code
+        if isinstance(error, RedisError):
+            raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
+        raise
 
 
 if __name__ == "__main__":

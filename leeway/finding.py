@@ -2,6 +2,7 @@
 file in it; where no run is named, the newest one is meant."""
 
 import difflib
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,13 +136,10 @@ def _holds(url: str, found: Place) -> bool:
         queue = DeskQueue(Connection(url, found.run, connect_s=5.0, retry_s=0.0))
     except BrokerError as error:
         raise BrokerError(str(error) if found.exists else f"{unknown(found)}; and {error}") from None
-    try:
+    with closing(queue):
         return queue.has_run()
-    finally:
-        queue.close()
 
 
 def _started(folder: Path) -> float:
     """When a run was started last, which is when its configuration was written; unix seconds."""
-    path = next(folder / name for name in _PARTS if (folder / name).exists())
-    return path.stat().st_mtime
+    return next((folder / name).stat().st_mtime for name in _PARTS if (folder / name).exists())

@@ -72,7 +72,8 @@ def _over_steps(ax: Axes, column: str, study: Study, runs: Mapping[Setting, Sequ
         colour, dash = COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS)]
         ax.plot(x, np.nanmean(curves, axis=0), color=colour, ls=dash, lw=1.8, label=setting.name)
         ax.fill_between(x, np.nanmin(curves, axis=0), np.nanmax(curves, axis=0), color=colour, alpha=0.12, lw=0)
-    ax.set_xlabel("training step" + (" (those that make more are squeezed)" if _unequal(study) else ""))
+    unequal = any(setting.times > 1 for setting in study.settings)
+    ax.set_xlabel("training step" + (" (those that make more are squeezed)" if unequal else ""))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     ax.set_xlim(left=0)
     _from_zero(ax, column)
@@ -102,10 +103,6 @@ def _over_x(ax: Axes, column: str, study: Study, runs: Mapping[Setting, Sequence
     ax.set_xticks(list(places.values()), [f"{x:g}" for x in places])
     ax.set_xlabel(study.x_label)
     _from_zero(ax, column)
-
-
-def _unequal(study: Study) -> bool:
-    return any(setting.times > 1 for setting in study.settings)
 
 
 def _from_zero(ax: Axes, column: str) -> None:

@@ -74,15 +74,16 @@ def training(
     are none, and that no prompt is held out.
     """
     tokenizer = AutoTokenizer.from_pretrained(expand(run.model.path))
-    prompts = load_prompts(run.data, tokenizer, seed=run.flow.seed).prompts
+    prompts = load_prompts(run.source, tokenizer, seed=run.flow.seed).prompts
     held_out = prompts[-HELD_OUT:] if evaluate_every else []
-    source = PromptSource(prompts[: len(prompts) - len(held_out)], seed=run.flow.seed)
+    source = PromptSource(prompts[: len(prompts) - len(held_out)])
     curriculum, sampler = Curriculum(run, source), Sampler(run, tokenizer)
     policy, controller, collector = Policy(run), ControllerState(), Collector(curriculum, sampler, tail)
     for version in range(steps):
         config = run.at_stage(stage := run.stage_of(version))  # lengths, sizes and τ of this stage
+        curriculum.reconsider(version, collector.next)
         if stage == curriculum.stages_open:
-            curriculum.open(stage)
+            curriculum.open(stage, collector.next)
         sampler.take(version, policy)
         batch = collector.collect(version, stage, config)
         metrics = batch.metrics()
@@ -125,7 +126,7 @@ class Collector:
 
     def __init__(self, curriculum: Curriculum, sampler: Sampler, tail: Tail | None = None) -> None:
         self._curriculum, self._sampler, self._tail = curriculum, sampler, tail
-        self._next = 0
+        self.next = 0
         """Number of the next ticket."""
         self._share = 1.0
         """The groups sampled for the last batch that were trained."""
@@ -136,14 +137,14 @@ class Collector:
         most = MOST_SAMPLED * size
         while len(batch.trained) < size and len(batch.sampled) < most:
             likely = math.ceil((size - len(batch.trained)) / self._share)
-            numbers = range(self._next, self._next + min(likely, most - len(batch.sampled)))
+            numbers = range(self.next, self.next + min(likely, most - len(batch.sampled)))
             tickets = [self._ticket(number, version, stage, config) for number in numbers]
             pace = self._tail.tokens_per_version if self._tail else 0
             for group in self._sampler.groups(tickets, version, pace):
                 if len(batch.trained) == size:
                     break  # the rest is issued again for the next step
-                self._next += 1
-                self._add(group, batch, version, stage, config)
+                self.next += 1
+                self._add(group, batch, version, config)
         self._share = max(1, len(batch.trained)) / len(batch.sampled)
         return batch
 
@@ -154,10 +155,9 @@ class Collector:
             lag = min(lag, flow.max_staleness)  # the learner has waited for it
         return self._curriculum.ticket(number, stage, min_version=max(0, version - lag))
 
-    def _add(self, group: ScoredGroup, batch: Batch, version: int, stage: int, config: Config) -> None:
+    def _add(self, group: ScoredGroup, batch: Batch, version: int, config: Config) -> None:
         batch.sampled.append(group)
-        solved = bool((group.rewards_S >= config.verifier.solved_at).all())
-        self._curriculum.saw(group.ticket.prompt_id, stage, solved=solved)
+        self._curriculum.saw(group.ticket, group.rewards_S)
         flow, spans = config.flow, group.responses.spans
         if expired(spans, version, max_staleness=flow.max_staleness, overflow=flow.overflow):
             batch.late += 1

@@ -17,6 +17,7 @@ from leeway_rl.benchmarks.gpu_check import learner as learner_part
 from leeway_rl.benchmarks.gpu_check.figures import Figure
 from leeway_rl.benchmarks.long_ledger import MOST_BYTES
 from leeway_rl.benchmarks.measure import Table, in_turns
+from leeway_rl.benchmarks.paired_runs import run
 from leeway_rl.common.config import PRESETS
 from leeway_rl.leeway.planning.arithmetic import Gpu, learner_bytes, shape_of
 from transformers import Qwen2Config
@@ -217,6 +218,24 @@ def test_a_checkout_is_paired_with_itself():
     said = said_by(BENCHMARKS / "paired_grading.py", f"{BENCHMARKS.parent} --rounds 3 --items 20")
     lowest, highest = re.search(r"95 % interval ([\d.]+) to ([\d.]+) over 3 pairs", said).groups()
     assert 0 < float(lowest) < float(highest)
+
+
+def test_a_command_is_paired_with_that_of_the_same_checkout():
+    words = f"--rounds 3 --warm-up 0 {BENCHMARKS.parent} up --preset tiny --dry-run"
+    said = said_by(BENCHMARKS / "paired_runs.py", words)
+    lowest, highest = re.search(r"in all: .* 95 % interval ([\d.]+) to ([\d.]+) over 3 pairs", said).groups()
+    assert 0 < float(lowest) < float(highest)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_of_a_pair_has_all_of_its_times(tmp_path):
+    (tmp_path / "leeway_rl").symlink_to(BENCHMARKS.parent, target_is_directory=True)
+    found = run(tmp_path, ["up", "--preset", "tiny", "--set", "train.steps=3"], tmp_path / "runs")
+    whole, processor, first, step, idle = found
+    assert whole > first > 0
+    assert processor > 0
+    assert step > idle > 0
 
 
 def test_a_bound_of_the_check_for_a_gpu_holds_up_to_its_value_and_nan_is_never_within_one():

@@ -114,6 +114,16 @@ def test_a_released_preset_fits_its_gpus_by_the_arithmetic(name):
     assert device < 0.9 * Gpu().bytes
 
 
+def test_the_longest_contexts_of_the_page_are_those_of_the_dry_run():
+    settings = [f"train.{each}" for each in ("ranks=8", "offload=none", "bfloat16=weights", "micro_batch_tokens=34816")]
+    dry = CliRunner().invoke(
+        app, ["up", "--preset", "skywork-or1-7b", "--dry-run", *(f"--set={each}" for each in settings)]
+    )
+    longest = re.search(r"A row of up to ([\d,]+) tokens fits", dry.output)[1]
+    row = next(line for line in comments.contexts().splitlines() if line.startswith("| 7B, 8 ranks"))
+    assert row.split(" | ")[2] == longest
+
+
 def test_released_presets_compose_with_later_ones(tmp_path):
     over = tmp_path / "mine.toml"
     over.write_text("[flow]\nmax_staleness = 2\n")
@@ -141,7 +151,8 @@ def test_the_docs_have_every_preset_and_what_a_dry_run_prints():
     docs = (DOCS / "presets.md").read_text()
     for page, text in comments.pages().items():
         assert text == page.read_text(), f"{page.name}: run presets/comments.py"
-        assert any(f"```\n# {head}" in text for head in ("a GPU of the learner", "processes, and the GPUs", "speed,"))
+        shown = [f"```\n# {head}" for head in ("a GPU of the learner", "processes, and the GPUs", "speed,")]
+        assert any(part in text for part in [*shown, comments.contexts()])
     for name in preset_names():
         assert f"`{name}`" in docs, name
 

@@ -10,7 +10,6 @@ from ..common.types import VerdictKind
 from . import exact_answer
 from .math import answer as math_answer
 from .math import report as math_report
-from .math import symbolic
 
 
 class Grader(Protocol):
@@ -65,9 +64,3 @@ def judge_of(ability: str) -> Judge:
     except KeyError:
         known = ", ".join(sorted({*JUDGES, *IN_SANDBOXES} - {MATH_REPORT, GYM_SCORE}))
         raise ConfigError(f'no grader for ability "{ability}"; known abilities: {known}') from None
-
-
-def warm_up() -> None:
-    """Import Math-Verify, and have it build what it builds on first use, before the first clock starts. The processes
-    that grade call this before they say that they are ready."""
-    symbolic.warm_up()

@@ -19,7 +19,8 @@ from typing import Any
 
 from ..common.children import leave_with_parent
 from ..common.types import VerdictKind
-from .graders import judge_of, warm_up
+from .graders import judge_of
+from .math.symbolic import warm_up
 from .own_memory import address_space, forget_peak, peak_bytes
 
 

@@ -3,23 +3,10 @@
 import resource
 import sys
 
+from ..common.resident import begin_peak as forget_peak
+from ..common.resident import peak_bytes
 
-def forget_peak() -> None:
-    """Reset the kernel's record of our largest resident size. If that fails, the record covers our whole life."""
-    try:
-        with open("/proc/self/clear_refs", "wb") as clear:
-            clear.write(b"5")
-    except OSError:
-        pass
-
-
-def peak_bytes() -> int:
-    """Most memory that was resident since ``forget_peak``, in bytes."""
-    try:
-        with open("/proc/self/status", "rb") as status:
-            return next(int(line.split()[1]) * 1024 for line in status if line.startswith(b"VmHWM"))
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+__all__ = ["address_space", "forget_peak", "peak_bytes"]
 
 
 def address_space() -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
 from ..common.errors import DataError
+from ..common.tail import whole_size
 from ..common.types import VerdictKind
 
 
@@ -32,7 +33,8 @@ def pass_over(
     if ``by`` names the same verifier with the same configuration. A torn last line is cut off. The first verdict that
     does not count raises a ``DataError`` with the reason; with ``anew`` it is removed instead, with all after it.
     """
-    _cut_torn_line(verdicts)
+    verdicts.truncate(whole_size(out))
+    verdicts.seek(0)
     kinds: Counter[str] = Counter()
     end = 0
     for number, line in enumerate(verdicts, start=1):
@@ -76,17 +78,3 @@ def _counts(line: bytes, row: _Row | None, source: Path, by: str) -> tuple[Verdi
             f"{source}: row {graded!r} was graded by another verifier, or with other settings ({was}; now {by})",
         )
     return kind, ""
-
-
-def _cut_torn_line(file: IO[bytes]) -> None:
-    end = file.seek(0, os.SEEK_END)
-    while end > 0:
-        start = max(end - 65536, 0)
-        file.seek(start)
-        newline = file.read(end - start).rfind(b"\n")
-        if newline >= 0:
-            end = start + newline + 1
-            break
-        end = start
-    file.truncate(end)
-    file.seek(0)

@@ -130,7 +130,7 @@ class VerifierWorker:
             verdicts = self.pool.grade(items)
         else:
             lengths, conversations = responses.sampled_S.tolist(), conversations_of(responses, self.decode)
-            verdicts = self.rewards.grade(items, lengths, ticket.row, conversations)
+            verdicts = self.rewards.grade(items, lengths, ticket.row, conversations, ticket.prompt_id)
         self.queue.tally(verdicts)
         failed = [verdict for verdict in verdicts if verdict.kind in self.not_a_grade]
         if failed and self.service.stopping.is_set():

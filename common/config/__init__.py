@@ -1,18 +1,18 @@
 """The run's configuration: every key, its default and its meaning.
 
-``training`` and ``serving`` hold the sections, each with its checks, and ``whole`` puts them together. ``composing``
-reads presets and ``--set``. Unknown keys are refused with a suggestion. An error names the key, the value, where it
-stands (``locating``), and what would be right.
+``data``, ``training`` and ``serving`` hold the sections, each with its checks, and ``whole`` puts them together.
+``composing`` reads presets and ``--set``. Unknown keys are refused with a suggestion. An error names the key, the
+value, where it stands (``locating``), and what would be right.
 """
 
 from .composing import compose, dump, parse, preset_names
+from .data import Data, judging, source_named
 from .placement import Placement
 from .rewards import Reward, ability_of
 from .section import PRESETS, expand
 from .serving import Broker, Rollout, Verifier
 from .training import (
     Baseline,
-    Data,
     Deviation,
     Entropy,
     Level,
@@ -52,10 +52,12 @@ __all__ = [
     "compose",
     "dump",
     "expand",
+    "judging",
     "known_keys",
     "parse",
     "preset_names",
     "refuse_below_lag",
     "refuse_shallow",
     "section_of",
+    "source_named",
 ]

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ..errors import ConfigError
 from ..settings import read
-from .locating import Layer, refuse_unknown, said_of
+from .locating import Layer, refuse_unknown, said_of, where
 from .rewards import placed
 from .section import PRESETS, expand
 from .whole import Config
@@ -24,6 +24,7 @@ def compose(presets: list[str], settings: list[str]) -> Config:
     merged: dict[str, Any] = {}
     for layer in layers:
         refuse_unknown(layer, Config, layer.values, ())
+        _refuse_keys_of_a_list(layer, merged)
         _merge(merged, layer.values)
     return _validated(merged, layers)
 
@@ -61,6 +62,19 @@ def _toml(text: str, name: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name}: not TOML: {error}") from error
+
+
+def _refuse_keys_of_a_list(layer: Layer, merged: dict[str, Any]) -> None:
+    """``ConfigError`` if ``layer`` sets keys of one source where earlier presets have several. A table with a path is a
+    source of its own, which takes their place."""
+    now = layer.values.get("data")
+    if isinstance(merged.get("data"), list) and isinstance(now, dict) and "path" not in now:
+        names = ", ".join(str(source.get("name")) for source in merged["data"])
+        raise ConfigError(
+            f"{where(layer, ('data', next(iter(now), '')))}: data.{next(iter(now), '')}: there are several sources "
+            f"here ({names}), [[data]], and a key belongs to one of them: write it there, or give the list anew, "
+            "data = [{…}, …]"
+        )
 
 
 def _merge(into: dict[str, Any], values: dict[str, Any]) -> None:

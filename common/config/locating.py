@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from ..errors import ConfigError
 from .rewards import Reward
 from .section import Section
-from .whole import Config, Stage, known_keys
+from .whole import TAGS, Config, Stage, known_keys, section_of
 
 LISTS: dict[str, type[Section]] = {"stages": Stage, "rewards": Reward}
-"""Sections of which there may be several."""
+"""Sections that are always lists. ``data`` may be one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,13 @@ def refuse_unknown(layer: Layer, model: type[Section], values: dict[str, Any], a
         here = (*at, key)
         if key not in model.model_fields:
             raise ConfigError(f"{where(layer, here)}: unknown key {'.'.join(here)!r}{_suggestion(here)}")
-        kind = model.model_fields[key].annotation
-        if key in LISTS and not at:
+        annotation = model.model_fields[key].annotation
+        kind = annotation if at else section_of(annotation)
+        if not at and (key in LISTS or (key == "data" and isinstance(value, list))):
             if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
                 raise ConfigError(f"{where(layer, here)}: {key} = {value!r}: expected a list of tables, [[{key}]]")
             for number, each in enumerate(value):
-                refuse_unknown(layer, LISTS[key], each, (*here, str(number)))
+                refuse_unknown(layer, section_of(annotation), each, (*here, str(number)))
         elif isinstance(kind, type) and issubclass(kind, Section):
             if not isinstance(value, dict):
                 raise ConfigError(f"{where(layer, here)}: {'.'.join(here)} = {value!r}: expected a table of keys")
@@ -60,7 +61,7 @@ def _suggestion(path: tuple[str, ...]) -> str:
 def said_of(error: ValidationError, layers: list[Layer]) -> str:
     """The first fault that pydantic found in the values of ``layers``: where it stands, and what would be right."""
     first = error.errors()[0]
-    path = tuple(str(part) for part in first["loc"])
+    path = _path(first["loc"])
     if first["type"] == "missing":
         return f"{layers[-1].name}: {'.'.join(path)} is required and no preset gives it"
     layer = next((layer for layer in reversed(layers) if _has(layer.values, path)), None)
@@ -70,9 +71,13 @@ def said_of(error: ValidationError, layers: list[Layer]) -> str:
     ):  # where a key may have several types, each type's complaint has a path of its own
         path = path[:-1]
         layer = next((layer for layer in reversed(layers) if _has(layer.values, path)), None)
-        right = " or ".join(other["msg"] for other in error.errors() if other["loc"][: len(path)] == path)
+        right = " or ".join(other["msg"] for other in error.errors() if _path(other["loc"])[: len(path)] == path)
     layer = layer or layers[-1]
     return f"{where(layer, path)}: {'.'.join(path)} = {first['input']!r}: {right}"
+
+
+def _path(loc: tuple[int | str, ...]) -> tuple[str, ...]:
+    return tuple(str(part) for part in loc if part not in TAGS)
 
 
 def _has(values: Any, path: tuple[str, ...]) -> bool:

@@ -89,6 +89,10 @@ def refuse_impossible_rewards(rewards: Sequence[Reward], combine: str) -> None:
                     f"{where}.options.{key} holds a secret in plain text, and the configuration is stored; write "
                     f'{key} = "env:NAME" and set the variable NAME where verifiers run'
                 )
+
+
+def refuse_different_rows(rewards: Sequence[Reward]) -> None:
+    """``ConfigError`` if ``rewards``, which judge the same rows, need rows of different kinds."""
     needed = {JUDGES[reward.use] for reward in rewards if _judges_answers(reward)}
     if len(needed) > 1 and not needed <= {"math", "exact", "solution"}:
         uses = ", ".join(repr(reward.use) for reward in rewards if _judges_answers(reward))

@@ -1,12 +1,11 @@
-"""The sections on training: the model, the data, and how to train. Every key has its default, meaning and checks."""
+"""The sections on training: the model, and how to train. Every key has its default, meaning and checks."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from ..errors import ConfigError
 from ..limits import COLLECTIVE_TIMEOUT_S, MOST_COUNTED
-from ..texts import defect
 from .section import Section
 
 Loss = Literal["magic", "grpo", "pg", "gspo", "cispo", "dr_grpo", "dppo"]
@@ -28,75 +27,6 @@ class Model(Section):
     leading ``~`` for the home of the user who reads it."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic of the learner's forward and backward pass: float32, or bfloat16 by autocast over float32 weights."""
-
-
-def _refuse_defect(text: str) -> str:
-    if (wrong := defect(text)) is not None:
-        raise ValueError(f"{wrong}, or put the text in single quotes")
-    return text
-
-
-Said = Annotated[str, AfterValidator(_refuse_defect)]
-"""A text that goes into prompts."""
-
-
-Column = Literal[
-    "id",
-    "prompt",
-    "messages",
-    "answer",
-    "tests",
-    "entry",
-    "options",
-    "reward_model",
-    "ability",
-    "extra_info",
-    "responses",
-]
-"""The names of columns that Leeway knows."""
-
-
-class Data(Section):
-    source: Literal["file", "hub", "reasoning_gym"] = "file"
-    """``file``: JSONL, JSON, CSV or Parquet; ``hub``: a Hugging Face dataset; ``reasoning_gym``: generated problems."""
-    path: str
-    """The file, the dataset's hub name, or the reasoning-gym generator's name. ``{presets}`` and ``~`` mean the same as
-    in ``model.path``."""
-    columns: dict[Column, str] = Field(default_factory=dict)
-    """What the columns are called in the file or hub dataset, if not by our names: ``{prompt = "question", answer =
-    "solution"}``. ``a.b`` is b in the object a. If one of the columns that rows are judged by is named, the row is
-    judged by that column alone."""
-    split: str = "train"
-    """Split of a hub dataset."""
-    size: int = Field(default=10_000, ge=1)
-    """Rows to generate (reasoning_gym only)."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the reasoning-gym generator, under its own names."""
-    system: Said | None = None
-    """System message to put before prompts that have none. By default none."""
-    examples: tuple[tuple[Said, Said], ...] = ()
-    """Worked examples (question, answer) to put before every prompt as earlier turns of the conversation."""
-    suffix: Said | None = None
-    """Text to put after every prompt, for instance the demand for a boxed answer. By default that demand follows
-    problems of reasoning-gym, and nothing follows others. ``""`` puts nothing after any."""
-    ability: Literal["math", "exact"] | None = None
-    """How rows are judged that have an answer and name no ability: ``math`` compares values, ``exact`` texts. By
-    default ``math``, but a row whose answer is words or a bare sum is refused, because mathematics would take ``abc``
-    for ``cba``."""
-    comparison: Literal["livecodebench", "exact"] | None = None
-    """How outputs of programs and values of calls are compared in rows of code that name no rule of their own. By
-    default ``livecodebench``, as the harness of that benchmark does; ``exact`` is stricter (docs/verifiers.md)."""
-    row_columns: tuple[str, ...] | None = None
-    """Columns of a row that reward functions are given, beside the prompt. By default all that the row has."""
-    max_row_bytes: int = Field(default=65536, ge=256)
-    """Largest row that reward functions are given, in bytes as JSON: it travels with each of its tickets."""
-    max_prompt_tokens: int = Field(default=2048, ge=1)
-    """Longest prompt in tokens. Longer ones are dropped and counted (report 3.2: 2048)."""
-    difficulty_model: str | None = None
-    """Offline filter (report 3.1): drop the prompts that this model never or always solved, by the row's
-    ``extra_info.model_difficulty``, which has each model's failures out of ``difficulty_tries``. Off by default."""
-    difficulty_tries: int = Field(default=16, ge=1)
-    """Responses to each prompt when the difficulty was measured (Skywork-OR1-RL-Data: 16)."""
 
 
 class Train(Section):
@@ -362,6 +292,9 @@ class Flow(Section):
     """Sampling temperature τ; the learner's logits are divided by it too."""
     seed: int = Field(default=0, ge=0)
     """The run's seed. Together with a ticket's number it decides the prompt and every sampling seed."""
+    reconsider_every: int | None = Field(default=None, ge=1)
+    """Training steps after which ``data.drop_solved`` and ``data.prefer_half`` look at what was solved. Between two
+    looks, nothing changes which prompts are drawn. By default 10."""
 
     def refuse_impossible(self, train: Train) -> None:
         """``ConfigError`` if the bound, the lag and the updates of a step contradict one another."""

@@ -2,18 +2,27 @@
 
 import bisect
 import itertools
-from typing import Any, Self, get_args
+from typing import Annotated, Any, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from ..errors import ConfigError
+from .data import Data, judging, named, refuse_impossible_shares, refuse_impossible_sources, source_named
 from .placement import Placement
 from .rewards import Reward, refuse_impossible_rewards
 from .section import Section
 from .serving import Broker, Metrics, Rollout, Verifier, Weights
-from .training import Data, Entropy, Flow, Model, Objective, Train, refuse_shallow
+from .training import Entropy, Flow, Model, Objective, Train, refuse_shallow
 
 _STAGED_TRAIN = {"groups_per_step", "minibatch_groups", "group_size", "max_response_tokens"}
+
+_ONE, _SEVERAL = "[data]", "[[data]]"
+Sources = Annotated[
+    Annotated[Data, Tag(_ONE)] | Annotated[tuple[Data, ...], Tag(_SEVERAL)],
+    Discriminator(lambda value: _SEVERAL if isinstance(value, (list, tuple)) else _ONE),
+]
+"""One source of prompts, ``[data]``, or several, ``[[data]]``. The tags stand in the places of pydantic's errors."""
+TAGS = frozenset([_ONE, _SEVERAL])
 
 
 class Stage(Section):
@@ -32,6 +41,8 @@ class Stage(Section):
     """T from here on."""
     temperature: float | None = Field(default=None, gt=0)
     """τ from here on."""
+    shares: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
+    """Shares of the sources of ``[[data]]`` from here on, by name. Sources that are not named keep theirs."""
     online_filter: bool = False
     """Drop, from here on, the prompts that the policy solved every time it saw them in the stage before (report
     3.1, online filtering)."""
@@ -39,7 +50,7 @@ class Stage(Section):
 
 class Config(Section):
     model: Model
-    data: Data
+    data: Sources
     train: Train
     objective: Objective = Objective()
     entropy: Entropy = Entropy()
@@ -63,19 +74,70 @@ class Config(Section):
         return bisect.bisect_right(self.stage_starts, step) - 1
 
     def at_stage(self, stage: int) -> Self:
-        """The same configuration with ``train`` and ``flow`` as they are in stage ``stage``."""
+        """The same configuration with ``train``, ``flow`` and the shares of ``data`` as they are in stage ``stage``."""
         train: dict[str, Any] = {}
         flow: dict[str, Any] = {}
+        shares: dict[str, float] = {}
         for change in self.stages[:stage]:
             train |= change.model_dump(include=_STAGED_TRAIN, exclude_none=True)
             flow |= change.model_dump(include={"temperature"}, exclude_none=True)
-        return self.model_copy(
-            update={"train": self.train.model_copy(update=train), "flow": self.flow.model_copy(update=flow)}
+            shares |= change.shares or {}
+        now = {"train": self.train.model_copy(update=train), "flow": self.flow.model_copy(update=flow)}
+        return self.model_copy(update=now | ({"data": self._with_shares(shares)} if shares else {}))
+
+    def _with_shares(self, shares: dict[str, float]) -> tuple[Data, ...]:
+        return tuple(
+            source.model_copy(update={"share": shares.get(source.name or "", source.share)}) for source in self.sources
         )
 
     def views(self) -> list[Self]:
         """``at_stage`` of every stage."""
         return [self.at_stage(stage) for stage in range(len(self.stage_starts))]
+
+    @property
+    def sources(self) -> tuple[Data, ...]:
+        """Where the prompts come from: the one source ``[data]``, or those of ``[[data]]`` in their order."""
+        return (self.data,) if isinstance(self.data, Data) else self.data
+
+    @property
+    def source(self) -> Data:
+        """The one source of prompts. ``ConfigError`` where there are several."""
+        if len(self.sources) == 1:
+            return self.sources[0]
+        names = ", ".join(str(source.name) for source in self.sources)
+        raise ConfigError(f"data: there are several sources ({names}), and this takes one; give it one as [data]")
+
+    def source_of(self, prompt_id: str) -> Data:
+        """The source of a prompt; of several, its id begins with the source's name."""
+        if len(self.sources) == 1:
+            return self.sources[0]
+        return next(source for source in self.sources if source.name == source_named(prompt_id))
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """The names of the sources, where there are several; else empty."""
+        return tuple(str(source.name) for source in self.sources) if len(self.sources) > 1 else ()
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Each source's part of the tickets; they add up to 1."""
+        shares = [_share(source) for source in self.sources]
+        return tuple(share / sum(shares) for share in shares)
+
+    def alone(self, source: Data) -> Self:
+        """The same configuration with ``source`` as its only one, judged by its own rewards."""
+        data = source.model_copy(update={"name": None, "share": None, "rewards": None})
+        stages = tuple(stage.model_copy(update={"shares": None}) for stage in self.stages)
+        return self.model_copy(update={"data": data, "rewards": self.rewards_of(source), "stages": stages})
+
+    def rewards_of(self, source: Data) -> tuple[Reward, ...]:
+        """What judges rows of ``source`` beside their ability."""
+        return judging(source, self.rewards)
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """Longest prompt of any source, in tokens."""
+        return max(source.max_prompt_tokens for source in self.sources)
 
     @property
     def longest_response(self) -> int:
@@ -85,13 +147,13 @@ class Config(Section):
     @property
     def longest_sequence(self) -> int:
         """Most tokens of a prompt and its response together, in any stage."""
-        return self.data.max_prompt_tokens + self.longest_response
+        return self.max_prompt_tokens + self.longest_response
 
     @property
     def tokens_by_key(self) -> dict[str, int]:
         """The two parts of ``longest_sequence``, in tokens, by their keys."""
         return {
-            "data.max_prompt_tokens": self.data.max_prompt_tokens,
+            "data.max_prompt_tokens": self.max_prompt_tokens,
             "train.max_response_tokens": self.longest_response,
         }
 
@@ -107,6 +169,8 @@ class Config(Section):
         self.broker.refuse_impossible()
         self.rollout.refuse_impossible()
         refuse_impossible_rewards(self.rewards, self.verifier.combine)
+        refuse_impossible_sources(self.data, self.rewards, self.longest_response)
+        self._refuse_unknown_shares()
         self._refuse_other_dtypes()
         self.placement.refuse_impossible(
             self.rollout.engine, self.rollout.gpu_memory_utilization, self.objective.kl_beta
@@ -126,6 +190,15 @@ class Config(Section):
                 raise ConfigError(f"{stage}{error}") from None
         return self
 
+    def _refuse_unknown_shares(self) -> None:
+        known = [source.name for source in self.sources if source.name is not None]
+        for number, stage in enumerate(self.stages):
+            for name in stage.shares or ():
+                if not known:
+                    raise ConfigError(f"stages.{number}.shares: there is one source, [data]; several are [[data]]")
+                if name not in known:
+                    raise ConfigError(f"stages.{number}.shares: no source is called {name!r}; {named(name, known)}")
+
     def _refuse_other_dtypes(self) -> None:
         if self.train.bfloat16 == "weights" and self.model.dtype != "bfloat16":
             raise ConfigError(
@@ -139,12 +212,17 @@ class Config(Section):
             )
 
     def _refuse_impossible_stage(self) -> None:
-        self.train.refuse_too_small(self.data.max_prompt_tokens)
+        refuse_impossible_shares({source.name or "data": _share(source) for source in self.sources})
+        self.train.refuse_too_small(self.max_prompt_tokens)
         refuse_shallow(self.train.groups_per_step, self.flow.pipeline_depth)
         self.train.refuse_uneven()
         self.objective.refuse_impossible(self.train.group_size)
         self.entropy.refuse_impossible()
         self.flow.refuse_impossible(self.train)
+
+
+def _share(source: Data) -> float:
+    return 1.0 if source.share is None else source.share
 
 
 def known_keys() -> list[str]:
@@ -155,4 +233,6 @@ def known_keys() -> list[str]:
 
 def section_of(annotation: Any) -> type[Section]:
     """The type of section that a field of ``Config`` holds, alone or in a list."""
-    return annotation if isinstance(annotation, type) else get_args(annotation)[0]
+    while not isinstance(annotation, type):
+        annotation = get_args(annotation)[0]
+    return annotation

@@ -30,9 +30,14 @@ def folder_of(said: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
+_ON = ("1", "ON", "YES", "TRUE")
+
+
 def refuse_unreachable(said: str) -> None:
     """``DataError`` if a hub name is not in the cache and cannot be downloaded."""
-    offline = next((name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if _is_on(name)), None)
+    offline = next(
+        (name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name, "").upper() in _ON), None
+    )
     neither = f"model.path = {said!r}: there is no such folder, nor a copy of that name in the hub's cache here"
     if offline is not None:
         raise DataError(f"{neither}, and {offline} forbids asking the hub")
@@ -51,7 +56,3 @@ def refuse_unreachable(said: str) -> None:
         raise DataError(f"{neither}, and the hub has none") from error
     except Exception as error:  # the library's own errors, and those of its HTTP client, which has changed before
         raise DataError(f"{neither}, and the hub cannot be reached ({type(error).__name__})") from error
-
-
-def _is_on(name: str) -> bool:
-    return os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")

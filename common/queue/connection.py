@@ -114,13 +114,9 @@ class Connection:
         return f"no Redis at {at}: {error}; start one, or name another with --redis-url"
 
     def _ping(self, connect_s: float) -> None:
-        probe = redis.Redis.from_url(
-            self.url, protocol=2, socket_timeout=connect_s, socket_connect_timeout=connect_s, retry=None
-        )
-        try:
+        times = {"socket_timeout": connect_s, "socket_connect_timeout": connect_s}
+        with redis.Redis.from_url(self.url, protocol=2, retry=None, **times) as probe:
             probe.ping()
-        finally:
-            probe.close()
 
     def close(self) -> None:
         """Give the connections back."""

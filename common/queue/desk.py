@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import closing, suppress
 
 import redis
 
+from ..batches import batched
 from ..errors import ConfigError
 from ..keys import PARTS, Keys
 from ..profiles import FIELD, Request
@@ -67,29 +69,20 @@ class DeskQueue(Member):
         """Remove every key of this run and of no other; how many of each kind. SCAN finds what no stream names any
         more (a payload whose manifest never came); the run id has no character that means something to MATCH."""
         removed: Counter[str] = Counter()
-        batch: list[bytes] = []
-        for key in self._redis.scan_iter(match=self.keys.prefix + "*", count=1000):
-            removed[key.decode(errors="replace").removeprefix(self.keys.prefix).split(":")[0]] += 1
-            batch.append(key)
-            if len(batch) == 500:
-                self._redis.unlink(*batch)
-                batch.clear()
-        if batch:
-            self._redis.unlink(*batch)
+        for keys in batched(self._redis.scan_iter(match=self.keys.prefix + "*", count=1000), 500):
+            names = (key.decode(errors="replace").removeprefix(self.keys.prefix) for key in keys)
+            removed.update(name.split(":")[0] for name in names)
+            self._redis.unlink(*keys)
         return dict(sorted(removed.items()))
 
 
 def runs_at(url: str, connect_s: float = 5.0) -> dict[str, float]:
     """The runs that the Redis at ``url`` holds, as far as we may see them, with the time of the learner's last word: 0
     before the first."""
-    probe, found = Connection(url, "any", connect_s=connect_s, retry_s=0.0), dict[str, float]()
-    try:
+    found = dict[str, float]()
+    with closing(Connection(url, "any", connect_s=connect_s, retry_s=0.0)) as probe:
         for key in probe.redis.scan_iter(match="leeway:{*}:config", count=1000):
             run = key.decode(errors="replace").partition("{")[2].partition("}")[0]
-            try:
+            with suppress(redis.exceptions.NoPermissionError, ConfigError):  # another user's run, or nobody's
                 found[run] = number(texts(probe.redis.hgetall(Keys(run).state)).get("at", "0"))
-            except (redis.exceptions.NoPermissionError, ConfigError):  # another user's run, or nobody's
-                continue
-    finally:
-        probe.close()
     return found

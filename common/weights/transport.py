@@ -4,10 +4,9 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -26,25 +25,6 @@ ReadShard = Callable[[int, np.ndarray, np.ndarray | None], None]
 may be ``out`` itself; ``None`` for a keyframe. Threads may call it side by side. Raises ``WeightsError``."""
 
 
-class Store(Protocol):
-    """Where payloads lie."""
-
-    transport: str
-
-    def write(
-        self, stamp: Stamp, weights: FlatWeights, shards: tuple[Shard, ...], base: tuple[int, np.ndarray] | None
-    ) -> Payload:
-        """Store the version as a delta against ``base`` (its version and its flat buffer), or whole."""
-
-    def opened(
-        self, manifest: Manifest, payload: Payload, tick: Callable[[], None]
-    ) -> AbstractContextManager[ReadShard]:
-        """What reads the payload's shards. ``tick`` is called every few megabytes, by whichever thread reads."""
-
-    def delete(self, manifest: Manifest) -> None:
-        """Delete the payloads of a version whose manifest is gone."""
-
-
 class RedisStore:
     """Payloads as values in Redis. A keyframe is packed like a delta without the XOR."""
 
@@ -56,6 +36,7 @@ class RedisStore:
     def write(
         self, stamp: Stamp, weights: FlatWeights, shards: tuple[Shard, ...], base: tuple[int, np.ndarray] | None
     ) -> Payload:
+        """Store the version as a delta against ``base`` (its version and its flat buffer), or whole."""
         kind, item_size = "keyframe" if base is None else "delta", item_size_of(weights.infos)
 
         def store(number: int) -> int:
@@ -73,6 +54,7 @@ class RedisStore:
 
     @contextmanager
     def opened(self, manifest: Manifest, payload: Payload, tick: Callable[[], None]) -> Iterator[ReadShard]:
+        """What reads the payload's shards. ``tick`` is called every few megabytes, by whichever thread reads."""
         if payload.encoding is Encoding.RAW:
             raise WeightsError(f"a payload in Redis in the encoding {payload.encoding.value!r}")
         item_size = item_size_of(manifest.tensors)
@@ -95,7 +77,8 @@ class FileStore:
     """Payloads as files in a shared directory: a keyframe is a safetensors file, and a delta is a zstd frame for each
     shard, one after the other.
 
-    A file gets its name only once its bytes are on the disk, so every name stands for a whole payload.
+    A file gets its name only once its bytes are on the disk, so every name stands for a whole payload. What its methods
+    do is said at ``RedisStore``.
     """
 
     transport = "file"
@@ -181,6 +164,7 @@ class FileStore:
             yield read
 
     def delete(self, manifest: Manifest) -> None:
+        """Delete the payloads of a version whose manifest is gone."""
         for payload in manifest.payloads:
             self._path(stamp_of(manifest), keyframe=payload.base is None).unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ...common.config import source_named
 from ...common.types import Verdict
 from .tickets import Arrival
 
@@ -31,15 +32,41 @@ class _Grade(NamedTuple):
     solved: int
     """Responses with a reward of at least ``verifier.solved_at``."""
     parts: dict[str, float]
-    """Of each of the run's rewards, by name: the sum over the group's responses; empty where there are none."""
+    """Of each reward that judged the group, by name: the sum over its responses; empty where there are none."""
+    source: str
+    """Name of the prompt's source, where there are several."""
 
 
-def _by_part(graded: Sequence[_Grade], responses: int) -> dict[str, float]:
-    """The share of solved responses and the mean of each part, where the run has rewards of its own. Without, the mean
-    reward says it all."""
-    names = graded[0].parts
-    means = {f"reward/part/{name}": sum(grade.parts[name] for grade in graded) / responses for name in names}
-    return {"reward/solved_share": sum(grade.solved for grade in graded) / responses, **means} if names else {}
+def _by_part(graded: Sequence[_Grade]) -> dict[str, float]:
+    """The share of solved responses, and the mean of each part over the responses that it judged, where the run has
+    rewards of its own. Without, the mean reward says it all."""
+    names = list(dict.fromkeys(name for grade in graded for name in grade.parts))
+    means = {}
+    for name in names:
+        judged = [grade for grade in graded if name in grade.parts]
+        sums = sum(grade.parts[name] for grade in judged)
+        means[f"reward/part/{name}"] = sums / sum(grade.responses for grade in judged)
+    return {"reward/solved_share": _solved_share(graded), **means} if names else {}
+
+
+def _solved_share(graded: Sequence[_Grade]) -> float:
+    return sum(grade.solved for grade in graded) / sum(grade.responses for grade in graded)
+
+
+def _by_source(graded: Sequence[_Grade], sources: Sequence[str]) -> dict[str, float]:
+    """How each of several sources did. Of one that no group came from, only that is known."""
+    metrics: dict[str, float] = {}
+    for name in sources:
+        own = [grade for grade in graded if grade.source == name]
+        metrics[f"source/{name}/share"] = len(own) / len(graded)
+        if own:
+            responses = sum(grade.responses for grade in own)
+            metrics |= {
+                f"source/{name}/reward_mean": sum(grade.reward_sum for grade in own) / responses,
+                f"source/{name}/solved_share": _solved_share(own),
+                f"source/{name}/length_mean": sum(grade.tokens for grade in own) / responses,
+            }
+    return metrics
 
 
 def _by_environment(graded: Sequence[_Grade], responses: int) -> dict[str, float]:
@@ -68,8 +95,9 @@ def sums_of_parts(verdicts: Sequence[Verdict]) -> dict[str, float]:
 class GradedGroups:
     """The graded groups that no training step has reported yet."""
 
-    def __init__(self, solved_at: float) -> None:
-        self._solved_at = solved_at
+    def __init__(self, solved_at: float, sources: Sequence[str] = ()) -> None:
+        """``sources``: the names of the run's sources of prompts, where there are several."""
+        self._solved_at, self._sources = solved_at, sources
         self._grades: dict[int, _Grade] = {}
 
     def add(self, arrival: Arrival) -> None:
@@ -87,6 +115,7 @@ class GradedGroups:
             grading_s=sum(verdict.seconds for verdict in arrival.verdicts),
             solved=int((group.rewards_S >= self._solved_at).sum()),
             parts=sums_of_parts(arrival.verdicts),
+            source=source_named(group.ticket.prompt_id) if self._sources else "",
         )
 
     def reached(self, newest: int, stage: int, next_stage: int) -> dict[str, float]:
@@ -102,7 +131,8 @@ class GradedGroups:
         responses = sum(grade.responses for grade in graded)
         return {
             "reward/mean": sum(grade.reward_sum for grade in graded) / responses,
-            **_by_part(graded, responses),
+            **_by_part(graded),
+            **_by_source(graded, self._sources),
             **_by_environment(graded, responses),
             "generated/groups": len(graded),
             "generated/length_mean": sum(grade.tokens for grade in graded) / responses,

@@ -60,14 +60,14 @@ class Intake:
         """``repair`` publishes weights again that Redis has lost or that cannot be read. ``on_turn`` is called when a
         control is turned. ``samples`` is told of groups that come in graded and of groups that leave."""
         self.queue, self.service, self.book, self.ledger, self.incarnation = queue, service, book, ledger, incarnation
+        self.config = config
         self.controls = LiveControls(queue, book, ledger, config, on_turn=on_turn)
         self.lifecycle = Lifecycle(
             queue,
             book,
             curriculum,
             ledger,
-            objective=config.objective,
-            solved_at=config.verifier.solved_at,
+            config=config,
             incarnation=incarnation,
             samples=samples,
         )
@@ -171,6 +171,7 @@ class Intake:
                 "version": self.book.version,
                 "next_ticket": self.book.next_ticket,
                 "live": {str(number): group.stage for number, group in self.book.live.items()},
+                "asked": {str(number): group.ticket.prompt_id for number, group in self.book.live.items()},
                 "curriculum": self.lifecycle.curriculum.state(),
                 "max_staleness": self.book.max_staleness,
                 "asked_bound": self.controls.asked_bound,
@@ -194,7 +195,7 @@ class Intake:
         self.counts.refunds.update(state["refunds"])
         self.counts.tokens_expired = state["tokens_expired"]
         self.lifecycle.pacer.restore(state["pacing"])
-        self.lifecycle.retries.restore(state["retries"])
+        self.lifecycle.retries.restore(state["retries"], self.lifecycle.curriculum.drawn)
         self.controls.asked_bound = state["asked_bound"]
         self.controls.guard.restore(state["guard"])
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...common.config import Objective
+from ...common.config import Config, source_named
 from ...common.ledger import REFUNDS, Ledger, Refund
 from ...common.queue.entries import ScoredEntry
 from ...common.queue.learner import LearnerQueue
@@ -37,6 +37,8 @@ class Counts:
 
     refunds: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(REFUNDS, 0)))
     """By reason."""
+    refunds_of: Counter[str] = field(default_factory=Counter)
+    """Refunds since the learner started by source, where there are several."""
     orphaned: int = 0
     """Groups of an older incarnation that arrived and were turned away."""
     nonfinite: int = 0
@@ -82,15 +84,15 @@ class Lifecycle:
         curriculum: Curriculum,
         ledger: Ledger,
         *,
-        objective: Objective,
-        solved_at: float,
+        config: Config,
         incarnation: int,
         samples: Samples | None,
     ) -> None:
         self.queue, self.book, self.curriculum, self.ledger = queue, book, curriculum, ledger
-        self._objective, self.incarnation, self._samples = objective, incarnation, samples
-        self._solved_at = solved_at
-        self.counts, self.pacer, self.retries, self.graded = Counts(), Pacer(), Retries(), GradedGroups(solved_at)
+        self._objective, self.incarnation, self._samples = config.objective, incarnation, samples
+        self.counts, self.pacer, self.retries = Counts(), Pacer(), Retries()
+        self._sources = config.source_names
+        self.graded = GradedGroups(config.verifier.solved_at, self._sources)
         self.unsettled: list[ScoredEntry] = []
         """Entries of groups that were trained since the newest checkpoint."""
         self.batch_bound, self.batch_overflow = book.max_staleness, book.overflow
@@ -113,15 +115,18 @@ class Lifecycle:
         """Issue a ticket for every vacancy, unless the version that would have to sample it is not there yet."""
         if self.unpublished:
             return
-        tickets = []
-        for stage in self.book.vacancies():
+        tickets, vacancies = [], self.book.vacancies()
+        if vacancies and (looked := self.curriculum.reconsider(self.book.version, self.book.next_ticket)):
+            log.info("%d prompts dropped as solved, %d come rarer", len(looked["dropped"]), looked["rarer"])
+            self.ledger.write("sampling", version=self.book.version, **looked)
+        for stage in vacancies:
             if stage == self.curriculum.stages_open:
                 self._open(stage)
             tickets.append(self._issued(self.book.issue(stage), reissued=False))
         self.queue.issue(*tickets)
 
     def _open(self, stage: int) -> None:
-        dropped = self.curriculum.open(stage)
+        dropped = self.curriculum.open(stage, self.book.next_ticket)
         prompts = self.curriculum.prompts_of(stage)
         log.info("stage %d begins to draw: %d prompts, %d dropped as solved", stage, prompts, dropped)
         self.ledger.write("stage", stage=stage, version=self.book.version, prompts=prompts, dropped=dropped)
@@ -135,7 +140,7 @@ class Lifecycle:
             group.stage,
             min_version=self.book.sampled_by,
             incarnation=self.incarnation,
-            draw=None if retry is None else retry.draw,
+            asks=(None if retry is None else retry.prompt_id) or group.asks,
         )
         # The ledger comes first: a ticket that workers know and the ledger does not could never be accounted for.
         self.ledger.write(
@@ -230,8 +235,10 @@ class Lifecycle:
         group, group_id = self.book.live[number], self.book.live[number].ticket.group_id
         self.ledger.write("refunded", ticket=number, version=self.book.version, reason=reason, **why)
         self.counts.refunds[reason] += 1
+        if self._sources:
+            self.counts.refunds_of[source_named(group.ticket.prompt_id)] += 1
         if reason == "poison":
-            self.retries.poisoned(number, group.stage, group_id)
+            self.retries.poisoned(group_id, group.ticket.prompt_id)
         self._tell_left(number, reason)
         self.book.refund(number)
         if reason in ("stage_ended", "run_ended"):
@@ -250,9 +257,7 @@ class Lifecycle:
         if self._samples is not None:
             self._samples.left(number, self.book.version, outcome)
         if group.arrival is not None:
-            rewards_S = group.arrival.group.rewards_S
-            solved = bool((rewards_S >= self._solved_at).all())
-            self.curriculum.saw(group.ticket.prompt_id, group.stage, solved=solved)
+            self.curriculum.saw(group.ticket, group.arrival.group.rewards_S)
         self.retries.close(number)
 
     def give_up(self, ticket: Ticket, why: str) -> None:

@@ -1,12 +1,11 @@
-"""Which ticket gets which prompt; (run seed, ticket) alone decides. ``common/prompts.py`` says what a row is."""
+"""Reads the prompts of a source, and says what they are. ``common/prompts.py`` says what a row is."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +30,7 @@ class Prompt:
     """One problem, ready to be issued."""
 
     prompt_id: str
-    """``<source>:<row>``."""
+    """``<source>:<row>``. Of several sources, it begins with the source's name."""
     tokens_P: np.ndarray
     """The prompt's tokens after the chat template, generation prompt included; uint32 [P]."""
     ability: str
@@ -40,26 +39,16 @@ class Prompt:
     """The row as one JSON object, where reward functions are given it."""
 
 
+@dataclass(frozen=True, slots=True)
 class PromptSource:
-    """Every usable prompt of a run, and the choice of one for each ticket."""
+    """Every usable prompt of a source."""
 
-    def __init__(self, prompts: list[Prompt], *, seed: int, dropped: Mapping[str, int] | None = None) -> None:
-        self.prompts, self.seed = prompts, seed
-        self.dropped = dict(dropped or {})
-        """How many rows were left out, by reason."""
+    prompts: list[Prompt]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """How many rows were left out, by reason."""
 
     def __len__(self) -> int:
         return len(self.prompts)
-
-    def prompt(self, ticket: int) -> Prompt:
-        """The prompt of ticket t. Each pass over the prompts is its own permutation, seeded by (run seed, pass)."""
-        epoch, position = divmod(ticket, len(self.prompts))
-        return self.prompts[int(_permutation(self.seed, epoch, len(self.prompts))[position])]
-
-
-@lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(size)
 
 
 def load_prompts(
@@ -72,9 +61,9 @@ def load_prompts(
     rewards: Sequence[Reward] = (),
 ) -> PromptSource:
     """Read, check and tokenize every row, or the first ``most``. Prompts that are too long, or that the offline filter
-    finds nothing to learn from, are dropped and counted. ``vocabulary``: how many tokens the model has, where that is
-    known. ``rewards``: what judges the rows, where it is not their ability alone. ``DataError`` names a row that cannot
-    be used and what it lacks."""
+    finds nothing to learn from, are dropped and counted. ``seed``: the run's, for generated problems. ``vocabulary``:
+    how many tokens the model has, where that is known. ``rewards``: what judges the rows, where it is not their ability
+    alone. ``DataError`` names a row that cannot be used and what it lacks."""
     prompts, dropped = [], Counter[str]()
     for row in islice(_rows(data, seed, rewards), most):
         reason = _filtered(row, data)
@@ -97,11 +86,12 @@ def load_prompts(
             )
         )
     for reason, count in dropped.items():
-        log.warning("%d prompts dropped: %s", count, reason)
+        log.warning("%s%d prompts dropped: %s", f"{data.name}: " if data.name else "", count, reason)
     if not prompts:
         why = "; ".join(f"{count} {reason}" for reason, count in dropped.items()) or "there was no row"
-        raise DataError(f"{expand(data.path)}: no prompt is left ({why}); give rows, or change the limits")
-    return PromptSource(prompts, seed=seed, dropped=dropped)
+        named = f"data source {data.name}: " if data.name else ""
+        raise DataError(f"{named}{expand(data.path)}: no prompt is left ({why}); give rows, or change the limits")
+    return PromptSource(prompts, dropped)
 
 
 def _filtered(row: Row, data: Data) -> str | None:
@@ -132,7 +122,7 @@ def _rows(data: Data, seed: int, rewards: Sequence[Reward]) -> Iterator[Row]:
 
 def _file_rows(path: Path, data: Data, rewards: Sequence[Reward]) -> Iterator[Row]:
     for number, values in file_rows(path, data.columns):
-        yield row_of(values, f"{path.name}:{number}", f"{path}:{number}", data, rewards)
+        yield row_of(values, f"{data.name or path.name}:{number}", f"{path}:{number}", data, rewards)
 
 
 def _hub_rows(data: Data, rewards: Sequence[Reward]) -> Iterator[Row]:
@@ -146,10 +136,11 @@ def _hub_rows(data: Data, rewards: Sequence[Reward]) -> Iterator[Row]:
         raise DataError(f"data.path = {data.path!r}, split {data.split!r}: cannot be loaded: {error}") from error
     for number, values in enumerate(loaded, start=1):
         where = f"{data.path} row {number}"
-        yield row_of(under_known_names(values, data.columns, where), f"{data.path}:{number}", where, data, rewards)
+        row = under_known_names(values, data.columns, where)
+        yield row_of(row, f"{data.name or data.path}:{number}", where, data, rewards)
 
 
 def _generated_rows(data: Data, seed: int, rewards: Sequence[Reward]) -> Iterator[Row]:
     for number, values in gym_rows(data.path, seed=seed, size=data.size, options=data.options):
         where = f"{data.path} problem {number - 1}"
-        yield row_of(values, f"{data.path}:{number - 1}", where, data if rewards else None, rewards)
+        yield row_of(values, f"{data.name or data.path}:{number - 1}", where, data if rewards else None, rewards)

@@ -5,18 +5,11 @@ ledger could tell. So an operator's retry (``leeway dead-letters retry``) asks f
 to be issued, whatever its number, takes over what the poisoned one asked, with its own sampling seed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 KEPT = 10_000
 """How many poisoned groups are remembered, the newest ones; Redis keeps as many dead letters."""
-
-
-class Draw(NamedTuple):
-    """The ticket and stage whose prompt is asked; the curriculum draws a prompt by these two alone."""
-
-    ticket: int
-    stage: int
 
 
 class Retry(NamedTuple):
@@ -24,20 +17,22 @@ class Retry(NamedTuple):
 
     group_id: str
     """The poisoned group that the operator named."""
-    draw: Draw
+    prompt_id: str
+    """The prompt that it asked."""
 
 
 class Retries:
     """Which groups were poisoned, which are to be asked again, and which live tickets ask them."""
 
     def __init__(self) -> None:
-        self._poisoned: dict[str, Draw] = {}
-        self._waiting: dict[str, Draw] = {}
+        self._poisoned: dict[str, str] = {}
+        """Prompt ids, by poisoned group; so in ``_waiting``."""
+        self._waiting: dict[str, str] = {}
         self._taken: dict[int, Retry] = {}
 
-    def poisoned(self, number: int, stage: int, group_id: str) -> None:
-        """Remember that ticket ``number`` was refunded as ``poison``."""
-        self._poisoned[group_id] = self._taken[number].draw if number in self._taken else Draw(number, stage)
+    def poisoned(self, group_id: str, prompt_id: str) -> None:
+        """Remember that a group was refunded as ``poison``."""
+        self._poisoned[group_id] = prompt_id
         if len(self._poisoned) > KEPT:
             del self._poisoned[next(iter(self._poisoned))]
 
@@ -72,8 +67,13 @@ class Retries:
             "taken": {str(number): retry for number, retry in self._taken.items()},
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to what ``state`` gave."""
-        self._poisoned = {group_id: Draw(*draw) for group_id, draw in state["poisoned"].items()}
-        self._waiting = {group_id: Draw(*draw) for group_id, draw in state["waiting"].items()}
-        self._taken = {int(number): Retry(group_id, Draw(*draw)) for number, (group_id, draw) in state["taken"].items()}
+    def restore(self, state: dict[str, Any], drawn: Callable[[int, int], str]) -> None:
+        """Go back to what ``state`` gave. An older Leeway wrote (ticket, stage) where this one writes the prompt's id;
+        ``drawn`` says which prompt these draw."""
+
+        def prompt_id(asked: str | list[int]) -> str:
+            return asked if isinstance(asked, str) else drawn(*asked)
+
+        self._poisoned = {group_id: prompt_id(asked) for group_id, asked in state["poisoned"].items()}
+        self._waiting = {group_id: prompt_id(asked) for group_id, asked in state["waiting"].items()}
+        self._taken = {int(number): Retry(group, prompt_id(asked)) for number, (group, asked) in state["taken"].items()}

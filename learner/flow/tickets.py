@@ -67,6 +67,8 @@ class LiveGroup(Awaited):
 
     stage: int
     state: State = State.ISSUED
+    asks: str | None = None
+    """The id of the prompt that it asked before the learner started again. By default, it draws one."""
     ticket: Ticket = field(init=False, repr=False)
     """The ticket as it was put on the stream. A simulation has none."""
     arrival: Arrival | None = field(default=None, repr=False)

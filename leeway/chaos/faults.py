@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ...common.wording import byte_size
 from . import damage
@@ -21,6 +22,7 @@ from .second import second_start
 from .target import ROLES, Target, fill, send, whole_checkpoints
 
 Strike = Callable[[Target, random.Random], Hit]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,13 @@ def _some(target: Target, rng: random.Random, count: int = 1, roles: tuple[str, 
     if len(found) < count:
         raise NothingThere
     return rng.sample(found, count)
+
+
+def _there(found: Found | None) -> Found:
+    """What was found to hit; ``NothingThere`` where that is None or empty."""
+    if not found:
+        raise NothingThere
+    return found
 
 
 def _told(victims: list[tuple[str, int]]) -> str:
@@ -132,45 +141,28 @@ def start_twice(target: Target, rng: random.Random) -> Hit:
 @fault("kill-grader", 3)
 def kill_grader(target: Target, rng: random.Random) -> Hit:
     """SIGKILL to a grading process of a verifier."""
-    victims = [("grader", pid) for pid in target.graders()]
-    if not victims:
-        raise NothingThere
-    victim = rng.choice(victims)
-    _signal([victim], signal.SIGKILL)
-    return Hit(_told([victim]))
+    return _sent([("grader", rng.choice(_there(target.graders())))], signal.SIGKILL)
 
 
 @fault("stop-grader", 3)
 def stop_grader(target: Target, rng: random.Random) -> Hit:
     """SIGSTOP to the grading processes of the verifiers, SIGCONT some seconds later."""
-    victims = [("grader", pid) for pid in target.graders()]
-    if not victims:
-        raise NothingThere
-    return _stop(victims, rng.uniform(1, 25))
+    return _stop([("grader", pid) for pid in _there(target.graders())], rng.uniform(1, 25))
 
 
 # --- Redis ----------------------------------------------------------------------------------------------------------
 
 
-def _server(target: Target) -> int:
-    pid = target.server()
-    if pid is None:
-        raise NothingThere
-    return pid
-
-
 @fault("redis-kill", 2)
 def redis_kill(target: Target, rng: random.Random) -> Hit:
     """SIGKILL to Redis, which comes back with its append-only file."""
-    pid = _server(target)
-    send(pid, signal.SIGKILL)
-    return Hit(f"redis {pid}")
+    return _sent([("redis", _there(target.server()))], signal.SIGKILL)
 
 
 @fault("redis-empty", 1)
 def redis_empty(target: Target, rng: random.Random) -> Hit:
     """SIGKILL to Redis, which comes back empty."""
-    pid = _server(target)
+    pid = _there(target.server())
     kept = Path(f"/proc/{pid}/cwd").resolve() / "appendonlydir"
     send(pid, signal.SIGSTOP)  # the server must neither write nor be started again before its file is gone
     shutil.rmtree(kept, ignore_errors=True)
@@ -181,7 +173,7 @@ def redis_empty(target: Target, rng: random.Random) -> Hit:
 @fault("redis-freeze", 0.6)
 def redis_freeze(target: Target, rng: random.Random) -> Hit:
     """SIGSTOP to Redis for 30 seconds."""
-    return _stop([("redis", _server(target))], 30.0)
+    return _stop([("redis", _there(target.server()))], 30.0)
 
 
 @fault("redis-memory", 1)
@@ -264,11 +256,8 @@ def torn_unfinished(target: Target, rng: random.Random) -> Hit:
     """The learner killed, and half a checkpoint left as if it had been writing."""
     victims = _some(target, rng, 1, ("learner",))
     with _killed_with(victims):
-        whole = whole_checkpoints(target.folder)
-        if not whole:
-            raise NothingThere
-        step = int(whole[-1].name.removeprefix("step-")) + 1
-        half = whole[-1].parent / f"step-{step:06d}.unfinished"
+        newest = _there(whole_checkpoints(target.folder))[-1]
+        half = newest.with_name(f"step-{int(newest.name.removeprefix('step-')) + 1:06d}.unfinished")
         half.mkdir(exist_ok=True)
         (half / "half.pt").write_bytes(rng.randbytes(1000))
     return Hit(f"{_told(victims)}, {half.name}")
@@ -279,10 +268,7 @@ def torn_unfinished(target: Target, rng: random.Random) -> Hit:
 
 def _damaging(what: Callable[[Target, random.Random], str | None]) -> Strike:
     def strike(target: Target, rng: random.Random) -> Hit:
-        hit = what(target, rng)
-        if hit is None:
-            raise NothingThere
-        return Hit(hit)
+        return Hit(_there(what(target, rng)))
 
     strike.__doc__ = what.__doc__
     return strike

@@ -90,11 +90,7 @@ class Rehearsal:
             self._log.close()
 
     def _may(self, number: int) -> bool:
-        return self.per_step == inf or number < self.per_step * self._steps()
-
-    def _steps(self) -> int:
-        """Training steps made. This is called many times a second."""
-        return self._progress.look()
+        return self.per_step == inf or number < self.per_step * self._progress.look()
 
     def _strike(self, number: int, planned: Planned) -> None:
         fault, rng = FAULTS[planned.kind], random.Random(planned.seed)
@@ -139,7 +135,14 @@ class Rehearsal:
             self._ending.remove(due)
 
     def _write(self, number: int, kind: str, event: str, **more: Any) -> None:
-        line = {"at": time.time(), "steps": self._steps(), "number": number, "kind": kind, "event": event, **more}
+        line = {
+            "at": time.time(),
+            "steps": self._progress.look(),
+            "number": number,
+            "kind": kind,
+            "event": event,
+            **more,
+        }
         self._log.write(json.dumps(line) + "\n")
         self._log.flush()
 

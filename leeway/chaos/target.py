@@ -131,17 +131,14 @@ def fill(folder: Path) -> Path:
     """Fill the file system of ``folder`` to the last byte; returns the file to remove."""
     ballast = folder / "ballast"
     with ballast.open("ab", buffering=0) as file:
-        piece = bytes(1 << 20)
-        while True:
+        for piece in (bytes(1 << 20), bytes(4096)):
             try:
-                if file.write(piece) < len(piece):
-                    piece = bytes(4096)
+                while True:
+                    file.write(piece)
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise
-                if len(piece) == 4096:
-                    return ballast
-                piece = bytes(4096)
+    return ballast
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:

@@ -22,3 +22,11 @@ def go_on_with(command: list[str]) -> NoReturn:
     """Replace this process by a command."""
     sys.stdout.flush()
     os.execv(command[0], command)
+
+
+def words_of(**said: object) -> list[str]:
+    """What was ``said`` as options of a command: nothing for None and False, and for True the bare option."""
+    options = {
+        f"--{name.replace('_', '-')}": value for name, value in said.items() if value is not None and value is not False
+    }
+    return [word for name, value in options.items() for word in ([name] if value is True else [name, str(value)])]

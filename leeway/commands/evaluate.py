@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from ...common.limits import MOST_RESPONSES
 from ..finding import find_live, model_of
-from .become import go_on_as
+from .become import go_on_as, words_of
 from .options import RUNS, AsJson, RunsDir, Settings, path_argument, path_option, spread
 from .sampled import Sampled
 
@@ -64,8 +64,7 @@ class Benchmarks:
 
     def words(self, seed: int) -> list[str]:
         """The same as arguments of ``evaluation.prepare``."""
-        said = vars(self) | {"seed": seed}
-        return [word for name, value in said.items() if value is not None for word in (f"--{name}", str(value))]
+        return words_of(**vars(self), seed=seed)
 
 
 @app.command()
@@ -125,7 +124,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare two evaluations, problem by problem, with the interval of the difference."""
-    go_on_as("evaluation.compare", str(one), str(other), *(["--json"] if as_json else []))
+    go_on_as("evaluation.compare", str(one), str(other), *words_of(json=as_json))
 
 
 @app.command()

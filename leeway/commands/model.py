@@ -7,7 +7,7 @@ import typer
 
 from ...common.limits import MOST_RESPONSES
 from . import evaluate
-from .become import go_on_as
+from .become import go_on_as, words_of
 from .options import AnyRun, path_argument, path_option, spread
 from .sampled import Sampled
 
@@ -37,9 +37,8 @@ def verify(
 
     Exit code 3: rows that could not be read, each reported by its line; 1: rows that the verifier failed on.
     """
-    words = [str(rows), "--out", str(out), "--timeout-s", str(timeout_s), "--math", mathematics]
-    words += ["--anew"] if anew else []
-    go_on_as("verifier.offline", *words, *(["--jobs", str(jobs)] if jobs else []))
+    words = words_of(out=out, timeout_s=timeout_s, math=mathematics, anew=anew, jobs=jobs)
+    go_on_as("verifier.offline", str(rows), *words)
 
 
 @app.command()
@@ -80,10 +79,7 @@ def export(
 ) -> None:
     """Write a checkpoint as a Hugging Face folder with a model card, for from_pretrained and vllm serve."""
     found = run.find()
-    words = [found.run, "--out", str(out), "--runs-dir", str(found.runs_dir)]
-    words += ["--step", str(step)] if step is not None else []
-    words += ["--dtype", dtype] if dtype is not None else []
-    go_on_as("learner.export", *words)
+    go_on_as("learner.export", found.run, *words_of(out=out, runs_dir=found.runs_dir, step=step, dtype=dtype))
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .become import go_on_as
+from .become import go_on_as, words_of
 from .options import RUNS, NamedRun, Presets, RedisUrl, RunsDir, Settings, path_option, spread
 
 app = typer.Typer()
@@ -53,19 +53,8 @@ def study(
     jobs: Annotated[int | None, typer.Option(help="Runs side by side; a core each by default.", min=1)] = None,
 ) -> None:
     """The report's ablations at toy scale, and staleness: run, judge, write the pages. Goes on where it was stopped."""
-    words = [
-        *(names or []),
-        *(["--seeds", seeds] if seeds is not None else []),
-        "--out",
-        str(out),
-        "--runs-dir",
-        str(runs_dir),
-    ]
-    words += ["--all"] if everything else []
-    words += ["--list"] if listing else []
-    words += ["--steps", str(steps)] if steps is not None else []
-    words += ["--jobs", str(jobs)] if jobs is not None else []
-    go_on_as("studies", *words)
+    words = words_of(seeds=seeds, out=out, runs_dir=runs_dir, all=everything, list=listing, steps=steps, jobs=jobs)
+    go_on_as("studies", *(names or []), *words)
 
 
 @prove_app.command("on-policy")

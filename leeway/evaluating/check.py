@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from ...common.config import Config, compose, dump, expand
+from ...common.config import Config, Data, compose, dump, expand
 from ...common.errors import ConfigError, DataError, LeewayError
 from ...common.gym import gym_rows
 from ...common.rewards import ENVIRONMENT
@@ -35,14 +35,27 @@ WIDE = 60
 def check(preset: list[str], settings: list[str], *, rows: int, responses: int) -> None:
     """Print what is found. Raises as ``leeway up`` does where the configuration cannot work, and ``LeewayError`` where
     a reward fails."""
-    config = with_digest(compose(preset, settings))
-    for line in preflight(config, dry_run=False):
+    config = compose(preset, settings)
+    for line in preflight(with_digest(config), dry_run=False):
         typer.echo(line)
+    for source in config.sources:
+        _refuse_hub(source)
+    failed = 0
+    for source, share in zip(config.sources, config.shares, strict=True):
+        if config.source_names:
+            typer.echo(f"\nsource {source.name}, {share:.4g} of the tickets")
+        failed += _check_source(with_digest(config.alone(source)), rows, responses)
+    if failed:
+        raise LeewayError(f"rewards failed on {failed} responses: such a group is tried again and never trained on")
+
+
+def _check_source(config: Config, rows: int, responses: int) -> int:
+    """Print what is found of the one source of ``config``. Returns on how many responses rewards failed."""
     typer.echo(f"rewards: {_rewards(config)}")
     with tempfile.TemporaryDirectory(prefix="leeway-check-") as folder:
         few = Path(folder) / "rows.jsonl"
         few.write_text("".join(json.dumps(values) + "\n" for values in _first(config, rows)), encoding="utf-8")
-        data = config.data.model_copy(update={"source": "file", "path": str(few), "difficulty_model": None})
+        data = config.source.model_copy(update={"source": "file", "path": str(few), "difficulty_model": None})
         config = config.model_copy(update={"data": data})
         failed = 0
         if not any(reward.use == ENVIRONMENT for reward in config.rewards):  # it rewards what is said to it alone
@@ -50,8 +63,7 @@ def check(preset: list[str], settings: list[str], *, rows: int, responses: int) 
         groups = _sampled(config, few, Path(folder) / "sampled", responses)
     failed += _show_sampled(groups)
     typer.echo(step_of(config, groups))
-    if failed:
-        raise LeewayError(f"rewards failed on {failed} responses: such a group is tried again and never trained on")
+    return failed
 
 
 def _rewards(config: Config) -> str:
@@ -60,12 +72,15 @@ def _rewards(config: Config) -> str:
     return ("; ".join(each) or "each row's ability judges it") + code
 
 
-def _first(config: Config, most: int) -> Iterator[Any]:
-    data = config.data
-    if data.source == "hub":
+def _refuse_hub(source: Data) -> None:
+    if source.source == "hub":
         raise ConfigError(
             "data.source = 'hub': check reads rows of a file or of reasoning_gym; save some rows to a file"
         )
+
+
+def _first(config: Config, most: int) -> Iterator[Any]:
+    data = config.source
     if data.source == "reasoning_gym":
         found = gym_rows(data.path, seed=config.flow.seed, size=min(most, data.size), options=data.options)
     else:
@@ -115,8 +130,8 @@ def _sampled(config: Config, problems: Path, out: Path, responses: int) -> list[
         engine=None,
         temperature=config.flow.temperature,
         top_p=1.0,
-        max_tokens=config.train.max_response_tokens,
-        max_prompt_tokens=config.data.max_prompt_tokens,
+        max_tokens=min(config.train.max_response_tokens, config.source.max_response_tokens or config.longest_response),
+        max_prompt_tokens=config.source.max_prompt_tokens,
         seed=config.flow.seed,
         workers=1,
         redis_url=None,

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,7 @@ def evaluate(
     with held(out) as lock:
         begin(out, asking)
         asking, model = exported_run(model, step, out, asking)
-        refuse_missing_model(model)
-        missing = _prepare(benchmarks, out, prepare)
-        config, words = _of_problems(model, out, asking)
-        refuse_model("sample", config, asking)
+        config, words, missing = _ready("sample", benchmarks, model, out, prepare, asking)
         code = work("sample", config, out, asking, words, lock)
         _run("score", "--out", str(out))
         show(out)
@@ -50,17 +48,13 @@ def follow(
     benchmarks: list[str], run: str, run_url: str, every: int, out: Path, prepare: list[str], asking: Asking
 ) -> None:
     """Evaluate versions of a running training as they come; exits as ``evaluate`` does."""
-    queue = DeskQueue(Connection(run_url, run))
-    theirs = parse(queue.load_config(), f"configuration of {run}")
-    queue.close()
+    with closing(DeskQueue(Connection(run_url, run))) as queue:
+        theirs = parse(queue.load_config(), f"configuration of {run}")
     asking, prepare = columns_to_prepare(asking, prepare)
     asking = replace(asking, settings=(*asked_as(theirs), *asking.settings))
     with held(out) as lock:
         begin(out, asking)
-        refuse_missing_model(theirs.model.path)
-        missing = _prepare(benchmarks, out, prepare)
-        config, words = _of_problems(theirs.model.path, out, asking)
-        refuse_model("follow", config, asking)
+        config, words, missing = _ready("follow", benchmarks, theirs.model.path, out, prepare, asking)
         address.keep(run_url, out / "run-redis-url")
         try:
             words += ["--of", run, "--of-url", f"@{out / 'run-redis-url'}", "--every", str(every)]
@@ -87,11 +81,18 @@ def columns_to_prepare(asking: Asking, prepare: list[str]) -> tuple[Asking, list
     return replace(asking, settings=tuple(kept)), [*prepare, *words]
 
 
-def _of_problems(model: str, out: Path, asking: Asking) -> tuple[Config, list[str]]:
-    """(configuration for the workers, arguments for the collector) for the problems of a folder."""
+def _ready(
+    module: str, benchmarks: list[str], model: str, out: Path, prepare: list[str], asking: Asking
+) -> tuple[Config, list[str], int]:
+    """Write the problems, unless they are there, and refuse a model that cannot be used. Returns (configuration for the
+    workers, arguments for the collector, exit code: 3 where some of the problems could not be used)."""
+    refuse_missing_model(model)
+    code = _run("prepare", *benchmarks, "--out", str(out), *prepare, keep=(0, PARTIAL))
     responses = most_responses(out)
+    config = configuration(out / "problems.jsonl", model, out, responses, asking)
+    refuse_model(module, config, asking)
     words = ["--responses", str(responses), "--top-p", str(asking.top_p)]
-    return configuration(out / "problems.jsonl", model, out, responses, asking), words
+    return config, words, DataError.exit_code if code == PARTIAL else 0
 
 
 def regrade(out: Path, settings: tuple[str, ...], *, anew: bool) -> None:
@@ -111,16 +112,23 @@ def regrade(out: Path, settings: tuple[str, ...], *, anew: bool) -> None:
             show(out)
 
 
+_WRAPS = ("system", "examples", "suffix", "ability", "comparison")
+"""Keys of a source that say how its prompts are wrapped and judged."""
+
+
 def asked_as(theirs: Config) -> list[str]:
     """``section.key=value`` texts by which prompts are wrapped, and the model computed with, as in the run
-    ``theirs``."""
-    data, rollout = theirs.data, theirs.rollout
+    ``theirs``. What its sources of prompts do not agree on is left to its default, with a word on it."""
+    data, rollout = {key: [getattr(source, key) for source in theirs.sources] for key in _WRAPS}, theirs.rollout
+    for key, found in data.items():
+        if any(value != found[0] for value in found):
+            said = ", ".join(f"{name} {value!r}" for name, value in zip(theirs.source_names, found, strict=True))
+            typer.echo(
+                f"data.{key} is not the run's: its sources differ ({said}); --set data.{key}=… chooses", err=True
+            )
+            found[:] = [None]
     kept: dict[str, Any] = {
-        "data.system": data.system,
-        "data.examples": data.examples or None,
-        "data.suffix": data.suffix,
-        "data.ability": data.ability,
-        "data.comparison": data.comparison,
+        **{f"data.{key}": None if found[0] == () else found[0] for key, found in data.items()},
         "weights.dtype": theirs.weights.dtype,
         "rollout.engine": rollout.engine,
         "rollout.dtype": rollout.dtype,
@@ -169,12 +177,6 @@ def _refuse_another_export(exported: Path, run: Path, step: int | None, out: Pat
         f"{out} was begun with step {made} of run {whose}, and --model is run {run.name}, {newest}; {again}name "
         "another --out, or begin this one anew with --anew, which deletes what it has"
     )
-
-
-def _prepare(benchmarks: list[str], out: Path, words: list[str]) -> int:
-    """Write the problems, unless they are there. Returns the exit code: 3 where something could not be used."""
-    code = _run("prepare", *benchmarks, "--out", str(out), *words, keep=(0, PARTIAL))
-    return DataError.exit_code if code == PARTIAL else 0
 
 
 def _run(module: str, *words: str, keep: tuple[int, ...] = (0,)) -> int:

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import time
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -19,8 +19,9 @@ from ...common.preflight.model import Use, check_model
 from ...common.queue.connection import Connection, RedisError, refused_or_lost
 from ...common.queue.desk import DeskQueue
 from ...common.rope import why_too_long
-from ...common.settings import written
+from ...common.settings import read, written
 from ..planning.arithmetic import shape_of
+from ..running import launcher
 from ..running.launcher import command, worker_seats
 from ..running.preflight import refuse_missing_rows
 from ..running.server import EmbeddedServer
@@ -78,10 +79,9 @@ def begin(out: Path, asking: Asking) -> None:
     if not asking.anew:
         return
     if asking.redis_url is not None:
-        queue = DeskQueue(Connection(asking.redis_url, queue_of(out, asking)))
-        if queue.state().get("out") == str(out.resolve()):
-            queue.clean()
-        queue.close()
+        with closing(DeskQueue(Connection(asking.redis_url, queue_of(out, asking)))) as queue:
+            if queue.state().get("out") == str(out.resolve()):
+                queue.clean()
     for name in MADE:
         path = out / name
         if path.is_dir() and not path.is_symlink():
@@ -100,6 +100,11 @@ def configuration(problems: Path, model: str, out: Path, responses: int, asking:
     """The configuration that the workers find in Redis. Its training keys mean nothing here, because nothing trains."""
     if not 0 < asking.top_p <= 1:  # NaN passes the bounds of a command-line option
         raise ConfigError(f"--top-p {asking.top_p}: a share above 0, at most 1")
+    if any(isinstance(read(text).get("data"), list) for text in asking.settings):
+        raise ConfigError(
+            "--set data: sampling and evaluation ask the rows of the file that is named to them; set keys of one "
+            "source, data.suffix=… for instance"
+        )
     said, shape = {"--max-prompt-tokens": asking.max_prompt_tokens, "--max-tokens": asking.max_tokens}, shape_of(model)
     if shape is not None and (why := why_too_long(said, model, shape.context)) is not None:
         raise ConfigError(why)
@@ -152,8 +157,7 @@ def work(module: str, config: Config, out: Path, asking: Asking, words: list[str
     with ExitStack() as stack:
         url = asking.redis_url or stack.enter_context(EmbeddedServer(out / "redis", lock=lock)).url
         address.keep(url, out / "redis-url")
-        queue = DeskQueue(Connection(url, run))
-        stack.callback(queue.close)
+        queue = stack.enter_context(closing(DeskQueue(Connection(url, run))))
         if queue.has_run() and queue.state().get("out") != str(out.resolve()):
             raise ConfigError(f"run {run!r} is already in this Redis, and not from {out}; choose another --run")
         queue.record.store_config(dump(config))
@@ -173,16 +177,12 @@ def work(module: str, config: Config, out: Path, asking: Asking, words: list[str
 def _roles(module: str, config: Config, run: str, out: Path, words: list[str], workers: int) -> list[Role]:
     places, logs = worker_seats(config, workers), out / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-
-    def role(name: str, words: list[str], log: Path | None, threads: int) -> Role:
-        return Role(name, words, log, threads, variables=places.environment(name))
-
-    roles = [role("collector", command(f"evaluation.{module}", "--run", run, "--out", str(out), *words), None, 1)]
-    for name in (f"rollout-{index}" for index in range(workers)):
-        roles.append(role(name, command("rollout", "--run", run), logs / f"{name}.log", config.rollout.threads))
-    for name in (f"verifier-{index}" for index in range(config.verifier.workers if workers else 0)):
-        roles.append(role(name, command("verifier", "--run", run), logs / f"{name}.log", 1))
-    return roles
+    collector = command(f"evaluation.{module}", "--run", run, "--out", str(out), *words)
+    verifiers = config.verifier.workers if workers else 0
+    return [
+        Role("collector", collector, None, 1, places.environment("collector")),
+        *launcher.workers(config, run, logs, places, workers, verifiers),
+    ]
 
 
 def _attend(queue: DeskQueue, roles: list[Role]) -> int:

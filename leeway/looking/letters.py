@@ -1,5 +1,7 @@
 """``leeway dead-letters``: shows what could not be used and why, and asks for the prompts of such groups again."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import typer
@@ -64,9 +66,8 @@ def read_letters(queue: DeskQueue) -> list[Letter]:
 
 def show_all(redis_url: str, run: str) -> None:
     """Print one line for each letter."""
-    queue, letters = _letters(redis_url, run)
-    now = queue.now()
-    queue.close()
+    with _letters(redis_url, run) as (queue, letters):
+        now = queue.now()
     if not letters:
         typer.echo("no dead letters")
         return
@@ -79,11 +80,10 @@ def show_all(redis_url: str, run: str) -> None:
 
 def show_one(redis_url: str, run: str, letter_id: str) -> None:
     """Print everything that is known of one letter."""
-    queue, letters = _letters(redis_url, run)
-    (letter,) = _chosen(letters, [letter_id])
-    held = queue.payload_sizes(letter.group_id) if letter.group_id else {}
-    now = queue.now()
-    queue.close()
+    with _letters(redis_url, run) as (queue, letters):
+        (letter,) = _chosen(letters, [letter_id])
+        held = queue.payload_sizes(letter.group_id) if letter.group_id else {}
+        now = queue.now()
     left = ", ".join(f"{name} {size} bytes" for name, size in held.items()) or "nothing: the ticket is settled"
     for name, value in (
         ("letter", letter.letter_id),
@@ -104,8 +104,7 @@ def retry(redis_url: str, run: str, letter_ids: list[str], *, every: bool) -> No
     the next ticket that it issues."""
     if every == bool(letter_ids):
         raise ConfigError("name the letters to retry (leeway dead-letters list), or say --all")
-    queue, letters = _letters(redis_url, run)
-    try:
+    with _letters(redis_url, run) as (queue, letters):
         if queue.state().get("phase") == "finished":
             raise DataError(f"run {run!r} is finished: it issues no more tickets")
         chosen = [letter for letter in letters if letter.group_id] if every else _chosen(letters, letter_ids)
@@ -115,16 +114,15 @@ def retry(redis_url: str, run: str, letter_ids: list[str], *, every: bool) -> No
                     f"letter {letter.letter_id} on stream {letter.stream!r} is no group's: nothing to retry"
                 )
         asked = queue.retry(dict.fromkeys(letter.group_id for letter in chosen))
-    finally:
-        queue.close()
     before = f"; {len(chosen) - len(asked)} had been asked for before" if len(chosen) > len(asked) else ""
     typer.echo(f"{run}: {len(asked)} prompts asked for again{before}. Each goes to the next new ticket, from now on")
 
 
-def _letters(redis_url: str, run: str) -> tuple[DeskQueue, list[Letter]]:
-    queue = DeskQueue(Connection(redis_url, run))
-    queue.load_config()  # an unknown run is the user's error, not an empty list
-    return queue, read_letters(queue)
+@contextmanager
+def _letters(redis_url: str, run: str) -> Iterator[tuple[DeskQueue, list[Letter]]]:
+    with closing(DeskQueue(Connection(redis_url, run))) as queue:
+        queue.load_config()  # an unknown run is the user's error, not an empty list
+        yield queue, read_letters(queue)
 
 
 def _chosen(letters: list[Letter], letter_ids: list[str]) -> list[Letter]:

@@ -21,6 +21,7 @@ from ...common.queue.connection import Connection, RedisError, refused_or_lost
 from ...common.queue.desk import DeskQueue
 from ...common.queue.entries import whole
 from ...common.step_line import hardware_line, read_hardware, step_line
+from ...common.texts import visible
 from ...common.types import Heartbeat
 from ...common.weights.node import standing
 from ...common.wording import age, byte_size, words
@@ -61,6 +62,8 @@ def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Renderable
         parts.append(Text(step_line(last_step, steps)))
     if hardware := hardware_line(read_hardware(now.state.get("hardware", ""))):
         parts.append(Text(hardware))
+    if sources := now.state.get("sources"):
+        parts.append(Text(visible(sources)))
     parts += [Text(f"alarm: {alarm}", style="bold red") for alarm in found.alarms]
     parts.append(Text(found.sentence, style="bold red" if found.stalled else "green"))
     return Group(*parts)

@@ -2,8 +2,8 @@
 
 The audit checks, line by line: the chain is whole; every ticket is issued once (again only after a rollback), in order,
 while there was room under the bound then in force; every ticket ends exactly once, trained or refunded with a reason;
-a step trains exactly the groups it names, all of its own stage; no trained token was staler than the bound; at the end
-nothing is live.
+a step trains exactly the groups it names, all of its own stage; no trained token was staler than the bound; no new
+ticket asks a prompt that was dropped as solved; at the end nothing is live.
 
 The ledger is read twice, a line at a time. The first reading finds the rollbacks, so that the second, which is the
 proof, keeps each state that a rollback goes back to until it is needed. Memory grows with what is live and with the
@@ -22,6 +22,7 @@ from typing import Any
 from ...common.config import Overflow
 from ...common.errors import AuditError
 from ...common.ledger import REFUNDS, read, survey
+from .drops import Drops
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class Account:
     refunded: Counter[str] = field(default_factory=Counter)
     poisoned: set[str] = field(default_factory=set)
     """Groups refunded as ``poison`` whose prompt nobody has asked again."""
+    drops: Drops = field(default_factory=Drops)
     worst_staleness: int = 0
     staleness_sum: int = 0
     awaiting_reissue: set[int] = field(default_factory=set)
@@ -166,6 +168,8 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
             account.stages_open += 1
             in_order = line["stage"] == account.stages_open - 1 < len(account.stages)
             return None if in_order else f"stage {line['stage']} of {len(account.stages)} opens out of order"
+        case "sampling":
+            return account.drops.look(line, account.version, account.next_ticket)
         case "issued":
             return _issued(account, line)
         case "refunded":
@@ -235,6 +239,8 @@ def _issued(account: Account, line: dict[str, Any]) -> str | None:
         return f"ticket {ticket} out of order, {account.next_ticket} is next"
     if line["stage"] >= account.stages_open:
         return f"ticket {ticket} of stage {line['stage']}, which is not open"
+    if (wrong := account.drops.asked(line)) is not None:
+        return wrong
     live, room = account.held[line["stage"]], _room(account, line["stage"])
     if live >= room:
         return f"ticket {ticket} issued while {live} of stage {line['stage']} are live, the bound allows {room}"

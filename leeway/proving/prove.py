@@ -60,10 +60,8 @@ def on_policy(
 
 def _plain(steps: int, presets: list[str], settings: list[str], *, threads: int) -> str:
     command = [sys.executable, "-m", "leeway_rl.examples.one_process", "--steps", str(steps)]
-    for preset in presets:
-        command += ["--preset", preset]
-    for setting in settings:
-        command += ["--set", setting]
+    command += [word for preset in presets for word in ("--preset", preset)]
+    command += [word for setting in settings for word in ("--set", setting)]
     # The plain loop has the roles' number of threads, because floating-point results depend on it.
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)

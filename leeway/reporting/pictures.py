@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from . import source_picture
 from .drawing import (
     BLUE,
     DASHED,
@@ -47,15 +48,22 @@ class Panel:
     needs: tuple[str, ...]
     """Metrics without which the panel stays empty."""
     draw: Callable[[Axes, RunData], None]
+    of: str = ""
+    """A run without metrics that begin so has no such picture."""
 
 
 PANELS: list[Panel] = []
 """All panels in reading order, two in a row."""
 
 
-def panel(title: str, reading: str, *needs: str) -> Callable[[Callable[[Axes, RunData], None]], None]:
+def panel(title: str, reading: str, *needs: str, of: str = "") -> Callable[[Callable[[Axes, RunData], None]], None]:
     """Make the function below one of ``PANELS``."""
-    return lambda draw: PANELS.append(Panel(title, reading, needs, draw))
+    return lambda draw: PANELS.append(Panel(title, reading, needs, draw, of))
+
+
+def panels_of(run: RunData) -> list[Panel]:
+    """The panels that a run has."""
+    return [each for each in PANELS if not each.of or run.keys(each.of)]
 
 
 def draw(run: RunData) -> bytes:
@@ -66,14 +74,17 @@ def draw(run: RunData) -> bytes:
 
 def figure_of(run: RunData) -> Figure:
     """All panels on one figure. Call this inside an ``rc_context`` of ``STYLE``."""
-    rows = math.ceil(len(PANELS) / 2)
+    panels = panels_of(run)
+    rows = math.ceil(len(panels) / 2)
     high = 3.55 * rows + 0.7
     figure = Figure(figsize=(12, high), dpi=150)
     axes = figure.subplots(rows, 2)
     figure.subplots_adjust(0.065, 0.5 / high, 0.91, 1 - 1.35 / high, hspace=0.54, wspace=0.42)
     figure.text(0.065, 1 - 0.32 / high, run.name, size=15, weight="bold", va="center")
     figure.text(0.065, 1 - 0.60 / high, run.headline(), size=9.5, color=SOFT, va="center")
-    for ax, each in zip(axes.flat, PANELS, strict=True):
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for ax, each in zip(axes.flat, panels, strict=False):
         ax.set_title(each.title, loc="left", size=11, weight="bold", pad=24)
         if run.has(*each.needs):
             each.draw(ax, run)
@@ -118,6 +129,15 @@ def _reward(ax: Axes, run: RunData) -> None:
         ax.plot(x, values, color=colour, lw=0.9)
     names = [(float(values[-1]), name, colour) for values, name, colour in parts]
     end_labels(ax, [(last, f"all {last:.3f}", BLUE), (trained[-1], "trained on", SOFT), *names])
+
+
+panel(
+    "Reward by source",
+    "The mean reward of each source of prompts, over every graded response; above, which share of the groups each had."
+    " A source near 1 or near 0 gives no signal: its share is better spent elsewhere.",
+    "reward/mean",
+    of=source_picture.PREFIX,
+)(source_picture.draw)
 
 
 @panel(

@@ -15,7 +15,7 @@ import numpy as np
 from ...common.files import write_whole
 from ...common.wording import byte_size
 from . import page, report_samples
-from .rundata import RunData, ends, load, mean, percent
+from .rundata import RunData, ends, load, mean, percent, sources
 
 Rows = list[tuple[str, str]]
 
@@ -45,7 +45,7 @@ def write_report(folder: Path) -> Path:
             evaluations=page.embedded(evaluations) if evaluations else None,
             sections=_sections(run),
             samples=report_samples.groups_of(folder),
-            panels=pictures.PANELS,
+            panels=pictures.panels_of(run),
         )
     write_whole(out, text)
     return out
@@ -56,6 +56,7 @@ def _sections(run: RunData) -> dict[str, Rows]:
     return {
         "Run": _run_rows(run),
         "Groups": _group_rows(run),
+        "Sources": _source_rows(run),
         "Learning": _learning_rows(run),
         "Staleness": _staleness_rows(run),
         "Speed": _speed_rows(run),
@@ -95,6 +96,18 @@ def _group_rows(run: RunData) -> Rows:
         rows.append(("refunded", "none"))
     if orphaned:
         rows.append(("orphaned", f"{orphaned:,} (made for an earlier learner; their tickets were issued again)"))
+    return rows
+
+
+def _source_rows(run: RunData) -> Rows:
+    """What came of each of several sources of prompts. Shares are of the groups that were graded."""
+    rows, groups = [], run.total("generated/groups") if run.has("generated/groups") else 0.0
+    for name in sources(run) if groups else ():
+        own = run.total_of(f"source/{name}/share", "generated/groups")
+        _, first, last = ends(run.series(f"source/{name}/reward_mean"))
+        said = [f"{percent(own / groups)} of the groups", f"{run.total(f'source/{name}/trained'):,.0f} trained"]
+        said += [f"{run.total(f'source/{name}/refunded'):,.0f} refunded"]
+        rows.append((name, ", ".join([*said, f"reward {first:.3f} → {last:.3f}"])))
     return rows
 
 

@@ -75,6 +75,10 @@ class RunData:
         """The sum over the steps that have ``key``."""
         return float(np.nansum(self.series(key)))
 
+    def total_of(self, share: str, whole: str) -> float:
+        """The sum over the steps of ``share`` times ``whole``."""
+        return float(np.nansum(self.series(share) * self.series(whole)))
+
     def events(self, event: str) -> list[dict[str, Any]]:
         """The ledger's lines of one kind."""
         return [line for line in self.ledger if line["event"] == event]
@@ -270,3 +274,8 @@ def _evaluations(folder: Path, missing: list[str]) -> list[dict[str, Any]]:
         except (ValueError, OSError) as error:
             missing.append(f"evaluations/{path.parent.name} cannot be read: {error}.")
     return [line for line in lines if "avg_at_n" in line]
+
+
+def sources(run: RunData) -> list[str]:
+    """The names of the run's sources of prompts, where there are several."""
+    return [key.split("/")[1] for key in run.keys("source/") if key.endswith("/share")]

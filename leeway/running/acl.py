@@ -11,6 +11,7 @@ the weights, a control, or another role's heartbeat, and it cannot announce a sc
 import hashlib
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...common import address
@@ -54,17 +55,13 @@ def user_name(role: str, run: str | None) -> str:
 def rules(role: str, run: str) -> list[str]:
     """A role's rules after ``-@all``: the root rule, then the selectors. ``run`` is an id, or ``*`` for every run."""
     prefix = f"leeway:{{{run}}}:"
-    root = (f"{_SESSION} {_SCRIPTS} ~{prefix}*",)
-    match role:
-        case "rollout":
-            return [*root, *(_selector(prefix, *each) for each in [*_worker("rollout"), *_ROLLOUT])]
-        case "verifier":
-            return [*root, *(_selector(prefix, *each) for each in [*_worker("verifier"), *_VERIFIER])]
-        case "learner":
-            return [*root, _selector(prefix, _LEARNER, "~", "*")]
-        case _:
-            assert role == "desk"
-            return [*root, *(_selector(prefix, *each) for each in _DESK)]
+    selectors: dict[str, Sequence[tuple[str, ...]]] = {
+        "rollout": [*_worker("rollout"), *_ROLLOUT],
+        "verifier": [*_worker("verifier"), *_VERIFIER],
+        "learner": [(_LEARNER, "~", "*")],
+        "desk": _DESK,
+    }
+    return [f"{_SESSION} {_SCRIPTS} ~{prefix}*", *(_selector(prefix, *each) for each in selectors[role])]
 
 
 def _selector(prefix: str, commands: str, rights: str, *patterns: str) -> str:

@@ -1,7 +1,7 @@
 """``leeway clean``: remove what a run has in Redis, and this machine's copy of its weights if nobody uses it."""
 
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import typer
 
@@ -16,8 +16,7 @@ def clean(redis_url: str, run: str, *, force: bool) -> None:
     """Remove every key of ``run`` and print what the keys were; remove also this machine's copy of its weights, where
     no worker is in it any more. ``RunExistsError`` where workers are alive and ``force`` is false. The run's folder,
     its checkpoints and a shared folder of weights stay."""
-    queue = DeskQueue(Connection(redis_url, run))
-    try:
+    with closing(DeskQueue(Connection(redis_url, run))) as queue:
         alive = Counter(worker.role for worker in queue.overview.workers()[0])
         if alive and not force:
             roles = ", ".join(f"{count} {role}" for role, count in sorted(alive.items()))
@@ -26,8 +25,6 @@ def clean(redis_url: str, run: str, *, force: bool) -> None:
         with suppress(LeewayError):  # the configuration is gone, or of another build
             folder = parse(queue.load_config(), f"configuration of {run}").weights.node
         removed = queue.clean()
-    finally:
-        queue.close()
     kinds = ", ".join(f"{count} {kind}" for kind, count in removed.items())
     copies = [base / node_folder.name_of(redis_url, run) for base in node_folder.bases(folder)]
     for path in filter(node_folder.remove_if_left, copies):

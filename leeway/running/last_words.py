@@ -2,6 +2,7 @@
 
 import re
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 from ...common.texts import visible
@@ -42,9 +43,8 @@ def cause(code: int, said: str, *, killed_for_memory: bool = False) -> str:
 def named(said: str) -> str:
     """The mistake that a role names, or the last exception that is itself a cause, whichever was written later; empty
     where there is neither."""
-    lines = [_PREFIX.sub("", line) for line in said.splitlines()]
     found, only_told, open_trace = "", "", False
-    for line in lines:
+    for line in (_PREFIX.sub("", line) for line in said.splitlines()):
         if line.startswith("Traceback (most recent call last)"):
             open_trace = True
         elif _NAMED.match(line):
@@ -98,10 +98,7 @@ def memory_kills() -> int:
     """How many processes the kernel has killed so far for lack of memory: in this process's control group where there
     is one, else on this machine. 0 where the kernel does not say."""
     for path in (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat")):
-        try:
-            found = re.search(r"^oom_kill (\d+)$", path.read_text(), re.M)
-        except OSError:
-            continue
-        if found is not None:
-            return int(found[1])
+        with suppress(OSError):
+            if found := re.search(r"^oom_kill (\d+)$", path.read_text(), re.M):
+                return int(found[1])
     return 0

@@ -128,19 +128,27 @@ def learner_command(
 
 def roles(config: Config, run: str, runs_dir: Path, places: Seats) -> list[Role]:
     """The processes of ``leeway up``, the learner first. A process that is started again has the same GPUs."""
-    logs, of_run = runs_dir / run / "logs", ("--run", run)
-
-    def role(name: str, words: list[str], threads: int) -> Role:
-        return Role(name, words, logs / f"{name}.log", threads, variables=places.environment(name))
-
-    words = [*of_run, "--runs-dir", str(runs_dir)]
+    logs, words = runs_dir / run / "logs", ["--run", run, "--runs-dir", str(runs_dir)]
     learner = learner_command(words, config.train.ranks, drain_s=config.broker.drain_s)
-    found = [role("learner", learner, config.train.threads)]
-    for index in range(config.rollout.workers):
-        found.append(role(f"rollout-{index}", command("rollout", *of_run), config.rollout.threads))
-    for index in range(config.verifier.workers):
-        found.append(role(f"verifier-{index}", command("verifier", *of_run), 1))
+    own = places.environment("learner")
+    found = [
+        Role("learner", learner, logs / "learner.log", config.train.threads, variables=own),
+        *workers(config, run, logs, places, config.rollout.workers, config.verifier.workers),
+    ]
     if config.broker.metrics_port:
         for index, each in enumerate(found):
             each.metrics_port = config.broker.metrics_port + index
     return found
+
+
+def workers(config: Config, run: str, logs: Path, places: Seats, rollouts: int, verifiers: int) -> list[Role]:
+    """The processes of the rollout workers, then those of the verifiers, each with a log of its own in ``logs``."""
+
+    def role(kind: str, index: int, threads: int) -> Role:
+        name = f"{kind}-{index}"
+        return Role(name, command(kind, "--run", run), logs / f"{name}.log", threads, places.environment(name))
+
+    return [
+        *(role("rollout", index, config.rollout.threads) for index in range(rollouts)),
+        *(role("verifier", index, 1) for index in range(verifiers)),
+    ]

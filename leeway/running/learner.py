@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +55,7 @@ def command_here(run: str, runs_dir: Path, redis_url: str, here: Node) -> tuple[
 def _stored(run: str, kept: Path, redis_url: str) -> Config:
     """The run's configuration: from Redis, or from the run's folder where Redis came back empty, since the learner will
     put it back. ``NoRunError`` where nobody creates the run in time."""
-    queue = DeskQueue(Connection(redis_url, run))
-    try:
+    with closing(DeskQueue(Connection(redis_url, run))) as queue:
         if not queue.has_run() and not kept.exists():
             print("waiting for the run to be created", file=sys.stderr, flush=True)
         deadline = time.monotonic() + WAIT_S
@@ -64,5 +64,3 @@ def _stored(run: str, kept: Path, redis_url: str) -> Config:
         return (
             parse(queue.load_config()) if queue.has_run() or not kept.exists() else parse(kept.read_text(), str(kept))
         )
-    finally:
-        queue.close()

@@ -239,12 +239,10 @@ def page(config: Config, layout: Layout, shape: Shape | None, gpu: Gpu | None = 
 
 
 def _rows(config: Config, layout: Layout) -> list[list[str]]:
-    rows, on_cpu = [], [each for each in layout.placed if not each.gpus and not each.ranks]
-    for each in layout.placed:
-        if each.gpus or each.ranks:
-            rows.append([each.name, str(each.node + 1), _spell(each.gpus), each.what])
-    if on_cpu:
-        rows.append([_several("rollout", len(on_cpu)), "1", "-", "one worker, on the CPU"])
+    named = [each for each in layout.placed if each.gpus or each.ranks]
+    rows = [[each.name, str(each.node + 1), _spell(each.gpus), each.what] for each in named]
+    if on_cpu := len(layout.placed) - len(named):
+        rows.append([_several("rollout", on_cpu), "1", "-", "one worker, on the CPU"])
     grading = "1 grading process" if config.verifier.jobs == 1 else f"{config.verifier.jobs} grading processes"
     rows.append([_several("verifier", config.verifier.workers), "1", "-", grading])
     return rows
@@ -267,8 +265,5 @@ def commands(config: Config, layout: Layout) -> list[str]:
             if len(learner) > 1:
                 command += f" --nodes {len(learner)} --node {each.node + 1} --first-node NODE1"
         lines.append(f"  node {each.node + 1}: {command}")
-    lines += [f"  node 1: {_VERIFIER}"] * config.verifier.workers
+    lines += ["  node 1: leeway verifier RUN"] * config.verifier.workers
     return lines
-
-
-_VERIFIER = "leeway verifier RUN"

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ...common.config import Config, dump, expand
+from ...common.config import Config, Data, dump, expand
 from ...common.errors import ConfigError, DataError
 from ...common.ground_truth import CODE, MATH, REASONING_GYM, SOLUTION
 from ...common.preflight.folder import read_folder
@@ -33,19 +33,20 @@ def preflight(config: Config, *, dry_run: bool) -> list[str]:
     said = []
     if elsewhere or folder_of(config.model.path) is None:
         said.append(f"not checked: the model {config.model.path}, which is not on this machine; each role does")
-    try:
-        refuse_missing_rows(config)
-    except DataError:
-        if not dry_run or Path(expand(config.data.path)).exists():  # a folder is no file anywhere
-            raise
-        return [*said, f"not checked: the rows: {_not_here(config.data.path)}; the learner does"]
+    for source in config.sources:
+        try:
+            refuse_missing_source(source)
+        except DataError:
+            if not dry_run or Path(expand(source.path)).exists():  # a folder is no file anywhere
+                raise
+            return [*said, f"not checked: the rows: {_not_here(source.path)}; the learner does"]
     if said or (dry_run and _lies_at_the_hub(config.model.path)):
         return [*said, "not checked: the rows, which need the model's tokenizer; the learner does"]
     rows, why = _ask("learner.preflight", config)
     if rows is None:
         return ["checked: the model's folder", f"not checked: the tokenizer and the rows ({why}); the learner does"]
     said = _told(config, rows)
-    abilities = sorted(rows.get("abilities", ()))
+    abilities = sorted({ability for source in rows.get("sources", ()) for ability in source.get("abilities", ())})
     if not {MATH, SOLUTION}.isdisjoint(abilities) and find_spec("math_verify") is None:
         raise ConfigError(
             "mathematics is judged with Math-Verify, which is not here: pip install 'leeway-rl[verifier]'"
@@ -63,11 +64,18 @@ def refuse_missing_model(said: str) -> None:
 
 
 def refuse_missing_rows(config: Config) -> None:
-    """``DataError`` where the file of rows is not there."""
-    path = expand(config.data.path)
-    if config.data.source == "file" and not Path(path).is_file():
+    """``DataError`` where a file of rows is not there."""
+    for source in config.sources:
+        refuse_missing_source(source)
+
+
+def refuse_missing_source(source: Data) -> None:
+    """``DataError`` where the file of rows of one source is not there."""
+    path = expand(source.path)
+    if source.source == "file" and not Path(path).is_file():
         wrong = "a folder; name one file of rows" if Path(path).is_dir() else "no such file"
-        raise DataError(f"data.path = {config.data.path!r}: {wrong}: {path}")
+        key = f"data.{source.name}.path" if source.name else "data.path"
+        raise DataError(f"{key} = {source.path!r}: {wrong}: {path}")
 
 
 def _not_here(said: str) -> str:
@@ -113,10 +121,17 @@ def _told(config: Config, rows: dict[str, Any]) -> list[str]:
         said.append("the tokenizer has no chat template: the texts of a row's messages are joined by line ends")
     if "unchecked" in rows:
         return [*said, f"not checked: {rows['unchecked']}"]
+    for source, share, found in zip(config.sources, config.shares, rows["sources"], strict=True):
+        whose = f"{source.name} (share {share:.4g}): " if source.name else ""
+        said += [f"{line.partition(': ')[0]}: {whose}{line.partition(': ')[2]}" for line in _told_of(source, found)]
+    return said
+
+
+def _told_of(source: Data, rows: dict[str, Any]) -> list[str]:
+    if "unchecked" in rows:
+        return [f"not checked: {rows['unchecked']}"]
     which = f"all {rows['rows']:,}" if rows["all"] else f"the first {rows['rows']:,}"
     abilities = ", ".join(f"{count:,} {ability}" for ability, count in rows["abilities"].items())
-    lengths = (
-        f"{rows['shortest']:,} to {rows['longest']:,} tokens, data.max_prompt_tokens {config.data.max_prompt_tokens:,}"
-    )
-    said.append(f"checked: {which} rows: {abilities}; prompts of {lengths}")
+    lengths = f"{rows['shortest']:,} to {rows['longest']:,} tokens, data.max_prompt_tokens {source.max_prompt_tokens:,}"
+    said = [f"checked: {which} rows: {abilities}; prompts of {lengths}"]
     return said + [f"dropped: {count:,} of these rows: {reason}" for reason, count in rows["dropped"].items()]

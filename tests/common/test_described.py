@@ -23,6 +23,7 @@ def definition_of(name):
     """The key's part of the schema."""
     section, _, key = name.partition(".")
     found = SCHEMA["properties"][section]
+    found = found.get("oneOf", [found])[0]  # data is one table or a list of such
     found = found.get("items", found)
     return SCHEMA["$defs"][found["$ref"].rpartition("/")[2]]["properties"][key]
 

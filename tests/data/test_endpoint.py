@@ -2,6 +2,7 @@
 
 import json
 import socket
+from contextlib import closing
 
 import pytest
 from leeway_rl.data.endpoint import GIVE_UP, Answer, Ask, Endpoint, ask_all
@@ -143,17 +144,17 @@ def test_two_endpoints_are_asked_side_by_side():
 def test_replies_outlive_a_stop_in_the_middle_of_a_line(tmp_path):
     path = tmp_path / "asked" / "replies.jsonl"
     one, other = (Ask(row=row, index=1, messages=[], seed=0, beside={"answer": ["7"]}) for row in (0, 2))
-    with Replies(path, 3, 2) as replies:
+    with closing(Replies(path, 3, 2)) as replies:
         replies.add(other, Answer("é\n", 3, True))
         replies.refuse(one, "HTTP 400")
     with path.open("ab") as file:
         file.write(b'{"id": "1:0", "resp')
-    with Replies(path, 3, 2) as replies:
+    with closing(Replies(path, 3, 2)) as replies:
         assert [(row, index) for row in range(3) for index in range(2) if replies.has(row, index)] == [(0, 1), (2, 1)]
         assert replies.get(2, 1) == {"id": "2:1", "response": "é\n", "tokens": 3, "finished": True, "answer": ["7"]}
         assert replies.get(1, 0) is None
         replies.add(Ask(row=1, index=0, messages=[], seed=0), Answer("", 0, False))
-    with Replies(path, 3, 1) as fewer:  # of what is there, only the first of each row is asked for now
+    with closing(Replies(path, 3, 1)) as fewer:  # of what is there, only the first of each row is asked for now
         assert len(fewer) == 1
         assert fewer.get(1, 0)["finished"] is False
     assert path.read_bytes().count(b"\n") == 3

@@ -21,6 +21,11 @@ def found(*problems, kinds=None):
     return [match and match.of for match in matches]
 
 
+def _best(evaluation, texts):
+    """For each text the most similar evaluation problem that it repeats or contains; None if it is clean."""
+    return [matches[0] if matches else None for matches in evaluation.alike(texts)]
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_planted_rows_are_found_and_siblings_are_not(seed):
     evaluation, rows, planted = planted_set(1500, seed)
@@ -74,14 +79,14 @@ def test_fillings_of_one_long_template_are_different_problems():
 def test_empty_and_tiny_texts_do_no_harm():
     assert near_duplicates([], []) == []
     assert found("", "?", "a", "b") == [None, 0, None, 2]
-    assert EvaluationSet([]).contaminated(["x"]) == [None]
-    assert EvaluationSet([normalise("x")]).contaminated([]) == []
+    assert _best(EvaluationSet([]), ["x"]) == [None]
+    assert _best(EvaluationSet([normalise("x")]), []) == []
 
 
 def test_a_problem_inside_instructions_is_found_and_shown():
     evaluation = EvaluationSet([normalise("Find the least positive integer with 10 divisors."), normalise(PROBLEM)])
     text = f"Think step by step. {PROBLEM.replace('lantern', 'lamp')} Answer in a box, please, and take all your time."
-    (match,) = evaluation.contaminated([normalise(text)])
+    (match,) = _best(evaluation, [normalise(text)])
     assert match.of == 1
     assert match.similarity > 0.9
 
@@ -89,11 +94,11 @@ def test_a_problem_inside_instructions_is_found_and_shown():
 def test_turns_of_phrase_are_no_contamination():
     phrase = "The answer is m/n where m and n are relatively prime positive integers. Find m + n."
     evaluation = EvaluationSet([normalise("A square of side 7 lies in a circle. " + phrase)])
-    assert evaluation.contaminated([normalise("Three dice of 9 faces show a sum above 11. " + phrase)]) == [None]
+    assert _best(evaluation, [normalise("Three dice of 9 faces show a sum above 11. " + phrase)]) == [None]
 
 
 def test_a_piece_of_an_evaluation_problem_is_no_contamination():
-    assert EvaluationSet([normalise(PROBLEM)]).contaminated([normalise("over the door of the old mill")]) == [None]
+    assert _best(EvaluationSet([normalise(PROBLEM)]), [normalise("over the door of the old mill")]) == [None]
 
 
 def test_a_signature_with_a_few_left_out_is_a_part():
@@ -138,9 +143,7 @@ def test_the_context_may_come_in_another_order():
         None,
         None,
     ]
-    (match,) = EvaluationSet([normalise(CONTEXT + question)]).contaminated(
-        [normalise(f"Solve this.\n\n{stirred} Think.")]
-    )
+    (match,) = _best(EvaluationSet([normalise(CONTEXT + question)]), [normalise(f"Solve this.\n\n{stirred} Think.")])
     assert match is not None
 
 
@@ -170,7 +173,7 @@ def test_what_then_happens_may_not_come_first():
 def test_a_word_that_turns_the_problem_makes_another_one(one, other):
     text = f"{PROBLEM} Write down the {{}} number that the maker counts when all lamps are hung."
     assert found(text.format(one), text.format(other)) == [None, None]
-    assert EvaluationSet([normalise(text.format(one))]).contaminated([normalise(text.format(other))]) == [None]
+    assert _best(EvaluationSet([normalise(text.format(one))]), [normalise(text.format(other))]) == [None]
     assert found(text.format(one), text.format(one).replace("old ", "")) == [None, 0]
 
 
@@ -184,7 +187,7 @@ def test_a_word_is_turned_by_two_words_in_its_place_read_from_either_side():
 def test_another_question_about_the_same_context_is_another_problem():
     one, other = CONTEXT + "How many lamps are green?", CONTEXT + "What does the harbour pay in a month?"
     assert found(one, other) == [None, None]
-    assert EvaluationSet([normalise(one)]).contaminated([normalise(other)]) == [None]
+    assert _best(EvaluationSet([normalise(one)]), [normalise(other)]) == [None]
 
 
 def test_two_things_of_the_context_exchanged_in_the_question_make_another_problem():
@@ -197,8 +200,8 @@ def test_a_last_number_beyond_what_matched_counts(after):
     text = "A function satisfies $f(n + 1) = 3 f(n) - 4$ for all integers $n$ and $f(0) = 5$. Find $f({})$."
     evaluation = EvaluationSet([normalise(text.replace("{}", "9"))])
     other = "Answer the question.\n\n" + text.replace("{}", "7") + after
-    assert evaluation.contaminated([normalise(other)]) == [None]
-    assert evaluation.contaminated([normalise(other.replace("7", "9"))]) != [None]
+    assert _best(evaluation, [normalise(other)]) == [None]
+    assert _best(evaluation, [normalise(other.replace("7", "9"))]) != [None]
 
 
 def test_who_knows_more_tells_two_problems_apart():

@@ -1,6 +1,7 @@
 """Judges: a vote is not guessed at, nonsense is no vote, and nothing is kept or called bad without the votes for it."""
 
 import json
+from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,10 +11,12 @@ from leeway_rl.common.errors import ConfigError
 from leeway_rl.data import recipe
 from leeway_rl.data.dataset import Dataset
 from leeway_rl.data.quality import Quality
-from leeway_rl.data.votes import CRITERIA, Count, settled, vote_in
+from leeway_rl.data.votes import CRITERIA, settled, vote_in
 
 from tests.data.endpoint_double import CUT, EndpointDouble, asked
 from tests.integration.running import leeway
+
+KINDS = ("keep", "leave", "nonsense", "refused", "missing")
 
 
 def ballot(keep=True, reason="", **met):
@@ -53,30 +56,30 @@ def test_no_text_breaks_the_reading_of_votes(text):
 @pytest.mark.parametrize(
     ("count", "reason"),
     [
-        (Count(keep=9, leave=23), None),
-        (Count(keep=8, leave=24), "judged to be of low quality"),
-        (Count(keep=8, leave=23, nonsense=1), "not judged: too few votes"),
-        (Count(keep=8, leave=23, refused=1), "not judged: too few votes"),
-        (Count(keep=8, leave=23, missing=1), "not judged yet: votes are missing"),
-        (Count(keep=0, leave=24, missing=8), "judged to be of low quality"),
-        (Count(keep=9, missing=23), None),
-        (Count(nonsense=32), "not judged: too few votes"),
-        (Count(nonsense=16, missing=16), "not judged yet: votes are missing"),
+        (Counter(keep=9, leave=23), None),
+        (Counter(keep=8, leave=24), "judged to be of low quality"),
+        (Counter(keep=8, leave=23, nonsense=1), "not judged: too few votes"),
+        (Counter(keep=8, leave=23, refused=1), "not judged: too few votes"),
+        (Counter(keep=8, leave=23, missing=1), "not judged yet: votes are missing"),
+        (Counter(keep=0, leave=24, missing=8), "judged to be of low quality"),
+        (Counter(keep=9, missing=23), None),
+        (Counter(nonsense=32), "not judged: too few votes"),
+        (Counter(nonsense=16, missing=16), "not judged yet: votes are missing"),
     ],
 )
 def test_nine_votes_of_thirty_two_keep_a_problem(count, reason):
-    assert count.due == 32
+    assert count.total() == 32
     judgement = settled(count, 9, "")
     assert (judgement and judgement.reason) == reason
 
 
 @given(st.lists(st.integers(0, 20), min_size=5, max_size=5), st.integers(1, 40))
 def test_votes_that_are_none_change_no_verdict_but_its_being_open(numbers, least):
-    count = Count(*numbers)
+    count = Counter(dict(zip(KINDS, numbers, strict=True)))
     judgement = settled(count, least, "")
-    assert (judgement is None) == (count.keep >= least)
+    assert (judgement is None) == (count["keep"] >= least)
     if judgement and judgement.reason == "judged to be of low quality":  # whatever the other votes would have been
-        assert count.due - count.leave < least
+        assert count.total() - count["leave"] < least
 
 
 def judged(folder, rows, judges, **options):
@@ -94,7 +97,8 @@ def judged(folder, rows, judges, **options):
         "quality", Quality(**chosen | options), Dataset(folder / "dataset"), folder / "out", folder, 1, missing
     )
     dropped = pq.read_table(folder / "out" / "dropped.parquet").to_pylist()
-    return Dataset(folder / "out").column("row"), {row["row"]: row for row in dropped}, funnel, missing
+    kept = [row["row"] for row in Dataset(folder / "out").each("row")]
+    return kept, {row["row"]: row for row in dropped}, funnel, missing
 
 
 ROWS = [{"problem": problem, "answer": 1} for problem in ("Good?", "Bad?", "Odd?")]

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from leeway_rl.common.batches import batched
 from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.data import output, recipe
-from leeway_rl.data.dataset import Dataset, Drop, divide, in_batches
+from leeway_rl.data.dataset import BATCH, Dataset, Drop, divide
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "data"
 QUICK = """
@@ -114,7 +115,7 @@ def test_a_step_divides_exactly_the_rows_it_was_given(tmp_path, keeps):
     shutil.rmtree(tmp_path / "d", ignore_errors=True)
     result, _ = run(write_recipe(tmp_path / "d", text, **files), tmp_path / "d")
     judgements = [None if keep else Drop("so") for keep in keeps]
-    funnel = divide(Dataset(result.dataset), tmp_path / "d" / "new", in_batches(iter(judgements)))
+    funnel = divide(Dataset(result.dataset), tmp_path / "d" / "new", batched(judgements, BATCH))
     assert (funnel.total().kept, funnel.total().dropped.total()) == (sum(keeps), len(keeps) - sum(keeps))
     if keeps:
         with pytest.raises(ValueError, match="shorter"):
@@ -308,7 +309,7 @@ def test_csv_rows_are_read_and_broken_ones_named(tmp_path):
         "the answer is null": 1,
         "not UTF-8": 1,
     }
-    assert Dataset(result.dataset).column("problem") == ["Find, if 2x = 6, x."]
+    assert [row["problem"] for row in Dataset(result.dataset).each("problem")] == ["Find, if 2x = 6, x."]
 
 
 def test_grading_goes_on_behind_what_is_graded(tmp_path):

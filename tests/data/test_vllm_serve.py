@@ -69,7 +69,7 @@ def test_a_real_server_rates_rows_and_judges_that_cannot_judge_keep_none(served,
         name="tiny", model="tiny", endpoint=url, responses=8, max_tokens=64, always_solved="keep", never_solved="keep"
     )
     funnel, _ = recipe.do_step("difficulty", options, dataset, tmp_path / "rated", tmp_path, 1, missing)
-    kept = [json.loads(text)["tiny"] for text in Dataset(tmp_path / "rated").column("difficulty")]
+    kept = [json.loads(row["difficulty"])["tiny"] for row in Dataset(tmp_path / "rated").each("difficulty")]
     assert (len(kept), missing) == (6, [])
     assert sum(kept) < 0.8 * 6 * 8  # it gets about two thirds right; nothing that nobody answered would be right
     assert funnel.total().dropped == {"not rated: it cannot be asked": 1}  # longer than the model's context

@@ -17,6 +17,7 @@ from tests.integration.running import leeway, metrics, start
 from tests.integration.test_end_to_end import COMMANDS as END_TO_END
 from tests.integration.test_evaluation import EVALUATION
 from tests.integration.test_fewer_ranks import FEWER
+from tests.integration.test_mixtures import COMMANDS as MIXTURES
 from tests.integration.test_own_reward import COMMANDS as OWN_REWARD
 from tests.integration.test_profile import COMMANDS as PROFILE
 
@@ -159,6 +160,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *WITH_MODELS,
         *END_TO_END,
         *OWN_REWARD,
+        *MIXTURES,
         *PROFILE,
         *PLANS,
         *SWEEPS,

@@ -15,7 +15,7 @@ from leeway_rl.leeway.planning.arithmetic import learner as rank
 from leeway_rl.leeway.planning.arithmetic.asked import learner_of
 from leeway_rl.leeway.planning.arithmetic.fitting import longest_row
 from leeway_rl.leeway.planning.arithmetic.host import learner_host, loading, shared_memory
-from leeway_rl.leeway.planning.arithmetic.learner import Learner, layer_bytes, moments, peak, states, total
+from leeway_rl.leeway.planning.arithmetic.learner import Learner, layer_bytes, moments, peak, states, total, update
 from leeway_rl.leeway.planning.arithmetic.page import redis_bytes, speeds
 from leeway_rl.leeway.planning.arithmetic.rollout import kv_bytes_a_token
 from leeway_rl.leeway.planning.arithmetic.shapes import why_unknown
@@ -97,13 +97,24 @@ def state_bytes(*settings):
         (("zero_stage=1", "ranks=4"), 4 + 4 + 12 / 4, 0),
         (("zero_stage=2", "ranks=4"), 4 + 4 / 4 + 12 / 4, 0),
         (("zero_stage=3", "ranks=4"), 20 / 4, 0),
-        (("zero_stage=2", "ranks=4", "offload=optimizer"), 4, (4 + 12) / 4 + 4),
+        (("zero_stage=2", "ranks=4", "offload=optimizer"), 4, (4 + 12 + 4) / 4 + 4),
         (("zero_stage=3", "ranks=4", "offload=optimizer"), 4 / 4, (4 + 12 + 4) / 4),
         (("zero_stage=3", "ranks=4", "offload=optimizer+parameters"), 0, (4 + 4 + 12 + 4) / 4),
     ],
 )
 def test_states_are_spread_and_offloaded_by_zero_stage(settings, device, host):
     assert state_bytes(*settings) == pytest.approx((device, host))
+
+
+def test_at_zero_1_the_update_over_bfloat16_weights_finds_the_other_ranks_sums_still_there():
+    """Counted on one rank and two, by tests/proofs/dry_run_memory.py: 8 and 4 bytes a parameter."""
+
+    def update_bytes(ranks, precision):
+        learner = Learner(ranks=ranks, zero_stage=1, precision=precision, tokens=64, logits_bytes=None)
+        return sum(part.device for part in update(learner, SHAPE)) / SHAPE.parameters
+
+    assert [update_bytes(ranks, "bfloat16") for ranks in (1, 2)] == [8, 4]
+    assert [update_bytes(ranks, "autocast") for ranks in (1, 2)] == [8, 2]
 
 
 def test_activations_of_a_7b_layer_by_hand():

@@ -506,3 +506,58 @@ def test_rewards_that_are_numbers_of_their_own_pass(tmp_path):
 def test_rewards_that_the_verdicts_deny_are_named(tmp_path, verdicts, rewards, wrong):
     with pytest.raises(AuditError, match=wrong):
         audit(scored(tmp_path / "l.jsonl", verdicts, **rewards), unfinished=True)
+
+
+def look(ledger, ticket, *dropped, version=0):
+    ledger.write("sampling", version=version, ticket=ticket, prompts=3, dropped=[*dropped], rarer=0, digest="0")
+
+
+def test_a_prompt_that_was_dropped_is_asked_by_no_later_ticket(tmp_path):
+    ledger = begin(tmp_path / "ledger.jsonl")
+    issue(ledger, 0, 0)
+    look(ledger, 1, "p:2")
+    issue(ledger, 1, 0)
+    look(ledger, 2, "p:1")
+    issue(ledger, 2, 0)
+    ledger.close()
+    with pytest.raises(AuditError, match=r":7: line 7 \(issued\): ticket 2 asks prompt p:1, which was dropped before"):
+        audit(ledger.path, unfinished=True)
+
+
+def test_a_dropped_prompt_that_an_operator_asks_again_passes(tmp_path):
+    ledger = begin(tmp_path / "ledger.jsonl")
+    issue(ledger, 0, 0)
+    ledger.write("refunded", ticket=0, version=0, reason="poison")
+    look(ledger, 1, "p:1")
+    ledger.write("issued", ticket=1, incarnation=1, version=0, stage=0, prompt="p:1", reissued=False, retry_of="0-1")
+    ledger.close()
+    assert audit(ledger.path, unfinished=True).next_ticket == 2
+
+
+@pytest.mark.parametrize(
+    ("ticket", "version", "dropped", "wrong"),
+    [
+        (2, 0, ["p:9"], "holds from ticket 2 on, 1 is next"),
+        (1, 1, ["p:9"], "at version 1, the books stand at 0"),
+        (1, 0, ["p:8"], "prompt p:8 is dropped twice"),
+    ],
+)
+def test_a_look_that_is_out_of_place_is_named(tmp_path, ticket, version, dropped, wrong):
+    ledger = begin(tmp_path / "ledger.jsonl")
+    look(ledger, 0, "p:8")
+    issue(ledger, 0, 0)
+    look(ledger, ticket, *dropped, version=version)
+    ledger.close()
+    with pytest.raises(AuditError, match=rf"line 5 \(sampling\): {wrong}"):
+        audit(ledger.path, unfinished=True)
+
+
+def test_a_look_that_a_resume_has_undone_drops_nothing(tmp_path):
+    ledger = begin(tmp_path / "ledger.jsonl")
+    kept = ledger.line
+    look(ledger, 0, "p:1")
+    ledger.write("rolled_back", to_line=kept)
+    ledger.write("started", incarnation=2, version=0)
+    issue(ledger, 0, 0, incarnation=2)
+    ledger.close()
+    assert audit(ledger.path, unfinished=True).next_ticket == 1

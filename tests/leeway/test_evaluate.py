@@ -73,6 +73,20 @@ def test_a_run_is_asked_as_it_was_trained():
     assert again.rollout.engine == "torch"
 
 
+def test_what_a_run_s_sources_do_not_agree_on_is_left_to_its_default_with_a_word_on_it(capsys):
+    sources = 'data=[{name="a",path="x",system="s",suffix="="},{name="b",path="y",system="s"}]'
+    again = compose(["tiny"], asked_as(compose(["tiny"], [sources])))
+    assert (again.data.system, again.data.suffix) == ("s", None)
+    said = capsys.readouterr().err
+    assert said == "data.suffix is not the run's: its sources differ (a '=', b None); --set data.suffix=… chooses\n"
+
+
+def test_several_sources_are_no_question_of_an_evaluation(tmp_path, tiny_model):
+    several = replace(ASKING, settings=('data=[{name="a",path="x"},{name="b",path="y"}]',))
+    with pytest.raises(ConfigError, match="the rows of the file that is named to them"):
+        configuration(tmp_path / "p.jsonl", str(tiny_model), tmp_path / "out", 16, several)
+
+
 def test_columns_are_those_of_the_files_that_are_prepared_and_not_of_the_problems_made_of_them():
     said = ['data.columns={prompt="question"}', "verifier.jobs=3", "data.columns.answer=final"]
     asking, words = columns_to_prepare(replace(ASKING, settings=tuple(said)), ["--size", "3"])

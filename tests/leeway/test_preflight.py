@@ -39,6 +39,23 @@ def test_what_is_checked_is_told(folder, write):
     ]
 
 
+def test_each_source_is_told_by_its_name_and_one_that_is_not_there_too(folder, tmp_path):
+    (tmp_path / "one.jsonl").write_text(json.dumps(row()) + "\n")
+    (tmp_path / "two.jsonl").write_text(json.dumps(row("1+" * 40)) + "\n" + json.dumps(row(ability="exact")) + "\n")
+    one, two = (
+        f'{{name="{name}",path="{tmp_path}/{name}.jsonl",max_prompt_tokens=32,share={share}}}'
+        for name, share in (("one", 3), ("two", 1))
+    )
+    assert preflight(asking(folder, f"data=[{one},{two}]"), dry_run=True)[1:] == [
+        "checked: one (share 0.75): all 1 rows: 1 math; prompts of 5 to 5 tokens, data.max_prompt_tokens 32",
+        "checked: two (share 0.25): all 2 rows: 1 exact; prompts of 5 to 5 tokens, data.max_prompt_tokens 32",
+        "dropped: two (share 0.25): 1 of these rows: longer than data.max_prompt_tokens = 32",
+    ]
+    (tmp_path / "two.jsonl").unlink()
+    with pytest.raises(DataError, match=r"data\.two\.path = .*two\.jsonl': no such file"):
+        preflight(asking(folder, f"data=[{one},{two}]"), dry_run=False)
+
+
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_a_folder_without_a_tokenizer_is_refused(folder, dry_run):
     for name in TOKENIZER:

@@ -227,3 +227,22 @@ def test_evaluations_that_cannot_be_read_are_named_and_cost_nothing_else(tmp_pat
     page = write_report(run).read_text()
     assert "evaluations/torn cannot be read" in page
     assert "Evaluation by version" not in page
+
+
+def test_several_sources_have_a_picture_and_rows_of_their_own(tmp_path):
+    folder = made_up_run(tmp_path / "run", 12)
+    plain = write_report(folder).read_text()
+    lines = [
+        line
+        | {"generated/groups": 20, "source/sums/share": 0.75, "source/words/share": 0.25}
+        | {"source/sums/reward_mean": line["reward/mean"], "source/sums/trained": 12, "source/words/trained": 4}
+        | {"source/sums/refunded": 3, "source/words/refunded": 1}
+        | ({"source/words/reward_mean": 0.5} if line["step"] else {})
+        for line in made_up_lines(12, 1)
+    ]
+    write_lines(folder / "metrics.jsonl", lines)
+    text = write_report(folder).read_text()
+    assert "Reward by source" in text
+    assert "Reward by source" not in plain
+    row = r'<th scope="row">words</th><td>25 % of the groups, 48 trained, 12 refunded, reward 0.500 → 0.500</td>'
+    assert re.search(row, text)

@@ -76,6 +76,26 @@ def test_a_function_is_told_what_it_asks_for_and_no_more(pool):
     assert right.reason == "exact 1 (correct: equal as written); told 1031 (as told)"
 
 
+def test_each_source_is_judged_by_its_own_rewards_and_one_without_by_its_ability(pool):
+    config = config_of(Reward(use="exact"), own("length_of"))
+    sources = {"both": None, "judged": ("exact",), "scored": ("length_of",), "plain": ()}
+    data = tuple(Data(name=name, path="", rewards=rewards) for name, rewards in sources.items())
+    with RewardGrader(config.model_copy(update={"data": data}), pool) as grader:
+        found = {name: grader.grade(items(r"\boxed{5}"), [3], ROW, prompt_id=f"{name}:1")[0] for name in sources}
+    assert [(part.name, part.value) for part in found["both"].parts] == [("exact", 1.0), ("length_of", 0.9)]
+    assert (found["judged"].kind, found["judged"].reward) == (VerdictKind.CORRECT, 1.0)
+    assert found["judged"].parts == (Part(name="exact", value=1.0),)
+    assert (found["scored"].kind, found["scored"].reward) == (SCORED, 0.9)
+    assert (found["plain"].kind, found["plain"].parts) == (VerdictKind.CORRECT, ())
+
+
+def test_a_source_in_which_nobody_can_tell_what_is_correct_is_named(pool):
+    config = config_of(Reward(use="exact", weight=0), own("told"))
+    data = (Data(name="fine", path=""), Data(name="blind", path="", rewards=("told",)))
+    with pytest.raises(ConfigError, match="rewards of source blind: told asks whether the answer is correct"):
+        RewardGrader(config.model_copy(update={"data": data}), pool)
+
+
 def letters(tokens):
     return "".join(chr(96 + token) for token in tokens)
 

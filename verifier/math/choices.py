@@ -48,15 +48,11 @@ def several(answer: str, gold: str) -> bool | None:
     (mine, listed), (theirs, gold_listed) = _letters(answer), _letters(gold)
     if not (mine and theirs):
         return None
-    if _hedged(answer) and not gold_listed:
+    if OR in tidy(answer) and not gold_listed:
         return False  # A or C
     if listed and gold_listed:
         return True if mine == theirs else None
     return mine == theirs if listed != gold_listed else None
-
-
-def _hedged(text: str) -> bool:
-    return OR in tidy(text)
 
 
 def _letters(text: str) -> tuple[frozenset[str], bool]:

@@ -26,6 +26,7 @@ _GREEK = frozenset(
     f"\\{name}" for name in ("alpha", "beta", "gamma", "delta", "theta", "lambda", "mu", "phi", "omega", "sigma", "rho")
 )
 _TIMES = frozenset([r"\cdot", r"\times", "*"])
+_CLOSING = {"(": ")", "{": "}"}
 _FRACTIONS = frozenset([r"\frac", r"\dfrac", r"\tfrac", r"\cfrac"])
 
 
@@ -72,10 +73,6 @@ class _Reader:
             return True
         return False
 
-    def expect(self, wanted: str) -> None:
-        if not self.take(wanted):
-            raise Unread
-
     def sum(self) -> Exact:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
@@ -100,7 +97,7 @@ class _Reader:
         return False
 
     def product(self) -> Exact:
-        total, _ = self.factor()
+        total = self.factor()
         divided = False
         while True:
             kind, text = self.peek()
@@ -109,13 +106,13 @@ class _Reader:
                     raise Unread  # a/b*c
                 self.at += 1
                 negative = self.sign()  # 2 · -3
-                factor = self.factor()[0]
+                factor = self.factor()
                 total = multiply(total, negated(factor) if negative else factor)
             elif text in ("/", r"\div"):
                 if divided:
                     raise Unread
                 self.at += 1
-                total, divided = divide(total, self.factor()[0]), True
+                total, divided = divide(total, self.factor()), True
             elif kind in ("number", "letter", "command") or text in ("(", "{"):
                 before, last = self.tokens[self.at - 1], self.tokens[self.at]
                 if divided or last[0] == "number":
@@ -128,7 +125,7 @@ class _Reader:
                         raise Unread  # a function's argument
                 elif before[0] == "letter" and last[0] == "letter" and self.word():
                     raise Unread
-                total = multiply(total, self.factor()[0])
+                total = multiply(total, self.factor())
             else:
                 return total
 
@@ -137,7 +134,7 @@ class _Reader:
         number = whole.rational
         if number is None or number.denominator != 1 or (self.at >= 2 and self.tokens[self.at - 2][1] not in "+-({"):
             raise Unread
-        part = self.factor()[0].rational
+        part = self.factor().rational
         if part is None or not 0 < part < 1 or self.tokens[self.at - 1][1] not in "}0123456789":
             raise Unread
         return of_number(number + part)
@@ -152,8 +149,8 @@ class _Reader:
             end += 1
         return end - start > 2
 
-    def factor(self) -> tuple[Exact, bool]:
-        base, plain = self.atom()
+    def factor(self) -> Exact:
+        base = self.atom()
         if self.take("!"):
             number = base.rational
             if number is None or number.denominator != 1 or not 0 <= number <= 2100:
@@ -163,12 +160,11 @@ class _Reader:
             base = power(base, self.exponent())
         if self.peek()[1] in ("^", "!"):
             raise Unread  # 3!!, 2^3^4
-        return base, plain
+        return base
 
     def exponent(self) -> int:
         if self.take("{"):
-            found = self.sum()
-            self.expect("}")
+            found = self.group("}")
         elif self.peek()[0] == "number":
             found = of_number(Fraction(self.peek()[1]))
             self.at += 1
@@ -179,46 +175,42 @@ class _Reader:
             raise Unread
         return int(number)
 
-    def atom(self) -> tuple[Exact, bool]:
+    def group(self, closing: str) -> Exact:
+        """What stands inside a bracket that has been taken."""
+        found = self.sum()
+        if not self.take(closing):
+            raise Unread
+        return found
+
+    def atom(self) -> Exact:
         kind, text = self.peek()
         self.at += 1
         if kind == "number":
             self.decimals = self.decimals or "." in text
-            return of_number(Fraction(text.removesuffix("."))), True
+            return of_number(Fraction(text.removesuffix(".")))
         if kind == "letter":
             if text in ("E", "I"):
                 raise Unread  # e or a letter, i or a letter
-            return of_letter(text.replace("{", "").replace("}", "")), True
-        if text == "(":
-            found = self.sum()
-            self.expect(")")
-            return found, False
-        if text == "{":
-            found = self.sum()
-            self.expect("}")
-            return found, False
+            return of_letter(text.replace("{", "").replace("}", ""))
+        if text in _CLOSING:
+            return self.group(_CLOSING[text])
         if text == r"\pi":
-            return of_letter("π"), True
+            return of_letter("π")
         if text in _GREEK:
-            return of_letter(text), True
+            return of_letter(text)
         if text in _FRACTIONS:
             top = self.argument()
-            return divide(top, self.argument()), False
+            return divide(top, self.argument())
         if text == r"\sqrt":
-            return root(self.argument()), False
-        if text == r"\left" or text == r"\right":
-            return self.atom() if text == r"\left" else self.refuse()
-        return self.refuse()
-
-    def refuse(self) -> tuple[Exact, bool]:
+            return root(self.argument())
+        if text == r"\left":
+            return self.atom()
         raise Unread
 
     def argument(self) -> Exact:
         """What \\frac and \\sqrt take: a group, or one digit or letter."""
         if self.take("{"):
-            found = self.sum()
-            self.expect("}")
-            return found
+            return self.group("}")
         kind, text = self.peek()
         if kind == "number" and text.isdigit():  # \frac12 takes one digit, \frac123 is nobody's
             self.tokens[self.at : self.at + 1] = [("number", digit) for digit in text]
@@ -227,5 +219,5 @@ class _Reader:
             self.at += 1
             return of_number(Fraction(text[0]))
         if kind == "letter":
-            return self.atom()[0]
+            return self.atom()
         raise Unread

@@ -114,9 +114,7 @@ def of_letter(name: str) -> Exact:
 
 
 def _constant(polynomial: Polynomial) -> Fraction | None:
-    if not polynomial:
-        return Fraction(0)
-    return polynomial[()] if len(polynomial) == 1 and () in polynomial else None
+    return polynomial.get((), Fraction(0)) if polynomial.keys() <= {()} else None
 
 
 def _plus(left: Polynomial, right: Polynomial) -> Polynomial:

@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 
 from . import units
 from .sets import REALS, RELATION, builder, interval, relations
-from .shapes import NAME, Equation, Group, Leaf, Matrix, Reading, Several, Union, closing, split
+from .shapes import COMMAND, NAME, Equation, Group, Leaf, Matrix, Reading, Several, Union, closing, has_letters, split
 from .tidy import AND, OR, tidy
 from .work import spend
 
@@ -214,7 +214,7 @@ _EVENT = re.compile(r"[A-Z=|<>≤≥≠]")
 
 def label(left: str) -> str | None:
     """The name on the left side of an equation; None if that side is an expression."""
-    bare = _COMMAND.sub("a", _UNNAMED.sub("", left))
+    bare = COMMAND.sub("a", _UNNAMED.sub("", left))
     if not bare:  # (p, q)
         return "".join(left.split()) if left else None
     if not _NAME_SIGNS.fullmatch(bare):
@@ -230,11 +230,7 @@ def _is_call(left: str) -> bool:
     argument = left[head.end() + 1 : -1].strip()
     if head["name"] in _OF_EVENTS and _EVENT.search(argument):
         return True
-    return argument != "" and not _LETTER.search(_COMMAND.sub("", _INNER_CALL.sub("", argument)))
-
-
-_COMMAND = re.compile(r"\\[a-zA-Z]+")
-_LETTER = re.compile(r"[a-zA-Z]")
+    return argument != "" and not has_letters(_INNER_CALL.sub("", argument))
 
 
 def _matrix(body: str, depth: int) -> Reading:

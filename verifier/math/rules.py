@@ -15,13 +15,11 @@ from . import choices, exact, polynomials, prose, sets, units
 from .leaves import same_leaf, squeezed
 from .logic import LeafTest, Truth, all_of, any_of
 from .reading import MAX_CHARS, read
-from .shapes import Equation, Group, Leaf, Matrix, Reading, Several, Union
+from .shapes import Equation, Group, Leaf, Matrix, Reading, Several, Union, has_letters
 from .work import spend
 
 _PLAIN_NAME = re.compile(r"[a-zA-Z+\-\\{}()|_ ]+")
 _INDEX = re.compile(r"_(?:\d++|\{\d++\})$")
-_COMMAND = re.compile(r"\\[a-zA-Z]+")
-_LETTER = re.compile("[a-zA-Z]")
 
 
 def equal(answer: str, gold: str, leaf: LeafTest) -> Truth:
@@ -95,12 +93,11 @@ def _several(answer: Several, gold: Several, leaf: LeafTest) -> Truth:
     if (len(mine) > 1) != (len(theirs) > 1) and not (answer.braces or gold.braces):
         return _in_order(_values(answer), _values(gold), leaf)  # x = 3, y = 5 for 3, 5
     if len(mine) <= 1 and len(theirs) <= 1:
-        if mine and theirs and not all(isinstance(item, Equation) for item in (*answer.items, *gold.items)):
-            return _as_sets(answer.items, gold.items, leaf) if mine == theirs else False
-        if not (mine and theirs):
-            return _as_sets(_values(answer), _values(gold), leaf)
-        if mine != theirs and not (_is_call(answer) and _is_call(gold)):
-            return False
+        if mine and theirs:
+            if not all(isinstance(item, Equation) for item in (*answer.items, *gold.items)):
+                return _as_sets(answer.items, gold.items, leaf) if mine == theirs else False
+            if mine != theirs and not (_is_call(answer) and _is_call(gold)):
+                return False
         return _as_sets(_values(answer), _values(gold), leaf)
     return _as_sets(answer.items, gold.items, leaf)
 
@@ -150,7 +147,7 @@ def _equations(answer: Reading, gold: Reading, leaf: LeafTest) -> Truth:
         named = answer.label or _PLAIN_NAME.fullmatch(answer.left)
         if named or units.split(answer.left)[1]:
             return _same(answer.right, gold, leaf)  # x = 3, a + b = 3, 1/2 hour = 30
-        if _has_letters(answer.left):
+        if has_letters(answer.left):
             return None if isinstance(gold, Leaf) and "=" in gold.text else False
         # 2 + 3 = 5, but not 4 = 5
         return all_of([_same(Leaf(answer.left), answer.right, leaf), _same(answer.right, gold, leaf)])
@@ -158,7 +155,7 @@ def _equations(answer: Reading, gold: Reading, leaf: LeafTest) -> Truth:
         if answer.label == gold.label:
             return _same(answer.right, gold.right, leaf)
         letters = len(answer.label) == len(gold.label) == 1
-        if letters and isinstance(answer.right, Leaf) and not _has_letters(answer.right.text):
+        if letters and isinstance(answer.right, Leaf) and not has_letters(answer.right.text):
             return False  # y = 3 is not x = 3
         if _is_value_of_call(answer) and _is_value_of_call(gold):
             return False  # f(2) = 5 is not f(3) = 5
@@ -169,10 +166,6 @@ def _equations(answer: Reading, gold: Reading, leaf: LeafTest) -> Truth:
 
 def _is_value_of_call(equation: Equation) -> bool:
     return equation.left[-1] in ")]" and any(map(str.isdigit, equation.left))
-
-
-def _has_letters(text: str) -> bool:
-    return _LETTER.search(_COMMAND.sub("", text)) is not None
 
 
 def _same_curve(answer: Equation, gold: Equation) -> Truth:

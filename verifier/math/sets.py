@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import exact, polynomials
-from .shapes import NAME, Group, Leaf, Reading, Several, Union, split
+from .shapes import NAME, Group, Leaf, Reading, Several, Union, has_letters, split
 from .tidy import AND, OR, tex
 from .work import spend
 
@@ -25,8 +25,6 @@ RELATION = re.compile("[<>≤≥≠]")
 REALS = re.compile(
     r"\\mathbb\s*+\{?R\}?|\\R|\\Re|(?:\\text\{)?\s*+(?:the set of )?all real(?:s| numbers)\s*+\}?", re.IGNORECASE
 )
-_COMMAND = re.compile(r"\\[a-zA-Z]+")
-_LETTER = re.compile(r"[a-zA-Z]")
 _FLIPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "≠": "≠"}
 _OR_COMMAND = re.compile(r"\\(?:lor|vee)(?![a-zA-Z])")
 _AND_COMMAND = re.compile(r"\\(?:land|wedge)(?![a-zA-Z])")
@@ -49,17 +47,13 @@ def interval(text: str) -> Reading | None:
     (sign,), (left, right) = signs, parts
     if not NAME.fullmatch(left):
         left, right, sign = right, left, _FLIPPED[sign]
-    if not NAME.fullmatch(left) or left.startswith("|") or not right or not _constant(right):
+    if not NAME.fullmatch(left) or left.startswith("|") or not right or has_letters(right):
         return None
     below = Group("(", "]" if sign == "≤" else ")", (Leaf(r"-\infty"), Leaf(right)), left)
     above = Group("[" if sign == "≥" else "(", ")", (Leaf(right), Leaf(r"\infty")), left)
     if sign == "≠":
         return Union((below, above))
     return below if sign in "<≤" else above
-
-
-def _constant(text: str) -> bool:
-    return _LETTER.search(_COMMAND.sub("", text)) is None
 
 
 def builder(inside: str, shape: Shape) -> Reading | None:
@@ -70,7 +64,8 @@ def builder(inside: str, shape: Shape) -> Reading | None:
     if found["domain"] is not None and REALS.fullmatch(found["domain"].strip()) is None:
         return None
     condition = interval(found["condition"]) or relations(found["condition"], shape)
-    return condition if condition is None or found["name"].strip() in _names(condition) else None
+    named = condition is not None and found["name"].strip() in {group.name for group in _groups(condition) or []}
+    return condition if named else None
 
 
 def relations(text: str, shape: Shape) -> Reading | None:
@@ -111,17 +106,13 @@ def _condition(text: str, shape: Shape) -> list[Group] | None:
         found = shape(value)
     elif "=" in text and RELATION.search(text) is None:
         name, _, value = (part.strip() for part in text.partition("="))
-        if not value or not NAME.fullmatch(name) or not _constant(value):
+        if not value or not NAME.fullmatch(name) or has_letters(value):
             return None
         found = Group("[", "]", (Leaf(value), Leaf(value)))
     else:
         found, name = interval(text), ""
     groups = _groups(found) if isinstance(found, (Group, Union)) else None
     return groups and [Group(g.opening, g.closing, g.items, g.name or name) for g in groups]
-
-
-def _names(reading: Reading) -> set[str]:
-    return {group.name for group in _groups(reading) or []}
 
 
 def _groups(reading: Reading) -> list[Group] | None:

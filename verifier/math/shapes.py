@@ -63,6 +63,15 @@ NAME = re.compile(r"\|?(?:[a-zA-Z]|\\[a-z]++)(?:_(?:\w|\{\w++\}))?'*+(?:\([a-z](
 """What a relation may be about: x, x_1, f(x), |z|."""
 
 
+COMMAND = re.compile(r"\\[a-zA-Z]+")
+_LETTER = re.compile(r"[a-zA-Z]")
+
+
+def has_letters(text: str) -> bool:
+    """Whether letters stand in it beside its commands."""
+    return _LETTER.search(COMMAND.sub("", text)) is not None
+
+
 def split(text: str, separators: str) -> list[str] | None:
     """``text`` split at its outermost separators; None if its brackets do not match in number."""
     pieces, depth, start = [], 0, 0

@@ -188,5 +188,6 @@ def math_verify_functions() -> tuple[Callable[..., list[Any]], Callable[..., boo
 
 
 def warm_up() -> None:
-    """Import Math-Verify, and have it build what it builds on first use, before the first clock starts."""
+    """Import Math-Verify, and have it build what it builds on first use, before the first clock starts. The processes
+    that grade call this before they say that they are ready."""
     equal(r"\frac{1}{2}", "0.5", True)

@@ -91,12 +91,10 @@ def _unit_start(text: str) -> int | None:
 def unit(name: str) -> Unit | None:
     """The unit called ``name`` (``cm^2``, ``square feet``, ``km/h``); None if it is not known."""
     top, *per = map(str.strip, _PER.split(_SPEEDS.get(name, name)))
-    factors = [(top, 1), *((part, -1) for part in per)]
     exponents: dict[str, int] = {}
     size = Fraction(1)
-    for part, sign in factors:
+    for part, power in [(top, 1), *((part, -1) for part in per)]:
         words = part.replace("^", " ^ ").replace("{", " ").replace("}", " ").split()
-        power = sign
         if words and words[0] in _POWERS:
             power *= _POWERS[words.pop(0)]
         if len(words) == 3 and words[1] == "^" and words[2].lstrip("-").isdigit():

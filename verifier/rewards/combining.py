@@ -31,17 +31,16 @@ class Given:
         return cls(value=value, kind=verdict.kind, reason=verdict.reason, seconds=seconds, peak_bytes=peak_bytes)
 
 
-def combined(rewards: Sequence[Reward], given: Sequence[Given], settings: Verifier) -> Verdict:
+def combined(rewards: Sequence[Reward], given: Sequence[Given], settings: Verifier, *, parts: bool = True) -> Verdict:
     """The verdict on one response, to which ``rewards`` gave ``given``. An error in one of them is an error of the
-    whole. So is a time-out where ``verifier.on_timeout`` refunds; else its value is 0."""
+    whole. So is a time-out where ``verifier.on_timeout`` refunds; else its value is 0. ``parts``: whether it says what
+    each of them gave."""
     seconds, peak_bytes = sum(each.seconds for each in given), max(each.peak_bytes for each in given)
 
     def verdict(kind: VerdictKind, reason: str, score: float | None = None) -> Verdict:
-        parts = tuple(
-            Part(name=reward.called, value=each.value) for reward, each in zip(rewards, given, strict=True)
-        ) * (len(rewards) > 1 and kind is not VerdictKind.ERROR)
-        reason = printable(reason)
-        return Verdict(kind=kind, reason=reason, seconds=seconds, peak_bytes=peak_bytes, score=score, parts=parts)
+        each = tuple(Part(name=reward.called, value=found.value) for reward, found in zip(rewards, given, strict=True))
+        noted, reason = each * (parts and kind is not VerdictKind.ERROR), printable(reason)
+        return Verdict(kind=kind, reason=reason, seconds=seconds, peak_bytes=peak_bytes, score=score, parts=noted)
 
     gives_up = {VerdictKind.ERROR} | ({VerdictKind.TIMEOUT} if settings.on_timeout == "refund" else set())
     for each in given:

@@ -41,7 +41,7 @@ class RewardGrader:
     def __init__(self, config: Config, pool: GraderPool, *, jobs: int | None = None) -> None:
         """Start the processes and load the functions. ``ConfigError`` if that is impossible, or if the code differs
         from what the run's configuration says."""
-        self._rewards, self._settings, self._pool = config.rewards, config.verifier, pool
+        self._config, self._rewards, self._settings, self._pool = config, config.rewards, config.verifier, pool
         functions = [reward for reward in config.rewards if not reward.judges]
         self._numbers = {number: r for r, number in enumerate(self._function_places())}
         self._seats = None
@@ -61,13 +61,17 @@ class RewardGrader:
     def _refuse_blind(self) -> None:
         """``ConfigError`` if a function asks whether the answer is correct, and nobody can tell it."""
         assert self._seats is not None
-        blind = [each["name"] for each in self._seats.described.functions if each["asks_correct"]]
-        if blind and not any(reward.judges for reward in self._rewards):
-            self.close()
-            raise ConfigError(
-                f"rewards: {blind[0]} asks whether the answer is correct, and nothing judges that; add a judge of the "
-                'answer, for instance use = "row", with weight = 0 where it is only asked'
-            )
+        blind = {each["name"] for each in self._seats.described.functions if each["asks_correct"]}
+        for source in self._config.sources:
+            judging = self._config.rewards_of(source)
+            asking = [reward.called for reward in judging if reward.called in blind and not reward.judges]
+            if asking and not any(reward.judges for reward in judging):
+                self.close()
+                of = f" of source {source.name}" if source.name else ""
+                raise ConfigError(
+                    f"rewards{of}: {asking[0]} asks whether the answer is correct, and nothing judges that; add a "
+                    'judge of the answer, for instance use = "row", with weight = 0 where it is only asked'
+                )
 
     def grade(
         self,
@@ -75,24 +79,33 @@ class RewardGrader:
         lengths: Sequence[int],
         row: str,
         conversations: Sequence[Conversation] = (),
+        prompt_id: str = "",
     ) -> list[Verdict]:
         """A verdict for each response of one group, in order. ``lengths``: sampled tokens of each. ``row``: the
-        prompt's row as JSON. ``conversations``: of each response, where there is an environment."""
+        prompt's row as JSON. ``conversations``: of each response, where there is an environment. ``prompt_id`` says
+        which of several sources it is of, and so which rewards judge it."""
+        judging = self._config.rewards_of(self._config.source_of(prompt_id))
+        numbers = [number for number, reward in enumerate(self._rewards) if reward in judging]
+        if not numbers:
+            return self._pool.grade(items)
         given: dict[int, list[Given]] = {}
         futures = {
-            number: [self._pool.submit(self._as_judged(reward.use, item)) for item in items]
-            for number, reward in enumerate(self._rewards)
-            if reward.judges and reward.use != ENVIRONMENT
+            number: [self._pool.submit(self._as_judged(self._rewards[number].use, item)) for item in items]
+            for number in numbers
+            if self._rewards[number].judges and self._rewards[number].use != ENVIRONMENT
         }
-        for number, reward in enumerate(self._rewards):
+        for number in numbers:
             if number in futures:
                 given[number] = [Given.of(future.result()) for future in futures[number]]
-            elif reward.use == ENVIRONMENT:
-                given[number] = _by_environment(reward, items, conversations)
+            elif self._rewards[number].use == ENVIRONMENT:
+                given[number] = _by_environment(self._rewards[number], items, conversations)
         if self._seats is not None:
-            given |= self._by_functions(items, lengths, row, given, conversations)
-        columns = [given[number] for number in range(len(self._rewards))]
-        return [combined(self._rewards, of_response, self._settings) for of_response in zip(*columns, strict=True)]
+            functions = {number: r for number, r in self._numbers.items() if number in numbers}
+            given |= self._by_functions(items, lengths, row, given, conversations, functions)
+        columns, parts = [given[number] for number in numbers], len(self._rewards) > 1
+        return [
+            combined(judging, of_response, self._settings, parts=parts) for of_response in zip(*columns, strict=True)
+        ]
 
     @staticmethod
     def _as_judged(use: str, item: GradeItem) -> GradeItem:
@@ -105,7 +118,9 @@ class RewardGrader:
         row: str,
         judged: dict[int, list[Given]],
         conversations: Sequence[Conversation],
+        numbers: dict[int, int],
     ) -> dict[int, list[Given]]:
+        """What functions gave. ``numbers``: their places among the functions, by their places among the rewards."""
         assert self._seats is not None
         functions = self._seats.described.functions
         right = next(iter(judged.values()), None)  # the first judge says what ``correct`` is
@@ -123,13 +138,14 @@ class RewardGrader:
                 alone = [{"by": POLICY, "text": each["response"]}]
                 each["turns"] = conversations[index].turns if conversations else alone
         calls: list[Call] = []
-        for r, function in enumerate(functions):
+        for r in numbers.values():
+            function = functions[r]
             asked_of = [i for i, item in enumerate(items) if item.finished or function["scores_truncated"]]
             calls += [(r, None)] if function["whole_group"] else [(r, i) for i in asked_of]
         asked = self._seats.submit(Asked(responses=responses, row=row, calls=calls)).result()
         return {
             number: [_given(asked, r, i, item, functions[r]) for i, item in enumerate(items)]
-            for number, r in self._numbers.items()
+            for number, r in numbers.items()
         }
 
     @property

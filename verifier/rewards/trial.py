@@ -25,10 +25,10 @@ from .grading import RewardGrader
 
 def rows_of(config: Config, most: int) -> list[Row]:
     """The first rows of the file of a configuration. ``DataError`` names one that cannot be used."""
-    path = Path(expand(config.data.path))
+    path = Path(expand(config.source.path))
     return [
-        row_of(values, f"{path.name}:{number}", f"{path}:{number}", config.data, config.rewards)
-        for number, values in islice(file_rows(path, config.data.columns), most)
+        row_of(values, f"{path.name}:{number}", f"{path}:{number}", config.source, config.rewards)
+        for number, values in islice(file_rows(path, config.source.columns), most)
     ]
 
 

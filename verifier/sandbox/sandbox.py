@@ -208,7 +208,7 @@ class Job:
 
     def receive(self, deadline: float) -> Frame:
         """The next frame. Raises ``Overrun``, ``OutOfMemory`` or ``Garbled``."""
-        kind, text_bytes, blob_bytes = frames.read_head(self._read(frames.head_size(), deadline))
+        kind, text_bytes, blob_bytes = frames.HEAD.unpack(self._read(frames.HEAD.size, deadline))
         if text_bytes > _MAX_JSON or blob_bytes > self._limits.output_bytes:
             raise Garbled("an answer beyond every bound")
         text, blob = self._read(text_bytes, deadline), self._read(blob_bytes, deadline)

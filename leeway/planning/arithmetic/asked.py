@@ -50,7 +50,7 @@ def asked_of(view: Config, mean_length: float | None = None) -> Asked:
     return Asked(
         responses=train.groups_per_step * train.group_size,
         length=mean_length or MEAN_LENGTH * train.max_response_tokens,
-        prompt=MEAN_LENGTH * view.data.max_prompt_tokens,
+        prompt=MEAN_LENGTH * view.max_prompt_tokens,
         group_size=train.group_size,
         passes_before=measured + (objective.kl_beta > 0) + objective.ratio_passes(train.updates_per_step, train.reuse),
         reuse=train.reuse,

@@ -142,3 +142,10 @@ def longest_row(learner: Learner, shape: Shape, gpu: Gpu) -> int:
         if peak(replace(learner, tokens=1024 * tokens), shape).device <= gpu.bytes:
             most = tokens
     return 1024 * most
+
+
+def longest_context(config: Config, shape: Shape, gpu: Gpu) -> int:
+    """The most tokens of one prompt and response that a learner rank of ``config`` can train: its ``longest_row`` on
+    what it has of its GPU."""
+    left = left_to_learner(config, gpu)
+    return longest_row(learner_of(config, left), shape, left)

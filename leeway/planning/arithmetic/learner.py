@@ -112,6 +112,7 @@ def states(learner: Learner, shape: Shape) -> list[Part]:
         parts.append(part("gradients, for the update", 4, shared=True, on_host=True))
     elif own:
         parts.append(part("gradients over micro-batches", 4, shared=False, on_host=True))
+        parts.append(part("updated weights, on their way", width, shared=True, on_host=True))
     if learner.reference:
         size = whole_reference(learner, shape) / learner.ranks
         spread = f" / {learner.ranks} ranks" if learner.ranks > 1 else ""
@@ -239,8 +240,9 @@ def update(learner: Learner, shape: Shape) -> list[Part]:
         size = temporary * (count if learner.on_gpu else shape.largest_tensor)
         return [Part("AdamW's temporaries", size, 0.0, f"{temporary:.0f} bytes a parameter at a time")]
     own = min(SUB_GROUP, count / ranks) if stage == 3 else count / ranks
-    # Up to stage 2 the gradients have left the states when AdamW runs over their flat copy.
-    gone = {1: 4.0 * count, 2: 4.0 * count / ranks, 3: 0.0}[stage]
+    # Up to stage 2 the gradients have left the states when AdamW runs over their flat copy: at stage 1 all of them, but
+    # of the float32 sums over bfloat16 weights this rank's alone.
+    gone = {1: 4.0 * (own if learner.width == 2 else count), 2: 4.0 * own, 3: 0.0}[stage]
     size = max(4.0 * own, (4.0 + temporary) * own - gone)
     return [Part("flat gradients and AdamW", size, 0.0, f"{4 + temporary:.0f} bytes a parameter at a time")]
 

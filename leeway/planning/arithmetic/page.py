@@ -6,7 +6,7 @@ from ....common.config import Config
 from ....common.tables import as_text, table
 from ....common.wording import byte_size
 from .asked import RANKS_A_NODE, asked_of, learner_of, published_width, worker_of
-from .fitting import left_to_learner, longest_row
+from .fitting import left_to_learner, longest_context
 from .host import learner_host, loading, shared_memory, taking_in
 from .learner import Part, Peak, peak
 from .rollout import cache_bytes, kv_bytes_a_token, that_fit, weight_bytes
@@ -83,7 +83,7 @@ def redis_bytes(view: Config, vocabulary: int | None, *, beside: bool) -> int:
     each = group_bytes(
         group_size=train.group_size,
         response=train.max_response_tokens,
-        prompt=view.data.max_prompt_tokens,
+        prompt=view.max_prompt_tokens,
         vocabulary=vocabulary,
     )
     return groups * each
@@ -121,7 +121,7 @@ def _limit(config: Config, shape: Shape, gpu: Gpu, found: Peak) -> str:
     if left != gpu:
         of = f"the {byte_size(left.bytes)} that vLLM leaves of {of}"
     verdict = "more than there is" if share > 1 else "little is left" if share > ROOM else "it fits"
-    longest = longest_row(learner_of(config, left), shape, left)
+    longest = longest_context(config, shape, gpu)
     return f"{share:.2f} of {of}: {verdict}. A row of up to {longest:,} tokens fits, with nothing to spare"
 
 

@@ -38,7 +38,7 @@ class Learner:
         open_ledger(self.ledger, self.bus.learner, self.config, book, self.state, incarnation)
         self.bus.learner.clear_work()
         service = Service(self.bus, "learner", lease_s=5, heartbeat_s=5)
-        curriculum = Curriculum(self.config, PromptSource(PROMPTS, seed=0))
+        curriculum = Curriculum(self.config, PromptSource(PROMPTS))
         self.intake = Intake(
             self.bus.learner,
             service,

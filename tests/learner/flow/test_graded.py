@@ -11,9 +11,9 @@ from leeway_rl.learner.packing import ScoredGroup
 from tests.samples import a_ticket, some_responses
 
 
-def arrived(number, *rewards):
+def arrived(number, *rewards, prompt_id="made-up:1"):
     """A group whose responses got (right, style) each, which come to right + style/10."""
-    ticket = a_ticket(number)
+    ticket = a_ticket(number, prompt_id=prompt_id)
     verdicts = tuple(
         Verdict(
             kind=VerdictKind.SCORED,
@@ -40,3 +40,33 @@ def test_each_part_s_mean_is_over_all_graded_responses_and_solved_goes_by_the_wh
     assert found["reward/part/style"] == -0.25
     assert found["reward/mean"] == pytest.approx(0.475)
     assert found["reward/solved_share"] == 0.25
+
+
+def test_each_source_is_reported_by_itself_and_one_without_a_group_by_its_share_alone():
+    graded = GradedGroups(solved_at=1.0, sources=("sums", "words", "none"))
+    graded.add(arrived(0, (1.0, 0.0), (0.0, 0.0), prompt_id="sums:4"))
+    graded.add(arrived(1, (1.0, 0.0), (1.0, 0.0), prompt_id="words:9"))
+    graded.add(arrived(2, (1.0, 0.0), (1.0, 0.0), prompt_id="sums:5"))
+    found = graded.reached(newest=2, stage=0, next_stage=0)
+    sources = {key: value for key, value in found.items() if key.startswith("source/")}
+    assert sources == {
+        "source/sums/share": pytest.approx(2 / 3),
+        "source/sums/reward_mean": 0.75,
+        "source/sums/solved_share": 0.75,
+        "source/sums/length_mean": 2.5,
+        "source/words/share": pytest.approx(1 / 3),
+        "source/words/reward_mean": 1.0,
+        "source/words/solved_share": 1.0,
+        "source/words/length_mean": 2.5,
+        "source/none/share": 0.0,
+    }
+
+
+def test_a_part_is_a_mean_over_the_responses_that_it_judged():
+    graded = GradedGroups(solved_at=1.0)
+    graded.add(arrived(0, (1.0, 1.0), (1.0, 0.0)))
+    other = arrived(1, (0.0, 0.0), (0.0, 0.0))
+    bare = tuple(Verdict(kind=VerdictKind.CORRECT, reason="", seconds=0.0) for _ in range(2))
+    graded.add(Arrival(entry=other.entry, group=other.group, verdicts=bare))
+    found = graded.reached(newest=1, stage=0, next_stage=0)
+    assert (found["reward/part/right"], found["reward/part/style"]) == (1.0, 0.5)

@@ -39,7 +39,7 @@ def begin(make_bus, tmp_path):
             Prompt(prompt_id=f"p:{n}", tokens_P=np.array([3, n], np.uint32), ability="math", ground_truth=("4",))
             for n in range(4)
         ]
-        curriculum = Curriculum(config, PromptSource(prompts, seed=0))
+        curriculum = Curriculum(config, PromptSource(prompts))
         service = Service(bus.learner, "learner", lease_s=5, heartbeat_s=5)
         intake = Intake(bus.learner, service, book, curriculum, ledger, config, incarnation=1, repair=repair)
         bus.learner.restore_run(dump(config), 1, {})
@@ -521,10 +521,34 @@ def test_the_online_filter_drops_what_was_solved_every_time_in_the_stage_before(
     assert solved not in later
 
 
+def test_a_solved_prompt_is_dropped_at_the_next_look_and_the_ledger_says_from_which_ticket_on(begin, wait_until):
+    intake, worker, ledger = begin("data.drop_solved=1", "flow.reconsider_every=1", "flow.max_staleness=0")
+    play(worker, 0, kinds=DULL)
+    wait_until(lambda: intake.counts.refunds["zero_advantage"] == 1, "the refund")
+    for ticket in (1, 2):
+        play(worker, ticket)
+    end_step(intake, intake.next_batch(30))
+    (looked,) = [line for line in read(ledger.path) if line["event"] == "sampling"]
+    issued = {line["ticket"]: line["prompt"] for line in read(ledger.path) if line["event"] == "issued"}
+    assert (looked["ticket"], looked["version"], looked["dropped"]) == (3, 1, [issued[0]])
+    again = intake.snapshot()
+    assert again["asked"] == {"3": issued[3], "4": issued[4]}
+    assert again["curriculum"]["difficulty"]["often"] == {issued[0]: 0.0}
+    for step, tickets in enumerate([(3, 4), (5, 6)], start=1):
+        for ticket in tickets:
+            play(worker, ticket, version=step)
+        end_step(intake, intake.next_batch(30))
+    intake.stop()
+    intake.close_books()
+    issued = {line["ticket"]: line["prompt"] for line in read(ledger.path) if line["event"] == "issued"}
+    assert issued[0] not in [issued[ticket] for ticket in range(3, 7)]
+    assert audit(ledger.path).trained == 6
+
+
 def test_the_curriculum_hears_of_a_straggler_that_came_in_while_a_later_group_was_trained(begin, wait_until):
     intake, worker, _ = begin("flow.overflow=soft")
     seen, curriculum = [], intake.lifecycle.curriculum
-    curriculum.saw = lambda prompt_id, stage, *, solved: seen.append(prompt_id)
+    curriculum.saw = lambda ticket, rewards_S: seen.append(ticket.prompt_id)
     for ticket in (1, 2):
         play(worker, ticket)
     batch = intake.next_batch(30)

@@ -125,16 +125,6 @@ def test_a_model_that_no_row_is_rated_by_is_named(rows):
         load(rows(rated(3)), difficulty_model="other")
 
 
-def test_every_ticket_has_its_prompt_and_every_pass_has_them_all(rows):
-    path = rows(*({"prompt": "w " * n, "answer": str(n)} for n in range(1, 8)))
-    first, second = load(path), load(path)
-    assert [first.prompt(t).prompt_id for t in range(30)] == [second.prompt(t).prompt_id for t in reversed(range(30))][
-        ::-1
-    ]
-    for epoch in range(3):
-        assert len({first.prompt(7 * epoch + t).prompt_id for t in range(7)}) == 7
-
-
 def test_sampling_seeds_differ_by_ticket_and_run():
     assert len({sampling_seed(run, ticket) for run in range(10) for ticket in range(100)}) == 1000
     assert sampling_seed(1, 2) == sampling_seed(1, 2) < 2**62
@@ -202,7 +192,7 @@ def test_tests_of_a_code_row_pass_through_as_one_json_text(rows):
     tests = {"inputs": ["0.50\n"], "outputs": ["1"]}
     skywork = {"prompt": "p", "ability": "code", "reward_model": {"ground_truth": json.dumps(tests)}}
     for row in ({"prompt": "p", "tests": tests}, {"prompt": "p", "tests": json.dumps(tests)}, skywork):
-        prompt = load(rows(row)).prompt(0)
+        prompt = load(rows(row)).prompts[0]
         assert prompt.ability == "code"
         assert [json.loads(text) for text in prompt.ground_truth] == [tests]
 

@@ -335,12 +335,6 @@ def _prelude_names() -> dict[str, Any]:
     return {name: value for name, value in names.items() if not name.startswith("__")}
 
 
-def _extend_builtins() -> None:
-    """Put the prelude's names among the builtins: every own definition goes before them, and no namespace has to be
-    filled with them."""
-    builtins.__dict__.update(_prelude_names())
-
-
 def preload() -> None:
     """Import what solutions import, once, so that every fork has it; then keep the collector off all that.
 
@@ -349,7 +343,8 @@ def preload() -> None:
     """
     sys.setrecursionlimit(_RECURSION)
     sys.set_int_max_str_digits(0)
-    _extend_builtins()
+    # Every own definition goes before the builtins, so no namespace has to be filled with the prelude's names.
+    builtins.__dict__.update(_prelude_names())
     for name in ("array", "dataclasses", "decimal", "enum", "fractions", "io", "statistics", "time", "timeit", "queue"):
         __import__(name)
     gc.collect()

@@ -12,7 +12,8 @@ SETTLED, ENDED, GONE, FAILED = b"T", b"E", b"G", b"F"
 ASK, ANSWER, VERDICT = b"A", b"B", b"V"
 """Frames between peers, in both directions, and a test program's verdict."""
 
-_HEAD = struct.Struct(">cII")
+HEAD = struct.Struct(">cII")
+"""What a frame begins with: its kind, the number of JSON bytes, the number of raw bytes."""
 
 
 def send(link: socket.socket, kind: bytes, body: Any, blob: bytes = b"") -> None:
@@ -23,27 +24,17 @@ def send(link: socket.socket, kind: bytes, body: Any, blob: bytes = b"") -> None
 def pack(kind: bytes, body: Any, blob: bytes = b"") -> bytes:
     """One frame as bytes. Several frames that are written together wake the other end only once."""
     text = json.dumps(body).encode()
-    return _HEAD.pack(kind, len(text), len(blob)) + text + blob
+    return HEAD.pack(kind, len(text), len(blob)) + text + blob
 
 
 def receive(link: socket.socket) -> tuple[bytes, Any, bytes] | None:
     """The next frame from a trusted end; None once that has closed."""
-    head = _exactly(link, _HEAD.size)
+    head = _exactly(link, HEAD.size)
     if head is None:
         return None
-    kind, text_bytes, blob_bytes = _HEAD.unpack(head)
+    kind, text_bytes, blob_bytes = HEAD.unpack(head)
     text, blob = _exactly(link, text_bytes), _exactly(link, blob_bytes)
     return None if text is None or blob is None else (kind, json.loads(text), blob)
-
-
-def head_size() -> int:
-    """Bytes before a frame's body."""
-    return _HEAD.size
-
-
-def read_head(head: bytes) -> tuple[bytes, int, int]:
-    """(kind, number of JSON bytes, number of blob bytes) in a frame's head."""
-    return _HEAD.unpack(head)
 
 
 def _exactly(link: socket.socket, size: int) -> bytes | None:

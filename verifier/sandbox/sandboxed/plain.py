@@ -21,6 +21,14 @@ _SEQUENCES: dict[type, str] = {list: "list", tuple: "tuple", set: "set", frozens
 _MAPPINGS: dict[type, str] = {dict: "dict", OrderedDict: "OrderedDict", defaultdict: "defaultdict", Counter: "Counter"}
 _MADE = {"OrderedDict": OrderedDict, "defaultdict": defaultdict, "Counter": Counter, "dict": dict}
 _BY_TEXT: dict[type, Callable[[Any], str]] = {Decimal: str, Fraction: str, range: repr, bytearray: bytearray.hex}
+_OF_TEXT: dict[str, Callable[[Any], Any]] = {
+    "int": lambda text: int(text, 16),
+    "float": float,
+    "bytes": bytes.fromhex,
+    "bytearray": bytearray.fromhex,
+    "Decimal": Decimal,
+    "Fraction": Fraction,
+}
 _DATES = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta)
 
 MUTABLE = frozenset({"list", "set", "deque", "dict", "OrderedDict", "defaultdict", "Counter", "object"})
@@ -234,25 +242,13 @@ class Unpacker:
                 return self.value(body)
             case "named":
                 return self._opaque([tag, [self.value(body[0]), body[1]]])
-            case "int":
-                return int(body, 16)
-            case "float":
-                return float(body)
             case "complex":
                 return complex(float(body[0]), float(body[1]))
-            case "bytes":
-                return bytes.fromhex(body)
-            case "bytearray":
-                return bytearray.fromhex(body)
-            case "Decimal":
-                return Decimal(body)
-            case "Fraction":
-                return Fraction(body)
             case "range":
                 return range(*[int(part) for part in body[len("range(") : -1].split(",")])
             case "date":
                 return {cls.__name__: cls for cls in _DATES}[body[0]](*[self.value(ref) for ref in body[1]])
-        return self._opaque([tag, body])
+        return _OF_TEXT[tag](body) if tag in _OF_TEXT else self._opaque([tag, body])
 
     def _fill(self, made: Any, tag: str, body: Any) -> None:
         if tag == "object":

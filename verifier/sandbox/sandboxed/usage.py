@@ -12,7 +12,8 @@ def wanted(tests: str, prefix_names: set[str]) -> list[str]:
     names = [node for node in nodes if isinstance(node, ast.Name)]
     stored = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
     defined = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    imported = {(alias.asname or alias.name).split(".")[0] for node in nodes for alias in _aliases(node)}
+    imports = [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
+    imported = {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
     arguments = {node.arg for node in nodes if isinstance(node, ast.arg)}
     known = stored | defined | imported | arguments | prefix_names | _BUILTINS
     return sorted({node.id for node in names} - known)
@@ -58,7 +59,3 @@ def used_as_classes(tests: str) -> set[str]:
 def _made_by_call(node: ast.AST | None) -> str:
     """The name that is called if the node is such a call: ``Point`` for ``Point(1, 2)``."""
     return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
-
-
-def _aliases(node: ast.AST) -> list[ast.alias]:
-    return node.names if isinstance(node, (ast.Import, ast.ImportFrom)) else []
