@@ -31,16 +31,18 @@ FLAT = (1024, 4096, 16384, 32768)
 def inputs(tokens: int, given: argparse.Namespace) -> tuple[Any, ...]:
     """Hidden states [T, H], weight [V, H], the taken tokens, and the loss."""
     import torch
-    from leeway_rl.learner.objective.loss import magic_token_loss
+    from leeway_rl.common.config import Objective
+    from leeway_rl.learner.objective.loss import Tokens, token_loss
 
     torch.manual_seed(0)
     hidden_TH = torch.randn(tokens, given.hidden, requires_grad=True)
     weight_VH = (torch.randn(given.vocabulary, given.hidden) * given.hidden**-0.5).requires_grad_()
     taken_T = torch.randint(0, given.vocabulary, (tokens,))
     behaviour_T, advantages_T = -11 - torch.rand(tokens), torch.randn(tokens)
+    objective = Objective()
 
     def loss_of(logprobs_C: Any, entropy_C: Any, at: slice) -> Any:
-        return magic_token_loss(logprobs_C, behaviour_T[at], advantages_T[at], entropy_C, 0.01, 0.2, 0.2)
+        return token_loss(objective, Tokens(logprobs_C, entropy_C, behaviour_T[at], advantages_T[at]), 0.01)
 
     return hidden_TH, weight_VH, taken_T, loss_of
 

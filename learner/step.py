@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from ..common.config import Config, Objective, Train
 from .model import Policy
 from .objective import entropy as controller_rules
-from .objective.advantage import group_advantages
+from .objective.advantage import BatchRewards, group_advantages, sums_of
 from .objective.correction import anchor
 from .objective.entropy import ControllerState
-from .objective.loss import denominator, grpo_token_loss, k3, magic_token_loss, pg_token_loss
+from .objective.loss import PER_RESPONSE_MEAN, Tokens, denominator, k3, token_loss
+from .objective.sequences import of_responses
 from .objective.token_op import TokenOutput
 from .packing import MicroBatch, ScoredGroup, dealt, empty_micro_batch, micro_batches
 from .ranks import gather
@@ -52,12 +53,13 @@ def train_step(
     Collective. Raises ``ValueError`` where no rank has a token.
     """
     policy.sample_at(config.flow.temperature)
-    parts = _mini_batches(policy, groups, version, config)
+    parts = _mini_batches(policy, groups, version, config, _of_batch(policy, groups, config.objective))
     updates = len(parts) * config.train.reuse
     tally = Tally(config.objective, updates)
     # The first update's own pass sees π_old. A pass before it is needed only where something must be known earlier
-    # (α_k needs e_k) or where later updates see a policy that has moved.
-    measure_first = updates > 1 or controller_rules.needs_entropy(controller, config.entropy)
+    # (α_k and weights of whole responses) or where later updates see a policy that has moved.
+    objective = config.objective
+    measure_first = objective.measures_first(updates) or controller_rules.needs_entropy(controller, config.entropy)
     if measure_first:
         parts = [replace(part, batches=_measured(policy, part.batches, tally)) for part in parts]
     measured = tally.entropy(policy, config.entropy.estimate) if measure_first else 0.0
@@ -65,13 +67,15 @@ def train_step(
 
     grad_norms = []
     for lag in range(updates):
-        _accumulate(policy, parts[lag % len(parts)], config.objective, alpha, lag, tally, measure=not measure_first)
+        _accumulate(policy, parts[lag % len(parts)], objective, alpha, lag, tally, measure=not measure_first)
         grad_norms.append(policy.step())
 
     metrics = {
         "grad_norm": sum(grad_norms) / updates,
         "grad_norm_max": max(grad_norms),
-        "policy/passes_before": float(measure_first) + float(config.objective.kl_beta > 0),
+        "policy/passes_before": float(
+            measure_first + (objective.kl_beta > 0) + objective.ratio_passes(updates, config.train.reuse)
+        ),
         **tally.metrics(policy),
         **batch_metrics(policy, groups, version),
         "entropy/alpha": alpha,
@@ -83,17 +87,24 @@ def train_step(
     return StepResult(metrics=metrics, controller=controller_rules.state_after(controller, measured, config.entropy))
 
 
-def cut(groups: Sequence[ScoredGroup], *, version: int, config: Config) -> list[MicroBatch]:
-    """Cut ``groups`` into micro-batches, with their advantages, by the configuration's rules."""
+def cut(
+    groups: Sequence[ScoredGroup], *, version: int, config: Config, of_batch: BatchRewards | None = None
+) -> list[MicroBatch]:
+    """Cut ``groups`` into micro-batches, with their advantages, by the configuration's rules. ``of_batch``: what
+    advantages need of the training step's batch; None where they need nothing, or where ``groups`` are that batch."""
     objective = config.objective
+    if objective.of_batch and of_batch is None:
+        of_batch = BatchRewards.of(_sums_of(groups, objective))
     advantages = [
         group_advantages(
             group.rewards_S,
             objective.advantage_std,
             objective.advantage_eps,
+            baseline=objective.advantage_baseline,
             finished_S=group.responses.finished_S,
             mask=objective.advantage_mask,
             least_spread=objective.least_spread,
+            of_batch=of_batch,
         )
         for group in groups
     ]
@@ -116,24 +127,28 @@ def surrogate_sum(
         def own(tensor_T: Tensor) -> Tensor:
             return tensor_T[chunk]
 
-        old_C = None if batch.old_logprobs_T is None else own(batch.old_logprobs_T)
+        def found(tensor_T: Tensor | None) -> Tensor | None:
+            return None if tensor_T is None else own(tensor_T)
+
         behaviour_C, staleness_C = own(batch.behaviour_logprobs_T), own(batch.staleness_T)
-        anchor_C, weights_C = anchor(objective, logprobs_C, behaviour_C, old_C, staleness_C, lag)
+        old_C, log_weights_C = found(batch.old_logprobs_T), found(batch.log_weights_T)
+        anchor_C, weights_C = anchor(objective, logprobs_C, behaviour_C, old_C, staleness_C, lag, log_weights_C)
         signal_C, lengths_C = own(batch.signal_T).to(logprobs_C.dtype), own(batch.lengths_T)
-        terms = (logprobs_C, anchor_C, own(batch.advantages_T), entropy_C * signal_C, alpha)
-        clips = (objective.clip_low, objective.clip_high)
-        match objective.loss:
-            case "magic":
-                loss_C = magic_token_loss(*terms, *clips, weights_T=weights_C)
-            case "grpo":
-                loss_C = grpo_token_loss(*terms, *clips, lengths_C, weights_T=weights_C)
-            case "pg":
-                loss_C = pg_token_loss(*terms, weights_T=weights_C)
+        tokens = Tokens(
+            logprobs_T=logprobs_C,
+            entropy_T=entropy_C * signal_C,
+            anchor_T=anchor_C,
+            advantages_T=own(batch.advantages_T),
+            lengths_T=lengths_C,
+            weights_T=weights_C,
+            log_ratio_T=found(batch.log_ratio_T),
+        )
+        loss_C = token_loss(objective, tokens, alpha)
         if objective.kl_beta == 0:
             return loss_C
         assert batch.reference_logprobs_T is not None, "the KL term needs the reference's log-probabilities"
         kl_C = objective.kl_beta * k3(logprobs_C, own(batch.reference_logprobs_T))
-        kl_C = kl_C / lengths_C if objective.loss == "grpo" else kl_C
+        kl_C = kl_C / lengths_C if objective.loss in PER_RESPONSE_MEAN else kl_C
         return loss_C + (kl_C if objective.kl_groups == "all" else kl_C * signal_C)
 
     return module(batch, loss_of)
@@ -144,6 +159,8 @@ def _accumulate(
 ) -> None:
     """Make the forward and backward passes over a mini-batch, after ``lag`` updates of the training step."""
     for number, batch in enumerate(part.batches):
+        if objective.loss == "gspo":
+            batch = _with_ratios(policy, batch, objective, lag / tally.updates)
         output = surrogate_sum(policy, batch.to(policy.device), objective, alpha, lag / tally.updates)
         assert output.loss_sum is not None
         policy.backward(output.loss_sum, denominator=part.denominator, last=number == len(part.batches) - 1)
@@ -155,20 +172,49 @@ def _accumulate(
 @torch.no_grad()
 def _measured(policy: Policy, batches: Sequence[MicroBatch], tally: Tally) -> list[MicroBatch]:
     """``batches`` with log π_old, by a forward pass before the training step's first update."""
-    found = []
+    found, level = [], tally.objective.correction_level
     for batch in batches:
         output = policy(batch)
         tally.add_measured(batch, output)
-        found.append(replace(batch, old_logprobs_T=output.logprobs_T.cpu()))
+        old_T, weights_T = output.logprobs_T.cpu(), None
+        if level != "token":
+            weights_T = of_responses(old_T - batch.behaviour_logprobs_T, batch.responses_T, batch.lengths_T, level)
+        found.append(replace(batch, old_logprobs_T=old_T, log_weights_T=weights_T))
     return found
+
+
+@torch.no_grad()
+def _with_ratios(policy: Policy, batch: MicroBatch, objective: Objective, lag: float) -> MicroBatch:
+    """``batch`` with ρ of its responses under the policy as it is now: by a forward pass, unless it is 1 for sure."""
+    if lag == 0.0 and objective.correction != "none":
+        return replace(batch, log_ratio_T=torch.zeros_like(batch.behaviour_logprobs_T))
+    logprobs_T = policy(batch).logprobs_T.cpu()
+    anchor_T, _ = anchor(
+        objective, logprobs_T, batch.behaviour_logprobs_T, batch.old_logprobs_T, batch.staleness_T, lag
+    )
+    ratio_T = of_responses(logprobs_T - anchor_T, batch.responses_T, batch.lengths_T, "geometric")
+    return replace(batch, log_ratio_T=ratio_T)
+
+
+def _of_batch(policy: Policy, groups: Sequence[ScoredGroup], objective: Objective) -> BatchRewards | None:
+    """What advantages need of the training step's batch, over all ranks. Collective where they need anything."""
+    if not objective.of_batch:
+        return None
+    own = [group for group in groups if group.trained_S[0]]  # of those that several ranks share, each counts once
+    return BatchRewards.of(policy.reduce(torch.from_numpy(_sums_of(own, objective))).tolist())
+
+
+def _sums_of(groups: Sequence[ScoredGroup], objective: Objective) -> np.ndarray:
+    sums = [sums_of(group.rewards_S, group.responses.finished_S, objective) for group in groups]
+    return np.sum(sums, axis=0) if sums else np.zeros(3)
 
 
 # --- cutting ---------------------------------------------------------------------------------------------------------
 
 
-def size_of(groups: Sequence[ScoredGroup], batches: Sequence[MicroBatch]) -> tuple[int, int]:
-    """How many trained tokens and how many responses ``groups`` have; their micro-batches are ``batches``."""
-    return sum(len(batch.taken_T) for batch in batches), sum(int(group.trained_S.sum()) for group in groups)
+def size_of(batches: Sequence[MicroBatch]) -> tuple[int, int]:
+    """How many trained tokens the micro-batches have, and how many responses with a trained token."""
+    return sum(len(batch.taken_T) for batch in batches), sum(len(batch.responses_T.unique()) for batch in batches)
 
 
 def split(tickets: Sequence[int], train: Train) -> list[int]:
@@ -188,19 +234,22 @@ def shared_out(groups: Sequence[ScoredGroup], train: Train, ranks: int) -> list[
     return by_rank
 
 
-def _mini_batches(policy: Policy, groups: Sequence[ScoredGroup], version: int, config: Config) -> list[_MiniBatch]:
+def _mini_batches(
+    policy: Policy, groups: Sequence[ScoredGroup], version: int, config: Config, of_batch: BatchRewards | None
+) -> list[_MiniBatch]:
     own = [group.ticket.ticket for group in groups]
     everyone = sorted({number for each in gather(own) for number in each})  # several ranks may share a group
     place = dict(zip(everyone, split(everyone, config.train), strict=True))
     parts = []
     for number in range(max(place.values(), default=0) + 1):
         mine = [group for group in groups if place[group.ticket.ticket] == number]
-        batches = cut(mine, version=version, config=config)
-        tokens, responses = policy.reduce(torch.tensor(size_of(mine, batches))).tolist()
+        batches = cut(mine, version=version, config=config, of_batch=of_batch)
+        tokens, responses = policy.reduce(torch.tensor(size_of(batches))).tolist()
         if tokens == 0:
             raise ValueError("a training step needs at least one response token on some rank")
         most = int(policy.reduce(torch.tensor(len(batches)), largest=True))  # every rank takes part in every pass
         batches += [empty_micro_batch()] * (most - len(batches))
         batches = [policy.with_reference(batch) for batch in batches]
-        parts.append(_MiniBatch(batches, denominator(config.objective.loss, tokens, responses)))
+        count = denominator(config.objective.loss, tokens, responses, config.train.max_response_tokens)
+        parts.append(_MiniBatch(batches, count))
     return parts

@@ -11,8 +11,9 @@ from ..common.config import Objective
 from . import memory
 from .model import Policy
 from .objective.correction import anchor, outside
-from .objective.loss import clipped_tokens, k3
+from .objective.loss import Tokens, bounded_tokens, k3
 from .objective.ratio import beyond, ratio
+from .objective.sequences import of_responses
 from .objective.token_op import TokenOutput
 from .packing import MicroBatch, ScoredGroup, staleness_of
 
@@ -44,7 +45,7 @@ class Tally:
             self.ENTROPY: output.entropy_T.detach().cpu().double(),
             self.LOGPROB: logprobs_T,
             self.STALENESS: batch.staleness_T.double(),
-            self.CUT: outside(self.objective, diff_T).double(),
+            self.CUT: outside(self.objective, self._weight_of(batch, diff_T)).double(),
             self.BEYOND: beyond(diff_T).double(),
         }
         self._add(batch, columns)
@@ -64,10 +65,12 @@ class Tally:
         if batch.reference_logprobs_T is not None:
             self.by_lag[lag, self.LAG_KL] += k3(logprobs_T.double(), batch.reference_logprobs_T.double()).sum()
 
+    def _weight_of(self, batch: MicroBatch, log_weights_T: Tensor) -> Tensor:
+        """log π_old/μ of what the correction weighs: the token or its response."""
+        return of_responses(log_weights_T, batch.responses_T, batch.lengths_T, self.objective.correction_level)
+
     def _clipped(self, batch: MicroBatch, logprobs_T: Tensor, lag: int) -> Tensor:
         objective = self.objective
-        if objective.loss == "pg":
-            return torch.zeros(len(logprobs_T), dtype=torch.bool)
         anchor_T, _ = anchor(
             objective,
             logprobs_T,
@@ -76,7 +79,8 @@ class Tally:
             batch.staleness_T,
             lag / self.updates,
         )
-        return clipped_tokens(logprobs_T, anchor_T, batch.advantages_T, objective.clip_low, objective.clip_high)
+        terms = (logprobs_T, logprobs_T, anchor_T, batch.advantages_T, batch.lengths_T)
+        return bounded_tokens(objective, Tokens(*terms, log_ratio_T=batch.log_ratio_T))
 
     def _add(self, batch: MicroBatch, columns: dict[int, Tensor]) -> None:
         self._grow(int(batch.staleness_T.max()) + 1 if len(batch.staleness_T) else 0)
@@ -128,7 +132,7 @@ class Tally:
             f"logprob/ess{suffix}": float(sums[self.WEIGHT].square() / (count * sums[self.WEIGHT_SQUARED])),
             f"policy/clip_fraction{suffix}": float(sums[self.CLIPPED] / sums[self.USED]),
         }
-        if self.objective.correction != "none":
+        if self.objective.correction in ("decoupled", "loglinear"):
             drift[f"policy/correction_bounded{suffix}"] = float(sums[self.CUT]) / count
         return drift
 

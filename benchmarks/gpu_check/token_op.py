@@ -3,7 +3,8 @@
 import torch
 from leeway_rl.benchmarks.gpu_check.device import device, peak_beside, reset_peak, synchronised
 from leeway_rl.benchmarks.gpu_check.figures import Figure
-from leeway_rl.learner.objective.loss import magic_token_loss
+from leeway_rl.common.config import Objective
+from leeway_rl.learner.objective.loss import Tokens, token_loss
 from leeway_rl.learner.objective.token_op import TokenOutput, chunk_elements_on, token_op
 from torch import Tensor
 
@@ -25,11 +26,12 @@ def measured(size: str) -> list[Figure]:
     taken_T = torch.randint(0, vocabulary, (tokens,), device=at)
     behaviour_T = -torch.rand(tokens, device=at) - torch.log(torch.tensor(float(vocabulary)))
     advantages_T = torch.randn(tokens, device=at)
+    objective = Objective()
     chunk = chunk_elements_on(at, vocabulary, SHARE)
 
     def run(half: bool) -> TokenOutput:
         def loss_of(logprobs_C: Tensor, entropy_C: Tensor, part: slice) -> Tensor:
-            return magic_token_loss(logprobs_C, behaviour_T[part], advantages_T[part], entropy_C, 0.01, 0.2, 0.2)
+            return token_loss(objective, Tokens(logprobs_C, entropy_C, behaviour_T[part], advantages_T[part]), 0.01)
 
         hidden_TH.grad = weight_VH.grad = None
         with torch.autocast(at.type, dtype=torch.bfloat16, enabled=half):

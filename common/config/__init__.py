@@ -13,8 +13,10 @@ from .rewards import Reward, ability_of
 from .section import PRESETS, expand
 from .serving import Broker, Rollout, Verifier
 from .training import (
+    Baseline,
     Deviation,
     Entropy,
+    Level,
     Loss,
     Mask,
     Model,
@@ -29,12 +31,14 @@ from .whole import Config, known_keys, section_of
 
 __all__ = [
     "PRESETS",
+    "Baseline",
     "Broker",
     "Config",
     "Data",
     "Deviation",
     "Entropy",
     "Environment",
+    "Level",
     "Loss",
     "Mask",
     "Model",

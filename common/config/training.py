@@ -8,10 +8,14 @@ from ..errors import ConfigError
 from ..limits import COLLECTIVE_TIMEOUT_S, MOST_COUNTED
 from .section import Section
 
-Loss = Literal["magic", "grpo", "pg"]
-Deviation = Literal["unbiased", "biased"]
+Loss = Literal["magic", "grpo", "pg", "gspo", "cispo", "dr_grpo", "dppo"]
+Deviation = Literal["unbiased", "biased", "none", "batch"]
+Baseline = Literal["mean", "leave_one_out", "batch"]
+Level = Literal["token", "sequence", "geometric"]
 Mask = Literal["none", "before", "after"]
 Overflow = Literal["wait", "drop", "mask", "soft"]
+CLIPPED = ("magic", "grpo", "gspo", "dr_grpo")
+"""Losses with min(ρA, clip(ρ)·A)."""
 PipelineDepth = int | Literal["auto"]
 
 _LOWEST_ZERO_STAGE = {"none": 0, "optimizer": 1, "optimizer+parameters": 3}
@@ -134,13 +138,25 @@ class Train(Section):
 class Objective(Section):
     loss: Loss = "magic"
     """``magic``: report 3.1, a mean over tokens. ``grpo``: report 2.4, a mean over responses of each one's mean over
-    tokens. ``pg``: report 2.3, vanilla policy gradient, a mean over responses of each one's sum, never clipped."""
+    tokens. ``pg``: report 2.3, vanilla policy gradient, a mean over responses of each one's sum, never clipped. The
+    others are the field's, by their papers' names: docs/magic.md has their formulas."""
     clip_low: float = Field(default=0.2, ge=0, le=1)
     """ε_low of the clipped ratio."""
     clip_high: float = Field(default=0.2, ge=0)
     """ε_high of the clipped ratio. Above ``clip_low`` it is clip-higher."""
+    dual_clip: float | None = Field(default=None, gt=1)
+    """c: where the advantage is negative, the policy term of a clipped loss is at least c·A, so that no ratio above c
+    has a gradient (dual clip, arXiv 1912.09729)."""
+    trust_region: float = Field(default=0.15, gt=0)
+    """δ of ``dppo``: a token whose divergence from the anchor is larger has no gradient where it would move on."""
+    trust_region_by: Literal["tv", "kl"] = "tv"
+    """The divergence of ``dppo``: total variation or KL, of "this token or another one"."""
+    advantage_baseline: Baseline = "mean"
+    """What is subtracted from a reward: the mean of its group, the mean of the others in its group (RLOO), or the mean
+    of the training step's batch (REINFORCE++)."""
     advantage_std: Deviation = "unbiased"
-    """How the standard deviation of a group's rewards divides: by G-1 (released code) or by G."""
+    """What that is divided by: the standard deviation of the group's rewards, which itself divides by G-1 (released
+    code) or by G; nothing (Dr. GRPO, RLOO); or the standard deviation over the training step's batch (REINFORCE++)."""
     advantage_eps: float = Field(default=1e-6, ge=0)
     """Added to the standard deviation (released code: 1e-6)."""
     advantage_mask: Mask = "none"
@@ -153,16 +169,33 @@ class Objective(Section):
     """β of the k3 term against the initial model (report 2.4), which is held in memory only where β > 0."""
     kl_groups: Literal["signal", "all"] = "signal"
     """Groups that the k3 term runs over. ``all``: groups without a signal enter the batch too, for this term alone."""
-    correction: Literal["none", "decoupled", "loglinear"] = "none"
-    """How stale data is corrected. ``none``: ratio π_θ/μ. ``decoupled``: ratio π_θ/π_old, weighted with π_old/μ; a
-    forward pass before the first of several updates gives π_old. ``loglinear``: the same, but log π_old is interpolated
-    by version."""
+    correction: Literal["none", "old", "decoupled", "loglinear"] = "none"
+    """How stale data is corrected. ``none``: ratio π_θ/μ. ``old``: ratio π_θ/π_old, as the report and the released code
+    have it, and no correction. ``decoupled``: the same ratio, weighted with π_old/μ. A forward pass before the first of
+    several updates gives π_old. ``loglinear``: as ``decoupled``, but log π_old is interpolated by version."""
     correction_bound: Literal["truncate", "mask"] = "truncate"
     """What becomes of a weight π_old/μ: it is cut at ``correction_cap``, or is 0 outside ``correction_range``."""
     correction_cap: float = Field(default=2.0, gt=0)
     """C: largest weight of a token under ``truncate``."""
     correction_range: tuple[float, float] = (0.5, 5.0)
     """Weights that are kept under ``mask``: lowest, highest."""
+    correction_level: Level = "token"
+    """Of what π_old/μ is the weight of ``decoupled``: of the token, of its whole response (the product over its
+    tokens), or the geometric mean over the response. The latter two take a forward pass before the first update."""
+
+    @property
+    def of_batch(self) -> bool:
+        """Whether advantages depend on the rewards of the whole batch."""
+        return "batch" in (self.advantage_baseline, self.advantage_std)
+
+    def measures_first(self, updates: int) -> bool:
+        """Whether a forward pass before the first of a step's ``updates`` has to find log π_old."""
+        return updates > 1 or self.correction_level != "token"
+
+    def ratio_passes(self, updates: int, reuse: int) -> int:
+        """How many forward passes over the batch ratios of whole responses take, beside those of the updates. In a
+        first update the ratio to π_old is 1, and takes none."""
+        return reuse if self.loss == "gspo" and (self.correction == "none" or updates > 1) else 0
 
     def refuse_impossible(self, group_size: int) -> None:
         """``ConfigError`` if keys of this section contradict one another or the size of a group."""
@@ -179,6 +212,27 @@ class Objective(Section):
         low, high = self.correction_range
         if not 0 <= low < high:
             raise ConfigError(f"objective.correction_range = [{low}, {high}]: expected 0 <= lowest < highest")
+        if self.correction_level != "token" and self.correction != "decoupled":
+            raise ConfigError(
+                f"objective.correction_level = {self.correction_level!r} with objective.correction = "
+                f"{self.correction!r}: only 'decoupled' has weights of whole responses"
+            )
+        if self.loss == "gspo" and self.correction in ("decoupled", "loglinear") and self.correction_level == "token":
+            raise ConfigError(
+                f"objective.loss = 'gspo' has one ratio a response, and objective.correction = {self.correction!r} "
+                "weighs single tokens; take 'none' or 'old', or 'decoupled' with objective.correction_level = "
+                "'sequence' or 'geometric'"
+            )
+        if self.dual_clip is not None and self.loss not in CLIPPED:
+            raise ConfigError(
+                f"objective.dual_clip with objective.loss = {self.loss!r}, which has no clip of that kind; it is for "
+                + ", ".join(map(repr, CLIPPED))
+            )
+        if self.dual_clip is not None and self.dual_clip <= 1 + self.clip_high:
+            raise ConfigError(
+                f"objective.dual_clip = {self.dual_clip} with objective.clip_high = {self.clip_high}: expected more "
+                "than 1 + clip_high"
+            )
 
 
 class Entropy(Section):

@@ -1,8 +1,11 @@
 """Group-relative advantages (report 2.5) and masks for truncated responses (report 3.2.3). Pure."""
 
+from collections.abc import Iterable
+from typing import NamedTuple, Self
+
 import numpy as np
 
-from ...common.config import Deviation, Mask, Objective
+from ...common.config import Baseline, Deviation, Mask, Objective
 
 LEAST_SPREAD = 1e-6
 """The default of ``objective.least_spread``."""
@@ -35,34 +38,86 @@ def is_trained(rewards_S: np.ndarray, finished_S: np.ndarray, objective: Objecti
     return objective.kl_groups == "all" or has_signal(rewards_S, finished_S, mask, least_spread)
 
 
+class BatchRewards(NamedTuple):
+    """The training step's batch, where advantages depend on it: what is left of the rewards once the baseline of their
+    group is subtracted, or the rewards themselves where the batch is the baseline."""
+
+    mean: float
+    std: float
+    """Divided by n-1; 0 for a single response."""
+
+    @classmethod
+    def of(cls, sums: Iterable[float]) -> Self:
+        """From ``sums_of``, added up over groups and ranks."""
+        count, total, squares = sums
+        mean = total / count
+        return cls(mean, max(0.0, (squares - count * mean * mean) / max(1.0, count - 1)) ** 0.5)
+
+
+def sums_of(rewards_S: np.ndarray, finished_S: np.ndarray, objective: Objective) -> np.ndarray:
+    """A group's part of the ``BatchRewards``: how many, their sum, the sum of their squares. float64 [3]."""
+    rewards_S = np.asarray(rewards_S, dtype=np.float64)
+    counted = rewards_S[_ended(rewards_S, finished_S)] if objective.advantage_mask == "before" else rewards_S
+    if objective.advantage_baseline != "batch" and len(counted):
+        counted = _above(counted, counted, objective.advantage_baseline, None)
+    return np.array([len(counted), counted.sum(), np.square(counted).sum()])
+
+
 def group_advantages(
     rewards_S: np.ndarray,
     std: Deviation = "unbiased",
     eps: float = 1e-6,
     *,
+    baseline: Baseline = "mean",
     finished_S: np.ndarray | None = None,
     mask: Mask = "none",
     least_spread: float = LEAST_SPREAD,
+    of_batch: BatchRewards | None = None,
 ) -> np.ndarray:
     """A_j = (r_j - mean r) / (std r + eps) for each of the group's S responses (report 2.5).
 
-    ``rewards_S``: shape [S]. ``std``: divided by S-1 ("unbiased", as in the released code) or by S. ``eps``: the report
-    gives none, the released code has 1e-6. ``mask``: what truncated responses get, those not in ``finished_S`` [S].
-    ``none``: the same as others; ``before``: 0, and mean and std are those of the others; ``after``: 0. Returns float64
-    [S]: exact zeros where the group has no signal (``has_signal``); under a mask that takes two untruncated responses.
+    ``rewards_S``: shape [S]. ``std``: divided by S-1 ("unbiased", as in the released code) or by S; ``none``: nothing
+    is divided; ``batch``: the batch's. ``eps``: the report gives none, the released code has 1e-6. ``baseline``: what
+    is subtracted, as ``objective.advantage_baseline`` says. ``mask``: what truncated responses get, those not in
+    ``finished_S`` [S]. ``none``: the same as others; ``before``: 0, and mean and std are those of the others;
+    ``after``: 0. ``of_batch``: needed where baseline or std is the batch's. Returns float64 [S]: exact zeros where the
+    group has no signal (``has_signal``); under a mask that takes two untruncated responses.
     """
     rewards_S = np.asarray(rewards_S, dtype=np.float64)
     if not has_signal(rewards_S, finished_S, mask, least_spread):
         return np.zeros_like(rewards_S)  # the mean of equal rewards may be off by an ulp, which eps would blow up
     if mask == "none":
-        return _normalised(rewards_S, rewards_S, std, eps)
+        return _normalised(rewards_S, rewards_S, std, eps, baseline, of_batch)
     ended_S = _ended(rewards_S, finished_S)
     counted = rewards_S[ended_S] if mask == "before" else rewards_S
-    return np.where(ended_S, _normalised(rewards_S, counted, std, eps), 0.0)
+    return np.where(ended_S, _normalised(rewards_S, counted, std, eps, baseline, of_batch), 0.0)
 
 
-def _normalised(rewards_S: np.ndarray, counted: np.ndarray, std: str, eps: float) -> np.ndarray:
-    return (rewards_S - float(counted.mean())) / (float(counted.std(ddof=1 if std == "unbiased" else 0)) + eps)
+def _normalised(
+    rewards_S: np.ndarray,
+    counted: np.ndarray,
+    std: Deviation,
+    eps: float,
+    baseline: Baseline,
+    of_batch: BatchRewards | None,
+) -> np.ndarray:
+    above_S = _above(rewards_S, counted, baseline, of_batch)
+    if std == "none":
+        return above_S
+    if std == "batch":
+        assert of_batch is not None, "the batch's deviation is asked for"
+        return above_S / (of_batch.std + eps)
+    return above_S / (float(counted.std(ddof=1 if std == "unbiased" else 0)) + eps)
+
+
+def _above(rewards_S: np.ndarray, counted: np.ndarray, baseline: Baseline, of_batch: BatchRewards | None) -> np.ndarray:
+    """The rewards above their baseline. A response that is counted is not in its own baseline under
+    ``leave_one_out``: r - (Σ - r)/(n-1) = n/(n-1)·(r - mean)."""
+    if baseline == "batch":
+        assert of_batch is not None, "the batch's mean is asked for"
+        return rewards_S - of_batch.mean
+    above_S: np.ndarray = rewards_S - float(counted.mean())
+    return above_S * (len(counted) / (len(counted) - 1)) if baseline == "leave_one_out" else above_S
 
 
 def _differ(rewards: np.ndarray, least_spread: float) -> bool:

@@ -1,7 +1,8 @@
 """Behaviour correction: the anchor of the ratio when the sampler's policy μ is older than the learner's. Pure.
 
-``none``: ρ = π_θ/μ (coupled). ``decoupled`` and ``loglinear``: ρ = π_θ/π_old, where π_old is the policy at the start of
-the training step, and the token's advantage is weighted with the bounded π_old/μ.
+``none``: ρ = π_θ/μ (coupled). The others: ρ = π_θ/π_old, where π_old is the policy at the start of the training step.
+``old`` leaves it at that, whatever sampled the data (report 3.1). ``decoupled`` and ``loglinear`` also weight the
+token's advantage with the bounded π_old/μ.
 """
 
 from typing import NamedTuple
@@ -29,10 +30,12 @@ def anchor(
     old_logprobs_T: Tensor | None,
     staleness_T: Tensor,
     lag: float,
+    log_weights_T: Tensor | None = None,
 ) -> Anchor:
     """The anchor of every token, from log π_θ, log μ, log π_old (``None``: not computed) and the staleness in versions,
     all [T].
 
+    ``log_weights_T``: log π_old/μ of the tokens' responses, where ``objective.correction_level`` is not the token.
     ``lag``: local lag as a share of the training step, updates made / N_SGD. It is 0 in the first update, where π_θ is
     π_old.
     """
@@ -43,9 +46,12 @@ def anchor(
     elif objective.correction == "loglinear":
         old_T = loglinear(logprobs_T.detach(), behaviour_logprobs_T, staleness_T, lag)
     else:
-        assert old_logprobs_T is not None, "decoupled needs log π_old after the first update"
+        assert old_logprobs_T is not None, f"{objective.correction} needs log π_old after the first update"
         old_T = old_logprobs_T
-    return Anchor(old_T, bounded_weights(objective, old_T - behaviour_logprobs_T))
+    if objective.correction == "old":
+        return Anchor(old_T, None)
+    own_T = old_T - behaviour_logprobs_T if log_weights_T is None else log_weights_T
+    return Anchor(old_T, bounded_weights(objective, own_T))
 
 
 def loglinear(logprobs_T: Tensor, behaviour_logprobs_T: Tensor, staleness_T: Tensor, lag: float) -> Tensor:

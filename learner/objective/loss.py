@@ -1,74 +1,123 @@
-"""The losses, token by token: MAGIC (report 3.1), GRPO (2.4), vanilla policy gradient (2.3). Pure.
+"""The losses, token by token: MAGIC (report 3.1), GRPO (2.4), vanilla policy gradient (2.3), and what the field
+compares with them. Pure. docs/magic.md has a table of papers, formulas and keys.
 
 Each loss is the sum of its tokens' losses, divided by ``denominator``, which belongs to the whole optimizer step, on
 all ranks and in all micro-batches. The released code divides in each micro-batch, which weighs tokens by how the batch
 happens to be cut.
 
 All tensors have shape [T] and one floating dtype; log-probabilities are in nats. ρ = π_θ/anchor, where the
-anchor is μ or π_old (``objective.correction``). ``weights_T`` is the correction's weight w on a token's policy term
-(``None``: 1).
+anchor is μ or π_old (``objective.correction``).
 Log ratios are bounded before they are exponentiated (``ratio.py``).
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...common.config import Loss
+from ...common.config import Loss, Objective
 from .ratio import bounded, ratio
 
-
-def magic_token_loss(
-    logprobs_T: Tensor,
-    anchor_logprobs_T: Tensor,
-    advantages_T: Tensor,
-    entropy_T: Tensor,
-    alpha: float,
-    clip_low: float,
-    clip_high: float,
-    *,
-    weights_T: Tensor | None = None,
-) -> Tensor:
-    """-[w·min(ρ A, clip(ρ, 1-clip_low, 1+clip_high) A) + α H] of every token (report 3.1). Divided by N_tok."""
-    surrogate_T = _clipped_surrogate(logprobs_T, anchor_logprobs_T, advantages_T, clip_low, clip_high, weights_T)
-    if alpha == 0.0:
-        return -surrogate_T  # entropy stays out of the graph, so that the token op need not compute its gradient
-    return -(surrogate_T + alpha * entropy_T)
+PER_RESPONSE_MEAN = ("grpo", "gspo")
+"""Losses that divide a token's loss by the length of its response."""
 
 
-def grpo_token_loss(
-    logprobs_T: Tensor,
-    anchor_logprobs_T: Tensor,
-    advantages_T: Tensor,
-    entropy_T: Tensor,
-    alpha: float,
-    clip_low: float,
-    clip_high: float,
-    lengths_T: Tensor,
-    *,
-    weights_T: Tensor | None = None,
-) -> Tensor:
-    """-(1/|y|)·[w·min(ρ A, clip(ρ, 1-clip_low, 1+clip_high) A) + α H] (report 2.4, where α = 0). Divided by the
-    number of responses. ``lengths_T``: |y| of the token's response."""
-    magic_T = magic_token_loss(
-        logprobs_T, anchor_logprobs_T, advantages_T, entropy_T, alpha, clip_low, clip_high, weights_T=weights_T
-    )
-    return magic_T / lengths_T
+class Tokens(NamedTuple):
+    """What a loss is a function of. Gradients go through ``logprobs_T`` and ``entropy_T`` alone."""
+
+    logprobs_T: Tensor
+    """log π_θ of the taken token."""
+    entropy_T: Tensor
+    """H(π_θ), 0 where the token gets no entropy term."""
+    anchor_T: Tensor
+    """Log-probability in the ratio's denominator."""
+    advantages_T: Tensor
+    lengths_T: Tensor | None = None
+    """|y|: trained tokens of the token's response; ``PER_RESPONSE_MEAN`` losses need it."""
+    weights_T: Tensor | None = None
+    """w: the correction's weight on the token's policy term. None: 1."""
+    log_ratio_T: Tensor | None = None
+    """log of the geometric mean of ρ over the token's response, without a gradient; ``gspo`` needs it."""
 
 
-def pg_token_loss(
-    logprobs_T: Tensor,
-    anchor_logprobs_T: Tensor,
-    advantages_T: Tensor,
-    entropy_T: Tensor,
-    alpha: float,
-    *,
-    weights_T: Tensor | None = None,
-) -> Tensor:
-    """-(w·ρ A + α H) of every token (report 2.3, where α = 0): no clip. Divided by the number of responses."""
-    surrogate_T = ratio(logprobs_T - anchor_logprobs_T) * advantages_T
-    if weights_T is not None:
-        surrogate_T = weights_T * surrogate_T
-    return -surrogate_T if alpha == 0.0 else -(surrogate_T + alpha * entropy_T)
+def token_loss(objective: Objective, tokens: Tokens, alpha: float) -> Tensor:
+    """-(w·gain + α·H) of every token, divided by |y| where the loss is a mean over each response."""
+    gain_T = policy_gain(objective, tokens)
+    if tokens.weights_T is not None:
+        gain_T = tokens.weights_T * gain_T
+    # At α = 0 the entropy stays out of the graph, so that the token op need not compute its gradient.
+    loss_T = -gain_T if alpha == 0.0 else -(gain_T + alpha * tokens.entropy_T)
+    if objective.loss not in PER_RESPONSE_MEAN:
+        return loss_T
+    assert tokens.lengths_T is not None, f"{objective.loss} needs the lengths of the responses"
+    return loss_T / tokens.lengths_T
+
+
+def policy_gain(objective: Objective, tokens: Tokens) -> Tensor:
+    """The policy term of every token, which training makes larger."""
+    match objective.loss:
+        case "magic" | "grpo" | "dr_grpo":
+            return clipped_gain(objective, ratio(tokens.logprobs_T - tokens.anchor_T), tokens.advantages_T)
+        case "gspo":
+            return clipped_gain(objective, _sequence_ratio(tokens), tokens.advantages_T)
+        case "pg":
+            return ratio(tokens.logprobs_T - tokens.anchor_T) * tokens.advantages_T
+        case "cispo":
+            low, high = 1.0 - objective.clip_low, 1.0 + objective.clip_high
+            weight_T = ratio(tokens.logprobs_T.detach() - tokens.anchor_T).clamp(low, high)
+            return weight_T * tokens.advantages_T * tokens.logprobs_T
+        case "dppo":
+            kept_T = ~bounded_tokens(objective, tokens)
+            return torch.where(kept_T, ratio(tokens.logprobs_T - tokens.anchor_T) * tokens.advantages_T, 0.0)
+
+
+def clipped_gain(objective: Objective, ratio_T: Tensor, advantages_T: Tensor) -> Tensor:
+    """min(ρA, clip(ρ, 1-ε_low, 1+ε_high)·A), for A < 0 at least c·A where there is a dual clip."""
+    clipped_T = ratio_T.clamp(1.0 - objective.clip_low, 1.0 + objective.clip_high)
+    gain_T = torch.minimum(ratio_T * advantages_T, clipped_T * advantages_T)
+    if objective.dual_clip is None:
+        return gain_T
+    return torch.where(advantages_T < 0, torch.maximum(gain_T, objective.dual_clip * advantages_T), gain_T)
+
+
+def bounded_tokens(objective: Objective, tokens: Tokens) -> Tensor:
+    """Where the loss's bound takes effect: the clip, the dual clip or the trust region sets the gradient to 0, or
+    CISPO's clip changes the weight. Bool [T]."""
+    ratio_T, advantages_T = ratio(tokens.logprobs_T - tokens.anchor_T), tokens.advantages_T
+    match objective.loss:
+        case "pg":
+            return torch.zeros_like(advantages_T, dtype=torch.bool)
+        case "cispo":
+            return (ratio_T < 1.0 - objective.clip_low) | (ratio_T > 1.0 + objective.clip_high)
+        case "dppo":
+            away_T = ((advantages_T > 0) & (ratio_T > 1.0)) | ((advantages_T < 0) & (ratio_T < 1.0))
+            return away_T & (divergence(objective, tokens.logprobs_T, tokens.anchor_T) > objective.trust_region)
+        case "gspo":
+            ratio_T = _sequence_ratio(tokens)
+    above_T = (ratio_T > 1.0 + objective.clip_high) & (advantages_T > 0)
+    below_T = (ratio_T < 1.0 - objective.clip_low) & (advantages_T < 0)
+    if objective.dual_clip is None:
+        return above_T | below_T
+    return above_T | below_T | ((ratio_T > objective.dual_clip) & (advantages_T < 0))
+
+
+def divergence(objective: Objective, logprobs_T: Tensor, anchor_T: Tensor) -> Tensor:
+    """How far π_θ has moved from the anchor, both taken as distributions over "this token or another one": the total
+    variation |p - q|, or KL(q ‖ p) with q of the anchor (DPPO, arXiv 2602.04879, binary form). No gradient."""
+    p_T, q_T = logprobs_T.detach().exp(), anchor_T.exp()
+    if objective.trust_region_by == "tv":
+        return (p_T - q_T).abs()
+    tiny = torch.finfo(p_T.dtype).tiny
+    same_T = q_T * (anchor_T - logprobs_T.detach())
+    other_T = (1 - q_T) * (torch.log((1 - q_T).clamp(min=tiny)) - torch.log((1 - p_T).clamp(min=tiny)))
+    return torch.where(q_T > 0, same_T, 0.0) + other_T
+
+
+def _sequence_ratio(tokens: Tokens) -> Tensor:
+    """GSPO's ratio s of the token's response. Its value is without a gradient; the gradient is s·∇log π_θ of the token,
+    so that over |y| tokens, each divided by |y|, it is the gradient of s (arXiv 2507.18071, GSPO-token)."""
+    assert tokens.log_ratio_T is not None, "gspo needs the ratios of the responses"
+    return ratio(tokens.log_ratio_T + (tokens.logprobs_T - tokens.logprobs_T.detach()))
 
 
 def k3(logprobs_T: Tensor, reference_logprobs_T: Tensor) -> Tensor:
@@ -77,30 +126,9 @@ def k3(logprobs_T: Tensor, reference_logprobs_T: Tensor) -> Tensor:
     return torch.expm1(log_ratio_T) - log_ratio_T
 
 
-def denominator(loss: Loss, tokens: int, responses: int) -> int:
-    """What the sum of the token losses is divided by: N_tok, or the number of responses, of the optimizer step."""
-    return tokens if loss == "magic" else responses
-
-
-def clipped_tokens(
-    logprobs_T: Tensor, anchor_logprobs_T: Tensor, advantages_T: Tensor, clip_low: float, clip_high: float
-) -> Tensor:
-    """Where the clip sets the gradient to 0: ρ > 1+clip_high with A > 0, or ρ < 1-clip_low with A < 0. Bool [T]."""
-    ratio_T = ratio(logprobs_T - anchor_logprobs_T)
-    above_T = (ratio_T > 1.0 + clip_high) & (advantages_T > 0)
-    below_T = (ratio_T < 1.0 - clip_low) & (advantages_T < 0)
-    return above_T | below_T
-
-
-def _clipped_surrogate(
-    logprobs_T: Tensor,
-    anchor_logprobs_T: Tensor,
-    advantages_T: Tensor,
-    clip_low: float,
-    clip_high: float,
-    weights_T: Tensor | None,
-) -> Tensor:
-    ratio_T = ratio(logprobs_T - anchor_logprobs_T)
-    clipped_T = ratio_T.clamp(1.0 - clip_low, 1.0 + clip_high)
-    surrogate_T = torch.minimum(ratio_T * advantages_T, clipped_T * advantages_T)
-    return surrogate_T if weights_T is None else weights_T * surrogate_T
+def denominator(loss: Loss, tokens: int, responses: int, longest: int) -> int:
+    """What the sum of the token losses is divided by: N_tok or the number of responses of the optimizer step, or for
+    ``dr_grpo`` that number times ``longest``, the most tokens that a response may have."""
+    if loss in ("magic", "cispo", "dppo"):
+        return tokens
+    return responses * longest if loss == "dr_grpo" else responses

@@ -33,6 +33,24 @@ def still_config(model_path: str, **changes: Any) -> Config:
     return make_config(model_path, entropy__control="constant", entropy__alpha=0.01, **still, **changes)
 
 
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    **{loss: {"objective__loss": loss} for loss in ("magic", "grpo", "pg", "gspo", "dr_grpo")},
+    "sequence masks": {
+        "objective__correction": "decoupled",
+        "objective__correction_level": "geometric",
+        "objective__correction_bound": "mask",
+        "objective__correction_range": (0.97, 1.03),
+    },
+    "sequence weights of gspo": {
+        "objective__loss": "gspo",
+        "objective__correction": "decoupled",
+        "objective__correction_level": "sequence",
+    },
+    "over the batch": {"objective__advantage_baseline": "batch", "objective__advantage_std": "batch"},
+}
+"""By name, what a configuration changes."""
+
+
 def with_budget(config: Config, budget: int) -> Config:
     """Micro-batches of so many tokens, which may be too few for the longest response that the configuration allows."""
     return config.model_copy(update={"train": config.train.model_copy(update={"micro_batch_tokens": int(budget)})})
@@ -71,7 +89,7 @@ def main() -> None:
         if not plan["line"]:
             return
         shape = json.loads(plan["line"])
-        config = with_budget(still_config(model_path, objective__loss=shape["loss"]), shape["budget"])
+        config = with_budget(still_config(model_path, **OBJECTIVES[shape["objective"]]), shape["budget"])
         mine = shared_out(batch_of(shape), config.train, 2)[rank]
         found, _ = gradient(policy, mine, shape["version"], config)
         if rank == 0:

@@ -90,12 +90,14 @@ def _token_loss(objective, logprob, entropy, a, alpha, mu, old, reference, stale
         now = logprob.detach()
         if lag == 0:
             anchor = now
-        elif objective.correction == "decoupled":
-            anchor = torch.tensor(old, dtype=logprob.dtype)
-        else:
+        elif objective.correction == "loglinear":
             anchor = (lag * mu + staleness * now) / (staleness + lag)
+        else:
+            anchor = torch.tensor(old, dtype=logprob.dtype)
         weight = float(torch.exp(anchor - mu))
-        if objective.correction_bound == "truncate":
+        if objective.correction == "old":
+            weight = 1.0
+        elif objective.correction_bound == "truncate":
             weight = min(weight, objective.correction_cap)
         elif not objective.correction_range[0] <= weight <= objective.correction_range[1]:
             weight = 0.0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gradients_on_ranks import batch_of, gradient, still_config, with_budget
+from gradients_on_ranks import OBJECTIVES, batch_of, gradient, still_config, with_budget
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from leeway_rl.learner.model import Policy
@@ -28,12 +28,12 @@ SHAPES = st.fixed_dictionaries(
         "size": st.integers(2, 6),
         "seed": st.integers(0, 10_000),
         "version": st.integers(0, 3),
-        "loss": st.sampled_from(["magic", "grpo", "pg"]),
+        "objective": st.sampled_from(sorted(OBJECTIVES)),
         "turns": st.booleans(),
     }
 )
 LOOK = settings(
-    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -101,7 +101,7 @@ def _budget_for(groups, parts, config):
 @given(shape=SHAPES)
 def test_one_micro_batch_or_seven(policy, shape):
     groups = batch_of(shape)
-    config = still_config("none", objective__loss=shape["loss"])
+    config = still_config("none", **OBJECTIVES[shape["objective"]])
     whole, passes = gradient(policy, groups, shape["version"], with_budget(config, _budgets(groups)[1]))
     assert passes == 1
     for parts in (7, 1000):  # the second: a response each
@@ -115,16 +115,16 @@ def test_one_micro_batch_or_seven(policy, shape):
 @given(shape=SHAPES, budget=st.sampled_from([24, 60, 4096]))
 def test_one_rank_or_two(policy, two_ranks, shape, budget):
     groups = batch_of(shape)
-    config = still_config("none", objective__loss=shape["loss"])
+    config = still_config("none", **OBJECTIVES[shape["objective"]])
     whole, _ = gradient(policy, groups, shape["version"], with_budget(config, 4096))
     assert _apart(two_ranks(shape | {"budget": budget}), whole) <= 1e-6
 
 
 @LOOK
-@given(shape=SHAPES)
-def test_packed_or_padded(policy, model_path, shape):
+@given(shape=SHAPES, loss=st.sampled_from(["magic", "grpo", "pg"]))
+def test_packed_or_padded(policy, model_path, shape, loss):
     groups = batch_of(shape | {"turns": False})  # what is padded here has targets alone
-    config = still_config("none", objective__loss=shape["loss"])
+    config = still_config("none", **OBJECTIVES[loss])
     packed, _ = gradient(policy, groups, shape["version"], with_budget(config, 4096))
     assert _apart(_padded_gradient(policy, model_path, groups, config), packed) <= 1e-6
 
@@ -153,6 +153,6 @@ def _padded_gradient(policy, model_path, groups, config):
         gain_T = torch.minimum(gain_T, ratio_T.clamp(0.8, 1.2) * a_T)
     loss_T = -(gain_T + config.entropy.alpha * entropy_T)
     loss_T = loss_T / batch.lengths_T if config.objective.loss == "grpo" else loss_T
-    (loss_T.sum() / denominator(config.objective.loss, at, len(lengths))).backward()
+    (loss_T.sum() / denominator(config.objective.loss, at, len(lengths), config.train.max_response_tokens)).backward()
     theirs = dict(model.named_parameters())
     return torch.cat([theirs[name].grad.flatten() for name in policy.module.named_weights()])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from leeway_rl.common.config import Objective
 from leeway_rl.learner.objective.correction import anchor, outside
-from leeway_rl.learner.objective.loss import clipped_tokens, k3
+from leeway_rl.learner.objective.loss import Tokens, bounded_tokens, k3
 from leeway_rl.learner.objective.ratio import beyond, ratio
 from leeway_rl.learner.step import surrogate_sum
 from torch import Tensor
@@ -36,6 +36,8 @@ def _case(seed: int) -> SimpleNamespace:
         staleness_T=torch.randint(0, 4, (TOKENS,)),
         lengths_T=lengths_T,
         signal_T=signal_T,
+        log_weights_T=None,
+        log_ratio_T=None,
         responses_T=responses_T,
         logprobs_T=old_T + 0.4 * torch.randn(TOKENS, dtype=torch.float64),
         entropy_T=torch.rand(TOKENS, dtype=torch.float64),
@@ -68,10 +70,12 @@ def _formula(case: SimpleNamespace, objective: Objective, alpha: float, lag: flo
         if objective.correction == "none":
             base, w = mu, 1.0
         else:
-            base = old if objective.correction == "decoupled" else (lag * mu + s * now) / max(s + lag, 1e-9)
+            base = (lag * mu + s * now) / max(s + lag, 1e-9) if objective.correction == "loglinear" else old
             base = now if lag == 0 else base
             w = math.exp(base - mu)
-            if objective.correction_bound == "truncate":
+            if objective.correction == "old":
+                w = 1.0
+            elif objective.correction_bound == "truncate":
                 w = min(w, objective.correction_cap)
             elif not objective.correction_range[0] <= w <= objective.correction_range[1]:
                 w = 0.0
@@ -91,7 +95,7 @@ def _formula(case: SimpleNamespace, objective: Objective, alpha: float, lag: flo
 
 
 @pytest.mark.parametrize("loss", ["magic", "grpo", "pg"])
-@pytest.mark.parametrize("correction", ["none", "decoupled", "loglinear"])
+@pytest.mark.parametrize("correction", ["none", "old", "decoupled", "loglinear"])
 @pytest.mark.parametrize("bound", ["truncate", "mask"])
 @pytest.mark.parametrize("lag", [0.0, 0.75])
 @pytest.mark.parametrize(("alpha", "beta", "groups"), [(0.0, 0.0, "signal"), (0.01, 0.1, "signal"), (0.01, 0.1, "all")])
@@ -162,6 +166,18 @@ def test_in_the_first_update_both_corrections_are_plain_truncated_importance_sam
     assert torch.equal(one.weights_T, (case.logprobs_T - case.behaviour_logprobs_T).exp().clamp(max=2.0))
 
 
+def test_the_report_s_loss_pays_no_heed_to_what_sampled_the_data():
+    objective, case = Objective(correction="old"), _case(3)
+    for lag in (0.0, 0.5):
+        found = _ours(case, objective, 0.01, lag)
+        other = SimpleNamespace(**vars(case))
+        other.behaviour_logprobs_T, other.staleness_T = case.behaviour_logprobs_T - 1.7, case.staleness_T + 5
+        assert all(map(torch.equal, found, _ours(other, objective, 0.01, lag)))
+    first = anchor(objective, case.logprobs_T, case.behaviour_logprobs_T, None, case.staleness_T, 0.0)
+    assert torch.equal(first.logprobs_T, case.logprobs_T)
+    assert first.weights_T is None
+
+
 def test_loglinear_finds_a_policy_that_moves_evenly_exactly():
     """log π moves by d a version: μ is s versions before v, π_θ is a lag after it."""
     drift_T, staleness_T, lag = torch.randn(20, dtype=torch.float64), torch.arange(20) % 4, 0.5
@@ -188,13 +204,17 @@ def test_a_token_that_correction_gives_its_own_policy_as_anchor_is_never_clipped
     case = _case(2)
     arguments = (case.logprobs_T, case.behaviour_logprobs_T, None, case.staleness_T, 0.0)
     found = anchor(Objective(correction="decoupled"), *arguments)
-    assert not clipped_tokens(case.logprobs_T, found.logprobs_T, case.advantages_T, 0.2, 0.2).any()
+    assert not bounded_tokens(Objective(), _against(case, found.logprobs_T)).any()
     coupled = anchor(Objective(), *arguments)
-    assert clipped_tokens(case.logprobs_T, coupled.logprobs_T, case.advantages_T, 0.2, 0.2).any()
+    assert bounded_tokens(Objective(), _against(case, coupled.logprobs_T)).any()
+
+
+def _against(case: SimpleNamespace, anchor_T: Tensor) -> Tokens:
+    return Tokens(case.logprobs_T, case.entropy_T, anchor_T, case.advantages_T)
 
 
 @pytest.mark.parametrize("loss", ["magic", "grpo", "pg"])
-@pytest.mark.parametrize("correction", ["none", "decoupled", "loglinear"])
+@pytest.mark.parametrize("correction", ["none", "old", "decoupled", "loglinear"])
 @pytest.mark.parametrize("bound", ["truncate", "mask"])
 @pytest.mark.parametrize("lag", [0.0, 0.5])
 def test_one_log_probability_however_far_off_makes_no_loss_and_no_gradient_that_is_not_finite(

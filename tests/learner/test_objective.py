@@ -13,7 +13,7 @@ from leeway_rl.learner.objective.entropy import (
     state_after,
     step_alpha,
 )
-from leeway_rl.learner.objective.loss import clipped_tokens, magic_token_loss
+from leeway_rl.learner.objective.loss import Tokens, bounded_tokens, token_loss
 
 
 def test_advantages_of_one_success_in_four_are_those_worked_by_hand():
@@ -92,7 +92,7 @@ def test_the_token_loss_equals_the_formula_token_by_token(alpha_k):
     torch.manual_seed(0)
     logprobs_T, behaviour_T = -torch.rand(400, dtype=torch.float64), -torch.rand(400, dtype=torch.float64)
     advantages_T, entropy_T = torch.randn(400, dtype=torch.float64), torch.rand(400, dtype=torch.float64)
-    loss_T = magic_token_loss(logprobs_T, behaviour_T, advantages_T, entropy_T, alpha_k, 0.2, 0.28)
+    loss_T = token_loss(Objective(clip_high=0.28), Tokens(logprobs_T, entropy_T, behaviour_T, advantages_T), alpha_k)
     rows = zip(logprobs_T.tolist(), behaviour_T.tolist(), advantages_T.tolist(), entropy_T.tolist(), strict=True)
     expected_T = torch.tensor([_reference_loss(*row, alpha_k, 0.2, 0.28) for row in rows], dtype=torch.float64)
     torch.testing.assert_close(loss_T, expected_T, rtol=0, atol=1e-10)
@@ -102,7 +102,8 @@ def test_the_loss_pulls_up_what_was_rewarded_and_entropy_when_alpha_is_positive(
     logprobs_T = torch.tensor([-1.0, -1.0], dtype=torch.float64, requires_grad=True)
     entropy_T = torch.tensor([0.5, 0.5], dtype=torch.float64, requires_grad=True)
     advantages_T = torch.tensor([2.0, -3.0], dtype=torch.float64)
-    magic_token_loss(logprobs_T, logprobs_T.detach(), advantages_T, entropy_T, 0.01, 0.2, 0.2).sum().backward()
+    tokens = Tokens(logprobs_T, entropy_T, logprobs_T.detach(), advantages_T)
+    token_loss(Objective(), tokens, 0.01).sum().backward()
     assert logprobs_T.grad.tolist() == [-2.0, 3.0]
     assert entropy_T.grad.tolist() == [-0.01, -0.01]
 
@@ -112,8 +113,9 @@ def test_tokens_count_as_clipped_only_where_the_clip_takes_their_gradient():
     advantages_T = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0], dtype=torch.float64)
     logprobs_T = ratio_T.log().requires_grad_()
     behaviour_T = torch.zeros(5, dtype=torch.float64)
-    clipped_T = clipped_tokens(logprobs_T, behaviour_T, advantages_T, 0.2, 0.2)
-    magic_token_loss(logprobs_T, behaviour_T, advantages_T, behaviour_T, 0.0, 0.2, 0.2).sum().backward()
+    tokens = Tokens(logprobs_T, behaviour_T, behaviour_T, advantages_T)
+    clipped_T = bounded_tokens(Objective(), tokens)
+    token_loss(Objective(), tokens, 0.0).sum().backward()
     assert clipped_T.tolist() == [True, False, False, True, False]
     assert (logprobs_T.grad == 0).tolist() == clipped_T.tolist()
 

@@ -24,7 +24,7 @@ OBJECTIVES = st.fixed_dictionaries(
         "advantage_std": st.sampled_from(["unbiased", "biased"]),
         "advantage_eps": st.sampled_from([1e-6, 0.0, 0.1]),
         "advantage_mask": st.sampled_from(["none", "before", "after"]),
-        "correction": st.sampled_from(["none", "decoupled", "loglinear"]),
+        "correction": st.sampled_from(["none", "old", "decoupled", "loglinear"]),
         "correction_bound": st.sampled_from(["truncate", "mask"]),
         "correction_cap": st.sampled_from([2.0, 1.2]),
         "kl_beta": st.sampled_from([0.0, 0.1]),
@@ -80,7 +80,7 @@ def test_loss_and_gradient_of_every_weight_are_the_reference_s(models, objective
     ours.temperature = temperature
     ours.zero_grad()
     batches = cut(groups, version=4, config=config)
-    count, found = denominator(config.objective.loss, tokens, responses), 0.0
+    count, found = denominator(config.objective.loss, tokens, responses, config.train.max_response_tokens), 0.0
     kept = (_kept(values, lengths, batches) for values in (old, anchored))
     for batch, old_T, reference_T in zip(batches, *kept, strict=True):
         batch = dataclasses.replace(

@@ -232,8 +232,8 @@ def _plain_updates(config, steps=2):
             )
         updates = len(parts) * config.train.reuse
         for update in range(updates):
-            part, batches = parts[update % len(parts)], known[update % len(parts)]
-            count = denominator(config.objective.loss, *size_of(part, batches))
+            batches = known[update % len(parts)]
+            count = denominator(config.objective.loss, *size_of(batches), config.train.max_response_tokens)
             for batch in batches:
                 output = surrogate_sum(module, batch, config.objective, 0.0, update / updates)
                 (output.loss_sum * (1 / count)).backward()

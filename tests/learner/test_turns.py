@@ -58,7 +58,7 @@ def by_hand(model, groups, config):
             for owner, version, first, last in found.spans.tolist():
                 if owner == number and not (masked and VERSION - version > config.flow.max_staleness):
                     mask[first:last] = 1.0
-            tokens, responses = tokens + int(mask.sum()), responses + 1
+            tokens, responses = tokens + int(mask.sum()), responses + bool(mask.any())
             ids = torch.tensor([prompt + taken.tolist()])
             log_softmax_TV = torch.log_softmax(model(input_ids=ids).logits[0], -1)[len(prompt) - 1 : -1]
             logprobs_T = log_softmax_TV.gather(-1, torch.from_numpy(taken)[:, None])[:, 0]
@@ -87,8 +87,8 @@ def test_the_gradient_is_that_of_whole_sequences_with_masked_targets(
     ours, found = load_module(config).double(), 0.0
     shares = shared_out(conversations, config.train, ranks)
     cuts = [cut(share, version=VERSION, config=config) for share in shares]
-    sizes = np.array([size_of(share, batches) for share, batches in zip(shares, cuts, strict=True)])
-    count = denominator(loss, *sizes.sum(0).tolist())
+    sizes = np.array([size_of(batches) for batches in cuts])
+    count = denominator(loss, *sizes.sum(0).tolist(), config.train.max_response_tokens)
     assert all(len(batches) > 1 for batches in cuts) == (budget == 28)
     for batch in (batch for batches in cuts for batch in batches):
         doubles = {name: getattr(batch, name).double() for name in ("behaviour_logprobs_T", "advantages_T")}

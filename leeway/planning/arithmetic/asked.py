@@ -44,15 +44,15 @@ def worker_of(config: Config, gpu: Gpu) -> Worker:
 
 def asked_of(view: Config, mean_length: float | None = None) -> Asked:
     """A training step of a stage; ``view`` is the configuration as it is in the stage."""
-    train, entropy = view.train, view.entropy
+    train, entropy, objective = view.train, view.entropy, view.objective
     needs_entropy = entropy.control == "adaptive" and entropy.rule == "report"
-    measured = train.updates_per_step > 1 or needs_entropy
+    measured = objective.measures_first(train.updates_per_step) or needs_entropy
     return Asked(
         responses=train.groups_per_step * train.group_size,
         length=mean_length or MEAN_LENGTH * train.max_response_tokens,
         prompt=MEAN_LENGTH * view.max_prompt_tokens,
         group_size=train.group_size,
-        passes_before=int(measured) + int(view.objective.kl_beta > 0),
+        passes_before=measured + (objective.kl_beta > 0) + objective.ratio_passes(train.updates_per_step, train.reuse),
         reuse=train.reuse,
         overlap=view.flow.max_staleness > 0,
     )
