@@ -49,11 +49,10 @@ def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
     """The weights after ``steps`` training steps, by name."""
     if run.objective.kl_beta > 0 or any(view.train.updates_per_step > 1 for view in run.views()):
         raise SystemExit("this loop makes one update a training step and holds no reference model")
-    path, config = expand(run.model.path), run
+    path, config, serving = expand(run.model.path), run, run.rollout
     tokenizer = AutoTokenizer.from_pretrained(path)
     curriculum, decode = load_curriculum(run, tokenizer), decoder_of(tokenizer)
     environments = EnvironmentHost(run) if run.environment is not None else None
-    serving = run.rollout
     engine = TorchEngine(path, dtype=serving.dtype, worker="1", threads=serving.threads, environments=environments)
     module, controller, number = load_module(config), entropy.ControllerState(), 0
     optimizer = adamw(module, config)
@@ -98,5 +97,4 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=5)
     arguments = parser.parse_args()
     config = compose(arguments.preset, arguments.settings)
-    weights = flatten(train(config, arguments.steps), config.weights.dtype)
-    print("checksum", checksum(weights.buffer))
+    print("checksum", checksum(flatten(train(config, arguments.steps), config.weights.dtype).buffer))
