@@ -80,8 +80,9 @@ class EnvironmentProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process's id; None between two processes."""
-        return None if self._child is None else self._child.pid
+        """The process's id; None between two processes, which begins when the end of one is noticed."""
+        gone = self._listening is not None and self._listening.done()
+        return None if self._child is None or gone else self._child.pid
 
     async def started(self) -> Described | None:
         """Make sure that a process runs and has loaded the class; what that is, where it is a new process. Raises

@@ -85,6 +85,10 @@ BROUGHT_ABOUT_BY = {
     "a reward function raises, hangs, or gives no number": [
         "tests/verifier/test_own_rewards.py::what_gives_no_number_is_an_error"
     ],
+    "an environment raises, hangs, or gives no answer": [
+        "tests/rollout/test_worker.py::whose_environment_fails_is_tried_again_at_once",
+        "tests/integration/test_turns.py::that_always_fails_gives_its_groups_up",
+    ],
     'a verifier ends with "the code of the rewards here has the digest …" (exit code 2)': [
         "tests/verifier/test_own_rewards.py::other_code_than_the_run_s_is_refused"
     ],

@@ -244,14 +244,9 @@ def test_a_process_that_dies_between_two_groups_is_replaced(host, wait_until):
     adds = host("Adds")
     (before,) = adds.pids()
     os.kill(before, 9)
-    wait_until(lambda: not _listens(adds), "the host to notice")
+    wait_until(lambda: not adds.pids(), "the host to notice")
     with adds.open(ticket()) as conversations:
         assert heard(adds, conversations.step(0, said(adds, "1")).result()) == "41+70"
-
-
-def _listens(host):
-    (process,) = host._processes
-    return not process._listening.done()
 
 
 def test_a_worker_has_a_process_for_each_group_at_a_time_and_closing_ends_them_and_what_is_under_way(host):

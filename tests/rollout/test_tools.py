@@ -65,8 +65,8 @@ def test_the_last_call_of_a_turn_counts_and_a_turn_without_one_is_the_last():
 def tool():
     made = Python(timeout_s=3.0, memory_bytes=256 << 20, most_characters=400)
     yield made
-    python._room().close()
-    python._room.cache_clear()
+    python.room().close()
+    python.room.cache_clear()
 
 
 def block(program):
@@ -111,7 +111,7 @@ def test_the_last_program_of_a_turn_runs_and_a_turn_without_one_is_the_last(tool
 
 
 def test_without_a_sandbox_it_is_told_what_to_install(monkeypatch):
-    monkeypatch.setattr(python, "_room", lambda: SandboxRoom(isolated=True))
+    monkeypatch.setattr(python, "room", lambda: SandboxRoom(isolated=True))
     monkeypatch.setattr("leeway_rl.common.sandbox.sandbox.bubblewrap", lambda: "/nowhere/bwrap")
     with pytest.raises(ConfigError, match=r"no sandbox: .*bubblewrap"):
         Python()

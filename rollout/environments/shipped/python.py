@@ -36,7 +36,7 @@ class Python:
             raise ValueError(f"options.call = {call!r} has {self._call.groups} groups; one is right, the program")
         self._timeout_s, self._most = timeout_s, most_characters
         self._limits = Limits(memory_bytes=min(memory_bytes, usable_memory()))
-        _room().sandbox()  # one for the process; where there can be none, that is told before the first turn
+        room().sandbox()  # one for the process; where there can be none, that is told before the first turn
 
     def reset(self) -> None:
         """Nothing is kept between turns."""
@@ -47,7 +47,7 @@ class Python:
         return self._cut(self._outcome(programs[-1])) if programs else Step(done=True)
 
     def _outcome(self, source: str) -> str:
-        sandbox = _room().sandbox()
+        sandbox = room().sandbox()
         with sandbox.job(self._limits) as job:
             try:
                 return self._ran(job, source)
@@ -87,6 +87,6 @@ def _refuse_lost(sandbox: Sandbox, error: Exception) -> None:
 
 
 @cache
-def _room() -> SandboxRoom:
+def room() -> SandboxRoom:
     """The sandbox of this process, for all its responses in turn. It ends with the process."""
     return SandboxRoom(isolated=True)
