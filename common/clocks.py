@@ -42,12 +42,11 @@ def generation_limit_s(config: Config, ticket: Ticket) -> float:
 
 
 def _environment_s(config: Config, ticket: Ticket) -> float:
-    """The most seconds that the environments of a group can take: of a reset and all turns, which the torch engine may
-    have to wait for in each response by itself."""
+    """The most seconds that the environments of a group can take: of a reset and all turns in each response by itself.
+    Those that are not ``async`` are asked in turn, and the torch engine waits for each."""
     if config.environment is None:
         return 0.0
-    waits = ticket.group_size if config.rollout.engine == "torch" else 1
-    return waits * (1 + config.environment.max_turns) * config.environment.turn_s
+    return ticket.group_size * (1 + config.environment.max_turns) * config.environment.turn_s
 
 
 def grading_limit_s(config: Config, ticket: Ticket) -> float:
