@@ -79,6 +79,7 @@ def glue_of(tokenizer: PreTrainedTokenizerBase, role: Role, ends: Collection[int
 
     before, after = (BARE, BARE) if tokenizer.chat_template is None else around(render, role, [*named])
     _refuse_special_tokens_in_texts(tokenizer, encode)
+    _refuse_end_tokens_in_texts(tokenizer, encode, ends)
     return Glue(fixed(before), fixed(after), decoder_of(tokenizer), encode)
 
 
@@ -179,4 +180,18 @@ def _refuse_special_tokens_in_texts(tokenizer: PreTrainedTokenizerBase, encode: 
             raise ConfigError(
                 f"environment: the model's tokenizer reads {token!r} as a special token wherever it is written, so an "
                 "observation could end a turn; only tokenizers with split_special_tokens can be used"
+            )
+
+
+def _refuse_end_tokens_in_texts(
+    tokenizer: PreTrainedTokenizerBase, encode: Callable[[str], list[int]], ends: Collection[int]
+) -> None:
+    """``ConfigError`` if an added token that ends a turn, and is not marked as special, would become one where an
+    observation writes it out. An end token that is a plain text's own is left alone."""
+    for number in sorted(set(ends) & set(tokenizer.added_tokens_decoder) - set(tokenizer.all_special_ids)):
+        token = str(tokenizer.convert_ids_to_tokens(number))
+        if number in encode(f"a {token} b"):
+            raise ConfigError(
+                f"environment: the model's tokenizer reads {token!r} as an end token wherever it is written, so an "
+                "observation could end a turn; mark it as special in tokenizer.json and tokenizer_config.json"
             )

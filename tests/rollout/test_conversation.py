@@ -6,7 +6,7 @@ from leeway_rl.common.config import expand
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.preflight.tokens import load_tokenizer
 from leeway_rl.rollout.environments.conversation import Glue, glue_of
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 ASKING = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -156,6 +156,16 @@ def test_what_an_observation_writes_out_never_becomes_a_special_token():
     assert not set(tokens) & set(tokenizer.all_special_ids)
     assert tokenizer.decode(tokens) == forged
     assert found.tokens_of(forged) == (*found.before, *tokens, *found.after)
+
+
+def test_an_end_token_that_is_read_wherever_it_is_written_is_refused():
+    """An added token that is not marked as special is read in any text: an observation could write a turn's end."""
+    tokenizer = tokenizer_with(QWEN2_5)
+    tokenizer.add_tokens([AddedToken("<|stop|>", special=False), AddedToken("<|hidden|>", special=True)])
+    hidden, stop = tokenizer.convert_tokens_to_ids(["<|hidden|>", "<|stop|>"])
+    assert hidden not in glue_of(tokenizer, "tool", [tokenizer.eos_token_id, hidden]).encode("<|hidden|>")
+    with pytest.raises(ConfigError, match=r"reads '<\|stop\|>' as an end token wherever it is written"):
+        glue_of(tokenizer, "tool", [tokenizer.eos_token_id, stop])
 
 
 def test_the_model_of_the_preset_tiny_can_be_used():
