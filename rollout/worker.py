@@ -16,7 +16,7 @@ import time
 from ..common.activity import Activity, Doing
 from ..common.clocks import generation_limit_s
 from ..common.config import Config
-from ..common.errors import DecodeError, EnvironmentFailed, RoleDiedError, WeightsError
+from ..common.errors import ConfigError, DecodeError, EnvironmentFailed, RoleDiedError, WeightsError
 from ..common.queue.entries import HandOver, Job, Unwanted
 from ..common.queue.rollout import RolloutQueue
 from ..common.service import Service
@@ -160,6 +160,9 @@ class RolloutWorker:
             self.queue.damaged(job, str(error))
         except EnvironmentFailed as error:
             self._failed(job, error)
+        except ConfigError:  # this worker cannot run its environment any more; other workers can still do this group
+            self.queue.give_back([job])
+            raise
         except RoleDiedError:
             raise  # the engine is gone; other workers can still do this group
         except Exception:

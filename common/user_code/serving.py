@@ -28,7 +28,9 @@ def under_limits(parent: int, memory_bytes: int) -> None:
 
 
 def mute_forks(socket_fd: int) -> None:
-    """Have copies of this process, which a user's code may fork, say nothing in its place and not outlive it."""
+    """Have copies of this process, which a user's code may fork, say nothing in its place and not outlive it. Programs
+    that it starts do not hold the socket: our end of it closes when this process ends."""
+    os.set_inheritable(socket_fd, False)
     os.register_at_fork(after_in_child=lambda: _be_a_fork(socket_fd))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
@@ -65,7 +66,8 @@ class EnvironmentHost:
 
     def open(self, ticket: Ticket) -> Conversations:
         """Reset G environments for a group: response j's has the seed ``ticket.seed + j``. Blocks until a process is
-        free and all are reset. Raises ``EnvironmentFailed``."""
+        free and all are reset. Raises ``EnvironmentFailed``, and ``ConfigError`` where this worker cannot run the
+        environment any more: its code has changed, for one."""
         return self._on_loop(self._opened(ticket)).result()
 
     def pids(self) -> list[int]:
@@ -130,7 +132,10 @@ class EnvironmentHost:
         process = await self._free.get()
         try:
             await process.started()
-        except (Lost, TimeoutError, OSError, ConfigError) as error:
+        except ConfigError:
+            self._free.put_nowait(process)
+            raise
+        except (Lost, TimeoutError, OSError) as error:
             self._free.put_nowait(process)
             raise EnvironmentFailed(
                 f"environment {self.settings.use}: its process did not start: {_said(error)}"
@@ -199,13 +204,22 @@ class Conversations:
     async def _stepped(self, response: int, tokens: list[int]) -> Turn:
         self._turns[response] += 1
         turn, text = self._turns[response], self._glue.text_of(tokens)
-        said = await self._asked(f"turn {turn} of response {response}", {"i": response, "response": text})
-        self._rewards_S[response] += said["reward"]
+        what = f"turn {turn} of response {response}"
+        said = await self._asked(what, {"i": response, "response": text})
+        if not math.isfinite(total := float(self._rewards_S[response]) + said["reward"]):
+            raise await self._failed(what, f"the rewards of its turns add up to {total}")
+        self._rewards_S[response] = total
         if said["done"]:
             return Turn(None, finished=True)
         if turn >= self._settings.max_turns:
             return Turn(None, finished=False)
-        return Turn(self._glue.tokens_of(said["observation"]))
+        if not (observation := self._glue.tokens_of(said["observation"])):
+            raise await self._failed(
+                what,
+                f"its observation {said['observation']!r} has no tokens, and the chat template writes none around it: "
+                "two turns could not be told apart",
+            )
+        return Turn(observation)
 
     async def _asked(self, what: str, request: dict[str, Any]) -> dict[str, Any]:
         """The environment's reply. ``what`` says in words what it is asked."""
@@ -238,10 +252,14 @@ class Conversations:
             self._why = f"environment {self._settings.use}: {what}: {why}"
             self._why += f": {await self._process.how_it_ended()}"
             raise EnvironmentFailed(self._why) from None
+        raise await self._failed(what, why)
+
+    async def _failed(self, what: str, why: str) -> EnvironmentFailed:
+        """What the first failure of the group is told as. It costs the group its process."""
         if self._why is None:
             self._why = f"environment {self._settings.use}: {what}: {why}"
             await self._process.discard()
-        raise EnvironmentFailed(self._why)
+        return EnvironmentFailed(self._why)
 
     async def _ended(self) -> None:
         if self._closed:

@@ -128,6 +128,10 @@ class Misbehaves:
     def ends(self):
         os._exit(7)
 
+    def ends_beside_a_shell(self):
+        os.system("sleep 3600 &")
+        os._exit(7)
+
     def hangs(self):
         time.sleep(3600)
 

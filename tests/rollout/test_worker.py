@@ -139,3 +139,49 @@ def test_a_group_whose_environment_fails_is_tried_again_at_once_and_then_given_u
     assert letter[b"reason"] == b"generation failed 3 times: environment: the shelf fell on ticket 1"
     assert (tries.count(1), tries.count(2)) == (3, 2)
     assert bus.redis.xlen(bus.keys.prefix + WorkStream.PROMPTS) == 0
+
+
+@pytest.fixture
+def ending_run(bus, tmp_path):
+    """A worker that may end by itself; what its ``run`` raises is in the list."""
+    config = compose(["tiny"], [f"weights.node_folder={str(tmp_path)!r}"])
+    bus.learner.record.store_config(dump(config))
+    publisher, engine, raised = WeightPublisher(bus.learner.weights, incarnation=1, transport="redis"), Engine(), []
+
+    def work():
+        try:
+            RolloutWorker(bus.rollout, service, engine, config).run()
+        except BaseException as error:
+            raised.append(error)
+
+    with Service(bus.rollout, "rollout", lease_s=60, heartbeat_s=60) as service:
+        thread = threading.Thread(target=work)
+        thread.start()
+        publisher.publish(0, weights_of(0))
+        yield engine, raised
+        service.stopping.set()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_a_worker_that_may_not_run_its_environment_ends_and_uses_up_no_groups_attempts(
+    ending_run, wait_until, bus, make_bus, monkeypatch
+):
+    """Its code was changed, for one. It would fail every group in no time, and others can generate them."""
+    engine, raised = ending_run
+    tries = []
+
+    def generate(ticket):
+        tries.append(ticket.ticket)
+        raise ConfigError("the code of the environment here has the digest 1, the run was started with 2")
+
+    monkeypatch.setattr(engine, "generate", generate)
+    bus.learner.ensure_groups()
+    bus.learner.issue(a_ticket(1), a_ticket(2))
+    wait_until(lambda: raised, "the worker's end", 20)
+    assert isinstance(raised[0], ConfigError)
+    assert len(tries) == 1
+    other, jobs = make_bus("other").rollout, []
+    wait_until(lambda: jobs.extend(other.take(count=2, block_s=0, lease_s=60)) or len(jobs) == 2, "both groups", 20)
+    assert [job.attempt for job in jobs] == [1, 1]
+    assert bus.redis.xlen(bus.keys.dead_letters) == 0
