@@ -141,7 +141,7 @@ def test_an_idle_child_may_die_too(hasty: GraderPool) -> None:
 
 
 def test_a_response_whose_children_keep_dying_is_an_error_and_never_wrong() -> None:
-    with GraderPool(1, timeout_s=60) as pool, ThreadPoolExecutor(1) as thread:
+    with GraderPool(1, timeout_s=600) as pool, ThreadPoolExecutor(1) as thread:
         pool.grade([item(HARD)])
         verdicts = thread.submit(pool.grade, [item(ENDLESS)])
         for _ in range(ATTEMPTS):
@@ -254,15 +254,17 @@ def test_a_clock_that_runs_out_over_a_stopped_process_is_not_the_responses_fault
         assert verdict.seconds > 1.5
 
 
+@pytest.mark.timeout(600)
 def test_a_response_that_crashes_every_process_is_to_blame() -> None:
-    with GraderPool(1, timeout_s=60) as pool, ThreadPoolExecutor(1) as thread:
+    with GraderPool(1, timeout_s=600) as pool, ThreadPoolExecutor(1) as thread:
         pool.grade([item(HARD)])
         verdicts = thread.submit(pool.grade, [item(ENDLESS)])
         for _ in range(2):
             wait_until(pool.pids)
             (child,) = pool.pids()
             # Longer than any start: one that dies while it starts is the machine's fault, not the response's.
-            wait_until(lambda child=child: psutil.Process(child).cpu_times().user > 5)
+            # These are seconds of a processor, which take far longer where many share it.
+            wait_until(lambda child=child: psutil.Process(child).cpu_times().user > 5, within_s=250)
             os.kill(child, signal.SIGABRT)
             wait_until(lambda dead=child: verdicts.done() or pool.pids() not in ([], [dead]))
         (verdict,) = verdicts.result()
