@@ -127,6 +127,12 @@ def asked_as(theirs: Config) -> list[str]:
                 f"data.{key} is not the run's: its sources differ ({said}); --set data.{key}=… chooses", err=True
             )
             found[:] = [None]
+    if theirs.environment is not None:
+        typer.echo(
+            f"the run's environment ({theirs.environment.use}) is left out: each problem is answered in one turn; "
+            "--set environment.use=… has one answer its turns",
+            err=True,
+        )
     kept: dict[str, Any] = {
         **{f"data.{key}": None if found[0] == () else found[0] for key, found in data.items()},
         "weights.dtype": theirs.weights.dtype,

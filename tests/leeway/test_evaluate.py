@@ -81,6 +81,13 @@ def test_what_a_run_s_sources_do_not_agree_on_is_left_to_its_default_with_a_word
     assert said == "data.suffix is not the run's: its sources differ (a '=', b None); --set data.suffix=… chooses\n"
 
 
+def test_a_run_s_environment_is_left_out_with_a_word_on_it(capsys):
+    again = compose(["tiny"], asked_as(compose(["tiny"], ["environment.use=calculator"])))
+    assert again.environment is None
+    said = capsys.readouterr().err
+    assert said.startswith("the run's environment (calculator) is left out: each problem is answered in one turn")
+
+
 def test_several_sources_are_no_question_of_an_evaluation(tmp_path, tiny_model):
     several = replace(ASKING, settings=('data=[{name="a",path="x"},{name="b",path="y"}]',))
     with pytest.raises(ConfigError, match="the rows of the file that is named to them"):
