@@ -8,6 +8,9 @@ from ..errors import ConfigError
 from .section import Section
 from .user_code import refuse_plain_secrets
 
+PROGRAM_S = 5.0
+"""Wall seconds that a program of the environment ``python`` may take, where its options say nothing."""
+
 
 class Environment(Section):
     use: str = Field(min_length=1)
@@ -33,7 +36,14 @@ class Environment(Section):
     look."""
 
     def refuse_impossible(self) -> None:
-        """``ConfigError`` if no class is named, or a secret stands in plain text."""
+        """``ConfigError`` if no class is named, a secret stands in plain text, or the clock of a turn is too short for
+        the tool ``python``."""
         if self.use.endswith(":"):
             raise ConfigError(f"environment.use = {self.use!r}: no class after the colon; path/to/file.py:Class")
+        program_s = self.options.get("timeout_s", PROGRAM_S)
+        if self.use == "python" and isinstance(program_s, (int, float)) and program_s >= self.turn_s:
+            raise ConfigError(
+                f"environment.options.timeout_s = {program_s:g} is not below environment.turn_s = {self.turn_s:g}: a "
+                "program that runs too long would fail its group, and the policy would never be told; raise turn_s"
+            )
         refuse_plain_secrets(self.options, "environment.options", "rollout workers")

@@ -1,14 +1,18 @@
 """A run's own code is loaded once before it starts: what a user's module may do meanwhile, and what is noted of it."""
 
 import re
+import sys
 import time
+from types import ModuleType
 
 import pytest
-from leeway_rl.common.config import compose, dump
+from leeway_rl.common.config import Environment, compose, dump
 from leeway_rl.common.errors import ConfigError
+from leeway_rl.common.user_code.secrets import Secrets
 from leeway_rl.leeway.running.own_code import with_digests
 from leeway_rl.leeway.running.up import up
 from leeway_rl.rollout.environments import EnvironmentHost
+from leeway_rl.rollout.environments.loading import Loader
 
 REWARD = "def f(response, row):\n    return 1.0\n"
 
@@ -89,6 +93,25 @@ def test_the_digest_of_an_environment_is_the_one_that_a_worker_finds(tmp_path):
 def test_an_environment_that_ships_has_no_digest_of_the_user_s():
     config = with_digests(compose(["tiny"], ["environment.use=calculator"]))
     assert config.environment.digest is None
+
+
+def test_the_program_that_started_this_process_is_none_of_the_user_s_code(tmp_path, monkeypatch):
+    """A process that multiprocessing has spawned has it under a name of its own."""
+    loader = Loader(Secrets("rollout worker"))
+    started = ModuleType("__mp_main__")
+    started.__file__ = str(tmp_path / "program.py")
+    (tmp_path / "program.py").write_text("")
+    monkeypatch.setitem(sys.modules, "__mp_main__", started)
+    loader.load(Environment(use="calculator"))
+    assert loader.digest() is None
+
+
+def test_a_program_that_runs_too_long_is_told_so_before_the_clock_of_its_turn_kills_the_tool():
+    patient = Environment(use="python", options={"timeout_s": 60.0}, turn_s=61.0)
+    for section in (patient.model_copy(update={"turn_s": 60.0}), Environment(use="python", turn_s=5.0)):
+        with pytest.raises(ConfigError, match=r"timeout_s .* is not below environment.turn_s = "):
+            section.refuse_impossible()
+    patient.refuse_impossible()
 
 
 def test_an_environment_that_cannot_be_loaded_is_told_in_one_line(tmp_path):

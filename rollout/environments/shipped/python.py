@@ -7,6 +7,7 @@ import re
 import time
 from functools import cache
 
+from ....common.config.environment import PROGRAM_S
 from ....common.environments import Step
 from ....common.sandbox.errors import Garbled, OutOfMemory, Overrun, SandboxError
 from ....common.sandbox.room import SandboxRoom
@@ -26,7 +27,7 @@ class Python:
     """
 
     def __init__(
-        self, call: str = CALL, timeout_s: float = 5.0, memory_bytes: int = 1 << 30, most_characters: int = 4000
+        self, call: str = CALL, timeout_s: float = PROGRAM_S, memory_bytes: int = 1 << 30, most_characters: int = 4000
     ) -> None:
         """``call``: a regular expression for a program; its group is the source. ``timeout_s``: wall seconds of a
         program, less than ``environment.turn_s``. ``memory_bytes``: what its processes may hold. ``most_characters``:
