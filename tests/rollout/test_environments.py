@@ -275,9 +275,9 @@ def test_an_observation_of_no_tokens_at_all_is_no_answer(host):
     bare = load_tokenizer(expand("{presets}/tiny/model"))
     bare.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     says_nothing = host("Returns", {"given": ""}, tokenizer=bare)
-    with says_nothing.open(ticket()) as conversations:
-        with pytest.raises(EnvironmentFailed, match="turn 1 of response 0: its observation '' has no tokens"):
-            conversations.step(0, said(says_nothing, "1")).result()
+    no_tokens = "turn 1 of response 0: its observation '' has no tokens"
+    with says_nothing.open(ticket()) as conversations, pytest.raises(EnvironmentFailed, match=no_tokens):
+        conversations.step(0, said(says_nothing, "1")).result()
 
 
 def test_rewards_that_add_up_to_no_number_are_no_answer(host):
