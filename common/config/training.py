@@ -223,6 +223,15 @@ class Objective(Section):
                 "weighs single tokens; take 'none' or 'old', or 'decoupled' with objective.correction_level = "
                 "'sequence' or 'geometric'"
             )
+        plain = type(self)()
+        region = {key: getattr(self, key) for key in ("trust_region", "trust_region_by")}
+        unused = {key: value for key, value in region.items() if value != getattr(plain, key)}
+        if unused and self.loss != "dppo":
+            key, value = next(iter(unused.items()))
+            raise ConfigError(
+                f"objective.{key} = {value!r} with objective.loss = {self.loss!r}: only 'dppo' has a trust region; "
+                "take that loss, or leave the key out"
+            )
         if self.dual_clip is not None and self.loss not in CLIPPED:
             raise ConfigError(
                 f"objective.dual_clip with objective.loss = {self.loss!r}, which has no clip of that kind; it is for "

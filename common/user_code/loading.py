@@ -66,9 +66,7 @@ class Loader:
             module_of = self._file(Path(expand(place))) if place.endswith(".py") else importlib.import_module(place)
             self._roots.add(module_of.__name__.partition(".")[0])
             if not hasattr(module_of, name):
-                close = difflib.get_close_matches(name, vars(module_of), n=1)
-                guess = f"; did you mean {close[0]!r}?" if close else ""
-                raise ConfigError(f"{section}: {use!r}: {place} has no {name!r}{guess}")
+                raise ConfigError(f"{section}: {use!r}: {place} has no {name!r}{_instead(name, module_of, thing)}")
             return getattr(module_of, name)
         offered = {point.name: point for point in importlib.metadata.entry_points(group=self._kind.group)}
         if use in offered:
@@ -115,6 +113,16 @@ class Loader:
         return found
 
 
+def _instead(name: str, module: ModuleType, thing: str) -> str:
+    """What ``module`` has in place of ``name``, in words: what is spelt alike, or else all of its own of that kind."""
+    close = difflib.get_close_matches(name, vars(module), n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    kind = inspect.isclass if thing == "class" else inspect.isfunction
+    own = [each for each, found in vars(module).items() if kind(found) and found.__module__ == module.__name__]
+    return f"; it has {', '.join(map(repr, own))}" if own else f"; it has no {thing} at all"
+
+
 _NOT_THE_USERS = frozenset({__name__.partition(".")[0], "__main__", "__mp_main__", "sitecustomize", "usercustomize"})
 _INSTALLED = tuple(
     os.path.realpath(path) + os.sep
@@ -139,7 +147,9 @@ def asked_of(
         signature.bind(*given, **dict.fromkeys(asks), **options)
     except TypeError as error:
         what = f"({', '.join([*given, *asks, *options])})"
-        raise ConfigError(f"{where}: it cannot be called with {what}: {error}; it is {signature}") from error
+        due = f"; it has to take ({', '.join([*given, *options])})"
+        more = f", and may ask for {', '.join(askable)}" if askable else ""
+        raise ConfigError(f"{where}: it cannot be called with {what}: {error}; it is {signature}{due}{more}") from error
     return frozenset(asks)
 
 

@@ -14,7 +14,11 @@ app = typer.Typer()
 def init(
     folder: Annotated[Path, path_argument("FOLDER", help="Folder to make, for instance my-task.")],
     environment: Annotated[
-        bool, typer.Option("--environment", help="With an environment, which answers turns, in the reward's place.")
+        bool,
+        typer.Option(
+            "--environment",
+            help="Make an environment, which answers and rewards the policy's turns, in place of a reward.",
+        ),
     ] = False,
 ) -> None:
     """Make a folder for a task of your own: a preset, a reward with its test, twenty rows, a README."""
@@ -34,7 +38,8 @@ def check(
 ) -> None:
     """Grade a few rows, sample a few responses, and print what a training step would look like. Trains nothing.
 
-    Exit code 1: a reward failed on a response.
+    Exit code 0: it works; 1: a reward failed on a response; 2: the configuration, or your code, cannot work; 3: the
+    same of the model or the rows.
     """
     from ..evaluating import check as desk
 

@@ -193,7 +193,9 @@ def step_of(config: Config, groups: list[list[dict[str, Any]]]) -> str:
         f"  {signal} of {len(known)} groups have a signal: their rewards differ by more than "
         f"{config.objective.least_spread:g}; the others are refunded and replaced",
     ]
-    if not signal:
+    if groups and not flat:
+        lines.append("  nothing can be said of learning before the rewards work: each line marked error says why not")
+    elif not signal:
         lines.append("  nothing could be learnt here: no two responses to one prompt got different rewards")
     return "\n".join(lines)
 

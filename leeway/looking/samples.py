@@ -55,7 +55,11 @@ def show(folder: Path, asked: Asked, shown: Shown, *, follow: bool = False) -> N
     chosen = select(every, asked)
     if not chosen:
         steps = ", ".join(str(step) for step in sorted({sample.step for sample in every}))
-        raise DataError(f"{folder / FILE}: no sample is such; there are samples of steps {steps}")
+        verdicts = ", ".join(sorted({each.verdict for sample in every for each in sample.responses}))
+        raise DataError(
+            f"{folder / FILE}: no sample is such; there are samples of steps {steps}, with the verdicts {verdicts} "
+            "(metrics.samples_every says how often a run keeps some)"
+        )
     for sample in chosen:
         typer.echo(text_of(sample, shown))
 

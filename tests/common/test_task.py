@@ -1,6 +1,8 @@
 """The folder of a task of one's own: what it may be called, and what stands in its way."""
 
 import os
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -23,6 +25,16 @@ def test_an_empty_folder_that_one_stands_in_gives_its_own_name(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path / "sums")
     make_task(tmp_path.__class__("."))
     assert "leeway check sums/preset.toml" in (tmp_path / "sums" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("template", [REWARD, ENVIRONMENT])
+def test_its_tests_pass_inside_a_project_with_settings_of_its_own(tmp_path, template):
+    settings = '[tool.pytest.ini_options]\naddopts = ["--import-mode=importlib", "--no-such-option"]\n'
+    (tmp_path / "pyproject.toml").write_text(settings)
+    make_task(tmp_path / "my-task", template)
+    command = [sys.executable, "-m", "pytest", "my-task"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", ["new\nline", os.fsdecode(b"\xff"), 'three"""quotes', "back\\slash"])

@@ -81,6 +81,8 @@ def test_check_names_a_reward_that_fails(tmp_path):
     assert done.returncode != 0
     assert "KeyError: 'colour' (line 2 of reward.py)" in done.stdout
     assert "no response got a reward" in done.stdout
+    assert "each line marked error says why not" in done.stdout
+    assert "nothing could be learnt" not in done.stdout, "that is said of rewards that work"
     assert "reward 0.000" not in done.stdout, "what failed is not 0"
 
 

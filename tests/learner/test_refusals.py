@@ -27,6 +27,14 @@ from leeway_rl.learner.startup import refuse_older
             ["train.offload=optimizer+parameters", "train.zero_stage=2"],
             r"train.offload = 'optimizer\+parameters' with train.zero_stage = 2: .* at least 3",
         ),
+        (
+            ["objective.trust_region=0.2"],
+            r"objective.trust_region = 0.2 with objective.loss = 'magic': only 'dppo' has",
+        ),
+        (
+            ["objective.loss=gspo", "objective.trust_region_by=kl"],
+            r"objective.trust_region_by = 'kl' with .*take that loss",
+        ),
         (["entropy.alpha=0.001"], r"entropy.control = 'adaptive' with entropy.alpha = 0.001"),
     ],
 )

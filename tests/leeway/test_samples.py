@@ -212,7 +212,7 @@ def test_what_comes_is_followed_until_the_run_is_complete(run, capsys, wait_unti
             "--verdict 'right': one of correct, wrong, no_answer, timeout, scored is right",
         ),
         (Asked(best=1, worst=1), ConfigError, "one at a time"),
-        (Asked(step=5), DataError, r"no sample is such; there are samples of steps 0, 9"),
+        (Asked(step=5), DataError, r"no sample is such; there are samples of steps 0, 9, with the verdicts \w+"),
     ],
 )
 def test_what_cannot_be_shown_is_said_with_what_can(run, asked, error, words):

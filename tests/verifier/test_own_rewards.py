@@ -317,8 +317,11 @@ def test_no_reason_holds_a_secret_however_it_is_laid_out(pool, monkeypatch, secr
         (own("lenght_of"), "has no 'lenght_of'; did you mean 'length_of'"),
         (own("with_options", options={"bonuss": 1}), "cannot be called with"),
         (own("with_options"), "missing a required argument: 'bonus'"),
-        (own("asks_for_another"), "cannot be called with"),
-        (own("FILE"), "has no 'FILE'"),
+        (
+            own("asks_for_another"),
+            r"it has to take \(response, row\), and may ask for finished, length, correct, turns",
+        ),
+        (own("FILE"), "has no 'FILE'; it has .*'length_of'"),
         (Reward(use="no_such_package:f"), "ModuleNotFoundError"),
         (Reward(use="think_tag"), "did you mean 'think_tags'"),
         (own("quotes", options={"key": "env:NOT_SET_ANYWHERE"}), "the variable is not set"),
