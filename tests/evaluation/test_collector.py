@@ -100,6 +100,7 @@ def test_rows_say_what_was_sampled_and_what_it_is_worth():
         "version": 4,  # the older of the two
         "reasoning_open": False,
         "reward": 1.0,
+        "conversation": None,
     }
     assert (second["response"], second["finished"], second["verdict"]) == ("c", False, "no_answer")
 

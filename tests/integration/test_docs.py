@@ -18,8 +18,11 @@ from tests.integration.test_end_to_end import COMMANDS as END_TO_END
 from tests.integration.test_evaluation import EVALUATION
 from tests.integration.test_fewer_ranks import FEWER
 from tests.integration.test_mixtures import COMMANDS as MIXTURES
+from tests.integration.test_own_environment import COMMANDS as OWN_ENVIRONMENT
 from tests.integration.test_own_reward import COMMANDS as OWN_REWARD
 from tests.integration.test_profile import COMMANDS as PROFILE
+from tests.integration.test_turns import PROVE as PROVE_TURNS
+from tests.integration.test_turns import TRAIN as TRAIN_TURNS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -154,12 +157,15 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *CLUSTER,
         RUN,
         PROVE,
+        PROVE_TURNS,
+        TRAIN_TURNS,
         HARD_BOUND,
         VERIFY,
         *DATA,
         *WITH_MODELS,
         *END_TO_END,
         *OWN_REWARD,
+        *OWN_ENVIRONMENT,
         *MIXTURES,
         *PROFILE,
         *PLANS,

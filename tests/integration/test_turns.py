@@ -21,6 +21,10 @@ PATIENT = ("--set", "broker.max_attempts=10")  # several deaths may meet one gro
 DEATHS = [7, 40, 41, 90]
 
 
+TRAIN = "leeway up --preset tiny-calculator"
+PROVE = "leeway prove on-policy --preset tiny-calculator --steps 3 --rollout-workers 2 --verifier-workers 2"
+
+
 def fragile(folder: Path, deaths: list[int]) -> list[str]:
     """The calculator that dies at these turns, counted in ``folder``."""
     use = f"environment.use={Path(__file__).with_name('fragile.py')}:Fragile"
@@ -45,8 +49,8 @@ def failed_turns(folder: Path) -> int:
 
 
 def test_conversations_in_many_processes_are_bit_for_bit_those_of_one(tmp_path):
-    words = ["--steps", "3", "--rollout-workers", "2", "--verifier-workers", "2", *SMALL]
-    done = leeway("prove", "on-policy", *words, cwd=tmp_path, timeout=500)
+    _, *words = PROVE.split()
+    done = leeway(*words, *SMALL[len(PRESET) :], cwd=tmp_path, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal, bit for bit" in done.stdout
 
@@ -102,7 +106,7 @@ def test_vllm_samples_conversations_and_its_log_probabilities_agree(tmp_path):
 
 
 def test_the_model_learns_to_call_the_calculator(tmp_path):
-    folder = up("learns", *PRESET, "--set", "train.steps=30", cwd=tmp_path)
+    folder = up("learns", *TRAIN.split()[2:], "--set", "train.steps=30", cwd=tmp_path)
     steps = metrics(folder)
     reward, called = ([line[name] for line in steps] for name in ("reward/mean", "generated/solved_in_turns"))
     assert called[0] <= 0.2, "it can add without"

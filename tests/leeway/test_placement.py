@@ -44,7 +44,8 @@ LAYOUTS = {
     "skywork-or1-32b": THIRTY_TWO,
     "skywork-or1-32b-scripts": THIRTY_TWO,
     "smollm2": {("learner", 0): (0,), ("rollout-0", 0): (1,)},
-    "tiny": {("learner", 0): (0,), ("rollout-0", 0): ()},  # the torch engine computes on the CPU
+    # The torch engine computes on the CPU.
+    **{name: {("learner", 0): (0,), ("rollout-0", 0): ()} for name in ("tiny", "tiny-calculator")},
 }
 
 

@@ -1,6 +1,5 @@
 """``leeway verify``: order, wrong rows, interruption, resumption; the command as a person types it."""
 
-import io
 import json
 import re
 import signal
@@ -122,10 +121,15 @@ def test_an_interrupted_run_leaves_whole_rows_and_says_how_to_go_on(tmp_path: Pa
     assert written(out) == [(0, "correct")][: len(written(out))]
 
 
-def test_an_out_of_another_file_is_refused() -> None:
+def test_an_out_of_another_file_is_refused(tmp_path: Path) -> None:
     rows = iter([Row(1, GradeItem(ability="math", response="", golds=("5",), finished=True), 0)])
-    with pytest.raises(DataError, match=r"line 1: not a verdict on the row due here"):
-        pass_over(rows, io.BytesIO(line(id=2, verdict="wrong")), Path("in.jsonl"), Path("out.jsonl"), "by")
+    out = tmp_path / "out.jsonl"
+    out.write_bytes(line(id=2, verdict="wrong"))
+    with (
+        out.open("r+b") as verdicts,
+        pytest.raises(DataError, match=r"line 1: not a verdict on the row due here"),
+    ):
+        pass_over(rows, verdicts, Path("in.jsonl"), out, "by")
 
 
 def test_files_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
