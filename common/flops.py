@@ -68,11 +68,11 @@ def layer_flops(shape: Sizes, groups: Iterable[Sequence[int]]) -> float:
 
 
 def training_flops(
-    shape: Sizes, groups: Iterable[Sequence[int]], targets: int, *, passes: int = 1, before: int = 0
+    shape: Sizes, groups: Iterable[Sequence[int]], targets: int, *, passes: int = 1, before: float = 0
 ) -> float:
     """Operations of ``passes`` forward and backward passes over ``groups`` (as ``layer_flops`` takes them), which have
     ``targets`` tokens whose logits are computed. ``before``: forward passes that have no backward pass, as those for
-    log π_old and for a reference model."""
+    log π_old and for a reference model; one over a part of them is a part of a pass."""
     forward = layer_flops(shape, groups) + targets * 2 * shape.hidden * shape.vocabulary
     return (3 * passes + before) * forward
 

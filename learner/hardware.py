@@ -51,8 +51,8 @@ class Hardware:
         if self._sizes is None:
             return found
         reuse, rows = self._config.train.reuse, rows_of(groups, step, oldest)
-        before = int(measured["policy/passes_before"])
-        needed = training_flops(self._sizes, rows, int(measured["batch/tokens"]), passes=reuse, before=before)
+        tokens, before = int(measured["batch/tokens"]), measured["policy/passes_before"]
+        needed = training_flops(self._sizes, rows, tokens, passes=reuse, before=before)
         again = reuse * layer_flops(self._sizes, rows) if self._config.train.gradient_checkpointing else 0.0
         each = 1e-12 / (times["time/train_s"] * self._ranks)
         found["throughput/learner_tflops_per_gpu"] = needed * each

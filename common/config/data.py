@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -99,7 +100,7 @@ class Data(Section):
     drop_solved: int | None = Field(default=None, ge=1)
     """Drop a prompt for the rest of the run once all responses to it were solved in so many groups in a row. Off by
     default. ``flow.reconsider_every`` says when that is looked at."""
-    prefer_half: float | None = Field(default=None, gt=0, lt=1)
+    prefer_half: float | None = Field(default=None, ge=0.01, lt=1)
     """Prefer prompts that are solved about half of the time: where p is the share of a prompt's responses that were
     solved of late, the prompt is drawn in a share 4p(1-p) of the passes over its source, and never in fewer than this
     share. Off by default."""
@@ -162,6 +163,8 @@ def judging(source: Data, rewards: Sequence[Reward]) -> tuple[Reward, ...]:
 
 def refuse_impossible_shares(shares: Mapping[str, float]) -> None:
     """``ConfigError`` if no source would be drawn from. ``shares``: by name, in the order of the sources."""
-    if not sum(shares.values()) > 0:
-        said = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+    total, said = sum(shares.values()), ", ".join(f"{name} {share:g}" for name, share in shares.items())
+    if not total > 0:
         raise ConfigError(f"data.share: the shares come to 0 ({said}); at least one source needs a share above 0")
+    if not isfinite(total):
+        raise ConfigError(f"data.share: the shares come to inf ({said}); smaller ones in the same proportion are right")

@@ -192,10 +192,12 @@ class Objective(Section):
         """Whether a forward pass before the first of a step's ``updates`` has to find log π_old."""
         return updates > 1 or self.correction_level != "token"
 
-    def ratio_passes(self, updates: int, reuse: int) -> int:
+    def ratio_passes(self, updates: int, reuse: int) -> float:
         """How many forward passes over the batch ratios of whole responses take, beside those of the updates. In a
-        first update the ratio to π_old is 1, and takes none."""
-        return reuse if self.loss == "gspo" and (self.correction == "none" or updates > 1) else 0
+        first update, over its part of the batch, the ratio to π_old is 1, and takes none."""
+        if self.loss != "gspo":
+            return 0.0
+        return reuse if self.correction == "none" else reuse - reuse / updates
 
     def refuse_impossible(self, group_size: int) -> None:
         """``ConfigError`` if keys of this section contradict one another or the size of a group."""

@@ -131,7 +131,9 @@ class Config(Section):
         """The same configuration with ``source`` as its only one, judged by its own rewards."""
         data = source.model_copy(update={"name": None, "share": None, "rewards": None})
         stages = tuple(stage.model_copy(update={"shares": None}) for stage in self.stages)
-        return self.model_copy(update={"data": data, "rewards": self.rewards_of(source), "stages": stages})
+        flow = self.flow if source.reconsidered else self.flow.model_copy(update={"reconsider_every": None})
+        now = {"data": data, "rewards": self.rewards_of(source), "stages": stages, "flow": flow}
+        return self.model_copy(update=now)
 
     def rewards_of(self, source: Data) -> tuple[Reward, ...]:
         """What judges rows of ``source`` beside their ability."""
@@ -181,6 +183,11 @@ class Config(Section):
             )
         refuse_impossible_sources(self.data, self.rewards, self.longest_response)
         self._refuse_unknown_shares()
+        if self.flow.reconsider_every is not None and not any(source.reconsidered for source in self.sources):
+            raise ConfigError(
+                f"flow.reconsider_every = {self.flow.reconsider_every}: no source has drop_solved or prefer_half, so "
+                "there is nothing to look at; give one of them, or leave the key out"
+            )
         self._refuse_other_dtypes()
         self.placement.refuse_impossible(
             self.rollout.engine, self.rollout.gpu_memory_utilization, self.objective.kl_beta

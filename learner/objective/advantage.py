@@ -50,7 +50,7 @@ class BatchRewards(NamedTuple):
     def of(cls, sums: Iterable[float]) -> Self:
         """From ``sums_of``, added up over groups and ranks."""
         count, total, squares = sums
-        mean = total / count
+        mean = total / max(1.0, count)  # under a mask, every response may be truncated
         return cls(mean, max(0.0, (squares - count * mean * mean) / max(1.0, count - 1)) ** 0.5)
 
 
@@ -117,7 +117,9 @@ def _above(rewards_S: np.ndarray, counted: np.ndarray, baseline: Baseline, of_ba
         assert of_batch is not None, "the batch's mean is asked for"
         return rewards_S - of_batch.mean
     above_S: np.ndarray = rewards_S - float(counted.mean())
-    return above_S * (len(counted) / (len(counted) - 1)) if baseline == "leave_one_out" else above_S
+    if baseline != "leave_one_out" or len(counted) == 1:  # one response alone has no others, and stays at 0
+        return above_S
+    return above_S * (len(counted) / (len(counted) - 1))
 
 
 def _differ(rewards: np.ndarray, least_spread: float) -> bool:

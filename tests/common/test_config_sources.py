@@ -66,6 +66,13 @@ def test_a_source_alone_is_judged_by_its_own_rewards(preset):
     assert parse(dump(words)) == words
 
 
+def test_a_source_without_a_rule_can_stand_alone_in_a_run_that_looks_at_results(preset):
+    config = compose(["tiny", preset(TWO.replace("share = 3", "drop_solved = 3"))], ["flow.reconsider_every=4"])
+    sums, words = (config.alone(source) for source in config.sources)
+    assert (sums.flow.reconsider_every, words.flow.reconsider_every) == (4, None)
+    assert parse(dump(words)) == words
+
+
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
@@ -92,6 +99,10 @@ def test_a_source_alone_is_judged_by_its_own_rewards(preset):
         ("[data]\nshare = 2\n", r"data\.share = 2\.0: one source has none"),
         ("[[stages]]\nfrom_step = 3\nshares = { a = 1 }\n", r"stages\.0\.shares: there is one source"),
         ("[data]\nprefer_half = 1.0\n", r"preset\.toml:2: data\.prefer_half = 1\.0"),
+        ("[data]\nprefer_half = 1e-5\n", r"preset\.toml:2: data\.prefer_half = 1e-05: .* 0\.01"),
+        (TWO.replace("share = 3", "share = 1e308").replace('"words"', '"words"\nshare = 1e308', 1), "come to inf"),
+        ("[flow]\nreconsider_every = 3\n", r"flow\.reconsider_every = 3: no source has drop_solved or prefer_half"),
+        (TWO + "[flow]\nreconsider_every = 3\n", r"flow\.reconsider_every = 3: no source has"),
         ("[data]\ndrop_solved = 0\n", r"preset\.toml:2: data\.drop_solved = 0"),
     ],
 )

@@ -229,6 +229,19 @@ def test_advantages_over_the_batch_are_normalised_over_all_its_responses(baselin
         np.testing.assert_allclose(found, expected / deviation, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("baseline", ["mean", "leave_one_out", "batch"])
+@pytest.mark.parametrize("finished", [[0, 0, 0], [0, 1, 0]])
+def test_a_batch_of_truncated_responses_alone_has_no_advantages(baseline, finished):
+    """Under ``kl_groups = "all"`` such groups are trained, for the KL term."""
+    objective = Objective(advantage_baseline=baseline, advantage_std="batch", advantage_mask="before")
+    rewards_S, finished_S = np.array([0.0, 1.0, 0.0]), np.array(finished)
+    of_batch = BatchRewards.of(sums_of(rewards_S, finished_S, objective))
+    found_S = group_advantages(
+        rewards_S, "batch", baseline=baseline, finished_S=finished_S, mask="before", of_batch=of_batch
+    )
+    np.testing.assert_array_equal(found_S, [0.0, 0.0, 0.0])
+
+
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from leeway_rl.learner.model import Policy, clip_gradients, load_module
 from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.objective.loss import denominator
 from leeway_rl.learner.step import cut, size_of, split, surrogate_sum, train_step
+from leeway_rl.leeway.planning.arithmetic.asked import asked_of
 from tiny_policy import make_config, make_groups, make_model
 
 
@@ -322,3 +323,37 @@ def test_correction_weights_are_bounded_and_counted(model_path):
 def test_a_context_beyond_the_model_s_is_refused_with_the_sum(model_path):
     with pytest.raises(DataError, match=r"16 \+ train.max_response_tokens 120 = 136 .* max_position_embeddings = 128"):
         load_module(make_config(model_path, train__max_response_tokens=120, train__micro_batch_tokens=256))
+
+
+@pytest.mark.parametrize(("minibatch", "reuse"), [(4, 2), (1, 1)])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"loss": "magic", "correction": "decoupled", "correction_level": "sequence"},
+        {"loss": "gspo"},
+        {"loss": "gspo", "correction": "old"},
+        {"loss": "gspo", "correction": "decoupled", "correction_level": "geometric"},
+    ],
+    ids=lambda keys: "-".join(keys.values()),
+)
+def test_the_passes_without_a_backward_one_are_as_many_as_are_made(
+    model_path, monkeypatch, minibatch, reuse, objective
+):
+    """In groups: a pass over a mini-batch of one of four groups is a quarter of a pass."""
+    keys = {f"objective__{key}": value for key, value in objective.items()}
+    config = make_config(
+        model_path, train__minibatch_groups=minibatch, train__reuse=reuse, entropy__control="none", **keys
+    )
+    policy, made, plain = Policy(config), [], Policy.__call__
+
+    def counted(self, batch, *given, **named):
+        if not given and not named:  # without a loss
+            made.append(len(batch.responses_T.unique()))
+        return plain(self, batch, *given, **named)
+
+    monkeypatch.setattr(Policy, "__call__", counted)
+    groups = make_groups()
+    found = train_step(policy, groups, version=0, controller=ControllerState(), config=config).metrics
+    passes = sum(made) / sum(len(group.rewards_S) for group in groups)
+    assert found["policy/passes_before"] == pytest.approx(passes)
+    assert asked_of(config).passes_before == pytest.approx(passes)

@@ -38,8 +38,9 @@ class Asked:
     prompt: float
     """Tokens of a prompt."""
     group_size: int
-    passes_before: int
-    """Forward passes before the step's first update: for π_old or the entropy, and for the KL reference."""
+    passes_before: float
+    """Forward passes without a backward one: for π_old or the entropy, for the KL reference, and for the ratios of
+    whole responses."""
     reuse: int
     overlap: bool
     """Whether rollout and training run side by side (η above 0)."""

@@ -26,7 +26,8 @@ def curriculum(rules="", *settings, shares=(0.7, 0.3)):
     sources = [
         f'{{name = "{name}", path = "x", share = {share}{rules}}}' for name, share in zip(SIZES, shares, strict=True)
     ]
-    config = compose(["tiny"], [f"data=[{', '.join(sources)}]", "flow.reconsider_every=2", *settings])
+    looks = ["flow.reconsider_every=2"] if rules else []
+    config = compose(["tiny"], [f"data=[{', '.join(sources)}]", *looks, *settings])
     return Curriculum(config, *(prompts(name, count) for name, count in SIZES.items()))
 
 
@@ -106,7 +107,7 @@ def test_solved_prompts_are_dropped_at_the_next_look_and_not_before():
 def test_without_a_rule_nothing_is_looked_at_and_nothing_more_is_kept():
     drawing = curriculum()
     saw(drawing, 0, 0, 1.0, 1.0)
-    assert drawing.reconsider(2, 1) is None
+    assert drawing.reconsider(20, 1) is None
     assert set(drawing.state()) == {"dropped", "solved", "mixtures"}
     config = compose(["tiny"], [])
     assert set(Curriculum(config, prompts("p", 3)).state()) == {"dropped", "solved"}

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from leeway_rl.learner.flow.mixture import AROUND, STEP, Mixture, floor_sum
 
@@ -39,6 +39,7 @@ def test_a_source_is_never_more_than_a_few_tickets_from_its_share(shares):
         assert np.abs(counts - (ticket + 1) * np.array(shares)).max() < 5
 
 
+@settings(deadline=None)
 @given(
     shares=st.lists(st.floats(0, 1), min_size=2, max_size=6).filter(lambda shares: sum(shares) > 1e-3),
     seed=st.integers(0, 2**40),
@@ -73,6 +74,7 @@ def test_runs_mix_differently():
     assert len({tuple(Mixture((0.5, 0.5), seed).source_of(ticket) for ticket in range(30)) for seed in range(9)}) > 4
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(1, 10**6), st.integers(0, 10**6), st.integers(-(10**7), 10**7))
 def test_the_sum_of_floors_is_that_of_the_naive_loop(count, divisor, step, begin):
     assert floor_sum(count, divisor, step, begin) == sum((step * i + begin) // divisor for i in range(count))
