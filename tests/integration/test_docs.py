@@ -217,6 +217,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         "leeway export",
         "leeway up --dry-run",
         "leeway up --resume",
+        "leeway check",
     }
     assert documented() - executed - bare - scripts == set()
     targets = (ROOT / "Makefile").read_text()
