@@ -1,5 +1,7 @@
 """The report's picture of several sources of prompts, and their rows in its summary."""
 
+from itertools import cycle
+
 from matplotlib.axes import Axes
 
 from .drawing import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, end_labels, over_steps, smooth, subtitle
@@ -12,7 +14,7 @@ PREFIX = "source/"
 def draw(ax: Axes, run: RunData) -> None:
     """Each source's mean reward by step, and its part of the groups."""
     labels = []
-    for name, colour in zip(sources(run), (BLUE, ORANGE, GREEN, PURPLE, RED, SKY), strict=False):
+    for name, colour in zip(sources(run), cycle((BLUE, ORANGE, GREEN, PURPLE, RED, SKY)), strict=False):
         rewards = smooth(run.series(f"source/{name}/reward_mean"))
         ax.plot(run.x, rewards, color=colour, lw=1.4, marker="o" if len(run.x) < 10 else "", ms=3)
         labels.append((float(rewards[-1]), name, colour))
