@@ -115,11 +115,12 @@ class Loader:
 
 def _instead(name: str, module: ModuleType, thing: str) -> str:
     """What ``module`` has in place of ``name``, in words: what is spelt alike, or else all of its own of that kind."""
-    close = difflib.get_close_matches(name, vars(module), n=1)
+    kind = inspect.isclass if thing == "class" else inspect.isfunction
+    right = {each: found for each, found in vars(module).items() if kind(found)}
+    close = difflib.get_close_matches(name, right, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
-    kind = inspect.isclass if thing == "class" else inspect.isfunction
-    own = [each for each, found in vars(module).items() if kind(found) and found.__module__ == module.__name__]
+    own = [each for each, found in right.items() if found.__module__ == module.__name__]
     return f"; it has {', '.join(map(repr, own))}" if own else f"; it has no {thing} at all"
 
 
