@@ -22,21 +22,38 @@ def resident_bytes() -> int:
 
 def peak_bytes() -> int:
     """The most that this process has held since ``begin_peak``, or else since its start, in bytes."""
-    with suppress(OSError), open("/proc/self/status", "rb") as status:
-        for line in status:
-            if line.startswith(b"VmHWM"):
-                return int(line.split()[1]) * 1024
+    said = _read("/proc/self/status")
+    at = said.find(b"VmHWM:")
+    if at >= 0:
+        return int(said[at + 6 : said.index(b"kB", at)]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def begin_peak() -> None:
     """Have ``peak_bytes`` start anew from what is held now, where the system lets us."""
-    with suppress(OSError), open("/proc/self/clear_refs", "wb") as clear:
-        clear.write(b"5")
+    try:
+        file = os.open("/proc/self/clear_refs", os.O_WRONLY)
+        try:
+            os.write(file, b"5")
+        finally:
+            os.close(file)
+    except OSError:
+        return
 
 
 def address_space() -> int:
     """This process's address space in bytes, which a limit counts; 0 if the system does not say."""
-    with suppress(OSError), open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[0]) * resource.getpagesize()
-    return 0
+    return int((_read("/proc/self/statm").split() or [b"0"])[0]) * resource.getpagesize()
+
+
+def _read(path: str) -> bytes:
+    """A small file of the kernel's; empty where there is none. Graders ask for each answer, so no file object is
+    made."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        return os.read(file, 8192)
+    finally:
+        os.close(file)
