@@ -15,7 +15,7 @@ from ..common.config import Config, Data, parse
 from ..common.errors import DataError, told
 from ..common.preflight.hub import folder_of
 from ..common.preflight.model import load_tokenizer_of
-from .flow.prompts import load_prompts
+from .flow.prompts import prompts_of
 
 ROWS = {"file": 20_000, "reasoning_gym": 200}
 """How many rows are checked, by ``data.source``: a few seconds' worth. The learner checks all of them."""
@@ -34,14 +34,7 @@ def _look_at(config: Config, data: Data, tokenizer: Any, vocabulary: int | None)
     if data.source not in ROWS:
         return {"unchecked": f"the rows: data.source = {data.source!r} is read by the learner"}
     most = ROWS[data.source]
-    load = partial(
-        load_prompts,
-        data,
-        tokenizer,
-        seed=config.flow.seed,
-        vocabulary=vocabulary,
-        rewards=config.rewards_of(data),
-    )
+    load = partial(prompts_of, config, data, tokenizer, vocabulary)
     try:
         source = load(most=most)
     except DataError:  # the first rows may leave no prompt, or one may be wrong, so all rows decide

@@ -23,7 +23,7 @@ from ...common.types import Ticket
 from .difficulty import Difficulty
 from .mixture import Mixture
 from .passes import Passes
-from .prompts import Prompt, PromptSource, load_prompts
+from .prompts import Prompt, PromptSource, prompts_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,15 +34,7 @@ LOOK_EVERY = 10
 
 def load_curriculum(config: Config, tokenizer: PreTrainedTokenizerBase, vocabulary: int | None = None) -> Curriculum:
     """The run's prompts, as ``load_prompts`` reads them, and its stages."""
-    seed = config.flow.seed
-    whole = config.environment is not None
-    loaded = [
-        load_prompts(
-            source, tokenizer, seed=seed, vocabulary=vocabulary, rewards=config.rewards_of(source), whole=whole
-        )
-        for source in config.sources
-    ]
-    return Curriculum(config, *loaded)
+    return Curriculum(config, *(prompts_of(config, source, tokenizer, vocabulary) for source in config.sources))
 
 
 @dataclass(slots=True)

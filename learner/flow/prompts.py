@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ...common.config import Data, Reward, expand
+from ...common.config import Config, Data, Reward, expand
 from ...common.errors import DataError
 from ...common.gym import gym_rows
 from ...common.preflight.tokens import why_unusable
@@ -49,6 +49,27 @@ class PromptSource:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+
+def prompts_of(
+    config: Config,
+    source: Data,
+    tokenizer: PreTrainedTokenizerBase,
+    vocabulary: int | None = None,
+    *,
+    most: int | None = None,
+) -> PromptSource:
+    """``load_prompts`` for a ``source`` of a run: judged by what the run judges it by, and with the columns that its
+    environment is given."""
+    return load_prompts(
+        source,
+        tokenizer,
+        seed=config.flow.seed,
+        vocabulary=vocabulary,
+        most=most,
+        rewards=config.rewards_of(source),
+        whole=config.environment is not None,
+    )
 
 
 def load_prompts(

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from leeway_rl.common.config import Environment
 from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.leeway.running.preflight import preflight
 
@@ -69,6 +70,14 @@ def test_a_row_that_cannot_be_used_is_named(folder, write):
         preflight(asking(folder, write(row(), {"prompt": "1+1="})), dry_run=True)
     with pytest.raises(DataError, match=r"no prompt is left \(2 longer than data.max_prompt_tokens = 32\)"):
         preflight(asking(folder, write(row("1+" * 40), row("2+" * 40))), dry_run=True)
+
+
+def test_a_row_that_is_too_large_for_the_environment_is_named(folder, write):
+    config = asking(folder, write(row(), row() | {"notes": "x" * 400}), "data.max_row_bytes=256")
+    assert preflight(config, dry_run=True)[0].startswith("checked: ")
+    config = config.model_copy(update={"environment": Environment(use="calculator")})
+    with pytest.raises(DataError, match=r"rows.jsonl:2: column 'notes'.*max_row_bytes"):
+        preflight(config, dry_run=True)
 
 
 def test_a_prompt_of_no_tokens_is_named_by_its_row(folder, write):
