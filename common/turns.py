@@ -20,13 +20,19 @@ class Stretch:
     """Unsigned integers, shape [n]; at least one."""
 
 
+def by_response(rows: np.ndarray, responses: int) -> list[list[list[int]]]:
+    """For each of so many ``responses`` its rows, in order and without the response's number, which stands first in
+    each of ``rows`` (unsigned integers, shape [n, k])."""
+    found: list[list[list[int]]] = [[] for _ in range(responses)]
+    for response, *rest in rows.tolist():
+        found[response].append(rest)
+    return found
+
+
 def stretches_of(responses: Responses) -> list[list[Stretch]]:
     """The stretches of each response, in order: a turn, what the environment answered, a turn, and so on. The first and
     the last are the policy's."""
-    rows: list[list[tuple[int, int]]] = [[] for _ in responses.lengths_S]
-    for response, start, end in responses.observed.tolist():
-        rows[response].append((start, end))
-    found = []
+    rows, found = by_response(responses.observed, len(responses.lengths_S)), []
     each_response = np.split(responses.tokens_T, np.cumsum(responses.lengths_S, dtype=np.int64)[:-1])
     for tokens, observed in zip(each_response, rows, strict=True):
         parts, position = list[Stretch](), 0

@@ -175,11 +175,11 @@ def _measured(policy: Policy, batches: Sequence[MicroBatch], tally: Tally) -> li
     found, level = [], tally.objective.correction_level
     for batch in batches:
         output = policy(batch)
-        tally.add_measured(batch, output)
         old_T, weights_T = output.logprobs_T.cpu(), None
         if level != "token":
             weights_T = of_responses(old_T - batch.behaviour_logprobs_T, batch.responses_T, batch.lengths_T, level)
         found.append(replace(batch, old_logprobs_T=old_T, log_weights_T=weights_T))
+        tally.add_measured(found[-1], output)
     return found
 
 

@@ -13,7 +13,6 @@ from .model import Policy
 from .objective.correction import anchor, outside
 from .objective.loss import Tokens, bounded_tokens, k3
 from .objective.ratio import beyond, ratio
-from .objective.sequences import of_responses
 from .objective.token_op import TokenOutput
 from .packing import MicroBatch, ScoredGroup, staleness_of
 
@@ -45,7 +44,7 @@ class Tally:
             self.ENTROPY: output.entropy_T.detach().cpu().double(),
             self.LOGPROB: logprobs_T,
             self.STALENESS: batch.staleness_T.double(),
-            self.CUT: outside(self.objective, self._weight_of(batch, diff_T)).double(),
+            self.CUT: outside(self.objective, _weighed(batch, diff_T)).double(),
             self.BEYOND: beyond(diff_T).double(),
         }
         self._add(batch, columns)
@@ -64,10 +63,6 @@ class Tally:
         self.by_lag[lag, self.LAG_SHIFT] += (logprobs_T.double() - old_T.double()).abs().sum()
         if batch.reference_logprobs_T is not None:
             self.by_lag[lag, self.LAG_KL] += k3(logprobs_T.double(), batch.reference_logprobs_T.double()).sum()
-
-    def _weight_of(self, batch: MicroBatch, log_weights_T: Tensor) -> Tensor:
-        """log π_old/μ of what the correction weighs: the token or its response."""
-        return of_responses(log_weights_T, batch.responses_T, batch.lengths_T, self.objective.correction_level)
 
     def _clipped(self, batch: MicroBatch, logprobs_T: Tensor, lag: int) -> Tensor:
         objective = self.objective
@@ -151,6 +146,11 @@ class Tally:
                 f"policy/shift/lag_{lag}": float(by_lag[lag, self.LAG_SHIFT] / count[lag]),
             }
         return metrics
+
+
+def _weighed(batch: MicroBatch, log_weights_T: Tensor) -> Tensor:
+    """log π_old/μ of what the correction weighs: the token, or its response where that is found."""
+    return log_weights_T if batch.log_weights_T is None else batch.log_weights_T.double()
 
 
 def batch_metrics(policy: Policy, groups: Sequence[ScoredGroup], version: int) -> dict[str, float]:

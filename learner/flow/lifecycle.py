@@ -17,6 +17,7 @@ from ...common.ledger import REFUNDS, Ledger, Refund
 from ...common.queue.entries import ScoredEntry
 from ...common.queue.learner import LearnerQueue
 from ...common.samples import TRAINED
+from ...common.turns import by_response
 from ...common.types import Responses, Ticket, Verdict
 from ..objective.advantage import is_trained
 from ..packing import ScoredGroup
@@ -68,10 +69,7 @@ def observed_noted(responses: Responses) -> dict[str, list[list[list[int]]]]:
     """What the ledger says of a trained group's observed tokens: nothing where there are none."""
     if not len(responses.observed):
         return {}
-    rows: list[list[list[int]]] = [[] for _ in responses.lengths_S]
-    for owner, start, end in responses.observed.tolist():
-        rows[owner].append([start, end])
-    return {"observed": rows}
+    return {"observed": by_response(responses.observed, len(responses.lengths_S))}
 
 
 class Lifecycle:
@@ -213,14 +211,11 @@ class Lifecycle:
 
     def _write_trained(self, arrival: Arrival, step: int) -> None:
         responses = arrival.group.responses
-        spans: list[list[list[int]]] = [[] for _ in responses.lengths_S]
-        for owner, version, start, end in responses.spans.tolist():
-            spans[owner].append([version, start, end])
         self.ledger.write(
             "trained",
             ticket=arrival.group.ticket.ticket,
             step=step,
-            spans=spans,
+            spans=by_response(responses.spans, len(responses.lengths_S)),
             verdicts=[verdict.kind.value for verdict in arrival.verdicts],
             **rewards_noted(arrival.verdicts),
             lengths=responses.lengths_S.tolist(),
