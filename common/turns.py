@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import DecodeError
+from .prompts import opens_reasoning
 from .samples import ENVIRONMENT, POLICY
 from .types import Responses
 
@@ -47,6 +48,19 @@ def told(stretches: list[Stretch], text: Callable[[list[int]], str]) -> list[dic
     """The conversation as reward functions and files have it: who each piece is ``by``, and its ``text``, which
     ``text`` makes of tokens."""
     return [{"by": stretch.by, "text": text(stretch.tokens.tolist())} for stretch in stretches]
+
+
+def reasoning_open_S(
+    prompt_tokens_P: np.ndarray, conversations: list[list[Stretch]], text: Callable[[list[int]], str]
+) -> list[bool]:
+    """Of each response, whether what stands before its last turn opens the reasoning: the prompt, or the environment's
+    answer. ``text`` makes text of tokens."""
+
+    def opens(tokens: np.ndarray) -> bool:
+        return opens_reasoning(text(tokens[-16:].tolist()))
+
+    by_prompt = opens(prompt_tokens_P)
+    return [opens(before[-1].tokens) if before else by_prompt for *before, _ in conversations]
 
 
 def check_observed(observed: np.ndarray, lengths_S: np.ndarray) -> None:

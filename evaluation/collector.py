@@ -21,12 +21,11 @@ from typing import Any
 from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.errors import DecodeError
-from ..common.prompts import opens_reasoning
 from ..common.queue.entries import Awaited, ScoredEntry, WorkStream, as_scored
 from ..common.queue.learner import LearnerQueue
 from ..common.scored import READ, Payload, ScoredConsumer, parts_of, responses_of
 from ..common.service import Service
-from ..common.turns import stretches_of, told
+from ..common.turns import reasoning_open_S, stretches_of, told
 from ..common.types import Responses, Scores, Ticket, VerdictKind
 from .responses import ResponseStore
 
@@ -167,23 +166,23 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """One row per response, with the columns of ``responses.COLUMNS``. Without ``scores`` the verdict is ``error`` and
     its reason is ``ungraded``."""
-    prompt_open = opens_reasoning(text(ticket.prompt_tokens_P[-16:].tolist()))
+    conversations = stretches_of(responses)
+    open_S = reasoning_open_S(ticket.prompt_tokens_P, conversations, text)
     rows, sampled, conversing = [], responses.sampled_S.tolist(), len(responses.environment_S) > 0
-    for index, stretches in enumerate(stretches_of(responses)):
-        *before, last = stretches
+    for index, stretches in enumerate(conversations):
         verdict = None if scores is None else scores.verdicts[index]
         versions = responses.spans[responses.spans[:, 0] == index, 1]
         rows.append(
             {
                 "id": ticket.prompt_id,
                 "index": index,
-                "response": text(last.tokens.tolist()),
+                "response": text(stretches[-1].tokens.tolist()),
                 "tokens": sampled[index],
                 "finished": bool(responses.finished_S[index]),
                 "verdict": VerdictKind.ERROR.value if verdict is None else verdict.kind.value,
                 "reason": ungraded if verdict is None else verdict.reason,
                 "version": int(versions.min()) if len(versions) else ticket.min_version,
-                "reasoning_open": opens_reasoning(text(before[-1].tokens[-16:].tolist())) if before else prompt_open,
+                "reasoning_open": open_S[index],
                 "reward": None if verdict is None else verdict.reward,
                 "conversation": json.dumps(told(stretches, text)) if conversing else None,
             }

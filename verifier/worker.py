@@ -5,17 +5,16 @@ response costs its own clock, not its neighbours', nor that of other groups.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.errors import ConfigError, DecodeError
-from ..common.prompts import opens_reasoning
 from ..common.queue.entries import HandOver, Job
 from ..common.queue.verifier import VerifierQueue
 from ..common.service import Service
-from ..common.turns import Stretch, stretches_of, told
+from ..common.turns import reasoning_open_S, stretches_of, told
 from ..common.types import Responses, Scores, Ticket, VerdictKind
 from .pool import GradeItem, GraderPool
 from .rewards.grading import Conversation, RewardGrader
@@ -31,20 +30,17 @@ GROUPS_A_JOB = 4
 def grade_items(ticket: Ticket, responses: Responses, decode: Callable[[list[int]], str]) -> list[GradeItem]:
     """What the graders see of each response: its text (special tokens removed), the golds, whether it ended. Of several
     turns the text is the last one's, so that nothing is graded as the policy's answer which an environment wrote."""
-    prompt_open = opens_reasoning(decode(ticket.prompt_tokens_P[-16:].tolist()))
-
-    def is_open(before: Sequence[Stretch]) -> bool:
-        return opens_reasoning(decode(before[-1].tokens[-16:].tolist())) if before else prompt_open
-
+    conversations = stretches_of(responses)
+    open_S = reasoning_open_S(ticket.prompt_tokens_P, conversations, decode)
     return [
         GradeItem(
             ability=ticket.ability,
-            response=decode(last.tokens.tolist()),
+            response=decode(stretches[-1].tokens.tolist()),
             golds=ticket.ground_truth,
             finished=bool(finished),
-            reasoning_open=is_open(before),
+            reasoning_open=is_open,
         )
-        for (*before, last), finished in zip(stretches_of(responses), responses.finished_S, strict=True)
+        for stretches, is_open, finished in zip(conversations, open_S, responses.finished_S, strict=True)
     ]
 
 
