@@ -8,17 +8,6 @@ from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.common.prompts import row_of
 
 
-@pytest.fixture
-def preset(tmp_path):
-    def written(text):
-        path = tmp_path / "task" / "preset.toml"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-        return str(path)
-
-    return written
-
-
 def test_there_is_none_by_default_and_none_is_stored():
     config = compose(["tiny"], [])
     assert config.environment is None

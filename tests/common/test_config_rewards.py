@@ -5,17 +5,6 @@ from leeway_rl.common.config import compose, dump, parse
 from leeway_rl.common.errors import ConfigError
 
 
-@pytest.fixture
-def preset(tmp_path):
-    def written(text):
-        path = tmp_path / "task" / "preset.toml"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-        return str(path)
-
-    return written
-
-
 def rewards_of(path, *settings):
     return compose(["tiny", path], list(settings)).rewards
 

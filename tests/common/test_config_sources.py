@@ -24,17 +24,6 @@ shares = { words = 3 }
 """
 
 
-@pytest.fixture
-def preset(tmp_path):
-    def written(text):
-        path = tmp_path / "task" / "preset.toml"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-        return str(path)
-
-    return written
-
-
 def test_sources_take_the_place_of_an_earlier_presets_one(preset, tmp_path):
     config = compose(["tiny", preset(TWO)], [])
     assert [source.name for source in config.sources] == ["sums", "words"]

@@ -6,8 +6,8 @@ import shlex
 import pytest
 from leeway_rl.common.ledger import read
 
+from tests.integration.pages import ROOT, blocks, run
 from tests.integration.running import leeway, metrics
-from tests.integration.test_own_reward import ROOT, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -21,16 +21,11 @@ COMMANDS = [
 ]
 
 
-def blocks(kind):
-    """The fenced blocks of the page of one kind."""
-    return [text for of, text in re.findall(r"^```(\w*)\n(.*?)^```", PAGE.read_text(), re.M | re.S) if of == kind]
-
-
 @pytest.fixture
 def task(tmp_path):
     """A folder with ``my-task`` as the page leaves it."""
     assert leeway("init", "my-task", cwd=tmp_path).returncode == 0
-    (tmp_path / "my-task" / "mixture.toml").write_text(blocks("toml")[0])
+    (tmp_path / "my-task" / "mixture.toml").write_text(blocks(PAGE, "toml")[0])
     return tmp_path
 
 
@@ -40,7 +35,7 @@ def sources_of(folder):
 
 
 def test_the_page_trains_on_two_sources(task):
-    documented = [line for block in blocks("") for line in block.splitlines()]
+    documented = [line for block in blocks(PAGE, "") for line in block.splitlines()]
     assert documented == COMMANDS
     few = " --set train.steps=6 --set train.groups_per_step=6"
     said = [run(command + few * ("leeway up" in command), task) for command in COMMANDS]

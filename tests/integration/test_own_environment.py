@@ -2,18 +2,14 @@
 
 import json
 import re
-import shlex
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from leeway_rl.common.config import parse
 from leeway_rl.common.ledger import read
 
-from tests.integration.running import environment, leeway, metrics
+from tests.integration.pages import ROOT, blocks, commands, run
+from tests.integration.running import leeway, metrics
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "own-environment.md"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -27,32 +23,13 @@ COMMANDS = [
 ]
 
 
-def blocks(kind):
-    """The fenced blocks of the page of one kind."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```", PAGE.read_text(), re.M | re.S)
-    return [text for of, text in found if of == kind]
-
-
-def run(command, cwd):
-    program, *words = shlex.split(command)
-    if program == "leeway":
-        done = leeway(*words, cwd=cwd, timeout=600)
-    else:
-        done = subprocess.run(
-            [sys.executable, *words], cwd=cwd, capture_output=True, text=True, env=environment(), check=False
-        )
-    assert done.returncode == 0, command + done.stdout + done.stderr
-    return done.stdout
-
-
 def test_the_page_trains_with_its_own_environment(tmp_path):
-    documented = [line for block in blocks("") for line in block.splitlines() if line.startswith(("leeway", "python"))]
-    assert documented == COMMANDS
+    assert commands(PAGE) == COMMANDS
     folder, said = tmp_path / "my-game", {}
     for command in COMMANDS:
         said[command] = run(command, tmp_path)
         if command == "leeway init my-game --environment":
-            (code,), (keys,) = blocks("python"), blocks("toml")
+            (code,), (keys,) = blocks(PAGE, "python"), blocks(PAGE, "toml")
             assert code == (folder / "environment.py").read_text()
             assert all(part in (folder / "preset.toml").read_text() for part in keys.split("\n\n"))
     looked = said["leeway check my-game/preset.toml"]
