@@ -110,6 +110,10 @@ class Data(Section):
         """Whether results change which prompts are drawn."""
         return self.drop_solved is not None or self.prefer_half is not None
 
+    def longest_response(self, most: int) -> int:
+        """Most tokens of a response to prompts of this source, in a run or a stage that allows ``most``."""
+        return min(most, self.max_response_tokens or most)
+
 
 def source_named(prompt_id: str) -> str:
     """The name of a prompt's source, of several."""

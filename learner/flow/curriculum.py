@@ -115,7 +115,6 @@ class Curriculum:
         ``stage`` does and with its own seed."""
         prompt = self._plans[stage].prompt(number) if asks is None else self._named(asks)
         settings, source = self._views[stage], self._config.source_of(prompt.prompt_id)
-        longest = settings.train.max_response_tokens
         return Ticket(
             ticket=number,
             incarnation=incarnation,
@@ -124,7 +123,7 @@ class Curriculum:
             prompt_id=prompt.prompt_id,
             prompt_tokens_P=prompt.tokens_P,
             group_size=settings.train.group_size,
-            max_new_tokens=min(longest, source.max_response_tokens or longest),
+            max_new_tokens=source.longest_response(settings.train.max_response_tokens),
             temperature=settings.flow.temperature,
             seed=sampling_seed(self._seed, number),
             ability=prompt.ability,

@@ -108,18 +108,20 @@ class GradedGroups:
     def add(self, arrival: Arrival) -> None:
         """Add a group that has come in graded."""
         group, responses = arrival.group, arrival.group.responses
+        sampled, turns_S = int(responses.sampled_S.sum()), responses.turns_S
+        solved_S = group.rewards_S >= self._solved_at
         self._grades[group.ticket.ticket] = _Grade(
             stage=group.ticket.stage,
             reward_sum=float(group.rewards_S.sum()),
             responses=len(group.rewards_S),
-            tokens=int(sampled := responses.sampled_S.sum()),
-            observed=len(responses.tokens_T) - int(sampled),
-            turns=int(responses.turns_S.sum()),
-            solved_in_turns=int(((group.rewards_S >= self._solved_at) & (responses.turns_S > 1)).sum()),
+            tokens=sampled,
+            observed=len(responses.tokens_T) - sampled,
+            turns=int(turns_S.sum()),
+            solved_in_turns=int((solved_S & (turns_S > 1)).sum()),
             environment_sum=float(responses.environment_S.sum()) if len(responses.environment_S) else None,
             generation_s=responses.seconds,
             grading_s=sum(verdict.seconds for verdict in arrival.verdicts),
-            solved=int((group.rewards_S >= self._solved_at).sum()),
+            solved=int(solved_S.sum()),
             parts=sums_of_parts(arrival.verdicts),
             source=source_named(group.ticket.prompt_id) if self._sources else "",
         )

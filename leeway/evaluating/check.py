@@ -137,7 +137,7 @@ def _sampled(config: Config, problems: Path, out: Path, responses: int) -> list[
         engine=None,
         temperature=config.flow.temperature,
         top_p=1.0,
-        max_tokens=min(config.train.max_response_tokens, config.source.max_response_tokens or config.longest_response),
+        max_tokens=config.source.longest_response(config.train.max_response_tokens),
         max_prompt_tokens=config.source.max_prompt_tokens,
         seed=config.flow.seed,
         workers=1,
