@@ -1,6 +1,7 @@
 """The run's configuration: every key, its default and its meaning.
 
-``data``, ``training`` and ``serving`` hold the sections, each with its checks, and ``whole`` puts them together.
+Sections stand in files of their own, each with its checks; ``stages`` says what may change at a training step, and
+``whole`` puts them together.
 ``composing`` reads presets and ``--set``. Unknown keys are refused with a suggestion. An error names the key, the
 value, where it stands (``locating``), and what would be right.
 """
@@ -8,25 +9,13 @@ value, where it stands (``locating``), and what would be right.
 from .composing import compose, dump, parse, preset_names
 from .data import Data, judging, source_named
 from .environment import Environment
+from .flow import Flow, Overflow, PipelineDepth, refuse_below_lag, refuse_shallow
+from .objective import Baseline, Deviation, Entropy, Level, Loss, Mask, Objective
 from .placement import Placement
 from .rewards import Reward, ability_of
 from .section import PRESETS, expand
 from .serving import Broker, Rollout, Verifier
-from .training import (
-    Baseline,
-    Deviation,
-    Entropy,
-    Level,
-    Loss,
-    Mask,
-    Model,
-    Objective,
-    Overflow,
-    PipelineDepth,
-    Train,
-    refuse_below_lag,
-    refuse_shallow,
-)
+from .training import Model, Train
 from .whole import Config, known_keys, section_of
 
 __all__ = [
@@ -38,6 +27,7 @@ __all__ = [
     "Deviation",
     "Entropy",
     "Environment",
+    "Flow",
     "Level",
     "Loss",
     "Mask",

@@ -4,19 +4,20 @@ import bisect
 import itertools
 from typing import Annotated, Any, Self, get_args
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Tag, model_validator
 
 from ..errors import ConfigError
 from ..rewards import ENVIRONMENT
 from .data import Data, judging, named, refuse_impossible_shares, refuse_impossible_sources, source_named
 from .environment import Environment
+from .flow import Flow, refuse_shallow
+from .objective import Entropy, Objective
 from .placement import Placement
 from .rewards import Reward, refuse_impossible_rewards
 from .section import Section
 from .serving import Broker, Metrics, Rollout, Verifier, Weights
-from .training import Entropy, Flow, Model, Objective, Train, refuse_shallow
-
-_STAGED_TRAIN = {"groups_per_step", "minibatch_groups", "group_size", "max_response_tokens"}
+from .stages import STAGED_TRAIN, Stage
+from .training import Model, Train
 
 _ONE, _SEVERAL = "[data]", "[[data]]"
 Sources = Annotated[
@@ -25,29 +26,6 @@ Sources = Annotated[
 ]
 """One source of prompts, ``[data]``, or several, ``[[data]]``. The tags stand in the places of pydantic's errors."""
 TAGS = frozenset([_ONE, _SEVERAL])
-
-
-class Stage(Section):
-    """A change at a training step, in one run and without a restart. A key that is left out stays as it was before.
-    ``[train]`` and ``[flow]`` describe the first stage."""
-
-    from_step: int = Field(ge=1)
-    """The first training step of the stage."""
-    groups_per_step: int | None = Field(default=None, ge=1)
-    """D_R from here on."""
-    minibatch_groups: int | None = Field(default=None, ge=1)
-    """D_T from here on."""
-    group_size: int | None = Field(default=None, ge=2)
-    """G from here on."""
-    max_response_tokens: int | None = Field(default=None, ge=1)
-    """T from here on."""
-    temperature: float | None = Field(default=None, gt=0)
-    """τ from here on."""
-    shares: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
-    """Shares of the sources of ``[[data]]`` from here on, by name. Sources that are not named keep theirs."""
-    online_filter: bool = False
-    """Drop, from here on, the prompts that the policy solved every time it saw them in the stage before (report
-    3.1, online filtering)."""
 
 
 class Config(Section):
@@ -82,7 +60,7 @@ class Config(Section):
         flow: dict[str, Any] = {}
         shares: dict[str, float] = {}
         for change in self.stages[:stage]:
-            train |= change.model_dump(include=_STAGED_TRAIN, exclude_none=True)
+            train |= change.model_dump(include=STAGED_TRAIN, exclude_none=True)
             flow |= change.model_dump(include={"temperature"}, exclude_none=True)
             shares |= change.shares or {}
         now = {"train": self.train.model_copy(update=train), "flow": self.flow.model_copy(update=flow)}
