@@ -11,7 +11,6 @@ would make a death cost more than ``train.checkpoint_every`` steps.
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..common.config import Train
 from ..common.service import Service
 from . import checkpoint
+from .beside import BesideLoop
 from .disk_room import DiskRoom
 from .ranks import Channel, NoRoom, rank, together
 
@@ -30,16 +30,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class CheckpointWriter:
+class CheckpointWriter(BesideLoop):
     """One rank's writer."""
 
     def __init__(self, policy: "Policy", service: Service, folder: Path, train: Train) -> None:
         """``folder``: where the run's checkpoints are. An error while one is written beside the steps ends
         ``service``."""
-        self._policy, self._service, self._folder, self._train = policy, service, folder, train
+        super().__init__(service, "checkpoint")
+        self._policy, self._folder, self._train = policy, folder, train
         self._disk = DiskRoom(service)
-        self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
 
     def save(
         self,
@@ -61,43 +60,14 @@ class CheckpointWriter:
             then()
             log.info("checkpoint of step %d written in %.1f s", step, time.monotonic() - began)
 
-        if not beside:
+        if beside:
+            self._start(write)
+        else:
             write()
-            return
-        # It is no daemon: a process that ends waits for it, because a thread of torch that still runs would abort it.
-        self._thread = threading.Thread(target=self._guarded, args=(write,), name="checkpoint")
-        self._thread.start()
 
     def wait(self) -> None:
         """Wait until nothing is being written. Raises the error that ended the writing."""
         self.ended(None)
-
-    def ended(self, timeout_s: float | None) -> bool:
-        """``wait``, ``timeout_s`` seconds at most; whether nothing is being written any more."""
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-            if self._thread.is_alive():
-                return False
-            self._thread = None
-        if self._failure is not None:
-            raise self._failure
-        return True
-
-    def close(self) -> None:
-        """Wait until nothing is being written, at the end of a learner; room on a full disk is not waited for any more.
-        Errors are left to the log, because another one ends the learner."""
-        self._service.stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-            if self._failure is not None:
-                log.error("the checkpoint was not written: %s", self._failure)
-
-    def _guarded(self, write: Callable[[], None]) -> None:
-        try:
-            write()
-        except BaseException as error:
-            self._failure = error
-            self._service.fail(error)
 
     def _until_written(
         self, snapshot: checkpoint.Snapshot, state: dict[str, Any], write_more: Callable[[Path], object]

@@ -72,6 +72,7 @@ class Leader:
         closing.callback(sink.close)
         publisher = _publisher_of(queue, config, self.incarnation)
         self.publication = Publication(service, publisher, self.disk, config.weights, self._stands)
+        closing.callback(self.publication.close)
         samples = self._samples(book.version, closing)
         self.intake = Intake(
             queue,

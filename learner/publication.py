@@ -1,8 +1,8 @@
 """Publishing beside the next training step: rank 0's flat buffers, and the thread that encodes and writes."""
 
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from ..common.service import Service
 from ..common.tensors import infos_of
 from ..common.types import Manifest
 from ..common.weights import FlatWeights, Stamp, WeightPublisher, checksum, flat_bytes
+from .beside import BesideLoop
 from .disk_room import DiskRoom
 
 
@@ -35,7 +36,7 @@ class FlatBuffers:
         return FlatWeights(self._infos, self._buffers[number])
 
 
-class Publication:
+class Publication(BesideLoop):
     """Publishes one version at a time in a thread of its own. It makes no collective call, since only rank 0 digests,
     encodes and writes."""
 
@@ -49,43 +50,24 @@ class Publication:
     ) -> None:
         """``stands`` is called in the thread once the manifest stands, with the manifest and the checksum of the newest
         version."""
-        self._service, self._publisher, self._disk = service, publisher, disk
+        super().__init__(service, "publication")
+        self._publisher, self._disk = publisher, disk
         self._folder, self._threads, self._stands = weights.shared, weights.threads, stands
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
         self.seconds = 0.0
         """How long the last publication took."""
 
     def begin(self, due: tuple[int, FlatWeights], newest: tuple[int, FlatWeights]) -> None:
         """Begin to publish ``due``, the version that workers are to have when ``newest`` is trained (the same one,
         unless there is a lag). The one before has ended. Neither buffer may be written until this one has."""
-        assert self._thread is None, "one publication at a time"
-        self._thread = threading.Thread(target=self._guarded, args=(due, newest), name="publish", daemon=True)
-        self._thread.start()
+        self._start(partial(self._publish, due, newest))
 
     def repair(self, unreadable: Stamp | None) -> bool:
         """``WeightPublisher.repair``, for the intake's thread, which waits while the disk is full."""
         return self._disk.until_written_beside(self._folder, lambda: self._publisher.repair(unreadable))
 
-    def ended(self, timeout_s: float) -> bool:
-        """Wait for the publication under way, ``timeout_s`` seconds at most; whether none is under way any more. Raises
-        what it failed with."""
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-            if self._thread.is_alive():
-                return False
-            self._thread = None
-        if self._error is not None:
-            raise self._error
-        return True
-
-    def _guarded(self, due: tuple[int, FlatWeights], newest: tuple[int, FlatWeights]) -> None:
+    def _publish(self, due: tuple[int, FlatWeights], newest: tuple[int, FlatWeights]) -> None:
         started = time.monotonic()
-        try:
-            manifest = self._disk.until_written_beside(self._folder, lambda: self._publisher.publish(*due))
-            same = due[0] == newest[0]
-            self.seconds = time.monotonic() - started
-            self._stands(manifest, manifest.checksum if same else checksum(newest[1].buffer, self._threads))
-        except BaseException as error:
-            self._error = error
-            self._service.fail(error)  # the loop may wait for groups that no version will bring
+        manifest = self._disk.until_written_beside(self._folder, lambda: self._publisher.publish(*due))
+        self.seconds = time.monotonic() - started
+        same = due[0] == newest[0]
+        self._stands(manifest, manifest.checksum if same else checksum(newest[1].buffer, self._threads))
