@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 VARIABLE = "LEEWAY_METRICS_PORT"
 """Environment variable that stands in for ``broker.metrics_port``: processes of one machine need a port each."""
+HOST = "LEEWAY_METRICS_HOST"
+"""Environment variable that stands in for ``broker.metrics_host``: a container is read from outside it."""
 
 _STATE = ("step", "steps", "stage", "live", "ready", "max_staleness", "pipeline_depth", "incarnation")
 
@@ -34,6 +36,7 @@ _STATE = ("step", "steps", "stage", "live", "ready", "max_staleness", "pipeline_
 def exporting(service: Service, broker: Broker, watch: Watch | None) -> Iterator[None]:
     """Serve within the block if a port is configured. ``ConfigError`` if the library is missing."""
     port = int(os.environ.get(VARIABLE) or broker.metrics_port)
+    host = os.environ.get(HOST) or broker.metrics_host
     if port == 0:
         yield
         return
@@ -44,12 +47,10 @@ def exporting(service: Service, broker: Broker, watch: Watch | None) -> Iterator
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(service, watch))
     try:
-        server, thread = start_http_server(port, addr=broker.metrics_host, registry=registry)
+        server, thread = start_http_server(port, addr=host, registry=registry)
     except OSError as error:
-        raise ConfigError(
-            f"broker.metrics_port = {port}: cannot serve at {broker.metrics_host}: {error.strerror}"
-        ) from error
-    log.info("metrics at http://%s:%d/metrics", broker.metrics_host, port)
+        raise ConfigError(f"broker.metrics_port = {port}: cannot serve at {host}: {error.strerror}") from error
+    log.info("metrics at http://%s:%d/metrics", host, port)
     try:
         yield
     finally:

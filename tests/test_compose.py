@@ -30,6 +30,10 @@ def command_of(service, **environment):
     return [filled(word) for word in service["command"]]
 
 
+def roles_of(services):
+    return {name: service for name, service in services.items() if name not in ("redis", "prometheus", "grafana")}
+
+
 def test_the_file_fits_the_compose_specification():
     from compose_pydantic import ComposeSpecification
 
@@ -45,7 +49,7 @@ def test_redis_is_reachable_from_this_machine_only(services):
 
 
 def test_every_role_waits_for_a_healthy_redis_and_belongs_to_one_profile(services):
-    roles = {name: service for name, service in services.items() if name != "redis"}
+    roles = roles_of(services)
     on_gpus = {"learner-gpu", "verifier-gpu", *(f"rollout-gpu-{index}" for index in range(4))}
     assert set(roles) == {"learner", "rollout", "verifier", *on_gpus}
     for name, service in roles.items():
@@ -82,9 +86,7 @@ def test_workers_of_a_node_share_its_memory_and_the_learner_s_ranks_have_room_fo
 def test_every_commands_options_exist(services):
     from leeway_rl.leeway.cli import app
 
-    for name, service in services.items():
-        if name == "redis":
-            continue
+    for name, service in roles_of(services).items():
         program, command, *options = command_of(service)
         assert program == "leeway"
         shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output

@@ -147,7 +147,8 @@ class Broker(Section):
     """Port of each role's Prometheus endpoint; 0 turns it off. ``LEEWAY_METRICS_PORT`` overrides it. ``leeway up``
     gives its roles this port and those above it: first the learner, then rollout, then verifier workers."""
     metrics_host: str = "127.0.0.1"
-    """Address at which the endpoint listens. 0.0.0.0 is every address of the machine: all who can reach it can read."""
+    """Address at which the endpoint listens. 0.0.0.0 is every address of the machine: all who can reach it can read.
+    ``LEEWAY_METRICS_HOST`` overrides it."""
 
     def refuse_impossible(self) -> None:
         """``ConfigError`` if a group's time is shorter than its worker's lease."""

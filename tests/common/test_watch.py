@@ -9,12 +9,13 @@ from leeway_rl.common.activity import Activity, Doing
 from leeway_rl.common.config import Broker
 from leeway_rl.common.diagnosis import Movement, Snapshot, stall
 from leeway_rl.common.errors import ConfigError
-from leeway_rl.common.exporter import VARIABLE, exporting
+from leeway_rl.common.exporter import HOST, VARIABLE, exporting
 from leeway_rl.common.service import Service
 from leeway_rl.common.watch import Watch
 from leeway_rl.leeway.looking import status
 from leeway_rl.leeway.running.server import free_port
 
+from tests.monitoring import series
 from tests.samples import a_heartbeat, a_ticket
 
 
@@ -61,6 +62,7 @@ def test_what_does_not_move_for_long_is_a_stall_unless_it_is_meant_to():
 def learner(bus):
     bus.record.store_config("")
     bus.record.set_state(phase="training", step=1, steps=2, live=4, ready=1, stalled="")
+    bus.record.set_state(max_staleness=0, pipeline_depth=4, incarnation=1)
     with Service(bus.learner, "learner", lease_s=60, heartbeat_s=60) as service:
         service.doing(Doing(Activity.WAITING_FOR_GROUPS, lacking=2, due=2))
         service.count(done=1, tokens=50)
@@ -96,6 +98,8 @@ def test_a_stall_is_in_the_log_in_status_and_in_the_metrics_and_goes_when_it_goe
         f'run="{bus.run}"',
     ):
         assert words in shown
+    types = dict(line.split()[2:] for line in shown.splitlines() if line.startswith("# TYPE "))
+    assert series() <= set(types), "what the dashboard and the alerts ask for"
     told = [record.getMessage() for record in caplog.records]
     assert sum(line.startswith("stalled: ") and reason in line for line in told) == 1
     assert "it moves again" in told
@@ -112,6 +116,14 @@ def test_no_port_is_no_endpoint_and_a_taken_one_is_named(learner, monkeypatch):
         exporting(learner, Broker(), None),
     ):
         pass
+
+
+def test_a_container_serves_outwards(learner, monkeypatch, caplog):
+    port = free_port()
+    monkeypatch.setenv(VARIABLE, str(port))
+    monkeypatch.setenv(HOST, "0.0.0.0")
+    with caplog.at_level(logging.INFO), exporting(learner, Broker(), None):
+        assert "leeway_done_total" in urllib.request.urlopen(f"http://127.0.0.2:{port}/metrics").read().decode()
 
 
 def test_the_alarm_of_a_learner_before_does_not_outlive_it(learner, bus, wait_until):

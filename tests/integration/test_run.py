@@ -9,6 +9,7 @@ from leeway_rl.common.ledger import read
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.integration.running import SMALL, kill, last_checksum, leeway, metrics, role_pids, start
+from tests.monitoring import measurements
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -55,6 +56,11 @@ def test_every_training_step_has_its_line_with_every_name(finished):
         assert set(line) >= NAMES
         assert line["staleness/head_max"] <= 1
         assert line["batch/groups"] == 4
+
+
+def test_every_measurement_of_the_dashboard_is_made(finished):
+    home, _ = finished
+    assert measurements() - set(metrics(home / "runs/first")[-1]) <= {"throughput/mfu"}  # no peak is known of a CPU
 
 
 def test_the_steps_are_told_in_the_pipe_and_in_the_learners_log(finished):
