@@ -21,7 +21,7 @@ class Keys:
         self.run = run
         self.prefix = f"leeway:{{{run}}}:"
         self.config = self.prefix + "config"
-        """String: the run's resolved configuration (TOML)."""
+        """String: the run's resolved configuration (TOML), under a comment with the schema of its messages."""
         self.incarnation = self.prefix + "incarnation"
         """Counter: raised by every start of the learner."""
         self.prompts = self.prefix + "prompts"

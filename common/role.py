@@ -69,6 +69,10 @@ def run_role(
             if kept is not None and kept.exists() and not queue.has_run():
                 RunRecord(queue.connection).store_config(kept.read_text())
             config = parse(_stored_config(queue, wait_s))
+            if role == "learner":  # it is the one source of what the run speaks
+                RunRecord(queue.connection).store_config(queue.load_config())
+            else:
+                queue.refuse_other_build()
             broker = config.broker
             times = {"lease_s": broker.lease_s, "heartbeat_s": broker.heartbeat_s, "drain_s": broker.drain_s}
             with Service(queue, role, **times) as service, ExitStack() as stack:

@@ -1,15 +1,19 @@
 """What every user of a run may do: read its configuration and state, and say that it lives and what it measures."""
 
+import re
 from typing import Any
 
 from ..address import public
-from ..codec import encode, encode_record
-from ..errors import NoRunError
+from ..codec import ONE_BUILD, SCHEMA, encode, encode_record
+from ..errors import ConfigError, NoRunError
 from ..types import Heartbeat
 from .connection import Connection, View
 from .entries import texts
 
 METRICS_KEPT = 2_000  # entries; a view, and the sink is seldom a second behind
+_STORED = re.compile(r"(?:# messages of schema (\d+)\n)?(.*)", re.DOTALL)
+_FIRST_NOTED = 9
+"""The schema of builds that stored a configuration without noting it, at most."""
 
 
 class Member(View):
@@ -31,10 +35,25 @@ class Member(View):
 
     def load_config(self) -> str:
         """The run's configuration text; ``NoRunError`` where this Redis does not hold the run."""
+        return self._stored()[1]
+
+    def refuse_other_build(self) -> None:
+        """``ConfigError`` if the run's messages have another schema than this build's, which could read none of
+        them."""
+        schema, _ = self._stored()
+        if schema != SCHEMA:
+            raise ConfigError(
+                f"run {self.run!r} has messages of schema {schema}, and this build speaks {SCHEMA}; {ONE_BUILD}"
+            )
+
+    def _stored(self) -> tuple[int, str]:
+        """The schema of the build that stored the run's configuration, and its text."""
         text: bytes | None = self._redis.get(self.keys.config)
         if text is None:
             raise NoRunError(f"run {self.run!r} is not known to the Redis at {public(self.connection.url)}")
-        return text.decode(errors="replace")
+        found = _STORED.fullmatch(text.decode(errors="replace"))
+        assert found is not None, "any text matches"
+        return int(found[1] or _FIRST_NOTED), found[2]
 
     def has_run(self) -> bool:
         """Whether this Redis holds the run's configuration."""
@@ -68,8 +87,8 @@ class RunRecord(View):
     """The run's configuration, and the learner's word on how it stands."""
 
     def store_config(self, text: str) -> None:
-        """Keep the run's resolved configuration where every role finds it."""
-        self._redis.set(self.keys.config, text)
+        """Keep the run's resolved configuration where every role finds it, with the schema of this build's messages."""
+        self._redis.set(self.keys.config, f"# messages of schema {SCHEMA}\n{text}")
 
     def set_state(self, **values: str | int | float) -> None:
         """The learner's word on the run, for the desk."""
