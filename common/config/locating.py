@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from ..errors import ConfigError
 from .rewards import Reward
 from .section import Section
-from .whole import TAGS, Config, Stage, known_keys, section_of
+from .stages import Stage
+from .whole import TAGS, Config, known_keys, section_of
 
 LISTS: dict[str, type[Section]] = {"stages": Stage, "rewards": Reward}
 """Sections that are always lists. ``data`` may be one."""
