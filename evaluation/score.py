@@ -15,8 +15,9 @@ import numpy as np
 
 from ..common.errors import DataError, told
 from ..common.files import path_of
+from ..common.pass_at_k import pass_at_k, powers_of_two
 from ..common.stopping import stoppable
-from .estimators import avg_at_n, bootstrap, pass_at_k, powers_of_two
+from .estimators import avg_at_n, bootstrap
 from .folder import read_json, write_json
 from .record import Record, with_identities
 from .responses import ResponseStore

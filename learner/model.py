@@ -168,7 +168,7 @@ class Policy:
         self.engine.checkpoint_engine = self._files = Files(self.engine.checkpoint_engine)
         self.engine._copy_recovery_script = lambda _: None  # nobody needs it, and it would fail on a full disk
         self.reference: reference.Reference | None = None
-        if config.objective.kl_beta > 0:
+        if config.needs_reference:
             own = config.placement.reference == "own"
             device = reference_device(self.device, own=own)
             share_out = reference.SETTINGS if self.world > 1 and not own else None
@@ -207,8 +207,9 @@ class Policy:
             self.reference.module.temperature = temperature
 
     def with_reference(self, batch: MicroBatch) -> MicroBatch:
-        """``batch`` with log π_ref where the loss has a KL term; otherwise ``batch`` as it is."""
-        return batch if self.reference is None else self.reference.with_logprobs(batch)
+        """``batch`` with log π_ref."""
+        assert self.reference is not None, "the configuration asks for no reference"
+        return self.reference.with_logprobs(batch)
 
     def backward(self, loss_sum: Tensor, *, denominator: int, last: bool) -> None:
         """Add the gradient of ``loss_sum / denominator``, all ranks' denominator. ``last`` ends the optimizer step.

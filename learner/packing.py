@@ -76,7 +76,7 @@ class MicroBatch:
     old_logprobs_T: Tensor | None = None
     """log π_old, nats, where a pass before the step's first update has found it. float32."""
     reference_logprobs_T: Tensor | None = None
-    """log-probability under the initial model, nats, where a KL term needs it. float32."""
+    """log-probability under the initial model, nats, where the divergence from it is asked for. float32."""
     log_weights_T: Tensor | None = None
     """log π_old/μ of the token's response, where the correction weighs whole responses. float32."""
     log_ratio_T: Tensor | None = None

@@ -1,5 +1,5 @@
-"""π_ref of the KL term (report 2.4): the initial model, frozen. Each rank holds its part of it, or the whole where the
-references have GPUs of their own (``placement.reference``)."""
+"""π_ref, of the KL term (report 2.4) or of a measurement: the initial model, frozen. Each rank holds its part of it, or
+the whole where the references have GPUs of their own (``placement.reference``)."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any

@@ -54,8 +54,8 @@ def train_step(
     """
     policy.sample_at(config.flow.temperature)
     parts = _mini_batches(policy, groups, version, config, _of_batch(policy, groups, config.objective))
-    updates = len(parts) * config.train.reuse
-    tally = Tally(config.objective, updates)
+    updates, against_reference = len(parts) * config.train.reuse, config.against_reference(version)
+    tally = Tally(config.objective, updates, against_reference=against_reference)
     # The first update's own pass sees π_old. A pass before it is needed only where something must be known earlier
     # (α_k and weights of whole responses) or where later updates see a policy that has moved.
     objective = config.objective
@@ -74,7 +74,7 @@ def train_step(
         "grad_norm": sum(grad_norms) / updates,
         "grad_norm_max": max(grad_norms),
         "policy/passes_before": float(
-            measure_first + (objective.kl_beta > 0) + objective.ratio_passes(updates, config.train.reuse)
+            measure_first + against_reference + objective.ratio_passes(updates, config.train.reuse)
         ),
         **tally.metrics(policy),
         **batch_metrics(policy, groups, version),
@@ -249,7 +249,8 @@ def _mini_batches(
             raise ValueError("a training step needs at least one response token on some rank")
         most = int(policy.reduce(torch.tensor(len(batches)), largest=True))  # every rank takes part in every pass
         batches += [empty_micro_batch()] * (most - len(batches))
-        batches = [policy.with_reference(batch) for batch in batches]
+        if config.against_reference(version):
+            batches = [policy.with_reference(batch) for batch in batches]
         count = denominator(config.objective.loss, tokens, responses, config.train.max_response_tokens)
         parts.append(_MiniBatch(batches, count))
     return parts

@@ -13,6 +13,7 @@ from ..common.config import source_named
 from ..common.service import Service
 from ..common.types import Heartbeat, Manifest
 from .flow.intake import Intake
+from .flow.progress import Progress
 from .flow.staleness import head_staleness, tokens_past
 from .hardware import Hardware
 from .packing import ScoredGroup
@@ -50,6 +51,7 @@ class StepMetrics:
         step_s, tokens_in, (live, ready) = now - self._ended_at, since.pop("tokens_in"), intake.depth()
         self._counted, self._ended_at = counted, now
         bound, masked = intake.lifecycle.batch_bound, intake.lifecycle.batch_overflow == "mask"
+        progress, oldest = intake.lifecycle.progress, bound if masked else None
         rollout_rate, learner_rate = tokens_in / step_s, measured["batch/tokens"] / step_s
         return {
             "role": "learner",
@@ -61,8 +63,11 @@ class StepMetrics:
             **since,
             **by_head_staleness(groups, step),
             **where_it_aged(groups, step),
+            **in_updates(groups, step, progress, lag=measured.get("staleness/local_lag_mean", 0.0), oldest=oldest),
             **past_bound(groups, step, bound),
             **by_source(groups, self._sources),
+            "progress/groups": progress.groups,
+            "progress/updates": progress.updates,
             "batch/generation_s_max": max(group.responses.seconds for group in groups),
             "flow/max_staleness": bound,
             "flow/overflow": intake.lifecycle.batch_overflow,
@@ -78,7 +83,7 @@ class StepMetrics:
             "throughput/rollout_tokens_per_s": rollout_rate,
             "throughput/learner_tokens_per_s": learner_rate,
             **self._hardware.per_gpu(learner_rate, rollout_rate, workers),
-            **self._hardware.measured(step, groups, measured, times, oldest=bound if masked else None),
+            **self._hardware.measured(step, groups, measured, times, oldest=oldest),
         }
 
 
@@ -128,4 +133,25 @@ def where_it_aged(groups: Sequence[ScoredGroup], step: int) -> dict[str, float]:
     return {
         "staleness/in_flight_mean": float(np.average(in_flight, weights=tokens)),
         "staleness/in_queue_mean": float(np.average(in_queue, weights=tokens)),
+    }
+
+
+def in_updates(
+    groups: Sequence[ScoredGroup], step: int, progress: Progress, *, lag: float, oldest: int | None
+) -> dict[str, float]:
+    """Staleness counted in optimizer updates in place of versions, of which each may be several. Of trained tokens the
+    mean, up to the update that used them; of groups' oldest tokens mean and maximum, up to the start of the step.
+    ``lag``: updates that the step had made before a token was used, on average. ``oldest``: the staleness past which
+    tokens are context alone, where there is one."""
+    versions_G = np.array([group.responses.spans[:, 1].min() for group in groups], dtype=np.int64)
+    spans = np.concatenate([group.responses.spans for group in groups]).astype(np.int64)
+    if oldest is not None:
+        spans = spans[step - spans[:, 1] <= oldest]
+    now = progress.updates_before(np.array([step]))
+    heads_G = now - progress.updates_before(versions_G)
+    behind = now - progress.updates_before(spans[:, 1])
+    return {
+        "staleness/token_updates_mean": float(np.average(behind, weights=spans[:, 3] - spans[:, 2])) + lag,
+        "staleness/head_updates_mean": float(heads_G.mean()),
+        "staleness/head_updates_max": int(heads_G.max()),
     }

@@ -15,6 +15,7 @@ from .objective.loss import Tokens, bounded_tokens, k3
 from .objective.ratio import beyond, ratio
 from .objective.token_op import TokenOutput
 from .packing import MicroBatch, ScoredGroup, staleness_of
+from .sequence_ratios import SequenceRatios
 
 
 class Tally:
@@ -22,32 +23,43 @@ class Tally:
     π_old, by staleness. Others have every token in every update, by staleness and by local lag."""
 
     COUNT, ABS_DIFF, WEIGHT, WEIGHT_SQUARED, ENTROPY, LOGPROB, STALENESS, CUT, USED, CLIPPED, BEYOND = range(11)
+    UP, UP_ENTROPY, DOWN, DOWN_ENTROPY = range(11, 15)  # tokens with an advantage above 0, and with one below
+    COLUMNS = 15
     LAG_COUNT, LAG_CLIPPED, LAG_SHIFT, LAG_KL = range(4)
 
-    def __init__(self, objective: Objective, updates: int) -> None:
-        self.objective, self.updates = objective, updates
+    def __init__(self, objective: Objective, updates: int, *, against_reference: bool = False) -> None:
+        """``updates``: N_SGD. ``against_reference``: micro-batches have log π_ref."""
+        self.objective, self.updates, self.against_reference = objective, updates, against_reference
         self.loss = torch.zeros((), dtype=torch.float64)
-        self.sums = torch.zeros(0, 11, dtype=torch.float64)
+        self.sums = torch.zeros(0, self.COLUMNS, dtype=torch.float64)
         self.by_lag = torch.zeros(updates, 4, dtype=torch.float64)
         self.largest = torch.zeros(0, dtype=torch.float64)
+        self.ratios = SequenceRatios(updates)
 
     def add_measured(self, batch: MicroBatch, output: TokenOutput) -> None:
         """Add a micro-batch's ``output`` under π_old. Every token of the step is added once."""
         logprobs_T = output.logprobs_T.detach().cpu().double()
         diff_T = logprobs_T - batch.behaviour_logprobs_T.double()
         weight_T = ratio(diff_T)  # π_old/μ
+        entropy_T = output.entropy_T.detach().cpu().double()
+        up_T, down_T = (batch.advantages_T > 0).double(), (batch.advantages_T < 0).double()
         columns = {
             self.COUNT: torch.ones_like(diff_T),
             self.ABS_DIFF: diff_T.abs(),
             self.WEIGHT: weight_T,
             self.WEIGHT_SQUARED: weight_T.square(),
-            self.ENTROPY: output.entropy_T.detach().cpu().double(),
+            self.ENTROPY: entropy_T,
             self.LOGPROB: logprobs_T,
             self.STALENESS: batch.staleness_T.double(),
             self.CUT: outside(self.objective, _weighed(batch, diff_T)).double(),
             self.BEYOND: beyond(diff_T).double(),
+            self.UP: up_T,
+            self.UP_ENTROPY: up_T * entropy_T,
+            self.DOWN: down_T,
+            self.DOWN_ENTROPY: down_T * entropy_T,
         }
         self._add(batch, columns)
+        self.ratios.add(0, diff_T, batch.responses_T)
         self.largest.scatter_reduce_(0, batch.staleness_T, diff_T.abs(), "amax")
 
     def add_update(self, batch: MicroBatch, output: TokenOutput, lag: int, denominator: int) -> None:
@@ -60,7 +72,10 @@ class Tally:
         self._add(batch, {self.USED: torch.ones_like(clipped_T), self.CLIPPED: clipped_T})
         self.by_lag[lag, self.LAG_COUNT] += len(logprobs_T)
         self.by_lag[lag, self.LAG_CLIPPED] += clipped_T.sum()
-        self.by_lag[lag, self.LAG_SHIFT] += (logprobs_T.double() - old_T.double()).abs().sum()
+        shift_T = logprobs_T.double() - old_T.double()
+        self.by_lag[lag, self.LAG_SHIFT] += shift_T.abs().sum()
+        if lag:  # in the first update it is 1
+            self.ratios.add(lag, shift_T, batch.responses_T)
         if batch.reference_logprobs_T is not None:
             self.by_lag[lag, self.LAG_KL] += k3(logprobs_T.double(), batch.reference_logprobs_T.double()).sum()
 
@@ -96,18 +111,21 @@ class Tally:
     def metrics(self, policy: Policy) -> dict[str, float]:
         """The metrics by name, over all ranks. Collective."""
         self._grow(int(policy.reduce(torch.tensor(len(self.sums)), largest=True)))
-        sums, largest = policy.reduce(self.sums), policy.reduce(self.largest, largest=True)
-        total, loss = sums.sum(0), float(policy.reduce(self.loss))
+        sums, by_lag, ratios, loss = reduced(policy, self.sums, self.by_lag, self.ratios.sums, self.loss)
+        largest, extremes = reduced(policy, self.largest, self.ratios.extremes, largest=True)
+        total = sums.sum(0)
         tokens = float(total[self.COUNT])
         metrics = {
-            "loss": loss,
+            "loss": float(loss),
             "entropy/policy": float(total[self.ENTROPY]) / tokens,
             "entropy/sampled": -float(total[self.LOGPROB]) / tokens,
             "batch/tokens": tokens,
             "staleness/token_mean": float(total[self.STALENESS]) / tokens,
             "logprob/beyond_bound": float(total[self.BEYOND]),
             **self._drift(total, float(largest.max()), ""),
-            **self._lags(policy.reduce(self.by_lag)),
+            **self._by_sign(total),
+            **SequenceRatios.metrics(ratios, extremes),
+            **self._lags(by_lag),
         }
         for staleness in torch.nonzero(sums[:, self.COUNT]).flatten().tolist():
             count = float(sums[staleness, self.COUNT])
@@ -117,6 +135,15 @@ class Tally:
                 **self._drift(sums[staleness], float(largest[staleness]), f"/staleness_{staleness}"),
             }
         return metrics
+
+    def _by_sign(self, sums: Tensor) -> dict[str, float]:
+        """The entropy of the tokens whose response is pushed up, and of those pushed down, where there are any."""
+        signs = {"up": (self.UP, self.UP_ENTROPY), "down": (self.DOWN, self.DOWN_ENTROPY)}
+        return {
+            f"entropy/policy/{name}": float(sums[entropy] / sums[count])
+            for name, (count, entropy) in signs.items()
+            if sums[count]
+        }
 
     def _drift(self, sums: Tensor, largest: float, suffix: str) -> dict[str, float]:
         count = float(sums[self.COUNT])
@@ -134,7 +161,7 @@ class Tally:
     def _lags(self, by_lag: Tensor) -> dict[str, float]:
         count = by_lag[:, self.LAG_COUNT]
         metrics = {"policy/updates": float(self.updates)}
-        if self.objective.kl_beta > 0:
+        if self.against_reference:
             metrics["kl/reference"] = float(by_lag[:, self.LAG_KL].sum() / count.sum())
         if self.updates == 1:
             return metrics
@@ -146,6 +173,13 @@ class Tally:
                 f"policy/shift/lag_{lag}": float(by_lag[lag, self.LAG_SHIFT] / count[lag]),
             }
         return metrics
+
+
+def reduced(policy: Policy, *tensors: Tensor, largest: bool = False) -> list[Tensor]:
+    """Element-wise sums (or maxima) over the ranks of several float64 tensors, in one exchange. Collective."""
+    flat = policy.reduce(torch.cat([tensor.flatten() for tensor in tensors]), largest=largest)
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.reshape(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 def _weighed(batch: MicroBatch, log_weights_T: Tensor) -> Tensor:

@@ -47,7 +47,8 @@ class Objective(Section):
     least_spread: float = Field(default=1e-6, ge=0)
     """A group has a signal where its highest and its lowest reward lie further apart than this."""
     kl_beta: float = Field(default=0.0, ge=0)
-    """β of the k3 term against the initial model (report 2.4), which is held in memory only where β > 0."""
+    """β of the k3 term against the initial model (report 2.4), which is held in memory only where β > 0 or
+    ``metrics.kl_every`` asks for it."""
     kl_groups: Literal["signal", "all"] = "signal"
     """Groups that the k3 term runs over. ``all``: groups without a signal enter the batch too, for this term alone."""
     correction: Literal["none", "old", "decoupled", "loglinear"] = "none"

@@ -20,12 +20,12 @@ class Placement(Section):
     node. ``learner``: the same number, but of the learner's GPUs. ``auto``: ``gpu`` where the machine has GPUs, and
     else the CPU. The torch engine computes on the CPU."""
     reference: Literal["learner", "own"] = "learner"
-    """Where the model of the KL term (``objective.kl_beta``) lies. ``learner``: on the learner's GPUs. ``own``: each
-    learner rank has a second GPU for it, which holds the whole of it."""
+    """Where the reference model of ``objective.kl_beta`` and ``metrics.kl_every`` lies. ``learner``: on the learner's
+    GPUs. ``own``: each learner rank has a second GPU for it, which holds the whole of it."""
     gpus_per_node: int = Field(default=8, ge=1)
     """GPUs of each node. ``--dry-run`` draws layouts with it; ``leeway up`` counts those of its own machine."""
 
-    def refuse_impossible(self, engine: str, gpu_memory_utilization: float, kl_beta: float) -> None:
+    def refuse_impossible(self, engine: str, gpu_memory_utilization: float, needs_reference: bool) -> None:
         """``ConfigError`` if a process could not use its GPUs."""
         if engine == "torch" and self.rollout in ("gpu", "learner"):
             raise ConfigError(
@@ -42,9 +42,10 @@ class Placement(Section):
                 f"takes that share of a GPU's memory, and the learner on the same GPU needs the rest; at most "
                 f"{MOST_SHARED} is right"
             )
-        if self.reference == "own" and kl_beta == 0:
+        if self.reference == "own" and not needs_reference:
             raise ConfigError(
-                "placement.reference = 'own' with objective.kl_beta = 0: without a KL term no reference is loaded"
+                "placement.reference = 'own' with objective.kl_beta = 0 and metrics.kl_every = 0: no reference is "
+                "loaded; give one of them, or leave placement.reference out"
             )
         if self.reference == "own" and self.learner == "cpu":
             raise ConfigError(

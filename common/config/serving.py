@@ -164,6 +164,10 @@ class Metrics(Section):
     """What one of the learner's devices can do, in dense TFLOP/s of the arithmetic that it trains in: MFU is a share of
     it. By default as in NVIDIA's data sheets for a known card in bfloat16 (``common/flops.py``); on a CPU, in float32
     and with other cards, no MFU is reported."""
+    kl_every: int = Field(default=0, ge=0)
+    """How often the KL divergence from the initial model is measured (``kl/reference``) where ``objective.kl_beta`` is
+    0: at step 0 and at every so many training steps, by a forward pass of that model over the batch; 0: never. The
+    learner holds the model in memory, as it does for a KL term. The weights do not depend on it."""
     samples_every: int = Field(default=10, ge=0)
     """How often ``samples.jsonl``, which shows what is asked, answered and judged, takes a look: once in the tickets of
     so many training steps (this times ``train.groups_per_step``); 0: never."""
@@ -173,3 +177,7 @@ class Metrics(Section):
     samples_bytes: int = Field(default=32_000_000, ge=1_000_000)
     """Largest size of ``samples.jsonl``, in bytes. Before the file grows past it, every second look is removed, and
     from then on half as many are taken."""
+
+    def kl_at(self, step: int) -> bool:
+        """Whether ``kl_every`` asks for a measurement at training step ``step``."""
+        return self.kl_every > 0 and step % self.kl_every == 0

@@ -118,6 +118,16 @@ class Config(Section):
         return judging(source, self.rewards)
 
     @property
+    def needs_reference(self) -> bool:
+        """Whether the learner holds the reference model."""
+        return self.objective.kl_beta > 0 or self.metrics.kl_every > 0
+
+    def against_reference(self, step: int) -> bool:
+        """Whether training step ``step``, in the stage that this view is of, takes a forward pass of the reference
+        model, for its KL term or to measure the divergence from it."""
+        return self.objective.kl_beta > 0 or self.metrics.kl_at(step)
+
+    @property
     def max_prompt_tokens(self) -> int:
         """Longest prompt of any source, in tokens."""
         return max(source.max_prompt_tokens for source in self.sources)
@@ -167,9 +177,7 @@ class Config(Section):
                 "there is nothing to look at; give one of them, or leave the key out"
             )
         self._refuse_other_dtypes()
-        self.placement.refuse_impossible(
-            self.rollout.engine, self.rollout.gpu_memory_utilization, self.objective.kl_beta
-        )
+        self.placement.refuse_impossible(self.rollout.engine, self.rollout.gpu_memory_utilization, self.needs_reference)
         starts = self.stage_starts
         for number, (before, start) in enumerate(itertools.pairwise(starts), start=1):
             if start <= before:

@@ -4,12 +4,15 @@ The responses of a rejected group are all right or all wrong, so the mean reward
 about the policy. A step therefore reports over every graded group up to its newest ticket, refunded ones included.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from ...common.config import source_named
-from ...common.types import Verdict
+from ...common.pass_at_k import pass_at_k, powers_of_two
+from ...common.types import Verdict, VerdictKind
 from .tickets import Arrival
 
 
@@ -33,10 +36,51 @@ class _Grade(NamedTuple):
     """Sum over the group's responses, in seconds."""
     solved: int
     """Responses with a reward of at least ``verifier.solved_at``."""
+    completed: int
+    """Solved responses that ended by themselves."""
+    truncated: int
+    """Responses that did not."""
+    judged: Counter[str]
+    """Responses by verdict (``_verdict``)."""
+    tokens_of: Counter[str]
+    """Their sampled tokens, by verdict."""
     parts: dict[str, float]
     """Of each reward that judged the group, by name: the sum over its responses; empty where there are none."""
     source: str
     """Name of the prompt's source, where there are several."""
+
+
+def _by_solved(graded: Sequence[_Grade], responses: int) -> dict[str, float]:
+    """How many groups have how many solved responses, pass@k as the mean over groups, and the share of the responses
+    that are right and have ended by themselves."""
+    sizes, solved = [grade.responses for grade in graded], [grade.solved for grade in graded]
+    counts = np.bincount(solved, minlength=max(sizes) + 1).tolist()
+    return {
+        **{f"solved/groups_{number}": count for number, count in enumerate(counts)},
+        **{f"solved/pass_at_{k}": float(pass_at_k(sizes, solved, k).mean()) for k in powers_of_two(min(sizes))},
+        "solved/completed_share": sum(grade.completed for grade in graded) / responses,
+    }
+
+
+def _by_verdict(graded: Sequence[_Grade], responses: int) -> dict[str, float]:
+    """Of each verdict that was given: its share of the responses, and their mean length in sampled tokens."""
+    judged, tokens = Counter[str](), Counter[str]()
+    for grade in graded:
+        judged.update(grade.judged)
+        tokens.update(grade.tokens_of)
+    metrics: dict[str, float] = {}
+    for name in sorted(judged):
+        metrics[f"verdict/{name}/share"] = judged[name] / responses
+        metrics[f"verdict/{name}/length_mean"] = tokens[name] / judged[name]
+    return metrics
+
+
+def _verdict(verdict: Verdict, solved: bool) -> str:
+    """The kind of a verdict. A reward that is a number of its own counts as correct where it is enough, else as
+    wrong."""
+    if verdict.kind is not VerdictKind.SCORED:
+        return verdict.kind.value
+    return (VerdictKind.CORRECT if solved else VerdictKind.WRONG).value
 
 
 def _by_part(graded: Sequence[_Grade]) -> dict[str, float]:
@@ -109,7 +153,11 @@ class GradedGroups:
         """Add a group that has come in graded."""
         group, responses = arrival.group, arrival.group.responses
         sampled, turns_S = int(responses.sampled_S.sum()), responses.turns_S
-        solved_S = group.rewards_S >= self._solved_at
+        solved_S, finished_S = group.rewards_S >= self._solved_at, responses.finished_S.astype(bool)
+        names = [_verdict(*pair) for pair in zip(arrival.verdicts, solved_S.tolist(), strict=True)]
+        tokens_of = Counter[str]()
+        for name, length in zip(names, responses.sampled_S.tolist(), strict=True):
+            tokens_of[name] += length
         self._grades[group.ticket.ticket] = _Grade(
             stage=group.ticket.stage,
             reward_sum=float(group.rewards_S.sum()),
@@ -122,6 +170,10 @@ class GradedGroups:
             generation_s=responses.seconds,
             grading_s=sum(verdict.seconds for verdict in arrival.verdicts),
             solved=int(solved_S.sum()),
+            completed=int((solved_S & finished_S).sum()),
+            truncated=int((~finished_S).sum()),
+            judged=Counter(names),
+            tokens_of=tokens_of,
             parts=sums_of_parts(arrival.verdicts),
             source=source_named(group.ticket.prompt_id) if self._sources else "",
         )
@@ -139,11 +191,14 @@ class GradedGroups:
         responses = sum(grade.responses for grade in graded)
         return {
             "reward/mean": sum(grade.reward_sum for grade in graded) / responses,
+            **_by_solved(graded, responses),
+            **_by_verdict(graded, responses),
             **_by_part(graded),
             **_by_source(graded, self._sources),
             **_by_environment(graded, responses),
             "generated/groups": len(graded),
             "generated/length_mean": sum(grade.tokens for grade in graded) / responses,
+            "generated/truncated_share": sum(grade.truncated for grade in graded) / responses,
             "generated/seconds_mean": sum(grade.generation_s for grade in graded) / len(graded),
             "generated/grading_s_mean": sum(grade.grading_s for grade in graded) / len(graded),
         }

@@ -181,6 +181,7 @@ class Intake:
                 "pacing": self.lifecycle.pacer.state(),
                 "retries": self.lifecycle.retries.state(),
                 "tokens_expired": self.counts.tokens_expired,
+                "progress": self.lifecycle.progress.state(),
                 "entropy_target": self.controls.target_entropy,
                 "refunds": dict(self.counts.refunds),
                 "ledger_line": self.ledger.line,
@@ -194,6 +195,7 @@ class Intake:
         self.controls.target_entropy = state["entropy_target"]
         self.counts.refunds.update(state["refunds"])
         self.counts.tokens_expired = state["tokens_expired"]
+        self.lifecycle.progress.restore(state)
         self.lifecycle.pacer.restore(state["pacing"])
         self.lifecycle.retries.restore(state["retries"], self.lifecycle.curriculum.drawn)
         self.controls.asked_bound = state["asked_bound"]

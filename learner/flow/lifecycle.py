@@ -25,6 +25,7 @@ from ..samples import Samples
 from .curriculum import Curriculum
 from .graded import GradedGroups
 from .pacing import Pacer
+from .progress import Progress
 from .retries import Retries
 from .staleness import expired, head_staleness, tokens_past
 from .tickets import Arrival, TicketBook
@@ -89,7 +90,7 @@ class Lifecycle:
         self.queue, self.book, self.curriculum, self.ledger = queue, book, curriculum, ledger
         self._objective, self.incarnation, self._samples = config.objective, incarnation, samples
         self.counts, self.pacer, self.retries = Counts(), Pacer(), Retries()
-        self._sources = config.source_names
+        self._sources, self.progress = config.source_names, Progress(config)
         self.graded = GradedGroups(config.verifier.solved_at, self._sources)
         self.unsettled: list[ScoredEntry] = []
         """Entries of groups that were trained since the newest checkpoint."""
@@ -201,6 +202,7 @@ class Lifecycle:
             self._tell_left(number, TRAINED)
             self.unsettled.append(arrival.entry)
         self.ledger.write("step", step=step, version=step + 1, tickets=numbers, **self._rule())
+        self.progress.trained(len(numbers), self.book.stage)
         self.book.trained(numbers)
         self.unpublished = True
 

@@ -24,3 +24,13 @@ def of_responses(log_ratios_T: Tensor, responses_T: Tensor, lengths_T: Tensor, l
     sums_S.index_add_(0, responses_T, log_ratios_T.detach().double())
     found_T = sums_S[responses_T]
     return (found_T / lengths_T if level == "geometric" else found_T).to(log_ratios_T.dtype)
+
+
+def mean_of_each(values_T: Tensor, responses_T: Tensor) -> Tensor:
+    """The mean over each response's tokens, a response after the other. ``values_T``: float [T]; ``responses_T``:
+    int64 [T]. float64, one number a response."""
+    _, place_T, lengths_S = torch.unique(responses_T, return_inverse=True, return_counts=True)
+    sums_S = torch.zeros(len(lengths_S), dtype=torch.float64)
+    sums_S.index_add_(0, place_T, values_T.double())
+    means_S: Tensor = sums_S / lengths_S
+    return means_S

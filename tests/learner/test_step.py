@@ -279,6 +279,17 @@ def test_the_kl_term_pulls_towards_the_initial_model_and_is_measured(model_path)
     assert Policy(make_config(model_path)).reference is None
 
 
+def test_the_divergence_from_the_initial_model_is_measured_without_a_kl_term_where_it_is_asked_for(model_path):
+    plain, _ = _train(make_config(model_path))
+    weights, results = _train(make_config(model_path, metrics__kl_every=2))
+    assert all(torch.equal(weights[name], plain[name]) for name in plain)
+    assert ["kl/reference" in result.metrics for result in results] == [True, False, True]
+    assert results[0].metrics["kl/reference"] == 0.0
+    assert results[2].metrics["kl/reference"] > 0
+    assert [result.metrics["policy/passes_before"] for result in results] == [1.0, 0.0, 1.0]
+    assert asked_of(make_config(model_path, metrics__kl_every=2, entropy__control="none")).passes_before == 0.5
+
+
 def test_e_k_is_that_of_the_whole_batch_before_the_first_update(model_path):
     _, (whole,) = _train(make_config(model_path), steps=1)
     _, (parts,) = _train(make_config(model_path, train__minibatch_groups=1, train__learning_rate=0.1), steps=1)

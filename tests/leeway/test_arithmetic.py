@@ -226,6 +226,8 @@ def test_the_reference_is_shared_over_ranks_at_every_zero_stage_unless_it_has_gp
         return sum(part.device for part in states(learner_of(config, Gpu()), SHAPE) if part.name == "reference model")
 
     assert reference("train.ranks=1") == 4e6
+    assert reference("train.ranks=1", "objective.kl_beta=0", "metrics.kl_every=50") == 4e6
+    assert reference("train.ranks=1", "objective.kl_beta=0") == 0
     assert {reference("train.ranks=4", f"train.zero_stage={stage}") for stage in range(4)} == {1e6}
     own = ["placement.reference=own", "placement.learner=gpu"]
     assert reference("train.ranks=4", *own) == 0

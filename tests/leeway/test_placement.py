@@ -210,7 +210,7 @@ def test_a_process_gets_no_second_mig_instance():
             ["rollout.engine=vllm", "placement.rollout=learner", "placement.learner=cpu"],
             "'learner' with placement.learner = 'cpu': the learner has no GPUs to share",
         ),
-        (["placement.reference=own"], "'own' with objective.kl_beta = 0: without a KL term no reference is loaded"),
+        (["placement.reference=own"], "kl_beta = 0 and metrics.kl_every = 0: no reference is loaded"),
         (
             ["objective.kl_beta=0.1", "placement.reference=own", "placement.learner=cpu"],
             "'own' with placement.learner = 'cpu'",

@@ -23,7 +23,7 @@ def learner_of(config: Config, gpu: Gpu, *, on_gpu: bool = True) -> Learner:
         precision="float32" if config.model.dtype == "float32" else _HALVES[train.bfloat16],
         checkpointing=train.gradient_checkpointing,
         tokens=train.micro_batch_tokens,
-        reference=config.objective.kl_beta > 0 and config.placement.reference == "learner",
+        reference=config.needs_reference and config.placement.reference == "learner",
         inputs_on_host=train.offload_activations,
         logits_bytes=train.logits_memory * gpu.bytes if on_gpu else None,
     )
@@ -47,12 +47,14 @@ def asked_of(view: Config, mean_length: float | None = None) -> Asked:
     train, entropy, objective = view.train, view.entropy, view.objective
     needs_entropy = entropy.control == "adaptive" and entropy.rule == "report"
     measured = objective.measures_first(train.updates_per_step) or needs_entropy
+    every = view.metrics.kl_every
+    against_reference = 1.0 if objective.kl_beta > 0 else 1.0 / every if every else 0.0
     return Asked(
         responses=train.groups_per_step * train.group_size,
         length=mean_length or MEAN_LENGTH * train.max_response_tokens,
         prompt=MEAN_LENGTH * view.max_prompt_tokens,
         group_size=train.group_size,
-        passes_before=measured + (objective.kl_beta > 0) + objective.ratio_passes(train.updates_per_step, train.reuse),
+        passes_before=measured + against_reference + objective.ratio_passes(train.updates_per_step, train.reuse),
         reuse=train.reuse,
         overlap=view.flow.max_staleness > 0,
     )

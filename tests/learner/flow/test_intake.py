@@ -366,8 +366,19 @@ def test_what_a_step_reports_counts_the_rejected_groups_too(flow, wait_until):
         "reward/mean": 4 / 6,
         "generated/groups": 3,
         "generated/length_mean": 2.5,
+        "generated/truncated_share": 0.0,
         "generated/seconds_mean": 0.5,
         "generated/grading_s_mean": 0.02,
+        "solved/groups_0": 0,
+        "solved/groups_1": 2,
+        "solved/groups_2": 1,
+        "solved/pass_at_1": pytest.approx(2 / 3),
+        "solved/pass_at_2": 1.0,
+        "solved/completed_share": 4 / 6,
+        "verdict/correct/share": 4 / 6,
+        "verdict/correct/length_mean": (3 + 2 + 3 + 3) / 4,
+        "verdict/wrong/share": 2 / 6,
+        "verdict/wrong/length_mean": 2.0,
     }
 
 
