@@ -3,7 +3,6 @@ and the caller's backend does not matter."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from . import source_picture
+from . import answer_pictures, source_picture
 from .drawing import (
     BLUE,
     DASHED,
@@ -35,22 +34,8 @@ from .drawing import (
     stacked,
     subtitle,
 )  # fmt: skip
+from .panel import Panel
 from .rundata import RunData, ends, mean, percent
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One picture of the figure."""
-
-    title: str
-    reading: str
-    """How to read it, in one sentence."""
-    needs: tuple[str, ...]
-    """Metrics without which the panel stays empty."""
-    draw: Callable[[Axes, RunData], None]
-    of: str = ""
-    """A run without metrics that begin so has no such picture."""
-
 
 PANELS: list[Panel] = []
 """All panels in reading order, two in a row."""
@@ -138,22 +123,29 @@ panel(
     "reward/mean",
     of=source_picture.PREFIX,
 )(source_picture.draw)
+PANELS += answer_pictures.ANSWERS
 
 
 @panel(
     "Policy entropy",
-    "It should settle at the target: far below it exploration has collapsed, far above it the policy dissolves.",
+    "It should settle at the target: far below it exploration has collapsed, far above it the policy dissolves. The"
+    " thin lines are of the tokens whose response is pushed up (better than its group) and of those pushed down.",
     "entropy/policy",
 )
 def _entropy(ax: Axes, run: RunData) -> None:
     entropy, target = run.series("entropy/policy"), run.series("entropy/target")
     line(ax, run, entropy, BLUE)
     ax.step(run.x, target, where="post", color=RED, lw=1.3, ls=DASHED)
+    signs = []
+    for name, colour in (("up", GREEN), ("down", ORANGE)):
+        values = smooth(run.series(f"entropy/policy/{name}"))
+        ax.plot(run.x, values, color=colour, lw=0.9)
+        signs.append((values[-1], name, colour))
     ax.set_ylabel("nats a token")
     from_to(ax, entropy)
     over_steps(ax, run, from_zero=True)
     last = ends(entropy)[2]
-    end_labels(ax, [(last, f"policy {last:.3f}", BLUE), (target[-1], f"target {target[-1]:.3g}", RED)])
+    end_labels(ax, [(last, f"policy {last:.3f}", BLUE), (target[-1], f"target {target[-1]:.3g}", RED), *signs])
 
 
 @panel(
@@ -288,6 +280,9 @@ def _drift(ax: Axes, run: RunData) -> None:
     ax.set_ylabel("nats, mean over tokens")
     subtitle(ax, f"mean over the run {mean(drift):.2g}, largest of one token {largest:.2g}{smoothing(len(drift))}")
     over_steps(ax, run, from_zero=True)
+
+
+PANELS += answer_pictures.PASSES
 
 
 @panel(

@@ -15,7 +15,7 @@ import numpy as np
 from ...common.files import write_whole
 from ...common.wording import byte_size
 from . import page, report_samples
-from .rundata import RunData, ends, load, mean, percent, sources
+from .rundata import RunData, ends, load, mean, passes_at, percent, sources
 
 Rows = list[tuple[str, str]]
 
@@ -86,6 +86,8 @@ def _group_rows(run: RunData) -> Rows:
     trained = run.total("batch/groups")
     size = f", {run.total('batch/responses'):,.0f} responses" if run.has("batch/responses") else ""
     rows = [("groups trained", f"{trained:,.0f}{size}, {run.total('batch/tokens'):,.0f} tokens")]
+    if run.has("progress/updates"):
+        rows.append(("optimizer updates", f"{run.series('progress/updates')[-1]:,.0f}"))
     by_step = {reason: int(np.nansum(counts)) for reason, counts in run.refunds().items()}
     orphaned = by_step.pop("orphaned", 0)
     # The ledger is the truth; the metrics, which stand in for it, lack what was refunded after the last step.
@@ -116,7 +118,11 @@ def _learning_rows(run: RunData) -> Rows:
     for label, key in (
         ("reward", "reward/mean"),
         ("reward of the trained groups", "reward/trained_mean"),
+        *((f"pass@{k} of the graded groups", f"solved/pass_at_{k}") for k in passes_at(run)),
+        ("solved, and ended by itself", "solved/completed_share"),
         ("entropy (nats a token)", "entropy/policy"),
+        ("entropy where pushed up", "entropy/policy/up"),
+        ("entropy where pushed down", "entropy/policy/down"),
     ):
         if run.has(key):
             count, first, last = ends(run.series(key))
@@ -124,6 +130,9 @@ def _learning_rows(run: RunData) -> Rows:
             rows.append((f"{label}, {steps}", f"{first:.3f} → {last:.3f}"))
     if targets := run.turns(run.series("entropy/target")):
         rows.append(("entropy target", " → ".join(f"{target:.4g}" for _, target in targets)))
+    if run.has("kl/reference"):
+        known = run.series("kl/reference")
+        rows.append(("KL from the initial model, last", f"{known[np.isfinite(known)][-1]:.3g} nats a token"))
     if run.has("policy/clip_fraction"):
         rows.append(("tokens clipped", percent(mean(run.series("policy/clip_fraction")))))
     return rows
@@ -146,6 +155,7 @@ def _staleness_rows(run: RunData) -> Rows:
         )
     for label, key in (
         ("token staleness, mean", "staleness/token_mean"),
+        ("token staleness in optimizer updates, mean", "staleness/token_updates_mean"),
         ("|log π − log μ|, mean over tokens", "logprob/abs_diff_mean"),
     ):
         if run.has(key):
@@ -191,6 +201,9 @@ def _length_rows(run: RunData) -> Rows:
         tokens = np.nansum(run.series("generated/groups") * run.series("generated/length_mean"))
         length = tokens / run.total("generated/groups")
         rows.append(("all generated, mean tokens", f"{length:.4g} (groups graded and then refunded included)"))
+    for key in sorted(key for key in run.keys("verdict/") if key.endswith("/length_mean")):
+        _, first, last = ends(run.series(key))
+        rows.append((f"{key.split('/')[1].replace('_', ' ')}, first and last steps", f"{first:.4g} → {last:.4g}"))
     if run.has("response/length_max"):
         limit = f" of {run.config.longest_response:,} allowed" if run.config is not None else ""
         rows.append(("longest trained", f"{np.nanmax(run.series('response/length_max')):,.0f}{limit}"))

@@ -159,6 +159,11 @@ class RunData:
         return "   ·   ".join(parts)
 
 
+def passes_at(run: RunData) -> list[int]:
+    """The values of k for which the run has pass@k, in their order."""
+    return sorted(int(key.removeprefix("solved/pass_at_")) for key in run.keys("solved/pass_at_"))
+
+
 def mean(values: np.ndarray) -> float:
     """The mean of the finite values; NaN where there are none."""
     found = values[np.isfinite(values)]

@@ -50,6 +50,11 @@ CURVES = (
     ("entropy/policy", "Entropy over samples", "groups", "groups trained"),
     ("entropy/policy", "Entropy over time", "seconds", "minutes since the first training step began"),
 )
+OVER_UPDATES = (
+    ("reward/mean", "Reward over updates", "updates", "optimizer updates"),
+    ("entropy/policy", "Entropy over updates", "updates", "optimizer updates"),
+)
+"""Further curves, where a training step is more than one update."""
 
 
 def draw(sweep: Sweep) -> bytes:
@@ -60,7 +65,9 @@ def draw(sweep: Sweep) -> bytes:
 
 def figure_of(sweep: Sweep) -> Figure:
     """The figure of ``draw``. Call this inside an ``rc_context`` of ``STYLE``."""
-    rows = math.ceil((len(RESULTS) + len(CURVES)) / 2)
+    several = any(run.updates[-1] > len(run.updates) for run in sweep.runs.values())
+    curves = CURVES + OVER_UPDATES if several else CURVES
+    rows = math.ceil((len(RESULTS) + len(curves)) / 2)
     high = 3.5 * rows + 1.5
     figure = Figure(figsize=(12, high), dpi=110)
     axes = figure.subplots(rows, 2).flat
@@ -68,7 +75,7 @@ def figure_of(sweep: Sweep) -> Figure:
     _heading(figure, sweep, high)
     for key, title, unit in RESULTS:
         _result(next(axes), sweep, key, title, unit)
-    for metric, title, position, label in CURVES:
+    for metric, title, position, label in curves:
         _curves(next(axes), sweep, metric, title, position, label)
     _curve_legend(figure, sweep, 0.3 / high)
     return figure

@@ -85,6 +85,8 @@ class Run:
     """[steps] float64, seconds: the time at which each step ended."""
     groups: np.ndarray
     """[steps] float64: groups trained by then."""
+    updates: np.ndarray
+    """[steps] float64: optimizer updates made by then; NaN where unknown."""
     responses: np.ndarray
     """[steps] float64: responses graded by then; NaN where unknown."""
     steady: np.ndarray
@@ -102,6 +104,7 @@ class Run:
             steady=~starts & (np.arange(len(starts)) < generating),
             seconds=np.cumsum(np.where(starts, _busy(data), data.series("time/step_s"))),
             groups=np.cumsum(data.series("batch/groups")),
+            updates=np.cumsum(data.series("policy/updates")),
             responses=np.cumsum(data.series("generated/groups") * size),
         )
 

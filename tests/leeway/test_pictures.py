@@ -1,12 +1,14 @@
 """What the pictures must have, whatever they show: names on both axes, and nothing outside the frame."""
 
 import io
+import re
 
 import matplotlib
 import pytest
 from leeway_rl.common.ledger import Ledger
 from leeway_rl.leeway.reporting import evaluation_pictures, pictures
 from leeway_rl.leeway.reporting.drawing import STYLE, png
+from leeway_rl.leeway.reporting.report import write_report
 from leeway_rl.leeway.reporting.rundata import load
 from leeway_rl.leeway.sweeping import sweep_pictures
 from matplotlib.image import imread
@@ -106,6 +108,43 @@ def test_turns_of_the_dial_are_lines_with_their_values_over_the_steps(turned, fi
         assert {"η = 2", "overflow mask, target 0.25", "paused", "goes on", "η = 1 (guard)"} <= set(words)
         at = {line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1}
         assert {2.5, 4.5, 7.5, 8.5, 9.5} <= at
+
+
+def answering(line):
+    """What a step says of answers, in a run of groups of four that learns and grows longer."""
+    at, solved = line["step"] / 12, [12 - line["step"], 4, 3, 3, 2 + line["step"]]
+    return line | {
+        **{f"solved/groups_{number}": count for number, count in enumerate(solved)},
+        "solved/pass_at_1": 0.3 + 0.3 * at, "solved/pass_at_2": 0.45 + 0.2 * at, "solved/pass_at_4": 0.6 + 0.1 * at,
+        "solved/completed_share": 0.28 + 0.25 * at,
+        "verdict/correct/share": 0.3 + 0.3 * at, "verdict/correct/length_mean": 20 + 8 * at,
+        "verdict/no_answer/share": 0.1, "verdict/no_answer/length_mean": 60.0,
+        "verdict/wrong/share": 0.6 - 0.3 * at, "verdict/wrong/length_mean": 25 + 20 * at,
+        "logprob/sequence_ratio_mean": 1 + 0.001 * at, "logprob/sequence_ratio_std": 0.01,
+        "logprob/sequence_ratio_max": 1.06, "logprob/sequence_ratio_min": 0.95,
+        "entropy/policy/up": 0.8, "entropy/policy/down": 1.1, "progress/updates": 2 * (line["step"] + 1),
+        **({"kl/reference": 0.01 * at} if line["step"] % 5 == 0 else {}),
+    }  # fmt: skip
+
+
+def test_answers_have_pictures_with_what_is_known_of_them_and_rows_in_the_summary(tmp_path):
+    folder = made_up_run(tmp_path / "run", 12)
+    write_lines(folder / "metrics.jsonl", [answering(line) for line in made_up_lines(12, 1)])
+    with matplotlib.rc_context(STYLE):
+        panels = {ax.get_title(loc="left"): ax for ax in pictures.figure_of(load(folder)).axes}
+    said = {title: {text.get_text() for text in ax.texts} for title, ax in panels.items()}
+    bars = panels["Solved responses of a group"].patches
+    first, last = ([bar.get_height() for bar in part] for part in (bars[:5], bars[5:]))
+    assert first[0] == pytest.approx((12 + 11 + 10 + 9 + 8 + 7) / (6 * 24))  # the first six of twelve steps
+    assert last[0] == pytest.approx((6 + 5 + 4 + 3 + 2 + 1) / (6 * 24))
+    assert {"pass@1 0.513", "pass@4 0.671", "completed"} <= said["pass@k in training"]
+    assert {"correct", "wrong", "no answer"} <= said["Length by verdict"]
+    assert "spread 0.01, from 0.95 to 1.06; line: mean over 3" in said["Ratios of whole responses"]
+    assert "last measured 0.00833, at step 10" in said["Divergence from the initial model"]
+    assert {"up", "down"} <= said["Policy entropy"]
+    page = re.sub(r"<[^>]+>", " ", write_report(folder).read_text())
+    assert re.search(r"optimizer updates\s+24\b", page)
+    assert re.search(r"pass@4 of the graded groups, first and last 6 steps\s+0.621 → 0.671", page)
 
 
 def test_turns_too_close_to_be_read_are_told_by_their_number(turned, tmp_path):
