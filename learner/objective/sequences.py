@@ -27,9 +27,9 @@ def of_responses(log_ratios_T: Tensor, responses_T: Tensor, lengths_T: Tensor, l
 
 
 def mean_of_each(values_T: Tensor, responses_T: Tensor) -> Tensor:
-    """The mean over each response's tokens, a response after the other. ``values_T``: float [T]; ``responses_T``:
-    int64 [T]. float64, one number a response."""
-    _, place_T, lengths_S = torch.unique(responses_T, return_inverse=True, return_counts=True)
+    """The mean over each response's tokens. ``values_T``: float [T]. ``responses_T``: int64 [T], which response a token
+    belongs to; those of a response stand together. float64, one number a response, in their order."""
+    _, place_T, lengths_S = torch.unique_consecutive(responses_T, return_inverse=True, return_counts=True)
     sums_S = torch.zeros(len(lengths_S), dtype=torch.float64)
     sums_S.index_add_(0, place_T, values_T.double())
     means_S: Tensor = sums_S / lengths_S

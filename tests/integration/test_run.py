@@ -8,6 +8,7 @@ import pytest
 from leeway_rl.common.ledger import read
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.documented_metrics import undocumented
 from tests.integration.running import SMALL, kill, last_checksum, leeway, metrics, role_pids, start
 from tests.monitoring import measurements
 
@@ -56,6 +57,13 @@ def test_every_training_step_has_its_line_with_every_name(finished):
         assert set(line) >= NAMES
         assert line["staleness/head_max"] <= 1
         assert line["batch/groups"] == 4
+
+
+def test_every_metric_is_in_the_documented_list(finished):
+    home, _ = finished
+    names = {name for line in metrics(home / "runs/first") for name in line}
+    assert {"solved/pass_at_1", "verdict/correct/share", "logprob/sequence_ratio_std", "progress/updates"} <= names
+    assert undocumented(names) == set()
 
 
 def test_every_measurement_of_the_dashboard_is_made(finished):
