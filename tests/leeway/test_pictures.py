@@ -1,7 +1,9 @@
 """What the pictures must have, whatever they show: names on both axes, and nothing outside the frame."""
 
 import io
+import json
 import re
+from dataclasses import replace
 
 import matplotlib
 import pytest
@@ -11,6 +13,7 @@ from leeway_rl.leeway.reporting.drawing import STYLE, png
 from leeway_rl.leeway.reporting.report import write_report
 from leeway_rl.leeway.reporting.rundata import load
 from leeway_rl.leeway.sweeping import sweep_pictures
+from leeway_rl.leeway.sweeping.sweepdata import Run
 from matplotlib.image import imread
 
 from tests.leeway.test_evaluate import RESULT
@@ -145,6 +148,21 @@ def test_answers_have_pictures_with_what_is_known_of_them_and_rows_in_the_summar
     page = re.sub(r"<[^>]+>", " ", write_report(folder).read_text())
     assert re.search(r"optimizer updates\s+24\b", page)
     assert re.search(r"pass@4 of the graded groups, first and last 6 steps\s+0.621 → 0.671", page)
+
+
+def test_settings_are_compared_over_updates_too_where_a_step_is_several(tmp_path, figures):
+    made_up_sweep(tmp_path / "more", close_in_entropy, LONG)
+    for path in (tmp_path / "more/runs").glob("*/metrics.jsonl"):
+        lines = [json.loads(line) | {"policy/updates": 2.0} for line in path.read_text().splitlines()]
+        write_lines(path, lines)
+    plan = made_up_sweep(tmp_path / "plan", close_in_entropy, LONG)
+    runs = {key: Run.of(run.point, load(tmp_path / "more/runs" / run.data.name)) for key, run in plan.runs.items()}
+    with matplotlib.rc_context(STYLE):
+        several = sweep_pictures.figure_of(replace(plan, runs=runs))
+    titles = [ax.get_title(loc="left") for ax in several.axes]
+    assert titles[-2:] == ["Reward over updates", "Entropy over updates"]
+    assert "Reward over updates" not in [ax.get_title(loc="left") for ax in figures["sweep"].axes]
+    assert several.axes[-2].get_lines()[0].get_xdata()[-1] == 24  # twelve steps
 
 
 def test_turns_too_close_to_be_read_are_told_by_their_number(turned, tmp_path):
