@@ -71,7 +71,18 @@ def imported_modules(nodes, path):
             yield from [base, *(f"{base}.{alias.name}" for alias in node.names)]
 
 
-ROOMS = ("looking", "reporting", "planning", "running", "proving", "chaos", "sweeping", "evaluating", "commands")
+ROOMS = (
+    "looking",
+    "reporting",
+    "planning",
+    "running",
+    "examining",
+    "proving",
+    "chaos",
+    "sweeping",
+    "evaluating",
+    "commands",
+)
 """Of the desk; each uses those before it alone."""
 
 

@@ -33,7 +33,7 @@ COPIES = 2
 """Versions of the weights that lie there: one that the workers have, and one that is being decoded."""
 _MEMBERS = "members"
 _GONE = ".gone-"
-_ADVICE = (
+ADVICE = (
     "give the container more shared memory (shm_size in docker-compose.yml, --shm-size with docker run), "
     "or name a folder of this node that has the room: weights.node_folder"
 )
@@ -70,9 +70,9 @@ def place(name: str, version_bytes: int, said: Path | None) -> Path:
     for base, each in room.items():
         if each >= ROOM * need:
             if base != candidates[0]:
-                log.warning("%s; using %s, which is slower. To avoid that, %s", asked, base, _ADVICE)
+                log.warning("%s; using %s, which is slower. To avoid that, %s", asked, base, ADVICE)
             return base / name
-    raise ConfigError(f"{asked}; {_ADVICE}")
+    raise ConfigError(f"{asked}; {ADVICE}")
 
 
 def room_in(base: Path) -> int:

@@ -2,16 +2,26 @@
 
 import os
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ...common import address
+from ...common.errors import ConfigError
 from .become import become, go_on_with
-from .options import NamedRun, Presets, RedisUrl, Settings, path_option, spread
+from .options import AsJson, NamedRun, Presets, RedisUrl, Settings, path_option, spread
 
 app = typer.Typer()
+
+
+class Role(StrEnum):
+    """A role, as ``--role`` names it."""
+
+    LEARNER = "learner"
+    ROLLOUT = "rollout"
+    VERIFIER = "verifier"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +66,57 @@ def up(
         name, runs_dir = found.run, found.runs_dir
     gpu_bytes = None if gpu_gb is None else 1e9 * gpu_gb
     desk.up(name, preset or [], settings or [], server, runs_dir, resume=resume, dry_run=dry_run, gpu_bytes=gpu_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExaminedRun(NamedRun):
+    """A run that this machine is to take part in, if one is named."""
+
+    word: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="A run that has been created: its id, or the path of its folder."),
+    ] = None
+
+
+@app.command()
+@spread
+def doctor(
+    *,
+    run: ExaminedRun,
+    preset: Presets = None,
+    settings: Settings = None,
+    redis_url: RedisUrl = None,
+    role: Annotated[
+        list[Role] | None,
+        typer.Option("--role", help="Only what this role needs here; may be repeated. The whole run by default."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out the imports of large packages, which take most of the time.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look at what a run needs of this machine, before it starts. Each line is ok, or says how to mend it.
+
+    Nothing is started or changed. With --preset, or a run that has been created, the machine is held against that
+    configuration. Exit code 12: something is to be mended.
+    """
+    from ..examining import doctor as desk
+
+    found = run.place() if run.said is not None else None
+    if found is not None and preset:
+        raise ConfigError(f"a run ({found.run}) and a --preset are named: name one, whose configuration counts")
+    # Without an address leeway up brings its own server; a role, and a run that is not here, have theirs somewhere.
+    elsewhere = redis_url is not None or role or (found is not None and not found.exists)
+    asked = desk.Asked(
+        presets=tuple(preset or ()),
+        settings=tuple(settings or ()),
+        run=found,
+        redis_url=address.resolve(redis_url) if elsewhere else None,
+        runs_dir=found.runs_dir if found is not None else run.runs_dir,
+        roles=tuple(dict.fromkeys(each.value for each in role or ())),
+        imports=not quick,
+    )
+    raise typer.Exit(desk.doctor(asked, as_json=as_json))
 
 
 @app.command()

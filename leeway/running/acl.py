@@ -23,6 +23,8 @@ USERS = ("rollout", "verifier", "learner", "desk")
 _ANY = "*"
 _SESSION = "+ping +select +multi +exec +time"
 _SCRIPTS = "+evalsha +script|load +script|exists"
+_ENDS = ("+multi", "+exec")
+"""Commands that begin and end a transaction."""
 _TAKE = "+xreadgroup +xclaim +xpending +xack +xdel +xgroup|create"
 """Take, renew and acknowledge entries of a work stream; make its consumer group again where Redis came back empty."""
 
@@ -55,13 +57,28 @@ def user_name(role: str, run: str | None) -> str:
 def rules(role: str, run: str) -> list[str]:
     """A role's rules after ``-@all``: the root rule, then the selectors. ``run`` is an id, or ``*`` for every run."""
     prefix = f"leeway:{{{run}}}:"
-    selectors: dict[str, Sequence[tuple[str, ...]]] = {
+    return [f"{_SESSION} {_SCRIPTS} ~{prefix}*", *(_selector(prefix, *each) for each in _selectors(role))]
+
+
+def needed(role: str, run: str) -> list[tuple[str, str]]:
+    """Each command that a role's rules allow, as an ACL names it, with a key of ``run`` that it may be used with."""
+    prefix = Keys(run).prefix
+    found = [(command, f"{prefix}doctor") for command in f"{_SESSION} {_SCRIPTS}".split()]
+    for commands, _, *patterns in _selectors(role):
+        keys = [prefix + pattern.replace("*", "doctor") for pattern in patterns]
+        found += [(command, key) for command in commands.split() for key in keys]
+    return [(command.removeprefix("+"), key) for command, key in found if command not in _ENDS]
+
+
+def _selectors(role: str) -> Sequence[tuple[str, ...]]:
+    """A role's selectors, as (commands, kind of access, key patterns…)."""
+    known: dict[str, Sequence[tuple[str, ...]]] = {
         "rollout": [*_worker("rollout"), *_ROLLOUT],
         "verifier": [*_worker("verifier"), *_VERIFIER],
         "learner": [(_LEARNER, "~", "*")],
         "desk": _DESK,
     }
-    return [f"{_SESSION} {_SCRIPTS} ~{prefix}*", *(_selector(prefix, *each) for each in selectors[role])]
+    return known[role]
 
 
 def _selector(prefix: str, commands: str, rights: str, *patterns: str) -> str:

@@ -42,19 +42,31 @@ def preflight(config: Config, *, dry_run: bool) -> list[str]:
             return [*said, f"not checked: the rows: {_not_here(source.path)}; the learner does"]
     if said or (dry_run and _lies_at_the_hub(config.model.path)):
         return [*said, "not checked: the rows, which need the model's tokenizer; the learner does"]
+    rows, abilities = rows_of(config)
+    return ["checked: the model's folder", *rows, *_grading(config, abilities)]
+
+
+def rows_of(config: Config) -> tuple[list[str], list[str]]:
+    """(sentences on the tokenizer and the rows, the rows' abilities as far as they could be read). ``DataError`` where
+    they cannot be used."""
     rows, why = _ask("learner.preflight", config)
     if rows is None:
-        return ["checked: the model's folder", f"not checked: the tokenizer and the rows ({why}); the learner does"]
-    said = _told(config, rows)
-    abilities = sorted({ability for source in rows.get("sources", ()) for ability in source.get("abilities", ())})
+        return [f"not checked: the tokenizer and the rows ({why}); the learner does"], []
+    abilities = {ability for source in rows.get("sources", ()) for ability in source.get("abilities", ())}
+    return _told(config, rows), sorted(abilities)
+
+
+def _grading(config: Config, abilities: list[str]) -> list[str]:
+    """A sentence where it could not be looked at whether this machine can grade ``abilities``. ``ConfigError`` where it
+    cannot."""
     if not {MATH, SOLUTION}.isdisjoint(abilities) and find_spec("math_verify") is None:
         raise ConfigError(
             "mathematics is judged with Math-Verify, which is not here: pip install 'leeway-rl[verifier]'"
         )
     if not {CODE, REASONING_GYM}.isdisjoint(abilities):
         _, why = _ask("verifier.preflight", config, *abilities)
-        said.append(why and f"not checked: whether this machine can grade ({why}); the verifier does")
-    return ["checked: the model's folder", *filter(None, said)]
+        return [f"not checked: whether this machine can grade ({why}); the verifier does"] if why else []
+    return []
 
 
 def refuse_missing_model(said: str) -> None:

@@ -20,7 +20,7 @@ from ...common import address
 from ...common.errors import BrokerError, ConfigError, DataError
 from ...common.locks import only_writer
 from .acl import USERS, acl, passwords_of, user_name
-from .server import EmbeddedServer, server_binary
+from .server import EmbeddedServer, server_binary, why_not_bound
 
 LOAD_S = 600.0
 """Seconds that a server may take to read its append-only file."""
@@ -109,15 +109,8 @@ def _refuse_open(asked: Serving) -> None:
 def _refuse_taken(asked: Serving) -> None:
     """``BrokerError`` where another server listens at our port, because it would answer in the place of ours."""
     for host in _addresses(asked.host):
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, asked.port))
-            except OSError as error:
-                raise BrokerError(
-                    f"cannot listen at {host} port {asked.port}: {error.strerror}; name another --port or --host"
-                ) from None
+        if (why := why_not_bound(host, asked.port)) is not None:
+            raise BrokerError(f"cannot listen at {host} port {asked.port}: {why}; name another --port or --host")
 
 
 def _binary(named: Path | None) -> str:

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from ....common.config import Config
 from ....common.tables import as_text, table
 from ....common.wording import byte_size
-from .asked import RANKS_A_NODE, asked_of, learner_of, published_width, worker_of
+from .asked import RANKS_A_NODE, asked_of, learner_of, worker_of
 from .fitting import left_to_learner, longest_context
-from .host import learner_host, loading, shared_memory, taking_in
 from .learner import Part, Peak, peak
+from .nodes import learner_node, left_on_disk, redis_bytes, rollout_node
 from .rollout import cache_bytes, kv_bytes_a_token, that_fit, weight_bytes
 from .shapes import Shape, why_unknown
 from .speed import Gpu, Speed, speed
-from .storage import checkpoint_bytes, group_bytes, groups_in_redis, on_disk
 
 ROOM = 0.9
 """Share of a GPU up to which the arithmetic is taken to be enough: fragments, CUDA and NCCL take of the rest."""
@@ -69,24 +68,6 @@ def _stage_column(view: Config, start: int, end: int, vocabulary: int | None) ->
         "tokens trained, at most": _count(tokens * steps),
         "SGD updates": f"{train.updates_per_step * steps:,}",
     }
-
-
-def redis_bytes(view: Config, vocabulary: int | None, *, beside: bool) -> int:
-    """Most bytes of payload in Redis in a stage, if every response is the longest."""
-    train = view.train
-    groups = groups_in_redis(
-        groups_per_step=train.groups_per_step,
-        max_staleness=view.flow.max_staleness,
-        checkpoint_every=train.checkpoint_every,
-        beside=beside,
-    )
-    each = group_bytes(
-        group_size=train.group_size,
-        response=train.max_response_tokens,
-        prompt=view.max_prompt_tokens,
-        vocabulary=vocabulary,
-    )
-    return groups * each
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
@@ -148,23 +129,13 @@ def _rollout_page(config: Config, shape: Shape, gpu: Gpu) -> str:
 
 
 def _nodes_page(config: Config, shape: Shape, gpu: Gpu) -> str:
-    train, learner, width = config.train, learner_of(config, gpu), published_width(config)
-    here = min(RANKS_A_NODE, train.ranks)
-    held = learner_host(learner, shape, ranks_a_node=RANKS_A_NODE, snapshot=train.async_checkpoint)
+    here = min(RANKS_A_NODE, config.train.ranks)
+    held, to_start = learner_node(config, shape, gpu)
     rows = [["", "each", "sum", ""], *_summed(f"memory of the node of rank 0, {here} ranks", held)]
-    rows += _summed("", [loading(learner, shape, ranks_a_node=RANKS_A_NODE)], sum_up=False)
-    taken = [shared_memory(shape, width=width), taking_in(shape)]
-    rows += _summed("memory of a rollout node", taken)
-    disk = on_disk(
-        shape,
-        checkpoint=checkpoint_bytes(shape, zero_stage=train.zero_stage, width=learner.width),
-        kept=train.keep_checkpoints,
-        width=width,
-        keyframe_every=config.weights.keyframe_every,
-        samples=config.metrics.samples_bytes if config.metrics.samples_every else 0,
-        by_file=config.weights.transport == "file",
-    )
-    rows += _summed("disk, at most" if config.weights.transport == "file" else "disk and Redis, at most", disk)
+    rows += _summed("", [to_start], sum_up=False)
+    rows += _summed("memory of a rollout node", rollout_node(config, shape))
+    by_file = config.weights.transport == "file"
+    rows += _summed("disk, at most" if by_file else "disk and Redis, at most", left_on_disk(config, shape))
     return f"nodes\n{_table(rows, 2)}"
 
 
