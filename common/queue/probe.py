@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
@@ -119,13 +120,21 @@ class Probe(View):
                 form = _FORMS.get(command, "K")
                 words = [key if word == "K" else word for word in form.split()]
                 link.send_command(command.partition("|")[0].upper(), *words)
-                try:
-                    link.read_response()
-                except redis.exceptions.ResponseError as error:
-                    # A full or read-only server refuses too, which says nothing about rights.
-                    if isinstance(error, redis.exceptions.NoPermissionError) or "unknown command" in str(error):
-                        found.append(Refused(command, key, str(error)))
+                error = _error(link)
+                assert "wrong number of arguments" not in str(error), f"our own form of {command} is wrong"
+                # A full or read-only server refuses too, which says nothing about rights.
+                if isinstance(error, redis.exceptions.NoPermissionError) or "unknown command" in str(error):
+                    found.append(Refused(command, key, str(error)))
         finally:
             link.disconnect()  # which discards what was queued
             self._redis.connection_pool.release(link)
         return found
+
+
+def _error(link: Any) -> redis.exceptions.ResponseError | None:
+    """The error that the server answers; None where it takes the command."""
+    try:
+        link.read_response()
+    except redis.exceptions.ResponseError as error:
+        return error
+    return None

@@ -62,7 +62,7 @@ def broker(
     with closing(Connection(url, run or ANY_RUN, connect_s=5.0, retry_s=0.0)) as connection:
         probe = Probe(connection)
         ahead, took = probe.clock()
-        reached = f"{public(url)} answers in {1000 * took:.1f} ms"
+        reached = f"{public(url)} answers in {1000 * took:.2f} ms"
         yield (
             ok("Redis", reached)
             if took < SLOW_S
@@ -135,13 +135,13 @@ def room(server: Server, needed: float) -> Line:
 
 def rights(probe: Probe, roles: Collection[str], run: str | None) -> Iterator[Line]:
     """Whether this user may do what each role does. The rights are those that ``leeway acl`` prints."""
-    where = f"run {run}" if run is not None else "any run"
+    where = f"in run {run}" if run is not None else "in any run"
     for role in roles:
         refused = probe.refused(needed(role, run or ANY_RUN))
-        if not refused:
-            yield ok("rights", f"this user may do what a {role} does in {where}")
-            continue
-        yield mend("rights", f"this user may not do what a {role} does in {where}: {_named(refused)}", _how(role, run))
+        if refused:
+            yield mend("rights", f"this user may not do what {role} needs {where}: {_named(refused)}", _how(role, run))
+        else:
+            yield ok("rights", f"this user may do what {role} needs {where}")
 
 
 def _named(refused: list[Refused]) -> str:

@@ -10,11 +10,11 @@ import typer
 
 from ...common import devices
 from ...common.config import Config, compose, parse
-from ...common.errors import LeewayError, NoRunError
+from ...common.errors import BrokerError, DataError, LeewayError, NoRunError
 from ...common.queue.connection import Connection
 from ...common.queue.member import Member
 from ..finding import Place
-from ..planning.arithmetic import shape_of
+from ..planning.arithmetic import Shape, shape_of
 from . import broker, gpus, packages, reading, room
 from .line import Line, State, guarded, mend, ok, unknown
 
@@ -65,21 +65,23 @@ def examine(asked: Asked) -> Iterator[Line]:
     roles, whole = asked.roles or ROLES, not asked.roles
     config, lines = _configuration(asked)
     engine = config.rollout.engine if config is not None else "vllm"
+    shape = _shape(config) if config is not None else None
     yield from packages.python()
     yield from packages.packages(roles, engine, gpus=bool(devices.machine().gpus))
     if asked.imports:
         yield from packages.imports(roles, engine)
     yield from lines
-    yield from guarded("GPUs", lambda: gpus.gpus(config, roles))
+    yield from guarded("GPUs", lambda: gpus.gpus(config, shape, roles))
     if config is not None and whole:
         yield from guarded("placement", lambda: [gpus.placement(config)])
-    yield from _redis(asked, config)
-    yield from _room(asked, config)
+    yield from _redis(asked, config, shape)
+    yield from _room(asked, config, shape)
     abilities = list[str]()
     if config is not None:
         yield from _read(config, roles, abilities)
-    if "verifier" in roles:
-        yield reading.sandbox(config, abilities)
+    needed = config is not None and reading.needs_sandbox(config, roles, abilities)
+    if needed or "verifier" in roles:
+        yield reading.sandbox(config, needed=needed)
 
 
 def _configuration(asked: Asked) -> tuple[Config | None, list[Line]]:
@@ -93,6 +95,10 @@ def _configuration(asked: Asked) -> tuple[Config | None, list[Line]]:
             how = "name a --preset, or a run that has been created"
             return None, [unknown("configuration", "none is named, so nothing is held against what a run needs", how)]
         return config, [ok("configuration", f"{name}: its keys and values fit each other")]
+    except NoRunError as error:
+        return None, [mend("configuration", str(error))]
+    except BrokerError:
+        return None, [unknown("configuration", "it is in Redis, which cannot be asked")]  # a later line says why
     except LeewayError as error:
         return None, [mend("configuration", str(error))]
 
@@ -108,24 +114,30 @@ def _of_run(asked: Asked, run: Place) -> Config:
         return parse(member.load_config(), f"run {run.run}")
 
 
-def _redis(asked: Asked, config: Config | None) -> Iterator[Line]:
+def _redis(asked: Asked, config: Config | None, shape: Shape | None) -> Iterator[Line]:
     url, run = asked.redis_url, asked.run.run if asked.run is not None else None
     if url is None:
         yield from guarded("Redis", lambda: [broker.own_server()])
         return
-    shape = shape_of(config.model.path) if config is not None else None
     yield from guarded("Redis", lambda: broker.broker(url, run, asked.roles or ROLES, config, shape))
 
 
-def _room(asked: Asked, config: Config | None) -> Iterator[Line]:
+def _shape(config: Config) -> Shape | None:
+    """The model's sizes; None where they are not known. Where its folder is damaged, the line on the model says so."""
+    try:
+        return shape_of(config.model.path)
+    except DataError:
+        return None
+
+
+def _room(asked: Asked, config: Config | None, shape: Shape | None) -> Iterator[Line]:
     roles, whole = asked.roles or ROLES, not asked.roles
     if config is None:
         yield room.shared_memory_alone()
         yield room.disk("disk of the runs", asked.runs_dir)
         return
-    shape = shape_of(config.model.path)
     if shape is None:
-        yield unknown("memory", f"the sizes of {config.model.path} are not known here; leeway up --dry-run says why")
+        yield unknown("memory", f"the sizes of {config.model.path} are not known here")
     if shape is not None and {"learner", "rollout"} & set(roles):
         yield room.memory(config, shape, roles, room.memory_here())
     if shape is not None and "rollout" in roles:

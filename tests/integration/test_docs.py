@@ -37,6 +37,7 @@ checked."""
 BEFORE = [
     "leeway config",
     "leeway acl --passwords passwords",
+    "leeway doctor --preset tiny --quick",
     "leeway up --preset smollm2 --dry-run",
     "leeway up --preset skywork-or1-7b --dry-run",
     "leeway up --preset skywork-or1-32b --dry-run",
@@ -126,6 +127,7 @@ SERVER = "leeway server --host 0.0.0.0 --name redis-host --password-file passwor
 CREATE = "leeway create my-run --preset smollm2"
 ONE_RANK = "leeway learner my-run"
 RANKS = "torchrun --shutdown-timeout 65 --nproc-per-node 8 -m -- leeway_rl.learner --run my-run"
+DOCTOR = "leeway doctor my-run --role rollout --quick"
 CLUSTER = ["leeway rollout my-run", "leeway verifier my-run", RANKS]
 HELP = "python -m leeway_rl.rollout --help"
 QUICK = 'python -m pytest -m "not vllm and not slow"'
@@ -174,6 +176,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *EVALUATION,
         SERVER,
         CREATE,
+        DOCTOR,
         FEWER,
         ONE_RANK,
         EXAMPLE,
@@ -201,6 +204,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         "leeway prove on-policy",
         "leeway learner",
         "leeway create",
+        "leeway doctor",
         "leeway prove",
         "leeway plan",
         "leeway data",
@@ -275,6 +279,7 @@ def test_the_cluster_commands(tmp_path, short):
         assert processes[0].stdout.readline().startswith(("valkey-server at 0.0.0.0", "redis-server at 0.0.0.0"))
         assert f"LEEWAY_REDIS_URL=@{tmp_path}/leeway-server/url" in processes[0].stdout.readline()
         assert started(CREATE).wait(60) == 0
+        assert started(DOCTOR).wait(60) == 0
         processes += [started(command) for command in CLUSTER]
         assert [process.wait(300) for process in reversed(processes[1:])] == [0, 0, 0]
         assert len(metrics(tmp_path / "runs/my-run")) == 2
