@@ -141,7 +141,7 @@ def _room(asked: Asked, config: Config | None, shape: Shape | None) -> Iterator[
     if shape is not None and {"learner", "rollout"} & set(roles):
         yield room.memory(config, shape, roles, room.memory_here())
     if shape is not None and "rollout" in roles:
-        yield from guarded("shared memory", lambda: [room.shared_memory(config, shape)])
+        yield room.shared_memory(config, shape)
     yield from room.disks(config, shape, roles, asked.runs_dir)
     yield from guarded("ports", lambda: room.ports(config, roles, whole=whole))
 

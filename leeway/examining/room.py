@@ -60,7 +60,7 @@ def memory(config: Config, shape: Shape, roles: Collection[str], here: Memory) -
 
     if "learner" in roles:
         held, to_start = learner_node(config, shape, Gpu())
-        if not devices.machine().gpus:
+        if config.placement.learner == "cpu" or not devices.machine().gpus:
             add("the learner's ranks", learner_on_cpu(config, shape))
         add("the learner's host", max(sum(part.host for part in held), to_start.host))
     if "rollout" in roles:
@@ -75,21 +75,17 @@ def memory(config: Config, shape: Shape, roles: Collection[str], here: Memory) -
 
 
 def shared_memory(config: Config, shape: Shape) -> Line:
-    """Whether the node's copy of the weights has its room, by the rule that a rollout worker goes by. ``ConfigError``
-    where nothing has it."""
-    version = int(rollout_node(config, shape)[0].host / node_folder.COPIES)
-    need = node_folder.ROOM * node_folder.COPIES * version
-    first, *others = node_folder.bases(config.weights.node)
-    room = node_folder.room_in(first)
-    found = f"two versions of the weights take {byte_size(node_folder.COPIES * version)}, and {first} has"
-    if room >= need:
-        return ok("shared memory", f"{found} {byte_size(room)} free")
-    for other in others:
-        if node_folder.room_in(other) >= need:
-            used = f"{found} {byte_size(room)} free: {other} is used, which is slower"
-            return note("shared memory", used, node_folder.ADVICE)
-    node_folder.place("leeway-doctor", version, config.weights.node)
-    raise AssertionError("there was room meanwhile")
+    """Whether the node's copy of the weights has its room, by the rule that a rollout worker goes by."""
+    copy = rollout_node(config, shape)[0].host
+    rooms = {base: node_folder.room_in(base) for base in node_folder.bases(config.weights.node)}
+    there = ", ".join(f"{base} has {byte_size(room)} free" for base, room in rooms.items())
+    found = f"the node's copy of the weights takes {byte_size(copy)}; {there}"
+    enough = [base for base, room in rooms.items() if room >= node_folder.ROOM * copy]
+    if not enough:
+        return mend("shared memory", found, node_folder.ADVICE)
+    if enough[0] != next(iter(rooms)):
+        return note("shared memory", f"{found}: {enough[0]} is used, which is slower", node_folder.ADVICE)
+    return ok("shared memory", found)
 
 
 def shared_memory_alone(least: float = FOR_NCCL) -> Line:
@@ -109,7 +105,7 @@ def disks(config: Config, shape: Shape | None, roles: Collection[str], runs_dir:
     checkpoints, versions, samples = parts
     if "learner" in roles:
         yield disk("disk of the runs", runs_dir, checkpoints + samples, f"{config.train.keep_checkpoints} checkpoints")
-    if config.weights.shared is not None and {"learner", "rollout"} & set(roles):
+    if config.weights.transport == "file" and config.weights.shared and {"learner", "rollout"} & set(roles):
         yield disk("weights.folder", config.weights.shared, versions, "versions of the weights")
 
 
