@@ -156,9 +156,10 @@ VIEWS = {
     "learner": {"learner"},
     "evaluation": {"learner", "rollout"},
     "data": set(),
-    "leeway": {"desk"},
+    "leeway": {"desk", "probe"},
 }
-"""Whose view of Redis each wing has: a module of ``common/queue`` for each user of the ACL."""
+"""Whose view of Redis each wing has: a module of ``common/queue`` for each user of the ACL, and ``probe`` for whoever
+asks what a server is."""
 PLAYS_ROLES = {"leeway/chaos/reclaim.py"}
 
 

@@ -9,6 +9,7 @@ import redis
 
 from .connection import View
 from .entries import GROUP
+from .overview import Overview
 
 ASKED = 5
 """How often the time is asked; the fastest answer counts."""
@@ -84,6 +85,10 @@ class Probe(View):
             found.append((took, there - (asked_at + took / 2)))
         took, ahead = min(found)
         return ahead, took
+
+    def trouble(self) -> str:
+        """Why the server takes no writes, in a sentence; empty where it does, or where this user may not know."""
+        return Overview(self.connection).trouble()
 
     def server(self) -> Server | None:
         """What the server says of itself; None where this user may not ask."""

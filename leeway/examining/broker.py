@@ -7,7 +7,6 @@ from contextlib import closing
 from ...common.address import public
 from ...common.config import Config
 from ...common.queue.connection import Connection
-from ...common.queue.overview import Overview
 from ...common.queue.probe import Probe, Refused, Server
 from ...common.wording import byte_size
 from ..planning.arithmetic import Shape, in_redis
@@ -72,14 +71,14 @@ def broker(
         if server is None:
             yield unknown("Redis", "this user may not ask what the server is; the learner's and the desk's may")
         else:
-            yield from _server(server, config, shape)
+            yield from of_server(server, config, shape)
         yield from rights(probe, roles, run)
-        if trouble := Overview(connection).trouble():
+        if trouble := probe.trouble():
             yield mend("Redis", trouble)
         yield clock(ahead)
 
 
-def _server(server: Server, config: Config | None, shape: Shape | None) -> Iterator[Line]:
+def of_server(server: Server, config: Config | None, shape: Shape | None) -> Iterator[Line]:
     name = f"{server.name} {server.version}"
     if server.serves < LEAST:
         yield mend(

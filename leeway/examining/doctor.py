@@ -12,7 +12,7 @@ from ...common import devices
 from ...common.config import Config, compose, parse
 from ...common.errors import BrokerError, DataError, LeewayError, NoRunError
 from ...common.queue.connection import Connection
-from ...common.queue.member import Member
+from ...common.queue.desk import DeskQueue
 from ..finding import Place
 from ..planning.arithmetic import Shape, shape_of
 from . import broker, gpus, packages, reading, room
@@ -110,8 +110,8 @@ def _of_run(asked: Asked, run: Place) -> Config:
         return parse(path.read_text(), str(path))
     if asked.redis_url is None:
         raise NoRunError(f"no run {run.run!r} under {run.runs_dir}/, and no --redis-url that might know it")
-    with closing(Member(Connection(asked.redis_url, run.run, retry_s=0.0))) as member:
-        return parse(member.load_config(), f"run {run.run}")
+    with closing(DeskQueue(Connection(asked.redis_url, run.run, retry_s=0.0))) as queue:
+        return parse(queue.load_config(), f"run {run.run}")
 
 
 def _redis(asked: Asked, config: Config | None, shape: Shape | None) -> Iterator[Line]:

@@ -141,7 +141,7 @@ def _computing(roles: Collection[str], cards: list[Card]) -> Iterator[Line]:
     if cards:
         yield driver(cards[0].driver, cuda, computes=why is None)
     if "rollout" in roles:
-        yield _compiler()
+        yield compiler()
 
 
 def torch_cuda() -> str | None:
@@ -180,7 +180,7 @@ def driver(release: str, cuda: str, *, computes: bool) -> Line:
     return note("driver", f"{found}; torch computes all the same", how) if computes else mend("driver", found, how)
 
 
-def _compiler() -> Line:
+def compiler() -> Line:
     """Triton, which vLLM uses on GPUs, compiles a launcher for its kernels against Python's headers."""
     header = Path(sysconfig.get_paths()["include"], "Python.h")
     compiles = any(map(shutil.which, ("cc", "gcc", "clang")))

@@ -118,7 +118,6 @@ def disk(what: str, folder: Path, needed: float = 0.0, of: str = "") -> Line:
         with tempfile.NamedTemporaryFile(dir=there, prefix=".leeway-doctor-") as file:
             file.write(b"x")
             file.flush()
-            os.fsync(file.fileno())
             try_lock(file)
     except OSError as error:
         return mend(

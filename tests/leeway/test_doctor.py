@@ -182,7 +182,7 @@ def test_a_gpu_that_is_not_there_is_named(smi, monkeypatch):
 
 def test_a_machine_without_a_compiler_is_named(monkeypatch):
     monkeypatch.setattr(gpus.shutil, "which", lambda _: None)
-    assert "there is no C compiler" in the_fault([gpus._compiler()])
+    assert "there is no C compiler" in the_fault([gpus.compiler()])
 
 
 # --- sandbox, model, rows, own code ----------------------------------------------------------------------------------
@@ -376,9 +376,9 @@ def test_a_replica_is_named(served, root):
 def test_an_old_server_and_one_without_a_file_are_named():
     told = {"primary": True, "memory": 0, "used": 0, "policy": "noeviction", "machine": 0}
     old = Server(name="Redis", version="6.2.14", serves=(6, 2), append_only=True, **told)
-    assert "Redis 6.2.14, which lacks commands" in the_fault(broker._server(old, None, None))
+    assert "Redis 6.2.14, which lacks commands" in the_fault(broker.of_server(old, None, None))
     bare = Server(name="Redis", version="8.0.1", serves=(8, 0), append_only=False, **told)
-    assert "keeps no append-only file" in the_fault(broker._server(bare, None, None), State.NOTE)
+    assert "keeps no append-only file" in the_fault(broker.of_server(bare, None, None), State.NOTE)
 
 
 def test_a_clock_that_goes_wrong_is_named(served, monkeypatch):
