@@ -60,7 +60,8 @@ def memory(config: Config, shape: Shape, roles: Collection[str], here: Memory) -
 
     if "learner" in roles:
         held, to_start = learner_node(config, shape, Gpu())
-        if config.placement.learner == "cpu" or not devices.machine().gpus:
+        on = config.placement.learner
+        if on == "cpu" or (on == "auto" and not devices.machine().gpus):
             add("the learner's ranks", learner_on_cpu(config, shape))
         add("the learner's host", max(sum(part.host for part in held), to_start.host))
     if "rollout" in roles:
@@ -104,7 +105,8 @@ def disks(config: Config, shape: Shape | None, roles: Collection[str], runs_dir:
     parts = [part.host for part in left_on_disk(config, shape)] if shape is not None else [0.0] * 3
     checkpoints, versions, samples = parts
     if "learner" in roles:
-        yield disk("disk of the runs", runs_dir, checkpoints + samples, f"{config.train.keep_checkpoints} checkpoints")
+        of = f"{config.train.keep_checkpoints} checkpoints and the one being written"
+        yield disk("disk of the runs", runs_dir, checkpoints + samples, of)
     if config.weights.transport == "file" and config.weights.shared and {"learner", "rollout"} & set(roles):
         yield disk("weights.folder", config.weights.shared, versions, "versions of the weights")
 

@@ -248,6 +248,10 @@ def test_memory_is_held_against_what_the_run_asks_for():
     assert judged(20e9, 20e9).state is State.OK
     assert "of which 100 MB are free" in the_fault([judged(20e9, 1e8)], State.NOTE)
     assert "there are 100 MB" in the_fault([judged(1e8, 1e8)])
+    large = compose(["skywork-or1-7b"], [])
+    on_gpus = room.memory(large, shape_of(large.model.path), ALL, room.Memory(1e12, 1e12)).found
+    assert "the learner's ranks" not in on_gpus
+    assert "the learner's host" in on_gpus
 
 
 @pytest.mark.parametrize("files", [("memory.max", "memory.current"), ("limit_in_bytes", "usage_in_bytes")])
@@ -282,7 +286,7 @@ def test_a_disk_that_cannot_be_written_or_is_full_is_named(tmp_path, monkeypatch
     monkeypatch.setattr(node_folder, "room_in", lambda _: 10_000_000)
     shared = compose(["tiny"], ["weights.transport=file", f"weights.folder={tmp_path}/weights"])
     said = the_fault(room.disks(shared, SHAPE, ["learner"], tmp_path))
-    assert "has 10.0 MB free, and 2 checkpoints take up to" in said
+    assert "has 10.0 MB free, and 2 checkpoints and the one being written take up to" in said
 
 
 def test_a_port_that_is_taken_is_named():
