@@ -6,7 +6,7 @@ Events, with what they carry beside that::
     run        run, seed, steps, stages, max_staleness, overflow, stage_change; for each stage
                from_step, groups_per_step, group_size
     started    incarnation, version, rewards_digest?,     a learner starts (or starts again); the digests are of the
-               environment_digest?                        code of the run's own rewards and environment
+               environment_digest?, loss_digest?          code of the run's own rewards, environment and loss
     rolled_back  to_line                                  everything after that line is undone: a resume
     stage      stage, version, prompts, dropped           tickets of a later stage begin to be issued
     sampling   version, ticket, prompts, dropped, rarer, digest

@@ -77,7 +77,7 @@ def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
         exact = config.entropy.estimate == "exact"
         measured = torch.cat([o.entropy_T if exact else -o.logprobs_T for o in outputs]).double().mean().item()
         alpha = entropy.step_alpha(controller, measured, config.entropy)
-        count = loss.denominator(config.objective.loss, *size_of(batches), config.train.max_response_tokens)
+        count = loss.denominator(config.objective, *size_of(batches), config.train.max_response_tokens)
         for batch in batches:
             (surrogate_sum(module, batch, config.objective, alpha).loss_sum * (1 / count)).backward()
         clip_gradients(module, config.train.grad_clip)

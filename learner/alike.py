@@ -15,7 +15,7 @@ from typing import Any
 from ..common.config import Config, expand
 from ..common.errors import DataError
 from ..common.files import checksum
-from . import checkpoint
+from . import checkpoint, own_loss
 from .files import seen
 from .ranks import broadcast_plan, gather, name_of, rank, together, world
 
@@ -57,6 +57,8 @@ def what_is_read(config: Config, run: str) -> dict[str, str]:
     for section, values in config.model_dump(mode="json").items():
         keys = values.items() if isinstance(values, dict) else [("", values)]
         found |= {f"configuration {section}.{key}".removesuffix("."): repr(value) for key, value in keys}
+    if (own := own_loss.of(config.objective)) is not None:
+        found["code of objective.loss"] = str(own.digest)
     model = Path(expand(config.model.path))
     files = [
         model / "config.json",

@@ -65,6 +65,8 @@ class MicroBatch:
     """log μ, nats. float32."""
     advantages_T: Tensor
     """The response's advantage at each of its tokens. float32."""
+    rewards_T: Tensor
+    """The response's reward at each of its tokens. float32."""
     staleness_T: Tensor
     """Version at the start of the step minus the version that sampled the token. int64."""
     responses_T: Tensor
@@ -80,7 +82,7 @@ class MicroBatch:
     log_weights_T: Tensor | None = None
     """log π_old/μ of the token's response, where the correction weighs whole responses. float32."""
     log_ratio_T: Tensor | None = None
-    """log of the geometric mean of ρ over the token's response, where the loss is of whole responses. float32."""
+    """log of ρ of the token's response (``objective.ratio_level``), where the loss is of whole responses. float32."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on another device."""
@@ -101,6 +103,7 @@ def empty_micro_batch() -> MicroBatch:
         taken_T=none,
         behaviour_logprobs_T=nothing,
         advantages_T=nothing,
+        rewards_T=nothing,
         staleness_T=none,
         responses_T=none,
         lengths_T=none,
@@ -176,6 +179,7 @@ class _Sequence:
     target: np.ndarray
     """Which of its tokens are trained: sampled, and within the bound where older ones are masked. bool."""
     advantage: float
+    reward: float
     response: int
     signal: bool
 
@@ -205,6 +209,7 @@ def _sequences(
                 staleness_T[own],
                 target_T[own],
                 float(advantages_S[response]),
+                float(group.rewards_S[response]),
                 responses_before + response,
                 signal,
             )
@@ -245,6 +250,7 @@ def _micro_batch(sequences: list[_Sequence]) -> MicroBatch:
             [sequence.behaviour_logprobs[sequence.target] for sequence in sequences], np.float32
         ),
         advantages_T=each([sequence.advantage for sequence in sequences], np.float32),
+        rewards_T=each([sequence.reward for sequence in sequences], np.float32),
         staleness_T=joined([sequence.staleness[sequence.target] for sequence in sequences]),
         responses_T=each([sequence.response for sequence in sequences], np.int64),
         lengths_T=each(counts, np.int64),

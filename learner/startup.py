@@ -89,6 +89,7 @@ def open_ledger(
     digests = {
         "rewards_digest": config.verifier.rewards_digest,
         "environment_digest": config.environment and config.environment.digest,
+        "loss_digest": config.objective.loss_digest,
     }
     code = {name: digest for name, digest in digests.items() if digest is not None}
     ledger.write("started", incarnation=incarnation, version=book.version, **code)

@@ -6,18 +6,20 @@ All numbers are global: a loss is divided by a number over all ranks, and metric
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..common.config import Config, Objective, Train
+from . import own_loss
 from .model import Policy
 from .objective import entropy as controller_rules
 from .objective.advantage import BatchRewards, group_advantages, sums_of
 from .objective.correction import anchor
 from .objective.entropy import ControllerState
-from .objective.loss import PER_RESPONSE_MEAN, Tokens, denominator, k3, token_loss
+from .objective.loss import Tokens, denominator, k3, token_loss
 from .objective.sequences import of_responses
 from .objective.token_op import TokenOutput
 from .packing import MicroBatch, ScoredGroup, dealt, empty_micro_batch, micro_batches
@@ -68,6 +70,7 @@ def train_step(
     grad_norms = []
     for lag in range(updates):
         _accumulate(policy, parts[lag % len(parts)], objective, alpha, lag, tally, measure=not measure_first)
+        own_loss.agree(objective)
         grad_norms.append(policy.step())
 
     metrics = {
@@ -122,6 +125,7 @@ def surrogate_sum(
     op waits for a copy from the host. ``lag``: updates made in this training step / N_SGD. The
     caller divides by the ``denominator`` of the whole optimizer step, not of the micro-batch.
     """
+    users = own_loss.of(objective)
 
     def loss_of(logprobs_C: Tensor, entropy_C: Tensor, chunk: slice) -> Tensor:
         def own(tensor_T: Tensor) -> Tensor:
@@ -143,12 +147,13 @@ def surrogate_sum(
             weights_T=weights_C,
             log_ratio_T=found(batch.log_ratio_T),
         )
-        loss_C = token_loss(objective, tokens, alpha)
+        own_term = None if users is None else partial(users, batch=batch, chunk=chunk, lag=lag)
+        loss_C = token_loss(objective, tokens, alpha, own_term)
         if objective.kl_beta == 0:
             return loss_C
         assert batch.reference_logprobs_T is not None, "the KL term needs the reference's log-probabilities"
         kl_C = objective.kl_beta * k3(logprobs_C, own(batch.reference_logprobs_T))
-        kl_C = kl_C / lengths_C if objective.loss in PER_RESPONSE_MEAN else kl_C
+        kl_C = kl_C / lengths_C if objective.per_response else kl_C
         return loss_C + (kl_C if objective.kl_groups == "all" else kl_C * signal_C)
 
     return module(batch, loss_of)
@@ -159,7 +164,7 @@ def _accumulate(
 ) -> None:
     """Make the forward and backward passes over a mini-batch, after ``lag`` updates of the training step."""
     for number, batch in enumerate(part.batches):
-        if objective.loss == "gspo":
+        if objective.ratio_level != "token":
             batch = _with_ratios(policy, batch, objective, lag / tally.updates)
         output = surrogate_sum(policy, batch.to(policy.device), objective, alpha, lag / tally.updates)
         assert output.loss_sum is not None
@@ -192,7 +197,7 @@ def _with_ratios(policy: Policy, batch: MicroBatch, objective: Objective, lag: f
     anchor_T, _ = anchor(
         objective, logprobs_T, batch.behaviour_logprobs_T, batch.old_logprobs_T, batch.staleness_T, lag
     )
-    ratio_T = of_responses(logprobs_T - anchor_T, batch.responses_T, batch.lengths_T, "geometric")
+    ratio_T = of_responses(logprobs_T - anchor_T, batch.responses_T, batch.lengths_T, objective.ratio_level)
     return replace(batch, log_ratio_T=ratio_T)
 
 
@@ -251,6 +256,6 @@ def _mini_batches(
         batches += [empty_micro_batch()] * (most - len(batches))
         if config.against_reference(version):
             batches = [policy.with_reference(batch) for batch in batches]
-        count = denominator(config.objective.loss, tokens, responses, config.train.max_response_tokens)
+        count = denominator(config.objective, tokens, responses, config.train.max_response_tokens)
         parts.append(_MiniBatch(batches, count))
     return parts

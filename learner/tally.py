@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ..common.config import Objective
-from . import memory
+from . import memory, own_loss
 from .model import Policy
 from .objective.correction import anchor, outside
-from .objective.loss import Tokens, bounded_tokens, k3
+from .objective.loss import Tokens, beyond_bound, bounded_tokens, k3
 from .objective.ratio import beyond, ratio
 from .objective.token_op import TokenOutput
 from .packing import MicroBatch, ScoredGroup, staleness_of
@@ -22,10 +22,11 @@ class Tally:
     """Sums over tokens, taken micro-batch by micro-batch and then over the ranks. Some have every token once, under
     π_old, by staleness. Others have every token in every update, by staleness and by local lag."""
 
-    COUNT, ABS_DIFF, WEIGHT, WEIGHT_SQUARED, ENTROPY, LOGPROB, STALENESS, CUT, USED, CLIPPED, BEYOND = range(11)
-    UP, UP_ENTROPY, DOWN, DOWN_ENTROPY = range(11, 15)  # tokens with an advantage above 0, and with one below
-    COLUMNS = 15
+    COUNT, ABS_DIFF, WEIGHT, WEIGHT_SQUARED, ENTROPY, LOGPROB, STALENESS, CUT, USED, CLIPPED = range(10)
+    UP, UP_ENTROPY, DOWN, DOWN_ENTROPY = range(10, 14)  # tokens with an advantage above 0, and with one below
+    COLUMNS = 14
     LAG_COUNT, LAG_CLIPPED, LAG_SHIFT, LAG_KL = range(4)
+    OF_DRIFT, OF_WEIGHT, OF_RATIO, OF_KL = range(4)
 
     def __init__(self, objective: Objective, updates: int, *, against_reference: bool = False) -> None:
         """``updates``: N_SGD. ``against_reference``: micro-batches have log π_ref."""
@@ -35,6 +36,7 @@ class Tally:
         self.by_lag = torch.zeros(updates, 4, dtype=torch.float64)
         self.largest = torch.zeros(0, dtype=torch.float64)
         self.ratios = SequenceRatios(updates)
+        self.beyond = torch.zeros(4, dtype=torch.float64)
 
     def add_measured(self, batch: MicroBatch, output: TokenOutput) -> None:
         """Add a micro-batch's ``output`` under π_old. Every token of the step is added once."""
@@ -52,13 +54,14 @@ class Tally:
             self.LOGPROB: logprobs_T,
             self.STALENESS: batch.staleness_T.double(),
             self.CUT: outside(self.objective, _weighed(batch, diff_T)).double(),
-            self.BEYOND: beyond(diff_T).double(),
             self.UP: up_T,
             self.UP_ENTROPY: up_T * entropy_T,
             self.DOWN: down_T,
             self.DOWN_ENTROPY: down_T * entropy_T,
         }
         self._add(batch, columns)
+        self.beyond[self.OF_DRIFT] += beyond(diff_T).sum()
+        self.beyond[self.OF_WEIGHT] += beyond(_weighed(batch, diff_T)).sum()
         self.ratios.add(0, diff_T, batch.responses_T)
         self.largest.scatter_reduce_(0, batch.staleness_T, diff_T.abs(), "amax")
 
@@ -68,7 +71,10 @@ class Tally:
         self.loss += output.loss_sum.detach().cpu().double() / denominator / self.updates
         logprobs_T = output.logprobs_T.cpu()
         old_T = logprobs_T if batch.old_logprobs_T is None else batch.old_logprobs_T
-        clipped_T = self._clipped(batch, logprobs_T, lag).double()
+        tokens, own = self._tokens(batch, logprobs_T, lag), own_loss.of(self.objective)
+        clipped_T = bounded_tokens(self.objective, tokens) if own is None else own.stopped(len(logprobs_T))
+        clipped_T = clipped_T.double()
+        self.beyond[self.OF_RATIO] += beyond_bound(tokens).sum()
         self._add(batch, {self.USED: torch.ones_like(clipped_T), self.CLIPPED: clipped_T})
         self.by_lag[lag, self.LAG_COUNT] += len(logprobs_T)
         self.by_lag[lag, self.LAG_CLIPPED] += clipped_T.sum()
@@ -78,8 +84,9 @@ class Tally:
             self.ratios.add(lag, shift_T, batch.responses_T)
         if batch.reference_logprobs_T is not None:
             self.by_lag[lag, self.LAG_KL] += k3(logprobs_T.double(), batch.reference_logprobs_T.double()).sum()
+            self.beyond[self.OF_KL] += beyond(batch.reference_logprobs_T - logprobs_T).sum()
 
-    def _clipped(self, batch: MicroBatch, logprobs_T: Tensor, lag: int) -> Tensor:
+    def _tokens(self, batch: MicroBatch, logprobs_T: Tensor, lag: int) -> Tokens:
         objective = self.objective
         anchor_T, _ = anchor(
             objective,
@@ -90,7 +97,7 @@ class Tally:
             lag / self.updates,
         )
         terms = (logprobs_T, logprobs_T, anchor_T, batch.advantages_T, batch.lengths_T)
-        return bounded_tokens(objective, Tokens(*terms, log_ratio_T=batch.log_ratio_T))
+        return Tokens(*terms, log_ratio_T=batch.log_ratio_T)
 
     def _add(self, batch: MicroBatch, columns: dict[int, Tensor]) -> None:
         self._grow(int(batch.staleness_T.max()) + 1 if len(batch.staleness_T) else 0)
@@ -111,7 +118,8 @@ class Tally:
     def metrics(self, policy: Policy) -> dict[str, float]:
         """The metrics by name, over all ranks. Collective."""
         self._grow(int(policy.reduce(torch.tensor(len(self.sums)), largest=True)))
-        sums, by_lag, ratios, loss = reduced(policy, self.sums, self.by_lag, self.ratios.sums, self.loss)
+        own = (self.sums, self.by_lag, self.ratios.sums, self.beyond, self.loss)
+        sums, by_lag, ratios, beyond_sums, loss = reduced(policy, *own)
         largest, extremes = reduced(policy, self.largest, self.ratios.extremes, largest=True)
         total = sums.sum(0)
         tokens = float(total[self.COUNT])
@@ -121,7 +129,7 @@ class Tally:
             "entropy/sampled": -float(total[self.LOGPROB]) / tokens,
             "batch/tokens": tokens,
             "staleness/token_mean": float(total[self.STALENESS]) / tokens,
-            "logprob/beyond_bound": float(total[self.BEYOND]),
+            **self._beyond(beyond_sums),
             **self._drift(total, float(largest.max()), ""),
             **self._by_sign(total),
             **SequenceRatios.metrics(ratios, extremes),
@@ -134,6 +142,16 @@ class Tally:
                 f"entropy/policy/staleness_{staleness}": float(sums[staleness, self.ENTROPY]) / count,
                 **self._drift(sums[staleness], float(largest[staleness]), f"/staleness_{staleness}"),
             }
+        return metrics
+
+    def _beyond(self, sums: Tensor) -> dict[str, float]:
+        metrics = {"logprob/beyond_bound": float(sums[self.OF_DRIFT])}
+        if not self.objective.own_loss:  # what a loss of the user's exponentiates, nobody bounds
+            metrics["policy/beyond_bound"] = float(sums[self.OF_RATIO])
+        if self.objective.correction_level != "token":
+            metrics["policy/correction_beyond_bound"] = float(sums[self.OF_WEIGHT])
+        if self.against_reference:
+            metrics["kl/beyond_bound"] = float(sums[self.OF_KL])
         return metrics
 
     def _by_sign(self, sums: Tensor) -> dict[str, float]:

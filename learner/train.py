@@ -21,7 +21,7 @@ from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
-from . import alike, checkpoint, memory
+from . import alike, checkpoint, memory, own_loss
 from .background import CheckpointWriter
 from .leader import WAIT_S, Leader
 from .model import Policy
@@ -38,6 +38,7 @@ def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -
     to stop. Either way it leaves a checkpoint."""
     # This comes before the model, so that ranks that differ and rows that cannot be used are named in seconds.
     alike.refuse_different(config, folder)
+    together(lambda: own_loss.prepare(config))
     together(lambda: refuse_older(folder / "checkpoints") if rank() == 0 else None)
     curriculum = together(lambda: read_prompts(service, config) if rank() == 0 else None)
     service.doing(Doing(Activity.LOADING_MODEL))

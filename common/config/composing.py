@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from ..settings import read
 from .locating import Layer, refuse_unknown, said_of, where
 from .section import PRESETS, expand
-from .user_code import placed
+from .user_code import code_from, placed
 from .whole import Config
 
 
@@ -20,7 +20,9 @@ def compose(presets: list[str], settings: list[str]) -> Config:
 
     Raises ``ConfigError``, which names source, key, value and what would be right.
     """
-    layers = [_preset_layer(name) for name in presets] + [Layer(f"--set {text}", "", read(text)) for text in settings]
+    here = Path.cwd()
+    layers = [_preset_layer(name) for name in presets]
+    layers += [Layer(f"--set {text}", "", code_from(read(text), here)) for text in settings]
     merged: dict[str, Any] = {}
     for layer in layers:
         refuse_unknown(layer, Config, layer.values, ())

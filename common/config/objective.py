@@ -1,13 +1,14 @@
 """The sections on what is optimised: the loss with its advantages and corrections, and the entropy's control."""
 
-from typing import Literal
+import difflib
+from typing import Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..errors import ConfigError
 from .section import Section
 
-Loss = Literal["magic", "grpo", "pg", "gspo", "cispo", "dr_grpo", "dppo"]
+Loss = Literal["magic", "grpo", "pg", "gspo", "cispo", "dr_grpo", "dppo", "dis"]
 Deviation = Literal["unbiased", "biased", "none", "batch"]
 Baseline = Literal["mean", "leave_one_out", "batch"]
 Level = Literal["token", "sequence", "geometric"]
@@ -17,10 +18,24 @@ CLIPPED = ("magic", "grpo", "gspo", "dr_grpo")
 
 
 class Objective(Section):
-    loss: Loss = "magic"
+    loss: Loss | str = "magic"
     """``magic``: report 3.1, a mean over tokens. ``grpo``: report 2.4, a mean over responses of each one's mean over
     tokens. ``pg``: report 2.3, vanilla policy gradient, a mean over responses of each one's sum, never clipped. The
-    others are the field's, by their papers' names: docs/magic.md has their formulas."""
+    others are the field's, by their papers' names: docs/magic.md has their formulas. A loss of yours is
+    `path/to/file.py:function` or `package.module:function` (docs/own-loss.md). A path is relative to the preset that
+    names it, or to the folder that ``--set`` is typed in."""
+    loss_options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of a loss of yours."""
+    loss_mean: Literal["tokens", "responses"] = "tokens"
+    """What a loss of yours is the mean over: the tokens of the optimizer step (as ``magic`` is), or its responses, each
+    with the mean over its tokens (as ``grpo`` is)."""
+    loss_level: Level = "token"
+    """Of what ``response_log_ratios`` is the log ratio, for a loss of yours that asks for it: of the whole response
+    (``sequence``: the sum over its tokens), or the geometric mean over them (``geometric``). Both take a forward pass
+    before each update. ``token``: there is none."""
+    loss_digest: str | None = None
+    """Digest of the code of a loss of yours, and of all modules of yours that it imports. `leeway up` and `leeway
+    create` fill it in; a learner whose own code is different refuses to start. `any`: it does not look."""
     clip_low: float = Field(default=0.2, ge=0, le=1)
     """ε_low of the clipped ratio."""
     clip_high: float = Field(default=0.2, ge=0)
@@ -65,6 +80,34 @@ class Objective(Section):
     """Of what π_old/μ is the weight of ``decoupled``: of the token, of its whole response (the product over its
     tokens), or the geometric mean over the response. The latter two take a forward pass before the first update."""
 
+    @field_validator("loss")
+    @classmethod
+    def _is_known(cls, loss: str) -> str:
+        known = get_args(Loss)
+        if loss in known or ":" in loss.strip(":"):
+            return loss
+        close = difflib.get_close_matches(loss, known, n=1)
+        raise ValueError(
+            f"expected one of {', '.join(known)}, or path/to/file.py:function or package.module:function for a loss of "
+            "yours" + (f"; did you mean {close[0]!r}?" if close else "")
+        )
+
+    @property
+    def own_loss(self) -> bool:
+        """Whether the loss is a function of the user's."""
+        return self.loss not in get_args(Loss)
+
+    @property
+    def per_response(self) -> bool:
+        """Whether a token's loss is divided by the length of its response."""
+        return self.loss_mean == "responses" if self.own_loss else self.loss in ("grpo", "gspo")
+
+    @property
+    def ratio_level(self) -> Level:
+        """Of what the loss takes a ratio that has to be known before the pass of an update: of whole responses, or of
+        nothing (``token``)."""
+        return "geometric" if self.loss == "gspo" else self.loss_level
+
     @property
     def of_batch(self) -> bool:
         """Whether advantages depend on the rewards of the whole batch."""
@@ -77,7 +120,7 @@ class Objective(Section):
     def ratio_passes(self, updates: int, reuse: int) -> float:
         """How many forward passes over the batch ratios of whole responses take, beside those of the updates. In a
         first update, over its part of the batch, the ratio to π_old is 1, and takes none."""
-        if self.loss != "gspo":
+        if self.ratio_level == "token":
             return 0.0
         return reuse if self.correction == "none" else reuse - reuse / updates
 
@@ -107,15 +150,21 @@ class Objective(Section):
                 "weighs single tokens; take 'none' or 'old', or 'decoupled' with objective.correction_level = "
                 "'sequence' or 'geometric'"
             )
+        self._refuse_keys_of_another_loss()
+
+    def _refuse_keys_of_another_loss(self) -> None:
+        keys_of = {
+            "only 'dppo' has a trust region; take that loss, or": (self.loss == "dppo", "trust_region trust_region_by"),
+            "a loss of yours has its numbers from objective.loss_options;": (not self.own_loss, "clip_low clip_high"),
+            "it is for a loss of yours;": (self.own_loss, "loss_options loss_mean loss_level loss_digest"),
+        }
         plain = type(self)()
-        region = {key: getattr(self, key) for key in ("trust_region", "trust_region_by")}
-        unused = {key: value for key, value in region.items() if value != getattr(plain, key)}
-        if unused and self.loss != "dppo":
-            key, value = next(iter(unused.items()))
-            raise ConfigError(
-                f"objective.{key} = {value!r} with objective.loss = {self.loss!r}: only 'dppo' has a trust region; "
-                "take that loss, or leave the key out"
-            )
+        for why, (taken, keys) in keys_of.items():
+            for key in keys.split():
+                if not taken and (value := getattr(self, key)) != getattr(plain, key):
+                    raise ConfigError(
+                        f"objective.{key} = {value!r} with objective.loss = {self.loss!r}: {why} leave the key out"
+                    )
         if self.dual_clip is not None and self.loss not in CLIPPED:
             raise ConfigError(
                 f"objective.dual_clip with objective.loss = {self.loss!r}, which has no clip of that kind; it is for "

@@ -23,13 +23,30 @@ def refuse_plain_secrets(options: Mapping[str, Any], where: str, workers: str) -
             )
 
 
+CODE_KEYS = ("use", "loss")
+"""Keys whose text may name a file of code and what stands in it, ``path/to/file.py:name``."""
+
+
 def placed(values: Any, folder: Path) -> Any:
-    """The values of a preset in ``folder``, with ``{here}`` filled in, and paths in ``use`` absolute."""
+    """The values of a preset in ``folder``, with ``{here}`` filled in, and the paths of code absolute."""
+    return code_from(_here(values, str(folder)), folder)
+
+
+def _here(values: Any, folder: str) -> Any:
     if isinstance(values, dict):
-        found = {key: placed(value, folder) for key, value in values.items()}
-        if isinstance(use := found.get("use"), str) and ".py:" in use and not use.startswith(("/", "~", "{")):
-            found["use"] = str(folder / use)
-        return found
+        return {key: _here(value, folder) for key, value in values.items()}
     if isinstance(values, list):
-        return [placed(value, folder) for value in values]
-    return values.replace("{here}", str(folder)) if isinstance(values, str) else values
+        return [_here(value, folder) for value in values]
+    return values.replace("{here}", folder) if isinstance(values, str) else values
+
+
+def code_from(values: Any, folder: Path) -> Any:
+    """``values`` with the paths of code that are relative taken from ``folder``."""
+    if isinstance(values, dict):
+        found = {key: code_from(value, folder) for key, value in values.items()}
+        for key in CODE_KEYS:
+            said = found.get(key)
+            if isinstance(said, str) and ".py:" in said and not said.startswith(("/", "~", "{")):
+                found[key] = str(folder / said)
+        return found
+    return [code_from(value, folder) for value in values] if isinstance(values, list) else values

@@ -15,6 +15,7 @@ class Code(NamedTuple):
 
 REWARDS = Code("the rewards", "verifier.rewards_digest")
 ENVIRONMENT = Code("the environment", "environment.digest")
+LOSS = Code("the loss", "objective.loss_digest")
 
 
 def refuse_other_code(found: str | None, noted: str | None, code: Code) -> None:

@@ -29,15 +29,17 @@ class Kind:
     """What is looked for."""
 
     section: str
-    """The section of the configuration whose ``use`` it is."""
+    """The section of the configuration that names it."""
     thing: str
-    """What ``use`` names: a function or a class."""
+    """What is named: a function or a class."""
     group: str
-    """The group of entry points by which installed packages offer such things."""
+    """The group of entry points by which installed packages offer such things; empty where they offer none."""
     worker: str
     """The worker that loads it."""
     shipped: Mapping[str, str]
     """What ships: by name, ``package.module:name``."""
+    key: str = "use"
+    """The key of that section that names it."""
     others: Collection[str] = ()
     """Other values of ``use``, which name no code."""
 
@@ -55,13 +57,13 @@ class Loader:
 
     def named(self, use: str) -> Any:
         """What ``use`` names. ``ConfigError`` if there is nothing of that name."""
-        section, thing = self._kind.section, self._kind.thing
+        section, key, thing = self._kind.section, self._kind.key, self._kind.thing
         if use in self._kind.shipped:
             module, _, name = self._kind.shipped[use].partition(":")
             return getattr(importlib.import_module(module), name)
         place, colon, name = use.rpartition(":")
         if colon and "/" in place and not place.endswith(".py"):
-            raise ConfigError(f"{section}: use = {use!r}: a file's name ends with .py: path/to/file.py:{thing}")
+            raise ConfigError(f"{section}: {key} = {use!r}: a file's name ends with .py: path/to/file.py:{thing}")
         if colon:
             module_of = self._file(Path(expand(place))) if place.endswith(".py") else importlib.import_module(place)
             self._roots.add(module_of.__name__.partition(".")[0])
@@ -76,8 +78,8 @@ class Loader:
         close = difflib.get_close_matches(use, known, n=1)
         guess = f"; did you mean {close[0]!r}?" if close else ""
         raise ConfigError(
-            f"{section}: use = {use!r}: nothing is called so; known: {', '.join(known)}; a {thing} of yours is "
-            f"path/to/file.py:{thing} or package.module:{thing}{guess}"
+            f"{section}: {key} = {use!r}: nothing is called so; known: {', '.join(known)}; a {thing} of yours "
+            f"is path/to/file.py:{thing} or package.module:{thing}{guess}"
         )
 
     def _file(self, path: Path) -> ModuleType:
@@ -148,8 +150,8 @@ def asked_of(
         signature.bind(*given, **dict.fromkeys(asks), **options)
     except TypeError as error:
         what = f"({', '.join([*given, *asks, *options])})"
-        due = f"; it has to take ({', '.join([*given, *options])})"
-        more = f", and may ask for {', '.join(askable)}" if askable else ""
+        due = f"; it has to take ({', '.join([*given, *options])})" if given or options or not askable else ""
+        more = f"{', and' if due else '; it'} may ask for {', '.join(askable)}" if askable else ""
         raise ConfigError(f"{where}: it cannot be called with {what}: {error}; it is {signature}{due}{more}") from error
     return frozenset(asks)
 
@@ -165,7 +167,7 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}{said and ': '}{said}{where}"
 
 
-_OURS = tuple(f"{PACKAGE / wing}{os.sep}" for wing in ("common", "verifier", "rollout"))
+_OURS = tuple(f"{PACKAGE / wing}{os.sep}" for wing in ("common", "verifier", "rollout", "learner"))
 
 
 def _is_ours(file: str) -> bool:

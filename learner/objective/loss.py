@@ -10,16 +10,14 @@ anchor is μ or π_old (``objective.correction``).
 Log ratios are bounded before they are exponentiated (``ratio.py``).
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from ...common.config import Loss, Objective
-from .ratio import bounded, ratio
-
-PER_RESPONSE_MEAN = ("grpo", "gspo")
-"""Losses that divide a token's loss by the length of its response."""
+from ...common.config import Objective
+from .ratio import beyond, bounded, ratio
 
 
 class Tokens(NamedTuple):
@@ -33,21 +31,26 @@ class Tokens(NamedTuple):
     """Log-probability in the ratio's denominator."""
     advantages_T: Tensor
     lengths_T: Tensor | None = None
-    """|y|: trained tokens of the token's response; ``PER_RESPONSE_MEAN`` losses need it."""
+    """|y|: trained tokens of the token's response; a loss that is a mean over each response needs it."""
     weights_T: Tensor | None = None
     """w: the correction's weight on the token's policy term. None: 1."""
     log_ratio_T: Tensor | None = None
-    """log of the geometric mean of ρ over the token's response, without a gradient; ``gspo`` needs it."""
+    """log of ρ of the token's response (``objective.ratio_level``), without a gradient; ``gspo`` needs it."""
 
 
-def token_loss(objective: Objective, tokens: Tokens, alpha: float) -> Tensor:
-    """-(w·gain + α·H) of every token, divided by |y| where the loss is a mean over each response."""
-    gain_T = policy_gain(objective, tokens)
-    if tokens.weights_T is not None:
+OwnTerm: TypeAlias = Callable[[Tokens], Tensor]
+"""A loss of the user's: the policy term of every token, its weight included, which training makes smaller."""
+
+
+def token_loss(objective: Objective, tokens: Tokens, alpha: float, own: OwnTerm | None = None) -> Tensor:
+    """-(w·gain + α·H) of every token, divided by |y| where the loss is a mean over each response. ``own``: gives
+    -w·gain, where the loss is the user's."""
+    gain_T = policy_gain(objective, tokens) if own is None else -own(tokens)
+    if tokens.weights_T is not None and own is None:
         gain_T = tokens.weights_T * gain_T
     # At α = 0 the entropy stays out of the graph, so that the token op need not compute its gradient.
     loss_T = -gain_T if alpha == 0.0 else -(gain_T + alpha * tokens.entropy_T)
-    if objective.loss not in PER_RESPONSE_MEAN:
+    if not objective.per_response:
         return loss_T
     assert tokens.lengths_T is not None, f"{objective.loss} needs the lengths of the responses"
     return loss_T / tokens.lengths_T
@@ -66,9 +69,15 @@ def policy_gain(objective: Objective, tokens: Tokens) -> Tensor:
             low, high = 1.0 - objective.clip_low, 1.0 + objective.clip_high
             weight_T = ratio(tokens.logprobs_T.detach() - tokens.anchor_T).clamp(low, high)
             return weight_T * tokens.advantages_T * tokens.logprobs_T
+        case "dis":
+            weight_T = ratio(tokens.logprobs_T.detach() - tokens.anchor_T)
+            weight_T = torch.where(bounded_tokens(objective, tokens), 0.0, weight_T)
+            return weight_T * tokens.advantages_T * tokens.logprobs_T
         case "dppo":
             kept_T = ~bounded_tokens(objective, tokens)
             return torch.where(kept_T, ratio(tokens.logprobs_T - tokens.anchor_T) * tokens.advantages_T, 0.0)
+        case _:
+            raise AssertionError(f"{objective.loss} has no term of ours")
 
 
 def clipped_gain(objective: Objective, ratio_T: Tensor, advantages_T: Tensor) -> Tensor:
@@ -81,14 +90,16 @@ def clipped_gain(objective: Objective, ratio_T: Tensor, advantages_T: Tensor) ->
 
 
 def bounded_tokens(objective: Objective, tokens: Tokens) -> Tensor:
-    """Where the loss's bound takes effect: the clip, the dual clip or the trust region sets the gradient to 0, or
-    CISPO's clip changes the weight. Bool [T]."""
+    """Where the bound of one of our losses takes effect: the clip, the dual clip, the mask or the trust region sets the
+    gradient to 0, or CISPO's clip changes the weight. Bool [T]."""
     ratio_T, advantages_T = ratio(tokens.logprobs_T - tokens.anchor_T), tokens.advantages_T
     match objective.loss:
         case "pg":
             return torch.zeros_like(advantages_T, dtype=torch.bool)
         case "cispo":
             return (ratio_T < 1.0 - objective.clip_low) | (ratio_T > 1.0 + objective.clip_high)
+        case "dis":  # both ends are outside
+            return (ratio_T <= 1.0 - objective.clip_low) | (ratio_T >= 1.0 + objective.clip_high)
         case "dppo":
             away_T = ((advantages_T > 0) & (ratio_T > 1.0)) | ((advantages_T < 0) & (ratio_T < 1.0))
             return away_T & (divergence(objective, tokens.logprobs_T, tokens.anchor_T) > objective.trust_region)
@@ -126,9 +137,16 @@ def k3(logprobs_T: Tensor, reference_logprobs_T: Tensor) -> Tensor:
     return torch.expm1(log_ratio_T) - log_ratio_T
 
 
-def denominator(loss: Loss, tokens: int, responses: int, longest: int) -> int:
+def beyond_bound(tokens: Tokens) -> Tensor:
+    """Where the log ratio of the policy term, the token's own or its response's, is bounded before it is exponentiated.
+    Bool [T]."""
+    own_T = tokens.logprobs_T - tokens.anchor_T
+    return beyond(own_T if tokens.log_ratio_T is None else tokens.log_ratio_T)
+
+
+def denominator(objective: Objective, tokens: int, responses: int, longest: int) -> int:
     """What the sum of the token losses is divided by: N_tok or the number of responses of the optimizer step, or for
     ``dr_grpo`` that number times ``longest``, the most tokens that a response may have."""
-    if loss in ("magic", "cispo", "dppo"):
-        return tokens
-    return responses * longest if loss == "dr_grpo" else responses
+    if objective.loss == "pg" or objective.per_response:
+        return responses
+    return responses * longest if objective.loss == "dr_grpo" else tokens

@@ -7,17 +7,17 @@ import sys
 from ...common.config import Config, dump
 from ...common.errors import ConfigError
 from ...common.texts import visible
-from ...common.user_code.digests import ENVIRONMENT, REWARDS, refuse_other_code
+from ...common.user_code.digests import ENVIRONMENT, LOSS, REWARDS, refuse_other_code
 
 ANSWER_S = 300.0
 """Seconds that loading the code may take."""
 
 
 def with_digests(config: Config) -> Config:
-    """``config`` with ``verifier.rewards_digest`` and ``environment.digest`` filled in, where the run has code of its
-    own and nothing is said. ``ConfigError`` if the code cannot be loaded here, or is another than it says. It is loaded
-    in processes of its own, by the commands of the roles that will run it."""
-    verifier, environment = config.verifier, config.environment
+    """``config`` with the digests of ``[verifier]``, ``[environment]`` and ``[objective]`` filled in, where
+    the run has code of its own and nothing is said. ``ConfigError`` if the code cannot be loaded here, or is another
+    than it says. It is loaded in processes of its own, by the commands of the roles that will run it."""
+    verifier, environment, objective = config.verifier, config.environment, config.objective
     if not all(reward.judges for reward in config.rewards):
         digest = _digest("rewards", "verifier.rewards", config)
         refuse_other_code(digest, verifier.rewards_digest, REWARDS)
@@ -26,7 +26,11 @@ def with_digests(config: Config) -> Config:
         digest = _digest("environment", "rollout.environments", config)
         refuse_other_code(digest, environment.digest, ENVIRONMENT)
         environment = environment.model_copy(update={"digest": environment.digest or digest})
-    return config.model_copy(update={"verifier": verifier, "environment": environment})
+    if objective.own_loss:
+        digest = _digest("objective.loss", "learner.own_loss", config)
+        refuse_other_code(digest, objective.loss_digest, LOSS)
+        objective = objective.model_copy(update={"loss_digest": objective.loss_digest or digest})
+    return config.model_copy(update={"verifier": verifier, "environment": environment, "objective": objective})
 
 
 def _digest(section: str, role: str, config: Config) -> str | None:

@@ -39,6 +39,7 @@ LAYOUT = (
     "rollout.tensor_parallel",
     "verifier.rewards_digest",
     "environment.digest",
+    "objective.loss_digest",
 )
 """Keys whose values may change when a run goes on, beside those of ``placement``. Where it has to be, the checkpoint is
 converted."""

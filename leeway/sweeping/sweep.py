@@ -168,6 +168,7 @@ def _inputs(base: Config) -> dict[str, str]:
     codes = {"rewards": noted.verifier.rewards_digest}
     if noted.environment is not None:
         codes["environment"] = noted.environment.digest
+    codes["loss"] = noted.objective.loss_digest
     return of_run_inputs(base) | {
         section: code for section, code in codes.items() if code is not None and code != "any"
     }

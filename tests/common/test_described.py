@@ -58,7 +58,7 @@ def test_a_key_is_told_in_plain_words_with_its_bounds_and_choices(name):
     assert [words for words in due(definition) if words not in KEYS[name].kind] == []
     assert KEYS[name].required == ("default" not in definition and "options" not in name and "columns" not in name)
     assert KEYS[name].default == ("" if definition.get("default") is None else json.dumps(definition["default"])) or (
-        name in ("data.options", "data.columns", "rewards.options", "environment.options")
+        name in ("data.options", "data.columns", "rewards.options", "environment.options", "objective.loss_options")
         and KEYS[name].default == "{}"
     )
 

@@ -176,6 +176,6 @@ def _padded_gradient(policy, model_path, groups, config):
         gain_T = torch.minimum(gain_T, ratio_T.clamp(0.8, 1.2) * a_T)
     loss_T = -(gain_T + config.entropy.alpha * entropy_T)
     loss_T = loss_T / batch.lengths_T if config.objective.loss == "grpo" else loss_T
-    (loss_T.sum() / denominator(config.objective.loss, at, len(lengths), config.train.max_response_tokens)).backward()
+    (loss_T.sum() / denominator(config.objective, at, len(lengths), config.train.max_response_tokens)).backward()
     theirs = dict(model.named_parameters())
     return torch.cat([theirs[name].grad.flatten() for name in policy.module.named_weights()])

@@ -73,7 +73,7 @@ def _ours(case: SimpleNamespace, objective: Objective, lag: float, chunks: int =
         slices = [slice(int(cut[0]), int(cut[-1]) + 1) for cut in cuts]
         return torch.cat([loss_of(logprobs_T[at], case.entropy_T[at], at) for at in slices]).sum()
 
-    count = denominator(objective.loss, sum(LENGTHS), len(LENGTHS), LONGEST)
+    count = denominator(objective, sum(LENGTHS), len(LENGTHS), LONGEST)
     loss = surrogate_sum(module, known, objective, 0.03, lag) / count
     loss.backward()
     return loss.detach(), logprobs_T.grad

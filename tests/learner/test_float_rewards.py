@@ -39,7 +39,7 @@ def test_gradients_on_random_real_rewards_are_the_reference_s(tmp_path, loss, sc
     ]
     reference.loss(plain, groups, config, alpha=0.0).backward()
     lengths = np.concatenate([group.responses.lengths_S for group in groups])
-    count = denominator(loss, int(lengths.sum()), len(lengths), config.train.max_response_tokens)
+    count = denominator(config.objective, int(lengths.sum()), len(lengths), config.train.max_response_tokens)
     for batch in cut(groups, version=0, config=config):
         doubles = {name: getattr(batch, name).double() for name in ("behaviour_logprobs_T", "advantages_T")}
         surrogate = surrogate_sum(ours, dataclasses.replace(batch, **doubles), config.objective, 0.0)

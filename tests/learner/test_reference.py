@@ -80,7 +80,7 @@ def test_loss_and_gradient_of_every_weight_are_the_reference_s(models, objective
     ours.temperature = temperature
     ours.zero_grad()
     batches = cut(groups, version=4, config=config)
-    count, found = denominator(config.objective.loss, tokens, responses, config.train.max_response_tokens), 0.0
+    count, found = denominator(config.objective, tokens, responses, config.train.max_response_tokens), 0.0
     kept = (_kept(values, lengths, batches) for values in (old, anchored))
     for batch, old_T, reference_T in zip(batches, *kept, strict=True):
         batch = dataclasses.replace(

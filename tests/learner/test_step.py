@@ -234,7 +234,7 @@ def _plain_updates(config, steps=2):
         updates = len(parts) * config.train.reuse
         for update in range(updates):
             batches = known[update % len(parts)]
-            count = denominator(config.objective.loss, *size_of(batches), config.train.max_response_tokens)
+            count = denominator(config.objective, *size_of(batches), config.train.max_response_tokens)
             for batch in batches:
                 output = surrogate_sum(module, batch, config.objective, 0.0, update / updates)
                 (output.loss_sum * (1 / count)).backward()

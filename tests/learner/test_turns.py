@@ -88,7 +88,7 @@ def test_the_gradient_is_that_of_whole_sequences_with_masked_targets(
     shares = shared_out(conversations, config.train, ranks)
     cuts = [cut(share, version=VERSION, config=config) for share in shares]
     sizes = np.array([size_of(batches) for batches in cuts])
-    count = denominator(loss, *sizes.sum(0).tolist(), config.train.max_response_tokens)
+    count = denominator(config.objective, *sizes.sum(0).tolist(), config.train.max_response_tokens)
     assert all(len(batches) > 1 for batches in cuts) == (budget == 28)
     for batch in (batch for batches in cuts for batch in batches):
         doubles = {name: getattr(batch, name).double() for name in ("behaviour_logprobs_T", "advantages_T")}
