@@ -52,8 +52,12 @@ class Loader:
 
     def digest(self) -> str | None:
         """The digest of all modules that are the user's; None where there is none."""
-        modules = {name: checksum(path) for name, path in self._users_modules().items()}
+        modules = self.checksums()
         return fingerprint(modules) if modules else None
+
+    def checksums(self) -> dict[str, str]:
+        """The checksum of the file of every module that is the user's, by the module's name here."""
+        return {name: checksum(path) for name, path in self._users_modules().items()}
 
     def named(self, use: str) -> Any:
         """What ``use`` names. ``ConfigError`` if there is nothing of that name."""

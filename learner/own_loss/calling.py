@@ -104,14 +104,15 @@ class OwnLoss:
         try:
             term = self._function(**given, **self._options)
             self._refuse_what_is_no_loss(term, tokens)
+            self._refuse_unless_finite(term, "it gave", given)
             if torch.is_grad_enabled():
                 self._look_at_gradients(term, given, tokens)
         except ConfigError:
             raise
         except BaseException as error:  # the boundary: whatever it raises is the user's own mistake
             raise ConfigError(f"{self.name}: {told(error)}") from None
-        self._refuse_unless_finite(term, "it gave", term, given)
-        return term
+        checked: Tensor = term
+        return checked
 
     def _refuse_what_is_no_loss(self, term: Any, tokens: Tokens) -> None:
         due = f"a loss for each token: {_described(tokens.logprobs_T)}"
@@ -133,12 +134,12 @@ class OwnLoss:
             )
         for slope in slopes:
             if slope is not None:
-                self._refuse_unless_finite(slope, "its gradient is", term, given)
+                self._refuse_unless_finite(slope, "its gradient is", given)
         by_logprob = slopes[0] if "logprobs" in given else None
         still = torch.ones_like(term, dtype=torch.bool) if by_logprob is None else by_logprob == 0
         self._stopped.append(still & (tokens.advantages_T != 0))
 
-    def _refuse_unless_finite(self, values: Tensor, what: str, term: Tensor, given: Mapping[str, Tensor]) -> None:
+    def _refuse_unless_finite(self, values: Tensor, what: str, given: Mapping[str, Tensor]) -> None:
         wrong = ~torch.isfinite(values.detach())
         if not wrong.any():
             return

@@ -2,9 +2,11 @@
 it."""
 
 import json
+import sys
 
 from ...common.config import Config, Objective
 from ...common.errors import ConfigError
+from ...common.fingerprint import fingerprint
 from ...common.user_code.digests import LOSS, refuse_other_code
 from ...common.user_code.loading import Kind, Loader, asked_of, told
 from ..ranks import together
@@ -47,7 +49,7 @@ def agree(objective: Objective) -> None:
 
 
 def _load(objective: Objective) -> OwnLoss:
-    where, loader = f"objective.loss = {objective.loss!r}", Loader(KIND)
+    where, loader, paths = f"objective.loss = {objective.loss!r}", Loader(KIND), list(sys.path)
     try:
         function = loader.named(objective.loss)
         if not callable(function) or isinstance(function, type):
@@ -60,7 +62,11 @@ def _load(objective: Objective) -> OwnLoss:
     own = OwnLoss(where, function, asks, objective.loss_options)
     for count in TRIED:
         own.try_out(count)
-    own.digest = loader.digest()
+    # The learner imports more later: a module of the user's must not stand in for one of those.
+    sys.path[:] = [*paths, *(path for path in sys.path if path not in paths)]
+    # Not by the modules' names, which depend on what else is loaded: this process has more than the one at the desk.
+    files = sorted(loader.checksums().values())
+    own.digest = fingerprint(files) if files else None
     return own
 
 
