@@ -42,7 +42,8 @@ class OwnLoss:
     """A loaded function. ``digest``: that of the user's code that came with it."""
 
     def __init__(self, name: str, function: Callable[..., Any], asks: frozenset[str], options: Mapping[str, Any]):
-        self.name, self.asks, self.digest = name, asks, None
+        self.name, self.asks = name, asks
+        self.digest: str | None = None
         self._function, self._options = function, dict(options)
         self._failure: ConfigError | None = None
         self._stopped: list[Tensor] = []
@@ -124,9 +125,9 @@ class OwnLoss:
     def _look_at_gradients(self, term: Tensor, given: Mapping[str, Tensor], tokens: Tokens) -> None:
         """Refuse a term without gradients, or with some that are not finite, and keep where the gradient stops."""
         leaves = [given[name] for name in ("logprobs", "entropy") if name in given]
-        slopes = [None] * len(leaves)
+        slopes: tuple[Tensor | None, ...] = ()
         if term.requires_grad and leaves:
-            slopes = list(torch.autograd.grad(term.sum(), leaves, retain_graph=True, allow_unused=True))
+            slopes = torch.autograd.grad(term.sum(), leaves, retain_graph=True, allow_unused=True)
         if all(slope is None for slope in slopes):
             raise ConfigError(
                 f"{self.name}: what it returned has no gradient by logprobs or entropy (is it detached, or made of "
@@ -135,7 +136,7 @@ class OwnLoss:
         for slope in slopes:
             if slope is not None:
                 self._refuse_unless_finite(slope, "its gradient is", given)
-        by_logprob = slopes[0] if "logprobs" in given else None
+        by_logprob = slopes[0] if "logprobs" in given else None  # it stands first
         still = torch.ones_like(term, dtype=torch.bool) if by_logprob is None else by_logprob == 0
         self._stopped.append(still & (tokens.advantages_T != 0))
 
