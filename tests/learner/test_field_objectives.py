@@ -120,6 +120,12 @@ def _theirs(case: SimpleNamespace, objective: Objective, lag: float) -> tuple[Te
                 gain = (w * weight * a * logp + 0.03 * case.entropy_T[own]).sum()
             case "dr_grpo":  # arXiv 2503.20783: no 1/|y|, a constant instead
                 gain = (w * clipped(torch.exp(logp - below)) + 0.03 * case.entropy_T[own]).sum() / LONGEST
+            case "pg":  # RLOO and REINFORCE take it with their advantages
+                gain = (w * torch.exp(logp - below) * a + 0.03 * case.entropy_T[own]).sum()
+            case "dis":  # arXiv 2602.15763 and 2607.07508: f(r)·A·log π, f(r) = r inside the interval and 0 outside
+                ratio = torch.exp(logp - below).detach()
+                inside = (ratio > low) & (ratio < high)
+                gain = (w * ratio * inside * a * logp + 0.03 * case.entropy_T[own]).sum()
             case "magic":
                 gain = (w * clipped(torch.exp(logp - below)) + 0.03 * case.entropy_T[own]).sum()
             case "dppo":  # arXiv 2602.04879, eq. 11 to 14
@@ -131,7 +137,7 @@ def _theirs(case: SimpleNamespace, objective: Objective, lag: float) -> tuple[Te
                 kept = ~(away & (moved > objective.trust_region))
                 gain = (w * kept * torch.exp(logp - below) * a + 0.03 * case.entropy_T[own]).sum()
         total = total - gain
-    total = total / (sum(LENGTHS) if objective.loss in ("magic", "cispo", "dppo") else len(LENGTHS))
+    total = total / (sum(LENGTHS) if objective.loss in ("magic", "cispo", "dppo", "dis") else len(LENGTHS))
     total.backward()
     return total.detach(), logprobs_T.grad
 
@@ -141,6 +147,8 @@ CASES = [
     *({"loss": "cispo"}, {"loss": "cispo", "clip_low": 1.0, "clip_high": 4.0}),
     *({"loss": "dr_grpo", "advantage_std": "none"}, {"loss": "magic", "dual_clip": 1.3}),
     *({"loss": "dppo", "trust_region": 0.02}, {"loss": "dppo", "trust_region": 0.01, "trust_region_by": "kl"}),
+    *({"loss": "dis"}, {"loss": "dis", "clip_low": 0.1, "clip_high": 0.5}, {"loss": "magic", "clip_high": 0.28}),
+    {"loss": "pg", "advantage_baseline": "leave_one_out", "advantage_std": "none"},
 ]
 
 
@@ -191,6 +199,19 @@ def test_with_a_dual_clip_a_ratio_however_large_has_no_gradient_where_the_advant
     huge, none = (_ours(case, Objective(dual_clip=c), 0.0)[1].abs().max() for c in (None, 3.0))
     assert huge > 1e6
     assert none == 0.0
+
+
+def test_a_two_sided_clip_takes_the_gradient_outside_whatever_the_advantage_s_sign():
+    """Where it leaves one, it is that of ρA."""
+    case = _case(3)
+    ratio_T = (case.logprobs_T - case.behaviour_logprobs_T).exp()
+    outside_T = (ratio_T <= 0.8) | (ratio_T >= 1.2)
+    for sign in (1.0, -1.0):
+        case.advantages_T = sign * case.advantages_T.abs()
+        _, gradient_T = _ours(case, Objective(loss="dis"), 0.0)
+        expected_T = torch.where(outside_T, 0.0, -ratio_T * case.advantages_T / sum(LENGTHS))
+        torch.testing.assert_close(gradient_T, expected_T, rtol=0, atol=1e-12)
+    assert 3 < outside_T.sum() < len(outside_T) - 3
 
 
 # --- advantages ------------------------------------------------------------------------------------------------------
@@ -250,6 +271,7 @@ def test_a_batch_of_truncated_responses_alone_has_no_advantages(baseline, finish
     [
         ({"correction_level": "sequence"}, "only 'decoupled' has weights of whole responses"),
         ({"loss": "cispo", "dual_clip": 3.0}, "no clip of that kind"),
+        ({"loss": "dis", "dual_clip": 3.0}, "no clip of that kind"),
         ({"loss": "gspo", "correction": "decoupled"}, "weighs single tokens"),
         ({"loss": "gspo", "correction": "loglinear"}, "weighs single tokens"),
         ({"dual_clip": 1.1}, r"expected more than 1 \+ clip_high"),
