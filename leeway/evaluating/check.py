@@ -35,9 +35,11 @@ WIDE = 60
 def check(preset: list[str], settings: list[str], *, rows: int, responses: int) -> None:
     """Print what is found. Raises as ``leeway up`` does where the configuration cannot work, and ``LeewayError`` where
     a reward fails."""
-    config = compose(preset, settings)
-    for line in preflight(with_digests(config), dry_run=False):
+    config = with_digests(compose(preset, settings))
+    for line in preflight(config, dry_run=False):
         typer.echo(line)
+    if config.objective.own_loss:
+        typer.echo(f"loss: {config.objective.loss}; digest of your code {config.objective.loss_digest}")
     for source in config.sources:
         _refuse_hub(source)
     failed = 0

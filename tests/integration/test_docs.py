@@ -19,6 +19,7 @@ from tests.integration.test_evaluation import EVALUATION
 from tests.integration.test_fewer_ranks import FEWER
 from tests.integration.test_mixtures import COMMANDS as MIXTURES
 from tests.integration.test_own_environment import COMMANDS as OWN_ENVIRONMENT
+from tests.integration.test_own_loss import COMMANDS as OWN_LOSS
 from tests.integration.test_own_reward import COMMANDS as OWN_REWARD
 from tests.integration.test_profile import COMMANDS as PROFILE
 from tests.integration.test_turns import PROVE as PROVE_TURNS
@@ -168,6 +169,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *END_TO_END,
         *OWN_REWARD,
         *OWN_ENVIRONMENT,
+        *OWN_LOSS,
         *MIXTURES,
         *PROFILE,
         *PLANS,
