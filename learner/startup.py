@@ -16,6 +16,7 @@ from .flow.curriculum import Curriculum, load_curriculum
 from .flow.intake import SHARDS
 from .flow.staleness import Stages
 from .flow.tickets import LiveGroup, TicketBook
+from .own_loss import of
 
 
 def read_prompts(service: Service, config: Config) -> Curriculum:
@@ -86,10 +87,11 @@ def open_ledger(
         )
     else:
         ledger.write("rolled_back", to_line=state["ledger_line"] if state is not None else 1)
+    own_loss = of(config.objective)
     digests = {
         "rewards_digest": config.verifier.rewards_digest,
         "environment_digest": config.environment and config.environment.digest,
-        "loss_digest": config.objective.loss_digest,
+        "loss_digest": own_loss and own_loss.digest,
     }
     code = {name: digest for name, digest in digests.items() if digest is not None}
     ledger.write("started", incarnation=incarnation, version=book.version, **code)
