@@ -50,9 +50,7 @@ def test_a_run_whose_loss_fails_ends_in_one_line_and_goes_on_once_it_is_mended(t
     own = ["--set", "objective.loss=mine.py:loss", "--set", "train.checkpoint_every=1", "--set", "train.steps=3"]
     done = leeway("up", *SMALL, *own, "--run", "mine", cwd=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert re.search(
-        r"^.*learner: objective.loss = '.*mine.py:loss': it gave nan for a token with logprobs", done.stderr, re.M
-    )
+    assert re.search(r"learner: objective.loss = '.*mine.py:loss': it gave nan for a token with logprobs", done.stderr)
     assert "Traceback" not in done.stderr + (tmp_path / "runs/mine/logs/learner.log").read_text()
     assert len(metrics(tmp_path / "runs/mine")) == 1
     (tmp_path / "mine.py").write_text(FAILS.replace("CALLS > 3", "CALLS < 0"))
@@ -62,6 +60,8 @@ def test_a_run_whose_loss_fails_ends_in_one_line_and_goes_on_once_it_is_mended(t
     again = leeway("up", "--run", "mine", "--resume", "--set", "objective.loss_digest=any", cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
     assert [line["step"] for line in metrics(tmp_path / "runs/mine")] == [0, 1, 2]
-    started = [line for line in read(tmp_path / "runs/mine/ledger.jsonl") if line["event"] == "started"]
-    assert [len(line["loss_digest"]) for line in started] == [16, 3]
+    lines = read(tmp_path / "runs/mine/ledger.jsonl")
+    first, second = [line["loss_digest"] for line in lines if line["event"] == "started"]
+    assert len(first) == len(second) == 16
+    assert first != second  # it says which code it was, also where any is fine
     assert leeway("audit", "mine", cwd=tmp_path).returncode == 0
