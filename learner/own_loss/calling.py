@@ -107,7 +107,7 @@ class OwnLoss:
             self._refuse_what_is_no_loss(term, tokens)
             self._refuse_unless_finite(term, "it gave", given)
             if torch.is_grad_enabled():
-                self._look_at_gradients(term, given, tokens)
+                self._refuse_bad_gradients(term, given, tokens)
         except ConfigError:
             raise
         except BaseException as error:  # the boundary: whatever it raises is the user's own mistake
@@ -122,21 +122,23 @@ class OwnLoss:
         if _described(term) != _described(tokens.logprobs_T):
             raise ConfigError(f"{self.name}: it returned {_described(term)} where it has to return {due}")
 
-    def _look_at_gradients(self, term: Tensor, given: Mapping[str, Tensor], tokens: Tokens) -> None:
-        """Refuse a term without gradients, or with some that are not finite, and keep where the gradient stops."""
-        leaves = [given[name] for name in ("logprobs", "entropy") if name in given]
-        slopes: tuple[Tensor | None, ...] = ()
-        if term.requires_grad and leaves:
-            slopes = torch.autograd.grad(term.sum(), leaves, retain_graph=True, allow_unused=True)
-        if all(slope is None for slope in slopes):
+    def _refuse_bad_gradients(self, term: Tensor, given: Mapping[str, Tensor], tokens: Tokens) -> None:
+        """Refuse a term without gradients, or with some that are not finite; note where the gradient stops."""
+        leaves = {"logprobs": tokens.logprobs_T, "entropy": tokens.entropy_T}
+        leaves = {name: tensor for name, tensor in leaves.items() if tensor.requires_grad}
+        slopes: dict[str, Tensor | None] = {}
+        if term.requires_grad:
+            found = torch.autograd.grad(term.sum(), [*leaves.values()], retain_graph=True, allow_unused=True)
+            slopes = dict(zip(leaves, found, strict=True))
+        if all(slope is None for slope in slopes.values()):
             raise ConfigError(
                 f"{self.name}: what it returned has no gradient by logprobs or entropy (is it detached, or made of "
                 "anything else?), so nothing would be trained"
             )
-        for slope in slopes:
+        for slope in slopes.values():
             if slope is not None:
                 self._refuse_unless_finite(slope, "its gradient is", given)
-        by_logprob = slopes[0] if "logprobs" in given else None  # it stands first
+        by_logprob = slopes["logprobs"]
         still = torch.ones_like(term, dtype=torch.bool) if by_logprob is None else by_logprob == 0
         self._stopped.append(still & (tokens.advantages_T != 0))
 

@@ -116,6 +116,12 @@ return -logprobs * advantages + entropy * 0.0 + reference * 0.0
     assert (seen["entropy"] > 0).all()
 
 
+def test_the_page_says_what_each_parameter_is():
+    page = (ROOT / "docs" / "own-loss.md").read_text()
+    told = {name for row in re.findall(r"^\| (`.*?) \|", page, re.M) for name in re.findall(r"`(\w+)`", row)}
+    assert told == set(own_loss.calling.ASKED)
+
+
 def test_options_are_keyword_arguments(model_path, written):
     mine = written("return -scale * logprobs * advantages", "logprobs, advantages, scale")
     metrics = [
@@ -151,6 +157,7 @@ DUE = (
         ("return -advantages", "what it returned has no gradient by logprobs or entropy"),
         ("return logprobs / (advantages - advantages)", "it gave -inf for a token with logprobs -"),
         ("return (logprobs - logprobs.detach()).abs().sqrt()", "its gradient is nan for a token with logprobs -"),
+        ("return logprobs.sub_(logprobs.detach().clone()).abs_().sqrt_()", "its gradient is nan for a token with"),
         ("torch.nowhere", "AttributeError: module 'torch' has no attribute 'nowhere' (line 5 of mine.py)"),
         ("exit(3)", "SystemExit: 3 (line 5 of mine.py)"),
     ],
