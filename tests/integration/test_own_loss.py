@@ -54,9 +54,6 @@ def test_a_run_whose_loss_fails_ends_in_one_line_and_goes_on_once_it_is_mended(t
     assert "Traceback" not in done.stderr + (tmp_path / "runs/mine/logs/learner.log").read_text()
     assert len(metrics(tmp_path / "runs/mine")) == 1
     (tmp_path / "mine.py").write_text(FAILS.replace("CALLS > 3", "CALLS < 0"))
-    again = leeway("up", "--run", "mine", "--resume", cwd=tmp_path)
-    assert again.returncode == 2
-    assert "the code of the loss here has the digest" in again.stderr
     again = leeway("up", "--run", "mine", "--resume", "--set", "objective.loss_digest=any", cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
     assert [line["step"] for line in metrics(tmp_path / "runs/mine")] == [0, 1, 2]
