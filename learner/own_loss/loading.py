@@ -53,7 +53,8 @@ def _load(objective: Objective) -> OwnLoss:
     try:
         function = loader.named(objective.loss)
         if not callable(function) or isinstance(function, type):
-            raise ConfigError(f"{where}: it is a {type(function).__name__}, and no function")
+            what = "a class" if isinstance(function, type) else type(function).__name__
+            raise ConfigError(f"{where}: it is {what}, and no function")
         asks = asked_of(function, (), tuple(ASKED), objective.loss_options, where)
     except ConfigError:
         raise

@@ -177,7 +177,7 @@ def _with(*settings) -> Config:
     [
         ("{here}/none.py:loss", "none.py: no such file; it has to be at this path on every learner's machine"),
         ("{here}/mine.py:los", "mine.py has no 'los'; did you mean 'loss'?"),
-        ("{here}/mine.py:NUMBER", "it is a int, and no function"),
+        ("{here}/mine.py:NUMBER", "it is int, and no function"),
         ("{here}/mine.py:takes", "cannot be called with (logprobs): missing a required argument: 'logprob'"),
         ("{here}/mine.py:takes", "it is (logprobs, logprob); it may ask for logprobs, entropy, anchor, weights, "),
         ("{here}/broken.py:loss", "ModuleNotFoundError: No module named 'nowhere' (line 1 of broken.py)"),
