@@ -35,7 +35,7 @@ def counted(objective, updates=1, **far):
         log_ratio_T=those("ratios") + 1.0 if config.objective.loss == "gspo" else None,
     )
     output = TokenOutput(torch.zeros(()), those("policy"), torch.ones(len(batch.taken_T)))
-    tally = Tally(config.objective, updates)
+    tally = Tally(config.objective, updates, against_reference=kl)
     tally.add_measured(batch, output)
     for lag in range(updates):
         tally.add_update(batch, output, lag, 1)
