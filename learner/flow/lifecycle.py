@@ -89,6 +89,7 @@ class Lifecycle:
         self.queue, self.book, self.curriculum, self.ledger = queue, book, curriculum, ledger
         self._objective, self.incarnation, self._samples = config.objective, incarnation, samples
         self.counts, self.pacer, self.retries = Counts(), Pacer(), Retries()
+        self.pacer.idling.places = config.rollout.workers * config.rollout.at_once
         self._sources = config.source_names
         self.graded = GradedGroups(config.verifier.solved_at, self._sources)
         self.unsettled: list[ScoredEntry] = []
