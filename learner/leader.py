@@ -188,6 +188,7 @@ class Leader:
         """Send the training step's record, and log its line."""
         times = times | {"weights/publish_s": self.publication.seconds}
         workers, _ = self.queue.overview.workers()
+        self.intake.rollout_is(sum(worker.role == "rollout" for worker in workers))
         record = self._metrics.record(step, groups, measured, times, self.manifest, workers)
         self.queue.emit(record)
         self._hardware = hardware_text(record)
@@ -210,6 +211,7 @@ class Leader:
             ready=ready,
             incarnation=self.incarnation,
             max_staleness=book.max_staleness,
+            asked_bound=intake.controls.asked_bound,
             overflow=book.overflow,
             pipeline_depth=book.depth,
             doing=to_json(doing),
