@@ -14,11 +14,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.longest_first import in_shares
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Started in the background, we ignore SIGINT, and so would every command under test, which must end at it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under several workers, what takes long comes first."""
+    workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    if workers > 1:
+        files: dict[str, list[pytest.Item]] = {}
+        for item in items:
+            files.setdefault(item.path.relative_to(Path(__file__).parent).as_posix(), []).append(item)
+        items[:] = in_shares(files, workers)
 
 
 @pytest.fixture(scope="session")
