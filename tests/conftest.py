@@ -5,6 +5,7 @@ LEEWAY_TEST_REDIS_URL runs the same tests on a server of yours (Redis 7 or later
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -21,6 +22,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Started in the background, we ignore SIGINT, and so would every command under test, which must end at it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+gc.disable()  # What is collected stays: to look through it again and again takes a quarter of the time.
+
+
+def pytest_collection_finish() -> None:
+    """What stands now, torch and all tests included, is no garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
