@@ -24,12 +24,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-gc.disable()  # What is collected stays: to look through it again and again takes a quarter of the time.
+gc.disable()  # until the tests are collected: to look through what stays, again and again, takes a quarter of the time
 
 
 def pytest_collection_finish() -> None:
-    """What stands now, torch and all tests included, is no garbage."""
-    gc.freeze()
+    """Garbage is collected from here on."""
     gc.enable()
 
 
