@@ -33,13 +33,14 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Under several workers, what takes long comes first."""
+    """Under several workers, what takes long comes first, and one of them starts every vLLM."""
     workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
     if workers > 1:
         files: dict[str, list[pytest.Item]] = {}
         for item in items:
             files.setdefault(item.path.relative_to(Path(__file__).parent).as_posix(), []).append(item)
-        items[:] = in_shares(files, workers)
+        large = {name for name, tests in files.items() if any(test.get_closest_marker("vllm") for test in tests)}
+        items[:] = in_shares(files, workers, large)
 
 
 @pytest.fixture(scope="session")

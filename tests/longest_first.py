@@ -1,9 +1,9 @@
 """The order of the tests where several workers share them: what takes long comes first, so that no worker is left alone
-with it at the end."""
+with it at the end, and what needs much memory stays with one worker."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -48,17 +48,20 @@ SECONDS = {
 less than half a minute."""
 
 
-def in_shares(files: dict[str, Sequence[Item]], workers: int) -> list[Item]:
+def in_shares(files: dict[str, Sequence[Item]], workers: int, large: Collection[str] = ()) -> list[Item]:
     """The tests of ``files`` in an order whose equal parts, one after the other, begin with about as many of the long
     files' seconds each: pytest-xdist gives each worker such a part to begin with, and whoever is idle then takes from
-    the end of another's. A file's tests stay together and in their order."""
-    heads: list[list[Item]] = [[] for _ in range(workers)]
-    seconds = [0] * workers
-    for name in sorted(files.keys() & SECONDS.keys(), key=lambda name: (-SECONDS[name], name)):
+    the end of another's. A file's tests stay together and in their order. The files that are ``large``, those that need
+    much memory, begin one part, so that no two of them run at the same time."""
+    heads: list[list[Item]] = [[item for name in files if name in large for item in files[name]]]
+    heads += [[] for _ in range(workers - 1)]
+    seconds = [sum(SECONDS.get(name, 0) for name in files if name in large), *[0] * (workers - 1)]
+    for name in sorted((files.keys() & SECONDS.keys()) - set(large), key=lambda name: (-SECONDS[name], name)):
         least = seconds.index(min(seconds))
         heads[least] += files[name]
         seconds[least] += SECONDS[name]
-    short = iter([item for name, items in files.items() if name not in SECONDS for item in items])
+    placed = SECONDS.keys() | set(large)
+    short = iter([item for name, items in files.items() if name not in placed for item in items])
     left, ordered = sum(map(len, files.values())), list[Item]()
     for number, head in enumerate(heads):
         part = left // (workers - number)

@@ -22,6 +22,11 @@ def test_each_worker_begins_with_a_long_file_and_every_test_is_there_once(worker
         assert together or tests[0].startswith("short")
 
 
+def test_what_needs_much_memory_begins_one_part():
+    files = {LONG[0]: ["a1", "a2"], "large": ["l1"], LONG[1]: ["b1", "b2"], "short": ["s1", "s2", "s3"]}
+    assert in_shares(files, 2, {"large", LONG[1]}) == ["l1", "b1", "b2", "s1", "a1", "a2", "s2", "s3"]
+
+
 def test_few_tests_and_none_are_ordered_too():
     assert in_shares({}, 2) == []
     assert in_shares({LONG[0]: ["a1", "a2", "a3"], "short": ["s"]}, 2) == ["a1", "a2", "a3", "s"]
