@@ -31,7 +31,7 @@ smollm2: setup  ## SmolLM2-135M through real vLLM on the CPU; takes about half a
 	$(BIN)/leeway up --preset smollm2
 
 test: setup  ## everything, real parts included
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
 fuzz: setup  ## a million mutated messages through the codec and the weight reader; about five minutes
 	$(BIN)/python tests/proofs/fuzz_codec.py

@@ -11,6 +11,7 @@ from ..common import devices
 from ..common.config import Config, dump
 from ..common.errors import ConfigError, LeewayError
 from ..common.files import path_of, write_whole
+from ..common.large_imports import large_import
 from ..common.locks import only_writer
 from ..common.preflight.model import check_model
 from ..common.queue.learner import LearnerQueue
@@ -82,8 +83,9 @@ def main() -> int:
                     raise
                 failure = error
             refuse_blind_torch(config)
-            from .ranks import join_ranks, leave_ranks, raise_together
-            from .train import learn
+            with large_import():
+                from .ranks import join_ranks, leave_ranks, raise_together
+                from .train import learn
 
             join_ranks(config.train.collective_timeout_s)
             raise_together(failure)

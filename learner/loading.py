@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..common.config import Config, expand
 from ..common.errors import DataError
+from ..common.large_imports import large_import
 from ..common.preflight.architecture import why_not_trained
 from ..common.preflight.folder import INDEX, WEIGHTS, read_folder, read_header, read_object, some
 from ..common.preflight.hub import is_hub_name
@@ -151,8 +152,9 @@ def open_language_model(config: Config, dtype: torch.dtype = torch.float32) -> t
     Raises ``DataError`` where there is no such model, where it cannot be trained here, and where the files' tensors are
     not those of the model.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.utils import logging
+    with large_import():
+        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers.utils import logging
 
     logging.disable_progress_bar()
     path = expand(config.model.path)
@@ -164,7 +166,7 @@ def open_language_model(config: Config, dtype: torch.dtype = torch.float32) -> t
             if "dropout" in key or key.endswith("pdrop"):
                 setattr(shape, key, 0.0)  # not by eval mode alone: gradient checkpointing works in train mode only
         _refuse_untrainable(config, shape, path)
-        with torch.device("meta"):
+        with torch.device("meta"), large_import():  # of the model's own code
             empty = AutoModelForCausalLM.from_config(shape)
         how = {
             "config": shape,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..common.config import Config
 from ..common.errors import DataError
+from ..common.large_imports import large_import
 from . import reference, sums
 from .alike import refuse_different_models
 from .checkpoint import TAG
@@ -332,9 +333,10 @@ def _name_accelerator() -> None:
 
 def _deepspeed() -> Any:
     _name_accelerator()
-    import deepspeed
-    import deepspeed.ops
-    from deepspeed.utils import logger
+    with large_import():
+        import deepspeed
+        import deepspeed.ops
+        from deepspeed.utils import logger
 
     logger.setLevel("ERROR")
     if not torch.cuda.is_available():

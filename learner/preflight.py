@@ -1,8 +1,6 @@
 """Checks, before a run starts, whether tokenizer and rows can be used. ``leeway up`` and its ``--dry-run`` call it.
 
-It is a process of its own so that torch can be kept out. With torch the tokenizer's package takes four times as long to
-import and three times the memory, and nothing here computes. The process reads a configuration (TOML) and writes one
-JSON object.
+It is a process of its own so that torch can be kept out. It reads a configuration (TOML) and writes one JSON object.
 """
 
 import json
@@ -15,6 +13,7 @@ from ..common.config import Config, Data, parse
 from ..common.errors import DataError, told
 from ..common.preflight.hub import folder_of
 from ..common.preflight.model import load_tokenizer_of
+from ..common.preflight.tokens import hide_torch
 from .flow.prompts import prompts_of
 
 ROWS = {"file": 20_000, "reasoning_gym": 200}
@@ -52,6 +51,5 @@ def _look_at(config: Config, data: Data, tokenizer: Any, vocabulary: int | None)
 
 
 if __name__ == "__main__":
-    # This hides torch from transformers, which then leaves out everything that computes.
-    sys.modules["torch"] = None  # type: ignore[assignment]
+    hide_torch()
     sys.exit(told("", lambda: print(json.dumps(look(parse(sys.stdin.read()))))))

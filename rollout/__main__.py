@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..common import devices
 from ..common.activity import Activity, Doing
 from ..common.config import Config, expand
+from ..common.large_imports import large_import
 from ..common.preflight.folder import ModelFolder, read_folder
 from ..common.preflight.model import check_model
 from ..common.queue.rollout import RolloutQueue
@@ -30,7 +31,8 @@ def make_engine(config: Config, worker: str, environments: EnvironmentHost | Non
     rollout = config.rollout
     path, recompute = expand(config.model.path), rollout.kv_on_update == "recompute"
     if rollout.engine == "torch":
-        from .torch_engine import TorchEngine
+        with large_import():
+            from .torch_engine import TorchEngine
 
         return TorchEngine(
             path,
@@ -92,7 +94,8 @@ def work(queue: RolloutQueue, service: Service, config: Config) -> None:
     """Load the engine and generate until the run is over."""
     take_gpus(config)
     refuse_too_small(queue, config, check_model(config, "sample"))
-    from .worker import RolloutWorker
+    with large_import():
+        from .worker import RolloutWorker
 
     service.doing(Doing(Activity.LOADING_MODEL))
     with environments_of(config) as environments, closing(make_engine(config, queue.worker, environments)) as engine:

@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from ..common.errors import DataError, WeightsError
+from ..common.large_imports import large_import
 from ..common.preflight.folder import read_folder
 from ..common.preflight.tokens import ends_of, load_tokenizer
 from ..common.types import Responses, Ticket
@@ -207,9 +208,10 @@ class TorchEngine:
         self._recompute = recompute
         self._environments = environments
         self._ends = end_tokens(path)
-        self._model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            AutoConfig.from_pretrained(path), dtype=getattr(torch, dtype), attn_implementation="sdpa"
-        ).eval()
+        with large_import():  # of the model's own code
+            self._model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                AutoConfig.from_pretrained(path), dtype=getattr(torch, dtype), attn_implementation="sdpa"
+            ).eval()
         self._one_group = threading.Lock()
         self._change = threading.Condition()
         """Guards the attributes below. It is notified when the weights in ``waiting``, which ``load`` has put there,

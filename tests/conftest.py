@@ -5,6 +5,7 @@ LEEWAY_TEST_REDIS_URL runs the same tests on a server of yours (Redis 7 or later
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -14,11 +15,32 @@ from pathlib import Path
 
 import pytest
 
+from tests.longest_first import in_shares
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Started in the background, we ignore SIGINT, and so would every command under test, which must end at it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+gc.disable()  # until the tests are collected: to look through what stays, again and again, takes a quarter of the time
+
+
+def pytest_collection_finish() -> None:
+    """Garbage is collected from here on."""
+    gc.enable()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under several workers, what takes long comes first, and one of them starts every vLLM."""
+    workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    if workers > 1:
+        files: dict[str, list[pytest.Item]] = {}
+        for item in items:
+            files.setdefault(item.path.relative_to(Path(__file__).parent).as_posix(), []).append(item)
+        large = {name for name, tests in files.items() if any(test.get_closest_marker("vllm") for test in tests)}
+        items[:] = in_shares(files, workers, large)
 
 
 @pytest.fixture(scope="session")

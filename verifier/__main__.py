@@ -4,6 +4,7 @@ import sys
 from contextlib import nullcontext
 
 from ..common.config import Config, expand
+from ..common.preflight.tokens import hide_torch
 from ..common.queue.verifier import VerifierQueue
 from ..common.role import role_parser, run_role
 from ..common.service import Service
@@ -33,4 +34,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    hide_torch()  # What needs torch to grade is a process of its own.
     sys.exit(stoppable(main))

@@ -5,7 +5,7 @@ from typing import Any
 
 from ...common.config import Config
 from ...common.preflight.hub import folder_of
-from ...common.preflight.tokens import load_tokenizer
+from ...common.preflight.tokens import hide_torch, load_tokenizer
 from ...common.user_code.looking import answer
 from ...common.user_code.secrets import Secrets
 from .conversation import ends_of_model, glue_of
@@ -21,6 +21,7 @@ def look(config: Config) -> dict[str, Any]:
     digest = loader.digest()  # before other modules come with the tokenizer
     folder = folder_of(config.model.path)
     if folder is not None and folder.is_dir():
+        hide_torch()  # The user's module is loaded by now, and torch with it if it needs torch.
         tokenizer = load_tokenizer(folder)
         glue_of(tokenizer, config.environment.role, ends_of_model(str(folder), tokenizer))
     return {"digest": digest}

@@ -33,7 +33,7 @@ from leeway_rl.learner.publication import FlatBuffers, Publication
 from leeway_rl.learner.ranks import leave_ranks, naming_the_lost, rank
 from tiny_policy import make_config, make_groups
 
-TENSORS_S, ASLEEP_S = 20.0, 30.0
+TENSORS_S, ASLEEP_S = 10.0, 13.0
 """The time-out of tensors, and how long rank 0 sleeps: more than that, and more than a busy machine makes of a step."""
 STEPS = 2
 

@@ -1,11 +1,20 @@
-"""Real ranks, as ``leeway up`` starts them."""
+"""Real ranks: processes that meet over gloo, with what torchrun gives each. They are copies of one process that has
+imported what a rank needs, because the imports take longer than what a test asks of them. Whole runs of several ranks,
+which ``leeway up`` starts by torchrun itself, are in tests/integration."""
 
+import multiprocessing
 import os
-import subprocess
+import runpy
+import socket
 import sys
+import tempfile
+import time
+from multiprocessing.connection import wait
 from pathlib import Path
 
 HERE = Path(__file__).parent
+WARM = multiprocessing.get_context("forkserver")
+WARM.set_forkserver_preload(["deepspeed", "transformers.models.auto.modeling_auto", "leeway_rl.learner.train"])
 
 
 def on_two_ranks(script, *words, timeout_s=240):
@@ -15,13 +24,46 @@ def on_two_ranks(script, *words, timeout_s=240):
 
 def on_ranks(count, script, *words, timeout_s=240):
     """Run a script of this folder with its arguments on ``count`` ranks, to a good end."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    done = subprocess.run(
-        [*launcher, str(HERE / script), *map(str, words)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    with tempfile.TemporaryDirectory() as folder:
+        logs = [Path(folder) / f"rank-{rank}.log" for rank in range(count)]
+        ranks, until = begin(script, words, logs), time.monotonic() + timeout_s
+        try:
+            while left := [rank.sentinel for rank in ranks if rank.exitcode is None]:
+                assert wait(left, until - time.monotonic()), f"{script}: not within {timeout_s} s"
+                codes = [rank.exitcode for rank in ranks]
+                assert not any(codes), f"exit codes {codes}\n" + "\n".join(log.read_text()[-3000:] for log in logs)
+        finally:
+            end(ranks)
+
+
+def begin(script, words, logs):
+    """Start a script of this folder with its arguments on as many ranks as there are ``logs``, for their output."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": len(logs), "LOCAL_WORLD_SIZE": len(logs)}
+    ranks = []
+    for number, log in enumerate(logs):
+        own = {"RANK": number, "LOCAL_RANK": number, "OMP_NUM_THREADS": 1}
+        environment = os.environ | {key: str(value) for key, value in (common | own).items()}
+        command = [str(HERE / script), *map(str, words)]
+        ranks.append(WARM.Process(target=_be_a_rank, args=(command, environment, log)))
+        ranks[-1].start()
+    return ranks
+
+
+def end(ranks):
+    """Kill the ranks that are alive."""
+    for rank in ranks:
+        rank.kill()
+        rank.join()
+
+
+def _be_a_rank(command, environment, log):
+    os.environ.clear()
+    os.environ.update(environment)
+    with log.open("ab") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    sys.argv = command
+    runpy.run_path(command[0], run_name="__main__")

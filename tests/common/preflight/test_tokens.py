@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 from leeway_rl.common.errors import DataError
@@ -44,6 +46,20 @@ def test_a_damaged_tokenizer_is_named(folder):
     (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0"}))
     with pytest.raises(DataError, match="its tokenizer cannot be loaded"):
         load_tokenizer(folder)
+
+
+WITHOUT_TORCH = """
+import json, sys
+from leeway_rl.common.preflight import tokens
+tokens.hide_torch()
+print(json.dumps([tokens.load_tokenizer(sys.argv[1])("12+7=")["input_ids"], sys.modules["torch"]]))
+"""
+
+
+def test_a_process_that_hides_torch_reads_the_same_tokens(folder):
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, folder], capture_output=True, check=True)
+    assert json.loads(done.stdout) == [load_tokenizer(folder)("12+7=")["input_ids"], None]
+    assert done.stderr == b"", "nobody is advised to install it"
 
 
 def test_a_tokenizer_of_a_larger_vocabulary_is_another_model_s(folder):

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from leeway_rl.common import scored
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.ledger import Ledger, read
 from leeway_rl.common.queue.entries import WEIGHTS, LetterKind
 from leeway_rl.common.service import Service
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.common.wording import words
+from leeway_rl.learner.flow import intake as intake_module
 from leeway_rl.learner.flow.curriculum import Curriculum
 from leeway_rl.learner.flow.idling import Cycle, Idling
 from leeway_rl.learner.flow.intake import Intake
@@ -26,8 +28,11 @@ MIXED, DULL = (RIGHT, WRONG), (RIGHT, RIGHT)
 
 
 @pytest.fixture
-def begin(make_bus, tmp_path):
-    """Start an intake with two groups of two a step at bound 1; gives it, its worker's bus and its ledger."""
+def begin(make_bus, tmp_path, monkeypatch):
+    """Start an intake with two groups of two a step at bound 1; gives it, its worker's bus and its ledger. It looks
+    around ten times as often as in a run, so that no test waits for it long."""
+    monkeypatch.setattr(intake_module, "POLL_S", 0.05)
+    monkeypatch.setattr(scored, "MEND_S", 0.2)
     started = []
 
     def with_settings(*settings, repair=lambda unreadable: False):
