@@ -76,7 +76,7 @@ class Times:
         return System(
             lengths_GS=self.lengths_GS(),
             groups_per_step=config.train.groups_per_step,
-            steps=config.train.steps - config.flow.max_staleness - 1,
+            steps=config.train.steps - config.flow.largest_bound - 1,
             max_staleness=config.flow.max_staleness,
             overflow=config.flow.overflow,
             pipeline_depth=config.flow.pipeline_depth,
@@ -223,7 +223,7 @@ def timed_step(train_s: float) -> Callable[..., Any]:
             "batch/tokens": float(len(ages)),
             "staleness/token_mean": float(ages.mean()),
             "logprob/ess": 1.0,
-            "overflow/tokens_trained_past_bound": int((ages > config.flow.max_staleness).sum()),
+            "overflow/tokens_trained_past_bound": int((ages > config.flow.largest_bound).sum()),
         }
         time.sleep(max(0.0, ends - time.monotonic()))
         return StepResult(metrics=metrics, controller=controller)

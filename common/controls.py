@@ -9,7 +9,7 @@ from .config import Config, Overflow, refuse_below_lag, refuse_shallow
 from .errors import ConfigError
 from .limits import MOST_COUNTED
 
-_VERSIONS: Any = Annotated[int, BeforeValidator(int), Field(ge=0, le=MOST_COUNTED)]
+_VERSIONS: Any = Literal["auto"] | Annotated[int, BeforeValidator(int), Field(ge=0, le=MOST_COUNTED)]
 _NATS: Any = Annotated[float, BeforeValidator(float), Field(ge=0, le=MOST_COUNTED)]
 _DEPTH: Any = Literal["auto"] | Annotated[int, BeforeValidator(int), Field(ge=1, le=MOST_COUNTED)]
 _SWITCH: Any = Annotated[Literal["0", "1"], AfterValidator(int)]
@@ -17,7 +17,7 @@ _SWITCH: Any = Annotated[Literal["0", "1"], AfterValidator(int)]
 CONTROLS: dict[str, tuple[Callable[[str], int | float | str], str]] = {
     "max_staleness": (
         TypeAdapter(_VERSIONS).validate_python,
-        f"a whole number of versions, 0 or more, at most {MOST_COUNTED}",
+        f"auto, or a whole number of versions, 0 or more, at most {MOST_COUNTED}",
     ),
     "overflow": (TypeAdapter(Overflow).validate_python, f"one of {', '.join(get_args(Overflow))}"),
     "pipeline_depth": (

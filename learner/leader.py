@@ -188,6 +188,7 @@ class Leader:
         """Send the training step's record, and log its line."""
         times = times | {"weights/publish_s": self.publication.seconds}
         workers, _ = self.queue.overview.workers()
+        self.intake.rollout_is(sum(worker.role == "rollout" for worker in workers))
         record = self._metrics.record(step, groups, measured, times, self.manifest, workers)
         self.queue.emit(record)
         self._hardware = hardware_text(record)

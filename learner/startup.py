@@ -47,7 +47,7 @@ def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
     flow = config.flow
     book = TicketBook(
         stages=stages,
-        max_staleness=flow.max_staleness,
+        max_staleness=flow.first_bound,
         overflow=flow.overflow,
         pipeline_depth=flow.pipeline_depth,
         inject_lag=flow.inject_lag,
@@ -80,7 +80,7 @@ def open_ledger(
                 {"from_step": start, "groups_per_step": view.train.groups_per_step, "group_size": view.train.group_size}
                 for start, view in zip(config.stage_starts, config.views(), strict=True)
             ],
-            max_staleness=config.flow.max_staleness,
+            max_staleness=config.flow.first_bound,
             overflow=config.flow.overflow,
             inject_lag=config.flow.inject_lag,
             stage_change=config.flow.stage_change,

@@ -33,6 +33,8 @@ class StepResult:
     """Metrics by name, as docs and ``leeway status`` have them, over all ranks and the same on each."""
     controller: ControllerState
     """The entropy controller's state for the next step."""
+    shortfall: float = 0.0
+    """By which share of its target the entropy is too low."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,9 @@ def train_step(
     }
     if not measure_first:
         measured = metrics["entropy/policy" if config.entropy.estimate == "exact" else "entropy/sampled"]
-    return StepResult(metrics=metrics, controller=controller_rules.state_after(controller, measured, config.entropy))
+    after = controller_rules.state_after(controller, measured, config.entropy)
+    shortfall = controller_rules.shortfall(measured, config.entropy)
+    return StepResult(metrics=metrics, controller=after, shortfall=shortfall)
 
 
 def cut(
@@ -111,7 +115,7 @@ def cut(
         )
         for group in groups
     ]
-    bound = config.flow.max_staleness if config.flow.overflow == "mask" else None
+    bound = config.flow.largest_bound if config.flow.overflow == "mask" else None
     budget = config.train.micro_batch_tokens
     return micro_batches(groups, advantages, version=version, token_budget=budget, max_staleness=bound)
 

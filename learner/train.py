@@ -76,7 +76,7 @@ def lead(leader: Leader, controller: ControllerState) -> None:
                 result = _train(leader, controller, groups, step)
             with timed(times, "publish"):
                 leader.gather(step + 1)
-                generated = intake.trained(groups, ess=result.metrics["logprob/ess"])
+                generated = intake.trained(groups, ess=result.metrics["logprob/ess"], shortfall=result.shortfall)
                 leader.publish()
         controller = result.controller
         service.count(done=1, tokens=int(result.metrics["batch/tokens"]))

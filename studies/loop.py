@@ -152,14 +152,14 @@ class Collector:
         flow = config.flow
         lag = self._tail.lag(flow.seed, number) if self._tail else flow.inject_lag
         if flow.overflow == "wait":
-            lag = min(lag, flow.max_staleness)  # the learner has waited for it
+            lag = min(lag, flow.largest_bound)  # the learner has waited for it
         return self._curriculum.ticket(number, stage, min_version=max(0, version - lag))
 
     def _add(self, group: ScoredGroup, batch: Batch, version: int, config: Config) -> None:
         batch.sampled.append(group)
         self._curriculum.saw(group.ticket, group.rewards_S)
         flow, spans = config.flow, group.responses.spans
-        if expired(spans, version, max_staleness=flow.max_staleness, overflow=flow.overflow):
+        if expired(spans, version, max_staleness=flow.largest_bound, overflow=flow.overflow):
             batch.late += 1
         elif is_trained(group.rewards_S, group.responses.finished_S, config.objective):
             batch.trained.append(group)

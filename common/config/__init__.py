@@ -9,7 +9,7 @@ value, where it stands (``locating``), and what would be right.
 from .composing import compose, dump, parse, preset_names
 from .data import Data, judging, source_named
 from .environment import Environment
-from .flow import Flow, Overflow, PipelineDepth, refuse_below_lag, refuse_shallow
+from .flow import Flow, MaxStaleness, Overflow, PipelineDepth, refuse_below_lag, refuse_shallow
 from .objective import Baseline, Deviation, Entropy, Level, Loss, Mask, Objective
 from .placement import Placement
 from .rewards import Reward, ability_of
@@ -31,6 +31,7 @@ __all__ = [
     "Level",
     "Loss",
     "Mask",
+    "MaxStaleness",
     "Model",
     "Objective",
     "Overflow",

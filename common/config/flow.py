@@ -11,11 +11,26 @@ from .training import Train
 
 Overflow = Literal["wait", "drop", "mask", "soft"]
 PipelineDepth = int | Literal["auto"]
+MaxStaleness = int | Literal["auto"]
 
 
 class Flow(Section):
-    max_staleness: int = Field(default=0, ge=0, le=MOST_COUNTED)
-    """η: 0 is strictly on-policy. A live control: ``leeway set max-staleness``."""
+    max_staleness: Annotated[int, Field(ge=0, le=MOST_COUNTED)] | Literal["auto"] = 0
+    """η: 0 is strictly on-policy. ``auto``: it starts at 0 and rises while a version more brings more throughput than
+    it costs, by what is measured. A live control: ``leeway set max-staleness``."""
+    staleness_ceiling: int = Field(default=4, ge=1, le=MOST_COUNTED)
+    """The largest η that ``max_staleness = "auto"`` may choose. Memory is counted for it."""
+    staleness_period: int = Field(default=10, ge=2)
+    """Training steps that ``auto`` measures before it turns η by one version, or leaves it."""
+    staleness_price: float = Field(default=0.02, ge=0)
+    """What each version of η costs under ``auto``, as a share of throughput: with 0.02, one that brings less than 2 %
+    more training steps an hour is not kept, whatever else is measured."""
+    ess_price: float = Field(default=1.0, ge=0)
+    """What lost effective sample size (``logprob/ess``) costs under ``auto``: this times -ln ESS, as a share of
+    throughput. With 1, ``auto`` weighs throughput times ESS."""
+    entropy_price: float = Field(default=0.5, ge=0)
+    """What lacking entropy costs under ``auto``: this times the share by which the policy's entropy is below
+    ``entropy.target``, as a share of throughput. Counted with ``entropy.control = "adaptive"`` alone."""
     overflow: Overflow = "wait"
     """What gives way when a group is late. ``wait``: the learner, which takes the oldest live groups. The others take
     those that are ready; of what is older than the bound, ``drop`` refunds the group, ``mask`` leaves the tokens out
@@ -48,12 +63,22 @@ class Flow(Section):
     """Training steps after which ``data.drop_solved`` and ``data.prefer_half`` look at what was solved. Between two
     looks, nothing changes which prompts are drawn. By default 10."""
 
+    @property
+    def first_bound(self) -> int:
+        """η of the first training step."""
+        return 0 if self.max_staleness == "auto" else self.max_staleness
+
+    @property
+    def largest_bound(self) -> int:
+        """The largest η that the configuration allows; an operator may go beyond."""
+        return self.staleness_ceiling if self.max_staleness == "auto" else self.max_staleness
+
     def refuse_impossible(self, train: Train) -> None:
         """``ConfigError`` if the bound, the lag and the updates of a step contradict one another."""
-        if self.strictly_on_policy and self.max_staleness > 0:
+        if self.strictly_on_policy and self.max_staleness != 0:
             raise ConfigError(
-                f"flow.strictly_on_policy = true with flow.max_staleness = {self.max_staleness}: strictly on-policy is "
-                "a max_staleness of 0"
+                f"flow.strictly_on_policy = true with flow.max_staleness = {self.max_staleness!r}: strictly on-policy "
+                "is a max_staleness of 0"
             )
         if self.strictly_on_policy and train.updates_per_step > 1:
             per_update = train.minibatch_groups or train.groups_per_step
@@ -80,9 +105,14 @@ def refuse_shallow(groups_per_step: int, depth: PipelineDepth) -> None:
         )
 
 
-def refuse_below_lag(max_staleness: int, flow: Flow) -> None:
+def refuse_below_lag(max_staleness: MaxStaleness, flow: Flow) -> None:
     """``ConfigError`` if a bound would expire every group of an injected lag."""
-    if max_staleness < flow.inject_lag:
+    if flow.inject_lag > 0 and max_staleness == "auto":
+        raise ConfigError(
+            f"flow.max_staleness = 'auto' with flow.inject_lag = {flow.inject_lag}: nothing overlaps under a lag, so "
+            f"no bound brings throughput; a number of at least {flow.inject_lag} is right"
+        )
+    if max_staleness != "auto" and max_staleness < flow.inject_lag:
         raise ConfigError(
             f"flow.max_staleness = {max_staleness} with flow.inject_lag = {flow.inject_lag}: every group would be "
             f"older than the bound; at least {flow.inject_lag} is right"

@@ -83,6 +83,11 @@ class Rollout(Section):
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs over which a vLLM worker spreads the model."""
 
+    @property
+    def at_once(self) -> int:
+        """Groups that one worker generates side by side."""
+        return 1 if self.engine == "torch" else self.concurrency
+
     def refuse_impossible(self) -> None:
         """``ConfigError`` if the engine cannot spread the model."""
         if self.engine == "torch" and self.tensor_parallel != 1:

@@ -1,17 +1,19 @@
-"""Takes up the live controls that an operator sets, and applies the guard, which turns the bound as well. Every turn is
-recorded."""
+"""Takes up the live controls that an operator sets, and applies what turns the bound as well: the guard, and the
+controller of a bound that is ``auto``. Every turn is recorded."""
 
 import logging
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from ...common.config import Config
+from ...common.config import Config, MaxStaleness
 from ...common.controls import taken_up
 from ...common.errors import ConfigError
 from ...common.ledger import Ledger
 from ...common.profiles import FIELD, Answer, Request, to_json
 from ...common.queue.learner import LearnerQueue
+from .auto_bound import AutoBound, Standing
 from .guard import Guard
+from .idling import Cycle
 from .tickets import TicketBook
 
 log = logging.getLogger(__name__)
@@ -30,8 +32,9 @@ class LiveControls:
         and who turned it."""
         self._queue, self._book, self._ledger, self._config, self._on_turn = queue, book, ledger, config, on_turn
         self.guard = Guard(least_ess=config.flow.least_ess, patience=config.flow.guard_patience)
-        self.asked_bound = book.max_staleness
-        """η as the operator asks for it. The book's is lower where the guard has stepped in."""
+        self.auto = AutoBound.of(config.flow)
+        self.asked_bound: MaxStaleness = config.flow.max_staleness
+        """η as the operator asks for it. The book's is what the guard makes of a number, or what ``auto`` chooses."""
         self.profiles: SimpleQueue[Request] = SimpleQueue()
         """Profiles that were asked for, until the training loop takes them."""
         self.target_entropy = config.entropy.target
@@ -47,8 +50,11 @@ class LiveControls:
             self._queue.refuse_control(field, text, why)
         bound = controls.get("max_staleness", self.asked_bound)
         if bound != self.asked_bound:
+            if "auto" in (bound, self.asked_bound):
+                self._record("asked_bound", str(self.asked_bound), str(bound))
             self.asked_bound = bound
             self.guard.reset()
+            self.auto.begin(self._book.max_staleness)
             self._turn_bound(by="operator")
         if "paused" in controls:
             controls["paused"] = bool(controls["paused"])
@@ -58,11 +64,17 @@ class LiveControls:
             if (now := controls.get(name, before)) != before:
                 self._record(name, before, str(now) if name == "pipeline_depth" else now)
                 setattr(holder, name, now)
+                self.auto.begin_period()  # a pause, or another depth, says nothing of the bound
 
-    def step_had(self, ess: float) -> None:
-        """A training step had this effective sample size: the guard may turn the bound."""
-        self.guard.saw(ess, self.asked_bound)
-        self._turn_bound(by="guard")
+    def step_had(self, ess: float, *, shortfall: float, cycle: Cycle | None, standing: Standing) -> None:
+        """A training step had this effective sample size, and its entropy was below its target by ``shortfall`` as a
+        share: the bound may turn. ``cycle`` is None where no whole cycle was seen."""
+        if self.asked_bound != "auto":
+            self.guard.saw(ess, self.asked_bound)
+            self._turn_bound(by="guard")
+        elif cycle is not None:
+            self.auto.saw(cycle, ess=ess, shortfall=shortfall, standing=standing)
+            self._turn_bound(by="auto", why=self.auto.why)
 
     def _take_profile(self, asked: bytes) -> None:
         """Take a request for a profile out of Redis, and hand it to the training loop. The state says so first: who
@@ -91,14 +103,15 @@ class LiveControls:
             "paused": str(int(self._book.paused)),
         }
 
-    def _turn_bound(self, *, by: str) -> None:
-        bound = self.guard.bound(self.asked_bound)
+    def _turn_bound(self, *, by: str, **why: str) -> None:
+        bound = self.auto.bound if self.asked_bound == "auto" else self.guard.bound(self.asked_bound)
         if bound != self._book.max_staleness:
-            self._record("max_staleness", self._book.max_staleness, bound, by)
+            self._record("max_staleness", self._book.max_staleness, bound, by, **why)
             self._book.max_staleness = bound
 
-    def _record(self, name: str, previous: float | str, value: float | str, by: str = "operator") -> None:
+    def _record(self, name: str, previous: float | str, value: float | str, by: str = "operator", **why: str) -> None:
+        """``why``: what the ledger says beside, of a turn that no person made."""
         version = self._book.version
-        log.info("%s: %s -> %s, by the %s", name, previous, value, by)
-        self._ledger.write("control", name=name, value=value, previous=previous, version=version, by=by)
+        log.info("%s: %s -> %s, by the %s%s", name, previous, value, by, "".join(f": {text}" for text in why.values()))
+        self._ledger.write("control", name=name, value=value, previous=previous, version=version, by=by, **why)
         self._on_turn(name, previous, value, version, by)

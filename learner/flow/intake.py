@@ -26,6 +26,7 @@ from ...common.queue.learner import LearnerQueue
 from ...common.service import Service
 from ..packing import ScoredGroup
 from ..samples import Samples
+from .auto_bound import Standing
 from .controls import LiveControls, OnTurn
 from .curriculum import Curriculum
 from .lifecycle import Lifecycle
@@ -124,17 +125,25 @@ class Intake:
                 held_s=long and long.held_s,
             )
 
-    def trained(self, groups: list[ScoredGroup], *, ess: float = 1.0) -> dict[str, float]:
-        """Close the books on a training step; ``ess`` is its effective sample size, for the guard. No ticket is issued
-        until its version is ``published``. Returns how the policy did before rejection sampling, as metrics by name
-        (``graded.py``)."""
+    def trained(self, groups: list[ScoredGroup], *, ess: float = 1.0, shortfall: float = 0.0) -> dict[str, float]:
+        """Close the books on a training step, whose effective sample size and shortfall of entropy the bound may go by
+        (``LiveControls.step_had``). No ticket is issued until its version is ``published``. Returns how the policy did
+        before rejection sampling, as metrics by name (``graded.py``)."""
         numbers = [group.ticket.ticket for group in groups]
         with self._lock:
-            stage = self.book.stage
+            stage, idling = self.book.stage, self.lifecycle.pacer.idling
             self.lifecycle.trained(numbers)
-            self.controls.step_had(ess)
+            cycle, standing = idling.cycle(time.monotonic()), Standing.of(self.book, idling.places)
+            self.controls.step_had(ess, shortfall=shortfall, cycle=cycle, standing=standing)
+            if self.book.stage != stage:
+                self.controls.auto.begin_period()  # its steps are of another length
             self.lifecycle.refund_left_behind()
             return self.lifecycle.graded.reached(max(numbers), stage, self.book.stage)
+
+    def rollout_is(self, workers: int) -> None:
+        """So many rollout workers live."""
+        with self._lock:
+            self.lifecycle.pacer.idling.places = max(1, workers) * self.config.rollout.at_once
 
     def published(self, checksum: str) -> None:
         """The version of the newest training step, with this ``checksum``, can be had: issue what it makes room for."""
@@ -176,6 +185,7 @@ class Intake:
                 "max_staleness": self.book.max_staleness,
                 "asked_bound": self.controls.asked_bound,
                 "guard": self.controls.guard.state(),
+                "auto_bound": self.controls.auto.state(),
                 "overflow": self.book.overflow,
                 "pipeline_depth": self.book.pipeline_depth,
                 "pacing": self.lifecycle.pacer.state(),
@@ -200,6 +210,8 @@ class Intake:
         self.lifecycle.retries.restore(state["retries"], self.lifecycle.curriculum.drawn)
         self.controls.asked_bound = state["asked_bound"]
         self.controls.guard.restore(state["guard"])
+        if "auto_bound" in state:  # an older Leeway had none
+            self.controls.auto.restore(state["auto_bound"])
 
     def depth(self) -> tuple[int, int]:
         """How many groups are live, and how many of them are ready."""

@@ -91,6 +91,7 @@ class Lifecycle:
         self._objective, self.incarnation, self._samples = config.objective, incarnation, samples
         self.counts, self.pacer, self.retries = Counts(), Pacer(), Retries()
         self._sources, self.progress = config.source_names, Progress(config)
+        self.pacer.idling.places = config.rollout.workers * config.rollout.at_once
         self.graded = GradedGroups(config.verifier.solved_at, self._sources)
         self.unsettled: list[ScoredEntry] = []
         """Entries of groups that were trained since the newest checkpoint."""

@@ -39,6 +39,7 @@ from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from ...common.config import Overflow
+from .idling import Idling
 
 STEPS = 32
 """How many training steps the measurements go back."""
@@ -81,6 +82,8 @@ class Pacer:
     """Measures how long groups take, and says how many training steps' worth of them to keep live."""
 
     steps: deque[Measured] = field(default_factory=lambda: deque(maxlen=STEPS))
+    idling: Idling = field(default_factory=Idling)
+    """Is told of what is under way and of the learner's waiting."""
     _live: set[int] = field(default_factory=set)
     """Groups that were neither handed to the learner nor refunded."""
     _ready: set[int] = field(default_factory=set)
@@ -102,6 +105,7 @@ class Pacer:
         self._live.add(ticket)
         if self._begun:
             self._issued_at[ticket] = now
+        self.idling.under_way(len(self._live) - len(self._ready), now)
 
     def arrived(self, ticket: int, now: float) -> None:
         """Note that the group is graded: it will be ready, or refunded."""
@@ -110,6 +114,7 @@ class Pacer:
         if ticket in self._issued_at:
             self._latency_s[ticket] = now - self._issued_at.pop(ticket)
             self._arrived_s.append(self._latency_s[ticket])
+        self.idling.under_way(len(self._live) - len(self._ready), now)
 
     def refunded(self, ticket: int) -> None:
         """Note that the group leaves untrained, and another takes its place."""
@@ -133,12 +138,14 @@ class Pacer:
         needed = (len(self._live) - spare) / len(tickets) if self._begun else 0.0
         self._handed = _Handed(now, len(tickets), max(map(self._left, tickets)), needed)
         self._begun = True
+        self.idling.waits(now, waits=False)
 
     def asked(self, now: float) -> bool:
         """Note that the learner asks for its next batch. Returns whether that ends a step, which the depth then
         counts."""
         if self._handed is None:
             return False
+        self.idling.waits(now, waits=True)
         batch, busy_s = self._handed, max(now - self._handed.at, 1e-6)
         latencies = sum(self._arrived_s) / busy_s
         measured = batch.slowest_s / busy_s, batch.needed, len(self._arrived_s), latencies, batch.groups, self._refunded

@@ -78,6 +78,13 @@ def next_state_of_scripts(
     return ControllerState(_clamped(state.coefficient + (delta if below else -delta), ceiling), in_force=below)
 
 
+def shortfall(entropy: float, settings: Entropy) -> float:
+    """By which share of its target e_k is too low; 0 where no target is controlled."""
+    if settings.control != "adaptive" or settings.target == 0:
+        return 0.0
+    return max(0.0, 1 - entropy / settings.target)
+
+
 def _clamped(coefficient: float, ceiling: float) -> float:
     # It is rounded because sums of 0.005 come back to 1e-18 rather than 0, and c > 0 costs a forward pass per step.
     return min(ceiling, max(0.0, round(coefficient, 12)))

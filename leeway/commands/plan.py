@@ -112,7 +112,7 @@ def plan(
     assumed: Assumed,
     lengths: Lengths,
     system: System,
-    max_staleness: Annotated[str, typer.Option(help="Bounds, with commas: a row for each. (1)")] = "",
+    max_staleness: Annotated[str, typer.Option(help="Bounds or auto, with commas: a row for each. (1)")] = "",
     overflow: Annotated[str, typer.Option(help="Policies, with commas: a row for each. (wait)")] = "",
     gpus: Gpus,
     fit: Fit,

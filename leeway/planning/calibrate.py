@@ -82,10 +82,11 @@ def _system(folder: Path, data: RunData, config: Config, lines: list[dict[str, A
         groups_per_step=config.train.groups_per_step,
         steps=len(lines) + bound + 1,
         max_staleness=bound,
+        auto=config.flow,
         overflow=config.flow.overflow,
         pipeline_depth=config.flow.pipeline_depth,
         replicas=config.rollout.workers,
-        concurrency=1 if config.rollout.engine == "torch" else config.rollout.concurrency,
+        concurrency=config.rollout.at_once,
         turnaround_s=_turnaround_s(data.loads),
         pause_s=float(np.mean(pauses)) if pauses else 0.0,
         verify_s=_graded(lines, "generated/grading_s_mean") / config.verifier.jobs,
@@ -138,7 +139,7 @@ def _at_mean(system: System, generation_s: float, speedup: float) -> tuple[Syste
         if abs(off - 1) < 0.003:
             break
         rate *= off
-    kept = outcome.steps[min(system.max_staleness + 1, steps - 1) :]
+    kept = outcome.steps[min(system.largest_bound + 1, steps - 1) :]
     return tried, float(np.mean([step.generation_s for step in kept]))
 
 

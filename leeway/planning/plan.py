@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from ...common.config import Config, Overflow, PipelineDepth, compose, refuse_shallow
+from ...common.config import Config, MaxStaleness, Overflow, PipelineDepth, compose, refuse_shallow
 from ...common.errors import ConfigError
 from ...common.tables import as_text, table
 from ...common.wording import byte_size
@@ -145,7 +145,7 @@ def figures(outcome: Outcome) -> Figures:
     """The figures of an outcome. Rates and staleness are taken over the steps after the first η + 1, which find an
     empty queue; waste and lengths are taken over the whole run."""
     system, steps = outcome.system, outcome.steps
-    warm = min(system.max_staleness + 1, len(steps) - 1)
+    warm = min(system.largest_bound + 1, len(steps) - 1)
     since = steps[warm - 1].ended if warm else 0.0
     kept = steps[warm:]
     seconds = kept[-1].ended - since
@@ -158,6 +158,7 @@ def figures(outcome: Outcome) -> Figures:
         "max_staleness": system.max_staleness,
         "overflow": system.overflow,
         "pipeline_depth": system.pipeline_depth,
+        "turns": [(n, step.bound) for n, step in enumerate(steps) if n == 0 or steps[n - 1].bound != step.bound],
         "steps_per_hour": 3600 * len(kept) / seconds,
         "learner_idle": sum(step.waited for step in kept) / seconds,
         "replicas_idle": max(0.0, 1 - outcome.sampling_s / (system.replicas * steps[-1].ended)),
@@ -208,11 +209,11 @@ def depth(text: str) -> PipelineDepth:
     return "auto" if text == "auto" else int(text)
 
 
-def _bounds(text: str, start: System) -> list[int]:
+def _bounds(text: str, start: System) -> list[MaxStaleness]:
     words = text.replace(",", " ").split()
-    if not all(word.isdecimal() for word in words):
-        raise ConfigError(f"--max-staleness {text}: whole numbers of at least 0, with commas between")
-    return [int(word) for word in words] or [start.max_staleness]
+    if not all(word == "auto" or word.isdecimal() for word in words):
+        raise ConfigError(f"--max-staleness {text}: whole numbers of at least 0, or auto, with commas between")
+    return ["auto" if word == "auto" else int(word) for word in words] or [start.max_staleness]
 
 
 def _policies(text: str, start: System) -> list[Overflow]:
@@ -247,6 +248,10 @@ def _text(answers: dict[str, Any]) -> str:
     rows = answers["plan"]
     parts = [_table("what to expect", _COLUMNS, rows), _histogram(rows, "heads", "groups by head staleness")]
     parts.append(_histogram(rows, "tokens", "tokens by staleness"))
+    for row in rows:
+        if row["max_staleness"] == "auto":
+            turns = ", ".join(f"{bound} from step {step}" for step, bound in row["turns"])
+            parts.append(f"η under auto, {row['overflow']}: {turns}")
     if "measured" in answers:
         measured, predicted = answers["measured"], answers["predicted"]
         compared = [

@@ -43,6 +43,7 @@ def system_of(
         groups_per_step=train.groups_per_step,
         steps=100,
         max_staleness=flow.max_staleness,
+        auto=flow,
         overflow=flow.overflow,
         pipeline_depth=flow.pipeline_depth,
         replicas=config.rollout.workers,

@@ -9,10 +9,8 @@
 Only the times of things are simulated. The code that decides in a run (``learner/flow``) also decides here which
 tickets are issued, what a step takes, what is too old, and how many groups are live.
 
-A replica shares its speed among the responses that it holds: with n of them, a token of each takes
-1/alone + (n - 1)/peak seconds. The replica's virtual clock counts the tokens that a response held from the start would
-have. So a response of L tokens that begins at V ends at V + L, whatever other responses come and go, and a new response
-costs one entry in a heap. A replica has a slot for each group it takes side by side; the longest free slot is first.
+``replica.py`` says how fast a replica generates. It has a slot for each group it takes side by side; the longest free
+slot is first.
 """
 
 import heapq
@@ -24,11 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from ...common.config import Overflow, PipelineDepth
+from ...common.config import Flow, MaxStaleness, Overflow, PipelineDepth
 from ...common.ledger import Refund
+from ...learner.flow.auto_bound import AutoBound, Standing
 from ...learner.flow.pacing import Pacer
 from ...learner.flow.staleness import Stages, expired, head_staleness, tokens_past
 from ...learner.flow.tickets import TicketBook
+from .replica import Group, Replica, spans_of
 
 BYTES_PER_TOKEN = 8
 """Payload bytes of one token in Redis: token id and behaviour log-probability, four bytes each."""
@@ -44,8 +44,12 @@ class System:
     """B."""
     steps: int
     """Training steps to simulate."""
-    max_staleness: int
-    """η."""
+    max_staleness: MaxStaleness
+    """η, or ``auto``, which goes by ``auto``."""
+    auto: Flow = field(default_factory=Flow)
+    """The ceiling, the period and the prices of ``auto``."""
+    ess_lost: float = 0.0
+    """-ln ESS of data one version old, which grows with their mean age; only ``auto`` asks."""
     overflow: Overflow = "wait"
     pipeline_depth: PipelineDepth = "auto"
     replicas: int = 1
@@ -78,6 +82,11 @@ class System:
     """Training steps after which a checkpoint lets trained groups leave Redis."""
     seed: int = 0
 
+    @property
+    def largest_bound(self) -> int:
+        """The largest η of any step."""
+        return self.auto.staleness_ceiling if self.max_staleness == "auto" else self.max_staleness
+
 
 @dataclass(slots=True, kw_only=True)
 class Step:
@@ -100,6 +109,8 @@ class Step:
     depth: int
     """Groups that were allowed to be live."""
     live: int
+    bound: int
+    """η in force."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,52 +138,6 @@ class Outcome:
     """The most payload bytes in Redis at one time: of groups generated and not yet covered by a checkpoint."""
 
 
-@dataclass(slots=True)
-class _Group:
-    ticket: int
-    lengths_S: np.ndarray
-    began: float
-    clock: float
-    """The replica's virtual clock at its start, in tokens."""
-    mark: int
-    """Index of the replica's newest version at its start."""
-    left: int
-    """Responses under way."""
-    tokens: int
-    generation_s: float = 0.0
-    spans: np.ndarray | None = None
-
-
-class _Replica:
-    """One rollout worker: a virtual clock, the ends of its responses on it, and its versions' places on it."""
-
-    __slots__ = ("at", "clock", "ends", "marks", "sampling_s", "system", "turn")
-
-    def __init__(self, system: System) -> None:
-        self.system = system
-        self.at, self.clock, self.sampling_s = 0.0, 0.0, 0.0
-        self.turn = 0
-        """Incremented whenever the next end moves, which makes earlier events void."""
-        self.ends: list[tuple[float, int, _Group]] = []
-        self.marks: list[tuple[float, int]] = [(0.0, 0)]
-        """(virtual clock at its arrival, version) of every version that the replica has had."""
-
-    def token_s(self) -> float:
-        """Seconds a token of each of its responses takes now."""
-        return 1 / self.system.alone + (len(self.ends) - 1) / self.system.peak
-
-    def advance(self, now: float) -> None:
-        """Let the virtual clock follow the real one. A pause lies before ``at``."""
-        if self.ends and now > self.at:
-            self.clock += (now - self.at) / self.token_s()
-            self.sampling_s += now - self.at
-        self.at = max(self.at, now)
-
-    def next_end(self) -> float:
-        """When its next response ends, if nothing comes in between."""
-        return self.at + (self.ends[0][0] - self.clock) * self.token_s()
-
-
 def simulate(system: System) -> Outcome:
     """Run ``system`` to its last training step."""
     return _World(system).run()
@@ -186,20 +151,23 @@ class _World:
         self.now, self.asked_at, self.training = 0.0, 0.0, False
         # The run goes on after the steps that are looked at, because a run's last steps issue less and wait for every
         # straggler.
-        steps = system.steps + system.max_staleness + 1
+        self.controller = AutoBound.of(system.auto) if system.max_staleness == "auto" else None
+        bound = 0 if system.max_staleness == "auto" else system.max_staleness
+        steps = system.steps + system.largest_bound + 1
         stages = Stages(starts=(0,), groups_per_step=(system.groups_per_step,), steps=steps)
         self.book = TicketBook(
             stages=stages,
-            max_staleness=system.max_staleness,
+            max_staleness=bound,
             overflow=system.overflow,
             pipeline_depth=system.pipeline_depth,
         )
         self.pacer = Pacer()
-        self.replicas = [_Replica(system) for _ in range(system.replicas)]
+        self.pacer.idling.places = system.replicas * system.concurrency
+        self.replicas = [Replica(alone=system.alone, peak=system.peak) for _ in range(system.replicas)]
         self.slots = deque(self.replicas * system.concurrency)
         self.queue: deque[int] = deque()
         self.graders = [0.0] * system.graders
-        self.groups: dict[int, _Group] = {}
+        self.groups: dict[int, Group] = {}
         """Groups that are generated and live."""
         self.ready = 0
         """How many groups are ready; below B there is no need to look for a batch."""
@@ -233,7 +201,7 @@ class _World:
             self.queue.append(number)
         self._dispatch()
 
-    def _expect(self, replica: _Replica) -> None:
+    def _expect(self, replica: Replica) -> None:
         """Wait for the replica's next end, and for no end that was expected earlier."""
         replica.turn += 1
         if replica.ends:
@@ -243,17 +211,17 @@ class _World:
         while self.queue and self.slots:
             self._begin(self.slots.popleft(), self.queue.popleft())
 
-    def _begin(self, replica: _Replica, ticket: int) -> None:
+    def _begin(self, replica: Replica, ticket: int) -> None:
         replica.advance(self.now)
         lengths_S = self.system.lengths_GS[ticket % len(self.system.lengths_GS)]
-        group = _Group(
+        group = Group(
             ticket, lengths_S, self.now, replica.clock, len(replica.marks) - 1, len(lengths_S), int(lengths_S.sum())
         )
         for length in lengths_S.tolist():
             heapq.heappush(replica.ends, (replica.clock + length, next(self.numbers), group))
         self._expect(replica)
 
-    def _response_ended(self, what: tuple[_Replica, int]) -> None:
+    def _response_ended(self, what: tuple[Replica, int]) -> None:
         replica, turn = what
         if turn != replica.turn:
             return  # the next end has moved since
@@ -266,13 +234,13 @@ class _World:
             self._at(self.now + self.system.turnaround_s, self._handed_over, (replica, group))
         self._expect(replica)
 
-    def _generated(self, replica: _Replica, group: _Group) -> None:
-        group.spans = _spans(group, replica.marks, in_flight=self.system.in_flight)
+    def _generated(self, replica: Replica, group: Group) -> None:
+        group.spans = spans_of(group, replica.marks, in_flight=self.system.in_flight)
         group.generation_s = self.now - group.began
         self.outcome.generation_s += group.generation_s
         self.outcome.generations += 1
 
-    def _handed_over(self, what: tuple[_Replica, _Group]) -> None:
+    def _handed_over(self, what: tuple[Replica, Group]) -> None:
         replica, group = what
         self._payload(BYTES_PER_TOKEN * group.tokens)
         done = self.now + self.system.verify_s
@@ -292,7 +260,7 @@ class _World:
     def _pace(self) -> None:
         self.book.auto_depth = self.pacer.depth(self.system.overflow, self.system.groups_per_step)
 
-    def _graded(self, group: _Group) -> None:
+    def _graded(self, group: Group) -> None:
         self.pacer.arrived(group.ticket, self.now)
         self.groups[group.ticket] = group
         self.outcome.generated_tokens += group.tokens
@@ -315,10 +283,10 @@ class _World:
 
     def _take(self) -> None:
         """Begin a training step if there is a batch; the bound is checked here for the last time."""
-        bound, overflow, version = self.system.max_staleness, self.system.overflow, self.book.version
+        bound, overflow, version = self.book.max_staleness, self.system.overflow, self.book.version
         while (batch := self.book.batch()) is not None:
             groups = [self.groups[ticket] for ticket in batch]
-            gone = [g for g in groups if expired(_known(g), version, max_staleness=bound, overflow=overflow)]
+            gone = [g for g in groups if expired(g.known_spans, version, max_staleness=bound, overflow=overflow)]
             if not gone:
                 self._train(groups)
                 return
@@ -328,7 +296,7 @@ class _World:
             self.ready -= len(gone)
             self._issue()
 
-    def _train(self, groups: list[_Group]) -> None:
+    def _train(self, groups: list[Group]) -> None:
         system, version = self.system, self.book.version
         self.training = True
         self.ready -= len(groups)
@@ -337,15 +305,16 @@ class _World:
         ended = self.now + system.train_s + system.train_s_per_token * tokens + system.publish_s
         ages = Counter[int]()
         for group in groups:
-            for _, sampled_by, start, end in _known(group).tolist():
+            for _, sampled_by, start, end in group.known_spans.tolist():
                 ages[version - sampled_by] += end - start
-        past = [tokens_past(_known(group), version, max_staleness=system.max_staleness) for group in groups]
+        bound = self.book.max_staleness
+        past = [tokens_past(group.known_spans, version, max_staleness=bound) for group in groups]
         self.outcome.steps.append(
             Step(
                 began=self.now,
                 ended=ended,
                 waited=self.now - self.asked_at,
-                heads=[head_staleness(_known(group), version) for group in groups],
+                heads=[head_staleness(group.known_spans, version) for group in groups],
                 ages=ages,
                 past=sum(past),
                 groups_past=sum(tokens > 0 for tokens in past),
@@ -353,14 +322,16 @@ class _World:
                 generation_s=max(group.generation_s for group in groups),
                 depth=self.book.depth,
                 live=len(self.book.live),
+                bound=bound,
             )
         )
         self._at(ended, self._trained, groups)
 
-    def _trained(self, groups: list[_Group]) -> None:
+    def _trained(self, groups: list[Group]) -> None:
         self.training, self.asked_at = False, self.now
         self.book.trained([group.ticket for group in groups])
         self.outcome.trained += len(groups)
+        self._turn()
         self.settled_bytes += BYTES_PER_TOKEN * sum(self.groups.pop(group.ticket).tokens for group in groups)
         if self.book.version % self.system.checkpoint_every == 0:
             self._payload(-self.settled_bytes)
@@ -373,26 +344,20 @@ class _World:
             self._issue()
             self._take()
 
-    def _load(self, replica: _Replica) -> None:
+    def _turn(self) -> None:
+        """Let the bound follow what was measured, where it is ``auto``."""
+        cycle, ages = self.pacer.idling.cycle(self.now), self.outcome.steps[-1].ages
+        if self.controller is None or cycle is None:
+            return
+        age = sum(old * many for old, many in ages.items()) / ages.total()
+        depth, size = self.system.pipeline_depth, self.system.groups_per_step
+        standing = Standing(size, self.pacer.idling.places, self.book.auto_depth if depth == "auto" else depth / size)
+        self.controller.saw(cycle, ess=math.exp(-self.system.ess_lost * age), shortfall=0.0, standing=standing)
+        self.book.max_staleness = self.controller.bound
+
+    def _load(self, replica: Replica) -> None:
         replica.advance(self.now)
         replica.marks.append((replica.clock, self.book.version))
         if self.system.pause_s:
             replica.at += self.system.pause_s
             self._expect(replica)
-
-
-def _known(group: _Group) -> np.ndarray:
-    assert group.spans is not None
-    return group.spans
-
-
-def _spans(group: _Group, marks: list[tuple[float, int]], *, in_flight: bool) -> np.ndarray:
-    """Which version sampled which tokens of a group that has ended, as on the wire: uint32 [n, 4]."""
-    loaded = marks[group.mark :] if in_flight else marks[group.mark : group.mark + 1]
-    starts = np.array([0, *(int(clock - group.clock) for clock, _ in loaded[1:])])
-    starts_SN = np.minimum(starts, group.lengths_S[:, None])
-    ends_SN = np.concatenate([starts_SN[:, 1:], group.lengths_S[:, None]], axis=1)
-    response, part = np.nonzero(ends_SN > starts_SN)
-    versions = np.array([version for _, version in loaded])
-    rows = (response, versions[part], starts_SN[response, part], ends_SN[response, part])
-    return np.stack(rows, axis=1).astype(np.uint32)

@@ -104,13 +104,13 @@ class RunData:
         text."""
         turned: dict[int, list[str]] = {}
         for line in self.events("control"):
-            by = " (guard)" if line.get("by") == "guard" else ""
+            by = f" ({who})" if (who := line.get("by", "operator")) != "operator" else ""
             turned.setdefault(line["version"], []).append(_turned_to(line["name"], line["value"]) + by)
         return sorted((version, ", ".join(words)) for version, words in turned.items())
 
     def bounds(self) -> np.ndarray:
         """η by step, in versions, as measured; as configured where it was not measured; else NaN."""
-        configured = math.nan if self.config is None else self.config.flow.max_staleness
+        configured = math.nan if self.config is None else self.config.flow.first_bound
         return np.nan_to_num(self.series("flow/max_staleness"), nan=configured)
 
     def turns(self, values: np.ndarray) -> list[tuple[int, float]]:
@@ -212,6 +212,7 @@ def load(folder: Path) -> RunData:
 
 DIAL = {
     "max_staleness": "η = {}",
+    "asked_bound": "asked η = {}",
     "overflow": "overflow {}",
     "pipeline_depth": "depth {}",
     "target_entropy": "target {:g}",

@@ -61,8 +61,7 @@ class EnvironmentHost:
         except BaseException:
             self.close()
             raise
-        concurrency = 1 if config.rollout.engine == "torch" else config.rollout.concurrency
-        self._on_loop(self._more(concurrency - 1)).result()
+        self._on_loop(self._more(config.rollout.at_once - 1)).result()
 
     def open(self, ticket: Ticket) -> Conversations:
         """Reset G environments for a group: response j's has the seed ``ticket.seed + j``. Blocks until a process is

@@ -56,7 +56,7 @@ def asked_of(view: Config, mean_length: float | None = None) -> Asked:
         group_size=train.group_size,
         passes_before=measured + against_reference + objective.ratio_passes(train.updates_per_step, train.reuse),
         reuse=train.reuse,
-        overlap=view.flow.max_staleness > 0,
+        overlap=view.flow.largest_bound > 0,
     )
 
 

@@ -49,7 +49,7 @@ def _stage_rows(config: Config, shape: Shape | None) -> list[list[str]]:
 
 def _stage_column(view: Config, start: int, end: int, vocabulary: int | None) -> dict[str, str]:
     """One column of the table; ``view`` is the configuration as it is in the stage."""
-    train, bound, steps = view.train, view.flow.max_staleness, end - start
+    train, bound, steps = view.train, view.flow.largest_bound, end - start
     responses = train.groups_per_step * train.group_size
     tokens = responses * train.max_response_tokens
     in_redis = {beside: redis_bytes(view, vocabulary, beside=beside) for beside in (False, train.async_checkpoint)}
@@ -186,7 +186,7 @@ def _speed_column(number: int, found: Speed | None, length: float, config: Confi
     if found is None:
         return names
     gpus = config.rollout.workers * config.rollout.tensor_parallel
-    overlap = config.flow.max_staleness > 0
+    overlap = config.flow.largest_bound > 0
     return names | {
         "learner, tokens/s a GPU": f"{found.learner / config.train.ranks:,.0f}",
         "rollout, tokens/s a GPU": f"{found.rollout / gpus:,.0f}",
