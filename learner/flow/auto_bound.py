@@ -15,16 +15,19 @@ under the bound before.
 **Up.** A version more lets rollout generate while the learner would have it idle, and the learner train while it would
 wait. It can win back no more time than both lose: of the shares w in which the learner waits and i in which rollout is
 idle, the smaller. So the gain is at most -ln(1 - min(w, i)), and the bound stays where that is no more than a version's
-price. Of w and i two standard errors are taken off, so that one late batch is no reason to try. Where the learner is the slower side w is 0, and where rollout is i is 0: no version is tried there. Nor is one
-where pacing needs no more groups than the bound has places for. Otherwise the bound rises by one on trial, and keeps
-the version if the gain that is then measured is more than the rise of the price. If not it goes back, and tries again
-after one period, then after two, four and up to ``LONGEST_REST``.
+price. Of w and i two standard errors are taken off, so that one late batch is no reason to try. Where the learner is
+the slower side w is 0, and where rollout is i is 0: no version is tried there. Nor is one where pacing needs no more
+groups than the bound has places for. Otherwise the bound rises by one on trial, and keeps the version if the gain that
+is then measured is more than the rise of the price. If not it goes back, and tries again after one period, then after
+two, four and up to ``LONGEST_REST``.
 
 **Down**, by one at the end of a period, without loss where pacing needs fewer places than the bound has, or where at
-least B groups were waiting for a worker at all times; and at a loss where a version's part of the price, (price(η) -
-p_v η)/η + p_v, is more than the gain that its trial measured. That is good for ``KNOWN_FOR`` periods: then the version
-is given up, and what it brings now is found as at first. Below ``least_ess`` the bound goes down at once, by one after
-every such step, and rests for ``guard_patience`` steps: the guard of a bound that an operator sets (``guard.py``).
+least B groups were waiting for a worker at all times; and at a loss where a version's part of the price, p_v and the
+rest of the price divided by η, is more than the gain that its trial measured. That gain is good for ``KNOWN_FOR``
+periods: then the version is given up, and what it brings now is found as at first.
+
+Below ``least_ess`` the bound goes down at once, by one after every such step, and rests for ``guard_patience`` steps:
+as the guard does with a bound that an operator sets (``guard.py``).
 """
 
 import math
