@@ -15,7 +15,7 @@ under the bound before.
 **Up.** A version more lets rollout generate while the learner would have it idle, and the learner train while it would
 wait. It can win back no more time than both lose: of the shares w in which the learner waits and i in which rollout is
 idle, the smaller. So the gain is at most -ln(1 - min(w, i)), and the bound stays where that is no more than a version's
-price. Of w and i two standard errors are taken off, so that one late batch is no reason to try. Where the learner is
+price. Of w and i a standard error is taken off, so that one late batch is no reason to try. Where the learner is
 the slower side w is 0, and where rollout is i is 0: no version is tried there. Nor is one where pacing needs no more
 groups than the bound has places for. Otherwise the bound rises by one on trial, and keeps the version if the gain that
 is then measured is more than the rise of the price. If not it goes back, and tries again after one period, then after
@@ -245,6 +245,6 @@ class AutoBound:
 
 
 def _surely(values: Sequence[float]) -> float:
-    """The sum, less two standard errors; at least 0."""
+    """The sum, less a standard error; at least 0."""
     count = len(values)
-    return max(0.0, count * statistics.fmean(values) - 2 * math.sqrt(count) * statistics.stdev(values))
+    return max(0.0, count * statistics.fmean(values) - math.sqrt(count) * statistics.stdev(values))

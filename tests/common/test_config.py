@@ -41,6 +41,7 @@ def test_a_key_in_the_wrong_section_suggests_the_right_one():
         ("train.micro_batch_tokens=10", r"32 \+ train.max_response_tokens"),
         ("train.ranks=1000", "more than the 16 x 8 responses"),
         ("flow.strictly_on_policy=true", "strictly_on_policy = true with flow.max_staleness = 1"),
+        ("flow.max_staleness=often", "flow.max_staleness = 'often'"),
         (
             "flow.pipeline_depth=15",
             "15 is below train.groups_per_step = 16: .* 16 live groups, 1 more than may be live",

@@ -25,6 +25,18 @@ def test_the_pipeline_depth_is_a_number_or_auto(bus):
         assert bus.overview.controls() == {"pipeline_depth": value}
 
 
+def test_the_bound_may_be_auto_but_not_where_nothing_may_be_off_policy_or_of_a_set_age(bus):
+    begin(bus)
+    turn(bus.url, bus.run, "max-staleness", "auto")
+    assert bus.overview.controls() == {"max_staleness": "auto"}
+    begin(bus, "flow.strictly_on_policy=true", "flow.max_staleness=0")
+    with pytest.raises(ConfigError, match=r"max-staleness = auto: the run was started with flow\.strictly_on_policy"):
+        turn(bus.url, bus.run, "max-staleness", "auto")
+    begin(bus, "flow.max_staleness=2", "flow.inject_lag=2")
+    with pytest.raises(ConfigError, match=r"max_staleness = 'auto' with flow\.inject_lag = 2: .* at least 2 is right"):
+        turn(bus.url, bus.run, "max-staleness", "auto")
+
+
 def test_a_strictly_on_policy_run_keeps_its_promise(bus):
     begin(bus, "flow.strictly_on_policy=true", "flow.max_staleness=0")
     with pytest.raises(ConfigError, match=r"started with flow\.strictly_on_policy = true"):
@@ -36,7 +48,7 @@ def test_a_strictly_on_policy_run_keeps_its_promise(bus):
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [
-        ("max-staleness", "-1", "a whole number of versions, 0 or more"),
+        ("max-staleness", "-1", "auto, or a whole number of versions, 0 or more"),
         ("max-staleness", "9" * 40, "a whole number of versions, 0 or more, at most 2147483647"),
         ("target-entropy", "inf", "nats a token, 0 or more"),
         ("pipeline-depth", "9" * 40, "at most 2147483647"),

@@ -704,3 +704,41 @@ def test_the_guard_turns_the_bound_down_and_back_and_the_ledger_has_it(begin, wa
     turned = [(line["value"], line["by"]) for line in read(ledger.path) if line["event"] == "control"]
     assert turned == [(0, "guard"), (1, "guard"), (0, "operator")]
     assert audit(ledger.path, unfinished=True).version == 2
+
+
+def test_a_bound_that_is_auto_turns_in_the_ledger_and_yields_to_the_dial(begin, wait_until):
+    settings = ("flow.max_staleness=auto", "flow.staleness_period=2", "flow.staleness_ceiling=1", "train.steps=9")
+    intake, worker, ledger = begin(*settings)
+
+    def a_step(**measured):
+        """Rollout waits while a step trains, and the learner while its groups are made."""
+        batch = intake.book.groups_per_step
+        for ticket in sorted(intake.book.live)[:batch]:
+            play(worker, ticket, version=intake.book.live[ticket].ticket.min_version)
+        end_step(intake, intake.next_batch(30), **measured)
+
+    assert (intake.book.max_staleness, intake.book.depth) == (0, 2)
+    while intake.book.max_staleness == 0:
+        a_step()
+    again = intake.snapshot()
+    assert (again["max_staleness"], again["asked_bound"], len(again["auto_bound"]["gains"])) == (1, "auto", 1)
+    intake.controls.auto.gains.clear()
+    intake.restore(again)
+    assert intake.controls.auto.bound == 1
+    assert intake.controls.texts()["max_staleness"] == "auto"
+    worker.desk.set_control("max_staleness", "2")
+    wait_until(lambda: intake.book.max_staleness == 2, "the dial")
+    a_step(ess=0.01)
+    assert intake.book.max_staleness == 2
+    worker.desk.set_control("max_staleness", "auto")
+    wait_until(lambda: intake.book.max_staleness == 1, "the ceiling")
+    intake.stop()
+    turned = [(line["name"], line["value"], line["by"]) for line in read(ledger.path) if line["event"] == "control"]
+    assert turned == [
+        ("max_staleness", 1, "auto"),
+        ("asked_bound", "2", "operator"),
+        ("max_staleness", 2, "operator"),
+        ("asked_bound", "auto", "operator"),
+        ("max_staleness", 1, "operator"),
+    ]
+    assert audit(ledger.path, unfinished=True).max_staleness == 1

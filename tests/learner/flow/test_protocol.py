@@ -104,6 +104,7 @@ class Protocol(RuleBasedStateMachine):
             [
                 *("train.groups_per_step=2", "train.group_size=2", "train.steps=4"),
                 *(f"flow.max_staleness={bound}", f"flow.overflow={overflow}", f"flow.stage_change={change}"),
+                *("flow.staleness_period=2", "flow.staleness_price=0", "flow.entropy_price=0"),
                 *(["stages=[{from_step=2,groups_per_step=1,online_filter=true}]"] if stages else []),
             ],
         )
@@ -309,7 +310,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(
         control=st.one_of(
-            st.tuples(st.just("max_staleness"), st.sampled_from("012")),
+            st.tuples(st.just("max_staleness"), st.sampled_from(["0", "1", "2", "auto"])),
             st.tuples(st.just("overflow"), st.sampled_from(["wait", "drop", "mask", "soft"])),
             st.tuples(st.just("pipeline_depth"), st.sampled_from(["auto", "2", "3", "9"])),
             st.tuples(st.just("paused"), st.sampled_from("01")),
