@@ -21,7 +21,7 @@ Events, with what they carry beside that::
                observed? (where an environment wrote tokens), head_staleness, past_bound (tokens older than the bound)
     step       step, version, tickets, max_staleness, overflow
     published  version, checksum (digest of the digests of its shards); tickets are issued again from here on
-    control    name, value, previous, version             a live control was turned
+    control    name, value, previous, version, by, why? (of a turn that ``auto`` made)      a live control was turned
     checkpoint step                                       it is safe on disk; later steps may have been made meanwhile
     end        version                                    the run is complete; nothing is live
 

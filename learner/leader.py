@@ -211,6 +211,7 @@ class Leader:
             ready=ready,
             incarnation=self.incarnation,
             max_staleness=book.max_staleness,
+            asked_bound=intake.controls.asked_bound,
             overflow=book.overflow,
             pipeline_depth=book.depth,
             doing=to_json(doing),

@@ -45,10 +45,11 @@ def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Renderable
     version, stages = now.state.get("version", "-"), whole(now.state.get("stages", "1"))
     stage = f"   stage {whole(now.state.get('stage', '0')) + 1} of {stages}" if stages > 1 else ""
     head = Text(f"run {now.run}   step {step} of {steps}{stage}   version {version}", style="bold")
+    auto = " (auto)" if now.state.get("asked_bound") == "auto" else ""
     flow = Text(
         f"prompts {now.queued['prompts']} ▶ responses {now.queued['responses']} ▶ scored {now.queued['scored']}"
         f"   live {now.state.get('live', '-')} (ready {now.state.get('ready', '-')})"
-        f"   max_staleness {now.state.get('max_staleness', '-')}   depth {now.state.get('pipeline_depth', '-')}"
+        f"   max_staleness {now.state.get('max_staleness', '-')}{auto}   depth {now.state.get('pipeline_depth', '-')}"
         f"   dead letters {now.queued['dead_letters']}"
     )
     heads = ("role", "worker", "version", "done", "tokens/s", "busy", "doing", "for")

@@ -39,6 +39,7 @@ STATE: dict[str, Callable[[str], Any]] = {
     "ready": whole,
     "incarnation": whole,
     "max_staleness": whole,
+    "asked_bound": str,
     "overflow": str,
     "pipeline_depth": whole,
     "waiting": str,

@@ -51,6 +51,7 @@ DURING = [
     "leeway dead-letters list",
     "leeway dead-letters retry --all",
     "leeway set max-staleness 2",
+    "leeway set max-staleness auto",
     "leeway set overflow mask",
     "leeway set pipeline-depth 64",
     "leeway set pipeline-depth auto",
@@ -76,6 +77,7 @@ RUN = "leeway up --preset tiny --run my-run"
 OTHERS = [
     "leeway up --preset tiny --set flow.max_staleness=4",
     "leeway up --preset tiny --set flow.max_staleness=4 --set flow.inject_lag=4",
+    "leeway up --preset tiny --set flow.max_staleness=auto",
 ]
 TIMED = (
     "leeway plan --group-size 1 --length-mean {mean} --length-sigma {sigma} {longest}--groups-per-step 32 --steps 400 "
@@ -92,6 +94,8 @@ PLANS = [
     + "--pipeline-depth 160 --max-staleness 1,2,4 --overflow wait,drop,mask,soft",
     "leeway plan --group-size 1 --length-mean 1000 --length-sigma 1 --length-max 1000000 --groups-per-step 16 "
     "--steps 400 --replicas 1 --concurrency 1 --alone 16842 --peak inf --train-s 1 --max-staleness 8 --overflow mask",
+    "leeway plan --group-size 1 --length-mean 1000 --length-sigma 0.3 --groups-per-step 32 --steps 400 --replicas 4 "
+    "--concurrency 8 --alone 50 --peak 400 --train-s 40 --max-staleness 0,1,2,3,auto",
     TIMED.format(mean=500, sigma=0.25, longest="") + "--max-staleness 8 --overflow wait,mask",
     "leeway plan --preset skywork-or1-7b --max-staleness 0,1,2 --steps 40",
     "leeway plan --preset skywork-or1-32b",
