@@ -10,6 +10,7 @@ from leeway_rl.learner.objective.entropy import (
     alpha,
     needs_entropy,
     next_state,
+    shortfall,
     state_after,
     step_alpha,
 )
@@ -192,3 +193,10 @@ def test_constant_and_none_never_move_and_only_the_report_s_rule_has_to_measure_
     assert needs_entropy(state, Entropy())
     assert not needs_entropy(ControllerState(), Entropy())
     assert not needs_entropy(state, Entropy(rule="scripts"))
+
+
+def test_a_shortfall_is_the_share_by_which_the_entropy_is_below_a_target_that_is_controlled():
+    adaptive = Entropy(control="adaptive", target=0.2)
+    assert [round(shortfall(entropy, adaptive), 12) for entropy in (0.0, 0.15, 0.2, 0.3)] == [1.0, 0.25, 0.0, 0.0]
+    assert shortfall(0.0, Entropy(control="none", target=0.2)) == 0.0
+    assert shortfall(0.0, Entropy(control="adaptive", target=0.0)) == 0.0

@@ -170,6 +170,13 @@ def test_the_screen_names_the_stage_of_a_run_that_has_several():
     assert "step 3 of 9   stage 2 of 3   version 3" in shown.getvalue()
 
 
+@pytest.mark.parametrize(("asked", "words"), [("auto", "max_staleness 1 (auto)   depth"), ("1", "max_staleness 1   ")])
+def test_the_screen_says_where_a_bound_chooses_itself(asked, words):
+    shown = io.StringIO()
+    Console(file=shown, width=160).print(render(snapshot(WAITS, asked_bound=asked)))
+    assert words in shown.getvalue()
+
+
 HARDWARE = {"throughput/mfu": 0.41, "throughput/learner_tokens_per_s_per_gpu": 1234.5}
 HARDWARE |= {"memory/device_peak_bytes": 61.2e9, "memory/host_peak_bytes": 9e9, "memory/rollout_bytes": 7e9}
 

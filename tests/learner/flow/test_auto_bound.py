@@ -1,5 +1,6 @@
 """The bound that chooses itself, by hand and over random runs."""
 
+import itertools
 import json
 import math
 
@@ -73,7 +74,7 @@ def test_a_version_that_brings_too_little_goes_and_its_next_trials_come_ever_lat
         if auto.bound > before:
             trials.append(step)
     # A trial takes 2 + 3 steps, what follows it 1 + 3, and each further period until the rest is over 3.
-    assert [later - sooner for sooner, later in zip(trials, trials[1:], strict=False)] == [9, 12, 18, 30, 54]
+    assert [later - sooner for sooner, later in itertools.pairwise(trials)] == [9, 12, 18, 30, 54]
     for _ in range(500):
         auto.saw(Cycle(10, 5, 5, 0), ess=1.0, shortfall=0.0, standing=HERE)
     assert auto.retry == LONGEST_REST
