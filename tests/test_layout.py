@@ -107,7 +107,11 @@ def packages():
     return here + [path for folder in product for path in files(folder) if path.name == "__init__.py"]
 
 
-PURE_FLOW = {"leeway/planning/simulate.py": {"learner.flow.pacing", "learner.flow.staleness", "learner.flow.tickets"}}
+PURE_FLOW = {
+    "leeway/planning/simulate.py": {
+        *("learner.flow.auto_bound", "learner.flow.pacing", "learner.flow.staleness", "learner.flow.tickets"),
+    }
+}
 """What the desk may run of a role: the pure rules that leeway plan simulates a system with."""
 
 

@@ -12,6 +12,7 @@ from leeway_rl.common.service import Service
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.common.wording import words
 from leeway_rl.learner.flow.curriculum import Curriculum
+from leeway_rl.learner.flow.idling import Cycle, Idling
 from leeway_rl.learner.flow.intake import Intake
 from leeway_rl.learner.flow.pacing import Pacer
 from leeway_rl.learner.flow.prompts import Prompt, PromptSource
@@ -706,19 +707,27 @@ def test_the_guard_turns_the_bound_down_and_back_and_the_ledger_has_it(begin, wa
     assert audit(ledger.path, unfinished=True).version == 2
 
 
+class HalfLost(Idling):
+    """Both sides lose half of every step."""
+
+    def cycle(self, now):
+        return Cycle(10.0, 5.0, 5.0, 0)
+
+
 def test_a_bound_that_is_auto_turns_in_the_ledger_and_yields_to_the_dial(begin, wait_until):
     settings = ("flow.max_staleness=auto", "flow.staleness_period=2", "flow.staleness_ceiling=1", "train.steps=9")
     intake, worker, ledger = begin(*settings)
 
     def a_step(**measured):
-        """Rollout waits while a step trains, and the learner while its groups are made."""
-        batch = intake.book.groups_per_step
-        for ticket in sorted(intake.book.live)[:batch]:
+        wait_until(lambda: len(intake.book.live) >= 2, "the tickets")
+        for ticket in sorted(intake.book.live)[:2]:
             play(worker, ticket, version=intake.book.live[ticket].ticket.min_version)
         end_step(intake, intake.next_batch(30), **measured)
 
     assert (intake.book.max_staleness, intake.book.depth) == (0, 2)
-    while intake.book.max_staleness == 0:
+    intake.lifecycle.pacer.idling = HalfLost()
+    for _ in range(3):
+        assert intake.book.max_staleness == 0
         a_step()
     again = intake.snapshot()
     assert (again["max_staleness"], again["asked_bound"], len(again["auto_bound"]["gains"])) == (1, "auto", 1)

@@ -6,8 +6,8 @@ from leeway_rl.common.diagnosis import diagnose, look
 from .test_intake import begin, numbers, play  # noqa: F401
 
 UNREADABLE = [
-    ("max_staleness", "abc", "max-staleness = 'abc': a whole number of versions, 0 or more"),
-    ("max_staleness", "-1", "max-staleness = '-1': a whole number of versions"),
+    ("max_staleness", "abc", "max-staleness = 'abc': auto, or a whole number of versions, 0 or more"),
+    ("max_staleness", "-1", "max-staleness = '-1': auto, or a whole number of versions"),
     ("max_staleness", "9" * 5000, "max-staleness = '9999"),
     ("target_entropy", "nan", "target-entropy = 'nan': nats a token, 0 or more"),
     ("target_entropy", "", "target-entropy = '': nats a token"),
