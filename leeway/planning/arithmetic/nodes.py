@@ -45,7 +45,7 @@ def redis_bytes(view: Config, vocabulary: int | None, *, beside: bool) -> int:
     train = view.train
     groups = groups_in_redis(
         groups_per_step=train.groups_per_step,
-        max_staleness=view.flow.max_staleness,
+        max_staleness=view.flow.largest_bound,
         checkpoint_every=train.checkpoint_every,
         beside=beside,
     )
