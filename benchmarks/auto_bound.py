@@ -2,6 +2,9 @@
 rollout, with lengths of more and less spread.
 
     python benchmarks/auto_bound.py [--steps 800] [--seeds 3]
+    python benchmarks/auto_bound.py --many
+
+``--many``: three systems in which many versions are worth having, 400 steps, one seed, ceiling 4.
 
 One row a system: training steps a second under each fixed bound and under ``auto``, its start at 0 included, as a share
 of the best fixed bound's; the least bound that no larger one beats by ``GAIN``; and the turns of ``auto``. Exit code 1
@@ -22,9 +25,26 @@ GAIN = 0.02
 WITHIN = 0.03
 """How much slower than the best fixed bound ``auto`` may be."""
 BOUNDS = range(4)
+START = 100
+"""Steps in which ``auto`` may still climb."""
 SIGMAS = (0.1, 0.3, 0.6)
 TRAIN_S = (30.0, 15.0, 8.0, 2.0)
 """Rollout needs about 7 s for a batch: 30 s make the learner the slower side by far, 2 s make it rollout."""
+
+
+def many(train_s: float) -> System:
+    """Four workers with eight groups of eight responses side by side each, 32 groups a step, unequal lengths."""
+    return System(
+        lengths_GS=lognormal(1000, 0.6, 8000, group_size=8, seed=0),
+        groups_per_step=32,
+        steps=400,
+        max_staleness=0,
+        replicas=4,
+        concurrency=8,
+        alone=50.0,
+        peak=800.0,
+        train_s=train_s,
+    )
 
 
 def system(sigma: float, train_s: float, seed: int, steps: int) -> System:
@@ -54,6 +74,12 @@ class Compared:
     def share(self) -> float:
         """The throughput of ``auto`` as a share of the best fixed bound's."""
         return rate(self.auto) / max(self.fixed)
+
+    @property
+    def late_share(self) -> float:
+        """The same after step ``START``."""
+        steps = self.auto.steps[START:]
+        return len(steps) / (steps[-1].ended - steps[0].began) / max(self.fixed)
 
     @property
     def least(self) -> int:
@@ -87,18 +113,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--many", action="store_true")
     given = parser.parse_args()
+    if given.many:
+        for train_s in (100.0, 20.0, 3.0):
+            _show(f"training {train_s:4.0f} s", compare(many(train_s), range(5)))
+        return 0
     held = True
     for sigma, train_s, seed in product(SIGMAS, TRAIN_S, range(given.seeds)):
         found = compare(system(sigma, train_s, seed, given.steps))
-        shares = " ".join(f"{own / max(found.fixed):.3f}" for own in found.fixed)
-        print(
-            f"sigma {sigma}  training {train_s:4.0f} s  seed {seed}   fixed {shares}   auto {found.share:.3f}"
-            f"   least {found.least}   {'' if found.holds else 'MISSED '}{found.turns}",
-            flush=True,
-        )
+        _show(f"sigma {sigma}  training {train_s:4.0f} s  seed {seed}", found)
         held &= found.holds
     return 0 if held else 1
+
+
+def _show(name: str, found: Compared) -> None:
+    shares = " ".join(f"{own / max(found.fixed):.3f}" for own in found.fixed)
+    print(
+        f"{name}   fixed {shares}   auto {found.share:.3f}, after step {START} {found.late_share:.3f}"
+        f"   least {found.least}   {'' if found.holds else 'MISSED '}{found.turns}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
