@@ -182,6 +182,7 @@ def fetched(queue: LearnerQueue, share: list[tuple[str, list[int]]]) -> list[Sco
 def _settings(config: Config, step: int, turned: dict[str, Any]) -> Config:
     """The configuration of training step ``step``: its stage's, with the live controls as they are now."""
     view = config.at_stage(config.stage_of(step))
-    entropy = view.entropy.model_copy(update={"target": turned["target"]})
+    target = view.entropy.target if turned["target"] == "stage" else turned["target"]
+    entropy = view.entropy.model_copy(update={"target": target})
     flow = view.flow.model_copy(update={"max_staleness": turned["bound"], "overflow": turned["overflow"]})
     return view.model_copy(update={"entropy": entropy, "flow": flow})

@@ -612,7 +612,7 @@ def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(
     wait_until(lambda: worker.overview.depths()["prompts"] == 3, "the three that are not ready")
     assert restored == [True]
     assert worker.overview.controls() == {
-        "max_staleness": "1", "overflow": "wait", "pipeline_depth": "auto", "target_entropy": "0.15", "paused": "1"
+        "max_staleness": "1", "overflow": "wait", "pipeline_depth": "auto", "target_entropy": "stage", "paused": "1"
     }  # fmt: skip
     worker.desk.set_control("paused", "0")
     lease.held.clear()
