@@ -168,8 +168,8 @@ class Policy:
         self.engine = self._engine()
         self.engine.checkpoint_engine = self._files = Files(self.engine.checkpoint_engine)
         self.engine._copy_recovery_script = lambda _: None  # nobody needs it, and it would fail on a full disk
-        self._references = {path: self._refer_to(path) for path in config.references}
-        self._reference: reference.Reference | None = None
+        self.references = {path: self._refer_to(path) for path in config.references}
+        self.reference: reference.Reference | None = None
         """That of the stage, where it has one."""
         self._size_chunks()
 
@@ -183,7 +183,7 @@ class Policy:
     def _size_chunks(self) -> None:
         """Cut the token op's chunks to the memory that is left once everything is loaded."""
         vocabulary = self.module.language_model.config.get_text_config().vocab_size
-        references = [(each.module, each.device) for each in self._references.values()]
+        references = [(each.module, each.device) for each in self.references.values()]
         for module, device in [(self.module, self.device), *references]:
             module.chunk_elements = chunk_elements_on(device, vocabulary, self.config.train.logits_memory)
 
@@ -208,14 +208,14 @@ class Policy:
         self.module.temperature = view.flow.temperature
         for group in self.adamw.param_groups:
             group["lr"] = view.train.learning_rate
-        self._reference = self._references.get(view.reference)
-        if self._reference is not None:
-            self._reference.module.temperature = view.flow.temperature
+        self.reference = self.references.get(view.reference)
+        if self.reference is not None:
+            self.reference.module.temperature = view.flow.temperature
 
     def with_reference(self, batch: MicroBatch) -> MicroBatch:
         """``batch`` with log π_ref, in a stage that has a reference."""
-        assert self._reference is not None, "the configuration asks for no reference"
-        return self._reference.with_logprobs(batch)
+        assert self.reference is not None, "the configuration asks for no reference"
+        return self.reference.with_logprobs(batch)
 
     def backward(self, loss_sum: Tensor, *, denominator: int, last: bool) -> None:
         """Add the gradient of ``loss_sum / denominator``, all ranks' denominator. ``last`` ends the optimizer step.
