@@ -172,6 +172,7 @@ class Policy:
         self.reference: reference.Reference | None = None
         """That of the stage, where it has one."""
         self._size_chunks()
+        self.enter(config)
 
     def _refer_to(self, path: str) -> reference.Reference:
         own = self.config.placement.reference == "own"

@@ -73,6 +73,20 @@ def kl_to(path, policy, groups, view):
     return total / tokens
 
 
+@pytest.mark.parametrize(
+    ("zero_stage", "offload"), [(1, "none"), (2, "none"), (3, "none"), (1, "optimizer"), (3, "optimizer+parameters")]
+)
+def test_the_learning_rate_of_a_stage_is_the_optimizer_s_under_every_layout(model_path, zero_stage, offload):
+    layout = {"train__zero_stage": zero_stage, "train__offload": offload}
+    config = staged(model_path, {"from_step": 1, "learning_rate": 1e-30}, **layout)
+    policy, moved = Policy(config), []
+    for step in range(3):
+        view, before = settings_at(config, step % 2, UNTURNED), policy.named_weights()
+        train_step(policy, make_groups(seed=step), version=step, controller=ControllerState(), config=view)
+        moved.append(any(not torch.equal(before[name], now) for name, now in policy.named_weights().items()))
+    assert moved == [True, False, True]
+
+
 def test_a_target_turned_by_hand_holds_over_every_stage_until_it_is_given_back(model_path):
     config = staged(model_path, {"from_step": 2, "entropy_target": 0.4}, entropy__target=0.2)
     targets = [settings_at(config, step, UNTURNED).entropy.target for step in (0, 1, 2, 3)]

@@ -264,6 +264,14 @@ def test_every_reference_of_its_own_size_is_held_from_the_start():
     assert whole_references(learner, SHAPE) == learner.width * (BASES[SEVEN].parameters + SHAPE.parameters)
 
 
+def test_the_page_has_the_other_keys_that_stages_change_and_no_more():
+    config = compose(["tiny"], ["stages=[{from_step=3,kl_beta=0.1,learning_rate=5e-5,temperature=0.7},{from_step=9}]"])
+    page = [line.removeprefix("# ").split() for line in describe(config, SHAPE).splitlines()]
+    assert ["train.learning_rate", "0.0001", "5e-05", "5e-05"] in page
+    assert ["objective.kl_beta", "0.0", "0.1", "0.1"] in page
+    assert not [row for row in page if row and row[0].startswith(("objective.clip", "entropy.", "train.group"))]
+
+
 def test_payloads_stay_in_redis_until_a_checkpoint_covers_them():
     config = compose(["skywork-or1-7b"], [])
     group = group_bytes(group_size=16, response=16_384, prompt=2048, vocabulary=152_064)
