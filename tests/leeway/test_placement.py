@@ -217,7 +217,7 @@ def test_a_process_gets_no_second_mig_instance():
         ),
         (
             ["objective.reference=./model"],
-            r"objective\.reference = './model' with objective\.kl_beta = 0 in every stage: without a KL term",
+            r"objective\.reference = './model' with objective\.kl_beta = 0 in every stage and metrics",
         ),
         (['stages=[{from_step=2,reference="./model"}]'], r"stages\.0\.reference = './model' with objective\.kl_beta"),
         (["placement.gpus_per_node=0"], "greater than or equal to 1"),
