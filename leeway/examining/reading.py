@@ -21,7 +21,8 @@ _STATES = {"checked": State.OK, "not checked": State.UNKNOWN}
 
 
 def model(config: Config, roles: Collection[str]) -> Line:
-    """Whether ``roles`` can use the model that is named, and the reference models. ``DataError`` or ``ConfigError`` where they cannot."""
+    """Whether ``roles`` can use the model that is named, and the reference models. ``DataError`` or ``ConfigError``
+    where they cannot."""
     check_model(config, *(_USES[role] for role in roles if role in _USES))
     for reference in config.references if "learner" in roles else ():
         check_reference(config, reference)
