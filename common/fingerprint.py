@@ -68,12 +68,16 @@ both ends."""
 
 def of_run_inputs(config: Config) -> dict[str, str]:
     """The fingerprints of the rows and the model that ``data.path`` and ``model.path`` name, by key; of several sources
-    by ``data.NAME.path``. What is not on this machine is left out."""
+    by ``data.NAME.path``, of models of the KL terms by ``reference PATH``. What is not on this machine is left out."""
     rows = {key: Path(expand(path)) for key, path in data_paths(config).items()}
     found = {key: checksum(path)[:LETTERS] for key, path in rows.items() if path.is_file()}
-    model = Path(expand(config.model.path))
-    files = sorted(each for each in model.iterdir() if each.is_file()) if model.is_dir() else []
-    return found | ({"model.path": fingerprint({each.name: _of_file(each) for each in files})} if files else {})
+    models = {"model.path": config.model.path}
+    models |= {f"reference {path}": path for path in config.references if path != config.model.path}
+    for key, path in models.items():
+        folder = Path(expand(path))
+        if files := sorted(each for each in folder.iterdir() if each.is_file()) if folder.is_dir() else []:
+            found[key] = fingerprint({each.name: _of_file(each) for each in files})
+    return found
 
 
 def data_paths(config: Config) -> dict[str, str]:

@@ -47,7 +47,7 @@ def sample_and_grade(engine: TorchEngine, decode, ticket: Ticket, own: RewardGra
 
 def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
     """The weights after ``steps`` training steps, by name."""
-    if run.objective.kl_beta > 0 or any(view.train.updates_per_step > 1 for view in run.views()):
+    if run.references or any(view.train.updates_per_step > 1 for view in run.views()):
         raise SystemExit("this loop makes one update a training step and holds no reference model")
     path, config, serving = expand(run.model.path), run, run.rollout
     tokenizer = AutoTokenizer.from_pretrained(path)
@@ -58,8 +58,9 @@ def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
     optimizer = adamw(module, config)
     own = RewardGrader(run, GraderPool(1, settings=run.verifier)) if run.rewards else None
     for version in range(steps):
-        config = run.at_stage(stage := run.stage_of(version))  # lengths, sizes and τ of this stage
+        config = run.at_stage(stage := run.stage_of(version))  # lengths, sizes, τ and the other keys of this stage
         module.temperature = config.flow.temperature
+        optimizer.param_groups[0]["lr"] = config.train.learning_rate
         curriculum.reconsider(version, number)
         if stage == curriculum.stages_open:
             curriculum.open(stage, number)

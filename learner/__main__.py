@@ -13,7 +13,7 @@ from ..common.errors import ConfigError, LeewayError
 from ..common.files import path_of, write_whole
 from ..common.large_imports import large_import
 from ..common.locks import only_writer
-from ..common.preflight.model import check_model
+from ..common.preflight.model import check_model, check_reference
 from ..common.queue.learner import LearnerQueue
 from ..common.role import role_parser, run_role
 from ..common.service import Service
@@ -76,6 +76,8 @@ def main() -> int:
         with ExitStack() as holding:
             try:
                 check_model(config, "train")
+                for path in config.references:
+                    check_reference(config, path)
                 if os.environ.get("RANK", "0") == "0":
                     take(folder, queue, config, holding)
             except (LeewayError, OSError) as error:  # the other ranks wait for this one, and are told below

@@ -59,14 +59,20 @@ def what_is_read(config: Config, run: str) -> dict[str, str]:
         found |= {f"configuration {section}.{key}".removesuffix("."): repr(value) for key, value in keys}
     if (own := own_loss.of(config.objective)) is not None:
         found["code of objective.loss"] = str(own.digest)
-    model = Path(expand(config.model.path))
+    found |= _model_files(config.model.path, "model")
+    for path in config.references:
+        found |= _model_files(path, f"reference {path}:") if path != config.model.path else {}
+    return found
+
+
+def _model_files(said: str, whose: str) -> dict[str, str]:
+    model = Path(expand(said))
     files = [
         model / "config.json",
         *sorted(model.glob("*.safetensors")),
         *sorted(model.glob("*.safetensors.index.json")),
     ]
-    found |= {f"model file {path.name}": _outline(path) for path in files if path.is_file()}
-    return found
+    return {f"{whose} file {path.name}": _outline(path) for path in files if path.is_file()}
 
 
 def differences(hosts: list[str], reads: list[dict[str, str]]) -> str | None:

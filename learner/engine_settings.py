@@ -14,7 +14,8 @@ def weights_dtype(config: Config) -> torch.dtype:
 
 
 def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:
-    """The optimizer over every parameter of ``module``, with a constant learning rate (report 3.2).
+    """The optimizer over every parameter of ``module`` (report 3.2). ``Policy.enter`` sets the learning rate of each
+    training step.
 
     Under ZeRO-Offload it runs on the host, in torch's own fused kernel: DeepSpeed's CPU Adam would have to be compiled
     on every learner node.

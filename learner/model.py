@@ -168,22 +168,24 @@ class Policy:
         self.engine = self._engine()
         self.engine.checkpoint_engine = self._files = Files(self.engine.checkpoint_engine)
         self.engine._copy_recovery_script = lambda _: None  # nobody needs it, and it would fail on a full disk
+        self.references = {path: self._refer_to(path) for path in config.references}
         self.reference: reference.Reference | None = None
-        if config.needs_reference:
-            own = config.placement.reference == "own"
-            device = reference_device(self.device, own=own)
-            share_out = reference.SETTINGS if self.world > 1 and not own else None
-            module = load_on_ranks(config, device, share_out)
-            self.reference = reference.Reference(module, device, _deepspeed() if share_out else None)
+        """That of the stage, where it has one."""
         self._size_chunks()
+        self.enter(config)
+
+    def _refer_to(self, path: str) -> reference.Reference:
+        own = self.config.placement.reference == "own"
+        device = reference_device(self.device, own=own)
+        share_out = reference.SETTINGS if self.world > 1 and not own else None
+        module = load_on_ranks(self.config.of_model(path), device, share_out)
+        return reference.Reference(module, device, _deepspeed() if share_out else None)
 
     def _size_chunks(self) -> None:
         """Cut the token op's chunks to the memory that is left once everything is loaded."""
         vocabulary = self.module.language_model.config.get_text_config().vocab_size
-        placed = [(self.module, self.device)]
-        if self.reference is not None:
-            placed.append((self.reference.module, self.reference.device))
-        for module, device in placed:
+        references = [(each.module, each.device) for each in self.references.values()]
+        for module, device in [(self.module, self.device), *references]:
             module.chunk_elements = chunk_elements_on(device, vocabulary, self.config.train.logits_memory)
 
     def _engine(self) -> Any:
@@ -201,14 +203,18 @@ class Policy:
         """``PolicyModule.forward`` on this rank's device."""
         return self.engine(batch.to(self.device), loss_of)
 
-    def sample_at(self, temperature: float) -> None:
-        """Take π_θ and π_ref at τ = ``temperature`` from now on; a stage may change τ."""
-        self.module.temperature = temperature
+    def enter(self, view: Config) -> None:
+        """Go from now on by ``view``, the configuration as it is in the stage of a training step: its τ, of π_θ and of
+        π_ref, its learning rate, and its reference."""
+        self.module.temperature = view.flow.temperature
+        for group in self.adamw.param_groups:
+            group["lr"] = view.train.learning_rate
+        self.reference = self.references.get(view.reference)
         if self.reference is not None:
-            self.reference.module.temperature = temperature
+            self.reference.module.temperature = view.flow.temperature
 
     def with_reference(self, batch: MicroBatch) -> MicroBatch:
-        """``batch`` with log π_ref."""
+        """``batch`` with log π_ref, in a stage that has a reference."""
         assert self.reference is not None, "the configuration asks for no reference"
         return self.reference.with_logprobs(batch)
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..common.config import Config, Data, parse
 from ..common.errors import DataError, told
 from ..common.preflight.hub import folder_of
-from ..common.preflight.model import load_tokenizer_of
+from ..common.preflight.model import load_tokenizer_of, refuse_other_tokens
 from ..common.preflight.tokens import hide_torch
 from .flow.prompts import prompts_of
 
@@ -25,6 +25,7 @@ def look(config: Config) -> dict[str, Any]:
     if folder_of(config.model.path) is None:
         return {"unchecked": "the tokenizer and the rows: the model is not on this machine"}
     tokenizer, vocabulary = load_tokenizer_of(config.model.path)
+    refuse_other_tokens(config, tokenizer)
     found: dict[str, Any] = {"template": tokenizer.chat_template is not None, "tokens": len(tokenizer)}
     return found | {"sources": [_look_at(config, source, tokenizer, vocabulary) for source in config.sources]}
 

@@ -1,5 +1,6 @@
-"""π_ref, of the KL term (report 2.4) or of a measurement: the initial model, frozen. Each rank holds its part of it, or
-the whole where the references have GPUs of their own (``placement.reference``)."""
+"""π_ref, of the KL term (report 2.4) or of a measurement: the initial model or another one (``objective.reference``),
+frozen. Each rank holds its part of it, or the whole where the references have GPUs of their own
+(``placement.reference``)."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -28,9 +29,9 @@ has no optimizer state to share out, and would be whole on every rank."""
 
 
 class Reference:
-    """The initial model, whatever checkpoint the policy goes on from. Where the ranks share it, DeepSpeed gathers its
-    layers one after the other in a pass, and lets go of each after its use. Where a rank has it whole, it is a plain
-    module."""
+    """A model as its files have it, whatever checkpoint the policy goes on from. Where the ranks share it, DeepSpeed
+    gathers its layers one after the other in a pass, and lets go of each after its use. Where a rank has it whole, it
+    is a plain module."""
 
     def __init__(self, module: "PolicyModule", device: torch.device, deepspeed: Any | None) -> None:
         """``module``: on ``device``. ``deepspeed``: the package, where the ranks share the module out by ``SETTINGS``.

@@ -8,7 +8,7 @@ from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.errors import DataError
 from ..common.ledger import Ledger
-from ..common.preflight.model import load_tokenizer_of
+from ..common.preflight.model import load_tokenizer_of, refuse_other_tokens
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
 from . import checkpoint
@@ -22,7 +22,9 @@ from .own_loss import of
 def read_prompts(service: Service, config: Config) -> Curriculum:
     """Read the prompts of the whole run. ``DataError`` names a row that cannot be used."""
     service.doing(Doing(Activity.READING_PROMPTS))
-    return load_curriculum(config, *load_tokenizer_of(config.model.path))
+    tokenizer, vocabulary = load_tokenizer_of(config.model.path)
+    refuse_other_tokens(config, tokenizer)
+    return load_curriculum(config, tokenizer, vocabulary)
 
 
 def refuse_older(checkpoints: Path) -> None:

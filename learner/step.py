@@ -56,7 +56,7 @@ def train_step(
     in the stage of this step. The policy term of a group without a signal is 0, and it gets no entropy term.
     Collective. Raises ``ValueError`` where no rank has a token.
     """
-    policy.sample_at(config.flow.temperature)
+    policy.enter(config)
     parts = _mini_batches(policy, groups, version, config, _of_batch(policy, groups, config.objective))
     updates, against_reference = len(parts) * config.train.reuse, config.against_reference(version)
     tally = Tally(config.objective, updates, against_reference=against_reference)
@@ -86,6 +86,10 @@ def train_step(
         "entropy/alpha": alpha,
         "entropy/coefficient": controller.coefficient,
         "entropy/target": config.entropy.target,
+        "learning_rate": config.train.learning_rate,
+        "objective/clip_low": objective.clip_low,
+        "objective/clip_high": objective.clip_high,
+        "objective/kl_beta": objective.kl_beta,
     }
     if not measure_first:
         measured = metrics["entropy/policy" if config.entropy.estimate == "exact" else "entropy/sampled"]

@@ -103,7 +103,7 @@ def _train(leader: Leader, controller: ControllerState, groups: list[ScoredGroup
     policy, books = leader.policy, leader.intake.lifecycle
     target = leader.intake.controls.target_entropy
     turned = {"target": target, "bound": books.batch_bound, "overflow": books.batch_overflow}
-    settings = _settings(leader.config, step, turned)
+    settings = settings_at(leader.config, step, turned)
     by_rank = shared_out(groups, settings.train, policy.world)
     plan = [[(group.ticket.group_id, group.micro_batch_S) for group in share] for share in by_rank]
     broadcast_plan({"do": "train", "step": step, "turned": turned, "groups": plan})
@@ -147,7 +147,7 @@ def follow(
             case "train":
                 with service.working(Doing(Activity.TRAINING, step=plan["step"])):
                     mine = together(partial(fetched, queue, plan["groups"][policy.rank]))
-                    settings = _settings(config, plan["step"], plan["turned"])
+                    settings = settings_at(config, plan["step"], plan["turned"])
                     memory.begin()
                     result = train_step(policy, mine, version=plan["step"], controller=controller, config=settings)
                     controller = result.controller
@@ -179,9 +179,10 @@ def fetched(queue: LearnerQueue, share: list[tuple[str, list[int]]]) -> list[Sco
     return groups
 
 
-def _settings(config: Config, step: int, turned: dict[str, Any]) -> Config:
+def settings_at(config: Config, step: int, turned: dict[str, Any]) -> Config:
     """The configuration of training step ``step``: its stage's, with the live controls as they are now."""
     view = config.at_stage(config.stage_of(step))
-    entropy = view.entropy.model_copy(update={"target": turned["target"]})
+    target = view.entropy.target if turned["target"] == "stage" else turned["target"]
+    entropy = view.entropy.model_copy(update={"target": target})
     flow = view.flow.model_copy(update={"max_staleness": turned["bound"], "overflow": turned["overflow"]})
     return view.model_copy(update={"entropy": entropy, "flow": flow})

@@ -13,6 +13,8 @@ Deviation = Literal["unbiased", "biased", "none", "batch"]
 Baseline = Literal["mean", "leave_one_out", "batch"]
 Level = Literal["token", "sequence", "geometric"]
 Mask = Literal["none", "before", "after"]
+KlGroups = Literal["signal", "all"]
+Control = Literal["none", "constant", "adaptive"]
 CLIPPED = ("magic", "grpo", "gspo", "dr_grpo")
 """Losses with min(ρA, clip(ρ)·A)."""
 
@@ -62,9 +64,12 @@ class Objective(Section):
     least_spread: float = Field(default=1e-6, ge=0)
     """A group has a signal where its highest and its lowest reward lie further apart than this."""
     kl_beta: float = Field(default=0.0, ge=0)
-    """β of the k3 term against the initial model (report 2.4), which is held in memory only where β > 0 or
+    """β of the k3 term against the reference model (report 2.4), which is held in memory only where β > 0 or
     ``metrics.kl_every`` asks for it."""
-    kl_groups: Literal["signal", "all"] = "signal"
+    reference: str | None = None
+    """The reference model: a folder or hub name, as ``model.path``, with the same tokens. By default ``model.path``,
+    the initial model."""
+    kl_groups: KlGroups = "signal"
     """Groups that the k3 term runs over. ``all``: groups without a signal enter the batch too, for this term alone."""
     correction: Literal["none", "old", "decoupled", "loglinear"] = "none"
     """How stale data is corrected. ``none``: ratio π_θ/μ. ``old``: ratio π_θ/π_old, as the report and the released code
@@ -178,7 +183,7 @@ class Objective(Section):
 
 
 class Entropy(Section):
-    control: Literal["none", "constant", "adaptive"] = "adaptive"
+    control: Control = "adaptive"
     """``adaptive``: the controller of report 3.2. ``constant``: α fixed at ``entropy.alpha``. ``none``: α = 0. The
     entropy is measured all the same."""
     alpha: float = Field(default=0.0, ge=0)
@@ -186,7 +191,8 @@ class Entropy(Section):
     rule: Literal["report", "scripts"] = "report"
     """The controller as the report states it, or as the released code runs it: one step late, down on equality."""
     target: float = Field(default=0.2, ge=0)
-    """tgt in nats per token (report: 0.2). A live control: ``leeway set target-entropy``."""
+    """tgt in nats per token (report: 0.2). A live control, ``leeway set target-entropy``, which then holds for
+    every stage."""
     delta: float | None = Field(default=None, ge=0)
     """Δ, by which the coefficient changes. By default the rule's own: report 0.005, scripts 1e-4."""
     max_coefficient: float | None = Field(default=None, ge=0)

@@ -21,11 +21,12 @@ class Placement(Section):
     else the CPU. The torch engine computes on the CPU."""
     reference: Literal["learner", "own"] = "learner"
     """Where the reference model of ``objective.kl_beta`` and ``metrics.kl_every`` lies. ``learner``: on the learner's
-    GPUs. ``own``: each learner rank has a second GPU for it, which holds the whole of it."""
+    GPUs. ``own``: each learner rank has a second GPU for it, which holds the whole of it. So it is with several, where
+    stages have references of their own."""
     gpus_per_node: int = Field(default=8, ge=1)
     """GPUs of each node. ``--dry-run`` draws layouts with it; ``leeway up`` counts those of its own machine."""
 
-    def refuse_impossible(self, engine: str, gpu_memory_utilization: float, needs_reference: bool) -> None:
+    def refuse_impossible(self, engine: str, gpu_memory_utilization: float, *, has_reference: bool) -> None:
         """``ConfigError`` if a process could not use its GPUs."""
         if engine == "torch" and self.rollout in ("gpu", "learner"):
             raise ConfigError(
@@ -42,7 +43,7 @@ class Placement(Section):
                 f"takes that share of a GPU's memory, and the learner on the same GPU needs the rest; at most "
                 f"{MOST_SHARED} is right"
             )
-        if self.reference == "own" and not needs_reference:
+        if self.reference == "own" and not has_reference:
             raise ConfigError(
                 "placement.reference = 'own' with objective.kl_beta = 0 and metrics.kl_every = 0: no reference is "
                 "loaded; give one of them, or leave placement.reference out"

@@ -170,8 +170,8 @@ class Metrics(Section):
     it. By default as in NVIDIA's data sheets for a known card in bfloat16 (``common/flops.py``); on a CPU, in float32
     and with other cards, no MFU is reported."""
     kl_every: int = Field(default=0, ge=0)
-    """How often the KL divergence from the initial model is measured (``kl/reference``) where ``objective.kl_beta`` is
-    0: at step 0 and at every so many training steps, by a forward pass of that model over the batch; 0: never. The
+    """How often the KL divergence from the reference model is measured (``kl/reference``) where ``objective.kl_beta``
+    is 0: at step 0 and at every so many training steps, by a forward pass of that model over the batch; 0: never. The
     learner holds the model in memory, as it does for a KL term. The weights do not depend on it."""
     samples_every: int = Field(default=10, ge=0)
     """How often ``samples.jsonl``, which shows what is asked, answered and judged, takes a look: once in the tickets of

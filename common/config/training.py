@@ -33,7 +33,7 @@ class Train(Section):
     max_response_tokens: int = Field(ge=1)
     """T: longest response in tokens. One that reaches it without an end token is truncated and gets reward 0."""
     learning_rate: float = Field(default=1e-6, gt=0)
-    """AdamW's learning rate, which is constant (report: 1e-6)."""
+    """AdamW's learning rate (report: 1e-6)."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's moment decays."""
     weight_decay: float = Field(default=0.01, ge=0)

@@ -16,7 +16,7 @@ from .placement import Placement
 from .rewards import Reward, refuse_impossible_rewards
 from .section import Section
 from .serving import Broker, Metrics, Rollout, Verifier, Weights
-from .stages import STAGED_TRAIN, Stage
+from .stages import Stage
 from .training import Model, Train
 
 _ONE, _SEVERAL = "[data]", "[[data]]"
@@ -55,25 +55,34 @@ class Config(Section):
         return bisect.bisect_right(self.stage_starts, step) - 1
 
     def at_stage(self, stage: int) -> Self:
-        """The same configuration with ``train``, ``flow`` and the shares of ``data`` as they are in stage ``stage``."""
-        train: dict[str, Any] = {}
-        flow: dict[str, Any] = {}
-        shares: dict[str, float] = {}
+        """The same configuration with every key that a stage may change as it is in stage ``stage``."""
+        now = dict[str, Any]()
         for change in self.stages[:stage]:
-            train |= change.model_dump(include=STAGED_TRAIN, exclude_none=True)
-            flow |= change.model_dump(include={"temperature"}, exclude_none=True)
-            shares |= change.shares or {}
-        now = {"train": self.train.model_copy(update=train), "flow": self.flow.model_copy(update=flow)}
-        return self.model_copy(update=now | ({"data": self._with_shares(shares)} if shares else {}))
-
-    def _with_shares(self, shares: dict[str, float]) -> tuple[Data, ...]:
-        return tuple(
-            source.model_copy(update={"share": shares.get(source.name or "", source.share)}) for source in self.sources
-        )
+            for name, keys in change.changes().items():
+                now[name] = now.get(name, getattr(self, name)).model_copy(update=keys)
+            if change.shares:
+                now["data"] = _with_shares(now.get("data", self.sources), change.shares)
+        return self.model_copy(update=now)
 
     def views(self) -> list[Self]:
         """``at_stage`` of every stage."""
         return [self.at_stage(stage) for stage in range(len(self.stage_starts))]
+
+    @property
+    def reference(self) -> str:
+        """The reference model, as its key has it. It is loaded only if it is among ``references``."""
+        return self.objective.reference or self.model.path
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The reference models of all stages, each once: of their KL terms, or to measure the divergence from them. A
+        learner holds them from its start to its end."""
+        held = [view.reference for view in self.views() if view.objective.kl_beta > 0 or self.metrics.kl_every > 0]
+        return tuple(dict.fromkeys(held))
+
+    def of_model(self, path: str) -> Self:
+        """The same configuration of another model."""
+        return self.model_copy(update={"model": self.model.model_copy(update={"path": path})})
 
     @property
     def sources(self) -> tuple[Data, ...]:
@@ -116,11 +125,6 @@ class Config(Section):
     def rewards_of(self, source: Data) -> tuple[Reward, ...]:
         """What judges rows of ``source`` beside their ability."""
         return judging(source, self.rewards)
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether the learner holds the reference model."""
-        return self.objective.kl_beta > 0 or self.metrics.kl_every > 0
 
     def against_reference(self, step: int) -> bool:
         """Whether training step ``step``, in the stage that this view is of, takes a forward pass of the reference
@@ -177,7 +181,10 @@ class Config(Section):
                 "there is nothing to look at; give one of them, or leave the key out"
             )
         self._refuse_other_dtypes()
-        self.placement.refuse_impossible(self.rollout.engine, self.rollout.gpu_memory_utilization, self.needs_reference)
+        self.placement.refuse_impossible(
+            self.rollout.engine, self.rollout.gpu_memory_utilization, has_reference=bool(self.references)
+        )
+        self._refuse_unused_reference()
         starts = self.stage_starts
         for number, (before, start) in enumerate(itertools.pairwise(starts), start=1):
             if start <= before:
@@ -202,6 +209,17 @@ class Config(Section):
                 if name not in known:
                     raise ConfigError(f"stages.{number}.shares: no source is called {name!r}; {named(name, known)}")
 
+    def _refuse_unused_reference(self) -> None:
+        if self.references:
+            return
+        for number, view in enumerate(self.views()):
+            if view.objective.reference is not None:
+                key = f"stages.{number - 1}.reference" if number else "objective.reference"
+                raise ConfigError(
+                    f"{key} = {view.objective.reference!r} with objective.kl_beta = 0 in every stage and "
+                    "metrics.kl_every = 0: no reference is loaded"
+                )
+
     def _refuse_other_dtypes(self) -> None:
         if self.train.bfloat16 == "weights" and self.model.dtype != "bfloat16":
             raise ConfigError(
@@ -222,6 +240,10 @@ class Config(Section):
         self.objective.refuse_impossible(self.train.group_size)
         self.entropy.refuse_impossible()
         self.flow.refuse_impossible(self.train)
+
+
+def _with_shares(sources: tuple[Data, ...], shares: dict[str, float]) -> tuple[Data, ...]:
+    return tuple(source.model_copy(update={"share": shares.get(source.name or "", source.share)}) for source in sources)
 
 
 def _share(source: Data) -> float:

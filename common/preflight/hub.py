@@ -33,12 +33,12 @@ def folder_of(said: str) -> Path | None:
 _ON = ("1", "ON", "YES", "TRUE")
 
 
-def refuse_unreachable(said: str) -> None:
-    """``DataError`` if a hub name is not in the cache and cannot be downloaded."""
+def refuse_unreachable(said: str, key: str = "model.path") -> None:
+    """``DataError`` if a hub name, the value of ``key``, is not in the cache and cannot be downloaded."""
     offline = next(
         (name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name, "").upper() in _ON), None
     )
-    neither = f"model.path = {said!r}: there is no such folder, nor a copy of that name in the hub's cache here"
+    neither = f"{key} = {said!r}: there is no such folder, nor a copy of that name in the hub's cache here"
     if offline is not None:
         raise DataError(f"{neither}, and {offline} forbids asking the hub")
     try:

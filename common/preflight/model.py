@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 
 from ..config import Config, expand
 from ..errors import ConfigError, DataError
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
-Use = Literal["train", "load", "sample"]
-"""What a process is about to do with a model. ``train`` and ``load`` need the weights in the folder. For ``sample`` the
-weights come by Redis, and the folder gives the rest."""
+Use = Literal["train", "refer", "load", "sample"]
+"""What a process is about to do with a model. ``train``, ``refer`` (be the reference of the KL term) and ``load`` need
+the weights in the folder. For ``sample`` the weights come by Redis, and the folder gives the rest."""
 
 
 def check_model(config: Config, *uses: Use, ask_hub: bool = True) -> ModelFolder | None:
@@ -33,14 +33,13 @@ def check_model(config: Config, *uses: Use, ask_hub: bool = True) -> ModelFolder
     the hub for such a name. Raises ``DataError`` for a model that cannot be used, and ``ConfigError`` for a key that
     does not fit it.
     """
-    said = config.model.path
-    path = folder_of(said)
+    path = folder_of(said := config.model.path)
     if path is None:
         if ask_hub:
             refuse_unreachable(said)
         return None
     whole = not is_hub_name(said)  # otherwise it lies in the hub's cache, which fetches what it lacks
-    found = read_folder(path, weights=whole and ("train" in uses or "load" in uses))
+    found = read_folder(path, weights=whole and not {"train", "refer", "load"}.isdisjoint(uses))
     keys = text_keys(found.keys)
     for why in _reasons(config, found, uses, whole=whole):
         if why is not None:
@@ -62,7 +61,7 @@ def _reasons(config: Config, found: ModelFolder, uses: Collection[Use], *, whole
     keys = found.keys
     yield why_no_language_model(keys)
     yield why_quantised(keys, found.tensors)
-    if "train" in uses:
+    if "train" in uses or "refer" in uses:
         yield why_not_trained(keys)
         yield why_not_packed(keys, config.longest_sequence)
     if "sample" in uses and config.rollout.engine == "torch":
@@ -71,8 +70,52 @@ def _reasons(config: Config, found: ModelFolder, uses: Collection[Use], *, whole
         yield why_not_whole(keys, found.tensors)
     if "sample" in uses and config.rollout.engine == "vllm":
         yield why_head_size(text_keys(keys))
-    if whole:
+    if whole and "refer" not in uses:
         yield why_no_tokenizer(found.path)
+
+
+def check_reference(config: Config, said: str, *, ask_hub: bool = True) -> None:
+    """Refuse ``said``, one of the models of the run's KL terms, as ``check_model`` does, before it loads: if it cannot
+    be a reference here, or has not as many tokens as ``model.path``."""
+    if said == config.model.path:
+        return
+    if folder_of(said) is None:
+        if ask_hub:
+            refuse_unreachable(said, "objective.reference")
+        return
+    try:
+        found = check_model(config.of_model(said), "refer")
+    except DataError as error:
+        raise DataError(f"objective.reference = {said!r}: {error}") from None
+    theirs = None if found is None else _vocabulary(found)
+    ours = _vocabulary(read_folder(path, weights=False)) if _lies(path := folder_of(config.model.path)) else None
+    if None not in (ours, theirs) and ours != theirs:
+        raise DataError(
+            f"objective.reference = {said!r} has {theirs:,} tokens (vocab_size), and model.path = "
+            f"{config.model.path!r} has {ours:,}: the KL term compares the same tokens, so both need one vocabulary"
+        )
+
+
+def refuse_other_tokens(config: Config, tokenizer: PreTrainedTokenizerBase) -> None:
+    """``DataError`` if a model of the KL terms has a tokenizer of its own, with other tokens than ``tokenizer``, that
+    of ``model.path``."""
+    for said in config.references:
+        if said == config.model.path or not _lies(path := folder_of(said)) or why_no_tokenizer(path) is not None:
+            continue
+        if load_tokenizer(expand(said)).get_vocab() != tokenizer.get_vocab():
+            raise DataError(
+                f"objective.reference = {said!r}: its tokenizer has other tokens than that of model.path = "
+                f"{config.model.path!r}, so its probabilities are of other texts"
+            )
+
+
+def _lies(path: Path | None) -> TypeGuard[Path]:
+    return path is not None and (path / "config.json").is_file()
+
+
+def _vocabulary(found: ModelFolder) -> int | None:
+    size = text_keys(found.keys).get("vocab_size")
+    return size if isinstance(size, int) else None
 
 
 def load_tokenizer_of(said: str) -> tuple[PreTrainedTokenizerBase, int | None]:
@@ -87,8 +130,7 @@ def load_tokenizer_of(said: str) -> tuple[PreTrainedTokenizerBase, int | None]:
     keys = {"eos_token_id": getattr(load_config(path), "eos_token_id", None), **found.keys}
     if (why := why_other_tokenizer(keys, found.generation, tokenizer)) is not None:
         raise DataError(f"model {path}: {why}")
-    vocabulary = text_keys(found.keys).get("vocab_size")
-    return tokenizer, vocabulary if isinstance(vocabulary, int) else None
+    return tokenizer, _vocabulary(found)
 
 
 def load_config(path: Path) -> PretrainedConfig:

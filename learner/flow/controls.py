@@ -4,6 +4,7 @@ controller of a bound that is ``auto``. Every turn is recorded."""
 import logging
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Literal
 
 from ...common.config import Config, MaxStaleness
 from ...common.controls import taken_up
@@ -37,8 +38,9 @@ class LiveControls:
         """η as the operator asks for it. The book's is what the guard makes of a number, or what ``auto`` chooses."""
         self.profiles: SimpleQueue[Request] = SimpleQueue()
         """Profiles that were asked for, until the training loop takes them."""
-        self.target_entropy = config.entropy.target
-        """The training loop reads it at every step."""
+        self.target_entropy: float | Literal["stage"] = "stage"
+        """The target that an operator has set for every stage, or each stage's own. The training loop reads it at every
+        step."""
 
     def take_up(self, found: dict[bytes, bytes]) -> None:
         """Take up the controls ``found`` in Redis, and remove those that cannot be used."""

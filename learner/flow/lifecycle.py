@@ -88,7 +88,8 @@ class Lifecycle:
         samples: Samples | None,
     ) -> None:
         self.queue, self.book, self.curriculum, self.ledger = queue, book, curriculum, ledger
-        self._objective, self.incarnation, self._samples = config.objective, incarnation, samples
+        self._objectives = [view.objective for view in config.views()]
+        self.incarnation, self._samples = incarnation, samples
         self.counts, self.pacer, self.retries = Counts(), Pacer(), Retries()
         self._sources, self.progress = config.source_names, Progress(config)
         self.pacer.idling.places = config.rollout.workers * config.rollout.at_once
@@ -170,7 +171,8 @@ class Lifecycle:
         self.graded.add(arrival)
         if self._samples is not None:
             self._samples.graded(group, arrival.verdicts)
-        if is_trained(group.rewards_S, group.responses.finished_S, self._objective):
+        objective = self._objectives[self.book.live[number].stage]
+        if is_trained(group.rewards_S, group.responses.finished_S, objective):
             self.book.ready(number)
         else:
             self.refund(number, "zero_advantage")

@@ -9,7 +9,7 @@ from ...common.config import Config
 from ...common.errors import ConfigError
 from ...common.ground_truth import CODE, REASONING_GYM
 from ...common.preflight.hub import folder_of
-from ...common.preflight.model import Use, check_model
+from ...common.preflight.model import Use, check_model, check_reference
 from ...common.sandbox.room import SandboxRoom
 from ...common.sandbox.sandbox import bubblewrap
 from ..running.own_code import with_digests
@@ -21,8 +21,11 @@ _STATES = {"checked": State.OK, "not checked": State.UNKNOWN}
 
 
 def model(config: Config, roles: Collection[str]) -> Line:
-    """Whether ``roles`` can use the model that is named. ``DataError`` or ``ConfigError`` where they cannot."""
+    """Whether ``roles`` can use the model that is named, and the reference models. ``DataError`` or ``ConfigError``
+    where they cannot."""
     check_model(config, *(_USES[role] for role in roles if role in _USES))
+    for reference in config.references if "learner" in roles else ():
+        check_reference(config, reference)
     said, path = config.model.path, folder_of(config.model.path)
     if path is None:
         return note("model", f"{said} is at the hub, and not yet in this machine's cache: each role downloads it")

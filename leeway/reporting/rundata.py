@@ -215,7 +215,7 @@ DIAL = {
     "asked_bound": "asked η = {}",
     "overflow": "overflow {}",
     "pipeline_depth": "depth {}",
-    "target_entropy": "target {:g}",
+    "target_entropy": "target {}",
 }
 """How the pictures name each live control, with its new value."""
 

@@ -15,7 +15,7 @@ from ...common.errors import ConfigError, DataError
 from ...common.ground_truth import CODE, MATH, REASONING_GYM, SOLUTION
 from ...common.preflight.folder import read_folder
 from ...common.preflight.hub import folder_of, is_hub_name
-from ...common.preflight.model import check_model
+from ...common.preflight.model import check_model, check_reference
 from ...common.preflight.tokens import why_no_tokenizer
 
 _MISTAKES = {kind.exit_code: kind for kind in (ConfigError, DataError)}
@@ -27,21 +27,27 @@ def preflight(config: Config, *, dry_run: bool) -> list[str]:
     """Sentences on what was found, and on what could not be checked here. ``DataError`` and ``ConfigError`` say what
     cannot work. A dry run asks no hub. It also goes on where the model or the rows are not on this machine, because in
     a cluster they are where the roles are."""
-    elsewhere = dry_run and _is_elsewhere(config.model.path)
-    if not elsewhere:
+    if not (elsewhere := dry_run and _is_elsewhere(config.model.path)):
         check_model(config, "train", "sample", ask_hub=not dry_run)
-    said = []
+    said = _references(config, dry_run=dry_run)
     if elsewhere or folder_of(config.model.path) is None:
         said.append(f"not checked: the model {config.model.path}, which is not on this machine; each role does")
+        elsewhere = True
+    return said + _rows(config, dry_run=dry_run, elsewhere=elsewhere)
+
+
+def _rows(config: Config, *, dry_run: bool, elsewhere: bool) -> list[str]:
+    """Check the rows, by the model's tokenizer, and whether this machine can grade them. ``elsewhere``: whether the
+    model is not on this machine."""
     for source in config.sources:
         try:
             refuse_missing_source(source)
         except DataError:
             if not dry_run or Path(expand(source.path)).exists():  # a folder is no file anywhere
                 raise
-            return [*said, f"not checked: the rows: {_not_here(source.path)}; the learner does"]
-    if said or (dry_run and _lies_at_the_hub(config.model.path)):
-        return [*said, "not checked: the rows, which need the model's tokenizer; the learner does"]
+            return [f"not checked: the rows: {_not_here(source.path)}; the learner does"]
+    if elsewhere or (dry_run and _lies_at_the_hub(config.model.path)):
+        return ["not checked: the rows, which need the model's tokenizer; the learner does"]
     rows, abilities = rows_of(config)
     return ["checked: the model's folder", *rows, *_grading(config, abilities)]
 
@@ -67,6 +73,17 @@ def _grading(config: Config, abilities: list[str]) -> list[str]:
         _, why = _ask("verifier.preflight", config, *abilities)
         return [f"not checked: whether this machine can grade ({why}); the verifier does"] if why else []
     return []
+
+
+def _references(config: Config, *, dry_run: bool) -> list[str]:
+    """Check the models of the KL terms, and say which of them are not on this machine."""
+    said = []
+    for path in config.references:
+        if not (elsewhere := dry_run and _is_elsewhere(path)):
+            check_reference(config, path, ask_hub=not dry_run)
+        if path != config.model.path and (elsewhere or folder_of(path) is None):
+            said.append(f"not checked: the reference {path}, which is not on this machine; the learner does")
+    return said
 
 
 def refuse_missing_model(said: str) -> None:

@@ -1,7 +1,8 @@
 """Configurations compose, and every mistake is named."""
 
 import pytest
-from leeway_rl.common.config import compose, dump, parse, preset_names
+from leeway_rl.common.config import Config, compose, dump, parse, preset_names, section_of
+from leeway_rl.common.config.stages import STAGED, Stage
 from leeway_rl.common.errors import ConfigError
 
 
@@ -83,6 +84,47 @@ def test_a_stage_keeps_what_it_does_not_change():
     assert views == [(8, 64, 1.0), (4, 64, 1.0), (4, 32, 0.7)]
     assert config.longest_response == 64
     assert parse(dump(config)) == config
+
+
+def test_a_stage_changes_the_objective_and_the_entropy_s_control_as_well():
+    change = 'clip_low=0.1,clip_high=0.28,dual_clip=3.0,advantage_mask="after",kl_beta=0.001,kl_groups="all"'
+    change += ',reference="x/y",learning_rate=1e-5,entropy_control="constant",entropy_alpha=0.002,entropy_target=0.3'
+    config = compose(["tiny"], [f"stages=[{{from_step=3,{change}}},{{from_step=5,kl_beta=0.0,kl_groups='signal'}}]"])
+    first, second, third = config.views()
+    assert first.model_copy(update={"stages": ()}) == compose(["tiny"], [])
+    objective = second.objective
+    assert (objective.clip_low, objective.clip_high, objective.dual_clip) == (0.1, 0.28, 3.0)
+    assert (objective.advantage_mask, objective.kl_beta, objective.kl_groups) == ("after", 0.001, "all")
+    assert (second.train.learning_rate, second.reference, config.references) == (1e-5, "x/y", ("x/y",))
+    assert second.entropy == third.entropy
+    assert (second.entropy.control, second.entropy.alpha, second.entropy.target) == ("constant", 0.002, 0.3)
+    assert (third.objective.kl_beta, third.objective.clip_high) == (0.0, 0.28)
+    assert parse(dump(config)) == config
+
+
+@pytest.mark.parametrize(("section", "key", "own"), [(s, k, o) for s, keys in STAGED.items() for k, o in keys.items()])
+def test_a_key_of_a_stage_has_the_bounds_of_its_section(section, key, own):
+    theirs = section_of(Config.model_fields[section].annotation).model_fields[own]
+    ours = Stage.model_fields[key]
+    assert ours.metadata == theirs.metadata
+    assert ours.annotation == (theirs.annotation | None if theirs.annotation is not str else str | None)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("kl_beta=-1", r"stages\.0\.kl_beta = -1: Input should be greater than or equal to 0"),
+        ("clip_low=1.5", r"stages\.0\.clip_low = 1.5"),
+        ('advantage_mask="all"', r"stages\.0\.advantage_mask = 'all'"),
+        ("beta=1e-3", r"unknown key 'stages\.0\.beta'"),
+        ('kl_groups="all"', r"stage 1 \(stages\.0, from step 3\): objective\.kl_groups = 'all' with .*kl_beta = 0"),
+        ('entropy_control="constant"', r"stage 1 .*: entropy\.control = 'constant' with entropy\.alpha = 0"),
+        ("dual_clip=1.1", r"stage 1 .*: objective\.dual_clip = 1.1 with objective\.clip_high = 0.2"),
+    ],
+)
+def test_a_wrong_value_of_a_stage_names_the_stage_and_the_key(change, words):
+    with pytest.raises(ConfigError, match=words):
+        compose(["tiny"], [f"stages=[{{from_step=3,{change}}}]"])
 
 
 def test_a_wrong_value_in_a_stage_of_a_file_is_named_with_its_line(tmp_path):

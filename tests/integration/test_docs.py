@@ -57,6 +57,7 @@ DURING = [
     "leeway set pipeline-depth auto",
     "leeway set target-entropy 0.3",
     "leeway set target-entropy 0.25",
+    "leeway set target-entropy stage",
     "leeway resume",
 ]
 AFTER = [
@@ -90,6 +91,8 @@ PLANS = [
     "--max-staleness 2",
     "leeway plan --gpus 64 --train-s 5 --train-tokens-per-s 400000",
     "leeway plan --fit 32:375,64:270 --predict 128,256",
+    "leeway plan --replicas 32 --concurrency 2 --alone 107 --peak 952 --group-size 16 --groups-per-step 64 "
+    "--train-s 93.6 --max-staleness 0,1,2 --steps 200",
     TIMED.format(mean=1000, sigma=1, longest="--length-max 1000000 ")
     + "--pipeline-depth 160 --max-staleness 1,2,4 --overflow wait,drop,mask,soft",
     "leeway plan --group-size 1 --length-mean 1000 --length-sigma 1 --length-max 1000000 --groups-per-step 16 "

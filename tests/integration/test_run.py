@@ -152,8 +152,8 @@ def test_the_report_can_be_made_again(finished):
 
 
 STAGES = (
-    "stages=[{from_step=1,groups_per_step=6,minibatch_groups=3},"
-    "{from_step=5,group_size=6,max_response_tokens=48,temperature=0.9,online_filter=true}]"
+    "stages=[{from_step=1,groups_per_step=6,minibatch_groups=3,learning_rate=5e-5,kl_beta=0.01,clip_high=0.28},"
+    "{from_step=5,group_size=6,max_response_tokens=48,temperature=0.9,online_filter=true,kl_beta=0.0,entropy_target=0.3}]"
 )
 
 
@@ -201,10 +201,14 @@ def test_killed_stopped_and_resumed_at_bound_zero_it_ends_with_the_same_weights(
     assert [line["stage"] for line in steps] == [0, 1, 1, 1, 1, 2]
     assert [line["batch/responses"] for line in steps] == [16, 24, 24, 24, 24, 36]
     assert [line["policy/updates"] for line in steps] == [1, 2, 2, 2, 2, 2]
+    assert [line["learning_rate"] for line in steps] == [1e-4, *[5e-5] * 5]
+    assert ["kl/reference" in line for line in steps] == [False, True, True, True, True, False]
+    assert [line["entropy/target"] for line in steps] == [*[0.15] * 5, 0.3]
 
 
 def test_stages_in_many_processes_are_bit_for_bit_those_of_one(tmp_path):
-    stages = "stages=[{from_step=1,group_size=6},{from_step=3,groups_per_step=2,temperature=0.8,online_filter=true}]"
+    stages = "stages=[{from_step=1,group_size=6,learning_rate=5e-5,clip_high=0.28,advantage_mask='after'},"
+    stages += "{from_step=3,groups_per_step=2,temperature=0.8,online_filter=true,entropy_target=0.3}]"
     done = leeway("prove", "on-policy", "--steps", "5", "--preset", "tiny", *SMALL[4:], "--set", stages, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal, bit for bit" in done.stdout

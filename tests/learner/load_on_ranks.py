@@ -26,6 +26,11 @@ def config_of(path: str, stage: int, dtype: str = "float32") -> Config:
     return make_config(path, train__zero_stage=stage, objective__kl_beta=0.1, model__dtype=dtype)
 
 
+def referring_later(config: Config, path: str) -> Config:
+    """``config`` with a second stage whose KL term is to the model in ``path``."""
+    return Config.model_validate(config.model_dump() | {"stages": [{"from_step": 1, "reference": path}]})
+
+
 def other_weights(policy: Policy, path: str) -> list[str]:
     """Names of the weights that are not what transformers loads; rank 0 has them all."""
     weights = policy.named_weights()
@@ -39,7 +44,7 @@ def other_weights(policy: Policy, path: str) -> list[str]:
 def same_logprobs(policy: Policy, config: Config) -> bool:
     """Whether log π_ref is that of the whole model, bit for bit, for micro-batches that differ from rank to rank."""
     groups = make_groups(3, seed=policy.rank)
-    whole, same = load_module(config), []
+    whole, same = load_module(config.of_model(config.reference)), []
     for batch in cut(groups, version=0, config=config)[:2]:
         with torch.no_grad():
             due = whole(batch).logprobs_T
@@ -52,11 +57,14 @@ def said_of(odd: str, wide: str, stage: int) -> dict[str, Any]:
     same = {dtype: same_logprobs(policy, policy.config) for dtype, policy in policies.items()}
     assert policies["float32"].reference is not None
     parameters: list[Any] = list(policies["float32"].reference.module.parameters())
-    uneven = Policy(config_of(odd, stage))
+    uneven = Policy(referring_later(config_of(odd, stage), wide))
+    same |= {"odd": same_logprobs(uneven, uneven.config)}
+    uneven.enter(later := uneven.config.at_stage(1))
+    same |= {"wide, in a later stage": same_logprobs(uneven, later)}
     return {
         "other_weights": other_weights(uneven, odd) + other_weights(policies["float32"], wide),
         "shared_out": all(hasattr(each, "ds_tensor") for each in uneven.module.parameters()),
-        "same_logprobs": same | ({} if same_logprobs(uneven, uneven.config) else {"odd": False}),
+        "same_logprobs": same,
         "reference_part": sum(each.ds_tensor.numel() for each in parameters)
         / sum(each.ds_numel for each in parameters),
         "gathered_after_a_pass": [tuple(each.ds_shape) for each in parameters if each.numel() > 100_000],

@@ -1,8 +1,5 @@
 """Combinations that cannot work are refused at start, by the names of their keys."""
 
-import re
-from pathlib import Path
-
 import pytest
 from leeway_rl.common.config import compose, dump, parse
 from leeway_rl.common.errors import ConfigError, DataError
@@ -61,40 +58,6 @@ def test_every_option_survives_the_dump():
     ]
     config = compose(["tiny"], settings)
     assert parse(dump(config)) == config
-
-
-DOCS = Path(__file__).resolve().parent.parent.parent / "docs/magic.md"
-
-
-def _settings(text):
-    return [setting.strip('"') for setting in re.findall(r"--set ([^\s`]+)", text)]
-
-
-def test_every_ablation_in_the_docs_is_a_valid_configuration_other_than_the_baseline():
-    text = DOCS.read_text()
-    base = _settings(re.search(r'BASE="(.*?)"', text, re.S).group(1))
-    ablations = [
-        found for row in text.splitlines() if row.startswith("|") for found in re.findall(r"`(--set[^`]+)`", row)
-    ]
-    assert len(ablations) >= 15
-    configs = [compose(["tiny"], base + _settings(ablation)) for ablation in ablations]
-    dumps = {dump(config) for config in configs}
-    assert dump(compose(["tiny"], base)) not in dumps
-
-
-def test_the_quadruples_in_the_docs_are_those_of_their_keys():
-    text = DOCS.read_text()
-    base = _settings(re.search(r'BASE="(.*?)"', text, re.S).group(1))
-    checked = 0
-    for row in text.splitlines():
-        quadruple, keys = re.search(r"\((\d+),(\d+),(\d+),(\d+)\)", row), re.search(r"`(--set[^`]+)`", row)
-        if row.startswith("|") and quadruple and keys:
-            train = compose(["tiny"], base + _settings(keys.group(1))).train
-            ours = (train.updates_per_step, train.groups_per_step, train.minibatch_groups, train.reuse)
-            expected = tuple(map(int, quadruple.groups()))
-            assert (*ours[:2], ours[2] or ours[1], ours[3]) == expected, row
-            checked += 1
-    assert checked >= 10
 
 
 def test_a_checkpoint_of_an_older_leeway_is_refused_before_the_model_loads(tmp_path):

@@ -276,7 +276,7 @@ def test_the_kl_term_pulls_towards_the_initial_model_and_is_measured(model_path)
     assert all(torch.equal(weights[name], plain[name]) for name in plain)
     assert first.metrics["kl/reference"] == 0.0
     assert second.metrics["kl/reference"] > 0
-    assert Policy(make_config(model_path)).reference is None
+    assert Policy(make_config(model_path)).references == {}
 
 
 def test_the_divergence_from_the_initial_model_is_measured_without_a_kl_term_where_it_is_asked_for(model_path):

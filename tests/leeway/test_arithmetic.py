@@ -12,10 +12,19 @@ from leeway_rl.common.rope import Context
 from leeway_rl.leeway.cli import app
 from leeway_rl.leeway.planning.arithmetic import BASES, Gpu, Shape, describe, shape_of, why_not
 from leeway_rl.leeway.planning.arithmetic import learner as rank
-from leeway_rl.leeway.planning.arithmetic.asked import learner_of
+from leeway_rl.leeway.planning.arithmetic.asked import asked_of, learner_of
 from leeway_rl.leeway.planning.arithmetic.fitting import longest_row
 from leeway_rl.leeway.planning.arithmetic.host import learner_host, loading, shared_memory
-from leeway_rl.leeway.planning.arithmetic.learner import Learner, layer_bytes, moments, peak, states, total, update
+from leeway_rl.leeway.planning.arithmetic.learner import (
+    Learner,
+    layer_bytes,
+    moments,
+    peak,
+    states,
+    total,
+    update,
+    whole_references,
+)
 from leeway_rl.leeway.planning.arithmetic.page import redis_bytes, speeds
 from leeway_rl.leeway.planning.arithmetic.rollout import kv_bytes_a_token
 from leeway_rl.leeway.planning.arithmetic.shapes import why_unknown
@@ -231,11 +240,36 @@ def test_the_reference_is_shared_over_ranks_at_every_zero_stage_unless_it_has_gp
     assert {reference("train.ranks=4", f"train.zero_stage={stage}") for stage in range(4)} == {1e6}
     own = ["placement.reference=own", "placement.learner=gpu"]
     assert reference("train.ranks=4", *own) == 0
+    later = "stages=[{from_step=3,kl_beta=0.1},{from_step=5,kl_beta=0}]"
+    config = compose(["tiny"], [later])
+    assert states(learner_of(config, Gpu()), SHAPE)[-1].name == "reference model"
+    assert [asked_of(view).passes_before for view in config.views()] == [1, 2, 1]
     config = compose(["skywork-or1-32b"], ["objective.kl_beta=0.1", "train.bfloat16=autocast", *own])
     assert "a reference needs 131 GB of a GPU of its own" in why_not(config, BASES[THIRTY_TWO], Gpu())
 
 
 # --- hosts, Redis, disk ----------------------------------------------------------------------------------------------
+
+
+def test_every_reference_of_its_own_size_is_held_from_the_start():
+    sets = ['objective.reference="deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"', "objective.kl_beta=0.1"]
+    config = compose(["skywork-or1-32b"], [*sets, "train.ranks=4", "train.bfloat16=weights"])
+    (held,) = [part for part in states(learner_of(config, Gpu()), BASES[THIRTY_TWO]) if "reference" in part.name]
+    assert held.device == 2 * BASES[SEVEN].parameters / 4
+    both = compose(
+        ["skywork-or1-32b"], [*sets, 'stages=[{from_step=3,reference="deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"}]']
+    )
+    learner = learner_of(both, Gpu())
+    assert learner.references == (BASES[SEVEN].parameters, None)
+    assert whole_references(learner, SHAPE) == learner.width * (BASES[SEVEN].parameters + SHAPE.parameters)
+
+
+def test_the_page_has_the_other_keys_that_stages_change_and_no_more():
+    config = compose(["tiny"], ["stages=[{from_step=3,kl_beta=0.1,learning_rate=5e-5,temperature=0.7},{from_step=9}]"])
+    page = [line.removeprefix("# ").split() for line in describe(config, SHAPE).splitlines()]
+    assert ["train.learning_rate", "0.0001", "5e-05", "5e-05"] in page
+    assert ["objective.kl_beta", "0.0", "0.1", "0.1"] in page
+    assert not [row for row in page if row and row[0].startswith(("objective.clip", "entropy.", "train.group"))]
 
 
 def test_payloads_stay_in_redis_until_a_checkpoint_covers_them():

@@ -37,6 +37,13 @@ def test_the_bound_may_be_auto_but_not_where_nothing_may_be_off_policy_or_of_a_s
         turn(bus.url, bus.run, "max-staleness", "auto")
 
 
+def test_the_target_entropy_is_a_number_or_each_stages_own(bus):
+    begin(bus)
+    for value in ("0.3", "stage"):
+        turn(bus.url, bus.run, "target-entropy", value)
+        assert bus.overview.controls() == {"target_entropy": value}
+
+
 def test_a_strictly_on_policy_run_keeps_its_promise(bus):
     begin(bus, "flow.strictly_on_policy=true", "flow.max_staleness=0")
     with pytest.raises(ConfigError, match=r"started with flow\.strictly_on_policy = true"):

@@ -215,6 +215,11 @@ def test_a_process_gets_no_second_mig_instance():
             ["objective.kl_beta=0.1", "placement.reference=own", "placement.learner=cpu"],
             "'own' with placement.learner = 'cpu'",
         ),
+        (
+            ["objective.reference=./model"],
+            r"objective\.reference = './model' with objective\.kl_beta = 0 in every stage and metrics",
+        ),
+        (['stages=[{from_step=2,reference="./model"}]'], r"stages\.0\.reference = './model' with objective\.kl_beta"),
         (["placement.gpus_per_node=0"], "greater than or equal to 1"),
         (["placement.learner=tpu"], "'auto', 'gpu' or 'cpu'"),
     ],

@@ -3,6 +3,7 @@
 from ....common.config import Config
 from .learner import Learner, Precision
 from .rollout import Worker
+from .shapes import shape_of
 from .speed import Asked, Gpu
 
 _HALVES: dict[str, Precision] = {"autocast": "autocast", "weights": "bfloat16"}
@@ -23,10 +24,16 @@ def learner_of(config: Config, gpu: Gpu, *, on_gpu: bool = True) -> Learner:
         precision="float32" if config.model.dtype == "float32" else _HALVES[train.bfloat16],
         checkpointing=train.gradient_checkpointing,
         tokens=train.micro_batch_tokens,
-        reference=config.needs_reference and config.placement.reference == "learner",
+        references=tuple(_parameters(path) if path != config.model.path else None for path in config.references),
+        references_apart=config.placement.reference == "own",
         inputs_on_host=train.offload_activations,
         logits_bytes=train.logits_memory * gpu.bytes if on_gpu else None,
     )
+
+
+def _parameters(model_path: str) -> int | None:
+    shape = shape_of(model_path)
+    return None if shape is None else shape.parameters
 
 
 def worker_of(config: Config, gpu: Gpu) -> Worker:

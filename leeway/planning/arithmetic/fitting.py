@@ -7,7 +7,7 @@ from typing import Any
 from ....common.config import Config
 from ....common.wording import byte_size
 from .asked import learner_of, worker_of
-from .learner import Learner, peak, whole_reference
+from .learner import Learner, peak, whole_references
 from .rollout import Worker, that_fit
 from .shapes import Shape
 from .speed import Gpu
@@ -60,7 +60,8 @@ def _learner(config: Config, shape: Shape, gpu: Gpu) -> str | None:
 
 
 def _reference(config: Config, shape: Shape, gpu: Gpu) -> str | None:
-    if config.placement.reference != "own" or (needed := whole_reference(learner_of(config, gpu), shape)) <= gpu.bytes:
+    learner = learner_of(config, gpu)
+    if not learner.references_apart or (needed := whole_references(learner, shape)) <= gpu.bytes:
         return None
     return (
         f"a reference needs {byte_size(needed)} of a GPU of its own that has {byte_size(gpu.bytes)}; "

@@ -34,8 +34,10 @@ class Learner:
     checkpointing: bool = False
     tokens: int
     """Tokens of the largest micro-batch."""
-    reference: bool = False
-    """Whether the KL term's initial model is on the ranks' GPUs: each has its part of it."""
+    references: tuple[int | None, ...] = ()
+    """The parameters of each model of the KL terms; None: as many as the policy has."""
+    references_apart: bool = False
+    """Whether they have GPUs of their own. Otherwise each rank has its part of them on its GPU."""
     inputs_on_host: bool = False
     """Whether the inputs of checkpointed layers wait in the host's memory."""
     logits_bytes: float | None = 4e9
@@ -113,18 +115,20 @@ def states(learner: Learner, shape: Shape) -> list[Part]:
     elif own:
         parts.append(part("gradients over micro-batches", 4, shared=False, on_host=True))
         parts.append(part("updated weights, on their way", width, shared=True, on_host=True))
-    if learner.reference:
-        size = whole_reference(learner, shape) / learner.ranks
+    if learner.references and not learner.references_apart:
+        size = whole_references(learner, shape) / learner.ranks
         spread = f" / {learner.ranks} ranks" if learner.ranks > 1 else ""
-        parts.append(Part("reference model", size, 0.0, f"{width} bytes a parameter{spread}"))
+        number = len(learner.references)
+        name = "reference model" if number == 1 else f"{number} reference models"
+        parts.append(Part(name, size, 0.0, f"{width} bytes a parameter{spread}"))
     if stage == 3:
         parts.append(_bucket(learner))
     return parts
 
 
-def whole_reference(learner: Learner, shape: Shape) -> float:
-    """Bytes of the KL term's initial model, which is held as the weights are."""
-    return float(learner.width * shape.parameters)
+def whole_references(learner: Learner, shape: Shape) -> float:
+    """Bytes of the models of the KL terms, which are held as the weights of the policy are."""
+    return float(learner.width * sum(count or shape.parameters for count in learner.references))
 
 
 def _bucket(learner: Learner) -> Part:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ....common.config import Config
+from ....common.config.stages import STAGED
 from ....common.tables import as_text, table
 from ....common.wording import byte_size
 from .asked import RANKS_A_NODE, asked_of, learner_of, worker_of
@@ -44,7 +45,21 @@ def _stage_rows(config: Config, shape: Shape | None) -> list[list[str]]:
     for number, (view, start, end) in enumerate(zip(config.views(), starts, [*starts[1:], None], strict=True), start=1):
         last = config.train.steps if end is None else min(end, config.train.steps)
         columns.append({"stage": str(number), **_stage_column(view, start, max(start, last), vocabulary)})
-    return [[name, *(column[name] for column in columns)] for name in columns[0]]
+    return [*([name, *(column[name] for column in columns)] for name in columns[0]), *_changing_rows(config)]
+
+
+_IN_TABLE = {"groups_per_step", "minibatch_groups", "group_size", "max_response_tokens", "temperature"}
+"""Keys of stages that ``_stage_column`` has, in its own words."""
+
+
+def _changing_rows(config: Config) -> list[list[str]]:
+    """A row for each other key that is not the same in all stages."""
+    rows = []
+    for section, key in [(section, key) for section, keys in STAGED.items() for key in keys.values()]:
+        values = [getattr(getattr(view, section), key) for view in config.views()]
+        if len(set(values)) > 1 and key not in _IN_TABLE:
+            rows.append([f"{section}.{key}", *("-" if value is None else str(value) for value in values)])
+    return rows
 
 
 def _stage_column(view: Config, start: int, end: int, vocabulary: int | None) -> dict[str, str]:

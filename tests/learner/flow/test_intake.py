@@ -522,6 +522,25 @@ def test_refunding_at_a_stages_end_gives_up_what_is_left_and_starts_empty(begin)
     assert audit(ledger.path).refunded["stage_ended"] == 2
 
 
+def test_a_group_is_judged_by_the_mask_and_the_kl_term_of_its_own_stage(begin, wait_until):
+    intake, worker, _ = begin('stages=[{from_step=1,groups_per_step=1,kl_beta=0.1,kl_groups="all"}]')
+    wait_until(lambda: stages_live(intake) == [0, 0, 1], "the first tickets")
+    play(worker, 2, kinds=DULL)
+    wait_until(lambda: intake.depth() == (3, 1), "a group without a signal is ready in the stage that trains it")
+    play(worker, 0, kinds=DULL)
+    wait_until(lambda: intake.counts.refunds["zero_advantage"] == 1, "in the stage before it is refunded")
+
+
+def test_a_target_entropy_is_given_back_to_the_stages_and_the_ledger_has_both_turns(begin, wait_until):
+    intake, worker, ledger = begin()
+    assert intake.snapshot()["entropy_target"] == "stage"
+    for value in ("0.3", "stage"):
+        worker.desk.set_control("target_entropy", value)
+        wait_until(lambda: intake.controls.texts()["target_entropy"] == value, "the turn")  # noqa: B023
+    turns = [(line["previous"], line["value"]) for line in read(ledger.path) if line["event"] == "control"]
+    assert turns == [("stage", 0.3), (0.3, "stage")]
+
+
 def test_the_online_filter_drops_what_was_solved_every_time_in_the_stage_before(begin, wait_until):
     intake, worker, ledger = begin(
         "stages=[{from_step=1,online_filter=true}]", 'flow.stage_change="refund"', "flow.max_staleness=0"
@@ -612,7 +631,7 @@ def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(
     wait_until(lambda: worker.overview.depths()["prompts"] == 3, "the three that are not ready")
     assert restored == [True]
     assert worker.overview.controls() == {
-        "max_staleness": "1", "overflow": "wait", "pipeline_depth": "auto", "target_entropy": "0.15", "paused": "1"
+        "max_staleness": "1", "overflow": "wait", "pipeline_depth": "auto", "target_entropy": "stage", "paused": "1"
     }  # fmt: skip
     worker.desk.set_control("paused", "0")
     lease.held.clear()
