@@ -15,14 +15,15 @@ from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import islice
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from ...common.config import Overflow
 from ...common.errors import AuditError
 from ...common.ledger import REFUNDS, read, survey
+from ...common.lineage import Ancestor, lineage_in
 from .drops import Drops
+from .groups import wrong_rewards, wrong_spans
 
 
 @dataclass(slots=True)
@@ -69,6 +70,12 @@ class Account:
     worst_staleness: int = 0
     staleness_sum: int = 0
     awaiting_reissue: set[int] = field(default_factory=set)
+    lineage: list[Ancestor] = field(default_factory=list)
+    """Where a fork comes from, the nearest run first."""
+    begun_at: int = 0
+    """The version that the ledger begins with, which is above 0 for a fork."""
+    begun_with: int = 0
+    """The first ticket that is issued here."""
     ended: bool = False
     lines: int = 0
     undone: int = 0
@@ -88,10 +95,13 @@ class Account:
         refunds = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refunded.items())) or "none"
         mean = self.staleness_sum / max(1, self.trained)
         sizes = ", then ".join(str(stage["groups_per_step"]) for stage in self.stages[: self.stage + 1])
+        first = "".join(f"  forked from      {each.describe()}\n" for each in self.lineage)
+        steps = self.version - self.begun_at
         return (
             f"audit passed{'' if self.ended else ' for what is there'}: {self.lines} lines, chain whole\n"
-            f"  tickets issued   {self.next_ticket}\n"
-            f"  trained          {self.trained} in {self.version} steps of {sizes}, each once\n"
+            f"{first}"
+            f"  tickets issued   {self.next_ticket - self.begun_with}\n"
+            f"  trained          {self.trained} in {steps} steps of {sizes}, each once\n"
             f"  refunded         {sum(self.refunded.values())} ({refunds})\n"
             f"  live             {len(self.live)}\n"
             f"  head staleness   mean {mean:.2f}, worst {self.worst_staleness}; {self._bound()}\n"
@@ -157,11 +167,7 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
         return "stands after the end"
     match line["event"]:
         case "run":
-            account.steps, account.stages = line["steps"], line["stages"]
-            account.issue_ahead = line["stage_change"] == "finish"
-            account.max_staleness, account.overflow = line["max_staleness"], line["overflow"]
-            account.inject_lag = line["inject_lag"]
-            return None if line["line"] == 1 else "a run begins twice"
+            return _run(account, line)
         case "started":
             return _started(account, line)
         case "stage":
@@ -204,6 +210,26 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
             return None if line["version"] == account.version else f"after {account.version} steps"
         case other:
             return f"unknown event {other!r}"
+
+
+def _run(account: Account, line: dict[str, Any]) -> str | None:
+    account.steps, account.stages = line["steps"], line["stages"]
+    account.issue_ahead = line["stage_change"] == "finish"
+    account.max_staleness, account.overflow = line["max_staleness"], line["overflow"]
+    account.inject_lag = line["inject_lag"]
+    account.lineage = lineage_in(line)
+    if account.lineage:
+        books = line["books"]
+        account.begun_at = account.version = books["version"]
+        account.begun_with = account.next_ticket = books["next_ticket"]
+        account.live = {int(ticket): (account.version, stage) for ticket, stage in books["live"].items()}
+        account.held = Counter(stage for _, stage in account.live.values())
+        account.stages_open, account.drops = books["stages_open"], Drops({*books["dropped"]})
+        if account.lineage[0].step != account.version:
+            return f"its books stand at version {account.version}, and it comes from step {account.lineage[0].step}"
+        if any(ticket >= account.next_ticket for ticket in account.live):
+            return f"tickets from {account.next_ticket} on are live before they are issued"
+    return None if line["line"] == 1 else "a run begins twice"
 
 
 def _started(account: Account, line: dict[str, Any]) -> str | None:
@@ -312,10 +338,10 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
     size = account.stages[account.stage]["group_size"]
     if len(line["spans"]) != size or len(line["verdicts"]) != size:
         return f"{len(line['spans'])} responses and {len(line['verdicts'])} verdicts in a group of {size}"
-    if (wrong := _rewards(line, size)) is not None:
+    if (wrong := wrong_rewards(line, size)) is not None:
         return wrong
     oldest = max(0, issued_at - account.inject_lag)
-    wrong = _spans(line, oldest, oldest if account.inject_lag else step)
+    wrong = wrong_spans(line, oldest, oldest if account.inject_lag else step)
     if wrong is not None:
         return wrong
     staleness = step - min(span[0] for spans in line["spans"] for span in spans)
@@ -335,44 +361,6 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
     account.step_tickets.append(ticket)
     account.staleness_sum += staleness
     account.worst_staleness = max(account.worst_staleness, staleness)
-    return None
-
-
-def _rewards(line: dict[str, Any], size: int) -> str | None:
-    """What is wrong with the verdicts and rewards of a trained group of ``size`` responses. Where no verdict is
-    ``scored``, the verdicts say the rewards."""
-    if "error" in line["verdicts"]:
-        return f"ticket {line['ticket']} is trained with a verdict 'error'"
-    rewards = line.get("rewards")
-    if rewards is None:
-        return f"ticket {line['ticket']} has scored responses and no rewards" if "scored" in line["verdicts"] else None
-    if len(rewards) != size or not all(type(reward) in (int, float) and isfinite(reward) for reward in rewards):
-        return f"ticket {line['ticket']} has rewards that are not {size} finite numbers"
-    for verdict, reward in zip(line["verdicts"], rewards, strict=True):
-        if verdict != "scored" and reward != (verdict == "correct"):
-            return f"ticket {line['ticket']} has a reward of {reward} where the verdict is {verdict!r}"
-    return None
-
-
-def _spans(line: dict[str, Any], oldest: int, newest: int) -> str | None:
-    """What is wrong with the spans, whose versions must lie within ``oldest`` … ``newest``. Together with the observed
-    tokens they cover every token once."""
-    by_response = line.get("observed", [[]] * len(line["spans"]))
-    if len(by_response) != len(line["spans"]):
-        return f"observed tokens of {len(by_response)} responses in a group of {len(line['spans'])}"
-    for response, (spans, length) in enumerate(zip(line["spans"], line["lengths"], strict=True)):
-        position, observed = 0, dict(by_response[response])
-        for version, start, end in spans:
-            position = observed.pop(position, position)
-            if start != position or end <= start:
-                return f"spans of response {response} leave a gap at token {position}"
-            if not oldest <= version <= newest:
-                return f"version {version} of response {response} outside {oldest}..{newest}"
-            position = end
-        if position != length:
-            return f"spans of response {response} cover {position} of {length} tokens"
-        if observed:
-            return f"observed tokens of response {response} lie among sampled ones, or outside of it: {observed}"
     return None
 
 
