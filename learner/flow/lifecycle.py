@@ -126,10 +126,12 @@ class Lifecycle:
         self.queue.issue(*tickets)
 
     def _open(self, stage: int) -> None:
-        dropped = self.curriculum.open(stage, self.book.next_ticket)
+        ticket = self.book.next_ticket
+        dropped = self.curriculum.open(stage, ticket)
         prompts = self.curriculum.prompts_of(stage)
         log.info("stage %d begins to draw: %d prompts, %d dropped as solved", stage, prompts, dropped)
-        self.ledger.write("stage", stage=stage, version=self.book.version, prompts=prompts, dropped=dropped)
+        said = {"version": self.book.version, "ticket": ticket, "prompts": prompts, "dropped": dropped}
+        self.ledger.write("stage", stage=stage, **said)
 
     def _issued(self, number: int, *, reissued: bool) -> Ticket:
         """Make the ticket of ``number``, which is live from now on. The caller puts it on the stream."""

@@ -172,8 +172,10 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
             return _started(account, line)
         case "stage":
             account.stages_open += 1
-            in_order = line["stage"] == account.stages_open - 1 < len(account.stages)
-            return None if in_order else f"stage {line['stage']} of {len(account.stages)} opens out of order"
+            if not line["stage"] == account.stages_open - 1 < len(account.stages):
+                return f"stage {line['stage']} of {len(account.stages)} opens out of order"
+            first = line.get("ticket", account.next_ticket)  # an older Leeway did not write it
+            return None if first == account.next_ticket else f"from ticket {first} on, {account.next_ticket} is next"
         case "sampling":
             return account.drops.look(line, account.version, account.next_ticket)
         case "issued":

@@ -534,7 +534,8 @@ def test_the_online_filter_drops_what_was_solved_every_time_in_the_stage_before(
     end_step(intake, intake.next_batch(30))
     (opened,) = [line for line in read(ledger.path) if line["event"] == "stage"]
     assert (opened["prompts"], opened["dropped"]) == (3, 1)
-    later = {intake.lifecycle.curriculum.ticket(number, 1, min_version=1).prompt_id for number in range(30)}
+    since = opened["ticket"]
+    later = {intake.lifecycle.curriculum.ticket(since + n, 1, min_version=1).prompt_id for n in range(30)}
     assert len(later) == 3
     assert solved not in later
 
