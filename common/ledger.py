@@ -18,6 +18,8 @@ Events, with what they carry beside that::
     issued     ticket, incarnation, version, stage, prompt, reissued, retry_of? (a poisoned group, TICKET-INCARNATION)
     overdue    ticket, version, worker, seconds           its worker held it for too long: the same ticket again
     refunded   ticket, version, reason (one of ``REFUNDS``), head_staleness?
+    beside     ticket, version                            graded, without a signal: it holds no place from here on, and
+                                                          is trained beside the groups that have one
     batch      step, tickets, max_staleness, overflow      a step takes these groups, checked against this bound
     trained    ticket, step, spans, verdicts, rewards? (where the verdicts do not say them), lengths,
                observed? (where an environment wrote tokens), head_staleness, past_bound (tokens older than the bound)

@@ -126,7 +126,9 @@ def _origin(parent: Path, state: dict[str, Any], changed: dict[str, list[Any]]) 
         if line["event"] == "published" and line["version"] == version:
             found = line["checksum"]
     if line.get("line") != state["ledger_line"]:
-        raise DataError(f"{parent / 'ledger.jsonl'}: ends before line {state['ledger_line']}, which the checkpoint names")
+        raise DataError(
+            f"{parent / 'ledger.jsonl'}: ends before line {state['ledger_line']}, which the checkpoint names"
+        )
     own = lineage_of(parent)
     if found is None and own and own[0].step == version:  # a fork of a fork that has not trained
         found = own[0].checksum

@@ -106,7 +106,7 @@ def _train(leader: Leader, controller: ControllerState, groups: list[ScoredGroup
     target = leader.intake.controls.target_entropy
     turned = {"target": target, "bound": books.batch_bound, "overflow": books.batch_overflow}
     settings = _settings(leader.config, step, turned)
-    by_rank = shared_out(groups, settings.train, policy.world)
+    by_rank = shared_out(groups, settings, policy.world)
     plan = [[(group.ticket.group_id, group.micro_batch_S) for group in share] for share in by_rank]
     broadcast_plan({"do": "train", "step": step, "turned": turned, "groups": plan})
     together(lambda: None)  # the other ranks have fetched theirs

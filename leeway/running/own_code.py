@@ -44,13 +44,12 @@ def settings_with_digests(configuration: Path, settings: list[str]) -> list[str]
     verifier, environment = now.verifier, now.environment
     if now.rewards != before.rewards and verifier.rewards_digest == before.verifier.rewards_digest:
         verifier = verifier.model_copy(update={"rewards_digest": None})
-    if environment is not None and before.environment is not None and environment != before.environment:
-        if environment.digest == before.environment.digest:
-            environment = environment.model_copy(update={"digest": None})
+    noted = None if before.environment is None else before.environment.digest
+    if environment is not None and environment != before.environment and environment.digest == noted:
+        environment = environment.model_copy(update={"digest": None})
     now = with_digests(now.model_copy(update={"verifier": verifier, "environment": environment}))
     found = [("verifier.rewards_digest", now.verifier.rewards_digest, before.verifier.rewards_digest)]
     if now.environment is not None:
-        noted = None if before.environment is None else before.environment.digest
         found.append(("environment.digest", now.environment.digest, noted))
     return settings + [written(key, digest) for key, digest, noted in found if digest not in (noted, None)]
 
