@@ -16,7 +16,9 @@ def last_state(folder: Path) -> dict[str, str]:
     ledger has its first line. Whether the ledger is sound is not checked here."""
     step, steps = str(steps_made(folder, newest_step(folder))), steps_due(folder)
     told = {"phase": "finished" if is_finished(folder) else "stopped", "step": step, "version": step}
-    return told | ({} if steps is None else {"steps": str(steps)})
+    lineage = lineage_of(folder)
+    forked = {"forked_from": lineage[0].describe()} if lineage else {}
+    return told | forked | ({} if steps is None else {"steps": str(steps)})
 
 
 def is_finished(folder: Path) -> bool:

@@ -111,7 +111,8 @@ def test_a_fork_with_nothing_changed_stands_where_its_parent_stood(parent, tmp_p
     assert checkpoint.changed(path, json.loads((path / checkpoint.COMPLETE).read_text())) == []
     found = standing(tmp_path / "child")
     assert (found.state, found.step, found.steps) == ("stopped", 1, 6)
-    assert last_state(tmp_path / "child")["step"] == "1"
+    told = last_state(tmp_path / "child")
+    assert (told["step"], told["forked_from"]) == ("1", "run parent, step 1 (weights 0); nothing changed")
 
 
 def go_on(folder):
