@@ -7,7 +7,7 @@ import pytest
 
 from tests.integration.running import last_checksum, leeway, metrics
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 COMMANDS = [
     "leeway fork my-run --step 20 --run my-fork --set objective.kl_beta=1e-3",
