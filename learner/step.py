@@ -260,8 +260,8 @@ def _mini_batches(
     policy: Policy, groups: Sequence[ScoredGroup], version: int, config: Config, of_batch: BatchRewards | None
 ) -> list[_MiniBatch]:
     counted = _counted(groups, config.objective)
-    own = {group.ticket.ticket: each for group, each in zip(groups, counted, strict=True)}
-    everyone = {number: each for found in gather(own) for number, each in found.items()}  # ranks may share a group
+    own = [(group.ticket.ticket, each) for group, each in zip(groups, counted, strict=True)]
+    everyone = {number: each for found in gather(own) for number, each in found}  # several ranks may share a group
     place = dict(zip(everyone, split([*everyone], config.train, [*everyone.values()]), strict=True))
     parts = []
     for number in range(max(place.values(), default=0) + 1):
