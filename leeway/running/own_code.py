@@ -37,7 +37,7 @@ def with_digests(config: Config) -> Config:
 
 def settings_with_digests(configuration: Path, settings: list[str]) -> list[str]:
     """``settings`` for a run that takes over the ``configuration`` of another, with the digests of its code where they
-    are not the other's. Rewards or an environment that the settings change are code of this run's own choice."""
+    are not the other's. Rewards, an environment or a loss that the settings change are code of this run's own choice."""
     if not configuration.is_file():
         raise DataError(f"{configuration}: the run has no configuration in its folder")
     before, now = compose([str(configuration)], []), compose([str(configuration)], settings)
@@ -47,8 +47,15 @@ def settings_with_digests(configuration: Path, settings: list[str]) -> list[str]
     noted = None if before.environment is None else before.environment.digest
     if environment is not None and environment != before.environment and environment.digest == noted:
         environment = environment.model_copy(update={"digest": None})
-    now = with_digests(now.model_copy(update={"verifier": verifier, "environment": environment}))
-    found = [("verifier.rewards_digest", now.verifier.rewards_digest, before.verifier.rewards_digest)]
+    objective, noted_loss = now.objective, before.objective.loss_digest
+    if objective.loss != before.objective.loss and objective.loss_digest == noted_loss:
+        objective = objective.model_copy(update={"loss_digest": None})
+    chosen = {"verifier": verifier, "environment": environment, "objective": objective}
+    now = with_digests(now.model_copy(update=chosen))
+    found = [
+        ("verifier.rewards_digest", now.verifier.rewards_digest, before.verifier.rewards_digest),
+        ("objective.loss_digest", now.objective.loss_digest, noted_loss),
+    ]
     if now.environment is not None:
         found.append(("environment.digest", now.environment.digest, noted))
     return settings + [written(key, digest) for key, digest, noted in found if digest not in (noted, None)]
