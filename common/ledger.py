@@ -4,11 +4,13 @@ Every line carries ``line`` (its number, from 1) and ``chain`` (sha256 over the 
 Events, with what they carry beside that::
 
     run        run, seed, steps, stages, max_staleness, overflow, stage_change; for each stage
-               from_step, groups_per_step, group_size
+               from_step, groups_per_step, group_size; of a fork also its lineage (``lineage.py``) and the
+               books that it begins with: version, next_ticket, live, stages_open, dropped
     started    incarnation, version, rewards_digest?,     a learner starts (or starts again); the digests are of the
                environment_digest?, loss_digest?          code of the run's own rewards, environment and loss
     rolled_back  to_line                                  everything after that line is undone: a resume
-    stage      stage, version, prompts, dropped           tickets of a later stage begin to be issued
+    stage      stage, version, ticket, prompts, dropped   tickets of a later stage begin to be issued: from this one
+                                                          on, it goes through its prompts anew
     sampling   version, ticket, prompts, dropped, rarer, digest
                                                           from this ticket on, prompts are drawn by what was solved:
                                                           without those of the ids ``dropped``, and ``rarer`` of them
@@ -16,6 +18,8 @@ Events, with what they carry beside that::
     issued     ticket, incarnation, version, stage, prompt, reissued, retry_of? (a poisoned group, TICKET-INCARNATION)
     overdue    ticket, version, worker, seconds           its worker held it for too long: the same ticket again
     refunded   ticket, version, reason (one of ``REFUNDS``), head_staleness?
+    beside     ticket, version                            graded, without a signal: it holds no place from here on, and
+                                                          is trained beside the groups that have one
     batch      step, tickets, max_staleness, overflow      a step takes these groups, checked against this bound
     trained    ticket, step, spans, verdicts, rewards? (where the verdicts do not say them), lengths,
                observed? (where an environment wrote tokens), head_staleness, past_bound (tokens older than the bound)

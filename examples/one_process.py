@@ -65,11 +65,12 @@ def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
         if stage == curriculum.stages_open:
             curriculum.open(stage, number)
         engine.load(version, tensors_of(flatten(module.named_weights(), config.weights.dtype)))
-        groups = []
-        while len(groups) < config.train.groups_per_step:  # rejection sampling: only groups with a signal count
+        groups, counted = [], 0
+        while counted < config.train.groups_per_step:  # rejection sampling: only groups with a signal count
             group = sample_and_grade(engine, decode, curriculum.ticket(number, stage, min_version=version), own)
             number += 1
             curriculum.saw(group.ticket, group.rewards_S)
+            counted += advantage.counts(group.rewards_S, group.responses.finished_S, config.objective)
             if advantage.is_trained(group.rewards_S, group.responses.finished_S, config.objective):
                 groups.append(group)
         batches = cut(groups, version=version, config=config)

@@ -48,8 +48,8 @@ def export(run_folder: Path, out: Path, *, step: int | None = None, dtype: str |
     ``out``. Raises ``DataError`` for a missing run or base model, a missing or torn checkpoint, weights that are not
     the ledger's, and an ``out`` that is not empty.
     """
-    config = _config_of(run_folder)
-    path = _checkpoint_of(run_folder / "checkpoints", step)
+    config = config_of(run_folder)
+    path = checkpoint_of(run_folder / "checkpoints", step)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"--out {out} is not empty; name a folder that is empty or does not exist")
     unfinished = out.absolute().parent / f".{out.absolute().name}.unfinished"
@@ -129,14 +129,16 @@ def _write_weights(
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size="5GB")
 
 
-def _config_of(run_folder: Path) -> Config:
+def config_of(run_folder: Path) -> Config:
+    """The configuration of the run in ``run_folder``. ``DataError`` where there is none."""
     path = run_folder / "config.toml"
     if not path.is_file():
         raise DataError(f"{path}: no such run; runs are under --runs-dir")
     return parse(path.read_text(), str(path))
 
 
-def _checkpoint_of(folder: Path, step: int | None) -> Path:
+def checkpoint_of(folder: Path, step: int | None) -> Path:
+    """The checkpoint of ``step`` in ``folder``; by default the newest. ``DataError`` says which are there."""
     from . import checkpoint
 
     if step is None:

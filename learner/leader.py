@@ -12,6 +12,7 @@ from ..common.activity import Activity, Doing, to_json
 from ..common.config import Config
 from ..common.errors import ConfigError
 from ..common.ledger import Ledger
+from ..common.lineage import lineage_of
 from ..common.metrics import MetricsSink
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
@@ -98,6 +99,8 @@ class Leader:
         self._metrics = StepMetrics(service, self.intake, Hardware(policy, config))
         self._hardware = ""
         """What the last training step's record says of the hardware, for the run's state."""
+        lineage = lineage_of(folder)
+        self._lineage = {"forked_from": lineage[0].describe()} if lineage else {}
         self._sources: dict[str, str] = {}
         """What it says of several sources of prompts."""
         self.profiler = Profiler(self.intake.controls.profiles, queue.record.set_state, folder / "profile")
@@ -217,6 +220,7 @@ class Leader:
             doing=to_json(doing),
             hardware=self._hardware,
             **self._sources,
+            **self._lineage,
             leader=self.queue.worker,
             poisoned=intake.counts.poisoned_in_a_row,
             poison=intake.counts.poison,

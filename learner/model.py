@@ -152,6 +152,11 @@ def clip_gradients(module: nn.Module, max_norm: float) -> float:
     return _finite(norm)
 
 
+OWN = ("lr", "betas", "eps", "weight_decay", "fused")
+"""What the optimizer goes by that is this learner's, whatever the checkpoint says: its configuration may differ from
+that of the run that wrote it (``fork.py``), and it chooses its own kernel."""
+
+
 class Policy:
     """``PolicyModule`` under DeepSpeed, on this rank. Every method is collective: all ranks call it together."""
 
@@ -279,7 +284,7 @@ class Policy:
 
         Raises ``DataError`` on every rank where one rank finds nothing to read.
         """
-        groups = [(group, group["fused"]) for group in self.adamw.param_groups]
+        own = [{name: group[name] for name in OWN if name in group} for group in self.adamw.param_groups]
         # DeepSpeed reads this only when it loads. Which kind it has to load is known only after the engine is made.
         self.engine._config.load_universal_checkpoint = universal
         try:
@@ -292,8 +297,8 @@ class Policy:
         if universal:
             for state in self.adamw.state.values():
                 state["step"] = state["step"].clone()  # ZeRO stage 3 gives every part the same counter
-        for group, fused in groups:
-            group["fused"] = fused  # this learner chooses its own kernel, whatever the checkpoint says
+        for group, chosen in zip(self.adamw.param_groups, own, strict=True):
+            group.update(chosen)
         nothing = DataError(f"checkpoint {folder} holds no weights and optimizer of this rank ({TAG}/)")
         raise_together(nothing if loaded is None else None)
 

@@ -8,6 +8,7 @@ from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.errors import DataError
 from ..common.ledger import Ledger
+from ..common.lineage import lineage_of
 from ..common.preflight.model import load_tokenizer_of, refuse_other_tokens
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
@@ -27,6 +28,16 @@ def read_prompts(service: Service, config: Config) -> Curriculum:
     return load_curriculum(config, tokenizer, vocabulary)
 
 
+def refuse_lost_start(folder: Path) -> None:
+    """``DataError`` where the run in ``folder``, which has no checkpoint that is whole, is a fork: to begin with the
+    initial model would be another run than its ledger says."""
+    if lineage := lineage_of(folder):
+        raise DataError(
+            f"{folder / 'checkpoints'}: no whole checkpoint is left of this fork of {lineage[0].run} at step "
+            f"{lineage[0].step}, so there is nothing to go on from: fork again, under another name"
+        )
+
+
 def refuse_older(checkpoints: Path) -> None:
     """``DataError`` where the newest checkpoint is of a Leeway that summed the weights in another way, so that its
     ledger could not be gone on with."""
@@ -38,17 +49,21 @@ def refuse_older(checkpoints: Path) -> None:
         )
 
 
-def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
-    """The books of a run that starts, or that goes on from a checkpoint's ``state``."""
-    stages = Stages(
+def stages_of(config: Config) -> Stages:
+    """The stages of a run, for its books."""
+    return Stages(
         starts=config.stage_starts,
         groups_per_step=tuple(view.train.groups_per_step for view in config.views()),
         steps=config.train.steps,
         issue_ahead=config.flow.stage_change == "finish",
     )
+
+
+def make_book(config: Config, state: dict[str, Any] | None) -> TicketBook:
+    """The books of a run that starts, or that goes on from a checkpoint's ``state``."""
     flow = config.flow
     book = TicketBook(
-        stages=stages,
+        stages=stages_of(config),
         max_staleness=flow.first_bound,
         overflow=flow.overflow,
         pipeline_depth=flow.pipeline_depth,
@@ -73,20 +88,7 @@ def open_ledger(
 ) -> None:
     """Write a learner's first lines: what the run is, or how far a resume goes back, and that it has started."""
     if ledger.line == 0:
-        ledger.write(
-            "run",
-            run=queue.run,
-            seed=config.flow.seed,
-            steps=config.train.steps,
-            stages=[
-                {"from_step": start, "groups_per_step": view.train.groups_per_step, "group_size": view.train.group_size}
-                for start, view in zip(config.stage_starts, config.views(), strict=True)
-            ],
-            max_staleness=config.flow.first_bound,
-            overflow=config.flow.overflow,
-            inject_lag=config.flow.inject_lag,
-            stage_change=config.flow.stage_change,
-        )
+        ledger.write("run", **first_line(queue.run, config))
     else:
         ledger.write("rolled_back", to_line=state["ledger_line"] if state is not None else 1)
     own_loss = of(config.objective)
@@ -97,6 +99,23 @@ def open_ledger(
     }
     code = {name: digest for name, digest in digests.items() if digest is not None}
     ledger.write("started", incarnation=incarnation, version=book.version, **code)
+
+
+def first_line(run: str, config: Config) -> dict[str, Any]:
+    """What the ledger's first line says of a run."""
+    return {
+        "run": run,
+        "seed": config.flow.seed,
+        "steps": config.train.steps,
+        "stages": [
+            {"from_step": start, "groups_per_step": view.train.groups_per_step, "group_size": view.train.group_size}
+            for start, view in zip(config.stage_starts, config.views(), strict=True)
+        ],
+        "max_staleness": config.flow.first_bound,
+        "overflow": config.flow.overflow,
+        "inject_lag": config.flow.inject_lag,
+        "stage_change": config.flow.stage_change,
+    }
 
 
 def forget_older_versions(queue: LearnerQueue, incarnation: int) -> None:

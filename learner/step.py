@@ -16,7 +16,7 @@ from ..common.config import Config, Objective, Train
 from . import own_loss
 from .model import Policy
 from .objective import entropy as controller_rules
-from .objective.advantage import BatchRewards, group_advantages, sums_of
+from .objective.advantage import BatchRewards, counts, group_advantages, sums_of
 from .objective.correction import anchor
 from .objective.entropy import ControllerState
 from .objective.loss import Tokens, denominator, k3, token_loss
@@ -230,16 +230,29 @@ def size_of(batches: Sequence[MicroBatch]) -> tuple[int, int]:
     return sum(len(batch.taken_T) for batch in batches), sum(len(batch.responses_T.unique()) for batch in batches)
 
 
-def split(tickets: Sequence[int], train: Train) -> list[int]:
-    """For each of the training step's groups, the number of its mini-batch: D_T groups at a time, in ticket order."""
-    ranks = np.argsort(np.argsort(np.asarray(tickets, dtype=np.int64), kind="stable"), kind="stable")
-    return (ranks // (train.minibatch_groups or len(tickets))).tolist()
+def split(tickets: Sequence[int], train: Train, counted: Sequence[bool] | None = None) -> list[int]:
+    """For each of the training step's groups, the number of its mini-batch: D_T groups at a time, in ticket order. Of
+    those, only the ``counted`` ones count (by default, all): another one comes with the next that does."""
+    order = np.argsort(np.asarray(tickets, dtype=np.int64), kind="stable")
+    counted_G = np.ones(len(tickets), dtype=np.int64) if counted is None else np.asarray(counted, dtype=np.int64)[order]
+    before_G, total = np.cumsum(counted_G) - counted_G, int(counted_G.sum())
+    places = np.empty(len(tickets), dtype=np.int64)
+    places[order] = np.minimum(before_G, max(0, total - 1)) // (train.minibatch_groups or max(1, total))
+    return places.tolist()
 
 
-def shared_out(groups: Sequence[ScoredGroup], train: Train, ranks: int) -> list[list[ScoredGroup]]:
+def _counted(groups: Sequence[ScoredGroup], objective: Objective) -> list[bool]:
+    """Which groups are of the D_R: all, unless a KL term over all groups brings others into the batch."""
+    if objective.kl_groups == "signal":
+        return [True] * len(groups)
+    return [counts(group.rewards_S, group.responses.finished_S, objective) for group in groups]
+
+
+def shared_out(groups: Sequence[ScoredGroup], config: Config, ranks: int) -> list[list[ScoredGroup]]:
     """What each rank trains of a training step's groups. Every mini-batch is cut and dealt by itself."""
     by_rank: list[list[ScoredGroup]] = [[] for _ in range(ranks)]
-    places = split([group.ticket.ticket for group in groups], train)
+    train = config.train
+    places = split([group.ticket.ticket for group in groups], train, _counted(groups, config.objective))
     for number in range(max(places) + 1):
         part = [group for group, place in zip(groups, places, strict=True) if place == number]
         for share, own in zip(by_rank, dealt(part, token_budget=train.micro_batch_tokens, ranks=ranks), strict=True):
@@ -250,9 +263,10 @@ def shared_out(groups: Sequence[ScoredGroup], train: Train, ranks: int) -> list[
 def _mini_batches(
     policy: Policy, groups: Sequence[ScoredGroup], version: int, config: Config, of_batch: BatchRewards | None
 ) -> list[_MiniBatch]:
-    own = [group.ticket.ticket for group in groups]
-    everyone = sorted({number for each in gather(own) for number in each})  # several ranks may share a group
-    place = dict(zip(everyone, split(everyone, config.train), strict=True))
+    counted = _counted(groups, config.objective)
+    own = [(group.ticket.ticket, each) for group, each in zip(groups, counted, strict=True)]
+    everyone = {number: each for found in gather(own) for number, each in found}  # several ranks may share a group
+    place = dict(zip(everyone, split([*everyone], config.train, [*everyone.values()]), strict=True))
     parts = []
     for number in range(max(place.values(), default=0) + 1):
         mine = [group for group in groups if place[group.ticket.ticket] == number]

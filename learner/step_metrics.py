@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ..common.config import source_named
+from ..common.config import Objective, source_named
 from ..common.service import Service
 from ..common.types import Heartbeat, Manifest
 from .flow.intake import Intake
 from .flow.progress import Progress
 from .flow.staleness import head_staleness, tokens_past
 from .hardware import Hardware
+from .objective.advantage import counts
 from .packing import ScoredGroup
 
 
@@ -66,6 +67,7 @@ class StepMetrics:
             **in_updates(groups, step, progress, lag=measured.get("staleness/local_lag_mean", 0.0), oldest=oldest),
             **past_bound(groups, step, bound),
             **by_source(groups, self._sources),
+            **beside(groups, intake.config.objective),
             "progress/groups": progress.groups,
             "progress/updates": progress.updates,
             "batch/generation_s_max": max(group.responses.seconds for group in groups),
@@ -100,6 +102,14 @@ def by_source(groups: Sequence[ScoredGroup], sources: Sequence[str]) -> dict[str
     """Number of groups from each of several sources."""
     trained = Counter(source_named(group.ticket.prompt_id) for group in groups)
     return {f"source/{name}/trained": trained[name] for name in sources}
+
+
+def beside(groups: Sequence[ScoredGroup], objective: Objective) -> dict[str, int]:
+    """Number of groups without a signal, where a KL term over all groups has them trained."""
+    if objective.kl_groups == "signal":
+        return {}
+    counted = sum(counts(group.rewards_S, group.responses.finished_S, objective) for group in groups)
+    return {"batch/groups_beside": len(groups) - counted}
 
 
 def past_bound(groups: Sequence[ScoredGroup], step: int, bound: int) -> dict[str, int]:

@@ -28,7 +28,7 @@ from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
 from .ranks import broadcast_plan, failed_there, naming_the_lost, rank, together
-from .startup import forget_older_versions, read_prompts, refuse_older
+from .startup import forget_older_versions, read_prompts, refuse_lost_start, refuse_older
 from .step import StepResult, shared_out, train_step
 from .step_metrics import timed
 
@@ -45,6 +45,8 @@ def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -
     torch.set_num_threads(config.train.threads)
     policy = Policy(config)
     found, state = checkpoint.restore(policy, folder / "checkpoints", service.doing)
+    if state is None:
+        together(lambda: refuse_lost_start(folder))
     controller = ControllerState(**state["controller"]) if state else ControllerState()
     with ExitStack() as closing, naming_the_lost():
         if curriculum is None:
@@ -104,7 +106,7 @@ def _train(leader: Leader, controller: ControllerState, groups: list[ScoredGroup
     target = leader.intake.controls.target_entropy
     turned = {"target": target, "bound": books.batch_bound, "overflow": books.batch_overflow}
     settings = settings_at(leader.config, step, turned)
-    by_rank = shared_out(groups, settings.train, policy.world)
+    by_rank = shared_out(groups, settings, policy.world)
     plan = [[(group.ticket.group_id, group.micro_batch_S) for group in share] for share in by_rank]
     broadcast_plan({"do": "train", "step": step, "turned": turned, "groups": plan})
     together(lambda: None)  # the other ranks have fetched theirs

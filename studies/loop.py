@@ -30,7 +30,7 @@ from ..learner.flow.curriculum import Curriculum
 from ..learner.flow.prompts import Prompt, PromptSource, load_prompts
 from ..learner.flow.staleness import expired
 from ..learner.model import Policy
-from ..learner.objective.advantage import is_trained
+from ..learner.objective.advantage import counts, is_trained
 from ..learner.objective.entropy import ControllerState
 from ..learner.packing import ScoredGroup
 from ..learner.step import train_step
@@ -103,7 +103,9 @@ class Batch:
     sampled: list[ScoredGroup] = field(default_factory=list)
     """Every group that counts, in ticket order."""
     trained: list[ScoredGroup] = field(default_factory=list)
-    """The groups with a signal, without what the overflow policy would not train."""
+    """The groups that are trained, without what the overflow policy would not train."""
+    counted: int = 0
+    """How many of them have a signal."""
     late: int = 0
     """Groups refunded for their age."""
 
@@ -129,23 +131,23 @@ class Collector:
         self.next = 0
         """Number of the next ticket."""
         self._share = 1.0
-        """The groups sampled for the last batch that were trained."""
+        """The share of the groups sampled for the last batch that had a signal."""
 
     def collect(self, version: int, stage: int, config: Config) -> Batch:
         """The groups of training step ``version``."""
         batch, size = Batch(), config.train.groups_per_step
         most = MOST_SAMPLED * size
-        while len(batch.trained) < size and len(batch.sampled) < most:
-            likely = math.ceil((size - len(batch.trained)) / self._share)
+        while batch.counted < size and len(batch.sampled) < most:
+            likely = math.ceil((size - batch.counted) / self._share)
             numbers = range(self.next, self.next + min(likely, most - len(batch.sampled)))
             tickets = [self._ticket(number, version, stage, config) for number in numbers]
             pace = self._tail.tokens_per_version if self._tail else 0
             for group in self._sampler.groups(tickets, version, pace):
-                if len(batch.trained) == size:
+                if batch.counted == size:
                     break  # the rest is issued again for the next step
                 self.next += 1
                 self._add(group, batch, version, config)
-        self._share = max(1, len(batch.trained)) / len(batch.sampled)
+        self._share = max(1, batch.counted) / len(batch.sampled)
         return batch
 
     def _ticket(self, number: int, version: int, stage: int, config: Config) -> Ticket:
@@ -161,7 +163,9 @@ class Collector:
         flow, spans = config.flow, group.responses.spans
         if expired(spans, version, max_staleness=flow.largest_bound, overflow=flow.overflow):
             batch.late += 1
-        elif is_trained(group.rewards_S, group.responses.finished_S, config.objective):
+            return
+        batch.counted += counts(group.rewards_S, group.responses.finished_S, config.objective)
+        if is_trained(group.rewards_S, group.responses.finished_S, config.objective):
             batch.trained.append(group)
 
 

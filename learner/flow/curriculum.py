@@ -4,6 +4,9 @@ Two things depend on results, and both change at lines of the ledger alone. The 
 start of a stage: it drops the prompts whose every response was correct every time the policy saw them in the stage
 before. Difficulty-aware sampling (``data.drop_solved``, ``data.prefer_half``) looks every ``flow.reconsider_every``
 training steps at what has been solved since. What is dropped stays dropped.
+
+A stage goes through the prompts anew: from the ticket on at which it begins to draw, each source begins its next pass,
+of which nothing was drawn before. That ticket stands in the ledger's ``stage`` line and, by the passes, in checkpoints.
 """
 
 from __future__ import annotations
@@ -158,11 +161,14 @@ class Curriculum:
             kept["mixtures"] = [[plan.mixture.since, plan.mixture.before] for plan in self._plans]
         if self._difficulty.follows:
             kept |= {"difficulty": self._difficulty.state(), "looks": self._looks}
+        if self._difficulty.follows or self.stages_open > 1:
             kept["passes"] = [[[each.begun, each.place] for each in plan.passes] for plan in self._plans]
         return kept
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to what ``state`` gave, on a curriculum that has opened nothing yet."""
+        """Go back to what ``state`` gave, on a curriculum that has opened nothing yet. Where an older Leeway wrote it,
+        the stages that it had opened go on in the passes of the stage before, as they began; those after them begin
+        their own."""
         assert self.stages_open == 1
         for dropped in state["dropped"]:
             self._plan_next(0, dropped, keep_one=False)
@@ -172,12 +178,10 @@ class Curriculum:
         if "difficulty" in state:
             self._difficulty.restore(state["difficulty"])
             self._looks = state["looks"]
-            for plan, places in zip(self._plans, state["passes"], strict=True):
-                for source in self._difficulty.follows:
-                    begun, (number, position) = places[source]
-                    plan.passes[source] = plan.passes[source].begun_at(
-                        begun, (number, position), self._difficulty.often
-                    )
+        for plan, places in zip(self._plans, state.get("passes", ()), strict=False):
+            for source, (begun, (number, position)) in enumerate(places):
+                often = self._difficulty.often if source in self._difficulty.follows else {}
+                plan.passes[source] = plan.passes[source].begun_at(begun, (number, position), often)
 
     def _plan_next(self, ticket: int, prompt_ids: Iterable[str], *, keep_one: bool) -> None:
         """Open the next stage from ``ticket`` on, without the prompts of these ids. With ``keep_one``, a source that
@@ -185,6 +189,7 @@ class Curriculum:
         before, stage = self._plans[-1], self.stages_open
         named, passes, dropped = set(prompt_ids), list[Passes](), list[str]()
         for place, each in enumerate(before.passes):
+            each = each.anew(before.mixture.count(place, ticket))
             gone = [prompt.prompt_id for prompt in each.prompts if prompt.prompt_id in named]
             if place in self._difficulty.follows:  # these are dropped in the middle of a pass
                 gone = self._difficulty.drop(place, gone)

@@ -19,7 +19,7 @@ from ...common.queue.learner import LearnerQueue
 from ...common.samples import TRAINED
 from ...common.turns import by_response
 from ...common.types import Responses, Ticket, Verdict
-from ..objective.advantage import is_trained
+from ..objective.advantage import counts
 from ..packing import ScoredGroup
 from ..samples import Samples
 from .curriculum import Curriculum
@@ -127,10 +127,12 @@ class Lifecycle:
         self.queue.issue(*tickets)
 
     def _open(self, stage: int) -> None:
-        dropped = self.curriculum.open(stage, self.book.next_ticket)
+        ticket = self.book.next_ticket
+        dropped = self.curriculum.open(stage, ticket)
         prompts = self.curriculum.prompts_of(stage)
         log.info("stage %d begins to draw: %d prompts, %d dropped as solved", stage, prompts, dropped)
-        self.ledger.write("stage", stage=stage, version=self.book.version, prompts=prompts, dropped=dropped)
+        said = {"version": self.book.version, "ticket": ticket, "prompts": prompts, "dropped": dropped}
+        self.ledger.write("stage", stage=stage, **said)
 
     def _issued(self, number: int, *, reissued: bool) -> Ticket:
         """Make the ticket of ``number``, which is live from now on. The caller puts it on the stream."""
@@ -162,7 +164,8 @@ class Lifecycle:
     # --- ready ------------------------------------------------------------------------------------------------------
 
     def arrived(self, arrival: Arrival) -> None:
-        """Take in a sound group that has come back graded: it is ready, or refunded where it has no signal."""
+        """Take in a sound group that has come back graded: it is ready, or refunded where it has no signal. Where a KL
+        term runs over all groups, it is then trained beside the others, and its place is free."""
         group, number = arrival.group, arrival.group.ticket.ticket
         self.book.live[number].arrival = arrival
         self.counts.poisoned_in_a_row = 0
@@ -172,8 +175,12 @@ class Lifecycle:
         if self._samples is not None:
             self._samples.graded(group, arrival.verdicts)
         objective = self._objectives[self.book.live[number].stage]
-        if is_trained(group.rewards_S, group.responses.finished_S, objective):
+        if counts(group.rewards_S, group.responses.finished_S, objective):
             self.book.ready(number)
+        elif objective.kl_groups == "all":
+            self.ledger.write("beside", ticket=number, version=self.book.version)
+            self.book.ready(number, beside=True)
+            self.pacer.refunded(number)
         else:
             self.refund(number, "zero_advantage")
 
@@ -185,7 +192,7 @@ class Lifecycle:
             return None
         # The bound is kept as it was checked, since an operator may turn it while the step trains.
         self.batch_bound, self.batch_overflow = self.book.max_staleness, self.book.overflow
-        self.pacer.handed(numbers, time.monotonic())
+        self.pacer.handed([number for number in numbers if not self.book.live[number].beside], time.monotonic())
         self.ledger.write("batch", step=self.book.version, tickets=numbers, **self._rule())
         return [self.book.live[number].arrived.group for number in numbers]
 
@@ -241,7 +248,7 @@ class Lifecycle:
             self.retries.poisoned(group_id, group.ticket.prompt_id)
         self._tell_left(number, reason)
         self.book.refund(number)
-        if reason in ("stage_ended", "run_ended"):
+        if reason in ("stage_ended", "run_ended") or group.beside:
             self.pacer.withdrawn(number)
         else:
             self.pacer.refunded(number)

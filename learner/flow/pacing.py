@@ -117,7 +117,7 @@ class Pacer:
         self.idling.under_way(len(self._live) - len(self._ready), now)
 
     def refunded(self, ticket: int) -> None:
-        """Note that the group leaves untrained, and another takes its place."""
+        """Note that the group gives its place back without a signal, or leaves untrained, and another takes it."""
         self.withdrawn(ticket)
         self._refunded += 1
 

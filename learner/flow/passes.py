@@ -75,10 +75,17 @@ class Passes:
         """The passes from ``draw`` on, which is at ``place``, where prompts come as ``often`` says."""
         return Passes(self.prompts, self.seed, self.name, often=often, begun=draw, place=place)
 
+    def anew(self, draw: int) -> Passes:
+        """The passes from ``draw`` on where the first of them begins there: the next one of which nothing was drawn
+        before."""
+        number = self.place[0] + (self.place[1] > 0) if draw == self.begun else self.at(draw - 1)[0] + 1
+        return self.begun_at(draw, (number, 0), self.often)
+
     def without(self, prompt_ids: Iterable[str]) -> Passes:
-        """Passes over the other prompts alone, as if it had been so from the first draw on."""
+        """Passes over the other prompts alone, from the first draw on and with the same numbers."""
         gone = set(prompt_ids)
-        return Passes([prompt for prompt in self.prompts if prompt.prompt_id not in gone], self.seed, self.name)
+        others = [prompt for prompt in self.prompts if prompt.prompt_id not in gone]
+        return Passes(others, self.seed, self.name, often=self.often, begun=self.begun, place=self.place)
 
     def _positions(self, number: int) -> np.ndarray:
         """The positions of pass ``number`` whose prompts come."""

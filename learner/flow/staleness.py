@@ -13,6 +13,11 @@ stage this is the plain rule: issue while live < (η+1)·B.
 At η = 0 exactly B groups live, and the batch is the first B survivors in ticket order whatever the timing: filtering
 cannot deadlock, because a refund makes room for the next ticket at once.
 
+A group without a signal, where a KL term over all groups has it trained, gives its place back when it is graded and is
+taken with the next group after it that holds one (``tickets.py``). Fewer than (η+1)·B places stood before it at its
+issue, and the steps v, …, v+η take (η+1)·B of them in order; so one of these steps takes a place behind it, and the
+group with it.
+
 The other policies take the groups that are ready, so a straggler may be overtaken and grow older than η. What gives way
 then:
 

@@ -5,7 +5,7 @@ The states of a group, and the fields of its record (``LiveGroup``) that each st
     state      | ticket | failures | arrival | means
     -----------+--------+----------+---------+-------------------------------------------------------------
     issued     |   x    |   x      |         | on a work stream or with a worker; may be made again from its ticket
-    ready      |   x    |   x      |   x     | scored, with a signal; a step may take it
+    ready      |   x    |   x      |   x     | scored; a step may take it
     trained    |        |          |         | a step has used it; its entry is settled by the next checkpoint
     refunded   |        |          |         | it left untrained, and its place is free again
 
@@ -13,6 +13,11 @@ The states of a group, and the fields of its record (``LiveGroup``) that each st
        └─────────┴─────▶ refunded
 
 A group is live in the first two. ``FOLLOWS`` alone says which state may follow which.
+
+A step takes B groups with a signal. Under ``objective.kl_groups = "all"`` the groups without one are trained too, for
+the KL term alone, *beside* these B: such a group gives its place back when it is ready, as a refund would, and goes
+into the batch of the next group after it that has a signal. So the bound holds for it as for that group, and batches
+have B groups with a signal however many have none.
 """
 
 from __future__ import annotations
@@ -22,7 +27,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from ...common.config import Overflow, PipelineDepth
@@ -67,6 +71,8 @@ class LiveGroup(Awaited):
 
     stage: int
     state: State = State.ISSUED
+    beside: bool = False
+    """Whether it holds no place, since it has no signal and is trained beside the groups that have one."""
     asks: str | None = None
     """The id of the prompt that it asked before the learner started again. By default, it draws one."""
     ticket: Ticket = field(init=False, repr=False)
@@ -149,10 +155,10 @@ class TicketBook:
         """
         if self.paused:
             return []
-        held = Counter(ticket.stage for ticket in self.live.values())
+        held = Counter(ticket.stage for ticket in self.live.values() if not ticket.beside)
         places = self.stages.places(self.version, self.max_staleness)
         free = [stage for stage, count in places.items() for _ in range(count - held[stage])]
-        room = max(self.depth - len(self.live), self.groups_per_step - held[self.stage])
+        room = max(self.depth - held.total(), self.groups_per_step - held[self.stage])
         return free[: max(0, room)]
 
     def issue(self, stage: int) -> int:
@@ -162,9 +168,10 @@ class TicketBook:
         self.live[number] = LiveGroup(stage=stage)
         return number
 
-    def ready(self, ticket: int) -> None:
-        """Make a group ready, which is scored and has a signal."""
+    def ready(self, ticket: int, *, beside: bool = False) -> None:
+        """Make a group ready, which is scored. ``beside``: it has no signal, and holds no place from now on."""
         self.live[ticket].become(State.READY)
+        self.live[ticket].beside = beside
 
     def refund(self, ticket: int) -> None:
         """Let a group leave untrained."""
@@ -173,23 +180,28 @@ class TicketBook:
     def batch(self) -> list[int] | None:
         """The next training step's tickets in order, or None while the learner has to wait. Under ``wait`` they are the
         B oldest live tickets of the stage, once all of them are ready; under the other policies, the B oldest that are
-        ready."""
-        candidates = (number for number, ticket in self._of_this_stage() if ticket.ready or self.overflow == "wait")
-        batch = list(islice(candidates, self.groups_per_step))
-        if len(batch) == self.groups_per_step and all(self.live[ticket].ready for ticket in batch):
-            return batch
+        ready. What is ready among them without a place comes beside."""
+        batch, lacking = list[int](), self.groups_per_step
+        for number, group in self._of_this_stage():
+            if group.ready:
+                batch.append(number)
+                lacking -= not group.beside
+                if not lacking:
+                    return batch
+            elif self.overflow == "wait":
+                return None
         return None
 
     def waiting_for(self) -> tuple[int, int | None]:
         """How many groups the next batch lacks, and the oldest live ticket that is not ready (None where all are)."""
-        own = list(self._of_this_stage())
+        own = [(number, group) for number, group in self._of_this_stage() if not group.beside]
         counted = own[: self.groups_per_step] if self.overflow == "wait" else own
         lacking = self.groups_per_step - sum(ticket.ready for _, ticket in counted)
         return max(0, lacking), next((number for number, ticket in own if not ticket.ready), None)
 
     def trained(self, tickets: list[int]) -> None:
         """Note that one training step has used ``tickets``."""
-        assert len(tickets) == self.groups_per_step
+        assert sum(not self.live[ticket].beside for ticket in tickets) == self.groups_per_step
         for ticket in tickets:
             self._drop(ticket, State.TRAINED)
         self.version += 1

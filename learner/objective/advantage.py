@@ -31,11 +31,16 @@ def has_signal(
     return int(ended_S.sum()) >= 2 and _differ(rewards_S[ended_S] if mask == "before" else rewards_S, least_spread)
 
 
+def counts(rewards_S: np.ndarray, finished_S: np.ndarray, objective: Objective) -> bool:
+    """Whether a group is one of the D_R groups of a batch: those have a signal by the rules of ``objective`` (report
+    3.1, rejection sampling)."""
+    return has_signal(rewards_S, finished_S, objective.advantage_mask, objective.least_spread)
+
+
 def is_trained(rewards_S: np.ndarray, finished_S: np.ndarray, objective: Objective) -> bool:
-    """Whether a group enters the batch: rejection sampling keeps groups with a signal (report 3.1), unless a KL term
-    over all groups takes every one."""
-    mask, least_spread = objective.advantage_mask, objective.least_spread
-    return objective.kl_groups == "all" or has_signal(rewards_S, finished_S, mask, least_spread)
+    """Whether a group enters the batch: as one of those that count, or beside them where a KL term runs over all
+    groups."""
+    return objective.kl_groups == "all" or counts(rewards_S, finished_S, objective)
 
 
 class BatchRewards(NamedTuple):

@@ -10,8 +10,9 @@ import typer
 
 from ...common import address
 from ...common.errors import ConfigError
-from .become import become, go_on_with
-from .options import AsJson, NamedRun, Presets, RedisUrl, Settings, path_option, spread
+from ..finding import find, place
+from .become import become, go_on_as, go_on_with, words_of
+from .options import RUNS, AsJson, NamedRun, Presets, RedisUrl, RunsDir, Settings, path_option, spread
 
 app = typer.Typer()
 
@@ -117,6 +118,28 @@ def doctor(
         imports=not quick,
     )
     raise typer.Exit(desk.doctor(asked, as_json=as_json))
+
+
+@app.command()
+def fork(
+    parent: Annotated[str, typer.Argument(metavar="RUN", help="The run to start from: its id, or its folder's path.")],
+    run: Annotated[str, typer.Option("--run", metavar="NEW", help="The new run: its id, or its folder's path.")],
+    step: Annotated[
+        int | None, typer.Option("--step", help="Training steps made; the newest checkpoint by default.", min=0)
+    ] = None,
+    settings: Settings = None,
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Make a new run that starts from a checkpoint of another one, with other keys: leeway up --run NEW --resume.
+
+    RUN may be finished or at work, and is not changed. The new run's ledger says where it comes from.
+    """
+    from ..running.own_code import settings_with_digests
+
+    found, new = find(parent, runs_dir), place(run, runs_dir)
+    told = settings_with_digests(found.folder / "config.toml", settings or [])
+    sets = [word for text in told for word in ("--set", text)]
+    go_on_as("learner.fork", str(found.folder), *words_of(into=new.folder, step=step), *sets)
 
 
 @app.command()

@@ -7,15 +7,18 @@ from typing import Any
 from ...common.errors import AuditError
 from ...common.json_text import line_of_ours
 from ...common.ledger import is_complete
+from ...common.lineage import lineage_of
 from ...common.tail import lines_backwards
 
 
 def last_state(folder: Path) -> dict[str, str]:
     """How far the run in ``folder`` has come, in the words of its learner: phase, step and version, and steps where the
     ledger has its first line. Whether the ledger is sound is not checked here."""
-    step, steps = str(steps_made(newest_step(folder))), steps_due(folder)
+    step, steps = str(steps_made(folder, newest_step(folder))), steps_due(folder)
     told = {"phase": "finished" if is_finished(folder) else "stopped", "step": step, "version": step}
-    return told | ({} if steps is None else {"steps": str(steps)})
+    lineage = lineage_of(folder)
+    forked = {"forked_from": lineage[0].describe()} if lineage else {}
+    return told | forked | ({} if steps is None else {"steps": str(steps)})
 
 
 def is_finished(folder: Path) -> bool:
@@ -31,12 +34,16 @@ def newest_step(folder: Path) -> dict[str, Any]:
     return next(objects_backwards(folder / "metrics.jsonl"), {})
 
 
-def steps_made(step: dict[str, Any]) -> int:
-    """Training steps made, from the metrics line of the last one."""
+def steps_made(folder: Path, step: dict[str, Any]) -> int:
+    """Training steps made, from the metrics line of the last one. A fork that has made none stands where it comes
+    from."""
     try:
-        return int(step.get("version", 0))
+        if "version" in step:
+            return int(step["version"])
     except (ValueError, TypeError):
         return 0
+    lineage = lineage_of(folder)
+    return lineage[0].step if lineage else 0
 
 
 def steps_due(folder: Path) -> int | None:

@@ -38,7 +38,7 @@ def standing(folder: Path) -> Standing:
     return Standing(
         run=folder.resolve().name,
         state=state_of(folder),
-        step=steps_made(last),
+        step=steps_made(folder, last),
         steps=steps_due(folder),
         reward=last.get("reward/mean"),
         at=float(last.get("at", folder.stat().st_mtime)),

@@ -59,6 +59,8 @@ def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Renderable
         role, _, name = member.partition("/")
         table.add_row(role, name, "", "", "", "", "lost", age(now.at - due), style="red")
     parts: list[RenderableType] = [head, flow, table]
+    if forked := now.state.get("forked_from"):
+        parts.insert(1, Text(f"forked from {visible(forked)}"))
     if last_step is not None:
         parts.append(Text(step_line(last_step, steps)))
     if hardware := hardware_line(read_hardware(now.state.get("hardware", ""))):

@@ -73,8 +73,9 @@ def from_run(folder: Path) -> Measured:
 
 def _system(folder: Path, data: RunData, config: Config, lines: list[dict[str, Any]], stage: int, bound: int) -> System:
     train_s, train_s_per_token = line_through([line["batch/tokens"] for line in lines], _values(lines, "time/train_s"))
-    refunded = sum(line["refunds/zero_advantage"] for line in lines)
-    trained = sum(line["batch/groups"] for line in lines)
+    beside = sum(line.get("batch/groups_beside", 0) for line in lines)  # they give their places back too
+    refunded = sum(line["refunds/zero_advantage"] for line in lines) + beside
+    trained = sum(line["batch/groups"] for line in lines) - beside
     pauses = [load["weights/paused_s"] for load in data.loads]
     busy = ("time/wait_for_batch_s", "time/train_s")
     return System(

@@ -13,95 +13,16 @@ needs no memory.
 
 from collections import Counter
 from copy import deepcopy
-from dataclasses import dataclass, field
 from itertools import islice
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ...common.config import Overflow
 from ...common.errors import AuditError
 from ...common.ledger import REFUNDS, read, survey
+from ...common.lineage import lineage_in
+from .account import Account
 from .drops import Drops
-
-
-@dataclass(slots=True)
-class Account:
-    """What the ledger adds up to, as far as it has been read."""
-
-    steps: int = 0
-    stages: list[dict[str, int]] = field(default_factory=list)
-    """For each stage: ``from_step``, ``groups_per_step``, ``group_size``."""
-    stages_open: int = 1
-    """Stages that tickets may belong to."""
-    issue_ahead: bool = True
-    max_staleness: int = 0
-    inject_lag: int = 0
-    """Where this is not 0, every trained token must be this many versions stale, after the first steps."""
-    version: int = 0
-    unpublished: bool = False
-    """Whether the newest step's version cannot be had yet."""
-    incarnation: int = 0
-    next_ticket: int = 0
-    live: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Live tickets with the version at their issue and their stage."""
-    held: Counter[int] = field(default_factory=Counter)
-    """Live tickets by stage."""
-    batch: list[int] = field(default_factory=list)
-    """The tickets that the step under way has taken."""
-    batch_bound: int = 0
-    """The bound that this batch was checked against."""
-    overflow: Overflow = "wait"
-    batch_overflow: Overflow = "wait"
-    """The policy that this batch was taken by."""
-    past_bound: Counter[str] = field(default_factory=Counter)
-    """Tokens older than the bound in trained groups, by policy: ``mask`` leaves them out of the loss."""
-    violations: int = 0
-    """Groups trained with a token older than the bound (``soft``)."""
-    step_tickets: list[int] = field(default_factory=list)
-    """Tickets trained since the last ``step`` line."""
-    trained: int = 0
-    """Groups trained."""
-    refunded: Counter[str] = field(default_factory=Counter)
-    poisoned: set[str] = field(default_factory=set)
-    """Groups refunded as ``poison`` whose prompt nobody has asked again."""
-    drops: Drops = field(default_factory=Drops)
-    worst_staleness: int = 0
-    staleness_sum: int = 0
-    awaiting_reissue: set[int] = field(default_factory=set)
-    ended: bool = False
-    lines: int = 0
-    undone: int = 0
-    """Number of lines that a resume rolled back."""
-
-    @property
-    def stage(self) -> int:
-        """The stage of the step under way."""
-        return self.stage_of(min(self.version, self.steps - 1))
-
-    def stage_of(self, step: int) -> int:
-        """The stage of a training step."""
-        return sum(stage["from_step"] <= step for stage in self.stages) - 1
-
-    def describe(self) -> str:
-        """The proof in words."""
-        refunds = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refunded.items())) or "none"
-        mean = self.staleness_sum / max(1, self.trained)
-        sizes = ", then ".join(str(stage["groups_per_step"]) for stage in self.stages[: self.stage + 1])
-        return (
-            f"audit passed{'' if self.ended else ' for what is there'}: {self.lines} lines, chain whole\n"
-            f"  tickets issued   {self.next_ticket}\n"
-            f"  trained          {self.trained} in {self.version} steps of {sizes}, each once\n"
-            f"  refunded         {sum(self.refunded.values())} ({refunds})\n"
-            f"  live             {len(self.live)}\n"
-            f"  head staleness   mean {mean:.2f}, worst {self.worst_staleness}; {self._bound()}\n"
-            f"  incarnations     {self.incarnation}, {self.undone} lines rolled back"
-        )
-
-    def _bound(self) -> str:
-        masked = self.past_bound["mask"]
-        held = "the bound held at every step" + (f", {masked} tokens past it left out of the loss" * (masked > 0))
-        return f"{self.violations} groups trained past the bound (soft)" if self.violations else held
+from .groups import wrong_rewards, wrong_spans
 
 
 def audit(path: Path, *, unfinished: bool = False) -> Account:
@@ -157,21 +78,21 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
         return "stands after the end"
     match line["event"]:
         case "run":
-            account.steps, account.stages = line["steps"], line["stages"]
-            account.issue_ahead = line["stage_change"] == "finish"
-            account.max_staleness, account.overflow = line["max_staleness"], line["overflow"]
-            account.inject_lag = line["inject_lag"]
-            return None if line["line"] == 1 else "a run begins twice"
+            return _run(account, line)
         case "started":
             return _started(account, line)
         case "stage":
             account.stages_open += 1
-            in_order = line["stage"] == account.stages_open - 1 < len(account.stages)
-            return None if in_order else f"stage {line['stage']} of {len(account.stages)} opens out of order"
+            if not line["stage"] == account.stages_open - 1 < len(account.stages):
+                return f"stage {line['stage']} of {len(account.stages)} opens out of order"
+            first = line.get("ticket", account.next_ticket)  # an older Leeway did not write it
+            return None if first == account.next_ticket else f"from ticket {first} on, {account.next_ticket} is next"
         case "sampling":
             return account.drops.look(line, account.version, account.next_ticket)
         case "issued":
             return _issued(account, line)
+        case "beside":
+            return _beside(account, line)
         case "refunded":
             return _refunded(account, line)
         case "overdue":
@@ -206,6 +127,26 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
             return f"unknown event {other!r}"
 
 
+def _run(account: Account, line: dict[str, Any]) -> str | None:
+    account.steps, account.stages = line["steps"], line["stages"]
+    account.issue_ahead = line["stage_change"] == "finish"
+    account.max_staleness, account.overflow = line["max_staleness"], line["overflow"]
+    account.inject_lag = line["inject_lag"]
+    account.lineage = lineage_in(line)
+    if account.lineage:
+        books = line["books"]
+        account.begun_at = account.version = books["version"]
+        account.begun_with = account.next_ticket = books["next_ticket"]
+        account.live = {int(ticket): (account.version, stage) for ticket, stage in books["live"].items()}
+        account.held = Counter(stage for _, stage in account.live.values())
+        account.stages_open, account.drops = books["stages_open"], Drops({*books["dropped"]})
+        if account.lineage[0].step != account.version:
+            return f"its books stand at version {account.version}, and it comes from step {account.lineage[0].step}"
+        if any(ticket >= account.next_ticket for ticket in account.live):
+            return f"tickets from {account.next_ticket} on are live before they are issued"
+    return None if line["line"] == 1 else "a run begins twice"
+
+
 def _started(account: Account, line: dict[str, Any]) -> str | None:
     if line["incarnation"] <= account.incarnation:
         return f"incarnation {line['incarnation']} after {account.incarnation}"
@@ -230,6 +171,8 @@ def _issued(account: Account, line: dict[str, Any]) -> str | None:
         if line["stage"] != account.live[ticket][1]:
             return f"ticket {ticket} is issued again in stage {line['stage']}, it was of {account.live[ticket][1]}"
         account.live[ticket] = line["version"], line["stage"]
+        account.held[line["stage"]] += ticket in account.beside  # it holds its place again, until it is graded
+        account.beside.discard(ticket)
         return None
     if "retry_of" in line:
         if line["retry_of"] not in account.poisoned:
@@ -260,6 +203,21 @@ def _room(account: Account, stage: int) -> int:
     return steps * account.stages[stage]["groups_per_step"]
 
 
+def _free(account: Account, ticket: int, stage: int) -> None:
+    """A ticket that leaves gives its place back, unless it has done so before."""
+    account.held[stage] -= ticket not in account.beside
+    account.beside.discard(ticket)
+
+
+def _beside(account: Account, line: dict[str, Any]) -> str | None:
+    ticket = line["ticket"]
+    if ticket not in account.live or ticket in account.beside:
+        return f"ticket {ticket} gives back a place that it does not hold"
+    account.held[account.live[ticket][1]] -= 1
+    account.beside.add(ticket)
+    return None if line["version"] == account.version else f"at version {account.version}"
+
+
 def _refunded(account: Account, line: dict[str, Any]) -> str | None:
     if line["reason"] not in REFUNDS:
         return f"unknown reason {line['reason']!r}"
@@ -268,7 +226,7 @@ def _refunded(account: Account, line: dict[str, Any]) -> str | None:
     issued = account.live.pop(line["ticket"], None)
     if issued is None:
         return f"ticket {line['ticket']} is refunded but not live"
-    account.held[issued[1]] -= 1
+    _free(account, line["ticket"], issued[1])
     if line["reason"] == "stage_ended" and issued[1] >= account.stage:
         return f"ticket {line['ticket']} is of stage {issued[1]}, which has not ended"
     account.refunded[line["reason"]] += 1
@@ -286,10 +244,13 @@ def _batch(account: Account, line: dict[str, Any]) -> str | None:
         return f"overflow {line['overflow']!r}, the controls say {account.overflow!r}"
     tickets, size = line["tickets"], account.stages[account.stage]["groups_per_step"]
     own = [ticket for ticket, (_, of) in account.live.items() if of == account.stage]
-    if account.overflow == "wait" and tickets != own[:size]:
-        return f"takes tickets {tickets[:5]}…, the oldest live ones are {own[:5]}…"
-    taken = set(tickets)
-    if len(tickets) != size or tickets != [ticket for ticket in own if ticket in taken]:
+    counted = [ticket for ticket in own if ticket not in account.beside]
+    chosen = [ticket for ticket in tickets if ticket not in account.beside]
+    if account.overflow == "wait" and chosen != counted[:size]:
+        return f"takes tickets {chosen[:5]}…, the oldest live ones are {counted[:5]}…"
+    taken, last = set(chosen), max(chosen, default=-1)
+    due = [ticket for ticket in own if ticket in taken or (ticket in account.beside and ticket < last)]
+    if len(chosen) != size or tickets != due:
         return f"takes tickets {tickets[:5]}…, which are not {size} live ones of stage {account.stage} in order"
     account.batch = tickets
     account.batch_bound, account.batch_overflow = line["max_staleness"], line["overflow"]
@@ -304,7 +265,8 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
         ended = " any more: it was trained or refunded before" if ticket < account.next_ticket else ""
         return f"ticket {ticket} is trained but not live{ended}"
     issued_at, stage = account.live.pop(ticket)
-    account.held[stage] -= 1
+    account.trained_beside += ticket in account.beside
+    _free(account, ticket, stage)
     if step != account.version:
         return f"trained at step {step}, the books stand at {account.version}"
     if ticket not in account.batch:
@@ -312,10 +274,10 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
     size = account.stages[account.stage]["group_size"]
     if len(line["spans"]) != size or len(line["verdicts"]) != size:
         return f"{len(line['spans'])} responses and {len(line['verdicts'])} verdicts in a group of {size}"
-    if (wrong := _rewards(line, size)) is not None:
+    if (wrong := wrong_rewards(line, size)) is not None:
         return wrong
     oldest = max(0, issued_at - account.inject_lag)
-    wrong = _spans(line, oldest, oldest if account.inject_lag else step)
+    wrong = wrong_spans(line, oldest, oldest if account.inject_lag else step)
     if wrong is not None:
         return wrong
     staleness = step - min(span[0] for spans in line["spans"] for span in spans)
@@ -335,44 +297,6 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
     account.step_tickets.append(ticket)
     account.staleness_sum += staleness
     account.worst_staleness = max(account.worst_staleness, staleness)
-    return None
-
-
-def _rewards(line: dict[str, Any], size: int) -> str | None:
-    """What is wrong with the verdicts and rewards of a trained group of ``size`` responses. Where no verdict is
-    ``scored``, the verdicts say the rewards."""
-    if "error" in line["verdicts"]:
-        return f"ticket {line['ticket']} is trained with a verdict 'error'"
-    rewards = line.get("rewards")
-    if rewards is None:
-        return f"ticket {line['ticket']} has scored responses and no rewards" if "scored" in line["verdicts"] else None
-    if len(rewards) != size or not all(type(reward) in (int, float) and isfinite(reward) for reward in rewards):
-        return f"ticket {line['ticket']} has rewards that are not {size} finite numbers"
-    for verdict, reward in zip(line["verdicts"], rewards, strict=True):
-        if verdict != "scored" and reward != (verdict == "correct"):
-            return f"ticket {line['ticket']} has a reward of {reward} where the verdict is {verdict!r}"
-    return None
-
-
-def _spans(line: dict[str, Any], oldest: int, newest: int) -> str | None:
-    """What is wrong with the spans, whose versions must lie within ``oldest`` … ``newest``. Together with the observed
-    tokens they cover every token once."""
-    by_response = line.get("observed", [[]] * len(line["spans"]))
-    if len(by_response) != len(line["spans"]):
-        return f"observed tokens of {len(by_response)} responses in a group of {len(line['spans'])}"
-    for response, (spans, length) in enumerate(zip(line["spans"], line["lengths"], strict=True)):
-        position, observed = 0, dict(by_response[response])
-        for version, start, end in spans:
-            position = observed.pop(position, position)
-            if start != position or end <= start:
-                return f"spans of response {response} leave a gap at token {position}"
-            if not oldest <= version <= newest:
-                return f"version {version} of response {response} outside {oldest}..{newest}"
-            position = end
-        if position != length:
-            return f"spans of response {response} cover {position} of {length} tokens"
-        if observed:
-            return f"observed tokens of response {response} lie among sampled ones, or outside of it: {observed}"
     return None
 
 

@@ -66,9 +66,9 @@ def _sections(run: RunData) -> dict[str, Rows]:
 
 
 def _run_rows(run: RunData) -> Rows:
-    planned = f" of {run.config.train.steps}" if run.config is not None else ""
     state = ", complete" if run.events("end") else ", not complete when this was written"
-    rows = [("run", run.name), ("training steps", f"{len(run.steps)}{planned}{state if run.ledger else ''}")]
+    rows = [("run", run.name), ("training steps", f"{len(run.steps)}{run.planned}{state if run.ledger else ''}")]
+    rows += [("forked from", each.describe()) for each in run.lineage]
     if run.has("at"):
         started = datetime.fromtimestamp(np.nanmin(run.series("at") - run.series("time/step_s")), UTC)
         rows.append(("started", f"{started:%Y-%m-%d %H:%M} UTC"))

@@ -17,6 +17,7 @@ from ...common.config import Config, parse
 from ...common.errors import AuditError, ConfigError, DataError
 from ...common.json_text import line_of_ours
 from ...common.ledger import read_standing
+from ...common.lineage import Ancestor, lineage_in
 from ...common.metrics import read_steps
 
 REQUIRED = ("step", "reward/mean", "batch/groups", "batch/tokens", "time/step_s")
@@ -82,6 +83,17 @@ class RunData:
     def events(self, event: str) -> list[dict[str, Any]]:
         """The ledger's lines of one kind."""
         return [line for line in self.ledger if line["event"] == event]
+
+    @property
+    def lineage(self) -> list[Ancestor]:
+        """Where a fork comes from, the nearest run first."""
+        return [each for line in self.events("run") for each in lineage_in(line)]
+
+    @property
+    def planned(self) -> str:
+        """ " of N", the training steps that are due here; nothing where that is not known."""
+        begun = self.lineage[0].step if self.lineage else 0
+        return f" of {self.config.train.steps - begun}" if self.config is not None else ""
 
     def resumed_at(self) -> list[int]:
         """The steps at which a learner started again."""
@@ -150,12 +162,13 @@ class RunData:
 
     def headline(self) -> str:
         """The run in one line."""
-        planned = f" of {self.config.train.steps}" if self.config is not None else ""
-        parts = [f"{len(self.steps)}{planned} training steps", f"{self.total('batch/groups'):,.0f} groups trained"]
+        parts = [f"{len(self.steps)}{self.planned} training steps", f"{self.total('batch/groups'):,.0f} groups trained"]
         if turns := self.turns(self.bounds()):
             parts.append(f"max_staleness η = {' → '.join(f'{bound:.0f}' for _, bound in turns)}")
         if self.resumed_at():
             parts.append(f"resumed at step {', '.join(map(str, self.resumed_at()))}")
+        if self.lineage:
+            parts.append(f"forked from {self.lineage[0].run} at step {self.lineage[0].step}")
         return "   ·   ".join(parts)
 
 

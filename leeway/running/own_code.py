@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
-from ...common.config import Config, dump
-from ...common.errors import ConfigError
+from ...common.config import Config, compose, dump
+from ...common.errors import ConfigError, DataError
+from ...common.settings import written
 from ...common.texts import visible
 from ...common.user_code.digests import ENVIRONMENT, LOSS, REWARDS, refuse_other_code
 
@@ -31,6 +33,32 @@ def with_digests(config: Config) -> Config:
         refuse_other_code(digest, objective.loss_digest, LOSS)
         objective = objective.model_copy(update={"loss_digest": objective.loss_digest or digest})
     return config.model_copy(update={"verifier": verifier, "environment": environment, "objective": objective})
+
+
+def settings_with_digests(configuration: Path, settings: list[str]) -> list[str]:
+    """``settings`` for a run that takes over the ``configuration`` of another, with the digests of its code where they
+    are not the other's. Rewards, an environment or a loss that the settings change are code of this run's own."""
+    if not configuration.is_file():
+        raise DataError(f"{configuration}: the run has no configuration in its folder")
+    before, now = compose([str(configuration)], []), compose([str(configuration)], settings)
+    verifier, environment = now.verifier, now.environment
+    if now.rewards != before.rewards and verifier.rewards_digest == before.verifier.rewards_digest:
+        verifier = verifier.model_copy(update={"rewards_digest": None})
+    noted = None if before.environment is None else before.environment.digest
+    if environment is not None and environment != before.environment and environment.digest == noted:
+        environment = environment.model_copy(update={"digest": None})
+    objective, noted_loss = now.objective, before.objective.loss_digest
+    if objective.loss != before.objective.loss and objective.loss_digest == noted_loss:
+        objective = objective.model_copy(update={"loss_digest": None})
+    chosen = {"verifier": verifier, "environment": environment, "objective": objective}
+    now = with_digests(now.model_copy(update=chosen))
+    found = [
+        ("verifier.rewards_digest", now.verifier.rewards_digest, before.verifier.rewards_digest),
+        ("objective.loss_digest", now.objective.loss_digest, noted_loss),
+    ]
+    if now.environment is not None:
+        found.append(("environment.digest", now.environment.digest, noted))
+    return settings + [written(key, digest) for key, digest, noted in found if digest not in (noted, None)]
 
 
 def _digest(section: str, role: str, config: Config) -> str | None:

@@ -17,6 +17,7 @@ from tests.integration.running import leeway, metrics, start
 from tests.integration.test_end_to_end import COMMANDS as END_TO_END
 from tests.integration.test_evaluation import EVALUATION
 from tests.integration.test_fewer_ranks import FEWER
+from tests.integration.test_fork import COMMANDS as FORK
 from tests.integration.test_mixtures import COMMANDS as MIXTURES
 from tests.integration.test_own_environment import COMMANDS as OWN_ENVIRONMENT
 from tests.integration.test_own_loss import COMMANDS as OWN_LOSS
@@ -177,6 +178,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *OWN_REWARD,
         *OWN_ENVIRONMENT,
         *OWN_LOSS,
+        *FORK,
         *MIXTURES,
         *PROFILE,
         *PLANS,

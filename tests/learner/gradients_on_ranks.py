@@ -90,7 +90,7 @@ def main() -> None:
             return
         shape = json.loads(plan["line"])
         config = with_budget(still_config(model_path, **OBJECTIVES[shape["objective"]]), shape["budget"])
-        mine = shared_out(batch_of(shape), config.train, 2)[rank]
+        mine = shared_out(batch_of(shape), config, 2)[rank]
         found, _ = gradient(policy, mine, shape["version"], config)
         if rank == 0:
             torch.save(found, shape["out"])

@@ -32,6 +32,26 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(model_pat
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_the_optimizer_goes_on_by_this_learner_s_learning_rate_and_not_by_the_checkpoint_s(model_path, tmp_path, stage):
+    config = config_of(model_path, stage)
+    policy = Policy(config)
+    run(policy, config, range(1), ControllerState())
+    checkpoint.save(policy, tmp_path, 1, {}, keep=1)
+    begun = policy.named_weights()
+    run(policy, config, range(1, 2), ControllerState())
+    faster = config.train.model_copy(update={"learning_rate": 8 * config.train.learning_rate})
+    config = config.model_copy(update={"train": faster})
+    forked = Policy(config)
+    checkpoint.load(forked, checkpoint.newest(tmp_path))
+    run(forked, config, range(1, 2), ControllerState())
+    slow, fast = (
+        torch.cat([(weight - begun[name]).flatten() for name, weight in each.named_weights().items()])
+        for each in (policy, forked)
+    )
+    assert float(fast.norm() / slow.norm()) == pytest.approx(8, rel=1e-2)  # AdamW's step is in proportion to its rate
+
+
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_saved_weights_stay_in_their_file_until_they_are_copied_and_the_file_is_let_go_of(model_path, tmp_path, stage):
     policy = Policy(config_of(model_path, stage))

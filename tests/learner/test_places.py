@@ -125,9 +125,9 @@ def test_every_response_is_dealt_once_whatever_the_order_of_the_groups(count, ra
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_mini_batches_are_dealt_each_by_itself(ranks):
     groups = make_groups(6)
-    train = make_config("none", train__groups_per_step=6, train__minibatch_groups=2, train__micro_batch_tokens=28).train
-    by_rank = shared_out(groups, train, ranks)
-    places_of = split([group.ticket.ticket for group in groups], train)
+    config = make_config("none", train__groups_per_step=6, train__minibatch_groups=2, train__micro_batch_tokens=28)
+    by_rank = shared_out(groups, config, ranks)
+    places_of = split([group.ticket.ticket for group in groups], config.train)
     for part in range(3):
         alone = dealt([g for g, of in zip(groups, places_of, strict=True) if of == part], token_budget=28, ranks=ranks)
         mine = [[g for g in own if places_of[g.ticket.ticket] == part] for own in by_rank]

@@ -211,6 +211,11 @@ def test_mini_batches_are_taken_in_ticket_order(model_path):
     assert split([7, 3, 9, 1], config.train) == [1, 0, 1, 0]
     assert split([7, 3, 9, 1], make_config(model_path).train) == [0, 0, 0, 0]
     assert split([], config.train) == []
+    # With a KL term over all groups: 2, 4 and 8 have no signal, and come with the group after them that has one.
+    counted = [True, False, True, False, True, True, False]
+    assert split([7, 2, 3, 4, 9, 1, 8], config.train, counted) == [1, 0, 0, 1, 1, 0, 1]
+    assert split([1, 3, 5, 7, 8], config.train, [True, True, True, True, False]) == [0, 0, 1, 1, 1]
+    assert split([1, 2], config.train, [False, False]) == [0, 0]
 
 
 def _plain_updates(config, steps=2):

@@ -85,7 +85,7 @@ def test_the_gradient_is_that_of_whole_sequences_with_masked_targets(
     expected.backward()
 
     ours, found = load_module(config).double(), 0.0
-    shares = shared_out(conversations, config.train, ranks)
+    shares = shared_out(conversations, config, ranks)
     cuts = [cut(share, version=VERSION, config=config) for share in shares]
     sizes = np.array([size_of(batches) for batches in cuts])
     count = denominator(config.objective, *sizes.sum(0).tolist(), config.train.max_response_tokens)

@@ -561,3 +561,66 @@ def test_a_look_that_a_resume_has_undone_drops_nothing(tmp_path):
     issue(ledger, 0, 0, incarnation=2)
     ledger.close()
     assert audit(ledger.path, unfinished=True).next_ticket == 1
+
+
+def beside_of(ledger, ticket, version):
+    ledger.write("beside", ticket=ticket, version=version)
+
+
+def beside_ledger(path, batch, *, overflow="wait", marks=1):
+    """B = 2, bound 0: tickets 0 and 1 are issued, 0 has no signal, 2 takes its place, and a step takes ``batch``."""
+    ledger = begin(path, bound=0, overflow=overflow)
+    issue(ledger, 0, 0)
+    issue(ledger, 1, 0)
+    for _ in range(marks):
+        beside_of(ledger, 0, 0)
+    issue(ledger, 2, 0)
+    take(ledger, 0, batch, bound=0, overflow=overflow)
+    for ticket in batch:
+        train(ledger, ticket, 0, 0)
+    step(ledger, 0, batch, bound=0, overflow=overflow)
+    ledger.close()
+    return path
+
+
+@pytest.mark.parametrize("overflow", ["wait", "drop", "mask", "soft"])
+def test_a_group_without_a_signal_holds_no_place_and_is_trained_beside_the_others(tmp_path, overflow):
+    path = beside_ledger(tmp_path / "ledger.jsonl", [0, 1, 2], overflow=overflow)
+    account = audit(path, unfinished=True)
+    assert (account.trained, account.trained_beside, account.held[0]) == (3, 1, 0)
+    assert "trained          2 in 1 steps of 2, and 1 without a signal beside, each once" in account.describe()
+
+
+@pytest.mark.parametrize(
+    ("batch", "marks", "complaint"),
+    [
+        ([1, 2], 1, r"\(batch\): takes tickets \[1, 2\]…, which are not 2 live ones"),
+        ([0, 1], 1, r"\(batch\): takes tickets \[1\]…, the oldest live ones are \[1, 2\]"),
+        ([0, 1, 2], 0, r"\(issued\): ticket 2 issued while 2 of stage 0 are live, the bound allows 2"),
+        ([0, 1, 2], 2, r"\(beside\): ticket 0 gives back a place that it does not hold"),
+    ],
+)
+def test_what_is_beside_is_neither_left_out_nor_counted(tmp_path, batch, marks, complaint):
+    path = beside_ledger(tmp_path / "ledger.jsonl", batch, marks=marks)
+    with pytest.raises(AuditError, match=complaint):
+        audit(path, unfinished=True)
+
+
+def test_a_group_that_was_beside_at_a_checkpoint_holds_its_place_again_until_it_is_graded(tmp_path):
+    ledger = begin(tmp_path / "ledger.jsonl", bound=0)
+    issue(ledger, 0, 0)
+    issue(ledger, 1, 0)
+    beside_of(ledger, 0, 0)
+    issue(ledger, 2, 0)
+    ledger.write("rolled_back", to_line=ledger.line)
+    ledger.write("started", incarnation=2, version=0)
+    for ticket in range(3):
+        issue(ledger, ticket, 0, incarnation=2, reissued=True)
+    assert audit(ledger.path, unfinished=True).held[0] == 3
+    beside_of(ledger, 0, 0)
+    take(ledger, 0, [0, 1, 2], bound=0)
+    for ticket in range(3):
+        train(ledger, ticket, 0, 0)
+    step(ledger, 0, [0, 1, 2], bound=0)
+    ledger.close()
+    assert audit(ledger.path, unfinished=True).trained_beside == 1

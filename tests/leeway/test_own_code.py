@@ -9,7 +9,7 @@ import pytest
 from leeway_rl.common.config import Environment, compose, dump
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.user_code.secrets import Secrets
-from leeway_rl.leeway.running.own_code import with_digests
+from leeway_rl.leeway.running.own_code import settings_with_digests, with_digests
 from leeway_rl.leeway.running.up import up
 from leeway_rl.rollout.environments import EnvironmentHost
 from leeway_rl.rollout.environments.loading import Loader
@@ -120,3 +120,21 @@ def test_an_environment_that_cannot_be_loaded_is_told_in_one_line(tmp_path):
         ConfigError, match=re.escape("mine.py:E': ModuleNotFoundError: No module named 'nowhere' (line 1")
     ):
         with_digests(compose(["tiny"], [f"environment.use={tmp_path}/mine.py:E"]))
+
+
+def test_a_fork_s_new_loss_has_its_own_digest_and_an_old_one_that_was_edited_is_told(tmp_path):
+    source = "def loss(logprobs, advantages):\n    return -(advantages * logprobs)\n"
+    for name in ("old", "new"):
+        (tmp_path / f"{name}.py").write_text(f"# {name}\n{source}")
+    begun = with_digests(compose(["tiny"], [f"objective.loss={tmp_path / 'old.py'}:loss"]))
+    kept = tmp_path / "config.toml"
+    kept.write_text(dump(begun))
+    assert settings_with_digests(kept, ["train.steps=9"]) == ["train.steps=9"]
+    change = f"objective.loss={tmp_path / 'new.py'}:loss"
+    same, digest = settings_with_digests(kept, [change])
+    assert same == change
+    assert digest.startswith('objective.loss_digest="')
+    assert begun.objective.loss_digest not in digest
+    (tmp_path / "old.py").write_text(source)
+    with pytest.raises(ConfigError, match=r"code of the loss here has the digest"):
+        settings_with_digests(kept, [])

@@ -134,6 +134,22 @@ def test_refunds_that_a_resume_undid_are_not_counted(tmp_path: Path) -> None:
     assert "refunded: poison" not in page.read_text()
 
 
+def test_a_fork_says_where_it_comes_from_and_counts_its_own_steps(tmp_path: Path) -> None:
+    folder = made_up_run(tmp_path / "run", 6)
+    (folder / "ledger.jsonl").unlink()
+    origin = {"run": "parent", "step": 4, "checksum": "ab" * 32, "ledger_line": 9, "chain": "0" * 16}
+    ledger = Ledger(folder / "ledger.jsonl")
+    lineage = [{**origin, "changed": {"objective.kl_beta": [0.0, 0.001]}}]
+    ledger.write("run", run="run", steps=6, lineage=lineage)
+    ledger.write("end", version=6)
+    ledger.close()
+    page = write_report(folder)
+    due = "run parent, step 4 (weights abababababab); objective.kl_beta 0.0 -&gt; 0.001"
+    assert row(page, "forked from") == due
+    assert row(page, "training steps").startswith("6 of 2")  # the made-up metrics have all six
+    assert "forked from parent at step 4" in page.read_text()
+
+
 def test_stages_that_were_reached_are_told(tmp_path: Path) -> None:
     folder = made_up_run(tmp_path / "run", 12)
     stages = "stages=[{from_step=4,group_size=16,online_filter=true},{from_step=40,group_size=4}]"

@@ -156,7 +156,7 @@ def counted(case: Case, folder: str) -> dict[str, float]:
     before = living()
     policy = Policy(config)
     groups = shared_out(
-        [group(number, case.tokens) for number in range(config.train.groups_per_step)], config.train, case.ranks
+        [group(number, case.tokens) for number in range(config.train.groups_per_step)], config, case.ranks
     )
     mine = groups[policy.rank]
     train_step(policy, mine, version=0, controller=ControllerState(), config=config)

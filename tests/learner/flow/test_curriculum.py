@@ -59,14 +59,15 @@ def test_a_ticket_is_the_same_whoever_asks_for_it_and_in_whatever_order():
     assert ids(curriculum(), [10**9]) == ids(curriculum(), [10**9])
 
 
-def test_a_stage_changes_the_shares_and_the_passes_go_on():
+def test_a_stage_changes_the_shares_and_each_source_begins_its_next_pass():
     stages = "stages=[{from_step=5,shares={sums=0.1,words=0.9}}]"
     drawing = curriculum("", stages)
     drawing.open(1, 400)
     before, after = ids(drawing, range(400)), ids(drawing, range(400, 1400), stage=1)
     assert abs(Counter(map(source, after))["words"] - 900) < 10
-    words = [each for each in before + after if source(each) == "words"]
-    assert all(len(set(words[begin : begin + 30])) == 30 for begin in range(0, 990, 30))
+    for drawn in (before, after):
+        words = [each for each in drawn if source(each) == "words"]
+        assert all(len(set(words[begin : begin + 30])) == 30 for begin in range(0, len(words) - 30, 30))
     again = curriculum("", stages)
     again.restore(json.loads(json.dumps(drawing.state())))
     assert ids(again, range(400, 600), stage=1) == after[:200]
@@ -162,23 +163,57 @@ def test_a_source_s_own_limit_bounds_its_responses():
     assert limits == {("sums", 16), ("words", 40)}
 
 
-def test_one_source_with_stages_draws_what_it_always_drew():
-    """The rule of runs so far, by its formula: the kept prompts' own permutations, by the ticket's number."""
-    config = compose(["tiny"], ["flow.seed=5", "stages=[{from_step=3,online_filter=true}]"])
-    source = prompts("p", 9)
-    drawing = Curriculum(config, source)
+def staged(count, stages="stages=[{from_step=3,online_filter=true}]"):
+    source = prompts("p", count)
+    return source.prompts, Curriculum(compose(["tiny"], ["flow.seed=5", stages]), source)
 
-    def due(kept, number):
-        epoch, position = divmod(number, len(kept))
-        return kept[np.random.default_rng([5, epoch]).permutation(len(kept))[position]].prompt_id
 
-    assert ids(drawing, range(50)) == [due(source.prompts, number) for number in range(50)]
+def due(kept, number):
+    """The prompt of draw ``number`` by the formula of every run so far."""
+    epoch, position = divmod(number, len(kept))
+    return kept[np.random.default_rng([5, epoch]).permutation(len(kept))[position]].prompt_id
+
+
+def test_after_a_pass_and_a_half_the_first_nine_tenths_of_a_stage_are_different_prompts():
+    rows, drawing = staged(1000, "stages=[{from_step=3},{from_step=9}]")
+    assert ids(drawing, range(1500)) == [due(rows, number) for number in range(1500)]
+    drawing.open(1, 1500)
+    drawn = ids(drawing, range(1500, 3500), stage=1)
+    assert len(set(drawn[:900])) == 900
+    assert len(set(drawn[:1000])) == len(set(drawn[1000:])) == 1000
+    assert drawn == [due(rows, number) for number in range(2000, 4000)]  # pass 1 was begun, so it begins pass 2
+    drawing.open(2, 3500)  # at the end of a pass, none is passed over
+    assert ids(drawing, range(3500, 4500), stage=2) == [due(rows, number) for number in range(4000, 5000)]
+    assert ids(drawing, range(1500, 1600)) == [due(rows, number) for number in range(1500, 1600)]  # the old stage's
+
+
+@pytest.mark.parametrize("stop", [20, 21, 26, 31, 44])
+def test_a_resume_of_a_run_with_stages_gives_the_same_tickets(stop):
+    """The checkpoint may lie before, at and after the ticket that the stage begins with, and after it the old stage may
+    still be issued."""
+    stages = "stages=[{from_step=3,online_filter=true},{from_step=9}]"
+    _, whole = staged(9, stages)
     for number in (0, 1):
-        saw(drawing, number, 0, 1.0, 1.0)
-    drawing.open(1, 20)
-    dropped = ids(drawing, (0, 1))
-    kept = [prompt for prompt in source.prompts if prompt.prompt_id not in dropped]
+        saw(whole, number, 0, 1.0, 1.0)
+    whole.open(1, 26)
+    if stop > 31:
+        whole.open(2, 31)
+    _, again = staged(9, stages)
+    again.restore(json.loads(json.dumps(whole.state())))
+    assert again.stages_open == whole.stages_open
+    for stage in range(whole.stages_open):
+        assert ids(again, range(31, 90), stage) == ids(whole, range(31, 90), stage)
+    if whole.stages_open == 2:
+        for drawing in (whole, again):
+            drawing.open(2, stop + 20)
+        assert ids(again, range(stop + 20, 99), 2) == ids(whole, range(stop + 20, 99), 2)
+
+
+def test_a_stage_that_an_older_leeway_had_opened_goes_on_as_it_began_and_the_next_begins_anew():
+    rows, drawing = staged(9, "stages=[{from_step=3,online_filter=true},{from_step=9}]")
+    dropped = [rows[2].prompt_id, rows[7].prompt_id]
+    kept = [row for row in rows if row.prompt_id not in dropped]
+    drawing.restore({"dropped": [dropped], "solved": {}})  # all that its checkpoint keeps
     assert ids(drawing, range(20, 60), stage=1) == [due(kept, number) for number in range(20, 60)]
-    again = Curriculum(config, source)
-    again.restore({"dropped": [sorted(dropped)], "solved": {}})  # all that an older checkpoint keeps
-    assert ids(again, range(20, 60), stage=1) == [due(kept, number) for number in range(20, 60)]
+    drawing.open(2, 60)  # in pass 8 of 7 prompts
+    assert ids(drawing, range(60, 90), stage=2) == [due(kept, number) for number in range(63, 93)]

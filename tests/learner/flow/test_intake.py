@@ -19,6 +19,7 @@ from leeway_rl.learner.flow.intake import Intake
 from leeway_rl.learner.flow.pacing import Pacer
 from leeway_rl.learner.flow.prompts import Prompt, PromptSource
 from leeway_rl.learner.startup import make_book, open_ledger
+from leeway_rl.learner.step_metrics import beside
 from leeway_rl.leeway.proving.audit import audit
 
 from tests.samples import a_ticket, some_responses, some_scores, two_turns
@@ -116,6 +117,25 @@ def test_a_group_without_a_signal_is_refunded_and_replaced(flow, wait_until):
         play(worker, ticket)
     assert numbers(intake.next_batch(30)) == [1, 2]
     assert intake.depth()[0] == 4
+
+
+def test_with_a_kl_term_over_all_groups_a_batch_is_filled_up_and_the_audit_agrees(begin):
+    intake, worker, ledger = begin("objective.kl_beta=0.1", "objective.kl_groups='all'", "train.steps=1")
+    for ticket in (0, 1):  # one step is due, so two places
+        play(worker, ticket, kinds=DULL)
+    play(worker, 3, kinds=DULL)
+    play(worker, 2)
+    assert intake.next_batch(0.3) is None
+    play(worker, 4)
+    batch = intake.next_batch(30)
+    assert numbers(batch) == [0, 1, 2, 3, 4]
+    assert beside(batch, intake.config.objective) == {"batch/groups_beside": 3}
+    assert intake.counts.refunds["zero_advantage"] == 0
+    end_step(intake, batch)
+    intake.stop()
+    intake.close_books()
+    account = audit(ledger.path)
+    assert (account.trained, account.trained_beside, account.next_ticket) == (5, 3, 5)
 
 
 @pytest.mark.parametrize("spoil", [b"\x93garbage", b"", b"\xc1"])
@@ -553,7 +573,8 @@ def test_the_online_filter_drops_what_was_solved_every_time_in_the_stage_before(
     end_step(intake, intake.next_batch(30))
     (opened,) = [line for line in read(ledger.path) if line["event"] == "stage"]
     assert (opened["prompts"], opened["dropped"]) == (3, 1)
-    later = {intake.lifecycle.curriculum.ticket(number, 1, min_version=1).prompt_id for number in range(30)}
+    since = opened["ticket"]
+    later = {intake.lifecycle.curriculum.ticket(since + n, 1, min_version=1).prompt_id for n in range(30)}
     assert len(later) == 3
     assert solved not in later
 

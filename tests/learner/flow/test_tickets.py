@@ -120,7 +120,7 @@ class AnyOrder(RuleBasedStateMachine):
         )
         self.book = TicketBook(stages=stages, max_staleness=bound, overflow=overflow)
         self.issued_at, self.stage_of, self.spans, self.trained, self.refunded = {}, {}, {}, [], set()
-        self.always_wait, self.largest = overflow == "wait", {}
+        self.always_wait, self.largest, self.beside = overflow == "wait", {}, set()
 
     @rule()
     def issue(self):
@@ -152,7 +152,9 @@ class AnyOrder(RuleBasedStateMachine):
             versions = st.integers(self.issued_at[ticket], self.book.version)
             first, last = sorted([data.draw(versions), data.draw(versions)])
             self.spans[ticket] = np.array([[0, first, 0, 3], [0, last, 3, 5]], dtype=np.uint32)
-            self.book.ready(ticket)
+            without_signal = data.draw(st.booleans())
+            self.book.ready(ticket, beside=without_signal)
+            self.beside |= {ticket} if without_signal else set()
         else:
             self.refund(ticket)
 
@@ -167,7 +169,10 @@ class AnyOrder(RuleBasedStateMachine):
         rule = {"max_staleness": book.max_staleness, "overflow": book.overflow}
         assert batch == sorted(batch)
         assert {self.stage_of[ticket] for ticket in batch} == {book.stage}
-        assert len(batch) == book.groups_per_step
+        assert len(set(batch) - self.beside) == book.groups_per_step
+        assert batch[-1] not in self.beside
+        early = {t for t in self.beside & book.live.keys() if t < batch[-1] and self.stage_of[t] == book.stage}
+        assert early <= set(batch), "what holds no place waits for the next group that does, and no longer"
         gone = [ticket for ticket in batch if expired(self.spans[ticket], book.version, **rule)]
         for ticket in gone:
             # Only a dial that was turned down, or a policy under which others overtook it, can have made it too old.
@@ -221,6 +226,37 @@ def test_at_zero_the_batch_is_the_first_survivors_whatever_the_order(order, dull
         ticket = min((t for t, live in book.live.items() if not live.ready), key=lambda t: (rank[t], t))
         book.refund(ticket) if ticket in dull else book.ready(ticket)
     assert book.batch() == [ticket for ticket in range(60) if ticket not in dull][:4]
+
+
+@given(order=st.permutations(range(12)), dull=st.sets(st.integers(0, 30), max_size=15))
+def test_at_zero_what_has_no_signal_comes_beside_the_first_that_have_whatever_the_order(order, dull):
+    book = TicketBook(stages=one_stage(4, 1), max_staleness=0)
+    rank = {ticket: order[ticket % 12] for ticket in range(60)}
+    while book.batch() is None:
+        for stage in book.vacancies():
+            book.issue(stage)
+        ticket = min((t for t, live in book.live.items() if not live.ready), key=lambda t: (rank[t], t))
+        book.ready(ticket, beside=ticket in dull)
+    last = [ticket for ticket in range(60) if ticket not in dull][3]
+    assert book.batch() == list(range(last + 1)) == list(book.live)
+
+
+@pytest.mark.parametrize("overflow", get_args(Overflow))
+def test_a_batch_has_its_groups_with_a_signal_and_beside_them_those_without(overflow):
+    """Worked by hand: B = 2, η = 1, so four places. Ticket 1 has no signal, so ticket 4 takes its place."""
+    book = TicketBook(stages=one_stage(2, 9), max_staleness=1, overflow=overflow)
+    for stage in book.vacancies():
+        book.issue(stage)
+    book.ready(1, beside=True)
+    assert book.vacancies() == [0]
+    assert book.issue(0) == 4
+    book.ready(0)
+    assert book.batch() is None
+    assert book.waiting_for() == (1, 2)
+    book.ready(2)
+    assert book.batch() == [0, 1, 2]
+    book.trained([0, 1, 2])
+    assert (list(book.live), book.vacancies()) == ([3, 4], [0, 0])
 
 
 def test_head_staleness_is_that_of_the_oldest_token():
