@@ -546,7 +546,7 @@ def test_a_group_is_judged_by_the_mask_and_the_kl_term_of_its_own_stage(begin, w
     intake, worker, _ = begin('stages=[{from_step=1,groups_per_step=1,kl_beta=0.1,kl_groups="all"}]')
     wait_until(lambda: stages_live(intake) == [0, 0, 1], "the first tickets")
     play(worker, 2, kinds=DULL)
-    wait_until(lambda: intake.depth() == (3, 1), "a group without a signal is ready in the stage that trains it")
+    wait_until(lambda: intake.depth() == (4, 1), "a group without a signal is ready beside, and its place is free")
     play(worker, 0, kinds=DULL)
     wait_until(lambda: intake.counts.refunds["zero_advantage"] == 1, "in the stage before it is refunded")
 
