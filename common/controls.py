@@ -11,6 +11,7 @@ from .limits import MOST_COUNTED
 
 _VERSIONS: Any = Literal["auto"] | Annotated[int, BeforeValidator(int), Field(ge=0, le=MOST_COUNTED)]
 _NATS: Any = Literal["stage"] | Annotated[float, BeforeValidator(float), Field(ge=0, le=MOST_COUNTED)]
+_RATE: Any = Literal["stage"] | Annotated[float, BeforeValidator(float), Field(gt=0, le=1)]
 _DEPTH: Any = Literal["auto"] | Annotated[int, BeforeValidator(int), Field(ge=1, le=MOST_COUNTED)]
 _SWITCH: Any = Annotated[Literal["0", "1"], AfterValidator(int)]
 
@@ -25,6 +26,7 @@ CONTROLS: dict[str, tuple[Callable[[str], int | float | str], str]] = {
         f"auto, or how many groups may be live, at least 1 and at most {MOST_COUNTED}",
     ),
     "target_entropy": (TypeAdapter(_NATS).validate_python, "nats a token, 0 or more; or stage, for each stage's own"),
+    "learning_rate": (TypeAdapter(_RATE).validate_python, "more than 0, at most 1; or stage, for each stage's own"),
     "paused": (TypeAdapter(_SWITCH).validate_python, "0 or 1"),
 }
 """How the text of each control is read, and what would be right, by its key in Redis. On the command line ``_`` is

@@ -147,6 +147,7 @@ def alarms(now: Snapshot) -> list[str]:
             "that worker's log",
         ),
         (state.get("unwritten"), state.get("unwritten", "")),
+        (state.get("early_warning"), state.get("early_warning", "")),
         (
             groups >= ALIKE_GROUPS,
             f"every response of the last {groups} groups got reward {reward}: nothing to learn from; {lesson}",

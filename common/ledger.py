@@ -27,7 +27,8 @@ Events, with what they carry beside that::
     published  version, checksum (digest of the digests of its shards); tickets are issued again from here on
     control    name, value, previous, version, by, why? (of a turn that ``auto`` made)      a live control was turned
     checkpoint step                                       it is safe on disk; later steps may have been made meanwhile
-    end        version                                    the run is complete; nothing is live
+    end        version, hours?                            the run is complete; nothing is live. Where its train.hours
+                                                          ended it before its last step: those that it has spent
 
 Spans in the ledger are per response ``[[version, start, end], …]``.
 

@@ -16,10 +16,10 @@ from leeway_rl.common.prompts import decoder_of
 from leeway_rl.common.tensors import flatten, tensors_of
 from leeway_rl.common.types import Ticket, VerdictKind
 from leeway_rl.common.weights import checksum
-from leeway_rl.learner.engine_settings import adamw
+from leeway_rl.learner.engine_settings import adamw, set_rate
 from leeway_rl.learner.flow.curriculum import load_curriculum
 from leeway_rl.learner.model import clip_gradients, load_module
-from leeway_rl.learner.objective import advantage, entropy, loss
+from leeway_rl.learner.objective import advantage, entropy, learning_rate, loss
 from leeway_rl.learner.packing import ScoredGroup
 from leeway_rl.learner.step import cut, size_of, surrogate_sum
 from leeway_rl.rollout.environments import EnvironmentHost
@@ -47,11 +47,11 @@ def sample_and_grade(engine: TorchEngine, decode, ticket: Ticket, own: RewardGra
 
 def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
     """The weights after ``steps`` training steps, by name."""
-    if run.references or any(view.train.updates_per_step > 1 for view in run.views()):
-        raise SystemExit("this loop makes one update a training step and holds no reference model")
-    path, config, serving = expand(run.model.path), run, run.rollout
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    curriculum, decode = load_curriculum(run, tokenizer), decoder_of(tokenizer)
+    several = any(view.train.updates_per_step > 1 for view in run.views())
+    if several or run.references or run.train.learning_rate_by_ess != "none":
+        raise SystemExit("this loop makes one plain update a training step and holds no reference model")
+    path, config, serving, exact = expand(run.model.path), run, run.rollout, run.entropy.estimate == "exact"
+    curriculum, decode = load_curriculum(run, tokenizer := AutoTokenizer.from_pretrained(path)), decoder_of(tokenizer)
     environments = EnvironmentHost(run) if run.environment is not None else None
     engine = TorchEngine(path, dtype=serving.dtype, worker="1", threads=serving.threads, environments=environments)
     module, controller, number = load_module(config), entropy.ControllerState(), 0
@@ -60,7 +60,6 @@ def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
     for version in range(steps):
         config = run.at_stage(stage := run.stage_of(version))  # lengths, sizes, τ and the other keys of this stage
         module.temperature = config.flow.temperature
-        optimizer.param_groups[0]["lr"] = config.train.learning_rate
         curriculum.reconsider(version, number)
         if stage == curriculum.stages_open:
             curriculum.open(stage, number)
@@ -76,13 +75,13 @@ def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
         batches = cut(groups, version=version, config=config)
         with torch.no_grad():  # e_k of the policy before the update decides α_k (report 3.2)
             outputs = [module(batch) for batch in batches]
-        exact = config.entropy.estimate == "exact"
         measured = torch.cat([o.entropy_T if exact else -o.logprobs_T for o in outputs]).double().mean().item()
         alpha = entropy.step_alpha(controller, measured, config.entropy)
         count = loss.denominator(config.objective, *size_of(batches), config.train.max_response_tokens)
         for batch in batches:
             (surrogate_sum(module, batch, config.objective, alpha).loss_sum * (1 / count)).backward()
         clip_gradients(module, config.train.grad_clip)
+        set_rate(optimizer, learning_rate.learning_rate(config, version))
         optimizer.step()
         optimizer.zero_grad()
         controller = entropy.state_after(controller, measured, config.entropy)

@@ -12,14 +12,14 @@ would make a death cost more than ``train.checkpoint_every`` steps.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.config import Train
 from ..common.service import Service
-from . import checkpoint
+from . import checkpoint, keeping
 from .beside import BesideLoop
 from .disk_room import DiskRoom
 from .ranks import Channel, NoRoom, rank, together
@@ -74,10 +74,19 @@ class CheckpointWriter(BesideLoop):
     ) -> None:
         while True:
             try:
-                checkpoint.write(snapshot, self._folder, state, self._train.keep_checkpoints, write_more)
+                keep = self._train.keep_checkpoints
+                checkpoint.write(snapshot, self._folder, state, keep, write_more, self._spared)
             except NoRoom as error:
                 waiting = partial(self._disk.hinder, self._folder, error)
                 together(waiting if rank() == 0 else lambda: None, Channel.CHECKPOINT)
             else:
                 self._service.hindered(None)
                 return
+
+    def _spared(self, checkpoints: Sequence[Path]) -> Collection[Path]:
+        if self._train.keep_best is None:
+            return ()
+        known = [
+            (path, checkpoint.step_of(path), keeping.incarnation_of(path / checkpoint.STATE)) for path in checkpoints
+        ]
+        return keeping.spared(self._folder.parent, self._train.keep_best, known)

@@ -17,7 +17,7 @@ import os
 import platform
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -45,6 +45,8 @@ TAG = "policy"
 SEEN_S = 30.0
 """How long it may take until a rank sees what another has written; network file systems cache."""
 _UNFINISHED = ".unfinished"
+Spare = Callable[[Sequence[Path]], Collection[Path]]
+"""Which of a run's complete checkpoints, newest first, must stay however old they are."""
 
 
 class Damaged(DataError):
@@ -85,8 +87,10 @@ def write(
     state: dict[str, Any],
     keep: int,
     write_more: Callable[[Path], object] = lambda _: None,
+    spare: Spare = lambda _: (),
 ) -> Path:
-    """Write ``folder/step-<step>/`` and remove all but the ``keep`` newest. Collective, by
+    """Write ``folder/step-<step>/`` and remove all but the ``keep`` newest and those that ``spare`` names of the
+    others. Collective, by
     ``Channel.CHECKPOINT`` alone, so any one thread of each rank may call it; all ranks must see one ``folder``. It may
     be tried again.
 
@@ -110,7 +114,10 @@ def write(
                 (unfinished / STATE).write_text(json.dumps(state))
                 write_more(unfinished)
                 known = {name: said for part in parts for name, said in part["wrote"].items()}
-                _commit(unfinished, snapshot.made, known, keep)
+                _commit(unfinished, snapshot.made, known)
+                old = complete(final.parent)
+                for path in set(old[keep:]) - set(spare(old)):
+                    shutil.rmtree(path)
 
     together(finish, among)  # so that no rank uses the checkpoint before it exists
     return final
@@ -165,8 +172,8 @@ def _refuse_unseen(unfinished: Path, parts: list[dict[str, Any]]) -> None:
                 )
 
 
-def _commit(unfinished: Path, made: dict[str, Any], known: dict[str, tuple[int, str]], keep: int) -> None:
-    """List the files, force everything to disk, take the final name and remove old checkpoints."""
+def _commit(unfinished: Path, made: dict[str, Any], known: dict[str, tuple[int, str]]) -> None:
+    """List the files, force everything to disk, and take the final name."""
     own = {name: known.get(name) or _seal(unfinished / name) for name in _names(unfinished)}
     sizes = {name: size for name, (size, _) in own.items()}
     digests = {name: digest for name, (_, digest) in own.items()}
@@ -177,8 +184,6 @@ def _commit(unfinished: Path, made: dict[str, Any], known: dict[str, tuple[int, 
         shutil.rmtree(final)
     os.rename(unfinished, final)
     force_to_disk(final.parent)
-    for old in complete(final.parent)[keep:]:
-        shutil.rmtree(old)
 
 
 @contextmanager

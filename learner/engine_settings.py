@@ -14,8 +14,7 @@ def weights_dtype(config: Config) -> torch.dtype:
 
 
 def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:
-    """The optimizer over every parameter of ``module`` (report 3.2). ``Policy.enter`` sets the learning rate of each
-    training step.
+    """The optimizer over every parameter of ``module`` (report 3.2); ``set_rate`` gives it each update's learning rate.
 
     Under ZeRO-Offload it runs on the host, in torch's own fused kernel: DeepSpeed's CPU Adam would have to be compiled
     on every learner node.
@@ -28,6 +27,12 @@ def adamw(module: nn.Module, config: Config) -> torch.optim.AdamW:
         weight_decay=train.weight_decay,
         fused=True if train.offload != "none" else None,
     )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Have ``optimizer`` update at this learning rate from now on."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def deepspeed_settings(config: Config) -> dict[str, Any]:

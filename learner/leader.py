@@ -21,8 +21,10 @@ from ..common.tensors import tensors_of
 from ..common.types import Manifest
 from ..common.weights import WeightPublisher
 from .background import CheckpointWriter
+from .budget import Budget
 from .delay import DelayLine
 from .disk_room import DiskRoom
+from .early_warning import EarlyWarning
 from .flow.curriculum import Curriculum
 from .flow.intake import Intake
 from .hardware import Hardware
@@ -63,6 +65,7 @@ class Leader:
         self.queue, self.service, self.config, self.folder, self.policy = queue, service, config, folder, policy
         book, self.disk = make_book(config, state), DiskRoom(service)
         self.saved_at = -1 if state is None else book.version
+        self.budget = Budget(config.train.hours, (state or {}).get("spent_s", 0.0))
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.ledger.on_full = lambda error: self.disk.wait(folder, error)
         self.incarnation = queue.raise_incarnation(at_least=self.ledger.incarnation + 1)
@@ -101,6 +104,7 @@ class Leader:
         """What the last training step's record says of the hardware, for the run's state."""
         lineage = lineage_of(folder)
         self._lineage = {"forked_from": lineage[0].describe()} if lineage else {}
+        self._early, self._warning = EarlyWarning(config.metrics), ""
         self._sources: dict[str, str] = {}
         """What it says of several sources of prompts."""
         self.profiler = Profiler(self.intake.controls.profiles, queue.record.set_state, folder / "profile")
@@ -161,7 +165,7 @@ class Leader:
         self.settle()
         self.service.doing(Doing(Activity.CHECKPOINTING, step=step))
         self.await_writer()
-        state = self.intake.snapshot() | {"controller": asdict(controller)}
+        state = self.intake.snapshot() | {"controller": asdict(controller), "spent_s": self.budget.spent_s}
         covered, write_lagged = self.intake.covered(), self.delay.snapshot()
 
         def write_more(folder: Path) -> None:
@@ -194,7 +198,7 @@ class Leader:
         self.intake.rollout_is(sum(worker.role == "rollout" for worker in workers))
         record = self._metrics.record(step, groups, measured, times, self.manifest, workers)
         self.queue.emit(record)
-        self._hardware = hardware_text(record)
+        self._hardware, self._warning = hardware_text(record), self._early.saw(record)
         self._sources = {"sources": words} if (words := sources_line(record)) else {}
         log.info("%s", step_line(record, self.config.train.steps))
 
@@ -219,6 +223,7 @@ class Leader:
             pipeline_depth=book.depth,
             doing=to_json(doing),
             hardware=self._hardware,
+            early_warning=self._warning,
             **self._sources,
             **self._lineage,
             leader=self.queue.worker,

@@ -20,9 +20,10 @@ from ..common.large_imports import large_import
 from . import reference, sums
 from .alike import refuse_different_models
 from .checkpoint import TAG
-from .engine_settings import adamw, deepspeed_settings, weights_dtype
+from .engine_settings import adamw, deepspeed_settings, set_rate, weights_dtype
 from .files import Files, Writing, meeting_after_files
 from .gathering import copy_group, groups_of, shape_of
+from .gradient_cosine import GradientCosine
 from .host_copies import kept_on_host
 from .loading import Unread, open_language_model
 from .objective.token_op import CHUNK_ELEMENTS, LossOf, TokenOutput, chunk_elements_on, token_op
@@ -171,6 +172,7 @@ class Policy:
         share_out = deepspeed_settings(config) if self.stage == 3 else None
         self.module = load_on_ranks(config, self.device, share_out)
         self.engine = self._engine()
+        self.gradients = GradientCosine(self.adamw) if config.metrics.gradient_cosine else None
         self.engine.checkpoint_engine = self._files = Files(self.engine.checkpoint_engine)
         self.engine._copy_recovery_script = lambda _: None  # nobody needs it, and it would fail on a full disk
         self.references = {path: self._refer_to(path) for path in config.references}
@@ -210,10 +212,8 @@ class Policy:
 
     def enter(self, view: Config) -> None:
         """Go from now on by ``view``, the configuration as it is in the stage of a training step: its τ, of π_θ and of
-        π_ref, its learning rate, and its reference."""
+        π_ref, and its reference."""
         self.module.temperature = view.flow.temperature
-        for group in self.adamw.param_groups:
-            group["lr"] = view.train.learning_rate
         self.reference = self.references.get(view.reference)
         if self.reference is not None:
             self.reference.module.temperature = view.flow.temperature
@@ -231,6 +231,10 @@ class Policy:
         self.engine.set_gradient_accumulation_boundary(last)
         # DeepSpeed averages gradients over the ranks, and the loss needs their sum.
         self.engine.backward(loss_sum * (self.world / denominator))
+
+    def learn_at(self, rate: float) -> None:
+        """Update at this learning rate from now on."""
+        set_rate(self.adamw, rate)
 
     def step(self) -> float:
         """Clip, update the weights and drop the gradients. Returns the global gradient norm before clipping.

@@ -4,7 +4,7 @@ and backward passes (report 3.1, 3.2.5, 4.1).
 All numbers are global: a loss is divided by a number over all ranks, and metrics are the same on every rank.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -25,6 +25,7 @@ from .objective.token_op import TokenOutput
 from .packing import MicroBatch, ScoredGroup, dealt, empty_micro_batch, micro_batches
 from .ranks import gather
 from .tally import Tally, batch_metrics
+from .updates import Updates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +70,17 @@ def train_step(
     measured = tally.entropy(policy, config.entropy.estimate) if measure_first else 0.0
     alpha = controller_rules.step_alpha(controller, measured, config.entropy)
 
-    grad_norms = []
+    made = Updates(policy, config, version)
     for lag in range(updates):
-        _accumulate(policy, parts[lag % len(parts)], objective, alpha, lag, tally, measure=not measure_first)
+        for batch, output in _accumulated(policy, parts[lag % len(parts)], objective, alpha, lag, tally):
+            made.saw(batch, output)
+            if not measure_first:
+                tally.add_measured(batch, output)
         own_loss.agree(objective)
-        grad_norms.append(policy.step())
+        made.make()
 
     metrics = {
-        "grad_norm": sum(grad_norms) / updates,
-        "grad_norm_max": max(grad_norms),
+        **made.metrics(),
         "policy/passes_before": float(
             measure_first + against_reference + objective.ratio_passes(updates, config.train.reuse)
         ),
@@ -86,7 +89,6 @@ def train_step(
         "entropy/alpha": alpha,
         "entropy/coefficient": controller.coefficient,
         "entropy/target": config.entropy.target,
-        "learning_rate": config.train.learning_rate,
         "objective/clip_low": objective.clip_low,
         "objective/clip_high": objective.clip_high,
         "objective/kl_beta": objective.kl_beta,
@@ -167,10 +169,11 @@ def surrogate_sum(
     return module(batch, loss_of)
 
 
-def _accumulate(
-    policy: Policy, part: _MiniBatch, objective: Objective, alpha: float, lag: int, tally: Tally, *, measure: bool
-) -> None:
-    """Make the forward and backward passes over a mini-batch, after ``lag`` updates of the training step."""
+def _accumulated(
+    policy: Policy, part: _MiniBatch, objective: Objective, alpha: float, lag: int, tally: Tally
+) -> Iterator[tuple[MicroBatch, TokenOutput]]:
+    """Make the forward and backward passes over a mini-batch, after ``lag`` updates of the training step. Yields each
+    micro-batch with its output."""
     for number, batch in enumerate(part.batches):
         if objective.ratio_level != "token":
             batch = _with_ratios(policy, batch, objective, lag / tally.updates)
@@ -178,8 +181,7 @@ def _accumulate(
         assert output.loss_sum is not None
         policy.backward(output.loss_sum, denominator=part.denominator, last=number == len(part.batches) - 1)
         tally.add_update(batch, output, lag, part.denominator)
-        if measure:
-            tally.add_measured(batch, output)
+        yield batch, output
 
 
 @torch.no_grad()

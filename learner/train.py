@@ -64,7 +64,7 @@ def lead(leader: Leader, controller: ControllerState) -> None:
     leader.settle()
     forget_older_versions(leader.queue, leader.incarnation)
     intake.start()
-    while (step := intake.book.version) < train.steps and not service.stopping.is_set():
+    while (step := intake.book.version) < train.steps and not service.stopping.is_set() and not leader.budget.over:
         times = {"time/checkpoint_s": 0.0}
         with timed(times, "wait_for_batch"):
             groups = _next_batch(leader)
@@ -91,11 +91,11 @@ def lead(leader: Leader, controller: ControllerState) -> None:
 
 
 def _next_batch(leader: Leader) -> list[ScoredGroup] | None:
-    """The next training step's groups; None where the learner is asked to stop first."""
+    """The next training step's groups; None where the learner is asked to stop first, or its time is up."""
     while True:
         leader.say("training", leader.intake.waiting_for())
         groups = leader.intake.next_batch(WAIT_S)
-        if groups is not None or leader.service.stopping.is_set():
+        if groups is not None or leader.service.stopping.is_set() or leader.budget.over:
             return groups
         broadcast_plan({"do": "wait"})
 
@@ -103,8 +103,13 @@ def _next_batch(leader: Leader) -> list[ScoredGroup] | None:
 def _train(leader: Leader, controller: ControllerState, groups: list[ScoredGroup], step: int) -> StepResult:
     """Tell every rank its share of the groups, wait until the others have fetched theirs, and train our own."""
     policy, books = leader.policy, leader.intake.lifecycle
-    target = leader.intake.controls.target_entropy
-    turned = {"target": target, "bound": books.batch_bound, "overflow": books.batch_overflow}
+    controls = leader.intake.controls
+    turned = {
+        "target": controls.target_entropy,
+        "learning_rate": controls.learning_rate,
+        "bound": books.batch_bound,
+        "overflow": books.batch_overflow,
+    }
     settings = settings_at(leader.config, step, turned)
     by_rank = shared_out(groups, settings, policy.world)
     plan = [[(group.ticket.group_id, group.micro_batch_S) for group in share] for share in by_rank]
@@ -115,21 +120,23 @@ def _train(leader: Leader, controller: ControllerState, groups: list[ScoredGroup
 
 
 def _end(leader: Leader, controller: ControllerState) -> None:
-    """End every rank, after the last step or a request to stop, without losing anything that was trained."""
+    """End every rank, after the last step, a request to stop, or the last of ``train.hours``, without losing anything
+    that was trained."""
     intake, service = leader.intake, leader.service
     leader.settle()
     if service.failure is not None:
         leader.tell_failure(service.failure)
         raise service.failure
     complete = intake.book.version == leader.config.train.steps
+    over = complete or leader.budget.over
     if not complete and leader.saved_at != intake.book.version:
         leader.save(controller, intake.book.version)
     leader.await_writer()
     broadcast_plan({"do": "stop"})
     intake.stop()
-    if complete:
-        intake.close_books()
-    leader.say("finished" if complete else "stopped", Doing(Activity.DONE if complete else Activity.STOPPED))
+    if over:
+        intake.close_books(**({} if complete else {"hours": leader.budget.spent_s / 3600}))
+    leader.say("finished" if over else "stopped", Doing(Activity.DONE if over else Activity.STOPPED))
 
 
 def follow(
@@ -187,4 +194,7 @@ def settings_at(config: Config, step: int, turned: dict[str, Any]) -> Config:
     target = view.entropy.target if turned["target"] == "stage" else turned["target"]
     entropy = view.entropy.model_copy(update={"target": target})
     flow = view.flow.model_copy(update={"max_staleness": turned["bound"], "overflow": turned["overflow"]})
-    return view.model_copy(update={"entropy": entropy, "flow": flow})
+    now = {"entropy": entropy, "flow": flow}
+    if (rate := turned["learning_rate"]) != "stage":
+        now["train"] = view.train.model_copy(update={"learning_rate": rate})
+    return view.model_copy(update=now)

@@ -14,8 +14,8 @@ from .objective import Baseline, Deviation, Entropy, Level, Loss, Mask, Objectiv
 from .placement import Placement
 from .rewards import Reward, ability_of
 from .section import PRESETS, expand
-from .serving import Broker, Rollout, Verifier
-from .training import Model, Train
+from .serving import Broker, Metrics, Rollout, Verifier
+from .training import LearningRateByEss, Model, Train
 from .whole import Config, known_keys, section_of
 
 __all__ = [
@@ -28,10 +28,12 @@ __all__ = [
     "Entropy",
     "Environment",
     "Flow",
+    "LearningRateByEss",
     "Level",
     "Loss",
     "Mask",
     "MaxStaleness",
+    "Metrics",
     "Model",
     "Objective",
     "Overflow",

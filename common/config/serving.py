@@ -173,6 +173,14 @@ class Metrics(Section):
     """How often the KL divergence from the reference model is measured (``kl/reference``) where ``objective.kl_beta``
     is 0: at step 0 and at every so many training steps, by a forward pass of that model over the batch; 0: never. The
     learner holds the model in memory, as it does for a KL term. The weights do not depend on it."""
+    gradient_cosine: bool = False
+    """Measure the cosine between the gradients of successive updates (``grad_cosine``), which stays high where stale
+    data make training unstable (GAC, arXiv 2603.01501). It takes a float32 copy of the gradients where they lie: 4
+    bytes a parameter, from ZeRO 1 on over all ranks together."""
+    warn_ess: float = Field(default=0.5, ge=0, lt=1)
+    """Early warning in ``leeway status``: the mean ``logprob/ess`` of the last 10 training steps is lower. 0: off."""
+    warn_cosine: float = Field(default=0.3, gt=0, le=1)
+    """Early warning in ``leeway status``: the mean ``grad_cosine`` of the last 10 training steps is higher. 1: off."""
     samples_every: int = Field(default=10, ge=0)
     """How often ``samples.jsonl``, which shows what is asked, answered and judged, takes a look: once in the tickets of
     so many training steps (this times ``train.groups_per_step``); 0: never."""

@@ -8,6 +8,8 @@ from ..errors import ConfigError
 from ..limits import COLLECTIVE_TIMEOUT_S
 from .section import Section
 
+Schedule = Literal["constant", "linear", "cosine"]
+LearningRateByEss = Literal["none", "sqrt", "linear"]
 _LOWEST_ZERO_STAGE = {"none": 0, "optimizer": 1, "optimizer+parameters": 3}
 
 
@@ -33,7 +35,19 @@ class Train(Section):
     max_response_tokens: int = Field(ge=1)
     """T: longest response in tokens. One that reaches it without an end token is truncated and gets reward 0."""
     learning_rate: float = Field(default=1e-6, gt=0)
-    """AdamW's learning rate (report: 1e-6)."""
+    """AdamW's learning rate (report: 1e-6), which the schedule multiplies. A live control: ``leeway set
+    learning-rate``."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Training steps over which the learning rate rises evenly: the k-th of them has k/``warmup_steps`` of it."""
+    schedule: Schedule = "constant"
+    """What becomes of the learning rate after the warm-up (report: constant). ``linear`` and ``cosine`` lead from all
+    of it to ``final_share`` of it in the run's last step."""
+    final_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of the learning rate that ``linear`` and ``cosine`` end at."""
+    learning_rate_by_ess: LearningRateByEss = "none"
+    """Multiply each update's learning rate by the effective sample size of its responses as a share of their number
+    (``linear``), or by the root of that (``sqrt``: VCPO, arXiv 2602.17616). It is of the weights π_old/μ of whole
+    responses."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's moment decays."""
     weight_decay: float = Field(default=0.01, ge=0)
@@ -67,6 +81,13 @@ class Train(Section):
     """Steps between checkpoints; the last step always makes one."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints to keep."""
+    keep_best: str | None = Field(default=None, min_length=1)
+    """Keep, beside the newest, the checkpoint with the highest avg@n on this benchmark, by what a follower of the run
+    (``leeway eval follow RUN``) finds, and those that it is still evaluating."""
+    hours: float | None = Field(default=None, gt=0)
+    """Hours that the run's learner may be at work, over all its starts together and from when it has loaded the model.
+    Then it finishes its step, writes a checkpoint, and the run ends. Work that a crash undid does not count. More of
+    them, by ``leeway up --resume --set train.hours``, go on with it."""
     async_checkpoint: bool = True
     """Write checkpoints beside the next training steps, from a copy in the host's memory: 12 bytes a parameter over all
     ranks, 16 under ZeRO 1 and 2. Otherwise the next step waits until the checkpoint is written, and there is no
@@ -83,6 +104,19 @@ class Train(Section):
     def updates_per_step(self) -> int:
         """N_SGD (report 4.1)."""
         return self.groups_per_step // (self.minibatch_groups or self.groups_per_step) * self.reuse
+
+    def refuse_impossible_schedule(self) -> None:
+        """``ConfigError`` if the learning rate's schedule does not fit the run."""
+        if self.warmup_steps >= self.steps and self.warmup_steps > 0:
+            raise ConfigError(
+                f"train.warmup_steps = {self.warmup_steps} with train.steps = {self.steps}: the run would end before "
+                f"its warm-up; at most {self.steps - 1} is right"
+            )
+        if self.schedule == "constant" and self.final_share != type(self).model_fields["final_share"].default:
+            raise ConfigError(
+                f"train.final_share = {self.final_share:g} with train.schedule = 'constant': a constant learning rate "
+                "ends as it was; 'linear' or 'cosine' has a final share, or leave the key out"
+            )
 
     def refuse_too_small(self, max_prompt_tokens: int) -> None:
         """``ConfigError`` if a pass, a rank's share of a step or the ZeRO stage is too small for the other keys."""

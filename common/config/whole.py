@@ -162,6 +162,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _refuse_impossible(self) -> Self:
         """``ConfigError``, which pydantic passes on as it is, if values that are right alone cannot stand together."""
+        self.train.refuse_impossible_schedule()
         self.weights.refuse_impossible()
         self.broker.refuse_impossible()
         self.rollout.refuse_impossible()

@@ -41,6 +41,9 @@ class LiveControls:
         self.target_entropy: float | Literal["stage"] = "stage"
         """The target that an operator has set for every stage, or each stage's own. The training loop reads it at every
         step."""
+        self.learning_rate: float | Literal["stage"] = "stage"
+        """``train.learning_rate`` as an operator has set it for every stage, or each stage's own. The training loop
+        reads it at every step, and the schedule multiplies it."""
 
     def take_up(self, found: dict[bytes, bytes]) -> None:
         """Take up the controls ``found`` in Redis, and remove those that cannot be used."""
@@ -60,7 +63,10 @@ class LiveControls:
             self._turn_bound(by="operator")
         if "paused" in controls:
             controls["paused"] = bool(controls["paused"])
-        dials = (self, "target_entropy"), *((self._book, name) for name in ("pipeline_depth", "overflow", "paused"))
+        dials = (
+            *((self, name) for name in ("target_entropy", "learning_rate")),
+            *((self._book, name) for name in ("pipeline_depth", "overflow", "paused")),
+        )
         for holder, name in dials:
             before = getattr(holder, name)
             if (now := controls.get(name, before)) != before:
@@ -103,6 +109,7 @@ class LiveControls:
             "pipeline_depth": str(self._book.pipeline_depth),
             "target_entropy": str(self.target_entropy),
             "paused": str(int(self._book.paused)),
+            "learning_rate": str(self.learning_rate),
         }
 
     def _turn_bound(self, *, by: str, **why: str) -> None:

@@ -165,12 +165,13 @@ class Intake:
             settled, self.lifecycle.unsettled = entries[:covered], [] if covered is None else entries[covered:]
         self.queue.settle(settled)
 
-    def close_books(self) -> None:
-        """End a complete run: refund what no step will train, and write the ledger's last line."""
+    def close_books(self, **why: float) -> None:
+        """End the run: refund what no step will train, and write the ledger's last line. ``why``: what the line says of
+        a run that ends before its last step."""
         with self._lock:
             for number in list(self.book.live):
                 self.lifecycle.refund(number, "run_ended")
-            self.ledger.write("end", version=self.book.version)
+            self.ledger.write("end", version=self.book.version, **why)
             self.ledger.sync()
 
     def snapshot(self) -> dict[str, Any]:
@@ -193,6 +194,7 @@ class Intake:
                 "tokens_expired": self.counts.tokens_expired,
                 "progress": self.lifecycle.progress.state(),
                 "entropy_target": self.controls.target_entropy,
+                "learning_rate": self.controls.learning_rate,
                 "refunds": dict(self.counts.refunds),
                 "ledger_line": self.ledger.line,
                 "incarnation": self.incarnation,
@@ -203,6 +205,7 @@ class Intake:
         """Go back to what ``snapshot`` gave. The caller restores the book itself (``make_book``)."""
         self.lifecycle.curriculum.restore(state["curriculum"])
         self.controls.target_entropy = state["entropy_target"]
+        self.controls.learning_rate = state.get("learning_rate", "stage")  # an older Leeway had no such control
         self.counts.refunds.update(state["refunds"])
         self.counts.tokens_expired = state["tokens_expired"]
         self.lifecycle.progress.restore(state)

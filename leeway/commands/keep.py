@@ -17,7 +17,9 @@ app.add_typer(letters_app, name="dead-letters")
 @app.command("set")
 @spread
 def set_control(
-    name: Annotated[str, typer.Argument(help="max-staleness, overflow, pipeline-depth or target-entropy.")],
+    name: Annotated[
+        str, typer.Argument(help="max-staleness, overflow, pipeline-depth, target-entropy or learning-rate.")
+    ],
     value: Annotated[str, typer.Argument(help="The new value.")],
     run: LiveRun,
 ) -> None:

@@ -229,6 +229,7 @@ DIAL = {
     "overflow": "overflow {}",
     "pipeline_depth": "depth {}",
     "target_entropy": "target {}",
+    "learning_rate": "learning rate {}",
 }
 """How the pictures name each live control, with its new value."""
 

@@ -15,7 +15,7 @@ from ...common.diagnosis import diagnose, look
 from ...common.errors import BrokerError, ConfigError, DataError, RunExistsError
 from ...common.files import write_whole
 from ...common.keys import Keys
-from ...common.ledger import is_complete
+from ...common.ledger import is_complete, last
 from ...common.locks import only_writer
 from ...common.progress import Progress
 from ...common.queue.connection import RETRY_S, Connection, RedisError, is_silent, refused_or_lost
@@ -40,9 +40,11 @@ LAYOUT = (
     "verifier.rewards_digest",
     "environment.digest",
     "objective.loss_digest",
+    "train.hours",
 )
 """Keys whose values may change when a run goes on, beside those of ``placement``. Where it has to be, the checkpoint is
 converted."""
+COMPLETE = "is complete: there is nothing to go on with"
 STOPPING = "the learner finishes its step and writes a checkpoint"
 
 
@@ -67,8 +69,8 @@ def up(
                 "configuration goes on"
             )
         config = _stored(runs_dir / run, settings)
-        if is_complete(runs_dir / run):
-            typer.echo(f"run {run!r} is complete: there is nothing to go on with")
+        if (why := nothing_left(runs_dir / run, config)) is not None:
+            typer.echo(f"run {run!r} {why}")
             return
         config = with_digests(config)  # other code than the run's is told before anything starts
     else:
@@ -103,9 +105,31 @@ def up(
         roles = launcher.roles(config, run, runs_dir, places)
         with supervised(roles, redis_url, leaving_s, STOPPING, lock=lock):
             watch(redis_url, run, roles, folder, config)
+    _report(run, folder, config)
+
+
+def _report(run: str, folder: Path, config: Config) -> None:
+    """Write the report of a run that has ended, and say so where it has not come to its last step."""
     from ..reporting.report import write_report
 
+    if (why := nothing_left(folder, config)) != COMPLETE:
+        typer.echo(f"run {run!r} {why}")
     typer.echo(f"report: {write_report(folder)}")
+
+
+def nothing_left(folder: Path, config: Config) -> str | None:
+    """Why there is nothing to go on with in the run in ``folder`` under ``config``; None where there is something."""
+    if not is_complete(folder):
+        return None
+    end = last(folder / "ledger.jsonl") or {}
+    if "hours" not in end:
+        return COMPLETE
+    if config.train.hours is None or config.train.hours > end["hours"]:
+        return None
+    return (
+        f"has spent its train.hours = {config.train.hours:g} at step {end['version']} of {config.train.steps}: leeway "
+        f"up --run {folder.name} --resume --set train.hours=… with more of them goes on"
+    )
 
 
 def create(run: str, presets: list[str], settings: list[str], redis_url: str, *, same_is_fine: bool = False) -> None:

@@ -18,6 +18,7 @@ from tests.integration.test_end_to_end import COMMANDS as END_TO_END
 from tests.integration.test_evaluation import EVALUATION
 from tests.integration.test_fewer_ranks import FEWER
 from tests.integration.test_fork import COMMANDS as FORK
+from tests.integration.test_hours import MORE
 from tests.integration.test_mixtures import COMMANDS as MIXTURES
 from tests.integration.test_own_environment import COMMANDS as OWN_ENVIRONMENT
 from tests.integration.test_own_loss import COMMANDS as OWN_LOSS
@@ -59,6 +60,8 @@ DURING = [
     "leeway set target-entropy 0.3",
     "leeway set target-entropy 0.25",
     "leeway set target-entropy stage",
+    "leeway set learning-rate 3e-5",
+    "leeway set learning-rate stage",
     "leeway resume",
 ]
 AFTER = [
@@ -189,6 +192,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         CREATE,
         DOCTOR,
         FEWER,
+        MORE,
         ONE_RANK,
         EXAMPLE,
         HELP,

@@ -250,15 +250,18 @@ def test_the_dial_turns_while_the_run_goes_on(tmp_path, wait_until):
     turned = leeway("set", "max-staleness", "0", cwd=tmp_path)
     assert turned.returncode == 0, turned.stderr
     assert leeway("set", "max-staleness", "lots", cwd=tmp_path).returncode == 2
+    assert leeway("set", "learning-rate", "5e-5", cwd=tmp_path).returncode == 0
     shown = leeway("status", "--json", cwd=tmp_path)
     assert shown.returncode == 0, shown.stdout
     running.communicate(timeout=240)
     assert running.returncode == 0
     assert metrics(folder)[-1]["flow/max_staleness"] == 0
+    assert (metrics(folder)[0]["learning_rate"], metrics(folder)[-1]["learning_rate"]) == (1e-4, 5e-5)
     assert '"event":"control","name":"max_staleness","value":0' in (folder / "ledger.jsonl").read_text()
     assert leeway("audit", "dial", cwd=tmp_path).returncode == 0
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
-    assert events.Tags()["tensors"] == ["control/max_staleness/text_summary"]
+    named = [f"control/{name}/text_summary" for name in ("learning_rate", "max_staleness")]
+    assert sorted(events.Tags()["tensors"]) == named
     assert len(events.Scalars("loss")) == len(events.Scalars("grad_norm")) == 24
 
 

@@ -11,7 +11,7 @@ from leeway_rl.learner.step import cut, train_step
 from leeway_rl.learner.train import settings_at
 from tiny_policy import make_config, make_groups, make_model
 
-UNTURNED = {"target": "stage", "bound": 0, "overflow": "wait"}
+UNTURNED = {"target": "stage", "learning_rate": "stage", "bound": 0, "overflow": "wait"}
 
 
 def staged(model_path, *stages, **changes):

@@ -38,6 +38,8 @@ SIX_UPDATES = {
     "objective__loss": "grpo",
     "objective__correction": "decoupled",
     "objective__kl_beta": 0.1,
+    "train__learning_rate_by_ess": "sqrt",
+    "metrics__gradient_cosine": True,
 }
 
 

@@ -229,6 +229,18 @@ def test_inputs_of_layers_wait_on_the_host_by_key():
     assert inputs("train.bfloat16=autocast", "train.offload_activations=false") == (2 * size, 0)
 
 
+def test_the_copy_of_the_gradients_is_counted_where_it_lies():
+    def copied(*settings):
+        config = compose(["tiny"], ["metrics.gradient_cosine=true", *settings])
+        parts = states(learner_of(config, Gpu()), SHAPE)
+        return [(part.device, part.host) for part in parts if part.name == "gradients of the update before"]
+
+    assert copied("train.ranks=4") == [(4e6, 0.0)]
+    assert copied("train.ranks=4", "train.zero_stage=1") == [(1e6, 0.0)]
+    assert copied("train.ranks=4", "train.zero_stage=3", "train.offload=optimizer") == [(0.0, 1e6)]
+    assert copied("metrics.gradient_cosine=false") == []
+
+
 def test_the_reference_is_shared_over_ranks_at_every_zero_stage_unless_it_has_gpus_of_its_own():
     def reference(*settings):
         config = compose(["tiny"], ["objective.kl_beta=0.1", *settings])

@@ -44,6 +44,13 @@ def test_the_target_entropy_is_a_number_or_each_stages_own(bus):
         assert bus.overview.controls() == {"target_entropy": value}
 
 
+def test_the_learning_rate_is_a_number_or_the_stage_s_own(bus):
+    begin(bus)
+    for value, stored in (("3e-5", "3e-05"), ("stage", "stage")):
+        turn(bus.url, bus.run, "learning-rate", value)
+        assert bus.overview.controls() == {"learning_rate": stored}
+
+
 def test_a_strictly_on_policy_run_keeps_its_promise(bus):
     begin(bus, "flow.strictly_on_policy=true", "flow.max_staleness=0")
     with pytest.raises(ConfigError, match=r"started with flow\.strictly_on_policy = true"):
@@ -62,6 +69,8 @@ def test_a_strictly_on_policy_run_keeps_its_promise(bus):
         ("pipeline-depth", "few", "auto, or how many groups may be live"),
         ("pipeline-depth", "0", "auto, or how many groups may be live"),
         ("pipeline-depth", "15", r"flow.pipeline_depth = 15 is below train.groups_per_step = 16"),
+        ("learning-rate", "0", "learning-rate = '0': more than 0, at most 1; or stage, for each stage's own"),
+        ("learning-rate", "nan", "more than 0, at most 1"),
         ("overdrive", "1", "no live control 'overdrive'"),
     ],
 )

@@ -442,3 +442,9 @@ def test_the_page_has_the_object():
     shown = of_look(RUNNING, diagnose(RUNNING))
     said = {*shown, *shown["state"], *shown["workers"][0], *shown["queued"], *shown["alike"]}
     assert {*said, *shown["state"]["doing"], *Situation, *Activity} <= names
+
+
+def test_an_early_warning_of_the_learner_is_an_alarm():
+    warned = snapshot(beat("learner", Activity.TRAINING, step=3), early_warning="the data are too far off-policy: 0.25")
+    assert alarms(warned) == ["the data are too far off-policy: 0.25"]
+    assert alarms(replace(warned, state=warned.state | {"early_warning": ""})) == []

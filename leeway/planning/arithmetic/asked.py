@@ -24,6 +24,7 @@ def learner_of(config: Config, gpu: Gpu, *, on_gpu: bool = True) -> Learner:
         precision="float32" if config.model.dtype == "float32" else _HALVES[train.bfloat16],
         checkpointing=train.gradient_checkpointing,
         tokens=train.micro_batch_tokens,
+        gradient_cosine=config.metrics.gradient_cosine,
         references=tuple(_parameters(path) if path != config.model.path else None for path in config.references),
         references_apart=config.placement.reference == "own",
         inputs_on_host=train.offload_activations,

@@ -38,6 +38,8 @@ class Learner:
     """The parameters of each model of the KL terms; None: as many as the policy has."""
     references_apart: bool = False
     """Whether they have GPUs of their own. Otherwise each rank has its part of them on its GPU."""
+    gradient_cosine: bool = False
+    """Whether a copy of the last update's gradients is kept (``metrics.gradient_cosine``)."""
     inputs_on_host: bool = False
     """Whether the inputs of checkpointed layers wait in the host's memory."""
     logits_bytes: float | None = 4e9
@@ -110,6 +112,8 @@ def states(learner: Learner, shape: Shape) -> list[Part]:
     if stage > 0:
         parts.append(part("master copy of the weights", 4, shared=True, on_host=own))
     parts.append(part("AdamW's two moments", 8, shared=stage > 0, on_host=own))
+    if learner.gradient_cosine:
+        parts.append(part("gradients of the update before", 4, shared=stage > 0, on_host=own))
     if own and stage == 3:
         parts.append(part("gradients, for the update", 4, shared=True, on_host=True))
     elif own:

@@ -32,7 +32,7 @@ def left_on_disk(config: Config, shape: Shape) -> list[Part]:
     return on_disk(
         shape,
         checkpoint=checkpoint_bytes(shape, zero_stage=train.zero_stage, width=learner_of(config, Gpu()).width),
-        kept=train.keep_checkpoints,
+        kept=train.keep_checkpoints + (train.keep_best is not None),
         width=published_width(config),
         keyframe_every=config.weights.keyframe_every,
         samples=config.metrics.samples_bytes if config.metrics.samples_every else 0,

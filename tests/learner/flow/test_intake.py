@@ -18,8 +18,10 @@ from leeway_rl.learner.flow.idling import Cycle, Idling
 from leeway_rl.learner.flow.intake import Intake
 from leeway_rl.learner.flow.pacing import Pacer
 from leeway_rl.learner.flow.prompts import Prompt, PromptSource
+from leeway_rl.learner.objective.learning_rate import learning_rate
 from leeway_rl.learner.startup import make_book, open_ledger
 from leeway_rl.learner.step_metrics import beside
+from leeway_rl.learner.train import settings_at
 from leeway_rl.leeway.proving.audit import audit
 
 from tests.samples import a_ticket, some_responses, some_scores, two_turns
@@ -652,7 +654,8 @@ def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(
     wait_until(lambda: worker.overview.depths()["prompts"] == 3, "the three that are not ready")
     assert restored == [True]
     assert worker.overview.controls() == {
-        "max_staleness": "1", "overflow": "wait", "pipeline_depth": "auto", "target_entropy": "stage", "paused": "1"
+        "max_staleness": "1", "overflow": "wait", "pipeline_depth": "auto", "target_entropy": "stage", "paused": "1",
+        "learning_rate": "stage",
     }  # fmt: skip
     worker.desk.set_control("paused", "0")
     lease.held.clear()
@@ -796,3 +799,28 @@ def test_a_bound_that_is_auto_turns_in_the_ledger_and_yields_to_the_dial(begin, 
         ("max_staleness", 1, "operator"),
     ]
     assert audit(ledger.path, unfinished=True).max_staleness == 1
+
+
+def test_the_learning_rate_is_a_live_control_for_every_stage_and_survives_a_checkpoint(begin, wait_until):
+    intake, worker, ledger = begin()
+    assert intake.controls.learning_rate == "stage"
+    for value in ("0.0003", "stage", "2e-05"):
+        worker.desk.set_control("learning_rate", value)
+        wait_until(lambda wanted=value: str(intake.controls.learning_rate) == wanted, "the dial")
+    intake.stop()
+    lines = [line for line in read(ledger.path) if line["event"] == "control"]
+    turned = [(line["name"], line["previous"], line["value"]) for line in lines]
+    assert turned == [("learning_rate", *each) for each in (("stage", 0.0003), (0.0003, "stage"), ("stage", 2e-05))]
+    config = compose(["tiny"], ["train.learning_rate=1e-4", "train.steps=8", "train.schedule=linear"])
+    turns = {"target": 0.2, "bound": 1, "overflow": "wait"}
+    for rate, expected in ((2e-05, 1.1e-05), ("stage", 5.5e-05)):
+        settings = settings_at(config, 0, turns | {"learning_rate": rate})
+        assert learning_rate(settings, 0) == settings.train.learning_rate == (rate if rate != "stage" else 1e-4)
+        halfway = [learning_rate(settings, step) for step in (3, 4)]
+        assert sum(halfway) / 2 == pytest.approx(expected), "the schedule multiplies what the operator has set"
+    state = json.loads(json.dumps(intake.snapshot()))
+    assert state["learning_rate"] == 2e-05
+    intake.controls.learning_rate = "stage"
+    intake.restore(state)
+    assert (intake.controls.learning_rate, intake.controls.texts()["learning_rate"]) == (2e-05, "2e-05")
+    assert audit(ledger.path, unfinished=True).version == 0

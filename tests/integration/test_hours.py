@@ -1,0 +1,45 @@
+"""A run whose hours are spent ends in order, and goes on with more of them as if it had never ended."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from leeway_rl.common.ledger import last
+
+from tests.integration.running import SMALL, environment, last_checksum, leeway, metrics
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+ROOT = Path(__file__).resolve().parents[2]
+SCHEDULE = ("train.warmup_steps=3", "train.schedule=cosine", "train.final_share=0.0", "flow.max_staleness=0")
+MORE = "leeway up my-run --resume --set train.hours=2"
+"""docs/learning-rate.md."""
+BY_HAND = [1 / 3, 2 / 3, 1.0, 1.0, 0.5, 0.0]
+"""Of six training steps: a warm-up over three, and half a cosine over the others."""
+
+
+def test_a_run_ends_by_its_hours_and_with_more_of_them_ends_with_the_weights_of_one_process(tmp_path):
+    settings = [word for setting in SCHEDULE for word in ("--set", setting)]
+    first = leeway("up", "--run", "my-run", *SMALL, *settings, "--set", "train.hours=0.001", cwd=tmp_path)
+    folder = tmp_path / "runs/my-run"
+    assert first.returncode == 0, first.stdout + first.stderr
+    end = last(folder / "ledger.jsonl")
+    assert end["event"] == "end"
+    assert end["version"] < 6
+    assert 0.001 <= end["hours"] < 0.05
+    assert f"has spent its train.hours = 0.001 at step {end['version']} of 6" in first.stdout
+    assert "audit passed: " in leeway("audit", "my-run", cwd=tmp_path).stdout
+
+    again = leeway("up", "my-run", "--resume", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "--resume --set train.hours=… with more of them goes on" in again.stdout
+    assert last(folder / "ledger.jsonl") == end
+
+    more = leeway(*MORE.split()[1:], cwd=tmp_path)
+    assert more.returncode == 0, more.stdout + more.stderr
+    assert "hours" not in last(folder / "ledger.jsonl")
+    assert leeway("audit", "my-run", cwd=tmp_path).returncode == 0
+    assert [line["learning_rate"] for line in metrics(folder)] == pytest.approx([1e-4 * each for each in BY_HAND])
+    plain = [sys.executable, str(ROOT / "examples/one_process.py"), "--steps", "6", *SMALL, *settings]
+    said = subprocess.run(plain, capture_output=True, text=True, check=True, env=environment(), timeout=300).stdout
+    assert said.split()[-1] == last_checksum(folder)
