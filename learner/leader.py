@@ -100,13 +100,9 @@ class Leader:
             self.delay.load(found, book.version, config.weights.dtype)
         self._buffers = _buffers_of(policy, config)
         self._metrics = StepMetrics(service, self.intake, Hardware(policy, config))
-        self._hardware = ""
-        """What the last training step's record says of the hardware, for the run's state."""
-        lineage = lineage_of(folder)
-        self._lineage = {"forked_from": lineage[0].describe()} if lineage else {}
-        self._early, self._warning = EarlyWarning(config.metrics), ""
-        self._sources: dict[str, str] = {}
-        """What it says of several sources of prompts."""
+        self._early, lineage = EarlyWarning(config.metrics), lineage_of(folder)
+        self._words = {"hardware": "", "early_warning": "", **({"forked_from": lineage[0].describe()} if lineage else {})}
+        """For the run's state: where it comes from, and what the last training step's record says in words."""
         self.profiler = Profiler(self.intake.controls.profiles, queue.record.set_state, folder / "profile")
         closing.callback(self.profiler.close)
 
@@ -198,8 +194,8 @@ class Leader:
         self.intake.rollout_is(sum(worker.role == "rollout" for worker in workers))
         record = self._metrics.record(step, groups, measured, times, self.manifest, workers)
         self.queue.emit(record)
-        self._hardware, self._warning = hardware_text(record), self._early.saw(record)
-        self._sources = {"sources": words} if (words := sources_line(record)) else {}
+        self._words |= {"hardware": hardware_text(record), "early_warning": self._early.saw(record)}
+        self._words |= {"sources": words} if (words := sources_line(record)) else {}
         log.info("%s", step_line(record, self.config.train.steps))
 
     def say(self, phase: str, doing: Doing) -> None:
@@ -222,10 +218,7 @@ class Leader:
             overflow=book.overflow,
             pipeline_depth=book.depth,
             doing=to_json(doing),
-            hardware=self._hardware,
-            early_warning=self._warning,
-            **self._sources,
-            **self._lineage,
+            **self._words,
             leader=self.queue.worker,
             poisoned=intake.counts.poisoned_in_a_row,
             poison=intake.counts.poison,
