@@ -100,13 +100,9 @@ class Leader:
             self.delay.load(found, book.version, config.weights.dtype)
         self._buffers = _buffers_of(policy, config)
         self._metrics = StepMetrics(service, self.intake, Hardware(policy, config))
-        self._early, lineage = EarlyWarning(config.metrics), lineage_of(folder)
-        self._words = {
-            "hardware": "",
-            "early_warning": "",
-            **({"forked_from": lineage[0].describe()} if lineage else {}),
-        }
+        self._early, self._words = EarlyWarning(config.metrics), {"hardware": "", "early_warning": ""}
         """For the run's state: where it comes from, and what the last training step's record says in words."""
+        self._words |= {"forked_from": each.describe() for each in lineage_of(folder)[:1]}
         self.profiler = Profiler(self.intake.controls.profiles, queue.record.set_state, folder / "profile")
         closing.callback(self.profiler.close)
 
