@@ -3,7 +3,6 @@ names one. ``trackio show`` shows it."""
 
 import trackio
 
-from .charts import charted
 from .news import COLUMNS, Samples, Step, Turn
 from .tracker import About
 
@@ -30,7 +29,7 @@ class ToTrackio:
     def samples(self, samples: Samples, row: int) -> None:
         """A table."""
         table = trackio.Table(columns=list(COLUMNS), data=samples.rows)
-        self._run.log({charted("generated/samples"): table}, step=samples.step)
+        self._run.log({"samples": table}, step=samples.step)
 
     def flush(self) -> None:
         """A thread of trackio writes twice a second."""

@@ -7,7 +7,6 @@ from pathlib import Path
 import wandb
 
 from ...common.errors import ConfigError
-from .charts import charted
 from .news import COLUMNS, Samples, Step, Turn
 from .tracker import About
 
@@ -49,7 +48,7 @@ class ToWandb:
     def samples(self, samples: Samples, row: int) -> None:
         """A table."""
         table = wandb.Table(columns=list(COLUMNS), data=samples.rows)
-        self._run.log({"step": samples.step, charted("generated/samples"): table}, step=row)
+        self._run.log({"step": samples.step, "samples": table}, step=row)
 
     def flush(self) -> None:
         """Nothing is kept back."""
