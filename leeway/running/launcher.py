@@ -13,7 +13,7 @@ from ...common.config import Config
 from ...common.errors import ConfigError
 from .placement import Layout, lay_out, lay_out_learner, lay_out_workers, refuse_split_instances
 from .supervise import Role
-from .trackers import refuse_missing, tracker_role
+from .trackers import tracker_role
 
 PORT = 29500
 """TCP port at which the learner's ranks of several nodes find each other, on the first of them."""
@@ -44,7 +44,6 @@ class Seats:
 
 def seats(config: Config) -> Seats:
     """The places of a whole run on this machine. ``ConfigError`` where it has not what the configuration asks for."""
-    refuse_missing(config.metrics.trackers)
     names, numbered = _names()
     return _seated(lay_out(config, len(names), alone=True), names, numbered)
 

@@ -36,11 +36,17 @@ def known(names: Iterable[str]) -> list[Tracker]:
 
 def refuse_missing(trackers: Iterable[Tracker]) -> None:
     """``ConfigError`` where the package of one of these trackers is not here."""
+    if (why := why_missing(trackers)) is not None:
+        raise ConfigError(why)
+
+
+def why_missing(trackers: Iterable[Tracker]) -> str | None:
+    """A sentence on the first of these trackers whose package is not here; None where all are."""
     for tracker in trackers:
         for module in NEEDS[tracker]:
             if find_spec(module) is None:
-                extra = f"pip install 'leeway-rl[{tracker}]'"
-                raise ConfigError(f"the tracker {tracker} needs {module}, which is not here: {extra}")
+                return f"the tracker {tracker} needs {module}, which is not here: pip install 'leeway-rl[{tracker}]'"
+    return None
 
 
 def tracker_role(tracker: Tracker, folder: Path, project: str, log: Path | None, *, wait: bool) -> Role:

@@ -5,15 +5,17 @@ import json
 import math
 import re
 import threading
+from pathlib import Path
 
 import pytest
+from leeway_rl.common.config import compose
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.files import write_whole
 from leeway_rl.common.ledger import Ledger
 from leeway_rl.common.metrics import read_steps
 from leeway_rl.common.samples import FILE, line_of
 from leeway_rl.leeway.reporting.pictures import PANELS
-from leeway_rl.leeway.running import trackers
+from leeway_rl.leeway.running import dry_run, trackers, up
 from leeway_rl.leeway.tracking import following
 from leeway_rl.leeway.tracking.charts import OTHERS, charted
 from leeway_rl.leeway.tracking.news import COLUMNS, Folder, Mark, Samples, Step, Turn, samples_of, step_of, turn_of
@@ -204,6 +206,16 @@ def test_a_missing_package_is_refused_with_its_extra(monkeypatch):
     trackers.known(["wandb", "trackio"])
     with pytest.raises(ConfigError, match=r"mlflow needs sqlalchemy, .*: pip install 'leeway-rl\[mlflow\]'"):
         trackers.known(["mlflow"])
+
+
+def test_a_dry_run_names_the_package_that_a_start_would_refuse(monkeypatch):
+    monkeypatch.setattr(trackers, "find_spec", lambda module: None)
+    config = compose(["tiny"], ["metrics.trackers=['trackio']"])
+    assert "leeway up would refuse this here: the tracker trackio needs trackio" in dry_run.whole(config)
+    with pytest.raises(ConfigError, match="the tracker trackio needs trackio"):
+        up.up("a-run", ["tiny"], ["metrics.trackers=['trackio']"], None, Path("nowhere"), resume=False, dry_run=False)
+    with pytest.raises(ConfigError, match=r"metrics.trackers.*'wandbb'"):
+        compose(["tiny"], ["metrics.trackers=['wandbb']"])
 
 
 def test_turns_name_who_turned():
