@@ -6,7 +6,7 @@ ORDER = {
     "1 answers": ("reward", "source", "solved", "verdict", "generated"),
     "2 entropy": ("entropy",),
     "3 groups": ("batch", "response", "refunds"),
-    "4 update": ("loss", "grad_norm", "grad_norm_max", "policy", "objective", "learning_rate", "gradient"),
+    "4 update": ("loss", "grad_norm", "grad_norm_max", "policy", "objective", "learning_rate", "grad_cosine"),
     "5 staleness": ("staleness", "tokens", "overflow"),
     "6 distance": ("logprob", "kl"),
     "7 machines": ("throughput", "mfu", "memory", "time", "weights", "flow"),

@@ -91,7 +91,7 @@ def follow(name: Name, folder: Path, project: str, *, wait: bool) -> int:
     """Feed a tracker until the run is complete, or until nobody on this machine is at work in its folder, unless
     ``wait``. Returns the exit code: 0, or ``STOPPED`` where it was asked to leave before. ``RunExistsError`` where
     another process feeds the same tracker from the same folder."""
-    stopping = _stop_on_signals(name, folder)
+    stopping = stop_on_signals(name, folder)
     place = f"{folder}: the tracker {name}"
     with only_writer(folder / "trackers" / f"{name}.lock", place, error=RunExistsError):
         following = Following(name, folder, project)
@@ -107,7 +107,7 @@ def follow(name: Name, folder: Path, project: str, *, wait: bool) -> int:
     return STOPPED if asked and not finished else 0
 
 
-def _stop_on_signals(name: Name, folder: Path) -> threading.Event:
+def stop_on_signals(name: Name, folder: Path) -> threading.Event:
     """An event that SIGTERM and Ctrl-C set. A tracker that takes longer than ``LAST_S`` from then on is left: its
     package may wait for a network for ever."""
     stopping = threading.Event()

@@ -79,7 +79,7 @@ class Kept:
 def kept(monkeypatch):
     tracker = Kept()
     monkeypatch.setattr(following, "opened", lambda name, about, id: tracker)
-    monkeypatch.setattr(following, "_stop_on_signals", lambda name, folder: threading.Event())
+    monkeypatch.setattr(following, "stop_on_signals", lambda name, folder: threading.Event())
     return tracker
 
 
