@@ -81,6 +81,7 @@ ROOMS = (
     "chaos",
     "sweeping",
     "evaluating",
+    "tracking",
     "commands",
 )
 """Of the desk; each uses those before it alone."""

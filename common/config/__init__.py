@@ -14,7 +14,7 @@ from .objective import Baseline, Deviation, Entropy, Level, Loss, Mask, Objectiv
 from .placement import Placement
 from .rewards import Reward, ability_of
 from .section import PRESETS, expand
-from .serving import Broker, Metrics, Rollout, Verifier
+from .serving import Broker, Metrics, Rollout, Tracker, Verifier
 from .training import LearningRateByEss, Model, Train
 from .whole import Config, known_keys, section_of
 
@@ -41,6 +41,7 @@ __all__ = [
     "Placement",
     "Reward",
     "Rollout",
+    "Tracker",
     "Train",
     "Verifier",
     "ability_of",

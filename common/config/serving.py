@@ -164,7 +164,17 @@ class Broker(Section):
             )
 
 
+Tracker = Literal["wandb", "trackio", "mlflow"]
+"""Trackers of experiments that a run can be followed into."""
+
+
 class Metrics(Section):
+    trackers: tuple[Tracker, ...] = ()
+    """Trackers that the run is followed into from its start (docs/trackers.md): ``wandb``, ``trackio``, ``mlflow``.
+    Each is fed by a process of its own from the run's folder. The run waits for none and goes on without one that
+    fails."""
+    project: str = Field(default="leeway", min_length=1, max_length=120)
+    """What the trackers file the run under: a project of W&B or trackio, an experiment of MLflow."""
     peak_tflops: float | None = Field(default=None, gt=0)
     """What one of the learner's devices can do, in dense TFLOP/s of the arithmetic that it trains in: MFU is a share of
     it. By default as in NVIDIA's data sheets for a known card in bfloat16 (``common/flops.py``); on a CPU, in float32

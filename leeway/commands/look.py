@@ -90,6 +90,29 @@ def report(run: AnyRun) -> None:
 
 
 @app.command()
+@spread
+def track(
+    run: AnyRun,
+    to: Annotated[
+        list[str] | None, typer.Option("--to", help="wandb, trackio or mlflow; several are given one by one.")
+    ] = None,
+    project: Annotated[
+        str | None, typer.Option("--project", help="Project, or MLflow's experiment; metrics.project by default.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow a run that is at work on another machine, or will be resumed.")
+    ] = False,
+) -> None:
+    """Send a run to W&B, trackio or MLflow: what is there, and then what comes until the run ends.
+
+    It takes up where it stopped. A run with metrics.trackers does this by itself.
+    """
+    from ..tracking.keeping import track as desk
+
+    desk(run.find().folder, to or [], project, wait=wait)
+
+
+@app.command()
 def runs(
     folder: Annotated[Path | None, path_argument("FOLDER", help="Folder of the runs; runs by default.")] = None,
     runs_dir: RunsDir = RUNS,

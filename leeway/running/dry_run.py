@@ -10,6 +10,7 @@ from ..planning.arithmetic import Gpu, describe, shape_of, why_not
 from . import launcher
 from .placement import page
 from .preflight import preflight
+from .trackers import why_missing
 
 
 def show(config: Config, gpu_bytes: float | None = None) -> None:
@@ -26,7 +27,7 @@ def whole(config: Config, gpu: Gpu | None = None) -> str:
     """All that ``--dry-run`` prints: TOML, and the rest as its comments. ``gpu``: what each GPU is, by default an H100
     of 80 GB."""
     found, meaning = preflight(config, dry_run=True), arithmetic(config, gpu)
-    if (why := launcher.why_not_here(config)) is not None:
+    if (why := why_missing(config.metrics.trackers) or launcher.why_not_here(config)) is not None:
         found = [*found, f"leeway up would refuse this here: {why}"]
     return "\n".join([dump(config), meaning, "#", *(f"# {line}" for line in found)])
 

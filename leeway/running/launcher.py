@@ -13,6 +13,7 @@ from ...common.config import Config
 from ...common.errors import ConfigError
 from .placement import Layout, lay_out, lay_out_learner, lay_out_workers, refuse_split_instances
 from .supervise import Role
+from .trackers import tracker_role
 
 PORT = 29500
 """TCP port at which the learner's ranks of several nodes find each other, on the first of them."""
@@ -127,7 +128,8 @@ def learner_command(
 
 
 def roles(config: Config, run: str, runs_dir: Path, places: Seats) -> list[Role]:
-    """The processes of ``leeway up``, the learner first. A process that is started again has the same GPUs."""
+    """The processes of ``leeway up``, the learner first and the trackers last. A process that is started again
+    has the same GPUs."""
     logs, words = runs_dir / run / "logs", ["--run", run, "--runs-dir", str(runs_dir)]
     learner = learner_command(words, config.train.ranks, drain_s=config.broker.drain_s)
     own = places.environment("learner")
@@ -138,6 +140,18 @@ def roles(config: Config, run: str, runs_dir: Path, places: Seats) -> list[Role]
     if config.broker.metrics_port:
         for index, each in enumerate(found):
             each.metrics_port = config.broker.metrics_port + index
+    return [*found, *_trackers(config, logs)]
+
+
+def _trackers(config: Config, logs: Path) -> list[Role]:
+    """A process for each tracker of the run, which sees no GPU."""
+    trackers = config.metrics.trackers
+    found = [
+        tracker_role(each, logs.parent, config.metrics.project, logs / f"tracker-{each}.log", wait=True)
+        for each in trackers
+    ]
+    for each in found:
+        each.variables = {devices.VISIBLE: ""}
     return found
 
 

@@ -12,6 +12,7 @@ from ...common.errors import ConfigError
 from ...common.queue.connection import Connection
 from ...common.queue.desk import DeskQueue
 from .launcher import learner_command, learner_seats
+from .trackers import start_beside
 
 WAIT_S = 120.0
 """Seconds to wait for the run to be created, as the roles do."""
@@ -37,10 +38,13 @@ class Node:
 
 def command_here(run: str, runs_dir: Path, redis_url: str, here: Node) -> tuple[list[str], Mapping[str, str]]:
     """(the command, the variables that give it its GPUs). It waits for the run to be created. ``ConfigError`` where
-    this machine has not the GPUs that its part of the learner asks for."""
+    this machine has not the GPUs that its part of the learner asks for. On the first node the run's trackers are
+    started beside it."""
     here.refuse_impossible()
     config = _stored(run, runs_dir / run / "config.toml", redis_url)
     places, ranks = learner_seats(config, here.nodes)
+    if here.node == 1:
+        start_beside(config, run, runs_dir)
     command = learner_command(
         ["--run", run, "--runs-dir", str(runs_dir)],
         ranks,

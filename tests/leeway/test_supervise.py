@@ -4,7 +4,7 @@ import sys
 
 import pytest
 from leeway_rl.common.errors import DataError, RoleDiedError
-from leeway_rl.leeway.running.supervise import QUICK_DEATHS, QUICK_S, Role, mend
+from leeway_rl.leeway.running.supervise import DEATHS_BESIDE, QUICK_DEATHS, QUICK_S, Role, mend
 
 
 @pytest.fixture
@@ -79,3 +79,25 @@ def test_whoever_is_started_again_has_its_reason_in_one_line(tmp_path, capsys, b
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"rollout-0 {words}")
     assert line.endswith(f"({log}); it is started again")
+
+
+def test_what_dies_beside_a_run_is_started_again_a_few_times_then_given_up_and_said_once(tmp_path, capsys):
+    role = Role("tracker-wandb", [sys.executable, "-c", "raise OSError('no route')"], tmp_path / "log", threads=1)
+    role.essential = False
+    role.start()
+    for _ in range(DEATHS_BESIDE + 3):
+        role.process.wait()
+        mend(role, None, 0)
+    *again, given_up = capsys.readouterr().err.splitlines()
+    assert (len(again), role.given_up) == (DEATHS_BESIDE, True)
+    assert given_up.endswith("no route (" + str(tmp_path / "log") + "); the run goes on without it")
+
+
+def test_a_users_mistake_beside_a_run_is_given_up_at_once_and_an_orderly_end_stays(tmp_path, capsys):
+    for code, said in ((2, 1), (0, 0), (130, 0)):
+        role = Role("tracker-wandb", [sys.executable, "-c", f"raise SystemExit({code})"], None, 1, essential=False)
+        role.start()
+        role.process.wait()
+        mend(role, None, 0)
+        mend(role, None, 0)
+        assert len(capsys.readouterr().err.splitlines()) == said
