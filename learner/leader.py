@@ -102,7 +102,8 @@ class Leader:
         self._metrics = StepMetrics(service, self.intake, Hardware(policy, config))
         self._early, self._words = EarlyWarning(config.metrics), {"hardware": "", "early_warning": ""}
         """For the run's state: where it comes from, and what the last training step's record says in words."""
-        self._words |= {"forked_from": each.describe() for each in lineage_of(folder)[:1]}
+        if lineage := lineage_of(folder):
+            self._words["forked_from"] = lineage[0].describe()
         self.profiler = Profiler(self.intake.controls.profiles, queue.record.set_state, folder / "profile")
         closing.callback(self.profiler.close)
 
