@@ -57,6 +57,8 @@ def fork(parent: Path, into: Path, *, step: int | None = None, settings: list[st
         changed = changes(before, now)
         _refuse(before, now, changed, state, made)
         origin = _origin(parent, state, changed)
+        own_target = any(text.partition("=")[0].strip() == "entropy.target" for text in settings or [])
+        kept = state | {"entropy_target": "stage"} if own_target else state
         unfinished = into.absolute().parent / f".{into.name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
@@ -67,7 +69,7 @@ def fork(parent: Path, into: Path, *, step: int | None = None, settings: list[st
                     _linked(path / name, to / name)
             if names := checkpoint.changed(path, made):
                 raise checkpoint.Damaged(path, names)
-            _write(unfinished, into.name, to, before, now, state, made, [origin, *lineage_of(parent)])
+            _write(unfinished, into.name, to, before, now, kept, made, [origin, *lineage_of(parent)])
             checkpoint.all_to_disk(unfinished)
             os.rename(unfinished, into)
         finally:
@@ -78,12 +80,12 @@ def fork(parent: Path, into: Path, *, step: int | None = None, settings: list[st
 
 
 def _as_turned(config: Config, state: dict[str, Any]) -> list[str]:
-    """The live controls that stood at the checkpoint otherwise than in the configuration, as settings."""
+    """The live controls that stood at the checkpoint otherwise than in the configuration, as settings. A target entropy
+    that was turned is not among them: it holds in every stage, which no key says, and stays turned in the state."""
     turned = {
         "flow.max_staleness": (config.flow.max_staleness, state["asked_bound"]),
         "flow.overflow": (config.flow.overflow, state["overflow"]),
         "flow.pipeline_depth": (config.flow.pipeline_depth, state["pipeline_depth"]),
-        "entropy.target": (config.entropy.target, state["entropy_target"]),
     }
     return [written(key, stood) for key, (said, stood) in turned.items() if said != stood]
 
@@ -212,7 +214,6 @@ def _state(before: Config, now: Config, state: dict[str, Any]) -> dict[str, Any]
         | {
             "overflow": flow.overflow,
             "pipeline_depth": flow.pipeline_depth,
-            "entropy_target": now.entropy.target,
             "retries": {"poisoned": {}, "waiting": {}, "taken": {}},
             "refunds": {},
             "tokens_expired": 0,

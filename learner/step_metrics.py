@@ -67,7 +67,7 @@ class StepMetrics:
             **in_updates(groups, step, progress, lag=measured.get("staleness/local_lag_mean", 0.0), oldest=oldest),
             **past_bound(groups, step, bound),
             **by_source(groups, self._sources),
-            **beside(groups, intake.config.objective),
+            **beside(groups, intake.config.at_stage(groups[0].ticket.stage).objective),
             "progress/groups": progress.groups,
             "progress/updates": progress.updates,
             "batch/generation_s_max": max(group.responses.seconds for group in groups),

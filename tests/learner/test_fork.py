@@ -48,7 +48,7 @@ def state_at(version, ledger, **more):
         "guard": {"lowered": 0, "calm": 0},
         "overflow": "wait",
         "pipeline_depth": "auto",
-        "entropy_target": compose(["tiny"], []).entropy.target,
+        "entropy_target": "stage",
         "controller": {"coefficient": 0.01},
         "retries": {"poisoned": {"1-1": "p:1"}, "waiting": {}, "taken": {}},
         "refunds": {"zero_advantage": 1},
@@ -161,16 +161,19 @@ def test_the_audit_finds_a_ticket_of_a_fork_that_its_books_do_not_have(parent, t
 
 
 def test_live_controls_come_along_as_they_stood_and_a_setting_has_the_last_word(tmp_path):
-    begin(tmp_path / "parent", asked_bound=3, max_staleness=2, guard={"lowered": 1, "calm": 4}).close()
+    guard = {"lowered": 1, "calm": 4}
+    begin(tmp_path / "parent", asked_bound=3, max_staleness=2, guard=guard, entropy_target=0.3).close()
     origin = fork(tmp_path / "parent", tmp_path / "kept")
     assert origin.changed == {"flow.max_staleness": [1, 3]}
     state = forked_state(tmp_path / "kept")
     assert (state["max_staleness"], state["asked_bound"], state["guard"]["lowered"]) == (2, 3, 1)
+    assert state["entropy_target"] == 0.3
     assert audit(tmp_path / "kept" / "ledger.jsonl", unfinished=True).max_staleness == 2
     fork(tmp_path / "parent", tmp_path / "set", settings=["flow.max_staleness=0", "entropy.target=0.4"])
     state = forked_state(tmp_path / "set")
     assert (state["max_staleness"], state["asked_bound"], state["guard"]["lowered"]) == (0, 0, 0)
-    assert state["entropy_target"] == 0.4
+    now = parse((tmp_path / "set" / "config.toml").read_text())
+    assert (state["entropy_target"], now.entropy.target) == ("stage", 0.4)
 
 
 def test_the_live_tickets_that_have_no_place_in_the_fork_stay_behind(parent, tmp_path):
