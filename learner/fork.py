@@ -33,6 +33,9 @@ FIXED = {
     "flow.reconsider_every": "the books count the looks that were taken",
 }
 """Keys and sections that a fork keeps, and why."""
+TURNED = {"entropy.target": "entropy_target", "train.learning_rate": "learning_rate"}
+"""Keys that an operator turns for every stage at once, and where a checkpoint's state says so. A key that is given lets
+go of what was turned."""
 ALIKE = "leeway export writes its model, from which a run of its own may start"
 
 
@@ -57,8 +60,8 @@ def fork(parent: Path, into: Path, *, step: int | None = None, settings: list[st
         changed = changes(before, now)
         _refuse(before, now, changed, state, made)
         origin = _origin(parent, state, changed)
-        own_target = any(text.partition("=")[0].strip() == "entropy.target" for text in settings or [])
-        kept = state | {"entropy_target": "stage"} if own_target else state
+        given = {text.partition("=")[0].strip() for text in settings or []}
+        kept = state | {name: "stage" for key, name in TURNED.items() if key in given}
         unfinished = into.absolute().parent / f".{into.name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
@@ -80,8 +83,8 @@ def fork(parent: Path, into: Path, *, step: int | None = None, settings: list[st
 
 
 def _as_turned(config: Config, state: dict[str, Any]) -> list[str]:
-    """The live controls that stood at the checkpoint otherwise than in the configuration, as settings. A target entropy
-    that was turned is not among them: it holds in every stage, which no key says, and stays turned in the state."""
+    """The live controls that stood at the checkpoint otherwise than in the configuration, as settings. Those
+    of ``TURNED`` are not among them: what was turned holds in every stage, which no key says; it stays in the state."""
     turned = {
         "flow.max_staleness": (config.flow.max_staleness, state["asked_bound"]),
         "flow.overflow": (config.flow.overflow, state["overflow"]),
@@ -217,6 +220,7 @@ def _state(before: Config, now: Config, state: dict[str, Any]) -> dict[str, Any]
             "retries": {"poisoned": {}, "waiting": {}, "taken": {}},
             "refunds": {},
             "tokens_expired": 0,
+            "spent_s": 0.0,
             "incarnation": 0,
         }
         | _live(before, now, state, (state | turned)["max_staleness"])

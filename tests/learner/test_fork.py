@@ -49,6 +49,8 @@ def state_at(version, ledger, **more):
         "overflow": "wait",
         "pipeline_depth": "auto",
         "entropy_target": "stage",
+        "learning_rate": "stage",
+        "spent_s": 9.0,
         "controller": {"coefficient": 0.01},
         "retries": {"poisoned": {"1-1": "p:1"}, "waiting": {}, "taken": {}},
         "refunds": {"zero_advantage": 1},
@@ -104,7 +106,7 @@ def test_a_fork_with_nothing_changed_stands_where_its_parent_stood(parent, tmp_p
     config = (tmp_path / "child" / "config.toml").read_text()
     assert parse(config) == parse((parent / "config.toml").read_text())
     state, kept = forked_state(tmp_path / "child"), forked_state(parent)
-    own = ("ledger_line", "incarnation", "retries", "refunds", "tokens_expired")
+    own = ("ledger_line", "incarnation", "retries", "refunds", "tokens_expired", "spent_s")
     assert {key: state[key] for key in state if key not in own} == {key: kept[key] for key in kept if key not in own}
     assert state["ledger_line"] == 2
     path = checkpoint.newest(tmp_path / "child" / "checkpoints")
@@ -162,18 +164,25 @@ def test_the_audit_finds_a_ticket_of_a_fork_that_its_books_do_not_have(parent, t
 
 def test_live_controls_come_along_as_they_stood_and_a_setting_has_the_last_word(tmp_path):
     guard = {"lowered": 1, "calm": 4}
-    begin(tmp_path / "parent", asked_bound=3, max_staleness=2, guard=guard, entropy_target=0.3).close()
+    begin(
+        tmp_path / "parent", asked_bound=3, max_staleness=2, guard=guard, entropy_target=0.3, learning_rate=1e-5
+    ).close()
     origin = fork(tmp_path / "parent", tmp_path / "kept")
     assert origin.changed == {"flow.max_staleness": [1, 3]}
     state = forked_state(tmp_path / "kept")
     assert (state["max_staleness"], state["asked_bound"], state["guard"]["lowered"]) == (2, 3, 1)
-    assert state["entropy_target"] == 0.3
+    assert (state["entropy_target"], state["learning_rate"], state["spent_s"]) == (0.3, 1e-5, 0.0)
     assert audit(tmp_path / "kept" / "ledger.jsonl", unfinished=True).max_staleness == 2
-    fork(tmp_path / "parent", tmp_path / "set", settings=["flow.max_staleness=0", "entropy.target=0.4"])
+    fork(
+        tmp_path / "parent",
+        tmp_path / "set",
+        settings=["flow.max_staleness=0", "entropy.target=0.4", "train.learning_rate=2e-5"],
+    )
     state = forked_state(tmp_path / "set")
     assert (state["max_staleness"], state["asked_bound"], state["guard"]["lowered"]) == (0, 0, 0)
     now = parse((tmp_path / "set" / "config.toml").read_text())
     assert (state["entropy_target"], now.entropy.target) == ("stage", 0.4)
+    assert (state["learning_rate"], now.train.learning_rate) == ("stage", 2e-5)
 
 
 def test_the_live_tickets_that_have_no_place_in_the_fork_stay_behind(parent, tmp_path):
