@@ -129,6 +129,8 @@ SWEEPS = [
     SWEEP,
     f"{SWEEP} --set train.steps=30 --set train.groups_per_step=4 --set train.group_size=32 "
     "--set train.minibatch_groups=2 --set train.reuse=2 --set entropy.delta=0.02 --set flow.pipeline_depth=36",
+    "leeway sweep --preset tiny --grid flow.max_staleness=0,1,2,auto --seeds 5 --set train.steps=40 "
+    "--set flow.staleness_period=4",
 ]
 """Half an hour each; test_sweep.py runs a small one. Here they are checked as far as they go without a run."""
 STUDIES = ["leeway study --all", "leeway study --list", *(f"leeway study {name}" for name in CATALOGUE)]
