@@ -116,10 +116,16 @@ def read_samples(path: Path) -> Iterator[Sample]:
         return
     with file:
         for text in file:
-            try:
-                yield _sample(line_of_ours(text))
-            except (ValueError, TypeError, KeyError, AttributeError):
-                continue
+            if (found := sample_in(text)) is not None:
+                yield found
+
+
+def sample_in(line: str | bytes) -> Sample | None:
+    """The sample in one line of the file; None where the line is torn."""
+    try:
+        return _sample(line_of_ours(line))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _sample(values: dict[str, Any]) -> Sample:

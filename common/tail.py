@@ -3,6 +3,7 @@ more as the file grows."""
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +18,48 @@ def whole_lines(file: IO[bytes]) -> Iterator[bytes]:
         if not text.endswith(b"\n"):
             return
         yield text
+
+
+class Growing:
+    """Follows a file that another process appends lines to, and now and then replaces by a new one."""
+
+    def __init__(self, path: Path) -> None:
+        """The file need not exist yet."""
+        self.path = path
+        self._file: IO[bytes] | None = None
+        """Kept open, so that no other file can be given its inode, by which a replaced file is noticed."""
+        self._read = 0
+        """Bytes read so far: whole lines."""
+
+    def renewed(self) -> bool:
+        """Whether the file was replaced, cut off or removed since it was read last. Its lines then come from the first
+        on, and what was read before is no longer there. Ask this before ``lines``."""
+        if self._file is None:
+            return False
+        with suppress(FileNotFoundError):
+            found, ours = os.stat(self.path), os.fstat(self._file.fileno())
+            if found.st_ino == ours.st_ino and found.st_size >= self._read:
+                return False
+        self.close()
+        return True
+
+    def lines(self) -> Iterator[bytes]:
+        """The whole lines that came since the last call; none where there is no file. To be read to the end."""
+        if self._file is None:
+            try:
+                self._file = self.path.open("rb")
+            except FileNotFoundError:
+                return
+        self._file.seek(self._read)
+        for text in whole_lines(self._file):
+            self._read += len(text)
+            yield text
+
+    def close(self) -> None:
+        """Give the file back; the next ``lines`` begins at the first."""
+        if self._file is not None:
+            self._file.close()
+        self._file, self._read = None, 0
 
 
 def whole_size(path: Path) -> int:

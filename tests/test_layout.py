@@ -77,6 +77,7 @@ ROOMS = (
     "planning",
     "running",
     "examining",
+    "watching",
     "proving",
     "chaos",
     "sweeping",

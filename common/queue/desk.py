@@ -42,12 +42,12 @@ class DeskQueue(Member):
         """Whether ``request`` still waits for the learner."""
         return self.overview.controls().get(FIELD) == request.to_text()
 
-    def dead_letters(self) -> list[dict[str, str]]:
-        """Every dead letter, oldest first: ``kind`` (of ``LetterKind``; empty where an older build wrote it), ``where``
-        (the stream, or the key), ``g`` (the group), ``worker`` (who found it), ``reason``."""
+    def dead_letters(self, newest: int | None = None) -> list[dict[str, str]]:
+        """Every dead letter, or so many of the newest, oldest first. ``kind`` (of ``LetterKind``; empty where an older
+        build wrote it), ``where`` (stream or key), ``g`` (the group), ``worker`` (who found it), ``reason``."""
         return [
             {"id": entry_id.decode(), "kind": "", "where": "", "g": "", "worker": "", "reason": ""} | texts(fields)
-            for entry_id, fields in self._redis.xrange(self.keys.dead_letters)
+            for entry_id, fields in reversed(self._redis.xrevrange(self.keys.dead_letters, count=newest))
         ]
 
     def retry(self, group_ids: Iterable[str]) -> list[str]:

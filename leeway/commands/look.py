@@ -82,6 +82,32 @@ def samples(
 
 @app.command()
 @spread
+def watch(
+    *,
+    run: LiveRun,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to serve at; whoever reaches it may read prompts and answers.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="TCP port; 0 takes one that is free.", min=0, max=65535)] = 8420,
+    allow_control: Annotated[
+        bool, typer.Option("--allow-control", help="Let the page turn the dial, for whoever has the printed address.")
+    ] = False,
+) -> None:
+    """Serve a page of a run for a browser: live curves, who waits for whom, the dial's history, samples, dead letters.
+
+    The run may be under way or finished. The page is read-only, and this machine alone reaches it, unless told
+    otherwise. However many look at it, Redis and the run's folder are read once for all.
+    """
+    from ..watching.serve import Serving
+    from ..watching.serve import watch as serve
+
+    url, found = find_live(run.said, run.redis_url, run.runs_dir)
+    serving = Serving(host=host, port=port, allow_control=allow_control)
+    serve(url, found.folder, serving, local=run.redis_url is None)
+
+
+@app.command()
+@spread
 def report(run: AnyRun) -> None:
     """Write report.html and report.png from the run's folder, finished or not."""
     from ..reporting.report import write_report

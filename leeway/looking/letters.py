@@ -47,8 +47,8 @@ class Letter:
         return age(now - int(self.letter_id.partition("-")[0]) / 1000)
 
 
-def read_letters(queue: DeskQueue) -> list[Letter]:
-    """Every dead letter of the run, oldest first."""
+def read_letters(queue: DeskQueue, newest: int | None = None) -> list[Letter]:
+    """Every dead letter of the run, or so many of the newest, oldest first."""
     retries = queue.retries()
     return [
         Letter(
@@ -60,7 +60,7 @@ def read_letters(queue: DeskQueue) -> list[Letter]:
             reason=found["reason"],
             retry="" if (ticket := retries.get(found["g"])) is None else f"ticket {ticket}" if ticket else "asked",
         )
-        for found in queue.dead_letters()
+        for found in queue.dead_letters(newest)
     ]
 
 

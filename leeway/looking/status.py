@@ -83,30 +83,43 @@ def tell(find: Callable[[], tuple[str, Path]], run: str | None, *, local: bool, 
         url, folder = find()
         run = folder.name
         if local and is_finished(folder):  # its embedded server has left too
-            sentence = f"run {run} is finished; its report is {folder / 'report.html'}"
-            return _say(run, Situation.FINISHED, sentence, last_state(folder), as_json=as_json)
+            return _say(finished(folder), as_json=as_json)
         try:
             return show(url, run, as_json=as_json)
         except NoRunError:
             raise
         except BrokerError as error:
-            if not local or not (folder / "redis").is_dir():
+            if not local:
                 raise
-            return _without_server(folder, error, as_json=as_json)
+            return _say(without_server(folder, error), as_json=as_json)
     except (LeewayError, RedisError) as error:
         if not as_json:
             raise
         if isinstance(error, RedisError):
             error = BrokerError(f"Redis {refused_or_lost(error)}: {error}")
-        no_server = isinstance(error, BrokerError) and not isinstance(error, NoRunError)
-        situation = Situation.NO_SERVER if no_server else Situation.NO_RUN
-        print(json.dumps(of_folder(run, situation, str(error), {}, stalled=no_server), indent=2))
+        print(json.dumps(unknown(run, error), indent=2))
         return error.exit_code
 
 
-def _without_server(folder: Path, error: BrokerError, *, as_json: bool) -> int:
-    """Tell of a run that brings its own server, where the server does not answer: either nobody works on the run any
-    more, or it is at work on another machine. Raises ``error`` where somebody works on it here."""
+def finished(folder: Path) -> dict[str, Any]:
+    """The object of ``leeway status --json`` for a run that is finished, whose own server has left."""
+    sentence = f"run {folder.name} is finished; its report is {folder / 'report.html'}"
+    return of_folder(folder.name, Situation.FINISHED, sentence, last_state(folder), stalled=False)
+
+
+def unknown(run: str | None, error: LeewayError) -> dict[str, Any]:
+    """The object of ``leeway status --json`` where nothing can be told but the error."""
+    no_server = isinstance(error, BrokerError) and not isinstance(error, NoRunError)
+    situation = Situation.NO_SERVER if no_server else Situation.NO_RUN
+    return of_folder(run, situation, str(error), {}, stalled=no_server)
+
+
+def without_server(folder: Path, error: BrokerError) -> dict[str, Any]:
+    """The object of ``leeway status --json`` for a run that brings its own server, where the server does not answer:
+    nobody works on the run any more. Raises ``BrokerError`` where it is at work on another machine, and ``error`` where
+    it is at work here or has no server of its own."""
+    if not (folder / "redis").is_dir():
+        raise error
     at_work = holder(folder / "lock")
     if at_work is not None and at_work[1] != socket.gethostname():
         raise BrokerError(
@@ -120,14 +133,12 @@ def _without_server(folder: Path, error: BrokerError, *, as_json: bool) -> int:
         f"nobody works on run {folder.name} and its server has left: it stands at step {state['step']}"
         f"{of_steps}; leeway up --run {folder.name} --resume goes on"
     )
-    return _say(folder.name, Situation.STOPPED, sentence, state, as_json=as_json)
+    return of_folder(folder.name, Situation.STOPPED, sentence, state, stalled=True)
 
 
-def _say(run: str, situation: Situation, sentence: str, state: dict[str, str], *, as_json: bool) -> int:
-    stalled = situation is Situation.STOPPED
-    told = of_folder(run, situation, sentence, state, stalled=stalled)
-    typer.echo(json.dumps(told, indent=2) if as_json else sentence)
-    return STALLED if stalled else 0
+def _say(told: dict[str, Any], *, as_json: bool) -> int:
+    typer.echo(json.dumps(told, indent=2) if as_json else told["sentence"])
+    return STALLED if told["stalled"] else 0
 
 
 def show(redis_url: str, run: str, *, as_json: bool) -> int:

@@ -11,10 +11,17 @@ from ...common.queue.desk import DeskQueue
 
 
 def turn(redis_url: str, run: str, name: str, value: str) -> None:
-    """Set control ``name``. The learner takes it up at its next admission and records it in the ledger."""
+    """Set control ``name``, and say so."""
+    read_control(name.replace("-", "_"), value)  # before anybody is asked
+    with closing(DeskQueue(Connection(redis_url, run))) as queue:
+        typer.echo(turned(queue, name, value))
+
+
+def turned(queue: DeskQueue, name: str, value: str) -> str:
+    """Set control ``name`` of the queue's run. The learner takes it up at its next admission and records it in the
+    ledger. Returns what to tell; ``ConfigError`` where there is no such control, or the run forbids the value."""
     key = name.replace("-", "_")
     wanted = read_control(key, value)
-    with closing(DeskQueue(Connection(redis_url, run))) as queue:
-        refuse_forbidden(key, wanted, parse(queue.load_config()))  # an unknown run is the user's error, not a new hash
-        queue.set_control(key, str(wanted))
-    typer.echo(f"{run}: {name} = {wanted}, from the next admission on")
+    refuse_forbidden(key, wanted, parse(queue.load_config()))  # an unknown run is the user's error, not a new hash
+    queue.set_control(key, str(wanted))
+    return f"{queue.run}: {name} = {wanted}, from the next admission on"
