@@ -206,6 +206,14 @@ def test_the_follower_benchmark_prints_a_ratio(tmp_path):
     assert number(r"^ +0 +[\d.]+ +[\d.]+ +[\d.]+ +(\d+)$", said) >= 1
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs a core for the training and one for the viewers")
+def test_the_benchmark_of_viewers_prints_a_ratio_and_what_a_look_costs(tmp_path):
+    options = "--rounds 1 --steps 6 --viewers 3 --set train.groups_per_step=4"
+    said = said_by(BENCHMARKS / "watch_viewers.py", options, "--out", str(tmp_path), codes=(0, 1))
+    assert number(r"^ratio of the means ([\d.]+)", said) > 0
+    assert 1 <= number(r"^ +0 +[\d.]+ +[\d.]+ +[\d.]+ +([\d.]+)", said) < 40
+
+
 def test_the_benchmark_of_own_rewards_prints_a_rate_of_each_way():
     said = said_by(BENCHMARKS / "own_rewards.py", "--rounds 1 --groups 60")
     found = re.search(r"^median one ([\d,]+), group ([\d,]+), async ([\d,]+), again ([\d,]+) ", said, re.M)

@@ -56,7 +56,7 @@ def watch(url: str, folder: Path, serving: Serving, *, local: bool) -> None:
 
     application = watching.application(names(serving.host))
     options = uvicorn.Config(application, log_level="warning", access_log=False, timeout_graceful_shutdown=2, ws="none")
-    with closing(_listening(serving)) as listening:
+    with closing(listen_at(serving)) as listening:
         port = listening.getsockname()[1]
         typer.echo(f"{folder.name}: {address(serving.host, port, token)}   Ctrl-C ends it, and the run goes on")
         if not _is_loopback(serving.host):
@@ -83,7 +83,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listening(serving: Serving) -> socket.socket:
+def listen_at(serving: Serving) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
         return socket.create_server((serving.host, serving.port), family=family)

@@ -27,6 +27,7 @@ from tests.integration.test_profile import COMMANDS as PROFILE
 from tests.integration.test_trackers import COMMANDS as TRACKERS
 from tests.integration.test_turns import PROVE as PROVE_TURNS
 from tests.integration.test_turns import TRAIN as TRAIN_TURNS
+from tests.leeway.test_watch import COMMANDS as WATCH
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -188,6 +189,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *MIXTURES,
         *PROFILE,
         *TRACKERS,
+        *WATCH,
         *PLANS,
         *SWEEPS,
         *STUDIES,
@@ -232,6 +234,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         "leeway chaos",
         "leeway sample",
         "leeway samples",
+        "leeway watch",
         "leeway eval",
         "leeway report",
         "leeway rollout",

@@ -494,20 +494,24 @@ def test_twenty_viewers_cost_redis_and_the_folder_what_one_does(bus, tmp_path, w
         assert not watching.board.watched.is_set()  # so that nothing is read any more
 
 
-def test_watch_serves_a_finished_run_until_it_is_stopped(tmp_path):
-    folder = tmp_path / "runs" / "done"
+COMMANDS = ["leeway watch my-run", "leeway watch my-run --allow-control"]
+"""As docs/watch.md has them."""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_watch_serves_a_finished_run_until_it_is_stopped(tmp_path, command):
+    folder = tmp_path / "runs" / "my-run"
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text('{"step": 0, "reward/mean": 0.5, "version": 1}\n')
     with closing(Ledger(folder / "ledger.jsonl")) as ledger:
         ledger.write("run", steps=1)
         ledger.write("end", version=1)
-    command = [sys.executable, "-m", "leeway_rl.leeway.cli", "watch", "done", "--port", "0"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+    words = [sys.executable, "-m", "leeway_rl.leeway.cli", *command.split()[1:], "--port", "0"]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             line = process.stdout.readline()
-            url = re.search(r"http://127\.0\.0\.1:\d+/", line)[0]
+            url, token = re.search(r"(http://127\.0\.0\.1:\d+/)(#token=\S+)?", line).groups()
+            assert (token is not None) == ("--allow-control" in command)
             stream = urllib.request.urlopen(f"{url}events", timeout=30)
             seen(stream, rb'"situation":"finished"')
             process.send_signal(signal.SIGINT)
@@ -520,7 +524,7 @@ def test_watch_serves_a_finished_run_until_it_is_stopped(tmp_path):
 def test_an_address_that_cannot_be_had_and_a_missing_extra_are_named(tmp_path, monkeypatch, capsys):
     from leeway_rl.common.errors import ConfigError
 
-    with closing(serve._listening(serve.Serving(host="127.0.0.1", port=0, allow_control=False))) as taken:
+    with closing(serve.listen_at(serve.Serving(host="127.0.0.1", port=0, allow_control=False))) as taken:
         port = taken.getsockname()[1]
         serving = serve.Serving(host="127.0.0.1", port=port, allow_control=False)
         with pytest.raises(ConfigError, match=rf"--port {port}: cannot listen there .*--port 0"):
