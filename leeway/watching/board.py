@@ -4,7 +4,7 @@ what has been replaced meanwhile: nobody waits for it, and nothing is kept for i
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +39,9 @@ class Mark:
 class Board:
     """The newest of each part of the page. Only one thread may use it."""
 
-    def __init__(self, *, control: bool = False) -> None:
-        """``control`` says whether the page may turn the dial."""
-        self.control = control
+    def __init__(self, controls: Sequence[str] = ()) -> None:
+        """``controls``: the names of the live controls that the page may turn."""
+        self.controls = list(controls)
         self.answers = Answers()
         self.over = asyncio.Event()
         """Set when the page is closed."""
@@ -129,7 +129,7 @@ class Board:
             self._parts[name] = (number + 1, text)
 
     def _status(self, status: dict[str, Any]) -> dict[str, Any]:
-        return {name: status[name] for name in _STATUS} | {"boxes": boxes(status), "control": self.control}
+        return {name: status[name] for name in _STATUS} | {"boxes": boxes(status), "controls": self.controls}
 
     def _wake(self) -> None:
         self._changed, before = asyncio.Event(), self._changed

@@ -146,6 +146,7 @@ def test_the_page_turns_the_dial_with_the_token_of_its_address(chromium, run):
         assert TOKEN not in page.url
         assert not any(TOKEN in address for address in asked[1:])
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")  # nothing is cut off when narrow
+        assert page.locator("select[name=name] option").first.inner_text() == "max-staleness"
         page.fill("input[name=value]", "3")
         page.click("text=Turn")
         page.wait_for_selector("#told >> text=max-staleness = 3")

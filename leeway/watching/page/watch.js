@@ -82,13 +82,17 @@ function showStatus(told) {
     state.step === null ? null : `step ${number(state.step)} of ${number(state.steps)}${stage}`,
     state.version === null ? null : `version ${number(state.version)}`,
     told.paused ? "paused" : null,
+    state.forked_from ? `forked from ${state.forked_from}` : null,
   ].filter(Boolean).join(" · ");
   the("sentence").textContent = told.sentence;
   the("sentence").className = told.stalled ? "bad" : "";
   the("alarms").replaceChildren(...told.alarms.map((alarm) => element("li", {}, alarm)));
   showFlow(told);
   showWorkers(told);
-  the("control").hidden = !(told.control && token);
+  const names = token ? told.controls.filter((name) => name !== "paused") : [];  // which has a button
+  const select = the("control").elements.name;
+  if (select.length !== names.length) select.replaceChildren(...names.map((name) => element("option", {}, name)));
+  the("control").hidden = !names.length;
   the("pause").textContent = told.paused ? "Resume" : "Pause";
 }
 
