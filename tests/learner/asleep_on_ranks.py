@@ -24,6 +24,7 @@ from leeway_rl.common.errors import LeewayError
 from leeway_rl.learner import leader as leader_of
 from leeway_rl.learner import train
 from leeway_rl.learner.background import CheckpointWriter
+from leeway_rl.learner.budget import Budget
 from leeway_rl.learner.delay import DelayLine
 from leeway_rl.learner.disk_room import DiskRoom
 from leeway_rl.learner.leader import Leader
@@ -66,7 +67,7 @@ class SleepyIntake:
 
     def __init__(self, what: str) -> None:
         self.book = SimpleNamespace(version=0, max_staleness=1)
-        self.controls = SimpleNamespace(target_entropy=0.2)
+        self.controls = SimpleNamespace(target_entropy=0.2, learning_rate="stage")
         self.lifecycle = SimpleNamespace(batch_bound=0, batch_overflow="wait")
         self._what = what
         self.acknowledged = 0
@@ -95,7 +96,7 @@ class SleepyIntake:
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
-    def close_books(self) -> None: ...
+    def close_books(self, **_: float) -> None: ...
     def waiting_for(self) -> None: ...
 
 
@@ -122,6 +123,7 @@ class SleepyLeader(Leader):
         self.intake: Any = SleepyIntake(what)
         self.config, self.policy, self.folder = config, policy, folder
         self.incarnation, self.saved_at, self._what = 1, -1, what
+        self.budget = Budget(None, 0.0)
         self.disk, self.delay = DiskRoom(self.service), DelayLine(0)
         self._buffers = FlatBuffers(policy.shapes(), config.weights.dtype, lag=0)
         self.publication = Publication(self.service, self.publisher, self.disk, config.weights, self._stands)
