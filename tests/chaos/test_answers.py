@@ -36,6 +36,10 @@ BROUGHT_ABOUT_BY = {
         "logprob-nan",
         "tests/learner/flow/test_intake.py::that_no_sampler_gives_is_made_again",
     ],
+    "a loss of yours raises, or gives a NaN, a wrong shape or no gradient": [
+        "tests/learner/test_own_loss.py::what_fails_in_a_step_stops_it",
+        "tests/integration/test_own_loss.py::goes_on_once_it_is_mended",
+    ],
     "a checkpoint is torn, or a byte of it has changed": [
         "torn-checkpoint",
         "torn-unfinished",
