@@ -48,6 +48,8 @@ def test_a_key_in_the_wrong_section_suggests_the_right_one():
         ("flow.max_staleness=-1", "flow.max_staleness = -1: .* greater than or equal to 0"),
         ("model.dtype=fp8", "model.dtype = 'fp8': .* 'float32' or 'bfloat16'"),
         ("train.steps=many", "train.steps = 'many'"),
+        ("train.learning_rate=inf", "train.learning_rate = inf: .* finite"),
+        ("flow.ess_price=nan", "flow.ess_price = nan: "),
         ("nonsense", "write section.key=value"),
         ("weights.transport=file", "needs weights.folder"),
         ("train.micro_batch_tokens=10", r"32 \+ train.max_response_tokens"),
