@@ -34,8 +34,8 @@ FIXED = {
 }
 """Keys and sections that a fork keeps, and why."""
 TURNED = {"entropy.target": "entropy_target", "train.learning_rate": "learning_rate"}
-"""Keys that an operator turns for every stage at once, and where a checkpoint's state says so. A key that is given lets
-go of what was turned."""
+"""Keys that an operator turns for every stage at once, and where a checkpoint's state says so. A key that is given, or
+a stage's with another value, lets go of what was turned."""
 ALIKE = "leeway export writes its model, from which a run of its own may start"
 
 
@@ -61,6 +61,7 @@ def fork(parent: Path, into: Path, *, step: int | None = None, settings: list[st
         _refuse(before, now, changed, state, made)
         origin = _origin(parent, state, changed)
         given = {text.partition("=")[0].strip() for text in settings or []}
+        given |= {key for key in TURNED if _by_stage(before, key) != _by_stage(now, key)}
         kept = state | {name: "stage" for key, name in TURNED.items() if key in given}
         unfinished = into.absolute().parent / f".{into.name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -91,6 +92,12 @@ def _as_turned(config: Config, state: dict[str, Any]) -> list[str]:
         "flow.pipeline_depth": (config.flow.pipeline_depth, state["pipeline_depth"]),
     }
     return [written(key, stood) for key, (said, stood) in turned.items() if said != stood]
+
+
+def _by_stage(config: Config, key: str) -> set[Any]:
+    """The values of ``section.key`` in all stages."""
+    section, _, own = key.partition(".")
+    return {getattr(getattr(view, section), own) for view in config.views()}
 
 
 def _refuse(
@@ -211,6 +218,8 @@ def _state(before: Config, now: Config, state: dict[str, Any]) -> dict[str, Any]
         lifted = {"lowered": 0, "calm": 0}
         turned = {"max_staleness": flow.first_bound, "asked_bound": flow.max_staleness, "guard": lifted}
         state = {key: value for key, value in state.items() if key != "auto_bound"}  # what it knew is of another dial
+    elif flow.max_staleness == "auto":
+        turned = {"max_staleness": min(state["max_staleness"], flow.staleness_ceiling)}
     return (
         state
         | turned

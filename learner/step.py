@@ -220,7 +220,9 @@ def _of_batch(policy: Policy, groups: Sequence[ScoredGroup], objective: Objectiv
 
 
 def _sums_of(groups: Sequence[ScoredGroup], objective: Objective) -> np.ndarray:
-    sums = [sums_of(group.rewards_S, group.responses.finished_S, objective) for group in groups]
+    """The batch is the D_R groups: what comes beside them, for the KL term alone, has no part in their advantages."""
+    own = [group for group, counted in zip(groups, _counted(groups, objective), strict=True) if counted]
+    sums = [sums_of(group.rewards_S, group.responses.finished_S, objective) for group in own]
     return np.sum(sums, axis=0) if sums else np.zeros(3)
 
 

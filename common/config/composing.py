@@ -20,15 +20,13 @@ def compose(presets: list[str], settings: list[str]) -> Config:
 
     Raises ``ConfigError``, which names source, key, value and what would be right.
     """
-    here = Path.cwd()
+    here, merged = Path.cwd(), dict[str, Any]()
     layers = [_preset_layer(name) for name in presets]
-    layers += [Layer(f"--set {text}", "", code_from(read(text), here)) for text in settings]
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        refuse_unknown(layer, Config, layer.values, ())
-        _refuse_keys_of_a_list(layer, merged)
-        _merge(merged, layer.values)
-    return _validated(merged, layers)
+    _merge_layers(merged, layers)
+    set_here = [Layer(f"--set {text}", "", code_from(read(text), here)) for text in settings]
+    _forget_loss(merged, set_here)
+    _merge_layers(merged, set_here)
+    return _validated(merged, layers + set_here)
 
 
 def parse(text: str, name: str = "the run's stored configuration") -> Config:
@@ -64,6 +62,23 @@ def _toml(text: str, name: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name}: not TOML: {error}") from error
+
+
+def _merge_layers(merged: dict[str, Any], layers: list[Layer]) -> None:
+    for layer in layers:
+        refuse_unknown(layer, Config, layer.values, ())
+        _refuse_keys_of_a_list(layer, merged)
+        _merge(merged, layer.values)
+
+
+def _forget_loss(merged: dict[str, Any], set_here: list[Layer]) -> None:
+    """Where ``--set`` names another loss than the presets do, drop what they say of theirs alone: its digest and its
+    options, which no ``--set`` can take away."""
+    before = merged.get("objective")
+    named = [layer.values["objective"]["loss"] for layer in set_here if "loss" in layer.values.get("objective", {})]
+    if isinstance(before, dict) and named and named[-1] != before.get("loss"):
+        before.pop("loss_digest", None)
+        before.pop("loss_options", None)
 
 
 def _refuse_keys_of_a_list(layer: Layer, merged: dict[str, Any]) -> None:

@@ -49,7 +49,7 @@ def _refuse_strange_name(name: str | None) -> str | None:
 class Data(Section):
     name: Annotated[str | None, AfterValidator(_refuse_strange_name)] = None
     """What a source of ``[[data]]`` is called in prompt ids, metrics and reports."""
-    share: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    share: float | None = Field(default=None, ge=0)
     """A source's part of the tickets, in proportion to the shares of the others. By default 1. ``stages.shares`` may
     change it."""
     source: Literal["file", "hub", "reasoning_gym"] = "file"

@@ -24,7 +24,7 @@ class Reward(Section):
     entry point of the group `leeway.rewards`. A path is relative to the preset that names it."""
     name: Annotated[str | None, AfterValidator(_refuse_strange_name)] = None
     """What it is called in metrics, report and samples. By default the function's name."""
-    weight: float = Field(default=1.0, allow_inf_nan=False)
+    weight: float = 1.0
     """What its value is multiplied by. 0 only reports it."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the function. The text `env:NAME` stands for a variable of the environment, which only the

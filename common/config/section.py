@@ -11,7 +11,7 @@ PRESETS = Path(__file__).resolve().parents[2] / "presets"
 class Section(BaseModel):
     """A table of keys. The docstring under a key is its meaning."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def expand(path: str) -> str:

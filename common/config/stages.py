@@ -56,7 +56,7 @@ class Stage(Section):
     """``entropy.alpha`` from here on. A stage that leaves ``constant`` sets it to 0."""
     entropy_target: float | None = Field(default=None, ge=0)
     """``entropy.target`` from here on, unless an operator has turned the target by hand."""
-    shares: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
+    shares: dict[str, Annotated[float, Field(ge=0)]] | None = None
     """Shares of the sources of ``[[data]]`` from here on, by name. Sources that are not named keep theirs."""
     online_filter: bool = False
     """Drop, from here on, the prompts that the policy solved every time it saw them in the stage before (report

@@ -16,7 +16,9 @@ cannot deadlock, because a refund makes room for the next ticket at once.
 A group without a signal, where a KL term over all groups has it trained, gives its place back when it is graded and is
 taken with the next group after it that holds one (``tickets.py``). Fewer than (η+1)·B places stood before it at its
 issue, and the steps v, …, v+η take (η+1)·B of them in order; so one of these steps takes a place behind it, and the
-group with it.
+group with it. A resume makes such groups again, and they hold places until they are graded. So more than (η+1)·B may be
+live for a while, and where some now have a signal, a group behind them may come too late: it is then refunded as
+``expired`` under ``wait`` too, or as ``stage_ended``. At η = 0 the torch engine gives the same ones: none is late.
 
 The other policies take the groups that are ready, so a straggler may be overtaken and grow older than η. What gives way
 then:

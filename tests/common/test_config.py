@@ -19,6 +19,17 @@ def test_later_presets_and_settings_win(tmp_path):
     assert (config.flow.max_staleness, config.train.steps, config.train.group_size) == (4, 9, 8)
 
 
+def test_another_loss_by_set_leaves_the_digest_and_options_of_the_one_before_behind(tmp_path):
+    run = tmp_path / "config.toml"
+    own = ["objective.loss=mine.py:f", "objective.loss_digest=abc", "objective.loss_options.low=0.1"]
+    run.write_text(dump(compose(["tiny"], own)))
+    assert compose([str(run)], ["objective.loss=magic"]).objective == compose(["tiny"], []).objective
+    other = compose([str(run)], ["objective.loss_options.high=0.3", "objective.loss=other.py:f"]).objective
+    assert (other.loss_digest, other.loss_options) == (None, {"high": 0.3})
+    same = compose([str(run)], ["objective.loss_options.high=0.3"]).objective
+    assert (same.loss_digest, same.loss_options) == ("abc", {"low": 0.1, "high": 0.3})
+
+
 def test_an_unknown_key_is_refused_with_file_line_and_suggestion(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text("[flow]\nmax_stalenes = 4\n")
@@ -37,6 +48,8 @@ def test_a_key_in_the_wrong_section_suggests_the_right_one():
         ("flow.max_staleness=-1", "flow.max_staleness = -1: .* greater than or equal to 0"),
         ("model.dtype=fp8", "model.dtype = 'fp8': .* 'float32' or 'bfloat16'"),
         ("train.steps=many", "train.steps = 'many'"),
+        ("train.learning_rate=inf", "train.learning_rate = inf: .* finite"),
+        ("flow.ess_price=nan", "flow.ess_price = nan: "),
         ("nonsense", "write section.key=value"),
         ("weights.transport=file", "needs weights.folder"),
         ("train.micro_batch_tokens=10", r"32 \+ train.max_response_tokens"),

@@ -3,6 +3,7 @@ comes from the learner, and a ratio of a whole response is differentiated as a w
 
 import itertools
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,8 +15,9 @@ from leeway_rl.learner.objective.advantage import BatchRewards, group_advantages
 from leeway_rl.learner.objective.correction import anchor, bounded_weights
 from leeway_rl.learner.objective.loss import denominator
 from leeway_rl.learner.objective.sequences import of_responses
-from leeway_rl.learner.step import surrogate_sum
+from leeway_rl.learner.step import cut, surrogate_sum
 from pydantic import ValidationError
+from tiny_policy import make_config, make_groups
 from torch import Tensor
 
 LENGTHS = [3, 1, 7, 5, 2, 9, 4]
@@ -248,6 +250,22 @@ def test_advantages_over_the_batch_are_normalised_over_all_its_responses(baselin
     for rewards, expected in zip(groups, above, strict=True):
         found = group_advantages(rewards, "batch", 0.0, baseline=baseline, of_batch=of_batch)
         np.testing.assert_allclose(found, expected / deviation, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("baseline", ["mean", "batch"])
+def test_groups_that_come_for_the_kl_term_alone_leave_the_advantages_of_the_others_as_they_are(baseline):
+    how = {"objective__advantage_baseline": baseline, "objective__advantage_std": "batch", "objective__kl_beta": 0.1}
+    config = make_config("nowhere", **how, objective__kl_groups="all", train__micro_batch_tokens=4096)
+    groups = make_groups(4)
+    dull = [replace(group, rewards_S=np.ones(4)) for group in groups[2:]]
+
+    def advantages(batch):
+        batches = cut(batch, version=0, config=config)
+        return torch.cat([each.advantages_T[each.signal_T] for each in batches])
+
+    alone = advantages(groups[:2])
+    assert len(alone) > 2
+    assert torch.equal(advantages([*groups[:2], *dull]), alone)
 
 
 @pytest.mark.parametrize("baseline", ["mean", "leave_one_out", "batch"])

@@ -185,6 +185,25 @@ def test_live_controls_come_along_as_they_stood_and_a_setting_has_the_last_word(
     assert (state["learning_rate"], now.train.learning_rate) == ("stage", 2e-5)
 
 
+def test_a_learning_rate_that_was_turned_is_let_go_of_where_stages_have_another_one(tmp_path):
+    begin(tmp_path / "parent", learning_rate=3e-6, entropy_target=0.3).close()
+    for stage, expected in (("kl_beta=1e-3", (3e-6, 0.3)), ("learning_rate=1e-7", ("stage", 0.3))):
+        into = tmp_path / stage.partition("=")[0]
+        fork(tmp_path / "parent", into, settings=[f"stages=[{{from_step=4,{stage}}}]"])
+        state = forked_state(into)
+        assert (state["learning_rate"], state["entropy_target"]) == expected
+
+
+def test_a_fork_under_auto_begins_within_its_own_ceiling(tmp_path):
+    learned = {"asked_bound": "auto", "max_staleness": 3, "auto_bound": {"gains": [0.3, 0.2, 0.1]}}
+    begin(tmp_path / "parent", "flow.max_staleness=auto", **learned).close()
+    fork(tmp_path / "parent", tmp_path / "same")
+    assert forked_state(tmp_path / "same")["max_staleness"] == 3
+    fork(tmp_path / "parent", tmp_path / "lower", settings=["flow.staleness_ceiling=1"])
+    assert forked_state(tmp_path / "lower")["max_staleness"] == 1
+    assert audit(tmp_path / "lower" / "ledger.jsonl", unfinished=True).max_staleness == 1
+
+
 def test_the_live_tickets_that_have_no_place_in_the_fork_stay_behind(parent, tmp_path):
     fork(parent, tmp_path / "child", settings=["flow.max_staleness=0"])
     state = forked_state(tmp_path / "child")

@@ -3,6 +3,7 @@
 import pytest
 from leeway_rl.common.config import compose, dump, parse
 from leeway_rl.common.errors import ConfigError, DataError
+from leeway_rl.examples import one_process
 from leeway_rl.learner import checkpoint
 from leeway_rl.learner.startup import refuse_older
 
@@ -70,3 +71,16 @@ def test_a_checkpoint_of_an_older_leeway_is_refused_before_the_model_loads(tmp_p
         refuse_older(tmp_path)
     (folder / checkpoint.STATE).write_text('{"checksums": "shards"}')
     refuse_older(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["objective.loss=gspo"],
+        ["objective.correction=decoupled", "objective.correction_level=sequence"],
+        ["train.learning_rate_by_ess=sqrt"],
+    ],
+)
+def test_the_plain_loop_refuses_what_it_would_compute_otherwise(settings):
+    with pytest.raises(SystemExit, match="whole responses"):
+        one_process.train(compose(["tiny"], settings), 1)
