@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.running import leeway, metrics, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 SMALL = ["--preset", "tiny", "--set", "train.groups_per_step=4", "--set", "train.group_size=4"]
 SMALL += ["--set", "train.steps=200", "--set", "train.checkpoint_every=2"]
 
@@ -17,7 +17,7 @@ def test_a_second_start_of_a_run_is_refused_and_a_killed_one_is_gone_on_with(tmp
     folder = tmp_path / "runs" / "twice"
     first = start("up", *SMALL, "--run", "twice", cwd=tmp_path)
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 180
         while len(metrics(folder)) < 3:
             assert first.poll() is None
             assert time.monotonic() < until
@@ -30,7 +30,7 @@ def test_a_second_start_of_a_run_is_refused_and_a_killed_one_is_gone_on_with(tmp
     finally:
         os.kill(first.pid, signal.SIGKILL)
         first.communicate()
-    made = len(metrics(folder))
+    made, until = len(metrics(folder)), time.monotonic() + 180
     third = start("up", "--run", "twice", "--resume", cwd=tmp_path)  # what the killed one started is leaving
     try:
         while len(metrics(folder)) < made + 3:
