@@ -24,7 +24,7 @@ MANY = {"train__minibatch_groups": 2, "train__reuse": 2, "objective__correction"
 
 def step(policy: Policy, config: Any) -> dict[str, torch.Tensor]:
     """One training step on this rank's share; rank 0's weights after it."""
-    mine = shared_out(make_groups(version=2), config.train, 2)[rank()]
+    mine = shared_out(make_groups(version=2), config, 2)[rank()]
     train_step(policy, mine, version=2, controller=ControllerState(0.02), config=config)
     return policy.named_weights()
 
