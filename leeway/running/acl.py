@@ -119,7 +119,7 @@ _LEARNER = (
     "+hset +hsetnx +hget +hdel +hgetall +hmget +type +zadd +zrem +zrange +zrangebyscore +zremrangebyscore +info"
 )
 _DESK = [
-    ("+get +exists +mget +strlen +hgetall +hmget +xlen +xrange +xread +xpending +zrange", "%R~", "*"),
+    ("+get +exists +mget +strlen +hgetall +hmget +xlen +xrange +xrevrange +xread +xpending +zrange", "%R~", "*"),
     ("+set", "%W~", "config"),
     ("+hset", "%W~", "state", "controls"),
     ("+hsetnx", "%W~", "retries"),

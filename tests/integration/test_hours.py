@@ -20,14 +20,14 @@ BY_HAND = [1 / 3, 2 / 3, 1.0, 1.0, 0.5, 0.0]
 
 def test_a_run_ends_by_its_hours_and_with_more_of_them_ends_with_the_weights_of_one_process(tmp_path):
     settings = [word for setting in SCHEDULE for word in ("--set", setting)]
-    first = leeway("up", "--run", "my-run", *SMALL, *settings, "--set", "train.hours=0.001", cwd=tmp_path)
+    first = leeway("up", "--run", "my-run", *SMALL, *settings, "--set", "train.hours=0.0004", cwd=tmp_path)
     folder = tmp_path / "runs/my-run"
     assert first.returncode == 0, first.stdout + first.stderr
     end = last(folder / "ledger.jsonl")
     assert end["event"] == "end"
     assert end["version"] < 6
-    assert 0.001 <= end["hours"] < 0.05
-    assert f"has spent its train.hours = 0.001 at step {end['version']} of 6" in first.stdout
+    assert 0.0004 <= end["hours"] < 0.05
+    assert f"has spent its train.hours = 0.0004 at step {end['version']} of 6" in first.stdout
     assert "audit passed: " in leeway("audit", "my-run", cwd=tmp_path).stdout
 
     again = leeway("up", "my-run", "--resume", cwd=tmp_path)
