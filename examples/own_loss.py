@@ -1,4 +1,4 @@
-"""The loss of MAGIC (report 3.1) as a user writes it: docs/own-loss.md goes through it."""
+"""The loss of MAGIC (report 3.1) as a user writes it: docs/how-to/own-loss.md goes through it."""
 
 import torch
 

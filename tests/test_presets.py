@@ -148,7 +148,7 @@ def test_the_arithmetic_in_a_preset_s_comment_is_what_a_dry_run_prints(name):
 
 
 def test_the_docs_have_every_preset_and_what_a_dry_run_prints():
-    docs = (DOCS / "presets.md").read_text()
+    docs = (DOCS / "reference" / "presets.md").read_text()
     for page, text in comments.pages().items():
         assert text == page.read_text(), f"{page.name}: run presets/comments.py"
         shown = [f"```\n# {head}" for head in ("a GPU of the learner", "processes, and the GPUs", "speed,")]
@@ -159,7 +159,7 @@ def test_the_docs_have_every_preset_and_what_a_dry_run_prints():
 
 def test_the_docs_have_the_speed_and_the_steps_an_hour_that_a_plan_prints():
     config = compose(["skywork-or1-7b"], [])
-    blocks = re.findall(r"^```\n(# speed.*?)^```", (DOCS / "planning.md").read_text(), re.M | re.S)
+    blocks = re.findall(r"^```\n(# speed.*?)^```", (DOCS / "how-to" / "planning.md").read_text(), re.M | re.S)
     shown = [line for block in blocks for line in block.splitlines()]
     assert len(shown) >= 10
     assert set(shown) <= set(describe(config, shape_of(config.model.path)).splitlines())
@@ -167,4 +167,4 @@ def test_the_docs_have_the_speed_and_the_steps_an_hour_that_a_plan_prints():
     done = CliRunner().invoke(app, words)
     on_policy, beside = (f"{row['steps_per_hour']:.2f}" for row in json.loads(done.output)["plan"])
     said = f"{on_policy} steps an hour at η = 0 and {beside} at η = 1"
-    assert said in (DOCS / "planning.md").read_text()
+    assert said in (DOCS / "how-to" / "planning.md").read_text()

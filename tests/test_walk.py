@@ -1,4 +1,4 @@
-"""The walk of docs/architecture.md: every stop is a function or method that stands where the page says."""
+"""The walk of docs/concepts/architecture.md: every stop is a function or method that stands where the page says."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_STOPS = 11
-STOP = re.compile(r"^\| (\d+) \|.*\| \[`([\w.]+)`\]\(\.\./([\w/.]+)\) \|$", re.MULTILINE)
+STOP = re.compile(r"^\| (\d+) \|.*\| \[`([\w.]+)`\]\(\.\./\.\./([\w/.]+)\) \|$", re.MULTILINE)
 
 
 def stops():
@@ -17,7 +17,7 @@ def stops():
 
 
 def page():
-    return (ROOT / "docs" / "architecture.md").read_text()
+    return (ROOT / "docs" / "concepts" / "architecture.md").read_text()
 
 
 def test_the_walk_is_short_and_whole():

@@ -14,7 +14,7 @@ PROGRAM_S = 5.0
 
 class Environment(Section):
     use: str = Field(min_length=1)
-    """What answers the policy: an environment that ships (docs/environments.md), `path/to/file.py:Class`,
+    """What answers the policy: an environment that ships (docs/reference/environments.md), `path/to/file.py:Class`,
     `package.module:Class`, or an entry point of the group `leeway.environments`. A path is relative to the preset that
     names it. Without this section a response is one turn."""
     options: dict[str, Any] = Field(default_factory=dict)

@@ -110,7 +110,7 @@ class Verifier(Section):
     code_total_s: float = Field(default=120.0, gt=0)
     """Wall seconds that a solution may take for all its tests together."""
     math: Literal["rules", "report"] = "rules"
-    """How mathematics is judged. ``rules``: by exact rules, then Math-Verify (docs/verifiers.md). ``report``: by
+    """How mathematics is judged. ``rules``: by exact rules, then Math-Verify (docs/reference/verifiers.md). ``report``: by
     Math-Verify alone, as in the four steps of report 7.1."""
     combine: Literal["sum", "product"] = "sum"
     """How several `[[rewards]]` make one: the sum, or the product, of each one's value times its weight."""
@@ -170,7 +170,7 @@ Tracker = Literal["wandb", "trackio", "mlflow"]
 
 class Metrics(Section):
     trackers: tuple[Tracker, ...] = ()
-    """Trackers that the run is followed into from its start (docs/trackers.md): ``wandb``, ``trackio``, ``mlflow``.
+    """Trackers that the run is followed into from its start (docs/how-to/trackers.md): ``wandb``, ``trackio``, ``mlflow``.
     Each is fed by a process of its own from the run's folder. The run waits for none and goes on without one that
     fails."""
     project: str = Field(default="leeway", min_length=1, max_length=120)

@@ -102,7 +102,7 @@ BROUGHT_ABOUT_BY = {
 
 
 def test_every_answer_is_brought_about():
-    page = (ROOT / "docs/operations.md").read_text()
+    page = (ROOT / "docs/how-to/operations.md").read_text()
     table = page.partition("## When …")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| ([^|]+) \|", table, re.M)
     assert set(rows[1:]) == set(BROUGHT_ABOUT_BY)

@@ -20,7 +20,7 @@ def copied(folder, name, *changes):
     path = folder / "examples" / "models" / name
     text = path.read_text()
     command = text.splitlines()[0].removeprefix("# leeway ")
-    assert f"\nleeway {command}\n" in (ROOT / "docs" / "data.md").read_text()
+    assert f"\nleeway {command}\n" in (ROOT / "docs" / "how-to" / "data.md").read_text()
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)

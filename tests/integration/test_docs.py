@@ -109,7 +109,7 @@ PLANS = [
     "leeway plan --preset skywork-or1-7b --max-staleness 0,1,2 --steps 40",
     "leeway plan --preset skywork-or1-32b",
 ]
-"""Executed with fewer steps of smaller batches: what they print as they stand is in docs/planning.md."""
+"""Executed with fewer steps of smaller batches: what they print as they stand is in docs/how-to/planning.md."""
 DATA = [
     "leeway data run examples/data/recipe.toml --out my-data",
     "leeway data show my-data/datasets/06-decontaminate",
@@ -363,7 +363,7 @@ def test_data_is_prepared_as_documented(tmp_path):
         done = leeway(*shlex.split(command)[1:], cwd=tmp_path)
         assert done.returncode == 0, command + done.stdout + done.stderr
         said.append(done.stdout)
-    assert said[0] in (ROOT / "docs/data.md").read_text()
+    assert said[0] in (ROOT / "docs/how-to/data.md").read_text()
     assert "A lamp maker has 14 red lamps" in said[1]
     assert said[4] == "links: 14 rows, 13 kept; dropped: 1 an external link\n"
 

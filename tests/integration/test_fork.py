@@ -14,7 +14,7 @@ COMMANDS = [
     "leeway up --run my-fork --resume",
     "leeway audit my-fork",
 ]
-"""As documented in docs/forks.md; here the run is shorter, and so is its step."""
+"""As documented in docs/how-to/forks.md; here the run is shorter, and so is its step."""
 KEYS = (
     "steps=3",
     "groups_per_step=4",

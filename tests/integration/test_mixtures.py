@@ -1,4 +1,4 @@
-"""docs/mixtures.md, as it stands: a run on two sources with rewards of their own, and the proofs at a bound of 0."""
+"""docs/how-to/mixtures.md, as it stands: a run on two sources with rewards of their own, and the proofs at a bound of 0."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ from tests.integration.running import leeway, metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-PAGE = ROOT / "docs" / "mixtures.md"
+PAGE = ROOT / "docs" / "how-to" / "mixtures.md"
 BOTH = "--preset my-task/preset.toml --preset my-task/mixture.toml"
 COMMANDS = [
     "leeway check my-task/preset.toml my-task/mixture.toml --rows 2 --responses 2",

@@ -1,4 +1,4 @@
-"""docs/own-environment.md, as it stands: from nothing to a policy that is answered by a class of ten lines."""
+"""docs/how-to/own-environment.md, as it stands: from nothing to a policy that is answered by a class of ten lines."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from leeway_rl.common.ledger import read
 from tests.integration.pages import ROOT, blocks, commands, run
 from tests.integration.running import leeway, metrics
 
-PAGE = ROOT / "docs" / "own-environment.md"
+PAGE = ROOT / "docs" / "how-to" / "own-environment.md"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 COMMANDS = [

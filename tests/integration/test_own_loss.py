@@ -1,4 +1,4 @@
-"""docs/own-loss.md, as it stands; and a run whose loss fails, is mended and goes on."""
+"""docs/how-to/own-loss.md, as it stands; and a run whose loss fails, is mended and goes on."""
 
 import re
 
@@ -9,7 +9,7 @@ from leeway_rl.common.ledger import read
 from tests.integration.pages import ROOT, blocks, commands, run
 from tests.integration.running import SMALL, leeway, metrics
 
-PAGE = ROOT / "docs" / "own-loss.md"
+PAGE = ROOT / "docs" / "how-to" / "own-loss.md"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 COMMANDS = [

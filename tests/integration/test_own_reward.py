@@ -1,4 +1,4 @@
-"""docs/own-reward.md, as it stands: from nothing to a reward that rises, by a function of ten lines."""
+"""docs/start/own-reward.md, as it stands: from nothing to a reward that rises, by a function of ten lines."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from leeway_rl.common.ledger import read
 from tests.integration.pages import ROOT, blocks, commands, run
 from tests.integration.running import leeway, metrics
 
-PAGE = ROOT / "docs" / "own-reward.md"
+PAGE = ROOT / "docs" / "start" / "own-reward.md"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 COMMANDS = [

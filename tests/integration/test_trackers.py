@@ -27,7 +27,7 @@ COMMANDS = [
     """leeway up --preset tiny --run my-run --set "metrics.trackers=['trackio']\"""",
     "leeway track my-run --to trackio",
 ]
-"""Of docs/trackers.md."""
+"""Of docs/how-to/trackers.md."""
 
 
 def track(cwd: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:

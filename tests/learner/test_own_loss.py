@@ -117,7 +117,7 @@ return -logprobs * advantages + entropy * 0.0 + reference * 0.0
 
 
 def test_the_page_says_what_each_parameter_is():
-    page = (ROOT / "docs" / "own-loss.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "own-loss.md").read_text()
     told = {name for row in re.findall(r"^\| (`.*?) \|", page, re.M) for name in re.findall(r"`(\w+)`", row)}
     assert told == set(own_loss.calling.ASKED)
 

@@ -1,4 +1,4 @@
-"""Every run of docs/ablations.md as a shell reads it: it composes, has the numbers of its row, fits, and dry-runs."""
+"""Every run of docs/how-to/ablations.md as a shell reads it: it composes, has the numbers of its row, fits, and dry-runs."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ from leeway_rl.common.config import Config, compose, dump
 from leeway_rl.leeway.planning.arithmetic import Gpu, shape_of, why_not
 from leeway_rl.leeway.running.dry_run import whole
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/ablations.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / "docs/how-to/ablations.md").read_text()
 BASE = re.search(r'^BASE="(.*?)"', PAGE, re.M | re.S).group(1)
 
 

@@ -185,7 +185,7 @@ def test_the_headings_stand_in_the_order_of_the_reports_pictures():
 
 
 def test_every_documented_metric_has_a_heading():
-    cells = re.findall(r"^\| (`[^|]*?`) \|", (DOCS / "metrics.md").read_text(), re.M)
+    cells = re.findall(r"^\| (`[^|]*?`) \|", (DOCS / "reference" / "metrics.md").read_text(), re.M)
     names = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
     assert len(names) > 90
     assert [name for name in names if charted(name).startswith(OTHERS)] == []

@@ -495,7 +495,7 @@ def test_twenty_viewers_cost_redis_and_the_folder_what_one_does(bus, tmp_path, w
 
 
 COMMANDS = ["leeway watch my-run", "leeway watch my-run --allow-control"]
-"""As docs/watch.md has them."""
+"""As docs/how-to/watch.md has them."""
 
 
 @pytest.mark.parametrize("command", COMMANDS)

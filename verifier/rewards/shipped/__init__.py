@@ -1,1 +1,1 @@
-"""Rewards that ship: each function names its source. docs/rewards.md lists them."""
+"""Rewards that ship: each function names its source. docs/reference/rewards.md lists them."""
