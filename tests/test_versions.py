@@ -24,7 +24,8 @@ def allowed(name):
 
 @pytest.mark.parametrize("name", PINNED)
 def test_a_newer_release_is_let_in_only_where_these_tests_run_on_it(name):
-    """Leeway leans on what these packages do inside (docs/reference/dependencies.md), which a next release may change."""
+    """Leeway leans on what these packages do inside (docs/reference/dependencies.md), which a next release may
+    change."""
     tested = version(PINNED[name]).partition("+")[0]
     major, minor = map(int, tested.split(".")[:2])
     newer = [f"{major}.{minor + 1}.0", f"{major}.{minor + 1}.0.dev1", f"{major + 1}.0.0"]

@@ -5,7 +5,8 @@ code. So scorers run behind the same wall as solutions (``sandbox``); there they
 One number comes out.
 
 A scorer and the answer that it evaluates share a process, so an answer that is a program could name its own score. An
-answer that plainly is a program is not handed over (``is_program``); docs/reference/verifiers.md says what that leaves open.
+answer that plainly is a program is not handed over (``is_program``); docs/reference/verifiers.md says what that leaves
+open.
 """
 
 import json

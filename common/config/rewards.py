@@ -20,8 +20,9 @@ def _refuse_strange_name(name: str | None) -> str | None:
 
 class Reward(Section):
     use: str = Field(min_length=1)
-    """What judges: a reward that ships (docs/reference/rewards.md), `path/to/file.py:function`, `package.module:function`, or an
-    entry point of the group `leeway.rewards`. A path is relative to the preset that names it."""
+    """What judges: a reward that ships (docs/reference/rewards.md), `path/to/file.py:function`,
+    `package.module:function`, or an entry point of the group `leeway.rewards`. A path is relative to the preset that
+    names it."""
     name: Annotated[str | None, AfterValidator(_refuse_strange_name)] = None
     """What it is called in metrics, report and samples. By default the function's name."""
     weight: float = 1.0

@@ -110,8 +110,8 @@ class Verifier(Section):
     code_total_s: float = Field(default=120.0, gt=0)
     """Wall seconds that a solution may take for all its tests together."""
     math: Literal["rules", "report"] = "rules"
-    """How mathematics is judged. ``rules``: by exact rules, then Math-Verify (docs/reference/verifiers.md). ``report``: by
-    Math-Verify alone, as in the four steps of report 7.1."""
+    """How mathematics is judged. ``rules``: by exact rules, then Math-Verify (docs/reference/verifiers.md).
+    ``report``: by Math-Verify alone, as in the four steps of report 7.1."""
     combine: Literal["sum", "product"] = "sum"
     """How several `[[rewards]]` make one: the sum, or the product, of each one's value times its weight."""
     rewards_memory_bytes: int = Field(default=4 << 30, ge=1 << 26)
@@ -170,9 +170,9 @@ Tracker = Literal["wandb", "trackio", "mlflow"]
 
 class Metrics(Section):
     trackers: tuple[Tracker, ...] = ()
-    """Trackers that the run is followed into from its start (docs/how-to/trackers.md): ``wandb``, ``trackio``, ``mlflow``.
-    Each is fed by a process of its own from the run's folder. The run waits for none and goes on without one that
-    fails."""
+    """Trackers that the run is followed into from its start (docs/how-to/trackers.md): ``wandb``, ``trackio``,
+    ``mlflow``. Each is fed by a process of its own from the run's folder. The run waits for none and goes on without
+    one that fails."""
     project: str = Field(default="leeway", min_length=1, max_length=120)
     """What the trackers file the run under: a project of W&B or trackio, an experiment of MLflow."""
     peak_tflops: float | None = Field(default=None, gt=0)

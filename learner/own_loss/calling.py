@@ -34,8 +34,8 @@ ASKED: dict[str, Callable[[Tokens, MicroBatch, slice, float], Tensor | None]] = 
     "staleness": lambda tokens, batch, chunk, lag: batch.staleness_T[chunk],
     "signal": lambda tokens, batch, chunk, lag: batch.signal_T[chunk],
 }
-"""What a function is told of its tokens where it has a parameter of the name; docs/how-to/own-loss.md says what each is.
-Tensors of the chunk's shape [C]. Gradients go through ``logprobs`` and ``entropy`` alone."""
+"""What a function is told of its tokens where it has a parameter of the name; docs/how-to/own-loss.md says what each
+is. Tensors of the chunk's shape [C]. Gradients go through ``logprobs`` and ``entropy`` alone."""
 
 
 class OwnLoss:

@@ -1,4 +1,5 @@
-"""docs/how-to/mixtures.md, as it stands: a run on two sources with rewards of their own, and the proofs at a bound of 0."""
+"""docs/how-to/mixtures.md, as it stands: a run on two sources with rewards of their own, and the proofs at a bound of
+0."""
 
 import re
 import shlex

@@ -1,4 +1,5 @@
-"""Every run of docs/how-to/ablations.md as a shell reads it: it composes, has the numbers of its row, fits, and dry-runs."""
+"""Every run of docs/how-to/ablations.md as a shell reads it: it composes, has the numbers of its row, fits, and
+dry-runs."""
 
 import re
 import subprocess
