@@ -9,7 +9,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo smollm2 test fuzz soak chaos gpu-wheels gpu-check check format clean
+.PHONY: setup demo smollm2 test site fuzz soak chaos gpu-wheels gpu-check check format clean
 
 setup: .venv/.ready
 
@@ -32,6 +32,10 @@ smollm2: setup  ## SmolLM2-135M through real vLLM on the CPU; takes about half a
 
 test: setup  ## everything, real parts included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
+
+site: setup  ## the documentation with its search, in build/site; a warning or a dead link fails
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env docs build/site
+	@echo build/site/index.html
 
 fuzz: setup  ## a million mutated messages through the codec and the weight reader; about five minutes
 	$(BIN)/python tests/proofs/fuzz_codec.py
