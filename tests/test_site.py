@@ -53,3 +53,10 @@ def test_a_dead_link_fails_the_build(tmp_path, link, said):
     done = build(docs, tmp_path / "out")
     assert done.returncode != 0
     assert said in done.stderr
+
+
+def test_the_reference_says_what_the_code_says():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs/generated.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
