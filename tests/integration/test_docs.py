@@ -22,6 +22,7 @@ from tests.integration.test_hours import MORE
 from tests.integration.test_mixtures import COMMANDS as MIXTURES
 from tests.integration.test_own_environment import COMMANDS as OWN_ENVIRONMENT
 from tests.integration.test_own_loss import COMMANDS as OWN_LOSS
+from tests.integration.test_own_model import COMMANDS as OWN_MODEL
 from tests.integration.test_own_reward import COMMANDS as OWN_REWARD
 from tests.integration.test_profile import COMMANDS as PROFILE
 from tests.integration.test_trackers import COMMANDS as TRACKERS
@@ -82,6 +83,7 @@ AFTER = [
 ]
 RUN = "leeway up --preset tiny --run my-run"
 OTHERS = [
+    "leeway up --preset tiny --set flow.max_staleness=0",
     "leeway up --preset tiny --set flow.max_staleness=4",
     "leeway up --preset tiny --set flow.max_staleness=4 --set flow.inject_lag=4",
     "leeway up --preset tiny --set flow.max_staleness=auto",
@@ -190,6 +192,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *OWN_REWARD,
         *OWN_ENVIRONMENT,
         *OWN_LOSS,
+        *OWN_MODEL,
         *FORK,
         *MIXTURES,
         *PROFILE,
