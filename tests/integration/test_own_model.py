@@ -1,4 +1,4 @@
-"""docs/start/own-model.md: the preset of a 7B model is planned as it stands, and trains the model of tiny on the CPU."""
+"""docs/start/own-model.md: the preset of a 7B model is planned as it stands, and trains the model of `tiny` here."""
 
 import shlex
 
