@@ -10,8 +10,8 @@ ANY = {"N": r"\d+", "K": r"\d+", "NAME": r"[\w-]+", "REASON": r"\w+"}
 
 
 def documented() -> re.Pattern[str]:
-    """Matches every name that ``metrics.md`` or ``operations.md`` lists."""
-    text = "\n".join((DOCS / page).read_text() for page in ("reference/metrics.md", "how-to/operations.md"))
+    """Matches every name that ``metrics.md`` or ``hardware-metrics.md`` lists."""
+    text = "\n".join((DOCS / "reference" / page).read_text() for page in ("metrics.md", "hardware-metrics.md"))
     cells = re.findall(r"^\| (`[^|]*?`) \|", text, re.M)
     names = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
     plain = [re.sub(r"\b[A-Z]+\b|(?<=_)[NK]\b", lambda found: f"<{found[0]}>", name) for name in names]

@@ -1,5 +1,5 @@
 """Whatever is asked to stop before it is done ends with 130, by whichever signal: the table in
-docs/how-to/operations.md."""
+docs/reference/exit-codes.md."""
 
 import json
 import os
