@@ -89,7 +89,7 @@ def differences(hosts: list[str], reads: list[dict[str, str]]) -> str | None:
     more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return (
         f"the learner's ranks do not read the same: {'; '.join(found[:_SHOWN])}{more}. Every rank needs the same "
-        "model, code and packages (docs/how-to/cluster.md)"
+        "model, code and packages (docs/how-to/shared-files.md)"
     )
 
 
@@ -136,7 +136,7 @@ def _refuse_folders_apart(folder: Path) -> None:
         raise DataError(
             f"{name_of(0, said[0]['host'])} writes this run's checkpoints into {said[0]['folder']}, but "
             f"{'; '.join(apart)}, which is another folder. The learner's ranks need one runs folder that all of them "
-            "share, wherever each has mounted it: name it by --runs-dir (docs/how-to/cluster.md)"
+            "share, wherever each has mounted it: name it by --runs-dir (docs/how-to/shared-files.md)"
         )
 
 

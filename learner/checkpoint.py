@@ -146,7 +146,7 @@ def _refuse_missing(unfinished: Path) -> None:
     if not seen(unfinished, SEEN_S):
         raise DataError(
             f"{unfinished}: rank 0 has made this folder, and it is not there. The learner's ranks need one runs folder "
-            "that all of them share: name it by --runs-dir (docs/how-to/cluster.md)"
+            "that all of them share: name it by --runs-dir (docs/how-to/shared-files.md)"
         )
 
 
@@ -168,7 +168,7 @@ def _refuse_unseen(unfinished: Path, parts: list[dict[str, Any]]) -> None:
                 raise DataError(
                     f"{unfinished}: {name_of(number, part['host'])} has written {size} bytes of {name}; rank 0 sees "
                     f"{_size(path) if path.exists() else 'none'}. The learner's ranks need one runs folder that all of "
-                    "them share: name it by --runs-dir (docs/how-to/cluster.md)"
+                    "them share: name it by --runs-dir (docs/how-to/shared-files.md)"
                 )
 
 
@@ -242,7 +242,7 @@ def load(policy: Policy, path: Path, tell: Callable[[Doing], None] = lambda _: N
     other = [name_of(number, each["host"]) for number, each in enumerate(said) if each["list"] != said[0]["list"]]
     if other:
         raise DataError(
-            f"checkpoint {path} is not the same on {', '.join(other)} as on rank 0 (docs/how-to/cluster.md)"
+            f"checkpoint {path} is not the same on {', '.join(other)} as on rank 0 (docs/how-to/shared-files.md)"
         )
     if (why := universal.why_not(made["layout"], _layout(policy))) is not None:
         raise DataError(f"checkpoint {path}: {why}")

@@ -256,7 +256,7 @@ def commands(config: Config, layout: Layout) -> list[str]:
     """The commands of each node, for a run that ``leeway create`` has made. Roles on GPUs that are theirs alone need no
     other word than ``CUDA_VISIBLE_DEVICES``."""
     learner = [each for each in layout.placed if each.ranks]
-    lines = ["on each node, after leeway create RUN (NODE1: the address of node 1; docs/how-to/cluster.md):"]
+    lines = ["on each node, after leeway create RUN (NODE1: the address of node 1; docs/how-to/large-models.md):"]
     for each in layout.placed:
         visible = f"CUDA_VISIBLE_DEVICES={','.join(map(str, each.gpus))} " if each.gpus else ""
         command = f"{visible}leeway rollout RUN"

@@ -11,7 +11,7 @@ from tests.integration.running import SMALL, leeway, metrics, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 FEWER = "leeway up my-run --resume --set train.ranks=1"
-"""docs/how-to/cluster.md."""
+"""docs/how-to/other-ranks.md."""
 
 
 def test_a_run_of_two_ranks_goes_on_under_one_and_its_books_are_whole(tmp_path, wait_until):
