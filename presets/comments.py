@@ -19,7 +19,8 @@ from leeway_rl.leeway.running.dry_run import arithmetic
 PRESETS = Path(__file__).resolve().parent
 DOCS = PRESETS.parent / "docs"
 SHOWN = "skywork-or1-32b"
-"""The preset of which docs/reference/presets.md shows the learner's memory, and docs/how-to/large-models.md the layout."""
+"""The preset of which docs/reference/presets.md shows the learner's memory, and docs/how-to/large-models.md the
+layout."""
 PLANNED = "skywork-or1-7b"
 """The preset of which docs/how-to/planning.md shows the speed."""
 

@@ -96,7 +96,8 @@ class Train(Section):
     """Learner processes, on all its nodes together; with GPUs each has one of its own (``placement.learner``)."""
     collective_timeout_s: float = Field(default=COLLECTIVE_TIMEOUT_S, gt=0, le=10**6)
     """Seconds after which an exchange of tensors between ranks counts as lost, and the learner ends. Batches,
-    publications, checkpoints and downloads are waited for elsewhere (docs/how-to/shared-files.md), so they do not count."""
+    publications, checkpoints and downloads are waited for elsewhere (docs/how-to/shared-files.md), so they do not
+    count."""
     threads: int = Field(default=1, ge=1)
     """CPU threads of each learner process."""
 

@@ -249,6 +249,8 @@ def test_every_documented_command_is_executed_or_a_make_target():
         "leeway verifier",
         "leeway set",
         "leeway export",
+        "leeway fork",
+        "leeway track",
         "leeway up --dry-run",
         "leeway up --resume",
         "leeway check",
