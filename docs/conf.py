@@ -37,8 +37,8 @@ html_theme_options = {
 html_sidebars = {"index": []}
 
 
-LISTED = re.compile(r"^(?:[-*] |\| ).*?\]\(([\w./-]+)\.md\)", re.MULTILINE)
-"""A page that an index lists: the first link of a list item or of a table's row."""
+LISTED = re.compile(r"^(?:[-*] |\d+\. |\| ).*?\]\(([\w./-]+)\.md\)", re.MULTILINE)
+"""A page that an index lists: the first link of a list item, numbered or not, or of a table's row."""
 LINK = re.compile(r"\[([^\]]+)\]\(([\w./-]+?)/?(#[\w-]+)?\)")
 
 
