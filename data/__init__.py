@@ -1,1 +1,1 @@
-"""Makes training rows of raw rows: sources, data steps, recipe, card. See docs/how-to/data.md."""
+"""Makes training rows of raw rows: sources, data steps, recipe, card. See docs/how-to/prepare-rows.md."""

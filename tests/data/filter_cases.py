@@ -1,7 +1,7 @@
 """Rows that a verifier can judge and rows that none can, each kind in many words: (reason or None, problem, gold).
 
 The rules of ``data/asked.py`` and ``data/gold_form.py`` were looked over against the rows at even places. Those at odd
-places were run once, after that, and what came out is in docs/how-to/data.md.
+places were run once, after that, and what came out is in docs/evidence/data.md.
 """
 
 PROOF = "asks for a proof"
@@ -194,7 +194,7 @@ HARMLESS = [
     (None, "Find the mixed number.", "3\\frac{1}{7}"),
 ]
 
-# Written when the rules stood, in two lots. What each lot showed at first sight is in docs/how-to/data.md; then it was
+# Written when the rules stood, in two lots. What each lot showed at first sight is in docs/evidence/data.md; then it was
 # mended.
 LATER_HARMFUL = [
     (

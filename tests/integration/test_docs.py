@@ -373,7 +373,7 @@ def test_data_is_prepared_as_documented(tmp_path):
         done = leeway(*shlex.split(command)[1:], cwd=tmp_path)
         assert done.returncode == 0, command + done.stdout + done.stderr
         said.append(done.stdout)
-    assert said[0] in (ROOT / "docs/how-to/data.md").read_text()
+    assert said[0] in (ROOT / "docs/how-to/prepare-rows.md").read_text()
     assert "A lamp maker has 14 red lamps" in said[1]
     assert said[4] == "links: 14 rows, 13 kept; dropped: 1 an external link\n"
 

@@ -1,4 +1,4 @@
-"""From raw rows to a judged model, by the commands of docs/how-to/data.md: two training steps instead of eight."""
+"""From raw rows to a judged model, by the commands of docs/how-to/raw-rows-to-model.md: two training steps instead of eight."""
 
 import shlex
 from pathlib import Path
@@ -21,7 +21,7 @@ COMMANDS = [
 
 
 def test_raw_rows_become_a_model_that_is_judged(tmp_path):
-    documented = (ROOT / "docs" / "how-to" / "data.md").read_text()
+    documented = (ROOT / "docs" / "how-to" / "raw-rows-to-model.md").read_text()
     for name in ("examples", "presets"):
         (tmp_path / name).symlink_to(ROOT / name)
     for command in COMMANDS:
