@@ -1,4 +1,5 @@
-"""From raw rows to a judged model, by the commands of docs/how-to/raw-rows-to-model.md: two training steps instead of eight."""
+"""From raw rows to a judged model, by the commands of docs/how-to/raw-rows-to-model.md: two training steps
+instead of eight."""
 
 import shlex
 from pathlib import Path
