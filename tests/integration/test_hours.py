@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
 SCHEDULE = ("train.warmup_steps=3", "train.schedule=cosine", "train.final_share=0.0", "flow.max_staleness=0")
 MORE = "leeway up my-run --resume --set train.hours=2"
-"""docs/how-to/learning-rate.md."""
+"""docs/how-to/hours.md."""
 BY_HAND = [1 / 3, 2 / 3, 1.0, 1.0, 0.5, 0.0]
 """Of six training steps: a warm-up over three, and half a cosine over the others."""
 
