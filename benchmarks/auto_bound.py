@@ -8,7 +8,7 @@ rollout, with lengths of more and less spread.
 
 One row a system: training steps a second under each fixed bound and under ``auto``, its start at 0 included, as a share
 of the best fixed bound's; the least bound that no larger one beats by ``GAIN``; and the turns of ``auto``. Exit code 1
-where a row is outside of what docs/concepts/staleness.md promises.
+where a row is outside of what docs/evidence/automatic-staleness.md promises.
 """
 
 import argparse

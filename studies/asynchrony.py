@@ -156,7 +156,7 @@ OVERFLOW = Study(
     finding="it has nothing on this.",
     here="lags are lognormal (σ 1) with a mean of 4 versions, at most 16, and the bound is η = 2; a response under way "
     "goes on under a newer version every 4 tokens. `wait` would await a straggler, so its lags are cut at η. What each "
-    "costs in time is not seen here: see [planning](../how-to/planning.md). No entropy control, coupled loss, D_R 8, "
+    "costs in time is not seen here: see [overflow](../evidence/overflow.md). No entropy control, coupled loss, D_R 8, "
     "a learning rate of 3e-4.",
     settings=(FRESH, *POLICIES.values()),
     claims=(

@@ -111,7 +111,7 @@ PLANS = [
     "leeway plan --preset skywork-or1-7b --max-staleness 0,1,2 --steps 40",
     "leeway plan --preset skywork-or1-32b",
 ]
-"""Executed with fewer steps of smaller batches: what they print as they stand is in docs/how-to/planning.md."""
+"""Executed with fewer steps of smaller batches: what they print as they stand is in the pages."""
 DATA = [
     "leeway data run examples/data/recipe.toml --out my-data",
     "leeway data show my-data/datasets/06-decontaminate",
