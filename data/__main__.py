@@ -1,4 +1,5 @@
-"""``leeway data`` makes training rows of raw rows (docs/how-to/prepare-rows.md). Arguments are parsed before heavy imports."""
+"""``leeway data`` makes training rows of raw rows (docs/how-to/prepare-rows.md). Arguments are parsed before heavy
+imports."""
 
 from __future__ import annotations
 

@@ -194,8 +194,8 @@ HARMLESS = [
     (None, "Find the mixed number.", "3\\frac{1}{7}"),
 ]
 
-# Written when the rules stood, in two lots. What each lot showed at first sight is in docs/evidence/data.md; then it was
-# mended.
+# Written when the rules stood, in two lots. What each lot showed at first sight is in docs/evidence/data.md; then it
+# was mended.
 LATER_HARMFUL = [
     (
         PROOF,
