@@ -12,7 +12,7 @@ roots, logarithms, binomials). A third of the answers are right, some of them in
 - **ours**: ``GraderPool(1)``, this process and its one child on the same core.
 
 Both grade the same items in every round, in turns; the ratio is the median over the rounds. The rules differ
-from Math-Verify by design (docs/reference/verifiers.md), not on this mix. Must hold: a ratio of at least 3, the same
+from Math-Verify by design (docs/reference/math-rules.md), not on this mix. Must hold: a ratio of at least 3, the same
 verdicts.
 """
 

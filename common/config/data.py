@@ -81,7 +81,7 @@ class Data(Section):
     comparison: Literal["livecodebench", "exact"] | None = None
     """How outputs of programs and values of calls are compared in rows of code that name no rule of their own. By
     default ``livecodebench``, as the harness of that benchmark does; ``exact`` is stricter
-    (docs/reference/verifiers.md)."""
+    (docs/reference/code-tests.md)."""
     row_columns: tuple[str, ...] | None = None
     """Columns of a row that reward functions are given, beside the prompt. By default all that the row has."""
     max_row_bytes: int = Field(default=65536, ge=256)

@@ -110,7 +110,7 @@ class Verifier(Section):
     code_total_s: float = Field(default=120.0, gt=0)
     """Wall seconds that a solution may take for all its tests together."""
     math: Literal["rules", "report"] = "rules"
-    """How mathematics is judged. ``rules``: by exact rules, then Math-Verify (docs/reference/verifiers.md).
+    """How mathematics is judged. ``rules``: by exact rules, then Math-Verify (docs/reference/math-rules.md).
     ``report``: by Math-Verify alone, as in the four steps of report 7.1."""
     combine: Literal["sum", "product"] = "sum"
     """How several `[[rewards]]` make one: the sum, or the product, of each one's value times its weight."""

@@ -1,4 +1,4 @@
-"""Every attack of docs/reference/verifiers.md, shown to be stopped. Those that observe print what they found, so that
+"""Every attack of docs/reference/code-sandbox.md, shown to be stopped. Those that observe print what they found, so that
 a test fails if the attack never ran."""
 
 import os

@@ -1,4 +1,4 @@
-"""The rules of docs/reference/verifiers.md, one example and more a rule; and exact arithmetic against Math-Verify."""
+"""The rules of docs/reference/math-rules.md, one example and more a rule; and exact arithmetic against Math-Verify."""
 
 import re
 from pathlib import Path
@@ -311,8 +311,8 @@ def test_units_have_dimensions_and_sizes() -> None:
 
 
 def test_the_table_in_the_docs_says_what_the_verifier_says() -> None:
-    docs = (Path(__file__).parents[2] / "docs" / "reference" / "verifiers.md").read_text()
-    table = docs.split("### Rules")[1].split("\nLeft to Math-Verify")[0]
+    docs = (Path(__file__).parents[2] / "docs" / "reference" / "math-rules.md").read_text()
+    table = docs.split("## Rules")[1].split("\n**Left to Math-Verify")[0]
     rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| ")][1:]
     checked = 0
     for row in rows:

@@ -1,4 +1,4 @@
-"""The documented rules (docs/reference/verifiers.md): whether an answer is a gold, shape by shape.
+"""The documented rules (docs/reference/math-rules.md): whether an answer is a gold, shape by shape.
 
 Pure, and three-valued: True and False are the rules' decision, and None leaves it to Math-Verify. Shapes are compared
 here. What stands inside them goes to ``leaf``, which may be exact arithmetic alone (``leaves.exactly``: cheap, often
