@@ -19,13 +19,12 @@ from leeway_rl.leeway.running.dry_run import arithmetic
 PRESETS = Path(__file__).resolve().parent
 DOCS = PRESETS.parent / "docs"
 SHOWN = "skywork-or1-32b"
-"""The preset of which docs/reference/presets.md shows the learner's memory, and docs/how-to/large-models.md the
-layout."""
+"""The preset of which docs/reference/dry-run.md shows the learner's memory, and docs/how-to/cluster.md the layout."""
 PLANNED = "skywork-or1-7b"
 """The preset of which docs/how-to/planning.md shows the speed."""
 
 LAYOUTS = [("1.5b", 1, 1), ("1.5b", 8, 3), ("7b", 4, 3), ("7b", 8, 3), ("32b", 16, 3), ("32b", 32, 3)]
-"""Presets, ranks and ZeRO stages of which docs/reference/configuration.md shows the longest context."""
+"""Presets, ranks and ZeRO stages of which docs/reference/gpus.md shows the longest context."""
 LONGEST = 2048 + 32_768
 """Tokens of the longest prompt and response of the presets."""
 
@@ -47,19 +46,19 @@ def with_comment(path: Path) -> str:
 def pages() -> dict[Path, str]:
     """The pages that show a part of it, and their texts brought up to date."""
     shown = [
-        (DOCS / "reference" / "presets.md", part("a GPU of the learner", SHOWN)),
-        (DOCS / "how-to" / "large-models.md", part("processes, and the GPUs of each", SHOWN, to_the_end=True)),
+        (DOCS / "reference" / "dry-run.md", part("a GPU of the learner", SHOWN)),
+        (DOCS / "how-to" / "cluster.md", part("processes, and the GPUs of each", SHOWN, to_the_end=True)),
         (DOCS / "how-to" / "planning.md", part("speed, estimated", PLANNED)),
     ]
-    configuration = DOCS / "reference" / "configuration.md"
+    gpus = DOCS / "reference" / "gpus.md"
     found = {
         page: re.sub(
             rf"```\n{text[:12]}.*?```", lambda _, text=text: f"```\n{text}```", page.read_text(), flags=re.DOTALL
         )
         for page, text in shown
     }
-    found[configuration] = re.sub(
-        r"(?<=\n)\| layout \| `autocast`.*?\n(?=\n)", contexts(), configuration.read_text(), flags=re.DOTALL
+    found[gpus] = re.sub(
+        r"(?<=\n)\| layout \| `autocast`.*?\n(?=\n)", contexts(), gpus.read_text(), flags=re.DOTALL
     )
     return found
 

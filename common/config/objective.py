@@ -23,7 +23,7 @@ class Objective(Section):
     loss: Loss | str = "magic"
     """``magic``: report 3.1, a mean over tokens. ``grpo``: report 2.4, a mean over responses of each one's mean over
     tokens. ``pg``: report 2.3, vanilla policy gradient, a mean over responses of each one's sum, never clipped. The
-    others are the field's, by their papers' names: docs/reference/magic.md has their formulas. A loss of yours is
+    others are the field's, by their papers' names: docs/reference/objectives.md has their formulas. A loss of yours is
     `path/to/file.py:function` or `package.module:function` (docs/how-to/own-loss.md). A path is relative to the preset
     that names it, or to the folder that ``--set`` is typed in."""
     loss_options: dict[str, Any] = Field(default_factory=dict)

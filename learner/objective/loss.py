@@ -1,5 +1,5 @@
 """The losses, token by token: MAGIC (report 3.1), GRPO (2.4), vanilla policy gradient (2.3), and what the field
-compares with them. Pure. docs/reference/magic.md has a table of papers, formulas and keys.
+compares with them. Pure. docs/reference/objectives.md has a table of papers, formulas and keys.
 
 Each loss is the sum of its tokens' losses, divided by ``denominator``, which belongs to the whole optimizer step, on
 all ranks and in all micro-batches. The released code divides in each micro-batch, which weighs tokens by how the batch

@@ -62,7 +62,7 @@ def _ours(case: SimpleNamespace, objective: Objective, alpha: float, lag: float)
 
 
 def _formula(case: SimpleNamespace, objective: Objective, alpha: float, lag: float) -> list[Tensor]:
-    """The same by the formulas as they stand in docs/reference/magic.md; slopes by hand."""
+    """The same by the formulas as they stand in docs/reference/objectives.md; slopes by hand."""
     total, by_logprob, by_entropy = 0.0, [], []
     for t in range(TOKENS):
         now, mu, a = float(case.logprobs_T[t]), float(case.behaviour_logprobs_T[t]), float(case.advantages_T[t])
