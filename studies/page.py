@@ -203,7 +203,9 @@ def index_of(findings: Mapping[Study, Sequence[Finding]], steps: int, cores: int
     """The table of all verdicts, with Holm's correction for all of them. ``cores``: how many the machine has that ran
     them; ``note``: what else the reader has to know of the runs."""
     lines = [
-        "# Studies: the report's ablations at toy scale, and what it could not run",
+        "# Studies",
+        "",
+        "The report's ablations at toy scale, and studies of staleness that the report could not run.",
         "",
         "```",
         "leeway study --all",
