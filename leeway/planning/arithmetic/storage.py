@@ -4,7 +4,7 @@ from .learner import Part
 from .shapes import Shape
 
 DELTA = 0.03
-"""A delta's share of a whole version, at most, at the learning rates of the presets (docs/evidence/performance.md)."""
+"""A delta's share of a whole version, at most, at the learning rates of the presets (docs/evidence/weights.md)."""
 
 
 def token_bytes(vocabulary: int | None) -> int:
