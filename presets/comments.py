@@ -57,9 +57,7 @@ def pages() -> dict[Path, str]:
         )
         for page, text in shown
     }
-    found[gpus] = re.sub(
-        r"(?<=\n)\| layout \| `autocast`.*?\n(?=\n)", contexts(), gpus.read_text(), flags=re.DOTALL
-    )
+    found[gpus] = re.sub(r"(?<=\n)\| layout \| `autocast`.*?\n(?=\n)", contexts(), gpus.read_text(), flags=re.DOTALL)
     return found
 
 

@@ -1,5 +1,5 @@
-"""Every attack of docs/reference/code-sandbox.md, shown to be stopped. Those that observe print what they found, so that
-a test fails if the attack never ran."""
+"""Every attack of docs/reference/code-sandbox.md, shown to be stopped. Those that observe print what they found, so a
+test fails if the attack never ran."""
 
 import os
 import signal
