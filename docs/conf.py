@@ -38,7 +38,7 @@ html_sidebars = {"index": []}
 
 
 LISTED = re.compile(r"^(?:[-*] |\d+\. |\| ).*?\]\(([\w./-]+)\.md\)", re.MULTILINE)
-"""A page that an index lists: the first link of a list item or of a table's row."""
+"""A page that an index lists: the first link of a list item, numbered or not, or of a table's row."""
 LINK = re.compile(r"\[([^\]]+)\]\(([\w./-]+?)/?(#[\w-]+)?\)")
 
 

@@ -19,7 +19,8 @@ from leeway_rl.leeway.running.dry_run import arithmetic
 PRESETS = Path(__file__).resolve().parent
 DOCS = PRESETS.parent / "docs"
 SHOWN = "skywork-or1-32b"
-"""The preset of which docs/reference/dry-run.md shows the learner's memory, and docs/how-to/cluster.md the layout."""
+"""The preset of which docs/reference/dry-run.md shows the learner's memory, and docs/how-to/large-models.md the
+layout."""
 PLANNED = "skywork-or1-7b"
 """The preset of which docs/how-to/planning.md shows the speed."""
 
@@ -47,7 +48,7 @@ def pages() -> dict[Path, str]:
     """The pages that show a part of it, and their texts brought up to date."""
     shown = [
         (DOCS / "reference" / "dry-run.md", part("a GPU of the learner", SHOWN)),
-        (DOCS / "how-to" / "cluster.md", part("processes, and the GPUs of each", SHOWN, to_the_end=True)),
+        (DOCS / "how-to" / "large-models.md", part("processes, and the GPUs of each", SHOWN, to_the_end=True)),
         (DOCS / "how-to" / "planning.md", part("speed, estimated", PLANNED)),
     ]
     gpus = DOCS / "reference" / "gpus.md"

@@ -1,4 +1,4 @@
-"""The metrics that the reference lists: in the first column of a table, by their full names."""
+"""The metrics that the pages list: in the first column of a table, by their full names."""
 
 import re
 from pathlib import Path
@@ -10,8 +10,8 @@ ANY = {"N": r"\d+", "K": r"\d+", "NAME": r"[\w-]+", "REASON": r"\w+"}
 
 
 def documented() -> re.Pattern[str]:
-    """Matches every name that ``docs/reference/metrics.md`` lists."""
-    text = (DOCS / "reference" / "metrics.md").read_text()
+    """Matches every name that ``metrics.md`` or ``hardware-metrics.md`` lists."""
+    text = "\n".join((DOCS / "reference" / page).read_text() for page in ("metrics.md", "hardware-metrics.md"))
     cells = re.findall(r"^\| (`[^|]*?`) \|", text, re.M)
     names = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
     plain = [re.sub(r"\b[A-Z]+\b|(?<=_)[NK]\b", lambda found: f"<{found[0]}>", name) for name in names]
@@ -19,6 +19,6 @@ def documented() -> re.Pattern[str]:
 
 
 def undocumented(names: set[str]) -> set[str]:
-    """Those of ``names`` that it does not list."""
+    """Those of ``names`` that no page lists."""
     known = documented()
     return {name for name in names - NOT_MEASURED if known.fullmatch(name) is None}
