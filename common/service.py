@@ -25,6 +25,9 @@ from .types import Heartbeat
 
 log = logging.getLogger(__name__)
 
+SAME_S = 2.0
+"""Signals that come within so many seconds of the first are one request. A batch system may signal every process of a
+job, so that torchrun gets it as well and passes it on, or may send a signal again that it holds for lost."""
 GOODBYE_S = 2.0  # seconds for which a process that leaves at once tries to give its leases back
 BEATS_TO_LIVE = 5  # heartbeats that a worker may miss before it counts as gone
 
@@ -32,6 +35,16 @@ BEATS_TO_LIVE = 5  # heartbeats that a worker may miss before it counts as gone
 def worker_name() -> str:
     """A name that no other process has: host, process id, and a part of the start time, because process ids recur."""
     return f"{socket.gethostname()}-{os.getpid()}-{time.time_ns() // 1_000_000 % 100_000:05d}"
+
+
+def _another(reading: int, wait_s: float) -> bool:
+    """Whether a second request comes within ``wait_s`` seconds of the first, which has just been read."""
+    began = time.monotonic()
+    while select.select([reading], [], [], max(0.0, began + wait_s - time.monotonic()))[0]:
+        if time.monotonic() - began > SAME_S:
+            return True
+        os.read(reading, 1)
+    return False
 
 
 class Service:
@@ -90,8 +103,8 @@ class Service:
 
     def stop_on_signals(self) -> None:
         """Make SIGTERM and SIGINT ask for an orderly stop, in which held work is finished and handed over. At a second
-        signal, or when the drain time is over, the process leaves at once; it first gives the leases back if Redis
-        answers.
+        signal (one within ``SAME_S`` of the first is the first again), or when the drain time is over, the process
+        leaves at once; it first gives the leases back if Redis answers.
 
         Python runs signal handlers between two bytecodes of the main thread, which may be inside a long kernel of
         torch. The bytes at the wake-up descriptor do not wait for it: a thread reads them.
@@ -110,8 +123,7 @@ class Service:
         log.info("asked to stop: at most %.0f s for what is under way", self._drain_s)
         self.asked = True
         self.stopping.set()
-        again, _, _ = select.select([reading], [], [], self._drain_s)
-        if again:
+        if _another(reading, self._drain_s):
             log.warning("asked again: leaving at once")
         else:
             log.warning("not done within broker.drain_s = %.0f s: leaving", self._drain_s)

@@ -56,9 +56,13 @@ def up(
     gpu_gb: Annotated[
         float | None, typer.Option("--gpu-gb", help="With --dry-run: memory of each GPU, in GB. (80)", min=1)
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --dry-run: only configuration and processes, for machines.")
+    ] = False,
 ) -> None:
     """Run everything on this machine: server, learner, rollout and verifier workers, with a live view."""
     from ..running import up as desk
+    from ..running.dry_run import DryRun
 
     server = address.resolve(redis_url) if redis_url else None  # without an address the run brings its own server
     name, runs_dir = None, run.runs_dir
@@ -66,7 +70,10 @@ def up(
         found = run.find() if resume else run.place()
         name, runs_dir = found.run, found.runs_dir
     gpu_bytes = None if gpu_gb is None else 1e9 * gpu_gb
-    desk.up(name, preset or [], settings or [], server, runs_dir, resume=resume, dry_run=dry_run, gpu_bytes=gpu_bytes)
+    if as_json and not dry_run:
+        raise ConfigError("--json is for --dry-run; of a run that is at work, leeway status --json tells")
+    dry = DryRun(gpu_bytes=gpu_bytes, as_json=as_json) if dry_run else None
+    desk.up(name, preset or [], settings or [], server, runs_dir, resume=resume, dry=dry)
 
 
 @dataclass(frozen=True, kw_only=True)

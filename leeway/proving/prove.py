@@ -45,7 +45,7 @@ def on_policy(
         )
     run = f"prove-{time.strftime('%m%d-%H%M%S')}-{os.getpid()}"
     typer.echo(f"asynchronous: {rollout_workers} rollout and {verifier_workers} verifier workers, {steps} steps")
-    up(run, presets, [*settings, *fixed], None, runs_dir, resume=False, dry_run=False)
+    up(run, presets, [*settings, *fixed], None, runs_dir, resume=False)
     ledger = runs_dir / run / "ledger.jsonl"
     typer.echo(audit(ledger).describe())
     asynchronous = published_checksum(ledger)

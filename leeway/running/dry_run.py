@@ -1,5 +1,8 @@
 """``leeway up --dry-run``: a configuration, what it means, and what was found on this machine. Nothing starts."""
 
+import json
+from dataclasses import dataclass
+
 import typer
 
 from ...common.config import Config, dump
@@ -8,16 +11,25 @@ from ...common.preflight.model import why_not_spread
 from ...common.rope import why_too_long
 from ..planning.arithmetic import Gpu, describe, shape_of, why_not
 from . import launcher
-from .placement import page
+from .placement import page, processes
 from .preflight import preflight
 from .trackers import why_missing
 
 
-def show(config: Config, gpu_bytes: float | None = None) -> None:
-    """Print it. ``gpu_bytes``: the memory of each GPU, where it is another than by default. ``ConfigError`` where the
-    configuration does not fit its GPUs, after all is printed."""
-    gpu = Gpu() if gpu_bytes is None else Gpu(bytes=gpu_bytes)
-    typer.echo(whole(config, gpu))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """What is asked of a dry run."""
+
+    gpu_bytes: float | None = None
+    """The memory of each GPU, where it is another than by default."""
+    as_json: bool = False
+    """Whether to print only what scripts need."""
+
+
+def show(config: Config, asked: DryRun) -> None:
+    """Print it. ``ConfigError`` where the configuration does not fit its GPUs, after all is printed."""
+    gpu = Gpu() if asked.gpu_bytes is None else Gpu(bytes=asked.gpu_bytes)
+    typer.echo(for_machines(config) if asked.as_json else whole(config, gpu))
     shape = shape_of(config.model.path)
     if shape is not None and (why := why_not(config, shape, gpu)) is not None:
         raise ConfigError(f"it does not fit: {why}")
@@ -30,6 +42,13 @@ def whole(config: Config, gpu: Gpu | None = None) -> str:
     if (why := why_missing(config.metrics.trackers) or launcher.why_not_here(config)) is not None:
         found = [*found, f"leeway up would refuse this here: {why}"]
     return "\n".join([dump(config), meaning, "#", *(f"# {line}" for line in found)])
+
+
+def for_machines(config: Config) -> str:
+    """The configuration and its processes as one JSON object, for a script that starts them on a cluster."""
+    preflight(config, dry_run=True)
+    layout = launcher.drawn(config)
+    return json.dumps({"config": config.model_dump(mode="json"), "processes": processes(config, layout)})
 
 
 def arithmetic(config: Config, gpu: Gpu | None = None) -> str:

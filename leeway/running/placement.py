@@ -8,6 +8,7 @@ many on each. Then each rollout worker takes its GPUs on the first node that sti
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ...common.config import Config
 from ...common.devices import spoken
@@ -236,6 +237,22 @@ def page(config: Config, layout: Layout, shape: Shape | None, gpu: Gpu | None = 
     if layout.nodes > 1:
         parts += ["", *commands(config, layout)]
     return "\n".join(parts)
+
+
+def processes(config: Config, layout: Layout) -> list[dict[str, Any]]:
+    """The layout for machines, a dict for each process. Those of the verifier have no GPU, and may be anywhere."""
+    placed = [
+        {
+            "name": each.name,
+            "node": each.node + 1,
+            "gpus": list(each.gpus),
+            "ranks": each.ranks,
+            "shared": each.shared,
+        }
+        for each in layout.placed
+    ]
+    grading = {"node": 1, "gpus": [], "ranks": 0, "shared": False}
+    return [*placed, *({"name": f"verifier-{index}", **grading} for index in range(config.verifier.workers))]
 
 
 def _rows(config: Config, layout: Layout) -> list[list[str]]:

@@ -23,8 +23,8 @@ from ...common.queue.desk import DeskQueue
 from ...common.step_line import step_line
 from ...common.weights import node_folder
 from ..looking import status
-from . import dry_run as dry
 from . import launcher
+from .dry_run import DryRun, show
 from .own_code import with_digests
 from .preflight import preflight
 from .server import EmbeddedServer
@@ -56,10 +56,9 @@ def up(
     runs_dir: Path,
     *,
     resume: bool,
-    dry_run: bool,
-    gpu_bytes: float | None = None,
+    dry: DryRun | None = None,
 ) -> None:
-    """Run everything to the end, show it, and write its report. ``gpu_bytes``: a GPU's memory, for a dry run."""
+    """Run everything to the end, show it, and write its report. ``dry``: only tell what would be run."""
     if resume:
         keys = {text: text.partition("=")[0].strip() for text in settings}
         others = [text for text, key in keys.items() if key not in LAYOUT and not key.startswith("placement.")]
@@ -80,10 +79,10 @@ def up(
         run = run if run is not None else named_after(presets[-1])
     Keys(run)  # refuses an unusable id before anything is written
     folder = runs_dir / run
-    if folder.exists() and not resume and not dry_run:
+    if folder.exists() and not resume and dry is None:
         raise RunExistsError(f"run {run!r} exists ({folder}); choose another --run, or go on with --resume")
-    if dry_run:
-        dry.show(config, gpu_bytes)
+    if dry is not None:
+        show(config, dry)
         return
     places = launcher.seats(config)
     preflight(config, dry_run=False)

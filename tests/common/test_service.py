@@ -17,11 +17,13 @@ from tests.samples import a_ticket
 
 WORKER = """
 import sys, hashlib
+from leeway_rl.common import service as module
 from leeway_rl.common.service import Service
 from leeway_rl.common.queue.entries import WorkStream
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.rollout import RolloutQueue
 
+module.SAME_S = float(sys.argv[5])
 queue = RolloutQueue(Connection(sys.argv[1], sys.argv[2], worker="w"))
 with Service(queue, "rollout", lease_s=60, heartbeat_s=1, drain_s=float(sys.argv[3])) as service:
     service.stop_on_signals()
@@ -39,12 +41,13 @@ with Service(queue, "rollout", lease_s=60, heartbeat_s=1, drain_s=float(sys.argv
 
 @pytest.fixture
 def start(bus):
-    """A worker in a process of its own that holds the run's only ticket; by its drain and what it is busy with."""
+    """A worker in a process of its own that holds the run's only ticket; by its drain, what it is busy with, and for
+    how many seconds signals are one request."""
     started = []
 
-    def worker(drain_s, busy):
+    def worker(drain_s, busy, same_s=0.25):
         bus.learner.issue(a_ticket())
-        words = [sys.executable, "-c", WORKER, bus.url, bus.run, str(drain_s), busy]
+        words = [sys.executable, "-c", WORKER, bus.url, bus.run, str(drain_s), busy, str(same_s)]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(process)
         assert process.stdout.readline() == "busy\n"
@@ -79,6 +82,15 @@ def test_the_second_signal_leaves_at_once_even_from_inside_a_kernel(start, make_
     assert process.wait(10) == STOPPED
     assert time.monotonic() - asked < 2
     assert is_free_again(make_bus)
+
+
+def test_signals_that_come_close_together_are_one_request(start):
+    """Slurm signals every process of a step: torchrun passes on what the learner's ranks have got as well."""
+    process = start(60, "kernel", same_s=60)
+    for _ in range(3):
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
 
 
 def test_the_drain_ends_when_it_says(start, make_bus):
