@@ -110,7 +110,9 @@ class Slurm:
 
     def ready(self) -> bool:
         """Whether every node takes jobs."""
-        return self.run("sinfo", "--noheader", "--Node", "--partition=normal", "--format=%t").split() == ["idle"] * NODES
+        return (
+            self.run("sinfo", "--noheader", "--Node", "--partition=normal", "--format=%t").split() == ["idle"] * NODES
+        )
 
     def jobs(self) -> dict[str, str]:
         """The state of every job and array task in the queue, by job_task."""

@@ -1,6 +1,6 @@
-"""The scripts of ``deploy/slurm``: that they can be read, that what they call exists, what they ask Slurm for, and which
-exit code of a role leads where. Programs of Slurm are stand-ins here that note how they were called; the real ones run in
-``integration/test_slurm_run.py``."""
+"""The scripts of ``deploy/slurm``: that they can be read, that what they call exists, what they ask Slurm for, and
+which exit code of a role leads where. Programs of Slurm are stand-ins here that note how they were called; the real ones
+run in ``integration/test_slurm_run.py``."""
 
 import json
 import os
@@ -65,7 +65,13 @@ def ran(cluster, *words, own_leeway=True, **variables):
     environment = os.environ | {"PATH": os.pathsep.join(path)} | variables
     environment |= {name.upper(): str(cluster / name) for name in ("calls", "queue", "codes")}
     return subprocess.run(
-        ["bash", *map(str, words)], cwd=cluster, env=environment, capture_output=True, text=True, timeout=60, check=False
+        ["bash", *map(str, words)],
+        cwd=cluster,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -119,7 +125,9 @@ def test_nodes_gpus_and_processors_come_from_the_configuration(cluster):
     head, rollout, verifier = submitted(cluster, "big", "--preset", "skywork-or1-32b", **options)
     assert {"--nodes=2", "--gres=gpu:h100:8", "--cpus-per-task=64", "--requeue", "--hold"} <= set(head)
     assert head[-4:] == [str(SCRIPTS), "big", "--preset", "skywork-or1-32b"]
-    assert {"--array=0-3", "--gres=gpu:h100:4", "--partition=spot", "--requeue", "--dependency=after:101"} <= set(rollout)
+    assert {"--array=0-3", "--gres=gpu:h100:4", "--partition=spot", "--requeue", "--dependency=after:101"} <= set(
+        rollout
+    )
     assert rollout[-4:] == [str(SCRIPTS), "rollout", "big", "101"]
     assert {"--array=0-0", "--cpus-per-task=8"} <= set(verifier)
     assert not any(word.startswith("--gres") for word in verifier)

@@ -1,0 +1,99 @@
+"""The tasks of ``deploy/skypilot``: what they are made of, and that what they run makes a run. SkyPilot itself is not
+needed; where it is installed, it reads them too."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from leeway_rl.leeway.running.server import free_port
+from typer.testing import CliRunner
+
+from tests.integration.running import SMALL, environment, metrics
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = ("leeway", "rollout")
+
+
+def task(name):
+    return yaml.safe_load((ROOT / f"deploy/skypilot/{name}.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_task_has_what_skypilot_knows_and_no_password(name):
+    said = task(name)
+    assert set(said) == {"name", "workdir", "resources", "envs", "secrets", "setup", "run"}
+    assert said["secrets"] == {"LEEWAY_PASSWORD": None}
+    given = {*said["envs"], *said["secrets"], "SKYPILOT_NODE_IPS"}
+    assert set(re.findall(r"\$\{?([A-Z_]+)", said["run"])) <= given
+    for part in ("setup", "run"):
+        read = subprocess.run(["bash", "-n"], input=said[part], capture_output=True, text=True, check=False)
+        assert (read.returncode, read.stderr) == (0, "")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    asked = re.search(r"'\.\[(.*)]'", said["setup"])[1].split(",")
+    assert set(asked) <= set(extras)
+
+
+def test_skypilot_reads_them():
+    sky = pytest.importorskip("sky", reason="SkyPilot is not installed")
+    for name in NAMES:
+        more = {"env_overrides": [("ADDRESS", "10.0.0.5")]} if name == "rollout" else {}
+        read = sky.Task.from_yaml_config(task(name), secrets_overrides=[("LEEWAY_PASSWORD", "x")], **more)
+        assert read.run == task(name)["run"]
+
+
+def test_only_what_others_can_replace_is_on_spot_machines():
+    assert {name: task(name)["resources"]["use_spot"] for name in NAMES} == {"leeway": False, "rollout": True}
+
+
+def test_every_command_and_option_of_the_tasks_exists():
+    from leeway_rl.leeway.cli import app
+
+    for name in NAMES:
+        for command, rest in re.findall(r"\bleeway ([a-z]+)\b([^\n;|&]*)", task(name)["run"]):
+            shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+            assert shown.exit_code == 0, command
+            for option in re.findall(r"(?<= )--[a-z-]+", rest):
+                assert option in shown.output, f"leeway {command} has no {option}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_the_tasks_run_makes_a_run_with_a_worker_from_elsewhere(tmp_path):
+    """Both machines are this one. The worker comes first, and waits for Redis and the run."""
+    (tmp_path / "leeway/bin").mkdir(parents=True)
+    (tmp_path / "leeway/bin/activate").write_text(f"PATH={Path(sys.executable).parent}:$PATH\n")
+    both = {"HOME": str(tmp_path), "RUN": "my-run", "PORT": str(free_port()), "LEEWAY_PASSWORD": "0123abcd"}
+    own = {
+        "rollout": {"ADDRESS": "127.0.0.1"},
+        "leeway": {"PRESET": SMALL[1], "SETTINGS": " ".join(SMALL[2:]), "SKYPILOT_NODE_IPS": "127.0.0.1\n10.0.0.2"},
+    }
+    assert {*both, *own["leeway"], *own["rollout"]} == {
+        "HOME",
+        "SKYPILOT_NODE_IPS",
+        *(key for name in NAMES for part in ("envs", "secrets") for key in task(name)[part]),
+    }
+    processes = {
+        name: subprocess.Popen(
+            ["bash", "-c", task(name)["run"]],
+            env=environment() | {"OMP_NUM_THREADS": "1"} | both | own[name],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name in ("rollout", "leeway")
+    }
+    try:
+        said = {name: process.communicate(timeout=250)[0] for name, process in reversed(processes.items())}
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.communicate()
+    assert [process.returncode for process in processes.values()] == [0, 0], said
+    assert "taken in" in said["rollout"]
+    assert "audit passed" in said["leeway"]
+    assert "0123abcd" not in "".join(said.values())
+    assert len(metrics(tmp_path / "runs/my-run")) == 6
