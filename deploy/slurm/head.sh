@@ -6,7 +6,7 @@ here=$1 run=$2
 shift 2 # what is left is for leeway create
 folder=runs/$run
 # shellcheck source=job.sh
-source "$here/job.sh"
+source "$here/job.sh" || exit 1
 
 # The nodes of the run reach this one by its name; LEEWAY_HOST names another, for a faster network.
 host=${LEEWAY_HOST:-$(hostname)}
@@ -108,7 +108,7 @@ while :; do
     step bash -c 'exec leeway learner "$1" --nodes "$2" --node $((SLURM_NODEID + 1)) --first-node "$3"' \
         learner "$run" "$SLURM_JOB_NUM_NODES" "$host:$((port + 1))"
     say "the learner has ended with $code"
-    [ $code != 0 ] || break
+    [ "$code" != 0 ] || break
     leave_if_asked
     case $code in
     130) leaving=requeue ;; # Slurm has told it alone: a pre-emption with a grace time

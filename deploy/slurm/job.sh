@@ -42,7 +42,7 @@ step() {
 # Queue this job again, which ends it.
 requeue() { # requeue or requeuehold
     say "queued again"
-    scontrol "$1" "$SLURM_JOB_ID" && sleep 60
+    scontrol "$1" "$SLURM_JOB_ID" && { sleep 60 & wait $!; } # until TERM, which ends a wait and not a sleep
     exit 1
 }
 

@@ -4,7 +4,7 @@
 here=$1 role=$2 run=$3 head=$4
 folder=runs/$run
 # shellcheck source=job.sh
-source "$here/job.sh"
+source "$here/job.sh" || exit 1
 
 # So many seconds a task waits for a head job that is not running, before it gives its node back. The head releases it.
 PATIENCE_S=${PATIENCE_S:-600}
