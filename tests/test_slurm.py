@@ -1,6 +1,6 @@
 """The scripts of ``deploy/slurm``: that they can be read, that what they call exists, what they ask Slurm for, and
-which exit code of a role leads where. Programs of Slurm are stand-ins here that note how they were called; the real ones
-run in ``integration/test_slurm_run.py``."""
+which exit code of a role leads where. Programs of Slurm are stand-ins here that note how they were called; the real
+ones run in ``integration/test_slurm_run.py``."""
 
 import json
 import os

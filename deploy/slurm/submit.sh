@@ -72,7 +72,7 @@ gpus() { # HOW-MANY of each node
     [ "$1" = 0 ] || echo "--gres=$GPU:$1"
 }
 # At USR1, so long before the time limit, a job has its role leave in order, and queues itself again.
-common=(--parsable --requeue --open-mode=append --signal="B:USR1@$leave_s" --ntasks-per-node=1)
+common=(--parsable --requeue --export=ALL --open-mode=append --signal="B:USR1@$leave_s" --ntasks-per-node=1)
 # The head is held until its workers' numbers are written, which it reads.
 # shellcheck disable=SC2046,SC2086 # the options are words
 head=$(sbatch "${common[@]}" --hold --job-name="leeway-$run" --output="$folder/logs/slurm-head-%j.log" \
