@@ -114,6 +114,12 @@ class Slurm:
             self.run("sinfo", "--noheader", "--Node", "--partition=normal", "--format=%t").split() == ["idle"] * NODES
         )
 
+    def why_not(self) -> str:
+        """The last words of daemons that have ended, where they may not run here; empty while all run."""
+        ended = [daemon.args for daemon in self._daemons if daemon.poll() is not None]
+        said = [path.read_text()[-500:] for path in sorted(self.folder.glob("*.out"))]
+        return f"{ended}: {' '.join(said)}" if ended else ""
+
     def jobs(self) -> dict[str, str]:
         """The state of every job and array task in the queue, by job_task."""
         lines = self.run("squeue", "--noheader", "--array", "--format=%i %T").splitlines()

@@ -98,7 +98,11 @@ fi
 
 # Workers that have waited too long for this job hold themselves in the queue (worker.sh).
 # shellcheck disable=SC2086
-(for pause in 0 90; do sleep $pause; scontrol release $workers; done) >/dev/null 2>&1 &
+scontrol release $workers >/dev/null 2>&1
+# shellcheck disable=SC2086 # again, for one that was about to
+(sleep 90 && exec scontrol release $workers) >/dev/null 2>&1 &
+again=$!
+trap 'pkill -P "$again" 2>/dev/null' EXIT # ends its sleep, and so itself
 
 tries=0
 while :; do
