@@ -1,12 +1,15 @@
-"""The address of Redis: how a command learns it, and how much of it may be shown.
+"""The address of Redis: how a command learns it, what it names, and how much of it may be shown.
 
 A URL may hold a password. Leeway never puts it on a command line of its own, where every user of the machine could read
 it, nor into a log, the ledger, a report or an error message.
 """
 
 import os
+import re
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from .errors import BrokerError
 from .files import path_of
@@ -15,7 +18,122 @@ VARIABLE = "LEEWAY_REDIS_URL"
 """Environment variable that stands in for ``--redis-url``. Our own commands use it for the roles that they start."""
 LOCAL = "redis://127.0.0.1:6379/0"
 """The address if none is given."""
-HELP = f"redis://user:password@host:port/db, rediss:// with TLS, or @FILE that holds it; ${VARIABLE} by default."
+HELP = (
+    "redis://user:password@host:port/db, rediss:// with TLS, redis+cluster://host:port,host:port for a Redis Cluster, "
+    f"redis+sentinel://host:port,host:port/master/db for Sentinels, or @FILE that holds it; ${VARIABLE} by default."
+)
+
+
+class Kind(StrEnum):
+    """What stands at an address."""
+
+    SERVER = "server"
+    CLUSTER = "cluster"
+    SENTINEL = "sentinel"
+
+
+PORTS = {Kind.SERVER: 6379, Kind.CLUSTER: 6379, Kind.SENTINEL: 26379}
+"""The port of a host that is named without one."""
+_HOST = re.compile(r"(?P<host>[^\[\]:,\s]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
+_SENTINELS_OWN = "sentinel_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """What a URL names, taken apart."""
+
+    kind: Kind
+    scheme: str
+    """``redis``, ``rediss`` or ``unix``: how each server is spoken to."""
+    login: str
+    """``user:password@`` as the URL has it, or empty."""
+    nodes: tuple[tuple[str, int], ...]
+    """(host, port) of the server, of nodes of the cluster, or of the Sentinels; empty for a socket of this machine."""
+    path: str
+    """``/db``, or the socket's path."""
+    query: str
+    """Options of redis-py, for every server."""
+    master: str = ""
+    """What the Sentinels call the master."""
+    sentinel_options: tuple[tuple[str, str], ...] = ()
+    """Options for the Sentinels alone: ``username`` and ``password``."""
+
+    def at(self, host: str, port: int) -> str:
+        """The URL of one server, with the login, database and options of this address."""
+        named = f"[{host}]" if ":" in host else host
+        return f"{self.scheme}://{self.login}{named}:{port}{self.path}" + (f"?{self.query}" if self.query else "")
+
+    def at_sentinel(self, host: str, port: int) -> str:
+        """The URL of one Sentinel. It has a login of its own and no database."""
+        options = dict(parse_qsl(self.query)) | dict(self.sentinel_options)
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{port}?{urlencode(options)}"
+
+
+def parse(url: str) -> Address:
+    """Take ``url`` apart. ``ValueError`` says what is wrong with it; its words hold nothing of the URL, any piece of
+    which may be one of a password."""
+    parts = _split(url)
+    scheme, plus, kind_name = parts.scheme.partition("+")
+    if scheme == "unix" and not plus:
+        return Address(kind=Kind.SERVER, scheme=scheme, login="", nodes=(), path=parts.path, query=parts.query)
+    if scheme not in ("redis", "rediss") or kind_name not in (*Kind, "") or kind_name == Kind.SERVER:
+        raise ValueError("it begins with no scheme that we know")
+    kind = Kind(kind_name or Kind.SERVER)
+    login, at, hosts = parts.netloc.rpartition("@")
+    found = [_HOST.fullmatch(each) for each in hosts.split(",")] if hosts or kind is not Kind.SERVER else []
+    nodes = tuple(
+        (unquote(each["host"].strip("[]")), int(each["port"] or PORTS[kind])) for each in found if each is not None
+    )
+    if len(nodes) < len(found) or any(not 0 < port < 65536 for _, port in nodes):
+        raise ValueError("a host is missing, or its port is not a number from 1 to 65535")
+    if kind is Kind.SERVER and len(nodes) > 1:
+        raise ValueError(
+            f"several hosts are nodes of a cluster ({scheme}+cluster://host:port,host:port) or Sentinels "
+            f"({scheme}+sentinel://host:port,host:port/master)"
+        )
+    known = Address(
+        kind=kind, scheme=scheme, login=login + at, nodes=nodes or (("localhost", 6379),), path=parts.path,
+        query=parts.query,
+    )  # fmt: skip
+    return {Kind.SERVER: lambda each: each, Kind.CLUSTER: _of_cluster, Kind.SENTINEL: _of_sentinels}[kind](known)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError("its brackets or characters are none of an address") from None  # its own words quote the URL
+
+
+def _of_cluster(known: Address) -> Address:
+    database = dict(parse_qsl(known.query)).get("db", known.path.strip("/"))
+    if database not in ("", "0"):
+        raise ValueError("a Redis Cluster has database 0 alone: leave the database out")
+    return known
+
+
+def _of_sentinels(known: Address) -> Address:
+    master, _, database = known.path.strip("/").partition("/")
+    if not master:
+        raise ValueError(
+            f"the master's name is missing after the Sentinels, as in {known.scheme}+sentinel://host:26379/mymaster/0"
+        )
+    if database and not re.fullmatch("[0-9]{1,4}", database):
+        raise ValueError("the database after the master's name is a number, as in /mymaster/0")
+    options = parse_qsl(known.query)
+    own = tuple((key.removeprefix(_SENTINELS_OWN), text) for key, text in options if key.startswith(_SENTINELS_OWN))
+    if {key for key, _ in own} - {"username", "password"}:
+        raise ValueError("the Sentinels' own options are sentinel_username and sentinel_password, and no others")
+    return Address(
+        kind=known.kind,
+        scheme=known.scheme,
+        login=known.login,
+        nodes=known.nodes,
+        path=f"/{database or 0}",
+        query=urlencode([each for each in options if not each[0].startswith(_SENTINELS_OWN)]),
+        master=unquote(master),
+        sentinel_options=own,
+    )
 
 
 def resolve(said: str | None) -> str:
@@ -42,9 +160,9 @@ def forget() -> None:
 def public(url: str) -> str:
     """``url`` without user, password and options."""
     try:
+        parse(url)
         parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}{parts.path}"
     except ValueError:
         return "the given --redis-url"
 

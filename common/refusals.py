@@ -16,7 +16,7 @@ _BY_CODE = {
     "MASTERDOWN": "is a replica that has lost its primary: name another server",
     "LOADING": "is still loading its data: it answers once that is done",
     "CLUSTERDOWN": "is a node of a cluster that does not serve this run's slot: CLUSTER INFO tells why",
-    "MOVED": "is a node of a cluster, and the run's keys lie on another: name the node that it tells of",
+    "MOVED": "is a node of a cluster, and the run's keys lie on another: write redis+cluster:// in the address",
     "DENIED": "answers on its own machine alone: it runs in protected mode, without a password",
     "BUSY": "is busy with somebody's script: it answers when that has ended",
 }
@@ -25,7 +25,8 @@ _BY_TEXT = {
     "Authentication required": _BY_CODE["NOAUTH"],
     "invalid username-password": _BY_CODE["WRONGPASS"],
     "max number of clients reached": "has as many connections as it takes: raise its maxclients",
-    "unknown command": "does not know a command that we need: it is a Sentinel, a proxy, or older than Redis 7.0",
+    "unknown command": "does not know a command that we need: it is a Sentinel (redis+sentinel://), a proxy, or older than "
+    "Redis 7.0",
 }
 
 

@@ -7,20 +7,19 @@ from typing import Any
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.retry import Retry
 
-from ..address import HELP, public
+from ..address import HELP, Kind, parse, public
 from ..errors import BrokerError
 from ..keys import Keys
 from ..reach import why_unreachable
-from ..refusals import meaning
+from ..refusals import code_of, meaning
+from .client import NotThisKindError, Patience, Shard, finder_of, pool_of
 from .entries import LetterKind
 
 log = logging.getLogger(__name__)
 
 RedisError = redis.exceptions.RedisError
 
-_URL_ADVICE = f"not an address; {HELP} In a password write / as %2F, @ as %40, : as %3A, # as %23"
 RETRY_S = 60.0  # how long a role outlives a vanished Redis before it gives up
 ANSWER_S = 30.0  # how long a role waits for one answer before it asks again on a new connection
 MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
@@ -61,14 +60,26 @@ class Connection:
         """Payload bytes written by this process (groups and weights)."""
         self.bytes_in = 0
         """Payload bytes read by this process."""
-        self._check_reachable(connect_s, time.monotonic() + patience_s)
-        backoff = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
+        self.opened = 0
+        """Connections that were opened. Another one may have found another server, or one that has lost something."""
         try:
-            # Any: redis-py's annotations are the union of every protocol and decoding; ours is fixed (RESP2, bytes).
-            self.redis: Any = _Client.from_url(
+            self._address = parse(url)
+            self._finder = finder_of(self._address, self.keys.prefix, connect_s)
+            times = {"socket_timeout": connect_s, "socket_connect_timeout": connect_s}
+            probe = _Client.from_pool(pool_of(self._address, url, self._finder, protocol=2, retry=None, **times))
+        except (ValueError, TypeError) as error:  # its trace may hold a piece of the password
+            raise BrokerError(_unusable(url, error)) from None
+        with probe:
+            self._check_reachable(probe, connect_s, time.monotonic() + patience_s, writes=retry_s > 0)
+        # Any: redis-py's annotations are the union of every protocol and decoding; ours is fixed (RESP2, bytes).
+        self.redis: Any = _Client.from_pool(
+            pool_of(
+                self._address,
                 url,
+                self._finder,
+                self._note_opened,
                 protocol=2,
-                retry=Retry(backoff, retries=int(retry_s)),
+                retry=Patience(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retry_s),
                 retry_on_error=[
                     redis.exceptions.ConnectionError,
                     redis.exceptions.TimeoutError,
@@ -79,24 +90,35 @@ class Connection:
                 health_check_interval=15,
                 max_connections=MOST_CONNECTIONS,
             )
-        except ValueError:  # its text, and its trace, may hold a piece of the password
-            raise BrokerError(f"--redis-url {public(url)!r}: {_URL_ADVICE}") from None
+        )
         self._scripts: dict[str, Any] = {}
 
-    def _check_reachable(self, connect_s: float, until: float) -> None:
+    def _note_opened(self) -> None:
+        self.opened += 1
+
+    def shards(self) -> list[Shard]:
+        """Every server at the address, those that may take another's place included."""
+        return [Shard(self.url, [])] if self._finder is None else self._finder.shards()
+
+    def _check_reachable(self, probe: Any, connect_s: float, until: float, *, writes: bool) -> None:
         try:
-            self._ping(connect_s)
+            probe.ping()
+            if writes and self._finder is None:  # a wrong server is told at once, where later it may come right
+                probe.unlink(self.keys.prefix + "nothing")
         except redis.exceptions.NoPermissionError:
             return  # it answers; what this user may do shows when it is done
-        except ValueError:
-            raise BrokerError(f"no Redis at {public(self.url)}: {_URL_ADVICE}") from None
+        except NotThisKindError as error:
+            raise BrokerError(f"--redis-url {public(self.url)}: {error}") from None
         except redis.exceptions.AuthenticationError as error:
             raise BrokerError(f"the Redis at {public(self.url)} {refused_or_lost(error)} ({error})") from error
         except (redis.exceptions.RedisError, OSError) as error:
+            refused = isinstance(error, redis.exceptions.ResponseError) and "unknown command" not in str(error)
+            if refused and code_of(error) != "MOVED":
+                return  # a disk that is full, for one, does not keep anybody from reading
             if time.monotonic() < until:
                 log.warning("no Redis at %s yet: %s", public(self.url), error)
                 time.sleep(1.0)
-                self._check_reachable(connect_s, until)
+                self._check_reachable(probe, connect_s, until, writes=writes)
                 return
             raise BrokerError(self._why_not(error, connect_s)) from error
 
@@ -104,7 +126,8 @@ class Connection:
         at = public(self.url)
         if (known := meaning(error)) is not None:
             return f"the Redis at {at} {known} ({error})"
-        if (found := why_unreachable(self.url, error)) is not None:
+        urls = [self.url] if self._address.kind is Kind.SERVER else [self._address.at(*n) for n in self._address.nodes]
+        if (found := next(filter(None, (why_unreachable(url, error) for url in urls)), None)) is not None:
             return found
         if isinstance(error, redis.exceptions.TimeoutError):
             return (
@@ -112,11 +135,6 @@ class Connection:
                 "to it is gone"
             )
         return f"no Redis at {at}: {error}; start one, or name another with --redis-url"
-
-    def _ping(self, connect_s: float) -> None:
-        times = {"socket_timeout": connect_s, "socket_connect_timeout": connect_s}
-        with redis.Redis.from_url(self.url, protocol=2, retry=None, **times) as probe:
-            probe.ping()
 
     def close(self) -> None:
         """Give the connections back."""
@@ -138,6 +156,12 @@ class Connection:
         """Whether Redis has just refused what this process writes, for want of memory. A large payload may be refused
         where whoever looks at the memory finds some free."""
         return bool(time.monotonic() - self.redis.refused_at < REFUSED_S)
+
+
+def _unusable(url: str, error: ValueError | TypeError) -> str:
+    why = f" ({error})" if type(error) is ValueError else ""
+    advice = "In a password write / as %2F, @ as %40, : as %3A, # as %23"
+    return f"--redis-url {public(url)!r}: not an address; {HELP} {advice}{why}"
 
 
 class View:

@@ -114,7 +114,7 @@ class EmbeddedServer:
         deadline = time.monotonic() + self._start_s
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                Connection(self.url, "probe", connect_s=0.5).close()
+                Connection(self.url, "probe", connect_s=0.5, retry_s=0.0).close()
                 return
             except LeewayError:
                 time.sleep(0.05)
