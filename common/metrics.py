@@ -16,8 +16,9 @@ from .appending import Appending
 from .files import write_whole
 from .json_text import line_of_ours
 from .queue.connection import RedisError
-from .queue.entries import LetterKind
+from .queue.entries import LetterKind, stream_id
 from .queue.learner import LearnerQueue
+from .queue.member import METRICS_KEPT
 from .tail import whole_lines
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class MetricsSink:
         self._lost = 0
         """Records that were dropped because too many were unwritten."""
         queue.record.set_state(unwritten="")  # an earlier learner may have left its message
+        self._read: dict[str, None] = {}
+        """Ids of the records that were read last. A Redis that comes back with less has them once more."""
         self._last_id = queue.metrics.newest_id()  # older records belong to an older incarnation
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sink_loop, name="metrics", daemon=True)
@@ -65,12 +68,16 @@ class MetricsSink:
             ending = self._ended.is_set()
             try:
                 records = self.queue.metrics.after(self._last_id, 0.0 if ending else POLL_S)
-                if not records and _number(self.queue.metrics.newest_id()) < _number(self._last_id):
-                    self._last_id = "0"  # Redis came back empty, and its clock was ahead before
-                    records = self.queue.metrics.after(self._last_id)
+                if not records and stream_id(self.queue.metrics.newest_id()) < stream_id(self._last_id):
+                    # Redis came back empty, and its clock was ahead before; or it came back without the newest.
+                    records = self.queue.metrics.after("0")
                 for entry_id, record in records:
                     self._last_id = entry_id
-                    self._take(record)
+                    if entry_id not in self._read:
+                        self._read[entry_id] = None
+                        self._take(record)
+                while len(self._read) > 2 * METRICS_KEPT:  # the stream is trimmed to about as many as are kept
+                    del self._read[next(iter(self._read))]
                 self._write_all()
             except RedisError as error:
                 log.warning("metrics are late: %s", error)
@@ -149,10 +156,6 @@ def measured(record: dict[str, Any]) -> dict[str, float]:
 
 
 _NOT_MEASURED = {"step", "version", "stage", "incarnation", "at"}
-
-
-def _number(entry_id: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in entry_id.split("-"))
 
 
 def read_steps(folder: Path) -> list[dict[str, Any]]:

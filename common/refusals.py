@@ -25,8 +25,8 @@ _BY_TEXT = {
     "Authentication required": _BY_CODE["NOAUTH"],
     "invalid username-password": _BY_CODE["WRONGPASS"],
     "max number of clients reached": "has as many connections as it takes: raise its maxclients",
-    "unknown command": "does not know a command that we need: it is a Sentinel (redis+sentinel://), a proxy, or older than "
-    "Redis 7.0",
+    "unknown command": "does not know a command that we need: it is a Sentinel, a proxy, or older than Redis 7.0; "
+    "for Sentinels write redis+sentinel:// in the address",
 }
 
 

@@ -74,11 +74,11 @@ class ScoredConsumer:
         return time.monotonic() - self._mended_at >= MEND_S
 
     def mend(
-        self, waiting: Mapping[str, Awaited], unsettled: Iterable[ScoredEntry]
+        self, waiting: Mapping[str, Awaited], unsettled: Iterable[ScoredEntry], *, less: bool = False
     ) -> list[tuple[ScoredEntry, Payload]]:
         """Have lost groups made again. ``waiting`` has the groups that have not come back, by group id. Returns entries
         that Redis delivered to us in a reply that never arrived: all that are pending under our name beside the
-        ``unsettled`` ones."""
+        ``unsettled`` ones. ``less``: Redis may lack what was written last."""
         left = dict(waiting)
         gone, unnamed = self.queue.astray(list(left))
         self.queue.issue(*[left[group_id].ticket for group_id in gone])
@@ -95,7 +95,7 @@ class ScoredConsumer:
         self.queue.leases.begin_future()
         self._mended_at = time.monotonic()
         known = {entry.entry_id for entry in unsettled if entry.entry_id is not None}
-        return self.with_payloads(self.queue.unread(known))
+        return self.with_payloads(self.queue.unread(known, less=less))
 
     def _announce_again(self, left: dict[str, Awaited], late: Late) -> None:
         """Announce the same ticket again, for another worker. A refund for its age would favour short responses, and at

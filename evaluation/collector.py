@@ -58,7 +58,8 @@ class Collector:
         mend: Callable[[], None] = lambda: None,
     ) -> None:
         """``show`` is called with how many problems are on disk or about to be, and the verdicts so far. ``mend`` is
-        called when Redis has come back without the run, before any ticket is put there again."""
+        called when Redis may have come back without the run, or with less of it, before any ticket is put there
+        again."""
         self.queue, self.service, self.store, self.text, self.show = queue, service, store, text, show
         self._restore_run = mend
         self._scored = ScoredConsumer(queue, config, give_up=self._give_up)
@@ -155,9 +156,10 @@ class Collector:
 
     def _mend(self) -> None:
         """Put back what Redis has lost, and have made again what was damaged on its way."""
-        if not self.queue.has_run():
+        less = self.queue.may_have_less()
+        if less or not self.queue.has_run():
             self._restore_run()
-        for entry, payload in self._scored.mend(self._live, self._entries):
+        for entry, payload in self._scored.mend(self._live, self._entries, less=less):
             self._take_in(entry, payload)
 
 

@@ -26,6 +26,23 @@ def wait(predicate, what, timeout_s=30.0):
         time.sleep(0.05)
 
 
+def copied(bus) -> dict[bytes, bytes]:
+    """What a replica would have of a run now."""
+    client = bus.connection.redis
+    return {key: client.dump(key) for key in client.scan_iter(match=bus.keys.prefix + "*", count=1000)}
+
+
+def fail_over(bus, copy: dict[bytes, bytes], *buses) -> None:
+    """A replica that has ``copy`` of the run takes over: what was acknowledged since is lost, and every connection
+    ends with the server that it went to."""
+    client = bus.connection.redis
+    bus.desk.clean() if hasattr(bus, "desk") else bus.clean()
+    for key, body in copy.items():
+        client.restore(key, 0, body)
+    for each in (bus, *buses):
+        each.connection.redis.connection_pool.disconnect()
+
+
 class Installation:
     """Servers that stand in for one another, by port."""
 

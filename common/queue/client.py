@@ -133,7 +133,8 @@ class SentinelFinder:
                 return ask(self._address.master)
             except MasterNotFoundError as error:
                 raise errors.ConnectionError(
-                    f"the Sentinels know no master {self._address.master!r}, hold it for down, or do not answer ({error})"
+                    f"the Sentinels know no master {self._address.master!r}, hold it for down, or do not answer "
+                    f"({error})"
                 ) from error
             except errors.ResponseError as error:
                 if "unknown command" not in str(error):
@@ -159,11 +160,13 @@ def finder_of(address: Address, key: str, connect_s: float) -> Finder | None:
 class _Link:
     """What a connection does beside: it finds its server when it is opened, and ends where that is the wrong one."""
 
-    def __init__(self, *, finder: Finder | None, opened: Callable[[], object], **options: Any) -> None:
+    def __init__(self, *, finder: Finder | None, opened: Callable[[], object], lasting: bool, **options: Any) -> None:
         super().__init__(**options)
         self._finder, self._opened = finder, opened
-        # A server that was demoted says so. By a name that is looked up again its successor may be found, too.
-        self._wrong: tuple[type[Exception], ...] = (errors.ReadOnlyError,)
+        self._wrong: tuple[type[Exception], ...] = ()
+        if lasting or finder is not None:
+            # A server that was demoted says so. By a name that is looked up again its successor may be found, too.
+            self._wrong = (errors.ReadOnlyError,)
         if finder is not None:
             self._wrong += (errors.AskError, errors.ClusterDownError, errors.TryAgainError)  # AskError: and MOVED
 
@@ -198,12 +201,18 @@ _LINKS = {"redis": _PlainLink, "rediss": _TlsLink, "unix": _SocketLink}
 
 
 def pool_of(
-    address: Address, url: str, finder: Finder | None, opened: Callable[[], object] = lambda: None, **options: Any
+    address: Address,
+    url: str,
+    finder: Finder | None,
+    *,
+    opened: Callable[[], object] = lambda: None,
+    lasting: bool = False,
+    **options: Any,
 ) -> redis.ConnectionPool:
-    """Connections to the run's server. ``opened`` is called for each that is opened. ``ValueError`` or ``TypeError`` for
-    an option that redis-py does not know."""
+    """Connections to the run's server. ``opened`` is called for each that is opened. ``lasting``: they go on where the
+    server was demoted meanwhile. ``ValueError`` or ``TypeError`` for an option that redis-py does not know."""
     known = parse_url(url if address.kind is Kind.SERVER else address.at(*address.nodes[0]))
     known["connection_class"] = _LINKS[address.scheme]
-    pool = redis.ConnectionPool(**options | known, finder=finder, opened=opened)
+    pool = redis.ConnectionPool(**options | known, finder=finder, opened=opened, lasting=lasting)
     pool.make_connection()  # which opens nothing yet, and takes no option that it does not know
     return pool

@@ -68,7 +68,7 @@ class Connection:
             times = {"socket_timeout": connect_s, "socket_connect_timeout": connect_s}
             probe = _Client.from_pool(pool_of(self._address, url, self._finder, protocol=2, retry=None, **times))
         except (ValueError, TypeError) as error:  # its trace may hold a piece of the password
-            raise BrokerError(_unusable(url, error)) from None
+            raise BrokerError(_unusable(error)) from None
         with probe:
             self._check_reachable(probe, connect_s, time.monotonic() + patience_s, writes=retry_s > 0)
         # Any: redis-py's annotations are the union of every protocol and decoding; ours is fixed (RESP2, bytes).
@@ -77,7 +77,8 @@ class Connection:
                 self._address,
                 url,
                 self._finder,
-                self._note_opened,
+                opened=self._note_opened,
+                lasting=retry_s > 0,
                 protocol=2,
                 retry=Patience(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retry_s),
                 retry_on_error=[
@@ -158,10 +159,10 @@ class Connection:
         return bool(time.monotonic() - self.redis.refused_at < REFUSED_S)
 
 
-def _unusable(url: str, error: ValueError | TypeError) -> str:
-    why = f" ({error})" if type(error) is ValueError else ""
+def _unusable(error: ValueError | TypeError) -> str:
+    why = f"{error}." if type(error) is ValueError else "it has an option that redis-py does not know."
     advice = "In a password write / as %2F, @ as %40, : as %3A, # as %23"
-    return f"--redis-url {public(url)!r}: not an address; {HELP} {advice}{why}"
+    return f"--redis-url: not an address; {why} Expected {HELP} {advice}"
 
 
 class View:

@@ -88,6 +88,8 @@ class Asked:
 
     lost: bool
     """Redis has come back empty."""
+    less: bool
+    """A connection has been opened since the last look: Redis may be another server, and lack what was written last."""
     superseded_by: int | None
     """The incarnation of a learner that has started since."""
     controls: dict[bytes, bytes]
@@ -163,6 +165,12 @@ def group_in(fields: dict[bytes, bytes]) -> str:
 def taken(entry: tuple[bytes, dict[bytes, bytes]]) -> Taken:
     """An entry as redis-py gives it, without parts."""
     return entry[0].decode(), group_in(entry[1]), ()
+
+
+def stream_id(text: str) -> tuple[int, int]:
+    """An entry's id (``MILLISECONDS-NUMBER``, or ``0``), to be compared."""
+    milliseconds, _, number = text.partition("-")
+    return int(milliseconds), int(number or 0)
 
 
 def block_ms(seconds: float) -> int | None:

@@ -21,6 +21,7 @@ from .entries import (
     as_scored,
     decode_part,
     group_in,
+    stream_id,
     taken,
     texts,
     whole,
@@ -48,6 +49,8 @@ class LearnerQueue(Consumer):
         self.letter_id = "0"  # the newest dead letter that ``scored`` has told of
         self.manifest_damaged = False
         """Whether ``scored`` has come upon a letter of somebody who could not read a manifest of the weights."""
+        self._opened = 0  # connections, at the last look
+        self._nowhere = set[str]()  # scored entries that we know and Redis has lost
 
     def raise_incarnation(self, at_least: int) -> int:
         """A new fencing number, above every earlier one this Redis or the caller's checkpoint knows."""
@@ -118,11 +121,23 @@ class LearnerQueue(Consumer):
         found = re.fullmatch(rb"(\d{1,18})\|(\d{1,18})\|(.*)", told or b"")
         return Asked(
             lost=config is None or whole(number) < incarnation,
+            less=self.may_have_less(),
             superseded_by=whole(number) if whole(number) > incarnation else None,
             controls=controls,
             retries=texts(retries),
             unreadable=found and (int(found[1]), int(found[2]), found[3].decode(errors="replace")),
         )
+
+    def may_have_less(self) -> bool:
+        """Whether Redis may lack what was written last, since another server may answer than at the last such look.
+        Replicas and append-only files are behind, and a server that dies takes with it what they do not have yet."""
+        before, self._opened = self._opened, self.connection.opened
+        if before == self._opened:
+            return False
+        newest = self._redis.xrevrange(self.keys.dead_letters, count=1)
+        if newest and stream_id(newest[0][0].decode()) < stream_id(self.letter_id):
+            self.letter_id = "0"  # letters are lost, and by another clock new ones might count as read
+        return True
 
     def restore_run(self, config: str, incarnation: int, controls: dict[str, str]) -> None:
         """Give a Redis that came back empty what it held beside groups and weights. What an operator has turned since
@@ -239,11 +254,13 @@ class LearnerQueue(Consumer):
         unnamed = [group_id for group_id in group_ids if group_id not in named]
         return gone, [group_id for group_id in unnamed if group_id not in gone]
 
-    def unread(self, known: set[str]) -> list[ScoredEntry]:
+    def unread(self, known: set[str], *, less: bool = False) -> list[ScoredEntry]:
         """Scored entries that are leased to this learner and not among ``known`` (entry ids): the answer that named
-        them was lost with its connection."""
-        if self.overview.under_way(WorkStream.SCORED).get(self.worker, 0) <= len(known):
+        them was lost with its connection. ``less``: Redis may lack some of the known ones."""
+        pending = self.overview.under_way(WorkStream.SCORED).get(self.worker, 0)
+        if not less and pending <= len(known - self._nowhere):
             return []
         reply = self._redis.xreadgroup(GROUP, self.worker, {self.keys.scored: "0"})
-        entries = [taken(entry) for _, entries in reply for entry in entries]
+        entries = [taken(entry) for _, entries in reply for entry in entries if entry[1]]  # without fields: deleted
+        self._nowhere = known - {entry_id for entry_id, _, _ in entries}
         return as_scored(self._jobs([entry for entry in entries if entry[0] not in known]))

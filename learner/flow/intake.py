@@ -251,6 +251,8 @@ class Intake:
             with self._lock:
                 controls = self.controls.texts()
             self.reissuing.restore_run(controls)
+        elif asked.less:
+            self.reissuing.look_for_weights()
         if asked.unreadable is not None:
             self.reissuing.mend_weights(*asked.unreadable)
         with self._lock:
@@ -263,15 +265,15 @@ class Intake:
                 self.lifecycle.issue_while_room()
                 self._lock.notify_all()
         # This comes after the entries are read: a group that was given up stands in no work stream either.
-        if asked.lost or self.scored.due:
-            self._mend()
+        if asked.lost or asked.less or self.scored.due:
+            self._mend(less=asked.less)
 
-    def _mend(self) -> None:
+    def _mend(self, *, less: bool) -> None:
         """Put live tickets back that Redis does not have any more, under the same group ids; the first hand-over
         counts, whichever entry it is for. Have damaged groups made again, and take in entries
         that were read but never arrived."""
         self.reissuing.mend_shared()
         with self._lock:
-            for entry, payload in self.reissuing.mend_groups():
+            for entry, payload in self.reissuing.mend_groups(less=less):
                 self.taking_in.take_in(entry, payload)
             self._lock.notify_all()

@@ -38,6 +38,12 @@ class Reissuing:
         self._queue.restore_run(dump(self._config), self._lifecycle.incarnation, controls)
         self._repair(None)
 
+    def look_for_weights(self) -> None:
+        """Publish the newest weights again where the server that answers now lacks them. Who waits for them would wait
+        for ever."""
+        if self._repair(None):
+            log.warning("Redis has lost the newest weights: they are published again, whole")
+
     def mend_weights(self, incarnation: int, version: int, worker: str) -> None:
         """Write the newest weights again, whole, because a worker cannot read them; a delta may be damaged, for
         instance."""
@@ -52,13 +58,13 @@ class Reissuing:
             self._queue.manifest_damaged = False
             self._repair(None)
 
-    def mend_groups(self) -> list[tuple[ScoredEntry, Payload]]:
+    def mend_groups(self, *, less: bool) -> list[tuple[ScoredEntry, Payload]]:
         """Have lost live groups made again. Returns the entries, with payloads, that were read for this learner but
-        never arrived."""
+        never arrived. ``less`` is that of ``Asked``."""
         live = self._book.live.values()
         waiting = {group.ticket.group_id: group for group in live if group.state is State.ISSUED}
         unsettled = [group.arrival.entry for group in live if group.arrival is not None]
-        return self.scored.mend(waiting, [*unsettled, *self._lifecycle.unsettled])
+        return self.scored.mend(waiting, [*unsettled, *self._lifecycle.unsettled], less=less)
 
     def _write_overdue(self, ticket: Ticket, late: Late) -> None:
         number, worker, held_s = ticket.ticket, late.lease.worker, round(late.held_s, 1)

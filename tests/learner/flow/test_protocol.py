@@ -37,6 +37,7 @@ from leeway_rl.common.queue.entries import WorkStream
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.leeway.proving.audit import audit
 
+from tests.installations import copied, fail_over
 from tests.learner.flow.pieces import Learner, silence
 from tests.roles import Roles
 from tests.samples import some_responses, some_scores
@@ -116,7 +117,7 @@ class Protocol(RuleBasedStateMachine):
         self.desk.record.store_config(dump(self.config))
         self.held = {stream: [] for stream in self.workers}
         """(job, its ticket) of everything that was ever taken: a zombie may hand over any of it again."""
-        self.learner = self.saved = None
+        self.learner = self.saved = self.copy = None
         self.newest = {}
         """Newest version published, by incarnation."""
         self.trained = {}
@@ -307,6 +308,20 @@ class Protocol(RuleBasedStateMachine):
             PLAYED["emptied"] += 1
             self.desk.clean()
             self.whole = False
+
+    @rule()
+    def replica_copies(self):
+        """A replica has what Redis holds now; what comes after has not reached it yet."""
+        self.copy = copied(self.desk)
+
+    @precondition(lambda self: self.copy is not None)
+    @rule(sure=st.integers(0, 3))
+    def failover(self, sure):
+        """The replica takes over: whatever was acknowledged since its copy is lost."""
+        if sure == 3:
+            PLAYED["failed over"] += 1
+            fail_over(self.desk, self.copy, *([self.learner.bus] if self.alive() else []))
+            self.whole, self.copy = False, None
 
     @rule(
         control=st.one_of(
