@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -76,11 +77,23 @@ class Cluster(Installation):
 
     def owner(self, run: str) -> int:
         """The port of the master of a run's slot, as a living node has it."""
+        return self._servers_of(run)[0]
+
+    def replica(self, run: str) -> int:
+        """The port of that master's replica."""
+        return self._servers_of(run)[1]
+
+    def cut_off(self, master: int, replica: int) -> None:
+        """From now on nothing of what ``master`` is told reaches its ``replica``, which is stopped (SIGSTOP)."""
+        self.servers[replica].process.send_signal(signal.SIGSTOP)
+        self.client(master).client_kill_filter(_type="replica")
+
+    def _servers_of(self, run: str) -> list[int]:
         living = next(port for port, server in self.servers.items() if server.process.poll() is None)
         slot = key_slot(f"{{{run}}}".encode())
-        for first, last, master, *_ in self.client(living).execute_command("CLUSTER SLOTS"):
+        for first, last, *servers in self.client(living).execute_command("CLUSTER SLOTS"):
             if first <= slot <= last:
-                return master[1]
+                return [port for _, port, *_ in servers]
         raise AssertionError(f"no node serves slot {slot}")
 
     def form(self) -> None:

@@ -97,6 +97,16 @@ class Connection:
     def _note_opened(self) -> None:
         self.opened += 1
 
+    @property
+    def in_cluster(self) -> bool:
+        """Whether the address is that of a Redis Cluster."""
+        return self._address.kind is Kind.CLUSTER
+
+    @property
+    def server(self) -> str:
+        """The URL of the server that has the run now."""
+        return self.url if self._finder is None else self._address.at(*self._finder.master())
+
     def shards(self) -> list[Shard]:
         """Every server at the address, those that may take another's place included."""
         return [Shard(self.url, [])] if self._finder is None else self._finder.shards()

@@ -80,9 +80,12 @@ def runs_at(url: str, connect_s: float = 5.0) -> dict[str, float]:
     """The runs that the Redis at ``url`` holds, as far as we may see them, with the time of the learner's last word: 0
     before the first."""
     found = dict[str, float]()
-    with closing(Connection(url, "any", connect_s=connect_s, retry_s=0.0)) as probe:
-        for key in probe.redis.scan_iter(match="leeway:{*}:config", count=1000):
-            run = key.decode(errors="replace").partition("{")[2].partition("}")[0]
-            with suppress(redis.exceptions.NoPermissionError, ConfigError):  # another user's run, or nobody's
-                found[run] = number(texts(probe.redis.hgetall(Keys(run).state)).get("at", "0"))
+    with closing(Connection(url, "any", connect_s=connect_s, retry_s=0.0)) as connection:
+        masters = [shard.master for shard in connection.shards()]
+    for master in masters:
+        with closing(Connection(master, "any", connect_s=connect_s, retry_s=0.0)) as probe:
+            for key in probe.redis.scan_iter(match="leeway:{*}:config", count=1000):
+                run = key.decode(errors="replace").partition("{")[2].partition("}")[0]
+                with suppress(redis.exceptions.NoPermissionError, ConfigError):  # another user's run, or nobody's
+                    found[run] = number(texts(probe.redis.hgetall(Keys(run).state)).get("at", "0"))
     return found

@@ -9,7 +9,7 @@ import redis
 from ..activity import Activity, Doing
 from ..codec import decode
 from ..errors import DecodeError, OtherSchemaError
-from ..refusals import OUT_OF_MEMORY
+from ..refusals import OUT_OF_MEMORY, meaning
 from ..types import Heartbeat
 from ..wording import byte_size
 from .connection import View, refused_or_lost
@@ -73,11 +73,12 @@ class Overview(View):
         """Why Redis takes no writes, in a sentence; empty where it does, or where we may not know."""
         try:
             memory, disk = self._redis.info("memory"), self._redis.info("persistence")
-        except redis.exceptions.NoPermissionError:
-            return ""
-        most = int(memory["maxmemory"])
-        used = int(memory["used_memory"]) - int(memory.get("mem_not_counted_for_evict", 0))
-        if most and used >= most and not memory["maxmemory_policy"].startswith("allkeys"):  # those make room themselves
+        except redis.exceptions.ResponseError:  # this user may not ask, or a managed service does not tell
+            memory, disk = {}, {}
+        most = int(memory.get("maxmemory", 0))
+        used = int(memory.get("used_memory", 0)) - int(memory.get("mem_not_counted_for_evict", 0))
+        evicts = str(memory.get("maxmemory_policy", "")).startswith("allkeys")  # and so makes room by itself
+        if most and used >= most and not evicts:
             return f"Redis {OUT_OF_MEMORY}; {byte_size(used)} of {byte_size(most)} are used"
         if "err" in (disk.get("aof_last_write_status"), disk.get("aof_last_bgrewrite_status")):
             return "Redis cannot write its append-only file: look at its disk"
@@ -86,6 +87,10 @@ class Overview(View):
         except redis.exceptions.NoPermissionError:
             return ""
         except redis.exceptions.ResponseError as error:
+            return f"Redis {refused_or_lost(error)} ({error})"
+        except redis.exceptions.ConnectionError as error:
+            if meaning(error) is None:
+                raise
             return f"Redis {refused_or_lost(error)} ({error})"
         return ""
 

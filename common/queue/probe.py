@@ -35,6 +35,7 @@ _FORMS = {
     "script|load": "LOAD return",
     "script|exists": f"EXISTS {'0' * 40}",
     "scan": "0",
+    "cluster|slots": "SLOTS",
     "select": "0",
     **dict.fromkeys(("ping", "time", "info"), ""),
     **dict.fromkeys(("set", "setnx", "zrem", "hget", "hdel", "hmget"), "K x"),
@@ -49,18 +50,19 @@ class Server:
 
     name: str
     version: str
-    """Its own release."""
+    """Its own release; empty where it does not say."""
     serves: tuple[int, int]
     """The release of Redis whose commands it has."""
     primary: bool
     memory: int
-    """Most bytes that it may take; 0: no limit."""
+    """Most bytes that it may take; 0: no limit, or it does not say."""
     used: int
     policy: str
-    """What it does when its memory is full."""
+    """What it does when its memory is full; empty where it does not say."""
     machine: int
     """Bytes of memory of its machine; 0 where it does not say."""
-    append_only: bool
+    append_only: bool | None
+    """None where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +93,25 @@ class Probe(View):
         return Overview(self.connection).trouble()
 
     def server(self) -> Server | None:
-        """What the server says of itself; None where this user may not ask."""
+        """What the server says of itself; None where this user may not ask, or the server has no INFO. A managed
+        service may leave any field out."""
         try:
             said = self._redis.info()
-        except redis.exceptions.NoPermissionError:
+        except redis.exceptions.ResponseError:
             return None
-        release = str(said["redis_version"])
+        release = str(said.get("redis_version", ""))
         first, second, *_ = [int(word) if word.isdecimal() else 0 for word in f"{release}.0".split(".")]
         name = str(said.get("server_name", "redis"))
         return Server(
             name=name.capitalize(),
             version=str(said.get(f"{name}_version", release)),
             serves=(first, second),
-            primary=said["role"] == "master",
-            memory=int(said["maxmemory"]),
-            used=int(said["used_memory"]),
-            policy=str(said["maxmemory_policy"]),
+            primary=said.get("role", "master") == "master",
+            memory=int(said.get("maxmemory", 0)),
+            used=int(said.get("used_memory", 0)),
+            policy=str(said.get("maxmemory_policy", "")),
             machine=int(said.get("total_system_memory", 0)),
-            append_only=bool(int(said.get("aof_enabled", 0))),
+            append_only=bool(int(said["aof_enabled"])) if "aof_enabled" in said else None,
         )
 
     def refused(self, rights: Iterable[tuple[str, str]]) -> list[Refused]:

@@ -3,16 +3,18 @@
 import subprocess
 from collections.abc import Collection, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 from ...common.address import public
 from ...common.config import Config
+from ...common.errors import BrokerError
 from ...common.queue.connection import Connection
 from ...common.queue.probe import Probe, Refused, Server
 from ...common.wording import byte_size
 from ..planning.arithmetic import Shape, in_redis
 from ..running.acl import needed
 from ..running.server import server_binary
-from .line import Line, mend, note, ok, unknown
+from .line import Line, State, mend, note, ok, unknown
 
 LEAST = (7, 0)
 """The oldest release of Redis that has every command that we use."""
@@ -23,6 +25,8 @@ SLOW_S = 0.02
 """An answer that takes longer than this slows every hand-over. In a rack it takes 0.1 to 1 ms."""
 ANY_RUN = "doctor"
 """The run that is asked about where none is named."""
+SLOTS, INFO = "cluster|slots", "info"
+"""The command that is asked in a Redis Cluster alone; the one that a run does without, as on a managed service."""
 NAMED = 4
 """Most refused commands that are named one by one."""
 
@@ -69,18 +73,62 @@ def broker(
         )
         server = probe.server()
         if server is None:
-            yield unknown("Redis", "this user may not ask what the server is; the learner's and the desk's may")
+            yield unknown(
+                "Redis",
+                "what the server is, and its memory: this user may not ask INFO, or the server does not tell",
+                "ask as the learner or the desk; of a managed service, look for noeviction in its own settings",
+            )
         else:
             yield from of_server(server, config, shape)
-        yield from rights(probe, roles, run)
+        yield from rights(probe, roles, run, in_cluster=connection.in_cluster)
+        yield from beside(connection, roles, run)
         if trouble := probe.trouble():
             yield mend("Redis", trouble)
         yield clock(ahead)
 
 
+def beside(connection: Connection, roles: Collection[str], run: str | None) -> Iterator[Line]:
+    """The lines on the servers beside the run's, any of which may have to take its place. Users, rights and settings
+    are each server's own. Where there is one server, there are none."""
+    shards = connection.shards()
+    servers = [url for shard in shards for url in (shard.master, *shard.replicas)]
+    if len(servers) == 1:
+        return
+    others = [url for url in servers if url != connection.server]
+    faults = [fault for url in others for fault in _of_another(url, roles, run, in_cluster=connection.in_cluster)]
+    yield from faults
+    alone = [public(shard.master) for shard in shards if not shard.replicas]
+    if alone:
+        yield note(
+            "Redis servers",
+            f"no replica of {', '.join(alone)}: a run that is there waits while its server is away",
+            "give each master a replica",
+        )
+    if not faults and not alone:
+        masters = f"{len(shards)} masters, each" if len(shards) > 1 else "a master"
+        yield ok("Redis servers", f"{len(servers)} servers: {masters} with a replica; all in order")
+
+
+def _of_another(url: str, roles: Collection[str], run: str | None, *, in_cluster: bool) -> list[Line]:
+    """What is wrong with one server, each line with its address."""
+    try:
+        with closing(Connection(url, run or ANY_RUN, connect_s=5.0, retry_s=0.0)) as connection:
+            probe = Probe(connection)
+            server, lines = probe.server(), list(rights(probe, roles, run, in_cluster=in_cluster))
+    except BrokerError as error:
+        return [mend("Redis servers", str(error), "every role has to reach every server: any may become the run's")]
+    if server is not None:
+        lines += list(of_server(replace(server, primary=True), None, None))
+    return [
+        replace(line, found=f"{public(url)}: {line.found}") for line in lines if line.state in (State.MEND, State.NOTE)
+    ]
+
+
 def of_server(server: Server, config: Config | None, shape: Shape | None) -> Iterator[Line]:
     name = f"{server.name} {server.version}"
-    if server.serves < LEAST:
+    if not server.version:
+        yield unknown("Redis", f"{server.name} does not tell its release; it has to have the commands of Redis 7.0")
+    elif server.serves < LEAST:
         yield mend(
             "Redis",
             f"{name}, which lacks commands that we use",
@@ -90,7 +138,7 @@ def of_server(server: Server, config: Config | None, shape: Shape | None) -> Ite
         yield ok("Redis", name)
     if not server.primary:
         yield mend("Redis", "it is a replica and takes no writes", "name its primary by --redis-url")
-    if not server.append_only:
+    if server.append_only is False:
         yield note(
             "Redis",
             "it keeps no append-only file: where it dies, what is live is generated again",
@@ -103,9 +151,11 @@ def of_server(server: Server, config: Config | None, shape: Shape | None) -> Ite
 
 def policy(server: Server) -> Line:
     """Whether the server would throw a run's keys away. Ours have no time to live but for heartbeats."""
+    if not server.policy:
+        return unknown("Redis memory", "the server does not tell its maxmemory-policy, which has to be noeviction")
     limit = f"at most {byte_size(server.memory)}" if server.memory else "no limit of its own"
     found = f"{limit}, maxmemory-policy {server.policy}"
-    how = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"
+    how = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file (or a service's own settings)"
     if server.policy.startswith("allkeys") and server.memory:
         return mend("Redis memory", f"{found}: a full server would throw a run's groups and weights away", how)
     if server.policy != "noeviction" and server.memory:
@@ -132,11 +182,12 @@ def room(server: Server, needed: float) -> Line:
     return ok("Redis memory", found)
 
 
-def rights(probe: Probe, roles: Collection[str], run: str | None) -> Iterator[Line]:
+def rights(probe: Probe, roles: Collection[str], run: str | None, *, in_cluster: bool) -> Iterator[Line]:
     """Whether this user may do what each role does. The rights are those that ``leeway acl`` prints."""
     where = f"in run {run}" if run is not None else "in any run"
+    left_out = {INFO} if in_cluster else {INFO, SLOTS}
     for role in roles:
-        refused = probe.refused(needed(role, run or ANY_RUN))
+        refused = probe.refused([each for each in needed(role, run or ANY_RUN) if each[0] not in left_out])
         if refused:
             yield mend("rights", f"this user may not do what {role} needs {where}: {_named(refused)}", _how(role, run))
         else:

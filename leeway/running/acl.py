@@ -21,7 +21,8 @@ from ...common.keys import Keys
 USERS = ("rollout", "verifier", "learner", "desk")
 
 _ANY = "*"
-_SESSION = "+ping +select +multi +exec +time"
+_SESSION = "+ping +select +multi +exec +time +cluster|slots"
+"""The last one is for a Redis Cluster, where a client asks which node has the run."""
 _SCRIPTS = "+evalsha +script|load +script|exists"
 _ENDS = ("+multi", "+exec")
 """Commands that begin and end a transaction."""

@@ -42,3 +42,59 @@ def test_a_kept_secret_is_for_this_user_alone(tmp_path):
     path.chmod(0o644)
     address.keep("redis://u:p@h/0", path)
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("redis://u:p@h/0\n", 0o600)
+
+
+def test_an_address_names_a_server_a_cluster_or_sentinels():
+    server = address.parse("rediss://u:p%40@h:7000/2?ssl_ca_certs=/ca.pem")
+    assert (server.kind, server.nodes) == (address.Kind.SERVER, (("h", 7000),))
+    assert server.at(*server.nodes[0]) == "rediss://u:p%40@h:7000/2?ssl_ca_certs=/ca.pem"
+    cluster = address.parse("rediss+cluster://u:p%40@h1:7000,h2,[::1]:7002?ssl_ca_certs=/ca.pem")
+    assert (cluster.kind, cluster.nodes) == (address.Kind.CLUSTER, (("h1", 7000), ("h2", 6379), ("::1", 7002)))
+    assert cluster.at("::1", 7002) == "rediss://u:p%40@[::1]:7002?ssl_ca_certs=/ca.pem"
+    watched = address.parse("redis+sentinel://u:p@h1,h2:1/my-master/3?socket_keepalive=1&sentinel_password=q%26")
+    assert (watched.kind, watched.master) == (address.Kind.SENTINEL, "my-master")
+    assert watched.nodes == (("h1", 26379), ("h2", 1))
+    assert watched.at("m", 5) == "redis://u:p@m:5/3?socket_keepalive=1"
+    assert watched.at_sentinel("h2", 1) == "redis://h2:1?socket_keepalive=1&password=q%26", "it has a login of its own"
+    assert address.parse("redis+sentinel://h/m").path == "/0"
+    assert address.parse("redis://").nodes == (("localhost", 6379),)
+    assert address.parse("unix:///run/redis.sock?db=1").scheme == "unix"
+
+
+@pytest.mark.parametrize(
+    ("url", "right"),
+    [
+        ("redis-cluster://h:1", "begins with no scheme that we know. Expected redis://"),
+        ("redis+server://h:1", "begins with no scheme that we know"),
+        ("redis+sentinels://h:1/m", "begins with no scheme that we know"),
+        ("h:6379", "begins with no scheme that we know"),
+        (
+            "redis://u:s3cret@h1:1,h2:2/0",
+            r"several hosts are nodes of a cluster \(redis\+cluster://host:port,host:port\)",
+        ),
+        ("rediss://u:s3cret@h1,h2", r"or Sentinels \(rediss\+sentinel://host:port,host:port/master\)"),
+        ("redis+cluster://", "a host is missing"),
+        ("redis+cluster://h1:1,,h2:2", "a host is missing"),
+        ("redis+cluster://u:s3cret@h1:seven", "its port is not a number from 1 to 65535"),
+        ("redis+cluster://h1:70000", "its port is not a number from 1 to 65535"),
+        ("redis+cluster://u:s3cret@h1:1/1", "a Redis Cluster has database 0 alone: leave the database out"),
+        ("redis+cluster://h1:1?db=1", "a Redis Cluster has database 0 alone"),
+        ("redis+cluster://u:x@h/s3cret@h1:1", "a Redis Cluster has database 0 alone"),
+        ("redis+sentinel://u:s3cret@h1:1", r"the master's name is missing .* redis\+sentinel://host:26379/mymaster/0"),
+        ("rediss+sentinel://h1:1/m/s3cret", "the database after the master's name is a number, as in /mymaster/0"),
+        ("redis+sentinel://h/m?sentinel_user=s3cret", "own options are sentinel_username and sentinel_password"),
+        ("redis://u:s3cret@[h/0", "its brackets or characters are none of an address"),
+        ("redis://h:1/0?s3cret=1", "it has an option that redis-py does not know"),
+        ("redis+cluster://h:1?s3cret=1", "it has an option that redis-py does not know"),
+    ],
+)
+def test_what_is_wrong_with_an_address_is_said_with_what_would_be_right_and_without_its_password(url, right):
+    with pytest.raises(BrokerError, match=right) as caught:
+        Connection(url, "r", connect_s=0.5)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_what_is_shown_of_an_address_has_every_host_and_nothing_secret():
+    assert address.public("rediss+cluster://u:p@H1:7000,h2?x=y") == "rediss+cluster://h1:7000,h2"
+    assert address.public("redis+sentinel://u:p@h1:1,h2:2/m/0") == "redis+sentinel://h1:1,h2:2/m/0"
+    assert address.public("redis+cluster://u:p/q@h:1,x") == "the given --redis-url"

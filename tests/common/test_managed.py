@@ -1,0 +1,112 @@
+"""A server as a managed service has it: without CONFIG, INFO, CLIENT, ACL, DEBUG and what else is an administrator's.
+A run does all its work there, and the desk says what it could not look at. And a server that is demoted."""
+
+import pytest
+import redis
+from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.entries import HandOver
+from leeway_rl.leeway.examining import broker
+from leeway_rl.leeway.looking import status
+from leeway_rl.leeway.running.clean import clean
+from leeway_rl.leeway.running.server import EmbeddedServer
+
+from tests.roles import Roles
+from tests.samples import a_heartbeat, a_ticket, some_responses, some_scores
+
+FORBIDDEN = (
+    "config", "info", "client", "acl", "debug", "monitor", "keys", "flushall", "flushdb", "save", "bgsave",
+    "bgrewriteaof", "shutdown", "replicaof", "slaveof", "migrate", "module", "latency", "slowlog", "memory", "wait",
+    "hello", "command", "object", "swapdb", "randomkey", "cluster", "publish", "subscribe", "eval", "function",
+)  # fmt: skip
+
+
+@pytest.fixture
+def managed(tmp_path):
+    """A run on a server without all these commands."""
+    lines = "".join(f'rename-command {name} ""\n' for name in FORBIDDEN)
+    (tmp_path / "redis.conf").write_text(lines)
+    program = tmp_path / "server.sh"
+    program.write_text(f'#!/bin/sh\nexec "{broker.server_binary()}" "{tmp_path}/redis.conf" "$@"\n')
+    program.chmod(0o755)
+    with EmbeddedServer(tmp_path / "data", binary=str(program)) as server:
+        roles = Roles(Connection(server.url, "r"))
+        yield roles
+        roles.close()
+
+
+def test_a_run_needs_nothing_that_is_an_administrators(managed, capsys):
+    managed.record.store_config("")
+    managed.learner.raise_incarnation(1)
+    managed.learner.clear_work()
+    managed.record.set_state(phase="training", step=0, steps=2, at=managed.now())
+    managed.learner.issue(a_ticket(0))
+    (job,) = managed.rollout.take(count=1, block_s=1, lease_s=60)
+    assert managed.rollout.hand_over(job, some_responses(a_ticket(0))) is HandOver.HANDED
+    (job,) = managed.verifier.take(count=1, block_s=1, lease_s=60)
+    assert managed.verifier.hand_over(job, some_scores(a_ticket(0))) is HandOver.HANDED
+    assert not managed.learner.asked(1).lost
+    managed.learner.settle(managed.learner.scored(count=9, block_s=1))
+    for role in ("learner", "rollout", "verifier"):
+        managed.rollout.beat(a_heartbeat(role), 60.0)
+    assert managed.overview.trouble() == ""
+    status.show(managed.url, "r", as_json=False)
+    assert "step 0 of 2" in capsys.readouterr().out
+    clean(managed.url, "r", force=True)
+    assert "keys removed" in capsys.readouterr().out
+
+
+def test_the_doctor_says_what_it_could_not_look_at(managed):
+    lines = list(broker.broker(managed.url, "r", ("learner", "rollout", "verifier", "desk"), None, None))
+    assert {line.state.value for line in lines} == {"ok", "unknown"}
+    (unknown,) = [line for line in lines if line.state == "unknown"]
+    assert "what the server is, and its memory" in unknown.found
+    assert "noeviction in its own settings" in unknown.mend
+
+
+def test_a_service_that_leaves_fields_out_is_not_taken_at_its_word(managed, monkeypatch):
+    monkeypatch.setattr(redis.Redis, "info", lambda *_: {"redis_version": "7.1.0", "used_memory": 1})
+    lines = list(broker.broker(managed.url, "r", ("learner",), None, None))
+    assert "mend" not in {line.state.value for line in lines}
+    assert any("does not tell its maxmemory-policy" in line.found for line in lines)
+    monkeypatch.setattr(redis.Redis, "info", lambda *_: {})
+    lines = list(broker.broker(managed.url, "r", ("learner",), None, None))
+    assert any("does not tell its release" in line.found for line in lines)
+
+
+def test_a_role_waits_for_the_successor_of_a_server_that_was_demoted(tmp_path, redis_url):
+    """As a managed service's failover by name: the server of before takes no writes, and the name soon leads on."""
+    host, port = redis_url.split("//")[1].split("/")[0].split(":")
+    with EmbeddedServer(tmp_path) as server:
+        roles, desk = Connection(server.url, "r", retry_s=20.0), Connection(server.url, "r", retry_s=0.0)
+        roles.redis.set(roles.keys.config, "x")
+        desk.redis.replicaof(host, port)
+        with pytest.raises(redis.exceptions.ReadOnlyError):
+            desk.redis.set(roles.keys.config, "y")
+        wait = roles.redis.connection_pool.connection_kwargs["retry"]._backoff
+        tries = []
+        compute = type(wait).compute
+
+        def computed(self, failures):
+            tries.append(failures)
+            if len(tries) == 3:
+                desk.redis.replicaof("NO", "ONE")
+            return compute(self, failures)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(wait), "compute", computed)
+            assert roles.redis.set(roles.keys.config, "y")
+        assert len(tries) >= 3
+        for each in (roles, desk):
+            each.close()
+
+
+def test_a_role_gives_up_after_its_time_however_long_each_try_takes(tmp_path):
+    with EmbeddedServer(tmp_path) as server:
+        connection = Connection(server.url, "r", retry_s=0.3)
+        connection.redis.get("x")
+        patience = connection.redis.connection_pool.connection_kwargs["retry"]
+        told = []
+        with pytest.raises(redis.exceptions.ConnectionError):
+            patience.call_with_retry(lambda: (_ for _ in ()).throw(redis.exceptions.ConnectionError()), told.append)
+        assert len(told) >= 2
+        connection.close()
