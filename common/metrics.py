@@ -47,9 +47,9 @@ class MetricsSink:
         self._lost = 0
         """Records that were dropped because too many were unwritten."""
         queue.record.set_state(unwritten="")  # an earlier learner may have left its message
-        self._read: dict[str, None] = {}
+        self._read = dict.fromkeys(queue.metrics.ids())  # those that are there belong to an older incarnation
         """Ids of the records that were read last. A Redis that comes back with less has them once more."""
-        self._last_id = queue.metrics.newest_id()  # older records belong to an older incarnation
+        self._last_id = next(reversed(self._read), "0")
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sink_loop, name="metrics", daemon=True)
         self._thread.start()

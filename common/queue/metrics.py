@@ -16,6 +16,10 @@ class MetricsStream(View):
         newest = self._redis.xrevrange(self.keys.metrics, count=1)
         return newest[0][0].decode() if newest else "0"
 
+    def ids(self) -> list[str]:
+        """The ids of all records, oldest first."""
+        return [entry_id.decode() for entry_id, _ in self._redis.xrange(self.keys.metrics)]
+
     def after(self, last_id: str, block_s: float = 0.0) -> list[tuple[str, dict[str, Any]]]:
         """At most 1000 records after ``last_id`` (``0``: from the first), oldest first; a broken one is empty."""
         reply = self._redis.xread({self.keys.metrics: last_id}, count=1000, block=block_ms(block_s))

@@ -11,6 +11,8 @@ from leeway_rl.common.ledger import Ledger, read
 from leeway_rl.common.metrics import POLL_S, MetricsSink, read_steps
 from leeway_rl.leeway.chaos.target import fill, small_disk
 
+from tests.installations import copied, fail_over
+
 
 def test_a_stream_that_comes_back_empty_with_an_earlier_clock_is_read_on(make_bus, tmp_path, wait_until):
     bus, learner = make_bus("sink"), make_bus("learner")
@@ -23,6 +25,24 @@ def test_a_stream_that_comes_back_empty_with_an_earlier_clock_is_read_on(make_bu
         wait_until(lambda: [each["step"] for each in read_steps(tmp_path)] == [0, 1], "the step after that")
     finally:
         sink.close()
+
+
+def test_what_a_replica_has_once_more_is_written_once(make_bus, tmp_path, wait_until):
+    bus, learner = make_bus("sink"), make_bus("learner")
+    learner.learner.emit({"step": 0, "of": "an older incarnation"})
+    sink = MetricsSink(bus.learner, tmp_path, from_step=1)
+    try:
+        learner.learner.emit({"step": 1})
+        wait_until(lambda: len(read_steps(tmp_path)) == 1, "the first step")
+        copy = copied(learner)
+        learner.redis.xadd(learner.keys.metrics, {"m": encode_record({"step": 2})}, id="9999999999999-0")
+        wait_until(lambda: len(read_steps(tmp_path)) == 2, "a step that the replica has not heard of")
+        fail_over(learner, copy)
+        learner.learner.emit({"step": 3})
+        wait_until(lambda: len(read_steps(tmp_path)) >= 3, "the step after that")
+    finally:
+        sink.close()
+    assert [each["step"] for each in read_steps(tmp_path)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
