@@ -122,8 +122,8 @@ class Protocol(RuleBasedStateMachine):
         """Newest version published, by incarnation."""
         self.trained = {}
         """Groups trained, by step, as far as no rollback took them back."""
-        self.whole = True
-        """Redis has lost nothing since the learner last looked."""
+        self.whole, self.taken_in = True, set()
+        """Redis has lost nothing since the learner last looked; groups that were ready when it lost something."""
         self.start(None)
 
     # --- the learner ----------------------------------------------------------------------------------------------
@@ -306,8 +306,15 @@ class Protocol(RuleBasedStateMachine):
     def redis_is_emptied(self, sure):
         if sure == 7:  # seldom: it takes the traces of everything else with it
             PLAYED["emptied"] += 1
+            self.lose()
             self.desk.clean()
-            self.whole = False
+
+    def lose(self):
+        """Redis loses something. What the learner has taken in it holds itself, and puts back no payload of it."""
+        self.whole = False
+        if self.alive() and self.learner.intake is not None:
+            held = self.learner.intake.book.live.items()
+            self.taken_in |= {f"{number}-{self.learner.intake.incarnation}" for number, live in held if live.ready}
 
     @rule()
     def replica_copies(self):
@@ -320,8 +327,9 @@ class Protocol(RuleBasedStateMachine):
         """The replica takes over: whatever was acknowledged since its copy is lost."""
         if sure == 3:
             PLAYED["failed over"] += 1
+            self.lose()
             fail_over(self.desk, self.copy, *([self.learner.bus] if self.alive() else []))
-            self.whole, self.copy = False, None
+            self.copy = None
 
     @rule(
         control=st.one_of(
@@ -359,7 +367,8 @@ class Protocol(RuleBasedStateMachine):
         for number, live in intake.book.live.items():
             group_id = f"{number}-{intake.incarnation}"
             assert live.ready or group_id in there, f"ticket {number} is lost"
-            assert not live.ready or len(self.desk.payload_sizes(group_id)) == 3, f"ticket {number}'s payload is lost"
+            kept = group_id in self.taken_in or len(self.desk.payload_sizes(group_id)) == 3
+            assert not live.ready or kept, f"ticket {number}'s payload is lost"
 
     def teardown(self):
         if not hasattr(self, "desk"):
