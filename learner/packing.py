@@ -12,6 +12,7 @@ so the same groups always give the same micro-batches, whatever the order they a
 
 from __future__ import annotations
 
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -40,6 +41,14 @@ class ScoredGroup:
     micro_batch_S: tuple[int, ...] | None = None
     """Of each response the number of the micro-batch in which this rank trains it, -1 where another rank does; None
     until the mini-batch is cut. Advantages are those of the whole group."""
+
+    @property
+    def sum(self) -> int:
+        """CRC-32 of what is trained of the group: tokens, log-probabilities and rewards. Two ranks hold the same group
+        where theirs are equal."""
+        return zlib.crc32(
+            self.rewards_S.tobytes(), zlib.crc32(self.responses.logprobs_T.tobytes(), self.responses.fingerprint)
+        )
 
     @property
     def trained_S(self) -> np.ndarray:

@@ -19,6 +19,7 @@ import torch
 
 from ..common.activity import Activity, Doing
 from ..common.config import Config
+from ..common.errors import BrokerError
 from ..common.queue.learner import LearnerQueue
 from ..common.service import Service
 from . import alike, checkpoint, memory, own_loss
@@ -112,8 +113,8 @@ def _train(leader: Leader, controller: ControllerState, groups: list[ScoredGroup
     }
     settings = settings_at(leader.config, step, turned)
     by_rank = shared_out(groups, settings, policy.world)
-    plan = [[(group.ticket.group_id, group.micro_batch_S) for group in share] for share in by_rank]
-    broadcast_plan({"do": "train", "step": step, "turned": turned, "groups": plan})
+    others = [[(group.ticket.group_id, group.micro_batch_S, group.sum) for group in share] for share in by_rank[1:]]
+    broadcast_plan({"do": "train", "step": step, "turned": turned, "groups": [[], *others]})
     together(lambda: None)  # the other ranks have fetched theirs
     memory.begin()
     return train_step(policy, by_rank[0], version=step, controller=controller, config=settings)
@@ -177,14 +178,20 @@ def follow(
                 raise failed_there(0, plan["said"])
 
 
-def fetched(queue: LearnerQueue, share: list[tuple[str, list[int]]]) -> list[ScoredGroup]:
+def fetched(queue: LearnerQueue, share: list[tuple[str, list[int], int]]) -> list[ScoredGroup]:
+    """This rank's groups. ``BrokerError`` where Redis does not have what rank 0 took in: it came back without a group,
+    or had it made again meanwhile. The learner's successor makes such groups again from the checkpoint."""
     groups = []
-    for group_id, numbers in share:
+    for group_id, numbers, due in share:
         found = queue.scored_group(group_id)
-        assert found is not None, f"group {group_id} vanished between rank 0's plan and this rank's fetch"
+        if found is None:
+            raise BrokerError(f"Redis has lost group {group_id}, which rank 0 has taken in and this rank has not")
         ticket, responses, scores = found
         rewards_S, own = scores.rewards_S, tuple(numbers)
-        groups.append(ScoredGroup(ticket=ticket, responses=responses, rewards_S=rewards_S, micro_batch_S=own))
+        group = ScoredGroup(ticket=ticket, responses=responses, rewards_S=rewards_S, micro_batch_S=own)
+        if group.sum != due:
+            raise BrokerError(f"Redis has lost group {group_id} as rank 0 has taken it in, and had it made again")
+        groups.append(group)
     return groups
 
 

@@ -172,10 +172,10 @@ class Fetch:
     def __init__(self) -> None:
         self.step = 0
 
-    def __call__(self, queue: None, share: list[tuple[str, list[int]]]) -> list[Any]:
+    def __call__(self, queue: None, share: list[tuple[str, list[int], int]]) -> list[Any]:
         by_id = {group.ticket.group_id: group for group in make_groups(4, version=self.step, seed=self.step)}
         self.step += 1
-        return [replace(by_id[group_id], micro_batch_S=tuple(numbers)) for group_id, numbers in share]
+        return [replace(by_id[group_id], micro_batch_S=tuple(numbers)) for group_id, numbers, _ in share]
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
 """A replica takes over and lacks what was written last: the learner finds out at its next look, and puts it back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from leeway_rl.common.config import compose, dump
+from leeway_rl.common.errors import BrokerError
 from leeway_rl.common.queue.entries import LetterKind
 from leeway_rl.common.types import TensorInfo
 from leeway_rl.common.weights import FlatWeights, WeightPublisher, WeightReader
+from leeway_rl.learner.packing import ScoredGroup
+from leeway_rl.learner.train import fetched
 
 from tests.installations import copied, fail_over
 from tests.learner.flow.pieces import Learner
-from tests.samples import some_responses, some_scores
+from tests.samples import a_ticket, some_responses, some_scores
 
 
 @pytest.fixture
@@ -80,6 +85,24 @@ def test_a_group_that_comes_twice_counts_once_and_one_whose_reply_was_lost_comes
     intake.trained(batch)
     intake.checkpointed()
     assert bus.overview.under_way(learner.bus.learner.stream) == {}
+
+
+def test_a_rank_refuses_a_group_that_was_made_again_since_rank_0_took_it_in(learner, bus):
+    ticket = a_ticket(0)
+    bus.learner.issue(ticket)
+    (job,) = bus.rollout.take(count=1, block_s=1, lease_s=60)
+    bus.rollout.hand_over(job, some_responses(ticket))
+    (job,) = bus.verifier.take(count=1, block_s=1, lease_s=60)
+    bus.verifier.hand_over(job, some_scores(ticket))
+    of_rank_0 = ScoredGroup(ticket=ticket, responses=some_responses(ticket), rewards_S=some_scores(ticket).rewards_S)
+    (group,) = fetched(bus.learner, [("0-1", [0, 0], of_rank_0.sum)])
+    assert (group.ticket.ticket, group.micro_batch_S) == (0, (0, 0))
+    otherwise_sampled = some_responses(ticket, logprobs_T=np.full(5, -0.7, np.float32))
+    for other in (replace(of_rank_0, responses=otherwise_sampled), replace(of_rank_0, rewards_S=np.array([0.0, 1.0]))):
+        with pytest.raises(BrokerError, match="lost group 0-1 as rank 0 has taken it in"):
+            fetched(bus.learner, [("0-1", [0, 0], other.sum)])
+    with pytest.raises(BrokerError, match="lost group 1-1, which rank 0 has taken in"):
+        fetched(bus.learner, [("1-1", [0], 0)])
 
 
 def test_letters_are_read_by_a_clock_that_is_behind(learner, bus):
