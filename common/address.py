@@ -95,7 +95,9 @@ def parse(url: str) -> Address:
         kind=kind, scheme=scheme, login=login + at, nodes=nodes or (("localhost", 6379),), path=parts.path,
         query=parts.query,
     )  # fmt: skip
-    return {Kind.SERVER: lambda each: each, Kind.CLUSTER: _of_cluster, Kind.SENTINEL: _of_sentinels}[kind](known)
+    if kind is Kind.CLUSTER:
+        return _of_cluster(known)
+    return _of_sentinels(known) if kind is Kind.SENTINEL else known
 
 
 def _split(url: str) -> SplitResult:

@@ -13,6 +13,7 @@ _BY_CODE = {
     "NOPERM": "refuses this user: its rights do not cover what we need; leeway acl prints those that do",
     "MISCONF": "takes no writes because it cannot save to its disk: make room there, its log says more",
     "READONLY": "is a replica and takes no writes: name its primary",
+    "NOREPLICAS": "takes no writes because too few replicas follow it (min-replicas-to-write): start more",
     "MASTERDOWN": "is a replica that has lost its primary: name another server",
     "LOADING": "is still loading its data: it answers once that is done",
     "CLUSTERDOWN": "is a node of a cluster that does not serve this run's slot: CLUSTER INFO tells why",

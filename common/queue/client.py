@@ -42,7 +42,7 @@ class Patience(Retry):
     """Tries again for so many seconds, however long each try takes."""
 
     def __init__(self, backoff: Any, seconds: float) -> None:
-        super().__init__(backoff, retries=-1)  # type: ignore[no-untyped-call]
+        super().__init__(backoff, retries=-1)
         self._seconds = seconds
 
     def call_with_retry(self, do: Any, fail: Any, is_retryable: Any = None, with_failure_count: bool = False) -> Any:
@@ -163,12 +163,12 @@ class _Link:
     def __init__(self, *, finder: Finder | None, opened: Callable[[], object], lasting: bool, **options: Any) -> None:
         super().__init__(**options)
         self._finder, self._opened = finder, opened
-        self._wrong: tuple[type[Exception], ...] = ()
+        self._wrong = set[str]()
         if lasting or finder is not None:
             # A server that was demoted says so. By a name that is looked up again its successor may be found, too.
-            self._wrong = (errors.ReadOnlyError,)
+            self._wrong |= {"READONLY", "MASTERDOWN", "NOREPLICAS"}
         if finder is not None:
-            self._wrong += (errors.AskError, errors.ClusterDownError, errors.TryAgainError)  # AskError: and MOVED
+            self._wrong |= {"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"}
 
     def _connect(self) -> Any:
         if self._finder is not None:
@@ -180,9 +180,12 @@ class _Link:
     def read_response(self, *words: Any, **named: Any) -> Any:
         try:
             return super().read_response(*words, **named)  # type: ignore[misc]
-        except self._wrong as error:
+        except errors.ResponseError as error:
+            code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
+            if code not in self._wrong:
+                raise
             self.disconnect()  # type: ignore[attr-defined]
-            raise errors.ConnectionError(f"{getattr(error, 'status_code', '')} {error}".strip()) from error
+            raise errors.ConnectionError(f"{code} {str(error).removeprefix(code).strip()}") from error
 
 
 class _PlainLink(_Link, PlainConnection):
@@ -211,7 +214,9 @@ def pool_of(
 ) -> redis.ConnectionPool:
     """Connections to the run's server. ``opened`` is called for each that is opened. ``lasting``: they go on where the
     server was demoted meanwhile. ``ValueError`` or ``TypeError`` for an option that redis-py does not know."""
-    known = parse_url(url if address.kind is Kind.SERVER else address.at(*address.nodes[0]))
+    known: dict[str, Any] = parse_url(  # type: ignore[no-untyped-call]
+        url if address.kind is Kind.SERVER else address.at(*address.nodes[0])
+    )
     known["connection_class"] = _LINKS[address.scheme]
     pool = redis.ConnectionPool(**options | known, finder=finder, opened=opened, lasting=lasting)
     pool.make_connection()  # which opens nothing yet, and takes no option that it does not know

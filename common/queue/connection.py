@@ -65,7 +65,7 @@ class Connection:
         try:
             self._address = parse(url)
             self._finder = finder_of(self._address, self.keys.prefix, connect_s)
-            times = {"socket_timeout": connect_s, "socket_connect_timeout": connect_s}
+            times: dict[str, Any] = {"socket_timeout": connect_s, "socket_connect_timeout": connect_s}
             probe = _Client.from_pool(pool_of(self._address, url, self._finder, protocol=2, retry=None, **times))
         except (ValueError, TypeError) as error:  # its trace may hold a piece of the password
             raise BrokerError(_unusable(error)) from None

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 import typer
 
+from ...common import address
 from ...common.children import leaving_with_parent
 from ...common.errors import ConfigError, DataError
 from ...common.ledger import is_complete
@@ -199,12 +199,13 @@ def _found(run: str, runs_dir: Path) -> Target:
         raise DataError(f"{folder}: no run under leeway up there; --preset starts one")
     if is_complete(folder):
         raise DataError(f"run {run!r} is complete: there is nothing to strike at")
-    address = urlsplit(noted.read_text().strip())
+    named = address.parse(noted.read_text().strip())
+    if named.kind is not address.Kind.SERVER or not named.nodes:
+        raise DataError(f"the Redis of run {run!r} is not one server: a rehearsal strikes at one, by its port")
+    ((host, port),) = named.nodes
     late = "it has to be there before the run starts: leeway chaos RUN --preset …"
-    target = Target(
-        run, folder, address.port or 6379, missing=dict.fromkeys(("proxy", "clock", "hanging", "disk"), late)
-    )
-    if address.hostname not in ("127.0.0.1", "localhost") or target.server() is None:
+    target = Target(run, folder, port, missing=dict.fromkeys(("proxy", "clock", "hanging", "disk"), late))
+    if host not in ("127.0.0.1", "localhost") or target.server() is None:
         raise DataError(f"the Redis of run {run!r} is not on this machine: its faults must be made where it is")
     return target
 

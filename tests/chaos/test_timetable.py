@@ -5,7 +5,9 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from leeway_rl.common.errors import DataError
 from leeway_rl.leeway.chaos.faults import FAULTS
+from leeway_rl.leeway.chaos.run import _found
 from leeway_rl.leeway.chaos.timetable import Planned, timetable
 
 WEIGHTS = {name: fault.weight for name, fault in FAULTS.items()}
@@ -47,3 +49,10 @@ def test_faults_come_as_often_as_asked_in_proportion_and_some_at_once():
 def test_every_kind_says_what_it_does():
     assert all(fault.meaning and fault.weight > 0 for fault in FAULTS.values())
     assert {fault.needs for fault in FAULTS.values()} == {"", "proxy", "clock", "hanging", "disk"}
+
+
+def test_a_rehearsal_refuses_a_redis_of_several_servers(tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r/redis-url").write_text("redis+cluster://127.0.0.1:7000,127.0.0.1:7001\n")
+    with pytest.raises(DataError, match="the Redis of run 'r' is not one server"):
+        _found("r", tmp_path)

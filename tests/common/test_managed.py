@@ -3,12 +3,13 @@ A run does all its work there, and the desk says what it could not look at. And 
 
 import pytest
 import redis
-from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.connection import Connection, refused_or_lost
 from leeway_rl.common.queue.entries import HandOver
 from leeway_rl.leeway.examining import broker
 from leeway_rl.leeway.looking import status
 from leeway_rl.leeway.running.clean import clean
 from leeway_rl.leeway.running.server import EmbeddedServer
+from redis.backoff import ExponentialWithJitterBackoff
 
 from tests.roles import Roles
 from tests.samples import a_heartbeat, a_ticket, some_responses, some_scores
@@ -73,30 +74,36 @@ def test_a_service_that_leaves_fields_out_is_not_taken_at_its_word(managed, monk
     assert any("does not tell its release" in line.found for line in lines)
 
 
-def test_a_role_waits_for_the_successor_of_a_server_that_was_demoted(tmp_path, redis_url):
-    """As a managed service's failover by name: the server of before takes no writes, and the name soon leads on."""
-    host, port = redis_url.split("//")[1].split("/")[0].split(":")
-    with EmbeddedServer(tmp_path) as server:
-        roles, desk = Connection(server.url, "r", retry_s=20.0), Connection(server.url, "r", retry_s=0.0)
-        roles.redis.set(roles.keys.config, "x")
-        desk.redis.replicaof(host, port)
-        with pytest.raises(redis.exceptions.ReadOnlyError):
-            desk.redis.set(roles.keys.config, "y")
-        wait = roles.redis.connection_pool.connection_kwargs["retry"]._backoff
-        tries = []
-        compute = type(wait).compute
+def demoted(client, on):
+    client.replicaof(*("127.0.0.1", "1") if on else ("NO", "ONE"))
 
-        def computed(self, failures):
+
+def without_replicas(client, on):
+    client.config_set("min-replicas-to-write", int(on))
+
+
+@pytest.mark.parametrize(("hinder", "words"), [(demoted, "is a replica"), (without_replicas, "too few replicas")])
+def test_a_role_waits_where_a_failover_leaves_a_server_that_takes_no_writes(tmp_path, monkeypatch, hinder, words):
+    """A managed service's failover by name: the server of before refuses, and soon the name leads to another."""
+    with EmbeddedServer(tmp_path) as server:
+        role, desk = Connection(server.url, "r", retry_s=20.0), Connection(server.url, "r", retry_s=0.0)
+        role.redis.set(role.keys.config, "x")
+        hinder(desk.redis, True)
+        with pytest.raises(redis.exceptions.RedisError) as caught:
+            desk.redis.set(role.keys.config, "y")
+        assert words in refused_or_lost(caught.value)
+        tries, compute = [], ExponentialWithJitterBackoff.compute
+
+        def computed(backoff, failures):
             tries.append(failures)
             if len(tries) == 3:
-                desk.redis.replicaof("NO", "ONE")
-            return compute(self, failures)
+                hinder(desk.redis, False)
+            return compute(backoff, failures)
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(wait), "compute", computed)
-            assert roles.redis.set(roles.keys.config, "y")
+        monkeypatch.setattr(ExponentialWithJitterBackoff, "compute", computed)
+        assert role.redis.set(role.keys.config, "y")
         assert len(tries) >= 3
-        for each in (roles, desk):
+        for each in (role, desk):
             each.close()
 
 
