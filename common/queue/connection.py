@@ -1,6 +1,7 @@
 """A process's connection to the Redis of one run: whether it can be reached, its clock, and what its errors mean."""
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -139,7 +140,8 @@ class Connection:
             return f"the Redis at {at} {known} ({error})"
         urls = [self.url] if self._address.kind is Kind.SERVER else [self._address.at(*n) for n in self._address.nodes]
         if (found := next(filter(None, (why_unreachable(url, error) for url in urls)), None)) is not None:
-            return found
+            kind = "" if self._address.kind is Kind.SERVER else f"+{self._address.kind}"
+            return re.sub(r"write (rediss?)://", rf"write \1{kind}://", found)
         if isinstance(error, redis.exceptions.TimeoutError):
             return (
                 f"the Redis at {at} does not answer within {connect_s:g} s: it is frozen or overloaded, or the network "

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from leeway_rl.common.errors import DataError
 from leeway_rl.leeway.chaos.faults import FAULTS
-from leeway_rl.leeway.chaos.run import _found
+from leeway_rl.leeway.chaos.run import chaos
 from leeway_rl.leeway.chaos.timetable import Planned, timetable
 
 WEIGHTS = {name: fault.weight for name, fault in FAULTS.items()}
@@ -55,4 +55,4 @@ def test_a_rehearsal_refuses_a_redis_of_several_servers(tmp_path):
     (tmp_path / "r").mkdir()
     (tmp_path / "r/redis-url").write_text("redis+cluster://127.0.0.1:7000,127.0.0.1:7001\n")
     with pytest.raises(DataError, match="the Redis of run 'r' is not one server"):
-        _found("r", tmp_path)
+        chaos("r", tmp_path, [], [], seed=0, count=1, every_s=1.0, per_step=1.0, only=[])

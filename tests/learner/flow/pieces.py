@@ -31,6 +31,7 @@ class Learner:
         self.bus = Roles(Connection(url, run, worker=f"learner-{uuid.uuid4().hex[:6]}"))
         self.config, self.ledger, self.published = config, Ledger(folder / "ledger.jsonl"), -1
         self.state, self.batch, self.intake = state, None, None
+        self.repair = lambda unreadable: False
 
     def begin(self):
         book = make_book(self.config, self.state)
@@ -47,7 +48,7 @@ class Learner:
             self.ledger,
             self.config,
             incarnation=incarnation,
-            repair=lambda unreadable: False,
+            repair=lambda unreadable: self.repair(unreadable),
         )
         if self.state is not None:
             self.intake.restore(self.state)

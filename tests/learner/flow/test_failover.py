@@ -37,7 +37,7 @@ def weights(seed):
 
 def test_a_version_that_is_lost_is_there_again_at_the_next_look(learner, bus):
     publisher = WeightPublisher(learner.bus.weights, incarnation=1, transport="redis")
-    learner.intake.reissuing._repair = publisher.repair
+    learner.repair = publisher.repair
     publisher.publish(0, weights(0))
     learner.intake.turn(0)
     copy = copied(bus)
@@ -52,7 +52,7 @@ def test_a_version_that_is_lost_is_there_again_at_the_next_look(learner, bus):
 
 def test_a_run_whose_connections_hold_looks_for_nothing(learner):
     asked = []
-    learner.intake.reissuing._repair = lambda stamp: asked.append(stamp)
+    learner.repair = asked.append
     for _ in range(3):
         learner.intake.turn(0)
     assert len(asked) <= 1, "the first look is at a connection that was new"
