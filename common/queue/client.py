@@ -9,6 +9,7 @@ of its own, and asks COMMAND, which a user needs a right for; its ``SentinelConn
 connection is taken from the pool, but a command that is tried again goes to the server of before.)
 """
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -85,8 +86,10 @@ class ClusterFinder:
         return [Shard(at(*master), [at(*replica) for replica in found[master]]) for master in sorted(found)]
 
     def _slots(self) -> dict[tuple[int, int], dict[str, Any]]:
-        said = dict[Node, str]()
-        for host, port in dict.fromkeys([*self._known, *self._address.nodes]):
+        said, wrong = dict[Node, str](), 0
+        nodes = list(dict.fromkeys([*self._known, *self._address.nodes]))
+        # In any order: one that the network has cut off from the others would tell the same old story again.
+        for host, port in random.sample(nodes, len(nodes)):
             times = {"socket_timeout": self._connect_s, "socket_connect_timeout": self._connect_s}
             try:
                 with redis.Redis.from_url(self._address.at(host, port), protocol=2, retry=None, **times) as node:
@@ -99,15 +102,18 @@ class ClusterFinder:
             except errors.ResponseError as error:
                 if not any(words in str(error) for words in ("cluster support disabled", "unknown command")):
                     raise
-                scheme = self._address.scheme
-                raise NotThisKindError(
-                    f"{host}:{port} is no node of a cluster ({error}): write {scheme}:// for a server, "
-                    f"{scheme}+sentinel:// for a Sentinel"
-                ) from error
-            servers = [each for row in slots.values() for each in (row["primary"], *row["replicas"])]
-            self._known = [(str(host), int(port)) for host, port in dict.fromkeys(servers)]
-            return slots
-        raise errors.ConnectionError("; ".join(f"{host}:{port}: {why}" for (host, port), why in said.items()))
+                said[host, port], wrong = f"no node of a cluster ({error})", wrong + 1
+                continue
+            if slots:
+                servers = [each for row in slots.values() for each in (row["primary"], *row["replicas"])]
+                self._known = [(str(host), int(port)) for host, port in dict.fromkeys(servers)]
+                return slots
+            said[host, port] = "no slot of the cluster is served, as far as it knows"
+        told = "; ".join(f"{host}:{port}: {why}" for (host, port), why in said.items())
+        if wrong == len(nodes):
+            scheme = self._address.scheme
+            raise NotThisKindError(f"{told}: write {scheme}:// for a server, {scheme}+sentinel:// for a Sentinel")
+        raise errors.ConnectionError(told)
 
 
 class SentinelFinder:
@@ -145,7 +151,7 @@ class SentinelFinder:
                 ) from error
 
 
-class NotThisKindError(Exception):
+class NotThisKindError(errors.ResponseError):
     """What answers is of another kind than the address says."""
 
 

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from leeway_rl.common.errors import BrokerError
 from leeway_rl.common.ledger import read
+from leeway_rl.common.queue.connection import Connection
 from leeway_rl.leeway.examining import broker
 from leeway_rl.leeway.finding import newest_at
 from leeway_rl.leeway.looking import status
@@ -41,6 +43,11 @@ def least_rights():
     return " ".join(line.split(" on resetpass ")[1].replace(" +info", "") for line in lines)
 
 
+def refused(url, words):
+    with pytest.raises(BrokerError, match=words):
+        Connection(url, "hurt", connect_s=2.0)
+
+
 def play(url, home, wait_until, strike):
     """A run at ``url``; ``strike`` is called with its folder after its first training step."""
     running = start("up", "--run", "hurt", *STRICT, "--redis-url", url, cwd=home)
@@ -70,6 +77,11 @@ def test_a_replica_that_lacks_whole_steps_takes_over_and_the_run_ends_with_the_w
         assert not [line for line in lines if line.state == "mend"]
         assert "6 servers: 3 masters, each with a replica; all in order" in {line.found for line in lines}
         master, replica = six.owner("hurt"), six.replica("hurt")
+        another = next(port for port in six.servers if port not in (master, replica))
+        refused(f"redis://run:s3cret@127.0.0.1:{another}", r"lie on another: write redis\+cluster:// in the address")
+        refused(
+            f"redis+sentinel://run:s3cret@{six.hosts}/mymaster", "what answers there is no Sentinel: write redis://"
+        )
 
         def strike(folder):
             six.cut_off(master, replica)
@@ -98,7 +110,11 @@ def test_a_master_behind_sentinels_is_killed_and_the_run_ends_with_the_weights_o
     alone, tmp_path, wait_until
 ):
     with watched(tmp_path / "redis") as pair:
-        killed = pair.master()
+        killed, sentinels = pair.master(), pair.url.split("/")[2]
+        refused(f"redis+cluster://{sentinels}", r"no node of a cluster .* redis\+sentinel:// for a Sentinel")
+        refused(f"redis+cluster://127.0.0.1:{killed}", "no node of a cluster .* write redis:// for a server")
+        refused(f"redis+sentinel://{sentinels}/other", "the Sentinels know no master 'other'")
+        refused(f"redis://{sentinels.split(',')[0]}", r"for Sentinels write redis\+sentinel:// in the address")
         folder = play(pair.url, tmp_path, wait_until, lambda _: pair.kill(killed))
         assert pair.master() != killed
         assert newest_at(pair.url) == "hurt"
