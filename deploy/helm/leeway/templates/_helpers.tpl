@@ -177,8 +177,10 @@ spec:
         seccompProfile:
           type: Localhost
           localhostProfile: {{ .root.Values.sandbox.profile }}
+        {{- if .root.Values.sandbox.unconfineAppArmor }}
         appArmorProfile:
           type: Unconfined
+        {{- end }}
         {{- end }}
       resources:
         {{- $resources := deepCopy $values.resources }}
