@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 
 import pytest
 import typer
@@ -21,6 +22,7 @@ from tests.helm import (
     ROOT,
     VALUES,
     container,
+    helm,
     named,
     of,
     render,
@@ -199,7 +201,7 @@ def test_the_page_names_no_value_that_is_not_there():
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     page = (ROOT / "docs/how-to/kubernetes.md").read_text()
     sections = "run|learner|rollout|verifier|runs|weights|models|sandbox|redis|networkPolicy|podMonitor"
-    told = re.findall(rf"(?<![\w.])((?:{sections})(?:\.[a-zA-Z_]+)+)", page)
+    told = re.findall(rf"(?<![\w./-])((?:{sections})(?:\.[a-zA-Z_]+)+)", page)
     assert len(told) > 15
     keys = {f"{section}.{key}" for section, each in values.items() if isinstance(each, dict) for key in each}
     sections_of_ours = {
@@ -207,6 +209,16 @@ def test_the_page_names_no_value_that_is_not_there():
     }
     keys |= {f"{name}.{key}" for name, section in sections_of_ours.items() for key in section}
     assert [each for each in told if ".".join(each.split(".")[:2]) not in keys] == []
+
+
+def test_the_commands_of_helm_on_the_page_render():
+    page = (ROOT / "docs/how-to/kubernetes.md").read_text().replace("\\\n", "")
+    installs = re.findall(r"^helm install (\S+) deploy/helm/leeway (.*)$", page, re.M)
+    assert len(installs) == 2
+    for release, words in installs:
+        done = helm("template", release, CHART, *shlex.split(words))
+        assert done.returncode == 0, done.stderr
+        assert f"name: {release}-leeway-learner\n" in done.stdout
 
 
 def test_the_chart_has_the_version_that_leeway_has():
