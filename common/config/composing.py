@@ -54,7 +54,9 @@ def _preset_layer(name: str) -> Layer:
         raise ConfigError(
             f"preset {name!r}: cannot read {path} ({error.strerror}); shipped presets: {', '.join(preset_names())}"
         ) from error
-    return Layer(str(path), text, placed(_toml(text, str(path)), path.resolve().parent))
+    # The folder as it was named and not where the file itself is: a ConfigMap that is mounted into a pod is a folder of
+    # links to another one, whose name differs from pod to pod.
+    return Layer(str(path), text, placed(_toml(text, str(path)), path.parent.resolve()))
 
 
 def _toml(text: str, name: str) -> dict[str, Any]:

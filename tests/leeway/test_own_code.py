@@ -138,3 +138,14 @@ def test_a_fork_s_new_loss_has_its_own_digest_and_an_old_one_that_was_edited_is_
     (tmp_path / "old.py").write_text(source)
     with pytest.raises(ConfigError, match=r"code of the loss here has the digest"):
         settings_with_digests(kept, [])
+
+
+def test_code_beside_a_preset_of_a_mounted_config_map_has_the_path_that_every_pod_has(tmp_path):
+    """Kubernetes mounts a folder of links to a folder beside them, which has another name in each pod."""
+    (tmp_path / "..2026_11_29").mkdir()
+    (tmp_path / "..data").symlink_to("..2026_11_29")
+    for name, text in (("mine.py", REWARD), ("preset.toml", '[[rewards]]\nuse = "mine.py:f"\n')):
+        (tmp_path / "..2026_11_29" / name).write_text(text)
+        (tmp_path / name).symlink_to(f"..data/{name}")
+    (reward,) = compose(["tiny", str(tmp_path / "preset.toml")], []).rewards
+    assert reward.use == f"{tmp_path}/mine.py:f"
