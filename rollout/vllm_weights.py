@@ -12,8 +12,9 @@ import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from vllm.distributed.weight_transfer.base import (
@@ -24,6 +25,7 @@ from vllm.distributed.weight_transfer.base import (
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PretrainedConfig
 
 BACKEND = "leeway"
 """The name under which vLLM knows this engine: ``WeightTransferConfig(backend=...)``."""
@@ -78,6 +80,7 @@ class FileTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self._config = self.model_config.hf_text_config
         # At every load vLLM warns of layers that got no weights. These are layers that have only buffers (rotary
         # tables). ``receive_weights`` checks the parameters itself, and raises instead of warning.
         logging.getLogger("vllm.model_executor.model_loader.reload.layerwise").setLevel(logging.ERROR)
@@ -89,6 +92,8 @@ class FileTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
         """Put the layers back into the layout in which weights are loaded."""
         from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
 
+        if self.device.type == "cpu":
+            _forget_kernels_of_experts(self.model)
         initialize_layerwise_reload(self.model)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
@@ -104,7 +109,7 @@ class FileTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
         old weights."""
         expected = {name for name, _ in self.model.named_parameters()}
         model: Any = self.model
-        loaded = model.load_weights(_tensors(update_info.path, update_info.also))
+        loaded = model.load_weights(as_published(_tensors(update_info.path, update_info.also), self._config))
         missing = expected - loaded if loaded is not None else set()
         if missing:
             raise ValueError(f"the new weights lack {len(missing)} of the model's parameters: {sorted(missing)[:4]}")
@@ -117,6 +122,32 @@ class FileTransferEngine(WeightTransferEngine[FileInitInfo, FileUpdateInfo]):
 
     def shutdown(self) -> None:
         """Do nothing: there is nothing to free."""
+
+
+def as_published(
+    tensors: Iterable[tuple[str, torch.Tensor]], config: PretrainedConfig
+) -> Iterable[tuple[str, torch.Tensor]]:
+    """``tensors`` of transformers' model as they are named and cut in published files of its kind, which vLLM reads. A
+    mixture's experts are one tensor in transformers, and under other names in some kinds."""
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+    from transformers.core_model_loading import PrefixChange, revert_weight_conversion
+
+    found = get_checkpoint_conversion_mapping(config.model_type) or ()  # type: ignore[no-untyped-call]
+    conversions = [each for each in found if not isinstance(each, PrefixChange)]
+    if not conversions:
+        return tensors
+    of: Any = SimpleNamespace(_weight_conversions=conversions, config=config)  # what it asks of a model
+    # One at a time, because some are copied.
+    return (each for name, tensor in tensors for each in revert_weight_conversion(of, {name: tensor}).items())
+
+
+def _forget_kernels_of_experts(model: torch.nn.Module) -> None:
+    """Have vLLM make the kernels of a mixture's experts anew. On a CPU it repacks the experts' weights only as it makes
+    their kernel, so at an update it would put plain weights where the kernel reads packed ones."""
+    for layer in model.modules():
+        method = getattr(layer, "quant_method", None)
+        if getattr(method, "moe_kernel", None) is not None:
+            method.moe_kernel = None  # type: ignore[union-attr]
 
 
 def _tensors(path: str, also: dict[str, str]) -> Iterator[tuple[str, torch.Tensor]]:

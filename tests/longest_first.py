@@ -41,6 +41,7 @@ SECONDS = {
     "learner/test_watchdog.py": 90,
     "leeway/test_arithmetic.py": 40,
     "rollout/test_vllm_conversations.py": 70,
+    "rollout/test_vllm_models.py": 50,
     "rollout/test_vllm_engine.py": 90,
     "test_benchmarks.py": 200,
 }

@@ -45,16 +45,21 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
-def make_folder(folder: Path, kind: str = "qwen2", *, shards: str = "1GB", **changes: Any) -> Path:
-    """Write it, random weights and all."""
+def make_folder(folder: Path, kind: str = "qwen2", *, shards: str = "1GB", noise: float = 0.0, **changes: Any) -> Path:
+    """Write it, random weights and all. ``noise``: the standard deviation of what is added to every weight, so that
+    none, as a bias or a scale, is what it would be if it were left out."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     torch.manual_seed(0)
-    known = {**FAMILIES, **OTHERS}[kind]
+    known = {**FAMILIES, **OTHERS}.get(kind, {})
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**SIZES, **known, **changes}))
+    if noise:
+        with torch.no_grad():
+            for tensor in {id(each): each for each in model.state_dict(keep_vars=True).values()}.values():
+                tensor += noise * torch.randn(tensor.shape)
     model.save_pretrained(folder, max_shard_size=shards)
     for name in TOKENIZER:
         shutil.copy(PRESETS / "tiny/model" / name, folder)
