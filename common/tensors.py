@@ -9,9 +9,13 @@ import torch
 from .types import TensorInfo
 from .weights import DTYPE_BYTES, FlatWeights, flat_bytes
 
+FLOAT32 = ("e_score_correction_bias", "expert_bias")
+"""How the names of biases end that decide between experts. Models keep them in float32 whatever else is in bfloat16,
+which could not tell some of them apart."""
+
 
 def flatten(named: Mapping[str, torch.Tensor], dtype: str) -> FlatWeights:
-    """Copy ``named`` (any float dtype, device and strides) into one new buffer, cast to ``dtype``, sorted by name.
+    """Copy ``named`` (any float dtype, device and strides) into one new buffer, cast to ``dtype``, as in ``infos_of``.
 
     ``dtype`` is a torch name without the prefix, for example ``bfloat16``. Tied tensors under two names are stored
     twice, so pass one of them. Raises ``ValueError`` for another dtype, or a tensor that is not of floats.
@@ -30,8 +34,13 @@ def flatten(named: Mapping[str, torch.Tensor], dtype: str) -> FlatWeights:
 
 
 def infos_of(shapes: Mapping[str, tuple[int, ...]], dtype: str) -> tuple[TensorInfo, ...]:
-    """The tensors of a version in the order of their bytes, which is that of their names."""
-    return tuple(TensorInfo(name=name, dtype=dtype, shape=shape) for name, shape in sorted(shapes.items()))
+    """The tensors of a version in the order of their bytes: by name, but those of ``FLOAT32`` first, so that each
+    begins at a multiple of its own width."""
+    infos = [
+        TensorInfo(name=name, dtype="float32" if name.endswith(FLOAT32) else dtype, shape=shape)
+        for name, shape in sorted(shapes.items())
+    ]
+    return tuple(sorted(infos, key=lambda info: -DTYPE_BYTES[info.dtype]))
 
 
 def tensors_of(weights: FlatWeights) -> dict[str, torch.Tensor]:

@@ -109,8 +109,9 @@ def _write_weights(
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
-    from ..common.tensors import flatten
+    from ..common.tensors import FLOAT32, flatten
     from ..common.weights import checksum
+    from .gathering import weights_of
 
     logging.disable_progress_bar()
     with torch.device("meta"):  # the checkpoint's tensors are put in place, so there is no second copy
@@ -120,13 +121,15 @@ def _write_weights(
     except RuntimeError as error:
         raise DataError(f"model {config.model.path} is not what this run trained: {error}") from error
     model.tie_weights()
-    found = checksum(flatten(dict(model.named_parameters()), config.weights.dtype).buffer) if published else None
+    found = checksum(flatten(weights_of(model), config.weights.dtype).buffer) if published else None
     if found != published:
         raise DataError(
             f"the checkpoint's weights have the checksum {found}; the ledger has {published} for the version that was "
             "published: checkpoint and ledger are not of one run"
         )
-    model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size="5GB")
+    exact = {name: buffer for name, buffer in weights_of(model).items() if name.endswith(FLOAT32)}
+    model.to(getattr(torch, dtype)).load_state_dict(exact, strict=False, assign=True)
+    model.save_pretrained(folder, max_shard_size="5GB")
 
 
 def config_of(run_folder: Path) -> Config:

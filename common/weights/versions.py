@@ -114,6 +114,5 @@ def dtype_bytes(info: TensorInfo) -> int:
 
 
 def item_size_of(infos: Iterable[TensorInfo]) -> int:
-    """Bytes of one weight if all have the same width; else 1, which is right for any and only packs less well."""
-    widths = {dtype_bytes(info) for info in infos}
-    return widths.pop() if len(widths) == 1 else 1
+    """Bytes of the narrowest weight, of which every other width is a multiple."""
+    return min(map(dtype_bytes, infos), default=1)

@@ -228,6 +228,20 @@ def test_a_version_comes_back_bit_for_bit(at):
     assert manifest.payload_bytes == len(at.payload(manifest)) - head
 
 
+def test_a_bias_that_decides_between_experts_stays_in_float32(at):
+    exact = torch.tensor([8.0001, 8.0002, -3.1])  # bfloat16 could not tell the first two apart
+    named = {"a.weight": torch.randn(3, 5), "z.gate.e_score_correction_bias": exact}
+    reader, publisher = at.reader(), at.publisher()
+    for version in range(2):
+        named["a.weight"] += 0.5
+        manifest = publisher.publish(version, flatten(named, "bfloat16"))
+        assert reader.fetch()[0] == version
+    assert manifest.delta is not None
+    found = tensors_of(reader.fetch()[1])
+    assert torch.equal(found["z.gate.e_score_correction_bias"], exact)
+    assert torch.equal(found["a.weight"], named["a.weight"].bfloat16())
+
+
 def test_before_the_first_version_there_is_nothing(at):
     reader = at.reader()
     assert reader.newest() == -1

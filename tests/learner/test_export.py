@@ -20,6 +20,9 @@ from tiny_policy import make_model
 from train_on_ranks import run
 from two_ranks import on_two_ranks
 
+from tests.architectures import ROUTED
+from tests.model_folders import make_folder
+
 FOLDER = Path(__file__).resolve().parent
 STATE = {"version": 2, "incarnation": 3, "ledger_line": 3}
 
@@ -99,6 +102,16 @@ def test_bfloat16_halves_the_file_and_config_json_says_so(finished, tmp_path):
     whole = export(folder, tmp_path / "whole")
     sizes = [(path / "model.safetensors").stat().st_size for path in (out, whole)]
     assert sizes[0] < 0.55 * sizes[1]
+
+
+def test_a_bias_that_decides_between_experts_is_published_and_exported_in_float32(base, tmp_path):
+    own = make_folder(tmp_path / "base", "glm4_moe", noise=0.05, vocab_size=61, head_dim=32, **ROUTED)
+    trained = tiny_run(own, tmp_path / "mine")
+    out = export(tmp_path / "mine", tmp_path / "out", dtype="bfloat16")
+    bias = "model.layers.1.mlp.gate.e_score_correction_bias"
+    model, weights = loaded(out, dtype="auto")
+    assert torch.equal(model.state_dict()[bias], trained[bias])
+    assert weights["model.layers.1.mlp.experts.down_proj"].dtype == torch.bfloat16
 
 
 def test_the_card_carries_configuration_step_stage_seed_ledger_and_metrics(base, tmp_path):
