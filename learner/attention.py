@@ -82,7 +82,7 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    layout: Layout,
+    layout: Layout | None = None,
     kernel: Kernel | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
@@ -98,6 +98,8 @@ def packed_attention(
     asked = [name for name in ("softcap", "s_aux", "position_bias") if others.get(name) is not None]
     if asked:
         raise DataError(f"{type(module).__name__} needs {asked[0]} in its attention, which is not supported")
+    if layout is None:
+        raise DataError(f"{type(module).__name__} is not told by its model where packed responses end")
     assert attention_mask is None
     # Rotary embeddings leave query and key in float32 under autocast, which would cast them for the product anyway.
     query, key = query.to(value.dtype), key.to(value.dtype)

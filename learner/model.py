@@ -17,18 +17,20 @@ from torch import Tensor, nn
 from ..common.config import Config
 from ..common.errors import DataError
 from ..common.large_imports import large_import
+from ..common.preflight.architecture import logits_divisor
 from . import reference, sums
 from .alike import refuse_different_models
 from .checkpoint import TAG
 from .engine_settings import adamw, deepspeed_settings, set_rate, weights_dtype
 from .files import Files, Writing, meeting_after_files
-from .gathering import copy_group, groups_of, shape_of
+from .gathering import copy_group, groups_of, shape_of, weights_of
 from .gradient_cosine import GradientCosine
 from .host_copies import kept_on_host
 from .loading import Unread, open_language_model
 from .objective.token_op import CHUNK_ELEMENTS, LossOf, TokenOutput, chunk_elements_on, token_op
 from .packing import MicroBatch
 from .ranks import join_ranks, raise_together, reference_device, together
+from .untried import by_transformers
 
 
 class TokenHead(nn.Module):
@@ -43,7 +45,10 @@ class TokenHead(nn.Module):
         self.weight = projection.weight
         self.bias = projection.bias
 
-    def forward(self, hidden_TH: Tensor, taken_T: Tensor, **how: Any) -> TokenOutput:
+    def forward(self, hidden_TH: Tensor, taken_T: Tensor | None = None, **how: Any) -> Any:
+        """A ``TokenOutput``; the logits, where no taken tokens are given, as transformers' own code calls it."""
+        if taken_T is None:
+            return nn.functional.linear(hidden_TH, self.weight, self.bias)
         return token_op(hidden_TH, self.weight, taken_T, bias_V=self.bias, **how)
 
 
@@ -66,12 +71,16 @@ class PolicyModule(nn.Module):
         self.chunk_elements = CHUNK_ELEMENTS
         self.autocast = autocast
         self.keep_on_host = False
+        self.logits_divisor = logits_divisor(language_model.config.to_dict())
 
-    def forward(self, batch: MicroBatch, loss_of: LossOf | None = None) -> TokenOutput:
-        """Log-probability and entropy of the T target tokens, and the sum of ``loss_of`` over them if it is given."""
+    def forward(self, batch: MicroBatch, loss_of: LossOf | None = None, *, plain: bool = False) -> TokenOutput:
+        """Log-probability and entropy of the T target tokens, and the sum of ``loss_of`` over them if it is given.
+        ``plain``: as ``by_transformers``, which a check at the start compares."""
         device = batch.input_ids_L.device.type
         # A pass uses every weight once: autocast's cache of casts would only keep a second model until its end.
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.autocast, cache_enabled=False):
+            if plain:
+                return by_transformers(self, batch)
             with kept_on_host(self.keep_on_host):
                 hidden_LH = getattr(self.language_model, self.body)(
                     input_ids=batch.input_ids_L[None],
@@ -84,14 +93,14 @@ class PolicyModule(nn.Module):
             return head(
                 hidden_TH,
                 batch.taken_T,
-                temperature=self.temperature,
+                temperature=self.temperature * self.logits_divisor,
                 loss_of=loss_of,
                 chunk_elements=self.chunk_elements,
             )
 
-    def named_weights(self) -> dict[str, nn.Parameter]:
-        """Parameters under the names of the model's own state dict; a tied one appears once."""
-        return dict(self.language_model.named_parameters())
+    def named_weights(self) -> dict[str, Tensor]:
+        """``weights_of`` the language model."""
+        return weights_of(self.language_model)
 
 
 def open_module(config: Config) -> tuple[PolicyModule, Unread]:

@@ -32,6 +32,7 @@ from .ranks import broadcast_plan, failed_there, naming_the_lost, rank, together
 from .startup import forget_older_versions, read_prompts, refuse_lost_start, refuse_older
 from .step import StepResult, shared_out, train_step
 from .step_metrics import timed
+from .untried import refuse_if_packing_changes
 
 
 def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -> None:
@@ -45,6 +46,7 @@ def learn(queue: LearnerQueue, service: Service, config: Config, folder: Path) -
     service.doing(Doing(Activity.LOADING_MODEL))
     torch.set_num_threads(config.train.threads)
     policy = Policy(config)
+    refuse_if_packing_changes(policy)
     found, state = checkpoint.restore(policy, folder / "checkpoints", service.doing)
     if state is None:
         together(lambda: refuse_lost_start(folder))

@@ -13,8 +13,27 @@ from typing import Any
 
 CHANGES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
 """Keys of models that change their logits after the head, which the learner's token op would miss."""
+DIVIDES_LOGITS = {"granite": "logits_scaling"}
+MULTIPLIES_LOGITS = {"cohere": "logit_scale", "cohere2": "logit_scale"}
+"""Kinds whose logits are scaled by a number, with its key: the learner scales its temperature by it."""
+DROPS_LAYOUT = frozenset(["nemotron"])
+"""Kinds whose layers do not hand on to their attention where one packed response ends."""
 ATTENTION_LAYERS = frozenset(["full_attention", "sliding_attention"])
 """Layers that see other tokens by attention alone. A recurrence or convolution runs on into the next response."""
+LOST_BY_VLLM = {
+    "deepseek_v2": "gave log-probabilities of another model once it had taken new weights",
+    "deepseek_v3": "gave log-probabilities of another model once it had taken new weights",
+    "phi": "loses the bias of its output projection when new weights come",
+    "phimoe": "does not route to its experts as its code does",
+}
+"""Kinds that the vLLM release which Leeway takes (0.32) gets wrong, and how."""
+TRIED = frozenset([
+    "apertus", "arcee", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "ernie4_5", "exaone4", "gemma",
+    "gemma3_text", "glm", "glm4", "glm4_moe", "gpt2", "gpt_neox", "granite", "hunyuan_v1_dense", "llama",
+    "minimax_m2", "ministral", "ministral3", "mistral", "mixtral", "olmo2", "olmo3", "olmoe", "phi", "phi3",
+    "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3", "starcoder2",
+])  # fmt: skip
+"""Kinds that ``make models`` trained and sampled (docs/reference/models.md). The learner itself checks others."""
 _HEADS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _DTYPES = ("auto", "bfloat16", "float16", "float32", "float64")
 _WRAPPED = ("vision_config", "audio_config", "speech_config")
@@ -98,13 +117,28 @@ def why_not_trained(keys: Mapping[str, Any]) -> str | None:
         what = "needs attention sinks"
     elif others := sorted(set(keys.get("layer_types") or ()) - ATTENTION_LAYERS):
         what = f"has layers that would mix packed responses ({', '.join(others)})"
-    elif code is not None and (code.stateful or not code.attention_backend):
+    elif code is not None and code.stateful:
         what = "has layers that would mix packed responses"
+    elif kind in DROPS_LAYOUT or (code is not None and not code.attention_backend):
+        what = "has an attention that would mix packed responses"
     elif keys.get("attn_logit_softcapping"):
         what = "needs softcap in its attention (attn_logit_softcapping)"
-    elif changed := [key for key in CHANGES_LOGITS if keys.get(key) not in (None, 1.0)]:
+    elif changed := [key for key in CHANGES_LOGITS if keys.get(key) not in (None, 1.0) and key != scaled_by(kind)]:
         what = f"changes its logits by {changed[0]}"
     return f"{kind} cannot be trained here: it {what}. {_ELSEWHERE}" if what else None
+
+
+def scaled_by(kind: str) -> str | None:
+    """The key of the number by which a kind of model scales its logits, if the learner knows of it."""
+    return DIVIDES_LOGITS.get(kind) or MULTIPLIES_LOGITS.get(kind)
+
+
+def logits_divisor(keys: Mapping[str, Any]) -> float:
+    """By what a model divides its logits after the head; 1 for nearly all."""
+    kind = str(keys.get("model_type"))
+    if kind in MULTIPLIES_LOGITS:
+        return 1 / float(keys[MULTIPLIES_LOGITS[kind]])
+    return float(keys[DIVIDES_LOGITS[kind]]) if kind in DIVIDES_LOGITS else 1.0
 
 
 def why_not_sampled_by_torch(keys: Mapping[str, Any]) -> str | None:
@@ -118,6 +152,16 @@ def why_not_sampled_by_torch(keys: Mapping[str, Any]) -> str | None:
     elif code is not None and code.stateful:
         what = "has a recurrent state"
     return f"{kind} {what}, which the torch engine does not have; rollout.engine = 'vllm' may" if what else None
+
+
+def why_not_sampled_by_vllm(keys: Mapping[str, Any], longest: int) -> str | None:
+    """Why vLLM cannot sample from the model as Leeway uses it; None if it can, as far as is known. ``longest``: most
+    tokens of a prompt and its response."""
+    kind, window = str(keys.get("model_type")), keys.get("sliding_window")
+    lost = LOST_BY_VLLM.get(kind)
+    if kind == "cohere2" and isinstance(window, int) and longest > window:
+        lost = f"sees a token more than transformers past the sliding window of {window}, and there may be {longest}"
+    return f"vLLM 0.32 {lost} ({kind}); rollout.engine = 'torch' is right" if lost else None
 
 
 def _wrapped(keys: Mapping[str, Any]) -> str | None:

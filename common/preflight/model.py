@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 from ..config import Config, expand
 from ..errors import ConfigError, DataError
 from ..rope import context_of, why_not_packed, why_too_long
-from .architecture import text_keys, why_no_language_model, why_not_sampled_by_torch, why_not_trained
+from .architecture import (
+    text_keys,
+    why_no_language_model,
+    why_not_sampled_by_torch,
+    why_not_sampled_by_vllm,
+    why_not_trained,
+)
 from .folder import ModelFolder, read_folder
 from .hub import folder_of, is_hub_name, refuse_unreachable
 from .tokens import load_tokenizer, why_no_tokenizer, why_other_tokenizer
@@ -69,6 +75,7 @@ def _reasons(config: Config, found: ModelFolder, uses: Collection[Use], *, whole
     if found.tensors is not None:
         yield why_not_whole(keys, found.tensors)
     if "sample" in uses and config.rollout.engine == "vllm":
+        yield why_not_sampled_by_vllm(keys, config.longest_sequence)
         yield why_head_size(text_keys(keys))
     if whole and "refer" not in uses:
         yield why_no_tokenizer(found.path)

@@ -89,6 +89,7 @@ def plain_model(path):
     [
         ("qwen2", {}),
         ("llama", {}),
+        ("granite", {"logits_scaling": 8.0}),
         ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
     ],
 )

@@ -26,6 +26,8 @@ def make_model(folder: Path, kind: str = "qwen2", **changes: Any) -> str:
         "gpt2": transformers.GPT2Config,
         "gemma2": transformers.Gemma2Config,
         "lfm2": transformers.Lfm2Config,
+        "granite": transformers.GraniteConfig,
+        "nemotron": transformers.NemotronConfig,
     }[kind]
     shape = {
         "vocab_size": VOCABULARY,

@@ -5,6 +5,7 @@ import math
 import pytest
 from leeway_rl.common.config import serving
 from leeway_rl.common.errors import ConfigError, DataError
+from leeway_rl.common.preflight.architecture import logits_divisor
 from leeway_rl.common.preflight.folder import WEIGHTS, read_folder
 from leeway_rl.common.preflight.model import check_model, load_tokenizer_of
 from leeway_rl.common.wording import byte_size
@@ -45,7 +46,8 @@ def test_a_family_that_works_passes(folder_of, kind, engine):
         ("mamba", "mamba cannot be trained here: it has layers that would mix packed responses"),
         ("lfm2", r"lfm2 cannot be trained here: it has layers that would mix packed responses \(conv\)"),
         ("gemma2", "gemma2 cannot be trained here: it needs softcap in its attention"),
-        ("granite", "granite cannot be trained here: it changes its logits by logits_scaling"),
+        ("nemotron", "nemotron cannot be trained here: it has an attention that would mix packed responses"),
+        ("stablelm", "stablelm cannot be trained here: it has an attention that would mix packed responses"),
     ],
 )
 def test_a_kind_that_cannot_be_trained_is_refused_by_name(folder_of, kind, message):
@@ -53,6 +55,36 @@ def test_a_kind_that_cannot_be_trained_is_refused_by_name(folder_of, kind, messa
         with pytest.raises(DataError, match=message):
             check_model(asking(folder_of(kind), f"rollout.engine={engine}"), "train", "sample")
     check_model(asking(folder_of("qwen2")), "train", "sample")
+
+
+def test_what_vllm_gets_wrong_is_refused_there_alone(folder_of):
+    with pytest.raises(DataError, match=r"vLLM 0.32 loses the bias .* \(phi\); rollout.engine = 'torch' is right"):
+        check_model(asking(folder_of("phi"), "rollout.engine=vllm"), "sample")
+    check_model(asking(folder_of("phi"), "rollout.engine=torch"), "train", "sample")
+
+
+def test_a_window_that_vllm_takes_for_longer_is_refused_where_it_counts(tmp_path):
+    folder = make_folder(tmp_path / "model", "cohere2", sliding_window=96)  # 32 tokens of a prompt, 64 of a response
+    check_model(asking(folder, "rollout.engine=vllm"), "sample")
+    change(folder / "config.json", sliding_window=95)
+    with pytest.raises(DataError, match="sees a token more than transformers past the sliding window of 95"):
+        check_model(asking(folder, "rollout.engine=vllm"), "sample")
+    check_model(asking(folder, "rollout.engine=torch"), "train", "sample")
+
+
+@pytest.mark.parametrize("key", ["logits_scaling", "final_logit_softcapping", "output_multiplier_scale"])
+def test_logits_that_change_after_the_head_are_refused_where_the_learner_does_not_know_how(tmp_path, key):
+    folder = make_folder(tmp_path / "model", "qwen2")
+    change(folder / "config.json", **{key: 8.0})
+    with pytest.raises(DataError, match=f"qwen2 cannot be trained here: it changes its logits by {key}"):
+        check_model(asking(folder), "train")
+
+
+def test_logits_that_are_scaled_are_no_matter_where_the_learner_scales_them(folder_of):
+    check_model(asking(folder_of("granite")), "train", "sample")
+    assert logits_divisor({"model_type": "granite", "logits_scaling": 8.0}) == 8.0
+    assert logits_divisor({"model_type": "cohere2", "logit_scale": 0.25}) == 4.0
+    assert logits_divisor({"model_type": "qwen2", "logit_scale": 0.25}) == 1.0
 
 
 @pytest.mark.parametrize(
