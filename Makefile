@@ -9,7 +9,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo smollm2 test site fuzz soak chaos gpu-wheels gpu-check check format clean
+.PHONY: setup demo smollm2 test site fuzz soak chaos models gpu-wheels gpu-check check format clean
 
 setup: .venv/.ready
 
@@ -45,6 +45,9 @@ soak: setup  ## 20,000 groups at the fastest setting, two hours at most: does an
 
 chaos: setup  ## the proof that runs survive faults of every kind; about an hour
 	$(BIN)/python tests/proofs/chaos.py
+
+models: setup  ## a small model of each architecture, through the learner and both engines; about half an hour
+	OMP_NUM_THREADS=1 $(BIN)/python tests/proofs/models.py --record
 
 gpu-wheels: setup  ## what gpu-check needs on a machine without a package index, beside torch and transformers
 	$(BIN)/python benchmarks/gpu_check/wheels.py --python $(GPU_PYTHON) build/gpu-wheels

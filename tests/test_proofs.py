@@ -41,6 +41,15 @@ def test_many_mixed_jobs_are_counted_after():
     assert (said["jobs"], said["errors"], set(said["left"].values())) == (40, 0, {0})
 
 
+def test_some_kinds_of_models_are_loaded_sampled_trained_and_sampled_again():
+    kinds = ["llama", "gemma3_text", "deepseek_v3"]
+    said = said_by(PROOFS / "models.py", "--engines torch --kinds gemma2", *kinds)
+    assert said.endswith("4 of 4 architectures are as they must be\n")
+    for kind in kinds:
+        assert number(rf"^{kind}: torch (\S+) vllm nan alone", said) < 1e-4
+    assert "gemma2: gemma2 cannot be trained here" in said
+
+
 @pytest.mark.parametrize("folder", ["benchmarks", "tests/proofs"])
 def test_every_program_stands_in_the_list_of_its_folder_with_the_page_that_names_it(folder):
     text = (ROOT / folder / "README.md").read_text()

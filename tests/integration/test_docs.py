@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 BY_MAKE = {
     *("make demo", "make test", "make check", "make fuzz", "make soak", "make chaos", "make smollm2", "make setup"),
-    *("make gpu-wheels", "make gpu-check", "make site"),
+    *("make gpu-wheels", "make gpu-check", "make site", "make models"),
 }
 """What is not started from inside the tests: they are started by it, or it takes an hour, or a GPU. Their targets are
 checked."""
