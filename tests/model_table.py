@@ -13,6 +13,9 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs/reference"
 CSV, PAGE = "models.csv", "models.md"
 MOST, MEAN = 1e-4, 1e-5
 """The largest and the mean |log π - log μ| that a row may have, nats a token."""
+ROUNDED_BY_VLLM = {"apertus": 200.0}
+"""How many times the bounds a kind may be off under vLLM: it keeps the parameters of Apertus' activation in
+bfloat16."""
 MOVED = 0.01
 """How far the step must have moved the log-probability of some sampled token at least, so that an engine which kept the
 old weights would be seen."""
@@ -54,8 +57,9 @@ class Row:
         wrong = []
         for name in ("torch", "vllm", "alone"):
             for which, bound in (("most", MOST), ("mean", MEAN)):
-                if getattr(self, f"{name}_{which}") > bound:
-                    wrong.append(f"{name} {which} {getattr(self, f'{name}_{which}'):.2g} > {bound:g}")
+                most = bound * ROUNDED_BY_VLLM.get(self.kind, 1.0) if name == "vllm" else bound
+                if getattr(self, f"{name}_{which}") > most:
+                    wrong.append(f"{name} {which} {getattr(self, f'{name}_{which}'):.2g} > {most:g}")
         if self.changed != self.tensors:
             wrong.append(f"the step changed {self.changed} of {self.tensors} parameters")
         if not self.moved >= MOVED:

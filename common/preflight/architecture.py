@@ -23,6 +23,8 @@ ATTENTION_LAYERS = frozenset(["full_attention", "sliding_attention"])
 LOST_BY_VLLM = {
     "deepseek_v2": "gave log-probabilities of another model once it had taken new weights",
     "deepseek_v3": "gave log-probabilities of another model once it had taken new weights",
+    "gpt_neox": "gave log-probabilities of another model",
+    "minimax_m2": "cannot take new weights",
     "phi": "loses the bias of its output projection when new weights come",
     "phimoe": "does not route to its experts as its code does",
 }
