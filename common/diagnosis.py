@@ -147,6 +147,7 @@ def alarms(now: Snapshot) -> list[str]:
             "that worker's log",
         ),
         (state.get("unwritten"), state.get("unwritten", "")),
+        (state.get("uncopied"), state.get("uncopied", "")),
         (state.get("early_warning"), state.get("early_warning", "")),
         (
             groups >= ALIKE_GROUPS,
@@ -164,7 +165,8 @@ def _errors(minutes: list[dict[str, str]]) -> tuple[int, int]:
 
 def diagnose(now: Snapshot) -> Diagnosis:
     """The sentence and the alarms of a snapshot. Pure."""
-    return replace(_flow(now), alarms=[] if over(now) else alarms(now))
+    lasting = [now.state["uncopied"]] if now.state.get("uncopied") else []
+    return replace(_flow(now), alarms=lasting if over(now) else alarms(now))
 
 
 def over(now: Snapshot) -> bool:
