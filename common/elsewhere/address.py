@@ -5,9 +5,9 @@ import re
 from importlib.util import find_spec
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_SECRET = re.compile(r"(?<=://)[^/@]*:[^/]*@")
-"""A user and a password in a URL. A password may have an @ of its own."""
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_SECRET = re.compile(r"(?<=://)[^/@\s]*:\S*@")
+"""A user and a password in a URL. A password may have any characters in it, among them / and @."""
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """Our extra that brings the package for a scheme."""
 LOCAL = ("file", "local")
 
@@ -57,8 +57,13 @@ def why_missing(address: str) -> str | None:
     package = known["class"].partition(".")[0]
     if find_spec(package) is not None:
         return None
-    how = f"'leeway-rl[{_EXTRAS[scheme]}]'" if scheme in _EXTRAS else package
+    how = f"'leeway-rl[{EXTRAS[scheme]}]'" if scheme in EXTRAS else package
     return f"checkpoints.copy_to = {masked(address)!r} needs {package}, which is not here: pip install {how}"
+
+
+def extra_of(address: str) -> str | None:
+    """Our extra that brings what speaks to ``address``; None where there is none, or none is needed."""
+    return EXTRAS.get(scheme_of(address))
 
 
 def under(address: str, name: str) -> str:

@@ -444,6 +444,15 @@ def test_the_page_has_the_object():
     assert {*said, *shown["state"]["doing"], *Situation, *Activity} <= names
 
 
+def test_checkpoints_that_are_not_copied_are_an_alarm_also_when_the_run_is_over():
+    trouble = "checkpoints are not copied to s3://bucket/my-run: it is full; the newest copy is of step 20"
+    at_work = snapshot(beat("learner", Activity.TRAINING, step=3), uncopied=trouble)
+    assert diagnose(at_work).alarms == [trouble]
+    finished = replace(at_work, workers=[], state=at_work.state | {"phase": "finished"})
+    assert (diagnose(finished).alarms, diagnose(finished).sentence[:19]) == ([trouble], "the run is finished")
+    assert diagnose(replace(finished, state=finished.state | {"uncopied": ""})).alarms == []
+
+
 def test_an_early_warning_of_the_learner_is_an_alarm():
     warned = snapshot(beat("learner", Activity.TRAINING, step=3), early_warning="the data are too far off-policy: 0.25")
     assert alarms(warned) == ["the data are too far off-policy: 0.25"]
