@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,24 +35,63 @@ ATTEMPTS = 3
 """How often one checkpoint is tried; each file of it is tried a few times in each attempt."""
 PAUSE_S = 60.0
 """Seconds between two attempts."""
+COMMAND = (sys.executable, "-m", "leeway_rl.learner.copying")
 TERM_S = 10.0
 """Seconds that a process has to end when it is asked to."""
+
+
+class CopyProcess:
+    """Copies in a process, one at a time."""
+
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        self._command, self._lock, self._ended = list(command), threading.Lock(), False
+        self.process: subprocess.Popen[str] | None = None
+
+    def copy(self, order: Order) -> tuple[dict[str, Any] | None, str]:
+        """(what the process did, or None; why it did not)."""
+        try:
+            told = replace(order, digests=digests_of(Path(order.folder) / "checkpoints" / order.checkpoint))
+            with self._lock:
+                if self._ended:
+                    return None, "the learner ends"
+                self.process = subprocess.Popen(
+                    leaving_with_parent(self._command),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    env=os.environ | {devices.VISIBLE: ""},
+                )
+            said, wrong = self.process.communicate(as_text(told))
+            code = self.process.returncode
+            if code == 0:
+                return json.loads(said), ""
+            lines = [line for line in wrong.splitlines() if line.strip()]
+            return None, lines[-1].removeprefix("leeway copy: ") if lines else f"its process ended with code {code}"
+        except (OSError, ValueError) as error:
+            return None, f"{type(error).__name__}: {error}"
+
+    def end(self) -> None:
+        """End the copy under way; no other is begun."""
+        with self._lock:
+            self._ended = True
+            if self.process is not None:
+                self.process.terminate()
 
 
 class Copier:
     """The copies of one run. ``hand`` and ``measured`` are called by the training loop and by the checkpoint's writer,
     and wait for nothing."""
 
-    def __init__(self, config: Config, folder: Path) -> None:
-        """``folder``: the run's. ``config.checkpoints.copy_to`` is set."""
+    def __init__(self, config: Config, folder: Path, by: CopyProcess | None = None) -> None:
+        """``folder``: the run's. ``config.checkpoints.copy_to`` is set. ``by``: what copies."""
         assert config.checkpoints.copy_to is not None
-        self._config, self._folder = config, folder
+        self._config, self._folder, self._by = config, folder, by or CopyProcess()
         self._to = under(config.checkpoints.copy_to, folder.name)
         self._changed = threading.Condition()
         self._next: Order | None = None
         self._now: Order | None = None
         self._closed = False
-        self._process: subprocess.Popen[str] | None = None
         self._copied, self._seconds, self._failures = -1, 0.0, 0
         self.trouble = ""
         """Why checkpoints are not copied as they should be, for the run's state; empty where they are."""
@@ -109,8 +148,7 @@ class Copier:
         with self._changed:
             self._closed, self._next = True, None
             self._changed.notify_all()
-            if (process := self._process) is not None:
-                process.terminate()
+        self._by.end()
         self._thread.join(TERM_S)
 
     def _loop(self) -> None:
@@ -133,7 +171,7 @@ class Copier:
         assert order is not None
         for number in range(1, ATTEMPTS + 1):
             began = time.monotonic()
-            done, why = self._copy(order)
+            done, why = self._by.copy(order)
             if done is not None:
                 self._succeeded(order, done, time.monotonic() - began)
                 return
@@ -145,31 +183,6 @@ class Copier:
                 newer = lambda: self._closed or self._next is not None  # noqa: E731
                 if number < ATTEMPTS and self._changed.wait_for(newer, PAUSE_S):
                     return
-
-    def _copy(self, order: Order) -> tuple[dict[str, Any] | None, str]:
-        """(what the process did, or None; why it did not)."""
-        try:
-            told = replace(order, digests=digests_of(self._folder / "checkpoints" / order.checkpoint))
-            with self._changed:
-                if self._closed:
-                    return None, "the learner ends"
-                self._process = subprocess.Popen(
-                    leaving_with_parent([sys.executable, "-m", "leeway_rl.learner.copying"]),
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    env=os.environ | {devices.VISIBLE: ""},
-                )
-            said, wrong = self._process.communicate(as_text(told))
-            if self._process.returncode == 0:
-                return json.loads(said), ""
-            lines = [line for line in wrong.splitlines() if line.strip()]
-            return None, lines[-1].removeprefix("leeway copy: ") if lines else f"code {self._process.returncode}"
-        except (OSError, ValueError) as error:
-            return None, f"{type(error).__name__}: {error}"
-        finally:
-            self._process = None
 
     def _succeeded(self, order: Order, done: dict[str, Any], seconds: float) -> None:
         if self.trouble:

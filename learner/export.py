@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..common.config import Config, expand, parse
 from ..common.errors import DataError, told
 from ..common.files import path_of
-from ..common.ledger import read
+from ..common.ledger import read, refuse_other_format
 from ..common.metrics import read_steps
 from ..common.stopping import stoppable
 
@@ -133,10 +133,12 @@ def _write_weights(
 
 
 def config_of(run_folder: Path) -> Config:
-    """The configuration of the run in ``run_folder``. ``DataError`` where there is none."""
+    """The configuration of the run in ``run_folder``. ``DataError`` where there is none, or where the run is of another
+    format."""
     path = run_folder / "config.toml"
     if not path.is_file():
         raise DataError(f"{path}: no such run; runs are under --runs-dir")
+    refuse_other_format(run_folder)
     return parse(path.read_text(), str(path))
 
 

@@ -97,9 +97,7 @@ class Leader:
             self.intake.restore(state)
         closing.callback(self.intake.stop)
         self.copier = self._copier(found, state, closing)
-        in_use = self.copier.in_use if self.copier is not None else tuple
-        self.writer = CheckpointWriter(policy, service, folder / "checkpoints", config.train, in_use)
-        closing.callback(self.writer.close)
+        self.writer = self._writer(closing)
         self.delay = DelayLine(config.flow.inject_lag)
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)
@@ -118,6 +116,12 @@ class Leader:
         samples = Samples(self.folder, self.config, from_step=from_step)
         closing.callback(samples.close)
         return samples
+
+    def _writer(self, closing: ExitStack) -> CheckpointWriter:
+        in_use = self.copier.in_use if self.copier is not None else tuple
+        writer = CheckpointWriter(self.policy, self.service, self.folder / "checkpoints", self.config.train, in_use)
+        closing.callback(writer.close)
+        return writer
 
     def _copier(self, found: Path | None, state: dict[str, Any] | None, closing: ExitStack) -> Copier | None:
         """What copies checkpoints to another place, if it is to. It begins with the one ``found``, which an earlier

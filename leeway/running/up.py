@@ -15,7 +15,7 @@ from ...common.diagnosis import diagnose, look
 from ...common.errors import BrokerError, ConfigError, DataError, RunExistsError
 from ...common.files import write_whole
 from ...common.keys import Keys
-from ...common.ledger import is_complete, last
+from ...common.ledger import is_complete, last, refuse_other_format
 from ...common.locks import only_writer
 from ...common.progress import Progress
 from ...common.queue.connection import RETRY_S, Connection, RedisError, is_silent, refused_or_lost
@@ -157,6 +157,7 @@ def _stored(folder: Path, settings: list[str]) -> Config:
     path = folder / "config.toml"
     if not path.exists():
         raise DataError(f"{path}: no such run; runs are under --runs-dir, and leeway pull brings one from its copies")
+    refuse_other_format(folder)
     return compose([str(path)], settings) if settings else parse(path.read_text(), str(path))
 
 
