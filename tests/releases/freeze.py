@@ -139,9 +139,7 @@ def main() -> None:
     """Freeze this version's run."""
     archive = Path(__file__).with_name(f"{__version__}.tar.xz")
     if archive.exists():
-        sys.exit(
-            f"{archive} exists, and what a release has left is not written anew: raise the version first, or remove it before a release"
-        )
+        sys.exit(f"{archive} exists, and what a release has left is not written anew: raise the version first")
     with tempfile.TemporaryDirectory() as folder:
         made(Path(folder))
         packed(Path(folder), archive)
