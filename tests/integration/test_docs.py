@@ -14,6 +14,8 @@ from leeway_rl.leeway.running.server import free_port
 from leeway_rl.studies.catalogue import STUDIES as CATALOGUE
 
 from tests.integration.running import leeway, metrics, start
+from tests.integration.test_elsewhere import COMMANDS as ELSEWHERE
+from tests.integration.test_elsewhere import START as BEGIN_ELSEWHERE
 from tests.integration.test_end_to_end import COMMANDS as END_TO_END
 from tests.integration.test_evaluation import EVALUATION
 from tests.integration.test_fewer_ranks import FEWER
@@ -28,6 +30,7 @@ from tests.integration.test_profile import COMMANDS as PROFILE
 from tests.integration.test_trackers import COMMANDS as TRACKERS
 from tests.integration.test_turns import PROVE as PROVE_TURNS
 from tests.integration.test_turns import TRAIN as TRAIN_TURNS
+from tests.learner.test_hub import PUSH
 from tests.leeway.test_watch import COMMANDS as WATCH
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -197,6 +200,9 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *MIXTURES,
         *PROFILE,
         *TRACKERS,
+        *ELSEWHERE,
+        BEGIN_ELSEWHERE,
+        PUSH,
         *WATCH,
         *PLANS,
         *SWEEPS,

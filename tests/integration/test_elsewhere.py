@@ -11,18 +11,21 @@ from tests.integration.running import SMALL, last_checksum, leeway, metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+START = "leeway up --preset tiny --run my-run --set checkpoints.copy_to=s3://my-bucket/leeway"
 COMMANDS = [
     "leeway pull s3://my-bucket/leeway/my-run",
     "leeway pull s3://my-bucket/leeway/my-run --step 40",
     "leeway up --run my-run --resume",
     "leeway audit my-run",
+    "leeway copy my-run --to s3://my-bucket/leeway",
 ]
 """As documented in docs/how-to/checkpoints-elsewhere.md; here the bucket, the steps and the machine are smaller."""
 
 
 def test_on_an_empty_machine_a_run_goes_on_from_its_copy_and_ends_with_the_same_weights(s3, tmp_path):
-    keys = ("train.checkpoint_every=2", "flow.max_staleness=0", f"checkpoints.copy_to={s3}")
-    done = leeway("up", "--run", "my-run", *SMALL, *(word for key in keys for word in ("--set", key)), cwd=tmp_path)
+    begin = shlex.split(START.replace("s3://my-bucket/leeway", s3))[1:]
+    keys = ("train.checkpoint_every=2", "flow.max_staleness=0")
+    done = leeway(*begin, *SMALL[2:], *(word for key in keys for word in ("--set", key)), cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     folder, there = tmp_path / "runs" / "my-run", Place(f"{s3}/my-run")
     ended, log = last_checksum(folder), (folder / "logs" / "learner.log").read_text()
@@ -36,7 +39,7 @@ def test_on_an_empty_machine_a_run_goes_on_from_its_copy_and_ends_with_the_same_
     said = [
         each.replace("s3://my-bucket/leeway", s3).replace("--step 40", f"--step {before.step}") for each in COMMANDS
     ]
-    refused, pulled, resumed, audited = (leeway(*shlex.split(each)[1:], cwd=tmp_path) for each in said)
+    refused, pulled, resumed, audited, copied = (leeway(*shlex.split(each)[1:], cwd=tmp_path) for each in said)
     assert refused.returncode == 3
     assert "state.json is missing" in refused.stderr
     assert f"The copy before it is of step {before.step}: {said[1]}" in refused.stderr
@@ -49,3 +52,4 @@ def test_on_an_empty_machine_a_run_goes_on_from_its_copy_and_ends_with_the_same_
     assert "the bound held" in audited.stdout
     assert copies_at(there)[0][0].name == "step-000006-2"
     assert newest.name not in there.folders()  # passed over, and removed once there was another
+    assert f"{s3}/my-run/step-000006-2: whole and verified" in copied.stdout

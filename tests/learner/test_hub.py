@@ -1,16 +1,23 @@
 """What an export pushes to the hub, and to whom. The hub is a double on the loopback: the real one was never asked."""
 
+import shlex
 import sys
 
 import pytest
 from hub_double import HubDouble
 from huggingface_hub import constants
+from leeway_rl.common.errors import DataError
 from leeway_rl.learner.export import main
+from leeway_rl.learner.hub import Hub
+from safetensors.torch import load
 
 from tests.releases.freeze import RUN, unpacked
 from tests.test_releases import RELEASES
 
+PUSH = "leeway export my-run --push my-org/my-model"
+"""As documented in docs/how-to/checkpoints-elsewhere.md, of another run."""
 TOKEN = "hf_of_the_tests"
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +40,8 @@ def export(hub, runs, monkeypatch, capsys):
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(runs / "no-token"))
 
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+
     def exported(*words, token=TOKEN):
         monkeypatch.setenv("HF_TOKEN", token)
         monkeypatch.setattr(sys, "argv", ["leeway export", RUN, "--runs-dir", str(runs), *words])
@@ -42,27 +51,26 @@ def export(hub, runs, monkeypatch, capsys):
     return exported
 
 
-def test_a_push_makes_a_private_repository_with_the_model_and_its_card_and_nothing_else(hub, export, tmp_path):
-    code, said, errors = export("--push", "me/my-model", "--out", str(tmp_path / "model"))
+def test_a_push_makes_a_private_repository_with_the_model_and_its_card_and_nothing_else(hub, runs, export):
+    code, said, errors = export(*shlex.split(PUSH)[3:])
     assert code == 0, errors
-    assert f"{hub.url}/me/my-model/commit/abc" in said
-    assert hub.private == {"me/my-model": True}
-    files = hub.files["me/my-model"]
-    assert files == {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
-    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= files.keys()
-    assert not [name for name in files if name.endswith((".pt", ".json")) and "state" in name]
+    assert f"{hub.url}/my-org/my-model/commit/abc" in said
+    assert hub.private == {"my-org/my-model": True}
+    files = hub.files["my-org/my-model"]
+    weights = {"model.safetensors", "config.json", "generation_config.json"}
+    assert files.keys() == weights | {"README.md", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    assert len(load(files["model.safetensors"])) == 15
     assert b"equal, bit for bit, to what the run published" in files["README.md"]
     assert TOKEN not in said + errors
-
-
-def test_without_a_folder_nothing_is_left_here_and_a_public_one_is_asked_for_by_word(hub, export, runs):
-    code, _, errors = export("--push", "me/open", "--public")
-    assert code == 0, errors
-    assert hub.private == {"me/open": False}
     assert list((runs / RUN).glob(".export-*")) == []
-    code, _, errors = export("--push", "me/open")
-    assert code == 3
-    assert "that repository is public; --public says that these weights may be" in errors
+
+
+@pytest.mark.usefixtures("export")
+def test_a_repository_is_public_where_that_is_asked_for_and_none_that_is_gets_weights_otherwise(hub):
+    Hub("me/open", public=True).make_ready()
+    assert hub.private == {"me/open": False}
+    with pytest.raises(DataError, match="that repository is public; --public says that these weights may be"):
+        Hub("me/open", public=False).make_ready()
 
 
 def test_what_cannot_be_pushed_is_said_before_anything_is_exported(hub, export, tmp_path):
