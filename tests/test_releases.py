@@ -2,6 +2,7 @@
 
 import json
 import re
+import tarfile
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from leeway_rl.leeway.reporting.report import write_report
 from leeway_rl.leeway.running.up import up
 
 from tests.integration.running import leeway
-from tests.releases.freeze import RUN, STEPS, STOPPED_AT, unpacked
+from tests.releases.freeze import RUN, STEPS, STOPPED_AT, packed, unpacked
 
 RELEASES = Path(__file__).parent / "releases"
 ARCHIVES = sorted(RELEASES.glob("*.tar.xz"))
@@ -34,6 +35,16 @@ def test_every_release_in_the_changelog_has_left_a_run():
     released = re.findall(r"^## (\d+\.\d+\.\d+)", (RELEASES.parent.parent / "CHANGELOG.md").read_text(), re.M)
     assert __version__ in released
     assert sorted(released) == [path.name.removesuffix(".tar.xz") for path in ARCHIVES]
+
+
+def test_what_is_frozen_has_the_same_files_when_it_is_packed_again_and_names_no_machine(newest, tmp_path):
+    archive = tmp_path / "again.tar.xz"
+    packed(newest, archive)
+    with tarfile.open(archive) as again, tarfile.open(RELEASES / f"{__version__}.tar.xz") as first:
+        assert [(each.name, each.size) for each in again] == [(each.name, each.size) for each in first]
+    (newest / "finished" / RUN / "ledger.jsonl").write_text(f"{newest}\n")
+    with pytest.raises(SystemExit, match=r"ledger\.jsonl: it names this machine"):
+        packed(newest, archive)
 
 
 def format_of(run):

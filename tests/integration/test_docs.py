@@ -220,7 +220,9 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *BY_MAKE,
     }
     scripts = {
-        words for words in documented() - executed if re.match(r"python (benchmarks|presets|tests/proofs)/", words)
+        words
+        for words in documented() - executed
+        if re.match(r"python (benchmarks|presets|tests/(proofs|releases))/", words)
     }
     tests = [path.read_text() for path in ROOT.glob("tests/**/test_*.py") if path != Path(__file__)]
     tried = "".join([*tests, (ROOT / "Makefile").read_text()])
@@ -236,6 +238,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         "leeway --install-completion",
         "leeway server --passwords passwords",
         "leeway audit",
+        "leeway pull",
         "leeway prove on-policy",
         "leeway learner",
         "leeway create",
