@@ -107,7 +107,7 @@ def test_a_run_of_a_later_or_an_earlier_format_is_refused_with_both_versions_and
         f"Leeway {re.escape(version)} wrote it, in format {number}; this is Leeway {re.escape(__version__)}, which "
         f"reads format {FORMAT}: go on with it, audit it and export it with that version"
     )
-    again = {"presets": [], "settings": [], "redis_url": None, "runs_dir": run.parent, "resume": True, "dry_run": False}
+    again = {"presets": [], "settings": [], "redis_url": None, "runs_dir": run.parent, "resume": True}
     for refused in (
         lambda: up(RUN, **again),
         lambda: export(run, newest / "model"),
