@@ -112,6 +112,7 @@ PLANS = [
     "--concurrency 8 --alone 50 --peak 400 --train-s 40 --max-staleness 0,1,2,3,auto",
     TIMED.format(mean=500, sigma=0.25, longest="") + "--max-staleness 8 --overflow wait,mask",
     "leeway plan --preset skywork-or1-7b --max-staleness 0,1,2 --steps 40",
+    "leeway plan --preset skywork-or1-7b --gpus 16 --max-staleness 1,2 --steps 20",
     "leeway plan --preset skywork-or1-32b",
 ]
 """Executed with fewer steps of smaller batches: what they print as they stand is in the pages."""
