@@ -187,7 +187,8 @@ def _flow(now: Snapshot) -> Diagnosis:
         return Diagnosis(stalled=True, sentence=now.redis)
     learners, rollouts = now.of("learner"), now.of("rollout")
     if learners and now.state.get("stalled"):
-        return Diagnosis(stalled=True, sentence=now.state["stalled"])
+        fresh = _flow(replace(now, state={**now.state, "stalled": ""}))  # the learner's words have its alarm's times
+        return fresh if fresh.stalled else Diagnosis(stalled=True, sentence=now.state["stalled"])
     if not learners or f"learner/{now.state.get('leader')}" in now.lost:  # other ranks only follow
         return _no_learner(now)
     leader = max(learners, key=lambda worker: (worker.worker == now.state.get("leader"), worker.version))
