@@ -24,7 +24,7 @@ def set_control(
     value: Annotated[str, typer.Argument(help="The new value.")],
     run: LiveRun,
 ) -> None:
-    """Turn a live control of a running run; it holds from the next admission and stands in the ledger."""
+    """Turn a live control of a running run. It holds from the next ticket on, and the ledger notes it."""
     from ..running import controls
 
     controls.turn(*run.live(), name, value)
