@@ -147,6 +147,7 @@ def alarms(now: Snapshot) -> list[str]:
             "that worker's log",
         ),
         (state.get("unwritten"), state.get("unwritten", "")),
+        (state.get("uncopied"), state.get("uncopied", "")),
         (state.get("early_warning"), state.get("early_warning", "")),
         (
             groups >= ALIKE_GROUPS,
@@ -164,7 +165,8 @@ def _errors(minutes: list[dict[str, str]]) -> tuple[int, int]:
 
 def diagnose(now: Snapshot) -> Diagnosis:
     """The sentence and the alarms of a snapshot. Pure."""
-    return replace(_flow(now), alarms=[] if over(now) else alarms(now))
+    lasting = [now.state["uncopied"]] if now.state.get("uncopied") else []
+    return replace(_flow(now), alarms=lasting if over(now) else alarms(now))
 
 
 def over(now: Snapshot) -> bool:
@@ -185,7 +187,8 @@ def _flow(now: Snapshot) -> Diagnosis:
         return Diagnosis(stalled=True, sentence=now.redis)
     learners, rollouts = now.of("learner"), now.of("rollout")
     if learners and now.state.get("stalled"):
-        return Diagnosis(stalled=True, sentence=now.state["stalled"])
+        fresh = _flow(replace(now, state={**now.state, "stalled": ""}))  # the learner's words have its alarm's times
+        return fresh if fresh.stalled else Diagnosis(stalled=True, sentence=now.state["stalled"])
     if not learners or f"learner/{now.state.get('leader')}" in now.lost:  # other ranks only follow
         return _no_learner(now)
     leader = max(learners, key=lambda worker: (worker.worker == now.state.get("leader"), worker.version))

@@ -3,11 +3,12 @@
 Every line carries ``line`` (its number, from 1) and ``chain`` (sha256 over the line before and this one's content).
 Events, with what they carry beside that::
 
-    run        run, seed, steps, stages, max_staleness, overflow, stage_change; for each stage
+    run        format?, leeway?, run, seed, steps, stages, max_staleness, overflow, stage_change; for each stage
                from_step, groups_per_step, group_size; of a fork also its lineage (``lineage.py``) and the
                books that it begins with: version, next_ticket, live, stages_open, dropped
-    started    incarnation, version, rewards_digest?,     a learner starts (or starts again); the digests are of the
-               environment_digest?, loss_digest?          code of the run's own rewards, environment and loss
+    started    incarnation, version, leeway?, format?,    a learner starts (or starts again), of this version of
+               rewards_digest?, environment_digest?,      Leeway, in this ``FORMAT``; the digests are of the code of
+               loss_digest?                               the run's own rewards, environment and loss
     rolled_back  to_line                                  everything after that line is undone: a resume
     stage      stage, version, ticket, prompts, dropped   tickets of a later stage begin to be issued: from this one
                                                           on, it goes through its prompts anew
@@ -46,6 +47,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from .. import __version__
 from .appending import Appending, is_out_of_room
 from .errors import AuditError, DataError
 from .json_text import line_of_ours
@@ -56,6 +58,9 @@ Refund = Literal["zero_advantage", "poison", "expired", "stage_ended", "run_ende
 stage or the run is over."""
 REFUNDS: tuple[Refund, ...] = get_args(Refund)
 
+FORMAT = 1
+"""The format of a run's folder: its ledger, its checkpoints and its configuration. It is raised where what an earlier
+release left cannot be read, or not be gone on with."""
 _GENESIS = "0" * 16
 
 
@@ -185,6 +190,28 @@ def is_complete(folder: Path) -> bool:
     path = folder / "ledger.jsonl"
     newest = last(path) if path.exists() else None
     return newest is not None and newest.get("event") == "end"
+
+
+def why_other_format(made: dict[str, Any]) -> str | None:
+    """Why what ``made`` (a ledger's first line, its event ``started``, a checkpoint's list) is of is not for this
+    version of Leeway, and what to do; None where it is."""
+    written = made.get("format", 1)  # the first builds did not write it
+    if written == FORMAT:
+        return None
+    by = f"Leeway {made.get('leeway', 'of an older version')} wrote it, in format {written}"
+    return (
+        f"{by}; this is Leeway {__version__}, which reads format {FORMAT}: go on with it, audit it and export it with "
+        "that version, or start a new run from an export"
+    )
+
+
+def refuse_other_format(folder: Path) -> None:
+    """``DataError`` where the run in ``folder`` was begun in another format, as its ledger's first line says. Its
+    configuration may have keys that are not known here, so this is asked before it is read."""
+    path = folder / "ledger.jsonl"
+    first = next(_texts(path), None) if path.exists() else None
+    if first is not None and (why := why_other_format(_parsed(f"{path}: its first line", first[1]))) is not None:
+        raise DataError(f"{path}: {why}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def why_too_long(said: Mapping[str, int], model: str, context: Context | None) -
     if context is None or longest <= context.tokens:
         return None
     parts = " + ".join(f"{name} {tokens}" for name, tokens in said.items())
-    return f"{parts} = {longest} is more than the context of {model}: {context.source}"
+    return f"{parts} = {longest} is more than the context of {model}: {context.source}; ask for fewer"
 
 
 def why_not_packed(keys: Mapping[str, Any], longest: int) -> str | None:

@@ -12,6 +12,7 @@ from ..common.config import Config, dump
 from ..common.errors import ConfigError, LeewayError
 from ..common.files import path_of, write_whole
 from ..common.large_imports import large_import
+from ..common.ledger import refuse_other_format
 from ..common.locks import only_writer
 from ..common.preflight.model import check_model, check_reference
 from ..common.queue.learner import LearnerQueue
@@ -29,6 +30,7 @@ def only_learner(folder: Path) -> AbstractContextManager[object]:
 def take(folder: Path, queue: LearnerQueue, config: Config, holding: ExitStack) -> None:
     """Make the run's folder this learner's, as long as ``holding``, and say that it starts."""
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_other_format(folder)
     if not (folder / "config.toml").exists():
         write_whole(folder / "config.toml", dump(config))  # leeway up has written one, where it started the run
     holding.enter_context(only_learner(folder))

@@ -33,12 +33,19 @@ log = logging.getLogger(__name__)
 class CheckpointWriter(BesideLoop):
     """One rank's writer."""
 
-    def __init__(self, policy: "Policy", service: Service, folder: Path, train: Train) -> None:
-        """``folder``: where the run's checkpoints are. An error while one is written beside the steps ends
-        ``service``."""
+    def __init__(
+        self,
+        policy: "Policy",
+        service: Service,
+        folder: Path,
+        train: Train,
+        in_use: Callable[[], Collection[Path]] = tuple,
+    ) -> None:
+        """``folder``: where the run's checkpoints are. ``in_use``: those that somebody still reads and that are not
+        removed yet. An error while one is written beside the steps ends ``service``."""
         super().__init__(service, "checkpoint")
         self._policy, self._folder, self._train = policy, folder, train
-        self._disk = DiskRoom(service)
+        self._in_use, self._disk = in_use, DiskRoom(service)
 
     def save(
         self,
@@ -85,8 +92,8 @@ class CheckpointWriter(BesideLoop):
 
     def _spared(self, checkpoints: Sequence[Path]) -> Collection[Path]:
         if self._train.keep_best is None:
-            return ()
+            return self._in_use()
         known = [
             (path, checkpoint.step_of(path), keeping.incarnation_of(path / checkpoint.STATE)) for path in checkpoints
         ]
-        return keeping.spared(self._folder.parent, self._train.keep_best, known)
+        return {*self._in_use(), *keeping.spared(self._folder.parent, self._train.keep_best, known)}

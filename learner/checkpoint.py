@@ -24,9 +24,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__
 from ..common.activity import Activity, Doing
 from ..common.errors import DataError
 from ..common.files import checksum, force_to_disk
+from ..common.ledger import FORMAT
 from . import universal
 from .files import Writing, seen
 from .ranks import Channel, NoRoom, broadcast_plan, gather, name_of, rank, together
@@ -77,8 +79,8 @@ def take(policy: Policy, step: int, *, copied: bool) -> Snapshot:
     if added_up["differ"] and policy.rank == 0:
         log.error("the ranks' copies of %s are not the same; rank 0's are saved", ", ".join(added_up["differ"]))
     write_part = together(lambda: policy.snapshot(copied=copied))
-    made = {"layout": _layout(policy), "packages": packages(), "sums": added_up}
-    return Snapshot(step=step, write_part=write_part, made=made)
+    made = {"format": FORMAT, "leeway": __version__, "layout": _layout(policy), "packages": packages()}
+    return Snapshot(step=step, write_part=write_part, made=made | {"sums": added_up})
 
 
 def write(

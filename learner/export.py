@@ -13,13 +13,15 @@ import json
 import os
 import shutil
 import sys
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.config import Config, expand, parse
-from ..common.errors import DataError, told
+from ..common.errors import ConfigError, DataError, told
 from ..common.files import path_of
-from ..common.ledger import read
+from ..common.ledger import read, refuse_other_format
 from ..common.metrics import read_steps
 from ..common.stopping import stoppable
 
@@ -133,10 +135,12 @@ def _write_weights(
 
 
 def config_of(run_folder: Path) -> Config:
-    """The configuration of the run in ``run_folder``. ``DataError`` where there is none."""
+    """The configuration of the run in ``run_folder``. ``DataError`` where there is none, or where the run is of another
+    format."""
     path = run_folder / "config.toml"
     if not path.is_file():
         raise DataError(f"{path}: no such run; runs are under --runs-dir")
+    refuse_other_format(run_folder)
     return parse(path.read_text(), str(path))
 
 
@@ -195,13 +199,34 @@ def main() -> int:
     """Parse the arguments and export."""
     parser = argparse.ArgumentParser(prog="leeway export", description=__doc__)
     parser.add_argument("run", help="the run's id")
-    parser.add_argument("--out", type=path_of, required=True, help="folder to write; it must be empty or not exist yet")
+    parser.add_argument("--out", type=path_of, help="folder to write; it must be empty or not exist yet")
     parser.add_argument("--step", type=int, help="the checkpoint's training steps; the newest checkpoint by default")
     parser.add_argument("--dtype", choices=DTYPES, help="dtype of the exported weights; the base model's by default")
     parser.add_argument("--runs-dir", type=path_of, default=Path("runs"), help="where runs/ID/ folders are")
+    parser.add_argument("--push", metavar="ORG/NAME", help="push it to the hub, into this repository")
+    parser.add_argument("--public", action="store_true", help="with --push: the repository may be public")
     arguments = parser.parse_args()
-    folder, options = arguments.runs_dir / arguments.run, {"step": arguments.step, "dtype": arguments.dtype}
-    return told("leeway export", lambda: print(export(folder, arguments.out, **options)))
+    return told("leeway export", lambda: _exported(arguments))
+
+
+def _exported(arguments: argparse.Namespace) -> None:
+    """Export, push where that is asked, and print where the model is now."""
+    if arguments.out is None and arguments.push is None:
+        raise ConfigError("name a folder with --out, or a repository of the hub with --push, or both")
+    if arguments.public and arguments.push is None:
+        raise ConfigError("--public says what a repository of the hub may be: it goes with --push ORG/NAME")
+    folder, hub = arguments.runs_dir / arguments.run, None
+    if arguments.push is not None:
+        from .hub import Hub
+
+        hub = Hub(arguments.push, public=arguments.public)
+        config_of(folder)  # a run that is not there is no reason for a repository
+        hub.make_ready()
+    with ExitStack() as holding:
+        out = arguments.out or Path(holding.enter_context(tempfile.TemporaryDirectory(prefix=".export-", dir=folder)))
+        print(export(folder, out, step=arguments.step, dtype=arguments.dtype))
+        if hub is not None:
+            print(hub.push(out, f"Run {arguments.run}, exported by leeway export"))
 
 
 if __name__ == "__main__":

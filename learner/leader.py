@@ -20,8 +20,10 @@ from ..common.step_line import hardware_text, sources_line, step_line
 from ..common.tensors import tensors_of
 from ..common.types import Manifest
 from ..common.weights import WeightPublisher
+from . import checkpoint
 from .background import CheckpointWriter
 from .budget import Budget
+from .copier import Copier
 from .delay import DelayLine
 from .disk_room import DiskRoom
 from .early_warning import EarlyWarning
@@ -69,6 +71,7 @@ class Leader:
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.ledger.on_full = lambda error: self.disk.wait(folder, error)
         self.incarnation = queue.raise_incarnation(at_least=self.ledger.incarnation + 1)
+        self.saved_by = self.incarnation if state is None else state["incarnation"]
         open_ledger(self.ledger, queue, config, book, state, self.incarnation)
         queue.clear_work()
         sink = self.disk.until_written(folder, lambda: MetricsSink(queue, folder, from_step=book.version))
@@ -93,8 +96,8 @@ class Leader:
         if state is not None:
             self.intake.restore(state)
         closing.callback(self.intake.stop)
-        self.writer = CheckpointWriter(policy, service, folder / "checkpoints", config.train)
-        closing.callback(self.writer.close)
+        self.copier = self._copier(found, state, closing)
+        self.writer = self._writer(closing)
         self.delay = DelayLine(config.flow.inject_lag)
         if found is not None:
             self.delay.load(found, book.version, config.weights.dtype)
@@ -113,6 +116,23 @@ class Leader:
         samples = Samples(self.folder, self.config, from_step=from_step)
         closing.callback(samples.close)
         return samples
+
+    def _writer(self, closing: ExitStack) -> CheckpointWriter:
+        in_use = self.copier.in_use if self.copier is not None else tuple
+        writer = CheckpointWriter(self.policy, self.service, self.folder / "checkpoints", self.config.train, in_use)
+        closing.callback(writer.close)
+        return writer
+
+    def _copier(self, found: Path | None, state: dict[str, Any] | None, closing: ExitStack) -> Copier | None:
+        """What copies checkpoints to another place, if it is to. It begins with the one ``found``, which an earlier
+        learner may have written without coming to copy it."""
+        if self.config.checkpoints.copy_to is None:
+            return None
+        copier = Copier(self.config, self.folder)
+        closing.callback(copier.close)
+        if found is not None and state is not None:
+            copier.hand(found, state["incarnation"], state["ledger_line"], unless_there=True)
+        return copier
 
     def gather(self, version: int) -> None:
         """Copy the policy's weights, which are ``version``, to where they are published from. Collective. Waits for the
@@ -172,15 +192,28 @@ class Leader:
         def then() -> None:
             self.ledger.write("checkpoint", step=step)
             self.intake.checkpointed(covered)
+            self.hand_over(step, self.incarnation)
 
         broadcast_plan({"do": "save", "step": step})
         self.writer.save(step, state, write_more, then)
-        self.saved_at = step
+        self.saved_at, self.saved_by = step, self.incarnation
 
     def await_writer(self) -> None:
         """Wait until no checkpoint is being written, however long a full disk keeps it. What its writing failed with is
         told to the other ranks and raised."""
         self._await(self.writer.ended)
+
+    def hand_over(self, step: int, incarnation: int) -> None:
+        """Have the checkpoint of ``step``, which ``incarnation`` has written, copied to another place with the ledger
+        as it is now, if it is to be."""
+        if self.copier is not None:
+            path = checkpoint.path_of(self.folder / "checkpoints", step)
+            self.copier.hand(path, incarnation, self.ledger.line)
+
+    def await_copies(self) -> None:
+        """Wait until the last checkpoint is copied, or cannot be."""
+        if self.copier is not None:
+            self._await(self.copier.ended)
 
     def tell_failure(self, error: BaseException) -> None:
         """End the other ranks, which wait for our plan, because of ``error``."""
@@ -191,6 +224,7 @@ class Leader:
     ) -> None:
         """Send the training step's record, and log its line."""
         times = times | {"weights/publish_s": self.publication.seconds}
+        times |= self.copier.measured() if self.copier is not None else {}
         workers, _ = self.queue.overview.workers()
         self.intake.rollout_is(sum(worker.role == "rollout" for worker in workers))
         record = self._metrics.record(step, groups, measured, times, self.manifest, workers)
@@ -220,6 +254,7 @@ class Leader:
             pipeline_depth=book.depth,
             doing=to_json(doing),
             **self._words,
+            uncopied=self.copier.trouble if self.copier is not None else "",
             leader=self.queue.worker,
             poisoned=intake.counts.poisoned_in_a_row,
             poison=intake.counts.poison,

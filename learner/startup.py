@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.errors import DataError
-from ..common.ledger import Ledger
+from ..common.ledger import FORMAT, Ledger, why_other_format
 from ..common.lineage import lineage_of
 from ..common.preflight.model import load_tokenizer_of, refuse_other_tokens
 from ..common.queue.learner import LearnerQueue
@@ -39,10 +40,14 @@ def refuse_lost_start(folder: Path) -> None:
 
 
 def refuse_older(checkpoints: Path) -> None:
-    """``DataError`` where the newest checkpoint is of a Leeway that summed the weights in another way, so that its
-    ledger could not be gone on with."""
+    """``DataError`` where the newest checkpoint is of a Leeway that wrote another format, or summed the weights in
+    another way, so that its ledger could not be gone on with."""
     found = checkpoint.newest(checkpoints)
-    if found is not None and json.loads((found / checkpoint.STATE).read_text()).get("checksums") != SHARDS:
+    if found is None:
+        return
+    if (why := why_other_format(json.loads((found / checkpoint.COMPLETE).read_text()))) is not None:
+        raise DataError(f"checkpoint {found}: {why}")
+    if json.loads((found / checkpoint.STATE).read_text()).get("checksums") != SHARDS:
         raise DataError(
             f"checkpoint {found}: an older Leeway wrote it, and its ledger sums the weights in another way: go on with "
             "that Leeway, or export the model with it and start a new run from the export"
@@ -98,12 +103,14 @@ def open_ledger(
         "loss_digest": own_loss and own_loss.digest,
     }
     code = {name: digest for name, digest in digests.items() if digest is not None}
-    ledger.write("started", incarnation=incarnation, version=book.version, **code)
+    ledger.write("started", incarnation=incarnation, version=book.version, leeway=__version__, format=FORMAT, **code)
 
 
 def first_line(run: str, config: Config) -> dict[str, Any]:
     """What the ledger's first line says of a run."""
     return {
+        "format": FORMAT,
+        "leeway": __version__,
         "run": run,
         "seed": config.flow.seed,
         "steps": config.train.steps,

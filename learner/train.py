@@ -135,11 +135,14 @@ def _end(leader: Leader, controller: ControllerState) -> None:
     if not complete and leader.saved_at != intake.book.version:
         leader.save(controller, intake.book.version)
     leader.await_writer()
-    broadcast_plan({"do": "stop"})
     intake.stop()
     if over:
         intake.close_books(**({} if complete else {"hours": leader.budget.spent_s / 3600}))
+        leader.hand_over(leader.saved_at, leader.saved_by)  # once more, with the ledger's last line
     leader.say("finished" if over else "stopped", Doing(Activity.DONE if over else Activity.STOPPED))
+    leader.await_copies()
+    leader.say("finished" if over else "stopped", Doing(Activity.DONE if over else Activity.STOPPED))
+    broadcast_plan({"do": "stop"})
 
 
 def follow(

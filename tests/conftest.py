@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.elsewhere import place, s3, s3_server  # noqa: F401
 from tests.longest_first import in_shares
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")

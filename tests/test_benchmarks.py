@@ -101,6 +101,14 @@ def test_a_checkpoint_is_written_beside_a_step_and_on_it():
     assert len(rows(said, r"0( +[\d.]+){6}$", 6)) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_steps_are_made_beside_a_copy_of_a_checkpoint():
+    said = said_by(BENCHMARKS / "copy_beside.py", "--rounds 1", codes=(0, 1))  # code 1: a busy machine
+    assert number(r"ratio to none: steps folder ([\d.]+)", said) > 0
+    assert len(rows(said, r"0( +[\d.]+){7}$", 7)) == 1
+
+
 def test_ranks_in_lockstep_seldom_wait_at_the_sizes_of_the_presets():
     """Arithmetic, so its figures hold on any machine: 20 seeds of each stage."""
     said = said_by(BENCHMARKS / "packing.py", "")

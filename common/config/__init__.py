@@ -6,6 +6,7 @@ Sections stand in files of their own, each with its checks; ``stages`` says what
 value, where it stands (``locating``), and what would be right.
 """
 
+from .checkpoints import Checkpoints
 from .composing import compose, dump, parse, preset_names
 from .data import Data, judging, source_named
 from .environment import Environment
@@ -22,6 +23,7 @@ __all__ = [
     "PRESETS",
     "Baseline",
     "Broker",
+    "Checkpoints",
     "Config",
     "Data",
     "Deviation",

@@ -8,6 +8,7 @@ from pydantic import Discriminator, Tag, model_validator
 
 from ..errors import ConfigError
 from ..rewards import ENVIRONMENT
+from .checkpoints import Checkpoints
 from .data import Data, judging, named, refuse_impossible_shares, refuse_impossible_sources, source_named
 from .environment import Environment
 from .flow import Flow, refuse_shallow
@@ -32,6 +33,7 @@ class Config(Section):
     model: Model
     data: Sources
     train: Train
+    checkpoints: Checkpoints = Checkpoints()
     objective: Objective = Objective()
     entropy: Entropy = Entropy()
     flow: Flow = Flow()
@@ -163,6 +165,7 @@ class Config(Section):
     def _refuse_impossible(self) -> Self:
         """``ConfigError``, which pydantic passes on as it is, if values that are right alone cannot stand together."""
         self.train.refuse_impossible_schedule()
+        self.checkpoints.refuse_impossible()
         self.weights.refuse_impossible()
         self.broker.refuse_impossible()
         self.rollout.refuse_impossible()

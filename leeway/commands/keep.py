@@ -7,7 +7,8 @@ import typer
 
 from ...common.limits import MOST_TRACED
 from ..finding import find_live
-from .options import RUNS, LiveRun, NamedRun, RedisUrl, RunsDir, path_option, spread
+from .become import go_on_as, words_of
+from .options import RUNS, AnyRun, LiveRun, NamedRun, RedisUrl, RunsDir, path_option, spread
 
 app = typer.Typer()
 letters_app = typer.Typer(no_args_is_help=True, help="What could not be used, and why; and asking for it again.")
@@ -23,7 +24,7 @@ def set_control(
     value: Annotated[str, typer.Argument(help="The new value.")],
     run: LiveRun,
 ) -> None:
-    """Turn a live control of a running run; it holds from the next admission and stands in the ledger."""
+    """Turn a live control of a running run. It holds from the next ticket on, and the ledger notes it."""
     from ..running import controls
 
     controls.turn(*run.live(), name, value)
@@ -120,6 +121,38 @@ def clean(
     # What a run has left in Redis can be removed when its folder and its configuration are gone.
     url, found = find_live(run.name, redis_url, run.runs_dir, must_be_known=False)
     remove(url, found.run, force=force)
+
+
+@app.command()
+@spread
+def copy(
+    run: AnyRun,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="URL", help="The place; the run's checkpoints.copy_to by default.")
+    ] = None,
+) -> None:
+    """Copy a run's newest checkpoint, and what a resume needs beside it, to another place: S3, GCS, a folder, ….
+
+    A run with checkpoints.copy_to does this by itself. The copy is whole and read back, or it does not count.
+    """
+    go_on_as("learner.copying", str(run.find().folder), *words_of(to=to))
+
+
+@app.command()
+def pull(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The place, and the run's id: s3://bucket/folder/RUN.")],
+    step: Annotated[
+        int | None, typer.Option("--step", help="Training steps made; the latest copy by default.", min=0)
+    ] = None,
+    runs_dir: RunsDir = RUNS,
+) -> None:
+    """Bring a run here from its copies at another place, to go on with it: leeway up --run RUN --resume.
+
+    Every byte is checked. A copy with a missing or damaged file is refused, and the one before it is named.
+    """
+    from ..running.elsewhere import pull as bring
+
+    typer.echo(bring(url, runs_dir, step=step))
 
 
 @app.command()

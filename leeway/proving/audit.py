@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...common.errors import AuditError
-from ...common.ledger import REFUNDS, read, survey
+from ...common.ledger import REFUNDS, read, survey, why_other_format
 from ...common.lineage import lineage_in
 from .account import Account
 from .drops import Drops
@@ -78,7 +78,7 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
         return "stands after the end"
     match line["event"]:
         case "run":
-            return _run(account, line)
+            return why_other_format(line) or _run(account, line)
         case "started":
             return _started(account, line)
         case "stage":
@@ -148,6 +148,8 @@ def _run(account: Account, line: dict[str, Any]) -> str | None:
 
 
 def _started(account: Account, line: dict[str, Any]) -> str | None:
+    if (why := why_other_format(line)) is not None:
+        return why
     if line["incarnation"] <= account.incarnation:
         return f"incarnation {line['incarnation']} after {account.incarnation}"
     if line["version"] != account.version:

@@ -24,4 +24,4 @@ def turned(queue: DeskQueue, name: str, value: str) -> str:
     wanted = read_control(key, value)
     refuse_forbidden(key, wanted, parse(queue.load_config()))  # an unknown run is the user's error, not a new hash
     queue.set_control(key, str(wanted))
-    return f"{queue.run}: {name} = {wanted}, from the next admission on"
+    return f"{queue.run}: {name} = {wanted}, from the next ticket on"

@@ -11,6 +11,7 @@ from ...common.preflight.model import why_not_spread
 from ...common.rope import why_too_long
 from ..planning.arithmetic import Gpu, describe, shape_of, why_not
 from . import launcher
+from .elsewhere import why_missing_package
 from .placement import page, processes
 from .preflight import preflight
 from .trackers import why_missing
@@ -39,7 +40,8 @@ def whole(config: Config, gpu: Gpu | None = None) -> str:
     """All that ``--dry-run`` prints: TOML, and the rest as its comments. ``gpu``: what each GPU is, by default an H100
     of 80 GB."""
     found, meaning = preflight(config, dry_run=True), arithmetic(config, gpu)
-    if (why := why_missing(config.metrics.trackers) or launcher.why_not_here(config)) is not None:
+    why = why_missing(config.metrics.trackers) or why_missing_package(config) or launcher.why_not_here(config)
+    if why is not None:
         found = [*found, f"leeway up would refuse this here: {why}"]
     return "\n".join([dump(config), meaning, "#", *(f"# {line}" for line in found)])
 

@@ -11,6 +11,7 @@ from ...common.config import Config, parse
 from ...common.errors import ConfigError
 from ...common.queue.connection import Connection
 from ...common.queue.desk import DeskQueue
+from .elsewhere import brought
 from .launcher import learner_command, learner_seats
 from .trackers import start_beside
 
@@ -38,12 +39,14 @@ class Node:
 
 def command_here(run: str, runs_dir: Path, redis_url: str, here: Node) -> tuple[list[str], Mapping[str, str]]:
     """(the command, the variables that give it its GPUs). It waits for the run to be created. ``ConfigError`` where
-    this machine has not the GPUs that its part of the learner asks for. On the first node the run's trackers are
-    started beside it."""
+    this machine has not the GPUs that its part of the learner asks for. On the first node, a run of which there is
+    nothing here is brought from its copies, and the run's trackers are started beside it."""
     here.refuse_impossible()
     config = _stored(run, runs_dir / run / "config.toml", redis_url)
     places, ranks = learner_seats(config, here.nodes)
     if here.node == 1:
+        if (said := brought(config, run, runs_dir)) is not None:
+            print(said, file=sys.stderr, flush=True)
         start_beside(config, run, runs_dir)
     command = learner_command(
         ["--run", run, "--runs-dir", str(runs_dir)],

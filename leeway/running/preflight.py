@@ -17,6 +17,7 @@ from ...common.preflight.folder import read_folder
 from ...common.preflight.hub import folder_of, is_hub_name
 from ...common.preflight.model import check_model, check_reference
 from ...common.preflight.tokens import why_no_tokenizer
+from .elsewhere import refuse_missing_package
 from .trackers import refuse_missing
 
 _MISTAKES = {kind.exit_code: kind for kind in (ConfigError, DataError)}
@@ -30,6 +31,7 @@ def preflight(config: Config, *, dry_run: bool) -> list[str]:
     a cluster they are where the roles are."""
     if not dry_run:
         refuse_missing(config.metrics.trackers)
+        refuse_missing_package(config)
     if not (elsewhere := dry_run and _is_elsewhere(config.model.path)):
         check_model(config, "train", "sample", ask_hub=not dry_run)
     said = _references(config, dry_run=dry_run)

@@ -15,7 +15,7 @@ from ...common.diagnosis import diagnose, look
 from ...common.errors import BrokerError, ConfigError, DataError, RunExistsError
 from ...common.files import write_whole
 from ...common.keys import Keys
-from ...common.ledger import is_complete, last
+from ...common.ledger import is_complete, last, refuse_other_format
 from ...common.locks import only_writer
 from ...common.progress import Progress
 from ...common.queue.connection import RETRY_S, Connection, RedisError, is_silent, refused_or_lost
@@ -25,6 +25,7 @@ from ...common.weights import node_folder
 from ..looking import status
 from . import launcher
 from .dry_run import DryRun, show
+from .elsewhere import refuse_copied
 from .own_code import with_digests
 from .preflight import preflight
 from .server import EmbeddedServer
@@ -41,6 +42,8 @@ LAYOUT = (
     "environment.digest",
     "objective.loss_digest",
     "train.hours",
+    "checkpoints.copy_to",
+    "checkpoints.verify",
 )
 """Keys whose values may change when a run goes on, beside those of ``placement``. Where it has to be, the checkpoint is
 converted."""
@@ -86,6 +89,8 @@ def up(
         return
     places = launcher.seats(config)
     preflight(config, dry_run=False)
+    if not resume:
+        refuse_copied(config, run)
     with ExitStack() as stack:
         leaving_s = config.broker.drain_s + SLACK_S  # for what a killed command has started
         alone = only_writer(folder / "lock", f"run {run!r}", error=RunExistsError, leaving_s=leaving_s)
@@ -151,7 +156,8 @@ def named_after(preset: str) -> str:
 def _stored(folder: Path, settings: list[str]) -> Config:
     path = folder / "config.toml"
     if not path.exists():
-        raise DataError(f"{path}: no such run; runs are under --runs-dir")
+        raise DataError(f"{path}: no such run; runs are under --runs-dir, and leeway pull brings one from its copies")
+    refuse_other_format(folder)
     return compose([str(path)], settings) if settings else parse(path.read_text(), str(path))
 
 

@@ -96,6 +96,10 @@ BROUGHT_ABOUT_BY = {
     'a verifier ends with "the code of the rewards here has the digest …" (exit code 2)': [
         "tests/verifier/test_own_rewards.py::other_code_than_the_run_s_is_refused"
     ],
+    "a master of a Redis Cluster, or one behind Sentinels, dies": [
+        "tests/integration/test_cluster.py::replica_that_lacks_whole_steps_takes_over",
+        "tests/integration/test_cluster.py::master_behind_sentinels_is_killed",
+    ],
     "the reward stays at 0": ["tests/leeway/test_status.py::every_reward_alike"],
 }
 

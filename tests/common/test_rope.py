@@ -46,5 +46,5 @@ def test_what_is_too_long_is_told_with_its_sum_and_where_the_context_comes_from(
     assert why_too_long(said | {"data.max_prompt_tokens": 199}, "model m", lengthened) is None
     assert why_too_long(said, "model m", lengthened) == (
         "data.max_prompt_tokens 200 + train.max_response_tokens 57 = 257 is more than the context of model m: "
-        "original_max_position_embeddings 64 x factor 4 of its yarn rope = 256"
+        "original_max_position_embeddings 64 x factor 4 of its yarn rope = 256; ask for fewer"
     )

@@ -14,6 +14,8 @@ from leeway_rl.leeway.running.server import free_port
 from leeway_rl.studies.catalogue import STUDIES as CATALOGUE
 
 from tests.integration.running import leeway, metrics, start
+from tests.integration.test_elsewhere import COMMANDS as ELSEWHERE
+from tests.integration.test_elsewhere import START as BEGIN_ELSEWHERE
 from tests.integration.test_end_to_end import COMMANDS as END_TO_END
 from tests.integration.test_evaluation import EVALUATION
 from tests.integration.test_fewer_ranks import FEWER
@@ -28,6 +30,7 @@ from tests.integration.test_profile import COMMANDS as PROFILE
 from tests.integration.test_trackers import COMMANDS as TRACKERS
 from tests.integration.test_turns import PROVE as PROVE_TURNS
 from tests.integration.test_turns import TRAIN as TRAIN_TURNS
+from tests.learner.test_hub import PUSH
 from tests.leeway.test_watch import COMMANDS as WATCH
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -109,6 +112,7 @@ PLANS = [
     "--concurrency 8 --alone 50 --peak 400 --train-s 40 --max-staleness 0,1,2,3,auto",
     TIMED.format(mean=500, sigma=0.25, longest="") + "--max-staleness 8 --overflow wait,mask",
     "leeway plan --preset skywork-or1-7b --max-staleness 0,1,2 --steps 40",
+    "leeway plan --preset skywork-or1-7b --gpus 16 --max-staleness 1,2 --steps 20",
     "leeway plan --preset skywork-or1-32b",
 ]
 """Executed with fewer steps of smaller batches: what they print as they stand is in the pages."""
@@ -197,6 +201,9 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *MIXTURES,
         *PROFILE,
         *TRACKERS,
+        *ELSEWHERE,
+        BEGIN_ELSEWHERE,
+        PUSH,
         *WATCH,
         *PLANS,
         *SWEEPS,
@@ -214,7 +221,9 @@ def test_every_documented_command_is_executed_or_a_make_target():
         *BY_MAKE,
     }
     scripts = {
-        words for words in documented() - executed if re.match(r"python (benchmarks|presets|tests/proofs)/", words)
+        words
+        for words in documented() - executed
+        if re.match(r"python (benchmarks|presets|tests/(proofs|releases))/", words)
     }
     tests = [path.read_text() for path in ROOT.glob("tests/**/test_*.py") if path != Path(__file__)]
     tried = "".join([*tests, (ROOT / "Makefile").read_text()])
@@ -230,6 +239,7 @@ def test_every_documented_command_is_executed_or_a_make_target():
         "leeway --install-completion",
         "leeway server --passwords passwords",
         "leeway audit",
+        "leeway pull",
         "leeway prove on-policy",
         "leeway learner",
         "leeway create",

@@ -110,6 +110,19 @@ def weight_of(folder):
     return (checkpoint.newest(folder) / "weight").read_text()
 
 
+def test_a_checkpoint_that_somebody_still_reads_stays_until_they_are_done(written):
+    in_use = [checkpoint.path_of(written.folder, 1)]
+    writer = CheckpointWriter(written.policy, written.service, written.folder, written.train, lambda: in_use)
+    for step in (1, 2, 3):
+        writer.save(step)
+        writer.wait()
+    assert [checkpoint.step_of(path) for path in checkpoint.complete(written.folder)] == [3, 1]
+    in_use.clear()
+    writer.save(4)
+    writer.wait()
+    assert [checkpoint.step_of(path) for path in checkpoint.complete(written.folder)] == [4]
+
+
 def test_nothing_counts_before_the_checkpoint_is_whole(written):
     go_on, books = threading.Event(), []
     written.writer.save(1, {"step": 1}, lambda _: go_on.wait(60), lambda: books.append(1))

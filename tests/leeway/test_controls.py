@@ -15,7 +15,7 @@ def test_a_control_is_stored_for_the_learner(bus, capsys):
     begin(bus)
     turn(bus.url, bus.run, "max-staleness", "4")
     assert bus.overview.controls() == {"max_staleness": "4"}
-    assert "max-staleness = 4, from the next admission on" in capsys.readouterr().out
+    assert "max-staleness = 4, from the next ticket on" in capsys.readouterr().out
 
 
 def test_the_pipeline_depth_is_a_number_or_auto(bus):

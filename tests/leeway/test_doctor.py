@@ -9,20 +9,24 @@ from pathlib import Path
 
 import pytest
 from leeway_rl.common.config import Environment, compose, dump
+from leeway_rl.common.elsewhere.place import Place
 from leeway_rl.common.errors import BrokerError, ConfigError
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.desk import DeskQueue
 from leeway_rl.common.queue.probe import Probe, Server
 from leeway_rl.common.sandbox import sandbox as sandboxes
 from leeway_rl.common.weights import node_folder
+from leeway_rl.learner.copying import copy
 from leeway_rl.leeway.cli import app
-from leeway_rl.leeway.examining import broker, gpus, packages, reading, room
+from leeway_rl.leeway.examining import broker, elsewhere, gpus, packages, reading, room
 from leeway_rl.leeway.examining.doctor import Asked, examine
 from leeway_rl.leeway.examining.line import State
 from leeway_rl.leeway.planning.arithmetic import shape_of
 from leeway_rl.leeway.running.acl import USERS, acl, needed, user_name
 from leeway_rl.leeway.running.server import EmbeddedServer, free_port
 from typer.testing import CliRunner
+
+from tests.elsewhere import Run
 
 pytestmark = pytest.mark.timeout(120)
 TINY = compose(["tiny"], [])
@@ -448,3 +452,37 @@ def test_lines_are_printed_with_a_sum_and_a_run_beside_a_preset_is_refused(tmp_p
     assert lines[-1].startswith("1 to mend, ")
     both = CliRunner().invoke(app, ["doctor", "my-run", "--preset", "tiny"])
     assert isinstance(both.exception, ConfigError)
+
+
+# --- checkpoints elsewhere -------------------------------------------------------------------------------------------
+
+
+def copying(place):
+    return compose(["tiny"], [f"checkpoints.copy_to={place}"])
+
+
+def test_a_place_for_copies_is_written_and_read_and_what_is_there_is_left(place, tmp_path):
+    run = Run(tmp_path / "runs" / "my-run")
+    run.checkpoint(4)
+    copy(run.order(place, 4))
+    before = Place(place).files()
+    (line,) = elsewhere.copies(copying(place), ALL, "my-run")
+    assert (line.state, line.found) == (
+        State.OK,
+        f"{place} can be written and read; the latest copy of my-run is of step 4",
+    )
+    assert Place(place).files() == before
+    assert list(elsewhere.copies(copying(place), ["rollout"], "my-run")) == []
+    assert list(elsewhere.copies(TINY, ALL, None)) == []
+
+
+def test_a_place_that_cannot_be_written_or_spoken_to_is_named(s3, tmp_path, monkeypatch):
+    (tmp_path / "a-file").write_text("")
+    assert "a-file/x: cannot write" in the_fault(elsewhere.copies(copying(tmp_path / "a-file/x"), ALL, None))
+    assert "s3://nowhere: cannot write" in the_fault(elsewhere.copies(copying("s3://nowhere"), ALL, None))
+    lines = packages.packages(["s3"], "torch", gpus=False, installed=installed_but(s3fs=None))
+    assert "s3fs is not installed" in the_fault(lines)
+    assert "pip install 'leeway-rl[s3]'" in the_fault(
+        packages.packages(["s3"], "torch", gpus=False, installed=installed_but(s3fs=None))
+    )
+    assert elsewhere.extras(copying("s3://bucket/x"), ALL) == ["s3"]

@@ -153,6 +153,14 @@ def test_the_diagnosis_follows_the_flow_to_who_does_not_deliver(now, stalled, wo
     assert found.stalled is stalled
 
 
+def test_a_stall_is_told_with_the_times_of_the_look_and_not_of_the_learners_alarm():
+    alarm = "the learner is waiting for 4 of 4 groups for 10 s: 2 groups wait for a verifier and none is alive"
+    found = diagnose(snapshot(WAITS, responses=2, stalled=alarm))
+    assert found == diagnose(snapshot(WAITS, responses=2))
+    assert found.stalled
+    assert "for 40 s" in found.sentence
+
+
 def test_the_screen_shows_the_sentence_the_workers_and_the_lost():
     from rich.console import Console
 
@@ -442,6 +450,15 @@ def test_the_page_has_the_object():
     shown = of_look(RUNNING, diagnose(RUNNING))
     said = {*shown, *shown["state"], *shown["workers"][0], *shown["queued"], *shown["alike"]}
     assert {*said, *shown["state"]["doing"], *Situation, *Activity} <= names
+
+
+def test_checkpoints_that_are_not_copied_are_an_alarm_also_when_the_run_is_over():
+    trouble = "checkpoints are not copied to s3://bucket/my-run: it is full; the newest copy is of step 20"
+    at_work = snapshot(beat("learner", Activity.TRAINING, step=3), uncopied=trouble)
+    assert diagnose(at_work).alarms == [trouble]
+    finished = replace(at_work, workers=[], state=at_work.state | {"phase": "finished"})
+    assert (diagnose(finished).alarms, diagnose(finished).sentence[:19]) == ([trouble], "the run is finished")
+    assert diagnose(replace(finished, state=finished.state | {"uncopied": ""})).alarms == []
 
 
 def test_an_early_warning_of_the_learner_is_an_alarm():

@@ -411,7 +411,7 @@ def test_the_dial_is_turned_with_the_token_as_by_leeway_set(bus, tmp_path):
     headers = {"Authorization": f"Bearer {TOKEN}"}
     for name, value in (("max-staleness", "2"), ("paused", "1")):
         answer = asked(watching, "POST", "/control", json={"name": name, "value": value}, headers=headers)
-        assert answer.json() == {"told": f"{bus.run}: {name} = {value}, from the next admission on"}
+        assert answer.json() == {"told": f"{bus.run}: {name} = {value}, from the next ticket on"}
     assert bus.overview.controls() == {"max_staleness": "2", "paused": "1"}
 
 

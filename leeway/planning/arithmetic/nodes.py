@@ -28,16 +28,31 @@ def rollout_node(config: Config, shape: Shape) -> list[Part]:
 
 def left_on_disk(config: Config, shape: Shape) -> list[Part]:
     """What a run leaves on disk and in Redis: checkpoints, versions of the weights, samples."""
-    train = config.train
     return on_disk(
         shape,
-        checkpoint=checkpoint_bytes(shape, zero_stage=train.zero_stage, width=learner_of(config, Gpu()).width),
-        kept=train.keep_checkpoints + (train.keep_best is not None),
+        checkpoint=_checkpoint(config, shape),
+        # One that is still being copied elsewhere stays until it is.
+        kept=_kept(config) + (config.checkpoints.copy_to is not None),
         width=published_width(config),
         keyframe_every=config.weights.keyframe_every,
         samples=config.metrics.samples_bytes if config.metrics.samples_every else 0,
         by_file=config.weights.transport == "file",
     )
+
+
+def left_elsewhere(config: Config, shape: Shape) -> list[Part]:
+    """What a run leaves at ``checkpoints.copy_to``, beside its ledger, its metrics and its samples."""
+    each, kept = _checkpoint(config, shape), _kept(config)
+    how = f"({kept} kept + 1 being written) x {each / 1e9:,.1f} GB, and the ledger with each"
+    return [Part("copies of checkpoints", 0.0, (kept + 1) * each, how)]
+
+
+def _kept(config: Config) -> int:
+    return config.train.keep_checkpoints + (config.train.keep_best is not None)
+
+
+def _checkpoint(config: Config, shape: Shape) -> float:
+    return checkpoint_bytes(shape, zero_stage=config.train.zero_stage, width=learner_of(config, Gpu()).width)
 
 
 def redis_bytes(view: Config, vocabulary: int | None, *, beside: bool) -> int:

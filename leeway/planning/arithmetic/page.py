@@ -9,7 +9,7 @@ from ....common.wording import byte_size
 from .asked import RANKS_A_NODE, asked_of, learner_of, worker_of
 from .fitting import left_to_learner, longest_context
 from .learner import Part, Peak, peak
-from .nodes import learner_node, left_on_disk, redis_bytes, rollout_node
+from .nodes import learner_node, left_elsewhere, left_on_disk, redis_bytes, rollout_node
 from .rollout import cache_bytes, kv_bytes_a_token, that_fit, weight_bytes
 from .shapes import Shape, why_unknown
 from .speed import Gpu, Speed, speed
@@ -151,6 +151,8 @@ def _nodes_page(config: Config, shape: Shape, gpu: Gpu) -> str:
     rows += _summed("memory of a rollout node", rollout_node(config, shape))
     by_file = config.weights.transport == "file"
     rows += _summed("disk, at most" if by_file else "disk and Redis, at most", left_on_disk(config, shape))
+    if config.checkpoints.copy_to is not None:
+        rows += _summed("at checkpoints.copy_to, at most", left_elsewhere(config, shape))
     return f"nodes\n{_table(rows, 2)}"
 
 
