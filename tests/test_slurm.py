@@ -162,6 +162,28 @@ def test_what_cannot_be_submitted_is_refused(cluster):
     assert calls(cluster, "sbatch") == []
 
 
+def test_a_run_in_a_long_queue_is_found(cluster):
+    """grep that has found a line leaves squeue with a broken pipe."""
+    (cluster / "runs/there").mkdir(parents=True)
+    (cluster / "runs/there/slurm-jobs").write_text("77 78 79\n")
+    (cluster / "queue").write_text("77\n" + "".join(f"{number}\n" for number in range(100_000, 200_000)))
+    again = ran(cluster, SCRIPTS / "submit.sh", "there", "--preset", "tiny", own_leeway=False)
+    assert (again.returncode, "in the queue already, as job 77" in again.stderr) == (5, True)
+    assert calls(cluster, "sbatch") == []
+
+
+def test_no_job_is_left_where_slurm_refuses_another(cluster):
+    refuses = '[[ "$*" != *--partition=typo* ]] || { echo "invalid partition" >&2; exit 1; }\n'
+    (cluster / "bin/sbatch").write_text(STAND_INS["sbatch"].replace("echo", f"{refuses}echo", 1))
+    refused = ran(
+        cluster, SCRIPTS / "submit.sh", "r", "--preset", "tiny", own_leeway=False, VERIFIER_OPTIONS="--partition=typo"
+    )
+    assert (refused.returncode, "invalid partition" in refused.stderr) == (1, True)
+    assert calls(cluster, "scancel") == [["101", "102"]]
+    assert calls(cluster, "scontrol") == []
+    assert not (cluster / "runs/r/slurm-jobs").exists()
+
+
 # --- which code leads where ------------------------------------------------------------------------------------------
 
 
