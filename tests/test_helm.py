@@ -70,7 +70,7 @@ REFUSED = [
     ({"run": {"settings": ["broker.drain_s=10"]}}, "give it as run.drainSeconds"),
     ({"run": {"files": {"a": ""}, "filesConfigMap": "b"}}, "give one of them"),
     ({"sandbox": {"install": True}}, "set sandbox.enabled too"),
-    ({"redis": {"memory": "8gb"}}, "redis.memory = 8gb is more than .* limits.memory = 4Gi: a full Redis"),
+    ({"redis": {"memory": "8gb"}}, "redis.memory = 8gb is more than .*limits.memory = 4Gi: a full Redis"),
     ({"redis": {"memory": "500mb", "resources": {"limits": {"memory": "400M"}}}}, "500mb is more than .* 400M"),
 ]
 
