@@ -31,8 +31,10 @@ run=${1:?usage: submit.sh RUN --preset NAME [--set KEY=VALUE …]}
 shift
 here=$(cd "$(dirname "$0")" && pwd)
 folder=runs/$run
+set +eu # as such scripts expect: conda's name variables that are not set
 # shellcheck source=/dev/null
 [ -z "$LEEWAY_SETUP" ] || source "$LEEWAY_SETUP"
+set -eu
 
 configuration=("$@")
 if [ -e "$folder/config.toml" ]; then
