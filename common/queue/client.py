@@ -145,7 +145,7 @@ class SentinelFinder:
             except MasterNotFoundError as error:
                 told = _CLIENT.sub(r"\1:\2", str(error))
                 raise errors.ConnectionError(
-                    f"the Sentinels know no master {self._address.master!r}, hold it for down, or do not answer ({told})"
+                    f"the Sentinels know no master {self._address.master!r}, hold it down, or do not answer ({told})"
                 ) from error
             except errors.ResponseError as error:
                 if "unknown command" not in str(error):
