@@ -34,8 +34,9 @@ class Kind(StrEnum):
 
 PORTS = {Kind.SERVER: 6379, Kind.CLUSTER: 6379, Kind.SENTINEL: 26379}
 """The port of a host that is named without one."""
-_HOST = re.compile(r"(?P<host>[^\[\]:,\s]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
+_HOST = re.compile(r"(?P<host>[^\[\]:,\s]+|\[[0-9A-Fa-f:.]+(?:%[^\[\]:,\s]+)?\])(?::(?P<port>[0-9]{1,5}))?")
 _SENTINELS_OWN = "sentinel_"
+_SERVERS_OWN = ("db", "username", "password")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,8 @@ class Address:
 
     def at_sentinel(self, host: str, port: int) -> str:
         """The URL of one Sentinel. It has a login of its own and no database."""
-        options = dict(parse_qsl(self.query)) | dict(self.sentinel_options)
+        options = {key: text for key, text in parse_qsl(self.query) if key not in _SERVERS_OWN}
+        options |= dict(self.sentinel_options)
         return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{port}?{urlencode(options)}"
 
 
@@ -79,8 +81,12 @@ def parse(url: str) -> Address:
     if scheme not in ("redis", "rediss") or kind_name not in (*Kind, "") or kind_name == Kind.SERVER:
         raise ValueError("it begins with no scheme that we know")
     kind = Kind(kind_name or Kind.SERVER)
+    if "@" in parts.path + parts.fragment:
+        raise ValueError("an @ stands behind the hosts, so a password seems to have a / or a #")
     login, at, hosts = parts.netloc.rpartition("@")
-    found = [_HOST.fullmatch(each) for each in hosts.split(",")] if hosts or kind is not Kind.SERVER else []
+    if kind is Kind.SERVER and hosts[:1] in ("", ":"):
+        hosts = f"localhost{hosts}"
+    found = [_HOST.fullmatch(each) for each in hosts.split(",")]
     nodes = tuple(
         (unquote(each["host"].strip("[]")), int(each["port"] or PORTS[kind])) for each in found if each is not None
     )
@@ -91,10 +97,7 @@ def parse(url: str) -> Address:
             f"several hosts are nodes of a cluster ({scheme}+cluster://host:port,host:port) or Sentinels "
             f"({scheme}+sentinel://host:port,host:port/master)"
         )
-    known = Address(
-        kind=kind, scheme=scheme, login=login + at, nodes=nodes or (("localhost", 6379),), path=parts.path,
-        query=parts.query,
-    )  # fmt: skip
+    known = Address(kind=kind, scheme=scheme, login=login + at, nodes=nodes, path=parts.path, query=parts.query)
     if kind is Kind.CLUSTER:
         return _of_cluster(known)
     return _of_sentinels(known) if kind is Kind.SENTINEL else known

@@ -25,6 +25,7 @@ _BY_TEXT = {
     "without any password configured": "refuses this user: it knows no password; leave it out of the address",
     "Authentication required": _BY_CODE["NOAUTH"],
     "invalid username-password": _BY_CODE["WRONGPASS"],
+    "DB index is out of range": "has no database of this number: leave it out of the address, or raise its databases",
     "max number of clients reached": "has as many connections as it takes: raise its maxclients",
     "unknown command": "does not know a command that we need: it is a Sentinel, a proxy, or older than Redis 7.0; "
     "for Sentinels write redis+sentinel:// in the address",

@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 
 SAME_S = 2.0
 """Signals that come within so many seconds of the first are one request. A batch system may signal every process of a
-job, so that torchrun gets it as well and passes it on, or may send a signal again that it holds for lost."""
+job, so that torchrun gets it as well and passes it on, or may send a signal again that it holds for lost. Ctrl-C twice
+is a person's."""
+_STOP = (signal.SIGTERM, signal.SIGINT)
 GOODBYE_S = 2.0  # seconds for which a process that leaves at once tries to give its leases back
 BEATS_TO_LIVE = 5  # heartbeats that a worker may miss before it counts as gone
 
@@ -37,13 +39,13 @@ def worker_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{time.time_ns() // 1_000_000 % 100_000:05d}"
 
 
-def _another(reading: int, wait_s: float) -> bool:
-    """Whether a second request comes within ``wait_s`` seconds of the first, which has just been read."""
+def _another(reading: int, wait_s: float, first: int) -> bool:
+    """Whether a second request comes within ``wait_s`` seconds of the ``first`` signal, which has just been read."""
     began = time.monotonic()
     while select.select([reading], [], [], max(0.0, began + wait_s - time.monotonic()))[0]:
-        if time.monotonic() - began > SAME_S:
+        signum = os.read(reading, 1)[0]
+        if signum in _STOP and (signum == first == signal.SIGINT or time.monotonic() - began > SAME_S):
             return True
-        os.read(reading, 1)
     return False
 
 
@@ -103,8 +105,8 @@ class Service:
 
     def stop_on_signals(self) -> None:
         """Make SIGTERM and SIGINT ask for an orderly stop, in which held work is finished and handed over. At a second
-        signal (one within ``SAME_S`` of the first is the first again), or when the drain time is over, the process
-        leaves at once; it first gives the leases back if Redis answers.
+        signal (one within ``SAME_S`` of the first is the first again, but for Ctrl-C twice), or when the drain time is
+        over, the process leaves at once; it first gives the leases back if Redis answers.
 
         Python runs signal handlers between two bytecodes of the main thread, which may be inside a long kernel of
         torch. The bytes at the wake-up descriptor do not wait for it: a thread reads them.
@@ -112,18 +114,18 @@ class Service:
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for signum in _STOP:
             signal.signal(signum, lambda *_: None)
         threading.Thread(target=self._signal_loop, args=(reading,), name="signals", daemon=True).start()
 
     def _signal_loop(self, reading: int) -> None:
         """Read signals: the first one asks for a stop, the second one ends the process."""
-        while os.read(reading, 1)[0] not in (signal.SIGTERM, signal.SIGINT):
+        while (first := os.read(reading, 1)[0]) not in _STOP:
             continue
         log.info("asked to stop: at most %.0f s for what is under way", self._drain_s)
         self.asked = True
         self.stopping.set()
-        if _another(reading, self._drain_s):
+        if _another(reading, self._drain_s, first):
             log.warning("asked again: leaving at once")
         else:
             log.warning("not done within broker.drain_s = %.0f s: leaving", self._drain_s)

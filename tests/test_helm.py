@@ -7,7 +7,7 @@ import pytest
 import yaml
 from leeway_rl.common.keys import RUN_ID
 
-from tests.helm import CHART, EVERY, ON, ROLES, container, helm, named, of, refusal, rendered_as, templates
+from tests.helm import CHART, EVERY, ON, ROLES, container, helm, named, of, refusal, render, rendered_as, templates
 
 CRDS = {
     "ScaledObject": {"scaleTargetRef", "triggers"},
@@ -70,12 +70,27 @@ REFUSED = [
     ({"run": {"settings": ["broker.drain_s=10"]}}, "give it as run.drainSeconds"),
     ({"run": {"files": {"a": ""}, "filesConfigMap": "b"}}, "give one of them"),
     ({"sandbox": {"install": True}}, "set sandbox.enabled too"),
+    ({"redis": {"memory": "8gb"}}, "redis.memory = 8gb is more than .*limits.memory = 4Gi: a full Redis"),
+    ({"redis": {"memory": "500mb", "resources": {"limits": {"memory": "400M"}}}}, "500mb is more than .* 400M"),
 ]
 
 
 @pytest.mark.parametrize(("values", "words"), REFUSED, ids=[words for _, words in REFUSED])
 def test_values_that_cannot_be_are_refused_with_what_is_wrong(values, words):
     assert re.search(words, refusal(values).replace("\n", " "))
+
+
+@pytest.mark.parametrize("release", ["7b", "my.run"])
+def test_a_release_whose_name_no_service_may_have_is_refused_before_anything_is_installed(release):
+    """Helm takes such names; a Service's begins with a letter and has no dot (RFC 1035)."""
+    done = helm("template", release, CHART)
+    assert (done.returncode, f'the release "{release}"' in done.stderr) == (1, True)
+
+
+def test_a_redis_without_a_limit_or_with_enough_has_the_memory_that_is_named():
+    for limits in ({"memory": None}, {"memory": "9Gi"}, {"memory": 10**10}, {"memory": "1e10"}):
+        values = {"redis": {"memory": "8gb", "resources": {"limits": limits}}}
+        assert "maxmemory 8gb" in of(render(values=values), "ConfigMap", "-redis")["data"]["redis.conf"]
 
 
 def test_the_schema_has_every_value_and_takes_the_ids_that_a_run_may_have():

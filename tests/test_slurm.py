@@ -162,17 +162,57 @@ def test_what_cannot_be_submitted_is_refused(cluster):
     assert calls(cluster, "sbatch") == []
 
 
+def test_a_run_in_a_long_queue_is_found(cluster):
+    """grep that has found a line leaves squeue with a broken pipe."""
+    (cluster / "runs/there").mkdir(parents=True)
+    (cluster / "runs/there/slurm-jobs").write_text("77 78 79\n")
+    (cluster / "queue").write_text("77\n" + "".join(f"{number}\n" for number in range(100_000, 200_000)))
+    again = ran(cluster, SCRIPTS / "submit.sh", "there", "--preset", "tiny", own_leeway=False)
+    assert (again.returncode, "in the queue already, as job 77" in again.stderr) == (5, True)
+    assert calls(cluster, "sbatch") == []
+
+
+def test_no_job_is_left_where_slurm_refuses_another(cluster):
+    refuses = '[[ "$*" != *--partition=typo* ]] || { echo "invalid partition" >&2; exit 1; }\n'
+    (cluster / "bin/sbatch").write_text(STAND_INS["sbatch"].replace("echo", f"{refuses}echo", 1))
+    refused = ran(
+        cluster, SCRIPTS / "submit.sh", "r", "--preset", "tiny", own_leeway=False, VERIFIER_OPTIONS="--partition=typo"
+    )
+    assert (refused.returncode, "invalid partition" in refused.stderr) == (1, True)
+    assert calls(cluster, "scancel") == [["101", "102"]]
+    assert calls(cluster, "scontrol") == []
+    assert not (cluster / "runs/r/slurm-jobs").exists()
+
+
+SETUP = """export SEEN="$SEEN:$NOBODY_HAS_SET_THIS"
+false
+export LEEWAY_HOST=from-setup
+"""
+"""Scripts that activate environments, conda's for one, name variables that may not be set, and go on where a command
+fails."""
+
+
+def test_a_script_that_sets_up_an_environment_is_not_held_to_our_rules(cluster):
+    (cluster / "setup").write_text(SETUP)
+    submitted(cluster, "r", "--preset", "tiny", LEEWAY_SETUP="setup")
+    code, _, said = ended(cluster, "head.sh", "r", "--preset", "tiny", codes=[0], LEEWAY_SETUP="setup")
+    assert code == 0, said
+    assert "from-setup:20015" in calls(cluster, "leeway")[2]
+
+
 # --- which code leads where ------------------------------------------------------------------------------------------
 
 
-def ended(cluster, *words, codes, queue="7 RUNNING\n", **variables):
+def ended(cluster, *words, codes, queue="7 RUNNING\n", noted="7 8 9\n", **variables):
     """(exit code, what it told Slurm to do with its own job, what it said) of a script of job 7 or 8."""
     (cluster / "codes").write_text("".join(f"{code}\n" for code in codes))
     (cluster / "queue").write_text(queue)
     (cluster / "runs/r").mkdir(parents=True, exist_ok=True)
-    (cluster / "runs/r/slurm-jobs").write_text("7 8 9\n")
+    if noted is not None:
+        (cluster / "runs/r/slurm-jobs").write_text(noted)
     job = "7" if words[0] == "head.sh" else "8"
-    variables |= {"SLURM_JOB_ID": job, "SLURM_JOB_NUM_NODES": "2", "SLURM_NODEID": "1", "LEEWAY_HOST": "here"}
+    variables = {"LEEWAY_HOST": "here"} | variables
+    variables |= {"SLURM_JOB_ID": job, "SLURM_JOB_NUM_NODES": "2", "SLURM_NODEID": "1"}
     done = ran(cluster, SCRIPTS / words[0], SCRIPTS, *words[1:], **variables)
     own = [call[0] for call in calls(cluster, "scontrol") if call[1:] == [job]]
     return done.returncode, own, done.stdout + done.stderr
@@ -225,6 +265,17 @@ def test_the_head_goes_where_the_code_of_the_learner_says_and_ends_the_workers_w
     assert (["--quiet", "8", "9"] in calls(cluster, "scancel")) is not told
     assert ["release", "8", "9"] in calls(cluster, "scontrol")
     assert not (cluster / "runs/r/redis-url").exists()
+
+
+@pytest.mark.parametrize("noted", [None, "", "7  \n"])
+def test_a_head_that_knows_no_workers_cancels_nothing(cluster, noted):
+    """scancel with a state and no number would cancel every job of this user."""
+    (cluster / "runs/r").mkdir(parents=True)
+    jobs = cluster / "runs/r/slurm-jobs"
+    found, _, said = ended(cluster, "head.sh", "r", "--preset", "tiny", codes=[2], noted=noted)
+    assert found == 2, said
+    assert jobs.exists() is (noted is not None)
+    assert calls(cluster, "scancel") == []
 
 
 def test_the_dry_run_has_its_layout_for_machines():

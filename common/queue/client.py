@@ -10,6 +10,7 @@ connection is taken from the pool, but a command that is tried again goes to the
 """
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -116,6 +117,10 @@ class ClusterFinder:
         raise errors.ConnectionError(told)
 
 
+_CLIENT = re.compile(r"<redis\.client\..*?\bhost=([^,)]+),port=(\d+)[^>]*>\)>\)>")
+"""A client as redis-py names it in its errors."""
+
+
 class SentinelFinder:
     """Asks Sentinels which server is the master."""
 
@@ -138,9 +143,9 @@ class SentinelFinder:
             try:
                 return ask(self._address.master)
             except MasterNotFoundError as error:
+                told = _CLIENT.sub(r"\1:\2", str(error))
                 raise errors.ConnectionError(
-                    f"the Sentinels know no master {self._address.master!r}, hold it for down, or do not answer "
-                    f"({error})"
+                    f"the Sentinels know no master {self._address.master!r}, hold it down, or do not answer ({told})"
                 ) from error
             except errors.ResponseError as error:
                 if "unknown command" not in str(error):
@@ -225,5 +230,5 @@ def pool_of(
     )
     known["connection_class"] = _LINKS[address.scheme]
     pool = redis.ConnectionPool(**options | known, finder=finder, opened=opened, lasting=lasting)
-    pool.make_connection()  # which opens nothing yet, and takes no option that it does not know
+    pool.connection_class(**pool.connection_kwargs)  # which opens nothing, and takes no option that it does not know
     return pool

@@ -24,6 +24,7 @@ RedisError = redis.exceptions.RedisError
 RETRY_S = 60.0  # how long a role outlives a vanished Redis before it gives up
 ANSWER_S = 30.0  # how long a role waits for one answer before it asks again on a new connection
 MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
+_READABLE = {"MISCONF", "NOREPLICAS"}  # refusals, for a full disk or so, that keep nobody from reading and may pass
 REFUSED_S = 5.0  # how long a refused write is told of; while it is tried again it is refused more often than that
 
 
@@ -124,9 +125,8 @@ class Connection:
         except redis.exceptions.AuthenticationError as error:
             raise BrokerError(f"the Redis at {public(self.url)} {refused_or_lost(error)} ({error})") from error
         except (redis.exceptions.RedisError, OSError) as error:
-            refused = isinstance(error, redis.exceptions.ResponseError) and "unknown command" not in str(error)
-            if refused and code_of(error) != "MOVED":
-                return  # a disk that is full, for one, does not keep anybody from reading
+            if code_of(error) in _READABLE:
+                return
             if time.monotonic() < until:
                 log.warning("no Redis at %s yet: %s", public(self.url), error)
                 time.sleep(1.0)

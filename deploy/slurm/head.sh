@@ -52,6 +52,7 @@ stop_redis() {
 }
 
 # The jobs of the workers; submit.sh has written them before this job was released.
+workers=
 read -r _ workers <"$folder/slurm-jobs"
 
 wait_for_workers() { # at most so many SECONDS
@@ -62,14 +63,18 @@ wait_for_workers() { # at most so many SECONDS
     done
 }
 
+# Cancel the workers' jobs. Without a number, scancel would take every job of this user that fits its options.
+cancel_workers() { # OPTIONS…
+    # shellcheck disable=SC2086 # two numbers
+    [ -z "$workers" ] || scancel --quiet "$@" $workers
+}
+
 # End for good, with a code, and the workers' jobs with it. After a whole run they leave by themselves, while Redis is
 # there to tell them.
 end() {
-    # shellcheck disable=SC2086 # two numbers
-    scancel --quiet --state=PENDING $workers
+    cancel_workers --state=PENDING
     [ "$1" != 0 ] || wait_for_workers 60
-    # shellcheck disable=SC2086
-    scancel --quiet $workers
+    cancel_workers
     wait_for_workers 30
     stop_redis
     exit "$1"

@@ -46,7 +46,10 @@ requeue() { # requeue or requeuehold
     exit 1
 }
 
+# Scripts that activate an environment name variables that are not set.
+set +u
 # shellcheck source=/dev/null
 [ -z "${LEEWAY_SETUP-}" ] || source "$LEEWAY_SETUP"
+set -u
 # shellcheck disable=SC2154 # of who has sourced us
 export LEEWAY_REDIS_URL=@$folder/redis-url

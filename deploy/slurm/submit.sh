@@ -31,8 +31,10 @@ run=${1:?usage: submit.sh RUN --preset NAME [--set KEY=VALUE …]}
 shift
 here=$(cd "$(dirname "$0")" && pwd)
 folder=runs/$run
+set +eu # as such scripts expect: conda's name variables that are not set
 # shellcheck source=/dev/null
 [ -z "$LEEWAY_SETUP" ] || source "$LEEWAY_SETUP"
+set -eu
 
 configuration=("$@")
 if [ -e "$folder/config.toml" ]; then
@@ -41,7 +43,8 @@ if [ -e "$folder/config.toml" ]; then
 fi
 if [ -e "$folder/slurm-jobs" ]; then
     read -r before _ <"$folder/slurm-jobs"
-    if squeue --noheader --me --format=%A | grep -qx "$before"; then
+    queued=$(squeue --noheader --me --format=%A) # whole: grep would break a pipe at the line that it looks for
+    if grep -qx "$before" <<<"$queued"; then
         echo "run $run is in the queue already, as job $before" >&2
         exit 5
     fi
@@ -73,12 +76,16 @@ gpus() { # HOW-MANY of each node
 }
 # At USR1, so long before the time limit, a job has its role leave in order, and queues itself again.
 common=(--parsable --requeue --export=ALL --open-mode=append --signal="B:USR1@$leave_s" --ntasks-per-node=1)
+# All three jobs or none: one that was held for the others would stay in the queue.
+made=()
+trap '[ ${#made[@]} = 0 ] || scancel "${made[@]}"' EXIT
 # The head is held until its workers' numbers are written, which it reads.
 # shellcheck disable=SC2046,SC2086 # the options are words
 head=$(sbatch "${common[@]}" --hold --job-name="leeway-$run" --output="$folder/logs/slurm-head-%j.log" \
     --nodes="$learner_nodes" --cpus-per-task="$learner_cpus" $(gpus "$learner_gpus") $LEARNER_OPTIONS \
     "$here/head.sh" "$here" "$run" "$@")
 head=${head%%;*}
+made+=("$head")
 
 workers() { # ROLE HOW-MANY CPUS GPUS OPTIONS…
     local role=$1 number=$2 cpus=$3 each=$4
@@ -91,9 +98,14 @@ workers() { # ROLE HOW-MANY CPUS GPUS OPTIONS…
 }
 # shellcheck disable=SC2086
 rollout=$(workers rollout "$rollout_workers" "$rollout_cpus" "$rollout_gpus" $ROLLOUT_OPTIONS)
+rollout=${rollout%%;*}
+made+=(${rollout:+"$rollout"})
 # shellcheck disable=SC2086
 verifier=$(workers verifier "$verifiers" "$verifier_cpus" 0 $VERIFIER_OPTIONS)
-echo "$head ${rollout%%;*} ${verifier%%;*}" >"$folder/slurm-jobs"
+verifier=${verifier%%;*}
+made+=(${verifier:+"$verifier"})
+echo "$head $rollout $verifier" >"$folder/slurm-jobs"
 scontrol release "$head"
-echo "run $run: head job $head ($learner_nodes nodes), rollout array ${rollout%%;*} ($rollout_workers workers)," \
-    "verifier array ${verifier%%;*} ($verifiers); logs in $folder/logs"
+made=()
+echo "run $run: head job $head ($learner_nodes nodes), rollout array $rollout ($rollout_workers workers)," \
+    "verifier array $verifier ($verifiers); logs in $folder/logs"

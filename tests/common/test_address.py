@@ -56,8 +56,12 @@ def test_an_address_names_a_server_a_cluster_or_sentinels():
     assert watched.nodes == (("h1", 26379), ("h2", 1))
     assert watched.at("m", 5) == "redis://u:p@m:5/3?socket_keepalive=1"
     assert watched.at_sentinel("h2", 1) == "redis://h2:1?socket_keepalive=1&password=q%26", "it has a login of its own"
+    ours = address.parse("redis+sentinel://h/m?db=3&username=u&password=p&socket_keepalive=1")
+    assert ours.at_sentinel("h", 1) == "redis://h:1?socket_keepalive=1", "database and login are the servers'"
     assert address.parse("redis+sentinel://h/m").path == "/0"
     assert address.parse("redis://").nodes == (("localhost", 6379),)
+    assert address.parse("redis://u:p@:7000/1").nodes == (("localhost", 7000),)
+    assert address.parse("redis://[fe80::1%25eth0]:7000/1").nodes == (("fe80::1%eth0", 7000),)
     assert address.parse("unix:///run/redis.sock?db=1").scheme == "unix"
 
 
@@ -79,7 +83,9 @@ def test_an_address_names_a_server_a_cluster_or_sentinels():
         ("redis+cluster://h1:70000", "its port is not a number from 1 to 65535"),
         ("redis+cluster://u:s3cret@h1:1/1", "a Redis Cluster has database 0 alone: leave the database out"),
         ("redis+cluster://h1:1?db=1", "a Redis Cluster has database 0 alone"),
-        ("redis+cluster://u:x@h/s3cret@h1:1", "a Redis Cluster has database 0 alone"),
+        ("redis+cluster://u:x@h/s3cret@h1:1", "an @ stands behind the hosts"),
+        ("redis://u:12/s3cret@h1:1/0", "an @ stands behind the hosts"),
+        ("redis://u:12#s3cret@h1:1/0", "an @ stands behind the hosts"),
         ("redis+sentinel://u:s3cret@h1:1", r"the master's name is missing .* redis\+sentinel://host:26379/mymaster/0"),
         ("rediss+sentinel://h1:1/m/s3cret", "the database after the master's name is a number, as in /mymaster/0"),
         ("redis+sentinel://h/m?sentinel_user=s3cret", "own options are sentinel_username and sentinel_password"),
@@ -98,3 +104,17 @@ def test_what_is_shown_of_an_address_has_every_host_and_nothing_secret():
     assert address.public("rediss+cluster://u:p@H1:7000,h2?x=y") == "rediss+cluster://h1:7000,h2"
     assert address.public("redis+sentinel://u:p@h1:1,h2:2/m/0") == "redis+sentinel://h1:1,h2:2/m/0"
     assert address.public("redis+cluster://u:p/q@h:1,x") == "the given --redis-url"
+    assert address.public("redis://u:12/q@h:1/0") == "the given --redis-url"
+
+
+def test_sentinels_that_do_not_answer_are_named_in_words():
+    with pytest.raises(BrokerError) as caught:
+        Connection("redis+sentinel://u:s3cret@127.0.0.1:1,127.0.0.1:2/m", "r", connect_s=0.5)
+    assert "127.0.0.1:1 - network:ConnectionError, 127.0.0.1:2 - network:ConnectionError" in str(caught.value)
+    assert "<redis" not in str(caught.value)
+
+
+def test_one_connection_is_enough_where_the_address_says_so(redis_url):
+    connection = Connection(f"{redis_url}?max_connections=1", "r", connect_s=0.5)
+    assert connection.redis.ping()
+    connection.close()

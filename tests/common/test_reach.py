@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import socketserver
 import threading
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -63,6 +64,23 @@ def greeting(words):
         listening.shutdown(socket.SHUT_RDWR)
 
 
+@contextmanager
+def refusing(words):
+    """Something that answers everything by ``words``; its port."""
+
+    class Refusal(socketserver.BaseRequestHandler):
+        def handle(self):
+            with suppress(OSError):
+                while received := self.request.recv(1024):
+                    self.request.sendall(f"-{words}\r\n".encode() * received.count(b"*"))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusal) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
 def test_tls_is_told_from_none_both_ways(redis_url, tmp_path):
     host = redis_url.split("//")[1]
     assert "speaks no TLS: write redis:// in the address" in said(f"rediss://{host}")
@@ -82,6 +100,26 @@ def test_what_is_no_redis_is_told(scheme):
         assert "what answers there says 'SSH-2.0-OpenSSH_9.2'" in said(f"{scheme}://127.0.0.1:{port}/0")
     with greeting(b"") as port:
         assert "does not answer within 0.5 s: it is frozen or overloaded" in said(f"{scheme}://127.0.0.1:{port}/0")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("DENIED Redis is running in protected mode", "answers on its own machine alone"),
+        ("BUSY Redis is busy running a script.", "is busy with somebody's script"),
+        ("MASTERDOWN Link with MASTER is down", "is a replica that has lost its primary"),
+        ("CLUSTERDOWN Hash slot not served", "does not serve this run's slot"),
+        ("ERR max number of clients reached", "raise its maxclients"),
+    ],
+)
+def test_a_server_that_answers_nothing_is_refused_at_once(answer, words):
+    with refusing(answer) as port:
+        assert words in said(f"redis://127.0.0.1:{port}/0")
+
+
+def test_a_database_that_the_server_has_not_is_said_before_anything_is_done(redis_url):
+    where = redis_url.rpartition("/")[0]
+    assert "has no database of this number" in said(f"{where}/9999")
 
 
 def test_what_tells_nothing_more_is_left_to_others(redis_url):
@@ -134,6 +172,7 @@ def test_a_replica_says_so(tmp_path, redis_url, wait_until):
         bus.redis.replicaof(host, port)
         assert "is a replica and takes no writes: name its primary" in refusal(bus)
         wait_until(lambda: "is a replica" in bus.overview.trouble(), "it is told")
+        assert "is a replica and takes no writes: name its primary" in said(server.url), "and to who writes, at once"
         bus.redis.replicaof("NO", "ONE")
         bus.close()
 

@@ -93,6 +93,16 @@ def test_signals_that_come_close_together_are_one_request(start):
             process.wait(0.5)
 
 
+def test_ctrl_c_twice_leaves_at_once_however_fast_it_is_typed(start, make_bus):
+    process = start(60, "kernel", same_s=60)
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == STOPPED
+    assert is_free_again(make_bus)
+
+
 def test_the_drain_ends_when_it_says(start, make_bus):
     process = start(1.0, "kernel")
     asked = time.monotonic()
