@@ -17,8 +17,10 @@ SECONDS = {
     "data/test_killed.py": 40,
     "data/test_vllm_serve.py": 60,
     "integration/test_bad_input.py": 50,
+    "integration/test_cluster.py": 90,
     "integration/test_compose_commands.py": 80,
     "integration/test_docs.py": 300,
+    "integration/test_elsewhere.py": 80,
     "integration/test_elastic.py": 60,
     "integration/test_empty_redis.py": 80,
     "integration/test_end_to_end.py": 80,
@@ -28,8 +30,10 @@ SECONDS = {
     "integration/test_full_disk.py": 40,
     "integration/test_mixtures.py": 120,
     "integration/test_own_environment.py": 60,
+    "integration/test_own_model.py": 50,
     "integration/test_own_reward.py": 100,
     "integration/test_run.py": 250,
+    "integration/test_slurm_run.py": 80,
     "integration/test_status.py": 60,
     "integration/test_sweep.py": 60,
     "integration/test_turns.py": 350,
@@ -44,6 +48,8 @@ SECONDS = {
     "rollout/test_vllm_models.py": 50,
     "rollout/test_vllm_engine.py": 90,
     "test_benchmarks.py": 200,
+    "test_releases.py": 50,
+    "test_skypilot.py": 40,
 }
 """About how long a file of tests takes on a machine of two cores, by its path below tests/. What is not here takes
 less than half a minute."""
