@@ -1,5 +1,6 @@
-"""Early warnings of a training that is about to become unstable, from the metrics of its last steps. Pure."""
+"""Early warnings of a training that goes wrong, or is about to, from the metrics of its last steps. Pure."""
 
+import math
 from collections import deque
 from collections.abc import Mapping
 
@@ -14,6 +15,7 @@ class EarlyWarning:
 
     def __init__(self, settings: Metrics) -> None:
         self._ess, self._cosine = settings.warn_ess, settings.warn_cosine
+        self._mismatch = settings.warn_mismatch or math.inf
         self._seen: dict[str, deque[float]] = {}
 
     def saw(self, metrics: Mapping[str, float]) -> str:
@@ -31,6 +33,14 @@ class EarlyWarning:
                 f"successive gradients are aligned: over the last {STEPS} training steps the mean of their cosine "
                 f"(grad_cosine) is {cosine:.2f}, above metrics.warn_cosine = {self._cosine:g}; a lower max-staleness "
                 "or learning-rate keeps the updates from overshooting"
+            )
+        apart = self._mean("logprob/abs_diff_mean/staleness_0", metrics)
+        if apart is not None and apart > self._mismatch:
+            warnings.append(
+                f"sampler and learner compute different things: over the last {STEPS} training steps with fresh tokens "
+                f"their log-probabilities (logprob/abs_diff_mean/staleness_0) differ by {apart:.2f} nats in the mean, "
+                f"above metrics.warn_mismatch = {self._mismatch:g}; reference/models.md of the documentation says which "
+                "models were compared"
             )
         return "; and ".join(warnings)
 

@@ -191,6 +191,10 @@ class Metrics(Section):
     """Early warning in ``leeway status``: the mean ``logprob/ess`` of the last 10 training steps is lower. 0: off."""
     warn_cosine: float = Field(default=0.3, gt=0, le=1)
     """Early warning in ``leeway status``: the mean ``grad_cosine`` of the last 10 training steps is higher. 1: off."""
+    warn_mismatch: float = Field(default=0.1, ge=0)
+    """Early warning in ``leeway status``: fresh tokens' log-probabilities by sampler and learner
+    (``logprob/abs_diff_mean/staleness_0``) differ by more nats in the mean of the last 10 training steps that had such
+    tokens. 0: off."""
     samples_every: int = Field(default=10, ge=0)
     """How often ``samples.jsonl``, which shows what is asked, answered and judged, takes a look: once in the tickets of
     so many training steps (this times ``train.groups_per_step``); 0: never."""
