@@ -39,8 +39,7 @@ class EarlyWarning:
             warnings.append(
                 f"sampler and learner compute different things: over the last {STEPS} training steps with fresh tokens "
                 f"their log-probabilities (logprob/abs_diff_mean/staleness_0) differ by {apart:.2f} nats in the mean, "
-                f"above metrics.warn_mismatch = {self._mismatch:g}; reference/models.md of the documentation says which "
-                "models were compared"
+                f"above metrics.warn_mismatch = {self._mismatch:g}; the page on models says which were compared"
             )
         return "; and ".join(warnings)
 
