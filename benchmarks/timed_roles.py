@@ -177,7 +177,7 @@ class TimedPolicy:
 
         self.config = config
         self.weight = torch.zeros(4096)
-        nothing = SimpleNamespace(to_dict=dict)
+        nothing = SimpleNamespace(to_dict=dict, model_type="qwen2")
         self.module = SimpleNamespace(language_model=SimpleNamespace(config=nothing))
         """A model of no known shape."""
 

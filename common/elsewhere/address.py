@@ -5,8 +5,6 @@ import re
 from importlib.util import find_spec
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_SECRET = re.compile(r"(?<=://)[^/@\s]*:\S*@")
-"""A user and a password in a URL. A password may have any characters in it, among them / and @."""
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """Our extra that brings the package for a scheme."""
 LOCAL = ("file", "local")
@@ -40,8 +38,19 @@ def why_not(address: str) -> str | None:
 
 def masked(text: str) -> str:
     """``text`` without what may be a secret in the URLs of it: user and password, and everything after a ``?``."""
-    shown = _SECRET.sub("***@", text)
-    return re.sub(r"(\w://[^\s?]*)\?\S*", r"\1?***", shown)
+    return re.sub(r"\S+", lambda word: _masked_word(word[0]), text)
+
+
+def _masked_word(word: str) -> str:
+    """A password may have any characters in it, among them / and @, so it ends at the last @ of the word."""
+    scheme, there, place = word.partition("://")
+    if not there:
+        return word
+    login, _, behind = place.rpartition("@")
+    if ":" in login.partition("/")[0].partition("@")[0]:
+        place = f"***@{behind}"
+    place, asked, _ = place.partition("?")
+    return scheme + there + place + ("?***" if asked else "")
 
 
 def why_missing(address: str) -> str | None:

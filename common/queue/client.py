@@ -117,7 +117,7 @@ class ClusterFinder:
         raise errors.ConnectionError(told)
 
 
-_CLIENT = re.compile(r"<redis\.client\..*?\bhost=([^,)]+),port=(\d+)[^>]*>\)>\)>")
+_CLIENT = re.compile(r"<redis\.client\..{0,2000}?,host=([^,)]{1,255}),port=(\d{1,5}).{0,2000}?\)>\)>\)>")
 """A client as redis-py names it in its errors."""
 
 

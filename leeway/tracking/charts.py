@@ -9,7 +9,7 @@ ORDER = {
     "4 update": ("loss", "grad_norm", "grad_norm_max", "policy", "objective", "learning_rate", "grad_cosine"),
     "5 staleness": ("staleness", "tokens", "overflow"),
     "6 distance": ("logprob", "kl"),
-    "7 machines": ("throughput", "mfu", "memory", "time", "weights", "flow"),
+    "7 machines": ("throughput", "mfu", "memory", "time", "weights", "checkpoint", "flow"),
 }
 """By heading, how its metrics begin."""
 OTHERS = "8 others"

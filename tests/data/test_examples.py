@@ -20,7 +20,8 @@ def copied(folder, name, *changes):
     path = folder / "examples" / "models" / name
     text = path.read_text()
     command = text.splitlines()[0].removeprefix("# leeway ")
-    assert f"\nleeway {command}\n" in (ROOT / "docs" / "how-to" / "data.md").read_text()
+    pages = [path.read_text() for path in (ROOT / "docs").rglob("*.md")]
+    assert any(f"\nleeway {command}\n" in page for page in pages)
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)

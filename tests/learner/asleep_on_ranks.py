@@ -123,7 +123,7 @@ class SleepyLeader(Leader):
         self.intake: Any = SleepyIntake(what)
         self.config, self.policy, self.folder = config, policy, folder
         self.incarnation, self.saved_at, self._what = 1, -1, what
-        self.budget = Budget(None, 0.0)
+        self.budget, self.copier = Budget(None, 0.0), None
         self.disk, self.delay = DiskRoom(self.service), DelayLine(0)
         self._buffers = FlatBuffers(policy.shapes(), config.weights.dtype, lag=0)
         self.publication = Publication(self.service, self.publisher, self.disk, config.weights, self._stands)

@@ -9,6 +9,7 @@ import pytest
 from leeway_rl.common.config import Environment, compose, dump
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.user_code.secrets import Secrets
+from leeway_rl.leeway.running.dry_run import DryRun
 from leeway_rl.leeway.running.own_code import settings_with_digests, with_digests
 from leeway_rl.leeway.running.up import up
 from leeway_rl.rollout.environments import EnvironmentHost
@@ -59,7 +60,7 @@ def test_a_run_whose_code_has_changed_is_not_resumed(config, tmp_path):
     (folder / "config.toml").write_text(dump(with_digests(config("SCALE = 1\n"))))
     config("SCALE = 2\n")
     with pytest.raises(ConfigError, match="the code of the rewards here has the digest"):
-        up("mine", [], [], None, tmp_path / "runs", resume=True, dry_run=True)
+        up("mine", [], [], None, tmp_path / "runs", resume=True, dry=DryRun())
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ def test_a_dry_run_names_the_package_that_a_start_would_refuse(monkeypatch):
     config = compose(["tiny"], ["metrics.trackers=['trackio']"])
     assert "leeway up would refuse this here: the tracker trackio needs trackio" in dry_run.whole(config)
     with pytest.raises(ConfigError, match="the tracker trackio needs trackio"):
-        up.up("a-run", ["tiny"], ["metrics.trackers=['trackio']"], None, Path("nowhere"), resume=False, dry_run=False)
+        up.up("a-run", ["tiny"], ["metrics.trackers=['trackio']"], None, Path("nowhere"), resume=False)
     with pytest.raises(ConfigError, match=r"metrics.trackers.*'wandbb'"):
         compose(["tiny"], ["metrics.trackers=['wandbb']"])
 
