@@ -6,7 +6,7 @@ it, nor into a log, the ledger, a report or an error message.
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
@@ -61,14 +61,18 @@ class Address:
 
     def at(self, host: str, port: int) -> str:
         """The URL of one server, with the login, database and options of this address."""
-        named = f"[{host}]" if ":" in host else host
-        return f"{self.scheme}://{self.login}{named}:{port}{self.path}" + (f"?{self.query}" if self.query else "")
+        query = f"?{self.query}" if self.query else ""
+        return f"{self.scheme}://{self.login}{_named(host, port)}{self.path}{query}"
 
     def at_sentinel(self, host: str, port: int) -> str:
         """The URL of one Sentinel. It has a login of its own and no database."""
         options = {key: text for key, text in parse_qsl(self.query) if key not in _SERVERS_OWN}
         options |= dict(self.sentinel_options)
-        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{port}?{urlencode(options)}"
+        return f"{self.scheme}://{_named(host, port)}?{urlencode(options)}"
+
+
+def _named(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse(url: str) -> Address:
@@ -129,11 +133,8 @@ def _of_sentinels(known: Address) -> Address:
     own = tuple((key.removeprefix(_SENTINELS_OWN), text) for key, text in options if key.startswith(_SENTINELS_OWN))
     if {key for key, _ in own} - {"username", "password"}:
         raise ValueError("the Sentinels' own options are sentinel_username and sentinel_password, and no others")
-    return Address(
-        kind=known.kind,
-        scheme=known.scheme,
-        login=known.login,
-        nodes=known.nodes,
+    return replace(
+        known,
         path=f"/{database or 0}",
         query=urlencode([each for each in options if not each[0].startswith(_SENTINELS_OWN)]),
         master=unquote(master),

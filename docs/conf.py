@@ -18,7 +18,6 @@ exclude_patterns = ["_build"]
 nitpicky = True
 
 myst_heading_anchors = 4
-myst_links_external_new_tab = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"Leeway {__version__}"

@@ -27,7 +27,7 @@ from ..common import devices
 from ..common.children import leaving_with_parent
 from ..common.config import Config
 from ..common.elsewhere.address import masked, under
-from .copying import HELD, Order, as_text, digests_of
+from .copying import HELD, Order, as_text, digests_of, ordered
 
 log = logging.getLogger(__name__)
 
@@ -103,19 +103,7 @@ class Copier:
 
     def hand(self, checkpoint: Path, incarnation: int, ledger_line: int, *, unless_there: bool = False) -> None:
         """Have ``checkpoint`` copied, with the first ``ledger_line`` lines of the ledger. This only queues."""
-        train = self._config.train
-        order = Order(
-            folder=str(self._folder),
-            to=self._to,
-            checkpoint=checkpoint.name,
-            step=int(checkpoint.name.removeprefix("step-")),
-            incarnation=incarnation,
-            ledger_line=ledger_line,
-            keep=train.keep_checkpoints,
-            keep_best=train.keep_best,
-            verify=self._config.checkpoints.verify,
-            unless_there=unless_there,
-        )
+        order = ordered(self._config, checkpoint, self._to, incarnation, ledger_line, unless_there=unless_there)
         with self._changed:
             skipped = self._next
             self._next = order

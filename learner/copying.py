@@ -12,10 +12,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..common.elsewhere.address import under
@@ -27,6 +27,9 @@ from ..common.json_text import line_of_ours
 from ..common.stopping import stoppable
 from ..common.tail import lines_backwards, whole_lines
 from . import keeping
+
+if TYPE_CHECKING:
+    from ..common.config import Config
 
 SMALL = ("config.toml", "ledger.jsonl", "metrics.jsonl", "samples.jsonl", "workers.jsonl")
 """What a run's folder has beside its checkpoints that a resume, the audit or the report reads."""
@@ -233,17 +236,27 @@ def order_of(folder: Path, to: str | None) -> Order:
     path = checkpoint_of(folder / "checkpoints", None)
     state = json.loads((path / checkpoint.STATE).read_text())
     newest = line_of_ours(next(lines_backwards(folder / "ledger.jsonl")))
+    order = ordered(config, path, under(address, folder.name), state["incarnation"], newest["line"])
+    return replace(order, digests=digests_of(path))
+
+
+def ordered(
+    config: "Config", checkpoint: Path, to: str, incarnation: int, ledger_line: int, *, unless_there: bool = False
+) -> Order:
+    """The order for ``checkpoint``, a folder of a run's ``checkpoints/``, to be copied as its configuration says."""
+    from .checkpoint import step_of
+
     return Order(
-        folder=str(folder),
-        to=under(address, folder.name),
-        checkpoint=path.name,
-        step=state["version"],
-        incarnation=state["incarnation"],
-        ledger_line=newest["line"],
+        folder=str(checkpoint.parent.parent),
+        to=to,
+        checkpoint=checkpoint.name,
+        step=step_of(checkpoint),
+        incarnation=incarnation,
+        ledger_line=ledger_line,
         keep=config.train.keep_checkpoints,
         keep_best=config.train.keep_best,
         verify=config.checkpoints.verify,
-        digests=digests_of(path),
+        unless_there=unless_there,
     )
 
 

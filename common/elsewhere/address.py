@@ -54,20 +54,20 @@ def _masked_word(word: str) -> str:
 
 
 def why_missing(address: str) -> str | None:
-    """A sentence on the package that ``address`` needs and that is not here; None where it is here."""
+    """What ``address`` needs and is not here, beginning with the address without its secrets; None where it is here."""
     scheme = scheme_of(address)
     if find_spec("fsspec") is None:
-        return f"checkpoints.copy_to = {masked(address)!r} needs fsspec, which is not here: pip install 'leeway-rl[s3]'"
+        return f"{masked(address)!r} needs fsspec, which is not here: pip install 'leeway-rl[s3]'"
     from fsspec.registry import known_implementations
 
     known = known_implementations.get(scheme)
     if known is None:
-        return f"checkpoints.copy_to = {masked(address)!r}: fsspec knows no places that begin with {scheme}://"
+        return f"{masked(address)!r}: fsspec knows no places that begin with {scheme}://"
     package = known["class"].partition(".")[0]
     if find_spec(package) is not None:
         return None
     how = f"'leeway-rl[{EXTRAS[scheme]}]'" if scheme in EXTRAS else package
-    return f"checkpoints.copy_to = {masked(address)!r} needs {package}, which is not here: pip install {how}"
+    return f"{masked(address)!r} needs {package}, which is not here: pip install {how}"
 
 
 def extra_of(address: str) -> str | None:

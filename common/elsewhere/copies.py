@@ -1,7 +1,7 @@
 """What a copy is: a list of files with their sizes and digests, which is written last."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -105,10 +105,20 @@ def copies_at(run: Place) -> tuple[list[Copy], dict[str, str]]:
 def wrong_files(folder: Place, files: Mapping[str, Copied], *, read_back: bool) -> list[str]:
     """What is wrong with files of the copy in ``folder``, a few words each. With ``read_back`` every byte is read;
     otherwise the sizes are asked for alone."""
+
+    def look(_: str, meant: Copied) -> tuple[int, str]:
+        return folder.digest(meant.at) if read_back else (folder.size(meant.at), meant.sha256)
+
+    return differing(files, look)
+
+
+def differing(files: Mapping[str, Copied], look: Callable[[str, Copied], tuple[int, str]]) -> list[str]:
+    """Which files are not what they are meant to be, a few words each. ``look``: the (size, SHA-256) that a file has,
+    by its name and what it is meant to be; ``FileNotFoundError`` where it is not there."""
     wrong = []
     for name, meant in files.items():
         try:
-            size, sha256 = folder.digest(meant.at) if read_back else (folder.size(meant.at), meant.sha256)
+            size, sha256 = look(name, meant)
         except FileNotFoundError:
             wrong.append(f"{name} is missing")
             continue

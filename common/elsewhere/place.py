@@ -36,7 +36,7 @@ class Place:
     def __init__(self, address: str, *, tries: int = TRIES, wait_s: float = WAIT_S) -> None:
         """``ConfigError`` where ``address`` is not one, or the package for it is not here. Nothing is asked yet."""
         if (why := why_not(address) or why_missing(address)) is not None:
-            raise ConfigError(why.removeprefix("checkpoints.copy_to = "))
+            raise ConfigError(why)
         from fsspec.core import url_to_fs
 
         self.address, self._tries, self._wait_s = address.rstrip("/"), tries, wait_s

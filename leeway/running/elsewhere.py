@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ...common.config import Config
 from ...common.elsewhere.address import masked, under, why_missing
-from ...common.elsewhere.copies import PULLED, Copied, Copy, copies_at, probe
+from ...common.elsewhere.copies import PULLED, Copied, Copy, copies_at, differing, probe
 from ...common.elsewhere.place import Place
 from ...common.errors import ConfigError, DataError, RunExistsError
 from ...common.files import checksum, force_to_disk, write_whole
@@ -26,7 +26,8 @@ def refuse_missing_package(config: Config) -> None:
 
 def why_missing_package(config: Config) -> str | None:
     """A sentence on the package that speaks to ``checkpoints.copy_to``, where it is not here."""
-    return None if config.checkpoints.copy_to is None else why_missing(config.checkpoints.copy_to)
+    why = None if config.checkpoints.copy_to is None else why_missing(config.checkpoints.copy_to)
+    return why and f"checkpoints.copy_to = {why}"
 
 
 def copies_of(config: Config, run: str) -> list[Copy]:
@@ -130,20 +131,14 @@ def _before(place: Place, copies: list[Copy], chosen: Copy) -> str:
 
 def _fetched(source: Place, files: Mapping[str, Copied], folder: Path) -> list[str]:
     """Write the files of a copy into ``folder``. Returns what is wrong with them, a few words each."""
-    wrong = []
-    for name, meant in files.items():
+
+    def fetch(name: str, meant: Copied) -> tuple[int, str]:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
             raise DataError(f"{source.address}: its list names {name!r}, which would lie outside the run's folder")
         target = folder / path
-        try:
-            source.get(meant.at, target)
-        except FileNotFoundError:
-            wrong.append(f"{name} is missing")
-            continue
-        if target.stat().st_size != meant.bytes:
-            wrong.append(f"{name} has {target.stat().st_size} bytes where {meant.bytes} were written")
-        elif checksum(target) != meant.sha256:
-            wrong.append(f"the bytes of {name} are not those that were written")
+        source.get(meant.at, target)
         force_to_disk(target)
-    return wrong
+        return target.stat().st_size, checksum(target)
+
+    return differing(files, fetch)
