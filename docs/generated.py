@@ -48,13 +48,15 @@ def markdown(docstring: str) -> str:
         if fenced and line.strip() and not line.startswith("    "):
             lines[-1:] = ["```", ""] if not lines[-1].strip() else [lines[-1], "```", ""]
             fenced = False
+        if lines[-1:] == ["```"] and fenced and not line.strip():
+            continue  # what separates the block from the text before it in a docstring
         lines.append(line[4:] if fenced else re.sub(r"::$", ":", line))
         if line.endswith("::") and not fenced:
             lines += ["", "```"]
             fenced = True
     if fenced:
         lines.append("```")
-    return re.sub(r"```\n\n", "```\n", "\n".join(lines), count=1) if "```" in lines else "\n".join(lines)
+    return "\n".join(lines)
 
 
 def cell(text: str) -> str:
