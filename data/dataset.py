@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..common.errors import DataError
-from ..common.files import write_whole
+from ..common.files import unfinished, write_whole
 
 BATCH = 4096
 """Rows that are in memory at once; also the rows of a Parquet row group."""
@@ -41,8 +41,9 @@ WORKING = pa.schema(
     ]
 )
 DROPPED = pa.schema([*WORKING, ("reason", pa.string()), ("detail", pa.string())])
-FILES = ("step.json", "step.json.part", "kept.parquet", "dropped.parquet")
-"""The files of a dataset in the order in which they are deleted: first the one that says that it is whole."""
+FILES = ("step.json", unfinished(Path("step.json")).name, "kept.parquet", "dropped.parquet")
+"""The files of a dataset, whole or killed in its making, in the order in which they are deleted: first the one that says
+that it is whole."""
 SHOWN_CHARS = 2000
 """How many characters of an unreadable row are kept beside the reason."""
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from leeway_rl.common.batches import batched
 from leeway_rl.common.errors import ConfigError, DataError
+from leeway_rl.common.files import unfinished
 from leeway_rl.data import output, recipe
 from leeway_rl.data.dataset import BATCH, Dataset, Drop, divide
 
@@ -280,6 +281,20 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(DataError, match=r"not a dataset of leeway data, it holds out"):
         recipe.load_alone(source, tmp_path)
     assert (tmp_path / "rows.jsonl").exists()
+
+
+@pytest.mark.parametrize("killed_at", [unfinished(Path("step.json")).name, "kept.parquet", "dropped.parquet"])
+def test_a_dataset_that_was_killed_in_its_making_is_made_anew(tmp_path, killed_at):
+    """A process can be killed with any of a dataset's files just begun."""
+    text, files = one_source([{"problem": "Find 3 + 4.", "answer": "7"}], "")
+    path = write_recipe(tmp_path, text, **files)
+    run(path, tmp_path / "whole")
+    rows = (tmp_path / "whole" / "data.parquet").read_bytes()
+    for made in sorted((tmp_path / "whole" / "datasets").iterdir()):
+        (made / "step.json").unlink()
+        (made / killed_at).write_bytes(b"")
+    run(path, tmp_path / "whole")
+    assert (tmp_path / "whole" / "data.parquet").read_bytes() == rows
 
 
 def test_the_commands_know_every_step():

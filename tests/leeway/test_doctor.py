@@ -298,17 +298,20 @@ def test_a_disk_that_cannot_be_written_or_is_full_is_named(tmp_path, monkeypatch
     assert "has 10.0 MB free, and 2 checkpoints and the one being written take up to" in said
 
 
-def test_a_port_that_is_taken_is_named():
+def test_a_port_that_is_taken_is_named(monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        config = compose(["tiny"], [f"broker.metrics_port={port - 1}"])
+        config = compose(["tiny"], [f"broker.metrics_port={port}"])
         assert f"port {port}: Address already in use" in the_fault(room.ports(config, ALL, whole=True))
     config = compose(["tiny"], ["broker.metrics_port=65535"])
     assert "no such port" in the_fault(room.ports(config, ALL, whole=True))
     assert faults(room.ports(compose(["tiny"], [f"broker.metrics_port={free_port()}"]), ["learner"], whole=False)) == []
     assert list(room.ports(TINY, ALL, whole=True)) == []
+    monkeypatch.setattr(room, "why_not_bound", lambda _, port: "taken" if port == 9402 else None)
+    several = compose(["tiny"], ["broker.metrics_port=9400"])
+    assert "port 9402: taken" in the_fault(room.ports(several, ALL, whole=True))  # not the first of them
 
 
 # --- Redis -----------------------------------------------------------------------------------------------------------
