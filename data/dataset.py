@@ -42,7 +42,7 @@ WORKING = pa.schema(
 )
 DROPPED = pa.schema([*WORKING, ("reason", pa.string()), ("detail", pa.string())])
 FILES = ("step.json", unfinished(Path("step.json")).name, "kept.parquet", "dropped.parquet")
-"""The files of a dataset, whole or killed in its making, in the order in which they are deleted: first the one that says
+"""The files of a dataset, whole or killed in its making, in the order in which they are deleted. The first one says
 that it is whole."""
 SHOWN_CHARS = 2000
 """How many characters of an unreadable row are kept beside the reason."""
