@@ -304,8 +304,8 @@ for path in map(Path, sys.argv[1:]):
     print(tracemalloc.get_traced_memory()[1], account.trained, account.version, account.incarnation)
     tracemalloc.stop()
 """
-"""Prints the bytes that are held at most while a ledger is audited, and some of its account. It runs in a process of its
-own, because ``tracemalloc`` counts what other threads take too."""
+"""Prints the bytes that are held at most while a ledger is audited, and some of its account. It runs in a process of
+its own, because ``tracemalloc`` counts what other threads take too."""
 
 
 def test_an_audit_holds_no_more_of_a_long_ledger_than_of_a_short_one(tmp_path):
