@@ -125,8 +125,8 @@ def run_ours(batch: dict[str, Any], given: argparse.Namespace, clock: Clock) -> 
     """Train on ``batch`` step by step; returns the first step's loss."""
     import torch
     from leeway_rl.common.config import Config
-    from leeway_rl.learner.model import Policy
     from leeway_rl.learner.objective.entropy import ControllerState
+    from leeway_rl.learner.policy import Policy
     from leeway_rl.learner.step import train_step
 
     torch.set_num_threads(given.threads)

@@ -105,9 +105,9 @@ def main() -> None:
 def measured(model: str, home: Path, rounds: int) -> None:
     """Take the turns, print them, and end with 1 where the ratios are not what they must be."""
     from leeway_rl.learner.background import CheckpointWriter
-    from leeway_rl.learner.model import Policy
     from leeway_rl.learner.objective.entropy import ControllerState
     from leeway_rl.learner.packing import ScoredGroup
+    from leeway_rl.learner.policy import Policy
     from leeway_rl.learner.step import train_step
 
     ticket, responses = the_group()

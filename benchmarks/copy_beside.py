@@ -50,8 +50,8 @@ class Turns:
 
     def __init__(self, config: Config, home: Path) -> None:
         from leeway_rl.common.ledger import Ledger
-        from leeway_rl.learner.model import Policy
         from leeway_rl.learner.packing import ScoredGroup
+        from leeway_rl.learner.policy import Policy
 
         ticket, responses = the_group()
         self.group = ScoredGroup(ticket=ticket, responses=responses, rewards_S=np.array([1.0, 0.0, 0.0, 1.0]))

@@ -45,9 +45,9 @@ def train(folder: Path, tokens: int) -> tuple[float, dict[str, float]]:
     import numpy as np
     from leeway_rl.common.config import Config
     from leeway_rl.common.types import Responses, Ticket
-    from leeway_rl.learner.model import Policy
     from leeway_rl.learner.objective.entropy import ControllerState
     from leeway_rl.learner.packing import ScoredGroup
+    from leeway_rl.learner.policy import Policy
     from leeway_rl.learner.step import train_step
 
     config = Config.model_validate(

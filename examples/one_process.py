@@ -16,9 +16,10 @@ from leeway_rl.common.prompts import decoder_of
 from leeway_rl.common.tensors import flatten, tensors_of
 from leeway_rl.common.types import Ticket, VerdictKind
 from leeway_rl.common.weights import checksum
+from leeway_rl.learner.clipping import clip_gradients
 from leeway_rl.learner.engine_settings import adamw, set_rate
 from leeway_rl.learner.flow.curriculum import load_curriculum
-from leeway_rl.learner.model import clip_gradients, load_module
+from leeway_rl.learner.model import load_module
 from leeway_rl.learner.objective import advantage, entropy, learning_rate, loss
 from leeway_rl.learner.packing import ScoredGroup
 from leeway_rl.learner.step import cut, size_of, surrogate_sum

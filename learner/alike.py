@@ -15,8 +15,9 @@ from typing import Any
 from ..common.config import Config, expand
 from ..common.errors import DataError
 from ..common.files import checksum
-from . import checkpoint, own_loss
+from . import own_loss
 from .files import seen
+from .packages import packages
 from .ranks import broadcast_plan, gather, name_of, rank, together, world
 
 SHARED_S = 10.0
@@ -53,7 +54,7 @@ def _refuse_other_than(mine: dict[str, str]) -> None:
 def what_is_read(config: Config, run: str) -> dict[str, str]:
     """Everything that this rank trains by, by name. Each text is equal on two ranks where what it stands for is."""
     found = {"run": run, "source code of leeway_rl": _source()}
-    found |= {f"version of {name}": text for name, text in checkpoint.packages().items()}
+    found |= {f"version of {name}": text for name, text in packages().items()}
     for section, values in config.model_dump(mode="json").items():
         keys = values.items() if isinstance(values, dict) else [("", values)]
         found |= {f"configuration {section}.{key}".removesuffix("."): repr(value) for key, value in keys}

@@ -25,7 +25,7 @@ from .disk_room import DiskRoom
 from .ranks import Channel, NoRoom, rank, together
 
 if TYPE_CHECKING:
-    from .model import Policy
+    from .policy import Policy
 
 log = logging.getLogger(__name__)
 

@@ -14,13 +14,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform
 import shutil
 import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +28,12 @@ from ..common.errors import DataError
 from ..common.files import checksum, force_to_disk
 from ..common.ledger import FORMAT
 from . import universal
-from .files import Writing, seen
+from .files import TAG, Writing, seen
+from .packages import packages
 from .ranks import Channel, NoRoom, broadcast_plan, gather, name_of, rank, together
 
 if TYPE_CHECKING:
-    from .model import Policy
+    from .policy import Policy
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +41,6 @@ STATE = "state.json"
 COMPLETE = "complete.json"
 FULL_BYTES = 1 << 20
 """A file system with less room than this is full."""
-TAG = "policy"
-"""DeepSpeed's folder in a checkpoint."""
 SEEN_S = 30.0
 """How long it may take until a rank sees what another has written; network file systems cache."""
 _UNFINISHED = ".unfinished"
@@ -336,17 +333,6 @@ def complete(folder: Path) -> list[Path]:
 def _age(path: Path) -> tuple[int, str]:
     # Names are padded with zeros, so the longer name is the later step, then the greater one.
     return len(path.name), path.name
-
-
-def packages() -> dict[str, str]:
-    """Versions of the packages that compute here, for whoever wants to reproduce a checkpoint."""
-    found = {"python": platform.python_version()}
-    for name in ("leeway-rl", "torch", "deepspeed", "transformers"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # it is on the path, but not installed
-            continue
-    return found
 
 
 def _layout(policy: Policy) -> dict[str, Any]:

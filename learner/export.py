@@ -67,8 +67,9 @@ def export(run_folder: Path, out: Path, *, step: int | None = None, dtype: str |
 
 def _write(config: Config, run_folder: Path, path: Path, folder: Path, dtype: str | None) -> None:
     from . import checkpoint
-    from .model import saved_weights
+    from .files import saved_weights
     from .model_card import Origin, model_card
+    from .packages import packages
 
     base = _base_folder(config)
     shape = json.loads((base / "config.json").read_text())
@@ -94,7 +95,7 @@ def _write(config: Config, run_folder: Path, path: Path, folder: Path, dtype: st
         dtype=dtype,
         layout=made["layout"],
         trained_with=made.get("packages"),
-        exported_with=checkpoint.packages(),
+        exported_with=packages(),
     )
     steps = [line for line in read_steps(run_folder) if line["version"] <= state["version"]]
     (folder / "README.md").write_text(model_card(config, origin, steps), encoding="utf-8")

@@ -1,16 +1,22 @@
-"""The files that this rank writes for a checkpoint, and whether it sees a file that another rank wrote."""
+"""The files that this rank writes for a checkpoint, the weights in them, and whether it sees a file that another rank
+wrote."""
 
 import copy
+import os
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .deepspeed_import import deepspeed_package, name_accelerator
 from .ranks import together
 
+TAG = "policy"
+"""DeepSpeed's folder in a checkpoint."""
 Writing = Callable[[Path], list[Path]]
 """Writes a checkpoint's part of one rank into the folder that it is given, and returns the files."""
 
@@ -121,3 +127,26 @@ def seen(path: Path, patience_s: float) -> bool:
             return False
         time.sleep(0.1)
     return True
+
+
+def saved_weights(folder: Path, zero_stage: int) -> dict[str, Tensor]:
+    """The weights that ``Policy.snapshot`` wrote under ``zero_stage`` on any number of ranks: float32 on the CPU, by
+    Hugging Face name.
+
+    One process reads them, without an engine. Up to ZeRO stage 2, rank 0's file has the whole weights, and they stay on
+    disk until they are used. Under ZeRO stage 3 every rank's file has a part, and DeepSpeed's own ``zero_to_fp32`` puts
+    the parts together in memory. Under ``train.bfloat16 = "weights"`` the former are in
+    bfloat16, and the latter are their masters.
+    """
+    name_accelerator()
+    if zero_stage < 3:
+        file = folder / TAG / "mp_rank_00_model_states.pt"
+        found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)["module"]
+    else:
+        deepspeed_package()
+        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+        # It reports its progress on both streams.
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            found = get_fp32_state_dict_from_zero_checkpoint(str(folder), tag=TAG)
+    return {name.removeprefix("language_model."): tensor for name, tensor in found.items()}

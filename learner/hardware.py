@@ -11,8 +11,9 @@ from ..common.config import Config
 from ..common.flops import PEAK_TFLOPS, Sizes, layer_flops, layer_weights, sizes_of, training_flops
 from ..common.types import Heartbeat
 from . import memory
-from .model import Policy, PolicyModule
+from .model import PolicyModule
 from .packing import ScoredGroup
+from .policy import Policy
 
 log = logging.getLogger(__name__)
 

@@ -30,9 +30,9 @@ from .early_warning import EarlyWarning
 from .flow.curriculum import Curriculum
 from .flow.intake import Intake
 from .hardware import Hardware
-from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
+from .policy import Policy
 from .profiling import Profiler
 from .publication import FlatBuffers, Publication
 from .ranks import broadcast_plan, told

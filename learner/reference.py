@@ -3,14 +3,12 @@ frozen. Each rank holds its part of it, or the whole where the references have G
 (``placement.reference``)."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from .model import PolicyModule
 from .packing import MicroBatch
-
-if TYPE_CHECKING:
-    from .model import PolicyModule
 
 SETTINGS: dict[str, Any] = {
     "train_micro_batch_size_per_gpu": 1,
@@ -33,7 +31,7 @@ class Reference:
     gathers its layers one after the other in a pass, and lets go of each after its use. Where a rank has it whole, it
     is a plain module."""
 
-    def __init__(self, module: "PolicyModule", device: torch.device, deepspeed: Any | None) -> None:
+    def __init__(self, module: PolicyModule, device: torch.device, deepspeed: Any | None) -> None:
         """``module``: on ``device``. ``deepspeed``: the package, where the ranks share the module out by ``SETTINGS``.
         Collective."""
         self.module, self.device = module.requires_grad_(False).eval(), device

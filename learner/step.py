@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ..common.config import Config, Objective, Train
 from . import own_loss
-from .model import Policy
 from .objective import entropy as controller_rules
 from .objective.advantage import BatchRewards, counts, group_advantages, sums_of
 from .objective.correction import anchor
@@ -23,6 +22,7 @@ from .objective.loss import Tokens, denominator, k3, token_loss
 from .objective.sequences import of_responses
 from .objective.token_op import TokenOutput
 from .packing import MicroBatch, ScoredGroup, dealt, empty_micro_batch, micro_batches
+from .policy import Policy
 from .ranks import gather
 from .tally import Tally, batch_metrics
 from .updates import Updates

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ..common.config import Objective
 from . import memory, own_loss
-from .model import Policy
 from .objective.correction import anchor, outside
 from .objective.loss import Tokens, beyond_bound, bounded_tokens, k3
 from .objective.ratio import beyond, ratio
 from .objective.token_op import TokenOutput
 from .packing import MicroBatch, ScoredGroup, staleness_of
+from .policy import Policy
 from .sequence_ratios import SequenceRatios
 
 

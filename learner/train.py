@@ -25,9 +25,9 @@ from ..common.service import Service
 from . import alike, checkpoint, memory, own_loss
 from .background import CheckpointWriter
 from .leader import WAIT_S, Leader
-from .model import Policy
 from .objective.entropy import ControllerState
 from .packing import ScoredGroup
+from .policy import Policy
 from .ranks import broadcast_plan, failed_there, naming_the_lost, rank, together
 from .startup import forget_older_versions, read_prompts, refuse_lost_start, refuse_older
 from .step import StepResult, shared_out, train_step

@@ -10,38 +10,19 @@ packed, by the learner, and a response at a time, by transformers' own code. It 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ..common.errors import DataError
 from ..common.preflight.architecture import TRIED
-from .objective.token_op import TokenOutput
 from .packing import Layout, MicroBatch, empty_micro_batch
-
-if TYPE_CHECKING:
-    from .model import Policy, PolicyModule
+from .policy import Policy
 
 LAYOUT: Layout = ((9, 20, 13), (17, 11, 24))
 BOUND = {"float32": 1e-3, "bfloat16": 0.1}
 """The largest mean difference, nats a token, by ``model.dtype``. Rounding alone gives about 1e-6 and 0.01; a response
 that sees its neighbour gives tenths."""
-
-
-def by_transformers(module: PolicyModule, batch: MicroBatch) -> TokenOutput:
-    """What ``module`` gives for a row of one response, by transformers' own attention and from whole logits, as its
-    model's code makes them."""
-    model = module.language_model
-    ours = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        logits_LV = model(input_ids=batch.input_ids_L[None], position_ids=batch.position_ids_L[None], use_cache=False)
-    finally:
-        model.set_attn_implementation(ours)
-    log_softmax_TV = (logits_LV.logits[0, batch.targets_T].float() / module.temperature).log_softmax(-1)
-    logprobs_T = log_softmax_TV.gather(-1, batch.taken_T[:, None])[:, 0]
-    return TokenOutput(None, logprobs_T, -(log_softmax_TV.exp() * log_softmax_TV).sum(-1))
 
 
 def refuse_if_packing_changes(policy: Policy) -> None:

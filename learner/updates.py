@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from ..common.config import Config
-from .model import Policy
 from .objective.learning_rate import ess_factor, ess_share, ess_sums, learning_rate, response_log_weights
 from .objective.token_op import TokenOutput
 from .packing import MicroBatch
+from .policy import Policy
 
 
 class Updates:

@@ -29,10 +29,10 @@ from ..common.types import Responses, Ticket, VerdictKind
 from ..learner.flow.curriculum import Curriculum
 from ..learner.flow.prompts import Prompt, PromptSource, load_prompts
 from ..learner.flow.staleness import expired
-from ..learner.model import Policy
 from ..learner.objective.advantage import counts, is_trained
 from ..learner.objective.entropy import ControllerState
 from ..learner.packing import ScoredGroup
+from ..learner.policy import Policy
 from ..learner.step import train_step
 from ..rollout.torch_engine import as_responses, end_tokens, sample_groups
 from ..verifier.clocked import clocked

@@ -99,9 +99,9 @@ def config_of(folder: Path, stage: int, prompt: int, response: int) -> Config:
 def measured(size: str, stage: int) -> list[Figure]:
     """The figures of one ZeRO stage."""
     from leeway_rl.learner.hardware import Hardware
-    from leeway_rl.learner.model import Policy
     from leeway_rl.learner.objective.entropy import ControllerState
     from leeway_rl.learner.packing import ScoredGroup
+    from leeway_rl.learner.policy import Policy
     from leeway_rl.learner.step import train_step
     from leeway_rl.leeway.planning.arithmetic import shape_of
 

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from leeway_rl.common.files import checksum
 from leeway_rl.learner import alike, checkpoint, ranks
-from leeway_rl.learner.model import Policy
+from leeway_rl.learner.policy import Policy
 from odd_policy import odd_config, state_of, trained
 
 MODEL, OTHER, OUT = sys.argv[1], sys.argv[2], Path(sys.argv[3])

@@ -28,8 +28,8 @@ from leeway_rl.learner.budget import Budget
 from leeway_rl.learner.delay import DelayLine
 from leeway_rl.learner.disk_room import DiskRoom
 from leeway_rl.learner.leader import Leader
-from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.publication import FlatBuffers, Publication
 from leeway_rl.learner.ranks import leave_ranks, naming_the_lost, rank
 from tiny_policy import make_config, make_groups

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from leeway_rl.learner import checkpoint
-from leeway_rl.learner.model import Policy
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.ranks import together
 from odd_policy import odd_config, state_of, trained
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from leeway_rl.common.config import Config
-from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.packing import ScoredGroup
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.ranks import broadcast_plan, open_channels
 from leeway_rl.learner.step import shared_out, train_step
 from tiny_policy import make_config, make_groups, with_turns

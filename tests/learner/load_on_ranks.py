@@ -14,7 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from leeway_rl.common.config import Config
-from leeway_rl.learner.model import Policy, load_module
+from leeway_rl.learner.model import load_module
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.step import cut
 from tiny_policy import make_config, make_groups
 from transformers import AutoModelForCausalLM

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from leeway_rl.common.config import Config
-from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.policy import Policy
 from tiny_policy import make_config, make_model
 from train_on_ranks import run
 

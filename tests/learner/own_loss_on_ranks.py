@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from leeway_rl.common.errors import LeewayError
-from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.ranks import gather, rank
 from leeway_rl.learner.step import shared_out, train_step
 from tiny_policy import make_config, make_groups

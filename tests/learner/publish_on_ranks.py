@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from leeway_rl.common.tensors import tensors_of
 from leeway_rl.common.weights import WeightPublisher
-from leeway_rl.learner.model import Policy
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.publication import FlatBuffers
 from tiny_policy import make_config
 

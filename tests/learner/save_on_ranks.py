@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from leeway_rl.common.config import compose, dump
 from leeway_rl.learner import checkpoint
-from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.ranks import together
 from train_on_ranks import run
 

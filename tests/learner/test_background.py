@@ -10,8 +10,8 @@ from leeway_rl.common.activity import Activity
 from leeway_rl.common.config import compose
 from leeway_rl.learner import checkpoint, disk_room
 from leeway_rl.learner.background import CheckpointWriter
-from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.ranks import NoRoom
 from train_on_ranks import config_of, run
 

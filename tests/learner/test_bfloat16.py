@@ -4,9 +4,11 @@ import pytest
 import torch
 from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.learner import checkpoint
-from leeway_rl.learner.model import Policy, load_module, saved_weights
+from leeway_rl.learner.files import saved_weights
+from leeway_rl.learner.model import load_module
 from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.packing import empty_micro_batch
+from leeway_rl.learner.policy import Policy
 from odd_policy import BFLOAT16, equal, odd_config, odd_model, state_of, trained
 from tiny_policy import make_config
 from train_on_ranks import run

@@ -6,8 +6,8 @@ import pytest
 import torch
 from leeway_rl.common.errors import DataError
 from leeway_rl.learner import checkpoint
-from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.policy import Policy
 from tiny_policy import make_config
 from train_on_ranks import config_of, run
 

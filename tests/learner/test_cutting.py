@@ -15,9 +15,9 @@ import torch
 from gradients_on_ranks import OBJECTIVES, batch_of, gradient, still_config, with_budget
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.objective.loss import denominator
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.step import cut, train_step
 from tiny_policy import make_model
 from transformers import AutoModelForCausalLM

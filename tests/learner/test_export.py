@@ -14,8 +14,8 @@ from leeway_rl.common.tensors import flatten
 from leeway_rl.common.weights import checksum
 from leeway_rl.learner import checkpoint
 from leeway_rl.learner.export import export
-from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.policy import Policy
 from tiny_policy import make_model
 from train_on_ranks import run
 from two_ranks import on_two_ranks

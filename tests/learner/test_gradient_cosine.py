@@ -6,8 +6,9 @@ import pytest
 import torch
 from leeway_rl.learner import gradient_cosine
 from leeway_rl.learner.gradient_cosine import GradientCosine
-from leeway_rl.learner.model import Policy, load_module
+from leeway_rl.learner.model import load_module
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.step import cut, surrogate_sum, train_step
 from tiny_policy import make_config, make_groups
 

@@ -11,8 +11,9 @@ from leeway_rl.common.config import Config
 from leeway_rl.common.flops import layer_flops, training_flops
 from leeway_rl.learner import memory
 from leeway_rl.learner.hardware import Hardware, peak_tflops, rows_of, sizes_in
-from leeway_rl.learner.model import Policy, load_module
+from leeway_rl.learner.model import load_module
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.step import cut, surrogate_sum, train_step
 from tiny_policy import make_config, make_groups, make_model
 from torch import nn

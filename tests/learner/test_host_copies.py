@@ -2,8 +2,8 @@ import pytest
 import torch
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.learner import host_copies
-from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.policy import Policy
 from tiny_policy import make_config, make_model
 from train_on_ranks import run
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from leeway_rl.common.errors import DataError
 from leeway_rl.learner import checkpoint, model
-from leeway_rl.learner.model import Policy
+from leeway_rl.learner.policy import Policy
 from odd_policy import equal, odd_config, odd_model, state_of, trained
 from two_ranks import on_two_ranks
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.learner import checkpoint
+from leeway_rl.learner.clipping import clip_gradients
 from leeway_rl.learner.engine_settings import adamw, set_rate
-from leeway_rl.learner.model import Policy, clip_gradients, load_module
+from leeway_rl.learner.model import load_module
 from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.objective.learning_rate import ess_factor, ess_share, ess_sums, learning_rate
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.step import cut, size_of, surrogate_sum, train_step
 from tiny_policy import make_config, make_groups
 

@@ -10,8 +10,8 @@ import torch
 from leeway_rl.common.config import Config, compose
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.learner import own_loss
-from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.step import cut, surrogate_sum, train_step
 from leeway_rl.leeway.planning.arithmetic.asked import asked_of
 from leeway_rl.leeway.running.own_code import with_digests

@@ -11,8 +11,8 @@ from leeway_rl.common.controls import CONTROLS
 from leeway_rl.common.ledger import Ledger
 from leeway_rl.common.profiles import FIELD, Request, from_json
 from leeway_rl.learner.flow.controls import LiveControls
-from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.profiling import Profiler
 from leeway_rl.learner.startup import make_book
 from leeway_rl.learner.step import train_step

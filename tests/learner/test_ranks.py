@@ -2,8 +2,8 @@ import json
 
 import pytest
 import torch
-from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.policy import Policy
 from train_on_ranks import BALLAST, STEPS, config_named, run
 from two_ranks import on_two_ranks
 

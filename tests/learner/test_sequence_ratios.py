@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from leeway_rl.learner.model import Policy, load_module
+from leeway_rl.learner.model import load_module
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.sequence_ratios import SequenceRatios
 from leeway_rl.learner.step import cut, train_step
 from tiny_policy import make_config, make_groups

@@ -4,9 +4,10 @@ of the KL term."""
 import pytest
 import torch
 from leeway_rl.common.config import Config
-from leeway_rl.learner.model import Policy, load_module
+from leeway_rl.learner.model import load_module
 from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.objective.loss import k3
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.step import cut, train_step
 from leeway_rl.learner.train import settings_at
 from tiny_policy import make_config, make_groups, make_model

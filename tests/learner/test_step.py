@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import torch
 from leeway_rl.common.errors import DataError
+from leeway_rl.learner.clipping import clip_gradients
 from leeway_rl.learner.engine_settings import adamw
-from leeway_rl.learner.model import Policy, clip_gradients, load_module
+from leeway_rl.learner.model import load_module
 from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.objective.loss import denominator
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.step import cut, size_of, split, surrogate_sum, train_step
 from leeway_rl.leeway.planning.arithmetic.asked import asked_of
 from tiny_policy import make_config, make_groups, make_model

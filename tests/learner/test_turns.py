@@ -10,10 +10,11 @@ from leeway_rl.common.codec import encode
 from leeway_rl.common.scored import responses_of
 from leeway_rl.learner.flow.staleness import check_spans, head_staleness, tokens_past
 from leeway_rl.learner.hardware import rows_of
-from leeway_rl.learner.model import Policy, load_module
+from leeway_rl.learner.model import load_module
 from leeway_rl.learner.objective.entropy import ControllerState
 from leeway_rl.learner.objective.loss import denominator
 from leeway_rl.learner.packing import micro_batches, staleness_of
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.step import cut, shared_out, size_of, surrogate_sum, train_step
 from tiny_policy import make_config, make_groups, make_model, with_turns
 from transformers import AutoModelForCausalLM

@@ -3,7 +3,7 @@
 import pytest
 from leeway_rl.common.errors import DataError
 from leeway_rl.learner import loading, model, untried
-from leeway_rl.learner.model import Policy
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.untried import refuse_if_packing_changes
 from tiny_policy import make_config, make_model
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from leeway_rl.common.config import Config
 from leeway_rl.learner import memory
-from leeway_rl.learner.model import Policy
 from leeway_rl.learner.objective.entropy import ControllerState
+from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.step import train_step
 from tiny_policy import make_config, make_groups
 

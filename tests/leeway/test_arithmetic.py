@@ -327,7 +327,7 @@ def test_hosts_by_hand():
 
 @pytest.mark.parametrize("stage", [0, 1])
 def test_a_checkpoint_has_the_bytes_that_the_page_says(stage, tiny_model, tmp_path):
-    from leeway_rl.learner.model import Policy
+    from leeway_rl.learner.policy import Policy
 
     config = compose(["tiny"], [f"train.zero_stage={stage}"])
     policy = Policy(config)

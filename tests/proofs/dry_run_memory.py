@@ -147,8 +147,8 @@ CASES = SMALL | {
 def counted(case: Case, folder: str) -> dict[str, float]:
     """Bytes of each figure, in this process."""
     import torch
-    from leeway_rl.learner.model import Policy
     from leeway_rl.learner.objective.entropy import ControllerState
+    from leeway_rl.learner.policy import Policy
     from leeway_rl.learner.step import shared_out, train_step
 
     torch.set_num_threads(1)

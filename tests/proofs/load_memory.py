@@ -125,7 +125,8 @@ def watched() -> Iterator[list[int]]:
 def as_rank(small: str, folder: str, stage: str, out: str) -> None:
     """On one rank of torchrun: load the model as the learner does, and leave what it took in ``out``."""
     import torch
-    from leeway_rl.learner.model import deepspeed_settings, load_on_ranks
+    from leeway_rl.learner.engine_settings import deepspeed_settings
+    from leeway_rl.learner.model import load_on_ranks
     from leeway_rl.learner.ranks import join_ranks, rank
 
     torch.set_num_threads(1)

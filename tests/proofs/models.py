@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     import torch
     from leeway_rl.common.config import Config
     from leeway_rl.common.types import Manifest
-    from leeway_rl.learner.model import Policy
     from leeway_rl.learner.packing import MicroBatch, ScoredGroup
+    from leeway_rl.learner.policy import Policy
     from leeway_rl.rollout.engine import Engine
 
 TOKENS, SIZE, GROUPS, VOCABULARY = 24, 4, 2, 20
@@ -192,7 +192,7 @@ def measured(kind: Architecture, names: Sequence[str], home: Path, url: str) -> 
     """The row of an architecture."""
     import torch
     from leeway_rl.common.preflight.model import check_model
-    from leeway_rl.learner.model import Policy
+    from leeway_rl.learner.policy import Policy
     from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(1)
