@@ -38,6 +38,21 @@ def test_the_site_asks_no_other_machine_for_anything(site):
         assert asked == [], path
 
 
+def test_a_link_to_the_code_opens_the_file_at_the_definition_that_it_names(site):
+    page = (site / "concepts/architecture.html").read_text()
+    file, line = re.search(
+        r'href="\.\./(sources/learner/flow/tickets\.py\.html)#(line-\d+)"[^>]*><code[^>]*>', page
+    ).groups()
+    shown = (site / file).read_text()
+    definition = shown.partition(f'id="{line}"')[2].partition('id="line-')[0]
+    assert "vacancies" in re.sub(r"<[^>]+>", "", definition)
+
+
+def test_only_what_lies_beside_the_pages_is_downloaded(site):
+    beside = {path.name for path in (ROOT / "docs").rglob("*")}
+    assert {path.name for path in (site / "_downloads").rglob("*") if path.is_file()} <= beside
+
+
 @pytest.mark.parametrize(
     ("link", "said"),
     [("[a](nowhere.md)", "nowhere.md"), ("[a](index.md#nowhere)", "nowhere"), ("![a](nowhere.png)", "nowhere.png")],
