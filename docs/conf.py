@@ -26,6 +26,7 @@ nitpicky = True
 
 myst_heading_anchors = 4
 smartquotes = False  # they turn an option's "--" into a dash
+highlight_language = "text"  # what a block without a language is: a command, or what it prints
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"Leeway {__version__}"

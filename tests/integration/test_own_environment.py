@@ -17,9 +17,9 @@ COMMANDS = [
     "leeway init my-game --environment",
     "python -m pytest my-game",
     "leeway check my-game/preset.toml",
-    "leeway up --preset my-game/preset.toml --run my-first",
-    "leeway samples my-first --best 3",
-    "leeway audit my-first",
+    "leeway up --preset my-game/preset.toml --run my-second",
+    "leeway samples my-second --best 3",
+    "leeway audit my-second",
 ]
 
 
@@ -35,11 +35,11 @@ def test_the_page_trains_with_its_own_environment(tmp_path):
     looked = said["leeway check my-game/preset.toml"]
     assert "environment.py:SecondTry, at most 8 turns; digest of your code" in looked
     assert re.search(r"^ +policy: .*\n +environment: \d\d\+\d\d=\n", looked, re.M), "a second try was seen"
-    rewards = [line["reward/mean"] for line in metrics(tmp_path / "runs" / "my-first")]
+    rewards = [line["reward/mean"] for line in metrics(tmp_path / "runs" / "my-second")]
     assert 0 < sum(rewards[-5:]) > sum(rewards[:5])
-    assert "audit passed" in said["leeway audit my-first"]
-    started = [line for line in read(tmp_path / "runs" / "my-first" / "ledger.jsonl") if line["event"] == "started"]
-    stored = parse((tmp_path / "runs" / "my-first" / "config.toml").read_text()).environment.digest
+    assert "audit passed" in said["leeway audit my-second"]
+    started = [line for line in read(tmp_path / "runs" / "my-second" / "ledger.jsonl") if line["event"] == "started"]
+    stored = parse((tmp_path / "runs" / "my-second" / "config.toml").read_text()).environment.digest
     assert [line["environment_digest"] for line in started] == [stored]
 
 
