@@ -14,6 +14,8 @@ LONGEST_HEADER = 100_000_000
 """Most bytes of a header, as in safetensors itself."""
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_OTHER_KINDS = {"*.bin": "PyTorch's *.bin", "*.gguf": "GGUF", "*.pth": "*.pth", "*.pt": "*.pt"}
+"""Files of weights that are not read here, and what to call them."""
 DUE = "expected a folder in Hugging Face layout: config.json, *.safetensors, and the tokenizer's files"
 
 
@@ -103,12 +105,18 @@ def _tensors(path: Path) -> dict[str, Header]:
     return found
 
 
+def has_weights(path: Path) -> bool:
+    """Whether there are weights in ``path``, of whatever kind, whole or not. A folder without any is enough for a
+    plan."""
+    return any(list(path.glob(pattern)) for pattern in ("*.safetensors", "adapter_model.*", *_OTHER_KINDS))
+
+
 def _why_no_weights(path: Path) -> str:
     if list(path.glob("adapter_model.*")):
         return "it is a LoRA adapter without its model: merge it into its base model (peft: merge_and_unload)"
     if parts := sorted(file.name for file in path.glob("*.safetensors")):
         return f"it has {some(parts)}, but neither {WEIGHTS} nor {INDEX}, which says what is where"
-    for pattern, kind in (("*.bin", "PyTorch's *.bin"), ("*.gguf", "GGUF"), ("*.pth", "*.pth"), ("*.pt", "*.pt")):
+    for pattern, kind in _OTHER_KINDS.items():
         if list(path.glob(pattern)):
             return (
                 f"its weights are {kind} alone, but *.safetensors are needed: load it with transformers and "

@@ -17,7 +17,7 @@ from .architecture import (
     why_not_sampled_by_vllm,
     why_not_trained,
 )
-from .folder import ModelFolder, read_folder
+from .folder import ModelFolder, has_weights, read_folder
 from .hub import folder_of, is_hub_name, refuse_unreachable
 from .tokens import load_tokenizer, why_no_tokenizer, why_other_tokenizer
 from .vllm_cpu import why_head_size
@@ -32,19 +32,20 @@ Use = Literal["train", "refer", "load", "sample"]
 the weights in the folder. For ``sample`` the weights come by Redis, and the folder gives the rest."""
 
 
-def check_model(config: Config, *uses: Use, ask_hub: bool = True) -> ModelFolder | None:
+def check_model(config: Config, *uses: Use, dry_run: bool = False) -> ModelFolder | None:
     """Refuse the model that ``config.model.path`` names, before it loads, if it cannot be used in these ways here.
 
-    Returns what is known of it; None for a hub name that is not in this machine's cache. ``ask_hub``: whether to ask
-    the hub for such a name. Raises ``DataError`` for a model that cannot be used, and ``ConfigError`` for a key that
+    Returns what is known of it; None for a hub name that is not in this machine's cache. ``dry_run``: ask no hub for
+    such a name, and take a folder without any weights for one whose weights lie elsewhere. Raises ``DataError`` for a model that cannot be used, and ``ConfigError`` for a key that
     does not fit it.
     """
     path = folder_of(said := config.model.path)
     if path is None:
-        if ask_hub:
+        if not dry_run:
             refuse_unreachable(said)
         return None
-    whole = not is_hub_name(said)  # otherwise it lies in the hub's cache, which fetches what it lacks
+    # The hub's cache fetches what it lacks.
+    whole = not is_hub_name(said) and not (dry_run and not has_weights(path))
     found = read_folder(path, weights=whole and not {"train", "refer", "load"}.isdisjoint(uses))
     keys = text_keys(found.keys)
     for why in _reasons(config, found, uses, whole=whole):
@@ -81,17 +82,17 @@ def _reasons(config: Config, found: ModelFolder, uses: Collection[Use], *, whole
         yield why_no_tokenizer(found.path)
 
 
-def check_reference(config: Config, said: str, *, ask_hub: bool = True) -> None:
+def check_reference(config: Config, said: str, *, dry_run: bool = False) -> None:
     """Refuse ``said``, one of the models of the run's KL terms, as ``check_model`` does, before it loads: if it cannot
     be a reference here, or has not as many tokens as ``model.path``."""
     if said == config.model.path:
         return
     if folder_of(said) is None:
-        if ask_hub:
+        if not dry_run:
             refuse_unreachable(said, "objective.reference")
         return
     try:
-        found = check_model(config.of_model(said), "refer")
+        found = check_model(config.of_model(said), "refer", dry_run=dry_run)
     except DataError as error:
         raise DataError(f"objective.reference = {said!r}: {error}") from None
     theirs = None if found is None else _vocabulary(found)

@@ -15,7 +15,7 @@ PLAIN = frozenset(
     ["llama", "mistral", "ministral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "smollm3", "olmo2"]
 )
 """Families in which every layer has the same tensors, under the names of Llama."""
-_TIED = frozenset(["gemma", "gemma2", "gemma3_text"])
+TIED = frozenset(["cohere", "cohere2", "ernie4_5", "gemma", "gemma2", "gemma3_text", "smollm3", "starcoder2"])
 """Families whose output projection is the embedding if ``config.json`` does not say."""
 _OWN_WIDTH = frozenset(["gemma", "gemma2", "gemma3_text", "qwen3"])
 """Families whose heads are not hidden_size / num_attention_heads wide if ``config.json`` does not say."""
@@ -61,7 +61,7 @@ def _why_not_ends(keys: Mapping[str, Any], tensors: Mapping[str, Header]) -> str
     for name in ("embed_tokens.weight", "norm.weight"):
         if name not in tensors and f"model.{name}" not in tensors:
             return f"the weights lack model.{name}"
-    tied = keys.get("tie_word_embeddings", keys["model_type"] in _TIED)
+    tied = keys.get("tie_word_embeddings", keys["model_type"] in TIED)
     if not tied and "lm_head.weight" not in tensors:
         return "the weights lack lm_head.weight, and config.json does not say tie_word_embeddings = true"
     return None

@@ -63,5 +63,7 @@ def arithmetic(config: Config, gpu: Gpu | None = None) -> str:
         heads = {"num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads}
         if (why := why_not_spread(heads, config.rollout.tensor_parallel)) is not None:
             raise ConfigError(f"model {config.model.path}: {why}")
+        if (why := config.weights.why_too_large(shape.parameters)) is not None:
+            raise ConfigError(f"model {config.model.path}: {why}")
     gpu = gpu or Gpu()
     return describe(config, shape, gpu, more=[page(config, launcher.drawn(config), shape, gpu)])

@@ -13,7 +13,7 @@ from typing import Any
 from ...common.config import Config, Data, dump, expand
 from ...common.errors import ConfigError, DataError
 from ...common.ground_truth import CODE, MATH, REASONING_GYM, SOLUTION
-from ...common.preflight.folder import read_folder
+from ...common.preflight.folder import has_weights, read_folder
 from ...common.preflight.hub import folder_of, is_hub_name
 from ...common.preflight.model import check_model, check_reference
 from ...common.preflight.tokens import why_no_tokenizer
@@ -27,17 +27,19 @@ ANSWER_S = 600.0
 
 def preflight(config: Config, *, dry_run: bool) -> list[str]:
     """Sentences on what was found, and on what could not be checked here. ``DataError`` and ``ConfigError`` say what
-    cannot work. A dry run asks no hub. It also goes on where the model or the rows are not on this machine, because in
-    a cluster they are where the roles are."""
+    cannot work. A dry run asks no hub. It also goes on where the model, its weights or the rows are not on this
+    machine, because in a cluster they are where the roles are."""
     if not dry_run:
         refuse_missing(config.metrics.trackers)
         refuse_missing_package(config)
     if not (elsewhere := dry_run and _is_elsewhere(config.model.path)):
-        check_model(config, "train", "sample", ask_hub=not dry_run)
+        check_model(config, "train", "sample", dry_run=dry_run)
     said = _references(config, dry_run=dry_run)
-    if elsewhere or folder_of(config.model.path) is None:
+    if elsewhere or (folder := folder_of(config.model.path)) is None:
         said.append(f"not checked: the model {config.model.path}, which is not on this machine; each role does")
         elsewhere = True
+    elif dry_run and not has_weights(folder):
+        said.append(f"not checked: the weights of {config.model.path}, which are not on this machine; the learner does")
     return said + _rows(config, dry_run=dry_run, elsewhere=elsewhere)
 
 
@@ -51,7 +53,7 @@ def _rows(config: Config, *, dry_run: bool, elsewhere: bool) -> list[str]:
             if not dry_run or Path(expand(source.path)).exists():  # a folder is no file anywhere
                 raise
             return [f"not checked: the rows: {_not_here(source.path)}; the learner does"]
-    if elsewhere or (dry_run and _lies_at_the_hub(config.model.path)):
+    if elsewhere or (dry_run and _lacks_its_tokenizer(config.model.path)):
         return ["not checked: the rows, which need the model's tokenizer; the learner does"]
     rows, abilities = rows_of(config)
     return ["checked: the model's folder", *rows, *_grading(config, abilities)]
@@ -85,9 +87,15 @@ def _references(config: Config, *, dry_run: bool) -> list[str]:
     said = []
     for path in config.references:
         if not (elsewhere := dry_run and _is_elsewhere(path)):
-            check_reference(config, path, ask_hub=not dry_run)
-        if path != config.model.path and (elsewhere or folder_of(path) is None):
+            check_reference(config, path, dry_run=dry_run)
+        if path == config.model.path:
+            continue
+        if elsewhere or (folder := folder_of(path)) is None:
             said.append(f"not checked: the reference {path}, which is not on this machine; the learner does")
+        elif dry_run and not has_weights(folder):
+            said.append(
+                f"not checked: the weights of the reference {path}, which are not on this machine; the learner does"
+            )
     return said
 
 
@@ -125,10 +133,10 @@ def _is_elsewhere(said: str) -> bool:
     return path is not None and not path.exists()
 
 
-def _lies_at_the_hub(said: str) -> bool:
-    """Whether the tokenizer of a hub name is not in this machine's cache."""
+def _lacks_its_tokenizer(said: str) -> bool:
+    """Whether the tokenizer is where the weights are: at the hub, or on another machine."""
     path = folder_of(said)
-    return is_hub_name(said) and (path is None or why_no_tokenizer(path) is not None)
+    return path is None or ((is_hub_name(said) or not has_weights(path)) and why_no_tokenizer(path) is not None)
 
 
 def _ask(module: str, config: Config, *words: str) -> tuple[dict[str, Any] | None, str]:

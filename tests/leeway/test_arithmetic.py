@@ -1,12 +1,15 @@
 """The arithmetic of --dry-run against numbers worked by hand, and its activations against what torch keeps."""
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from leeway_rl.common.config import compose
+from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.common.flops import flops_per_token
 from leeway_rl.common.rope import Context
 from leeway_rl.leeway.cli import app
@@ -29,11 +32,15 @@ from leeway_rl.leeway.planning.arithmetic.page import redis_bytes, speeds
 from leeway_rl.leeway.planning.arithmetic.rollout import kv_bytes_a_token
 from leeway_rl.leeway.planning.arithmetic.shapes import why_unknown
 from leeway_rl.leeway.planning.arithmetic.storage import checkpoint_bytes, group_bytes, groups_in_redis
+from leeway_rl.leeway.running.dry_run import arithmetic
 from typer.testing import CliRunner
 
+from tests.architectures import ARCHITECTURES
+from tests.model_folders import change
 from tests.programs import said_by
 
 ROOT = Path(__file__).resolve().parents[2]
+EXPERTS = {"num_experts", "num_local_experts", "n_routed_experts"}
 SMALL = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
 SEVEN = "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"
 THIRTY_TWO = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"
@@ -60,15 +67,57 @@ def test_a_local_model_is_read_from_its_folder(tiny_model):
 
 def test_a_folder_without_weights_is_counted_by_its_sizes(tiny_model, tmp_path):
     (tmp_path / "config.json").write_text((tiny_model / "config.json").read_text())
-    assert shape_of(str(tmp_path)) == shape_of(str(tiny_model))
+    assert shape_of(str(tmp_path)) == replace(shape_of(str(tiny_model)), weights_here=False)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [each.kind for each in ARCHITECTURES if not (each.refused or each.kind == "gpt2" or EXPERTS & {*each.keys})],
+)
+def test_config_json_alone_tells_how_many_parameters_transformers_would_make(kind, tmp_path):
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    keys = {"hidden_size": 2048, "intermediate_size": 6000, "num_attention_heads": 16, "head_dim": 128}
+    keys |= {"num_hidden_layers": 8, "vocab_size": 100_000, "pad_token_id": None}
+    keys |= {"num_key_value_heads": 4} if kind != "gpt_neox" else {}
+    config = AutoConfig.for_model(kind, **keys)
+    with torch.device("meta"):
+        made = AutoModelForCausalLM.from_config(config)
+    config.save_pretrained(tmp_path)
+    if config.tie_word_embeddings:  # it is left out where it is the family's default
+        change(tmp_path / "config.json", tie_word_embeddings=None)
+    assert shape_of(str(tmp_path)).parameters == pytest.approx(made.num_parameters(), rel=1e-3)
+
+
+def test_weights_that_are_not_whole_are_refused_and_not_counted_as_if_they_were(tiny_model, tmp_path):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    with pytest.raises(DataError, match=r"neither model\.safetensors nor model\.safetensors\.index\.json"):
+        shape_of(str(folder))
+
+
+def test_a_page_says_that_its_parameters_are_counted_without_the_weights(tiny_model, tmp_path):
+    (tmp_path / "config.json").write_text((tiny_model / "config.json").read_text())
+    said = f"# the weights of {tmp_path} are not here: its config.json tells how many there are"
+    for path, count in ((tmp_path, 1), (tiny_model, 0)):
+        config = compose(["tiny"], [f"model.path={path}"])
+        assert describe(config, shape_of(str(path))).splitlines().count(said) == count
+
+
+def test_a_version_that_redis_should_not_hold_is_refused_by_its_parameters_alone():
+    with pytest.raises(ConfigError, match=r"weights\.transport"):
+        arithmetic(compose(["skywork-or1-7b"], ["weights.transport=redis"]))
 
 
 def test_a_model_of_unknown_shape_is_called_unknown(tmp_path):
     (tmp_path / "config.json").write_text('{"n_layer": 12}')
     assert shape_of(str(tmp_path)) is None
+    assert "does not say its sizes" in why_unknown(str(tmp_path))
+    assert "a folder with its config.json, even without weights, is enough" in why_unknown(str(tmp_path / "gone"))
     assert shape_of("somebody/something") is None
     page = describe(compose(["tiny"], ["model.path=somebody/something"]), None)
-    assert "memory: unknown. somebody/something is no local folder" in page
+    assert "memory: unknown. somebody/something is not in the hub's cache here: fetch its sizes with hf down" in page
     assert "(1 + 1) x 16 = 32" in page
 
 

@@ -107,6 +107,26 @@ def test_a_dry_run_goes_on_without_what_is_elsewhere(folder, write, tmp_path):
         preflight(config, dry_run=False)
 
 
+def test_a_dry_run_goes_on_with_config_json_alone(folder, write):
+    (folder / "model.safetensors").unlink()
+    config, unseen = asking(folder, write(row())), f"not checked: the weights of {folder}, which are not on this machine"
+    said = preflight(config, dry_run=True)
+    assert said[0].startswith(unseen)
+    assert said[-1].startswith("checked: all 1 rows")
+    for name in TOKENIZER:
+        (folder / name).unlink()
+    said = preflight(config, dry_run=True)
+    assert said[0].startswith(unseen)
+    assert said[1].startswith("not checked: the rows, which need the model's tokenizer")
+    with pytest.raises(DataError, match="its weights are not there"):
+        preflight(config, dry_run=False)
+    with pytest.raises(DataError, match="is more than the context of model"):
+        preflight(asking(folder, "train.max_response_tokens=1000"), dry_run=True)
+    (folder / "pytorch_model.bin").write_bytes(b"")  # these weights are here, and cannot be used
+    with pytest.raises(DataError, match=r"PyTorch's \*\.bin alone"):
+        preflight(config, dry_run=True)
+
+
 def test_a_mistyped_file_of_rows_is_named_and_a_folder_is_none(folder, write):
     rows = Path(write(row()).removeprefix("data.path="))
     config = asking(folder, f"data.path={rows.with_name('rowz.jsonl')}")

@@ -6,13 +6,17 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from ....common.config import expand
+from ....common.errors import DataError
 from ....common.flops import Sizes, sizes_of
-from ....common.preflight.folder import read_header, read_object
+from ....common.preflight.folder import has_weights, read_folder, read_object
+from ....common.preflight.hub import folder_of, is_hub_name
+from ....common.preflight.weights import TIED
 from ....common.rope import Context, context_of
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 """Keys of models whose layers have several feed-forward parts, of which a token uses some."""
+_UNGATED = frozenset(["apertus", "arcee", "gpt_neox", "phi", "starcoder2"])
+"""Families whose feed-forward part has two matrices, and not the three of Llama's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,9 @@ class Shape(Sizes):
     """Number of parameters; tied ones count once."""
     tied: bool = False
     """Whether the embedding is the head."""
+    weights_here: bool = True
+    """Whether ``parameters`` were counted in the weights, or are the known ones of a base model. Otherwise they follow
+    from config.json alone."""
     context: Context
 
     @property
@@ -41,23 +48,29 @@ class Shape(Sizes):
         return max(self.head, self.hidden * self.intermediate)
 
 
-def parameters_of(
-    *, layers: int, hidden: int, intermediate: int, wide: int, narrow: int, vocabulary: int, tied: bool, biased: bool
-) -> int:
-    """Parameters of a model of Llama's shape. ``wide`` and ``narrow``: width of all query heads and of all key heads.
-    ``biased``: whether query, key and value have a bias, as in Qwen2."""
-    attention = 2 * hidden * wide + 2 * hidden * narrow + (wide + 2 * narrow if biased else 0)
-    layer = attention + 3 * hidden * intermediate + 2 * hidden
-    return layers * layer + hidden + vocabulary * hidden * (1 if tied else 2)
+def parameters_of(sizes: Sizes, *, tied: bool, biased: bool, gated: bool = True) -> int:
+    """Parameters of a model of Llama's shape. ``biased``: whether query, key and value have a bias, as in Qwen2.
+    ``gated``: whether the feed-forward part has a gate. Further norms and biases, which some families have, are left
+    out: they are less than a thousandth."""
+    wide, narrow = sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim
+    attention = 2 * sizes.hidden * (wide + narrow) + (wide + 2 * narrow if biased else 0)
+    layer = attention + (3 if gated else 2) * sizes.hidden * sizes.intermediate + 2 * sizes.hidden
+    return sizes.layers * layer + sizes.hidden + sizes.vocabulary * sizes.hidden * (1 if tied else 2)
 
 
 def _qwen2(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int, vocabulary: int) -> Shape:
     """A base model of the report's family: heads of 128, embedding and head apart."""
-    sizes = {"layers": layers, "hidden": hidden, "intermediate": intermediate, "vocabulary": vocabulary}
-    parameters = parameters_of(**sizes, wide=128 * heads, narrow=128 * kv_heads, tied=False, biased=True)
+    sizes = Sizes(
+        layers=layers,
+        hidden=hidden,
+        intermediate=intermediate,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=128,
+        vocabulary=vocabulary,
+    )
     context = Context(131_072, "max_position_embeddings = 131072")
-    heads_of = {"heads": heads, "kv_heads": kv_heads, "head_dim": 128}
-    return Shape(**sizes, **heads_of, parameters=parameters, tied=False, context=context)
+    return Shape(**asdict(sizes), parameters=parameters_of(sizes, tied=False, biased=True), context=context)
 
 
 BASES = {
@@ -69,44 +82,61 @@ BASES = {
 
 
 def shape_of(model_path: str) -> Shape | None:
-    """The sizes of a local model folder, or of a base model in ``BASES``; ``None`` where neither knows, or where
-    ``why_unknown`` says why they cannot be counted."""
-    folder = Path(expand(model_path))
-    if not (folder / "config.json").is_file():
-        return BASES.get(model_path)
+    """The sizes of a model folder, of a hub name in this machine's cache, or of a base model in ``BASES``; ``None``
+    where ``why_unknown`` says why they cannot be counted. config.json is enough. ``DataError`` where the folder is
+    damaged."""
+    if is_hub_name(model_path) and model_path in BASES:
+        return BASES[model_path]
+    folder = folder_of(model_path)
+    if folder is None or not (folder / "config.json").is_file():
+        return None
     keys = read_object(folder / "config.json")
     context = context_of(keys)
     if context is None or _experts(keys):
         return None
     heads = keys.get("num_attention_heads")
     sizes = sizes_of({**keys, "num_key_value_heads": keys.get("num_key_value_heads") or heads})
-    return None if sizes is None else _shape(sizes, keys, context, folder)
+    if sizes is None:
+        return None
+    kind = keys.get("model_type")
+    tied = bool(keys.get("tie_word_embeddings", kind in TIED))
+    counted = _counted(folder, whole=not is_hub_name(model_path))
+    parameters = counted or parameters_of(
+        sizes, tied=tied, biased=bool(keys.get("attention_bias")) or kind == "qwen2", gated=kind not in _UNGATED
+    )
+    return Shape(
+        **asdict(sizes), parameters=parameters, tied=tied, weights_here=counted is not None, context=context
+    )
 
 
 def why_unknown(model_path: str) -> str:
     """Why ``shape_of`` has no sizes."""
-    config = Path(expand(model_path)) / "config.json"
-    if config.is_file() and (key := _experts(read_object(config))):
+    folder, due = folder_of(model_path), "a folder with its config.json, even without weights, is enough for a plan"
+    if folder is None:
+        return (
+            f"{model_path} is not in the hub's cache here: fetch its sizes with hf download {model_path} config.json, "
+            f"or set model.path to its folder ({due})"
+        )
+    if not (folder / "config.json").is_file():
+        return f"{model_path} is not on this machine: {due}"
+    if (key := _experts(read_object(folder / "config.json"))) is not None:
         return f"{model_path} has experts ({key} in its config.json), and these layers are not counted here"
-    return f"{model_path} is no local folder with a config.json of a Llama-shaped model, and none of {', '.join(BASES)}"
+    return f"the config.json of {model_path} does not say its sizes as that of a Llama-shaped model does"
 
 
 def _experts(keys: Mapping[str, Any]) -> str | None:
     return next((name for name in _EXPERTS if (keys.get(name) or 0) > 1), None)
 
 
-def _shape(sizes: Sizes, keys: Mapping[str, Any], context: Context, folder: Path) -> Shape:
-    tied = bool(keys.get("tie_word_embeddings"))
-    # The headers of the weights know best. A folder without weights is counted by its sizes.
-    counted = sum(prod(each.shape) for path in folder.glob("*.safetensors") for each in read_header(path).values())
-    parameters = counted or parameters_of(
-        layers=sizes.layers,
-        hidden=sizes.hidden,
-        intermediate=sizes.intermediate,
-        vocabulary=sizes.vocabulary,
-        wide=sizes.heads * sizes.head_dim,
-        narrow=sizes.kv_heads * sizes.head_dim,
-        tied=tied,
-        biased=bool(keys.get("attention_bias")) or keys.get("model_type") == "qwen2",
-    )
-    return Shape(**asdict(sizes), parameters=parameters, tied=tied, context=context)
+def _counted(folder: Path, *, whole: bool) -> int | None:
+    """Parameters by the headers of the weights; None where the weights are not there. ``whole``: whether a folder that
+    has some weights has to have all of them, which the hub's cache need not."""
+    if not has_weights(folder):
+        return None
+    try:
+        held = read_folder(folder, weights=True).tensors or {}
+    except DataError:
+        if whole:
+            raise
+        return None
+    return sum(prod(each.shape) for each in held.values())

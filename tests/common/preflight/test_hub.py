@@ -1,11 +1,13 @@
 """A hub name is looked up in this machine's cache first, and told in seconds where it cannot be had."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from leeway_rl.common.errors import DataError
 from leeway_rl.common.preflight import hub
 from leeway_rl.common.preflight.model import check_model
+from leeway_rl.leeway.planning.arithmetic import shape_of
 
 from tests.model_folders import asking
 
@@ -31,15 +33,18 @@ def test_a_cached_model_is_checked_as_a_folder_is(cache, tiny_model):
     check_model(asking(NAME), "train", "sample")
     with pytest.raises(DataError, match="is more than the context of model"):
         check_model(asking(NAME, "train.max_response_tokens=1000"), "train")
+    held = shape_of(NAME)
+    assert held == shape_of(str(tiny_model))
     (snapshot / "model.safetensors").unlink()  # the hub has it
     check_model(asking(NAME), "train", "sample")
+    assert shape_of(NAME) == replace(held, weights_here=False)
 
 
 def test_without_leave_to_ask_it_is_told_at_once(cache, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DataError, match=rf"'{NAME}': .* nor a copy .*, and HF_HUB_OFFLINE forbids asking the hub"):
         check_model(asking(NAME), "train")
-    assert check_model(asking(NAME), "train", ask_hub=False) is None
+    assert check_model(asking(NAME), "train", dry_run=True) is None
 
 
 def test_a_hub_that_cannot_be_reached_is_told(cache, monkeypatch):

@@ -48,6 +48,12 @@ def test_a_reference_that_is_not_there_is_refused_and_a_dry_run_says_that_it_was
     with pytest.raises(DataError, match=r"objective\.reference = '.*gone': .* there is no such folder"):
         preflight(config, dry_run=False)
     assert f"not checked: the reference {tmp_path / 'gone'}, which" in preflight(config, dry_run=True)[0]
+    weightless = make_folder(tmp_path / "weightless")
+    (weightless / "model.safetensors").unlink()
+    config = referring(model, weightless)
+    with pytest.raises(DataError, match=r"objective\.reference = '.*weightless': .* its weights are not there"):
+        preflight(config, dry_run=False)
+    assert f"not checked: the weights of the reference {weightless}, which" in preflight(config, dry_run=True)[0]
 
 
 def test_a_reference_with_other_tokens_of_the_same_number_is_refused(model, tmp_path):
