@@ -70,7 +70,8 @@ def sample(queue: LearnerQueue, service: Service, config: Config, out: Path, res
         failed = collector.failed
         queue.weights.delete_version(manifest)
     queue.record.set_state(phase="finished", step=0)
-    tell(f"{store.counts().total()} responses in {store.join()}")
+    store.join()
+    tell(f"{store.counts().total()} responses are sampled and graded")
     complain(config.source.path, unusable, failed)
 
 

@@ -48,11 +48,8 @@ def sample_and_grade(engine: TorchEngine, decode, ticket: Ticket, own: RewardGra
 
 def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
     """The weights after ``steps`` training steps, by name."""
-    if any(view.train.updates_per_step > 1 for view in run.views()) or run.references:
-        raise SystemExit("this loop makes one plain update a training step and holds no reference model")
-    of_responses = run.objective.ratio_level != "token" or run.objective.correction_level != "token"
-    if of_responses or run.train.learning_rate_by_ess != "none":
-        raise SystemExit("this loop takes no ratios or weights of whole responses, which need a pass before the update")
+    if (why := run.why_not_plain) is not None:
+        raise SystemExit(f"this loop is a plain one: {why}")
     path, config, serving, exact = expand(run.model.path), run, run.rollout, run.entropy.estimate == "exact"
     curriculum, decode = load_curriculum(run, tokenizer := AutoTokenizer.from_pretrained(path)), decoder_of(tokenizer)
     environments = EnvironmentHost(run) if run.environment is not None else None

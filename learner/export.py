@@ -225,7 +225,9 @@ def _exported(arguments: argparse.Namespace) -> None:
         hub.make_ready()
     with ExitStack() as holding:
         out = arguments.out or Path(holding.enter_context(tempfile.TemporaryDirectory(prefix=".export-", dir=folder)))
-        print(export(folder, out, step=arguments.step, dtype=arguments.dtype))
+        export(folder, out, step=arguments.step, dtype=arguments.dtype)
+        if arguments.out is not None:  # the other folder is gone before anybody could look
+            print(out)
         if hub is not None:
             print(hub.push(out, f"Run {arguments.run}, exported by leeway export"))
 

@@ -61,7 +61,9 @@ def sample(
     """
     from ..evaluating import sampling as desk
 
-    desk.sample(problems, model, out, responses, sampled.asking(engine))
+    code = desk.sample(problems, model, out, responses, sampled.asking(engine))
+    typer.echo(out / "responses.parquet")
+    raise typer.Exit(code)
 
 
 @app.command()

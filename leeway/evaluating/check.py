@@ -5,10 +5,12 @@ the workers and the queue of training, with the configuration's own sections.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from ...common.gym import gym_rows
 from ...common.rewards import ENVIRONMENT
 from ...common.rows import raw_rows
 from ...common.settings import written
+from ...common.stopping import STOPPED
 from ...common.texts import visible
 from ..running.own_code import with_digests
 from ..running.preflight import preflight
@@ -56,18 +59,32 @@ def _check_source(config: Config, rows: int, responses: int) -> int:
     typer.echo(f"rewards: {_rewards(config)}")
     if config.environment is not None:
         typer.echo(f"environment: {_environment(config.environment)}")
-    with tempfile.TemporaryDirectory(prefix="leeway-check-") as folder:
-        few = Path(folder) / "rows.jsonl"
+    with _until_it_is_read() as folder:
+        few = folder / "rows.jsonl"
         few.write_text("".join(json.dumps(values) + "\n" for values in _first(config, rows)), encoding="utf-8")
         data = config.source.model_copy(update={"source": "file", "path": str(few), "difficulty_model": None})
         config = config.model_copy(update={"data": data})
         failed = 0
         if not any(reward.use == ENVIRONMENT for reward in config.rewards):  # it rewards what is said to it alone
             failed = _show_graded(_trial(config, rows))
-        groups = _sampled(config, few, Path(folder) / "sampled", responses)
+        groups = _sampled(config, few, folder / "sampled", responses)
     failed += _show_sampled(groups)
     typer.echo(step_of(config, groups))
     return failed
+
+
+@contextmanager
+def _until_it_is_read() -> Iterator[Path]:
+    """A temporary folder. It stays where a ``LeewayError`` ends the check, because this may name a log in it."""
+    folder, kept = Path(tempfile.mkdtemp(prefix="leeway-check-")), False
+    try:
+        yield folder
+    except LeewayError:
+        kept = True
+        raise
+    finally:
+        if not kept:
+            shutil.rmtree(folder)
 
 
 def _rewards(config: Config) -> str:
@@ -151,9 +168,9 @@ def _sampled(config: Config, problems: Path, out: Path, responses: int) -> list[
     try:
         sample(problems, config.model.path, out, responses, asking)
     except SystemExit as ended:
-        if ended.code and not (out / "responses.parquet").exists():
-            logs = "".join(path.read_text()[-2000:] for path in sorted((out / "logs").glob("*.log")))
-            raise LeewayError(f"sampling ended with code {ended.code}\n{logs}") from None
+        if ended.code == STOPPED:
+            raise
+        raise LeewayError(f"sampling ended with code {ended.code}; what its workers said is in {out / 'logs'}") from None
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in pq.read_table(out / "responses.parquet").to_pylist():
         groups.setdefault(row["id"], []).append(row)

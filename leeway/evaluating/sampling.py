@@ -52,9 +52,9 @@ class Asking:
     """Whether to delete first what the folder has."""
 
 
-def sample(problems: Path, model: str, out: Path, responses: int, asking: Asking) -> None:
-    """Have ``responses`` responses to every row of ``problems`` sampled and graded into ``out``. Exits with the
-    collector's code."""
+def sample(problems: Path, model: str, out: Path, responses: int, asking: Asking) -> int:
+    """Have ``responses`` responses to every row of ``problems`` sampled and graded into ``responses.parquet`` in
+    ``out``. Returns or raises the collector's exit code as ``work`` does."""
     config = configuration(problems, model, out, responses, asking)
     refuse_missing_rows(config)
     refuse_model("sample", config, asking)
@@ -62,8 +62,7 @@ def sample(problems: Path, model: str, out: Path, responses: int, asking: Asking
     words = ["--responses", str(responses), "--top-p", str(asking.top_p)]
     with held(out) as lock:
         begin(out, asking)
-        code = work("sample", config, out, asking, words, lock)
-    raise SystemExit(code)
+        return work("sample", config, out, asking, words, lock)
 
 
 MADE = (

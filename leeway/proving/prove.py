@@ -43,9 +43,11 @@ def on_policy(
             "prove on-policy needs rollout.engine = 'torch', train.ranks = 1 and train.zero_stage = 0: vLLM batches "
             "what arrives together, and several ranks add in another order"
         )
+    if (why := config.why_not_plain) is not None:
+        raise ConfigError(f"prove on-policy compares with a plain loop in one process: {why}")
     run = f"prove-{time.strftime('%m%d-%H%M%S')}-{os.getpid()}"
     typer.echo(f"asynchronous: {rollout_workers} rollout and {verifier_workers} verifier workers, {steps} steps")
-    up(run, presets, [*settings, *fixed], None, runs_dir, resume=False)
+    up(run, presets, [*settings, *fixed], None, runs_dir, resume=False, report=False)  # the run is removed in the end
     ledger = runs_dir / run / "ledger.jsonl"
     typer.echo(audit(ledger).describe())
     asynchronous = published_checksum(ledger)

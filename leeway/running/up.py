@@ -59,9 +59,10 @@ def up(
     runs_dir: Path,
     *,
     resume: bool,
+    report: bool = True,
     dry: DryRun | None = None,
 ) -> None:
-    """Run everything to the end, show it, and write its report. ``dry``: only tell what would be run."""
+    """Run everything to the end, show it, and write its ``report``. ``dry``: only tell what would be run."""
     if resume:
         keys = {text: text.partition("=")[0].strip() for text in settings}
         others = [text for text, key in keys.items() if key not in LAYOUT and not key.startswith("placement.")]
@@ -109,7 +110,8 @@ def up(
         roles = launcher.roles(config, run, runs_dir, places)
         with supervised(roles, redis_url, leaving_s, STOPPING, lock=lock):
             watch(redis_url, run, roles, folder, config)
-    _report(run, folder, config)
+    if report:
+        _report(run, folder, config)
 
 
 def _report(run: str, folder: Path, config: Config) -> None:

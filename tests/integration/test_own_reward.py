@@ -39,6 +39,7 @@ def test_the_page_trains_its_own_reward(tmp_path):
     looked = said["leeway check my-task/preset.toml"]
     assert r"1.000  \boxed{85}  scored" in looked
     assert "a step: 8 prompts, 8 responses each" in looked
+    assert "leeway-check-" not in looked, "that folder is gone"
     assert "scored" in said["leeway samples my-first --best 3"]
     assert "audit passed" in said["leeway audit my-first"]
 

@@ -62,6 +62,7 @@ def test_a_push_makes_a_private_repository_with_the_model_and_its_card_and_nothi
     assert len(load(files["model.safetensors"])) == 15
     assert b"equal, bit for bit, to what the run published" in files["README.md"]
     assert TOKEN not in said + errors
+    assert ".export-" not in said, "that folder is gone"
     assert list((runs / RUN).glob(".export-*")) == []
 
 

@@ -4,6 +4,7 @@ import pytest
 from leeway_rl.common.config import compose, dump, parse
 from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.examples import one_process
+from leeway_rl.leeway.proving import prove
 from leeway_rl.learner import checkpoint
 from leeway_rl.learner.startup import refuse_older
 
@@ -74,13 +75,21 @@ def test_a_checkpoint_of_an_older_leeway_is_refused_before_the_model_loads(tmp_p
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "said"),
     [
-        ["objective.loss=gspo"],
-        ["objective.correction=decoupled", "objective.correction_level=sequence"],
-        ["train.learning_rate_by_ess=sqrt"],
+        (["objective.loss=gspo"], "whole responses"),
+        (["objective.correction=decoupled", "objective.correction_level=sequence"], "whole responses"),
+        (["train.learning_rate_by_ess=sqrt"], r"train\.learning_rate_by_ess = 'sqrt'"),
+        (["train.minibatch_groups=4"], "one update a training step, not 4"),
+        (["metrics.kl_every=5"], "no reference model"),
+        (['stages=[{from_step=1,kl_beta=0.1}]', "train.steps=9"], "no reference model"),
     ],
 )
-def test_the_plain_loop_refuses_what_it_would_compute_otherwise(settings):
-    with pytest.raises(SystemExit, match="whole responses"):
+def test_the_plain_loop_refuses_what_it_would_compute_otherwise_and_prove_does_before_it_starts(
+    settings, said, tmp_path, monkeypatch
+):
+    with pytest.raises(SystemExit, match=said):
         one_process.train(compose(["tiny"], settings), 1)
+    monkeypatch.setattr(prove, "up", lambda *_, **__: pytest.fail("a run was started"))
+    with pytest.raises(ConfigError, match=f"prove on-policy compares with a plain loop in one process: .*{said}"):
+        prove.on_policy(3, 1, 1, ["tiny"], settings, tmp_path)
