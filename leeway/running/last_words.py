@@ -15,24 +15,15 @@ LONGEST = 300
 _PREFIX = re.compile(r"^(\[rank\d+\]: ?|\([^)]*pid=\d+\) ?(?:[A-Z]+ \S+ \S+ \[[^\]]*\] ?)?)")
 """What torchrun and vLLM put before the lines of a process that they started."""
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(:|$)")
-_NOT_THE_CAUSE = re.compile(r"ChildFailedError|[Ss]ee root cause above")
+_NOT_THE_CAUSE = re.compile(r"[Ss]ee root cause above")
 """Exceptions that only report the exception of another process, which stands before them."""
 _NAMED = re.compile(r"leeway (?:learner|rollout|verifier): ")
 """How a role's last line begins where it names a user's mistake."""
-_BLAMED = re.compile(r"^\s*exitcode\s*:\s*(-?\d+) \(pid", re.M)
-"""How torchrun, which itself ends with 1, reports the exit code of a rank."""
-
-
-def own_code(code: int, said: str) -> int:
-    """The exit code of the process that failed, which under torchrun is the rank that torchrun blames. Negative for a
-    signal."""
-    blamed = _BLAMED.findall(said) if code == 1 else []
-    return int(blamed[-1]) if blamed else code
 
 
 def cause(code: int, said: str, *, killed_for_memory: bool = False) -> str:
-    """Why a process died, in one line. ``code`` is what ``own_code`` returns, and ``said`` is the end of what the
-    process wrote. ``killed_for_memory``: whether the kernel killed some process for lack of memory while this one
+    """Why a process died, in one line. ``code`` is its exit code, negative for a signal, and ``said`` is the end of what
+    it wrote. ``killed_for_memory``: whether the kernel killed some process for lack of memory while this one
     lived."""
     if code < 0:
         return _killed(-code, killed_for_memory=killed_for_memory)

@@ -123,8 +123,7 @@ def learner_command(
     # By itself it kills the ranks 30 s after SIGTERM, whatever they still write.
     where += ["--shutdown-timeout", str(math.ceil(drain_s) + GRACE_S)]
     # The "--" keeps torchrun from reading our --run as an abbreviation of its own options.
-    launcher = [sys.executable, "-m", "torch.distributed.run", *where, "--nproc-per-node", str(ranks)]
-    return [*launcher, "-m", "--", *own[2:]]
+    return command("learner.torchrun", *where, "--nproc-per-node", str(ranks), "-m", "--", *own[2:])
 
 
 def roles(config: Config, run: str, runs_dir: Path, places: Seats) -> list[Role]:

@@ -204,7 +204,6 @@ def mend_beside(role: Role) -> None:
 def _why(role: Role, code: int) -> tuple[int, str]:
     """(the exit code that counts, one line on why the role ended that names its log)."""
     said, where = role.said(), f" ({role.log})" if role.log is not None else ""
-    code = last_words.own_code(code, said)
     if code in _MISTAKES and (mistake := last_words.named(said)):
         return code, f"{role.name}: {mistake}{where}"
     if code in (0, STOPPED):

@@ -1,11 +1,7 @@
 """One line says why a role is gone, whatever stands in its log."""
 
-import signal
-import subprocess
-import sys
-
 import pytest
-from leeway_rl.leeway.running.last_words import LONGEST, cause, memory_kills, named, own_code, tail
+from leeway_rl.leeway.running.last_words import LONGEST, cause, memory_kills, tail
 
 CHAINED = """\
 2026-11-28 17:50:54,530 INFO run=r role=learner leeway_rl.learner.leader: version 0 published
@@ -78,22 +74,3 @@ def test_of_a_log_only_what_came_after_the_start_counts(tmp_path):
     log.write_bytes(CHAINED.encode() + b"new words \xff\n")
     assert tail(log, len(CHAINED.encode())) == "new words \N{REPLACEMENT CHARACTER}\n"
     assert tail(tmp_path / "none") == ""
-
-
-RANK = """
-import os, signal, sys
-print("leeway learner: no such model folder", file=sys.stderr)
-{end}
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("end", "code"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", -9)])
-def test_under_torchrun_it_is_the_ranks_own_end_that_counts(tmp_path, end, code):
-    (tmp_path / "rank.py").write_text(RANK.format(end=end))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", "rank.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert own_code(1, done.stderr) == code
-    assert named(done.stderr) == "no such model folder"
-    assert own_code(-signal.SIGTERM, done.stderr) == -signal.SIGTERM

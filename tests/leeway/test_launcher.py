@@ -121,12 +121,12 @@ def test_several_ranks_are_started_by_torchrun_and_one_is_not():
     assert launcher.learner_command(words, 1, drain_s=60)[1:] == ["-m", "leeway_rl.learner", *words]
     alone = " ".join(launcher.learner_command(words, 4, drain_s=60)[1:])
     assert alone == (
-        "-m torch.distributed.run --standalone --shutdown-timeout 65 --nproc-per-node 4 -m -- leeway_rl.learner "
+        "-m leeway_rl.learner.torchrun --standalone --shutdown-timeout 65 --nproc-per-node 4 -m -- leeway_rl.learner "
         "--run mine"
     )
     second = " ".join(launcher.learner_command(words, 1, drain_s=60, nodes=2, node=1, first="host-a")[1:])
     assert second == (
-        "-m torch.distributed.run --nnodes 2 --node-rank 1 --master-addr host-a --master-port 29500 "
+        "-m leeway_rl.learner.torchrun --nnodes 2 --node-rank 1 --master-addr host-a --master-port 29500 "
         "--shutdown-timeout 65 --nproc-per-node 1 -m -- leeway_rl.learner --run mine"
     )
     assert "--master-addr fd00::7 --master-port 777" in " ".join(

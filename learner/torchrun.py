@@ -1,0 +1,44 @@
+"""torchrun, as ``leeway learner`` and ``leeway up`` start it: ``python -m leeway_rl.learner.torchrun`` takes the same
+arguments, and ends as the rank ended that failed first. torchrun itself ends with 1 whatever its ranks ended with, so
+that nobody who starts it could tell a user's mistake, which another start would meet again, from a rank that died."""
+
+import os
+import resource
+import signal
+import sys
+from contextlib import suppress
+
+from ..common.large_imports import large_import
+from ..common.stopping import STOPPED
+
+
+def main() -> int:
+    """Run torchrun, and return the exit code of the rank that failed first; a signal that killed it kills this process
+    too. ``STOPPED`` where torchrun itself was told to leave."""
+    with large_import():
+        from torch.distributed.elastic.multiprocessing.api import SignalException
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.run import main as torchrun
+
+    try:
+        torchrun()
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        print(f"rank {rank} was the first to fail, with exit code {failure.exitcode}", file=sys.stderr, flush=True)
+        if failure.exitcode < 0:
+            _die_of(-failure.exitcode)
+        return failure.exitcode
+    except SignalException:
+        return STOPPED
+    return 0
+
+
+def _die_of(number: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file of this process would replace the rank's own
+    with suppress(OSError):  # SIGKILL has no handler to be taken away
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Under our torchrun a rank's own end is that of the whole."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from leeway_rl.common.stopping import STOPPED
+from leeway_rl.leeway.running.last_words import cause
+
+RANK = """
+import os, signal, sys, time
+print("leeway learner: no such model folder", file=sys.stderr, flush=True)
+if os.environ["RANK"] == "1":
+    time.sleep(600)  # torchrun ends it
+{end}
+"""
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+def under_torchrun(folder, end):
+    (folder / "rank.py").write_text(RANK.format(end=end))
+    words = ["--standalone", "--nproc-per-node", "2", "rank.py"]
+    command = [sys.executable, "-m", "leeway_rl.learner.torchrun", *words]
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("end", "code"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", -9)])
+def test_the_rank_that_failed_first_says_how_it_ends(tmp_path, end, code):
+    process = under_torchrun(tmp_path, end)
+    said = process.communicate()[1]
+    assert process.returncode == code
+    assert "rank 0 was the first to fail" in said
+    assert "Traceback" not in said
+    if code > 0:
+        assert cause(code, said) == "it ended with code 3: no such model folder"
+
+
+def test_one_that_is_told_to_leave_ends_as_a_stopped_role_does(tmp_path):
+    process = under_torchrun(tmp_path, "time.sleep(600)")
+    assert "no such model folder" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == STOPPED
