@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from ...common.config import Config
 from ...common.elsewhere.address import masked, under, why_missing
@@ -16,6 +17,23 @@ from ...common.files import checksum, force_to_disk, write_whole
 from ...common.keys import Keys
 from ...common.ledger import is_complete
 from ...common.wording import byte_size
+
+
+class Found(NamedTuple):
+    """What there is of a run at a place."""
+
+    place: Place
+    """The run's folder there."""
+    copies: list[Copy]
+    """The whole copies, the latest first."""
+    damaged: dict[str, str]
+    """By a folder's name, what is wrong with its list."""
+
+    @classmethod
+    def at(cls, address: str) -> "Found":
+        """Look there."""
+        place = Place(address)
+        return cls(place, *copies_at(place))
 
 
 def refuse_missing_package(config: Config) -> None:
@@ -30,33 +48,33 @@ def why_missing_package(config: Config) -> str | None:
     return why and f"checkpoints.copy_to = {why}"
 
 
-def copies_of(config: Config, run: str) -> list[Copy]:
-    """The whole copies of ``run`` at its ``checkpoints.copy_to``, the latest first; none where it has no such place.
+def copies_of(config: Config, run: str) -> Found | None:
+    """What there is of ``run`` at its ``checkpoints.copy_to``; None where it has no such place, or no whole copy there.
     ``DataError`` where nothing can be written there: it is better known before a model is loaded."""
     if config.checkpoints.copy_to is None:
-        return []
+        return None
     refuse_missing_package(config)
     probe(Place(config.checkpoints.copy_to, tries=2, wait_s=1.0))
-    return copies_at(Place(under(config.checkpoints.copy_to, run)))[0]
+    found = Found.at(under(config.checkpoints.copy_to, run))
+    return found if found.copies else None
 
 
 def refuse_copied(config: Config, run: str) -> None:
     """``RunExistsError`` where a run of this name has copies at the place that a new one would be copied to."""
-    if found := copies_of(config, run):
-        address = under(str(config.checkpoints.copy_to), run)
+    if (found := copies_of(config, run)) is not None:
+        address = found.place.address
         raise RunExistsError(
-            f"run {run!r} is not here, and has copies up to step {found[0].step} at {address}: leeway pull {address} "
-            "brings it here; else choose another --run"
+            f"run {run!r} is not here, and has copies up to step {found.copies[0].step} at {address}: leeway pull "
+            f"{address} brings it here; else choose another --run"
         )
 
 
 def brought(config: Config, run: str, runs_dir: Path) -> str | None:
     """Bring ``run`` here from its place, where this machine has nothing of it yet and there are copies. Returns a
     sentence on what was brought."""
-    folder = runs_dir / run
-    if _has_something(folder) or not copies_of(config, run):
+    if _has_something(runs_dir / run) or (found := copies_of(config, run)) is None:
         return None
-    return pull(under(str(config.checkpoints.copy_to), run), runs_dir, step=None)
+    return _bring(found, runs_dir, step=None)
 
 
 def pull(address: str, runs_dir: Path, *, step: int | None) -> str:
@@ -71,7 +89,13 @@ def pull(address: str, runs_dir: Path, *, step: int | None) -> str:
         raise RunExistsError(
             f"run {run!r} exists ({folder}); it is not overwritten: move it away, or --runs-dir another"
         )
-    copies, damaged = copies_at(place)
+    return _bring(Found.at(place.address), runs_dir, step=step)
+
+
+def _bring(found: Found, runs_dir: Path, *, step: int | None) -> str:
+    place, copies, damaged = found
+    run = PurePosixPath(place.address).name
+    folder = runs_dir / run
     chosen = _chosen(place, copies, damaged, step)
     unfinished = runs_dir / f".{run}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)

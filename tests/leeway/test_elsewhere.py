@@ -2,6 +2,7 @@
 
 import pytest
 from leeway_rl.common.config import compose
+from leeway_rl.common.elsewhere.copies import copies_at
 from leeway_rl.common.elsewhere.place import OutOfReach
 from leeway_rl.common.errors import ConfigError, DataError, RunExistsError
 from leeway_rl.learner.copying import copy
@@ -21,12 +22,16 @@ def copied(tmp_path):
     return compose(["tiny"], [f"checkpoints.copy_to={tmp_path / 'elsewhere'}"]), tmp_path / "second"
 
 
-def test_a_learner_brings_a_run_of_which_there_is_nothing_here_and_no_other(copied):
+def test_a_learner_brings_a_run_of_which_there_is_nothing_here_and_no_other(copied, monkeypatch):
     config, runs = copied
+    listed = []
+    monkeypatch.setattr(elsewhere, "copies_at", lambda place: listed.append(place.address) or copies_at(place))
     assert brought(compose(["tiny"], []), "my-run", runs) is None
     assert brought(config, "other-run", runs) is None
     assert not runs.exists()
+    listed.clear()
     assert "step 4" in brought(config, "my-run", runs)
+    assert len(listed) == 1, "a listing reads a file of every copy"
     assert (runs / "my-run" / "checkpoints" / "step-000004" / "state.json").exists()
     assert brought(config, "my-run", runs) is None
 
