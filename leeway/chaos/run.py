@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -60,14 +60,14 @@ class Tally:
 class Rehearsal:
     """Strikes a target until the plan or the run is over."""
 
-    def __init__(self, target: Target, plan: list[Planned], per_step: float = inf) -> None:
+    def __init__(self, target: Target, plan: list[Planned], progress: Progress, per_step: float = inf) -> None:
         """Make at most ``per_step`` faults a training step, whatever the times of the plan: where a run is slow, the
-        plan waits for it, so that faults fall on the whole run."""
+        plan waits for it, so that faults fall on the whole run. ``progress``: the run's."""
         self.target, self.plan, self.per_step = target, plan, per_step
         self.tally = Tally()
         self._log = (target.folder / "chaos.jsonl").open("a", encoding="utf-8")
         self._started = time.monotonic()
-        self._progress = Progress(target.folder)
+        self._progress = progress
         self._ending: list[tuple[float, int, str, Any]] = []
         """For each fault that lasts: when it is to be ended, its number, its kind, and the function that ends it."""
 
@@ -184,11 +184,11 @@ def chaos(
 
 def rehearse(target: Target, plan: list[Planned], going_on: Any, per_step: float = inf) -> Tally:
     """Wait for the run's first training step, then strike."""
-    progress = Progress(target.folder)
-    while going_on() and not progress.look():
-        time.sleep(TICK_S)
-    rehearsal = Rehearsal(target, plan, per_step)
-    rehearsal.strike_all(going_on)
+    with closing(Progress(target.folder)) as progress:
+        while going_on() and not progress.look():
+            time.sleep(TICK_S)
+        rehearsal = Rehearsal(target, plan, progress, per_step)
+        rehearsal.strike_all(going_on)
     return rehearsal.tally
 
 

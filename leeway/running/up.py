@@ -168,9 +168,8 @@ def watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Con
     view = _Screen(config.train.steps) if sys.stdout.isatty() else _Lines()
     # This connection answers at once or not at all: while Redis is away, roles that die must be started again.
     queue = DeskQueue(Connection(redis_url, run, connect_s=EYE_S, retry_s=0.0))
-    progress, seen_at = Progress(folder), time.monotonic()
-    teller = Teller(stall_s=config.broker.stall_s)
-    with view.open, closing(queue):
+    seen_at, teller = time.monotonic(), Teller(stall_s=config.broker.stall_s)
+    with view.open, closing(queue), closing(Progress(folder)) as progress:
         while True:
             code = ended(roles[0])
             if code == 0 and is_complete(folder):

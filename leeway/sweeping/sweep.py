@@ -22,7 +22,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -282,13 +282,13 @@ def _run(folder: Path, point: Point, redis_url: str | None, lock: IO[str], progr
             start_new_session=True,
             pass_fds=[lock.fileno()],
         )
-    made = Progress(folder / "runs" / point.name)
     try:
-        while True:
-            try:
-                return process.wait(POLL_S)
-            except subprocess.TimeoutExpired:
-                progress.show(point, made.look())
+        with closing(Progress(folder / "runs" / point.name)) as made:
+            while True:
+                try:
+                    return process.wait(POLL_S)
+                except subprocess.TimeoutExpired:
+                    progress.show(point, made.look())
     except KeyboardInterrupt:
         progress.say(f"stopping: {point.name} finishes its step and writes a checkpoint (again to leave at once)")
         _see_off(process)

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import tomllib
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,10 @@ dies is sent again what came in its last seconds."""
 class Following:
     """One tracker, and how far it has come with a run."""
 
-    def __init__(self, name: Name, folder: Path, project: str) -> None:
-        """Open the tracker for the run in ``folder``, where it stopped."""
+    def __init__(self, name: Name, folder: Path, files: Folder, project: str) -> None:
+        """Open the tracker for the run in ``folder``, where it stopped. ``files``: what is read of the folder."""
         self._kept = folder / "trackers" / f"{name}.json"
-        self._folder, self._path = Folder(folder), folder
+        self._files, self._path = files, folder
         self.mark = read_mark(self._kept)
         self._tracker = opened(name, About(folder=folder, project=project, config=config_of(folder)), self.mark.id)
         self.mark = replace(self.mark, id=self._tracker.id)
@@ -45,7 +46,7 @@ class Following:
 
     def look(self) -> None:
         """Send what is new."""
-        for news, mark in self._folder.news(self.mark):
+        for news, mark in self._files.news(self.mark):
             match news:
                 case Step():
                     self._tracker.step(news, mark.rows)
@@ -93,8 +94,9 @@ def follow(name: Name, folder: Path, project: str, *, wait: bool) -> int:
     another process feeds the same tracker from the same folder."""
     stopping = stop_on_signals(name, folder)
     place = f"{folder}: the tracker {name}"
-    with only_writer(folder / "trackers" / f"{name}.lock", place, error=RunExistsError):
-        following = Following(name, folder, project)
+    lock = only_writer(folder / "trackers" / f"{name}.lock", place, error=RunExistsError)
+    with lock, closing(Folder(folder)) as files:
+        following = Following(name, folder, files, project)
         while True:
             asked = stopping.is_set()
             idle = not wait and state_of(folder) != "running"  # asked before the look, which then sees the last step

@@ -5,7 +5,6 @@ they are new here too, and are sent again under the same step.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from ...common.files import write_whole
 from ...common.json_text import line_of_ours
 from ...common.metrics import measured
 from ...common.samples import FILE, PROMPT, TOTAL, Sample, Segment, read_samples
-from ...common.tail import whole_lines
+from ...common.tail import Growing, whole_lines
 from ...common.texts import visible
 from ..reporting.rundata import turned_to
 from .charts import AXES, charted
@@ -96,13 +95,12 @@ def write_mark(path: Path, mark: Mark) -> None:
 
 
 class Folder:
-    """A run's folder, for a reader that looks again and again."""
+    """A run's folder, for a reader that looks again and again, and closes it in the end."""
 
     def __init__(self, path: Path) -> None:
         """The run in ``path``, whose files need not be there yet."""
-        self._steps, self._ledger, self._samples = (path / name for name in ("metrics.jsonl", "ledger.jsonl", FILE))
-        self._read = (0, 0)
-        """(inode, bytes read) of ``metrics.jsonl``."""
+        self._steps = Growing(path / "metrics.jsonl")
+        self._ledger, self._samples = path / "ledger.jsonl", path / FILE
         self._sampled: tuple[int, ...] = ()
         """What tells whether the samples have changed since the last look."""
 
@@ -115,25 +113,19 @@ class Folder:
                 newest = reached
                 yield news, newest
 
+    def close(self) -> None:
+        """Give the file back."""
+        self._steps.close()
+
     def _new_steps(self, mark: Mark) -> Iterator[tuple[Step, Mark]]:
         """A learner that resumes writes the file anew, without the steps that it will make again. These have a later
         time than what was sent, and are therefore new; those before them are not."""
-        try:
-            file = self._steps.open("rb")
-        except FileNotFoundError:
-            return
-        with file:
-            found, (inode, position) = os.fstat(file.fileno()), self._read
-            if found.st_ino != inode or found.st_size < position:
-                position = 0
-            file.seek(position)
-            for text in whole_lines(file):
-                position += len(text)
-                record = line_of_ours(text)
-                if record["step"] > mark.step or record["at"] > mark.at:
-                    mark = replace(mark, rows=mark.rows + 1, step=record["step"], at=record["at"])
-                    yield step_of(record), mark
-                self._read = found.st_ino, position
+        self._steps.renewed()
+        for text in self._steps.lines():
+            record = line_of_ours(text)
+            if record["step"] > mark.step or record["at"] > mark.at:
+                mark = replace(mark, rows=mark.rows + 1, step=record["step"], at=record["at"])
+                yield step_of(record), mark
 
     def _turns(self, mark: Mark) -> Iterator[tuple[Turn | None, Mark]]:
         """The ledger may have millions of lines, so only those that may be meant are parsed."""

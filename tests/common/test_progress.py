@@ -1,6 +1,7 @@
 """A run's progress is read as its file grows."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 from leeway_rl.common.files import write_whole
@@ -18,7 +19,11 @@ def bytes_read():
 
 
 def test_each_look_reads_what_is_new_and_a_resume_begins_anew(tmp_path):
-    progress, path = Progress(tmp_path), tmp_path / "metrics.jsonl"
+    with closing(Progress(tmp_path)) as progress:
+        looked_at(progress, tmp_path / "metrics.jsonl")
+
+
+def looked_at(progress, path):
     assert (progress.look(), progress.newest) == (0, None)
     path.write_text(lines(0, 3_000))
     assert progress.look() == 3_000

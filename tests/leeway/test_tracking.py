@@ -5,6 +5,7 @@ import json
 import math
 import re
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -42,11 +43,22 @@ class Reader:
     def __init__(self, folder):
         self.folder, self.mark = Folder(folder), Mark()
 
+    def close(self):
+        """Give its file back."""
+        self.folder.close()
+
     def new(self, kind):
         """What is new of one kind."""
         found = list(self.folder.news(self.mark))
         self.mark = found[-1][1]
         return [news for news, _ in found if isinstance(news, kind)]
+
+
+@pytest.fixture
+def reader(run):
+    """A reader of the run's folder."""
+    with closing(Reader(run[0])) as found:
+        yield found
 
 
 class Kept:
@@ -119,9 +131,8 @@ def test_a_tracker_goes_on_where_it_stopped_and_is_sent_again_what_a_rollback_re
     assert kept.sent == ["resumed at step 2", "η = 3", *steps, "finished"]
 
 
-def test_a_rollback_that_is_seen_as_it_happens_is_sent_again_too(run):
+def test_a_rollback_that_is_seen_as_it_happens_is_sent_again_too(run, reader):
     folder, _ = run
-    reader = Reader(folder)
 
     def steps():
         return [(step.step, step.at) for step in reader.new(Step)]
@@ -145,9 +156,8 @@ def test_what_a_tracker_died_of_is_sent_by_its_next_process(run, kept):
     assert {sent[1] for sent in kept.sent if isinstance(sent, tuple)} == {0, 1, 2, 3}
 
 
-def test_a_sample_is_sent_once_though_its_file_is_written_anew(run):
+def test_a_sample_is_sent_once_though_its_file_is_written_anew(run, reader):
     folder, _ = run
-    reader = Reader(folder)
     samples = [sample(2, response(0, 1.0), ticket=ticket, at=100.0 + ticket) for ticket in range(4)]
 
     def tickets(lines):
