@@ -26,6 +26,9 @@ least B groups were waiting for a worker at all times; and at a loss where a ver
 rest of the price divided by η, is more than the gain that its trial measured. That gain is good for ``KNOWN_FOR``
 periods: then the version is given up, and what it brings now is found as at first.
 
+Where something else changes (the stage, a control, the number of workers), a measurement begins anew. A trial that this
+cuts off has shown nothing: the bound goes back, without a rest.
+
 Below ``least_ess`` the bound goes down at once, by one after every such step, and rests for ``guard_patience`` steps:
 as the guard does with a bound that an operator sets (``guard.py``).
 """
@@ -140,11 +143,15 @@ class AutoBound:
     def begin(self, bound: int) -> None:
         """Take over from an operator, who had set ``bound``."""
         self.gains, self.rest, self.retry = [UNMEASURED] * min(bound, self.ceiling), 0, 1
-        self.begin_period()
+        self.before = None
+        self._settle()
 
     def begin_period(self) -> None:
-        """Forget the steps of this period and a trial under way, since something else than the bound has changed."""
-        self.before = None
+        """Forget the steps of this period, since something else than the bound has changed. A trial under way has shown
+        nothing: its version is given up, as if it had not been tried."""
+        if self.before is not None:
+            self.before, self.why = None, "its trial was cut off, since something else than the bound has changed"
+            self.gains.pop()
         self._settle()
 
     def saw(self, cycle: Cycle, *, ess: float, shortfall: float, standing: Standing) -> None:

@@ -72,7 +72,7 @@ class LiveControls:
             if (now := controls.get(name, before)) != before:
                 self._record(name, before, str(now) if name == "pipeline_depth" else now)
                 setattr(holder, name, now)
-                self.auto.begin_period()  # a pause, or another depth, says nothing of the bound
+                self.begin_period()  # a pause, or another depth, says nothing of the bound
 
     def step_had(self, ess: float, *, shortfall: float, cycle: Cycle | None, standing: Standing) -> None:
         """A training step had this effective sample size, and its entropy was below its target by ``shortfall`` as a
@@ -82,6 +82,12 @@ class LiveControls:
             self._turn_bound(by="guard")
         elif cycle is not None:
             self.auto.saw(cycle, ess=ess, shortfall=shortfall, standing=standing)
+            self._turn_bound(by="auto", why=self.auto.why)
+
+    def begin_period(self) -> None:
+        """Something has changed that the bound has no part in: ``auto`` measures anew."""
+        self.auto.begin_period()
+        if self.asked_bound == "auto":
             self._turn_bound(by="auto", why=self.auto.why)
 
     def _take_profile(self, asked: bytes) -> None:

@@ -136,7 +136,7 @@ class Intake:
             cycle, standing = idling.cycle(time.monotonic()), Standing.of(self.book, idling.places)
             self.controls.step_had(ess, shortfall=shortfall, cycle=cycle, standing=standing)
             if self.book.stage != stage:
-                self.controls.auto.begin_period()  # its steps are of another length
+                self.controls.begin_period()  # its steps are of another length
             self.lifecycle.refund_left_behind()
             return self.lifecycle.graded.reached(max(numbers), stage, self.book.stage)
 

@@ -126,12 +126,39 @@ def test_an_alarm_lowers_it_at_once_and_lets_it_rest():
 
 
 def test_other_places_or_another_stage_begin_a_period_anew():
+    auto = a_bound(1)
+    a_period(auto)
+    auto.saw(Cycle(20, 0, 0, 0), ess=1.0, shortfall=0.0, standing=HERE)
+    fewer = HERE._replace(places=1)
+    auto.saw(Cycle(20, 0, 0, 0), ess=1.0, shortfall=0.0, standing=fewer)  # a worker is gone: not the bound's doing
+    assert (auto.bound, auto.settling, auto.steps) == (1, 1, [])
+    auto.begin_period()
+    assert (auto.bound, auto.settling, auto.steps) == (1, 2, [])
+
+
+@pytest.mark.parametrize("by", ["another stage", "a worker that is gone", "an operator's bound"])
+def test_a_trial_that_is_cut_off_has_shown_nothing_and_counts_as_not_made(by):
     auto = a_bound()
     a_period(auto, waited=0.6, idle=0.4)
-    a_period(auto, seconds=20, standing=HERE._replace(places=1))  # a worker is gone: that is not the bound's doing
-    assert (auto.bound, auto.gains) == (1, [pytest.approx(-math.log(0.6))])
-    auto.begin_period()
-    assert (auto.settling, auto.steps) == (2, [])
+    a_period(auto, seconds=7)
+    proven, state = list(auto.gains), auto.state()
+    a_period(auto, seconds=7, waited=0.3, idle=0.3)
+    assert (auto.bound, auto.before is None) == (2, False)
+    standing = HERE
+    if by == "another stage":
+        auto.begin_period()
+        assert "cut off" in auto.why
+    elif by == "an operator's bound":
+        auto.begin(2)
+        assert (auto.gains, auto.before) == ([UNMEASURED] * 2, None)
+        return
+    else:
+        standing = HERE._replace(places=1)
+        auto.saw(Cycle(20, 0, 0, 0), ess=1.0, shortfall=0.0, standing=standing)
+        assert "cut off" in auto.why
+    assert (auto.gains, auto.before) == (proven, None)
+    assert (auto.rest, auto.retry) == (state["rest"], state["retry"])
+    assert a_period(auto, seconds=7, waited=0.3, idle=0.3, standing=standing) == 2, "it is tried again at once"
 
 
 STEPS = st.lists(

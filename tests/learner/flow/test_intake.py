@@ -783,6 +783,8 @@ def test_a_bound_that_is_auto_turns_in_the_ledger_and_yields_to_the_dial(begin, 
     intake.restore(again)
     assert intake.controls.auto.bound == 1
     assert intake.controls.texts()["max_staleness"] == "auto"
+    worker.desk.set_control("pipeline_depth", "2")
+    wait_until(lambda: intake.book.max_staleness == 0, "the end of a trial that was cut off")
     worker.desk.set_control("max_staleness", "2")
     wait_until(lambda: intake.book.max_staleness == 2, "the dial")
     a_step(ess=0.01)
@@ -793,6 +795,8 @@ def test_a_bound_that_is_auto_turns_in_the_ledger_and_yields_to_the_dial(begin, 
     turned = [(line["name"], line["value"], line["by"]) for line in read(ledger.path) if line["event"] == "control"]
     assert turned == [
         ("max_staleness", 1, "auto"),
+        ("pipeline_depth", "2", "operator"),
+        ("max_staleness", 0, "auto"),
         ("asked_bound", "2", "operator"),
         ("max_staleness", 2, "operator"),
         ("asked_bound", "auto", "operator"),
