@@ -69,8 +69,8 @@ def run_role(
             if kept is not None and kept.exists() and not queue.has_run():
                 RunRecord(queue.connection).store_config(kept.read_text())
             config = parse(_stored_config(queue, wait_s))
-            if role == "learner":  # it is the one source of what the run speaks
-                RunRecord(queue.connection).store_config(queue.load_config())
+            if role == "learner" and isinstance(queue, LearnerQueue):  # a collector uses this view too
+                queue.note_schema()
             else:
                 queue.refuse_other_build()
             broker = config.broker
@@ -80,7 +80,7 @@ def run_role(
                 service.stop_on_signals()
                 if os.environ.get("RANK", "0") == "0":  # the first of several learner ranks speaks for all
                     watch = None
-                    if role == "learner" and isinstance(queue, LearnerQueue):  # a collector uses this view too
+                    if role == "learner" and isinstance(queue, LearnerQueue):
                         watch = stack.enter_context(Watch(queue, stall_s=broker.stall_s))
                     stack.enter_context(exporting(service, broker, watch))
                 work(queue, service, config)

@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 
-from ..codec import encode
+from ..codec import SCHEMA, encode
 from ..keys import PARTS
 from ..types import Responses, Scores, Ticket
 from . import scripts
@@ -138,6 +138,12 @@ class LearnerQueue(Consumer):
         if newest and stream_id(newest[0][0].decode()) < stream_id(self.letter_id):
             self.letter_id = "0"  # letters are lost, and by another clock new ones might count as read
         return True
+
+    def note_schema(self) -> None:
+        """Where another build has stored the run's configuration, store it again with this build's schema: the learner
+        is the one source of what the run speaks."""
+        if self.schema() != SCHEMA:
+            self.record.store_config(self.load_config())
 
     def restore_run(self, config: str, incarnation: int, controls: dict[str, str]) -> None:
         """Give a Redis that came back empty what it held beside groups and weights. What an operator has turned since

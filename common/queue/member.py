@@ -37,17 +37,20 @@ class Member(View):
         """The run's configuration text; ``NoRunError`` where this Redis does not hold the run."""
         return self._stored()[1]
 
+    def schema(self) -> int:
+        """The schema of the build that stored the run's configuration."""
+        return self._stored()[0]
+
     def refuse_other_build(self) -> None:
         """``ConfigError`` if the run's messages have another schema than this build's, which could read none of
         them."""
-        schema, _ = self._stored()
-        if schema != SCHEMA:
+        if (schema := self.schema()) != SCHEMA:
             raise ConfigError(
                 f"run {self.run!r} has messages of schema {schema}, and this build speaks {SCHEMA}; {ONE_BUILD}"
             )
 
     def _stored(self) -> tuple[int, str]:
-        """The schema of the build that stored the run's configuration, and its text."""
+        """``schema``, and the configuration's text."""
         text: bytes | None = self._redis.get(self.keys.config)
         if text is None:
             raise NoRunError(f"run {self.run!r} is not known to the Redis at {public(self.connection.url)}")

@@ -34,6 +34,17 @@ def test_a_worker_of_another_build_is_refused_by_the_run_and_takes_nothing(bus, 
     assert bus.overview.depths()["dead_letters"] == 0
 
 
+def test_a_learner_stores_the_configuration_again_where_another_build_has_stored_it_and_only_there(bus):
+    bus.record.store_config("# mine\nkept")
+    bus.redis.expire(bus.keys.config, 100)
+    bus.learner.note_schema()
+    assert bus.redis.ttl(bus.keys.config) > 0, "nothing was written"
+    bus.redis.set(bus.keys.config, "# messages of schema 7\n# mine\nkept")
+    bus.learner.note_schema()
+    bus.desk.refuse_other_build()
+    assert bus.desk.load_config() == "# mine\nkept"
+
+
 def test_what_was_stored_is_loaded_as_it_was_and_without_a_note_it_is_of_schema_9(bus, monkeypatch):
     bus.record.store_config("# mine\nkept")
     assert bus.desk.load_config() == "# mine\nkept"
