@@ -160,6 +160,14 @@ def asked_of(
     return frozenset(asks)
 
 
+def place_of(function: Callable[..., Any]) -> str:
+    """Where a function of the user's begins, with a space before it; empty for one of ours, or where nobody knows."""
+    code = getattr(inspect.unwrap(function), "__code__", None) or getattr(function.__call__, "__code__", None)
+    if code is None or _is_ours(code.co_filename):
+        return ""
+    return f" (line {code.co_firstlineno} of {Path(code.co_filename).name})"
+
+
 def told(error: BaseException) -> str:
     """An exception in one line, with the line of the user's code that raised it."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]

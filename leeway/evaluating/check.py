@@ -64,9 +64,15 @@ def _check_source(config: Config, rows: int, responses: int) -> int:
         few.write_text("".join(json.dumps(values) + "\n" for values in _first(config, rows)), encoding="utf-8")
         data = config.source.model_copy(update={"source": "file", "path": str(few), "difficulty_model": None})
         config = config.model_copy(update={"data": data})
+        # What fails is known at once, and a function that hangs is not waited for again.
+        config = config.model_copy(update={"broker": config.broker.model_copy(update={"max_attempts": 1})})
         failed = 0
         if not any(reward.use == ENVIRONMENT for reward in config.rewards):  # it rewards what is said to it alone
-            failed = _show_graded(_trial(config, rows))
+            graded = _trial(config, rows)
+            failed = _show_graded(graded)
+            if failed and failed == sum(len(row["graded"]) for row in graded):
+                typer.echo("\nno response is sampled before the rewards work: each line marked error says why not")
+                return failed
         groups = _sampled(config, few, folder / "sampled", responses)
     failed += _show_sampled(groups)
     typer.echo(step_of(config, groups))

@@ -37,6 +37,16 @@ def test_its_tests_pass_inside_a_project_with_settings_of_its_own(tmp_path, temp
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_reward_that_hangs_ends_its_test_and_the_line_is_told(tmp_path):
+    make_task(tmp_path / "my-task")
+    (tmp_path / "my-task" / "reward.py").write_text("def digits(response, row):\n    while True:\n        pass\n")
+    command = [sys.executable, "-m", "pytest", "my-task", "-o", "faulthandler_timeout=1"]  # that of the folder is 30
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert '/reward.py", line 2 in digits' in done.stdout + done.stderr
+    assert "faulthandler_timeout = 30" in (tmp_path / "my-task" / "pytest.ini").read_text()
+
+
 @pytest.mark.parametrize("name", ["new\nline", os.fsdecode(b"\xff"), 'three"""quotes', "back\\slash"])
 def test_a_name_that_no_text_can_hold_is_refused_and_nothing_is_made(tmp_path, name):
     with pytest.raises(DataError, match="name of the folder"):

@@ -1,11 +1,12 @@
-"""``leeway check`` names no file that is gone when its message is read."""
+"""``leeway check`` says what a newcomer has to know, and names no file that is gone when it is read."""
 
 import re
 import tempfile
 from pathlib import Path
 
 import pytest
-from leeway_rl.common.errors import RoleDiedError
+from leeway_rl.common.config import compose
+from leeway_rl.common.errors import LeewayError, RoleDiedError
 from leeway_rl.leeway.evaluating import check
 
 
@@ -34,3 +35,37 @@ def test_a_log_that_an_error_names_is_there_to_be_read(folders, monkeypatch):
     with pytest.raises(RoleDiedError) as ended:
         check.check(["tiny"], [], rows=1, responses=1)
     assert Path(re.findall(r"\((.*)\)", str(ended.value))[0]).read_text() == "no memory"
+
+
+def graded(*rewards):
+    each = [{"response": "", "reward": reward, "verdict": "", "reason": ""} for reward in rewards]
+    return [{"prompt": "1+1", "graded": each}]
+
+
+def test_where_every_reward_fails_nothing_is_sampled_and_where_some_do_the_rest_is_seen(folders, monkeypatch, capsys):
+    sampled, tries = [], []
+
+    def trial(config, _):
+        tries.append(config.broker.max_attempts)
+        return graded(None, None) if len(tries) == 1 else graded(1.0, None)
+
+    monkeypatch.setattr(check, "_trial", trial)
+    monkeypatch.setattr(check, "_sampled", lambda *_: sampled.append(1) or [])
+    with pytest.raises(LeewayError, match="rewards failed on 2 responses"):
+        check.check(["tiny"], [], rows=1, responses=1)
+    assert not sampled
+    assert "no response is sampled before the rewards work" in capsys.readouterr().out
+    with pytest.raises(LeewayError, match="rewards failed on 1 responses"):
+        check.check(["tiny"], [], rows=1, responses=1)
+    assert sampled
+    assert tries == [1, 1], "a function that hangs is waited for once"
+
+
+def test_of_rewards_that_failed_no_step_is_told_and_what_failed_is_not_0():
+    row = {"reward": None, "tokens": 5}
+    said = check.step_of(compose(["tiny"], []), [[row, row]])
+    assert "no response got a reward" in said
+    assert "nothing can be said of learning before the rewards work" in said
+    assert "nothing could be learnt" not in said, "that is said of rewards that work"
+    assert "reward 0.000" not in said
+    assert "nothing could be learnt" in check.step_of(compose(["tiny"], []), [[row | {"reward": 1.0}] * 2])

@@ -224,7 +224,7 @@ def test_async_functions_wait_together(pool):
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("raises", "KeyError: 'the row has no such column' (line 73 of own_rewards.py)"),
+        ("raises", "KeyError: 'the row has no such column' (line 73 of own_rewards.py); the row has prompt, answer, colour"),
         ("leaves", "SystemExit: 3"),
         ("interrupts", "KeyboardInterrupt"),
         ("leaves_later", "SystemExit: 3"),
@@ -232,13 +232,13 @@ def test_async_functions_wait_together(pool):
         ("gives_up_itself", "TimeoutError: the endpoint's own clock"),
         ("cannot_say", "_Dumb"),
         ("ends_at_once", "its process was lost: exit code 7"),
-        ("hangs", "killed after 1 s without an answer"),
-        ("never", "no answer within 1 s"),
-        ("hoards", "more memory than verifier.rewards_memory_bytes"),
+        ("hangs", "killed after 1 s (timeout_s) without an answer (line 109 of own_rewards.py)"),
+        ("never", "no answer within 1 s (line 64 of own_rewards.py)"),
+        ("hoards", "more memory than verifier.rewards_memory_bytes (line 114 of own_rewards.py)"),
         ("dies", "its process was lost: signal 9"),
         ("is_nan", "it returned nan, and a reward is finite"),
-        ("is_text", "it returned a str ('1.0'), and a reward is a number"),
-        ("is_none", "it returned None, and a reward is a number"),
+        ("is_text", "it returned a str ('1.0'), and a reward is a number, such as 1.0 (line 142 of own_rewards.py)"),
+        ("is_none", "it returned None, and a reward is a number, such as 1.0 (line 146 of own_rewards.py)"),
         ("too_few", "it returned 1 numbers for a group of 2 responses"),
     ],
 )
@@ -254,7 +254,7 @@ def test_what_gives_no_number_is_an_error_with_its_word_and_the_next_group_is_gr
 def test_an_async_function_that_blocks_is_killed(pool, monkeypatch):
     monkeypatch.setattr("leeway_rl.verifier.rewards.seats.GRACE_S", 0.5)
     (verdict,) = graded(pool, config_of(own("blocks", timeout_s=1)), "abc")
-    assert (verdict.kind, verdict.reason) == (ERROR, "blocks: killed after 1 s without an answer")
+    assert (verdict.kind, verdict.reason) == (ERROR, "blocks: killed after 1 s (timeout_s) without an answer (line 68 of own_rewards.py)")
 
 
 @pytest.mark.parametrize("name", ["prints", "forks", "fork_returns"])

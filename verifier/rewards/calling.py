@@ -66,7 +66,7 @@ class Caller:
             given = function.call(*_arguments(call, responses, row), **_asked(function, call, responses))
             found = self._told(*numbers_of(given, function, len(responses)))
         except BaseException as error:  # the boundary: whatever one call raises is that call's error
-            found = None, [self._why(error, function)]
+            found = None, [self._why(error, function, row)]
         if os.getpid() != self._pid:
             os._exit(0)  # a copy of this process, forked inside the function, has nothing to say here
         return _reply(call, found, started)
@@ -86,8 +86,8 @@ class Caller:
                 found = self._told(*numbers_of(given, function, len(responses)))
             except BaseException as error:  # as above
                 late = isinstance(error, TimeoutError) and clock.expired()
-                said = f"{function.name}: no answer within {function.timeout_s:g} s"
-                found = None, [said if late else self._why(error, function)]
+                said = f"{function.name}: no answer within {function.timeout_s:g} s{function.place}"
+                found = None, [said if late else self._why(error, function, row)]
             if os.getpid() != self._pid:
                 os._exit(0)
             reply(_reply(call, found, started))
@@ -97,11 +97,19 @@ class Caller:
     def _told(self, values: list[float], reasons: list[str]) -> Found:
         return values, [printable(self._secrets.hide(reason)) for reason in reasons]
 
-    def _why(self, error: BaseException, function: Loaded) -> str:
+    def _why(self, error: BaseException, function: Loaded, row: str) -> str:
         if isinstance(error, MemoryError):
-            return f"{function.name}: more memory than verifier.rewards_memory_bytes"
-        said = str(error) if isinstance(error, NotANumber) else told(error)
+            return f"{function.name}: more memory than verifier.rewards_memory_bytes{function.place}"
+        said = f"{error}{function.place}" if isinstance(error, NotANumber) else told(error) + _instead(error, row)
         return printable(f"{function.name}: {self._secrets.hide(said)}")
+
+
+def _instead(error: BaseException, row: str) -> str:
+    """Which columns a row has, where the error may be that it has not the one that was asked for."""
+    columns = json.loads(row) if row and isinstance(error, KeyError) else {}
+    if not columns or error.args[:1] in [(name,) for name in columns]:
+        return ""
+    return f"; the row has {', '.join(columns)}"
 
 
 def _arguments(call: Call, responses: list[dict[str, Any]], row: str) -> tuple[Any, Any]:
@@ -141,7 +149,7 @@ def _number(given: Any, name: str) -> tuple[float, str]:
     if isinstance(given, Score):
         given, reason = given.value, str(given.reason)
     if isinstance(given, (str, bytes)) or not hasattr(given, "__float__"):
-        raise NotANumber(f"it returned {_shown(given)}, and a reward is a number")
+        raise NotANumber(f"it returned {_shown(given)}, and a reward is a number, such as 1.0")
     value = float(given)
     if not math.isfinite(value):
         raise NotANumber(f"it returned {value}, and a reward is finite")

@@ -64,6 +64,7 @@ def described(function: Loaded) -> dict[str, Any]:
     """What the parent has to know of a function."""
     return {
         "name": function.name,
+        "place": function.place,
         "asks_correct": "correct" in function.asks,
         "asks_turns": "turns" in function.asks,
         "is_async": function.is_async,

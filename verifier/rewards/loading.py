@@ -12,7 +12,7 @@ from ...common.config import Reward
 from ...common.errors import ConfigError
 from ...common.rewards import JUDGES
 from ...common.user_code import loading
-from ...common.user_code.loading import Kind, asked_of, told
+from ...common.user_code.loading import Kind, asked_of, place_of, told
 from ...common.user_code.secrets import Secrets
 
 SHIPPED = {
@@ -42,6 +42,8 @@ class Loaded:
     """One function of ``[[rewards]]``, ready to be called."""
 
     name: str
+    place: str
+    """Where it begins, as ``place_of`` says it."""
     call: Callable[..., Any]
     """It takes the response, the row, and what ``asks`` names; its options are bound."""
     asks: frozenset[str]
@@ -85,6 +87,7 @@ class Loader(loading.Loader):
         marked = bool(getattr(function, "leeway_scores_truncated", False))
         return Loaded(
             name=reward.called,
+            place=place_of(function),
             call=partial(function, **options) if options else function,
             asks=asks,
             is_async=inspect.iscoroutinefunction(function)

@@ -228,9 +228,10 @@ class _Seat(Seat[RewardChild]):
         seconds = time.monotonic() - started
         for call in calls:  # the one that was due, and those that were to come after it
             if call not in asked.replies:
-                name, clock_s = self._rewards[call[0]].called, self._rewards[call[0]].timeout_s
-                why = f"its process {said}" if said else f"killed after {clock_s:g} s without an answer"
-                asked.fail(call, printable(f"{name}: {why}"), seconds)
+                reward, place = self._rewards[call[0]], self._functions[call[0]]["place"] if self._functions else ""
+                late = f"killed after {reward.timeout_s:g} s (timeout_s) without an answer{place}"
+                why = f"its process {said}" if said else late
+                asked.fail(call, printable(f"{reward.called}: {why}"), seconds)
 
     def _loaded(self) -> Described | None:
         """Make sure that a process is running and has loaded the functions; what they are, where it is a new one."""
