@@ -5,60 +5,33 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from tests.http_double import HttpDouble
 
-class HubDouble:
-    """Holds repositories. Use it as a context manager; ``url`` is for ``HF_ENDPOINT``."""
+
+class HubDouble(HttpDouble):
+    """Holds repositories; ``url`` is for ``HF_ENDPOINT``."""
 
     def __init__(self, token: str) -> None:
+        super().__init__()
         self.token = token
         self.private: dict[str, bool] = {}
         """By repository, whether it is private."""
         self.files: dict[str, dict[str, bytes]] = {}
         """By repository, its files."""
         self.blobs: dict[str, bytes] = {}
-        double = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                double.answer(self)
-
-            def do_PUT(self) -> None:
-                double.answer(self)
-
-            def do_GET(self) -> None:
-                double.answer(self)
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> HubDouble:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Answer one request."""
-        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         path = request.path.partition("?")[0]
         if path.startswith("/blob/"):  # a signed address, which no token goes to
             self.blobs[hashlib.sha256(body).hexdigest()] = body
-            self._say(request, 200, {})
+            self.say(request, 200, {})
         elif request.headers.get("Authorization") != f"Bearer {self.token}":
-            self._say(request, 401, {"error": "Invalid token"})
+            self.say(request, 401, {"error": "Invalid token"})
         else:
-            self._say(request, *self._answered(request.command, path, body))
+            self.say(request, *self._answered(request.command, path, body))
 
     def _answered(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         words = path.strip("/").split("/")
@@ -105,12 +78,3 @@ class HubDouble:
             elif entry["key"] == "lfsFile":
                 self.files[name][entry["value"]["path"]] = self.blobs[entry["value"]["oid"]]
         return {"commitUrl": f"{self.url}/{name}/commit/abc", "commitOid": "abc", "success": True}
-
-    @staticmethod
-    def _say(request: BaseHTTPRequestHandler, status: int, body: Any) -> None:
-        text = json.dumps(body).encode()
-        request.send_response(status)
-        request.send_header("Content-Type", "application/json")
-        request.send_header("Content-Length", str(len(text)))
-        request.end_headers()
-        request.wfile.write(text)
