@@ -99,7 +99,7 @@ def test_weights_that_are_not_whole_are_refused_and_not_counted_as_if_they_were(
 
 def test_a_page_says_that_its_parameters_are_counted_without_the_weights(tiny_model, tmp_path):
     (tmp_path / "config.json").write_text((tiny_model / "config.json").read_text())
-    said = f"# the weights of {tmp_path} are not here: its config.json tells how many there are"
+    said = f"# the weights of {tmp_path} are not here: parameters are counted from its config.json"
     for path, count in ((tmp_path, 1), (tiny_model, 0)):
         config = compose(["tiny"], [f"model.path={path}"])
         assert describe(config, shape_of(str(path))).splitlines().count(said) == count
