@@ -25,8 +25,8 @@ class Progress:
         if self._lines.renewed():
             self.made, self.newest = 0, None
         newest = b""
-        for newest in self._lines.lines():
-            self.made += 1
+        for text in self._lines.lines():
+            self.made, newest = self.made + 1, text
         if newest:
             self.newest = json.loads(newest)
         return self.made

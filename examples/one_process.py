@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import torch
 from leeway_rl.common.config import Config, compose, expand
+from leeway_rl.common.config.plain import why_not_plain
 from leeway_rl.common.prompts import decoder_of
 from leeway_rl.common.tensors import flatten, tensors_of
 from leeway_rl.common.types import Ticket, VerdictKind
@@ -48,7 +49,7 @@ def sample_and_grade(engine: TorchEngine, decode, ticket: Ticket, own: RewardGra
 
 def train(run: Config, steps: int) -> dict[str, torch.Tensor]:
     """The weights after ``steps`` training steps, by name."""
-    if (why := run.why_not_plain) is not None:
+    if (why := why_not_plain(run)) is not None:
         raise SystemExit(f"this loop is a plain one: {why}")
     path, config, serving, exact = expand(run.model.path), run, run.rollout, run.entropy.estimate == "exact"
     curriculum, decode = load_curriculum(run, tokenizer := AutoTokenizer.from_pretrained(path)), decoder_of(tokenizer)

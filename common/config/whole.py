@@ -82,22 +82,6 @@ class Config(Section):
         held = [view.reference for view in self.views() if view.objective.kl_beta > 0 or self.metrics.kl_every > 0]
         return tuple(dict.fromkeys(held))
 
-    @property
-    def why_not_plain(self) -> str | None:
-        """Why ``examples/one_process.py`` would not compute this run; None if it would."""
-        if (updates := max(view.train.updates_per_step for view in self.views())) > 1:
-            return f"it makes one update a training step, not {updates} (train.minibatch_groups, train.reuse)"
-        if self.references:
-            return "it holds no reference model; objective.kl_beta = 0 and metrics.kl_every = 0 need none"
-        if {self.objective.ratio_level, self.objective.correction_level} != {"token"}:
-            return (
-                f"it takes no ratios or weights of whole responses (objective.loss = {self.objective.loss!r}, "
-                f"objective.correction_level = {self.objective.correction_level!r})"
-            )
-        if self.train.learning_rate_by_ess != "none":
-            return f"it knows no train.learning_rate_by_ess = {self.train.learning_rate_by_ess!r}; 'none' is right"
-        return None
-
     def of_model(self, path: str) -> Self:
         """The same configuration of another model."""
         return self.model_copy(update={"model": self.model.model_copy(update={"path": path})})

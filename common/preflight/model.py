@@ -36,8 +36,8 @@ def check_model(config: Config, *uses: Use, dry_run: bool = False) -> ModelFolde
     """Refuse the model that ``config.model.path`` names, before it loads, if it cannot be used in these ways here.
 
     Returns what is known of it; None for a hub name that is not in this machine's cache. ``dry_run``: ask no hub for
-    such a name, and take a folder without any weights for one whose weights lie elsewhere. Raises ``DataError`` for a model that cannot be used, and ``ConfigError`` for a key that
-    does not fit it.
+    such a name, and take a folder without any weights for one whose weights lie elsewhere. Raises ``DataError`` for a
+    model that cannot be used, and ``ConfigError`` for a key that does not fit it.
     """
     path = folder_of(said := config.model.path)
     if path is None:

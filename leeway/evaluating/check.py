@@ -68,12 +68,12 @@ def _check_source(config: Config, rows: int, responses: int) -> int:
         config = config.model_copy(update={"broker": config.broker.model_copy(update={"max_attempts": 1})})
         failed = 0
         if not any(reward.use == ENVIRONMENT for reward in config.rewards):  # it rewards what is said to it alone
-            graded = _trial(config, rows)
+            graded = trial(config, rows)
             failed = _show_graded(graded)
             if failed and failed == sum(len(row["graded"]) for row in graded):
                 typer.echo("\nno response is sampled before the rewards work: each line marked error says why not")
                 return failed
-        groups = _sampled(config, few, folder / "sampled", responses)
+        groups = sampled(config, few, folder / "sampled", responses)
     failed += _show_sampled(groups)
     typer.echo(step_of(config, groups))
     return failed
@@ -123,7 +123,8 @@ def _first(config: Config, most: int) -> Iterator[Any]:
         yield values
 
 
-def _trial(config: Config, rows: int) -> list[dict[str, Any]]:
+def trial(config: Config, rows: int) -> list[dict[str, Any]]:
+    """Made-up responses to the first rows with their verdicts, as the verifier's ``trial`` prints them."""
     command = [sys.executable, "-m", "leeway_rl.verifier.rewards.trial", str(rows)]
     done = subprocess.run(command, input=dump(config), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
@@ -145,7 +146,7 @@ def _show_graded(found: list[dict[str, Any]]) -> int:
     return failed
 
 
-def _sampled(config: Config, problems: Path, out: Path, responses: int) -> list[list[dict[str, Any]]]:
+def sampled(config: Config, problems: Path, out: Path, responses: int) -> list[list[dict[str, Any]]]:
     """Responses of the untrained model to each row, as in ``responses.parquet``."""
     import pyarrow.parquet as pq
 
@@ -176,7 +177,9 @@ def _sampled(config: Config, problems: Path, out: Path, responses: int) -> list[
     except SystemExit as ended:
         if ended.code == STOPPED:
             raise
-        raise LeewayError(f"sampling ended with code {ended.code}; what its workers said is in {out / 'logs'}") from None
+        raise LeewayError(
+            f"sampling ended with code {ended.code}; what its workers said is in {out / 'logs'}"
+        ) from None
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in pq.read_table(out / "responses.parquet").to_pylist():
         groups.setdefault(row["id"], []).append(row)

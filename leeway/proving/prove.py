@@ -15,6 +15,7 @@ from pathlib import Path
 import typer
 
 from ...common.config import compose
+from ...common.config.plain import why_not_plain
 from ...common.errors import ConfigError, LeewayError
 from ...common.ledger import published_checksum
 from ..running.up import up
@@ -43,7 +44,7 @@ def on_policy(
             "prove on-policy needs rollout.engine = 'torch', train.ranks = 1 and train.zero_stage = 0: vLLM batches "
             "what arrives together, and several ranks add in another order"
         )
-    if (why := config.why_not_plain) is not None:
+    if (why := why_not_plain(config)) is not None:
         raise ConfigError(f"prove on-policy compares with a plain loop in one process: {why}")
     run = f"prove-{time.strftime('%m%d-%H%M%S')}-{os.getpid()}"
     typer.echo(f"asynchronous: {rollout_workers} rollout and {verifier_workers} verifier workers, {steps} steps")

@@ -22,8 +22,8 @@ _NAMED = re.compile(r"leeway (?:learner|rollout|verifier): ")
 
 
 def cause(code: int, said: str, *, killed_for_memory: bool = False) -> str:
-    """Why a process died, in one line. ``code`` is its exit code, negative for a signal, and ``said`` is the end of what
-    it wrote. ``killed_for_memory``: whether the kernel killed some process for lack of memory while this one
+    """Why a process died, in one line. ``code``: its exit code, negative for a signal. ``said``: the end of what it
+    wrote. ``killed_for_memory``: whether the kernel killed some process for lack of memory while this one
     lived."""
     if code < 0:
         return _killed(-code, killed_for_memory=killed_for_memory)

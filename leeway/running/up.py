@@ -64,13 +64,7 @@ def up(
 ) -> None:
     """Run everything to the end, show it, and write its ``report``. ``dry``: only tell what would be run."""
     if resume:
-        keys = {text: text.partition("=")[0].strip() for text in settings}
-        others = [text for text, key in keys.items() if key not in LAYOUT and not key.startswith("placement.")]
-        if run is None or presets or others:
-            raise ConfigError(
-                f"--resume takes --run, and --set of {', '.join(LAYOUT)} and placement.*: else the run's own "
-                "configuration goes on"
-            )
+        run = _to_go_on_with(run, presets, settings)
         config = _stored(runs_dir / run, settings)
         if (why := nothing_left(runs_dir / run, config)) is not None:
             typer.echo(f"run {run!r} {why}")
@@ -112,6 +106,18 @@ def up(
             watch(redis_url, run, roles, folder, config)
     if report:
         _report(run, folder, config)
+
+
+def _to_go_on_with(run: str | None, presets: list[str], settings: list[str]) -> str:
+    """``run``; ``ConfigError`` where none is named, or where more is asked for than a run that goes on can take."""
+    keys = {text: text.partition("=")[0].strip() for text in settings}
+    others = [text for text, key in keys.items() if key not in LAYOUT and not key.startswith("placement.")]
+    if run is None or presets or others:
+        raise ConfigError(
+            f"--resume takes --run, and --set of {', '.join(LAYOUT)} and placement.*: else the run's own "
+            "configuration goes on"
+        )
+    return run
 
 
 def _report(run: str, folder: Path, config: Config) -> None:

@@ -4,9 +4,9 @@ import pytest
 from leeway_rl.common.config import compose, dump, parse
 from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.examples import one_process
-from leeway_rl.leeway.proving import prove
 from leeway_rl.learner import checkpoint
 from leeway_rl.learner.startup import refuse_older
+from leeway_rl.leeway.proving import prove
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_checkpoint_of_an_older_leeway_is_refused_before_the_model_loads(tmp_p
         (["train.learning_rate_by_ess=sqrt"], r"train\.learning_rate_by_ess = 'sqrt'"),
         (["train.minibatch_groups=4"], "one update a training step, not 4"),
         (["metrics.kl_every=5"], "no reference model"),
-        (['stages=[{from_step=1,kl_beta=0.1}]', "train.steps=9"], "no reference model"),
+        (["stages=[{from_step=1,kl_beta=0.1}]", "train.steps=9"], "no reference model"),
     ],
 )
 def test_the_plain_loop_refuses_what_it_would_compute_otherwise_and_prove_does_before_it_starts(

@@ -14,8 +14,8 @@ from leeway_rl.leeway.evaluating import check
 def folders(tmp_path, monkeypatch):
     """Where the temporary folders are, of a check that samples nothing."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(check, "_trial", lambda *_: [])
-    monkeypatch.setattr(check, "_sampled", lambda *_: [])
+    monkeypatch.setattr(check, "trial", lambda *_: [])
+    monkeypatch.setattr(check, "sampled", lambda *_: [])
     return tmp_path
 
 
@@ -31,7 +31,7 @@ def test_a_log_that_an_error_names_is_there_to_be_read(folders, monkeypatch):
         (out / "logs/rollout-1.log").write_text("no memory")
         raise RoleDiedError(f"rollout-1 died ({out / 'logs/rollout-1.log'})")
 
-    monkeypatch.setattr(check, "_sampled", sampled)
+    monkeypatch.setattr(check, "sampled", sampled)
     with pytest.raises(RoleDiedError) as ended:
         check.check(["tiny"], [], rows=1, responses=1)
     assert Path(re.findall(r"\((.*)\)", str(ended.value))[0]).read_text() == "no memory"
@@ -49,8 +49,8 @@ def test_where_every_reward_fails_nothing_is_sampled_and_where_some_do_the_rest_
         tries.append(config.broker.max_attempts)
         return graded(None, None) if len(tries) == 1 else graded(1.0, None)
 
-    monkeypatch.setattr(check, "_trial", trial)
-    monkeypatch.setattr(check, "_sampled", lambda *_: sampled.append(1) or [])
+    monkeypatch.setattr(check, "trial", trial)
+    monkeypatch.setattr(check, "sampled", lambda *_: sampled.append(1) or [])
     with pytest.raises(LeewayError, match="rewards failed on 2 responses"):
         check.check(["tiny"], [], rows=1, responses=1)
     assert not sampled

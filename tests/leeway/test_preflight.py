@@ -109,7 +109,10 @@ def test_a_dry_run_goes_on_without_what_is_elsewhere(folder, write, tmp_path):
 
 def test_a_dry_run_goes_on_with_config_json_alone(folder, write):
     (folder / "model.safetensors").unlink()
-    config, unseen = asking(folder, write(row())), f"not checked: the weights of {folder}, which are not on this machine"
+    config, unseen = (
+        asking(folder, write(row())),
+        f"not checked: the weights of {folder}, which are not on this machine",
+    )
     said = preflight(config, dry_run=True)
     assert said[0].startswith(unseen)
     assert said[-1].startswith("checked: all 1 rows")

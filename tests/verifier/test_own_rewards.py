@@ -224,7 +224,10 @@ def test_async_functions_wait_together(pool):
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("raises", "KeyError: 'the row has no such column' (line 73 of own_rewards.py); the row has prompt, answer, colour"),
+        (
+            "raises",
+            "KeyError: 'the row has no such column' (line 73 of own_rewards.py); the row has prompt, answer, colour",
+        ),
         ("leaves", "SystemExit: 3"),
         ("interrupts", "KeyboardInterrupt"),
         ("leaves_later", "SystemExit: 3"),
@@ -254,7 +257,10 @@ def test_what_gives_no_number_is_an_error_with_its_word_and_the_next_group_is_gr
 def test_an_async_function_that_blocks_is_killed(pool, monkeypatch):
     monkeypatch.setattr("leeway_rl.verifier.rewards.seats.GRACE_S", 0.5)
     (verdict,) = graded(pool, config_of(own("blocks", timeout_s=1)), "abc")
-    assert (verdict.kind, verdict.reason) == (ERROR, "blocks: killed after 1 s (timeout_s) without an answer (line 68 of own_rewards.py)")
+    assert (verdict.kind, verdict.reason) == (
+        ERROR,
+        "blocks: killed after 1 s (timeout_s) without an answer (line 68 of own_rewards.py)",
+    )
 
 
 @pytest.mark.parametrize("name", ["prints", "forks", "fork_returns"])

@@ -28,7 +28,9 @@ def describe(config: Config, shape: Shape | None, gpu: Gpu | None = None, *, mor
         parts.append(f"memory: unknown. {why_unknown(config.model.path)}")
     else:
         if not shape.weights_here:
-            parts.append(f"the weights of {config.model.path} are not here: parameters are counted from its config.json\n")
+            parts.append(
+                f"the weights of {config.model.path} are not here: parameters are counted from its config.json\n"
+            )
         pages = (_learner_page, _rollout_page, _nodes_page, _speed_page)
         parts.append("\n\n".join(page(config, shape, gpu) for page in pages))
     for each in more:

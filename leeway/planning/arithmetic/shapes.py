@@ -104,9 +104,7 @@ def shape_of(model_path: str) -> Shape | None:
     parameters = counted or parameters_of(
         sizes, tied=tied, biased=bool(keys.get("attention_bias")) or kind == "qwen2", gated=kind not in _UNGATED
     )
-    return Shape(
-        **asdict(sizes), parameters=parameters, tied=tied, weights_here=counted is not None, context=context
-    )
+    return Shape(**asdict(sizes), parameters=parameters, tied=tied, weights_here=counted is not None, context=context)
 
 
 def why_unknown(model_path: str) -> str:
