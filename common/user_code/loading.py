@@ -162,7 +162,8 @@ def asked_of(
 
 def place_of(function: Callable[..., Any]) -> str:
     """Where a function of the user's begins, with a space before it; empty for one of ours, or where nobody knows."""
-    code = getattr(inspect.unwrap(function), "__code__", None) or getattr(function.__call__, "__code__", None)
+    called: Any = inspect.unwrap(function)
+    code = getattr(called, "__code__", None) or getattr(called.__call__, "__code__", None)
     if code is None or _is_ours(code.co_filename):
         return ""
     return f" (line {code.co_firstlineno} of {Path(code.co_filename).name})"
