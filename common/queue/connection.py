@@ -1,7 +1,6 @@
 """A process's connection to the Redis of one run: whether it can be reached, its clock, and what its errors mean."""
 
 import logging
-import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
 
-from ..address import HELP, Kind, parse, public
+from ..address import Kind, known, public
 from ..errors import BrokerError
 from ..keys import Keys
 from ..reach import why_unreachable
@@ -64,13 +63,10 @@ class Connection:
         """Payload bytes read by this process."""
         self.opened = 0
         """Connections that were opened. Another one may have found another server, or one that has lost something."""
-        try:
-            self._address = parse(url)
-            self._finder = finder_of(self._address, self.keys.prefix, connect_s)
-            times: dict[str, Any] = {"socket_timeout": connect_s, "socket_connect_timeout": connect_s}
-            probe = _Client.from_pool(pool_of(self._address, url, self._finder, protocol=2, retry=None, **times))
-        except (ValueError, TypeError) as error:  # its trace may hold a piece of the password
-            raise BrokerError(_unusable(error)) from None
+        self._address = known(url)
+        self._finder = finder_of(self._address, self.keys.prefix, connect_s)
+        times: dict[str, Any] = {"socket_timeout": connect_s, "socket_connect_timeout": connect_s}
+        probe = _Client.from_pool(pool_of(self._address, url, self._finder, protocol=2, retry=None, **times))
         with probe:
             self._check_reachable(probe, connect_s, time.monotonic() + patience_s, writes=retry_s > 0)
         # Any: redis-py's annotations are the union of every protocol and decoding; ours is fixed (RESP2, bytes).
@@ -138,10 +134,8 @@ class Connection:
         at = public(self.url)
         if (known := meaning(error)) is not None:
             return f"the Redis at {at} {known} ({error})"
-        urls = [self.url] if self._address.kind is Kind.SERVER else [self._address.at(*n) for n in self._address.nodes]
-        if (found := next(filter(None, (why_unreachable(url, error) for url in urls)), None)) is not None:
-            kind = "" if self._address.kind is Kind.SERVER else f"+{self._address.kind}"
-            return re.sub(r"write (rediss?)://", rf"write \1{kind}://", found)
+        if (found := why_unreachable(self.url, error)) is not None:
+            return found
         if isinstance(error, redis.exceptions.TimeoutError):
             return (
                 f"the Redis at {at} does not answer within {connect_s:g} s: it is frozen or overloaded, or the network "
@@ -169,12 +163,6 @@ class Connection:
         """Whether Redis has just refused what this process writes, for want of memory. A large payload may be refused
         where whoever looks at the memory finds some free."""
         return bool(time.monotonic() - self.redis.refused_at < REFUSED_S)
-
-
-def _unusable(error: ValueError | TypeError) -> str:
-    why = f"{error}." if type(error) is ValueError else "it has an option that redis-py does not know."
-    advice = "In a password write / as %2F, @ as %40, : as %3A, # as %23"
-    return f"--redis-url: not an address; {why} Expected {HELP} {advice}"
 
 
 class View:
