@@ -95,9 +95,9 @@ class Service:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._ended.set()
-        self._thread.join()
         if kind is not None and issubclass(kind, RedisError):
-            return  # there is nobody to say goodbye to; the heartbeat expires by itself
+            return  # there is nobody to say goodbye to, and a heartbeat would be tried for as long again
+        self._thread.join()
         try:
             self.queue.leave(self.role, self.queue.worker)
         except RedisError as error:

@@ -34,9 +34,10 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._ended.set()
-        self._thread.join()
+        if kind is None or not issubclass(kind, RedisError):  # a look at a Redis that is away takes long
+            self._thread.join()
 
     def _watch_loop(self) -> None:
         """Consumes what the roles publish, and produces log lines and the field ``stalled`` of the run's state. If it

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import redis
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.cluster import parse_cluster_slots
 from redis.connection import Connection as PlainConnection
 from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
@@ -44,19 +45,28 @@ class Shard(NamedTuple):
 
 
 class Patience(Retry):
-    """Tries again for so many seconds, however long each try takes."""
+    """Tries again for so many seconds, however long each try takes, while the server is away or out of memory. All
+    connections of a process share one: when the time of one call is over, no other call is tried again."""
 
-    def __init__(self, backoff: Any, seconds: float) -> None:
-        super().__init__(backoff, retries=-1)
+    def __init__(self, seconds: float) -> None:
+        backoff = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
+        super().__init__(backoff, -1, (errors.ConnectionError, errors.TimeoutError, errors.OutOfMemoryError))
         self._seconds = seconds
+        self._over = False
+
+    def __deepcopy__(self, _: object) -> "Patience":
+        return self  # redis-py copies it for each connection
 
     def call_with_retry(self, do: Any, fail: Any, is_retryable: Any = None, with_failure_count: bool = False) -> Any:
         until = time.monotonic() + self._seconds
 
         def in_time(error: Exception) -> bool:
-            return time.monotonic() < until and (is_retryable is None or is_retryable(error))
+            self._over = self._over or time.monotonic() >= until
+            return not self._over and (is_retryable is None or is_retryable(error))
 
-        return super().call_with_retry(do, fail, in_time, with_failure_count)
+        answer = super().call_with_retry(do, fail, in_time, with_failure_count)
+        self._over = False
+        return answer
 
 
 class Finder(Protocol):

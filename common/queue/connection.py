@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff
 
 from ..address import Kind, known, public
 from ..errors import BrokerError
@@ -20,7 +19,7 @@ log = logging.getLogger(__name__)
 
 RedisError = redis.exceptions.RedisError
 
-RETRY_S = 60.0  # how long a role outlives a vanished Redis before it gives up
+RETRY_S = 60.0  # how long a Redis that has vanished is asked again, before the run's broker.retry_s is known
 ANSWER_S = 30.0  # how long a role waits for one answer before it asks again on a new connection
 MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
 _READABLE = {"MISCONF", "NOREPLICAS"}  # refusals, for a full disk or so, that keep nobody from reading and may pass
@@ -78,12 +77,7 @@ class Connection:
                 opened=self._note_opened,
                 lasting=retry_s > 0,
                 protocol=2,
-                retry=Patience(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retry_s),
-                retry_on_error=[
-                    redis.exceptions.ConnectionError,
-                    redis.exceptions.TimeoutError,
-                    redis.exceptions.OutOfMemoryError,
-                ],
+                retry=Patience(retry_s),
                 socket_timeout=ANSWER_S if retry_s else connect_s,
                 socket_connect_timeout=connect_s,
                 health_check_interval=15,
@@ -91,6 +85,10 @@ class Connection:
             )
         )
         self._scripts: dict[str, Any] = {}
+
+    def retry_for(self, seconds: float) -> None:
+        """From now on ask a server that is away or out of memory again for so long."""
+        self.redis.set_retry(Patience(seconds))
 
     def _note_opened(self) -> None:
         self.opened += 1

@@ -1,8 +1,11 @@
 """A server as a managed service has it: without CONFIG, INFO, CLIENT, ACL, DEBUG and what else is an administrator's.
 A run does all its work there, and the desk says what it could not look at. And a server that is demoted."""
 
+import copy
+
 import pytest
 import redis
+from leeway_rl.common.queue.client import Patience
 from leeway_rl.common.queue.connection import Connection, refused_or_lost
 from leeway_rl.common.queue.entries import HandOver
 from leeway_rl.leeway.examining import broker
@@ -117,3 +120,20 @@ def test_a_role_gives_up_after_its_time_however_long_each_try_takes(tmp_path):
             patience.call_with_retry(lambda: (_ for _ in ()).throw(redis.exceptions.ConnectionError()), told.append)
         assert len(told) >= 2
         connection.close()
+
+
+def test_when_the_time_of_one_call_is_over_no_other_call_is_tried_again_until_one_is_answered():
+    """Otherwise a role would end later by as long as its threads began to ask one after the other."""
+    patience = Patience(0.05)
+    of_a_connection = copy.deepcopy(patience)
+
+    def tries(retry):
+        told = []
+        with pytest.raises(redis.exceptions.ConnectionError):
+            retry.call_with_retry(lambda: (_ for _ in ()).throw(redis.exceptions.ConnectionError()), told.append)
+        return len(told)
+
+    assert tries(patience) > 0
+    assert tries(of_a_connection) == 0
+    assert of_a_connection.call_with_retry(lambda: "answered", None) == "answered"
+    assert tries(patience) > 0
