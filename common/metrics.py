@@ -20,6 +20,7 @@ from .queue.entries import LetterKind, stream_id
 from .queue.learner import LearnerQueue
 from .queue.member import METRICS_KEPT
 from .tail import whole_lines
+from .wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,8 @@ class MetricsSink:
                 records = []
             if ending and not records:
                 if self._unwritten:
-                    log.error("%d records of measurements are lost: %s", len(self._unwritten), self._told)
+                    lost = counted(len(self._unwritten), "record of measurements is", "records of measurements are")
+                    log.error("%s lost: %s", lost, self._told)
                 return
 
     def _take(self, record: dict[str, Any]) -> None:
@@ -114,7 +116,8 @@ class MetricsSink:
                 self.queue.record.set_state(unwritten=told)
             return
         if self._told:
-            log.warning("the measurements are written again; %d records were lost", self._lost)
+            lost = counted(self._lost, "record was", "records were")
+            log.warning("the measurements are written again; %s lost", lost)
             self._told, self._lost = "", 0
             self.queue.record.set_state(unwritten="")
 

@@ -22,6 +22,7 @@ from .queue.entries import Job, Unwanted
 from .resident import resident_bytes
 from .stopping import STOPPED
 from .types import Heartbeat
+from .wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ class Service:
             self.queue.give_back(held)
             self.queue.leave(self.role, self.queue.worker)
         except RedisError as error:
-            log.warning("could not give %d leases back: %s", len(held), error)
+            log.warning("could not give %s back: %s", counted(len(held), "lease"), error)
 
     def doing(self, doing: Doing) -> None:
         """Say what the worker does or waits for now."""

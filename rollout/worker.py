@@ -24,6 +24,7 @@ from ..common.tensors import tensors_of
 from ..common.types import Ticket
 from ..common.weights import FlatWeights, NodeCopy, WeightReader
 from ..common.weights.node import TurnLostError
+from ..common.wording import counted
 from .engine import Aborted, Engine
 from .turnaround import Slot, Turnaround
 
@@ -148,7 +149,7 @@ class RolloutWorker:
         """What is to be done after ``job``, which is done with: the job that came with its hand-over; or itself, where
         we are to stop before the version that it needs has come."""
         if job.attempt > self.config.broker.max_attempts:
-            self.queue.give_up(job, f"generation failed {job.attempt - 1} times")
+            self.queue.give_up(job, f"generation failed {counted(job.attempt - 1, 'time')}")
             return []
         try:
             with self.service.holding(job):
@@ -178,7 +179,7 @@ class RolloutWorker:
             log.warning("group %s failed at attempt %d: %s", job.group_id, job.attempt, error)
             self.queue.give_back([job], failed=True)
         else:
-            self.queue.give_up(job, f"generation failed {job.attempt} times: {error}")
+            self.queue.give_up(job, f"generation failed {counted(job.attempt, 'time')}: {error}")
 
     def _generate(self, job: Job, slot: Slot) -> list[Job]:
         """Generate the group and hand it over; returns what ``_work_on`` does."""

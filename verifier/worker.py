@@ -16,6 +16,7 @@ from ..common.queue.verifier import VerifierQueue
 from ..common.service import Service
 from ..common.turns import reasoning_open_S, stretches_of, told
 from ..common.types import Responses, Scores, Ticket, VerdictKind
+from ..common.wording import counted
 from .pool import GradeItem, GraderPool
 from .rewards.grading import Conversation, RewardGrader
 
@@ -102,7 +103,7 @@ class VerifierWorker:
             job, jobs = jobs[0], []
             try:
                 if job.attempt > self.config.broker.max_attempts:
-                    self.queue.give_up(job, f"grading failed {job.attempt - 1} times")
+                    self.queue.give_up(job, f"grading failed {counted(job.attempt - 1, 'time')}")
                     continue
                 with self.service.holding(job), self.service.working(Doing(Activity.GRADING)):
                     jobs = self._grade(job)
