@@ -63,6 +63,12 @@ class Doing:
     unreadable: str | None = None
 
 
+    def goes_on(self, before: "Doing") -> bool:
+        """Whether this is still what was done ``before``, so that it has lasted since then. A wait goes on while what
+        is waited for comes in."""
+        return all(getattr(self, name) == getattr(before, name) for name in ("kind", "step", "version", "path", "due"))
+
+
 _JSON = TypeAdapter(Doing)
 
 

@@ -6,11 +6,10 @@ The desk shows it (``leeway status``). The learner watches the run by it, and pu
 import re
 import socket
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import inf
-from pathlib import Path
 
+from . import asleep
 from .activity import Activity
 from .queue.desk import DeskQueue
 from .queue.entries import WorkStream, number, whole
@@ -112,11 +111,8 @@ def stopped_here(members: Iterable[str]) -> dict[str, int]:
     found = {}
     for member in members:
         host, _, pid = member.partition("/")[2].rpartition("-")[0].rpartition("-")
-        if host != socket.gethostname() or not pid.isdecimal():
-            continue
-        with suppress(OSError):
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1] == "T":
-                found[member] = int(pid)
+        if host == socket.gethostname() and pid.isdecimal() and asleep.is_stopped(int(pid)):
+            found[member] = int(pid)
     return found
 
 
@@ -132,13 +128,14 @@ def alarms(now: Snapshot) -> list[str]:
     lesson = (
         "look at the golds and the format that the prompt asks for" if reward == "0" else "the prompts are too easy"
     )
+    given_up = f"; leeway dead-letters list {now.run} names the groups given up" if now.queued["dead_letters"] else ""
     failing = errors >= ERRORS and (share >= HIGH_ERROR_SHARE or share >= max(ERROR_SHARE, 2 * share_before))
     late = overdue > 0 and now.at - number(state.get("overdue_at", "0")) < 60 * RECENT_MINUTES
     told = (
         (
             failing,
             f"the verifiers fail on {share:.1%} of the responses of the last {RECENT_MINUTES} minutes"
-            f"{before_that}: {why}",
+            f"{before_that}: {why}{given_up}",
         ),
         (
             poisoned >= POISONED,
@@ -268,13 +265,13 @@ def _work(now: Snapshot, role: str, stream: str, works: str, what: str) -> str:
     queued, lost = now.queued[stream], now.held_by_lost.get(stream, 0)
     worked = now.under_way[stream] - lost
     waits = f"a worker that is gone until {'its lease ends' if lost == 1 else 'their leases end'}"
-    asleep = f"; {_asleep(now, role)}" if _asleep(now, role) else ""
+    stopped = f"; {_asleep(now, role)}" if _asleep(now, role) else ""
     if not lost:
-        return f"{works} {worked} of {counted(queued, what)}{asleep}"
+        return f"{works} {worked} of {counted(queued, what)}{stopped}"
     if not worked:
-        return f"{lost} of {counted(queued, what)} {'is' if lost == 1 else 'are'} held by {waits}{asleep}"
+        return f"{lost} of {counted(queued, what)} {'is' if lost == 1 else 'are'} held by {waits}{stopped}"
     more = f"{lost} more {'is' if lost == 1 else 'are'} held by {waits}"
-    return f"{works} {worked} of {counted(queued, what)}; {more}{asleep}"
+    return f"{works} {worked} of {counted(queued, what)}; {more}{stopped}"
 
 
 def _absent(now: Snapshot, role: str) -> tuple[str, str]:
@@ -289,12 +286,8 @@ def _absent(now: Snapshot, role: str) -> tuple[str, str]:
 
 def _asleep(now: Snapshot, role: str) -> str:
     """Which workers of a role are stopped, and what wakes them; empty where none is known to be."""
-    pids = [str(pid) for name, pid in now.stopped.items() if name.startswith(f"{role}/")]
-    if not pids:
-        return ""
-    which, are = ("process", "is") if len(pids) == 1 else ("processes", "are")
-    whose = "the rollout worker's" if role == "rollout" else f"the {role}'s"
-    return f"{whose} {which} {' and '.join(pids)} {are} on this machine and stopped: kill -CONT {' '.join(pids)}"
+    pids = [pid for name, pid in now.stopped.items() if name.startswith(f"{role}/")]
+    return asleep.told("the rollout worker's" if role == "rollout" else f"the {role}'s", pids)
 
 
 def timeless(sentence: str) -> str:

@@ -152,7 +152,7 @@ class Service:
     def doing(self, doing: Doing) -> None:
         """Say what the worker does or waits for now."""
         with self._lock:
-            if doing != self._doing:
+            if not doing.goes_on(self._doing):
                 self._since = time.monotonic()
             self._doing = doing
 
@@ -163,7 +163,7 @@ class Service:
         with self._lock:
             before = self._hindrances.pop(thread, None)
             if doing is not None:
-                since = before[1] if before is not None and before[0] == doing else time.monotonic()
+                since = before[1] if before is not None and doing.goes_on(before[0]) else time.monotonic()
                 self._hindrances[thread] = doing, since
 
     def idling(self, doing: Doing) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 
+from .. import asleep
 from ..address import Kind, known, public
 from ..errors import BrokerError
 from ..keys import Keys
@@ -135,10 +136,9 @@ class Connection:
         if (found := why_unreachable(self.url, error)) is not None:
             return found
         if isinstance(error, redis.exceptions.TimeoutError):
-            return (
-                f"the Redis at {at} does not answer within {connect_s:g} s: it is frozen or overloaded, or the network "
-                "to it is gone"
-            )
+            stopped = asleep.told("its", asleep.stopped_servers(self._address.nodes))
+            why = stopped or "it is frozen or overloaded, or the network to it is gone"
+            return f"the Redis at {at} does not answer within {connect_s:g} s: {why}"
         return f"no Redis at {at}: {error}; start one, or name another with --redis-url"
 
     def close(self) -> None:

@@ -119,7 +119,7 @@ BLIND = replace(GENERATES, doing=replace(BEHIND.doing, unreadable="no such file"
                 lost={"verifier/vm-3": NOW - 9},
             ),
             False,
-            "the verifiers work on 2 of 9 groups; the verifier's processes 7 and 8 are on this machine and stopped: kill "
+            "the verifiers work on 2 of 9 groups; the verifier's processes 7, 8 are on this machine and stopped: kill "
             "-CONT 7 8",
         ),
         (
