@@ -99,6 +99,8 @@ def _try(given: dict[str, str], names: Iterable[str], use: Callable[..., Any]) -
     try:
         use(*(given.get(name) for name in names))
     except OSError as error:
-        why = error.strerror if type(error).__module__ == "builtins" else "it holds nothing that TLS can use"  # SSLError
+        why = (
+            error.strerror if type(error).__module__ == "builtins" else "it holds nothing that TLS can use"
+        )  # SSLError
         places = " and ".join(f"{name}={given[name]}" for name in named)
         raise OptionError(f"has the option {places}, which cannot be used here: {why}") from None

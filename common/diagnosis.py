@@ -204,7 +204,9 @@ def _flow(now: Snapshot) -> Diagnosis:
     if kind is Activity.UNKNOWN:
         return Diagnosis(stalled=False, sentence="the learner runs another build of Leeway: what it does is unknown")
     if kind is Activity.WAITING_FOR_DISK:
-        return Diagnosis(stalled=True, sentence=f"the learner has been {does}: make room there, and it goes on by itself")
+        return Diagnosis(
+            stalled=True, sentence=f"the learner has been {does}: make room there, and it goes on by itself"
+        )
     if kind not in (Activity.WAITING_FOR_GROUPS, Activity.WAITING_FOR_RANK_0):
         idle = rollouts and all(worker.doing.kind is Activity.WAITING_FOR_PROMPTS for worker in rollouts)
         if idle and phase == "training":
@@ -281,7 +283,9 @@ def _absent(now: Snapshot, role: str) -> tuple[str, str]:
     since = "" if last is None else f" (the last was lost {age(now.at - times[last])} ago)"
     missed = all(name in now.lost for name in now.stopped if name.startswith(f"{role}/"))
     there = f"is {'alive' if missed else 'at work'}{since}"
-    return there, _asleep(now, role) or f"leeway up starts another by itself, and without it leeway {role} {now.run} does"
+    return there, _asleep(
+        now, role
+    ) or f"leeway up starts another by itself, and without it leeway {role} {now.run} does"
 
 
 def _asleep(now: Snapshot, role: str) -> str:

@@ -84,7 +84,9 @@ class ScoredConsumer:
         gone, unnamed = self.queue.astray(list(left))
         self.queue.issue(*[left[group_id].ticket for group_id in gone])
         if gone:
-            log.warning("%s gone from Redis, and issued again", counted(len(gone), "live ticket was", "live tickets were"))
+            log.warning(
+                "%s gone from Redis, and issued again", counted(len(gone), "live ticket was", "live tickets were")
+            )
         for group_id in unnamed:
             if self._may_fail(left, group_id, "lost or damaged on its way {}"):
                 log.warning("group %s was lost or damaged on its way: made again", group_id, extra={"ticket": group_id})

@@ -133,12 +133,14 @@ class Connection:
         at = public(self.url)
         if (known := meaning(error)) is not None:
             return f"the Redis at {at} {known} ({error})"
+        silent = f"the Redis at {at} does not answer within {connect_s:g} s"
+        timed_out = isinstance(error, redis.exceptions.TimeoutError)
+        if timed_out and (stopped := asleep.told("its", asleep.stopped_servers(self._address.nodes))):
+            return f"{silent}: {stopped}"
         if (found := why_unreachable(self.url, error)) is not None:
             return found
-        if isinstance(error, redis.exceptions.TimeoutError):
-            stopped = asleep.told("its", asleep.stopped_servers(self._address.nodes))
-            why = stopped or "it is frozen or overloaded, or the network to it is gone"
-            return f"the Redis at {at} does not answer within {connect_s:g} s: {why}"
+        if timed_out:
+            return f"{silent}: it is frozen or overloaded, or the network to it is gone"
         return f"no Redis at {at}: {error}; start one, or name another with --redis-url"
 
     def close(self) -> None:

@@ -119,7 +119,9 @@ def doctor(
         presets=tuple(preset or ()),
         settings=tuple(settings or ()),
         run=found,
-        redis_url=(address.resolve(redis_url) if found is None else address_of(found, redis_url)) if elsewhere else None,
+        redis_url=(address.resolve(redis_url) if found is None else address_of(found, redis_url))
+        if elsewhere
+        else None,
         runs_dir=found.runs_dir if found is not None else run.runs_dir,
         roles=tuple(dict.fromkeys(each.value for each in role or ())),
         imports=not quick,

@@ -133,7 +133,10 @@ EVERYWHERE = "Understood are db, username, password, socket_keepalive, max_conne
         ("redis://h?sentinel_password=s3cret", "has the option sentinel_password, which is for Sentinels alone"),
         ("rediss://h?ssl_cert_reqs=maybe", "ssl_cert_reqs, which is to be required, optional or none, not 'maybe'"),
         ("rediss://h?ssl_ca_certs=/nowhere.pem", "ssl_ca_certs=/nowhere.pem, which cannot be used here: No such file"),
-        (f"rediss://h?ssl_ca_certs={__file__}", "test_address.py, which cannot be used here: it holds nothing that TLS"),
+        (
+            f"rediss://h?ssl_ca_certs={__file__}",
+            "test_address.py, which cannot be used here: it holds nothing that TLS",
+        ),
         ("rediss://h?ssl_keyfile=/k.pem", "has the option ssl_keyfile without ssl_certfile"),
     ],
 )

@@ -29,8 +29,16 @@ def test_a_time_is_told_in_seconds_minutes_or_hours(seconds, said):
 
 
 def test_one_thing_is_told_in_the_singular():
-    assert [counted(number, "group") for number in (0, 1, 2, 1000)] == ["0 groups", "1 group", "2 groups", "1,000 groups"]
-    assert [counted(number, "ticket waits", "tickets wait") for number in (1, 2)] == ["1 ticket waits", "2 tickets wait"]
+    assert [counted(number, "group") for number in (0, 1, 2, 1000)] == [
+        "0 groups",
+        "1 group",
+        "2 groups",
+        "1,000 groups",
+    ]
+    assert [counted(number, "ticket waits", "tickets wait") for number in (1, 2)] == [
+        "1 ticket waits",
+        "2 tickets wait",
+    ]
 
 
 @pytest.mark.parametrize(
