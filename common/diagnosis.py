@@ -144,8 +144,8 @@ def alarms(now: Snapshot) -> list[str]:
         ),
         (
             late,
-            f"{state.get('overdue_last', '')} and was issued again, or given up; {counted(overdue, 'time')} in this run: look at "
-            "that worker's log",
+            f"{state.get('overdue_last', '')} and was issued again, or given up; {counted(overdue, 'time')} in this "
+            "run: look at that worker's log",
         ),
         (state.get("unwritten"), state.get("unwritten", "")),
         (state.get("uncopied"), state.get("uncopied", "")),
@@ -205,7 +205,7 @@ def _flow(now: Snapshot) -> Diagnosis:
         return Diagnosis(stalled=False, sentence="the learner runs another build of Leeway: what it does is unknown")
     if kind is Activity.WAITING_FOR_DISK:
         return Diagnosis(
-            stalled=True, sentence=f"the learner has been {does}: make room there, and it goes on by itself"
+            stalled=True, sentence=f"the learner has been {does}; make room there, and it goes on by itself"
         )
     if kind not in (Activity.WAITING_FOR_GROUPS, Activity.WAITING_FOR_RANK_0):
         idle = rollouts and all(worker.doing.kind is Activity.WAITING_FOR_PROMPTS for worker in rollouts)

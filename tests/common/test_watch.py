@@ -49,7 +49,8 @@ def test_movement_is_a_step_a_finished_group_or_a_change_in_a_stream():
 def test_what_does_not_move_for_long_is_a_stall_unless_it_is_meant_to():
     assert stall(look_at(0), 99, stall_s=100, absent_s=30) is None
     assert stall(look_at(0), 100, stall_s=100, absent_s=30) == (
-        "nothing has moved for 100 s: the learner has been waiting for 4 of 4 groups for 0 s: rollout works on 2 of 4 tickets"
+        "nothing has moved for 100 s: the learner has been waiting for 4 of 4 groups for 0 s: "
+        "rollout works on 2 of 4 tickets"
     )
     alone = replace(look_at(0), workers=[])
     assert stall(alone, 29, stall_s=100, absent_s=30) is None

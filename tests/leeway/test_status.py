@@ -99,13 +99,13 @@ BLIND = replace(GENERATES, doing=replace(BEHIND.doing, unreadable="no such file"
         (
             snapshot(beat("learner", Activity.WAITING_FOR_DISK, path="d"), IDLE),
             True,
-            "the learner has been waiting for room for 40 s: the disk under d is full: make room there, and it goes on by",
+            "has been waiting for room for 40 s: the disk under d is full; make room there, and it goes on by itself",
         ),
         (replace(snapshot(WAITS), redis="Redis is out of memory"), True, "Redis is out of memory"),
         (
             replace(snapshot(WAITS, GRADES, prompts=4, lost={"rollout/h-7-0": NOW - 9}), stopped={"rollout/h-7-0": 7}),
             True,
-            "none is alive (the last was lost 9 s ago); the rollout worker's process 7 is on this machine and stopped: kill",
+            "none is alive (the last was lost 9 s ago); the rollout worker's process 7 is on this machine and stopped",
         ),
         (
             replace(snapshot(WAITS, GRADES, responses=1), stopped={"verifier/verifier-1": 7}),  # not missed yet
@@ -125,7 +125,7 @@ BLIND = replace(GENERATES, doing=replace(BEHIND.doing, unreadable="no such file"
         (
             replace(snapshot(TRAINS, GENERATES), stopped={"learner/learner-1": 7}),
             True,
-            "no learner is at work: nobody issues tickets or trains; the learner's process 7 is on this machine and stopped",
+            "no learner is at work: nobody issues tickets or trains; the learner's process 7 is on this machine",
         ),
         (
             snapshot(WAITS, GRADES, prompts=1),
