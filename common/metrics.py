@@ -25,6 +25,8 @@ from .wording import counted
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+LATE_S = 5.0
+"""Seconds until Redis is asked again after it could not be."""
 MOST_UNWRITTEN = 20_000
 """Most records that are kept while the disk is full. Beyond that the oldest are dropped and counted."""
 
@@ -83,6 +85,7 @@ class MetricsSink:
             except RedisError as error:
                 log.warning("metrics are late: %s", error)
                 records = []
+                self._ended.wait(LATE_S)  # Redis may refuse at once
             if ending and not records:
                 if self._unwritten:
                     lost = counted(len(self._unwritten), "record of measurements is", "records of measurements are")

@@ -96,9 +96,9 @@ class Service:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._ended.set()
-        if kind is not None and issubclass(kind, RedisError):
-            return  # there is nobody to say goodbye to, and a heartbeat would be tried for as long again
         self._thread.join()
+        if kind is not None and issubclass(kind, RedisError):
+            return  # there is nobody to say goodbye to; the heartbeat expires by itself
         try:
             self.queue.leave(self.role, self.queue.worker)
         except RedisError as error:

@@ -34,10 +34,9 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
-        if kind is None or not issubclass(kind, RedisError):  # a look at a Redis that is away takes long
-            self._thread.join()
+        self._thread.join()
 
     def _watch_loop(self) -> None:
         """Consumes what the roles publish, and produces log lines and the field ``stalled`` of the run's state. If it

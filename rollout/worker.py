@@ -17,6 +17,7 @@ from ..common.activity import Activity, Doing
 from ..common.clocks import generation_limit_s
 from ..common.config import Config
 from ..common.errors import ConfigError, DecodeError, EnvironmentFailed, RoleDiedError, WeightsError
+from ..common.queue.connection import AWAY
 from ..common.queue.entries import HandOver, Job, Unwanted
 from ..common.queue.rollout import RolloutQueue
 from ..common.service import Service
@@ -164,8 +165,8 @@ class RolloutWorker:
         except ConfigError:  # this worker cannot run its environment any more; other workers can still do this group
             self.queue.give_back([job])
             raise
-        except RoleDiedError:
-            raise  # the engine is gone; other workers can still do this group
+        except (RoleDiedError, *AWAY):
+            raise  # the engine is gone, or Redis; other workers can still do this group
         except Exception:
             # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
             log.exception("group %s failed at attempt %d", job.group_id, job.attempt)

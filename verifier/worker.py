@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.errors import ConfigError, DecodeError
+from ..common.queue.connection import AWAY
 from ..common.queue.entries import HandOver, Job
 from ..common.queue.verifier import VerifierQueue
 from ..common.service import Service
@@ -109,8 +110,8 @@ class VerifierWorker:
                     jobs = self._grade(job)
             except DecodeError as error:
                 self.queue.damaged(job, str(error))
-            except ConfigError as error:
-                self.service.fail(error)  # no sandbox, no such grader: no group will fare better here
+            except (ConfigError, *AWAY) as error:
+                self.service.fail(error)  # no sandbox, no such grader, no Redis: no group will fare better here
             except Exception:
                 # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
                 log.exception("group %s failed at attempt %d", job.group_id, job.attempt)

@@ -44,29 +44,47 @@ class Shard(NamedTuple):
     """Their URLs."""
 
 
+AWAY = (errors.ConnectionError, errors.TimeoutError, errors.OutOfMemoryError)
+"""Errors of a server that is away, frozen or out of memory. A command that ends with one was tried for long."""
+ANSWER_S = 30.0
+"""Seconds that a role waits for one answer before it asks again on a new connection."""
+
+
 class Patience(Retry):
-    """Tries again for so many seconds, however long each try takes, while the server is away or out of memory. All
-    connections of a process share one: when the time of one call is over, no other call is tried again."""
+    """Tries again for so many seconds, however long each try takes, while the server is away or out of memory.
+
+    All connections of a process share one. When the time of one call is over, no call of another thread is tried again,
+    and for as long as one try may take none is tried at all: a role that ends makes several calls more, one after the
+    other. The first answer ends that."""
 
     def __init__(self, seconds: float) -> None:
         backoff = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
-        super().__init__(backoff, -1, (errors.ConnectionError, errors.TimeoutError, errors.OutOfMemoryError))
+        super().__init__(backoff, -1, AWAY)
         self._seconds = seconds
-        self._over = False
+        self._given_up: tuple[Exception, float] | None = None
+        """The last error since the time of a call was over, and when that was (monotonic seconds)."""
 
     def __deepcopy__(self, _: object) -> "Patience":
         return self  # redis-py copies it for each connection
 
     def call_with_retry(self, do: Any, fail: Any, is_retryable: Any = None, with_failure_count: bool = False) -> Any:
-        until = time.monotonic() + self._seconds
+        began = time.monotonic()
+        if self._given_up is not None and began - self._given_up[1] < ANSWER_S:
+            error = self._given_up[0]
+            raise type(error)(*error.args)
 
         def in_time(error: Exception) -> bool:
-            self._over = self._over or time.monotonic() >= until
-            return not self._over and (is_retryable is None or is_retryable(error))
+            now = time.monotonic()
+            if self._given_up is not None or now - began >= self._seconds > 0:
+                self._given_up = error, now
+            patient = now - began < self._seconds and self._given_up is None
+            return patient and (is_retryable is None or is_retryable(error))
 
-        answer = super().call_with_retry(do, fail, in_time, with_failure_count)
-        self._over = False
-        return answer
+        return super().call_with_retry(do, fail, in_time, with_failure_count)
+
+    def answered(self) -> None:
+        """Note that the server has answered."""
+        self._given_up = None
 
 
 class Finder(Protocol):
@@ -247,7 +265,10 @@ class _Link:
 
     def read_response(self, *words: Any, **named: Any) -> Any:
         try:
-            return super().read_response(*words, **named)  # type: ignore[misc]
+            answer = super().read_response(*words, **named)  # type: ignore[misc]
+            if isinstance(self.retry, Patience):  # type: ignore[attr-defined]
+                self.retry.answered()  # type: ignore[attr-defined]
+            return answer
         except errors.ResponseError as error:
             code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
             if code not in self._wrong:

@@ -13,7 +13,7 @@ from ..errors import BrokerError
 from ..keys import Keys
 from ..reach import why_unreachable
 from ..refusals import code_of, meaning
-from .client import NotThisKindError, Patience, Shard, finder_of, pool_of
+from .client import ANSWER_S, AWAY as AWAY, NotThisKindError, Patience, Shard, finder_of, pool_of
 from .entries import LetterKind
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 RedisError = redis.exceptions.RedisError
 
 RETRY_S = 60.0  # how long a Redis that has vanished is asked again, before the run's broker.retry_s is known
-ANSWER_S = 30.0  # how long a role waits for one answer before it asks again on a new connection
 MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
 _READABLE = {"MISCONF", "NOREPLICAS"}  # refusals, for a full disk or so, that keep nobody from reading and may pass
 REFUSED_S = 5.0  # how long a refused write is told of; while it is tried again it is refused more often than that
