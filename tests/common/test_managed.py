@@ -150,14 +150,14 @@ def test_when_the_time_of_one_call_is_over_nothing_is_tried_until_the_server_ans
 def test_an_answer_of_any_kind_ends_that(tmp_path):
     with EmbeddedServer(tmp_path) as server:
         connection = Connection(server.url, "r", retry_s=0.1)
-        connection.redis.get("x")
+        link = connection.redis.connection_pool.get_connection()
         patience = connection.redis.connection_pool.connection_kwargs["retry"]
         with pytest.raises(redis.exceptions.ConnectionError):
             patience.call_with_retry(lambda: (_ for _ in ()).throw(redis.exceptions.ConnectionError()), lambda _: None)
         with pytest.raises(redis.exceptions.ConnectionError):
             connection.redis.get("x")
-        (link,) = connection.redis.connection_pool._available_connections
         link.send_command("PING")
         assert link.read_response() == b"PONG"
+        connection.redis.connection_pool.release(link)
         assert connection.redis.get("x") is None
         connection.close()

@@ -1,7 +1,6 @@
 """What is wrong with an address is said, whatever answers there; and what Redis refuses, and what to do about it."""
 
 import shutil
-import signal
 import socket
 import socketserver
 import threading
@@ -127,17 +126,6 @@ def test_what_tells_nothing_more_is_left_to_others(redis_url):
     assert why_unreachable(redis_url, TimeoutError()) is None
     assert why_unreachable("unix:///nowhere", OSError()) is None
     assert why_unreachable("redis://127.0.0.1:1/0", OSError()) is None
-
-
-def test_a_server_of_this_machine_that_is_stopped_is_named_with_what_wakes_it(tmp_path):
-    with EmbeddedServer(tmp_path) as server:
-        server.process.send_signal(signal.SIGSTOP)
-        try:
-            told = said(server.url)
-        finally:
-            server.process.send_signal(signal.SIGCONT)
-        pid = server.process.pid
-        assert told.endswith(f"within 0.5 s: its process {pid} is on this machine and stopped: kill -CONT {pid}")
 
 
 def refusal(bus):
