@@ -138,6 +138,7 @@ def test_a_role_started_by_hand_beside_leeway_up_finds_the_runs_redis_as_status_
     noted = "redis://u:s3cret@127.0.0.1:9/0"
     (home / "runs/second/redis-url").write_text(f"{noted}\n")
     monkeypatch.setattr("leeway_rl.leeway.running.learner.command_here", lambda *words: ([words[2]], {}))
+    monkeypatch.setenv("LEEWAY_REDIS_URL", "")  # what the command leaves there for the role is taken away at the end
     started = []
     monkeypatch.setattr(os, "execv", lambda *_: started.append(os.environ["LEEWAY_REDIS_URL"]))
     done = CliRunner().invoke(app, command.split())
