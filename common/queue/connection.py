@@ -13,7 +13,8 @@ from ..errors import BrokerError
 from ..keys import Keys
 from ..reach import why_unreachable
 from ..refusals import code_of, meaning
-from .client import ANSWER_S, AWAY as AWAY, NotThisKindError, Patience, Shard, finder_of, pool_of
+from .client import ANSWER_S, NotThisKindError, Patience, Shard, finder_of, pool_of
+from .client import AWAY as AWAY
 from .entries import LetterKind
 
 log = logging.getLogger(__name__)
