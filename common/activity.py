@@ -62,6 +62,11 @@ class Doing:
     held_s: float | None = field(default=None, compare=False)  # a longer time does not make it another activity
     unreadable: str | None = None
 
+    def goes_on(self, before: "Doing") -> bool:
+        """Whether this is still what was done ``before``, so that it has lasted since then. A wait goes on while what
+        is waited for comes in."""
+        return all(getattr(self, name) == getattr(before, name) for name in ("kind", "step", "version", "path", "due"))
+
 
 _JSON = TypeAdapter(Doing)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ConfigError
+from .wording import counted
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ORDER = "CUDA_DEVICE_ORDER"
@@ -157,4 +158,4 @@ def refuse_too_few(needed: int, asked: str, *, required: bool) -> None:
 
 def spoken(number: int) -> str:
     """A number of GPUs in words."""
-    return "1 GPU" if number == 1 else f"{number} GPUs"
+    return counted(number, "GPU")

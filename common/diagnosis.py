@@ -6,18 +6,17 @@ The desk shows it (``leeway status``). The learner watches the run by it, and pu
 import re
 import socket
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import inf
-from pathlib import Path
 
+from . import asleep
 from .activity import Activity
 from .queue.desk import DeskQueue
 from .queue.entries import WorkStream, number, whole
 from .queue.learner import LearnerQueue
 from .refusals import OUT_OF_MEMORY
 from .types import Heartbeat, VerdictKind
-from .wording import age, words
+from .wording import age, counted, lasting, words
 
 RECENT_MINUTES = 10
 ERRORS, ERROR_SHARE, HIGH_ERROR_SHARE = 4, 0.02, 0.1
@@ -60,11 +59,15 @@ class Snapshot:
     redis: str = ""
     """Why Redis takes no writes, where it takes none."""
     stopped: dict[str, int] = field(default_factory=dict)
-    """Process ids of the workers in ``lost`` whose process is on this machine and stopped (SIGSTOP)."""
+    """Process ids of the ``role/worker``, lost or not yet, whose process is on this machine and stopped (SIGSTOP)."""
 
     def of(self, role: str) -> list[Heartbeat]:
         """The living workers of a role."""
         return [worker for worker in self.workers if worker.role == role]
+
+    def at_work(self, role: str) -> list[Heartbeat]:
+        """Those of them whose process is not known to be stopped."""
+        return [worker for worker in self.of(role) if f"{role}/{worker.worker}" not in self.stopped]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +102,7 @@ def look(queue: DeskQueue | LearnerQueue) -> Snapshot:
         alike=queue.overview.alike(),
         paused=queue.overview.controls().get("paused") == "1",
         redis=queue.overview.trouble(),
-        stopped=stopped_here(lost),
+        stopped=stopped_here([*lost, *(f"{worker.role}/{worker.worker}" for worker in alive)]),
     )
 
 
@@ -108,11 +111,8 @@ def stopped_here(members: Iterable[str]) -> dict[str, int]:
     found = {}
     for member in members:
         host, _, pid = member.partition("/")[2].rpartition("-")[0].rpartition("-")
-        if host != socket.gethostname() or not pid.isdecimal():
-            continue
-        with suppress(OSError):
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1] == "T":
-                found[member] = int(pid)
+        if host == socket.gethostname() and pid.isdecimal() and asleep.is_stopped(int(pid)):
+            found[member] = int(pid)
     return found
 
 
@@ -128,13 +128,14 @@ def alarms(now: Snapshot) -> list[str]:
     lesson = (
         "look at the golds and the format that the prompt asks for" if reward == "0" else "the prompts are too easy"
     )
+    given_up = f"; leeway dead-letters list {now.run} names the groups given up" if now.queued["dead_letters"] else ""
     failing = errors >= ERRORS and (share >= HIGH_ERROR_SHARE or share >= max(ERROR_SHARE, 2 * share_before))
     late = overdue > 0 and now.at - number(state.get("overdue_at", "0")) < 60 * RECENT_MINUTES
     told = (
         (
             failing,
             f"the verifiers fail on {share:.1%} of the responses of the last {RECENT_MINUTES} minutes"
-            f"{before_that}: {why}",
+            f"{before_that}: {why}{given_up}",
         ),
         (
             poisoned >= POISONED,
@@ -143,8 +144,8 @@ def alarms(now: Snapshot) -> list[str]:
         ),
         (
             late,
-            f"{state.get('overdue_last', '')} and was issued again, or given up; {overdue} times in this run: look at "
-            "that worker's log",
+            f"{state.get('overdue_last', '')} and was issued again, or given up; {counted(overdue, 'time')} in this "
+            "run: look at that worker's log",
         ),
         (state.get("unwritten"), state.get("unwritten", "")),
         (state.get("uncopied"), state.get("uncopied", "")),
@@ -192,7 +193,9 @@ def _flow(now: Snapshot) -> Diagnosis:
     if not learners or f"learner/{now.state.get('leader')}" in now.lost:  # other ranks only follow
         return _no_learner(now)
     leader = max(learners, key=lambda worker: (worker.worker == now.state.get("leader"), worker.version))
-    kind, does = leader.doing.kind, f"{words(leader.doing)} for {age(now.at - leader.since)}"
+    if f"learner/{leader.worker}" in now.stopped:
+        return _no_learner(now)
+    kind, does = leader.doing.kind, lasting(leader.doing, now.at - leader.since)
     # Their payloads are large: the one who looks may find room for small values all the same.
     refused = [worker.role for worker in now.workers if worker.doing.kind is Activity.WAITING_FOR_REDIS_MEMORY]
     if refused:
@@ -201,31 +204,32 @@ def _flow(now: Snapshot) -> Diagnosis:
     if kind is Activity.UNKNOWN:
         return Diagnosis(stalled=False, sentence="the learner runs another build of Leeway: what it does is unknown")
     if kind is Activity.WAITING_FOR_DISK:
-        return Diagnosis(stalled=True, sentence=f"the learner is {does}; it goes on by itself when there is room")
+        return Diagnosis(
+            stalled=True, sentence=f"the learner has been {does}; make room there, and it goes on by itself"
+        )
     if kind not in (Activity.WAITING_FOR_GROUPS, Activity.WAITING_FOR_RANK_0):
         idle = rollouts and all(worker.doing.kind is Activity.WAITING_FOR_PROMPTS for worker in rollouts)
         if idle and phase == "training":
             bound, depth = now.state.get("max_staleness", "?"), now.state.get("pipeline_depth", "?")
             return Diagnosis(
                 stalled=False,
-                sentence=f"rollout waits for the learner ({does}): at max_staleness {bound} and a "
-                f"pipeline depth of {depth} groups no more tickets may be live",
+                sentence=f"rollout waits for the learner, which has been {does}: at max_staleness {bound} and a "
+                f"pipeline depth of {depth} no more tickets may be live",
             )
-        return Diagnosis(stalled=False, sentence=f"the learner is {does}; nobody waits")
-    return _upstream(now, wait=f"the learner is {does}: ")
+        return Diagnosis(stalled=False, sentence=f"the learner has been {does}; nobody waits")
+    return _upstream(now, wait=f"the learner has been {does}: ")
 
 
 def _upstream(now: Snapshot, wait: str) -> Diagnosis:
     """Who does not deliver while the learner waits. ``wait`` says that it waits, and begins the sentence."""
-    for role, stream, waiting in (
-        ("verifier", "responses", "groups wait for a verifier"),
-        ("rollout", "prompts", "tickets wait for a rollout worker"),
+    for role, stream, what, who in (
+        ("verifier", "responses", "group", "a verifier"),
+        ("rollout", "prompts", "ticket", "a rollout worker"),
     ):
-        if now.queued[stream] and not now.of(role):
-            return Diagnosis(
-                stalled=True,
-                sentence=f"{wait}{now.queued[stream]} {waiting} and none is alive{_lost_since(now, role)}",
-            )
+        if now.queued[stream] and not now.at_work(role):
+            waiting = counted(now.queued[stream], f"{what} waits", f"{what}s wait")
+            there, advice = _absent(now, role)
+            return Diagnosis(stalled=True, sentence=f"{wait}{waiting} for {who} and none {there}; {advice}")
     if now.queued["prompts"]:
         rollouts = [worker.doing for worker in now.of("rollout")]
         first = rollouts[0]
@@ -238,9 +242,10 @@ def _upstream(now: Snapshot, wait: str) -> Diagnosis:
             one = next((doing for doing in rollouts if doing.kind is Activity.WAITING_FOR_VERSION), None)
             said = words(first) if one is None else f"{words(one)} of the weights"
             return Diagnosis(stalled=False, sentence=f"{wait}every rollout worker is {said}")
-        return Diagnosis(stalled=False, sentence=wait + _work(now, "prompts", "rollout works on", "tickets"))
+        return Diagnosis(stalled=False, sentence=wait + _work(now, "rollout", "prompts", "rollout works on", "ticket"))
     if now.queued["responses"]:
-        return Diagnosis(stalled=False, sentence=wait + _work(now, "responses", "the verifiers work on", "groups"))
+        works = "the verifier works on" if len(now.of("verifier")) == 1 else "the verifiers work on"
+        return Diagnosis(stalled=False, sentence=wait + _work(now, "verifier", "responses", works, "group"))
     if now.queued["scored"] <= now.under_way["scored"]:  # the learner has them all
         why = "the run is paused; leeway resume goes on" if now.paused else "the learner is about to issue"
         return Diagnosis(stalled=False, sentence=f"{wait}no ticket is out: {why}")
@@ -248,35 +253,45 @@ def _upstream(now: Snapshot, wait: str) -> Diagnosis:
 
 
 def _no_learner(now: Snapshot) -> Diagnosis:
-    lost = _lost_since(now, "learner")
+    lost = any(name.startswith("learner/") for name in now.lost)
     waited_s = now.at - number(now.state.get("at", "0"))
     if not lost and now.state.get("phase") == "starting" and waited_s < STARTING_S:
-        return Diagnosis(stalled=False, sentence=f"the learner is being started, for {age(waited_s)}")
+        return Diagnosis(stalled=False, sentence=f"the learner has been starting for {age(waited_s)}")
     never = not lost and now.state.get("phase") in (None, "starting")
-    nobody = "no learner has come yet" if never else f"no learner is alive{lost}"
-    return Diagnosis(stalled=True, sentence=f"{nobody}: nobody issues tickets or trains")
+    there, advice = ("has come yet", f"leeway learner {now.run} starts it") if never else _absent(now, "learner")
+    return Diagnosis(stalled=True, sentence=f"no learner {there}: nobody issues tickets or trains; {advice}")
 
 
-def _work(now: Snapshot, stream: str, works: str, what: str) -> str:
-    """Who works on the entries of a stream. Nobody works on those that a dead worker holds."""
+def _work(now: Snapshot, role: str, stream: str, works: str, what: str) -> str:
+    """Who works on the entries of a stream. Nobody works on those that a dead or a stopped worker holds."""
     queued, lost = now.queued[stream], now.held_by_lost.get(stream, 0)
     worked = now.under_way[stream] - lost
     waits = f"a worker that is gone until {'its lease ends' if lost == 1 else 'their leases end'}"
+    stopped = f"; {_asleep(now, role)}" if _asleep(now, role) else ""
     if not lost:
-        return f"{works} {worked} of {queued} {what}"
+        return f"{works} {worked} of {counted(queued, what)}{stopped}"
     if not worked:
-        return f"{lost} of {queued} {what} {'is' if lost == 1 else 'are'} held by {waits}"
-    return f"{works} {worked} of {queued} {what}; {lost} more {'is' if lost == 1 else 'are'} held by {waits}"
+        return f"{lost} of {counted(queued, what)} {'is' if lost == 1 else 'are'} held by {waits}{stopped}"
+    more = f"{lost} more {'is' if lost == 1 else 'are'} held by {waits}"
+    return f"{works} {worked} of {counted(queued, what)}; {more}{stopped}"
 
 
-def _lost_since(now: Snapshot, role: str) -> str:
+def _absent(now: Snapshot, role: str) -> tuple[str, str]:
+    """(that no worker of a role is there, and since when, in words that follow "none"; what brings one back)."""
     times = {name: due for name, due in now.lost.items() if name.startswith(f"{role}/")}
-    if not times:
-        return ""
-    last = max(times, key=lambda name: times[name])
-    pid = now.stopped.get(last)
-    stopped = f"; its process {pid} is here and stopped: kill -CONT {pid}" if pid is not None else ""
-    return f" (the last was lost {age(now.at - times[last])} ago{stopped})"
+    last = max(times, key=lambda name: times[name], default=None)
+    since = "" if last is None else f" (the last was lost {age(now.at - times[last])} ago)"
+    missed = all(name in now.lost for name in now.stopped if name.startswith(f"{role}/"))
+    there = f"is {'alive' if missed else 'at work'}{since}"
+    return there, _asleep(
+        now, role
+    ) or f"leeway up starts another by itself, and without it leeway {role} {now.run} does"
+
+
+def _asleep(now: Snapshot, role: str) -> str:
+    """Which workers of a role are stopped, and what wakes them; empty where none is known to be."""
+    pids = [pid for name, pid in now.stopped.items() if name.startswith(f"{role}/")]
+    return asleep.told("the rollout worker's" if role == "rollout" else f"the {role}'s", pids)
 
 
 def timeless(sentence: str) -> str:

@@ -20,10 +20,13 @@ from .queue.entries import LetterKind, stream_id
 from .queue.learner import LearnerQueue
 from .queue.member import METRICS_KEPT
 from .tail import whole_lines
+from .wording import counted
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+LATE_S = 5.0
+"""Seconds until Redis is asked again after it could not be."""
 MOST_UNWRITTEN = 20_000
 """Most records that are kept while the disk is full. Beyond that the oldest are dropped and counted."""
 
@@ -82,9 +85,11 @@ class MetricsSink:
             except RedisError as error:
                 log.warning("metrics are late: %s", error)
                 records = []
+                self._ended.wait(LATE_S)  # Redis may refuse at once
             if ending and not records:
                 if self._unwritten:
-                    log.error("%d records of measurements are lost: %s", len(self._unwritten), self._told)
+                    lost = counted(len(self._unwritten), "record of measurements is", "records of measurements are")
+                    log.error("%s lost: %s", lost, self._told)
                 return
 
     def _take(self, record: dict[str, Any]) -> None:
@@ -114,7 +119,8 @@ class MetricsSink:
                 self.queue.record.set_state(unwritten=told)
             return
         if self._told:
-            log.warning("the measurements are written again; %d records were lost", self._lost)
+            lost = counted(self._lost, "record was", "records were")
+            log.warning("the measurements are written again; %s lost", lost)
             self._told, self._lost = "", 0
             self.queue.record.set_state(unwritten="")
 

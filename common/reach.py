@@ -6,10 +6,10 @@ the other ways.
 
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from urllib.parse import urlsplit
 
-from .address import public
+from .address import Address, parse, public
 
 PROBE_S = 1.0
 """Seconds that each way may take."""
@@ -18,22 +18,28 @@ _PING = b"PING\r\n\r\n"  # the empty line is for HTTP servers, which may wait fo
 
 def why_unreachable(url: str, error: BaseException) -> str | None:
     """Why the Redis at ``url`` cannot be spoken to, if asking once more tells; else None. ``error`` is what the
-    connection failed with."""
-    parts, at = urlsplit(url), public(url)
+    connection failed with. All nodes at the address are asked at once."""
+    address, at = parse(url), public(url)
     if "certificate verify failed" in str(error).lower():
         return (
             f"the certificate of the Redis at {at} is not trusted here ({error}): add ?ssl_ca_certs=FILE to the "
             "address, with the certificate of who signed it"
         )
-    if parts.scheme not in ("redis", "rediss") or parts.hostname is None:
+    if not address.nodes:
         return None
-    host, port = parts.hostname, parts.port or 6379
+    with ThreadPoolExecutor(len(address.nodes)) as threads:
+        told = threads.map(lambda node: _why_unreachable(address, at, *node), address.nodes)
+    return next(filter(None, told), None)
+
+
+def _why_unreachable(address: Address, at: str, host: str, port: int) -> str | None:
     plain = _answer(host, port, tls=False)
+    tls = address.scheme == "rediss"
     if _is_redis(plain):
-        return f"the Redis at {at} speaks no TLS: write redis:// in the address" if parts.scheme == "rediss" else None
+        return f"the Redis at {at} speaks no TLS: write {address.written('redis')} in the address" if tls else None
     secret = b"" if plain and not plain.startswith(b"\x15") else _answer(host, port, tls=True)  # 0x15: an alert of TLS
     if _is_redis(secret):
-        return f"the Redis at {at} speaks TLS: write rediss:// in the address" if parts.scheme == "redis" else None
+        return None if tls else f"the Redis at {at} speaks TLS: write {address.written('rediss')} in the address"
     if _is_http(plain) or _is_http(secret):
         return f"no Redis at {at}: what answers there speaks HTTP; name another port with --redis-url"
     if plain and not plain.startswith(b"\x15"):

@@ -74,6 +74,7 @@ def run_role(
             else:
                 queue.refuse_other_build()
             broker = config.broker
+            queue.connection.retry_for(broker.retry_s)
             times = {"lease_s": broker.lease_s, "heartbeat_s": broker.heartbeat_s, "drain_s": broker.drain_s}
             with Service(queue, role, **times) as service, ExitStack() as stack:
                 context.worker, context.version = queue.worker, lambda: service.version

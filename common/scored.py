@@ -24,6 +24,7 @@ from .queue.entries import Awaited, LetterKind, ScoredEntry, decode_part
 from .queue.learner import LearnerQueue
 from .turns import check_observed
 from .types import Responses, Scores, Ticket, VerdictKind
+from .wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +84,11 @@ class ScoredConsumer:
         gone, unnamed = self.queue.astray(list(left))
         self.queue.issue(*[left[group_id].ticket for group_id in gone])
         if gone:
-            log.warning("%d live tickets were gone from Redis and are there again", len(gone))
+            log.warning(
+                "%s gone from Redis, and issued again", counted(len(gone), "live ticket was", "live tickets were")
+            )
         for group_id in unnamed:
-            if self._may_fail(left, group_id, "lost or damaged on its way {} times"):
+            if self._may_fail(left, group_id, "lost or damaged on its way {}"):
                 log.warning("group %s was lost or damaged on its way: made again", group_id, extra={"ticket": group_id})
                 self.queue.withdraw([group_id])
                 self.queue.issue(left[group_id].ticket)
@@ -106,7 +109,7 @@ class ScoredConsumer:
         where = {"ticket": group_id}
         log.error("group %s did not come back from %s within %.0f s", group_id, worker, late.held_s, extra=where)
         self._overdue(left[group_id].ticket, late)
-        self._may_fail(left, group_id, "did not come back within its time: {} times overdue, lost or damaged")
+        self._may_fail(left, group_id, "did not come back within its time: {} overdue, lost or damaged")
 
     def _may_fail(self, left: dict[str, Awaited], group_id: str, reason: str) -> bool:
         """Count a failure of a group. Returns False if it was one too many and the group is given up."""
@@ -115,7 +118,7 @@ class ScoredConsumer:
         if group.failures < self._max_attempts:
             return True
         del left[group_id]
-        why = reason.format(group.failures)
+        why = reason.format(counted(group.failures, "time"))
         self.queue.dead_letter(LetterKind.LOST, "scored", group_id, why)
         self._give_up(group.ticket, why)
         return False

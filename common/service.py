@@ -22,6 +22,7 @@ from .queue.entries import Job, Unwanted
 from .resident import resident_bytes
 from .stopping import STOPPED
 from .types import Heartbeat
+from .wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -146,12 +147,12 @@ class Service:
             self.queue.give_back(held)
             self.queue.leave(self.role, self.queue.worker)
         except RedisError as error:
-            log.warning("could not give %d leases back: %s", len(held), error)
+            log.warning("could not give %s back: %s", counted(len(held), "lease"), error)
 
     def doing(self, doing: Doing) -> None:
         """Say what the worker does or waits for now."""
         with self._lock:
-            if doing != self._doing:
+            if not doing.goes_on(self._doing):
                 self._since = time.monotonic()
             self._doing = doing
 
@@ -162,7 +163,7 @@ class Service:
         with self._lock:
             before = self._hindrances.pop(thread, None)
             if doing is not None:
-                since = before[1] if before is not None and before[0] == doing else time.monotonic()
+                since = before[1] if before is not None and doing.goes_on(before[0]) else time.monotonic()
                 self._hindrances[thread] = doing, since
 
     def idling(self, doing: Doing) -> None:

@@ -4,6 +4,8 @@ from dataclasses import asdict
 
 from .activity import Activity, Doing
 
+LASTS = "|"
+"""Where a time stands in the words of an activity, if it does not stand at their end."""
 _WORDS = {
     Activity.UNKNOWN: "unknown (another build of Leeway)",
     Activity.STARTING: "starting",
@@ -21,24 +23,40 @@ _WORDS = {
     Activity.WAITING_FOR_EARLIER_TRY: "waiting for the end of a group that was issued again",
     Activity.WAITING_FOR_PROMPTS: "waiting for prompts",
     Activity.WAITING_FOR_RESPONSES: "waiting for responses",
-    Activity.WAITING_FOR_GROUPS: "waiting for {lacking} of {due} groups",
-    Activity.WAITING_FOR_PROBLEMS: "waiting for {lacking} of {due} problems",
+    Activity.WAITING_FOR_GROUPS: "waiting for {lacking} of {groups}",
+    Activity.WAITING_FOR_PROBLEMS: "waiting for {lacking} of {problems}",
     Activity.WAITING_FOR_RANK_0: "waiting for rank 0",
-    Activity.WAITING_FOR_DISK: "waiting for room: the disk under {path} is full",
-    Activity.WAITING_FOR_REDIS_MEMORY: "waiting for room: Redis is out of memory",
-    Activity.WAITING_FOR_READER: "waiting for new weights, which {worker} reads for this node",
-    Activity.WAITING_FOR_NEIGHBOUR: "waiting to read new weights: {worker} still loads older ones",
+    Activity.WAITING_FOR_DISK: "waiting for room|: the disk under {path} is full",
+    Activity.WAITING_FOR_REDIS_MEMORY: "waiting for room|: Redis is out of memory",
+    Activity.WAITING_FOR_READER: "waiting for new weights|: {worker} reads them for this node",
+    Activity.WAITING_FOR_NEIGHBOUR: "waiting to read new weights|: {worker} still loads older ones",
     Activity.DONE: "done",
-    Activity.STOPPED: "stopped on request; resume goes on",
+    Activity.STOPPED: "stopped on request|; resume goes on",
 }
 
 
 def words(doing: Doing) -> str:
     """What a role does, in words that follow "the learner is"."""
+    return _told(doing, "")
+
+
+def lasting(doing: Doing, seconds: float) -> str:
+    """What a role does, and for how long, in words that follow "the learner has been"."""
+    return _told(doing, f" for {age(seconds)}")
+
+
+def _told(doing: Doing, how_long: str) -> str:
     oldest = f", ticket {doing.ticket} the oldest" if doing.ticket is not None else ""
     held = f", for {age(doing.held_s)} with {doing.worker}" if doing.held_s is not None else ""
     blind = f"; cannot read the newest: {doing.unreadable}" if doing.unreadable else ""
-    return _WORDS[doing.kind].format(**asdict(doing)) + oldest + held + blind
+    does, _, more = _WORDS[doing.kind].partition(LASTS)
+    counts = {"groups": counted(doing.due or 0, "group"), "problems": counted(doing.due or 0, "problem")}
+    return (does + how_long + more).format(**asdict(doing), **counts) + oldest + held + blind
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number of things: "1 group", "2 groups". ``many`` is the plural where it is not ``one`` and an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def age(seconds: float) -> str:

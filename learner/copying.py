@@ -26,6 +26,7 @@ from ..common.files import checksum, path_of
 from ..common.json_text import line_of_ours
 from ..common.stopping import stoppable
 from ..common.tail import lines_backwards, whole_lines
+from ..common.wording import counted
 from . import keeping
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _put(target: Place, key: str, source: Path, meant: Copied, order: Order) -> 
         wrong = wrong_files(target, {key: meant}, read_back=order.verify == "bytes")
         if not wrong:
             return
-    raise OutOfReach(f"{target.address}: {wrong[0]}, although it was written {order.tries} times")
+    raise OutOfReach(f"{target.address}: {wrong[0]}, although it was written {counted(order.tries, 'time')}")
 
 
 def _refuse_other_history(run: Place, folder: Path, order: Order) -> None:

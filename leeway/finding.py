@@ -83,13 +83,23 @@ def find_live(
         url = address.resolve(redis_url)
         return url, Place(newest_at(url), runs_dir)
     found = find(None, runs_dir) if said is None else place(said, runs_dir)
-    noted = found.folder / "redis-url"
-    if redis_url is None and noted.exists():
-        redis_url = noted.read_text().strip()
-    url = address.resolve(redis_url)
+    url = address_of(found, redis_url)
     if not found.exists and not _holds(url, found) and must_be_known:
         raise NoRunError(f"{unknown(found)}; nor does the Redis at {address.public(url)} know it")
     return url, found
+
+
+def address_of(found: Place, redis_url: str | None) -> str:
+    """The address of a run's Redis: the one that was given, else the one noted in the run's folder, else the local
+    one."""
+    noted = noted_address(found)
+    return address.resolve(redis_url if redis_url is not None or noted is None else f"@{noted}")
+
+
+def noted_address(found: Place) -> Path | None:
+    """The file in the run's folder that holds the address of its Redis, if there is one. ``leeway up`` writes it."""
+    noted = found.folder / "redis-url"
+    return noted if noted.exists() else None
 
 
 def model_of(said: str, runs_dir: Path) -> str:

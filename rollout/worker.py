@@ -17,6 +17,7 @@ from ..common.activity import Activity, Doing
 from ..common.clocks import generation_limit_s
 from ..common.config import Config
 from ..common.errors import ConfigError, DecodeError, EnvironmentFailed, RoleDiedError, WeightsError
+from ..common.queue.connection import AWAY
 from ..common.queue.entries import HandOver, Job, Unwanted
 from ..common.queue.rollout import RolloutQueue
 from ..common.service import Service
@@ -24,6 +25,7 @@ from ..common.tensors import tensors_of
 from ..common.types import Ticket
 from ..common.weights import FlatWeights, NodeCopy, WeightReader
 from ..common.weights.node import TurnLostError
+from ..common.wording import counted
 from .engine import Aborted, Engine
 from .turnaround import Slot, Turnaround
 
@@ -148,7 +150,7 @@ class RolloutWorker:
         """What is to be done after ``job``, which is done with: the job that came with its hand-over; or itself, where
         we are to stop before the version that it needs has come."""
         if job.attempt > self.config.broker.max_attempts:
-            self.queue.give_up(job, f"generation failed {job.attempt - 1} times")
+            self.queue.give_up(job, f"generation failed {counted(job.attempt - 1, 'time')}")
             return []
         try:
             with self.service.holding(job):
@@ -163,8 +165,8 @@ class RolloutWorker:
         except ConfigError:  # this worker cannot run its environment any more; other workers can still do this group
             self.queue.give_back([job])
             raise
-        except RoleDiedError:
-            raise  # the engine is gone; other workers can still do this group
+        except (RoleDiedError, *AWAY):
+            raise  # the engine is gone, or Redis; other workers can still do this group
         except Exception:
             # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
             log.exception("group %s failed at attempt %d", job.group_id, job.attempt)
@@ -178,7 +180,7 @@ class RolloutWorker:
             log.warning("group %s failed at attempt %d: %s", job.group_id, job.attempt, error)
             self.queue.give_back([job], failed=True)
         else:
-            self.queue.give_up(job, f"generation failed {job.attempt} times: {error}")
+            self.queue.give_up(job, f"generation failed {counted(job.attempt, 'time')}: {error}")
 
     def _generate(self, job: Job, slot: Slot) -> list[Job]:
         """Generate the group and hand it over; returns what ``_work_on`` does."""

@@ -11,11 +11,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from ..common.activity import Activity, Doing
 from ..common.config import Config
 from ..common.errors import ConfigError, DecodeError
+from ..common.queue.connection import AWAY
 from ..common.queue.entries import HandOver, Job
 from ..common.queue.verifier import VerifierQueue
 from ..common.service import Service
 from ..common.turns import reasoning_open_S, stretches_of, told
 from ..common.types import Responses, Scores, Ticket, VerdictKind
+from ..common.wording import counted
 from .pool import GradeItem, GraderPool
 from .rewards.grading import Conversation, RewardGrader
 
@@ -102,14 +104,14 @@ class VerifierWorker:
             job, jobs = jobs[0], []
             try:
                 if job.attempt > self.config.broker.max_attempts:
-                    self.queue.give_up(job, f"grading failed {job.attempt - 1} times")
+                    self.queue.give_up(job, f"grading failed {counted(job.attempt - 1, 'time')}")
                     continue
                 with self.service.holding(job), self.service.working(Doing(Activity.GRADING)):
                     jobs = self._grade(job)
             except DecodeError as error:
                 self.queue.damaged(job, str(error))
-            except ConfigError as error:
-                self.service.fail(error)  # no sandbox, no such grader: no group will fare better here
+            except (ConfigError, *AWAY) as error:
+                self.service.fail(error)  # no sandbox, no such grader, no Redis: no group will fare better here
             except Exception:
                 # Left pending on purpose: the lease ends, and the group is tried again, here or elsewhere.
                 log.exception("group %s failed at attempt %d", job.group_id, job.attempt)

@@ -146,6 +146,10 @@ class Broker(Section):
     learner's step and checkpoint. Then it leaves: a worker gives its leases back, and the learner's step is made again
     after a resume. An engine also has so long to stop generating a group that nobody wants any more; after that its
     worker ends itself."""
+    retry_s: float = Field(default=300.0, ge=1)
+    """Seconds for which a role asks again while Redis is away, frozen, cut off or out of memory. Then it ends with exit
+    code 4; where the server is frozen, about half a minute later, because one try waits so long for an answer. A role
+    that starts, and has not read this yet, asks for a minute under ``leeway up`` and once otherwise."""
     stall_s: float = Field(default=1800.0, gt=0)
     """Seconds without a step, a finished group or a change in any stream after which the stall alarm is raised."""
     metrics_port: int = Field(default=0, ge=0, le=65535)

@@ -10,25 +10,29 @@ connection is taken from the pool, but a command that is tried again goes to the
 """
 
 import random
-import re
-import threading
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import redis
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.cluster import parse_cluster_slots
 from redis.connection import Connection as PlainConnection
 from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.crc import key_slot
 from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError, Sentinel
+from redis.sentinel import Sentinel
 
 from ..address import Address, Kind
+from .asking import NoAnswer, Refusal, Silence, first_answer
 
 errors = redis.exceptions
 Node = tuple[str, int]
 """Host and port of a server."""
+Slots = dict[tuple[int, int], dict[str, Any]]
+"""The servers of each range of slots."""
+T = TypeVar("T")
 
 
 class Shard(NamedTuple):
@@ -40,20 +44,47 @@ class Shard(NamedTuple):
     """Their URLs."""
 
 
-class Patience(Retry):
-    """Tries again for so many seconds, however long each try takes."""
+AWAY = (errors.ConnectionError, errors.TimeoutError, errors.OutOfMemoryError)
+"""Errors of a server that is away, frozen or out of memory. A command that ends with one was tried for long."""
+ANSWER_S = 30.0
+"""Seconds that a role waits for one answer before it asks again on a new connection."""
 
-    def __init__(self, backoff: Any, seconds: float) -> None:
-        super().__init__(backoff, retries=-1)
+
+class Patience(Retry):
+    """Tries again for so many seconds, however long each try takes, while the server is away or out of memory.
+
+    All connections of a process share one. When the time of one call is over, no call of another thread is tried again,
+    and for as long as one try may take none is tried at all: a role that ends makes several calls more, one after the
+    other. The first answer ends that."""
+
+    def __init__(self, seconds: float) -> None:
+        backoff = ExponentialWithJitterBackoff(base=0.05, cap=1.0)
+        super().__init__(backoff, -1, AWAY)
         self._seconds = seconds
+        self._given_up: tuple[Exception, float] | None = None
+        """The last error since the time of a call was over, and when that was (monotonic seconds)."""
+
+    def __deepcopy__(self, _: object) -> "Patience":
+        return self  # redis-py copies it for each connection
 
     def call_with_retry(self, do: Any, fail: Any, is_retryable: Any = None, with_failure_count: bool = False) -> Any:
-        until = time.monotonic() + self._seconds
+        began = time.monotonic()
+        if self._given_up is not None and began - self._given_up[1] < ANSWER_S:
+            error = self._given_up[0]
+            raise type(error)(*error.args)
 
         def in_time(error: Exception) -> bool:
-            return time.monotonic() < until and (is_retryable is None or is_retryable(error))
+            now = time.monotonic()
+            if self._given_up is not None or now - began >= self._seconds > 0:
+                self._given_up = error, now
+            patient = now - began < self._seconds and self._given_up is None
+            return patient and (is_retryable is None or is_retryable(error))
 
         return super().call_with_retry(do, fail, in_time, with_failure_count)
+
+    def answered(self) -> None:
+        """Note that the server has answered."""
+        self._given_up = None
 
 
 class Finder(Protocol):
@@ -86,74 +117,118 @@ class ClusterFinder:
         at = self._address.at
         return [Shard(at(*master), [at(*replica) for replica in found[master]]) for master in sorted(found)]
 
-    def _slots(self) -> dict[tuple[int, int], dict[str, Any]]:
-        said, wrong = dict[Node, str](), 0
+    def _slots(self) -> Slots:
         nodes = list(dict.fromkeys([*self._known, *self._address.nodes]))
-        # In any order: one that the network has cut off from the others would tell the same old story again.
-        for host, port in random.sample(nodes, len(nodes)):
-            times = {"socket_timeout": self._connect_s, "socket_connect_timeout": self._connect_s}
+        try:
+            # In any order: one that the network has cut off from the others would tell the same old story again.
+            _, slots = first_answer(random.sample(nodes, len(nodes)), self._slots_by)
+        except NoAnswer as error:
+            if all(isinstance(why, _OtherKind) for why in error.refusals.values()):
+                scheme = self._address.scheme
+                raise NotThisKindError(
+                    f"{_told(error)}: write {scheme}:// for a server, {scheme}+sentinel:// for a Sentinel"
+                ) from None
+            raise _all_in_vain(error) from None
+        servers = [each for row in slots.values() for each in (row["primary"], *row["replicas"])]
+        self._known = [(str(host), int(port)) for host, port in dict.fromkeys(servers)]
+        return slots
+
+    def _slots_by(self, node: Node) -> Slots:
+        host, port = node
+        with _client_of(self._address.at(host, port), self._connect_s) as client, _refusals():
             try:
-                with redis.Redis.from_url(self._address.at(host, port), protocol=2, retry=None, **times) as node:
-                    slots = parse_cluster_slots(node.execute_command("CLUSTER SLOTS"), current_host=host)
-            except errors.AuthenticationError:
-                raise
-            except (errors.ConnectionError, errors.TimeoutError) as error:
-                said[host, port] = str(error)
-                continue
+                slots: Slots = parse_cluster_slots(client.execute_command("CLUSTER SLOTS"), current_host=host)
             except errors.ResponseError as error:
                 if not any(words in str(error) for words in ("cluster support disabled", "unknown command")):
                     raise
-                said[host, port], wrong = f"no node of a cluster ({error})", wrong + 1
-                continue
-            if slots:
-                servers = [each for row in slots.values() for each in (row["primary"], *row["replicas"])]
-                self._known = [(str(host), int(port)) for host, port in dict.fromkeys(servers)]
-                return slots
-            said[host, port] = "no slot of the cluster is served, as far as it knows"
-        told = "; ".join(f"{host}:{port}: {why}" for (host, port), why in said.items())
-        if wrong == len(nodes):
-            scheme = self._address.scheme
-            raise NotThisKindError(f"{told}: write {scheme}:// for a server, {scheme}+sentinel:// for a Sentinel")
-        raise errors.ConnectionError(told)
-
-
-_CLIENT = re.compile(r"<redis\.client\..{0,2000}?,host=([^,)]{1,255}),port=(\d{1,5}).{0,2000}?\)>\)>\)>")
-"""A client as redis-py names it in its errors."""
+                raise _OtherKind(f"no node of a cluster ({error})") from None
+        if not slots:
+            raise Refusal("no slot of the cluster is served, as far as it knows")
+        return slots
 
 
 class SentinelFinder:
     """Asks Sentinels which server is the master."""
 
     def __init__(self, address: Address, connect_s: float) -> None:
-        self._address, self._turn = address, threading.Lock()
-        times = {"socket_timeout": connect_s, "socket_connect_timeout": connect_s, "protocol": 2, "retry": None}
-        self._sentinel: Any = Sentinel([])  # type: ignore[no-untyped-call]
-        self._sentinel.sentinels = [redis.Redis.from_url(address.at_sentinel(*node), **times) for node in address.nodes]
+        self._address, self._connect_s = address, connect_s
+        self._first = address.nodes[0]
+        """The Sentinel that has answered last."""
+        self._rules: Any = Sentinel([])  # type: ignore[no-untyped-call]
 
     def master(self) -> Node:
-        found: Node = self._asked(self._sentinel.discover_master)
-        return found
+        return self._asked(self._master_by)
 
     def shards(self) -> list[Shard]:
-        replicas = self._asked(self._sentinel.discover_slaves)
+        replicas = self._asked(self._replicas_by)
         return [Shard(self._address.at(*self.master()), [self._address.at(*node) for node in replicas])]
 
-    def _asked(self, ask: Callable[[str], Any]) -> Any:
-        with self._turn:  # it puts the Sentinel that answered first into the first place, which is not safe to threads
-            try:
-                return ask(self._address.master)
-            except MasterNotFoundError as error:
-                told = _CLIENT.sub(r"\1:\2", str(error))
-                raise errors.ConnectionError(
-                    f"the Sentinels know no master {self._address.master!r}, hold it down, or do not answer ({told})"
-                ) from error
-            except errors.ResponseError as error:
-                if "unknown command" not in str(error):
-                    raise
-                raise NotThisKindError(
-                    f"what answers there is no Sentinel: write {self._address.scheme}:// or "
-                    f"{self._address.scheme}+cluster:// in the address"
-                ) from error
+    def _asked(self, ask: Callable[[Any], T]) -> T:
+        def by(node: Node) -> T:
+            with _client_of(self._address.at_sentinel(*node), self._connect_s) as client, _refusals():
+                try:
+                    return ask(client)
+                except errors.ResponseError as error:
+                    if "No such master" in str(error):
+                        raise Refusal(self._knows_none) from None
+                    if "unknown command" not in str(error):
+                        raise
+                    raise NotThisKindError(
+                        f"what answers there is no Sentinel: write {self._address.scheme}:// or "
+                        f"{self._address.scheme}+cluster:// in the address"
+                    ) from error
+
+        try:
+            self._first, found = first_answer(dict.fromkeys([self._first, *self._address.nodes]), by)
+        except NoAnswer as error:
+            raise _all_in_vain(error) from None
+        return found
+
+    def _master_by(self, sentinel: Any) -> Node:
+        state = sentinel.sentinel_masters().get(self._address.master)
+        if state is None or not self._rules.check_master_state(state, self._address.master):
+            raise Refusal(self._knows_none)
+        return state["ip"], state["port"]
+
+    def _replicas_by(self, sentinel: Any) -> list[Node]:
+        found: list[Node] = self._rules.filter_slaves(sentinel.sentinel_slaves(self._address.master))
+        return found
+
+    @property
+    def _knows_none(self) -> str:
+        return f"this Sentinel knows no master {self._address.master!r}, or holds it down"
+
+
+def _client_of(url: str, answer_s: float) -> Any:
+    times = {"socket_timeout": answer_s, "socket_connect_timeout": answer_s}
+    return redis.Redis.from_url(url, protocol=2, retry=None, **times)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """A node that cannot be reached has no answer. One that refuses this user has one: nobody else is asked."""
+    try:
+        yield
+    except errors.AuthenticationError:
+        raise
+    except errors.TimeoutError as error:
+        raise Silence(str(error)) from error
+    except errors.ConnectionError as error:
+        raise Refusal(str(error)) from error
+
+
+def _told(error: NoAnswer[Node]) -> str:
+    return "; ".join(f"{host}:{port}: {why}" for (host, port), why in sorted(error.refusals.items()))
+
+
+def _all_in_vain(error: NoAnswer[Node]) -> errors.RedisError:
+    """What an installation that has not told its master raises: that it is silent where every node is."""
+    silent = all(isinstance(why, Silence) for why in error.refusals.values())
+    return (errors.TimeoutError if silent else errors.ConnectionError)(_told(error))
+
+
+class _OtherKind(Refusal):
+    """What answers is no node of a cluster."""
 
 
 class NotThisKindError(errors.ResponseError):
@@ -161,8 +236,8 @@ class NotThisKindError(errors.ResponseError):
 
 
 def finder_of(address: Address, key: str, connect_s: float) -> Finder | None:
-    """Who knows which server has ``key``; None where the address names the server itself. Asking takes at most
-    ``connect_s`` seconds a node."""
+    """Who knows which server has ``key``; None where the address names the server itself. Each node has ``connect_s``
+    seconds to answer, and all of them together little more."""
     if address.kind is Kind.CLUSTER:
         return ClusterFinder(address, key, connect_s)
     return SentinelFinder(address, connect_s) if address.kind is Kind.SENTINEL else None
@@ -190,7 +265,10 @@ class _Link:
 
     def read_response(self, *words: Any, **named: Any) -> Any:
         try:
-            return super().read_response(*words, **named)  # type: ignore[misc]
+            answer = super().read_response(*words, **named)  # type: ignore[misc]
+            if isinstance(self.retry, Patience):  # type: ignore[attr-defined]
+                self.retry.answered()  # type: ignore[attr-defined]
+            return answer
         except errors.ResponseError as error:
             code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
             if code not in self._wrong:
@@ -224,11 +302,9 @@ def pool_of(
     **options: Any,
 ) -> redis.ConnectionPool:
     """Connections to the run's server. ``opened`` is called for each that is opened. ``lasting``: they go on where the
-    server was demoted meanwhile. ``ValueError`` or ``TypeError`` for an option that redis-py does not know."""
+    server was demoted meanwhile."""
     known: dict[str, Any] = parse_url(  # type: ignore[no-untyped-call]
         url if address.kind is Kind.SERVER else address.at(*address.nodes[0])
     )
     known["connection_class"] = _LINKS[address.scheme]
-    pool = redis.ConnectionPool(**options | known, finder=finder, opened=opened, lasting=lasting)
-    pool.connection_class(**pool.connection_kwargs)  # which opens nothing, and takes no option that it does not know
-    return pool
+    return redis.ConnectionPool(**options | known, finder=finder, opened=opened, lasting=lasting)

@@ -1,28 +1,27 @@
 """A process's connection to the Redis of one run: whether it can be reached, its clock, and what its errors mean."""
 
 import logging
-import re
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff
 
-from ..address import HELP, Kind, parse, public
+from .. import asleep
+from ..address import Kind, known, public
 from ..errors import BrokerError
 from ..keys import Keys
 from ..reach import why_unreachable
 from ..refusals import code_of, meaning
-from .client import NotThisKindError, Patience, Shard, finder_of, pool_of
+from .client import ANSWER_S, NotThisKindError, Patience, Shard, finder_of, pool_of
+from .client import AWAY as AWAY
 from .entries import LetterKind
 
 log = logging.getLogger(__name__)
 
 RedisError = redis.exceptions.RedisError
 
-RETRY_S = 60.0  # how long a role outlives a vanished Redis before it gives up
-ANSWER_S = 30.0  # how long a role waits for one answer before it asks again on a new connection
+RETRY_S = 60.0  # how long a Redis that has vanished is asked again, before the run's broker.retry_s is known
 MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
 _READABLE = {"MISCONF", "NOREPLICAS"}  # refusals, for a full disk or so, that keep nobody from reading and may pass
 REFUSED_S = 5.0  # how long a refused write is told of; while it is tried again it is refused more often than that
@@ -64,13 +63,10 @@ class Connection:
         """Payload bytes read by this process."""
         self.opened = 0
         """Connections that were opened. Another one may have found another server, or one that has lost something."""
-        try:
-            self._address = parse(url)
-            self._finder = finder_of(self._address, self.keys.prefix, connect_s)
-            times: dict[str, Any] = {"socket_timeout": connect_s, "socket_connect_timeout": connect_s}
-            probe = _Client.from_pool(pool_of(self._address, url, self._finder, protocol=2, retry=None, **times))
-        except (ValueError, TypeError) as error:  # its trace may hold a piece of the password
-            raise BrokerError(_unusable(error)) from None
+        self._address = known(url)
+        self._finder = finder_of(self._address, self.keys.prefix, connect_s)
+        times: dict[str, Any] = {"socket_timeout": connect_s, "socket_connect_timeout": connect_s}
+        probe = _Client.from_pool(pool_of(self._address, url, self._finder, protocol=2, retry=None, **times))
         with probe:
             self._check_reachable(probe, connect_s, time.monotonic() + patience_s, writes=retry_s > 0)
         # Any: redis-py's annotations are the union of every protocol and decoding; ours is fixed (RESP2, bytes).
@@ -82,12 +78,7 @@ class Connection:
                 opened=self._note_opened,
                 lasting=retry_s > 0,
                 protocol=2,
-                retry=Patience(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retry_s),
-                retry_on_error=[
-                    redis.exceptions.ConnectionError,
-                    redis.exceptions.TimeoutError,
-                    redis.exceptions.OutOfMemoryError,
-                ],
+                retry=Patience(retry_s),
                 socket_timeout=ANSWER_S if retry_s else connect_s,
                 socket_connect_timeout=connect_s,
                 health_check_interval=15,
@@ -95,6 +86,10 @@ class Connection:
             )
         )
         self._scripts: dict[str, Any] = {}
+
+    def retry_for(self, seconds: float) -> None:
+        """From now on ask a server that is away or out of memory again for so long."""
+        self.redis.set_retry(Patience(seconds))
 
     def _note_opened(self) -> None:
         self.opened += 1
@@ -138,15 +133,14 @@ class Connection:
         at = public(self.url)
         if (known := meaning(error)) is not None:
             return f"the Redis at {at} {known} ({error})"
-        urls = [self.url] if self._address.kind is Kind.SERVER else [self._address.at(*n) for n in self._address.nodes]
-        if (found := next(filter(None, (why_unreachable(url, error) for url in urls)), None)) is not None:
-            kind = "" if self._address.kind is Kind.SERVER else f"+{self._address.kind}"
-            return re.sub(r"write (rediss?)://", rf"write \1{kind}://", found)
-        if isinstance(error, redis.exceptions.TimeoutError):
-            return (
-                f"the Redis at {at} does not answer within {connect_s:g} s: it is frozen or overloaded, or the network "
-                "to it is gone"
-            )
+        silent = f"the Redis at {at} does not answer within {connect_s:g} s"
+        timed_out = isinstance(error, redis.exceptions.TimeoutError)
+        if timed_out and (stopped := asleep.told("its", asleep.stopped_servers(self._address.nodes))):
+            return f"{silent}: {stopped}"
+        if (found := why_unreachable(self.url, error)) is not None:
+            return found
+        if timed_out:
+            return f"{silent}: it is frozen or overloaded, or the network to it is gone"
         return f"no Redis at {at}: {error}; start one, or name another with --redis-url"
 
     def close(self) -> None:
@@ -169,12 +163,6 @@ class Connection:
         """Whether Redis has just refused what this process writes, for want of memory. A large payload may be refused
         where whoever looks at the memory finds some free."""
         return bool(time.monotonic() - self.redis.refused_at < REFUSED_S)
-
-
-def _unusable(error: ValueError | TypeError) -> str:
-    why = f"{error}." if type(error) is ValueError else "it has an option that redis-py does not know."
-    advice = "In a password write / as %2F, @ as %40, : as %3A, # as %23"
-    return f"--redis-url: not an address; {why} Expected {HELP} {advice}"
 
 
 class View:

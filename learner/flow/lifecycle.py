@@ -19,6 +19,7 @@ from ...common.queue.learner import LearnerQueue
 from ...common.samples import TRAINED
 from ...common.turns import by_response
 from ...common.types import Responses, Ticket, Verdict
+from ...common.wording import counted
 from ..objective.advantage import counts
 from ..packing import ScoredGroup
 from ..samples import Samples
@@ -118,7 +119,7 @@ class Lifecycle:
             return
         tickets, vacancies = [], self.book.vacancies()
         if vacancies and (looked := self.curriculum.reconsider(self.book.version, self.book.next_ticket)):
-            log.info("%d prompts dropped as solved, %d come rarer", len(looked["dropped"]), looked["rarer"])
+            log.info("%s dropped as solved, %d come rarer", counted(len(looked["dropped"]), "prompt"), looked["rarer"])
             self.ledger.write("sampling", version=self.book.version, **looked)
         for stage in vacancies:
             if stage == self.curriculum.stages_open:
@@ -130,7 +131,7 @@ class Lifecycle:
         ticket = self.book.next_ticket
         dropped = self.curriculum.open(stage, ticket)
         prompts = self.curriculum.prompts_of(stage)
-        log.info("stage %d begins to draw: %d prompts, %d dropped as solved", stage, prompts, dropped)
+        log.info("stage %d begins to draw: %s, %d dropped as solved", stage, counted(prompts, "prompt"), dropped)
         said = {"version": self.book.version, "ticket": ticket, "prompts": prompts, "dropped": dropped}
         self.ledger.write("stage", stage=stage, **said)
 

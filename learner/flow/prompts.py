@@ -18,6 +18,7 @@ from ...common.gym import gym_rows
 from ...common.preflight.tokens import why_unusable
 from ...common.prompts import Row, row_of, tokenize
 from ...common.rows import file_rows, under_known_names
+from ...common.wording import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -109,7 +110,7 @@ def load_prompts(
             )
         )
     for reason, count in dropped.items():
-        log.warning("%s%d prompts dropped: %s", f"{data.name}: " if data.name else "", count, reason)
+        log.warning("%s%s dropped: %s", f"{data.name}: " if data.name else "", counted(count, "prompt"), reason)
     if not prompts:
         why = "; ".join(f"{count} {reason}" for reason, count in dropped.items()) or "there was no row"
         named = f"data source {data.name}: " if data.name else ""

@@ -4,13 +4,24 @@ import os
 import sys
 from typing import NoReturn
 
+import typer
+
 from ...common import address
+from ..finding import Place, address_of, noted_address
 
 
-def become(role: str, run: str, redis_url: str | None, *more: str) -> NoReturn:
-    """Replace this process by a worker or the learner of a run."""
-    os.environ[address.VARIABLE] = address.resolve(redis_url)  # everybody here can read arguments
-    go_on_as(role, "--run", run, *more)
+def become(role: str, found: Place, redis_url: str | None) -> NoReturn:
+    """Replace this process by a worker of a run."""
+    os.environ[address.VARIABLE] = told_address(found, redis_url)  # everybody here can read arguments
+    go_on_as(role, "--run", found.run)
+
+
+def told_address(found: Place, redis_url: str | None) -> str:
+    """The address of the run's Redis. Where it is the one noted in the run's folder, that is said."""
+    url, noted = address_of(found, redis_url), noted_address(found)
+    if redis_url is None and noted is not None:
+        typer.echo(f"Redis at {address.public(url)}, as {noted} says; --redis-url names another", err=True)
+    return url
 
 
 def go_on_as(module: str, *words: str) -> NoReturn:

@@ -8,7 +8,7 @@ import typer
 from ...common.limits import MOST_TRACED
 from ..finding import find_live
 from .become import go_on_as, words_of
-from .options import RUNS, AnyRun, LiveRun, NamedRun, RedisUrl, RunsDir, path_option, spread
+from .options import RUNS, AnyRun, LiveRun, NamedRun, RunsDir, RunsRedisUrl, path_option, spread
 
 app = typer.Typer()
 letters_app = typer.Typer(no_args_is_help=True, help="What could not be used, and why; and asking for it again.")
@@ -96,7 +96,7 @@ def dead_letters_retry(
     run: Annotated[
         str | None, typer.Option("--run", metavar="RUN", help="The run, by id or path; the newest by default.")
     ] = None,
-    redis_url: RedisUrl = None,
+    redis_url: RunsRedisUrl = None,
     runs_dir: RunsDir = RUNS,
 ) -> None:
     """Ask for the prompts of dead letters again, each under the next new ticket. The old tickets stay refunded."""
@@ -112,7 +112,7 @@ def clean(
     *,
     run: NamedRun,
     force: Annotated[bool, typer.Option("--force", help="Do so even while workers are alive.")] = False,
-    redis_url: RedisUrl = None,
+    redis_url: RunsRedisUrl = None,
 ) -> None:
     """Remove what a run has in Redis, and nothing else there, and what it has left of its weights in this machine's
     shared memory; its folder stays. Exit code 5: the run is alive."""

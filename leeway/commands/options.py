@@ -49,6 +49,16 @@ RedisUrl = Annotated[
     str | None,
     typer.Option("--redis-url", envvar=address.VARIABLE, show_envvar=False, help=address.HELP),
 ]
+RunsRedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--redis-url",
+        envvar=address.VARIABLE,
+        show_envvar=False,
+        help=f"{address.HELP} Without both, what leeway up has noted on this machine in the run's folder.",
+    ),
+]
+"""Of a run that is at work: leeway up keeps the address of its Redis in the run's folder."""
 RunsDir = Annotated[Path, path_option("--runs-dir", help="Where runs/ID/ folders are.")]
 RUNS = Path("runs")
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
@@ -105,7 +115,7 @@ class AnyRun(NamedRun):
 class LiveRun(AnyRun):
     """A run that is at work, here or elsewhere; the newest one where none is named."""
 
-    redis_url: RedisUrl = None
+    redis_url: RunsRedisUrl = None
 
     def live(self) -> tuple[str, str]:
         """(the address of the run's Redis, the run's id)."""

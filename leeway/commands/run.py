@@ -10,9 +10,9 @@ import typer
 
 from ...common import address
 from ...common.errors import ConfigError
-from ..finding import find, place
-from .become import become, go_on_as, go_on_with, words_of
-from .options import RUNS, AsJson, NamedRun, Presets, RedisUrl, RunsDir, Settings, path_option, spread
+from ..finding import address_of, find, place
+from .become import become, go_on_as, go_on_with, told_address, words_of
+from .options import RUNS, AsJson, NamedRun, Presets, RedisUrl, RunsDir, RunsRedisUrl, Settings, path_option, spread
 
 app = typer.Typer()
 
@@ -93,7 +93,7 @@ def doctor(
     run: ExaminedRun,
     preset: Presets = None,
     settings: Settings = None,
-    redis_url: RedisUrl = None,
+    redis_url: RunsRedisUrl = None,
     role: Annotated[
         list[Role] | None,
         typer.Option("--role", help="Only what this role needs here; may be repeated. The whole run by default."),
@@ -119,7 +119,9 @@ def doctor(
         presets=tuple(preset or ()),
         settings=tuple(settings or ()),
         run=found,
-        redis_url=address.resolve(redis_url) if elsewhere else None,
+        redis_url=(address.resolve(redis_url) if found is None else address_of(found, redis_url))
+        if elsewhere
+        else None,
         runs_dir=found.runs_dir if found is not None else run.runs_dir,
         roles=tuple(dict.fromkeys(each.value for each in role or ())),
         imports=not quick,
@@ -205,16 +207,16 @@ def create(run: NamedRun, preset: Presets = None, settings: Settings = None, red
 
 @app.command()
 @spread
-def rollout(run: NamedRun, redis_url: RedisUrl = None) -> None:
+def rollout(run: NamedRun, redis_url: RunsRedisUrl = None) -> None:
     """One rollout worker: takes prompts, generates responses. Start as many as you like, anywhere, at any time."""
-    become("rollout", run.place().run, redis_url)
+    become("rollout", run.place(), redis_url)
 
 
 @app.command()
 @spread
-def verifier(run: NamedRun, redis_url: RedisUrl = None) -> None:
+def verifier(run: NamedRun, redis_url: RunsRedisUrl = None) -> None:
     """One verifier worker: takes responses, gives verdicts. Start as many as you like, anywhere, at any time."""
-    become("verifier", run.place().run, redis_url)
+    become("verifier", run.place(), redis_url)
 
 
 @app.command()
@@ -222,7 +224,7 @@ def verifier(run: NamedRun, redis_url: RedisUrl = None) -> None:
 def learner(
     *,
     run: NamedRun,
-    redis_url: RedisUrl = None,
+    redis_url: RunsRedisUrl = None,
     preset: Presets = None,
     settings: Settings = None,
     nodes: Annotated[int, typer.Option("--nodes", help="Nodes of the learner, each with this command.", min=1)] = 1,
@@ -236,7 +238,8 @@ def learner(
     With --preset it creates the run first. It starts this node's part of train.ranks, under torchrun where there are
     several; with GPUs, each rank has its own of those in CUDA_VISIBLE_DEVICES.
     """
-    name, url = run.place(), address.resolve(redis_url)
+    name = run.place()
+    url = told_address(name, redis_url)
     if preset or settings:
         from ..running import up as desk
 

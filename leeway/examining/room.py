@@ -11,7 +11,7 @@ from ...common import devices, exporter
 from ...common.config import Config
 from ...common.locks import try_lock
 from ...common.weights import node_folder
-from ...common.wording import byte_size
+from ...common.wording import byte_size, counted
 from ..planning.arithmetic import Gpu, Shape, learner_node, learner_on_cpu, left_on_disk, rollout_node
 from ..running import launcher
 from ..running.server import why_not_bound
@@ -105,7 +105,7 @@ def disks(config: Config, shape: Shape | None, roles: Collection[str], runs_dir:
     parts = [part.host for part in left_on_disk(config, shape)] if shape is not None else [0.0] * 3
     checkpoints, versions, samples = parts
     if "learner" in roles:
-        of = f"{config.train.keep_checkpoints} checkpoints and the one being written"
+        of = f"{counted(config.train.keep_checkpoints, 'checkpoint')} and the one being written"
         yield disk("disk of the runs", runs_dir, checkpoints + samples, of)
     if config.weights.transport == "file" and config.weights.shared and {"learner", "rollout"} & set(roles):
         yield disk("weights.folder", config.weights.shared, versions, "versions of the weights")

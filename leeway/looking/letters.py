@@ -10,7 +10,7 @@ from ...common import tables
 from ...common.errors import ConfigError, DataError
 from ...common.queue.connection import Connection
 from ...common.queue.desk import DeskQueue
-from ...common.wording import age
+from ...common.wording import age, counted
 
 ROLE_OF = {"prompts": "rollout", "responses": "verifier", "scored": "learner", "metrics": "learner", "weights": "any"}
 """By stream: the role that reads it, and so found what is wrong."""
@@ -84,7 +84,9 @@ def show_one(redis_url: str, run: str, letter_id: str) -> None:
         (letter,) = _chosen(letters, [letter_id])
         held = queue.payload_sizes(letter.group_id) if letter.group_id else {}
         now = queue.now()
-    left = ", ".join(f"{name} {size} bytes" for name, size in held.items()) or "nothing: the ticket is settled"
+    left = (
+        ", ".join(f"{name} {counted(size, 'byte')}" for name, size in held.items()) or "nothing: the ticket is settled"
+    )
     for name, value in (
         ("letter", letter.letter_id),
         ("written", f"{letter.age(now)} ago by {letter.role} {letter.worker}"),
@@ -115,7 +117,9 @@ def retry(redis_url: str, run: str, letter_ids: list[str], *, every: bool) -> No
                 )
         asked = queue.retry(dict.fromkeys(letter.group_id for letter in chosen))
     before = f"; {len(chosen) - len(asked)} had been asked for before" if len(chosen) > len(asked) else ""
-    typer.echo(f"{run}: {len(asked)} prompts asked for again{before}. Each goes to the next new ticket, from now on")
+    typer.echo(
+        f"{run}: {counted(len(asked), 'prompt')} asked for again{before}. Each goes to the next new ticket, from now on"
+    )
 
 
 @contextmanager

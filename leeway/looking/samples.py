@@ -13,6 +13,7 @@ from ...common.ledger import is_complete
 from ...common.samples import FILE, TRAINED, Sample, SampledResponse, Segment, read_samples
 from ...common.texts import middle_cut, visible
 from ...common.types import VerdictKind
+from ...common.wording import counted
 
 SHOWN = 1200
 """Characters of a text that are shown, unless all of it is asked for."""
@@ -162,11 +163,11 @@ def heading(response: SampledResponse) -> str:
     turns = f" in {asked} turns, {response.observed} observed" if (asked := response.turns) > 1 else ""
     age = f"staleness {response.staleness['mean']:.2f}, at most {response.staleness['max']:.0f}"
     given = f"{rewards}; {visible(response.verdict)}{reason}"
-    return f"response {response.index}: {given}; {response.tokens} tokens{turns}{ended}; {age}"
+    return f"response {response.index}: {given}; {counted(response.tokens, 'token')}{turns}{ended}; {age}"
 
 
 def _segment(segment: Segment, shown: Shown) -> Iterator[str]:
-    yield f"  {visible(segment.by)}, {segment.tokens} tokens:"
+    yield f"  {visible(segment.by)}, {counted(segment.tokens, 'token')}:"
     text = visible(segment.text)
     if not shown.full:
         text = cut(text, SHOWN, "; --full shows them")

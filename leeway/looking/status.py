@@ -24,7 +24,7 @@ from ...common.step_line import hardware_line, read_hardware, step_line
 from ...common.texts import visible
 from ...common.types import Heartbeat
 from ...common.weights.node import standing
-from ...common.wording import age, byte_size, words
+from ...common.wording import age, byte_size, counted, words
 from .left import is_finished, last_state
 from .status_json import Situation, of_folder, of_look
 
@@ -159,7 +159,7 @@ def show(redis_url: str, run: str, *, as_json: bool) -> int:
         if node is not None:
             typer.echo(
                 f"weights on this machine: {node.path}, version {node.version}, {byte_size(node.bytes)}, "
-                f"{node.workers} rollout workers"
+                f"{counted(node.workers, 'rollout worker')}"
             )
     return STALLED if found.stalled else ALARM if found.alarms else 0
 

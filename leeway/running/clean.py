@@ -10,6 +10,7 @@ from ...common.errors import LeewayError, RunExistsError
 from ...common.queue.connection import Connection
 from ...common.queue.desk import DeskQueue
 from ...common.weights import node_folder
+from ...common.wording import counted
 
 
 def clean(redis_url: str, run: str, *, force: bool) -> None:
@@ -29,4 +30,8 @@ def clean(redis_url: str, run: str, *, force: bool) -> None:
     copies = [base / node_folder.name_of(redis_url, run) for base in node_folder.bases(folder)]
     for path in filter(node_folder.remove_if_left, copies):
         typer.echo(f"{run}: the copy of the weights on this machine is removed ({path})")
-    typer.echo(f"{run}: {sum(removed.values())} keys removed ({kinds})" if removed else f"{run}: nothing in this Redis")
+    typer.echo(
+        f"{run}: {counted(sum(removed.values()), 'key')} removed ({kinds})"
+        if removed
+        else f"{run}: nothing in this Redis"
+    )

@@ -17,6 +17,7 @@ from ...common.preflight.folder import has_weights, read_folder
 from ...common.preflight.hub import folder_of, is_hub_name
 from ...common.preflight.model import check_model, check_reference
 from ...common.preflight.tokens import why_no_tokenizer
+from ...common.wording import counted
 from .elsewhere import refuse_missing_package
 from .trackers import refuse_missing
 
@@ -172,8 +173,8 @@ def _told(config: Config, rows: dict[str, Any]) -> list[str]:
 def _told_of(source: Data, rows: dict[str, Any]) -> list[str]:
     if "unchecked" in rows:
         return [f"not checked: {rows['unchecked']}"]
-    which = f"all {rows['rows']:,}" if rows["all"] else f"the first {rows['rows']:,}"
+    which = ("all " if rows["all"] else "the first ") + counted(rows["rows"], "row")
     abilities = ", ".join(f"{count:,} {ability}" for ability, count in rows["abilities"].items())
     lengths = f"{rows['shortest']:,} to {rows['longest']:,} tokens, data.max_prompt_tokens {source.max_prompt_tokens:,}"
-    said = [f"checked: {which} rows: {abilities}; prompts of {lengths}"]
+    said = [f"checked: {which}: {abilities}; prompts of {lengths}"]
     return said + [f"dropped: {count:,} of these rows: {reason}" for reason, count in rows["dropped"].items()]

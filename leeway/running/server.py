@@ -80,7 +80,8 @@ class EmbeddedServer:
         self.stop()
 
     def _keep(self) -> None:
-        """Start the server again when it dies. Its append-only file has what it held, and the roles wait a minute."""
+        """Start the server again when it dies. Its append-only file has what it held, and the roles wait
+        for it."""
         while not self._leaving.wait(KEEP_S):
             process = self.process
             if process is not None and process.poll() is None:
@@ -88,7 +89,7 @@ class EmbeddedServer:
             log.warning("the embedded server is gone and is started again")
             try:
                 self.start()
-            except BrokerError as error:  # the machine may be too busy; the roles wait a minute
+            except BrokerError as error:  # the machine may be too busy; the roles wait
                 log.error("%s", error)
 
     def start(self) -> None:

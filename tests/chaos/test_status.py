@@ -90,9 +90,9 @@ def paused(target):
 
 STALLS = [
     ("every rollout worker is stopped", stopped("rollout"), 8, "tickets wait for a rollout worker and none is alive"),
-    ("its process is named", stopped("rollout"), 8, "is here and stopped: kill -CONT"),
+    ("its process is named", stopped("rollout"), 8, "is on this machine and stopped: kill -CONT"),
     ("every verifier is stopped", stopped("verifier"), 8, "groups wait for a verifier and none is alive"),
-    ("grading processes are stopped", stopped_graders, 0, "the verifiers work on"),
+    ("grading processes are stopped", stopped_graders, 0, "the verifier works on"),
     ("the learner is stopped", stopped("learner"), 8, "no learner is alive (the last was lost"),
     ("the learner is dead", dead_learner, 8, "no learner is alive (the last was lost"),
     ("Redis is frozen", frozen, 4, "does not answer within 3 s: it is frozen or overloaded"),

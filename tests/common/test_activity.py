@@ -39,11 +39,16 @@ def test_words_say_what_is_known_and_no_more():
     assert words(Doing(Activity.WAITING_FOR_DISK, path="runs")) == "waiting for room: the disk under runs is full"
 
 
-def test_a_group_that_is_held_for_longer_makes_no_other_activity(bus, monkeypatch):
+def test_a_wait_lasts_while_what_is_waited_for_comes_in_and_a_group_is_held_for_longer(bus, monkeypatch):
     service = Service(bus.learner, "learner", lease_s=60, heartbeat_s=60)
     service.doing(HELD)
     since = service.heartbeat().since
     service.doing(replace(HELD, held_s=240.0))
     assert (service.heartbeat().since, service.heartbeat().doing.held_s) == (since, 240.0)
-    service.doing(replace(HELD, lacking=1))
-    assert service.heartbeat().since > since
+    service.doing(replace(HELD, lacking=1, ticket=8, worker="rollout-2"))
+    assert (service.heartbeat().since, service.heartbeat().doing.lacking) == (since, 1)
+    service.doing(Doing(Activity.TRAINING, step=3))
+    training = service.heartbeat().since
+    assert training > since
+    service.doing(Doing(Activity.TRAINING, step=4))
+    assert service.heartbeat().since > training

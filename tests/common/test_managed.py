@@ -1,8 +1,12 @@
 """A server as a managed service has it: without CONFIG, INFO, CLIENT, ACL, DEBUG and what else is an administrator's.
 A run does all its work there, and the desk says what it could not look at. And a server that is demoted."""
 
+import copy
+
 import pytest
 import redis
+from leeway_rl.common.queue import client
+from leeway_rl.common.queue.client import Patience
 from leeway_rl.common.queue.connection import Connection, refused_or_lost
 from leeway_rl.common.queue.entries import HandOver
 from leeway_rl.leeway.examining import broker
@@ -116,4 +120,44 @@ def test_a_role_gives_up_after_its_time_however_long_each_try_takes(tmp_path):
         with pytest.raises(redis.exceptions.ConnectionError):
             patience.call_with_retry(lambda: (_ for _ in ()).throw(redis.exceptions.ConnectionError()), told.append)
         assert len(told) >= 2
+        connection.close()
+
+
+def test_when_the_time_of_one_call_is_over_nothing_is_tried_until_the_server_answers(monkeypatch):
+    """Otherwise a role would end later by as long as each of its threads, and each of its last words, takes."""
+    patience = Patience(0.05)
+    of_a_connection = copy.deepcopy(patience)
+
+    def tries(retry):
+        made = []
+
+        def fail():
+            made.append(1)
+            raise redis.exceptions.TimeoutError("nothing")
+
+        with pytest.raises(redis.exceptions.TimeoutError, match="nothing"):
+            retry.call_with_retry(fail, lambda _: None)
+        return len(made)
+
+    assert tries(patience) > 1
+    assert tries(of_a_connection) == 0
+    of_a_connection.answered()
+    assert tries(patience) > 1
+    monkeypatch.setattr(client, "ANSWER_S", 0.0)  # some time later
+    assert tries(of_a_connection) == 1, "one that waits for its turn finds out whether the server is back"
+
+
+def test_an_answer_of_any_kind_ends_that(tmp_path):
+    with EmbeddedServer(tmp_path) as server:
+        connection = Connection(server.url, "r", retry_s=0.1)
+        link = connection.redis.connection_pool.get_connection()
+        patience = connection.redis.connection_pool.connection_kwargs["retry"]
+        with pytest.raises(redis.exceptions.ConnectionError):
+            patience.call_with_retry(lambda: (_ for _ in ()).throw(redis.exceptions.ConnectionError()), lambda _: None)
+        with pytest.raises(redis.exceptions.ConnectionError):
+            connection.redis.get("x")
+        link.send_command("PING")
+        assert link.read_response() == b"PONG"
+        connection.redis.connection_pool.release(link)
+        assert connection.redis.get("x") is None
         connection.close()

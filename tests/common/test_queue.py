@@ -308,8 +308,9 @@ def test_a_server_that_does_not_answer_is_named_and_one_that_is_away_for_a_momen
     from leeway_rl.leeway.running.server import EmbeddedServer
 
     with EmbeddedServer(tmp_path) as server:
-        os.kill(server.process.pid, signal.SIGSTOP)
-        with pytest.raises(BrokerError, match=r"does not answer within 0.3 s: it is frozen"):
+        os.kill(pid := server.process.pid, signal.SIGSTOP)
+        stopped = f"its process {pid} is on this machine and stopped: kill -CONT {pid}"
+        with pytest.raises(BrokerError, match=f"does not answer within 0.3 s: {stopped}"):
             Connection(server.url, "r", connect_s=0.3)
         threading.Timer(1.0, os.kill, (server.process.pid, signal.SIGCONT)).start()
         Connection(server.url, "r", connect_s=0.3, patience_s=20).close()

@@ -6,9 +6,12 @@ import sys
 import pytest
 from leeway_rl.common.codec import SCHEMA
 from leeway_rl.common.config import compose, dump
-from leeway_rl.common.errors import ConfigError
+from leeway_rl.common.errors import BrokerError, ConfigError
+from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.entries import WorkStream
+from leeway_rl.leeway.running.server import EmbeddedServer
 
+from tests.roles import Roles
 from tests.samples import a_ticket
 
 
@@ -54,3 +57,23 @@ def test_what_was_stored_is_loaded_as_it_was_and_without_a_note_it_is_of_schema_
     monkeypatch.setattr("leeway_rl.common.queue.member.SCHEMA", 10)
     with pytest.raises(ConfigError, match="schema 9, and this build speaks 10"):
         bus.desk.refuse_other_build()
+
+
+def test_a_role_asks_a_redis_that_is_gone_for_as_long_as_the_run_says(tmp_path, wait_until):
+    server = EmbeddedServer(tmp_path)  # outside its context it is not started again
+    server.start()
+    roles = Roles(Connection(server.url, "r"))
+    roles.record.store_config(dump(compose(["tiny"], ["broker.retry_s=1", "verifier.workers=1"])))
+    roles.learner.ensure_groups()
+    command = [sys.executable, "-m", "leeway_rl.verifier", "--redis-url", server.url, "--run", "r"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as role:
+        try:
+            wait_until(lambda: roles.overview.workers()[0], "it is there", 60)
+            roles.close()
+            server.stop()
+            _, said = role.communicate(timeout=30)  # a minute if it did not know
+        finally:
+            role.kill()
+            server.stop()
+    assert role.returncode == BrokerError.exit_code
+    assert said.splitlines()[-1].startswith("leeway verifier: Redis was lost and did not come back")

@@ -49,7 +49,8 @@ def test_movement_is_a_step_a_finished_group_or_a_change_in_a_stream():
 def test_what_does_not_move_for_long_is_a_stall_unless_it_is_meant_to():
     assert stall(look_at(0), 99, stall_s=100, absent_s=30) is None
     assert stall(look_at(0), 100, stall_s=100, absent_s=30) == (
-        "nothing has moved for 100 s: the learner is waiting for 4 of 4 groups for 0 s: rollout works on 2 of 4 tickets"
+        "nothing has moved for 100 s: the learner has been waiting for 4 of 4 groups for 0 s: "
+        "rollout works on 2 of 4 tickets"
     )
     alone = replace(look_at(0), workers=[])
     assert stall(alone, 29, stall_s=100, absent_s=30) is None
@@ -74,7 +75,7 @@ def test_a_stall_is_in_the_log_in_status_and_in_the_metrics_and_goes_when_it_goe
     bus.learner.issue(a_ticket())
     bus.learner.emit({"role": "learner", "step": 0, "reward/mean": 0.5, "grad_norm": 0.25})
     port = free_port()
-    reason = "1 tickets wait for a rollout worker and none is alive"
+    reason = "1 ticket waits for a rollout worker and none is alive"
     with (
         caplog.at_level(logging.INFO),
         Watch(bus.learner, stall_s=600, look_s=0.05, absent_s=0) as watch,
@@ -94,7 +95,7 @@ def test_a_stall_is_in_the_log_in_status_and_in_the_metrics_and_goes_when_it_goe
         'of="learner"',
         'name="reward/mean"',
         'name="grad_norm"',
-        "for N s: N tickets wait for a rollout worker and none is alive",
+        "for N s: N ticket waits for a rollout worker and none is alive",
         f'run="{bus.run}"',
     ):
         assert words in shown

@@ -2,21 +2,28 @@
 lacks the last training steps, and behind three Sentinels. At a bound of 0 each run ends with the weights of one
 process, so nothing was lost and nothing counted twice."""
 
+import os
+import re
 import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from leeway_rl.common.address import public
 from leeway_rl.common.errors import BrokerError
 from leeway_rl.common.ledger import read
 from leeway_rl.common.queue.connection import Connection
+from leeway_rl.leeway.cli import app
 from leeway_rl.leeway.examining import broker
 from leeway_rl.leeway.finding import newest_at
 from leeway_rl.leeway.looking import status
 from leeway_rl.leeway.proving.audit import audit
 from leeway_rl.leeway.running.acl import acl
 from leeway_rl.leeway.running.clean import clean
+from typer.testing import CliRunner
 
 from tests.installations import cluster, watched
 from tests.integration.running import SMALL, environment, last_checksum, metrics, start
@@ -25,6 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 STEPS = 5
 STRICT = [*SMALL, *("--set", "flow.max_staleness=0", "--set", f"train.steps={STEPS}")]
+ASKING = (["status", "frozen"], ["set", "max-staleness", "1"], ["doctor", "--quick", "--json", "--role", "rollout"])
 ROLES = ("learner", "rollout", "verifier", "desk")
 
 
@@ -106,6 +114,41 @@ def test_a_replica_that_lacks_whole_steps_takes_over_and_the_run_ends_with_the_w
     assert not any(b"s3cret" in path.read_bytes() for path in (folder / "logs").iterdir())
 
 
+@contextmanager
+def frozen(*clients):
+    """The servers of these clients, all stopped (SIGSTOP)."""
+    pids = [client.info("server")["process_id"] for client in clients]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_what_is_frozen_whole_is_told_in_about_the_time_of_one_answer_and_as_of_one_server(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def ask(url, count, asking=ASKING):
+        for words in asking:
+            began = time.monotonic()
+            done = CliRunner().invoke(app, [*words, "--redis-url", url])
+            assert time.monotonic() - began < 20, words  # six times that of one answer, and more, one after the other
+            silent = f"the Redis at {re.escape(public(url))} does not answer within [35] s"
+            assert re.search(f"{silent}: its processes ([0-9]+, ){{{count - 1}}}", f"{done.output} {done.exception}"), (
+                words
+            )
+
+    with cluster(tmp_path / "six") as six, frozen(*map(six.client, six.servers)):
+        ask(six.url, 6)
+    with (
+        watched(tmp_path / "pair") as pair,
+        frozen(*map(pair.client, pair.servers), *map(pair.client_of_sentinel, pair.sentinels)),
+    ):
+        ask(pair.url, 3, ASKING[:1])
+
+
 def test_a_master_behind_sentinels_is_killed_and_the_run_ends_with_the_weights_of_one_process(
     alone, tmp_path, wait_until
 ):
@@ -113,7 +156,7 @@ def test_a_master_behind_sentinels_is_killed_and_the_run_ends_with_the_weights_o
         killed, sentinels = pair.master(), pair.url.split("/")[2]
         refused(f"redis+cluster://{sentinels}", r"no node of a cluster .* redis\+sentinel:// for a Sentinel")
         refused(f"redis+cluster://127.0.0.1:{killed}", "no node of a cluster .* write redis:// for a server")
-        refused(f"redis+sentinel://{sentinels}/other", "the Sentinels know no master 'other'")
+        refused(f"redis+sentinel://{sentinels}/other", "this Sentinel knows no master 'other', or holds it down")
         refused(f"redis://{sentinels.split(',')[0]}", r"for Sentinels write redis\+sentinel:// in the address")
         folder = play(pair.url, tmp_path, wait_until, lambda _: pair.kill(killed))
         assert pair.master() != killed

@@ -130,3 +130,25 @@ def test_two_different_runs_are_refused():
     assert "two runs are named" in str(done.exception)
     missing = CliRunner().invoke(app, ["rollout"])
     assert "no run is named" in str(missing.exception)
+
+
+@pytest.mark.parametrize("command", ["rollout second", "verifier runs/second", "learner second"])
+def test_a_role_started_by_hand_beside_leeway_up_finds_the_runs_redis_as_status_does(command, home, monkeypatch):
+    """Given by word or in the environment, another address wins."""
+    noted = "redis://u:s3cret@127.0.0.1:9/0"
+    (home / "runs/second/redis-url").write_text(f"{noted}\n")
+    monkeypatch.setattr("leeway_rl.leeway.running.learner.command_here", lambda *words: ([words[2]], {}))
+    monkeypatch.setenv("LEEWAY_REDIS_URL", "")  # what the command leaves there for the role is taken away at the end
+    started = []
+    monkeypatch.setattr(os, "execv", lambda *_: started.append(os.environ["LEEWAY_REDIS_URL"]))
+    done = CliRunner().invoke(app, command.split())
+    assert "Redis at redis://127.0.0.1:9/0, as runs/second/redis-url says; --redis-url names another" in done.output
+    for words, given in (([], "redis://h:1/0"), (["--redis-url", "redis://h:1/0"], None)):
+        assert CliRunner().invoke(app, [*command.split(), *words], env={"LEEWAY_REDIS_URL": given}).output == ""
+    assert started == [noted, "redis://h:1/0", "redis://h:1/0"]
+
+
+def test_a_noted_address_that_may_not_be_read_is_named(home):
+    (home / "runs/second/redis-url").mkdir()
+    with pytest.raises(BrokerError, match="--redis-url '@runs/second/redis-url': Is a directory"):
+        find_live("second", None, RUNS)

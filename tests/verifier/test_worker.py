@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+import redis
 from leeway_rl.common.config import Config, Data, Model, Train, Verifier
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.queue.entries import WorkStream
@@ -131,3 +132,28 @@ def test_a_worker_that_cannot_grade_an_ability_ends_with_the_reason_and_keeps_th
         VerifierWorker(own.verifier, service, pool, lambda tokens: "", config).run()
     assert bus.overview.depths()["responses"] == 1
     assert bus.overview.depths()["dead_letters"] == 0
+
+
+def test_a_redis_that_is_away_at_the_hand_over_ends_the_worker_and_is_no_failure_of_the_group(
+    make_bus, pool, monkeypatch, caplog
+) -> None:
+    """Any other error costs the group an attempt."""
+    bus = make_bus()
+    hand_in(bus, 1)
+    config = Config(
+        model=Model(path=""),
+        data=Data(path=""),
+        train=Train(steps=1, groups_per_step=1, group_size=2, max_response_tokens=8),
+    )
+    own = make_bus("verifier-2")
+
+    def away(*_: object, **__: object) -> None:
+        raise redis.exceptions.TimeoutError("Timeout reading from socket")
+
+    monkeypatch.setattr(own.verifier, "hand_over_and_take", away)
+    with (
+        pytest.raises(redis.exceptions.TimeoutError),
+        Service(own.verifier, "verifier", lease_s=10, heartbeat_s=1) as service,
+    ):
+        VerifierWorker(own.verifier, service, pool, lambda tokens: RIGHT, config).run()
+    assert not [record for record in caplog.records if "failed at attempt" in record.getMessage()]

@@ -21,6 +21,7 @@ from ...common.errors import ConfigError
 from ...common.reasons import printable
 from ...common.user_code.digests import REWARDS, refuse_other_code
 from ...common.user_code.processes import LOADING_S, Lost, OwnCodeChild, Seat, ending
+from ...common.wording import counted
 from .calling import Call, Reply
 
 SEATS_A_JOB = 4
@@ -204,7 +205,7 @@ class _Seat(Seat[RewardChild]):
                 break
         for call in asked.open():
             if self._attempts > 1 and call in asked.replies:
-                asked.replies[call]["reasons"][0] += f", tried {self._attempts} times"
+                asked.replies[call]["reasons"][0] += f", tried {counted(self._attempts, 'time')}"
 
     def _attempt(self, asked: Asked) -> None:
         """One try of what is open. A process that did not answer is gone afterwards."""

@@ -33,6 +33,10 @@ export function fillTable(table, headings, rows, none) {
   );
 }
 
+export function counted(value, one) {
+  return `${number(value)} ${value === 1 ? one : `${one}s`}`;
+}
+
 export function number(value, unit = "") {
   if (value === null || value === undefined) return "–";
   if (unit === "bytes") return `${Number((value / 1e9).toPrecision(3))} GB`;

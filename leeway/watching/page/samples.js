@@ -1,6 +1,6 @@
 // The samples: rewards by staleness, and a list of groups whose texts are asked for when one is opened.
 
-import { element, fillTable, number, the } from "./dom.js";
+import { counted, element, fillTable, number, the } from "./dom.js";
 
 let told = { groups: [], by_staleness: [] };
 const opened = new Map();  // by group: its element, so that what is open stays open when the list changes
@@ -29,7 +29,7 @@ function list() {
   const { staleness, verdict } = Object.fromEntries(new FormData(the("filter")));
   const wanted = (each) => (!staleness || String(each.staleness) === staleness) && (!verdict || each.verdict === verdict);
   const groups = told.groups.filter((group) => group.responses.some(wanted));
-  the("shown").textContent = `${groups.length} of the newest ${told.groups.length} groups that were kept`;
+  the("shown").textContent = `${groups.length} of the newest ${counted(told.groups.length, "group")} that were kept`;
   const there = new Set(told.groups.map((group) => group.id));
   for (const id of opened.keys()) if (!there.has(id)) opened.delete(id);
   the("samples").replaceChildren(...groups.map((group) => {

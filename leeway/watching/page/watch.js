@@ -1,7 +1,7 @@
 // The page of leeway watch. The server sends events; each is drawn where it stands. Nothing is asked of any other host.
 
 import { Chart } from "./chart.js";
-import { age, element, fillTable, number, the } from "./dom.js";
+import { age, counted, element, fillTable, number, the } from "./dom.js";
 import { showSamples } from "./samples.js";
 
 const LATE_MS = 5000;  // after so long without an event that should come every second, the page says so
@@ -102,7 +102,7 @@ function showFlow({ boxes, state }) {
     return;
   }
   const parts = [box("prompts", "", [
-    `${number(state.live)} groups live, ${number(state.ready)} ready`,
+    `${counted(state.live, "group")} live, ${number(state.ready)} ready`,
     `pipeline depth ${number(state.pipeline_depth)}`,
     `bound η = ${number(state.max_staleness)}, overflow ${state.overflow ?? "–"}`,
   ])];
