@@ -3,11 +3,11 @@ torch finds none of them, so all compute on the CPU, as ``placement = "auto"`` a
 
 import json
 import os
-import socket
 import subprocess
 
 import psutil
 import pytest
+from leeway_rl.leeway.running.server import free_port
 
 from tests.gpus import with_gpus
 from tests.integration.running import SMALL, command, environment, kill, leeway, metrics, role_pids
@@ -74,12 +74,6 @@ def test_what_the_machine_has_not_is_refused_before_anything_starts(tmp_path, gp
     assert (refused.returncode, len(told.splitlines())) == (2, 1), told
     assert said in told
     assert not (tmp_path / "runs").exists()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_two_nodes_of_the_learner_meet_at_the_first(tmp_path, redis_url):

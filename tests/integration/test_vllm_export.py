@@ -2,13 +2,13 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 
 import pytest
+from leeway_rl.leeway.running.server import free_port
 
 from tests.integration.running import SMALL, leeway
 
@@ -23,9 +23,7 @@ def test_the_server_gives_the_exported_model_s_greedy_answers(tmp_path, wait_unt
     assert done.returncode == 0, done.stdout + done.stderr
     done = leeway("export", "served", "--out", "model", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "model\n"), done.stderr
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["--model", str(tmp_path / "model"), "--served-model-name", "mine", "--host", "127.0.0.1"]
     small = ["--port", str(port), "--enforce-eager", "--max-model-len", "256", "--max-num-seqs", "4"]
     environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}

@@ -5,12 +5,13 @@ which ``leeway up`` starts by torchrun itself, are in tests/integration."""
 import multiprocessing
 import os
 import runpy
-import socket
 import sys
 import tempfile
 import time
 from multiprocessing.connection import wait
 from pathlib import Path
+
+from leeway_rl.leeway.running.server import free_port
 
 HERE = Path(__file__).parent
 WARM = multiprocessing.get_context("forkserver")
@@ -38,10 +39,8 @@ def on_ranks(count, script, *words, timeout_s=240):
 
 def begin(script, words, logs):
     """Start a script of this folder with its arguments on as many ranks as there are ``logs``, for their output."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": len(logs), "LOCAL_WORLD_SIZE": len(logs)}
+    count = len(logs)
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     ranks = []
     for number, log in enumerate(logs):
         own = {"RANK": number, "LOCAL_RANK": number, "OMP_NUM_THREADS": 1}
