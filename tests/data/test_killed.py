@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.running import command, environment, leeway
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 RECIPE = str(Path(__file__).parents[2] / "examples" / "data" / "recipe.toml")
 KILLS = int(os.environ.get("LEEWAY_TEST_KILLS", "2"))
 

@@ -7,10 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
 from leeway_rl.common.ledger import published_checksum
+from leeway_rl.common.queue.connection import Connection
+
+from tests.roles import Roles
 
 SMALL = [
     "--preset",
@@ -29,7 +34,7 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-P", "-c", "from leeway_rl.leeway.cli import main; main()", *words]
 
 
-def leeway(*words: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def leeway(*words: str, cwd: Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run to the end."""
     return subprocess.run(
         command(*words), cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False, env=environment()
@@ -70,3 +75,13 @@ def role_pids(run: str, role: str, cwd: Path) -> list[int]:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def paused(folder: Path) -> Iterator[Roles]:
+    """Let a run under ``leeway up`` finish no more than is under way: commands take their time to start, and a run of a
+    few steps would be through before they are asked."""
+    with closing(Roles(Connection((folder / "redis-url").read_text().strip(), folder.name, retry_s=0.0))) as bus:
+        bus.desk.set_control("paused", "1")
+        yield bus
+        bus.desk.set_control("paused", "0")

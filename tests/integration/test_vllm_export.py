@@ -13,7 +13,7 @@ from leeway_rl.leeway.running.server import free_port
 from tests.integration.running import SMALL, leeway
 
 pytest.importorskip("vllm")
-pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(900)]
 
 QUESTIONS = ["12+34", "58+27", "90+9"]
 
@@ -40,7 +40,7 @@ def test_the_server_gives_the_exported_model_s_greedy_answers(tmp_path, wait_unt
             assert [asked(port, question) for question in QUESTIONS] == expected(tmp_path / "model")
         finally:
             server.terminate()
-            server.wait(60)
+            server.wait(200)
 
 
 def answers(port):
@@ -55,7 +55,7 @@ def asked(port, question):
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as reply:
+    with urllib.request.urlopen(request, timeout=600) as reply:
         return json.load(reply)["choices"][0]["message"]["content"]
 
 

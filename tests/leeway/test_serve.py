@@ -42,7 +42,7 @@ class Started:
 
     def stop(self, signum):
         self.process.send_signal(signum)
-        more, _ = self.process.communicate(timeout=30)
+        more, _ = self.process.communicate(timeout=200)
         return self.process.returncode, more
 
 

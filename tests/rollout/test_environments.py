@@ -229,9 +229,9 @@ def test_an_aborted_group_lets_its_process_go(host):
     conversations.close()
     conversations.close()
     with pytest.raises(CancelledError):
-        under_way.result(timeout=60)
+        under_way.result(timeout=200)
     with pytest.raises(CancelledError):
-        conversations.step(1, said(hangs, "1")).result(timeout=60)
+        conversations.step(1, said(hangs, "1")).result(timeout=200)
     with hangs.open(ticket()) as again:
         assert hangs.pids() != [before]
         assert heard(hangs, again.step(0, said(hangs, "1")).result()) == "1"
@@ -256,7 +256,7 @@ def test_a_worker_has_a_process_for_each_group_at_a_time_and_closing_ends_them_a
     hangs.close()
     for future in under_way:
         with pytest.raises(CancelledError):
-            future.result(timeout=60)
+            future.result(timeout=200)
     assert not psutil.wait_procs(processes, timeout=60)[1]
     for group in groups:
         group.close()

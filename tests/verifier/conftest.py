@@ -27,7 +27,7 @@ def sandboxes() -> Iterator[list[Sandbox]]:
 
 @pytest.fixture(scope="module")
 def grader(sandboxes: list[Sandbox]) -> Iterator[CodeGrader]:
-    grader = CodeGrader(Verifier(code_timeout_s=10))
+    grader = CodeGrader(Verifier(code_timeout_s=60))
     yield grader
     grader.close()
 

@@ -25,7 +25,7 @@ MIB = 1 << 20
 @pytest.fixture(scope="module")
 def grader(sandboxes: list[Sandbox]) -> Iterator[CodeGrader]:
     os.environ["LEEWAY_TEST_SECRET"] = SECRET
-    grader = CodeGrader(Verifier(code_timeout_s=10))
+    grader = CodeGrader(Verifier(code_timeout_s=60))
     assert grade(grader, "print(1)", printing("1")).kind is CORRECT
     yield grader
     grader.close()

@@ -159,7 +159,7 @@ def test_a_group_s_responses_are_judged_at_once(pool):
     both = Barrier(2)
 
     def behave(request, times):
-        both.wait(60)
+        both.wait(200)
         return "Score: 5"
 
     with EndpointDouble(behave) as double:
@@ -190,7 +190,7 @@ def test_a_judge_that_does_not_answer_in_time_is_an_error(pool):
     given_up = Event()
 
     def behave(request, times):
-        given_up.wait(60)
+        given_up.wait(200)
         return "Score: 5"
 
     with EndpointDouble(behave) as double:

@@ -74,7 +74,7 @@ def test_a_slow_group_does_not_hold_up_the_next_and_its_timeout_is_a_reward_of_0
                 return super().ask(line, timeout_s, overtime)
             self._link.sendall(line)
             overtime()
-            assert over.wait(100)
+            assert over.wait(200)
             raise TimeoutError
 
     monkeypatch.setattr(process_seat, "Child", Endless)
