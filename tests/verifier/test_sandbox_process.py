@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 
+import psutil
 import pytest
 from leeway_rl.common.config import Verifier
 from leeway_rl.common.errors import ConfigError
@@ -15,13 +17,23 @@ from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier.code import answer as code_answer
 from leeway_rl.verifier.code.answer import CodeGrader
 
-from .code_responses import bwraps, checking, grade, printing
+from .code_responses import checking, grade, printing
 
 
 def descriptors() -> set[str]:
     """Those that are open, without what tests before have left to the garbage collector."""
     gc.collect()
     return set(os.listdir("/proc/self/fd"))
+
+
+def of_group(leader: int) -> list[int]:
+    """The processes that are alive in the group of a process that was started in a session of its own."""
+    found = []
+    for each in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(each.pid) == leader and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each.pid)
+    return found
 
 
 def refuse(*_: object, **__: object) -> None:
@@ -38,14 +50,17 @@ def test_a_sandbox_that_cannot_start_a_process_leaves_no_descriptor(monkeypatch,
 
 
 @pytest.mark.parametrize("call", ["pidfd_open", "pipe"])
-def test_a_start_that_fails_half_way_leaves_no_process_and_no_descriptor(monkeypatch, call: str) -> None:
-    before, works, calls = descriptors(), getattr(os, call), iter(range(9))
+def test_a_start_that_fails_half_way_leaves_no_process_and_no_descriptor(monkeypatch, call: str, wait_until) -> None:
+    before, works, calls, started = descriptors(), getattr(os, call), iter(range(9)), []
+    begin = process.subprocess.Popen
+    monkeypatch.setattr(process.subprocess, "Popen", lambda *a, **k: started.append(begin(*a, **k)) or started[-1])
     # The second one: for the zygote, or the pipe that tells it to go on.
     monkeypatch.setattr(process.os, call, lambda *args: works(*args) if next(calls) == 0 else refuse())
     with pytest.raises(ConfigError, match="no more processes"):
         Sandbox()
     assert descriptors() <= before
-    assert bwraps() == []
+    # bubblewrap's own child, which becomes the zygote, is nobody's once bubblewrap is gone.
+    wait_until(lambda: not any(of_group(each.pid) for each in started), "all of them are gone", 10)
 
 
 def test_a_job_without_a_socket_leaves_no_folder(monkeypatch, tmp_path) -> None:
