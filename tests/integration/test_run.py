@@ -261,7 +261,7 @@ def test_the_dial_turns_while_the_run_goes_on(tmp_path, wait_until):
     assert '"event":"control","name":"max_staleness","value":0' in (folder / "ledger.jsonl").read_text()
     assert leeway("audit", "dial", cwd=tmp_path).returncode == 0
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
-    named = [f"control/{name}/text_summary" for name in ("learning_rate", "max_staleness")]
+    named = [f"control/{name}/text_summary" for name in ("learning_rate", "max_staleness", "paused")]
     assert sorted(events.Tags()["tensors"]) == named
     assert len(events.Scalars("loss")) == len(events.Scalars("grad_norm")) == 24
 
