@@ -60,6 +60,14 @@ def same_dice() -> None:
         torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def nothing_goes_on() -> Iterator[None]:
+    """What a test has started ends with it."""
+    yield
+    if running := sys.modules.get("tests.integration.running"):
+        running.end_started()
+
+
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis-protocol server, embedded unless the environment names one."""

@@ -17,6 +17,7 @@ from leeway_rl.common.queue.connection import Connection
 
 from tests.roles import Roles
 
+STARTED: list[subprocess.Popen[str]] = []
 SMALL = [
     "--preset",
     "tiny",
@@ -42,10 +43,20 @@ def leeway(*words: str, cwd: Path, timeout: float = 600) -> subprocess.Completed
 
 
 def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
-    """Run in the background."""
-    return subprocess.Popen(
+    """Run in the background, at most until the test is over."""
+    started = subprocess.Popen(
         command(*words), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
     )
+    STARTED.append(started)
+    return started
+
+
+def end_started() -> None:
+    """End what a test that has failed left under way: it would take the machine from the next one, and be held against
+    whichever is under way when it is collected as garbage."""
+    while STARTED:
+        with STARTED.pop() as process:
+            process.kill()
 
 
 def environment() -> dict[str, str]:
